@@ -1,0 +1,92 @@
+# Everything one does with a checkout. `make test` is what CI runs, and nothing else.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := .stamps
+# nginx and others live in /usr/sbin, which is not on every PATH.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+.PHONY: help setup run test check check-python check-js pytest bench faults docs build clean
+help: ## say what there is
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(STAMPS)/system $(STAMPS)/python $(STAMPS)/js ## install everything (quick when it is there)
+
+$(STAMPS):
+	@mkdir -p $@
+
+$(STAMPS)/system: .ci/install | $(STAMPS)
+	@PYTHON=$(PYTHON) .ci/install
+	@touch $@
+
+$(BIN)/python: | $(STAMPS)/system
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tidings needs Python 3.11 or newer; set PYTHON")'
+	@$(PYTHON) -m venv $(VENV)
+
+$(STAMPS)/python: pyproject.toml $(BIN)/python | $(STAMPS)
+	@for attempt in 1 2 3; do \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server,kombu,jwt,test]' && break; \
+	    [ $$attempt -lt 3 ] && sleep 5 || exit 1; \
+	done
+	@touch $@
+
+# Without npm the hub works; only its page for trying out has no client, and there is no /tidings.js.
+$(STAMPS)/npm: $(wildcard sdk_js/package-lock.json sdk_js/package.json) | $(STAMPS)/system
+	@if command -v npm >/dev/null; then \
+	    cd sdk_js && npm ci --silent --no-audit --no-fund; \
+	else \
+	    echo 'npm is not installed: the page of `make run` will have no client' >&2; \
+	fi
+	@touch $@
+
+$(STAMPS)/js: $(STAMPS)/npm $(wildcard sdk_js/scripts/* sdk_js/src/*.js sdk_js/src/core/*.js)
+	@if command -v npm >/dev/null; then cd sdk_js && npm run --silent build; fi
+	@touch $@
+
+run: setup ## run a hub for trying out, on http://127.0.0.1:8000/
+	@exec $(BIN)/tidings serve --dev $(ARGS)
+
+test: setup check pytest ## everything that CI checks
+
+pytest: setup
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: check-python check-js ## style, types and layers
+
+check-python: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+check-js: setup
+	@if ! [ -d sdk_js/node_modules ]; then \
+	    echo 'npm is not installed: JavaScript is not checked' >&2; \
+	elif ! node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)'; then \
+	    echo "Node $$(node --version) is too old to check JavaScript; 20.19 or newer does it" >&2; \
+	else \
+	    cd sdk_js && npm run --silent check; \
+	fi
+
+bench: setup ## measure against peers, and write docs/benchmarks.md (CASE=fanout for a part)
+	@PYTHONPATH=tests $(BIN)/python -m bench $(if $(CASE),--case $(CASE)) $(ARGS)
+
+faults: setup ## every fault under the full load (FAULT='kill-node nginx' for some, ARGS='--times 3')
+	@PYTHONPATH=tests $(BIN)/python -m faults $(FAULT) $(ARGS)
+
+docs: setup ## write docs/settings.md anew
+	@$(BIN)/python -c 'from tidings_hub.settings_text import as_markdown; print(as_markdown(), end="")' > docs/settings.md
+
+build: setup ## the wheel, in dist/
+	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean: ## remove what was made
+	@rm -rf $(VENV) $(STAMPS) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .schemathesis
+	@rm -rf sdk_js/node_modules sdk_js/types hub/tidings_hub/web/static/vendor
+	@find hub adapters tests -name __pycache__ -type d -prune -exec rm -rf {} +
