@@ -1,0 +1,81 @@
+"""tidings: tell every browser that should know.
+
+    from tidings import Emitter
+
+    with Emitter("redis://localhost:6379/0") as emitter:
+        emitter.emit("shipped", {"order": 42}, channel="orders:42")
+
+Importing this package imports no driver: each is loaded where it is first needed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from tidings.claims import Claims
+from tidings.cursor import Cursor
+from tidings.errors import (
+    BadData,
+    BatchFailed,
+    CallerError,
+    Expired,
+    Forbidden,
+    HubError,
+    MissingExtra,
+    PeerError,
+    TidingsError,
+    TimedOut,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+)
+from tidings.presence import Presence
+from tidings.publication import Receipt
+
+if TYPE_CHECKING:
+    from tidings.asynchronous import AsyncEmitter
+    from tidings.emitter import Emitter
+    from tidings.tokens import issue
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncEmitter",
+    "BadData",
+    "BatchFailed",
+    "CallerError",
+    "Claims",
+    "Cursor",
+    "Emitter",
+    "Expired",
+    "Forbidden",
+    "HubError",
+    "MissingExtra",
+    "PeerError",
+    "Presence",
+    "Receipt",
+    "TidingsError",
+    "TimedOut",
+    "TooLarge",
+    "Unauthorized",
+    "Unavailable",
+    "issue",
+]
+
+_WHERE = {
+    "AsyncEmitter": "tidings.asynchronous",
+    "Emitter": "tidings.emitter",
+    "issue": "tidings.tokens",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The names that are loaded at first use."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'tidings' has no attribute {name!r}")
+    return getattr(import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

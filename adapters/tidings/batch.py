@@ -1,0 +1,130 @@
+"""Many publications in one round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from types import TracebackType
+from typing import Self, Unpack
+
+from tidings.drafts import Drafter, settled
+from tidings.errors import BadRequest, BatchFailed, TidingsError, TooLarge
+from tidings.models import Shape
+from tidings.publishers.base import Answer, Outgoing
+
+
+class Collected:
+    """What a batch collects: at most `batch_max` publications, more is refused (TooLarge).
+
+    Data is encoded when it is added, so that an error shows up where it was made and a later
+    change of the object changes nothing. `results` is filled when the batch ends: one Receipt or
+    error per publication, in order; a call for several channels makes one for each.
+    """
+
+    def __init__(self, drafter: Drafter, batch_max: int) -> None:
+        self.results: list[Answer] = []
+        self._drafter = drafter
+        self._batch_max = batch_max
+        self._items: list[Outgoing] = []
+        self._open = False
+
+    def emit(
+        self,
+        event: str,
+        data: object = None,
+        *,
+        channel: str | None = None,
+        channels: Iterable[str] | None = None,
+        user: str | None = None,
+        id: str | None = None,
+    ) -> None:
+        """Add what `Emitter.emit` would send.
+
+        Raises:
+            CallerError: as `Emitter.emit`; TooLarge also for a full batch.
+        """
+        self._add(self._drafter.event(event, data, channel=channel, channels=channels, user=user, id=id))
+
+    def push_model(
+        self,
+        obj: object,
+        *,
+        channel: str | None = None,
+        channels: Iterable[str] | None = None,
+        user: str | None = None,
+        **shape: Unpack[Shape],
+    ) -> None:
+        """Add what `Emitter.push_model` would send.
+
+        Raises:
+            CallerError: as `Emitter.push_model`; TooLarge also for a full batch.
+        """
+        self._add(self._drafter.model(obj, shape, channel=channel, channels=channels, user=user))
+
+    def __len__(self) -> int:
+        """How many publications it holds."""
+        return len(self._items)
+
+    def _add(self, items: list[Outgoing]) -> None:
+        if not self._open:
+            raise BadRequest("a batch collects only inside its `with` block; make a new one with batch()")
+        if len(self._items) + len(items) > self._batch_max:
+            raise TooLarge(f"a batch of more than {self._batch_max} publications; send several, or raise batch_max")
+        self._items += items
+
+    def _begin(self) -> None:
+        if self._open or self.results:
+            raise BadRequest("a batch is for one `with` block; make a new one with batch()")
+        self._open = True
+
+    def _end(self, *, broken: bool) -> list[Outgoing]:
+        self._open = False
+        if broken:
+            self._items = []
+        return self._items
+
+    def _settle(self, sent: list[Outgoing], answers: list[Answer]) -> None:
+        self.results = settled(sent, answers)
+        failures = [result for result in self.results if isinstance(result, TidingsError)]
+        if failures:
+            raise BatchFailed(self.results) from failures[0]
+
+
+class Batch(Collected):
+    """`with emitter.batch() as batch:`; sent at the end of the block, nothing if it raises.
+
+    Leaving the block raises BatchFailed if any publication was not taken.
+    """
+
+    def __init__(self, drafter: Drafter, batch_max: int, publish: Callable[[list[Outgoing]], list[Answer]]) -> None:
+        super().__init__(drafter, batch_max)
+        self._publish = publish
+
+    def __enter__(self) -> Self:
+        self._begin()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if items := self._end(broken=kind is not None):
+            self._settle(items, self._publish(items))
+
+
+class AsyncBatch(Collected):
+    """`async with emitter.batch() as batch:`; otherwise as `Batch`. Adding does not await."""
+
+    def __init__(
+        self, drafter: Drafter, batch_max: int, publish: Callable[[list[Outgoing]], Awaitable[list[Answer]]]
+    ) -> None:
+        super().__init__(drafter, batch_max)
+        self._publish = publish
+
+    async def __aenter__(self) -> Self:
+        self._begin()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if items := self._end(broken=kind is not None):
+            self._settle(items, await self._publish(items))

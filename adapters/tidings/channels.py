@@ -1,0 +1,112 @@
+"""Channel names, event names, publication ids: what they may look like.
+
+An empty, missing or malformed channel is an error and never "everyone".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from tidings.errors import BadChannel, BadEvent, BadId
+
+CHANNEL_MAX = 200
+EVENT_MAX = 128
+ID_MAX = 64
+
+# No white space, quotes, control characters, `*`, `#`, `?`, brackets, braces,
+# commas or slashes: a name can go into a Redis key, a URL and a log line as it is.
+_CHANNEL = re.compile(r"[A-Za-z0-9_-]{1,64}:[A-Za-z0-9_.:@|=+~!$-]{1,135}\Z")
+_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+# Socket.IO v5 reserves these (wire protocol B2); ours begin with `tidings:`.
+RESERVED_EVENTS = frozenset(
+    {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"}
+)
+OWN_PREFIX = "tidings:"
+
+
+def check_channel(name: object) -> str:
+    """`name`, if it is a channel.
+
+    Raises:
+        BadChannel: it is not a string of the form `namespace:name`.
+    """
+    if isinstance(name, str) and _CHANNEL.match(name):
+        return name
+    raise BadChannel(
+        f"not a channel: {_shown(name)}; a channel is namespace:name, "
+        "letters, digits and the signs _ - in the namespace, also . : @ | = + ~ ! $ in the name, "
+        f"at most {CHANNEL_MAX} characters"
+    )
+
+
+def check_channels(names: object) -> list[str]:
+    """`names` without repetitions, in order, if it is a list of channels.
+
+    Raises:
+        BadChannel: it is not a list, it is empty, or one of it is no channel.
+    """
+    if isinstance(names, str | bytes | dict) or not isinstance(names, Iterable):
+        raise BadChannel("channels must be a list of channels")
+    found = list(dict.fromkeys(check_channel(name) for name in names))
+    if not found:
+        raise BadChannel("no channel given; nothing is ever sent to everyone")
+    return found
+
+
+def user_channel(user: object) -> str:
+    """The channel of one user, `user:<sub>`.
+
+    Raises:
+        BadChannel: the user cannot be part of a channel name.
+    """
+    if not isinstance(user, str):
+        raise BadChannel(f"not a user: {_shown(user)}; a user is the token's `sub`, a string")
+    return check_channel(f"user:{user}")
+
+
+def namespace_of(channel: str) -> str:
+    """The part of a (checked) channel before the first `:`."""
+    return channel.partition(":")[0]
+
+
+def check_event(name: object) -> str:
+    """`name`, if a backend or client may publish under it.
+
+    Raises:
+        BadEvent: empty, longer than 128 characters, reserved, or with control
+            characters in it.
+    """
+    if not isinstance(name, str) or not 0 < len(name) <= EVENT_MAX or _CONTROL.search(name):
+        raise BadEvent(f"not an event: {_shown(name)}; an event is a string of 1 to {EVENT_MAX} characters")
+    if name in RESERVED_EVENTS or name.startswith(OWN_PREFIX):
+        raise BadEvent(f"the event {name!r} is reserved; choose another name")
+    return name
+
+
+def check_id(value: object) -> str:
+    """`value`, if it can be a publication's id.
+
+    Raises:
+        BadId: not 1 to 64 characters of letters, digits and `. _ : -`.
+    """
+    if isinstance(value, str) and _ID.match(value):
+        return value
+    raise BadId(f"not an id: {_shown(value)}; an id is 1 to {ID_MAX} letters, digits and the signs . _ : -")
+
+
+def matches(pattern: str, channel: str) -> bool:
+    """Whether a token's pattern covers a channel: exact, or a prefix before a final `*`.
+
+    `orders:*` covers every channel of the namespace `orders`; `*` covers all.
+    """
+    if pattern.endswith("*"):
+        return channel.startswith(pattern[:-1])
+    return pattern == channel
+
+
+def _shown(value: object) -> str:
+    text = ascii(value)
+    return text if len(text) <= 60 else text[:57] + "..."

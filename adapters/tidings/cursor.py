@@ -1,0 +1,72 @@
+"""The cursor: one string from which a client resumes every channel (DESIGN 3).
+
+A cursor is `<epoch>.<seq>`, and, where a broker has several buckets, a place in each of them:
+`<epoch>.<seq>~<epoch>.<seq>`. An epoch names one sequence for ever, so the order of the places says nothing.
+Clients treat a cursor as opaque; only hubs and emitters look inside.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from tidings.errors import BadCursor
+
+# 19 digits is what a signed 64-bit counter can hold; Redis counts in those.
+_FORM = re.compile(r"([A-Za-z0-9_-]{1,32})\.(0|[1-9][0-9]{0,18})\Z")
+_PLACE_MAX = 64
+PLACES_MAX = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in one sequence: `epoch` names the sequence, `seq` the place.
+
+    `seq` 0 is before the first publication. `others` are the places in the sequences of the other
+    buckets, where there are any; they have no others themselves.
+    """
+
+    epoch: str
+    seq: int
+    others: tuple[Cursor, ...] = ()
+
+    def __str__(self) -> str:
+        own = f"{self.epoch}.{self.seq}"
+        return f"{own}~{'~'.join(map(str, self.others))}" if self.others else own
+
+    @property
+    def places(self) -> tuple[Cursor, ...]:
+        """This place and the others."""
+        return (self, *self.others)
+
+    def of(self, epoch: str) -> int | None:
+        """The seq in the sequence of this epoch; None if this cursor says nothing of it."""
+        if epoch == self.epoch:
+            return self.seq
+        return next((one.seq for one in self.others if one.epoch == epoch), None)
+
+    def capped(self, epoch: str, seq: int) -> Cursor:
+        """This cursor, at most at `seq` in the sequence of that epoch."""
+        others = tuple(one.capped(epoch, seq) for one in self.others)
+        return replace(self, seq=min(self.seq, seq) if epoch == self.epoch else self.seq, others=others)
+
+    @classmethod
+    def parse(cls, text: object) -> Cursor:
+        """The cursor that `str(cursor)` wrote.
+
+        Raises:
+            BadCursor: `text` is not a string of that form.
+        """
+        if not isinstance(text, str) or len(text) > _PLACE_MAX * PLACES_MAX:
+            raise BadCursor
+        own, *others = [_place(one) for one in text.split("~", PLACES_MAX)]
+        if len(others) >= PLACES_MAX:
+            raise BadCursor
+        return replace(own, others=tuple(others)) if others else own
+
+
+def _place(text: str) -> Cursor:
+    found = _FORM.match(text)
+    if found is None:
+        raise BadCursor
+    return Cursor(found[1], int(found[2]))

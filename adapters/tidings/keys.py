@@ -1,0 +1,130 @@
+"""Keys that tokens are signed and checked with: what is too weak is refused when it is made.
+
+The one file that imports PyJWT, and only its signature algorithms: headers and claims are
+read in `tokens.py`, strictly. Needs the extra `[jwt]`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from tidings.errors import BadConfig, MissingExtra
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
+SECRET_MIN_BYTES = 32
+RSA_MIN_BITS = 2048
+# A public key that is taken for a secret lets anyone sign (CVE-2022-29217, CVE-2026-102268).
+_KEY_FILE = re.compile(rb"-----\s*BEGIN|ssh-(rsa|ed25519|dss)\s|ecdsa-sha2-|\"\s*kty\s*\"", re.IGNORECASE)
+_FAMILY = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}
+_PRIVATE_PARTS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+
+
+class Key:
+    """One key, for one algorithm only: a secret, or one half of a pair.
+
+    `material` is the secret (HS256) or a key in PEM (the others): the public half, or with
+    `private` the private half, which signs. `kid` names the key in tokens.
+
+    Raises:
+        BadConfig: unknown algorithm, a secret under 32 bytes, a key file as a secret, RSA under 2048 bits.
+        MissingExtra: PyJWT is not installed.
+    """
+
+    __slots__ = ("_prepared", "_scheme", "algorithm", "kid")
+
+    def __init__(self, algorithm: str, material: str | bytes, *, kid: str | None = None, private: bool = False) -> None:
+        if algorithm not in ALGORITHMS:
+            raise BadConfig(f"unknown algorithm {algorithm!r}; use one of {', '.join(ALGORITHMS)}")
+        encoded = material.encode() if isinstance(material, str) else material
+        self.algorithm = algorithm
+        self.kid = kid or None
+        self._scheme = _scheme(algorithm)
+        self._prepared = _secret(self._scheme, encoded) if algorithm == "HS256" else self._half(encoded, private)
+
+    @classmethod
+    def from_jwk(cls, jwk: dict[str, Any]) -> Key:
+        """The public key in one entry of a JWKS (RFC 7517). Private parts are ignored.
+
+        Raises:
+            BadConfig: not a public key for signing with RS256, ES256 or EdDSA, or too weak.
+        """
+        algorithm = _FAMILY.get(str(jwk.get("kty")), "")
+        if not algorithm or jwk.get("alg", algorithm) not in (algorithm, "Ed25519") or jwk.get("use", "sig") != "sig":
+            raise BadConfig("not a public key for RS256, ES256 or EdDSA")
+        kid = jwk.get("kid")
+        public = {name: value for name, value in jwk.items() if name not in _PRIVATE_PARTS}
+        try:
+            parsed = _scheme(algorithm).from_jwk(public)
+            pem = parsed.public_bytes(*_pem_format())
+        except (_jwt().PyJWTError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise BadConfig("a malformed key in a JWKS") from error
+        return cls(algorithm, pem, kid=kid if isinstance(kid, str) else None)
+
+    def sign(self, signing_input: bytes) -> bytes:
+        """The signature (RFC 7515 section 5.1) over `<header>.<claims>`."""
+        signature: bytes = self._scheme.sign(signing_input, self._prepared)
+        return signature
+
+    def signed(self, signing_input: bytes, signature: bytes) -> bool:
+        """Whether this key's owner made the signature; compared in constant time where that matters."""
+        try:
+            return bool(self._scheme.verify(signing_input, self._prepared, signature))
+        except (_jwt().PyJWTError, ValueError):
+            return False
+
+    def _half(self, pem: bytes, private: bool) -> Any:
+        kind = "private" if private else "public"
+        try:
+            prepared = self._scheme.prepare_key(pem)
+        except (_jwt().PyJWTError, ValueError, TypeError) as error:
+            raise BadConfig(f"not a {kind} key in PEM for {self.algorithm}") from error
+        # cryptography's private keys, and only they, can sign.
+        if hasattr(prepared, "sign") is not private:
+            raise BadConfig(f"{self.algorithm} needs the {kind} key here")
+        _check_strength(self.algorithm, prepared)
+        return prepared
+
+
+def _secret(scheme: Any, secret: bytes) -> Any:
+    if _KEY_FILE.search(secret):
+        raise BadConfig("a key for HS256 is a secret, and this is a key file; use RS256, ES256 or EdDSA with it")
+    if len(secret) < SECRET_MIN_BYTES:
+        raise BadConfig(
+            f"a secret for HS256 needs {SECRET_MIN_BYTES} bytes or more; `openssl rand -base64 32` makes a good one"
+        )
+    try:
+        return scheme.prepare_key(secret)
+    except _jwt().PyJWTError as error:
+        raise BadConfig("a key for HS256 is a secret, and this is a key file") from error
+
+
+def _check_strength(algorithm: str, prepared: Any) -> None:
+    if algorithm == "RS256" and prepared.key_size < RSA_MIN_BITS:
+        raise BadConfig(f"an RSA key of {prepared.key_size} bits; at least {RSA_MIN_BITS} are needed")
+    if algorithm == "ES256" and prepared.curve.name != "secp256r1":
+        raise BadConfig(f"ES256 needs a key on the curve P-256, and this is on {prepared.curve.name}")
+
+
+def _pem_format() -> tuple[Any, Any]:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    return Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
+
+
+def _scheme(algorithm: str) -> Any:
+    try:
+        return _jwt().get_algorithm_by_name(algorithm)
+    except NotImplementedError as error:
+        raise MissingExtra(f"{algorithm} needs cryptography: pip install 'tidings[jwt]'") from error
+
+
+def _jwt() -> ModuleType:
+    try:
+        import jwt
+    except ImportError as error:
+        raise MissingExtra("tokens need PyJWT: pip install 'tidings[jwt]'") from error
+    return jwt

@@ -1,0 +1,57 @@
+"""What an emitter is made with."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+
+from tidings.drafts import Drafter
+from tidings.errors import BadConfig
+from tidings.models import SHARED, Registry
+from tidings.publishers import way_of
+
+DEFAULT_URL = "redis://localhost:6379/0"
+DEFAULT_PREFIX = "tidings:"
+TIMEOUT_S = 5.0
+BATCH_MAX = 1000
+
+
+class Options:
+    """What both emitters are made with, checked. See `Emitter` for the meaning."""
+
+    __slots__ = ("api_key", "batch_max", "prefix", "publication_max_bytes", "timeout_s", "url")
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str,
+        timeout_s: float,
+        api_key: str | None,
+        publication_max_bytes: int,
+        batch_max: int,
+    ) -> None:
+        if not (math.isfinite(timeout_s) and timeout_s > 0):
+            raise BadConfig(f"timeout_s is {timeout_s}; it is a number of seconds above 0")
+        if publication_max_bytes < 1 or batch_max < 1:
+            raise BadConfig("publication_max_bytes and batch_max must be at least 1")
+        self.url, self.prefix, self.timeout_s, self.api_key = url, prefix, timeout_s, api_key
+        self.publication_max_bytes, self.batch_max = publication_max_bytes, batch_max
+
+    def drafter(self) -> Drafter:
+        """The pure part of an emitter with these settings."""
+        return Drafter(publication_max_bytes=self.publication_max_bytes, registry=Registry(SHARED))
+
+    def shown(self) -> str:
+        """The URL without user, password and query, for `repr` and logs."""
+        scheme, _, rest = self.url.partition("://")
+        place = rest.partition("?")[0].rpartition("@")[2]
+        return f"{scheme}://{place}"
+
+
+def environment(environ: Mapping[str, str] | None) -> tuple[str, str | None]:
+    """URL and API key from `TIDINGS_URL` and `TIDINGS_API_KEY`; the key only where it is used."""
+    values = os.environ if environ is None else environ
+    url = values.get("TIDINGS_URL") or DEFAULT_URL
+    return url, (values.get("TIDINGS_API_KEY") or None) if way_of(url) == "http" else None

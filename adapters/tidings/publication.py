@@ -1,0 +1,170 @@
+"""One publication as it travels through a broker (PROTOCOL.md section 7).
+
+An emitter writes the body once; the broker puts the numbers in front of it in the
+same atomic step that stores and publishes it; hubs never parse the data.
+
+    message = "t1 <seq> <prev> <epoch> " body
+    body    = "<id> <at_ms> <options> <event_bytes> <event as JSON>,<data as JSON>"
+
+`<event as JSON>,<data as JSON>` is ready to stand inside a Socket.IO EVENT packet.
+`event_bytes` counts the bytes of the event's JSON. `options` is `-` for none.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from tidings.channels import EVENT_MAX, OWN_PREFIX, RESERVED_EVENTS, check_event, check_id
+from tidings.cursor import Cursor
+from tidings.errors import BadEvent, BadPacket
+
+VERSION = b"t1"
+# Counters are signed 64-bit in Redis.
+_NUMBER = rb"(0|[1-9][0-9]{0,18})"
+_HEADER = re.compile(
+    rb"t1 %b %b ([A-Za-z0-9_-]{1,32}) ([A-Za-z0-9_.:-]{1,64}) %b ([^ \x80-\xff]*) %b "
+    % (_NUMBER, _NUMBER, _NUMBER, _NUMBER)
+)
+_CONTROL = re.compile(rb"[\x00-\x1f]")
+# A message of this version has at least so many spaces behind the version's.
+_SPACES = 7
+# Each character may be written as two escapes of six bytes; the cache of checked names must not hold more.
+_NAME_MAX_BYTES = EVENT_MAX * 12 + 2
+_RESERVED = frozenset(name.encode() for name in RESERVED_EVENTS)
+_OWN_PREFIX = OWN_PREFIX.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a publish returns once the broker has it.
+
+    `cursor` is the publication's own place; `duplicate` says that the broker had
+    already seen this id in this channel and that nothing new was published.
+    """
+
+    id: str
+    cursor: str
+    duplicate: bool = False
+
+
+@dataclass(slots=True)
+class Publication:
+    """One message in a channel, numbered.
+
+    `fragment` is `<event as JSON>,<data as JSON>`; its first `event_bytes` bytes are the
+    event. `at_ms` is the emitter's clock in milliseconds since 1970. `others` are the node's places in the
+    other buckets, as the cursor says them (`~<epoch>.<seq>` each); empty where there is one bucket.
+    """
+
+    channel: str
+    seq: int
+    prev: int
+    epoch: str
+    id: str
+    at_ms: int
+    options: str
+    event_bytes: int
+    fragment: bytes
+    others: str = ""
+
+    @property
+    def cursor(self) -> str:
+        """This publication's place, as a client remembers it."""
+        return f"{self.epoch}.{self.seq}{self.others}"
+
+    @property
+    def event(self) -> str:
+        """The event's name."""
+        return str(json.loads(self.fragment[: self.event_bytes]))
+
+    @property
+    def data_json(self) -> bytes:
+        """The data as its emitter encoded it: compact JSON in UTF-8."""
+        return self.fragment[self.event_bytes + 1 :]
+
+    def to_wire(self) -> dict[str, object]:
+        """What history answers contain: event, data, id, cursor and time."""
+        return {
+            "event": self.event,
+            "data": json.loads(self.data_json),
+            "id": self.id,
+            "cursor": str(Cursor(self.epoch, self.seq)),
+            "at_ms": self.at_ms,
+        }
+
+
+def encode_body(event: str, data_json: bytes, *, id: str, at_ms: int, options: str = "-") -> bytes:
+    """The part of a message that the emitter writes.
+
+    `data_json` must come from `payload.encode_data` (compact UTF-8 JSON, no control
+    characters).
+
+    Raises:
+        BadEvent, BadId: see `channels`.
+    """
+    # What cannot be a key of the cache is no event either.
+    name = _name_json(event if type(event) is str else check_event(event))
+    return b"%s %d %s %d %s,%s" % (check_id(id).encode(), at_ms, options.encode(), len(name), name, data_json)
+
+
+@lru_cache(maxsize=256)
+def _name_json(event: str) -> bytes:
+    return json.dumps(check_event(event), ensure_ascii=False).encode()
+
+
+def decode(channel: str, message: bytes, *, max_bytes: int) -> Publication:
+    """The publication in a broker's message.
+
+    Checks all that a recipient relies on: version, numbers, UTF-8, no control
+    character that could end a frame early. It does not parse the data.
+
+    Raises:
+        BadPacket: not a message of this version, or larger than `max_bytes`.
+    """
+    if len(message) > max_bytes:
+        raise BadPacket(f"a broker message of {len(message)} bytes; at most {max_bytes} are allowed")
+    found = _HEADER.match(message)
+    if found is None:
+        raise BadPacket(_no_header(message))
+    seq, prev, epoch, id_, at_ms, options, event_bytes = found.groups()
+    fragment, size = message[found.end() :], int(event_bytes)
+    if not (
+        3 <= size < len(fragment) - 1
+        and size <= _NAME_MAX_BYTES
+        and fragment[:1] == b'"'
+        and fragment[size - 1 : size + 1] == b'",'
+    ):
+        raise BadPacket("a broker message whose event or data is malformed")
+    _check_name(fragment[:size])
+    try:
+        # Text frames must be UTF-8 (RFC 6455 section 5.6). Nearly all data is printable, which is soon seen.
+        if not fragment.decode().isprintable() and _CONTROL.search(fragment):
+            raise BadPacket("a broker message whose event or data is malformed")
+    except UnicodeDecodeError as error:
+        raise BadPacket("a broker message that is not UTF-8") from error
+    return Publication(
+        channel, int(seq), int(prev), epoch.decode(), id_.decode(), int(at_ms), options.decode(), size, fragment
+    )
+
+
+def _no_header(message: bytes) -> str:
+    version, _, rest = message.partition(b" ")
+    if version != VERSION or rest.count(b" ") < _SPACES:
+        return "a broker message that is not tidings' version 1"
+    return "a broker message with a malformed number, epoch, id or options"
+
+
+@lru_cache(maxsize=1024)
+def _check_name(name_json: bytes) -> None:
+    """Refuse an event that no emitter could have written; only names with escapes have to be parsed."""
+    name = name_json[1:-1]
+    if name in _RESERVED or name.startswith(_OWN_PREFIX):
+        raise BadPacket("a broker message whose event is reserved")
+    if b"\\" in name:
+        try:
+            check_event(json.loads(name_json))
+        except (ValueError, BadEvent) as error:
+            raise BadPacket("a broker message whose event is malformed") from error

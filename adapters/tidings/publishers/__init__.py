@@ -1,0 +1,90 @@
+"""How an emitter reaches the hub: the URL's scheme chooses the publisher, and only its driver is imported."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from tidings.errors import BadConfig
+from tidings.publishers.base import Answer, AsyncPublisher, Outgoing, Publisher
+
+__all__ = ["Answer", "AsyncPublisher", "Outgoing", "Publisher", "open_async_publisher", "open_publisher"]
+
+Way = Literal["redis", "cluster", "http", "memory"]
+_WAYS: dict[str, Way] = {
+    "redis": "redis",
+    "rediss": "redis",
+    "redis+sentinel": "redis",
+    "rediss+sentinel": "redis",
+    "redis+cluster": "cluster",
+    "rediss+cluster": "cluster",
+    "unix": "redis",
+    "http": "http",
+    "https": "http",
+    "memory": "memory",
+}
+
+
+def way_of(url: str) -> Way:
+    """What kind of publisher a URL asks for.
+
+    Raises:
+        BadConfig: not a URL of a known scheme. The message does not repeat it: it may hold a password.
+    """
+    scheme, mark, _ = str(url).partition("://")
+    way = _WAYS.get(scheme.lower())
+    if not mark or way is None:
+        raise BadConfig(f"not a URL that an emitter knows; it begins with one of {', '.join(_WAYS)} and ://")
+    return way
+
+
+def open_publisher(url: str, *, prefix: str = "tidings:", api_key: str | None = None) -> Publisher:
+    """The publisher for a URL. It connects when it first publishes.
+
+    `prefix` is the broker's key prefix (Redis only), `api_key` the hub's (HTTP only).
+
+    Raises:
+        BadConfig: an unknown scheme, a malformed URL, or an API key where none can be used.
+    """
+    way = way_of(url)
+    _refuse_key(way, api_key)
+    if way == "http":
+        from tidings.publishers.http import HttpPublisher
+
+        return HttpPublisher(url, api_key=api_key)
+    if way == "memory":
+        from tidings.publishers.memory import MemoryPublisher
+
+        return MemoryPublisher(url)
+    if way == "cluster":
+        from tidings.publishers.cluster import ClusterPublisher
+
+        return ClusterPublisher(url, prefix=prefix)
+    from tidings.publishers.redis import RedisPublisher
+
+    return RedisPublisher(url, prefix=prefix)
+
+
+def open_async_publisher(url: str, *, prefix: str = "tidings:", api_key: str | None = None) -> AsyncPublisher:
+    """As `open_publisher`, for one event loop."""
+    way = way_of(url)
+    _refuse_key(way, api_key)
+    if way == "http":
+        from tidings.publishers.http import AsyncHttpPublisher
+
+        return AsyncHttpPublisher(url, api_key=api_key)
+    if way == "memory":
+        from tidings.publishers.memory import AsyncMemoryPublisher
+
+        return AsyncMemoryPublisher(url)
+    if way == "cluster":
+        from tidings.publishers.cluster import AsyncClusterPublisher
+
+        return AsyncClusterPublisher(url, prefix=prefix)
+    from tidings.publishers.redis import AsyncRedisPublisher
+
+    return AsyncRedisPublisher(url, prefix=prefix)
+
+
+def _refuse_key(way: Way, api_key: str | None) -> None:
+    if api_key is not None and way != "http":
+        raise BadConfig("api_key belongs to http(s) URLs; a broker's password goes into its URL")

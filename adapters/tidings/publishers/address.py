@@ -1,0 +1,207 @@
+"""Where a Redis is: a URL, and how redis-py makes a connection from it.
+
+    redis://[user:password@]host[:port][/db]      rediss:// with TLS      unix:///path?db=0
+    redis+sentinel://[user:password@]host[:port][,host[:port]…]/service[/db]     rediss+sentinel://
+
+A query may hold what redis-py's connections take (`ssl_ca_certs=…`), and for Sentinel itself
+`sentinel_username` and `sentinel_password`. A cluster's URL is read in `slots.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from tidings.errors import BadConfig, MissingExtra
+
+_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
+CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
+_SENTINEL_PORT = 26379
+Node = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A parsed URL. `str(address)` and `repr(address)` hold no password."""
+
+    text: str
+    options: dict[str, Any] = field(repr=False)
+    sentinels: tuple[tuple[str, int], ...] = ()
+    service: str = ""
+    sentinel_options: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __str__(self) -> str:
+        return self.text
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """The address in a URL.
+
+        Raises:
+            BadConfig: it is none. The message does not repeat the URL, which may hold a password.
+        """
+        try:
+            scheme = url.partition("://")[0]
+            if scheme in CLUSTER_SCHEMES:
+                raise BadConfig("a cluster's URL, where one Redis is meant")
+            if scheme not in _SCHEMES or "://" not in url:
+                schemes = ", ".join(f"{one}://" for one in (*_SCHEMES, *CLUSTER_SCHEMES))
+                raise BadConfig(f"not a Redis URL; it begins with one of {schemes}")
+            return _parse_sentinel(url) if scheme.endswith("+sentinel") else _parse_plain(url)
+        except ValueError as error:
+            raise BadConfig("not a Redis URL; its form is redis://[user:password@]host[:port][/db]") from error
+
+    def connect(self, *, timeout_s: float) -> Any:
+        """A redis-py `Connection` that is connected, in RESP2, with `timeout_s` for each of its steps.
+
+        Raises:
+            redis.RedisError, OSError: nobody answers there, or not in the right way.
+        """
+        made = self._make(redis_module(), self._with(timeout_s, self._master(timeout_s)))
+        made.connect()
+        return made
+
+    async def connect_async(self, *, timeout_s: float) -> Any:
+        """As `connect`, of `redis.asyncio`."""
+        made = self._make(async_module(), self._with(timeout_s, await self._master_async(timeout_s)))
+        try:
+            await made.connect()
+        except BaseException:
+            # Also when the caller's time is up, which redis-py takes for nothing to clean up after.
+            await made.disconnect(nowait=True)
+            raise
+        return made
+
+    async def _master_async(self, timeout_s: float) -> Node | None:
+        if not self.sentinels:
+            return None
+        module = async_module()
+        sentinel = module.Sentinel(list(self.sentinels), sentinel_kwargs=self._sentinel_with(module, timeout_s))
+        try:
+            found: Node = await sentinel.discover_master(self.service)
+            return found
+        finally:
+            for client in sentinel.sentinels:
+                await client.aclose()
+
+    def _master(self, timeout_s: float) -> Node | None:
+        if not self.sentinels:
+            return None
+        module: Any = redis_module()
+        sentinel = module.Sentinel(list(self.sentinels), sentinel_kwargs=self._sentinel_with(module, timeout_s))
+        try:
+            found: Node = sentinel.discover_master(self.service)
+            return found
+        finally:
+            for client in sentinel.sentinels:
+                client.close()
+
+    def _sentinel_with(self, module: Any, timeout_s: float) -> dict[str, Any]:
+        from redis.backoff import NoBackoff
+
+        # Left to itself, redis-py asks a sentinel that is down for seconds before it asks the next one.
+        once = module.retry.Retry(NoBackoff(), 0)
+        times = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+        return {**times, "retry": once, **self.sentinel_options}
+
+    def _with(self, timeout_s: float, master: Node | None) -> dict[str, Any]:
+        found = {**self.options, "protocol": 2, "socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+        if master:
+            found["host"], found["port"] = master
+        return found
+
+    def _make(self, module: Any, options: dict[str, Any]) -> Any:
+        kind = options.pop("kind")
+        if kind == "unix":
+            return module.UnixDomainSocketConnection(**options)
+        return (module.SSLConnection if kind == "rediss" else module.Connection)(**options)
+
+
+def redis_module() -> ModuleType:
+    """redis-py, imported when a Redis is first needed (after any monkey patching)."""
+    try:
+        import redis
+    except ImportError as error:
+        raise MissingExtra("a redis:// URL needs redis: pip install redis") from error
+    return redis
+
+
+def async_module() -> Any:
+    """`redis.asyncio`. redis-py's own types have holes where we need them."""
+    redis_module()
+    import redis.asyncio
+
+    return redis.asyncio
+
+
+def _parse_plain(url: str) -> Address:
+    redis_module()
+    from redis import connection
+
+    untyped: Any = connection
+    options: dict[str, Any] = dict(untyped.parse_url(url))
+    options.pop("connection_class", None)
+    options["kind"] = kind = urlsplit(url).scheme
+    db = options.get("db", 0)
+    if kind == "unix":
+        return Address(f"unix://{options.get('path', '')}?db={db}", options)
+    options.setdefault("host", "localhost")
+    options.setdefault("port", 6379)
+    return Address(f"{kind}://{options['host']}:{options['port']}/{db}", options)
+
+
+def _parse_sentinel(url: str) -> Address:
+    parts = HostsUrl.parse(url, port=_SENTINEL_PORT)
+    service, _, db = unquote(parts.path).partition("/")
+    if not service:
+        raise ValueError("no service")
+    more = parts.query
+    about = {name.removeprefix("sentinel_"): more.pop(name) for name in list(more) if name.startswith("sentinel_")}
+    options = {"kind": parts.scheme.removesuffix("+sentinel"), "db": int(db or 0), **more, **parts.login}
+    return Address(f"{parts.shown}/{service}/{options['db']}", options, parts.nodes, service, about)
+
+
+@dataclass(slots=True)
+class HostsUrl:
+    """The parts of `scheme://[user:password@]host[:port][,host[:port]…]/path?query`. `shown` holds no password."""
+
+    scheme: str
+    login: dict[str, Any] = field(repr=False)
+    nodes: tuple[Node, ...]
+    path: str
+    query: dict[str, Any] = field(repr=False)
+
+    @classmethod
+    def parse(cls, url: str, *, port: int) -> HostsUrl:
+        """The parts; `port` is that of hosts without one.
+
+        Raises:
+            ValueError: there is no host, or a port is none.
+        """
+        scheme, _, rest = url.partition("://")
+        rest, _, query = rest.partition("?")
+        place, _, path = rest.partition("/")
+        named, at, hosts = place.rpartition("@")
+        nodes = tuple(_host_and_port(one, port) for one in hosts.split(",") if one)
+        if not nodes:
+            raise ValueError("no host")
+        login: dict[str, Any] = {}
+        if at:
+            user, colon, password = named.partition(":")
+            login = {"username": unquote(user) or None} | ({"password": unquote(password)} if colon else {})
+        return cls(scheme, login, nodes, path, dict(parse_qsl(query)))
+
+    @property
+    def shown(self) -> str:
+        """Scheme and hosts."""
+        return f"{self.scheme}://" + ",".join(f"{host}:{port}" for host, port in self.nodes)
+
+
+def _host_and_port(text: str, default: int) -> Node:
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        return host, int(rest.removeprefix(":") or default)
+    host, _, port = text.partition(":")
+    return unquote(host), int(port or default)

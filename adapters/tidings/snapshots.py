@@ -1,0 +1,248 @@
+"""What an object of a backend holds at this moment, read without a query and without importing its framework.
+
+An object with `to_dict()` says itself what it is. Else SQLAlchemy and Django models
+are their columns (relationships are left out), pydantic models their own JSON form, dataclasses their
+fields. Names that begin with `_` are left out unless asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import fields as dataclass_fields
+from typing import Any
+
+from tidings.errors import BadData, BadRequest
+
+# Any: attributes of classes that we do not import; what is read of them is checked where it is used.
+
+# As deep as `payload` lets data be.
+_DEPTH_MAX = 64
+_NOTHING = object()
+_RELATED = "is a relationship, which is left out; push the other object by itself, or say it in to_dict()"
+
+
+class Snapshot:
+    """The readable attributes of one object.
+
+    `fields`: what is sent by default. `columns`: loaded attributes of a mapped object (None:
+    an ordinary object, whose attributes are safe to read). `missing`: attributes that cannot be
+    read without a query, each with the cure; those also in `optional` are left out unless asked for.
+    `version_name`: the attribute in which its mapper counts versions.
+    """
+
+    def __init__(
+        self,
+        obj: object,
+        fields: Mapping[str, object],
+        *,
+        columns: Mapping[str, object] | None = None,
+        missing: Mapping[str, str] | None = None,
+        optional: Collection[str] = (),
+        version_name: str | None = None,
+    ) -> None:
+        self.name = type(obj).__name__
+        self.fields = fields
+        self.columns = columns
+        self.version_name = version_name
+        self._obj = obj
+        # An object that says itself what it is has decided about its private names as well.
+        self._says = False
+        self._missing = missing or {}
+        self._optional = frozenset(optional)
+
+    @classmethod
+    def saying(cls, obj: object, fields: Mapping[str, object], found: Snapshot | None) -> Snapshot:
+        """What an object's own `to_dict` said; its attributes are read as `found` reads them."""
+        if found is None:
+            made = cls(obj, fields)
+        else:
+            made = found
+            made.fields = fields
+        made._says = True  # noqa: SLF001
+        return made
+
+    def read(self, name: str) -> object:
+        """One attribute.
+
+        Raises:
+            BadData: there is none of this name, or reading it would be a query.
+        """
+        if self.columns is not None and name in self.columns:
+            return self.columns[name]
+        if name in self._missing:
+            raise BadData(f"{self.name}.{name} {self._missing[name]}")
+        value = getattr(self._obj, name, self.fields.get(name, _NOTHING))
+        if value is _NOTHING:
+            raise BadData(f"{self.name} has no attribute {name!r}")
+        return value
+
+    def peek(self, name: str) -> object:
+        """One attribute, or None if there is none. Of a mapped object only columns count.
+
+        Raises:
+            BadData: it is there, but reading it would be a query.
+        """
+        if self.columns is not None and name not in self.columns and name not in self._missing:
+            return None
+        known = self.columns is not None or name in self.fields or hasattr(self._obj, name)
+        return self.read(name) if known else None
+
+    def require(self) -> None:
+        """Raise unless everything that is sent by default can be read.
+
+        Raises:
+            BadData: reading it would be a query.
+        """
+        for name in self._missing:
+            if name not in self._optional:
+                self.read(name)
+
+    def model(
+        self,
+        only: Collection[str] | None,
+        exclude: Collection[str],
+        *,
+        path: str = "data.model",
+        above: tuple[int, ...] = (),
+    ) -> dict[str, object]:
+        """The fields to send: all, or `only` these, without those in `exclude`.
+
+        `path` is where in the data they will stand; `above` are the objects around them.
+
+        Raises:
+            BadRequest: a name that this object does not have. A misspelt `exclude` would
+                else send what was meant to stay.
+            BadData: a field that cannot be read without a query.
+        """
+        if unknown := sorted(name for name in {*(only or ()), *exclude} if not self._has(name)):
+            raise BadRequest(f"{self.name} has no {', '.join(unknown)}; it has {', '.join(sorted(self.fields))}")
+        wanted = [name for name in dict.fromkeys(self._default() if only is None else only) if name not in exclude]
+        inside = (*above, id(self._obj))
+        return {name: _plain(self._field(name), f"{path}.{name}", inside) for name in wanted}
+
+    def _default(self) -> list[str]:
+        unread = [name for name in self._missing if name not in self._optional]
+        return [name for name in [*self.fields, *unread] if self._says or not name.startswith("_")]
+
+    def _field(self, name: str) -> object:
+        return self.fields[name] if name in self.fields else self.read(name)
+
+    def _has(self, name: str) -> bool:
+        return name in self.fields or name in self._missing or hasattr(type(self._obj), name)
+
+
+def snapshot(obj: object, *, deleted: bool = False) -> Snapshot:
+    """What `obj` holds. `deleted`: it is being told that it no longer exists.
+
+    Raises:
+        BadData: it is no object of a kind described above, or its state forbids it
+            (SQLAlchemy: expired or deleted; Django: already without its primary key).
+    """
+    kind = type(obj)
+    found = _attributes(obj, deleted=deleted)
+    to_dict = getattr(kind, "to_dict", None)
+    if callable(to_dict) and not isinstance(obj, type):
+        return _said(obj, to_dict, found)
+    if found is None:
+        raise BadData(
+            f"a {kind.__name__} is not a model: push_model takes dataclasses, pydantic, SQLAlchemy and Django models "
+            "and objects with to_dict(); send other data with emit"
+        )
+    return found
+
+
+def _said(obj: object, to_dict: Callable[[object], object], found: Snapshot | None) -> Snapshot:
+    """The snapshot of an object that has `to_dict`; `found` are its attributes otherwise."""
+    if found is not None:
+        # to_dict would load whatever has expired, in silence.
+        found.require()
+    fields = to_dict(obj)
+    if not isinstance(fields, Mapping) or not all(isinstance(name, str) for name in fields):
+        raise BadData(f"{type(obj).__name__}.to_dict() returned no dict with strings as keys")
+    return Snapshot.saying(obj, fields, found)
+
+
+def _attributes(obj: object, *, deleted: bool) -> Snapshot | None:
+    """The snapshot of an object of a known kind, without regard to its `to_dict`."""
+    if isinstance(obj, type):
+        return None
+    kind: Any = type(obj)
+    if "_sa_instance_state" in getattr(obj, "__dict__", ()):
+        return _sqlalchemy(obj, deleted=deleted)
+    if hasattr(kind, "_meta") and hasattr(kind._meta, "concrete_fields"):  # noqa: SLF001
+        return _django(obj, deleted=deleted)
+    if callable(getattr(kind, "model_dump", None)) and hasattr(kind, "model_fields"):
+        return Snapshot(obj, _pydantic(obj))
+    if hasattr(kind, "__dataclass_fields__"):
+        # Private fields stay readable for templates, but are not sent.
+        return Snapshot(obj, {field.name: getattr(obj, field.name) for field in dataclass_fields(kind)})
+    return None
+
+
+def _pydantic(obj: Any) -> dict[str, object]:
+    try:
+        dumped: dict[str, object] = obj.model_dump(mode="json")
+    except ValueError as error:
+        raise BadData(f"{type(obj).__name__} cannot be said in JSON: {error}") from error
+    return dumped
+
+
+def _sqlalchemy(obj: Any, *, deleted: bool) -> Snapshot:
+    state: Any = obj.__dict__["_sa_instance_state"]
+    mapper, name = state.mapper, type(obj).__name__
+    if (state.deleted or state.was_deleted) and not deleted:
+        raise BadData(f"this {name} was deleted; say push_model(…, op='deleted')")
+    if state.transient or state.pending:
+        cure = "is not set yet; flush the session first"
+    elif state.detached:
+        cure = "is not loaded, and the object has left its session; push before, or use expire_on_commit=False"
+    else:
+        cure = "is not loaded (a commit or flush expired it); session.refresh() first, or use expire_on_commit=False"
+    # Not the SQL expressions among them (column_property): those expire with every flush.
+    sent = {p.key: not p.deferred and p.columns[0].__visit_name__ == "column" for p in mapper.column_attrs}
+    loaded = {key: state.dict[key] for key in sent if key in state.dict}
+    related = dict.fromkeys(mapper.relationships.keys(), _RELATED)
+    version = mapper.version_id_col
+    return Snapshot(
+        obj,
+        {key: value for key, value in loaded.items() if sent[key]},
+        columns=loaded,
+        missing={**related, **{key: cure for key in sent if key not in loaded}},
+        optional=[*related, *(key for key, default in sent.items() if not default)],
+        version_name=None if version is None else mapper.get_property_by_column(version).key,
+    )
+
+
+def _django(obj: Any, *, deleted: bool) -> Snapshot:
+    meta = obj._meta  # noqa: SLF001
+    if deleted and obj.__dict__.get(meta.pk.attname) is None:
+        raise BadData(f"this {type(obj).__name__} has lost its primary key by delete(); push before it")
+    columns = [field.attname for field in meta.concrete_fields]
+    loaded = {name: obj.__dict__[name] for name in columns if name in obj.__dict__}
+    related = {field.name: _RELATED for field in meta.get_fields() if field.is_relation}
+    missing = {**related, **{name: "is deferred; load it first" for name in columns if name not in loaded}}
+    return Snapshot(obj, loaded, columns=loaded, missing=missing, optional=list(missing))
+
+
+def _plain(value: object, path: str, above: tuple[int, ...]) -> object:
+    """`value` with the models inside it as dicts; all else is `payload`'s business."""
+    if isinstance(value, str | int | float | None):
+        return value
+    if id(value) in above:
+        raise BadData(f"{path} contains itself")
+    if len(above) > _DEPTH_MAX:
+        raise BadData(f"{path} is nested deeper than {_DEPTH_MAX} levels")
+    inside = (*above, id(value))
+    if isinstance(value, Mapping):
+        return {key: _plain(item, f"{path}.{key}", inside) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{path}[{index}]", inside) for index, item in enumerate(value)]
+    if type(value).__module__ == "django.db.models.fields.files":
+        # A FieldFile: what the column holds is its name.
+        return getattr(value, "name", None)
+    found = _attributes(value, deleted=True)
+    if found is None:
+        return value
+    if found.columns is not None:
+        raise BadData(f"{path} is a {found.name}, a row of its own; push it by itself, or say it in to_dict()")
+    return found.model(getattr(type(value), "__push_fields__", None), (), path=path, above=above)
