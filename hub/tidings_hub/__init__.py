@@ -1,0 +1,1 @@
+"""The hub of tidings: what `tidings serve` runs. Needs the extra `[server]`."""

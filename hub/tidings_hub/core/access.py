@@ -1,0 +1,252 @@
+"""Who may do what in a channel, which pages may connect, and who was cut off.
+
+All of it is decided here and nowhere else (DESIGN 6; PROTOCOL.md section 6).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from tidings.channels import matches, namespace_of
+from tidings.errors import BadConfig, Forbidden, UnknownNamespace
+
+USER_NAMESPACE = "user"
+# The broker's own: a client in it would see the nodes' heartbeats.
+RESERVED_NAMESPACES = frozenset({"canary", "tidings"})
+
+
+class Subscribe(StrEnum):
+    """Who may subscribe to a namespace's channels."""
+
+    TOKEN = "token"  # noqa: S105 - the name of a rule, not a secret
+    USER = "user"
+    PUBLIC = "public"
+
+
+class Publish(StrEnum):
+    """Who may publish in a namespace's channels."""
+
+    BACKEND = "backend"
+    SUBSCRIBERS = "subscribers"
+
+
+class PresenceTo(StrEnum):
+    """Who may see who is in a namespace's channels."""
+
+    SUBSCRIBERS = "subscribers"
+    BACKEND = "backend"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What holds for every channel of one namespace.
+
+    `history`: publications kept per channel, 0 for none (a volatile namespace);
+    `history_ttl_s`: seconds after which an unused channel's history goes.
+    """
+
+    subscribe: Subscribe = Subscribe.TOKEN
+    publish: Publish = Publish.BACKEND
+    history: int = 100
+    history_ttl_s: int = 300
+    presence: bool = False
+    presence_to: PresenceTo = PresenceTo.SUBSCRIBERS
+
+
+class Bearer(Protocol):
+    """What access needs to know of a session; `tidings.tokens.Claims` is one."""
+
+    @property
+    def sub(self) -> str:
+        """The user."""
+
+    @property
+    def jti(self) -> str | None:
+        """The token's own id, if it has one."""
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Patterns of the channels that the token covers."""
+
+
+class Access:
+    """The rules of all namespaces. `elsewhere` holds for a namespace without one (only under --dev)."""
+
+    def __init__(self, rules: Mapping[str, Rule], *, elsewhere: Rule | None = None) -> None:
+        self._rules = dict(rules)
+        self._elsewhere = elsewhere
+
+    def rule(self, channel: str) -> Rule:
+        """The rule of a (checked) channel.
+
+        Raises:
+            UnknownNamespace: its namespace has none.
+        """
+        namespace = namespace_of(channel)
+        rule = self._rules.get(namespace, self._elsewhere)
+        if rule is None or namespace in RESERVED_NAMESPACES:
+            raise UnknownNamespace(f"no namespace {namespace!r}; add [namespaces.{namespace}] to tidings.toml")
+        return rule
+
+    def may_subscribe(self, bearer: Bearer, channel: str) -> None:
+        """Returns if `bearer` may subscribe to `channel`.
+
+        Rule `user`: the channel's name is exactly the bearer's `sub`. Rule `token`: one of
+        the token's patterns covers the channel. Rule `public`: any session.
+
+        Raises:
+            Forbidden, UnknownNamespace: it may not; the message says what would help.
+        """
+        rule = self.rule(channel)
+        if rule.subscribe is Subscribe.USER and channel.partition(":")[2] != bearer.sub:
+            raise Forbidden(f"{channel} belongs to another user")
+        if rule.subscribe is Subscribe.TOKEN and not any(matches(pattern, channel) for pattern in bearer.channels):
+            raise Forbidden(f"the token does not cover {channel}; issue one whose claim `channels` does")
+
+    def may_publish(self, bearer: Bearer, channel: str) -> None:
+        """Returns if `bearer`, a client, may publish in `channel`.
+
+        Raises:
+            Forbidden, UnknownNamespace: it may not.
+        """
+        if self.rule(channel).publish is not Publish.SUBSCRIBERS:
+            namespace = namespace_of(channel)
+            raise Forbidden(f'only backends publish in {namespace!r}; its rule publish = "subscribers" would allow it')
+        self.may_subscribe(bearer, channel)
+
+    def may_read_history(self, bearer: Bearer, channel: str) -> None:
+        """Returns if `bearer` may read the history of `channel`.
+
+        Raises:
+            Forbidden, UnknownNamespace: it may not, or there is none.
+        """
+        self.may_subscribe(bearer, channel)
+        if self.rule(channel).history == 0:
+            raise Forbidden(f"the namespace {namespace_of(channel)!r} keeps no history")
+
+    def shows_presence(self, channel: str) -> None:
+        """Returns if those who are subscribed to `channel` may see who else is.
+
+        Raises:
+            Forbidden, UnknownNamespace: nobody knows, or only backends may.
+        """
+        self.has_presence(channel)
+        if self.rule(channel).presence_to is not PresenceTo.SUBSCRIBERS:
+            raise Forbidden(f"only backends may see who is in {namespace_of(channel)!r} (its rule presence_to)")
+
+    def knows_presence(self, channel: str) -> bool:
+        """Whether it is known who is in `channel`, which may be of a namespace that is no longer there."""
+        namespace = namespace_of(channel)
+        rule = self._rules.get(namespace, self._elsewhere)
+        return rule is not None and rule.presence and namespace not in RESERVED_NAMESPACES
+
+    def has_presence(self, channel: str) -> None:
+        """Returns if it is known who is in `channel`.
+
+        Raises:
+            Forbidden, UnknownNamespace: it is not.
+        """
+        if not self.rule(channel).presence:
+            namespace = namespace_of(channel)
+            raise Forbidden(f"the namespace {namespace!r} has no presence; its rule presence = true would give it one")
+
+
+# RFC 6454 section 7 without user, path or query; the host is a name, an IPv4 or a bracketed IPv6 address.
+_HOST = r"(?P<host>[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
+_ORIGIN = re.compile(rf"(?P<scheme>https?)://{_HOST}\Z")
+_AUTHORITY = re.compile(rf"{_HOST}\Z")
+_DEFAULT_PORT = {"http": 80, "https": 443}
+
+
+def normal_origin(text: str) -> str:
+    """`text` in lower case with its port, as `http://host:80`; empty if it is no origin."""
+    found = _ORIGIN.match(text.lower())
+    if found is None:
+        return ""
+    return f"{found['scheme']}://{found['host']}:{int(found['port'] or _DEFAULT_PORT[found['scheme']])}"
+
+
+class Origins:
+    """The pages that may connect: same origin if `allowed` is empty, else those listed; `*` is any page.
+
+    Raises:
+        BadConfig: an entry is no origin.
+    """
+
+    __slots__ = ("_allowed", "any")
+
+    def __init__(self, allowed: Iterable[str] = ()) -> None:
+        entries = list(allowed)
+        self.any = "*" in entries
+        self._allowed = frozenset(normal_origin(entry) for entry in entries if entry != "*")
+        if "" in self._allowed:
+            bad = next(entry for entry in entries if entry != "*" and not normal_origin(entry))
+            raise BadConfig(f"not an origin: {bad!r}; an origin is scheme://host[:port], such as https://shop.example")
+
+    def allows(self, origin: str | None, host: str, secure: bool) -> bool:
+        """Whether a request with this Origin header may be served.
+
+        `host` is the request's Host header and `secure` whether the client spoke TLS, both
+        after the rules for trusted proxies. No Origin at all is no browser's cross-origin
+        request (Fetch section 3.2) and is allowed; `null` (a sandboxed page) never is.
+        """
+        if origin is None:
+            return True
+        normal = normal_origin(origin)
+        if not normal:
+            return False
+        if self.any or normal in self._allowed:
+            return True
+        if self._allowed or not _AUTHORITY.match(host.lower()):
+            return False
+        return normal == normal_origin(f"{'https' if secure else 'http'}://{host}")
+
+
+class Revocations:
+    """Users and tokens that were cut off, each until its time; `user:<sub>` or `jti:<jti>` is the key."""
+
+    __slots__ = ("_until_s",)
+
+    def __init__(self, until_s: Mapping[str, float] | None = None) -> None:
+        self._until_s: dict[str, float] = {}
+        for key, until in (until_s or {}).items():
+            self.add(key, until)
+
+    def __len__(self) -> int:
+        return len(self._until_s)
+
+    def add(self, key: str, until_s: float) -> None:
+        """Cuts off until `until_s` (unix seconds); an earlier end than the known one changes nothing."""
+        self._until_s[key] = max(until_s, self._until_s.get(key, until_s))
+
+    def revoked(self, bearer: Bearer, *, now_s: float) -> bool:
+        """Whether this session may no longer be served."""
+        if not self._until_s:
+            return False
+        return self._holds(user_key(bearer.sub), now_s) or (
+            bearer.jti is not None and self._holds(token_key(bearer.jti), now_s)
+        )
+
+    def forget_past(self, *, now_s: float) -> list[str]:
+        """Drops what has ended and returns those keys."""
+        past = [key for key, until_s in self._until_s.items() if until_s <= now_s]
+        for key in past:
+            del self._until_s[key]
+        return past
+
+    def _holds(self, key: str, now_s: float) -> bool:
+        return self._until_s.get(key, now_s) > now_s
+
+
+def user_key(user: str) -> str:
+    """The revocation key of a user."""
+    return f"user:{user}"
+
+
+def token_key(jti: str) -> str:
+    """The revocation key of one token."""
+    return f"jti:{jti}"
