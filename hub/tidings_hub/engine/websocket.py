@@ -1,0 +1,243 @@
+"""RFC 6455 without I/O: the opening handshake and the frames, from the server's side.
+
+No extension is ever negotiated. Between two frames nothing is kept: `Reader` is made for
+an unfinished frame or message and dropped with its end.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Mapping
+from enum import IntEnum
+
+from tidings.errors import BadPacket
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_FIN = 0x80
+_RSV = 0x70
+_OPCODE = 0x0F
+_MASKED = 0x80
+_LENGTH = 0x7F
+_CONTROL = 0x08
+_SHORT_MAX = 125
+_MEDIUM = 126
+_MEDIUM_MAX = 0xFFFF
+_LENGTH_MAX = 2**63 - 1
+_KEY_BYTES = 16
+_MASK_BYTES = 4
+_CODE_BYTES = 2
+
+NORMAL = 1000
+PROTOCOL_ERROR = 1002
+BAD_DATA = 1007
+TOO_BIG = 1009
+# RFC 6455 section 7.4 and the IANA registry; 1004-1006 and 1015 must never be on the wire.
+_REGISTERED = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
+_APPLICATION = range(3000, 5000)
+
+
+class Opcode(IntEnum):
+    """RFC 6455 section 5.2."""
+
+    CONTINUATION = 0
+    TEXT = 1
+    BINARY = 2
+    CLOSE = 8
+    PING = 9
+    PONG = 10
+
+
+_OPCODES = frozenset(int(code) for code in Opcode)
+Message = tuple[int, str | bytes]
+
+
+class Violation(BadPacket):
+    """Frames that break RFC 6455; `number` is the close code that the answer carries."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.number = number
+
+
+def accept_key(key: str) -> str:
+    """Sec-WebSocket-Accept for a Sec-WebSocket-Key (RFC 6455 section 4.2.2)."""
+    return base64.b64encode(hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest()).decode()
+
+
+def handshake(headers: Mapping[str, str]) -> bytes:
+    """The 101 answer to an opening handshake with these headers (names in lower case).
+
+    Raises:
+        BadPacket: not a handshake of version 13; the message says what is wrong.
+    Source: RFC 6455 section 4.2.
+    """
+    if headers.get("upgrade", "").strip().lower() != "websocket":
+        raise BadPacket("Upgrade is not websocket.")
+    if "upgrade" not in {token.strip().lower() for token in headers.get("connection", "").split(",")}:
+        raise BadPacket("Connection does not name Upgrade.")
+    if headers.get("sec-websocket-version", "").strip() != "13":
+        raise BadPacket("Sec-WebSocket-Version is not 13.")
+    key = headers.get("sec-websocket-key", "").strip()
+    try:
+        size = len(base64.b64decode(key, validate=True))
+    except (binascii.Error, ValueError):
+        size = 0
+    if size != _KEY_BYTES:
+        raise BadPacket("Sec-WebSocket-Key is not 16 bytes in base64.")
+    answer = (
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Accept: {accept_key(key)}\r\n\r\n"
+    )
+    return answer.encode()
+
+
+def unmask(payload: bytes, mask: bytes) -> bytes:
+    """`payload` XOR the repeated four bytes of `mask`, as one big integer: linear, without a loop per byte."""
+    size = len(payload)
+    if not size:
+        return b""
+    key = (mask * (size // _MASK_BYTES + 1))[:size]
+    return (int.from_bytes(payload, "little") ^ int.from_bytes(key, "little")).to_bytes(size, "little")
+
+
+def frame(opcode: int, payload: bytes) -> bytes:
+    """One complete unmasked frame (RFC 6455 section 5.2)."""
+    size = len(payload)
+    if size <= _SHORT_MAX:
+        return b"%c%c%b" % (_FIN | opcode, size, payload)
+    if size <= _MEDIUM_MAX:
+        return b"%c\x7e%b%b" % (_FIN | opcode, size.to_bytes(2, "big"), payload)
+    return b"%c\x7f%b%b" % (_FIN | opcode, size.to_bytes(8, "big"), payload)
+
+
+def close_frame(number: int, reason: str = "") -> bytes:
+    """A close frame; the reason is cut to what a control frame holds, at a character's edge."""
+    text = reason.encode()[: _SHORT_MAX - _CODE_BYTES].decode(errors="ignore").encode()
+    return frame(Opcode.CLOSE, number.to_bytes(_CODE_BYTES, "big") + text)
+
+
+def close_code(payload: bytes) -> int:
+    """The code of a received close frame's payload; 1000 when it has none.
+
+    Raises:
+        Violation: 1002 for one byte or a code that must not be sent, 1007 for a reason that is not UTF-8.
+    """
+    if not payload:
+        return NORMAL
+    number = int.from_bytes(payload[:_CODE_BYTES], "big")
+    if len(payload) < _CODE_BYTES or not (number in _REGISTERED or number in _APPLICATION):
+        raise Violation(PROTOCOL_ERROR, "A close code that must not be sent.")
+    _text(payload[_CODE_BYTES:])
+    return number
+
+
+def _text(payload: bytes) -> str:
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        raise Violation(BAD_DATA, "Text that is not UTF-8.") from None
+
+
+class Reader:
+    """What is left of a stream of frames between two reads.
+
+    `message_max_bytes` bounds a whole message, all its fragments together, and is checked
+    against the frame's header, before its payload is kept.
+    """
+
+    __slots__ = ("_fragments", "_max_bytes", "_opcode", "_rest", "_size")
+
+    def __init__(self, message_max_bytes: int) -> None:
+        self._max_bytes = message_max_bytes
+        self._rest = bytearray()
+        self._fragments: list[bytes] | None = None
+        self._opcode = 0
+        self._size = 0
+
+    @property
+    def idle(self) -> bool:
+        """Nothing unfinished: this reader may be dropped."""
+        return not self._rest and self._fragments is None
+
+    def feed(self, data: bytes, messages: list[Message]) -> None:
+        """Append to `messages` what `data` completes: (opcode, payload), text as str, the rest as bytes.
+
+        Messages before a violation are in the list when it is raised. After it the reader is of no use.
+
+        Raises:
+            Violation: with the close code of the answer.
+        """
+        rest = self._rest
+        if rest:
+            rest += data
+            data = bytes(rest) if len(rest) >= self._wanted(rest) else b""
+            if not data:
+                return
+            rest.clear()
+        at = 0
+        while (end := at + self._wanted(data, at)) <= len(data):
+            self._take(data, at, end, messages)
+            at = end
+        if at < len(data):
+            rest += memoryview(data)[at:]
+
+    def _wanted(self, data: bytes | bytearray, at: int = 0) -> int:
+        """Bytes of the frame at `at`: all of them when its header is there, else one more than there are."""
+        have = len(data) - at
+        if have < 2:  # RFC 6455: two bytes before anything else
+            return have + 1
+        first, second = data[at], data[at + 1]
+        self._check_start(first, second)
+        size, header = second & _LENGTH, 2
+        if size > _SHORT_MAX:
+            width = 2 if size == _MEDIUM else 8
+            header += width
+            if have < header:
+                return have + 1
+            least = _SHORT_MAX if width == 2 else _MEDIUM_MAX
+            size = int.from_bytes(data[at + 2 : at + header], "big")
+            if size <= least or size > _LENGTH_MAX:
+                raise Violation(PROTOCOL_ERROR, "A length that is not in its shortest form.")
+        kept = self._size if not first & _CONTROL else 0
+        if size + kept > self._max_bytes and not first & _CONTROL:
+            raise Violation(TOO_BIG, f"A message of more than {self._max_bytes} bytes.")
+        return header + _MASK_BYTES + size
+
+    def _check_start(self, first: int, second: int) -> None:
+        opcode = first & _OPCODE
+        if first & _RSV:
+            raise Violation(PROTOCOL_ERROR, "A reserved bit is set and no extension was negotiated.")
+        if opcode not in _OPCODES:
+            raise Violation(PROTOCOL_ERROR, "A reserved opcode.")
+        if not second & _MASKED:
+            raise Violation(PROTOCOL_ERROR, "A client's frame must be masked.")
+        if opcode & _CONTROL:
+            if not first & _FIN or second & _LENGTH > _SHORT_MAX:
+                raise Violation(PROTOCOL_ERROR, "A control frame is at most 125 bytes and never fragmented.")
+        elif (opcode == Opcode.CONTINUATION) is (self._fragments is None):
+            raise Violation(PROTOCOL_ERROR, "A continuation without a beginning, or a beginning within a message.")
+
+    def _take(self, data: bytes, at: int, end: int, messages: list[Message]) -> None:
+        first = data[at]
+        opcode = first & _OPCODE
+        code = data[at + 1] & _LENGTH
+        body = at + 2 + (0 if code <= _SHORT_MAX else 2 if code == _MEDIUM else 8) + _MASK_BYTES
+        payload = unmask(data[body:end], data[body - _MASK_BYTES : body])
+        if opcode & _CONTROL:
+            messages.append((opcode, payload))
+            return
+        if self._fragments is not None:
+            # Empty fragments have no size that the limit could count: they leave nothing.
+            if payload:
+                self._fragments.append(payload)
+            self._size += len(payload)
+            if not first & _FIN:
+                return
+            opcode, payload = self._opcode, b"".join(self._fragments)
+            self._fragments, self._size = None, 0
+        elif not first & _FIN:
+            self._opcode, self._fragments, self._size = opcode, [payload], len(payload)
+            return
+        messages.append((opcode, _text(payload) if opcode == Opcode.TEXT else payload))
