@@ -1,0 +1,254 @@
+"""What every broker promises the hub: the place where nodes meet (DESIGN 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tidings.control import Answers, NodeRecord, Order
+from tidings.cursor import Cursor
+from tidings.presence import Presence, Turn, Turned
+from tidings.publication import Publication, Receipt
+from tidings.publishers.base import Answer, Outgoing
+from tidings_hub.core.nodes import Lease, Roll
+from tidings_hub.core.recovery import ChannelPast, Past
+
+__all__ = [
+    "Broker",
+    "BrokerLimits",
+    "BrokerState",
+    "ChannelPast",
+    "Lease",
+    "Outgoing",
+    "Past",
+    "Roll",
+    "Rule",
+    "Sink",
+]
+
+
+class Rule(Protocol):
+    """What a broker must know of a namespace's rule: how much of the past it keeps."""
+
+    @property
+    def history(self) -> int:
+        """Publications kept per channel; 0: the namespace is volatile."""
+
+    @property
+    def history_ttl_s(self) -> int:
+        """Seconds after a channel's last publication when its history is forgotten."""
+
+
+class Sink(Protocol):
+    """The hub, as a broker sees it. Called from one place, in order, never concurrently."""
+
+    def deliver(self, publications: list[Publication]) -> None:
+        """All that one read brought, in order of seq; without a hole per channel."""
+
+    def lost(self, channels: list[str], position: Cursor) -> None:
+        """These channels have a gap up to here that could not be repaired: their clients must be told."""
+
+    def doubted(self, channels: list[str], first: int, until: int, position: Cursor) -> bool:
+        """Whoever returned here with a cursor from `first` to `until` may lack something in these channels.
+
+        Another node lost it and has only now found out; this one is at `position`. Returns whether there was anybody.
+        """
+
+    def control(self, message: dict[str, object]) -> None:
+        """A control message of any node, this one included."""
+
+
+@dataclass(slots=True, frozen=True)
+class BrokerState:
+    """How a broker is, for health pages. `last_error` holds no secret; `since_s` is a wall clock time."""
+
+    connected: bool
+    since_s: float
+    reconnects: int
+    channels: int
+    last_error: str = ""
+
+
+@dataclass(slots=True, frozen=True)
+class BrokerLimits:
+    """Bounds and intervals of a broker; each has its policy.
+
+    message_max_bytes: a larger message is poison: counted and skipped.
+    repair_max: publications repaired per channel after a gap; more are a gap that is told.
+    repair_max_bytes: read in one repair of all channels; channels beyond it are told as a gap.
+    recovery_max_bytes: read for one `since` or `history`; channels beyond it look incomplete.
+    early_max: live publications of one channel kept while the node joins it; later ones are dropped and repaired.
+    held_max_bytes: live messages kept back during a repair; later ones are dropped and then repaired.
+    link_max_bytes: an unfinished message of more than this on the link breaks the link.
+    doubts_max: channels with doubted cursors, here and in the broker; beyond it doubt widens to all channels.
+    pointer_ttl_s: how long a channel's end is known after its last use.
+    linger_s: how long a channel without a listener stays subscribed.
+    position_check_s: interval of the search for lost messages on quiet channels.
+    timeout_s: longest wait for one answer of the broker.
+    canary_timeout_s: longest wait for a canary.
+    """
+
+    message_max_bytes: int = 131_072
+    repair_max: int = 1_000
+    repair_max_bytes: int = 64 * 1024 * 1024
+    recovery_max_bytes: int = 4 * 1024 * 1024
+    early_max: int = 256
+    held_max_bytes: int = 16 * 1024 * 1024
+    link_max_bytes: int = 64 * 1024 * 1024
+    doubts_max: int = 10_000
+    pointer_ttl_s: int = 7 * 86_400
+    linger_s: float = 30.0
+    position_check_s: float = 5.0
+    timeout_s: float = 5.0
+    canary_timeout_s: float = 3.0
+
+
+class Broker(Protocol):
+    """Where nodes meet: numbering, storing, publishing, and reading what was missed."""
+
+    name: str
+
+    def start(self, sink: Sink) -> None:
+        """Connect in the background and begin to call `sink`; returns at once, retries for ever."""
+
+    def stop(self) -> None:
+        """Give up everything. Waiting callers get `Unavailable`."""
+
+    def publish(self, channel: str, body: bytes, *, id: str, idempotency_s: int) -> Receipt:
+        """Number, store and publish one body.
+
+        Raises:
+            Unavailable, TimedOut: the broker did not (or may not have) taken it.
+            UnknownNamespace: no rule for it.
+        """
+
+    def publish_many(self, items: Sequence[Outgoing]) -> list[Answer]:
+        """As `publish` for several, in order, in one round trip; one answer per item."""
+
+    def subscribe(self, channels: Sequence[str]) -> None:
+        """Receive these channels from now on; returns when that is certain. Idempotent.
+
+        Raises:
+            Unavailable: the broker did not confirm in time.
+        """
+
+    def unsubscribe(self, channels: Sequence[str]) -> None:
+        """No connection listens here any more: leave after `linger_s`, unless somebody subscribes again."""
+
+    def since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> Past:
+        """One atomic look at channels: the position, each pointer, what is kept after `cursor`.
+
+        Missing pointers are set to the position (and reported as None). Without a cursor no
+        publications are read; otherwise at most limit + 1 per channel. When it returns, every live
+        publication up to the position in those of the channels that this node is subscribed to
+        has gone through `Sink.deliver`, repaired if it had to be.
+
+        Raises:
+            Unavailable: the broker did not answer in time.
+        """
+
+    def doubted(self, channel: str, cursor: Cursor) -> bool:
+        """Whether a client with this cursor may lack a publication that this node lost, found after the last `since`.
+
+        What other nodes have found is in the answer to `since` itself.
+        """
+
+    def history(
+        self, channel: str, *, since: Cursor | None, limit: int, newest: bool
+    ) -> tuple[Cursor, list[Publication]]:
+        """The position and at most `limit` kept publications after `since`, in order of seq.
+
+        With `newest` they are the last ones, otherwise the first ones.
+
+        Raises:
+            Unavailable: the broker did not answer in time.
+        """
+
+    def write_rules(self, rules: Mapping[str, Rule]) -> None:
+        """Make these the broker's rules, now and after every reconnect; `*` is any other namespace."""
+
+    def send_control(self, message: dict[str, object]) -> None:
+        """Give `message` to every node's `Sink.control`.
+
+        Raises:
+            Unavailable: the broker did not take it.
+        """
+
+    def ask(self, order: Order, *, timeout_s: float) -> Answers:
+        """Have every node do something; what they answered within `timeout_s` seconds, and who did not.
+
+        A revocation is remembered in the same step (as by `revoke`).
+
+        Raises:
+            Unavailable: the broker did not take it.
+        """
+
+    def answer(self, token: str, said: Mapping[str, object]) -> None:
+        """Answer an order: `token` is the `reply` in its message. Waits for the broker.
+
+        Raises:
+            Unavailable: the broker did not take it.
+        """
+
+    def write_node(self, node: str, record: Mapping[str, object] | None, *, lease_s: float) -> list[NodeRecord]:
+        """Say how this node is, for `lease_s` seconds; None: it ends. Returns all records that hold.
+
+        Raises:
+            Unavailable: the broker did not take it.
+        """
+
+    def nodes(self) -> list[NodeRecord]:
+        """The records of all nodes that live, by name.
+
+        Raises:
+            Unavailable: the broker did not answer.
+        """
+
+    def revoke(self, key: str, until_s: float) -> None:
+        """Remember a revocation (`user:<sub>` or `jti:<jti>`) until that wall clock time."""
+
+    def revoked(self) -> dict[str, float]:
+        """The revocations that still hold: key to end."""
+
+    def call_roll(self, node_id: str, address: str, *, lease_s: float) -> Roll:
+        """Say for `lease_s` where a node is reached, and hear who else is there, that node included.
+
+        Without an address the node gives its lease up; the roll says so to the others for `lease_s`.
+
+        Raises:
+            Unavailable: the broker did not answer in time.
+        """
+
+    def turn(self, turn: Turn) -> Turned:
+        """A node's turn in presence: it lives, and this changed; decided over all nodes in one atomic step.
+
+        Raises:
+            Unavailable: the broker did not answer; the same turn may be tried again.
+        """
+
+    def members(self, channel: str, *, limit: int) -> Presence:
+        """Who is in a channel; of more than `limit` users only their number.
+
+        Raises:
+            Forbidden: the broker knows of no presence in its namespace.
+            Unavailable: the broker did not answer in time.
+        """
+
+    def canary(self) -> float:
+        """Send a message through the broker and back; returns the seconds it took.
+
+        Raises:
+            Unavailable: it did not come back in time.
+        """
+
+    @property
+    def position(self) -> Cursor | None:
+        """Up to where this node has processed the sequence; None before the first contact.
+
+        All up to there in the channels that were joined went through the sink, and nothing beyond: a client that is
+        told this cursor has everything of its other channels up to it, and gets nothing that it says it has.
+        """
+
+    def state(self) -> BrokerState:
+        """How the broker is."""

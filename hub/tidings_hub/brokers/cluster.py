@@ -1,0 +1,283 @@
+"""The broker for a Redis Cluster: one `RedisBroker` per bucket, behind one face (DESIGN 3, PROTOCOL.md section 7).
+
+Each bucket has its own sequence, link, rounds and repairs, on whichever master serves its slot. What they
+have in common is the sink, which one of them at a time may call, and the cursors, which name a place in each.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from tidings.control import Answers, NodeRecord, Order
+from tidings.cursor import Cursor
+from tidings.errors import HubError, TimedOut
+from tidings.presence import Change, Presence, Turn, Turned, presence_channel
+from tidings.publication import Publication, Receipt
+from tidings.publishers.base import Answer, Outgoing
+from tidings.publishers.buckets import bucket_of
+from tidings.publishers.cluster import ClusterPublisher
+from tidings.publishers.keys import DEFAULT_PREFIX
+from tidings.publishers.slots import open_buckets
+from tidings_hub.brokers.base import BrokerLimits, BrokerState, Past, Roll, Rule, Sink
+from tidings_hub.brokers.redis import RedisBroker
+from tidings_hub.core.places import Places
+from tidings_hub.metrics import Metrics
+
+# Between the buckets' epochs, in what a node keeps of a turn; no epoch has it.
+_EPOCHS = "~"
+
+
+class ClusterBroker:
+    """A `Broker` on a Redis Cluster.
+
+    Raises:
+        BadConfig: the URL or the prefix is none.
+    """
+
+    name = "redis"
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        node_id: str = "",
+        limits: BrokerLimits | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._limits = limits or BrokerLimits()
+        self._metrics = metrics or Metrics()
+        self._publisher = ClusterPublisher(url, prefix=prefix)
+        buckets = open_buckets(url, prefix)
+        self._turn = threading.Lock()
+        self._parts = [
+            RedisBroker(
+                bucket,
+                node_id=node_id or secrets.token_hex(4),
+                limits=self._limits,
+                metrics=self._metrics,
+            )
+            for bucket in buckets
+        ]
+
+    def _places(self) -> Places:
+        return Places([part.position for part in self._parts])
+
+    def start(self, sink: Sink) -> None:
+        """See `Broker.start`."""
+        for bucket, part in enumerate(self._parts):
+            part.start(BucketSink(bucket, self._places, self._turn, sink))
+
+    def stop(self) -> None:
+        """See `Broker.stop`."""
+        for part in self._parts:
+            part.stop()
+        self._publisher.close()
+
+    def _part(self, channel: str) -> RedisBroker:
+        return self._parts[bucket_of(channel, len(self._parts))]
+
+    def _shares(self, channels: Sequence[str]) -> dict[int, list[str]]:
+        """The channels of each bucket that has any."""
+        shares: dict[int, list[str]] = {}
+        for channel in channels:
+            shares.setdefault(bucket_of(channel, len(self._parts)), []).append(channel)
+        return shares
+
+    # Publishing
+
+    def publish(self, channel: str, body: bytes, *, id: str, idempotency_s: int) -> Receipt:
+        """See `Broker.publish`."""
+        return self._part(channel).publish(channel, body, id=id, idempotency_s=idempotency_s)
+
+    def publish_many(self, items: Sequence[Outgoing]) -> list[Answer]:
+        """See `Broker.publish_many`. One round trip per bucket."""
+        answers = self._publisher.publish(items, timeout_s=self._limits.timeout_s)
+        self._metrics.broker_timeouts += any(isinstance(answer, TimedOut) for answer in answers)
+        return answers
+
+    # Channels
+
+    def subscribe(self, channels: Sequence[str]) -> None:
+        """See `Broker.subscribe`. All buckets at the same time."""
+        asked = [(self._parts[bucket], names) for bucket, names in self._shares(channels).items()]
+        waiting = [(part, part.put_subscribe(names)) for part, names in asked]
+        for part, question in waiting:
+            if question is not None:
+                part.answer_to(question)
+
+    def unsubscribe(self, channels: Sequence[str]) -> None:
+        """See `Broker.unsubscribe`. Never waits."""
+        for bucket, names in self._shares(channels).items():
+            self._parts[bucket].unsubscribe(names)
+
+    def since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> Past:
+        """See `Broker.since`. One atomic look per bucket, all at the same time."""
+        shares = self._shares(channels) or {0: []}
+        waiting = {
+            bucket: self._parts[bucket].put_since(names, self._own(bucket, cursor), limit=limit)
+            for bucket, names in shares.items()
+        }
+        pasts = {bucket: self._parts[bucket].answer_to(question) for bucket, question in waiting.items()}
+        seen = {
+            name: replace(one, epoch=past.position.epoch)
+            for past in pasts.values()
+            for name, one in past.channels.items()
+        }
+        return Past(self._places().joined({bucket: past.position for bucket, past in pasts.items()}), seen)
+
+    def _own(self, bucket: int, cursor: Cursor | None) -> Cursor | None:
+        """The place of a cursor in one bucket, if it has one there."""
+        position = self._parts[bucket].position
+        seq = cursor.of(position.epoch) if cursor and position else None
+        return None if seq is None or position is None else Cursor(position.epoch, seq)
+
+    def doubted(self, channel: str, cursor: Cursor) -> bool:
+        """See `Broker.doubted`."""
+        return self._part(channel).doubted(channel, cursor)
+
+    def history(
+        self, channel: str, *, since: Cursor | None, limit: int, newest: bool
+    ) -> tuple[Cursor, list[Publication]]:
+        """See `Broker.history`."""
+        bucket = bucket_of(channel, len(self._parts))
+        own = self._own(bucket, since) or since
+        position, found = self._parts[bucket].history(channel, since=own, limit=limit, newest=newest)
+        return self._places().joined({bucket: position}), found
+
+    # Rules go into every bucket; the rest is in the first.
+
+    def write_rules(self, rules: Mapping[str, Rule]) -> None:
+        """See `Broker.write_rules`."""
+        for part in self._parts:
+            part.write_rules(rules)
+
+    def send_control(self, message: dict[str, object]) -> None:
+        """See `Broker.send_control`."""
+        self._parts[0].send_control(message)
+
+    def ask(self, order: Order, *, timeout_s: float) -> Answers:
+        """See `Broker.ask`."""
+        return self._parts[0].ask(order, timeout_s=timeout_s)
+
+    def answer(self, token: str, said: Mapping[str, object]) -> None:
+        """See `Broker.answer`."""
+        self._parts[0].answer(token, said)
+
+    def write_node(self, node: str, record: Mapping[str, object] | None, *, lease_s: float) -> list[NodeRecord]:
+        """See `Broker.write_node`."""
+        return self._parts[0].write_node(node, record, lease_s=lease_s)
+
+    def nodes(self) -> list[NodeRecord]:
+        """See `Broker.nodes`."""
+        return self._parts[0].nodes()
+
+    def revoke(self, key: str, until_s: float) -> None:
+        """See `Broker.revoke`."""
+        self._parts[0].revoke(key, until_s)
+
+    def revoked(self) -> dict[str, float]:
+        """See `Broker.revoked`."""
+        return self._parts[0].revoked()
+
+    def call_roll(self, node_id: str, address: str, *, lease_s: float) -> Roll:
+        """See `Broker.call_roll`."""
+        return self._parts[0].call_roll(node_id, address, lease_s=lease_s)
+
+    # Presence: what concerns a channel is in the bucket of its presence channel.
+
+    def turn(self, turn: Turn) -> Turned:
+        """See `Broker.turn`. A turn in each bucket; one that does not answer keeps no other from its own."""
+        shares: dict[int, list[Change]] = {}
+        for change in turn.changes:
+            shares.setdefault(self._bucket_of_presence(change.channel), []).append(change)
+        epochs = turn.epoch.split(_EPOCHS) if turn.epoch else [""] * len(self._parts)
+        turned: list[Turned] = []
+        errors: list[HubError] = []
+        for bucket, (part, epoch) in enumerate(zip(self._parts, _filled(epochs, len(self._parts)), strict=True)):
+            try:
+                turned.append(part.turn(replace(turn, epoch=epoch, changes=shares.get(bucket, ()))))
+            except HubError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        return Turned(
+            _EPOCHS.join(one.epoch for one in turned),
+            known=all(one.known for one in turned),
+            more=any(one.more for one in turned),
+            joined=sum(one.joined for one in turned),
+            left=sum(one.left for one in turned),
+            ended=max(one.ended for one in turned),
+        )
+
+    def members(self, channel: str, *, limit: int) -> Presence:
+        """See `Broker.members`."""
+        bucket = self._bucket_of_presence(channel)
+        found = self._parts[bucket].members(channel, limit=limit)
+        return replace(found, cursor=str(self._places().joined({bucket: Cursor.parse(found.cursor)})))
+
+    def _bucket_of_presence(self, channel: str) -> int:
+        return bucket_of(presence_channel(channel), len(self._parts))
+
+    # Health
+
+    def canary(self) -> float:
+        """See `Broker.canary`. Through every bucket; the slowest counts."""
+        return max(part.canary() for part in self._parts)
+
+    @property
+    def position(self) -> Cursor | None:
+        """See `Broker.position`."""
+        return self._places().cursor
+
+    def state(self) -> BrokerState:
+        """See `Broker.state`. Connected is what reaches every bucket."""
+        states = [part.state() for part in self._parts]
+        return BrokerState(
+            connected=all(one.connected for one in states),
+            since_s=max(one.since_s for one in states),
+            reconnects=self._metrics.broker_reconnects,
+            channels=sum(one.channels for one in states),
+            last_error=next((one.last_error for one in states if one.last_error), ""),
+        )
+
+
+def _filled(epochs: list[str], count: int) -> list[str]:
+    """One epoch per bucket; where that is not what the broker answered, none that it can know."""
+    return epochs if len(epochs) == count else ["?"] * count
+
+
+class BucketSink:
+    """The sink of one bucket: gives publications their places in the other buckets, and passes them on in turn."""
+
+    def __init__(self, bucket: int, places: Callable[[], Places], turn: threading.Lock, sink: Sink) -> None:
+        self._bucket = bucket
+        self._places = places
+        self._turn = turn
+        self._sink = sink
+
+    def deliver(self, publications: list[Publication]) -> None:
+        """See `Sink.deliver`."""
+        with self._turn:
+            others = self._places().others(self._bucket)
+            for publication in publications:
+                publication.others = others
+            self._sink.deliver(publications)
+
+    def lost(self, channels: list[str], position: Cursor) -> None:
+        """See `Sink.lost`."""
+        with self._turn:
+            self._sink.lost(channels, self._places().joined({self._bucket: position}))
+
+    def doubted(self, channels: list[str], first: int, until: int, position: Cursor) -> bool:
+        """See `Sink.doubted`."""
+        with self._turn:
+            return self._sink.doubted(channels, first, until, self._places().joined({self._bucket: position}))
+
+    def control(self, message: dict[str, object]) -> None:
+        """See `Sink.control`."""
+        with self._turn:
+            self._sink.control(message)

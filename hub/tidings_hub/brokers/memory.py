@@ -1,0 +1,271 @@
+"""The broker for one node: everything in this process's memory.
+
+The sequence itself is `tidings.publishers.memory.MemoryStore`, so that an emitter with the same
+`memory://` URL in the same process reaches this hub. One greenlet hands publications to the sink.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from tidings.control import Answers, NodeRecord, Order
+from tidings.cursor import Cursor
+from tidings.errors import TidingsError, Unavailable
+from tidings.presence import Presence, Turn, Turned
+from tidings.publication import Publication, Receipt
+from tidings.publishers.base import Answer, Outgoing
+from tidings.publishers.memory import MemoryStore, open_store
+from tidings_hub.brokers.base import BrokerLimits, BrokerState, ChannelPast, Lease, Past, Roll, Rule, Sink
+from tidings_hub.metrics import Metrics
+
+logger = logging.getLogger("tidings.broker")
+
+_BATCH_MAX = 1_000
+_STOP_S = 5.0
+
+
+class MemoryBroker:
+    """A `Broker` without Redis. Nothing can be lost between it and its node, so nothing is ever doubted."""
+
+    name = "memory"
+
+    def __init__(
+        self,
+        url: str = "memory://",
+        *,
+        limits: BrokerLimits | None = None,
+        metrics: Metrics | None = None,
+        store: MemoryStore | None = None,
+    ) -> None:
+        self._store = store or open_store(url)
+        self._limits = limits or BrokerLimits()
+        self._metrics = metrics or Metrics()
+        # Channel to the time of leaving; None: somebody listens.
+        self._wanted: dict[str, float | None] = {}
+        self._queue: deque[Publication | dict[str, object] | threading.Event] = deque()
+        self._wake = threading.Event()
+        # Node id to its address and the end of its lease.
+        self._leases: dict[str, tuple[str, float]] = {}
+        self._thread: threading.Thread | None = None
+        self._sink: Sink | None = None
+        self._stopping = False
+        self._seq = 0
+        self._since_s = time.time()
+
+    def start(self, sink: Sink) -> None:
+        """See `Broker.start`."""
+        if self._sink is not None:
+            raise RuntimeError("a broker is started once")
+        self._sink = sink
+        self._store.listen(self._heard)
+        self._store.gathering.listen(self._told)
+        self._metrics.broker_connected = 1
+        self._thread = threading.Thread(target=self._run, args=(sink,), name="tidings-memory", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """See `Broker.stop`."""
+        self._stopping = True
+        self._store.forget(self._heard)
+        self._store.gathering.forget(self._told)
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(_STOP_S)
+
+    def _heard(self, publication: Publication) -> None:
+        # Called with the store's lock held: only remember it.
+        if publication.channel in self._wanted:
+            self._queue.append(publication)
+            self._wake.set()
+
+    def _told(self, message: dict[str, object]) -> None:
+        self._queue.append(message)
+        self._wake.set()
+
+    def _run(self, sink: Sink) -> None:
+        """The one place that calls the sink."""
+        while not self._stopping:
+            self._wake.wait(1.0)
+            self._wake.clear()
+            while self._queue:
+                self._drain(sink)
+            self._leave()
+        for item in self._queue:
+            if isinstance(item, threading.Event):
+                item.set()
+
+    def _drain(self, sink: Sink) -> None:
+        batch: list[Publication] = []
+        rest: dict[str, object] | threading.Event | None = None
+        while self._queue and len(batch) < _BATCH_MAX and rest is None:
+            item = self._queue.popleft()
+            if isinstance(item, Publication):
+                batch.append(item)
+            else:
+                rest = item
+        try:
+            if batch:
+                sink.deliver(batch)
+            if isinstance(rest, dict):
+                sink.control(rest)
+        except Exception:
+            logger.exception("a mistake in delivering; the channels' clients are told of a gap")
+            if batch:
+                sink.lost(sorted({one.channel for one in batch}), Cursor(self._store.epoch, batch[-1].seq))
+        if batch:
+            self._seq = max(self._seq, batch[-1].seq)
+        if isinstance(rest, threading.Event):
+            rest.set()
+        # Let others run, however much there is to deliver.
+        time.sleep(0)
+
+    def _leave(self) -> None:
+        now_s = time.monotonic()
+        for name, leave_at_s in list(self._wanted.items()):
+            if leave_at_s is not None and leave_at_s <= now_s:
+                del self._wanted[name]
+        self._metrics.broker_channels = len(self._wanted)
+
+    def _pass(self) -> None:
+        """Wait until everything that was queued has gone through the sink."""
+        if self._sink is None or self._stopping:
+            raise Unavailable("the broker is not running")
+        marker = threading.Event()
+        self._queue.append(marker)
+        self._wake.set()
+        passed = marker.wait(self._limits.timeout_s)
+        self._metrics.broker_timeouts += not passed
+        if not passed or self._stopping:
+            raise Unavailable(f"the node did not keep up within {self._limits.timeout_s:g} s")
+
+    # Publishing
+
+    def publish(self, channel: str, body: bytes, *, id: str, idempotency_s: int) -> Receipt:
+        """See `Broker.publish`."""
+        answer = self._store.publish(Outgoing(channel, body, id, idempotency_s))
+        if isinstance(answer, TidingsError):
+            raise answer
+        return answer
+
+    def publish_many(self, items: Sequence[Outgoing]) -> list[Answer]:
+        """See `Broker.publish_many`."""
+        return [self._store.publish(item) for item in items]
+
+    # Channels
+
+    def subscribe(self, channels: Sequence[str]) -> None:
+        """See `Broker.subscribe`."""
+        with self._store.lock:
+            self._wanted.update(dict.fromkeys(channels))
+            self._store.look(channels, None, limit=0)
+            position = self._store.seq
+        self._metrics.broker_channels = len(self._wanted)
+        self._pass()
+        self._seq = max(self._seq, position)
+
+    def unsubscribe(self, channels: Sequence[str]) -> None:
+        """See `Broker.unsubscribe`. Never waits."""
+        leave_at_s = time.monotonic() + self._limits.linger_s
+        for channel in channels:
+            if self._wanted.get(channel, leave_at_s) is None:
+                self._wanted[channel] = leave_at_s
+
+    def since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> Past:
+        """See `Broker.since`."""
+        with self._store.lock:
+            found = self._store.look(channels, None if cursor is None else cursor.seq, limit=limit)
+            position = self._store.position()
+        self._pass()
+        self._seq = max(self._seq, position.seq)
+        return Past(position, {name: ChannelPast(last, kept) for name, (last, kept) in found.items()})
+
+    def doubted(self, channel: str, cursor: Cursor) -> bool:
+        """See `Broker.doubted`."""
+        del channel, cursor
+        return False
+
+    def history(
+        self, channel: str, *, since: Cursor | None, limit: int, newest: bool
+    ) -> tuple[Cursor, list[Publication]]:
+        """See `Broker.history`."""
+        return self._store.history(channel, since=since, limit=limit, newest=newest)
+
+    # Rules, control, revocations
+
+    def write_rules(self, rules: Mapping[str, Rule]) -> None:
+        """See `Broker.write_rules`."""
+        self._store.write_rules(
+            {name: (rule.history, rule.history_ttl_s) for name, rule in rules.items()},
+            pointer_ttl_s=self._limits.pointer_ttl_s,
+        )
+
+    def send_control(self, message: dict[str, object]) -> None:
+        """See `Broker.send_control`."""
+        if self._sink is None or self._stopping:
+            raise Unavailable("the broker is not running")
+        self._store.gathering.tell(message)
+
+    def ask(self, order: Order, *, timeout_s: float) -> Answers:
+        """See `Broker.ask`."""
+        if self._sink is None or self._stopping:
+            raise Unavailable("the broker is not running")
+        return self._store.gathering.ask(order, timeout_s=timeout_s)
+
+    def answer(self, token: str, said: Mapping[str, object]) -> None:
+        """See `Broker.answer`."""
+        self._store.gathering.answer(token, said)
+
+    def write_node(self, node: str, record: Mapping[str, object] | None, *, lease_s: float) -> list[NodeRecord]:
+        """See `Broker.write_node`."""
+        return self._store.gathering.write_node(node, record, lease_s=lease_s)
+
+    def nodes(self) -> list[NodeRecord]:
+        """See `Broker.nodes`."""
+        return self._store.gathering.nodes()
+
+    def revoke(self, key: str, until_s: float) -> None:
+        """See `Broker.revoke`."""
+        self._store.gathering.revoke(key, until_s)
+
+    def revoked(self) -> dict[str, float]:
+        """See `Broker.revoked`."""
+        return self._store.gathering.revoked(now_s=time.time())
+
+    def call_roll(self, node_id: str, address: str, *, lease_s: float) -> Roll:
+        """See `Broker.call_roll`. There is nobody but this process."""
+        now_s = time.monotonic()
+        self._leases[node_id] = (address, now_s + lease_s)
+        self._leases = {name: lease for name, lease in self._leases.items() if lease[1] > now_s}
+        return Roll(time.time(), {name: Lease(where, end_s - now_s) for name, (where, end_s) in self._leases.items()})
+
+    # Presence
+
+    def turn(self, turn: Turn) -> Turned:
+        """See `Broker.turn`."""
+        return self._store.turn(turn)
+
+    def members(self, channel: str, *, limit: int) -> Presence:
+        """See `Broker.members`."""
+        return self._store.members(channel, limit=limit)
+
+    # Health
+
+    def canary(self) -> float:
+        """See `Broker.canary`."""
+        start_s = time.monotonic()
+        self._pass()
+        return time.monotonic() - start_s
+
+    @property
+    def position(self) -> Cursor | None:
+        """See `Broker.position`."""
+        return None if self._sink is None else Cursor(self._store.epoch, self._seq)
+
+    def state(self) -> BrokerState:
+        """See `Broker.state`."""
+        running = self._sink is not None and not self._stopping
+        return BrokerState(connected=running, since_s=self._since_s, reconnects=0, channels=len(self._wanted))

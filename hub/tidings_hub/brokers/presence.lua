@@ -1,0 +1,183 @@
+-- One turn of a node: renew its lease, write its changes, sweep dead nodes, publish what came of it.
+-- KEYS: meta. The others are made from channels that only the script sees; they lie in meta's slot.
+-- ARGV: candidate epoch, base of all keys, node, the epoch that it knows (empty: its life begins), lease_ms, list_max,
+--       event_max_bytes, pointer_ttl_s, sweep_max, PUBLISH or SPUBLISH, number of namespaces, the namespaces,
+--       then per change channel, user, info (empty: the user is no longer there)
+-- Returns {epoch, known, more to sweep, users joined, users left, nodes whose lease ended}.
+local epoch = begin(KEYS[1], ARGV[1])
+local base, node, lease_ms, list_max = ARGV[2] .. 'presence', ARGV[3], tonumber(ARGV[5]), tonumber(ARGV[6])
+local event_max, sweep_max, names = tonumber(ARGV[7]), tonumber(ARGV[9]), tonumber(ARGV[11])
+local leases, ended, large, changed = base .. ':leases', base .. ':ended', base .. ':large', base .. ':changed'
+local clock = redis.call('TIME')
+local now_ms = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+local at_ms = string.format('%.0f', now_ms)
+local users_joined, users_left, nodes_ended = 0, 0, 0
+
+local home = redis.call('HMGET', base, 'epoch', 'turned_ms')
+if home[1] ~= epoch or now_ms - (tonumber(home[2] or '') or 0) > lease_ms / 2 then
+  -- This Redis may have forgotten what was written last, or could not be reached by anybody: it was not the nodes
+  -- that were silent. Nobody is swept before all had time for a turn.
+  for _, name in ipairs(redis.call('ZRANGE', leases, 0, -1)) do
+    redis.call('ZADD', leases, 'GT', string.format('%.0f', now_ms + lease_ms), name)
+  end
+end
+redis.call('HSET', base, 'epoch', epoch, 'turned_ms', at_ms)
+if ARGV[4] ~= '' and (ARGV[4] ~= epoch or not redis.call('ZSCORE', leases, node)) then
+  return {epoch, 0, 0, 0, 0, 0}
+end
+redis.call('ZADD', leases, string.format('%.0f', now_ms + lease_ms), node)
+if ARGV[4] == '' then
+  redis.call('DEL', base .. ':namespaces')
+  for index = 12, 11 + names do
+    redis.call('SADD', base .. ':namespaces', ARGV[index])
+  end
+end
+
+-- What changed in each channel, over all nodes.
+local touched, order = {}, {}
+local function of(channel)
+  local one = touched[channel]
+  if not one then
+    one = {joined = {}, left = {}}
+    touched[channel] = one
+    order[#order + 1] = channel
+  end
+  return one
+end
+
+-- The nodes of a user without one of them.
+local function without(nodes, name)
+  local rest = {}
+  for one in string.gmatch(nodes, '[^,]+') do
+    if one ~= name then
+      rest[#rest + 1] = one
+    end
+  end
+  return rest
+end
+
+local function enter(channel, user, info)
+  local key, nodes = base .. ':of:' .. channel, {}
+  local old = redis.call('HGET', key, user)
+  if old then
+    nodes = without(string.match(old, '^%S*'), node)
+  else
+    local one = of(channel)
+    one.joined[#one.joined + 1] = '{"user":"' .. user .. '","info":' .. info .. '}'
+    users_joined = users_joined + 1
+  end
+  nodes[#nodes + 1] = node
+  redis.call('HSET', key, user, table.concat(nodes, ',') .. ' ' .. info)
+  redis.call('SADD', base .. ':at:' .. node, channel .. ' ' .. user)
+end
+
+local function leave(name, channel, user)
+  local key = base .. ':of:' .. channel
+  local nodes, info = string.match(redis.call('HGET', key, user) or '', '^(%S*) (.*)$')
+  if not nodes then
+    return
+  end
+  local rest = without(nodes, name)
+  if #rest > 0 then
+    redis.call('HSET', key, user, table.concat(rest, ',') .. ' ' .. info)
+  else
+    redis.call('HDEL', key, user)
+    local one = of(channel)
+    one.left[#one.left + 1] = '"' .. user .. '"'
+    users_left = users_left + 1
+  end
+end
+
+-- A publication in the channel's presence channel: numbered like any other, not stored.
+local function tell(channel, event, data)
+  local name = 'tidings:presence:' .. channel
+  local pointer = ARGV[2] .. 'p:' .. name
+  local prev = tonumber(redis.call('GET', pointer) or '')
+  local number = redis.call('HINCRBY', KEYS[1], 'seq', 1)
+  local seq = string.format('%.0f', number)
+  if not prev or prev >= number then
+    prev = number - 1
+  end
+  local head = 't1 ' .. seq .. ' ' .. string.format('%.0f', prev) .. ' ' .. epoch
+  local body = 'presence-' .. seq .. ' ' .. at_ms .. ' - ' .. (#event + 2) .. ' "' .. event .. '",' .. data
+  redis.call('SET', pointer, seq, 'EX', ARGV[8])
+  redis.call(ARGV[10], ARGV[2] .. 'c:' .. name, head .. ' ' .. body)
+end
+
+local function tell_each(channel, event, what, items, count)
+  local part, bytes = {}, 0
+  for index, item in ipairs(items) do
+    part[#part + 1] = item
+    bytes = bytes + #item + 1
+    if index == #items or bytes + #items[index + 1] + 64 > event_max then
+      tell(channel, event, '{"' .. what .. '":[' .. table.concat(part, ',') .. '],"count":' .. count .. '}')
+      part, bytes = {}, 0
+    end
+  end
+end
+
+local function tell_count(channel, count, listed)
+  tell(channel, 'stats', '{"count":' .. count .. ',"listed":' .. listed .. '}')
+end
+
+-- Changes before sweeping: whoever moved here from a dead node has never left.
+for index = 12 + names, #ARGV, 3 do
+  if ARGV[index + 2] == '' then
+    leave(node, ARGV[index], ARGV[index + 1])
+    redis.call('SREM', base .. ':at:' .. node, ARGV[index] .. ' ' .. ARGV[index + 1])
+  else
+    enter(ARGV[index], ARGV[index + 1], ARGV[index + 2])
+  end
+end
+-- A node whose lease has ended leaves the leases at once, so that it cannot come back half swept.
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', at_ms, 'LIMIT', 0, 10)) do
+  redis.call('ZREM', leases, name)
+  redis.call('SADD', ended, name)
+  nodes_ended = nodes_ended + 1
+end
+for _, name in ipairs(redis.call('SRANDMEMBER', ended, 10)) do
+  if sweep_max > 0 then
+    local entries = redis.call('SPOP', base .. ':at:' .. name, sweep_max)
+    for _, entry in ipairs(entries) do
+      local channel, user = string.match(entry, '^(%S+) (%S+)$')
+      if channel then
+        leave(name, channel, user)
+      end
+    end
+    if #entries < sweep_max then
+      redis.call('SREM', ended, name)
+    end
+    sweep_max = sweep_max - #entries
+  end
+end
+
+for _, channel in ipairs(order) do
+  local one, count = touched[channel], redis.call('HLEN', base .. ':of:' .. channel)
+  if redis.call('SISMEMBER', large, channel) == 1 then
+    if count * 10 <= list_max * 9 then
+      redis.call('SREM', large, channel)
+      redis.call('SREM', changed, channel)
+      tell_count(channel, count, 'true')
+    else
+      redis.call('SADD', changed, channel)
+    end
+  elseif count > list_max then
+    redis.call('SADD', large, channel)
+    tell_count(channel, count, 'false')
+  else
+    tell_each(channel, 'join', 'members', one.joined, count)
+    tell_each(channel, 'leave', 'users', one.left, count)
+  end
+end
+-- Counts of large channels, at most once a second over all nodes.
+local told_ms = tonumber(redis.call('HGET', base, 'told_ms') or '') or 0
+if now_ms - told_ms >= 1000 or now_ms < told_ms then
+  local found = redis.call('SPOP', changed, 100)
+  if #found > 0 then
+    redis.call('HSET', base, 'told_ms', at_ms)
+  end
+  for _, channel in ipairs(found) do
+    tell_count(channel, redis.call('HLEN', base .. ':of:' .. channel), 'false')
+  end
+end
+return {epoch, 1, redis.call('SCARD', ended), users_joined, users_left, nodes_ended}

@@ -1,0 +1,317 @@
+"""The broker for many nodes: Redis, alone, behind Sentinel, or by a unix socket (DESIGN 3, PROTOCOL.md section 7).
+
+A cluster has one of these per bucket (`cluster.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Mapping, Sequence
+
+from tidings.control import Answers, NodeRecord, Order
+from tidings.cursor import Cursor
+from tidings.errors import TidingsError, TimedOut, Unavailable
+from tidings.presence import Presence, Turn, Turned
+from tidings.publication import Publication, Receipt
+from tidings.publishers.address import Address
+from tidings.publishers.asking import (
+    ask_nodes,
+    history_script,
+    nodes_script,
+    pack_answer,
+    pack_history,
+    pack_nodes,
+    read_nodes,
+)
+from tidings.publishers.base import Answer, Outgoing
+from tidings.publishers.keys import DEFAULT_PREFIX, POINTER_TTL_FIELD, Keys
+from tidings.publishers.line import said
+from tidings.publishers.redis import RedisPublisher
+from tidings.publishers.script import pack
+from tidings.publishers.slots import Bucket
+from tidings_hub.brokers.asker import Asker, Question
+from tidings_hub.brokers.base import BrokerLimits, BrokerState, Past, Roll, Rule, Sink
+from tidings_hub.brokers.commands import Commands
+from tidings_hub.brokers.inbox import Inbox
+from tidings_hub.brokers.interests import Interests
+from tidings_hub.brokers.look import Look, read_history
+from tidings_hub.brokers.presence import pack_turn, presence_script, read_turn
+from tidings_hub.brokers.reader import Reader
+from tidings_hub.brokers.repair import Repairs
+from tidings_hub.brokers.roll import pack_roll, read_roll, roll_script
+from tidings_hub.metrics import Metrics
+
+_STOP_S = 5.0
+_LAST_LOOK_S = 2.0
+
+
+class RedisBroker:
+    """A `Broker` on Redis. Its reader and its asker are two threads, or greenlets where threads are patched.
+
+    It serves one bucket: all there is, or, instead of a URL, one of a cluster's.
+
+    Raises:
+        BadConfig: the URL or the prefix is none.
+    """
+
+    name = "redis"
+
+    def __init__(
+        self,
+        url: str | Bucket,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        node_id: str = "",
+        limits: BrokerLimits | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._address = url.address if isinstance(url, Bucket) else Address.parse(url)
+        self._keys = url.keys if isinstance(url, Bucket) else Keys(prefix)
+        self._limits = limits or BrokerLimits()
+        self._metrics = metrics or Metrics()
+        self._node_id = node_id or secrets.token_hex(4)
+        self._publisher = RedisPublisher(self._address, keys=self._keys)
+        self._commands = Commands(self._address, timeout_s=self._limits.timeout_s, metrics=self._metrics)
+        self._interests = Interests(early_max=self._limits.early_max)
+        self._rules: dict[bytes, bytes] = {}
+        self._threads: list[threading.Thread] = []
+        self._started: tuple[Inbox, Repairs, Reader, Asker] | None = None
+
+    def start(self, sink: Sink) -> None:
+        """See `Broker.start`."""
+        if self._started is not None:
+            raise RuntimeError("a broker is started once")
+        limits, metrics = self._limits, self._metrics
+        # The reader waits for its answers in the middle of its work: nobody else may use its connection.
+        own = Commands(self._address, timeout_s=limits.timeout_s, metrics=metrics)
+        inbox = Inbox(self._keys, self._node_id, limits, metrics, sink.control)
+        repairs = Repairs(self._keys, own, self._interests, sink, limits, metrics)
+        greet = self._write_rules
+        reader = Reader(
+            self._address, self._keys, inbox, self._interests, repairs, limits=limits, metrics=metrics, greet=greet
+        )
+        asker = Asker(
+            self._keys, self._commands, self._interests, reader, repairs, limits=limits, metrics=metrics, greet=greet
+        )
+        self._started = inbox, repairs, reader, asker
+        for run, name in ((reader.run, "tidings-reader"), (asker.run, "tidings-asker")):
+            thread = threading.Thread(target=run, name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def stop(self) -> None:
+        """See `Broker.stop`."""
+        if self._started is not None:
+            _, _, reader, asker = self._started
+            asker.stop()
+            # It looks once more for what this node lost: afterwards nobody could know.
+            self._threads[1].join(_LAST_LOOK_S)
+            reader.stop()
+            for thread in self._threads:
+                thread.join(_STOP_S)
+        self._publisher.close()
+        self._commands.close()
+
+    def _running(self) -> tuple[Inbox, Repairs, Reader, Asker]:
+        if self._started is None:
+            raise Unavailable("the broker was not started")
+        return self._started
+
+    # Publishing
+
+    def publish(self, channel: str, body: bytes, *, id: str, idempotency_s: int) -> Receipt:
+        """See `Broker.publish`."""
+        answer = self.publish_many([Outgoing(channel, body, id, idempotency_s)])[0]
+        if isinstance(answer, TidingsError):
+            raise answer
+        return answer
+
+    def publish_many(self, items: Sequence[Outgoing]) -> list[Answer]:
+        """See `Broker.publish_many`."""
+        answers = self._publisher.publish(items, timeout_s=self._limits.timeout_s)
+        self._metrics.broker_timeouts += any(isinstance(answer, TimedOut) for answer in answers)
+        return answers
+
+    # Channels
+
+    def subscribe(self, channels: Sequence[str]) -> None:
+        """See `Broker.subscribe`."""
+        question = self.put_subscribe(channels)
+        if question is not None:
+            self.answer_to(question)
+
+    def put_subscribe(self, channels: Sequence[str]) -> Question | None:
+        """Begin to subscribe: what `answer_to` waits for, if there is anything to wait for."""
+        _, _, _, asker = self._running()
+        fresh = self._interests.want(channels)
+        return asker.put(Look(fresh), joins=True) if fresh else None
+
+    def unsubscribe(self, channels: Sequence[str]) -> None:
+        """See `Broker.unsubscribe`. Never waits."""
+        self._interests.linger(channels, time.monotonic() + self._limits.linger_s)
+
+    def since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> Past:
+        """See `Broker.since`."""
+        return self.answer_to(self.put_since(channels, cursor, limit=limit))
+
+    def put_since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> Question:
+        """Begin to look at the past: what `answer_to` waits for."""
+        _, _, _, asker = self._running()
+        after = {} if cursor is None else dict.fromkeys(channels, cursor.seq)
+        return asker.put(Look(list(channels), after, limit + 1, self._limits.recovery_max_bytes, refresh=True))
+
+    def answer_to(self, question: Question) -> Past:
+        """See `Asker.answer`."""
+        _, _, _, asker = self._running()
+        return asker.answer(question)
+
+    def doubted(self, channel: str, cursor: Cursor) -> bool:
+        """See `Broker.doubted`. A cursor of another epoch is never trusted anyway."""
+        _, repairs, _, _ = self._running()
+        seq = cursor.of(repairs.positions.epoch or "")
+        return seq is not None and repairs.doubts.holds(channel, seq)
+
+    def history(
+        self, channel: str, *, since: Cursor | None, limit: int, newest: bool
+    ) -> tuple[Cursor, list[Publication]]:
+        """See `Broker.history`."""
+        bounds = limit, self._limits.recovery_max_bytes, self._limits.message_max_bytes
+        packed = pack_history(self._keys, channel, since, bounds, newest=newest)
+        return read_history(channel, self._commands.run(packed, 1, (history_script(),))[0], self._limits)
+
+    # Rules, control, revocations
+
+    def write_rules(self, rules: Mapping[str, Rule]) -> None:
+        """See `Broker.write_rules`. Before `start` it only remembers them."""
+        self._rules = {name.encode(): b"%d %d" % (rule.history, rule.history_ttl_s) for name, rule in rules.items()}
+        # Emitters' publications keep the pointers alive as well: they find its life beside the rules.
+        self._rules[POINTER_TTL_FIELD] = b"%d" % self._limits.pointer_ttl_s
+        if self._started is not None and self._started[2].live.is_set():
+            self._write_rules()
+
+    def _write_rules(self) -> None:
+        if not self._rules:
+            return
+        pairs = [part for pair in self._rules.items() for part in pair]
+        rules = self._keys.rules
+        packed = [pack(b"MULTI"), pack(b"DEL", rules), pack(b"HSET", rules, *pairs), pack(b"EXEC")]
+        _checked(self._commands.run(b"".join(packed), len(packed)))
+
+    def send_control(self, message: dict[str, object]) -> None:
+        """See `Broker.send_control`."""
+        packed = pack(self._keys.publish, self._keys.control, json.dumps(message, separators=(",", ":")).encode())
+        _checked(self._commands.run(packed))
+
+    def ask(self, order: Order, *, timeout_s: float) -> Answers:
+        """See `Broker.ask`."""
+        conversation = ask_nodes(self._keys, order, timeout_s=timeout_s, now_s=time.monotonic)
+        step = next(conversation)
+        while True:
+            replies = self._commands.run(step.packed, step.count, step.scripts, timeout_s=step.timeout_s)
+            try:
+                step = conversation.send(replies)
+            except StopIteration as end:
+                answers: Answers = end.value
+                return answers
+
+    def answer(self, token: str, said: Mapping[str, object]) -> None:
+        """See `Broker.answer`."""
+        _checked(self._commands.run(*pack_answer(self._keys, token, said)))
+
+    def write_node(self, node: str, record: Mapping[str, object] | None, *, lease_s: float) -> list[NodeRecord]:
+        """See `Broker.write_node`."""
+        body = b"" if record is None else json.dumps(record, separators=(",", ":")).encode()
+        packed = pack_nodes(self._keys, node=node, lease_s=0.0 if record is None else lease_s, record=body)
+        return read_nodes(self._commands.run(packed, 1, (nodes_script(),))[0])
+
+    def nodes(self) -> list[NodeRecord]:
+        """See `Broker.nodes`."""
+        return read_nodes(self._commands.run(pack_nodes(self._keys), 1, (nodes_script(),))[0])
+
+    def revoke(self, key: str, until_s: float) -> None:
+        """See `Broker.revoke`."""
+        _checked(self._commands.run(pack(b"HSET", self._keys.revoked, key.encode(), repr(until_s).encode())))
+
+    def revoked(self) -> dict[str, float]:
+        """See `Broker.revoked`."""
+        parts = _checked(self._commands.run(pack(b"HGETALL", self._keys.revoked)))[0]
+        found = {name: _number(end) for name, end in zip(parts[::2], parts[1::2], strict=True)}
+        now_s = time.time()
+        past = [name for name, until_s in found.items() if until_s <= now_s]
+        if past:
+            _checked(self._commands.run(pack(b"HDEL", self._keys.revoked, *past)))
+        return {name.decode("utf-8", "replace"): until_s for name, until_s in found.items() if until_s > now_s}
+
+    def call_roll(self, node_id: str, address: str, *, lease_s: float) -> Roll:
+        """See `Broker.call_roll`."""
+        packed = pack_roll(self._keys, node_id, address, lease_s=lease_s)
+        return read_roll(self._commands.run(packed, 1, (roll_script(),))[0])
+
+    # Presence
+
+    def turn(self, turn: Turn) -> Turned:
+        """See `Broker.turn`."""
+        return read_turn(self._commands.run(pack_turn(self._keys, turn, self._limits), 1, (presence_script(),))[0])
+
+    def members(self, channel: str, *, limit: int) -> Presence:
+        """See `Broker.members`."""
+        return self._publisher.presence(channel, limit=limit, timeout_s=self._limits.timeout_s)
+
+    # Health
+
+    def canary(self) -> float:
+        """See `Broker.canary`."""
+        inbox, _, reader, _ = self._running()
+        token = secrets.token_hex(8).encode()
+        event = inbox.canaries[token] = threading.Event()
+        start_s = time.monotonic()
+        try:
+            packed = pack(self._keys.publish, inbox.canary_name, token)
+            _checked(self._commands.run(packed, timeout_s=self._limits.canary_timeout_s))
+            if not event.wait(max(0.0, start_s + self._limits.canary_timeout_s - time.monotonic())):
+                why = reader.last_error or "the link to Redis brings nothing"
+                raise Unavailable(f"a canary did not come back within {self._limits.canary_timeout_s:g} s: {why}")
+        finally:
+            del inbox.canaries[token]
+        return time.monotonic() - start_s
+
+    @property
+    def position(self) -> Cursor | None:
+        """See `Broker.position`."""
+        return None if self._started is None else self._started[1].delivered
+
+    def state(self) -> BrokerState:
+        """See `Broker.state`."""
+        if self._started is None:
+            return BrokerState(connected=False, since_s=time.time(), reconnects=0, channels=0, last_error="not started")
+        reader = self._started[2]
+        return BrokerState(
+            connected=reader.live.is_set(),
+            since_s=reader.since_s,
+            reconnects=self._metrics.broker_reconnects,
+            channels=len(self._interests),
+            last_error=reader.last_error,
+        )
+
+
+def _checked(replies: list[object]) -> list[list[bytes]]:
+    """The replies, if none of them is an error.
+
+    Raises:
+        Unavailable: one is.
+    """
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise Unavailable(f"Redis refused it: {said(reply)}")
+    return replies  # type: ignore[return-value]  # what a command replies is Redis' promise
+
+
+def _number(text: bytes) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        # Not ours; it counts as ended and is removed.
+        return 0.0
