@@ -1,0 +1,31 @@
+"""`GET /`: the page that shows a new hub at work under `--dev`; otherwise only that a hub runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flask import Response, render_template, request
+
+from tidings_hub.web.answers import PAGE_POLICY, json_answer
+
+CHANNEL = "demo:hello"
+# Built from npm, so not there in a checkout that was never set up.
+CLIENT = Path(__file__).parent / "static" / "vendor" / "socket.io.esm.min.js"
+_RUNNING = (
+    '<!doctype html><html lang="en"><meta charset="utf-8"><title>tidings</title><p>tidings hub is running</p></html>\n'
+)
+
+
+def dev_page(*, key_needed: bool) -> Response:
+    """The page; its scripts and styles are files of the hub."""
+    content = render_template("index.html", channel=CHANNEL, key_needed=key_needed, has_client=CLIENT.is_file())
+    answer = Response(content, content_type="text/html; charset=utf-8")
+    answer.headers["Content-Security-Policy"] = PAGE_POLICY
+    return answer
+
+
+def running() -> Response:
+    """That a hub runs here, and nothing else."""
+    if request.accept_mimetypes.best_match(["text/html", "application/json"]) == "application/json":
+        return json_answer(b'{"message":"tidings hub is running"}')
+    return Response(_RUNNING, content_type="text/html; charset=utf-8")

@@ -1,0 +1,139 @@
+"""`POST /api/publish`: from what was sent to what the broker takes, and back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from tidings.channels import user_channel
+from tidings.errors import BadChannel, BadRequest, TidingsError, TooLarge
+from tidings.ids import new_id
+from tidings.payload import encode_data
+from tidings.publication import Receipt, encode_body
+from tidings.publishers.base import OWN_ID_S, Outgoing
+from tidings_hub.web.models import (
+    TARGETS,
+    EachChannel,
+    EachItem,
+    ErrorAnswer,
+    Fault,
+    Publish,
+    PublishToChannel,
+    PublishToChannels,
+    ReceiptAnswer,
+    validated,
+)
+from tidings_hub.web.port import HubApi
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One object of a request: what goes out for it, and whether it is answered channel by channel."""
+
+    items: list[Outgoing]
+    many: bool
+
+
+def publish(hub: HubApi, body: object) -> ReceiptAnswer | EachChannel | EachItem:
+    """Publishes what `body` asks for, in one round trip to the broker.
+
+    One object with `channel` or `user` -> its receipt; with `channels` -> one answer per channel; an
+    array -> one answer per item, also when some are wrong.
+
+    Raises:
+        TidingsError: a single object that could not be published; a body that is neither; TooLarge
+            for more than `max_batch` publications, of which none was published then.
+    """
+    if isinstance(body, list):
+        return _publish_batch(hub, body)
+    wanted = _wanted(hub, body)
+    results = _hand_over(hub, wanted.items)
+    if wanted.many:
+        return EachChannel(results=[_answer(result) for result in results])
+    if isinstance(results[0], TidingsError):
+        raise results[0]
+    return _receipt(results[0])
+
+
+def _publish_batch(hub: HubApi, body: list[object]) -> EachItem:
+    if not body:
+        raise BadRequest("an empty array publishes nothing")
+    if len(body) > hub.settings.max_batch:
+        _refuse_batch(hub, len(body))
+    asked = [_wanted_or_error(hub, item) for item in body]
+    results = iter(_hand_over(hub, [item for each in asked if isinstance(each, Wanted) for item in each.items]))
+    return EachItem(results=[_item_answer(each, results) for each in asked])
+
+
+def _hand_over(hub: HubApi, items: Sequence[Outgoing]) -> list[Receipt | TidingsError]:
+    if len(items) > hub.settings.max_batch:
+        _refuse_batch(hub, len(items))
+    return hub.publish(items) if items else []
+
+
+def _refuse_batch(hub: HubApi, size: int) -> NoReturn:
+    hub.metrics.api_too_large += 1
+    raise TooLarge(f"{size} publications in one request; max_batch allows {hub.settings.max_batch}")
+
+
+def _wanted_or_error(hub: HubApi, item: object) -> Wanted | TidingsError:
+    try:
+        return _wanted(hub, item)
+    except TidingsError as error:
+        return error
+
+
+def _wanted(hub: HubApi, item: object) -> Wanted:
+    """What one object asks for.
+
+    Raises:
+        CallerError: its target, event, id or data are wrong.
+    """
+    if not isinstance(item, dict):
+        raise BadRequest("a publication is an object with event, data and one of channel, channels and user")
+    targets = [name for name in TARGETS if name in item]
+    if len(targets) != 1:
+        given = " and ".join(targets) or "none"
+        raise BadChannel(f"give exactly one of channel, channels and user, not {given}; nothing is sent to everyone")
+    asked: Publish = validated(TARGETS[targets[0]], item)
+    settings = hub.settings
+    try:
+        data = encode_data(asked.data, max_bytes=settings.publication_max_bytes)
+    except TooLarge:
+        hub.metrics.publications_too_large += 1
+        raise
+    idempotency_s = settings.idempotency_s if asked.id else min(OWN_ID_S, settings.idempotency_s)
+    at_ms = time.time_ns() // 1_000_000
+    id_ = asked.id or new_id(at_ms)
+    body = encode_body(asked.event, data, id=id_, at_ms=at_ms)
+    return Wanted(
+        [Outgoing(channel, body, id_, idempotency_s) for channel in _channels(asked)],
+        many=isinstance(asked, PublishToChannels),
+    )
+
+
+def _channels(asked: Publish) -> list[str]:
+    if isinstance(asked, PublishToChannel):
+        return [asked.channel]
+    return asked.channels if isinstance(asked, PublishToChannels) else [user_channel(asked.user)]
+
+
+def _item_answer(
+    each: Wanted | TidingsError, results: Iterator[Receipt | TidingsError]
+) -> ReceiptAnswer | ErrorAnswer | EachChannel:
+    if isinstance(each, TidingsError):
+        return _answer(each)
+    answers = [_answer(next(results)) for _ in each.items]
+    return EachChannel(results=answers) if each.many else answers[0]
+
+
+def _answer(result: Receipt | TidingsError) -> ReceiptAnswer | ErrorAnswer:
+    if isinstance(result, TidingsError):
+        return ErrorAnswer(error=Fault(**result.to_wire()))
+    return _receipt(result)
+
+
+def _receipt(receipt: Receipt) -> ReceiptAnswer:
+    return ReceiptAnswer(id=receipt.id, cursor=receipt.cursor, duplicate=receipt.duplicate)
