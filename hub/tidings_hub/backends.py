@@ -1,0 +1,73 @@
+"""What backends and operators may ask of a node over HTTP: the hub and its readiness behind one face."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from tidings.control import Answers, Done, NodeRecord, Order, done
+from tidings_hub.config import Settings
+from tidings_hub.control import Control, listed
+from tidings_hub.hub import Hub
+from tidings_hub.readiness import Readiness
+from tidings_hub.web.port import Listed
+
+
+class Backends:
+    """Fits `web.port.HubApi`. Every method may wait for the broker; none is for the pump."""
+
+    def __init__(self, hub: Hub, readiness: Readiness, control: Control) -> None:
+        self._hub = hub
+        self._control = control
+        self.metrics = hub.metrics
+        self.publish = hub.publish
+        self.history = hub.history
+        self.presence = hub.presence.members
+        self.ready = readiness.ready
+
+    @property
+    def settings(self) -> Settings:
+        """What this node runs with; SIGHUP changes it."""
+        return self._hub.settings
+
+    def health(self) -> Mapping[str, object]:
+        """That the process lives, who it is, and every insecure option that is on."""
+        return {"status": "ok", "node": self.settings.node_id, "insecure": self.settings.insecure()}
+
+    def order(self, order: Order) -> Done:
+        """Have every node do something, and say what came of it.
+
+        Raises:
+            UnknownNamespace: of its channel. Unavailable: the broker did not take it.
+        """
+        channel = order.about.get("channel")
+        if isinstance(channel, str):
+            self._hub.access.rule(channel)
+        return done(self._control.ask(order))
+
+    def nodes(self) -> list[NodeRecord]:
+        """Every node that lives, by name.
+
+        Raises:
+            Unavailable: the broker did not answer.
+        """
+        return self._hub.broker.nodes()
+
+    def channels(self, *, after: str | None, limit: int, here: bool) -> Listed:
+        """Channels and how many connections each has, on all nodes or on this one."""
+        return self._list("channels", "channel", after, limit, self._control.channels() if here else None)
+
+    def connections(self, *, after: str | None, limit: int, here: bool) -> Listed:
+        """Connections of all nodes, or of this one."""
+        return self._list("connections", "connection", after, limit, self._control.sessions() if here else None)
+
+    def _list(
+        self, what: str, key: str, after: str | None, limit: int, own: Iterable[dict[str, object]] | None
+    ) -> Listed:
+        about: dict[str, str | float] = {"what": what, "limit": limit}
+        order = Order("list", about if after is None else about | {"after": after})
+        if own is None:
+            answers = self._control.ask(order)
+        else:
+            later = [row for row in own if after is None or str(row[key]) > after]
+            answers = Answers([{"rows": later}])
+        return Listed(listed(order, answers, key=key), len(answers.said), answers.missing)

@@ -1,0 +1,264 @@
+"""The command `tidings`: a hub, and what one needs around it.
+
+Exit codes: 0 done, 1 it did not work, 2 it was asked wrongly or a setting is wrong. Every
+error is one line on standard error that says what to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tidings.errors import CallerError, MissingExtra, TidingsError
+
+if TYPE_CHECKING:
+    from tidings_hub.config import Settings
+
+Command = Callable[[argparse.Namespace], int]
+# What `pip install tidings` alone does not bring, by the name that an ImportError has.
+_SERVER_MODULES = frozenset(
+    {"engineio", "eventlet", "flask", "greenlet", "hiredis", "httptools", "prometheus_client", "pydantic", "socketio"}
+)
+# Flags of `tidings serve` that are settings.
+_SERVE_FLAGS = ("dev", "host", "port", "broker", "node_id", "log_level", "workers")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    arguments = parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in _SERVER_MODULES:
+            raise
+        return _failed(MissingExtra(f"this needs the hub's own packages ({error.name}): pip install 'tidings[server]'"))
+    except TidingsError as error:
+        return _failed(error)
+    except BrokenPipeError:
+        # Whoever read our output has gone; there is nobody to tell, and no more output to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _failed(error: TidingsError) -> int:
+    print(f"tidings: {error}", file=sys.stderr)
+    return 2 if isinstance(error, CallerError) else 1
+
+
+def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one table
+    """Every command and its flags."""
+    top = argparse.ArgumentParser(
+        prog="tidings", description="A push hub that loses nothing in silence.", allow_abbrev=False
+    )
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+
+    serve = _add(commands, "serve", _serve, "run a hub")
+    _settings_flags(serve)
+    serve.add_argument("--dev", action="store_true", default=None, help="no tokens, no keys; loopback only, for trial")
+    serve.add_argument("--host", help="address to listen on (127.0.0.1)")
+    serve.add_argument("--port", type=int, help="port to listen on (8000)")
+    serve.add_argument("--broker", metavar="URL", help="memory:// or redis://host:6379/0")
+    serve.add_argument("--node-id", help="this node's name")
+    serve.add_argument("--workers", type=int, metavar="N", help="so many nodes on one port; needs Redis (1)")
+    serve.add_argument("--log-level", choices=["debug", "info", "warning", "error"], help="least important line (info)")
+
+    token = _add(commands, "token", _token, "make a token for a user")
+    _settings_flags(token)
+    token.add_argument("--sub", required=True, help="the user")
+    token.add_argument(
+        "--channels", nargs="+", default=[], metavar="PATTERN", help="channels, such as orders:42 or orders:*"
+    )
+    token.add_argument("--expires-in-s", type=float, default=3600.0, help="seconds until the token ends (3600)")
+    token.add_argument("--info", metavar="JSON", help="what presence shows of the user")
+    token.add_argument("--kid", help="which key to sign with, if there are several")
+    token.add_argument("--algorithm", default="HS256", choices=["HS256", "RS256", "ES256", "EdDSA"])
+    token.add_argument("--key-file", type=Path, help="secret or private key in PEM, instead of the configured secret")
+
+    publish = _add(commands, "publish", _publish, "publish one event in a channel")
+    _connection_flags(publish)
+    publish.add_argument("channel")
+    publish.add_argument("event")
+    publish.add_argument("data", metavar="JSON", nargs="?", default="null")
+    publish.add_argument("--id", help="publishing again with the same id changes nothing")
+
+    tail = _add(commands, "tail", _tail, "print what is published in channels")
+    _connection_flags(tail)
+    tail.add_argument("channels", nargs="+", metavar="CHANNEL")
+    tail.add_argument("--token", help="default: TIDINGS_TOKEN, or one made with the configured secret")
+    tail.add_argument("--since", metavar="CURSOR", help="begin after this cursor")
+    tail.add_argument("--count", type=int, metavar="N", help="end after N publications")
+
+    presence = _add(commands, "presence", _presence, "say who is in a channel, over all nodes")
+    _connection_flags(presence)
+    presence.add_argument("channel")
+    presence.add_argument("--limit", type=int, default=1000, metavar="N", help="list at most N users (1000)")
+
+    doctor = _add(commands, "doctor", _doctor, "try a real publish and receive, and say what is wrong")
+    _connection_flags(doctor)
+    doctor.add_argument("--token", help="default: TIDINGS_TOKEN, or one made with the configured secret")
+    doctor.add_argument("--channel", help="a channel that the token covers and nobody minds; default: one of its own")
+
+    _settings_flags(_add(commands, "check-config", _check_config, "say whether the settings are right"))
+    _settings_flags(_add(commands, "print-config", _print_config, "print the settings in force, without secrets"))
+
+    nginx = _add(commands, "nginx", _nginx, "print an nginx file for these nodes")
+    nginx.add_argument("--node", action="append", required=True, metavar="ID=HOST:PORT", help="a node; once for each")
+    nginx.add_argument("--routing", choices=["ip", "sid"], default="ip", help="polls by address or by session (ip)")
+    nginx.add_argument("--port", default="80", help="port to listen on (80)")
+    nginx.add_argument("--server-name", default="_", help="names that it answers to; default: any")
+    nginx.add_argument("--app", metavar="HOST:PORT", help="your application, for every other path; default: the hubs")
+    nginx.add_argument("--static", metavar="FOLDER", help="what /static/ shows; default: the hub's own files")
+    nginx.add_argument("--certificate", metavar="FILE", help="TLS: the certificate with its chain, PEM")
+    nginx.add_argument("--key", metavar="FILE", help="TLS: its private key, PEM")
+    nginx.add_argument("--tls-port", default="443", help="TLS: port to listen on (443); the other one redirects")
+
+    conformance = _add(commands, "conformance", _conformance, "run the target of the official protocol test suites")
+    conformance.add_argument("--host", default="127.0.0.1")
+    conformance.add_argument("--port", type=int, default=3000)
+    return top
+
+
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, run: Command, about: str
+) -> argparse.ArgumentParser:
+    made = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
+    made.set_defaults(run=run)
+    return made
+
+
+def _settings_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--config", type=Path, metavar="FILE", help="TIDINGS_CONFIG, or else tidings.toml")
+
+
+def _connection_flags(command: argparse.ArgumentParser) -> None:
+    _settings_flags(command)
+    command.add_argument("--url", help="the hub, http://host:8000, or its broker, redis://host; default: TIDINGS_URL")
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from tidings_hub.worker import VARIABLE, Worker
+
+    asked = arguments.workers or os.environ.get("TIDINGS_WORKERS")
+    if asked not in {None, "1", 1} and VARIABLE not in os.environ:
+        return _supervise(arguments)
+    from tidings_hub import runtime
+
+    runtime.patch()
+    from tidings_hub import log
+
+    settings = _serve_settings(arguments)
+    settings.check_serving()
+    if settings.workers > 1 and VARIABLE not in os.environ:
+        # Said by the file: what runs from here on must not be patched.
+        flags = [*_serve_flags(arguments), "--workers", str(settings.workers)]
+        os.execv(sys.executable, [sys.executable, "-m", "tidings_hub", "serve", *flags])  # noqa: S606 - no shell meant
+    log.setup(settings.log_level, select=runtime.original("select"))
+    from tidings_hub import serve
+
+    worker = Worker.from_environment(os.environ)
+    return serve.run(settings, load=lambda: _serve_settings(arguments), worker=worker)
+
+
+def _supervise(arguments: argparse.Namespace) -> int:
+    import select
+
+    from tidings_hub import log
+    from tidings_hub.supervisor import Supervisor
+
+    settings = _serve_settings(arguments)
+    settings.check_serving()
+    log.setup(settings.log_level, select=select)
+    return Supervisor(settings, _serve_flags(arguments), os.environ).run()
+
+
+def _serve_settings(arguments: argparse.Namespace) -> Settings:
+    from tidings_hub.sources import load
+
+    flags = {name: value for name in _SERVE_FLAGS if (value := getattr(arguments, name)) is not None}
+    return load(file=arguments.config, env=os.environ, flags=flags).settings
+
+
+def _serve_flags(arguments: argparse.Namespace) -> list[str]:
+    """The command line once more, but for what a supervisor chooses for each worker; later flags win anyway."""
+    flags = ["--dev"] if arguments.dev else []
+    for name in ("config", "host", "port", "broker", "node_id", "log_level"):
+        value = getattr(arguments, name)
+        if value is not None:
+            flags += [f"--{name.replace('_', '-')}", str(value)]
+    return flags
+
+
+def _conformance(arguments: argparse.Namespace) -> int:
+    from tidings_hub import runtime
+
+    runtime.patch()
+    from tidings_hub import conformance, log
+
+    log.setup("warning", select=runtime.original("select"))
+    return conformance.run(arguments.host, arguments.port)
+
+
+def _token(arguments: argparse.Namespace) -> int:
+    from tidings_hub.commands import token
+
+    return token.run(arguments)
+
+
+def _publish(arguments: argparse.Namespace) -> int:
+    from tidings_hub.commands import publish
+
+    return publish.run(arguments)
+
+
+def _tail(arguments: argparse.Namespace) -> int:
+    from tidings_hub.commands import tail
+
+    return tail.run(arguments)
+
+
+def _presence(arguments: argparse.Namespace) -> int:
+    from tidings_hub.commands import presence
+
+    return presence.run(arguments)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from tidings_hub.commands import doctor
+
+    return doctor.run(arguments)
+
+
+def _nginx(arguments: argparse.Namespace) -> int:
+    from tidings_hub.commands import nginx
+
+    return nginx.run(arguments)
+
+
+def _check_config(arguments: argparse.Namespace) -> int:
+    from tidings_hub.sources import load
+
+    loaded = load(file=arguments.config, env=os.environ)
+    loaded.settings.check_serving()
+    where = f" ({loaded.file})" if loaded.file else ""
+    print(f"the settings are right{where}")
+    for choice in loaded.settings.insecure():
+        print(f"INSECURE: {choice}")
+    return 0
+
+
+def _print_config(arguments: argparse.Namespace) -> int:
+    from tidings_hub.settings_text import as_toml
+    from tidings_hub.sources import load
+
+    print(as_toml(load(file=arguments.config, env=os.environ)), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

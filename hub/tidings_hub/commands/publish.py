@@ -1,0 +1,23 @@
+"""`tidings publish CHANNEL EVENT JSON`: one publication, and its receipt."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from tidings.emitter import Emitter
+from tidings.errors import BadData
+from tidings_hub.commands import target
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Publishes and prints the receipt as JSON."""
+    try:
+        data = json.loads(arguments.data)
+    except ValueError as error:
+        raise BadData(f"""the data is not JSON: {error}; quote it, as in '{{"id": 42}}' or '"text"'""") from error
+    found = target.find(arguments)
+    with Emitter(found.url, prefix=found.prefix, api_key=found.api_key) as emitter:
+        receipt = emitter.emit(arguments.event, data, channel=arguments.channel, id=arguments.id)
+    print(json.dumps({"id": receipt.id, "cursor": receipt.cursor, "duplicate": receipt.duplicate}))
+    return 0

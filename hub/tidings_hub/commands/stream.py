@@ -1,0 +1,136 @@
+"""A reader of the hub's event stream (WHATWG HTML section 9.2), on the standard library alone."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import urlencode, urlsplit
+
+from tidings.errors import BadConfig, TidingsError, Unavailable, from_wire
+
+# Heartbeats come every ping_interval_s, 25 by default.
+SILENCE_S = 60.0
+_LINE_MAX_BYTES = 16_777_216
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event: its cursor, its name, and its data line as JSON text."""
+
+    cursor: str
+    name: str
+    data: str
+
+
+class EventStream:
+    """One open stream. Iterating ends when the hub closes it.
+
+    Raises:
+        BadConfig: `hub_url` is not an http address.
+        Unavailable: nobody answers there.
+        TidingsError: the hub refused; which error says why.
+    """
+
+    def __init__(
+        self,
+        hub_url: str,
+        channels: Sequence[str],
+        *,
+        token: str | None,
+        since: str | None = None,
+        timeout_s: float = 10,
+    ) -> None:
+        self._open = ExitStack()
+        connection = connect(hub_url, timeout_s=timeout_s)
+        self._open.callback(connection.close)
+        path = urlsplit(hub_url).path.rstrip("/") + "/sse?" + urlencode({"channels": ",".join(channels)})
+        headers = {"Accept": "text/event-stream"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        if since:
+            headers["Last-Event-ID"] = since
+        try:
+            connection.request("GET", path, headers=headers)
+            # Kept: http.client forgets the socket of an answer without a length as soon as it has its head.
+            self._socket = connection.sock
+            self._response = self._open.enter_context(connection.getresponse())
+            self.silence_after(SILENCE_S)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise Unavailable(f"no event stream from {hub_url}: {_words(error)}") from error
+        if self._response.status != http.client.OK:
+            body = self._response.read(65_536)
+            self.close()
+            raise refusal(self._response.status, body)
+
+    def __iter__(self) -> Iterator[Event]:
+        """Events as they come.
+
+        Raises:
+            Unavailable: the connection broke, or was silent for longer than any heartbeat.
+        """
+        fields: dict[str, list[str]] = {}
+        try:
+            while line := self._response.readline(_LINE_MAX_BYTES):
+                text = line.decode("utf-8", "replace").rstrip("\r\n")
+                if text and not text.startswith(":"):
+                    name, _, value = text.partition(":")
+                    fields.setdefault(name, []).append(value.removeprefix(" "))
+                elif not text:
+                    if "data" in fields:
+                        yield Event(
+                            cursor=fields.get("id", [""])[-1],
+                            name=fields.get("event", ["message"])[-1],
+                            data="\n".join(fields["data"]),
+                        )
+                    fields = {}
+        except (OSError, http.client.HTTPException) as error:
+            raise Unavailable(f"the event stream broke: {_words(error)}") from error
+
+    def silence_after(self, seconds: float) -> None:
+        """From now on, this long a silence counts as broken."""
+        self._socket.settimeout(seconds)
+
+    def close(self) -> None:
+        """Ends the stream."""
+        self._open.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def connect(hub_url: str, *, timeout_s: float) -> http.client.HTTPConnection:
+    """A connection to the hub, not opened yet.
+
+    Raises:
+        BadConfig: not an http address.
+    """
+    try:
+        parts = urlsplit(hub_url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or parts.scheme not in ("http", "https"):
+        raise BadConfig(f"{hub_url} is not the address of a hub, http://host:port")
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    return kind(host, port, timeout=timeout_s)
+
+
+def refusal(status: int, body: bytes) -> TidingsError:
+    """The error in a hub's answer."""
+    try:
+        error = json.loads(body)["error"]
+        return from_wire(str(error["code"]), str(error["message"]))
+    except (ValueError, KeyError, TypeError):
+        return Unavailable(f"an answer with status {status} that is not a hub's; is that the hub's address?")
+
+
+def _words(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

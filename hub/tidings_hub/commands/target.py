@@ -1,0 +1,77 @@
+"""What a command talks to: the hub over HTTP, or its broker; and with which key."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tidings.errors import BadConfig
+
+if TYPE_CHECKING:
+    from tidings_hub.config import Settings
+
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """`url`: where to publish. `hub_url`: the hub over HTTP. `settings`: None without the extra `[server]`."""
+
+    url: str
+    hub_url: str
+    api_key: str | None
+    prefix: str
+    settings: Settings | None
+
+
+def find(arguments: argparse.Namespace, env: Mapping[str, str] | None = None) -> Target:
+    """From `--url`, else `TIDINGS_URL`, else the settings: their broker, or the hub if the broker is memory://.
+
+    Raises:
+        BadConfig: a setting is wrong.
+    """
+    env = os.environ if env is None else env
+    settings = load_settings(arguments, env)
+    given = arguments.url or env.get("TIDINGS_URL") or ""
+    hub_url = given if given.startswith(("http://", "https://")) else _hub_url(settings)
+    broker = settings.broker if settings else "memory://"
+    url = given or (hub_url if broker == "memory://" else broker)
+    api_key = env.get("TIDINGS_API_KEY") or (
+        settings.api_keys[0].get_secret_value() if settings and settings.api_keys else None
+    )
+    if url.startswith("memory://"):
+        raise BadConfig("memory:// is inside one process; give the hub's address, --url http://host:8000")
+    over_http = url.startswith(("http://", "https://"))
+    return Target(
+        url=url,
+        hub_url=hub_url.rstrip("/"),
+        api_key=api_key if over_http else None,
+        prefix=settings.prefix if settings else "tidings:",
+        settings=settings,
+    )
+
+
+def load_settings(arguments: argparse.Namespace, env: Mapping[str, str]) -> Settings | None:
+    """The settings in force, or None where pydantic is not installed and no file was named.
+
+    Raises:
+        BadConfig: a setting is wrong.
+        ImportError: a file was named, and reading it needs the extra `[server]`.
+    """
+    try:
+        from tidings_hub.sources import load
+    except ImportError:
+        if arguments.config:
+            raise
+        return None
+    return load(file=arguments.config, env=env).settings
+
+
+def _hub_url(settings: Settings | None) -> str:
+    if settings is None:
+        return "http://127.0.0.1:8000"
+    host = _ANY_ADDRESS.get(settings.host, settings.host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"

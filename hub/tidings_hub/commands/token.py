@@ -1,0 +1,95 @@
+"""`tidings token`: a token for a user, signed with the configured secret or with a key file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from tidings.errors import BadConfig, BadData
+from tidings.tokens import issue
+from tidings_hub.commands.target import load_settings
+
+if TYPE_CHECKING:
+    from tidings_hub.config import Settings
+
+_NO_KEY = (
+    "no secret to sign with; set TIDINGS_SECRET to the hub's, name a file with --key-file,"
+    " or make one: export TIDINGS_SECRET=$(openssl rand -base64 32)"
+)
+
+
+def run(arguments: argparse.Namespace, env: Mapping[str, str] | None = None) -> int:
+    """Prints one token."""
+    env = os.environ if env is None else env
+    settings = load_settings(arguments, env)
+    if arguments.key_file:
+        key, kid = _read(arguments), arguments.kid
+    elif arguments.algorithm != "HS256":
+        raise BadConfig(f"{arguments.algorithm} needs a private key: --key-file PEM")
+    else:
+        key, kid = find_secret(settings, env, kid=arguments.kid)
+    print(
+        issue(
+            arguments.sub,
+            key=key,
+            kid=kid,
+            algorithm=arguments.algorithm,
+            channels=arguments.channels,
+            expires_in_s=arguments.expires_in_s,
+            info=_info(arguments.info),
+            audience=(settings.audience if settings else None) or None,
+            issuer=(settings.issuer if settings else None) or None,
+        )
+    )
+    return 0
+
+
+def find_secret(settings: Settings | None, env: Mapping[str, str], *, kid: str | None = None) -> tuple[str, str | None]:
+    """A configured HS256 secret and its `kid`: the one of that `kid`, or the first.
+
+    Raises:
+        BadConfig: there is none.
+    """
+    if settings is None:
+        if env.get("TIDINGS_SECRET") and kid is None:
+            return env["TIDINGS_SECRET"], None
+        raise BadConfig(_NO_KEY)
+    if settings.secret is not None and kid is None:
+        return settings.secret.get_secret_value(), None
+    for each in settings.keys:
+        if each.algorithm == "HS256" and kid in (None, each.kid):
+            return each.text(env), each.kid or None
+    raise BadConfig(_NO_KEY)
+
+
+def for_channels(channels: Sequence[str], *, sub: str, settings: Settings | None, env: Mapping[str, str]) -> str | None:
+    """A short-lived token for one of our own commands, or None if there is no secret to sign with."""
+    try:
+        key, kid = find_secret(settings, env)
+    except BadConfig:
+        return None
+    return issue(
+        sub,
+        key=key,
+        kid=kid,
+        channels=channels,
+        audience=(settings.audience if settings else None) or None,
+        issuer=(settings.issuer if settings else None) or None,
+    )
+
+
+def _read(arguments: argparse.Namespace) -> str:
+    try:
+        return str(arguments.key_file.read_text(encoding="utf-8")).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadConfig(f"cannot read {arguments.key_file}: {type(error).__name__}") from error
+
+
+def _info(text: str | None) -> object:
+    try:
+        return json.loads(text) if text is not None else None
+    except ValueError as error:
+        raise BadData(f"--info is not JSON: {error}") from error

@@ -1,0 +1,269 @@
+"""Everything a node counts: plain numbers on one object, so that counting costs one addition.
+
+The dataclass below is the one table: a name, its kind, its help. `/metrics` renders it
+through `Collector` as `tidings_<name>`, counters with the ending `_total`.
+
+    metrics.deliveries += len(connections)
+    metrics.count(metrics.connections_closed, "slow")
+    metrics.fanout_s.observe(0.0021)
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+# From well under one network round trip to "somebody is angry".
+BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+class Kind(StrEnum):
+    """How a field is rendered."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    BY_CODE = "by code"
+    HISTOGRAM = "histogram"
+
+
+class Histogram:
+    """Durations in seconds, counted in the buckets of `BUCKETS_S` (the last one is the rest)."""
+
+    __slots__ = ("counts", "sum_s")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS_S) + 1)
+        self.sum_s = 0.0
+
+    def observe(self, value_s: float) -> None:
+        """Counts one duration."""
+        self.counts[bisect_left(BUCKETS_S, value_s)] += 1
+        self.sum_s += value_s
+
+
+# The return type is what the field holds; dataclasses' own `field` says so in the same way.
+def _counter(help_: str) -> Any:
+    return field(default=0, metadata={"kind": Kind.COUNTER, "help": help_})
+
+
+def _gauge(help_: str) -> Any:
+    return field(default=0, metadata={"kind": Kind.GAUGE, "help": help_})
+
+
+def _by_code(help_: str) -> Any:
+    return field(default_factory=dict, metadata={"kind": Kind.BY_CODE, "help": help_})
+
+
+def _histogram(help_: str) -> Any:
+    return field(default_factory=Histogram, metadata={"kind": Kind.HISTOGRAM, "help": help_})
+
+
+@dataclass(slots=True)
+class Metrics:
+    """What one node has counted since it started. Only the node's own thread writes."""
+
+    # the front door and the pump
+    accepted: int = _counter("Client sockets accepted")
+    accept_paused: int = _counter("Times accepting stopped because the system had no descriptor left")
+    refused_full: int = _counter("Client sockets refused because of max_connections")
+    refused_per_address: int = _counter("Sessions refused because of connections_per_address")
+    http_requests: int = _counter("HTTP requests read")
+    http_refused: int = _counter("HTTP requests refused: malformed, or past head_max_bytes")
+    http_timeouts: int = _counter("Client sockets closed because of head_timeout_s or body_timeout_s")
+    http_unread: int = _counter("Client sockets closed because of answer_timeout_s")
+    http_idle: int = _counter("Client sockets closed because of keep_alive_s")
+    closes_cut: int = _counter("Client sockets cut off because of close_linger_s")
+    wsgi_requests: int = _counter("HTTP requests handed to Flask")
+    wsgi_refused: int = _counter("HTTP requests refused because of wsgi_requests and wsgi_queue")
+    wsgi_timeouts: int = _counter("HTTP requests given up because of wsgi_timeout_s")
+    wsgi_too_large: int = _counter("HTTP answers given up because of wsgi_response_max_bytes")
+    opened_polling: int = _counter("Connections opened with long polling")
+    opened_websocket: int = _counter("Connections opened over WebSocket")
+    opened_sse: int = _counter("Server-sent event streams opened")
+    upgrades: int = _counter("Connections moved from long polling to WebSocket")
+    upgrade_timeouts: int = _counter("Upgrades given up because of upgrade_timeout_s")
+    polls_paced: int = _counter("Polls whose answer was put off because of poll_pace_ms")
+    packets_received: int = _counter("Engine.IO packets read")
+    bad_packets: int = _counter("Bytes that were not Engine.IO or WebSocket; each closes its connection")
+    bad_origins: int = _counter("Requests refused because of origins")
+    closed_slow: int = _counter("Connections closed because of out_buffer_bytes")
+    closed_too_fast: int = _counter("Connections closed because of inbound_rate_per_s and inbound_burst")
+    closed_too_large: int = _counter("Connections closed because of max_payload_bytes")
+    closed_ping_timeout: int = _counter("Connections closed because of ping_timeout_s")
+    closed_connect_timeout: int = _counter("Connections closed because of connect_timeout_s")
+    connections_closed: dict[str, int] = _by_code("Connections closed, by code")
+    relayed: int = _counter("Requests and WebSockets sent on to the node that their session lives on")
+    relay_taken: int = _counter("Requests that another node sent on to this one")
+    relay_full: int = _counter("Requests refused because of relay_max")
+    relay_failed: int = _counter("Requests that could not be sent on, or got no answer; the client connects anew")
+    relay_unknown: int = _counter("Requests for a node without a lease: it has gone, or never was")
+    relay_refused: int = _counter("Requests that claimed to come from another node and did not")
+    relay_nodes: int = _gauge("Other nodes that this one can relay to")
+    application_errors: int = _counter("Exceptions of the layers above that the engine caught")
+    pump_errors: int = _counter("Exceptions that the pump caught; each is a mistake in tidings")
+    pump_mended: int = _counter("Times the watchdog registered the pump again")
+    # Socket.IO
+    packets_bad: int = _counter("Packets that were not Socket.IO; each closes its connection")
+    rate_limited: int = _counter("Connections closed because their events came too fast")
+    greenlets: int = _gauge("Greenlets that have not ended, counted with every canary")
+    handlers_refused: int = _counter("Client events refused because of handler_queue")
+    handler_errors: int = _counter("Handlers that raised an unexpected exception")
+    # sessions and channels
+    sessions: int = _gauge("Authenticated sessions")
+    subscriptions: int = _gauge("Subscriptions of this node's connections")
+    channels: int = _gauge("Channels with at least one subscription on this node")
+    subscriptions_refused: dict[str, int] = _by_code("Subscriptions refused, by code")
+    channels_refused: int = _counter("Subscriptions refused because of channels_per_connection")
+    auth_failures: dict[str, int] = _by_code("Tokens refused, by code")
+    auth_throttled: int = _counter("Refusals without an answer because of auth_failures_per_minute")
+    tokens_expired: int = _counter("Live connections closed because their token ended")
+    revoked: int = _counter("Live connections closed because of a revocation")
+    jwks_errors: int = _counter("Fetches of a JWKS that failed")
+    # publications
+    publications: int = _counter("Publications that came from the broker")
+    deliveries: int = _counter("Publications handed to a connection")
+    fanout_s: Histogram = _histogram("Seconds from a publication's at_ms until its fan-out was written")
+    published: int = _counter("Publications this node handed to the broker")
+    publish_duplicates: int = _counter("Publishes whose id the broker had seen")
+    publish_errors: dict[str, int] = _by_code("Publishes that failed, by code")
+    publications_too_large: int = _counter("Publications refused because of publication_max_bytes")
+    recoveries: int = _counter("Channels recovered in full")
+    recoveries_failed: int = _counter("Channels answered with recovered: false")
+    recovered_publications: int = _counter("Publications delivered by recovery")
+    held_overflows: int = _counter("Recoveries given up because of hold_max")
+    histories: int = _counter("History pages read")
+    history_limited: int = _counter("History pages asked to be larger than history_page_max")
+    # presence
+    presence_users: int = _gauge("Users of this node in channels with presence, each counted once per channel")
+    presence_joins: int = _counter("Joins over all nodes that this node's turns at the broker brought about")
+    presence_leaves: int = _counter("Leaves over all nodes that this node's turns at the broker brought about")
+    presence_turns: int = _counter("Turns at the broker: leases renewed, changes written")
+    presence_errors: int = _counter("Turns at the broker that failed; what they had to write is written later")
+    presence_ended: int = _counter("Other nodes' leases that this node found ended, and whose users it removed")
+    presence_begun_anew: int = _counter("Times all users were written anew, since the broker had forgotten this node")
+    presence_infos_refused: int = _counter("Sessions whose `info` is not shown because of presence_info_max_bytes")
+    presence_lists_refused: int = _counter("Presence answers without a list because of presence_list_max")
+    # broker
+    broker_connected: int = _gauge("1 while the broker is reachable")
+    broker_timeouts: int = _counter("Questions to the broker without an answer in broker_timeout_s")
+    broker_reconnects: int = _counter("Times the link to the broker was made again")
+    broker_channels: int = _gauge("Channels this node is subscribed to at the broker")
+    broker_bytes: int = _counter("Bytes of publications read from the broker")
+    broker_poisoned: int = _counter("Broker messages skipped because they are not tidings'")
+    broker_replays: int = _counter("Broker messages dropped because their seq had passed")
+    broker_oversize: int = _counter("Links to the broker given up because of link_max_bytes")
+    broker_held_dropped: int = _counter(
+        "Live messages dropped because of held_max_bytes (a repair) or early_max (a join); repaired later"
+    )
+    control_messages: int = _counter("Control messages from other nodes")
+    gaps: int = _counter("Gaps found in a channel")
+    gaps_repaired: int = _counter("Gaps closed from the channel's stream")
+    doubts: int = _counter("Ranges of cursors that this node found to say too much, because it had lost something")
+    gaps_late: int = _counter("Channels of clients told a gap because another node had lost something before")
+    gaps_lost: int = _counter("Gaps that could not be closed; the clients were told")
+    doubts_widened: int = _counter("Times doubt widened to all channels because of doubts_max")
+    epochs: int = _counter("Times a new epoch began")
+    position_checks: int = _counter("Position checks done, one per position_check_s")
+    canaries: int = _counter("Canary publications that came back")
+    canaries_lost: int = _counter("Canary publications that did not come back in canary_timeout_s")
+    canary_s: Histogram = _histogram("Seconds until a canary came back")
+    # HTTP API
+    api_requests: dict[str, int] = _by_code("Answers of the HTTP API, by status")
+    api_unauthorized: int = _counter("API requests without a valid key")
+    api_too_large: int = _counter("API requests refused because of api_body_max_bytes or max_batch")
+    reloads: int = _counter("Times SIGHUP reloaded rules and keys")
+    reload_errors: int = _counter("Times SIGHUP found settings that are wrong, and changed nothing")
+    workers_silent: int = _counter("Workers that gave no answer for /metrics or /readyz of all")
+    control_unanswered: int = _counter("Orders to all nodes that this node did not answer")
+    nodes: int = _gauge("Nodes that live, as of this node's last record")
+    draining: int = _gauge("1 while this node drains")
+
+    def count(self, by_code: dict[str, int], code: str, times: int = 1) -> None:
+        """Adds to one code of a by-code field. Codes come from tables, never from a client."""
+        by_code[code] = by_code.get(code, 0) + times
+
+
+FIELDS: dict[str, tuple[Kind, str]] = {
+    each.name: (each.metadata["kind"], each.metadata["help"]) for each in fields(Metrics)
+}
+
+
+class Collector:
+    """What `prometheus_client.CollectorRegistry.register` takes.
+
+    Source: prometheus.io/docs/instrumenting/exposition_formats.
+    """
+
+    def __init__(self, metrics: Metrics, *, node: str) -> None:
+        self._metrics = metrics
+        self._node = node
+
+    def collect(self) -> Iterator[Metric]:
+        """One metric family per field, each sample with the label `node`."""
+        # Imported after monkey patching, and only where metrics are asked for.
+        from prometheus_client import core
+
+        for name, (kind, help_) in FIELDS.items():
+            value: Any = getattr(self._metrics, name)
+            family = f"tidings_{name}"
+            labels = [self._node]
+            if kind is Kind.COUNTER:
+                counter = core.CounterMetricFamily(family, help_, labels=["node"])
+                counter.add_metric(labels, value)
+                yield counter
+            elif kind is Kind.GAUGE:
+                gauge = core.GaugeMetricFamily(family, help_, labels=["node"])
+                gauge.add_metric(labels, value)
+                yield gauge
+            elif kind is Kind.BY_CODE:
+                counter = core.CounterMetricFamily(family, help_, labels=["node", "code"])
+                for code, times in sorted(value.items()):
+                    counter.add_metric([self._node, code], times)
+                yield counter
+            else:
+                yield self._histogram(family, help_, value)
+
+    def _histogram(self, family: str, help_: str, histogram: Histogram) -> Metric:
+        from prometheus_client import core
+
+        total, buckets = 0, []
+        for bound, times in zip((*map(str, BUCKETS_S), "+Inf"), histogram.counts, strict=True):
+            total += times
+            buckets.append((bound, float(total)))
+        metric = core.HistogramMetricFamily(family, help_, labels=["node"])
+        metric.add_metric([self._node], buckets, sum_value=histogram.sum_s)
+        return metric
+
+
+def render(metrics: Metrics, *, node: str) -> bytes:
+    """The node's metrics in Prometheus' text format 0.0.4, UTF-8."""
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    registry = CollectorRegistry()
+    registry.register(Collector(metrics, node=node))
+    return generate_latest(registry)
+
+
+def merged(texts: Sequence[bytes]) -> bytes:
+    """The metrics of several nodes as one text: each family once, with the samples of all of them.
+
+    All texts are of `render`; a family's own lines stand together, below its help.
+    """
+    families: dict[bytes, tuple[list[bytes], list[bytes]]] = {}
+    for text in texts:
+        about: list[bytes] = []
+        samples: list[bytes] = []
+        for line in text.splitlines():
+            if line.startswith(b"# HELP "):
+                about, samples = families.setdefault(line.split(b" ")[2], ([], []))
+            if not line.startswith(b"#"):
+                samples.append(line)
+            elif line not in about:
+                about.append(line)
+    return b"".join(line + b"\n" for about, samples in families.values() for line in (*about, *samples))
