@@ -1,0 +1,23 @@
+// Makes what the hub serves at /tidings.js, with its source map: <script src> gives a page `tidings.connect`.
+import { mkdir } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+
+const root = new URL("../", import.meta.url);
+const target = new URL("../hub/tidings_hub/web/static/vendor/", root);
+
+await mkdir(target, { recursive: true });
+await build({
+  entryPoints: [fileURLToPath(new URL("src/index.js", root))],
+  outfile: fileURLToPath(new URL("tidings.js", target)),
+  bundle: true,
+  minify: true,
+  format: "iife",
+  globalName: "tidings",
+  target: "es2022",
+  sourcemap: true,
+  sourcesContent: true,
+  legalComments: "none",
+  banner: { js: "/* tidings and socket.io-client, MIT licence */" },
+});
+console.log(`tidings.js -> ${fileURLToPath(target)}`);

@@ -1,0 +1,288 @@
+import { COME_BACK } from "./core/codes.js";
+import { Course } from "./core/course.js";
+import { errorFrom, TidingsError } from "./core/error.js";
+import { Listeners } from "./core/listeners.js";
+import { Positions } from "./core/positions.js";
+import { Subscriptions } from "./core/subscriptions.js";
+import { Outbox } from "./outbox.js";
+import { ask, NO_ANSWER } from "./socket.js";
+import { Timers } from "./timers.js";
+import { Tokens } from "./tokens.js";
+
+/**
+ * @typedef {import("./core/codes.js").End} End
+ * @typedef {import("./core/course.js").Transport} Transport
+ * @typedef {import("./socket.js").Link} Link
+ */
+
+/** @typedef {import("./world.js").World} World */
+
+const SOON_MS = 1000;
+const AGAIN_MS = 5000;
+
+/** What a connection stands for across its interruptions: does what the core decides. */
+export class Session {
+  listeners = new Listeners();
+  /** @type {Transport | undefined} */
+  transport;
+  /** @type {string | undefined} */
+  user;
+  /** @type {TidingsError | undefined} */
+  error;
+  /** @type {Link | undefined} */
+  #link;
+  /** What the present attempt is known by: what was asked for an earlier one is of no use. */
+  #attempt = {};
+  #unwatch = () => {};
+  #timers;
+  #tokens;
+  #positions;
+
+  /**
+   * @param {World} world
+   * @param {import("./hub.js").Options} options
+   */
+  constructor(world, options) {
+    this.world = world;
+    this.course = new Course(options.transports ?? ["websocket", "polling"], world.random);
+    this.#positions = new Positions(world.kept.cursor);
+    this.subscriptions = new Subscriptions(this.#positions, world.kept.channels);
+    this.#timers = new Timers(world.after);
+    this.outbox = new Outbox(world, options.queueMax, options.requestTimeoutMs);
+    this.#tokens = new Tokens(options.getToken, world, (error) => this.listeners.emit("error", error));
+  }
+
+  /** Connects, unless it is about to. */
+  begin() {
+    if (this.course.begin()) {
+      this.#unwatch();
+      this.#unwatch = this.world.watch(
+        () => this.course.see("wake") && this.#open(),
+        () => this.#keep(),
+      );
+      void this.#open();
+    }
+  }
+
+  /** Ends it, and rejects what waits. */
+  end() {
+    if (this.course.see("end")) {
+      this.#end(new TidingsError("closed", "Closed by the application."));
+    }
+  }
+
+  /** Somebody listens to a channel, or no longer does. What changes in one go is said to the hub in one go. */
+  changed() {
+    this.#timers.set("subscribe", 0, () => this.#subscribe());
+  }
+
+  async #open() {
+    const attempt = {};
+    this.#attempt = attempt;
+    this.error = undefined;
+    this.#timers.cancel("retry");
+    this.#timers.set("attempt", this.course.attemptMs, () => this.#lost({ message: "No answer in time." }));
+    this.#tellState();
+    const token = await this.#tokens.have();
+    if (this.#attempt !== attempt) {
+      return;
+    }
+    if (typeof token === "object") {
+      this.#lost(token);
+      return;
+    }
+    this.#link = this.world.open(this.course.transports, {
+      auth: () => this.#auth(),
+      event: (event, values) => this.#event(event, values),
+      transport: (name) => this.#over(name),
+      lost: (how) => this.#lost(how),
+    });
+  }
+
+  #auth() {
+    return { token: this.#tokens.offer(), channels: this.subscriptions.atConnect(), since: this.#positions.cursor };
+  }
+
+  /** @param {Transport} name */
+  #over(name) {
+    this.transport = name;
+    this.course.over(name);
+    this.listeners.emit("transport", name);
+  }
+
+  /**
+   * @param {string} event
+   * @param {unknown[]} values
+   */
+  #event(event, values) {
+    const said = Object(values[0]);
+    if (!event.startsWith("tidings:")) {
+      this.#publication(event, values);
+    } else if (event === "tidings:ready" && this.course.state === "connecting") {
+      this.#ready(said);
+    } else if (event === "tidings:gap") {
+      this.#positions.remember(said.cursor);
+      this.subscriptions.gap(Object(said.channels));
+      this.#keepSoon();
+    } else if (event === "tidings:expiring") {
+      // Not at once: an application that gives the same token again would be asked without end.
+      this.#renewIn(SOON_MS);
+    }
+  }
+
+  /**
+   * @param {string} event
+   * @param {unknown[]} values
+   */
+  #publication(event, [data, channel, cursor]) {
+    if (typeof channel !== "string" || typeof cursor !== "string") {
+      this.listeners.emit("error", new TidingsError("bad_packet", "No publication."));
+      return;
+    }
+    const listeners = this.subscriptions.get(channel)?.listeners;
+    if (listeners === undefined) {
+      this.#positions.remember(cursor);
+    } else if (this.#positions.take(channel, cursor)) {
+      const meta = { event, channel, cursor };
+      listeners.emit(event, data, meta);
+      listeners.emit("*", data, meta);
+    }
+    this.#keepSoon();
+  }
+
+  /** @param {any} said */
+  #ready(said) {
+    this.#timers.cancel("attempt");
+    this.#positions.remember(said.cursor);
+    this.user = said.user;
+    this.#holds(said.expires_in_s);
+    this.course.ready(this.world.nowMs());
+    this.#tellState();
+    this.subscriptions.ready(Object(said.channels), said.cursor);
+    void this.#subscribe();
+    this.outbox.use(this.#link);
+    this.#keepSoon();
+  }
+
+  /** @param {End} end */
+  #lost(end) {
+    if (end.code === "expired") {
+      this.#tokens.offer();
+    }
+    const inMs = this.course.lost(end, this.world.nowMs());
+    if (inMs === undefined) {
+      this.#end(new TidingsError(end.code ?? "disconnected", end.message ?? "The hub closed the connection."));
+      return;
+    }
+    this.#unlink();
+    this.#timers.set("retry", inMs, () => this.course.see("due") && this.#open());
+    this.#tellState();
+  }
+
+  /** @param {TidingsError} error */
+  #end(error) {
+    this.error = error;
+    this.#unwatch();
+    this.#unlink();
+    this.outbox.fail(error);
+    this.#timers.clear();
+    this.#keep();
+    this.#tellState();
+  }
+
+  #unlink() {
+    this.#attempt = {};
+    this.#timers.cancel("attempt");
+    this.#timers.cancel("refresh");
+    this.#link?.close();
+    this.#link = undefined;
+    this.outbox.use(undefined);
+    this.subscriptions.lost();
+    this.transport = undefined;
+    this.listeners.emit("transport", undefined);
+  }
+
+  /** @param {unknown} expiresInS */
+  #holds(expiresInS) {
+    this.#renewIn(this.#tokens.holds(expiresInS));
+  }
+
+  /** @param {number | undefined} inMs undefined: there is no need */
+  #renewIn(inMs) {
+    if (inMs !== undefined) {
+      this.#timers.set("refresh", inMs, () => this.#renew());
+    }
+  }
+
+  async #renew() {
+    const link = this.#link;
+    if (link === undefined) {
+      return;
+    }
+    const token = await this.#tokens.renew();
+    const answer = typeof token === "string" ? await ask(link, "tidings:refresh", { token }) : undefined;
+    if (link !== this.#link) {
+      return;
+    }
+    if (answer === undefined) {
+      if (typeof token === "object" && token.refused) {
+        this.#lost(token);
+      } else {
+        this.#renewIn(AGAIN_MS * this.world.random());
+      }
+    } else if (answer.error === undefined) {
+      this.#holds(answer.expires_in_s);
+      const error = new TidingsError("forbidden", "The new token does not cover it.");
+      this.subscriptions.deny(Array.isArray(answer.left) ? answer.left : [], error);
+      this.subscriptions.hope();
+      void this.#subscribe();
+    } else {
+      // Of another user, or not wanted: a new connection shows what it is good for.
+      this.#lost({ code: "disconnected" });
+    }
+  }
+
+  async #subscribe() {
+    const link = this.#link;
+    if (link === undefined || this.course.state !== "connected") {
+      return;
+    }
+    const { subscribe, unsubscribe } = this.subscriptions.plan();
+    if (unsubscribe.length > 0) {
+      void ask(link, "tidings:unsubscribe", { channels: unsubscribe });
+    }
+    if (subscribe.length === 0) {
+      return;
+    }
+    const answer = (await ask(link, "tidings:subscribe", { channels: subscribe })) ?? NO_ANSWER;
+    if (link !== this.#link) {
+      return;
+    }
+    const error = answer.error && errorFrom(answer.error);
+    if (error === undefined) {
+      this.subscriptions.answered(Object(answer.channels), answer.cursor);
+      this.changed();
+    } else if (COME_BACK.has(error.code)) {
+      this.#lost(error);
+    } else {
+      this.subscriptions.deny(subscribe, error);
+    }
+  }
+
+  #keepSoon() {
+    if (!this.#timers.has("keep")) {
+      this.#timers.set("keep", SOON_MS, () => this.#keep());
+    }
+  }
+
+  #keep() {
+    const { cursor } = this.#positions;
+    if (cursor !== undefined) {
+      this.world.keep({ cursor, channels: this.subscriptions.names });
+    }
+  }
+
+  #tellState() {
+    this.listeners.emit("state", this.course.state, this.error);
+  }
+}

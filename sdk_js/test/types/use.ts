@@ -1,0 +1,44 @@
+// What must compile, against the types that are shipped.
+import { connect, TidingsError, type Channel, type Collection, type Hub, type Snapshot } from "tidings";
+
+type Order = { id: number; total: number; version: number };
+type OrderEvents = { updated: Order; removed: { id: number } };
+
+const hub: Hub = connect("https://push.example.org", {
+  getToken: async () => "token",
+  transports: ["polling", "websocket"],
+  keepAs: "tidings",
+});
+connect(new URL("/", "https://push.example.org"), { getToken: () => null, transports: ["polling"] as const });
+
+const channel: Channel<OrderEvents> = hub.channel<OrderEvents>("orders:42");
+const off: () => void = channel.on("updated", (order, meta) => {
+  const total: number = order.total;
+  const cursor: string = meta.cursor;
+  console.log(total, cursor);
+});
+off();
+channel.on("*", (data: Order | { id: number }) => console.log(data.id));
+channel.on("tidings:state", (state, error) => {
+  const isDenied: boolean = state === "denied";
+  const why: string | undefined = error?.message;
+  console.log(isDenied, why);
+});
+channel.on("tidings:gap", (name: string) => console.log(name));
+hub.channel("chat:1").on("said", (data) => console.log(data.text));
+hub.on("state", (state, error) => console.log(state === "closed", error?.code));
+hub.on("error", (error: TidingsError) => console.log(error.code));
+
+const receipt: Promise<{ id: string; cursor: string; duplicate: boolean }> = channel.publish("removed", { id: 1 });
+const ats: Promise<number[]> = channel.history({ limit: 10 }).then((kept) => kept.map((one) => one.atMs));
+
+const orders: Collection<Order> = hub.collection<Order>("Order", {
+  channel: "orders:all",
+  load: async ({ signal }) => (await fetch("/orders", { signal })).json(),
+  sort: (a, b) => a.total - b.total,
+});
+// The shapes of React's useSyncExternalStore and of a Svelte store.
+declare function useSyncExternalStore<T>(subscribe: (changed: () => void) => () => void, getSnapshot: () => T): T;
+const seen: Snapshot<Order> = useSyncExternalStore(orders.subscribe, orders.getSnapshot);
+const store: { subscribe(run: (value: Snapshot<Order>) => void): () => void } = orders;
+console.log(receipt, ats, seen.items[0]?.total, store);
