@@ -1,0 +1,45 @@
+"""A small shop: a customer looks at an order, and whoever ships it tells them. docker-compose.yml runs it.
+
+TIDINGS_URL says where the hubs' Redis is, and TIDINGS_SECRET is what the hubs check tokens with.
+"""
+
+import os
+
+from flask import Flask, Response, abort
+
+from tidings import Emitter, TidingsError, issue
+
+SECRET = os.environ["TIDINGS_SECRET"]
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Order 42</title>
+<h1>Order 42</h1><p id="status">ordered</p>
+<form method="post" action="/orders/42/ship" target="answer"><button>Ship it</button></form>
+<iframe name="answer" title="The receipt"></iframe>
+<script type="module">
+  import { io } from "/static/vendor/socket.io.esm.min.js";
+  const { token } = await (await fetch("/token")).json();
+  const socket = io({ auth: { token, channels: ["orders:42"] } });
+  socket.on("shipped", (order) => { document.querySelector("#status").textContent = `shipped by ${order.carrier}`; });
+</script></html>
+"""
+app = Flask(__name__)
+emitter = Emitter.from_env()
+
+
+@app.get("/")
+def page() -> Response:
+    return Response(PAGE, content_type="text/html; charset=utf-8")
+
+
+@app.get("/token")
+def token() -> dict[str, str]:
+    # A real shop asks here who is logged in, and names that customer's own orders.
+    return {"token": issue("customer", key=SECRET, channels=["orders:42"], expires_in_s=3600)}
+
+
+@app.post("/orders/<int:order>/ship")
+def ship(order: int) -> dict[str, object]:
+    try:
+        receipt = emitter.emit("shipped", {"order": order, "carrier": "DHL"}, channel=f"orders:{order}")
+    except TidingsError as error:
+        abort(503, str(error))
+    return {"id": receipt.id, "cursor": receipt.cursor}
