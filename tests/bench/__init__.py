@@ -1,0 +1,1 @@
+"""The benchmark suite: tidings and its peers side by side, on one machine, in one run."""

@@ -1,0 +1,165 @@
+"""Processes on this machine: where they run, what they use, what they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
+
+HERE = Path(__file__).parent
+# The server under test has a core to itself. Everything else (load, emitter, Redis) shares the other.
+SERVER_CORE = 0
+LOAD_CORE = 1
+_STOP_S = 15.0
+
+
+class BenchError(Exception):
+    """A run that measured nothing: a server did not start, a client was refused."""
+
+
+def spawn(command: Sequence[str], *, core: int, log: IO[str] | None = None) -> subprocess.Popen[str]:
+    """Starts a process on one core, with pipes for its lines in and out; `log` takes its stderr."""
+    pinned = ["taskset", "-c", str(core), *command] if (os.cpu_count() or 1) > 1 else list(command)
+    # A child finds the packages where this process found them.
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "NODE_ENV": "production"}
+    return subprocess.Popen(
+        pinned, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1, env=environ
+    )
+
+
+def say(process: subprocess.Popen[str], line: str) -> None:
+    """Writes one line to the process."""
+    assert process.stdin is not None
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+
+
+def hear(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """The next line of JSON that the process prints.
+
+    Raises:
+        BenchError: it ended instead.
+    """
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise BenchError(f"ended with {process.wait()}: {' '.join(map(str, process.args))[:200]}")  # type: ignore[arg-type]
+    answer: dict[str, Any] = json.loads(line)
+    return answer
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    """Ends the process: its input first, then SIGTERM, then SIGKILL."""
+    if process.stdin is not None:
+        process.stdin.close()
+    process.terminate()
+    try:
+        process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds that all threads of a process have used so far (proc(5), schedstat, in ns)."""
+    used = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        used += int((task / "schedstat").read_text().split()[0])
+    return used / 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Resident memory of a process; `pss_bytes` counts shared pages by their share."""
+
+    rss_bytes: int
+    pss_bytes: int
+
+
+def memory(pid: int) -> Memory:
+    """What the process holds now."""
+    found = {}
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
+        name, _, value = line.partition(":")
+        found[name] = int(value.split()[0]) * 1024
+    return Memory(found["Rss"], found["Pss"])
+
+
+def open_files(pid: int) -> int:
+    """How many descriptors the process has."""
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def kernel_bytes() -> int:
+    """What the kernel holds in slabs (/proc/meminfo): sockets, files, epoll entries, of all processes."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("Slab:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def compile_c(name: str, into: Path) -> Path:
+    """Compiles one of this folder's C programs.
+
+    Raises:
+        BenchError: there is no C compiler, or it refused.
+    """
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise BenchError("the load generator is C: install a C compiler (`cc`)")
+    binary = into / name
+    flags = ["-O2", "-Wall", "-Wextra", "-Werror"]
+    done = subprocess.run(
+        [compiler, *flags, "-o", str(binary), str(HERE / f"{name}.c")], check=False, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise BenchError(done.stderr)
+    return binary
+
+
+def _said(*command: str) -> str:
+    if shutil.which(command[0]) is None:
+        return "not installed"
+    return subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip().splitlines()[0]
+
+
+def describe() -> dict[str, str]:
+    """The machine and the versions that figures depend on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    redis_line = _said("redis-server", "--version").split()
+    node = {}
+    lock = HERE / "package-lock.json"
+    if lock.exists():
+        packages = json.loads(lock.read_text())["packages"]
+        node = {name: packages[f"node_modules/{name}"]["version"] for name in ("socket.io", "@socket.io/redis-adapter")}
+    return {
+        "processor": f"{models[0] if models else platform.machine()}, {os.cpu_count()} cores",
+        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("python-socketio", "python-engineio", "eventlet", "redis")},
+        "node": _said("node", "--version"),
+        **node,
+        "redis-server": redis_line[2].removeprefix("v=") if len(redis_line) > 2 else "not installed",
+        "compiler": _said("cc", "--version"),
+    }

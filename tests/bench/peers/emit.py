@@ -1,0 +1,101 @@
+"""The emitters of the two Python systems, in a process of their own.
+
+    python emit.py tidings|socketio REDIS_URL     prints {"ready": true}, then obeys lines of JSON:
+    {"channels": [...], "order": [...], "first": 0, "rate": 0, "batch": 0, "window": 0, "fifo": ""}
+
+Emits one event per entry of `order` (an index into `channels`), numbered from `first`; `rate`
+per second, 0 for flat out; in batches of `batch`, 0 for one call each (only tidings has
+batches). With a window it never has more than that many on the way: a byte in `fifo` says
+that one has reached all its clients. Answers {"emitted", "took_s", "cpu_s"}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+EVENT = "bench"
+# With the 33 bytes of marker and names around it, 200 bytes of JSON.
+FILL = "a" * 159
+
+Emit = Callable[[Sequence[tuple[str, dict[str, str]]]], None]
+
+
+def data(number: int) -> dict[str, str]:
+    """200 bytes as JSON, with the marker that load.c looks for: the time in ns and the number."""
+    return {"t": f"~T{time.monotonic_ns():016x}{number:08x}", "x": FILL}
+
+
+def tidings_emit(url: str) -> Emit:
+    """Emits through tidings' Emitter: one by one, or several as one batch."""
+    from tidings import Emitter
+
+    emitter = Emitter(url)
+
+    def emit(items: Sequence[tuple[str, dict[str, str]]]) -> None:
+        if len(items) == 1:
+            channel, content = items[0]
+            emitter.emit(EVENT, content, channel=channel)
+            return
+        with emitter.batch() as batch:
+            for channel, content in items:
+                batch.emit(EVENT, content, channel=channel)
+
+    return emit
+
+
+def socketio_emit(url: str) -> Emit:
+    """Emits as python-socketio's documentation shows for external processes."""
+    import socketio
+
+    manager = socketio.RedisManager(url, write_only=True)
+
+    def emit(items: Sequence[tuple[str, dict[str, str]]]) -> None:
+        for channel, content in items:
+            manager.emit(EVENT, content, room=channel)
+
+    return emit
+
+
+def run(emit: Emit, job: dict[str, Any]) -> dict[str, float]:
+    """Does one job; the answer's times are this process's."""
+    channels, order, first = job["channels"], job["order"], job["first"]
+    rate, step = job.get("rate", 0), job.get("batch", 0) or 1
+    window, arrived = job.get("window", 0), 0
+    steps = os.open(job["fifo"], os.O_RDONLY) if window else -1
+    began_s, cpu_s = time.monotonic(), time.process_time()
+    for start in range(0, len(order), step):
+        while window and start - arrived >= window:
+            arrived += len(os.read(steps, window))
+        if rate:
+            time.sleep(max(0.0, began_s + start / rate - time.monotonic()))
+        picked = order[start : start + step]
+        emit([(channels[index], data(first + start + at)) for at, index in enumerate(picked)])
+    if window:
+        os.close(steps)
+    return {
+        "emitted": len(order),
+        "took_s": time.monotonic() - began_s,
+        "cpu_s": time.process_time() - cpu_s,
+    }
+
+
+def _answer(content: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(content) + "\n")
+    sys.stdout.flush()
+
+
+def main(kind: str, url: str) -> None:
+    """Obeys stdin until it ends."""
+    emit = {"tidings": tidings_emit, "socketio": socketio_emit}[kind](url)
+    _answer({"ready": True})
+    for line in sys.stdin:
+        _answer(run(emit, json.loads(line)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

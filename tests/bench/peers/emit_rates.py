@@ -1,0 +1,99 @@
+"""How fast one emitter of tidings is, beside the bare driver: the case `emit`.
+
+    python emit_rates.py REDIS_URL HUB_URL API_KEY SECONDS     prints one line of JSON, rates per second
+
+`bare_per_s`: the same script, called through a redis-py pipeline with everything about the call made
+beforehand. `batch_per_s`: `Emitter.batch()`, data encoded and ids made on the way.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+
+import redis
+
+from bench.peers.emit import EVENT, data
+from tidings import Emitter
+from tidings.ids import new_id
+from tidings.payload import encode_data
+from tidings.publication import encode_body
+from tidings.publishers.keys import POINTER_TTL_S, Keys
+from tidings.publishers.script import publish_script
+
+BATCH = 100
+CHANNEL = "bench:emit"
+
+
+def per_s(work: Callable[[], None], each: int, seconds: float) -> float:
+    """How many publications per second `work` makes, `each` at a call."""
+    work()
+    calls, began_s = 0, time.monotonic()
+    while time.monotonic() - began_s < seconds:
+        work()
+        calls += 1
+    return calls * each / (time.monotonic() - began_s)
+
+
+def bare(url: str, seconds: float) -> float:
+    """The script through a pipeline of redis-py, without tidings."""
+    link, keys = redis.Redis.from_url(url), Keys()
+    script = publish_script()
+    link.script_load(script.text)
+    body = encode_body(EVENT, encode_data(data(0)), id="bare", at_ms=0)
+    # Without an idempotency key the script would do less; one id per call, as an emitter has.
+    ids = [new_id(0) for _ in range(BATCH)]
+    turn = 0
+
+    def work() -> None:
+        nonlocal turn
+        turn += 1
+        with link.pipeline(transaction=False) as pipeline:
+            for id_ in ids:
+                names = (keys.stream(CHANNEL), keys.pointer(CHANNEL), keys.idempotency(CHANNEL, f"{id_}{turn}"))
+                arguments = (b"bench", keys.pubsub(CHANNEL), body, b"candidate", b"30", b"%d" % POINTER_TTL_S)
+                pipeline.evalsha(script.sha.decode(), 5, keys.meta, keys.rules, *names, *arguments)
+            pipeline.execute()
+
+    return per_s(work, BATCH, seconds)
+
+
+def single(url: str, api_key: str | None, seconds: float) -> float:
+    """One emit after the other."""
+    with Emitter(url, api_key=api_key) as emitter:
+        return per_s(lambda: _ignore(emitter.emit(EVENT, data(0), channel=CHANNEL)), 1, seconds)
+
+
+def batch(url: str, api_key: str | None, seconds: float) -> float:
+    """Batches of 100."""
+    with Emitter(url, api_key=api_key) as emitter:
+
+        def work() -> None:
+            with emitter.batch() as many:
+                for _ in range(BATCH):
+                    many.emit(EVENT, data(0), channel=CHANNEL)
+
+        return per_s(work, BATCH, seconds)
+
+
+def _ignore(_: object) -> None:
+    pass
+
+
+def main(redis_url: str, hub_url: str, api_key: str, seconds: str) -> None:
+    """Measures all five."""
+    each_s = float(seconds)
+    rates = {
+        "single_per_s": single(redis_url, None, each_s),
+        "batch_per_s": batch(redis_url, None, each_s),
+        "bare_per_s": bare(redis_url, each_s),
+        "http_per_s": single(hub_url, api_key, each_s),
+        "http_batch_per_s": batch(hub_url, api_key, each_s),
+    }
+    sys.stdout.write(json.dumps(rates) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,198 @@
+"""The real engine with an echo on top, as a program: `python echo_server.py [--option=value …]`.
+
+It prints its port and serves until its standard input ends. Options are fields of
+EngineLimits and EngineOptions; `--fail` makes the application fail on the message "fail".
+"""
+
+from __future__ import annotations
+
+from tidings_hub import runtime
+
+runtime.patch()
+
+import logging  # noqa: E402
+import sys  # noqa: E402
+from collections.abc import Callable, Iterable  # noqa: E402
+from dataclasses import fields  # noqa: E402
+from ipaddress import ip_network  # noqa: E402
+from typing import Any  # noqa: E402
+
+from tidings.publication import Publication  # noqa: E402
+from tidings_hub.core.frame import Frame  # noqa: E402
+from tidings_hub.core.nodes import Nodes  # noqa: E402
+from tidings_hub.core.stamp import stamp_key  # noqa: E402
+from tidings_hub.engine.application import Opening  # noqa: E402
+from tidings_hub.engine.connection import Connection  # noqa: E402
+from tidings_hub.engine.fanout import deliver  # noqa: E402
+from tidings_hub.engine.limits import Counters, EngineLimits, EngineOptions  # noqa: E402
+from tidings_hub.engine.server import EngineServer  # noqa: E402
+
+CONFORMANCE: dict[str, object] = {"ping_interval_ms": 300, "ping_timeout_ms": 200, "max_payload_bytes": 1_000_000}
+
+
+class OneOrigin:
+    """Pages of https://good.example, and everything that is not a page."""
+
+    def allows(self, origin: str | None, host: str, secure: bool) -> bool:
+        """Whether it is that one, or the host's own."""
+        own = f"{'https' if secure else 'http'}://{host}"
+        return origin is None or origin in ("https://good.example", own)
+
+
+class Echo:
+    """Says everything back; some words make it do more."""
+
+    def __init__(self, *, silent: bool) -> None:
+        self.everybody: dict[str, Connection] = {}
+        self.reasons: list[str] = []
+        self.silent = silent
+        self.number = 0
+
+    def opened(self, connection: Connection, opening: Opening) -> None:
+        """Remember it."""
+        self.everybody[connection.sid] = connection
+        if not self.silent:
+            connection.establish()
+
+    def received(self, connection: Connection, data: str | bytes) -> None:
+        """Echo, or do what the word says."""
+        match data:
+            case "fail":
+                message = "on purpose"
+                raise RuntimeError(message)
+            case "close":
+                connection.close("revoked")
+            case "leave":
+                runtime.call_later(0.02, self.leave, connection)
+            case "corks":
+                # One too few before, one too many after: neither may hold anything back.
+                connection.uncork()
+                connection.cork()
+                connection.cork()
+                connection.send("a")
+                connection.uncork()
+                connection.send("b")
+                connection.uncork()
+                connection.uncork()
+            case "who":
+                connection.send(f"{connection.remote} {len(self.everybody)} {sorted(self.reasons)}")
+            case str() if data.startswith("flood "):
+                self.flood(int(data.split()[1]), int(data.split()[2]))
+            case str() if data.startswith("pour "):
+                runtime.spawn(self.pour, connection, int(data.split()[1]))
+            case _:
+                connection.send(data)
+
+    def leave(self, connection: Connection) -> None:
+        """Say why, and close."""
+        connection.send("because")
+        connection.close("unauthorized")
+
+    def closed(self, connection: Connection, reason: str) -> None:
+        """Forget it."""
+        if self.everybody.pop(connection.sid, None) is None:
+            reason = "closed twice"
+        self.reasons.append(reason)
+
+    def flood(self, count: int, size: int) -> None:
+        """`count` publications of `size` bytes to everybody."""
+        for _ in range(count):
+            self.number += 1
+            body = b'"ev",{"n":%d,"pad":"%b"}' % (self.number, b"x" * size)
+            publication = Publication("room:1", self.number, self.number - 1, "e", "i", 0, "-", 4, body)
+            deliver(self.everybody.values(), [Frame(publication)])
+
+    def pour(self, connection: Connection, count: int) -> None:
+        """Numbers, one after another, while the client does something else."""
+        for number in range(count):
+            connection.send(str(number))
+            if number % 7 == 0:
+                runtime.sleep(0.001)
+
+
+class Streams(Echo):
+    """Event streams: `?refuse=1` is refused."""
+
+    def opened(self, connection: Connection, opening: Opening) -> None:
+        """Accept it at once, or later."""
+        if "refuse" in opening.query:
+            connection.refuse(403, b'{"code":"forbidden"}')
+            return
+        if "wait" in opening.query:
+            runtime.call_later(0.05, connection.accept)
+            connection.send("event: early\ndata: 1\n\n")
+        elif "never" not in opening.query:
+            connection.accept()
+        self.everybody[connection.sid] = connection
+        connection.send("event: hello\ndata: 1\n\n")
+
+
+def web(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
+    """A small WSGI application."""
+    path = environ["PATH_INFO"]
+    if path == "/fail":
+        message = "secret in a traceback"
+        raise RuntimeError(message)
+    if path == "/slow":
+        runtime.sleep(0.3)
+    if path == "/hang":
+        runtime.sleep(60)
+    if path in ("/large", "/huge"):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        # Huge is more than the kernel holds for a client that does not read (net.ipv4.tcp_wmem: 4 MiB).
+        return [b"x" * (4_000_000 if path == "/large" else 16_000_000)]
+    body = environ["wsgi.input"].read()
+    names = ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "REMOTE_ADDR", "wsgi.url_scheme", "HTTP_X_FORWARDED_FOR")
+    text = " ".join(str(environ.get(name, "")) for name in names).encode() + b"|" + body
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(text)))])
+    return [text]
+
+
+def _options(words: list[str]) -> tuple[EngineLimits, EngineOptions, set[str]]:
+    given = dict(word[2:].split("=", 1) for word in words if "=" in word)
+    flags = {word[2:] for word in words if "=" not in word}
+    values: dict[str, Any] = {**CONFORMANCE, **given}
+    kinds = {field.name: str(field.type) for field in (*fields(EngineLimits), *fields(EngineOptions))}
+    typed = {name: float(value) if kinds[name] == "float" else int(value) for name, value in values.items()}
+    limit_names = {field.name for field in fields(EngineLimits)}
+    limits: dict[str, Any] = {name: value for name, value in typed.items() if name in limit_names}
+    options: dict[str, Any] = {name: value for name, value in typed.items() if name not in limit_names}
+    if "proxied" in flags:
+        limits["trusted_proxies"] = (ip_network("127.0.0.0/8"), ip_network("10.0.0.0/8"))
+    if "one-origin" in flags:
+        options["origins"] = OneOrigin()
+    return EngineLimits(**limits), EngineOptions(**options), flags
+
+
+def main(words: list[str]) -> None:
+    """Serve until the standard input ends."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    limits, options, flags = _options(words)
+    metrics = Counters()
+    server = EngineServer(limits, metrics=metrics, log=logging.getLogger("engine"), node_id="n1-")
+    echo = Echo(silent="silent" in flags)
+    server.mount("/engine.io/", echo, options)
+    server.mount_sse("/sse", Streams(silent=False), options)
+    server.mount_wsgi(web)
+    if "relay" in flags:
+        nodes = Nodes("n1-", {}, silent_s=1)
+        server.relay_by(nodes, [stamp_key("echo")], look=lambda: None, unix_s=runtime.unix_s)
+    port = server.listen("127.0.0.1", 0)
+    server.start()
+    sys.stdout.write(f"{port}\n")
+    sys.stdout.flush()
+    done = runtime.Signal()
+    read = runtime.original("os").read
+    runtime.watch(0, lambda _fd: None if read(0, 4096) else done.set())
+    done.wait()
+    server.stop_accepting()
+    server.drain(0.2, "draining")
+    runtime.sleep(0.05)
+    counted = {name: value for name, value in vars(metrics).items() if value}
+    sys.stdout.write(f"{counted}\n{sorted(echo.reasons)}\n")
+    sys.stdout.flush()
+    server.stop()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

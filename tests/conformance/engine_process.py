@@ -1,0 +1,266 @@
+"""The engine in a process of its own, and small clients for it: raw HTTP and raw WebSocket."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+ROOT = Path(__file__).resolve().parents[2]
+WAIT_S = 10.0
+POLLING = "/engine.io/?EIO=4&transport=polling"
+SOCKET = "/engine.io/?EIO=4&transport=websocket"
+
+
+class EngineProcess:
+    """`echo_server.py` with options, ended and checked at the end of the `with` block."""
+
+    def __init__(self, *options: str) -> None:
+        self._options = options
+
+    def __enter__(self) -> Self:
+        path = os.pathsep.join(str(ROOT / name) for name in ("hub", "adapters", "tests"))
+        self._process = subprocess.Popen(
+            [sys.executable, str(ROOT / "tests/conformance/echo_server.py"), *self._options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
+            text=True,
+        )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise AssertionError(self._process.communicate()[1])
+        self.port = int(line)
+        self.metrics: dict[str, int] = {}
+        self.reasons: list[str] = []
+        self.log = ""
+        return self
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self._process.pid
+
+    def end(self) -> None:
+        """End it and read what it counted and said."""
+        if self._process.poll() is not None:
+            return
+        out, self.log = self._process.communicate("", timeout=WAIT_S)
+        counted, reasons = out.splitlines()
+        self.metrics, self.reasons = ast.literal_eval(counted), ast.literal_eval(reasons)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        try:
+            self.end()
+        finally:
+            if self._process.poll() is None:
+                self._process.kill()
+                self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+                if pipe is not None:
+                    pipe.close()
+
+
+@dataclass
+class Answer:
+    """One HTTP answer."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def error(self) -> tuple[int, str]:
+        """Engine.IO's error body."""
+        said = json.loads(self.body)
+        return said["code"], said["message"]
+
+
+@dataclass
+class Raw:
+    """A raw TCP connection that can speak HTTP."""
+
+    port: int
+    buffer: bytes = b""
+    socket: socket.socket = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=WAIT_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def __del__(self) -> None:
+        # Most tests are over when their client goes out of scope.
+        if "socket" in vars(self):
+            self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        """All of `data`."""
+        self.socket.sendall(data)
+
+    def ask(self, method: str, path: str, body: bytes = b"", /, **headers: str) -> None:
+        """Send a request."""
+        lines = [f"{method} {path} HTTP/1.1", "Host: localhost"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        if body or method == "POST":
+            lines.append(f"Content-Length: {len(body)}")
+        self.send("\r\n".join([*lines, "", ""]).encode() + body)
+
+    def read(self) -> bytes:
+        """Some bytes; empty at the end."""
+        try:
+            return self.socket.recv(65_536)
+        except ConnectionResetError:
+            return b""
+
+    def answer(self) -> Answer:
+        """One complete answer."""
+        while b"\r\n\r\n" not in self.buffer:
+            data = self.read()
+            assert data, f"the connection ended after {self.buffer!r}"
+            self.buffer += data
+        head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        length = int(headers.get("content-length", "0"))
+        while len(self.buffer) < length:
+            data = self.read()
+            assert data, "the connection ended within a body"
+            self.buffer += data
+        body, self.buffer = self.buffer[:length], self.buffer[length:]
+        return Answer(int(first.split()[1]), headers, body)
+
+    def quiet(self, seconds: float) -> bool:
+        """Whether nothing comes for so long."""
+        return not self.buffer and not select.select([self.socket], [], [], seconds)[0]
+
+    def ended(self) -> bool:
+        """Whether the server ends the connection (what it still says is thrown away)."""
+        self.buffer = b""
+        while data := self.read():
+            assert data
+        return True
+
+
+def request(port: int, method: str, path: str, body: bytes = b"", /, **headers: str) -> Answer:
+    """One request on a connection of its own."""
+    with Raw(port) as raw:
+        raw.ask(method, path, body, **headers)
+        return raw.answer()
+
+
+def open_polling(port: int) -> str:
+    """A new polling session's id."""
+    said = request(port, "GET", POLLING)
+    assert said.status == 200
+    return str(json.loads(said.body[1:])["sid"])
+
+
+def poll(port: int, sid: str) -> Answer:
+    """One poll."""
+    return request(port, "GET", f"{POLLING}&sid={sid}")
+
+
+def post(port: int, sid: str, body: bytes) -> Answer:
+    """One post."""
+    return request(port, "POST", f"{POLLING}&sid={sid}", body)
+
+
+def masked(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, mask: bytes = b"\x01\x02\x03\x04") -> bytes:
+    """A client's frame."""
+    size = len(payload)
+    if size <= 125:
+        length = bytes([0x80 | size])
+    elif size <= 65_535:
+        length = b"\xfe" + size.to_bytes(2, "big")
+    else:
+        length = b"\xff" + size.to_bytes(8, "big")
+    body = bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+    return bytes([(0x80 if fin else 0) | rsv | opcode]) + length + mask + body
+
+
+HANDSHAKE = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec_WebSocket_Version": "13",
+    "Sec_WebSocket_Key": base64.b64encode(b"0123456789abcdef").decode(),
+}
+
+
+class Socket(Raw):
+    """A raw WebSocket client."""
+
+    def __init__(self, port: int, path: str = SOCKET, **headers: str) -> None:
+        super().__init__(port)
+        self.ask("GET", path, b"", **{**HANDSHAKE, **headers})
+        self.handshake = self.answer()
+
+    def say(self, text: str) -> None:
+        """One text message."""
+        self.send(masked(1, text.encode()))
+
+    def frame(self) -> tuple[int, bytes]:
+        """One frame: its opcode and payload. Opcode -1 at the connection's end."""
+        while (size := self._size()) is None or len(self.buffer) < size[0] + size[1]:
+            data = self.read()
+            if not data:
+                return -1, b""
+            self.buffer += data
+        head, body = size
+        assert self.buffer[0] & 0x70 == 0
+        assert self.buffer[1] & 0x80 == 0
+        opcode, payload = self.buffer[0] & 15, self.buffer[head : head + body]
+        self.buffer = self.buffer[head + body :]
+        return opcode, payload
+
+    def _size(self) -> tuple[int, int] | None:
+        if len(self.buffer) < 2:
+            return None
+        code = self.buffer[1] & 0x7F
+        head = 2 + {126: 2, 127: 8}.get(code, 0)
+        if len(self.buffer) < head:
+            return None
+        return head, code if head == 2 else int.from_bytes(self.buffer[2:head], "big")
+
+    def hear(self) -> str:
+        """The next text message that is not a ping; pings are answered."""
+        while True:
+            opcode, payload = self.frame()
+            assert opcode == 1, f"frame {opcode} {payload!r}"
+            if payload != b"2":
+                return payload.decode()
+            self.say("3")
+
+    def closing(self) -> int:
+        """The code of the close frame that comes next, whatever comes before it; -1: it just ended."""
+        while True:
+            opcode, payload = self.frame()
+            if opcode == 8:
+                return int.from_bytes(payload[:2], "big")
+            if opcode == -1:
+                return -1
+
+
+def open_socket(port: int, **headers: str) -> Socket:
+    """A WebSocket session after its open packet."""
+    opened = Socket(port, **headers)
+    assert opened.handshake.status == 101
+    assert opened.hear().startswith("0{")
+    return opened

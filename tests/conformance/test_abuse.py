@@ -1,0 +1,472 @@
+"""What bad and slow clients get, and that nobody else feels it (threats 6: 11, 13-20)."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conformance.engine_process import (
+    HANDSHAKE,
+    POLLING,
+    SOCKET,
+    EngineProcess,
+    Raw,
+    Socket,
+    masked,
+    open_polling,
+    open_socket,
+    poll,
+    post,
+    request,
+)
+from redis_process import wait_until
+
+CALM = ("--ping_interval_ms=60000", "--ping_timeout_ms=20000")
+
+
+@pytest.fixture(scope="module")
+def calm() -> Iterator[int]:
+    with EngineProcess(*CALM) as engine:
+        yield engine.port
+
+
+def rss_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+
+
+def descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+class TestHttp:
+    @pytest.mark.parametrize(
+        "head",
+        [
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 3\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: abc\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent_Length: 3\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\nX_Forwarded_For: 1.2.3.4\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n folded\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n",
+            b"GET / HTTP/1.1\nHost: a\n\n",
+            b"GET / HTTP/1.1\r\nHost: a\rX: b\r\n\r\n",
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+            b"GET / HTTP/2.0\r\nHost: a\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\nX: a\x00b\r\n\r\n",
+            b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET a HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"NONSENSE / HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n",
+            b"GET /engine.io/ HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nContent-Length: 1\r\n\r\nx",
+            b"GET /engine.io/ HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nUpgrade: h2c\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 101 + b"\r\n",
+        ],
+    )
+    def test_an_ambiguous_request_is_refused_and_the_connection_closed(self, calm: int, head: bytes) -> None:
+        with Raw(calm) as raw:
+            raw.send(head + b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert raw.answer().status == 400
+            assert raw.ended()
+
+    def test_a_head_that_is_too_long(self, calm: int) -> None:
+        with Raw(calm) as raw:
+            raw.send(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 20_000)
+            assert raw.answer().status == 431
+            assert raw.ended()
+
+    @pytest.mark.parametrize("chunk", [b"x\r\n", b"-1\r\n", b"5\r\nabcdeX", b"5\nabcde", b"fffffffff\r\n", b"1" * 400])
+    def test_bad_chunks(self, calm: int, chunk: bytes) -> None:
+        with Raw(calm) as raw:
+            raw.send(b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk + b"\r\n" * 2)
+            assert raw.answer().status in (400, 413)
+            assert raw.ended()
+
+    def test_keep_alive_in_both_directions(self, calm: int) -> None:
+        with Raw(calm) as raw:
+            for _ in range(3):
+                raw.ask("GET", "/web?a=1")
+                assert raw.answer().body == b"GET /web a=1 127.0.0.1 http |"
+                raw.ask("GET", POLLING)
+                assert raw.answer().body.startswith(b"0{")
+            raw.ask("GET", SOCKET, b"", **HANDSHAKE)
+            assert raw.answer().status == 101
+
+    def test_pipelined_requests_are_answered_in_order(self, calm: int) -> None:
+        sid = open_polling(calm)
+        with Raw(calm) as raw:
+            raw.ask("GET", "/slow")
+            raw.ask("POST", f"{POLLING}&sid={sid}", b"4a")
+            raw.ask("GET", f"{POLLING}&sid={sid}")
+            raw.ask("POST", "/web", b"body")
+            assert raw.answer().body.startswith(b"GET /slow")
+            assert raw.answer().body == b"ok"
+            assert raw.answer().body == b"4a"
+            assert raw.answer().body.endswith(b"|body")
+
+    def test_a_head_byte_by_byte(self, calm: int) -> None:
+        with Raw(calm) as raw:
+            for byte in b"POST /web HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi":
+                raw.send(bytes([byte]))
+                # Long enough that most bytes are read alone.
+                time.sleep(0.003)
+            assert raw.answer().body.endswith(b"|hi")
+
+    def test_a_half_closed_client_gets_its_answer(self, calm: int) -> None:
+        with Raw(calm) as raw:
+            raw.send(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+            raw.socket.shutdown(socket.SHUT_WR)
+            answer = raw.answer()
+            assert answer.status == 200
+            assert len(answer.body) == 4_000_000
+
+    def test_expect_100_continue(self, calm: int) -> None:
+        with Raw(calm) as raw:
+            raw.send(b"POST /web HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+            assert raw.answer().status == 100
+            raw.send(b"hi")
+            assert raw.answer().body.endswith(b"|hi")
+
+    def test_http_1_0_is_answered_and_closed(self, calm: int) -> None:
+        with Raw(calm) as raw:
+            raw.send(f"GET {POLLING} HTTP/1.0\r\n\r\n".encode())
+            assert raw.answer().headers["connection"] == "close"
+            assert raw.ended()
+
+    def test_a_traceback_stays_in_the_log(self) -> None:
+        with EngineProcess(*CALM) as engine:
+            answer = request(engine.port, "GET", "/fail?token=hidden")
+            assert answer.status == 500
+            assert b"secret" not in answer.body
+            engine.end()
+            assert "secret in a traceback" in engine.log
+            assert "hidden" not in engine.log
+
+    def test_forwarded_headers_are_believed_only_from_proxies(self, calm: int) -> None:
+        forged = {"X_Forwarded_For": "9.9.9.9, 10.0.0.7", "X_Forwarded_Proto": "https"}
+        assert request(calm, "GET", "/w", b"", **forged).body == b"GET /w  127.0.0.1 http |"
+        with EngineProcess(*CALM, "--proxied") as engine:
+            assert request(engine.port, "GET", "/w", b"", **forged).body == b"GET /w  9.9.9.9 https 9.9.9.9, 10.0.0.7|"
+            evil = {"X_Forwarded_For": "6.6.6.6, 9.9.9.9, 10.0.0.7"}
+            assert b" 9.9.9.9 http " in request(engine.port, "GET", "/w", b"", **evil).body
+
+    def test_origins(self) -> None:
+        with EngineProcess(*CALM, "--one-origin") as engine:
+            good = request(engine.port, "GET", POLLING, Origin="https://good.example")
+            assert good.headers["access-control-allow-origin"] == "https://good.example"
+            assert good.headers["access-control-allow-credentials"] == "true"
+            assert good.headers["vary"] == "Origin"
+            before = request(
+                engine.port, "OPTIONS", POLLING, Origin="https://good.example", Access_Control_Request_Headers="x-a"
+            )
+            assert (before.status, before.headers["access-control-allow-headers"]) == (204, "x-a")
+            assert "access-control-allow-origin" not in request(engine.port, "GET", POLLING).headers
+            for bad in ("https://evil.example", "null", "https://good.example.evil.com", "https://good.example:444"):
+                for method in ("GET", "POST", "OPTIONS"):
+                    answer = request(engine.port, method, POLLING, Origin=bad)
+                    assert answer.status == 403
+                    assert answer.error == (4, "Forbidden")
+                    assert "access-control-allow-origin" not in answer.headers
+                assert Socket(engine.port, Origin=bad).handshake.status == 403
+            # A client cannot make another host its own.
+            forged = {"Origin": "http://evil", "X_Forwarded_Host": "evil"}
+            assert request(engine.port, "GET", POLLING, b"", **forged).status == 403
+            assert open_socket(engine.port, Origin="https://good.example").handshake.status == 101
+            engine.end()
+            assert engine.metrics["bad_origins"] == 17
+
+
+class TestTime:
+    def test_slow_heads_and_bodies_are_cut_and_others_are_served(self) -> None:
+        with EngineProcess(*CALM, "--head_timeout_s=0.4", "--body_timeout_s=0.4", "--wsgi_pool=2") as engine:
+            slow = [Raw(engine.port) for _ in range(50)]
+            for at, raw in enumerate(slow):
+                raw.send(
+                    b"GET / HTTP/1.1\r\nX: "
+                    if at % 2
+                    else b"POST /web HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx"
+                )
+            silent = Raw(engine.port)
+            assert request(engine.port, "GET", "/web").status == 200
+            began = time.monotonic()
+            while time.monotonic() - began < 0.3:
+                for raw in slow:
+                    raw.send(b"y")
+                time.sleep(0.1)
+            for raw in slow:
+                with contextlib.suppress(AssertionError):
+                    assert raw.answer().status == 408
+                assert raw.ended()
+            assert silent.ended()
+            engine.end()
+            assert engine.metrics["http_timeouts"] == 51
+
+    def test_an_idle_connection_is_closed(self) -> None:
+        with EngineProcess(*CALM, "--idle_timeout_s=0.3") as engine, Raw(engine.port) as raw:
+            raw.ask("GET", POLLING)
+            assert raw.answer().status == 200
+            assert raw.ended()
+            engine.end()
+            assert engine.metrics["http_idle"] == 1
+
+    def test_an_answer_that_nobody_reads_is_given_up(self) -> None:
+        with EngineProcess(*CALM, "--answer_timeout_s=0.3") as engine:
+            before = descriptors(engine.pid)
+            with Raw(engine.port) as raw:
+                raw.ask("GET", "/huge")
+                assert raw.read().startswith(b"HTTP/1.1 200")
+                wait_until(lambda: descriptors(engine.pid) <= before, why="the connection is closed")
+            engine.end()
+            assert engine.metrics["http_unread"] == 1
+
+    def test_a_closed_connection_that_does_not_go_is_cut_off(self) -> None:
+        with EngineProcess(*CALM, "--linger_s=1") as engine:
+            before = descriptors(engine.pid)
+            with Raw(engine.port) as stubborn:
+                stubborn.send(b"NONSENSE\r\n\r\n")
+                assert stubborn.answer().status == 400
+                assert stubborn.ended()
+                wait_until(lambda: descriptors(engine.pid) <= before, why="the connection is cut")
+            engine.end()
+            assert engine.metrics["closes_cut"] == 1
+
+    def test_a_client_that_never_connects_is_closed(self) -> None:
+        with EngineProcess(*CALM, "--silent", "--connect_timeout_ms=300") as engine:
+            opened = open_socket(engine.port)
+            sid = open_polling(engine.port)
+            assert opened.closing() == 4505
+            time.sleep(0.2)
+            assert poll(engine.port, sid).status == 400
+            engine.end()
+            assert engine.metrics["closed_connect_timeout"] == 2
+            assert engine.reasons == ["connect_timeout", "connect_timeout"]
+
+    def test_a_half_open_peer_is_gone_after_its_ping_timeout(self) -> None:
+        with EngineProcess() as engine:
+            # Never reads and never answers: to the server the same as a peer behind a cut cable.
+            peers = [Socket(engine.port) for _ in range(5)]
+            time.sleep(1.2)
+            watcher = open_socket(engine.port)
+            watcher.say("4who")
+            assert watcher.hear().split()[1] == "1"
+            assert len(peers) == 5
+            engine.end()
+            assert engine.metrics["closed_ping_timeout"] == 5
+
+    def test_a_broken_peer_leaves_at_once(self, calm: int) -> None:
+        peers = [open_socket(calm) for _ in range(5)]
+        for peer in peers:
+            peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.socket.close()
+        watcher = open_socket(calm)
+        watcher.say("4who")
+        assert "ping timeout" not in watcher.hear()
+
+
+class TestBounds:
+    def test_too_many_connections_are_told_so(self) -> None:
+        with EngineProcess(*CALM, "--max_connections=5") as engine:
+            clients = [open_socket(engine.port) for _ in range(5)]
+            answer = request(engine.port, "GET", POLLING)
+            assert answer.status == 503
+            assert b'"full"' in answer.body
+            assert answer.headers["connection"] == "close"
+            clients[0].say("4fine")
+            assert clients[0].hear() == "4fine"
+            clients.pop().socket.close()
+            time.sleep(0.1)
+            assert request(engine.port, "GET", POLLING).status == 200
+            engine.end()
+            assert engine.metrics["refused_full"] == 1
+
+    def test_too_many_wsgi_requests_are_told_so(self) -> None:
+        with EngineProcess(*CALM, "--wsgi_pool=1", "--wsgi_queue=1") as engine:
+            asked = [Raw(engine.port) for _ in range(5)]
+            for raw in asked:
+                raw.ask("GET", "/slow")
+            assert sorted(raw.answer().status for raw in asked) == [200, 200, 503, 503, 503]
+            assert request(engine.port, "GET", "/web").status == 200
+
+    def test_an_application_that_takes_too_long_or_says_too_much(self) -> None:
+        with EngineProcess(*CALM, "--wsgi_timeout_s=2", "--wsgi_response_max_bytes=1000000") as engine:
+            assert request(engine.port, "GET", "/hang").status == 500
+            assert request(engine.port, "GET", "/large").status == 500
+            assert request(engine.port, "GET", "/web").status == 200
+            engine.end()
+            assert engine.metrics["wsgi_timeouts"] == 1
+            assert engine.metrics["wsgi_too_large"] == 1
+
+    def test_without_descriptors_it_waits_and_goes_on(self) -> None:
+        with EngineProcess(*CALM) as engine:
+            kept = open_socket(engine.port)
+            used = descriptors(engine.pid)
+            resource.prlimit(engine.pid, resource.RLIMIT_NOFILE, (used + 3, used + 3))
+            crowd = [Raw(engine.port) for _ in range(10)]
+            time.sleep(0.6)
+            kept.say("4fine")
+            assert kept.hear() == "4fine"
+            for raw in crowd:
+                raw.socket.close()
+            time.sleep(0.6)
+            assert request(engine.port, "GET", "/web").status == 200
+            engine.end()
+            assert 1 <= engine.metrics["accept_paused"] <= 8
+
+    def test_a_slow_consumer_is_closed_and_its_memory_comes_back(self) -> None:
+        with EngineProcess(*CALM, "--out_buffer_bytes=300000") as engine:
+            slow = open_socket(engine.port)
+            slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            polled = open_polling(engine.port)
+            fast = open_socket(engine.port)
+            before = rss_bytes(engine.pid)
+            for _ in range(30):
+                fast.say("4flood 20 20000")
+                numbers = [fast.hear() for _ in range(20)]
+                assert all(number.startswith('42["ev"') for number in numbers)
+            fast.say("4who")
+            assert fast.hear().split()[1] == "1"
+            assert poll(engine.port, polled).status == 400
+            assert rss_bytes(engine.pid) - before < 8_000_000
+            engine.end()
+            assert engine.metrics["closed_slow"] == 2
+
+    @pytest.mark.parametrize("transport", ["websocket", "polling"])
+    def test_a_flood_of_packets_is_closed(self, transport: str) -> None:
+        with EngineProcess(*CALM, "--inbound_rate_per_s=10", "--inbound_burst=20") as engine:
+            if transport == "websocket":
+                opened = open_socket(engine.port)
+                opened.send(masked(1, b"4x") * 21)
+                assert opened.closing() == 4005
+            else:
+                sid = open_polling(engine.port)
+                post(engine.port, sid, b"\x1e".join([b"4x"] * 21))
+                assert poll(engine.port, sid).status == 400
+            engine.end()
+            assert engine.metrics["closed_too_fast"] == 1
+
+    def test_a_steady_sender_is_not_too_fast(self) -> None:
+        with EngineProcess(*CALM, "--inbound_rate_per_s=50", "--inbound_burst=3") as engine:
+            opened = open_socket(engine.port)
+            for number in range(20):
+                opened.say(f"4{number}")
+                assert opened.hear() == f"4{number}"
+                time.sleep(0.03)
+
+    def test_connections_and_requests_leave_nothing_behind(self) -> None:
+        with EngineProcess(*CALM) as engine:
+
+            def churn(times: int) -> None:
+                for _ in range(times):
+                    open_socket(engine.port).socket.close()
+                    assert post(engine.port, open_polling(engine.port), b"1").status == 200
+                    request(engine.port, "GET", "/web")
+
+            churn(100)
+            time.sleep(0.3)
+            fds, rss = descriptors(engine.pid), rss_bytes(engine.pid)
+            churn(400)
+            time.sleep(0.3)
+            assert descriptors(engine.pid) == fds
+            assert rss_bytes(engine.pid) - rss < 1_500_000
+
+
+class TestFaults:
+    def test_a_failing_application_closes_one_connection_and_the_node_hears_on(self) -> None:
+        with EngineProcess(*CALM) as engine:
+            other = open_socket(engine.port)
+            for _ in range(10):
+                victim = open_socket(engine.port)
+                victim.say("4fail")
+                assert victim.closing() == 4006
+                sid = open_polling(engine.port)
+                post(engine.port, sid, b"4fail")
+                assert poll(engine.port, sid).status == 400
+                other.say("4still")
+                assert other.hear() == "4still"
+            engine.end()
+            assert engine.metrics["application_errors"] == 20
+            assert "pump_errors" not in engine.metrics
+
+    def test_garbage_of_every_kind(self, calm: int) -> None:
+        seen = open_socket(calm)
+        for garbage in (b"\x00" * 100, b"\xff" * 100, bytes(range(256)) * 8, b"\r\n" * 50, b"{}" * 5000):
+            with Raw(calm) as raw:
+                raw.send(garbage)
+                raw.socket.shutdown(socket.SHUT_WR)
+                assert raw.ended()
+            spoiled = open_socket(calm)
+            spoiled.send(garbage)
+            spoiled.socket.shutdown(socket.SHUT_WR)
+            assert spoiled.closing() in (1002, 1007, 1009, -1)
+        seen.say("4here")
+        assert seen.hear() == "4here"
+
+    def test_drain_tells_everybody(self) -> None:
+        with EngineProcess(*CALM) as engine:
+            opened = [open_socket(engine.port) for _ in range(10)]
+            sid = open_polling(engine.port)
+            waiting = Raw(engine.port)
+            waiting.ask("GET", f"{POLLING}&sid={sid}")
+            assert waiting.quiet(0.1)
+            engine.end()
+            assert [client.closing() for client in opened] == [4002] * 10
+            assert waiting.answer().body == b"1"
+            assert engine.reasons == ["draining"] * 11
+
+
+class TestStreams:
+    def test_a_stream(self, calm: int) -> None:
+        with Raw(calm) as raw:
+            raw.ask("GET", "/sse")
+            answer = raw.answer()
+            assert answer.status == 200
+            assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+            assert answer.headers["cache-control"] == "no-store"
+            assert answer.headers["x-accel-buffering"] == "no"
+            while b"hello" not in raw.buffer:
+                raw.buffer += raw.read()
+            assert raw.buffer == b"retry: 3000\n\nevent: hello\ndata: 1\n\n"
+
+    def test_nothing_is_sent_before_it_is_accepted(self, calm: int) -> None:
+        with Raw(calm) as raw:
+            raw.ask("GET", "/sse?wait=1")
+            assert raw.answer().status == 200
+            while b"hello" not in raw.buffer:
+                raw.buffer += raw.read()
+            assert raw.buffer == b"retry: 3000\n\nevent: early\ndata: 1\n\nevent: hello\ndata: 1\n\n"
+
+    def test_refused(self, calm: int) -> None:
+        with Raw(calm) as raw:
+            raw.ask("GET", "/sse?refuse=1")
+            answer = raw.answer()
+            assert (answer.status, answer.body) == (403, b'{"code":"forbidden"}')
+            assert raw.ended()
+        assert request(calm, "DELETE", "/sse").status == 405
+
+    def test_comments_keep_it_alive(self) -> None:
+        with EngineProcess() as engine, Raw(engine.port) as raw:
+            raw.ask("GET", "/sse")
+            assert raw.answer().status == 200
+            while raw.buffer.count(b":\n\n") < 3:
+                raw.buffer += raw.read()
+
+    def test_never_accepted(self) -> None:
+        with EngineProcess(*CALM, "--connect_timeout_ms=300") as engine, Raw(engine.port) as raw:
+            raw.ask("GET", "/sse?never=1")
+            assert raw.answer().status == 408
+            assert raw.ended()

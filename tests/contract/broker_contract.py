@@ -1,0 +1,450 @@
+"""What every broker promises, as tests. Subclass it and provide the fixture `make`."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from history import Listener, Recorder, check
+from redis_process import wait_until
+from tidings.control import Done, disconnect, done, revoke, subscribe
+from tidings.cursor import Cursor
+from tidings.errors import TidingsError, UnknownNamespace
+from tidings.publication import Publication, Receipt, encode_body
+from tidings.publishers.base import Outgoing
+from tidings_hub.brokers.base import Broker, BrokerLimits, Past
+from tidings_hub.core.recovery import Gap, missed
+
+LIMITS = BrokerLimits(linger_s=0.2, position_check_s=0.3, timeout_s=10.0)
+Make = Callable[[BrokerLimits], Broker]
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Keep:
+    history: int
+    history_ttl_s: int
+
+
+RULES = {"orders": Keep(100, 3600), "brief": Keep(5, 3600), "gone": Keep(0, 0), "soon": Keep(10, 1)}
+
+
+def outgoing(channel: str, *, id: str | None = None, data: bytes = b'{"n":1}', idempotency_s: int = 30) -> Outgoing:
+    id = id or f"id{next(_numbers)}"
+    body = encode_body("updated", data, id=id, at_ms=time.time_ns() // 1_000_000)
+    return Outgoing(channel, body, id, idempotency_s)
+
+
+@dataclass
+class Node:
+    """A started broker with its recorded sink."""
+
+    broker: Broker
+    sink: Listener
+
+    def publish(self, channel: str, *, id: str | None = None, idempotency_s: int = 30) -> Receipt:
+        item = outgoing(channel, id=id, idempotency_s=idempotency_s)
+        self.sink.recorder.note("backend", "sending", channel, id=item.id)
+        receipt = self.broker.publish(channel, item.body, id=item.id, idempotency_s=item.idempotency_s)
+        self.sink.recorder.acked("backend", channel, item.id, receipt)
+        return receipt
+
+    def subscribe(self, *channels: str) -> None:
+        self.broker.subscribe(channels)
+        assert self.broker.position is not None
+        for channel in channels:
+            self.sink.recorder.note(self.sink.who, "subscribed", channel, cursor=str(self.broker.position))
+
+    def wait_for(self, channel: str, ids: list[str]) -> None:
+        wait_until(lambda: self.sink.ids(channel) == ids, why=f"{channel} has {self.sink.ids(channel)}, not {ids}")
+
+
+def ids(past: Past, channel: str) -> list[str]:
+    return [one.id for one in past.channels[channel].publications]
+
+
+class BrokerContract:
+    # Two channels of one sequence, where a broker has several.
+    neighbours = ("orders:1", "orders:2")
+
+    @pytest.fixture
+    def make(self) -> Make:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def node(self, make: Make, tmp_path: Path) -> Iterator[Node]:
+        recorder = Recorder(tmp_path / "history.jsonl")
+        node = Node(make(LIMITS), Listener(recorder))
+        node.broker.write_rules(RULES)
+        node.broker.start(node.sink)
+        try:
+            wait_until(lambda: node.broker.state().connected, why="the broker connects")
+            yield node
+            # What was acknowledged last is still on its way to the sink.
+            wait_until(lambda: check(recorder.path) == [], within_s=5.0, why=f"history in {recorder.path} is whole")
+        finally:
+            node.broker.stop()
+            recorder.close()
+        assert check(recorder.path) == []
+
+    def test_a_receipt_names_the_place_and_seq_counts_over_all_channels(self, node: Node) -> None:
+        first, second = node.publish(self.neighbours[0], id="a"), node.publish(self.neighbours[1], id="b")
+        assert (first.id, second.id) == ("a", "b")
+        assert not first.duplicate
+        one, two = Cursor.parse(first.cursor), Cursor.parse(second.cursor)
+        assert (two.epoch, two.seq) == (one.epoch, one.seq + 1)
+
+    def test_a_subscribed_channel_is_delivered_in_order_and_others_are_not(self, node: Node) -> None:
+        node.subscribe("orders:1", "gone:1")
+        expected = [node.publish("orders:1").id for _ in range(20)]
+        node.publish("orders:2")
+        volatile = node.publish("gone:1").id
+        node.wait_for("orders:1", expected)
+        node.wait_for("gone:1", [volatile])
+        assert {one.channel for one in node.sink.got} == {"orders:1", "gone:1"}
+        chain = [one for one in node.sink.got if one.channel == "orders:1"]
+        assert all(later.prev == earlier.seq for earlier, later in itertools.pairwise(chain))
+
+    def test_the_same_id_again_is_the_first_receipt(self, node: Node) -> None:
+        node.subscribe("orders:1")
+        first = node.publish("orders:1", id="same", idempotency_s=300)
+        again = node.publish("orders:1", id="same", idempotency_s=300)
+        elsewhere = node.publish("orders:2", id="same", idempotency_s=300)
+        assert (again.id, again.cursor, again.duplicate) == (first.id, first.cursor, True)
+        assert not elsewhere.duplicate
+        end = node.publish("orders:1").id
+        node.wait_for("orders:1", ["same", end])
+
+    def test_an_id_is_forgotten_after_its_time(self, node: Node) -> None:
+        assert not node.publish("orders:1", id="same", idempotency_s=1).duplicate
+        wait_until(lambda: not node.publish("orders:1", id="same", idempotency_s=1).duplicate, why="it is forgotten")
+
+    def test_without_idempotency_the_same_id_is_published_twice(self, node: Node) -> None:
+        one, two = (node.publish("orders:9", id="same", idempotency_s=0) for _ in range(2))
+        assert one.cursor != two.cursor
+        assert not two.duplicate
+
+    def test_an_unknown_namespace_is_refused_in_its_place_in_a_batch(self, node: Node) -> None:
+        with pytest.raises(UnknownNamespace, match="nobody"):
+            node.publish("nobody:1")
+        answers = node.broker.publish_many([outgoing("orders:1"), outgoing("nobody:1"), outgoing("orders:1")])
+        assert [isinstance(answer, TidingsError) for answer in answers] == [False, True, False]
+
+    def test_a_batch_keeps_its_order(self, node: Node) -> None:
+        node.subscribe("orders:1")
+        items = [outgoing("orders:1") for _ in range(300)]
+        answers = node.broker.publish_many(items)
+        seqs = [Cursor.parse(answer.cursor).seq for answer in answers if isinstance(answer, Receipt)]
+        assert len(seqs) == 300
+        assert seqs == sorted(seqs)
+        node.wait_for("orders:1", [item.id for item in items])
+
+    def test_star_is_the_rule_of_every_other_namespace(self, node: Node) -> None:
+        node.broker.write_rules({"*": Keep(10, 60)})
+        wait_until(lambda: not isinstance(node.broker.publish_many([outgoing("any:1")])[0], TidingsError))
+
+    def test_since_gives_what_came_after_a_cursor(self, node: Node) -> None:
+        node.subscribe("orders:1", "orders:2")
+        node.publish("orders:1")
+        start = node.broker.since(["orders:1", "orders:2"], None, limit=1).position
+        expected = [node.publish("orders:1").id for _ in range(3)]
+        other = node.publish("orders:2").id
+        past = node.broker.since(["orders:1", "orders:2", "orders:3"], start, limit=10)
+        assert ids(past, "orders:1") == expected
+        assert ids(past, "orders:2") == [other]
+        assert past.channels["orders:3"].last is None
+        found = missed(start, past.position, past.channels["orders:1"], limit=10)
+        assert not isinstance(found, Gap)
+        assert [one.id for one in found] == expected
+
+    def test_since_without_a_cursor_reads_no_publications(self, node: Node) -> None:
+        end = Cursor.parse(node.publish("orders:1").cursor)
+        past = node.broker.since(["orders:1"], None, limit=10)
+        assert (past.position.epoch, past.position.seq) == (end.epoch, end.seq)
+        assert past.channels["orders:1"].last == end.seq
+        assert past.channels["orders:1"].publications == []
+
+    def test_since_returns_after_everything_up_to_its_position_was_delivered(self, node: Node) -> None:
+        node.subscribe("orders:1")
+        for round_ in range(20):
+            expected = [node.publish("orders:1").id for _ in range(10)]
+            past = node.broker.since(["orders:1"], None, limit=1)
+            assert node.sink.ids("orders:1")[round_ * 10 :] == expected
+            assert node.broker.position is not None
+            assert node.broker.position.seq >= past.position.seq
+
+    def test_the_position_is_where_the_sink_is(self, node: Node) -> None:
+        """A client is told the position as its cursor for all of its channels: beyond what it got, it would lie."""
+        node.subscribe("orders:1", "orders:2")
+        deliver, ahead, behind = node.sink.deliver, [], []
+
+        def look(publications: list[Publication]) -> None:
+            position = node.broker.position
+            assert position is not None
+            epoch = publications[0].epoch
+            seq = position.of(epoch)
+            assert seq is not None
+            ahead.extend([one.cursor for one in publications if one.seq <= seq])
+            behind.extend([one.cursor for one in node.sink.got if one.epoch == epoch and one.seq > seq])
+            deliver(publications)
+
+        node.sink.deliver = look  # type: ignore[method-assign]
+        for _ in range(20):
+            node.broker.publish_many([outgoing(f"orders:{1 + number % 2}") for number in range(100)])
+        wait_until(lambda: len(node.sink.got) == 2000, why="all came")
+        end = node.sink.got[-1]
+        wait_until(lambda: node.broker.position.of(end.epoch) == end.seq, why="the position follows")  # type: ignore[union-attr]
+        assert (ahead, behind) == ([], [])
+
+    def test_since_gives_at_most_one_more_than_the_limit(self, node: Node) -> None:
+        start = Cursor.parse(node.publish("orders:1").cursor)
+        for _ in range(8):
+            node.publish("orders:1")
+        past = node.broker.since(["orders:1"], start, limit=4)
+        assert len(past.channels["orders:1"].publications) == 5
+        assert isinstance(missed(start, past.position, past.channels["orders:1"], limit=4), Gap)
+
+    def test_what_was_trimmed_is_a_gap(self, node: Node) -> None:
+        start = Cursor.parse(node.publish("brief:1").cursor)
+        # Redis trims in whole nodes of a hundred entries or so.
+        node.broker.publish_many([outgoing("brief:1") for _ in range(500)])
+        past = node.broker.since(["brief:1"], start, limit=1000)
+        assert 5 <= len(past.channels["brief:1"].publications) < 400
+        assert isinstance(missed(start, past.position, past.channels["brief:1"], limit=1000), Gap)
+
+    def test_what_is_too_old_is_a_gap(self, node: Node) -> None:
+        start = Cursor.parse(node.publish("soon:1").cursor)
+        node.publish("soon:1")
+        wait_until(lambda: node.broker.history("soon:1", since=None, limit=9, newest=False)[1] == [], why="it expires")
+        past = node.broker.since(["soon:1"], start, limit=10)
+        assert past.channels["soon:1"].last is not None
+        assert isinstance(missed(start, past.position, past.channels["soon:1"], limit=10), Gap)
+
+    def test_a_volatile_channel_is_a_gap_only_when_something_was_published(self, node: Node) -> None:
+        start = Cursor.parse(node.publish("gone:1").cursor)
+        past = node.broker.since(["gone:1"], start, limit=10)
+        assert missed(start, past.position, past.channels["gone:1"], limit=10) == []
+        node.publish("gone:1")
+        past = node.broker.since(["gone:1"], start, limit=10)
+        assert isinstance(missed(start, past.position, past.channels["gone:1"], limit=10), Gap)
+
+    def test_subscribing_makes_a_new_channels_first_publication_no_gap(self, node: Node) -> None:
+        node.publish("orders:other")
+        node.subscribe("orders:new")
+        start = node.broker.position
+        assert start is not None
+        node.publish("orders:other")
+        id = node.publish("orders:new").id
+        past = node.broker.since(["orders:new"], start, limit=10)
+        found = missed(start, past.position, past.channels["orders:new"], limit=10)
+        assert not isinstance(found, Gap)
+        assert [one.id for one in found] == [id]
+
+    def test_history_pages_from_both_ends(self, node: Node) -> None:
+        receipts = [node.publish("orders:1") for _ in range(6)]
+        names = [receipt.id for receipt in receipts]
+        after = Cursor.parse(receipts[1].cursor)
+
+        def page(since: Cursor | None, *, newest: bool) -> list[str]:
+            position, found = node.broker.history("orders:1", since=since, limit=2, newest=newest)
+            assert f"{position.epoch}.{position.seq}" == receipts[-1].cursor
+            return [one.id for one in found]
+
+        assert page(None, newest=False) == names[:2]
+        assert page(None, newest=True) == names[-2:]
+        assert page(after, newest=False) == names[2:4]
+        assert page(after, newest=True) == names[-2:]
+        assert page(Cursor("another", 99), newest=False) == names[:2]
+        assert node.broker.history("orders:none", since=None, limit=2, newest=True)[1] == []
+
+    def test_unsubscribing_lingers_and_then_leaves(self, node: Node) -> None:
+        node.subscribe("orders:1", "orders:2")
+        node.broker.unsubscribe(["orders:1", "orders:2", "orders:never"])
+        node.broker.subscribe(["orders:2"])
+        wait_until(lambda: node.broker.state().channels == 1, why="the channel is left")
+        node.sink.recorder.note("node", "left", "orders:1")
+        node.publish("orders:1")
+        id = node.publish("orders:2").id
+        node.wait_for("orders:2", [id])
+        assert node.sink.ids("orders:1") == []
+
+    def test_coming_back_after_leaving(self, node: Node) -> None:
+        node.subscribe("orders:1")
+        node.broker.unsubscribe(["orders:1"])
+        wait_until(lambda: node.broker.state().channels == 0)
+        # Not recorded: nobody listened. The history has it for whoever returns.
+        assert not isinstance(node.broker.publish_many([outgoing("orders:1")])[0], TidingsError)
+        node.broker.subscribe(["orders:1"])
+        id = node.publish("orders:1").id
+        wait_until(lambda: node.sink.ids("orders:1")[-1:] == [id])
+        assert node.sink.ids("orders:1") == [id]
+        assert node.sink.told == []
+
+    def test_many_subscribe_and_publish_at_once(self, node: Node) -> None:
+        expected: dict[str, list[str]] = {f"orders:{number}": [] for number in range(8)}
+        failures: list[BaseException] = []
+
+        def work(channel: str) -> None:
+            try:
+                node.subscribe(channel, "orders:all")
+                for _ in range(25):
+                    expected[channel].append(node.publish(channel).id)
+                    node.publish("orders:all")
+            except BaseException as error:
+                failures.append(error)
+                raise
+
+        workers = [threading.Thread(target=work, args=(channel,)) for channel in expected]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(30)
+        assert failures == []
+        node.broker.since([*expected, "orders:all"], None, limit=1)
+        for channel, names in expected.items():
+            assert node.sink.ids(channel) == names
+        for epoch in {one.epoch for one in node.sink.got}:
+            seqs = [one.seq for one in node.sink.got if one.epoch == epoch]
+            assert seqs == sorted(seqs)
+        assert node.sink.told == []
+
+    def test_control_messages_reach_the_node_itself(self, node: Node) -> None:
+        message: dict[str, object] = {"do": "disconnect", "user": "ü-1"}
+        node.broker.send_control(message)
+        wait_until(lambda: node.sink.controls == [message], why="the control message comes back")
+
+    def answering(self, node: Node, **said: object) -> None:
+        """From now on the node answers every order with this, from a thread as a hub would."""
+
+        def control(message: dict[str, object]) -> None:
+            answer = {"node": "n1", **said}
+            threading.Thread(target=node.broker.answer, args=(str(message["reply"]), answer)).start()
+
+        node.sink.on_control = control
+
+    def test_an_order_is_answered(self, node: Node) -> None:
+        self.answering(node, connections=2)
+        node.broker.write_node("n1", {"node": "n1", "sessions": 3}, lease_s=60)
+        order = disconnect(user="7", connection=None)
+        answers = node.broker.ask(order, timeout_s=20)
+        assert done(answers) == Done(2, 1)
+        assert (node.sink.controls[0]["do"], node.sink.controls[0]["user"]) == ("disconnect", "7")
+
+    def test_a_node_that_does_not_answer_is_named_in_time(self, node: Node) -> None:
+        self.answering(node, connections=1)
+        node.broker.write_node("n1", {"node": "n1"}, lease_s=60)
+        node.broker.write_node("n2", {"node": "n2"}, lease_s=60)
+        assert done(node.broker.ask(disconnect(user="7", connection=None), timeout_s=20)) == Done(1, 1, ("n2",))
+        node.sink.on_control = None
+        start_s = time.monotonic()
+        nobody = done(node.broker.ask(disconnect(user="7", connection=None), timeout_s=0.3))
+        assert nobody == Done(0, 0, ("n1", "n2"))
+        assert 0.3 <= time.monotonic() - start_s < 10
+
+    def test_an_order_to_revoke_is_remembered(self, node: Node) -> None:
+        now_s = time.time()
+        self.answering(node, connections=0)
+        for for_s in (100, 50):
+            order = revoke(user="7", jti=None, for_s=for_s, until_s=None, now_s=now_s)
+            assert done(node.broker.ask(order, timeout_s=20)).nodes == 1
+        assert node.broker.revoked() == {"user:7": pytest.approx(now_s + 100)}
+
+    def test_a_node_that_could_not_is_an_error(self, node: Node) -> None:
+        self.answering(node, error={"code": "unknown_namespace", "message": "no namespace"})
+        answers = node.broker.ask(subscribe(user="7", channel="orders:1"), timeout_s=20)
+        with pytest.raises(UnknownNamespace, match="no namespace"):
+            done(answers)
+
+    def test_records_of_nodes_hold_as_long_as_their_lease(self, node: Node) -> None:
+        node.broker.write_node("n2", {"node": "n2", "connections": {"sse": 2}}, lease_s=0.05)
+        found = node.broker.write_node("n1", {"node": "n1", "channels": 4, "address": "here:1"}, lease_s=60)
+        assert [one.channels for one in found if one.node == "n1"] == [4]
+        wait_until(lambda: [one.node for one in node.broker.nodes()] == ["n1"], why="the lease of n2 ends")
+        assert node.broker.write_node("n1", None, lease_s=0) == []
+
+    def test_revocations_end_by_themselves(self, node: Node) -> None:
+        now_s = time.time()
+        node.broker.revoke("user:7", now_s + 100)
+        node.broker.revoke("jti:x", now_s - 1)
+        assert node.broker.revoked() == {"user:7": now_s + 100}
+        assert node.broker.revoked() == {"user:7": now_s + 100}
+
+    def test_a_roll_names_whoever_has_a_lease(self, node: Node) -> None:
+        first = node.broker.call_roll("n1", "10.0.0.1:8000", lease_s=60)
+        assert set(first.leases) == {"n1"}
+        assert first.leases["n1"].address == "10.0.0.1:8000"
+        assert 50 < first.leases["n1"].left_s <= 60
+        assert abs(first.now_s - time.time()) < 30
+        both = node.broker.call_roll("n2", "unix:/run/n2", lease_s=60)
+        assert {name: lease.address for name, lease in both.leases.items()} == {
+            "n1": "10.0.0.1:8000",
+            "n2": "unix:/run/n2",
+        }
+        moved = node.broker.call_roll("n1", "10.0.0.9:8000", lease_s=60)
+        assert moved.leases["n1"].address == "10.0.0.9:8000"
+
+    def test_a_lease_that_nobody_renews_ends(self, node: Node) -> None:
+        node.broker.call_roll("gone", "10.0.0.1:8000", lease_s=0.3)
+        wait_until(lambda: "gone" not in node.broker.call_roll("here", "10.0.0.2:8000", lease_s=60).leases)
+
+    def test_a_lease_that_was_given_up_is_told_without_an_address(self, node: Node) -> None:
+        node.broker.call_roll("leaving", "10.0.0.1:8000", lease_s=60)
+        node.broker.call_roll("leaving", "", lease_s=60)
+        assert node.broker.call_roll("here", "10.0.0.2:8000", lease_s=60).leases["leaving"].address == ""
+
+    def test_a_canary_comes_back(self, node: Node) -> None:
+        assert 0 <= node.broker.canary() < 5
+
+    def test_nothing_is_doubted_where_nothing_was_lost(self, node: Node) -> None:
+        node.subscribe("orders:1")
+        cursor = Cursor.parse(node.publish("orders:1").cursor)
+        assert not node.broker.doubted("orders:1", cursor)
+        assert not node.broker.doubted("orders:1", Cursor("another", 1))
+
+    def test_a_sink_that_fails_once_is_told_of_the_gap(self, node: Node) -> None:
+        node.subscribe("orders:1")
+        deliver, failed = node.sink.deliver, []
+
+        def fail(publications: object) -> None:
+            failed.append(publications)
+            node.sink.deliver = deliver  # type: ignore[method-assign]
+            raise RuntimeError("the sink's mistake")
+
+        node.sink.deliver = fail  # type: ignore[method-assign]
+        node.publish("orders:1")
+        wait_until(lambda: failed, why="the sink was called")
+        id = node.publish("orders:1").id
+        node.wait_for("orders:1", [id])
+        assert node.sink.lost_channels() == {"orders:1"}
+
+    def test_the_position_is_never_ahead_of_what_was_given_to_the_sink(self, node: Node) -> None:
+        """A client may be told this position at any moment, and be cut off before it gets anything else."""
+        ahead: list[tuple[str, int]] = []
+        deliver = node.sink.deliver
+
+        def look(publications: list[Publication]) -> None:
+            position = node.broker.position
+            assert position is not None
+            ahead.extend((str(position), one.seq) for one in publications if (position.of(one.epoch) or 0) >= one.seq)
+            deliver(publications)
+
+        node.sink.deliver = look  # type: ignore[method-assign]
+        node.subscribe("orders:1", "orders:2")
+        for number in range(50):
+            end = node.publish(f"orders:{number % 2 + 1}")
+        last = Cursor.parse(end.cursor)
+        wait_until(lambda: node.broker.position.of(last.epoch) == last.seq, why="the position follows")  # type: ignore[union-attr]
+        wait_until(lambda: len(node.sink.got) == 50, why="all came")
+        assert ahead == []
+
+    def test_stopping_makes_waiting_callers_fail(self, node: Node) -> None:
+        node.broker.stop()
+        with pytest.raises(TidingsError):
+            node.broker.subscribe(["orders:1"])
+        assert not node.broker.state().connected

@@ -1,0 +1,30 @@
+"""Every broker keeps the same contract."""
+
+from __future__ import annotations
+
+import pytest
+
+from contract.broker_contract import BrokerContract, Make
+from redis_process import RedisProcess
+from tidings.publishers.memory import MemoryStore
+from tidings_hub.brokers.base import Broker, BrokerLimits
+from tidings_hub.brokers.memory import MemoryBroker
+from tidings_hub.brokers.redis import RedisBroker
+
+
+class TestMemory(BrokerContract):
+    @pytest.fixture
+    def make(self) -> Make:
+        def made(limits: BrokerLimits) -> Broker:
+            return MemoryBroker(limits=limits, store=MemoryStore())
+
+        return made
+
+
+class TestRedis(BrokerContract):
+    @pytest.fixture
+    def make(self, shared_redis: RedisProcess, prefix: str) -> Make:
+        def made(limits: BrokerLimits) -> Broker:
+            return RedisBroker(shared_redis.url, prefix=prefix, limits=limits)
+
+        return made

@@ -1,0 +1,40 @@
+"""The brokers as a hub runs them: the standard library patched, every thread a greenlet.
+
+The contract and the faults run once more, in a process that patches before it imports anything else.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_PATCHED = """
+import sys
+from tidings_hub import runtime
+runtime.patch()
+import pytest
+sys.exit(pytest.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "chosen"),
+    [
+        ("test_broker_contract.py", ""),
+        ("test_redis_faults.py", ""),
+        ("test_doubts_over_nodes.py", ""),
+        ("test_cluster.py", "TestFaults or resumes or at_once"),
+    ],
+)
+def test_where_threads_are_greenlets(file: str, chosen: str) -> None:
+    here = Path(__file__).parent
+    root = here.parents[1]
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(str(root / one) for one in ("hub", "adapters", "tests"))}
+    command = [sys.executable, "-c", _PATCHED, "-q", "-p", "no:cacheprovider", "-k", chosen, str(here / file)]
+    done = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, timeout=115, check=False)
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-3000:]
+    assert " passed" in done.stdout

@@ -1,0 +1,474 @@
+"""A Redis Cluster keeps the contracts of brokers and publishers, and what may happen to one is repaired or told.
+
+The faults record a history; the checker shows for every channel that no acknowledged publication is missing at the
+sink without `lost`, that none came twice, and that the order was kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster_process import ClusterProcess
+from contract.broker_contract import LIMITS, BrokerContract, Keep, Make, Node, outgoing
+from contract.presence_contract import Node as InPresence
+from contract.presence_contract import PresenceContract
+from contract.publisher_contract import TIMEOUT_S, Kept, PublisherContract, receipts
+from contract.test_publisher_contract import Blocking
+from history import Listener, Recorder, check
+from redis_process import RedisProcess, free_port, wait_until
+from tidings.asynchronous import AsyncEmitter
+from tidings.control import disconnect
+from tidings.cursor import Cursor
+from tidings.emitter import Emitter
+from tidings.errors import BadConfig, TidingsError, Unavailable
+from tidings.presence import Change
+from tidings.publication import Receipt
+from tidings.publishers import open_async_publisher, open_publisher
+from tidings.publishers.base import Publisher
+from tidings.publishers.buckets import bucket_of, slot_of
+from tidings.publishers.cluster import AsyncClusterPublisher, ClusterPublisher
+from tidings.publishers.redis import RedisPublisher
+from tidings.publishers.slots import Bucket, open_buckets
+from tidings_hub.brokers.base import Broker, BrokerLimits
+from tidings_hub.brokers.cluster import ClusterBroker
+from tidings_hub.core.recovery import Gap, missed
+from tidings_hub.metrics import Metrics
+
+# One channel of each of four buckets, by CRC-32.
+SPREAD = ("orders:1", "orders:5", "orders:2", "orders:4")
+# Enough that nothing is trimmed while a test runs.
+LONG = {"orders": Keep(1_000_000, 3600)}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterProcess]:
+    """One cluster for all tests of this file; each leaves it whole."""
+    made = ClusterProcess(tmp_path_factory.mktemp("cluster"))
+    try:
+        made.start()
+        # Replicas take over where a test wants it, not whenever the machine was busy for two seconds.
+        made.configure("cluster-replica-no-failover", "yes")
+        yield made
+    finally:
+        made.stop()
+
+
+class TestPresence(PresenceContract):
+    one_bucket = False
+
+    @pytest.fixture
+    def make(self, cluster: ClusterProcess, prefix: str) -> Iterator[Callable[[], Broker]]:
+        made: list[Broker] = []
+
+        def make() -> Broker:
+            made.append(ClusterBroker(cluster.url(), prefix=prefix, limits=LIMITS))
+            return made[-1]
+
+        yield make
+        for broker in made:
+            broker.stop()
+
+    def test_rooms_of_all_buckets_and_emitters(self, broker: Broker, cluster: ClusterProcess, prefix: str) -> None:
+        node, rooms = InPresence(broker, "a"), [f"room:{number}" for number in range(12)]
+        assert node.turn(*(Change(room, "7", b'{"n":1}') for room in rooms)).joined == len(rooms)
+        assert len(node.epoch.split("~")) == len(SPREAD)
+        with Emitter(cluster.url(), prefix=prefix) as emitter:
+            assert [emitter.presence(room).members for room in rooms] == [{"7": {"n": 1}}] * len(rooms)
+        assert node.turn(*(Change(room, "7", None) for room in rooms)).left == len(rooms)
+
+        async def asked() -> object:
+            async with AsyncEmitter(cluster.url(), prefix=prefix) as emitter:
+                return [(await emitter.presence(room)).members for room in rooms]
+
+        assert asyncio.run(asked()) == [{}] * len(rooms)
+
+
+class TestBroker(BrokerContract):
+    neighbours = ("orders:1", "orders:3")
+
+    @pytest.fixture
+    def make(self, cluster: ClusterProcess, prefix: str) -> Make:
+        def made(limits: BrokerLimits) -> Broker:
+            return ClusterBroker(cluster.url(), prefix=prefix, limits=limits)
+
+        return made
+
+    def test_a_cursor_has_a_place_in_every_bucket(self, node: Node) -> None:
+        node.subscribe(*SPREAD)
+        places = {}
+        for channel in (*SPREAD, *SPREAD):
+            place = Cursor.parse(node.publish(channel).cursor)
+            places[place.epoch] = place.seq
+            node.broker.since(SPREAD, None, limit=1)
+            cursor = Cursor.parse(node.sink.got[-1].cursor)
+            assert (cursor.epoch, cursor.seq) == (place.epoch, place.seq)
+            assert {epoch: cursor.of(epoch) for epoch in places} == places
+        assert len(places) == len(SPREAD)
+        assert node.broker.position is not None
+        assert {epoch: node.broker.position.of(epoch) for epoch in places} == places
+
+    def test_one_cursor_resumes_every_bucket(self, node: Node) -> None:
+        node.subscribe(*SPREAD)
+        for channel in SPREAD:
+            node.publish(channel)
+        node.broker.since(SPREAD, None, limit=1)
+        since = Cursor.parse(node.sink.got[-1].cursor)
+        expected = {channel: [node.publish(channel).id for _ in range(3)] for channel in SPREAD}
+        past = node.broker.since(SPREAD, since, limit=10)
+        for channel in SPREAD:
+            found = missed(since, past.position, past.channels[channel], limit=10)
+            assert not isinstance(found, Gap)
+            assert [one.id for one in found] == expected[channel]
+        # A place in one bucket says nothing of the others.
+        alone = Cursor(since.epoch, since.seq)
+        known = [missed(alone, past.position, past.channels[channel], limit=10) for channel in SPREAD]
+        assert sum(not isinstance(found, Gap) for found in known) == 1
+
+    def test_a_backend_reads_on_from_any_cursor_and_gives_orders(
+        self, node: Node, cluster: ClusterProcess, prefix: str
+    ) -> None:
+        node.subscribe(*SPREAD)
+        for channel in SPREAD:
+            node.publish(channel)
+        node.broker.since(SPREAD, None, limit=1)
+        since = Cursor.parse(node.sink.got[-1].cursor)
+        later = {channel: [node.publish(channel).id] for channel in SPREAD}
+        order = disconnect(user="7", connection=None)
+
+        async def in_asyncio() -> tuple[dict[str, list[object]], int]:
+            publisher = AsyncClusterPublisher(cluster.url(), prefix=prefix)
+            pages = {one: await publisher.history(one, since=since, limit=9, timeout_s=TIMEOUT_S) for one in SPREAD}
+            assert await publisher.nodes(timeout_s=TIMEOUT_S) == []
+            done = await publisher.order(order, timeout_s=0.3)
+            await publisher.close()
+            return {one: [each["id"] for each in page.publications] for one, page in pages.items()}, done.nodes
+
+        # Nobody answers here, but the node hears it.
+        assert asyncio.run(in_asyncio()) == (later, 0)
+        publisher = ClusterPublisher(cluster.url(), prefix=prefix)
+        pages = {one: publisher.history(one, since=since, limit=9, timeout_s=TIMEOUT_S) for one in SPREAD}
+        assert {one: [each["id"] for each in page.publications] for one, page in pages.items()} == later
+        assert publisher.nodes(timeout_s=TIMEOUT_S) == []
+        assert publisher.order(order, timeout_s=0.3).nodes == 0
+        publisher.close()
+        wait_until(lambda: [one["do"] for one in node.sink.controls] == ["disconnect"] * 2, why="both were heard")
+
+
+class InCluster(PublisherContract):
+    @pytest.fixture
+    def kept(self, cluster: ClusterProcess, prefix: str) -> Kept:
+        buckets = open_buckets(cluster.url(), prefix)
+        put_rules(cluster, buckets)
+
+        def kept(channel: str) -> list[str]:
+            bucket = buckets[bucket_of(channel, len(buckets))]
+            with cluster.client(bucket.address.slot) as client:
+                entries = client.xrange(bucket.keys.stream(channel))
+            return [entry[b"m"].split(b" ")[4].decode() for _, entry in entries]
+
+        return kept
+
+
+class TestPublisher(InCluster):
+    @pytest.fixture
+    def publisher(self, cluster: ClusterProcess, prefix: str, kept: Kept) -> Iterator[Publisher]:
+        publisher = open_publisher(cluster.url(), prefix=prefix)
+        assert isinstance(publisher, ClusterPublisher)
+        yield publisher
+        publisher.close()
+
+
+class TestAsyncPublisher(InCluster):
+    @pytest.fixture
+    def publisher(self, cluster: ClusterProcess, prefix: str, kept: Kept) -> Iterator[Publisher]:
+        publisher = Blocking(lambda: open_async_publisher(cluster.url(), prefix=prefix))
+        yield publisher
+        publisher.end()
+
+
+def put_rules(cluster: ClusterProcess, buckets: list[Bucket]) -> None:
+    for bucket in buckets:
+        with cluster.client(bucket.address.slot) as client:
+            client.hset(bucket.keys.rules, "orders", "100 3600")
+
+
+@pytest.fixture(params=["threads", "asyncio"])
+def open_kind(request: pytest.FixtureRequest) -> Iterator[Callable[[str, str], Publisher]]:
+    """Opens publishers of either world."""
+    opened: list[Publisher] = []
+
+    def open_(url: str, prefix: str) -> Publisher:
+        threads = request.param == "threads"
+        opened.append(ClusterPublisher(url, prefix=prefix) if threads else Blocking(lambda: made(url, prefix)))
+        return opened[-1]
+
+    def made(url: str, prefix: str) -> AsyncClusterPublisher:
+        return AsyncClusterPublisher(url, prefix=prefix)
+
+    yield open_
+    for one in opened:
+        one.end() if isinstance(one, Blocking) else one.close()
+
+
+Open = Callable[[str, str], Publisher]
+
+
+class TestPublishing:
+    def test_another_number_of_buckets_is_refused(self, cluster: ClusterProcess, prefix: str, open_kind: Open) -> None:
+        put_rules(cluster, open_buckets(cluster.url(4), prefix))
+        publisher = open_kind(cluster.url(2), prefix)
+
+        def said() -> str:
+            (answer,) = publisher.publish([outgoing("orders:1")], timeout_s=1.0)
+            assert isinstance(answer, TidingsError)
+            return str(answer)
+
+        # On a slow machine the first answer may be that it cannot be reached.
+        wait_until(lambda: "buckets" in said(), why="it says what is wrong")
+
+    def test_a_slot_that_moves(self, cluster: ClusterProcess, prefix: str, open_kind: Open) -> None:
+        buckets = open_buckets(cluster.url(), prefix)
+        put_rules(cluster, buckets)
+        publisher = open_kind(cluster.url(), prefix)
+        receipts(publisher.publish([outgoing(channel) for channel in SPREAD], timeout_s=TIMEOUT_S))
+        slot = buckets[0].address.slot
+        home = cluster.owner(slot)
+        for target in (next(one for one in cluster.masters() if one is not home), home):
+            cluster.move(slot, target)
+            receipts(publisher.publish([outgoing(channel) for channel in SPREAD], timeout_s=TIMEOUT_S))
+
+    def test_a_master_that_hangs_costs_only_its_own_items(
+        self, cluster: ClusterProcess, prefix: str, open_kind: Open
+    ) -> None:
+        buckets = open_buckets(cluster.url(), prefix)
+        put_rules(cluster, buckets)
+        publisher = open_kind(cluster.url(), prefix)
+        receipts(publisher.publish([outgoing(channel) for channel in SPREAD], timeout_s=TIMEOUT_S))
+        owners = [cluster.owner(bucket.address.slot) for bucket in buckets]
+        hanging = owners[0]
+        hanging.pause()
+        try:
+            answers = publisher.publish([outgoing(channel) for channel in SPREAD], timeout_s=2.0)
+        finally:
+            hanging.resume()
+        wait_until(cluster.whole, within_s=60)
+        mine = [channel for channel in SPREAD if owners[bucket_of(channel, 4)] is hanging]
+        assert 0 < len(mine) < len(SPREAD)
+        failed = [channel for channel, answer in zip(SPREAD, answers, strict=True) if not isinstance(answer, Receipt)]
+        assert failed == mine
+
+    def test_one_redis_is_no_cluster(self, shared_redis: RedisProcess, prefix: str, open_kind: Open) -> None:
+        url = f"redis+cluster://:hunter2secret@127.0.0.1:{shared_redis.port}"
+        (answer,) = open_kind(url, prefix).publish([outgoing("orders:1")], timeout_s=0.3)
+        assert isinstance(answer, Unavailable)
+        assert "hunter2secret" not in str(answer)
+
+    def test_a_cluster_is_not_one_redis(self, cluster: ClusterProcess, prefix: str) -> None:
+        owner = cluster.owner(slot_of("0"))
+        publisher = RedisPublisher(next(one for one in cluster.masters() if one is not owner).url, prefix=prefix)
+
+        def said() -> str:
+            (answer,) = publisher.publish([outgoing("orders:1")], timeout_s=1.0)
+            assert isinstance(answer, TidingsError)
+            return str(answer)
+
+        wait_until(lambda: "redis+cluster://" in said(), why="it says what is wrong")
+        publisher.close()
+
+    def test_where_nobody_listens(self, prefix: str, open_kind: Open) -> None:
+        url = f"redis+cluster://user:hunter2secret@127.0.0.1:{free_port()}"
+        (answer,) = open_kind(url, prefix).publish([outgoing("orders:1")], timeout_s=0.3)
+        assert type(answer) is Unavailable
+        assert "hunter2secret" not in str(answer)
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            *(
+                "redis+cluster://",
+                "redis+cluster://h:x",
+                "redis+cluster://h/1",
+                "redis+cluster://:pwsecret@h?buckets=0",
+            ),
+            *("redis+cluster://h?buckets=17", "redis+cluster://h?buckets=x", "redis://h", "rediss+cluster:///"),
+        ],
+    )
+    def test_a_malformed_url_is_refused_without_repeating_it(self, url: str) -> None:
+        with pytest.raises(BadConfig) as caught:
+            open_buckets(url, "tidings:")
+        assert "pwsecret" not in str(caught.value)
+
+
+class World:
+    """A node on the cluster and backends that publish into all buckets without pause."""
+
+    def __init__(self, cluster: ClusterProcess, prefix: str, path: Path) -> None:
+        self.cluster = cluster
+        self.recorder = Recorder(path)
+        self.metrics = Metrics()
+        self.url, self.prefix = cluster.url(), prefix
+        self.buckets = open_buckets(self.url, prefix)
+        self.node = Node(
+            ClusterBroker(self.url, prefix=prefix, limits=LIMITS, metrics=self.metrics), Listener(self.recorder)
+        )
+        self.node.broker.write_rules(LONG)
+        self.node.broker.start(self.node.sink)
+        self._done = threading.Event()
+        self._backends: list[threading.Thread] = []
+        self.connected()
+
+    def connected(self) -> None:
+        wait_until(lambda: self.node.broker.state().connected, within_s=60, why="the node reaches every bucket")
+
+    def keep_publishing(self) -> None:
+        """One backend per channel. What fails is published again with the same id, as a backend would."""
+        for channel in SPREAD:
+            self._backends.append(threading.Thread(target=self._publish, args=(channel,)))
+            self._backends[-1].start()
+
+    def _publish(self, channel: str) -> None:
+        publisher = ClusterPublisher(self.url, prefix=self.prefix)
+        for number in itertools.count():
+            if self._done.is_set():
+                break
+            item = outgoing(channel, id=f"{channel[-1]}-{number}", idempotency_s=300)
+            self.recorder.note("backend", "sending", channel, id=item.id)
+            (answer,) = publisher.publish([item], timeout_s=1.0)
+            while not isinstance(answer, Receipt) and not self._done.is_set():
+                (answer,) = publisher.publish([item], timeout_s=1.0)
+            self.recorder.acked("backend", channel, item.id, answer)
+            time.sleep(0.003)
+        publisher.close()
+
+    def flow(self, count: int = 10) -> None:
+        """Until so many more have come in every channel."""
+        before = {channel: len(self.node.sink.ids(channel)) for channel in SPREAD}
+        wait_until(
+            lambda: all(len(self.node.sink.ids(channel)) >= number + count for channel, number in before.items()),
+            within_s=60,
+            why="publications come in every channel",
+        )
+
+    def settle(self) -> None:
+        """Stop the backends, publish a last one in each channel, wait for it."""
+        self._done.set()
+        for thread in self._backends:
+            thread.join(60)
+        ends = {channel: self.node.publish(channel).id for channel in SPREAD}
+        for channel, end in ends.items():
+            wait_until(lambda: end in self.node.sink.ids(channel), why=f"the end of {channel}")  # noqa: B023
+
+    def recovered(self, channel: str, since: Cursor) -> bool:
+        """Whether a client that returns with this cursor is given everything."""
+        past = self.node.broker.since([channel], since, limit=1_000_000)
+        found = missed(since, past.position, past.channels[channel], limit=1_000_000)
+        return not isinstance(found, Gap) and not self.node.broker.doubted(channel, since)
+
+    def close(self) -> None:
+        self._done.set()
+        for thread in self._backends:
+            thread.join(60)
+        self.node.broker.stop()
+        self.recorder.close()
+
+
+@pytest.fixture
+def world(cluster: ClusterProcess, prefix: str, tmp_path: Path) -> Iterator[World]:
+    """A node that listens to a channel of each bucket; when the test has ended, the history must hold."""
+    made = World(cluster, prefix, tmp_path / "history.jsonl")
+    try:
+        made.node.subscribe(*SPREAD)
+        yield made
+    finally:
+        made.close()
+    assert check(made.recorder.path) == []
+    wait_until(cluster.whole, within_s=60, why="the cluster is whole again")
+
+
+class TestFaults:
+    def test_a_slot_moves_and_back_while_backends_publish(self, world: World) -> None:
+        world.keep_publishing()
+        world.flow()
+        since = Cursor.parse(world.node.sink.got[-1].cursor)
+        slot = world.buckets[0].address.slot
+        home = world.cluster.owner(slot)
+        for target in (next(one for one in world.cluster.masters() if one is not home), home):
+            world.cluster.move(slot, target)
+            world.flow()
+        world.settle()
+        # The bucket that moved began a new epoch, and its clients were told; the others went on as they were.
+        moved = [channel for channel in SPREAD if bucket_of(channel, 4) == 0]
+        assert world.node.sink.lost_channels() == set(moved)
+        assert {channel: world.recovered(channel, since) for channel in SPREAD} == {
+            channel: channel not in moved for channel in SPREAD
+        }
+        assert world.metrics.epochs > 0
+
+    def test_a_master_dies_while_backends_publish(self, world: World) -> None:
+        world.keep_publishing()
+        world.flow()
+        since = Cursor.parse(world.node.sink.got[-1].cursor)
+        owners = [world.cluster.owner(bucket.address.slot) for bucket in world.buckets]
+        dead = owners[2]
+        world.cluster.configure("cluster-replica-no-failover", "no")
+        dead.kill()
+        wait_until(world.node.sink.lost_channels, within_s=60, why="the replica took over, clients are told")
+        world.cluster.configure("cluster-replica-no-failover", "yes")
+        world.flow()
+        dead.start()
+        world.cluster.configure("cluster-replica-no-failover", "yes")
+        wait_until(world.cluster.whole, within_s=60, why="the old master is a replica now")
+        world.connected()
+        world.flow()
+        world.settle()
+        # On a very slow machine another master may have been replaced as well.
+        now = [world.cluster.owner(bucket.address.slot) for bucket in world.buckets]
+        hit = {channel for channel in SPREAD if now[bucket_of(channel, 4)] is not owners[bucket_of(channel, 4)]}
+        assert {channel for channel in SPREAD if owners[bucket_of(channel, 4)] is dead} <= hit
+        assert world.node.sink.lost_channels() == hit
+        assert {channel: world.recovered(channel, since) for channel in SPREAD} == {
+            channel: channel not in hit for channel in SPREAD
+        }
+
+    def test_a_planned_failover_while_backends_publish(self, world: World) -> None:
+        world.keep_publishing()
+        world.flow()
+        slot = world.buckets[3].address.slot
+        before = world.cluster.owner(slot)
+        world.cluster.replace(before)
+        wait_until(lambda: world.cluster.settled(slot) and world.cluster.owner(slot) is not before, within_s=60)
+        world.connected()
+        world.flow()
+        world.settle()
+
+    def test_a_quiet_bucket_is_emptied(self, world: World) -> None:
+        before = world.metrics.broker_reconnects
+        bucket = world.buckets[0]
+        with world.cluster.client(bucket.address.slot) as client:
+            client.delete(bucket.keys.meta)
+        wait_until(world.node.sink.lost_channels, within_s=60, why="its clients are told")
+        world.connected()
+        # The link was made again, lest it lead to a node that was cut off from its cluster.
+        assert world.metrics.broker_reconnects > before
+        world.settle()
+        assert world.node.sink.lost_channels() == {channel for channel in SPREAD if bucket_of(channel, 4) == 0}
+
+    def test_the_links_are_cut_while_backends_publish(self, world: World) -> None:
+        world.keep_publishing()
+        world.flow()
+        for number in range(1, 3):
+            for node in world.cluster.masters():
+                with node.client() as client:
+                    client.execute_command("CLIENT KILL TYPE pubsub")
+            wait_until(lambda: world.metrics.broker_reconnects >= 4 * number, why="every bucket's link is new")  # noqa: B023
+            world.connected()
+            world.flow()
+        world.settle()
+        assert world.node.sink.told == []

@@ -1,0 +1,271 @@
+"""One node loses single messages on an unbroken link, and its clients go to another node.
+
+Node A is behind a proxy that takes messages out; node B is not. Hubs are real, with clients that write down
+what they are told; what is asked is whether `recovered: true` was true, or put right.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contract.broker_contract import LIMITS, outgoing
+from proxy import Proxy
+from redis_process import RedisProcess, wait_until
+from tidings.claims import Claims
+from tidings.cursor import Cursor
+from tidings.publication import Receipt
+from tidings.publishers.keys import Keys
+from tidings.publishers.redis import RedisPublisher
+from tidings_hub.brokers.base import BrokerLimits
+from tidings_hub.brokers.redis import RedisBroker
+from tidings_hub.config import Settings
+from tidings_hub.core.frame import Encoded
+from tidings_hub.core.sessions import Session
+from tidings_hub.hub import Connection, Hub, notice
+from tidings_hub.joining import Joined, go_live, join
+from tidings_hub.metrics import Metrics
+
+# No check runs by itself while a test looks: what is found is found by what the test does.
+SELDOM = replace(LIMITS, position_check_s=3600.0)
+CHANNELS = ("orders:1", "orders:2")
+
+
+class Seen:
+    """A client's connection, on the client's side: the cursor it would come back with, and what it has."""
+
+    def __init__(self) -> None:
+        self.remote, self.transport, self.closed = "here", "websocket", False
+        self.said: list[Any] = []
+        self.cursor: str | None = None
+
+    def close(self, code: str) -> None:
+        self.closed = True
+
+    def take(self, said: Encoded) -> None:
+        parts = json.loads(said.packet[2:])
+        self.said.append(parts)
+        if not parts[0].startswith("tidings:"):
+            self.cursor = parts[3]
+        elif "cursor" in parts[1]:
+            self.cursor = parts[1]["cursor"]
+
+    def told(self) -> list[str]:
+        """The channels that a `tidings:gap` named."""
+        return [name for parts in self.said if parts[0] == "tidings:gap" for name in parts[1]["channels"]]
+
+    def ids(self, channel: str) -> list[int]:
+        return [int(parts[3].split(".")[1]) for parts in self.said if len(parts) > 3 and parts[2] == channel]
+
+
+def fan_out(connections: Iterable[Connection], said: Sequence[Encoded]) -> None:
+    for connection in connections:
+        assert isinstance(connection, Seen)
+        for each in said:
+            connection.take(each)
+
+
+@dataclass
+class Node:
+    hub: Hub
+    broker: RedisBroker
+    metrics: Metrics
+
+    def connect(self, *, since: str | None = None) -> tuple[Seen, Joined, Session[Connection]]:
+        """What a client does on connecting, and what it is told."""
+        seen = Seen()
+        session = self.hub.open(seen, Claims(sub="u", expires_at_s=None, channels=("*",)))
+        joined = join(self.hub, session, CHANNELS, None if since is None else Cursor.parse(since))
+        ready = {"cursor": str(joined.cursor), "channels": joined.channels}
+        go_live(self.hub, session, joined, notice("tidings:ready", ready))
+        return seen, joined, session
+
+    def returns(self, since: str) -> dict[str, object]:
+        """Per channel whether a client that returns here is told that it has everything."""
+        _, joined, session = self.connect(since=since)
+        self.hub.close(session)
+        return {name: answer["recovered"] for name, answer in joined.channels.items()}
+
+
+@dataclass
+class Two:
+    redis: RedisProcess
+    proxy: Proxy
+    a: Node
+    b: Node
+    backend: RedisPublisher
+    _ids: Iterator[int] = field(default_factory=itertools.count)
+
+    def publish(self, channel: str) -> Cursor:
+        (answer,) = self.backend.publish([outgoing(channel)], timeout_s=20)
+        assert isinstance(answer, Receipt), answer
+        return Cursor.parse(answer.cursor)
+
+    def lose(self, client: Seen) -> tuple[Cursor, str]:
+        """Node A loses the next of orders:1; returns that, and a later cursor that its client has from orders:2."""
+        self.proxy.drop("orders:1")
+        dropped = self.publish("orders:1")
+        late = self.publish("orders:2")
+        wait_until(lambda: client.cursor == str(late), why="the client has a cursor that says too much")
+        assert dropped.seq not in client.ids("orders:1")
+        return dropped, str(late)
+
+
+Build = Callable[..., Two]
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Iterator[Build]:
+    redis = RedisProcess(tmp_path).start()
+    proxy = Proxy(redis.port)
+    made: list[Any] = [RedisPublisher(redis.url)]
+
+    def node(url: str, limits: BrokerLimits) -> Node:
+        settings = Settings.model_validate({"namespaces": {"orders": {"history": 100}}, "hold_max": 100})
+        metrics = Metrics()
+        broker = RedisBroker(url, limits=limits, metrics=metrics)
+        hub = Hub(settings, broker, settings.access(), None, fan_out=fan_out, metrics=metrics)
+        broker.write_rules(settings.broker_rules())
+        broker.start(hub)
+        made.append(broker)
+        wait_until(lambda: broker.state().connected, why="the node is connected")
+        return Node(hub, broker, metrics)
+
+    def built(limits: BrokerLimits = SELDOM) -> Two:
+        two = Two(redis, proxy, node(proxy.url, limits), node(redis.url, limits), made[0])
+        # The first check runs at once.
+        wait_until(lambda: two.a.metrics.position_checks == two.b.metrics.position_checks == 1 or limits != SELDOM)
+        return two
+
+    yield built
+    for one in made[1:]:
+        one.stop()
+    made[0].close()
+    proxy.close()
+    redis.stop()
+
+
+def test_what_one_node_found_every_node_knows(build: Build) -> None:
+    two = build()
+    client, _, _ = two.a.connect()
+    before = str(two.publish("orders:2"))
+    dropped, late = two.lose(client)
+    # The channel's next publication shows the gap to node A, which repairs it for the clients that it still has.
+    after = two.publish("orders:1")
+    wait_until(lambda: client.ids("orders:1") == [dropped.seq, after.seq])
+    assert two.b.returns(late) == {"orders:1": False, "orders:2": True}
+    assert two.b.returns(before) == {"orders:1": True, "orders:2": True}
+    assert two.b.returns(str(after)) == {"orders:1": True, "orders:2": True}
+    assert two.a.returns(late) == {"orders:1": False, "orders:2": True}
+
+
+def test_who_moved_before_the_loss_was_found_is_told_then(build: Build) -> None:
+    two = build()
+    left, _, session = two.a.connect()
+    stays, _, _ = two.b.connect()
+    dropped, late = two.lose(left)
+    two.a.hub.close(session)
+    moved, joined, _ = two.b.connect(since=late)
+    # Nobody knows better yet.
+    assert joined.channels["orders:1"] == {"recovered": True}
+    assert dropped.seq not in moved.ids("orders:1")
+    two.publish("orders:1")
+    wait_until(lambda: moved.told() == ["orders:1"], why="the client is told that it lacks something")
+    assert stays.told() == []
+    assert two.b.metrics.gaps_late == 1
+    # Once told it is like everybody else: nothing of that is said again.
+    two.publish("orders:2")
+    end = two.publish("orders:1")
+    wait_until(lambda: moved.ids("orders:1")[-1:] == [end.seq] == stays.ids("orders:1")[-1:])
+    assert moved.told() == ["orders:1"]
+
+
+def test_who_moved_on_with_newer_cursors_is_not_believed(build: Build) -> None:
+    two = build()
+    left, _, session = two.a.connect()
+    _, late = two.lose(left)
+    two.a.hub.close(session)
+    moved, _, again = two.b.connect(since=late)
+    newer = two.publish("orders:2")
+    wait_until(lambda: moved.cursor == str(newer))
+    two.b.hub.close(again)
+    two.publish("orders:1")
+    wait_until(lambda: two.b.returns(str(newer))["orders:1"] is False, why="node B doubts what it gave out itself")
+
+
+def test_the_check_of_a_node_finds_it_without_another_publication(build: Build) -> None:
+    two = build(LIMITS)
+    left, _, session = two.a.connect()
+    two.proxy.drop("orders:1")
+    dropped = two.publish("orders:1")
+    late = two.publish("orders:2")
+    wait_until(lambda: left.cursor is not None and Cursor.parse(left.cursor).seq >= late.seq)
+    two.a.hub.close(session)
+    moved, joined, _ = two.b.connect(since=str(late))
+    # The check may come at any of these moments; at each the client either has it, or is told, at once or later.
+    wait_until(
+        lambda: (
+            dropped.seq in left.ids("orders:1")
+            or joined.channels["orders:1"]["recovered"] is False
+            or moved.told() == ["orders:1"]
+        ),
+        why="node A's check finds it",
+    )
+
+
+def test_a_node_that_ends_looks_once_more(build: Build) -> None:
+    two = build()
+    left, _, _ = two.a.connect()
+    _, late = two.lose(left)
+    two.a.broker.stop()
+    assert two.b.returns(late) == {"orders:1": False, "orders:2": True}
+
+
+def test_a_link_that_breaks_after_a_silent_loss(build: Build) -> None:
+    two = build()
+    left, _, session = two.a.connect()
+    dropped, late = two.lose(left)
+    two.proxy.cut()
+    wait_until(lambda: dropped.seq in left.ids("orders:1"), why="it is repaired on the next link")
+    two.a.hub.close(session)
+    assert two.b.returns(late)["orders:1"] is False
+
+
+def test_too_many_channels_widen_to_all(build: Build) -> None:
+    two = build(replace(SELDOM, doubts_max=1))
+    client, _, _ = two.a.connect()
+    _, late = two.lose(client)
+    two.publish("orders:1")
+    wait_until(lambda: two.a.metrics.doubts == 1)
+    assert two.b.returns(late) == {"orders:1": False, "orders:2": True}
+    two.proxy.drop("orders:2")
+    two.publish("orders:2")
+    newer = two.publish("orders:1")
+    wait_until(lambda: client.cursor == str(newer))
+    end = two.publish("orders:2")
+    wait_until(lambda: two.a.metrics.doubts == 2)
+    assert two.b.returns(late) == {"orders:1": False, "orders:2": False}
+    assert two.b.returns(str(newer)) == {"orders:1": False, "orders:2": False}
+    assert two.b.returns(str(end)) == {"orders:1": True, "orders:2": True}
+    with two.redis.client() as redis:
+        assert sorted(redis.hkeys(Keys().doubts)) == [b"#", b"*", b"@"]
+
+
+def test_a_new_epoch_begins_without_doubts(build: Build) -> None:
+    two = build()
+    client, _, _ = two.a.connect()
+    two.lose(client)
+    two.publish("orders:1")
+    wait_until(lambda: two.a.metrics.doubts == 1)
+    with two.redis.client() as redis:
+        redis.hset(Keys().meta, mapping={"run_id": "another", "checked_ms": "0"})
+    wait_until(lambda: {"orders:1", "orders:2"} <= set(client.told()), why="the new epoch is told")
+    two.b.connect()
+    fresh = two.publish("orders:2")
+    assert two.b.returns(str(fresh)) == {"orders:1": True, "orders:2": True}

@@ -1,0 +1,464 @@
+"""Both emitters against a real Redis: threads, forks, processes, event loops, outages."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import multiprocessing
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import pytest
+
+from redis_process import RedisProcess, free_port, wait_until
+from tidings.asynchronous import AsyncEmitter
+from tidings.cursor import Cursor
+from tidings.emitter import Emitter
+from tidings.errors import BatchFailed, TimedOut, Unavailable, UnknownNamespace
+from tidings.publication import Receipt, decode
+from tidings.publishers.keys import Keys
+
+KEYS = Keys("tidings:")
+
+
+def put_rules(server: RedisProcess) -> None:
+    """What a hub writes when it starts."""
+    with server.client() as client:
+        client.hset(KEYS.rules, mapping={"a": "100000 600", "orders": "100 600", "user": "10 600"})
+
+
+def history(server: RedisProcess, channel: str) -> list[Any]:
+    """The publications kept in a channel."""
+    with server.client() as client:
+        entries = client.xrange(KEYS.stream(channel))
+    return [decode(channel, fields[b"m"], max_bytes=100_000) for _, fields in entries]
+
+
+def data(server: RedisProcess, channel: str) -> list[Any]:
+    return [json.loads(one.data_json) for one in history(server, channel)]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    server = RedisProcess(tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def server(shared: RedisProcess) -> RedisProcess:
+    with shared.client() as client:
+        for key in client.scan_iter(KEYS.base + b"*"):
+            client.delete(key)
+    put_rules(shared)
+    return shared
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[RedisProcess]:
+    server = RedisProcess(tmp_path).start()
+    put_rules(server)
+    yield server
+    server.stop()
+
+
+@dataclass
+class Order:
+    id: int
+    __channels__: ClassVar[list[str]] = ["orders:{id}", "user:ann"]
+
+
+class TestEmit:
+    def test_everything_once(self, server: RedisProcess) -> None:
+        with Emitter(server.url) as emitter:
+            emitter.emit("shipped", {"order": 42}, channel="orders:42", id="x")
+            emitter.push_model(Order(42), version=1)
+            with emitter.batch() as batch:
+                batch.emit("one", 1, channel="a:1")
+                batch.emit("two", 2, channels=["a:1", "a:2"])
+        kept = history(server, "orders:42")
+        assert (kept[0].event, kept[0].id) == ("shipped", "x")
+        assert [one.seq for one in kept] == [1, 2]
+        assert json.loads(kept[1].data_json) == {"class": "Order", "model": {"id": 42}, "op": "updated", "version": 1}
+        assert data(server, "a:1") == [1, 2]
+        assert [Cursor.parse(r.cursor).seq for r in batch.results if isinstance(r, Receipt)] == [4, 5, 6]
+
+    def test_the_same_id_twice(self, server: RedisProcess) -> None:
+        with Emitter(server.url) as emitter:
+            first = emitter.emit("e", 1, channel="a:1", id="x")
+            again = emitter.emit("e", 1, channel="a:1", id="x")
+        assert (first.duplicate, again.duplicate) == (False, True)
+        assert first.cursor == again.cursor
+        assert data(server, "a:1") == [1]
+        with server.client() as client:
+            assert 290 < client.ttl(KEYS.idempotency("a:1", "x")) <= 300
+
+    def test_an_id_of_our_own_is_remembered_30_seconds(self, server: RedisProcess) -> None:
+        with Emitter(server.url) as emitter:
+            receipt = emitter.emit("e", 1, channel="a:1")
+        with server.client() as client:
+            assert 20 < client.ttl(KEYS.idempotency("a:1", receipt.id)) <= 30
+
+    def test_an_unknown_namespace(self, server: RedisProcess) -> None:
+        with Emitter(server.url) as emitter:
+            with pytest.raises(UnknownNamespace, match="nobody"):
+                emitter.emit("e", channel="nobody:1")
+            with pytest.raises(BatchFailed) as caught:
+                emitter.emit("e", channels=["a:1", "nobody:1"])
+        assert [type(result) for result in caught.value.results] == [Receipt, UnknownNamespace]
+
+    def test_another_prefix_is_another_world(self, server: RedisProcess) -> None:
+        with Emitter(server.url, prefix="other:", timeout_s=0.3) as emitter, pytest.raises(Unavailable):
+            emitter.emit("e", channel="a:1")
+        assert history(server, "a:1") == []
+        with server.client() as client:
+            assert list(client.scan_iter(b"other:*:s:*")) == []
+
+
+class TestTogether:
+    def test_eight_threads_share_one_emitter(self, server: RedisProcess) -> None:
+        receipts: dict[int, list[Receipt]] = {number: [] for number in range(8)}
+
+        with Emitter(server.url) as emitter:
+
+            def run(number: int) -> None:
+                for turn in range(200):
+                    receipts[number].append(emitter.emit("e", [number, turn], channel=f"a:{number % 2}"))
+
+            threads = [threading.Thread(target=run, args=(number,)) for number in receipts]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        cursors = [Cursor.parse(receipt.cursor) for mine in receipts.values() for receipt in mine]
+        assert len({cursor.seq for cursor in cursors}) == 1600
+        assert len({receipt.id for mine in receipts.values() for receipt in mine}) == 1600
+        for mine in receipts.values():
+            seqs = [Cursor.parse(receipt.cursor).seq for receipt in mine]
+            assert seqs == sorted(seqs)
+        for channel in (0, 1):
+            kept = history(server, f"a:{channel}")
+            assert len(kept) == 800
+            assert [one.prev for one in kept[1:]] == [one.seq for one in kept[:-1]]
+            for number in range(channel, 8, 2):
+                turns = [turn for who, turn in (json.loads(one.data_json) for one in kept) if who == number]
+                assert turns == list(range(200))
+
+    def test_a_forked_child_leaves_its_parents_connections_alone(self, server: RedisProcess) -> None:
+        emitter = Emitter(server.url)
+        emitter.emit("e", "parent before", channel="a:1")
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                for number in range(50):
+                    emitter.emit("e", f"child {number}", channel="a:1")
+                status = 0
+            finally:
+                os._exit(status)
+        mine = [emitter.emit("e", f"parent {number}", channel="a:1") for number in range(50)]
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        emitter.close()
+        kept = history(server, "a:1")
+        assert len(kept) == 101
+        assert {one.cursor for one in kept if "parent" in str(one.data_json)} >= {receipt.cursor for receipt in mine}
+
+    def test_a_child_forked_while_threads_emit(self, server: RedisProcess) -> None:
+        emitter = Emitter(server.url)
+        done = threading.Event()
+
+        def run() -> None:
+            while not done.is_set():
+                emitter.emit("e", "thread", channel="a:2")
+
+        threads = [threading.Thread(target=run) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(10):
+                child = os.fork()
+                if child == 0:
+                    status = 1
+                    try:
+                        emitter.emit("e", "child", channel="a:1")
+                        status = 0
+                    finally:
+                        os._exit(status)
+                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        finally:
+            done.set()
+            for thread in threads:
+                thread.join()
+            emitter.close()
+        assert data(server, "a:1") == ["child"] * 10
+
+    def test_preforked_workers(self, server: RedisProcess) -> None:
+        emitter = Emitter(server.url)
+        emitter.emit("e", -1, channel="a:1")
+        context = multiprocessing.get_context("fork")
+        workers = [context.Process(target=_work, args=(emitter, number)) for number in range(4)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert [worker.exitcode for worker in workers] == [0] * 4
+        emitter.close()
+        assert sorted(data(server, "a:1")) == sorted([-1, *(number for number in range(4) for _ in range(50))])
+
+    def test_a_closed_emitter_stays_closed_in_a_child(self, server: RedisProcess) -> None:
+        emitter = Emitter(server.url)
+        emitter.close()
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                emitter.emit("e", channel="a:1")
+            except Unavailable:
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def _work(emitter: Emitter, number: int) -> None:
+    for _ in range(50):
+        emitter.emit("e", number, channel="a:1")
+
+
+class TestAsync:
+    def test_a_hundred_at_once(self, server: RedisProcess) -> None:
+        async def run() -> list[Receipt]:
+            async with AsyncEmitter(server.url) as emitter:
+                receipts = await asyncio.gather(*[emitter.emit("e", n, channel="a:1") for n in range(100)])
+                async with emitter.batch() as batch:
+                    batch.push_model(Order(42))
+                assert len(batch.results) == 2
+                return receipts
+
+        receipts = asyncio.run(run())
+        assert len({receipt.cursor for receipt in receipts}) == 100
+        assert sorted(data(server, "a:1")) == list(range(100))
+
+    def test_one_emitter_for_many_event_loops(self, server: RedisProcess) -> None:
+        emitter = AsyncEmitter(server.url)
+
+        async def run(number: int) -> None:
+            await emitter.emit("e", number, channel="a:1")
+            # Without this the loop's end would leave its connection to the garbage collector.
+            await emitter._publisher().close()
+
+        for number in range(3):
+            asyncio.run(run(number))
+        threads = [threading.Thread(target=lambda n=number: asyncio.run(run(n))) for number in range(3, 6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(data(server, "a:1")) == list(range(6))
+
+    @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+    def test_event_loops_that_have_ended_leave_nothing_behind(self, server: RedisProcess) -> None:
+        emitter = AsyncEmitter(server.url)
+        for number in range(30):
+            asyncio.run(emitter.emit("e", number, channel="a:1"))
+        assert len(emitter._publishers) == 1
+        asyncio.run(emitter.close())
+        gc.collect()
+        with server.client() as client:
+            wait_until(lambda: len(client.client_list()) <= 4, why="the connections are closed")
+
+    def test_a_cancelled_emit_leaves_a_usable_emitter(self, own: RedisProcess) -> None:
+        async def run() -> None:
+            async with AsyncEmitter(own.url) as emitter:
+                await emitter.emit("e", 1, channel="a:1")
+                own.pause()
+                task = asyncio.create_task(emitter.emit("e", 2, channel="a:1"))
+                await asyncio.sleep(0.1)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                own.resume()
+                receipt = await emitter.emit("e", 3, channel="a:1", id="three")
+                assert receipt.id == "three"
+
+        asyncio.run(run())
+        assert data(own, "a:1")[-1] == 3
+
+
+def sync_emit(url: str, timeout_s: float, **arguments: Any) -> Receipt:
+    with Emitter(url, timeout_s=timeout_s) as emitter:
+        return emitter.emit("e", 1, channel="a:1", **arguments)
+
+
+def async_emit(url: str, timeout_s: float, **arguments: Any) -> Receipt:
+    async def run() -> Receipt:
+        async with AsyncEmitter(url, timeout_s=timeout_s) as emitter:
+            return await emitter.emit("e", 1, channel="a:1", **arguments)
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("emit", [sync_emit, async_emit])
+class TestOutage:
+    def test_nobody_there(self, emit: Callable[..., Receipt]) -> None:
+        port = free_port()
+        start_s = time.monotonic()
+        with pytest.raises(Unavailable, match=rf"127\.0\.0\.1:{port}") as caught:
+            emit(f"redis://user:hunter2@127.0.0.1:{port}/0", 0.5)
+        assert time.monotonic() - start_s < 5
+        assert not isinstance(caught.value, TimedOut)
+        assert "hunter2" not in str(caught.value)
+
+    def test_a_paused_server(self, own: RedisProcess, emit: Callable[..., Receipt]) -> None:
+        emit(own.url, 5.0)
+        own.pause()
+        start_s = time.monotonic()
+        with pytest.raises(Unavailable):
+            emit(own.url, 0.5)
+        assert time.monotonic() - start_s < 5
+
+    def test_a_server_that_returns_in_time(self, own: RedisProcess, emit: Callable[..., Receipt]) -> None:
+        own.kill()
+
+        def restart() -> None:
+            own.start()
+            put_rules(own)
+
+        later = threading.Timer(0.3, restart)
+        later.start()
+        receipt = emit(own.url, 20.0)
+        later.join()
+        assert [one.cursor for one in history(own, "a:1")] == [receipt.cursor]
+
+    def test_a_wrong_password(self, tmp_path: Path, emit: Callable[..., Receipt]) -> None:
+        server = RedisProcess(tmp_path, "--requirepass", "hunter2").start()
+        try:
+            with pytest.raises(Unavailable) as caught:
+                emit(server.url.replace("//", "//:hunter3@"), 0.5)
+        finally:
+            server.stop()
+        assert "hunter" not in str(caught.value)
+
+    def test_a_cut_answer_is_asked_for_again_and_published_once(
+        self, server: RedisProcess, emit: Callable[..., Receipt]
+    ) -> None:
+        for arguments in ({}, {"id": "given"}):
+            with Cutter(server.port) as cutter:
+                receipt = emit(f"redis://127.0.0.1:{cutter.port}/0", 10.0, **arguments)
+            assert cutter.cuts == 1
+            # Of an id that the caller gave, nobody can say whose call was first.
+            assert receipt.duplicate == bool(arguments)
+            assert history(server, "a:1")[-1].cursor == receipt.cursor
+        assert data(server, "a:1") == [1, 1]
+
+
+def test_a_paused_server_leaves_a_doubt(own: RedisProcess) -> None:
+    with Emitter(own.url, timeout_s=0.5) as emitter:
+        emitter.emit("e", 1, channel="a:1")
+        own.pause()
+        start_s = time.monotonic()
+        with pytest.raises(TimedOut, match="same id"):
+            emitter.emit("e", 2, channel="a:1", id="x")
+        assert time.monotonic() - start_s < 5
+        own.resume()
+        receipt = emitter.emit("e", 2, channel="a:1", id="x")
+    assert data(own, "a:1") == [1, 2]
+    assert receipt.id == "x"
+
+
+class Cutter:
+    """A proxy before a Redis that swallows the first answer to an EVALSHA, and closes."""
+
+    def __init__(self, port: int) -> None:
+        self.cuts = 0
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(0.05)
+        self.port: int = self._listener.getsockname()[1]
+        self._done = threading.Event()
+        self._threads = [threading.Thread(target=self._accept)]
+
+    def __enter__(self) -> Self:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        for thread in self._threads:
+            thread.join()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while not self._done.is_set():
+            try:
+                client, _ = self._listener.accept()
+            except TimeoutError:
+                continue
+            self._threads.append(threading.Thread(target=self._serve, args=(client,)))
+            self._threads[-1].start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", self._target)) as redis:
+            client.settimeout(0.02)
+            redis.settimeout(0.02)
+            published = False
+            while not self._done.is_set():
+                asked = self._read(client)
+                if asked == b"":
+                    return
+                if asked is not None:
+                    published = published or b"EVALSHA" in asked
+                    redis.sendall(asked)
+                said = self._read(redis)
+                if said is not None and published and self.cuts == 0 and b"." in said:
+                    # The receipt's cursor is in it: the publication has happened.
+                    self.cuts += 1
+                    return
+                if said:
+                    client.sendall(said)
+
+    @staticmethod
+    def _read(wire: socket.socket) -> bytes | None:
+        try:
+            return wire.recv(65_536)
+        except TimeoutError:
+            return None
+        except ConnectionError:
+            return b""
+
+
+class TestPresence:
+    def test_without_a_hub_nobody_knows(self, server: RedisProcess) -> None:
+        with Emitter(server.url) as emitter, pytest.raises(Unavailable, match="no hub with presence"):
+            emitter.presence("a:1")
+        assert asyncio.run(self._ask_async(server.url)) == "unavailable"
+
+    def test_no_redis(self) -> None:
+        with Emitter(f"redis://127.0.0.1:{free_port()}/0", timeout_s=1.0) as emitter, pytest.raises(Unavailable):
+            emitter.presence("a:1")
+        assert asyncio.run(self._ask_async(f"redis://127.0.0.1:{free_port()}/0")) == "unavailable"
+
+    def test_connections_that_died_while_idle(self, server: RedisProcess) -> None:
+        with Emitter(server.url) as emitter:
+            emitter.emit("e", channel="a:1")
+            with server.client() as client:
+                client.sadd(KEYS.base + b"presence:namespaces", "a")
+                client.hset(KEYS.base + b"presence", "epoch", "e")
+                client.hset(KEYS.base + b"presence:of:a:1", "7", 'n1 {"n":1}')
+                client.client_kill_filter(_type="normal", skipme=True)
+            assert emitter.presence("a:1").members == {"7": {"n": 1}}
+
+    async def _ask_async(self, url: str) -> str:
+        async with AsyncEmitter(url, timeout_s=1.0) as emitter:
+            try:
+                await emitter.presence("a:1")
+            except Unavailable as error:
+                return error.code_name
+        return "answered"

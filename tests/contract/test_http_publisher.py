@@ -1,0 +1,319 @@
+"""HttpPublisher and the emitters over it, against a real HTTP server with faults."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from http_hub import (
+    API_KEY,
+    HttpHub,
+    chunked,
+    closing,
+    closing_in_silence,
+    cut,
+    cut_within,
+    say,
+    stall,
+    trickle,
+)
+from redis_process import free_port
+from tidings.asynchronous import AsyncEmitter
+from tidings.emitter import Emitter
+from tidings.errors import (
+    BadConfig,
+    BadRequest,
+    BatchFailed,
+    Internal,
+    TimedOut,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+    UnknownNamespace,
+)
+from tidings.publication import Receipt, encode_body
+from tidings.publishers.base import Outgoing
+from tidings.publishers.http import ITEMS_MAX, HttpPublisher
+
+SECRET = "hunter2"
+
+
+@pytest.fixture
+def hub() -> Iterator[HttpHub]:
+    with HttpHub() as hub:
+        yield hub
+
+
+@pytest.fixture
+def emitter(hub: HttpHub) -> Iterator[Emitter]:
+    with Emitter(hub.url, api_key=API_KEY) as emitter:
+        yield emitter
+
+
+def item(number: int, *, size: int = 0) -> Outgoing:
+    data = b'{"n":%d,"x":"%b"}' % (number, b"x" * size)
+    return Outgoing("a:1", encode_body('é, "b" c', data, id=f"i{number}", at_ms=1), f"i{number}", 30)
+
+
+class TestTheWire:
+    def test_event_and_data_arrive_as_they_were(self, hub: HttpHub, emitter: Emitter) -> None:
+        receipt = emitter.emit('é, "b" c', {"text": "ü\u2028\n", "n": [1.5, None]}, channel="a:1", id="x")
+        assert hub.requests == [
+            [{"channel": "a:1", "id": "x", "event": 'é, "b" c', "data": {"text": "ü\u2028\n", "n": [1.5, None]}}]
+        ]
+        assert receipt == Receipt("x", f"{hub.store.epoch}.1")
+        assert emitter.emit("e", 2, channel="a:1", id="x") == Receipt("x", receipt.cursor, duplicate=True)
+
+    def test_a_batch_is_one_request(self, hub: HttpHub, emitter: Emitter) -> None:
+        with emitter.batch() as batch:
+            for number in range(ITEMS_MAX):
+                batch.emit("e", number, channel="a:1")
+        assert len(hub.requests) == 1
+        assert hub.published("a:1") == list(range(ITEMS_MAX))
+        assert all(isinstance(result, Receipt) for result in batch.results)
+
+    def test_a_larger_batch_is_split_in_order(self, hub: HttpHub, emitter: Emitter) -> None:
+        with emitter.batch() as batch:
+            for number in range(250):
+                batch.emit("e", number, channel="a:1")
+        assert [len(request) for request in hub.requests] == [100, 100, 50]
+        assert hub.published("a:1") == list(range(250))
+        assert len({result.cursor for result in batch.results if isinstance(result, Receipt)}) == 250
+
+    def test_a_request_is_bounded_in_bytes(self, hub: HttpHub) -> None:
+        publisher = HttpPublisher(hub.url, api_key=API_KEY, request_max_bytes=1_000)
+        answers = publisher.publish([item(1, size=400), item(2, size=400), item(3, size=5_000), item(4)], timeout_s=5)
+        publisher.close()
+        assert [len(request) for request in hub.requests] == [2, 1, 1]
+        assert [answer.id for answer in answers if isinstance(answer, Receipt)] == ["i1", "i2", "i3", "i4"]
+
+    def test_one_connection_serves_many_requests(self, hub: HttpHub, emitter: Emitter) -> None:
+        hub.faults.append(chunked)
+        for number in range(20):
+            emitter.emit("e", number, channel="a:1")
+        assert hub.connections == 1
+
+    def test_threads_share_connections(self, hub: HttpHub, emitter: Emitter) -> None:
+        receipts: list[Receipt] = []
+
+        def run() -> None:
+            receipts.extend(emitter.emit("e", n, channel="a:1") for n in range(25))
+
+        threads = [threading.Thread(target=run) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len({receipt.cursor for receipt in receipts}) == 200
+        assert hub.connections <= 16
+
+
+class TestFaults:
+    @pytest.mark.parametrize("fault", [cut, cut_within, say(503, b"<html>"), say(502, b""), say(504, b"")])
+    def test_a_lost_answer_is_asked_for_again_and_published_once(
+        self, hub: HttpHub, emitter: Emitter, fault: Any
+    ) -> None:
+        hub.faults.append(fault)
+        receipt = emitter.emit("e", 1, channel="a:1")
+        assert len(hub.requests) == 2
+        assert hub.published("a:1") == [1]
+        assert receipt == Receipt(receipt.id, f"{hub.store.epoch}.1", duplicate=False)
+
+    def test_a_lost_answer_to_a_batch(self, hub: HttpHub, emitter: Emitter) -> None:
+        hub.faults.append(cut)
+        with emitter.batch() as batch:
+            for number in range(10):
+                batch.emit("e", number, channel="a:1")
+        assert hub.published("a:1") == list(range(10))
+        assert [str(result.cursor) for result in batch.results if isinstance(result, Receipt)] == [
+            f"{hub.store.epoch}.{seq}" for seq in range(1, 11)
+        ]
+
+    @pytest.mark.parametrize("last", [closing, closing_in_silence])
+    def test_a_connection_that_the_hub_closed_is_replaced(self, hub: HttpHub, emitter: Emitter, last: Any) -> None:
+        for number in range(3):
+            hub.faults.append(last)
+            emitter.emit("e", number, channel="a:1")
+        assert hub.published("a:1") == [0, 1, 2]
+        assert hub.connections == 3
+
+    @pytest.mark.parametrize("fault", [stall, trickle])
+    def test_no_answer_is_timed_out(self, hub: HttpHub, fault: Any) -> None:
+        hub.faults.append(fault)
+        with Emitter(hub.url, api_key=API_KEY, timeout_s=0.5) as emitter:
+            start_s = time.monotonic()
+            with pytest.raises(TimedOut, match="publish again with the same id"):
+                emitter.emit("e", 1, channel="a:1")
+            assert 0.4 < time.monotonic() - start_s < 5
+
+    def test_a_hub_that_vanished_after_a_request_leaves_a_doubt(self, hub: HttpHub) -> None:
+        def die(handler: Any, said: bytes) -> None:
+            hub._server.socket.close()
+            cut(handler, said)
+
+        hub.faults.append(die)
+        with Emitter(hub.url, api_key=API_KEY, timeout_s=0.5) as emitter, pytest.raises(TimedOut):
+            emitter.emit("e", 1, channel="a:1")
+        assert hub.published("a:1") == [1]
+
+    def test_no_hub_is_unavailable(self) -> None:
+        port = free_port()
+        with Emitter(f"http://127.0.0.1:{port}", api_key=SECRET, timeout_s=0.5) as emitter:
+            start_s = time.monotonic()
+            with pytest.raises(Unavailable, match=f"no hub at 127.0.0.1:{port}.*is it running") as caught:
+                emitter.emit("e", 1, channel="a:1")
+            assert time.monotonic() - start_s < 5
+        assert not isinstance(caught.value, TimedOut)
+        assert SECRET not in str(caught.value)
+
+    def test_a_port_that_never_answers_a_connect(self) -> None:
+        with socket.socket() as full:
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            fillers = [socket.socket() for _ in range(3)]
+            for filler in fillers:
+                filler.setblocking(False)
+                filler.connect_ex(full.getsockname())
+            with Emitter(f"http://127.0.0.1:{full.getsockname()[1]}", timeout_s=0.5) as emitter:
+                with pytest.raises(Unavailable) as caught:
+                    emitter.emit("e", 1, channel="a:1")
+                assert not isinstance(caught.value, TimedOut)
+            for filler in fillers:
+                filler.close()
+
+    def test_a_name_that_does_not_resolve(self) -> None:
+        with Emitter("http://nowhere.invalid", timeout_s=0.5) as emitter, pytest.raises(Unavailable, match="nowhere"):
+            emitter.emit("e", 1, channel="a:1")
+
+    @pytest.mark.parametrize(
+        ("status", "body", "error", "message"),
+        [
+            (400, {"error": {"code": "too_large", "message": "items: 101"}}, TooLarge, "items: 101"),
+            (404, {"error": {"code": "unknown_namespace", "message": "no rule"}}, UnknownNamespace, "no rule"),
+            (401, b"", Unauthorized, "set api_key"),
+            (404, b"<html>not here</html>", BadConfig, "no tidings hub at this URL"),
+            (404, {"error": {"code": "not_found", "message": "nothing"}}, BadConfig, "no tidings hub at this URL"),
+            (405, {"error": {"code": "not_allowed", "message": "GET"}}, BadConfig, "no tidings hub at this URL"),
+            (413, b"<html>nginx</html>", TooLarge, "raise its body limit"),
+            (418, b"", BadRequest, "HTTP 418"),
+            (200, b"<html>welcome</html>", Internal, "not a hub's"),
+            (200, {"results": []}, Internal, "not a hub's"),
+            (200, {"results": [{"id": 1}]}, Internal, "not a hub's"),
+            (200, [1], Internal, "not a hub's"),
+            (200, b"[" * 100_000, Internal, "not a hub's"),
+            (200, b"x" * 1_100_000, Internal, "more than 1048576 bytes"),
+        ],
+    )
+    def test_a_refusal_is_not_repeated(
+        self, hub: HttpHub, emitter: Emitter, status: int, body: Any, error: type[Exception], message: str
+    ) -> None:
+        hub.faults.append(say(status, body))
+        with pytest.raises(error, match=message):
+            emitter.emit("e", 1, channel="a:1")
+        assert len(hub.requests) == 1
+        emitter.emit("e", 2, channel="a:1")
+
+    def test_a_redirect_is_not_followed(self, hub: HttpHub, emitter: Emitter) -> None:
+        with HttpHub() as elsewhere:
+            hub.faults.append(say(307, b"", Location=f"{elsewhere.url}/api/publish"))
+            with pytest.raises(BadConfig, match="HTTP 307"):
+                emitter.emit("e", 1, channel="a:1")
+            assert elsewhere.connections == 0
+
+    def test_a_wrong_key(self, hub: HttpHub) -> None:
+        with Emitter(hub.url, api_key=SECRET) as emitter, pytest.raises(Unauthorized) as caught:
+            emitter.emit("e", 1, channel="a:1")
+        assert SECRET not in str(caught.value)
+
+    def test_one_bad_item_fails_alone(self, hub: HttpHub, emitter: Emitter) -> None:
+        hub.store.write_rules({"a": (10, 60)})
+        with pytest.raises(BatchFailed) as caught, emitter.batch() as batch:  # noqa: PT012
+            batch.emit("e", 1, channel="a:1")
+            batch.emit("e", 2, channel="b:1")
+            batch.emit("e", 3, channel="a:1")
+        assert [type(result) for result in caught.value.results] == [Receipt, UnknownNamespace, Receipt]
+        assert hub.published("a:1") == [1, 3]
+
+    def test_closed(self, hub: HttpHub, emitter: Emitter) -> None:
+        emitter.emit("e", 1, channel="a:1")
+        emitter.close()
+        with pytest.raises(Unavailable, match="closed"):
+            emitter.emit("e", 1, channel="a:1")
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "http://",
+            "http:///path",
+            "http://host:99999",
+            "http://host:x",
+            f"http://user:{SECRET}@host",
+            f"http://{SECRET}@host",
+            f"http://host?key={SECRET}",
+            f"http://host/#{SECRET}",
+            "http://ho st",
+            "http://host/a\r\nX-Evil: 1",
+        ],
+    )
+    def test_a_url_that_cannot_be(self, url: str) -> None:
+        with pytest.raises(BadConfig) as caught:
+            HttpPublisher(url)
+        assert SECRET not in str(caught.value)
+
+    @pytest.mark.parametrize("key", ["", "a b", "a\r\nX-Evil: 1", "ключ", "x" * 600])
+    def test_a_key_that_would_end_its_header(self, key: str) -> None:
+        with pytest.raises(BadConfig, match="the API key holds"):
+            HttpPublisher("http://host", api_key=key)
+
+    def test_https_checks_the_certificate_and_speaks_tls(self, hub: HttpHub) -> None:
+        secure = hub.url.replace("http:", "https:")
+        with Emitter(secure, api_key=API_KEY, timeout_s=0.5) as emitter, pytest.raises(Unavailable):
+            emitter.emit("e", 1, channel="a:1")
+        assert hub.requests == []
+        context = HttpPublisher("https://host")._address.tls
+        assert context is not None
+        assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+class TestAsync:
+    def test_a_hundred_at_once(self, hub: HttpHub) -> None:
+        async def run() -> list[Receipt]:
+            async with AsyncEmitter(hub.url, api_key=API_KEY) as emitter:
+                return await asyncio.gather(*[emitter.emit("e", n, channel="a:1") for n in range(100)])
+
+        receipts = asyncio.run(run())
+        assert len({receipt.cursor for receipt in receipts}) == 100
+        assert sorted(hub.published("a:1")) == list(range(100))
+
+    def test_waiting_for_a_thread_counts(self, hub: HttpHub) -> None:
+        hub.faults.extend([stall] * 16)
+
+        async def run() -> list[Any]:
+            async with AsyncEmitter(hub.url, api_key=API_KEY, timeout_s=0.5) as emitter:
+                calls = [emitter.emit("e", n, channel="a:1") for n in range(40)]
+                return await asyncio.gather(*calls, return_exceptions=True)
+
+        start_s = time.monotonic()
+        results = asyncio.run(run())
+        assert time.monotonic() - start_s < 10
+        assert {type(result) for result in results} <= {Receipt, TimedOut, Unavailable}
+        assert [type(result) for result in results].count(TimedOut) >= 16
+
+    def test_closed(self, hub: HttpHub) -> None:
+        async def run() -> None:
+            emitter = AsyncEmitter(hub.url, api_key=API_KEY)
+            await emitter.emit("e", 1, channel="a:1")
+            await emitter.close()
+            with pytest.raises(Unavailable, match="closed"):
+                await emitter.emit("e", 1, channel="a:1")
+
+        asyncio.run(run())

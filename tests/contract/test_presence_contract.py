@@ -1,0 +1,58 @@
+"""Every broker keeps the same contract about presence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from contract.presence_contract import LIMITS, Make, Node, PresenceContract, users
+from redis_process import RedisProcess
+from tidings.publishers.memory import MemoryStore
+from tidings_hub.brokers.base import Broker
+from tidings_hub.brokers.memory import MemoryBroker
+from tidings_hub.brokers.redis import RedisBroker
+
+
+class TestMemory(PresenceContract):
+    @pytest.fixture
+    def make(self) -> Make:
+        store = MemoryStore()
+        return lambda: MemoryBroker(limits=LIMITS, store=store)
+
+
+class TestRedis(PresenceContract):
+    @pytest.fixture
+    def make(self, shared_redis: RedisProcess, prefix: str) -> Iterator[Make]:
+        made: list[Broker] = []
+
+        def make() -> Broker:
+            made.append(RedisBroker(shared_redis.url, prefix=prefix, limits=LIMITS))
+            return made[-1]
+
+        yield make
+        for broker in made:
+            broker.stop()
+
+    def test_nothing_is_left_behind(self, shared_redis: RedisProcess, prefix: str, broker: Broker) -> None:
+        node, other = Node(broker, "a", list_max=2), Node(broker, "b")
+        node.enter("7", "8", "9")
+        node.leave("7", "8", "9")
+        other.enter("7", channel="hall:1")
+        other.leave("7", channel="hall:1")
+        with shared_redis.client() as client:
+            kept = {name.decode().removeprefix(f"{prefix}{{0}}:") for name in client.scan_iter(f"{prefix}*")}
+        pointers = {"p:tidings:presence:room:1", "p:tidings:presence:hall:1"}
+        assert kept == {"meta", "presence", "presence:leases", "presence:namespaces", *pointers}
+
+    def test_a_redis_that_was_emptied_forgets_the_nodes(self, shared_redis: RedisProcess, prefix: str) -> None:
+        broker = RedisBroker(shared_redis.url, prefix=prefix, limits=LIMITS)
+        node = Node(broker, "a")
+        node.enter("7")
+        with shared_redis.client() as client:
+            client.delete(*client.scan_iter(f"{prefix}*"))
+        assert not node.turn().known
+        node.name, node.epoch = "a2", ""
+        assert node.enter("7").joined == 1
+        assert users(broker) == {"7"}
+        broker.stop()

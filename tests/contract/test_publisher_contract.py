@@ -1,0 +1,282 @@
+"""Every publisher keeps the same contract; the asyncio ones through a blocking shell."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from contract.broker_contract import Keep, outgoing
+from contract.publisher_contract import TIMEOUT_S, Kept, PublisherContract, receipts
+from proxy import Proxy
+from redis_process import RedisProcess, free_port
+from tidings.errors import BadConfig, TimedOut, Unavailable
+from tidings.publication import Receipt
+from tidings.publishers.address import Address
+from tidings.publishers.base import Answer, AsyncPublisher, Outgoing, Publisher
+from tidings.publishers.keys import Keys
+from tidings.publishers.memory import AsyncMemoryPublisher, MemoryPublisher, MemoryStore
+from tidings.publishers.redis import AsyncRedisPublisher, RedisPublisher
+
+RULES = {"orders": Keep(100, 3600)}
+
+
+class Blocking:
+    """An async publisher behind the blocking interface: its event loop runs in a thread of its own."""
+
+    def __init__(self, make: Callable[[], AsyncPublisher]) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._publisher = make()
+
+    def publish(self, items: Sequence[Outgoing], *, timeout_s: float) -> list[Answer]:
+        return asyncio.run_coroutine_threadsafe(
+            self._publisher.publish(items, timeout_s=timeout_s), self._loop
+        ).result()
+
+    def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._publisher.close(), self._loop).result()
+
+    def end(self) -> None:
+        self.close()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+@contextmanager
+def opened(kind: str, url: str, prefix: str = "tidings:") -> Iterator[Publisher]:
+    """A publisher to Redis, for threads or for asyncio."""
+    if kind == "threads":
+        publisher = RedisPublisher(url, prefix=prefix)
+        yield publisher
+        publisher.close()
+    else:
+        blocking = Blocking(lambda: AsyncRedisPublisher(url, prefix=prefix))
+        yield blocking
+        blocking.end()
+
+
+def put_rules(redis: RedisProcess, prefix: str) -> None:
+    with redis.client() as client:
+        client.hset(Keys(prefix).rules, "orders", "100 3600")
+
+
+class InRedis(PublisherContract):
+    @pytest.fixture
+    def kept(self, shared_redis: RedisProcess, prefix: str) -> Iterator[Kept]:
+        put_rules(shared_redis, prefix)
+        with shared_redis.client() as client:
+
+            def kept(channel: str) -> list[str]:
+                stream = Keys(prefix).stream(channel)
+                return [entry[b"m"].split(b" ")[4].decode() for _, entry in client.xrange(stream)]
+
+            yield kept
+
+
+class TestRedis(InRedis):
+    @pytest.fixture
+    def publisher(self, shared_redis: RedisProcess, prefix: str, kept: Kept) -> Iterator[Publisher]:
+        with opened("threads", shared_redis.url, prefix) as publisher:
+            yield publisher
+
+
+class TestAsyncRedis(InRedis):
+    @pytest.fixture
+    def publisher(self, shared_redis: RedisProcess, prefix: str, kept: Kept) -> Iterator[Publisher]:
+        with opened("asyncio", shared_redis.url, prefix) as publisher:
+            yield publisher
+
+
+class InMemory(PublisherContract):
+    @pytest.fixture
+    def store(self) -> MemoryStore:
+        store = MemoryStore()
+        store.write_rules({name: (rule.history, rule.history_ttl_s) for name, rule in RULES.items()})
+        return store
+
+    @pytest.fixture
+    def kept(self, store: MemoryStore) -> Kept:
+        return lambda channel: [one.id for one in store.kept(channel)]
+
+
+class TestMemory(InMemory):
+    @pytest.fixture
+    def publisher(self, store: MemoryStore) -> Publisher:
+        return MemoryPublisher(store=store)
+
+
+class TestAsyncMemory(InMemory):
+    @pytest.fixture
+    def publisher(self, store: MemoryStore) -> Iterator[Publisher]:
+        publisher = Blocking(lambda: AsyncMemoryPublisher(store=store))
+        yield publisher
+        publisher.end()
+
+
+def test_one_memory_url_is_one_store_in_a_process() -> None:
+    one, same, other = MemoryPublisher("memory://a"), MemoryPublisher("memory://a"), MemoryPublisher("memory://b")
+    assert one.store is same.store
+    assert one.store is not other.store
+
+
+@pytest.fixture(params=["threads", "asyncio"])
+def through_proxy(
+    request: pytest.FixtureRequest, shared_redis: RedisProcess, prefix: str
+) -> Iterator[tuple[Publisher, Proxy]]:
+    """A publisher in either world, behind a proxy."""
+    put_rules(shared_redis, prefix)
+    proxy = Proxy(shared_redis.port)
+    with opened(request.param, proxy.url, prefix) as publisher:
+        yield publisher, proxy
+    proxy.close()
+
+
+def test_a_connection_that_died_while_idle_costs_nothing(through_proxy: tuple[Publisher, Proxy]) -> None:
+    publisher, proxy = through_proxy
+    receipts(publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S))
+    proxy.cut()
+    (receipt,) = receipts(publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S))
+    assert not receipt.duplicate
+
+
+def test_a_pause_beyond_the_time_is_a_doubt_that_the_same_id_settles(through_proxy: tuple[Publisher, Proxy]) -> None:
+    publisher, proxy = through_proxy
+    receipts(publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S))
+    proxy.pause()
+    item = outgoing("orders:1", id="once")
+    start_s = time.monotonic()
+    (answer,) = publisher.publish([item], timeout_s=0.3)
+    assert time.monotonic() - start_s < 3
+    assert isinstance(answer, TimedOut)
+    assert "same id" in str(answer)
+    proxy.resume()
+    (receipt,) = receipts(publisher.publish([item], timeout_s=TIMEOUT_S))
+    (again,) = receipts(publisher.publish([item], timeout_s=TIMEOUT_S))
+    assert (receipt.cursor, again.duplicate) == (again.cursor, True)
+
+
+def test_an_emptied_script_cache_is_refilled(
+    through_proxy: tuple[Publisher, Proxy], shared_redis: RedisProcess
+) -> None:
+    publisher, _ = through_proxy
+    receipts(publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S))
+    with shared_redis.client() as client:
+        client.script_flush()
+    receipts(publisher.publish([outgoing("orders:1") for _ in range(3)], timeout_s=TIMEOUT_S))
+
+
+@pytest.mark.parametrize("kind", ["threads", "asyncio"])
+def test_where_nobody_listens(kind: str) -> None:
+    url = f"redis://user:hunter2secret@127.0.0.1:{free_port()}/0"
+    with opened(kind, url) as publisher:
+        (answer,) = publisher.publish([outgoing("orders:1")], timeout_s=0.3)
+    assert type(answer) is Unavailable
+    assert "hunter2secret" not in str(answer)
+    assert "Check that redis://127.0.0.1" in str(answer)
+
+
+@pytest.mark.parametrize("kind", ["threads", "asyncio"])
+def test_a_wrong_password_fails_at_once_and_is_not_shown(kind: str, tmp_path: Path) -> None:
+    redis = RedisProcess(tmp_path, "--requirepass", "right").start()
+    try:
+        url = f"redis://:hunter2secret@127.0.0.1:{redis.port}/0"
+        start_s = time.monotonic()
+        with opened(kind, url) as publisher:
+            (answer,) = publisher.publish([outgoing("orders:1")], timeout_s=30)
+        assert time.monotonic() - start_s < 15
+        assert type(answer) is Unavailable
+        assert "hunter2secret" not in str(answer)
+        assert "login" in str(answer)
+    finally:
+        redis.stop()
+
+
+def test_before_the_first_hub_it_waits_and_then_says_so(shared_redis: RedisProcess, prefix: str) -> None:
+    publisher = RedisPublisher(shared_redis.url, prefix=prefix)
+    (answer,) = publisher.publish([outgoing("orders:1")], timeout_s=0.3)
+    assert type(answer) is Unavailable
+    assert "no hub has started" in str(answer)
+    put_rules(shared_redis, prefix)
+    receipts(publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S))
+    publisher.close()
+
+
+def test_a_forked_child_uses_connections_of_its_own(shared_redis: RedisProcess, prefix: str) -> None:
+    put_rules(shared_redis, prefix)
+    publisher = RedisPublisher(shared_redis.url, prefix=prefix)
+    receipts(publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S))
+    child = os.fork()
+    if child == 0:
+        answers = [publisher.publish([outgoing("orders:child")], timeout_s=TIMEOUT_S)[0] for _ in range(50)]
+        os._exit(0 if all(isinstance(answer, Receipt) for answer in answers) else 1)
+    for _ in range(50):
+        receipts(publisher.publish([outgoing("orders:parent")], timeout_s=TIMEOUT_S))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    publisher.close()
+
+
+def test_through_sentinel(tmp_path: Path, shared_redis: RedisProcess, prefix: str) -> None:
+    put_rules(shared_redis, prefix)
+    config = tmp_path / "sentinel.conf"
+    config.write_text(f"sentinel monitor main 127.0.0.1 {shared_redis.port} 1\n")
+    sentinel = RedisProcess(tmp_path, program=["redis-server", str(config), "--sentinel"]).start()
+    try:
+        # One that is down costs no time, wherever it stands.
+        url = f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{sentinel.port},127.0.0.1:{free_port()}/main/0"
+        for kind in ("threads", "asyncio"):
+            with opened(kind, url, prefix) as publisher:
+                receipts(publisher.publish([outgoing("orders:1")], timeout_s=2.0))
+    finally:
+        sentinel.stop()
+
+
+def test_over_a_unix_socket(tmp_path: Path, prefix: str) -> None:
+    redis = RedisProcess(tmp_path, "--unixsocket", str(tmp_path / "s")).start()
+    try:
+        put_rules(redis, prefix)
+        publisher = RedisPublisher(f"unix://{tmp_path / 's'}", prefix=prefix)
+        receipts(publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S))
+        publisher.close()
+    finally:
+        redis.stop()
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:pw@host", "redis://host:6379/0"),
+        ("redis://u:pw@host:7000/3", "redis://host:7000/3"),
+        ("rediss://u:pw@host/2", "rediss://host:6379/2"),
+        ("unix:///run/redis.sock?db=1", "unix:///run/redis.sock?db=1"),
+        ("redis+sentinel://u:pw@a,b:7/main/4", "redis+sentinel://a:26379,b:7/main/4"),
+        ("rediss+sentinel://[::1]:5/main", "rediss+sentinel://::1:5/main/0"),
+    ],
+)
+def test_an_address_shows_no_password(url: str, shown: str) -> None:
+    address = Address.parse(url)
+    assert str(address) == shown
+    assert "pw" not in repr(address)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "host", "http://h", "redis://h:pwsecret@x:y", "redis+sentinel:///main", "redis+sentinel://h:1/"]
+)
+def test_a_malformed_url_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(BadConfig) as caught:
+        Address.parse(url)
+    assert "pwsecret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("prefix", ["{x}", "a b", "a*", "ä"])
+def test_a_prefix_that_would_break_keys_is_refused(prefix: str) -> None:
+    with pytest.raises(BadConfig):
+        Keys(prefix)

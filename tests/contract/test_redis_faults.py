@@ -1,0 +1,595 @@
+"""What may happen between a node and Redis, done to a real one.
+
+Every test records a history; the checker then shows for every channel that no acknowledged publication
+is missing at the sink without `lost`, that none came twice, and that the order was kept.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contract.broker_contract import LIMITS, RULES, outgoing
+from history import Listener, Recorder, check
+from proxy import Proxy
+from redis_process import RedisProcess, wait_until
+from tidings.cursor import Cursor
+from tidings.errors import Unavailable
+from tidings.publication import Receipt
+from tidings.publishers.keys import Keys
+from tidings.publishers.redis import RedisPublisher
+from tidings_hub.brokers.base import BrokerLimits
+from tidings_hub.brokers.redis import RedisBroker
+from tidings_hub.core.recovery import Gap, missed
+from tidings_hub.metrics import Metrics
+
+KEYS = Keys()
+
+
+@dataclass
+class World:
+    """A Redis, a proxy before it, a node behind the proxy, and a backend that goes to Redis directly."""
+
+    redis: RedisProcess
+    recorder: Recorder
+    proxy: Proxy
+    sink: Listener
+    broker: RedisBroker
+    metrics: Metrics
+    backend: RedisPublisher
+    busy: list[threading.Thread] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def start(self) -> World:
+        self.broker.write_rules(RULES)
+        self.broker.start(self.sink)
+        return self
+
+    def connected(self) -> World:
+        wait_until(lambda: self.broker.state().connected, why="the node is connected")
+        return self
+
+    def subscribe(self, *channels: str) -> None:
+        self.broker.subscribe(channels)
+        for channel in channels:
+            self.recorder.note("node", "subscribed", channel, cursor=str(self.broker.position))
+
+    def publish(self, channel: str, *, timeout_s: float = 20.0) -> Receipt:
+        (answer,) = self.backend.publish([self._sending(channel)], timeout_s=timeout_s)
+        assert isinstance(answer, Receipt), answer
+        self.recorder.acked("backend", channel, answer.id, answer)
+        return answer
+
+    def _sending(self, channel: str) -> Any:
+        item = outgoing(channel)
+        self.recorder.note("backend", "sending", channel, id=item.id)
+        return item
+
+    def keep_publishing(self, *channels: str, pause_s: float = 0.002) -> None:
+        """Publish round robin in the background, until `quiet`. What fails is published again, as a backend would."""
+
+        def work() -> None:
+            backend = RedisPublisher(self.redis.url)
+            for channel in itertools.cycle(channels):
+                if self._stop.is_set():
+                    break
+                item = self._sending(channel)
+                answer = backend.publish([item], timeout_s=0.5)[0]
+                while not isinstance(answer, Receipt) and not self._stop.is_set():
+                    answer = backend.publish([item], timeout_s=0.5)[0]
+                self.recorder.acked("backend", channel, item.id, answer)
+                time.sleep(pause_s)
+            backend.close()
+
+        thread = threading.Thread(target=work)
+        self.busy.append(thread)
+        thread.start()
+
+    def quiet(self) -> None:
+        self._stop.set()
+        for thread in self.busy:
+            thread.join(60)
+        self.busy.clear()
+
+    def settle(self, *channels: str) -> None:
+        """Publish once more in each channel and wait for that: what has not come by then never will."""
+        self.quiet()
+        for channel in channels:
+            end = self.publish(channel)
+            wait_until(lambda: end.id in self.sink.ids(channel), why=f"the end of {channel} comes")  # noqa: B023
+
+    def close(self) -> None:
+        self.quiet()
+        self.broker.stop()
+        self.backend.close()
+        self.proxy.close()
+        self.redis.stop()
+        self.recorder.close()
+
+
+Build = Callable[..., World]
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Iterator[Build]:
+    """Makes a world; when the test has ended, its history must hold."""
+    worlds: list[World] = []
+
+    def built(*options: str, started: bool = True, limits: BrokerLimits = LIMITS) -> World:
+        folder = tmp_path / "redis"
+        folder.mkdir()
+        redis = RedisProcess(folder, *options)
+        if started:
+            redis.start()
+        recorder, proxy, metrics = Recorder(tmp_path / "history.jsonl"), Proxy(redis.port), Metrics()
+        broker = RedisBroker(proxy.url, limits=limits, metrics=metrics)
+        world = World(redis, recorder, proxy, Listener(recorder), broker, metrics, RedisPublisher(redis.url))
+        worlds.append(world)
+        return world.start()
+
+    yield built
+    for world in worlds:
+        world.close()
+        assert check(world.recorder.path) == []
+
+
+@pytest.fixture
+def world(build: Build) -> World:
+    return build().connected()
+
+
+def recovered(world: World, channel: str, cursor: Cursor) -> list[str] | None:
+    """What a client that returns with `cursor` is given; None: it is told `recovered: false`."""
+    past = world.broker.since([channel], cursor, limit=1000)
+    found = missed(cursor, past.position, past.channels[channel], limit=1000)
+    if isinstance(found, Gap) or world.broker.doubted(channel, cursor):
+        return None
+    return [one.id for one in found]
+
+
+def link_id(client: Any) -> int:
+    """The id of the node's subscriber connection in Redis."""
+    (found,) = [int(one["id"]) for one in client.client_list(_type="pubsub")]
+    return found
+
+
+class TestOutages:
+    def test_a_short_cut_is_repaired_from_the_streams(self, world: World) -> None:
+        world.subscribe("orders:1", "orders:2", "gone:1")
+        world.publish("gone:1")
+        world.keep_publishing("orders:1", "orders:2")
+        for _ in range(3):
+            before = len(world.sink.got)
+            wait_until(lambda: len(world.sink.got) > before + 20)  # noqa: B023
+            world.proxy.cut()
+        wait_until(lambda: world.metrics.broker_reconnects >= 3)
+        world.settle("orders:1", "orders:2", "gone:1")
+        assert world.sink.told == []
+        assert world.metrics.gaps_repaired > 0
+        seqs = [one.seq for one in world.sink.got]
+        assert seqs == sorted(seqs)
+
+    def test_what_a_volatile_channel_missed_is_told(self, world: World) -> None:
+        world.subscribe("orders:1", "gone:1", "gone:quiet")
+        world.proxy.refuse()
+        wait_until(lambda: not world.broker.state().connected)
+        world.publish("gone:1")
+        missed_one = world.publish("orders:1")
+        world.proxy.accept_again()
+        world.connected()
+        world.settle("orders:1", "gone:1", "gone:quiet")
+        assert world.sink.lost_channels() == {"gone:1"}
+        assert world.sink.ids("orders:1")[0] == missed_one.id
+
+    def test_what_was_trimmed_meanwhile_is_told(self, world: World) -> None:
+        world.subscribe("brief:1", "orders:1")
+        world.proxy.refuse()
+        wait_until(lambda: not world.broker.state().connected)
+        world.publish("orders:1")
+        for _ in range(250):
+            world.publish("brief:1")
+        world.proxy.accept_again()
+        world.connected()
+        world.settle("brief:1", "orders:1")
+        assert world.sink.lost_channels() == {"brief:1"}
+
+    def test_the_link_killed_by_its_id(self, world: World) -> None:
+        world.subscribe("orders:1")
+        world.keep_publishing("orders:1")
+        with world.redis.client() as client:
+            for number in range(1, 4):
+                client.client_kill_filter(_id=link_id(client))
+                wait_until(lambda: world.metrics.broker_reconnects == number)  # noqa: B023
+                world.connected()
+        world.settle("orders:1")
+        assert world.sink.told == []
+
+    def test_a_paused_redis_goes_on_where_it_was(self, world: World) -> None:
+        world.subscribe("orders:1")
+        world.keep_publishing("orders:1")
+        world.redis.pause()
+        wait_until(lambda: not world.broker.state().connected, why="the heartbeat notices")
+        world.redis.resume()
+        resumed_s = time.monotonic()
+        world.connected()
+        # 2 s is the promise; the rest is for a machine with better things to do.
+        assert time.monotonic() - resumed_s < 6
+        world.settle("orders:1")
+        assert world.sink.told == []
+
+    def test_a_silent_network_is_noticed(self, world: World) -> None:
+        world.subscribe("orders:1")
+        world.proxy.pause()
+        wait_until(lambda: not world.broker.state().connected, why="the heartbeat notices")
+        world.publish("orders:1")
+        world.proxy.resume()
+        world.connected()
+        world.settle("orders:1")
+        assert world.sink.told == []
+
+    def test_a_slow_network_is_no_outage(self, world: World) -> None:
+        world.proxy.delay_s = 0.05
+        world.subscribe("orders:1")
+        world.keep_publishing("orders:1", pause_s=0.01)
+        wait_until(lambda: len(world.sink.got) > 50)
+        world.settle("orders:1")
+        assert (world.sink.told, world.metrics.broker_reconnects) == ([], 0)
+
+    def test_many_channels_are_all_repaired(self, world: World) -> None:
+        channels = [f"orders:{number}" for number in range(2_500)]
+        world.subscribe(*channels)
+        world.proxy.refuse()
+        wait_until(lambda: not world.broker.state().connected)
+        for channel in channels[::10]:
+            world.publish(channel)
+        world.proxy.accept_again()
+        world.connected()
+        wait_until(lambda: len(world.sink.got) == 250)
+        assert world.sink.told == []
+        assert [one.channel for one in world.sink.got] == channels[::10]
+        world.settle(*channels[::500])
+
+    def test_a_link_that_is_read_too_slowly(self, build: Build) -> None:
+        """Redis itself cuts a subscriber whose output buffer is full."""
+        limits = replace(LIMITS, position_check_s=60.0)
+        world = build("--client-output-buffer-limit", "pubsub 1mb 1mb 1", limits=limits).connected()
+        world.subscribe("orders:1")
+        with world.redis.client() as client:
+            link = link_id(client)
+            world.proxy.pause()
+            data = b'"' + b"x" * 60_000 + b'"'
+            sent = 0
+            while link in [int(one["id"]) for one in client.client_list(_type="pubsub")]:
+                item = outgoing("orders:1", data=data)
+                world.recorder.note("backend", "sending", "orders:1", id=item.id)
+                answer = world.backend.publish([item], timeout_s=20)[0]
+                world.recorder.acked("backend", "orders:1", item.id, answer)
+                sent += 1
+                assert sent < 5_000
+        world.proxy.resume()
+        world.connected()
+        world.settle("orders:1")
+        assert len(world.sink.got) == sent + 1 or world.sink.lost_channels() == {"orders:1"}
+
+
+class TestBounds:
+    def test_an_answer_that_does_not_come_is_counted(self, build: Build) -> None:
+        world = build(limits=replace(LIMITS, timeout_s=1.0)).connected()
+        world.subscribe("orders:1")
+        world.proxy.pause()
+        with pytest.raises(Unavailable):
+            world.broker.since(["orders:1"], None, limit=1)
+        assert world.metrics.broker_timeouts > 0
+        world.proxy.resume()
+        world.connected()
+        world.settle("orders:1")
+
+    def test_doubt_beyond_its_bound_is_counted(self, build: Build) -> None:
+        world = build(limits=replace(LIMITS, doubts_max=1)).connected()
+        world.subscribe("orders:1", "orders:2", "orders:3")
+        for number in (1, 2):
+            world.proxy.drop(f"orders:{number}", skip=1)
+            for _ in range(2):
+                world.publish(f"orders:{number}")
+            world.publish("orders:3")
+            world.publish(f"orders:{number}")
+            wait_until(lambda: world.metrics.gaps_repaired == number, why="the gap is repaired")  # noqa: B023
+        assert world.metrics.doubts_widened == 1
+        world.settle("orders:1", "orders:2", "orders:3")
+
+    def test_how_long_a_channels_end_is_known(self, build: Build) -> None:
+        """Emitters find it beside the rules, so it holds for what they publish, too."""
+        world = build(limits=replace(LIMITS, pointer_ttl_s=20_000)).connected()
+        world.subscribe("orders:looked")
+        world.publish("orders:published")
+        with world.redis.client() as client:
+            for channel in ("orders:looked", "orders:published"):
+                assert 19_000 < client.ttl(KEYS.pointer(channel)) <= 20_000
+            client.hset(KEYS.rules, ":pointer_ttl_s", "poison")
+            world.publish("orders:published")
+            assert client.ttl(KEYS.pointer("orders:published")) > 600_000
+        world.settle("orders:looked")
+
+
+class TestAnotherRedis:
+    """Restarts: every older cursor answers `recovered: false`, because nobody can prove that nothing is missing."""
+
+    @pytest.mark.parametrize("file", ["same", "empty", "older"])
+    def test_killed_and_started_again(self, world: World, file: str) -> None:
+        world.subscribe("orders:1", "gone:1")
+        world.publish("orders:1")
+        older = world.redis.save()
+        world.keep_publishing("orders:1", "gone:1")
+        wait_until(lambda: len(world.sink.got) > 30)
+        cursor = world.broker.position
+        assert cursor is not None
+        content = None if file == "empty" else older if file == "older" else world.redis.save()
+        world.redis.kill()
+        wait_until(lambda: not world.broker.state().connected)
+        world.redis.put(content)
+        world.redis.start()
+        back_s = time.monotonic()
+        world.connected()
+        assert time.monotonic() - back_s < 6
+        wait_until(lambda: world.sink.lost_channels() == {"orders:1", "gone:1"}, why="clients are told")
+        assert world.broker.position is not None
+        assert world.broker.position.epoch != cursor.epoch
+        assert recovered(world, "orders:1", cursor) is None
+        before = len(world.sink.got)
+        wait_until(lambda: len(world.sink.got) > before + 10, why="publications come again")
+        world.settle("orders:1", "gone:1")
+
+    def test_down_at_start(self, build: Build) -> None:
+        world = build(started=False, limits=replace(LIMITS, timeout_s=0.3))
+        with pytest.raises(Unavailable):
+            world.broker.subscribe(["orders:1"])
+        with pytest.raises(Unavailable):
+            world.broker.canary()
+        assert world.broker.position is None
+        world.redis.start()
+        world.connected()
+        world.subscribe("orders:1")
+        world.settle("orders:1")
+        assert world.sink.told == []
+        assert 0 <= world.broker.canary() < 5
+
+    def test_a_wanted_channel_is_joined_when_redis_comes(self, build: Build) -> None:
+        world = build(started=False, limits=replace(LIMITS, timeout_s=20.0))
+        waiting = threading.Thread(target=world.subscribe, args=("orders:1",))
+        waiting.start()
+        world.redis.start()
+        waiting.join(20)
+        assert not waiting.is_alive()
+        world.settle("orders:1")
+
+    def test_emptied_while_running(self, world: World) -> None:
+        world.subscribe("orders:1", "gone:1")
+        world.publish("orders:1")
+        cursor = Cursor.parse(world.publish("gone:1").cursor)
+        wait_until(lambda: len(world.sink.got) == 2)
+        with world.redis.client() as client:
+            client.flushall()
+        wait_until(lambda: world.sink.lost_channels() == {"orders:1", "gone:1"}, why="clients are told")
+        world.settle("orders:1", "gone:1")
+        assert recovered(world, "orders:1", cursor) is None
+        assert world.metrics.epochs == 1
+        assert world.metrics.broker_reconnects == 0
+
+    def test_emptied_while_busy(self, world: World) -> None:
+        world.subscribe("orders:1", "orders:2")
+        world.keep_publishing("orders:1", "orders:2")
+        wait_until(lambda: len(world.sink.got) > 20)
+        with world.redis.client() as client:
+            client.flushall()
+        wait_until(lambda: world.sink.lost_channels() == {"orders:1", "orders:2"}, why="clients are told")
+        world.settle("orders:1", "orders:2")
+
+    def test_vanished_rules_are_written_again(self, world: World) -> None:
+        with world.redis.client() as client:
+            client.delete(KEYS.rules)
+        world.subscribe("orders:1")
+        world.settle("orders:1")
+        assert world.sink.told == []
+
+    def test_a_sequence_that_goes_backwards_in_the_same_process(self, world: World) -> None:
+        world.subscribe("orders:1", "orders:2")
+        cursor = [world.publish(f"orders:{1 + number % 2}") for number in range(20)][-1].cursor
+        wait_until(lambda: len(world.sink.got) == 20)
+        with world.redis.client() as client:
+            client.hset(KEYS.meta, "seq", 3)
+        wait_until(lambda: world.sink.lost_channels() == {"orders:1", "orders:2"}, why="clients are told")
+        world.settle("orders:1", "orders:2")
+        assert recovered(world, "orders:1", Cursor.parse(cursor)) is None
+        assert world.broker.position is not None
+        assert world.broker.position.epoch != Cursor.parse(cursor).epoch
+
+
+class TestLostMessages:
+    def test_one_in_the_middle_of_a_busy_channel(self, world: World) -> None:
+        world.subscribe("orders:1", "orders:2")
+        world.proxy.drop("orders:1", skip=5)
+        world.keep_publishing("orders:1", "orders:2")
+        wait_until(lambda: world.metrics.gaps_repaired == 1)
+        world.settle("orders:1", "orders:2")
+        assert (world.proxy.dropped, world.sink.told) == (1, [])
+
+    def test_several_in_a_row(self, world: World) -> None:
+        world.subscribe("orders:1")
+        world.proxy.drop("orders:1", skip=2, times=7)
+        for _ in range(12):
+            world.publish("orders:1")
+        world.settle("orders:1")
+        assert (world.proxy.dropped, world.sink.told) == (7, [])
+
+    def test_one_on_a_volatile_channel_is_told(self, world: World) -> None:
+        world.subscribe("gone:1")
+        world.proxy.drop("gone:1", skip=1)
+        for _ in range(3):
+            world.publish("gone:1")
+        wait_until(lambda: world.sink.lost_channels() == {"gone:1"})
+        world.settle("gone:1")
+
+    @pytest.mark.parametrize("channel", ["orders:1", "gone:1"])
+    def test_the_last_one_before_a_silence(self, world: World, channel: str) -> None:
+        """No later publication shows the gap: the position check finds it."""
+        world.subscribe(channel)
+        world.proxy.drop(channel)
+        receipt = world.publish(channel)
+        if channel == "orders:1":
+            wait_until(lambda: world.sink.ids(channel) == [receipt.id], why="it is repaired")
+            assert world.sink.told == []
+        else:
+            wait_until(lambda: world.sink.lost_channels() == {channel}, why="it is told")
+        assert world.proxy.dropped == 1
+
+    def test_a_later_cursor_of_another_channel_is_not_believed(self, build: Build) -> None:
+        """A client's one cursor says too much: it saw the other channel's later publication."""
+        world = build(limits=replace(LIMITS, position_check_s=60.0)).connected()
+        # The first check runs at once; after it none disturbs.
+        wait_until(lambda: world.metrics.position_checks == 1)
+        world.subscribe("orders:1", "orders:2")
+        early = Cursor.parse(world.publish("orders:2").cursor)
+        world.proxy.drop("orders:1")
+        dropped = world.publish("orders:1")
+        late = Cursor.parse(world.publish("orders:2").cursor)
+        wait_until(lambda: len(world.sink.got) == 2)
+        assert recovered(world, "orders:1", late) is None
+        assert recovered(world, "orders:2", late) == []
+        assert recovered(world, "orders:1", early) == [dropped.id]
+        assert world.sink.ids("orders:1") == [dropped.id]
+        after = Cursor.parse(world.publish("orders:2").cursor)
+        assert recovered(world, "orders:1", after) == []
+        world.settle("orders:1", "orders:2")
+
+    def test_while_joining(self, world: World) -> None:
+        """Whatever is lost around a subscription, the subscriber is not deceived."""
+        world.proxy.drop("orders:1", times=10)
+        world.keep_publishing("orders:1", pause_s=0.001)
+        world.subscribe("orders:1")
+        wait_until(lambda: len(world.sink.got) > 20)
+        world.settle("orders:1")
+
+    def test_all_of_them_for_a_while(self, world: World) -> None:
+        world.subscribe("orders:1", "orders:2")
+        world.proxy.drop("orders:1", times=-1)
+        # Slowly enough for the streams, which keep a hundred.
+        world.keep_publishing("orders:1", "orders:2", pause_s=0.02)
+        wait_until(lambda: len(world.sink.ids("orders:1")) > 30, why="checks repair what never comes")
+        world.proxy.drop_no_more()
+        world.settle("orders:1", "orders:2")
+
+
+def message(seq: int, prev: int, epoch: str, *, id: str = "forged", data: bytes = b"1") -> bytes:
+    return b't1 %d %d %b %b 1 - 9 "updated",%b' % (seq, prev, epoch.encode(), id.encode(), data)
+
+
+class TestPoison:
+    def poison(self, world: World, channel: str, messages: Sequence[bytes]) -> None:
+        with world.redis.client() as client:
+            for one in messages:
+                assert client.publish(KEYS.pubsub(channel), one) == 1
+
+    def test_what_is_not_ours_disturbs_nobody(self, world: World) -> None:
+        world.subscribe("orders:1", "orders:2")
+        receipt = Cursor.parse(world.publish("orders:1").cursor)
+        poison = [
+            b"",
+            b"\x80\x04K\x01.",
+            b'{"method":"emit","event":"x"}',
+            b"t2" + message(receipt.seq + 1, receipt.seq, receipt.epoch)[2:],
+            b"t1 x y z",
+            message(-1, 0, receipt.epoch),
+            message(receipt.seq + 1, receipt.seq, receipt.epoch, data=b'"\xff\xfe"'),
+            message(receipt.seq + 1, receipt.seq, receipt.epoch, data=b'"\n"'),
+            message(10**30, 1, receipt.epoch),
+            b"t1 1 0 e " + b"x" * 1_000_000,
+            b"t1 " + b"1" * 5_000 + b" 0 e id 1 - 3 " + b'"e",1',
+            b"[" * 100_000,
+        ]
+        for one in poison:
+            self.poison(world, "orders:1", [one])
+            world.publish("orders:1")
+            world.publish("orders:2")
+        with world.redis.client() as client:
+            for one in (b"", b"[]", b"null", b"{}", b"[" * 10_000, b'{"do":' + b"1" * 20_000 + b"}", b"\xff"):
+                client.publish(KEYS.control, one)
+        world.settle("orders:1", "orders:2")
+        assert world.metrics.broker_poisoned == len(poison) + 7
+        assert (world.sink.told, world.sink.controls, world.metrics.broker_reconnects) == ([], [], 0)
+
+    def test_forged_numbers(self, world: World) -> None:
+        world.subscribe("orders:1", "gone:1")
+        last = Cursor.parse(world.publish("orders:1").cursor)
+        loose = Cursor.parse(world.publish("gone:1").cursor)
+        wait_until(lambda: len(world.sink.got) == 2)
+        forged = [
+            message(last.seq + 1_000_000, last.seq, last.epoch),
+            message(last.seq + 100, last.seq + 50, last.epoch),
+            message(9_223_372_036_854_775_807, last.seq, last.epoch),
+            message(last.seq + 1, last.seq, "anotherepoch"),
+            message(1, 0, "anotherepoch"),
+        ]
+        self.poison(world, "orders:1", forged)
+        self.poison(world, "gone:1", [message(loose.seq + 50_000, loose.seq, loose.epoch)])
+        world.settle("orders:1", "gone:1")
+        assert world.metrics.broker_poisoned == len(forged) + 1
+        assert (world.sink.told, world.metrics.epochs) == ([], 0)
+
+    def test_a_replayed_message_is_dropped(self, world: World) -> None:
+        world.subscribe("orders:1")
+        world.publish("orders:1")
+        with world.redis.client() as client:
+            ((_, entry),) = client.xrange(KEYS.stream("orders:1"))
+        world.publish("orders:1")
+        self.poison(world, "orders:1", [entry[b"m"]] * 3)
+        world.settle("orders:1")
+        assert (world.metrics.broker_replays, world.sink.told) == (3, [])
+
+    def test_poison_in_a_stream_is_a_gap_and_not_a_crash(self, world: World) -> None:
+        world.subscribe("orders:1", "orders:2")
+        last = Cursor.parse(world.publish("orders:1").cursor)
+        world.proxy.refuse()
+        wait_until(lambda: not world.broker.state().connected)
+        with world.redis.client() as client:
+            number = client.hincrby(KEYS.meta, "seq", 1)
+            client.xadd(KEYS.stream("orders:1"), {"x": "y" * 10, "m": "z"}, id=f"{number}-0")
+            client.set(KEYS.pointer("orders:1"), number)
+            client.set(KEYS.stream("orders:2"), "not a stream")
+        world.publish("orders:2")
+        world.proxy.accept_again()
+        world.connected()
+        assert recovered(world, "orders:1", last) is None
+        world.settle("orders:1", "orders:2")
+        assert world.sink.lost_channels() == {"orders:1"}
+
+    def test_a_message_that_never_ends_breaks_the_link_and_not_the_node(self, build: Build) -> None:
+        world = build(limits=replace(LIMITS, link_max_bytes=2_000_000)).connected()
+        world.subscribe("orders:1")
+        self.poison(world, "orders:1", [b"x" * 20_000_000])
+        wait_until(lambda: world.metrics.broker_reconnects == 1)
+        world.connected()
+        world.settle("orders:1")
+        assert (world.sink.told, world.metrics.broker_oversize) == ([], 1)
+
+
+def test_a_password_is_in_no_state_and_no_error(tmp_path: Path) -> None:
+    redis = RedisProcess(tmp_path, "--requirepass", "right").start()
+    recorder = Recorder(tmp_path / "history.jsonl")
+    broker = RedisBroker(f"redis://:hunter2secret@127.0.0.1:{redis.port}/0", limits=replace(LIMITS, timeout_s=0.5))
+    try:
+        broker.start(Listener(recorder))
+        wait_until(lambda: broker.state().last_error)
+        with pytest.raises(Unavailable) as caught:
+            broker.subscribe(["orders:1"])
+        assert "hunter2secret" not in broker.state().last_error + str(caught.value) + repr(broker.state())
+    finally:
+        broker.stop()
+        redis.stop()
+        recorder.close()

@@ -1,0 +1,94 @@
+"""Two nodes on a Redis Cluster: stock clients go from one to the other and back with one cursor for all buckets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from client_process import ClientProcess
+from cluster_process import ClusterProcess
+from e2e.test_faults import CHANNELS, Backend, Scene
+from history import Recorder
+from hub_process import HubProcess, token
+from proxy import Proxy
+from redis_process import wait_until
+from tidings.publishers.buckets import bucket_of
+from tidings.publishers.slots import open_buckets
+
+
+class ClusterScene(Scene):
+    """A cluster, two hubs on it, a door that leads to one of them, clients, and a backend that never stops."""
+
+    def __init__(self, folder: Path) -> None:
+        for name in ("cluster", "hub0", "hub1"):
+            (folder / name).mkdir()
+        self.cluster = ClusterProcess(folder / "cluster").start()
+        url = self.cluster.url()
+        self.buckets = open_buckets(url, "tidings:")
+        self.hubs = [HubProcess(folder / f"hub{number}", "--broker", url).start() for number in (0, 1)]
+        self.hub = self.hubs[0]
+        self.door = Proxy(self.hub.port, plain=True)
+        self.backend_file = folder / "backend.jsonl"
+        self.recorder = Recorder(self.backend_file)
+        self.backend = Backend(url, self.recorder)
+        here = f"http://127.0.0.1:{self.door.port}"
+        self.clients = [
+            ClientProcess(kind, here, token=token(f"u-{kind}", "orders:*"), channels=CHANNELS)
+            for kind in ("js-websocket", "python-polling", "sse")
+        ]
+        for client in self.clients:
+            client.wait_ready()
+        self.backend.start()
+        self.flow()
+
+    def change_nodes(self, times: int) -> None:
+        """Send all clients to the other node, and wait until they are there."""
+        for _ in range(times):
+            ready = [len(client.of("ready")) for client in self.clients]
+            self.flow(20)
+            self.hub = self.hubs[self.hub is self.hubs[0]]
+            self.door.lead_to(self.hub.port)
+            for client, before in zip(self.clients, ready, strict=True):
+                client.wait_ready(before + 1)
+            self.flow(20)
+
+    def close(self) -> None:
+        self.backend.stop()
+        self.backend.close()
+        for client in self.clients:
+            client.stop()
+        self.door.close()
+        for hub in self.hubs:
+            hub.stop()
+        self.cluster.stop()
+        self.recorder.close()
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[ClusterScene]:
+    with closing(ClusterScene(tmp_path)) as made:
+        yield made
+
+
+def test_changing_nodes_and_masters_under_load(scene: ClusterScene) -> None:
+    assert len({bucket_of(channel, len(scene.buckets)) for channel in CHANNELS}) > 1
+    scene.change_nodes(3)
+    assert scene.recovered()
+    # A bucket's slot moves: its clients are told to load anew, on both nodes and wherever they are.
+    slot = scene.buckets[bucket_of(CHANNELS[0], len(scene.buckets))].address.slot
+    home = scene.cluster.owner(slot)
+    scene.cluster.move(slot, next(one for one in scene.cluster.masters() if one is not home))
+    scene.flow()
+    wait_until(scene.told, why="the clients are told")
+    scene.change_nodes(1)
+    # A master dies, and its replica takes over.
+    scene.cluster.owner(scene.buckets[bucket_of(CHANNELS[1], len(scene.buckets))].address.slot).kill()
+    scene.flow()
+    for hub in scene.hubs:
+        wait_until(lambda: hub.get("/readyz")[0] == 200, within_s=60, why="ready again")  # noqa: B023
+    scene.flow()
+    scene.change_nodes(1)
+    scene.settle()

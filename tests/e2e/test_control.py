@@ -1,0 +1,284 @@
+"""Orders to all nodes: two real hubs on one Redis, stock clients on both, asked over HTTP and by emitters."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from client_process import ClientProcess
+from hub_process import API_KEY, HubProcess, token
+from redis_process import RedisProcess, wait_until
+from tidings import AsyncEmitter, Emitter
+from tidings.control import Done
+from tidings.errors import BadRequest, TidingsError, Unavailable, UnknownNamespace
+
+EXTRA = 'prefix = "control:"\n' + "control_timeout_s = 15.0\nnode_record_s = 1.0\nchannels_per_connection = 3\n"
+KINDS = ["js-websocket", "python-polling", "sse"]
+Start = Callable[..., ClientProcess]
+
+
+@dataclass
+class Two:
+    """Two nodes of one Redis."""
+
+    redis: RedisProcess
+    one: HubProcess
+    other: HubProcess
+
+
+@pytest.fixture(scope="module")
+def two(shared_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
+    hubs = []
+    for name in ("one", "other"):
+        flags = ("--broker", shared_redis.url, "--node-id", name)
+        hubs.append(HubProcess(tmp_path_factory.mktemp(name), *flags, extra=EXTRA))
+    try:
+        for hub in hubs:
+            hub.start()
+        wait_until(lambda: len(hubs[0].get("/api/nodes")[1]["nodes"]) == 2, why="both nodes have a record")
+        yield Two(shared_redis, *hubs)
+    finally:
+        for hub in hubs:
+            hub.stop()
+    assert not [hub for hub in hubs if "Traceback" in hub.log.read_text()]
+
+
+@pytest.fixture
+def start(two: Two) -> Iterator[Start]:
+    made: list[ClientProcess] = []
+
+    def started(hub: HubProcess, user: str, kind: str = "js-websocket", *channels: str) -> ClientProcess:
+        client = ClientProcess(kind, hub.url, token=token(user, "chat:*"), channels=list(channels) or ["chat:x"])
+        made.append(client)
+        return client
+
+    yield started
+    for client in made:
+        client.stop()
+
+
+@contextmanager
+def emitter(two: Two, way: str) -> Iterator[Any]:
+    """An emitter of either kind with the methods of the synchronous one."""
+    url, options = two.one.url, {"api_key": API_KEY}
+    if way.startswith("redis"):
+        url, options = two.redis.url, {"prefix": "control:"}
+    if way.endswith("async"):
+        with asyncio.Runner() as runner:
+            made = AsyncEmitter(url, timeout_s=20, **options)  # type: ignore[arg-type]
+            yield Waiting(made, runner)
+            runner.run(made.close())
+    else:
+        with Emitter(url, timeout_s=20, **options) as plain:  # type: ignore[arg-type]
+            yield plain
+
+
+class Waiting:
+    """Awaits every call of an AsyncEmitter."""
+
+    def __init__(self, made: AsyncEmitter, runner: asyncio.Runner) -> None:
+        self._made, self._runner = made, runner
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        return lambda *given, **named: self._runner.run(getattr(self._made, name)(*given, **named))
+
+
+WAYS = pytest.mark.parametrize("way", ["redis", "redis-async", "http", "http-async"])
+SOME_WAYS = pytest.mark.parametrize("way", ["redis-async", "http"])
+
+
+def test_counts_are_those_of_all_nodes(two: Two, start: Start) -> None:
+    for hub, kind in ((two.one, "js-websocket"), (two.other, "js-polling"), (two.other, "sse")):
+        start(hub, "carla", kind, "chat:counted").wait_ready()
+    for hub in (two.one, two.other):
+        _, found, _ = hub.get("/api/channels?after=chat:count&limit=1")
+        assert found["channels"] == [{"channel": "chat:counted", "connections": 3}]
+        assert (found["nodes"], found["missing"]) == (2, [])
+        rows: list[dict[str, Any]] = []
+        after = ""
+        while True:
+            _, page, _ = hub.get(f"/api/connections?limit=2{after}")
+            rows += page["connections"]
+            if page["next"] is None:
+                break
+            after = f"&after={page['next']}"
+        mine = sorted((row["node"], row["transport"], row["channels"]) for row in rows if row["user"] == "carla")
+        assert mine == [("one", "websocket", 2), ("other", "polling", 2), ("other", "sse", 2)]
+        assert len({row["connection"] for row in rows}) == len(rows)
+    _, here, _ = two.one.get("/api/connections?here=true")
+    assert {row["node"] for row in here["connections"]} == {"one"}
+
+    def summed() -> bool:
+        _, found, _ = two.one.get("/api/nodes")
+        return bool(found["connections"] == {"websocket": 1, "polling": 1, "sse": 1} and found["sessions"] == 3)
+
+    wait_until(summed, why="the records of both nodes have the three connections")
+    wait_until(lambda: len(two.other.get("/api/nodes")[1]["nodes"]) == 2, why="both nodes have a record")
+    _, found, _ = two.other.get("/api/nodes")
+    assert all(re.fullmatch(r"127\.0\.0\.1:\d+", node["address"]) for node in found["nodes"])
+
+
+@SOME_WAYS
+def test_a_user_is_disconnected_on_every_node(two: Two, start: Start, way: str) -> None:
+    user = f"dora-{way}"
+    clients = [start(two.one, user).wait_ready(), start(two.other, user).wait_ready()]
+    bystander = start(two.other, "bystander").wait_ready()
+    with emitter(two, way) as made:
+        assert made.disconnect(user=user) == Done(2, 2)
+        for client in clients:
+            client.wait(lambda client: client.of("close"), why="being told")
+            assert client.of("close")[0]["code"] == "disconnected"
+            client.wait_ready(2)
+        # One of them, by the id that it was told.
+        assert made.disconnect(connection=clients[1].of("ready")[1]["connection"]) == Done(1, 2)
+        clients[1].wait_ready(3)
+        assert made.disconnect(connection="nobody") == Done(0, 2)
+    assert len(clients[0].of("ready")) == 2
+    assert bystander.of("close") == []
+
+
+@SOME_WAYS
+def test_a_user_or_a_token_is_revoked_on_every_node(two: Two, start: Start, way: str) -> None:
+    user = f"rita-{way}"
+    clients = [start(two.one, user).wait_ready(), start(two.other, user).wait_ready()]
+    with emitter(two, way) as made:
+        assert made.revoke(jti="of-nobody", until_s=time.time() + 60) == Done(0, 2)
+        assert made.revoke(user=user, for_s=600) == Done(2, 2)
+        with pytest.raises(BadRequest):
+            made.revoke(user=user)
+    for client in clients:
+        client.wait(lambda client: client.of("close"), why="being told")
+        assert client.of("close")[0]["code"] == "revoked"
+    late = start(two.other, user)
+    late.wait(lambda client: client.of("connect_error"), why="staying out")
+    assert late.of("connect_error")[0]["data"]["code"] == "revoked"
+
+
+@WAYS
+def test_a_users_connections_get_and_lose_a_channel(two: Two, start: Start, way: str) -> None:
+    user, channel = f"sara-{way}", f"orders:{way}"
+    clients = [start(two.one, user, KINDS[0]), start(two.other, user, KINDS[1]), start(two.other, user, KINDS[2])]
+    for client in clients:
+        client.wait_ready()
+    with emitter(two, way) as made:
+        assert made.subscribe(user=user, channel=channel) == Done(3, 2)
+        for client in clients:
+            client.wait(lambda client: client.of("subscribed"), why="being told of the subscription")
+            told = client.of("subscribed")[0]
+            assert told["channels"] == {channel: {"recovered": False}}
+            assert re.fullmatch(r"[\w-]+\.\d+", told["cursor"])
+        made.emit("n", 1, channel=channel)
+        for client in clients:
+            client.wait(lambda client: client.data(channel) == [1], why="the publication")
+        # Again is nothing new, and nobody is told twice.
+        assert made.subscribe(user=user, channel=channel) == Done(3, 2)
+        assert made.unsubscribe(user=user, channel=channel) == Done(3, 2)
+        for client in clients:
+            client.wait(lambda client: client.of("unsubscribed"), why="being told that it is over")
+            assert client.of("unsubscribed")[0]["channels"] == [channel]
+        made.emit("n", 2, channel=channel)
+        made.emit("end", None, user=user)
+        for client in clients:
+            client.wait(lambda client: client.data(f"user:{user}") == [None], why="what came after it")
+            assert client.data(channel) == [1]
+            assert len(client.of("subscribed")) == 1
+        assert made.unsubscribe(user=user, channel=channel) == Done(0, 2)
+        with pytest.raises(UnknownNamespace):
+            made.subscribe(user=user, channel="nowhere:1")
+        # What a backend gave, a client cannot take again by itself: its token does not cover it.
+    answer = clients[0].ask("tidings:subscribe", {"channels": [channel]})
+    assert answer["channels"][channel]["error"]["code"] == "forbidden"
+
+
+def test_a_subscription_by_a_backend_survives_a_new_token(two: Two, start: Start) -> None:
+    client = start(two.other, "tina").wait_ready()
+    with emitter(two, "http") as made:
+        assert made.subscribe(user="tina", channel="orders:tina") == Done(1, 2)
+        answer = client.ask("tidings:refresh", {"token": token("tina", "chat:*")})
+        assert answer["left"] == []
+        # After a gap a client asks for the channel anew, with its cursor.
+        cursor = client.of("subscribed")[0]["cursor"]
+        made.emit("n", 1, channel="orders:tina")
+        client.wait(lambda client: client.data("orders:tina") == [1], why="the publication")
+        again = client.ask("tidings:subscribe", {"channels": ["orders:tina"], "since": cursor})
+        assert again["channels"] == {"orders:tina": {"recovered": True}}
+        assert client.data("orders:tina") == [1, 1]
+
+
+def test_a_connection_with_too_many_channels_is_counted_as_refused(two: Two, start: Start) -> None:
+    full = start(two.one, "fiona", "js-websocket", "chat:1", "chat:2").wait_ready()
+    start(two.other, "fiona").wait_ready()
+    with emitter(two, "redis") as made:
+        assert made.subscribe(user="fiona", channel="orders:1") == Done(1, 2, refused=1)
+    assert full.of("subscribed") == []
+
+
+@WAYS
+def test_history_and_nodes_from_an_emitter(two: Two, way: str) -> None:
+    channel = f"chat:history-{way}"
+    with emitter(two, way) as made:
+        receipts = [made.emit("n", {"n": number}, channel=channel) for number in range(4)]
+        page = made.history(channel, limit=2)
+        assert [one["data"] for one in page.publications] == [{"n": 2}, {"n": 3}]
+        assert page.publications[0] == {
+            "event": "n",
+            "data": {"n": 2},
+            "id": receipts[2].id,
+            "cursor": receipts[2].cursor,
+            "at_ms": page.publications[0]["at_ms"],
+        }
+        later = made.history(channel, limit=2, since=receipts[0].cursor)
+        assert [one["data"]["n"] for one in later.publications] == [1, 2]
+        assert made.history("chat:nothing").publications == []
+        with pytest.raises(UnknownNamespace):
+            made.history("nowhere:1")
+        with pytest.raises(TidingsError, match="cursor"):
+            made.history(channel, since="nonsense")
+        wait_until(lambda: [one.node for one in made.nodes()] == ["one", "other"], why="both nodes have a record")
+        assert all(one.started_s <= time.time() + 1 for one in made.nodes())
+
+
+def test_a_node_that_cannot_answer_is_named(two: Two, start: Start, tmp_path: Any) -> None:
+    """A node that stands still hears nothing: who asks is told so within the time, and the revocation comes later."""
+    flags = ("--broker", two.redis.url, "--node-id")
+    quick = 'prefix = "still:"\n' + "control_timeout_s = 2.0\nnode_record_s = 30\n"
+    hubs = []
+    for name in ("awake", "asleep"):
+        (tmp_path / name).mkdir()
+        hubs.append(HubProcess(tmp_path / name, *flags, name, extra=quick).start())
+    awake, asleep = hubs
+    try:
+        wait_until(lambda: len(awake.get("/api/nodes")[1]["nodes"]) == 2, why="both nodes have a record")
+        client = start(asleep, "rosa").wait_ready()
+        asleep.pause()
+        status, answer, _ = awake.request("POST", "/api/revocations", {"user": "rosa", "for_s": 600})
+        assert (status, answer["nodes"], answer["missing"], answer["disconnected"]) == (201, 1, ["asleep"], 0)
+        _, listed, _ = awake.get("/api/connections")
+        assert (listed["nodes"], listed["missing"]) == (1, ["asleep"])
+        asleep.resume()
+        client.wait(lambda client: client.of("close"), why="the revocation reaches the node")
+        assert client.of("close")[0]["code"] == "revoked"
+        assert asleep.terminate() == 0
+        assert [node["node"] for node in awake.get("/api/nodes")[1]["nodes"]] == ["awake"]
+        assert awake.request("POST", "/api/users/rosa/disconnect")[1] == {"disconnected": 0, "nodes": 1, "missing": []}
+    finally:
+        for hub in hubs:
+            hub.stop()
+
+
+def test_without_redis_it_is_an_error_and_not_a_number(two: Two) -> None:
+    with Emitter("redis://127.0.0.1:1/0", timeout_s=0.3) as made:
+        for ask in (
+            lambda: made.disconnect(user="u"),
+            lambda: made.history("chat:1"),
+            made.nodes,
+        ):
+            with pytest.raises(Unavailable):
+                ask()

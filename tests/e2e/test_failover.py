@@ -1,0 +1,73 @@
+"""A Sentinel failover under load: clients are told, and nothing is lost in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from client_process import ClientProcess
+from e2e.test_faults import CHANNELS, Backend, note_client
+from history import Recorder, check
+from hub_process import HubProcess, token
+from redis_process import wait_until
+from sentinels import Guarded
+
+KINDS = ["js-websocket", "python-polling"]
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[Guarded]:
+    folder = tmp_path / "guarded"
+    folder.mkdir()
+    made = Guarded(folder)
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.mark.parametrize("how", ["killed", "asked"])
+def test_another_redis_takes_over(guarded: Guarded, tmp_path: Path, how: str) -> None:
+    hub = HubProcess(tmp_path, "--broker", guarded.url).start()
+    recorder = Recorder(tmp_path / "history.jsonl")
+    backend = Backend(guarded.url, recorder)
+    clients = [ClientProcess(kind, hub.url, token=token(f"u-{kind}", "orders:*"), channels=CHANNELS) for kind in KINDS]
+    try:
+        for client in clients:
+            client.wait_ready()
+        backend.start()
+        wait_until(lambda: backend.acked > 40, within_s=60.0, why="the backend publishes")
+        if how == "killed":
+            guarded.kill_master()
+        else:
+            guarded.ask_for_failover()
+        guarded.wait_for_another_master()
+        # A master that was asked to go stays one for some seconds, and those who are connected stay with it.
+        wait_until(lambda: hub.metric("tidings_epochs_total") >= 1, within_s=90.0, why="the hub is at the new master")
+        before = backend.acked
+        wait_until(lambda: backend.acked > before + 40, within_s=60.0, why="the backend publishes again")
+        wait_until(lambda: hub.get("/readyz")[0] == 200, within_s=60.0, why="the hub is ready again")
+        backend.stop()
+        backend.mark("end")
+        for client in clients:
+            client.wait(
+                lambda client: all(
+                    any(str(data["id"]).startswith("end-") for data in client.data(channel)) for channel in CHANNELS
+                ),
+                within_s=60.0,
+                why="the last publications",
+            )
+            # Another process: nobody can prove that it has everything the first one acknowledged.
+            told = {name for gap in client.of("gap") for name, each in gap["channels"].items() if not each["recovered"]}
+            assert told >= set(CHANNELS)
+            note_client(recorder, client.kind, client)
+        assert check(recorder.path) == []
+    finally:
+        backend.stop()
+        backend.close()
+        for client in clients:
+            client.stop()
+        hub.stop()
+        recorder.close()

@@ -1,0 +1,155 @@
+"""The main job: a backend in another process emits through Redis, and stock clients get it all, in order."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from client_process import KINDS, ClientProcess
+from hub_process import HubProcess, environment, token
+from proxy import Proxy
+from redis_process import RedisProcess
+
+EMIT = """
+import sys
+from tidings import Emitter
+url, channel, first, last = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+with Emitter(url) as emitter:
+    for number in range(first, last):
+        emitter.emit("updated", {"n": number}, channel=channel)
+"""
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    process = RedisProcess(tmp_path_factory.mktemp("redis")).start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture(scope="module")
+def hub(redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    process = HubProcess(tmp_path_factory.mktemp("hub"), "--broker", redis.url).start()
+    yield process
+    process.stop()
+
+
+def emit_elsewhere(redis: RedisProcess, channel: str, first: int, last: int) -> None:
+    """Emit from a process of its own, as a backend would."""
+    command = [sys.executable, "-c", EMIT, redis.url, channel, str(first), str(last)]
+    subprocess.run(command, check=True, timeout=60, env=environment())
+
+
+def numbers(first: int, last: int) -> list[dict[str, int]]:
+    return [{"n": number} for number in range(first, last)]
+
+
+def test_every_stock_client_gets_everything_in_order(
+    redis: RedisProcess, hub: HubProcess, clients: list[ClientProcess]
+) -> None:
+    for kind in KINDS:
+        user = f"u-{kind}"
+        clients.append(ClientProcess(kind, hub.url, token=token(user, "orders:*"), channels=["orders:main"]))
+    for client in clients:
+        client.wait_ready()
+    emit_elsewhere(redis, "orders:main", 0, 300)
+    for client in clients:
+        client.wait(lambda client: len(client.data("orders:main")) >= 300, why="300 publications")
+        assert client.data("orders:main") == numbers(0, 300)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_client_that_was_cut_off_gets_what_it_missed(
+    kind: str, redis: RedisProcess, hub: HubProcess, clients: list[ClientProcess]
+) -> None:
+    channel = f"orders:cut-{kind}"
+    with closing(Proxy(hub.port, plain=True)) as proxy:
+        client = ClientProcess(
+            kind, f"http://127.0.0.1:{proxy.port}", token=token(f"c-{kind}", "orders:*"), channels=[channel]
+        )
+        clients.append(client)
+        client.wait_ready()
+        emit_elsewhere(redis, channel, 0, 20)
+        client.wait(lambda client: len(client.data(channel)) == 20, why="what came before the cut")
+        proxy.refuse()
+        emit_elsewhere(redis, channel, 20, 60)
+        proxy.accept_again()
+        client.wait_ready(2)
+        emit_elsewhere(redis, channel, 60, 80)
+        client.wait(lambda client: len(client.data(channel)) >= 80, why="what came during and after the cut")
+    assert client.data(channel) == numbers(0, 80)
+    assert client.of("ready")[1]["channels"][channel] == {"recovered": True}
+
+
+def test_a_user_is_told_on_every_connection_and_nobody_else_is(
+    redis: RedisProcess, hub: HubProcess, clients: list[ClientProcess]
+) -> None:
+    for kind in ("js-websocket", "sse", "python-polling"):
+        client = ClientProcess(kind, hub.url, token=token("anna", "orders:*"), channels=["orders:quiet"])
+        clients.append(client)
+    other = ClientProcess("js-websocket", hub.url, token=token("bert", "orders:*"), channels=["orders:quiet"])
+    clients.append(other)
+    for client in clients:
+        client.wait_ready()
+    emit_elsewhere(redis, "user:anna", 0, 5)
+    emit_elsewhere(redis, "user:bert", 100, 101)
+    other.wait(lambda client: client.data(), why="bert's own publication")
+    for client in clients[:3]:
+        client.wait(lambda client: len(client.data()) == 5, why="anna's publications")
+        assert client.data() == numbers(0, 5)
+    assert other.data() == numbers(100, 101)
+
+
+def test_the_events_of_a_client(hub: HubProcess, clients: list[ClientProcess]) -> None:
+    client = ClientProcess("js-websocket", hub.url, token=token("carl", "orders:*"), channels=[])
+    clients.append(client)
+    client.wait_ready()
+    first = hub.publish("chat:room", "said", {"text": "one"})
+    assert client.ask("tidings:subscribe", {"channels": ["chat:room", "nowhere:x", "bad"], "since": first["cursor"]})[
+        "channels"
+    ] | {"nowhere:x": 0, "bad": 0} == {"chat:room": {"recovered": True}, "nowhere:x": 0, "bad": 0}
+    receipt = client.ask(
+        "tidings:publish", {"channel": "chat:room", "event": "said", "data": {"text": "two"}, "id": "mine-1"}
+    )
+    again = client.ask(
+        "tidings:publish", {"channel": "chat:room", "event": "said", "data": {"text": "two"}, "id": "mine-1"}
+    )
+    assert (receipt["duplicate"], again["duplicate"], receipt["cursor"]) == (False, True, again["cursor"])
+    client.wait(lambda client: client.data("chat:room") == [{"text": "two"}], why="its own publication")
+    history = client.ask("tidings:history", {"channel": "chat:room", "limit": 10})
+    assert [each["data"] for each in history["publications"]] == [{"text": "one"}, {"text": "two"}]
+    refused = client.ask("tidings:publish", {"channel": "orders:1", "event": "x", "data": 1})
+    assert refused["error"]["code"] == "forbidden"
+    assert client.ask("tidings:unsubscribe", {"channels": ["chat:room"]}) == {}
+    hub.publish("chat:room", "said", {"text": "three"})
+    hub.publish("user:carl", "said", {"text": "end"})
+    client.wait(lambda client: client.data("user:carl"), why="the end")
+    assert client.data("chat:room") == [{"text": "two"}]
+    assert client.ask("nonsense", {})["error"]["code"] == "bad_request"
+    assert client.ask("tidings:subscribe", {"channels": []})["error"]["code"] == "bad_channel"
+    assert client.ask("tidings:subscribe", {"channels": ["orders:1"], "since": "x"})["error"]["code"] == "bad_cursor"
+
+
+def test_a_hub_that_is_told_to_end_drains(redis: RedisProcess, tmp_path: Path, clients: list[ClientProcess]) -> None:
+    hub = HubProcess(tmp_path, "--broker", redis.url, extra="drain_s = 0.5\n").start()
+    try:
+        for kind in ("js-websocket", "js-polling", "sse"):
+            client = ClientProcess(kind, hub.url, token=token(f"d-{kind}", "orders:*"), channels=["orders:drain"])
+            clients.append(client)
+        for client in clients:
+            client.wait_ready()
+        assert hub.terminate() == 0
+        for client in clients:
+            client.wait(lambda client: client.of("disconnect"), why="the end of the connection")
+        assert clients[0].of("close")[0]["code"] == "draining"
+        hub.start()
+        for client in clients:
+            client.wait_ready(2)
+            assert client.of("ready")[1]["channels"]["orders:drain"] == {"recovered": True}
+    finally:
+        hub.stop()

@@ -1,0 +1,103 @@
+"""A hub and its backends that reach Redis over TLS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from certificates import Authority
+from client_process import ClientProcess
+from hub_process import HubProcess, token
+from redis_process import RedisProcess, free_port, wait_until
+from tidings import Emitter
+from tidings.errors import Unavailable
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority.make(tmp_path_factory.mktemp("tls") / "authority")
+
+
+@pytest.fixture(scope="module")
+def redis(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RedisProcess, int]]:
+    """A Redis that also listens with TLS, and wants its clients' certificates; its TLS port."""
+    certificate, key = authority.issue("redis")
+    port = free_port()
+    process = RedisProcess(
+        tmp_path_factory.mktemp("redis"),
+        *("--tls-port", str(port), "--tls-auth-clients", "yes"),
+        *("--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-ca-cert-file", str(authority.file)),
+    )
+    yield process.start(), port
+    process.stop()
+
+
+def url_of(port: int, trusted: Authority, issuer: Authority, name: str) -> str:
+    certificate, key = issuer.issue(name)
+    return (
+        f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={trusted.file}&ssl_certfile={certificate}&ssl_keyfile={key}"
+        "&ssl_cert_reqs=required"
+    )
+
+
+def places(redis: RedisProcess) -> dict[str, int]:
+    """How many of Redis' clients came to each of its ports, the one that asks left out."""
+    with redis.client() as client:
+        own = client.client_id()
+        found = [one["laddr"].rpartition(":")[2] for one in client.client_list() if int(one["id"]) != own]
+    return {place: found.count(place) for place in found}
+
+
+def test_publications_go_through_tls_in_order_and_survive_a_cut(
+    redis: tuple[RedisProcess, int], authority: Authority, tmp_path: Path
+) -> None:
+    process, port = redis
+    hub = HubProcess(tmp_path, "--broker", url_of(port, authority, authority, "hub")).start()
+    client = ClientProcess("js-websocket", hub.url, token=token("ann", "orders:*"), channels=["orders:1"])
+    try:
+        client.wait_ready()
+        # Larger than one TLS record, and many at once: the link reads what OpenSSL holds back as well.
+        data = [{"n": number, "pad": "x" * (30_000 if number % 20 == 0 else 10)} for number in range(200)]
+        with Emitter(url_of(port, authority, authority, "backend"), timeout_s=20) as emitter:
+            with emitter.batch() as batch:
+                for each in data[:100]:
+                    batch.emit("n", each, channel="orders:1")
+            for each in data[100:150]:
+                emitter.emit("n", each, channel="orders:1")
+            client.wait(lambda client: len(client.data("orders:1")) == 150, why="150 publications")
+            before = hub.metric("tidings_broker_reconnects_total")
+            with process.client() as direct:
+                direct.client_kill_filter(_type="pubsub")
+            for each in data[150:]:
+                emitter.emit("n", each, channel="orders:1")
+            wait_until(lambda: hub.metric("tidings_broker_reconnects_total") > before, why="the link is made again")
+            client.wait(lambda client: len(client.data("orders:1")) == 200, why="all publications")
+            assert client.data("orders:1") == data
+            assert client.of("gap") == []
+            assert set(places(process)) == {str(port)}, "everybody came with TLS"
+    finally:
+        client.stop()
+        hub.stop()
+
+
+def test_who_cannot_be_vouched_for_is_not_believed(
+    redis: tuple[RedisProcess, int], authority: Authority, tmp_path: Path
+) -> None:
+    _, port = redis
+    stranger = Authority.make(tmp_path / "stranger")
+    # It does not trust Redis; and Redis does not trust it.
+    unsure, unknown = url_of(port, stranger, authority, "hub"), url_of(port, authority, stranger, "hub")
+    for url in (unsure, unknown):
+        with Emitter(url, timeout_s=1) as emitter, pytest.raises(Unavailable):
+            emitter.emit("n", 1, channel="orders:1")
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    hub = HubProcess(folder, "--broker", unsure).start(ready=False)
+    try:
+        wait_until(lambda: "CERTIFICATE_VERIFY_FAILED" in hub.log.read_text(), why="the log says why")
+        assert hub.get("/readyz")[0] == 503
+        assert hub.get("/healthz")[0] == 200
+    finally:
+        hub.stop()

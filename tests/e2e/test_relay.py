@@ -1,0 +1,339 @@
+"""Any node answers: stock clients behind a balancer that is sticky to nothing, and requests that lie."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+import websocket
+
+from balancer import Balancer
+from client_process import ClientProcess
+from hub_process import SECRET, HubProcess, token
+from raw_polling import POLL, ask, connected, opened, request, status_of
+from redis_process import RedisProcess, free_port, wait_until
+from tidings import Emitter
+from tidings_hub.core.stamp import STAMP_HEADER, Stamp, stamp_key, stamped
+
+LEASE_S = 1.5
+
+
+def node(folder: Path, redis: RedisProcess, name: str, extra: str = "") -> HubProcess:
+    """A hub that other hubs reach."""
+    folder.mkdir(exist_ok=True)
+    port = free_port()
+    own = f'node_id = "{name}"\nadvertise = "127.0.0.1:{port}"\nlease_s = {LEASE_S}\n'
+    own += "drain_s = 0.5\ndrain_notice_s = 0.2\n"
+    hub = HubProcess(folder, "--broker", redis.url, extra=own + extra)
+    hub.port = port
+    return hub
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    process = RedisProcess(tmp_path_factory.mktemp("redis")).start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture(scope="module")
+def hubs(redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[HubProcess]]:
+    folder = tmp_path_factory.mktemp("hubs")
+    found = [node(folder / name, redis, name, "relay_max = 40\nout_buffer_bytes = 67108864\n") for name in ("n1", "n2")]
+    for hub in found:
+        hub.start()
+    yield found
+    for hub in found:
+        hub.stop()
+
+
+@pytest.fixture
+def door(hubs: list[HubProcess]) -> Iterator[Balancer]:
+    with closing(Balancer(*(hub.port for hub in hubs))) as made:
+        yield made
+
+
+def emit(redis: RedisProcess, channel: str, first: int, last: int) -> None:
+    with Emitter(redis.url) as emitter:
+        for number in range(first, last):
+            emitter.emit("updated", {"n": number}, channel=channel)
+
+
+def numbers(first: int, last: int) -> list[dict[str, int]]:
+    return [{"n": number} for number in range(first, last)]
+
+
+def test_polling_clients_never_notice_that_every_request_meets_another_node(
+    redis: RedisProcess, hubs: list[HubProcess], door: Balancer, clients: list[ClientProcess]
+) -> None:
+    kinds = ["python-polling", "python-polling", "js-polling", "js-polling"]
+    for number, kind in enumerate(kinds):
+        clients.append(
+            ClientProcess(kind, door.url, token=token(f"p{number}", "orders:*"), channels=["orders:rr", "chat:rr"])
+        )
+    for client in clients:
+        client.wait_ready()
+    emit(redis, "orders:rr", 0, 300)
+    for number, client in enumerate(clients):
+        # A POST through whichever node comes next, while publications pour in.
+        receipt = client.ask(
+            "tidings:publish", {"channel": "chat:rr", "event": "said", "data": {"by": number}, "id": f"m{number}"}
+        )
+        assert receipt["duplicate"] is False
+    emit(redis, "orders:rr", 300, 600)
+    for last in range(601, 611):
+        # One at a time: each is an answer to a poll of its own.
+        for client in clients:
+            client.wait(lambda client, last=last: len(client.data("orders:rr")) >= last - 1, why=f"{last - 1} of them")
+        emit(redis, "orders:rr", last - 1, last)
+    for client in clients:
+        client.wait(lambda client: len(client.data("orders:rr")) >= 610, why="610 publications")
+        client.wait(lambda client: len(client.data("chat:rr")) >= 4, why="4 messages")
+        assert client.data("orders:rr") == numbers(0, 610)
+        assert client.of("disconnect") + client.of("connect_error") + client.of("gap") == []
+    assert door.statuses() == {200}
+    # At least ten polls and four other requests of each client: half of them, more or less, met the wrong node.
+    assert all(len(answers) > 5 for answers in door.answers.values())
+    assert sum(hub.metric("tidings_relayed_total") for hub in hubs) > 5
+    assert all(hub.metric("tidings_relay_failed_total") == 0 for hub in hubs)
+
+
+def test_an_upgrade_at_the_wrong_node_works_and_loses_nothing(
+    redis: RedisProcess, hubs: list[HubProcess], door: Balancer, clients: list[ClientProcess]
+) -> None:
+    upgrades = sum(hub.metric("tidings_upgrades_total") for hub in hubs)
+    clients += [
+        ClientProcess("js-upgrade", door.url, token=token(f"w{number}", "orders:*"), channels=["orders:up"])
+        for number in range(6)
+    ]
+    emit(redis, "orders:up", 0, 200)
+    for client in clients:
+        client.wait_ready()
+    for number in range(10):
+        emit(redis, "orders:up", 1000 + 100 * number, 1100 + 100 * number)
+    for client in clients:
+        client.wait(lambda client: client.data("orders:up")[-1:] == numbers(1999, 2000), why="the last publication")
+        got = [each["n"] for each in client.data("orders:up")]
+        assert got[-1000:] == list(range(1000, 2000))
+        assert client.of("disconnect") + client.of("connect_error") + client.of("gap") == []
+    assert door.statuses() == {200, 101}
+    assert sum(hub.metric("tidings_upgrades_total") for hub in hubs) == upgrades + 6
+    # Both nodes have joined a WebSocket of the other one's, or the six clients were very lucky.
+    assert sum(hub.metric("tidings_relayed_total") for hub in hubs) > 0
+
+
+def test_a_websocket_that_reads_slowly_gets_all_of_it_through_the_other_node(
+    redis: RedisProcess, hubs: list[HubProcess]
+) -> None:
+    sid = connected(hubs[1].port, token("slow", "orders:*"), "orders:large")
+    target = f"/socket.io/?EIO=4&transport=websocket&sid={sid}"
+    # A small window: nearly everything has to wait somewhere on its way.
+    options = ((socket.SOL_SOCKET, socket.SO_RCVBUF, 8192),)
+    client = websocket.create_connection(f"ws://127.0.0.1:{hubs[0].port}{target}", timeout=60, sockopt=options)
+    with closing(client):
+        client.send("2probe")
+        assert client.recv() == "3probe"
+        client.send("5")
+        wait_until(lambda: ask(hubs[1].port, "POST", f"{POLL}&sid={sid}", body=b"3")[0] == 400, why="it is upgraded")
+        filling = "x" * 60_000
+        with Emitter(redis.url) as emitter:
+            for number in range(200):
+                emitter.emit("large", {"n": number, "filling": filling}, channel="orders:large")
+        got: list[int] = []
+        while len(got) < 200:
+            said = client.recv()
+            if said == "2":
+                client.send("3")
+            elif said.startswith('42["large"'):
+                data = json.loads(said[2:])[1]
+                assert data["filling"] == filling
+                got.append(data["n"])
+        assert got == list(range(200))
+        # The other way, too.
+        asked = json.dumps(["tidings:history", {"channel": "orders:large", "limit": 1}])
+        client.send(f"421{asked}")
+        while not said.startswith("431["):
+            said = client.recv()
+    assert hubs[0].metric("tidings_pump_errors_total") == 0
+
+
+def test_a_killed_node_ends_its_sessions_at_once(
+    redis: RedisProcess, hubs: list[HubProcess], tmp_path: Path, clients: list[ClientProcess]
+) -> None:
+    third = node(tmp_path / "n3", redis, "n3").start()
+    with closing(Balancer(hubs[0].port, third.port)) as door:
+        client = ClientProcess("python-polling", door.url, token=token("k", "orders:*"), channels=["orders:kill"])
+        clients.append(client)
+        client.wait_ready()
+        sid = opened(third.port)
+        third.stop()
+        # Nobody listens there any more, whatever its lease says.
+        assert ask(hubs[0].port, "GET", f"{POLL}&sid={sid}")[:2] == (400, b'{"code":1,"message":"Session ID unknown"}')
+        emit(redis, "orders:kill", 0, 20)
+        client.wait(lambda client: len(client.data("orders:kill")) >= 20, why="it goes on at the other node")
+        assert client.data("orders:kill") == numbers(0, 20)
+    # And after its lease it is nobody's.
+    wait_until(lambda: hubs[0].metric("tidings_relay_nodes") == 1, why="the lease ended")
+    assert ask(hubs[0].port, "GET", f"{POLL}&sid={sid}")[0] == 400
+
+
+def test_a_node_that_stands_still_is_given_up_when_its_lease_ends(
+    redis: RedisProcess, hubs: list[HubProcess], tmp_path: Path
+) -> None:
+    third = node(tmp_path / "n4", redis, "n4").start()
+    try:
+        sid = connected(third.port, token("raw"))
+        with socket.create_connection(("127.0.0.1", hubs[0].port), timeout=30) as poll:
+            poll.sendall(request("GET", f"{POLL}&sid={sid}"))
+            wait_until(lambda: third.metric("tidings_relay_taken_total") >= 1, why="the poll waits at its node")
+            os.kill(third.pid, signal.SIGSTOP)
+            assert status_of(poll) == 400
+    finally:
+        third.stop()
+
+
+def test_a_node_that_drains_sends_everybody_on_without_loss(
+    redis: RedisProcess, hubs: list[HubProcess], tmp_path: Path, clients: list[ClientProcess]
+) -> None:
+    third = node(tmp_path / "n5", redis, "n5").start()
+    try:
+        with closing(Balancer(hubs[0].port, third.port)) as door:
+            for kind in ("js-polling", "python-polling", "js-upgrade", "js-polling"):
+                clients.append(
+                    ClientProcess(kind, door.url, token=token(f"d{len(clients)}", "orders:*"), channels=["orders:go"])
+                )
+            for client in clients:
+                client.wait_ready()
+            emit(redis, "orders:go", 0, 50)
+            assert third.terminate() == 0
+            emit(redis, "orders:go", 50, 100)
+            for client in clients:
+                client.wait(lambda client: len(client.data("orders:go")) >= 100, why="all publications", within_s=40)
+                assert client.data("orders:go") == numbers(0, 100)
+                assert all(each["channels"]["orders:go"] == {"recovered": True} for each in client.of("ready")[1:])
+        # It has given its lease up: the others need not wait for its end.
+        wait_until(lambda: hubs[0].metric("tidings_relay_nodes") == 1, why="the lease was given up")
+    finally:
+        third.stop()
+
+
+# Requests that lie
+
+
+def test_the_answer_of_the_owner_comes_back_byte_for_byte(hubs: list[HubProcess]) -> None:
+    # Origins are the owner's to check, with the host that the client asked the first node for.
+    refused = [
+        ask(hub.port, "GET", f"{POLL}&sid={opened(hubs[0].port)}", "Origin: https://evil.example") for hub in hubs
+    ]
+    assert [each[:2] for each in refused] == [refused[0][:2]] * 2
+    assert refused[0][0] == 403
+    pages = []
+    for hub in hubs:
+        sid = opened(hubs[0].port)
+        pages.append(ask(hub.port, "POST", f"{POLL}&sid={sid}", "Origin: http://shop.example", body=b"3"))
+    heads = [re.sub(rb"Date: [^\r]*", b"", head) for _, _, head in pages]
+    assert pages[0][:2] == pages[1][:2] == (200, b"ok")
+    assert heads[0] == heads[1]
+    assert b"Access-Control-Allow-Origin: http://shop.example" in heads[0]
+
+
+def stamp_line(
+    target: str, *, to: str = "n1", at_s: float | None = None, key: str = SECRET, method: str = "GET"
+) -> str:
+    stamp = Stamp(to, time.time() if at_s is None else at_s, "203.0.113.7", secure=False, host="shop.example")
+    return f"{STAMP_HEADER}: {stamped(stamp_key(key), stamp, method, target)}"
+
+
+@contextmanager
+def refused_once(hub: HubProcess) -> Iterator[None]:
+    before = hub.metric("tidings_relay_refused_total")
+    yield
+    assert hub.metric("tidings_relay_refused_total") == before + 1
+
+
+def test_nobody_but_a_node_can_claim_to_be_one(hubs: list[HubProcess]) -> None:
+    sid = opened(hubs[0].port)
+    target = f"{POLL}&sid={sid}"
+    lies = {
+        "another key": stamp_line(target, key="x" * 32),
+        "another request": stamp_line(target + "&t=1"),
+        "for another node": stamp_line(target, to="n2"),
+        "too old": stamp_line(target, at_s=time.time() - 60),
+        "from the future": stamp_line(target, at_s=time.time() + 60),
+        "rubbish": f"{STAMP_HEADER}: 1 n1 x",
+        "empty": f"{STAMP_HEADER}:",
+    }
+    for why, line in lies.items():
+        with refused_once(hubs[0]):
+            assert ask(hubs[0].port, "GET", target, line)[0] == 400, why
+    # The session is untouched; and a right stamp is taken.
+    status, _, _ = ask(hubs[0].port, "POST", target, stamp_line(target, method="POST"), body=b"3")
+    assert status == 200
+
+
+def test_a_request_is_relayed_once_at_most(hubs: list[HubProcess]) -> None:
+    # A stamped request for a session of a node that this one could reach: it does not go on.
+    sid = opened(hubs[1].port)
+    target = f"{POLL}&sid={sid}"
+    before = hubs[0].metric("tidings_relayed_total")
+    status, body, _ = ask(hubs[0].port, "GET", target, stamp_line(target))
+    assert (status, body) == (400, b'{"code":1,"message":"Session ID unknown"}')
+    assert hubs[0].metric("tidings_relayed_total") == before
+
+
+def test_the_stamps_of_clients_go_no_further(hubs: list[HubProcess]) -> None:
+    # What a client puts into the header of a request that is to be relayed is refused, not passed on.
+    target = f"{POLL}&sid={opened(hubs[1].port)}"
+    with refused_once(hubs[0]):
+        assert ask(hubs[0].port, "GET", target, f"{STAMP_HEADER}: 1 n2 0 1.2.3.4 http h 00")[0] == 400
+
+
+def test_a_session_of_nobody_is_unknown_at_once_however_many_ask(hubs: list[HubProcess]) -> None:
+    before = hubs[0].metric("tidings_relay_unknown_total")
+    for sid in ("zz" + "x" * 20, "n9" + "y" * 20, "n1" + "z" * 20, "short", "n2" + "q" * 20):
+        assert ask(hubs[0].port, "GET", f"{POLL}&sid={sid}")[0] == 400
+        assert ask(hubs[0].port, "POST", f"{POLL}&sid={sid}", body=b"3")[0] == 400
+    # Two each of the two nodes that nobody has heard of.
+    assert hubs[0].metric("tidings_relay_unknown_total") == before + 4
+
+
+def test_more_than_relay_max_polls_are_refused_and_the_others_go_on(hubs: list[HubProcess]) -> None:
+    sids = [connected(hubs[1].port, token("raw")) for _ in range(42)]
+    before = hubs[0].metric("tidings_relay_full_total")
+    polls = []
+    try:
+        for sid in sids[:40]:
+            one = socket.create_connection(("127.0.0.1", hubs[0].port), timeout=30)
+            one.sendall(request("GET", f"{POLL}&sid={sid}"))
+            polls.append(one)
+        wait_until(lambda: ask(hubs[0].port, "POST", f"{POLL}&sid={sids[40]}", body=b"3")[0] == 503, why="it is full")
+        assert hubs[0].metric("tidings_relay_full_total") > before
+        # Clients that go make room, and their node hears of it.
+        for one in polls[:20]:
+            one.close()
+        wait_until(
+            lambda: ask(hubs[0].port, "POST", f"{POLL}&sid={sids[41]}", body=b"3")[0] == 200, why="there is room"
+        )
+        hubs[0].publish("user:raw", "x", {"n": 1})
+        for one in polls[20:]:
+            assert status_of(one) == 200
+    finally:
+        for one in polls:
+            one.close()
+
+
+def test_a_client_that_goes_is_gone_at_its_node(hubs: list[HubProcess]) -> None:
+    sid = connected(hubs[1].port, token("raw"))
+    with socket.create_connection(("127.0.0.1", hubs[0].port), timeout=30) as poll:
+        taken = hubs[1].metric("tidings_relay_taken_total")
+        poll.sendall(request("GET", f"{POLL}&sid={sid}"))
+        wait_until(lambda: hubs[1].metric("tidings_relay_taken_total") > taken, why="the poll waits at its node")
+    wait_until(lambda: ask(hubs[1].port, "POST", f"{POLL}&sid={sid}", body=b"3")[0] == 400, why="the session ended")

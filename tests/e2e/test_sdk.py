@@ -1,0 +1,306 @@
+"""The JavaScript SDK and a real hub: on Node over each transport, and in Chromium from the bundle that hubs serve."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from client_process import ClientProcess
+from hub_process import ROOT, HubProcess, token
+from programs import program
+from proxy import Proxy
+from redis_process import RedisProcess
+from tidings import Emitter
+
+KINDS = ["sdk-websocket", "sdk-polling"]
+# The longest pause between two attempts to connect is 20 s, and the first attempt after it has to succeed.
+BACK_S = 60.0
+PATIENCE_MS = BACK_S * 1000
+FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
+EXTRA = """
+expiry_warning_s = 15.0
+token_leeway_s = 0.0
+drain_s = 0.5
+"""
+
+
+class NoWebSocket(Proxy):
+    """A proxy in front of the hub that knows nothing of WebSocket, as companies have them."""
+
+    def _filter(self, pair: Any, data: bytes) -> bytes:
+        return data.replace(b"HTTP/1.1 101 Switching Protocols", b"HTTP/1.1 403 Forbidden")
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    process = RedisProcess(tmp_path_factory.mktemp("redis")).start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture(scope="module")
+def shared(redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    process = HubProcess(tmp_path_factory.mktemp("hub"), "--broker", redis.url, extra=EXTRA).start()
+    yield process
+    process.stop()
+
+
+def emit(redis: RedisProcess, channel: str, numbers: range) -> None:
+    with Emitter(redis.url) as emitter:
+        for number in numbers:
+            emitter.emit("updated", {"n": number}, channel=channel)
+
+
+def numbers(client: ClientProcess, channel: str) -> list[int]:
+    return [data["n"] for data in client.data(channel)]
+
+
+def subscribed(client: ClientProcess, times: int = 1) -> ClientProcess:
+    """Wait until its channel was subscribed to so many times."""
+    client.wait(
+        lambda client: sum(record.get("state") == "subscribed" for record in client.of("state")) >= times,
+        within_s=BACK_S,
+        why=f"subscribed {times} times",
+    )
+    return client
+
+
+def ask(client: ClientProcess, command: object) -> Any:
+    before = len(client.of("ack"))
+    client.tell(command)
+    client.wait(lambda client: len(client.of("ack")) > before, why=f"an answer to {command}")
+    return client.of("ack")[before]["answer"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_missed_comes_once_and_in_order(
+    kind: str, redis: RedisProcess, shared: HubProcess, clients: list[ClientProcess]
+) -> None:
+    channel = f"orders:{kind}"
+    with closing(Proxy(shared.port, plain=True)) as proxy:
+        url = f"http://127.0.0.1:{proxy.port}"
+        client = ClientProcess(kind, url, tokens=[token(kind, "orders:*")], channels=[channel])
+        clients.append(client)
+        subscribed(client)
+        asked = len(client.of("token"))
+        assert client.of("transport")[-1]["name"] == kind.removeprefix("sdk-")
+        emit(redis, channel, range(30))
+        client.wait(lambda client: len(client.data()) == 30, why="what came before the cut")
+        proxy.refuse()
+        emit(redis, channel, range(30, 60))
+        proxy.accept_again()
+        subscribed(client, 2)
+        emit(redis, channel, range(60, 90))
+        client.wait(lambda client: len(client.data()) >= 90, why="what came during and after the cut")
+    assert numbers(client, channel) == list(range(90))
+    assert len(client.of("recovered")) == 1
+    assert client.of("gap") == []
+    # Its token still held: the application was not asked again.
+    assert len(client.of("token")) == asked
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_hub_that_is_killed_and_comes_back(
+    kind: str, redis: RedisProcess, clients: list[ClientProcess], tmp_path: Path
+) -> None:
+    hub = HubProcess(tmp_path, "--broker", redis.url, extra=EXTRA).start()
+    try:
+        channel = f"orders:killed-{kind}"
+        client = ClientProcess(kind, hub.url, tokens=[token(kind, "orders:*")], channels=[channel])
+        clients.append(client)
+        subscribed(client)
+        emit(redis, channel, range(10))
+        client.wait(lambda client: len(client.data()) == 10, why="what came before")
+        hub.stop()
+        client.wait(lambda client: client.of("waiting"), why="the end of the connection")
+        emit(redis, channel, range(10, 20))
+        # Asked while there is nobody to ask: answered once there is.
+        client.tell({"publish": ["chat:killed", "said", {"text": kind}]})
+        hub.start()
+        client.wait(lambda client: client.of("ack"), within_s=BACK_S, why="the receipt")
+        emit(redis, channel, range(20, 30))
+        client.wait(lambda client: len(client.data()) >= 30, why="everything")
+        assert numbers(client, channel) == list(range(30))
+        assert len(client.of("recovered")) == 1
+        assert client.of("ack")[0]["answer"]["duplicate"] is False
+        (kept,) = ask(client, {"history": ["chat:killed", 1]})
+        assert (kept["data"], kept["cursor"]) == ({"text": kind}, client.of("ack")[0]["answer"]["cursor"])
+    finally:
+        hub.stop()
+
+
+@pytest.mark.timeout(240)
+def test_a_hub_that_has_forgotten_everything_says_so(clients: list[ClientProcess], tmp_path: Path) -> None:
+    hub = HubProcess(tmp_path, extra=EXTRA).start()
+    try:
+        client = ClientProcess("sdk-websocket", hub.url, tokens=[token("u", "orders:*")], channels=["orders:1"])
+        clients.append(client)
+        subscribed(client)
+        hub.publish("orders:1", "updated", {"n": 1})
+        client.wait(lambda client: client.data(), why="what came before")
+        hub.stop()
+        hub.start()
+        client.wait(lambda client: client.of("gap"), within_s=BACK_S, why="the gap")
+        hub.publish("orders:1", "updated", {"n": 2})
+        client.wait(lambda client: len(client.data()) == 2, why="what came after")
+        assert client.of("recovered") == []
+    finally:
+        hub.stop()
+
+
+def test_a_token_is_renewed_before_its_end(shared: HubProcess, clients: list[ClientProcess]) -> None:
+    tokens = [token("renewed", "orders:*", expires_in_s=20), token("renewed", "chat:*")]
+    client = ClientProcess("sdk-websocket", shared.url, tokens=tokens, channels=["orders:renewed"])
+    clients.append(client)
+    subscribed(client)
+    # The hub has taken the new token: it covers less.
+    client.wait(lambda client: client.of("state")[-1]["state"] == "denied", within_s=BACK_S, why="the new token")
+    assert client.of("state")[-1]["code"] == "forbidden"
+    assert (len(client.of("ready")), client.of("waiting")) == (1, [])
+
+
+def test_a_token_that_ends_in_flight(shared: HubProcess, clients: list[ClientProcess]) -> None:
+    files: dict[str, Callable[[], str]] = {"/token": lambda: token("ended", "orders:*", expires_in_s=5)}
+    with shop(files) as backend:
+        client = ClientProcess(
+            "sdk-websocket", shared.url, token_url=f"{backend}/token", tokens=[], channels=["orders:ended"]
+        )
+        clients.append(client)
+        subscribed(client)
+        renew = files.pop("/token")
+        shared.publish("orders:ended", "updated", {"n": 1})
+        client.wait(lambda client: client.data(), why="a publication")
+        client.wait(lambda client: client.of("error") and client.of("waiting"), why="the end of the token")
+        shared.publish("orders:ended", "updated", {"n": 2})
+        files["/token"] = renew
+        client.wait(lambda client: len(client.data()) == 2, within_s=BACK_S, why="what came while it had no token")
+        assert numbers(client, "orders:ended") == [1, 2]
+        assert client.of("gap") == []
+        client.tell({"do": "close"})
+        client.wait(lambda client: client.of("closed"), why="closed")
+
+
+def test_who_may_not_is_told_and_does_not_come_back(shared: HubProcess, clients: list[ClientProcess]) -> None:
+    denied = ClientProcess("sdk-websocket", shared.url, tokens=[token("denied")], channels=["orders:1"])
+    clients.append(denied)
+    denied.wait(lambda client: client.of("state"), why="an answer")
+    assert denied.of("state")[0] == {"kind": "state", "channel": "orders:1", "state": "denied", "code": "forbidden"}
+    assert ask(denied, {"publish": ["orders:1", "x", 1]}) == {"error": {"code": "forbidden"}}
+    stranger = ClientProcess("sdk-polling", shared.url, tokens=["no token at all"], channels=["orders:1"])
+    clients.append(stranger)
+    stranger.wait(lambda client: client.of("closed"), why="closed")
+    assert stranger.of("closed")[0]["code"] == "unauthorized"
+
+
+def test_without_websocket_it_falls_back_to_polling(shared: HubProcess, clients: list[ClientProcess]) -> None:
+    with closing(NoWebSocket(shared.port)) as proxy:
+        url = f"http://127.0.0.1:{proxy.port}"
+        client = ClientProcess("sdk", url, tokens=[token("fallback", "orders:*")], channels=["orders:fallback"])
+        clients.append(client)
+        subscribed(client)
+        assert {record["name"] for record in client.of("transport")} == {"polling"}
+        shared.publish("orders:fallback", "updated", {"n": 1})
+        client.wait(lambda client: client.data(), why="a publication")
+
+
+def test_polling_first_moves_to_websocket(shared: HubProcess, clients: list[ClientProcess]) -> None:
+    client = ClientProcess("sdk-upgrade", shared.url, tokens=[token("up", "orders:*")], channels=["orders:up"])
+    clients.append(client)
+    client.wait(
+        lambda client: [each["name"] for each in client.of("transport")][-1:] == ["websocket"], why="the upgrade"
+    )
+    assert client.of("transport")[0]["name"] == "polling"
+    shared.publish("orders:up", "updated", {"n": 1})
+    client.wait(lambda client: client.data(), why="a publication")
+
+
+@contextmanager
+def shop(files: dict[str, Callable[[], str]]) -> Iterator[str]:
+    """A backend's web server; its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = files.get(self.path)
+            body = b"" if found is None else found().encode()
+            self.send_response(404 if found is None else 200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Tests are quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def live_list(url: str) -> str:
+    """The page of the SDK's README, for a hub at `url`."""
+    readme = (ROOT / "sdk_js" / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"```html\n(.*?)```", readme, re.DOTALL)
+    assert found is not None
+    assert len(found[1].splitlines()) <= 16
+    # `hub` is a name of the page's script: the test asks it for its transport.
+    return found[1].replace("https://push.example.org", url)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("blocked", [False, True], ids=["websocket", "fallback"])
+def test_the_live_list_of_the_readme_in_chromium(blocked: bool, tmp_path: Path) -> None:
+    orders = [{"id": 1, "title": "Tea", "version": 3}, {"id": 2, "title": "Milk", "version": 1}]
+    files: dict[str, Callable[[], str]] = {
+        "/token": lambda: token("7", "orders:*"),
+        "/orders": lambda: json.dumps(orders),
+    }
+
+    def push(op: str, **model: object) -> None:
+        data = {"class": "Order", "model": model, "op": op, "version": model["version"]}
+        hub.publish("orders:all", "updated_model", data)
+
+    with shop(files) as origin, sync_playwright() as playwright:
+        hub = HubProcess(tmp_path, extra=f'origins = ["{origin}"]\n').start()
+        door = NoWebSocket(hub.port) if blocked else Proxy(hub.port, plain=True)
+        browser = playwright.chromium.launch(executable_path=program("chromium"), headless=True, args=FLAGS)
+        try:
+            files["/"] = lambda: live_list(f"http://127.0.0.1:{door.port}")
+            page = browser.new_page()
+            page.set_default_timeout(PATIENCE_MS)
+            page.goto(origin)
+            rows = page.locator("#orders li")
+            expect(rows).to_have_text(["Tea", "Milk"], timeout=PATIENCE_MS)
+            transport = "polling" if blocked else "websocket"
+            page.wait_for_function(f"() => hub.transport === '{transport}'")
+            push("updated", id=1, title="Green tea", version=4)
+            push("created", id=3, title="Honey", version=1)
+            push("deleted", id=2, version=2)
+            push("updated", id=1, title="Old tea", version=2)
+            expect(rows).to_have_text(["Green tea", "Honey"], timeout=PATIENCE_MS)
+            # The hub forgets everything: the page loads anew.
+            orders[:] = [{"id": 9, "title": "Bread", "version": 1}]
+            hub.stop()
+            hub.start()
+            # It comes back by itself as well, after at most 20 s.
+            page.evaluate("() => hub.connect()")
+            expect(rows).to_have_text(["Bread"], timeout=PATIENCE_MS)
+            push("updated", id=9, title="Rye bread", version=2)
+            expect(rows).to_have_text(["Rye bread"], timeout=PATIENCE_MS)
+        finally:
+            browser.close()
+            door.close()
+            hub.stop()

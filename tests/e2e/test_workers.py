@@ -1,0 +1,244 @@
+"""`tidings serve --workers N`: several nodes on one port, with nothing in front of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from client_process import ClientProcess
+from hub_process import API_KEY, CONFIG, SECRET, HubProcess, environment, token
+from raw_polling import POLL, ask, connected
+from redis_process import RedisProcess, wait_until
+from tidings import Emitter
+from tidings.tokens import issue
+
+WORKERS = 3
+QUICK = "drain_s = 0.5\ndrain_notice_s = 0.2\n"
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    process = RedisProcess(tmp_path_factory.mktemp("redis")).start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture(scope="module")
+def hub(redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    flags = ("--broker", redis.url, "--workers", str(WORKERS), "--node-id", "w")
+    process = HubProcess(tmp_path_factory.mktemp("hub"), *flags, extra=QUICK)
+    yield process.start()
+    end(process)
+
+
+def end(hub: HubProcess) -> None:
+    """End a hub and its workers, whatever they do."""
+    pids = workers_of(hub)
+    hub.stop()
+    wait_until(lambda: not any(lives(pid) for pid in pids), within_s=40, why="the workers end with their supervisor")
+
+
+def workers_of(hub: HubProcess) -> list[int]:
+    """The processes of a hub's workers."""
+    path = Path(f"/proc/{hub.pid}/task/{hub.pid}/children")
+    return [int(pid) for pid in path.read_text().split()] if path.exists() else []
+
+
+def lives(pid: int) -> bool:
+    path = Path(f"/proc/{pid}/stat")
+    return path.exists() and path.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def emit(redis: RedisProcess, channel: str, first: int, last: int) -> None:
+    with Emitter(redis.url) as emitter:
+        for number in range(first, last):
+            emitter.emit("updated", {"n": number}, channel=channel)
+
+
+def numbers(first: int, last: int) -> list[dict[str, int]]:
+    return [{"n": number} for number in range(first, last)]
+
+
+def by_node(hub: HubProcess, name: str) -> dict[str, float]:
+    text = hub.get("/metrics")[1].decode()
+    return {node: float(value) for node, value in re.findall(rf'^{name}{{node="([^"]*)"}} (\S+)$', text, re.MULTILINE)}
+
+
+def test_a_session_is_found_by_whichever_worker_takes_the_connection(hub: HubProcess) -> None:
+    sid = connected(hub.port, token("raw"))
+    for _ in range(30):
+        assert ask(hub.port, "POST", f"{POLL}&sid={sid}", body=b"3")[:2] == (200, b"ok")
+    relayed, taken = by_node(hub, "tidings_relayed_total"), by_node(hub, "tidings_relay_taken_total")
+    assert set(relayed) == {f"w-{index}" for index in range(WORKERS)}
+    assert sum(relayed.values()) > 0
+    assert sum(taken.values()) >= sum(relayed.values())
+    # The kernel has spread the connections of this test over all of them.
+    assert all(count > 0 for count in by_node(hub, "tidings_accepted_total").values())
+
+
+def test_every_kind_of_client_gets_everything(
+    redis: RedisProcess, hub: HubProcess, clients: list[ClientProcess]
+) -> None:
+    clients += [
+        ClientProcess(kind, hub.url, token=token(f"u-{kind}", "orders:*"), channels=["orders:w"])
+        for kind in ("python-polling", "js-polling", "js-upgrade", "js-websocket", "sse")
+    ]
+    for client in clients:
+        client.wait_ready()
+    emit(redis, "orders:w", 0, 200)
+    for client in clients:
+        client.wait(lambda client: len(client.data("orders:w")) >= 200, why="200 publications")
+        assert client.data("orders:w") == numbers(0, 200)
+        assert client.of("connect_error") + client.of("disconnect") + client.of("gap") == []
+
+
+def test_one_metrics_and_one_readyz_speak_for_all(hub: HubProcess) -> None:
+    status, text, _ = hub.get("/metrics")
+    assert status == 200
+    lines = text.decode().splitlines()
+    about = [line for line in lines if line.startswith("# TYPE")]
+    assert len(about) == len(set(about))
+    assert set(by_node(hub, "tidings_sessions")) == {"w-0", "w-1", "w-2"}
+    assert hub.get("/readyz")[1]["checks"]["workers"] == {"w-0": True, "w-1": True, "w-2": True}
+    assert hub.request("GET", "/metrics", headers={"Authorization": "Bearer no"})[0] == 401
+    # Who claims to be a worker gets no further than who does not.
+    assert ask(hub.port, "GET", "/metrics", "Tidings-Relayed: 1")[0] == 401
+
+
+def test_a_crashed_worker_is_started_again_and_its_clients_come_back(
+    redis: RedisProcess, hub: HubProcess, clients: list[ClientProcess]
+) -> None:
+    for number in range(6):
+        kind = ("js-polling", "js-websocket")[number % 2]
+        clients.append(ClientProcess(kind, hub.url, token=token(f"c{number}", "orders:*"), channels=["orders:crash"]))
+    for client in clients:
+        client.wait_ready()
+    emit(redis, "orders:crash", 0, 20)
+    before = workers_of(hub)
+    os.kill(before[0], signal.SIGKILL)
+    emit(redis, "orders:crash", 20, 60)
+    wait_until(lambda: len([pid for pid in workers_of(hub) if pid not in before]) == 1, why="a new worker")
+    wait_until(lambda: hub.get("/readyz")[0] == 200, why="all are ready again", within_s=40)
+    emit(redis, "orders:crash", 60, 80)
+    for client in clients:
+        client.wait(lambda client: len(client.data("orders:crash")) >= 80, why="all publications", within_s=40)
+        assert client.data("orders:crash") == numbers(0, 80)
+    assert set(workers_of(hub)) - set(before)
+    assert len(workers_of(hub)) == WORKERS
+
+
+def test_a_hup_changes_rules_and_keys_on_all_and_no_connection_ends(
+    hub: HubProcess, clients: list[ClientProcess]
+) -> None:
+    check_reload(hub, clients, nodes=WORKERS)
+
+
+def test_a_hup_of_a_single_node(redis: RedisProcess, tmp_path: Path, clients: list[ClientProcess]) -> None:
+    single = HubProcess(tmp_path, "--broker", redis.url, extra=QUICK).start()
+    try:
+        check_reload(single, clients, nodes=1)
+    finally:
+        single.stop()
+
+
+def check_reload(hub: HubProcess, clients: list[ClientProcess], *, nodes: int) -> None:
+    other_secret, other_key = "Zq8Nf2XwT5rY9bLm3sVd7gHk1jPc6eUa", "another-key-0123456789"
+    for number, kind in enumerate(["js-websocket", "js-polling", "python-polling"]):
+        clients.append(ClientProcess(kind, hub.url, token=token(f"h{number}"), channels=[]))
+    for client in clients:
+        client.wait_ready()
+        refused = client.ask("tidings:subscribe", {"channels": ["fresh:1"]})["channels"]["fresh:1"]
+        assert refused["error"]["code"] == "unknown_namespace"
+    config = CONFIG.replace(SECRET, other_secret).replace(f'"{API_KEY}"', f'"{API_KEY}", "{other_key}"')
+    fresh = '[namespaces.fresh]\nsubscribe = "public"\npublish = "subscribers"\n'
+    done = hub.metric("tidings_reloads_total")
+    hub.config.write_text(QUICK + config + fresh)
+    os.kill(hub.pid, signal.SIGHUP)
+    wait_until(lambda: hub.metric("tidings_reloads_total") == done + nodes, why="all have reloaded")
+    for client in clients:
+        answer = client.ask("tidings:subscribe", {"channels": ["fresh:1"]})
+        assert answer["channels"]["fresh:1"] == {"recovered": False}
+        assert client.of("disconnect") + client.of("connect_error") == []
+    clients[0].ask("tidings:publish", {"channel": "fresh:1", "event": "x", "data": 1})
+    for client in clients:
+        client.wait(lambda client: client.data("fresh:1") == [1], why="a publication in the new namespace")
+    new = ClientProcess("js-websocket", hub.url, token=issue("n", key=other_secret, channels=[]), channels=[])
+    old = ClientProcess("js-websocket", hub.url, token=token("o"), channels=[])
+    clients += [new, old]
+    new.wait_ready()
+    old.wait(lambda client: client.of("connect_error"), why="the old secret holds no longer")
+    assert hub.request("GET", "/api/channels", headers={"Authorization": f"Bearer {other_key}"})[0] == 200
+    # What is wrong changes nothing.
+    failed = hub.metric("tidings_reload_errors_total")
+    hub.config.write_text("secret = 7\n")
+    os.kill(hub.pid, signal.SIGHUP)
+    wait_until(lambda: hub.metric("tidings_reload_errors_total") == failed + nodes, why="all have refused")
+    assert clients[0].ask("tidings:subscribe", {"channels": ["fresh:2"]})["channels"]["fresh:2"] == {"recovered": False}
+    hub.config.write_text(QUICK + CONFIG)
+    os.kill(hub.pid, signal.SIGHUP)
+    wait_until(lambda: hub.metric("tidings_reloads_total") == done + 2 * nodes, why="all have reloaded again")
+
+
+def test_the_end_drains_all_and_is_a_good_one(
+    redis: RedisProcess, tmp_path: Path, clients: list[ClientProcess]
+) -> None:
+    hub = HubProcess(tmp_path, "--broker", redis.url, "--workers", "2", extra=QUICK).start()
+    pids = workers_of(hub)
+    try:
+        for kind in ("js-websocket", "js-polling", "js-websocket", "sse"):
+            clients.append(
+                ClientProcess(kind, hub.url, token=token(f"e{len(clients)}", "orders:*"), channels=["orders:e"])
+            )
+        for client in clients:
+            client.wait_ready()
+        assert len(pids) == 2
+        assert hub.terminate() == 0
+        assert not any(lives(pid) for pid in pids)
+        for client in clients:
+            client.wait(lambda client: client.of("disconnect"), why="the end of the connection")
+        assert {clients[0].of("close")[0]["code"], clients[2].of("close")[0]["code"]} == {"draining"}
+    finally:
+        end(hub)
+
+
+def test_readiness_fails_before_anything_else_and_waiting_polls_are_answered(tmp_path: Path) -> None:
+    hub = HubProcess(tmp_path, extra="drain_s = 0.2\ndrain_notice_s = 5\n").start()
+    try:
+        sid = connected(hub.port, token("raw"))
+        os.kill(hub.pid, signal.SIGTERM)
+        wait_until(lambda: hub.get("/readyz")[0] == 503, why="readiness fails")
+        assert hub.get("/readyz")[1]["checks"]["accepting"] is False
+        # Whom the balancer still sends is served as ever.
+        assert connected(hub.port, token("late"))
+        hub.publish("chat:room", "said", 1)
+        status, body, _ = ask(hub.port, "GET", f"{POLL}&sid={sid}")
+        assert status == 200
+        assert b"draining" in body
+        assert hub.terminate() == 0
+    finally:
+        hub.stop()
+
+
+def test_workers_end_when_their_supervisor_is_killed(redis: RedisProcess, tmp_path: Path) -> None:
+    hub = HubProcess(tmp_path, "--broker", redis.url, extra=QUICK + "workers = 2\n").start()
+    pids = workers_of(hub)
+    assert len(pids) == 2
+    end(hub)
+
+
+def test_a_port_that_others_listen_on_is_refused(redis: RedisProcess, hub: HubProcess, tmp_path: Path) -> None:
+    (tmp_path / "tidings.toml").write_text(CONFIG)
+    command = [sys.executable, "-m", "tidings_hub", "serve", "--port", str(hub.port), "--broker", redis.url]
+    for flags in (["--workers", "2"], []):
+        done = subprocess.run(
+            [*command, *flags], cwd=tmp_path, env=environment(), capture_output=True, timeout=60, check=False
+        )
+        assert done.returncode == 2
+        assert b"cannot listen" in done.stderr

@@ -1,0 +1,181 @@
+"""The file that `tidings nginx` prints, with TLS, before a hub and an application."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import io
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import websocket
+
+from composition import free_port
+from hub_process import HubProcess, token
+from nginx_file import certificate, check, whole
+from programs import program
+from redis_process import wait_until
+from tidings_hub.cli import main
+
+
+class Echo(BaseHTTPRequestHandler):
+    """An application that answers with the headers that it got."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        body = json.dumps(self.headers.items()).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Nothing: a test's output is its own."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """nginx' ports, without and with TLS, the hub behind it, and the certificate."""
+
+    plain: int
+    tls: int
+    hub: HubProcess
+    chain: str
+
+
+def listens(port: int) -> bool:
+    """Whether somebody does there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A hub behind nginx with TLS, as the command prints it; the plain port and the one with TLS."""
+    folder = tmp_path_factory.mktemp("served")
+    chain, key = certificate(folder)
+    (folder / "hub").mkdir()
+    hub = HubProcess(folder / "hub", extra='node_id = "n1"\ntrusted_proxies = ["127.0.0.1"]\n')
+    plain, tls = free_port(), free_port()
+    application = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    thread = threading.Thread(target=application.serve_forever, args=(0.05,))
+    thread.start()
+    nginx: subprocess.Popen[bytes] | None = None
+    try:
+        hub.start()
+        arguments = ["--node", f"n1=127.0.0.1:{hub.port}", "--routing", "sid", "--port", str(plain)]
+        arguments += ["--certificate", chain, "--key", key, "--tls-port", str(tls)]
+        arguments += ["--app", f"127.0.0.1:{application.server_port}"]
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            assert main(["nginx", *arguments]) == 0
+        # So low that it does not matter how fast this machine is.
+        path = whole(folder, said.getvalue().replace("rate=50r/s", "rate=1r/m").replace("burst=200", "burst=9"))
+        check(path)
+        command = [program("nginx"), "-e", str(folder / "error.log"), "-c", str(path)]
+        nginx = subprocess.Popen(command, start_new_session=True)
+        wait_until(lambda: listens(plain) and listens(tls), why="nginx listens")
+        yield Served(plain, tls, hub, chain)
+    finally:
+        if nginx is not None:
+            os.killpg(nginx.pid, signal.SIGTERM)
+            nginx.wait(timeout=20)
+        hub.stop()
+        application.shutdown()
+        application.server_close()
+        thread.join()
+
+
+def test_tls_works(served: Served) -> None:
+    plain, tls = served.plain, served.tls
+    with closing(http.client.HTTPConnection("127.0.0.1", plain, timeout=20)) as connection:
+        connection.request("GET", "/socket.io/?EIO=4")
+        answer = connection.getresponse()
+        assert (answer.status, answer.getheader("Location")) == (308, "https://127.0.0.1/socket.io/?EIO=4")
+    context = ssl.create_default_context(cafile=served.chain)
+    with closing(http.client.HTTPSConnection("127.0.0.1", tls, timeout=20, context=context)) as connection:
+        # The hub's own origin: it knows that TLS was spoken, and with which port.
+        for origin, status in ((f"https://127.0.0.1:{tls}", 200), (f"http://127.0.0.1:{tls}", 403)):
+            connection.request("GET", "/socket.io/?EIO=4&transport=polling", headers={"Origin": origin})
+            answer = connection.getresponse()
+            body = answer.read()
+            assert answer.status == status, body
+            assert answer.getheader("Strict-Transport-Security")
+            # Once, although the hub and nginx both want it.
+            assert answer.headers.get_all("X-Content-Type-Options") == ["nosniff"]
+            if status == 200:
+                assert json.loads(body[1:])["sid"].startswith("n1")
+    client = websocket.create_connection(
+        f"wss://127.0.0.1:{tls}/socket.io/?EIO=4&transport=websocket", timeout=20, sslopt={"ca_certs": served.chain}
+    )
+    with closing(client):
+        assert str(client.recv()).startswith('0{"sid":"n1')
+        client.send("40" + json.dumps({"token": token("ann")}))
+        assert str(client.recv()).startswith("40")
+        assert "tidings:ready" in str(client.recv())
+
+
+def test_what_is_passed_on_is_what_nginx_saw(served: Served) -> None:
+    context = ssl.create_default_context(cafile=served.chain)
+    forged = dict.fromkeys(("X-Forwarded-For", "X-Real-IP", "X-Forwarded-Host", "X-Forwarded-Server"), "6.6.6.6")
+    forged |= {
+        "X-Forwarded-Proto": "http",
+        "X-Forwarded-Port": "1",
+        "X-Forwarded-Prefix": "/x",
+        "Forwarded": "for=6.6.6.6",
+    }
+    forged |= {"X_Forwarded_For": "6.6.6.6", "Upgrade": "h2c", "Connection": "Upgrade, X-Forwarded-For"}
+    forged |= {"Host": f"Shop.Example:{served.tls}", "Authorization": "Bearer kept"}
+    connection = http.client.HTTPSConnection(
+        "127.0.0.1", served.tls, timeout=20, context=context, source_address=("127.0.66.1", 0)
+    )
+    with closing(connection):
+        connection.request("GET", "/anything", headers=forged)
+        got = [(name.lower(), value) for name, value in json.loads(connection.getresponse().read())]
+    assert sorted(got) == [
+        ("accept-encoding", "identity"),
+        ("authorization", "Bearer kept"),
+        ("host", f"shop.example:{served.tls}"),
+        ("x-forwarded-for", "127.0.66.1"),
+        ("x-forwarded-proto", "https"),
+    ]
+
+
+def test_connections_to_a_node_are_kept(served: Served) -> None:
+    context = ssl.create_default_context(cafile=served.chain)
+    before = served.hub.metric("tidings_accepted_total")
+    for _ in range(20):
+        with closing(http.client.HTTPSConnection("127.0.0.1", served.tls, timeout=20, context=context)) as connection:
+            connection.request("GET", "/healthz")
+            assert connection.getresponse().read()
+    assert served.hub.metric("tidings_accepted_total") - before < 10
+
+
+def test_new_sessions_of_one_address_are_limited_and_polls_are_not(served: Served) -> None:
+    context = ssl.create_default_context(cafile=served.chain)
+
+    def status(path: str, source: str) -> int:
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", served.tls, timeout=20, context=context, source_address=(source, 0)
+        )
+        with closing(connection):
+            connection.request("GET", path)
+            return connection.getresponse().status
+
+    new = "/socket.io/?EIO=4&transport=polling"
+    assert [status(new, "127.0.99.1") for _ in range(13)][:10] == [200] * 10
+    assert status(new, "127.0.99.1") == 429
+    assert status("/sse?channels=chat:room", "127.0.99.1") == 429
+    # Nobody else notices, and neither do sessions that exist: this one does not, which the hub says.
+    assert status(new, "127.0.98.1") == 200
+    assert status(f"{new}&sid=n1{'x' * 20}", "127.0.99.1") == 400

@@ -1,0 +1,36 @@
+"""Wall clocks that jump: clock.c, compiled once, for single processes."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from programs import program
+
+_FILE_BYTES = 32
+
+
+class Clock:
+    """The wall clock of a process that is started with this environment. `file` is where its jump stands."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._library = file.parent / "clock.so"
+        if not self._library.exists():
+            source = Path(__file__).parent / "clock.c"
+            flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+            subprocess.run([program("cc"), *flags, "-o", str(self._library), str(source)], check=True)
+        self.jump(0)
+
+    def jump(self, by_s: int) -> None:
+        """From now on the clock is wrong by so many seconds."""
+        with self._file.open("r+b" if self._file.exists() else "wb") as file:
+            file.write(str(by_s).encode().ljust(_FILE_BYTES, b"\0"))
+
+    def environment(self) -> dict[str, str]:
+        """What the process must be started with."""
+        return {"LD_PRELOAD": str(self._library), "FAULTS_CLOCK": str(self._file)}
+
+    def program(self, *command: str) -> tuple[str, ...]:
+        """A command that starts another with this clock."""
+        return "env", *(f"{name}={value}" for name, value in self.environment().items()), *command

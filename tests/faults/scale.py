@@ -1,0 +1,79 @@
+"""What a second node on a second core brings, and what a publication costs Redis: `python -m faults --scale`.
+
+Every node has clients of its own in one channel, and one emitter publishes as fast as it can, so each node has the
+same work. Generators, emitter and Redis share the cores with the nodes: on two cores the deliveries per second
+of two nodes cannot double, and what shows the scale is the CPU time that a delivery costs a node. Only on a quiet
+machine do the figures mean anything.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from bench.machine import cpu_s
+from bench.rig import open_rig
+from bench.systems import Tidings
+
+CLIENTS = 1000
+PUBLICATIONS = 4000
+_DEADLINE_S = 120.0
+_HEAD = "nodes | clients | deliveries/s | node us/delivery | deliveries/s of node CPU | Redis us/publication | lost\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """What so many nodes did. `node_s`: CPU of all nodes."""
+
+    nodes: int
+    deliveries: int
+    expected: int
+    elapsed_s: float
+    node_s: float
+    redis_s: float
+
+    def row(self) -> str:
+        """One line of the table."""
+        return (
+            f"{self.nodes:>5} | {self.nodes * CLIENTS:>7} | {self.deliveries / self.elapsed_s:>12,.0f} "
+            f"| {1e6 * self.node_s / self.deliveries:>16.3f} | {self.nodes * self.deliveries / self.node_s:>24,.0f} "
+            f"| {1e6 * self.redis_s / PUBLICATIONS:>20.1f} | {self.expected - self.deliveries:>4}\n"
+        )
+
+
+def measure(nodes: int) -> Scale:
+    """One round with so many nodes, each on a core of its own; the clients of one node are on the other core."""
+    with open_rig() as rig, ExitStack() as stack:
+        systems = [stack.enter_context(Tidings(rig)) for _ in range(nodes)]
+        loads = [stack.enter_context(one.clients(CLIENTS, [["bench:all"]], sample=16)) for one in systems]
+        cores = sorted(os.sched_getaffinity(0))
+        for index, (system, load) in enumerate(zip(systems, loads, strict=True)):
+            os.sched_setaffinity(system.pid, {cores[index % len(cores)]})
+            os.sched_setaffinity(load._process.pid, {cores[(index + 1) % len(cores)]})
+        for load in loads:
+            load.connect()
+        systems[0].settle()
+        expected = CLIENTS * PUBLICATIONS
+        for load in loads:
+            load.count(expected, deadline_s=_DEADLINE_S)
+        pids = [one.pid for one in systems]
+        before, redis_before = sum(map(cpu_s, pids)), cpu_s(rig.redis_pid)
+        systems[0].emit({"channels": ["bench:all"], "order": [0] * PUBLICATIONS, "first": 1, "rate": 0, "batch": 0})
+        outcomes = [load.outcome() for load in loads]
+        node_s, redis_s = sum(map(cpu_s, pids)) - before, cpu_s(rig.redis_pid) - redis_before
+        systems[0].emitted()
+    return Scale(
+        nodes,
+        sum(one.deliveries for one in outcomes),
+        expected * nodes,
+        max(one.elapsed_s for one in outcomes),
+        node_s,
+        redis_s,
+    )
+
+
+def table(rounds: int = 3) -> str:
+    """Both, the better of some rounds each."""
+    found = [min((measure(nodes) for _ in range(rounds)), key=lambda one: one.elapsed_s) for nodes in (1, 2)]
+    return _HEAD + "".join(one.row() for one in found)

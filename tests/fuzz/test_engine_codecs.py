@@ -1,0 +1,125 @@
+"""Garbage either parses or raises the one error that the caller handles, never anything else."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conformance.engine_process import masked
+from tidings.errors import BadPacket, BadRequest, TooLarge
+from tidings_hub.engine import http, protocol, websocket
+from tidings_hub.engine.http import Body
+from tidings_hub.engine.websocket import Message, Reader, Violation
+
+LIMIT = 2000
+pieces = st.lists(st.binary(max_size=40), max_size=20)
+frames = st.builds(
+    masked,
+    st.sampled_from([0, 1, 2, 8, 9, 10]),
+    st.binary(max_size=200),
+    fin=st.booleans(),
+    rsv=st.sampled_from([0, 0, 0, 0x40]),
+    mask=st.binary(min_size=4, max_size=4),
+)
+
+
+def held(reader: Reader) -> int:
+    return len(reader._rest) + sum(map(len, reader._fragments or []))
+
+
+@given(pieces)
+def test_websocket_garbage(parts: list[bytes]) -> None:
+    reader, messages, number = Reader(LIMIT), list[Message](), 0
+    for part in parts:
+        try:
+            reader.feed(part, messages)
+        except Violation as violation:
+            number = violation.number
+            break
+        assert held(reader) <= LIMIT + 14
+    assert number in (0, 1002, 1007, 1009)
+
+
+@given(st.lists(frames, max_size=12), st.data())
+def test_websocket_frames_read_the_same_however_they_are_split(sent: list[bytes], data: st.DataObject) -> None:
+    stream = b"".join(sent)
+    at = data.draw(st.integers(0, len(stream)))
+    outcomes = []
+    for parts in ([stream], [stream[:at], stream[at:]], [bytes([byte]) for byte in stream]):
+        reader, messages, number = Reader(LIMIT), list[Message](), 0
+        for part in parts:
+            try:
+                reader.feed(part, messages)
+            except Violation as violation:
+                number = violation.number
+                break
+        outcomes.append((messages, number))
+    assert outcomes[0] == outcomes[1] == outcomes[2]
+
+
+@given(
+    st.binary(max_size=200) | st.lists(st.sampled_from([b"4a", b"3", b"1", b"bAQ==", b"2", b"\xff"])).map(b"\x1e".join)
+)
+def test_polling_payloads(body: bytes) -> None:
+    try:
+        packets = protocol.payload(body)
+    except BadPacket:
+        return
+    assert len(packets) == body.count(b"\x1e") + 1
+
+
+@given(st.text(max_size=20) | st.binary(max_size=20))
+def test_packets(data: str | bytes) -> None:
+    try:
+        heard, content = protocol.packet(data)
+    except BadPacket:
+        return
+    assert heard is not protocol.Heard.MESSAGE or type(content) is type(data)
+
+
+@given(st.binary(max_size=130))
+def test_close_payloads(payload: bytes) -> None:
+    try:
+        number = websocket.close_code(payload)
+    except Violation as violation:
+        refused = violation.number
+        number = 0
+    else:
+        refused = 0
+    assert (refused in (1002, 1007)) is not (1000 <= number < 5000)
+
+
+lines = st.lists(
+    st.sampled_from([
+        b"Host: a", b"Content-Length: 5", b"Content-Length: x", b"Transfer-Encoding: chunked", b"Upgrade: x", b" x",
+        b"Content_Length: 9", b"Connection: close", b"X: \xff", b":", b"X:\x00", b"Host: b\nY: z",
+    ]) | st.binary(max_size=20),
+    max_size=6,
+)  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(st.sampled_from([b"GET / HTTP/1.1", b"POST /x?y HTTP/1.0", b"\xff", b"GET  HTTP/1.1", b"PRI * HTTP/2.0"]), lines)
+def test_heads(first: bytes, rest: list[bytes]) -> None:
+    data = b"\r\n".join([first, *rest, b"", b""])
+    try:
+        head = http.parse_head(data)
+    except BadRequest:
+        return
+    assert head.path.startswith("/")
+    assert b"Content-Length" not in data or b"Transfer-Encoding" not in data
+    assert head.length is None or head.length >= 0
+
+
+@given(pieces)
+def test_chunked_bodies(parts: list[bytes]) -> None:
+    body, rest = Body(None, 100), b""
+    for part in [b"4\r\n", *parts]:
+        try:
+            rest = body.feed(rest + part) or b""
+        except (BadRequest, TooLarge):
+            return
+        assert len(body.data) <= 100
+        if body.done:
+            return
+        assert len(rest) <= 400

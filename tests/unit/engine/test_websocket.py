@@ -1,0 +1,211 @@
+"""RFC 6455 frames without a socket: its own examples, every close code, every limit, split at every byte."""
+
+from __future__ import annotations
+
+import pytest
+
+from conformance.engine_process import masked
+from tidings.errors import BadPacket
+from tidings_hub.engine.websocket import (
+    BAD_DATA,
+    NORMAL,
+    PROTOCOL_ERROR,
+    TOO_BIG,
+    Message,
+    Opcode,
+    Reader,
+    Violation,
+    accept_key,
+    close_code,
+    close_frame,
+    frame,
+    handshake,
+    unmask,
+)
+
+HEADERS = {
+    "upgrade": "websocket",
+    "connection": "keep-alive, Upgrade",
+    "sec-websocket-version": "13",
+    "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+def read(*parts: bytes, limit: int = 1000) -> tuple[list[Message], Reader]:
+    reader, messages = Reader(limit), list[Message]()
+    for part in parts:
+        reader.feed(part, messages)
+    return messages, reader
+
+
+def broken(*parts: bytes, limit: int = 1000) -> int:
+    with pytest.raises(Violation) as caught:
+        read(*parts, limit=limit)
+    return caught.value.number
+
+
+class TestHandshake:
+    def test_the_rfcs_key(self) -> None:
+        assert accept_key("dGhlIHNhbXBsZSBub25jZQ==") == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+    def test_answers_101_and_negotiates_nothing(self) -> None:
+        said = handshake({**HEADERS, "sec-websocket-extensions": "permessage-deflate", "sec-websocket-protocol": "x"})
+        assert said == (
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+        )
+
+    @pytest.mark.parametrize("case", ["WebSocket", " websocket "])
+    def test_takes_other_spellings(self, case: str) -> None:
+        assert handshake({**HEADERS, "upgrade": case, "connection": "upgrade"})
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("upgrade", "h2c"),
+            ("upgrade", "websocket, h2c"),
+            ("connection", "keep-alive"),
+            ("connection", "not-upgrade"),
+            ("sec-websocket-version", "8"),
+            ("sec-websocket-version", ""),
+            ("sec-websocket-key", ""),
+            ("sec-websocket-key", "dGhl"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZ!=="),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZWFh"),
+        ],
+    )
+    def test_refuses(self, name: str, value: str) -> None:
+        with pytest.raises(BadPacket):
+            handshake({**HEADERS, name: value})
+
+    @pytest.mark.parametrize("name", sorted(HEADERS))
+    def test_refuses_without(self, name: str) -> None:
+        with pytest.raises(BadPacket):
+            handshake({key: value for key, value in HEADERS.items() if key != name})
+
+
+class TestReader:
+    def test_the_rfcs_examples(self) -> None:
+        assert read(b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58")[0] == [(Opcode.TEXT, "Hello")]
+        assert read(b"\x89\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58")[0] == [(Opcode.PING, b"Hello")]
+
+    @pytest.mark.parametrize("size", [0, 1, 3, 4, 5, 125, 126, 127, 65_535, 65_536, 70_001])
+    def test_every_length_form(self, size: int) -> None:
+        payload = bytes(number % 251 for number in range(size))
+        messages, reader = read(masked(2, payload), limit=100_000)
+        assert messages == [(Opcode.BINARY, payload)]
+        assert reader.idle
+
+    def test_split_at_every_byte(self) -> None:
+        stream = (
+            masked(1, "4tëxt".encode())
+            + masked(2, b"x" * 200)
+            + masked(1, b"4a", fin=False)
+            + masked(9, b"ping")
+            + masked(0, b"", fin=False)
+            + masked(0, b"b")
+            + masked(8, b"\x03\xe8")
+        )
+        whole, _ = read(stream)
+        assert whole[2:] == [(9, b"ping"), (1, "4ab"), (8, b"\x03\xe8")]
+        for at in range(len(stream) + 1):
+            assert read(stream[:at], stream[at:])[0] == whole
+        assert read(*[bytes([byte]) for byte in stream])[0] == whole
+
+    def test_keeps_nothing_between_frames(self) -> None:
+        _, reader = read(masked(1, b"4a") * 3)
+        assert reader.idle
+        _, reader = read(masked(1, b"4a")[:-1])
+        assert not reader.idle
+        _, reader = read(masked(1, b"4a", fin=False))
+        assert not reader.idle
+
+    def test_the_limit_counts_the_whole_message_before_it_is_kept(self) -> None:
+        assert read(masked(2, bytes(1000)))[0]
+        assert broken(masked(2, bytes(1001))[:4]) == TOO_BIG
+        assert broken(masked(2, bytes(600), fin=False), masked(0, bytes(401), fin=False)[:4]) == TOO_BIG
+        assert read(masked(2, bytes(600), fin=False), masked(9, bytes(125)), masked(0, bytes(400)))[0]
+
+    def test_empty_fragments_are_not_collected(self) -> None:
+        _, reader = read(masked(1, b"", fin=False), masked(0, b"", fin=False) * 500)
+        assert len(reader._fragments or []) <= 1
+
+    def test_messages_before_a_violation_are_given(self) -> None:
+        messages: list[Message] = []
+        with pytest.raises(Violation):
+            Reader(1000).feed(masked(1, b"4a") + b"\xff\xff", messages)
+        assert messages == [(1, "4a")]
+
+    @pytest.mark.parametrize(
+        ("data", "number"),
+        [
+            (b"\x81\x05Hello", PROTOCOL_ERROR),
+            *[(masked(1, b"x", rsv=bit), PROTOCOL_ERROR) for bit in (0x10, 0x20, 0x40)],
+            *[(masked(opcode, b""), PROTOCOL_ERROR) for opcode in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)],
+            *[(masked(opcode, b"", fin=False), PROTOCOL_ERROR) for opcode in (8, 9, 10)],
+            *[(masked(opcode, bytes(126)), PROTOCOL_ERROR) for opcode in (8, 9, 10)],
+            (masked(0, b"x"), PROTOCOL_ERROR),
+            (masked(1, b"x", fin=False) + masked(2, b"x"), PROTOCOL_ERROR),
+            (b"\x82\xfe\x00\x7d" + bytes(4), PROTOCOL_ERROR),
+            (b"\x82\xff" + (65_535).to_bytes(8, "big"), PROTOCOL_ERROR),
+            (b"\x82\xff" + (1 << 63).to_bytes(8, "big"), PROTOCOL_ERROR),
+            (masked(1, b"\xc3\x28"), BAD_DATA),
+            (masked(1, b"\xed\xa0\x80"), BAD_DATA),
+            (masked(1, b"\xf4\x90\x80\x80"), BAD_DATA),
+            (masked(1, b"\xce", fin=False) + masked(0, b"\xba\xff"), BAD_DATA),
+        ],
+    )
+    def test_violations(self, data: bytes, number: int) -> None:
+        assert broken(data) == number
+
+    def test_a_character_may_be_split_between_fragments(self) -> None:
+        assert read(masked(1, b"\xce", fin=False) + masked(0, b"\xba"))[0] == [(1, "κ")]
+
+
+class TestCodes:
+    @pytest.mark.parametrize(
+        "number", [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999]
+    )
+    def test_allowed(self, number: int) -> None:
+        assert close_code(number.to_bytes(2, "big") + "ré".encode()) == number
+
+    @pytest.mark.parametrize("number", [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535])
+    def test_never_on_the_wire(self, number: int) -> None:
+        with pytest.raises(Violation) as caught:
+            close_code(number.to_bytes(2, "big"))
+        assert caught.value.number == PROTOCOL_ERROR
+
+    def test_odd_payloads(self) -> None:
+        assert close_code(b"") == NORMAL
+        with pytest.raises(Violation) as caught:
+            close_code(b"\x03")
+        assert caught.value.number == PROTOCOL_ERROR
+        with pytest.raises(Violation) as caught:
+            close_code(b"\x03\xe8\xff")
+        assert caught.value.number == BAD_DATA
+
+    def test_a_reason_is_cut_at_a_character(self) -> None:
+        said = close_frame(4000, "é" * 100)
+        assert said[1] == len(said) - 2 <= 125
+        assert said[4:].decode() == "é" * 61
+
+
+class TestFrames:
+    @pytest.mark.parametrize(
+        ("size", "head"),
+        [
+            (0, b"\x82\x00"),
+            (125, b"\x82\x7d"),
+            (126, b"\x82\x7e\x00\x7e"),
+            (65_536, b"\x82\x7f" + (65_536).to_bytes(8, "big")),
+        ],
+    )
+    def test_lengths(self, size: int, head: bytes) -> None:
+        assert frame(Opcode.BINARY, bytes(size)) == head + bytes(size)
+
+    def test_unmask_is_its_own_inverse(self) -> None:
+        for size in range(20):
+            data = bytes(range(size))
+            mask = b"\x00\xff\x10\x80"
+            assert unmask(data, mask) == bytes(byte ^ mask[at % 4] for at, byte in enumerate(data))
+            assert unmask(unmask(data, mask), mask) == data

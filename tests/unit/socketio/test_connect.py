@@ -1,0 +1,77 @@
+"""What a connect handler sends, on a connection that writes down what it gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tidings_hub.metrics import Metrics
+from tidings_hub.socketio.server import HubServer
+
+
+class Recorder:
+    """A connection that keeps what is written to it."""
+
+    transport = "websocket"
+
+    def __init__(self) -> None:
+        self.sid = "engine-1"
+        self.remote = "here"
+        self.client: Any = None
+        self.said: list[str | bytes] = []
+        self.code: str | None = None
+
+    @property
+    def closed(self) -> bool:
+        return self.code is not None
+
+    def send(self, packet: str | bytes) -> None:
+        self.said.append(packet)
+
+    def close(self, code: str) -> None:
+        self.code = self.code or code
+
+    def cork(self) -> None:
+        """Everything is kept anyway."""
+
+    uncork = establish = cork
+
+
+class Opened:
+    """The first request of a connection."""
+
+    def __init__(self) -> None:
+        self.path = "/socket.io/"
+        self.query: dict[str, str] = {}
+        self.headers: dict[str, str] = {}
+        self.remote = "here"
+
+
+class Inline:
+    """A pool that calls at once."""
+
+    def submit(self, fn: Callable[..., object], *args: object) -> bool:
+        fn(*args)
+        return True
+
+
+@pytest.fixture
+def server() -> HubServer:
+    return HubServer(pool=Inline(), spawn=lambda fn, *args: fn(*args), metrics=Metrics(), max_attachment_bytes=1000)
+
+
+def test_what_a_connect_handler_sends_comes_behind_its_answer(server: HubServer) -> None:
+    def connect(sid: str, _environ: object, auth: object) -> None:
+        server.emit("auth", auth, to=sid)
+        server.emit("picture", b"\x01", to=sid)
+
+    server.on("connect", connect)
+    connection = Recorder()
+    server.opened(connection, Opened())
+    server.received(connection, '0{"token":"123"}')
+    answer, *behind = connection.said
+    assert str(answer).startswith('0{"sid":"')
+    assert behind == ['2["auth",{"token":"123"}]', '51-["picture",{"_placeholder":true,"num":0}]', b"\x01"]
+    assert not connection.closed

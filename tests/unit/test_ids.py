@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import time
+
+from tidings.channels import check_id
+from tidings.ids import new_id
+
+
+def test_an_id_is_22_signs_of_the_ids_alphabet() -> None:
+    made = new_id(time.time_ns() // 1_000_000)
+    assert len(made) == 22
+    assert check_id(made) == made
+    assert made.isalnum()
+
+
+def test_later_ids_sort_later() -> None:
+    moments = [0, 1, 61, 62, 1_000_000, 1_790_000_000_000, 1_790_000_000_001, 62**8 - 1]
+    ids = [new_id(moment) for moment in moments]
+    assert ids == sorted(ids)
+
+
+def test_ids_of_one_millisecond_differ() -> None:
+    assert len({new_id(1_790_000_000_000) for _ in range(10_000)}) == 10_000
+
+
+def test_all_bits_fit() -> None:
+    assert new_id(0, bits=lambda n: 2**n - 1) < "0" * 8 + "z" * 14
+    assert new_id(0, bits=lambda _: 0) == "0" * 22

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import logging
+import os
+import select
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tidings_hub.log import LINE_MAX_BYTES, Lines, RateLimit, StandardError, escaped, masked
+
+CANARY = "s3cr3t-canary"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"GET /sse?token={CANARY}&x=1",
+        f"?access_token={CANARY}",
+        f"Authorization: Bearer {CANARY}",
+        f"authorization={CANARY}",
+        f"{{'Authorization': 'Bearer {CANARY}'}}",
+        f"Basic {CANARY}",
+        f"redis://ann:{CANARY}@host:6379/0",
+        f"rediss://:{CANARY}@host",
+        f"amqp://u:{CANARY}@h/v",
+        f"password={CANARY}",
+        f"api_key: {CANARY}",
+        f"X-API-Key: {CANARY}",
+        f'{{"secret": "{CANARY}"}}',
+        f"TIDINGS_SECRET={CANARY}",
+        f"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.{CANARY}",
+    ],
+)
+def test_secrets_are_masked(text: str) -> None:
+    assert CANARY not in masked(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["channel orders:42", "redis://host:6379/0", "a cursor ab.12", "http://127.0.0.1:8000/"]
+)
+def test_the_rest_is_left_alone(text: str) -> None:
+    assert masked(text) == text
+
+
+def test_control_characters_are_escaped() -> None:
+    assert escaped("a\nb\x1b[31m\u202e\x00\x85é") == r"a\nb\x1b[31m\u202e\x00\x85é"
+
+
+def record(message: str, *, error: bool = False, **extra: object) -> logging.LogRecord:
+    caught = None
+    if error:
+        try:
+            raise ValueError(f"token={CANARY}\nsecond line")
+        except ValueError:
+            caught = sys.exc_info()
+    made = logging.getLogger("tidings.t").makeRecord(
+        "tidings.t", logging.INFO, "f", 1, message, (), caught, extra=extra
+    )
+    made.created, made.msecs = 0.0, 7.0
+    return made
+
+
+def test_a_line() -> None:
+    line = Lines().format(record("listening", port=8000, name_="a b", empty="", forged="x\ny=1"))
+    assert line == '1970-01-01T00:00:00.007Z INFO tidings.t listening port=8000 name_="a b" empty="" forged="x\\\\ny=1"'
+
+
+def test_a_traceback_is_one_line_without_secrets() -> None:
+    line = Lines().format(record("failed", error=True))
+    assert "\n" not in line
+    assert "ValueError" in line
+    assert CANARY not in line
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reading, writing = os.pipe()
+    yield reading, writing
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_log_that_nobody_reads_stops_nothing(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    handler = StandardError(select, writing)
+    handler.setFormatter(Lines())
+    for number in range(1000):
+        handler.emit(record("x" * 500 + str(number)))
+    assert handler.dropped > 0
+    dropped = handler.dropped
+    os.read(reading, 65_536)
+    handler.emit(record("again"))
+    assert handler.dropped == 0
+    assert os.read(reading, 1_000_000).decode().rstrip().endswith(f"again dropped={dropped}")
+
+
+def test_a_long_line_keeps_both_ends(pipe: tuple[int, int]) -> None:
+    reading, writing = pipe
+    handler = StandardError(select, writing)
+    handler.setFormatter(Lines())
+    handler.emit(record("begin " + "x" * 100_000 + " end"))
+    line = os.read(reading, 1_000_000)
+    assert len(line) <= LINE_MAX_BYTES
+    assert b"begin" in line
+    assert line.endswith(b"end\n")
+
+
+def test_once_a_minute() -> None:
+    limit = RateLimit()
+    assert limit.passes("a", now_s=0) == 0
+    assert [limit.passes("a", now_s=second) for second in (1, 30, 59.9)] == [None] * 3
+    assert limit.passes("b", now_s=30) == 0
+    assert limit.passes("a", now_s=60) == 3
+    assert limit.passes("a", now_s=120) == 0
+
+
+def test_the_limit_itself_is_bounded() -> None:
+    limit = RateLimit()
+    for number in range(10_000):
+        limit.passes(str(number), now_s=0)
+    assert len(limit._seen) <= 1000
