@@ -14,6 +14,7 @@ import pytest
 from client_process import ClientProcess
 from conformance.engine_process import Socket, request
 from hub_process import API_KEY, SECRET, HubProcess, token
+from proxy import Proxy
 from redis_process import wait_until
 from tidings.tokens import issue
 
@@ -217,6 +218,31 @@ class TestCutOff:
         assert json.loads(made.hear()[2:])["data"]["code"] == "revoked"
         clients[2].wait(lambda client: client.of("connect_error"), why="403 on return")
         assert clients[2].of("connect_error")[0]["message"] == "403"
+
+    @pytest.mark.parametrize("kind", ["js-polling", "python-polling"])
+    @pytest.mark.parametrize(("code", "comes_back"), [("revoked", False), ("disconnected", True)])
+    def test_who_is_between_two_polls_is_told_as_well(
+        self, hub: HubProcess, clients: list[ClientProcess], kind: str, code: str, comes_back: bool
+    ) -> None:
+        user = f"{kind}-{code}"
+        proxy = Proxy(hub.port, plain=True)
+        client = ClientProcess(kind, f"http://127.0.0.1:{proxy.port}", token=token(user), channels=["chat:x"])
+        clients.append(client.wait_ready())
+        proxy.pause()
+        # Whatever poll waits at the hub has its answer now, and the next one does not arrive before the end.
+        hub.publish(f"user:{user}", "before", 1)
+        if comes_back:
+            status, answer, _ = hub.request("POST", f"/api/users/{user}/disconnect")
+            assert (status, answer["disconnected"]) == (200, 1)
+        else:
+            assert hub.request("POST", "/api/revocations", {"user": user, "for_s": 600})[0] == 201
+        proxy.resume()
+        client.wait(lambda client: client.of("close"), why="being told")
+        assert client.of("close")[0]["code"] == code
+        assert client.data() == [1]
+        if comes_back:
+            client.wait_ready(2)
+        proxy.close()
 
     def test_a_revoked_token_leaves_the_users_others_alone(self, hub: HubProcess) -> None:
         first, _ = joined(hub, {"token": token("two", jti="one")})

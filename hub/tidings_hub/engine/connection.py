@@ -296,13 +296,22 @@ class Connection:
         self.mount.gone(self, reason)
 
     def _say_goodbye(self, poll: Waiting | None, out: OutBuffer | None, reason: str) -> None:
-        last = [*out.parts] if out is not None and reason in _LAST_WORDS else []
-        body = SEPARATOR.join([*last, protocol.CLOSE])
+        payloads: list[bytes] = []
+        if out is not None and reason in _LAST_WORDS:
+            while out.parts:
+                payloads.append(SEPARATOR.join(out.take(self.packets_max)))
+        # The close never shares a payload with words before it: socket.io-client handles a packet one microtask
+        # after it was read, and by then the close beside it would have taken the listeners away. Who should come
+        # back hears no close but an unknown session: python-engineio never reconnects after a close.
+        if not payloads or not CODES[reason].come_back:
+            payloads.append(protocol.CLOSE)
         if poll is not None:
-            poll.answer(http.response(200, body, extra=poll.extra))
-        elif last:
-            # Why it was closed was said, and no poll was there to take it: the next one does.
-            self.mount.last_words.leave(self.sid, body)
+            poll.answer(http.response(200, payloads.pop(0), extra=poll.extra))
+        elif payloads == [protocol.CLOSE]:
+            # Nothing was said: an unknown session tells the client as much.
+            return
+        # Why it was closed was said, and no poll was there to take it: the next ones do.
+        self.mount.last_words.leave(self.sid, payloads)
 
     def abort(self) -> None:
         """Something of ours failed while this connection's event was handled."""

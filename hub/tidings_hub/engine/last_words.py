@@ -1,4 +1,4 @@
-"""What was said to a polling session right before it was closed, for the one poll that is still to come.
+"""What was said to a polling session right before it was closed, for the polls that are still to come.
 
 Between two polls there is nobody to answer: without this, the reason of a refused CONNECT would be lost and the
 client would only see an unknown session.
@@ -7,6 +7,7 @@ client would only see an unknown session.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Final
 
 from tidings_hub import runtime
@@ -20,26 +21,31 @@ _BYTES_MAX: Final = 65_536
 
 
 class LastWords:
-    """Payloads of closed polling sessions, each given out once."""
+    """Payloads of closed polling sessions, each given out once and in order."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[float, list[bytes]]] = OrderedDict()
         self._purge: runtime.Timer | None = None
 
-    def leave(self, sid: str, payload: bytes) -> None:
-        """Keep `payload` for the session's next poll."""
-        if len(payload) > _BYTES_MAX:
+    def leave(self, sid: str, payloads: Sequence[bytes]) -> None:
+        """Keep `payloads` for the session's next polls, one for each."""
+        if not payloads or sum(map(len, payloads)) > _BYTES_MAX:
             return
-        self._kept[sid] = (runtime.now_s() + _KEEP_S, payload)
+        self._kept[sid] = (runtime.now_s() + _KEEP_S, list(payloads))
         if len(self._kept) > _SESSIONS_MAX:
             self._kept.popitem(last=False)
         if self._purge is None:
             self._purge = runtime.call_later(_KEEP_S, self._forget_old)
 
     def take(self, sid: str) -> bytes | None:
-        """The payload, if there is one; from now on there is none."""
-        kept = self._kept.pop(sid, None)
-        return None if kept is None else kept[1]
+        """The next payload, if there is one; from now on it is gone."""
+        kept = self._kept.get(sid)
+        if kept is None:
+            return None
+        payload = kept[1].pop(0)
+        if not kept[1]:
+            del self._kept[sid]
+        return payload
 
     def _forget_old(self) -> None:
         self._purge = None
