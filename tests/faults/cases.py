@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import cycle
 
-from faults.scene import Outcome, Scene, Setting
-from tidings.publishers.keys import Keys
+from cluster_process import ClusterProcess
+from faults.scene import SETTLED_S, Outcome, Scene, Setting
+from redis_process import wait_until
+from tidings.publishers.keys import DEFAULT_PREFIX, Keys
+from tidings.publishers.slots import open_buckets
 
 _JUNK = b"x" * 60_000
 _JUNK_MAX = 2_000
@@ -180,6 +183,47 @@ def fail_over(scene: Scene) -> None:
     scene.all_back()
 
 
+def reshard(scene: Scene) -> None:
+    """Every bucket moves to another master, key by key, while publications pour in."""
+    cluster = _cluster(scene)
+    for bucket in open_buckets(scene.broker, DEFAULT_PREFIX):
+        slot = bucket.address.slot
+        scene.last(3)
+        home = cluster.owner(slot)
+        cluster.move(slot, next(one for one in cluster.masters() if one is not home))
+        scene.flows()
+    scene.all_ready()
+    scene.last(5)
+    # Whoever returns now has a cursor of the new epochs.
+    scene.nginx.restart()
+    scene.last(5)
+    scene.all_back()
+
+
+def kill_master(scene: Scene) -> None:
+    """A master of the cluster is killed, a replica takes over, and the old master comes back as a replica."""
+    cluster = _cluster(scene)
+    slot = open_buckets(scene.broker, DEFAULT_PREFIX)[0].address.slot
+    scene.last(5)
+    master = cluster.owner(slot)
+    master.kill()
+    wait_until(lambda: cluster.settled(slot), within_s=SETTLED_S, why="a replica takes over")
+    scene.all_ready()
+    scene.flows()
+    scene.last(5)
+    master.start()
+    scene.last(5)
+    scene.nginx.restart()
+    scene.last(5)
+    scene.all_back()
+
+
+def _cluster(scene: Scene) -> ClusterProcess:
+    if scene.cluster is None:
+        raise AssertionError("this fault needs a cluster")
+    return scene.cluster
+
+
 def lossy_link(scene: Scene) -> None:
     """Stalls, as TCP makes them of lost packets, messages that never come, and cuts, at both nodes."""
     names = cycle(scene.load.names())
@@ -258,6 +302,8 @@ CASES = [
     Case("client-kill", kill_connections, Told.NOBODY, short=True),
     Case("output-buffer", overflow_output_buffer, Told.NOBODY, _NARROW),
     Case("fail-over", fail_over, Told.EVERYBODY, Setting(sentinel=True)),
+    Case("reshard", reshard, Told.EVERYBODY, Setting(cluster=True)),
+    Case("cluster-fail-over", kill_master, Told.ANYBODY, Setting(cluster=True)),
     Case("lossy-link", lossy_link, Told.NOBODY, Setting(proxied=True)),
     Case("partition", partition, Told.NOBODY, Setting(proxied=True), short=True),
     Case("sleeping-clients", sleep_clients, Told.NOBODY),

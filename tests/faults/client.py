@@ -62,7 +62,7 @@ class Client:
         self._source = source
         self._note = note
         self._counts = counts
-        self._since: tuple[str, int] | None = None
+        self._since: str | None = None
         self._known = False
         self._marks: set[str] = set()
         self._attempt = 0
@@ -96,7 +96,7 @@ class Client:
 
     def connect_packet(self) -> bytes:
         """The CONNECT packet."""
-        since = {} if self._since is None else {"since": "{}.{}".format(*self._since)}
+        since = {} if self._since is None else {"since": self._since}
         return b"40" + json.dumps(self._asked | since, separators=(",", ":")).encode()
 
     async def open(self, protocol: Callable[[], asyncio.Protocol]) -> None:
@@ -143,21 +143,24 @@ class Client:
                 assert self._since is not None
                 recovered = answers[channel]["recovered"]
                 self._counts.unrecovered += not recovered
-                since = "{}.{}".format(*self._since)
-                self._write("back", channel, cursor=cursor, since=since, recovered=recovered)
+                self._write("back", channel, cursor=cursor, since=self._since, recovered=recovered)
         self._known = True
-        epoch, _, seq = cursor.partition(".")
-        self._since = epoch, int(seq)
+        self._since = cursor
 
     def _remember(self, cursor: str) -> None:
-        epoch, _, seq = cursor.partition(".")
-        number = int(seq)
-        if self._since is None or self._since[0] != epoch or number > self._since[1]:
-            self._since = epoch, number
+        (epoch, seq), *_ = _places(cursor)
+        if self._since is None or seq > dict(_places(self._since)).get(epoch, -1):
+            self._since = cursor
 
     def _write(self, do: str, channel: str, **more: object) -> None:
         line = {"who": self.name, "do": do, "channel": channel, **more, "at": round(time.monotonic(), 6)}
         self._note(json.dumps(line) + "\n")
+
+
+def _places(cursor: str) -> list[tuple[str, int]]:
+    """Epoch and seq of each bucket; one unless the broker is a cluster."""
+    places = [place.partition(".") for place in cursor.split("~")]
+    return [(epoch, int(seq)) for epoch, _, seq in places]
 
 
 class _Session:

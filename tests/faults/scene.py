@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine import cpu_s
+from cluster_process import ClusterProcess
 from faults.clock import Clock
 from faults.figures import Figures
 from faults.load import CONFIG, Load
@@ -101,13 +102,14 @@ class Setting:
     """What a fault needs of the scene.
 
     `proxied`: a proxy between each node and Redis.
-    `sentinel`: a replica, and sentinels that decide. `clocks`: clocks of Redis and the first node
-    that can be made to jump.
+    `sentinel`: a replica, and sentinels that decide. `cluster`: a Redis Cluster instead of one Redis. `clocks`: clocks
+    of Redis and the first node that can be made to jump.
     """
 
     proxied: bool = False
     redis_options: tuple[str, ...] = ()
     sentinel: bool = False
+    cluster: bool = False
     clocks: bool = False
 
 
@@ -138,6 +140,7 @@ class Scene:
         program = self.clocks["redis"].program("redis-server") if self.clocks else ("redis-server",)
         self.redis = RedisProcess(self._sub("redis"), *self.setting.redis_options, program=program)
         self.guarded: Guarded | None = None
+        self.cluster: ClusterProcess | None = None
         try:
             self._start()
         except BaseException:
@@ -153,6 +156,9 @@ class Scene:
         if self.setting.sentinel:
             self.guarded = Guarded(self._sub("guarded"))
             self.redis = self.guarded.redises[0]
+        elif self.setting.cluster:
+            self.cluster = ClusterProcess(self._sub("cluster"))
+            self.redis = self.cluster.start().nodes[0]
         else:
             self.redis.start()
         for number, name in enumerate(NODES):
@@ -182,6 +188,8 @@ class Scene:
     @property
     def broker(self) -> str:
         """Where the backends publish, and the nodes listen if nothing is between."""
+        if self.cluster is not None:
+            return self.cluster.url()
         return self.guarded.url if self.guarded else self.redis.url
 
     def count(self, name: str) -> int:
@@ -265,7 +273,7 @@ class Scene:
         pids["backends"] = [self.backends.pid]
         pids["clients"] = [one.pid for one in self.clients]
         pids["nginx"] = self.nginx.pids()
-        pids["redis"] = [self.redis.pid]
+        pids["redis"] = [one.pid for one in (self.cluster.nodes if self.cluster else [self.redis])]
         return {
             name: (found, sum(cpu_s(pid) for pid in found))
             for name, found in pids.items()
@@ -284,4 +292,6 @@ class Scene:
             proxy.close()
         if self.guarded is not None:
             self.guarded.stop()
+        if self.cluster is not None:
+            self.cluster.stop()
         self.redis.stop()
