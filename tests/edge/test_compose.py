@@ -144,6 +144,12 @@ def test_what_nginx_answers_itself(running: Composition) -> None:
     assert headers["x-content-type-options"] == "nosniff"
     assert "javascript" in headers["content-type"]
     assert ask(url, "/static/page.js", headers={"Accept-Encoding": "gzip"})[2]["content-encoding"] == "gzip"
+    status, body, headers = ask(url, "/tidings.js", headers={"Accept-Encoding": "identity"})
+    assert (status, body) == (200, (ROOT / "hub/tidings_hub/web/static/vendor/tidings.js").read_bytes())
+    assert (headers["x-content-type-options"], headers["access-control-allow-origin"]) == ("nosniff", "*")
+    assert headers["cache-control"] == "no-cache"
+    assert ask(url, "/tidings.js.map")[0] == 200
+    assert ask(url, "/tidings.jsx")[0] == 404
     for outside in ("/static/../app.py", "/static..%2fapp.py", "/static/%2e%2e/app.py", "/static../app.py"):
         assert ask(url, outside)[0] in (400, 404), outside
     assert ask(url, "/metrics")[0] == 404
