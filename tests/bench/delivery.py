@@ -111,8 +111,9 @@ def to_one(
     transport: Transport = "websocket",
     rate_per_s: float = 0,
     window: int = 0,
+    batch: int = 0,
 ) -> Delivery:
-    """One channel that all clients are in."""
+    """One channel that all clients are in; tidings' emitter sends batches of `batch`."""
     return Delivery(
         clients,
         ["bench:all"],
@@ -123,6 +124,7 @@ def to_one(
         transport=transport,
         rate_per_s=rate_per_s,
         window=window,
+        batch={"tidings": batch},
     )
 
 
@@ -140,7 +142,7 @@ def personal(users: int, publications: dict[str, int], *, batch: int) -> Deliver
     )
 
 
-def mixed(clients: int, channels: int, per_channel: int, publications: dict[str, int]) -> Delivery:
+def mixed(clients: int, channels: int, per_channel: int, publications: dict[str, int], *, batch: int) -> Delivery:
     """`channels` channels with `per_channel` of the clients each, a random one per publication."""
     draw = random.Random(_SEED)
     names = [f"bench:m{index}" for index in range(channels)]
@@ -154,4 +156,5 @@ def mixed(clients: int, channels: int, per_channel: int, publications: dict[str,
         publications,
         order=lambda count: [draw.randrange(channels) for _ in range(count)],
         fanned=lambda order: len(order) * per_channel,
+        batch={"tidings": batch},
     )
