@@ -333,11 +333,15 @@ describe("presence", () => {
   });
 
   test("a channel that is denied has no presence either; a token that brings it back brings both", async () => {
-    const { pair, channel, presence } = await watched();
+    const { pair, channel, presence, told } = await watched();
     pair.session.subscriptions.deny([ROOM], /** @type {any} */ ({ code: "forbidden" }));
     pair.session.changed();
     await pair.clock.pass(0);
     assert.deepEqual([channel.state, presence.getSnapshot().state], ["denied", "failed"]);
+    assert.deepEqual(told.slice(2), [["failed", []]]);
+    pair.session.changed();
+    await pair.clock.pass(0);
+    assert.equal(told.length, 3);
     pair.session.subscriptions.hope();
     pair.session.changed();
     await pair.clock.pass(0);

@@ -10,7 +10,7 @@ const window = /** @type {any} */ (new Window());
 Object.assign(globalThis, { window, document: window.document, IS_REACT_ACT_ENVIRONMENT: true });
 globalThis.navigator ??= window.navigator;
 // React looks for the page when it is loaded.
-const { act, createElement, StrictMode, useState } = await import("react");
+const { act, createElement, StrictMode, useLayoutEffect, useState } = await import("react");
 const { createRoot } = await import("react-dom/client");
 const { renderToString } = await import("react-dom/server");
 const { useChannel, useCollection, usePresence } = await import("../src/react.js");
@@ -107,6 +107,23 @@ test("useChannel: the handler of the last render is called, and nothing is subsc
   assert.equal(page.text(), "3");
   await pass(pair);
   assert.deepEqual([changed.mock.callCount(), pair.link.asked], [before, []]);
+});
+
+test("useChannel: no effect of a render meets the handler of the one before", async () => {
+  const pair = new TestPair();
+  await accepted(pair);
+  const got = [];
+  const page = await shown(({ label }) => {
+    useLayoutEffect(() => {
+      pair.link.say("said", label, ROOM, `e.${label}`);
+    }, [label]);
+    useChannel(pair.hub.channel(ROOM), "said", (data) => got.push([label, data]));
+    return null;
+  }, { label: 1 });
+  await pass(pair);
+  await pair.link.grant();
+  await page.render({ label: 2 });
+  assert.deepEqual(got, [[2, 2]]);
 });
 
 test("useChannel: another channel, another event, another hub", async () => {
