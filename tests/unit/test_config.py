@@ -302,7 +302,7 @@ def test_print_config_is_toml_and_says_where_from(nowhere: Path) -> None:
         "backlog = 4096  # default",
     ):
         assert line in text.splitlines()
-    assert set(parsed) | {"secret", "relay_secret", "namespaces"} == set(Settings.model_fields)
+    assert set(parsed) | {"secret", "relay_secret", "namespaces", "ingress"} == set(Settings.model_fields)
 
 
 def test_the_documentation_is_what_the_model_says() -> None:
