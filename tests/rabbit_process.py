@@ -8,9 +8,11 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from certificates import Authority
 from redis_process import free_port, wait_until
 
 # What /usr/sbin/rabbitmq-server starts, as another user; where a package puts it.
@@ -34,13 +36,15 @@ def script() -> str:
 class RabbitProcess:
     """One RabbitMQ server; the user `guest` with the password `guest`, virtual host `/`. `folder` belongs to it.
 
-    Erlang's name server (epmd) is one of its own too. It keeps what is durable over `kill` and `start`.
+    Erlang's name server (epmd) is one of its own too. It keeps what is durable over `kill` and `start`. With an
+    `authority` it also listens with TLS, on `tls_port`.
     """
 
-    def __init__(self, folder: Path, *, config: str = "") -> None:
+    def __init__(self, folder: Path, *, authority: Authority | None = None) -> None:
         self._script = script()
         self.folder = folder
-        self.port = free_port()
+        self.authority = authority
+        self.port, self.tls_port = free_port(), free_port()
         self._names_port, self._nodes_port = free_port(), free_port()
         self._names: subprocess.Popen[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -49,8 +53,17 @@ class RabbitProcess:
             # Enough for any test; a machine with little left must not block publishers.
             "vm_memory_high_watermark.absolute = 512MB\n"
             "disk_free_limit.absolute = 1MB\n"
-            "log.console = false\n" + config
+            "log.console = false\n"
         )
+        if authority is not None:
+            certificate, key = authority.issue("rabbit")
+            self._config += (
+                f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}\n"
+                f"ssl_options.cacertfile = {authority.file}\n"
+                f"ssl_options.certfile = {certificate}\n"
+                f"ssl_options.keyfile = {key}\n"
+                "ssl_options.verify = verify_none\n"
+            )
 
     @property
     def url(self) -> str:
@@ -61,6 +74,34 @@ class RabbitProcess:
     def log(self) -> Path:
         """What it says."""
         return self.folder / "rabbit.log"
+
+    def channel(self) -> Any:
+        """A channel of kombu, to look at queues with; `close` its `connection.client` afterwards."""
+        import kombu
+
+        return kombu.Connection(self.url).channel()
+
+    def count(self, queue: str) -> int:
+        """How many messages wait in a queue."""
+        channel = self.channel()
+        try:
+            return int(channel.queue_declare(queue=queue, passive=True).message_count)
+        finally:
+            channel.connection.client.close()
+
+    def take(self, queue: str) -> Any:
+        """The next message of a queue (kombu's), acknowledged; None if there is none."""
+        channel = self.channel()
+        try:
+            return channel.basic_get(queue, no_ack=True)
+        finally:
+            channel.connection.client.close()
+
+    def make_queue(self, queue: str, **arguments: object) -> None:
+        """Declare a durable queue."""
+        channel = self.channel()
+        channel.queue_declare(queue=queue, durable=True, auto_delete=False, arguments=arguments)
+        channel.connection.client.close()
 
     def start(self) -> RabbitProcess:
         """Start it (again, with what it kept) and wait until it accepts connections."""
