@@ -8,9 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ from tidings.asynchronous import AsyncEmitter
 from tidings.emitter import Emitter
 from tidings.errors import TidingsError, TimedOut, Unavailable
 from tidings.publication import Receipt
-from tidings.publishers.base import Publisher
+from tidings.publishers.base import Answer, Outgoing, Publisher
 from tidings.publishers.kombu import AsyncKombuPublisher, KombuPublisher
 from tidings.publishers.memory import MemoryStore
 from tidings_hub.entries import QueueSource
@@ -35,26 +36,38 @@ from tidings_hub.ingress import QueueIngress
 from tidings_hub.metrics import Metrics
 
 
-@contextmanager
-def ingress_into(store: MemoryStore, url: str) -> Iterator[Metrics]:
-    """A running ingress that gives everything to the store; what it counts."""
-    metrics = Metrics()
-    ingress = QueueIngress(
+def ingress_of(
+    url: str, publish: Callable[[Sequence[Outgoing]], list[Answer]], metrics: Metrics, **settings: Any
+) -> QueueIngress:
+    return QueueIngress(
         "main",
-        QueueSource(url=url),
+        QueueSource(url=url, **settings),
         node_id="n1",
         data_max_bytes=65_536,
-        publish=lambda items: [store.publish(item) for item in items],
+        publish=publish,
         metrics=metrics,
     )
+
+
+def store_of(**rules: tuple[int, int]) -> MemoryStore:
+    store = MemoryStore()
+    store.write_rules({name: (rule.history, rule.history_ttl_s) for name, rule in RULES.items()} | rules)
+    return store
+
+
+def into(store: MemoryStore) -> Callable[[Sequence[Outgoing]], list[Answer]]:
+    return lambda items: [store.publish(item) for item in items]
+
+
+@contextmanager
+def running(ingress: QueueIngress) -> Iterator[None]:
+    """The ingress, started and connected."""
     ingress.start()
     try:
         wait_until(lambda: ingress.state() == "connected", why="the ingress is connected")
-        yield metrics
+        yield
     finally:
         ingress.stop()
-    assert metrics.ingress_connected == 0
-    assert metrics.ingress_reconnects == 0
 
 
 class ThroughAQueue(PublisherContract):
@@ -66,15 +79,14 @@ class ThroughAQueue(PublisherContract):
 
     @pytest.fixture
     def store(self) -> MemoryStore:
-        store = MemoryStore()
-        rules = {name: (rule.history, rule.history_ttl_s) for name, rule in RULES.items()}
-        store.write_rules(rules | {"done": (10, 60)})
-        return store
+        return store_of(done=(10, 60))
 
     @pytest.fixture
     def metrics(self, store: MemoryStore, url: str) -> Iterator[Metrics]:
-        with ingress_into(store, url) as metrics:
+        metrics = Metrics()
+        with running(ingress_of(url, into(store), metrics)):
             yield metrics
+        assert (metrics.ingress_connected, metrics.ingress_reconnects) == (0, 0)
 
     @pytest.fixture
     def publisher(self, url: str, metrics: Metrics) -> Iterator[Publisher]:

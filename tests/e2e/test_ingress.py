@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from certificates import Authority
 from client_process import ClientProcess
 from hub_process import CONFIG, ROOT, HubProcess, environment, token
 from proxy import Proxy
@@ -65,7 +66,8 @@ class Backend(threading.Thread):
 
 @pytest.fixture(scope="module")
 def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitProcess]:
-    process = RabbitProcess(tmp_path_factory.mktemp("rabbit")).start()
+    folder = tmp_path_factory.mktemp("rabbit")
+    process = RabbitProcess(folder / "server", authority=Authority.make(folder / "authority")).start()
     yield process
     process.stop()
 
@@ -137,7 +139,12 @@ def test_rabbitmq_and_a_redis_list_reach_every_client(
     tmp_path: Path,
     queue: str,
 ) -> None:
-    places = {"rabbit": f"{rabbit.url}?queue={queue}", "list": f"kombu+redis://127.0.0.1:{redis.port}/1?queue={queue}"}
+    assert rabbit.authority is not None
+    places = {
+        "rabbit": f"{rabbit.url}?queue={queue}",
+        "list": f"kombu+redis://127.0.0.1:{redis.port}/1?queue={queue}",
+        "tls": f"amqps://guest:guest@127.0.0.1:{rabbit.tls_port}//?queue={queue}-tls&ca_certs={rabbit.authority.file}",
+    }
     hub = hub_with(tmp_path / "hub", redis.url, **places)
     hubs.append(hub)
     listen(hub, clients, "js-websocket", "js-polling", "python-websocket", "sse")
@@ -151,11 +158,11 @@ def test_rabbitmq_and_a_redis_list_reach_every_client(
         for client in clients:
             client.wait(lambda client, last=sent[-1]: last in client.data()[-1:], why=name)
             assert client.data()[-201:] == sent
-    wait_until(lambda: hub.metric("tidings_ingress_dead_total") == 2)
-    assert hub.metric("tidings_ingress_acked_total") == 402
+    wait_until(lambda: hub.metric("tidings_ingress_dead_total") == 3)
+    assert hub.metric("tidings_ingress_acked_total") == 603
     assert rabbit.take(f"{queue}.dead").headers["tidings-code"] == "unknown_namespace"
     assert dead_of(redis, queue) == 1
-    assert hub.get("/readyz")[1]["checks"]["ingress"] == {"rabbit": "connected", "list": "connected"}
+    assert hub.get("/readyz")[1]["checks"]["ingress"] == dict.fromkeys(places, "connected")
     doctor = subprocess.run(
         [sys.executable, "-m", "tidings_hub", "doctor", "--config", str(hub.config), "--url", places["rabbit"]],
         capture_output=True,
@@ -198,8 +205,7 @@ def test_rabbitmq_is_killed_and_comes_back(
 def test_a_node_is_killed_with_messages_that_it_did_not_acknowledge_and_another_one_told_to_end(
     redis: RedisProcess, hubs: list[HubProcess], clients: list[ClientProcess], tmp_path: Path, url: str
 ) -> None:
-    for name in ("first", "second", "third"):
-        hubs.append(hub_with(tmp_path / name, redis.url, main=url))
+    hubs += [hub_with(tmp_path / name, redis.url, main=url) for name in ("first", "second", "third")]
     first, second, third = hubs
     listen(third, clients, "js-websocket", "python-websocket")
     backend = Backend(url)
@@ -242,6 +248,38 @@ def test_redis_is_away_for_a_while(
         wait_until(lambda: hub.metric("tidings_ingress_held") == 0)
         assert hub.metric("tidings_ingress_reconnects_total") == 0
         assert hub.metric("tidings_ingress_dead_total") == 0
+
+
+def test_a_link_that_stands_still_is_noticed_and_holds_nothing_else_up(
+    rabbit: RabbitProcess,
+    redis: RedisProcess,
+    hubs: list[HubProcess],
+    clients: list[ClientProcess],
+    tmp_path: Path,
+    url: str,
+) -> None:
+    link = Proxy(rabbit.port, plain=True)
+    with closing(link):
+        hub = hub_with(tmp_path / "hub", redis.url, main=url.replace(f":{rabbit.port}/", f":{link.port}/"))
+        hubs.append(hub)
+        listen(hub, clients, "js-websocket")
+        backend = Backend(url)
+        backend.start()
+        backend.flow()
+        link.pause()
+        waits_s = []
+        while hub.metric("tidings_ingress_reconnects_total") == 0:
+            start_s = time.monotonic()
+            hub.publish("chat:1", "n", 1)
+            waits_s.append(time.monotonic() - start_s)
+            assert len(waits_s) < 500
+            time.sleep(0.05)
+        # Two heartbeats of two seconds, in which everything else went on.
+        assert len(waits_s) > 20
+        assert max(waits_s) < 1
+        link.resume()
+        backend.flow()
+        check(backend, clients, hub)
 
 
 def test_workers_share_the_work_where_order_does_not_matter(

@@ -178,7 +178,8 @@ class QueueIngress:
                 if end_s is None:
                     consumer.cancel()
                     end_s = now_s + _STOP_S
-                if not self._backlog or now_s >= end_s:
+                # Where the broker takes nothing there is nothing to wait for: others will get these.
+                if not self._backlog or self._backlog.held or now_s >= end_s:
                     return
             if now_s >= beat_s:
                 link.beat()
