@@ -656,6 +656,7 @@ class Settings(_Ingress, _Presence, _Cluster, _Broker, _Recovery, _Work, _Connec
 
         Raises:
             BadConfig: no key to check tokens with, or one that does not do; the message says how to make one.
+            MissingExtra: what an ingress needs is not installed.
         """
         if self.key_set() is None and not self.dev:
             raise BadConfig(
@@ -666,6 +667,8 @@ class Settings(_Ingress, _Presence, _Cluster, _Broker, _Recovery, _Work, _Connec
             raise BadConfig("nodes that relay need a secret in common; set relay_secret to the same on all of them")
         if self.workers > 1 and self.broker.startswith("memory://"):
             raise BadConfig("workers meet in Redis: set broker to redis://host:6379/0, or workers to 1")
+        for source in self.ingress.values():
+            source.address().check()
 
     def insecure(self) -> list[str]:
         """Every unsafe choice, in words; warned about at start and shown by /healthz."""

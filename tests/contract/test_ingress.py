@@ -137,8 +137,8 @@ def test_a_queue_with_other_properties_is_said_and_taken_as_it_is_on_request(
     store, metrics = store_of(), Metrics()
     refused = ingress_of(url, into(store), metrics)
     refused.start()
-    wait_until(lambda: "declare = false" in refused.state())
-    assert "guest:guest" not in refused.state()
+    wait_until(lambda: "declare = false" in refused.last_error)
+    assert "guest:guest" not in refused.last_error
     refused.stop()
     assert metrics.ingress_reconnects >= 1
     with running(ingress_of(url, into(store), metrics, declare=False)):

@@ -165,7 +165,7 @@ class QueueConnection:
         if self.amqp:
             self._raw.on_blocked = heard
             # Otherwise each publish would first look for it, in the spinning way.
-            self._raw.client_properties["capabilities"]["connection.blocked"] = False
+            self._raw.client_properties.setdefault("capabilities", {})["connection.blocked"] = False
 
     def beat(self) -> None:
         """Send a heartbeat if it is time, and see whether the server's came. Call it every second.
@@ -216,8 +216,9 @@ def _parse_amqp(url: str) -> QueueAddress:
     if parts.scheme == "amqps":
         tls = {name: query.pop(name) for name in _TLS_OPTIONS if name in query} | {"cert_reqs": ssl.CERT_REQUIRED}
     if query:
+        # Its name is not repeated: with a password that holds a `?` it would be a part of that.
         raise BadConfig(
-            f"a queue's URL has no option {min(query)!r}; there are queue, and ca_certs, certfile, keyfile with TLS"
+            "a queue's URL has an unknown option; there are queue and, over TLS, ca_certs, certfile, keyfile"
         )
     vhost = unquote(parts.path) or "/"
     login = {"userid": parts.login.get("username"), "password": parts.login.get("password")}

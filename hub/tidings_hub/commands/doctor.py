@@ -76,7 +76,12 @@ def _ingress(ready: dict[str, Any], report: _Report) -> None:
     checks = ready.get("checks")
     queues = checks.get("ingress") if isinstance(checks, dict) else None
     for name, state in queues.items() if isinstance(queues, dict) else ():
-        (report.good if state == "connected" else report.bad)(f"ingress {name}: {state}")
+        if state == "connected":
+            report.good(f"ingress {name}: {state}")
+        else:
+            report.bad(
+                f"ingress {name}: {state}; is the queue's server there, and the URL right? The hub's log says why"
+            )
 
 
 def _round_trip(arguments: argparse.Namespace, found: Target, report: _Report) -> None:

@@ -72,7 +72,8 @@ class QueueIngress:
         self._graves = QueueLinks(self._address)
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._said = "not started"
+        # Why it is not connected, for the log and for tests: it names the queue's server, which is nobody's business.
+        self.last_error = ""
         self._connected = 0
         self._held = 0
 
@@ -93,8 +94,8 @@ class QueueIngress:
         self._graves.close()
 
     def state(self) -> str:
-        """`connected`, or why not."""
-        return self._said
+        """`connected`, or `not connected`: its log says why."""
+        return "connected" if self._connected else "not connected"
 
     def _run(self) -> None:
         failed = 0
@@ -112,9 +113,10 @@ class QueueIngress:
         text = str(error) or type(error).__name__
         if type(error).__name__ == "PreconditionFailed":
             text += " (it exists with other properties: delete it, or set `declare = false`)"
-        self._said = f"{self._address}: {text[:300]}"
+        self.last_error = text[:300]
         log_rate_limited(
-            logger, logging.WARNING, f"ingress {self.name}", "ingress %s: no connection to %s", self.name, self._said
+            *(logger, logging.WARNING, f"ingress {self.name}"),
+            *("ingress %s: no connection to %s: %s", self.name, self._address, self.last_error),
         )
         logger.debug("ingress %s", self.name, exc_info=error)
 
@@ -143,7 +145,6 @@ class QueueIngress:
             )
             consumer.consume()
             self._note(connected=1)
-            self._said = "connected"
             logger.info(
                 "ingress %s takes publications from %s, queue %s", self.name, self._address, self._address.queue
             )
@@ -154,7 +155,6 @@ class QueueIngress:
         finally:
             self._note(connected=0)
         link.close()
-        self._said = "stopped"
 
     def _declare(self, channel: Any) -> None:
         source, queue = self._source, self._address.queue
