@@ -156,8 +156,14 @@ class QueueConnection:
         self._transport.drain_events(self._raw, timeout=max(timeout_s, 0.001))
 
     def limit(self, timeout_s: float) -> None:
-        """Let no later step take longer than this, where the transport can be told."""
+        """Let no later step take longer than this, where the transport can be told.
+
+        Raises:
+            OSError: the connection is closed. py-amqp would quietly make a new one instead.
+        """
         if self.amqp:
+            if not self._raw.connected:
+                raise ConnectionResetError("the connection was closed")
             self._raw.transport.sock.settimeout(timeout_s)
 
     def on_blocked(self, heard: Any) -> None:

@@ -34,6 +34,8 @@ _CONNECT_S = 5.0
 _BURY_S = 5.0
 # How long a node that ends has for what it took already.
 _STOP_S = 5.0
+# A server that comes back is not kept waiting for longer.
+_AGAIN_CAP_S = 5.0
 # A connection that lived so long was well: its end is a first one again.
 _WELL_S = 60.0
 # Between two attempts to give held messages to a broker that takes none.
@@ -106,7 +108,7 @@ class QueueIngress:
             except Exception as error:  # noqa: BLE001 - each transport has errors of its own, and none may end this
                 failed = 0 if time.monotonic() - began_s > _WELL_S else failed + 1
                 self._note_failure(error)
-                self._stopping.wait(delay_s(failed, random=_random))
+                self._stopping.wait(delay_s(failed, cap_s=_AGAIN_CAP_S, random=_random))
 
     def _note_failure(self, error: Exception) -> None:
         self._metrics.ingress_reconnects += 1

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import json
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tidings.errors import (
     BadChannel,
@@ -59,6 +63,14 @@ def test_what_is_no_json_would_break_every_client_and_is_refused(data: str) -> N
     assert isinstance(found, TidingsError)
     assert found.code.name == "bad_data"
     assert "body" not in str(found)
+
+
+@given(st.binary(max_size=200) | st.binary(max_size=60).map(lambda noise: message("1")[:-1] + noise))
+def test_no_bytes_raise(noise: bytes) -> None:
+    found = read(noise, data_max_bytes=100)
+    assert isinstance(found, Queued | TidingsError)
+    if isinstance(found, Queued):
+        json.loads(found.data_json)
 
 
 def test_a_message_of_somebody_else_is_an_error_and_no_exception() -> None:
