@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from certificates import Authority
+from programs import program
 from redis_process import free_port, wait_until
 
 # What /usr/sbin/rabbitmq-server starts, as another user; where a package puts it.
@@ -22,15 +20,9 @@ _START_S = 60.0
 
 def script() -> str:
     """The program that starts a server as whoever calls it."""
-    for path in _SCRIPTS:
-        if Path(path).is_file():
-            return path
-    found = shutil.which("rabbitmq-server")
-    if found is None or shutil.which("epmd") is None:
-        if os.environ.get("CI"):
-            pytest.fail("rabbitmq-server is not installed; .ci/install installs it")
-        pytest.skip("rabbitmq-server is not installed")
-    return found
+    program("epmd")
+    found = next((path for path in _SCRIPTS if Path(path).is_file()), None)
+    return found or program("rabbitmq-server")
 
 
 class RabbitProcess:
