@@ -167,9 +167,10 @@ class QueueConnection:
             self._raw.transport.sock.settimeout(timeout_s)
 
     def on_blocked(self, heard: Any) -> None:
-        """Call `heard(reason)` when the server takes no more publications for now (RabbitMQ's alarms)."""
+        """Call `heard(reason)` when the server takes no publications for now (RabbitMQ's alarms), `heard("")` after."""
         if self.amqp:
             self._raw.on_blocked = heard
+            self._raw.on_unblocked = lambda: heard("")
             # Otherwise each publish would first look for it, in the spinning way.
             self._raw.client_properties.setdefault("capabilities", {})["connection.blocked"] = False
 
