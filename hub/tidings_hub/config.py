@@ -20,7 +20,16 @@ from tidings.errors import BadConfig
 from tidings.keys import SECRET_MIN_BYTES, Key
 from tidings.tokens import KeySet
 from tidings_hub.core.access import RESERVED_NAMESPACES, USER_NAMESPACE, Access, Origins, Publish, Rule, Subscribe
-from tidings_hub.entries import JwksSource, KeySource, Model, Namespace, check_secret, is_placeholder, setting
+from tidings_hub.entries import (
+    JwksSource,
+    KeySource,
+    Model,
+    Namespace,
+    QueueSource,
+    check_secret,
+    is_placeholder,
+    setting,
+)
 
 API_KEY_MIN_BYTES = 16
 USER_RULE = Rule(subscribe=Subscribe.USER, history=100, history_ttl_s=86_400)
@@ -478,7 +487,15 @@ class _Presence(Model):
     )
 
 
-class Settings(_Presence, _Cluster, _Broker, _Recovery, _Work, _Connections, _Security, _Listening):
+class _Ingress(Model):
+    """Other ways in."""
+
+    ingress: dict[str, QueueSource] = setting(
+        {}, "Durable queues that every node takes publications from, each message one node (docs/backends.md)"
+    )
+
+
+class Settings(_Ingress, _Presence, _Cluster, _Broker, _Recovery, _Work, _Connections, _Security, _Listening):
     """All settings of one node. `sources.load` makes it; tests may make it directly."""
 
     @field_validator("broker")
@@ -558,12 +575,22 @@ class Settings(_Presence, _Cluster, _Broker, _Recovery, _Work, _Connections, _Se
                 raise ValueError('the namespace "user" always has subscribe = "user"')
         return value
 
+    @field_validator("ingress")
+    @classmethod
+    def _ingress(cls, value: dict[str, QueueSource]) -> dict[str, QueueSource]:
+        for name in value:
+            if not _NODE_ID.match(name):
+                raise ValueError("the name of an ingress is 1 to 32 letters, digits and the signs _ -")
+        return value
+
     @model_validator(mode="after")
     def _together(self) -> Self:
         if self.dev and not is_loopback(self.host):
             raise ValueError(f"dev is for loopback only, and host is {self.host}; configure keys and drop dev")
-        if not self.dev and any(is_placeholder(password) for password in _PASSWORD.findall(self.broker)):
-            raise ValueError("broker: its password is a placeholder; `openssl rand -hex 24` makes a good one")
+        urls = {"broker": self.broker} | {f"ingress.{name}": source.url for name, source in self.ingress.items()}
+        for name, url in () if self.dev else urls.items():
+            if any(is_placeholder(password) for password in _PASSWORD.findall(url)):
+                raise ValueError(f"{name}: its password is a placeholder; `openssl rand -hex 24` makes a good one")
         kids = [key.kid for key in self.keys if key.kid]
         if len(kids) != len(set(kids)):
             raise ValueError("two keys have the same kid")
@@ -629,6 +656,7 @@ class Settings(_Presence, _Cluster, _Broker, _Recovery, _Work, _Connections, _Se
 
         Raises:
             BadConfig: no key to check tokens with, or one that does not do; the message says how to make one.
+            MissingExtra: what an ingress needs is not installed.
         """
         if self.key_set() is None and not self.dev:
             raise BadConfig(
@@ -639,6 +667,8 @@ class Settings(_Presence, _Cluster, _Broker, _Recovery, _Work, _Connections, _Se
             raise BadConfig("nodes that relay need a secret in common; set relay_secret to the same on all of them")
         if self.workers > 1 and self.broker.startswith("memory://"):
             raise BadConfig("workers meet in Redis: set broker to redis://host:6379/0, or workers to 1")
+        for source in self.ingress.values():
+            source.address().check()
 
     def insecure(self) -> list[str]:
         """Every unsafe choice, in words; warned about at start and shown by /healthz."""

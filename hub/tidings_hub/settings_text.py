@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from tidings_hub.config import Settings
-from tidings_hub.entries import JwksSource, KeySource, Model, Namespace
+from tidings_hub.entries import JwksSource, KeySource, Model, Namespace, QueueSource
 from tidings_hub.log import masked
 from tidings_hub.sources import Loaded
 
@@ -29,9 +29,10 @@ def as_toml(loaded: Loaded) -> str:
             lines.append(f"# {name} is not set")
         elif not isinstance(value, dict):
             lines.append(f"{name} = {_toml(value)}  # {source}")
-    for name, rules in settings.namespaces.items():
-        lines += ["", f"[namespaces.{name}]  # {loaded.origin.get('namespaces', 'default')}"]
-        lines += [f"{each} = {_toml(getattr(rules, each))}" for each in Namespace.model_fields]
+    for table, entry in (("namespaces", Namespace), ("ingress", QueueSource)):
+        for name, values in getattr(settings, table).items():
+            lines += ["", f"[{table}.{name}]  # {loaded.origin.get(table, 'default')}"]
+            lines += [f"{each} = {_toml(getattr(values, each))}" for each in entry.model_fields]
     return "\n".join(lines) + "\n"
 
 
@@ -61,7 +62,10 @@ def as_markdown() -> str:
             about = (group.__doc__ or "").strip()
             names = [name for name in group.model_fields if name in group.__annotations__]
             parts.append(f"## {about.partition('.')[0]}\n\n{about}\n\n{_table(group, names)}")
-    for entry, title in ((Namespace, "namespaces.<name>"), (KeySource, "keys"), (JwksSource, "jwks")):
+    for entry, title in (
+        *((Namespace, "namespaces.<name>"), (KeySource, "keys")),
+        *((JwksSource, "jwks"), (QueueSource, "ingress.<name>")),
+    ):
         parts.append(f"## `{title}`\n\n{(entry.__doc__ or '').strip()}\n\n{_table(entry, list(entry.model_fields))}")
     return "\n\n".join(parts) + "\n"
 

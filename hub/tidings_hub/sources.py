@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from tidings.errors import BadConfig
 from tidings_hub.config import Settings
-from tidings_hub.entries import JwksSource, KeySource, Model, Namespace
+from tidings_hub.entries import JwksSource, KeySource, Model, Namespace, QueueSource
 
 ENV_PREFIX = "TIDINGS_"
 FILE_NAME = "tidings.toml"
@@ -153,6 +153,11 @@ def _in_words(error: ValidationError, origin: Mapping[str, str]) -> str:
 
 
 def _nearest_entry(location: tuple[int | str, ...]) -> str:
-    entries: dict[str, type[Model]] = {"keys": KeySource, "jwks": JwksSource, "namespaces": Namespace}
+    entries: dict[str, type[Model]] = {
+        "keys": KeySource,
+        "jwks": JwksSource,
+        "namespaces": Namespace,
+        "ingress": QueueSource,
+    }
     entry = entries.get(str(location[0]))
     return nearest(str(location[-1]), entry.model_fields) if entry else ""

@@ -6,8 +6,8 @@ from flask import Request
 from werkzeug.datastructures import MIMEAccept
 
 from tidings.errors import BadRequest, TooLarge
+from tidings_hub.core.strict_json import loads
 from tidings_hub.web.answers import UnsupportedMedia
-from tidings_hub.web.strict_json import loads
 
 _CHUNK_BYTES = 65_536
 
