@@ -166,7 +166,8 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
             try:
                 if isinstance(work, str):
                     self._gone(client, work)
-                elif not client.connection.closed:
+                elif not client.connection.closed or work.packet_type == upstream.DISCONNECT:
+                    # A client says DISCONNECT and closes at once: that it left on purpose still counts.
                     self._dispatch(client, work)
             except Exception:
                 self._metrics.handler_errors += 1
@@ -234,6 +235,9 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
 
     def _send_packet(self, eio_sid: str, pkt: Any) -> None:
         client = self.eio.clients.get(eio_sid)
+        if client is not None and client.answer is not None and pkt.packet_type == upstream.CONNECT:
+            # A session's public id outlives the connection; upstream's own names the connection, and nobody sees it.
+            pkt.data, client.answer = client.answer, None
         if client is not None and client.held is not None and pkt.packet_type in _EVENTS:
             encoded = pkt.encode()
             client.held += encoded if isinstance(encoded, list) else [encoded]
