@@ -100,7 +100,9 @@ export class Session {
   }
 
   #auth() {
-    return { token: this.#tokens.offer(), channels: this.subscriptions.atConnect(), since: this.#positions.cursor };
+    const channels = this.subscriptions.atConnect();
+    // Positions are kept here, and each connection is a new socket: the hub need not keep the session.
+    return { channels, pid: null, token: this.#tokens.offer(), since: this.#positions.cursor };
   }
 
   /** @param {Transport} name */
