@@ -226,6 +226,10 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
         return namespace in self.handlers or namespace in self.namespace_handlers or namespace in self.namespaces
 
     def _gone(self, client: Client, reason: str) -> None:
+        if reason == self.reason.CLIENT_DISCONNECT:
+            # A long-polling client says Engine.IO's close also where its transport failed. That it left for good only
+            # Socket.IO's DISCONNECT says, as in the JavaScript server.
+            reason = self.reason.TRANSPORT_CLOSE
         try:
             self._handle_eio_disconnect(client.connection.sid, reason)
         finally:

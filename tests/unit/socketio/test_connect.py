@@ -105,3 +105,14 @@ def test_who_says_disconnect_and_closes_at_once_has_left_on_purpose(server: HubS
     server.received(connection, "1")
     server.closed(connection, "transport close")
     assert reasons == ["client disconnect"]
+
+
+def test_the_engines_close_alone_is_no_leaving_on_purpose(server: HubServer) -> None:
+    reasons: list[object] = []
+    server.on("connect", lambda *_: None)
+    server.on("disconnect", lambda _sid, reason: reasons.append(reason))
+    connection = Recorder()
+    server.opened(connection, Opened())
+    server.received(connection, "0")
+    server.closed(connection, "client disconnect")
+    assert reasons == ["transport close"]
