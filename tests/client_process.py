@@ -16,6 +16,11 @@ from redis_process import wait_until
 FOLDER = Path(__file__).parent / "e2e"
 COMMANDS = {
     "js": ["node", str(FOLDER / "client.mjs")],
+    # Stock clients that come back by themselves: this one, and the first version that does.
+    "stock": ["node", str(FOLDER / "client_stock.mjs"), "socket.io-client"],
+    "stock4.6": ["node", str(FOLDER / "client_stock.mjs"), "socket.io-client-4-6"],
+    # What the page about stock clients says, as a program.
+    "page": ["node", str(FOLDER / "client_page.mjs"), str(FOLDER.parent.parent / "docs" / "stock-clients.md")],
     "sdk": ["node", str(FOLDER / "client_sdk.mjs")],
     "python": [sys.executable, str(FOLDER / "client.py")],
     "sse": [sys.executable, str(FOLDER / "client_sse.py")],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from typing import Any
 
 POLL = "/socket.io/?EIO=4&transport=polling"
 
@@ -56,3 +57,21 @@ def connected(port: int, token: str, *channels: str) -> str:
         assert status == 200
         said += body
     return sid
+
+
+def entered(port: int, auth: dict[str, object]) -> tuple[str, dict[str, Any], list[list[Any]]]:
+    """A session that said CONNECT with this: its id in the engine, the answer, and the events up to `tidings:ready`."""
+    sid = opened(port)
+    assert ask(port, "POST", f"{POLL}&sid={sid}", body=b"40" + json.dumps(auth).encode())[:2] == (200, b"ok")
+    packets = polled(port, sid)
+    while not any("tidings:ready" in packet for packet in packets):
+        packets += polled(port, sid)
+    answer = next(json.loads(packet[2:]) for packet in packets if packet.startswith("40"))
+    return sid, answer, [json.loads(packet[2:]) for packet in packets if packet.startswith("42")]
+
+
+def polled(port: int, sid: str) -> list[str]:
+    """The packets of one poll."""
+    status, body, _ = ask(port, "GET", f"{POLL}&sid={sid}")
+    assert status == 200, body
+    return body.decode().split("\x1e")

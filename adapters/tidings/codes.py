@@ -65,6 +65,7 @@ _ROWS = (
     Code("revoked", 4503, 403, Fault.CALLER, "This user or token was revoked; sign in again."),
     Code("bad_origin", 4504, 403, Fault.CALLER, "Add the page's origin to the setting `origins`."),
     Code("connect_timeout", 4505, 408, Fault.PEER, "Send CONNECT with a token right after opening."),
+    Code("replaced", 4506, 409, Fault.CALLER, "This session goes on in another connection."),
     Code("bad_channel", 4510, 400, Fault.CALLER, "A channel is namespace:name, at most 200 characters."),
     Code("bad_event", 4511, 400, Fault.CALLER, "An event is 1 to 128 characters and not a reserved name."),
     Code("bad_data", 4512, 400, Fault.CALLER, "Data must be what JSON can say."),

@@ -366,6 +366,29 @@ class _Recovery(Model):
         policy="answer `recovered: false`",
         metric="held_overflows",
     )
+    recovery_window_s: float = setting(
+        120.0,
+        "Seconds, at least, in which a stock client that was cut off may return as the session that it was (pid);"
+        " 0: never",
+        ge=0,
+        le=86_400,
+    )
+    recovery_sessions_max: int = setting(
+        200_000,
+        "Sessions of this node that the broker keeps for a return, the live ones included",
+        ge=1,
+        le=10_000_000,
+        policy="give no pid: such a client begins anew",
+        metric="recovery_sessions_refused",
+    )
+    recovery_session_max_bytes: int = setting(
+        32_768,
+        "Bytes of what the broker keeps of one session: its channels",
+        ge=256,
+        le=1_048_576,
+        policy="keep nothing of it: such a client begins anew",
+        metric="recovery_sessions_too_large",
+    )
     idempotency_s: int = setting(300, "Seconds that the broker knows a publication's id", ge=1, le=86_400)
     linger_s: float = setting(30.0, "Seconds a node stays in a channel after its last subscription", ge=0, le=3600)
     canary_interval_s: float = setting(5.0, "Seconds between two canaries through the broker", ge=0.1, le=300)

@@ -40,6 +40,7 @@ class Control:
         self._node = hub.settings.node_id
         self._at_once: dict[str, Callable[[Mapping[str, Any]], Mapping[str, object]]] = {
             "disconnect": self._disconnect,
+            "replace": self._replace,
             "revoke": self._revoke,
             "unsubscribe": self._unsubscribe,
         }
@@ -110,6 +111,9 @@ class Control:
             raise BadRequest("until_s is a number")
         self._hub.revocations.add(user_key(user) if user else token_key(jti), float(until_s))
         return {"connections": self._hub.enforce_revocations()}
+
+    def _replace(self, message: Mapping[str, Any]) -> Mapping[str, object]:
+        return {"connections": self._hub.keeping.end_replaced(list(message["connections"]))}
 
     def _unsubscribe(self, message: Mapping[str, Any]) -> Mapping[str, object]:
         user, channel = str(message["user"]), str(message["channel"])

@@ -34,6 +34,7 @@ from tidings_hub.core.presence import by_kind, with_presence
 from tidings_hub.core.returns import Returns
 from tidings_hub.core.sessions import Expiries, Session, State
 from tidings_hub.core.subscriptions import Subscriptions
+from tidings_hub.keeping import Keeping
 from tidings_hub.metrics import Metrics
 from tidings_hub.presence import Entrances
 
@@ -81,6 +82,7 @@ class Hub:
         self.metrics = metrics
         self.subscriptions: Subscriptions[Connection] = Subscriptions()
         self.presence = Entrances(settings, broker, access, metrics)
+        self.keeping = Keeping(settings, broker, metrics, self._replaced)
         self.revocations = Revocations()
         self.wall_s = wall_s
         # What is asked of all nodes is done by `control.Control`, which is given to the hub when it is wired.
@@ -133,14 +135,15 @@ class Hub:
         self.metrics.sessions += 1
         return session
 
-    def close(self, session: Session[Connection]) -> None:
-        """Forget the session: its connection has closed. Idempotent."""
+    def close(self, session: Session[Connection], reason: str = "") -> None:
+        """The session's connection has closed, for a reason as `core.kept.forgets` takes it. Idempotent."""
         if session.state is State.CLOSED:
             return
         session.state = State.CLOSED
         self._sessions.pop(session.connection, None)
         self._expiries.discard(session)
         self.metrics.sessions -= 1
+        self.keeping.closed(session, reason)
         self.leave(session, list(session.channels))
 
     def refresh(self, session: Session[Connection], token: object) -> list[str]:
@@ -161,6 +164,7 @@ class Hub:
         self._expiries.add(session)
         lost = [name for name in session.channels if presence_of(name) is None and not self.covers(session, name)]
         self.leave(session, lost)
+        self.keeping.renewed(session)
         self.presence.inform(session)
         return lost
 
@@ -183,6 +187,7 @@ class Hub:
         for name in own:
             session.channels = removed(session.channels, name)
         self.presence.leave(session, own)
+        self.keeping.left(session, own)
         self.metrics.subscriptions -= len(own)
         gone = self.subscriptions.leave(session.connection, own)
         self.release(gone)
@@ -209,6 +214,9 @@ class Hub:
             said.append(Goodbye())
         self.tell(connection, *said)
         connection.close(code)
+
+    def _replaced(self, session: Session[Connection]) -> None:
+        self.end(session.connection, "replaced", "this session goes on in another connection")
 
     def tick(self) -> None:
         """Warn of tokens that are about to end, and end sessions whose token has. Call it every second."""

@@ -7,7 +7,7 @@ are the two merged by seq.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from tidings.channels import check_channel
@@ -17,10 +17,11 @@ from tidings.presence import presence_channel
 from tidings.publication import Publication
 from tidings_hub.brokers.base import Past
 from tidings_hub.core.frame import Encoded, Frame
+from tidings_hub.core.kept import How, Join, Return
 from tidings_hub.core.members import added
 from tidings_hub.core.places import not_before, retraced
 from tidings_hub.core.presence import by_kind
-from tidings_hub.core.recovery import Gap, missed
+from tidings_hub.core.recovery import Gap, missed_from
 from tidings_hub.core.sessions import Session, State
 from tidings_hub.core.subscriptions import Catchup
 from tidings_hub.hub import Connection, Hub
@@ -76,10 +77,12 @@ def join(
     names: Sequence[object],
     since: Cursor | None,
     presence: Sequence[object] = (),
+    back: Return | None = None,
 ) -> Joined:
     """Subscribe the session to the channels that it may have. Waits for the broker.
 
     `presence`: of which of them, or of those it has, it also gets the joins and leaves.
+    `back`: what it had before; `since` is its offset then, and says nothing of channels that it did not have.
 
     Raises:
         Unavailable: the broker does not answer; the session is subscribed to nothing new.
@@ -90,6 +93,8 @@ def join(
     catchup = Catchup(session.connection, wanted, since, hold_max=hub.settings.hold_max)
     # A repeated subscription starts anew: what it gets is decided by `since` again.
     hub.leave(session, wanted)
+    # Before the client can be told: who returns must not be taken for complete without these channels.
+    hub.keeping.joining(session, wanted, How.FRESH if since is None else How.OPEN, _text(hub.broker.position))
     hub.subscriptions.begin(catchup)
     try:
         hub.broker.subscribe(wanted)
@@ -97,11 +102,12 @@ def join(
         if since is not None or position is None:
             past = hub.broker.since(wanted, since, limit=hub.settings.recovery_max)
             position = past.position
-            frames = _recover(hub, catchup, past, answers)
+            frames = _recover(hub, catchup, past, answers, back)
         else:
             frames = []
     except BaseException:
         hub.release(hub.subscriptions.abandon(catchup))
+        hub.keeping.left(session, wanted)
         raise
     for name in wanted:
         answers.setdefault(name, {"recovered": False})
@@ -115,6 +121,8 @@ def go_live(hub: Hub, session: Session[Connection], joined: Joined, *first: Enco
         hub.release(hub.subscriptions.abandon(catchup))
         return
     answers = joined.settled()
+    # A new session is kept only after this: each connect comes by here.
+    how = _later(hub, joined) if session.kept is not None else ()
     later = _after(joined.position, catchup)
     hub.subscriptions.finish(catchup)
     for name in catchup.channels:
@@ -127,6 +135,8 @@ def go_live(hub: Hub, session: Session[Connection], joined: Joined, *first: Enco
         # Too many rather than too few where there are several buckets: a doubt then concerns some whom it need not.
         for place in catchup.since.places:
             hub.note_return(session, place.seq, whole)
+    if how:
+        hub.keeping.joined(session, how)
     # "recovered: false" means nothing of the past, also where it was only just found out.
     past = [frame for frame in joined.missed if frame.publication.channel not in catchup.lost]
     told = [*first, *past, *later]
@@ -192,14 +202,21 @@ def _watched(
     return found
 
 
-def _recover(hub: Hub, catchup: Catchup[Connection], past: Past, answers: dict[str, dict[str, object]]) -> list[Frame]:
+def _recover(
+    hub: Hub, catchup: Catchup[Connection], past: Past, answers: dict[str, dict[str, object]], back: Return | None
+) -> list[Frame]:
     """What the connection missed in all channels, by seq; `answers` says per channel whether it is complete."""
-    if catchup.since is None:
+    since = catchup.since
+    if since is None:
         return []
     found: dict[str, list[Publication]] = {}
-    for name in catchup.channels:
-        result = missed(catchup.since, past.position, past.channels[name], limit=hub.settings.recovery_max)
-        if isinstance(result, Gap) or hub.broker.doubted(name, catchup.since):
+    had: Collection[str] = catchup.channels if back is None else back.kept.channels
+    wanted = [name for name in catchup.channels if name in had]
+    for name in wanted:
+        start = since if back is None else back.starts.get(name, since)
+        seen = past.channels[name]
+        result = missed_from(start, since, past.position, seen, limit=hub.settings.recovery_max)
+        if isinstance(result, Gap) or any(hub.broker.doubted(name, at) for at in {since, start}):
             answers[name] = {"recovered": False}
         else:
             found[name] = result
@@ -207,13 +224,34 @@ def _recover(hub: Hub, catchup: Catchup[Connection], past: Past, answers: dict[s
         del found[name]
         answers[name] = {"recovered": False}
     hub.metrics.recoveries += len(found)
-    hub.metrics.recoveries_failed += len(catchup.channels) - len(found)
+    hub.metrics.recoveries_failed += len(wanted) - len(found)
     for name in found:
         answers[name] = {"recovered": True}
     ordered = sorted((one for each in found.values() for one in each), key=lambda one: one.seq)
-    frames = [Frame(publication) for publication in retraced(catchup.since, past.position, ordered)]
+    frames = [Frame(publication) for publication in retraced(since, past.position, ordered)]
     hub.metrics.recovered_publications += len(frames)
     return frames
+
+
+def entering(joined: Joined) -> list[Join]:
+    """How a session comes into its channels when it connects, for what is kept of it: all it gets is in one order."""
+    catchup = joined.catchup
+    if catchup.since is None:
+        # It gets what was held back as well, and that may begin before the node's position.
+        return [Join(How.FRESH, str(joined.cursor), catchup.channels)]
+    whole = tuple(name for name in catchup.channels if joined.channels[name].get("recovered"))
+    rest = tuple(name for name in catchup.channels if name not in whole)
+    return [Join(How.SINCE, "", whole), Join(How.FRESH, str(joined.position), rest)]
+
+
+def _later(hub: Hub, joined: Joined) -> list[Join]:
+    """The same for channels that it joins later: what it missed there comes after all that was delivered so far."""
+    at = _text(hub.broker.position)
+    return [Join(How.BEHIND, at, join.channels) if join.how is How.SINCE else join for join in entering(joined)]
+
+
+def _text(position: Cursor | None) -> str:
+    return "" if position is None else str(position)
 
 
 def _over_budget(found: dict[str, list[Publication]], budget_bytes: int) -> list[str]:

@@ -139,6 +139,12 @@ class Metrics:
     held_overflows: int = _counter("Recoveries given up because of hold_max")
     histories: int = _counter("History pages read")
     history_limited: int = _counter("History pages asked to be larger than history_page_max")
+    sessions_recovered: int = _counter("Clients that returned with a pid as the session that they were")
+    returns_refused: dict[str, int] = _by_code("Clients that returned with a pid and began anew, by reason")
+    recovery_sessions: int = _gauge("Live sessions that the broker keeps for a return")
+    recovery_sessions_refused: int = _counter("Sessions without a pid because of recovery_sessions_max")
+    recovery_sessions_too_large: int = _counter("Sessions not kept because of recovery_session_max_bytes")
+    recovery_errors: int = _counter("Writes of sessions to the broker that failed; they are tried again")
     # presence
     presence_users: int = _gauge("Users of this node in channels with presence, each counted once per channel")
     presence_joins: int = _counter("Joins over all nodes that this node's turns at the broker brought about")

@@ -123,6 +123,7 @@ class Node:
         self.broker.write_rules(settings.broker_rules())
         self.broker.start(self.hub)
         self.hub.presence.start()
+        self.hub.keeping.start()
         address = settings.advertise
         if worker is not None:
             address = worker.advertise(address)
@@ -171,6 +172,7 @@ class Node:
             for each in self.ingress:
                 each.stop()
             self.hub.presence.stop()
+            self.hub.keeping.stop()
             self.broker.stop()
             self.engine.stop()
             self._stopped.set()

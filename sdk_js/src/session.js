@@ -105,7 +105,8 @@ export class Session {
   #auth() {
     const presence = this.attendance?.names;
     const channels = this.subscriptions.atConnect();
-    return { token: this.#tokens.offer(), channels, presence, since: this.#positions.cursor };
+    // Positions are kept here, and each connection is a new socket: the hub need not keep the session.
+    return { channels, pid: null, presence, token: this.#tokens.offer(), since: this.#positions.cursor };
   }
 
   /** @param {Transport} name */

@@ -198,7 +198,7 @@ describe("presence", () => {
     await settle();
     const auth = await pair.link.accept();
     await pair.clock.pass(0);
-    assert.deepEqual([auth, pair.link.asked, presence.getSnapshot()], [{ channels: [] }, [], UNKNOWN]);
+    assert.deepEqual([auth, pair.link.asked, presence.getSnapshot()], [{ channels: [], pid: null }, [], UNKNOWN]);
   });
 
   test("joins and leaves never reach an application's handlers, and move the cursor", async () => {
@@ -250,7 +250,7 @@ describe("presence", () => {
     assert.equal(presence.getSnapshot(), before);
     await pair.clock.pass(20_000);
     const auth = await pair.link.accept({ presence: { [ROOM]: { recovered: true } } });
-    assert.deepEqual(auth, { channels: [ROOM], presence: [ROOM], since: "e.0" });
+    assert.deepEqual(auth, { channels: [ROOM], pid: null, presence: [ROOM], since: "e.0" });
     await pair.clock.pass(0);
     assert.deepEqual([pair.link.asked, presence.getSnapshot()], [[], before]);
     pair.link.say("tidings:leave", { users: ["bob"], count: 1 }, ROOM, "e.20");

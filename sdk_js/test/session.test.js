@@ -40,7 +40,7 @@ describe("connecting", () => {
     const auth = await pair.link.accept({
       channels: { "user:7": { recovered: false }, "orders:1": { recovered: false }, "orders:2": refusal },
     });
-    assert.deepEqual(auth, { channels: ["orders:1", "orders:2"] });
+    assert.deepEqual(auth, { channels: ["orders:1", "orders:2"], pid: null });
     assert.deepEqual([good.state, bad.state, bad.error?.code], ["subscribed", "denied", "forbidden"]);
     assert.equal(pair.hub.channel("user:7").state, "subscribed");
     assert.equal(pair.hub.channel("orders:3").state, "idle");
@@ -86,7 +86,7 @@ describe("connecting", () => {
     await assert.rejects(hub.channel("orders:1").publish("a", 1), { code: "revoked" });
     hub.connect();
     await settle();
-    assert.deepEqual(pair.link.connect(), { channels: ["orders:1"], since: "e.4" });
+    assert.deepEqual(pair.link.connect(), { channels: ["orders:1"], since: "e.4", pid: null });
   });
 
   test("at once when the network is back or the page is shown, and only then", async () => {
@@ -201,7 +201,7 @@ describe("recovery", () => {
         "orders:3": { error: { code: "forbidden", message: "" } },
       },
     });
-    assert.deepEqual(auth, { channels: ["orders:1", "orders:2", "orders:3"], since: "e.5" });
+    assert.deepEqual(auth, { channels: ["orders:1", "orders:2", "orders:3"], since: "e.5", pid: null });
     assert.deepEqual(told, [
       ["tidings:state", "subscribed"],
       ["tidings:recovered", "orders:1"],
@@ -229,7 +229,7 @@ describe("recovery", () => {
     hub.channel("orders:2").on("*", (data) => told.push(data));
     await pair.clock.pass(20_000);
     const auth = await pair.link.accept();
-    assert.deepEqual(auth, { channels: ["orders:1"], since: "e.5" });
+    assert.deepEqual(auth, { channels: ["orders:1"], since: "e.5", pid: null });
     assert.deepEqual(await pair.link.grant("e.8"), { channels: ["orders:2"] });
     // What the hub gives again of the time before the subscription is in what the application loads.
     pair.link.say("e", "old", "orders:2", "e.7");
@@ -244,7 +244,7 @@ describe("recovery", () => {
     pair.link.next("tidings:subscribe").fail();
     pair.link.lose({});
     await pair.clock.pass(20_000);
-    assert.deepEqual(await pair.link.accept(), { channels: [], since: "e.0" });
+    assert.deepEqual(await pair.link.accept(), { channels: [], since: "e.0", pid: null });
     await pair.link.grant();
     assert.equal(hub.channel("orders:1").state, "subscribed");
   });
@@ -262,7 +262,7 @@ describe("recovery", () => {
     next.hub.channel("orders:1").on("tidings:recovered", (name) => told.push(name));
     next.hub.channel("orders:2").on("tidings:recovered", (name) => told.push(name));
     await settle();
-    assert.deepEqual(await next.link.accept(), { channels: ["orders:1"], since: "e.6" });
+    assert.deepEqual(await next.link.accept(), { channels: ["orders:1"], since: "e.6", pid: null });
     assert.deepEqual(await next.link.grant(), { channels: ["orders:2"] });
     assert.deepEqual(told, ["orders:1"]);
   });
@@ -276,7 +276,7 @@ describe("recovery", () => {
     await next.link.lose({});
     next.hub.channel("orders:1").on("tidings:recovered", (name) => told.push(name));
     await next.clock.pass(20_000);
-    assert.deepEqual(await next.link.accept(), { channels: [], since: "e.9" });
+    assert.deepEqual(await next.link.accept(), { channels: [], since: "e.9", pid: null });
     await next.link.grant();
     assert.deepEqual(told, []);
   });

@@ -19,6 +19,7 @@ from tidings.errors import TidingsError, UnknownNamespace
 from tidings.publication import Publication, Receipt, encode_body
 from tidings.publishers.base import Outgoing
 from tidings_hub.brokers.base import Broker, BrokerLimits, Past
+from tidings_hub.core.notes import Act, Note, Noted, Taken
 from tidings_hub.core.recovery import Gap, missed
 
 LIMITS = BrokerLimits(linger_s=0.2, position_check_s=0.3, timeout_s=10.0)
@@ -374,6 +375,49 @@ class BrokerContract:
         node.broker.revoke("jti:x", now_s - 1)
         assert node.broker.revoked() == {"user:7": now_s + 100}
         assert node.broker.revoked() == {"user:7": now_s + 100}
+
+    def test_a_note_is_kept_for_its_owner_and_taken_once(self, node: Node) -> None:
+        body = b'{"joins":[["fresh","e.1",["orders:1"]]],"x":"\xc3\xbc"}'
+        new = Note(Act.NEW, "key-1", "one", 60, "user-7", body)
+        assert node.broker.note([new, Note(Act.NEW, "key-2", "one", 60, "user-8", b"{}")]) == [Noted.DONE, Noted.DONE]
+        assert node.broker.note([new]) == [Noted.DONE], "the same again, after an answer that was lost"
+        assert node.broker.take("key-1", "user-8") == Taken("", "", b"")
+        assert node.broker.take("key-1", "user-7") == Taken("one", "user-7", body)
+        assert node.broker.take("key-1", "user-7") is None
+        assert node.broker.take("key-2", "") == Taken("one", "user-8", b"{}")
+        assert node.broker.take("never", "user-7") is None
+
+    def test_a_note_changes_only_for_its_owner(self, node: Node) -> None:
+        acts = [Act.CHANGE, Act.PROLONG, Act.DROP]
+        assert node.broker.note([Note(act, "key", "one", 60, "u", b"old") for act in acts]) == [Noted.GONE] * 3
+        assert node.broker.note([]) == []
+        node.broker.note([Note(Act.NEW, "key", "one", 60, "u", b"old")])
+        others = [Note(act, "key", "two", 60, "u", b"theirs") for act in (Act.NEW, *acts)]
+        assert node.broker.note(others) == [Noted.OTHERS] * 4
+        own = [Note(Act.CHANGE, "key", "one", 60, "u", b"new"), Note(Act.PROLONG, "key", "one", 60)]
+        assert node.broker.note(own) == [Noted.DONE, Noted.DONE]
+        assert node.broker.take("key", "u") == Taken("one", "u", b"new")
+        assert node.broker.note([Note(Act.NEW, "key", "two", 60, "u", b"")]) == [Noted.DONE]
+        assert node.broker.note([Note(Act.DROP, "key", "two")]) == [Noted.DONE]
+        assert node.broker.take("key", "u") is None
+
+    def test_of_many_who_take_a_note_one_gets_it(self, node: Node) -> None:
+        node.broker.note([Note(Act.NEW, "key", "one", 60, "u", b"x")])
+        found: list[Taken | None] = []
+        takers = [threading.Thread(target=lambda: found.append(node.broker.take("key", "u"))) for _ in range(8)]
+        for taker in takers:
+            taker.start()
+        for taker in takers:
+            taker.join(30)
+        assert len(found) == 8
+        assert [one for one in found if one is not None] == [Taken("one", "u", b"x")]
+
+    def test_a_note_ends_by_itself_unless_it_is_prolonged(self, node: Node) -> None:
+        both = [Note(Act.NEW, key, "one", 1, "u", b"x") for key in ("short", "long")]
+        assert node.broker.note([*both, Note(Act.PROLONG, "long", "one", 60)]) == [Noted.DONE] * 3
+        # Asking as somebody else takes nothing.
+        wait_until(lambda: node.broker.take("short", "nobody") is None, why="it ends")
+        assert node.broker.take("long", "u") == Taken("one", "u", b"x")
 
     def test_a_roll_names_whoever_has_a_lease(self, node: Node) -> None:
         first = node.broker.call_roll("n1", "10.0.0.1:8000", lease_s=60)

@@ -27,6 +27,7 @@ from tidings.publishers.keys import Keys
 from tidings.publishers.redis import RedisPublisher
 from tidings_hub.brokers.base import BrokerLimits
 from tidings_hub.brokers.redis import RedisBroker
+from tidings_hub.core.notes import Act, Note, Noted, Taken
 from tidings_hub.core.recovery import Gap, missed
 from tidings_hub.metrics import Metrics
 
@@ -397,6 +398,17 @@ class TestAnotherRedis:
         world.subscribe("orders:1")
         world.settle("orders:1")
         assert world.sink.told == []
+
+    def test_a_note_does_not_outlive_its_epoch(self, world: World) -> None:
+        """A Redis that may be older than it was may have a note that was taken, or changed, long ago."""
+        note = Note(Act.NEW, "key", "one", 60, "u", b"x")
+        assert world.broker.note([note]) == [Noted.DONE]
+        with world.redis.client() as client:
+            client.hset(KEYS.meta, mapping={"run_id": "of-another", "checked_ms": 0})
+        assert world.broker.note([replace(note, act=Act.PROLONG)]) == [Noted.GONE]
+        assert world.broker.take("key", "u") is None
+        assert world.broker.note([replace(note, owner="two")]) == [Noted.DONE]
+        assert world.broker.take("key", "") == Taken("two", "u", b"x")
 
     def test_a_sequence_that_goes_backwards_in_the_same_process(self, world: World) -> None:
         world.subscribe("orders:1", "orders:2")

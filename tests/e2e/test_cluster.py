@@ -73,10 +73,45 @@ def scene(tmp_path: Path) -> Iterator[ClusterScene]:
         yield made
 
 
+def test_a_stock_client_returns_to_all_buckets_by_itself(scene: ClusterScene) -> None:
+    scene.backend.stop()
+    channels = [f"orders:stock-{number}" for number in range(12)]
+    assert len({bucket_of(channel, len(scene.buckets)) for channel in channels}) == len(scene.buckets)
+    here = f"http://127.0.0.1:{scene.door.port}"
+    client = ClientProcess("stock-websocket", here, token=token("stock", "orders:*"), channels=channels[:6])
+    scene.clients.append(client)
+    client.wait_ready()
+    client.ask("tidings:subscribe", {"channels": channels[6:]})
+    expected: dict[str, list[int]] = {channel: [] for channel in channels}
+
+    def publish(n: int) -> None:
+        for channel in channels:
+            scene.hub.publish(channel, "updated", {"n": n})
+            expected[channel].append(n)
+
+    publish(0)
+    for away in (1, 2):
+        client.wait(lambda client: len(client.data()) == sum(map(len, expected.values())), why="all so far")
+        scene.door.refuse()
+        client.wait(lambda client, away=away: len(client.of("disconnect")) == away, why="it is cut off")
+        publish(away)
+        scene.hub = scene.hubs[scene.hub is scene.hubs[0]]
+        scene.door.lead_to(scene.hub.port)
+        scene.door.accept_again()
+        client.wait_ready(away + 1)
+    publish(3)
+    client.wait(lambda client: len(client.data()) >= sum(map(len, expected.values())), why="all")
+    assert {channel: [data["n"] for data in client.data(channel)] for channel in channels} == expected
+    assert [one["recovered"] for one in client.of("connect")] == [False, True, True]
+    assert len({one["id"] for one in client.of("connect")}) == 1
+
+
 def test_changing_nodes_and_masters_under_load(scene: ClusterScene) -> None:
     assert len({bucket_of(channel, len(scene.buckets)) for channel in CHANNELS}) > 1
     scene.change_nodes(3)
     assert scene.recovered()
+    # Those whose library asks for it did so as the sessions that they were.
+    assert sum(hub.metric("tidings_sessions_recovered_total") for hub in scene.hubs) == 3
     # A bucket's slot moves: its clients are told to load anew, on both nodes and wherever they are.
     slot = scene.buckets[bucket_of(CHANNELS[0], len(scene.buckets))].address.slot
     home = scene.cluster.owner(slot)

@@ -119,7 +119,7 @@ def test_a_node_that_loses_joins_says_so(hub: Hub) -> None:
     ann = enter(hub, "ann", ROOM, watch=(ROOM,))
     hub.lost([presence_channel(ROOM), ROOM], Cursor("e", 7))
     gap = {"cursor": "e.7", "channels": {ROOM: {"recovered": False}}, "presence": {ROOM: {"recovered": False}}}
-    assert said(ann, "gap") == [["tidings:gap", gap]]
+    assert said(ann, "gap") == [["tidings:gap", gap, "e.7"]]
 
 
 def test_while_the_broker_is_down_nothing_is_forgotten(hub: Hub) -> None:

@@ -45,6 +45,10 @@ class Keys:
         """The cursor that a publication's id got."""
         return self.base + b"i:" + channel.encode() + b":" + id.encode()
 
+    def note(self, name: str) -> bytes:
+        """What is kept of a session for its client's return."""
+        return self.base + b"session:" + name.encode()
+
     def reply(self, token: str) -> bytes:
         """The list in which the nodes' answers to one order gather."""
         return self.base + b"r:" + token.encode()

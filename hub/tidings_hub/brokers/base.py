@@ -12,6 +12,7 @@ from tidings.presence import Presence, Turn, Turned
 from tidings.publication import Publication, Receipt
 from tidings.publishers.base import Answer, Outgoing
 from tidings_hub.core.nodes import Lease, Roll
+from tidings_hub.core.notes import Note, Noted, Taken
 from tidings_hub.core.recovery import ChannelPast, Past
 
 __all__ = [
@@ -20,11 +21,14 @@ __all__ = [
     "BrokerState",
     "ChannelPast",
     "Lease",
+    "Note",
+    "Noted",
     "Outgoing",
     "Past",
     "Roll",
     "Rule",
     "Sink",
+    "Taken",
 ]
 
 
@@ -218,6 +222,20 @@ class Broker(Protocol):
 
         Raises:
             Unavailable: the broker did not answer in time.
+        """
+
+    def note(self, notes: Sequence[Note]) -> list[Noted]:
+        """Keep, prolong or drop notes; what came of each, in order. A note of an older epoch is none.
+
+        Raises:
+            Unavailable, TimedOut: the broker did not answer; the same may be tried again.
+        """
+
+    def take(self, key: str, user: str) -> Taken | None:
+        """Take a note away, so that nobody can take it again; another user's stays. Empty `user`: whoever's it is.
+
+        Raises:
+            Unavailable, TimedOut: the broker did not answer; the note may have been taken.
         """
 
     def turn(self, turn: Turn) -> Turned:

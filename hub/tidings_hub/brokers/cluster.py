@@ -23,6 +23,7 @@ from tidings.publishers.keys import DEFAULT_PREFIX
 from tidings.publishers.slots import open_buckets
 from tidings_hub.brokers.base import BrokerLimits, BrokerState, Past, Roll, Rule, Sink
 from tidings_hub.brokers.redis import RedisBroker
+from tidings_hub.core.notes import Note, Noted, Taken
 from tidings_hub.core.places import Places
 from tidings_hub.metrics import Metrics
 
@@ -186,6 +187,14 @@ class ClusterBroker:
     def call_roll(self, node_id: str, address: str, *, lease_s: float) -> Roll:
         """See `Broker.call_roll`."""
         return self._parts[0].call_roll(node_id, address, lease_s=lease_s)
+
+    def note(self, notes: Sequence[Note]) -> list[Noted]:
+        """See `Broker.note`."""
+        return self._parts[0].note(notes)
+
+    def take(self, key: str, user: str) -> Taken | None:
+        """See `Broker.take`."""
+        return self._parts[0].take(key, user)
 
     # Presence: what concerns a channel is in the bucket of its presence channel.
 

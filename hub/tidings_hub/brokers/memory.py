@@ -20,6 +20,8 @@ from tidings.publication import Publication, Receipt
 from tidings.publishers.base import Answer, Outgoing
 from tidings.publishers.memory import MemoryStore, open_store
 from tidings_hub.brokers.base import BrokerLimits, BrokerState, ChannelPast, Lease, Past, Roll, Rule, Sink
+from tidings_hub.brokers.notes import MemoryNotes
+from tidings_hub.core.notes import Note, Noted, Taken
 from tidings_hub.metrics import Metrics
 
 logger = logging.getLogger("tidings.broker")
@@ -50,6 +52,7 @@ class MemoryBroker:
         self._wake = threading.Event()
         # Node id to its address and the end of its lease.
         self._leases: dict[str, tuple[str, float]] = {}
+        self._notes = MemoryNotes()
         self._thread: threading.Thread | None = None
         self._sink: Sink | None = None
         self._stopping = False
@@ -241,6 +244,16 @@ class MemoryBroker:
         self._leases[node_id] = (address, now_s + lease_s)
         self._leases = {name: lease for name, lease in self._leases.items() if lease[1] > now_s}
         return Roll(time.time(), {name: Lease(where, end_s - now_s) for name, (where, end_s) in self._leases.items()})
+
+    def note(self, notes: Sequence[Note]) -> list[Noted]:
+        """See `Broker.note`."""
+        with self._store.lock:
+            return self._notes.do(notes)
+
+    def take(self, key: str, user: str) -> Taken | None:
+        """See `Broker.take`."""
+        with self._store.lock:
+            return self._notes.take(key, user)
 
     # Presence
 

@@ -38,10 +38,12 @@ from tidings_hub.brokers.commands import Commands
 from tidings_hub.brokers.inbox import Inbox
 from tidings_hub.brokers.interests import Interests
 from tidings_hub.brokers.look import Look, read_history
+from tidings_hub.brokers.notes import note_script, pack_notes, pack_take, read_noted, read_taken, take_script
 from tidings_hub.brokers.presence import pack_turn, presence_script, read_turn
 from tidings_hub.brokers.reader import Reader
 from tidings_hub.brokers.repair import Repairs
 from tidings_hub.brokers.roll import pack_roll, read_roll, roll_script
+from tidings_hub.core.notes import Note, Noted, Taken
 from tidings_hub.metrics import Metrics
 
 _STOP_S = 5.0
@@ -249,6 +251,17 @@ class RedisBroker:
         """See `Broker.call_roll`."""
         packed = pack_roll(self._keys, node_id, address, lease_s=lease_s)
         return read_roll(self._commands.run(packed, 1, (roll_script(),))[0])
+
+    def note(self, notes: Sequence[Note]) -> list[Noted]:
+        """See `Broker.note`."""
+        if not notes:
+            return []
+        reply = self._commands.run(pack_notes(self._keys, notes), 1, (note_script(),))[0]
+        return read_noted(reply, len(notes))
+
+    def take(self, key: str, user: str) -> Taken | None:
+        """See `Broker.take`."""
+        return read_taken(self._commands.run(pack_take(self._keys, key, user), 1, (take_script(),))[0])
 
     # Presence
 

@@ -80,14 +80,16 @@ class Frame:
 class Notice:
     """Something the hub itself tells one connection, in a Frame's three forms.
 
-    `data_json` is compact JSON; `cursor` becomes the id of the SSE event, so that a browser
-    remembers it; without one the browser keeps the id it has.
+    `data_json` is compact JSON; `cursor` becomes the last argument, where a stock client takes its offset from, and the
+    id of the SSE event, so that a browser remembers it; without one both keep what they have.
     """
 
     __slots__ = ("_cursor", "_data_json", "_event", "packet", "seq")
 
     def __init__(self, event: str, data_json: bytes, *, cursor: str | None = None) -> None:
-        self.packet = b'42["%b",%b]' % (event.encode(), data_json)
+        # A cursor is of a checked alphabet: no JSON escape can be needed.
+        last = b"" if cursor is None else b',"%b"' % cursor.encode()
+        self.packet = b'42["%b",%b%b]' % (event.encode(), data_json, last)
         self.seq = 0
         self._event = event
         self._data_json = data_json

@@ -61,6 +61,12 @@ def retraced(since: Cursor, position: Cursor, publications: Sequence[Publication
     return found
 
 
+def raised(cursor: Cursor, floor: Cursor) -> Cursor:
+    """The cursor, in none of its places before `floor`."""
+    own, *others = (replace(one, seq=max(one.seq, floor.of(one.epoch) or 0), others=()) for one in cursor.places)
+    return replace(own, others=tuple(others))
+
+
 def not_before(position: Cursor, publication: Publication) -> Publication:
     """The publication with a cursor that is nowhere behind `position`, but for its own place."""
     if not position.others:

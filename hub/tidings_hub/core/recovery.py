@@ -67,6 +67,18 @@ def missed(since: Cursor, position: Cursor, past: ChannelPast, *, limit: int) ->
     return contiguous(after, past.last, past.publications, epoch=epoch, limit=limit)
 
 
+def missed_from(
+    start: Cursor, since: Cursor, position: Cursor, past: ChannelPast, *, limit: int
+) -> list[Publication] | Gap:
+    """As `missed` after `start`, a later place than the client's own cursor `since`, which `past` was read after.
+
+    What is doubted of the channel is known for `since` only, so any doubt is a gap.
+    """
+    if start != since and past.doubted is not None:
+        return Gap("doubted")
+    return missed(start, position, past, limit=limit)
+
+
 def contiguous(
     after: int, last: int, publications: Sequence[Publication], *, epoch: str, limit: int
 ) -> list[Publication] | Gap:

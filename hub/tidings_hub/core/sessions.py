@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import Generic, TypeVar
 
 from tidings.claims import Claims
+from tidings_hub.core.kept import Kept
 
 C = TypeVar("C")
 
@@ -33,7 +34,19 @@ class Session(Generic[C]):
     which is a secret of the transport. `opened_s` is wall-clock time.
     """
 
-    __slots__ = ("channels", "claims", "connection", "due", "granted", "id", "opened_s", "returned", "state", "warned")
+    __slots__ = (
+        "channels",
+        "claims",
+        "connection",
+        "due",
+        "granted",
+        "id",
+        "kept",
+        "opened_s",
+        "returned",
+        "state",
+        "warned",
+    )
 
     def __init__(self, id: str, connection: C, claims: Claims, opened_s: float) -> None:
         self.id = id
@@ -46,6 +59,8 @@ class Session(Generic[C]):
         self.channels: Collection[str] = ()
         # Channels that a backend subscribed it to, whatever its token covers. Seldom any: one empty set for all.
         self.granted: frozenset[str] = frozenset()
+        # What is kept for its client's return; None: nothing.
+        self.kept: Kept | None = None
         # The lowest and the highest seq that it returned with and was told `recovered: true`.
         self.returned: tuple[int, int] | None = None
 

@@ -46,10 +46,11 @@ class Client:
     handled in order and one at a time; None while nothing is.
     `held`: EVENT packets that a connect handler sent; they go out after its CONNECT answer.
     `partial`: a packet that still waits for binary attachments.
+    `answer`: what its CONNECT is answered with, where that is not upstream's `{"sid": …}`.
     `session`: the hub's session, once there is one. `custom`: python-socketio's user session.
     """
 
-    __slots__ = ("connection", "custom", "held", "inbox", "partial", "partial_bytes", "session")
+    __slots__ = ("answer", "connection", "custom", "held", "inbox", "partial", "partial_bytes", "session")
 
     def __init__(self, connection: Transport) -> None:
         self.connection = connection
@@ -57,5 +58,6 @@ class Client:
         self.held: list[str | bytes] | None = None
         self.partial: Packet | None = None
         self.partial_bytes = 0
+        self.answer: dict[str, str] | None = None
         self.session: Any = None
         self.custom: dict[str, object] | None = None

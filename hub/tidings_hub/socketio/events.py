@@ -23,7 +23,8 @@ from tidings.publication import encode_body
 from tidings.publishers.base import CALLER_ID_S, OWN_ID_S, Outgoing
 from tidings_hub.core.sessions import Session
 from tidings_hub.hub import Connection, Hub, notice
-from tidings_hub.joining import Joined, go_live, join
+from tidings_hub.joining import go_live, join
+from tidings_hub.returning import Asked, Entrance, begin, enter, who
 from tidings_hub.socketio.client import Client
 from tidings_hub.socketio.server import HubServer
 
@@ -38,7 +39,7 @@ class ClientEvents:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._server: HubServer
-        self._joined: dict[Client, Joined] = {}
+        self._entering: dict[Client, Entrance] = {}
 
     def register(self, server: HubServer) -> None:
         """From now on the server's clients are the hub's."""
@@ -58,33 +59,41 @@ class ClientEvents:
 
     def accepted(self, client: Client, sid: str, namespace: str) -> None:
         """A CONNECT was just answered: say `tidings:ready`, then what was missed, then live."""
-        joined = self._joined.pop(client, None)
-        if joined is None:
+        entrance = self._entering.pop(client, None)
+        if entrance is None:
             return
         session: Session[Connection] = client.session
+        cursor = str(entrance.joined.cursor)
         ready = {
             "user": session.user,
             "connection": session.id,
-            "cursor": str(joined.cursor),
+            "cursor": cursor,
             "expires_in_s": _rounded(session.expires_in_s(self._hub.wall_s())),
-            **joined.answers(),
+            **entrance.joined.answers(),
         }
-        go_live(self._hub, session, joined, notice("tidings:ready", ready))
+        begin(self._hub, session, entrance, notice("tidings:ready", ready, cursor=cursor))
 
     def _connect(self, sid: str, environ: object, auth: object) -> None:
         client = self._server.client(sid)
         hub = self._hub
         try:
             asked = auth if isinstance(auth, Mapping) else {}
-            channels, presence = _asked(asked, "channels"), _asked(asked, "presence")
-            since = _since(asked)
-            claims = hub.authenticate(asked.get("token"), client.connection.remote)
+            wanted = Asked(
+                asked.get("token"),
+                _asked(asked, "channels"),
+                _asked(asked, "presence"),
+                _since(asked),
+                asked.get("pid", ""),
+                asked.get("offset"),
+            )
+            claims, back = who(hub, wanted, client.connection.remote)
             client.session = hub.open(_connection(client), claims)
-            joined = join(hub, client.session, [user_channel(claims.sub), *channels], since, presence)
+            entrance = enter(hub, client.session, wanted, back)
         except TidingsError as error:
             self._refuse(client, error)
         else:
-            self._joined[client] = joined
+            self._entering[client] = entrance
+            client.answer = entrance.answer
             # The CONNECT answer, `tidings:ready` and what was missed go out in one write (see `HubServer._connect`).
             client.connection.cork()
 
@@ -101,11 +110,11 @@ class ClientEvents:
     def _disconnect(self, sid: str, reason: object = None) -> None:
         client = self._server.client(sid)
         if client.session is not None:
-            joined = self._joined.pop(client, None)
-            self._hub.close(client.session)
-            if joined is not None:
+            entrance = self._entering.pop(client, None)
+            self._hub.close(client.session, str(reason))
+            if entrance is not None:
                 # It went away between its CONNECT and the answer: give the channels back.
-                go_live(self._hub, client.session, joined)
+                go_live(self._hub, client.session, entrance.joined)
             client.session = None
 
     def _handler(self, answer: Callable[[Session[Connection], Mapping[str, Any]], Answer]) -> Callable[..., Answer]:

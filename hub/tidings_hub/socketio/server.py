@@ -166,7 +166,8 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
             try:
                 if isinstance(work, str):
                     self._gone(client, work)
-                elif not client.connection.closed:
+                elif not client.connection.closed or work.packet_type == upstream.DISCONNECT:
+                    # A client says DISCONNECT and closes at once: that it left on purpose still counts.
                     self._dispatch(client, work)
             except Exception:
                 self._metrics.handler_errors += 1
@@ -225,6 +226,10 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
         return namespace in self.handlers or namespace in self.namespace_handlers or namespace in self.namespaces
 
     def _gone(self, client: Client, reason: str) -> None:
+        if reason == self.reason.CLIENT_DISCONNECT:
+            # A long-polling client says Engine.IO's close also where its transport failed. That it left for good only
+            # Socket.IO's DISCONNECT says, as in the JavaScript server.
+            reason = self.reason.TRANSPORT_CLOSE
         try:
             self._handle_eio_disconnect(client.connection.sid, reason)
         finally:
@@ -234,6 +239,9 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
 
     def _send_packet(self, eio_sid: str, pkt: Any) -> None:
         client = self.eio.clients.get(eio_sid)
+        if client is not None and client.answer is not None and pkt.packet_type == upstream.CONNECT:
+            # A session's public id outlives the connection; upstream's own names the connection, and nobody sees it.
+            pkt.data, client.answer = client.answer, None
         if client is not None and client.held is not None and pkt.packet_type in _EVENTS:
             encoded = pkt.encode()
             client.held += encoded if isinstance(encoded, list) else [encoded]

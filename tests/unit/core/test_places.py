@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tidings.cursor import Cursor
 from tidings.publication import Publication
-from tidings_hub.core.places import Places, not_before, retraced
+from tidings_hub.core.places import Places, not_before, raised, retraced
 from tidings_hub.core.recovery import ChannelPast, Gap, missed
 
 EPOCHS = ("ea", "eb", "ec")
@@ -96,3 +96,10 @@ def test_an_unknown_bucket_is_left_out_of_cursors() -> None:
     position = Cursor("ea", 5, (Cursor("ec", 1),))
     assert missed(Cursor("ea", 5), position, ChannelPast(1, [], epoch="ec"), limit=9) == Gap("epoch")
     assert missed(Cursor("ec", 2), position, ChannelPast(1, [], epoch="ec"), limit=9) == Gap("ahead")
+
+
+def test_a_cursor_raised_to_a_floor_keeps_its_own_places() -> None:
+    own = Cursor.parse("ea.5~eb.7")
+    assert raised(own, Cursor.parse("eb.9~ea.3~ec.8")) == Cursor.parse("ea.5~eb.9")
+    assert raised(own, Cursor.parse("ec.8")) == own
+    assert raised(Cursor("ea", 5), Cursor("ea", 6)) == Cursor("ea", 6)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tidings.cursor import Cursor
 from tidings.publication import Publication
-from tidings_hub.core.recovery import ChannelPast, Gap, contiguous, missed
+from tidings_hub.core.recovery import ChannelPast, Gap, contiguous, missed, missed_from
 
 EPOCH = "e"
 
@@ -91,3 +91,17 @@ def test_complete_or_a_gap_for_random_losses(channels: list[str], data: st.DataO
         assert not whole, "a complete past was called a gap"
     else:
         assert found == truth
+
+
+def test_from_a_later_place_than_ones_own() -> None:
+    kept = chain(7, 9, first_prev=5)
+    position, since, start = Cursor(EPOCH, 9), Cursor(EPOCH, 5), Cursor(EPOCH, 7)
+    found = missed_from(start, since, position, ChannelPast(9, kept), limit=100)
+    assert not isinstance(found, Gap)
+    assert [one.seq for one in found] == [9]
+    # What is doubted was looked up for `since`: of later places nobody can say.
+    doubted = ChannelPast(9, kept, (1, 2))
+    assert missed_from(start, since, position, doubted, limit=100) == Gap("doubted")
+    assert not isinstance(missed_from(since, since, position, doubted, limit=100), Gap)
+    # Read after `since`, with more than the limit: what comes after the place is cut off, and that shows.
+    assert isinstance(missed_from(start, since, position, ChannelPast(9, kept[:1]), limit=1), Gap)

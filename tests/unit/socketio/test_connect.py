@@ -75,3 +75,44 @@ def test_what_a_connect_handler_sends_comes_behind_its_answer(server: HubServer)
     assert str(answer).startswith('0{"sid":"')
     assert behind == ['2["auth",{"token":"123"}]', '51-["picture",{"_placeholder":true,"num":0}]', b"\x01"]
     assert not connection.closed
+
+
+def test_a_session_has_a_public_id_of_its_own(server: HubServer) -> None:
+    seen = []
+
+    def connect(sid: str, _environ: object, _auth: object) -> None:
+        seen.append(sid)
+        server.client(sid).answer = {"sid": "the-session", "pid": "its-secret"}
+
+    server.on("connect", connect)
+    server.on("hello", seen.append)
+    connection = Recorder()
+    server.opened(connection, Opened())
+    server.received(connection, "0")
+    server.received(connection, '2["hello"]')
+    assert connection.said == ['0{"sid":"the-session","pid":"its-secret"}']
+    assert seen[0] == seen[1] != "the-session"
+
+
+def test_who_says_disconnect_and_closes_at_once_has_left_on_purpose(server: HubServer) -> None:
+    reasons: list[object] = []
+    server.on("connect", lambda *_: None)
+    server.on("disconnect", lambda _sid, reason: reasons.append(reason))
+    connection = Recorder()
+    server.opened(connection, Opened())
+    server.received(connection, "0")
+    connection.close("transport close")
+    server.received(connection, "1")
+    server.closed(connection, "transport close")
+    assert reasons == ["client disconnect"]
+
+
+def test_the_engines_close_alone_is_no_leaving_on_purpose(server: HubServer) -> None:
+    reasons: list[object] = []
+    server.on("connect", lambda *_: None)
+    server.on("disconnect", lambda _sid, reason: reasons.append(reason))
+    connection = Recorder()
+    server.opened(connection, Opened())
+    server.received(connection, "0")
+    server.closed(connection, "client disconnect")
+    assert reasons == ["transport close"]

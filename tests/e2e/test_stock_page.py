@@ -1,0 +1,88 @@
+"""docs/stock-clients.md is a program, and does what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from client_process import ClientProcess
+from hub_process import ROOT, HubProcess, token
+from proxy import Proxy
+
+PAGE = ROOT / "docs" / "stock-clients.md"
+NAMESPACES = """
+[namespaces.orders]
+subscribe = "token"
+[namespaces.chat]
+subscribe = "public"
+publish = "subscribers"
+presence = true
+"""
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[HubProcess]:
+    process = HubProcess(tmp_path)
+    text = process.config.read_text()
+    process.config.write_text(
+        "presence_grace_s = 2.0\nexpiry_warning_s = 598.0\n" + text[: text.index("[namespaces")] + NAMESPACES
+    )
+    yield process.start()
+    process.stop()
+
+
+def calls(client: ClientProcess, kind: str) -> list[tuple[object, ...]]:
+    return [tuple(value for name, value in each.items() if name != "kind") for each in client.of(kind)]
+
+
+def test_the_page_runs(hub: HubProcess, clients: list[ClientProcess]) -> None:
+    with closing(Proxy(hub.port, plain=True)) as door:
+        page = ClientProcess(
+            "page",
+            f"http://127.0.0.1:{door.port}",
+            token=token("7", "orders:*", expires_in_s=600),
+            channels=[],
+            next=token("7", "orders:*"),
+        )
+        clients.append(page)
+        page.wait(lambda page: page.of("end"), why="the program has run")
+        (end,) = page.of("end")
+        assert end["blocks"] == PAGE.read_text(encoding="utf-8").count("```js\n") >= 8
+        assert calls(page, "load") == [("orders:42",), ("orders:43",)]
+        page.wait(lambda page: ("there", "7") in calls(page, "show"), why="presence")
+        shown = calls(page, "show")
+        assert [one for one in shown if one[0] == "chat:lobby"] == [("chat:lobby", {"text": "hello"})]
+        assert ("receipt", False) in shown
+        assert ("history", {"text": "hello"}) in shown
+        page.wait(lambda page: page.of("renewed"), why="the hub warns of the token's end")
+
+        friend = ClientProcess("js-websocket", hub.url, token=token("8"), channels=["chat:lobby"])
+        clients.append(friend)
+        page.wait(lambda page: ("join", "8") in calls(page, "show"), why="a join")
+        friend.stop()
+        page.wait(lambda page: ("leave", "8") in calls(page, "show"), why="a leave")
+
+        assert hub.request("POST", "/api/users/7/subscribe", {"channel": "orders:44"})[1]["connections"] == 1
+        page.wait(lambda page: ("orders:44",) in calls(page, "load"), why="a channel that a backend gave")
+        assert hub.request("POST", "/api/users/7/unsubscribe", {"channel": "orders:44"})[1]["connections"] == 1
+        page.wait(lambda page: ("orders:44", "taken") in calls(page, "complain"), why="and took")
+
+        hub.publish("orders:42", "updated", {"n": 1})
+        page.wait(lambda page: ("orders:42", {"n": 1}) in calls(page, "show"), why="a publication")
+        door.refuse()
+        page.wait(lambda page: page.of("disconnect"), why="it is cut off")
+        hub.publish("orders:42", "updated", {"n": 2})
+        door.accept_again()
+        page.wait(lambda page: ("orders:42", {"n": 2}) in calls(page, "show"), why="what it missed")
+        assert [(one["id"], one["recovered"]) for one in page.of("connect")] == [(end["id"], True)]
+        assert ("orders:42",) not in calls(page, "load")[2:]
+
+        assert hub.request("POST", "/api/revocations", {"user": "7", "for_s": 60})[0] == 201
+        page.wait(lambda page: ("close", "revoked") in calls(page, "complain"), why="why it was closed")
+
+
+def test_the_page_is_named_where_people_look() -> None:
+    assert "docs/stock-clients.md" in (ROOT / "README.md").read_text(encoding="utf-8")
