@@ -2,7 +2,7 @@
 FROM node:22-alpine AS browser
 WORKDIR /src/sdk_js
 COPY sdk_js/ ./
-RUN npm ci --silent && npm run --silent vendor
+RUN npm ci --silent && npm run --silent vendor && npm run --silent bundle
 
 FROM python:3.13-slim AS build
 RUN python -m venv /opt/tidings

@@ -148,6 +148,10 @@ def test_what_nginx_answers_itself(running: Composition) -> None:
         assert ask(url, outside)[0] in (400, 404), outside
     assert ask(url, "/metrics")[0] == 404
     assert ask(url, "/readyz")[0] == 200
+    status, body, headers = ask(url, "/tidings.js")
+    assert (status, headers["cross-origin-resource-policy"]) == (200, "cross-origin")
+    assert ask(url, "/tidings.js.map")[0] == 200
+    assert ask(url, "/tidings.jsx")[0] == 404
     assert ask(url, "/api/channels")[0] == 401
     assert ask(url, "/nothing")[0] == 404
     assert "nginx/" not in str(ask(url, "/static/nothing"))
