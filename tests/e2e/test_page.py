@@ -10,34 +10,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-import tidings_hub.web
+from chromium import chromium
 from hub_process import API_KEY, HubProcess, environment
 from programs import program
 
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-SDK = Path(tidings_hub.web.__file__).parent / "static" / "vendor" / "tidings.js"
 PATIENCE_MS = 20_000
 expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if not SDK.exists():
-        pytest.fail("the SDK is not there: make setup (npm ci && npm run build in sdk_js)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program("chromium"), headless=True, args=FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
