@@ -17,6 +17,7 @@ FOLDER = Path(__file__).parent / "e2e"
 COMMANDS = {
     "js": ["node", str(FOLDER / "client.mjs")],
     "sdk": ["node", str(FOLDER / "client_sdk.mjs")],
+    "hostile": ["node", str(FOLDER / "client_hostile.mjs")],
     "python": [sys.executable, str(FOLDER / "client.py")],
     "sse": [sys.executable, str(FOLDER / "client_sse.py")],
 }
