@@ -103,27 +103,17 @@ GARBAGE += ['451-["x",{"_placeholder":true,"num":0}]', '45999999999-["x"]', '450
 GARBAGE += ["46", "49", "4/admin,0", '4/admin,2["updated",{"n":1},"orders:1","bad.7"]', "40", '40{"sid":5}', "40[]"]
 GARBAGE += ["1", "3", "3probe", "5", "6", "2probe", "[" * 5000, '42["updated",' + "[" * 50_000, "42" + "9" * 5000]
 # What is no handshake.
-OPENS = [
-    "",
-    "x",
-    "0",
-    "0{",
-    "0null",
-    "0[]",
-    '0{"sid":1}',
-    '0{"sid":"s","upgrades":5,"pingInterval":-1}',
-    "4",
-    "1",
-    "40",
-]
+OPENS = ["", "x", "0", "0{", "0null", "0[]", '0{"sid":1}', '0{"sid":"s","upgrades":5,"pingInterval":-1}', "4", "1"]
 # Events that are no publications.
 NO_PUBLICATIONS = ['42["updated"]', '42["updated",1]', '42["updated",1,2,3]', '42["updated",1,["orders:1"],"bad.7"]']
 NO_PUBLICATIONS += ['42["updated",1,"orders:1",7]', '42["updated",1,"orders:1"]', '42["updated",1,{},"bad.7"]']
+# What `tidings:ready` and others are not told with.
 WRONG = [None, 1, "x", [], [[]], {}, {"channels": 5}, {"channels": {"orders:1": 7}}, {"channels": {"orders:1": None}}]
 WRONG += [{"channels": [], "cursor": {}, "user": {}, "expires_in_s": "x"}, {"expires_in_s": -1e300}, {"cursor": 7}]
 WRONG += [{"channels": {"orders:1": {"error": error}}} for error in (None, 1, "x", [], {"code": {}, "message": []})]
-OWN = ["gap", "expiring", "subscribed", "unsubscribed", "join", "stats", "close2", ""]
 WRONG += [{"channels": {name: {"recovered": True} for name in NAMES}, "user": "__proto__", "cursor": "__proto__.1"}]
+# Events of the hub's own, of this version and of none.
+OWN = ["gap", "expiring", "subscribed", "unsubscribed", "join", "stats", "close2", ""]
 CURSORS = ["", ".", "bad", "bad.-1", "bad.1e9", "bad.07", "__proto__.1", "bad.99999999999999999999", "x" * 1_000_000]
 CURSORS += ["bad.9999999999999999999", "bad.5~bad.6", "~".join(["bad.5"] * 1000)]
 MODELS: list[Any] = [

@@ -28,10 +28,11 @@ def main() -> None:
         environment = os.environ | {
             "CHAT_DATA": str(given.data.resolve()),
             "CHAT_HUB": hub,
-            "REDIS_URL": redis_url,
-            "TIDINGS_ORIGINS": f'["{page}"]',
-            # The application signs tokens with it, and the hub checks them. Here it need not outlive the chat.
+            # For the application's cookies, and for its tokens, which the hub checks. Neither outlives this run.
+            "CHAT_SECRET": secrets.token_hex(32),
             "TIDINGS_SECRET": secrets.token_hex(32),
+            "TIDINGS_ORIGINS": f'["{page}"]',
+            "REDIS_URL": redis_url,
         }
         hub_command = ["tidings_hub", "serve", "--port", str(given.hub_port), "--broker", redis_url]
         commands = [

@@ -16,7 +16,7 @@ SECRET = os.environ["TIDINGS_SECRET"]
 HUB = os.environ["CHAT_HUB"]
 NAME_MAX, TEXT_MAX = 40, 4000
 app = Flask(__name__)
-app.config.update(SECRET_KEY=SECRET, SESSION_COOKIE_SAMESITE="Lax")
+app.config.update(SECRET_KEY=os.environ["CHAT_SECRET"], SESSION_COOKIE_SAMESITE="Lax")
 
 
 @app.get("/")
@@ -40,8 +40,11 @@ def sign_out() -> Answer:
 
 
 @app.get("/token")
-def token() -> str:
-    name = signed_in()
+def token() -> str | tuple[str, int]:
+    if "user" not in session:
+        # No token means signed out: the page's hub closes, and does not try again.
+        return "", 204
+    name = session["name"]
     return issue(session["user"], key=SECRET, channels=[messages.ROOM], info={"name": name}, expires_in_s=600)
 
 
@@ -54,10 +57,11 @@ def listed() -> list[dict[str, Any]]:
 @app.post("/messages")
 def said() -> tuple[dict[str, Any], int]:
     name = signed_in()
-    text = str(request.get_json().get("text", "")).strip()
-    if not 0 < len(text) <= TEXT_MAX:
+    body = request.get_json()
+    text = body.get("text") if isinstance(body, dict) else None
+    if not isinstance(text, str) or not 0 < len(text.strip()) <= TEXT_MAX:
         abort(400)
-    message = messages.add(name, text)
+    message = messages.add(name, text.strip())
     emitter.push_model(message, op="created")
     render.delay(message.id)
     return asdict(message), 201

@@ -27,10 +27,12 @@ const messages = hub.collection("Message", {
   load: async ({ signal }) => (await ask("/messages", { signal })).json(),
   sort: (a, b) => a.id - b.id,
 });
+const rows = new WeakMap();
 messages.subscribe(({ items }) => {
   const page = document.scrollingElement;
   const atEnd = page.scrollHeight - page.scrollTop - innerHeight < 80;
-  byId("messages").replaceChildren(...items.map(row));
+  // A message that has not changed is the same object, and keeps its row.
+  byId("messages").replaceChildren(...items.map((each) => rows.get(each) ?? rows.set(each, row(each)).get(each)));
   if (atEnd) {
     page.scrollTop = page.scrollHeight;
   }
