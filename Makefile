@@ -12,7 +12,7 @@ STAMPS := .stamps
 # nginx and others live in /usr/sbin, which is not on every PATH.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help setup run test check check-python check-js pytest bench faults docs build clean
+.PHONY: help setup run chat test check check-python check-js pytest bench faults docs build clean
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -51,6 +51,9 @@ $(STAMPS)/js: $(STAMPS)/npm $(wildcard sdk_js/scripts/* sdk_js/src/*.js sdk_js/s
 
 run: setup ## run a hub for trying out, on http://127.0.0.1:8000/
 	@exec $(BIN)/tidings serve --dev $(ARGS)
+
+chat: setup ## run the example chat, on http://127.0.0.1:5000/
+	@exec $(BIN)/python examples/chat $(ARGS)
 
 test: setup check pytest ## everything that CI checks
 

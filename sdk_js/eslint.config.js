@@ -47,6 +47,10 @@ export default [
       ],
     },
   },
+  {
+    files: ["examples/**/*.js"],
+    languageOptions: { globals: { ...globals.browser, tidings: "readonly" }, sourceType: "script" },
+  },
   { files: ["sdk_js/**/*.js"], ignores: ["sdk_js/src/**"], languageOptions: { globals: globals.node } },
   {
     // A suite is one long function; its tests are short.

@@ -22,6 +22,7 @@ COMMANDS = {
     # What the page about stock clients says, as a program.
     "page": ["node", str(FOLDER / "client_page.mjs"), str(FOLDER.parent.parent / "docs" / "stock-clients.md")],
     "sdk": ["node", str(FOLDER / "client_sdk.mjs")],
+    "hostile": ["node", str(FOLDER / "client_hostile.mjs")],
     "python": [sys.executable, str(FOLDER / "client.py")],
     "sse": [sys.executable, str(FOLDER / "client_sse.py")],
 }

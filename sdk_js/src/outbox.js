@@ -55,7 +55,7 @@ export class Outbox {
   request(event, body) {
     return new Promise((resolve, reject) => {
       if (this.#entries.size >= this.#max) {
-        reject(new TidingsError("queue_full", "Too many requests wait."));
+        reject(new TidingsError("queue_full", "Too many wait."));
         return;
       }
       /** @type {Entry} */

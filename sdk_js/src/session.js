@@ -274,7 +274,8 @@ export class Session {
       this.subscriptions.answered(Object(answer.channels), answer.cursor);
       this.changed();
     } else if (COME_BACK.has(error.code)) {
-      this.#lost(error);
+      // Not now: if the link has ended, it is about to say why, and perhaps that nobody should come back.
+      this.#timers.set("attempt", 0, () => this.#lost(error));
     } else {
       this.subscriptions.deny(subscribe, error);
     }

@@ -100,7 +100,8 @@ function open(origin, path, transports, listener) {
     if (event === "tidings:close") {
       said = saidBy(Object(values[0]));
     }
-    listener.event(event, values);
+    // A hostile hub may say a number, or nothing.
+    listener.event(String(event), values);
   };
   socket.onAny(hear);
   socket.on("disconnect", (message, details) => {

@@ -46,7 +46,7 @@ export class Tokens {
     try {
       this.#token = (await this.#getToken()) || undefined;
       this.#untilMs = this.#world.nowMs() + FRESH_MS;
-      return this.#token ?? { code: "unauthorized", refused: true, message: "Signed out: getToken gave none." };
+      return this.#token ?? { code: "unauthorized", refused: true, message: "Signed out: getToken gave no token." };
     } catch (cause) {
       this.#trouble(new TidingsError("no_token", "getToken failed.", { cause }));
       return { code: "unavailable" };

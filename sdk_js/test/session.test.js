@@ -322,8 +322,20 @@ describe("subscribing on a live connection", () => {
     await pair.clock.pass(0);
     pair.link.next("tidings:subscribe").answer({ error: { code: "unavailable", message: "m" } });
     await settle();
+    await pair.clock.pass(0);
     assert.equal(hub.state, "waiting");
     assert.equal(hub.channel("a:2").state, "subscribing");
+  });
+
+  test("a link that ends for good while something is asked of it is not taken for a late answer", async () => {
+    const { pair, hub } = await connected([]);
+    hub.channel("a:1").on("e", () => {});
+    await pair.clock.pass(0);
+    pair.link.next("tidings:subscribe").fail();
+    await settle();
+    await pair.link.lose({ refused: true });
+    await pair.clock.pass(0);
+    assert.equal(hub.state, "closed");
   });
 
   test("the user's own channel needs no request and cannot be left", async () => {

@@ -10,34 +10,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-import tidings_hub.web
+from chromium import chromium
 from hub_process import API_KEY, HubProcess, environment
 from programs import program
 
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-VENDORED = Path(tidings_hub.web.__file__).parent / "static" / "vendor" / "socket.io.esm.min.js"
 PATIENCE_MS = 20_000
 expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if not VENDORED.exists():
-        pytest.fail("the page's socket.io-client is not there: make setup (npm ci && npm run vendor in sdk_js)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program("chromium"), headless=True, args=FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -186,11 +172,23 @@ def test_what_was_missed_while_cut_arrives_once_and_in_order(page: Page, hub: Hu
     assert _rows(page) == ["before", *(f"missed-{number}" for number in range(5)), "after"]
 
 
+def test_what_was_missed_during_a_reload_arrives(page: Page, hub: HubProcess) -> None:
+    hub.publish("demo:hello", "before", 0)
+    _wait_for_event(page, "before")
+    page.goto("about:blank")
+    hub.publish("demo:hello", "missed", 1)
+    page.goto(hub.url)
+    _wait_for_event(page, "missed")
+
+    expect(page.locator("#recovered")).to_have_text("recovered: true")
+    assert _rows(page) == ["missed"]
+
+
 def test_a_restarted_hub_with_an_empty_memory_says_that_something_is_lost(page: Page, hub: HubProcess) -> None:
     hub.publish("demo:hello", "before", 0)
     _wait_for_event(page, "before")
     hub.stop()
-    expect(page.locator(".state[data-state=connecting]")).to_be_visible()
+    expect(page.locator(".state[data-state=waiting]")).to_be_visible()
     hub.start()
     _connected(page)
 

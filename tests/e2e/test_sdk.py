@@ -12,20 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
+from chromium import BACK_S, chromium
 from client_process import ClientProcess
 from hub_process import ROOT, HubProcess, token
-from programs import program
 from proxy import Proxy
 from redis_process import RedisProcess
 from tidings import Emitter
 
 KINDS = ["sdk-websocket", "sdk-polling"]
-# The longest pause between two attempts to connect is 20 s, and the first attempt after it has to succeed.
-BACK_S = 60.0
 PATIENCE_MS = BACK_S * 1000
-FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
 EXTRA = """
 expiry_warning_s = 15.0
 token_leeway_s = 0.0
@@ -273,10 +270,9 @@ def test_the_live_list_of_the_readme_in_chromium(blocked: bool, tmp_path: Path) 
         data = {"class": "Order", "model": model, "op": op, "version": model["version"]}
         hub.publish("orders:all", "updated_model", data)
 
-    with shop(files) as origin, sync_playwright() as playwright:
+    with shop(files) as origin, chromium() as browser:
         hub = HubProcess(tmp_path, extra=f'origins = ["{origin}"]\n').start()
         door = NoWebSocket(hub.port) if blocked else Proxy(hub.port, plain=True)
-        browser = playwright.chromium.launch(executable_path=program("chromium"), headless=True, args=FLAGS)
         try:
             files["/"] = lambda: live_list(f"http://127.0.0.1:{door.port}")
             page = browser.new_page()
@@ -301,6 +297,5 @@ def test_the_live_list_of_the_readme_in_chromium(blocked: bool, tmp_path: Path) 
             push("updated", id=9, title="Rye bread", version=2)
             expect(rows).to_have_text(["Rye bread"], timeout=PATIENCE_MS)
         finally:
-            browser.close()
             door.close()
             hub.stop()

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from flask import Response, render_template, request
 
 from tidings_hub.web.answers import PAGE_POLICY, json_answer
+from tidings_hub.web.sdk import is_built
 
 CHANNEL = "demo:hello"
-# Built from npm, so not there in a checkout that was never set up.
-CLIENT = Path(__file__).parent / "static" / "vendor" / "socket.io.esm.min.js"
 _RUNNING = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>tidings</title><p>tidings hub is running</p></html>\n'
 )
@@ -18,7 +15,7 @@ _RUNNING = (
 
 def dev_page(*, key_needed: bool) -> Response:
     """The page; its scripts and styles are files of the hub."""
-    content = render_template("index.html", channel=CHANNEL, key_needed=key_needed, has_client=CLIENT.is_file())
+    content = render_template("index.html", channel=CHANNEL, key_needed=key_needed, has_sdk=is_built())
     answer = Response(content, content_type="text/html; charset=utf-8")
     answer.headers["Content-Security-Policy"] = PAGE_POLICY
     return answer

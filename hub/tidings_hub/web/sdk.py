@@ -15,6 +15,11 @@ ENDPOINT = "sdk"
 _TYPES = {".js": "text/javascript; charset=utf-8", ".map": "application/json"}
 
 
+def is_built() -> bool:
+    """Whether the SDK is here."""
+    return (FOLDER / NAMES[0]).is_file()
+
+
 def sdk_file(name: str) -> Response:
     """One of `NAMES`, for pages of any origin: what is in it is public. Browsers ask each time whether it changed.
 

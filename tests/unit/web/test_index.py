@@ -7,7 +7,7 @@ import pytest
 from flask.testing import FlaskClient
 
 import tidings_hub.web
-from tidings_hub.web import page, sdk
+from tidings_hub.web import sdk
 
 STATIC = Path(tidings_hub.web.__file__).parent / "static"
 
@@ -55,10 +55,10 @@ def test_the_pages_scripts_never_make_markup() -> None:
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", script.read_text())
 
 
-def test_a_missing_client_is_said(dev: FlaskClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(page, "CLIENT", tmp_path / "none.js")
+def test_the_page_says_what_is_missing(dev: FlaskClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sdk, "FOLDER", tmp_path)
     assert "make setup" in dev.get("/").text
-    page.CLIENT.write_text("")
+    (tmp_path / "tidings.js").write_text("")
     assert "make setup" not in dev.get("/").text
 
 

@@ -38,12 +38,10 @@ export class Feed {
   /**
    * A publication as it arrived.
    *
-   * @param {string} event
    * @param {unknown} data
-   * @param {string} channel
-   * @param {string} cursor
+   * @param {import("tidings").Meta} meta
    */
-  add(event, data, channel, cursor) {
+  add(data, { event, channel, cursor }) {
     const atMs = nowMs();
     const row = make("li", "new");
     row.dataset.cursor = cursor;
@@ -75,7 +73,7 @@ export class Feed {
   /**
    * The page published this.
    *
-   * @param {import("./hub_api.js").Receipt} receipt
+   * @param {import("tidings").Receipt} receipt
    * @param {Sent} sent its `back` is called at once if the publication is here already
    */
   sent(receipt, sent) {
@@ -100,7 +98,7 @@ export class Feed {
   /**
    * Fills in what the wire does not say: ids, and latencies from the emitters' clocks.
    *
-   * @param {import("./hub_api.js").Kept[]} kept
+   * @param {import("tidings").Kept[]} kept
    * @param {number} askedMs when this was asked, as from `nowMs`: later rows may be in the next answer
    */
   complete(kept, askedMs) {
@@ -111,7 +109,7 @@ export class Feed {
         entry.settled = true;
         entry.id.textContent = each.id;
         if (entry.latency.textContent === UNKNOWN_YET) {
-          tell(entry, entry.atMs - each.at_ms, "since the emitter's clock said it was sent");
+          tell(entry, entry.atMs - each.atMs, "since the emitter's clock said it was sent");
         }
       } else if (!entry.settled && entry.atMs < askedMs) {
         entry.settled = true;

@@ -1,13 +1,20 @@
+import { Connection } from "./connection.js";
 import { element } from "./elements.js";
 import { duration, Feed, nowMs } from "./feed.js";
-import { newest, publish } from "./hub_api.js";
+import { publish } from "./publish.js";
 import { copy, recipes } from "./recipes.js";
-import { Wire } from "./wire.js";
 
 /** Asking for ids and latencies waits this long, so that a burst is one question. */
 const COMPLETE_AFTER_MS = 250;
 const COMPLETE_ROWS = 100;
 const COPIED_MS = 1600;
+/** What the page says of each state of the hub. */
+const STATES = {
+  connecting: "Connecting…",
+  connected: "Connected",
+  waiting: "No connection, trying again…",
+  closed: "Disconnected by you",
+};
 
 const root = document.documentElement;
 const keyNeeded = root.dataset.keyNeeded === "true";
@@ -25,53 +32,43 @@ const feed = new Feed(element("feed", HTMLOListElement), (count) => {
   element("empty", HTMLElement).hidden = feed.list.childElementCount > 0;
 });
 
-const wire = new Wire(root.dataset.channel ?? "demo:hello", {
-  state(name, text) {
-    if (name === "connected") {
-      trouble.hidden = true;
-    }
-    state.textContent = text;
-    state.parentElement?.setAttribute("data-state", name);
-    cut.textContent = name === "cut" || name === "refused" ? "Connect" : "Disconnect";
-  },
+const connection = new Connection(root.dataset.channel ?? "demo:hello", {
+  state: show,
   transport(name) {
-    transport.hidden = name === "";
-    transport.textContent = name;
+    transport.hidden = name === undefined;
+    transport.textContent = name ?? "";
   },
-  ready(ready, returned) {
-    element("user", HTMLElement).textContent = ready.user;
-    const answer = ready.channels[wire.channel];
-    if (answer?.error !== undefined) {
-      say(`${wire.channel}: ${answer.error.message}`);
-    } else if (returned) {
-      tellReturn(answer?.recovered === true);
-    }
-  },
-  publication(event, data, channel, cursor) {
-    feed.add(event, data, channel, cursor);
+  publication(data, meta) {
+    element("cursor", HTMLElement).textContent = meta.cursor;
+    feed.add(data, meta);
     completeSoon();
   },
-  gap(channels) {
-    recovered.textContent = "recovered: false";
-    feed.note(`Something is missing in ${channels.join(", ")}: reload its data`, true);
+  returned(complete) {
+    recovered.textContent = complete ? "recovered: true" : "recovered: false";
+    const told = complete ? "whatever was said meanwhile follows" : "something is lost, reload the data";
+    feed.note(`Back again: ${told}`, !complete);
   },
-  cursor(cursor) {
-    element("cursor", HTMLElement).textContent = cursor;
-  },
-  trouble: say,
+  trouble: (error) => say(`${error.message} (${error.code})`),
 });
+
+/** @param {import("tidings").Hub} hub */
+function show({ state: name, error, user }) {
+  const byUser = error?.code === "closed";
+  if (error === undefined) {
+    trouble.hidden ||= name === "connected";
+  } else if (!byUser) {
+    say(`${error.message} (${error.code})`);
+  }
+  state.textContent = error === undefined || byUser ? STATES[name] : "Refused by the hub";
+  state.parentElement?.setAttribute("data-state", name);
+  element("user", HTMLElement).textContent = user ?? "–";
+  cut.textContent = name === "closed" ? "Connect" : "Disconnect";
+}
 
 /** @param {string} text */
 function say(text) {
   trouble.textContent = text;
   trouble.hidden = false;
-}
-
-/** @param {boolean} complete */
-function tellReturn(complete) {
-  recovered.textContent = complete ? "recovered: true" : "recovered: false";
-  const told = complete ? "whatever was said meanwhile follows" : "something is lost, reload the data";
-  feed.note(`Back again: ${told}`, !complete);
 }
 
 /** @type {number | undefined} */
@@ -84,9 +81,9 @@ function completeSoon() {
   completing = setTimeout(async () => {
     const askedMs = nowMs();
     try {
-      feed.complete(feed.lacking ? await newest(wire.channel, COMPLETE_ROWS, keyInput.value) : [], askedMs);
+      feed.complete(feed.lacking ? await connection.newest(COMPLETE_ROWS) : [], askedMs);
     } catch {
-      // Without history or a key the rows do without: the wire itself has neither id nor time.
+      // Without history the rows do without: the wire itself has neither id nor time.
       feed.complete([], askedMs);
     } finally {
       completing = undefined;
@@ -98,11 +95,11 @@ function completeSoon() {
 }
 
 function showRecipes() {
-  const { curl, python } = recipes(location.origin, wire.channel, keyNeeded);
+  const { curl, python } = recipes(location.origin, connection.channel, keyNeeded);
   element("curl", HTMLElement).textContent = curl;
   element("python", HTMLElement).textContent = python;
   for (const shown of document.querySelectorAll("[data-shows=channel]")) {
-    shown.textContent = wire.channel;
+    shown.textContent = connection.channel;
   }
 }
 
@@ -112,7 +109,7 @@ async function send() {
   try {
     const data = JSON.parse(element("data", HTMLTextAreaElement).value);
     const event = element("event", HTMLInputElement).value;
-    const receipt = await publish({ channel: wire.channel, event, data }, keyInput.value);
+    const receipt = await publish({ channel: connection.channel, event, data }, keyInput.value);
     const text = `Receipt after ${duration(nowMs() - sentMs)}`;
     sent.value = text;
     const back = (/** @type {number} */ tookMs) => {
@@ -131,27 +128,25 @@ element("send-form", HTMLFormElement).addEventListener("submit", (event) => {
   void send();
 });
 
-element("channel-form", HTMLFormElement).addEventListener("submit", async (event) => {
+element("channel-form", HTMLFormElement).addEventListener("submit", (event) => {
   event.preventDefault();
-  try {
-    await wire.switchTo(channelInput.value);
+  if (channelInput.value !== connection.channel) {
     trouble.hidden = true;
-    feed.note(`Listening to ${wire.channel}`, false);
-  } catch (error) {
-    say(error instanceof Error ? error.message : String(error));
+    feed.note(`Listening to ${channelInput.value}`, false);
+    connection.switchTo(channelInput.value);
+    showRecipes();
   }
-  showRecipes();
 });
 
 element("polling", HTMLInputElement).addEventListener("change", (event) => {
-  wire.pollingOnly(event.target instanceof HTMLInputElement && event.target.checked);
+  connection.pollingOnly(event.target instanceof HTMLInputElement && event.target.checked);
 });
 
 cut.addEventListener("click", () => {
-  if (cut.textContent === "Connect") {
-    wire.connect();
+  if (connection.cut) {
+    connection.connect();
   } else {
-    wire.disconnect();
+    connection.close();
   }
 });
 
@@ -174,6 +169,6 @@ for (const button of document.querySelectorAll("button[data-copies]")) {
 element("key-field", HTMLElement).hidden = !keyNeeded;
 // Browsers restore switches and fields on reload; the connection starts from what they show.
 element("polling", HTMLInputElement).checked = false;
-channelInput.value = wire.channel;
+channelInput.value = connection.channel;
 showRecipes();
-wire.connect();
+connection.connect();

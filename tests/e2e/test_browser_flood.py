@@ -1,0 +1,107 @@
+"""A thousand publications a second into a page with the SDK, in Chromium: it stays as quick as before.
+
+A long task is one of more than 50 ms (W3C Long Tasks). It is measured here in the time that the page's thread had a
+processor, as Chromium's own trace counts it: time in which others had the processor is not the page's.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page
+
+from chromium import ListeningPage, chromium
+from hub_process import HubProcess, token
+from redis_process import RedisProcess
+from tidings import Emitter
+
+LONG_MS = 50.0
+PER_S = 1000
+BATCH = 50
+SECONDS = 4
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def hub(shared_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    process = HubProcess(tmp_path_factory.mktemp("hub"), "--broker", shared_redis.url).start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    context = browser.new_context()
+    yield context
+    context.close()
+
+
+def flood(url: str, channel: str) -> int:
+    """Publishes `PER_S` a second for `SECONDS`, at even steps; how many."""
+    count = 0
+    with Emitter(url) as emitter:
+        start_s = time.monotonic()
+        while count < PER_S * SECONDS:
+            with emitter.batch() as batch:
+                for number in range(count, count + BATCH):
+                    batch.emit("ticked", {"n": number, "text": "x" * 150}, channel=channel)
+            count += BATCH
+            time.sleep(max(0.0, start_s + count / PER_S - time.monotonic()))
+    return count
+
+
+@contextmanager
+def traced(page: Page) -> Iterator[list[float]]:
+    """Fills the list, at the end, with how long each long task of the page's thread had a processor."""
+    browser = page.context.browser
+    assert browser is not None
+    browser.start_tracing(categories=["disabled-by-default-devtools.timeline", "blink.user_timing"])
+    page.evaluate("() => performance.mark('the flood begins')")
+    long_ms: list[float] = []
+    yield long_ms
+    events = json.loads(browser.stop_tracing())["traceEvents"]
+    (mark,) = [event for event in events if event["name"] == "the flood begins"]
+    tasks_ms = [
+        event["tdur"] / 1000
+        for event in events
+        if event["name"] == "RunTask" and (event["pid"], event["tid"]) == (mark["pid"], mark["tid"]) and "tdur" in event
+    ]
+    assert len(tasks_ms) > 100, "the trace has the page's tasks"
+    long_ms += [ms for ms in tasks_ms if ms > LONG_MS]
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+def test_a_flood_is_no_long_task_and_comes_in_order(
+    transport: str, hub: HubProcess, shared_redis: RedisProcess, context: BrowserContext
+) -> None:
+    channel = f"orders:flood-{transport}"
+    page = ListeningPage(context, hub.url, channel, token("flooded", channel), transports=[transport])
+    page.wait_told("subscribed")
+    with traced(page.page) as long_ms:
+        count = flood(shared_redis.url, channel)
+        page.wait_seen(count)
+    assert page.seen == list(range(count))
+    assert page.told.count("subscribed") == 1
+    assert "gap" not in page.told
+    assert long_ms == []
+
+
+def test_a_long_task_would_be_seen(context: BrowserContext) -> None:
+    page = context.new_page()
+    with traced(page) as long_ms:
+        page.evaluate(
+            """async () => {
+                for (let n = 0; n < 200; n += 1) await new Promise((resolve) => setTimeout(resolve));
+                for (let n = 0, kept = 0; n < 3e8; n += 1) kept += Math.sqrt(n);
+            }"""
+        )
+    assert len(long_ms) == 1

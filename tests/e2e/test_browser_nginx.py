@@ -1,0 +1,80 @@
+"""A page with the SDK, in Chromium, and what docker-compose.yml starts between it and the backend: nginx, two hubs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser
+
+from chromium import ListeningPage, chromium
+from composition import SECRETS, Composition, start_nginx
+from tidings import issue
+
+TRANSPORTS = ("websocket", "polling")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(params=["ip", "sid"])
+def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Composition]:
+    made = Composition(tmp_path, SECRETS | {"PROXY_ROUTING": request.param})
+    try:
+        yield made.start()
+    finally:
+        made.stop()
+
+
+def emit(running: Composition, channel: str, numbers: range) -> None:
+    """Through nginx, as a backend with an API key."""
+    items = [{"channel": channel, "event": "updated", "data": {"n": number}} for number in numbers]
+    headers = {"Authorization": f"Bearer {SECRETS['TIDINGS_API_KEY']}", "Content-Type": "application/json"}
+    connection = HTTPConnection("127.0.0.1", running["nginx"].port, timeout=30)
+    try:
+        connection.request("POST", "/api/publish", json.dumps(items), headers)
+        answer = connection.getresponse()
+        body = json.loads(answer.read())
+        assert answer.status == 200, body
+        assert all("cursor" in result for result in body["results"]), body
+    finally:
+        connection.close()
+
+
+@pytest.mark.timeout(240)
+def test_hubs_and_nginx_go_and_nothing_is_lost(running: Composition, browser: Browser) -> None:
+    channel = "orders:nginx"
+    token = issue("7", key=SECRETS["TIDINGS_SECRET"], channels=[channel], expires_in_s=3600)
+    context = browser.new_context()
+    try:
+        pages = [
+            ListeningPage(context, running["nginx"].url, channel, token, transports=[transport])
+            for transport in TRANSPORTS
+        ]
+        for page in pages:
+            page.wait_told("subscribed")
+        emit(running, channel, range(10))
+        # One of the hubs has a page's connection; nginx has all.
+        for start, name in ((10, "hub-1"), (30, "hub-2")):
+            running[name].stop()
+            emit(running, channel, range(start, start + 10))
+            running[name].start().wait_healthy()
+            emit(running, channel, range(start + 10, start + 20))
+        running["nginx"].stop()
+        start_nginx(running["nginx"])
+        running["nginx"].wait_healthy()
+        emit(running, channel, range(50, 60))
+        for page, transport in zip(pages, TRANSPORTS, strict=True):
+            page.wait_seen(60)
+            assert page.seen == list(range(60))
+            assert "recovered" in page.told
+            assert "gap" not in page.told
+            assert page.page.evaluate("() => hub.transport") == transport
+    finally:
+        context.close()

@@ -1,0 +1,189 @@
+"""The SDK on Node and a hub that means no good: it survives, pollutes nothing, and hands on only publications."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from client_process import ClientProcess
+from hostile_hub import HostileHub, Script, Session, event
+from hostile_scripts import (
+    ACCEPTED,
+    BROKEN,
+    CURSORS,
+    GOOD,
+    HUGE,
+    MODELS,
+    NAMES,
+    QUIET,
+    after_ready,
+    closing,
+    hang_up,
+    open_and_close,
+    ready,
+    welcome,
+)
+
+TRANSPORTS = pytest.mark.parametrize("transport", ["websocket", "polling"])
+
+
+@contextmanager
+def visited(scripts: dict[str, Script], transport: str, **more: object) -> Iterator[tuple[HostileHub, ClientProcess]]:
+    """A client of each script; the process and every prototype are well at the end."""
+    hub = HostileHub(scripts)
+    options = {"transports": [transport], "random": 0.05} | more
+    client = ClientProcess("hostile", hub.url, channels=[], names=list(scripts), **options)
+    try:
+        yield hub, client
+        # socket.io-client throws where nobody can catch it on a handshake, or an event, without anything in it. That is
+        # a line in a browser's console; a program on Node that must outlive it listens to `uncaughtException`.
+        assert [record for record in client.of("uncaught") if "sdk_js/src" in record["stack"]] == []
+        client.tell("prototypes")
+        client.wait(lambda client: client.of("prototypes"), why="it lives")
+        assert client.of("prototypes") == [{"kind": "prototypes", "clean": True}]
+    finally:
+        client.stop()
+        hub.close()
+
+
+def of(client: ClientProcess, kind: str, name: str) -> list[dict[str, Any]]:
+    return [record for record in client.of(kind) if record["name"] == name]
+
+
+def data(client: ClientProcess, name: str) -> list[Any]:
+    return [record["data"] for record in of(client, "publication", name)]
+
+
+def wait_good(client: ClientProcess, names: list[str]) -> None:
+    def missing() -> list[str]:
+        return [name for name in names if GOOD not in data(client, name)]
+
+    client.wait(lambda _: not missing(), within_s=60, why=f"a publication for {missing()}")
+
+
+@TRANSPORTS
+@pytest.mark.parametrize("group", QUIET)
+def test_what_is_no_publication_reaches_nobody(group: str, transport: str) -> None:
+    scripts = QUIET[group]
+    with visited(scripts, transport) as (hub, client):
+        wait_good(client, list(scripts))
+        assert {name: data(client, name) for name in scripts if data(client, name) != [GOOD]} == {}
+        assert client.of("elsewhere") == client.of("named") == []
+        assert [record for record in client.of("items") if record["items"]] == []
+        # Nobody was driven into connecting again and again.
+        assert {name: count for name, count in hub.sessions.items() if count > 3} == {}
+        # What looks like a publication is told.
+        said = {record["name"] for record in client.of("error") if record["code"] == "bad_packet"}
+        assert {name for name in scripts if name.startswith("no-publication")} <= said
+
+
+def test_broken_frames_are_the_end_of_a_connection_and_not_of_the_sdk() -> None:
+    with visited(BROKEN, "websocket") as (_, client):
+        wait_good(client, list(BROKEN))
+        assert {name: data(client, name) for name in BROKEN if data(client, name) != [GOOD]} == {}
+
+
+@TRANSPORTS
+def test_what_is_a_publication_comes_whatever_it_is_called(transport: str) -> None:
+    polluting = {"__proto__": {"polluted": 1}, "constructor": {"prototype": {"polluted": 1}}}
+    names = [event(name, polluting, "orders:1", f"bad.{number}") for number, name in enumerate(NAMES, 7)]
+    others = [event("updated", polluting, f"orders:{name}", f"bad.{number}") for number, name in enumerate(NAMES, 20)]
+    wrong = [(model, op, version) for model in MODELS for op in ("created", "__proto__", 7) for version in (1, "x", {})]
+    pushed = [{"class": "Order", "model": model, "op": op, "version": version} for model, op, version in wrong]
+    models = [event("updated_model", each, "orders:1", f"bad.{number}") for number, each in enumerate(pushed, 100)]
+    scripts = {
+        "names": after_ready(*names, *others),
+        "models": after_ready(*models),
+        "cursors": after_ready(*(event("updated", 1, "orders:1", cursor) for cursor in CURSORS)),
+        "many": after_ready(*(event("updated", number, "orders:1", f"bad.{number}") for number in range(6, 5006))),
+        "gaps": after_ready(*[event("tidings:gap", {"cursor": "bad.6", "channels": {"orders:1": {}}})] * 3000),
+    }
+    with visited(scripts, transport) as (_, client):
+        wait_good(client, list(scripts))
+        assert data(client, "names") == [polluting] * 4 + [GOOD]
+        assert [record["event"] for record in of(client, "named", "names")] == NAMES[:3]
+        assert [record["channel"] for record in of(client, "elsewhere", "names")] == [f"orders:{n}" for n in NAMES[:3]]
+        assert data(client, "many") == [*range(6, 5006), GOOD]
+        assert len(of(client, "gap", "gaps")) == 3000
+        assert data(client, "cursors")[-1] == GOOD
+
+
+@TRANSPORTS
+def test_a_huge_publication_is_one(transport: str) -> None:
+    scripts = {"huge": after_ready(event("updated", "x" * HUGE, "orders:1", "bad.7"))}
+    with visited(scripts, transport) as (_, client):
+        wait_good(client, ["huge"])
+        assert data(client, "huge") == [HUGE + 2, GOOD]
+
+
+@TRANSPORTS
+def test_endless_closes_do_not_make_it_hurry(transport: str) -> None:
+    expired = event("tidings:close", {"code": "expired", "message": "again"})
+    scripts: dict[str, Script] = {
+        "after-open": open_and_close,
+        "after-ready": hang_up,
+        "expired": closing(ACCEPTED, expired),
+        "expired-later": closing(ACCEPTED, ready("bad"), expired),
+        "parse-error": closing(ACCEPTED, ready("bad"), "4x"),
+    }
+    # Pauses are half as long as they may be: 0.5, 1, 2, 4 s.
+    with visited(scripts, transport, random=0.5) as (hub, client):
+
+        def attempts(name: str) -> int:
+            return sum(record["state"] == "connecting" for record in of(client, "state", name))
+
+        client.wait(lambda _: all(attempts(name) >= 4 for name in scripts), within_s=60, why="four attempts")
+        pauses = {name: hub.sessions[name] for name in scripts}
+        assert all(4 <= count <= 6 for count in pauses.values()), pauses
+        # Each attempt asks for a token at most once: it is not asked in a loop of its own.
+        assert all(len(of(client, "token", name)) <= attempts(name) + 1 for name in scripts)
+        assert all(attempts(name) <= 5 for name in scripts)
+
+
+@TRANSPORTS
+def test_who_is_refused_for_good_stays_away(transport: str) -> None:
+    refusal = {"message": "no", "data": {"code": "unauthorized", "message": "no"}}
+    scripts = {
+        "refused": closing("44" + json.dumps(refusal)),
+        "refused-without-a-word": closing('44{"message":7}'),
+        "disconnected": closing(ACCEPTED, ready("bad"), "41"),
+        "revoked": closing(ACCEPTED, event("tidings:close", {"code": "revoked", "message": "no"}), "41"),
+        "close-without-a-code": closing(ACCEPTED, event("tidings:close", [["x"]]), "41"),
+    }
+    with visited(scripts, transport) as (hub, client):
+
+        def closed(name: str) -> list[str]:
+            return [record["code"] for record in of(client, "state", name) if record["state"] == "closed"]
+
+        client.wait(lambda _: all(closed(name) for name in scripts), within_s=60, why="all are closed")
+        assert (closed("refused"), closed("revoked")) == (["unauthorized"], ["revoked"])
+        assert all(len(closed(name)) == 1 and hub.sessions[name] == 1 for name in scripts)
+        assert client.of("publication") == []
+
+
+@TRANSPORTS
+def test_answers_that_are_none_settle_a_publish_all_the_same(transport: str) -> None:
+    answers = ["[]", "[null]", "[7]", '["x"]', "[[]]", '[{"error":7}]', '[{"error":{"code":[]}}]', '[{"error":[]}]']
+
+    def answering(answer: str) -> Script:
+        def script(session: Session, before: int) -> None:
+            welcome(session)
+            packet = session.hear("42")
+            while "tidings:publish" not in packet:
+                packet = session.hear("42")
+            number = packet[2:].partition("[")[0]
+            session.say(f"43{number}{answer}", f"43{number}{answer}", event("updated", GOOD, "orders:1", "bad.10"))
+            session.hear("the end")
+
+        return script
+
+    scripts = {f"answer-{number}": answering(answer) for number, answer in enumerate(answers)}
+    with visited(scripts, transport, publishes=True) as (_, client):
+        wait_good(client, list(scripts))
+        client.wait(
+            lambda client: len(client.of("receipt")) + len(client.of("rejected")) == len(scripts), why="all settled"
+        )

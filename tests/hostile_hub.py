@@ -1,0 +1,249 @@
+"""A hub that means no good: it speaks Engine.IO over WebSocket and long polling, and says whatever a script wants.
+
+The first part of a path names the script: `/garbage/socket.io/` is for `garbage`. Each new session calls it in a thread
+of its own, with the number of this script's sessions before.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import queue
+import socket
+import struct
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+OPEN = '0{"sid":"hostile","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}'
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_PATIENCE_S = 60.0
+
+
+class Gone(Exception):
+    """The client has left, or says nothing more."""
+
+
+def event(name: str, *values: object) -> str:
+    """The packet of an event."""
+    return "42" + json.dumps([name, *values])
+
+
+class Session:
+    """One Engine.IO session, whatever carries it."""
+
+    def __init__(self) -> None:
+        self._heard: queue.Queue[str | None] = queue.Queue()
+
+    def say(self, *packets: str) -> None:
+        """Packets as texts, right after each other."""
+        raise NotImplementedError
+
+    def say_bytes(self, *packets: bytes) -> None:
+        """The same as binary messages."""
+        raise NotImplementedError
+
+    def say_raw(self, data: bytes) -> None:
+        """What lies between us and TCP: frames of a WebSocket, the body of an answer to a poll."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Without a word."""
+        raise NotImplementedError
+
+    def hear(self, beginning: str = "4") -> str:
+        """The next packet that begins so."""
+        while True:
+            try:
+                packet = self._heard.get(timeout=_PATIENCE_S)
+            except queue.Empty:
+                raise Gone from None
+            if packet is None:
+                raise Gone
+            if packet.startswith(beginning):
+                return packet
+
+
+class WebSocketSession(Session):
+    """Over a WebSocket whose handshake is done."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__()
+        self._connection = connection
+
+    def say(self, *packets: str) -> None:
+        self._send(b"".join(_frame(0x81, packet.encode()) for packet in packets))
+
+    def say_bytes(self, *packets: bytes) -> None:
+        self._send(b"".join(_frame(0x82, packet) for packet in packets))
+
+    def say_raw(self, data: bytes) -> None:
+        self._send(data)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._connection.sendall(data)
+        except OSError as error:
+            raise Gone from error
+
+    def read(self) -> None:
+        """Hears until the client leaves."""
+        with contextlib.suppress(OSError, EOFError), self._connection.makefile("rb") as stream:
+            while True:
+                first, second = _exactly(stream.read(2), 2)
+                size = second & 0x7F
+                if size >= 126:
+                    size = int.from_bytes(_exactly(stream.read(2 if size == 126 else 8), 2), "big")
+                mask = _exactly(stream.read(4), 4)
+                data = _exactly(stream.read(size), size)
+                if first & 0x0F == 0x8:
+                    break
+                self._heard.put(bytes(byte ^ mask[at % 4] for at, byte in enumerate(data)).decode())
+        self._heard.put(None)
+
+
+class PollingSession(Session):
+    """Over long polling: what is said waits for the next poll."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: queue.Queue[bytes | None] = queue.Queue()
+
+    def say(self, *packets: str) -> None:
+        self.answers.put("\x1e".join(packets).encode())
+
+    def say_bytes(self, *packets: bytes) -> None:
+        self.answers.put(b"\x1e".join(b"b" + base64.b64encode(packet) for packet in packets))
+
+    def say_raw(self, data: bytes) -> None:
+        self.answers.put(data)
+
+    def close(self) -> None:
+        self.answers.put(None)
+
+    def heard(self, body: bytes) -> None:
+        """A POST came."""
+        for packet in body.decode().split("\x1e"):
+            self._heard.put(packet)
+
+
+Script = Callable[[Session, int], None]
+
+
+class HostileHub:
+    """It, listening on `url`. `sessions`: how many there were, by script."""
+
+    def __init__(self, scripts: Mapping[str, Script]) -> None:
+        self.sessions: Counter[str] = Counter()
+        self.polling: dict[str, PollingSession] = {}
+        self._scripts = scripts
+        self._lock = threading.Lock()
+        hub = self
+
+        class Handler(_Handler):
+            owner = hub
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def begin(self, name: str, session: Session) -> None:
+        """Plays the script in a thread."""
+        with self._lock:
+            before = self.sessions[name]
+            self.sessions[name] += 1
+
+        def play() -> None:
+            with contextlib.suppress(Gone):
+                self._scripts[name](session, before)
+
+        threading.Thread(target=play, daemon=True).start()
+
+    def close(self) -> None:
+        """End it."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    owner: HostileHub
+
+    def do_GET(self) -> None:
+        name = urlsplit(self.path).path.split("/")[1]
+        if self.headers.get("Upgrade", "").lower() == "websocket":
+            self._upgrade(name)
+            return
+        session = self._session()
+        if session is None:
+            session = PollingSession()
+            sid = f"s{id(session)}"
+            self.owner.polling[sid] = session
+            self.owner.begin(name, session)
+            body = session.answers.get(timeout=_PATIENCE_S)
+            self._answer(body and body.replace(b'"hostile"', f'"{sid}"'.encode()))
+            return
+        try:
+            self._answer(session.answers.get(timeout=_PATIENCE_S))
+        except queue.Empty:
+            self._answer(None)
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        session = self._session()
+        if session is not None:
+            session.heard(body)
+        self._answer(None if session is None else b"ok")
+
+    def _session(self) -> PollingSession | None:
+        return self.owner.polling.get(parse_qs(urlsplit(self.path).query).get("sid", [""])[0])
+
+    def _answer(self, body: bytes | None) -> None:
+        self.send_response(400 if body is None else 200)
+        self.send_header("Content-Type", "text/plain; charset=UTF-8")
+        self.send_header("Content-Length", str(len(body or b"")))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(body or b"")
+
+    def _upgrade(self, name: str) -> None:
+        accept = base64.b64encode(hashlib.sha1(self.headers["Sec-WebSocket-Key"].encode() + _GUID).digest())
+        self.wfile.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+        )
+        session = WebSocketSession(self.connection)
+        self.owner.begin(name, session)
+        session.read()
+        self.close_connection = True
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Nothing: a test's output is its own."""
+
+
+def _exactly(data: bytes, size: int) -> bytes:
+    if len(data) < size:
+        raise EOFError
+    return data
+
+
+def _frame(first: int, data: bytes) -> bytes:
+    size = len(data)
+    if size < 126:
+        return bytes([first, size]) + data
+    if size < 65_536:
+        return struct.pack(">BBH", first, 126, size) + data
+    return struct.pack(">BBQ", first, 127, size) + data
