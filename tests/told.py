@@ -42,12 +42,12 @@ class Told:
         return [(data["op"], data["model"]) for data in self.data(channel)]
 
 
-def program_of(page: str) -> str:
-    """The Python program of a page of docs: its first block, at most 15 lines that are not empty."""
-    found = re.search(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL)
-    assert found is not None, page
-    assert len([line for line in found[1].splitlines() if line]) <= 15, page
-    return found[1]
+def program_of(page: str, number: int = 0) -> str:
+    """The first (or another) Python program of a page of docs: at most 15 lines that are not empty."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    program: str = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[number]
+    assert len([line for line in program.splitlines() if line]) <= 15, page
+    return program
 
 
 def run_program(program: str, url: str, folder: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tidings.errors import TooLarge
-from tidings.models import Op
+from tidings.models import Op, Rule
 
 
 @dataclass(slots=True)
@@ -50,3 +50,11 @@ def combined(first: Op | None, then: Op) -> Op | None:
     if first == "deleted":
         return "deleted" if then == "deleted" else "updated"
     return then if then == "deleted" else "updated"
+
+
+def told_where(rule: Rule, obj: object) -> list[str] | None:
+    """The channels that a registered function names, maybe none: then nobody is told. None: templates say it."""
+    if not callable(rule.channels):
+        return None
+    said = rule.channels(obj)
+    return [said] if isinstance(said, str) else list(said)

@@ -29,7 +29,7 @@ def log_error(error: TidingsError, batch: Collected) -> None:
     ]
     shown = [*dict.fromkeys(failed)][:CHANNELS_SHOWN]
     more = "" if len(shown) == len(set(failed)) else ", …"
-    _logger.error("the work is done, and these were not told of it: %s%s: %s", ", ".join(shown), more, error)
+    _logger.error("the work is done, but not told%s%s: %s", " to " * bool(shown) + ", ".join(shown), more, error)
 
 
 def raise_error(error: TidingsError, _batch: Collected) -> NoReturn:

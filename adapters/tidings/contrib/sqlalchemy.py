@@ -23,7 +23,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from tidings.asynchronous import AsyncEmitter
 from tidings.batch import AsyncBatch, Batch
-from tidings.contrib.changes import Changes
+from tidings.contrib.changes import Changes, told_where
 from tidings.contrib.delivery import OnError, deliver, deliver_async, log_error
 from tidings.emitter import Emitter
 from tidings.errors import BadConfig, Internal, TidingsError, TooLarge
@@ -207,20 +207,18 @@ class _Autopush:
                 raise BadConfig("an AsyncEmitter cannot send from a session that is not asyncio's; use an Emitter")
             if load:
                 _load(obj)
-            said = emitter.rule(type(obj)).channels
-            channels = said(obj) if callable(said) else None
-            if callable(said) and not channels:
+            channels = told_where(emitter.rule(type(obj)), obj)
+            if channels == []:
                 continue
             if not batches:
                 batches.append(emitter.batch().begin())
-            named = [channels] if isinstance(channels, str) else channels
             try:
-                batches[-1].push_model(obj, channels=named, op=op)
+                batches[-1].push_model(obj, channels=channels, op=op)
             except TooLarge:
                 if not len(batches[-1]):
                     raise
                 batches.append(emitter.batch().begin())
-                batches[-1].push_model(obj, channels=named, op=op)
+                batches[-1].push_model(obj, channels=channels, op=op)
         return batches
 
     def _drafted_late(self, frame: _Frame) -> list[Batch | AsyncBatch]:
