@@ -50,8 +50,8 @@ def program_of(page: str, number: int = 0) -> str:
     return program
 
 
-def run_program(program: str, url: str, folder: Path) -> str:
-    """Run it with `TIDINGS_URL`; returns what it printed."""
+def run_program(program: str, url: str, folder: Path, **env: str) -> str:
+    """Run it with `TIDINGS_URL`, and more of the environment; returns what it printed."""
     done = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
@@ -59,7 +59,7 @@ def run_program(program: str, url: str, folder: Path) -> str:
         timeout=60,
         check=False,
         cwd=folder,
-        env=environment() | {"TIDINGS_URL": url},
+        env=environment() | env | {"TIDINGS_URL": url},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
