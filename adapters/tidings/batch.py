@@ -93,8 +93,10 @@ class Collected:
         self._items += items
 
     def _end(self) -> list[Outgoing]:
+        """What is to be sent now: nothing the second time."""
+        items = self._items if self._open else []
         self._open = False
-        return self._items
+        return items
 
     def _settle(self, sent: list[Outgoing], answers: list[Answer]) -> None:
         self.results = settled(sent, answers)
