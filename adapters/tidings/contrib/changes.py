@@ -32,6 +32,9 @@ class Changes:
             )
         self._rows[key] = (obj, combined(self._rows[key][1], op) if known else op)
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._rows
+
     def absorb(self, inner: Changes) -> None:
         """Add what a savepoint has changed, now that it is released."""
         for key, (obj, op) in inner._rows.items():

@@ -24,7 +24,7 @@ def log_error(error: TidingsError, batch: Collected) -> None:
     """Log which channels were not told, and why."""
     failed = [
         channel
-        for channel, result in zip(batch.channels, batch.results, strict=True)
+        for channel, result in zip(batch.channels, batch.results, strict=False)
         if isinstance(result, TidingsError)
     ]
     shown = [*dict.fromkeys(failed)][:CHANNELS_SHOWN]

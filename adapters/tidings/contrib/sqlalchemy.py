@@ -84,6 +84,7 @@ class _Frame:
     """One transaction or savepoint. `batches` are ready to be sent from its commit on."""
 
     changes: Changes
+    flushing: bool = False
     committed: bool = False
     batches: list[Batch | AsyncBatch] | None = None
 
@@ -131,15 +132,20 @@ class _Autopush:
             if self._is_told(session, obj) and _has_changed(obj):
                 self._add(session, obj, "updated")
         for obj in session.deleted:
-            self.persistent_to_deleted(session, obj)
+            if self._is_told(session, obj):
+                self._add(session, obj, "deleted")
+        self._frame(session).flushing = True
 
-    # Comes again for those, in no order; orphans, and what a bulk DELETE finds in the session, come only here.
     def persistent_to_deleted(self, session: Session, obj: object) -> None:
-        if self._is_told(session, obj):
+        # In a flush this comes again for those above, in no order, and for orphans. Outside of one a bulk DELETE has
+        # found the object in the session: its values may never have been loaded, and not all that it deletes come.
+        frame = self._frame(session)
+        if (frame.flushing or inspect(obj) in frame.changes) and self._is_told(session, obj):
             self._add(session, obj, "deleted")
 
     def after_flush_postexec(self, session: Session, _context: object) -> None:
         frame = self._frame(session)
+        frame.flushing = False
         if frame.batches is not None:
             # Another listener of before_commit has changed something after ours.
             frame.batches = self._drafted(frame)

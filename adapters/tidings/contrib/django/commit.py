@@ -64,15 +64,21 @@ def push_model(
 def tell(add: Callable[[Batch], None], using: str | None) -> None:
     """Let `add` put its publications into the batch of the innermost savepoint, or into one that is sent at once."""
     connection = transaction.get_connection(using)
-    if connection.in_atomic_block or not connection.get_autocommit():
+    if is_open(connection):
         _put(add, connection)
     else:
         with emitter().batch() as batch:
             add(batch)
 
 
+def is_open(connection: Any) -> bool:
+    """Whether there is a transaction to wait for. Does not connect to the database, as `get_autocommit` would."""
+    manual = connection.connection is not None and not connection.autocommit
+    return bool(connection.in_atomic_block or manual)
+
+
 def _put(add: Callable[[Batch], None], connection: Any) -> None:
-    waiting = [(savepoints, each) for savepoints, each, _ in connection.run_on_commit if _is_open(each)]
+    waiting = [(savepoints, each) for savepoints, each, _ in connection.run_on_commit if _is_unsent(each)]
     count = sum(len(each.batch) for _, each in waiting)
     if count >= changes_max():
         raise TooLarge(f"{count} publications in one transaction; commit in parts, or raise TIDINGS['CHANGES_MAX']")
@@ -102,6 +108,6 @@ class _Waiting:
         deliver(self.batch, on_error())
 
 
-def _is_open(function: object) -> bool:
+def _is_unsent(function: object) -> bool:
     # Django's captureOnCommitCallbacks calls functions in the middle of a transaction, and leaves them in the list.
     return isinstance(function, _Waiting) and not function.is_sent

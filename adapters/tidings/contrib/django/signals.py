@@ -11,7 +11,7 @@ from django.db.models.signals import class_prepared, post_delete, post_save
 from tidings.batch import Batch
 from tidings.contrib.changes import told_where
 from tidings.contrib.delivery import deliver
-from tidings.contrib.django.commit import tell
+from tidings.contrib.django.commit import is_open, tell
 from tidings.contrib.django.configured import emitter, on_error
 from tidings.errors import TidingsError
 from tidings.models import Channels, Op, Version, register
@@ -82,8 +82,7 @@ def _tell(instance: Any, op: Op, using: str) -> None:
     def add(batch: Batch) -> None:
         batch.push_model(instance, channels=channels, op=op)
 
-    connection = transaction.get_connection(using)
-    if connection.in_atomic_block or not connection.get_autocommit():
+    if is_open(transaction.get_connection(using)):
         tell(add, using)
         return
     # The row is there already: no mistake can undo it.
