@@ -41,6 +41,7 @@ class Worker:
                 stderr=out,
                 env=env,
                 cwd=log.parent,
+                start_new_session=True,
             )
         wait_until(lambda: " ready." in self.text(), within_s=40, why=f"the worker is ready: {self.text()}")
 
@@ -53,13 +54,9 @@ class Worker:
         return self.app.send_task(f"shop.{task}", args, **options)
 
     def stop(self) -> None:
-        """End it, and its children with it."""
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(timeout=15)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(timeout=15)
+        """End it, and its children with it: asked politely, it takes five seconds."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(timeout=15)
         self.app.close()
 
 
