@@ -46,6 +46,14 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         class Meta:
             app_label = "stall"
 
+    class Line(models.Model):  # type: ignore[misc]  # noqa: DJ008
+        __channels__ = ("orders:lines",)
+        __autopush__ = True
+        order = models.ForeignKey(Order, on_delete=models.DO_NOTHING)
+
+        class Meta:
+            app_label = "stall"
+
     @tidings.autopush(channels=lambda note: [] if note.text == "secret" else "orders:notes", exclude=["inner"])
     class Note(models.Model):  # type: ignore[misc]  # noqa: DJ008
         text = models.CharField(max_length=10)
@@ -61,7 +69,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         class Meta:
             app_label = "stall"
 
-    made = [Order, Express, Note, Quiet]
+    made = [Order, Express, Line, Note, Quiet]
     for connection in connections.all():
         with connection.schema_editor() as editor:
             for model in made:
@@ -269,6 +277,19 @@ class TestAutopush:
                 project.Order.objects.create(status="undone")
             project.Order.objects.create(status="kept")
         assert [model["status"] for _, model in told.ops("orders:all")] == ["kept"]
+
+    def test_a_commit_that_the_database_refuses(self, project: Any, told: Told) -> None:
+        from django.db import IntegrityError, transaction
+
+        def work() -> None:
+            with transaction.atomic():
+                project.Line.objects.create(order_id=404)
+                assert project.Line.objects.count() == 1
+
+        with pytest.raises(IntegrityError):
+            work()
+        assert project.Line.objects.count() == 0
+        assert told.data("orders:lines") == []
 
     def test_an_expression_is_told_as_its_value(self, project: Any, told: Told) -> None:
         from django.db.models import F

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 from sqlalchemy import Engine, ForeignKey, create_engine, delete, event, func, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, scoped_session, sessionmaker
 
@@ -42,7 +43,7 @@ class Line(Base):
     __channels__ = "orders:lines"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    order_id: Mapped[int] = mapped_column(ForeignKey("orders.id"))
+    order_id: Mapped[int] = mapped_column(ForeignKey("orders.id", deferrable=True, initially="DEFERRED"))
 
 
 class Secret(Base):
@@ -242,6 +243,23 @@ class TestRollback:
             transaction.commit()
             assert session.scalar(select(func.count()).select_from(Order)) == 1
         assert [model["id"] for _, model in told.ops("orders:all")] == [1]
+
+    def test_a_commit_that_the_database_refuses(self, maker: sessionmaker[Session], engine: Engine, told: Told) -> None:
+        @event.listens_for(engine, "connect")
+        def check(connection: Any, _record: object) -> None:
+            connection.execute("PRAGMA foreign_keys = ON")
+
+        engine.dispose()
+        with maker() as session:
+            session.add_all([Order(id=1), Line(id=1, order_id=404)])
+            session.flush()
+            with pytest.raises(IntegrityError):
+                session.commit()
+            session.rollback()
+            session.add(Order(id=2))
+            session.commit()
+        assert told.data("orders:lines") == []
+        assert [model["id"] for _, model in told.ops("orders:all")] == [2]
 
     def test_a_commit_that_fails(self, maker: sessionmaker[Session], told: Told) -> None:
         @event.listens_for(maker, "before_commit")
