@@ -418,6 +418,12 @@ class TestAsync:
         await session.commit()
 
 
+def test_greenlet_is_only_for_asyncio(told_by_default: Told, tmp_path: Path) -> None:
+    without = "import sys\nsys.modules['greenlet'] = None\n"
+    run_program(without + program_of("sqlalchemy.md"), told_by_default.url, tmp_path)
+    assert len(told_by_default.ops("orders:42")) == 2
+
+
 def test_the_program_of_the_page(told_by_default: Told, tmp_path: Path) -> None:
     run_program(program_of("sqlalchemy.md"), told_by_default.url, tmp_path)
     assert told_by_default.ops("orders:42") == [

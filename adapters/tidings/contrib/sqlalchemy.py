@@ -10,13 +10,13 @@ pushes nothing, that of a savepoint nothing of the savepoint. docs/sqlalchemy.md
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import Column, event, inspect
-from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session, sessionmaker
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
@@ -29,9 +29,12 @@ from tidings.emitter import Emitter
 from tidings.errors import BadConfig, Internal, TidingsError, TooLarge
 from tidings.models import Op
 
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
+
 # Any: what the maker makes, or the class a session is of, is the application's.
-SyncTarget = Session | sessionmaker[Any] | scoped_session[Any] | type[Session]
-AsyncTarget = AsyncSession | async_sessionmaker[Any] | async_scoped_session[Any]
+SyncTarget: TypeAlias = Session | sessionmaker[Any] | scoped_session[Any] | type[Session]
+AsyncTarget: TypeAlias = "AsyncSession | async_sessionmaker[Any] | async_scoped_session[Any]"
 
 CHANGES_MAX = 10_000
 
@@ -58,25 +61,28 @@ def autopush(
     Raises:
         BadConfig: an AsyncEmitter for a session that is not asyncio's, or the other way round.
     """
-    is_async = isinstance(target, AsyncSession | async_sessionmaker | async_scoped_session)
-    if is_async and not isinstance(emitter, AsyncEmitter):
+    heard = _heard(target)
+    if heard is not target and not isinstance(emitter, AsyncEmitter):
         raise BadConfig("asyncio's sessions need an AsyncEmitter: another one would stop the event loop while it sends")
-    _Autopush(emitter, models, on_error, changes_max).listen(_sync_target(target))
+    _Autopush(emitter, models, on_error, changes_max).listen(heard)
 
 
-def _sync_target(target: SyncTarget | AsyncTarget) -> SyncTarget:
+def _heard(target: Any) -> SyncTarget:
     """What SQLAlchemy can listen to: asyncio's sessions are shells around ordinary ones."""
-    if isinstance(target, async_scoped_session):
+    # Not imported: it needs greenlet, which SQLAlchemy no longer brings by itself. Who has such a target has loaded it.
+    asyncio: Any = sys.modules.get("sqlalchemy.ext.asyncio")
+    if asyncio is not None and isinstance(target, asyncio.async_scoped_session):
         target = target.session_factory
-    if isinstance(target, AsyncSession):
-        return target.sync_session
-    if isinstance(target, async_sessionmaker):
+    if asyncio is not None and isinstance(target, asyncio.AsyncSession):
+        target = target.sync_session
+    elif asyncio is not None and isinstance(target, asyncio.async_sessionmaker):
         # A class of its own, so that no other maker's sessions are heard.
         base = target.kw.get("sync_session_class") or target.class_.sync_session_class
-        own: type[Session] = type(base.__name__, (base,), {})
+        own = type(base.__name__, (base,), {})
         target.configure(sync_session_class=own)
-        return own
-    return target
+        target = own
+    heard: SyncTarget = target
+    return heard
 
 
 @dataclass(slots=True)
