@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -48,9 +49,16 @@ DRIVERS = {
     "redis": {"adapters/tidings/publishers/", "hub/tidings_hub/brokers/"},
     "socketio": {"hub/tidings_hub/socketio/"},
     "engineio": {"hub/tidings_hub/socketio/"},
-    "flask": {"hub/tidings_hub/web/"},
+    "celery": {"adapters/tidings/contrib/celery.py"},
+    "django": {"adapters/tidings/contrib/django/"},
+    "fastapi": set(),
+    "flask": {"hub/tidings_hub/web/", "adapters/tidings/contrib/flask.py"},
+    "sqlalchemy": {"adapters/tidings/contrib/sqlalchemy.py"},
+    "starlette": {"adapters/tidings/contrib/fastapi.py"},
     "werkzeug": {"hub/tidings_hub/web/"},
 }
+# These are imported only by who uses their framework.
+INTEGRATIONS = "adapters/tidings/contrib/"
 PURE = {"backoff", "channels", "claims", "codes", "cursor", "errors", "payload", "presence", "publication", "queued"}
 CORE_MAY_NOT = {"time", "random", "secrets", "threading", "os", "socket", "select", "asyncio", "logging", "subprocess"}
 
@@ -139,11 +147,21 @@ def test_a_backends_package_imports_drivers_only_when_it_needs_them() -> None:
     found = [
         f"{name_of(path)}: {module}"
         for path in SOURCES
-        if name_of(path).startswith("adapters/")
+        if name_of(path).startswith("adapters/") and not name_of(path).startswith(INTEGRATIONS)
         for module, at_top in imports(path)
-        if at_top and module.partition(".")[0] in DRIVERS
+        if (at_top and module.partition(".")[0] in DRIVERS) or module.startswith("tidings.contrib")
     ]
     assert found == []
+
+
+def test_a_backends_package_loads_no_driver_and_no_framework() -> None:
+    program = "import sys, tidings; tidings.Emitter, tidings.AsyncEmitter, tidings.issue; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT / "adapters"
+    )
+    loaded = {module.partition(".")[0] for module in done.stdout.split()}
+    assert loaded & DRIVERS.keys() == set()
+    assert "tidings.contrib" not in done.stdout
 
 
 def test_core_only_decides() -> None:

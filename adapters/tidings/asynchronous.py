@@ -55,6 +55,7 @@ class AsyncEmitter:
         )
         self._drafter = self._options.drafter()
         self.register = self._drafter.registry.register
+        self.rule = self._drafter.registry.rule
         self._closed = False
         # Made now, so that a wrong URL is an error here; nothing connects before the first publish.
         self._spare = [self._opened()]

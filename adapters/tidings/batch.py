@@ -60,6 +60,27 @@ class Collected:
         """
         self._add(self._drafter.model(obj, shape, channel=channel, channels=channels, user=user))
 
+    def begin(self) -> Self:
+        """What entering the `with` block does, for who learns only later whether to send: then `send` or `drop`.
+
+        Raises:
+            BadRequest: it was begun before.
+        """
+        if self._open or self.results:
+            raise BadRequest("a batch is for one `with` block; make a new one with batch()")
+        self._open = True
+        return self
+
+    def drop(self) -> None:
+        """Forget what was collected; nothing of it is sent."""
+        self._open = False
+        self._items = []
+
+    @property
+    def channels(self) -> list[str]:
+        """The channel of each publication, in the order of `results`."""
+        return [item.channel for item in self._items]
+
     def __len__(self) -> int:
         """How many publications it holds."""
         return len(self._items)
@@ -71,16 +92,11 @@ class Collected:
             raise TooLarge(f"a batch of more than {self._batch_max} publications; send several, or raise batch_max")
         self._items += items
 
-    def _begin(self) -> None:
-        if self._open or self.results:
-            raise BadRequest("a batch is for one `with` block; make a new one with batch()")
-        self._open = True
-
-    def _end(self, *, broken: bool) -> list[Outgoing]:
+    def _end(self) -> list[Outgoing]:
+        """What is to be sent now: nothing the second time."""
+        items = self._items if self._open else []
         self._open = False
-        if broken:
-            self._items = []
-        return self._items
+        return items
 
     def _settle(self, sent: list[Outgoing], answers: list[Answer]) -> None:
         self.results = settled(sent, answers)
@@ -99,15 +115,21 @@ class Batch(Collected):
         super().__init__(drafter, batch_max)
         self._publish = publish
 
+    def send(self) -> None:
+        """Send what was collected. BatchFailed if any publication was not taken."""
+        if items := self._end():
+            self._settle(items, self._publish(items))
+
     def __enter__(self) -> Self:
-        self._begin()
-        return self
+        return self.begin()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if items := self._end(broken=kind is not None):
-            self._settle(items, self._publish(items))
+        if kind is None:
+            self.send()
+        else:
+            self.drop()
 
 
 class AsyncBatch(Collected):
@@ -119,12 +141,18 @@ class AsyncBatch(Collected):
         super().__init__(drafter, batch_max)
         self._publish = publish
 
+    async def send(self) -> None:
+        """Send what was collected. BatchFailed if any publication was not taken."""
+        if items := self._end():
+            self._settle(items, await self._publish(items))
+
     async def __aenter__(self) -> Self:
-        self._begin()
-        return self
+        return self.begin()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if items := self._end(broken=kind is not None):
-            self._settle(items, await self._publish(items))
+        if kind is None:
+            await self.send()
+        else:
+            self.drop()

@@ -61,6 +61,7 @@ class Emitter:
         )
         self._drafter = self._options.drafter()
         self.register = self._drafter.registry.register
+        self.rule = self._drafter.registry.rule
         self._closed = False
         self._connect()
         _EMITTERS.add(self)

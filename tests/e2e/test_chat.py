@@ -135,5 +135,5 @@ def test_two_people_talk(chat: str, browser: Browser, tmp_path: Path) -> None:
 
 def test_a_stranger_gets_nothing(chat: str) -> None:
     port = int(chat.rpartition(":")[2])
-    for path in ("/token", "/messages", "/online"):
+    for path in ("/token", "/messages"):
         assert not answers(port, path)

@@ -367,6 +367,25 @@ class TestBatch:
         with pytest.raises(BadRequest, match="one `with` block"), batch:
             pass
 
+    def test_by_hand(self, url: str, kept: Callable[[str], Any]) -> None:
+        emitter = Emitter(url)
+        batch = emitter.batch().begin()
+        batch.emit("e", 1, channels=["a:1", "a:2"])
+        assert kept("a:1") == []
+        batch.send()
+        batch.send()
+        assert kept("a:1") == kept("a:2") == [("e", 1)]
+        assert batch.channels == ["a:1", "a:2"]
+        assert len(batch.results) == 2
+        dropped = emitter.batch().begin()
+        dropped.emit("e", 2, channel="a:1")
+        dropped.drop()
+        dropped.send()
+        assert kept("a:1") == [("e", 1)]
+        assert len(dropped) == 0
+        with pytest.raises(BadRequest, match="inside its `with` block"):
+            dropped.emit("e", 3, channel="a:1")
+
 
 class TestAsyncEmitter:
     def test_the_same_methods(self, url: str, kept: Callable[[str], Any]) -> None:
@@ -384,11 +403,15 @@ class TestAsyncEmitter:
                     async with emitter.batch() as broken:
                         broken.emit("never", channel="a:1")
                         _ = 1 / 0
+                by_hand = emitter.batch().begin()
+                by_hand.emit("four", 4, channel="a:1")
+                await by_hand.send()
+                await by_hand.send()
             with pytest.raises(Unavailable, match="closed"):
                 await emitter.emit("e", channel="a:1")
 
         asyncio.run(run())
-        assert kept("a:1") == [("one", 1), ("two", 2), ("three", 3)]
+        assert kept("a:1") == [("one", 1), ("two", 2), ("three", 3), ("four", 4)]
 
     def test_serves_one_event_loop_after_another(self, url: str, kept: Callable[[str], Any]) -> None:
         emitter = AsyncEmitter(url)

@@ -11,9 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-import django
 import pytest
-from django.conf import settings as django_settings
 from pydantic import BaseModel, Field, SecretStr
 from sqlalchemy import ForeignKey, create_engine, event, func, select, text
 from sqlalchemy.orm import (
@@ -26,6 +24,7 @@ from sqlalchemy.orm import (
     relationship,
 )
 
+from django_project import configure
 from tidings.drafts import Drafter
 from tidings.errors import BadChannel, BadData, BadRequest
 from tidings.models import SHARED, Registry, Rule, Shape, describe, register
@@ -540,15 +539,9 @@ class TestSqlalchemy:
 
 
 @pytest.fixture(scope="session")
-def shop() -> Any:
-    """Two Django models in a database in memory, made once: Django allows one configuration per process."""
-    if not django_settings.configured:
-        django_settings.configure(
-            DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
-            INSTALLED_APPS=[],
-            USE_TZ=True,
-        )
-        django.setup()
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Two Django models in a database, made once."""
+    configure(tmp_path_factory.mktemp("django"))
     from django.db import connection, models
 
     class Owner(models.Model):  # type: ignore[misc]  # noqa: DJ008

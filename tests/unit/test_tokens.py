@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import base64
-import http.server
 import json
 import threading
 from collections.abc import Iterator
 from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -582,7 +582,7 @@ def test_neither_or_both() -> None:
         Jwks("", url=URL)
 
 
-class Answers(http.server.BaseHTTPRequestHandler):
+class Answers(BaseHTTPRequestHandler):
     """A small issuer over HTTP."""
 
     body: ClassVar[bytes] = b""
@@ -611,7 +611,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def issuer_url() -> Iterator[str]:
     Answers.body = document(jwk("RS256", kid="k1"))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

@@ -5,6 +5,7 @@ The standard library's client: an emitter brings no further dependency.
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
 import time
@@ -73,6 +74,7 @@ class HttpPublisher:
         self._request_max_bytes = request_max_bytes
         # deque's append and pop are atomic: no lock that a fork could leave held.
         self._idle: deque[Link] = deque()
+        self._pid = os.getpid()
         self.closed = False
 
     def publish(self, items: Sequence[Outgoing], *, timeout_s: float) -> list[Answer]:
@@ -184,6 +186,9 @@ class HttpPublisher:
 
     def _taken(self) -> Link | None:
         """An idle connection that is young enough, the last used first."""
+        if self._pid != os.getpid():
+            # The parent goes on using its connections. uWSGI forks without the hooks that Python knows.
+            self._idle, self._pid = deque(), os.getpid()
         while self._idle:
             try:
                 link = self._idle.pop()

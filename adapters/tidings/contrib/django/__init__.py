@@ -1,0 +1,16 @@
+"""Django: what a transaction tells is sent when it is committed.
+
+    INSTALLED_APPS = ["tidings.contrib.django", …]
+    TIDINGS = {"URL": "redis://localhost:6379/0"}
+
+    from tidings.contrib.django import autopush, emit, push_model
+
+`emit` and `push_model` wait for the commit; models with `@autopush` are pushed whenever they are saved or deleted;
+`emitter()` is the emitter itself, which sends at once. See docs/django.md.
+"""
+
+from tidings.contrib.django.commit import emit, push_model
+from tidings.contrib.django.configured import emitter
+from tidings.contrib.django.signals import autopush
+
+__all__ = ["autopush", "emit", "emitter", "push_model"]

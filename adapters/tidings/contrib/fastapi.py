@@ -1,0 +1,127 @@
+"""`Tidings` for FastAPI and Starlette: what a request tells is sent after its response, in one batch.
+
+    app = FastAPI()
+    push = Tidings(app)
+
+    @app.post("/orders/{order}/ship")
+    async def ship(order: int, later: Annotated[Collected, Depends(push.later)]) -> None:
+        …
+        later.emit("shipped", {"order": order}, channel=f"orders:{order}")
+
+A request that ends in an exception or with a status of 400 or more tells nothing. See docs/fastapi.md.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tidings.asynchronous import AsyncEmitter
+from tidings.batch import AsyncBatch, Collected
+from tidings.contrib.delivery import OnError, deliver_async, log_error
+from tidings.errors import BadRequest
+
+# The key of the ASGI scope under which a request has its place for a batch.
+_KEY = "tidings"
+# The first status that says that the work was not done (RFC 9110 section 15.5).
+REFUSED = 400
+
+_logger = logging.getLogger("tidings")
+
+
+class Tidings:
+    """Sets up an application: an emitter that ends with its lifespan, and a middleware that sends.
+
+    `make_emitter` makes the emitter, now and again when the application is started once more. `on_error` gets what
+    could not be sent after the response (see `delivery`). Make it before other middleware is added.
+
+    Raises:
+        BadConfig, MissingExtra: as `AsyncEmitter`.
+    """
+
+    def __init__(
+        self,
+        app: Starlette,
+        make_emitter: Callable[[], AsyncEmitter] = AsyncEmitter.from_env,
+        *,
+        on_error: OnError = log_error,
+    ) -> None:
+        self._make_emitter = make_emitter
+        self._emitter: AsyncEmitter | None = make_emitter()
+        app.add_middleware(_Middleware, on_error=on_error)
+        self._inner = app.router.lifespan_context
+        app.router.lifespan_context = self._lifespan
+
+    @property
+    def now(self) -> AsyncEmitter:
+        """The emitter: `await push.now.emit(…)` sends at once, and returns a receipt or raises."""
+        if self._emitter is None:
+            self._emitter = self._make_emitter()
+        return self._emitter
+
+    async def later(self, connection: HTTPConnection) -> Collected:
+        """A dependency: the batch of this request, with `emit` and `push_model`, which do not wait.
+
+        Raises:
+            BadRequest: this is a WebSocket, which has no response, or another application's request.
+        """
+        place: list[AsyncBatch] | None = connection.scope.get(_KEY)
+        if place is None:
+            raise BadRequest("no request of an application with tidings; in a WebSocket use `await push.now.emit(…)`")
+        if not place:
+            place.append(self.now.batch().begin())
+        return place[0]
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Any) -> AsyncIterator[Any]:
+        try:
+            async with self._inner(app) as state:
+                yield state
+        finally:
+            emitter, self._emitter = self._emitter, None
+            if emitter is not None:
+                await emitter.close()
+
+
+class _Middleware:
+    """Sends the batch of a request when the application is done with it, its dependencies' exits included."""
+
+    def __init__(self, app: ASGIApp, *, on_error: OnError) -> None:
+        self._app = app
+        self._on_error = on_error
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        place: list[AsyncBatch] = []
+        # Without a response there was none that says that the work is done.
+        status = 500
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app({**scope, _KEY: place}, receive, watch)
+        except BaseException:
+            status = 500
+            raise
+        finally:
+            for batch in place:
+                await self._settle(batch, status)
+
+    async def _settle(self, batch: AsyncBatch, status: int) -> None:
+        if status < REFUSED:
+            await deliver_async(batch, self._on_error)
+        else:
+            _logger.info("given up, for the response is a %d: %s", status, ", ".join(batch.channels))
+            batch.drop()

@@ -1,0 +1,143 @@
+"""`Tidings` for Flask: what a request tells is sent when its response is made, in one batch.
+
+    push = Tidings(app)
+
+    @app.post("/orders/<int:id>/ship")
+    def ship(id):
+        …
+        push.emit("shipped", {"order": id}, channel=f"orders:{id}")
+
+A request that ends in an exception or with a status of 400 or more tells nothing. See docs/flask.md.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Unpack
+
+from flask import Flask, Response, current_app, has_app_context, has_request_context, request
+
+from tidings.batch import Batch
+from tidings.contrib.delivery import OnError, deliver, log_error
+from tidings.contrib.settings import emitter_of
+from tidings.emitter import Emitter
+from tidings.errors import BadConfig
+from tidings.models import Shape
+
+# Keys of the WSGI environment: the batch of this request, and the status of its response.
+_BATCH = "tidings.batch"
+_STATUS = "tidings.status"
+# The first status that says that the work was not done (RFC 9110 section 15.5).
+REFUSED = 400
+
+_logger = logging.getLogger("tidings")
+
+
+class Tidings:
+    """The extension. Settings in `app.config`: `TIDINGS_URL`, `TIDINGS_API_KEY` and the other arguments of `Emitter`.
+
+    `on_error` gets what could not be sent after the response was made (see `delivery`). Make it before anything else
+    that registers `after_request` functions: then it looks at the response last.
+
+    Raises:
+        BadConfig: a setting that cannot be, or a second one for the same application.
+    """
+
+    def __init__(self, app: Flask | None = None, *, on_error: OnError = log_error) -> None:
+        self._app = app
+        self._on_error = on_error
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Set up an application whose configuration is complete."""
+        if "tidings" in app.extensions:
+            raise BadConfig("this application has a Tidings already")
+        app.extensions["tidings"] = emitter_of(app.config.get_namespace("TIDINGS_", lowercase=False))
+        app.after_request(self._after_request)
+        app.teardown_request(self._teardown_request)
+
+    @property
+    def now(self) -> Emitter:
+        """The application's emitter: `push.now.emit(…)` sends at once, and returns a receipt or raises.
+
+        Raises:
+            BadConfig: there is no application here, or it is not set up.
+        """
+        if has_app_context():
+            emitter = current_app.extensions.get("tidings")
+        else:
+            emitter = None if self._app is None else self._app.extensions.get("tidings")
+        if not isinstance(emitter, Emitter):
+            raise BadConfig("no application with tidings here: call init_app(app), and use `with app.app_context():`")
+        return emitter
+
+    def emit(
+        self,
+        event: str,
+        data: object = None,
+        *,
+        channel: str | None = None,
+        channels: Iterable[str] | None = None,
+        user: str | None = None,
+        id: str | None = None,
+    ) -> None:
+        """Publish when the response is made, or at once outside of a request. Arguments as `Emitter.emit`.
+
+        Raises:
+            CallerError: as `Emitter.emit`; TooLarge also for more than `TIDINGS_BATCH_MAX` publications in one request.
+            Unavailable, TimedOut, BatchFailed: only outside of a request.
+        """
+        if has_request_context():
+            self._batch().emit(event, data, channel=channel, channels=channels, user=user, id=id)
+        else:
+            with self.now.batch() as batch:
+                batch.emit(event, data, channel=channel, channels=channels, user=user, id=id)
+
+    def push_model(
+        self,
+        obj: object,
+        *,
+        channel: str | None = None,
+        channels: Iterable[str] | None = None,
+        user: str | None = None,
+        **shape: Unpack[Shape],
+    ) -> None:
+        """Publish the state that an object has now when the response is made, or at once outside of a request.
+
+        Raises:
+            CallerError: as `Emitter.push_model`; otherwise as `emit`.
+        """
+        if has_request_context():
+            self._batch().push_model(obj, channel=channel, channels=channels, user=user, **shape)
+        else:
+            with self.now.batch() as batch:
+                batch.push_model(obj, channel=channel, channels=channels, user=user, **shape)
+
+    def _batch(self) -> Batch:
+        if _BATCH not in request.environ:
+            request.environ[_BATCH] = self.now.batch().begin()
+        batch: Batch = request.environ[_BATCH]
+        return batch
+
+    def _after_request(self, response: Response) -> Response:
+        request.environ[_STATUS] = response.status_code
+        self._settle(response.status_code)
+        return response
+
+    def _teardown_request(self, error: BaseException | None) -> None:
+        # What came after the response was made: from a stream, or from another teardown function. Without a response
+        # there was an exception that nobody answers.
+        status: int | None = request.environ.get(_STATUS)
+        self._settle(500 if error is not None or status is None else status)
+
+    def _settle(self, status: int) -> None:
+        batch: Batch | None = request.environ.pop(_BATCH, None)
+        if batch is None:
+            return
+        if status < REFUSED:
+            deliver(batch, self._on_error)
+        else:
+            _logger.info("given up, for the response is a %d: %s", status, ", ".join(batch.channels))
+            batch.drop()

@@ -1,0 +1,263 @@
+"""`autopush`: rows that a SQLAlchemy session creates, updates or deletes are pushed once they are committed.
+
+    emitter = Emitter("redis://localhost:6379/0")
+    Session = sessionmaker(engine)
+    autopush(Session, emitter)
+
+Pushed are the classes that say where to: `__channels__`, `emitter.register` or `tidings.models.register`. A rollback
+pushes nothing, that of a savepoint nothing of the savepoint. docs/sqlalchemy.md says what a session cannot see.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from sqlalchemy import Column, event, inspect
+from sqlalchemy.orm import Session, SessionTransaction, scoped_session, sessionmaker
+from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
+
+from tidings.asynchronous import AsyncEmitter
+from tidings.batch import AsyncBatch, Batch
+from tidings.contrib.changes import Changes, told_where
+from tidings.contrib.delivery import OnError, deliver, deliver_async, log_error
+from tidings.emitter import Emitter
+from tidings.errors import BadConfig, Internal, TidingsError, TooLarge
+from tidings.models import Op
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
+
+# Any: what the maker makes, or the class a session is of, is the application's.
+SyncTarget: TypeAlias = Session | sessionmaker[Any] | scoped_session[Any] | type[Session]
+AsyncTarget: TypeAlias = "AsyncSession | async_sessionmaker[Any] | async_scoped_session[Any]"
+
+CHANGES_MAX = 10_000
+
+
+def autopush(
+    target: SyncTarget | AsyncTarget,
+    emitter: Emitter | AsyncEmitter | Callable[[], Emitter],
+    *,
+    models: Collection[type] | None = None,
+    on_error: OnError = log_error,
+    changes_max: int = CHANGES_MAX,
+) -> None:
+    """Push what sessions of `target` commit, one batch per commit, as `push_model` with the right `op` does it.
+
+    `target`: a session, what makes sessions, or a class of them. `emitter`: an AsyncEmitter for asyncio's sessions,
+    else an Emitter, or a function that returns it at the commit. `models`: only these classes and their subclasses.
+    `changes_max`: more rows to push in one transaction are refused (TooLarge, at the flush).
+    `session.info["autopush"] = False` turns it off for one session.
+
+    Values are those of the moment before the commit; what the flush left to the database is loaded then, by a query
+    per row. An object that cannot be pushed (BadData, BadChannel, …) makes the commit raise, and nothing is committed.
+    After the commit nothing is raised unless `on_error` does: see `delivery`.
+
+    Raises:
+        BadConfig: an AsyncEmitter for a session that is not asyncio's, or the other way round.
+    """
+    heard = _heard(target)
+    if heard is not target and not isinstance(emitter, AsyncEmitter):
+        raise BadConfig("asyncio's sessions need an AsyncEmitter: another one would stop the event loop while it sends")
+    _Autopush(emitter, models, on_error, changes_max).listen(heard)
+
+
+def _heard(target: Any) -> SyncTarget:
+    """What SQLAlchemy can listen to: asyncio's sessions are shells around ordinary ones."""
+    # Not imported: it needs greenlet, which SQLAlchemy no longer brings by itself. Who has such a target has loaded it.
+    asyncio: Any = sys.modules.get("sqlalchemy.ext.asyncio")
+    if asyncio is not None and isinstance(target, asyncio.async_scoped_session):
+        target = target.session_factory
+    if asyncio is not None and isinstance(target, asyncio.AsyncSession):
+        target = target.sync_session
+    elif asyncio is not None and isinstance(target, asyncio.async_sessionmaker):
+        # A class of its own, so that no other maker's sessions are heard.
+        base = target.kw.get("sync_session_class") or target.class_.sync_session_class
+        own = type(base.__name__, (base,), {})
+        target.configure(sync_session_class=own)
+        target = own
+    heard: SyncTarget = target
+    return heard
+
+
+@dataclass(slots=True)
+class _Frame:
+    """One transaction or savepoint. `batches` are ready to be sent from its commit on."""
+
+    changes: Changes
+    flushing: bool = False
+    committed: bool = False
+    batches: list[Batch | AsyncBatch] | None = None
+
+
+class _Autopush:
+    """The listeners of one `autopush`. What it knows of a session is in that session's `info`."""
+
+    def __init__(
+        self,
+        emitter: Emitter | AsyncEmitter | Callable[[], Emitter],
+        models: Collection[type] | None,
+        on_error: OnError,
+        changes_max: int,
+    ) -> None:
+        self._emitter = emitter
+        self._models = None if models is None else tuple(models)
+        self._on_error = on_error
+        self._changes_max = changes_max
+
+    def listen(self, target: SyncTarget) -> None:
+        for name in (
+            "before_flush",
+            "after_flush",
+            "persistent_to_deleted",
+            "after_flush_postexec",
+            "before_commit",
+            "after_commit",
+            "after_transaction_end",
+        ):
+            event.listen(target, name, getattr(self, name))
+
+    # SQLAlchemy's events, in the order in which they come
+
+    def before_flush(self, session: Session, _context: object, _objects: object) -> None:
+        for obj in session.deleted:
+            if self._is_told(session, obj):
+                # After the flush there is no row to load it from.
+                _load(obj)
+
+    def after_flush(self, session: Session, _context: object) -> None:
+        for obj in session.new:
+            if self._is_told(session, obj):
+                self._add(session, obj, "created")
+        for obj in session.dirty:
+            if self._is_told(session, obj) and _has_changed(obj):
+                self._add(session, obj, "updated")
+        for obj in session.deleted:
+            if self._is_told(session, obj):
+                self._add(session, obj, "deleted")
+        self._frame(session).flushing = True
+
+    def persistent_to_deleted(self, session: Session, obj: object) -> None:
+        # In a flush this comes again for those above, in no order, and for orphans. Outside of one a bulk DELETE has
+        # found the object in the session: its values may never have been loaded, and not all that it deletes come.
+        frame = self._frame(session)
+        if (frame.flushing or inspect(obj) in frame.changes) and self._is_told(session, obj):
+            self._add(session, obj, "deleted")
+
+    def after_flush_postexec(self, session: Session, _context: object) -> None:
+        frame = self._frame(session)
+        frame.flushing = False
+        if frame.batches is not None:
+            # Another listener of before_commit has changed something after ours.
+            frame.batches = self._drafted(frame)
+
+    def before_commit(self, session: Session) -> None:
+        if session.get_nested_transaction() is None:
+            # By us and not by the commit itself, so that what this changes is read as well.
+            session.flush()
+            frame = self._frame(session)
+            frame.batches = self._drafted(frame)
+
+    def after_commit(self, session: Session) -> None:
+        frame = self._frame(session)
+        frame.committed = True
+        if frame.batches is None and session.get_nested_transaction() is None:
+            # The transaction was committed over the head of a savepoint. Nothing may be loaded any more.
+            frame.batches = self._drafted_late(frame)
+
+    def after_transaction_end(self, session: Session, transaction: SessionTransaction) -> None:
+        # Not in after_commit: now the database's connection is free, and an error leaves the session usable.
+        frame = self._frames(session).pop(transaction, None)
+        if frame is None or not frame.committed:
+            return
+        if transaction.nested:
+            self._frame(session).changes.absorb(frame.changes)
+            return
+        with ExitStack() as stack:
+            # Each is sent even if on_error raises for the one before it.
+            for batch in reversed(frame.batches or []):
+                stack.callback(self._send, batch)
+
+    # What they do
+
+    def _frames(self, session: Session) -> dict[SessionTransaction, _Frame]:
+        frames: dict[SessionTransaction, _Frame] = session.info.setdefault(self, {})
+        return frames
+
+    def _frame(self, session: Session) -> _Frame:
+        """The frame of the innermost savepoint, or of the transaction."""
+        current = session.get_nested_transaction() or session.get_transaction()
+        if current is None:
+            raise Internal("a session without a transaction; please report this")
+        frames = self._frames(session)
+        if current not in frames:
+            frames[current] = _Frame(Changes(self._changes_max))
+        return frames[current]
+
+    def _is_told(self, session: Session, obj: object) -> bool:
+        if session.info.get("autopush") is False or (self._models is not None and not isinstance(obj, self._models)):
+            return False
+        return self._open_emitter().rule(type(obj)).channels is not None
+
+    def _add(self, session: Session, obj: object, op: Op) -> None:
+        self._frame(session).changes.add(inspect(obj), obj, op)
+
+    def _open_emitter(self) -> Emitter | AsyncEmitter:
+        return self._emitter() if callable(self._emitter) else self._emitter
+
+    def _drafted(self, frame: _Frame, *, load: bool = True) -> list[Batch | AsyncBatch]:
+        """The batches that say what was changed, each as full as it may be."""
+        batches: list[Batch | AsyncBatch] = []
+        emitter = self._open_emitter()
+        for obj, op in frame.changes.rows():
+            if isinstance(emitter, AsyncEmitter) and not in_greenlet():
+                raise BadConfig("an AsyncEmitter cannot send from a session that is not asyncio's; use an Emitter")
+            if load:
+                _load(obj)
+            channels = told_where(emitter.rule(type(obj)), obj)
+            if channels == []:
+                continue
+            if not batches:
+                batches.append(emitter.batch().begin())
+            try:
+                batches[-1].push_model(obj, channels=channels, op=op)
+            except TooLarge:
+                if not len(batches[-1]):
+                    raise
+                batches.append(emitter.batch().begin())
+                batches[-1].push_model(obj, channels=channels, op=op)
+        return batches
+
+    def _drafted_late(self, frame: _Frame) -> list[Batch | AsyncBatch]:
+        try:
+            return self._drafted(frame, load=False)
+        except TidingsError as error:
+            self._on_error(error, self._open_emitter().batch())
+            return []
+
+    def _send(self, batch: Batch | AsyncBatch) -> None:
+        if isinstance(batch, AsyncBatch):
+            await_only(deliver_async(batch, self._on_error))
+        else:
+            deliver(batch, self._on_error)
+
+
+def _has_changed(obj: object) -> bool:
+    """Whether a column of it was set to another value, and not only one of its collections."""
+    state: Any = inspect(obj)
+    return any(state.attrs[column.key].history.has_changes() for column in state.mapper.column_attrs)
+
+
+def _load(obj: object) -> None:
+    """Read from the database what `push_model` would miss: what has expired, or was never loaded."""
+    state: Any = inspect(obj)
+    if not state.persistent:
+        return
+    for column in state.mapper.column_attrs:
+        if column.key in state.unloaded and not column.deferred and isinstance(column.columns[0], Column):
+            getattr(obj, column.key)

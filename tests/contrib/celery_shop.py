@@ -1,0 +1,63 @@
+"""A Celery application whose emitter has a connection before the pool's processes are made."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+from celery import Celery
+
+from tidings import Emitter
+from tidings.contrib.celery import Run, push_task_states
+
+PREFIX = os.environ["SHOP_PREFIX"]
+app = Celery("shop", broker=os.environ["SHOP_BROKER"], backend=os.environ["SHOP_BROKER"])
+app.conf.update(task_default_queue=PREFIX, broker_connection_retry_on_startup=True, worker_prefetch_multiplier=20)
+emitter = Emitter(os.environ["SHOP_URL"], prefix=PREFIX, timeout_s=20)
+lost = Emitter("redis://127.0.0.1:1/0", timeout_s=0.05)
+emitter.emit("e", "parent", channel="a:2")
+
+
+def channel(run: Run) -> str | None:
+    return f"user:{run.kwargs['user']}" if "user" in run.kwargs else None
+
+
+push_task_states(app, emitter, channel="tasks:{id}", results=True)
+push_task_states(app, emitter, channel=channel, tasks=["shop.fail"])
+push_task_states(app, lost, channel="tasks:lost", tasks=["shop.alone"])
+push_task_states(Celery("other", set_as_current=False), emitter, channel="tasks:other")
+
+
+@app.task(name="shop.tell")
+def tell(number: int) -> int:
+    for part in range(5):
+        emitter.emit("e", [number, part], channel="a:1")
+    return number
+
+
+@app.task(name="shop.fail")
+def fail(user: str = "") -> None:
+    raise ValueError("no such order")
+
+
+@app.task(name="shop.again", bind=True)
+def again(self: Any) -> str:
+    if self.request.retries == 0:
+        raise self.retry(countdown=0, exc=KeyError("busy"))
+    return "done"
+
+
+@app.task(name="shop.unsaid", ignore_result=True)
+def unsaid() -> object:
+    return {1, 2}
+
+
+@app.task(name="shop.alone")
+def alone() -> None:
+    """What its states cannot reach does not make it fail."""
+
+
+@app.task(name="shop.die")
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)

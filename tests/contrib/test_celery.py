@@ -1,0 +1,156 @@
+"""Emitters and task states in real Celery workers, in every pool, with a real Redis as the broker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from hub_process import environment
+from redis_process import RedisProcess, wait_until
+from told import Told, program_of, run_program
+
+FOLDER = Path(__file__).parent
+TASKS = 30
+
+
+class Worker:
+    """`celery worker` in a process; `app` sends to it."""
+
+    def __init__(self, told: Told, log: Path, pool: str) -> None:
+        broker = told.url.replace("/0", "/5")
+        self.log = log
+        self.app = Celery("shop", broker=broker, backend=broker)
+        self.app.conf.task_default_queue = told.prefix
+        env = environment() | {"SHOP_URL": told.url, "SHOP_PREFIX": told.prefix, "SHOP_BROKER": broker}
+        env["PYTHONPATH"] += os.pathsep + str(FOLDER)
+        with log.open("wb") as out:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-W", "ignore", "-m", "celery", "-A", "celery_shop", "worker", "-l", "info"),
+                    *("-P", pool, "-c", "4", "--without-gossip", "--without-mingle", "--without-heartbeat"),
+                ],
+                stdout=out,
+                stderr=out,
+                env=env,
+                cwd=log.parent,
+                start_new_session=True,
+            )
+        wait_until(lambda: " ready." in self.text(), within_s=40, why=f"the worker is ready: {self.text()}")
+
+    def text(self) -> str:
+        """What it has logged."""
+        return self.log.read_text()
+
+    def send(self, task: str, *args: object, **options: Any) -> Any:
+        """Send one task."""
+        return self.app.send_task(f"shop.{task}", args, **options)
+
+    def stop(self) -> None:
+        """End it, and its children with it: asked politely, it takes five seconds."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(timeout=15)
+        self.app.close()
+
+
+def states(told: Told, task: Any) -> list[str]:
+    return [data["state"] for data in told.data(f"tasks:{task.id}")]
+
+
+@pytest.mark.parametrize("pool", ["prefork", "gevent", "eventlet", "threads", "solo"])
+def test_every_pool(pool: str, told: Told, tmp_path: Path) -> None:
+    worker = Worker(told, tmp_path / "worker.log", pool)
+    try:
+        tasks = [worker.send("tell", number) for number in range(TASKS)]
+        wait_until(lambda: all(len(states(told, task)) == 2 for task in tasks), why=f"all are told: {worker.text()}")
+    finally:
+        worker.stop()
+    assert all(states(told, task) == ["STARTED", "SUCCESS"] for task in tasks)
+    assert sorted(told.data("a:1")) == [[number, part] for number in range(TASKS) for part in range(5)]
+    assert told.data("a:2") == ["parent"]
+    assert "Traceback" not in worker.text()
+
+
+@pytest.fixture(scope="module")
+def shop(shared_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Told, Worker]]:
+    """One worker for all that ask for states."""
+    told = Told(shared_redis, "test-celery-states:")
+    worker = Worker(told, tmp_path_factory.mktemp("celery") / "worker.log", "prefork")
+    yield told, worker
+    worker.stop()
+
+
+class TestStates:
+    def until(self, shop: Any, task: Any, *expected: str) -> list[Any]:
+        told, worker = shop
+        wait_until(
+            lambda: states(told, task) == [*expected], why=f"{expected}, not {states(told, task)} {worker.text()}"
+        )
+        data: list[Any] = told.data(f"tasks:{task.id}")
+        return data
+
+    def test_a_result(self, shop: Any) -> None:
+        task = shop[1].send("tell", 7)
+        data = self.until(shop, task, "STARTED", "SUCCESS")
+        assert data[1] == {"id": task.id, "task": "shop.tell", "state": "SUCCESS", "result": 7}
+        # Whoever is told can ask for it.
+        assert task.state == "SUCCESS"
+
+    def test_a_failure(self, shop: Any) -> None:
+        task = shop[1].send("fail", kwargs={"user": "ann"})
+        data = self.until(shop, task, "STARTED", "FAILURE")
+        assert (data[1]["error"], data[1]["message"]) == ("ValueError", "no such order")
+        assert [each["state"] for each in shop[0].data("user:ann")] == ["STARTED", "FAILURE"]
+        # Without `results` the text stays here.
+        assert shop[0].data("user:ann")[1] == {
+            "id": task.id,
+            "task": "shop.fail",
+            "state": "FAILURE",
+            "error": "ValueError",
+        }
+
+    def test_a_function_may_name_nobody(self, shop: Any) -> None:
+        before = len(shop[0].data("user:ann"))
+        self.until(shop, shop[1].send("fail"), "STARTED", "FAILURE")
+        assert len(shop[0].data("user:ann")) == before
+
+    def test_a_retry(self, shop: Any) -> None:
+        data = self.until(shop, shop[1].send("again"), "STARTED", "RETRY", "STARTED", "SUCCESS")
+        assert (data[1]["error"], data[3]["result"]) == ("KeyError", "done")
+
+    def test_a_revoked_one(self, shop: Any) -> None:
+        self.until(shop, shop[1].send("tell", 1, expires=-10), "REVOKED")
+
+    def test_a_killed_one(self, shop: Any) -> None:
+        data = self.until(shop, shop[1].send("die"), "STARTED", "FAILURE")
+        assert data[1]["error"] == "WorkerLostError"
+
+    def test_a_result_that_cannot_be_said(self, shop: Any) -> None:
+        data = self.until(shop, shop[1].send("unsaid"), "STARTED", "SUCCESS")
+        assert "result" not in data[1]
+        assert "data.result" in shop[1].text()
+
+    def test_a_hub_that_cannot_be_reached(self, shop: Any) -> None:
+        task = shop[1].send("alone")
+        self.until(shop, task, "STARTED", "SUCCESS")
+        wait_until(lambda: shop[1].text().count("not told to tasks:lost") == 2, why="both are logged")
+        assert task.state == "SUCCESS"
+
+    def test_another_applications_tasks_are_its_own(self, shop: Any) -> None:
+        assert shop[0].data("tasks:other") == []
+
+
+def test_the_program_of_the_page(told_by_default: Told, tmp_path: Path) -> None:
+    run = "\nprint(count.apply(task_id='7').get())"
+    broker = told_by_default.url.replace("/0", "/5")
+    program = program_of("celery.md") + run
+    assert run_program(program, told_by_default.url, tmp_path, BROKER_URL=broker) == "3\n"
+    said = told_by_default.data("tasks:7")
+    assert [data.get("state", data.get("number")) for data in said] == ["STARTED", 0, 1, 2, "SUCCESS"]

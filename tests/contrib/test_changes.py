@@ -1,0 +1,65 @@
+"""What several changes of one row are on the whole."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import get_args
+
+import pytest
+
+from tidings.contrib.changes import Changes, combined
+from tidings.errors import TooLarge
+from tidings.models import Op
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "total"),
+    [
+        ("created", "updated", "created"),
+        ("created", "deleted", None),
+        (None, "deleted", None),
+        (None, "created", "created"),
+        ("updated", "updated", "updated"),
+        ("updated", "deleted", "deleted"),
+        ("deleted", "created", "updated"),
+        ("deleted", "deleted", "deleted"),
+    ],
+)
+def test_two_changes_are_one(first: Op | None, then: Op, total: Op | None) -> None:
+    assert combined(first, then) == total
+
+
+def test_nothing_that_was_deleted_at_the_end_is_told_as_living() -> None:
+    for first, then in product(get_args(Op), repeat=2):
+        assert combined(first, then) in ((None, "deleted") if then == "deleted" else ("created", "updated"))
+
+
+def test_in_the_order_of_the_first_change_with_the_newest_object() -> None:
+    changes = Changes(10)
+    changes.add(1, "one", "created")
+    changes.add(2, "two", "updated")
+    changes.add(1, "one again", "updated")
+    inner = Changes(10)
+    inner.add(2, "two", "deleted")
+    inner.add(3, "three", "created")
+    changes.absorb(inner)
+    assert changes.rows() == [("one again", "created"), ("two", "deleted"), ("three", "created")]
+
+
+def test_too_many_are_refused_and_known_ones_are_not() -> None:
+    changes = Changes(2)
+    changes.add(1, "one", "created")
+    changes.add(2, "two", "created")
+    changes.add(1, "one", "updated")
+    with pytest.raises(TooLarge, match="more than 2 rows"):
+        changes.add(3, "three", "created")
+
+
+def test_what_came_and_went_is_no_row() -> None:
+    changes = Changes(2)
+    changes.add(1, "one", "created")
+    changes.add(1, "one", "deleted")
+    changes.add(1, "one", "deleted")
+    outer = Changes(2)
+    outer.absorb(changes)
+    assert changes.rows() == outer.rows() == []

@@ -1,0 +1,417 @@
+"""The Django application in a real project: SQLite, real transactions, rollbacks and savepoints, a real Redis."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import unittest
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from django_project import configure
+from http_hub import API_KEY, HttpHub
+from hub_process import environment
+from redis_process import free_port
+from tidings.errors import BadChannel, BatchFailed, TooLarge
+from told import Told, program_of
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The project's models, with their tables in both databases."""
+    configure(tmp_path_factory.mktemp("django"))
+    from django.db import connections, models
+
+    from tidings.contrib import django as tidings
+
+    class Order(models.Model):  # type: ignore[misc]  # noqa: DJ008
+        __channels__ = ("orders:{id}", "orders:all")
+        __autopush__ = True
+        status = models.CharField(max_length=10, default="new")
+        count = models.IntegerField(default=1)
+
+        class Meta:
+            app_label = "stall"
+
+    class Express(Order):  # noqa: DJ008
+        hours = models.IntegerField()
+
+        class Meta:
+            app_label = "stall"
+
+    class Line(models.Model):  # type: ignore[misc]  # noqa: DJ008
+        __channels__ = ("orders:lines",)
+        __autopush__ = True
+        order = models.ForeignKey(Order, on_delete=models.DO_NOTHING)
+
+        class Meta:
+            app_label = "stall"
+
+    @tidings.autopush(channels=lambda note: [] if note.text == "secret" else "orders:notes", exclude=["inner"])
+    class Note(models.Model):  # type: ignore[misc]  # noqa: DJ008
+        text = models.CharField(max_length=10)
+        inner = models.CharField(max_length=10, default="")
+
+        class Meta:
+            app_label = "stall"
+
+    class Quiet(models.Model):  # type: ignore[misc]  # noqa: DJ008
+        __channels__ = ("orders:quiet",)
+        status = models.CharField(max_length=10, default="new")
+
+        class Meta:
+            app_label = "stall"
+
+    made = [Order, Express, Line, Note, Quiet]
+    for connection in connections.all():
+        with connection.schema_editor() as editor:
+            for model in made:
+                editor.create_model(model)
+    yield SimpleNamespace(**{model.__name__: model for model in made})
+    connections.close_all()
+
+
+@pytest.fixture
+def configured(shop: Any) -> Iterator[Callable[..., None]]:
+    """Sets TIDINGS for this test."""
+    from django.test import override_settings
+
+    from tidings.contrib.django import emitter
+
+    overridden = []
+
+    def set_to(**values: object) -> None:
+        overridden.append(override_settings(TIDINGS=values))
+        overridden[-1].enable()
+
+    yield set_to
+    emitter().close()
+    for each in reversed(overridden):
+        each.disable()
+
+
+@pytest.fixture
+def project(shop: Any, configured: Callable[..., None], told: Told) -> Iterator[Any]:
+    """The models, empty tables, and an emitter to the test's corner of the Redis."""
+    configured(URL=told.url, PREFIX=told.prefix)
+    yield shop
+    for model in (shop.Express, shop.Order, shop.Note, shop.Quiet):
+        # Not through the objects: nobody is told.
+        model.objects.all()._raw_delete("default")
+
+
+@contextmanager
+def rolled_back() -> Iterator[None]:
+    """A transaction or savepoint that is undone in the end."""
+    from django.db import transaction
+
+    with transaction.atomic():
+        yield
+        transaction.set_rollback(True)
+
+
+class TestEmit:
+    def test_after_the_commit(self, project: Any, told: Told) -> None:
+        from django.db import transaction
+
+        from tidings.contrib.django import emit, push_model
+
+        with transaction.atomic():
+            quiet = project.Quiet.objects.create()
+            emit("e", 1, channel="a:1")
+            push_model(quiet, op="created")
+            quiet.status = "later"
+            assert told.data("a:1") == told.data("orders:quiet") == []
+        assert told.data("a:1") == [1]
+        assert told.ops("orders:quiet") == [("created", {"id": quiet.pk, "status": "new"})]
+
+    def test_never_after_a_rollback(self, project: Any, told: Told) -> None:
+        from django.db import transaction
+
+        from tidings.contrib.django import emit
+
+        with rolled_back():
+            emit("e", 1, channel="a:1")
+            with transaction.atomic():
+                emit("e", 2, channel="a:1")
+        with transaction.atomic():
+            emit("e", 3, channel="a:1")
+        assert told.data("a:1") == [3]
+
+    def test_savepoints(self, project: Any, told: Told) -> None:
+        from django.db import transaction
+
+        from tidings.contrib.django import emit
+
+        with transaction.atomic():
+            emit("e", 1, channel="a:1")
+            with rolled_back():
+                emit("e", "undone", channel="a:1")
+                with transaction.atomic():
+                    emit("e", "undone with it", channel="a:1")
+            emit("e", 2, channel="a:1")
+            with transaction.atomic():
+                emit("e", 3, channel="a:1")
+            emit("e", 4, channel="a:1")
+        assert told.data("a:1") == [1, 2, 3, 4]
+
+    def test_at_once_outside_of_a_transaction(self, project: Any, told: Told) -> None:
+        from tidings.contrib.django import emit, emitter, push_model
+
+        emit("e", 1, channel="a:1")
+        push_model(project.Quiet(id=5), channel="a:1")
+        assert emitter().emit("e", 3, channel="a:1").cursor == told.publications("a:1")[-1].cursor
+        assert len(told.data("a:1")) == 3
+
+    def test_at_once_within_one_by_choice(self, project: Any, told: Told) -> None:
+
+        from tidings.contrib.django import emitter
+
+        with rolled_back():
+            emitter().emit("e", 1, channel="a:1")
+        assert told.data("a:1") == [1]
+
+    def test_autocommit_off(self, project: Any, told: Told) -> None:
+        from django.db import transaction
+
+        from tidings.contrib.django import emit
+
+        transaction.set_autocommit(autocommit=False)
+        try:
+            with pytest.raises(transaction.TransactionManagementError):
+                emit("e", 1, channel="a:1")
+        finally:
+            transaction.rollback()
+            transaction.set_autocommit(autocommit=True)
+        assert told.data("a:1") == []
+
+    def test_of_another_database(self, project: Any, told: Told) -> None:
+        from django.db import transaction
+
+        from tidings.contrib.django import emit
+
+        with transaction.atomic("other"):
+            with rolled_back():
+                emit("e", "default", channel="a:1")
+                emit("e", "other", channel="a:1", using="other")
+            assert told.data("a:1") == []
+        assert told.data("a:1") == ["other"]
+
+    def test_in_one_batch_up_to_its_size(self, shop: Any, configured: Callable[..., None]) -> None:
+        from django.db import transaction
+
+        from tidings.contrib.django import emit
+
+        with HttpHub() as hub:
+            configured(URL=hub.url, API_KEY=API_KEY, BATCH_MAX=4, CHANGES_MAX=9)
+            with transaction.atomic():
+                for number in range(9):
+                    emit("e", number, channel="a:1")
+                with pytest.raises(TooLarge, match="CHANGES_MAX"):
+                    emit("e", 9, channel="a:1")
+            assert [len(request) for request in hub.requests] == [4, 4, 1]
+
+    def test_mistakes_are_told_where_they_are_made(self, project: Any, told: Told) -> None:
+        from django.db import transaction
+
+        from tidings.contrib.django import emit
+
+        with transaction.atomic():
+            emit("e", 1, channel="a:1")
+            with pytest.raises(BadChannel):
+                emit("e", 2, channel="nonsense")
+            with pytest.raises(TooLarge):
+                emit("e", "x" * 70_000, channel="a:1")
+        assert told.data("a:1") == [1]
+
+    def test_under_djangos_own_test_case(self, project: Any, told: Told) -> None:
+        from django.test import TestCase
+
+        from tidings.contrib.django import emit
+
+        class Case(TestCase):  # type: ignore[misc]
+            def runTest(self) -> None:  # noqa: N802
+                with self.captureOnCommitCallbacks(execute=True) as callbacks:
+                    emit("e", 1, channel="a:1")
+                    emit("e", 2, channel="a:1")
+                assert len(callbacks) == 1
+                emit("e", "with the test", channel="a:1")
+
+        outcome = unittest.TestSuite([Case()]).run(unittest.TestResult())
+        assert outcome.wasSuccessful(), [*outcome.errors, *outcome.failures]
+        assert told.data("a:1") == [1, 2]
+
+
+class TestAutopush:
+    @pytest.mark.parametrize("atomic", [True, False])
+    def test_saved_and_deleted(self, atomic: bool, project: Any, told: Told) -> None:
+        from django.db import transaction
+
+        with transaction.atomic() if atomic else nullcontext():
+            order = project.Order.objects.create()
+            key = order.pk
+            order.status = "paid"
+            order.save(update_fields=["status"])
+            order.delete()
+            assert bool(told.data(f"orders:{key}")) is not atomic
+        assert told.ops(f"orders:{key}") == [
+            ("created", {"id": key, "status": "new", "count": 1}),
+            ("updated", {"id": key, "status": "paid", "count": 1}),
+            ("deleted", {"id": key, "status": "paid", "count": 1}),
+        ]
+
+    def test_rolled_back(self, project: Any, told: Told) -> None:
+        from django.db import transaction
+
+        with rolled_back():
+            project.Order.objects.create()
+        with transaction.atomic():
+            with rolled_back():
+                project.Order.objects.create(status="undone")
+            project.Order.objects.create(status="kept")
+        assert [model["status"] for _, model in told.ops("orders:all")] == ["kept"]
+
+    def test_a_commit_that_the_database_refuses(self, project: Any, told: Told) -> None:
+        from django.db import IntegrityError, transaction
+
+        def work() -> None:
+            with transaction.atomic():
+                project.Line.objects.create(order_id=404)
+                assert project.Line.objects.count() == 1
+
+        with pytest.raises(IntegrityError):
+            work()
+        assert project.Line.objects.count() == 0
+        assert told.data("orders:lines") == []
+
+    def test_an_expression_is_told_as_its_value(self, project: Any, told: Told) -> None:
+        from django.db.models import F
+
+        order = project.Order.objects.create()
+        order.count = F("count") + 41
+        order.save()
+        assert told.ops("orders:all")[-1][1]["count"] == 42
+
+    def test_subclasses(self, project: Any, told: Told) -> None:
+        express = project.Express.objects.create(hours=2)
+        express.delete()
+        assert [(data["class"], data["op"]) for data in told.data("orders:all")] == [
+            ("Express", "created"),
+            ("Express", "deleted"),
+            ("Order", "deleted"),
+        ]
+
+    def test_querysets(self, project: Any, told: Told) -> None:
+        project.Order.objects.bulk_create([project.Order(), project.Order()])
+        project.Order.objects.update(status="bulk")
+        assert told.data("orders:all") == []
+        project.Order.objects.all().delete()
+        assert [op for op, _ in told.ops("orders:all")] == ["deleted", "deleted"]
+
+    def test_a_decorated_model_whose_function_names_no_channel(self, project: Any, told: Told) -> None:
+        project.Note.objects.create(text="secret")
+        note = project.Note.objects.create(text="open", inner="hidden")
+        assert told.ops("orders:notes") == [("created", {"id": note.pk, "text": "open"})]
+
+    def test_who_does_not_say_so_is_not_pushed(self, project: Any, told: Told) -> None:
+        from django.db.models.signals import post_delete
+
+        project.Quiet.objects.create()
+        assert told.data("orders:quiet") == []
+        assert not post_delete.has_listeners(project.Quiet)
+
+    def test_a_fixture_is_not_told(self, project: Any, told: Told) -> None:
+        from django.core.serializers.base import DeserializedObject
+
+        DeserializedObject(project.Order(id=7)).save()
+        assert project.Order.objects.count() == 1
+        assert told.data("orders:all") == []
+
+
+class TestErrors:
+    @pytest.fixture
+    def lost(self) -> dict[str, object]:
+        return {"URL": f"redis://127.0.0.1:{free_port()}/0", "TIMEOUT_S": 0.05}
+
+    def test_are_logged_and_what_is_committed_stays(
+        self, project: Any, configured: Callable[..., None], lost: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        from django.db import transaction
+
+        from tidings.contrib.django import emit
+
+        configured(**lost)
+        with caplog.at_level(logging.ERROR, "tidings"):
+            with transaction.atomic():
+                project.Order.objects.create(id=1)
+            project.Order.objects.create(id=2)
+        assert project.Order.objects.count() == 2
+        assert len(caplog.records) == 2
+        assert "not told to orders:2, orders:all: 2 of 2 publications" in caplog.messages[1]
+        with pytest.raises(BatchFailed):
+            emit("e", channel="a:1")
+
+    def test_or_raised(self, project: Any, configured: Callable[..., None], lost: Any) -> None:
+        from django.db import transaction
+
+        configured(**lost, ON_ERROR="tidings.contrib.delivery.raise_error")
+        with pytest.raises(BatchFailed), transaction.atomic():
+            project.Order.objects.create(id=1)
+        assert project.Order.objects.count() == 1
+
+    def test_of_an_object(self, project: Any, told: Told, caplog: pytest.LogCaptureFixture) -> None:
+        from django.db import transaction
+
+        from tidings.contrib.django import emitter
+
+        emitter().register(project.Order, channels="orders:{status}")
+        with pytest.raises(BadChannel), transaction.atomic():
+            project.Order.objects.create(status="")
+        assert project.Order.objects.count() == 0
+        # Without a transaction the row is there, whatever is said of it.
+        project.Order.objects.create(status="")
+        assert project.Order.objects.count() == 1
+        assert "the work is done, but not told: 'orders:{status}'" in caplog.text
+
+    def test_settings_are_checked(self, project: Any, configured: Callable[..., None]) -> None:
+        from django.core.checks import run_checks
+
+        assert run_checks() == []
+        for wrong in ({"URL": "ftp://x"}, {"TIMOUT_S": 1}, {"ON_ERROR": "no.such.thing"}):
+            configured(**wrong)
+            assert [error.id for error in run_checks()] == ["tidings.E001"]
+        configured(URL="memory://")
+
+
+MAKE_TABLES_AND_SHIP = """
+import django
+django.setup()
+from django.db import connection
+from shop.models import Order, ship
+with connection.schema_editor() as editor:
+    editor.create_model(Order)
+ship(Order.objects.create(id=42, owner="ann"))
+"""
+
+
+def test_the_program_of_the_page(told_by_default: Told, tmp_path: Path) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "models.py").write_text(program_of("django.md"))
+    database = 'DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}\n'
+    settings = program_of("django.md", 1).replace("redis://localhost:6379/0", told_by_default.url)
+    (tmp_path / "settings.py").write_text(database + settings)
+    env = environment() | {"DJANGO_SETTINGS_MODULE": "settings"}
+    env["PYTHONPATH"] += os.pathsep + str(tmp_path)
+    subprocess.run([sys.executable, "-c", MAKE_TABLES_AND_SHIP], check=True, timeout=60, cwd=tmp_path, env=env)
+    assert told_by_default.ops("orders:42") == [
+        ("created", {"id": 42, "status": "new", "owner": "ann"}),
+        ("updated", {"id": 42, "status": "shipped", "owner": "ann"}),
+    ]
+    assert told_by_default.data("user:ann") == [{"order": 42}]

@@ -1,0 +1,265 @@
+"""The integration in real FastAPI and Starlette applications, before a real Redis.
+
+Annotations are evaluated here: FastAPI reads those of functions inside of tests.
+"""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, WebSocket
+from fastapi.testclient import TestClient
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from http_hub import API_KEY, HttpHub
+from redis_process import free_port
+from tidings.asynchronous import AsyncEmitter
+from tidings.batch import Collected
+from tidings.contrib.fastapi import Tidings
+from tidings.errors import BadChannel, BadRequest, TooLarge
+from told import Told, program_of, run_program
+
+
+class App:
+    """An application of FastAPI with tidings, and `client`, which does not raise its exceptions."""
+
+    def __init__(self, told: Told, **settings: Any) -> None:
+        self.app = FastAPI(**settings)
+        self.push = Tidings(self.app, lambda: AsyncEmitter(told.url, prefix=told.prefix, batch_max=3))
+        self.client = TestClient(self.app, raise_server_exceptions=False)
+
+
+@pytest.fixture
+def shop(told: Told) -> App:
+    return App(told)
+
+
+class TestLater:
+    def test_sent_after_the_response(self, shop: App, told: Told) -> None:
+        seen = []
+
+        async def session() -> AsyncIterator[None]:
+            yield
+            # Where a session of a database would be committed.
+            seen.append(told.data("a:1"))
+
+        def look() -> None:
+            seen.append(told.data("a:1"))
+
+        @shop.app.post("/", dependencies=[Depends(session)])
+        async def work(later: Annotated[Collected, Depends(shop.push.later)]) -> Response:
+            later.emit("e", 1, channel="a:1")
+            later.push_model(_Thing(), channels=["a:1", "a:2"])
+            look()
+            return JSONResponse("done", background=BackgroundTask(look))
+
+        with shop.client as client:
+            assert client.post("/").json() == "done"
+        assert seen == [[], [], []]
+        assert [one.event for one in told.publications("a:1")] == ["e", "updated_model"]
+        assert len(told.data("a:2")) == 1
+
+    def test_in_one_batch(self) -> None:
+        with HttpHub() as hub:
+            app = FastAPI()
+            push = Tidings(app, lambda: AsyncEmitter(hub.url, api_key=API_KEY))
+
+            def inner(later: Annotated[Collected, Depends(push.later)]) -> None:
+                later.emit("e", 0, channel="a:1")
+
+            @app.get("/", dependencies=[Depends(inner)])
+            def work(later: Annotated[Collected, Depends(push.later)]) -> str:
+                later.emit("e", 1, channel="a:1")
+                return "done"
+
+            with TestClient(app) as client:
+                client.get("/")
+                client.get("/")
+            assert [len(request) for request in hub.requests] == [2, 2]
+
+    @pytest.mark.parametrize("status", [200, 204, 303, 400, 404, 422, 500])
+    @pytest.mark.parametrize("raised", [True, False])
+    def test_by_the_status(
+        self, status: int, raised: bool, shop: App, told: Told, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        @shop.app.get("/")
+        async def work(later: Annotated[Collected, Depends(shop.push.later)]) -> Response:
+            later.emit("e", channel="a:1")
+            if raised:
+                raise HTTPException(status)
+            return Response(status_code=status)
+
+        with shop.client as client, caplog.at_level(logging.INFO, "tidings"):
+            assert client.get("/", follow_redirects=False).status_code == status
+        assert len(told.data("a:1")) == (status < 400)
+        said = [record.getMessage() for record in caplog.records if record.name == "tidings"]
+        assert said == ([] if status < 400 else [f"given up, for the response is a {status}: a:1"])
+
+    def test_an_exception_tells_nothing(self, shop: App, told: Told) -> None:
+
+        async def session() -> AsyncIterator[None]:
+            yield
+            raise RuntimeError("the commit failed")
+
+        @shop.app.get("/bug")
+        async def bug(later: Annotated[Collected, Depends(shop.push.later)]) -> None:
+            later.emit("e", channel="a:1")
+            raise RuntimeError("a bug")
+
+        @shop.app.get("/commit", dependencies=[Depends(session)])
+        async def commit(later: Annotated[Collected, Depends(shop.push.later)]) -> None:
+            later.emit("e", channel="a:1")
+
+        @shop.app.get("/stream")
+        async def stream(later: Annotated[Collected, Depends(shop.push.later)]) -> Response:
+            async def parts() -> AsyncIterator[str]:
+                yield "half"
+                raise RuntimeError("a bug")
+
+            later.emit("e", channel="a:1")
+            return StreamingResponse(parts())
+
+        with shop.client as client:
+            for path in ("/bug", "/commit", "/stream"):
+                client.get(path)
+        assert told.data("a:1") == []
+
+    def test_mistakes_are_told_where_they_are_made(self, shop: App, told: Told) -> None:
+        @shop.app.get("/")
+        async def work(later: Annotated[Collected, Depends(shop.push.later)]) -> str:
+            with pytest.raises(BadChannel):
+                later.emit("e", channel="nonsense")
+            later.emit("e", channels=["a:1", "a:2", "a:3"])
+            with pytest.raises(TooLarge, match="batch_max"):
+                later.emit("e", channel="a:1")
+            return "done"
+
+        with shop.client as client:
+            assert client.get("/").status_code == 200
+        assert len(told.data("a:1")) == 1
+
+    def test_given_up_by_choice(self, shop: App, told: Told) -> None:
+        @shop.app.get("/")
+        async def work(later: Annotated[Collected, Depends(shop.push.later)]) -> None:
+            later.emit("e", channel="a:1")
+            later.drop()
+
+        with shop.client as client:
+            assert client.get("/").status_code == 200
+        assert told.data("a:1") == []
+
+    def test_a_websocket_has_no_response(self, shop: App, told: Told) -> None:
+        @shop.app.websocket("/")
+        async def work(socket: WebSocket) -> None:
+            await socket.accept()
+            with pytest.raises(BadRequest, match="WebSocket"):
+                await shop.push.later(socket)
+            await shop.push.now.emit("e", 1, channel="a:1")
+            await socket.send_text("done")
+
+        with shop.client as client, client.websocket_connect("/") as socket:
+            assert socket.receive_text() == "done"
+        assert told.data("a:1") == [1]
+
+    def test_routers_and_mounted_applications(self, shop: App, told: Told) -> None:
+        router, inner = APIRouter(), FastAPI()
+
+        @router.get("/router")
+        @inner.get("/")
+        async def work(later: Annotated[Collected, Depends(shop.push.later)]) -> None:
+            later.emit("e", channel="a:1")
+
+        shop.app.include_router(router)
+        shop.app.mount("/inner", inner)
+        with shop.client as client:
+            assert client.get("/router").status_code == client.get("/inner/").status_code == 200
+        assert len(told.data("a:1")) == 2
+
+
+class TestNow:
+    def test_at_once_with_a_receipt(self, shop: App, told: Told) -> None:
+        @shop.app.get("/")
+        async def work() -> Response:
+            receipt = await shop.push.now.emit("e", channel="a:1")
+            assert receipt.cursor == told.publications("a:1")[0].cursor
+            return Response(status_code=500)
+
+        with shop.client as client:
+            assert client.get("/").status_code == 500
+        assert len(told.data("a:1")) == 1
+
+    def test_started_again_and_again_inside_of_its_own_lifespan(self, told: Told) -> None:
+        seen = []
+
+        @asynccontextmanager
+        async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, int]]:
+            await shop.push.now.emit("e", "start", channel="a:1")
+            yield {"number": 7}
+            await shop.push.now.emit("e", "end", channel="a:1")
+
+        shop = App(told, lifespan=lifespan)
+
+        @shop.app.get("/")
+        async def work(request: Request, later: Annotated[Collected, Depends(shop.push.later)]) -> None:
+            seen.append(request.state.number)
+            later.emit("e", "request", channel="a:1")
+
+        for _ in range(2):
+            with TestClient(shop.app) as client:
+                client.get("/")
+        assert seen == [7, 7]
+        assert told.data("a:1") == ["start", "request", "end"] * 2
+
+
+@pytest.mark.parametrize("loud", [False, True])
+def test_a_hub_that_cannot_be_reached(loud: bool, caplog: pytest.LogCaptureFixture) -> None:
+    app, errors = FastAPI(), []
+    options = {"on_error": lambda error, batch: errors.append((error, batch.channels))} if loud else {}
+    push = Tidings(app, lambda: AsyncEmitter(f"redis://127.0.0.1:{free_port()}/0", timeout_s=0.05), **options)
+
+    @app.get("/")
+    async def work(later: Annotated[Collected, Depends(push.later)]) -> str:
+        later.emit("e", channel="a:1")
+        return "done"
+
+    with TestClient(app) as client:
+        assert client.get("/").json() == "done"
+    logged = [record.levelname for record in caplog.records if record.name == "tidings"]
+    assert logged == ([] if loud else ["ERROR"])
+    assert [channels for _, channels in errors] == ([["a:1"]] if loud else [])
+
+
+def test_starlette(told: Told) -> None:
+    async def work(request: Request) -> Response:
+        later = await push.later(request)
+        later.emit("e", 1, channel="a:1")
+        return Response("done")
+
+    app = Starlette(routes=[Route("/", work)])
+    push = Tidings(app, lambda: AsyncEmitter(told.url, prefix=told.prefix))
+    with TestClient(app) as client:
+        assert client.get("/").text == "done"
+    assert told.data("a:1") == [1]
+
+
+class _Thing:
+    def to_dict(self) -> dict[str, object]:
+        return {"id": 1}
+
+
+def test_the_program_of_the_page(told_by_default: Told, tmp_path: Path) -> None:
+    ask = """
+from fastapi.testclient import TestClient
+with TestClient(app) as client:
+    print(client.post("/orders/42/ship").status_code)
+"""
+    program = program_of("fastapi.md") + ask
+    assert run_program(program, told_by_default.url, tmp_path) == "204\n"
+    assert told_by_default.data("orders:42") == [{"order": 42}]

@@ -1,0 +1,303 @@
+"""The Flask extension in real applications, with and without Flask-SQLAlchemy, before a real Redis."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask, Response, abort, g, stream_with_context
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from http_hub import API_KEY, HttpHub
+from hub_process import environment
+from redis_process import free_port
+from tidings.contrib.delivery import raise_error
+from tidings.contrib.flask import Tidings
+from tidings.contrib.sqlalchemy import autopush
+from tidings.errors import BadChannel, BadConfig, BatchFailed, TooLarge, Unavailable
+from told import Told, program_of
+
+
+@pytest.fixture
+def app(told: Told) -> Iterator[Flask]:
+    app = Flask(__name__)
+    app.config.update(TIDINGS_URL=told.url, TIDINGS_PREFIX=told.prefix, TIDINGS_BATCH_MAX=3)
+    yield app
+    app.extensions["tidings"].close()
+
+
+class TestInARequest:
+    def test_sent_when_the_response_is_made(self, app: Flask, told: Told) -> None:
+        push = Tidings(app)
+        seen = []
+
+        @app.post("/")
+        def work() -> str:
+            push.emit("e", 1, channel="a:1")
+            push.push_model(_Thing(), channels=["a:1", "a:2"])
+            seen.append(told.data("a:1"))
+            return "done"
+
+        @app.after_request
+        def look(response: Response) -> Response:
+            seen.append(told.data("a:1"))
+            return response
+
+        assert app.test_client().post("/").status_code == 200
+        assert seen == [[], []]
+        assert [one.event for one in told.publications("a:1")] == ["e", "updated_model"]
+        assert len(told.data("a:2")) == 1
+
+    def test_in_one_batch(self) -> None:
+        with HttpHub() as hub:
+            app = Flask(__name__)
+            app.config.update(TIDINGS_URL=hub.url, TIDINGS_API_KEY=API_KEY)
+            push = Tidings(app)
+
+            @app.get("/")
+            def work() -> str:
+                for number in range(5):
+                    push.emit("e", number, channel="a:1")
+                return "done"
+
+            app.test_client().get("/")
+            app.test_client().get("/")
+            assert [len(request) for request in hub.requests] == [5, 5]
+            push.now.close()
+
+    @pytest.mark.parametrize("status", [200, 204, 302, 303, 400, 404, 409, 500, 503])
+    def test_by_the_status(self, status: int, app: Flask, told: Told, caplog: pytest.LogCaptureFixture) -> None:
+        push = Tidings(app)
+
+        @app.get("/returned")
+        def returned() -> tuple[str, int]:
+            push.emit("e", channel="a:1")
+            return "", status
+
+        with caplog.at_level(logging.INFO, "tidings"):
+            assert app.test_client().get("/returned").status_code == status
+        assert len(told.data("a:1")) == (status < 400)
+        assert caplog.messages == ([] if status < 400 else [f"given up, for the response is a {status}: a:1"])
+
+    @pytest.mark.parametrize("propagate", [True, False])
+    def test_an_exception_tells_nothing(self, propagate: bool, app: Flask, told: Told) -> None:
+        push = Tidings(app)
+        app.config["PROPAGATE_EXCEPTIONS"] = propagate
+
+        @app.get("/bug")
+        def bug() -> str:
+            push.emit("e", channel="a:1")
+            raise RuntimeError("a bug")
+
+        @app.get("/abort")
+        def gone() -> str:
+            push.emit("e", channel="a:1")
+            abort(410)
+
+        client = app.test_client()
+        if propagate:
+            with pytest.raises(RuntimeError):
+                client.get("/bug")
+        else:
+            assert client.get("/bug").status_code == 500
+        assert client.get("/abort").status_code == 410
+        assert told.data("a:1") == []
+
+    def test_an_after_request_function_that_fails(self, app: Flask, told: Told) -> None:
+        push = Tidings(app)
+
+        @app.get("/")
+        def work() -> str:
+            push.emit("e", channel="a:1")
+            return "done"
+
+        @app.after_request
+        def bug(_response: Response) -> Response:
+            raise RuntimeError("a bug")
+
+        app.config["PROPAGATE_EXCEPTIONS"] = False
+        assert app.test_client().get("/").status_code == 500
+        assert told.data("a:1") == []
+
+    def test_from_a_stream_and_from_a_teardown_function(self, app: Flask, told: Told) -> None:
+        push = Tidings(app)
+
+        @app.get("/")
+        def work() -> Response:
+            @stream_with_context
+            def stream() -> Iterator[str]:
+                push.emit("e", "stream", channel="a:1")
+                yield "done"
+
+            push.emit("e", "view", channel="a:1")
+            return Response(stream())
+
+        @app.teardown_request
+        def tear(_error: BaseException | None) -> None:
+            push.emit("e", "teardown", channel="a:1")
+
+        assert app.test_client().get("/").text == "done"
+        # Flask tears down twice: before the stream and after it.
+        assert set(told.data("a:1")) == {"stream", "teardown", "view"}
+
+    def test_mistakes_are_told_where_they_are_made(self, app: Flask, told: Told) -> None:
+        push = Tidings(app)
+
+        @app.get("/")
+        def work() -> str:
+            with pytest.raises(BadChannel):
+                push.emit("e", channel="nonsense")
+            push.emit("e", channels=["a:1", "a:2", "a:3"])
+            with pytest.raises(TooLarge, match="batch_max"):
+                push.emit("e", channel="a:1")
+            return "done"
+
+        assert app.test_client().get("/").text == "done"
+        assert len(told.data("a:1")) == 1
+
+    def test_at_once_with_a_receipt(self, app: Flask, told: Told) -> None:
+        push = Tidings(app)
+
+        @app.get("/")
+        def work() -> tuple[str, int]:
+            receipt = push.now.emit("e", channel="a:1")
+            g.seen = told.publications("a:1")[0].cursor
+            return str(receipt.cursor == g.seen), 500
+
+        assert app.test_client().get("/").text == "True"
+
+    def test_requests_do_not_mix(self, app: Flask, told: Told) -> None:
+        push = Tidings(app)
+
+        @app.get("/outer")
+        def outer() -> str:
+            push.emit("e", "outer", channel="a:1")
+            assert app.test_client().get("/inner").status_code == 500
+            return "done"
+
+        @app.get("/inner")
+        def inner() -> tuple[str, int]:
+            push.emit("e", "inner", channel="a:1")
+            return "", 500
+
+        assert app.test_client().get("/outer").status_code == 200
+        assert told.data("a:1") == ["outer"]
+
+
+class TestOutsideOfARequest:
+    def test_at_once(self, app: Flask, told: Told) -> None:
+        push = Tidings(app)
+        push.emit("e", 1, channel="a:1")
+        with app.app_context():
+            push.push_model(_Thing(), channel="a:1")
+        assert [one.event for one in told.publications("a:1")] == ["e", "updated_model"]
+
+    def test_without_an_application(self, app: Flask, told: Told) -> None:
+        push = Tidings()
+        with pytest.raises(BadConfig, match="init_app"):
+            push.emit("e", channel="a:1")
+        push.init_app(app)
+        with pytest.raises(BadConfig, match="app_context"):
+            push.emit("e", channel="a:1")
+        with app.app_context():
+            push.emit("e", channel="a:1")
+        assert len(told.data("a:1")) == 1
+
+    def test_twice_for_one_application(self, app: Flask) -> None:
+        Tidings(app)
+        with pytest.raises(BadConfig, match="already"):
+            Tidings(app)
+
+
+class TestErrors:
+    @pytest.fixture
+    def lost(self) -> Flask:
+        app = Flask(__name__)
+        app.config.update(TIDINGS_URL=f"redis://127.0.0.1:{free_port()}/0", TIDINGS_TIMEOUT_S=0.05)
+        return app
+
+    def test_are_logged_and_the_response_stands(self, lost: Flask, caplog: pytest.LogCaptureFixture) -> None:
+        push = Tidings(lost)
+
+        @lost.get("/")
+        def work() -> str:
+            push.emit("e", channel="a:1")
+            return "done"
+
+        assert lost.test_client().get("/").text == "done"
+        assert [record.levelname for record in caplog.records] == ["ERROR"]
+        assert "a:1: 1 of 1 publications were not taken" in caplog.text
+        with pytest.raises(Unavailable):
+            push.now.emit("e", channel="a:1")
+        with pytest.raises(BatchFailed):
+            push.emit("e", channel="a:1")
+
+    def test_or_raised(self, lost: Flask) -> None:
+        push = Tidings(lost, on_error=raise_error)
+
+        @lost.get("/")
+        def work() -> str:
+            push.emit("e", channel="a:1")
+            return "done"
+
+        assert lost.test_client().get("/").status_code == 500
+
+
+class TestFlaskSqlalchemy:
+    @pytest.mark.parametrize("end", ["commit", "rollback", "nothing", "abort after the commit"])
+    def test_what_is_committed_is_told(self, end: str, app: Flask, told: Told, tmp_path: Path) -> None:
+        class Base(DeclarativeBase):
+            pass
+
+        db = SQLAlchemy(model_class=Base)
+
+        class Order(db.Model):  # type: ignore[name-defined,misc]
+            __channels__ = "orders:{id}"
+            id: Mapped[int] = mapped_column(primary_key=True)
+
+        app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{tmp_path / 'shop.db'}"
+        push = Tidings(app)
+        db.init_app(app)
+        autopush(db.session, lambda: push.now)
+        with app.app_context():
+            db.create_all()
+
+        @app.post("/")
+        def work() -> str:
+            db.session.add(Order(id=1))
+            push.emit("ordered", channel="a:1")
+            if end == "nothing":
+                abort(400)
+            getattr(db.session, end.rsplit(maxsplit=1)[-1])()
+            if end.startswith("abort"):
+                abort(400)
+            return "done"
+
+        app.test_client().post("/")
+        with app.app_context():
+            stored = len(db.session.execute(db.select(Order)).all())
+            db.engine.dispose()
+        assert len(told.ops("orders:1")) == stored == (end in {"commit", "abort after the commit"})
+        assert len(told.data("a:1")) == (end in {"commit", "rollback"})
+
+
+class _Thing:
+    def to_dict(self) -> dict[str, object]:
+        return {"id": 1}
+
+
+def test_the_program_of_the_page(told_by_default: Told, tmp_path: Path) -> None:
+    program = program_of("flask.md") + "\nassert app.test_client().post('/orders/42/ship').status_code == 204\n"
+    subprocess.run(
+        [sys.executable, "-c", program],
+        check=True,
+        timeout=60,
+        cwd=tmp_path,
+        env=environment() | {"TIDINGS_URL": told_by_default.url},
+    )
+    assert [one.event for one in told_by_default.publications("orders:42")] == ["shipped"]

@@ -1,0 +1,143 @@
+"""Emitters under gunicorn and uWSGI: real servers with several workers, forked after the emitter had published.
+
+All requests at once, over Redis or HTTP through one hub to one listener: each receipt arrives there exactly once.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from client_process import ClientProcess
+from hub_process import API_KEY, HubProcess, environment, token
+from redis_process import RedisProcess, free_port, wait_until
+from told import Told, program_of
+
+FOLDER = Path(__file__).parent
+REQUESTS = 240
+CLIENTS = 12
+GUNICORN = [
+    sys.executable,
+    "-W",
+    "ignore",
+    "-m",
+    "gunicorn",
+    "--preload",
+    "--bind",
+    "127.0.0.1:{port}",
+    "wsgi_shop:app",
+]
+UWSGI = [
+    *(sys.executable, "-c", "import sys, pyuwsgi; pyuwsgi.run(sys.argv[1:])", "--http-socket", "127.0.0.1:{port}"),
+    *("--master", "--die-on-term", "--need-app", "--listen", "64", "--module", "wsgi_shop:app"),
+]
+# Servers with the number of processes that they have.
+SERVERS = {
+    "gunicorn sync": (4, [*GUNICORN, "--workers", "4"]),
+    "gunicorn gthread": (2, [*GUNICORN, "--workers", "2", "--threads", "4", "--worker-class", "gthread"]),
+    "gunicorn gevent": (2, [*GUNICORN, "--workers", "2", "--worker-class", "gevent"]),
+    "uwsgi processes": (4, [*UWSGI, "--processes", "4"]),
+    "uwsgi threads": (2, [*UWSGI, "--processes", "2", "--threads", "4"]),
+    "uwsgi lazy": (2, [*UWSGI, "--processes", "2", "--lazy-apps"]),
+}
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    server = RedisProcess(tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def hub(redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    hub = HubProcess(tmp_path_factory.mktemp("hub"), "--broker", redis.url).start()
+    yield hub
+    hub.stop()
+
+
+class Server:
+    """One of `SERVERS` in a process; it publishes in `channel`."""
+
+    def __init__(self, command: list[str], channel: str, log: Path, **env: str) -> None:
+        self.port = free_port()
+        self.log = log
+        env = environment() | env | {"SHOP_CHANNEL": channel}
+        env["PYTHONPATH"] += os.pathsep + str(FOLDER)
+        with log.open("wb") as out:
+            self._process = subprocess.Popen(
+                [part.format(port=self.port) for part in command], stdout=out, stderr=out, env=env, cwd=log.parent
+            )
+
+    def get(self, path: str) -> list[str]:
+        """The cursor of the receipt, and the worker's process id."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            text = answer.read().decode()
+        finally:
+            connection.close()
+        assert answer.status == 200, self.log.read_text()
+        return text.split()
+
+    def answers(self) -> bool:
+        """Whether it takes connections."""
+        assert self._process.poll() is None, self.log.read_text()
+        return "ready" in self.log.read_text() or "Booting worker" in self.log.read_text()
+
+    def stop(self) -> None:
+        """End it, and its workers with it."""
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(timeout=20)
+
+
+@pytest.mark.parametrize(
+    ("name", "way"), [*((name, "redis") for name in SERVERS), ("gunicorn sync", "http"), ("uwsgi processes", "http")]
+)
+def test_every_receipt_arrives_once(name: str, way: str, redis: RedisProcess, hub: HubProcess, tmp_path: Path) -> None:
+    processes, command = SERVERS[name]
+    channel = f"ticks:{way}-{name.replace(' ', '-')}"
+    where = {"TIDINGS_URL": redis.url} if way == "redis" else {"TIDINGS_URL": hub.url, "TIDINGS_API_KEY": API_KEY}
+    listener = ClientProcess("sse", hub.url, token=token("ann"), channels=[channel]).wait_ready()
+    server = Server(command, channel, tmp_path / "server.log", **where)
+    try:
+        wait_until(server.answers, within_s=40, why="the server is ready")
+        with ThreadPoolExecutor(CLIENTS) as clients:
+            answers = list(clients.map(server.get, [f"/{number}" for number in range(REQUESTS)]))
+        listener.wait(lambda it: len([data for data in it.data() if isinstance(data, str)]) >= REQUESTS, why="all came")
+    finally:
+        server.stop()
+        listener.stop()
+    said = [record for record in listener.of("publication") if record["event"] == "e"]
+    assert {record["cursor"]: record["data"] for record in said} == {
+        cursor: f"/{number}" for number, (cursor, _) in enumerate(answers)
+    }
+    assert len(said) == REQUESTS
+    assert len({worker for _, worker in answers}) == processes
+    assert listener.of("gap") == []
+
+
+def test_the_program_of_the_page(told_by_default: Told, tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(program_of("servers.md"))
+    command = [*(sys.executable, "-W", "ignore", "-m", "gunicorn"), *("--bind", "127.0.0.1:{port}", "shop:app")]
+    server = Server(command, "", tmp_path / "server.log", TIDINGS_URL=told_by_default.url)
+    try:
+        wait_until(server.answers, within_s=40, why="the server is ready")
+        (cursor,) = server.get("/orders")
+    finally:
+        server.stop()
+    assert [one.cursor for one in told_by_default.publications("a:visits")] == [cursor]
+    assert told_by_default.data("a:visits") == [{"path": "/orders"}]

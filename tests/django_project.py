@@ -1,0 +1,25 @@
+"""The Django project of all tests: Django allows one configuration per process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import django
+from django.conf import settings
+
+
+def configure(folder: Path) -> None:
+    """Set it up, at the first call: two databases in `folder`, and tidings.contrib.django as the only application."""
+    if settings.configured:
+        return
+    # Files, so that a second connection sees what is committed and nothing else.
+    settings.configure(
+        DATABASES={
+            name: {"ENGINE": "django.db.backends.sqlite3", "NAME": folder / f"{name}.db"}
+            for name in ("default", "other")
+        },
+        INSTALLED_APPS=["tidings.contrib.django"],
+        DEFAULT_AUTO_FIELD="django.db.models.AutoField",
+        USE_TZ=True,
+    )
+    django.setup()
