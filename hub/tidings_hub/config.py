@@ -21,6 +21,7 @@ from tidings.keys import SECRET_MIN_BYTES, Key
 from tidings.tokens import KeySet
 from tidings_hub.core.access import RESERVED_NAMESPACES, USER_NAMESPACE, Access, Origins, Publish, Rule, Subscribe
 from tidings_hub.entries import JwksSource, KeySource, Model, Namespace, check_secret, is_placeholder, setting
+from tidings_hub.wires import Ingress
 
 API_KEY_MIN_BYTES = 16
 USER_RULE = Rule(subscribe=Subscribe.USER, history=100, history_ttl_s=86_400)
@@ -478,7 +479,13 @@ class _Presence(Model):
     )
 
 
-class Settings(_Presence, _Cluster, _Broker, _Recovery, _Work, _Connections, _Security, _Listening):
+class _Wires(Model):
+    """Other emitters' wire formats. Each is off unless it is named; docs/other-emitters.md has them all."""
+
+    ingress: Ingress = setting(Ingress(), "The formats that are understood, each a table `[ingress.<format>]`")
+
+
+class Settings(_Wires, _Presence, _Cluster, _Broker, _Recovery, _Work, _Connections, _Security, _Listening):
     """All settings of one node. `sources.load` makes it; tests may make it directly."""
 
     @field_validator("broker")

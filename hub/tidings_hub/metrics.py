@@ -177,6 +177,9 @@ class Metrics:
     api_requests: dict[str, int] = _by_code("Answers of the HTTP API, by status")
     api_unauthorized: int = _counter("API requests without a valid key")
     api_too_large: int = _counter("API requests refused because of api_body_max_bytes or max_batch")
+    # other emitters' formats
+    wires_published: dict[str, int] = _by_code("Publications that came in another emitter's format, by format")
+    wires_refused: dict[str, int] = _by_code("Messages in another emitter's format that were refused, by code")
     reloads: int = _counter("Times SIGHUP reloaded rules and keys")
     reload_errors: int = _counter("Times SIGHUP found settings that are wrong, and changed nothing")
     workers_silent: int = _counter("Workers that gave no answer for /metrics or /readyz of all")

@@ -14,6 +14,7 @@ from tidings_hub.config import Settings
 from tidings_hub.entries import JwksSource, KeySource, Model, Namespace
 from tidings_hub.log import masked
 from tidings_hub.sources import Loaded
+from tidings_hub.wires import PusherApp
 
 _MASK = "***"
 
@@ -41,8 +42,12 @@ def _toml(value: Any) -> str:
     if isinstance(value, Model):
         given = {name: getattr(value, name) for name in type(value).model_fields}
         return (
-            "{ " + ", ".join(f"{name} = {_toml(item)}" for name, item in given.items() if item not in (None, "")) + " }"
+            "{ "
+            + ", ".join(f"{name} = {_toml(item)}" for name, item in given.items() if item not in (None, "", {}))
+            + " }"
         )
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(name)} = {_toml(item)}" for name, item in value.items()) + " }"
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, Enum):
@@ -61,7 +66,9 @@ def as_markdown() -> str:
             about = (group.__doc__ or "").strip()
             names = [name for name in group.model_fields if name in group.__annotations__]
             parts.append(f"## {about.partition('.')[0]}\n\n{about}\n\n{_table(group, names)}")
-    for entry, title in ((Namespace, "namespaces.<name>"), (KeySource, "keys"), (JwksSource, "jwks")):
+    entries = ((Namespace, "namespaces.<name>"), (KeySource, "keys"), (JwksSource, "jwks"))
+    formats = ((PusherApp, "ingress.pusher"),)
+    for entry, title in (*entries, *formats):
         parts.append(f"## `{title}`\n\n{(entry.__doc__ or '').strip()}\n\n{_table(entry, list(entry.model_fields))}")
     return "\n\n".join(parts) + "\n"
 
@@ -92,7 +99,9 @@ def _default(field: FieldInfo) -> str:
     default = field.default
     if default is PydanticUndefined:
         return "made up"
-    if default is None or default in ("", (), {}):
+    if isinstance(default, SecretStr):
+        return "none"
+    if default is None or default in ("", (), {}) or (isinstance(default, Model) and default == type(default)()):
         return "none"
     return f"`{_toml(default)}`"
 

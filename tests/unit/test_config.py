@@ -380,3 +380,48 @@ def test_relaying_needs_a_secret_and_workers_need_redis() -> None:
     with pytest.raises(BadConfig, match="workers meet in Redis"):
         Settings(secret=SECRET, workers=2).check_serving()
     Settings(secret=SECRET, workers=2, advertise="10.0.0.5:8000", broker="redis://127.0.0.1").check_serving()
+
+
+PUSHER = f'[ingress.pusher]\napp_id = "42"\nkey = "k"\nsecret = "{SECRET}"\n'
+
+
+def test_other_emitters_formats_are_off_unless_they_are_named(nowhere: Path) -> None:
+    assert load(env={}).settings.ingress.pusher is None
+    (nowhere / "tidings.toml").write_text(PUSHER + 'prefixes = { "private-" = "orders:" }\n')
+    loaded = load(env={})
+    assert loaded.settings.ingress.pusher is not None
+    assert loaded.settings.ingress.pusher.app().secret == SECRET
+    text = as_toml(loaded)
+    shown = tomllib.loads(text)["ingress"]["pusher"]
+    assert shown == {
+        "namespace": "pusher",
+        "prefixes": {"private-": "orders:"},
+        "app_id": "42",
+        "key": "k",
+        "secret": "***",
+    }
+    assert SECRET not in text + repr(loaded.settings)
+
+
+def test_a_format_can_be_set_in_the_environment() -> None:
+    said = json.dumps({"pusher": {"app_id": "42", "key": "k", "secret": SECRET}})
+    pusher = load(env={"TIDINGS_INGRESS": said}).settings.ingress.pusher
+    assert pusher is not None
+    assert pusher.app_id == "42"
+
+
+def test_a_format_that_is_set_wrongly(nowhere: Path) -> None:
+    for text, about in (
+        ('[ingress.pusher]\napp_id = "42"\n', "needs app_id"),
+        (PUSHER.replace(SECRET, "short"), "fewer than 16 bytes"),
+        (PUSHER.replace(SECRET, "change-me-change-me"), "placeholder"),
+        (PUSHER.replace('"42"', '"4/2"'), "needs app_id"),
+        (PUSHER + 'namespce = "x"\n', "did you mean namespace?"),
+        (PUSHER + 'namespace = "a b"\n', "a namespace is"),
+        (PUSHER + 'prefixes = { "" = "x:" }\n', "empty prefix"),
+        (PUSHER.replace("pusher", "pushr"), "did you mean pusher?"),
+    ):
+        (nowhere / "tidings.toml").write_text(text)
+        said = refusal({})
+        assert about in said
+        assert SECRET not in said

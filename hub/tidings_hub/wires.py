@@ -1,0 +1,74 @@
+"""What the settings of other emitters' wire formats are made of, `[ingress.<format>]` in tidings.toml."""
+
+from __future__ import annotations
+
+import re
+from typing import Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from tidings_hub.core.pusher import App
+from tidings_hub.core.renames import Renames
+from tidings_hub.entries import Model, check_secret, setting
+
+SECRET_MIN_BYTES = 16
+_APP_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+_NAMESPACE = re.compile(r"[A-Za-z0-9_-]{0,64}\Z")
+
+
+class Renaming(Model):
+    """How the format's channels or rooms are called here."""
+
+    namespace: str = setting(
+        "", "Namespace of names that have none: `lobby` becomes `<namespace>:lobby`; empty refuses them"
+    )
+    prefixes: dict[str, str] = setting(
+        {}, 'What the beginning of a name becomes, such as `{ "private-orders-" = "orders:" }`; the longest that fits'
+    )
+
+    @field_validator("namespace")
+    @classmethod
+    def _namespace(cls, value: str) -> str:
+        if not _NAMESPACE.match(value):
+            raise ValueError("a namespace is letters, digits, _ and -")
+        return value
+
+    @field_validator("prefixes")
+    @classmethod
+    def _prefixes(cls, value: dict[str, str]) -> dict[str, str]:
+        if "" in value:
+            raise ValueError("an empty prefix is every name; set namespace instead")
+        return value
+
+    def renames(self) -> Renames:
+        """The same as `core` knows it."""
+        return Renames(self.namespace, self.prefixes)
+
+
+class PusherApp(Renaming):
+    """Pusher's HTTP publish API, `[ingress.pusher]`: what a backend's Pusher library is configured with."""
+
+    namespace: str = setting("pusher", "Namespace of channels that have none: `lobby` becomes `pusher:lobby`")
+    app_id: str = setting("", "The app's id; some libraries want digits only")
+    key: str = setting("", "The app's key")
+    secret: SecretStr = Field(
+        default=SecretStr(""),
+        description=f"The app's secret, at least {SECRET_MIN_BYTES} bytes, that requests are signed with",
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if not _APP_ID.match(self.app_id) or not self.key:
+            raise ValueError("needs app_id (letters, digits, _ and -), key and secret")
+        check_secret(self.secret, min_bytes=SECRET_MIN_BYTES)
+        return self
+
+    def app(self) -> App:
+        """The same as `core` knows it."""
+        return App(self.app_id, self.key, self.secret.get_secret_value())
+
+
+class Ingress(Model):
+    """Other ways in; each is off unless it is named."""
+
+    pusher: PusherApp | None = setting(None, "Pusher's HTTP publish API (docs/other-emitters.md)")
