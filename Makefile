@@ -31,7 +31,7 @@ $(BIN)/python: | $(STAMPS)/system
 
 $(STAMPS)/python: pyproject.toml $(BIN)/python | $(STAMPS)
 	@for attempt in 1 2 3; do \
-	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server,kombu,jwt,test]' && break; \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server,kombu,socketio,jwt,test]' && break; \
 	    [ $$attempt -lt 3 ] && sleep 5 || exit 1; \
 	done
 	@touch $@

@@ -29,3 +29,34 @@ def run(name: str, options: object) -> list[dict[str, Any]]:
     done = subprocess.run([*node(name), json.dumps(options)], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+class NodeProgram:
+    """A program that goes on until it is stopped; `say` gives it a line and returns the line that it answers."""
+
+    def __init__(self, name: str, options: object) -> None:
+        self._process = subprocess.Popen(
+            [*node(name), json.dumps(options)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def hear(self) -> dict[str, Any]:
+        """Its next line."""
+        assert self._process.stdout is not None
+        found: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return found
+
+    def say(self, line: str) -> dict[str, Any]:
+        """Its answer."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        return self.hear()
+
+    def stop(self) -> None:
+        """End it. Idempotent."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait(timeout=20)
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()

@@ -30,6 +30,7 @@ NAMESPACE_FORM = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _NODE_ID = re.compile(r"[A-Za-z0-9_-]{1,32}\Z")
 _PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z")
 _PASSWORD = re.compile(r"://[^/?#@]*:([^/?#@]*)@")
+_PLAIN_REDIS = re.compile(r"(rediss?|unix|rediss?\+sentinel)://")
 _BROKER = re.compile(r"(memory|rediss?|unix|rediss?\+(sentinel|cluster))://")
 
 
@@ -483,6 +484,22 @@ class _Wires(Model):
     """Other emitters' wire formats. Each is off unless it is named; docs/other-emitters.md has them all."""
 
     ingress: Ingress = setting(Ingress(), "The formats that are understood, each a table `[ingress.<format>]`")
+    ingress_lease_s: float = setting(
+        3.0,
+        "Seconds after which another node listens to a format that comes over Redis, when the one that did is silent",
+        ge=0.3,
+        le=600,
+        policy="drop what is read after it: another node may have published it",
+        metric="wires_dropped",
+    )
+    ingress_message_max_bytes: int = setting(
+        262_144,
+        "Bytes of one message of these formats",
+        ge=1024,
+        le=67_108_864,
+        policy="refuse with `too_large`",
+        metric="wires_refused",
+    )
 
 
 class Settings(_Wires, _Presence, _Cluster, _Broker, _Recovery, _Work, _Connections, _Security, _Listening):
@@ -646,6 +663,9 @@ class Settings(_Wires, _Presence, _Cluster, _Broker, _Recovery, _Work, _Connecti
             raise BadConfig("nodes that relay need a secret in common; set relay_secret to the same on all of them")
         if self.workers > 1 and self.broker.startswith("memory://"):
             raise BadConfig("workers meet in Redis: set broker to redis://host:6379/0, or workers to 1")
+        for name, source in self.ingress.listening().items():
+            if not _PLAIN_REDIS.match(source.url or self.broker):
+                raise BadConfig(f"ingress.{name} listens on one Redis: set its url to redis://host:6379/0")
 
     def insecure(self) -> list[str]:
         """Every unsafe choice, in words; warned about at start and shown by /healthz."""

@@ -14,7 +14,7 @@ from tidings_hub.config import Settings
 from tidings_hub.entries import JwksSource, KeySource, Model, Namespace
 from tidings_hub.log import masked
 from tidings_hub.sources import Loaded
-from tidings_hub.wires import PusherApp
+from tidings_hub.wires import FlaskSocketio, PusherApp, SocketioEmitter
 
 _MASK = "***"
 
@@ -67,7 +67,11 @@ def as_markdown() -> str:
             names = [name for name in group.model_fields if name in group.__annotations__]
             parts.append(f"## {about.partition('.')[0]}\n\n{about}\n\n{_table(group, names)}")
     entries = ((Namespace, "namespaces.<name>"), (KeySource, "keys"), (JwksSource, "jwks"))
-    formats = ((PusherApp, "ingress.pusher"),)
+    formats = (
+        (PusherApp, "ingress.pusher"),
+        (SocketioEmitter, "ingress.socketio_emitter"),
+        (FlaskSocketio, "ingress.flask_socketio"),
+    )
     for entry, title in (*entries, *formats):
         parts.append(f"## `{title}`\n\n{(entry.__doc__ or '').strip()}\n\n{_table(entry, list(entry.model_fields))}")
     return "\n\n".join(parts) + "\n"

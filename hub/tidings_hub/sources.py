@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from tidings.errors import BadConfig
 from tidings_hub.config import Settings
 from tidings_hub.entries import JwksSource, KeySource, Model, Namespace
-from tidings_hub.wires import Ingress, PusherApp
+from tidings_hub.wires import FlaskSocketio, Ingress, PusherApp, SocketioEmitter
 
 ENV_PREFIX = "TIDINGS_"
 FILE_NAME = "tidings.toml"
@@ -155,7 +155,11 @@ def _in_words(error: ValidationError, origin: Mapping[str, str]) -> str:
 
 def _nearest_entry(location: tuple[int | str, ...]) -> str:
     entries: dict[str, type[Model]] = {"keys": KeySource, "jwks": JwksSource, "namespaces": Namespace}
-    formats: dict[str, type[Model]] = {"pusher": PusherApp}
+    formats: dict[str, type[Model]] = {
+        "pusher": PusherApp,
+        "socketio_emitter": SocketioEmitter,
+        "flask_socketio": FlaskSocketio,
+    }
     entry = entries.get(str(location[0]))
     if location[0] == "ingress":
         entry = Ingress if len(location) == 2 else formats.get(str(location[1]))

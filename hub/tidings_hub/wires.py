@@ -9,10 +9,13 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from tidings_hub.core.pusher import App
 from tidings_hub.core.renames import Renames
+from tidings_hub.core.socketio_emitter import Channels
 from tidings_hub.entries import Model, check_secret, setting
 
 SECRET_MIN_BYTES = 16
 _APP_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+_KEY = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z")
+_NSP = re.compile(r"/[A-Za-z0-9_.:/-]{0,64}\Z")
 _NAMESPACE = re.compile(r"[A-Za-z0-9_-]{0,64}\Z")
 
 
@@ -68,7 +71,67 @@ class PusherApp(Renaming):
         return App(self.app_id, self.key, self.secret.get_secret_value())
 
 
+class Listening(Renaming):
+    """What the formats that come over Redis have in common."""
+
+    url: str = setting(
+        "",
+        "The Redis that backends publish on: redis://, rediss://, unix:// or redis+sentinel://; default: the broker's",
+        shown=False,
+    )
+    orders: bool = setting(
+        default=True,
+        about="Whether users may be disconnected, and their connections subscribed and unsubscribed, this way too",
+    )
+
+
+class SocketioEmitter(Listening):
+    """Socket.IO's Redis emitters, `[ingress.socketio_emitter]`; needs `tidings[socketio]`."""
+
+    key: str = setting("socket.io", "The `key` that emitters are configured with")
+    nsp: str = setting("/", "The Socket.IO namespace that is heard")
+
+    @model_validator(mode="after")
+    def _plain(self) -> Self:
+        if not _KEY.match(self.key) or not _NSP.match(self.nsp):
+            raise ValueError("key is letters, digits and the signs _ . : - and nsp a / and the same signs")
+        return self
+
+    def channels(self) -> Channels:
+        """The same as `core` knows it."""
+        return Channels(self.key, self.nsp)
+
+
+class FlaskSocketio(Listening):
+    """python-socketio's write-only managers, and so Flask-SocketIO's `message_queue`, `[ingress.flask_socketio]`."""
+
+    channels: tuple[str, ...] = setting(
+        ("socketio", "flask-socketio"),
+        "The pub/sub channels that python-socketio and Flask-SocketIO publish in",
+    )
+
+    @field_validator("channels")
+    @classmethod
+    def _plain(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or not all(_KEY.match(name) for name in value):
+            raise ValueError("at least one channel, of letters, digits and the signs _ . : -")
+        return value
+
+
 class Ingress(Model):
     """Other ways in; each is off unless it is named."""
 
-    pusher: PusherApp | None = setting(None, "Pusher's HTTP publish API (docs/other-emitters.md)")
+    pusher: PusherApp | None = setting(None, "Pusher's HTTP publish API")
+    socketio_emitter: SocketioEmitter | None = setting(None, "Socket.IO's Redis emitters")
+    flask_socketio: FlaskSocketio | None = setting(None, "python-socketio's and Flask-SocketIO's write-only managers")
+
+    @field_validator("socketio_emitter", "flask_socketio", mode="before")
+    @classmethod
+    def _switch(cls, value: object) -> object:
+        # `socketio_emitter = true` is the format with its defaults.
+        return {True: {}, False: None}[value] if isinstance(value, bool) else value
+
+    def listening(self) -> dict[str, Listening]:
+        """The formats that come over Redis, by name."""
+        found = {"socketio_emitter": self.socketio_emitter, "flask_socketio": self.flask_socketio}
+        return {name: source for name, source in found.items() if source is not None}

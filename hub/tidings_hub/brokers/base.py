@@ -11,6 +11,7 @@ from tidings.cursor import Cursor
 from tidings.presence import Presence, Turn, Turned
 from tidings.publication import Publication, Receipt
 from tidings.publishers.base import Answer, Outgoing
+from tidings_hub.core.lease import Hold
 from tidings_hub.core.nodes import Lease, Roll
 from tidings_hub.core.recovery import ChannelPast, Past
 
@@ -19,6 +20,7 @@ __all__ = [
     "BrokerLimits",
     "BrokerState",
     "ChannelPast",
+    "Hold",
     "Lease",
     "Outgoing",
     "Past",
@@ -215,6 +217,15 @@ class Broker(Protocol):
         """Say for `lease_s` where a node is reached, and hear who else is there, that node included.
 
         Without an address the node gives its lease up; the roll says so to the others for `lease_s`.
+
+        Raises:
+            Unavailable: the broker did not answer in time.
+        """
+
+    def hold(self, name: str, holder: str, *, lease_s: float) -> Hold:
+        """Take or keep the lease `name` for `lease_s` seconds; 0 gives it up. One holder at a time has it.
+
+        `holder` is one process' own name, never used again by another.
 
         Raises:
             Unavailable: the broker did not answer in time.

@@ -21,7 +21,7 @@ from tidings.publishers.buckets import bucket_of
 from tidings.publishers.cluster import ClusterPublisher
 from tidings.publishers.keys import DEFAULT_PREFIX
 from tidings.publishers.slots import open_buckets
-from tidings_hub.brokers.base import BrokerLimits, BrokerState, Past, Roll, Rule, Sink
+from tidings_hub.brokers.base import BrokerLimits, BrokerState, Hold, Past, Roll, Rule, Sink
 from tidings_hub.brokers.redis import RedisBroker
 from tidings_hub.core.places import Places
 from tidings_hub.metrics import Metrics
@@ -186,6 +186,10 @@ class ClusterBroker:
     def call_roll(self, node_id: str, address: str, *, lease_s: float) -> Roll:
         """See `Broker.call_roll`."""
         return self._parts[0].call_roll(node_id, address, lease_s=lease_s)
+
+    def hold(self, name: str, holder: str, *, lease_s: float) -> Hold:
+        """See `Broker.hold`."""
+        return self._parts[0].hold(name, holder, lease_s=lease_s)
 
     # Presence: what concerns a channel is in the bucket of its presence channel.
 

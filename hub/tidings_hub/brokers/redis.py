@@ -33,8 +33,9 @@ from tidings.publishers.redis import RedisPublisher
 from tidings.publishers.script import pack
 from tidings.publishers.slots import Bucket
 from tidings_hub.brokers.asker import Asker, Question
-from tidings_hub.brokers.base import BrokerLimits, BrokerState, Past, Roll, Rule, Sink
+from tidings_hub.brokers.base import BrokerLimits, BrokerState, Hold, Past, Roll, Rule, Sink
 from tidings_hub.brokers.commands import Commands
+from tidings_hub.brokers.hold import hold_script, pack_hold, read_hold
 from tidings_hub.brokers.inbox import Inbox
 from tidings_hub.brokers.interests import Interests
 from tidings_hub.brokers.look import Look, read_history
@@ -249,6 +250,11 @@ class RedisBroker:
         """See `Broker.call_roll`."""
         packed = pack_roll(self._keys, node_id, address, lease_s=lease_s)
         return read_roll(self._commands.run(packed, 1, (roll_script(),))[0])
+
+    def hold(self, name: str, holder: str, *, lease_s: float) -> Hold:
+        """See `Broker.hold`."""
+        packed = pack_hold(self._keys, name, holder, lease_s=lease_s)
+        return read_hold(self._commands.run(packed, 1, (hold_script(),))[0])
 
     # Presence
 

@@ -1,0 +1,1 @@
+"""Other ways in: what backends publish with other emitters."""
