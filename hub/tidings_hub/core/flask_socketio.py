@@ -3,8 +3,8 @@
     {"method": "emit", "event": "updated", "data": [{"id": 42}], "binary": false, "namespace": "/", "room": "orders:42",
      "skip_sid": null, "callback": null, "host_id": "56b1…"}
 
-Source: socketio/pubsub_manager.py of python-socketio 5.18. Versions before 5.14 could also pickle, which is refused:
-whoever reads a pickle runs its author's code (CVE-2025-61765).
+Source: socketio/pubsub_manager.py of python-socketio 5.18. Versions before 5.14 pickle, which is refused: whoever
+reads a pickle runs its author's code (CVE-2025-61765).
 """
 
 from __future__ import annotations
