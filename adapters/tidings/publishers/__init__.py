@@ -9,7 +9,7 @@ from tidings.publishers.base import Answer, AsyncPublisher, Outgoing, Publisher
 
 __all__ = ["Answer", "AsyncPublisher", "Outgoing", "Publisher", "open_async_publisher", "open_publisher"]
 
-Way = Literal["redis", "cluster", "http", "memory"]
+Way = Literal["redis", "cluster", "http", "memory", "socketio"]
 _WAYS: dict[str, Way] = {
     "redis": "redis",
     "rediss": "redis",
@@ -21,6 +21,11 @@ _WAYS: dict[str, Way] = {
     "http": "http",
     "https": "http",
     "memory": "memory",
+    "socketio+redis": "socketio",
+    "socketio+rediss": "socketio",
+    "socketio+unix": "socketio",
+    "socketio+redis+sentinel": "socketio",
+    "socketio+rediss+sentinel": "socketio",
 }
 
 
@@ -59,6 +64,10 @@ def open_publisher(url: str, *, prefix: str = "tidings:", api_key: str | None = 
         from tidings.publishers.cluster import ClusterPublisher
 
         return ClusterPublisher(url, prefix=prefix)
+    if way == "socketio":
+        from tidings.publishers.socketio import SocketioPublisher
+
+        return SocketioPublisher(url)
     from tidings.publishers.redis import RedisPublisher
 
     return RedisPublisher(url, prefix=prefix)
@@ -80,6 +89,10 @@ def open_async_publisher(url: str, *, prefix: str = "tidings:", api_key: str | N
         from tidings.publishers.cluster import AsyncClusterPublisher
 
         return AsyncClusterPublisher(url, prefix=prefix)
+    if way == "socketio":
+        from tidings.publishers.socketio import AsyncSocketioPublisher
+
+        return AsyncSocketioPublisher(url)
     from tidings.publishers.redis import AsyncRedisPublisher
 
     return AsyncRedisPublisher(url, prefix=prefix)
