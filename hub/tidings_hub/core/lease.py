@@ -3,7 +3,9 @@
 Each PUBLISH of another emitter reaches every node that listens, and must be published once. So a node listens
 only while it has the lease. Why no message is taken by two nodes, even if one of them stood still in between: a
 node goes by its own clock, from before it asked (`until_s`), so it stops to believe before the broker does. What it
-read before that was sent before the lease could end, and so before another node could begin to listen.
+read before that was sent before the lease could end, and so before another node could begin to listen. Where that
+ends: a broker that forgets the lease (its clock jumps, a failover loses it) may give it away at once, and for a third
+of a lease, until it asks again, a node may publish what another one does.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ from tidings_hub.log import log_rate_limited
 logger = logging.getLogger("tidings.ingress")
 
 _LOOK_S = 1.0
+# Messages that are read at a stretch; then others have their turn.
+_TURN_MAX = 50
 _STOP_S = 5.0
 _BACKOFF_CAP_S = 1.0
 _random = secrets.SystemRandom().random
@@ -124,7 +126,10 @@ class Listener:
                     metrics.wires_dropped += len(items)
                     return
                 self._failed = 0
-                self._take(items)
+                for start in range(0, len(items), _TURN_MAX):
+                    self._take(items[start : start + _TURN_MAX])
+                    # Nor may a flood of what is refused keep the node from its clients.
+                    time.sleep(0)
         finally:
             metrics.wires_listening -= 1
 
