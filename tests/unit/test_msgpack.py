@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
 
-from tidings.errors import BadRequest
+from tidings import Emitter
+from tidings.errors import BadRequest, MissingExtra
 from tidings.msgpack import LIST_MAX, pack, unpack
+from tidings_hub.core.asked import Bounds
+from tidings_hub.ingress.socketio_emitter import SocketioEmitterFormat
+from tidings_hub.wires import SocketioEmitter
 
 
 def test_there_and_back() -> None:
@@ -49,3 +54,14 @@ def test_a_number_that_is_too_large() -> None:
     huge: Any = 2**64
     with pytest.raises(BadRequest):
         pack(huge)
+
+
+def test_without_the_package_the_message_has_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "msgpack", None)
+    for use in (
+        lambda: unpack(b"\x01"),
+        lambda: Emitter("socketio+redis://127.0.0.1"),
+        lambda: SocketioEmitterFormat(SocketioEmitter(), Bounds(data_max_bytes=1, channels_max=1)),
+    ):
+        with pytest.raises(MissingExtra, match=r"pip install 'tidings\[socketio\]'"):
+            use()

@@ -32,9 +32,13 @@ class Lease:
 
     def keep(self) -> None:
         """Ask until `leave`. Runs in a thread of its own, so that long work does not lose the lease."""
-        self.renew()
-        while not self._leaving.wait(self._lease_s / _ROUNDS):
-            self.renew()
+        while True:
+            try:
+                self.renew()
+            except Exception:
+                logger.exception("a mistake in asking for a lease; it is asked for again")
+            if self._leaving.wait(self._lease_s / _ROUNDS):
+                return
 
     def renew(self) -> None:
         """Ask once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -246,3 +247,18 @@ def test_an_order_that_the_settings_forbid() -> None:
         form.read("socketio", b'{"method":"disconnect","sid":"user:7"}')
     with pytest.raises(BadData):
         form.read("socketio", b"\x80\x04")
+
+
+def test_a_mistake_in_asking_does_not_end_the_asking() -> None:
+    answers: list[Callable[[], Hold]] = [lambda: Hold(1 // 0), lambda: Hold.TAKEN]
+
+    def ask(lease_s: float) -> Hold:
+        return answers.pop(0)() if answers and lease_s else Hold.KEPT
+
+    lease = Lease(ask, lease_s=0.3)
+    thread = threading.Thread(target=lease.keep, daemon=True)
+    thread.start()
+    wait_until(lambda: lease.wait(0.01) == 1, why="it is asked for again")
+    lease.leave()
+    thread.join(10)
+    assert not thread.is_alive()
