@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from certificates import Authority
+from rabbit_process import RabbitProcess
 from redis_process import RedisProcess
 
 
@@ -27,6 +29,23 @@ def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProc
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def shared_rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitProcess]:
+    """One RabbitMQ for all tests that only use it, also over TLS. Whoever kills or pauses one starts an own."""
+    folder = tmp_path_factory.mktemp("rabbit")
+    server = RabbitProcess(folder / "server", authority=Authority.make(folder / "authority")).start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def queue() -> str:
+    """The name of a queue that no other test uses."""
+    return f"test-{secrets.token_hex(4)}"
 
 
 @pytest.fixture

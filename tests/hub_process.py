@@ -136,6 +136,12 @@ class HubProcess:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(timeout=30)
 
+    def kill(self) -> None:
+        """SIGKILL, also while it stands still."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(timeout=20)
+
     def pause(self) -> None:
         """SIGSTOP: it stands still, its connections stay."""
         os.kill(self.pid, signal.SIGSTOP)

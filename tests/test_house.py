@@ -43,7 +43,7 @@ DRIVERS = {
     "greenlet": {"hub/tidings_hub/runtime.py"},
     "httptools": {"hub/tidings_hub/engine/http.py"},
     "jwt": {"adapters/tidings/keys.py"},
-    "kombu": set(),
+    "kombu": {"adapters/tidings/publishers/queue_address.py"},
     "msgpack": {"adapters/tidings/msgpack.py"},
     "prometheus_client": {"hub/tidings_hub/metrics.py"},
     "redis": {"adapters/tidings/publishers/", "hub/tidings_hub/brokers/"},
@@ -52,7 +52,7 @@ DRIVERS = {
     "flask": {"hub/tidings_hub/web/"},
     "werkzeug": {"hub/tidings_hub/web/"},
 }
-PURE = {"backoff", "channels", "claims", "codes", "cursor", "errors", "payload", "presence", "publication"}
+PURE = {"backoff", "channels", "claims", "codes", "cursor", "errors", "payload", "presence", "publication", "queued"}
 CORE_MAY_NOT = {"time", "random", "secrets", "threading", "os", "socket", "select", "asyncio", "logging", "subprocess"}
 
 

@@ -27,7 +27,8 @@ class Emitter:
     """Publishes to the hub. Every call returns a receipt or raises, within `timeout_s` seconds.
 
     `url`: the hub's broker (`redis://`, `rediss://`, `redis+sentinel://`, `redis+cluster://`, `unix://`), the
-    hub itself (`http://`, `https://`, with `api_key`), or `memory://` (this process only, for tests).
+    hub itself (`http://`, `https://`, with `api_key`), a queue that the hub takes publications from (`amqp://`,
+    `amqps://`, `kombu+<transport>://`: receipts without a cursor), or `memory://` (this process only, for tests).
     `socketio+redis://` leads to Socket.IO servers on Node instead of a hub (docs/other-emitters.md).
     `prefix`: the broker's key prefix; the hub's setting must be the same.
     `publication_max_bytes`: data that is larger as JSON is refused (TooLarge).

@@ -40,7 +40,7 @@ def encode_data(data: object, *, max_bytes: int = MAX_BYTES) -> bytes:
         _explain(data, "data", [])
         raise BadData(f"data cannot be said in JSON: {error}") from error
     if text.count("[") + text.count("{") > MAX_DEPTH:
-        _check_depth(data, "data", 0)
+        check_depth(data)
     if len(encoded) > max_bytes:
         raise TooLarge(f"data of {len(encoded)} bytes; publication_max_bytes allows {max_bytes}")
     return encoded
@@ -103,6 +103,15 @@ def _explain_keys(value: Mapping[object, object], path: str) -> None:
             raise BadData(f"{path} has a key of type {type(key).__name__}; JSON's keys are strings")
         if isinstance(key, str):
             _explain(key, f"{path} (a key)", [])
+
+
+def check_depth(data: object) -> None:
+    """Returns if `data`, which came from JSON, is nested at most `MAX_DEPTH` levels deep.
+
+    Raises:
+        BadData: it is nested deeper.
+    """
+    _check_depth(data, "data", 0)
 
 
 def _check_depth(value: object, path: str, depth: int) -> None:

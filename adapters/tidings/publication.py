@@ -39,10 +39,13 @@ _OWN_PREFIX = OWN_PREFIX.encode()
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a publish returns once the broker has it.
+    """What a publish returns once the broker has it, or a queue in front of it.
 
     `cursor` is the publication's own place; `duplicate` says that the broker had
     already seen this id in this channel and that nothing new was published.
+
+    Through a queue (amqp:// and others) the receipt says that the queue has it durably and that it will be
+    published: it has no number yet, so `cursor` is "", and `duplicate` is always False.
 
     Socket.IO servers (socketio+redis://) number nothing: then `cursor` is "" and `duplicate` False, and the
     receipt says that at least one server got it.
@@ -51,6 +54,11 @@ class Receipt:
     id: str
     cursor: str
     duplicate: bool = False
+
+    @property
+    def queued(self) -> bool:
+        """Whether a queue has it, and no hub has published it yet. Says nothing of Socket.IO servers' receipts."""
+        return not self.cursor
 
 
 @dataclass(slots=True)

@@ -20,7 +20,15 @@ from tidings.errors import BadConfig
 from tidings.keys import SECRET_MIN_BYTES, Key
 from tidings.tokens import KeySet
 from tidings_hub.core.access import RESERVED_NAMESPACES, USER_NAMESPACE, Access, Origins, Publish, Rule, Subscribe
-from tidings_hub.entries import JwksSource, KeySource, Model, Namespace, check_secret, is_placeholder, setting
+from tidings_hub.entries import (
+    JwksSource,
+    KeySource,
+    Model,
+    Namespace,
+    check_secret,
+    is_placeholder,
+    setting,
+)
 from tidings_hub.wires import Ingress
 
 API_KEY_MIN_BYTES = 16
@@ -480,10 +488,14 @@ class _Presence(Model):
     )
 
 
-class _Wires(Model):
-    """Other emitters' wire formats. Each is off unless it is named; docs/other-emitters.md has them all."""
+class _Ingress(Model):
+    """Other ways in. Each is off unless it is named: durable queues, and other emitters' wire formats."""
 
-    ingress: Ingress = setting(Ingress(), "The formats that are understood, each a table `[ingress.<format>]`")
+    ingress: Ingress = setting(
+        Ingress(),
+        "Queues, each a table `[ingress.<name>]` (docs/backends.md), and formats, `[ingress.<format>]`"
+        " (docs/other-emitters.md)",
+    )
     ingress_lease_s: float = setting(
         3.0,
         "Seconds after which another node listens to a format that comes over Redis, when the one that did is silent",
@@ -502,7 +514,7 @@ class _Wires(Model):
     )
 
 
-class Settings(_Wires, _Presence, _Cluster, _Broker, _Recovery, _Work, _Connections, _Security, _Listening):
+class Settings(_Ingress, _Presence, _Cluster, _Broker, _Recovery, _Work, _Connections, _Security, _Listening):
     """All settings of one node. `sources.load` makes it; tests may make it directly."""
 
     @field_validator("broker")
@@ -582,12 +594,23 @@ class Settings(_Wires, _Presence, _Cluster, _Broker, _Recovery, _Work, _Connecti
                 raise ValueError('the namespace "user" always has subscribe = "user"')
         return value
 
+    @field_validator("ingress")
+    @classmethod
+    def _ingress(cls, value: Ingress) -> Ingress:
+        for name in value.queues:
+            if not _NODE_ID.match(name):
+                raise ValueError("the name of an ingress is 1 to 32 letters, digits and the signs _ -")
+        return value
+
     @model_validator(mode="after")
     def _together(self) -> Self:
         if self.dev and not is_loopback(self.host):
             raise ValueError(f"dev is for loopback only, and host is {self.host}; configure keys and drop dev")
-        if not self.dev and any(is_placeholder(password) for password in _PASSWORD.findall(self.broker)):
-            raise ValueError("broker: its password is a placeholder; `openssl rand -hex 24` makes a good one")
+        tables = self.ingress.tables()
+        urls = {"broker": self.broker} | {f"ingress.{name}": getattr(tables[name], "url", "") for name in tables}
+        for name, url in () if self.dev else urls.items():
+            if any(is_placeholder(password) for password in _PASSWORD.findall(url)):
+                raise ValueError(f"{name}: its password is a placeholder; `openssl rand -hex 24` makes a good one")
         kids = [key.kid for key in self.keys if key.kid]
         if len(kids) != len(set(kids)):
             raise ValueError("two keys have the same kid")
@@ -653,6 +676,7 @@ class Settings(_Wires, _Presence, _Cluster, _Broker, _Recovery, _Work, _Connecti
 
         Raises:
             BadConfig: no key to check tokens with, or one that does not do; the message says how to make one.
+            MissingExtra: what an ingress needs is not installed.
         """
         if self.key_set() is None and not self.dev:
             raise BadConfig(
@@ -666,6 +690,8 @@ class Settings(_Wires, _Presence, _Cluster, _Broker, _Recovery, _Work, _Connecti
         for name, source in self.ingress.listening().items():
             if not _PLAIN_REDIS.match(source.url or self.broker):
                 raise BadConfig(f"ingress.{name} listens on one Redis: set its url to redis://host:6379/0")
+        for queue in self.ingress.queues.values():
+            queue.address().check()
 
     def insecure(self) -> list[str]:
         """Every unsafe choice, in words; warned about at start and shown by /healthz."""

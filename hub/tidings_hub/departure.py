@@ -23,6 +23,9 @@ def depart(node: Node) -> None:
     settings = node.settings
     notice_s = 0.0 if settings.dev else settings.drain_notice_s
     logger.info("draining: accepting for %s s more, then over %s s", notice_s, settings.drain_s)
+    # Other nodes take what comes into the queues from now on; what was taken here is settled meanwhile.
+    for each in node.ingress:
+        each.leave()
     # A balancer sees /readyz fail and sends nobody new, while everything still works.
     runtime.sleep(notice_s)
     node.engine.stop_accepting()

@@ -173,6 +173,13 @@ class Metrics:
     canaries: int = _counter("Canary publications that came back")
     canaries_lost: int = _counter("Canary publications that did not come back in canary_timeout_s")
     canary_s: Histogram = _histogram("Seconds until a canary came back")
+    # ingress
+    ingress_connected: int = _gauge("Queues of `ingress` that this node is connected to")
+    ingress_consumed: int = _counter("Messages that this node took from queues, some perhaps again")
+    ingress_acked: int = _counter("Messages of queues that were published and acknowledged")
+    ingress_dead: dict[str, int] = _by_code("Messages put into a dead-letter queue, by the code of the reason")
+    ingress_held: int = _gauge("Messages taken from a queue that wait because the broker does not take them")
+    ingress_reconnects: int = _counter("Times a connection to a queue broke or could not be made")
     # HTTP API
     api_requests: dict[str, int] = _by_code("Answers of the HTTP API, by status")
     api_unauthorized: int = _counter("API requests without a valid key")

@@ -29,9 +29,11 @@ class Readiness:
         sleep: Callable[[float], None],
         pump_alive: Callable[[], bool],
         greenlets: Callable[[], int],
+        ingress: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._hub = hub
         self._greenlets = greenlets
+        self._ingress = ingress
         self._now_s = now_s
         self._sleep = sleep
         self._pump_alive = pump_alive
@@ -79,4 +81,7 @@ class Readiness:
         ready = all(checks.values())
         checks["canary_age_s"] = None if age_s is None else round(age_s, 1)
         checks["canary_trip_s"] = round(self._trip_s, 4)
+        # For who looks: clients are served all the same, and the queue keeps what it has.
+        if ingress := self._ingress():
+            checks["ingress"] = dict(ingress)
         return ready, checks

@@ -28,6 +28,7 @@ from tidings_hub.engine.limits import EngineLimits, EngineOptions
 from tidings_hub.engine.server import EngineServer
 from tidings_hub.engine.upstream import UNIX
 from tidings_hub.hub import FanOut, Hub
+from tidings_hub.ingress import open_ingress
 from tidings_hub.ingress.outlet import Outlet
 from tidings_hub.ingress.wires import open_wires
 from tidings_hub.membership import Membership, resolved
@@ -74,12 +75,14 @@ class Node:
             fan_out=cast("FanOut", deliver),
             metrics=self.metrics,
         )
+        self.ingress = open_ingress(settings, self.hub.publish, self.metrics)
         self.readiness = Readiness(
             self.hub,
             now_s=runtime.now_s,
             sleep=runtime.sleep,
             pump_alive=self.engine.pump.alive,
             greenlets=lambda: runtime.live() + self._pool.running,
+            ingress=lambda: {each.name: each.state() for each in self.ingress},
         )
         # Of its own: orders must get through when clients keep all handlers busy.
         self._orders = runtime.Pool(_ORDERS, settings.handler_queue)
@@ -147,6 +150,8 @@ class Node:
         runtime.spawn(self.readiness.watch)
         runtime.spawn(self._tick)
         runtime.spawn(self._refresh_keys)
+        for queue in self.ingress:
+            queue.start()
         for wire in self.wires:
             wire.start()
         return port
@@ -179,6 +184,8 @@ class Node:
                 runtime.spawn(wire.stop)
             depart(self)
         finally:
+            for each in self.ingress:
+                each.stop()
             self.hub.presence.stop()
             self.broker.stop()
             self.engine.stop()

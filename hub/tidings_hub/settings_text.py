@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
@@ -11,10 +12,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from tidings_hub.config import Settings
-from tidings_hub.entries import JwksSource, KeySource, Model, Namespace
+from tidings_hub.entries import JwksSource, KeySource, Model, Namespace, QueueSource
 from tidings_hub.log import masked
 from tidings_hub.sources import Loaded
-from tidings_hub.wires import FlaskSocketio, PusherApp, SocketioEmitter
+from tidings_hub.wires import FlaskSocketio, Ingress, PusherApp, SocketioEmitter
 
 _MASK = "***"
 
@@ -28,11 +29,16 @@ def as_toml(loaded: Loaded) -> str:
         source = loaded.origin.get(name, "default")
         if value is None:
             lines.append(f"# {name} is not set")
-        elif not isinstance(value, dict):
+        elif not isinstance(value, dict | Ingress):
             lines.append(f"{name} = {_toml(value)}  # {source}")
-    for name, rules in settings.namespaces.items():
-        lines += ["", f"[namespaces.{name}]  # {loaded.origin.get('namespaces', 'default')}"]
-        lines += [f"{each} = {_toml(getattr(rules, each))}" for each in Namespace.model_fields]
+    tables: dict[str, Mapping[str, Model]] = {
+        "namespaces": settings.namespaces,
+        "ingress": settings.ingress.tables(),
+    }
+    for table, entries in tables.items():
+        for name, values in entries.items():
+            lines += ["", f"[{table}.{name}]  # {loaded.origin.get(table, 'default')}"]
+            lines += [f"{each} = {_toml(getattr(values, each))}" for each in type(values).model_fields]
     return "\n".join(lines) + "\n"
 
 
@@ -67,12 +73,13 @@ def as_markdown() -> str:
             names = [name for name in group.model_fields if name in group.__annotations__]
             parts.append(f"## {about.partition('.')[0]}\n\n{about}\n\n{_table(group, names)}")
     entries = ((Namespace, "namespaces.<name>"), (KeySource, "keys"), (JwksSource, "jwks"))
-    formats = (
+    ingress = (
+        (QueueSource, "ingress.<name>"),
         (PusherApp, "ingress.pusher"),
         (SocketioEmitter, "ingress.socketio_emitter"),
         (FlaskSocketio, "ingress.flask_socketio"),
     )
-    for entry, title in (*entries, *formats):
+    for entry, title in (*entries, *ingress):
         parts.append(f"## `{title}`\n\n{(entry.__doc__ or '').strip()}\n\n{_table(entry, list(entry.model_fields))}")
     return "\n\n".join(parts) + "\n"
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from tidings.errors import BadConfig
 from tidings_hub.config import Settings
-from tidings_hub.entries import JwksSource, KeySource, Model, Namespace
+from tidings_hub.entries import JwksSource, KeySource, Model, Namespace, QueueSource
 from tidings_hub.wires import FlaskSocketio, Ingress, PusherApp, SocketioEmitter
 
 ENV_PREFIX = "TIDINGS_"
@@ -162,5 +162,7 @@ def _nearest_entry(location: tuple[int | str, ...]) -> str:
     }
     entry = entries.get(str(location[0]))
     if location[0] == "ingress":
-        entry = Ingress if len(location) == 2 else formats.get(str(location[1]))
+        entry = formats.get(str(location[1]), QueueSource)
+        if entry is QueueSource and (hint := nearest(str(location[1]), formats)):
+            return hint
     return nearest(str(location[-1]), entry.model_fields) if entry else ""

@@ -1,16 +1,16 @@
-"""What the settings of other emitters' wire formats are made of, `[ingress.<format>]` in tidings.toml."""
+"""What the settings of other ways in are made of: `[ingress.<format>]` in tidings.toml, or the name of a queue."""
 
 from __future__ import annotations
 
 import re
 from typing import Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from tidings_hub.core.pusher import App
 from tidings_hub.core.renames import Renames
 from tidings_hub.core.socketio_emitter import Channels
-from tidings_hub.entries import Model, check_secret, setting
+from tidings_hub.entries import Model, QueueSource, check_secret, setting
 
 SECRET_MIN_BYTES = 16
 _APP_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
@@ -119,7 +119,11 @@ class FlaskSocketio(Listening):
 
 
 class Ingress(Model):
-    """Other ways in; each is off unless it is named."""
+    """Other ways in; each is off unless it is named. What is none of these formats is the name of a queue."""
+
+    model_config = ConfigDict(extra="allow")
+    # Not an argument of __init__, as pydantic's documentation has it for type checkers.
+    __pydantic_extra__: dict[str, QueueSource] = Field(init=False)
 
     pusher: PusherApp | None = setting(None, "Pusher's HTTP publish API")
     socketio_emitter: SocketioEmitter | None = setting(None, "Socket.IO's Redis emitters")
@@ -130,6 +134,16 @@ class Ingress(Model):
     def _switch(cls, value: object) -> object:
         # `socketio_emitter = true` is the format with its defaults.
         return {True: {}, False: None}[value] if isinstance(value, bool) else value
+
+    @property
+    def queues(self) -> dict[str, QueueSource]:
+        """The durable queues, by name."""
+        return self.__pydantic_extra__
+
+    def tables(self) -> dict[str, Model]:
+        """All that is named: formats, then queues."""
+        formats = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: source for name, source in formats.items() if source is not None} | self.queues
 
     def listening(self) -> dict[str, Listening]:
         """The formats that come over Redis, by name."""

@@ -1,7 +1,8 @@
+import { Presence } from "./presence.js";
+
 /**
  * @typedef {import("./core/error.js").TidingsError} TidingsError
  * @typedef {import("./core/subscriptions.js").ChannelState} ChannelState
- * @typedef {import("./core/subscriptions.js").Subscription} Subscription
  */
 
 /**
@@ -39,13 +40,12 @@
  */
 
 /**
- * Who does what a channel is asked for.
+ * What listens to an event of a channel.
  *
- * @typedef {object} Desk
- * @property {(name: string) => Subscription | undefined} find
- * @property {(name: string) => Subscription} want
- * @property {() => void} changed somebody listens, or no longer does
- * @property {(event: string, body: object) => Promise<any>} request
+ * @template {object} Events
+ * @template {(keyof Events & string) | "*" | keyof Told} Event
+ * @typedef {Event extends keyof Told ? Told[Event]
+ *   : (data: Event extends keyof Events ? Events[Event] : Events[keyof Events], meta: Meta) => void} Handler
  */
 
 /**
@@ -54,26 +54,29 @@
  * @template {object} [Events=Record<string, any>] what data each event has
  */
 export class Channel {
-  #desk;
+  #session;
 
   /**
    * @param {string} name
-   * @param {Desk} desk
+   * @param {import("./hub.js").Hub} hub
+   * @param {import("./session.js").Session} session
    */
-  constructor(name, desk) {
+  constructor(name, hub, session) {
     /** @readonly */
     this.name = name;
-    this.#desk = desk;
+    /** @readonly */
+    this.hub = hub;
+    this.#session = session;
   }
 
   /** @returns {ChannelState} */
   get state() {
-    return this.#desk.find(this.name)?.state ?? "idle";
+    return this.#session.subscriptions.get(this.name)?.state ?? "idle";
   }
 
   /** @returns {TidingsError | undefined} why it is `denied` */
   get error() {
-    return this.#desk.find(this.name)?.error;
+    return this.#session.subscriptions.get(this.name)?.error;
   }
 
   /**
@@ -81,17 +84,22 @@ export class Channel {
    *
    * @template {(keyof Events & string) | "*" | keyof Told} Event
    * @param {Event} event
-   * @param {Event extends keyof Told ? Told[Event]
-   *   : (data: Event extends keyof Events ? Events[Event] : Events[keyof Events], meta: Meta) => void} listener
+   * @param {Handler<Events, Event>} listener
    * @returns {() => void} ends it
    */
   on(event, listener) {
-    const off = this.#desk.want(this.name).listeners.on(event, listener);
-    this.#desk.changed();
+    const session = this.#session;
+    const off = session.subscriptions.want(this.name).listeners.on(event, listener);
+    session.changed();
     return () => {
       off();
-      this.#desk.changed();
+      session.changed();
     };
+  }
+
+  /** @returns {Presence} who is in the channel, where the namespace has `presence` */
+  presence() {
+    return new Presence(this, this.#session);
   }
 
   /**
@@ -104,7 +112,7 @@ export class Channel {
    * @returns {Promise<Receipt>} rejects with a TidingsError; with `timeout` nobody knows whether it was published
    */
   async publish(event, data, { id = newId() } = {}) {
-    return this.#desk.request("tidings:publish", { channel: this.name, event, data, id });
+    return this.#request("tidings:publish", { channel: this.name, event, data, id });
   }
 
   /**
@@ -114,8 +122,21 @@ export class Channel {
    * @returns {Promise<Kept[]>}
    */
   async history({ limit = 100, since } = {}) {
-    const { publications } = await this.#desk.request("tidings:history", { channel: this.name, limit, since });
+    const { publications } = await this.#request("tidings:history", { channel: this.name, limit, since });
     return publications.map((/** @type {Kept & {at_ms: number}} */ { at_ms: atMs, ...one }) => ({ ...one, atMs }));
+  }
+
+  /**
+   * @param {string} event
+   * @param {object} body
+   * @returns {Promise<any>}
+   */
+  async #request(event, body) {
+    const { error, outbox } = this.#session;
+    if (error !== undefined) {
+      throw error;
+    }
+    return outbox.request(event, body);
   }
 }
 

@@ -79,18 +79,7 @@ export class Hub {
    * @throws {TidingsError} `bad_channel`
    */
   channel(name) {
-    const session = this.#session;
-    return new Channel(checkChannel(name), {
-      find: (wanted) => session.subscriptions.get(wanted),
-      want: (wanted) => session.subscriptions.want(wanted),
-      changed: () => session.changed(),
-      request: async (event, body) => {
-        if (this.error !== undefined) {
-          throw this.error;
-        }
-        return session.outbox.request(event, body);
-      },
-    });
+    return new Channel(checkChannel(name), this, this.#session);
   }
 
   /**

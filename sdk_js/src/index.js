@@ -10,6 +10,9 @@ export { TidingsError } from "./core/error.js";
  * @typedef {import("./channel.js").Receipt} Receipt
  * @typedef {import("./channel.js").Kept} Kept
  * @typedef {import("./core/subscriptions.js").ChannelState} ChannelState
+ * @typedef {import("./presence.js").Presence} Presence
+ * @typedef {import("./presence.js").Present} Present
+ * @typedef {import("./presence.js").Member} Member
  */
 
 /**

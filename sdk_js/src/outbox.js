@@ -1,7 +1,7 @@
 import { delayMs } from "./core/backoff.js";
 import { COME_BACK } from "./core/codes.js";
 import { errorFrom, TidingsError } from "./core/error.js";
-import { ask, NO_ANSWER } from "./socket.js";
+import { ask } from "./socket.js";
 
 /**
  * @typedef {import("./socket.js").Link} Link
@@ -100,7 +100,7 @@ export class Outbox {
    * @param {Entry} entry
    */
   async #ask(link, entry) {
-    const answer = (await ask(link, entry.event, entry.body)) ?? NO_ANSWER;
+    const answer = await ask(link, entry.event, entry.body);
     // An answer that is lost with its link is asked for on the next one.
     if (link !== this.#link || !this.#entries.has(entry)) {
       return;

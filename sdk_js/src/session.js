@@ -13,9 +13,8 @@ import { Tokens } from "./tokens.js";
  * @typedef {import("./core/codes.js").End} End
  * @typedef {import("./core/course.js").Transport} Transport
  * @typedef {import("./socket.js").Link} Link
+ * @typedef {import("./world.js").World} World
  */
-
-/** @typedef {import("./world.js").World} World */
 
 const SOON_MS = 1000;
 const AGAIN_MS = 5000;
@@ -29,6 +28,10 @@ export class Session {
   user;
   /** @type {TidingsError | undefined} */
   error;
+  /** @type {import("./attendance.js").Attendance | undefined} asks who is in channels; loaded for the first presence */
+  attendance;
+  /** @type {Promise<void> | undefined} its loading */
+  attending;
   /** @type {Link | undefined} */
   #link;
   /** What the present attempt is known by: what was asked for an earlier one is of no use. */
@@ -100,7 +103,9 @@ export class Session {
   }
 
   #auth() {
-    return { token: this.#tokens.offer(), channels: this.subscriptions.atConnect(), since: this.#positions.cursor };
+    const presence = this.attendance?.names;
+    const channels = this.subscriptions.atConnect();
+    return { token: this.#tokens.offer(), channels, presence, since: this.#positions.cursor };
   }
 
   /** @param {Transport} name */
@@ -116,6 +121,7 @@ export class Session {
    */
   #event(event, values) {
     const said = Object(values[0]);
+    this.attendance?.hear(event, values);
     if (!event.startsWith("tidings:")) {
       this.#publication(event, values);
     } else if (event === "tidings:ready" && this.course.state === "connecting") {
@@ -127,6 +133,9 @@ export class Session {
     } else if (event === "tidings:expiring") {
       // Not at once: an application that gives the same token again would be asked without end.
       this.#renewIn(SOON_MS);
+    } else {
+      // Joins and leaves are numbered like publications.
+      this.#positions.remember(values[2]);
     }
   }
 
@@ -220,11 +229,11 @@ export class Session {
       return;
     }
     const token = await this.#tokens.renew();
-    const answer = typeof token === "string" ? await ask(link, "tidings:refresh", { token }) : undefined;
+    const answer = typeof token === "string" ? await ask(link, "tidings:refresh", { token }) : NO_ANSWER;
     if (link !== this.#link) {
       return;
     }
-    if (answer === undefined) {
+    if (answer === NO_ANSWER) {
       if (typeof token === "object" && token.refused) {
         this.#lost(token);
       } else {
@@ -243,6 +252,7 @@ export class Session {
   }
 
   async #subscribe() {
+    this.attendance?.plan();
     const link = this.#link;
     if (link === undefined || this.course.state !== "connected") {
       return;
@@ -254,7 +264,7 @@ export class Session {
     if (subscribe.length === 0) {
       return;
     }
-    const answer = (await ask(link, "tidings:subscribe", { channels: subscribe })) ?? NO_ANSWER;
+    const answer = await ask(link, "tidings:subscribe", { channels: subscribe });
     if (link !== this.#link) {
       return;
     }

@@ -26,11 +26,11 @@ import { errorFrom } from "./core/error.js";
 /** @typedef {(transports: Transport[], listener: LinkListener) => Link} OpenLink */
 
 const ANSWER_MS = 10_000;
-/** What stands for an acknowledgement that did not come: the hub would say the same. */
+/** What stands for an acknowledgement that did not come, in time or before the end: the hub would say the same. */
 export const NO_ANSWER = { error: { code: "timeout", message: "No answer in time." } };
 
 /**
- * The hub's acknowledgement, or undefined if none came: not in time, or not before the end.
+ * The hub's acknowledgement, or `NO_ANSWER`.
  *
  * @param {Link} link
  * @param {string} event
@@ -41,7 +41,7 @@ export async function ask(link, event, body) {
   try {
     return Object(await link.ask(event, body, ANSWER_MS));
   } catch {
-    return undefined;
+    return NO_ANSWER;
   }
 }
 

@@ -40,7 +40,7 @@ export class Timers {
 
   /** Cancels all. */
   clear() {
-    for (const what of [...this.#running.keys()]) {
+    for (const what of this.#running.keys()) {
       this.cancel(what);
     }
   }

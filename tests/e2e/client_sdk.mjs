@@ -1,5 +1,6 @@
 // A client made with the SDK that prints what it gets, one JSON object a line. Argument: its options as JSON. A line on
-// its input is something to do: {"publish": [channel, event, data]}, {"history": [channel, limit]}, {"do": "close"}.
+// its input is something to do: {"publish": [channel, event, data]}, {"history": [channel, limit]}, {"do": "close"},
+// {"watch": channel}, {"unwatch": channel}: tell who is in it, or no longer.
 import { connect } from "../../sdk_js/src/index.js";
 
 const options = JSON.parse(process.argv[2]);
@@ -15,6 +16,8 @@ hub.on("state", (state, error) => say({ kind: state === "connected" ? "ready" : 
 hub.on("transport", (name) => name && say({ kind: "transport", name }));
 hub.on("error", (error) => say({ kind: "error", code: error.code }));
 options.channels.forEach(listen);
+const watched = new Map();
+options.watch?.forEach(watch);
 
 /** From the backend, or the next of the given tokens; the last one stays. */
 async function getToken() {
@@ -37,6 +40,16 @@ function listen(name) {
   channel.on("tidings:gap", () => say({ kind: "gap", channel: name }));
 }
 
+function watch(name) {
+  const presence = hub.channel(name).presence();
+  const tell = ({ error, ...present }) => say({ kind: "present", channel: name, code: error?.code, ...present });
+  const offs = [presence.subscribe(tell)];
+  for (const event of ["join", "leave"]) {
+    offs.push(presence.on(event, ({ user, info }) => say({ kind: event, channel: name, user, info })));
+  }
+  watched.set(name, () => offs.forEach((off) => off()));
+}
+
 async function act({ publish, history, ...rest }) {
   if (publish) {
     const [name, event, data] = publish;
@@ -45,6 +58,10 @@ async function act({ publish, history, ...rest }) {
   } else if (history) {
     const [name, limit] = history;
     say({ kind: "ack", answer: await hub.channel(name).history({ limit }) });
+  } else if (rest.watch) {
+    watch(rest.watch);
+  } else if (rest.unwatch) {
+    watched.get(rest.unwatch)();
   } else {
     hub[rest.do]();
   }

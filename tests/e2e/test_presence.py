@@ -270,6 +270,22 @@ def test_leaving_the_channel_is_leaving(one: HubProcess, page: Open) -> None:
     assert ("join", "eve") not in bob.moves()
 
 
+def test_joins_and_leaves_end_alone(one: HubProcess, page: Open) -> None:
+    room = "room:alone"
+    ann, bob = page(one, "ann", room, presence=(room,)), page(one, "bob", room, presence=(room,))
+    wait_until(lambda: len(ann.moves()) == len(bob.moves()) == 2, why="both hear of both")
+    assert bob.ask("unsubscribe", {"presence": [room]}) == {}
+    page(one, "eve", room)
+    wait_until(lambda: ("join", "eve") in ann.moves(), why="Ann hears of Eve")
+    # He is still in the channel, may ask, and gets what is published there.
+    one.publish(room, "said", 1)
+    wait_until(lambda: any(event[0] == "said" for event in bob.heard), why="Bob is still subscribed")
+    assert ("join", "eve") not in bob.moves()
+    assert bob.members(room) == {"ann", "bob", "eve"}
+    assert bob.ask("unsubscribe", {"presence": ["nonsense"]})["error"]["code"] == "bad_channel"
+    assert bob.ask("unsubscribe", {})["error"]["code"] == "bad_channel"
+
+
 def test_a_return_says_whether_anybody_came_or_went(one: HubProcess, other: HubProcess, page: Open) -> None:
     room = "room:return"
     ann, _ = page(one, "ann", room, presence=(room,)), page(other, "bob", room)

@@ -16,6 +16,7 @@ from tidings_hub.brokers.base import BrokerLimits
 from tidings_hub.config import Settings
 from tidings_hub.core.access import Subscribe
 from tidings_hub.engine.limits import EngineLimits, EngineOptions
+from tidings_hub.entries import QueueSource
 from tidings_hub.metrics import FIELDS
 from tidings_hub.serve import engine_limits, engine_options
 from tidings_hub.settings_text import as_markdown, as_toml
@@ -61,6 +62,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_right_one(nowhere: Path) ->
     for text, hint in (
         ("orgins = []", "did you mean origins?"),
         ("[namespaces.orders]\nhistry = 1", "did you mean history?"),
+        ('[ingress.main]\nurl = "amqp://h"\nprefech = 1', "did you mean prefetch?"),
         ('[[keys]]\nkid = "a"\nsecrt = "x"', "did you mean secret?"),
         ("wholly_different = 1", "unknown setting wholly_different"),
     ):
@@ -127,6 +129,14 @@ def test_a_file_that_is_not_there(nowhere: Path) -> None:
         {"trusted_proxies": ["10.0.0.1/8"]},
         {"trusted_proxies": ["everyone"]},
         {"namespaces": {"a b": {}}},
+        {"ingress": {"a b": {"url": "amqp://h"}}},
+        {"ingress": {"a": {}}},
+        {"ingress": {"a": {"url": "redis://h"}}},
+        {"ingress": {"a": {"url": "amqp://h/?que=x"}}},
+        {"ingress": {"a": {"url": "amqp://h", "queue": "a b"}}},
+        {"ingress": {"a": {"url": "amqp://h", "queue": "x", "dead_queue": "x"}}},
+        {"ingress": {"a": {"url": "amqp://h", "prefetch": 0}}},
+        {"ingress": {"a": {"url": "amqp://u:change-me@h"}}},
         {"namespaces": {"": {}}},
         {"namespaces": {"canary": {}}},
         {"namespaces": {"user": {"subscribe": "public"}}},
@@ -271,11 +281,24 @@ def test_settings_do_not_change() -> None:
         Settings().port = 1  # type: ignore[misc]
 
 
+def test_an_ingress_in_the_environment() -> None:
+    settings = load(env={"TIDINGS_INGRESS": '{"main": {"url": "amqp://u:pw@h/shop?queue=x"}}'}).settings
+    source = settings.ingress.queues["main"]
+    assert (str(source.address()), source.address().queue) == ("amqp://h:5672/shop", "x")
+    assert source.dead_letters("x") == "x.dead"
+    named = QueueSource(url="amqp://h/?queue=x", queue="y", dead_queue="z")
+    assert (named.address().queue, named.dead_letters("y")) == ("y", "z")
+    settings = Settings(dev=True, ingress=Ingress.model_validate({"main": {"url": "kombu+nosuch://h"}}))
+    with pytest.raises(BadConfig, match="no transport"):
+        settings.check_serving()
+
+
 def test_no_secret_is_ever_shown(nowhere: Path) -> None:
     file = nowhere / "tidings.toml"
     file.write_text(
         f'secret = "{SECRET}"\napi_keys = ["{API_KEY}"]\nbroker = "redis://ann:{SECRET}@h:1/0"\n'
         f'[[keys]]\nkid = "k"\nsecret = "{SECRET}"\n[namespaces.orders]\nhistory = 3\n'
+        f'[ingress.main]\nurl = "amqp://ann:{SECRET}@h/shop"\n'
     )
     loaded = load(env={})
     for shown in (as_toml(loaded), repr(loaded), str(loaded.settings), repr(loaded.settings.keys)):
@@ -286,7 +309,9 @@ def test_no_secret_is_ever_shown(nowhere: Path) -> None:
 
 
 def test_print_config_is_toml_and_says_where_from(nowhere: Path) -> None:
-    (nowhere / "tidings.toml").write_text('port = 9\n[namespaces.orders]\nsubscribe = "public"\n')
+    (nowhere / "tidings.toml").write_text(
+        'port = 9\n[namespaces.orders]\nsubscribe = "public"\n[ingress.main]\nurl = "amqp://ann:pw@h/shop"\n'
+    )
     text = as_toml(load(env={"TIDINGS_HOST": "::1", "TIDINGS_ORIGINS": "https://a.example"}, flags={"max_batch": 7}))
     parsed = tomllib.loads(text)
     assert (parsed["port"], parsed["host"], parsed["max_batch"], parsed["origins"]) == (
@@ -296,6 +321,7 @@ def test_print_config_is_toml_and_says_where_from(nowhere: Path) -> None:
         ["https://a.example"],
     )
     assert parsed["namespaces"]["orders"]["subscribe"] == "public"
+    assert parsed["ingress"]["main"]["url"] == "amqp://ann:***@h/shop"
     for line in (
         "port = 9  # file",
         'host = "::1"  # environment',

@@ -277,7 +277,7 @@ class TestEmitter:
             with pytest.raises(BadConfig):
                 Emitter("memory://", **settings)
 
-    @pytest.mark.parametrize("url", ["", "redis", "localhost:6379", "amqp://user:hunter2@host", "//hunter2", None])
+    @pytest.mark.parametrize("url", ["", "redis", "localhost:6379", "mqtt://user:hunter2@host", "//hunter2", None])
     def test_a_url_of_no_kind_is_refused_without_repeating_it(self, url: Any) -> None:
         for kind in (Emitter, AsyncEmitter):
             with pytest.raises(BadConfig, match="redis") as caught:

@@ -9,7 +9,7 @@ from tidings.publishers.base import Answer, AsyncPublisher, Outgoing, Publisher
 
 __all__ = ["Answer", "AsyncPublisher", "Outgoing", "Publisher", "open_async_publisher", "open_publisher"]
 
-Way = Literal["redis", "cluster", "http", "memory", "socketio"]
+Way = Literal["redis", "cluster", "http", "memory", "queue", "socketio"]
 _WAYS: dict[str, Way] = {
     "redis": "redis",
     "rediss": "redis",
@@ -21,6 +21,8 @@ _WAYS: dict[str, Way] = {
     "http": "http",
     "https": "http",
     "memory": "memory",
+    "amqp": "queue",
+    "amqps": "queue",
     "socketio+redis": "socketio",
     "socketio+rediss": "socketio",
     "socketio+unix": "socketio",
@@ -36,9 +38,10 @@ def way_of(url: str) -> Way:
         BadConfig: not a URL of a known scheme. The message does not repeat it: it may hold a password.
     """
     scheme, mark, _ = str(url).partition("://")
-    way = _WAYS.get(scheme.lower())
+    way = "queue" if scheme.lower().startswith("kombu+") else _WAYS.get(scheme.lower())
     if not mark or way is None:
-        raise BadConfig(f"not a URL that an emitter knows; it begins with one of {', '.join(_WAYS)} and ://")
+        known = ", ".join((*_WAYS, "kombu+<transport>"))
+        raise BadConfig(f"not a URL that an emitter knows; it begins with one of {known} and ://")
     return way
 
 
@@ -64,6 +67,10 @@ def open_publisher(url: str, *, prefix: str = "tidings:", api_key: str | None = 
         from tidings.publishers.cluster import ClusterPublisher
 
         return ClusterPublisher(url, prefix=prefix)
+    if way == "queue":
+        from tidings.publishers.kombu import KombuPublisher
+
+        return KombuPublisher(url)
     if way == "socketio":
         from tidings.publishers.socketio import SocketioPublisher
 
@@ -89,6 +96,10 @@ def open_async_publisher(url: str, *, prefix: str = "tidings:", api_key: str | N
         from tidings.publishers.cluster import AsyncClusterPublisher
 
         return AsyncClusterPublisher(url, prefix=prefix)
+    if way == "queue":
+        from tidings.publishers.kombu import AsyncKombuPublisher
+
+        return AsyncKombuPublisher(url)
     if way == "socketio":
         from tidings.publishers.socketio import AsyncSocketioPublisher
 

@@ -5,15 +5,13 @@ The standard library's client: an emitter brings no further dependency.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from http.client import HTTPException
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from tidings.backoff import delay_s
@@ -26,6 +24,7 @@ from tidings.publishers.asking_http import NODES_PATH, PAGE_MAX_BYTES, history_p
 from tidings.publishers.base import Answer, Outgoing
 from tidings.publishers.link import Address, Deadline, Link
 from tidings.publishers.presence import presence_path, read_said
+from tidings.publishers.threaded import ThreadedPublisher
 
 # The hub's own limit (its setting `max_batch`).
 ITEMS_MAX = 100
@@ -35,13 +34,10 @@ ANSWER_MAX_BYTES = 1_048_576
 IDLE_MAX = 8
 # Shorter than proxies and hubs keep an idle connection, so that a silently dropped one is rare.
 IDLE_MAX_S = 15.0
-# Publishes of one AsyncHttpPublisher under way at once; others wait their turn.
-THREADS_MAX = 16
 _RETRY_BASE_S = 0.05
 _RETRY_CAP_S = 1.0
 _KEY = re.compile(r"[\x21-\x7e]{1,512}\Z")
 _PORTS = {"http": 80, "https": 443}
-T = TypeVar("T")
 
 
 class HttpPublisher:
@@ -218,58 +214,14 @@ class HttpPublisher:
         return Unavailable(f"no hub at {place} ({reason}); is it running, and is the URL right?")
 
 
-class AsyncHttpPublisher:
-    """An `AsyncPublisher` around `HttpPublisher`, in threads of its own.
+class AsyncHttpPublisher(ThreadedPublisher):
+    """An `AsyncPublisher` around `HttpPublisher`.
 
-    An HTTP client over asyncio's streams would be a second implementation of everything
-    above. What is awaited here is one round trip, and a thread waits as well as a loop does; at most
-    `THREADS_MAX` publishes are under way at once, and those that wait use up their `timeout_s`. A publish
-    that is cancelled may still reach the hub.
+    An HTTP client over asyncio's streams would be a second implementation of everything above.
     """
 
     def __init__(self, url: str, *, api_key: str | None = None, tls: ssl.SSLContext | None = None) -> None:
-        self._publisher = HttpPublisher(url, api_key=api_key, tls=tls)
-        self._threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="tidings-http")
-
-    async def publish(self, items: Sequence[Outgoing], *, timeout_s: float) -> list[Answer]:
-        """See `AsyncPublisher.publish`."""
-        if self._publisher.closed:
-            return [Unavailable("this publisher was closed; make a new one")] * len(items)
-        deadline = Deadline.after(timeout_s)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._publisher.publish_until, items, deadline)
-
-    async def order(self, order: Order, *, timeout_s: float) -> Done:
-        """See `AsyncPublisher.order`."""
-        return await self._in_thread(self._publisher.order, order, timeout_s=timeout_s)
-
-    async def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
-        """See `AsyncPublisher.history`."""
-        return await self._in_thread(self._publisher.history, channel, since=since, limit=limit, timeout_s=timeout_s)
-
-    async def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
-        """See `AsyncPublisher.nodes`."""
-        return await self._in_thread(self._publisher.nodes, timeout_s=timeout_s)
-
-    async def presence(self, channel: str, *, limit: int, timeout_s: float) -> Presence:
-        """See `AsyncPublisher.presence`."""
-        return await self._in_thread(self._publisher.presence, channel, limit=limit, timeout_s=timeout_s)
-
-    async def _in_thread(self, ask: Callable[..., T], *args: object, timeout_s: float, **more: object) -> T:
-        if self._publisher.closed:
-            raise Unavailable("this publisher was closed; make a new one")
-        deadline = Deadline.after(timeout_s)
-
-        def run() -> T:
-            # The wait for a free thread counts.
-            return ask(*args, timeout_s=deadline.left_s(), **more)
-
-        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
-
-    async def close(self) -> None:
-        """See `AsyncPublisher.close`."""
-        self._publisher.close()
-        self._threads.shutdown(wait=False)
+        super().__init__(HttpPublisher(url, api_key=api_key, tls=tls), name="http")
 
 
 def _passing(answer: Answer) -> bool:

@@ -45,7 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     for choice in health.get("insecure") or []:
         print(f"note  insecure: {escaped(str(choice))}")
-    _get(found, "/readyz", report, "the hub is ready", "its link to the broker does not work; its log says why")
+    ready = _get(found, "/readyz", report, "the hub is ready", "its link to the broker does not work; its log says why")
+    _ingress(ready or {}, report)
     _round_trip(arguments, found, report)
     print("all is well" if not report.failed else f"{report.failed} of these failed")
     return 1 if report.failed else 0
@@ -68,6 +69,19 @@ def _get(found: Target, path: str, report: _Report, good: str, hint: str) -> dic
         return None
     report.good(f"{good} at {found.hub_url}{path}")
     return parsed if isinstance(parsed, dict) else {}
+
+
+def _ingress(ready: dict[str, Any], report: _Report) -> None:
+    """What the node says of each queue that it takes publications from."""
+    checks = ready.get("checks")
+    queues = checks.get("ingress") if isinstance(checks, dict) else None
+    for name, state in queues.items() if isinstance(queues, dict) else ():
+        if state == "connected":
+            report.good(f"ingress {name}: {state}")
+        else:
+            report.bad(
+                f"ingress {name}: {state}; is the queue's server there, and the URL right? The hub's log says why"
+            )
 
 
 def _round_trip(arguments: argparse.Namespace, found: Target, report: _Report) -> None:
@@ -105,7 +119,8 @@ def _publish_and_wait(found: Target, channel: str, stream: EventStream, report: 
     except TidingsError as error:
         report.bad(f"publishing through {found.url} failed ({error.code.name}): {error}")
         return
-    report.good(f"published with id {receipt.id} and cursor {receipt.cursor}")
+    place = "a queue has it" if receipt.queued else f"cursor {receipt.cursor}"
+    report.good(f"published with id {receipt.id}: {place}")
     stream.silence_after(WAIT_S)
     try:
         for event in stream:

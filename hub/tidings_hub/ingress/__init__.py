@@ -1,1 +1,35 @@
-"""Other ways in: what backends publish with other emitters."""
+"""Other ways in: durable queues that nodes take publications from, and what other emitters publish (`wires`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tidings.errors import TidingsError
+from tidings.publication import Receipt
+from tidings.publishers.base import Outgoing
+from tidings_hub.config import Settings
+from tidings_hub.ingress.queue import QueueIngress
+from tidings_hub.metrics import Metrics
+
+__all__ = ["QueueIngress", "open_ingress"]
+
+
+def open_ingress(
+    settings: Settings, publish: Callable[[Sequence[Outgoing]], list[Receipt | TidingsError]], metrics: Metrics
+) -> list[QueueIngress]:
+    """One for each queue in the settings. They connect when they are started.
+
+    Raises:
+        MissingExtra: kombu is not installed. BadConfig: it has no such transport.
+    """
+    return [
+        QueueIngress(
+            name,
+            source,
+            node_id=settings.node_id,
+            data_max_bytes=settings.publication_max_bytes,
+            publish=publish,
+            metrics=metrics,
+        )
+        for name, source in settings.ingress.queues.items()
+    ]

@@ -18,6 +18,7 @@ from tidings.cursor import Cursor
 from tidings.errors import BadChannel, BadRequest, Internal, TidingsError
 from tidings.ids import new_id
 from tidings.payload import encode_data
+from tidings.presence import presence_channel
 from tidings.publication import encode_body
 from tidings.publishers.base import CALLER_ID_S, OWN_ID_S, Outgoing
 from tidings_hub.core.sessions import Session
@@ -132,10 +133,11 @@ class ClientEvents:
         return {"cursor": str(joined.position), **joined.answers()}
 
     def _unsubscribe(self, session: Session[Connection], asked: Mapping[str, Any]) -> Answer:
-        channels = check_channels(asked.get("channels"))
+        presence = [presence_channel(check_channel(name)) for name in _asked(asked, "presence")]
+        channels = [] if presence and "channels" not in asked else check_channels(asked.get("channels"))
         if user_channel(session.user) in channels:
             raise BadChannel("a user's own channel cannot be left; it goes with the connection")
-        self._hub.leave(session, channels)
+        self._hub.leave(session, [*channels, *presence])
         return {}
 
     def _publish(self, session: Session[Connection], asked: Mapping[str, Any]) -> Answer:

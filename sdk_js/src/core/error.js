@@ -1,7 +1,7 @@
 /**
  * What went wrong, by a code that programs compare: one of PROTOCOL.md section 4, or one of the SDK's own:
  * `closed` (the application closed the connection), `queue_full` (too many requests wait for an answer),
- * `no_token` (getToken failed).
+ * `no_token` (getToken failed), `not_loaded` (a part of the SDK did not come; it is tried again).
  */
 export class TidingsError extends Error {
   /**

@@ -2,16 +2,20 @@
 
 /** Who wants to be told of what. The same function may listen twice. */
 export class Listeners {
-  /** @type {Map<string, Set<{tell: Listener}>>} */
-  #byEvent = new Map();
+  /** @type {Set<{event: string, tell: Listener}>} */
+  #entries = new Set();
 
   /** @returns {number} how many listen to anything */
   get size() {
-    let size = 0;
-    for (const entries of this.#byEvent.values()) {
-      size += entries.size;
-    }
-    return size;
+    return this.#entries.size;
+  }
+
+  /**
+   * @param {string} event
+   * @returns {boolean} whether somebody listens to it
+   */
+  has(event) {
+    return [...this.#entries].some((entry) => entry.event === event);
   }
 
   /**
@@ -20,14 +24,10 @@ export class Listeners {
    * @returns {() => void} ends it; calling it again does nothing
    */
   on(event, tell) {
-    const entry = { tell };
-    const entries = this.#byEvent.get(event) ?? new Set();
-    this.#byEvent.set(event, entries.add(entry));
+    const entry = { event, tell };
+    this.#entries.add(entry);
     return () => {
-      entries.delete(entry);
-      if (entries.size === 0 && this.#byEvent.get(event) === entries) {
-        this.#byEvent.delete(event);
-      }
+      this.#entries.delete(entry);
     };
   }
 
@@ -38,7 +38,7 @@ export class Listeners {
    * @param {unknown[]} values
    */
   emit(event, ...values) {
-    for (const { tell } of [...(this.#byEvent.get(event) ?? [])]) {
+    for (const { tell } of [...this.#entries].filter((entry) => entry.event === event)) {
       try {
         tell(...values);
       } catch (error) {

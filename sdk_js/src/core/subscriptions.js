@@ -21,6 +21,7 @@ import { Listeners } from "./listeners.js";
  * @property {boolean} known
  * @property {boolean} joined
  * @property {boolean} asked
+ * @property {import("./roll.js").Present | undefined} present who is in it, where somebody wants to know
  */
 
 const USER = "user:";
@@ -52,9 +53,14 @@ export class Subscriptions {
     return this.#all.get(name);
   }
 
+  /** @returns {Subscription[]} */
+  get all() {
+    return [...this.#all.values()];
+  }
+
   /** @returns {string[]} the channels whose past can be asked for */
   get names() {
-    return [...this.#all.values()].filter((one) => one.known).map((one) => one.name);
+    return this.all.filter((one) => one.known).map((one) => one.name);
   }
 
   /**
@@ -64,23 +70,19 @@ export class Subscriptions {
    * @returns {Subscription}
    */
   want(name) {
-    const found = this.#all.get(name);
-    if (found !== undefined && found.state !== "idle") {
-      return found;
-    }
-    const made = found ?? {
+    const one = this.#all.get(name) ?? {
       name,
       listeners: new Listeners(),
       /** @type {ChannelState} */
-      state: "idle",
+      state: "subscribing",
       error: undefined,
       known: this.#kept.delete(name),
       joined: false,
       asked: false,
+      present: undefined,
     };
-    made.state = "subscribing";
-    this.#all.set(name, made);
-    return made;
+    this.#all.set(name, one);
+    return one;
   }
 
   /**
@@ -90,15 +92,15 @@ export class Subscriptions {
    */
   atConnect() {
     const all = this.#positions.cursor === undefined;
-    return this.#wanted()
-      .filter((one) => !one.name.startsWith(USER) && (all || one.known))
+    return this.all
+      .filter((one) => one.listeners.size > 0 && !one.name.startsWith(USER) && (all || one.known))
       .map((one) => one.name);
   }
 
   /** The connection is gone. */
   lost() {
     this.#own.clear();
-    for (const one of this.#all.values()) {
+    for (const one of this.all) {
       one.joined = false;
       one.asked = false;
       if (one.listeners.size === 0) {
@@ -116,16 +118,11 @@ export class Subscriptions {
    * @param {unknown} cursor
    */
   ready(answers, cursor) {
-    const answered = new Set(Object.keys(answers));
-    for (const name of answered) {
-      if (name.startsWith(USER)) {
-        this.#own.add(name);
-      }
-    }
+    this.#own = new Set(Object.keys(answers).filter((name) => name.startsWith(USER)));
     // The cursor goes on from here without them, so that later nobody could say what they missed.
     this.#kept.clear();
-    for (const one of this.#all.values()) {
-      one.known &&= answered.has(one.name);
+    for (const one of this.all) {
+      one.known &&= Object.hasOwn(answers, one.name);
     }
     this.answered(answers, cursor);
   }
@@ -177,7 +174,7 @@ export class Subscriptions {
 
   /** A new token may allow what the old one did not. */
   hope() {
-    for (const one of this.#all.values()) {
+    for (const one of this.all) {
       if (one.state === "denied") {
         this.#enter(one, "subscribing");
       }
@@ -194,7 +191,7 @@ export class Subscriptions {
     const subscribe = [];
     /** @type {string[]} */
     const unsubscribe = [];
-    for (const one of [...this.#all.values()].filter((each) => !each.asked)) {
+    for (const one of this.all.filter((each) => !each.asked)) {
       const own = this.#own.has(one.name);
       if (one.listeners.size === 0) {
         if (one.joined && !own) {
@@ -202,7 +199,7 @@ export class Subscriptions {
         }
         this.#drop(one);
       } else if (one.state === "subscribing" && own) {
-        this.#settle(one, { recovered: false }, undefined);
+        this.#settle(one, {}, undefined);
       } else if (one.state === "subscribing") {
         one.asked = true;
         subscribe.push(one.name);
@@ -211,13 +208,8 @@ export class Subscriptions {
     return { subscribe, unsubscribe };
   }
 
-  #wanted() {
-    return [...this.#all.values()].filter((one) => one.listeners.size > 0);
-  }
-
   /** @param {Subscription} one */
   #drop(one) {
-    one.state = "idle";
     this.#all.delete(one.name);
     this.#positions.forget(one.name);
   }

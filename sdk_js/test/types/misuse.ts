@@ -1,5 +1,6 @@
 // What must not compile: each line is an error to whoever uses the shipped types.
 import { connect, TidingsError } from "tidings";
+import { useChannel, useCollection, usePresence } from "tidings/react";
 
 type Order = { id: number; total: number };
 
@@ -45,3 +46,30 @@ orders.getSnapshot().items.push({ id: 1, total: 2 });
 orders.getSnapshot().items[0]!.total = 3;
 // @ts-expect-error: a code is needed
 new TidingsError();
+
+const presence = channel.presence();
+// @ts-expect-error: there is no such event of a presence
+presence.on("joined", () => {});
+// @ts-expect-error: a member has a user, not an id
+presence.on("join", ({ id }) => id);
+// @ts-expect-error: a large channel has no list
+presence.getSnapshot().members.length;
+// @ts-expect-error: a snapshot never changes
+presence.getSnapshot().members![0]!.user = "8";
+
+// @ts-expect-error: a channel is needed, not its name
+useChannel("orders:42", "updated", () => {});
+// @ts-expect-error: the channel has no such event
+useChannel(channel, "udpated", () => {});
+// @ts-expect-error: an order has no name
+useChannel(channel, "updated", (order) => order.name);
+// @ts-expect-error: somebody has to listen
+useChannel(channel, "updated");
+// @ts-expect-error: what it is a collection of is said where it is made
+useCollection("Order");
+// @ts-expect-error: a snapshot never changes
+useCollection(orders).items.push({ id: 1, total: 2 });
+// @ts-expect-error: a channel is needed
+usePresence(hub);
+// @ts-expect-error: a large channel has no list
+usePresence(channel).members.map(({ user }) => user);

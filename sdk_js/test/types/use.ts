@@ -1,5 +1,16 @@
 // What must compile, against the types that are shipped.
-import { connect, TidingsError, type Channel, type Collection, type Hub, type Snapshot } from "tidings";
+import {
+  connect,
+  TidingsError,
+  type Channel,
+  type Collection,
+  type Hub,
+  type Member,
+  type Presence,
+  type Present,
+  type Snapshot,
+} from "tidings";
+import { useChannel, useCollection, usePresence } from "tidings/react";
 
 type Order = { id: number; total: number; version: number };
 type OrderEvents = { updated: Order; removed: { id: number } };
@@ -42,3 +53,21 @@ declare function useSyncExternalStore<T>(subscribe: (changed: () => void) => () 
 const seen: Snapshot<Order> = useSyncExternalStore(orders.subscribe, orders.getSnapshot);
 const store: { subscribe(run: (value: Snapshot<Order>) => void): () => void } = orders;
 console.log(receipt, ats, seen.items[0]?.total, store);
+
+const presence: Presence = channel.presence();
+const offJoin: () => void = presence.on("join", (member: Readonly<Member>) => console.log(member.user, member.info?.name));
+presence.on("leave", ({ user }) => console.log(user));
+presence.on("change", ({ count }) => console.log(count));
+const people: Present = useSyncExternalStore(presence.subscribe, presence.getSnapshot);
+const users: string[] | undefined = people.members?.map((member) => member.user);
+const crowd: { subscribe(run: (value: Present) => void): () => void } = presence;
+const isDenied: boolean = people.state === "failed" && people.error?.code === "forbidden";
+console.log(offJoin, users, crowd, isDenied);
+
+useChannel(channel, "updated", (order, meta) => console.log(order.total, meta.cursor));
+useChannel(channel, "*", (data: Order | { id: number }) => console.log(data.id));
+useChannel(channel, "tidings:gap", (name: string) => console.log(name));
+useChannel(hub.channel("chat:1"), "said", (data) => console.log(data.text));
+const rows: readonly Readonly<Order>[] = useCollection(orders).items;
+const here: number = usePresence(hub.channel("room:1")).count;
+console.log(rows, here);

@@ -1,0 +1,185 @@
+"""What an ingress does when things go wrong around it: real queues, and a store in memory in the place of the hub."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from contract.broker_contract import outgoing
+from contract.publisher_contract import TIMEOUT_S, receipts
+from contract.test_kombu_publisher import ingress_of, into, running, store_of
+from proxy import Proxy
+from rabbit_process import RabbitProcess
+from redis_process import RedisProcess, wait_until
+from tidings.errors import Unavailable
+from tidings.publishers.base import Answer, Outgoing
+from tidings.publishers.kombu import KombuPublisher
+from tidings.publishers.memory import MemoryStore
+from tidings_hub.metrics import Metrics
+
+
+@pytest.fixture
+def url(shared_rabbit: RabbitProcess, queue: str) -> str:
+    return f"{shared_rabbit.url}?queue={queue}"
+
+
+@pytest.fixture
+def redis_own(tmp_path: Path) -> Iterator[RedisProcess]:
+    """One that may be killed."""
+    server = RedisProcess(tmp_path).start()
+    yield server
+    server.stop()
+
+
+def emit(url: str, *ids: str) -> None:
+    with closing(KombuPublisher(url)) as publisher:
+        receipts(publisher.publish([outgoing("orders:1", id=one) for one in ids], timeout_s=TIMEOUT_S))
+
+
+def ids(store: MemoryStore) -> list[str]:
+    return [one.id for one in store.kept("orders:1")]
+
+
+def numbered(count: int) -> list[str]:
+    return [f"id{number}" for number in range(count)]
+
+
+def test_what_was_published_but_not_acknowledged_comes_again_and_changes_nothing(
+    shared_rabbit: RabbitProcess, url: str
+) -> None:
+    store, metrics = store_of(), Metrics()
+    link = Proxy(shared_rabbit.port, plain=True)
+    cuts = threading.Semaphore(3)
+
+    def publish(items: Sequence[Outgoing]) -> list[Answer]:
+        answers = into(store)(items)
+        if cuts.acquire(blocking=False):
+            # Nothing that is acknowledged from now on arrives.
+            link.cut()
+        return answers
+
+    place = url.replace(f":{shared_rabbit.port}/", f":{link.port}/")
+    with closing(link), running(ingress_of(place, publish, metrics)):
+        emit(url, *numbered(50))
+        wait_until(lambda: metrics.ingress_acked >= 50 and metrics.ingress_connected, why="acknowledged in the end")
+        emit(url, "last")
+        wait_until(lambda: "last" in ids(store))
+    assert ids(store) == [*numbered(50), "last"]
+    assert metrics.ingress_reconnects >= 3
+    assert metrics.ingress_consumed > 51
+
+
+@pytest.mark.parametrize("kind", ["rabbit", "list"])
+def test_what_the_broker_does_not_take_stays_in_order_and_goes_back_at_the_end(
+    shared_rabbit: RabbitProcess, shared_redis: RedisProcess, queue: str, kind: str
+) -> None:
+    places = {"rabbit": shared_rabbit.url, "list": f"kombu+redis://127.0.0.1:{shared_redis.port}/8"}
+    url = f"{places[kind]}?queue={queue}"
+    store, metrics = store_of(), Metrics()
+    attempts: list[int] = []
+
+    def refuse(items: Sequence[Outgoing]) -> list[Answer]:
+        attempts.append(len(items))
+        return [Unavailable("away")] * len(items)
+
+    first = ingress_of(url, refuse, metrics, prefetch=10)
+    first.start()
+    wait_until(lambda: first.state() == "connected")
+    emit(url, *numbered(30))
+    wait_until(lambda: metrics.ingress_held == 10 and len(attempts) >= 3, why="ten are held")
+    assert max(attempts) == 10
+    # The node is told to end while the broker is away.
+    first.stop()
+    assert (metrics.ingress_acked, metrics.ingress_held, metrics.ingress_connected) == (0, 0, 0)
+    # Attempts get rarer: without a pause there would be thousands in these seconds.
+    assert len(attempts) < 60
+    with running(ingress_of(url, into(store), metrics)):
+        wait_until(lambda: len(ids(store)) == 30)
+    assert sorted(ids(store)) == sorted(numbered(30))
+    if kind == "rabbit":
+        assert ids(store) == numbered(30)
+
+
+def test_a_mistake_of_ours_ends_a_connection_and_not_the_ingress(url: str) -> None:
+    store, metrics = store_of(), Metrics()
+    faults = [ValueError("a mistake"), KeyError("another")]
+
+    def publish(items: Sequence[Outgoing]) -> list[Answer]:
+        if faults:
+            raise faults.pop()
+        return into(store)(items)
+
+    with running(ingress_of(url, publish, metrics)):
+        emit(url, *numbered(5))
+        wait_until(lambda: ids(store) == numbered(5))
+    assert metrics.ingress_reconnects == 2
+
+
+def test_a_queue_that_is_deleted_is_made_again(shared_rabbit: RabbitProcess, url: str, queue: str) -> None:
+    store, metrics = store_of(), Metrics()
+    with running(ingress_of(url, into(store), metrics)):
+        channel = shared_rabbit.channel()
+        channel.queue_delete(queue)
+        channel.connection.client.close()
+        wait_until(lambda: metrics.ingress_reconnects == 1 and metrics.ingress_connected == 1)
+        emit(url, "after")
+        wait_until(lambda: ids(store) == ["after"])
+
+
+def test_a_queue_with_other_properties_is_said_and_taken_as_it_is_on_request(
+    shared_rabbit: RabbitProcess, url: str, queue: str
+) -> None:
+    shared_rabbit.make_queue(queue)
+    store, metrics = store_of(), Metrics()
+    refused = ingress_of(url, into(store), metrics)
+    refused.start()
+    wait_until(lambda: "declare = false" in refused.last_error)
+    assert "guest:guest" not in refused.last_error
+    refused.stop()
+    assert metrics.ingress_reconnects >= 1
+    with running(ingress_of(url, into(store), metrics, declare=False)):
+        emit(url, "one")
+        wait_until(lambda: ids(store) == ["one"])
+
+
+def test_poison_that_cannot_be_put_aside_is_not_thrown_away(shared_rabbit: RabbitProcess, url: str, queue: str) -> None:
+    store, metrics = store_of(), Metrics()
+    shared_rabbit.make_queue(queue)
+    with running(ingress_of(url, into(store), metrics, declare=False, dead_queue=f"{queue}.grave")):
+        with closing(KombuPublisher(url)) as publisher:
+            receipts(publisher.publish([outgoing("nobody:1", id="poison")], timeout_s=TIMEOUT_S))
+        wait_until(lambda: metrics.ingress_reconnects >= 1, why="it was not put aside")
+        emit(url, "good")
+        wait_until(lambda: ids(store) == ["good"], why="the rest goes on")
+        assert metrics.ingress_dead == {}
+        shared_rabbit.make_queue(f"{queue}.grave")
+        wait_until(lambda: metrics.ingress_dead == {"unknown_namespace": 1})
+    assert b" poison " in bytes(shared_rabbit.take(f"{queue}.grave").body)
+
+
+def test_a_list_with_what_kombu_did_not_write_goes_on(shared_redis: RedisProcess, queue: str) -> None:
+    url = f"kombu+redis://127.0.0.1:{shared_redis.port}/9?queue={queue}"
+    store, metrics = store_of(), Metrics()
+    with shared_redis.client() as client:
+        client.select(9)
+        client.lpush(queue, b"\xff\xfe", b"{}")
+    with running(ingress_of(url, into(store), metrics)):
+        emit(url, *numbered(5))
+        wait_until(lambda: ids(store) == numbered(5), within_s=40)
+
+
+def test_a_list_whose_redis_is_killed_and_comes_back(redis_own: RedisProcess, queue: str) -> None:
+    url = f"kombu+redis://127.0.0.1:{redis_own.port}/0?queue={queue}"
+    store, metrics = store_of(), Metrics()
+    with running(ingress_of(url, into(store), metrics)):
+        emit(url, "before")
+        wait_until(lambda: ids(store) == ["before"])
+        redis_own.restart(redis_own.save())
+        wait_until(lambda: metrics.ingress_reconnects >= 1, why="it was noticed")
+        wait_until(lambda: metrics.ingress_connected == 1, why="it is back")
+        emit(url, "after")
+        wait_until(lambda: ids(store) == ["before", "after"])

@@ -1,0 +1,369 @@
+"""Publishing through a queue: a real RabbitMQ (and a Redis list), and an ingress that hands on to a store in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from certificates import Authority
+from contract.broker_contract import outgoing
+from contract.publisher_contract import TIMEOUT_S, Kept, PublisherContract, receipts
+from contract.test_emitter_greenlets import PATCHED, UNPATCHED, WAIT, run
+from contract.test_publisher_contract import RULES, Blocking
+from hub_process import environment
+from proxy import Proxy
+from rabbit_process import RabbitProcess
+from redis_process import RedisProcess, free_port, wait_until
+from tidings.asynchronous import AsyncEmitter
+from tidings.emitter import Emitter
+from tidings.errors import TidingsError, TimedOut, Unavailable
+from tidings.publication import Receipt
+from tidings.publishers.base import Answer, Outgoing, Publisher
+from tidings.publishers.kombu import AsyncKombuPublisher, KombuPublisher
+from tidings.publishers.memory import MemoryStore
+from tidings_hub.entries import QueueSource
+from tidings_hub.ingress import QueueIngress
+from tidings_hub.metrics import Metrics
+
+
+def ingress_of(
+    url: str, publish: Callable[[Sequence[Outgoing]], list[Answer]], metrics: Metrics, **settings: Any
+) -> QueueIngress:
+    return QueueIngress(
+        "main",
+        QueueSource(url=url, **settings),
+        node_id="n1",
+        data_max_bytes=65_536,
+        publish=publish,
+        metrics=metrics,
+    )
+
+
+def store_of(**rules: tuple[int, int]) -> MemoryStore:
+    store = MemoryStore()
+    store.write_rules({name: (rule.history, rule.history_ttl_s) for name, rule in RULES.items()} | rules)
+    return store
+
+
+def into(store: MemoryStore) -> Callable[[Sequence[Outgoing]], list[Answer]]:
+    return lambda items: [store.publish(item) for item in items]
+
+
+@contextmanager
+def running(ingress: QueueIngress) -> Iterator[None]:
+    """The ingress, started and connected."""
+    ingress.start()
+    try:
+        wait_until(lambda: ingress.state() == "connected", why="the ingress is connected")
+        yield
+    finally:
+        ingress.stop()
+
+
+class ThroughAQueue(PublisherContract):
+    """The contract as far as a queue can keep it: numbers, duplicates and rules are the ingress' business."""
+
+    @pytest.fixture
+    def url(self, shared_rabbit: RabbitProcess, queue: str) -> str:
+        return f"{shared_rabbit.url}?queue={queue}"
+
+    @pytest.fixture
+    def store(self) -> MemoryStore:
+        return store_of(done=(10, 60))
+
+    @pytest.fixture
+    def metrics(self, store: MemoryStore, url: str) -> Iterator[Metrics]:
+        metrics = Metrics()
+        with running(ingress_of(url, into(store), metrics)):
+            yield metrics
+        assert (metrics.ingress_connected, metrics.ingress_reconnects) == (0, 0)
+
+    @pytest.fixture
+    def publisher(self, url: str, metrics: Metrics) -> Iterator[Publisher]:
+        with closing(KombuPublisher(url)) as publisher:
+            yield publisher
+
+    @pytest.fixture
+    def kept(self, store: MemoryStore, url: str) -> Kept:
+        def kept(channel: str) -> list[str]:
+            # The queue keeps its order: when this one has come, all before it have.
+            last = outgoing("done:1")
+            with closing(KombuPublisher(url)) as own:
+                receipts(own.publish([last], timeout_s=TIMEOUT_S))
+            wait_until(lambda: last.id in [one.id for one in store.kept("done:1")])
+            return [one.id for one in store.kept(channel)]
+
+        return kept
+
+    def test_a_batch_is_answered_item_by_item_and_kept_in_order(self, publisher: Publisher, kept: Kept) -> None:
+        items = [outgoing("orders:1") for _ in range(100)]
+        answers = receipts(publisher.publish(items, timeout_s=TIMEOUT_S))
+        assert answers == [Receipt(one.id, "") for one in items]
+        assert kept("orders:1") == [one.id for one in items]
+
+    def test_the_same_id_is_published_once_per_channel(self, publisher: Publisher, kept: Kept) -> None:
+        one, other = outgoing("orders:1", id="same"), outgoing("orders:2", id="same")
+        answers = receipts(publisher.publish([one, one, other], timeout_s=TIMEOUT_S))
+        assert [(answer.id, answer.queued, answer.duplicate) for answer in answers] == [("same", True, False)] * 3
+        assert kept("orders:1") == kept("orders:2") == ["same"]
+
+    def test_what_is_refused_does_not_hold_up_the_others(
+        self, publisher: Publisher, kept: Kept, metrics: Metrics
+    ) -> None:
+        items = [outgoing("orders:1"), outgoing("nobody:1"), outgoing("orders:1")]
+        receipts(publisher.publish(items, timeout_s=TIMEOUT_S))
+        assert kept("orders:1") == [items[0].id, items[2].id]
+        wait_until(lambda: metrics.ingress_dead == {"unknown_namespace": 1})
+
+    def test_threads_share_it(self, publisher: Publisher, kept: Kept) -> None:
+        sent: list[list[str]] = [[] for _ in range(8)]
+
+        def work(own: list[str]) -> None:
+            for _ in range(10):
+                item = outgoing("orders:1")
+                receipts(publisher.publish([item], timeout_s=TIMEOUT_S))
+                own.append(item.id)
+
+        workers = [threading.Thread(target=work, args=(own,)) for own in sent]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        found = kept("orders:1")
+        assert len(found) == 80
+        assert [[one for one in found if one in own] for own in sent] == sent
+
+
+class TestKombu(ThroughAQueue):
+    def test_what_was_never_a_message_is_put_aside_with_the_reason(
+        self, shared_rabbit: RabbitProcess, publisher: Publisher, kept: Kept, metrics: Metrics, queue: str
+    ) -> None:
+        channel = shared_rabbit.channel()
+        poison = {
+            b"hello": "bad_packet",
+            b't1 orders:1 x 0 - 3 "e",nope': "bad_data",
+            b't1 orders x 0 - 3 "e",1': "bad_channel",
+            b't1 orders:1 x 0 - 3 "e","' + b"y" * 65_536 + b'"': "too_large",
+            "gemütlich".encode(): "bad_packet",
+        }
+        item = outgoing("orders:1")
+        for body in poison:
+            # Whoever publishes may call his bytes text, or compressed.
+            message = channel.prepare_message(body, content_type="text/plain", content_encoding="utf-8")
+            channel.basic_publish(message, exchange="", routing_key=queue)
+        receipts(publisher.publish([item], timeout_s=TIMEOUT_S))
+        assert kept("orders:1") == [item.id]
+        channel.connection.client.close()
+        wait_until(lambda: sum(metrics.ingress_dead.values()) == len(poison))
+        for body, code in poison.items():
+            dead = shared_rabbit.take(f"{queue}.dead")
+            assert (bytes(dead.body), dead.headers["tidings-code"]) == (body, code)
+            assert dead.headers["tidings-reason"]
+            assert (dead.headers["tidings-queue"], dead.headers["tidings-node"]) == (queue, "n1")
+        assert shared_rabbit.take(f"{queue}.dead") is None
+
+
+class TestAsyncKombu(ThroughAQueue):
+    @pytest.fixture
+    def publisher(self, url: str, metrics: Metrics) -> Iterator[Publisher]:
+        publisher = Blocking(lambda: AsyncKombuPublisher(url))
+        yield publisher
+        publisher.end()
+
+
+class TestKombuOnRedis(ThroughAQueue):
+    @pytest.fixture
+    def url(self, shared_redis: RedisProcess, queue: str) -> str:
+        return f"kombu+redis://127.0.0.1:{shared_redis.port}/7?queue={queue}"
+
+
+def test_asyncio(shared_rabbit: RabbitProcess, queue: str) -> None:
+    shared_rabbit.make_queue(queue)
+
+    async def emit() -> list[Receipt]:
+        async with AsyncEmitter(f"{shared_rabbit.url}?queue={queue}") as emitter:
+            return await asyncio.gather(*(emitter.emit("e", n, channel="a:1") for n in range(20)))
+
+    assert all(receipt.queued for receipt in asyncio.run(emit()))
+    assert shared_rabbit.count(queue) == 20
+
+
+def failure(url: str, *, timeout_s: float) -> tuple[TidingsError, float]:
+    start_s = time.monotonic()
+    with closing(KombuPublisher(url)) as publisher:
+        (answer,) = publisher.publish([outgoing("orders:1")], timeout_s=timeout_s)
+    assert isinstance(answer, TidingsError)
+    assert "hunter2" not in str(answer)
+    return answer, time.monotonic() - start_s
+
+
+def test_a_missing_queue_is_an_error_and_never_silence(shared_rabbit: RabbitProcess, queue: str) -> None:
+    answer, _ = failure(f"{shared_rabbit.url}?queue={queue}", timeout_s=0.5)
+    assert type(answer) is Unavailable
+    assert f"there is no queue '{queue}'" in str(answer)
+
+
+def test_a_full_queue_is_an_error_and_what_it_took_is_not(shared_rabbit: RabbitProcess, queue: str) -> None:
+    shared_rabbit.make_queue(queue, **{"x-max-length": 3, "x-overflow": "reject-publish"})
+    with closing(KombuPublisher(f"{shared_rabbit.url}?queue={queue}")) as publisher:
+        answers = publisher.publish([outgoing("orders:1") for _ in range(10)], timeout_s=0.5)
+        taken = [answer for answer in answers if isinstance(answer, Receipt)]
+        refused = [answer for answer in answers if type(answer) is Unavailable and "full" in str(answer)]
+        assert len(taken) == shared_rabbit.count(queue)
+        assert len(taken) + len(refused) == 10
+        assert refused
+        # It waits for room, within its time.
+        threading.Timer(0.2, lambda: [shared_rabbit.take(queue) for _ in range(len(taken))]).start()
+        receipts(publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S))
+
+
+def test_a_wrong_password_fails_at_once_and_is_not_shown(shared_rabbit: RabbitProcess) -> None:
+    answer, took_s = failure(shared_rabbit.url.replace("guest@", "hunter2@"), timeout_s=30)
+    assert type(answer) is Unavailable
+    assert "refused" in str(answer)
+    assert took_s < 15
+
+
+def test_a_virtual_host_that_is_not_there(shared_rabbit: RabbitProcess) -> None:
+    answer, took_s = failure(f"{shared_rabbit.url[:-1]}nowhere", timeout_s=30)
+    assert "vhost nowhere not found" in str(answer)
+    assert took_s < 15
+
+
+@pytest.mark.parametrize("scheme", ["amqp", "kombu+redis"])
+def test_where_nobody_listens(scheme: str) -> None:
+    answer, took_s = failure(f"{scheme}://user:hunter2@127.0.0.1:{free_port()}/0", timeout_s=0.5)
+    assert type(answer) is Unavailable
+    assert "cannot be reached" in str(answer)
+    assert f"{scheme}://127.0.0.1" in str(answer)
+    assert took_s < 3
+
+
+def test_a_name_that_is_no_host() -> None:
+    answer, _ = failure("amqp://user:hunter2@no-such-host.invalid/", timeout_s=0.5)
+    assert type(answer) is Unavailable
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_a_pause_beyond_the_time_is_an_error_in_time(
+    shared_rabbit: RabbitProcess, queue: str, *, connected: bool
+) -> None:
+    shared_rabbit.make_queue(queue)
+    proxy = Proxy(shared_rabbit.port, plain=True)
+    with closing(proxy), closing(KombuPublisher(f"amqp://127.0.0.1:{proxy.port}//?queue={queue}")) as publisher:
+        if connected:
+            receipts(publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S))
+        proxy.pause()
+        item = outgoing("orders:1")
+        start_s = time.monotonic()
+        (answer,) = publisher.publish([item], timeout_s=0.5)
+        assert time.monotonic() - start_s < 3
+        assert type(answer) is (TimedOut if connected else Unavailable)
+        proxy.resume()
+        receipts(publisher.publish([item], timeout_s=TIMEOUT_S))
+
+
+def test_a_connection_that_died_while_idle_costs_nothing(shared_rabbit: RabbitProcess, queue: str) -> None:
+    shared_rabbit.make_queue(queue)
+    proxy = Proxy(shared_rabbit.port, plain=True)
+    with closing(proxy), closing(KombuPublisher(f"amqp://127.0.0.1:{proxy.port}//?queue={queue}")) as publisher:
+        receipts(publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S))
+        proxy.cut()
+        receipts(publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S))
+
+
+def test_over_tls_only_who_trusts_the_authority(shared_rabbit: RabbitProcess, queue: str, tmp_path: Path) -> None:
+    assert shared_rabbit.authority is not None
+    shared_rabbit.make_queue(queue)
+    place = f"amqps://guest:guest@127.0.0.1:{shared_rabbit.tls_port}//?queue={queue}"
+    with closing(KombuPublisher(f"{place}&ca_certs={shared_rabbit.authority.file}")) as publisher:
+        receipts(publisher.publish([outgoing("orders:1") for _ in range(30)], timeout_s=TIMEOUT_S))
+    assert shared_rabbit.count(queue) == 30
+    other = Authority.make(tmp_path / "other").file
+    for url in (place, f"{place}&ca_certs={other}"):
+        answer, took_s = failure(url, timeout_s=30)
+        assert "certificate" in str(answer).lower()
+        assert took_s < 15
+
+
+@pytest.mark.parametrize("kind", ["amqp", "redis"])
+def test_a_forked_child_uses_connections_of_its_own(
+    shared_rabbit: RabbitProcess, shared_redis: RedisProcess, queue: str, kind: str
+) -> None:
+    shared_rabbit.make_queue(queue)
+    places = {"amqp": shared_rabbit.url, "redis": f"kombu+redis://127.0.0.1:{shared_redis.port}/6"}
+    url = f"{places[kind]}?queue={queue}"
+    # As a prefork worker of Celery has it: the parent has emitted before it forks, and goes on.
+    with Emitter(url) as emitter:
+        emitter.emit("e", "first", channel="orders:1")
+        child = os.fork()
+        if child == 0:
+            sent = [emitter.emit("e", n, channel="orders:child") for n in range(50)]
+            emitter.close()
+            os._exit(0 if all(receipt.queued for receipt in sent) else 1)
+        for n in range(50):
+            emitter.emit("e", n, channel="orders:parent")
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        emitter.emit("e", "last", channel="orders:1")
+    if kind == "amqp":
+        assert shared_rabbit.count(queue) == 102
+    else:
+        import redis
+
+        with redis.Redis(port=shared_redis.port, db=6) as client:
+            assert client.llen(queue) == 102
+
+
+EMIT = """
+import sys
+from tidings.emitter import Emitter
+emitter = Emitter(sys.argv[1], timeout_s=10)
+receipts = together([lambda n=n: emitter.emit("e", n, channel="a:1") for n in range(40)])
+with emitter.batch() as batch:
+    for n in range(40, 60):
+        batch.emit("e", n, channel="a:1")
+assert all(receipt.queued for receipt in receipts + batch.results)
+emitter.close()
+print("done")
+"""
+
+
+@pytest.mark.parametrize("world", [PATCHED, UNPATCHED], ids=["patched", "unpatched"])
+@pytest.mark.parametrize("library", ["gevent", "eventlet"])
+def test_greenlets(shared_rabbit: RabbitProcess, queue: str, library: str, world: dict[str, str]) -> None:
+    shared_rabbit.make_queue(queue)
+    run(world[library] + EMIT, f"{shared_rabbit.url}?queue={queue}", "")
+    assert shared_rabbit.count(queue) == 60
+
+
+@pytest.mark.parametrize("library", ["gevent", "eventlet"])
+def test_waiting_for_a_confirm_lets_others_run(shared_rabbit: RabbitProcess, queue: str, library: str) -> None:
+    proxy = Proxy(shared_rabbit.port, plain=True)
+    with closing(proxy):
+        proxy.pause()
+        run(PATCHED[library] + WAIT, f"amqp://127.0.0.1:{proxy.port}//?queue={queue}", "")
+
+
+def test_without_kombu_it_says_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules['kombu'] = None\n"
+        "from tidings import Emitter\n"
+        "from tidings.errors import MissingExtra\n"
+        "Emitter('redis://h')\n"
+        "try: Emitter('amqp://h')\n"
+        "except MissingExtra as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True, env=environment()
+    )
+    assert "pip install 'tidings[kombu]'" in done.stdout

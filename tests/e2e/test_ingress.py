@@ -1,0 +1,339 @@
+"""Through a queue to stock clients, while RabbitMQ, nodes and Redis fail: nothing is lost, nothing comes twice.
+
+A backend emits numbers without pause; what gets no receipt it emits again with the same id until it has one, as the
+documentation says. At the end each client must have had each of them once, in order.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from certificates import Authority
+from client_process import ClientProcess
+from hub_process import CONFIG, ROOT, HubProcess, environment, token
+from proxy import Proxy
+from rabbit_process import RabbitProcess
+from redis_process import RedisProcess, wait_until
+from tidings.emitter import Emitter
+from tidings.errors import Unavailable
+
+CHANNELS = ["orders:a", "orders:b"]
+# Soon enough for a test to see that the broker takes nothing.
+QUICK = "broker_timeout_s = 0.5\ndrain_notice_s = 0.2\ndrain_s = 0.5\n"
+
+
+class Backend(threading.Thread):
+    """Emits numbers to the channels in turn until it is stopped; `acked` are those with a receipt."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(daemon=True)
+        self._emitter = Emitter(url, timeout_s=0.5)
+        self._done = threading.Event()
+        self.acked: list[int] = []
+        self.refused = 0
+
+    def run(self) -> None:
+        number = 0
+        while not self._done.is_set():
+            try:
+                self._emitter.emit("n", number, channel=CHANNELS[number % 2], id=f"n{number}")
+            except Unavailable:
+                self.refused += 1
+                continue
+            self.acked.append(number)
+            number += 1
+            time.sleep(0.003)
+
+    def flow(self, count: int = 60) -> None:
+        """Let so many more be taken by the queue."""
+        goal = len(self.acked) + count
+        wait_until(lambda: len(self.acked) >= goal, within_s=40, why=f"{goal} emitted, not {len(self.acked)}")
+
+    def stop(self) -> None:
+        self._done.set()
+        self.join(20)
+        self._emitter.close()
+
+
+@pytest.fixture(scope="module")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitProcess]:
+    folder = tmp_path_factory.mktemp("rabbit")
+    process = RabbitProcess(folder / "server", authority=Authority.make(folder / "authority")).start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisProcess]:
+    (tmp_path / "redis").mkdir()
+    process = RedisProcess(tmp_path / "redis").start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def hubs() -> Iterator[list[HubProcess]]:
+    """Hubs that are ended with the test."""
+    started: list[HubProcess] = []
+    yield started
+    for each in started:
+        each.stop()
+
+
+def hub_with(folder: Path, broker: str, *flags: str, **urls: str) -> HubProcess:
+    """A hub that takes publications from these queues."""
+    folder.mkdir()
+    tables = "".join(f'[ingress.{name}]\nurl = "{url}"\nheartbeat_s = 2\n' for name, url in urls.items())
+    hub = HubProcess(folder, "--broker", broker, *flags, extra=QUICK, config=CONFIG + tables).start()
+    wait_until(lambda: hub.metric("tidings_ingress_connected") >= len(urls), why=f"{hub.log} is connected")
+    return hub
+
+
+@pytest.fixture
+def url(rabbit: RabbitProcess, queue: str) -> str:
+    return f"{rabbit.url}?queue={queue}"
+
+
+def listen(hub: HubProcess, clients: list[ClientProcess], *kinds: str) -> None:
+    for kind in kinds:
+        client = ClientProcess(kind, hub.url, token=token(f"u-{kind}", "orders:*"), channels=CHANNELS)
+        clients.append(client)
+    for client in clients:
+        client.wait_ready()
+
+
+def dead_of(redis: RedisProcess, queue: str) -> int:
+    """How many messages lie in the dead-letter list of database 1."""
+    with redis.client() as client:
+        client.select(1)
+        return int(client.llen(f"{queue}.dead"))
+
+
+def check(backend: Backend, clients: list[ClientProcess], hub: HubProcess) -> None:
+    """Each client has had each number once, in order per channel."""
+    backend.stop()
+    wanted = {name: backend.acked[place::2] for place, name in enumerate(CHANNELS)}
+    for client in clients:
+        client.wait(
+            lambda client: len(client.data()) >= len(backend.acked),
+            within_s=30,
+            why=f"{len(backend.acked)} numbers; {hub.log.read_text()[-2000:]}",
+        )
+        assert {name: client.data(name) for name in CHANNELS} == wanted, client.kind
+
+
+def test_rabbitmq_and_a_redis_list_reach_every_client(
+    rabbit: RabbitProcess,
+    redis: RedisProcess,
+    hubs: list[HubProcess],
+    clients: list[ClientProcess],
+    tmp_path: Path,
+    queue: str,
+) -> None:
+    assert rabbit.authority is not None
+    places = {
+        "rabbit": f"{rabbit.url}?queue={queue}",
+        "list": f"kombu+redis://127.0.0.1:{redis.port}/1?queue={queue}",
+        "tls": f"amqps://guest:guest@127.0.0.1:{rabbit.tls_port}//?queue={queue}-tls&ca_certs={rabbit.authority.file}",
+    }
+    hub = hub_with(tmp_path / "hub", redis.url, **places)
+    hubs.append(hub)
+    listen(hub, clients, "js-websocket", "js-polling", "python-websocket", "sse")
+    for name, place in places.items():
+        with Emitter(place) as emitter, emitter.batch() as batch:
+            batch.emit("n", name, channel="orders:a")
+            batch.emit("n", "nowhere", channel="nobody:1")
+            for number in range(200):
+                batch.emit("n", {"of": name, "n": number, "text": "ä 🙂 \n"}, channel="orders:a")
+        sent = [name, *({"of": name, "n": number, "text": "ä 🙂 \n"} for number in range(200))]
+        for client in clients:
+            client.wait(lambda client, last=sent[-1]: last in client.data()[-1:], why=name)
+            assert client.data()[-201:] == sent
+    wait_until(lambda: hub.metric("tidings_ingress_dead_total") == 3)
+    assert hub.metric("tidings_ingress_acked_total") == 603
+    assert rabbit.take(f"{queue}.dead").headers["tidings-code"] == "unknown_namespace"
+    assert dead_of(redis, queue) == 1
+    assert hub.get("/readyz")[1]["checks"]["ingress"] == dict.fromkeys(places, "connected")
+    doctor = subprocess.run(
+        [sys.executable, "-m", "tidings_hub", "doctor", "--config", str(hub.config), "--url", places["rabbit"]],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment() | {"TIDINGS_PORT": str(hub.port)},
+    )
+    assert "ok    ingress rabbit: connected" in doctor.stdout, doctor.stderr
+    assert "a queue has it" in doctor.stdout
+    assert "all is well" in doctor.stdout
+    assert "guest:guest" not in hub.log.read_text() + doctor.stdout
+
+
+def test_rabbitmq_is_killed_and_comes_back(
+    rabbit: RabbitProcess,
+    redis: RedisProcess,
+    hubs: list[HubProcess],
+    clients: list[ClientProcess],
+    tmp_path: Path,
+    url: str,
+) -> None:
+    hub = hub_with(tmp_path / "hub", redis.url, main=url)
+    hubs.append(hub)
+    listen(hub, clients, "js-websocket", "python-websocket")
+    backend = Backend(url)
+    backend.start()
+    backend.flow()
+    rabbit.kill()
+    wait_until(lambda: backend.refused and hub.metric("tidings_ingress_connected") == 0, why="both noticed")
+    assert hub.get("/readyz")[0] == 200
+    rabbit.start()
+    backend.flow()
+    wait_until(lambda: hub.metric("tidings_ingress_connected") == 1, why="the hub is back")
+    check(backend, clients, hub)
+    assert hub.metric("tidings_ingress_reconnects_total") >= 1
+    assert hub.metric("tidings_ingress_dead_total") == 0
+
+
+def test_a_node_is_killed_with_messages_that_it_did_not_acknowledge_and_another_one_told_to_end(
+    redis: RedisProcess, hubs: list[HubProcess], clients: list[ClientProcess], tmp_path: Path, url: str
+) -> None:
+    hubs += [hub_with(tmp_path / name, redis.url, main=url) for name in ("first", "second", "third")]
+    first, second, third = hubs
+    listen(third, clients, "js-websocket", "python-websocket")
+    backend = Backend(url)
+    backend.start()
+    backend.flow()
+    # One node at a time takes messages, so that their order is kept.
+    assert second.metric("tidings_ingress_consumed_total") == 0
+    first.pause()
+    backend.flow()
+    first.kill()
+    backend.flow()
+    wait_until(lambda: second.metric("tidings_ingress_acked_total") >= 60, why="the second node took over")
+    assert third.metric("tidings_ingress_consumed_total") == 0
+    assert second.terminate() == 0
+    backend.flow()
+    wait_until(lambda: third.metric("tidings_ingress_acked_total") > 0, why="the third node took over")
+    check(backend, clients, third)
+
+
+def test_redis_is_away_for_a_while(
+    redis: RedisProcess, hubs: list[HubProcess], clients: list[ClientProcess], tmp_path: Path, url: str
+) -> None:
+    link = Proxy(redis.port)
+    with closing(link):
+        hub = hub_with(tmp_path / "hub", link.url, main=url)
+        hubs.append(hub)
+        listen(hub, clients, "js-websocket", "python-websocket")
+        backend = Backend(url)
+        backend.start()
+        backend.flow()
+        link.refuse()
+        link.cut()
+        backend.flow(150)
+        wait_until(lambda: hub.metric("tidings_ingress_held") > 0, why="the hub holds some")
+        # No more than it may have taken, and the queue has the rest.
+        assert hub.metric("tidings_ingress_held") <= 100
+        link.accept_again()
+        backend.flow()
+        check(backend, clients, hub)
+        wait_until(lambda: hub.metric("tidings_ingress_held") == 0)
+        assert hub.metric("tidings_ingress_reconnects_total") == 0
+        assert hub.metric("tidings_ingress_dead_total") == 0
+
+
+def test_a_link_that_stands_still_is_noticed_and_holds_nothing_else_up(
+    rabbit: RabbitProcess,
+    redis: RedisProcess,
+    hubs: list[HubProcess],
+    clients: list[ClientProcess],
+    tmp_path: Path,
+    url: str,
+) -> None:
+    link = Proxy(rabbit.port, plain=True)
+    with closing(link):
+        hub = hub_with(tmp_path / "hub", redis.url, main=url.replace(f":{rabbit.port}/", f":{link.port}/"))
+        hubs.append(hub)
+        listen(hub, clients, "js-websocket")
+        backend = Backend(url)
+        backend.start()
+        backend.flow()
+        link.pause()
+        waits_s = []
+        while hub.metric("tidings_ingress_reconnects_total") == 0:
+            start_s = time.monotonic()
+            hub.publish("chat:1", "n", 1)
+            waits_s.append(time.monotonic() - start_s)
+            assert len(waits_s) < 500
+            time.sleep(0.05)
+        # Two heartbeats of two seconds, in which everything else went on.
+        assert len(waits_s) > 20
+        assert max(waits_s) < 1
+        link.resume()
+        backend.flow()
+        check(backend, clients, hub)
+
+
+def test_workers_share_the_work_where_order_does_not_matter(
+    rabbit: RabbitProcess,
+    redis: RedisProcess,
+    hubs: list[HubProcess],
+    clients: list[ClientProcess],
+    tmp_path: Path,
+    queue: str,
+) -> None:
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    place = f"{rabbit.url}?queue={queue}"
+    table = f'[ingress.main]\nurl = "{place}"\nordered = false\nprefetch = 5\n'
+    hub = HubProcess(folder, "--broker", redis.url, "--workers", "2", extra=QUICK, config=CONFIG + table).start()
+    hubs.append(hub)
+    wait_until(lambda: hub.metric("tidings_ingress_connected") == 2, why="both workers are connected")
+    listen(hub, clients, "python-websocket")
+    with Emitter(place) as emitter, emitter.batch() as batch:
+        for number in range(300):
+            batch.emit("n", number, channel="orders:a")
+    clients[0].wait(lambda client: len(client.data()) >= 300)
+    assert sorted(clients[0].data()) == list(range(300))
+    wait_until(lambda: hub.metric("tidings_ingress_acked_total") == 300)
+    each = re.findall(r"^tidings_ingress_acked_total\{.*\} (\S+)$", hub.get("/metrics")[1].decode(), re.MULTILINE)
+    assert len([float(one) for one in each if float(one) > 0]) == 2
+
+
+def test_the_program_and_the_settings_of_the_documentation(
+    rabbit: RabbitProcess, redis: RedisProcess, hubs: list[HubProcess], clients: list[ClientProcess], tmp_path: Path
+) -> None:
+    text = (ROOT / "docs" / "backends.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (settings,) = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert len(program.strip().splitlines()) <= 15
+    own, changed = re.subn(r"//hub:…@rabbit\.internal:5672/", f"//guest:guest@127.0.0.1:{rabbit.port}/", settings)
+    assert changed == 1
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    base = CONFIG.partition("[namespaces")[0]
+    hub = HubProcess(folder, "--broker", redis.url, config=base + own).start()
+    hubs.append(hub)
+    wait_until(lambda: hub.metric("tidings_ingress_connected") == 1)
+    clients.append(ClientProcess("js-websocket", hub.url, token=token("u", "orders:*"), channels=["orders:42"]))
+    clients[0].wait_ready()
+    (folder / "shop.py").write_text(program)
+    done = subprocess.run(
+        [sys.executable, str(folder / "shop.py")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env=environment() | {"TIDINGS_URL": f"{rabbit.url}?queue=shop"},
+    )
+    assert done.stdout.startswith("the queue has it: True ")
+    clients[0].wait(lambda client: len(client.data()) >= 101)
+    assert clients[0].data() == [{"order": 42}, *({"order": number} for number in range(100))]
