@@ -16,7 +16,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-setup: $(STAMPS)/system $(STAMPS)/python $(STAMPS)/js ## install everything (quick when it is there)
+setup: $(STAMPS)/system $(STAMPS)/python $(STAMPS)/js $(STAMPS)/emitters ## install everything (quick when it is there)
 
 $(STAMPS):
 	@mkdir -p $@
@@ -31,7 +31,7 @@ $(BIN)/python: | $(STAMPS)/system
 
 $(STAMPS)/python: pyproject.toml $(BIN)/python | $(STAMPS)
 	@for attempt in 1 2 3; do \
-	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server,kombu,jwt,test]' && break; \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server,kombu,socketio,jwt,test]' && break; \
 	    [ $$attempt -lt 3 ] && sleep 5 || exit 1; \
 	done
 	@touch $@
@@ -43,6 +43,11 @@ $(STAMPS)/npm: $(wildcard sdk_js/package-lock.json sdk_js/package.json) | $(STAM
 	else \
 	    echo 'npm is not installed: the page of `make run` will have no client' >&2; \
 	fi
+	@touch $@
+
+# Other emitters that the tests let a hub meet.
+$(STAMPS)/emitters: tests/emitters/package-lock.json tests/emitters/package.json | $(STAMPS)/system
+	@if command -v npm >/dev/null; then cd tests/emitters && npm ci --silent --no-audit --no-fund; fi
 	@touch $@
 
 $(STAMPS)/js: $(STAMPS)/npm $(wildcard sdk_js/scripts/* sdk_js/src/*.js sdk_js/src/core/*.js)
@@ -91,5 +96,5 @@ build: setup ## the wheel, in dist/
 
 clean: ## remove what was made
 	@rm -rf $(VENV) $(STAMPS) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .schemathesis
-	@rm -rf sdk_js/node_modules sdk_js/types hub/tidings_hub/web/static/vendor
+	@rm -rf sdk_js/node_modules tests/emitters/node_modules sdk_js/types hub/tidings_hub/web/static/vendor
 	@find hub adapters tests -name __pycache__ -type d -prune -exec rm -rf {} +

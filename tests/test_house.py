@@ -45,6 +45,7 @@ DRIVERS = {
     "httptools": {"hub/tidings_hub/engine/http.py"},
     "jwt": {"adapters/tidings/keys.py"},
     "kombu": {"adapters/tidings/publishers/queue_address.py"},
+    "msgpack": {"adapters/tidings/msgpack.py"},
     "prometheus_client": {"hub/tidings_hub/metrics.py"},
     "redis": {"adapters/tidings/publishers/", "hub/tidings_hub/brokers/"},
     "socketio": {"hub/tidings_hub/socketio/"},

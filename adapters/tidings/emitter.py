@@ -29,6 +29,7 @@ class Emitter:
     `url`: the hub's broker (`redis://`, `rediss://`, `redis+sentinel://`, `redis+cluster://`, `unix://`), the
     hub itself (`http://`, `https://`, with `api_key`), a queue that the hub takes publications from (`amqp://`,
     `amqps://`, `kombu+<transport>://`: receipts without a cursor), or `memory://` (this process only, for tests).
+    `socketio+redis://` leads to Socket.IO servers on Node instead of a hub (docs/other-emitters.md).
     `prefix`: the broker's key prefix; the hub's setting must be the same.
     `publication_max_bytes`: data that is larger as JSON is refused (TooLarge).
     `batch_max`: more publications in one batch are refused (TooLarge).

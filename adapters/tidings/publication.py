@@ -46,6 +46,9 @@ class Receipt:
 
     Through a queue (amqp:// and others) the receipt says that the queue has it durably and that it will be
     published: it has no number yet, so `cursor` is "", and `duplicate` is always False.
+
+    Socket.IO servers (socketio+redis://) number nothing: then `cursor` is "" and `duplicate` False, and the
+    receipt says that at least one server got it.
     """
 
     id: str
@@ -54,7 +57,7 @@ class Receipt:
 
     @property
     def queued(self) -> bool:
-        """Whether a queue has it, and no hub has published it yet."""
+        """Whether a queue has it, and no hub has published it yet. Says nothing of Socket.IO servers' receipts."""
         return not self.cursor
 
 
@@ -116,6 +119,12 @@ def encode_body(event: str, data_json: bytes, *, id: str, at_ms: int, options: s
     # What cannot be a key of the cache is no event either.
     name = _name_json(event if type(event) is str else check_event(event))
     return b"%s %d %s %d %s,%s" % (check_id(id).encode(), at_ms, options.encode(), len(name), name, data_json)
+
+
+def split_body(body: bytes) -> tuple[str, bytes]:
+    """Event and data in a body that `encode_body` made; the data is JSON."""
+    *_, size, fragment = body.split(b" ", 4)
+    return str(json.loads(fragment[: int(size)])), fragment[int(size) + 1 :]
 
 
 @lru_cache(maxsize=256)

@@ -25,11 +25,11 @@ from tidings_hub.entries import (
     KeySource,
     Model,
     Namespace,
-    QueueSource,
     check_secret,
     is_placeholder,
     setting,
 )
+from tidings_hub.wires import Ingress
 
 API_KEY_MIN_BYTES = 16
 USER_RULE = Rule(subscribe=Subscribe.USER, history=100, history_ttl_s=86_400)
@@ -38,6 +38,7 @@ NAMESPACE_FORM = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _NODE_ID = re.compile(r"[A-Za-z0-9_-]{1,32}\Z")
 _PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z")
 _PASSWORD = re.compile(r"://[^/?#@]*:([^/?#@]*)@")
+_PLAIN_REDIS = re.compile(r"(rediss?|unix|rediss?\+sentinel)://")
 _BROKER = re.compile(r"(memory|rediss?|unix|rediss?\+(sentinel|cluster))://")
 
 
@@ -511,10 +512,28 @@ class _Presence(Model):
 
 
 class _Ingress(Model):
-    """Other ways in."""
+    """Other ways in. Each is off unless it is named: durable queues, and other emitters' wire formats."""
 
-    ingress: dict[str, QueueSource] = setting(
-        {}, "Durable queues that every node takes publications from, each message one node (docs/backends.md)"
+    ingress: Ingress = setting(
+        Ingress(),
+        "Queues, each a table `[ingress.<name>]` (docs/backends.md), and formats, `[ingress.<format>]`"
+        " (docs/other-emitters.md)",
+    )
+    ingress_lease_s: float = setting(
+        3.0,
+        "Seconds after which another node listens to a format that comes over Redis, when the one that did is silent",
+        ge=0.3,
+        le=600,
+        policy="drop what is read after it: another node may have published it",
+        metric="wires_dropped",
+    )
+    ingress_message_max_bytes: int = setting(
+        262_144,
+        "Bytes of one message of these formats",
+        ge=1024,
+        le=67_108_864,
+        policy="refuse with `too_large`",
+        metric="wires_refused",
     )
 
 
@@ -600,8 +619,8 @@ class Settings(_Ingress, _Presence, _Cluster, _Broker, _Recovery, _Work, _Connec
 
     @field_validator("ingress")
     @classmethod
-    def _ingress(cls, value: dict[str, QueueSource]) -> dict[str, QueueSource]:
-        for name in value:
+    def _ingress(cls, value: Ingress) -> Ingress:
+        for name in value.queues:
             if not _NODE_ID.match(name):
                 raise ValueError("the name of an ingress is 1 to 32 letters, digits and the signs _ -")
         return value
@@ -610,7 +629,8 @@ class Settings(_Ingress, _Presence, _Cluster, _Broker, _Recovery, _Work, _Connec
     def _together(self) -> Self:
         if self.dev and not is_loopback(self.host):
             raise ValueError(f"dev is for loopback only, and host is {self.host}; configure keys and drop dev")
-        urls = {"broker": self.broker} | {f"ingress.{name}": source.url for name, source in self.ingress.items()}
+        tables = self.ingress.tables()
+        urls = {"broker": self.broker} | {f"ingress.{name}": getattr(tables[name], "url", "") for name in tables}
         for name, url in () if self.dev else urls.items():
             if any(is_placeholder(password) for password in _PASSWORD.findall(url)):
                 raise ValueError(f"{name}: its password is a placeholder; `openssl rand -hex 24` makes a good one")
@@ -690,8 +710,11 @@ class Settings(_Ingress, _Presence, _Cluster, _Broker, _Recovery, _Work, _Connec
             raise BadConfig("nodes that relay need a secret in common; set relay_secret to the same on all of them")
         if self.workers > 1 and self.broker.startswith("memory://"):
             raise BadConfig("workers meet in Redis: set broker to redis://host:6379/0, or workers to 1")
-        for source in self.ingress.values():
-            source.address().check()
+        for name, source in self.ingress.listening().items():
+            if not _PLAIN_REDIS.match(source.url or self.broker):
+                raise BadConfig(f"ingress.{name} listens on one Redis: set its url to redis://host:6379/0")
+        for queue in self.ingress.queues.values():
+            queue.address().check()
 
     def insecure(self) -> list[str]:
         """Every unsafe choice, in words; warned about at start and shown by /healthz."""

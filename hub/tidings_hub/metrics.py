@@ -190,6 +190,12 @@ class Metrics:
     api_requests: dict[str, int] = _by_code("Answers of the HTTP API, by status")
     api_unauthorized: int = _counter("API requests without a valid key")
     api_too_large: int = _counter("API requests refused because of api_body_max_bytes or max_batch")
+    # other emitters' formats
+    wires_published: dict[str, int] = _by_code("Publications that came in another emitter's format, by format")
+    wires_refused: dict[str, int] = _by_code("Messages in another emitter's format that were refused, by code")
+    wires_ordered: dict[str, int] = _by_code("Orders that came in another emitter's format, by what is to be done")
+    wires_dropped: int = _counter("Messages of other emitters dropped because this node's lease had ended")
+    wires_listening: int = _gauge("Formats that this node listens to, of those that one node at a time does")
     reloads: int = _counter("Times SIGHUP reloaded rules and keys")
     reload_errors: int = _counter("Times SIGHUP found settings that are wrong, and changed nothing")
     workers_silent: int = _counter("Workers that gave no answer for /metrics or /readyz of all")

@@ -10,12 +10,14 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from tidings.errors import BadConfig, TidingsError
 from tidings_hub import runtime
 from tidings_hub.backends import Backends
 from tidings_hub.brokers import open_broker
+from tidings_hub.brokers.patterns import Patterns
 from tidings_hub.config import Settings
 from tidings_hub.control import Control
 from tidings_hub.core.nodes import Nodes
@@ -27,6 +29,8 @@ from tidings_hub.engine.server import EngineServer
 from tidings_hub.engine.upstream import UNIX
 from tidings_hub.hub import FanOut, Hub
 from tidings_hub.ingress import open_ingress
+from tidings_hub.ingress.outlet import Outlet
+from tidings_hub.ingress.wires import open_wires
 from tidings_hub.membership import Membership, resolved
 from tidings_hub.metrics import Metrics
 from tidings_hub.readiness import Readiness
@@ -84,6 +88,13 @@ class Node:
         self._orders = runtime.Pool(_ORDERS, settings.handler_queue)
         self.control = Control(self.hub, self._orders.submit)
         self.hub.on_control = self.control.heard
+        self.backends = Backends(self.hub, self.readiness, self.control)
+        self.wires = open_wires(
+            settings,
+            self.broker,
+            Outlet(self.backends.publish, self.backends.order, self.metrics, batch_max=settings.max_batch),
+            link=partial(Patterns, link_max_bytes=settings.link_max_bytes),
+        )
         self.standing: Standing | None = None
         self._stopped = threading.Event()
         self.membership = self._relay()
@@ -113,7 +124,7 @@ class Node:
         events.register(sockets)
         self.engine.mount("/socket.io/", sockets, engine_options(settings))
         self.engine.mount_sse("/sse", EventStreams(self.hub, self._pool), engine_options(settings))
-        app = create_app(Backends(self.hub, self.readiness, self.control))
+        app = create_app(self.backends)
         together = None if self._worker is None or self.engine.relay is None else Together(app, self.engine.relay)
         self.engine.mount_wsgi(together or app)
 
@@ -140,8 +151,10 @@ class Node:
         runtime.spawn(self.readiness.watch)
         runtime.spawn(self._tick)
         runtime.spawn(self._refresh_keys)
-        for each in self.ingress:
-            each.start()
+        for queue in self.ingress:
+            queue.start()
+        for wire in self.wires:
+            wire.start()
         return port
 
     def _tick(self) -> None:
@@ -167,6 +180,9 @@ class Node:
         self.readiness.draining = True
         self.metrics.draining = 1
         try:
+            # The next node takes over while this one's clients leave.
+            for wire in self.wires:
+                runtime.spawn(wire.stop)
             depart(self)
         finally:
             for each in self.ingress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
@@ -14,6 +15,7 @@ from tidings_hub.config import Settings
 from tidings_hub.entries import JwksSource, KeySource, Model, Namespace, QueueSource
 from tidings_hub.log import masked
 from tidings_hub.sources import Loaded
+from tidings_hub.wires import FlaskSocketio, Ingress, PusherApp, SocketioEmitter
 
 _MASK = "***"
 
@@ -27,12 +29,16 @@ def as_toml(loaded: Loaded) -> str:
         source = loaded.origin.get(name, "default")
         if value is None:
             lines.append(f"# {name} is not set")
-        elif not isinstance(value, dict):
+        elif not isinstance(value, dict | Ingress):
             lines.append(f"{name} = {_toml(value)}  # {source}")
-    for table, entry in (("namespaces", Namespace), ("ingress", QueueSource)):
-        for name, values in getattr(settings, table).items():
+    tables: dict[str, Mapping[str, Model]] = {
+        "namespaces": settings.namespaces,
+        "ingress": settings.ingress.tables(),
+    }
+    for table, entries in tables.items():
+        for name, values in entries.items():
             lines += ["", f"[{table}.{name}]  # {loaded.origin.get(table, 'default')}"]
-            lines += [f"{each} = {_toml(getattr(values, each))}" for each in entry.model_fields]
+            lines += [f"{each} = {_toml(getattr(values, each))}" for each in type(values).model_fields]
     return "\n".join(lines) + "\n"
 
 
@@ -42,8 +48,12 @@ def _toml(value: Any) -> str:
     if isinstance(value, Model):
         given = {name: getattr(value, name) for name in type(value).model_fields}
         return (
-            "{ " + ", ".join(f"{name} = {_toml(item)}" for name, item in given.items() if item not in (None, "")) + " }"
+            "{ "
+            + ", ".join(f"{name} = {_toml(item)}" for name, item in given.items() if item not in (None, "", {}))
+            + " }"
         )
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(name)} = {_toml(item)}" for name, item in value.items()) + " }"
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, Enum):
@@ -62,10 +72,14 @@ def as_markdown() -> str:
             about = (group.__doc__ or "").strip()
             names = [name for name in group.model_fields if name in group.__annotations__]
             parts.append(f"## {about.partition('.')[0]}\n\n{about}\n\n{_table(group, names)}")
-    for entry, title in (
-        *((Namespace, "namespaces.<name>"), (KeySource, "keys")),
-        *((JwksSource, "jwks"), (QueueSource, "ingress.<name>")),
-    ):
+    entries = ((Namespace, "namespaces.<name>"), (KeySource, "keys"), (JwksSource, "jwks"))
+    ingress = (
+        (QueueSource, "ingress.<name>"),
+        (PusherApp, "ingress.pusher"),
+        (SocketioEmitter, "ingress.socketio_emitter"),
+        (FlaskSocketio, "ingress.flask_socketio"),
+    )
+    for entry, title in (*entries, *ingress):
         parts.append(f"## `{title}`\n\n{(entry.__doc__ or '').strip()}\n\n{_table(entry, list(entry.model_fields))}")
     return "\n\n".join(parts) + "\n"
 
@@ -96,7 +110,9 @@ def _default(field: FieldInfo) -> str:
     default = field.default
     if default is PydanticUndefined:
         return "made up"
-    if default is None or default in ("", (), {}):
+    if isinstance(default, SecretStr):
+        return "none"
+    if default is None or default in ("", (), {}) or (isinstance(default, Model) and default == type(default)()):
         return "none"
     return f"`{_toml(default)}`"
 

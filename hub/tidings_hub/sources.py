@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from tidings.errors import BadConfig
 from tidings_hub.config import Settings
 from tidings_hub.entries import JwksSource, KeySource, Model, Namespace, QueueSource
+from tidings_hub.wires import FlaskSocketio, Ingress, PusherApp, SocketioEmitter
 
 ENV_PREFIX = "TIDINGS_"
 FILE_NAME = "tidings.toml"
@@ -107,7 +108,7 @@ def from_environment(env: Mapping[str, str], *, allowed: frozenset[str] = frozen
 def _parsed(name: str, text: str) -> object:
     annotation = Settings.model_fields[name].annotation
     kind = get_origin(annotation)
-    if kind is dict or (kind is tuple and text.lstrip().startswith("[")):
+    if annotation is Ingress or kind is dict or (kind is tuple and text.lstrip().startswith("[")):
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
@@ -153,11 +154,15 @@ def _in_words(error: ValidationError, origin: Mapping[str, str]) -> str:
 
 
 def _nearest_entry(location: tuple[int | str, ...]) -> str:
-    entries: dict[str, type[Model]] = {
-        "keys": KeySource,
-        "jwks": JwksSource,
-        "namespaces": Namespace,
-        "ingress": QueueSource,
+    entries: dict[str, type[Model]] = {"keys": KeySource, "jwks": JwksSource, "namespaces": Namespace}
+    formats: dict[str, type[Model]] = {
+        "pusher": PusherApp,
+        "socketio_emitter": SocketioEmitter,
+        "flask_socketio": FlaskSocketio,
     }
     entry = entries.get(str(location[0]))
+    if location[0] == "ingress":
+        entry = formats.get(str(location[1]), QueueSource)
+        if entry is QueueSource and (hint := nearest(str(location[1]), formats)):
+            return hint
     return nearest(str(location[-1]), entry.model_fields) if entry else ""

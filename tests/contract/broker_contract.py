@@ -19,6 +19,7 @@ from tidings.errors import TidingsError, UnknownNamespace
 from tidings.publication import Publication, Receipt, encode_body
 from tidings.publishers.base import Outgoing
 from tidings_hub.brokers.base import Broker, BrokerLimits, Past
+from tidings_hub.core.lease import Hold
 from tidings_hub.core.notes import Act, Note, Noted, Taken
 from tidings_hub.core.recovery import Gap, missed
 
@@ -441,6 +442,22 @@ class BrokerContract:
         node.broker.call_roll("leaving", "10.0.0.1:8000", lease_s=60)
         node.broker.call_roll("leaving", "", lease_s=60)
         assert node.broker.call_roll("here", "10.0.0.2:8000", lease_s=60).leases["leaving"].address == ""
+
+    def test_one_at_a_time_holds_a_lease(self, node: Node) -> None:
+        hold = node.broker.hold
+        assert hold("work", "a", lease_s=60) is Hold.TAKEN
+        assert hold("work", "b", lease_s=60) is Hold.ELSEWHERE
+        assert hold("other", "b", lease_s=60) is Hold.TAKEN
+        assert hold("work", "a", lease_s=60) is Hold.KEPT
+        assert hold("work", "b", lease_s=0) is Hold.ELSEWHERE
+        assert hold("work", "a", lease_s=60) is Hold.KEPT
+        assert hold("work", "a", lease_s=0) is Hold.ELSEWHERE
+        assert hold("work", "b", lease_s=60) is Hold.TAKEN
+
+    def test_a_lease_that_its_holder_does_not_renew_is_taken_anew(self, node: Node) -> None:
+        assert node.broker.hold("work", "a", lease_s=0.2) is Hold.TAKEN
+        wait_until(lambda: node.broker.hold("work", "b", lease_s=60) is Hold.TAKEN, why="the lease of a ends")
+        assert node.broker.hold("work", "a", lease_s=60) is Hold.ELSEWHERE
 
     def test_a_canary_comes_back(self, node: Node) -> None:
         assert 0 <= node.broker.canary() < 5

@@ -21,6 +21,7 @@ from tidings_hub.metrics import FIELDS
 from tidings_hub.serve import engine_limits, engine_options
 from tidings_hub.settings_text import as_markdown, as_toml
 from tidings_hub.sources import load
+from tidings_hub.wires import FlaskSocketio, Ingress
 
 SECRET = "n7Qe2VYcB5sK0xTfM8rL1uJ9dWzHgA3p"
 API_KEY = "Vb3kQ8wLz5Xr2NcT"
@@ -282,12 +283,12 @@ def test_settings_do_not_change() -> None:
 
 def test_an_ingress_in_the_environment() -> None:
     settings = load(env={"TIDINGS_INGRESS": '{"main": {"url": "amqp://u:pw@h/shop?queue=x"}}'}).settings
-    source = settings.ingress["main"]
+    source = settings.ingress.queues["main"]
     assert (str(source.address()), source.address().queue) == ("amqp://h:5672/shop", "x")
     assert source.dead_letters("x") == "x.dead"
     named = QueueSource(url="amqp://h/?queue=x", queue="y", dead_queue="z")
     assert (named.address().queue, named.dead_letters("y")) == ("y", "z")
-    settings = Settings(dev=True, ingress={"main": {"url": "kombu+nosuch://h"}})
+    settings = Settings(dev=True, ingress=Ingress.model_validate({"main": {"url": "kombu+nosuch://h"}}))
     with pytest.raises(BadConfig, match="no transport"):
         settings.check_serving()
 
@@ -406,3 +407,88 @@ def test_relaying_needs_a_secret_and_workers_need_redis() -> None:
     with pytest.raises(BadConfig, match="workers meet in Redis"):
         Settings(secret=SECRET, workers=2).check_serving()
     Settings(secret=SECRET, workers=2, advertise="10.0.0.5:8000", broker="redis://127.0.0.1").check_serving()
+
+
+PUSHER = f'[ingress.pusher]\napp_id = "42"\nkey = "k"\nsecret = "{SECRET}"\n'
+
+
+def test_other_emitters_formats_are_off_unless_they_are_named(nowhere: Path) -> None:
+    assert load(env={}).settings.ingress.pusher is None
+    (nowhere / "tidings.toml").write_text(PUSHER + 'prefixes = { "private-" = "orders:" }\n')
+    loaded = load(env={})
+    assert loaded.settings.ingress.pusher is not None
+    assert loaded.settings.ingress.pusher.app().secret == SECRET
+    text = as_toml(loaded)
+    shown = tomllib.loads(text)["ingress"]["pusher"]
+    assert shown == {
+        "namespace": "pusher",
+        "prefixes": {"private-": "orders:"},
+        "app_id": "42",
+        "key": "k",
+        "secret": "***",
+    }
+    assert SECRET not in text + repr(loaded.settings)
+
+
+def test_a_format_with_its_defaults_is_a_switch(nowhere: Path) -> None:
+    (nowhere / "tidings.toml").write_text("[ingress]\nsocketio_emitter = true\nflask_socketio = false\n")
+    ingress = load(env={}).settings.ingress
+    assert list(ingress.listening()) == ["socketio_emitter"]
+    assert ingress.socketio_emitter is not None
+    assert ingress.socketio_emitter.channels().patterns()[0] == b"socket.io#/#*"
+
+
+@pytest.mark.parametrize(
+    ("broker", "url", "serves"),
+    [
+        ("memory://", "", False),
+        ("redis+cluster://h:1", "", False),
+        ("redis://h:1", "", True),
+        ("redis+sentinel://h:1/s", "", True),
+        ("memory://", "redis://h:1", True),
+        ("redis+cluster://h:1", "rediss://h:1", True),
+    ],
+)
+def test_a_format_that_comes_over_redis_needs_one(broker: str, url: str, serves: bool) -> None:
+    ingress = Ingress(flask_socketio=FlaskSocketio(url=url))
+    settings = Settings(dev=True, broker=broker, ingress=ingress)
+    if serves:
+        settings.check_serving()
+    else:
+        with pytest.raises(BadConfig, match="flask_socketio listens on one Redis"):
+            settings.check_serving()
+
+
+def test_a_password_in_the_url_of_a_format_is_not_shown(nowhere: Path) -> None:
+    (nowhere / "tidings.toml").write_text(f'[ingress.flask_socketio]\nurl = "redis://ann:{SECRET}@h:1/0"\n')
+    loaded = load(env={})
+    assert SECRET not in as_toml(loaded) + repr(loaded.settings)
+
+
+def test_a_format_can_be_set_in_the_environment() -> None:
+    said = json.dumps({"pusher": {"app_id": "42", "key": "k", "secret": SECRET}})
+    pusher = load(env={"TIDINGS_INGRESS": said}).settings.ingress.pusher
+    assert pusher is not None
+    assert pusher.app_id == "42"
+
+
+def test_a_format_that_is_set_wrongly(nowhere: Path) -> None:
+    for text, about in (
+        ('[ingress.pusher]\napp_id = "42"\n', "needs app_id"),
+        (PUSHER.replace(SECRET, "short"), "fewer than 16 bytes"),
+        (PUSHER.replace(SECRET, "change-me-change-me"), "placeholder"),
+        (PUSHER.replace('"42"', '"4/2"'), "needs app_id"),
+        (PUSHER + 'namespce = "x"\n', "did you mean namespace?"),
+        (PUSHER + 'namespace = "a b"\n', "a namespace is"),
+        (PUSHER + 'prefixes = { "" = "x:" }\n', "empty prefix"),
+        (PUSHER.replace("pusher", "pushr"), "did you mean pusher?"),
+        ('[ingress.socketio_emitter]\nkey = "a*"\n', "key is"),
+        ('[ingress.socketio_emitter]\nnsp = "/[ab]"\n', "key is"),
+        ('[ingress.socketio_emitter]\nkye = "a"\n', "did you mean key?"),
+        ("[ingress.flask_socketio]\nchannels = []\n", "at least one channel"),
+        ('[ingress.flask_socketio]\nchannels = ["a?"]\n', "at least one channel"),
+    ):
+        (nowhere / "tidings.toml").write_text(text)
+        said = refusal({})
+        assert about in said
+        assert SECRET not in said

@@ -10,7 +10,7 @@ from golden import examples
 from tidings.channels import EVENT_MAX, check_event
 from tidings.errors import BadEvent, BadId, BadPacket
 from tidings.payload import encode_data
-from tidings.publication import decode, encode_body
+from tidings.publication import decode, encode_body, split_body
 
 VECTORS = examples("publication")
 JSON = st.recursive(
@@ -101,3 +101,8 @@ def test_a_name_longer_than_any_event_is_refused() -> None:
     assert decode("orders:1", message(EVENT_MAX), max_bytes=65_536).event == "n" * EVENT_MAX
     with pytest.raises(BadPacket):
         decode("orders:1", message(EVENT_MAX * 12 + 1), max_bytes=65_536)
+
+
+@pytest.mark.parametrize("event", ["updated", 'a "b" c', "ü, ö", "with space"])
+def test_a_body_is_split_where_it_was_joined(event: str) -> None:
+    assert split_body(encode_body(event, b'{"a": "b, c"}', id="a1", at_ms=7)) == (event, b'{"a": "b, c"}')

@@ -9,7 +9,7 @@ from tidings.publishers.base import Answer, AsyncPublisher, Outgoing, Publisher
 
 __all__ = ["Answer", "AsyncPublisher", "Outgoing", "Publisher", "open_async_publisher", "open_publisher"]
 
-Way = Literal["redis", "cluster", "http", "memory", "queue"]
+Way = Literal["redis", "cluster", "http", "memory", "queue", "socketio"]
 _WAYS: dict[str, Way] = {
     "redis": "redis",
     "rediss": "redis",
@@ -23,6 +23,11 @@ _WAYS: dict[str, Way] = {
     "memory": "memory",
     "amqp": "queue",
     "amqps": "queue",
+    "socketio+redis": "socketio",
+    "socketio+rediss": "socketio",
+    "socketio+unix": "socketio",
+    "socketio+redis+sentinel": "socketio",
+    "socketio+rediss+sentinel": "socketio",
 }
 
 
@@ -66,6 +71,10 @@ def open_publisher(url: str, *, prefix: str = "tidings:", api_key: str | None = 
         from tidings.publishers.kombu import KombuPublisher
 
         return KombuPublisher(url)
+    if way == "socketio":
+        from tidings.publishers.socketio import SocketioPublisher
+
+        return SocketioPublisher(url)
     from tidings.publishers.redis import RedisPublisher
 
     return RedisPublisher(url, prefix=prefix)
@@ -91,6 +100,10 @@ def open_async_publisher(url: str, *, prefix: str = "tidings:", api_key: str | N
         from tidings.publishers.kombu import AsyncKombuPublisher
 
         return AsyncKombuPublisher(url)
+    if way == "socketio":
+        from tidings.publishers.socketio import AsyncSocketioPublisher
+
+        return AsyncSocketioPublisher(url)
     from tidings.publishers.redis import AsyncRedisPublisher
 
     return AsyncRedisPublisher(url, prefix=prefix)

@@ -11,6 +11,7 @@ from tidings.cursor import Cursor
 from tidings.presence import Presence, Turn, Turned
 from tidings.publication import Publication, Receipt
 from tidings.publishers.base import Answer, Outgoing
+from tidings_hub.core.lease import Hold
 from tidings_hub.core.nodes import Lease, Roll
 from tidings_hub.core.notes import Note, Noted, Taken
 from tidings_hub.core.recovery import ChannelPast, Past
@@ -20,6 +21,7 @@ __all__ = [
     "BrokerLimits",
     "BrokerState",
     "ChannelPast",
+    "Hold",
     "Lease",
     "Note",
     "Noted",
@@ -236,6 +238,15 @@ class Broker(Protocol):
 
         Raises:
             Unavailable, TimedOut: the broker did not answer; the note may have been taken.
+        """
+
+    def hold(self, name: str, holder: str, *, lease_s: float) -> Hold:
+        """Take or keep the lease `name` for `lease_s` seconds; 0 gives it up. One holder at a time has it.
+
+        `holder` is one process' own name, never used again by another.
+
+        Raises:
+            Unavailable: the broker did not answer in time.
         """
 
     def turn(self, turn: Turn) -> Turned:

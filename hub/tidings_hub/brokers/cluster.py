@@ -21,7 +21,7 @@ from tidings.publishers.buckets import bucket_of
 from tidings.publishers.cluster import ClusterPublisher
 from tidings.publishers.keys import DEFAULT_PREFIX
 from tidings.publishers.slots import open_buckets
-from tidings_hub.brokers.base import BrokerLimits, BrokerState, Past, Roll, Rule, Sink
+from tidings_hub.brokers.base import BrokerLimits, BrokerState, Hold, Past, Roll, Rule, Sink
 from tidings_hub.brokers.redis import RedisBroker
 from tidings_hub.core.notes import Note, Noted, Taken
 from tidings_hub.core.places import Places
@@ -195,6 +195,10 @@ class ClusterBroker:
     def take(self, key: str, user: str) -> Taken | None:
         """See `Broker.take`."""
         return self._parts[0].take(key, user)
+
+    def hold(self, name: str, holder: str, *, lease_s: float) -> Hold:
+        """See `Broker.hold`."""
+        return self._parts[0].hold(name, holder, lease_s=lease_s)
 
     # Presence: what concerns a channel is in the bucket of its presence channel.
 

@@ -19,7 +19,7 @@ from tidings.presence import Presence, Turn, Turned
 from tidings.publication import Publication, Receipt
 from tidings.publishers.base import Answer, Outgoing
 from tidings.publishers.memory import MemoryStore, open_store
-from tidings_hub.brokers.base import BrokerLimits, BrokerState, ChannelPast, Lease, Past, Roll, Rule, Sink
+from tidings_hub.brokers.base import BrokerLimits, BrokerState, ChannelPast, Hold, Lease, Past, Roll, Rule, Sink
 from tidings_hub.brokers.notes import MemoryNotes
 from tidings_hub.core.notes import Note, Noted, Taken
 from tidings_hub.metrics import Metrics
@@ -53,6 +53,8 @@ class MemoryBroker:
         # Node id to its address and the end of its lease.
         self._leases: dict[str, tuple[str, float]] = {}
         self._notes = MemoryNotes()
+        # Name of a lease to its holder and its end.
+        self._holds: dict[str, tuple[str, float]] = {}
         self._thread: threading.Thread | None = None
         self._sink: Sink | None = None
         self._stopping = False
@@ -254,6 +256,18 @@ class MemoryBroker:
         """See `Broker.take`."""
         with self._store.lock:
             return self._notes.take(key, user)
+
+    def hold(self, name: str, holder: str, *, lease_s: float) -> Hold:
+        """See `Broker.hold`."""
+        now_s = time.monotonic()
+        other, end_s = self._holds.get(name, ("", now_s))
+        if other not in ("", holder) and end_s > now_s:
+            return Hold.ELSEWHERE
+        if not lease_s:
+            self._holds.pop(name, None)
+            return Hold.ELSEWHERE
+        self._holds[name] = (holder, now_s + lease_s)
+        return Hold.KEPT if other == holder and end_s > now_s else Hold.TAKEN
 
     # Presence
 

@@ -33,8 +33,9 @@ from tidings.publishers.redis import RedisPublisher
 from tidings.publishers.script import pack
 from tidings.publishers.slots import Bucket
 from tidings_hub.brokers.asker import Asker, Question
-from tidings_hub.brokers.base import BrokerLimits, BrokerState, Past, Roll, Rule, Sink
+from tidings_hub.brokers.base import BrokerLimits, BrokerState, Hold, Past, Roll, Rule, Sink
 from tidings_hub.brokers.commands import Commands
+from tidings_hub.brokers.hold import hold_script, pack_hold, read_hold
 from tidings_hub.brokers.inbox import Inbox
 from tidings_hub.brokers.interests import Interests
 from tidings_hub.brokers.look import Look, read_history
@@ -262,6 +263,11 @@ class RedisBroker:
     def take(self, key: str, user: str) -> Taken | None:
         """See `Broker.take`."""
         return read_taken(self._commands.run(pack_take(self._keys, key, user), 1, (take_script(),))[0])
+
+    def hold(self, name: str, holder: str, *, lease_s: float) -> Hold:
+        """See `Broker.hold`."""
+        packed = pack_hold(self._keys, name, holder, lease_s=lease_s)
+        return read_hold(self._commands.run(packed, 1, (hold_script(),))[0])
 
     # Presence
 

@@ -1,4 +1,4 @@
-"""Other ways in: durable queues that backends publish to and nodes take publications from."""
+"""Other ways in: durable queues that nodes take publications from, and what other emitters publish (`wires`)."""
 
 from __future__ import annotations
 
@@ -31,5 +31,5 @@ def open_ingress(
             publish=publish,
             metrics=metrics,
         )
-        for name, source in settings.ingress.items()
+        for name, source in settings.ingress.queues.items()
     ]

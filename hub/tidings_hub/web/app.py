@@ -12,6 +12,7 @@ from tidings_hub.web.body import accepts
 from tidings_hub.web.keys import Keys
 from tidings_hub.web.page import dev_page, running
 from tidings_hub.web.port import HubApi
+from tidings_hub.web.pusher import PusherApi
 from tidings_hub.web.query import check_names
 from tidings_hub.web.routes import ROUTES, Route, guarded
 from tidings_hub.web.sdk import ENDPOINT, NAMES, sdk_file
@@ -53,6 +54,8 @@ def create_app(hub: HubApi) -> Flask:
     app.before_request(admit)
     app.after_request(count)
     _add_routes(app, hub, keys)
+    if settings.ingress.pusher is not None:
+        PusherApi(hub, settings.ingress.pusher).install(app)
     return app
 
 

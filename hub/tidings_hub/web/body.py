@@ -27,16 +27,16 @@ def json_body(request: Request, *, max_bytes: int) -> object:
         raise UnsupportedMedia("JSON is UTF-8 (RFC 8259 section 8.1); leave the charset out")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedMedia("send the body uncompressed")
-    return loads(_read(request, max_bytes))
+    return loads(read_body(request, max_bytes))
 
 
-def accepts(request: Request, media_type: str) -> bool:
-    """Whether the caller can read `media_type` (RFC 9110 section 12.5.1)."""
-    wanted: MIMEAccept = request.accept_mimetypes
-    return not wanted or wanted.quality(media_type) > 0
+def read_body(request: Request, max_bytes: int) -> bytes:
+    """The body, whatever it is.
 
-
-def _read(request: Request, max_bytes: int) -> bytes:
+    Raises:
+        TooLarge: longer than `max_bytes`; no more than that was read.
+        BadRequest: there is none.
+    """
     length = request.content_length
     if length is not None and length > max_bytes:
         raise TooLarge(f"a body of {length} bytes; api_body_max_bytes allows {max_bytes}")
@@ -54,3 +54,9 @@ def _read(request: Request, max_bytes: int) -> bytes:
         if size > max_bytes:
             raise TooLarge(f"a body of more than {max_bytes} bytes, which is what api_body_max_bytes allows")
     return b"".join(parts)
+
+
+def accepts(request: Request, media_type: str) -> bool:
+    """Whether the caller can read `media_type` (RFC 9110 section 12.5.1)."""
+    wanted: MIMEAccept = request.accept_mimetypes
+    return not wanted or wanted.quality(media_type) > 0

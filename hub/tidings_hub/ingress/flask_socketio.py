@@ -1,0 +1,27 @@
+"""python-socketio's write-only managers, as a listener hears them (`core.flask_socketio` reads)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tidings_hub.core.asked import Asked, Bounds, Ordered
+from tidings_hub.core.flask_socketio import read
+from tidings_hub.ingress.outlet import allowed_orders
+from tidings_hub.wires import FlaskSocketio
+
+
+class FlaskSocketioFormat:
+    """A `Format`."""
+
+    name = "flask_socketio"
+
+    def __init__(self, source: FlaskSocketio, bounds: Bounds) -> None:
+        self._orders = source.orders
+        self._renames = source.renames()
+        self._bounds = bounds
+        self.patterns: Sequence[bytes] = [name.encode() for name in source.channels]
+
+    def read(self, channel: str, message: bytes) -> Sequence[Asked | Ordered]:
+        """See `Format.read`."""
+        asked = read(message, self._renames, self._bounds)
+        return [asked] if isinstance(asked, Asked) else allowed_orders([asked], allowed=self._orders)

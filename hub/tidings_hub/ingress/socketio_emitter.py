@@ -1,0 +1,36 @@
+"""Socket.IO's Redis emitters, as a listener hears them (`core.socketio_emitter` reads)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tidings.msgpack import msgpack_module, unpack
+from tidings_hub.core.asked import Asked, Bounds, Ordered
+from tidings_hub.core.socketio_emitter import read_emit, read_request
+from tidings_hub.ingress.outlet import allowed_orders
+from tidings_hub.wires import SocketioEmitter
+
+
+class SocketioEmitterFormat:
+    """A `Format`.
+
+    Raises:
+        MissingExtra: msgpack is not installed.
+    """
+
+    name = "socketio_emitter"
+
+    def __init__(self, source: SocketioEmitter, bounds: Bounds) -> None:
+        msgpack_module()
+        self._source = source
+        self._channels = source.channels()
+        self._renames = source.renames()
+        self._bounds = bounds
+        self.patterns: Sequence[bytes] = self._channels.patterns()
+
+    def read(self, channel: str, message: bytes) -> Sequence[Asked | Ordered]:
+        """See `Format.read`."""
+        if self._channels.is_request(channel):
+            return allowed_orders(read_request(message, self._renames, self._bounds), allowed=self._source.orders)
+        room = self._channels.room(channel)
+        return [read_emit(room, unpack(message), self._source.nsp, self._renames, self._bounds)]

@@ -1,0 +1,91 @@
+"""Two hubs on one Redis that listen to other emitters' formats, and clients on both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from client_process import ClientProcess
+from hub_process import CONFIG, HubProcess, token
+from redis_process import RedisProcess, wait_until
+
+LEASE_S = 1.0
+
+
+@dataclass
+class Two:
+    """Two nodes of one Redis; `hubs` are by name."""
+
+    redis: RedisProcess
+    hubs: dict[str, HubProcess]
+    clients: list[ClientProcess] = field(default_factory=list)
+
+    def listening(self) -> list[str]:
+        """The nodes that listen, of those that answer."""
+        return [name for name, hub in self.hubs.items() if hub.metric("tidings_wires_listening") > 0]
+
+    def wait_listening(self, *, besides: str = "") -> str:
+        """The one that listens, as soon as there is one (other than `besides`, which does not answer)."""
+        asked = {name: hub for name, hub in self.hubs.items() if name != besides}
+        wait_until(
+            lambda: any(hub.metric("tidings_wires_listening") > 0 for hub in asked.values()), why="a node listens"
+        )
+        (found,) = [name for name, hub in asked.items() if hub.metric("tidings_wires_listening") > 0]
+        return found
+
+    def count(self, metric: str) -> float:
+        """The sum of a metric over both nodes."""
+        return sum(hub.metric(f"tidings_wires_{metric}") for hub in self.hubs.values())
+
+    def everywhere(self, user: str, *channels: str) -> list[ClientProcess]:
+        """A client of this user on each node."""
+        made = [
+            ClientProcess("js-websocket", hub.url, token=token(user, "*"), channels=list(channels))
+            for hub in self.hubs.values()
+        ]
+        self.clients += made
+        for client in made:
+            client.wait_ready()
+        return made
+
+    def stop_clients(self) -> None:
+        """End all clients."""
+        while self.clients:
+            self.clients.pop().stop()
+
+
+@contextmanager
+def two_hubs(redis: RedisProcess, folder: Path, prefix: str, ingress: str) -> Iterator[Two]:
+    """Two hubs; `ingress` is TOML."""
+    settings = f'prefix = "{prefix}"\ningress_lease_s = {LEASE_S}\npublication_max_bytes = 2000\n'
+    hubs = {}
+    for name in ("one", "other"):
+        (folder / name).mkdir()
+        flags = ("--broker", redis.url, "--node-id", name)
+        hubs[name] = HubProcess(folder / name, *flags, extra=settings, config=CONFIG + ingress)
+    two = Two(redis, hubs)
+    try:
+        for hub in hubs.values():
+            hub.start()
+        two.wait_listening()
+        yield two
+    finally:
+        two.stop_clients()
+        for hub in hubs.values():
+            hub.stop()
+    assert not [hub for hub in hubs.values() if "Traceback" in hub.log.read_text()]
+
+
+def told(client: ClientProcess) -> list[tuple[str, str, Any]]:
+    """Event, channel and data of all publications that came."""
+    return [(each["event"], each["channel"], each["data"]) for each in client.of("publication")]
+
+
+def wait_told(clients: list[ClientProcess], *expected: tuple[str, str, Any]) -> None:
+    """Until each client was told exactly this, in this order."""
+    for client in clients:
+        client.wait(lambda client: len(told(client)) >= len(expected), why=f"{len(expected)} publications")
+        assert told(client) == list(expected)

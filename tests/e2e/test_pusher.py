@@ -1,0 +1,120 @@
+"""Backends with Pusher's own libraries publish to a hub, and a stock client gets it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from client_process import ClientProcess
+from hub_process import CONFIG, HubProcess, token
+from node_program import run
+
+SECRET = "7ad3773142a6692b25b8"
+PUSHER = f"""
+[namespaces.pusher]
+subscribe = "public"
+[ingress.pusher]
+app_id = "42"
+key = "the-key"
+secret = "{SECRET}"
+prefixes = {{ "private-orders-" = "orders:" }}
+"""
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    made = HubProcess(tmp_path_factory.mktemp("hub"), config=CONFIG + PUSHER)
+    try:
+        yield made.start()
+    finally:
+        made.stop()
+    said = made.log.read_text()
+    assert "Traceback" not in said
+    assert SECRET not in said
+
+
+@pytest.fixture
+def client(hub: HubProcess, clients: list[ClientProcess]) -> ClientProcess:
+    channels = ["pusher:lobby", "orders:42", "user:7"]
+    made = ClientProcess("js-websocket", hub.url, token=token("7", "orders:*"), channels=channels)
+    clients.append(made)
+    return made.wait_ready()
+
+
+def arrived(client: ClientProcess, *expected: tuple[str, str, Any]) -> None:
+    client.wait(lambda client: len(client.of("publication")) >= len(expected), why="all publications")
+    found = [(each["event"], each["channel"], each["data"]) for each in client.of("publication")]
+    assert found == list(expected)
+
+
+def test_the_python_library(hub: HubProcess, client: ClientProcess) -> None:
+    import pusher
+
+    backend = pusher.Pusher(app_id="42", key="the-key", secret=SECRET, host="127.0.0.1", port=hub.port, ssl=False)
+    before = hub.metric("tidings_wires_published_total")
+    assert backend.trigger("lobby", "hello", {"a": [1, 1.5, None, "ü"]}) == {}
+    assert backend.trigger(["private-orders-42", "lobby"], "both", "just text") == {}
+    batch = [{"channel": "lobby", "name": "one", "data": 1}, {"channel": "private-orders-42", "name": "two", "data": 2}]
+    assert backend.trigger_batch(batch) == {}
+    assert backend.send_to_user("7", "yours", {"b": True}) == {}
+    arrived(
+        client,
+        ("hello", "pusher:lobby", {"a": [1, 1.5, None, "ü"]}),
+        ("both", "orders:42", "just text"),
+        ("both", "pusher:lobby", "just text"),
+        ("one", "pusher:lobby", 1),
+        ("two", "orders:42", 2),
+        ("yours", "user:7", {"b": True}),
+    )
+    assert hub.metric("tidings_wires_published_total") == before + 6
+
+
+def test_what_the_python_library_is_refused(hub: HubProcess) -> None:
+    import pusher
+    from pusher.errors import PusherBadAuth, PusherBadRequest
+
+    def backend(**changed: str) -> Any:
+        app = {"app_id": "42", "key": "the-key", "secret": SECRET} | changed
+        return pusher.Pusher(**app, host="127.0.0.1", port=hub.port, ssl=False)
+
+    before = hub.metric("tidings_wires_refused_total")
+    for wrong in ({"secret": SECRET[::-1]}, {"key": "other"}, {"app_id": "43"}):
+        with pytest.raises(PusherBadAuth, match="check"):
+            backend(**wrong).trigger("lobby", "hello", 1)
+    with pytest.raises(PusherBadRequest, match="socket_id"):
+        backend().trigger("lobby", "hello", 1, socket_id="123.456")
+    with pytest.raises(PusherBadRequest, match="NaN"):
+        backend().trigger("lobby", "hello", {"price": float("nan")})
+    with pytest.raises(PusherBadRequest, match="not a channel"):
+        backend().trigger("a,b", "hello", 1)
+    assert hub.metric("tidings_wires_refused_total") == before + 6
+
+
+def test_the_node_library(hub: HubProcess, client: ClientProcess) -> None:
+    app = {"appId": "42", "key": "the-key", "secret": SECRET, "host": "127.0.0.1", "port": str(hub.port)}
+    batch = [{"channel": "lobby", "name": "one", "data": {"n": 1}}]
+    calls = [
+        ["trigger", ["lobby", "hello", {"a": "ü"}]],
+        ["trigger", [["private-orders-42", "lobby"], "both", "just text"]],
+        ["triggerBatch", [batch]],
+        ["sendToUser", ["7", "yours", {"b": True}]],
+        ["trigger", ["lobby", "hello", 1, {"socket_id": "123.456"}]],
+        ["trigger", ["nowhere-else", "tidings:close", 1]],
+    ]
+    answers = run("pusher.mjs", {"app": app, "calls": calls})
+    assert [(each["status"], each["body"]) for each in answers[:4]] == [(200, "{}")] * 4
+    assert [each["status"] for each in answers[4:]] == [400, 400]
+    assert "socket_id" in answers[4]["body"]
+    assert "reserved" in answers[5]["body"]
+    (refused,) = run("pusher.mjs", {"app": app | {"secret": SECRET[::-1]}, "calls": [["trigger", ["lobby", "x", 1]]]})
+    assert refused["status"] == 401
+    arrived(
+        client,
+        ("hello", "pusher:lobby", {"a": "ü"}),
+        ("both", "orders:42", "just text"),
+        ("both", "pusher:lobby", "just text"),
+        ("one", "pusher:lobby", {"n": 1}),
+        ("yours", "user:7", {"b": True}),
+    )

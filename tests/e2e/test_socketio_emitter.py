@@ -1,0 +1,250 @@
+"""Backends with Socket.IO's Redis emitters: two hubs hear every message, and it is published once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from e2e.listening import LEASE_S, Two, told, two_hubs, wait_told
+from node_program import NodeProgram, run
+from redis_process import RedisProcess, wait_until
+from tidings.msgpack import pack
+
+INGRESS = """
+[ingress.socketio_emitter]
+prefixes = { "order-" = "orders:" }
+"""
+
+
+@pytest.fixture(scope="module")
+def nodes(shared_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
+    with two_hubs(shared_redis, tmp_path_factory.mktemp("emitter"), "emitter:", INGRESS) as two:
+        yield two
+
+
+@pytest.fixture
+def two(nodes: Two) -> Iterator[Two]:
+    yield nodes
+    nodes.stop_clients()
+
+
+def emit(*steps: list[Any]) -> list[list[Any]]:
+    return list(steps)
+
+
+def to(room: str, *given: Any) -> list[list[Any]]:
+    return emit(["to", [room]], ["emit", list(given)])
+
+
+def publish(two: Two, channel: str, message: object) -> None:
+    """As an emitter of any language does."""
+    with two.redis.client() as client:
+        client.publish(channel, message if isinstance(message, bytes) else pack(message))
+
+
+def test_the_npm_emitter(two: Two) -> None:
+    clients = two.everywhere("7", "chat:a", "orders:1")
+    messages = [
+        to("chat:a", "one", {"n": 1, "t": "ü"}),
+        to("order-1", "two", 2),
+        emit(["to", [["chat:a", "order-1"]]], ["emit", ["three"]]),
+        emit(["to", ["chat:a"]], ["volatile", None], ["emit", ["four", 4, [5]]]),
+        to("user:7", "five", None),
+        *([to("chat:a", "twin", {"same": True})] * 2),
+    ]
+    run("redis_emitter.mjs", {"port": two.redis.port, "messages": messages})
+    wait_told(
+        clients,
+        ("one", "chat:a", {"n": 1, "t": "ü"}),
+        ("two", "orders:1", 2),
+        ("three", "chat:a", None),
+        ("three", "orders:1", None),
+        ("four", "chat:a", [4, [5]]),
+        ("five", "user:7", None),
+        ("twin", "chat:a", {"same": True}),
+        ("twin", "chat:a", {"same": True}),
+    )
+
+
+def test_the_old_npm_emitter(two: Two) -> None:
+    clients = two.everywhere("7", "chat:a", "chat:b")
+    messages = [to("chat:a", "one", {"n": 1}), emit(["to", ["chat:a"]], ["to", ["chat:b"]], ["emit", ["two", 2]])]
+    run("redis_emitter.mjs", {"port": two.redis.port, "old": True, "messages": messages})
+    wait_told(clients, ("one", "chat:a", {"n": 1}), ("two", "chat:a", 2), ("two", "chat:b", 2))
+
+
+def test_emitters_of_other_languages(two: Two) -> None:
+    clients = two.everywhere("7", "chat:a", "chat:b")
+    packet = {"type": 2, "data": ["python", 1], "nsp": "/"}
+    for room in ("chat:b", "chat:a"):
+        # PyPI socket.io-emitter: one message per room, each with all rooms.
+        options = {"flags": "", "rooms": ["chat:a", "chat:b"]}
+        publish(two, f"socket.io#/#{room}#", ["emitter", packet, options])
+    # Rust: without the last #.
+    rust = {"type": 2, "data": ["rust", 2], "nsp": "/"}
+    publish(two, "socket.io#/#chat:a", ["emitter", rust, {"rooms": ["chat:a"], "flags": {}}])
+    # Old PHP and Go.
+    publish(two, "socket.io#emitter", [{"type": 2, "data": ["php", 3]}, {"rooms": ["chat:a"], "flags": []}])
+    wait_told(
+        clients,
+        ("python", "chat:b", 1),
+        ("python", "chat:a", 1),
+        ("rust", "chat:a", 2),
+        ("php", "chat:a", 3),
+    )
+
+
+def test_poison_is_counted_and_disturbs_nothing(two: Two) -> None:
+    clients = two.everywhere("7", "chat:a")
+    before = two.count("refused_total")
+    packet = {"type": 2, "data": ["bad", 1], "nsp": "/"}
+    poison: list[Any] = [
+        b"",
+        b"\xc1",
+        b"\x80\x04pickle",
+        b"\xdd\xff\xff\xff\xff",
+        b"\xdc\xff\xff" * 50_000,
+        b"\x91" * 100_000,
+        b'{"json": 1}',
+        b"x" * 300_000,
+        ["emitter", packet, {"rooms": [], "flags": {}}],
+        ["emitter", packet, {"rooms": "", "flags": ""}],
+        ["emitter", packet, {"rooms": ["nowhere:a"]}],
+        ["emitter", packet, {"rooms": ["no-namespace"]}],
+        ["emitter", packet, {"rooms": ["chat:a"], "except": ["chat:b"]}],
+        ["emitter", {**packet, "data": ["bad", float("nan")]}, {"rooms": ["chat:a"]}],
+        ["emitter", {**packet, "data": ["bad", b"\x01"]}, {"rooms": ["chat:a"]}],
+        ["emitter", {**packet, "data": ["bad", "x" * 3000]}, {"rooms": ["chat:a"]}],
+        ["emitter", {**packet, "data": ["connect", 1]}, {"rooms": ["chat:a"]}],
+    ]
+    for message in poison:
+        publish(two, "socket.io#/#", message)
+    publish(two, "socket.io-request#/#", b'{"type":6,"data":["ping"]}')
+    run(
+        "redis_emitter.mjs",
+        {
+            "port": two.redis.port,
+            "messages": [
+                emit(["emit", ["everyone", 1]]),
+                to("chat:a", "nan", {"special": "NaN"}),
+                to("chat:a", "bytes", {"special": "bytes"}),
+                emit(["disconnectSockets", [True]]),
+                emit(["in", ["chat:a"]], ["disconnectSockets", [True]]),
+                to("chat:a", "good", 1),
+            ],
+        },
+    )
+    wait_told(clients, ("good", "chat:a", 1))
+    assert two.count("refused_total") == before + len(poison) + 6
+    for hub in two.hubs.values():
+        assert hub.log.read_text().count("was refused") <= 2
+
+
+def test_orders_for_a_user(two: Two) -> None:
+    clients = two.everywhere("7", "chat:a")
+    bystanders = two.everywhere("8", "chat:a")
+    ordered = two.count("ordered_total")
+
+    def send(*messages: list[list[Any]]) -> None:
+        run("redis_emitter.mjs", {"port": two.redis.port, "messages": messages})
+
+    send(emit(["in", ["user:7"]], ["socketsJoin", ["chat:b"]]), to("chat:b", "joined", 1))
+    wait_told(clients, ("joined", "chat:b", 1))
+    send(emit(["in", ["user:7"]], ["socketsLeave", ["chat:b"]]), to("chat:b", "left", 2), to("chat:a", "still", 3))
+    wait_told(clients, ("joined", "chat:b", 1), ("still", "chat:a", 3))
+    send(emit(["in", ["user:7"]], ["disconnectSockets", [True]]))
+    for client in clients:
+        client.wait(lambda client: len(client.of("close")) == 1, why="it is disconnected")
+    wait_told(bystanders, ("still", "chat:a", 3))
+    assert all(client.of("close") == [] for client in bystanders)
+    assert two.count("ordered_total") == ordered + 3
+
+
+def test_nodes_of_socketio_do_not_wait_for_hubs(two: Two) -> None:
+    server = NodeProgram("socketio_server.mjs", {"port": two.redis.port})
+    try:
+        server.hear()
+        answer = server.say("somewhere")
+        assert answer["fetched"] == 0
+        with two.redis.client() as client:
+            assert client.pubsub_numsub("socket.io-request#/#") == [(b"socket.io-request#/#", 1)]
+    finally:
+        server.stop()
+
+
+def numbered(two: Two, number: int) -> None:
+    packet = {"type": 2, "data": ["n", number], "nsp": "/"}
+    publish(two, "socket.io#/#chat:a#", ["emitter", packet, {"rooms": ["chat:a"], "flags": {}}])
+
+
+def test_another_node_takes_over_when_the_one_that_listens_is_killed(two: Two) -> None:
+    first = two.wait_listening()
+    (survivor,) = (name for name in two.hubs if name != first)
+    client = two.everywhere("7", "chat:a")[list(two.hubs).index(survivor)]
+    numbered(two, 1)
+    wait_told([client], ("n", "chat:a", 1))
+    two.hubs[first].stop()
+    try:
+        began_s = time.monotonic()
+        assert two.wait_listening(besides=first) == survivor
+        assert time.monotonic() - began_s < 10 * LEASE_S
+        numbered(two, 2)
+        wait_told([client], ("n", "chat:a", 1), ("n", "chat:a", 2))
+    finally:
+        two.hubs[first].start()
+    numbered(two, 3)
+    wait_told([client], *(("n", "chat:a", number) for number in (1, 2, 3)))
+
+
+def test_a_node_that_stood_still_publishes_nothing_of_what_another_did(two: Two) -> None:
+    first = two.wait_listening()
+    (other,) = (name for name in two.hubs if name != first)
+    client = two.everywhere("7", "chat:a")[list(two.hubs).index(other)]
+    paused = two.hubs[first]
+    paused.pause()
+    try:
+        two.wait_listening(besides=first)
+        for number in range(20):
+            # Both have these: the one that stands still in its socket.
+            numbered(two, number)
+        client.wait(lambda client: len(told(client)) == 20, why="the other node publishes")
+    finally:
+        paused.resume()
+    wait_until(lambda: paused.get("/readyz")[0] == 200, why="it goes on")
+    wait_until(lambda: paused.metric("tidings_wires_listening") == 0, why="it knows that it has lost the lease")
+    numbered(two, 20)
+    wait_told([client], *(("n", "chat:a", number) for number in range(21)))
+    assert two.listening() == [other]
+
+
+def test_a_node_that_ends_hands_over(two: Two) -> None:
+    first = two.wait_listening()
+    (other,) = (name for name in two.hubs if name != first)
+    assert two.hubs[first].terminate() == 0
+    try:
+        assert two.wait_listening(besides=first) == other
+    finally:
+        two.hubs[first].start()
+
+
+def test_a_link_that_redis_cuts_is_made_again(two: Two) -> None:
+    clients = two.everywhere("7", "chat:a")
+    with two.redis.client() as redis:
+        redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+
+    def heard() -> bool:
+        numbered(two, 1)
+        return told(clients[0]) != []
+
+    wait_until(heard, why="it listens again")
+    assert len(two.listening()) == 1
+
+
+def test_the_lease_names_the_node_that_listens(two: Two) -> None:
+    name = two.wait_listening()
+    with two.redis.client() as client:
+        holder = client.get("emitter:{0}:lease:socketio_emitter")
+    assert holder.decode().partition(".")[0] == name

@@ -1,0 +1,161 @@
+"""An Emitter publishes to Socket.IO servers on Node: two behind the Redis adapter, stock clients on both."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from node_program import NodeProgram
+from redis_process import RedisProcess, free_port, wait_until
+from tidings import AsyncEmitter, Emitter
+from tidings.errors import BadConfig, BadData, BatchFailed, Unavailable
+
+EMPTY = "no Socket.IO server listens"
+
+
+@dataclass
+class Servers:
+    redis: RedisProcess
+    url: str
+    clients: list[NodeProgram]
+    running: list[NodeProgram]
+    ports: tuple[int, ...] = ()
+
+    def client(self, server: int, *rooms: str) -> NodeProgram:
+        """A client of a server, when it is in these rooms."""
+        made = NodeProgram("socketio_client.mjs", {"port": self.ports[server], "rooms": rooms})
+        self.clients.append(made)
+        assert made.hear() == {"joined": True}
+        return made
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisProcess]:
+    """Of the test's own: nobody else listens there."""
+    server = RedisProcess(tmp_path).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def servers(redis: RedisProcess) -> Iterator[Servers]:
+    running = [NodeProgram("socketio_server.mjs", {"port": redis.port}) for _ in range(2)]
+    made = Servers(redis, f"socketio+{redis.url}", [], running)
+    try:
+        made.ports = tuple(server.hear()["port"] for server in running)
+        yield made
+    finally:
+        for program in (*made.clients, *running):
+            program.stop()
+
+
+def test_a_channel_is_a_room_on_every_server(servers: Servers) -> None:
+    one, other = servers.client(0, "orders:1"), servers.client(1, "orders:1", "user:7")
+    with Emitter(servers.url) as emitter:
+        receipt = emitter.emit("updated", {"n": 1, "t": "ü", "f": 1.5}, channel="orders:1", id="mine")
+        assert (receipt.id, receipt.cursor, receipt.duplicate) == ("mine", "", False)
+        assert len(emitter.emit("both", [None, True], channels=["orders:1", "user:7"])) == 2
+        emitter.emit("yours", None, user="7")
+        with emitter.batch() as batch:
+            batch.emit("b1", 1, channel="orders:1")
+            batch.emit("b2", 2, channel="orders:1")
+    for client in (one, other):
+        assert client.hear() == {"event": "updated", "given": [{"n": 1, "t": "ü", "f": 1.5}]}
+        assert client.hear() == {"event": "both", "given": [[None, True]]}
+    assert other.hear() == {"event": "both", "given": [[None, True]]}
+    assert other.hear() == {"event": "yours", "given": [None]}
+    for client in (one, other):
+        assert [client.hear()["event"] for _ in range(2)] == ["b1", "b2"]
+
+
+def test_in_asyncio(servers: Servers) -> None:
+    client = servers.client(0, "orders:1")
+
+    async def emit() -> None:
+        emitter = AsyncEmitter(servers.url)
+        assert (await emitter.emit("updated", 1, channel="orders:1")).cursor == ""
+        with pytest.raises(BadConfig, match="nodes"):
+            await emitter.nodes()
+        await emitter.close()
+        with pytest.raises(Unavailable):
+            await emitter.emit("updated", 1, channel="orders:1")
+
+    asyncio.run(emit())
+    assert client.hear() == {"event": "updated", "given": [1]}
+
+
+def test_nobody_listening_is_never_silence(redis: RedisProcess) -> None:
+    with Emitter(f"socketio+{redis.url}") as emitter:
+        with pytest.raises(Unavailable, match=EMPTY):
+            emitter.emit("updated", 1, channel="orders:1")
+        with pytest.raises(Unavailable, match=EMPTY):
+            emitter.emit("updated", 1, channels=["orders:1", "orders:2"])
+
+
+def test_another_key_or_namespace_is_nobody(servers: Servers) -> None:
+    for query in ("?key=other", "?nsp=/admin"):
+        with Emitter(servers.url + query) as emitter, pytest.raises(Unavailable, match=EMPTY):
+            emitter.emit("updated", 1, channel="orders:1")
+    with Emitter(servers.url + "?key=socket.io&nsp=/") as emitter:
+        emitter.emit("updated", 1, channel="orders:1")
+
+
+def test_a_redis_that_is_away_and_comes_back(servers: Servers) -> None:
+    with Emitter(servers.url, timeout_s=1.0) as emitter:
+        emitter.emit("updated", 1, channel="orders:1")
+        servers.redis.kill()
+        with pytest.raises(Unavailable):
+            emitter.emit("updated", 2, channel="orders:1")
+        servers.redis.start()
+
+        def heard() -> bool:
+            try:
+                return emitter.emit("updated", 3, channel="orders:1").cursor == ""
+            except Unavailable as error:
+                # The servers come back a moment after Redis.
+                assert EMPTY in str(error)  # noqa: PT017
+                return False
+
+        wait_until(heard, why="the servers are back")
+
+
+def test_what_cannot_be_sent_or_asked() -> None:
+    nowhere = f"socketio+redis://127.0.0.1:{free_port()}/0"
+    with Emitter(nowhere, timeout_s=0.3) as emitter:
+        with pytest.raises(Unavailable, match="cannot be reached"):
+            emitter.emit("updated", 1, channel="orders:1")
+        for ask in (
+            emitter.nodes,
+            lambda: emitter.history("orders:1"),
+            lambda: emitter.presence("orders:1"),
+            lambda: emitter.disconnect(user="7"),
+        ):
+            with pytest.raises(BadConfig, match="servers have none"):
+                ask()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["socketio+redis://h?nsp=admin", "socketio+redis://h?key=", "socketio+http://h", "socketio+redis+cluster://h"],
+)
+def test_a_url_that_is_none(url: str) -> None:
+    with pytest.raises(BadConfig):
+        Emitter(url)
+
+
+def test_a_number_that_msgpack_cannot_say_fails_alone(servers: Servers) -> None:
+    def send(emitter: Emitter) -> None:
+        with emitter.batch() as batch:
+            batch.emit("huge", 2**70, channel="orders:1")
+            batch.emit("fine", 1, channel="orders:1")
+
+    with Emitter(servers.url) as emitter:
+        with pytest.raises(BadData):
+            emitter.emit("updated", 2**70, channel="orders:1")
+        with pytest.raises(BatchFailed) as caught:
+            send(emitter)
+    assert [type(result).__name__ for result in caught.value.results] == ["BadData", "Receipt"]

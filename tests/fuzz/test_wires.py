@@ -1,0 +1,148 @@
+"""Other emitters' messages, whatever they hold, are read or refused with a documented error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tidings.channels import check_channel, check_event
+from tidings.errors import CallerError, Unauthorized
+from tidings.msgpack import pack, unpack
+from tidings.payload import encode_data
+from tidings_hub.core.asked import Asked, Bounds, Ordered
+from tidings_hub.core.flask_socketio import read
+from tidings_hub.core.pusher import App, check_body, check_signed, read_batch, read_event
+from tidings_hub.core.renames import Renames
+from tidings_hub.core.socketio_emitter import Channels, read_emit, read_request
+
+BOUNDS = Bounds(data_max_bytes=500, channels_max=5)
+RENAMES = Renames("io", {"order-": "orders:", "u": "user:"})
+CHANNELS = Channels("socket.io", "/")
+
+# A shared machine may take its time for one example.
+FUZZ = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+texts = st.one_of(st.text(max_size=12), st.sampled_from(["a", "chat:a", "user:7", "order-1", "hello", "/", ""]))
+scalars = st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(), texts)
+
+
+def nested(leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.recursive(
+        leaves,
+        lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(texts, inner, max_size=4)),
+        max_leaves=5,
+    )
+
+
+values = nested(scalars)
+packed = nested(st.one_of(scalars, st.binary(max_size=4)))
+
+
+def like(names: dict[str, st.SearchStrategy[Any]], anything: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """An object that is nearly right: each name is there or not, right or not."""
+    return st.fixed_dictionaries({}, optional={name: st.one_of(right, anything) for name, right in names.items()})
+
+
+def check(found: Asked | Ordered) -> None:
+    """What was accepted must be something that the broker and all clients can take."""
+    if isinstance(found, Ordered):
+        assert found.do in {"disconnect", "subscribe", "unsubscribe"}
+        assert bool(found.user) != bool(found.connection)
+        return
+    assert 0 < len(found.channels) <= 100
+    assert [check_channel(channel) for channel in found.channels] == list(dict.fromkeys(found.channels))
+    assert check_event(found.event)
+    assert encode_data(json.loads(found.data_json), max_bytes=500) == found.data_json
+
+
+def accepted(read_it: Callable[[], Sequence[Asked | Ordered]]) -> bool:
+    """Whether the message was read; otherwise a documented error was raised."""
+    try:
+        found = read_it()
+    except CallerError:
+        return False
+    for each in found:
+        check(each)
+    return True
+
+
+rooms = st.lists(texts, max_size=6)
+packets = like({"type": st.sampled_from([2, 5]), "data": st.lists(packed, max_size=3), "nsp": st.just("/")}, packed)
+options = like({"rooms": rooms, "except": st.just([]), "flags": st.just({})}, packed)
+emit_channels = st.sampled_from(["socket.io#/#", "socket.io#emitter", "socket.io#/#chat:a#", "socket.io#/#a"])
+
+
+@FUZZ
+@given(emit_channels, packets, options)
+def test_emits(channel: str, packet: Any, about: Any) -> None:
+    message = pack(["emitter", packet, about])
+    accepted(lambda: [read_emit(CHANNELS.room(channel), unpack(message), "/", RENAMES, BOUNDS)])
+
+
+@FUZZ
+@given(st.one_of(st.binary(max_size=60), packed.map(pack)), st.text(max_size=30))
+def test_messages_that_nobody_wrote(message: bytes, channel: str) -> None:
+    assert not accepted(lambda: [read_emit(CHANNELS.room(channel), unpack(message), "/", RENAMES, BOUNDS)])
+    assert not accepted(lambda: read_request(message, RENAMES, BOUNDS))
+    assert not accepted(lambda: [read(message, RENAMES, BOUNDS)])
+    assert not accepted(lambda: [read_event(message, RENAMES, data_max_bytes=500)])
+    assert not accepted(lambda: read_batch(message, RENAMES, data_max_bytes=500))
+
+
+requests = like({"type": st.sampled_from([2, 3, 4]), "opts": like({"rooms": rooms}, values), "rooms": rooms}, values)
+
+
+@FUZZ
+@given(requests)
+def test_requests(said: Any) -> None:
+    accepted(lambda: read_request(json.dumps(said).encode(), RENAMES, BOUNDS))
+
+
+methods = st.sampled_from(["emit", "disconnect", "enter_room", "leave_room", "close_room", "callback"])
+managers = like(
+    {"method": methods, "event": texts, "data": st.lists(values, max_size=3), "room": texts, "sid": texts}, values
+)
+
+
+@FUZZ
+@given(managers)
+def test_managers(said: Any) -> None:
+    accepted(lambda: [read(json.dumps(said).encode(), RENAMES, BOUNDS)])
+
+
+events = like({"name": texts, "channel": texts, "channels": rooms, "data": values.map(json.dumps)}, values)
+
+
+@FUZZ
+@given(events, st.lists(events, max_size=4))
+def test_events_and_batches(said: Any, batch: Any) -> None:
+    accepted(lambda: [read_event(json.dumps(said).encode(), RENAMES, data_max_bytes=500)])
+    accepted(lambda: read_batch(json.dumps({"batch": batch}).encode(), RENAMES, data_max_bytes=500))
+
+
+queries = st.dictionaries(
+    st.sampled_from(["auth_key", "auth_signature", "auth_timestamp", "auth_version", "body_md5", "more"]),
+    st.one_of(st.text(max_size=12), st.sampled_from(["1.0", "1", "key"])),
+)
+
+
+@FUZZ
+@given(queries, st.binary(max_size=10))
+def test_nothing_that_was_not_signed_passes(query: dict[str, str], body: bytes) -> None:
+    with pytest.raises(Unauthorized):
+        check_signed(App("42", "key", "s" * 20), "/apps/42/events", query, now_s=1.0)
+    with pytest.raises(Unauthorized):
+        check_body(query, body)
+
+
+def test_the_examples_are_near_enough_to_be_accepted() -> None:
+    """That the tests above try what is nearly right shows in some of it being right."""
+    message = pack(["emitter", {"type": 2, "data": ["hello"]}, {"rooms": ["a"]}])
+    assert accepted(lambda: [read_emit("", unpack(message), "/", RENAMES, BOUNDS)])
+    assert accepted(lambda: [read(b'{"method":"emit","event":"e","data":[],"room":"a"}', RENAMES, BOUNDS)])
+    assert accepted(lambda: [read_event(b'{"name":"e","channel":"a","data":""}', RENAMES, data_max_bytes=500)])
