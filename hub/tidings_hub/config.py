@@ -478,7 +478,39 @@ class _Presence(Model):
     )
 
 
-class Settings(_Presence, _Cluster, _Broker, _Recovery, _Work, _Connections, _Security, _Listening):
+class _Code(Model):
+    """Code of your own in the node: handlers of client events (docs/handlers.md), and a WSGI application beside it."""
+
+    app: str = setting("", "Module with a `tidings_hub.App`, as `myapp.realtime` or `myapp.realtime:app`")
+    wsgi: str = setting("", "WSGI application that gets every address that is not the hub's own, as `myapp:app`")
+    app_handlers: int = setting(64, "Calls of one handler at once", ge=1, le=100_000)
+    app_handler_queue: int = setting(
+        1000,
+        "Calls of one handler that wait",
+        ge=0,
+        le=1_000_000,
+        policy="answer `unavailable`; leave out `on_disconnect`",
+        metric="app_refused",
+    )
+    app_timeout_s: float = setting(
+        10.0,
+        "Seconds for one call of a handler, which is interrupted where it next waits",
+        ge=0.05,
+        le=600,
+        policy="answer `timeout`",
+        metric="app_timeouts",
+    )
+    stall_warn_s: float = setting(
+        1.0,
+        "Seconds that code of yours may keep the event loop from everybody else",
+        ge=0.05,
+        le=600,
+        policy="log where it stands; it cannot be interrupted",
+        metric="loop_stalls",
+    )
+
+
+class Settings(_Code, _Presence, _Cluster, _Broker, _Recovery, _Work, _Connections, _Security, _Listening):
     """All settings of one node. `sources.load` makes it; tests may make it directly."""
 
     @field_validator("broker")

@@ -28,6 +28,7 @@ from tidings_hub.engine.upstream import UNIX
 from tidings_hub.hub import FanOut, Hub
 from tidings_hub.membership import Membership, resolved
 from tidings_hub.metrics import Metrics
+from tidings_hub.own_code import OwnCode
 from tidings_hub.readiness import Readiness
 from tidings_hub.reload import reloaded
 from tidings_hub.socketio.events import ClientEvents
@@ -54,6 +55,7 @@ class Node:
         self._worker = worker
         self.metrics = Metrics()
         self._pool = runtime.Pool(settings.handlers, settings.handler_queue)
+        self._code = OwnCode(settings, self.metrics)
         self.broker = open_broker(settings, self.metrics)
         self.engine = EngineServer(
             engine_limits(settings),
@@ -106,11 +108,16 @@ class Node:
             metrics=self.metrics,
             max_attachment_bytes=settings.max_payload_bytes,
             accepted=events.accepted,
+            own=self._code.take,
+            lanes=self._code.lanes,
         )
         events.register(sockets)
         self.engine.mount("/socket.io/", sockets, engine_options(settings))
-        self.engine.mount_sse("/sse", EventStreams(self.hub, self._pool), engine_options(settings))
-        app = create_app(Backends(self.hub, self.readiness, self.control))
+        streams = EventStreams(self.hub, self._code.lanes.get("connect", self._pool))
+        self.engine.mount_sse("/sse", streams, engine_options(settings))
+        backends = Backends(self.hub, self.readiness, self.control)
+        self._code.run_by(self.hub, backends, sockets)
+        app = self._code.beside(create_app(backends))
         together = None if self._worker is None or self.engine.relay is None else Together(app, self.engine.relay)
         self.engine.mount_wsgi(together or app)
 
@@ -136,6 +143,7 @@ class Node:
         runtime.spawn(self.readiness.watch)
         runtime.spawn(self._tick)
         runtime.spawn(self._refresh_keys)
+        self._code.start()
         return port
 
     def _tick(self) -> None:
