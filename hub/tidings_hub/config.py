@@ -21,6 +21,7 @@ from tidings.keys import SECRET_MIN_BYTES, Key
 from tidings.tokens import KeySet
 from tidings_hub.core.access import RESERVED_NAMESPACES, USER_NAMESPACE, Access, Origins, Publish, Rule, Subscribe
 from tidings_hub.entries import JwksSource, KeySource, Model, Namespace, check_secret, is_placeholder, setting
+from tidings_hub.hooks.entry import Hooks
 
 API_KEY_MIN_BYTES = 16
 USER_RULE = Rule(subscribe=Subscribe.USER, history=100, history_ttl_s=86_400)
@@ -483,7 +484,10 @@ class _Code(Model):
 
     app: str = setting("", "Module with a `tidings_hub.App`, as `myapp.realtime` or `myapp.realtime:app`")
     wsgi: str = setting("", "WSGI application that gets every address that is not the hub's own, as `myapp:app`")
-    app_handlers: int = setting(64, "Calls of one handler at once", ge=1, le=100_000)
+    app_handlers: int = setting(
+        64, "Calls of one handler, and packets that wait for one kind of hook, at once", ge=1, le=100_000
+    )
+    hooks: Hooks = setting(Hooks(), "A backend that is asked over HTTP, see below")
     app_handler_queue: int = setting(
         1000,
         "Calls of one handler that wait",
@@ -677,6 +681,8 @@ class Settings(_Code, _Presence, _Cluster, _Broker, _Recovery, _Work, _Connectio
         found = []
         if self.dev:
             found.append("dev: anonymous clients, any namespace, no API key")
+        if self.hooks.events and self.hooks.fail_open:
+            found.append("hooks: fail_open allows what nobody answered")
         if "*" in self.origins:
             found.append("origins: any page may connect")
         if not is_loopback(self.host) and any(network.endswith("/0") for network in self.trusted_proxies):

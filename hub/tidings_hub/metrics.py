@@ -119,6 +119,9 @@ class Metrics:
     app_errors: dict[str, int] = _by_code("Calls of an application's handlers that failed, by event")
     app_timeouts: dict[str, int] = _by_code("Calls of an application's handlers that passed app_timeout_s, by event")
     app_refused: int = _counter("Calls of an application's handlers refused because of app_handler_queue")
+    hooks: dict[str, int] = _by_code("HTTP hooks, by what came of them")
+    hook_s: Histogram = _histogram("Seconds that HTTP hooks took")
+    hooks_dropped: int = _counter("disconnect hooks that were left out: beyond `queue`, or after `retries`")
     loop_stalls: int = _counter("Times the event loop stood still for more than stall_warn_s, with --app or --wsgi")
     # sessions and channels
     sessions: int = _gauge("Authenticated sessions")

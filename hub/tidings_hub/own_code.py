@@ -14,6 +14,8 @@ from tidings_hub.handlers.gate import AppGate
 from tidings_hub.handlers.line import Line
 from tidings_hub.handlers.loading import load_app, load_wsgi
 from tidings_hub.handlers.through import NodeApi
+from tidings_hub.hooks.client import HookClient
+from tidings_hub.hooks.gate import HookGate
 from tidings_hub.hub import Hub
 from tidings_hub.metrics import Metrics
 from tidings_hub.socketio.client import Client
@@ -62,6 +64,9 @@ class OwnCode:
         asked: list[Gate] = []
         if self._app is not None:
             asked.append(AppGate(self._app, self._calls, self._line(), self._metrics))
+        hooks = self._settings.hooks
+        if hooks.events:
+            asked.append(HookGate(hooks, HookClient(hooks), self._metrics, node_id=self._settings.node_id))
         return asked
 
     def _line(self) -> Line:

@@ -12,6 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from tidings_hub.config import Settings
 from tidings_hub.entries import JwksSource, KeySource, Model, Namespace
+from tidings_hub.hooks.entry import Hooks
 from tidings_hub.log import masked
 from tidings_hub.sources import Loaded
 
@@ -61,7 +62,7 @@ def as_markdown() -> str:
             about = (group.__doc__ or "").strip()
             names = [name for name in group.model_fields if name in group.__annotations__]
             parts.append(f"## {about.partition('.')[0]}\n\n{about}\n\n{_table(group, names)}")
-    for entry, title in ((Namespace, "namespaces.<name>"), (KeySource, "keys"), (JwksSource, "jwks")):
+    for entry, title in ((Namespace, "namespaces.<name>"), (KeySource, "keys"), (JwksSource, "jwks"), (Hooks, "hooks")):
         parts.append(f"## `{title}`\n\n{(entry.__doc__ or '').strip()}\n\n{_table(entry, list(entry.model_fields))}")
     return "\n\n".join(parts) + "\n"
 
@@ -92,7 +93,7 @@ def _default(field: FieldInfo) -> str:
     default = field.default
     if default is PydanticUndefined:
         return "made up"
-    if default is None or default in ("", (), {}):
+    if default is None or default in ("", (), {}) or isinstance(default, Model):
         return "none"
     return f"`{_toml(default)}`"
 

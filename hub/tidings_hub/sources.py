@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from tidings.errors import BadConfig
 from tidings_hub.config import Settings
 from tidings_hub.entries import JwksSource, KeySource, Model, Namespace
+from tidings_hub.hooks.entry import Hooks
 
 ENV_PREFIX = "TIDINGS_"
 FILE_NAME = "tidings.toml"
@@ -107,7 +108,7 @@ def from_environment(env: Mapping[str, str], *, allowed: frozenset[str] = frozen
 def _parsed(name: str, text: str) -> object:
     annotation = Settings.model_fields[name].annotation
     kind = get_origin(annotation)
-    if kind is dict or (kind is tuple and text.lstrip().startswith("[")):
+    if kind is dict or annotation is Hooks or (kind is tuple and text.lstrip().startswith("[")):
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
@@ -153,6 +154,6 @@ def _in_words(error: ValidationError, origin: Mapping[str, str]) -> str:
 
 
 def _nearest_entry(location: tuple[int | str, ...]) -> str:
-    entries: dict[str, type[Model]] = {"keys": KeySource, "jwks": JwksSource, "namespaces": Namespace}
+    entries: dict[str, type[Model]] = {"keys": KeySource, "jwks": JwksSource, "namespaces": Namespace, "hooks": Hooks}
     entry = entries.get(str(location[0]))
     return nearest(str(location[-1]), entry.model_fields) if entry else ""
