@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,15 +23,17 @@ class _Server(ThreadingHTTPServer):
 class HookServer:
     """`answer` is called with each hook that was rightly signed; `asked` has them all, in order of arrival."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
         self.asked: list[dict[str, Any]] = []
         self.connections = 0
         self.answer: Answer = say({})
         self.released = threading.Event()
-        self._server = _Server(("127.0.0.1", port), type("Bound", (Handler,), {"hooks": self}))
+        self._server = _Server(("127.0.0.1", 0), type("Bound", (Handler,), {"hooks": self}))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self.port: int = self._server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}/tidings?from=hub"
+        self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{self.port}/tidings?from=hub"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
 
     def of(self, hook: str, user: str | None = None) -> list[dict[str, Any]]:
         """The hooks of one kind so far, about one user."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from certificates import Authority
 from client_process import ClientProcess
 from e2e.test_access import ask, connect, event, joined
 from hook_server import SECRET, HookServer, refuse, say, stall
@@ -158,5 +160,27 @@ class TestWithoutAnAnswer:
             backend.answer = refuse("forbidden")
             assert "error" in ask(made, "tidings:publish", {"channel": "chat:a", "event": "x", "data": 1})
             assert any("fail_open" in each for each in process.get("/healthz")[1]["insecure"])
+        finally:
+            process.stop()
+
+
+def test_over_tls_only_a_certificate_that_holds_is_believed(tmp_path: Path) -> None:
+    authority = Authority.make(tmp_path / "authority")
+    certificate, key = authority.issue("backend")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with HookServer(tls=context) as server:
+        hooks = HOOKS.format(url=server.url, secret=SECRET, more="")
+        process = HubProcess(tmp_path, extra=EXTRA, config=CONFIG + hooks)
+        process.environment = {"SSL_CERT_FILE": str(authority.file)}
+        try:
+            process.start()
+            joined(process, {"token": token("ann")})
+            assert server.of("connect", "ann")
+            process.stop()
+            process.environment = {}
+            process.start()
+            assert connect(process, {"token": token("bob")}).closing() == 4000
+            assert server.of("connect", "bob") == []
         finally:
             process.stop()

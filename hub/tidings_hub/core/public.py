@@ -12,20 +12,10 @@ from typing import Final
 # there), and ranges that the registries have set apart. Mapped addresses (::ffff:0:0/96) are what a system makes of an
 # IPv4 one; they count as that.
 _NOT_PUBLIC: Final = tuple(
-    map(
-        ipaddress.ip_network,
-        (
-            "192.0.0.0/24",
-            "192.88.99.0/24",
-            "::/96",
-            "64:ff9b::/96",
-            "64:ff9b:1::/48",
-            "2001::/32",
-            "2002::/16",
-            "3fff::/20",
-            "5f00::/16",
-            "fec0::/10",
-        ),
+    ipaddress.ip_network(each)
+    for each in (
+        *("192.0.0.0/24", "192.88.99.0/24"),
+        *("::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16", "3fff::/20", "5f00::/16", "fec0::/10"),
     )
 )
 
