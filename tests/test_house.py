@@ -45,6 +45,7 @@ DRIVERS = {
     "jwt": {"adapters/tidings/keys.py"},
     "kombu": set(),
     "prometheus_client": {"hub/tidings_hub/metrics.py"},
+    "pyinstrument": {"hub/tidings_hub/profile.py"},
     "redis": {"adapters/tidings/publishers/", "hub/tidings_hub/brokers/"},
     "socketio": {"hub/tidings_hub/socketio/"},
     "engineio": {"hub/tidings_hub/socketio/"},

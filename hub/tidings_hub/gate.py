@@ -35,6 +35,9 @@ class Gate(Protocol):
     def disconnect(self, session: Session[Any], reason: str) -> None:
         """A session that had connected has gone. Returns at once, never raises."""
 
+    def pending(self) -> int:
+        """Calls of `disconnect` that were not told on yet."""
+
 
 class Gates:
     """All who are asked, in order; whoever refuses first is the last."""
@@ -79,3 +82,7 @@ class Gates:
             self._let_in.discard(session.id)
             for gate in self._asked("disconnect"):
                 gate.disconnect(session, reason)
+
+    def pending(self) -> int:
+        """See `Gate.pending`."""
+        return sum(gate.pending() for gate in self._gates)

@@ -29,6 +29,7 @@ from tidings_hub.hub import FanOut, Hub
 from tidings_hub.membership import Membership, resolved
 from tidings_hub.metrics import Metrics
 from tidings_hub.own_code import OwnCode
+from tidings_hub.profile import Profile
 from tidings_hub.readiness import Readiness
 from tidings_hub.reload import reloaded
 from tidings_hub.socketio.events import ClientEvents
@@ -242,7 +243,9 @@ def engine_options(settings: Settings) -> EngineOptions:
     )
 
 
-def run(settings: Settings, *, load: Callable[[], Settings], worker: Worker | None = None) -> int:
+def run(
+    settings: Settings, *, load: Callable[[], Settings], worker: Worker | None = None, profile: Profile | None = None
+) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code. Call it after `runtime.patch()`.
 
     `load` reads the settings anew for SIGHUP.
@@ -265,7 +268,11 @@ def run(settings: Settings, *, load: Callable[[], Settings], worker: Worker | No
     # What exists now stays: the collector need not look at it again on every full run.
     gc.collect()
     gc.freeze()
+    if profile is not None:
+        profile.start()
     node.wait()
+    if profile is not None:
+        profile.write()
     return 0
 
 

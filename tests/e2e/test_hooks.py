@@ -164,6 +164,19 @@ class TestWithoutAnAnswer:
             process.stop()
 
 
+def test_a_node_that_leaves_says_who_was_there(backend: HookServer, tmp_path: Path) -> None:
+    process = started(tmp_path, backend)
+    try:
+        made = [joined(process, {"token": token(f"guest-{number}")})[0] for number in range(20)]
+        assert process.terminate() == 0
+        assert {each.closing() for each in made} == {4002}
+    finally:
+        process.stop()
+    told = {one["user"]: one["reason"] for one in backend.of("disconnect") if one["user"].startswith("guest-")}
+    assert len(told) == 20
+    assert set(told.values()) == {"draining"}
+
+
 def test_over_tls_only_a_certificate_that_holds_is_believed(tmp_path: Path) -> None:
     authority = Authority.make(tmp_path / "authority")
     certificate, key = authority.issue("backend")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import time
 from collections.abc import Callable
 from typing import Any
 
-from tidings.errors import BadRequest, Internal, TidingsError, TimedOut
+from tidings.errors import Internal, TidingsError, TimedOut
 from tidings_hub import runtime
 from tidings_hub.log import RateLimit
 from tidings_hub.metrics import Metrics
@@ -23,17 +22,6 @@ class Calls:
         self._metrics = metrics
         self._timeout_s = timeout_s
         self._limit = RateLimit()
-
-    def fitting(self, name: str, handler: Callable[..., object], *arguments: object) -> None:
-        """Returns if a client sent as many arguments as the handler takes.
-
-        Raises:
-            BadRequest: it did not.
-        """
-        try:
-            inspect.signature(handler).bind(*arguments)
-        except TypeError as error:
-            raise BadRequest(f"{name}: {error}") from None
 
     def call(self, name: str, handler: Callable[..., Any], *arguments: object) -> Any:
         """The handler's result.

@@ -68,6 +68,10 @@ class AppGate:
         if not self._told.submit(live.id, lambda: self._disconnected(Session.of(live))):
             self._metrics.app_refused += 1
 
+    def pending(self) -> int:
+        """See `Gate.pending`."""
+        return len(self._told)
+
     def _disconnected(self, session: Session) -> None:
         if self._app.disconnecting is not None:
             try:

@@ -27,6 +27,10 @@ class Line:
         self._begun = 0
         self._waiting: dict[Hashable, deque[Callable[[], object]]] = {}
 
+    def __len__(self) -> int:
+        """Calls that have not ended."""
+        return self._begun
+
     def submit(self, client: Hashable, call: Callable[[], object]) -> bool:
         """Have it called, behind the client's others. False: too many wait."""
         waiting = self._waiting.get(client)

@@ -62,6 +62,10 @@ class HookGate:
         if not self._telling.submit(self._tell, body):
             self._metrics.hooks_dropped += 1
 
+    def pending(self) -> int:
+        """See `Gate.pending`."""
+        return self._telling.running + len(self._telling)
+
     def _ask(
         self, hook: str, session: Session[Any], more: Mapping[str, object], read: Callable[[bytes], T], allowed: T
     ) -> T:

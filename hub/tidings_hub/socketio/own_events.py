@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from functools import partial
 
-from tidings.errors import Internal, TidingsError, Unavailable
+from tidings.errors import BadRequest, Internal, TidingsError, Unavailable
 from tidings.payload import encode_data
 from tidings_hub.handlers.app import Handler
 from tidings_hub.handlers.calls import Calls
@@ -32,6 +33,7 @@ class OwnEvents:
         answer_max_bytes: int,
     ) -> None:
         self._handlers = handlers
+        self._signatures = {event: inspect.signature(handler) for event, handler in handlers.items()}
         self._lines = lines
         self._calls = calls
         self._metrics = metrics
@@ -53,12 +55,18 @@ class OwnEvents:
         if client.session is None or client.connection.closed:
             return
         try:
-            session, handler = Session.of(client.session), self._handlers[event]
-            self._calls.fitting(event, handler, session, *arguments)
-            answer = self._calls.call(event, handler, session, *arguments)
+            session = Session.of(client.session)
+            self._fits(event, session, *arguments)
+            answer = self._calls.call(event, self._handlers[event], session, *arguments)
         except TidingsError as error:
             answer = {"error": error.to_wire()}
         self._answer(client, id, self._said(event, answer))
+
+    def _fits(self, event: str, *arguments: object) -> None:
+        try:
+            self._signatures[event].bind(*arguments)
+        except TypeError as error:
+            raise BadRequest(f"{event}: {error}") from None
 
     def _said(self, event: str, answer: object) -> bytes:
         try:

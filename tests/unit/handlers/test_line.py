@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tidings.errors import BadRequest, Forbidden, Internal, TimedOut
+from tidings.errors import Forbidden, Internal, TimedOut
 from tidings_hub import runtime
 from tidings_hub.handlers.calls import Calls
 from tidings_hub.handlers.line import Line
@@ -90,15 +90,3 @@ def test_what_a_handler_raises_is_told_apart() -> None:
     assert calls.call("works", lambda: 7) == 7
     assert (metrics.app_errors, metrics.app_timeouts) == ({"fails": 2}, {"waits": 1})
     assert sum(metrics.app_call_s.counts) == 5
-
-
-def test_arguments_that_do_not_fit_are_the_clients_mistake() -> None:
-    calls = Calls(Metrics(), timeout_s=1)
-
-    def handler(session: object, data: object, more: int = 1) -> None:
-        """Never called."""
-
-    calls.fitting("x", handler, 1, 2)
-    for arguments in ((1,), (1, 2, 3, 4)):
-        with pytest.raises(BadRequest, match="x: "):
-            calls.fitting("x", handler, *arguments)
