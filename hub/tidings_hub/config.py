@@ -497,8 +497,9 @@ class _Code(Model):
         metric="app_refused",
     )
     app_timeout_s: float = setting(
-        10.0,
-        "Seconds for one call of a handler, which is interrupted where it next waits",
+        5.0,
+        "Seconds for one call of a handler, which is interrupted where it next waits; for `on_connect` to be"
+        " kept below `connect_timeout_s`",
         ge=0.05,
         le=600,
         policy="answer `timeout`",

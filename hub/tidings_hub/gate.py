@@ -55,7 +55,8 @@ class Gates:
         given: dict[str, None] = {}
         for gate in self._asked("connect"):
             given.update(dict.fromkeys(gate.connect(session)))
-        session.granted |= given.keys()
+        if given:
+            session.granted |= frozenset(given)
         if "disconnect" in self.decides:
             self._let_in.add(session.id)
             if session.state is State.CLOSED:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Final
 
+from tidings.errors import BadConfig
 from tidings_hub import runtime
 from tidings_hub.config import Settings
 from tidings_hub.gate import Gate, Gates
@@ -23,6 +25,8 @@ from tidings_hub.socketio.own_events import OwnEvents
 from tidings_hub.socketio.packet import Packet
 from tidings_hub.stalls import Stalls
 from tidings_hub.web.beside import Beside
+
+logger = logging.getLogger("tidings")
 
 # The packets that wait for whoever is asked, by what it is asked about.
 _WAITING: Final = {"connect": "connect", "subscribe": "tidings:subscribe", "publish": "tidings:publish"}
@@ -77,10 +81,19 @@ class OwnCode:
         return app if self._wsgi is None else Beside(app, self._wsgi)
 
     def run_by(self, hub: Hub, node: NodeApi, sio: object) -> None:
-        """From now on the hub asks, and the app publishes through the node."""
+        """From now on the hub asks, and the app publishes through the node.
+
+        Raises:
+            BadConfig: the app's `on_start` failed; the log has the traceback.
+        """
         hub.gates = self.gates
-        if self._app is not None:
+        if self._app is None:
+            return
+        try:
             self._app.run_by(node, sio, publication_max_bytes=self._settings.publication_max_bytes)
+        except Exception as error:
+            logger.exception("on_start failed")
+            raise BadConfig(f"on_start failed: {type(error).__name__}; the log has the traceback") from error
 
     def start(self) -> None:
         """Watch that what was loaded does not keep the loop to itself."""

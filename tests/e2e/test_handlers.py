@@ -80,6 +80,11 @@ def raw(session):
     app.sio.emit("from-sio", {"clients": len(app.sio.eio.clients)})
 
 
+@app.on_start
+def more(sio):
+    sio.on("sio-own", lambda sid, data: {"echo": data})
+
+
 @app.on_connect
 def connected(session):
     if session.user == "banned":
@@ -191,6 +196,7 @@ class TestAnswers:
         made, _ = joined(hub, {"token": token("raw")})
         made.say('42["raw"]')
         assert event(made)[0] == "from-sio"
+        assert ask(made, "sio-own", 7) == {"echo": 7}
 
 
 class TestContained:
@@ -292,13 +298,16 @@ class TestWhoIsAsked:
 
 
 class TestLoading:
-    def test_what_cannot_be_loaded_ends_the_command(self, tmp_path: Path) -> None:
-        (tmp_path / "realtime.py").write_text("1 / 0")
+    @pytest.mark.parametrize(
+        "module", ["1 / 0", "from tidings_hub import App\napp = App()\napp.on_start(lambda sio: 1 / 0)"]
+    )
+    def test_what_cannot_be_loaded_ends_the_command(self, tmp_path: Path, module: str) -> None:
+        (tmp_path / "realtime.py").write_text(module)
         command = [sys.executable, "-m", "tidings_hub", "serve", "--dev", "--port", "0", "--app", "realtime"]
         done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, timeout=60, check=False)
         assert done.returncode == 2
         assert b"ZeroDivisionError" in done.stderr
-        assert b"line 1" in done.stderr
+        assert b"realtime.py" in done.stderr
 
     def test_each_worker_loads_it(self, tmp_path: Path, shared_redis: RedisProcess, prefix: str) -> None:
         extra = EXTRA + f'broker = "{shared_redis.url}"\nprefix = "{prefix}"\n'

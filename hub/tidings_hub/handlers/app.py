@@ -27,6 +27,7 @@ Handler = Callable[..., object]
 Connecting = Callable[[Session], Iterable[str] | None]
 Disconnecting = Callable[[Session], object]
 Subscribing = Callable[[Session, str], object]
+Starting = Callable[[Any], object]
 Authorizing = Callable[[Session, str, Action], bool]
 
 H = TypeVar("H", bound=Handler)
@@ -34,6 +35,7 @@ C = TypeVar("C", bound=Connecting)
 D = TypeVar("D", bound=Disconnecting)
 S = TypeVar("S", bound=Subscribing)
 A = TypeVar("A", bound=Authorizing)
+B = TypeVar("B", bound=Starting)
 
 
 class App(Emitter):
@@ -52,6 +54,7 @@ class App(Emitter):
         self.disconnecting: Disconnecting | None = None
         self.subscribing: Subscribing | None = None
         self.authorizing: Authorizing | None = None
+        self.starting: Starting | None = None
         self._sio: Any = None
 
     def on(self, event: str) -> Callable[[H], H]:
@@ -98,6 +101,11 @@ class App(Emitter):
         self.authorizing = self._only(self.authorizing, handler, "authorize")
         return handler
 
+    def on_start(self, handler: B) -> B:
+        """Declare who is called once, before the first client: `handler(sio)`, to declare more on python-socketio."""
+        self.starting = self._only(self.starting, handler, "on_start")
+        return handler
+
     @property
     def sio(self) -> Any:
         """The node's `socketio.Server`, for what `App` has no word for.
@@ -114,6 +122,8 @@ class App(Emitter):
         self._through.node = node
         self._sio = sio
         self._drafter.max_bytes = publication_max_bytes
+        if self.starting is not None:
+            self.starting(sio)
 
     def __repr__(self) -> str:
         return f"App({', '.join(sorted(self.events))})"
@@ -129,5 +139,5 @@ def _checked(handler: H, name: str) -> H:
     if inspect.iscoroutinefunction(handler):
         raise BadConfig(f"the handler of {name} is a coroutine; hubs run plain functions, in greenlets")
     if not inspect.signature(handler).parameters:
-        raise BadConfig(f"the handler of {name} must take the session")
+        raise BadConfig(f"the handler of {name} must take an argument")
     return handler

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from tidings_hub.handlers.calls import Calls
 from tidings_hub.handlers.line import Line
 from tidings_hub.handlers.session import Session
 from tidings_hub.metrics import Metrics
+
+logger = logging.getLogger("tidings.app")
 
 
 class AppGate:
@@ -78,4 +81,4 @@ class AppGate:
                 self._calls.call("on_disconnect", self._app.disconnecting, session)
             except TidingsError as error:
                 # There is nobody whom it could refuse.
-                self._metrics.count(self._metrics.app_errors, f"on_disconnect {error.code.name}")
+                logger.debug("on_disconnect raised %s", error.code.name)

@@ -77,7 +77,7 @@ def test_what_could_never_be_called_is_refused() -> None:
 
     with pytest.raises(BadConfig, match="coroutine"):
         App().on("x")(coroutine)
-    with pytest.raises(BadConfig, match="session"):
+    with pytest.raises(BadConfig, match="argument"):
         App().on("x")(lambda: 1)
 
 
@@ -93,10 +93,13 @@ def test_without_a_hub_nothing_is_published_in_silence() -> None:
 
 def test_in_a_hub_it_is_an_emitter_through_the_node() -> None:
     app, node, sio = App(), Node(), object()
+    started: list[object] = []
+    app.on_start(started.append)
     app.run_by(node, sio, publication_max_bytes=20)
     receipt = app.emit("x", {"a": 1}, channel="chat:a")
     assert app.history("chat:a").publications[0]["cursor"] == receipt.cursor
     assert app.sio is sio
+    assert started == [sio]
     assert app.disconnect(user="7").connections == 1
     assert app.nodes() == []
     with pytest.raises(TooLarge):

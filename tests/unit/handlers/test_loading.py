@@ -37,7 +37,7 @@ def test_the_only_app_of_a_module_is_found(module: Path) -> None:
         ("import nothing_of_that_name", "", "no module nothing_of_that_name"),
         ("1 / 0", "", "cannot be imported: ZeroDivisionError"),
         ("from tidings_hub import App\nApp().on('tidings:x')", "", "cannot be imported: BadEvent"),
-        ("from tidings_hub import App\nApp().on_connect(lambda: 1)", "", "must take the session"),
+        ("from tidings_hub import App\nApp().on_connect(lambda: 1)", "", "must take an argument"),
     ],
 )
 def test_what_cannot_be_loaded_is_said(module: Path, text: str, name: str, about: str) -> None:
