@@ -47,6 +47,7 @@ DRIVERS = {
     "kombu": {"adapters/tidings/publishers/queue_address.py"},
     "msgpack": {"adapters/tidings/msgpack.py"},
     "prometheus_client": {"hub/tidings_hub/metrics.py"},
+    "pyinstrument": {"hub/tidings_hub/profile.py"},
     "redis": {"adapters/tidings/publishers/", "hub/tidings_hub/brokers/"},
     "socketio": {"hub/tidings_hub/socketio/"},
     "engineio": {"hub/tidings_hub/socketio/"},

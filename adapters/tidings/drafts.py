@@ -56,7 +56,7 @@ class Drafter:
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.registry = Registry() if registry is None else registry
-        self._max_bytes = publication_max_bytes
+        self.max_bytes = publication_max_bytes
         self._clock_ns = clock_ns
         self._latest_us = 0
 
@@ -104,7 +104,7 @@ class Drafter:
             chosen_id, idempotency_s = new_id(now_ms), OWN_ID_S
         else:
             chosen_id, idempotency_s = check_id(given_id), CALLER_ID_S
-        body = encode_body(event, encode_data(data, max_bytes=self._max_bytes), id=chosen_id, at_ms=now_ms)
+        body = encode_body(event, encode_data(data, max_bytes=self.max_bytes), id=chosen_id, at_ms=now_ms)
         return [Outgoing(channel, body, chosen_id, idempotency_s) for channel in channels]
 
     def _now_us(self) -> int:

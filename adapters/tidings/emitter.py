@@ -20,7 +20,7 @@ from tidings.payload import MAX_BYTES
 from tidings.presence import LIST_MAX, Presence
 from tidings.publication import Receipt
 from tidings.publishers import open_publisher
-from tidings.publishers.base import Answer, Outgoing
+from tidings.publishers.base import Answer, Outgoing, Publisher
 
 
 class Emitter:
@@ -33,6 +33,7 @@ class Emitter:
     `prefix`: the broker's key prefix; the hub's setting must be the same.
     `publication_max_bytes`: data that is larger as JSON is refused (TooLarge).
     `batch_max`: more publications in one batch are refused (TooLarge).
+    `publisher`: a way of your own to the hub; `url` is then only what `repr` shows.
 
     One emitter serves a whole process: threads and greenlets may share it, and a forked child
     opens connections of its own. It connects at the first publish. In asyncio use `AsyncEmitter`.
@@ -51,6 +52,7 @@ class Emitter:
         api_key: str | None = None,
         publication_max_bytes: int = MAX_BYTES,
         batch_max: int = BATCH_MAX,
+        publisher: Publisher | None = None,
     ) -> None:
         self._options = Options(
             url,
@@ -64,6 +66,7 @@ class Emitter:
         self.register = self._drafter.registry.register
         self.rule = self._drafter.registry.rule
         self._closed = False
+        self._given = publisher
         self._connect()
         _EMITTERS.add(self)
 
@@ -245,7 +248,7 @@ class Emitter:
 
     def _connect(self) -> None:
         options = self._options
-        self._publisher = open_publisher(options.url, prefix=options.prefix, api_key=options.api_key)
+        self._publisher = self._given or open_publisher(options.url, prefix=options.prefix, api_key=options.api_key)
         if self._closed:
             self._publisher.close()
 

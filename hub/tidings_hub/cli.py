@@ -24,7 +24,7 @@ _SERVER_MODULES = frozenset(
     {"engineio", "eventlet", "flask", "greenlet", "hiredis", "httptools", "prometheus_client", "pydantic", "socketio"}
 )
 # Flags of `tidings serve` that are settings.
-_SERVE_FLAGS = ("dev", "host", "port", "broker", "node_id", "log_level", "workers")
+_SERVE_FLAGS = ("dev", "host", "port", "broker", "node_id", "log_level", "workers", "app", "wsgi")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,6 +67,9 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one table
     serve.add_argument("--node-id", help="this node's name")
     serve.add_argument("--workers", type=int, metavar="N", help="so many nodes on one port; needs Redis (1)")
     serve.add_argument("--log-level", choices=["debug", "info", "warning", "error"], help="least important line (info)")
+    serve.add_argument("--app", metavar="MODULE", help="your handlers of client events, module or module:name")
+    serve.add_argument("--wsgi", metavar="MODULE:NAME", help="your WSGI application, for every other address")
+    serve.add_argument("--profile", type=Path, metavar="FILE", help="write where time went, .html, .json or .txt")
 
     token = _add(commands, "token", _token, "make a token for a user")
     _settings_flags(token)
@@ -160,9 +163,12 @@ def _serve(arguments: argparse.Namespace) -> int:
         os.execv(sys.executable, [sys.executable, "-m", "tidings_hub", "serve", *flags])  # noqa: S606 - no shell meant
     log.setup(settings.log_level, select=runtime.original("select"))
     from tidings_hub import serve
+    from tidings_hub.profile import Profile, for_worker
 
-    worker = Worker.from_environment(os.environ)
-    return serve.run(settings, load=lambda: _serve_settings(arguments), worker=worker)
+    worker, profile = Worker.from_environment(os.environ), None
+    if arguments.profile is not None:
+        profile = Profile(arguments.profile if worker is None else for_worker(arguments.profile, worker.index))
+    return serve.run(settings, load=lambda: _serve_settings(arguments), worker=worker, profile=profile)
 
 
 def _supervise(arguments: argparse.Namespace) -> int:
@@ -187,7 +193,7 @@ def _serve_settings(arguments: argparse.Namespace) -> Settings:
 def _serve_flags(arguments: argparse.Namespace) -> list[str]:
     """The command line once more, but for what a supervisor chooses for each worker; later flags win anyway."""
     flags = ["--dev"] if arguments.dev else []
-    for name in ("config", "host", "port", "broker", "node_id", "log_level"):
+    for name in ("config", "host", "port", "broker", "node_id", "log_level", "app", "wsgi", "profile"):
         value = getattr(arguments, name)
         if value is not None:
             flags += [f"--{name.replace('_', '-')}", str(value)]

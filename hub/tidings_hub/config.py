@@ -20,15 +20,8 @@ from tidings.errors import BadConfig
 from tidings.keys import SECRET_MIN_BYTES, Key
 from tidings.tokens import KeySet
 from tidings_hub.core.access import RESERVED_NAMESPACES, USER_NAMESPACE, Access, Origins, Publish, Rule, Subscribe
-from tidings_hub.entries import (
-    JwksSource,
-    KeySource,
-    Model,
-    Namespace,
-    check_secret,
-    is_placeholder,
-    setting,
-)
+from tidings_hub.entries import JwksSource, KeySource, Model, Namespace, check_secret, is_placeholder, setting
+from tidings_hub.hooks.entry import Hooks
 from tidings_hub.wires import Ingress
 
 API_KEY_MIN_BYTES = 16
@@ -537,7 +530,43 @@ class _Ingress(Model):
     )
 
 
-class Settings(_Ingress, _Presence, _Cluster, _Broker, _Recovery, _Work, _Connections, _Security, _Listening):
+class _Code(Model):
+    """Code of your own in the node: handlers of client events (docs/handlers.md), and a WSGI application beside it."""
+
+    app: str = setting("", "Module with a `tidings_hub.App`, as `myapp.realtime` or `myapp.realtime:app`")
+    wsgi: str = setting("", "WSGI application that gets every address that is not the hub's own, as `myapp:app`")
+    app_handlers: int = setting(
+        64, "Calls of one handler, and packets that wait for one kind of hook, at once", ge=1, le=100_000
+    )
+    hooks: Hooks = setting(Hooks(), "A backend that is asked over HTTP, see below")
+    app_handler_queue: int = setting(
+        1000,
+        "Calls of one handler that wait",
+        ge=0,
+        le=1_000_000,
+        policy="answer `unavailable`; leave out `on_disconnect`",
+        metric="app_refused",
+    )
+    app_timeout_s: float = setting(
+        5.0,
+        "Seconds for one call of a handler, which is interrupted where it next waits; for `on_connect` to be"
+        " kept below `connect_timeout_s`",
+        ge=0.05,
+        le=600,
+        policy="answer `timeout`",
+        metric="app_timeouts",
+    )
+    stall_warn_s: float = setting(
+        1.0,
+        "Seconds that code of yours may keep the event loop from everybody else",
+        ge=0.05,
+        le=600,
+        policy="log where it stands; it cannot be interrupted",
+        metric="loop_stalls",
+    )
+
+
+class Settings(_Code, _Ingress, _Presence, _Cluster, _Broker, _Recovery, _Work, _Connections, _Security, _Listening):
     """All settings of one node. `sources.load` makes it; tests may make it directly."""
 
     @field_validator("broker")
@@ -721,6 +750,8 @@ class Settings(_Ingress, _Presence, _Cluster, _Broker, _Recovery, _Work, _Connec
         found = []
         if self.dev:
             found.append("dev: anonymous clients, any namespace, no API key")
+        if self.hooks.events and self.hooks.fail_open:
+            found.append("hooks: fail_open allows what nobody answered")
         if "*" in self.origins:
             found.append("origins: any page may connect")
         if not is_loopback(self.host) and any(network.endswith("/0") for network in self.trusted_proxies):

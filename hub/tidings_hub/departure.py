@@ -14,7 +14,7 @@ logger = logging.getLogger("tidings")
 
 # Small batches, so that the nodes that take these clients over are not hit all at once.
 _STEP_S = 0.05
-# How long the last answers may take to be read.
+# How long the last answers may take to be read, and those who want to know to be told who has gone.
 _LAST_S = 2.0
 
 
@@ -54,5 +54,9 @@ def _tell_leaving(node: Node) -> None:
 
 def _settle(node: Node) -> None:
     end_s = runtime.now_s() + _LAST_S
-    while runtime.now_s() < end_s and not node.engine.settled():
+    while runtime.now_s() < end_s and not (node.engine.settled() and _told(node)):
         runtime.sleep(_STEP_S)
+
+
+def _told(node: Node) -> bool:
+    return "disconnect" not in node.hub.gates.decides or not (node.hub.sessions() or node.hub.gates.pending())

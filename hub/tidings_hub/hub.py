@@ -34,6 +34,7 @@ from tidings_hub.core.presence import by_kind, with_presence
 from tidings_hub.core.returns import Returns
 from tidings_hub.core.sessions import Expiries, Session, State
 from tidings_hub.core.subscriptions import Subscriptions
+from tidings_hub.gate import Gates
 from tidings_hub.keeping import Keeping
 from tidings_hub.metrics import Metrics
 from tidings_hub.presence import Entrances
@@ -85,6 +86,7 @@ class Hub:
         self.keeping = Keeping(settings, broker, metrics, self._replaced)
         self.revocations = Revocations()
         self.wall_s = wall_s
+        self.gates = Gates()
         # What is asked of all nodes is done by `control.Control`, which is given to the hub when it is wired.
         self.on_control: Callable[[Mapping[str, object]], None] = partial(logger.warning, "heard too early: %s")
         self._keys = keys
@@ -135,8 +137,8 @@ class Hub:
         self.metrics.sessions += 1
         return session
 
-    def close(self, session: Session[Connection], reason: str = "") -> None:
-        """The session's connection has closed, for a reason as `core.kept.forgets` takes it. Idempotent."""
+    def close(self, session: Session[Connection], reason: str = "refused") -> None:
+        """Its connection has closed, for a reason as `core.kept.forgets` takes it. Idempotent; never waits."""
         if session.state is State.CLOSED:
             return
         session.state = State.CLOSED
@@ -145,6 +147,7 @@ class Hub:
         self.metrics.sessions -= 1
         self.keeping.closed(session, reason)
         self.leave(session, list(session.channels))
+        self.gates.disconnect(session, reason)
 
     def refresh(self, session: Session[Connection], token: object) -> list[str]:
         """Give a live session a new token; returns the channels that it no longer covers and has left.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from tidings.channels import check_channel
+from tidings.channels import check_channel, user_channel
 from tidings.cursor import Cursor
 from tidings.errors import Forbidden, TidingsError, TooManyChannels
 from tidings.presence import presence_channel
@@ -88,7 +88,7 @@ def join(
         Unavailable: the broker does not answer; the session is subscribed to nothing new.
     """
     answers: dict[str, dict[str, object]] = {}
-    wanted = _allowed(hub, session, names, answers)
+    wanted = _asked(hub, session, _allowed(hub, session, names, answers), answers)
     wanted += _watched(hub, session, presence, wanted, answers)
     catchup = Catchup(session.connection, wanted, since, hold_max=hub.settings.hold_max)
     # A repeated subscription starts anew: what it gets is decided by `since` again.
@@ -157,7 +157,9 @@ def _allowed(
     for name in dict.fromkeys(str(name) for name in names):
         try:
             check_channel(name)
-            if name not in session.granted:
+            if name in session.granted:
+                hub.access.rule(name)
+            else:
                 hub.access.may_subscribe(session.claims, name)
             if name not in session.channels and len(allowed) >= room:
                 hub.metrics.channels_refused += 1
@@ -170,6 +172,20 @@ def _allowed(
         else:
             allowed.append(name)
     return allowed
+
+
+def _asked(
+    hub: Hub, session: Session[Connection], allowed: list[str], answers: dict[str, dict[str, object]]
+) -> list[str]:
+    """The channels that nobody who is asked beyond the rules refuses; what is granted or its own is not asked about."""
+    if "subscribe" not in hub.gates.decides:
+        return allowed
+    own = user_channel(session.user)
+    refused = hub.gates.subscribe(session, [name for name in allowed if name != own and name not in session.granted])
+    for name, error in refused.items():
+        hub.metrics.count(hub.metrics.subscriptions_refused, error.code.name)
+        answers[name] = {"error": error.to_wire()}
+    return [name for name in allowed if name not in refused]
 
 
 def _watched(

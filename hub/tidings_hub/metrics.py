@@ -114,6 +114,15 @@ class Metrics:
     greenlets: int = _gauge("Greenlets that have not ended, counted with every canary")
     handlers_refused: int = _counter("Client events refused because of handler_queue")
     handler_errors: int = _counter("Handlers that raised an unexpected exception")
+    # code of users
+    app_call_s: Histogram = _histogram("Seconds that calls of an application's handlers took")
+    app_errors: dict[str, int] = _by_code("Calls of an application's handlers that failed, by event")
+    app_timeouts: dict[str, int] = _by_code("Calls of an application's handlers that passed app_timeout_s, by event")
+    app_refused: int = _counter("Calls of an application's handlers refused because of app_handler_queue")
+    hooks: dict[str, int] = _by_code("HTTP hooks, by what came of them")
+    hook_s: Histogram = _histogram("Seconds that HTTP hooks took")
+    hooks_dropped: int = _counter("disconnect hooks that were left out: beyond `queue`, or after `retries`")
+    loop_stalls: int = _counter("Times the event loop stood still for more than stall_warn_s, with --app or --wsgi")
     # sessions and channels
     sessions: int = _gauge("Authenticated sessions")
     subscriptions: int = _gauge("Subscriptions of this node's connections")

@@ -87,10 +87,12 @@ def enter(hub: Hub, session: Session[Connection], asked: Asked, back: Return | N
 
     Raises:
         Unavailable: the broker does not answer; the client may try again with the same pid.
+        TidingsError: a gate does not let it in.
     """
     if back is None:
-        return _anew(hub, session, asked)
+        return _anew(hub, session, _with_given(hub, session, asked))
     try:
+        asked = _with_given(hub, session, asked)
         entrance = _again(hub, session, asked, back)
         if entrance is None:
             hub.metrics.count(hub.metrics.returns_refused, Refusal.CHANNELS.value)
@@ -103,6 +105,12 @@ def enter(hub: Hub, session: Session[Connection], asked: Asked, back: Return | N
     # Its client is here: whatever still holds the old connection open holds nobody.
     hub.keeping.went_on(back.kept.owner)
     return entrance
+
+
+def _with_given(hub: Hub, session: Session[Connection], asked: Asked) -> Asked:
+    """What is asked, and what those who are asked beyond the rules give beside it."""
+    given = hub.gates.connect(session)
+    return replace(asked, channels=[*given, *asked.channels]) if given else asked
 
 
 def _anew(hub: Hub, session: Session[Connection], asked: Asked) -> Entrance:

@@ -108,6 +108,25 @@ def live() -> int:
     return _live
 
 
+class TooLate(Exception):
+    """A call took longer than it may."""
+
+
+def within(timeout_s: float, function: Callable[..., Any], *args: object) -> Any:
+    """What `function` returns; it is interrupted where it next waits after `timeout_s`, and nowhere else.
+
+    Raises:
+        TooLate: it was interrupted, or a time limit of its own was.
+    """
+    limit = eventlet.Timeout(timeout_s)
+    try:
+        return function(*args)
+    except eventlet.Timeout as error:
+        raise TooLate from error
+    finally:
+        limit.cancel()
+
+
 class Timer(Protocol):
     """A call that is still to come."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import ipaddress
 import logging
 import os
 import signal
@@ -16,6 +15,7 @@ from typing import cast
 from tidings.errors import BadConfig, TidingsError
 from tidings_hub import runtime
 from tidings_hub.backends import Backends
+from tidings_hub.bounds import engine_limits, engine_options
 from tidings_hub.brokers import open_broker
 from tidings_hub.brokers.patterns import Patterns
 from tidings_hub.config import Settings
@@ -24,7 +24,6 @@ from tidings_hub.core.nodes import Nodes
 from tidings_hub.core.stamp import stamp_key
 from tidings_hub.departure import depart
 from tidings_hub.engine.fanout import deliver
-from tidings_hub.engine.limits import EngineLimits, EngineOptions
 from tidings_hub.engine.server import EngineServer
 from tidings_hub.engine.upstream import UNIX
 from tidings_hub.hub import FanOut, Hub
@@ -33,6 +32,8 @@ from tidings_hub.ingress.outlet import Outlet
 from tidings_hub.ingress.wires import open_wires
 from tidings_hub.membership import Membership, resolved
 from tidings_hub.metrics import Metrics
+from tidings_hub.own_code import OwnCode
+from tidings_hub.profile import Profile
 from tidings_hub.readiness import Readiness
 from tidings_hub.reload import reloaded
 from tidings_hub.socketio.events import ClientEvents
@@ -59,6 +60,7 @@ class Node:
         self._worker = worker
         self.metrics = Metrics()
         self._pool = runtime.Pool(settings.handlers, settings.handler_queue)
+        self._code = OwnCode(settings, self.metrics)
         self.broker = open_broker(settings, self.metrics)
         self.engine = EngineServer(
             engine_limits(settings),
@@ -120,11 +122,15 @@ class Node:
             metrics=self.metrics,
             max_attachment_bytes=settings.max_payload_bytes,
             accepted=events.accepted,
+            own=self._code.take,
+            lanes=self._code.lanes,
         )
         events.register(sockets)
         self.engine.mount("/socket.io/", sockets, engine_options(settings))
-        self.engine.mount_sse("/sse", EventStreams(self.hub, self._pool), engine_options(settings))
-        app = create_app(self.backends)
+        streams = EventStreams(self.hub, self._code.lanes.get("connect", self._pool))
+        self.engine.mount_sse("/sse", streams, engine_options(settings))
+        self._code.run_by(self.hub, self.backends, sockets)
+        app = self._code.beside(create_app(self.backends))
         together = None if self._worker is None or self.engine.relay is None else Together(app, self.engine.relay)
         self.engine.mount_wsgi(together or app)
 
@@ -151,6 +157,7 @@ class Node:
         runtime.spawn(self.readiness.watch)
         runtime.spawn(self._tick)
         runtime.spawn(self._refresh_keys)
+        self._code.start()
         for queue in self.ingress:
             queue.start()
         for wire in self.wires:
@@ -220,46 +227,9 @@ class Node:
         self._stopped.wait()
 
 
-def engine_limits(settings: Settings) -> EngineLimits:
-    """The engine's bounds, from the settings of the same meaning."""
-    return EngineLimits(
-        head_max_bytes=settings.head_max_bytes,
-        head_timeout_s=settings.head_timeout_s,
-        body_timeout_s=settings.body_timeout_s,
-        answer_timeout_s=settings.answer_timeout_s,
-        upgrade_timeout_s=settings.upgrade_timeout_s,
-        linger_s=settings.close_linger_s,
-        body_max_bytes=settings.api_body_max_bytes,
-        idle_timeout_s=settings.keep_alive_s,
-        max_connections=settings.max_connections,
-        connections_per_address=settings.connections_per_address,
-        backlog=settings.backlog,
-        out_buffer_bytes=settings.out_buffer_bytes,
-        poll_pace_ms=settings.poll_pace_ms,
-        inbound_rate_per_s=settings.inbound_rate_per_s,
-        inbound_burst=settings.inbound_burst,
-        wsgi_pool=settings.wsgi_requests,
-        wsgi_queue=settings.wsgi_queue,
-        wsgi_timeout_s=settings.wsgi_timeout_s,
-        wsgi_response_max_bytes=settings.wsgi_response_max_bytes,
-        relay_max=settings.relay_max,
-        relay_timeout_s=settings.relay_timeout_s,
-        trusted_proxies=tuple(ipaddress.ip_network(each) for each in settings.trusted_proxies),
-    )
-
-
-def engine_options(settings: Settings) -> EngineOptions:
-    """One mounted path's timing and origins, from the settings."""
-    return EngineOptions(
-        ping_interval_ms=int(settings.ping_interval_s * 1000),
-        ping_timeout_ms=int(settings.ping_timeout_s * 1000),
-        max_payload_bytes=settings.max_payload_bytes,
-        connect_timeout_ms=int(settings.connect_timeout_s * 1000),
-        origins=settings.origin_policy(),
-    )
-
-
-def run(settings: Settings, *, load: Callable[[], Settings], worker: Worker | None = None) -> int:
+def run(
+    settings: Settings, *, load: Callable[[], Settings], worker: Worker | None = None, profile: Profile | None = None
+) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code. Call it after `runtime.patch()`.
 
     `load` reads the settings anew for SIGHUP.
@@ -282,7 +252,11 @@ def run(settings: Settings, *, load: Callable[[], Settings], worker: Worker | No
     # What exists now stays: the collector need not look at it again on every full run.
     gc.collect()
     gc.freeze()
+    if profile is not None:
+        profile.start()
     node.wait()
+    if profile is not None:
+        profile.write()
     return 0
 
 

@@ -13,6 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from tidings_hub.config import Settings
 from tidings_hub.entries import JwksSource, KeySource, Model, Namespace, QueueSource
+from tidings_hub.hooks.entry import Hooks
 from tidings_hub.log import masked
 from tidings_hub.sources import Loaded
 from tidings_hub.wires import FlaskSocketio, Ingress, PusherApp, SocketioEmitter
@@ -72,7 +73,7 @@ def as_markdown() -> str:
             about = (group.__doc__ or "").strip()
             names = [name for name in group.model_fields if name in group.__annotations__]
             parts.append(f"## {about.partition('.')[0]}\n\n{about}\n\n{_table(group, names)}")
-    entries = ((Namespace, "namespaces.<name>"), (KeySource, "keys"), (JwksSource, "jwks"))
+    entries = ((Namespace, "namespaces.<name>"), (KeySource, "keys"), (JwksSource, "jwks"), (Hooks, "hooks"))
     ingress = (
         (QueueSource, "ingress.<name>"),
         (PusherApp, "ingress.pusher"),

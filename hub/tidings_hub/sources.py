@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from tidings.errors import BadConfig
 from tidings_hub.config import Settings
 from tidings_hub.entries import JwksSource, KeySource, Model, Namespace, QueueSource
+from tidings_hub.hooks.entry import Hooks
 from tidings_hub.wires import FlaskSocketio, Ingress, PusherApp, SocketioEmitter
 
 ENV_PREFIX = "TIDINGS_"
@@ -108,7 +109,7 @@ def from_environment(env: Mapping[str, str], *, allowed: frozenset[str] = frozen
 def _parsed(name: str, text: str) -> object:
     annotation = Settings.model_fields[name].annotation
     kind = get_origin(annotation)
-    if annotation is Ingress or kind is dict or (kind is tuple and text.lstrip().startswith("[")):
+    if annotation in (Ingress, Hooks) or kind is dict or (kind is tuple and text.lstrip().startswith("[")):
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
@@ -154,7 +155,7 @@ def _in_words(error: ValidationError, origin: Mapping[str, str]) -> str:
 
 
 def _nearest_entry(location: tuple[int | str, ...]) -> str:
-    entries: dict[str, type[Model]] = {"keys": KeySource, "jwks": JwksSource, "namespaces": Namespace}
+    entries: dict[str, type[Model]] = {"keys": KeySource, "jwks": JwksSource, "namespaces": Namespace, "hooks": Hooks}
     formats: dict[str, type[Model]] = {
         "pusher": PusherApp,
         "socketio_emitter": SocketioEmitter,

@@ -63,6 +63,12 @@ def test_without_the_extra_the_pip_line_is_named(arguments: list[str]) -> None:
     assert "pip install 'tidings[server]'" in one_line(done)
 
 
+def test_without_the_profiler_the_pip_line_is_named() -> None:
+    done = command("serve", "--dev", "--profile", "profile.html", hide="pyinstrument")
+    assert done.returncode == 2
+    assert "pip install 'tidings[profile]'" in one_line(done)
+
+
 def test_token_needs_only_its_own_extra() -> None:
     bare = "eventlet greenlet pydantic flask httptools socketio engineio redis hiredis"
     done = command("token", "--sub", "ann", env={"TIDINGS_SECRET": SECRET}, hide=bare)

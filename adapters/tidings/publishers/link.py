@@ -6,6 +6,7 @@ import io
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPConnection, IncompleteRead
 from typing import TYPE_CHECKING, cast
@@ -45,11 +46,16 @@ class Deadline:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the hub is: host and port, and TLS unless `tls` is None."""
+    """Where the hub is: host and port, and TLS unless `tls` is None.
+
+    `allows` says of each address that the host resolves to whether one may connect there; one that it
+    does not allow refuses all, since the next look-up may answer with that one alone.
+    """
 
     host: str
     port: int
     tls: ssl.SSLContext | None
+    allows: Callable[[str], bool] | None = None
 
 
 class Link(HTTPConnection):
@@ -109,7 +115,11 @@ class Link(HTTPConnection):
 def _reached(address: Address, deadline: Deadline) -> socket.socket:
     # Resolving the name is the one wait that no timeout bounds: getaddrinfo takes none.
     last: OSError | None = None
-    for family, kind, protocol, _, place in socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM):
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    if address.allows is not None and not all(address.allows(str(place[0])) for *_, place in found):
+        raise OSError(f"{address.host} resolves to an address that is not allowed")
+    # Connected to is what was checked: there is no second look-up.
+    for family, kind, protocol, _, place in found:
         wire = socket.socket(family, kind, protocol)
         try:
             wire.settimeout(deadline.wait_s())

@@ -15,7 +15,7 @@ from socketio.exceptions import ConnectionRefusedError as Refused
 
 from tidings.channels import check_channel, check_channels, check_event, user_channel
 from tidings.cursor import Cursor
-from tidings.errors import BadChannel, BadRequest, Internal, TidingsError
+from tidings.errors import BadChannel, BadRequest, Forbidden, Internal, TidingsError
 from tidings.ids import new_id
 from tidings.payload import encode_data
 from tidings.presence import presence_channel
@@ -156,8 +156,10 @@ class ClientEvents:
         given = asked.get("id")
         at_ms = time.time_ns() // 1_000_000
         id_ = new_id(at_ms) if given is None else given
-        data_json = encode_data(asked.get("data"), max_bytes=hub.settings.publication_max_bytes)
-        body = encode_body(check_event(asked.get("event")), data_json, id=id_, at_ms=at_ms)
+        event, data = check_event(asked.get("event")), asked.get("data")
+        data_json = encode_data(data, max_bytes=hub.settings.publication_max_bytes)
+        body = encode_body(event, data_json, id=id_, at_ms=at_ms)
+        hub.gates.publish(session, channel, event, data)
         keep_s = OWN_ID_S if given is None else CALLER_ID_S
         (result,) = hub.publish([Outgoing(channel, body, id_, keep_s)])
         if isinstance(result, TidingsError):
@@ -168,6 +170,9 @@ class ClientEvents:
         hub = self._hub
         channel = check_channel(asked.get("channel"))
         hub.access.may_read_history(session.claims, channel)
+        if "subscribe" in hub.gates.decides and channel not in session.channels:
+            # Whoever is asked beyond the rules was asked when it subscribed, and is not asked once more.
+            raise Forbidden(f"subscribe to {channel} first: whether you may read it is decided there")
         limit = asked.get("limit", 100)
         if type(limit) is not int or not 1 <= limit <= hub.settings.history_page_max:
             hub.metrics.history_limited += 1

@@ -53,6 +53,8 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
 
     `accepted(client, sid, namespace)` is called right after a CONNECT was answered, in the same
     greenlet: what it writes comes directly behind the answer.
+    `own(client, packet)`: whether an event was taken by an application, which answers it.
+    `lanes`: pools of their own, for `connect` and for events that may wait for a user's code.
     `max_attachment_bytes` bounds all attachments of one packet together.
     """
 
@@ -64,6 +66,8 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
         metrics: Metrics,
         max_attachment_bytes: int,
         accepted: Callable[[Client, str, str], None] | None = None,
+        own: Callable[[Client, Packet], bool] | None = None,
+        lanes: Mapping[str, Pool] | None = None,
         namespaces: list[str] | None = None,
     ) -> None:
         super().__init__(
@@ -78,6 +82,8 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
         self._metrics = metrics
         self._max_attachment_bytes = max_attachment_bytes
         self._accepted = accepted
+        self._own = own
+        self._lanes = lanes or {}
         self.environ = Environs(self.eio.clients)
 
     def _engineio_server_class(self) -> type[EngineFacade]:
@@ -150,18 +156,33 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
                 client.inbox.append(work)
             return
         client.inbox = deque((work,))
-        if not self._pool.submit(self._work, client):
+        pool = self._pool_of(work)
+        if not pool.submit(self._work, client, pool):
             self._metrics.handlers_refused += 1
             if not isinstance(work, str):
                 client.inbox.clear()
                 client.connection.close("full")
             # Closing must never be refused: it is what frees memory.
-            self._spawn(self._work, client)
+            self._spawn(self._work, client, pool)
 
-    def _work(self, client: Client) -> None:
+    def _pool_of(self, work: Packet | str) -> Pool:
+        if not self._lanes or isinstance(work, str):
+            return self._pool
+        if work.packet_type == upstream.CONNECT:
+            return self._lanes.get("connect", self._pool)
+        event = str(work.data[0]) if work.packet_type in _EVENTS and work.data else ""
+        return self._lanes.get(event, self._pool)
+
+    def _work(self, client: Client, pool: Pool) -> None:
         """Handle what waits in a client's inbox, in order. Runs in a worker greenlet."""
         inbox = client.inbox
         while inbox:
+            wanted = self._pool_of(inbox[0])
+            if wanted is not pool and not client.connection.closed:
+                if wanted.submit(self._work, client, wanted):
+                    return
+                self._metrics.handlers_refused += 1
+                client.connection.close("full")
             work = inbox.popleft()
             try:
                 if isinstance(work, str):
@@ -185,6 +206,8 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
             # As in the JavaScript server: whoever speaks in a namespace that it has not joined is cut off.
             client.connection.close("bad_packet")
         elif packet.packet_type in _EVENTS:
+            if self._own is not None and namespace == "/" and self._own(client, packet):
+                return
             self._handle_event(eio_sid, namespace, packet.id, packet.data)
         elif packet.packet_type in _ACKS:
             self._handle_ack(eio_sid, namespace, packet.id, packet.data)

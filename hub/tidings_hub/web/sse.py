@@ -75,7 +75,7 @@ class EventStreams:
         session: Session[Connection] | None = stream.client
         if session is not None:
             stream.client = None
-            self._hub.close(session)
+            self._hub.close(session, reason)
 
     def _begin(self, stream: Stream, opening: Opening) -> None:
         hub = self._hub
@@ -86,7 +86,8 @@ class EventStreams:
             if stream.closed:
                 return
             stream.client = session = hub.open(stream, claims)
-            joined = join(hub, session, [*channels, user_channel(claims.sub)], since, presence)
+            given = hub.gates.connect(session)
+            joined = join(hub, session, [*channels, *given, user_channel(claims.sub)], since, presence)
         except Exception as error:  # noqa: BLE001 - whatever it was, the client gets an answer
             self._fail(stream, error)
             return

@@ -1,0 +1,114 @@
+"""A publisher that remembers: the memory publisher with faults to order."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tidings.control import Done, History, NodeRecord, Order
+from tidings.cursor import Cursor
+from tidings.errors import TidingsError
+from tidings.presence import Presence
+from tidings.publication import Publication
+from tidings.publishers.base import Answer, Outgoing
+from tidings.publishers.memory import MemoryPublisher
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """One publication, as a browser would get it: `data` is what JSON says, so a datetime is text."""
+
+    channel: str
+    event: str
+    data: Any
+    id: str
+    cursor: str
+
+    @classmethod
+    def of(cls, publication: Publication) -> Pushed:
+        """What the store handed out."""
+        return cls(
+            publication.channel,
+            publication.event,
+            json.loads(publication.data_json),
+            publication.id,
+            publication.cursor,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    error: TidingsError
+    done: bool
+
+
+class Recorder:
+    """A `Publisher` into a store of its own. Everything published there is kept, whoever published it."""
+
+    def __init__(self, url: str) -> None:
+        self._memory = MemoryPublisher(url)
+        self.store = self._memory.store
+        self.pushed: list[Pushed] = []
+        self.orders: list[Order] = []
+        self._faults: deque[_Fault] = deque()
+        self._lock = threading.Lock()
+        self.store.listen(lambda publication: self.pushed.append(Pushed.of(publication)))
+
+    def fail(self, error: TidingsError, *, times: int, done: bool) -> None:
+        """Answer the next `times` calls with `error`; with `done` they are carried out all the same."""
+        with self._lock:
+            self._faults.extend([_Fault(error, done)] * times)
+
+    def forget(self) -> None:
+        """Forget what was pushed and ordered, and faults that did not happen yet."""
+        with self._lock:
+            self._faults.clear()
+        self.pushed.clear()
+        self.orders.clear()
+
+    def publish(self, items: Sequence[Outgoing], *, timeout_s: float) -> list[Answer]:
+        """See `Publisher.publish`."""
+        fault = self._fault()
+        if fault is None:
+            return self._memory.publish(items, timeout_s=timeout_s)
+        if fault.done:
+            self._memory.publish(items, timeout_s=timeout_s)
+        return [fault.error] * len(items)
+
+    def order(self, order: Order, *, timeout_s: float) -> Done:
+        """See `Publisher.order`: nobody is connected, so it concerns nobody."""
+        self._check()
+        self.orders.append(order)
+        return self._memory.order(order, timeout_s=timeout_s)
+
+    def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
+        """See `Publisher.history`."""
+        self._check()
+        return self._memory.history(channel, since=since, limit=limit, timeout_s=timeout_s)
+
+    def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
+        """See `Publisher.nodes`."""
+        self._check()
+        return self._memory.nodes(timeout_s=timeout_s)
+
+    def presence(self, channel: str, *, limit: int, timeout_s: float) -> Presence:
+        """See `Publisher.presence`."""
+        self._check()
+        return self._memory.presence(channel, limit=limit, timeout_s=timeout_s)
+
+    def close(self) -> None:
+        """See `Publisher.close`."""
+        self._memory.close()
+
+    def _check(self) -> None:
+        fault = self._fault()
+        if fault is not None:
+            raise fault.error
+
+    def _fault(self) -> _Fault | None:
+        with self._lock:
+            return self._faults.popleft() if self._faults else None

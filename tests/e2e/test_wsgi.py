@@ -1,0 +1,88 @@
+"""A user's own Flask application on the hub's port: whose address is whose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from e2e.test_access import event, joined
+from hub_process import HubProcess, token
+
+MODULE = """
+import time
+from flask import Flask, jsonify, request
+from tidings_hub import App
+
+app = Flask(__name__)
+hub = App()
+
+
+@app.get("/")
+def index():
+    return "the shop"
+
+
+@app.route("/<path:path>", methods=["GET", "POST"])
+def anything(path):
+    return jsonify(path=path, body=request.get_data(as_text=True), secure=request.is_secure, mine=True)
+
+
+@app.get("/orders/<name>/ship")
+def ship(name):
+    return hub.emit("shipped", {"order": name}, channel=f"orders:{name}").cursor
+
+
+@app.get("/slow")
+def slow():
+    time.sleep(0.5)
+    return "slow"
+
+
+@app.get("/broken")
+def broken():
+    raise ValueError("no")
+"""
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    folder = tmp_path_factory.mktemp("hub")
+    (folder / "myshop.py").write_text(MODULE)
+    (folder / "static").mkdir()
+    (folder / "static" / "own.txt").write_text("mine")
+    process = HubProcess(folder, "--wsgi", "myshop:app", "--app", "myshop").start()
+    yield process
+    process.stop()
+
+
+@pytest.mark.parametrize(
+    "path", ["/shop", "/apiary", "/API/publish", "/healthzz", "/sse/x", "/socket.io.js", "/static/x"]
+)
+def test_every_other_address_is_the_applications(hub: HubProcess, path: str) -> None:
+    status, answer, _ = hub.request("POST", path, b"body")
+    assert (status, answer) == (200, {"path": path.lstrip("/"), "body": "body", "secure": False, "mine": True})
+
+
+def test_the_hubs_addresses_stay_the_hubs(hub: HubProcess) -> None:
+    assert hub.get("/")[1] == b"the shop"
+    assert hub.get("/static/own.txt")[1] == b"mine"
+    assert hub.get("/healthz")[1]["status"] == "ok"
+    assert hub.get("/readyz")[0] == 200
+    assert hub.get("/api")[1]["error"]["code"] == "not_found"
+    assert b"tidings_wsgi_requests_total" in hub.get("/metrics")[1]
+    assert hub.request("POST", "/api/publish", headers={"Authorization": "Bearer x"})[0] == 401
+    assert hub.get("/sse?channels=chat:a")[0] == 401
+    assert hub.get("/socket.io/?EIO=4&transport=polling")[1].startswith(b"0{")
+
+
+def test_a_view_publishes_through_the_app(hub: HubProcess) -> None:
+    made, _ = joined(hub, {"token": token("ann", "orders:*"), "channels": ["orders:7"]})
+    cursor = hub.get("/orders/7/ship")[1].decode()
+    assert event(made) == ["shipped", {"order": "7"}, "orders:7", cursor]
+
+
+def test_what_fails_in_it_is_its_own(hub: HubProcess) -> None:
+    assert hub.get("/broken")[0] == 500
+    assert hub.get("/slow")[1] == b"slow"
+    assert "ValueError: no" in hub.log.read_text()

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tidings.errors import BadRequest, Unauthorized
+from tidings.hooks import sign, verify
+
+SECRET = "s" * 32
+BODY = b'{"hook":"connect"}'
+
+
+def test_what_the_hub_signs_is_believed() -> None:
+    header = sign(SECRET, BODY, at_s=1000.9)
+    assert header.startswith("t=1000,v1=")
+    assert verify(SECRET, header, BODY, now_s=1100) == json.loads(BODY)
+
+
+def test_the_signature_is_the_documented_one() -> None:
+    # printf '1000.{"hook":"connect"}' | openssl dgst -sha256 -hmac ssssssssssssssssssssssssssssssss
+    assert sign(SECRET, BODY, at_s=1000) == (
+        "t=1000,v1=3157dd529a7e4561df9d10f39207395ac6534b6b596a9f0a78b5ede01ae53b4a"
+    )
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "t=1000",
+        "t=1000,v1=",
+        "t=1000,v1=" + "0" * 64,
+        "t=-1,v1=" + "0" * 64,
+        "v1=" + "0" * 64,
+        "t=1000,v1=" + "Z" * 64,
+    ],
+)
+def test_anything_else_is_not(header: str | None) -> None:
+    with pytest.raises(Unauthorized):
+        verify(SECRET, header, BODY, now_s=1000)
+
+
+def test_time_body_and_secret_are_all_signed() -> None:
+    header = sign(SECRET, BODY, at_s=1000)
+    for secret, given, body in (
+        ("t" * 32, header, BODY), (SECRET, header.replace("t=1000", "t=1001"), BODY), (SECRET, header, BODY + b" "),
+    ):  # fmt: skip
+        with pytest.raises(Unauthorized):
+            verify(secret, given, body, now_s=1000)
+    for now_s in (600, 1400):
+        with pytest.raises(Unauthorized, match="too long ago"):
+            verify(SECRET, header, BODY, now_s=now_s)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{"])
+def test_a_body_that_is_no_object_is_said(body: bytes) -> None:
+    with pytest.raises(BadRequest):
+        verify(SECRET, sign(SECRET, body, at_s=1), body, now_s=1)
