@@ -1,6 +1,5 @@
 import { delayMs } from "./core/backoff.js";
 import { Listeners } from "./core/listeners.js";
-import { Rows, versionOf } from "./core/rows.js";
 
 /**
  * @template {object} Model
@@ -30,6 +29,8 @@ import { Rows, versionOf } from "./core/rows.js";
 const EVENT = "updated_model";
 /** Without a subscription in this time it is loaded all the same: an old list is better than none. */
 const PATIENCE_MS = 2000;
+/** Only pages with a list need it. */
+const rowsModule = () => import("./core/rows.js");
 
 /**
  * A list of models that is loaded once, follows what the backend pushes, and is loaded again when something was
@@ -44,6 +45,7 @@ export class Collection {
   #channel;
   #options;
   #clock;
+  /** @type {import("./core/rows.js").Rows<Model> | undefined} there with the first load */
   #rows;
   #subscribers = new Listeners();
   /** @type {(() => void)[] | undefined} what ends listening to the channel, while it works */
@@ -64,13 +66,10 @@ export class Collection {
    * @param {Clock} clock
    */
   constructor(name, channel, options, clock) {
-    const { key = "id" } = options;
     this.#name = name;
     this.#channel = channel;
     this.#options = options;
     this.#clock = clock;
-    /** @type {Rows<Model>} */
-    this.#rows = new Rows((model) => /** @type {Record<string, unknown>} */ (model)[key], options.version ?? versionOf);
   }
 
   // These two are handed over as functions, so they cannot rely on `this`.
@@ -110,6 +109,8 @@ export class Collection {
 
   #start() {
     const channel = this.#channel;
+    // It comes while the hub is asked. If it does not, the first load fails and is tried again.
+    rowsModule().catch(() => {});
     const patience = this.#clock.after(() => void this.#load(), PATIENCE_MS);
     let known = false;
     const see = (/** @type {import("./channel.js").ChannelState} */ state) => {
@@ -145,7 +146,8 @@ export class Collection {
     if (data.class !== this.#name || typeof model !== "object" || model === null || version === undefined) {
       return;
     }
-    if (this.#rows.apply(op, model, version)) {
+    // What comes before the first load is in it.
+    if (this.#rows?.apply(op, model, version)) {
       this.#tellSoon();
     }
   }
@@ -155,9 +157,14 @@ export class Collection {
     this.#loading?.abort();
     const loading = new AbortController();
     this.#loading = loading;
-    this.#rows.begin();
+    const { signal } = loading;
+    const { key = "id", version } = this.#options;
     try {
-      const models = [...(await this.#options.load({ signal: loading.signal }))];
+      const { Rows, versionOf } = await rowsModule();
+      signal.throwIfAborted();
+      this.#rows ??= new Rows((model) => /** @type {Record<string, unknown>} */ (model)[key], version ?? versionOf);
+      this.#rows.begin();
+      const models = [...(await this.#options.load({ signal }))];
       if (this.#loading === loading) {
         this.#rows.load(models);
         this.#failures = 0;
@@ -186,7 +193,7 @@ export class Collection {
    */
   #become(state, error) {
     this.#telling = false;
-    const items = this.#rows.models;
+    const items = this.#rows?.models ?? [];
     if (this.#options.sort !== undefined) {
       items.sort(this.#options.sort);
     }

@@ -195,6 +195,17 @@ describe("collection", () => {
     assert.equal(server.loads, 2);
   });
 
+  test("what is to be loaded several times at once is loaded once", async () => {
+    const { pair, server, collection } = listed();
+    collection.subscribe(() => {});
+    await settle();
+    await pair.link.accept();
+    collection.reload();
+    collection.reload();
+    await settle();
+    assert.equal(server.loads, 2);
+  });
+
   test("a load that fails is told, and tried again", async () => {
     const { pair, server, collection, push, ids } = listed();
     server.failing = true;
