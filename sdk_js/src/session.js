@@ -91,12 +91,17 @@ export class Session {
       this.#lost(token);
       return;
     }
-    this.#link = this.world.open(this.course.transports, {
+    const link = await this.world.open(this.course.transports, {
       auth: () => this.#auth(),
       event: (event, values) => this.#event(event, values),
       transport: (name) => this.#over(name),
       lost: (how) => this.#lost(how),
     });
+    if (this.#attempt === attempt) {
+      this.#link = link;
+    } else {
+      link.close();
+    }
   }
 
   #auth() {
