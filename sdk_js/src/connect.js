@@ -13,24 +13,49 @@ import { socketTo } from "./socket.js";
  */
 export function connect(url, options = {}) {
   const { keepAs } = options;
-  const session = new Session(
-    {
-      open: socketTo(String(url)),
-      nowMs: () => performance.now(),
-      after: (tell, inMs) => {
-        const timer = setTimeout(tell, inMs);
-        return () => clearTimeout(timer);
-      },
-      random: Math.random,
-      watch,
-      kept: keepAs === undefined ? { channels: [] } : load(keepAs),
-      keep: (kept) => keepAs !== undefined && save(keepAs, kept),
+  const world = {
+    open: socketTo(String(url)),
+    nowMs: () => performance.now(),
+    after: (/** @type {() => void} */ tell, /** @type {number} */ inMs) => {
+      const timer = setTimeout(tell, inMs);
+      return () => clearTimeout(timer);
     },
-    options,
-  );
+    random: Math.random,
+    watch,
+    kept: keepAs === undefined ? { channels: [] } : load(keepAs),
+    keep: (/** @type {Kept} */ kept) => keepAs !== undefined && save(keepAs, kept),
+  };
+  const session = options.shareTabs ? shared(String(url), world, options) : new Session(world, options);
   const hub = new Hub(session);
   session.begin();
   return hub;
+}
+
+/**
+ * A session whose connection may be another tab's. What that takes is loaded only here; where it cannot be loaded, the
+ * connection is its own.
+ *
+ * @param {string} url
+ * @param {import("./tabs/tab.js").DirectWorld} world
+ * @param {import("./hub.js").Options} options
+ * @returns {Session}
+ */
+function shared(url, world, options) {
+  const loaded = import("./tabs/share.js").then(
+    ({ share }) => share(url, world, options),
+    () => ({ ...world, ...options }),
+  );
+  return new Session(
+    {
+      ...world,
+      open: async (...of) => (await loaded).open(...of),
+      watch: (...of) => {
+        const unwatch = loaded.then((tab) => tab.watch(...of));
+        return () => void unwatch.then((end) => end());
+      },
+    },
+    { ...options, getToken: options.getToken && (async () => (await loaded).getToken?.()) },
+  );
 }
 
 /**

@@ -10,8 +10,9 @@ import { checkChannel } from "./core/names.js";
 
 /**
  * @typedef {object} Options
- * @property {() => string | null | undefined | Promise<string | null | undefined>} [getToken] a token for the present
- *   user: asked for before a connect and before the last one ends. Nothing means signed out: the connection closes
+ * @property {(() => string | null | undefined | Promise<string | null | undefined>) | undefined} [getToken] a token
+ *   for the present user: asked for before a connect and before the last one ends. Nothing means signed out: the
+ *   connection closes
  * @property {readonly Transport[]} [transports] in the order in which to try them; one alone forces it. WebSocket
  *   first,
  *   then long polling, if not given
@@ -22,6 +23,8 @@ import { checkChannel } from "./core/names.js";
  *   not given, which is less than a hub takes at once
  * @property {number} [requestTimeoutMs] how long a request may take, waiting for a connection included, before it is
  *   rejected with `timeout`; 30,000 if not given
+ * @property {boolean | string} [shareTabs] all tabs of this origin with the same address and the same value here use
+ *   one connection, with the token of one of them; a user's id keeps users apart
  */
 
 /**

@@ -94,12 +94,17 @@ export class Session {
       this.#lost(token);
       return;
     }
-    this.#link = this.world.open(this.course.transports, {
+    const link = await this.world.open(this.course.transports, {
       auth: () => this.#auth(),
       event: (event, values) => this.#event(event, values),
       transport: (name) => this.#over(name),
       lost: (how) => this.#lost(how),
     });
+    if (this.#attempt === attempt) {
+      this.#link = link;
+    } else {
+      link.close();
+    }
   }
 
   #auth() {
@@ -165,7 +170,7 @@ export class Session {
     this.#timers.cancel("attempt");
     this.#positions.remember(said.cursor);
     this.user = said.user;
-    this.#holds(said.expires_in_s);
+    this.#renewIn(this.#tokens.holds(said.expires_in_s));
     this.course.ready(this.world.nowMs());
     this.#tellState();
     this.subscriptions.ready(Object(said.channels), said.cursor);
@@ -212,11 +217,6 @@ export class Session {
     this.listeners.emit("transport", undefined);
   }
 
-  /** @param {unknown} expiresInS */
-  #holds(expiresInS) {
-    this.#renewIn(this.#tokens.holds(expiresInS));
-  }
-
   /** @param {number | undefined} inMs undefined: there is no need */
   #renewIn(inMs) {
     if (inMs !== undefined) {
@@ -241,7 +241,7 @@ export class Session {
         this.#renewIn(AGAIN_MS * this.world.random());
       }
     } else if (answer.error === undefined) {
-      this.#holds(answer.expires_in_s);
+      this.#renewIn(this.#tokens.holds(answer.expires_in_s));
       const error = new TidingsError("forbidden", "The new token does not cover it.");
       this.subscriptions.deny(Array.isArray(answer.left) ? answer.left : [], error);
       this.subscriptions.hope();

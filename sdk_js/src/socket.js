@@ -23,7 +23,7 @@ import { errorFrom } from "./core/error.js";
  * @property {(end: End) => void} lost at most once
  */
 
-/** @typedef {(transports: Transport[], listener: LinkListener) => Link} OpenLink */
+/** @typedef {(transports: Transport[], listener: LinkListener) => Link | Promise<Link>} OpenLink */
 
 const ANSWER_MS = 10_000;
 /** What stands for an acknowledgement that did not come, in time or before the end: the hub would say the same. */
@@ -49,7 +49,7 @@ export async function ask(link, event, body) {
  * What connects to the hub at `url` with socket.io-client, whose own reconnecting is off.
  *
  * @param {string} url where the hub is; a path before `/socket.io/` is kept
- * @returns {OpenLink}
+ * @returns {(transports: Transport[], listener: LinkListener) => Link}
  */
 export function socketTo(url) {
   const at = new URL(url, globalThis.location?.href);

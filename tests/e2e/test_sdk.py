@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from client_process import ClientProcess
 from hub_process import ROOT, HubProcess, token
 from proxy import Proxy
 from redis_process import RedisProcess
+from shop import shop
 from tidings import Emitter
 
 KINDS = ["sdk-websocket", "sdk-polling"]
@@ -219,32 +218,6 @@ def test_polling_first_moves_to_websocket(shared: HubProcess, clients: list[Clie
     assert client.of("transport")[0]["name"] == "polling"
     shared.publish("orders:up", "updated", {"n": 1})
     client.wait(lambda client: client.data(), why="a publication")
-
-
-@contextmanager
-def shop(files: dict[str, Callable[[], str]]) -> Iterator[str]:
-    """A backend's web server; its address."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            found = files.get(self.path)
-            body = b"" if found is None else found().encode()
-            self.send_response(404 if found is None else 200)
-            self.send_header("Content-Type", "text/html; charset=utf-8")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *arguments: object) -> None:
-            """Tests are quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def live_list(url: str) -> str:

@@ -18,7 +18,7 @@ from tidings_hub.core.access import Subscribe
 from tidings_hub.engine.limits import EngineLimits, EngineOptions
 from tidings_hub.entries import QueueSource
 from tidings_hub.metrics import FIELDS
-from tidings_hub.serve import engine_limits, engine_options
+from tidings_hub.bounds import engine_limits, engine_options
 from tidings_hub.settings_text import as_markdown, as_toml
 from tidings_hub.sources import load
 from tidings_hub.wires import FlaskSocketio, Ingress

@@ -10,6 +10,8 @@ connect();
 connect("/", { getToken: () => 7 });
 // @ts-expect-error: there is no such transport
 connect("/", { transports: ["webtransport"] });
+// @ts-expect-error: those who share are named by a text
+connect("/", { shareTabs: 7 });
 // @ts-expect-error: there is no such option
 connect("/", { token: "t" });
 

@@ -21,6 +21,8 @@ const hub: Hub = connect("https://push.example.org", {
   keepAs: "tidings",
 });
 connect(new URL("/", "https://push.example.org"), { getToken: () => null, transports: ["polling"] as const });
+connect("/", { shareTabs: true });
+connect("/", { shareTabs: "user 7" });
 
 const channel: Channel<OrderEvents> = hub.channel<OrderEvents>("orders:42");
 const off: () => void = channel.on("updated", (order, meta) => {
