@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from database_process import Database, made
 from redis_process import RedisProcess
 
 
@@ -27,6 +28,21 @@ def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProc
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def database_of() -> Iterator[Callable[[str], Database]]:
+    """One database of each kind for all tests, started when it is first asked for; each test has its own table."""
+    running: dict[str, Database] = {}
+
+    def found(kind: str) -> Database:
+        if kind not in running:
+            running[kind] = made(kind)
+        return running[kind]
+
+    yield found
+    for database in running.values():
+        database.stop()
 
 
 @pytest.fixture
