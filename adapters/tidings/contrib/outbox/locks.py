@@ -41,17 +41,15 @@ def locks_for(engine: Engine, table: Table) -> Locks:
     """The locks of this database.
 
     Raises:
-        BadConfig: a database that the outbox does not know, or one in memory.
+        BadConfig: it is in memory.
     """
     match engine.dialect.name:
         case "postgresql":
             return PostgresqlLocks(table)
         case "mysql" | "mariadb":
             return MysqlLocks(table)
-        case "sqlite":
+        case _:
             return SqliteLocks(engine.url.database, table)
-        case other:
-            raise BadConfig(f"an outbox is in PostgreSQL, MariaDB, MySQL or SQLite, not in {other}")
 
 
 class PostgresqlLocks:

@@ -122,18 +122,22 @@ class Relay:
             raise Unavailable(f"the database failed: {_reason(error)}") from error
 
     def sweep(self) -> bool:
-        """One claim of each shard that has rows; whether anything was done, so that another look is worth it."""
+        """One claim of each shard that has rows; whether anything was tried, so that another look is worth it."""
         if self._pauses.full(time.monotonic()):
             return False
-        before = self.published + self.put_aside
+        tried = False
         shards = self._store.look(self._pauses.channels(time.monotonic()), self._batch)
         # Not always the same first: a shard with a channel that fails must not keep the others waiting.
         self._sweeps += 1
         first = self._sweeps % max(len(shards), 1)
         for shard in shards[first:] + shards[:first]:
-            if self._stopped or self._turn(shard):
-                break
-        return self.published + self.put_aside > before
+            turn = None if self._stopped else self._turn(shard)
+            if turn is not None:
+                tried = tried or bool(turn.published or turn.refused or turn.held)
+                if turn.away:
+                    # The next shard would most likely wait in vain as well; and it comes first in the next sweep.
+                    break
+        return tried
 
     def stop(self) -> None:
         """End `run` soon, with what is on its way settled. From any thread or signal handler."""
@@ -154,11 +158,11 @@ class Relay:
     ) -> None:
         self.close()
 
-    def _turn(self, shard: int) -> bool:
-        """Publish the next rows of one shard, if it is free; whether the broker is away."""
+    def _turn(self, shard: int) -> Turn | None:
+        """Publish the next rows of one shard; None: another relay has it."""
         with self._store.claim(shard) as claim:
             if claim is None:
-                return False
+                return None
             rows = claim.rows(self._pauses.channels(time.monotonic()), self._batch)
             turn = Turn(
                 rows,
@@ -171,7 +175,7 @@ class Relay:
                 turn.take(self._publisher.publish(items, timeout_s=self._timeout_s))
             claim.settle(turn.published, turn.refused)
         self._learn(turn)
-        return turn.away
+        return turn
 
     def _learn(self, turn: Turn) -> None:
         self._pauses.learn(turn, time.monotonic())

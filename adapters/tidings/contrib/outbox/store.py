@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # The drivers that are taken where the URL names none; SQLAlchemy's own choices changed from version to version.
 _DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
+_BACKENDS = (*_DRIVERS, "sqlite")
+_NO_BACKEND = "an outbox is in postgresql://, mariadb://, mysql:// or sqlite:///file"
 _CONNECT_S = 10
 _SILENCE_S = 30
 # A database that vanished without a word must not hold a relay for hours.
@@ -55,13 +57,15 @@ def open_engine(url: str) -> Engine:
     sa = sqlalchemy_module()
     try:
         parsed = _with_driver(sa.make_url(url))
+        if parsed.get_backend_name() not in _BACKENDS:
+            raise BadConfig(_NO_BACKEND)
         patience = _PATIENCE.get(parsed.get_driver_name(), {})
         options = {name: value for name, value in patience.items() if name not in parsed.query}
         isolation = {} if parsed.get_backend_name() == "sqlite" else {"isolation_level": "READ COMMITTED"}
         engine: Engine = sa.create_engine(parsed, connect_args=options, hide_parameters=True, **isolation)
     except sa.exc.NoSuchModuleError as error:
-        raise BadConfig("an outbox is in postgresql://, mariadb://, mysql:// or sqlite:///file") from error
-    except sa.exc.ArgumentError as error:
+        raise BadConfig(_NO_BACKEND) from error
+    except (sa.exc.ArgumentError, ValueError) as error:
         raise BadConfig("not a database's URL; its form is postgresql://user:password@host/database") from error
     except ImportError as error:
         driver = "psycopg[binary]" if error.name in {None, "psycopg"} else error.name

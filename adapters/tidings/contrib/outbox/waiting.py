@@ -87,4 +87,4 @@ class Waiting:
         self._outer.close()
 
     def _driver(self) -> Any:
-        return None if self._listening is None else self._listening.connection.driver_connection
+        return None if self._listening is None else self._listening.connection.dbapi_connection
