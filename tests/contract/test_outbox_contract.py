@@ -15,8 +15,11 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from database_process import CONCURRENT, KINDS, Database, new_table
 from tidings.contrib.outbox import Outbox, Relay, outbox_table
+from tidings.contrib.outbox.locks import SILENCE_S
+from tidings.contrib.outbox.relay import TURN_MAX_S
 from tidings.contrib.outbox.store import Store
 from tidings.errors import BadChannel, BadConfig, BadData, BadRequest, TidingsError, TooLarge, Unavailable
+from tidings.options import TIMEOUT_S
 from tidings.publication import Publication
 from tidings.publishers.base import Answer, Outgoing
 from tidings.publishers.memory import MemoryPublisher, MemoryStore
@@ -280,6 +283,18 @@ def test_only_one_relay_has_a_shard(bench: Bench) -> None:
                 assert other is not None
     with stores[1].claim(0) as theirs:
         assert theirs is not None
+
+
+def test_a_relay_that_is_frozen_loses_its_shard_after_a_while(concurrent: Bench) -> None:
+    question = {
+        "postgresql": "SELECT setting FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'",
+        "mariadb": "SELECT @@wait_timeout * 1000",
+    }
+    store = Store(concurrent.relay()._engine, concurrent.table, publication_max_bytes=100)
+    with store.claim(0) as claim:
+        assert claim is not None
+        assert int(claim.connection.scalar(sa.text(question[concurrent.database.kind]))) == SILENCE_S * 1000
+    assert TURN_MAX_S + TIMEOUT_S < SILENCE_S
 
 
 def test_a_claim_that_fails_gives_its_shard_back_and_keeps_its_rows(bench: Bench) -> None:

@@ -218,8 +218,8 @@ def test_over_http_with_the_hubs_own_key(on_postgresql: Shop) -> None:
     shop.write(*range(5))
     wrong = OutboxProcess(
         shop.hub.config.parent,
-        *(shop.database.url, "--table", shop.table, "--to", shop.hub.url, "--once"),
-        more={"TIDINGS_API_KEY": "of-somebody-else-entirely"},
+        *("--table", shop.table, "--to", shop.hub.url, "--once"),
+        more={"TIDINGS_OUTBOX_URL": shop.database.url, "TIDINGS_API_KEY": "of-somebody-else-entirely"},
     )
     shop.stack.callback(wrong.stop)
     assert wrong.wait() == 1

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # As many relays can publish at once; a power of two.
 SHARDS = 8
+# More than a claim takes with a slow broker (`relay.TURN_MAX_S` and a last timeout).
+SILENCE_S = 60
 
 
 class Locks(Protocol):
@@ -53,7 +55,10 @@ def locks_for(engine: Engine, table: Table) -> Locks:
 
 
 class PostgresqlLocks:
-    """Advisory locks of the transaction: they also work behind a PgBouncer that pools transactions."""
+    """Advisory locks of the transaction: they also work behind a PgBouncer that pools transactions.
+
+    The database ends a transaction that is silent for `SILENCE_S`: a relay that is frozen holds no shard for long.
+    """
 
     shards = SHARDS
 
@@ -69,7 +74,9 @@ class PostgresqlLocks:
         """See `Locks`."""
         sa = sqlalchemy_module()
         key, number = (sa.cast(value, sa.Integer) for value in (self._key, shard))
-        return bool(connection.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(key, number))))
+        lock = sa.func.pg_try_advisory_xact_lock(key, number)
+        limit = sa.func.set_config("idle_in_transaction_session_timeout", f"{SILENCE_S}s", sa.true())
+        return bool(connection.execute(sa.select(lock, limit)).one()[0])
 
     def free(self, connection: Connection, shard: int) -> None:
         """See `Locks`: it ended with the transaction."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tidings.contrib.outbox.locks import Locks, locks_for
+from tidings.contrib.outbox.locks import SILENCE_S, Locks, locks_for
 from tidings.contrib.outbox.rows import SPACIOUS, Row
 from tidings.contrib.outbox.table import NAME, own_table, sqlalchemy_module
 from tidings.errors import BadConfig, MissingExtra
@@ -20,7 +20,7 @@ _DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
 _BACKENDS = (*_DRIVERS, "sqlite")
 _NO_BACKEND = "an outbox is in postgresql://, mariadb://, mysql:// or sqlite:///file"
 _CONNECT_S = 10
-_SILENCE_S = 30
+_ANSWER_S = 30
 # A database that vanished without a word must not hold a relay for hours.
 _PATIENCE: dict[str, dict[str, Any]] = {
     "psycopg": {
@@ -28,10 +28,16 @@ _PATIENCE: dict[str, dict[str, Any]] = {
         "keepalives_idle": _CONNECT_S,
         "keepalives_interval": 5,
         "keepalives_count": 3,
-        "tcp_user_timeout": _SILENCE_S * 1000,
+        "tcp_user_timeout": _ANSWER_S * 1000,
     },
-    "pymysql": {"connect_timeout": _CONNECT_S, "read_timeout": _SILENCE_S, "write_timeout": _SILENCE_S},
-    "pysqlite": {"timeout": _SILENCE_S},
+    "pymysql": {
+        "connect_timeout": _CONNECT_S,
+        "read_timeout": _ANSWER_S,
+        "write_timeout": _ANSWER_S,
+        # The server ends the connection of a relay that is frozen, and its locks with it.
+        "init_command": f"SET SESSION wait_timeout = {SILENCE_S}",
+    },
+    "pysqlite": {"timeout": _ANSWER_S},
 }
 
 
@@ -61,8 +67,10 @@ def open_engine(url: str) -> Engine:
             raise BadConfig(_NO_BACKEND)
         patience = _PATIENCE.get(parsed.get_driver_name(), {})
         options = {name: value for name, value in patience.items() if name not in parsed.query}
-        isolation = {} if parsed.get_backend_name() == "sqlite" else {"isolation_level": "READ COMMITTED"}
-        engine: Engine = sa.create_engine(parsed, connect_args=options, hide_parameters=True, **isolation)
+        more: dict[str, Any] = {"pool_recycle": SILENCE_S // 2}
+        if parsed.get_backend_name() != "sqlite":
+            more["isolation_level"] = "READ COMMITTED"
+        engine: Engine = sa.create_engine(parsed, connect_args=options, hide_parameters=True, **more)
     except sa.exc.NoSuchModuleError as error:
         raise BadConfig(_NO_BACKEND) from error
     except (sa.exc.ArgumentError, ValueError) as error:
