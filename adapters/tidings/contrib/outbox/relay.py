@@ -135,7 +135,7 @@ class Relay:
             if turn is not None:
                 tried = tried or bool(turn.published or turn.refused or turn.held)
                 if turn.away:
-                    # The next shard would most likely wait in vain as well; and it comes first in the next sweep.
+                    # The next shard would most likely wait in vain as well; the next sweep begins with another one.
                     break
         return tried
 

@@ -141,10 +141,12 @@ class Store:
                 yield Claim(self, connection, shard)
                 self.commit(connection)
             finally:
-                connection.rollback()
-                # With a lost connection the lock has gone as well.
-                if not connection.invalidated:
-                    self._locks.free(connection, shard)
+                try:
+                    connection.rollback()
+                finally:
+                    # With a lost connection the lock has gone as well.
+                    if not connection.invalidated:
+                        self._locks.free(connection, shard)
 
     def commit(self, connection: Connection) -> None:
         """End a claim's transaction."""
