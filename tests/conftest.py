@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from certificates import Authority
+from database_process import Database, made
 from rabbit_process import RabbitProcess
 from redis_process import RedisProcess
 
@@ -46,6 +47,21 @@ def shared_rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitPr
 def queue() -> str:
     """The name of a queue that no other test uses."""
     return f"test-{secrets.token_hex(4)}"
+
+
+@pytest.fixture(scope="session")
+def database_of() -> Iterator[Callable[[str], Database]]:
+    """One database of each kind for all tests, started when it is first asked for; each test has its own table."""
+    running: dict[str, Database] = {}
+
+    def found(kind: str) -> Database:
+        if kind not in running:
+            running[kind] = made(kind)
+        return running[kind]
+
+    yield found
+    for database in running.values():
+        database.stop()
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ DRIVERS = {
     "django": {"adapters/tidings/contrib/django/"},
     "fastapi": set(),
     "flask": {"hub/tidings_hub/web/", "adapters/tidings/contrib/flask.py"},
-    "sqlalchemy": {"adapters/tidings/contrib/sqlalchemy.py"},
+    "sqlalchemy": {"adapters/tidings/contrib/sqlalchemy.py", "adapters/tidings/contrib/outbox/"},
     "starlette": {"adapters/tidings/contrib/fastapi.py"},
     "werkzeug": {"hub/tidings_hub/web/"},
 }

@@ -102,6 +102,18 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one table
     presence.add_argument("channel")
     presence.add_argument("--limit", type=int, default=1000, metavar="N", help="list at most N users (1000)")
 
+    outbox = _add(commands, "outbox", _outbox, "publish what backends wrote into a database's outbox")
+    _settings_flags(outbox)
+    outbox.add_argument("database", metavar="URL", nargs="?", help="postgresql://…; default: TIDINGS_OUTBOX_URL")
+    outbox.add_argument("--to", metavar="URL", help="the hub's broker, redis://…, or the hub; default: TIDINGS_URL")
+    outbox.add_argument("--table", default="tidings_outbox", metavar="NAME", help="the table (tidings_outbox)")
+    outbox.add_argument("--batch", type=int, default=200, metavar="N", help="rows per transaction (200)")
+    outbox.add_argument("--interval", type=float, default=1.0, metavar="S", help="look at least every S seconds (1)")
+    outbox.add_argument("--keep", type=int, default=300, metavar="S", help="seconds that Redis knows an id (300)")
+    outbox.add_argument("--once", action="store_true", help="publish what is there, and end; 1 if something is left")
+    outbox.add_argument("--create", action="store_true", help="make the table if it is not there")
+    outbox.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
+
     doctor = _add(commands, "doctor", _doctor, "try a real publish and receive, and say what is wrong")
     _connection_flags(doctor)
     doctor.add_argument("--token", help="default: TIDINGS_TOKEN, or one made with the configured secret")
@@ -232,6 +244,12 @@ def _presence(arguments: argparse.Namespace) -> int:
     from tidings_hub.commands import presence
 
     return presence.run(arguments)
+
+
+def _outbox(arguments: argparse.Namespace) -> int:
+    from tidings_hub.commands import outbox
+
+    return outbox.run(arguments)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -24,7 +24,7 @@ from tidings_hub.wires import FlaskSocketio, Ingress, PusherApp, SocketioEmitter
 ENV_PREFIX = "TIDINGS_"
 FILE_NAME = "tidings.toml"
 # Names that mean something else than a setting: the file itself, what `publish` and `tail` use, a supervisor's word.
-NOT_SETTINGS = frozenset({"TIDINGS_CONFIG", "TIDINGS_URL", "TIDINGS_API_KEY", "TIDINGS_TOKEN", "TIDINGS_WORKER"})
+NOT_SETTINGS = frozenset(f"TIDINGS_{name}" for name in ("CONFIG", "URL", "API_KEY", "TOKEN", "WORKER", "OUTBOX_URL"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import pytest
 from golden import FOLDER
 from tidings.errors import BadConfig, Forbidden, UnknownNamespace
 from tidings.tokens import Claims, issue
+from tidings_hub.bounds import engine_limits, engine_options
 from tidings_hub.brokers import broker_limits
 from tidings_hub.brokers.base import BrokerLimits
 from tidings_hub.config import Settings
@@ -18,7 +19,6 @@ from tidings_hub.core.access import Subscribe
 from tidings_hub.engine.limits import EngineLimits, EngineOptions
 from tidings_hub.entries import QueueSource
 from tidings_hub.metrics import FIELDS
-from tidings_hub.bounds import engine_limits, engine_options
 from tidings_hub.settings_text import as_markdown, as_toml
 from tidings_hub.sources import load
 from tidings_hub.wires import FlaskSocketio, Ingress

@@ -1,0 +1,16 @@
+"""The transactional outbox: publications are rows of the transaction that they speak of, and a relay publishes them.
+
+    with Session.begin() as session:
+        session.add(order)
+        Outbox(session).push_model(order)
+
+`tidings outbox postgresql://… --to redis://…` is the relay. docs/outbox.md says what holds.
+"""
+
+from __future__ import annotations
+
+from tidings.contrib.outbox.relay import Relay
+from tidings.contrib.outbox.table import outbox_table
+from tidings.contrib.outbox.writing import Outbox
+
+__all__ = ["Outbox", "Relay", "outbox_table"]

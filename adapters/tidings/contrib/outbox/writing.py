@@ -1,0 +1,108 @@
+"""`Outbox`: what a backend says in a transaction, as rows of that transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Unpack
+
+from tidings.contrib.outbox.rows import written
+from tidings.contrib.outbox.table import NAME, own_table, sqlalchemy_module
+from tidings.drafts import Drafter
+from tidings.errors import BadRequest
+from tidings.models import SHARED, Shape
+from tidings.payload import MAX_BYTES
+from tidings.publishers.base import Outgoing
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Table
+    from sqlalchemy.orm import Session, scoped_session
+
+
+class Outbox:
+    """Writes publications into a transaction; a relay publishes them once it is committed, never if it is rolled back.
+
+    `bind`: the SQLAlchemy session or connection whose transaction it is.
+    `table`: its name, or what `outbox_table` returned. `publication_max_bytes`: larger data is refused (TooLarge).
+    `notify`: wake the relays at the commit (PostgreSQL); without it they look every `interval_s`.
+    Costs nothing to make: one per transaction. With asyncio: `await session.run_sync(lambda s: Outbox(s).emit(…))`.
+
+    Raises:
+        BadRequest: neither a session nor a connection. BadConfig: not a table's name.
+    """
+
+    def __init__(
+        self,
+        bind: Session | scoped_session[Any] | Connection,
+        *,
+        table: Table | str = NAME,
+        publication_max_bytes: int = MAX_BYTES,
+        notify: bool = True,
+    ) -> None:
+        if not hasattr(bind, "execute"):
+            raise BadRequest("an outbox needs the session or connection that commits; an engine has no transaction")
+        self._bind = bind
+        self._table = own_table(table) if isinstance(table, str) else table
+        self._drafter = _drafter(publication_max_bytes)
+        self._notify = notify
+
+    def emit(
+        self,
+        event: str,
+        data: object = None,
+        *,
+        channel: str | None = None,
+        channels: Iterable[str] | None = None,
+        user: str | None = None,
+        id: str | None = None,
+    ) -> str:
+        """As `Emitter.emit`, once this transaction is committed. Returns the id, one for all channels of the call.
+
+        Raises:
+            BadChannel, BadEvent, BadData, BadId, TooLarge: nothing was written.
+            sqlalchemy.exc.SQLAlchemyError: the database's own.
+        """
+        return self._write(self._drafter.event(event, data, channel=channel, channels=channels, user=user, id=id))
+
+    def push_model(
+        self,
+        obj: object,
+        *,
+        channel: str | None = None,
+        channels: Iterable[str] | None = None,
+        user: str | None = None,
+        **shape: Unpack[Shape],
+    ) -> str:
+        """As `Emitter.push_model`. A session is flushed first, so that a new row has its key.
+
+        Classes are registered with `tidings.models.register`, or say `__channels__`.
+
+        Raises:
+            BadChannel, BadData, BadId, BadRequest, TooLarge: nothing was written.
+            sqlalchemy.exc.SQLAlchemyError: the database's own.
+        """
+        flush = getattr(self._bind, "flush", None)
+        if flush is not None:
+            flush()
+        return self._write(self._drafter.model(obj, shape, channel=channel, channels=channels, user=user))
+
+    def _write(self, items: list[Outgoing]) -> str:
+        sa = sqlalchemy_module()
+        connection = self._connection()
+        connection.execute(self._table.insert(), written(items))
+        if self._notify and connection.dialect.name == "postgresql":
+            # Delivered at the commit, once for the whole transaction.
+            connection.execute(sa.select(sa.func.pg_notify(self._table.name, "")))
+        return items[0].id
+
+    def _connection(self) -> Connection:
+        bind: Any = self._bind
+        # A connection's own `connection` is the driver's.
+        connection: Connection = bind if hasattr(bind, "dialect") else bind.connection()
+        return connection
+
+
+@lru_cache(maxsize=8)
+def _drafter(publication_max_bytes: int) -> Drafter:
+    """One for the process: the versions that it gives to models grow."""
+    return Drafter(publication_max_bytes=publication_max_bytes, registry=SHARED)

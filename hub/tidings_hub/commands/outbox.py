@@ -1,0 +1,43 @@
+"""`tidings outbox URL`: the relay, which publishes what backends wrote into a database."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import signal
+
+from tidings.contrib.outbox import Relay
+from tidings.errors import BadConfig
+from tidings.payload import MAX_BYTES
+from tidings.publishers import open_publisher
+from tidings_hub import log
+from tidings_hub.commands import target
+
+URL_VARIABLE = "TIDINGS_OUTBOX_URL"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Relays until SIGTERM or SIGINT; with `--once`, until nothing is left: 1 if something is."""
+    url = arguments.database or os.environ.get(URL_VARIABLE)
+    if not url:
+        raise BadConfig(f"which database? tidings outbox postgresql://host/name, or {URL_VARIABLE}")
+    found = target.find(argparse.Namespace(config=arguments.config, url=arguments.to))
+    log.setup(arguments.log_level, select=select)
+    with Relay(
+        url,
+        open_publisher(found.url, prefix=found.prefix, api_key=found.api_key),
+        table=arguments.table,
+        batch=arguments.batch,
+        interval_s=arguments.interval,
+        keep_s=arguments.keep,
+        publication_max_bytes=found.settings.publication_max_bytes if found.settings else MAX_BYTES,
+    ) as relay:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: relay.stop())
+        if arguments.create:
+            relay.create()
+        if arguments.once:
+            return 0 if relay.once() else 1
+        relay.run()
+    return 0

@@ -1,0 +1,342 @@
+"""The outbox on every database: what is committed is published, once, in order; what is not, is not."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from database_process import CONCURRENT, KINDS, Database, new_table
+from tidings.contrib.outbox import Outbox, Relay, outbox_table
+from tidings.contrib.outbox.locks import SILENCE_S
+from tidings.contrib.outbox.relay import TURN_MAX_S
+from tidings.contrib.outbox.store import Store
+from tidings.errors import BadChannel, BadConfig, BadData, BadRequest, TidingsError, TooLarge, Unavailable
+from tidings.options import TIMEOUT_S
+from tidings.publication import Publication
+from tidings.publishers.base import Answer, Outgoing
+from tidings.publishers.memory import MemoryPublisher, MemoryStore
+
+
+@dataclass
+class Bench:
+    """One table in one database, and what came of it."""
+
+    database: Database
+    table: str
+    engine: sa.Engine
+    broker: MemoryStore
+    seen: list[Publication]
+    stack: ExitStack = field(default_factory=ExitStack)
+
+    def relay(self, publisher: MemoryPublisher | None = None, **more: Any) -> Relay:
+        relay = Relay(
+            self.database.url, publisher or MemoryPublisher(store=self.broker), table=self.table, timeout_s=1.0, **more
+        )
+        return self.stack.enter_context(relay)
+
+    def outbox(self, bind: Any) -> Outbox:
+        return Outbox(bind, table=self.table)
+
+    def said(self, channel: str = "") -> list[object]:
+        return [each.to_wire()["data"] for each in self.seen if not channel or each.channel == channel]
+
+    def rows(self) -> list[Any]:
+        with self.engine.connect() as connection:
+            return list(connection.execute(sa.text(f"SELECT * FROM {self.table} ORDER BY row_no")))
+
+    def insert(self, *rows: dict[str, object]) -> None:
+        """As another program would, without any check."""
+        statement = f"INSERT INTO {self.table} (id, channel, event, data) VALUES (:id, :channel, :event, :data)"
+        whole = [
+            {"id": f"raw-{number}", "channel": "orders:1", "event": "n", "data": "1"} for number in range(len(rows))
+        ]
+        with self.engine.begin() as connection:
+            connection.execute(sa.text(statement), [one | two for one, two in zip(whole, rows, strict=True)])
+
+
+def bench_of(database: Database) -> Iterator[Bench]:
+    seen: list[Publication] = []
+    broker = MemoryStore()
+    broker.write_rules({"orders": (1000, 600), "user": (10, 600)})
+    broker.listen(seen.append)
+    bench = Bench(database, new_table(), database.engine(), broker, seen)
+    with bench.stack:
+        bench.relay().create()
+        yield bench
+
+
+@pytest.fixture(params=KINDS)
+def bench(request: pytest.FixtureRequest, database_of: Callable[[str], Database]) -> Iterator[Bench]:
+    yield from bench_of(database_of(request.param))
+
+
+@pytest.fixture(params=CONCURRENT)
+def concurrent(request: pytest.FixtureRequest, database_of: Callable[[str], Database]) -> Iterator[Bench]:
+    """A bench where two transactions can write at once."""
+    yield from bench_of(database_of(request.param))
+
+
+def test_what_is_committed_is_published_and_gone(bench: Bench) -> None:
+    before_ms = time.time_ns() // 1_000_000
+    with bench.engine.begin() as connection:
+        first = bench.outbox(connection).emit("shipped", {"é": [1, None, '"']}, channel="orders:1")
+        bench.outbox(connection).emit("told", user="7", id="mine")
+        bench.outbox(connection).emit("both", 3, channels=["orders:1", "orders:2"])
+        assert bench.relay().once(), "nothing of it is visible yet"
+        assert bench.seen == []
+    assert bench.relay().once()
+    assert sorted((each.channel, each.event) for each in bench.seen) == [
+        ("orders:1", "both"),
+        ("orders:1", "shipped"),
+        ("orders:2", "both"),
+        ("user:7", "told"),
+    ]
+    [shipped] = [each for each in bench.seen if each.event == "shipped"]
+    assert (shipped.id, shipped.to_wire()["data"]) == (first, {"é": [1, None, '"']})
+    assert before_ms <= shipped.at_ms <= time.time_ns() // 1_000_000
+    assert [each.id for each in bench.seen if each.event == "told"] == ["mine"]
+    assert len({each.id for each in bench.seen if each.event == "both"}) == 1
+    assert bench.rows() == []
+
+
+def test_what_is_rolled_back_was_never_said(bench: Bench) -> None:
+    with bench.engine.connect() as connection:
+        bench.outbox(connection).emit("n", 1, channel="orders:1")
+        connection.rollback()
+        bench.outbox(connection).emit("n", 2, channel="orders:1")
+        with connection.begin_nested() as savepoint:
+            bench.outbox(connection).emit("n", 3, channel="orders:1")
+            savepoint.rollback()
+        bench.outbox(connection).emit("n", 4, channel="orders:1")
+        connection.commit()
+    assert bench.relay().once()
+    assert bench.said() == [2, 4]
+
+
+def test_a_channel_keeps_its_order_over_many_batches(bench: Bench) -> None:
+    numbers = range(60)
+    for start in range(0, 60, 10):
+        with bench.engine.begin() as connection:
+            for number in numbers[start : start + 10]:
+                bench.outbox(connection).emit("n", number, channel=f"orders:{number % 7}")
+    relay = bench.relay(batch=4)
+    assert relay.once()
+    assert sorted(bench.said()) == list(numbers)  # type: ignore[type-var]
+    for channel in range(7):
+        assert bench.said(f"orders:{channel}") == list(numbers[channel::7])
+    assert (relay.published, relay.duplicates, relay.put_aside) == (60, 0, 0)
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Order(Base):
+    __tablename__ = "shop_orders"
+    __channels__ = ("orders:{id}",)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    status: Mapped[str] = mapped_column(sa.String(20))
+
+
+def test_a_model_is_pushed_with_the_key_that_its_insert_gave_it(bench: Bench) -> None:
+    Base.metadata.create_all(bench.engine)
+    try:
+        with Session(bench.engine) as session:
+            order = Order(status="new")
+            session.add(order)
+            bench.outbox(session).push_model(order, op="created")
+            assert order.id is not None
+            session.commit()
+            channel = f"orders:{order.id}"
+        assert bench.relay().once()
+        [said] = bench.said(channel)
+        assert isinstance(said, dict)
+        assert (said["class"], said["op"], said["model"]["status"]) == ("Order", "created", "new")
+    finally:
+        Base.metadata.drop_all(bench.engine)
+
+
+def test_what_cannot_be_published_raises_before_the_commit(bench: Bench) -> None:
+    with Session(bench.engine) as session:
+        outbox = bench.outbox(session)
+        with pytest.raises(BadChannel):
+            outbox.emit("n", 1)
+        with pytest.raises(BadChannel):
+            outbox.emit("n", 1, channel="everyone")
+        with pytest.raises(BadData):
+            outbox.emit("n", {"set": {1}}, channel="orders:1")
+        with pytest.raises(TooLarge):
+            Outbox(session, table=bench.table, publication_max_bytes=10).emit("n", "x" * 10, channel="orders:1")
+        outbox.emit("n", "good", channel="orders:1")
+        session.commit()
+    assert bench.relay().once()
+    assert bench.said() == ["good"]
+
+
+def test_an_engine_is_no_transaction(bench: Bench) -> None:
+    with pytest.raises(BadRequest, match="session or connection"):
+        bench.outbox(bench.engine)
+
+
+def test_a_lower_number_that_is_committed_later_is_not_passed_over(concurrent: Bench) -> None:
+    """Numbers are taken at the insert and seen at the commit: a relay that went by the highest would lose these."""
+    bench = concurrent
+    with bench.engine.connect() as slow, bench.engine.connect() as quick:
+        bench.outbox(slow).emit("n", "slow 1", channel="orders:1")
+        bench.outbox(quick).emit("n", "quick", channel="orders:1")
+        bench.outbox(slow).emit("n", "slow 2", channel="orders:1")
+        quick.commit()
+        relay = bench.relay()
+        assert relay.once()
+        assert bench.said() == ["quick"]
+        slow.commit()
+        assert relay.once()
+    assert bench.said() == ["quick", "slow 1", "slow 2"]
+
+
+def test_transactions_that_touch_the_same_row_keep_their_order(concurrent: Bench) -> None:
+    """The usual case: who changes order 1 waits for who changes it, and so writes to the outbox after it."""
+    bench = concurrent
+    locked = f"{bench.table}_orders"
+    with bench.engine.begin() as connection:
+        connection.execute(sa.text(f"CREATE TABLE {locked} (id INT PRIMARY KEY, n INT)"))
+        connection.execute(sa.text(f"INSERT INTO {locked} VALUES (1, 0)"))
+    for number in range(5):
+        with bench.engine.begin() as connection:
+            connection.execute(sa.text(f"UPDATE {locked} SET n = {number} WHERE id = 1"))
+            bench.outbox(connection).emit("n", number, channel="orders:1")
+    assert bench.relay(batch=2).once()
+    assert bench.said() == [0, 1, 2, 3, 4]
+
+
+def test_poison_is_put_aside_and_holds_up_nobody(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    huge = '"' + "x" * 300_000 + '"'
+    bench.insert(
+        {"data": "0"}, {"data": "{"}, {"channel": "none:1"}, {"channel": "all"}, {"data": huge}, {"id": "a b"}, {}
+    )
+    relay = bench.relay()
+    with caplog.at_level(logging.ERROR, "tidings.outbox"):
+        assert relay.once()
+    assert bench.said() == [0, 1]
+    assert (relay.published, relay.put_aside) == (2, 5)
+    rows = bench.rows()
+    kinds = [row.failed.partition(":")[0] for row in rows]
+    assert kinds == ["bad_data", "unknown_namespace", "bad_channel", "too_large", "bad_id"]
+    assert {row.attempts for row in rows} == {1}
+    assert any(record.getMessage() == "put aside" for record in caplog.records)
+    # Somebody mends what was wrong, and says that they may be tried again.
+    bench.broker.write_rules({"orders": (1000, 600), "none": (10, 600)})
+    with bench.engine.begin() as connection:
+        connection.execute(sa.text(f"UPDATE {bench.table} SET failed = NULL"))
+    assert bench.relay().once()
+    assert bench.said("none:1") == [1]
+    assert [row.attempts for row in bench.rows()] == [2, 2, 2, 2]
+
+
+class Faulty(MemoryPublisher):
+    """The memory publisher behind a broker that refuses some channels for a while."""
+
+    def __init__(self, store: MemoryStore, refused: dict[str, TidingsError]) -> None:
+        super().__init__(store=store)
+        self.refused = refused
+
+    def publish(self, items: Sequence[Outgoing], *, timeout_s: float) -> list[Answer]:
+        return [
+            self.refused.get(item.channel) or super(Faulty, self).publish([item], timeout_s=timeout_s)[0]
+            for item in items
+        ]
+
+
+def test_a_channel_that_fails_waits_in_order_and_the_others_go_on(bench: Bench) -> None:
+    with bench.engine.begin() as connection:
+        for number in range(30):
+            bench.outbox(connection).emit("n", number, channel=f"orders:{number % 3}")
+    publisher = Faulty(bench.broker, {"orders:1": Unavailable("this one not")})
+    relay = bench.relay(publisher, batch=3)
+    assert not relay.once(), "something is left"
+    assert bench.said("orders:0") == list(range(0, 30, 3))
+    assert bench.said("orders:2") == list(range(2, 30, 3))
+    assert bench.said("orders:1") == []
+    assert len(bench.rows()) == 10
+    assert [row.attempts for row in bench.rows()] == [0] * 10
+    publisher.refused.clear()
+    assert bench.relay(publisher, batch=3).once()
+    assert bench.said("orders:1") == list(range(1, 30, 3))
+
+
+def test_only_one_relay_has_a_shard(bench: Bench) -> None:
+    stores = [Store(bench.relay()._engine, bench.table, publication_max_bytes=100) for _ in range(2)]
+    with stores[0].claim(0) as mine:
+        assert mine is not None
+        with stores[1].claim(0) as theirs:
+            assert theirs is None
+        if stores[0].shards > 1:
+            with stores[1].claim(1) as other:
+                assert other is not None
+    with stores[1].claim(0) as theirs:
+        assert theirs is not None
+
+
+def test_a_relay_that_is_frozen_loses_its_shard_after_a_while(concurrent: Bench) -> None:
+    question = {
+        "postgresql": "SELECT setting FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'",
+        "mariadb": "SELECT @@wait_timeout * 1000",
+    }
+    store = Store(concurrent.relay()._engine, concurrent.table, publication_max_bytes=100)
+    with store.claim(0) as claim:
+        assert claim is not None
+        assert int(claim.connection.scalar(sa.text(question[concurrent.database.kind]))) == SILENCE_S * 1000
+    assert TURN_MAX_S + TIMEOUT_S < SILENCE_S
+
+
+def test_a_claim_that_fails_gives_its_shard_back_and_keeps_its_rows(bench: Bench) -> None:
+    bench.insert({}, {})
+    first, second = (Store(bench.relay()._engine, bench.table, publication_max_bytes=100) for _ in range(2))
+    shard = first.look((), 10)[0]
+    with pytest.raises(ZeroDivisionError), first.claim(shard) as claim:  # noqa: PT012 - the end of the claim raises
+        assert claim is not None
+        claim.settle([row.row_no for row in claim.rows((), 10)], {})
+        raise ZeroDivisionError
+    with second.claim(shard) as claim:
+        assert claim is not None
+        assert len(claim.rows((), 10)) == 2
+        assert claim.rows(["orders:1"], 10) == []
+    assert second.look(["orders:1"], 10) == []
+
+
+def test_the_table_is_checked(bench: Bench) -> None:
+    absent = Relay(bench.database.url, MemoryPublisher(store=bench.broker), table=new_table())
+    with absent, pytest.raises(BadConfig, match="--create"):
+        absent.once()
+    with bench.engine.begin() as connection:
+        connection.execute(sa.text(f"ALTER TABLE {bench.table} DROP COLUMN attempts"))
+    with pytest.raises(BadConfig, match="attempts"):
+        bench.relay().once()
+
+
+def test_the_table_is_one_of_your_metadata(bench: Bench) -> None:
+    metadata = sa.MetaData()
+    table = outbox_table(metadata, f"{bench.table}_mine")
+    metadata.create_all(bench.engine)
+    with bench.engine.begin() as connection:
+        Outbox(connection, table=table).emit("n", 1, channel="orders:1")
+    relay = Relay(bench.database.url, MemoryPublisher(store=bench.broker), table=table.name)
+    with relay:
+        relay.create()
+        assert relay.once()
+    assert bench.said() == [1]
+
+
+def test_names_that_differ_in_case_are_different(bench: Bench) -> None:
+    bench.insert({"channel": "orders:a", "id": "x"}, {"channel": "orders:A", "id": "X"})
+    publisher = Faulty(bench.broker, {"orders:a": Unavailable("this one not")})
+    assert not bench.relay(publisher).once()
+    assert [(each.channel, each.id) for each in bench.seen] == [("orders:A", "X")]
