@@ -45,7 +45,8 @@ class Rig:
     def auth(self, clients: int, channels: Sequence[Sequence[str]]) -> Path:
         """A file with a CONNECT payload per client: a token of its own user, and its channels.
 
-        Client i asks for `channels[i % len(channels)]`.
+        Client i asks for `channels[i % len(channels)]`. None asks for a pid: like the SDK's, which keeps a cursor, and
+        like the peers' clients, whom nobody lets return through Redis pub/sub.
         """
         path = self.folder / f"auth-{clients}-{abs(hash(tuple(map(tuple, channels))))}"
         if not path.exists():
@@ -54,7 +55,7 @@ class Rig:
                 for index in range(clients):
                     claims = {"sub": f"u{index}", "exp": expires, "channels": ["bench:*"]}
                     token = jwt.encode(claims, self.secret, algorithm="HS256")
-                    asked = {"token": token, "channels": list(channels[index % len(channels)])}
+                    asked = {"token": token, "channels": list(channels[index % len(channels)]), "pid": None}
                     file.write(json.dumps(asked, separators=(",", ":")) + "\n")
         return path
 
