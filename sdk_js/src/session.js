@@ -10,8 +10,6 @@ import { Timers } from "./timers.js";
 import { Tokens } from "./tokens.js";
 
 /**
- * @typedef {import("./core/codes.js").End} End
- * @typedef {import("./core/course.js").Transport} Transport
  * @typedef {import("./socket.js").Link} Link
  * @typedef {import("./world.js").World} World
  */
@@ -22,7 +20,7 @@ const AGAIN_MS = 5000;
 /** What a connection stands for across its interruptions: does what the core decides. */
 export class Session {
   listeners = new Listeners();
-  /** @type {Transport | undefined} */
+  /** @type {import("./core/course.js").Transport | undefined} */
   transport;
   /** @type {string | undefined} */
   user;
@@ -97,7 +95,11 @@ export class Session {
     const link = await this.world.open(this.course.transports, {
       auth: () => this.#auth(),
       event: (event, values) => this.#event(event, values),
-      transport: (name) => this.#over(name),
+      transport: (name) => {
+        this.transport = name;
+        this.course.over(name);
+        this.listeners.emit("transport", name);
+      },
       lost: (how) => this.#lost(how),
     });
     if (this.#attempt === attempt) {
@@ -108,17 +110,9 @@ export class Session {
   }
 
   #auth() {
-    const presence = this.attendance?.names;
-    const channels = this.subscriptions.atConnect();
+    const [presence, channels] = [this.attendance?.names, this.subscriptions.atConnect()];
     // Positions are kept here, and each connection is a new socket: the hub need not keep the session.
-    return { channels, pid: null, presence, token: this.#tokens.offer(), since: this.#positions.cursor };
-  }
-
-  /** @param {Transport} name */
-  #over(name) {
-    this.transport = name;
-    this.course.over(name);
-    this.listeners.emit("transport", name);
+    return { channels, presence, pid: null, token: this.#tokens.offer(), since: this.#positions.cursor };
   }
 
   /**
@@ -136,6 +130,8 @@ export class Session {
       this.#positions.remember(said.cursor);
       this.subscriptions.gap(Object(said.channels));
       this.#keepSoon();
+    } else if (event === "tidings:unsubscribed") {
+      this.#forbid(said.channels);
     } else if (event === "tidings:expiring") {
       // Not at once: an application that gives the same token again would be asked without end.
       this.#renewIn(SOON_MS);
@@ -179,7 +175,7 @@ export class Session {
     this.#keepSoon();
   }
 
-  /** @param {End} end */
+  /** @param {import("./core/codes.js").End} end */
   #lost(end) {
     if (end.code === "expired") {
       this.#tokens.offer();
@@ -224,6 +220,11 @@ export class Session {
     }
   }
 
+  /** @param {unknown} names channels that the new token does not cover, or that a backend took away */
+  #forbid(names) {
+    this.subscriptions.deny(Array.isArray(names) ? names : [], new TidingsError("forbidden", "No longer allowed."));
+  }
+
   async #renew() {
     const link = this.#link;
     if (link === undefined) {
@@ -242,8 +243,7 @@ export class Session {
       }
     } else if (answer.error === undefined) {
       this.#renewIn(this.#tokens.holds(answer.expires_in_s));
-      const error = new TidingsError("forbidden", "The new token does not cover it.");
-      this.subscriptions.deny(Array.isArray(answer.left) ? answer.left : [], error);
+      this.#forbid(answer.left);
       this.subscriptions.hope();
       void this.#subscribe();
     } else {

@@ -338,6 +338,23 @@ describe("subscribing on a live connection", () => {
     assert.equal(hub.state, "closed");
   });
 
+  test("a backend takes a channel away: it is said, and garbage in its place is not", async () => {
+    const { pair, told, hub } = await connected(["orders:1", "orders:2"]);
+    for (const channels of [undefined, "orders:1", [7, null, "orders:9"]]) {
+      pair.link.say("tidings:unsubscribed", { channels });
+    }
+    assert.deepEqual(told, []);
+    pair.link.say("tidings:unsubscribed", { channels: ["orders:1"] });
+    assert.deepEqual(told, [["tidings:state", "denied"]]);
+    assert.deepEqual([hub.channel("orders:1").error?.code, hub.channel("orders:2").state], ["forbidden", "subscribed"]);
+    await pair.clock.pass(60_000);
+    assert.deepEqual(pair.link.asked, []);
+    // As after every refusal: not asked for again before there is a new token.
+    await pair.link.lose({});
+    await pair.clock.pass(20_000);
+    assert.deepEqual((await pair.link.accept()).channels, ["orders:2"]);
+  });
+
   test("the user's own channel needs no request and cannot be left", async () => {
     const { pair, hub } = await connected([]);
     const off = hub.channel("user:7").on("e", () => {});

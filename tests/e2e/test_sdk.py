@@ -198,6 +198,16 @@ def test_who_may_not_is_told_and_does_not_come_back(shared: HubProcess, clients:
     assert stranger.of("closed")[0]["code"] == "unauthorized"
 
 
+def test_a_channel_that_a_backend_takes_away_is_denied(shared: HubProcess, clients: list[ClientProcess]) -> None:
+    client = ClientProcess("sdk-websocket", shared.url, tokens=[token("taken", "orders:*")], channels=["orders:taken"])
+    clients.append(client)
+    subscribed(client)
+    status, _, _ = shared.request("POST", "/api/users/taken/unsubscribe", {"channel": "orders:taken"})
+    assert status == 200
+    client.wait(lambda client: client.of("state")[-1]["state"] == "denied", why="being told")
+    assert client.of("state")[-1]["code"] == "forbidden"
+
+
 def test_without_websocket_it_falls_back_to_polling(shared: HubProcess, clients: list[ClientProcess]) -> None:
     with closing(NoWebSocket(shared.port)) as proxy:
         url = f"http://127.0.0.1:{proxy.port}"
