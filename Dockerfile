@@ -12,7 +12,7 @@ COPY adapters/ adapters/
 COPY hub/ hub/
 COPY nginx/ nginx/
 COPY --from=browser /src/hub/tidings_hub/web/static/vendor/ hub/tidings_hub/web/static/vendor/
-RUN /opt/tidings/bin/pip install --no-cache-dir '.[server,kombu]'
+RUN /opt/tidings/bin/pip install --no-cache-dir '.[server,kombu,socketio,outbox]' 'psycopg[binary]>=3.2.4'
 
 # `tidings`, whatever the arguments.
 FROM python:3.13-slim AS hub
