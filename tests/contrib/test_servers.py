@@ -39,14 +39,15 @@ UWSGI = [
     *(sys.executable, "-c", "import sys, pyuwsgi; pyuwsgi.run(sys.argv[1:])", "--http-socket", "127.0.0.1:{port}"),
     *("--master", "--die-on-term", "--need-app", "--listen", "64", "--module", "wsgi_shop:app"),
 ]
-# Servers with the number of processes that they have.
+BOOTED, SPAWNED, LOADED = "Booting worker", "spawned uWSGI worker", "WSGI app 0"
+# Servers with the number of processes that they have, and what each of these says when it is there.
 SERVERS = {
-    "gunicorn sync": (4, [*GUNICORN, "--workers", "4"]),
-    "gunicorn gthread": (2, [*GUNICORN, "--workers", "2", "--threads", "4", "--worker-class", "gthread"]),
-    "gunicorn gevent": (2, [*GUNICORN, "--workers", "2", "--worker-class", "gevent"]),
-    "uwsgi processes": (4, [*UWSGI, "--processes", "4"]),
-    "uwsgi threads": (2, [*UWSGI, "--processes", "2", "--threads", "4"]),
-    "uwsgi lazy": (2, [*UWSGI, "--processes", "2", "--lazy-apps"]),
+    "gunicorn sync": (4, BOOTED, [*GUNICORN, "--workers", "4"]),
+    "gunicorn gthread": (2, BOOTED, [*GUNICORN, "--workers", "2", "--threads", "4", "--worker-class", "gthread"]),
+    "gunicorn gevent": (2, BOOTED, [*GUNICORN, "--workers", "2", "--worker-class", "gevent"]),
+    "uwsgi processes": (4, SPAWNED, [*UWSGI, "--processes", "4"]),
+    "uwsgi threads": (2, SPAWNED, [*UWSGI, "--processes", "2", "--threads", "4"]),
+    "uwsgi lazy": (2, LOADED, [*UWSGI, "--processes", "2", "--lazy-apps"]),
 }
 
 
@@ -89,10 +90,10 @@ class Server:
         assert answer.status == 200, self.log.read_text()
         return text.split()
 
-    def answers(self) -> bool:
-        """Whether it takes connections."""
+    def said(self, what: str) -> int:
+        """How often it said this."""
         assert self._process.poll() is None, self.log.read_text()
-        return "ready" in self.log.read_text() or "Booting worker" in self.log.read_text()
+        return self.log.read_text().count(what)
 
     def stop(self) -> None:
         """End it, and its workers with it."""
@@ -108,13 +109,13 @@ class Server:
     ("name", "way"), [*((name, "redis") for name in SERVERS), ("gunicorn sync", "http"), ("uwsgi processes", "http")]
 )
 def test_every_receipt_arrives_once(name: str, way: str, redis: RedisProcess, hub: HubProcess, tmp_path: Path) -> None:
-    processes, command = SERVERS[name]
+    processes, there, command = SERVERS[name]
     channel = f"ticks:{way}-{name.replace(' ', '-')}"
     where = {"TIDINGS_URL": redis.url} if way == "redis" else {"TIDINGS_URL": hub.url, "TIDINGS_API_KEY": API_KEY}
     listener = ClientProcess("sse", hub.url, token=token("ann"), channels=[channel]).wait_ready()
     server = Server(command, channel, tmp_path / "server.log", **where)
     try:
-        wait_until(server.answers, within_s=40, why="the server is ready")
+        wait_until(lambda: server.said(there) >= processes, within_s=60, why="every worker is there")
         with ThreadPoolExecutor(CLIENTS) as clients:
             answers = list(clients.map(server.get, [f"/{number}" for number in range(REQUESTS)]))
         listener.wait(lambda it: len([data for data in it.data() if isinstance(data, str)]) >= REQUESTS, why="all came")
@@ -135,7 +136,7 @@ def test_the_program_of_the_page(told_by_default: Told, tmp_path: Path) -> None:
     command = [*(sys.executable, "-W", "ignore", "-m", "gunicorn"), *("--bind", "127.0.0.1:{port}", "shop:app")]
     server = Server(command, "", tmp_path / "server.log", TIDINGS_URL=told_by_default.url)
     try:
-        wait_until(server.answers, within_s=40, why="the server is ready")
+        wait_until(lambda: server.said(BOOTED) >= 1, within_s=60, why="a worker is there")
         (cursor,) = server.get("/orders")
     finally:
         server.stop()
