@@ -21,8 +21,8 @@ the rounds in brackets. Every expected delivery is waited for and counted: "deli
 a publication is 200 bytes of JSON. Nobody compresses; pings every 25 s. Rates count from the first emit to the last
 delivery.
 
-- **tidings**: this repository, default settings but a history of 200 (which the peers do not have). Its clients ask for no
-  pid, as the SDK asks for none; a stock client that may return by its pid costs 0.5 KB more (docs/stock-clients.md).
+- **tidings**: this repository, default settings but a history of 200 (which the peers do not have). Its clients ask for
+  no pid, as the SDK asks for none; a stock client that may return by its pid costs 0.5 KB more (docs/stock-clients.md).
 - **node**: socket.io on Node, `@socket.io/redis-adapter`, `@socket.io/redis-emitter`, `bufferutil`.
 - **python-socketio**: as it comes, on eventlet, with `RedisManager`.
 - **floor**: a C loop that writes ready bytes, one `write(2)` per recipient and message; no Redis, no emitter.
