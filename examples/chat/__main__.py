@@ -4,6 +4,7 @@ import argparse
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +23,8 @@ def main() -> None:
     parser.add_argument("--hub-port", type=int, default=8000)
     parser.add_argument("--data", type=Path, default=HERE / "chat.sqlite", help="where the messages are kept")
     given = parser.parse_args()
+    # However it is told to end, nothing that it started stays behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     page, hub = f"http://127.0.0.1:{given.port}", f"http://127.0.0.1:{given.hub_port}"
     with tempfile.TemporaryDirectory() as folder:
         redis_url, server = find_redis(folder)

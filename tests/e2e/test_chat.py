@@ -62,8 +62,11 @@ def chat(
             why="the chat is there",
         )
         yield f"http://127.0.0.1:{port}"
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM if request.param == "own" else signal.SIGINT)
         assert process.wait(timeout=30) == 0
+        with pytest.raises(ProcessLookupError):
+            # Nothing that it started is left.
+            os.killpg(process.pid, 0)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
