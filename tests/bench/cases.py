@@ -18,9 +18,9 @@ _BATCHES = (
     "tidings' emitter sends batches of 100, each with its receipts; the others' emitters do not wait for Redis at all."
 )
 _LOAD_FULL = (
-    "the load's core is full: generator, Redis and emitter take all of it, and the server waits for a quarter of the time. "
-    "See the CPU per delivery, a tenth of python-socketio's; and p50: its emitter waits for nothing, its server keeps the "
-    "whole burst in memory and answers each client with all of it at the end."
+    "the load's core is full: generator, Redis and emitter take all of it, and the server waits for a quarter of the "
+    "time. See the CPU per delivery, a tenth of python-socketio's; and p50: its emitter waits for nothing, its server "
+    "keeps the whole burst in memory and answers each client with all of it at the end."
 )
 _ALONE = "A fresh server per round: what the others still do for clients that left would take a part of the same core."
 _LOSSLESS = (
