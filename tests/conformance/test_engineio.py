@@ -547,6 +547,38 @@ class TestUpgrade:
             engine.end()
             assert engine.metrics["upgrade_timeouts"] == 1
 
+    @pytest.mark.parametrize("polls_first", [False, True])
+    def test_a_session_that_ends_after_the_pong_says_so_after_the_upgrade(self, calm: int, polls_first: bool) -> None:
+        """engine.io-client does not poll any more, and hears nothing of a WebSocket that is closed before its `5`."""
+        sid = open_polling(calm)
+        opened = probe(calm, sid)
+        assert post(calm, sid, b"4leave").status == 200
+        assert opened.quiet(0.2)
+        if polls_first:
+            assert poll(calm, sid).body == b"4because"
+        opened.say("5")
+        if not polls_first:
+            assert opened.hear() == "4because"
+        assert opened.closing() == 4501
+        assert poll(calm, sid).status == 400
+
+    def test_a_probe_of_a_session_that_ends_before_the_pong_is_closed(self, calm: int) -> None:
+        sid = open_polling(calm)
+        opened = Socket(calm, f"{SOCKET}&sid={sid}")
+        assert post(calm, sid, b"4leave").status == 200
+        assert opened.closing() == 1000
+        assert poll(calm, sid).body == b"4because"
+
+    def test_an_ended_session_waits_for_its_upgrade_no_longer_than_another(self) -> None:
+        with EngineProcess("--upgrade_timeout_s=0.3", "--ping_interval_ms=2000") as engine:
+            sid = open_polling(engine.port)
+            opened = probe(engine.port, sid)
+            assert post(engine.port, sid, b"4leave").status == 200
+            assert opened.closing() == 1000
+            assert poll(engine.port, sid).body == b"4because"
+            engine.end()
+            assert "upgrade_timeouts" not in engine.metrics
+
     def test_a_session_of_another_version_is_refused(self, calm: int) -> None:
         sid = open_polling(calm)
         assert Socket(calm, f"/engine.io/?EIO=3&transport=websocket&sid={sid}").handshake.status == 400

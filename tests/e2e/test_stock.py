@@ -392,9 +392,11 @@ class TestAuth:
 
     def test_a_token_that_has_ended(self, scene: Scene, start: Start) -> None:
         before = scene.one.metric("tidings_auth_failures_total")
+        # Its `exp` is a whole second, up to one later than asked for.
+        ended_s = time.time() + 3
         client = start("stock-websocket", "ended", "orders:ended", token=token("ended", "orders:*", expires_in_s=2))
         with scene.away(client):
-            time.sleep(2.5)
+            time.sleep(max(0.0, ended_s - time.time()) + 0.1)
         # Whoever could come back with another token is closed without an answer.
         wait_until(lambda: scene.one.metric("tidings_auth_failures_total") > before, why="it is refused")
         assert len(client.of("connect")) == 1

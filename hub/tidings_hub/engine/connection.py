@@ -284,7 +284,7 @@ class Connection:
         if self.kind is _POLLING:
             self._say_goodbye(poll, out, reason if number else "")
         if probe is not None:
-            probe.close()
+            probe.close(number, reason if text is None else text)
         if fd >= 0:
             last = b""
             if number and self.kind is _WEBSOCKET:

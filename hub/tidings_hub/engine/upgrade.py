@@ -12,6 +12,7 @@ from tidings.errors import BadPacket
 from tidings_hub import runtime
 from tidings_hub.core.frame import SEPARATOR, text_frame
 from tidings_hub.engine import http, protocol, websocket
+from tidings_hub.engine.outbuffer import OutBuffer
 from tidings_hub.engine.protocol import Kind, Phase, Probe
 from tidings_hub.engine.websocket import Message, Opcode, Reader, Violation
 
@@ -27,13 +28,15 @@ _ANSWER = text_frame(protocol.PROBE_PONG)
 class Probing:
     """Owns the WebSocket's descriptor until the session takes it over."""
 
-    __slots__ = ("_connection", "_fd", "_reader", "slot")
+    __slots__ = ("_close_frame", "_connection", "_fd", "_reader", "slot")
 
     def __init__(self, connection: Connection, fd: int) -> None:
         self.slot = -1
         self._connection = connection
         self._fd = fd
         self._reader: Reader | None = None
+        # What ends the WebSocket of a session that is closed.
+        self._close_frame = b""
         connection.phase = Phase.PROBING
         connection.probe = self
         connection.mount.wheel.put(self, connection.mount.limits.upgrade_timeout_s)
@@ -55,13 +58,21 @@ class Probing:
         """Something of ours failed: the session stays on polling."""
         self._give_up(websocket.PROTOCOL_ERROR)
 
-    def close(self) -> None:
-        """The session has ended."""
-        self._give_up(websocket.NORMAL)
+    def close(self, number: int, text: str) -> None:
+        """The session has ended, with a close code for the client (0: none) and a text.
+
+        engine.io-client stops polling at the pong and never begins again: a WebSocket that is closed before its `5`
+        leaves it deaf until its ping timeout. So the end waits for that, and comes with the last words.
+        """
+        if self._connection.phase is Phase.PROBED:
+            self._close_frame = websocket.close_frame(number or websocket.NORMAL, text if number else "")
+        else:
+            self._give_up(websocket.NORMAL)
 
     def due(self, _now_s: float) -> float | None:
         """The wheel: the client did not go on."""
-        self._connection.mount.metrics.upgrade_timeouts += 1
+        if not self._connection.closed:
+            self._connection.mount.metrics.upgrade_timeouts += 1
         self._give_up(websocket.NORMAL)
         return None
 
@@ -89,6 +100,9 @@ class Probing:
                 return
             if step is Probe.ANSWER:
                 self._answer()
+            elif connection.closed:
+                self._say_goodbye()
+                return
             else:
                 self._upgrade(messages[at + 1 :], reader, violation)
                 return
@@ -138,6 +152,19 @@ class Probing:
             packets = SEPARATOR.join(waiting.parts).split(SEPARATOR)
             connection.write(b"".join(map(protocol.as_frame, packets)))
         connection.take_over(rest, reader, violation)
+
+    def _say_goodbye(self) -> None:
+        connection = self._connection
+        mount = connection.mount
+        fd, self._fd = self._fd, -1
+        mount.wheel.drop(self)
+        out = OutBuffer()
+        # A poll may have taken them already.
+        while (payload := mount.last_words.take(connection.sid)) is not None:
+            for packet in payload.split(SEPARATOR):
+                if packet != protocol.CLOSE:
+                    out.add(protocol.as_frame(packet))
+        mount.pump.linger(fd, out, self._close_frame)
 
     def _give_up(self, number: int) -> None:
         fd, self._fd = self._fd, -1
