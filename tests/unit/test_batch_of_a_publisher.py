@@ -27,8 +27,8 @@ def test_the_first_request_goes_at_once_and_answers_end_it(items: list[Outgoing]
     batch = batch_of(items)
     assert batch.pause_s(100.0) == 0
     packed, count = batch.request()
-    assert (count, packed.count(b"EVALSHA")) == (2, 2)
-    batch.take([[b"e.1", 0], [b"e.2", 1]])
+    assert (count, packed.count(b"EVALSHA")) == (1, 1)
+    batch.take([b"+e.1\n=e.2"])
     assert batch.pause_s(100.0) is None
     assert batch.answers() == [Receipt(items[0].id, "e.1"), Receipt(items[1].id, "e.2", duplicate=True)]
 
@@ -39,17 +39,28 @@ def test_an_empty_batch_asks_nothing() -> None:
 
 
 @pytest.mark.parametrize("error", ["NOSCRIPT x", "LOADING x", "READONLY x", "MASTERDOWN x", "TRYAGAIN x", "NORULES x"])
-def test_what_passes_is_tried_again_for_those_items_only(items: list[Outgoing], error: str) -> None:
+def test_what_passes_is_tried_again_for_those_items_only(error: str) -> None:
+    items = [outgoing("orders:1") for _ in range(150)]
     batch = batch_of(items)
-    batch.take([[b"e.1", 0], Exception(error)])
+    assert batch.request()[1] == 2
+    batch.take(["\n".join(f"+e.{number}" for number in range(100)).encode(), Exception(error)])
     pause_s = batch.pause_s(100.0)
     assert pause_s is not None
     assert 0 < pause_s <= 0.02
     packed, count = batch.request()
     assert count == 1
-    assert items[1].body in packed
-    batch.take([[b"e.2", 0]])
-    assert batch.answers()[1] == Receipt(items[1].id, "e.2")
+    assert [item.body in packed for item in items] == [False] * 100 + [True] * 50
+    batch.take(["\n".join(f"+e.{number}" for number in range(100, 150)).encode()])
+    assert batch.answers() == [Receipt(item.id, f"e.{number}") for number, item in enumerate(items)]
+
+
+def test_large_bodies_come_in_calls_of_their_own() -> None:
+    items = [Outgoing("orders:1", b"x" * size_bytes, f"i{size_bytes}") for size_bytes in (200_000, 70_000, 300_000, 1)]
+    batch = batch_of(items)
+    packed, count = batch.request()
+    assert (count, packed.count(b"EVALSHA")) == (4, 4)
+    batch.take([b"+e.1", b"+e.2", b"+e.3", b"+e.4"])
+    assert [answer.cursor for answer in batch.answers() if isinstance(answer, Receipt)] == ["e.1", "e.2", "e.3", "e.4"]
 
 
 def test_pauses_grow_to_a_cap_and_end_at_the_deadline(items: list[Outgoing]) -> None:
@@ -90,17 +101,28 @@ def test_what_is_final_is_not_tried_again(items: list[Outgoing]) -> None:
 
 
 def test_refusals_stand_in_their_place(items: list[Outgoing]) -> None:
-    batch = batch_of(items)
-    batch.take([Exception("UNKNOWNNAMESPACE orders"), Exception("OOM command not allowed")])
+    batch = batch_of([*items, outgoing("orders:3")])
+    batch.request()
+    batch.take([b"-UNKNOWNNAMESPACE orders\n+e.7\n-NOPERM no such channel"])
     assert batch.pause_s(100.0) is None
-    unknown, full = batch.answers()
+    unknown, taken, forbidden = batch.answers()
     assert isinstance(unknown, UnknownNamespace)
-    assert isinstance(full, Unavailable)
-    assert "OOM" in str(full)
+    assert taken == Receipt(items[1].id, "e.7")
+    assert isinstance(forbidden, Unavailable)
+    assert "NOPERM" in str(forbidden)
 
 
-@pytest.mark.parametrize("reply", [None, 5, [], [1, 2], [b"e.1"]])
+def test_a_refused_call_is_a_refusal_of_each(items: list[Outgoing]) -> None:
+    batch = batch_of(items)
+    batch.request()
+    batch.take([Exception("OOM command not allowed")])
+    assert batch.pause_s(100.0) is None
+    assert ["OOM" in str(answer) for answer in batch.answers() if isinstance(answer, Unavailable)] == [True, True]
+
+
+@pytest.mark.parametrize("reply", [None, 5, [], b"", b"+", b"e.1", b"+e.1\n+e.2", [b"e.1", 0]])
 def test_a_strange_reply_is_an_error(items: list[Outgoing], reply: object) -> None:
     batch = batch_of(items[:1])
+    batch.request()
     batch.take([reply])
     assert isinstance(batch.answers()[0], Unavailable)

@@ -23,6 +23,8 @@ def test_ids_of_one_millisecond_differ() -> None:
     assert len({new_id(1_790_000_000_000) for _ in range(10_000)}) == 10_000
 
 
-def test_all_bits_fit() -> None:
-    assert new_id(0, bits=lambda n: 2**n - 1) < "0" * 8 + "z" * 14
-    assert new_id(0, bits=lambda _: 0) == "0" * 22
+def test_every_sign_is_used_about_equally_often() -> None:
+    made = "".join(new_id(0, random_bytes=lambda n: bytes([value]) * n)[-14:] for value in range(256))
+    assert {made.count(sign) // 14 for sign in set(made)} == {4, 5}
+    assert len(set(made)) == 62
+    assert new_id(0, random_bytes=bytes) == "0" * 22

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from tidings.errors import Unavailable, UnknownNamespace
 from tidings.publication import Receipt
@@ -19,6 +19,13 @@ _PASSING_CLASSES = (
     *("NoScriptError", "BusyLoadingError", "ReadOnlyError", "MasterDownError", "TryAgainError"),
     *("MovedError", "AskError", "ClusterDownError"),
 )
+# What lines of a reply begin with.
+_NEW, _DUPLICATE, _ERROR = "+", "=", "-"
+_SIGNS = (_NEW, _DUPLICATE, _ERROR)
+_STRANGE = "Redis gave an answer that the publish script never gives; is it Redis 6.2 or later?"
+# Nobody else is served while a call is carried out: of so many items it takes one to two milliseconds.
+_CALL_MAX = 100
+_CALL_MAX_BYTES = 262_144
 
 
 class Batch(Tries):
@@ -36,37 +43,62 @@ class Batch(Tries):
     ) -> None:
         super().__init__(items, where, timeout_s=timeout_s, now_s=now_s, random=random)
         self._keys = keys
+        # The items of each call that the last request made.
+        self._calls: list[list[int]] = []
 
     def request(self) -> tuple[bytes, int]:
-        """The packed commands of all open items, and how many they are."""
+        """The packed calls for all open items, and how many calls they are."""
         candidate = secrets.token_urlsafe(9)
-        packed = [pack_publish(self._keys, self._items[index], candidate) for index in self._open]
+        self._calls = list(self._shared_out())
+        packed = [pack_publish(self._keys, [self._items[index] for index in call], candidate) for call in self._calls]
         return b"".join(packed), len(packed)
 
     def take(self, replies: Sequence[object]) -> None:
-        """One reply per open item, in order; an error reply is an exception."""
+        """One reply per call of the last request, in order; an error reply is an exception."""
         self._attempts += 1
-        again = []
-        for index, reply in zip(self._open, replies, strict=True):
+        again: list[int] = []
+        for call, reply in zip(self._calls, replies, strict=True):
             if isinstance(reply, Exception) and _passing(reply):
                 self._reason = _words(reply)
-                again.append(index)
-            else:
-                self._answers[index] = read_answer(self._items[index], reply)
+                again += call
+                continue
+            items = [self._items[index] for index in call]
+            for index, answer in zip(call, read_answers(items, reply), strict=True):
+                self._answers[index] = answer
         self._open = again
 
+    def _shared_out(self) -> Iterator[list[int]]:
+        """The open items, as one call takes them."""
+        call: list[int] = []
+        size_bytes = 0
+        for index in self._open:
+            size_bytes += len(self._items[index].body)
+            if call and (len(call) == _CALL_MAX or size_bytes > _CALL_MAX_BYTES):
+                yield call
+                call, size_bytes = [], len(self._items[index].body)
+            call.append(index)
+        if call:
+            yield call
 
-def read_answer(item: Outgoing, reply: object) -> Answer:
-    """What the publish script's reply means: `[cursor, duplicate]`, or an error."""
-    if isinstance(reply, list) and len(reply) == 2 and isinstance(reply[0], bytes):
-        return Receipt(item.id, reply[0].decode(), duplicate=bool(reply[1]))
+
+def read_answers(items: Sequence[Outgoing], reply: object) -> Sequence[Answer]:
+    """What a call's reply means for each of its items: the lines of publish.lua, or one error for all."""
     if isinstance(reply, Exception):
-        text = str(reply)
-        if text.startswith("UNKNOWNNAMESPACE"):
-            name = item.channel.partition(":")[0]
-            return UnknownNamespace(f"no rule for the namespace {name!r}; add it to tidings.toml and restart the hub")
-        return Unavailable(f"Redis refused it: {text[:200]}")
-    return Unavailable("Redis gave an answer that the publish script never gives; is it Redis 6.2 or later?")
+        return [Unavailable(f"Redis refused it: {str(reply)[:200]}") for _ in items]
+    lines = reply.decode(errors="replace").split("\n") if isinstance(reply, bytes) else []
+    if len(lines) != len(items) or not all(line[:1] in _SIGNS and line[1:] for line in lines):
+        return [Unavailable(_STRANGE) for _ in items]
+    return list(map(_answer, items, lines))
+
+
+def _answer(item: Outgoing, line: str) -> Answer:
+    sign, said = line[0], line[1:]
+    if sign != _ERROR:
+        return Receipt(item.id, said, duplicate=sign == _DUPLICATE)
+    if said.startswith("UNKNOWNNAMESPACE"):
+        name = item.channel.partition(":")[0]
+        return UnknownNamespace(f"no rule for the namespace {name!r}; add it to tidings.toml and restart the hub")
+    return Unavailable(f"Redis refused it: {said[:200]}")
 
 
 def _passing(error: Exception) -> bool:

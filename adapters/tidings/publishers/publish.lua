@@ -1,47 +1,96 @@
--- Number, store and publish one body, or say what its id got the first time.
--- KEYS: meta, rules, stream, pointer, idempotency
--- ARGV: namespace, pub/sub channel, body, candidate epoch, idempotency_s, pointer_ttl_s (if the rules have none), and
---       in a cluster SPUBLISH
--- Returns {cursor, duplicate}.
-local rules = redis.call('HMGET', KEYS[2], ARGV[1], '*', ':pointer_ttl_s')
-local rule, pointer_ttl_s = rules[1] or rules[2], tonumber(rules[3] or '') or ARGV[6]
-if not rule then
-  if redis.call('EXISTS', KEYS[2]) == 0 then
-    return redis.error_reply('NORULES no hub has started on this broker yet')
+-- Number, store and publish bodies, or say what their ids got the first time.
+-- KEYS: meta, rules, and for each body: stream, pointer, idempotency
+-- ARGV: candidate epoch, pointer_ttl_s (if the rules have none), PUBLISH or in a cluster SPUBLISH, and for each body:
+--       namespace, pub/sub channel, body, idempotency_s
+-- Returns a line for each body: '+<cursor>', '=<cursor>' if its id was there before, '-<error>'.
+-- An error of the whole means that nothing was stored or published: what can fail later, fails for its body only.
+local count = (#KEYS - 2) / 3
+local pointer_ttl_s, publish = ARGV[2], ARGV[3]
+local lines, rules, asked = {}, {}, {}
+for i = 1, count do
+  local namespace = ARGV[4 * i]
+  local rule = rules[namespace]
+  if rule == nil then
+    local found = redis.call('HMGET', KEYS[2], namespace, '*', ':pointer_ttl_s')
+    pointer_ttl_s = tonumber(found[3] or '') or pointer_ttl_s
+    rule = found[1] or found[2]
+    if rule then
+      local history, history_ttl_s = string.match(rule, '^(%d+) (%d+)$')
+      rule = {history ~= '0' and history, history_ttl_s}
+    elseif redis.call('EXISTS', KEYS[2]) == 0 then
+      return redis.error_reply('NORULES no hub has started on this broker yet')
+    end
+    rules[namespace] = rule
   end
-  return redis.error_reply('UNKNOWNNAMESPACE ' .. ARGV[1])
+  if not rule then
+    lines[i] = '-UNKNOWNNAMESPACE ' .. namespace
+  end
+  asked[2 * i - 1], asked[2 * i] = KEYS[3 * i + 1], KEYS[3 * i + 2]
 end
-local history, history_ttl_s = string.match(rule, '^(%d+) (%d+)$')
-local epoch = begin(KEYS[1], ARGV[4])
-local idempotent = tonumber(ARGV[5]) > 0
-if idempotent then
-  local first = redis.call('GET', KEYS[5])
-  if first then
-    return {first, 1}
+local epoch, last = begin(KEYS[1], ARGV[1])
+local known = redis.call('MGET', unpack(asked))
+local numbers, prevs, first, ends, fresh = {}, {}, {}, {}, last
+for i = 1, count do
+  local pointer, id = KEYS[3 * i + 1], KEYS[3 * i + 2]
+  local idempotent = tonumber(ARGV[4 * i + 3]) > 0
+  if idempotent and not lines[i] and known[2 * i] then
+    lines[i] = '=' .. known[2 * i]
+  elseif not lines[i] and not (idempotent and first[id]) then
+    fresh = fresh + 1
+    numbers[i] = fresh
+    local prev = ends[pointer] or tonumber(known[2 * i - 1] or '')
+    -- Where the pointer is missing or of another sequence, the past is unknown: a possible gap.
+    prevs[i] = prev and prev < fresh and prev or fresh - 1
+    ends[pointer] = fresh
+    if idempotent then
+      first[id] = i
+    end
   end
 end
-local prev = tonumber(redis.call('GET', KEYS[4]) or '')
-local number = redis.call('HINCRBY', KEYS[1], 'seq', 1)
-local seq = string.format('%.0f', number)
--- Where the pointer is missing or of another sequence, the past is unknown: a possible gap.
-if not prev or prev >= number then
-  prev = number - 1
-end
-local message = 't1 ' .. seq .. ' ' .. string.format('%.0f', prev) .. ' ' .. epoch .. ' ' .. ARGV[3]
-if history and history ~= '0' then
-  local id = seq .. '-0'
-  local added = redis.pcall('XADD', KEYS[3], 'MAXLEN', '~', history, id, 'm', message)
-  if type(added) == 'table' and added.err then
-    -- The stream is of a sequence that went further, or is no stream: nothing in it counts any more.
-    redis.call('DEL', KEYS[3])
-    redis.call('XADD', KEYS[3], 'MAXLEN', '~', history, id, 'm', message)
+if fresh > last then
+  redis.call('HINCRBY', KEYS[1], 'seq', fresh - last)
+  -- Before the first of them is stored: should one fail, its channel has a possible gap, and none that nobody sees.
+  for pointer, number in pairs(ends) do
+    redis.call('SET', pointer, string.format('%.0f', number), 'EX', pointer_ttl_s)
   end
-  redis.call('EXPIRE', KEYS[3], history_ttl_s)
 end
-redis.call('SET', KEYS[4], seq, 'EX', pointer_ttl_s)
-local cursor = epoch .. '.' .. seq
-if idempotent then
-  redis.call('SET', KEYS[5], cursor, 'EX', ARGV[5])
+local expires = {}
+local function put(i)
+  local seq = string.format('%.0f', numbers[i])
+  local message = 't1 ' .. seq .. ' ' .. string.format('%.0f', prevs[i]) .. ' ' .. epoch .. ' ' .. ARGV[4 * i + 2]
+  local stream, rule = KEYS[3 * i], rules[ARGV[4 * i]]
+  if rule[1] then
+    local id = seq .. '-0'
+    local added = redis.pcall('XADD', stream, 'MAXLEN', '~', rule[1], id, 'm', message)
+    if type(added) == 'table' and added.err then
+      -- The stream is of a sequence that went further, or is no stream: nothing in it counts any more.
+      redis.call('DEL', stream)
+      redis.call('XADD', stream, 'MAXLEN', '~', rule[1], id, 'm', message)
+      expires[stream] = nil
+    end
+    if not expires[stream] then
+      redis.call('EXPIRE', stream, rule[2])
+      expires[stream] = true
+    end
+  end
+  local cursor = epoch .. '.' .. seq
+  -- After it is stored, so that an id never stands for what was not.
+  if tonumber(ARGV[4 * i + 3]) > 0 then
+    redis.call('SET', KEYS[3 * i + 2], cursor, 'EX', ARGV[4 * i + 3])
+  end
+  redis.call(publish, ARGV[4 * i + 1], message)
+  return '+' .. cursor
 end
-redis.call(ARGV[7] or 'PUBLISH', ARGV[2], message)
-return {cursor, 0}
+for i = 1, count do
+  if numbers[i] then
+    local done, said = pcall(put, i)
+    if not done then
+      -- A table since Redis 7, before that a string.
+      said = '-' .. string.gsub(type(said) == 'table' and said.err or tostring(said), '%c', ' ')
+    end
+    lines[i] = said
+  elseif not lines[i] then
+    lines[i] = string.gsub(lines[first[KEYS[3 * i + 2]]], '^%+', '=')
+  end
+end
+return table.concat(lines, '\n')

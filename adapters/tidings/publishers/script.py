@@ -31,7 +31,7 @@ def load_script(package: str, name: str) -> Script:
 
 
 def publish_script() -> Script:
-    """The script that numbers, stores and publishes one body."""
+    """The script that numbers, stores and publishes bodies."""
     return load_script("tidings.publishers", "publish.lua")
 
 
@@ -44,9 +44,6 @@ def _bulk(part: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(part), part)
 
 
-_POINTER_TTL = _bulk(b"%d" % POINTER_TTL_S)
-
-
 def pack_call(script: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> bytes:
     """One EVALSHA."""
     return pack(b"EVALSHA", script.sha, b"%d" % len(keys), *keys, *arguments)
@@ -57,30 +54,36 @@ def pack_load(script: Script) -> bytes:
     return pack(b"SCRIPT", b"LOAD", script.text)
 
 
-def pack_publish(keys: Keys, item: Outgoing, candidate: str) -> bytes:
-    """The call that publishes one item. `candidate` names the epoch, should a new one begin."""
-    begin, middle, end = _around(keys, item.channel)
-    return b"".join(
-        (
-            begin,
-            _bulk(keys.idempotency(item.channel, item.id)),
-            middle,
-            _bulk(item.body),
-            _bulk(candidate.encode()),
-            _bulk(b"%d" % item.idempotency_s),
-            end,
-        )
-    )
+def pack_publish(keys: Keys, items: Sequence[Outgoing], candidate: str) -> bytes:
+    """The call that publishes the items. `candidate` names the epoch, should a new one begin."""
+    names, words = [_bulk(keys.meta), _bulk(keys.rules)], [_bulk(candidate.encode()), _POINTER_TTL, _bulk(keys.publish)]
+    for item in items:
+        places, begin, where = _of_channel(keys, item.channel)
+        id_, body = item.id.encode(), item.body
+        names.append(b"%b$%d\r\n%b%b\r\n" % (places, len(begin) + len(id_), begin, id_))
+        words.append(b"%b$%d\r\n%b\r\n%b" % (where, len(body), body, _of_seconds(item.idempotency_s)))
+    count = len(items)
+    keys_count = 2 + _KEYS_EACH * count
+    parts = len(("EVALSHA", "sha", "keys")) + keys_count + 3 + _WORDS_EACH * count
+    head = b"*%d\r\n%b" % (parts, b"".join(map(_bulk, (b"EVALSHA", publish_script().sha, b"%d" % keys_count))))
+    return b"".join((head, *names, *words))
+
+
+_POINTER_TTL = _bulk(b"%d" % POINTER_TTL_S)
+# Of each item: stream, pointer, idempotency; namespace, pub/sub channel, body, idempotency_s.
+_KEYS_EACH, _WORDS_EACH = 3, 4
 
 
 @lru_cache(maxsize=1024)
-def _around(keys: Keys, channel: str) -> tuple[bytes, bytes, bytes]:
-    """What comes before and after the idempotency key in every publication to a channel, and at the end."""
-    names = (keys.meta, keys.rules, keys.stream(channel), keys.pointer(channel))
-    words = (b"EVALSHA", publish_script().sha, b"5", *names)
-    parts = len(words) + len(("idempotency", "namespace", "pub/sub", "body", "candidate", "idempotency_s", "ttl"))
-    end = _POINTER_TTL
-    if keys.sharded:
-        parts, end = parts + 1, end + _bulk(keys.publish)
-    begin = b"*%d\r\n%b" % (parts, b"".join(map(_bulk, words)))
-    return begin, _bulk(namespace_of(channel).encode()) + _bulk(keys.pubsub(channel)), end
+def _of_channel(keys: Keys, channel: str) -> tuple[bytes, bytes, bytes]:
+    """What every publication to a channel needs: two of its keys, how the third begins, two of its arguments."""
+    return (
+        _bulk(keys.stream(channel)) + _bulk(keys.pointer(channel)),
+        keys.idempotency(channel, ""),
+        _bulk(namespace_of(channel).encode()) + _bulk(keys.pubsub(channel)),
+    )
+
+
+@lru_cache(maxsize=16)
+def _of_seconds(seconds: int) -> bytes:
+    return _bulk(b"%d" % seconds)

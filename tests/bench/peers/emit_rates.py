@@ -2,8 +2,8 @@
 
     python emit_rates.py REDIS_URL HUB_URL API_KEY SECONDS     prints one line of JSON, rates per second
 
-`bare_per_s`: the same script, called through a redis-py pipeline with everything about the call made
-beforehand. `batch_per_s`: `Emitter.batch()`, data encoded and ids made on the way.
+`bare_per_s`: the same script, called for one publication at a time through a redis-py pipeline, with everything
+about the calls made beforehand. `batch_per_s`: `Emitter.batch()`, data encoded and ids made on the way.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ def bare(url: str, seconds: float) -> float:
     body = encode_body(EVENT, encode_data(data(0)), id="bare", at_ms=0)
     # Without an idempotency key the script would do less; one id per call, as an emitter has.
     ids = [new_id(0) for _ in range(BATCH)]
+    about_all = (b"candidate", b"%d" % POINTER_TTL_S, keys.publish)
     turn = 0
 
     def work() -> None:
@@ -53,7 +54,7 @@ def bare(url: str, seconds: float) -> float:
         with link.pipeline(transaction=False) as pipeline:
             for id_ in ids:
                 names = (keys.stream(CHANNEL), keys.pointer(CHANNEL), keys.idempotency(CHANNEL, f"{id_}{turn}"))
-                arguments = (b"bench", keys.pubsub(CHANNEL), body, b"candidate", b"30", b"%d" % POINTER_TTL_S)
+                arguments = (*about_all, b"bench", keys.pubsub(CHANNEL), body, b"30")
                 pipeline.evalsha(script.sha.decode(), 5, keys.meta, keys.rules, *names, *arguments)
             pipeline.execute()
 
