@@ -122,6 +122,66 @@ class TestEmit:
             assert list(client.scan_iter(b"other:*:s:*")) == []
 
 
+class TestOneCallForMany:
+    """publish.lua with several bodies at once: each is for itself."""
+
+    def test_every_channel_has_its_own_chain(self, server: RedisProcess) -> None:
+        with Emitter(server.url) as emitter:
+            emitter.emit("e", 0, channel="a:1")
+            with emitter.batch() as batch:
+                for number, channel in enumerate(["a:1", "a:2", "a:1", "orders:1", "a:2", "a:1"]):
+                    batch.emit("e", number, channel=channel)
+            emitter.emit("e", 6, channel="a:2")
+        for channel, links in {"a:1": [(1, 0), (2, 1), (4, 2), (7, 4)], "a:2": [(3, 2), (6, 3), (8, 6)]}.items():
+            assert [(one.seq, one.prev) for one in history(server, channel)] == links
+        with server.client() as client:
+            assert [client.get(KEYS.pointer(channel)) for channel in ("a:1", "a:2", "orders:1")] == [b"7", b"8", b"5"]
+            assert 590 < client.ttl(KEYS.stream("a:1")) <= 600
+            assert 90 < client.ttl(KEYS.stream("orders:1")) <= 600
+            assert client.ttl(KEYS.pointer("a:1")) > 600_000
+
+    def test_a_stream_that_is_none_is_begun_anew(self, server: RedisProcess) -> None:
+        with server.client() as client:
+            client.set(KEYS.stream("a:1"), "x")
+        with Emitter(server.url) as emitter, emitter.batch() as batch:
+            for number in range(3):
+                batch.emit("e", number, channel="a:1")
+        assert data(server, "a:1") == [0, 1, 2]
+        with server.client() as client:
+            assert 590 < client.ttl(KEYS.stream("a:1")) <= 600
+
+    def test_what_redis_refuses_is_refused_alone(self, server: RedisProcess) -> None:
+        with server.client() as client:
+            rights = ["+@all", "~*", f"&{KEYS.pubsub('a:1').decode()}", f"&{KEYS.pubsub('a:3').decode()}"]
+            client.execute_command("ACL", "SETUSER", "shop", "reset", "on", ">secret", *rights)
+        with Emitter(server.url.replace("redis://", "redis://shop:secret@")) as emitter:
+            batch = emitter.batch().begin()
+            for number in (1, 2, 3):
+                batch.emit("e", number, channel=f"a:{number}")
+            with pytest.raises(BatchFailed):
+                batch.send()
+        taken, refused, third = batch.results
+        assert isinstance(taken, Receipt)
+        assert isinstance(refused, Unavailable)
+        assert "can't publish" in str(refused)
+        assert isinstance(third, Receipt)
+        assert [data(server, "a:1"), data(server, "a:3")] == [[1], [3]]
+
+    def test_a_full_redis_takes_nothing_and_says_so(self, own: RedisProcess) -> None:
+        with own.client() as client:
+            client.config_set("maxmemory", 1)
+            with Emitter(own.url) as emitter:
+                batch = emitter.batch().begin()
+                for number in range(3):
+                    batch.emit("e", number, channel="a:1")
+                with pytest.raises(BatchFailed):
+                    batch.send()
+            assert ["maxmemory" in str(one) for one in batch.results] == [True] * 3
+            client.config_set("maxmemory", 0)
+            assert data(own, "a:1") == []
+            assert not client.exists(KEYS.pointer("a:1"))
+
+
 class TestTogether:
     def test_eight_threads_share_one_emitter(self, server: RedisProcess) -> None:
         receipts: dict[int, list[Receipt]] = {number: [] for number in range(8)}
