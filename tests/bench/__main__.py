@@ -38,7 +38,9 @@ def main() -> int:
     results: list[Result] = []
     with open_rig() as rig:
         for case in chosen(options.case):
+            case_began_s = time.monotonic()
             results.append(run(case, rig, rounds=options.rounds, quick=options.quick))
+            sys.stderr.write(f"{case.name}: {time.monotonic() - case_began_s:.0f} s\n")
             # After each case: a run that is ended early leaves what it measured.
             report.write(results, page=page, data=data, when=when, commands=commands)
     sys.stderr.write(f"{time.monotonic() - began_s:.0f} s; {page}, {data}\n")
