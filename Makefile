@@ -12,9 +12,9 @@ STAMPS := .stamps
 # nginx and others live in /usr/sbin, which is not on every PATH.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help setup run chat test check check-python check-js pytest bench faults docs build clean
+.PHONY: help setup run chat test check check-python check-js pytest bench bench-ways faults docs build clean
 help: ## say what there is
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(STAMPS)/system $(STAMPS)/python $(STAMPS)/js $(STAMPS)/emitters ## install everything (quick when it is there)
 
@@ -84,6 +84,9 @@ check-js: setup
 
 bench: setup ## measure against peers, and write docs/benchmarks.md (CASE=fanout for a part)
 	@PYTHONPATH=tests $(BIN)/python -m bench $(if $(CASE),--case $(CASE)) $(ARGS)
+
+bench-ways: setup ## measure each way in, and write the table of docs/backends.md (ARGS='--way redis' prints one)
+	@PYTHONPATH=tests $(BIN)/python -m bench.ways $(ARGS)
 
 faults: setup ## every fault under the full load (FAULT='kill-node nginx' for some, ARGS='--times 3')
 	@PYTHONPATH=tests $(BIN)/python -m faults $(FAULT) $(ARGS)

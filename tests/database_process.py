@@ -98,6 +98,8 @@ class Postgresql(Database):
     """One server, only on a UNIX socket in its folder."""
 
     kind = "postgresql"
+    # Tests kill processes, not machines.
+    fsync = "off"
 
     @property
     def url(self) -> str:
@@ -111,7 +113,12 @@ class Postgresql(Database):
             self._run(_postgres("initdb"), "-D", str(data), "-U", "tidings", "-A", "trust", "--no-sync", "-E", "UTF8")
         # What a killed one has left; nobody else uses this folder.
         (data / "postmaster.pid").unlink(missing_ok=True)
-        options = ["listen_addresses=", f"unix_socket_directories={self.folder}", "fsync=off", "max_wal_size=64MB"]
+        options = [
+            "listen_addresses=",
+            f"unix_socket_directories={self.folder}",
+            f"fsync={self.fsync}",
+            "max_wal_size=64MB",
+        ]
         settings = [part for option in options for part in ("-c", option)]
         self._launch(_postgres("postgres"), "-D", str(data), *settings)
         return self

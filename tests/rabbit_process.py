@@ -92,8 +92,11 @@ class RabbitProcess:
     def make_queue(self, queue: str, **arguments: object) -> None:
         """Declare a durable queue."""
         channel = self.channel()
-        channel.queue_declare(queue=queue, durable=True, auto_delete=False, arguments=arguments)
-        channel.connection.client.close()
+        client = channel.connection.client
+        try:
+            channel.queue_declare(queue=queue, durable=True, auto_delete=False, arguments=arguments)
+        finally:
+            client.close()
 
     def start(self) -> RabbitProcess:
         """Start it (again, with what it kept) and wait until it accepts connections."""

@@ -154,7 +154,8 @@ class Tidings(System):
     name = "tidings"
     ready_event = "tidings:ready"
     command = (sys.executable, "-m", "tidings_hub")
-    settings: ClassVar[str] = ""
+    # TOML that comes before the namespaces.
+    settings: str = ""
 
     def start(self) -> None:
         config = self.rig.folder / "tidings.toml"

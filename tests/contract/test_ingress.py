@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from amqp.exceptions import PreconditionFailed
 
 from contract.broker_contract import outgoing
 from contract.publisher_contract import TIMEOUT_S, receipts
@@ -183,3 +184,23 @@ def test_a_list_whose_redis_is_killed_and_comes_back(redis_own: RedisProcess, qu
         wait_until(lambda: metrics.ingress_connected == 1, why="it is back")
         emit(url, "after")
         wait_until(lambda: ids(store) == ["before", "after"])
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_quorum_queues(shared_rabbit: RabbitProcess, url: str, queue: str, by_hand: bool) -> None:
+    store, metrics = store_of(), Metrics()
+    if by_hand:
+        for name in (queue, f"{queue}.dead"):
+            shared_rabbit.make_queue(name, **{"x-queue-type": "quorum"})
+    settings = {"declare": False} if by_hand else {"quorum": True}
+    with running(ingress_of(url, into(store), metrics, **settings)):
+        emit(url, *numbered(50))
+        with closing(KombuPublisher(url)) as publisher:
+            receipts(publisher.publish([outgoing("nobody:1", id="poison")], timeout_s=TIMEOUT_S))
+        wait_until(lambda: metrics.ingress_acked == 50 and metrics.ingress_dead, why="all are settled")
+    assert ids(store) == numbered(50)
+    # A declaration that differs in nothing else says what it is.
+    bounds = {"x-max-length": 1_000_000, "x-overflow": "reject-publish", "x-single-active-consumer": True}
+    with pytest.raises(PreconditionFailed, match=r"'x-queue-type'.*current is.*'quorum'"):
+        shared_rabbit.make_queue(queue, **({} if by_hand else bounds), **{"x-queue-type": "classic"})
+    assert b" poison " in bytes(shared_rabbit.take(f"{queue}.dead").body)

@@ -19,7 +19,7 @@ import pytest
 
 from certificates import Authority
 from client_process import ClientProcess
-from hub_process import CONFIG, ROOT, HubProcess, environment, token
+from hub_process import CONFIG, HubProcess, environment, token
 from proxy import Proxy
 from rabbit_process import RabbitProcess
 from redis_process import RedisProcess, wait_until
@@ -306,34 +306,3 @@ def test_workers_share_the_work_where_order_does_not_matter(
     wait_until(lambda: hub.metric("tidings_ingress_acked_total") == 300)
     each = re.findall(r"^tidings_ingress_acked_total\{.*\} (\S+)$", hub.get("/metrics")[1].decode(), re.MULTILINE)
     assert len([float(one) for one in each if float(one) > 0]) == 2
-
-
-def test_the_program_and_the_settings_of_the_documentation(
-    rabbit: RabbitProcess, redis: RedisProcess, hubs: list[HubProcess], clients: list[ClientProcess], tmp_path: Path
-) -> None:
-    text = (ROOT / "docs" / "backends.md").read_text(encoding="utf-8")
-    (program,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    (settings,) = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert len(program.strip().splitlines()) <= 15
-    own, changed = re.subn(r"//hub:…@rabbit\.internal:5672/", f"//guest:guest@127.0.0.1:{rabbit.port}/", settings)
-    assert changed == 1
-    folder = tmp_path / "hub"
-    folder.mkdir()
-    base = CONFIG.partition("[namespaces")[0]
-    hub = HubProcess(folder, "--broker", redis.url, config=base + own).start()
-    hubs.append(hub)
-    wait_until(lambda: hub.metric("tidings_ingress_connected") == 1)
-    clients.append(ClientProcess("js-websocket", hub.url, token=token("u", "orders:*"), channels=["orders:42"]))
-    clients[0].wait_ready()
-    (folder / "shop.py").write_text(program)
-    done = subprocess.run(
-        [sys.executable, str(folder / "shop.py")],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-        env=environment() | {"TIDINGS_URL": f"{rabbit.url}?queue=shop"},
-    )
-    assert done.stdout.startswith("the queue has it: True ")
-    clients[0].wait(lambda client: len(client.data()) >= 101)
-    assert clients[0].data() == [{"order": 42}, *({"order": number} for number in range(100))]

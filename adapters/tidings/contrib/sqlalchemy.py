@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import Column, event, inspect
+from sqlalchemy.exc import MissingGreenlet
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session, sessionmaker
 from sqlalchemy.util import await_only
-from sqlalchemy.util.concurrency import in_greenlet
 
 from tidings.asynchronous import AsyncEmitter
 from tidings.batch import AsyncBatch, Batch
@@ -213,10 +213,10 @@ class _Autopush:
     def _drafted(self, frame: _Frame, *, load: bool = True) -> list[Batch | AsyncBatch]:
         """The batches that say what was changed, each as full as it may be."""
         batches: list[Batch | AsyncBatch] = []
-        emitter = self._open_emitter()
-        for obj, op in frame.changes.rows():
-            if isinstance(emitter, AsyncEmitter) and not in_greenlet():
-                raise BadConfig("an AsyncEmitter cannot send from a session that is not asyncio's; use an Emitter")
+        emitter, rows = self._open_emitter(), frame.changes.rows()
+        if rows and isinstance(emitter, AsyncEmitter) and not _can_await():
+            raise BadConfig("an AsyncEmitter cannot send from a session that is not asyncio's; use an Emitter")
+        for obj, op in rows:
             if load:
                 _load(obj)
             channels = told_where(emitter.rule(type(obj)), obj)
@@ -245,6 +245,21 @@ class _Autopush:
             await_only(deliver_async(batch, self._on_error))
         else:
             deliver(batch, self._on_error)
+
+
+def _can_await() -> bool:
+    """Whether this runs for one of asyncio's sessions. SQLAlchemy 2.0.0 has no function that says so."""
+    nothing = _nothing()
+    try:
+        await_only(nothing)
+    except MissingGreenlet:
+        nothing.close()
+        return False
+    return True
+
+
+async def _nothing() -> None:
+    """What can be awaited without waiting."""
 
 
 def _has_changed(obj: object) -> bool:

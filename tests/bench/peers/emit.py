@@ -30,11 +30,11 @@ def data(number: int) -> dict[str, str]:
     return {"t": f"~T{time.monotonic_ns():016x}{number:08x}", "x": FILL}
 
 
-def tidings_emit(url: str) -> Emit:
+def tidings_emit(url: str, api_key: str | None = None) -> Emit:
     """Emits through tidings' Emitter: one by one, or several as one batch."""
     from tidings import Emitter
 
-    emitter = Emitter(url)
+    emitter = Emitter(url, api_key=api_key)
 
     def emit(items: Sequence[tuple[str, dict[str, str]]]) -> None:
         if len(items) == 1:
@@ -89,12 +89,16 @@ def _answer(content: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def main(kind: str, url: str) -> None:
-    """Obeys stdin until it ends."""
-    emit = {"tidings": tidings_emit, "socketio": socketio_emit}[kind](url)
+def obey(emit: Emit) -> None:
+    """Does the jobs of stdin until it ends."""
     _answer({"ready": True})
     for line in sys.stdin:
         _answer(run(emit, json.loads(line)))
+
+
+def main(kind: str, url: str) -> None:
+    """Obeys stdin until it ends."""
+    obey({"tidings": tidings_emit, "socketio": socketio_emit}[kind](url))
 
 
 if __name__ == "__main__":

@@ -68,7 +68,8 @@ class PostgresqlLocks:
 
     def shard_of(self, table: Table) -> Any:
         """See `Locks`."""
-        return sqlalchemy_module().func.hashtext(table.c.channel).bitwise_and(SHARDS - 1)
+        # Not `bitwise_and`, which SQLAlchemy 2.0.0 does not have.
+        return sqlalchemy_module().func.hashtext(table.c.channel).op("&")(SHARDS - 1)
 
     def take(self, connection: Connection, shard: int) -> bool:
         """See `Locks`."""
@@ -92,7 +93,7 @@ class MysqlLocks:
 
     def shard_of(self, table: Table) -> Any:
         """See `Locks`."""
-        return sqlalchemy_module().func.crc32(table.c.channel).bitwise_and(SHARDS - 1)
+        return sqlalchemy_module().func.crc32(table.c.channel).op("&")(SHARDS - 1)
 
     def take(self, connection: Connection, shard: int) -> bool:
         """See `Locks`."""

@@ -1,0 +1,120 @@
+"""One node that is published to in every way, and the emitter of each way in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import machine
+from bench.systems import Rig, Tidings, install_node_peers
+from database_process import Postgresql
+from rabbit_process import RabbitProcess
+from redis_process import wait_until
+
+_PEERS = machine.HERE / "peers"
+_QUEUE = "bench"
+_SETTINGS = """
+[ingress.rabbit]
+url = "{rabbit}"
+[ingress.list]
+url = "{list}"
+[ingress.socketio_emitter]
+[ingress.flask_socketio]
+[ingress.pusher]
+app_id = "42"
+key = "bench"
+secret = "{secret}"
+prefixes = {{ "bench-" = "bench:" }}
+"""
+
+
+class DurablePostgresql(Postgresql):
+    """As people run it: a commit is on the disk."""
+
+    fsync = "on"
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """What a backend may hand its publications to, besides Redis and the hub: URLs.
+
+    `look_s`: how often the relay looks into a database that cannot wake it, which PostgreSQL does.
+    """
+
+    rabbit: str
+    database: str
+    look_s: float = 1.0
+
+
+@contextmanager
+def open_servers() -> Iterator[Servers]:
+    """A RabbitMQ and a PostgreSQL of our own, on the core of whoever calls."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidings-ways-")))
+        rabbit, database = RabbitProcess(folder / "rabbit"), DurablePostgresql()
+        stack.callback(database.stop)
+        database.start()
+        stack.callback(rabbit.stop)
+        rabbit.start()
+        yield Servers(rabbit.url, database.url)
+
+
+class Inlets(Tidings):
+    """A hub that takes publications in every way there is, and the outbox's relay beside the load."""
+
+    def __init__(self, rig: Rig, servers: Servers) -> None:
+        super().__init__(rig)
+        self.queues = {
+            "rabbit": f"{servers.rabbit}?queue={_QUEUE}",
+            "list": f"kombu+{rig.redis_url.removesuffix('/0')}/1?queue={_QUEUE}",
+        }
+        self._database, self._look_s = servers.database, servers.look_s
+        self._secret = secrets.token_hex(16)
+        self.settings = _SETTINGS.format(**self.queues, secret=self._secret)
+
+    def start(self) -> None:
+        super().start()
+        relay = [*self.command, "outbox", self._database, "--to", self.rig.redis_url, "--create"]
+        self._spawn(*relay, "--interval", str(self._look_s), core=machine.LOAD_CORE)
+        wait_until(self._listens, why="tidings listens to every way")
+
+    def _listens(self) -> bool:
+        found = self.metrics()
+        return found.get("tidings_ingress_connected") == 2 and found.get("tidings_wires_listening") == 2
+
+    def options(self, kind: str) -> Mapping[str, Any]:
+        """What the emitter of a way is made with (peers/emit_ways.py)."""
+        pusher = {"app_id": "42", "key": "bench", "secret": self._secret, "host": "127.0.0.1", "ssl": False}
+        return {
+            "redis": {"url": self.rig.redis_url},
+            "http": {"url": f"http://127.0.0.1:{self.port}", "api_key": self.rig.api_key},
+            "rabbit": {"url": self.queues["rabbit"]},
+            "list": {"url": self.queues["list"]},
+            "outbox": {"url": self._database},
+            "pusher": pusher | {"port": self.port},
+            "manager": {"url": self.rig.redis_url},
+        }[kind]
+
+    @contextmanager
+    def emitter(self, kind: str) -> Iterator[subprocess.Popen[str]]:
+        """The emitter of a way, ready for jobs (peers/emit.py)."""
+        if kind == "npm":
+            install_node_peers()
+            command = ["node", str(_PEERS / "node_emitter.js"), self.rig.redis_url]
+        else:
+            by = {"outbox": "outbox", "pusher": "pusher", "manager": "socketio"}.get(kind, "tidings")
+            command = [sys.executable, str(_PEERS / "emit_ways.py"), by, json.dumps(self.options(kind))]
+        process = machine.spawn(command, core=machine.LOAD_CORE, log=self.log)
+        try:
+            machine.hear(process)
+            yield process
+        finally:
+            machine.stop(process)
