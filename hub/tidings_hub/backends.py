@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 
 from tidings.control import Answers, Done, NodeRecord, Order, done
+from tidings.publication import Receipt
+from tidings.reports import Report, Sought, gathered, own_place, placed
 from tidings_hub.config import Settings
 from tidings_hub.control import Control, listed
 from tidings_hub.hub import Hub
@@ -43,6 +46,27 @@ class Backends:
         if isinstance(channel, str):
             self._hub.access.rule(channel)
         return done(self._control.ask(order))
+
+    def sent(self, channel: str, receipt: Receipt) -> None:
+        """This node published something that asks for a report: it can be asked for from now on.
+
+        Of a duplicate nobody knows whether the first one asked for a report: that is left to whoever sent it.
+        """
+        if not receipt.duplicate:
+            place = own_place(receipt.cursor)
+            self._hub.reports.sent(receipt.id, channel, place, now_s=time.monotonic())
+
+    def report(self, sought: Sought) -> Report:
+        """What became of a publication that asked for a report.
+
+        Raises:
+            NotFound: nobody knows it. BadRequest: it is in several channels. Unavailable: the broker did not answer.
+        """
+        # Which nodes it is still on its way to can only be asked once it is known where it is.
+        if not sought.cursor:
+            own = [Sought(one.id, one.channel, one.cursor) for one in self._hub.reports.of(sought.id, sought.channel)]
+            sought = own[0] if len(own) == 1 else placed(sought, self._control.ask(sought.order()))
+        return gathered(sought, self._control.ask(sought.order()))
 
     def nodes(self) -> list[NodeRecord]:
         """Every node that lives, by name.
