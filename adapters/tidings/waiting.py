@@ -17,6 +17,8 @@ _PAUSE_MAX_S = 0.5
 # One question waits at least this long for its answers, and longer the longer the whole takes: a node that stands
 # still does not keep the others' acknowledgements back.
 _ASK_MIN_S = 0.5
+# The last question has this long for its answers: less would only tell that nodes are missing.
+_LAST_S = 0.1
 
 
 class Wait:
@@ -48,10 +50,11 @@ class Wait:
             TimedOut: the time is over. Unavailable: it is, and nobody ever answered.
         """
         if isinstance(seen, Report):
-            self._last = seen
+            if self._last is None or len(seen.nodes) >= len(self._last.nodes):
+                self._last = seen
             if seen.acks >= self._acks and (self._acks or seen.settled):
                 return seen
-        left_s = self._begun_s + self._timeout_s - now_s
+        left_s = self._begun_s + self._timeout_s - _LAST_S - now_s
         if left_s <= 0:
             if isinstance(seen, Unavailable) and self._last is None:
                 raise seen
