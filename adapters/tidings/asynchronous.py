@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import Self, Unpack, overload
+from typing import Self, Unpack, cast, overload
 
 from tidings import control
 from tidings.batch import AsyncBatch
@@ -249,10 +249,12 @@ class AsyncEmitter:
 
     async def _publish(self, items: list[Outgoing]) -> list[Answer]:
         answers = settled(items, await self._open().publish(items, timeout_s=self._options.timeout_s))
-        found = [_awaitable(answer) for answer in answers]
-        for receipt, sought in reported(items, found):
-            receipt.waits_with(partial(wait_async, partial(self._report, sought), receipt.id))
-        return found
+        for place, (item, answer) in enumerate(zip(items, answers, strict=True)):
+            if found := reported(item, answer):
+                plain, sought = found
+                answers[place] = receipt = AsyncReceipt(plain.id, plain.cursor, plain.duplicate)
+                receipt.waits_with(partial(wait_async, partial(self._report, sought), receipt.id))
+        return answers
 
     async def _report(self, sought: Sought, timeout_s: float) -> Report:
         return await self._open().report(sought, timeout_s=timeout_s)
@@ -280,9 +282,6 @@ class AsyncEmitter:
         return open_async_publisher(options.url, prefix=options.prefix, api_key=options.api_key)
 
 
-def _awaitable(answer: Answer) -> Answer:
-    return AsyncReceipt(answer.id, answer.cursor, answer.duplicate) if isinstance(answer, Receipt) else answer
-
-
 def _awaited(done: list[Receipt]) -> list[AsyncReceipt]:
-    return [one for one in done if isinstance(one, AsyncReceipt)]
+    # Of publications that did not ask for acknowledgements they are plain ones: there `wait` raises at once.
+    return cast("list[AsyncReceipt]", done)

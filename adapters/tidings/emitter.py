@@ -254,8 +254,10 @@ class Emitter:
 
     def _publish(self, items: list[Outgoing]) -> list[Answer]:
         answers = settled(items, self._publisher.publish(items, timeout_s=self._options.timeout_s))
-        for receipt, sought in reported(items, answers):
-            receipt.waits_with(partial(wait, partial(self._report, sought), receipt.id))
+        for item, answer in zip(items, answers, strict=True):
+            if found := reported(item, answer):
+                receipt, sought = found
+                receipt.waits_with(partial(wait, partial(self._report, sought), receipt.id))
         return answers
 
     def _report(self, sought: Sought, timeout_s: float) -> Report:

@@ -111,7 +111,7 @@ class Receipt(_Waitable):
 
 
 class AsyncReceipt(Receipt):
-    """A receipt of an AsyncEmitter: the same, but that waiting is awaited."""
+    """The same from an AsyncEmitter's `emit(…, ack=True)`: there waiting is awaited."""
 
     __slots__ = ()
 

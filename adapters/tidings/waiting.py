@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable
 
 from tidings.errors import BadRequest, TimedOut, Unavailable
 from tidings.publication import NO_OPTIONS, Receipt, options_of
@@ -70,11 +70,11 @@ class Wait:
         return f"{self._id}: {wanted} after {self._timeout_s:g} s, from {recipients} recipients{missing}"
 
 
-def reported(items: Sequence[Outgoing], answers: Sequence[Answer]) -> Iterator[tuple[Receipt, Sought]]:
-    """The receipts of those publications that nodes keep a report on, and what to ask for each."""
-    for item, answer in zip(items, answers, strict=True):
-        if isinstance(answer, Receipt) and answer.cursor and options_of(item.body) != NO_OPTIONS:
-            yield answer, Sought(answer.id, item.channel, own_place(answer.cursor))
+def reported(item: Outgoing, answer: Answer) -> tuple[Receipt, Sought] | None:
+    """Its receipt and what to ask for, if nodes keep a report on what was published."""
+    if isinstance(answer, Receipt) and answer.cursor and options_of(item.body) != NO_OPTIONS:
+        return answer, Sought(answer.id, item.channel, own_place(answer.cursor))
+    return None
 
 
 def wait(ask: Callable[[float], Report], id: str, acks: int, timeout_s: float) -> Report:

@@ -79,7 +79,11 @@ class SmallHub:
     def report(self, sought: Sought) -> Report:
         if self.down:
             raise Unavailable
-        found = [(name, cursor) for (known, name), cursor in self.reports.items() if known == sought.id]
+        found = [
+            (name, cursor)
+            for (known, name), cursor in self.reports.items()
+            if known == sought.id and sought.channel in {"", name}
+        ]
         if not found:
             raise NotFound
         name, cursor = found[0]
