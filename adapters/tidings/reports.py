@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 from tidings.control import Answers, Order, done
 from tidings.cursor import Cursor
-from tidings.errors import BadRequest, Internal, NotFound
+from tidings.errors import BadRequest, Internal, NotFound, TimedOut
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,8 @@ def placed(sought: Sought, answers: Answers) -> Sought:
     """The publication with the channel and cursor that the nodes know.
 
     Raises:
-        NotFound: no node knows it. BadRequest: it is in several channels, and none was named.
+        NotFound: no node knows it. TimedOut: none that answered, and another one lives.
+        BadRequest: it is in several channels, and none was named.
     """
     places: dict[str, str] = {}
     for _, channel, cursor, _ in _found(answers):
@@ -79,6 +80,8 @@ def placed(sought: Sought, answers: Answers) -> Sought:
         # The same id again, after the broker had forgotten it: the later one counts.
         if known is None or Cursor.parse(known).seq < Cursor.parse(cursor).seq:
             places[channel] = cursor
+    if not places and answers.missing:
+        raise TimedOut(f"no word of {', '.join(answers.missing)}, and nobody else knows the publication {sought.id}")
     if not places:
         raise NotFound(
             f"no report on the publication {sought.id}: it never asked for one, or too long ago (report_keep_s)"

@@ -60,7 +60,8 @@ class Backends:
         """What became of a publication that asked for a report.
 
         Raises:
-            NotFound: nobody knows it. BadRequest: it is in several channels. Unavailable: the broker did not answer.
+            NotFound: nobody knows it. TimedOut: nobody who answered in time. BadRequest: it is in several channels.
+            Unavailable: the broker did not answer.
         """
         # Which nodes it is still on its way to can only be asked once it is known where it is.
         if not sought.cursor:

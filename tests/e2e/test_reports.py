@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,8 +16,9 @@ import pytest
 from client_process import ClientProcess
 from hub_process import API_KEY, HubProcess, token
 from proxy import Proxy
+from raw_polling import POLL, ask, connected, polled
 from redis_process import RedisProcess, wait_until
-from tidings import AsyncEmitter, Emitter
+from tidings import AsyncEmitter, Emitter, Receipt
 from tidings.errors import BadRequest, NotFound, TimedOut
 from tidings.reports import Count
 
@@ -294,6 +296,49 @@ def test_a_node_that_was_killed_is_missing_and_holds_nobody_up(
     finally:
         for hub in hubs:
             hub.stop()
+
+
+@pytest.mark.parametrize("kind", ["js-websocket", "js-polling"])
+def test_who_answers_is_not_too_fast(shared_redis: RedisProcess, start: Start, tmp_path: Path, kind: str) -> None:
+    """What was asked for does not count towards `inbound_burst`; what was not asked for does, as ever."""
+    extra = f'prefix = "fast-{kind}:"\ninbound_rate_per_s = 1\ninbound_burst = 20\n'
+    hub = hub_of(tmp_path, shared_redis, "only", extra).start()
+    try:
+        client = start(hub.url, kind, "chat:x", acks=True)
+        with Emitter(shared_redis.url, prefix=f"fast-{kind}:") as made:
+            for number in range(5):
+                with made.batch() as batch:
+                    for _ in range(20):
+                        batch.emit("updated", number, channel="chat:x", ack=True)
+                last = batch.results[-1]
+                assert isinstance(last, Receipt)
+                assert last.wait().acks == 1
+        assert hub.metric("tidings_acks_total") == 100
+        assert hub.metric("tidings_acks_unknown_total") == 0
+        assert client.of("disconnect") == []
+    finally:
+        hub.stop()
+
+
+def test_what_nobody_asked_for_is_passed_over_and_too_much_of_it_ends_the_connection(two: Two) -> None:
+    port, before = two.one.port, two.one.metric("tidings_acks_unknown_total")
+    sid = connected(port, token("u", "*"), "chat:unasked")
+    _, _, headers = publish(two.one, "chat:unasked", ack=True)
+    (number,) = (int(found[1]) for packet in polled(port, sid) if (found := re.match(r"42(\d+)\[", packet)))
+    others = [number - 1, 7, 0, 999_999_999_999_999]
+
+    def acknowledge(*numbers: int) -> int:
+        body = b"\x1e".join(b"43%d[]" % each for each in numbers)
+        return ask(port, "POST", f"{POLL}&sid={sid}", body=body)[0]
+
+    assert acknowledge(*others * 10) == 200
+    assert two.one.get(headers["location"])[1]["acks"] == 0
+    assert acknowledge(number, number, number) == 200
+    report = settled(two.one, headers["location"])
+    assert (report["recipients"], report["acks"]) == (1, 1)
+    assert two.one.metric("tidings_acks_unknown_total") - before == 42
+    acknowledge(*others * 50)
+    assert ask(port, "GET", f"{POLL}&sid={sid}")[0] == 400
 
 
 def test_a_report_is_kept_for_a_while_and_only_so_many_are(

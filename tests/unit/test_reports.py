@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tidings.control import Answers
-from tidings.errors import BadRequest, Internal, NotFound, UnknownNamespace
+from tidings.errors import BadRequest, Internal, NotFound, TimedOut, UnknownNamespace
 from tidings.reports import Count, Report, Sought, gathered, own_place, placed, read_report
 
 PLACED = Sought("x", "orders:1", "e.5")
@@ -73,6 +73,13 @@ def test_what_nobody_knows_and_what_is_in_several_channels() -> None:
 @pytest.mark.parametrize("odd", [{"node": "odd"}, {"node": "odd", "found": [{}]}, {"node": "odd", "found": [3]}])
 def test_an_answer_of_another_version_counts_nothing(odd: dict[str, Any]) -> None:
     assert gathered(PLACED, Answers([odd])).nodes == {"odd": Count(0, 0)}
+
+
+def test_while_a_node_is_missing_nobody_can_say_that_there_is_none() -> None:
+    with pytest.raises(TimedOut, match="no word of other"):
+        placed(Sought("x"), Answers([said("one")], ("other",)))
+    answers = Answers([said("one", ("orders:1", "e.5", 1, 0, True))], ("other",))
+    assert placed(Sought("x"), answers) == PLACED
 
 
 def test_an_answer_over_http() -> None:
