@@ -77,6 +77,8 @@ def placed(sought: Sought, answers: Answers) -> Sought:
     places: dict[str, str] = {}
     for _, channel, cursor, _ in _found(answers):
         known = places.get(channel)
+        if sought.channel not in {"", channel}:
+            continue
         # The same id again, after the broker had forgotten it: the later one counts.
         if known is None or Cursor.parse(known).seq < Cursor.parse(cursor).seq:
             places[channel] = cursor
@@ -87,9 +89,19 @@ def placed(sought: Sought, answers: Answers) -> Sought:
             f"no report on the publication {sought.id}: it never asked for one, or too long ago (report_keep_s)"
         )
     if len(places) > 1:
-        raise BadRequest(f"{sought.id} was published in {len(places)} channels; say which one with ?channel=")
+        raise _ambiguous(sought)
     ((channel, cursor),) = places.items()
     return Sought(sought.id, channel, cursor)
+
+
+def check_sole(sought: Sought, answers: Answers) -> None:
+    """Returns if no node knows this id in another channel.
+
+    Raises:
+        BadRequest: one does; which of them is meant has to be said.
+    """
+    if any(channel != sought.channel for _, channel, _, _ in _found(answers)):
+        raise _ambiguous(sought)
 
 
 def gathered(sought: Sought, answers: Answers) -> Report:
@@ -135,6 +147,10 @@ def read_report(said: Mapping[str, Any]) -> Report:
                 id_, channel, cursor, recipients, acks, counts, tuple(map(str, missing)), bool(said.get("settled"))
             )
     raise Internal("the answer is not a hub's; check the URL")
+
+
+def _ambiguous(sought: Sought) -> BadRequest:
+    return BadRequest(f"{sought.id} was published in several channels; say which one with ?channel=")
 
 
 def _found(answers: Answers) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:

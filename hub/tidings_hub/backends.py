@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from tidings.control import Answers, Done, NodeRecord, Order, done
 from tidings.publication import Receipt
-from tidings.reports import Report, Sought, gathered, own_place, placed
+from tidings.reports import Report, Sought, check_sole, gathered, own_place, placed
 from tidings_hub.config import Settings
 from tidings_hub.control import Control, listed
 from tidings_hub.hub import Hub
@@ -63,11 +63,16 @@ class Backends:
             NotFound: nobody knows it. TimedOut: nobody who answered in time. BadRequest: it is in several channels.
             Unavailable: the broker did not answer.
         """
-        # Which nodes it is still on its way to can only be asked once it is known where it is.
-        if not sought.cursor:
-            own = [Sought(one.id, one.channel, one.cursor) for one in self._hub.reports.of(sought.id, sought.channel)]
-            sought = own[0] if len(own) == 1 else placed(sought, self._control.ask(sought.order()))
-        return gathered(sought, self._control.ask(sought.order()))
+        place = sought if sought.cursor else self._place(sought)
+        answers = self._control.ask(place.order())
+        if not sought.channel:
+            check_sole(place, answers)
+        return gathered(place, answers)
+
+    def _place(self, sought: Sought) -> Sought:
+        """Where the publication is: only then nodes can be asked whether it is still on its way to them."""
+        own = [Sought(one.id, one.channel, one.cursor) for one in self._hub.reports.of(sought.id, sought.channel)]
+        return own[0] if len(own) == 1 else placed(sought, self._control.ask(sought.order()))
 
     def nodes(self) -> list[NodeRecord]:
         """Every node that lives, by name.

@@ -131,8 +131,9 @@ class Control:
     def _report(self, message: Mapping[str, Any]) -> Mapping[str, object]:
         id_, channel, cursor = (str(message.get(name) or "") for name in ("id", "channel", "cursor"))
         reports, now_s = self._hub.reports, time.monotonic()
-        known = list(reports.of(id_, channel))
-        arrived = any(each.arrived and each.cursor == cursor for each in known)
+        # That of the channel, and one more: who asked without naming one has to learn that there are several.
+        known = sorted(reports.of(id_), key=lambda each: each.channel != channel)[:2]
+        arrived = any(each.arrived and (each.channel, each.cursor) == (channel, cursor) for each in known)
         found = [
             {
                 "channel": each.channel,

@@ -217,12 +217,17 @@ def test_one_id_in_several_channels_is_asked_for_with_the_channel(two: Two, star
     status, answer, headers = two.one.request("POST", "/api/publish", body, ASYNC)
     assert (status, len(answer["results"])) == (202, 2)
     assert "location" not in headers
+    # The same from two requests: each node knows of one by itself.
+    for hub, channel in ((two.one, "chat:left"), (two.other, "chat:right")):
+        assert publish(hub, channel, id="each")[0] == 202
     for hub in (two.one, two.other):
-        status, answer, _ = hub.get("/api/publications/both")
-        assert (status, answer["error"]["code"]) == (400, "bad_request")
-        assert "channel=" in answer["error"]["message"]
-        assert settled(hub, "/api/publications/both?channel=chat:left")["recipients"] == 1
-        assert settled(hub, "/api/publications/both?channel=chat:right")["recipients"] == 0
+        for id_ in ("both", "each"):
+            status, answer, _ = hub.get(f"/api/publications/{id_}")
+            assert (status, answer["error"]["code"]) == (400, "bad_request")
+            assert "channel=" in answer["error"]["message"]
+            assert settled(hub, f"/api/publications/{id_}?channel=chat:left")["recipients"] == 1
+            assert settled(hub, f"/api/publications/{id_}?channel=chat:right")["recipients"] == 0
+            assert hub.get(f"/api/publications/{id_}?channel=chat:nobody")[0] == 404
 
 
 @pytest.mark.parametrize("kind", ["sdk-websocket", "sdk-polling"])

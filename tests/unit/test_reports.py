@@ -7,7 +7,7 @@ import pytest
 
 from tidings.control import Answers
 from tidings.errors import BadRequest, Internal, NotFound, TimedOut, UnknownNamespace
-from tidings.reports import Count, Report, Sought, gathered, own_place, placed, read_report
+from tidings.reports import Count, Report, Sought, check_sole, gathered, own_place, placed, read_report
 
 PLACED = Sought("x", "orders:1", "e.5")
 
@@ -66,8 +66,12 @@ def test_what_nobody_knows_and_what_is_in_several_channels() -> None:
     with pytest.raises(NotFound, match="report_keep_s"):
         placed(Sought("x"), Answers([said("one")]))
     several = Answers([said("one", ("orders:1", "e.5", 1, 0, True), ("orders:2", "e.6", 1, 0, True))])
-    with pytest.raises(BadRequest, match=r"2 channels.*channel="):
+    with pytest.raises(BadRequest, match=r"several channels.*channel="):
         placed(Sought("x"), several)
+    assert placed(Sought("x", "orders:1"), several) == PLACED
+    with pytest.raises(BadRequest, match="several channels"):
+        check_sole(PLACED, several)
+    check_sole(PLACED, Answers([said("one", ("orders:1", "e.5", 1, 0, True), ("orders:1", "e.4", 1, 0, True))]))
 
 
 @pytest.mark.parametrize("odd", [{"node": "odd"}, {"node": "odd", "found": [{}]}, {"node": "odd", "found": [3]}])
