@@ -76,7 +76,10 @@ class Receipt(_Waitable):
         return not self.cursor
 
     def wait(self, acks: int = 1, timeout_s: float = 5.0) -> Report:
-        """What became of it, as soon as so many clients have acknowledged it; 0: as soon as nothing is on its way.
+        """What became of it, as soon as so many clients have acknowledged it.
+
+        With `acks` 0 as soon as nothing more is expected: it has arrived at every node with subscribers, and all who
+        can have acknowledged it, or had the hub's `ack_timeout_s` to.
 
         For publications of `emit(…, ack=True)`, by the process that emitted them, while the hub keeps its reports
         (`report_keep_s`). An AsyncEmitter's receipt is to be awaited: `await receipt.wait(…)`.

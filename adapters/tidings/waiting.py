@@ -66,7 +66,7 @@ class Wait:
         last = self._last
         acks, recipients = (0, 0) if last is None else (last.acks, last.recipients)
         missing = f", and no word of {', '.join(last.missing)}" if last is not None and last.missing else ""
-        wanted = f"{acks} of {self._acks} acknowledgements" if self._acks else "still on its way"
+        wanted = f"{acks} of {self._acks} acknowledgements" if self._acks else "more is expected"
         return f"{self._id}: {wanted} after {self._timeout_s:g} s, from {recipients} recipients{missing}"
 
 

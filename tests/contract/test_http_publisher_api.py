@@ -126,7 +126,7 @@ def test_a_receipt_waits_for_acknowledgements(hub: SmallHub, emitter: Emitter, u
     assert (report.recipients, report.acks, report.nodes, report.settled) == (2, 1, {"n1": Count(2, 1)}, True)
     assert other.wait(acks=1).channel == "orders:2"
     hub.settled, hub.missing = False, ("n2",)
-    with pytest.raises(TimedOut, match=r"still on its way after 0\.3 s, from 2 recipients, and no word of n2"):
+    with pytest.raises(TimedOut, match=r"more is expected after 0\.3 s, from 2 recipients, and no word of n2"):
         one.wait(acks=0, timeout_s=0.3)
     assert not one.wait(acks=1).settled
     assert asyncio.run(_wait_async(url)) == 1

@@ -199,6 +199,16 @@ def test_what_this_node_sent_is_known_though_nobody_listens(hub: Hub, emitter: E
     assert (report.channel, report.cursor, report.recipients, report.settled) == ("orders:1", receipt.cursor, 0, True)
 
 
+def test_an_id_in_many_channels_makes_no_long_answer(hub: Hub, emitter: Emitter) -> None:
+    session = opened(hub, *(f"orders:{number}" for number in range(20)))
+    receipts = emitter.emit("updated", 1, channels=[f"orders:{number}" for number in range(20)], ack=True, id="x")
+    hub.broker.canary()
+    (said,) = hub.broker.ask(Sought("x", "orders:7").order(), timeout_s=5).said
+    assert [one["channel"] for one in said["found"]] == ["orders:7", "orders:0"]
+    assert [hub.acknowledged(session, number) for number in client(session).numbers()] == [True] * 20
+    assert [one.wait(acks=0).acks for one in receipts] == [1] * 20
+
+
 def test_reports_end_with_their_time(hub: Hub, emitter: Emitter, monkeypatch: pytest.MonkeyPatch) -> None:
     opened(hub, "orders:1")
     emitter.emit("updated", 1, channel="orders:1", ack=True)
