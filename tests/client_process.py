@@ -61,7 +61,8 @@ class ClientProcess:
             stdout=subprocess.PIPE,
             env=environment(),
         )
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -103,6 +104,8 @@ class ClientProcess:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait(timeout=20)
+        # Closing what is just being read is an error of the reader's.
+        self._reader.join(timeout=20)
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             pipe.close()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from types import TracebackType
-from typing import Self, Unpack, overload
+from typing import Self, Unpack, cast, overload
 
 from tidings import control
 from tidings.batch import AsyncBatch
@@ -18,9 +19,11 @@ from tidings.models import Shape
 from tidings.options import BATCH_MAX, DEFAULT_PREFIX, DEFAULT_URL, TIMEOUT_S, Options, environment
 from tidings.payload import MAX_BYTES
 from tidings.presence import LIST_MAX, Presence
-from tidings.publication import Receipt
+from tidings.publication import AsyncReceipt, Receipt
 from tidings.publishers import open_async_publisher
 from tidings.publishers.base import Answer, AsyncPublisher, Outgoing
+from tidings.reports import Report, Sought
+from tidings.waiting import reported, wait_async
 
 
 class AsyncEmitter:
@@ -72,13 +75,17 @@ class AsyncEmitter:
         return cls(url, api_key=api_key)
 
     @overload
-    async def emit(self, event: str, data: object = None, *, channel: str, id: str | None = None) -> Receipt: ...
-    @overload
-    async def emit(self, event: str, data: object = None, *, user: str, id: str | None = None) -> Receipt: ...
+    async def emit(
+        self, event: str, data: object = None, *, channel: str, id: str | None = None, ack: bool = False
+    ) -> AsyncReceipt: ...
     @overload
     async def emit(
-        self, event: str, data: object = None, *, channels: Iterable[str], id: str | None = None
-    ) -> list[Receipt]: ...
+        self, event: str, data: object = None, *, user: str, id: str | None = None, ack: bool = False
+    ) -> AsyncReceipt: ...
+    @overload
+    async def emit(
+        self, event: str, data: object = None, *, channels: Iterable[str], id: str | None = None, ack: bool = False
+    ) -> list[AsyncReceipt]: ...
     async def emit(
         self,
         event: str,
@@ -88,12 +95,14 @@ class AsyncEmitter:
         channels: Iterable[str] | None = None,
         user: str | None = None,
         id: str | None = None,
-    ) -> Receipt | list[Receipt]:
+        ack: bool = False,
+    ) -> AsyncReceipt | list[AsyncReceipt]:
         """Publish an event in one channel, in several, or in a user's own.
 
         `data` is what JSON can say, and datetimes, UUIDs, Decimals and enums (PROTOCOL.md
         section 3). `id` makes repeating safe: within 5 minutes the same id in the same channel
-        is published once. Returns a Receipt; for `channels` one for each, in order.
+        is published once. Returns a Receipt; for `channels` one for each, in order. With `ack` clients
+        acknowledge it, and the receipt can wait for that: `await receipt.wait(acks=1, timeout_s=5)`.
 
         Raises:
             CallerError: the call cannot succeed (BadChannel, BadEvent, BadData, BadId,
@@ -101,18 +110,18 @@ class AsyncEmitter:
             Unavailable: it was not published. TimedOut: nobody knows; repeat it with the same `id`.
             BatchFailed: it was published in some of `channels` only.
         """
-        sent = self._drafter.event(event, data, channel=channel, channels=channels, user=user, id=id)
-        done = receipts(await self._publish(sent))
+        sent = self._drafter.event(event, data, channel=channel, channels=channels, user=user, id=id, ack=ack)
+        done = _awaited(receipts(await self._publish(sent)))
         return done if channels is not None else done[0]
 
     @overload
-    async def push_model(self, obj: object, *, channel: str, **shape: Unpack[Shape]) -> Receipt: ...
+    async def push_model(self, obj: object, *, channel: str, **shape: Unpack[Shape]) -> AsyncReceipt: ...
     @overload
-    async def push_model(self, obj: object, *, user: str, **shape: Unpack[Shape]) -> Receipt: ...
+    async def push_model(self, obj: object, *, user: str, **shape: Unpack[Shape]) -> AsyncReceipt: ...
     @overload
     async def push_model(
         self, obj: object, *, channels: Iterable[str] | None = None, **shape: Unpack[Shape]
-    ) -> list[Receipt]: ...
+    ) -> list[AsyncReceipt]: ...
     async def push_model(
         self,
         obj: object,
@@ -121,7 +130,7 @@ class AsyncEmitter:
         channels: Iterable[str] | None = None,
         user: str | None = None,
         **shape: Unpack[Shape],
-    ) -> Receipt | list[Receipt]:
+    ) -> AsyncReceipt | list[AsyncReceipt]:
         """Publish the state of an object: event `updated_model` with `{"class", "model", "op", "version"}`.
 
         `obj` is a dataclass, a pydantic, SQLAlchemy or Django model, or has `to_dict()`. Without
@@ -134,7 +143,7 @@ class AsyncEmitter:
             Unavailable, TimedOut, BatchFailed: as `emit`.
         """
         sent = self._drafter.model(obj, shape, channel=channel, channels=channels, user=user)
-        done = receipts(await self._publish(sent))
+        done = _awaited(receipts(await self._publish(sent)))
         return done if channel is None and user is None else done[0]
 
     def batch(self) -> AsyncBatch:
@@ -239,7 +248,16 @@ class AsyncEmitter:
         return f"AsyncEmitter({self._options.shown()!r})"
 
     async def _publish(self, items: list[Outgoing]) -> list[Answer]:
-        return settled(items, await self._open().publish(items, timeout_s=self._options.timeout_s))
+        answers = settled(items, await self._open().publish(items, timeout_s=self._options.timeout_s))
+        for place, (item, answer) in enumerate(zip(items, answers, strict=True)):
+            if found := reported(item, answer):
+                plain, sought = found
+                answers[place] = receipt = AsyncReceipt(plain.id, plain.cursor, plain.duplicate)
+                receipt.waits_with(partial(wait_async, partial(self._report, sought), receipt.id))
+        return answers
+
+    async def _report(self, sought: Sought, timeout_s: float) -> Report:
+        return await self._open().report(sought, timeout_s=timeout_s)
 
     def _open(self) -> AsyncPublisher:
         if self._closed:
@@ -262,3 +280,8 @@ class AsyncEmitter:
     def _opened(self) -> AsyncPublisher:
         options = self._options
         return open_async_publisher(options.url, prefix=options.prefix, api_key=options.api_key)
+
+
+def _awaited(done: list[Receipt]) -> list[AsyncReceipt]:
+    # Of publications that did not ask for acknowledgements they are plain ones: there `wait` raises at once.
+    return cast("list[AsyncReceipt]", done)

@@ -36,13 +36,14 @@ class Collected:
         channels: Iterable[str] | None = None,
         user: str | None = None,
         id: str | None = None,
+        ack: bool = False,
     ) -> None:
         """Add what `Emitter.emit` would send.
 
         Raises:
             CallerError: as `Emitter.emit`; TooLarge also for a full batch.
         """
-        self._add(self._drafter.event(event, data, channel=channel, channels=channels, user=user, id=id))
+        self._add(self._drafter.event(event, data, channel=channel, channels=channels, user=user, id=id, ack=ack))
 
     def push_model(
         self,

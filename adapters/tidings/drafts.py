@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from tidings.channels import check_channel, check_channels, check_id, user_channel
-from tidings.errors import BadChannel, BatchFailed, Internal, TidingsError
+from tidings.errors import BadChannel, BadConfig, BatchFailed, Internal, TidingsError
 from tidings.ids import new_id
 from tidings.models import Registry, Shape, describe
 from tidings.payload import MAX_BYTES, encode_data
-from tidings.publication import Receipt, encode_body
+from tidings.publication import Receipt, asked, encode_body
 from tidings.publishers.base import CALLER_ID_S, OWN_ID_S, Answer, Outgoing
 
 MODEL_EVENT = "updated_model"
@@ -45,7 +45,7 @@ class Drafter:
     """Turns the arguments of `emit` and `push_model` into Outgoing, one per channel.
 
     `clock_ns` is the time in nanoseconds since 1970. An event with data larger than
-    `publication_max_bytes` is refused (TooLarge), never cut.
+    `publication_max_bytes` is refused (TooLarge), never cut. `one_way`: why nobody can be asked to acknowledge.
     """
 
     def __init__(
@@ -54,10 +54,12 @@ class Drafter:
         publication_max_bytes: int = MAX_BYTES,
         registry: Registry | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
+        one_way: str = "",
     ) -> None:
         self.registry = Registry() if registry is None else registry
         self.max_bytes = publication_max_bytes
         self._clock_ns = clock_ns
+        self._one_way = one_way
         self._latest_us = 0
 
     def event(
@@ -69,16 +71,20 @@ class Drafter:
         channels: Iterable[str] | None = None,
         user: str | None = None,
         id: str | None = None,
+        ack: bool = False,
     ) -> list[Outgoing]:
         """What `emit` sends.
 
         Raises:
             BadChannel, BadEvent, BadData, BadId, TooLarge: nothing is sent.
+            BadConfig: acknowledgements are wanted where none can come back.
         """
+        if ack and self._one_way:
+            raise BadConfig(self._one_way)
         found = target(channel=channel, channels=channels, user=user)
         if found is None:
             raise BadChannel("no channel given; nothing is ever sent to everyone: give channel, channels or user")
-        return self._outgoing(event, data, found, id)
+        return self._outgoing(event, data, found, id, asked(ack=ack))
 
     def model(
         self,
@@ -96,15 +102,18 @@ class Drafter:
         """
         given = target(channel=channel, channels=channels, user=user)
         data, found = describe(obj, shape, self.registry.rule(type(obj)), channels=given, now_us=self._now_us())
-        return self._outgoing(MODEL_EVENT, data, found, shape.get("id"))
+        return self._outgoing(MODEL_EVENT, data, found, shape.get("id"), asked())
 
-    def _outgoing(self, event: str, data: object, channels: list[str], given_id: str | None) -> list[Outgoing]:
+    def _outgoing(
+        self, event: str, data: object, channels: list[str], given_id: str | None, options: str
+    ) -> list[Outgoing]:
         now_ms = self._clock_ns() // 1_000_000
         if given_id is None:
             chosen_id, idempotency_s = new_id(now_ms), OWN_ID_S
         else:
             chosen_id, idempotency_s = check_id(given_id), CALLER_ID_S
-        body = encode_body(event, encode_data(data, max_bytes=self.max_bytes), id=chosen_id, at_ms=now_ms)
+        data_json = encode_data(data, max_bytes=self.max_bytes)
+        body = encode_body(event, data_json, id=chosen_id, at_ms=now_ms, options=options)
         return [Outgoing(channel, body, chosen_id, idempotency_s) for channel in channels]
 
     def _now_us(self) -> int:

@@ -6,6 +6,7 @@ import os
 import time
 import weakref
 from collections.abc import Iterable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Self, Unpack, overload
 
@@ -21,6 +22,8 @@ from tidings.presence import LIST_MAX, Presence
 from tidings.publication import Receipt
 from tidings.publishers import open_publisher
 from tidings.publishers.base import Answer, Outgoing, Publisher
+from tidings.reports import Report, Sought
+from tidings.waiting import reported, wait
 
 
 class Emitter:
@@ -81,12 +84,16 @@ class Emitter:
         return cls(url, api_key=api_key)
 
     @overload
-    def emit(self, event: str, data: object = None, *, channel: str, id: str | None = None) -> Receipt: ...
-    @overload
-    def emit(self, event: str, data: object = None, *, user: str, id: str | None = None) -> Receipt: ...
+    def emit(
+        self, event: str, data: object = None, *, channel: str, id: str | None = None, ack: bool = False
+    ) -> Receipt: ...
     @overload
     def emit(
-        self, event: str, data: object = None, *, channels: Iterable[str], id: str | None = None
+        self, event: str, data: object = None, *, user: str, id: str | None = None, ack: bool = False
+    ) -> Receipt: ...
+    @overload
+    def emit(
+        self, event: str, data: object = None, *, channels: Iterable[str], id: str | None = None, ack: bool = False
     ) -> list[Receipt]: ...
     def emit(
         self,
@@ -97,12 +104,14 @@ class Emitter:
         channels: Iterable[str] | None = None,
         user: str | None = None,
         id: str | None = None,
+        ack: bool = False,
     ) -> Receipt | list[Receipt]:
         """Publish an event in one channel, in several, or in a user's own.
 
         `data` is what JSON can say, and datetimes, UUIDs, Decimals and enums (PROTOCOL.md
         section 3). `id` makes repeating safe: within 5 minutes the same id in the same channel
-        is published once. Returns a Receipt; for `channels` one for each, in order.
+        is published once. Returns a Receipt; for `channels` one for each, in order. With `ack` clients
+        acknowledge it, and the receipt can wait for that: `receipt.wait(acks=1, timeout_s=5)`.
 
         Raises:
             CallerError: the call cannot succeed (BadChannel, BadEvent, BadData, BadId,
@@ -110,7 +119,7 @@ class Emitter:
             Unavailable: it was not published. TimedOut: nobody knows; repeat it with the same `id`.
             BatchFailed: it was published in some of `channels` only.
         """
-        sent = self._drafter.event(event, data, channel=channel, channels=channels, user=user, id=id)
+        sent = self._drafter.event(event, data, channel=channel, channels=channels, user=user, id=id, ack=ack)
         done = receipts(self._publish(sent))
         return done if channels is not None else done[0]
 
@@ -244,7 +253,15 @@ class Emitter:
         return f"Emitter({self._options.shown()!r})"
 
     def _publish(self, items: list[Outgoing]) -> list[Answer]:
-        return settled(items, self._publisher.publish(items, timeout_s=self._options.timeout_s))
+        answers = settled(items, self._publisher.publish(items, timeout_s=self._options.timeout_s))
+        for item, answer in zip(items, answers, strict=True):
+            if found := reported(item, answer):
+                receipt, sought = found
+                receipt.waits_with(partial(wait, partial(self._report, sought), receipt.id))
+        return answers
+
+    def _report(self, sought: Sought, timeout_s: float) -> Report:
+        return self._publisher.report(sought, timeout_s=timeout_s)
 
     def _connect(self) -> None:
         options = self._options

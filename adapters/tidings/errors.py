@@ -93,6 +93,12 @@ class TooLarge(CallerError):
     code_name = "too_large"
 
 
+class NotFound(CallerError):
+    """Nothing is known under this name, or not any more."""
+
+    code_name = "not_found"
+
+
 class TooManyChannels(CallerError):
     """One connection asked for more channels than it may have."""
 

@@ -9,12 +9,16 @@ from collections.abc import Mapping
 from tidings.drafts import Drafter
 from tidings.errors import BadConfig
 from tidings.models import SHARED, Registry
-from tidings.publishers import way_of
+from tidings.publishers import Way, way_of
 
 DEFAULT_URL = "redis://localhost:6379/0"
 DEFAULT_PREFIX = "tidings:"
 TIMEOUT_S = 5.0
 BATCH_MAX = 1000
+_ONE_WAY: dict[Way, str] = {
+    "queue": "ack=True needs an answer, and a queue goes one way; use the hub's redis:// or http:// URL",
+    "socketio": "ack=True: Socket.IO servers tell an emitter nothing; use an Emitter with a tidings hub's URL",
+}
 
 
 class Options:
@@ -41,7 +45,8 @@ class Options:
 
     def drafter(self) -> Drafter:
         """The pure part of an emitter with these settings."""
-        return Drafter(publication_max_bytes=self.publication_max_bytes, registry=Registry(SHARED))
+        one_way = _ONE_WAY.get(way_of(self.url), "")
+        return Drafter(publication_max_bytes=self.publication_max_bytes, registry=Registry(SHARED), one_way=one_way)
 
     def shown(self) -> str:
         """The URL without user, password and query, for `repr` and logs."""

@@ -7,21 +7,29 @@ same atomic step that stores and publishes it; hubs never parse the data.
     body    = "<id> <at_ms> <options> <event_bytes> <event as JSON>,<data as JSON>"
 
 `<event as JSON>,<data as JSON>` is ready to stand inside a Socket.IO EVENT packet.
-`event_bytes` counts the bytes of the event's JSON. `options` is `-` for none.
+`event_bytes` counts the bytes of the event's JSON. `options` is `-` for none; `r`: nodes keep a report
+on it for a while, and `a`: clients are asked to acknowledge it.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from tidings.channels import EVENT_MAX, OWN_PREFIX, RESERVED_EVENTS, check_event, check_id
 from tidings.cursor import Cursor
-from tidings.errors import BadEvent, BadPacket
+from tidings.errors import BadEvent, BadPacket, BadRequest
+from tidings.reports import Report
 
 VERSION = b"t1"
+# What the field `options` says: nothing, a report, a report and acknowledgements.
+NO_OPTIONS = "-"
+REPORT = "r"
+ACK = "a"
 # Counters are signed 64-bit in Redis.
 _NUMBER = rb"(0|[1-9][0-9]{0,18})"
 _HEADER = re.compile(
@@ -37,8 +45,15 @@ _RESERVED = frozenset(name.encode() for name in RESERVED_EVENTS)
 _OWN_PREFIX = OWN_PREFIX.encode()
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class _Waitable:
+    """What a receipt waits with. No field: it is neither compared nor shown, and stays behind when one is pickled."""
+
+    __slots__ = ("_wait",)
+    _wait: Callable[[int, float], Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Receipt(_Waitable):
     """What a publish returns once the broker has it, or a queue in front of it.
 
     `cursor` is the publication's own place; `duplicate` says that the broker had
@@ -59,6 +74,55 @@ class Receipt:
     def queued(self) -> bool:
         """Whether a queue has it, and no hub has published it yet. Says nothing of Socket.IO servers' receipts."""
         return not self.cursor
+
+    def wait(self, acks: int = 1, timeout_s: float = 5.0) -> Report:
+        """What became of it, as soon as so many clients have acknowledged it.
+
+        With `acks` 0 as soon as nothing more is expected: it has arrived at every node with subscribers, and all who
+        can have acknowledged it, or had the hub's `ack_timeout_s` to.
+
+        For publications of `emit(…, ack=True)`, by the process that emitted them, while the hub keeps its reports
+        (`report_keep_s`). An AsyncEmitter's receipt is to be awaited: `await receipt.wait(…)`.
+
+        Raises:
+            TimedOut: there were not so many within `timeout_s` seconds.
+            BadRequest: it was emitted without `ack=True`, or by another process.
+            NotFound, Unavailable: nobody keeps a report on it any more; no answer.
+        """
+        found: Report = self._waiting()(acks, timeout_s)
+        return found
+
+    def waits_with(self, wait: Callable[[int, float], Any]) -> None:
+        """What `wait` is to call. For emitters."""
+        object.__setattr__(self, "_wait", wait)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Receipt):
+            return NotImplemented
+        return (self.id, self.cursor, self.duplicate) == (other.id, other.cursor, other.duplicate)
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.cursor, self.duplicate))
+
+    def _waiting(self) -> Callable[[int, float], Any]:
+        try:
+            return self._wait
+        except AttributeError:
+            raise BadRequest(
+                f"nobody was asked to acknowledge {self.id}: emit it with ack=True, and wait there"
+            ) from None
+
+
+class AsyncReceipt(Receipt):
+    """The same from an AsyncEmitter's `emit(…, ack=True)`: there waiting is awaited."""
+
+    __slots__ = ()
+
+    async def wait(self, acks: int = 1, timeout_s: float = 5.0) -> Report:  # type: ignore[override]  # awaited
+        """As `Receipt.wait`."""
+        waiting: Any = self._waiting()
+        found: Report = await waiting(acks, timeout_s)
+        return found
 
 
 @dataclass(slots=True)
@@ -107,7 +171,7 @@ class Publication:
         }
 
 
-def encode_body(event: str, data_json: bytes, *, id: str, at_ms: int, options: str = "-") -> bytes:
+def encode_body(event: str, data_json: bytes, *, id: str, at_ms: int, options: str = NO_OPTIONS) -> bytes:
     """The part of a message that the emitter writes.
 
     `data_json` must come from `payload.encode_data` (compact UTF-8 JSON, no control
@@ -119,6 +183,16 @@ def encode_body(event: str, data_json: bytes, *, id: str, at_ms: int, options: s
     # What cannot be a key of the cache is no event either.
     name = _name_json(event if type(event) is str else check_event(event))
     return b"%s %d %s %d %s,%s" % (check_id(id).encode(), at_ms, options.encode(), len(name), name, data_json)
+
+
+def asked(*, report: bool = False, ack: bool = False) -> str:
+    """The options of a publication that asks for a report, or for acknowledgements, which need one."""
+    return f"{REPORT if report or ack else ''}{ACK if ack else ''}" or NO_OPTIONS
+
+
+def options_of(body: bytes) -> str:
+    """The options in a body that `encode_body` made."""
+    return body.split(b" ", 3)[2].decode()
 
 
 def split_body(body: bytes) -> tuple[str, bytes]:

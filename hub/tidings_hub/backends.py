@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 
 from tidings.control import Answers, Done, NodeRecord, Order, done
+from tidings.publication import Receipt
+from tidings.reports import Report, Sought, check_sole, gathered, own_place, placed
 from tidings_hub.config import Settings
 from tidings_hub.control import Control, listed
 from tidings_hub.hub import Hub
@@ -43,6 +46,33 @@ class Backends:
         if isinstance(channel, str):
             self._hub.access.rule(channel)
         return done(self._control.ask(order))
+
+    def sent(self, channel: str, receipt: Receipt) -> None:
+        """This node published something that asks for a report: it can be asked for from now on.
+
+        Of a duplicate nobody knows whether the first one asked for a report: that is left to whoever sent it.
+        """
+        if not receipt.duplicate:
+            place = own_place(receipt.cursor)
+            self._hub.reports.sent(receipt.id, channel, place, now_s=time.monotonic())
+
+    def report(self, sought: Sought) -> Report:
+        """What became of a publication that asked for a report.
+
+        Raises:
+            NotFound: nobody knows it. TimedOut: nobody who answered in time. BadRequest: it is in several channels.
+            Unavailable: the broker did not answer.
+        """
+        place = sought if sought.cursor else self._place(sought)
+        answers = self._control.ask(place.order())
+        if not sought.channel:
+            check_sole(place, answers)
+        return gathered(place, answers)
+
+    def _place(self, sought: Sought) -> Sought:
+        """Where the publication is: only then nodes can be asked whether it is still on its way to them."""
+        own = [Sought(one.id, one.channel, one.cursor) for one in self._hub.reports.of(sought.id, sought.channel)]
+        return own[0] if len(own) == 1 else placed(sought, self._control.ask(sought.order()))
 
     def nodes(self) -> list[NodeRecord]:
         """Every node that lives, by name.

@@ -477,6 +477,36 @@ class _Cluster(Model):
     )
 
 
+class _Reports(Model):
+    """What is kept of publications that ask what became of them."""
+
+    report_keep_s: float = setting(
+        60.0, "Seconds that it is known whom such a publication reached and who acknowledged it", ge=1, le=3600
+    )
+    ack_timeout_s: float = setting(
+        10.0,
+        "Seconds after which acknowledgements that have not come are awaited no longer; they still count",
+        ge=0,
+        le=3600,
+    )
+    reports_max: int = setting(
+        1000,
+        "Such publications that a node knows of",
+        ge=1,
+        le=1_000_000,
+        policy="forget the oldest",
+        metric="reports_dropped",
+    )
+    acks_max: int = setting(
+        100_000,
+        "Acknowledgements of all of them that a node knows of; those of the latest may be more",
+        ge=1,
+        le=100_000_000,
+        policy="forget the oldest publication",
+        metric="reports_dropped",
+    )
+
+
 class _Presence(Model):
     """Who is where, in namespaces with the rule `presence`."""
 
@@ -566,7 +596,9 @@ class _Code(Model):
     )
 
 
-class Settings(_Code, _Ingress, _Presence, _Cluster, _Broker, _Recovery, _Work, _Connections, _Security, _Listening):
+class Settings(
+    _Code, _Ingress, _Presence, _Reports, _Cluster, _Broker, _Recovery, _Work, _Connections, _Security, _Listening
+):
     """All settings of one node. `sources.load` makes it; tests may make it directly."""
 
     @field_validator("broker")

@@ -14,7 +14,8 @@ from typing import Any
 
 from tidings.channels import user_channel
 from tidings.control import Answers, Order, done
-from tidings.errors import BadRequest, TidingsError
+from tidings.cursor import Cursor
+from tidings.errors import BadRequest, CallerError, TidingsError
 from tidings.presence import presence_of
 from tidings_hub.core.access import token_key, user_key
 from tidings_hub.core.sessions import Session, State
@@ -40,6 +41,7 @@ class Control:
         self._node = hub.settings.node_id
         self._at_once: dict[str, Callable[[Mapping[str, Any]], Mapping[str, object]]] = {
             "disconnect": self._disconnect,
+            "report": self._report,
             "replace": self._replace,
             "revoke": self._revoke,
             "unsubscribe": self._unsubscribe,
@@ -66,8 +68,8 @@ class Control:
             elif do in self._later:
                 self._work(self._do_later, message)
             else:
-                raise BadRequest("no such order")  # noqa: TRY301 - the same for all that is malformed
-        except (BadRequest, KeyError, TypeError, ValueError):
+                raise BadRequest("no such order")
+        except (CallerError, KeyError, TypeError, ValueError):
             logger.warning("a control message of an unknown form was ignored")
 
     def _do_later(self, message: Mapping[str, object]) -> None:
@@ -125,6 +127,33 @@ class Control:
                 hub.tell(session.connection, notice("tidings:unsubscribed", {"channels": [channel]}))
                 count += 1
         return {"connections": count}
+
+    def _report(self, message: Mapping[str, Any]) -> Mapping[str, object]:
+        id_, channel, cursor = (str(message.get(name) or "") for name in ("id", "channel", "cursor"))
+        reports, now_s = self._hub.reports, time.monotonic()
+        # That of the channel, and one more: who asked without naming one has to learn that there are several.
+        known = sorted(reports.of(id_), key=lambda each: each.channel != channel)[:2]
+        arrived = any(each.arrived and (each.channel, each.cursor) == (channel, cursor) for each in known)
+        found = [
+            {
+                "channel": each.channel,
+                "cursor": each.cursor,
+                "recipients": each.recipients,
+                "acks": len(each.acked),
+                "settled": reports.settled(each, now_s=now_s),
+            }
+            for each in known
+        ]
+        return {"found": found, "behind": bool(cursor) and not arrived and self._behind(channel, Cursor.parse(cursor))}
+
+    def _behind(self, channel: str, place: Cursor) -> bool:
+        """Whether somebody here listens to the channel, and what was published at `place` may be yet to come."""
+        if channel not in self._hub.subscriptions:
+            return False
+        position = self._hub.broker.position
+        seq = None if position is None else position.of(place.epoch)
+        # Of another epoch it will never come.
+        return position is None or (seq is not None and seq < place.seq)
 
     # In a worker
 

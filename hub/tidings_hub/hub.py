@@ -19,7 +19,7 @@ from tidings.codes import CODES
 from tidings.cursor import Cursor
 from tidings.errors import Expired, Forbidden, Revoked, TidingsError, TooFast, Unauthorized
 from tidings.presence import presence_of
-from tidings.publication import Publication, Receipt
+from tidings.publication import NO_OPTIONS, Publication, Receipt
 from tidings.publishers.base import Outgoing
 from tidings.tokens import Claims, KeySet
 from tidings_hub.brokers.base import Broker
@@ -27,10 +27,11 @@ from tidings_hub.config import Settings
 from tidings_hub.core import gaps
 from tidings_hub.core.access import Access, Revocations
 from tidings_hub.core.fanout import plan
-from tidings_hub.core.frame import Encoded, Goodbye, Notice
+from tidings_hub.core.frame import Encoded, Frame, Goodbye, Notice
 from tidings_hub.core.limits import Failures
 from tidings_hub.core.members import removed
 from tidings_hub.core.presence import by_kind, with_presence
+from tidings_hub.core.reports import NUMBER_MAX, NUMBER_MIN, Reports, wrote
 from tidings_hub.core.returns import Returns
 from tidings_hub.core.sessions import Expiries, Session, State
 from tidings_hub.core.subscriptions import Subscriptions
@@ -85,6 +86,13 @@ class Hub:
         self.presence = Entrances(settings, broker, access, metrics)
         self.keeping = Keeping(settings, broker, metrics, self._replaced)
         self.revocations = Revocations()
+        self.reports = Reports(
+            keep_s=settings.report_keep_s,
+            ack_timeout_s=settings.ack_timeout_s,
+            reports_max=settings.reports_max,
+            acks_max=settings.acks_max,
+            draw=lambda: NUMBER_MIN + secrets.randbelow(NUMBER_MAX - NUMBER_MIN),
+        )
         self.wall_s = wall_s
         self.gates = Gates()
         # What is asked of all nodes is done by `control.Control`, which is given to the hub when it is wired.
@@ -223,6 +231,8 @@ class Hub:
 
     def tick(self) -> None:
         """Warn of tokens that are about to end, and end sessions whose token has. Call it every second."""
+        self.reports.forget(now_s=time.monotonic())
+        self.metrics.reports, self.metrics.reports_dropped = len(self.reports), self.reports.dropped
         now_s = self.wall_s()
         for session in self._expiries.take_due(now_s):
             left_s = session.expires_in_s(now_s) or 0.0
@@ -241,6 +251,9 @@ class Hub:
         frames = self.presence.frames(publications)
         metrics, subscriptions = self.metrics, self.subscriptions
         metrics.publications += len(frames)
+        asked = [one for one in publications if one.options != NO_OPTIONS]
+        if asked:
+            frames = self.reports.frames(frames, now_s=time.monotonic())
         for frame in frames:
             channel = subscriptions.get(frame.publication.channel)
             if channel is not None and channel.catching is not None:
@@ -249,8 +262,35 @@ class Hub:
         for connections, wanted in plan(frames, subscriptions):
             metrics.deliveries += len(connections) * len(wanted)
             self._fan_out(connections, wanted)
+            if asked:
+                self.reached(connections, wanted)
         if frames:
             metrics.fanout_s.observe(max(0.0, self.wall_s() - publications[0].at_ms / 1000))
+
+    def framed(self, publications: Sequence[Publication]) -> list[Frame]:
+        """What one client gets of publications that it had missed, or that were held back for it."""
+        frames = self.presence.frames(publications)
+        if all(one.options == NO_OPTIONS for one in publications):
+            return frames
+        since_ms = int((self.wall_s() - self.reports.keep_s) * 1000)
+        return self.reports.frames(frames, now_s=time.monotonic(), since_ms=since_ms)
+
+    def reached(self, connections: Collection[Connection], frames: Sequence[Frame]) -> None:
+        """Count, for those frames that ask for it, that they were written to these connections."""
+        reports = [frame.report for frame in frames if frame.report is not None]
+        if not reports:
+            return
+        open_ = [connection for connection in connections if not connection.closed]
+        able = sum(1 for connection in open_ if connection.transport != "sse")
+        wrote(frames, recipients=len(open_), awaited=able)
+        # A cursor that only follows its publication is no delivery.
+        self.metrics.deliveries -= len(connections) * sum(1 for report in reports if report.number)
+
+    def acknowledged(self, session: Session[Connection], number: int) -> bool:
+        """A client acknowledged something; whether it was asked to, and had not before."""
+        counted = self.reports.ack(number, session.id)
+        self.metrics.acks += counted
+        return counted
 
     def lost(self, channels: Sequence[str], position: Cursor) -> None:
         """Tell the channels' clients that something is missing and cannot be repaired."""

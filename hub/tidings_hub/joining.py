@@ -123,7 +123,7 @@ def go_live(hub: Hub, session: Session[Connection], joined: Joined, *first: Enco
     answers = joined.settled()
     # A new session is kept only after this: each connect comes by here.
     how = _later(hub, joined) if session.kept is not None else ()
-    later = _after(joined.position, catchup)
+    later = _after(hub, joined.position, catchup)
     hub.subscriptions.finish(catchup)
     for name in catchup.channels:
         session.channels = added(session.channels, name)
@@ -143,6 +143,7 @@ def go_live(hub: Hub, session: Session[Connection], joined: Joined, *first: Enco
     hub.metrics.deliveries += len(told) - len(first)
     if told:
         hub.tell(session.connection, *told)
+        hub.reached((session.connection,), (*past, *later))
     if catchup.overflowed:
         hub.metrics.held_overflows += 1
         hub.end(session.connection, "slow", "too much was published while you came back; connect again")
@@ -244,9 +245,8 @@ def _recover(
     for name in found:
         answers[name] = {"recovered": True}
     ordered = sorted((one for each in found.values() for one in each), key=lambda one: one.seq)
-    frames = [Frame(publication) for publication in retraced(since, past.position, ordered)]
-    hub.metrics.recovered_publications += len(frames)
-    return frames
+    hub.metrics.recovered_publications += len(ordered)
+    return hub.framed(retraced(since, past.position, ordered))
 
 
 def entering(joined: Joined) -> list[Join]:
@@ -282,7 +282,7 @@ def _over_budget(found: dict[str, list[Publication]], budget_bytes: int) -> list
     return dropped
 
 
-def _after(position: Cursor, catchup: Catchup[Connection]) -> list[Frame]:
+def _after(hub: Hub, position: Cursor, catchup: Catchup[Connection]) -> list[Frame]:
     """The held publications that the past did not already have.
 
     Without `since` the position is the node's own, and what was held came after the
@@ -293,4 +293,8 @@ def _after(position: Cursor, catchup: Catchup[Connection]) -> list[Frame]:
     if catchup.since is not None:
         ends = {frame.publication.epoch: position.of(frame.publication.epoch) for frame in held}
         held = [frame for frame in held if (end := ends[frame.publication.epoch]) is None or frame.seq > end]
-    return [Frame(not_before(position, frame.publication)) for frame in held] if position.others else held
+    if not position.others:
+        return held
+    # One frame each: what follows of it is made anew.
+    publications = {(frame.publication.epoch, frame.seq): frame.publication for frame in held}
+    return hub.framed([not_before(position, publication) for publication in publications.values()])

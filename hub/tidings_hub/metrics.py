@@ -154,6 +154,10 @@ class Metrics:
     recovery_sessions_refused: int = _counter("Sessions without a pid because of recovery_sessions_max")
     recovery_sessions_too_large: int = _counter("Sessions not kept because of recovery_session_max_bytes")
     recovery_errors: int = _counter("Writes of sessions to the broker that failed; they are tried again")
+    reports: int = _gauge("Publications that asked for a report, and of which this node knows")
+    reports_dropped: int = _counter("Reports forgotten early because of reports_max or acks_max")
+    acks: int = _counter("Acknowledgements of publications, each connection's first one of each")
+    acks_unknown: int = _counter("Acknowledgements that nobody had asked for, or not any more")
     # presence
     presence_users: int = _gauge("Users of this node in channels with presence, each counted once per channel")
     presence_joins: int = _counter("Joins over all nodes that this node's turns at the broker brought about")
@@ -173,9 +177,7 @@ class Metrics:
     broker_poisoned: int = _counter("Broker messages skipped because they are not tidings'")
     broker_replays: int = _counter("Broker messages dropped because their seq had passed")
     broker_oversize: int = _counter("Links to the broker given up because of link_max_bytes")
-    broker_held_dropped: int = _counter(
-        "Live messages dropped because of held_max_bytes (a repair) or early_max (a join); repaired later"
-    )
+    broker_held_dropped: int = _counter("Live messages dropped because of held_max_bytes or early_max; repaired later")
     control_messages: int = _counter("Control messages from other nodes")
     gaps: int = _counter("Gaps found in a channel")
     gaps_repaired: int = _counter("Gaps closed from the channel's stream")

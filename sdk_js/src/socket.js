@@ -96,23 +96,27 @@ function open(origin, path, transports, listener) {
     tell();
     manager.engine.on("upgrade", tell);
   });
-  const hear = (/** @type {string} */ event, /** @type {any[]} */ ...values) => {
+  /** @type {(...said: any[]) => void} */
+  const hear = (event, data, channel, cursor, ack) => {
     if (event === "tidings:close") {
-      said = saidBy(Object(values[0]));
+      said = saidBy(Object(data));
     }
     // A hostile hub may say a number, or nothing.
-    listener.event(String(event), values);
+    listener.event(String(event), [data, channel, cursor]);
+    // socket.io-client gives it with what is to be acknowledged: whoever listens has been told by now.
+    if (typeof ack === "function") {
+      ack();
+    }
   };
   socket.onAny(hear);
   socket.on("disconnect", (message, details) => {
-    const context = /** @type {{context?: {code?: number}} | undefined} */ (details)?.context;
     refused ||= message === "io server disconnect";
     // Of one long-polling answer the client handles the end first, and what came before it only in the next tick.
     setTimeout(() => {
-      for (const [event, ...values] of over ? [] : socket.receiveBuffer) {
-        hear(event, ...values);
+      for (const packet of over ? [] : socket.receiveBuffer) {
+        hear(...packet);
       }
-      lost({ number: context?.code, refused, message });
+      lost({ number: /** @type {any} */ (details)?.context?.code, refused, message });
     });
   });
   socket.on("connect_error", (error) => lost(endOf(error, !socket.active)));

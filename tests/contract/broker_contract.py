@@ -37,9 +37,11 @@ class Keep:
 RULES = {"orders": Keep(100, 3600), "brief": Keep(5, 3600), "gone": Keep(0, 0), "soon": Keep(10, 1)}
 
 
-def outgoing(channel: str, *, id: str | None = None, data: bytes = b'{"n":1}', idempotency_s: int = 30) -> Outgoing:
+def outgoing(
+    channel: str, *, id: str | None = None, data: bytes = b'{"n":1}', idempotency_s: int = 30, options: str = "-"
+) -> Outgoing:
     id = id or f"id{next(_numbers)}"
-    body = encode_body("updated", data, id=id, at_ms=time.time_ns() // 1_000_000)
+    body = encode_body("updated", data, id=id, at_ms=time.time_ns() // 1_000_000, options=options)
     return Outgoing(channel, body, id, idempotency_s)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +14,7 @@ from tidings.cursor import Cursor
 from tidings.errors import Unavailable, UnknownNamespace
 from tidings.publication import Receipt
 from tidings.publishers.base import Answer, Publisher
+from tidings.reports import Report, Sought
 
 Kept = Callable[[str], list[str]]
 TIMEOUT_S = 10.0
@@ -82,6 +84,14 @@ class PublisherContract:
         by_seq = sorted(answers, key=lambda one: Cursor.parse(one.cursor).seq)
         assert kept("orders:1") == [one.id for one in by_seq]
 
+    def test_a_publication_that_no_node_has_has_reached_nobody(self, publisher: Publisher) -> None:
+        (receipt,) = receipts(publisher.publish([outgoing("orders:1", options="ra")], timeout_s=TIMEOUT_S))
+        begun_s = time.monotonic()
+        found = publisher.report(Sought(receipt.id, "orders:1", receipt.cursor), timeout_s=TIMEOUT_S)
+        assert found == Report(receipt.id, "orders:1", receipt.cursor, 0, 0, {})
+        assert found.settled
+        assert time.monotonic() - begun_s < TIMEOUT_S / 2
+
     def test_after_close_it_says_so(self, publisher: Publisher) -> None:
         publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S)
         publisher.close()
@@ -89,3 +99,5 @@ class PublisherContract:
         (answer,) = publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S)
         assert isinstance(answer, Unavailable)
         assert "closed" in str(answer)
+        with pytest.raises(Unavailable, match="closed"):
+            publisher.report(Sought("x", "orders:1", "e.1"), timeout_s=TIMEOUT_S)

@@ -19,12 +19,15 @@ from tidings.errors import (
     BadRequest,
     BatchFailed,
     Forbidden,
+    NotFound,
+    TimedOut,
     TooLarge,
     Unauthorized,
     Unavailable,
     UnknownNamespace,
 )
 from tidings.publication import Receipt
+from tidings.reports import Count
 from tidings_hub.config import Settings
 from tidings_hub.entries import Namespace
 from tidings_hub.web.app import create_app
@@ -113,6 +116,32 @@ def test_a_hub_without_its_broker(hub: SmallHub, emitter: Emitter) -> None:
     hub.down = True
     with pytest.raises(Unavailable):
         emitter.emit("e", 2, channel="orders:1")
+
+
+def test_a_receipt_waits_for_acknowledgements(hub: SmallHub, emitter: Emitter, url: str) -> None:
+    one, other = emitter.emit("e", {"n": 1}, channels=["orders:1|$~", "orders:2"], ack=True, id="x")
+    assert [kept.options for name in hub.kept for kept in hub.kept[name]] == ["ra", "ra"]
+    report = one.wait(acks=1)
+    assert (report.id, report.channel, report.cursor) == ("x", "orders:1|$~", one.cursor)
+    assert (report.recipients, report.acks, report.nodes, report.settled) == (2, 1, {"n1": Count(2, 1)}, True)
+    assert other.wait(acks=1).channel == "orders:2"
+    hub.settled, hub.missing = False, ("n2",)
+    with pytest.raises(TimedOut, match=r"more is expected after 0\.3 s, from 2 recipients, and no word of n2"):
+        one.wait(acks=0, timeout_s=0.3)
+    assert not one.wait(acks=1).settled
+    assert asyncio.run(_wait_async(url)) == 1
+    hub.reports.clear()
+    with pytest.raises(NotFound):
+        one.wait()
+    hub.down = True
+    with pytest.raises(Unavailable):
+        one.wait(timeout_s=0.3)
+
+
+async def _wait_async(url: str) -> int:
+    async with AsyncEmitter(url, api_key=API_KEY) as emitter:
+        receipt = await emitter.emit("e", 1, channel="orders:1", ack=True)
+        return (await receipt.wait(acks=1, timeout_s=2)).acks
 
 
 def test_presence(hub: SmallHub, emitter: Emitter, url: str) -> None:

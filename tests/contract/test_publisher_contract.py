@@ -23,6 +23,7 @@ from tidings.publishers.base import Answer, AsyncPublisher, Outgoing, Publisher
 from tidings.publishers.keys import Keys
 from tidings.publishers.memory import AsyncMemoryPublisher, MemoryPublisher, MemoryStore
 from tidings.publishers.redis import AsyncRedisPublisher, RedisPublisher
+from tidings.reports import Report, Sought
 
 RULES = {"orders": Keep(100, 3600)}
 
@@ -39,6 +40,11 @@ class Blocking:
     def publish(self, items: Sequence[Outgoing], *, timeout_s: float) -> list[Answer]:
         return asyncio.run_coroutine_threadsafe(
             self._publisher.publish(items, timeout_s=timeout_s), self._loop
+        ).result()
+
+    def report(self, sought: Sought, *, timeout_s: float) -> Report:
+        return asyncio.run_coroutine_threadsafe(
+            self._publisher.report(sought, timeout_s=timeout_s), self._loop
         ).result()
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ socket.on("connect", () => say({ kind: "connect", transport: socket.io.engine.tr
 socket.io.engine?.on("upgrade", (transport) => say({ kind: "upgrade", transport: transport.name }));
 socket.on("connect_error", (error) => say({ kind: "connect_error", message: error.message, data: error.data }));
 socket.on("disconnect", (reason) => say({ kind: "disconnect", reason }));
-socket.onAny((event, data, channel, cursor) => {
+socket.onAny((event, data, channel, cursor, ack) => {
   if (event.startsWith("tidings:")) {
     if (event === "tidings:ready" || event === "tidings:gap") since = data.cursor;
     say({ kind: event.slice("tidings:".length), ...data });
@@ -27,7 +27,8 @@ socket.onAny((event, data, channel, cursor) => {
     const [epoch, seq] = cursor.split("~")[0].split(".");
     const lastSeq = new Map((since ?? "").split("~").map((place) => place.split("."))).get(epoch);
     if (lastSeq === undefined || Number(seq) > Number(lastSeq)) since = cursor;
-    say({ kind: "publication", event, data, channel, cursor });
+    say({ kind: "publication", event, data, channel, cursor, ...(ack ? { asked: true } : {}) });
+    if (options.acks) ack?.();
   }
 });
 process.stdin.setEncoding("utf8");

@@ -5,7 +5,7 @@ import { createRequire } from "node:module";
 const require = createRequire(new URL("../../sdk_js/package.json", import.meta.url));
 const { io } = require(process.argv[2]);
 
-const { url, transports, token, channels, ...more } = JSON.parse(process.argv[3]);
+const { url, transports, token, channels, acks, ...more } = JSON.parse(process.argv[3]);
 const say = (record) => process.stdout.write(JSON.stringify({ at: Date.now(), ...record }) + "\n");
 
 const auth = { ...(token ? { token } : {}), channels, ...more };
@@ -18,6 +18,7 @@ socket.onAny((event, ...values) => {
     say({ kind: event.slice("tidings:".length), ...values[0] });
   } else {
     say({ kind: "publication", event, data: values[0], channel: values[1], cursor: values[2] });
+    if (acks) values[3]?.();
   }
 });
 process.stdin.setEncoding("utf8");

@@ -12,9 +12,10 @@ from client_process import ClientProcess
 from cluster_process import ClusterProcess
 from e2e.test_faults import CHANNELS, Backend, Scene
 from history import Recorder
-from hub_process import HubProcess, token
+from hub_process import API_KEY, HubProcess, token
 from proxy import Proxy
 from redis_process import wait_until
+from tidings import Emitter
 from tidings.publishers.buckets import bucket_of
 from tidings.publishers.slots import open_buckets
 
@@ -104,6 +105,20 @@ def test_a_stock_client_returns_to_all_buckets_by_itself(scene: ClusterScene) ->
     assert {channel: [data["n"] for data in client.data(channel)] for channel in channels} == expected
     assert [one["recovered"] for one in client.of("connect")] == [False, True, True]
     assert len({one["id"] for one in client.of("connect")}) == 1
+
+
+def test_acknowledgements_in_every_bucket(scene: ClusterScene) -> None:
+    channels = [f"orders:acked-{number}" for number in range(12)]
+    assert len({bucket_of(channel, len(scene.buckets)) for channel in channels}) == len(scene.buckets)
+    for hub in scene.hubs:
+        client = ClientProcess("stock-websocket", hub.url, token=token("a", "orders:*"), channels=channels, acks=True)
+        scene.clients.append(client)
+        client.wait_ready()
+    with Emitter(scene.cluster.url()) as direct, Emitter(scene.hub.url, api_key=API_KEY) as over_http:
+        for emitter in (direct, over_http):
+            for receipt in emitter.emit("acked", 1, channels=channels, ack=True):
+                report = receipt.wait(acks=2)
+                assert (report.recipients, len(report.nodes), report.missing) == (2, 2, ())
 
 
 def test_changing_nodes_and_masters_under_load(scene: ClusterScene) -> None:

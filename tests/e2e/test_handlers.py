@@ -31,6 +31,11 @@ def send(session: Session, data: dict) -> dict:
     return {"cursor": receipt.cursor, "connection": session.connection, "claims": session.claims.channels}
 
 
+@app.on("seen")
+def seen(session, data):
+    return app.emit("look", data, user=session.user, ack=True).wait(timeout_s=0.8).acks
+
+
 @app.on("slow")
 def slow(session, seconds):
     time.sleep(seconds)
@@ -153,6 +158,16 @@ def test_a_stock_client_is_answered_and_others_are_told(
     assert answer["claims"] == []
     client.wait(lambda client: {"from": user, "text": "hello"} in client.data("chat:hall"), why="the message")
     assert [each["cursor"] for each in client.of("publication")][-1] == answer["cursor"]
+
+
+@pytest.mark.parametrize("kind", ["js-websocket", "js-polling", "python-polling"])
+def test_a_handler_waits_for_the_client_that_it_answers(
+    hub: HubProcess, clients: list[ClientProcess], kind: str
+) -> None:
+    client = ClientProcess(kind, hub.url, token=token(f"seen-{kind}"), channels=[], acks=True)
+    clients.append(client.wait_ready())
+    assert client.ask("seen", "here") == 1
+    assert client.data() == ["here"]
 
 
 class TestAnswers:

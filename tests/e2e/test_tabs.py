@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext, Error, Page, sync_playwright
 
-from hub_process import HubProcess, token
+from hub_process import API_KEY, HubProcess, token
 from programs import program
 from redis_process import wait_until
 from shop import shop
+from tidings import Emitter
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -230,3 +231,15 @@ def test_where_locks_are_missing_each_tab_has_its_own(site: Site) -> None:
     site.publish(range(3))
     assert [wait_numbers(page, 3) for page in pages] == [[0, 1, 2]] * 2
     assert site.connections() == 2
+
+
+def test_tabs_that_share_acknowledge_as_the_one_connection_that_they_are(site: Site) -> None:
+    tabs = [site.open(), site.open()]
+    site.wait_connections(1)
+    with Emitter(site.hub.url, api_key=API_KEY) as emitter:
+        receipt = emitter.emit("updated", {"n": 1}, channel="orders:all", ack=True)
+        report = receipt.wait(acks=1, timeout_s=20)
+    assert (report.recipients, report.acks) == (1, 1)
+    for tab in tabs:
+        tab.wait_for_function("() => got.length === 1")
+        assert numbers(tab) == [1]

@@ -6,7 +6,7 @@ import asyncio
 import json
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
@@ -34,7 +34,7 @@ from tidings.errors import (
     UnknownNamespace,
     from_wire,
 )
-from tidings.publication import Receipt, decode
+from tidings.publication import AsyncReceipt, Receipt, decode
 from tidings.publishers.base import CALLER_ID_S, OWN_ID_S, Answer, Outgoing
 from tidings.publishers.memory import MemoryStore, open_store
 
@@ -73,6 +73,16 @@ class TestWhereTo:
         assert (item.channel, said.event, said.data_json) == ("orders:42", "shipped", b'{"order":42}')
         assert said.at_ms == 1_790_000_000_123
         assert said.id == item.id
+
+    def test_what_is_asked_for_goes_along(self) -> None:
+        assert [body_of(one).options for one in drafted(channel="a:1")] == ["-"]
+        assert [body_of(one).options for one in drafted(channels=["a:1", "a:2"], ack=True)] == ["ra", "ra"]
+
+    def test_where_no_answer_comes_back_none_is_asked_for(self) -> None:
+        drafter = Drafter(one_way="a queue goes one way")
+        with pytest.raises(BadConfig, match="one way"):
+            drafter.event("e", None, channel="a:1", ack=True)
+        assert len(drafter.event("e", None, channel="a:1")) == 1
 
     def test_channels_share_one_id_and_one_body(self) -> None:
         items = drafted(channels=["a:1", "b:2", "a:1"])
@@ -418,3 +428,49 @@ class TestAsyncEmitter:
         for number in range(3):
             asyncio.run(emitter.emit("e", number, channel="a:1"))
         assert [data for _, data in kept("a:1")] == [0, 1, 2]
+
+
+class TestReceipt:
+    def test_how_it_waits_is_no_part_of_it(self, url: str) -> None:
+        with Emitter(url) as emitter:
+            receipt = emitter.emit("e", channel="a:1", ack=True, id="x")
+        plain = Receipt("x", receipt.cursor)
+        assert (receipt, hash(receipt), repr(receipt)) == (plain, hash(plain), repr(plain))
+        assert asdict(receipt) == {"id": "x", "cursor": receipt.cursor, "duplicate": False}
+        assert receipt != Receipt("x", receipt.cursor, duplicate=True)
+        assert receipt != ("x", receipt.cursor, False)
+
+    @pytest.mark.parametrize("kind", [Receipt, AsyncReceipt])
+    def test_a_pickled_one_does_not_wait(self, kind: type[Receipt]) -> None:
+        receipt = kind("x", "e.1", duplicate=True)
+        receipt.waits_with(max)
+        again = pickle.loads(pickle.dumps(receipt))
+        assert (type(again), again) == (kind, receipt)
+        with pytest.raises(BadRequest, match="ack=True"):
+            Receipt.wait(again)
+
+    def test_it_waits_for_publications_that_asked_for_it(self, url: str) -> None:
+        with Emitter(url) as emitter:
+            asked, _ = emitter.emit("e", channels=["a:1", "a:2"], ack=True)
+            assert asked.wait(acks=0).recipients == 0
+            with pytest.raises(TimedOut, match=f"{asked.id}: 0 of 1"):
+                asked.wait(timeout_s=0.2)
+            with pytest.raises(BadRequest, match="acks"):
+                asked.wait(acks=-1)
+            with pytest.raises(BadRequest, match="ack=True"):
+                emitter.emit("e", channel="a:1").wait()
+            with emitter.batch() as batch:
+                batch.emit("e", channel="a:1", ack=True)
+            (collected,) = batch.results
+            assert isinstance(collected, Receipt)
+            assert collected.wait(acks=0).channel == "a:1"
+
+    @pytest.mark.parametrize(
+        ("scheme", "why"), [("amqp://localhost", "one way"), ("socketio+redis://localhost", "tell an emitter nothing")]
+    )
+    def test_ways_without_an_answer_say_why(self, scheme: str, why: str) -> None:
+        for emitter in (Emitter(scheme), Emitter(scheme).batch().begin()):
+            with pytest.raises(BadConfig, match=why):
+                emitter.emit("e", channel="a:1", ack=True)
+        with pytest.raises(BadConfig, match=why):
+            asyncio.run(AsyncEmitter(scheme).emit("e", channel="a:1", ack=True))

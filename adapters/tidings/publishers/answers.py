@@ -1,6 +1,6 @@
 """Publications as the HTTP API takes them, and its answers as receipts and errors (no I/O).
 
-Request: `POST /api/publish` with a JSON array of `{"channel", "id", "event", "data"}`.
+Request: `POST /api/publish` with a JSON array of `{"channel", "id", "event", "data", "ack"?}`.
 Answer: 200 `{"results": [{"id", "cursor", "duplicate"} | {"error": {"code", "message"}}, …]}`, or,
 if the whole request was refused, another status with `{"error": {"code", "message"}}`.
 Source: PROTOCOL.md section 5.
@@ -17,6 +17,7 @@ from tidings.errors import (
     BadRequest,
     Forbidden,
     Internal,
+    NotFound,
     TidingsError,
     TimedOut,
     TooLarge,
@@ -24,11 +25,13 @@ from tidings.errors import (
     Unavailable,
     from_wire,
 )
-from tidings.publication import Receipt
+from tidings.publication import ACK, Receipt
 from tidings.publishers.base import Answer, Outgoing
 
+_ACK = ACK.encode()
 _OK = 200
-_DONE = (200, 201)
+_DONE = (200, 201, 202)
+_ABSENT = 404
 # A hub says so of an address that is not its API's.
 _WRONG_PLACE = ("not_found", "not_allowed")
 _REDIRECTS = range(300, 400)
@@ -48,14 +51,15 @@ _BY_STATUS: dict[int, tuple[type[TidingsError], str]] = {
 
 def encode_item(item: Outgoing) -> bytes:
     """One publication as an object of the request; its event and data go in as they are."""
-    _, _, _, event_bytes, fragment = item.body.split(b" ", 4)
+    _, _, options, event_bytes, fragment = item.body.split(b" ", 4)
     size = int(event_bytes)
     # Channels and ids are of checked alphabets: no JSON escape can be needed.
-    return b'{"channel":"%b","id":"%b","event":%b,"data":%b}' % (
+    return b'{"channel":"%b","id":"%b","event":%b,"data":%b%b}' % (
         item.channel.encode(),
         item.id.encode(),
         fragment[:size],
         fragment[size + 1 :],
+        b',"ack":true' if _ACK in options else b"",
     )
 
 
@@ -102,6 +106,19 @@ def read_object(status: int, body: bytes) -> dict[str, Any]:
     if status not in _DONE:
         raise read_refusal(status, body)
     return _parsed(body)
+
+
+def read_named(status: int, body: bytes) -> dict[str, Any]:
+    """As `read_object`, at an address that names something: that there is nothing says nothing of the hub.
+
+    Raises:
+        NotFound: there is nothing under that name.
+    """
+    if status == _ABSENT:
+        match _parsed(body):
+            case {"error": {"code": "not_found", "message": str(message)}}:
+                raise NotFound(message)
+    return {**read_object(status, body), "settled": status == _OK}
 
 
 def _parsed(body: bytes) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from tidings.cursor import Cursor
 from tidings.errors import TidingsError
 from tidings.presence import Presence
 from tidings.publication import Receipt
+from tidings.reports import Report, Sought
 
 # How long a broker remembers an id (DESIGN 3). Ids that callers choose stand for something
 # that they may repeat after minutes; ids we make serve only our own retries.
@@ -64,6 +65,14 @@ class Publisher(Protocol):
             UnknownNamespace, Unavailable, TimedOut.
         """
 
+    def report(self, sought: Sought, *, timeout_s: float) -> Report:
+        """What became of a publication that asked for a report. Its place (`channel`, `cursor`) is known.
+
+        Raises:
+            NotFound: nobody keeps one (any more), where that can be known.
+            Unavailable, TimedOut: no answer within `timeout_s` seconds.
+        """
+
     def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
         """Every node that lives, by name.
 
@@ -94,6 +103,9 @@ class AsyncPublisher(Protocol):
 
     async def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
         """As `Publisher.history`."""
+
+    async def report(self, sought: Sought, *, timeout_s: float) -> Report:
+        """As `Publisher.report`."""
 
     async def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
         """As `Publisher.nodes`."""

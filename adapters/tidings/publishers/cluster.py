@@ -18,6 +18,7 @@ from tidings.publishers.buckets import bucket_of
 from tidings.publishers.keys import DEFAULT_PREFIX
 from tidings.publishers.redis import AsyncRedisPublisher, RedisPublisher
 from tidings.publishers.slots import open_buckets
+from tidings.reports import Report, Sought
 
 
 class ClusterPublisher:
@@ -55,6 +56,10 @@ class ClusterPublisher:
     def order(self, order: Order, *, timeout_s: float) -> Done:
         """See `Publisher.order`."""
         return self._parts[0].order(order, timeout_s=timeout_s)
+
+    def report(self, sought: Sought, *, timeout_s: float) -> Report:
+        """See `Publisher.report`."""
+        return self._parts[0].report(sought, timeout_s=timeout_s)
 
     def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
         """See `Publisher.nodes`."""
@@ -97,6 +102,10 @@ class AsyncClusterPublisher:
     async def order(self, order: Order, *, timeout_s: float) -> Done:
         """See `AsyncPublisher.order`."""
         return await self._parts[0].order(order, timeout_s=timeout_s)
+
+    async def report(self, sought: Sought, *, timeout_s: float) -> Report:
+        """See `AsyncPublisher.report`."""
+        return await self._parts[0].report(sought, timeout_s=timeout_s)
 
     async def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
         """See `AsyncPublisher.nodes`."""

@@ -10,7 +10,7 @@ import re
 import ssl
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,12 +20,13 @@ from tidings.control import Done, History, NodeRecord, Order, read_done
 from tidings.cursor import Cursor
 from tidings.errors import BadConfig, Draining, Full, TidingsError, TimedOut, Unavailable
 from tidings.presence import Presence
-from tidings.publishers.answers import chunks, read_answer, read_object
+from tidings.publishers.answers import chunks, read_answer, read_named, read_object
 from tidings.publishers.asking_http import NODES_PATH, PAGE_MAX_BYTES, history_path, read_history, read_nodes
 from tidings.publishers.base import Answer, Outgoing
 from tidings.publishers.link import Address, Deadline, Link
 from tidings.publishers.presence import presence_path, read_said
 from tidings.publishers.threaded import ThreadedPublisher
+from tidings.reports import Report, Sought, read_report
 
 # The hub's own limit (its setting `max_batch`).
 ITEMS_MAX = 100
@@ -94,6 +95,10 @@ class HttpPublisher:
         path, body = order.request()
         return read_done(self.ask_until(path, body, Deadline.after(timeout_s)))
 
+    def report(self, sought: Sought, *, timeout_s: float) -> Report:
+        """See `Publisher.report`."""
+        return read_report(self.ask_until(sought.path(), None, Deadline.after(timeout_s), read_named))
+
     def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
         """See `Publisher.history`."""
         return read_history(self.ask_until(history_path(channel, since, limit), None, Deadline.after(timeout_s)))
@@ -106,7 +111,13 @@ class HttpPublisher:
         """See `Publisher.presence`."""
         return read_said(self.ask_until(presence_path(channel, limit), None, Deadline.after(timeout_s)))
 
-    def ask_until(self, path: str, body: bytes | None, deadline: Deadline) -> dict[str, Any]:
+    def ask_until(
+        self,
+        path: str,
+        body: bytes | None,
+        deadline: Deadline,
+        read: Callable[[int, bytes], dict[str, Any]] = read_object,
+    ) -> dict[str, Any]:
         """The object that an address answers; a GET without a body. The request is not repeated.
 
         Raises:
@@ -124,7 +135,7 @@ class HttpPublisher:
                 if idle is None or isinstance(error, TimeoutError | TidingsError):
                     raise self._failure(error, asked=link.asked) from error
             else:
-                return read_object(status, said)
+                return read(status, said)
 
     def close(self) -> None:
         """See `Publisher.close`."""

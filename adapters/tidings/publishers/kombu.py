@@ -22,6 +22,7 @@ from tidings.publishers.queue_link import Letter, QueueLinks
 from tidings.publishers.threaded import ThreadedPublisher
 from tidings.publishers.tries import Tries
 from tidings.queued import encode_queued
+from tidings.reports import Report, Sought
 
 
 class Outbox(Tries):
@@ -104,6 +105,10 @@ class KombuPublisher:
     def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
         """A queue brings no answer: raises BadConfig."""
         _one_way("history")
+
+    def report(self, sought: Sought, *, timeout_s: float) -> Report:
+        """A queue brings no answer: raises BadConfig."""
+        _one_way("report")
 
     def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
         """A queue brings no answer: raises BadConfig."""

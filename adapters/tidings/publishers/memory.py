@@ -26,6 +26,7 @@ from tidings.publishers.base import Answer, Outgoing
 from tidings.publishers.gathering import Gathering
 from tidings.publishers.keys import POINTER_TTL_S
 from tidings.publishers.members import Members
+from tidings.reports import Report, Sought, gathered
 
 # Without a hub that writes rules, any namespace keeps this much: what a test wants to look at.
 _DEFAULT_RULE = (1_000, 86_400)
@@ -254,6 +255,11 @@ class MemoryPublisher:
         self._check()
         return done(self.store.gathering.ask(order, timeout_s=timeout_s))
 
+    def report(self, sought: Sought, *, timeout_s: float) -> Report:
+        """See `Publisher.report`."""
+        self._check()
+        return gathered(sought, self.store.gathering.ask(sought.order(), timeout_s=timeout_s))
+
     def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
         """See `Publisher.history`."""
         del timeout_s
@@ -296,6 +302,10 @@ class AsyncMemoryPublisher:
     async def order(self, order: Order, *, timeout_s: float) -> Done:
         """See `AsyncPublisher.order`. It waits for nodes of this process, so not in the loop's own thread."""
         return await asyncio.to_thread(self._publisher.order, order, timeout_s=timeout_s)
+
+    async def report(self, sought: Sought, *, timeout_s: float) -> Report:
+        """See `AsyncPublisher.report`. As `order`, it waits for nodes of this process."""
+        return await asyncio.to_thread(self._publisher.report, sought, timeout_s=timeout_s)
 
     async def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
         """See `AsyncPublisher.history`."""

@@ -32,6 +32,7 @@ from tidings.publishers.keys import DEFAULT_PREFIX, Keys
 from tidings.publishers.line import CONNECT_TIMEOUT_S, IDLE_MAX, LineDown, Lines, no_script, reason_of, strays
 from tidings.publishers.presence import pack_members, read_reply
 from tidings.publishers.script import pack_load, publish_script
+from tidings.reports import Report, Sought, gathered
 
 
 class RedisPublisher:
@@ -83,8 +84,15 @@ class RedisPublisher:
 
     def order(self, order: Order, *, timeout_s: float) -> Done:
         """See `Publisher.order`."""
-        answers: Answers = self._converse(ask_nodes(self._keys, order, timeout_s=timeout_s, now_s=time.monotonic))
-        return done(answers)
+        return done(self._ask(order, timeout_s))
+
+    def report(self, sought: Sought, *, timeout_s: float) -> Report:
+        """See `Publisher.report`. Where no node knows the publication, it has reached nobody."""
+        return gathered(sought, self._ask(sought.order(), timeout_s))
+
+    def _ask(self, order: Order, timeout_s: float) -> Answers:
+        found: Answers = self._converse(ask_nodes(self._keys, order, timeout_s=timeout_s, now_s=time.monotonic))
+        return found
 
     def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
         """See `Publisher.history`."""
@@ -163,8 +171,15 @@ class AsyncRedisPublisher:
 
     async def order(self, order: Order, *, timeout_s: float) -> Done:
         """See `AsyncPublisher.order`."""
-        answers: Answers = await self._converse(ask_nodes(self._keys, order, timeout_s=timeout_s, now_s=time.monotonic))
-        return done(answers)
+        return done(await self._ask(order, timeout_s))
+
+    async def report(self, sought: Sought, *, timeout_s: float) -> Report:
+        """See `AsyncPublisher.report`."""
+        return gathered(sought, await self._ask(sought.order(), timeout_s))
+
+    async def _ask(self, order: Order, timeout_s: float) -> Answers:
+        found: Answers = await self._converse(ask_nodes(self._keys, order, timeout_s=timeout_s, now_s=time.monotonic))
+        return found
 
     async def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
         """See `AsyncPublisher.history`."""

@@ -27,6 +27,7 @@ from tidings.publishers.base import Answer, Outgoing
 from tidings.publishers.line import LineDown, Lines, said
 from tidings.publishers.script import pack
 from tidings.publishers.threaded import ThreadedPublisher
+from tidings.reports import Report, Sought
 
 SCHEME = "socketio+"
 _UID = "emitter"
@@ -133,6 +134,10 @@ class SocketioPublisher:
     def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
         """There is none: raises BadConfig."""
         _not_there("history")
+
+    def report(self, sought: Sought, *, timeout_s: float) -> Report:
+        """There is none: raises BadConfig."""
+        _not_there("report")
 
     def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
         """There are none: raises BadConfig."""

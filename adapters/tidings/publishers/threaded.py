@@ -13,6 +13,7 @@ from tidings.cursor import Cursor
 from tidings.errors import Unavailable
 from tidings.presence import Presence
 from tidings.publishers.base import Answer, Outgoing, Publisher
+from tidings.reports import Report, Sought
 
 # Calls under way at once; others wait their turn.
 THREADS_MAX = 16
@@ -44,6 +45,10 @@ class ThreadedPublisher:
     async def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
         """See `AsyncPublisher.history`."""
         return await self._in_thread(self._publisher.history, channel, since=since, limit=limit, timeout_s=timeout_s)
+
+    async def report(self, sought: Sought, *, timeout_s: float) -> Report:
+        """See `AsyncPublisher.report`."""
+        return await self._in_thread(self._publisher.report, sought, timeout_s=timeout_s)
 
     async def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
         """See `AsyncPublisher.nodes`."""

@@ -16,6 +16,7 @@ from tidings.presence import Presence
 from tidings.publication import Publication
 from tidings.publishers.base import Answer, Outgoing
 from tidings.publishers.memory import MemoryPublisher
+from tidings.reports import Report, Sought
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,11 @@ class Recorder:
         """See `Publisher.history`."""
         self._check()
         return self._memory.history(channel, since=since, limit=limit, timeout_s=timeout_s)
+
+    def report(self, sought: Sought, *, timeout_s: float) -> Report:
+        """See `Publisher.report`: nobody is connected, so it reached nobody."""
+        self._check()
+        return self._memory.report(sought, timeout_s=timeout_s)
 
     def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
         """See `Publisher.nodes`."""

@@ -413,6 +413,12 @@ class Connection:
         self.close("too_fast")
         return False
 
+    def excuse(self) -> None:
+        """The packet that was counted last was asked for: give its token back."""
+        if self._bucket is not None:
+            tokens, counted_s = self._bucket
+            self._bucket = (tokens + 1, counted_s)
+
     def seen(self) -> None:
         """A request of this session: a sign of life."""
         self._alive = True

@@ -11,6 +11,7 @@ from tidings.errors import TidingsError, Unavailable
 from tidings.presence import Presence
 from tidings.publication import Publication, Receipt
 from tidings.publishers.base import Answer, Outgoing
+from tidings.reports import Report, Sought
 
 
 class NodeApi(Protocol):
@@ -29,6 +30,9 @@ class NodeApi(Protocol):
 
     def order(self, order: Order) -> Done:
         """Have every node do something."""
+
+    def report(self, sought: Sought) -> Report:
+        """What became of a publication."""
 
     def nodes(self) -> list[NodeRecord]:
         """Every node that lives."""
@@ -59,6 +63,10 @@ class ThroughNode:
         """See `Publisher.history`."""
         position, kept = self._running().history(channel, since=since, limit=limit, newest=since is None)
         return History(str(position), [one.to_wire() for one in kept])
+
+    def report(self, sought: Sought, *, timeout_s: float) -> Report:
+        """See `Publisher.report`."""
+        return self._running().report(sought)
 
     def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
         """See `Publisher.nodes`."""

@@ -35,6 +35,9 @@ class Transport(Protocol):
     def uncork(self) -> None:
         """Send what `cork` held back, in one write."""
 
+    def excuse(self) -> None:
+        """The packet that just came does not count against the connection's inbound rate."""
+
     def establish(self) -> None:
         """A Socket.IO namespace is connected: the connect timeout no longer applies."""
 

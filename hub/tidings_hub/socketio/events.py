@@ -44,6 +44,7 @@ class ClientEvents:
     def register(self, server: HubServer) -> None:
         """From now on the server's clients are the hub's."""
         self._server = server
+        server.acked = self.acknowledged
         server.on("connect", self._connect)
         server.on("disconnect", self._disconnect)
         for name, answer in (
@@ -72,6 +73,11 @@ class ClientEvents:
             **entrance.joined.answers(),
         }
         begin(self._hub, session, entrance, notice("tidings:ready", ready, cursor=cursor))
+
+    def acknowledged(self, client: Client, number: int) -> bool:
+        """A client acknowledged something: a publication, since the hub asks for no other acknowledgement."""
+        session: Session[Connection] | None = client.session
+        return session is not None and self._hub.acknowledged(session, number)
 
     def _connect(self, sid: str, environ: object, auth: object) -> None:
         client = self._server.client(sid)

@@ -83,6 +83,8 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
         self._max_attachment_bytes = max_attachment_bytes
         self._accepted = accepted
         self._own = own
+        # Whether an acknowledgement in the namespace `/` was asked for by the hub. It is called from the pump.
+        self.acked: Callable[[Client, int], bool] | None = None
         self._lanes = lanes or {}
         self.environ = Environs(self.eio.clients)
 
@@ -115,8 +117,24 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
             logger.debug("closing %s: %s", connection.remote, error)
             connection.close("bad_packet")
             return
-        if packet is not None:
+        if packet is not None and not self._take_ack(client, packet):
             self._enqueue(client, packet)
+
+    def _take_ack(self, client: Client, packet: Packet) -> bool:
+        """Whether the packet was a client's acknowledgement: thousands may come at once, and none has to wait."""
+        if packet.packet_type not in _ACKS or self.acked is None or client.session is None:
+            return False
+        if packet.namespace not in {None, "/"} or packet.id is None:
+            return False
+        if self.acked(client, packet.id):
+            # It was asked for: it does not count as something that the client says by itself.
+            client.connection.excuse()
+            return True
+        if self.manager.sid_from_eio_sid(client.connection.sid, "/") in self.manager.callbacks:
+            # An app has emitted with a callback, through python-socketio.
+            return False
+        self._metrics.acks_unknown += 1
+        return True
 
     def closed(self, connection: Transport, reason: str) -> None:
         """The connection is gone; handlers learn it after those of the packets before."""

@@ -10,7 +10,7 @@ from flask import Flask, Response, request
 from pydantic import BaseModel
 from werkzeug.exceptions import HTTPException
 
-from tidings.errors import BadRequest, CallerError, Internal, TidingsError, TooLarge, Unauthorized
+from tidings.errors import BadRequest, CallerError, Internal, NotFound, TidingsError, TooLarge, Unauthorized
 
 log = logging.getLogger("tidings.web")
 
@@ -30,12 +30,6 @@ class UnsupportedMedia(CallerError):
 
 class NotAcceptable(UnsupportedMedia):
     """An Accept header that leaves out what this address answers (RFC 9110 section 15.5.7)."""
-
-
-class NotFound(CallerError):
-    """No such address."""
-
-    code_name = "not_found"
 
 
 class NotAllowed(CallerError):

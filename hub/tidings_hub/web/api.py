@@ -10,10 +10,11 @@ from http import HTTPStatus
 from flask import Response, request
 
 from tidings import control
-from tidings.channels import check_channel
+from tidings.channels import check_channel, check_id
 from tidings.control import Order
 from tidings.errors import BadRequest, TooLarge
 from tidings.publication import Publication
+from tidings.reports import Sought
 from tidings_hub.metrics import render
 from tidings_hub.web import routes
 from tidings_hub.web.answers import json_answer
@@ -31,17 +32,20 @@ from tidings_hub.web.models import (
     NodeAnswer,
     NodesAnswer,
     ReadyAnswer,
+    ReceiptAnswer,
     RevokedAnswer,
     RevokeTokenFor,
     RevokeUserFor,
     SubscribedAnswer,
     TransportsAnswer,
-    validated,
 )
 from tidings_hub.web.names import check_user
 from tidings_hub.web.openapi import document
 from tidings_hub.web.port import HubApi
+from tidings_hub.web.preferences import prefers
 from tidings_hub.web.publishing import publish
+from tidings_hub.web.reports import report_answer
+from tidings_hub.web.validate import validated
 
 # Prometheus' text format (prometheus.io/docs/instrumenting/exposition_formats).
 _EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
@@ -56,7 +60,19 @@ class Api:
 
     def publish(self) -> Response:
         """Takes one publication or an array of them."""
-        return json_answer(publish(self._hub, self._body()))
+        later = prefers(request.headers.getlist("Prefer"), "respond-async")
+        done = publish(self._hub, self._body(), report=later)
+        answer = json_answer(done, HTTPStatus.ACCEPTED if later else HTTPStatus.OK)
+        if later:
+            answer.headers["Preference-Applied"] = "respond-async"
+        if later and isinstance(done, ReceiptAnswer):
+            answer.headers["Location"] = Sought(done.id).path()
+        return answer
+
+    def publication(self, id: str) -> Response:
+        """What became of a publication."""
+        sought = Sought(check_id(id), routes.CHANNEL.of(request.args) or "")
+        return report_answer(self._hub.report(sought))
 
     def history(self, channel: str) -> Response:
         """Kept publications of a channel, oldest first."""

@@ -70,6 +70,7 @@ def _add_routes(app: Flask, hub: HubApi, keys: Keys) -> None:
     api = Api(hub, key_needed=keys.needed)
     views: dict[str, Callable[..., Response]] = {
         "publish": api.publish,
+        "publication": api.publication,
         "history": api.history,
         "presence": api.presence,
         "channels": api.channels,

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from tidings.errors import BadRequest
 from tidings_hub.web.names import ChannelName, ChannelNames, CursorText, EventName, PublicationId, TokenId, UserName
 
 # The end of the year 9999, the last that dates can say.
 _UNTIL_MAX_S = 253_402_300_799
 _FOR_MAX_S = 10 * 366 * 86_400
-_SHOWN = 60
 
 
 class Asked(BaseModel):
     """A body that a caller sends: no name beyond the documented ones, no conversion of types."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+Ack = Annotated[
+    bool, Field(description="Clients acknowledge it, and what became of it is known: see `/api/publications/{id}`")
+]
 
 
 class PublishToChannel(Asked):
@@ -28,6 +31,7 @@ class PublishToChannel(Asked):
     event: EventName
     data: Any = Field(description="Any JSON, at most `publication_max_bytes` when compact, nested 64 levels at most")
     id: PublicationId | None = Field(default=None, description="Left out: the hub makes one")
+    ack: Ack = False
 
 
 class PublishToChannels(Asked):
@@ -37,6 +41,7 @@ class PublishToChannels(Asked):
     event: EventName
     data: Any = Field(description="As for one channel")
     id: PublicationId | None = None
+    ack: Ack = False
 
 
 class PublishToUser(Asked):
@@ -46,6 +51,7 @@ class PublishToUser(Asked):
     event: EventName
     data: Any = Field(description="As for one channel")
     id: PublicationId | None = None
+    ack: Ack = False
 
 
 Publish: TypeAlias = PublishToChannel | PublishToChannels | PublishToUser
@@ -278,20 +284,3 @@ class ReadyAnswer(Answered):
 
     ready: bool
     checks: dict[str, Any]
-
-
-_Asked = TypeVar("_Asked", bound=Asked)
-
-
-def validated(model: type[_Asked], value: object) -> _Asked:
-    """`value` as a `model`.
-
-    Raises:
-        CallerError: the error of the first wrong name, or BadRequest naming the first wrong field.
-    """
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ascii(".".join(str(step) for step in first["loc"]))[1:-1][:_SHOWN]
-        raise BadRequest(f"{where}: {first['msg']}" if where else first["msg"]) from error

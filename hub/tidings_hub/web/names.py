@@ -48,6 +48,7 @@ PUBLICATION_ID: Schema = {
     "pattern": f"^[A-Za-z0-9_.:-]{{1,{ID_MAX}}}$",
     "description": "Publishing again with the same id in the same channel within 5 minutes publishes nothing new",
 }
+NAMED_PUBLICATION: Schema = {**PUBLICATION_ID, "not": {"enum": [".", ".."]}, "description": "Its receipt's `id`"}
 _PLACE = r"[A-Za-z0-9_-]{1,32}\.(0|[1-9][0-9]{0,18})"
 # The longest place has 52 characters, and a sign between each two.
 CURSOR: Schema = {

@@ -104,8 +104,13 @@ def _operation(route: Route, settings: Settings, *, key_needed: bool) -> Schema:
 
 
 def _parameters(route: Route) -> list[Schema]:
-    return [{"name": name, "in": "path", "required": True, "schema": schema} for name, schema in route.path.items()] + [
-        {"name": each.name, "in": "query", "description": each.about, "schema": each.schema} for each in route.query
+    return [
+        *({"name": name, "in": "path", "required": True, "schema": schema} for name, schema in route.path.items()),
+        *({"name": one.name, "in": "query", "description": one.about, "schema": one.schema} for one in route.query),
+        *(
+            {"name": name, "in": "header", "description": about, "schema": {"type": "string"}}
+            for name, about in route.headers.items()
+        ),
     ]
 
 

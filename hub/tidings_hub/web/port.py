@@ -12,6 +12,7 @@ from tidings.errors import TidingsError
 from tidings.presence import Presence
 from tidings.publication import Publication, Receipt
 from tidings.publishers.base import Outgoing
+from tidings.reports import Report, Sought
 from tidings_hub.config import Settings
 from tidings_hub.metrics import Metrics
 
@@ -38,6 +39,16 @@ class HubApi(Protocol):
 
     def publish(self, items: Sequence[Outgoing]) -> list[Receipt | TidingsError]:
         """Hands the items to the broker in one round trip; answers each in its place."""
+
+    def sent(self, channel: str, receipt: Receipt) -> None:
+        """Something that asks for a report was published: it can be asked for from now on."""
+
+    def report(self, sought: Sought) -> Report:
+        """What became of such a publication.
+
+        Raises:
+            NotFound, BadRequest, Unavailable, TimedOut.
+        """
 
     def history(
         self, channel: str, *, since: Cursor | None, limit: int, newest: bool

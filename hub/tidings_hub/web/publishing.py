@@ -11,7 +11,7 @@ from tidings.channels import user_channel
 from tidings.errors import BadChannel, BadRequest, TidingsError, TooLarge
 from tidings.ids import new_id
 from tidings.payload import encode_data
-from tidings.publication import Receipt, encode_body
+from tidings.publication import NO_OPTIONS, Receipt, asked, encode_body, options_of
 from tidings.publishers.base import OWN_ID_S, Outgoing
 from tidings_hub.web.models import (
     TARGETS,
@@ -23,9 +23,9 @@ from tidings_hub.web.models import (
     PublishToChannel,
     PublishToChannels,
     ReceiptAnswer,
-    validated,
 )
 from tidings_hub.web.port import HubApi
+from tidings_hub.web.validate import validated
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class Wanted:
     many: bool
 
 
-def publish(hub: HubApi, body: object) -> ReceiptAnswer | EachChannel | EachItem:
-    """Publishes what `body` asks for, in one round trip to the broker.
+def publish(hub: HubApi, body: object, *, report: bool = False) -> ReceiptAnswer | EachChannel | EachItem:
+    """Publishes what `body` asks for, in one round trip to the broker; with `report` all of it asks for one.
 
     One object with `channel` or `user` -> its receipt; with `channels` -> one answer per channel; an
     array -> one answer per item, also when some are wrong.
@@ -47,8 +47,8 @@ def publish(hub: HubApi, body: object) -> ReceiptAnswer | EachChannel | EachItem
             for more than `max_batch` publications, of which none was published then.
     """
     if isinstance(body, list):
-        return _publish_batch(hub, body)
-    wanted = _wanted(hub, body)
+        return _publish_batch(hub, body, report=report)
+    wanted = _wanted(hub, body, report=report)
     results = _hand_over(hub, wanted.items)
     if wanted.many:
         return EachChannel(results=[_answer(result) for result in results])
@@ -57,20 +57,24 @@ def publish(hub: HubApi, body: object) -> ReceiptAnswer | EachChannel | EachItem
     return _receipt(results[0])
 
 
-def _publish_batch(hub: HubApi, body: list[object]) -> EachItem:
+def _publish_batch(hub: HubApi, body: list[object], *, report: bool) -> EachItem:
     if not body:
         raise BadRequest("an empty array publishes nothing")
     if len(body) > hub.settings.max_batch:
         _refuse_batch(hub, len(body))
-    asked = [_wanted_or_error(hub, item) for item in body]
-    results = iter(_hand_over(hub, [item for each in asked if isinstance(each, Wanted) for item in each.items]))
-    return EachItem(results=[_item_answer(each, results) for each in asked])
+    wanted = [_wanted_or_error(hub, item, report=report) for item in body]
+    results = iter(_hand_over(hub, [item for each in wanted if isinstance(each, Wanted) for item in each.items]))
+    return EachItem(results=[_item_answer(each, results) for each in wanted])
 
 
 def _hand_over(hub: HubApi, items: Sequence[Outgoing]) -> list[Receipt | TidingsError]:
     if len(items) > hub.settings.max_batch:
         _refuse_batch(hub, len(items))
-    return hub.publish(items) if items else []
+    results = hub.publish(items) if items else []
+    for item, result in zip(items, results, strict=True):
+        if isinstance(result, Receipt) and options_of(item.body) != NO_OPTIONS:
+            hub.sent(item.channel, result)
+    return results
 
 
 def _refuse_batch(hub: HubApi, size: int) -> NoReturn:
@@ -78,14 +82,14 @@ def _refuse_batch(hub: HubApi, size: int) -> NoReturn:
     raise TooLarge(f"{size} publications in one request; max_batch allows {hub.settings.max_batch}")
 
 
-def _wanted_or_error(hub: HubApi, item: object) -> Wanted | TidingsError:
+def _wanted_or_error(hub: HubApi, item: object, *, report: bool) -> Wanted | TidingsError:
     try:
-        return _wanted(hub, item)
+        return _wanted(hub, item, report=report)
     except TidingsError as error:
         return error
 
 
-def _wanted(hub: HubApi, item: object) -> Wanted:
+def _wanted(hub: HubApi, item: object, *, report: bool) -> Wanted:
     """What one object asks for.
 
     Raises:
@@ -97,27 +101,28 @@ def _wanted(hub: HubApi, item: object) -> Wanted:
     if len(targets) != 1:
         given = " and ".join(targets) or "none"
         raise BadChannel(f"give exactly one of channel, channels and user, not {given}; nothing is sent to everyone")
-    asked: Publish = validated(TARGETS[targets[0]], item)
+    wanted: Publish = validated(TARGETS[targets[0]], item)
     settings = hub.settings
     try:
-        data = encode_data(asked.data, max_bytes=settings.publication_max_bytes)
+        data = encode_data(wanted.data, max_bytes=settings.publication_max_bytes)
     except TooLarge:
         hub.metrics.publications_too_large += 1
         raise
-    idempotency_s = settings.idempotency_s if asked.id else min(OWN_ID_S, settings.idempotency_s)
+    idempotency_s = settings.idempotency_s if wanted.id else min(OWN_ID_S, settings.idempotency_s)
     at_ms = time.time_ns() // 1_000_000
-    id_ = asked.id or new_id(at_ms)
-    body = encode_body(asked.event, data, id=id_, at_ms=at_ms)
+    id_ = wanted.id or new_id(at_ms)
+    options = asked(report=report, ack=wanted.ack)
+    body = encode_body(wanted.event, data, id=id_, at_ms=at_ms, options=options)
     return Wanted(
-        [Outgoing(channel, body, id_, idempotency_s) for channel in _channels(asked)],
-        many=isinstance(asked, PublishToChannels),
+        [Outgoing(channel, body, id_, idempotency_s) for channel in _channels(wanted)],
+        many=isinstance(wanted, PublishToChannels),
     )
 
 
-def _channels(asked: Publish) -> list[str]:
-    if isinstance(asked, PublishToChannel):
-        return [asked.channel]
-    return asked.channels if isinstance(asked, PublishToChannels) else [user_channel(asked.user)]
+def _channels(wanted: Publish) -> list[str]:
+    if isinstance(wanted, PublishToChannel):
+        return [wanted.channel]
+    return wanted.channels if isinstance(wanted, PublishToChannels) else [user_channel(wanted.user)]
 
 
 def _item_answer(

@@ -12,6 +12,7 @@ from tidings.presence import LIST_MAX
 from tidings_hub.web import models, names, query
 from tidings_hub.web.names import Schema
 from tidings_hub.web.query import Parameter
+from tidings_hub.web.reports import ReportAnswer
 
 PAGE_MAX = 1000
 _PAGE_DEFAULT = 100
@@ -56,6 +57,11 @@ NEWEST: Parameter[bool] = Parameter(
 )
 
 
+CHANNEL: Parameter[str | None] = Parameter(
+    "channel", check_channel, None, names.CHANNEL, "Needed where the same id was published in several channels"
+)
+
+
 HERE: Parameter[bool] = Parameter(
     name="here",
     read=query.boolean("here"),
@@ -70,7 +76,7 @@ class Route:
     """One address and method.
 
     `body`: schema of what is sent. `answers`: status -> model of what is answered (None: text).
-    `refusals`: the statuses with an error beside those that every route has.
+    `refusals`: the statuses with an error beside those that every route has. `headers`: name -> what it asks for.
     """
 
     name: str
@@ -81,6 +87,7 @@ class Route:
     refusals: tuple[int, ...] = ()
     path: dict[str, Schema] = field(default_factory=dict)
     query: tuple[Parameter[Any], ...] = ()
+    headers: dict[str, str] = field(default_factory=dict)
     body: tuple[type[BaseModel], ...] = ()
     array: bool = False
 
@@ -97,6 +104,7 @@ def guarded(path: str) -> bool:
 
 _BROKER = (503, 504)
 _BODY = (413, 415)
+_PUBLISHED: Schema = {"oneOf": [models.ReceiptAnswer, models.EachItem]}
 
 ROUTES = (
     Route(
@@ -104,10 +112,23 @@ ROUTES = (
         "POST",
         "/api/publish",
         "Publish one object, or an array of up to `max_batch`, which is answered item by item",
-        {200: {"oneOf": [models.ReceiptAnswer, models.EachItem]}},
+        {200: _PUBLISHED, 202: _PUBLISHED},
         (400, 404, *_BODY, *_BROKER),
+        headers={
+            "Prefer": "`respond-async` (RFC 7240): answered 202, and `Location` is where what became of it can be read"
+        },
         body=tuple(models.TARGETS.values()),
         array=True,
+    ),
+    Route(
+        "publication",
+        "GET",
+        "/api/publications/<id>",
+        "What became of a publication with `Prefer: respond-async` or `ack`; 202 while something is still expected",
+        {200: ReportAnswer, 202: ReportAnswer},
+        (400, 404, *_BROKER),
+        path={"id": names.NAMED_PUBLICATION},
+        query=(CHANNEL,),
     ),
     Route(
         "history",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flask import Response, send_file
 
-from tidings_hub.web.answers import NotFound
+from tidings.errors import NotFound
 
 # Built from npm by `make setup`, so not there in a checkout that was never set up.
 FOLDER = Path(__file__).parent / "static" / "vendor"

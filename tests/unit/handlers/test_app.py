@@ -10,6 +10,7 @@ from tidings.presence import Presence
 from tidings.publication import Receipt
 from tidings.publishers.base import Outgoing
 from tidings.publishers.memory import MemoryStore
+from tidings.reports import Count, Report, Sought
 from tidings_hub import App, Session
 
 
@@ -32,6 +33,9 @@ class Node:
     def order(self, order: Order) -> Done:
         self.orders.append(order)
         return Done(1, 1, ())
+
+    def report(self, sought: Sought) -> Report:
+        return Report(sought.id, sought.channel, sought.cursor, 2, 1, {"n": Count(2, 1)})
 
     def nodes(self) -> list[NodeRecord]:
         return []
@@ -102,6 +106,8 @@ def test_in_a_hub_it_is_an_emitter_through_the_node() -> None:
     assert started == [sio]
     assert app.disconnect(user="7").connections == 1
     assert app.nodes() == []
+    seen = app.emit("x", 1, channel="chat:a", ack=True)
+    assert seen.wait() == Report(seen.id, "chat:a", seen.cursor, 2, 1, {"n": Count(2, 1)})
     with pytest.raises(TooLarge):
         app.emit("x", "y" * 21, channel="chat:a")
     app.close()

@@ -36,7 +36,7 @@ class Recorder:
     def cork(self) -> None:
         """Everything is kept anyway."""
 
-    uncork = establish = cork
+    uncork = establish = excuse = cork
 
 
 class Opened:

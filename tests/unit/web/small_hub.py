@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from tidings.channels import namespace_of
 from tidings.control import Done, NodeRecord, Order
 from tidings.cursor import Cursor
-from tidings.errors import Forbidden, TidingsError, Unavailable, UnknownNamespace
+from tidings.errors import Forbidden, NotFound, TidingsError, Unavailable, UnknownNamespace
 from tidings.presence import Presence
 from tidings.publication import Publication, Receipt, decode
 from tidings.publishers.base import Outgoing
+from tidings.reports import Count, Report, Sought
 from tidings_hub.config import Settings
 from tidings_hub.metrics import Metrics
 from tidings_hub.web.port import Listed
@@ -32,6 +33,8 @@ class SmallHub:
         self.rows: list[dict[str, object]] = []
         self.orders: list[Order] = []
         self.missing: tuple[str, ...] = ()
+        self.reports: dict[tuple[str, str], str] = {}
+        self.settled = True
         self.down = False
         self.bug: Exception | None = None
         self._ids: dict[tuple[str, str], Receipt] = {}
@@ -69,6 +72,23 @@ class SmallHub:
 
     def _known(self, channel: str) -> bool:
         return self.settings.dev or namespace_of(channel) in self.settings.rules()
+
+    def sent(self, channel: str, receipt: Receipt) -> None:
+        self.reports[receipt.id, channel] = receipt.cursor
+
+    def report(self, sought: Sought) -> Report:
+        if self.down:
+            raise Unavailable
+        found = [
+            (name, cursor)
+            for (known, name), cursor in self.reports.items()
+            if known == sought.id and sought.channel in {"", name}
+        ]
+        if not found:
+            raise NotFound
+        name, cursor = found[0]
+        nodes = {"n1": Count(2, 1)}
+        return Report(sought.id, name, cursor, 2, 1, nodes, self.missing, settled=self.settled)
 
     def history(
         self, channel: str, *, since: Cursor | None, limit: int, newest: bool

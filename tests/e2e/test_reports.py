@@ -1,0 +1,370 @@
+"""What became of a publication: two real hubs on one Redis, and every kind of client on them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client_process import ClientProcess
+from hub_process import API_KEY, HubProcess, token
+from proxy import Proxy
+from raw_polling import POLL, ask, connected, polled
+from redis_process import RedisProcess, wait_until
+from tidings import AsyncEmitter, Emitter, Receipt
+from tidings.errors import BadRequest, NotFound, TimedOut
+from tidings.reports import Count
+
+ACK_TIMEOUT_S = 2.0
+EXTRA = f'prefix = "reports:"\ncontrol_timeout_s = 10.0\nnode_record_s = 1.0\nack_timeout_s = {ACK_TIMEOUT_S}\n'
+ASYNC = {"Prefer": "respond-async"}
+Start = Callable[..., ClientProcess]
+
+
+@dataclass
+class Two:
+    """Two nodes of one Redis."""
+
+    redis: RedisProcess
+    one: HubProcess
+    other: HubProcess
+
+
+def hub_of(folder: Path, redis: RedisProcess, name: str, extra: str) -> HubProcess:
+    return HubProcess(folder, "--broker", redis.url, "--node-id", name, extra=extra)
+
+
+@pytest.fixture(scope="module")
+def two(shared_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
+    hubs = [hub_of(tmp_path_factory.mktemp(name), shared_redis, name, EXTRA) for name in ("one", "other")]
+    try:
+        for hub in hubs:
+            hub.start()
+        wait_until(lambda: len(hubs[0].get("/api/nodes")[1]["nodes"]) == 2, why="both nodes have a record")
+        yield Two(shared_redis, *hubs)
+    finally:
+        for hub in hubs:
+            hub.stop()
+    assert not [hub for hub in hubs if "Traceback" in hub.log.read_text()]
+
+
+@pytest.fixture
+def start(clients: list[ClientProcess]) -> Start:
+    def started(url: str, kind: str, channel: str, **more: object) -> ClientProcess:
+        client = ClientProcess(kind, url, token=token("u", "*"), tokens=[token("u", "*")], channels=[channel], **more)
+        clients.append(client)
+        return client.wait_ready()
+
+    return started
+
+
+def publish(hub: HubProcess, channel: str, **more: object) -> tuple[int, Any, dict[str, str]]:
+    body = {"channel": channel, "event": "updated", "data": {"n": 1}, **more}
+    return hub.request("POST", "/api/publish", body, ASYNC)
+
+
+def settled(hub: HubProcess, location: str) -> Any:
+    """The report, once nothing more is expected."""
+    found: list[Any] = []
+
+    def asked() -> bool:
+        status, answer, headers = hub.get(location)
+        assert status in {200, 202}, answer
+        assert (status == 202) == ("retry-after" in headers)
+        found.append(answer)
+        return status == 200
+
+    wait_until(asked, why="the report is complete")
+    return found[-1]
+
+
+@contextmanager
+def emitter(two: Two, way: str) -> Iterator[Callable[..., Any]]:
+    """`emit` of either kind of emitter, whose receipt has a blocking `wait`."""
+    options: dict[str, Any] = {"prefix": "reports:"} if way.startswith("redis") else {"api_key": API_KEY}
+    url = two.redis.url if way.startswith("redis") else two.one.url
+    if not way.endswith("async"):
+        with Emitter(url, **options) as plain:
+            yield plain.emit
+        return
+    with asyncio.Runner() as runner:
+        made = AsyncEmitter(url, **options)
+
+        class Waiting:
+            def __init__(self, receipt: Any) -> None:
+                self.receipt = receipt
+
+            def wait(self, *given: Any, **named: Any) -> Any:
+                return runner.run(self.receipt.wait(*given, **named))
+
+        yield lambda *given, **named: Waiting(runner.run(made.emit(*given, **named)))
+        runner.run(made.close())
+
+
+WAYS = pytest.mark.parametrize("way", ["redis", "redis-async", "http", "http-async"])
+
+
+def test_every_kind_of_client_is_counted_where_it_is(two: Two, start: Start) -> None:
+    channel = "chat:everyone"
+    clients = [
+        start(two.one.url, "js-websocket", channel, acks=True),
+        start(two.one.url, "sse", channel),
+        start(two.other.url, "js-polling", channel, acks=True),
+        start(two.other.url, "python-websocket", channel),
+        start(two.other.url, "python-polling", channel),
+    ]
+    status, receipt, headers = publish(two.one, channel, ack=True)
+
+    assert status == 202
+    assert set(receipt) == {"id", "cursor", "duplicate"}
+    assert headers["location"] == f"/api/publications/{receipt['id']}"
+    assert headers["preference-applied"] == "respond-async"
+    for hub in (two.other, two.one):
+        report = settled(hub, headers["location"])
+        assert (report["id"], report["cursor"], report["channel"]) == (receipt["id"], receipt["cursor"], channel)
+        assert (report["recipients"], report["acks"], report["missing"]) == (5, 4, [])
+        assert report["nodes"] == {"one": {"recipients": 2, "acks": 1}, "other": {"recipients": 3, "acks": 3}}
+    for client in clients:
+        client.wait(lambda client: client.of("publication"), why="the publication")
+        assert [(each["data"], each["channel"]) for each in client.of("publication")] == [({"n": 1}, channel)]
+
+
+def test_without_acknowledgements_nobody_is_asked(two: Two, start: Start) -> None:
+    channel = "chat:quiet"
+    client = start(two.other.url, "js-websocket", channel, acks=True)
+    _, _, headers = publish(two.one, channel)
+    report = settled(two.one, headers["location"])
+
+    assert (report["recipients"], report["acks"]) == (1, 0)
+    assert report["nodes"] == {"one": {"recipients": 0, "acks": 0}, "other": {"recipients": 1, "acks": 0}}
+    client.wait(lambda client: client.of("publication"), why="the publication")
+    assert "asked" not in client.of("publication")[0]
+    assert client.of("cursor") == []
+
+
+def test_without_the_preference_nothing_changes(two: Two) -> None:
+    status, receipt, headers = two.one.request(
+        "POST", "/api/publish", {"channel": "chat:plain", "event": "updated", "data": 1}
+    )
+    assert status == 200
+    assert "location" not in headers
+    assert "preference-applied" not in headers
+    for hub in (two.one, two.other):
+        status, answer, _ = hub.get(f"/api/publications/{receipt['id']}")
+        assert (status, answer["error"]["code"]) == (404, "not_found")
+    status, answer, _ = two.one.get("/api/publications/nobody-sent-this")
+    assert (status, answer["error"]["code"]) == (404, "not_found")
+
+
+def test_who_never_acknowledges_is_awaited_for_a_while_and_no_longer(two: Two, start: Start) -> None:
+    channel = "chat:silent"
+    start(two.one.url, "js-websocket", channel)
+    start(two.one.url, "js-websocket", channel, acks=True)
+    begun_s = time.monotonic()
+    _, _, headers = publish(two.other, channel, ack=True)
+    wait_until(lambda: two.other.get(headers["location"])[1]["acks"] == 1, why="the other one acknowledged")
+    assert two.other.get(headers["location"])[0] == 202
+    report = settled(two.other, headers["location"])
+    assert time.monotonic() - begun_s > ACK_TIMEOUT_S * 0.9
+    assert (report["recipients"], report["acks"]) == (2, 1)
+
+
+@WAYS
+def test_a_receipt_waits(two: Two, start: Start, way: str) -> None:
+    channel = f"chat:{way}"
+    start(two.one.url, "js-websocket", channel, acks=True)
+    start(two.other.url, "python-polling", channel)
+    start(two.other.url, "sse", channel)
+    with emitter(two, way) as emit:
+        receipt = emit("updated", {"n": 1}, channel=channel, ack=True)
+        report = receipt.wait(acks=2, timeout_s=10)
+        assert (report.acks, report.recipients, report.missing) == (2, 3, ())
+        assert report.nodes == {"one": Count(1, 1), "other": Count(2, 1)}
+        begun_s = time.monotonic()
+        with pytest.raises(TimedOut, match=r"2 of 3 acknowledgements after 0\.7 s, from 3 recipients"):
+            receipt.wait(acks=3, timeout_s=0.7)
+        assert 0.6 < time.monotonic() - begun_s < 5
+        # Nobody listens: nothing is on its way, and nobody acknowledges.
+        nobody = emit("updated", 1, channel="chat:nobody", ack=True)
+        assert nobody.wait(acks=0).recipients == 0
+        with pytest.raises(TimedOut, match="0 of 1 acknowledgements"):
+            nobody.wait(timeout_s=0.3)
+        with pytest.raises(BadRequest, match="ack=True"):
+            emit("updated", 1, channel=channel).wait()
+
+
+def test_the_same_id_again_has_the_same_report(two: Two, start: Start) -> None:
+    channel = "chat:again"
+    client = start(two.one.url, "python-websocket", channel)
+    first, second = (publish(hub, channel, id="again-1", ack=True) for hub in (two.one, two.other))
+    assert (second[0], second[1]) == (202, first[1] | {"duplicate": True})
+    assert first[2]["location"] == second[2]["location"]
+    report = settled(two.other, first[2]["location"])
+    assert (report["cursor"], report["recipients"], report["acks"]) == (first[1]["cursor"], 1, 1)
+    assert len(client.of("publication")) == 1
+
+
+def test_one_id_in_several_channels_is_asked_for_with_the_channel(two: Two, start: Start) -> None:
+    start(two.one.url, "python-websocket", "chat:left")
+    body = {"channels": ["chat:left", "chat:right"], "event": "updated", "data": 1, "id": "both"}
+    status, answer, headers = two.one.request("POST", "/api/publish", body, ASYNC)
+    assert (status, len(answer["results"])) == (202, 2)
+    assert "location" not in headers
+    # The same from two requests: each node knows of one by itself.
+    for hub, channel in ((two.one, "chat:left"), (two.other, "chat:right")):
+        assert publish(hub, channel, id="each")[0] == 202
+    for hub in (two.one, two.other):
+        for id_ in ("both", "each"):
+            status, answer, _ = hub.get(f"/api/publications/{id_}")
+            assert (status, answer["error"]["code"]) == (400, "bad_request")
+            assert "channel=" in answer["error"]["message"]
+            assert settled(hub, f"/api/publications/{id_}?channel=chat:left")["recipients"] == 1
+            assert settled(hub, f"/api/publications/{id_}?channel=chat:right")["recipients"] == 0
+            assert hub.get(f"/api/publications/{id_}?channel=chat:nobody")[0] == 404
+
+
+@pytest.mark.parametrize("kind", ["sdk-websocket", "sdk-polling"])
+def test_the_sdk_acknowledges_by_itself(two: Two, start: Start, kind: str) -> None:
+    channel = f"chat:{kind}"
+    client = start(two.one.url, kind, channel)
+    client.wait(lambda client: client.of("state"), why="it is subscribed")
+    with emitter(two, "redis") as emit:
+        report = emit("updated", {"n": 1}, channel=channel, ack=True).wait(acks=1)
+        assert (report.recipients, report.acks) == (1, 1)
+        emit("updated", {"n": 2}, channel=channel)
+    client.wait(lambda client: len(client.data(channel)) == 2, why="both publications")
+    assert client.data(channel) == [{"n": 1}, {"n": 2}]
+
+
+@pytest.mark.parametrize("kind", ["stock-websocket", "stock-polling", "stock4.6-websocket"])
+def test_a_stock_client_that_returns_does_not_get_it_twice(two: Two, start: Start, kind: str) -> None:
+    """Its offset is an event's last argument, and of one that it acknowledges that is a function."""
+    channel = f"chat:{kind}"
+    door = Proxy(two.one.port, plain=True)
+    try:
+        client = start(f"http://127.0.0.1:{door.port}", kind, channel, acks=True)
+        sid = client.of("connect")[0]["id"]
+        with two.redis.client() as redis:
+            wait_until(lambda: redis.keys(f"reports:*:session:{sid}"), why="its session is kept")
+        with emitter(two, "redis") as emit:
+            emit("updated", {"n": 1}, channel=channel, ack=True).wait()
+            door.refuse()
+            client.wait(lambda client: client.of("disconnect"), why="it is cut off")
+            missed = emit("updated", {"n": 2}, channel=channel, ack=True)
+            door.accept_again()
+            # What it had missed asks for an acknowledgement as well.
+            report = missed.wait(timeout_s=20)
+            assert (report.recipients, report.acks) == (1, 1)
+            emit("updated", {"n": 3}, channel=channel)
+        client.wait(lambda client: len(client.data(channel)) >= 3, why="the last one")
+        assert client.data(channel) == [{"n": 1}, {"n": 2}, {"n": 3}]
+        assert [each["recovered"] for each in client.of("connect")] == [False, True]
+    finally:
+        door.close()
+
+
+def test_a_node_that_was_killed_is_missing_and_holds_nobody_up(
+    shared_redis: RedisProcess, start: Start, tmp_path: Path
+) -> None:
+    extra = 'prefix = "killed:"\ncontrol_timeout_s = 1.0\nnode_record_s = 2.0\nack_timeout_s = 60\n'
+    hubs = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        hubs.append(hub_of(tmp_path / name, shared_redis, name, extra).start())
+    one, other = hubs
+    try:
+        wait_until(lambda: len(one.get("/api/nodes")[1]["nodes"]) == 2, why="both nodes have a record")
+        start(one.url, "python-websocket", "chat:x")
+        start(other.url, "python-websocket", "chat:x")
+        with Emitter(shared_redis.url, prefix="killed:") as made:
+            receipt = made.emit("updated", 1, channel="chat:x", ack=True)
+            assert receipt.wait(acks=2).nodes == {"one": Count(1, 1), "other": Count(1, 1)}
+            other.pause()
+            begun_s = time.monotonic()
+            _, report, _ = one.get(f"/api/publications/{receipt.id}")
+            assert (report["recipients"], report["missing"]) == (1, ["other"])
+            other.kill()
+            status, report, _ = one.get(f"/api/publications/{receipt.id}")
+            assert (status, report["missing"]) == (200, ["other"])
+            assert report["nodes"] == {"one": {"recipients": 1, "acks": 1}}
+            assert receipt.wait(acks=1).missing == ("other",)
+            with pytest.raises(TimedOut, match="no word of other"):
+                receipt.wait(acks=2, timeout_s=0.5)
+            assert time.monotonic() - begun_s < 8
+    finally:
+        for hub in hubs:
+            hub.stop()
+
+
+@pytest.mark.parametrize("kind", ["js-websocket", "js-polling"])
+def test_who_answers_is_not_too_fast(shared_redis: RedisProcess, start: Start, tmp_path: Path, kind: str) -> None:
+    """What was asked for does not count towards `inbound_burst`; what was not asked for does, as ever."""
+    extra = f'prefix = "fast-{kind}:"\ninbound_rate_per_s = 1\ninbound_burst = 20\n'
+    hub = hub_of(tmp_path, shared_redis, "only", extra).start()
+    try:
+        client = start(hub.url, kind, "chat:x", acks=True)
+        with Emitter(shared_redis.url, prefix=f"fast-{kind}:") as made:
+            for number in range(5):
+                with made.batch() as batch:
+                    for _ in range(20):
+                        batch.emit("updated", number, channel="chat:x", ack=True)
+                last = batch.results[-1]
+                assert isinstance(last, Receipt)
+                assert last.wait().acks == 1
+        assert hub.metric("tidings_acks_total") == 100
+        assert hub.metric("tidings_acks_unknown_total") == 0
+        assert client.of("disconnect") == []
+    finally:
+        hub.stop()
+
+
+def test_what_nobody_asked_for_is_passed_over_and_too_much_of_it_ends_the_connection(two: Two) -> None:
+    port, before = two.one.port, two.one.metric("tidings_acks_unknown_total")
+    sid = connected(port, token("u", "*"), "chat:unasked")
+    _, _, headers = publish(two.one, "chat:unasked", ack=True)
+    (number,) = (int(found[1]) for packet in polled(port, sid) if (found := re.match(r"42(\d+)\[", packet)))
+    others = [number - 1, 7, 0, 999_999_999_999_999]
+
+    def acknowledge(*numbers: int) -> int:
+        body = b"\x1e".join(b"43%d[]" % each for each in numbers)
+        return ask(port, "POST", f"{POLL}&sid={sid}", body=body)[0]
+
+    assert acknowledge(*others * 10) == 200
+    assert two.one.get(headers["location"])[1]["acks"] == 0
+    assert acknowledge(number, number, number) == 200
+    report = settled(two.one, headers["location"])
+    assert (report["recipients"], report["acks"]) == (1, 1)
+    assert two.one.metric("tidings_acks_unknown_total") - before == 42
+    acknowledge(*others * 50)
+    assert ask(port, "GET", f"{POLL}&sid={sid}")[0] == 400
+
+
+def test_a_report_is_kept_for_a_while_and_only_so_many_are(
+    shared_redis: RedisProcess, start: Start, tmp_path: Path
+) -> None:
+    extra = 'prefix = "kept:"\nreport_keep_s = 3.0\nreports_max = 2\n'
+    hub = hub_of(tmp_path, shared_redis, "only", extra).start()
+    try:
+        start(hub.url, "python-websocket", "chat:x")
+        oldest, *others = (publish(hub, "chat:x", ack=True)[2]["location"] for _ in range(3))
+        assert hub.get(oldest)[0] == 404
+        assert [settled(hub, location)["acks"] for location in others] == [1, 1]
+        wait_until(lambda: hub.metric("tidings_reports_dropped_total") == 1, why="the loss is counted")
+        assert hub.metric("tidings_reports") == 2
+        wait_until(lambda: hub.get(others[1])[0] == 404, why="the report ends", within_s=10)
+        wait_until(lambda: hub.metric("tidings_reports") == 0, why="nothing is kept")
+        with Emitter(hub.url, api_key=API_KEY) as made:
+            receipt = made.emit("updated", 1, channel="chat:x", ack=True)
+            assert receipt.wait().acks == 1
+            wait_until(lambda: hub.get(f"/api/publications/{receipt.id}")[0] == 404, why="the report ends")
+            with pytest.raises(NotFound, match="report_keep_s"):
+                receipt.wait()
+    finally:
+        hub.stop()
