@@ -16,6 +16,7 @@ _WARM_CLIENTS = 200
 _SETTLE_S = 3.0
 # Far longer than the hub lingers in a channel (1 s) and than a poll that was cut off is waited for (5 s).
 _RETURN_S = 60.0
+_UNCHANGED_S = 5.0
 _CHANNELS = [["bench:one", "bench:two"]]
 
 MEMORY = (
@@ -127,10 +128,13 @@ class Leak:
     def _standing(self, system: Tidings, goal: dict[str, float] | None) -> dict[str, float]:
         """What the server holds once it has come to rest: as in `goal`, or unchanged for a while."""
         deadline_s = time.monotonic() + _RETURN_S
+        since_s, subscribed = time.monotonic(), -1.0
         while True:
             now = _holds(system)
-            rested = now["sessions"] == 0 and now["redis"] <= (goal["redis"] if goal else now["idle_redis"])
-            if rested or time.monotonic() > deadline_s:
+            if now["redis"] != subscribed:
+                since_s, subscribed = time.monotonic(), now["redis"]
+            rested = subscribed <= goal["redis"] if goal else time.monotonic() - since_s > _UNCHANGED_S
+            if (rested and now["sessions"] == 0) or time.monotonic() > deadline_s:
                 time.sleep(_SETTLE_S)
                 return _holds(system)
             time.sleep(1)
@@ -147,8 +151,6 @@ def _holds(system: Tidings) -> dict[str, float]:
         # they are the only clients of this Redis that come meanwhile.
         "files": machine.open_files(system.pid) - len(clients),
         "redis": subscribed,
-        # The control channel and the node's canary stay.
-        "idle_redis": 2,
         **({"greenlets": metrics["tidings_greenlets"]} if "tidings_greenlets" in metrics else {}),
         "sessions": metrics["tidings_sessions"],
     }
@@ -156,13 +158,13 @@ def _holds(system: Tidings) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Connects with a token and two channels: 200 at a time, then all at once after a cut."""
+    """Connects with a token and two channels: 200 at a time, then all at once after a cut. `clients` per system."""
 
-    clients: int
+    clients: dict[str, int]
     transport: Transport
 
     def __call__(self, system: System, *, quick: bool) -> Row:
-        count = self.clients // 4 if quick else self.clients
+        count = self.clients[system.name] // 4 if quick else self.clients[system.name]
         with system.clients(count, _CHANNELS, transport=self.transport) as clients:
             used_s = machine.cpu_s(system.pid)
             steady = clients.connect()
