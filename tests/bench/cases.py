@@ -100,7 +100,7 @@ CASES = (
         limit="the load's core is full, the server's is half idle (server CPU). Per publication Redis takes 22 µs (a "
         "third of it in XADD and two SETs, which keep what a client may have missed; the rest is the script itself), "
         "the emitter 17 µs and the generator 6 µs; the peers' emitters only publish. On the server half of a delivery "
-        "is its write(2) to one socket, 13 µs, as for Node: with a core it would make 40,000 a second, 1.6 times Node's.",
+        "is its write(2), 13 µs, as for Node: a full core would make 40,000 a second, 1.6 times Node's.",
     ),
     Case(
         "mixed",
