@@ -6,6 +6,7 @@ One hub with all settings of the page on a Redis of its own, one stock client in
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import re
 import shlex
@@ -50,7 +51,8 @@ SCRIPTS: dict[str, tuple[dict[str, str], list[Any]]] = {
     "flask_socketio_shop.py": (REDIS, [SHIPPED]),
 }
 APPLICATIONS = ["flask_shop.py", "django_shop.py", "fastapi_shop.py"]
-OTHERS = ["outbox_shop.py", "relay.sh", "celery_shop.py", "outward_shop.py", "server.mjs"]
+ASKING = ["alarm_shop.sh", "alarm_shop.py"]
+OTHERS = [*ASKING, "outbox_shop.py", "relay.sh", "celery_shop.py", "outward_shop.py", "server.mjs"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def test_every_way_has_a_program_and_every_program_is_run() -> None:
         anchors = re.findall(r"\]\(#([^)]+)\)", row.split(" | ")[3])
         assert anchors, row
         linked |= set(anchors)
-    assert linked == {each.section for each in PROGRAMS.values()}
+    assert linked == {each.section for each in PROGRAMS.values() if each.name not in ASKING}
     assert set(PROGRAMS) == {*SCRIPTS, *APPLICATIONS, *OTHERS}
 
 
@@ -121,23 +123,24 @@ class Scene:
         path.write_text(PROGRAMS[name].text)
         return path
 
-    def run(self, name: str, **more: str) -> None:
-        """Run a program of the page to its end."""
+    def run(self, name: str, **more: str) -> str:
+        """Run a program of the page to its end; what it printed."""
         path = self.write(name)
         by_suffix = {
             ".py": [sys.executable],
             ".sh": [program("sh")],
             ".mjs": node("")[:1] if path.suffix == ".mjs" else [],
         }
-        self.finish([*by_suffix[path.suffix], str(path)], **more)
+        return self.finish([*by_suffix[path.suffix], str(path)], **more)
 
-    def finish(self, command: list[str], **more: str) -> None:
-        """Run a command to its end."""
+    def finish(self, command: list[str], **more: str) -> str:
+        """Run a command to its end; what it printed."""
         env = self.environment(**more)
         done = subprocess.run(
             command, cwd=self.folder, env=env, capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     @contextmanager
     def running(self, command: list[str], **more: str) -> Iterator[Path]:
@@ -202,7 +205,7 @@ def scene(
         places |= {"hub": hub.start().url, "hub_port": str(hub.port)}
         wait_until(lambda: hub.metric("tidings_ingress_connected") == 2, why="it listens to both queues")
         wait_until(lambda: hub.metric("tidings_wires_listening") == 2, why="it listens to both formats")
-        client = ClientProcess("js-websocket", hub.url, token=token("7", "orders:*"), channels=["orders:42"])
+        client = ClientProcess("js-websocket", hub.url, token=token("7", "orders:*"), channels=["orders:42"], acks=True)
         try:
             yield Scene(folder, hub, client.wait_ready(), places)
         finally:
@@ -217,6 +220,16 @@ def test_a_script(scene: Scene, name: str) -> None:
     more, expected = SCRIPTS[name]
     with scene.telling(*expected):
         scene.run(name, **more)
+
+
+def test_what_became_of_it(scene: Scene) -> None:
+    alarm = ("alarm", "orders:42", {"order": 42})
+    with scene.telling(alarm):
+        said = scene.run("alarm_shop.sh", TIDINGS_URL="{hub}", TIDINGS_API_KEY=API_KEY)
+    assert "\nLocation: /api/publications/alarm-42" in said
+    assert json.loads(said.splitlines()[-1])["id"] == "alarm-42"
+    with scene.telling(alarm):
+        assert scene.run("alarm_shop.py").startswith("1 of 1 ")
 
 
 def accepts(port: int) -> bool:
