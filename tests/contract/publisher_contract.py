@@ -99,5 +99,8 @@ class PublisherContract:
         (answer,) = publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S)
         assert isinstance(answer, Unavailable)
         assert "closed" in str(answer)
+
+    def test_after_close_it_asks_nobody(self, publisher: Publisher) -> None:
+        publisher.close()
         with pytest.raises(Unavailable, match="closed"):
             publisher.report(Sought("x", "orders:1", "e.1"), timeout_s=TIMEOUT_S)

@@ -26,11 +26,12 @@ from rabbit_process import RabbitProcess
 from redis_process import RedisProcess, free_port, wait_until
 from tidings.asynchronous import AsyncEmitter
 from tidings.emitter import Emitter
-from tidings.errors import TidingsError, TimedOut, Unavailable
+from tidings.errors import BadConfig, TidingsError, TimedOut, Unavailable
 from tidings.publication import Receipt
 from tidings.publishers.base import Answer, Outgoing, Publisher
 from tidings.publishers.kombu import AsyncKombuPublisher, KombuPublisher
 from tidings.publishers.memory import MemoryStore
+from tidings.reports import Sought
 from tidings_hub.entries import QueueSource
 from tidings_hub.ingress import QueueIngress
 from tidings_hub.metrics import Metrics
@@ -124,6 +125,17 @@ class ThroughAQueue(PublisherContract):
         receipts(publisher.publish(items, timeout_s=TIMEOUT_S))
         assert kept("orders:1") == [items[0].id, items[2].id]
         wait_until(lambda: metrics.ingress_dead == {"unknown_namespace": 1})
+
+    def test_a_publication_that_no_node_has_has_reached_nobody(self, publisher: Publisher) -> None:
+        # Nothing comes back through a queue, and nobody is kept waiting for it.
+        with pytest.raises(BadConfig, match="a queue goes one way"):
+            publisher.report(Sought("x", "orders:1", "e.1"), timeout_s=TIMEOUT_S)
+
+    def test_after_close_it_asks_nobody(self, publisher: Publisher) -> None:
+        publisher.close()
+        # Of both errors the one that another emitter would mend.
+        with pytest.raises((BadConfig, Unavailable)):
+            publisher.report(Sought("x", "orders:1", "e.1"), timeout_s=TIMEOUT_S)
 
     def test_threads_share_it(self, publisher: Publisher, kept: Kept) -> None:
         sent: list[list[str]] = [[] for _ in range(8)]
