@@ -14,7 +14,7 @@ from tidings.errors import BadChannel, BadConfig, BatchFailed, Internal, Tidings
 from tidings.ids import new_id
 from tidings.models import Registry, Shape, describe
 from tidings.payload import MAX_BYTES, encode_data
-from tidings.publication import Receipt, asked, encode_body
+from tidings.publication import NO_OPTIONS, Receipt, asked, encode_body
 from tidings.publishers.base import CALLER_ID_S, OWN_ID_S, Answer, Outgoing
 
 MODEL_EVENT = "updated_model"
@@ -114,7 +114,7 @@ class Drafter:
             chosen_id, idempotency_s = check_id(given_id), CALLER_ID_S
         data_json = encode_data(data, max_bytes=self.max_bytes)
         body = encode_body(event, data_json, id=chosen_id, at_ms=now_ms, options=options)
-        return [Outgoing(channel, body, chosen_id, idempotency_s) for channel in channels]
+        return [Outgoing(channel, body, chosen_id, idempotency_s, options != NO_OPTIONS) for channel in channels]
 
     def _now_us(self) -> int:
         """Microseconds since 1970, never less than before even if the clock is set back."""

@@ -190,11 +190,6 @@ def asked(*, report: bool = False, ack: bool = False) -> str:
     return f"{REPORT if report or ack else ''}{ACK if ack else ''}" or NO_OPTIONS
 
 
-def options_of(body: bytes) -> str:
-    """The options in a body that `encode_body` made."""
-    return body.split(b" ", 3)[2].decode()
-
-
 def split_body(body: bytes) -> tuple[str, bytes]:
     """Event and data in a body that `encode_body` made; the data is JSON."""
     *_, size, fragment = body.split(b" ", 4)

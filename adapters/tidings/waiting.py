@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from tidings.errors import BadRequest, TimedOut, Unavailable
-from tidings.publication import NO_OPTIONS, Receipt, options_of
+from tidings.publication import Receipt
 from tidings.publishers.base import Answer, Outgoing
 from tidings.reports import Report, Sought, own_place
 
@@ -72,7 +72,7 @@ class Wait:
 
 def reported(item: Outgoing, answer: Answer) -> tuple[Receipt, Sought] | None:
     """Its receipt and what to ask for, if nodes keep a report on what was published."""
-    if isinstance(answer, Receipt) and answer.cursor and options_of(item.body) != NO_OPTIONS:
+    if item.reported and isinstance(answer, Receipt) and answer.cursor:
         return answer, Sought(answer.id, item.channel, own_place(answer.cursor))
     return None
 

@@ -31,12 +31,14 @@ class Outgoing:
 
     `channel` is checked by whoever builds this; `body` comes from `encode_body` and holds
     the same `id`; the broker remembers the id for `idempotency_s` seconds (0: not at all).
+    `reported`: its options ask for a report.
     """
 
     channel: str
     body: bytes
     id: str
     idempotency_s: int = OWN_ID_S
+    reported: bool = False
 
 
 class Publisher(Protocol):

@@ -11,7 +11,7 @@ from tidings.channels import user_channel
 from tidings.errors import BadChannel, BadRequest, TidingsError, TooLarge
 from tidings.ids import new_id
 from tidings.payload import encode_data
-from tidings.publication import NO_OPTIONS, Receipt, asked, encode_body, options_of
+from tidings.publication import NO_OPTIONS, Receipt, asked, encode_body
 from tidings.publishers.base import OWN_ID_S, Outgoing
 from tidings_hub.web.models import (
     TARGETS,
@@ -72,7 +72,7 @@ def _hand_over(hub: HubApi, items: Sequence[Outgoing]) -> list[Receipt | Tidings
         _refuse_batch(hub, len(items))
     results = hub.publish(items) if items else []
     for item, result in zip(items, results, strict=True):
-        if isinstance(result, Receipt) and options_of(item.body) != NO_OPTIONS:
+        if isinstance(result, Receipt) and item.reported:
             hub.sent(item.channel, result)
     return results
 
@@ -114,7 +114,7 @@ def _wanted(hub: HubApi, item: object, *, report: bool) -> Wanted:
     options = asked(report=report, ack=wanted.ack)
     body = encode_body(wanted.event, data, id=id_, at_ms=at_ms, options=options)
     return Wanted(
-        [Outgoing(channel, body, id_, idempotency_s) for channel in _channels(wanted)],
+        [Outgoing(channel, body, id_, idempotency_s, options != NO_OPTIONS) for channel in _channels(wanted)],
         many=isinstance(wanted, PublishToChannels),
     )
 
