@@ -92,7 +92,7 @@ faults: setup ## every fault under the full load (FAULT='kill-node nginx' for so
 	@PYTHONPATH=tests $(BIN)/python -m faults $(FAULT) $(ARGS)
 
 docs: setup ## write docs/settings.md anew
-	@$(BIN)/python -c 'from tidings_hub.settings_text import as_markdown; print(as_markdown(), end="")' > docs/settings.md
+	@$(BIN)/python -c 'from tidings_hub.config.render import as_markdown; print(as_markdown(), end="")' > docs/settings.md
 
 build: setup ## the wheel, in dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

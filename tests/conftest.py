@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from certificates import Authority
-from database_process import Database, made
-from rabbit_process import RabbitProcess
-from redis_process import RedisProcess
+from support.network.certificates import Authority
+from support.processes.database import Database, made
+from support.processes.rabbit import RabbitProcess
+from support.processes.redis import RedisProcess
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from tidings.claims import Claims
-from tidings.cursor import Cursor
 from tidings.errors import (
     BadData,
     BatchFailed,
@@ -30,13 +28,15 @@ from tidings.errors import (
     Unauthorized,
     Unavailable,
 )
-from tidings.presence import Presence
-from tidings.publication import Receipt
+from tidings.wire.claims import Claims
+from tidings.wire.cursor import Cursor
+from tidings.wire.presence import Presence
+from tidings.wire.publication import Receipt
 
 if TYPE_CHECKING:
-    from tidings.asynchronous import AsyncEmitter
+    from tidings.async_emitter import AsyncEmitter
     from tidings.emitter import Emitter
-    from tidings.tokens import issue
+    from tidings.tokens.key_set import issue
 
 __version__ = "0.1.0"
 
@@ -64,7 +64,7 @@ __all__ = [
 ]
 
 _WHERE = {
-    "AsyncEmitter": "tidings.asynchronous",
+    "AsyncEmitter": "tidings.async_emitter",
     "Emitter": "tidings.emitter",
     "issue": "tidings.tokens",
 }

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Self, Unpack
 
-from tidings.drafts import Drafter, settled
+from tidings.builder import Drafter, settled
 from tidings.errors import BadRequest, BatchFailed, TidingsError, TooLarge
-from tidings.models import Shape
+from tidings.models.registry import Shape
 from tidings.publishers.base import Answer, Outgoing
 
 

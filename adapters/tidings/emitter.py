@@ -10,20 +10,20 @@ from functools import partial
 from types import TracebackType
 from typing import Self, Unpack, overload
 
-from tidings import control
+from tidings.ack_wait import reported, wait
 from tidings.batch import Batch
-from tidings.channels import check_channel
-from tidings.control import Done, History, NodeRecord
-from tidings.drafts import receipts, settled
-from tidings.models import Shape
+from tidings.builder import receipts, settled
+from tidings.models.registry import Shape
 from tidings.options import BATCH_MAX, DEFAULT_PREFIX, DEFAULT_URL, TIMEOUT_S, Options, environment
-from tidings.payload import MAX_BYTES
-from tidings.presence import LIST_MAX, Presence
-from tidings.publication import Receipt
 from tidings.publishers import open_publisher
 from tidings.publishers.base import Answer, Outgoing, Publisher
-from tidings.reports import Report, Sought
-from tidings.waiting import reported, wait
+from tidings.wire import control
+from tidings.wire.channels import check_channel
+from tidings.wire.control import Done, History, NodeRecord
+from tidings.wire.payload import MAX_BYTES
+from tidings.wire.presence import LIST_MAX, Presence
+from tidings.wire.publication import Receipt
+from tidings.wire.reports import Report, Sought
 
 
 class Emitter:

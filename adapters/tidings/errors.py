@@ -19,10 +19,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from tidings.codes import CODES, Code
+from tidings.wire.codes import CODES, Code
 
 if TYPE_CHECKING:
-    from tidings.publication import Receipt
+    from tidings.wire.publication import Receipt
 
 
 class TidingsError(Exception):

@@ -6,9 +6,9 @@ import math
 import os
 from collections.abc import Mapping
 
-from tidings.drafts import Drafter
+from tidings.builder import Drafter
 from tidings.errors import BadConfig
-from tidings.models import SHARED, Registry
+from tidings.models.registry import SHARED, Registry
 from tidings.publishers import Way, way_of
 
 DEFAULT_URL = "redis://localhost:6379/0"

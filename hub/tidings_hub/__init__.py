@@ -6,12 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tidings_hub.handlers.app import App
-    from tidings_hub.handlers.session import Session
+    from tidings_hub.extensions.app.app import App
+    from tidings_hub.extensions.app.session import Session
 
 __all__ = ["App", "Session"]
 
-_WHERE = {"App": "tidings_hub.handlers.app", "Session": "tidings_hub.handlers.session"}
+_WHERE = {"App": "tidings_hub.extensions.app.app", "Session": "tidings_hub.extensions.app.session"}
 
 
 def __getattr__(name: str) -> Any:

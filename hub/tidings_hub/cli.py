@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from tidings.errors import CallerError, MissingExtra, TidingsError
 
 if TYPE_CHECKING:
-    from tidings_hub.config import Settings
+    from tidings_hub.config.settings import Settings
 
 Command = Callable[[argparse.Namespace], int]
 # What `pip install tidings` alone does not bring, by the name that an ImportError has.
@@ -157,7 +157,7 @@ def _connection_flags(command: argparse.ArgumentParser) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    from tidings_hub.worker import VARIABLE, Worker
+    from tidings_hub.node.worker import VARIABLE, Worker
 
     asked = arguments.workers or os.environ.get("TIDINGS_WORKERS")
     if asked not in {None, "1", 1} and VARIABLE not in os.environ:
@@ -174,8 +174,8 @@ def _serve(arguments: argparse.Namespace) -> int:
         flags = [*_serve_flags(arguments), "--workers", str(settings.workers)]
         os.execv(sys.executable, [sys.executable, "-m", "tidings_hub", "serve", *flags])  # noqa: S606 - no shell meant
     log.setup(settings.log_level, select=runtime.original("select"))
-    from tidings_hub import serve
-    from tidings_hub.profile import Profile, for_worker
+    from tidings_hub.node import serve
+    from tidings_hub.node.profiler import Profile, for_worker
 
     worker, profile = Worker.from_environment(os.environ), None
     if arguments.profile is not None:
@@ -187,7 +187,7 @@ def _supervise(arguments: argparse.Namespace) -> int:
     import select
 
     from tidings_hub import log
-    from tidings_hub.supervisor import Supervisor
+    from tidings_hub.node.supervisor import Supervisor
 
     settings = _serve_settings(arguments)
     settings.check_serving()
@@ -196,7 +196,7 @@ def _supervise(arguments: argparse.Namespace) -> int:
 
 
 def _serve_settings(arguments: argparse.Namespace) -> Settings:
-    from tidings_hub.sources import load
+    from tidings_hub.config.load import load
 
     flags = {name: value for name in _SERVE_FLAGS if (value := getattr(arguments, name)) is not None}
     return load(file=arguments.config, env=os.environ, flags=flags).settings
@@ -216,7 +216,8 @@ def _conformance(arguments: argparse.Namespace) -> int:
     from tidings_hub import runtime
 
     runtime.patch()
-    from tidings_hub import conformance, log
+    from tidings_hub import log
+    from tidings_hub.commands import conformance
 
     log.setup("warning", select=runtime.original("select"))
     return conformance.run(arguments.host, arguments.port)
@@ -265,7 +266,7 @@ def _nginx(arguments: argparse.Namespace) -> int:
 
 
 def _check_config(arguments: argparse.Namespace) -> int:
-    from tidings_hub.sources import load
+    from tidings_hub.config.load import load
 
     loaded = load(file=arguments.config, env=os.environ)
     loaded.settings.check_serving()
@@ -277,8 +278,8 @@ def _check_config(arguments: argparse.Namespace) -> int:
 
 
 def _print_config(arguments: argparse.Namespace) -> int:
-    from tidings_hub.settings_text import as_toml
-    from tidings_hub.sources import load
+    from tidings_hub.config.load import load
+    from tidings_hub.config.render import as_toml
 
     print(as_toml(load(file=arguments.config, env=os.environ)), end="")
     return 0

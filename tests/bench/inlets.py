@@ -15,9 +15,9 @@ from typing import Any
 
 from bench import machine
 from bench.systems import Rig, Tidings, install_node_peers
-from database_process import Postgresql
-from rabbit_process import RabbitProcess
-from redis_process import wait_until
+from support.processes.database import Postgresql
+from support.processes.rabbit import RabbitProcess
+from support.processes.redis import wait_until
 
 _PEERS = machine.HERE / "peers"
 _QUEUE = "bench"

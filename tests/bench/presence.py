@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from conformance.engine_process import masked
-from hub_process import API_KEY, SECRET, HubProcess, token
-from redis_process import RedisProcess, wait_until
+from support.processes.hub import API_KEY, SECRET, HubProcess, token
+from support.processes.redis import RedisProcess, wait_until
 from tidings import Emitter
 
 _UPGRADE = (

@@ -14,8 +14,8 @@ from bench.inlets import Servers
 from bench.rig import open_rig
 from bench.systems import Rig
 from bench.ways import PAGE, WAYS, Cost, Lengths, Way, measure, put, table
-from programs import program
-from rabbit_process import RabbitProcess
+from support.installed_programs import program
+from support.processes.rabbit import RabbitProcess
 
 REDIS = Cost(WAYS[0], 0.64, 12.25, 4212.0, 21_460.0)
 

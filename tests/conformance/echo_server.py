@@ -17,13 +17,13 @@ from dataclasses import fields  # noqa: E402
 from ipaddress import ip_network  # noqa: E402
 from typing import Any  # noqa: E402
 
-from tidings.publication import Publication  # noqa: E402
+from tidings.wire.publication import Publication  # noqa: E402
 from tidings_hub.core.frame import Frame  # noqa: E402
-from tidings_hub.core.nodes import Nodes  # noqa: E402
-from tidings_hub.core.stamp import stamp_key  # noqa: E402
-from tidings_hub.engine.application import Opening  # noqa: E402
+from tidings_hub.core.node_directory import Nodes  # noqa: E402
+from tidings_hub.core.relay_stamp import stamp_key  # noqa: E402
 from tidings_hub.engine.connection import Connection  # noqa: E402
 from tidings_hub.engine.fanout import deliver  # noqa: E402
+from tidings_hub.engine.interfaces import Opening  # noqa: E402
 from tidings_hub.engine.limits import Counters, EngineLimits, EngineOptions  # noqa: E402
 from tidings_hub.engine.server import EngineServer  # noqa: E402
 

@@ -26,7 +26,7 @@ from conformance.engine_process import (
     post,
     request,
 )
-from redis_process import wait_until
+from support.processes.redis import wait_until
 
 CALM = ("--ping_interval_ms=60000", "--ping_timeout_ms=20000")
 

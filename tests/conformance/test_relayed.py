@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from conformance.engine_process import POLLING, Answer, EngineProcess, Raw, open_polling, request
-from tidings_hub.core.stamp import STAMP_HEADER, Stamp, stamp_key, stamped
+from tidings_hub.core.relay_stamp import STAMP_HEADER, Stamp, stamp_key, stamped
 
 CLIENT = "203.0.113.7"
 

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 import pytest
 
 from conformance.engine_process import Socket, masked, request
-from hub_process import environment
-from tidings_hub.conformance import AUTH_AFTER_S
+from support.processes.hub import environment
+from tidings_hub.commands.conformance import AUTH_AFTER_S
 
 PATH = "/socket.io/?EIO=4&transport=websocket"
 POLL = "/socket.io/?EIO=4&transport=polling"

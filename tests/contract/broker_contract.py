@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from history import Listener, Recorder, check
-from redis_process import wait_until
-from tidings.control import Done, disconnect, done, revoke, subscribe
-from tidings.cursor import Cursor
+from support.history import Listener, Recorder, check
+from support.processes.redis import wait_until
 from tidings.errors import TidingsError, UnknownNamespace
-from tidings.publication import Publication, Receipt, encode_body
 from tidings.publishers.base import Outgoing
+from tidings.wire.control import Done, disconnect, done, revoke, subscribe
+from tidings.wire.cursor import Cursor
+from tidings.wire.publication import Publication, Receipt, encode_body
 from tidings_hub.brokers.base import Broker, BrokerLimits, Past
 from tidings_hub.core.lease import Hold
-from tidings_hub.core.notes import Act, Note, Noted, Taken
 from tidings_hub.core.recovery import Gap, missed
+from tidings_hub.core.session_records import Act, Note, Noted, Taken
 
 LIMITS = BrokerLimits(linger_s=0.2, position_check_s=0.3, timeout_s=10.0)
 Make = Callable[[BrokerLimits], Broker]

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from redis_process import wait_until
-from tidings.cursor import Cursor
+from support.processes.redis import wait_until
 from tidings.errors import Forbidden
-from tidings.presence import Change, Turn, Turned, presence_channel
-from tidings.publication import Publication
+from tidings.wire.cursor import Cursor
+from tidings.wire.presence import Change, Turn, Turned, presence_channel
+from tidings.wire.publication import Publication
 from tidings_hub.brokers.base import Broker, BrokerLimits
 
 LIMITS = BrokerLimits(linger_s=0.2, position_check_s=0.3, timeout_s=10.0)

@@ -10,11 +10,11 @@ from collections.abc import Callable
 import pytest
 
 from contract.broker_contract import outgoing
-from tidings.cursor import Cursor
 from tidings.errors import Unavailable, UnknownNamespace
-from tidings.publication import Receipt
 from tidings.publishers.base import Answer, Publisher
-from tidings.reports import Report, Sought
+from tidings.wire.cursor import Cursor
+from tidings.wire.publication import Receipt
+from tidings.wire.reports import Report, Sought
 
 Kept = Callable[[str], list[str]]
 TIMEOUT_S = 10.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from contract.broker_contract import BrokerContract, Make
-from redis_process import RedisProcess
-from tidings.publishers.memory import MemoryStore
+from support.processes.redis import RedisProcess
+from tidings.publishers.memory.publisher import MemoryStore
 from tidings_hub.brokers.base import Broker, BrokerLimits
 from tidings_hub.brokers.memory import MemoryBroker
 from tidings_hub.brokers.redis import RedisBroker

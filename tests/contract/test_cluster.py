@@ -15,27 +15,27 @@ from pathlib import Path
 
 import pytest
 
-from cluster_process import ClusterProcess
 from contract.broker_contract import LIMITS, BrokerContract, Keep, Make, Node, outgoing
 from contract.presence_contract import Node as InPresence
 from contract.presence_contract import PresenceContract
 from contract.publisher_contract import TIMEOUT_S, Kept, PublisherContract, receipts
 from contract.test_publisher_contract import Blocking
-from history import Listener, Recorder, check
-from redis_process import RedisProcess, free_port, wait_until
-from tidings.asynchronous import AsyncEmitter
-from tidings.control import disconnect
-from tidings.cursor import Cursor
+from support.history import Listener, Recorder, check
+from support.processes.cluster import ClusterProcess
+from support.processes.redis import RedisProcess, free_port, wait_until
+from tidings.async_emitter import AsyncEmitter
 from tidings.emitter import Emitter
 from tidings.errors import BadConfig, TidingsError, Unavailable
-from tidings.presence import Change
-from tidings.publication import Receipt
 from tidings.publishers import open_async_publisher, open_publisher
 from tidings.publishers.base import Publisher
-from tidings.publishers.buckets import bucket_of, slot_of
-from tidings.publishers.cluster import AsyncClusterPublisher, ClusterPublisher
-from tidings.publishers.redis import RedisPublisher
-from tidings.publishers.slots import Bucket, open_buckets
+from tidings.publishers.redis.cluster import AsyncClusterPublisher, ClusterPublisher
+from tidings.publishers.redis.publisher import RedisPublisher
+from tidings.redis_client.buckets import bucket_of, slot_of
+from tidings.redis_client.topology import Bucket, open_buckets
+from tidings.wire.control import disconnect
+from tidings.wire.cursor import Cursor
+from tidings.wire.presence import Change
+from tidings.wire.publication import Receipt
 from tidings_hub.brokers.base import Broker, BrokerLimits
 from tidings_hub.brokers.cluster import ClusterBroker
 from tidings_hub.core.recovery import Gap, missed

@@ -16,21 +16,21 @@ from typing import Any
 import pytest
 
 from contract.broker_contract import LIMITS, outgoing
-from proxy import Proxy
-from redis_process import RedisProcess, wait_until
-from tidings.claims import Claims
-from tidings.cursor import Cursor
-from tidings.publication import Receipt
-from tidings.publishers.keys import Keys
-from tidings.publishers.redis import RedisPublisher
+from support.network.proxy import Proxy
+from support.processes.redis import RedisProcess, wait_until
+from tidings.publishers.redis.publisher import RedisPublisher
+from tidings.redis_client.keys import Keys
+from tidings.wire.claims import Claims
+from tidings.wire.cursor import Cursor
+from tidings.wire.publication import Receipt
 from tidings_hub.brokers.base import BrokerLimits
 from tidings_hub.brokers.redis import RedisBroker
-from tidings_hub.config import Settings
+from tidings_hub.config.settings import Settings
 from tidings_hub.core.frame import Encoded
 from tidings_hub.core.sessions import Session
-from tidings_hub.hub import Connection, Hub, notice
-from tidings_hub.joining import Joined, go_live, join
 from tidings_hub.metrics import Metrics
+from tidings_hub.services.hub import Connection, Hub, notice
+from tidings_hub.services.subscribe import Joined, go_live, join
 
 # No check runs by itself while a test looks: what is found is found by what the test does.
 SELDOM = replace(LIMITS, position_check_s=3600.0)

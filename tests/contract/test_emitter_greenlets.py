@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from http_hub import API_KEY, HttpHub, stall
-from redis_process import RedisProcess
-from tidings.publishers.keys import Keys
+from support.network.http_hub import API_KEY, HttpHub, stall
+from support.processes.redis import RedisProcess
+from tidings.redis_client.keys import Keys
 
 # How each library spells the same three things.
 GEVENT = """

@@ -17,13 +17,13 @@ from typing import Any, ClassVar, Self
 
 import pytest
 
-from redis_process import RedisProcess, free_port, wait_until
-from tidings.asynchronous import AsyncEmitter
-from tidings.cursor import Cursor
+from support.processes.redis import RedisProcess, free_port, wait_until
+from tidings.async_emitter import AsyncEmitter
 from tidings.emitter import Emitter
 from tidings.errors import BatchFailed, TimedOut, Unavailable, UnknownNamespace
-from tidings.publication import Receipt, decode
-from tidings.publishers.keys import Keys
+from tidings.redis_client.keys import Keys
+from tidings.wire.cursor import Cursor
+from tidings.wire.publication import Receipt, decode
 
 KEYS = Keys("tidings:")
 

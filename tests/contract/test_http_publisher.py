@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from http_hub import (
+from support.network.http_hub import (
     API_KEY,
     HttpHub,
     chunked,
@@ -24,8 +24,8 @@ from http_hub import (
     stall,
     trickle,
 )
-from redis_process import free_port
-from tidings.asynchronous import AsyncEmitter
+from support.processes.redis import free_port
+from tidings.async_emitter import AsyncEmitter
 from tidings.emitter import Emitter
 from tidings.errors import (
     BadConfig,
@@ -38,9 +38,9 @@ from tidings.errors import (
     Unavailable,
     UnknownNamespace,
 )
-from tidings.publication import Receipt, encode_body
 from tidings.publishers.base import Outgoing
-from tidings.publishers.http import ITEMS_MAX, HttpPublisher
+from tidings.publishers.http.publisher import ITEMS_MAX, HttpPublisher
+from tidings.wire.publication import Receipt, encode_body
 
 SECRET = "hunter2"
 

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from tidings.asynchronous import AsyncEmitter
+from tidings.async_emitter import AsyncEmitter
 from tidings.emitter import Emitter
 from tidings.errors import (
     BadChannel,
@@ -26,12 +26,12 @@ from tidings.errors import (
     Unavailable,
     UnknownNamespace,
 )
-from tidings.publication import Receipt
-from tidings.reports import Count
-from tidings_hub.config import Settings
-from tidings_hub.entries import Namespace
+from tidings.wire.publication import Receipt
+from tidings.wire.reports import Count
+from tidings_hub.config.fields import Namespace
+from tidings_hub.config.settings import Settings
 from tidings_hub.web.app import create_app
-from unit.web.small_hub import API_KEY, SmallHub
+from unit.tidings_hub.web.small_hub import API_KEY, SmallHub
 
 
 class _Quiet(WSGIRequestHandler):

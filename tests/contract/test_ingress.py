@@ -13,13 +13,13 @@ from amqp.exceptions import PreconditionFailed
 from contract.broker_contract import outgoing
 from contract.publisher_contract import TIMEOUT_S, receipts
 from contract.test_kombu_publisher import ingress_of, into, running, store_of
-from proxy import Proxy
-from rabbit_process import RabbitProcess
-from redis_process import RedisProcess, wait_until
+from support.network.proxy import Proxy
+from support.processes.rabbit import RabbitProcess
+from support.processes.redis import RedisProcess, wait_until
 from tidings.errors import Unavailable
 from tidings.publishers.base import Answer, Outgoing
-from tidings.publishers.kombu import KombuPublisher
-from tidings.publishers.memory import MemoryStore
+from tidings.publishers.memory.publisher import MemoryStore
+from tidings.publishers.queue.publisher import KombuPublisher
 from tidings_hub.metrics import Metrics
 
 

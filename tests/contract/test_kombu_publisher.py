@@ -15,24 +15,24 @@ from typing import Any
 
 import pytest
 
-from certificates import Authority
 from contract.broker_contract import outgoing
 from contract.publisher_contract import TIMEOUT_S, Kept, PublisherContract, receipts
 from contract.test_emitter_greenlets import PATCHED, UNPATCHED, WAIT, run
 from contract.test_publisher_contract import RULES, Blocking
-from hub_process import environment
-from proxy import Proxy
-from rabbit_process import RabbitProcess
-from redis_process import RedisProcess, free_port, wait_until
-from tidings.asynchronous import AsyncEmitter
+from support.network.certificates import Authority
+from support.network.proxy import Proxy
+from support.processes.hub import environment
+from support.processes.rabbit import RabbitProcess
+from support.processes.redis import RedisProcess, free_port, wait_until
+from tidings.async_emitter import AsyncEmitter
 from tidings.emitter import Emitter
 from tidings.errors import BadConfig, TidingsError, TimedOut, Unavailable
-from tidings.publication import Receipt
 from tidings.publishers.base import Answer, Outgoing, Publisher
-from tidings.publishers.kombu import AsyncKombuPublisher, KombuPublisher
-from tidings.publishers.memory import MemoryStore
-from tidings.reports import Sought
-from tidings_hub.entries import QueueSource
+from tidings.publishers.memory.publisher import MemoryStore
+from tidings.publishers.queue.publisher import AsyncKombuPublisher, KombuPublisher
+from tidings.wire.publication import Receipt
+from tidings.wire.reports import Sought
+from tidings_hub.config.fields import QueueSource
 from tidings_hub.ingress import QueueIngress
 from tidings_hub.metrics import Metrics
 

@@ -13,16 +13,16 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from database_process import CONCURRENT, KINDS, Database, new_table
+from support.processes.database import CONCURRENT, KINDS, Database, new_table
 from tidings.contrib.outbox import Outbox, Relay, outbox_table
 from tidings.contrib.outbox.locks import SILENCE_S
 from tidings.contrib.outbox.relay import TURN_MAX_S
 from tidings.contrib.outbox.store import Store
 from tidings.errors import BadChannel, BadConfig, BadData, BadRequest, TidingsError, TooLarge, Unavailable
 from tidings.options import TIMEOUT_S
-from tidings.publication import Publication
 from tidings.publishers.base import Answer, Outgoing
-from tidings.publishers.memory import MemoryPublisher, MemoryStore
+from tidings.publishers.memory.publisher import MemoryPublisher, MemoryStore
+from tidings.wire.publication import Publication
 
 
 @dataclass

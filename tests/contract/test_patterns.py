@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from redis_process import RedisProcess, free_port, wait_until
+from support.processes.redis import RedisProcess, free_port, wait_until
 from tidings.errors import BadConfig, Unavailable
-from tidings_hub.brokers.patterns import Patterns
+from tidings_hub.brokers.pattern_link import Patterns
 
 
 @pytest.fixture

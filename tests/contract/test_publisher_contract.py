@@ -14,16 +14,16 @@ import pytest
 
 from contract.broker_contract import Keep, outgoing
 from contract.publisher_contract import TIMEOUT_S, Kept, PublisherContract, receipts
-from proxy import Proxy
-from redis_process import RedisProcess, free_port
+from support.network.proxy import Proxy
+from support.processes.redis import RedisProcess, free_port
 from tidings.errors import BadConfig, TimedOut, Unavailable
-from tidings.publication import Receipt
-from tidings.publishers.address import Address
 from tidings.publishers.base import Answer, AsyncPublisher, Outgoing, Publisher
-from tidings.publishers.keys import Keys
-from tidings.publishers.memory import AsyncMemoryPublisher, MemoryPublisher, MemoryStore
-from tidings.publishers.redis import AsyncRedisPublisher, RedisPublisher
-from tidings.reports import Report, Sought
+from tidings.publishers.memory.publisher import AsyncMemoryPublisher, MemoryPublisher, MemoryStore
+from tidings.publishers.redis.publisher import AsyncRedisPublisher, RedisPublisher
+from tidings.redis_client.keys import Keys
+from tidings.redis_client.url import Address
+from tidings.wire.publication import Receipt
+from tidings.wire.reports import Report, Sought
 
 RULES = {"orders": Keep(100, 3600)}
 

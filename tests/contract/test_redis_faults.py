@@ -17,18 +17,18 @@ from typing import Any
 import pytest
 
 from contract.broker_contract import LIMITS, RULES, outgoing
-from history import Listener, Recorder, check
-from proxy import Proxy
-from redis_process import RedisProcess, wait_until
-from tidings.cursor import Cursor
+from support.history import Listener, Recorder, check
+from support.network.proxy import Proxy
+from support.processes.redis import RedisProcess, wait_until
 from tidings.errors import Unavailable
-from tidings.publication import Receipt
-from tidings.publishers.keys import Keys
-from tidings.publishers.redis import RedisPublisher
+from tidings.publishers.redis.publisher import RedisPublisher
+from tidings.redis_client.keys import Keys
+from tidings.wire.cursor import Cursor
+from tidings.wire.publication import Receipt
 from tidings_hub.brokers.base import BrokerLimits
 from tidings_hub.brokers.redis import RedisBroker
-from tidings_hub.core.notes import Act, Note, Noted, Taken
 from tidings_hub.core.recovery import Gap, missed
+from tidings_hub.core.session_records import Act, Note, Noted, Taken
 from tidings_hub.metrics import Metrics
 
 KEYS = Keys()

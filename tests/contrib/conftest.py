@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from redis_process import RedisProcess
-from told import Told
+from support.processes.redis import RedisProcess
+from support.programs.example_programs import Told
 
 
 @pytest.fixture

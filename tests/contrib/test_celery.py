@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from hub_process import environment
-from redis_process import RedisProcess, wait_until
-from told import Told, program_of, run_program
+from support.processes.hub import environment
+from support.processes.redis import RedisProcess, wait_until
+from support.programs.example_programs import Told, program_of, run_program
 
 FOLDER = Path(__file__).parent
 TASKS = 30

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from django_project import configure
-from http_hub import API_KEY, HttpHub
-from hub_process import environment
-from redis_process import free_port
+from support.network.http_hub import API_KEY, HttpHub
+from support.processes.hub import environment
+from support.processes.redis import free_port
+from support.programs.django_project import configure
+from support.programs.example_programs import Told, program_of
 from tidings.errors import BadChannel, BatchFailed, TooLarge
-from told import Told, program_of
 
 
 @pytest.fixture(scope="module")

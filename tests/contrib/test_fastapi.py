@@ -18,13 +18,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from http_hub import API_KEY, HttpHub
-from redis_process import free_port
-from tidings.asynchronous import AsyncEmitter
+from support.network.http_hub import API_KEY, HttpHub
+from support.processes.redis import free_port
+from support.programs.example_programs import Told, program_of, run_program
+from tidings.async_emitter import AsyncEmitter
 from tidings.batch import Collected
 from tidings.contrib.fastapi import Tidings
 from tidings.errors import BadChannel, BadRequest, TooLarge
-from told import Told, program_of, run_program
 
 
 class App:

@@ -13,14 +13,14 @@ from flask import Flask, Response, abort, g, stream_with_context
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from http_hub import API_KEY, HttpHub
-from hub_process import environment
-from redis_process import free_port
+from support.network.http_hub import API_KEY, HttpHub
+from support.processes.hub import environment
+from support.processes.redis import free_port
+from support.programs.example_programs import Told, program_of
 from tidings.contrib.delivery import raise_error
 from tidings.contrib.flask import Tidings
 from tidings.contrib.sqlalchemy import autopush
 from tidings.errors import BadChannel, BadConfig, BatchFailed, TooLarge, Unavailable
-from told import Told, program_of
 
 
 @pytest.fixture

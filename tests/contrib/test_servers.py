@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from client_process import ClientProcess
-from hub_process import API_KEY, HubProcess, environment, token
-from redis_process import RedisProcess, free_port, wait_until
-from told import Told, program_of
+from support.processes.client import ClientProcess
+from support.processes.hub import API_KEY, HubProcess, environment, token
+from support.processes.redis import RedisProcess, free_port, wait_until
+from support.programs.example_programs import Told, program_of
 
 FOLDER = Path(__file__).parent
 REQUESTS = 240

@@ -14,14 +14,14 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, scoped_session, sessionmaker
 
-from http_hub import API_KEY, HttpHub
-from redis_process import free_port
-from tidings.asynchronous import AsyncEmitter
+from support.network.http_hub import API_KEY, HttpHub
+from support.processes.redis import free_port
+from support.programs.example_programs import Told, program_of, run_program
+from tidings.async_emitter import AsyncEmitter
 from tidings.contrib.delivery import raise_error
 from tidings.contrib.sqlalchemy import autopush
 from tidings.emitter import Emitter
 from tidings.errors import BadChannel, BadConfig, BatchFailed, TooLarge
-from told import Told, program_of, run_program
 
 
 class Base(DeclarativeBase):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from client_process import ClientProcess
+from support.processes.client import ClientProcess
 
 
 @pytest.fixture

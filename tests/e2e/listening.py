@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from client_process import ClientProcess
-from hub_process import CONFIG, HubProcess, token
-from redis_process import RedisProcess, wait_until
+from support.processes.client import ClientProcess
+from support.processes.hub import CONFIG, HubProcess, token
+from support.processes.redis import RedisProcess, wait_until
 
 LEASE_S = 1.0
 

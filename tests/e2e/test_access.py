@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from client_process import ClientProcess
 from conformance.engine_process import Socket, request
-from hub_process import API_KEY, SECRET, HubProcess, token
-from proxy import Proxy
-from redis_process import wait_until
+from support.network.proxy import Proxy
+from support.processes.client import ClientProcess
+from support.processes.hub import API_KEY, SECRET, HubProcess, token
+from support.processes.redis import wait_until
 from tidings.tokens import issue
 
 PATH = "/socket.io/?EIO=4&transport=websocket"

@@ -21,14 +21,14 @@ from typing import Any
 
 import pytest
 
-from client_process import ClientProcess
 from e2e.listening import told
-from hub_process import API_KEY, CONFIG, ROOT, HubProcess, environment, token
-from node_program import FOLDER as NODE_FOLDER
-from node_program import NodeProgram, node
-from programs import program
-from rabbit_process import RabbitProcess
-from redis_process import RedisProcess, free_port, wait_until
+from support.installed_programs import program
+from support.processes.client import ClientProcess
+from support.processes.hub import API_KEY, CONFIG, ROOT, HubProcess, environment, token
+from support.processes.node_program import FOLDER as NODE_FOLDER
+from support.processes.node_program import NodeProgram, node
+from support.processes.rabbit import RabbitProcess
+from support.processes.redis import RedisProcess, free_port, wait_until
 
 PAGE = (ROOT / "docs" / "backends.md").read_text(encoding="utf-8")
 LINES_MAX = 15

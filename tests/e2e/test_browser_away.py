@@ -10,10 +10,10 @@ from contextlib import AbstractContextManager, closing, contextmanager
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route
 
-from chromium import ListeningPage, chromium
-from hub_process import CONFIG, HubProcess, token
-from proxy import Proxy
-from redis_process import wait_until
+from support.browsers.chromium import ListeningPage, chromium
+from support.network.proxy import Proxy
+from support.processes.hub import CONFIG, HubProcess, token
+from support.processes.redis import wait_until
 
 # Whoever sleeps is let go after two seconds.
 PINGS = """

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
-from chromium import ListeningPage, chromium
-from hub_process import HubProcess, token
-from redis_process import RedisProcess
+from support.browsers.chromium import ListeningPage, chromium
+from support.processes.hub import HubProcess, token
+from support.processes.redis import RedisProcess
 from tidings import Emitter
 
 LONG_MS = 50.0

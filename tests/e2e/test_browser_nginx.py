@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from chromium import ListeningPage, chromium
-from composition import SECRETS, Composition, start_nginx
+from support.browsers.chromium import ListeningPage, chromium
+from support.compose import SECRETS, Composition, start_nginx
 from tidings import issue
 
 TRANSPORTS = ("websocket", "polling")

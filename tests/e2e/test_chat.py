@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from chromium import BACK_S, chromium
-from composition import free_port
-from hub_process import ROOT, environment
-from programs import program
-from redis_process import RedisProcess, wait_until
+from support.browsers.chromium import BACK_S, chromium
+from support.compose import free_port
+from support.installed_programs import program
+from support.processes.hub import ROOT, environment
+from support.processes.redis import RedisProcess, wait_until
 
 PATIENCE_MS = BACK_S * 1000
 ATTACK = "<img src=x onerror=\"document.title='broken into'\">"

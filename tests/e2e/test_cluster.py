@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from client_process import ClientProcess
-from cluster_process import ClusterProcess
 from e2e.test_faults import CHANNELS, Backend, Scene
-from history import Recorder
-from hub_process import API_KEY, HubProcess, token
-from proxy import Proxy
-from redis_process import wait_until
+from support.history import Recorder
+from support.network.proxy import Proxy
+from support.processes.client import ClientProcess
+from support.processes.cluster import ClusterProcess
+from support.processes.hub import API_KEY, HubProcess, token
+from support.processes.redis import wait_until
 from tidings import Emitter
-from tidings.publishers.buckets import bucket_of
-from tidings.publishers.slots import open_buckets
+from tidings.redis_client.buckets import bucket_of
+from tidings.redis_client.topology import open_buckets
 
 
 class ClusterScene(Scene):

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from client_process import ClientProcess
-from hub_process import API_KEY, HubProcess, token
-from redis_process import RedisProcess, wait_until
+from support.processes.client import ClientProcess
+from support.processes.hub import API_KEY, HubProcess, token
+from support.processes.redis import RedisProcess, wait_until
 from tidings import AsyncEmitter, Emitter
-from tidings.control import Done
 from tidings.errors import BadRequest, TidingsError, Unavailable, UnknownNamespace
+from tidings.wire.control import Done
 
 EXTRA = 'prefix = "control:"\n' + "control_timeout_s = 15.0\nnode_record_s = 1.0\nchannels_per_connection = 3\n"
 KINDS = ["js-websocket", "python-polling", "sse"]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from client_process import ClientProcess
 from e2e.test_faults import CHANNELS, Backend, note_client
-from history import Recorder, check
-from hub_process import HubProcess, token
-from redis_process import wait_until
-from sentinels import Guarded
+from support.history import Recorder, check
+from support.processes.client import ClientProcess
+from support.processes.hub import HubProcess, token
+from support.processes.redis import wait_until
+from support.processes.sentinels import Guarded
 
 KINDS = ["js-websocket", "python-polling"]
 

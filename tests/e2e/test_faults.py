@@ -2,7 +2,7 @@
 
 While a backend publishes without pause: clients are cut off for a while, single messages disappear between Redis and
 the node, the node's link is cut, Redis is killed and comes back empty, with its file, and with an older file. No client
-may miss an acknowledged publication without being told, see one twice, or out of order (tests/history.py).
+may miss an acknowledged publication without being told, see one twice, or out of order (tests/support/history.py).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from client_process import ClientProcess
-from history import Recorder, check
-from hub_process import HubProcess, token
-from proxy import Proxy
-from redis_process import RedisProcess, wait_until
+from support.history import Recorder, check
+from support.network.proxy import Proxy
+from support.processes.client import ClientProcess
+from support.processes.hub import HubProcess, token
+from support.processes.redis import RedisProcess, wait_until
 from tidings import Emitter
 from tidings.errors import TidingsError
 

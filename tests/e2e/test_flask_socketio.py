@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from e2e.listening import Two, two_hubs, wait_told
-from hub_process import environment
+from support.processes.hub import environment
 
 INGRESS = """
 [ingress.flask_socketio]

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from client_process import ClientProcess
 from e2e.test_access import ask, connect, event, joined
-from hub_process import ROOT, SECRET, HubProcess, environment, token
-from redis_process import RedisProcess, wait_until
+from support.processes.client import ClientProcess
+from support.processes.hub import ROOT, SECRET, HubProcess, environment, token
+from support.processes.redis import RedisProcess, wait_until
 
 MODULE = """
 import time

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from certificates import Authority
-from client_process import ClientProcess
 from e2e.test_access import ask, connect, event, joined
-from hook_server import SECRET, HookServer, refuse, say, stall
-from hub_process import CONFIG, HubProcess, token
-from redis_process import wait_until
+from support.network.certificates import Authority
+from support.network.hook_server import SECRET, HookServer, refuse, say, stall
+from support.processes.client import ClientProcess
+from support.processes.hub import CONFIG, HubProcess, token
+from support.processes.redis import wait_until
 
 EXTRA = """
 connect_timeout_s = 5.0

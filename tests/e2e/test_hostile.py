@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from client_process import ClientProcess
-from hostile_hub import HostileHub, Script, Session, event
-from hostile_scripts import (
+from support.network.hostile_hub import HostileHub, Script, Session, event
+from support.network.hostile_scripts import (
     ACCEPTED,
     BROKEN,
     CURSORS,
@@ -27,6 +26,7 @@ from hostile_scripts import (
     ready,
     welcome,
 )
+from support.processes.client import ClientProcess
 
 TRANSPORTS = pytest.mark.parametrize("transport", ["websocket", "polling"])
 

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from certificates import Authority
-from client_process import ClientProcess
-from hub_process import CONFIG, HubProcess, environment, token
-from proxy import Proxy
-from rabbit_process import RabbitProcess
-from redis_process import RedisProcess, wait_until
+from support.network.certificates import Authority
+from support.network.proxy import Proxy
+from support.processes.client import ClientProcess
+from support.processes.hub import CONFIG, HubProcess, environment, token
+from support.processes.rabbit import RabbitProcess
+from support.processes.redis import RedisProcess, wait_until
 from tidings.emitter import Emitter
 from tidings.errors import Unavailable
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from client_process import KINDS, ClientProcess
-from hub_process import HubProcess, environment, token
-from proxy import Proxy
-from redis_process import RedisProcess
+from support.network.proxy import Proxy
+from support.processes.client import KINDS, ClientProcess
+from support.processes.hub import HubProcess, environment, token
+from support.processes.redis import RedisProcess
 
 EMIT = """
 import sys

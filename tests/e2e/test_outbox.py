@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from client_process import ClientProcess
-from database_process import KINDS, Database, Postgresql, new_table
-from hub_process import HubProcess, token
-from outbox_killed import STEPS
-from outbox_process import OutboxProcess
-from redis_process import RedisProcess, wait_until
+from support.processes.client import ClientProcess
+from support.processes.database import KINDS, Database, Postgresql, new_table
+from support.processes.hub import HubProcess, token
+from support.processes.outbox import OutboxProcess
+from support.processes.outbox_killed import STEPS
+from support.processes.redis import RedisProcess, wait_until
 from tidings import Emitter
 from tidings.contrib.outbox import Outbox, outbox_table
-from tidings.publishers.keys import Keys
+from tidings.redis_client.keys import Keys
 
 HISTORY_MAX = 100
 

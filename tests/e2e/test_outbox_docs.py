@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from database_process import KINDS, Database
-from hub_process import ROOT, HubProcess, environment
-from redis_process import RedisProcess
+from support.processes.database import KINDS, Database
+from support.processes.hub import ROOT, HubProcess, environment
+from support.processes.redis import RedisProcess
 from tidings.contrib.outbox import Relay
-from tidings.publication import Publication
-from tidings.publishers.memory import MemoryPublisher, MemoryStore
+from tidings.publishers.memory.publisher import MemoryPublisher, MemoryStore
+from tidings.wire.publication import Publication
 
 TEXT = (ROOT / "docs" / "outbox.md").read_text(encoding="utf-8")
 NAMES = {"postgresql": "PostgreSQL", "mariadb": "MariaDB", "sqlite": "SQLite"}

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from chromium import chromium
-from hub_process import API_KEY, HubProcess, environment
-from programs import program
+from support.browsers.chromium import chromium
+from support.installed_programs import program
+from support.processes.hub import API_KEY, HubProcess, environment
 
 PATIENCE_MS = 20_000
 expect.set_options(timeout=PATIENCE_MS)

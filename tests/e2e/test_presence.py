@@ -17,11 +17,11 @@ from typing import Any, Self
 import pytest
 
 from conformance.engine_process import Socket
-from hub_process import API_KEY, CONFIG, HubProcess, environment, token
-from redis_process import RedisProcess, wait_until
+from support.processes.hub import API_KEY, CONFIG, HubProcess, environment, token
+from support.processes.redis import RedisProcess, wait_until
 from tidings import AsyncEmitter, Emitter
 from tidings.errors import Forbidden
-from tidings.presence import LIST_MAX
+from tidings.wire.presence import LIST_MAX
 
 GRACE_S = 3.0
 EXTRA = f"""

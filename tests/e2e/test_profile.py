@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from e2e.test_access import ask, joined
-from hub_process import HubProcess
-from redis_process import RedisProcess
+from support.processes.hub import HubProcess
+from support.processes.redis import RedisProcess
 
 MODULE = """
 from tidings_hub import App
@@ -62,7 +62,7 @@ def test_each_worker_writes_its_own(tmp_path: Path, shared_redis: RedisProcess, 
 )
 def test_a_file_that_cannot_be_is_said_before_anything_starts(file: str, about: str, tmp_path: Path) -> None:
     from tidings.errors import BadConfig
-    from tidings_hub.profile import Profile
+    from tidings_hub.node.profiler import Profile
 
     with pytest.raises(BadConfig, match=about):
         Profile(tmp_path / file)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from client_process import ClientProcess
-from hub_process import CONFIG, HubProcess, token
-from node_program import run
+from support.processes.client import ClientProcess
+from support.processes.hub import CONFIG, HubProcess, token
+from support.processes.node_program import run
 
 SECRET = "7ad3773142a6692b25b8"
 PUSHER = f"""

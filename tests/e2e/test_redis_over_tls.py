@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from certificates import Authority
-from client_process import ClientProcess
-from hub_process import HubProcess, token
-from redis_process import RedisProcess, free_port, wait_until
+from support.network.certificates import Authority
+from support.processes.client import ClientProcess
+from support.processes.hub import HubProcess, token
+from support.processes.redis import RedisProcess, free_port, wait_until
 from tidings import Emitter
 from tidings.errors import Unavailable
 

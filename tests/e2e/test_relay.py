@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 import websocket
 
-from balancer import Balancer
-from client_process import ClientProcess
-from hub_process import SECRET, HubProcess, token
-from raw_polling import POLL, ask, connected, opened, request, status_of
-from redis_process import RedisProcess, free_port, wait_until
+from support.network.balancer import Balancer
+from support.network.raw_polling import POLL, ask, connected, opened, request, status_of
+from support.processes.client import ClientProcess
+from support.processes.hub import SECRET, HubProcess, token
+from support.processes.redis import RedisProcess, free_port, wait_until
 from tidings import Emitter
-from tidings_hub.core.stamp import STAMP_HEADER, Stamp, stamp_key, stamped
+from tidings_hub.core.relay_stamp import STAMP_HEADER, Stamp, stamp_key, stamped
 
 LEASE_S = 1.5
 

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from client_process import ClientProcess
-from hub_process import API_KEY, HubProcess, token
-from proxy import Proxy
-from raw_polling import POLL, ask, connected, polled
-from redis_process import RedisProcess, wait_until
+from support.network.proxy import Proxy
+from support.network.raw_polling import POLL, ask, connected, polled
+from support.processes.client import ClientProcess
+from support.processes.hub import API_KEY, HubProcess, token
+from support.processes.redis import RedisProcess, wait_until
 from tidings import AsyncEmitter, Emitter, Receipt
 from tidings.errors import BadRequest, NotFound, TimedOut
-from tidings.reports import Count
+from tidings.wire.reports import Count
 
 ACK_TIMEOUT_S = 2.0
 EXTRA = f'prefix = "reports:"\ncontrol_timeout_s = 10.0\nnode_record_s = 1.0\nack_timeout_s = {ACK_TIMEOUT_S}\n'

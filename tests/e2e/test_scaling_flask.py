@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from client_process import ClientProcess
 from e2e.test_page import browser  # noqa: F401 - a fixture
-from hub_process import API_KEY, ROOT, SECRET, HubProcess, environment
-from redis_process import RedisProcess, wait_until
+from support.processes.client import ClientProcess
+from support.processes.hub import API_KEY, ROOT, SECRET, HubProcess, environment
+from support.processes.redis import RedisProcess, wait_until
 
 TEXT = (ROOT / "docs" / "scaling-flask.md").read_text()
 

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from chromium import BACK_S, chromium
-from client_process import ClientProcess
-from hub_process import ROOT, HubProcess, token
-from proxy import Proxy
-from redis_process import RedisProcess
-from shop import shop
+from support.browsers.chromium import BACK_S, chromium
+from support.network.proxy import Proxy
+from support.processes.client import ClientProcess
+from support.processes.hub import ROOT, HubProcess, token
+from support.processes.redis import RedisProcess
+from support.programs.web_page import shop
 from tidings import Emitter
 
 KINDS = ["sdk-websocket", "sdk-polling"]

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from client_process import ClientProcess
-from hub_process import CONFIG, HubProcess, token
-from programs import program
-from proxy import Proxy
-from redis_process import RedisProcess, wait_until
+from support.installed_programs import program
+from support.network.proxy import Proxy
+from support.processes.client import ClientProcess
+from support.processes.hub import CONFIG, HubProcess, token
+from support.processes.redis import RedisProcess, wait_until
 
 # The longest pause between two attempts to connect is 20 s, and the first attempt after it has to succeed.
 BACK_S = 60.0

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from e2e.listening import LEASE_S, Two, told, two_hubs, wait_told
-from node_program import NodeProgram, run
-from redis_process import RedisProcess, wait_until
-from tidings.msgpack import pack
+from support.processes.node_program import NodeProgram, run
+from support.processes.redis import RedisProcess, wait_until
+from tidings.wire.msgpack import pack
 
 INGRESS = """
 [ingress.socketio_emitter]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from node_program import NodeProgram
-from redis_process import RedisProcess, free_port, wait_until
+from support.processes.node_program import NodeProgram
+from support.processes.redis import RedisProcess, free_port, wait_until
 from tidings import AsyncEmitter, Emitter
 from tidings.errors import BadConfig, BadData, BatchFailed, Unavailable
 

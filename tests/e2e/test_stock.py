@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from client_process import ClientProcess
-from hub_process import CONFIG, HubProcess, token
-from proxy import Proxy
-from raw_polling import entered, polled
-from redis_process import RedisProcess, wait_until
+from support.network.proxy import Proxy
+from support.network.raw_polling import entered, polled
+from support.processes.client import ClientProcess
+from support.processes.hub import CONFIG, HubProcess, token
+from support.processes.redis import RedisProcess, wait_until
 
 KINDS = ["stock-websocket", "stock-polling", "stock-upgrade", "stock4.6-websocket", "stock4.6-polling"]
 MORE = """

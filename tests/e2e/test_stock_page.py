@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from client_process import ClientProcess
-from hub_process import ROOT, HubProcess, token
-from proxy import Proxy
+from support.network.proxy import Proxy
+from support.processes.client import ClientProcess
+from support.processes.hub import ROOT, HubProcess, token
 
 PAGE = ROOT / "docs" / "stock-clients.md"
 NAMESPACES = """

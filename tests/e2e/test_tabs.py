@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext, Error, Page, sync_playwright
 
-from hub_process import API_KEY, HubProcess, token
-from programs import program
-from redis_process import wait_until
-from shop import shop
+from support.installed_programs import program
+from support.processes.hub import API_KEY, HubProcess, token
+from support.processes.redis import wait_until
+from support.programs.web_page import shop
 from tidings import Emitter
 
 pytestmark = pytest.mark.timeout(240)

@@ -10,11 +10,11 @@ from contextlib import closing
 
 import pytest
 
-from hub_process import HubProcess, environment, token
-from proxy import Proxy
-from redis_process import wait_until
+from support.network.proxy import Proxy
+from support.processes.hub import HubProcess, environment, token
+from support.processes.redis import wait_until
 from tidings.errors import Unavailable
-from tidings_hub.commands.stream import EventStream
+from tidings_hub.commands.event_stream import EventStream
 
 
 class Tail:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hub_process import ROOT, environment
+from support.processes.hub import ROOT, environment
 from tidings.emitter import Emitter
 from tidings.errors import Unavailable
 from tidings.testing import HubProcess

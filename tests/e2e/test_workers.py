@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from client_process import ClientProcess
-from hub_process import API_KEY, CONFIG, SECRET, HubProcess, environment, token
-from raw_polling import POLL, ask, connected
-from redis_process import RedisProcess, wait_until
+from support.network.raw_polling import POLL, ask, connected
+from support.processes.client import ClientProcess
+from support.processes.hub import API_KEY, CONFIG, SECRET, HubProcess, environment, token
+from support.processes.redis import RedisProcess, wait_until
 from tidings import Emitter
 from tidings.tokens import issue
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from e2e.test_access import event, joined
-from hub_process import HubProcess, token
+from support.processes.hub import HubProcess, token
 
 MODULE = """
 import time

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from client_process import ClientProcess
-from composition import ROOT, SECRETS, Composition
-from redis_process import wait_until
+from support.compose import ROOT, SECRETS, Composition
+from support.processes.client import ClientProcess
+from support.processes.redis import wait_until
 
 # Clients of other networks: ip_hash sends them to one node or the other.
 SOURCES = [f"127.0.{number}.1" for number in range(11, 15)]
@@ -179,7 +179,7 @@ def test_a_session_goes_to_the_node_in_its_id_or_to_the_one_of_its_address(runni
 
 
 def test_timeouts_are_longer_than_the_heartbeat(running: Composition) -> None:
-    from tidings_hub.config import Settings
+    from tidings_hub.config.settings import Settings
 
     settings = Settings()
     text = (Path(running["nginx"].local("/etc/nginx/conf.d")) / "tidings.conf").read_text()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from composition import FILE, SECRETS, Composition, rendered
-from programs import program
+from support.compose import FILE, SECRETS, Composition, rendered
+from support.installed_programs import program
 from tidings_hub.cli import main
 
 ROOT = FILE.parent

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from composition import SECRETS, Composition, rendered
-from hub_process import ROOT, environment
-from nginx_file import certificate, check, whole
+from support.compose import SECRETS, Composition, rendered
+from support.processes.hub import ROOT, environment
+from support.processes.nginx import certificate, check, whole
 from tidings_hub.cli import main
 
 NODES = ["--node", "n1=172.31.251.21:8000", "--node", "n2=172.31.251.22:8000"]

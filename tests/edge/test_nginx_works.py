@@ -20,11 +20,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import websocket
 
-from composition import free_port
-from hub_process import HubProcess, token
-from nginx_file import certificate, check, whole
-from programs import program
-from redis_process import wait_until
+from support.compose import free_port
+from support.installed_programs import program
+from support.processes.hub import HubProcess, token
+from support.processes.nginx import certificate, check, whole
+from support.processes.redis import wait_until
 from tidings_hub.cli import main
 
 

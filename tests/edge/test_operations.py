@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from tidings_hub.cli import parser
-from tidings_hub.config import Settings
-from tidings_hub.entries import Namespace
+from tidings_hub.config.fields import Namespace
+from tidings_hub.config.settings import Settings
 from tidings_hub.metrics import FIELDS, Kind
 
 ROOT = Path(__file__).parent.parent.parent

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from faults.load import MARK, Load
-from history import Recorder
-from hub_process import API_KEY
+from support.history import Recorder
+from support.processes.hub import API_KEY
 from tidings import Emitter
 from tidings.errors import TidingsError, Unavailable
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import cycle
 
-from cluster_process import ClusterProcess
 from faults.scene import SETTLED_S, Outcome, Scene, Setting
-from redis_process import wait_until
-from tidings.publishers.keys import DEFAULT_PREFIX, Keys
-from tidings.publishers.slots import open_buckets
+from support.processes.cluster import ClusterProcess
+from support.processes.redis import wait_until
+from tidings.redis_client.keys import DEFAULT_PREFIX, Keys
+from tidings.redis_client.topology import open_buckets
 
 _JUNK = b"x" * 60_000
 _JUNK_MAX = 2_000

@@ -1,7 +1,7 @@
 """A client of its own: speaks Engine.IO 4 and Socket.IO 5 by hand, remembers its cursor, comes back by the rules.
 
-It notes everything that it is told, in the form of tests/history.py. The rules are those of PROTOCOL.md: the highest
-cursor of the newest epoch is the one to remember; a close with a number below 4500 means to come back, at
+It notes everything that it is told, in the form of tests/support/history.py. The rules are those of PROTOCOL.md:
+the highest cursor of the newest epoch is the one to remember; a close with a number below 4500 means to come back, at
 once from a node that drains, otherwise after a back-off; whoever hears no ping in time takes itself for cut off.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 from faults.load import MARK
 from faults.wire import Requests, Socket
 from tidings.backoff import delay_s
-from tidings.codes import CODES
+from tidings.wire.codes import CODES
 
 OPENING_S = 5.0
 _BACKOFF_BASE_S = 0.5

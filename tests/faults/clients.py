@@ -15,7 +15,7 @@ from typing import Any
 
 from faults.client import Client, Counts
 from faults.load import PATTERNS, Load
-from hub_process import token
+from support.processes.hub import token
 
 _TELL_S = 0.25
 _TOKEN_S = 86_400.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from programs import program
+from support.installed_programs import program
 
 _FILE_BYTES = 32
 

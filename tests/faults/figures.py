@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from faults.load import MARK
-from history import Line
+from support.history import Line
 
 
 @dataclass(slots=True)

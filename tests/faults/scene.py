@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine import cpu_s
-from cluster_process import ClusterProcess
 from faults.clock import Clock
 from faults.figures import Figures
 from faults.load import CONFIG, Load
 from faults.sticky import Nginx
-from history import Checker, lines_of
-from hub_process import API_KEY, ROOT, SECRET, HubProcess, environment
-from proxy import Proxy
-from redis_process import RedisProcess, wait_until
-from sentinels import Guarded
+from support.history import Checker, lines_of
+from support.network.proxy import Proxy
+from support.processes.cluster import ClusterProcess
+from support.processes.hub import API_KEY, ROOT, SECRET, HubProcess, environment
+from support.processes.redis import RedisProcess, wait_until
+from support.processes.sentinels import Guarded
 
 # Longer than anything should take, on a machine that is busy with other things.
 SETTLED_S = 90.0

@@ -8,8 +8,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from programs import program
-from redis_process import free_port, wait_until
+from support.installed_programs import program
+from support.processes.redis import free_port, wait_until
 
 # A session id begins with its node's name: later requests of a session go there, new sessions in turn. A node that
 # is down is tried again with each request (max_fails=0): it is back as soon as it listens.

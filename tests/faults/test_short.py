@@ -10,7 +10,7 @@ import pytest
 from faults.__main__ import run
 from faults.cases import CASES, Case
 from faults.load import SHORT
-from history import check, lines_of
+from support.history import check, lines_of
 
 
 def without_one_receipt(folder: Path) -> tuple[str, list[Path]]:

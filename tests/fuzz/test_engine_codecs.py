@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from conformance.engine_process import masked
 from tidings.errors import BadPacket, BadRequest, TooLarge
-from tidings_hub.engine import http, protocol, websocket
+from tidings_hub.engine import engineio as protocol
+from tidings_hub.engine import http, websocket
 from tidings_hub.engine.http import Body
 from tidings_hub.engine.websocket import Message, Reader, Violation
 

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tidings.channels import check_channel, check_event
 from tidings.errors import CallerError, Unauthorized
-from tidings.msgpack import pack, unpack
-from tidings.payload import encode_data
-from tidings_hub.core.asked import Asked, Bounds, Ordered
-from tidings_hub.core.flask_socketio import read
-from tidings_hub.core.pusher import App, check_body, check_signed, read_batch, read_event
-from tidings_hub.core.renames import Renames
-from tidings_hub.core.socketio_emitter import Channels, read_emit, read_request
+from tidings.wire.channels import check_channel, check_event
+from tidings.wire.msgpack import pack, unpack
+from tidings.wire.payload import encode_data
+from tidings_hub.core.compat.channel_mapping import Renames
+from tidings_hub.core.compat.flask_socketio import read
+from tidings_hub.core.compat.pusher import App, check_body, check_signed, read_batch, read_event
+from tidings_hub.core.compat.requests import Asked, Bounds, Ordered
+from tidings_hub.core.compat.socketio_emitter import Channels, read_emit, read_request
 
 BOUNDS = Bounds(data_max_bytes=500, channels_max=5)
 RENAMES = Renames("io", {"order-": "orders:", "u": "user:"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tidings.errors import TooLarge
-from tidings.models import Op, Rule
+from tidings.models.registry import Op, Rule
 
 
 @dataclass(slots=True)

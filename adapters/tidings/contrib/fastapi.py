@@ -22,7 +22,7 @@ from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tidings.asynchronous import AsyncEmitter
+from tidings.async_emitter import AsyncEmitter
 from tidings.batch import AsyncBatch, Collected
 from tidings.contrib.delivery import OnError, deliver_async, log_error
 from tidings.errors import BadRequest

@@ -23,7 +23,7 @@ from tidings.contrib.delivery import OnError, deliver, log_error
 from tidings.contrib.settings import emitter_of
 from tidings.emitter import Emitter
 from tidings.errors import BadConfig
-from tidings.models import Shape
+from tidings.models.registry import Shape
 
 # Keys of the WSGI environment: the batch of this request, and the status of its response.
 _BATCH = "tidings.batch"

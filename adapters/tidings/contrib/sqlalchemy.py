@@ -21,13 +21,13 @@ from sqlalchemy.exc import MissingGreenlet
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session, sessionmaker
 from sqlalchemy.util import await_only
 
-from tidings.asynchronous import AsyncEmitter
+from tidings.async_emitter import AsyncEmitter
 from tidings.batch import AsyncBatch, Batch
 from tidings.contrib.changes import Changes, told_where
 from tidings.contrib.delivery import OnError, deliver, deliver_async, log_error
 from tidings.emitter import Emitter
 from tidings.errors import BadConfig, Internal, TidingsError, TooLarge
-from tidings.models import Op
+from tidings.models.registry import Op
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker

@@ -56,26 +56,26 @@ def open_publisher(url: str, *, prefix: str = "tidings:", api_key: str | None = 
     way = way_of(url)
     _refuse_key(way, api_key)
     if way == "http":
-        from tidings.publishers.http import HttpPublisher
+        from tidings.publishers.http.publisher import HttpPublisher
 
         return HttpPublisher(url, api_key=api_key)
     if way == "memory":
-        from tidings.publishers.memory import MemoryPublisher
+        from tidings.publishers.memory.publisher import MemoryPublisher
 
         return MemoryPublisher(url)
     if way == "cluster":
-        from tidings.publishers.cluster import ClusterPublisher
+        from tidings.publishers.redis.cluster import ClusterPublisher
 
         return ClusterPublisher(url, prefix=prefix)
     if way == "queue":
-        from tidings.publishers.kombu import KombuPublisher
+        from tidings.publishers.queue.publisher import KombuPublisher
 
         return KombuPublisher(url)
     if way == "socketio":
         from tidings.publishers.socketio import SocketioPublisher
 
         return SocketioPublisher(url)
-    from tidings.publishers.redis import RedisPublisher
+    from tidings.publishers.redis.publisher import RedisPublisher
 
     return RedisPublisher(url, prefix=prefix)
 
@@ -85,26 +85,26 @@ def open_async_publisher(url: str, *, prefix: str = "tidings:", api_key: str | N
     way = way_of(url)
     _refuse_key(way, api_key)
     if way == "http":
-        from tidings.publishers.http import AsyncHttpPublisher
+        from tidings.publishers.http.publisher import AsyncHttpPublisher
 
         return AsyncHttpPublisher(url, api_key=api_key)
     if way == "memory":
-        from tidings.publishers.memory import AsyncMemoryPublisher
+        from tidings.publishers.memory.publisher import AsyncMemoryPublisher
 
         return AsyncMemoryPublisher(url)
     if way == "cluster":
-        from tidings.publishers.cluster import AsyncClusterPublisher
+        from tidings.publishers.redis.cluster import AsyncClusterPublisher
 
         return AsyncClusterPublisher(url, prefix=prefix)
     if way == "queue":
-        from tidings.publishers.kombu import AsyncKombuPublisher
+        from tidings.publishers.queue.publisher import AsyncKombuPublisher
 
         return AsyncKombuPublisher(url)
     if way == "socketio":
         from tidings.publishers.socketio import AsyncSocketioPublisher
 
         return AsyncSocketioPublisher(url)
-    from tidings.publishers.redis import AsyncRedisPublisher
+    from tidings.publishers.redis.publisher import AsyncRedisPublisher
 
     return AsyncRedisPublisher(url, prefix=prefix)
 

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tidings.control import Done, History, NodeRecord, Order
-from tidings.cursor import Cursor
 from tidings.errors import TidingsError
-from tidings.presence import Presence
-from tidings.publication import Receipt
-from tidings.reports import Report, Sought
+from tidings.wire.control import Done, History, NodeRecord, Order
+from tidings.wire.cursor import Cursor
+from tidings.wire.presence import Presence
+from tidings.wire.publication import Receipt
+from tidings.wire.reports import Report, Sought
 
 # How long a broker remembers an id (DESIGN 3). Ids that callers choose stand for something
 # that they may repeat after minutes; ids we make serve only our own retries.

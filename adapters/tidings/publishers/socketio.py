@@ -15,19 +15,19 @@ from typing import NoReturn
 from urllib.parse import parse_qsl, urlencode
 
 from tidings.backoff import delay_s
-from tidings.control import Done, History, NodeRecord, Order
-from tidings.cursor import Cursor
 from tidings.errors import BadConfig, BadData, BadRequest, TidingsError, TimedOut, Unavailable
-from tidings.msgpack import msgpack_module
-from tidings.msgpack import pack as pack_value
-from tidings.presence import Presence
-from tidings.publication import Receipt, split_body
-from tidings.publishers.address import Address
 from tidings.publishers.base import Answer, Outgoing
-from tidings.publishers.line import LineDown, Lines, said
-from tidings.publishers.script import pack
 from tidings.publishers.threaded import ThreadedPublisher
-from tidings.reports import Report, Sought
+from tidings.redis_client.connection import LineDown, Lines, said
+from tidings.redis_client.scripts import pack
+from tidings.redis_client.url import Address
+from tidings.wire.control import Done, History, NodeRecord, Order
+from tidings.wire.cursor import Cursor
+from tidings.wire.msgpack import msgpack_module
+from tidings.wire.msgpack import pack as pack_value
+from tidings.wire.presence import Presence
+from tidings.wire.publication import Receipt, split_body
+from tidings.wire.reports import Report, Sought
 
 SCHEME = "socketio+"
 _UID = "emitter"

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from tidings.control import Done, History, NodeRecord, Order
-from tidings.cursor import Cursor
 from tidings.errors import Unavailable
-from tidings.presence import Presence
 from tidings.publishers.base import Answer, Outgoing, Publisher
-from tidings.reports import Report, Sought
+from tidings.wire.control import Done, History, NodeRecord, Order
+from tidings.wire.cursor import Cursor
+from tidings.wire.presence import Presence
+from tidings.wire.reports import Report, Sought
 
 # Calls under way at once; others wait their turn.
 THREADS_MAX = 16

@@ -7,12 +7,12 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from tidings.channels import check_channel
-from tidings.control import Order
 from tidings.emitter import Emitter
 from tidings.errors import TidingsError
-from tidings.payload import encode_data
 from tidings.testing.recorder import Pushed, Recorder
+from tidings.wire.channels import check_channel
+from tidings.wire.control import Order
+from tidings.wire.payload import encode_data
 
 _NUMBERS = itertools.count(1)
 _SHOWN: Final = 10

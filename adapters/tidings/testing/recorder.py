@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tidings.control import Done, History, NodeRecord, Order
-from tidings.cursor import Cursor
 from tidings.errors import TidingsError
-from tidings.presence import Presence
-from tidings.publication import Publication
 from tidings.publishers.base import Answer, Outgoing
-from tidings.publishers.memory import MemoryPublisher
-from tidings.reports import Report, Sought
+from tidings.publishers.memory.publisher import MemoryPublisher
+from tidings.wire.control import Done, History, NodeRecord, Order
+from tidings.wire.cursor import Cursor
+from tidings.wire.presence import Presence
+from tidings.wire.publication import Publication
+from tidings.wire.reports import Report, Sought
 
 
 @dataclass(frozen=True, slots=True)

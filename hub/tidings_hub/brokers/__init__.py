@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tidings_hub.brokers.base import Broker, BrokerLimits
-from tidings_hub.config import Settings
+from tidings_hub.config.settings import Settings
 from tidings_hub.metrics import Metrics
 
 # What a message has besides its data: numbers, epoch, id, and the event's name in JSON.

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tidings.control import Answers, NodeRecord, Order
-from tidings.cursor import Cursor
-from tidings.presence import Presence, Turn, Turned
-from tidings.publication import Publication, Receipt
 from tidings.publishers.base import Answer, Outgoing
+from tidings.wire.control import Answers, NodeRecord, Order
+from tidings.wire.cursor import Cursor
+from tidings.wire.presence import Presence, Turn, Turned
+from tidings.wire.publication import Publication, Receipt
 from tidings_hub.core.lease import Hold
-from tidings_hub.core.nodes import Lease, Roll
-from tidings_hub.core.notes import Note, Noted, Taken
+from tidings_hub.core.node_directory import Lease, Roll
 from tidings_hub.core.recovery import ChannelPast, Past
+from tidings_hub.core.session_records import Note, Noted, Taken
 
 __all__ = [
     "Broker",

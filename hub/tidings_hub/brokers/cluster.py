@@ -11,20 +11,20 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from tidings.control import Answers, NodeRecord, Order
-from tidings.cursor import Cursor
 from tidings.errors import HubError, TimedOut
-from tidings.presence import Change, Presence, Turn, Turned, presence_channel
-from tidings.publication import Publication, Receipt
 from tidings.publishers.base import Answer, Outgoing
-from tidings.publishers.buckets import bucket_of
-from tidings.publishers.cluster import ClusterPublisher
-from tidings.publishers.keys import DEFAULT_PREFIX
-from tidings.publishers.slots import open_buckets
+from tidings.publishers.redis.cluster import ClusterPublisher
+from tidings.redis_client.buckets import bucket_of
+from tidings.redis_client.keys import DEFAULT_PREFIX
+from tidings.redis_client.topology import open_buckets
+from tidings.wire.control import Answers, NodeRecord, Order
+from tidings.wire.cursor import Cursor
+from tidings.wire.presence import Change, Presence, Turn, Turned, presence_channel
+from tidings.wire.publication import Publication, Receipt
 from tidings_hub.brokers.base import BrokerLimits, BrokerState, Hold, Past, Roll, Rule, Sink
 from tidings_hub.brokers.redis import RedisBroker
-from tidings_hub.core.notes import Note, Noted, Taken
-from tidings_hub.core.places import Places
+from tidings_hub.core.bucket_positions import Places
+from tidings_hub.core.session_records import Note, Noted, Taken
 from tidings_hub.metrics import Metrics
 
 # Between the buckets' epochs, in what a node keeps of a turn; no epoch has it.

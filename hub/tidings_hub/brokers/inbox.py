@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tidings.errors import BadPacket
-from tidings.publication import Publication, decode
-from tidings.publishers.keys import Keys
+from tidings.redis_client.keys import Keys
+from tidings.wire.publication import Publication, decode
 from tidings_hub.brokers.base import BrokerLimits
 from tidings_hub.log import log_rate_limited
 from tidings_hub.metrics import Metrics

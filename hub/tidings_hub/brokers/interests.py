@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from tidings.publication import Publication
+from tidings.wire.publication import Publication
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
 """The broker for one node: everything in this process's memory.
 
-The sequence itself is `tidings.publishers.memory.MemoryStore`, so that an emitter with the same
+The sequence itself is `tidings.publishers.memory.publisher.MemoryStore`, so that an emitter with the same
 `memory://` URL in the same process reaches this hub. One greenlet hands publications to the sink.
 """
 
@@ -12,16 +12,16 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from tidings.control import Answers, NodeRecord, Order
-from tidings.cursor import Cursor
 from tidings.errors import TidingsError, Unavailable
-from tidings.presence import Presence, Turn, Turned
-from tidings.publication import Publication, Receipt
 from tidings.publishers.base import Answer, Outgoing
-from tidings.publishers.memory import MemoryStore, open_store
+from tidings.publishers.memory.publisher import MemoryStore, open_store
+from tidings.wire.control import Answers, NodeRecord, Order
+from tidings.wire.cursor import Cursor
+from tidings.wire.presence import Presence, Turn, Turned
+from tidings.wire.publication import Publication, Receipt
 from tidings_hub.brokers.base import BrokerLimits, BrokerState, ChannelPast, Hold, Lease, Past, Roll, Rule, Sink
-from tidings_hub.brokers.notes import MemoryNotes
-from tidings_hub.core.notes import Note, Noted, Taken
+from tidings_hub.brokers.session_records import MemoryNotes
+from tidings_hub.core.session_records import Note, Noted, Taken
 from tidings_hub.metrics import Metrics
 
 logger = logging.getLogger("tidings.broker")

@@ -16,15 +16,15 @@ from typing import Any
 
 from tidings.backoff import delay_s
 from tidings.errors import TidingsError
-from tidings.publication import Publication
-from tidings.publishers.address import Address, redis_module
-from tidings.publishers.keys import Keys
-from tidings.publishers.line import reason_of
+from tidings.redis_client.connection import reason_of
+from tidings.redis_client.keys import Keys
+from tidings.redis_client.url import Address, redis_module
+from tidings.wire.publication import Publication
 from tidings_hub.brokers.barriers import Barrier, Barriers
 from tidings_hub.brokers.base import BrokerLimits
 from tidings_hub.brokers.inbox import Inbox
 from tidings_hub.brokers.interests import Interests
-from tidings_hub.brokers.link import Link, LinkDown, Oversized, ShardLink
+from tidings_hub.brokers.pubsub_link import Link, LinkDown, Oversized, ShardLink
 from tidings_hub.brokers.repair import Repairs
 from tidings_hub.core.positions import Repair, Ruling, Verdict
 from tidings_hub.metrics import Metrics

@@ -11,13 +11,12 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from tidings.control import Answers, NodeRecord, Order
-from tidings.cursor import Cursor
 from tidings.errors import TidingsError, TimedOut, Unavailable
-from tidings.presence import Presence, Turn, Turned
-from tidings.publication import Publication, Receipt
-from tidings.publishers.address import Address
-from tidings.publishers.asking import (
+from tidings.publishers.base import Answer, Outgoing
+from tidings.publishers.redis.publisher import RedisPublisher
+from tidings.redis_client.connection import said
+from tidings.redis_client.keys import DEFAULT_PREFIX, POINTER_TTL_FIELD, Keys
+from tidings.redis_client.queries import (
     ask_nodes,
     history_script,
     nodes_script,
@@ -26,25 +25,26 @@ from tidings.publishers.asking import (
     pack_nodes,
     read_nodes,
 )
-from tidings.publishers.base import Answer, Outgoing
-from tidings.publishers.keys import DEFAULT_PREFIX, POINTER_TTL_FIELD, Keys
-from tidings.publishers.line import said
-from tidings.publishers.redis import RedisPublisher
-from tidings.publishers.script import pack
-from tidings.publishers.slots import Bucket
-from tidings_hub.brokers.asker import Asker, Question
+from tidings.redis_client.scripts import pack
+from tidings.redis_client.topology import Bucket
+from tidings.redis_client.url import Address
+from tidings.wire.control import Answers, NodeRecord, Order
+from tidings.wire.cursor import Cursor
+from tidings.wire.presence import Presence, Turn, Turned
+from tidings.wire.publication import Publication, Receipt
 from tidings_hub.brokers.base import BrokerLimits, BrokerState, Hold, Past, Roll, Rule, Sink
-from tidings_hub.brokers.commands import Commands
-from tidings_hub.brokers.hold import hold_script, pack_hold, read_hold
 from tidings_hub.brokers.inbox import Inbox
 from tidings_hub.brokers.interests import Interests
-from tidings_hub.brokers.look import Look, read_history
-from tidings_hub.brokers.notes import note_script, pack_notes, pack_take, read_noted, read_taken, take_script
-from tidings_hub.brokers.presence import pack_turn, presence_script, read_turn
+from tidings_hub.brokers.leases import hold_script, pack_hold, read_hold
+from tidings_hub.brokers.lookup_script import Look, read_history
+from tidings_hub.brokers.lookups import Asker, Question
+from tidings_hub.brokers.node_leases import pack_roll, read_roll, roll_script
+from tidings_hub.brokers.presence_script import pack_turn, presence_script, read_turn
 from tidings_hub.brokers.reader import Reader
+from tidings_hub.brokers.redis_commands import Commands
 from tidings_hub.brokers.repair import Repairs
-from tidings_hub.brokers.roll import pack_roll, read_roll, roll_script
-from tidings_hub.core.notes import Note, Noted, Taken
+from tidings_hub.brokers.session_records import note_script, pack_notes, pack_take, read_noted, read_taken, take_script
+from tidings_hub.core.session_records import Note, Noted, Taken
 from tidings_hub.metrics import Metrics
 
 _STOP_S = 5.0

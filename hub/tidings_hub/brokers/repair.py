@@ -9,15 +9,23 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 
-from tidings.cursor import Cursor
 from tidings.errors import Unavailable
-from tidings.publication import Publication
-from tidings.publishers.keys import Keys
+from tidings.redis_client.keys import Keys
+from tidings.wire.cursor import Cursor
+from tidings.wire.publication import Publication
 from tidings_hub.brokers.base import BrokerLimits, ChannelPast, Past, Sink
-from tidings_hub.brokers.commands import Commands
+from tidings_hub.brokers.doubt_sync import Vouching
 from tidings_hub.brokers.interests import Interests
-from tidings_hub.brokers.look import Look, pack_look, pack_rotate, read_look, read_position, rotate_script, since_script
-from tidings_hub.brokers.vouching import Vouching
+from tidings_hub.brokers.lookup_script import (
+    Look,
+    pack_look,
+    pack_rotate,
+    read_look,
+    read_position,
+    rotate_script,
+    since_script,
+)
+from tidings_hub.brokers.redis_commands import Commands
 from tidings_hub.core.positions import Positions, Repair, Ruling, Verdict
 from tidings_hub.core.recovery import Gap, contiguous
 from tidings_hub.metrics import Metrics

@@ -11,11 +11,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from tidings.channels import user_channel
 from tidings.emitter import Emitter
 from tidings.errors import HubError, TidingsError, Unavailable
+from tidings.wire.channels import user_channel
 from tidings_hub.commands import target, token
-from tidings_hub.commands.stream import EventStream, connect
+from tidings_hub.commands.event_stream import EventStream, connect
 from tidings_hub.commands.target import Target
 from tidings_hub.log import escaped, masked
 

@@ -9,8 +9,8 @@ import signal
 
 from tidings.contrib.outbox import Relay
 from tidings.errors import BadConfig
-from tidings.payload import MAX_BYTES
 from tidings.publishers import open_publisher
+from tidings.wire.payload import MAX_BYTES
 from tidings_hub import log
 from tidings_hub.commands import target
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tidings.errors import BadConfig
 
 if TYPE_CHECKING:
-    from tidings_hub.config import Settings
+    from tidings_hub.config.settings import Settings
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
@@ -62,7 +62,7 @@ def load_settings(arguments: argparse.Namespace, env: Mapping[str, str]) -> Sett
         ImportError: a file was named, and reading it needs the extra `[server]`.
     """
     try:
-        from tidings_hub.sources import load
+        from tidings_hub.config.load import load
     except ImportError:
         if arguments.config:
             raise

@@ -13,7 +13,7 @@ from tidings.tokens import issue
 from tidings_hub.commands.target import load_settings
 
 if TYPE_CHECKING:
-    from tidings_hub.config import Settings
+    from tidings_hub.config.settings import Settings
 
 _NO_KEY = (
     "no secret to sign with; set TIDINGS_SECRET to the hub's, name a file with --key-file,"

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from tidings.channels import matches, namespace_of
 from tidings.errors import BadConfig, Forbidden, UnknownNamespace
+from tidings.wire.channels import matches, namespace_of
 
 USER_NAMESPACE = "user"
 # The broker's own: a client in it would see the nodes' heartbeats.

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from tidings.publication import Publication
+from tidings.wire.publication import Publication
 
 if TYPE_CHECKING:
-    from tidings_hub.core.reports import Report
+    from tidings_hub.core.delivery_reports import Report
 
 # RFC 6455 section 5.2: FIN and opcode text; the server's frames are not masked.
 _FIN_TEXT = 0x81

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from tidings.cursor import Cursor
-from tidings.publication import Publication
+from tidings.wire.cursor import Cursor
+from tidings.wire.publication import Publication
 from tidings_hub.core.recovery import ChannelPast, Gap, contiguous
 
 # Between two looks at the broker a sequence seldom goes further than this; what claims to be beyond

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from tidings.cursor import Cursor
-from tidings.publication import Publication
+from tidings.wire.cursor import Cursor
+from tidings.wire.publication import Publication
 
 
 @dataclass(slots=True, frozen=True)

@@ -13,8 +13,8 @@ from collections.abc import Collection, Mapping
 from enum import IntEnum
 from typing import Generic, TypeVar
 
-from tidings.claims import Claims
-from tidings_hub.core.kept import Kept
+from tidings.wire.claims import Claims
+from tidings_hub.core.resumable_session import Kept
 
 C = TypeVar("C")
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Generic, TypeVar
 
-from tidings.cursor import Cursor
+from tidings.wire.cursor import Cursor
 from tidings_hub.core.frame import Frame
-from tidings_hub.core.members import added, removed
+from tidings_hub.core.small_set import added, removed
 
 C = TypeVar("C")
 

@@ -11,15 +11,16 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from tidings.codes import CODES
 from tidings.errors import BadPacket
+from tidings.wire.codes import CODES
 from tidings_hub import runtime
 from tidings_hub.core.frame import SEPARATOR
-from tidings_hub.engine import http, protocol, sse, websocket
-from tidings_hub.engine.application import TRANSPORT_CLOSE
-from tidings_hub.engine.heartbeat import phase_s
+from tidings_hub.engine import engineio as protocol
+from tidings_hub.engine import http, sse, websocket
+from tidings_hub.engine.engineio import Heard, Kind, Phase
+from tidings_hub.engine.interfaces import TRANSPORT_CLOSE
 from tidings_hub.engine.outbuffer import OutBuffer
-from tidings_hub.engine.protocol import Heard, Kind, Phase
+from tidings_hub.engine.timing_wheel import phase_s
 from tidings_hub.engine.websocket import Message, Opcode, Reader, Violation
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class Connection:
         self._connect_by_s = 0.0
 
     def close(self, code: str, *, tell: bool = True) -> None:
-        """End it. `code` is a name of `tidings.codes`; `tell` says whether the client gets it. Idempotent.
+        """End it. `code` is a name of `tidings.wire.codes`; `tell` says whether the client gets it. Idempotent.
 
         WebSocket: a close frame with the code's number. Polling: a waiting poll is answered with `1`.
         Event stream: its end. `Application.closed` follows on a later turn of the hub.

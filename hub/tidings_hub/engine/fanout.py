@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from tidings_hub import runtime
 from tidings_hub.core.frame import Encoded, join_packets, join_sse, join_websocket
 from tidings_hub.engine import http
-from tidings_hub.engine.application import TRANSPORT_CLOSE
 from tidings_hub.engine.connection import UNLIMITED, Connection
-from tidings_hub.engine.protocol import Kind
+from tidings_hub.engine.engineio import Kind
+from tidings_hub.engine.interfaces import TRANSPORT_CLOSE
 
 _write = runtime.original("os").write
 _WEBSOCKET = Kind.WEBSOCKET

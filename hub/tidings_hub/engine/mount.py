@@ -6,23 +6,23 @@ import secrets
 from typing import TYPE_CHECKING
 
 from tidings_hub import runtime
-from tidings_hub.core.nodes import SID_TAIL
-from tidings_hub.engine.addresses import Addresses
-from tidings_hub.engine.answers import Answers
-from tidings_hub.engine.last_words import LastWords
-from tidings_hub.engine.protocol import Kind
-from tidings_hub.engine.streams import coded
+from tidings_hub.core.node_directory import SID_TAIL
+from tidings_hub.engine.address_limit import Addresses
+from tidings_hub.engine.close_payloads import LastWords
+from tidings_hub.engine.engineio import Kind
+from tidings_hub.engine.poll_response_cache import Answers
+from tidings_hub.engine.sse_handler import coded
 
 if TYPE_CHECKING:
     import logging
 
-    from tidings_hub.engine.application import Application, Opening, SseApplication
     from tidings_hub.engine.connection import Connection
-    from tidings_hub.engine.heartbeat import Wheel
+    from tidings_hub.engine.http_connection import Link
+    from tidings_hub.engine.interfaces import Application, Opening, SseApplication
     from tidings_hub.engine.limits import EngineLimits, EngineMetrics, EngineOptions
-    from tidings_hub.engine.link import Link
     from tidings_hub.engine.pump import Pump
-    from tidings_hub.engine.relay import Relay
+    from tidings_hub.engine.relay.relay import Relay
+    from tidings_hub.engine.timing_wheel import Wheel
 
 # Together SID_TAIL characters: what stands before them is the node's id.
 _SID_BYTES = SID_TAIL * 3 // 4

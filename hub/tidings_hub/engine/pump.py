@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from tidings_hub import runtime
-from tidings_hub.engine.heartbeat import Wheel
 from tidings_hub.engine.linger import Linger
 from tidings_hub.engine.outbuffer import OutBuffer
+from tidings_hub.engine.timing_wheel import Wheel
 
 _os = runtime.original("os")
 # monkey_patch removes epoll from `select`.

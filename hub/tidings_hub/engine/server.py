@@ -8,26 +8,27 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from tidings_hub import runtime
-from tidings_hub.core.stamp import STAMP_HEADER
-from tidings_hub.engine import http, protocol
-from tidings_hub.engine.heartbeat import Timed, Wheel
+from tidings_hub.core.relay_stamp import STAMP_HEADER
+from tidings_hub.engine import engineio as protocol
+from tidings_hub.engine import http
+from tidings_hub.engine.engineio import Kind
+from tidings_hub.engine.engineio_handler import Front
+from tidings_hub.engine.http_connection import Exchange, Link
 from tidings_hub.engine.limits import EngineLimits, EngineMetrics, EngineOptions
-from tidings_hub.engine.link import Exchange, Link
 from tidings_hub.engine.listener import Listener, bound, bound_unix
 from tidings_hub.engine.mount import Mount, Shared
-from tidings_hub.engine.polling import Front
-from tidings_hub.engine.protocol import Kind
 from tidings_hub.engine.pump import Pump
-from tidings_hub.engine.relay import Relay
-from tidings_hub.engine.streams import Streams, coded
-from tidings_hub.engine.wsgi import Wsgi
+from tidings_hub.engine.relay.relay import Relay
+from tidings_hub.engine.sse_handler import Streams, coded
+from tidings_hub.engine.timing_wheel import Timed, Wheel
+from tidings_hub.engine.wsgi_handler import Wsgi
 
 if TYPE_CHECKING:
     import logging
 
-    from tidings_hub.core.nodes import Nodes
-    from tidings_hub.engine.application import Application, SseApplication
+    from tidings_hub.core.node_directory import Nodes
     from tidings_hub.engine.connection import Connection
+    from tidings_hub.engine.interfaces import Application, SseApplication
 
 _os = runtime.original("os")
 # Links past max_connections that are accepted only to be told so; past these, the connection is cut.

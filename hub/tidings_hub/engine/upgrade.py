@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from tidings.errors import BadPacket
 from tidings_hub import runtime
 from tidings_hub.core.frame import SEPARATOR, text_frame
-from tidings_hub.engine import http, protocol, websocket
+from tidings_hub.engine import engineio as protocol
+from tidings_hub.engine import http, websocket
+from tidings_hub.engine.engineio import Kind, Phase, Probe
 from tidings_hub.engine.outbuffer import OutBuffer
-from tidings_hub.engine.protocol import Kind, Phase, Probe
 from tidings_hub.engine.websocket import Message, Opcode, Reader, Violation
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tidings.errors import TidingsError
-from tidings.publication import Receipt
 from tidings.publishers.base import Outgoing
-from tidings_hub.config import Settings
+from tidings.wire.publication import Receipt
+from tidings_hub.config.settings import Settings
 from tidings_hub.ingress.queue import QueueIngress
 from tidings_hub.metrics import Metrics
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tidings_hub.core.asked import Asked, Bounds, Ordered
-from tidings_hub.core.flask_socketio import read
-from tidings_hub.ingress.outlet import allowed_orders
-from tidings_hub.wires import FlaskSocketio
+from tidings_hub.config.ingress import FlaskSocketio
+from tidings_hub.core.compat.flask_socketio import read
+from tidings_hub.core.compat.requests import Asked, Bounds, Ordered
+from tidings_hub.ingress.dispatcher import allowed_orders
 
 
 class FlaskSocketioFormat:

@@ -15,9 +15,9 @@ from typing import Protocol
 
 from tidings.backoff import delay_s
 from tidings.errors import TidingsError, TooLarge
-from tidings_hub.core.asked import Asked, Ordered
-from tidings_hub.ingress.lease import Lease
-from tidings_hub.ingress.outlet import Outlet
+from tidings_hub.core.compat.requests import Asked, Ordered
+from tidings_hub.ingress.dispatcher import Outlet
+from tidings_hub.ingress.lease_keeper import Lease
 from tidings_hub.log import log_rate_limited
 
 logger = logging.getLogger("tidings.ingress")

@@ -16,12 +16,12 @@ from typing import Any
 
 from tidings.backoff import delay_s
 from tidings.errors import TidingsError, TooLarge, Unavailable
-from tidings.publication import Receipt
 from tidings.publishers.base import Outgoing
-from tidings.publishers.queue_address import QueueAddress, QueueConnection, kombu_module
-from tidings.publishers.queue_link import Letter, QueueLinks
-from tidings_hub.core.intake import Backlog, Fate, Taken, epitaph, read
-from tidings_hub.entries import QueueSource
+from tidings.publishers.queue.address import QueueAddress, QueueConnection, kombu_module
+from tidings.publishers.queue.connection import Letter, QueueLinks
+from tidings.wire.publication import Receipt
+from tidings_hub.config.fields import QueueSource
+from tidings_hub.core.queue_intake import Backlog, Fate, Taken, epitaph, read
 from tidings_hub.log import log_rate_limited
 from tidings_hub.metrics import Metrics
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tidings.msgpack import msgpack_module, unpack
-from tidings_hub.core.asked import Asked, Bounds, Ordered
-from tidings_hub.core.socketio_emitter import read_emit, read_request
-from tidings_hub.ingress.outlet import allowed_orders
-from tidings_hub.wires import SocketioEmitter
+from tidings.wire.msgpack import msgpack_module, unpack
+from tidings_hub.config.ingress import SocketioEmitter
+from tidings_hub.core.compat.requests import Asked, Bounds, Ordered
+from tidings_hub.core.compat.socketio_emitter import read_emit, read_request
+from tidings_hub.ingress.dispatcher import allowed_orders
 
 
 class SocketioEmitterFormat:

@@ -13,18 +13,18 @@ from typing import Any
 
 from socketio.exceptions import ConnectionRefusedError as Refused
 
-from tidings.channels import check_channel, check_channels, check_event, user_channel
-from tidings.cursor import Cursor
 from tidings.errors import BadChannel, BadRequest, Forbidden, Internal, TidingsError
-from tidings.ids import new_id
-from tidings.payload import encode_data
-from tidings.presence import presence_channel
-from tidings.publication import encode_body
 from tidings.publishers.base import CALLER_ID_S, OWN_ID_S, Outgoing
+from tidings.wire.channels import check_channel, check_channels, check_event, user_channel
+from tidings.wire.cursor import Cursor
+from tidings.wire.ids import new_id
+from tidings.wire.payload import encode_data
+from tidings.wire.presence import presence_channel
+from tidings.wire.publication import encode_body
 from tidings_hub.core.sessions import Session
-from tidings_hub.hub import Connection, Hub, notice
-from tidings_hub.joining import go_live, join
-from tidings_hub.returning import Asked, Entrance, begin, enter, who
+from tidings_hub.services.connect import Asked, Entrance, begin, enter, who
+from tidings_hub.services.hub import Connection, Hub, notice
+from tidings_hub.services.subscribe import go_live, join
 from tidings_hub.socketio.client import Client
 from tidings_hub.socketio.server import HubServer
 

@@ -15,8 +15,8 @@ from typing import NoReturn
 
 from socketio import packet as upstream
 
-from tidings.channels import RESERVED_EVENTS
 from tidings.errors import BadPacket
+from tidings.wire.channels import RESERVED_EVENTS
 
 # Attachments of one packet; CVE-2026-33151 and CVE-2026-69185 are what happens without a limit.
 ATTACHMENTS_MAX = 16

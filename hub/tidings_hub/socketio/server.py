@@ -18,8 +18,8 @@ from socketio import packet as upstream
 from tidings.errors import BadPacket
 from tidings_hub.metrics import Metrics
 from tidings_hub.socketio.client import Client, Transport
+from tidings_hub.socketio.engineio_adapter import EngineFacade
 from tidings_hub.socketio.environs import Environs
-from tidings_hub.socketio.facade import EngineFacade
 from tidings_hub.socketio.manager import HubManager
 from tidings_hub.socketio.packet import Packet
 

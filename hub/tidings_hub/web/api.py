@@ -9,17 +9,16 @@ from http import HTTPStatus
 
 from flask import Response, request
 
-from tidings import control
-from tidings.channels import check_channel, check_id
-from tidings.control import Order
 from tidings.errors import BadRequest, TooLarge
-from tidings.publication import Publication
-from tidings.reports import Sought
+from tidings.wire import control
+from tidings.wire.channels import check_channel, check_id
+from tidings.wire.control import Order
+from tidings.wire.publication import Publication
+from tidings.wire.reports import Sought
 from tidings_hub.metrics import render
+from tidings_hub.services.api import HubApi
 from tidings_hub.web import routes
-from tidings_hub.web.answers import json_answer
 from tidings_hub.web.body import json_body
-from tidings_hub.web.listing import page
 from tidings_hub.web.models import (
     REVOCATIONS,
     ChannelAnswer,
@@ -39,12 +38,13 @@ from tidings_hub.web.models import (
     SubscribedAnswer,
     TransportsAnswer,
 )
-from tidings_hub.web.names import check_user
 from tidings_hub.web.openapi import document
-from tidings_hub.web.port import HubApi
-from tidings_hub.web.preferences import prefers
+from tidings_hub.web.pagination import page
+from tidings_hub.web.prefer_header import prefers
 from tidings_hub.web.publishing import publish
 from tidings_hub.web.reports import report_answer
+from tidings_hub.web.responses import json_answer
+from tidings_hub.web.schemas import check_user
 from tidings_hub.web.validate import validated
 
 # Prometheus' text format (prometheus.io/docs/instrumenting/exposition_formats).

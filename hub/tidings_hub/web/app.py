@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from flask import Flask, Response, request
 
-from tidings_hub.web import answers
+from tidings_hub.services.api import HubApi
+from tidings_hub.web import responses as answers
 from tidings_hub.web.api import Api
+from tidings_hub.web.api_keys import Keys
 from tidings_hub.web.body import accepts
-from tidings_hub.web.keys import Keys
 from tidings_hub.web.page import dev_page, running
-from tidings_hub.web.port import HubApi
 from tidings_hub.web.pusher import PusherApi
 from tidings_hub.web.query import check_names
 from tidings_hub.web.routes import ROUTES, Route, guarded

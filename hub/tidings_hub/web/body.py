@@ -7,7 +7,7 @@ from werkzeug.datastructures import MIMEAccept
 
 from tidings.errors import BadRequest, TooLarge
 from tidings_hub.core.strict_json import loads
-from tidings_hub.web.answers import UnsupportedMedia
+from tidings_hub.web.responses import UnsupportedMedia
 
 _CHUNK_BYTES = 65_536
 

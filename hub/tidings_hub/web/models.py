@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tidings_hub.web.names import ChannelName, ChannelNames, CursorText, EventName, PublicationId, TokenId, UserName
+from tidings_hub.web.schemas import ChannelName, ChannelNames, CursorText, EventName, PublicationId, TokenId, UserName
 
 # The end of the year 9999, the last that dates can say.
 _UNTIL_MAX_S = 253_402_300_799

@@ -9,10 +9,10 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from tidings_hub.config import Settings
+from tidings_hub.config.settings import Settings
 from tidings_hub.web import models
-from tidings_hub.web.names import Schema
 from tidings_hub.web.routes import ROUTES, Route
+from tidings_hub.web.schemas import Schema
 
 _TEMPLATE = "#/components/schemas/{model}"
 _VARIABLE = re.compile(r"<(\w+)>")

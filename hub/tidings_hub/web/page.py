@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Response, render_template, request
 
-from tidings_hub.web.answers import PAGE_POLICY, json_answer
+from tidings_hub.web.responses import PAGE_POLICY, json_answer
 from tidings_hub.web.sdk import is_built
 
 CHANNEL = "demo:hello"

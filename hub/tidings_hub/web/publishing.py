@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from tidings.channels import user_channel
 from tidings.errors import BadChannel, BadRequest, TidingsError, TooLarge
-from tidings.ids import new_id
-from tidings.payload import encode_data
-from tidings.publication import NO_OPTIONS, Receipt, asked, encode_body
 from tidings.publishers.base import OWN_ID_S, Outgoing
+from tidings.wire.channels import user_channel
+from tidings.wire.ids import new_id
+from tidings.wire.payload import encode_data
+from tidings.wire.publication import NO_OPTIONS, Receipt, asked, encode_body
+from tidings_hub.services.api import HubApi
 from tidings_hub.web.models import (
     TARGETS,
     EachChannel,
@@ -24,7 +25,6 @@ from tidings_hub.web.models import (
     PublishToChannels,
     ReceiptAnswer,
 )
-from tidings_hub.web.port import HubApi
 from tidings_hub.web.validate import validated
 
 

@@ -10,14 +10,14 @@ from http import HTTPStatus
 from flask import Flask, Response, request
 
 from tidings.errors import Forbidden, TidingsError, TooLarge, Unauthorized
-from tidings.ids import new_id
 from tidings.publishers.base import OWN_ID_S, Outgoing
-from tidings_hub.core.asked import Asked
-from tidings_hub.core.pusher import App, check_body, check_signed, read_batch, read_event
+from tidings.wire.ids import new_id
+from tidings_hub.config.ingress import PusherApp
+from tidings_hub.core.compat.pusher import App, check_body, check_signed, read_batch, read_event
+from tidings_hub.core.compat.requests import Asked
 from tidings_hub.log import log_rate_limited
+from tidings_hub.services.api import HubApi
 from tidings_hub.web.body import read_body
-from tidings_hub.web.port import HubApi
-from tidings_hub.wires import PusherApp
 
 log = logging.getLogger("tidings.web")
 

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from werkzeug.datastructures import MultiDict
 
 from tidings.errors import BadRequest
-from tidings_hub.web.names import Schema
+from tidings_hub.web.schemas import Schema
 
 Value = TypeVar("Value")
 

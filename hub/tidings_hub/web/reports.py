@@ -7,10 +7,10 @@ from http import HTTPStatus
 
 from flask import Response
 
-from tidings.reports import Report
-from tidings_hub.web.answers import json_answer
+from tidings.wire.reports import Report
 from tidings_hub.web.models import Answered
-from tidings_hub.web.names import CursorText
+from tidings_hub.web.responses import json_answer
+from tidings_hub.web.schemas import CursorText
 
 _AGAIN_S = "1"
 

@@ -7,12 +7,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tidings.channels import check_channel
-from tidings.presence import LIST_MAX
-from tidings_hub.web import models, names, query
-from tidings_hub.web.names import Schema
+from tidings.wire.channels import check_channel
+from tidings.wire.presence import LIST_MAX
+from tidings_hub.web import models, query
+from tidings_hub.web import schemas as names
 from tidings_hub.web.query import Parameter
 from tidings_hub.web.reports import ReportAnswer
+from tidings_hub.web.schemas import Schema
 
 PAGE_MAX = 1000
 _PAGE_DEFAULT = 100

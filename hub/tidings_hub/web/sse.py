@@ -12,12 +12,12 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
-from tidings.channels import user_channel
-from tidings.cursor import Cursor
 from tidings.errors import BadChannel, BadRequest, Full, Internal, TidingsError, from_wire
+from tidings.wire.channels import user_channel
+from tidings.wire.cursor import Cursor
 from tidings_hub.core.sessions import Session
-from tidings_hub.hub import Connection, Hub, notice
-from tidings_hub.joining import go_live, join
+from tidings_hub.services.hub import Connection, Hub, notice
+from tidings_hub.services.subscribe import go_live, join
 
 logger = logging.getLogger("tidings.sse")
 

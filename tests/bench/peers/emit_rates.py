@@ -17,11 +17,11 @@ import redis
 
 from bench.peers.emit import EVENT, data
 from tidings import Emitter
-from tidings.ids import new_id
-from tidings.payload import encode_data
-from tidings.publication import encode_body
-from tidings.publishers.keys import POINTER_TTL_S, Keys
-from tidings.publishers.script import publish_script
+from tidings.redis_client.keys import POINTER_TTL_S, Keys
+from tidings.redis_client.scripts import publish_script
+from tidings.wire.ids import new_id
+from tidings.wire.payload import encode_data
+from tidings.wire.publication import encode_body
 
 BATCH = 100
 CHANNEL = "bench:emit"

@@ -11,7 +11,7 @@ from tidings.batch import Batch
 from tidings.contrib.delivery import deliver
 from tidings.contrib.django.configured import changes_max, emitter, on_error
 from tidings.errors import TooLarge
-from tidings.models import Shape
+from tidings.models.registry import Shape
 
 
 def emit(

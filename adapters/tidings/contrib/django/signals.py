@@ -14,7 +14,7 @@ from tidings.contrib.delivery import deliver
 from tidings.contrib.django.commit import is_open, tell
 from tidings.contrib.django.configured import emitter, on_error
 from tidings.errors import TidingsError
-from tidings.models import Channels, Op, Version, register
+from tidings.models.registry import Channels, Op, Version, register
 
 Model = TypeVar("Model", bound=type)
 

@@ -9,14 +9,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from tidings.backoff import delay_s
+from tidings.contrib.outbox.relay_batch import Pauses, Turn
 from tidings.contrib.outbox.store import Store, open_engine
 from tidings.contrib.outbox.table import NAME, sqlalchemy_module
-from tidings.contrib.outbox.turn import Pauses, Turn
-from tidings.contrib.outbox.waiting import Waiting
+from tidings.contrib.outbox.wakeup import Waiting
 from tidings.errors import BadConfig, Unavailable
 from tidings.options import TIMEOUT_S
-from tidings.payload import MAX_BYTES
 from tidings.publishers.base import CALLER_ID_S, Publisher
+from tidings.wire.payload import MAX_BYTES
 
 BATCH = 200
 BATCH_MAX = 5000

@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tidings.channels import check_channel, check_id
 from tidings.errors import BadData, BadEvent, TooLarge
-from tidings.payload import encode_data
-from tidings.publication import encode_body
 from tidings.publishers.base import Outgoing
+from tidings.wire.channels import check_channel, check_id
+from tidings.wire.payload import encode_data
+from tidings.wire.publication import encode_body
 
 # Data that another language wrote may have white space; what is longer than that is not even read.
 SPACIOUS = 4

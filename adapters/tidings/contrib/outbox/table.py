@@ -7,8 +7,8 @@ from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from tidings.channels import CHANNEL_MAX, EVENT_MAX, ID_MAX
 from tidings.errors import BadConfig, MissingExtra
+from tidings.wire.channels import CHANNEL_MAX, EVENT_MAX, ID_MAX
 
 if TYPE_CHECKING:
     from sqlalchemy import MetaData, Table

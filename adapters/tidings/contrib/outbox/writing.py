@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Unpack
 
+from tidings.builder import Drafter
 from tidings.contrib.outbox.rows import written
 from tidings.contrib.outbox.table import NAME, own_table, sqlalchemy_module
-from tidings.drafts import Drafter
 from tidings.errors import BadRequest
-from tidings.models import SHARED, Shape
-from tidings.payload import MAX_BYTES
+from tidings.models.registry import SHARED, Shape
 from tidings.publishers.base import Outgoing
+from tidings.wire.payload import MAX_BYTES
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Table

@@ -1,0 +1,7 @@
+"""Models of applications as publications: which classes are pushed, to which channels, with which fields."""
+
+from __future__ import annotations
+
+from tidings.models.registry import SHARED, Channels, Op, Registry, Rule, Shape, Version, describe, register
+
+__all__ = ["SHARED", "Channels", "Op", "Registry", "Rule", "Shape", "Version", "describe", "register"]

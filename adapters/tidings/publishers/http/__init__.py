@@ -1,0 +1,1 @@
+"""Publish over the hub's HTTP API."""

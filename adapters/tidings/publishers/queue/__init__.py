@@ -1,0 +1,1 @@
+"""Publish over a message queue, with kombu."""

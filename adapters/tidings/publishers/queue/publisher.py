@@ -1,0 +1,137 @@
+"""Publishing through a durable queue that hubs consume: RabbitMQ, or another of kombu's transports.
+
+The queue has what it confirmed; numbers are given when a hub takes it (PROTOCOL.md section 11). Works in
+threads, after a fork, and under gevent or eventlet: it has no thread, lock or event loop of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from tidings.errors import BadConfig
+from tidings.publishers.base import Answer, Outgoing
+from tidings.publishers.queue.address import QueueAddress
+from tidings.publishers.queue.connection import Letter, QueueLinks
+from tidings.publishers.retry_state import Tries
+from tidings.publishers.threaded import ThreadedPublisher
+from tidings.redis_client.connection import LineDown
+from tidings.wire.control import Done, History, NodeRecord, Order
+from tidings.wire.cursor import Cursor
+from tidings.wire.presence import Presence
+from tidings.wire.publication import Receipt
+from tidings.wire.queue_message import encode_queued
+from tidings.wire.reports import Report, Sought
+
+
+class Outbox(Tries):
+    """Items on their way into a queue: the caller repeats `letters` and one of `take` and `fail`; see `Tries`."""
+
+    def __init__(
+        self,
+        items: Sequence[Outgoing],
+        address: QueueAddress,
+        *,
+        timeout_s: float,
+        now_s: float,
+        random: Callable[[], float] | None = None,
+    ) -> None:
+        super().__init__(items, str(address), timeout_s=timeout_s, now_s=now_s, random=random)
+        self._queue = address.queue
+
+    def letters(self) -> list[Letter]:
+        """A message for each open item, in order."""
+        opened = [self._items[place] for place in self._open]
+        return [Letter(self._queue, encode_queued(item.channel, item.body), item.id) for item in opened]
+
+    def take(self, refused: dict[int, str]) -> None:
+        """All letters were sent: why some were refused, by their place; the queue has the others."""
+        self._attempts += 1
+        again = []
+        for place, index in enumerate(self._open):
+            if place in refused:
+                self._reason = refused[place]
+                again.append(index)
+            else:
+                self._answers[index] = Receipt(self._items[index].id, "")
+        self._open = again
+
+
+class KombuPublisher:
+    """A `Publisher` for amqp://, amqps:// and kombu+<transport>:// URLs.
+
+    Nothing is connected before the first publish. Its receipts have no cursor: the queue has the publication
+    durably, and a hub will publish it. What a hub cannot publish goes to its dead-letter queue. Time limits
+    are kept over AMQP and Redis; other transports bring their own.
+
+    Raises:
+        BadConfig: the URL is none. MissingExtra: kombu is not installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        address = QueueAddress.parse(url)
+        address.check()
+        self._links = QueueLinks(address)
+        self._closed = False
+
+    def publish(self, items: Sequence[Outgoing], *, timeout_s: float) -> list[Answer]:
+        """See `Publisher.publish`; the confirms of all items are awaited together."""
+        outbox = Outbox(items, self._links.address, timeout_s=timeout_s, now_s=time.monotonic())
+        pause_s = self._pause_s(outbox)
+        while pause_s is not None:
+            if pause_s:
+                time.sleep(pause_s)
+            self._attempt(outbox)
+            pause_s = self._pause_s(outbox)
+        return outbox.answers()
+
+    def _attempt(self, outbox: Outbox) -> None:
+        try:
+            outbox.take(self._links.send(outbox.letters(), deadline_s=outbox.deadline_s))
+        except LineDown as error:
+            self._links.forget()
+            outbox.fail(str(error), sent=error.sent, final=error.final)
+
+    def _pause_s(self, outbox: Outbox) -> float | None:
+        if self._closed:
+            outbox.fail("this publisher is closed", sent=False, final=True)
+        return outbox.pause_s(time.monotonic())
+
+    def order(self, order: Order, *, timeout_s: float) -> Done:
+        """A queue brings no answer: raises BadConfig."""
+        _one_way(order.do)
+
+    def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
+        """A queue brings no answer: raises BadConfig."""
+        _one_way("history")
+
+    def report(self, sought: Sought, *, timeout_s: float) -> Report:
+        """A queue brings no answer: raises BadConfig."""
+        _one_way("report")
+
+    def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
+        """A queue brings no answer: raises BadConfig."""
+        _one_way("nodes")
+
+    def presence(self, channel: str, *, limit: int, timeout_s: float) -> Presence:
+        """A queue brings no answer: raises BadConfig."""
+        _one_way("presence")
+
+    def close(self) -> None:
+        """See `Publisher.close`."""
+        self._closed = True
+        self._links.close()
+
+
+class AsyncKombuPublisher(ThreadedPublisher):
+    """An `AsyncPublisher` for the same URLs: kombu's drivers block."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(KombuPublisher(url), name="kombu")
+
+
+def _one_way(what: str) -> NoReturn:
+    raise BadConfig(
+        f"{what} needs an answer, and a queue goes one way; use an Emitter with the hub's redis:// or http:// URL"
+    )

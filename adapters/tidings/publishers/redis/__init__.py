@@ -1,0 +1,1 @@
+"""Publish straight to Redis or Redis Cluster."""

@@ -1,0 +1,256 @@
+"""One publication as it travels through a broker (PROTOCOL.md section 7).
+
+An emitter writes the body once; the broker puts the numbers in front of it in the
+same atomic step that stores and publishes it; hubs never parse the data.
+
+    message = "t1 <seq> <prev> <epoch> " body
+    body    = "<id> <at_ms> <options> <event_bytes> <event as JSON>,<data as JSON>"
+
+`<event as JSON>,<data as JSON>` is ready to stand inside a Socket.IO EVENT packet.
+`event_bytes` counts the bytes of the event's JSON. `options` is `-` for none; `r`: nodes keep a report
+on it for a while, and `a`: clients are asked to acknowledge it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from tidings.errors import BadEvent, BadPacket, BadRequest
+from tidings.wire.channels import EVENT_MAX, OWN_PREFIX, RESERVED_EVENTS, check_event, check_id
+from tidings.wire.cursor import Cursor
+from tidings.wire.reports import Report
+
+VERSION = b"t1"
+# What the field `options` says: nothing, a report, a report and acknowledgements.
+NO_OPTIONS = "-"
+REPORT = "r"
+ACK = "a"
+# Counters are signed 64-bit in Redis.
+_NUMBER = rb"(0|[1-9][0-9]{0,18})"
+_HEADER = re.compile(
+    rb"t1 %b %b ([A-Za-z0-9_-]{1,32}) ([A-Za-z0-9_.:-]{1,64}) %b ([^ \x80-\xff]*) %b "
+    % (_NUMBER, _NUMBER, _NUMBER, _NUMBER)
+)
+_CONTROL = re.compile(rb"[\x00-\x1f]")
+# A message of this version has at least so many spaces behind the version's.
+_SPACES = 7
+# Each character may be written as two escapes of six bytes; the cache of checked names must not hold more.
+_NAME_MAX_BYTES = EVENT_MAX * 12 + 2
+_RESERVED = frozenset(name.encode() for name in RESERVED_EVENTS)
+_OWN_PREFIX = OWN_PREFIX.encode()
+
+
+class _Waitable:
+    """What a receipt waits with. No field: it is neither compared nor shown, and stays behind when one is pickled."""
+
+    __slots__ = ("_wait",)
+    _wait: Callable[[int, float], Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Receipt(_Waitable):
+    """What a publish returns once the broker has it, or a queue in front of it.
+
+    `cursor` is the publication's own place; `duplicate` says that the broker had
+    already seen this id in this channel and that nothing new was published.
+
+    Through a queue (amqp:// and others) the receipt says that the queue has it durably and that it will be
+    published: it has no number yet, so `cursor` is "", and `duplicate` is always False.
+
+    Socket.IO servers (socketio+redis://) number nothing: then `cursor` is "" and `duplicate` False, and the
+    receipt says that at least one server got it.
+    """
+
+    id: str
+    cursor: str
+    duplicate: bool = False
+
+    @property
+    def queued(self) -> bool:
+        """Whether a queue has it, and no hub has published it yet. Says nothing of Socket.IO servers' receipts."""
+        return not self.cursor
+
+    def wait(self, acks: int = 1, timeout_s: float = 5.0) -> Report:
+        """What became of it, as soon as so many clients have acknowledged it.
+
+        With `acks` 0 as soon as nothing more is expected: it has arrived at every node with subscribers, and all who
+        can have acknowledged it, or had the hub's `ack_timeout_s` to.
+
+        For publications of `emit(…, ack=True)`, by the process that emitted them, while the hub keeps its reports
+        (`report_keep_s`). An AsyncEmitter's receipt is to be awaited: `await receipt.wait(…)`.
+
+        Raises:
+            TimedOut: there were not so many within `timeout_s` seconds.
+            BadRequest: it was emitted without `ack=True`, or by another process.
+            NotFound, Unavailable: nobody keeps a report on it any more; no answer.
+        """
+        found: Report = self._waiting()(acks, timeout_s)
+        return found
+
+    def waits_with(self, wait: Callable[[int, float], Any]) -> None:
+        """What `wait` is to call. For emitters."""
+        object.__setattr__(self, "_wait", wait)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Receipt):
+            return NotImplemented
+        return (self.id, self.cursor, self.duplicate) == (other.id, other.cursor, other.duplicate)
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.cursor, self.duplicate))
+
+    def _waiting(self) -> Callable[[int, float], Any]:
+        try:
+            return self._wait
+        except AttributeError:
+            raise BadRequest(
+                f"nobody was asked to acknowledge {self.id}: emit it with ack=True, and wait there"
+            ) from None
+
+
+class AsyncReceipt(Receipt):
+    """The same from an AsyncEmitter's `emit(…, ack=True)`: there waiting is awaited."""
+
+    __slots__ = ()
+
+    async def wait(self, acks: int = 1, timeout_s: float = 5.0) -> Report:  # type: ignore[override]  # awaited
+        """As `Receipt.wait`."""
+        waiting: Any = self._waiting()
+        found: Report = await waiting(acks, timeout_s)
+        return found
+
+
+@dataclass(slots=True)
+class Publication:
+    """One message in a channel, numbered.
+
+    `fragment` is `<event as JSON>,<data as JSON>`; its first `event_bytes` bytes are the
+    event. `at_ms` is the emitter's clock in milliseconds since 1970. `others` are the node's places in the
+    other buckets, as the cursor says them (`~<epoch>.<seq>` each); empty where there is one bucket.
+    """
+
+    channel: str
+    seq: int
+    prev: int
+    epoch: str
+    id: str
+    at_ms: int
+    options: str
+    event_bytes: int
+    fragment: bytes
+    others: str = ""
+
+    @property
+    def cursor(self) -> str:
+        """This publication's place, as a client remembers it."""
+        return f"{self.epoch}.{self.seq}{self.others}"
+
+    @property
+    def event(self) -> str:
+        """The event's name."""
+        return str(json.loads(self.fragment[: self.event_bytes]))
+
+    @property
+    def data_json(self) -> bytes:
+        """The data as its emitter encoded it: compact JSON in UTF-8."""
+        return self.fragment[self.event_bytes + 1 :]
+
+    def to_wire(self) -> dict[str, object]:
+        """What history answers contain: event, data, id, cursor and time."""
+        return {
+            "event": self.event,
+            "data": json.loads(self.data_json),
+            "id": self.id,
+            "cursor": str(Cursor(self.epoch, self.seq)),
+            "at_ms": self.at_ms,
+        }
+
+
+def encode_body(event: str, data_json: bytes, *, id: str, at_ms: int, options: str = NO_OPTIONS) -> bytes:
+    """The part of a message that the emitter writes.
+
+    `data_json` must come from `payload.encode_data` (compact UTF-8 JSON, no control
+    characters).
+
+    Raises:
+        BadEvent, BadId: see `channels`.
+    """
+    # What cannot be a key of the cache is no event either.
+    name = _name_json(event if type(event) is str else check_event(event))
+    return b"%s %d %s %d %s,%s" % (check_id(id).encode(), at_ms, options.encode(), len(name), name, data_json)
+
+
+def asked(*, report: bool = False, ack: bool = False) -> str:
+    """The options of a publication that asks for a report, or for acknowledgements, which need one."""
+    return f"{REPORT if report or ack else ''}{ACK if ack else ''}" or NO_OPTIONS
+
+
+def split_body(body: bytes) -> tuple[str, bytes]:
+    """Event and data in a body that `encode_body` made; the data is JSON."""
+    *_, size, fragment = body.split(b" ", 4)
+    return str(json.loads(fragment[: int(size)])), fragment[int(size) + 1 :]
+
+
+@lru_cache(maxsize=256)
+def _name_json(event: str) -> bytes:
+    return json.dumps(check_event(event), ensure_ascii=False).encode()
+
+
+def decode(channel: str, message: bytes, *, max_bytes: int) -> Publication:
+    """The publication in a broker's message.
+
+    Checks all that a recipient relies on: version, numbers, UTF-8, no control
+    character that could end a frame early. It does not parse the data.
+
+    Raises:
+        BadPacket: not a message of this version, or larger than `max_bytes`.
+    """
+    if len(message) > max_bytes:
+        raise BadPacket(f"a broker message of {len(message)} bytes; at most {max_bytes} are allowed")
+    found = _HEADER.match(message)
+    if found is None:
+        raise BadPacket(_no_header(message))
+    seq, prev, epoch, id_, at_ms, options, event_bytes = found.groups()
+    fragment, size = message[found.end() :], int(event_bytes)
+    if not (
+        3 <= size < len(fragment) - 1
+        and size <= _NAME_MAX_BYTES
+        and fragment[:1] == b'"'
+        and fragment[size - 1 : size + 1] == b'",'
+    ):
+        raise BadPacket("a broker message whose event or data is malformed")
+    _check_name(fragment[:size])
+    try:
+        # Text frames must be UTF-8 (RFC 6455 section 5.6). Nearly all data is printable, which is soon seen.
+        if not fragment.decode().isprintable() and _CONTROL.search(fragment):
+            raise BadPacket("a broker message whose event or data is malformed")
+    except UnicodeDecodeError as error:
+        raise BadPacket("a broker message that is not UTF-8") from error
+    return Publication(
+        channel, int(seq), int(prev), epoch.decode(), id_.decode(), int(at_ms), options.decode(), size, fragment
+    )
+
+
+def _no_header(message: bytes) -> str:
+    version, _, rest = message.partition(b" ")
+    if version != VERSION or rest.count(b" ") < _SPACES:
+        return "a broker message that is not tidings' version 1"
+    return "a broker message with a malformed number, epoch, id or options"
+
+
+@lru_cache(maxsize=1024)
+def _check_name(name_json: bytes) -> None:
+    """Refuse an event that no emitter could have written; only names with escapes have to be parsed."""
+    name = name_json[1:-1]
+    if name in _RESERVED or name.startswith(_OWN_PREFIX):
+        raise BadPacket("a broker message whose event is reserved")
+    if b"\\" in name:
+        try:
+            check_event(json.loads(name_json))
+        except (ValueError, BadEvent) as error:
+            raise BadPacket("a broker message whose event is malformed") from error

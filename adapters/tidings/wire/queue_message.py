@@ -1,0 +1,64 @@
+"""One publication on its way through a queue (PROTOCOL.md section 11).
+
+Whoever publishes writes the message once; the hub that takes it from the queue gives `body` to the broker as it is:
+
+    message = "t1 <channel> " body
+    body    = "<id> <at_ms> <options> <event_bytes> <event as JSON>,<data as JSON>"      as in `publication`
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tidings.errors import BadPacket, TooLarge
+from tidings.wire.channels import check_channel
+from tidings.wire.publication import VERSION, Publication, decode
+
+CONTENT_TYPE = "application/x-tidings"
+# What a message has besides its data: version, channel, id, numbers, and the event's name in JSON.
+HEAD_MAX_BYTES = 2_048
+_SHOWN_MAX = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """What a queued message says: `body` is what the broker takes. `id` is the publication's, in the body as well."""
+
+    channel: str
+    id: str
+    body: bytes
+    data_json: bytes
+
+
+def encode_queued(channel: str, body: bytes) -> bytes:
+    """The message for a (checked) channel and a body of `publication.encode_body`."""
+    return b"%b %b %b" % (VERSION, channel.encode(), body)
+
+
+def decode_queued(message: bytes, *, data_max_bytes: int) -> Queued:
+    """What a message says, if it is one. The data is not parsed.
+
+    Raises:
+        BadPacket: not a message of this version, or malformed.
+        BadChannel: it names no channel. TooLarge: more data than `data_max_bytes`.
+    """
+    if len(message) > data_max_bytes + HEAD_MAX_BYTES:
+        raise TooLarge(f"a message of {len(message)} bytes; publication_max_bytes allows {data_max_bytes} of data")
+    version, space, rest = message.partition(b" ")
+    channel, _, body = rest.partition(b" ")
+    if version != VERSION or not space:
+        raise BadPacket(f"it begins with {message[:_SHOWN_MAX]!a}; a queued message begins with t1 and a channel")
+    name = check_channel(channel.decode("ascii", "replace"))
+    publication = _numbered(name, body)
+    if len(publication.data_json) > data_max_bytes:
+        raise TooLarge(f"data of {len(publication.data_json)} bytes; publication_max_bytes allows {data_max_bytes}")
+    return Queued(name, publication.id, body, publication.data_json)
+
+
+def _numbered(channel: str, body: bytes) -> Publication:
+    """The body as nodes will read it, with numbers that stand for those it will get."""
+    message = b"%b 1 0 - %b" % (VERSION, body)
+    try:
+        return decode(channel, message, max_bytes=len(message))
+    except BadPacket as error:
+        raise BadPacket(str(error).replace("a broker message", "a queued message")) from error

@@ -1,0 +1,113 @@
+"""What other programs publish on a Redis, by pattern: one link that only listens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from tidings.errors import Unavailable
+from tidings.redis_client.connection import reason_of
+from tidings.redis_client.url import Address, redis_module
+from tidings_hub.brokers.pubsub_link import Link, LinkDown
+
+_CONNECT_S = 2.0
+_QUIET = b"quiet"
+
+
+class _PatternLink(Link):
+    _subscribe = b"PSUBSCRIBE"
+
+
+class Patterns:
+    """One link to one Redis, from `open` to `close`. `read` is for one greenlet, `interrupt` for any.
+
+    Subscriptions by pattern are not counted by PUBSUB NUMSUB, so nobody waits for answers of this node. On a Redis
+    Cluster any node will do: it has what is published on all of them. A message that is not complete after
+    `link_max_bytes` breaks the link.
+
+    Raises:
+        BadConfig: the URL is none.
+    """
+
+    def __init__(self, url: str, *, link_max_bytes: int) -> None:
+        self._address = Address.parse(url)
+        self._link_max_bytes = link_max_bytes
+        self._link: _PatternLink | None = None
+        self._early: list[Any] = []
+        self._asked = False
+
+    def __str__(self) -> str:
+        return str(self._address)
+
+    def open(self, patterns: Sequence[bytes]) -> None:
+        """Connect; returns when Redis has confirmed all patterns.
+
+        Raises:
+            Unavailable: nobody answers there.
+        """
+        self._asked = False
+        try:
+            self._link = _PatternLink(self._address, timeout_s=_CONNECT_S, max_bytes=self._link_max_bytes)
+            self._link.subscribe(patterns)
+            self._early = _confirmed(self._link, patterns)
+        except (LinkDown, OSError, redis_module().RedisError) as error:
+            self.close()
+            raise Unavailable(f"{self._address} cannot be listened to ({reason_of(error)})") from error
+
+    def read(self, timeout_s: float) -> list[tuple[bytes, bytes]]:
+        """Channel and message of all that came, in order; empty when nothing did for `timeout_s`.
+
+        Raises:
+            Unavailable: the link broke, or two times nothing came, not even the answer to a ping.
+        """
+        if self._link is None:
+            raise Unavailable("the link is closed")
+        early, self._early = self._early, []
+        try:
+            items = early or self._link.read(timeout_s)
+            self._expect(self._link, answered=bool(items))
+        except LinkDown as error:
+            raise Unavailable(f"the link to {self._address} broke ({error})") from error
+        return [(bytes(item[2]), bytes(item[3])) for item in items if _is_message(item)]
+
+    def _expect(self, link: Link, *, answered: bool) -> None:
+        if answered:
+            self._asked = False
+        elif self._asked:
+            raise LinkDown("Redis did not answer a ping")
+        else:
+            self._asked = True
+            link.ping(_QUIET)
+
+    def interrupt(self) -> None:
+        """Make a waiting `read` end."""
+        link = self._link
+        if link is not None:
+            link.interrupt()
+
+    def close(self) -> None:
+        """Close the link. Idempotent."""
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+
+
+def _is_message(item: Any) -> bool:
+    return isinstance(item, list) and len(item) == 4 and item[0] == b"pmessage"
+
+
+def _confirmed(link: Link, patterns: Sequence[bytes]) -> list[Any]:
+    """Waits until all patterns are confirmed; returns what came with that."""
+    missing, items, end_s = set(patterns), list[Any](), time.monotonic() + _CONNECT_S
+    while missing:
+        if time.monotonic() > end_s:
+            raise LinkDown("Redis did not confirm a subscription")
+        for item in link.read(_CONNECT_S):
+            if isinstance(item, Exception):
+                raise LinkDown(f"Redis refuses the subscription: {str(item)[:200]}")
+            if isinstance(item, list) and len(item) == 3 and item[0] == b"psubscribe":
+                missing.discard(item[1])
+            else:
+                items.append(item)
+    return items

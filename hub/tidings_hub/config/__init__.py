@@ -1,0 +1,1 @@
+"""Settings: which exist, where they come from, how they are shown."""

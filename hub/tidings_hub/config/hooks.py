@@ -1,0 +1,88 @@
+"""The table `[hooks]` of the settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr, model_validator
+
+from tidings.errors import BadConfig
+from tidings.tokens.signing_keys import SECRET_MIN_BYTES
+from tidings_hub.config.fields import Model, check_secret, setting
+
+
+class Hooks(Model):
+    """A backend that is asked over HTTP, `[hooks]` in tidings.toml; without `events` nobody is."""
+
+    url: str = setting("", "https address that the hooks are sent to (http only with `allow_private`)", shown=False)
+    events: tuple[Literal["connect", "subscribe", "publish", "disconnect"], ...] = setting(
+        (), "What is asked or told: `connect`, `subscribe`, `publish`, `disconnect`"
+    )
+    secret: SecretStr | None = setting(None, f"What hooks are signed with, at least {SECRET_MIN_BYTES} bytes")
+    secret_env: str = setting("", "The environment variable that holds the secret, instead of `secret`")
+    timeout_s: float = setting(
+        3.0, "Seconds for one hook, all of it", ge=0.05, le=60, policy="as `fail_open` says", metric="hooks"
+    )
+    fail_open: bool = setting(
+        default=False, about="Allow what nobody answered, instead of refusing it with `unavailable` (unsafe)"
+    )
+    retries: int = setting(
+        3,
+        "Times that a `disconnect` is sent again; the others are never",
+        ge=0,
+        le=20,
+        policy="leave it out",
+        metric="hooks",
+    )
+    queue: int = setting(
+        1000, "`disconnect` hooks that wait", ge=1, le=1_000_000, policy="leave it out", metric="hooks_dropped"
+    )
+    connections: int = setting(
+        16,
+        "Hooks at once; others wait within their time",
+        ge=1,
+        le=10_000,
+        policy="as `fail_open` says",
+        metric="hooks",
+    )
+    answer_max_bytes: int = setting(
+        65_536, "Bytes of an answer", ge=64, le=16_777_216, policy="as `fail_open` says", metric="hooks"
+    )
+    allow_private: bool = setting(
+        default=False, about="Whether hooks may go to loopback, private and other addresses that are not public"
+    )
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if not self.events:
+            return self
+        try:
+            parts = urlsplit(self.url)
+            right = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:
+            right = False
+        if not right or parts.username is not None or parts.fragment or not self.url.isascii():
+            raise ValueError("url is an address such as https://shop.example/tidings, without a user or a fragment")
+        if parts.scheme == "http" and not self.allow_private:
+            raise ValueError("url must be https: what hooks say of users is not for everybody on the way")
+        if bool(self.secret) == bool(self.secret_env):
+            raise ValueError("hooks are signed; give one of secret and secret_env")
+        if self.secret is not None:
+            check_secret(self.secret, min_bytes=SECRET_MIN_BYTES)
+        return self
+
+    def signing_secret(self, env: Mapping[str, str] | None = None) -> str:
+        """What hooks are signed with.
+
+        Raises:
+            BadConfig: the variable is not set, or holds no good secret.
+        """
+        text = self.secret.get_secret_value() if self.secret else (env or os.environ).get(self.secret_env, "")
+        try:
+            check_secret(SecretStr(text), min_bytes=SECRET_MIN_BYTES)
+        except ValueError as error:
+            raise BadConfig(f"hooks: {self.secret_env or 'secret'}: {error}") from None
+        return text

@@ -1,0 +1,151 @@
+"""What the settings of other ways in are made of: `[ingress.<format>]` in tidings.toml, or the name of a queue."""
+
+from __future__ import annotations
+
+import re
+from typing import Self
+
+from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from tidings_hub.config.fields import Model, QueueSource, check_secret, setting
+from tidings_hub.core.compat.channel_mapping import Renames
+from tidings_hub.core.compat.pusher import App
+from tidings_hub.core.compat.socketio_emitter import Channels
+
+SECRET_MIN_BYTES = 16
+_APP_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+_KEY = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z")
+_NSP = re.compile(r"/[A-Za-z0-9_.:/-]{0,64}\Z")
+_NAMESPACE = re.compile(r"[A-Za-z0-9_-]{0,64}\Z")
+
+
+class Renaming(Model):
+    """How the format's channels or rooms are called here."""
+
+    namespace: str = setting(
+        "", "Namespace of names that have none: `lobby` becomes `<namespace>:lobby`; empty refuses them"
+    )
+    prefixes: dict[str, str] = setting(
+        {}, 'What the beginning of a name becomes, such as `{ "private-orders-" = "orders:" }`; the longest that fits'
+    )
+
+    @field_validator("namespace")
+    @classmethod
+    def _namespace(cls, value: str) -> str:
+        if not _NAMESPACE.match(value):
+            raise ValueError("a namespace is letters, digits, _ and -")
+        return value
+
+    @field_validator("prefixes")
+    @classmethod
+    def _prefixes(cls, value: dict[str, str]) -> dict[str, str]:
+        if "" in value:
+            raise ValueError("an empty prefix is every name; set namespace instead")
+        return value
+
+    def renames(self) -> Renames:
+        """The same as `core` knows it."""
+        return Renames(self.namespace, self.prefixes)
+
+
+class PusherApp(Renaming):
+    """Pusher's HTTP publish API, `[ingress.pusher]`: what a backend's Pusher library is configured with."""
+
+    namespace: str = setting("pusher", "Namespace of channels that have none: `lobby` becomes `pusher:lobby`")
+    app_id: str = setting("", "The app's id; some libraries want digits only")
+    key: str = setting("", "The app's key")
+    secret: SecretStr = Field(
+        default=SecretStr(""),
+        description=f"The app's secret, at least {SECRET_MIN_BYTES} bytes, that requests are signed with",
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if not _APP_ID.match(self.app_id) or not self.key:
+            raise ValueError("needs app_id (letters, digits, _ and -), key and secret")
+        check_secret(self.secret, min_bytes=SECRET_MIN_BYTES)
+        return self
+
+    def app(self) -> App:
+        """The same as `core` knows it."""
+        return App(self.app_id, self.key, self.secret.get_secret_value())
+
+
+class Listening(Renaming):
+    """What the formats that come over Redis have in common."""
+
+    url: str = setting(
+        "",
+        "The Redis that backends publish on: redis://, rediss://, unix:// or redis+sentinel://; default: the broker's",
+        shown=False,
+    )
+    orders: bool = setting(
+        default=True,
+        about="Whether users may be disconnected, and their connections subscribed and unsubscribed, this way too",
+    )
+
+
+class SocketioEmitter(Listening):
+    """Socket.IO's Redis emitters, `[ingress.socketio_emitter]`; needs `tidings[socketio]`."""
+
+    key: str = setting("socket.io", "The `key` that emitters are configured with")
+    nsp: str = setting("/", "The Socket.IO namespace that is heard")
+
+    @model_validator(mode="after")
+    def _plain(self) -> Self:
+        if not _KEY.match(self.key) or not _NSP.match(self.nsp):
+            raise ValueError("key is letters, digits and the signs _ . : - and nsp a / and the same signs")
+        return self
+
+    def channels(self) -> Channels:
+        """The same as `core` knows it."""
+        return Channels(self.key, self.nsp)
+
+
+class FlaskSocketio(Listening):
+    """python-socketio's write-only managers, and so Flask-SocketIO's `message_queue`, `[ingress.flask_socketio]`."""
+
+    channels: tuple[str, ...] = setting(
+        ("socketio", "flask-socketio"),
+        "The pub/sub channels that python-socketio and Flask-SocketIO publish in",
+    )
+
+    @field_validator("channels")
+    @classmethod
+    def _plain(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or not all(_KEY.match(name) for name in value):
+            raise ValueError("at least one channel, of letters, digits and the signs _ . : -")
+        return value
+
+
+class Ingress(Model):
+    """Other ways in; each is off unless it is named. What is none of these formats is the name of a queue."""
+
+    model_config = ConfigDict(extra="allow")
+    # Not an argument of __init__, as pydantic's documentation has it for type checkers.
+    __pydantic_extra__: dict[str, QueueSource] = Field(init=False)
+
+    pusher: PusherApp | None = setting(None, "Pusher's HTTP publish API")
+    socketio_emitter: SocketioEmitter | None = setting(None, "Socket.IO's Redis emitters")
+    flask_socketio: FlaskSocketio | None = setting(None, "python-socketio's and Flask-SocketIO's write-only managers")
+
+    @field_validator("socketio_emitter", "flask_socketio", mode="before")
+    @classmethod
+    def _switch(cls, value: object) -> object:
+        # `socketio_emitter = true` is the format with its defaults.
+        return {True: {}, False: None}[value] if isinstance(value, bool) else value
+
+    @property
+    def queues(self) -> dict[str, QueueSource]:
+        """The durable queues, by name."""
+        return self.__pydantic_extra__
+
+    def tables(self) -> dict[str, Model]:
+        """All that is named: formats, then queues."""
+        formats = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: source for name, source in formats.items() if source is not None} | self.queues
+
+    def listening(self) -> dict[str, Listening]:
+        """The formats that come over Redis, by name."""
+        found = {"socketio_emitter": self.socketio_emitter, "flask_socketio": self.flask_socketio}
+        return {name: source for name, source in found.items() if source is not None}

@@ -1,0 +1,131 @@
+"""The settings as text: what is in force, as TOML without secrets, and docs/settings.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from tidings_hub.config.fields import JwksSource, KeySource, Model, Namespace, QueueSource
+from tidings_hub.config.hooks import Hooks
+from tidings_hub.config.ingress import FlaskSocketio, Ingress, PusherApp, SocketioEmitter
+from tidings_hub.config.load import Loaded
+from tidings_hub.config.settings import Settings
+from tidings_hub.log import masked
+
+_MASK = "***"
+
+
+def as_toml(loaded: Loaded) -> str:
+    """The settings in force, each with where it came from; secrets and passwords are masked."""
+    settings = loaded.settings
+    lines = [f"# file: {loaded.file or 'none'}"]
+    for name in Settings.model_fields:
+        value = getattr(settings, name)
+        source = loaded.origin.get(name, "default")
+        if value is None:
+            lines.append(f"# {name} is not set")
+        elif not isinstance(value, dict | Ingress):
+            lines.append(f"{name} = {_toml(value)}  # {source}")
+    tables: dict[str, Mapping[str, Model]] = {
+        "namespaces": settings.namespaces,
+        "ingress": settings.ingress.tables(),
+    }
+    for table, entries in tables.items():
+        for name, values in entries.items():
+            lines += ["", f"[{table}.{name}]  # {loaded.origin.get(table, 'default')}"]
+            lines += [f"{each} = {_toml(getattr(values, each))}" for each in type(values).model_fields]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return json.dumps(_MASK)
+    if isinstance(value, Model):
+        given = {name: getattr(value, name) for name in type(value).model_fields}
+        return (
+            "{ "
+            + ", ".join(f"{name} = {_toml(item)}" for name, item in given.items() if item not in (None, "", {}))
+            + " }"
+        )
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(name)} = {_toml(item)}" for name, item in value.items()) + " }"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, Enum):
+        return json.dumps(value.value)
+    if isinstance(value, str):
+        # A JSON string is a TOML basic string, but for DEL, which no setting may hold.
+        return json.dumps(masked(value), ensure_ascii=False)
+    return json.dumps(value)
+
+
+def as_markdown() -> str:
+    """docs/settings.md: every setting, from the model."""
+    parts = [_PREAMBLE]
+    for group in reversed(Settings.__mro__):
+        if group is not Settings and group is not Model and issubclass(group, Model):
+            about = (group.__doc__ or "").strip()
+            names = [name for name in group.model_fields if name in group.__annotations__]
+            parts.append(f"## {about.partition('.')[0]}\n\n{about}\n\n{_table(group, names)}")
+    entries = ((Namespace, "namespaces.<name>"), (KeySource, "keys"), (JwksSource, "jwks"), (Hooks, "hooks"))
+    ingress = (
+        (QueueSource, "ingress.<name>"),
+        (PusherApp, "ingress.pusher"),
+        (SocketioEmitter, "ingress.socketio_emitter"),
+        (FlaskSocketio, "ingress.flask_socketio"),
+    )
+    for entry, title in (*entries, *ingress):
+        parts.append(f"## `{title}`\n\n{(entry.__doc__ or '').strip()}\n\n{_table(entry, list(entry.model_fields))}")
+    return "\n\n".join(parts) + "\n"
+
+
+_PREAMBLE = """# Settings
+
+Made from `hub/tidings_hub/config/settings.py` by `make docs`; a test compares them.
+
+A setting comes from `tidings.toml` (or the file in `--config` or `TIDINGS_CONFIG`), from the
+environment as `TIDINGS_` and its name in capitals (lists with commas, tables as JSON), or from a
+flag of `tidings serve`; the later wins. An unknown name is refused. `tidings print-config` shows
+what is in force. A bound has a policy, what happens to whoever passes it, and a metric that counts it
+(`tidings_<name>_total` at `/metrics`)."""
+
+
+def _table(model: type[Model], names: list[str]) -> str:
+    rows = ["| setting | default | bounds | meaning | at the bound | metric |", "|---|---|---|---|---|---|"]
+    for name in names:
+        field = model.model_fields[name]
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        metric = f"`{extra['metric']}`" if extra.get("metric") else ""
+        cells = [f"`{name}`", _default(field), _bounds(field), field.description, extra.get("policy", ""), metric]
+        rows.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(rows)
+
+
+def _default(field: FieldInfo) -> str:
+    default = field.default
+    if default is PydanticUndefined:
+        return "made up"
+    if isinstance(default, SecretStr):
+        return "none"
+    if default is None or default in ("", (), {}) or (isinstance(default, Model) and default == type(default)()):
+        return "none"
+    return f"`{_toml(default)}`"
+
+
+def _bounds(field: FieldInfo) -> str:
+    limits = {
+        kind: limit
+        for item in field.metadata
+        for kind in ("ge", "le")
+        if (limit := getattr(item, kind, None)) is not None
+    }
+    if not limits:
+        return ""
+    least = f"{limits.get('ge', 0):,.10g}"
+    return f"{least} to {limits['le']:,.10g}" if "le" in limits else f"from {least}"

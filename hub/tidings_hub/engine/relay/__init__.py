@@ -1,0 +1,1 @@
+"""Requests of a session that lives on another node."""

@@ -1,0 +1,1 @@
+"""Code of users: an app's handlers, and HTTP hooks."""

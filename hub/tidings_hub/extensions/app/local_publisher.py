@@ -1,0 +1,86 @@
+"""A publisher through the node that this code runs in: what an `App` emits with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from tidings.errors import TidingsError, Unavailable
+from tidings.publishers.base import Answer, Outgoing
+from tidings.wire.control import Done, History, NodeRecord, Order
+from tidings.wire.cursor import Cursor
+from tidings.wire.presence import Presence
+from tidings.wire.publication import Publication, Receipt
+from tidings.wire.reports import Report, Sought
+
+
+class NodeApi(Protocol):
+    """What is needed of a node; `tidings_hub.node.api.Backends` fits."""
+
+    def publish(self, items: Sequence[Outgoing]) -> list[Receipt | TidingsError]:
+        """One receipt or error for each item."""
+
+    def history(
+        self, channel: str, *, since: Cursor | None, limit: int, newest: bool
+    ) -> tuple[Cursor, list[Publication]]:
+        """A page of kept publications, and the position it was read at."""
+
+    def presence(self, channel: str, *, limit: int | None = None) -> Presence:
+        """Who is in a channel."""
+
+    def order(self, order: Order) -> Done:
+        """Have every node do something."""
+
+    def report(self, sought: Sought) -> Report:
+        """What became of a publication."""
+
+    def nodes(self) -> list[NodeRecord]:
+        """Every node that lives."""
+
+
+class ThroughNode:
+    """A `Publisher`; before `node` is set, in a process that is no hub, everything is Unavailable.
+
+    How long a call may take is the node's `broker_timeout_s`, not the caller's.
+    """
+
+    def __init__(self) -> None:
+        self.node: NodeApi | None = None
+        self._closed = False
+
+    def publish(self, items: Sequence[Outgoing], *, timeout_s: float) -> list[Answer]:
+        """See `Publisher.publish`."""
+        try:
+            return self._running().publish(items)
+        except Unavailable as error:
+            return [error for _ in items]
+
+    def order(self, order: Order, *, timeout_s: float) -> Done:
+        """See `Publisher.order`."""
+        return self._running().order(order)
+
+    def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
+        """See `Publisher.history`."""
+        position, kept = self._running().history(channel, since=since, limit=limit, newest=since is None)
+        return History(str(position), [one.to_wire() for one in kept])
+
+    def report(self, sought: Sought, *, timeout_s: float) -> Report:
+        """See `Publisher.report`."""
+        return self._running().report(sought)
+
+    def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
+        """See `Publisher.nodes`."""
+        return self._running().nodes()
+
+    def presence(self, channel: str, *, limit: int, timeout_s: float) -> Presence:
+        """See `Publisher.presence`."""
+        return self._running().presence(channel, limit=limit)
+
+    def close(self) -> None:
+        """See `Publisher.close`."""
+        self._closed = True
+
+    def _running(self) -> NodeApi:
+        if self.node is None or self._closed:
+            raise Unavailable("no hub runs this app; elsewhere publish with an Emitter of your own")
+        return self.node

@@ -1,0 +1,119 @@
+"""One hook over HTTP: signed, to an address that was checked, within its time. No redirects, no proxies."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections import deque
+from http.client import HTTPException
+from typing import Final
+from urllib.parse import urlsplit
+
+from tidings.errors import TidingsError
+from tidings.hooks import HEADER, sign
+from tidings.publishers.http.connection import Address, Deadline, Link
+from tidings_hub import runtime
+from tidings_hub.config.hooks import Hooks
+from tidings_hub.core.public_address import is_public
+
+# Shorter than servers keep an idle connection, so that a hook seldom meets one that is about to close.
+_IDLE_MAX_S: Final = 4.0
+_OK: Final = (200, 204)
+
+
+class HookFailed(Exception):
+    """Nobody answered what was asked: `timeout` or `failed` in `how`; the text says what happened."""
+
+    def __init__(self, message: str, how: str = "failed") -> None:
+        super().__init__(message)
+        self.how = how
+
+
+class HookClient:
+    """Sends hooks over at most `connections` kept connections.
+
+    Raises:
+        BadConfig: there is no secret to sign them with.
+    """
+
+    def __init__(self, hooks: Hooks, *, tls: ssl.SSLContext | None = None) -> None:
+        parts = urlsplit(hooks.url)
+        secure = parts.scheme == "https"
+        self._address = Address(
+            parts.hostname or "",
+            parts.port or (443 if secure else 80),
+            (tls or ssl.create_default_context()) if secure else None,
+            None if hooks.allow_private else is_public,
+        )
+        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._hooks = hooks
+        self._secret = hooks.signing_secret()
+        self._free = threading.Semaphore(hooks.connections)
+        self._idle: deque[Link] = deque()
+
+    def ask(self, body: bytes) -> bytes:
+        """The body of the answer, which is 200 or 204.
+
+        Raises:
+            HookFailed: there was none in time, or another one.
+        """
+        timeout_s = self._hooks.timeout_s
+        deadline = Deadline.after(timeout_s)
+        if not self._free.acquire(timeout=timeout_s):
+            raise HookFailed(f"{self._hooks.connections} hooks are under way (connections)", "timeout")
+        try:
+            # The deadline does not bound the look-up of a name; this does.
+            status, said = runtime.within(max(0.001, deadline.left_s()), self._exchange, body, deadline)
+        except runtime.TooLate:
+            raise HookFailed(f"no answer within {timeout_s:g} s", "timeout") from None
+        except (OSError, HTTPException, TidingsError) as error:
+            late = deadline.left_s() <= 0
+            raise HookFailed(f"{type(error).__name__}: {error}", "timeout" if late else "failed") from error
+        finally:
+            self._free.release()
+        if status not in _OK:
+            raise HookFailed(f"status {status}; a hook is answered with 200")
+        return bytes(said)
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _exchange(self, body: bytes, deadline: Deadline) -> tuple[int, bytes]:
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "User-Agent": "tidings",
+            HEADER: sign(self._secret, body, at_s=runtime.unix_s()),
+        }
+        while True:
+            kept = self._taken()
+            link = kept or Link(self._address)
+            link.deadline = deadline
+            try:
+                answer = link.exchange(self._target, body, headers, answer_max_bytes=self._hooks.answer_max_bytes)
+            except TimeoutError:
+                link.close()
+                raise
+            except (OSError, HTTPException):
+                link.close()
+                # The other side may have closed a kept connection: it is asked once more, on a new one.
+                if kept is None:
+                    raise
+            except BaseException:
+                link.close()
+                raise
+            else:
+                if link.is_open:
+                    link.idle_since_s = runtime.now_s()
+                    self._idle.append(link)
+                return answer
+
+    def _taken(self) -> Link | None:
+        while self._idle:
+            link = self._idle.pop()
+            if runtime.now_s() - link.idle_since_s < _IDLE_MAX_S:
+                return link
+            link.close()
+        return None

@@ -1,0 +1,1 @@
+"""One hub process: built, run, watched and drained; several by a supervisor."""

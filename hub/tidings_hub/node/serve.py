@@ -1,0 +1,273 @@
+"""Builds a node from its settings, runs it, and ends it gently. Only `cli` imports this."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import cast
+
+from tidings.errors import BadConfig, TidingsError
+from tidings_hub import runtime
+from tidings_hub.brokers import open_broker
+from tidings_hub.brokers.pattern_link import Patterns
+from tidings_hub.config.settings import Settings
+from tidings_hub.core.node_directory import Nodes
+from tidings_hub.core.relay_stamp import stamp_key
+from tidings_hub.engine.fanout import deliver
+from tidings_hub.engine.relay.upstream import UNIX
+from tidings_hub.engine.server import EngineServer
+from tidings_hub.ingress import open_ingress
+from tidings_hub.ingress.dispatcher import Outlet
+from tidings_hub.ingress.pubsub import open_wires
+from tidings_hub.metrics import Metrics
+from tidings_hub.node.aggregation import Together
+from tidings_hub.node.api import Backends
+from tidings_hub.node.drain import depart
+from tidings_hub.node.heartbeat import Standing
+from tidings_hub.node.limits import engine_limits, engine_options
+from tidings_hub.node.membership import Membership, resolved
+from tidings_hub.node.profiler import Profile
+from tidings_hub.node.readiness import Readiness
+from tidings_hub.node.reload import reloaded
+from tidings_hub.node.user_code import OwnCode
+from tidings_hub.node.worker import Worker
+from tidings_hub.services.commands import Control
+from tidings_hub.services.hub import FanOut, Hub
+from tidings_hub.socketio.events import ClientEvents
+from tidings_hub.socketio.server import HubServer
+from tidings_hub.web.app import create_app
+from tidings_hub.web.sse import EventStreams
+
+logger = logging.getLogger("tidings")
+
+# Orders to all nodes that this node carries out at once.
+_ORDERS = 16
+# How often somebody looks whether a key set is due; `cache_s` says when it is.
+_KEYS_CHECK_S = 5.0
+
+
+class Node:
+    """One hub process: everything that `tidings serve` runs."""
+
+    def __init__(self, settings: Settings, worker: Worker | None = None) -> None:
+        self.settings = settings
+        self._worker = worker
+        self.metrics = Metrics()
+        self._pool = runtime.Pool(settings.handlers, settings.handler_queue)
+        self._code = OwnCode(settings, self.metrics)
+        self.broker = open_broker(settings, self.metrics)
+        self.engine = EngineServer(
+            engine_limits(settings),
+            metrics=self.metrics,
+            log=logging.getLogger("tidings.engine"),
+            node_id=settings.node_id,
+        )
+        self._keys = settings.key_set()
+        self.hub = Hub(
+            settings,
+            self.broker,
+            settings.access(),
+            self._keys,
+            fan_out=cast("FanOut", deliver),
+            metrics=self.metrics,
+        )
+        self.ingress = open_ingress(settings, self.hub.publish, self.metrics)
+        self.readiness = Readiness(
+            self.hub,
+            now_s=runtime.now_s,
+            sleep=runtime.sleep,
+            pump_alive=self.engine.pump.alive,
+            greenlets=lambda: runtime.live() + self._pool.running,
+            ingress=lambda: {each.name: each.state() for each in self.ingress},
+        )
+        # Of its own: orders must get through when clients keep all handlers busy.
+        self._orders = runtime.Pool(_ORDERS, settings.handler_queue)
+        self.control = Control(self.hub, self._orders.submit)
+        self.hub.on_control = self.control.heard
+        self.backends = Backends(self.hub, self.readiness, self.control)
+        self.wires = open_wires(
+            settings,
+            self.broker,
+            Outlet(self.backends.publish, self.backends.order, self.metrics, batch_max=settings.max_batch),
+            link=partial(Patterns, link_max_bytes=settings.link_max_bytes),
+        )
+        self.standing: Standing | None = None
+        self._stopped = threading.Event()
+        self.membership = self._relay()
+        self._mount()
+
+    def _relay(self) -> Membership | None:
+        """Relaying, where other nodes can be reached."""
+        settings, beside = self.settings, self._worker.beside if self._worker is not None else {}
+        if not settings.advertise and len(beside) < 2:
+            return None
+        nodes = Nodes(settings.node_id, beside, silent_s=settings.lease_s)
+        membership = Membership(self.broker, nodes, lease_s=settings.lease_s)
+        keys = [stamp_key(secret) for secret in settings.relay_secrets()]
+        self.engine.relay_by(nodes, keys, look=membership.look, unix_s=membership.unix_s)
+        return membership
+
+    def _mount(self) -> None:
+        settings = self.settings
+        events = ClientEvents(self.hub)
+        sockets = HubServer(
+            pool=self._pool,
+            spawn=runtime.spawn,
+            metrics=self.metrics,
+            max_attachment_bytes=settings.max_payload_bytes,
+            accepted=events.accepted,
+            own=self._code.take,
+            lanes=self._code.lanes,
+        )
+        events.register(sockets)
+        self.engine.mount("/socket.io/", sockets, engine_options(settings))
+        streams = EventStreams(self.hub, self._code.lanes.get("connect", self._pool))
+        self.engine.mount_sse("/sse", streams, engine_options(settings))
+        self._code.run_by(self.hub, self.backends, sockets)
+        app = self._code.beside(create_app(self.backends))
+        together = None if self._worker is None or self.engine.relay is None else Together(app, self.engine.relay)
+        self.engine.mount_wsgi(together or app)
+
+    def start(self) -> int:
+        """Begin to serve; returns the port."""
+        settings, worker, relay = self.settings, self._worker, self.engine.relay
+        self.broker.write_rules(settings.broker_rules())
+        self.broker.start(self.hub)
+        self.hub.presence.start()
+        self.hub.keeping.start()
+        address = settings.advertise
+        if worker is not None:
+            address = worker.advertise(address)
+            self.engine.listen_unix(worker.beside[settings.node_id].removeprefix(UNIX))
+            if address:
+                self.engine.listen(settings.host, int(address.rpartition(":")[2]))
+        if self.membership is not None and relay is not None:
+            # Before the first client: whoever hears of its session finds this node in the roll.
+            self.membership.join(relay, resolved(address) if address else "")
+        port = self.engine.listen(settings.host, settings.port, shares_port=worker is not None)
+        self.engine.start()
+        self.standing = Standing(self.hub, address=f"{self.settings.host}:{port}", sleep=runtime.sleep)
+        runtime.spawn(self.standing.keep)
+        runtime.spawn(self.readiness.watch)
+        runtime.spawn(self._tick)
+        runtime.spawn(self._refresh_keys)
+        self._code.start()
+        for queue in self.ingress:
+            queue.start()
+        for wire in self.wires:
+            wire.start()
+        return port
+
+    def _tick(self) -> None:
+        while True:
+            runtime.sleep(1)
+            try:
+                self.hub.tick()
+            except Exception:
+                logger.exception("a mistake in the tick of every second")
+
+    def _refresh_keys(self) -> None:
+        """Fetch key sets when they are due, so that a key that an issuer removed ends here too."""
+        while True:
+            for error in () if self._keys is None else self._keys.refresh(now_s=runtime.unix_s()):
+                self.metrics.jwks_errors += 1
+                logger.warning("%s", error)
+            runtime.sleep(_KEYS_CHECK_S)
+
+    def drain(self) -> None:
+        """Fail readiness, let the clients leave, then stop. Idempotent."""
+        if self.readiness.draining:
+            return
+        self.readiness.draining = True
+        self.metrics.draining = 1
+        try:
+            # The next node takes over while this one's clients leave.
+            for wire in self.wires:
+                runtime.spawn(wire.stop)
+            depart(self)
+        finally:
+            for each in self.ingress:
+                each.stop()
+            self.hub.presence.stop()
+            self.hub.keeping.stop()
+            self.broker.stop()
+            self.engine.stop()
+            self._stopped.set()
+
+    def reload(self, load: Callable[[], Settings]) -> None:
+        """Take rules and keys from the settings as they are now; what is wrong in them changes nothing."""
+        try:
+            new = load()
+            new.check_serving()
+            keys, secrets = new.key_set(), new.relay_secrets()
+            settings, waiting = reloaded(self.settings, new)
+            self._keys = keys
+            self.hub.use(settings, keys)
+            self.settings = settings
+            if self.engine.relay is not None and secrets:
+                self.engine.relay.keys = [stamp_key(secret) for secret in secrets]
+            self.broker.write_rules(settings.broker_rules())
+        except TidingsError as error:
+            self.metrics.reload_errors += 1
+            logger.error("the settings were not reloaded: %s", error)  # noqa: TRY400 - it says what to do
+            return
+        self.metrics.reloads += 1
+        logger.info(
+            "rules and keys were reloaded%s", f"; these need a restart: {', '.join(waiting)}" if waiting else ""
+        )
+
+    def wait(self) -> None:
+        """Until the node has drained."""
+        self._stopped.wait()
+
+
+def run(
+    settings: Settings, *, load: Callable[[], Settings], worker: Worker | None = None, profile: Profile | None = None
+) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code. Call it after `runtime.patch()`.
+
+    `load` reads the settings anew for SIGHUP.
+    """
+    node = Node(settings, worker)
+    try:
+        port = node.start()
+    except OSError as error:
+        raise BadConfig(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: runtime.call_soon(runtime.spawn, node.drain))
+    signal.signal(signal.SIGHUP, lambda *_: runtime.call_soon(runtime.spawn, node.reload, load))
+    if worker is not None:
+        _end_with_supervisor(node)
+    for warning in settings.insecure():
+        logger.warning("INSECURE: %s", warning)
+    logger.info("node %s listens on http://%s:%d/, broker %s", settings.node_id, settings.host, port, node.broker.name)
+    sys.stdout.write(f"tidings: http://{settings.host}:{port}/\n")
+    sys.stdout.flush()
+    # What exists now stays: the collector need not look at it again on every full run.
+    gc.collect()
+    gc.freeze()
+    if profile is not None:
+        profile.start()
+    node.wait()
+    if profile is not None:
+        profile.write()
+    return 0
+
+
+def _end_with_supervisor(node: Node) -> None:
+    """Standard input is a pipe from the supervisor: its end is the supervisor's."""
+    fd = 0
+
+    def ended(_fd: int) -> None:
+        if not runtime.original("os").read(fd, 4096):
+            runtime.unwatch(fd)
+            runtime.spawn(node.drain)
+
+    os.set_blocking(fd, False)
+    runtime.watch(fd, ended)

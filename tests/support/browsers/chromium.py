@@ -1,0 +1,100 @@
+"""The Chromium that is installed, and a page in it that listens with the SDK and remembers what it is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+import tidings_hub.web
+from support.installed_programs import program
+from support.processes.redis import wait_until
+
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    # A page that a test makes up comes from no address, and may not reach the loopback otherwise.
+    "--disable-features=LocalNetworkAccessChecks",
+)
+SDK = Path(tidings_hub.web.__file__).parent / "static" / "vendor" / "tidings.js"
+# The longest pause between two attempts to connect is 20 s, and the first attempt after it has to succeed.
+BACK_S = 60.0
+# `told` has states of the hub, then what the channel tells; `seen` the numbers of the publications.
+_PAGE = """<!doctype html><title>listens</title>
+<script src="/tidings.js"></script>
+<script>
+  const seen = [], told = [];
+  addEventListener("online", () => told.push("online"));
+  const hub = tidings.connect("/", {...%(options)s, getToken: () => %(token)s});
+  addEventListener("online", () => told.push("online is over"));
+  hub.on("state", (state) => told.push(state));
+  hub.on("error", (error) => told.push(error.code));
+  const channel = hub.channel(%(channel)s);
+  channel.on("*", (data) => seen.push(data.n));
+  channel.on("tidings:state", (state) => told.push(state));
+  channel.on("tidings:recovered", () => told.push("recovered"));
+  channel.on("tidings:gap", () => told.push("gap"));
+</script>"""
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A headless browser."""
+    if not SDK.exists():
+        pytest.fail("the SDK is not there: make setup (npm ci && npm run build in sdk_js)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program("chromium"), headless=True, args=FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class ListeningPage:
+    """A page of the hub's own origin, `url`, that listens to one channel."""
+
+    def __init__(
+        self, context: BrowserContext, url: str, channel: str, token: str, *, script: str = "", **options: object
+    ) -> None:
+        self.page: Page = context.new_page()
+        self.complaints: list[str] = []
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        given = {"options": options, "token": token, "channel": channel}
+        text = _PAGE % {name: json.dumps(value) for name, value in given.items()}
+        body = text.replace("<script>", f"<script>{script}", 1)
+        self.page.route("**/listens", lambda route: route.fulfill(body=body, content_type="text/html"))
+        self.page.goto(f"{url}/listens")
+
+    @property
+    def seen(self) -> list[int]:
+        """The numbers of the publications so far."""
+        return list(self._ask("() => seen"))
+
+    @property
+    def told(self) -> list[str]:
+        """What happened so far."""
+        return list(self._ask("() => told"))
+
+    def wait_told(self, what: str, times: int = 1) -> ListeningPage:
+        """Until it was told this so many times."""
+        wait_until(lambda: self.told.count(what) >= times, within_s=BACK_S, why=f"{what} {times} times")
+        return self
+
+    def wait_seen(self, count: int) -> ListeningPage:
+        """Until so many publications have come."""
+        wait_until(lambda: len(self.seen) >= count, within_s=BACK_S, why=f"{count} publications")
+        return self
+
+    def _ask(self, script: str) -> Any:
+        assert self.complaints == []
+        return self.page.evaluate(script)

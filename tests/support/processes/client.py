@@ -1,0 +1,111 @@
+"""Clients in processes of their own: socket.io-client and the SDK on Node, python-socketio, and a reader of SSE."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from support.processes.hub import environment
+from support.processes.redis import wait_until
+
+FOLDER = Path(__file__).parents[2] / "e2e"
+COMMANDS = {
+    "js": ["node", str(FOLDER / "client.mjs")],
+    # Stock clients that come back by themselves: this one, and the first version that does.
+    "stock": ["node", str(FOLDER / "client_stock.mjs"), "socket.io-client"],
+    "stock4.6": ["node", str(FOLDER / "client_stock.mjs"), "socket.io-client-4-6"],
+    # What the page about stock clients says, as a program.
+    "page": ["node", str(FOLDER / "client_page.mjs"), str(FOLDER.parent.parent / "docs" / "stock-clients.md")],
+    "sdk": ["node", str(FOLDER / "client_sdk.mjs")],
+    "hostile": ["node", str(FOLDER / "client_hostile.mjs")],
+    "python": [sys.executable, str(FOLDER / "client.py")],
+    "sse": [sys.executable, str(FOLDER / "client_sse.py")],
+}
+# Every way in which a stock client can listen.
+KINDS = ["js-websocket", "js-polling", "js-upgrade", "python-websocket", "python-polling", "sse"]
+_TRANSPORTS = {"websocket": ["websocket"], "polling": ["polling"], "upgrade": ["polling", "websocket"]}
+
+
+class ClientProcess:
+    """One client; `records` is what it has printed so far. `source`: the address that a Python client comes from."""
+
+    def __init__(
+        self,
+        kind: str,
+        url: str,
+        *,
+        token: str | None = None,
+        channels: list[str],
+        since: str | None = None,
+        source: str | None = None,
+        **more: object,
+    ) -> None:
+        self.kind = kind
+        self.records: list[dict[str, Any]] = []
+        program, _, transport = kind.partition("-")
+        options: dict[str, object] = {"url": url, "token": token, "channels": channels, **more}
+        if since:
+            options["since"] = since
+        if source:
+            options["source"] = source
+        if transport:
+            options["transports"] = _TRANSPORTS[transport]
+        self._process = subprocess.Popen(
+            [*COMMANDS[program], json.dumps(options)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment(),
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.records.append(json.loads(line))
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """The records of one kind so far."""
+        return [record for record in list(self.records) if record["kind"] == kind]
+
+    def data(self, channel: str | None = None) -> list[Any]:
+        """The data of all publications so far (of one channel), in order of arrival."""
+        return [each["data"] for each in self.of("publication") if channel in (None, each["channel"])]
+
+    def wait(self, what: Callable[[ClientProcess], object], *, within_s: float = 20.0, why: str = "") -> None:
+        """Until `what(self)` is true."""
+        wait_until(lambda: what(self), within_s=within_s, why=f"{why} ({self.kind}, last: {self.records[-3:]})")
+
+    def wait_ready(self, times: int = 1) -> ClientProcess:
+        """Until `tidings:ready` has come so many times."""
+        self.wait(lambda self: len(self.of("ready")) >= times, why=f"ready {times} times")
+        return self
+
+    def ask(self, event: str, data: object) -> Any:
+        """Emit an event and wait for its acknowledgement."""
+        before = len(self.of("ack"))
+        self.tell({"emit": event, "data": data})
+        self.wait(lambda self: len(self.of("ack")) > before, why=f"an answer to {event}")
+        return self.of("ack")[before]["answer"]
+
+    def tell(self, command: object) -> None:
+        """Give it a line of input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(command).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def stop(self) -> None:
+        """End it. Idempotent."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait(timeout=20)
+        # Closing what is just being read is an error of the reader's.
+        self._reader.join(timeout=20)
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()

@@ -1,0 +1,65 @@
+"""The relay as somebody runs it: `tidings outbox` in a process."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from support.processes.hub import environment
+
+KILLED = Path(__file__).parent / "outbox_killed.py"
+
+
+class OutboxProcess:
+    """One relay; `said` are the lines of its log so far. `killed_when`: the step at which it kills itself."""
+
+    def __init__(
+        self, folder: Path, *arguments: str, killed_when: str | None = None, more: dict[str, str] | None = None
+    ) -> None:
+        start = [str(KILLED), killed_when] if killed_when else ["-m", "tidings_hub"]
+        self.said: list[str] = []
+        self._process = subprocess.Popen(
+            [sys.executable, *start, "outbox", *arguments],
+            stderr=subprocess.PIPE,
+            env=environment() | (more or {}),
+            cwd=folder,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            # One by one: a test looks at what is there so far.
+            self.said.append(line.rstrip("\n"))
+
+    def says(self, text: str) -> bool:
+        """Whether a line has this in it."""
+        return any(text in line for line in self.said)
+
+    def wait(self) -> int:
+        """Its exit code, once it has ended."""
+        code = self._process.wait(60)
+        self._reader.join(20)
+        return code
+
+    def terminate(self) -> int:
+        """SIGTERM; returns the exit code."""
+        self._process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def stop(self) -> None:
+        """End it whatever it does. Idempotent."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self.wait()
+        assert self._process.stderr is not None
+        self._process.stderr.close()

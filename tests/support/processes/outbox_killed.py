@@ -1,0 +1,40 @@
+"""`tidings outbox` that kills itself at one step: `python outbox_killed.py STEP ARGUMENT…`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from tidings.contrib.outbox.store import Store
+from tidings.publishers.redis.publisher import RedisPublisher
+from tidings_hub.cli import main
+
+
+def die() -> None:
+    """As kill -9 does it: nothing of this process runs any more."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _then_die(method: Callable[..., Any]) -> Callable[..., Any]:
+    def dying(*arguments: Any, **more: Any) -> Any:
+        method(*arguments, **more)
+        die()
+
+    return dying
+
+
+# Where each step of a turn ends.
+STEPS: dict[str, tuple[type, str]] = {
+    "claimed": (Store, "rows"),
+    "published": (RedisPublisher, "publish"),
+    "deleted": (Store, "settle"),
+    "committed": (Store, "commit"),
+}
+
+if __name__ == "__main__":
+    owner, name = STEPS[sys.argv[1]]
+    setattr(owner, name, _then_die(getattr(owner, name)))
+    sys.exit(main(sys.argv[2:]))

@@ -1,0 +1,65 @@
+"""What a Redis was told: the history of its channels, as a hub would deliver it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from support.processes.hub import ROOT, environment
+from support.processes.redis import RedisProcess
+from tidings.redis_client.keys import Keys
+from tidings.wire.publication import Publication, decode
+
+
+class Told:
+    """Rules for the namespaces `a`, `orders`, `tasks` and `user` in a Redis, and what was published there."""
+
+    def __init__(self, server: RedisProcess, prefix: str = "tidings:") -> None:
+        self.url = server.url
+        self.prefix = prefix
+        self._server = server
+        self._keys = Keys(prefix)
+        rules = dict.fromkeys(("a", "orders", "tasks", "user"), "100000 600")
+        with server.client() as client:
+            client.hset(self._keys.rules, mapping=rules)
+
+    def publications(self, channel: str) -> list[Publication]:
+        """All that was published in a channel, in order."""
+        with self._server.client() as client:
+            entries = client.xrange(self._keys.stream(channel))
+        return [decode(channel, fields[b"m"], max_bytes=100_000) for _, fields in entries]
+
+    def data(self, channel: str) -> list[Any]:
+        """The data of each."""
+        return [json.loads(one.data_json) for one in self.publications(channel)]
+
+    def ops(self, channel: str) -> list[tuple[str, Any]]:
+        """Of each `updated_model` the op and the fields."""
+        return [(data["op"], data["model"]) for data in self.data(channel)]
+
+
+def program_of(page: str, number: int = 0) -> str:
+    """The first (or another) Python program of a page of docs: at most 15 lines that are not empty."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    program: str = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[number]
+    assert len([line for line in program.splitlines() if line]) <= 15, page
+    return program
+
+
+def run_program(program: str, url: str, folder: Path, **env: str) -> str:
+    """Run it with `TIDINGS_URL`, and more of the environment; returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=folder,
+        env=environment() | env | {"TIDINGS_URL": url},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -1,0 +1,123 @@
+"""What a queue's URL may say, and that nothing of it that is secret is ever shown."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+import pytest
+
+from contract.broker_contract import outgoing
+from tidings.emitter import Emitter
+from tidings.errors import BadConfig, MissingExtra, TimedOut, Unavailable
+from tidings.publishers.queue.address import QueueAddress
+from tidings.publishers.queue.publisher import KombuPublisher, Outbox
+from tidings.wire.publication import Receipt
+
+
+@pytest.mark.parametrize(
+    ("url", "shown", "queue"),
+    [
+        ("amqp://h", "amqp://h:5672/", "tidings"),
+        ("amqp://u:pwsecret@h:1234/", "amqp://h:1234/", "tidings"),
+        ("amqp://u:pwsecret@h//", "amqp://h:5672/", "tidings"),
+        ("amqp://u:pwsecret@h/shop?queue=news", "amqp://h:5672/shop", "news"),
+        ("amqp://u:pw%2Fsecret@a,b:7/%2Fshop", "amqp://a:5672,b:7/%2Fshop", "tidings"),
+        ("amqps://u:pwsecret@h/?ca_certs=/x", "amqps://h:5671/", "tidings"),
+        ("kombu+amqp://u:pwsecret@h/", "amqp://h:5672/", "tidings"),
+        ("kombu+redis://:pwsecret@h:6379/1?queue=a.b", "kombu+redis://h:6379/1", "a.b"),
+        ("kombu+memory://", "kombu+memory://", "tidings"),
+    ],
+)
+def test_an_address_shows_no_password(url: str, shown: str, queue: str) -> None:
+    address = QueueAddress.parse(url)
+    assert (str(address), address.queue) == (shown, queue)
+    assert "secret" not in repr(address)
+    assert "secret" not in repr(Emitter(url))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("amqp:", "amqp://", "amqp://u:pwsecret@", "amqp://u:pwsecret@h:x/", "redis://:pwsecret@h", "kombu+://h"),
+        *("kombu+Redis+x://h", "amqp://u:pwsecret@h/?queue=a%20b", "amqp://u:pwsecret@h/?password=pwsecret"),
+        *("amqp://u:pwsecret@h/?ca_certs=/x", "kombu+os.path://pwsecret", "kombu+nosuch://u:pwsecret@h"),
+    ],
+)
+def test_what_is_no_address_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(BadConfig) as caught:
+        KombuPublisher(url)
+    assert "pwsecret" not in str(caught.value)
+
+
+def test_a_transport_whose_package_is_missing_says_so() -> None:
+    with pytest.raises(MissingExtra, match="kombu\\+sqs"):
+        KombuPublisher("kombu+sqs://u:pw@h")
+
+
+def options(url: str) -> dict[str, Any]:
+    return dict(QueueAddress.parse(url).options[0])
+
+
+def test_the_parts_of_an_amqp_url() -> None:
+    found = options("amqp://us%40er:p%3Aw%2F@h:7/%2Fshop")
+    names = ("userid", "password", "hostname", "port", "virtual_host", "ssl")
+    assert [found[name] for name in names] == ["us@er", "p:w/", "h", 7, "/shop", False]
+    assert options("amqp://h")["virtual_host"] == options("amqp://h/")["virtual_host"] == "/"
+    assert options("amqp://h/shop")["virtual_host"] == "shop"
+
+
+def test_tls_is_always_verified_with_the_hosts_name() -> None:
+    assert options("amqps://h/")["ssl"] == {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": "h"}
+    given = options("amqps://h/?ca_certs=/ca.pem&certfile=/c.pem&keyfile=/k.pem")["ssl"]
+    assert given["ca_certs"] == "/ca.pem"
+    assert given["cert_reqs"] == ssl.CERT_REQUIRED
+    # What kombu would not do by itself.
+    assert "ssl_cert_reqs=required" in options("kombu+rediss://h/0")["hostname"]
+    assert "ssl_check_hostname=true" in options("kombu+rediss://h/0?ssl_ca_certs=/ca.pem")["hostname"]
+
+
+def test_a_queue_goes_one_way() -> None:
+    with Emitter("amqp://h") as emitter:
+        for ask in (
+            lambda: emitter.disconnect(user="7"),
+            lambda: emitter.revoke(user="7", for_s=5),
+            lambda: emitter.subscribe(user="7", channel="orders:1"),
+            lambda: emitter.history("orders:1"),
+            lambda: emitter.presence("orders:1"),
+            emitter.nodes,
+        ):
+            with pytest.raises(BadConfig, match="a queue goes one way"):
+                ask()
+
+
+def outbox(count: int) -> Outbox:
+    items = [outgoing("orders:1", id=f"id{number}") for number in range(count)]
+    return Outbox(items, QueueAddress.parse("amqp://h"), timeout_s=5.0, now_s=100.0, random=lambda: 0.5)
+
+
+def test_only_what_was_refused_is_sent_again() -> None:
+    made = outbox(3)
+    assert [letter.id for letter in made.letters()] == ["id0", "id1", "id2"]
+    assert made.letters()[0].message.startswith(b"t1 orders:1 id0 ")
+    made.take({1: "it is full"})
+    assert [letter.id for letter in made.letters()] == ["id1"]
+    assert made.pause_s(100.0) is not None
+    made.take({})
+    assert made.pause_s(100.0) is None
+    receipts = made.answers()
+    assert receipts == [Receipt(f"id{number}", "") for number in range(3)]
+    assert all(isinstance(one, Receipt) and one.queued for one in receipts)
+    assert not Receipt("1", "e.1").queued
+
+
+def test_a_refusal_after_a_doubt_is_still_a_doubt() -> None:
+    made = outbox(1)
+    made.take({0: "it is full"})
+    (refused,) = made.answers()
+    assert type(refused) is Unavailable
+    assert "it is full" in str(refused)
+    made.fail("gone", sent=True, final=False)
+    made.take({0: "it is full"})
+    (doubt,) = made.answers()
+    assert type(doubt) is TimedOut

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from tidings.ack_wait import Wait, wait, wait_async
+from tidings.errors import BadRequest, NotFound, TimedOut, Unavailable
+from tidings.wire.reports import Count, Report
+
+
+def report(acks: int, *, recipients: int = 3, settled: bool = True, nodes: int = 1) -> Report:
+    counts = {f"n{at}": Count(recipients, acks) for at in range(nodes)}
+    missing = () if nodes > 1 else ("n1",)
+    return Report("x", "orders:1", "e.5", recipients, acks, counts, missing, settled=settled)
+
+
+class Hub:
+    """Answers one after the other, and the last one again and again."""
+
+    def __init__(self, *answers: Report | Exception) -> None:
+        self.answers = list(answers)
+        self.asked_s: list[float] = []
+
+    def ask(self, timeout_s: float) -> Report:
+        self.asked_s.append(timeout_s)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def ask_async(self, timeout_s: float) -> Report:
+        return self.ask(timeout_s)
+
+
+def waited(kind: str, hub: Hub, acks: int = 1, timeout_s: float = 5.0) -> Report:
+    if kind == "asyncio":
+        return asyncio.run(wait_async(hub.ask_async, "x", acks, timeout_s))
+    return wait(hub.ask, "x", acks, timeout_s)
+
+
+KINDS = pytest.mark.parametrize("kind", ["blocking", "asyncio"])
+
+
+@KINDS
+def test_it_asks_until_there_are_enough(kind: str) -> None:
+    hub = Hub(report(0), Unavailable(), report(1), report(2), report(3))
+    assert waited(kind, hub, acks=2) == report(2)
+    assert len(hub.asked_s) == 4
+
+
+@KINDS
+def test_without_acknowledgements_it_asks_until_all_have_it(kind: str) -> None:
+    hub = Hub(report(2, settled=False), report(0))
+    assert waited(kind, hub, acks=0) == report(0)
+
+
+@KINDS
+def test_too_few_by_then_is_an_error_with_the_facts(kind: str) -> None:
+    hub = Hub(report(1))
+    begun_s = time.monotonic()
+    with pytest.raises(
+        TimedOut, match=r"^x: 1 of 2 acknowledgements after 0\.4 s, from 3 recipients, and no word of n1"
+    ):
+        waited(kind, hub, acks=2, timeout_s=0.4)
+    assert 0.25 < time.monotonic() - begun_s < 2
+    # Less and less often.
+    assert 2 < len(hub.asked_s) < 8
+
+
+@KINDS
+def test_what_would_not_change_is_raised_at_once(kind: str) -> None:
+    hub = Hub(NotFound("gone"))
+    with pytest.raises(NotFound, match="gone"):
+        waited(kind, hub)
+    assert len(hub.asked_s) == 1
+
+
+@KINDS
+def test_where_nobody_ever_answers_that_is_the_error(kind: str) -> None:
+    with pytest.raises(Unavailable, match="no hub here") as caught:
+        waited(kind, Hub(Unavailable("no hub here")), timeout_s=0.2)
+    assert not isinstance(caught.value, TimedOut)
+
+
+def test_a_poorer_answer_at_the_end_does_not_count() -> None:
+    turn = Wait("x", 3, 1.0, now_s=0.0)
+    turn.take(report(2, nodes=2), 0.5)
+    with pytest.raises(TimedOut, match=r"2 of 3 acknowledgements after 1 s, from 3 recipients$"):
+        turn.take(report(1, nodes=1), 1.0)
+
+
+def test_a_question_may_take_longer_the_longer_the_whole_takes() -> None:
+    turn = Wait("x", 1, 10.0, now_s=0.0)
+    assert [turn.ask_s(at_s) for at_s in (0.0, 0.4, 3.0, 8.0)] == [0.5, 0.5, 3.0, 2.0]
+
+
+@pytest.mark.parametrize("acks", [-1, True, 1.5, "1"])
+def test_not_a_number_of_acknowledgements(acks: int) -> None:
+    with pytest.raises(BadRequest, match="acks"):
+        Wait("x", acks, 1.0, now_s=0.0)
+
+
+@pytest.mark.parametrize("timeout_s", [0.0, -1.0, float("inf"), float("nan")])
+def test_not_a_time(timeout_s: float) -> None:
+    with pytest.raises(BadRequest, match="timeout_s"):
+        Wait("x", 1, timeout_s, now_s=0.0)

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from support.vectors import examples
+from tidings.errors import BadChannel, BadEvent, BadId
+from tidings.wire.channels import (
+    CHANNEL_MAX,
+    EVENT_MAX,
+    check_channel,
+    check_channels,
+    check_event,
+    check_id,
+    matches,
+    namespace_of,
+    user_channel,
+)
+
+VECTORS = examples("channels")
+
+
+@pytest.mark.parametrize("name", VECTORS["channels"]["good"])
+def test_a_channel(name: str) -> None:
+    assert check_channel(name) == name
+    assert f"{namespace_of(name)}:" == name[: len(namespace_of(name)) + 1]
+
+
+@pytest.mark.parametrize("name", VECTORS["channels"]["bad"], ids=ascii)
+def test_no_channel(name: object) -> None:
+    with pytest.raises(BadChannel):
+        check_channel(name)
+
+
+def test_the_longest_channel() -> None:
+    longest = "n" * 64 + ":" + "c" * (CHANNEL_MAX - 65)
+    assert check_channel(longest) == longest
+    for longer in (longest + "c", "n" * 65 + ":c"):
+        with pytest.raises(BadChannel):
+            check_channel(longer)
+
+
+@pytest.mark.parametrize(
+    "names", ["", [], (), {}, "orders:42", b"orders:42", {"orders:42": 1}, None, 7, [""], ["orders:42", ""]]
+)
+def test_an_empty_or_malformed_list_is_never_everyone(names: object) -> None:
+    with pytest.raises(BadChannel):
+        check_channels(names)
+
+
+def test_channels_keep_their_order_without_repetitions() -> None:
+    assert check_channels(["b:1", "a:1", "b:1"]) == ["b:1", "a:1"]
+
+
+@pytest.mark.parametrize("user", ["", None, 7, "a b", "*", ["x"], "\n"])
+def test_no_user(user: object) -> None:
+    with pytest.raises(BadChannel):
+        user_channel(user)
+
+
+def test_the_channel_of_a_user() -> None:
+    assert user_channel("42") == "user:42"
+
+
+@pytest.mark.parametrize("name", VECTORS["events"]["good"])
+def test_an_event(name: str) -> None:
+    assert check_event(name) == name
+
+
+@pytest.mark.parametrize("name", [*VECTORS["events"]["bad"], "e" * (EVENT_MAX + 1), "\ud800"], ids=ascii)
+def test_no_event(name: object) -> None:
+    with pytest.raises(BadEvent):
+        check_event(name)
+
+
+@pytest.mark.parametrize("value", VECTORS["ids"]["good"])
+def test_an_id(value: str) -> None:
+    assert check_id(value) == value
+
+
+@pytest.mark.parametrize("value", VECTORS["ids"]["bad"], ids=ascii)
+def test_no_id(value: object) -> None:
+    with pytest.raises(BadId):
+        check_id(value)
+
+
+@pytest.mark.parametrize(
+    "example", VECTORS["patterns"], ids=lambda example: f"{example['pattern']} {example['channel']}"
+)
+def test_a_pattern_covers(example: dict[str, Any]) -> None:
+    assert matches(example["pattern"], example["channel"]) is example["covers"]
+
+
+def test_an_error_shows_little_of_what_it_was_given() -> None:
+    with pytest.raises(BadChannel) as caught:
+        check_channel("\x1b[31m" + "x" * 10_000)
+    assert len(str(caught.value)) < 400
+    assert "\x1b" not in str(caught.value)

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from tidings.errors import BatchFailed, CallerError, HubError, PeerError, TidingsError, from_wire
+from tidings.wire.codes import CODES, COME_BACK_MAX, Fault
+
+
+def tree(root: type[TidingsError]) -> list[type[TidingsError]]:
+    return [
+        root,
+        *(leaf for child in root.__subclasses__() if child.__module__ == "tidings.errors" for leaf in tree(child)),
+    ]
+
+
+def test_numbers_are_unique_and_say_whether_to_come_back() -> None:
+    numbers = [code.number for code in CODES.values()]
+    assert len(set(numbers)) == len(numbers)
+    assert all(4000 <= number <= 4999 for number in numbers)
+    assert [code.name for code in CODES.values() if code.come_back] == [
+        code.name for code in CODES.values() if code.number <= COME_BACK_MAX
+    ]
+
+
+def test_what_would_be_refused_again_does_not_come_back() -> None:
+    for name in ("unauthorized", "forbidden", "revoked", "bad_origin", "unknown_namespace", "bad_packet"):
+        assert not CODES[name].come_back
+    for name in ("unavailable", "draining", "full", "slow", "ping_timeout", "expired"):
+        assert CODES[name].come_back
+
+
+def test_every_row_is_complete() -> None:
+    for name, code in CODES.items():
+        assert code.name == name
+        assert code.advice.strip()
+        assert 400 <= code.http_status <= 599
+        assert (code.http_status >= 500) is (code.fault is Fault.OURS or name == "bad_config")
+
+
+def test_every_error_has_a_code_of_its_side() -> None:
+    for error in tree(TidingsError):
+        assert error.code_name in CODES
+    sides = {CallerError: {Fault.CALLER, Fault.PEER}, PeerError: {Fault.PEER}, HubError: {Fault.OURS}}
+    for root, faults in sides.items():
+        for error in tree(root):
+            assert CODES[error.code_name].fault in faults, error
+
+
+def test_an_error_survives_the_wire() -> None:
+    for error in tree(TidingsError):
+        # This one holds other errors, and each of those travels by itself.
+        if error is BatchFailed:
+            continue
+        wire = error("what happened").to_wire()
+        back = from_wire(**wire)
+        assert back.to_wire() == wire
+
+
+def test_a_code_of_the_future_is_still_an_error() -> None:
+    back = from_wire("quite_new", "text")
+    assert isinstance(back, TidingsError)
+    assert str(back) == "text"

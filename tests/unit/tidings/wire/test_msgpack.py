@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+
+from tidings import Emitter
+from tidings.errors import BadRequest, MissingExtra
+from tidings.wire.msgpack import LIST_MAX, pack, unpack
+from tidings_hub.config.ingress import SocketioEmitter
+from tidings_hub.core.compat.requests import Bounds
+from tidings_hub.ingress.socketio_emitter import SocketioEmitterFormat
+
+
+def test_there_and_back() -> None:
+    value = ["emitter", {"a": [None, True, 1.5, -1, 2**64 - 1, "ü", b"\x00"]}, {}]
+    assert unpack(pack(value)) == value
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"\xc1",
+        b"\x91",
+        b"\x01\x02",
+        b"\xdd\xff\xff\xff\xff",
+        b"\xdf\xff\xff\xff\xff",
+        b"\xdb\xff\xff\xff\xff",
+        b"\xc6\xff\xff\xff\xff",
+        b"\xdc\xff\xff" * 5_000,
+        b"\x91" * 100_000 + b"\x01",
+        b"\x81\x01\x02",
+        b"\x81\x90\x01",
+        b"\xa1\xff",
+        b"\xd4\x05\x00",
+        b"\xd6\xff\x00\x00\x00\x00",
+        b"\xc7\x00\x05",
+    ],
+)
+def test_what_is_not_msgpack_or_not_json(message: bytes) -> None:
+    with pytest.raises(BadRequest):
+        unpack(message)
+
+
+def test_a_list_is_not_longer_than_the_bound() -> None:
+    assert unpack(pack([1] * LIST_MAX)) == [1] * LIST_MAX
+    with pytest.raises(BadRequest):
+        unpack(pack([1] * (LIST_MAX + 1)))
+
+
+def test_a_number_that_is_too_large() -> None:
+    huge: Any = 2**64
+    with pytest.raises(BadRequest):
+        pack(huge)
+
+
+def test_without_the_package_the_message_has_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "msgpack", None)
+    for use in (
+        lambda: unpack(b"\x01"),
+        lambda: Emitter("socketio+redis://127.0.0.1"),
+        lambda: SocketioEmitterFormat(SocketioEmitter(), Bounds(data_max_bytes=1, channels_max=1)),
+    ):
+        with pytest.raises(MissingExtra, match=r"pip install 'tidings\[socketio\]'"):
+            use()

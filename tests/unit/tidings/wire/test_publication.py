@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.vectors import examples
+from tidings.errors import BadEvent, BadId, BadPacket
+from tidings.wire.channels import EVENT_MAX, check_event
+from tidings.wire.payload import encode_data
+from tidings.wire.publication import decode, encode_body, split_body
+
+VECTORS = examples("publication")
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=4)
+    ),
+    max_leaves=10,
+)
+EVENTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=128)
+
+
+@pytest.mark.parametrize("example", VECTORS["good"], ids=lambda example: example["message"][:30])
+def test_a_message_is_decoded(example: dict[str, Any]) -> None:
+    made = decode("orders:42", example["message"].encode(), max_bytes=10_000)
+    assert made.to_wire() == {
+        "event": example["event"],
+        "data": example["data"],
+        "id": example["id"],
+        "cursor": f"{example['epoch']}.{example['seq']}",
+        "at_ms": example["at_ms"],
+    }
+    assert (made.seq, made.prev, made.epoch, made.options) == tuple(
+        example[name] for name in ("seq", "prev", "epoch", "options")
+    )
+
+
+@pytest.mark.parametrize("message", VECTORS["bad"], ids=lambda message: ascii(message[:30]))
+def test_what_is_not_ours_is_refused(message: str) -> None:
+    with pytest.raises(BadPacket):
+        decode("orders:42", message.encode(), max_bytes=10_000)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [b't1 7 3 ep id 1 - 3 "x","\xff"', b't1 7 3 ep id 1 \xff 3 "x",1', b"\x80\x04\x95", b't1 7 3 ep id 1 - 3 "\xff",1'],
+)
+def test_what_is_not_utf8_is_refused(message: bytes) -> None:
+    with pytest.raises(BadPacket):
+        decode("orders:42", message, max_bytes=10_000)
+
+
+def test_the_limit_is_exact() -> None:
+    message = b't1 7 3 ep id 1 - 3 "x",1'
+    assert decode("a:b", message, max_bytes=len(message)).seq == 7
+    with pytest.raises(BadPacket):
+        decode("a:b", message, max_bytes=len(message) - 1)
+
+
+@given(EVENTS, JSON, st.integers(0, 2**62), st.integers(0, 2**62))
+def test_what_an_emitter_wrote_comes_back(event: str, data: Any, seq: int, at_ms: int) -> None:
+    try:
+        check_event(event)
+    except BadEvent:
+        return
+    encoded = encode_data(data)
+    made = decode("a:b", b"t1 %d 0 ep " % seq + encode_body(event, encoded, id="i", at_ms=at_ms), max_bytes=10**6)
+    assert (made.event, made.data_json, made.seq, made.at_ms) == (event, encoded, seq, at_ms)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_decode_or_are_refused(junk: bytes) -> None:
+    for message in (junk, b"t1 7 3 ep id 1 - 3 " + junk, b't1 7 3 ep id 1 - 3 "x",' + junk):
+        try:
+            made = decode("a:b", message, max_bytes=1000)
+        except BadPacket:
+            continue
+        assert not set(made.fragment) & set(range(32))
+
+
+def test_an_emitter_cannot_write_a_bad_event_or_id() -> None:
+    with pytest.raises(BadEvent):
+        encode_body("connect", b"1", id="i", at_ms=1)
+    with pytest.raises(BadId):
+        encode_body("x", b"1", id="i i", at_ms=1)
+
+
+def test_a_name_longer_than_any_event_is_refused() -> None:
+    def message(length: int) -> bytes:
+        name = b'"%b"' % (b"n" * length)
+        return b"t1 1 0 epoch id 1 - %d %b,{}" % (len(name), name)
+
+    assert decode("orders:1", message(EVENT_MAX), max_bytes=65_536).event == "n" * EVENT_MAX
+    with pytest.raises(BadPacket):
+        decode("orders:1", message(EVENT_MAX * 12 + 1), max_bytes=65_536)
+
+
+@pytest.mark.parametrize("event", ["updated", 'a "b" c', "ü, ö", "with space"])
+def test_a_body_is_split_where_it_was_joined(event: str) -> None:
+    assert split_body(encode_body(event, b'{"a": "b, c"}', id="a1", at_ms=7)) == (event, b'{"a": "b, c"}')

@@ -1,0 +1,82 @@
+"""`tidings outbox` asked wrongly, or where something is not installed: one line with a way out, and no secret."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from support.processes.hub import environment
+from tidings_hub.cli import main
+
+pytestmark = pytest.mark.usefixtures("nowhere")
+PASSWORD = "kT3xw9LpQ2"
+TO = ("--to", "redis://127.0.0.1:9/0")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        ([], "TIDINGS_OUTBOX_URL"),
+        ([f"oracle://shop:{PASSWORD}@db/shop"], "postgresql://"),
+        ([f"no-url-{PASSWORD}"], "postgresql://user:password@host/database"),
+        ([f"postgresql://shop:{PASSWORD}@db:{PASSWORD}/shop"], "postgresql://user:password@host/database"),
+        (["sqlite://"], "sqlite:////folder/file.db"),
+        (["sqlite:///shop.db", "--once"], "--create"),
+        (["sqlite:///shop.db", "--table", "a; DROP TABLE b"], "not a table's name"),
+        (["sqlite:///shop.db", "--batch", "0"], "batch"),
+        (["sqlite:///shop.db", "--interval", "nan"], "above 0"),
+        (["sqlite:///shop.db", "--keep", "0"], "keep"),
+    ],
+    ids=lambda value: " ".join(value)[:30] if isinstance(value, list) else "",
+)
+def test_every_error_is_one_line_with_a_way_out(
+    arguments: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["outbox", *arguments, *TO]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("tidings: ")
+    assert said.count("\n") == 1
+    assert hint in said
+    assert PASSWORD not in said
+
+
+@pytest.mark.parametrize(
+    ("url", "hidden", "hint"),
+    [
+        ("sqlite:///shop.db", "sqlalchemy", "pip install 'tidings[outbox]'"),
+        ("postgresql://db/shop", "psycopg", "pip install 'psycopg[binary]'"),
+        ("mysql://db/shop", "pymysql", "pip install 'pymysql'"),
+    ],
+)
+def test_what_is_not_installed_is_named(url: str, hidden: str, hint: str) -> None:
+    server = "eventlet greenlet pydantic flask httptools socketio engineio"
+    program = f"""
+import sys
+sys.modules.update(dict.fromkeys({f"{hidden} {server}".split()!r}))
+from tidings_hub.cli import main
+sys.exit(main({["outbox", url, *TO]!r}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert hint in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_it_needs_nothing_of_the_server_and_shows_no_password() -> None:
+    """A database that refuses: what it says is told, what was given is not."""
+    program = f"""
+import sys
+sys.modules.update(dict.fromkeys("eventlet pydantic flask httptools socketio engineio".split()))
+from tidings_hub.cli import main
+sys.exit(main(["outbox", "postgresql://shop:{PASSWORD}@127.0.0.1:9/shop", "--once", *{TO!r}]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert "the database failed" in done.stderr
+    assert PASSWORD not in done.stderr + done.stdout

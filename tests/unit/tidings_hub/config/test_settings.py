@@ -1,0 +1,494 @@
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.vectors import FOLDER
+from tidings.errors import BadConfig, Forbidden, UnknownNamespace
+from tidings.tokens import Claims, issue
+from tidings_hub.brokers import broker_limits
+from tidings_hub.brokers.base import BrokerLimits
+from tidings_hub.config.fields import QueueSource
+from tidings_hub.config.ingress import FlaskSocketio, Ingress
+from tidings_hub.config.load import load
+from tidings_hub.config.render import as_markdown, as_toml
+from tidings_hub.config.settings import Settings
+from tidings_hub.core.access import Subscribe
+from tidings_hub.engine.limits import EngineLimits, EngineOptions
+from tidings_hub.metrics import FIELDS
+from tidings_hub.node.limits import engine_limits, engine_options
+
+SECRET = "n7Qe2VYcB5sK0xTfM8rL1uJ9dWzHgA3p"
+API_KEY = "Vb3kQ8wLz5Xr2NcT"
+ROOT = FOLDER.parent.parent
+
+pytestmark = pytest.mark.usefixtures("nowhere")
+
+
+def refusal(env: dict[str, str] | None = None, **more: Any) -> str:
+    with pytest.raises(BadConfig) as caught:
+        load(env=env, **more).settings.check_serving()
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_later_sources_win(nowhere: Path) -> None:
+    file = nowhere / "hub.toml"
+    file.write_text('port = 1\nhost = "127.0.0.2"\nhandlers = 5\n')
+    loaded = load(file=file, env={"TIDINGS_PORT": "2", "TIDINGS_HOST": "127.0.0.3", "OTHER": "x"}, flags={"port": 3})
+    assert (loaded.settings.port, loaded.settings.host, loaded.settings.handlers) == (3, "127.0.0.3", 5)
+    assert loaded.origin == {"port": "flag", "host": "environment", "handlers": "file"}
+    assert loaded.settings.max_batch == 100
+
+
+def test_the_file_is_found(nowhere: Path) -> None:
+    assert load(env={}).file is None
+    (nowhere / "tidings.toml").write_text("port = 7\n")
+    assert load(env={}).settings.port == 7
+    (nowhere / "other.toml").write_text("port = 8\n")
+    assert load(env={"TIDINGS_CONFIG": "other.toml"}).settings.port == 8
+    assert load(file=nowhere / "tidings.toml", env={"TIDINGS_CONFIG": "other.toml"}).settings.port == 7
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_right_one(nowhere: Path) -> None:
+    assert "did you mean ping_interval_s?" in refusal({"TIDINGS_PING_INTERVAL": "1"})
+    assert "did you mean port?" in refusal({}, flags={"prot": 1})
+    for text, hint in (
+        ("orgins = []", "did you mean origins?"),
+        ("[namespaces.orders]\nhistry = 1", "did you mean history?"),
+        ('[ingress.main]\nurl = "amqp://h"\nprefech = 1', "did you mean prefetch?"),
+        ('[[keys]]\nkid = "a"\nsecrt = "x"', "did you mean secret?"),
+        ("wholly_different = 1", "unknown setting wholly_different"),
+    ):
+        (nowhere / "tidings.toml").write_text(text)
+        assert hint in refusal({})
+
+
+def test_names_in_the_environment_are_capitals() -> None:
+    assert "TIDINGS_PORT" in refusal({"TIDINGS_port": "1"})
+
+
+def test_what_commands_use_is_no_setting() -> None:
+    names = ("TIDINGS_URL", "TIDINGS_API_KEY", "TIDINGS_TOKEN")
+    assert load(env=dict.fromkeys(names, "x")).origin == {}
+
+
+def test_lists_and_tables_in_the_environment() -> None:
+    settings = load(
+        env={
+            "TIDINGS_ORIGINS": "https://a.example, https://b.example",
+            "TIDINGS_API_KEYS": json.dumps([API_KEY]),
+            "TIDINGS_NAMESPACES": '{"orders": {"history": 5}}',
+            "TIDINGS_TRUSTED_PROXIES": "10.0.0.0/8",
+            "TIDINGS_DEV": "false",
+        }
+    ).settings
+    assert settings.origins == ("https://a.example", "https://b.example")
+    assert settings.api_keys[0].get_secret_value() == API_KEY
+    assert settings.namespaces["orders"].history == 5
+    assert "not JSON" in refusal({"TIDINGS_NAMESPACES": "{"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["port = ", "port = 70000", 'port = "x"', "= 1", "port = 1\nport = 2", "keys = 7", "namespaces = []", "\x00"],
+)
+def test_a_broken_file(nowhere: Path, text: str) -> None:
+    (nowhere / "tidings.toml").write_text(text)
+    assert refusal({})
+
+
+def test_a_file_that_is_not_there(nowhere: Path) -> None:
+    assert "none.toml" in refusal({}, file=nowhere / "none.toml")
+    assert refusal({}, file=nowhere)
+    (nowhere / "latin.toml").write_bytes(b'host = "\xff"')
+    assert refusal({}, file=nowhere / "latin.toml")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"port": -1},
+        {"ping_interval_s": float("nan")},
+        {"ping_interval_s": float("inf")},
+        {"max_connections": 0},
+        {"broker": "mysql://x"},
+        {"broker": ""},
+        {"broker": "redis+clusters://x"},
+        {"prefix": ""},
+        {"prefix": "a b"},
+        {"node_id": "a b"},
+        {"origins": ["shop.example"]},
+        {"origins": ["null"]},
+        {"trusted_proxies": ["10.0.0.1/8"]},
+        {"trusted_proxies": ["everyone"]},
+        {"namespaces": {"a b": {}}},
+        {"ingress": {"a b": {"url": "amqp://h"}}},
+        {"ingress": {"a": {}}},
+        {"ingress": {"a": {"url": "redis://h"}}},
+        {"ingress": {"a": {"url": "amqp://h/?que=x"}}},
+        {"ingress": {"a": {"url": "amqp://h", "queue": "a b"}}},
+        {"ingress": {"a": {"url": "amqp://h", "queue": "x", "dead_queue": "x"}}},
+        {"ingress": {"a": {"url": "amqp://h", "prefetch": 0}}},
+        {"ingress": {"a": {"url": "amqp://u:change-me@h"}}},
+        {"namespaces": {"": {}}},
+        {"namespaces": {"canary": {}}},
+        {"namespaces": {"user": {"subscribe": "public"}}},
+        {"namespaces": {"a": {"subscribe": "everybody"}}},
+        {"keys": [{"kid": "a", "secret": SECRET}, {"kid": "a", "secret": SECRET[::-1]}]},
+        {"keys": [{"kid": "a"}]},
+        {"keys": [{"kid": "a", "secret": SECRET, "secret_env": "X"}]},
+        {"keys": [{"algorithm": "RS256", "secret": SECRET}]},
+        {"keys": [{"algorithm": "HS512", "secret": SECRET}]},
+        {"keys": [{"algorithm": "HS256", "public_key": "x"}]},
+        {"jwks": [{"url": "https://id.example/"}]},
+        {"jwks": [{"issuer": "x"}]},
+        {"jwks": [{"issuer": "x", "url": "https://id.example/", "file": "y"}]},
+    ],
+    ids=lambda settings: ascii(settings)[:60],
+)
+def test_a_value_that_cannot_be(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):
+        Settings(**settings)
+
+
+PLACEHOLDERS = [
+    "change-me-change-me-change-me-change-me",
+    "CHANGEME" * 5,
+    "your-256-bit-secret-your-256-bit-secret",
+    "this-is-an-example-secret-of-32-bytes!",
+    "x" * 40,
+    "0" * 64,
+    "placeholder-placeholder-placeholder",
+    "insecure-insecure-insecure-insecure",
+]
+
+
+@pytest.mark.parametrize("secret", ["", "short", SECRET[:31], *PLACEHOLDERS])
+def test_a_weak_or_sample_secret_is_refused(secret: str) -> None:
+    assert "secret" in refusal({"TIDINGS_SECRET": secret})
+    message = refusal({"TIDINGS_KEYS": json.dumps([{"secret_env": "TIDINGS_KEY_A"}]), "TIDINGS_KEY_A": secret})
+    assert secret[:12] not in message or not secret
+
+
+@pytest.mark.parametrize("key", ["", "123456789012345", "change-me-change-me", "a" * 20])
+def test_a_weak_api_key_is_refused(key: str) -> None:
+    assert refusal({"TIDINGS_API_KEYS": json.dumps([key])})
+
+
+def test_a_broker_with_a_sample_password_is_refused() -> None:
+    broker = "redis://tidings:change-me-to-what-openssl-rand-hex-24-prints@redis:6379/0"
+    message = refusal({"TIDINGS_BROKER": broker})
+    assert "placeholder" in message
+    assert "prints@" not in message
+    assert Settings(broker=broker, dev=True).broker == broker
+    assert Settings(broker="redis://tidings:4be1cf3b1ab0f3a7@change-me:6379/0").broker
+
+
+def test_good_secrets_are_taken() -> None:
+    import base64
+    import secrets
+
+    for _ in range(200):
+        for secret in (
+            secrets.token_urlsafe(32),
+            base64.b64encode(secrets.token_bytes(32)).decode(),
+            secrets.token_hex(16),
+        ):
+            assert Settings(secret=secret).has_keys
+
+
+def test_keys_from_everywhere(nowhere: Path) -> None:
+    (nowhere / "key").write_text(SECRET + "\n")
+    settings = load(
+        env={
+            "TIDINGS_KEYS": json.dumps(
+                [
+                    {"kid": "f", "secret_file": "key"},
+                    {"kid": "e", "secret_env": "TIDINGS_KEY_E"},
+                    {"kid": "s", "secret": SECRET},
+                ]
+            ),
+            "TIDINGS_KEY_E": SECRET,
+            "TIDINGS_AUDIENCE": "hub",
+        }
+    ).settings
+    keys = settings.key_set(env={"TIDINGS_KEY_E": SECRET})
+    assert keys is not None
+    for kid in ("f", "e", "s"):
+        assert keys.verify(issue("ann", key=SECRET, kid=kid, audience="hub", now_s=1e9), now_s=1e9).sub == "ann"
+    with pytest.raises(BadConfig, match="TIDINGS_KEY_E"):
+        settings.key_set(env={})
+    (nowhere / "key").unlink()
+    with pytest.raises(BadConfig, match="key"):
+        settings.key_set(env={"TIDINGS_KEY_E": SECRET})
+
+
+def test_without_a_key_nothing_is_served_and_the_message_says_how_to_make_one() -> None:
+    message = refusal({})
+    assert "openssl rand" in message
+    assert "--dev" in message
+    Settings(secret=SECRET).check_serving()
+    Settings(dev=True).check_serving()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "hub.example", "", "localhost.evil.example"])
+def test_dev_is_for_loopback_only(host: str) -> None:
+    assert "loopback" in refusal({"TIDINGS_DEV": "1", "TIDINGS_HOST": host})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.3.2.1", "::1", "localhost"])
+def test_dev_on_loopback_says_what_it_is(host: str) -> None:
+    settings = Settings(dev=True, host=host)
+    assert any("anonymous" in choice for choice in settings.insecure())
+    assert settings.broker_rules()["*"].subscribe is Subscribe.PUBLIC
+    settings.access().may_publish(Claims(sub="x"), "anything:1")
+    with pytest.raises(Forbidden):
+        settings.access().may_subscribe(Claims(sub="x", channels=("*",)), "user:y")
+
+
+def test_every_unsafe_choice_is_named() -> None:
+    assert Settings().insecure() == []
+    assert "any page" in Settings(origins=("*",)).insecure()[0]
+    assert "anywhere" in Settings(host="0.0.0.0", trusted_proxies=("0.0.0.0/0",)).insecure()[0]
+
+
+def test_the_defaults_are_safe() -> None:
+    settings = Settings()
+    assert settings.host == "127.0.0.1"
+    assert not settings.dev
+    assert settings.key_set() is None
+    assert list(settings.rules()) == ["user"]
+    assert "*" not in settings.broker_rules()
+    with pytest.raises(UnknownNamespace):
+        settings.access().may_subscribe(Claims(sub="x", channels=("*",)), "orders:1")
+
+
+def test_each_node_has_a_name() -> None:
+    names = {Settings().node_id for _ in range(10)} | {Settings(node_id="").node_id for _ in range(10)}
+    assert len(names) > 15
+    assert Settings(node_id="n1").node_id == "n1"
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValueError):
+        Settings().port = 1  # type: ignore[misc]
+
+
+def test_an_ingress_in_the_environment() -> None:
+    settings = load(env={"TIDINGS_INGRESS": '{"main": {"url": "amqp://u:pw@h/shop?queue=x"}}'}).settings
+    source = settings.ingress.queues["main"]
+    assert (str(source.address()), source.address().queue) == ("amqp://h:5672/shop", "x")
+    assert source.dead_letters("x") == "x.dead"
+    named = QueueSource(url="amqp://h/?queue=x", queue="y", dead_queue="z")
+    assert (named.address().queue, named.dead_letters("y")) == ("y", "z")
+    settings = Settings(dev=True, ingress=Ingress.model_validate({"main": {"url": "kombu+nosuch://h"}}))
+    with pytest.raises(BadConfig, match="no transport"):
+        settings.check_serving()
+
+
+def test_no_secret_is_ever_shown(nowhere: Path) -> None:
+    file = nowhere / "tidings.toml"
+    file.write_text(
+        f'secret = "{SECRET}"\napi_keys = ["{API_KEY}"]\nbroker = "redis://ann:{SECRET}@h:1/0"\n'
+        f'[[keys]]\nkid = "k"\nsecret = "{SECRET}"\n[namespaces.orders]\nhistory = 3\n'
+        f'[ingress.main]\nurl = "amqp://ann:{SECRET}@h/shop"\n'
+    )
+    loaded = load(env={})
+    for shown in (as_toml(loaded), repr(loaded), str(loaded.settings), repr(loaded.settings.keys)):
+        assert SECRET not in shown
+        assert API_KEY not in shown
+    file.write_text(f'secret = "{SECRET}"\nport = "{SECRET}"\nprefix = "{SECRET} "\nnode_id = "a b {SECRET}"\n')
+    assert SECRET not in refusal({})
+
+
+def test_print_config_is_toml_and_says_where_from(nowhere: Path) -> None:
+    (nowhere / "tidings.toml").write_text(
+        'port = 9\n[namespaces.orders]\nsubscribe = "public"\n[ingress.main]\nurl = "amqp://ann:pw@h/shop"\n'
+    )
+    text = as_toml(load(env={"TIDINGS_HOST": "::1", "TIDINGS_ORIGINS": "https://a.example"}, flags={"max_batch": 7}))
+    parsed = tomllib.loads(text)
+    assert (parsed["port"], parsed["host"], parsed["max_batch"], parsed["origins"]) == (
+        9,
+        "::1",
+        7,
+        ["https://a.example"],
+    )
+    assert parsed["namespaces"]["orders"]["subscribe"] == "public"
+    assert parsed["ingress"]["main"]["url"] == "amqp://ann:***@h/shop"
+    for line in (
+        "port = 9  # file",
+        'host = "::1"  # environment',
+        "max_batch = 7  # flag",
+        "backlog = 4096  # default",
+    ):
+        assert line in text.splitlines()
+    assert set(parsed) | {"secret", "relay_secret", "namespaces"} == set(Settings.model_fields)
+
+
+def test_the_documentation_is_what_the_model_says() -> None:
+    assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == as_markdown(), "run `make docs`"
+
+
+def test_every_policy_has_its_metric() -> None:
+    without = [
+        name
+        for name, field in Settings.model_fields.items()
+        if isinstance(extra := field.json_schema_extra, dict) and extra.get("policy") and not extra.get("metric")
+    ]
+    assert without == []
+
+
+def test_every_bound_of_engine_and_broker_is_a_setting() -> None:
+    """Each numeric setting moved away from its default: no bound of theirs may be what it was."""
+    moved: dict[str, Any] = {"trusted_proxies": ("10.0.0.0/8",), "origins": ("*",)}
+    for name, field in Settings.model_fields.items():
+        if type(field.default) in (int, float):
+            moved[name] = field.default + 7
+    moved["publication_max_bytes"] += 13
+    settings = Settings(**moved)
+    for made, usual in (
+        (engine_limits(settings), EngineLimits()),
+        (broker_limits(settings), BrokerLimits()),
+        (engine_options(settings), EngineOptions()),
+    ):
+        same = [each.name for each in fields(made) if getattr(made, each.name) == getattr(usual, each.name)]
+        assert same == []
+
+
+@pytest.mark.parametrize("name", ["link_max_bytes", "held_max_bytes", "repair_max_bytes", "recovery_max_bytes"])
+def test_a_bound_that_no_publication_would_pass(name: str) -> None:
+    enough = dict.fromkeys(("link_max_bytes", "held_max_bytes", "repair_max_bytes", "recovery_max_bytes"), 33_554_432)
+    Settings(publication_max_bytes=16_777_216, **enough)
+    with pytest.raises(ValueError, match=name):
+        Settings(publication_max_bytes=16_777_216, **{**enough, name: 33_554_431})
+
+
+def test_every_setting_is_documented_and_counted() -> None:
+    text = as_markdown()
+    for name, field in Settings.model_fields.items():
+        assert f"| `{name}` |" in text
+        assert field.description
+        extra = field.json_schema_extra or {}
+        assert isinstance(extra, dict)
+        metric = str(extra.get("metric") or "")
+        assert not metric or metric in FIELDS, f"{name} names the metric {metric}, which is none"
+        if isinstance(field.default, float):
+            assert name.endswith("_s"), f"{name} needs its unit in its name"
+
+
+@pytest.mark.parametrize("advertise", ["10.0.0.5", ":8000", "host:", "host:99999", "host:x"])
+def test_an_advertised_address_has_a_host_and_a_port(advertise: str) -> None:
+    with pytest.raises(ValueError, match="host:port"):
+        Settings(advertise=advertise)
+    with pytest.raises(ValueError, match="every address"):
+        Settings(advertise="0.0.0.0:8000")
+    assert Settings(advertise="[::1]:8000").advertise == "[::1]:8000"
+
+
+def test_nodes_prove_themselves_with_the_first_secret_that_they_share() -> None:
+    other = SECRET[::-1]
+    assert Settings().relay_secrets() == []
+    assert Settings(secret=SECRET).relay_secrets() == [SECRET]
+    both = Settings(secret=SECRET, keys=[{"kid": "a", "secret_env": "A"}])
+    assert both.relay_secrets(env={"A": other}) == [SECRET, other]
+    assert Settings(secret=SECRET, relay_secret=other).relay_secrets() == [other]
+
+
+def test_relaying_needs_a_secret_and_workers_need_redis() -> None:
+    with pytest.raises(BadConfig, match="relay_secret"):
+        Settings(dev=True, advertise="10.0.0.5:8000").check_serving()
+    with pytest.raises(BadConfig, match="workers meet in Redis"):
+        Settings(secret=SECRET, workers=2).check_serving()
+    Settings(secret=SECRET, workers=2, advertise="10.0.0.5:8000", broker="redis://127.0.0.1").check_serving()
+
+
+PUSHER = f'[ingress.pusher]\napp_id = "42"\nkey = "k"\nsecret = "{SECRET}"\n'
+
+
+def test_other_emitters_formats_are_off_unless_they_are_named(nowhere: Path) -> None:
+    assert load(env={}).settings.ingress.pusher is None
+    (nowhere / "tidings.toml").write_text(PUSHER + 'prefixes = { "private-" = "orders:" }\n')
+    loaded = load(env={})
+    assert loaded.settings.ingress.pusher is not None
+    assert loaded.settings.ingress.pusher.app().secret == SECRET
+    text = as_toml(loaded)
+    shown = tomllib.loads(text)["ingress"]["pusher"]
+    assert shown == {
+        "namespace": "pusher",
+        "prefixes": {"private-": "orders:"},
+        "app_id": "42",
+        "key": "k",
+        "secret": "***",
+    }
+    assert SECRET not in text + repr(loaded.settings)
+
+
+def test_a_format_with_its_defaults_is_a_switch(nowhere: Path) -> None:
+    (nowhere / "tidings.toml").write_text("[ingress]\nsocketio_emitter = true\nflask_socketio = false\n")
+    ingress = load(env={}).settings.ingress
+    assert list(ingress.listening()) == ["socketio_emitter"]
+    assert ingress.socketio_emitter is not None
+    assert ingress.socketio_emitter.channels().patterns()[0] == b"socket.io#/#*"
+
+
+@pytest.mark.parametrize(
+    ("broker", "url", "serves"),
+    [
+        ("memory://", "", False),
+        ("redis+cluster://h:1", "", False),
+        ("redis://h:1", "", True),
+        ("redis+sentinel://h:1/s", "", True),
+        ("memory://", "redis://h:1", True),
+        ("redis+cluster://h:1", "rediss://h:1", True),
+    ],
+)
+def test_a_format_that_comes_over_redis_needs_one(broker: str, url: str, serves: bool) -> None:
+    ingress = Ingress(flask_socketio=FlaskSocketio(url=url))
+    settings = Settings(dev=True, broker=broker, ingress=ingress)
+    if serves:
+        settings.check_serving()
+    else:
+        with pytest.raises(BadConfig, match="flask_socketio listens on one Redis"):
+            settings.check_serving()
+
+
+def test_a_password_in_the_url_of_a_format_is_not_shown(nowhere: Path) -> None:
+    (nowhere / "tidings.toml").write_text(f'[ingress.flask_socketio]\nurl = "redis://ann:{SECRET}@h:1/0"\n')
+    loaded = load(env={})
+    assert SECRET not in as_toml(loaded) + repr(loaded.settings)
+
+
+def test_a_format_can_be_set_in_the_environment() -> None:
+    said = json.dumps({"pusher": {"app_id": "42", "key": "k", "secret": SECRET}})
+    pusher = load(env={"TIDINGS_INGRESS": said}).settings.ingress.pusher
+    assert pusher is not None
+    assert pusher.app_id == "42"
+
+
+def test_a_format_that_is_set_wrongly(nowhere: Path) -> None:
+    for text, about in (
+        ('[ingress.pusher]\napp_id = "42"\n', "needs app_id"),
+        (PUSHER.replace(SECRET, "short"), "fewer than 16 bytes"),
+        (PUSHER.replace(SECRET, "change-me-change-me"), "placeholder"),
+        (PUSHER.replace('"42"', '"4/2"'), "needs app_id"),
+        (PUSHER + 'namespce = "x"\n', "did you mean namespace?"),
+        (PUSHER + 'namespace = "a b"\n', "a namespace is"),
+        (PUSHER + 'prefixes = { "" = "x:" }\n', "empty prefix"),
+        (PUSHER.replace("pusher", "pushr"), "did you mean pusher?"),
+        ('[ingress.socketio_emitter]\nkey = "a*"\n', "key is"),
+        ('[ingress.socketio_emitter]\nnsp = "/[ab]"\n', "key is"),
+        ('[ingress.socketio_emitter]\nkye = "a"\n', "did you mean key?"),
+        ("[ingress.flask_socketio]\nchannels = []\n", "at least one channel"),
+        ('[ingress.flask_socketio]\nchannels = ["a?"]\n', "at least one channel"),
+    ):
+        (nowhere / "tidings.toml").write_text(text)
+        said = refusal({})
+        assert about in said
+        assert SECRET not in said

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tidings.errors import BadPacket
+from tidings.wire.payload import encode_data
+from tidings.wire.publication import decode, encode_body
+from tidings_hub.core.frame import Frame, Goodbye, Notice, join_packets, join_sse, join_websocket, text_frame
+
+
+def frame(event: str = "updated", data: object = None, seq: int = 7) -> Frame:
+    body = encode_body(event, encode_data(data), id="x", at_ms=1)
+    return Frame(decode("orders:42", b"t1 %d 3 ep " % seq + body, max_bytes=10**6))
+
+
+def test_the_packet_is_the_socketio_event_with_channel_and_cursor() -> None:
+    made = frame(data={"id": 42, "name": 'Müller \u2028 \\ " \n'})
+    assert made.packet.startswith(b'42["updated",{"id":42')
+    assert json.loads(made.packet[2:]) == ["updated", {"id": 42, "name": 'Müller \u2028 \\ " \n'}, "orders:42", "ep.7"]
+    assert b"\n" not in made.packet
+
+
+@pytest.mark.parametrize(("size", "head"), [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10)])
+def test_a_text_frame_has_the_shortest_header(size: int, head: int) -> None:
+    made = text_frame(b"a" * size)
+    assert made[0] == 0x81
+    assert len(made) == size + head
+    declared = {2: made[1], 4: int.from_bytes(made[2:4], "big"), 10: int.from_bytes(made[2:10], "big")}[head]
+    assert declared == size
+
+
+def test_an_sse_event_has_its_cursor_as_id_and_one_data_line() -> None:
+    made = frame(data={"text": "a\nb"}).sse
+    assert made == b'id: ep.7\nevent: updated\ndata: {"channel":"orders:42","data":{"text":"a\\nb"}}\n\n'
+
+
+@pytest.mark.parametrize(
+    "name", [b'"a\\ndata: evil"', b'"connect"', b'"tidings:ready"', b'"\\u0063onnect"', b'"\\x"', b'"\\u0000"']
+)
+def test_events_that_no_emitter_writes_do_not_get_this_far(name: bytes) -> None:
+    message = b"t1 7 3 ep x 1 - %d %b,1" % (len(name), name)
+    with pytest.raises(BadPacket):
+        decode("orders:42", message, max_bytes=999)
+
+
+def test_frames_are_joined_as_each_kind_of_connection_needs_them() -> None:
+    one, two = frame(seq=1), frame(seq=2)
+    assert join_packets([one, two]) == one.packet + b"\x1e" + two.packet
+    assert join_websocket([one, two]) == one.websocket + two.websocket
+    assert join_sse([one, two]) == one.sse + two.sse
+
+
+def test_a_notice_carries_a_cursor_only_where_it_is_told_to() -> None:
+    plain = Notice("tidings:ready", b"{}")
+    assert plain.packet == b'42["tidings:ready",{}]'
+    assert plain.sse == b"event: tidings:ready\ndata: {}\n\n"
+    assert Notice("tidings:ready", b"{}", cursor="e.1").sse.startswith(b"id: e.1\n")
+
+
+def test_goodbye_says_nothing_on_an_event_stream() -> None:
+    assert (Goodbye().packet, Goodbye().websocket, Goodbye().sse) == (b"41", b"\x81\x0241", b"")

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+
+from tidings_hub.core.relay_stamp import STAMP_HOLDS_S, Stamp, read_stamp, stamp_key, stamped
+
+KEY, OTHER = stamp_key("kT3xw9LpQ2vB7mZr5cYh8nDs4fGj6aUe"), stamp_key("another-secret-of-this-hub-000000")
+NOW_S = 1_790_000_000.5
+TARGET = "/socket.io/?EIO=4&transport=polling&sid=n2xxxxxxxxxxxxxxxxxxxx"
+STAMP = Stamp("n2", NOW_S, "203.0.113.9", True, "shop.example:8443")
+
+
+def read(value: str, *, method: str = "GET", target: str = TARGET, own_id: str = "n2", now_s: float = NOW_S) -> object:
+    return read_stamp([KEY], value, method, target, own_id=own_id, now_s=now_s)
+
+
+def test_a_stamp_says_what_was_put_in() -> None:
+    assert read(stamped(KEY, STAMP, "GET", TARGET)) == STAMP
+
+
+@pytest.mark.parametrize(
+    ("remote", "host"),
+    [("", ""), ("fe80::1%eth0", "[::1]:80"), ("a b\r\nc", "ü host"), ("-x", "a%20b"), ("unix", "x" * 300)],
+)
+def test_whatever_a_client_made_of_it_stays_one_field(remote: str, host: str) -> None:
+    stamp = Stamp("n2", NOW_S, remote, False, host)
+    value = stamped(KEY, stamp, "POST", TARGET)
+    assert value.isascii()
+    assert "\r" not in value
+    assert read(value, method="POST") == stamp
+
+
+def test_a_stamp_is_for_one_request_line_and_one_node() -> None:
+    value = stamped(KEY, STAMP, "GET", TARGET)
+    assert read(value, method="POST") is None
+    assert read(value, target=TARGET + "1") is None
+    assert read(value, own_id="n3") is None
+
+
+def test_a_stamp_holds_for_seconds() -> None:
+    value = stamped(KEY, STAMP, "GET", TARGET)
+    for near in (-STAMP_HOLDS_S, STAMP_HOLDS_S):
+        assert read(value, now_s=NOW_S + near) == STAMP
+    for far in (-STAMP_HOLDS_S - 0.1, STAMP_HOLDS_S + 0.1):
+        assert read(value, now_s=NOW_S + far) is None
+
+
+def test_without_the_key_nobody_makes_one() -> None:
+    assert read(stamped(OTHER, STAMP, "GET", TARGET)) is None
+    assert read_stamp([], stamped(KEY, STAMP, "GET", TARGET), "GET", TARGET, own_id="n2", now_s=NOW_S) is None
+
+
+def test_several_keys_hold_while_a_secret_is_replaced() -> None:
+    value = stamped(OTHER, STAMP, "GET", TARGET)
+    assert read_stamp([KEY, OTHER], value, "GET", TARGET, own_id="n2", now_s=NOW_S) == STAMP
+
+
+def test_any_changed_sign_breaks_it() -> None:
+    value = stamped(KEY, STAMP, "GET", TARGET)
+    for at in range(len(value)):
+        other = "1" if value[at] != "1" else "2"
+        assert read(value[:at] + other + value[at + 1 :]) is None, at
+
+
+@pytest.mark.parametrize(
+    "value", ["", " ", "1", "1 n2 x r http h p", "a b c d e f g", "\xff" * 20, "1 n2 1 r http h \xff"]
+)
+def test_rubbish_is_no_stamp(value: str) -> None:
+    assert read(value) is None
+
+
+def test_a_key_is_not_the_secret_itself() -> None:
+    assert KEY != OTHER
+    assert b"kT3x" not in KEY
+    assert len(KEY) == 32

@@ -1,0 +1,136 @@
+"""What is kept of a session, and when its client may be told that it has everything."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tidings.wire.codes import CODES
+from tidings.wire.cursor import Cursor
+from tidings_hub.core.resumable_session import How, Join, Kept, Refusal, Return, forgets, is_pid, returning, sid_of
+
+PID = "kept-in-the-client-alone"
+
+
+def session(*joins: tuple[How, str, list[str]], stale: str = "") -> Kept:
+    kept = Kept(sid_of(PID), "c1", "7", jti="t1", stale=stale)
+    for how, at, channels in joins:
+        kept.put(how, at, channels)
+    return kept
+
+
+def starts(kept: Kept, offset: object, since: str | None = None) -> dict[str, str] | Refusal:
+    found = returning(kept, offset, None if since is None else Cursor.parse(since))
+    if isinstance(found, Refusal):
+        return found
+    return {"": str(found.offset)} | {name: str(start) for name, start in found.starts.items()}
+
+
+def test_a_sid_is_always_the_same_and_no_pid() -> None:
+    assert sid_of(PID) == sid_of(PID) == "uw8ORvT0Dl_lVay-CzVH"
+    assert sid_of(PID + "x") != sid_of(PID)
+
+
+@pytest.mark.parametrize(
+    ("text", "good"), [("a" * 16, True), ("a-_Z9" * 4, True), ("a" * 15, False), ("a" * 65, False)]
+)
+def test_what_can_be_a_pid(text: str, good: bool) -> None:
+    assert is_pid(text) is good
+
+
+@pytest.mark.parametrize("other", [None, 7, "a" * 15 + "é", "a" * 20 + "\n", ["a" * 20], "a b" * 8])
+def test_what_cannot(other: object) -> None:
+    assert not is_pid(other)
+
+
+def test_who_left_or_was_sent_away_for_good_is_forgotten() -> None:
+    assert [
+        name for name in ("draining", "slow", "ping_timeout", "transport close", "unavailable", "") if forgets(name)
+    ] == []
+    assert all(forgets(name) for name in ("client disconnect", "expired", "disconnected", "replaced", "revoked"))
+    assert all(forgets(code.name) for code in CODES.values() if not code.come_back)
+
+
+def test_it_is_read_as_it_was_written() -> None:
+    kept = session((How.SINCE, "", ["user:7", "orders:1"]), (How.FRESH, "e.5", ["orders:2"]), stale="e.3")
+    again = Kept.read(kept.sid, kept.owner, kept.user, kept.body())
+    assert again is not None
+    assert (again.joins, again.jti, again.stale) == (kept.joins, "t1", "e.3")
+    assert again.channels == ["user:7", "orders:1", "orders:2"]
+    assert PID.encode() not in kept.body()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"x", b"[]", b"{}", b"null", b"\xff"),
+        json.dumps({"jti": None, "stale": "", "joins": [["other", "", []]]}).encode(),
+        json.dumps({"jti": None, "stale": "", "joins": [["since", ""]]}).encode(),
+        json.dumps({"jti": None, "stale": "", "joins": [["since", "", 5]]}).encode(),
+    ],
+)
+def test_what_is_not_ours_is_nothing(body: bytes) -> None:
+    assert Kept.read("s", "c", "u", body) is None
+
+
+def test_the_last_way_into_a_channel_counts() -> None:
+    kept = session((How.FRESH, "e.5", ["a:1", "a:2"]), (How.FRESH, "e.5", ["a:3"]), (How.BEHIND, "e.7", ["a:1"]))
+    assert kept.joins == (Join(How.FRESH, "e.5", ("a:2", "a:3")), Join(How.BEHIND, "e.7", ("a:1",)))
+    kept.drop(["a:2", "a:3", "a:9"])
+    kept.put(How.OPEN, "", [])
+    assert kept.joins == (Join(How.BEHIND, "e.7", ("a:1",)),)
+
+
+def test_a_fresh_channel_begins_where_it_was_joined() -> None:
+    kept = session((How.SINCE, "", ["user:7"]), (How.FRESH, "e.5", ["a:1"]), (How.FRESH, "e.9", ["a:2"]))
+    assert starts(kept, "e.6") == {"": "e.6", "a:2": "e.9"}
+    assert starts(kept, "e.2") == {"": "e.2", "a:1": "e.5", "a:2": "e.9"}
+    assert starts(kept, "e.9") == {"": "e.9"}
+    many = session((How.FRESH, "e.5~f.8", ["a:1"]))
+    assert starts(many, "f.9~e.2") == {"": "f.9~e.2", "a:1": "f.9~e.5"}
+
+
+def test_what_was_given_later_needs_an_offset_beyond() -> None:
+    kept = session((How.BEHIND, "e.7", ["a:1"]))
+    assert starts(kept, "e.8") == {"": "e.8"}
+    # It may be from before: a cursor in between shows nothing.
+    assert starts(kept, "e.7") is Refusal.UNSETTLED
+    assert starts(kept, "e.3") is Refusal.UNSETTLED
+    assert starts(kept, "f.99") is Refusal.UNSETTLED
+    # What its client says of itself shows nothing either.
+    assert starts(kept, "e.7", since="e.9") is Refusal.UNSETTLED
+    many = session((How.BEHIND, "e.7~f.4", ["a:1"]))
+    assert starts(many, "f.5~e.1") == {"": "f.5~e.1"}
+    assert starts(many, "f.4~e.99") is Refusal.UNSETTLED
+    assert starts(session((How.OPEN, "", ["a:1"])), "e.99") is Refusal.UNSETTLED
+
+
+def test_the_later_of_offset_and_since_is_what_the_client_has() -> None:
+    kept = session((How.FRESH, "e.1", ["a:1"]))
+    assert starts(kept, "e.6", since="e.4") == {"": "e.6"}
+    assert starts(kept, "e.6", since="e.9") == {"": "e.9"}
+    assert starts(kept, "e.6", since="old.9") == {"": "e.6"}
+
+
+@pytest.mark.parametrize("offset", [None, 5, "", "garbage", ["e.1"], "old.9"])
+def test_what_is_no_offset_of_this_session(offset: object) -> None:
+    assert starts(session((How.FRESH, "e.1", ["a:1"])), offset) is Refusal.OFFSET
+
+
+def test_a_place_that_was_not_known_recovers_nothing() -> None:
+    assert starts(session((How.FRESH, "", ["a:1"])), "e.1") is Refusal.OFFSET
+
+
+def test_an_offset_of_the_session_before_proves_nothing() -> None:
+    kept = session((How.FRESH, "e.1", ["a:1"]), stale="e.6")
+    assert starts(kept, "e.6") is Refusal.UNREADY
+    assert starts(kept, "e.7") == {"": "e.7"}
+
+
+def test_after_a_return_all_is_in_one_order_again() -> None:
+    kept = session((How.BEHIND, "e.7", ["a:1"]), (How.FRESH, "e.9", ["a:2"]), (How.SINCE, "", ["a:3"]), stale="e.1")
+    again = kept.resumed("c2", None)
+    assert (again.sid, again.owner, again.user, again.jti, again.stale) == (kept.sid, "c2", "7", None, "")
+    assert starts(again, "e.8") == {"": "e.8", "a:2": "e.9"}
+    assert isinstance(returning(again, "e.1"), Return)

@@ -1,0 +1,29 @@
+"""Small collections."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tidings_hub.core.small_set import added, removed
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 8))))
+def test_they_hold_what_a_set_holds(steps: list[tuple[bool, int]]) -> None:
+    members: Collection[int] = ()
+    model: set[int] = set()
+    for add, member in steps:
+        members = (added if add else removed)(members, member)
+        (model.add if add else model.discard)(member)
+        assert set(members) == model
+        assert len(members) == len(model)
+
+
+def test_a_large_one_is_changed_in_place() -> None:
+    members: Collection[int] = ()
+    for member in range(100):
+        members = added(members, member)
+    assert added(members, 100) is members
+    assert removed(members, 5) is members

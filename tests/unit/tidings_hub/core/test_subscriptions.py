@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from tidings.wire.publication import Publication
+from tidings_hub.core.delivery_plan import plan
+from tidings_hub.core.frame import Frame
+from tidings_hub.core.subscriptions import Catchup, Subscriptions
+
+
+def frame(channel: str, seq: int) -> Frame:
+    return Frame(Publication(channel, seq, seq - 1, "e", f"id{seq}", 0, "-", 3, b'"x",1'))
+
+
+def live(subscriptions: Subscriptions[str], connection: str, *channels: str) -> None:
+    catchup = Catchup(connection, channels, None, hold_max=10)
+    subscriptions.begin(catchup)
+    subscriptions.finish(catchup)
+
+
+def planned(frames: list[Frame], subscriptions: Subscriptions[str]) -> dict[str, list[int]]:
+    """What each connection gets; fails if one is in two groups."""
+    found: dict[str, list[int]] = {}
+    for connections, wanted in plan(frames, subscriptions):
+        for connection in connections:
+            assert connection not in found
+            found[connection] = [each.seq for each in wanted]
+    return found
+
+
+def test_a_channel_begins_with_its_first_connection_and_ends_with_its_last() -> None:
+    subscriptions: Subscriptions[str] = Subscriptions()
+    live(subscriptions, "a", "o:1", "o:2")
+    live(subscriptions, "b", "o:1")
+    assert sorted(subscriptions.names()) == ["o:1", "o:2"]
+    assert subscriptions.count("o:1") == 2
+    assert subscriptions.leave("a", ["o:1", "o:2", "o:3"]) == ["o:2"]
+    assert subscriptions.leave("b", ["o:1"]) == ["o:1"]
+    assert len(subscriptions) == 0
+
+
+def test_a_catchup_keeps_its_channel_and_holds_back_what_comes() -> None:
+    subscriptions: Subscriptions[str] = Subscriptions()
+    catchup = Catchup("a", ["o:1"], None, hold_max=2)
+    subscriptions.begin(catchup)
+    assert "o:1" in subscriptions
+    assert subscriptions.count("o:1") == 0
+    for seq in (1, 2, 3):
+        catchup.hold(frame("o:1", seq))
+    assert [each.seq for each in catchup.held] == [1, 2]
+    assert catchup.overflowed
+    subscriptions.finish(catchup)
+    assert subscriptions.count("o:1") == 1
+
+
+def test_losing_a_channel_drops_what_was_held_of_it_and_nothing_else() -> None:
+    catchup = Catchup("a", ["o:1", "o:2"], None, hold_max=9)
+    for each in (frame("o:1", 1), frame("o:2", 2), frame("o:1", 3)):
+        catchup.hold(each)
+    catchup.lose("o:1")
+    assert [each.seq for each in catchup.held] == [2]
+    assert catchup.lost == {"o:1"}
+
+
+def test_an_abandoned_catchup_frees_only_channels_without_others() -> None:
+    subscriptions: Subscriptions[str] = Subscriptions()
+    live(subscriptions, "b", "o:1")
+    catchup = Catchup("a", ["o:1", "o:2"], None, hold_max=9)
+    subscriptions.begin(catchup)
+    assert subscriptions.abandon(catchup) == ["o:2"]
+    assert subscriptions.count("o:1") == 1
+
+
+def test_the_plan_of_one_channel_is_its_live_set_itself() -> None:
+    subscriptions: Subscriptions[str] = Subscriptions()
+    live(subscriptions, "a", "o:1")
+    ((connections, wanted),) = plan([frame("o:1", 1), frame("o:9", 2), frame("o:1", 3)], subscriptions)
+    channel = subscriptions.get("o:1")
+    assert channel is not None
+    assert connections is channel.live
+    assert [each.seq for each in wanted] == [1, 3]
+
+
+def test_connections_in_several_channels_are_written_once_in_order_of_seq() -> None:
+    subscriptions: Subscriptions[str] = Subscriptions()
+    live(subscriptions, "both", "o:1", "o:2")
+    live(subscriptions, "one", "o:1")
+    live(subscriptions, "two", "o:2")
+    live(subscriptions, "none", "o:3")
+    frames = [frame("o:1", 1), frame("o:2", 2), frame("o:1", 3), frame("o:2", 4)]
+    assert planned(frames, subscriptions) == {"both": [1, 2, 3, 4], "one": [1, 3], "two": [2, 4]}
+
+
+def test_nothing_is_planned_for_channels_that_nobody_has() -> None:
+    assert planned([frame("o:1", 1)], Subscriptions()) == {}

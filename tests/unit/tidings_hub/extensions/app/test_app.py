@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tidings.errors import BadConfig, BadEvent, TidingsError, TooLarge, Unavailable
+from tidings.publishers.base import Outgoing
+from tidings.publishers.memory.publisher import MemoryStore
+from tidings.wire.control import Done, NodeRecord, Order
+from tidings.wire.presence import Presence
+from tidings.wire.publication import Receipt
+from tidings.wire.reports import Count, Report, Sought
+from tidings_hub import App, Session
+
+
+class Node:
+    """As much of a node as an app publishes through, over a store in memory."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.orders: list[Order] = []
+
+    def publish(self, items: list[Outgoing]) -> list[Receipt | TidingsError]:
+        return [self.store.publish(item) for item in items]
+
+    def history(self, channel: str, **how: Any) -> Any:
+        return self.store.history(channel, **how)
+
+    def presence(self, channel: str, *, limit: int | None = None) -> Presence:
+        return self.store.members(channel, limit=limit or 10)
+
+    def order(self, order: Order) -> Done:
+        self.orders.append(order)
+        return Done(1, 1, ())
+
+    def report(self, sought: Sought) -> Report:
+        return Report(sought.id, sought.channel, sought.cursor, 2, 1, {"n": Count(2, 1)})
+
+    def nodes(self) -> list[NodeRecord]:
+        return []
+
+
+@pytest.mark.parametrize(
+    "event", ["connect", "disconnect", "disconnecting", "connect_error", "tidings:ready", "tidings:", "", "*", "a\nb"]
+)
+def test_reserved_names_are_refused_where_they_are_declared(event: str) -> None:
+    with pytest.raises(BadEvent):
+        App().on(event)
+
+
+def test_a_declaration_leaves_the_function_as_it_is() -> None:
+    app = App()
+
+    def send(session: Session, data: int) -> int:
+        return data
+
+    assert app.on("chat:send")(send) is send
+    assert app.on_disconnect(send) is send  # type: ignore[type-var]
+    assert app.events == {"chat:send": send}
+
+
+def test_one_event_has_one_handler() -> None:
+    app = App()
+
+    def handler(session: Session) -> None:
+        """Never called."""
+
+    app.on("x")(handler)
+    with pytest.raises(BadConfig, match="two handlers for x"):
+        app.on("x")(handler)
+    for declare in (app.on_connect, app.on_disconnect):
+        declare(handler)  # type: ignore[operator]
+        with pytest.raises(BadConfig, match="two handlers"):
+            declare(handler)  # type: ignore[operator]
+
+
+def test_what_could_never_be_called_is_refused() -> None:
+    async def coroutine(session: Session) -> None:
+        """Never awaited by a hub."""
+
+    with pytest.raises(BadConfig, match="coroutine"):
+        App().on("x")(coroutine)
+    with pytest.raises(BadConfig, match="argument"):
+        App().on("x")(lambda: 1)
+
+
+def test_without_a_hub_nothing_is_published_in_silence() -> None:
+    app = App()
+    with pytest.raises(Unavailable, match="no hub runs this app"):
+        app.emit("x", 1, channel="chat:a")
+    with pytest.raises(Unavailable, match="no hub runs this app"):
+        app.disconnect(user="7")
+    with pytest.raises(Unavailable, match="no hub runs this app"):
+        _ = app.sio
+
+
+def test_in_a_hub_it_is_an_emitter_through_the_node() -> None:
+    app, node, sio = App(), Node(), object()
+    started: list[object] = []
+    app.on_start(started.append)
+    app.run_by(node, sio, publication_max_bytes=20)
+    receipt = app.emit("x", {"a": 1}, channel="chat:a")
+    assert app.history("chat:a").publications[0]["cursor"] == receipt.cursor
+    assert app.sio is sio
+    assert started == [sio]
+    assert app.disconnect(user="7").connections == 1
+    assert app.nodes() == []
+    seen = app.emit("x", 1, channel="chat:a", ack=True)
+    assert seen.wait() == Report(seen.id, "chat:a", seen.cursor, 2, 1, {"n": Count(2, 1)})
+    with pytest.raises(TooLarge):
+        app.emit("x", "y" * 21, channel="chat:a")
+    app.close()
+    with pytest.raises(Unavailable):
+        app.emit("x", 1, channel="chat:a")

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tidings.errors import Forbidden, TidingsError
+from tidings.wire.codes import CODES
+from tidings_hub.extensions.hooks.responses import BadAnswer, read_connect, read_publish, read_subscribe
+
+READERS: list[Callable[[bytes], Any]] = [read_connect, lambda said: read_subscribe(said, ["a:1"]), read_publish]
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_nothing_said_allows(read: Callable[[bytes], Any]) -> None:
+    assert not read(b"")
+    assert not read(b"{}")
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"{", b"[]", b"null", b"true", b'"ok"', b'{"eror":{}}', b'{"allowed":false}', b'{"error":null}',
+        b'{"error":true}',
+        b'{"error":{"message":"x"}}', b'{"error":{"code":"nonsense"}}', b'{"error":{"code":1}}',
+        b'{"error":{"code":"forbidden","message":1}}', b'{"error":{"code":"forbidden","more":1}}',
+        b'{"error":{"code":"forbidden","message":"' + b"x" * 501 + b'"}}', b'{"channels":7}', b'{"channels":[1]}',
+        b'{"channels":{"a:1":true}}', b'{"channels":{"b:1":{}}}', b'{"channels":{"a:1":{"eror":{}}}}',
+        b"[" * 100_000, b"\xff",
+    ],
+)  # fmt: skip
+def test_what_is_misspelt_allows_nothing(read: Callable[[bytes], Any], said: bytes) -> None:
+    with pytest.raises(BadAnswer):
+        read(said)
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_a_refusal_is_an_error_of_the_tree(read: Callable[[bytes], Any]) -> None:
+    with pytest.raises(Forbidden, match="closed"):
+        read(b'{"error":{"code":"forbidden","message":"closed"}}')
+    with pytest.raises(Forbidden) as raised:
+        read(b'{"error":{"code":"forbidden"}}')
+    assert str(raised.value) == CODES["forbidden"].advice
+
+
+def test_channels_are_given_and_refused() -> None:
+    assert read_connect(b'{"channels":["a:1","a:2"]}') == ["a:1", "a:2"]
+    refused = read_subscribe(b'{"channels":{"a:1":{"error":{"code":"unavailable"}},"a:2":{}}}', ["a:1", "a:2", "a:3"])
+    assert {name: error.code.name for name, error in refused.items()} == {"a:1": "unavailable"}
+    assert all(isinstance(error, TidingsError) for error in refused.values())

@@ -1,0 +1,264 @@
+"""A listener between a link and a lease that do what the test says."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+
+from support.processes.redis import wait_until
+from tidings.errors import BadData, TidingsError, Unavailable, UnknownNamespace
+from tidings.publishers.base import Outgoing
+from tidings.wire.control import Order
+from tidings.wire.publication import Receipt, decode
+from tidings_hub.config.ingress import FlaskSocketio
+from tidings_hub.core.compat.requests import Asked, Bounds
+from tidings_hub.core.lease import Hold
+from tidings_hub.ingress.dispatcher import Outlet
+from tidings_hub.ingress.flask_socketio import FlaskSocketioFormat
+from tidings_hub.ingress.lease_keeper import Lease
+from tidings_hub.ingress.listener import Listener
+from tidings_hub.metrics import Metrics
+
+GOOD = b'{"method":"emit","event":"e","data":[1],"namespace":"/","room":"chat:a"}'
+Read = list[tuple[bytes, bytes]]
+
+
+class QueueLink:
+    """A link whose reads are put in by the test; an exception is raised, a call is made while the reader waits."""
+
+    def __init__(self) -> None:
+        self.reads: queue.Queue[Read | TidingsError | Callable[[], Read]] = queue.Queue()
+        self.opened: list[Sequence[bytes]] = []
+        self.closed = 0
+        self.refuses = 0
+
+    def open(self, patterns: Sequence[bytes]) -> None:
+        if self.refuses:
+            self.refuses -= 1
+            raise Unavailable("nobody answers")
+        self.opened.append(patterns)
+
+    def read(self, timeout_s: float) -> Read:
+        try:
+            read = self.reads.get(timeout=0.02)
+        except queue.Empty:
+            return []
+        if isinstance(read, TidingsError):
+            raise read
+        return read if isinstance(read, list) else read()
+
+    def interrupt(self) -> None:
+        self.reads.put([])
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Scene:
+    """A listener with everything around it. `hold` is what the broker says to the next questions."""
+
+    def __init__(self) -> None:
+        self.link = QueueLink()
+        self.hold = Hold.TAKEN
+        self.asked: list[float] = []
+        self.published: list[Outgoing] = []
+        self.orders: list[Order] = []
+        self.metrics = Metrics()
+        self.lease = Lease(self._ask, lease_s=30.0)
+        form = FlaskSocketioFormat(FlaskSocketio(), Bounds(data_max_bytes=100, channels_max=10))
+        outlet = Outlet(self._publish, self._order, self.metrics, batch_max=2)
+        self.listener = Listener(form, self.link, self.lease, outlet, message_max_bytes=1000)
+
+    def _ask(self, lease_s: float) -> Hold:
+        self.asked.append(lease_s)
+        if not lease_s:
+            return Hold.ELSEWHERE
+        given, self.hold = self.hold, Hold.KEPT if self.hold is Hold.TAKEN else self.hold
+        return given
+
+    def _publish(self, items: Sequence[Outgoing]) -> list[Receipt | TidingsError]:
+        assert len(items) <= 2
+        self.published += items
+        return [UnknownNamespace() if item.channel == "nowhere:a" else Receipt(item.id, "e.1") for item in items]
+
+    def _order(self, order: Order) -> None:
+        self.orders.append(order)
+        if order.about.get("user") == "down":
+            raise Unavailable
+
+    def settle(self) -> None:
+        wait_until(self.link.reads.empty, why="everything was read")
+        done: list[bool] = []
+        self.link.reads.put(lambda: done.append(True) or [])  # type: ignore[func-returns-value]
+        wait_until(lambda: done, why="the last read was taken")
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    made = Scene()
+    yield made
+    made.listener.stop()
+
+
+def heard(*messages: bytes) -> Read:
+    return [(b"socketio", message) for message in messages]
+
+
+def test_what_comes_is_published_in_order_in_batches(scene: Scene) -> None:
+    scene.link.reads.put(heard(*[GOOD.replace(b"[1]", b"[%d]" % number) for number in range(5)]))
+    scene.listener.start()
+    wait_until(lambda: len(scene.published) == 5, why="all were published")
+    found = [decode(item.channel, b"t1 1 0 e " + item.body, max_bytes=1000) for item in scene.published]
+    assert [each.data_json for each in found] == [b"0", b"1", b"2", b"3", b"4"]
+    assert len({item.id for item in scene.published}) == 5
+    assert scene.link.opened == [[b"socketio", b"flask-socketio"]]
+    wait_until(lambda: scene.metrics.wires_published == {"flask_socketio": 5}, why="they are counted")
+    assert scene.metrics.wires_listening == 1
+
+
+def test_orders_keep_their_place_and_failures_are_counted(scene: Scene) -> None:
+    end = b'{"method":"disconnect","sid":"user:%b"}'
+    scene.link.reads.put(heard(GOOD, end % b"down", GOOD.replace(b"chat", b"nowhere"), b"poison", end % b"7", GOOD))
+    scene.listener.start()
+    wait_until(lambda: len(scene.published) == 3, why="all were published")
+    scene.settle()
+    assert [order.about for order in scene.orders] == [{"user": "down"}, {"user": "7"}]
+    assert scene.metrics.wires_refused == {"bad_request": 1, "unavailable": 1, "unknown_namespace": 1}
+    assert scene.metrics.wires_ordered == {"disconnect": 1}
+
+
+def test_a_message_that_is_too_large_is_not_read(scene: Scene) -> None:
+    scene.link.reads.put(heard(b"x" * 1001, GOOD))
+    scene.listener.start()
+    wait_until(lambda: len(scene.published) == 1, why="the other is published")
+    assert scene.metrics.wires_refused == {"too_large": 1}
+
+
+@pytest.mark.parametrize("hold", [Hold.ELSEWHERE, Hold.TAKEN])
+def test_what_is_read_after_the_lease_was_lost_is_dropped(scene: Scene, hold: Hold) -> None:
+    def lost() -> Read:
+        # Another node has it, or had it in between: both can have published this.
+        scene.hold = hold
+        scene.lease.renew()
+        return heard(GOOD, GOOD)
+
+    scene.link.reads.put(lost)
+    scene.listener.start()
+    wait_until(lambda: scene.metrics.wires_dropped == 2, why="both are dropped")
+    wait_until(lambda: scene.link.closed == 1, why="nothing more is read from this link")
+    assert scene.published == []
+    # As soon as it has the lease (again), it listens anew.
+    if hold is Hold.ELSEWHERE:
+        scene.hold = Hold.TAKEN
+        scene.lease.renew()
+    scene.link.reads.put(heard(GOOD))
+    wait_until(lambda: len(scene.published) == 1, why="it is published")
+    assert len(scene.link.opened) == 2
+
+
+def test_nothing_is_read_while_another_node_has_the_lease(scene: Scene) -> None:
+    scene.hold = Hold.ELSEWHERE
+    scene.link.reads.put(heard(GOOD))
+    scene.listener.start()
+    wait_until(lambda: scene.asked, why="it asks")
+    assert scene.link.opened == []
+    scene.hold = Hold.TAKEN
+    scene.lease.renew()
+    wait_until(lambda: len(scene.published) == 1, why="it is published")
+
+
+def test_a_redis_that_has_another_lease_than_before_is_not_listened_to(scene: Scene) -> None:
+    opened = scene.link.open
+
+    def fail_over(patterns: Sequence[bytes]) -> None:
+        scene.hold = Hold.ELSEWHERE
+        opened(patterns)
+
+    scene.link.open = fail_over  # type: ignore[method-assign]
+    scene.link.reads.put(heard(GOOD))
+    scene.listener.start()
+    wait_until(lambda: scene.link.closed == 1, why="it leaves again")
+    assert scene.published == []
+    assert scene.metrics.wires_listening == 0
+
+
+def test_a_link_that_breaks_is_made_again(scene: Scene) -> None:
+    scene.link.refuses = 2
+    scene.link.reads.put(heard(GOOD))
+    scene.link.reads.put(Unavailable("the link broke"))
+    scene.link.reads.put(heard(GOOD))
+    scene.listener.start()
+    wait_until(lambda: len(scene.published) == 2, why="both are published")
+    assert scene.link.closed == 1
+
+
+def test_stopping_gives_the_lease_up_and_takes_nothing_more(scene: Scene) -> None:
+    scene.listener.start()
+    wait_until(lambda: scene.metrics.wires_listening == 1, why="it listens")
+    scene.listener.stop()
+    assert scene.asked[-1] == 0.0
+    scene.link.reads.put(heard(GOOD))
+    assert (scene.published, scene.metrics.wires_listening, scene.link.closed) == ([], 0, 1)
+    scene.lease.renew()
+    assert scene.asked[-1] == 0.0
+
+
+def test_a_broker_that_is_away_does_not_end_the_lease_at_once() -> None:
+    answers: list[Hold | TidingsError] = [Hold.TAKEN, Unavailable(), Hold.KEPT]
+
+    def ask(_: float) -> Hold:
+        answer = answers.pop(0)
+        if isinstance(answer, TidingsError):
+            raise answer
+        return answer
+
+    lease = Lease(ask, lease_s=30.0)
+    assert lease.wait(0.0) is None
+    lease.renew()
+    term = lease.wait(0.0)
+    assert term is not None
+    for _ in range(2):
+        lease.renew()
+        assert lease.valid(term)
+
+
+def test_a_mistake_in_a_format_is_told_and_the_others_go_on(scene: Scene) -> None:
+    read = scene.listener._form.read
+
+    def wrong(channel: str, message: bytes) -> Sequence[Asked]:
+        if message == b"odd":
+            raise ZeroDivisionError
+        return read(channel, message)  # type: ignore[return-value]
+
+    scene.listener._form.read = wrong  # type: ignore[method-assign]
+    scene.link.reads.put(heard(b"odd", GOOD))
+    scene.listener.start()
+    wait_until(lambda: len(scene.published) == 1, why="the other is published")
+    assert scene.metrics.wires_refused == {"internal": 1}
+
+
+def test_an_order_that_the_settings_forbid() -> None:
+    form = FlaskSocketioFormat(FlaskSocketio(orders=False), Bounds(data_max_bytes=100, channels_max=10))
+    assert len(form.read("socketio", GOOD)) == 1
+    with pytest.raises(TidingsError, match="orders"):
+        form.read("socketio", b'{"method":"disconnect","sid":"user:7"}')
+    with pytest.raises(BadData):
+        form.read("socketio", b"\x80\x04")
+
+
+def test_a_mistake_in_asking_does_not_end_the_asking() -> None:
+    answers: list[Callable[[], Hold]] = [lambda: Hold(1 // 0), lambda: Hold.TAKEN]
+
+    def ask(lease_s: float) -> Hold:
+        return answers.pop(0)() if answers and lease_s else Hold.KEPT
+
+    lease = Lease(ask, lease_s=0.3)
+    thread = threading.Thread(target=lease.keep, daemon=True)
+    thread.start()
+    wait_until(lambda: lease.wait(0.01) == 1, why="it is asked for again")
+    lease.leave()
+    thread.join(10)
+    assert not thread.is_alive()

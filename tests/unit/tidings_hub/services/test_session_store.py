@@ -1,0 +1,360 @@
+"""Keeping sessions and their returns, on the memory broker and one that fails meanwhile."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from support.processes.redis import wait_until
+from tidings.errors import Unavailable
+from tidings.publishers.memory.publisher import MemoryStore
+from tidings.tokens import issue
+from tidings_hub.brokers.memory import MemoryBroker
+from tidings_hub.brokers.session_records import MemoryNotes
+from tidings_hub.config.settings import Settings
+from tidings_hub.core.resumable_session import How, Kept, sid_of
+from tidings_hub.core.session_records import Act, Note, Noted, Taken
+from tidings_hub.core.sessions import Session
+from tidings_hub.metrics import Metrics
+from tidings_hub.services.commands import Control
+from tidings_hub.services.connect import Asked, Entrance, begin, enter, who
+from tidings_hub.services.hub import Connection, Hub, notice
+from tidings_hub.services.subscribe import go_live, join
+from unit.tidings_hub.services.test_hub import NAMESPACES, SECRET, Recorder, fan_out, in_thread, publish, recorder
+
+
+class Shaky(MemoryBroker):
+    """A broker that may be told to refuse notes, and that remembers the acts that came through."""
+
+    def __init__(self) -> None:
+        super().__init__(store=MemoryStore())
+        self.down = False
+        self.acts: list[Act] = []
+
+    def note(self, notes: Sequence[Note]) -> list[Noted]:
+        if self.down:
+            raise Unavailable("no")
+        self.acts += [note.act for note in notes]
+        return super().note(notes)
+
+
+Start = Callable[..., Hub]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    hubs: list[Hub] = []
+
+    def started(**more: Any) -> Hub:
+        broker = Shaky()
+        settings = Settings.model_validate(
+            {"secret": SECRET, "namespaces": NAMESPACES, "broker_timeout_s": 2.0, "recovery_window_s": 60.0} | more
+        )
+        hub = Hub(settings, broker, settings.access(), settings.key_set(), fan_out=fan_out, metrics=Metrics())
+        hub.on_control = Control(hub, in_thread).heard
+        broker.write_rules(settings.broker_rules())
+        broker.start(hub)
+        hub.keeping.start()
+        hubs.append(hub)
+        return hub
+
+    yield started
+    for hub in hubs:
+        hub.keeping.stop()
+        hub.broker.stop()
+
+
+def shaky(hub: Hub) -> Shaky:
+    assert isinstance(hub.broker, Shaky)
+    return hub.broker
+
+
+def connect(hub: Hub, *channels: str, pid: object = "", offset: object = None) -> tuple[Session[Connection], Entrance]:
+    """What `socketio.events` does for a CONNECT."""
+    asked = Asked(issue("7", key=SECRET, channels=("*",)), channels, (), None, pid, offset)
+    claims, back = who(hub, asked, "here")
+    session = hub.open(Recorder(), claims)
+    entrance = enter(hub, session, asked, back)
+    cursor = str(entrance.joined.cursor)
+    begin(hub, session, entrance, notice("tidings:ready", entrance.joined.answers(), cursor=cursor))
+    return session, entrance
+
+
+def offset(session: Session[Connection]) -> Any:
+    """What a stock client remembers."""
+    return next(said[-1] for said in reversed(recorder(session).said) if isinstance(said[-1], str))
+
+
+def kept(hub: Hub, entrance: Entrance) -> dict[str, Any]:
+    """What the broker keeps, once all was written."""
+    assert entrance.kept is not None
+    wait_until(lambda: not hub.keeping.unwritten, why="all is written")
+    found = hub.broker.take(entrance.kept.sid, "")
+    assert found is not None
+    hub.broker.note([Note(Act.NEW, entrance.kept.sid, found.owner, 60, found.user, found.body)])
+    said: dict[str, Any] = json.loads(found.body)
+    return said
+
+
+def joins(hub: Hub, entrance: Entrance) -> dict[str, str]:
+    return {name: how for how, _, names in kept(hub, entrance)["joins"] for name in names}
+
+
+class TestReturns:
+    def test_the_same_session_goes_on(self, start: Start) -> None:
+        hub = start()
+        session, first = connect(hub, "orders:1")
+        publish(hub, "orders:1", 0)
+        at = offset(session)
+        publish(hub, "orders:1", 1)
+        kept(hub, first)
+        again, second = connect(hub, pid=first.pid, offset=at)
+        publish(hub, "orders:1", 2)
+        assert second.answer == first.answer
+        assert again.id != session.id
+        assert recorder(again).data() == [1, 2]
+        assert recorder(session).code == "replaced"
+        assert recorder(session).names()[-3:-1] == ["tidings:close", "DISCONNECT"]
+        assert hub.metrics.sessions_recovered == 1
+
+    def test_what_it_did_not_have_comes_beside(self, start: Start) -> None:
+        hub = start()
+        session, first = connect(hub, "orders:1")
+        kept(hub, first)
+        publish(hub, "orders:2", "not its own")
+        again, second = connect(hub, "orders:2", "nobody:1", pid=first.pid, offset=offset(session))
+        assert second.answer == first.answer
+        ready = recorder(again).said[0][1]["channels"]
+        assert ready["orders:1"] == {"recovered": True}
+        assert ready["orders:2"] == {"recovered": False}
+        assert ready["nobody:1"]["error"]["code"] == "unknown_namespace"
+        assert joins(hub, second)["orders:2"] == How.FRESH
+        assert recorder(again).data() == []
+
+    def test_one_channel_that_is_not_whole_makes_all_new(self, start: Start) -> None:
+        hub = start()
+        session, first = connect(hub, "orders:1", "ticks:1")
+        at = offset(session)
+        publish(hub, "orders:1", 1)
+        publish(hub, "ticks:1", 1)
+        kept(hub, first)
+        again, second = connect(hub, "orders:1", pid=first.pid, offset=at)
+        assert second.answer != first.answer
+        assert recorder(again).said[0][1]["channels"]["orders:1"] == {"recovered": False}
+        assert recorder(again).data() == []
+        assert hub.metrics.returns_refused == {"channels": 1}
+        assert list(again.channels) == ["user:7", "orders:1"]
+
+    def test_what_is_lost_while_it_returns(self, start: Start) -> None:
+        hub = start()
+        session, first = connect(hub, "orders:1")
+        kept(hub, first)
+        since = hub.broker.since
+
+        def lost(*arguments: Any, **more: Any) -> Any:
+            past = since(*arguments, **more)
+            hub.lost(["orders:1"], past.position)
+            return past
+
+        hub.broker.since = lost  # type: ignore[method-assign]
+        _, second = connect(hub, pid=first.pid, offset=offset(session))
+        assert second.answer != first.answer
+
+    def test_who_cannot_be_let_in_may_try_again(self, start: Start) -> None:
+        hub = start()
+        session, first = connect(hub, "orders:1")
+        kept(hub, first)
+        subscribe, hub.broker.subscribe = hub.broker.subscribe, refuse  # type: ignore[method-assign]
+        with pytest.raises(Unavailable):
+            connect(hub, pid=first.pid, offset=offset(session))
+        hub.broker.subscribe = subscribe  # type: ignore[method-assign]
+        wait_until(lambda: not hub.keeping.unwritten, why="it is put back")
+        assert connect(hub, pid=first.pid, offset=offset(session))[1].answer == first.answer
+
+    def test_nothing_goes_wrong_where_nobody_could_be_told(self, start: Start) -> None:
+        hub = start()
+        shaky(hub).down = True
+        session, first = connect(hub, "orders:1")
+        wait_until(lambda: hub.metrics.recovery_errors, why="it could not be written")
+        assert connect(hub, pid=first.pid, offset=offset(session))[1].answer != first.answer
+        assert hub.metrics.returns_refused == {"unknown": 1}
+
+
+def refuse(channels: Sequence[str]) -> None:
+    raise Unavailable(str(channels))
+
+
+class TestChannels:
+    def subscribe(self, hub: Hub, session: Session[Connection], channel: str, since: Any = None) -> None:
+        joined = join(hub, session, [channel], since)
+        go_live(hub, session, joined)
+
+    def test_a_channel_is_kept_before_its_client_is_told(self, start: Start) -> None:
+        hub = start()
+        session, first = connect(hub)
+        kept(hub, first)
+        seen = []
+        subscribe = hub.broker.subscribe
+
+        def look(channels: Sequence[str]) -> None:
+            seen.append(json.loads(shaky(hub)._notes._notes[first.answer["sid"]][1].body)["joins"][-1])  # type: ignore[index]
+            subscribe(channels)
+
+        hub.broker.subscribe = look  # type: ignore[method-assign]
+        self.subscribe(hub, session, "orders:1")
+        self.subscribe(hub, session, "orders:2", hub.broker.position)
+        assert [(how, names[-1]) for how, _, names in seen] == [("fresh", "orders:1"), ("open", "orders:2")]
+        assert joins(hub, first) == {"user:7": "fresh", "orders:1": "fresh", "orders:2": "behind"}
+
+    def test_a_channel_that_cannot_be_kept_is_refused(self, start: Start) -> None:
+        hub = start()
+        session, first = connect(hub, "orders:1")
+        kept(hub, first)
+        shaky(hub).down = True
+        with pytest.raises(Unavailable):
+            self.subscribe(hub, session, "orders:2")
+        shaky(hub).down = False
+        assert "orders:2" not in session.channels
+        assert joins(hub, first).keys() == {"user:7", "orders:1"}
+
+    def test_what_it_left_is_not_kept(self, start: Start) -> None:
+        hub = start()
+        session, first = connect(hub, "orders:1", "orders:2")
+        hub.leave(session, ["orders:1"])
+        assert joins(hub, first).keys() == {"user:7", "orders:2"}
+
+    def test_a_new_token_is_the_one_that_counts(self, start: Start) -> None:
+        hub = start()
+        session, first = connect(hub, "orders:1")
+        hub.refresh(session, issue("7", key=SECRET, channels=("user:*",), jti="next"))
+        assert kept(hub, first)["jti"] == "next"
+        assert joins(hub, first).keys() == {"user:7"}
+
+    def test_too_many_to_be_kept(self, start: Start) -> None:
+        hub = start(recovery_session_max_bytes=256)
+        session, first = connect(hub, "orders:1")
+        kept(hub, first)
+        self.subscribe(hub, session, "orders:" + "x" * 130)
+        self.subscribe(hub, session, "orders:" + "y" * 130)
+        wait_until(lambda: not hub.keeping.unwritten, why="all is written")
+        assert first.kept is not None
+        assert hub.broker.take(first.kept.sid, "") is None
+        assert (hub.metrics.recovery_sessions_too_large, session.kept) == (1, None)
+
+
+class TestEnds:
+    @pytest.mark.parametrize(("reason", "stays"), [("transport close", True), ("draining", True), ("revoked", False)])
+    def test_how_it_ended_decides(self, start: Start, reason: str, stays: bool) -> None:
+        hub = start()
+        session, first = connect(hub, "orders:1")
+        at = offset(session)
+        kept(hub, first)
+        hub.close(session, reason)
+        wait_until(lambda: not hub.keeping.unwritten, why="all is written")
+        assert (connect(hub, pid=first.pid, offset=at)[1].answer == first.answer) is stays
+
+    def test_a_session_that_ends_at_once_is_kept_as_well(self, start: Start) -> None:
+        hub = start()
+        session, first = connect(hub, "orders:1")
+        hub.close(session, "transport close")
+        kept(hub, first)
+        assert hub.metrics.recovery_sessions == 0
+        assert connect(hub, pid=first.pid, offset=offset(session))[1].answer == first.answer
+
+    def test_the_last_words_of_a_node_are_written(self, start: Start) -> None:
+        hub = start()
+        session, first = connect(hub, "orders:1")
+        hub.close(session, "draining")
+        hub.keeping.stop()
+        assert first.kept is not None
+        assert hub.broker.take(first.kept.sid, "7") is not None
+
+    def test_a_broker_that_has_forgotten_it_is_not_told_again(self, start: Start) -> None:
+        hub = start()
+        session, first = connect(hub, "orders:1")
+        kept(hub, first)
+        assert first.kept is not None
+        hub.broker.take(first.kept.sid, "")
+        hub.leave(session, ["orders:1"])
+        wait_until(lambda: session.kept is None, why="it is no longer kept")
+        hub.leave(session, ["user:7"])
+        wait_until(lambda: not hub.keeping.unwritten, why="all is written")
+        assert hub.broker.take(first.kept.sid, "") is None
+        assert recorder(session).code is None
+
+    def test_another_connection_that_has_it_ends_this_one(self, start: Start) -> None:
+        hub = start()
+        session, first = connect(hub, "orders:1")
+        kept(hub, first)
+        assert first.kept is not None
+        hub.broker.take(first.kept.sid, "")
+        hub.broker.note([Note(Act.NEW, first.kept.sid, "elsewhere", 60, "7", b"{}")])
+        hub.leave(session, ["orders:1"])
+        wait_until(lambda: recorder(session).code == "replaced", why="it ends")
+        assert hub.broker.take(first.kept.sid, "") == Taken("elsewhere", "7", b"{}")
+
+    def test_an_order_of_another_node(self, start: Start) -> None:
+        hub = start()
+        session, _ = connect(hub)
+        hub.broker.send_control({"do": "replace", "connections": ["never", session.id]})
+        wait_until(lambda: recorder(session).code == "replaced", why="it ends")
+
+
+class TestBounds:
+    def test_so_many_and_those_that_left_count_for_a_while(self, start: Start) -> None:
+        hub = start(recovery_sessions_max=2, recovery_window_s=0.5)
+        (one, _), _ = connect(hub), connect(hub)
+        assert connect(hub)[1].answer is None
+        hub.close(one, "transport close")
+        assert connect(hub)[1].answer is None
+        assert hub.metrics.recovery_sessions_refused == 2
+        wait_until(lambda: hub.keeping.offer() is not None, why="what was left has ended")
+
+    def test_switched_off(self, start: Start) -> None:
+        hub = start(recovery_window_s=0)
+        _, first = connect(hub, pid="x" * 24, offset="e.1")
+        assert (first.answer, shaky(hub).acts) == (None, [])
+
+    def test_who_does_without(self, start: Start) -> None:
+        hub = start()
+        assert connect(hub, pid=None)[1].answer is None
+        assert hub.metrics.recovery_sessions == 0
+
+    def test_a_session_that_stays_is_prolonged(self, start: Start) -> None:
+        hub = start(recovery_window_s=0.5)
+        _, first = connect(hub, "orders:1")
+        wait_until(lambda: shaky(hub).acts.count(Act.PROLONG) >= 3, why="it is prolonged")
+        assert shaky(hub).acts.count(Act.NEW) == 1
+        assert kept(hub, first)["joins"]
+
+
+class TestMemoryNotes:
+    def test_they_end_and_are_forgotten(self) -> None:
+        now_s = 0.0
+        notes = MemoryNotes(now_s=lambda: now_s)
+        for number in range(100):
+            notes.do([Note(Act.NEW, f"k{number}", "one", 10, "u", b"x")])
+        now_s = 5.0
+        notes.do([Note(Act.PROLONG, "k1", "one", 10)])
+        now_s = 11.0
+        assert notes.do([Note(Act.CHANGE, "k2", "one", 10), Note(Act.CHANGE, "k1", "one", 10, "u", b"y")]) == [
+            Noted.GONE,
+            Noted.DONE,
+        ]
+        assert notes.take("k1", "u") == Taken("one", "u", b"y")
+        now_s = 30.0
+        notes.do([])
+        assert (len(notes._notes), len(notes._ends)) == (0, 0)
+
+
+def test_somebody_elses(start: Start) -> None:
+    hub = start()
+    pid = "kept-in-the-client-alone"
+    theirs = Kept(sid_of(pid), "c9", "8", jti=None)
+    hub.broker.note([Note(Act.NEW, theirs.sid, theirs.owner, 60, theirs.user, theirs.body())])
+    connect(hub, pid=pid, offset="e.1")
+    assert hub.metrics.returns_refused == {"user": 1}
+    assert hub.broker.take(theirs.sid, "8") is not None

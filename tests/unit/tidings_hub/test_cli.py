@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from support.vectors import FOLDER
+from tidings.tokens import Key, KeySet
+from tidings_hub.cli import main
+
+SECRET = "n7Qe2VYcB5sK0xTfM8rL1uJ9dWzHgA3p"
+ROOT = FOLDER.parents[2]
+
+pytestmark = pytest.mark.usefixtures("nowhere")
+Output = pytest.CaptureFixture[str]
+
+
+def command(*arguments: str, env: dict[str, str] | None = None, hide: str = "") -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own; `hide`: modules that are as if not installed."""
+    hiding = f"import sys; sys.modules.update(dict.fromkeys({hide.split()!r}))\n" if hide else ""
+    program = f"{hiding}import sys\nfrom tidings_hub.cli import main\nsys.exit(main({list(arguments)!r}))"
+    paths = os.pathsep.join([str(ROOT / "hub"), str(ROOT / "adapters")])
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": paths} | (env or {})
+    return subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.stderr.startswith("tidings: "), done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stdout == ""
+    return done.stderr
+
+
+def test_serve_without_keys_says_how_to_make_one() -> None:
+    done = command("serve", "--port", "0")
+    assert done.returncode == 2
+    assert "TIDINGS_SECRET=$(openssl rand -base64 32)" in one_line(done)
+
+
+def test_serve_dev_only_on_loopback() -> None:
+    done = command("serve", "--dev", "--host", "0.0.0.0")
+    assert done.returncode == 2
+    assert "loopback" in one_line(done)
+
+
+def test_serve_refuses_the_sample_secret() -> None:
+    done = command("serve", env={"TIDINGS_SECRET": "change-me-change-me-change-me-change-me"})
+    assert done.returncode == 2
+    assert "placeholder" in one_line(done)
+
+
+@pytest.mark.parametrize("arguments", [["serve"], ["check-config"], ["print-config"], ["conformance"]])
+def test_without_the_extra_the_pip_line_is_named(arguments: list[str]) -> None:
+    done = command(*arguments, hide="eventlet greenlet pydantic flask httptools socketio engineio")
+    assert done.returncode == 2
+    assert "pip install 'tidings[server]'" in one_line(done)
+
+
+def test_without_the_profiler_the_pip_line_is_named() -> None:
+    done = command("serve", "--dev", "--profile", "profile.html", hide="pyinstrument")
+    assert done.returncode == 2
+    assert "pip install 'tidings[profile]'" in one_line(done)
+
+
+def test_token_needs_only_its_own_extra() -> None:
+    bare = "eventlet greenlet pydantic flask httptools socketio engineio redis hiredis"
+    done = command("token", "--sub", "ann", env={"TIDINGS_SECRET": SECRET}, hide=bare)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert KeySet([Key("HS256", SECRET)]).verify(done.stdout.strip(), now_s=time.time()).sub == "ann"
+    done = command("token", "--sub", "ann", env={"TIDINGS_SECRET": SECRET}, hide=bare + " jwt")
+    assert done.returncode == 2
+    assert "pip install 'tidings[jwt]'" in one_line(done)
+
+
+def test_publish_without_the_extra_reaches_for_the_hub() -> None:
+    done = command(
+        "publish",
+        "a:b",
+        "x",
+        "1",
+        "--url",
+        "http://127.0.0.1:9",
+        hide="eventlet greenlet pydantic flask httptools socketio engineio",
+    )
+    assert done.returncode == 1
+    one_line(done)
+
+
+def test_token_is_what_was_asked_for(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDINGS_SECRET", SECRET)
+    monkeypatch.setenv("TIDINGS_AUDIENCE", "hub")
+    flags = ["--channels", "orders:*", "news:1", "--expires-in-s", "60", "--info", '{"name":"Ann"}']
+    assert main(["token", "--sub", "ann", *flags]) == 0
+    keys = KeySet([Key("HS256", SECRET)], audience="hub")
+    claims = keys.verify(capsys.readouterr().out.strip(), now_s=time.time())
+    assert (claims.sub, claims.channels, claims.info) == ("ann", ("orders:*", "news:1"), {"name": "Ann"})
+    assert 50 < (claims.expires_at_s or 0) - time.time() < 62
+
+
+def test_token_by_kid(capsys: Output, nowhere: Path) -> None:
+    (nowhere / "tidings.toml").write_text(
+        f'[[keys]]\nkid = "a"\nsecret = "{SECRET}"\n[[keys]]\nkid = "b"\nsecret = "{SECRET[::-1]}"\n'
+    )
+    assert main(["token", "--sub", "ann", "--kid", "b"]) == 0
+    only_b = KeySet([Key("HS256", SECRET[::-1], kid="b")])
+    assert only_b.verify(capsys.readouterr().out.strip(), now_s=time.time()).sub == "ann"
+    assert main(["token", "--sub", "ann", "--kid", "c"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["token", "--sub", "ann"], "openssl rand"),
+        (["token", "--sub", "ann", "--algorithm", "RS256"], "--key-file"),
+        (["token", "--sub", "ann", "--key-file", "none.pem"], "none.pem"),
+        (["publish", "a:b", "x", "{"], "not JSON"),
+        (["publish", "everyone", "x", "1"], "namespace:name"),
+        (["publish", "a:b", "connect", "1"], "reserved"),
+        (["publish", "a:b", "x", "1", "--url", "memory://"], "--url http://"),
+        (["publish", "a:b", "x", "1", "--url", "mysql://x"], "redis"),
+        (["tail", "everyone"], "namespace:name"),
+        (["tail", "a:b", "--url", "http://"], "http"),
+        (["check-config"], "openssl rand"),
+        (["check-config", "--config", "none.toml"], "none.toml"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_every_error_is_one_line_with_a_way_out(arguments: list[str], hint: str, capsys: Output) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("tidings: ")
+    assert hint in captured.err
+
+
+def test_nobody_there(capsys: Output) -> None:
+    assert main(["publish", "a:b", "x", "1", "--url", "redis://127.0.0.1:9/0"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert main(["doctor", "--url", "http://127.0.0.1:9"]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("ok    settings")
+    assert said[1].startswith("FAIL  http://127.0.0.1:9/healthz")
+    assert "tidings serve" in said[1]
+
+
+def test_check_config_and_print_config(capsys: Output, nowhere: Path) -> None:
+    (nowhere / "tidings.toml").write_text(f'secret = "{SECRET}"\norigins = ["*"]\n')
+    assert main(["check-config"]) == 0
+    said = capsys.readouterr().out
+    assert "the settings are right (tidings.toml)" in said
+    assert "INSECURE" in said
+    assert main(["print-config"]) == 0
+    shown = capsys.readouterr().out
+    assert SECRET not in shown
+    assert 'origins = ["*"]  # file' in shown
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["fly"], ["publish"], ["token"], ["serve", "--prot", "1"], ["serve", "--por", "1"]]
+)
+def test_asked_wrongly(arguments: list[str], capsys: Output) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: tidings" in capsys.readouterr().err
+
+
+def test_importing_tidings_loads_no_driver() -> None:
+    code = (
+        "import sys, json, tidings; before = set(sys.modules); tidings.Emitter; tidings.issue\n"
+        "print(json.dumps(sorted(set(sys.modules))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(ROOT / "adapters")},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    loaded = {name.partition(".")[0] for name in json.loads(done.stdout)}
+    drivers = {
+        "redis",
+        "hiredis",
+        "jwt",
+        "kombu",
+        "flask",
+        "eventlet",
+        "requests",
+        "httpx",
+        "pydantic",
+        "sqlalchemy",
+        "django",
+    }
+    assert not loaded & (drivers | {"tidings_hub"})
+
+
+def test_workers_need_redis() -> None:
+    done = command("serve", "--dev", "--workers", "2")
+    assert done.returncode == 2
+    assert "set broker to redis://" in one_line(done)

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+from flask.testing import FlaskClient
+from pydantic import SecretStr
+
+from tidings_hub.config.fields import Namespace
+from tidings_hub.config.settings import Settings
+from tidings_hub.web.app import create_app
+from unit.tidings_hub.web.small_hub import API_KEY, OLD_API_KEY, SmallHub
+
+
+@pytest.fixture
+def hub() -> SmallHub:
+    return SmallHub(
+        Settings(
+            api_keys=(SecretStr(API_KEY), SecretStr(OLD_API_KEY)),
+            namespaces={"orders": Namespace(), "demo": Namespace()},
+            max_batch=5,
+            api_body_max_bytes=4096,
+            publication_max_bytes=1024,
+            history_page_max=3,
+        )
+    )
+
+
+@pytest.fixture
+def client(hub: SmallHub) -> FlaskClient:
+    """Requests with a valid key."""
+    client = create_app(hub).test_client()
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {API_KEY}"
+    return client
+
+
+@pytest.fixture
+def anonymous(hub: SmallHub) -> FlaskClient:
+    """Requests without a key."""
+    return create_app(hub).test_client()
+
+
+@pytest.fixture
+def dev() -> FlaskClient:
+    """A hub under `--dev`, without keys."""
+    return create_app(SmallHub(Settings(dev=True))).test_client()

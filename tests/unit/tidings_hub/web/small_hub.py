@@ -1,0 +1,155 @@
+"""A hub in one object, for tests of the web layer: it numbers, keeps and answers like a real one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from tidings.errors import Forbidden, NotFound, TidingsError, Unavailable, UnknownNamespace
+from tidings.publishers.base import Outgoing
+from tidings.wire.channels import namespace_of
+from tidings.wire.control import Done, NodeRecord, Order
+from tidings.wire.cursor import Cursor
+from tidings.wire.presence import Presence
+from tidings.wire.publication import Publication, Receipt, decode
+from tidings.wire.reports import Count, Report, Sought
+from tidings_hub.config.settings import Settings
+from tidings_hub.metrics import Metrics
+from tidings_hub.services.api import Listed
+
+API_KEY = "k3y-of-a-test-backend-A"
+OLD_API_KEY = "k3y-of-a-test-backend-B"
+
+
+class SmallHub:
+    """Fits `HubApi`. `down` makes the broker unreachable; `kept` is every channel's history."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._metrics = Metrics()
+        self.kept: dict[str, list[Publication]] = {}
+        self.present: dict[str, dict[str, bytes]] = {}
+        self.revoked: dict[str, float] = {}
+        self.rows: list[dict[str, object]] = []
+        self.orders: list[Order] = []
+        self.missing: tuple[str, ...] = ()
+        self.reports: dict[tuple[str, str], str] = {}
+        self.settled = True
+        self.down = False
+        self.bug: Exception | None = None
+        self._ids: dict[tuple[str, str], Receipt] = {}
+        self._seq = 0
+
+    @property
+    def settings(self) -> Settings:
+        return self._settings
+
+    @property
+    def metrics(self) -> Metrics:
+        return self._metrics
+
+    def publish(self, items: Sequence[Outgoing]) -> list[Receipt | TidingsError]:
+        return [self._one(item) for item in items]
+
+    def _one(self, item: Outgoing) -> Receipt | TidingsError:
+        if self.bug is not None:
+            raise self.bug
+        if self.down:
+            return Unavailable()
+        if not self._known(item.channel):
+            return UnknownNamespace()
+        known = self._ids.get((item.channel, item.id))
+        if known is not None:
+            return Receipt(known.id, known.cursor, duplicate=True)
+        kept = self.kept.setdefault(item.channel, [])
+        prev = kept[-1].seq if kept else self._seq
+        self._seq += 1
+        message = b"t1 %d %d e1 %b" % (self._seq, prev, item.body)
+        kept.append(decode(item.channel, message, max_bytes=1_000_000))
+        receipt = Receipt(item.id, f"e1.{self._seq}")
+        self._ids[item.channel, item.id] = receipt
+        return receipt
+
+    def _known(self, channel: str) -> bool:
+        return self.settings.dev or namespace_of(channel) in self.settings.rules()
+
+    def sent(self, channel: str, receipt: Receipt) -> None:
+        self.reports[receipt.id, channel] = receipt.cursor
+
+    def report(self, sought: Sought) -> Report:
+        if self.down:
+            raise Unavailable
+        found = [
+            (name, cursor)
+            for (known, name), cursor in self.reports.items()
+            if known == sought.id and sought.channel in {"", name}
+        ]
+        if not found:
+            raise NotFound
+        name, cursor = found[0]
+        nodes = {"n1": Count(2, 1)}
+        return Report(sought.id, name, cursor, 2, 1, nodes, self.missing, settled=self.settled)
+
+    def history(
+        self, channel: str, *, since: Cursor | None, limit: int, newest: bool
+    ) -> tuple[Cursor, list[Publication]]:
+        if self.down:
+            raise Unavailable
+        if not self._known(channel):
+            raise UnknownNamespace
+        after = since.seq if since is not None else 0
+        found = [each for each in self.kept.get(channel, []) if each.seq > after]
+        return Cursor("e1", self._seq), found[-limit:] if newest else found[:limit]
+
+    def presence(self, channel: str, *, limit: int | None = None) -> Presence:
+        if self.down:
+            raise Unavailable
+        if not self._known(channel):
+            raise UnknownNamespace
+        if namespace_of(channel) == "user":
+            raise Forbidden
+        found = self.present.get(channel, {})
+        listed = limit is None or len(found) <= limit
+        return Presence(f"e1.{self._seq}", len(found), found if listed else None)
+
+    def channels(self, *, after: str | None, limit: int, here: bool) -> Listed:
+        rows: list[dict[str, object]] = [
+            {"channel": name, "connections": len(kept)} for name, kept in self.kept.items()
+        ]
+        return self._listed(rows, here=here)
+
+    def connections(self, *, after: str | None, limit: int, here: bool) -> Listed:
+        return self._listed(self.rows, here=here)
+
+    def _listed(self, rows: list[dict[str, object]], *, here: bool) -> Listed:
+        if self.down and not here:
+            raise Unavailable
+        return Listed(rows, 1, () if here else self.missing)
+
+    def order(self, order: Order) -> Done:
+        if self.down:
+            raise Unavailable
+        about = order.about
+        if "channel" in about and not self._known(str(about["channel"])):
+            raise UnknownNamespace
+        if order.revocation is not None:
+            name, until_s = order.revocation
+            self.revoked[name] = until_s
+        concerned = [row for row in self.rows if about.get("user") in (None, row["user"])]
+        concerned = [row for row in concerned if about.get("connection") in (None, row["connection"])]
+        if order.do in {"disconnect", "revoke"}:
+            self.rows = [row for row in self.rows if row not in concerned]
+        self.orders.append(order)
+        return Done(len(concerned), 1, self.missing)
+
+    def nodes(self) -> list[NodeRecord]:
+        if self.down:
+            raise Unavailable
+        by_transport = {"websocket": 2, "polling": 1, "sse": 0}
+        return [NodeRecord(name, "here:1", "0", 1.0, 2.0, by_transport, 3, 4, 5) for name in ("n1", "n2")]
+
+    def health(self) -> Mapping[str, object]:
+        return {"up_s": time.monotonic()}
+
+    def ready(self) -> tuple[bool, Mapping[str, object]]:
+        return not self.down, {"broker": not self.down}

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import EnvironBuilder, TestResponse, run_wsgi_app
+from werkzeug.wrappers import Request
+
+from unit.tidings_hub.web.small_hub import SmallHub
+
+GOOD = b'{"channel":"orders:1","event":"e","data":1}'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[1,]",
+        b"{'a':1}",
+        b'{"channel":"orders:1","event":"e","data":NaN}',
+        b'{"channel":"orders:1","event":"e","data":-Infinity}',
+        b'{"channel":"orders:1","event":"e","data":1e999}',
+        b'{"channel":"orders:1","event":"e","data":' + b"9" * 400 + b"}",
+        b'{"channel":"orders:1","event":"e","data":1,"data":2}',
+        b'{"channel":"orders:1","event":"e","data":{"a":1,"a":1}}',
+        b'{"channel":"orders:1","event":"e","data":"\\ud800"}',
+        b'{"channel":"orders:1","event":"e","data":{"\\uDC00":1}}',
+        b'{"channel":"orders:1","event":"e","data":"\xff"}',
+        b"\xef\xbb\xbf" + GOOD,
+        GOOD.decode().encode("utf-16"),
+        b"[" * 2000,
+        b"null",
+        b'"text"',
+        b"[]",
+    ],
+    ids=lambda body: ascii(body[-24:]),
+)
+def test_what_is_not_strict_json_is_refused(client: FlaskClient, hub: SmallHub, body: bytes) -> None:
+    answer = client.post("/api/publish", data=body, content_type="application/json")
+
+    assert answer.status_code == 400
+    assert answer.json is not None
+    assert answer.json["error"]["code"] in {"bad_request", "bad_channel"}
+    assert hub.kept == {}
+
+
+def test_a_whole_surrogate_pair_is_fine(client: FlaskClient, hub: SmallHub) -> None:
+    answer = client.post(
+        "/api/publish", data=GOOD.replace(b"1}", b'"\\ud83d\\ude00"}'), content_type="application/json"
+    )
+
+    assert answer.status_code == 200
+    assert hub.kept["orders:1"][0].data_json == '"😀"'.encode()
+
+
+@pytest.mark.parametrize(
+    ("content_type", "encoding"),
+    [
+        ("text/plain", None),
+        ("", None),
+        ("application/x-www-form-urlencoded", None),
+        ("application/json; charset=utf-16", None),
+        ("application/json; charset=latin-1", None),
+        ("application/json", "gzip"),
+    ],
+)
+def test_other_kinds_of_body_are_415(client: FlaskClient, content_type: str, encoding: str | None) -> None:
+    headers = {"Content-Encoding": encoding} if encoding else {}
+    answer = client.post("/api/publish", data=GOOD, content_type=content_type, headers=headers)
+
+    assert answer.status_code == 415
+    assert answer.json is not None
+    assert answer.json["error"]["code"] == "unsupported_media"
+
+
+class Endless(io.RawIOBase):
+    """A body that never ends; it counts what was read of it."""
+
+    read_bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        assert size >= 0
+        self.read_bytes += size
+        return b" " * size
+
+    def readinto(self, buffer: Any) -> int:
+        buffer[:] = self.read(len(buffer))
+        return len(buffer)
+
+
+def _post(client: FlaskClient, body: io.IOBase, **environ: str) -> TestResponse:
+    """A request whose head says what `environ` says, whatever the body is like."""
+    asked = EnvironBuilder(path="/api/publish", method="POST", content_type="application/json").get_environ()
+    asked["HTTP_AUTHORIZATION"] = client.environ_base["HTTP_AUTHORIZATION"]
+    return TestResponse(
+        *run_wsgi_app(client.application, asked | {"wsgi.input": body} | environ), request=Request(asked)
+    )
+
+
+def test_a_body_over_the_limit_is_refused_unread(client: FlaskClient, hub: SmallHub) -> None:
+    body = Endless()
+    answer = _post(client, body, CONTENT_LENGTH="4097")
+
+    assert answer.status_code == 413
+    assert answer.headers["Connection"] == "close"
+    assert body.read_bytes == 0
+    assert hub.metrics.api_too_large == 1
+
+
+def test_a_chunked_body_is_read_up_to_the_limit_and_no_further(client: FlaskClient) -> None:
+    body = Endless()
+    answer = _post(client, body, HTTP_TRANSFER_ENCODING="chunked")
+
+    assert answer.status_code == 413
+    assert 0 < body.read_bytes <= 4097
+
+
+def test_a_chunked_body_is_read_whole(client: FlaskClient, hub: SmallHub) -> None:
+    answer = _post(client, io.BytesIO(GOOD), HTTP_TRANSFER_ENCODING="chunked")
+
+    assert answer.status_code == 200
+    assert len(hub.kept["orders:1"]) == 1
+
+
+@pytest.mark.parametrize("length", [str(len(GOOD) + 5), "-1", "4e1", ""])
+def test_a_length_that_lies_is_refused(client: FlaskClient, hub: SmallHub, length: str) -> None:
+    answer = _post(client, io.BytesIO(GOOD), CONTENT_LENGTH=length)
+
+    assert answer.status_code == 400
+    assert answer.json is not None
+    assert answer.json["error"]["code"] == "bad_request"
+    assert hub.kept == {}

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from pydantic import SecretStr
+from werkzeug.test import TestResponse
+
+from tidings_hub.config.fields import Namespace
+from tidings_hub.config.ingress import Ingress, PusherApp
+from tidings_hub.config.settings import Settings
+from tidings_hub.core.compat.pusher import App
+from tidings_hub.web.app import create_app
+from unit.tidings_hub.core.compat.test_pusher import APP, signed
+from unit.tidings_hub.web.small_hub import SmallHub
+
+GOOD: dict[str, Any] = {"name": "updated", "channel": "orders:42", "data": '{"id": 42}'}
+
+
+@pytest.fixture
+def hub() -> SmallHub:
+    pusher = PusherApp(app_id=APP.app_id, key=APP.key, secret=SecretStr(APP.secret), namespace="pusher")
+    return SmallHub(
+        Settings(
+            namespaces={"orders": Namespace(), "pusher": Namespace()},
+            ingress=Ingress(pusher=pusher),
+            max_batch=3,
+            api_body_max_bytes=4096,
+            publication_max_bytes=256,
+        )
+    )
+
+
+@pytest.fixture
+def client(hub: SmallHub) -> FlaskClient:
+    """Without an API key."""
+    return create_app(hub).test_client()
+
+
+def post(client: FlaskClient, said: object, place: str = "events", *, app: App = APP, **more: str) -> TestResponse:
+    body = said if isinstance(said, bytes) else json.dumps(said).encode()
+    path = f"/apps/{app.app_id}/{place}"
+    query = signed(body, app=app, path=path, auth_timestamp=str(int(time.time()))) | more
+    return client.post(path, query_string=query, data=body, content_type="application/json")
+
+
+def refused(hub: SmallHub, answer: TestResponse, status: int, about: str) -> None:
+    assert (answer.status_code, answer.mimetype) == (status, "text/plain")
+    assert about in answer.text
+    assert hub.kept == {}
+    assert sum(hub.metrics.wires_refused.values()) == 1
+
+
+def test_an_event_is_published_and_answered_with_an_empty_object(client: FlaskClient, hub: SmallHub) -> None:
+    answer = post(client, GOOD)
+    assert (answer.status_code, answer.json) == (200, {})
+    (kept,) = hub.kept["orders:42"]
+    assert (kept.event, kept.data_json) == ("updated", b'{"id":42}')
+    assert hub.metrics.wires_published == {"pusher": 1}
+
+
+def test_the_same_event_twice_in_a_second_is_published_twice(client: FlaskClient, hub: SmallHub) -> None:
+    assert [post(client, GOOD).status_code for _ in range(2)] == [200, 200]
+    assert len(hub.kept["orders:42"]) == 2
+
+
+def test_several_channels_and_a_batch(client: FlaskClient, hub: SmallHub) -> None:
+    assert post(client, {"name": "a", "channels": ["x", "orders:1"], "data": "1"}).status_code == 200
+    batch = [{"name": "b", "channel": "x", "data": "2"}, {"name": "c", "channel": "orders:1", "data": "3"}]
+    assert post(client, {"batch": batch}, "batch_events").json == {}
+    assert {name: [each.data_json for each in kept] for name, kept in hub.kept.items()} == {
+        "pusher:x": [b"1", b"2"],
+        "orders:1": [b"1", b"3"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("said", "more", "status", "about"),
+    [
+        (GOOD, {"auth_signature": "0" * 64}, 401, "signature"),
+        (GOOD, {"auth_timestamp": "1"}, 401, "signature"),
+        (GOOD, {"body_md5": "0" * 32}, 401, "signature"),
+        (b"not json", {}, 400, "not JSON"),
+        (b'{"name":"a","channel":"orders:1","data":"1","data":"2"}', {}, 400, "twice"),
+        (GOOD | {"channel": ""}, {}, 400, "everyone"),
+        (GOOD | {"channel": "nowhere:1"}, {}, 400, "no namespace"),
+        (GOOD | {"socket_id": "1.2"}, {}, 400, "socket_id"),
+        (GOOD | {"data": '"' + "x" * 300 + '"'}, {}, 413, "publication_max_bytes"),
+        (b"x" * 5000, {}, 413, "api_body_max_bytes"),
+    ],
+)
+def test_refusals_are_pushers_statuses_and_a_line_of_text(
+    client: FlaskClient, hub: SmallHub, said: object, more: dict[str, str], status: int, about: str
+) -> None:
+    refused(hub, post(client, said, **more), status, about)
+
+
+def test_one_wrong_channel_and_nothing_is_published(client: FlaskClient, hub: SmallHub) -> None:
+    said = {"name": "a", "channels": ["orders:1", "nowhere:1"], "data": "1"}
+    refused(hub, post(client, said), 400, "nowhere")
+
+
+def test_a_batch_over_the_limit(client: FlaskClient, hub: SmallHub) -> None:
+    refused(hub, post(client, {"batch": [GOOD] * 4}, "batch_events"), 413, "max_batch")
+
+
+def test_another_app_and_a_parameter_given_twice(client: FlaskClient, hub: SmallHub) -> None:
+    refused(hub, post(client, GOOD, app=App("43", APP.key, APP.secret)), 401, "app id")
+    query = list(signed(b"{}", auth_timestamp=str(int(time.time()))).items())
+    answer = client.post("/apps/42/events", query_string=[*query, query[0]], data=b"{}")
+    assert answer.status_code == 401
+
+
+def test_a_body_that_was_changed_on_its_way(client: FlaskClient, hub: SmallHub) -> None:
+    query = signed(json.dumps(GOOD).encode(), auth_timestamp=str(int(time.time())))
+    refused(hub, client.post("/apps/42/events", query_string=query, json=GOOD | {"data": "2"}), 401, "body_md5")
+
+
+def test_a_broker_that_is_away_is_ours_to_mend(client: FlaskClient, hub: SmallHub) -> None:
+    hub.down = True
+    refused(hub, post(client, GOOD), 503, "1 of 1 were not published")
+
+
+def test_without_the_setting_there_is_no_such_address() -> None:
+    client = create_app(SmallHub(Settings())).test_client()
+    assert post(client, GOOD).status_code == 404
