@@ -17,7 +17,7 @@ from bench import machine
 from bench.systems import Rig, Tidings, install_node_peers
 from support.processes.database import Postgresql
 from support.processes.rabbit import RabbitProcess
-from support.processes.redis import wait_until
+from support.waiting import wait_until
 
 _PEERS = machine.HERE / "peers"
 _QUEUE = "bench"

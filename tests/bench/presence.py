@@ -18,7 +18,8 @@ from pathlib import Path
 
 from conformance.engine_process import masked
 from support.processes.hub import API_KEY, SECRET, HubProcess, token
-from support.processes.redis import RedisProcess, wait_until
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
 from tidings import Emitter
 
 _UPGRADE = (

@@ -26,7 +26,7 @@ from conformance.engine_process import (
     post,
     request,
 )
-from support.processes.redis import wait_until
+from support.waiting import wait_until
 
 CALM = ("--ping_interval_ms=60000", "--ping_timeout_ms=20000")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.history import Listener, Recorder, check
-from support.processes.redis import wait_until
+from support.waiting import wait_until
 from tidings.errors import TidingsError, UnknownNamespace
 from tidings.publishers.base import Outgoing
 from tidings.wire.control import Done, disconnect, done, revoke, subscribe

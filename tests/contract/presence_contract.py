@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from support.processes.redis import wait_until
+from support.waiting import wait_until
 from tidings.errors import Forbidden
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Change, Turn, Turned, presence_channel

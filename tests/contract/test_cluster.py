@@ -21,8 +21,10 @@ from contract.presence_contract import PresenceContract
 from contract.publisher_contract import TIMEOUT_S, Kept, PublisherContract, receipts
 from contract.test_publisher_contract import Blocking
 from support.history import Listener, Recorder, check
+from support.ports import free_port
 from support.processes.cluster import ClusterProcess
-from support.processes.redis import RedisProcess, free_port, wait_until
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
 from tidings.async_emitter import AsyncEmitter
 from tidings.emitter import Emitter
 from tidings.errors import BadConfig, TidingsError, Unavailable

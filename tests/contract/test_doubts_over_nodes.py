@@ -17,7 +17,8 @@ import pytest
 
 from contract.broker_contract import LIMITS, outgoing
 from support.network.proxy import Proxy
-from support.processes.redis import RedisProcess, wait_until
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
 from tidings.publishers.redis.publisher import RedisPublisher
 from tidings.redis_client.keys import Keys
 from tidings.wire.claims import Claims

@@ -17,7 +17,9 @@ from typing import Any, ClassVar, Self
 
 import pytest
 
-from support.processes.redis import RedisProcess, free_port, wait_until
+from support.ports import free_port
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
 from tidings.async_emitter import AsyncEmitter
 from tidings.emitter import Emitter
 from tidings.errors import BatchFailed, TimedOut, Unavailable, UnknownNamespace

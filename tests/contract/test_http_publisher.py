@@ -24,7 +24,7 @@ from support.network.http_hub import (
     stall,
     trickle,
 )
-from support.processes.redis import free_port
+from support.ports import free_port
 from tidings.async_emitter import AsyncEmitter
 from tidings.emitter import Emitter
 from tidings.errors import (

@@ -15,7 +15,8 @@ from contract.publisher_contract import TIMEOUT_S, receipts
 from contract.test_kombu_publisher import ingress_of, into, running, store_of
 from support.network.proxy import Proxy
 from support.processes.rabbit import RabbitProcess
-from support.processes.redis import RedisProcess, wait_until
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
 from tidings.errors import Unavailable
 from tidings.publishers.base import Answer, Outgoing
 from tidings.publishers.memory.publisher import MemoryStore

@@ -21,9 +21,11 @@ from contract.test_emitter_greenlets import PATCHED, UNPATCHED, WAIT, run
 from contract.test_publisher_contract import RULES, Blocking
 from support.network.certificates import Authority
 from support.network.proxy import Proxy
+from support.ports import free_port
 from support.processes.hub import environment
 from support.processes.rabbit import RabbitProcess
-from support.processes.redis import RedisProcess, free_port, wait_until
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
 from tidings.async_emitter import AsyncEmitter
 from tidings.emitter import Emitter
 from tidings.errors import BadConfig, TidingsError, TimedOut, Unavailable

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from support.processes.redis import RedisProcess, free_port, wait_until
+from support.ports import free_port
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
 from tidings.errors import BadConfig, Unavailable
 from tidings_hub.brokers.pattern_link import Patterns
 

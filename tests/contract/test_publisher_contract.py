@@ -15,7 +15,8 @@ import pytest
 from contract.broker_contract import Keep, outgoing
 from contract.publisher_contract import TIMEOUT_S, Kept, PublisherContract, receipts
 from support.network.proxy import Proxy
-from support.processes.redis import RedisProcess, free_port
+from support.ports import free_port
+from support.processes.redis import RedisProcess
 from tidings.errors import BadConfig, TimedOut, Unavailable
 from tidings.publishers.base import Answer, AsyncPublisher, Outgoing, Publisher
 from tidings.publishers.memory.publisher import AsyncMemoryPublisher, MemoryPublisher, MemoryStore

@@ -19,7 +19,8 @@ import pytest
 from contract.broker_contract import LIMITS, RULES, outgoing
 from support.history import Listener, Recorder, check
 from support.network.proxy import Proxy
-from support.processes.redis import RedisProcess, wait_until
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
 from tidings.errors import Unavailable
 from tidings.publishers.redis.publisher import RedisPublisher
 from tidings.redis_client.keys import Keys

@@ -14,8 +14,9 @@ import pytest
 from celery import Celery
 
 from support.processes.hub import environment
-from support.processes.redis import RedisProcess, wait_until
+from support.processes.redis import RedisProcess
 from support.programs.example_programs import Told, program_of, run_program
+from support.waiting import wait_until
 
 FOLDER = Path(__file__).parent
 TASKS = 30

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from support.network.http_hub import API_KEY, HttpHub
+from support.ports import free_port
 from support.processes.hub import environment
-from support.processes.redis import free_port
 from support.programs.django_project import configure
 from support.programs.example_programs import Told, program_of
 from tidings.errors import BadChannel, BatchFailed, TooLarge

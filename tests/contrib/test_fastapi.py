@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from support.network.http_hub import API_KEY, HttpHub
-from support.processes.redis import free_port
+from support.ports import free_port
 from support.programs.example_programs import Told, program_of, run_program
 from tidings.async_emitter import AsyncEmitter
 from tidings.batch import Collected

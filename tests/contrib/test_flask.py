@@ -14,8 +14,8 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from support.network.http_hub import API_KEY, HttpHub
+from support.ports import free_port
 from support.processes.hub import environment
-from support.processes.redis import free_port
 from support.programs.example_programs import Told, program_of
 from tidings.contrib.delivery import raise_error
 from tidings.contrib.flask import Tidings

@@ -16,10 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from support.ports import free_port
 from support.processes.client import ClientProcess
 from support.processes.hub import API_KEY, HubProcess, environment, token
-from support.processes.redis import RedisProcess, free_port, wait_until
+from support.processes.redis import RedisProcess
 from support.programs.example_programs import Told, program_of
+from support.waiting import wait_until
 
 FOLDER = Path(__file__).parent
 REQUESTS = 240

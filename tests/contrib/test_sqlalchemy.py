@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_ses
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, scoped_session, sessionmaker
 
 from support.network.http_hub import API_KEY, HttpHub
-from support.processes.redis import free_port
+from support.ports import free_port
 from support.programs.example_programs import Told, program_of, run_program
 from tidings.async_emitter import AsyncEmitter
 from tidings.contrib.delivery import raise_error

@@ -10,7 +10,8 @@ from typing import Any
 
 from support.processes.client import ClientProcess
 from support.processes.hub import CONFIG, HubProcess, token
-from support.processes.redis import RedisProcess, wait_until
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
 
 LEASE_S = 1.0
 

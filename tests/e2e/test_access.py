@@ -15,7 +15,7 @@ from conformance.engine_process import Socket, request
 from support.network.proxy import Proxy
 from support.processes.client import ClientProcess
 from support.processes.hub import API_KEY, SECRET, HubProcess, token
-from support.processes.redis import wait_until
+from support.waiting import wait_until
 from tidings.tokens import issue
 
 PATH = "/socket.io/?EIO=4&transport=websocket"

@@ -23,12 +23,14 @@ import pytest
 
 from e2e.listening import told
 from support.installed_programs import program
+from support.ports import free_port
 from support.processes.client import ClientProcess
 from support.processes.hub import API_KEY, CONFIG, ROOT, HubProcess, environment, token
 from support.processes.node_program import FOLDER as NODE_FOLDER
 from support.processes.node_program import NodeProgram, node
 from support.processes.rabbit import RabbitProcess
-from support.processes.redis import RedisProcess, free_port, wait_until
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
 
 PAGE = (ROOT / "docs" / "backends.md").read_text(encoding="utf-8")
 LINES_MAX = 15

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route
 from support.browsers.chromium import ListeningPage, chromium
 from support.network.proxy import Proxy
 from support.processes.hub import CONFIG, HubProcess, token
-from support.processes.redis import wait_until
+from support.waiting import wait_until
 
 # Whoever sleeps is let go after two seconds.
 PINGS = """

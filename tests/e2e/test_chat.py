@@ -14,10 +14,11 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from support.browsers.chromium import BACK_S, chromium
-from support.compose import free_port
 from support.installed_programs import program
+from support.ports import free_port
 from support.processes.hub import ROOT, environment
-from support.processes.redis import RedisProcess, wait_until
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
 
 PATIENCE_MS = BACK_S * 1000
 ATTACK = "<img src=x onerror=\"document.title='broken into'\">"

@@ -14,7 +14,7 @@ from support.network.proxy import Proxy
 from support.processes.client import ClientProcess
 from support.processes.cluster import ClusterProcess
 from support.processes.hub import API_KEY, HubProcess, token
-from support.processes.redis import wait_until
+from support.waiting import wait_until
 from tidings import Emitter
 from tidings.redis_client.buckets import bucket_of
 from tidings.redis_client.topology import open_buckets

@@ -14,7 +14,8 @@ import pytest
 
 from support.processes.client import ClientProcess
 from support.processes.hub import API_KEY, HubProcess, token
-from support.processes.redis import RedisProcess, wait_until
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
 from tidings import AsyncEmitter, Emitter
 from tidings.errors import BadRequest, TidingsError, Unavailable, UnknownNamespace
 from tidings.wire.control import Done

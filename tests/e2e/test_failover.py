@@ -11,8 +11,8 @@ from e2e.test_faults import CHANNELS, Backend, note_client
 from support.history import Recorder, check
 from support.processes.client import ClientProcess
 from support.processes.hub import HubProcess, token
-from support.processes.redis import wait_until
 from support.processes.sentinels import Guarded
+from support.waiting import wait_until
 
 KINDS = ["js-websocket", "python-polling"]
 

@@ -20,7 +20,8 @@ from support.history import Recorder, check
 from support.network.proxy import Proxy
 from support.processes.client import ClientProcess
 from support.processes.hub import HubProcess, token
-from support.processes.redis import RedisProcess, wait_until
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
 from tidings import Emitter
 from tidings.errors import TidingsError
 

@@ -14,7 +14,8 @@ import pytest
 from e2e.test_access import ask, connect, event, joined
 from support.processes.client import ClientProcess
 from support.processes.hub import ROOT, SECRET, HubProcess, environment, token
-from support.processes.redis import RedisProcess, wait_until
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
 
 MODULE = """
 import time

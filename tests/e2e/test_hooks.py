@@ -13,7 +13,7 @@ from support.network.certificates import Authority
 from support.network.hook_server import SECRET, HookServer, refuse, say, stall
 from support.processes.client import ClientProcess
 from support.processes.hub import CONFIG, HubProcess, token
-from support.processes.redis import wait_until
+from support.waiting import wait_until
 
 EXTRA = """
 connect_timeout_s = 5.0

@@ -22,7 +22,8 @@ from support.network.proxy import Proxy
 from support.processes.client import ClientProcess
 from support.processes.hub import CONFIG, HubProcess, environment, token
 from support.processes.rabbit import RabbitProcess
-from support.processes.redis import RedisProcess, wait_until
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
 from tidings.emitter import Emitter
 from tidings.errors import Unavailable
 

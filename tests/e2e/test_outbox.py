@@ -18,7 +18,8 @@ from support.processes.database import KINDS, Database, Postgresql, new_table
 from support.processes.hub import HubProcess, token
 from support.processes.outbox import OutboxProcess
 from support.processes.outbox_killed import STEPS
-from support.processes.redis import RedisProcess, wait_until
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
 from tidings import Emitter
 from tidings.contrib.outbox import Outbox, outbox_table
 from tidings.redis_client.keys import Keys

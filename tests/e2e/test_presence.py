@@ -18,7 +18,8 @@ import pytest
 
 from conformance.engine_process import Socket
 from support.processes.hub import API_KEY, CONFIG, HubProcess, environment, token
-from support.processes.redis import RedisProcess, wait_until
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
 from tidings import AsyncEmitter, Emitter
 from tidings.errors import Forbidden
 from tidings.wire.presence import LIST_MAX

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from support.network.certificates import Authority
+from support.ports import free_port
 from support.processes.client import ClientProcess
 from support.processes.hub import HubProcess, token
-from support.processes.redis import RedisProcess, free_port, wait_until
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
 from tidings import Emitter
 from tidings.errors import Unavailable
 

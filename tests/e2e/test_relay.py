@@ -17,9 +17,11 @@ import websocket
 
 from support.network.balancer import Balancer
 from support.network.raw_polling import POLL, ask, connected, opened, request, status_of
+from support.ports import free_port
 from support.processes.client import ClientProcess
 from support.processes.hub import SECRET, HubProcess, token
-from support.processes.redis import RedisProcess, free_port, wait_until
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
 from tidings import Emitter
 from tidings_hub.core.relay_stamp import STAMP_HEADER, Stamp, stamp_key, stamped
 

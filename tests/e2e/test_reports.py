@@ -17,7 +17,8 @@ from support.network.proxy import Proxy
 from support.network.raw_polling import POLL, ask, connected, polled
 from support.processes.client import ClientProcess
 from support.processes.hub import API_KEY, HubProcess, token
-from support.processes.redis import RedisProcess, wait_until
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
 from tidings import AsyncEmitter, Emitter, Receipt
 from tidings.errors import BadRequest, NotFound, TimedOut
 from tidings.wire.reports import Count

@@ -16,7 +16,8 @@ from playwright.sync_api import Browser, expect
 from e2e.test_page import browser  # noqa: F401 - a fixture
 from support.processes.client import ClientProcess
 from support.processes.hub import API_KEY, ROOT, SECRET, HubProcess, environment
-from support.processes.redis import RedisProcess, wait_until
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
 
 TEXT = (ROOT / "docs" / "scaling-flask.md").read_text()
 

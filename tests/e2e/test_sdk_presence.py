@@ -14,7 +14,8 @@ from support.installed_programs import program
 from support.network.proxy import Proxy
 from support.processes.client import ClientProcess
 from support.processes.hub import CONFIG, HubProcess, token
-from support.processes.redis import RedisProcess, wait_until
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
 
 # The longest pause between two attempts to connect is 20 s, and the first attempt after it has to succeed.
 BACK_S = 60.0

@@ -10,7 +10,8 @@ import pytest
 
 from e2e.listening import LEASE_S, Two, told, two_hubs, wait_told
 from support.processes.node_program import NodeProgram, run
-from support.processes.redis import RedisProcess, wait_until
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
 from tidings.wire.msgpack import pack
 
 INGRESS = """

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from support.ports import free_port
 from support.processes.node_program import NodeProgram
-from support.processes.redis import RedisProcess, free_port, wait_until
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
 from tidings import AsyncEmitter, Emitter
 from tidings.errors import BadConfig, BadData, BatchFailed, Unavailable
 

@@ -16,7 +16,8 @@ from support.network.proxy import Proxy
 from support.network.raw_polling import entered, polled
 from support.processes.client import ClientProcess
 from support.processes.hub import CONFIG, HubProcess, token
-from support.processes.redis import RedisProcess, wait_until
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
 
 KINDS = ["stock-websocket", "stock-polling", "stock-upgrade", "stock4.6-websocket", "stock4.6-polling"]
 MORE = """

@@ -13,8 +13,8 @@ from playwright.sync_api import BrowserContext, Error, Page, sync_playwright
 
 from support.installed_programs import program
 from support.processes.hub import API_KEY, HubProcess, token
-from support.processes.redis import wait_until
 from support.programs.web_page import shop
+from support.waiting import wait_until
 from tidings import Emitter
 
 pytestmark = pytest.mark.timeout(240)

@@ -12,7 +12,7 @@ import pytest
 
 from support.network.proxy import Proxy
 from support.processes.hub import HubProcess, environment, token
-from support.processes.redis import wait_until
+from support.waiting import wait_until
 from tidings.errors import Unavailable
 from tidings_hub.commands.event_stream import EventStream
 

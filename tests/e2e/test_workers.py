@@ -15,7 +15,8 @@ import pytest
 from support.network.raw_polling import POLL, ask, connected
 from support.processes.client import ClientProcess
 from support.processes.hub import API_KEY, CONFIG, SECRET, HubProcess, environment, token
-from support.processes.redis import RedisProcess, wait_until
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
 from tidings import Emitter
 from tidings.tokens import issue
 

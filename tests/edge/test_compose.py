@@ -15,7 +15,7 @@ import pytest
 
 from support.compose import ROOT, SECRETS, Composition
 from support.processes.client import ClientProcess
-from support.processes.redis import wait_until
+from support.waiting import wait_until
 
 # Clients of other networks: ip_hash sends them to one node or the other.
 SOURCES = [f"127.0.{number}.1" for number in range(11, 15)]

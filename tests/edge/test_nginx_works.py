@@ -20,11 +20,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import websocket
 
-from support.compose import free_port
 from support.installed_programs import program
+from support.ports import free_port
 from support.processes.hub import HubProcess, token
 from support.processes.nginx import certificate, check, whole
-from support.processes.redis import wait_until
+from support.waiting import wait_until
 from tidings_hub.cli import main
 
 

@@ -11,7 +11,7 @@ from itertools import cycle
 
 from faults.scene import SETTLED_S, Outcome, Scene, Setting
 from support.processes.cluster import ClusterProcess
-from support.processes.redis import wait_until
+from support.waiting import wait_until
 from tidings.redis_client.keys import DEFAULT_PREFIX, Keys
 from tidings.redis_client.topology import open_buckets
 

@@ -22,8 +22,9 @@ from support.history import Checker, lines_of
 from support.network.proxy import Proxy
 from support.processes.cluster import ClusterProcess
 from support.processes.hub import API_KEY, ROOT, SECRET, HubProcess, environment
-from support.processes.redis import RedisProcess, wait_until
+from support.processes.redis import RedisProcess
 from support.processes.sentinels import Guarded
+from support.waiting import wait_until
 
 # Longer than anything should take, on a machine that is busy with other things.
 SETTLED_S = 90.0

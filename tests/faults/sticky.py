@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from support.installed_programs import program
-from support.processes.redis import free_port, wait_until
+from support.ports import free_port
+from support.waiting import wait_until
 
 # A session id begins with its node's name: later requests of a session go there, new sessions in turn. A node that
 # is down is tried again with each request (max_fails=0): it is back as soon as it listens.

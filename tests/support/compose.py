@@ -24,7 +24,7 @@ import yaml
 
 from support.installed_programs import program
 from support.processes.nginx import as_root
-from support.processes.redis import wait_until
+from support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.yml"

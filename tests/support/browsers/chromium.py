@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 import tidings_hub.web
 from support.installed_programs import program
-from support.processes.redis import wait_until
+from support.waiting import wait_until
 
 FLAGS = (
     "--no-sandbox",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from support.processes.hub import environment
-from support.processes.redis import wait_until
+from support.waiting import wait_until
 
 FOLDER = Path(__file__).parents[2] / "e2e"
 COMMANDS = {

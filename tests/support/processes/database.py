@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from support.installed_programs import program
-from support.processes.redis import wait_until
+from support.waiting import wait_until
 
 KINDS = ["sqlite", "postgresql", "mariadb"]
 # These let two transactions write at once.

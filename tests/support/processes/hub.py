@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from support.processes.redis import wait_until
+from support.waiting import wait_until
 
 SECRET = "kT3xw9LpQ2vB7mZr5cYh8nDs4fGj6aUe"
 API_KEY = "tests-api-key-0123456789"

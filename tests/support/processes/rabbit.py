@@ -11,7 +11,8 @@ from typing import Any
 
 from support.installed_programs import program
 from support.network.certificates import Authority
-from support.processes.redis import free_port, wait_until
+from support.ports import free_port
+from support.waiting import wait_until
 
 # What /usr/sbin/rabbitmq-server starts, as another user; where a package puts it.
 _SCRIPTS = ("/usr/lib/rabbitmq/bin/rabbitmq-server", "/opt/rabbitmq/sbin/rabbitmq-server")

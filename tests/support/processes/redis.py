@@ -7,29 +7,14 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-
-def free_port() -> int:
-    """A TCP port of the loopback that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def wait_until(what: Callable[[], object], *, within_s: float = 20.0, why: str = "") -> None:
-    """Poll until `what()` is true; fail the test when it is not within `within_s`."""
-    end_s = time.monotonic() + within_s
-    while not what():
-        if time.monotonic() > end_s:
-            raise AssertionError(f"not within {within_s} s: {why or what}")
-        time.sleep(0.01)
+from support.ports import free_port
+from support.waiting import wait_until
 
 
 class RedisProcess:

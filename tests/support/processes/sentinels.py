@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from support.processes.redis import RedisProcess, free_port, wait_until
+from support.ports import free_port
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
 
 _SERVICE = "main"
 _QUORUM = 2

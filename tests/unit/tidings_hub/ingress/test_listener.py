@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from support.processes.redis import wait_until
+from support.waiting import wait_until
 from tidings.errors import BadData, TidingsError, Unavailable, UnknownNamespace
 from tidings.publishers.base import Outgoing
 from tidings.wire.control import Order

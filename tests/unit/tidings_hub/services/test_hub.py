@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from support.processes.redis import wait_until
+from support.waiting import wait_until
 from tidings import AsyncEmitter, Emitter
 from tidings.errors import CallerError, Expired, Forbidden, Revoked, TidingsError, TooFast, Unauthorized
 from tidings.publishers.base import Outgoing

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pytest
 
-from support.processes.redis import wait_until
+from support.waiting import wait_until
 from tidings import AsyncEmitter, Claims, Cursor, Emitter, Receipt
 from tidings.errors import BadRequest, NotFound, TimedOut
 from tidings.wire.reports import Count, Sought

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.processes.redis import wait_until
+from support.waiting import wait_until
 from tidings.errors import Forbidden, Unavailable, UnknownNamespace
 from tidings.publishers.memory.publisher import MemoryPublisher, MemoryStore
 from tidings.wire.claims import Claims

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from support.processes.redis import wait_until
+from support.waiting import wait_until
 from tidings.errors import Unavailable
 from tidings.publishers.memory.publisher import MemoryStore
 from tidings.tokens import issue
