@@ -28,7 +28,7 @@ from tidings.errors import (
 )
 from tidings.wire.publication import Receipt
 from tidings.wire.reports import Count
-from tidings_hub.config.fields import Namespace
+from tidings_hub.config.security import Namespace
 from tidings_hub.config.settings import Settings
 from tidings_hub.web.app import create_app
 from unit.tidings_hub.web.small_hub import API_KEY, SmallHub

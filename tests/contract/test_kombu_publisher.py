@@ -34,7 +34,7 @@ from tidings.publishers.memory.publisher import MemoryStore
 from tidings.publishers.queue.publisher import AsyncKombuPublisher, KombuPublisher
 from tidings.wire.publication import Receipt
 from tidings.wire.reports import Sought
-from tidings_hub.config.fields import QueueSource
+from tidings_hub.config.ingress import QueueSource
 from tidings_hub.ingress import QueueIngress
 from tidings_hub.metrics import Metrics
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tidings_hub.cli import parser
-from tidings_hub.config.fields import Namespace
+from tidings_hub.config.security import Namespace
 from tidings_hub.config.settings import Settings
 from tidings_hub.metrics import FIELDS, Kind
 

@@ -7,7 +7,9 @@ from typing import Self
 
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from tidings_hub.config.fields import Model, QueueSource, check_secret, setting
+from tidings.errors import BadConfig
+from tidings.publishers.queue.address import QueueAddress
+from tidings_hub.config.fields import Model, check_secret, setting
 from tidings_hub.core.compat.channel_mapping import Renames
 from tidings_hub.core.compat.pusher import App
 from tidings_hub.core.compat.socketio_emitter import Channels
@@ -116,6 +118,91 @@ class FlaskSocketio(Listening):
         if not value or not all(_KEY.match(name) for name in value):
             raise ValueError("at least one channel, of letters, digits and the signs _ . : -")
         return value
+
+
+class QueueSource(Model):
+    """A durable queue that nodes take publications from, `[ingress.<name>]` in tidings.toml; needs `tidings[kombu]`."""
+
+    url: str = setting(
+        "",
+        "Where it is, as the Emitter's URL says: amqp://user:password@host:5672/vhost, amqps://, kombu+redis:// and"
+        " other transports of kombu as kombu+<transport>://",
+        shown=False,
+    )
+    queue: str = setting("", "Its name; default: the URL's `?queue=`, or else `tidings`")
+    dead_queue: str = setting(
+        "", "Where what can never be published goes, with the reason; default: the queue's name and `.dead`"
+    )
+    declare: bool = setting(
+        default=True, about="Make both queues if they are missing; otherwise they must exist, with any properties"
+    )
+    ordered: bool = setting(
+        default=True,
+        about="Whether one node at a time takes messages, the next one when it goes, so that publications keep the"
+        " queue's order (RabbitMQ); false shares the work between all nodes, without an order between them",
+    )
+    quorum: bool = setting(default=False, about="Make them quorum queues, which RabbitMQ keeps on several of its nodes")
+    queue_max: int = setting(
+        1_000_000,
+        "Messages that a queue of RabbitMQ holds; 0 is no limit",
+        ge=0,
+        le=1_000_000_000,
+        policy="refuse: the emitter raises `unavailable`",
+    )
+    dead_max: int = setting(
+        100_000,
+        "Messages that a dead-letter queue of RabbitMQ holds",
+        ge=1,
+        le=1_000_000_000,
+        policy="drop the oldest",
+        metric="ingress_dead",
+    )
+    prefetch: int = setting(
+        100,
+        "Messages that a node has taken and not acknowledged yet",
+        ge=1,
+        le=10_000,
+        policy="take no more until the broker has taken these",
+        metric="ingress_held",
+    )
+    idempotency_s: int = setting(
+        3600, "Seconds that the broker knows the id of a publication that came from this queue", ge=60, le=604_800
+    )
+    heartbeat_s: float = setting(
+        20.0, "Seconds between AMQP's heartbeats; a silent side counts as gone after two", ge=2, le=600
+    )
+    redelivery_s: float = setting(
+        60.0,
+        "Seconds after which a message that a node took and did not acknowledge is given out again, where the transport"
+        " goes by time (Redis; RabbitMQ notices at once)",
+        ge=10,
+        le=3600,
+    )
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if not self.url:
+            raise ValueError("an ingress needs a url, such as amqp://user:password@host:5672/vhost")
+        try:
+            address = self.address()
+            QueueAddress.check_name(self.dead_letters(address.queue))
+        except BadConfig as error:
+            raise ValueError(str(error)) from error
+        if self.dead_letters(address.queue) == address.queue:
+            raise ValueError("queue and dead_queue are the same")
+        return self
+
+    def address(self) -> QueueAddress:
+        """Where the queue is.
+
+        Raises:
+            BadConfig: the URL is none.
+        """
+        return QueueAddress.parse(self.url, queue=self.queue or None)
+
+    def dead_letters(self, queue: str) -> str:
+        """The name of the dead-letter queue."""
+        return self.dead_queue or f"{queue}.dead"
 
 
 class Ingress(Model):

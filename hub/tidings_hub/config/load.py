@@ -16,9 +16,10 @@ from typing import Any, get_origin
 from pydantic import ValidationError
 
 from tidings.errors import BadConfig
-from tidings_hub.config.fields import JwksSource, KeySource, Model, Namespace, QueueSource
+from tidings_hub.config.fields import Model
 from tidings_hub.config.hooks import Hooks
-from tidings_hub.config.ingress import FlaskSocketio, Ingress, PusherApp, SocketioEmitter
+from tidings_hub.config.ingress import FlaskSocketio, Ingress, PusherApp, QueueSource, SocketioEmitter
+from tidings_hub.config.security import JwksSource, KeySource, Namespace
 from tidings_hub.config.settings import Settings
 
 ENV_PREFIX = "TIDINGS_"

@@ -11,10 +11,11 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from tidings_hub.config.fields import JwksSource, KeySource, Model, Namespace, QueueSource
+from tidings_hub.config.fields import Model
 from tidings_hub.config.hooks import Hooks
-from tidings_hub.config.ingress import FlaskSocketio, Ingress, PusherApp, SocketioEmitter
+from tidings_hub.config.ingress import FlaskSocketio, Ingress, PusherApp, QueueSource, SocketioEmitter
 from tidings_hub.config.load import Loaded
+from tidings_hub.config.security import JwksSource, KeySource, Namespace
 from tidings_hub.config.settings import Settings
 from tidings_hub.log import masked
 
@@ -87,7 +88,7 @@ def as_markdown() -> str:
 
 _PREAMBLE = """# Settings
 
-Made from `hub/tidings_hub/config/settings.py` by `make docs`; a test compares them.
+Generated from `hub/tidings_hub/config` by `make docs`; a test compares the two.
 
 A setting comes from `tidings.toml` (or the file in `--config` or `TIDINGS_CONFIG`), from the
 environment as `TIDINGS_` and its name in capitals (lists with commas, tables as JSON), or from a

@@ -13,8 +13,7 @@ from tidings.errors import BadConfig, Forbidden, UnknownNamespace
 from tidings.tokens import Claims, issue
 from tidings_hub.brokers import broker_limits
 from tidings_hub.brokers.base import BrokerLimits
-from tidings_hub.config.fields import QueueSource
-from tidings_hub.config.ingress import FlaskSocketio, Ingress
+from tidings_hub.config.ingress import FlaskSocketio, Ingress, QueueSource
 from tidings_hub.config.load import load
 from tidings_hub.config.render import as_markdown, as_toml
 from tidings_hub.config.settings import Settings

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from tidings_hub.config.fields import Namespace
+from tidings_hub.config.security import Namespace
 from tidings_hub.config.settings import Settings
 from tidings_hub.node.reload import RELOADED, reloaded
 

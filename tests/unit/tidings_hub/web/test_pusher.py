@@ -9,8 +9,8 @@ from flask.testing import FlaskClient
 from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
-from tidings_hub.config.fields import Namespace
 from tidings_hub.config.ingress import Ingress, PusherApp
+from tidings_hub.config.security import Namespace
 from tidings_hub.config.settings import Settings
 from tidings_hub.core.compat.pusher import App
 from tidings_hub.web.app import create_app

@@ -1,0 +1,69 @@
+"""Settings of what else runs in a node: ingress, and code of users."""
+
+from __future__ import annotations
+
+from tidings_hub.config.fields import Model, setting
+from tidings_hub.config.hooks import Hooks
+from tidings_hub.config.ingress import Ingress
+
+
+class IngressSettings(Model):
+    """Other ways in. Each is off unless it is named: durable queues, and other emitters' wire formats."""
+
+    ingress: Ingress = setting(
+        Ingress(),
+        "Queues, each a table `[ingress.<name>]` (docs/backends.md), and formats, `[ingress.<format>]`"
+        " (docs/other-emitters.md)",
+    )
+    ingress_lease_s: float = setting(
+        3.0,
+        "Seconds after which another node listens to a format that comes over Redis, when the one that did is silent",
+        ge=0.3,
+        le=600,
+        policy="drop what is read after it: another node may have published it",
+        metric="wires_dropped",
+    )
+    ingress_message_max_bytes: int = setting(
+        262_144,
+        "Bytes of one message of these formats",
+        ge=1024,
+        le=67_108_864,
+        policy="refuse with `too_large`",
+        metric="wires_refused",
+    )
+
+
+class UserCodeSettings(Model):
+    """Code of your own in the node: handlers of client events (docs/handlers.md), and a WSGI application beside it."""
+
+    app: str = setting("", "Module with a `tidings_hub.App`, as `myapp.realtime` or `myapp.realtime:app`")
+    wsgi: str = setting("", "WSGI application that gets every address that is not the hub's own, as `myapp:app`")
+    app_handlers: int = setting(
+        64, "Calls of one handler, and packets that wait for one kind of hook, at once", ge=1, le=100_000
+    )
+    hooks: Hooks = setting(Hooks(), "A backend that is asked over HTTP, see below")
+    app_handler_queue: int = setting(
+        1000,
+        "Calls of one handler that wait",
+        ge=0,
+        le=1_000_000,
+        policy="answer `unavailable`; leave out `on_disconnect`",
+        metric="app_refused",
+    )
+    app_timeout_s: float = setting(
+        5.0,
+        "Seconds for one call of a handler, which is interrupted where it next waits; for `on_connect` to be"
+        " kept below `connect_timeout_s`",
+        ge=0.05,
+        le=600,
+        policy="answer `timeout`",
+        metric="app_timeouts",
+    )
+    stall_warn_s: float = setting(
+        1.0,
+        "Seconds that code of yours may keep the event loop from everybody else",
+        ge=0.05,
+        le=600,
+        policy="log where it stands; it cannot be interrupted",
+        metric="loop_stalls",
+    )

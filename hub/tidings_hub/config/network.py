@@ -1,0 +1,260 @@
+"""Settings of the network: where a node listens, what it allows its connections, and how much it handles at a time."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Literal
+
+from pydantic import Field
+
+from tidings_hub.config.fields import Model, setting
+
+
+def random_node_id() -> str:
+    """Return a node id for a node whose settings name none."""
+    return secrets.token_hex(3)
+
+
+class ListeningSettings(Model):
+    """Where the node listens, and who it is."""
+
+    host: str = setting("127.0.0.1", "Address to listen on")
+    port: int = setting(8000, "Port to listen on; 0 takes a free one", ge=0, le=65_535)
+    backlog: int = setting(4096, "Connections that wait to be accepted", ge=1, le=65_535)
+    node_id: str = Field(
+        default_factory=random_node_id,
+        description="This node's name among the nodes; made up if not given",
+        validate_default=True,
+    )
+    broker: str = setting(
+        "memory://",
+        "Where nodes meet: memory://, redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://",
+        shown=False,
+    )
+    prefix: str = setting("tidings:", "What all the hub's names in the broker begin with")
+    advertise: str = setting(
+        "",
+        "`host:port` where other nodes reach this one, to relay requests that came to the wrong node; none: no relaying"
+        " (behind a sticky balancer none is needed)",
+    )
+    lease_s: float = setting(
+        10.0,
+        "Seconds after which the others count a silent node as gone",
+        ge=0.3,
+        le=600,
+        policy="answer its sessions as unknown: the clients connect anew",
+        metric="relay_unknown",
+    )
+    relay_max: int = setting(
+        10_000,
+        "Requests and WebSockets at once that are on their way to other nodes",
+        ge=1,
+        le=1_000_000,
+        policy="answer 503; a WebSocket stays on polling",
+        metric="relay_full",
+    )
+    relay_timeout_s: float = setting(
+        3.0,
+        "Seconds until another node has taken a request",
+        ge=0.1,
+        le=60,
+        policy="answer as an unknown session: the client connects anew",
+        metric="relay_failed",
+    )
+    workers: int = setting(
+        1, "Nodes on this machine that share the port, started and watched by one supervisor; needs Redis", ge=1, le=256
+    )
+    drain_notice_s: float = setting(
+        2.0,
+        "Seconds between the first failing /readyz of a stopping node and its last accepted connection, for a balancer"
+        " to notice; none under --dev",
+        ge=0,
+        le=600,
+    )
+    drain_s: float = setting(
+        10.0,
+        "Seconds in which a stopping node sends its connections away",
+        ge=0,
+        le=600,
+        policy="close with `draining`",
+        metric="connections_closed",
+    )
+    dev: bool = setting(
+        default=False, about="Anonymous clients, any namespace, no API key; only on loopback. For local trial only"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = setting("info", "Least important line that is logged")
+
+
+class ConnectionSettings(Model):
+    """Limits on connections. A client that passes one gets a code; nobody else is disturbed."""
+
+    max_connections: int = setting(
+        50_000, "Connections per node", ge=1, le=5_000_000, policy="refuse with `full`", metric="refused_full"
+    )
+    connections_per_address: int = setting(
+        0,
+        "Sessions from one address, or from one /64 of IPv6, as trusted_proxies say; 0 is no limit",
+        ge=0,
+        le=5_000_000,
+        policy="refuse with `too_many_connections` and status 429",
+        metric="refused_per_address",
+    )
+    ping_interval_s: float = setting(25.0, "Seconds between pings to a client", ge=0.05, le=600)
+    ping_timeout_s: float = setting(
+        20.0,
+        "Seconds that a client has to answer a ping",
+        ge=0.05,
+        le=600,
+        policy="close with `ping_timeout`",
+        metric="closed_ping_timeout",
+    )
+    connect_timeout_s: float = setting(
+        10.0,
+        "Seconds from the handshake until a session must be authenticated",
+        ge=0.1,
+        le=300,
+        policy="close with `connect_timeout`",
+        metric="closed_connect_timeout",
+    )
+    head_timeout_s: float = setting(
+        10.0,
+        "Seconds for a request's head to arrive",
+        ge=0.1,
+        le=300,
+        policy="answer 408, close",
+        metric="http_timeouts",
+    )
+    body_timeout_s: float = setting(
+        20.0,
+        "Seconds from the end of a request's head for its body to arrive",
+        ge=0.1,
+        le=600,
+        policy="answer 408, close",
+        metric="http_timeouts",
+    )
+    answer_timeout_s: float = setting(
+        60.0,
+        "Seconds that an HTTP client has to read an answer",
+        ge=0.1,
+        le=3600,
+        policy="close",
+        metric="http_unread",
+    )
+    head_max_bytes: int = setting(
+        16_384, "Bytes of a request's head", ge=1024, le=262_144, policy="answer 431, close", metric="http_refused"
+    )
+    keep_alive_s: float = setting(
+        75.0, "Seconds an idle HTTP connection is kept", ge=0, le=3600, policy="close", metric="http_idle"
+    )
+    upgrade_timeout_s: float = setting(
+        10.0,
+        "Seconds that a client has to complete its move from long polling to a WebSocket",
+        ge=0.1,
+        le=300,
+        policy="close the WebSocket; the session goes on with long polling",
+        metric="upgrade_timeouts",
+    )
+    close_linger_s: float = setting(
+        2.0,
+        "Seconds that a closed connection has to read what was written to it last",
+        ge=0,
+        le=60,
+        policy="cut it off",
+        metric="closes_cut",
+    )
+    max_payload_bytes: int = setting(
+        65_536,
+        "Bytes of one message or POST body of a client",
+        ge=1024,
+        le=67_108_864,
+        policy="refuse before it is buffered, close with 1009 or answer 413",
+        metric="closed_too_large",
+    )
+    poll_pace_ms: int = setting(
+        3,
+        "Least time between two answers to one long-polling client while publications pour in; 0 is none",
+        ge=0,
+        le=1000,
+        policy="join what comes meanwhile into one answer; the first publication is never delayed",
+        metric="polls_paced",
+    )
+    out_buffer_bytes: int = setting(
+        1_048_576,
+        "Bytes waiting for one slow connection",
+        ge=16_384,
+        le=268_435_456,
+        policy="close with `slow`; the client recovers from its cursor",
+        metric="closed_slow",
+    )
+    inbound_rate_per_s: float = setting(
+        50.0,
+        "Messages per second that one connection may send, in the long run",
+        ge=0.1,
+        le=100_000,
+        policy="close with `too_fast`",
+        metric="closed_too_fast",
+    )
+    inbound_burst: int = setting(
+        200,
+        "Messages that one connection may send at once",
+        ge=1,
+        le=1_000_000,
+        policy="close with `too_fast`",
+        metric="closed_too_fast",
+    )
+    channels_per_connection: int = setting(
+        128,
+        "Channels that one connection may subscribe to",
+        ge=1,
+        le=100_000,
+        policy="refuse with `too_many_channels`",
+        metric="channels_refused",
+    )
+
+
+class WorkSettings(Model):
+    """Limits on the work that a node does at once, and on the HTTP API."""
+
+    handlers: int = setting(256, "Client events handled at once", ge=1, le=100_000)
+    handler_queue: int = setting(
+        10_000,
+        "Client events waiting for a handler",
+        ge=1,
+        le=1_000_000,
+        policy="answer `unavailable`",
+        metric="handlers_refused",
+    )
+    wsgi_requests: int = setting(256, "HTTP requests for Flask answered at once", ge=1, le=100_000)
+    wsgi_queue: int = setting(
+        256,
+        "HTTP requests that wait to be answered by Flask",
+        ge=0,
+        le=100_000,
+        policy="answer 503",
+        metric="wsgi_refused",
+    )
+    wsgi_timeout_s: float = setting(
+        30.0, "Seconds for one answer of Flask", ge=0.1, le=600, policy="answer 500, close", metric="wsgi_timeouts"
+    )
+    wsgi_response_max_bytes: int = setting(
+        16_777_216,
+        "Bytes of one answer of Flask",
+        ge=65_536,
+        le=1_073_741_824,
+        policy="answer 500, close",
+        metric="wsgi_too_large",
+    )
+    api_body_max_bytes: int = setting(
+        1_048_576, "Bytes of an API request", ge=1024, le=268_435_456, policy="answer 413", metric="api_too_large"
+    )
+    max_batch: int = setting(
+        100, "Publications in one API request", ge=1, le=10_000, policy="answer 413", metric="api_too_large"
+    )
+    publication_max_bytes: int = setting(
+        65_536,
+        "Bytes of a publication's data as JSON",
+        ge=256,
+        le=16_777_216,
+        policy="refuse with `too_large`",
+        metric="publications_too_large",
+    )
