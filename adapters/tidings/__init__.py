@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from tidings.errors import (
     BadData,
-    BatchFailed,
     CallerError,
     Expired,
     Forbidden,
@@ -28,10 +27,10 @@ from tidings.errors import (
     Unauthorized,
     Unavailable,
 )
+from tidings.receipts import BatchFailed, Receipt
 from tidings.wire.claims import Claims
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence
-from tidings.wire.publication import Receipt
 
 if TYPE_CHECKING:
     from tidings.async_emitter import AsyncEmitter

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from tidings.errors import BadRequest, TimedOut, Unavailable
 from tidings.publishers.base import Answer, Outgoing
-from tidings.wire.publication import Receipt
+from tidings.receipts import Receipt
 from tidings.wire.reports import Report, Sought, own_place
 
 _FIRST_PAUSE_S = 0.02

@@ -7,9 +7,10 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from tidings.builder import Drafter, settled
-from tidings.errors import BadRequest, BatchFailed, TidingsError, TooLarge
+from tidings.errors import BadRequest, TidingsError, TooLarge
 from tidings.models.registry import Shape
 from tidings.publishers.base import Answer, Outgoing
+from tidings.receipts import BatchFailed
 
 
 class Collected:

@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from tidings.errors import BadChannel, BadConfig, BatchFailed, Internal, TidingsError
+from tidings.errors import BadChannel, BadConfig, Internal, TidingsError
 from tidings.models.registry import Registry, Shape, describe
 from tidings.publishers.base import CALLER_ID_S, OWN_ID_S, Answer, Outgoing
+from tidings.receipts import BatchFailed, Receipt
 from tidings.wire.channels import check_channel, check_channels, check_id, user_channel
 from tidings.wire.ids import new_id
 from tidings.wire.payload import MAX_BYTES, encode_data
-from tidings.wire.publication import NO_OPTIONS, Receipt, asked, encode_body
+from tidings.wire.publication import NO_OPTIONS, asked, encode_body
 
 MODEL_EVENT = "updated_model"
 

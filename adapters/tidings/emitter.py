@@ -17,12 +17,12 @@ from tidings.models.registry import Shape
 from tidings.options import BATCH_MAX, DEFAULT_PREFIX, DEFAULT_URL, TIMEOUT_S, Options, environment
 from tidings.publishers import open_publisher
 from tidings.publishers.base import Answer, Outgoing, Publisher
+from tidings.receipts import Receipt
 from tidings.wire import control
 from tidings.wire.channels import check_channel
 from tidings.wire.control import Done, History, NodeRecord
 from tidings.wire.payload import MAX_BYTES
 from tidings.wire.presence import LIST_MAX, Presence
-from tidings.wire.publication import Receipt
 from tidings.wire.reports import Report, Sought
 
 

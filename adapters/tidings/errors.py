@@ -9,20 +9,16 @@
     ├── PeerError            what came over the wire broke a protocol
     │   └── BadPacket  TooFast
     └── HubError             the hub or its broker could not; nothing is wrong with the request
-        └── Unavailable  TimedOut  Draining  Full  Internal  BatchFailed
+        └── Unavailable  TimedOut  Draining  Full  Internal, and BatchFailed (receipts.py)
 
 Each error carries a `code` from `codes.py`; `to_wire()` is its form on the wire.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from tidings.wire.codes import CODES, Code
-
-if TYPE_CHECKING:
-    from tidings.wire.publication import Receipt
 
 
 class TidingsError(Exception):
@@ -198,24 +194,6 @@ class Internal(HubError):
     """A mistake in tidings itself."""
 
 
-class BatchFailed(HubError):
-    """Some publications of one call were not taken.
-
-    `results` holds one entry per publication, in the order in which they were
-    given: its Receipt, or the error that says why it was not taken.
-    """
-
-    def __init__(self, results: Sequence[Receipt | TidingsError]) -> None:
-        failures = [result for result in results if isinstance(result, TidingsError)]
-        first = f"; the first: {failures[0]}" if failures else ""
-        super().__init__(f"{len(failures)} of {len(results)} publications were not taken{first}")
-        self.results = list(results)
-
-    def __reduce__(self) -> tuple[type[BatchFailed], tuple[list[Receipt | TidingsError]]]:
-        # Task queues carry exceptions between processes; the default would hand the message to __init__.
-        return type(self), (self.results,)
-
-
 def from_wire(code: str, message: str) -> TidingsError:
     """The error that `to_wire` was called on; an unknown code is `Internal`."""
     return _BY_CODE.get(code, Internal)(message)
@@ -228,5 +206,5 @@ def _tree(root: type[TidingsError]) -> list[type[TidingsError]]:
 # Later rows must not replace earlier ones: a parent stands for its code before its children do.
 _BY_CODE: dict[str, type[TidingsError]] = {}
 for _class in _tree(TidingsError):
-    if _class not in (TidingsError, CallerError, PeerError, HubError, BatchFailed):
+    if _class not in (TidingsError, CallerError, PeerError, HubError):
         _BY_CODE.setdefault(_class.code_name, _class)

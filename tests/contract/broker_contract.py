@@ -15,9 +15,10 @@ from support.history import Listener, Recorder, check
 from support.waiting import wait_until
 from tidings.errors import TidingsError, UnknownNamespace
 from tidings.publishers.base import Outgoing
+from tidings.receipts import Receipt
 from tidings.wire.control import Done, disconnect, done, revoke, subscribe
 from tidings.wire.cursor import Cursor
-from tidings.wire.publication import Publication, Receipt, encode_body
+from tidings.wire.publication import Publication, encode_body
 from tidings_hub.brokers.base import Broker, BrokerLimits, Past
 from tidings_hub.core.lease import Hold
 from tidings_hub.core.recovery import Gap, missed

@@ -12,8 +12,8 @@ import pytest
 from contract.broker_contract import outgoing
 from tidings.errors import Unavailable, UnknownNamespace
 from tidings.publishers.base import Answer, Publisher
+from tidings.receipts import Receipt
 from tidings.wire.cursor import Cursor
-from tidings.wire.publication import Receipt
 from tidings.wire.reports import Report, Sought
 
 Kept = Callable[[str], list[str]]

@@ -32,12 +32,12 @@ from tidings.publishers import open_async_publisher, open_publisher
 from tidings.publishers.base import Publisher
 from tidings.publishers.redis.cluster import AsyncClusterPublisher, ClusterPublisher
 from tidings.publishers.redis.publisher import RedisPublisher
+from tidings.receipts import Receipt
 from tidings.redis_client.buckets import bucket_of, slot_of
 from tidings.redis_client.topology import Bucket, open_buckets
 from tidings.wire.control import disconnect
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Change
-from tidings.wire.publication import Receipt
 from tidings_hub.brokers.base import Broker, BrokerLimits
 from tidings_hub.brokers.cluster import ClusterBroker
 from tidings_hub.core.recovery import Gap, missed

@@ -20,10 +20,10 @@ from support.network.proxy import Proxy
 from support.processes.redis import RedisProcess
 from support.waiting import wait_until
 from tidings.publishers.redis.publisher import RedisPublisher
+from tidings.receipts import Receipt
 from tidings.redis_client.keys import Keys
 from tidings.wire.claims import Claims
 from tidings.wire.cursor import Cursor
-from tidings.wire.publication import Receipt
 from tidings_hub.brokers.base import BrokerLimits
 from tidings_hub.brokers.redis import RedisBroker
 from tidings_hub.config.settings import Settings

@@ -22,10 +22,11 @@ from support.processes.redis import RedisProcess
 from support.waiting import wait_until
 from tidings.async_emitter import AsyncEmitter
 from tidings.emitter import Emitter
-from tidings.errors import BatchFailed, TimedOut, Unavailable, UnknownNamespace
+from tidings.errors import TimedOut, Unavailable, UnknownNamespace
+from tidings.receipts import BatchFailed, Receipt
 from tidings.redis_client.keys import Keys
 from tidings.wire.cursor import Cursor
-from tidings.wire.publication import Receipt, decode
+from tidings.wire.publication import decode
 
 KEYS = Keys("tidings:")
 

@@ -30,7 +30,6 @@ from tidings.emitter import Emitter
 from tidings.errors import (
     BadConfig,
     BadRequest,
-    BatchFailed,
     Internal,
     TimedOut,
     TooLarge,
@@ -40,7 +39,8 @@ from tidings.errors import (
 )
 from tidings.publishers.base import Outgoing
 from tidings.publishers.http.publisher import ITEMS_MAX, HttpPublisher
-from tidings.wire.publication import Receipt, encode_body
+from tidings.receipts import BatchFailed, Receipt
+from tidings.wire.publication import encode_body
 
 SECRET = "hunter2"
 

@@ -17,7 +17,6 @@ from tidings.errors import (
     BadChannel,
     BadConfig,
     BadRequest,
-    BatchFailed,
     Forbidden,
     NotFound,
     TimedOut,
@@ -26,7 +25,7 @@ from tidings.errors import (
     Unavailable,
     UnknownNamespace,
 )
-from tidings.wire.publication import Receipt
+from tidings.receipts import BatchFailed, Receipt
 from tidings.wire.reports import Count
 from tidings_hub.config.security import Namespace
 from tidings_hub.config.settings import Settings

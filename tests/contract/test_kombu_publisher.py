@@ -32,7 +32,7 @@ from tidings.errors import BadConfig, TidingsError, TimedOut, Unavailable
 from tidings.publishers.base import Answer, Outgoing, Publisher
 from tidings.publishers.memory.publisher import MemoryStore
 from tidings.publishers.queue.publisher import AsyncKombuPublisher, KombuPublisher
-from tidings.wire.publication import Receipt
+from tidings.receipts import Receipt
 from tidings.wire.reports import Sought
 from tidings_hub.config.ingress import QueueSource
 from tidings_hub.ingress import QueueIngress

@@ -21,9 +21,9 @@ from tidings.errors import BadConfig, TimedOut, Unavailable
 from tidings.publishers.base import Answer, AsyncPublisher, Outgoing, Publisher
 from tidings.publishers.memory.publisher import AsyncMemoryPublisher, MemoryPublisher, MemoryStore
 from tidings.publishers.redis.publisher import AsyncRedisPublisher, RedisPublisher
+from tidings.receipts import Receipt
 from tidings.redis_client.keys import Keys
 from tidings.redis_client.url import Address
-from tidings.wire.publication import Receipt
 from tidings.wire.reports import Report, Sought
 
 RULES = {"orders": Keep(100, 3600)}

@@ -20,7 +20,8 @@ from support.ports import free_port
 from support.processes.hub import environment
 from support.programs.django_project import configure
 from support.programs.example_programs import Told, program_of
-from tidings.errors import BadChannel, BatchFailed, TooLarge
+from tidings.errors import BadChannel, TooLarge
+from tidings.receipts import BatchFailed
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,8 @@ from support.programs.example_programs import Told, program_of
 from tidings.contrib.delivery import raise_error
 from tidings.contrib.flask import Tidings
 from tidings.contrib.sqlalchemy import autopush
-from tidings.errors import BadChannel, BadConfig, BatchFailed, TooLarge, Unavailable
+from tidings.errors import BadChannel, BadConfig, TooLarge, Unavailable
+from tidings.receipts import BatchFailed
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from tidings.async_emitter import AsyncEmitter
 from tidings.contrib.delivery import raise_error
 from tidings.contrib.sqlalchemy import autopush
 from tidings.emitter import Emitter
-from tidings.errors import BadChannel, BadConfig, BatchFailed, TooLarge
+from tidings.errors import BadChannel, BadConfig, TooLarge
+from tidings.receipts import BatchFailed
 
 
 class Base(DeclarativeBase):

@@ -14,7 +14,8 @@ from support.processes.node_program import NodeProgram
 from support.processes.redis import RedisProcess
 from support.waiting import wait_until
 from tidings import AsyncEmitter, Emitter
-from tidings.errors import BadConfig, BadData, BatchFailed, Unavailable
+from tidings.errors import BadConfig, BadData, Unavailable
+from tidings.receipts import BatchFailed
 
 EMPTY = "no Socket.IO server listens"
 

@@ -37,8 +37,9 @@ from pathlib import Path
 from typing import Any
 
 from tidings.errors import TidingsError
+from tidings.receipts import Receipt
 from tidings.wire.cursor import Cursor
-from tidings.wire.publication import Publication, Receipt
+from tidings.wire.publication import Publication
 
 
 class Recorder:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tidings.errors import TidingsError
+from tidings.receipts import Receipt
 from tidings.wire.control import Done, History, NodeRecord, Order
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence
-from tidings.wire.publication import Receipt
 from tidings.wire.reports import Report, Sought
 
 # How long a broker remembers an id (DESIGN 3). Ids that callers choose stand for something

@@ -18,6 +18,7 @@ from tidings.backoff import delay_s
 from tidings.errors import BadConfig, BadData, BadRequest, TidingsError, TimedOut, Unavailable
 from tidings.publishers.base import Answer, Outgoing
 from tidings.publishers.threaded import ThreadedPublisher
+from tidings.receipts import Receipt
 from tidings.redis_client.connection import LineDown, Lines, said
 from tidings.redis_client.scripts import pack
 from tidings.redis_client.url import Address
@@ -26,7 +27,7 @@ from tidings.wire.cursor import Cursor
 from tidings.wire.msgpack import msgpack_module
 from tidings.wire.msgpack import pack as pack_value
 from tidings.wire.presence import Presence
-from tidings.wire.publication import Receipt, split_body
+from tidings.wire.publication import split_body
 from tidings.wire.reports import Report, Sought
 
 SCHEME = "socketio+"

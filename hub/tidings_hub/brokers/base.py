@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tidings.publishers.base import Answer, Outgoing
+from tidings.receipts import Receipt
 from tidings.wire.control import Answers, NodeRecord, Order
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence, Turn, Turned
-from tidings.wire.publication import Publication, Receipt
+from tidings.wire.publication import Publication
 from tidings_hub.core.lease import Hold
 from tidings_hub.core.node_directory import Lease, Roll
 from tidings_hub.core.recovery import ChannelPast, Past

@@ -14,13 +14,14 @@ from dataclasses import replace
 from tidings.errors import HubError, TimedOut
 from tidings.publishers.base import Answer, Outgoing
 from tidings.publishers.redis.cluster import ClusterPublisher
+from tidings.receipts import Receipt
 from tidings.redis_client.buckets import bucket_of
 from tidings.redis_client.keys import DEFAULT_PREFIX
 from tidings.redis_client.topology import open_buckets
 from tidings.wire.control import Answers, NodeRecord, Order
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Change, Presence, Turn, Turned, presence_channel
-from tidings.wire.publication import Publication, Receipt
+from tidings.wire.publication import Publication
 from tidings_hub.brokers.base import BrokerLimits, BrokerState, Hold, Past, Roll, Rule, Sink
 from tidings_hub.brokers.redis import RedisBroker
 from tidings_hub.core.bucket_positions import Places

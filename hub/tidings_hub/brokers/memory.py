@@ -15,10 +15,11 @@ from collections.abc import Mapping, Sequence
 from tidings.errors import TidingsError, Unavailable
 from tidings.publishers.base import Answer, Outgoing
 from tidings.publishers.memory.publisher import MemoryStore, open_store
+from tidings.receipts import Receipt
 from tidings.wire.control import Answers, NodeRecord, Order
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence, Turn, Turned
-from tidings.wire.publication import Publication, Receipt
+from tidings.wire.publication import Publication
 from tidings_hub.brokers.base import BrokerLimits, BrokerState, ChannelPast, Hold, Lease, Past, Roll, Rule, Sink
 from tidings_hub.brokers.session_records import MemoryNotes
 from tidings_hub.core.session_records import Note, Noted, Taken

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from tidings.errors import TidingsError, TimedOut, Unavailable
 from tidings.publishers.base import Answer, Outgoing
 from tidings.publishers.redis.publisher import RedisPublisher
+from tidings.receipts import Receipt
 from tidings.redis_client.connection import said
 from tidings.redis_client.keys import DEFAULT_PREFIX, POINTER_TTL_FIELD, Keys
 from tidings.redis_client.queries import (
@@ -31,7 +32,7 @@ from tidings.redis_client.url import Address
 from tidings.wire.control import Answers, NodeRecord, Order
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence, Turn, Turned
-from tidings.wire.publication import Publication, Receipt
+from tidings.wire.publication import Publication
 from tidings_hub.brokers.base import BrokerLimits, BrokerState, Hold, Past, Roll, Rule, Sink
 from tidings_hub.brokers.inbox import Inbox
 from tidings_hub.brokers.interests import Interests

@@ -12,8 +12,8 @@ from enum import Enum
 from typing import Generic, TypeVar
 
 from tidings.errors import BadData, BadRequest, HubError, TidingsError
+from tidings.receipts import Receipt
 from tidings.wire.payload import MAX_DEPTH, check_depth
-from tidings.wire.publication import Receipt
 from tidings.wire.queue_message import Queued, decode_queued
 from tidings_hub.core.strict_json import loads
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from tidings.errors import TidingsError
 from tidings.publishers.base import Outgoing
-from tidings.wire.publication import Receipt
+from tidings.receipts import Receipt
 from tidings_hub.config.settings import Settings
 from tidings_hub.ingress.queue import QueueIngress
 from tidings_hub.metrics import Metrics

@@ -8,10 +8,10 @@ from itertools import groupby
 
 from tidings.errors import Forbidden, Internal, TidingsError
 from tidings.publishers.base import OWN_ID_S, Outgoing
+from tidings.receipts import Receipt
 from tidings.wire import control
 from tidings.wire.control import Order
 from tidings.wire.ids import new_id
-from tidings.wire.publication import Receipt
 from tidings_hub.core.compat.requests import Asked, Ordered
 from tidings_hub.log import log_rate_limited
 from tidings_hub.metrics import Metrics

@@ -19,7 +19,7 @@ from tidings.errors import TidingsError, TooLarge, Unavailable
 from tidings.publishers.base import Outgoing
 from tidings.publishers.queue.address import QueueAddress, QueueConnection, kombu_module
 from tidings.publishers.queue.connection import Letter, QueueLinks
-from tidings.wire.publication import Receipt
+from tidings.receipts import Receipt
 from tidings_hub.config.ingress import QueueSource
 from tidings_hub.core.queue_intake import Backlog, Fate, Taken, epitaph, read
 from tidings_hub.log import log_rate_limited

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 
+from tidings.receipts import Receipt
 from tidings.wire.control import Answers, Done, NodeRecord, Order, done
-from tidings.wire.publication import Receipt
 from tidings.wire.reports import Report, Sought, check_sole, gathered, own_place, placed
 from tidings_hub.config.settings import Settings
 from tidings_hub.node.readiness import Readiness

@@ -8,10 +8,11 @@ from typing import Protocol
 
 from tidings.errors import TidingsError
 from tidings.publishers.base import Outgoing
+from tidings.receipts import Receipt
 from tidings.wire.control import Done, NodeRecord, Order
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence
-from tidings.wire.publication import Publication, Receipt
+from tidings.wire.publication import Publication
 from tidings.wire.reports import Report, Sought
 from tidings_hub.config.settings import Settings
 from tidings_hub.metrics import Metrics

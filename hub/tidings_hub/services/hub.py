@@ -17,11 +17,12 @@ from typing import Protocol
 
 from tidings.errors import Expired, Forbidden, Revoked, TidingsError, TooFast, Unauthorized
 from tidings.publishers.base import Outgoing
+from tidings.receipts import Receipt
 from tidings.tokens import Claims, KeySet
 from tidings.wire.codes import CODES
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import presence_of
-from tidings.wire.publication import NO_OPTIONS, Publication, Receipt
+from tidings.wire.publication import NO_OPTIONS, Publication
 from tidings_hub.brokers.base import Broker
 from tidings_hub.config.settings import Settings
 from tidings_hub.core import gap_audience as gaps

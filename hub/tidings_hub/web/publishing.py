@@ -9,10 +9,11 @@ from typing import NoReturn
 
 from tidings.errors import BadChannel, BadRequest, TidingsError, TooLarge
 from tidings.publishers.base import OWN_ID_S, Outgoing
+from tidings.receipts import Receipt
 from tidings.wire.channels import user_channel
 from tidings.wire.ids import new_id
 from tidings.wire.payload import encode_data
-from tidings.wire.publication import NO_OPTIONS, Receipt, asked, encode_body
+from tidings.wire.publication import NO_OPTIONS, asked, encode_body
 from tidings_hub.services.api import HubApi
 from tidings_hub.web.models import (
     TARGETS,

@@ -9,7 +9,7 @@ import pytest
 
 from support.history import Recorder, check
 from tidings.errors import Unavailable
-from tidings.wire.publication import Receipt
+from tidings.receipts import Receipt
 
 CHANNEL = "orders:1"
 

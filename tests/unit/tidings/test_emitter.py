@@ -26,7 +26,6 @@ from tidings.errors import (
     BadEvent,
     BadId,
     BadRequest,
-    BatchFailed,
     Internal,
     TimedOut,
     TooLarge,
@@ -36,7 +35,8 @@ from tidings.errors import (
 )
 from tidings.publishers.base import CALLER_ID_S, OWN_ID_S, Answer, Outgoing
 from tidings.publishers.memory.publisher import MemoryStore, open_store
-from tidings.wire.publication import AsyncReceipt, Receipt, decode
+from tidings.receipts import AsyncReceipt, BatchFailed, Receipt
+from tidings.wire.publication import decode
 
 NOW_NS = 1_790_000_000_123_456_789
 _names = count()

@@ -17,7 +17,7 @@ from tidings.backoff import delay_s
 from tidings.contrib.outbox.rows import Row, outgoing
 from tidings.errors import BadChannel, BadData, BadEvent, BadId, TidingsError, TooLarge, UnknownNamespace
 from tidings.publishers.base import Answer, Outgoing
-from tidings.wire.publication import Receipt
+from tidings.receipts import Receipt
 
 # What is wrong with the row itself. Every other error passes, also those of a relay with a wrong API key: nobody wants
 # all rows put aside for that.

@@ -26,7 +26,8 @@ from tidings.errors import (
     from_wire,
 )
 from tidings.publishers.base import Answer, Outgoing
-from tidings.wire.publication import ACK, Receipt
+from tidings.receipts import Receipt
+from tidings.wire.publication import ACK
 
 _ACK = ACK.encode()
 _OK = 200

@@ -20,12 +20,13 @@ from tidings.errors import BadPacket, TidingsError, Unavailable, UnknownNamespac
 from tidings.publishers.base import Answer, Outgoing
 from tidings.publishers.memory.commands import Gathering
 from tidings.publishers.memory.presence import Members
+from tidings.receipts import Receipt
 from tidings.redis_client.keys import POINTER_TTL_S
 from tidings.wire.channels import namespace_of
 from tidings.wire.control import Done, History, NodeRecord, Order, done
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence, Turn, Turned, presence_channel
-from tidings.wire.publication import Publication, Receipt, decode, encode_body
+from tidings.wire.publication import Publication, decode, encode_body
 from tidings.wire.reports import Report, Sought, gathered
 
 # Without a hub that writes rules, any namespace keeps this much: what a test wants to look at.

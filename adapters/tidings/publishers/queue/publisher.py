@@ -16,11 +16,11 @@ from tidings.publishers.queue.address import QueueAddress
 from tidings.publishers.queue.connection import Letter, QueueLinks
 from tidings.publishers.retry_state import Tries
 from tidings.publishers.threaded import ThreadedPublisher
+from tidings.receipts import Receipt
 from tidings.redis_client.connection import LineDown
 from tidings.wire.control import Done, History, NodeRecord, Order
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence
-from tidings.wire.publication import Receipt
 from tidings.wire.queue_message import encode_queued
 from tidings.wire.reports import Report, Sought
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from tidings.errors import Unavailable, UnknownNamespace
 from tidings.publishers.base import Answer, Outgoing
 from tidings.publishers.retry_state import Tries
+from tidings.receipts import Receipt
 from tidings.redis_client.keys import Keys
 from tidings.redis_client.scripts import pack_publish
-from tidings.wire.publication import Receipt
 
 # Redis says so while it starts, while a replica takes over or a slot moves, and before the first hub has written
 # its rules.

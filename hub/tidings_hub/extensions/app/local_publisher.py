@@ -7,10 +7,11 @@ from typing import Protocol
 
 from tidings.errors import TidingsError, Unavailable
 from tidings.publishers.base import Answer, Outgoing
+from tidings.receipts import Receipt
 from tidings.wire.control import Done, History, NodeRecord, Order
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence
-from tidings.wire.publication import Publication, Receipt
+from tidings.wire.publication import Publication
 from tidings.wire.reports import Report, Sought
 
 

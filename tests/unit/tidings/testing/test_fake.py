@@ -8,7 +8,8 @@ from decimal import Decimal
 import pytest
 
 from tidings import AsyncEmitter, Emitter
-from tidings.errors import BadChannel, BadData, BadEvent, BatchFailed, TimedOut, TooLarge, Unavailable, UnknownNamespace
+from tidings.errors import BadChannel, BadData, BadEvent, TimedOut, TooLarge, Unavailable, UnknownNamespace
+from tidings.receipts import BatchFailed
 from tidings.testing import FakeHub
 
 

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
-from tidings.errors import BatchFailed, CallerError, HubError, PeerError, TidingsError, from_wire
+from tidings.errors import CallerError, HubError, PeerError, TidingsError, from_wire
+from tidings.receipts import BatchFailed
 from tidings.wire.codes import CODES, COME_BACK_MAX, Fault
+
+_MODULES = {"tidings.errors", "tidings.receipts"}
 
 
 def tree(root: type[TidingsError]) -> list[type[TidingsError]]:
     return [
         root,
-        *(leaf for child in root.__subclasses__() if child.__module__ == "tidings.errors" for leaf in tree(child)),
+        *(leaf for child in root.__subclasses__() if child.__module__ in _MODULES for leaf in tree(child)),
     ]
 
 

@@ -17,7 +17,8 @@ from tidings.errors import (
     Unavailable,
     UnknownNamespace,
 )
-from tidings.wire.publication import Receipt, encode_body
+from tidings.receipts import Receipt
+from tidings.wire.publication import encode_body
 from tidings.wire.queue_message import Queued, decode_queued, encode_queued
 from tidings_hub.core.queue_intake import Backlog, Fate, epitaph, fate, read
 

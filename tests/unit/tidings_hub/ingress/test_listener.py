@@ -11,8 +11,9 @@ import pytest
 from support.waiting import wait_until
 from tidings.errors import BadData, TidingsError, Unavailable, UnknownNamespace
 from tidings.publishers.base import Outgoing
+from tidings.receipts import Receipt
 from tidings.wire.control import Order
-from tidings.wire.publication import Receipt, decode
+from tidings.wire.publication import decode
 from tidings_hub.config.ingress import FlaskSocketio
 from tidings_hub.core.compat.requests import Asked, Bounds
 from tidings_hub.core.lease import Hold

@@ -15,12 +15,13 @@ from support.waiting import wait_until
 from tidings import AsyncEmitter, Emitter
 from tidings.errors import CallerError, Expired, Forbidden, Revoked, TidingsError, TooFast, Unauthorized
 from tidings.publishers.base import Outgoing
+from tidings.receipts import Receipt
 from tidings.tokens import issue
 from tidings.wire import control
 from tidings.wire.control import Done
 from tidings.wire.cursor import Cursor
 from tidings.wire.payload import encode_data
-from tidings.wire.publication import Receipt, encode_body
+from tidings.wire.publication import encode_body
 from tidings_hub.brokers.memory import MemoryBroker
 from tidings_hub.config.settings import Settings
 from tidings_hub.core.frame import Encoded

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from tidings.errors import Forbidden, NotFound, TidingsError, Unavailable, UnknownNamespace
 from tidings.publishers.base import Outgoing
+from tidings.receipts import Receipt
 from tidings.wire.channels import namespace_of
 from tidings.wire.control import Done, NodeRecord, Order
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence
-from tidings.wire.publication import Publication, Receipt, decode
+from tidings.wire.publication import Publication, decode
 from tidings.wire.reports import Count, Report, Sought
 from tidings_hub.config.settings import Settings
 from tidings_hub.metrics import Metrics

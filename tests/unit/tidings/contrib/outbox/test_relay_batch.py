@@ -25,7 +25,7 @@ from tidings.errors import (
 )
 from tidings.publishers.base import Answer, Outgoing
 from tidings.publishers.http.responses import encode_item
-from tidings.wire.publication import Receipt
+from tidings.receipts import Receipt
 
 AWAY = Unavailable("nobody there")
 

@@ -12,7 +12,7 @@ from tidings.emitter import Emitter
 from tidings.errors import BadConfig, MissingExtra, TimedOut, Unavailable
 from tidings.publishers.queue.address import QueueAddress
 from tidings.publishers.queue.publisher import KombuPublisher, Outbox
-from tidings.wire.publication import Receipt
+from tidings.receipts import Receipt
 
 
 @pytest.mark.parametrize(

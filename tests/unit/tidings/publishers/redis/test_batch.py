@@ -10,8 +10,8 @@ from contract.broker_contract import outgoing
 from tidings.errors import TimedOut, Unavailable, UnknownNamespace
 from tidings.publishers.base import Outgoing
 from tidings.publishers.redis.batch import Batch
+from tidings.receipts import Receipt
 from tidings.redis_client.keys import Keys
-from tidings.wire.publication import Receipt
 
 
 def batch_of(items: Sequence[Outgoing], *, timeout_s: float = 5.0) -> Batch:

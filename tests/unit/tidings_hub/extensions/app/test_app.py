@@ -7,9 +7,9 @@ import pytest
 from tidings.errors import BadConfig, BadEvent, TidingsError, TooLarge, Unavailable
 from tidings.publishers.base import Outgoing
 from tidings.publishers.memory.publisher import MemoryStore
+from tidings.receipts import Receipt
 from tidings.wire.control import Done, NodeRecord, Order
 from tidings.wire.presence import Presence
-from tidings.wire.publication import Receipt
 from tidings.wire.reports import Count, Report, Sought
 from tidings_hub import App, Session
 
