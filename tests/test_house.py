@@ -211,8 +211,9 @@ def test_every_setting_and_its_metric_are_documented() -> None:
 
 
 def test_every_setting_is_used() -> None:
-    code = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES if "/config/" not in path.as_posix())
-    own = (ROOT / "hub/tidings_hub/config/settings.py").read_text(encoding="utf-8")
+    settings_file = ROOT / "hub/tidings_hub/config/settings.py"
+    code = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES if path != settings_file)
+    own = settings_file.read_text(encoding="utf-8")
     unused = [
         n for n in Settings.model_fields if not re.search(rf"\.{n}\b", code) and not re.search(rf"self\.{n}\b", own)
     ]
