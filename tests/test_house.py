@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tidings.wire.codes import CODES
+from tidings.codes import CODES
 from tidings_hub.config.settings import Settings
 from tidings_hub.metrics import FIELDS
 
@@ -61,7 +61,7 @@ DRIVERS = {
 }
 # These are imported only by who uses their framework.
 INTEGRATIONS = "adapters/tidings/contrib/"
-PURE = {"backoff", "errors", "wire"}
+PURE = {"backoff", "codes", "errors", "receipts", "wire"}
 CORE_MAY_NOT = {"time", "random", "secrets", "threading", "os", "socket", "select", "asyncio", "logging", "subprocess"}
 
 

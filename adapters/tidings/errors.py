@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from tidings.wire.codes import CODES, Code
+from tidings.codes import CODES, Code
 
 
 class TidingsError(Exception):

@@ -17,7 +17,7 @@ from typing import Any
 from faults.load import MARK
 from faults.wire import Requests, Socket
 from tidings.backoff import delay_s
-from tidings.wire.codes import CODES
+from tidings.codes import CODES
 
 OPENING_S = 5.0
 _BACKOFF_BASE_S = 0.5

@@ -9,9 +9,9 @@ import sys
 import time
 
 from tidings.backoff import delay_s
+from tidings.codes import Fault
 from tidings.errors import TidingsError, Unauthorized
 from tidings.wire.channels import check_channels
-from tidings.wire.codes import Fault
 from tidings_hub.commands import target, token
 from tidings_hub.commands.event_stream import Event, EventStream
 from tidings_hub.log import escaped

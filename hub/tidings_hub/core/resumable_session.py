@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from tidings.codes import CODES
 from tidings.errors import BadCursor
-from tidings.wire.codes import CODES
 from tidings.wire.cursor import Cursor
 from tidings_hub.core.bucket_positions import raised
 

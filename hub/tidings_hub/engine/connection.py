@@ -11,8 +11,8 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from tidings.codes import CODES
 from tidings.errors import BadPacket
-from tidings.wire.codes import CODES
 from tidings_hub import runtime
 from tidings_hub.core.frame import SEPARATOR
 from tidings_hub.engine import engineio as protocol
@@ -139,7 +139,7 @@ class Connection:
         self._connect_by_s = 0.0
 
     def close(self, code: str, *, tell: bool = True) -> None:
-        """End it. `code` is a name of `tidings.wire.codes`; `tell` says whether the client gets it. Idempotent.
+        """End it. `code` is a name of `tidings.codes`; `tell` says whether the client gets it. Idempotent.
 
         WebSocket: a close frame with the code's number. Polling: a waiting poll is answered with `1`.
         Event stream: its end. `Application.closed` follows on a later turn of the hub.

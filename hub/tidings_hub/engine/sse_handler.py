@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from tidings.wire.codes import CODES
+from tidings.codes import CODES
 from tidings_hub import runtime
 from tidings_hub.engine.connection import Connection
 from tidings_hub.engine.engineio import Kind
@@ -21,7 +21,7 @@ _socket: Any = runtime.original("socket")
 
 
 def coded(name: str) -> bytes:
-    """A code of `tidings.wire.codes` as the JSON body of an answer."""
+    """A code of `tidings.codes` as the JSON body of an answer."""
     return json.dumps({"code": name, "message": CODES[name].advice}).encode()
 
 

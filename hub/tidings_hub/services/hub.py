@@ -15,11 +15,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
+from tidings.codes import CODES
 from tidings.errors import Expired, Forbidden, Revoked, TidingsError, TooFast, Unauthorized
 from tidings.publishers.base import Outgoing
 from tidings.receipts import Receipt
 from tidings.tokens import Claims, KeySet
-from tidings.wire.codes import CODES
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import presence_of
 from tidings.wire.publication import NO_OPTIONS, Publication
@@ -59,7 +59,7 @@ class Connection(Protocol):
         """`websocket`, `polling` or `sse`."""
 
     def close(self, code: str) -> None:
-        """End the connection with a code of `tidings.wire.codes`."""
+        """End the connection with a code of `tidings.codes`."""
 
 
 FanOut = Callable[[Iterable[Connection], Sequence[Encoded]], None]
@@ -220,7 +220,7 @@ class Hub:
         self._fan_out((connection,), said)
 
     def end(self, connection: Connection, code: str, message: str) -> None:
-        """Tell the client why, then close; `tidings.wire.codes` says whether it should come back."""
+        """Tell the client why, then close; `tidings.codes` says whether it should come back."""
         said: list[Encoded] = [notice("tidings:close", {"code": code, "message": message})]
         if not CODES[code].come_back:
             said.append(Goodbye())

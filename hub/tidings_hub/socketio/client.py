@@ -27,7 +27,7 @@ class Transport(Protocol):
         """Write an Engine.IO message; never waits, never raises."""
 
     def close(self, code: str) -> None:
-        """End the connection with a code of `tidings.wire.codes`."""
+        """End the connection with a code of `tidings.codes`."""
 
     def cork(self) -> None:
         """Hold back what is sent until `uncork`."""

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tidings.wire.codes import CODES
+from tidings.codes import CODES
 from tidings.wire.cursor import Cursor
 from tidings_hub.core.resumable_session import How, Join, Kept, Refusal, Return, forgets, is_pid, returning, sid_of
 

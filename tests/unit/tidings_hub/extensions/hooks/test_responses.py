@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from tidings.codes import CODES
 from tidings.errors import Forbidden, TidingsError
-from tidings.wire.codes import CODES
 from tidings_hub.extensions.hooks.responses import BadAnswer, read_connect, read_publish, read_subscribe
 
 READERS: list[Callable[[bytes], Any]] = [read_connect, lambda said: read_subscribe(said, ["a:1"]), read_publish]

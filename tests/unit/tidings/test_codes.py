@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+from tidings.codes import CODES, COME_BACK_MAX, Fault
 from tidings.errors import CallerError, HubError, PeerError, TidingsError, from_wire
 from tidings.receipts import BatchFailed
-from tidings.wire.codes import CODES, COME_BACK_MAX, Fault
 
 _MODULES = {"tidings.errors", "tidings.receipts"}
 
