@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from conformance.engine_process import masked
+from support.network.raw_client import masked
 from support.processes.hub import API_KEY, SECRET, HubProcess, token
 from support.processes.redis import RedisProcess
 from support.waiting import wait_until

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from conformance.engine_process import (
+from support.network.raw_client import (
     HANDSHAKE,
     POLLING,
     SOCKET,
-    EngineProcess,
     Raw,
     Socket,
     masked,
@@ -26,6 +25,7 @@ from conformance.engine_process import (
     post,
     request,
 )
+from support.processes.engine import EngineProcess
 from support.waiting import wait_until
 
 CALM = ("--ping_interval_ms=60000", "--ping_timeout_ms=20000")

@@ -6,11 +6,10 @@ import json
 
 import pytest
 
-from conformance.engine_process import (
+from support.network.raw_client import (
     HANDSHAKE,
     POLLING,
     SOCKET,
-    EngineProcess,
     Raw,
     Socket,
     open_polling,
@@ -19,6 +18,7 @@ from conformance.engine_process import (
     post,
     request,
 )
+from support.processes.engine import EngineProcess
 from support.waiting import wait_until
 
 CALM = ("--ping_interval_ms=60000", "--ping_timeout_ms=20000")

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from conformance.engine_process import (
+from support.network.raw_client import (
     HANDSHAKE,
     POLLING,
     SOCKET,
     Answer,
-    EngineProcess,
     Raw,
     Socket,
     masked,
@@ -24,6 +23,7 @@ from conformance.engine_process import (
     post,
     request,
 )
+from support.processes.engine import EngineProcess
 
 SEPARATOR = b"\x1e"
 # The suite's own: pingInterval 300 ms, pingTimeout 200 ms.

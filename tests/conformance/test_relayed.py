@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from conformance.engine_process import POLLING, Answer, EngineProcess, Raw, open_polling, request
+from support.network.raw_client import POLLING, Answer, Raw, open_polling, request
+from support.processes.engine import EngineProcess
 from tidings_hub.core.relay_stamp import STAMP_HEADER, Stamp, stamp_key, stamped
 
 CLIENT = "203.0.113.7"

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from conformance.engine_process import Socket, masked, request
+from support.network.raw_client import Socket, masked, request
 from support.processes.hub import environment
 from tidings_hub.commands.conformance import AUTH_AFTER_S
 

@@ -11,6 +11,7 @@ import pytest
 from pydantic import SecretStr
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
+from support.small_hub import API_KEY, SmallHub
 from tidings.async_emitter import AsyncEmitter
 from tidings.emitter import Emitter
 from tidings.errors import (
@@ -30,7 +31,6 @@ from tidings.wire.reports import Count
 from tidings_hub.config.security import Namespace
 from tidings_hub.config.settings import Settings
 from tidings_hub.web.app import create_app
-from unit.tidings_hub.web.small_hub import API_KEY, SmallHub
 
 
 class _Quiet(WSGIRequestHandler):

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from conformance.engine_process import Socket, request
 from support.network.proxy import Proxy
+from support.network.raw_client import Socket, request
 from support.processes.client import ClientProcess
 from support.processes.hub import API_KEY, SECRET, HubProcess, token
 from support.waiting import wait_until

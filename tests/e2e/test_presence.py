@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import pytest
 
-from conformance.engine_process import Socket
+from support.network.raw_client import Socket
 from support.processes.hub import API_KEY, CONFIG, HubProcess, environment, token
 from support.processes.redis import RedisProcess
 from support.waiting import wait_until

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, settings
 from pydantic import SecretStr
 from schemathesis.config import SchemathesisConfig
 
+from support.small_hub import API_KEY, SmallHub
 from tidings_hub.config.settings import Settings
 from tidings_hub.web.app import create_app
-from unit.tidings_hub.web.small_hub import API_KEY, SmallHub
 
 _BEARER = {"Authorization": f"Bearer {API_KEY}"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conformance.engine_process import masked
+from support.network.raw_client import masked
 from tidings.errors import BadPacket, BadRequest, TooLarge
 from tidings_hub.engine import engineio as protocol
 from tidings_hub.engine import http, websocket

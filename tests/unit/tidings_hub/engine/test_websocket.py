@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conformance.engine_process import masked
+from support.network.raw_client import masked
 from tidings.errors import BadPacket
 from tidings_hub.engine.websocket import (
     BAD_DATA,

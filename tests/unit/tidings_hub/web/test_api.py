@@ -5,9 +5,9 @@ import time
 import pytest
 from flask.testing import FlaskClient
 
+from support.small_hub import SmallHub
 from tidings_hub.metrics import FIELDS, Kind
 from tidings_hub.web.models import PresenceAnswer
-from unit.tidings_hub.web.small_hub import SmallHub
 
 
 def _publish(client: FlaskClient, times: int) -> None:

@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import EnvironBuilder, TestResponse, run_wsgi_app
 from werkzeug.wrappers import Request
 
-from unit.tidings_hub.web.small_hub import SmallHub
+from support.small_hub import SmallHub
 
 GOOD = b'{"channel":"orders:1","event":"e","data":1}'
 

@@ -7,11 +7,11 @@ from typing import Any
 from flask.testing import FlaskClient
 from pydantic import SecretStr
 
+from support.small_hub import API_KEY, SmallHub
 from tidings_hub.config.settings import Settings
 from tidings_hub.web.app import create_app
 from tidings_hub.web.openapi import document
 from tidings_hub.web.routes import ROUTES
-from unit.tidings_hub.web.small_hub import API_KEY, SmallHub
 
 
 def _references(value: Any) -> Iterator[str]:

@@ -7,7 +7,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from unit.tidings_hub.web.small_hub import SmallHub
+from support.small_hub import SmallHub
 
 GOOD: dict[str, Any] = {"channel": "orders:42", "event": "updated", "data": {"id": 42}}
 

@@ -9,13 +9,13 @@ from flask.testing import FlaskClient
 from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
+from support.small_hub import SmallHub
 from tidings_hub.config.ingress import Ingress, PusherApp
 from tidings_hub.config.security import Namespace
 from tidings_hub.config.settings import Settings
 from tidings_hub.core.compat.pusher import App
 from tidings_hub.web.app import create_app
 from unit.tidings_hub.core.compat.test_pusher import APP, signed
-from unit.tidings_hub.web.small_hub import SmallHub
 
 GOOD: dict[str, Any] = {"name": "updated", "channel": "orders:42", "data": '{"id": 42}'}
 

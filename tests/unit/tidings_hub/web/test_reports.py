@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from support.small_hub import SmallHub
 from tidings.wire.publication import NO_OPTIONS
 from tidings_hub.web.prefer_header import prefers
-from unit.tidings_hub.web.small_hub import SmallHub
 
 GOOD: dict[str, Any] = {"channel": "orders:42", "event": "updated", "data": {"id": 42}, "id": "a1"}
 ASYNC = {"Prefer": "respond-async"}

@@ -8,10 +8,10 @@ import pytest
 from flask.testing import FlaskClient
 from pydantic import SecretStr
 
+from support.small_hub import API_KEY, OLD_API_KEY, SmallHub
 from tidings_hub.config.settings import Settings
 from tidings_hub.web.app import create_app
 from tidings_hub.web.routes import ROUTES
-from unit.tidings_hub.web.small_hub import API_KEY, OLD_API_KEY, SmallHub
 
 GUARDED = ["/api", "/api/publish", "/api/channels", "/api/openapi.json", "/api/no-such-address", "/metrics"]
 
