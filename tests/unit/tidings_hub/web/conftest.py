@@ -4,8 +4,8 @@ import pytest
 from flask.testing import FlaskClient
 from pydantic import SecretStr
 
-from tidings_hub.config.security import Namespace
 from support.small_hub import API_KEY, OLD_API_KEY, SmallHub
+from tidings_hub.config.security import Namespace
 from tidings_hub.config.settings import Settings
 from tidings_hub.web.app import create_app
 
