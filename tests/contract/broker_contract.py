@@ -20,7 +20,7 @@ from tidings.wire.control import Done, disconnect, done, revoke, subscribe
 from tidings.wire.cursor import Cursor
 from tidings.wire.publication import Publication, encode_body
 from tidings_hub.brokers.base import Broker, BrokerLimits, Past
-from tidings_hub.core.lease import Hold
+from tidings_hub.core.lease import LeaseReply
 from tidings_hub.core.recovery import Gap, missed
 from tidings_hub.core.session_records import Act, Note, Noted, Taken
 
@@ -424,43 +424,45 @@ class BrokerContract:
         assert node.broker.take("long", "u") == Taken("one", "u", b"x")
 
     def test_a_roll_names_whoever_has_a_lease(self, node: Node) -> None:
-        first = node.broker.call_roll("n1", "10.0.0.1:8000", lease_s=60)
-        assert set(first.leases) == {"n1"}
-        assert first.leases["n1"].address == "10.0.0.1:8000"
-        assert 50 < first.leases["n1"].left_s <= 60
+        first = node.broker.renew_node_lease("n1", "10.0.0.1:8000", lease_s=60)
+        assert set(first.by_node) == {"n1"}
+        assert first.by_node["n1"].address == "10.0.0.1:8000"
+        assert 50 < first.by_node["n1"].left_s <= 60
         assert abs(first.now_s - time.time()) < 30
-        both = node.broker.call_roll("n2", "unix:/run/n2", lease_s=60)
-        assert {name: lease.address for name, lease in both.leases.items()} == {
+        both = node.broker.renew_node_lease("n2", "unix:/run/n2", lease_s=60)
+        assert {name: lease.address for name, lease in both.by_node.items()} == {
             "n1": "10.0.0.1:8000",
             "n2": "unix:/run/n2",
         }
-        moved = node.broker.call_roll("n1", "10.0.0.9:8000", lease_s=60)
-        assert moved.leases["n1"].address == "10.0.0.9:8000"
+        moved = node.broker.renew_node_lease("n1", "10.0.0.9:8000", lease_s=60)
+        assert moved.by_node["n1"].address == "10.0.0.9:8000"
 
     def test_a_lease_that_nobody_renews_ends(self, node: Node) -> None:
-        node.broker.call_roll("gone", "10.0.0.1:8000", lease_s=0.3)
-        wait_until(lambda: "gone" not in node.broker.call_roll("here", "10.0.0.2:8000", lease_s=60).leases)
+        node.broker.renew_node_lease("gone", "10.0.0.1:8000", lease_s=0.3)
+        wait_until(lambda: "gone" not in node.broker.renew_node_lease("here", "10.0.0.2:8000", lease_s=60).by_node)
 
     def test_a_lease_that_was_given_up_is_told_without_an_address(self, node: Node) -> None:
-        node.broker.call_roll("leaving", "10.0.0.1:8000", lease_s=60)
-        node.broker.call_roll("leaving", "", lease_s=60)
-        assert node.broker.call_roll("here", "10.0.0.2:8000", lease_s=60).leases["leaving"].address == ""
+        node.broker.renew_node_lease("leaving", "10.0.0.1:8000", lease_s=60)
+        node.broker.renew_node_lease("leaving", "", lease_s=60)
+        assert node.broker.renew_node_lease("here", "10.0.0.2:8000", lease_s=60).by_node["leaving"].address == ""
 
     def test_one_at_a_time_holds_a_lease(self, node: Node) -> None:
-        hold = node.broker.hold
-        assert hold("work", "a", lease_s=60) is Hold.TAKEN
-        assert hold("work", "b", lease_s=60) is Hold.ELSEWHERE
-        assert hold("other", "b", lease_s=60) is Hold.TAKEN
-        assert hold("work", "a", lease_s=60) is Hold.KEPT
-        assert hold("work", "b", lease_s=0) is Hold.ELSEWHERE
-        assert hold("work", "a", lease_s=60) is Hold.KEPT
-        assert hold("work", "a", lease_s=0) is Hold.ELSEWHERE
-        assert hold("work", "b", lease_s=60) is Hold.TAKEN
+        hold = node.broker.acquire_lease
+        assert hold("work", "a", lease_s=60) is LeaseReply.ACQUIRED
+        assert hold("work", "b", lease_s=60) is LeaseReply.DENIED
+        assert hold("other", "b", lease_s=60) is LeaseReply.ACQUIRED
+        assert hold("work", "a", lease_s=60) is LeaseReply.RENEWED
+        assert hold("work", "b", lease_s=0) is LeaseReply.DENIED
+        assert hold("work", "a", lease_s=60) is LeaseReply.RENEWED
+        assert hold("work", "a", lease_s=0) is LeaseReply.DENIED
+        assert hold("work", "b", lease_s=60) is LeaseReply.ACQUIRED
 
     def test_a_lease_that_its_holder_does_not_renew_is_taken_anew(self, node: Node) -> None:
-        assert node.broker.hold("work", "a", lease_s=0.2) is Hold.TAKEN
-        wait_until(lambda: node.broker.hold("work", "b", lease_s=60) is Hold.TAKEN, why="the lease of a ends")
-        assert node.broker.hold("work", "a", lease_s=60) is Hold.ELSEWHERE
+        assert node.broker.acquire_lease("work", "a", lease_s=0.2) is LeaseReply.ACQUIRED
+        wait_until(
+            lambda: node.broker.acquire_lease("work", "b", lease_s=60) is LeaseReply.ACQUIRED, why="the lease of a ends"
+        )
+        assert node.broker.acquire_lease("work", "a", lease_s=60) is LeaseReply.DENIED
 
     def test_a_canary_comes_back(self, node: Node) -> None:
         assert 0 <= node.broker.canary() < 5

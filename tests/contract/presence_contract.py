@@ -12,7 +12,7 @@ import pytest
 from support.waiting import wait_until
 from tidings.errors import Forbidden
 from tidings.wire.cursor import Cursor
-from tidings.wire.presence import Change, Turn, Turned, presence_channel
+from tidings.wire.presence import PresenceChange, PresenceUpdate, PresenceUpdateResult, presence_channel
 from tidings.wire.publication import Publication
 from tidings_hub.brokers.base import Broker, BrokerLimits
 
@@ -53,17 +53,19 @@ class Node:
         self.broker, self.name, self.epoch = broker, name, ""
         self.settings = {"lease_s": LONG_S, "namespaces": ("room", "hall"), **settings}
 
-    def turn(self, *changes: Change, **settings: Any) -> Turned:
-        turned = self.broker.turn(Turn(self.name, self.epoch, changes=changes, **{**self.settings, **settings}))
+    def turn(self, *changes: PresenceChange, **settings: Any) -> PresenceUpdateResult:
+        turned = self.broker.update_presence(
+            PresenceUpdate(self.name, self.epoch, changes=changes, **{**self.settings, **settings})
+        )
         if turned.known:
             self.epoch = turned.epoch
         return turned
 
-    def enter(self, *users: str, channel: str = ROOM, info: bytes = b"null") -> Turned:
-        return self.turn(*(Change(channel, user, info) for user in users))
+    def enter(self, *users: str, channel: str = ROOM, info: bytes = b"null") -> PresenceUpdateResult:
+        return self.turn(*(PresenceChange(channel, user, info) for user in users))
 
-    def leave(self, *users: str, channel: str = ROOM) -> Turned:
-        return self.turn(*(Change(channel, user, None) for user in users))
+    def leave(self, *users: str, channel: str = ROOM) -> PresenceUpdateResult:
+        return self.turn(*(PresenceChange(channel, user, None) for user in users))
 
 
 def users(broker: Broker, channel: str = ROOM) -> set[str]:

@@ -37,7 +37,7 @@ from tidings.redis_client.buckets import bucket_of, slot_of
 from tidings.redis_client.topology import Bucket, open_buckets
 from tidings.wire.control import disconnect
 from tidings.wire.cursor import Cursor
-from tidings.wire.presence import Change
+from tidings.wire.presence import PresenceChange
 from tidings_hub.brokers.base import Broker, BrokerLimits
 from tidings_hub.brokers.cluster import ClusterBroker
 from tidings_hub.core.recovery import Gap, missed
@@ -79,11 +79,11 @@ class TestPresence(PresenceContract):
 
     def test_rooms_of_all_buckets_and_emitters(self, broker: Broker, cluster: ClusterProcess, prefix: str) -> None:
         node, rooms = InPresence(broker, "a"), [f"room:{number}" for number in range(12)]
-        assert node.turn(*(Change(room, "7", b'{"n":1}') for room in rooms)).joined == len(rooms)
+        assert node.turn(*(PresenceChange(room, "7", b'{"n":1}') for room in rooms)).joined == len(rooms)
         assert len(node.epoch.split("~")) == len(SPREAD)
         with Emitter(cluster.url(), prefix=prefix) as emitter:
             assert [emitter.presence(room).members for room in rooms] == [{"7": {"n": 1}}] * len(rooms)
-        assert node.turn(*(Change(room, "7", None) for room in rooms)).left == len(rooms)
+        assert node.turn(*(PresenceChange(room, "7", None) for room in rooms)).left == len(rooms)
 
         async def asked() -> object:
             async with AsyncEmitter(cluster.url(), prefix=prefix) as emitter:

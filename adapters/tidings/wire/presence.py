@@ -18,8 +18,8 @@ from tidings.wire.cursor import Cursor
 LIST_MAX = 1_000
 _PREFIX = f"{OWN_PREFIX}presence:"
 # A channel that was too large for lists has them again when it is well below the limit: no to and fro at the edge.
-BACK_TENTHS = 9
-NOBODY_KNOWS = b"null"
+RELIST_BELOW_TENTHS = 9
+NO_INFO = b"null"
 
 
 def presence_channel(channel: str) -> str:
@@ -65,7 +65,7 @@ class Presence:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class PresenceChange:
     """A user is (`info`, as JSON) or is no longer (None) in a channel, as far as one node is concerned."""
 
     channel: str
@@ -74,7 +74,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class PresenceUpdate:
     """What a node says to the broker: its changes, and that it lives.
 
     `node` names one life of a node. `epoch` is what the broker answered last; empty when this life begins,
@@ -87,7 +87,7 @@ class Turn:
     node: str
     epoch: str = ""
     lease_s: float = 15.0
-    changes: Sequence[Change] = ()
+    changes: Sequence[PresenceChange] = ()
     namespaces: Sequence[str] = ()
     list_max: int = LIST_MAX
     event_max_bytes: int = 65_536
@@ -95,7 +95,7 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Turned:
+class PresenceUpdateResult:
     """What the broker made of a turn.
 
     `known` False: the broker has forgotten this life of the node, or may have lost what it wrote (`epoch`), and
@@ -111,11 +111,11 @@ class Turned:
     ended: int = 0
 
 
-def read_turned(reply: object) -> Turned | None:
+def read_update_result(reply: object) -> PresenceUpdateResult | None:
     """What the presence script replied; None if it is not its reply."""
     match reply:
         case [bytes(epoch), int(known), int(more), int(joined), int(left), int(ended)]:
-            return Turned(epoch.decode(), bool(known), bool(more), joined, left, ended)
+            return PresenceUpdateResult(epoch.decode(), bool(known), bool(more), joined, left, ended)
     return None
 
 

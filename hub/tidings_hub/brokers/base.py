@@ -10,10 +10,10 @@ from tidings.publishers.base import Answer, Outgoing
 from tidings.receipts import Receipt
 from tidings.wire.control import Answers, NodeRecord, Order
 from tidings.wire.cursor import Cursor
-from tidings.wire.presence import Presence, Turn, Turned
+from tidings.wire.presence import Presence, PresenceUpdate, PresenceUpdateResult
 from tidings.wire.publication import Publication
-from tidings_hub.core.lease import Hold
-from tidings_hub.core.node_directory import Lease, Roll
+from tidings_hub.core.lease import LeaseReply
+from tidings_hub.core.node_directory import NodeLease, NodeLeases
 from tidings_hub.core.recovery import ChannelPast, Past
 from tidings_hub.core.session_records import Note, Noted, Taken
 
@@ -22,13 +22,13 @@ __all__ = [
     "BrokerLimits",
     "BrokerState",
     "ChannelPast",
-    "Hold",
-    "Lease",
+    "LeaseReply",
+    "NodeLease",
+    "NodeLeases",
     "Note",
     "Noted",
     "Outgoing",
     "Past",
-    "Roll",
     "Rule",
     "Sink",
     "Taken",
@@ -218,7 +218,7 @@ class Broker(Protocol):
     def revoked(self) -> dict[str, float]:
         """The revocations that still hold: key to end."""
 
-    def call_roll(self, node_id: str, address: str, *, lease_s: float) -> Roll:
+    def renew_node_lease(self, node_id: str, address: str, *, lease_s: float) -> NodeLeases:
         """Say for `lease_s` where a node is reached, and hear who else is there, that node included.
 
         Without an address the node gives its lease up; the roll says so to the others for `lease_s`.
@@ -241,7 +241,7 @@ class Broker(Protocol):
             Unavailable, TimedOut: the broker did not answer; the note may have been taken.
         """
 
-    def hold(self, name: str, holder: str, *, lease_s: float) -> Hold:
+    def acquire_lease(self, name: str, holder: str, *, lease_s: float) -> LeaseReply:
         """Take or keep the lease `name` for `lease_s` seconds; 0 gives it up. One holder at a time has it.
 
         `holder` is one process' own name, never used again by another.
@@ -250,7 +250,7 @@ class Broker(Protocol):
             Unavailable: the broker did not answer in time.
         """
 
-    def turn(self, turn: Turn) -> Turned:
+    def update_presence(self, update: PresenceUpdate) -> PresenceUpdateResult:
         """A node's turn in presence: it lives, and this changed; decided over all nodes in one atomic step.
 
         Raises:

@@ -20,9 +20,9 @@ from tidings.redis_client.keys import DEFAULT_PREFIX
 from tidings.redis_client.topology import open_buckets
 from tidings.wire.control import Answers, NodeRecord, Order
 from tidings.wire.cursor import Cursor
-from tidings.wire.presence import Change, Presence, Turn, Turned, presence_channel
+from tidings.wire.presence import Presence, PresenceChange, PresenceUpdate, PresenceUpdateResult, presence_channel
 from tidings.wire.publication import Publication
-from tidings_hub.brokers.base import BrokerLimits, BrokerState, Hold, Past, Roll, Rule, Sink
+from tidings_hub.brokers.base import BrokerLimits, BrokerState, LeaseReply, NodeLeases, Past, Rule, Sink
 from tidings_hub.brokers.redis import RedisBroker
 from tidings_hub.core.bucket_positions import Places
 from tidings_hub.core.session_records import Note, Noted, Taken
@@ -185,9 +185,9 @@ class ClusterBroker:
         """See `Broker.revoked`."""
         return self._parts[0].revoked()
 
-    def call_roll(self, node_id: str, address: str, *, lease_s: float) -> Roll:
-        """See `Broker.call_roll`."""
-        return self._parts[0].call_roll(node_id, address, lease_s=lease_s)
+    def renew_node_lease(self, node_id: str, address: str, *, lease_s: float) -> NodeLeases:
+        """See `Broker.renew_node_lease`."""
+        return self._parts[0].renew_node_lease(node_id, address, lease_s=lease_s)
 
     def note(self, notes: Sequence[Note]) -> list[Noted]:
         """See `Broker.note`."""
@@ -197,28 +197,28 @@ class ClusterBroker:
         """See `Broker.take`."""
         return self._parts[0].take(key, user)
 
-    def hold(self, name: str, holder: str, *, lease_s: float) -> Hold:
-        """See `Broker.hold`."""
-        return self._parts[0].hold(name, holder, lease_s=lease_s)
+    def acquire_lease(self, name: str, holder: str, *, lease_s: float) -> LeaseReply:
+        """See `Broker.acquire_lease`."""
+        return self._parts[0].acquire_lease(name, holder, lease_s=lease_s)
 
     # Presence: what concerns a channel is in the bucket of its presence channel.
 
-    def turn(self, turn: Turn) -> Turned:
-        """See `Broker.turn`. A turn in each bucket; one that does not answer keeps no other from its own."""
-        shares: dict[int, list[Change]] = {}
-        for change in turn.changes:
+    def update_presence(self, update: PresenceUpdate) -> PresenceUpdateResult:
+        """See `Broker.update_presence`. Each bucket gets an update, also if another bucket does not answer."""
+        shares: dict[int, list[PresenceChange]] = {}
+        for change in update.changes:
             shares.setdefault(self._bucket_of_presence(change.channel), []).append(change)
-        epochs = turn.epoch.split(_EPOCHS) if turn.epoch else [""] * len(self._parts)
-        turned: list[Turned] = []
+        epochs = update.epoch.split(_EPOCHS) if update.epoch else [""] * len(self._parts)
+        turned: list[PresenceUpdateResult] = []
         errors: list[HubError] = []
         for bucket, (part, epoch) in enumerate(zip(self._parts, _filled(epochs, len(self._parts)), strict=True)):
             try:
-                turned.append(part.turn(replace(turn, epoch=epoch, changes=shares.get(bucket, ()))))
+                turned.append(part.update_presence(replace(update, epoch=epoch, changes=shares.get(bucket, ()))))
             except HubError as error:
                 errors.append(error)
         if errors:
             raise errors[0]
-        return Turned(
+        return PresenceUpdateResult(
             _EPOCHS.join(one.epoch for one in turned),
             known=all(one.known for one in turned),
             more=any(one.more for one in turned),

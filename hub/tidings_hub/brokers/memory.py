@@ -18,9 +18,19 @@ from tidings.publishers.memory.publisher import MemoryStore, open_store
 from tidings.receipts import Receipt
 from tidings.wire.control import Answers, NodeRecord, Order
 from tidings.wire.cursor import Cursor
-from tidings.wire.presence import Presence, Turn, Turned
+from tidings.wire.presence import Presence, PresenceUpdate, PresenceUpdateResult
 from tidings.wire.publication import Publication
-from tidings_hub.brokers.base import BrokerLimits, BrokerState, ChannelPast, Hold, Lease, Past, Roll, Rule, Sink
+from tidings_hub.brokers.base import (
+    BrokerLimits,
+    BrokerState,
+    ChannelPast,
+    LeaseReply,
+    NodeLease,
+    NodeLeases,
+    Past,
+    Rule,
+    Sink,
+)
 from tidings_hub.brokers.session_records import MemoryNotes
 from tidings_hub.core.session_records import Note, Noted, Taken
 from tidings_hub.metrics import Metrics
@@ -241,12 +251,14 @@ class MemoryBroker:
         """See `Broker.revoked`."""
         return self._store.gathering.revoked(now_s=time.time())
 
-    def call_roll(self, node_id: str, address: str, *, lease_s: float) -> Roll:
-        """See `Broker.call_roll`. There is nobody but this process."""
+    def renew_node_lease(self, node_id: str, address: str, *, lease_s: float) -> NodeLeases:
+        """See `Broker.renew_node_lease`. There is nobody but this process."""
         now_s = time.monotonic()
         self._leases[node_id] = (address, now_s + lease_s)
         self._leases = {name: lease for name, lease in self._leases.items() if lease[1] > now_s}
-        return Roll(time.time(), {name: Lease(where, end_s - now_s) for name, (where, end_s) in self._leases.items()})
+        return NodeLeases(
+            time.time(), {name: NodeLease(where, end_s - now_s) for name, (where, end_s) in self._leases.items()}
+        )
 
     def note(self, notes: Sequence[Note]) -> list[Noted]:
         """See `Broker.note`."""
@@ -258,23 +270,23 @@ class MemoryBroker:
         with self._store.lock:
             return self._notes.take(key, user)
 
-    def hold(self, name: str, holder: str, *, lease_s: float) -> Hold:
-        """See `Broker.hold`."""
+    def acquire_lease(self, name: str, holder: str, *, lease_s: float) -> LeaseReply:
+        """See `Broker.acquire_lease`."""
         now_s = time.monotonic()
         other, end_s = self._holds.get(name, ("", now_s))
         if other not in ("", holder) and end_s > now_s:
-            return Hold.ELSEWHERE
+            return LeaseReply.DENIED
         if not lease_s:
             self._holds.pop(name, None)
-            return Hold.ELSEWHERE
+            return LeaseReply.DENIED
         self._holds[name] = (holder, now_s + lease_s)
-        return Hold.KEPT if other == holder and end_s > now_s else Hold.TAKEN
+        return LeaseReply.RENEWED if other == holder and end_s > now_s else LeaseReply.ACQUIRED
 
     # Presence
 
-    def turn(self, turn: Turn) -> Turned:
-        """See `Broker.turn`."""
-        return self._store.turn(turn)
+    def update_presence(self, update: PresenceUpdate) -> PresenceUpdateResult:
+        """See `Broker.update_presence`."""
+        return self._store.update_presence(update)
 
     def members(self, channel: str, *, limit: int) -> Presence:
         """See `Broker.members`."""

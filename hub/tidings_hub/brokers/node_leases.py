@@ -5,20 +5,22 @@ from __future__ import annotations
 from tidings.errors import Unavailable
 from tidings.redis_client.keys import Keys
 from tidings.redis_client.scripts import Script, load_script, pack_call
-from tidings_hub.core.node_directory import Lease, Roll
+from tidings_hub.core.node_directory import NodeLease, NodeLeases
 
 
-def roll_script() -> Script:
+def node_leases_script() -> Script:
     """Says where a node is reached, and calls the roll."""
     return load_script("tidings_hub.brokers", "node_leases.lua")
 
 
-def pack_roll(keys: Keys, node_id: str, address: str, *, lease_s: float) -> bytes:
+def pack_node_lease(keys: Keys, node_id: str, address: str, *, lease_s: float) -> bytes:
     """The call."""
-    return pack_call(roll_script(), (keys.nodes,), (node_id.encode(), address.encode(), b"%d" % round(lease_s * 1000)))
+    return pack_call(
+        node_leases_script(), (keys.nodes,), (node_id.encode(), address.encode(), b"%d" % round(lease_s * 1000))
+    )
 
 
-def read_roll(reply: object) -> Roll:
+def read_node_leases(reply: object) -> NodeLeases:
     """What the script saw.
 
     Raises:
@@ -27,8 +29,8 @@ def read_roll(reply: object) -> Roll:
     if isinstance(reply, list) and len(reply) == 2 and isinstance(reply[1], list) and len(reply[1]) % 3 == 0:
         names, addresses, left = (reply[1][at::3] for at in range(3))
         leases = {
-            name.decode("utf-8", "replace"): Lease(address.decode("utf-8", "replace"), int(ms) / 1000)
+            name.decode("utf-8", "replace"): NodeLease(address.decode("utf-8", "replace"), int(ms) / 1000)
             for name, address, ms in zip(names, addresses, left, strict=True)
         }
-        return Roll(int(reply[0]) / 1000, leases)
+        return NodeLeases(int(reply[0]) / 1000, leases)
     raise Unavailable(f"Redis could not call the roll of nodes: {str(reply)[:200]}")

@@ -7,7 +7,7 @@ import secrets
 from tidings.errors import Unavailable
 from tidings.redis_client.keys import Keys
 from tidings.redis_client.scripts import Script, load_script, pack_call
-from tidings.wire.presence import Turn, Turned, read_turned
+from tidings.wire.presence import PresenceUpdate, PresenceUpdateResult, read_update_result
 from tidings_hub.brokers.base import BrokerLimits
 
 
@@ -16,11 +16,19 @@ def presence_script() -> Script:
     return load_script("tidings_hub.brokers", "presence.lua")
 
 
-def pack_turn(keys: Keys, turn: Turn, limits: BrokerLimits) -> bytes:
+def pack_presence_update(keys: Keys, update: PresenceUpdate, limits: BrokerLimits) -> bytes:
     """The call for one turn."""
-    numbers = int(turn.lease_s * 1000), turn.list_max, turn.event_max_bytes, limits.pointer_ttl_s, turn.sweep_max
+    numbers = (
+        int(update.lease_s * 1000),
+        update.list_max,
+        update.event_max_bytes,
+        limits.pointer_ttl_s,
+        update.sweep_max,
+    )
     changes = [
-        part for change in turn.changes for part in (change.channel.encode(), change.user.encode(), change.info or b"")
+        part
+        for change in update.changes
+        for part in (change.channel.encode(), change.user.encode(), change.info or b"")
     ]
     return pack_call(
         presence_script(),
@@ -28,18 +36,18 @@ def pack_turn(keys: Keys, turn: Turn, limits: BrokerLimits) -> bytes:
         (
             secrets.token_urlsafe(9).encode(),
             keys.base,
-            turn.node.encode(),
-            turn.epoch.encode(),
+            update.node.encode(),
+            update.epoch.encode(),
             *(b"%d" % number for number in numbers),
             keys.publish,
-            b"%d" % len(turn.namespaces),
-            *(name.encode() for name in turn.namespaces),
+            b"%d" % len(update.namespaces),
+            *(name.encode() for name in update.namespaces),
             *changes,
         ),
     )
 
 
-def read_turn(reply: object) -> Turned:
+def read_presence_result(reply: object) -> PresenceUpdateResult:
     """What the script said.
 
     Raises:
@@ -47,7 +55,7 @@ def read_turn(reply: object) -> Turned:
     """
     if isinstance(reply, Exception):
         raise Unavailable(f"Redis refused to answer: {str(reply)[:200]}")
-    found = read_turned(reply)
+    found = read_update_result(reply)
     if found is None:
         raise Unavailable("Redis gave an answer that the script never gives; is it Redis 6.2 or later?")
     return found

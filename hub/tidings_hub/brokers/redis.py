@@ -31,16 +31,16 @@ from tidings.redis_client.topology import Bucket
 from tidings.redis_client.url import Address
 from tidings.wire.control import Answers, NodeRecord, Order
 from tidings.wire.cursor import Cursor
-from tidings.wire.presence import Presence, Turn, Turned
+from tidings.wire.presence import Presence, PresenceUpdate, PresenceUpdateResult
 from tidings.wire.publication import Publication
-from tidings_hub.brokers.base import BrokerLimits, BrokerState, Hold, Past, Roll, Rule, Sink
+from tidings_hub.brokers.base import BrokerLimits, BrokerState, LeaseReply, NodeLeases, Past, Rule, Sink
 from tidings_hub.brokers.inbox import Inbox
 from tidings_hub.brokers.interests import Interests
-from tidings_hub.brokers.leases import hold_script, pack_hold, read_hold
+from tidings_hub.brokers.leases import lease_script, pack_lease, read_lease_reply
 from tidings_hub.brokers.lookup_script import Look, read_history
 from tidings_hub.brokers.lookups import Asker, Question
-from tidings_hub.brokers.node_leases import pack_roll, read_roll, roll_script
-from tidings_hub.brokers.presence_script import pack_turn, presence_script, read_turn
+from tidings_hub.brokers.node_leases import node_leases_script, pack_node_lease, read_node_leases
+from tidings_hub.brokers.presence_script import pack_presence_update, presence_script, read_presence_result
 from tidings_hub.brokers.reader import Reader
 from tidings_hub.brokers.redis_commands import Commands
 from tidings_hub.brokers.repair import Repairs
@@ -249,10 +249,10 @@ class RedisBroker:
             _checked(self._commands.run(pack(b"HDEL", self._keys.revoked, *past)))
         return {name.decode("utf-8", "replace"): until_s for name, until_s in found.items() if until_s > now_s}
 
-    def call_roll(self, node_id: str, address: str, *, lease_s: float) -> Roll:
-        """See `Broker.call_roll`."""
-        packed = pack_roll(self._keys, node_id, address, lease_s=lease_s)
-        return read_roll(self._commands.run(packed, 1, (roll_script(),))[0])
+    def renew_node_lease(self, node_id: str, address: str, *, lease_s: float) -> NodeLeases:
+        """See `Broker.renew_node_lease`."""
+        packed = pack_node_lease(self._keys, node_id, address, lease_s=lease_s)
+        return read_node_leases(self._commands.run(packed, 1, (node_leases_script(),))[0])
 
     def note(self, notes: Sequence[Note]) -> list[Noted]:
         """See `Broker.note`."""
@@ -265,16 +265,18 @@ class RedisBroker:
         """See `Broker.take`."""
         return read_taken(self._commands.run(pack_take(self._keys, key, user), 1, (take_script(),))[0])
 
-    def hold(self, name: str, holder: str, *, lease_s: float) -> Hold:
-        """See `Broker.hold`."""
-        packed = pack_hold(self._keys, name, holder, lease_s=lease_s)
-        return read_hold(self._commands.run(packed, 1, (hold_script(),))[0])
+    def acquire_lease(self, name: str, holder: str, *, lease_s: float) -> LeaseReply:
+        """See `Broker.acquire_lease`."""
+        packed = pack_lease(self._keys, name, holder, lease_s=lease_s)
+        return read_lease_reply(self._commands.run(packed, 1, (lease_script(),))[0])
 
     # Presence
 
-    def turn(self, turn: Turn) -> Turned:
-        """See `Broker.turn`."""
-        return read_turn(self._commands.run(pack_turn(self._keys, turn, self._limits), 1, (presence_script(),))[0])
+    def update_presence(self, update: PresenceUpdate) -> PresenceUpdateResult:
+        """See `Broker.update_presence`."""
+        return read_presence_result(
+            self._commands.run(pack_presence_update(self._keys, update, self._limits), 1, (presence_script(),))[0]
+        )
 
     def members(self, channel: str, *, limit: int) -> Presence:
         """See `Broker.members`."""

@@ -13,15 +13,15 @@ from __future__ import annotations
 from enum import Enum
 
 
-class Hold(Enum):
+class LeaseReply(Enum):
     """What the broker says to a node that asks for a lease."""
 
-    ELSEWHERE = 0
-    TAKEN = 1
-    KEPT = 2
+    DENIED = 0
+    ACQUIRED = 1
+    RENEWED = 2
 
 
-class Tenure:
+class LeaseTerm:
     """One node's leases of one name, one after another. `term` counts them: what belongs to an older one is void."""
 
     def __init__(self, lease_s: float) -> None:
@@ -29,20 +29,20 @@ class Tenure:
         self._until_s: float | None = None
         self.term = 0
 
-    def heard(self, hold: Hold, *, asked_s: float) -> None:
+    def update(self, reply: LeaseReply, *, requested_s: float) -> None:
         """The broker answered to a question that was asked at that time."""
-        if hold is Hold.ELSEWHERE:
+        if reply is LeaseReply.DENIED:
             self._until_s = None
             return
-        if hold is Hold.TAKEN or self._until_s is None:
+        if reply is LeaseReply.ACQUIRED or self._until_s is None:
             # It had ended, perhaps for long enough that another node had it in between.
             self.term += 1
-        self._until_s = asked_s + self._lease_s
+        self._until_s = requested_s + self._lease_s
 
-    def holds(self, now_s: float) -> bool:
+    def is_held(self, now_s: float) -> bool:
         """Whether this node has the lease for certain."""
         return self._until_s is not None and now_s < self._until_s
 
-    def valid(self, term: int, now_s: float) -> bool:
+    def is_unbroken(self, term: int, now_s: float) -> bool:
         """Whether it has had it without a break since that term began."""
-        return term == self.term and self.holds(now_s)
+        return term == self.term and self.is_held(now_s)

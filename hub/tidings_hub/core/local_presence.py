@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from tidings.wire.channels import OWN_PREFIX
-from tidings.wire.presence import Change, presence_channel, presence_of
+from tidings.wire.presence import PresenceChange, presence_channel, presence_of
 from tidings.wire.publication import Publication
 from tidings_hub.core.frame import Frame
 
@@ -76,7 +76,7 @@ class Roster:
                 stay.until_s = now_s + self._grace_s
                 self._ending.append((stay.until_s, (channel, user)))
 
-    def take(self, now_s: float) -> list[Change]:
+    def take(self, now_s: float) -> list[PresenceChange]:
         """What the broker is to be told now; it counts as told."""
         while self._ending and self._ending[0][0] <= now_s:
             until_s, key = self._ending.popleft()
@@ -88,11 +88,11 @@ class Roster:
         changed, self._changed = self._changed, {}
         return [self._change(key) for key in changed]
 
-    def _change(self, key: tuple[str, str]) -> Change:
+    def _change(self, key: tuple[str, str]) -> PresenceChange:
         stay = self._stays.get(key)
-        return Change(*key, None if stay is None else stay.info)
+        return PresenceChange(*key, None if stay is None else stay.info)
 
-    def give_back(self, changes: list[Change]) -> None:
+    def give_back(self, changes: list[PresenceChange]) -> None:
         """These could not be told."""
         self._changed.update(((change.channel, change.user), None) for change in changes)
 

@@ -26,7 +26,7 @@ from tidings_hub.engine.wsgi_handler import Wsgi
 if TYPE_CHECKING:
     import logging
 
-    from tidings_hub.core.node_directory import Nodes
+    from tidings_hub.core.node_directory import NodeDirectory
     from tidings_hub.engine.connection import Connection
     from tidings_hub.engine.interfaces import Application, SseApplication
 
@@ -93,7 +93,7 @@ class EngineServer:
         self._wsgi = Wsgi(app, limits=self.limits, metrics=self.metrics, log=self.log)
 
     def relay_by(
-        self, nodes: Nodes, keys: Sequence[bytes], *, look: Callable[[], object], unix_s: Callable[[], float]
+        self, nodes: NodeDirectory, keys: Sequence[bytes], *, look: Callable[[], object], unix_s: Callable[[], float]
     ) -> Relay:
         """Relay requests to and from other nodes. Before `start`."""
         self.relay = self._shared.relay = Relay(self._shared, nodes, keys, look=look, unix_s=unix_s)

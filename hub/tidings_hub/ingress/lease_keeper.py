@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable
 
 from tidings.errors import TidingsError
-from tidings_hub.core.lease import Hold, Tenure
+from tidings_hub.core.lease import LeaseReply, LeaseTerm
 
 logger = logging.getLogger("tidings.ingress")
 
 # A lease is asked for so often while it lasts: two rounds may fail.
 _ROUNDS = 3
 
-Ask = Callable[[float], Hold]
+Ask = Callable[[float], LeaseReply]
 
 
 class Lease:
@@ -24,7 +24,7 @@ class Lease:
     def __init__(self, ask: Ask, *, lease_s: float) -> None:
         self._ask = ask
         self._lease_s = lease_s
-        self._tenure = Tenure(lease_s)
+        self._tenure = LeaseTerm(lease_s)
         self._held = threading.Event()
         self._leaving = threading.Event()
         # Two questions at once could be answered in another order than they were asked.
@@ -47,24 +47,24 @@ class Lease:
                 return
             asked_s = time.monotonic()
             try:
-                self._tenure.heard(self._ask(self._lease_s), asked_s=asked_s)
+                self._tenure.update(self._ask(self._lease_s), requested_s=asked_s)
             except TidingsError as error:
                 # It holds for what is left of it.
                 logger.debug("a lease could not be asked for: %s", error)
-        if self._tenure.holds(time.monotonic()):
+        if self._tenure.is_held(time.monotonic()):
             self._held.set()
 
     def wait(self, timeout_s: float) -> int | None:
         """The term that runs, as soon as there is one; None: there is none after `timeout_s`."""
         self._held.wait(timeout_s)
-        if not self._tenure.holds(time.monotonic()):
+        if not self._tenure.is_held(time.monotonic()):
             self._held.clear()
             return None
         return self._tenure.term
 
     def valid(self, term: int) -> bool:
         """Whether this node has had the lease without a break since that term began."""
-        return self._tenure.valid(term, time.monotonic())
+        return self._tenure.is_unbroken(term, time.monotonic())
 
     def leave(self) -> None:
         """Give it up, so that another node need not wait until it ends. Idempotent."""
@@ -72,7 +72,7 @@ class Lease:
             return
         self._leaving.set()
         with self._asking:
-            self._tenure.heard(Hold.ELSEWHERE, asked_s=0.0)
+            self._tenure.update(LeaseReply.DENIED, requested_s=0.0)
             try:
                 self._ask(0.0)
             except TidingsError as error:

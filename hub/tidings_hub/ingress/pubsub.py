@@ -9,7 +9,7 @@ from typing import Protocol
 
 from tidings_hub.config.settings import Settings
 from tidings_hub.core.compat.requests import Bounds
-from tidings_hub.core.lease import Hold
+from tidings_hub.core.lease import LeaseReply
 from tidings_hub.ingress.dispatcher import Outlet
 from tidings_hub.ingress.flask_socketio import FlaskSocketioFormat
 from tidings_hub.ingress.lease_keeper import Lease
@@ -20,8 +20,8 @@ from tidings_hub.ingress.socketio_emitter import SocketioEmitterFormat
 class Leases(Protocol):
     """What gives leases: the broker."""
 
-    def hold(self, name: str, holder: str, *, lease_s: float) -> Hold:
-        """See `brokers.base.Broker.hold`."""
+    def acquire_lease(self, name: str, holder: str, *, lease_s: float) -> LeaseReply:
+        """See `brokers.base.Broker.acquire_lease`."""
 
 
 def open_wires(settings: Settings, broker: Leases, outlet: Outlet, *, link: Callable[[str], Link]) -> list[Listener]:
@@ -51,5 +51,5 @@ def open_wires(settings: Settings, broker: Leases, outlet: Outlet, *, link: Call
     ]
 
 
-def _ask(broker: Leases, name: str, holder: str, lease_s: float) -> Hold:
-    return broker.hold(name, holder, lease_s=lease_s)
+def _ask(broker: Leases, name: str, holder: str, lease_s: float) -> LeaseReply:
+    return broker.acquire_lease(name, holder, lease_s=lease_s)

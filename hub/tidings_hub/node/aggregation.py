@@ -78,7 +78,7 @@ class Together:
         """What each node beside this one answers; status 0: nothing in time."""
         tasks = {
             name: runtime.spawn(self._ask, name, path.removeprefix(UNIX), environ)
-            for name, path in self._relay.nodes.beside().items()
+            for name, path in self._relay.nodes.siblings().items()
         }
         found: dict[str, tuple[int, bytes]] = {name: task.wait() for name, task in tasks.items()}  # type: ignore[misc]
         self._relay.shared.metrics.workers_silent += sum(not status for status, _ in found.values())

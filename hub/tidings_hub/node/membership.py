@@ -8,7 +8,7 @@ import socket
 from tidings.errors import BadConfig, TidingsError
 from tidings_hub import runtime
 from tidings_hub.brokers.base import Broker
-from tidings_hub.core.node_directory import Nodes, Roll
+from tidings_hub.core.node_directory import NodeDirectory, NodeLeases
 from tidings_hub.engine.relay.relay import Relay
 
 logger = logging.getLogger("tidings.membership")
@@ -36,7 +36,7 @@ def resolved(advertise: str) -> str:
 class Membership:
     """Keeps one node's lease and calls the roll. `address` empty: the node is only reached by those beside it."""
 
-    def __init__(self, broker: Broker, nodes: Nodes, *, lease_s: float) -> None:
+    def __init__(self, broker: Broker, nodes: NodeDirectory, *, lease_s: float) -> None:
         self._broker = broker
         self._nodes = nodes
         self._lease_s = lease_s
@@ -68,7 +68,7 @@ class Membership:
         if not self._address:
             return
         try:
-            self._broker.call_roll(self._nodes.own_id, "", lease_s=self._lease_s)
+            self._broker.renew_node_lease(self._nodes.own_id, "", lease_s=self._lease_s)
         except TidingsError as error:
             logger.warning("the lease could not be given up and ends by itself: %s", error)
 
@@ -96,8 +96,8 @@ class Membership:
             self._ahead_s = roll.now_s - runtime.now_s()
         relay.called(roll)
 
-    def _roll(self) -> Roll:
+    def _roll(self) -> NodeLeases:
         if not self._address:
             # Nobody else can reach it, and it asks nobody else.
-            return Roll(runtime.unix_s(), {})
-        return self._broker.call_roll(self._nodes.own_id, self._address, lease_s=self._lease_s)
+            return NodeLeases(runtime.unix_s(), {})
+        return self._broker.renew_node_lease(self._nodes.own_id, self._address, lease_s=self._lease_s)

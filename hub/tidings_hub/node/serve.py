@@ -17,7 +17,7 @@ from tidings_hub import runtime
 from tidings_hub.brokers import open_broker
 from tidings_hub.brokers.pattern_link import Patterns
 from tidings_hub.config.settings import Settings
-from tidings_hub.core.node_directory import Nodes
+from tidings_hub.core.node_directory import NodeDirectory
 from tidings_hub.core.relay_stamp import stamp_key
 from tidings_hub.engine.fanout import deliver
 from tidings_hub.engine.relay.upstream import UNIX
@@ -107,7 +107,7 @@ class Node:
         settings, beside = self.settings, self._worker.beside if self._worker is not None else {}
         if not settings.advertise and len(beside) < 2:
             return None
-        nodes = Nodes(settings.node_id, beside, silent_s=settings.lease_s)
+        nodes = NodeDirectory(settings.node_id, beside, silent_s=settings.lease_s)
         membership = Membership(self.broker, nodes, lease_s=settings.lease_s)
         keys = [stamp_key(secret) for secret in settings.relay_secrets()]
         self.engine.relay_by(nodes, keys, look=membership.look, unix_s=membership.unix_s)

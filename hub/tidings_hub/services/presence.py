@@ -14,7 +14,7 @@ from tidings.errors import BadData, Forbidden, TooLarge, Unavailable
 from tidings.wire.channels import OWN_PREFIX
 from tidings.wire.cursor import Cursor
 from tidings.wire.payload import encode_data
-from tidings.wire.presence import NOBODY_KNOWS, Presence, presence_channel
+from tidings.wire.presence import NO_INFO, Presence, presence_channel
 from tidings.wire.publication import Publication
 from tidings_hub.brokers.base import Broker
 from tidings_hub.config.settings import Settings
@@ -122,7 +122,7 @@ class Entrances:
     def _info(self, session: Session[Any]) -> bytes:
         info = session.claims.info
         if info is None:
-            return NOBODY_KNOWS
+            return NO_INFO
         try:
             if isinstance(info, Mapping):
                 return encode_data(info, max_bytes=self._settings.presence_info_max_bytes)
@@ -131,7 +131,7 @@ class Entrances:
             why = str(error)
         self._metrics.presence_infos_refused += 1
         log_rate_limited(logger, logging.WARNING, "info", "presence does not show the info of a token: %s", why)
-        return NOBODY_KNOWS
+        return NO_INFO
 
     # What is asked. It waits for the broker.
 

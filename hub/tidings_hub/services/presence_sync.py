@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 
 from tidings.errors import HubError, TidingsError, Unavailable
-from tidings.wire.presence import Change, Turn, Turned
+from tidings.wire.presence import PresenceChange, PresenceUpdate, PresenceUpdateResult
 from tidings_hub.brokers.base import Broker
 from tidings_hub.config.settings import Settings
 from tidings_hub.core.local_presence import Roster
@@ -170,7 +170,7 @@ class Turns:
         for done in settling:
             done.set()
 
-    def _write(self, left: list[Change]) -> None:
+    def _write(self, left: list[PresenceChange]) -> None:
         """Write these changes (all that is here, where the broker has forgotten it), and renew the lease."""
         lives = 0
         while True:
@@ -192,10 +192,10 @@ class Turns:
                 self._begin_anew()
                 left[:] = self._roster.take(self._now_s())
 
-    def _turn(self, changes: list[Change], *, lease_s: float) -> Turned:
+    def _turn(self, changes: list[PresenceChange], *, lease_s: float) -> PresenceUpdateResult:
         settings, metrics = self._settings, self._metrics
-        turned = self._broker.turn(
-            Turn(
+        turned = self._broker.update_presence(
+            PresenceUpdate(
                 self._node,
                 self._epoch,
                 lease_s,

@@ -19,7 +19,7 @@ from typing import Any  # noqa: E402
 
 from tidings.wire.publication import Publication  # noqa: E402
 from tidings_hub.core.frame import Frame  # noqa: E402
-from tidings_hub.core.node_directory import Nodes  # noqa: E402
+from tidings_hub.core.node_directory import NodeDirectory  # noqa: E402
 from tidings_hub.core.relay_stamp import stamp_key  # noqa: E402
 from tidings_hub.engine.connection import Connection  # noqa: E402
 from tidings_hub.engine.fanout import deliver  # noqa: E402
@@ -175,7 +175,7 @@ def main(words: list[str]) -> None:
     server.mount_sse("/sse", Streams(silent=False), options)
     server.mount_wsgi(web)
     if "relay" in flags:
-        nodes = Nodes("n1-", {}, silent_s=1)
+        nodes = NodeDirectory("n1-", {}, silent_s=1)
         server.relay_by(nodes, [stamp_key("echo")], look=lambda: None, unix_s=runtime.unix_s)
     port = server.listen("127.0.0.1", 0)
     server.start()

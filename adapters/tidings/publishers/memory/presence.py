@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from tidings.errors import Forbidden
 from tidings.wire.channels import namespace_of
 from tidings.wire.cursor import Cursor
-from tidings.wire.presence import BACK_TENTHS, Change, Presence, Turn, Turned
+from tidings.wire.presence import RELIST_BELOW_TENTHS, Presence, PresenceChange, PresenceUpdate, PresenceUpdateResult
 
 Tell = Callable[[str, str, bytes], None]
 _COUNTS_EVERY_S = 1.0
@@ -46,29 +46,29 @@ class Members:
         self._told_s = -_COUNTS_EVERY_S
         self._turned_s = 0.0
 
-    def take(self, turn: Turn, epoch: str, *, now_s: float) -> Turned:
+    def apply(self, update: PresenceUpdate, epoch: str, *, now_s: float) -> PresenceUpdateResult:
         """One turn of a node; see `Turn`."""
-        if now_s - self._turned_s > turn.lease_s / 2:
+        if now_s - self._turned_s > update.lease_s / 2:
             # It was not the nodes that were silent: nobody is swept before all had time for a turn.
-            self._leases = {node: max(until_s, now_s + turn.lease_s) for node, until_s in self._leases.items()}
+            self._leases = {node: max(until_s, now_s + update.lease_s) for node, until_s in self._leases.items()}
         self._turned_s = now_s
-        if turn.epoch and (turn.epoch != epoch or turn.node not in self._leases):
-            return Turned(epoch, known=False)
-        self._leases[turn.node] = now_s + turn.lease_s
-        if not turn.epoch:
-            self._namespaces = set(turn.namespaces)
+        if update.epoch and (update.epoch != epoch or update.node not in self._leases):
+            return PresenceUpdateResult(epoch, known=False)
+        self._leases[update.node] = now_s + update.lease_s
+        if not update.epoch:
+            self._namespaces = set(update.namespaces)
         touched: dict[str, _Touched] = {}
         # Changes before sweeping: whoever moved here from a dead node has never left.
-        for change in turn.changes:
-            self._apply(turn.node, change, touched)
+        for change in update.changes:
+            self._apply(update.node, change, touched)
         ended = self._end(now_s)
-        self._sweep(turn.sweep_max, touched)
+        self._sweep(update.sweep_max, touched)
         joined = sum(len(one.joined) for one in touched.values())
         left = sum(len(one.left) for one in touched.values())
         for channel, one in touched.items():
-            self._publish(channel, one, turn)
+            self._publish(channel, one, update)
         self._publish_counts(now_s)
-        return Turned(epoch, more=bool(self._ended), joined=joined, left=left, ended=ended)
+        return PresenceUpdateResult(epoch, more=bool(self._ended), joined=joined, left=left, ended=ended)
 
     def look(self, channel: str, position: Cursor, *, limit: int, now_s: float) -> Presence:
         """Who is in a channel, without those whose nodes are all dead.
@@ -83,7 +83,7 @@ class Members:
         infos = {user: each.info for user, each in members.items() if each.nodes & alive}
         return Presence(str(position), len(infos), infos if len(infos) <= limit else None)
 
-    def _apply(self, node: str, change: Change, touched: dict[str, _Touched]) -> None:
+    def _apply(self, node: str, change: PresenceChange, touched: dict[str, _Touched]) -> None:
         entry = change.channel, change.user
         if change.info is None:
             self._at.get(node, {}).pop(entry, None)
@@ -129,21 +129,21 @@ class Members:
                 self._at.pop(node, None)
                 self._ended.discard(node)
 
-    def _publish(self, channel: str, one: _Touched, turn: Turn) -> None:
+    def _publish(self, channel: str, one: _Touched, update: PresenceUpdate) -> None:
         count = self._count(channel)
         if channel in self._large:
-            if count * 10 <= turn.list_max * BACK_TENTHS:
+            if count * 10 <= update.list_max * RELIST_BELOW_TENTHS:
                 self._large.discard(channel)
                 self._changed.discard(channel)
                 self._tell_count(channel, listed=True)
             else:
                 self._changed.add(channel)
-        elif count > turn.list_max:
+        elif count > update.list_max:
             self._large.add(channel)
             self._tell_count(channel, listed=False)
         else:
-            self._publish_each(channel, "join", b"members", one.joined, turn.event_max_bytes)
-            self._publish_each(channel, "leave", b"users", one.left, turn.event_max_bytes)
+            self._publish_each(channel, "join", b"members", one.joined, update.event_max_bytes)
+            self._publish_each(channel, "leave", b"users", one.left, update.event_max_bytes)
 
     def _publish_each(self, channel: str, event: str, what: bytes, items: list[bytes], bytes_max: int) -> None:
         part: list[bytes] = []

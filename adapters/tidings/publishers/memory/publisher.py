@@ -25,7 +25,7 @@ from tidings.redis_client.keys import POINTER_TTL_S
 from tidings.wire.channels import namespace_of
 from tidings.wire.control import Done, History, NodeRecord, Order, done
 from tidings.wire.cursor import Cursor
-from tidings.wire.presence import Presence, Turn, Turned, presence_channel
+from tidings.wire.presence import Presence, PresenceUpdate, PresenceUpdateResult, presence_channel
 from tidings.wire.publication import Publication, decode, encode_body
 from tidings.wire.reports import Report, Sought, gathered
 
@@ -120,10 +120,10 @@ class MemoryStore:
         self.seq += 1
         return publication
 
-    def turn(self, turn: Turn) -> Turned:
+    def update_presence(self, update: PresenceUpdate) -> PresenceUpdateResult:
         """A node's changes of who is where; what comes of them is published in presence channels."""
         with self.lock:
-            return self._members.take(turn, self.epoch, now_s=self._now_s())
+            return self._members.apply(update, self.epoch, now_s=self._now_s())
 
     def members(self, channel: str, *, limit: int) -> Presence:
         """Who is in a channel.

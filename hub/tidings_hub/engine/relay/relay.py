@@ -20,7 +20,7 @@ from tidings_hub.engine.relay.upstream import Upstream, connected
 from tidings_hub.log import log_rate_limited
 
 if TYPE_CHECKING:
-    from tidings_hub.core.node_directory import Nodes, Roll
+    from tidings_hub.core.node_directory import NodeDirectory, NodeLeases
     from tidings_hub.engine.connection import Waiting
     from tidings_hub.engine.http import Head
     from tidings_hub.engine.http_connection import Link
@@ -80,7 +80,7 @@ class Relay:
     def __init__(
         self,
         shared: Shared,
-        nodes: Nodes,
+        nodes: NodeDirectory,
         keys: Sequence[bytes],
         *,
         look: Callable[[], object],
@@ -133,7 +133,7 @@ class Relay:
 
     def foreign(self, link: Link, head: Head, sid: str) -> str:
         """The id of the node that this request is for; empty: it is not to be carried."""
-        return "" if link.relayed or head.method not in _METHODS else self.nodes.foreign(sid)
+        return "" if link.relayed or head.method not in _METHODS else self.nodes.owner_elsewhere(sid)
 
     def carry(self, link: Link, head: Head, body: bytes, sid: str, *, wait_s: float) -> bool:
         """Send a request on; False: it is none for another node. `wait_s`: longest wait for an answer."""
@@ -226,9 +226,9 @@ class Relay:
         self._reading += self._parked
         self._parked = []
 
-    def called(self, roll: Roll) -> None:
+    def called(self, roll: NodeLeases) -> None:
         """A roll was read."""
-        for name in self.nodes.call(roll, now_s=runtime.now_s()):
+        for name in self.nodes.update(roll, now_s=runtime.now_s()):
             for carrying in list(self._carried.get(name, ())):
                 self.shared.pump.guard(carrying.fail)
         self.shared.metrics.relay_nodes = len(self.nodes)

@@ -16,7 +16,7 @@ from tidings.wire.control import Order
 from tidings.wire.publication import decode
 from tidings_hub.config.ingress import FlaskSocketio
 from tidings_hub.core.compat.requests import Asked, Bounds
-from tidings_hub.core.lease import Hold
+from tidings_hub.core.lease import LeaseReply
 from tidings_hub.ingress.dispatcher import Outlet
 from tidings_hub.ingress.flask_socketio import FlaskSocketioFormat
 from tidings_hub.ingress.lease_keeper import Lease
@@ -63,7 +63,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.link = QueueLink()
-        self.hold = Hold.TAKEN
+        self.hold = LeaseReply.ACQUIRED
         self.asked: list[float] = []
         self.published: list[Outgoing] = []
         self.orders: list[Order] = []
@@ -73,11 +73,11 @@ class Scene:
         outlet = Outlet(self._publish, self._order, self.metrics, batch_max=2)
         self.listener = Listener(form, self.link, self.lease, outlet, message_max_bytes=1000)
 
-    def _ask(self, lease_s: float) -> Hold:
+    def _ask(self, lease_s: float) -> LeaseReply:
         self.asked.append(lease_s)
         if not lease_s:
-            return Hold.ELSEWHERE
-        given, self.hold = self.hold, Hold.KEPT if self.hold is Hold.TAKEN else self.hold
+            return LeaseReply.DENIED
+        given, self.hold = self.hold, LeaseReply.RENEWED if self.hold is LeaseReply.ACQUIRED else self.hold
         return given
 
     def _publish(self, items: Sequence[Outgoing]) -> list[Receipt | TidingsError]:
@@ -138,8 +138,8 @@ def test_a_message_that_is_too_large_is_not_read(scene: Scene) -> None:
     assert scene.metrics.wires_refused == {"too_large": 1}
 
 
-@pytest.mark.parametrize("hold", [Hold.ELSEWHERE, Hold.TAKEN])
-def test_what_is_read_after_the_lease_was_lost_is_dropped(scene: Scene, hold: Hold) -> None:
+@pytest.mark.parametrize("hold", [LeaseReply.DENIED, LeaseReply.ACQUIRED])
+def test_what_is_read_after_the_lease_was_lost_is_dropped(scene: Scene, hold: LeaseReply) -> None:
     def lost() -> Read:
         # Another node has it, or had it in between: both can have published this.
         scene.hold = hold
@@ -152,8 +152,8 @@ def test_what_is_read_after_the_lease_was_lost_is_dropped(scene: Scene, hold: Ho
     wait_until(lambda: scene.link.closed == 1, why="nothing more is read from this link")
     assert scene.published == []
     # As soon as it has the lease (again), it listens anew.
-    if hold is Hold.ELSEWHERE:
-        scene.hold = Hold.TAKEN
+    if hold is LeaseReply.DENIED:
+        scene.hold = LeaseReply.ACQUIRED
         scene.lease.renew()
     scene.link.reads.put(heard(GOOD))
     wait_until(lambda: len(scene.published) == 1, why="it is published")
@@ -161,12 +161,12 @@ def test_what_is_read_after_the_lease_was_lost_is_dropped(scene: Scene, hold: Ho
 
 
 def test_nothing_is_read_while_another_node_has_the_lease(scene: Scene) -> None:
-    scene.hold = Hold.ELSEWHERE
+    scene.hold = LeaseReply.DENIED
     scene.link.reads.put(heard(GOOD))
     scene.listener.start()
     wait_until(lambda: scene.asked, why="it asks")
     assert scene.link.opened == []
-    scene.hold = Hold.TAKEN
+    scene.hold = LeaseReply.ACQUIRED
     scene.lease.renew()
     wait_until(lambda: len(scene.published) == 1, why="it is published")
 
@@ -175,7 +175,7 @@ def test_a_redis_that_has_another_lease_than_before_is_not_listened_to(scene: Sc
     opened = scene.link.open
 
     def fail_over(patterns: Sequence[bytes]) -> None:
-        scene.hold = Hold.ELSEWHERE
+        scene.hold = LeaseReply.DENIED
         opened(patterns)
 
     scene.link.open = fail_over  # type: ignore[method-assign]
@@ -208,9 +208,9 @@ def test_stopping_gives_the_lease_up_and_takes_nothing_more(scene: Scene) -> Non
 
 
 def test_a_broker_that_is_away_does_not_end_the_lease_at_once() -> None:
-    answers: list[Hold | TidingsError] = [Hold.TAKEN, Unavailable(), Hold.KEPT]
+    answers: list[LeaseReply | TidingsError] = [LeaseReply.ACQUIRED, Unavailable(), LeaseReply.RENEWED]
 
-    def ask(_: float) -> Hold:
+    def ask(_: float) -> LeaseReply:
         answer = answers.pop(0)
         if isinstance(answer, TidingsError):
             raise answer
@@ -251,10 +251,10 @@ def test_an_order_that_the_settings_forbid() -> None:
 
 
 def test_a_mistake_in_asking_does_not_end_the_asking() -> None:
-    answers: list[Callable[[], Hold]] = [lambda: Hold(1 // 0), lambda: Hold.TAKEN]
+    answers: list[Callable[[], LeaseReply]] = [lambda: LeaseReply(1 // 0), lambda: LeaseReply.ACQUIRED]
 
-    def ask(lease_s: float) -> Hold:
-        return answers.pop(0)() if answers and lease_s else Hold.KEPT
+    def ask(lease_s: float) -> LeaseReply:
+        return answers.pop(0)() if answers and lease_s else LeaseReply.RENEWED
 
     lease = Lease(ask, lease_s=0.3)
     thread = threading.Thread(target=lease.keep, daemon=True)

@@ -12,7 +12,7 @@ from tidings.errors import Forbidden, Unavailable, UnknownNamespace
 from tidings.publishers.memory.publisher import MemoryPublisher, MemoryStore
 from tidings.wire.claims import Claims
 from tidings.wire.cursor import Cursor
-from tidings.wire.presence import Presence, Turn, Turned, presence_channel
+from tidings.wire.presence import Presence, PresenceUpdate, PresenceUpdateResult, presence_channel
 from tidings_hub.brokers.memory import MemoryBroker
 from tidings_hub.config.settings import Settings
 from tidings_hub.core.sessions import Session
@@ -32,10 +32,10 @@ class Shaky(MemoryBroker):
         self.down = False
         self.meanwhile: list[Callable[[], object]] = []
 
-    def turn(self, turn: Turn) -> Turned:
+    def update_presence(self, update: PresenceUpdate) -> PresenceUpdateResult:
         if self.down:
             raise Unavailable("no")
-        return super().turn(turn)
+        return super().update_presence(update)
 
     def members(self, channel: str, *, limit: int) -> Presence:
         found = super().members(channel, limit=limit)
