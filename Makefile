@@ -9,14 +9,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := .stamps
+VALE_VERSION := v3.21.0
 # nginx and others live in /usr/sbin, which is not on every PATH.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help setup run chat test check check-python check-js pytest bench bench-ways faults docs build clean
+.PHONY: help setup run chat test check check-python check-js check-prose pytest bench bench-ways faults docs build clean
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: $(STAMPS)/system $(STAMPS)/python $(STAMPS)/js $(STAMPS)/emitters ## install everything (quick when it is there)
+setup: ## install everything (quick when it is there)
+	@$(MAKE) --no-print-directory --jobs=4 $(STAMPS)/system $(STAMPS)/python $(STAMPS)/js $(STAMPS)/emitters $(STAMPS)/vale
 
 $(STAMPS):
 	@mkdir -p $@
@@ -42,6 +44,15 @@ $(STAMPS)/npm: $(wildcard sdk_js/package-lock.json sdk_js/package.json) | $(STAM
 	    cd sdk_js && npm ci --silent --no-audit --no-fund; \
 	else \
 	    echo 'npm is not installed: the page of `make run` will have no client' >&2; \
+	fi
+	@touch $@
+
+# Vale checks the prose. There is no package of it on PyPI or npm that brings the program, so Go builds it.
+$(STAMPS)/vale: $(BIN)/python | $(STAMPS)
+	@if command -v go >/dev/null; then \
+	    GOBIN="$(CURDIR)/$(BIN)" go install github.com/vale-cli/vale/v3/cmd/vale@$(VALE_VERSION) 2>$@.log || { cat $@.log >&2; exit 1; }; \
+	elif ! command -v vale >/dev/null; then \
+	    echo 'neither vale nor go is installed: prose is not checked' >&2; \
 	fi
 	@touch $@
 
@@ -80,6 +91,14 @@ check-js: setup
 	    echo "Node $$(node --version) is too old to check JavaScript; 20.19 or newer does it" >&2; \
 	else \
 	    cd sdk_js && npm run --silent check; \
+	fi
+
+check-prose: setup ## documents, docstrings and comments, by the rules in docs/style
+	@if ! PATH="$(CURDIR)/$(BIN):$$PATH" command -v vale >/dev/null; then \
+	    echo 'vale is not installed: prose is not checked' >&2; \
+	    [ -z "$${CI:-}" ]; \
+	else \
+	    PATH="$(CURDIR)/$(BIN):$$PATH" vale --output=line $$(git ls-files '*.md' 'hub/*.py' 'adapters/*.py' 'tests/*.py' 'examples/*.py' 'sdk_js/*.js' ':!tests/**/node_modules'); \
 	fi
 
 bench: setup ## measure against peers, and write docs/benchmarks.md (CASE=fanout for a part)
