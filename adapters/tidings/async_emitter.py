@@ -16,11 +16,11 @@ from tidings.errors import Unavailable
 from tidings.models.registry import Shape
 from tidings.options import BATCH_MAX, DEFAULT_PREFIX, DEFAULT_URL, TIMEOUT_S, Options, environment
 from tidings.publishers import open_async_publisher
-from tidings.publishers.base import Answer, AsyncPublisher, Outgoing
+from tidings.publishers.base import Answer, AsyncNodeQueries, AsyncPublisher, Outgoing
 from tidings.receipts import AsyncReceipt, Receipt
 from tidings.wire import control
 from tidings.wire.channels import check_channel
-from tidings.wire.control import Done, History, NodeRecord
+from tidings.wire.control import Done, History, NodeRecord, Order
 from tidings.wire.payload import MAX_BYTES
 from tidings.wire.presence import LIST_MAX, Presence
 from tidings.wire.reports import Report, Sought
@@ -159,9 +159,7 @@ class AsyncEmitter:
             CallerError: not exactly one of the two, or no such name.
             Unavailable, TimedOut: no node was told; nobody knows.
         """
-        return await self._open().order(
-            control.disconnect(user=user, connection=connection), timeout_s=self._options.timeout_s
-        )
+        return await self._send(control.disconnect(user=user, connection=connection))
 
     async def revoke(
         self,
@@ -178,8 +176,7 @@ class AsyncEmitter:
         Raises:
             CallerError, Unavailable, TimedOut: as `disconnect`.
         """
-        order = control.revoke(user=user, jti=jti, for_s=for_s, until_s=until_s, now_s=time.time())
-        return await self._open().order(order, timeout_s=self._options.timeout_s)
+        return await self._send(control.revoke(user=user, jti=jti, for_s=for_s, until_s=until_s, now_s=time.time()))
 
     async def subscribe(self, *, user: str, channel: str) -> Done:
         """Subscribe all live connections of a user to a channel, whatever their tokens cover.
@@ -189,9 +186,7 @@ class AsyncEmitter:
         Raises:
             CallerError, Unavailable, TimedOut: as `disconnect`; UnknownNamespace.
         """
-        return await self._open().order(
-            control.subscribe(user=user, channel=channel), timeout_s=self._options.timeout_s
-        )
+        return await self._send(control.subscribe(user=user, channel=channel))
 
     async def unsubscribe(self, *, user: str, channel: str) -> Done:
         """Take a channel from all live connections of a user. A client that may subscribe to it can do so again.
@@ -199,9 +194,7 @@ class AsyncEmitter:
         Raises:
             CallerError, Unavailable, TimedOut: as `disconnect`.
         """
-        return await self._open().order(
-            control.unsubscribe(user=user, channel=channel), timeout_s=self._options.timeout_s
-        )
+        return await self._send(control.unsubscribe(user=user, channel=channel))
 
     async def history(self, channel: str, *, limit: int = control.PAGE, since: str | None = None) -> History:
         """Kept publications of a channel, oldest first: after the cursor `since` the first ones, without it the last.
@@ -210,7 +203,9 @@ class AsyncEmitter:
             BadChannel, BadCursor, BadRequest, UnknownNamespace, Unavailable, TimedOut.
         """
         after = control.check_page(channel, since, limit)
-        return await self._open().history(channel, since=after, limit=limit, timeout_s=self._options.timeout_s)
+        return await self._queries("history").history(
+            channel, since=after, limit=limit, timeout_s=self._options.timeout_s
+        )
 
     async def nodes(self) -> list[NodeRecord]:
         """Every node that lives, with its connections, sessions and channels as of a few seconds ago.
@@ -218,7 +213,7 @@ class AsyncEmitter:
         Raises:
             Unavailable, TimedOut: nobody could say.
         """
-        return await self._open().nodes(timeout_s=self._options.timeout_s)
+        return await self._queries("nodes").nodes(timeout_s=self._options.timeout_s)
 
     async def presence(self, channel: str, *, limit: int = LIST_MAX) -> Presence:
         """Who is in a channel: `emitter.presence("room:1").members` is `info` by user, `.count` how many users.
@@ -229,7 +224,9 @@ class AsyncEmitter:
             BadChannel: not a channel. Forbidden: its namespace has no presence.
             Unavailable, TimedOut: no answer in time.
         """
-        return await self._open().presence(check_channel(channel), limit=limit, timeout_s=self._options.timeout_s)
+        return await self._queries("presence").presence(
+            check_channel(channel), limit=limit, timeout_s=self._options.timeout_s
+        )
 
     async def close(self) -> None:
         """Give up the connections of this event loop. Publishing afterwards raises Unavailable."""
@@ -256,8 +253,18 @@ class AsyncEmitter:
                 receipt.waits_with(partial(wait_async, partial(self._report, sought), receipt.id))
         return answers
 
+    async def _send(self, command: Order) -> Done:
+        return await self._queries(command.do).send_command(command, timeout_s=self._options.timeout_s)
+
     async def _report(self, sought: Sought, timeout_s: float) -> Report:
-        return await self._open().report(sought, timeout_s=timeout_s)
+        return await self._queries("report").report(sought, timeout_s=timeout_s)
+
+    def _queries(self, operation: str) -> AsyncNodeQueries:
+        """As `Emitter._queries`."""
+        publisher = self._open()
+        if isinstance(publisher, AsyncNodeQueries):
+            return publisher
+        raise self._options.no_replies(operation)
 
     def _open(self) -> AsyncPublisher:
         if self._closed:

@@ -16,11 +16,11 @@ from tidings.builder import receipts, settled
 from tidings.models.registry import Shape
 from tidings.options import BATCH_MAX, DEFAULT_PREFIX, DEFAULT_URL, TIMEOUT_S, Options, environment
 from tidings.publishers import open_publisher
-from tidings.publishers.base import Answer, Outgoing, Publisher
+from tidings.publishers.base import Answer, NodeQueries, Outgoing, Publisher
 from tidings.receipts import Receipt
 from tidings.wire import control
 from tidings.wire.channels import check_channel
-from tidings.wire.control import Done, History, NodeRecord
+from tidings.wire.control import Done, History, NodeRecord, Order
 from tidings.wire.payload import MAX_BYTES
 from tidings.wire.presence import LIST_MAX, Presence
 from tidings.wire.reports import Report, Sought
@@ -168,9 +168,7 @@ class Emitter:
             CallerError: not exactly one of the two, or no such name.
             Unavailable, TimedOut: no node was told; nobody knows.
         """
-        return self._publisher.order(
-            control.disconnect(user=user, connection=connection), timeout_s=self._options.timeout_s
-        )
+        return self._send(control.disconnect(user=user, connection=connection))
 
     def revoke(
         self,
@@ -187,8 +185,7 @@ class Emitter:
         Raises:
             CallerError, Unavailable, TimedOut: as `disconnect`.
         """
-        order = control.revoke(user=user, jti=jti, for_s=for_s, until_s=until_s, now_s=time.time())
-        return self._publisher.order(order, timeout_s=self._options.timeout_s)
+        return self._send(control.revoke(user=user, jti=jti, for_s=for_s, until_s=until_s, now_s=time.time()))
 
     def subscribe(self, *, user: str, channel: str) -> Done:
         """Subscribe all live connections of a user to a channel, whatever their tokens cover.
@@ -198,7 +195,7 @@ class Emitter:
         Raises:
             CallerError, Unavailable, TimedOut: as `disconnect`; UnknownNamespace.
         """
-        return self._publisher.order(control.subscribe(user=user, channel=channel), timeout_s=self._options.timeout_s)
+        return self._send(control.subscribe(user=user, channel=channel))
 
     def unsubscribe(self, *, user: str, channel: str) -> Done:
         """Take a channel from all live connections of a user. A client that may subscribe to it can do so again.
@@ -206,7 +203,7 @@ class Emitter:
         Raises:
             CallerError, Unavailable, TimedOut: as `disconnect`.
         """
-        return self._publisher.order(control.unsubscribe(user=user, channel=channel), timeout_s=self._options.timeout_s)
+        return self._send(control.unsubscribe(user=user, channel=channel))
 
     def history(self, channel: str, *, limit: int = control.PAGE, since: str | None = None) -> History:
         """Kept publications of a channel, oldest first: after the cursor `since` the first ones, without it the last.
@@ -215,7 +212,7 @@ class Emitter:
             BadChannel, BadCursor, BadRequest, UnknownNamespace, Unavailable, TimedOut.
         """
         after = control.check_page(channel, since, limit)
-        return self._publisher.history(channel, since=after, limit=limit, timeout_s=self._options.timeout_s)
+        return self._queries("history").history(channel, since=after, limit=limit, timeout_s=self._options.timeout_s)
 
     def nodes(self) -> list[NodeRecord]:
         """Every node that lives, with its connections, sessions and channels as of a few seconds ago.
@@ -223,7 +220,7 @@ class Emitter:
         Raises:
             Unavailable, TimedOut: nobody could say.
         """
-        return self._publisher.nodes(timeout_s=self._options.timeout_s)
+        return self._queries("nodes").nodes(timeout_s=self._options.timeout_s)
 
     def presence(self, channel: str, *, limit: int = LIST_MAX) -> Presence:
         """Who is in a channel: `emitter.presence("room:1").members` is `info` by user, `.count` how many users.
@@ -234,7 +231,9 @@ class Emitter:
             BadChannel: not a channel. Forbidden: its namespace has no presence.
             Unavailable, TimedOut: no answer in time.
         """
-        return self._publisher.presence(check_channel(channel), limit=limit, timeout_s=self._options.timeout_s)
+        return self._queries("presence").presence(
+            check_channel(channel), limit=limit, timeout_s=self._options.timeout_s
+        )
 
     def close(self) -> None:
         """Give up the connections. Publishing afterwards raises Unavailable."""
@@ -260,8 +259,21 @@ class Emitter:
                 receipt.waits_with(partial(wait, partial(self._report, sought), receipt.id))
         return answers
 
+    def _send(self, command: Order) -> Done:
+        return self._queries(command.do).send_command(command, timeout_s=self._options.timeout_s)
+
     def _report(self, sought: Sought, timeout_s: float) -> Report:
-        return self._publisher.report(sought, timeout_s=timeout_s)
+        return self._queries("report").report(sought, timeout_s=timeout_s)
+
+    def _queries(self, operation: str) -> NodeQueries:
+        """The publisher, for an operation that needs a reply.
+
+        Raises:
+            BadConfig: it only publishes, as to a queue or to Socket.IO servers.
+        """
+        if isinstance(self._publisher, NodeQueries):
+            return self._publisher
+        raise self._options.no_replies(operation)
 
     def _connect(self) -> None:
         options = self._options

@@ -48,6 +48,13 @@ class Options:
         one_way = _ONE_WAY.get(way_of(self.url), "")
         return Drafter(publication_max_bytes=self.publication_max_bytes, registry=Registry(SHARED), one_way=one_way)
 
+    def no_replies(self, operation: str) -> BadConfig:
+        """The error for an operation that needs a reply, where the URL only takes publications."""
+        return BadConfig(
+            f"{operation} needs a reply from a hub, and {self.shown()} only takes publications; "
+            "use an Emitter with the hub's redis:// or http:// URL"
+        )
+
     def shown(self) -> str:
         """The URL without user, password and query, for `repr` and logs."""
         scheme, _, rest = self.url.partition("://")

@@ -18,7 +18,7 @@ import pytest
 from contract.broker_contract import LIMITS, BrokerContract, Keep, Make, Node, outgoing
 from contract.presence_contract import Node as InPresence
 from contract.presence_contract import PresenceContract
-from contract.publisher_contract import TIMEOUT_S, Kept, PublisherContract, receipts
+from contract.publisher_contract import TIMEOUT_S, HubPublisherContract, Kept, receipts
 from contract.test_publisher_contract import Blocking
 from support.history import Listener, Recorder, check
 from support.ports import free_port
@@ -148,7 +148,7 @@ class TestBroker(BrokerContract):
             publisher = AsyncClusterPublisher(cluster.url(), prefix=prefix)
             pages = {one: await publisher.history(one, since=since, limit=9, timeout_s=TIMEOUT_S) for one in SPREAD}
             assert await publisher.nodes(timeout_s=TIMEOUT_S) == []
-            done = await publisher.order(order, timeout_s=0.3)
+            done = await publisher.send_command(order, timeout_s=0.3)
             await publisher.close()
             return {one: [each["id"] for each in page.publications] for one, page in pages.items()}, done.nodes
 
@@ -158,12 +158,12 @@ class TestBroker(BrokerContract):
         pages = {one: publisher.history(one, since=since, limit=9, timeout_s=TIMEOUT_S) for one in SPREAD}
         assert {one: [each["id"] for each in page.publications] for one, page in pages.items()} == later
         assert publisher.nodes(timeout_s=TIMEOUT_S) == []
-        assert publisher.order(order, timeout_s=0.3).nodes == 0
+        assert publisher.send_command(order, timeout_s=0.3).nodes == 0
         publisher.close()
         wait_until(lambda: [one["do"] for one in node.sink.controls] == ["disconnect"] * 2, why="both were heard")
 
 
-class InCluster(PublisherContract):
+class InCluster(HubPublisherContract):
     @pytest.fixture
     def kept(self, cluster: ClusterProcess, prefix: str) -> Kept:
         buckets = open_buckets(cluster.url(), prefix)

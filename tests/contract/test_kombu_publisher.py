@@ -29,11 +29,10 @@ from support.waiting import wait_until
 from tidings.async_emitter import AsyncEmitter
 from tidings.emitter import Emitter
 from tidings.errors import BadConfig, TidingsError, TimedOut, Unavailable
-from tidings.publishers.base import Answer, Outgoing, Publisher
+from tidings.publishers.base import Answer, AsyncNodeQueries, NodeQueries, Outgoing, Publisher
 from tidings.publishers.memory.publisher import MemoryStore
 from tidings.publishers.queue.publisher import AsyncKombuPublisher, KombuPublisher
 from tidings.receipts import Receipt
-from tidings.wire.reports import Sought
 from tidings_hub.config.ingress import QueueSource
 from tidings_hub.ingress import QueueIngress
 from tidings_hub.metrics import Metrics
@@ -128,16 +127,19 @@ class ThroughAQueue(PublisherContract):
         assert kept("orders:1") == [items[0].id, items[2].id]
         wait_until(lambda: metrics.ingress_dead == {"unknown_namespace": 1})
 
-    def test_a_publication_that_no_node_has_has_reached_nobody(self, publisher: Publisher) -> None:
-        # Nothing comes back through a queue, and nobody is kept waiting for it.
-        with pytest.raises(BadConfig, match="a queue goes one way"):
-            publisher.report(Sought("x", "orders:1", "e.1"), timeout_s=TIMEOUT_S)
+    def test_it_offers_no_node_queries(self, url: str) -> None:
+        # Nodes do not reply through a queue.
+        with closing(KombuPublisher(url)) as publisher:
+            assert not isinstance(publisher, NodeQueries)
+        assert not issubclass(AsyncKombuPublisher, AsyncNodeQueries)
 
-    def test_after_close_it_asks_nobody(self, publisher: Publisher) -> None:
-        publisher.close()
-        # Of both errors the one that another emitter would mend.
-        with pytest.raises((BadConfig, Unavailable)):
-            publisher.report(Sought("x", "orders:1", "e.1"), timeout_s=TIMEOUT_S)
+    @pytest.mark.parametrize("closed", [False, True])
+    def test_operations_that_need_a_reply_raise_bad_config(self, url: str, metrics: Metrics, closed: bool) -> None:
+        with Emitter(url) as emitter:
+            if closed:
+                emitter.close()
+            with pytest.raises(BadConfig, match="history needs a reply from a hub"):
+                emitter.history("orders:1")
 
     def test_threads_share_it(self, publisher: Publisher, kept: Kept) -> None:
         sent: list[list[str]] = [[] for _ in range(8)]

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from contract.broker_contract import Keep, outgoing
-from contract.publisher_contract import TIMEOUT_S, Kept, PublisherContract, receipts
+from contract.publisher_contract import TIMEOUT_S, HubPublisherContract, Kept, receipts
 from support.network.proxy import Proxy
 from support.ports import free_port
 from support.processes.redis import RedisProcess
 from tidings.errors import BadConfig, TimedOut, Unavailable
-from tidings.publishers.base import Answer, AsyncPublisher, Outgoing, Publisher
+from tidings.publishers.base import Answer, AsyncNodeQueries, AsyncPublisher, Outgoing, Publisher
 from tidings.publishers.memory.publisher import AsyncMemoryPublisher, MemoryPublisher, MemoryStore
 from tidings.publishers.redis.publisher import AsyncRedisPublisher, RedisPublisher
 from tidings.receipts import Receipt
@@ -44,9 +44,9 @@ class Blocking:
         ).result()
 
     def report(self, sought: Sought, *, timeout_s: float) -> Report:
-        return asyncio.run_coroutine_threadsafe(
-            self._publisher.report(sought, timeout_s=timeout_s), self._loop
-        ).result()
+        publisher = self._publisher
+        assert isinstance(publisher, AsyncNodeQueries)
+        return asyncio.run_coroutine_threadsafe(publisher.report(sought, timeout_s=timeout_s), self._loop).result()
 
     def close(self) -> None:
         asyncio.run_coroutine_threadsafe(self._publisher.close(), self._loop).result()
@@ -76,7 +76,7 @@ def put_rules(redis: RedisProcess, prefix: str) -> None:
         client.hset(Keys(prefix).rules, "orders", "100 3600")
 
 
-class InRedis(PublisherContract):
+class InRedis(HubPublisherContract):
     @pytest.fixture
     def kept(self, shared_redis: RedisProcess, prefix: str) -> Iterator[Kept]:
         put_rules(shared_redis, prefix)
@@ -103,7 +103,7 @@ class TestAsyncRedis(InRedis):
             yield publisher
 
 
-class InMemory(PublisherContract):
+class InMemory(HubPublisherContract):
     @pytest.fixture
     def store(self) -> MemoryStore:
         store = MemoryStore()

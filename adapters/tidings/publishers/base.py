@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tidings.errors import TidingsError
 from tidings.receipts import Receipt
@@ -42,78 +42,96 @@ class Outgoing:
 
 
 class Publisher(Protocol):
-    """A way to a broker for code that may block. Safe to share between threads."""
+    """Publishes to a broker, for code that may block. Threads may share it."""
 
     def publish(self, items: Sequence[Outgoing], *, timeout_s: float) -> list[Answer]:
-        """Publish `items` in one round trip, in order; one answer per item, in order.
+        """Publish `items` in one round trip, in order. Returns one receipt or error per item, in order.
 
-        Returns within `timeout_s` seconds. Raises nothing for what a broker can answer: an
-        item that was refused has its error in its place, and so have all items when the broker
-        did not answer (`Unavailable`: it has none of them; `TimedOut`: it may have them, and
-        publishing them again with the same ids is safe).
+        Returns within `timeout_s` seconds. Raises nothing for what a broker can report: a rejected item has its error
+        in its place. If the broker does not reply, every item has an error: `Unavailable` if the broker has none of
+        them, `TimedOut` if it may have them. Publishing them again with the same ids is safe.
         """
 
-    def order(self, order: Order, *, timeout_s: float) -> Done:
-        """Have every node do something; returns when all that heard it have answered, or after `timeout_s` seconds.
+    def close(self) -> None:
+        """Close all connections. A publish after this fails with `Unavailable`. Idempotent."""
+
+
+@runtime_checkable
+class NodeQueries(Protocol):
+    """Requests that nodes or the broker reply to. Publishers that only send (queues, Socket.IO servers) lack it."""
+
+    def send_command(self, command: Order, *, timeout_s: float) -> Done:
+        """Run a command on every node. Returns when all nodes that received it have replied, or after `timeout_s`.
 
         Raises:
-            TidingsError: a node's refusal. Unavailable: no node was told. TimedOut: nobody knows.
+            TidingsError: a node rejected it.
+            Unavailable: no node received it. TimedOut: it may or may not have run.
         """
 
     def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
-        """After `since` the first `limit` kept publications, without it the last ones.
+        """The first `limit` stored publications after `since`; without `since` the last ones.
 
         Raises:
             UnknownNamespace, Unavailable, TimedOut.
         """
 
     def report(self, sought: Sought, *, timeout_s: float) -> Report:
-        """What became of a publication that asked for a report. Its place (`channel`, `cursor`) is known.
+        """The delivery report of a publication that requested one. Its `channel` and `cursor` are set.
 
         Raises:
-            NotFound: nobody keeps one (any more), where that can be known.
-            Unavailable, TimedOut: no answer within `timeout_s` seconds.
+            NotFound: no node has a report any more, where that can be known.
+            Unavailable, TimedOut: no reply within `timeout_s` seconds.
         """
 
     def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
-        """Every node that lives, by name.
+        """All live nodes, sorted by name.
 
         Raises:
             Unavailable, TimedOut.
         """
 
     def presence(self, channel: str, *, limit: int, timeout_s: float) -> Presence:
-        """Who is in a channel; of more than `limit` users only their number.
+        """The users in a channel. For more than `limit` users only their number.
 
         Raises:
             Forbidden: the channel's namespace has no presence.
-            Unavailable, TimedOut: no answer within `timeout_s` seconds.
+            Unavailable, TimedOut: no reply within `timeout_s` seconds.
         """
 
-    def close(self) -> None:
-        """Give up all connections. A publish after this fails with `Unavailable`."""
+
+class HubPublisher(Publisher, NodeQueries, Protocol):
+    """A publisher through which nodes also reply."""
 
 
 class AsyncPublisher(Protocol):
-    """A way to a broker for asyncio. One event loop per object."""
+    """As `Publisher`, for asyncio. One event loop per object."""
 
     async def publish(self, items: Sequence[Outgoing], *, timeout_s: float) -> list[Answer]:
         """As `Publisher.publish`."""
 
-    async def order(self, order: Order, *, timeout_s: float) -> Done:
-        """As `Publisher.order`."""
-
-    async def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
-        """As `Publisher.history`."""
-
-    async def report(self, sought: Sought, *, timeout_s: float) -> Report:
-        """As `Publisher.report`."""
-
-    async def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
-        """As `Publisher.nodes`."""
-
-    async def presence(self, channel: str, *, limit: int, timeout_s: float) -> Presence:
-        """As `Publisher.presence`."""
-
     async def close(self) -> None:
         """As `Publisher.close`."""
+
+
+@runtime_checkable
+class AsyncNodeQueries(Protocol):
+    """As `NodeQueries`, for asyncio."""
+
+    async def send_command(self, command: Order, *, timeout_s: float) -> Done:
+        """As `NodeQueries.send_command`."""
+
+    async def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
+        """As `NodeQueries.history`."""
+
+    async def report(self, sought: Sought, *, timeout_s: float) -> Report:
+        """As `NodeQueries.report`."""
+
+    async def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
+        """As `NodeQueries.nodes`."""
+
+    async def presence(self, channel: str, *, limit: int, timeout_s: float) -> Presence:
+        """As `NodeQueries.presence`."""
+
+
+class AsyncHubPublisher(AsyncPublisher, AsyncNodeQueries, Protocol):
+    """As `HubPublisher`, for asyncio."""

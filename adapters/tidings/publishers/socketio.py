@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from typing import NoReturn
 from urllib.parse import parse_qsl, urlencode
 
 from tidings.backoff import delay_s
@@ -22,13 +21,9 @@ from tidings.receipts import Receipt
 from tidings.redis_client.connection import LineDown, Lines, said
 from tidings.redis_client.scripts import pack
 from tidings.redis_client.url import Address
-from tidings.wire.control import Done, History, NodeRecord, Order
-from tidings.wire.cursor import Cursor
 from tidings.wire.msgpack import msgpack_module
 from tidings.wire.msgpack import pack as pack_value
-from tidings.wire.presence import Presence
-from tidings.wire.publication import split_body
-from tidings.wire.reports import Report, Sought
+from tidings.wire.publication import Receipt, split_body
 
 SCHEME = "socketio+"
 _UID = "emitter"
@@ -128,26 +123,6 @@ class SocketioPublisher:
             )
         return Unavailable(f"Redis refused it: {said(reply) if isinstance(reply, Exception) else reply}")
 
-    def order(self, order: Order, *, timeout_s: float) -> Done:
-        """Servers of Socket.IO do not answer: raises BadConfig."""
-        _not_there(order.do)
-
-    def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
-        """There is none: raises BadConfig."""
-        _not_there("history")
-
-    def report(self, sought: Sought, *, timeout_s: float) -> Report:
-        """There is none: raises BadConfig."""
-        _not_there("report")
-
-    def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
-        """There are none: raises BadConfig."""
-        _not_there("nodes")
-
-    def presence(self, channel: str, *, limit: int, timeout_s: float) -> Presence:
-        """There is none: raises BadConfig."""
-        _not_there("presence")
-
     def close(self) -> None:
         """See `Publisher.close`."""
         self._closed = True
@@ -159,9 +134,3 @@ class AsyncSocketioPublisher(ThreadedPublisher):
 
     def __init__(self, url: str) -> None:
         super().__init__(SocketioPublisher(url), name="socketio")
-
-
-def _not_there(what: str) -> NoReturn:
-    raise BadConfig(
-        f"{what} is tidings'; Socket.IO servers have none: use an Emitter with a hub's redis:// or http:// URL"
-    )

@@ -1,4 +1,4 @@
-"""A blocking publisher for asyncio, in threads of its own."""
+"""Blocking publishers for asyncio, in threads of their own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from tidings.errors import Unavailable
-from tidings.publishers.base import Answer, Outgoing, Publisher
+from tidings.publishers.base import Answer, HubPublisher, Outgoing, Publisher
 from tidings.wire.control import Done, History, NodeRecord, Order
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence
@@ -21,10 +21,10 @@ T = TypeVar("T")
 
 
 class ThreadedPublisher:
-    """An `AsyncPublisher` around a blocking one, for drivers that asyncio has none of.
+    """An `AsyncPublisher` that runs a blocking one in threads, for drivers without an asyncio variant.
 
-    What is awaited is one round trip, and a thread waits as well as a loop does; at most `THREADS_MAX` calls are
-    under way at once, and those that wait use up their `timeout_s`. A publish that is cancelled may still happen.
+    At most `THREADS_MAX` calls run at the same time. Time spent waiting for a free thread counts towards `timeout_s`.
+    A cancelled publish may still happen.
     """
 
     def __init__(self, publisher: Publisher, *, name: str) -> None:
@@ -33,44 +33,52 @@ class ThreadedPublisher:
         self._threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix=f"tidings-{name}")
 
     async def publish(self, items: Sequence[Outgoing], *, timeout_s: float) -> list[Answer]:
-        """See `AsyncPublisher.publish`."""
+        """See `Publisher.publish`."""
         if self._closed:
             return [Unavailable("this publisher was closed; make a new one")] * len(items)
         return await self._in_thread(self._publisher.publish, items, timeout_s=timeout_s)
 
-    async def order(self, order: Order, *, timeout_s: float) -> Done:
-        """See `AsyncPublisher.order`."""
-        return await self._in_thread(self._publisher.order, order, timeout_s=timeout_s)
-
-    async def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
-        """See `AsyncPublisher.history`."""
-        return await self._in_thread(self._publisher.history, channel, since=since, limit=limit, timeout_s=timeout_s)
-
-    async def report(self, sought: Sought, *, timeout_s: float) -> Report:
-        """See `AsyncPublisher.report`."""
-        return await self._in_thread(self._publisher.report, sought, timeout_s=timeout_s)
-
-    async def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
-        """See `AsyncPublisher.nodes`."""
-        return await self._in_thread(self._publisher.nodes, timeout_s=timeout_s)
-
-    async def presence(self, channel: str, *, limit: int, timeout_s: float) -> Presence:
-        """See `AsyncPublisher.presence`."""
-        return await self._in_thread(self._publisher.presence, channel, limit=limit, timeout_s=timeout_s)
-
-    async def _in_thread(self, ask: Callable[..., T], *args: object, timeout_s: float, **more: object) -> T:
+    async def _in_thread(self, call: Callable[..., T], *args: object, timeout_s: float, **options: object) -> T:
         if self._closed:
             raise Unavailable("this publisher was closed; make a new one")
         deadline_s = time.monotonic() + timeout_s
 
         def run() -> T:
             # The wait for a free thread counts.
-            return ask(*args, timeout_s=deadline_s - time.monotonic(), **more)
+            return call(*args, timeout_s=deadline_s - time.monotonic(), **options)
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, run)
 
     async def close(self) -> None:
-        """See `AsyncPublisher.close`."""
+        """See `Publisher.close`."""
         self._closed = True
         self._publisher.close()
         self._threads.shutdown(wait=False)
+
+
+class ThreadedHubPublisher(ThreadedPublisher):
+    """An `AsyncHubPublisher` that runs a blocking one in threads."""
+
+    def __init__(self, publisher: HubPublisher, *, name: str) -> None:
+        super().__init__(publisher, name=name)
+        self._hub = publisher
+
+    async def send_command(self, command: Order, *, timeout_s: float) -> Done:
+        """See `NodeQueries.send_command`."""
+        return await self._in_thread(self._hub.send_command, command, timeout_s=timeout_s)
+
+    async def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
+        """See `NodeQueries.history`."""
+        return await self._in_thread(self._hub.history, channel, since=since, limit=limit, timeout_s=timeout_s)
+
+    async def report(self, sought: Sought, *, timeout_s: float) -> Report:
+        """See `NodeQueries.report`."""
+        return await self._in_thread(self._hub.report, sought, timeout_s=timeout_s)
+
+    async def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
+        """See `NodeQueries.nodes`."""
+        return await self._in_thread(self._hub.nodes, timeout_s=timeout_s)
+
+    async def presence(self, channel: str, *, limit: int, timeout_s: float) -> Presence:
+        """See `NodeQueries.presence`."""
+        return await self._in_thread(self._hub.presence, channel, limit=limit, timeout_s=timeout_s)

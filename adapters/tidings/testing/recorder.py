@@ -80,29 +80,29 @@ class Recorder:
             self._memory.publish(items, timeout_s=timeout_s)
         return [fault.error] * len(items)
 
-    def order(self, order: Order, *, timeout_s: float) -> Done:
-        """See `Publisher.order`: nobody is connected, so it concerns nobody."""
+    def send_command(self, command: Order, *, timeout_s: float) -> Done:
+        """See `NodeQueries.send_command`: nobody is connected, so it concerns nobody."""
         self._check()
-        self.orders.append(order)
-        return self._memory.order(order, timeout_s=timeout_s)
+        self.orders.append(command)
+        return self._memory.send_command(command, timeout_s=timeout_s)
 
     def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
-        """See `Publisher.history`."""
+        """See `NodeQueries.history`."""
         self._check()
         return self._memory.history(channel, since=since, limit=limit, timeout_s=timeout_s)
 
     def report(self, sought: Sought, *, timeout_s: float) -> Report:
-        """See `Publisher.report`: nobody is connected, so it reached nobody."""
+        """See `NodeQueries.report`: nobody is connected, so it reached nobody."""
         self._check()
         return self._memory.report(sought, timeout_s=timeout_s)
 
     def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
-        """See `Publisher.nodes`."""
+        """See `NodeQueries.nodes`."""
         self._check()
         return self._memory.nodes(timeout_s=timeout_s)
 
     def presence(self, channel: str, *, limit: int, timeout_s: float) -> Presence:
-        """See `Publisher.presence`."""
+        """See `NodeQueries.presence`."""
         self._check()
         return self._memory.presence(channel, limit=limit, timeout_s=timeout_s)
 

@@ -22,7 +22,7 @@ from tidings.publishers.http.connection import Address, Deadline, Link
 from tidings.publishers.http.presence_query import presence_path, read_said
 from tidings.publishers.http.requests import NODES_PATH, PAGE_MAX_BYTES, history_path, read_history, read_nodes
 from tidings.publishers.http.responses import chunks, read_answer, read_named, read_object
-from tidings.publishers.threaded import ThreadedPublisher
+from tidings.publishers.threaded import ThreadedHubPublisher
 from tidings.wire.control import Done, History, NodeRecord, Order, read_done
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence
@@ -90,25 +90,25 @@ class HttpPublisher:
             answers += self._persist(body, count, deadline)
         return answers
 
-    def order(self, order: Order, *, timeout_s: float) -> Done:
-        """See `Publisher.order`."""
-        path, body = order.request()
+    def send_command(self, command: Order, *, timeout_s: float) -> Done:
+        """See `NodeQueries.send_command`."""
+        path, body = command.request()
         return read_done(self.ask_until(path, body, Deadline.after(timeout_s)))
 
     def report(self, sought: Sought, *, timeout_s: float) -> Report:
-        """See `Publisher.report`."""
+        """See `NodeQueries.report`."""
         return read_report(self.ask_until(sought.path(), None, Deadline.after(timeout_s), read_named))
 
     def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
-        """See `Publisher.history`."""
+        """See `NodeQueries.history`."""
         return read_history(self.ask_until(history_path(channel, since, limit), None, Deadline.after(timeout_s)))
 
     def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
-        """See `Publisher.nodes`."""
+        """See `NodeQueries.nodes`."""
         return read_nodes(self.ask_until(NODES_PATH, None, Deadline.after(timeout_s)))
 
     def presence(self, channel: str, *, limit: int, timeout_s: float) -> Presence:
-        """See `Publisher.presence`."""
+        """See `NodeQueries.presence`."""
         return read_said(self.ask_until(presence_path(channel, limit), None, Deadline.after(timeout_s)))
 
     def ask_until(
@@ -230,7 +230,7 @@ class HttpPublisher:
         return Unavailable(f"no hub at {place} ({reason}); is it running, and is the URL right?")
 
 
-class AsyncHttpPublisher(ThreadedPublisher):
+class AsyncHttpPublisher(ThreadedHubPublisher):
     """An `AsyncPublisher` around `HttpPublisher`.
 
     An HTTP client over asyncio's streams would be a second implementation of everything above.

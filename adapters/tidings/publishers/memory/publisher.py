@@ -251,31 +251,31 @@ class MemoryPublisher:
             return [Unavailable("this publisher is closed") for _ in items]
         return [self.store.publish(item) for item in items]
 
-    def order(self, order: Order, *, timeout_s: float) -> Done:
-        """See `Publisher.order`."""
+    def send_command(self, command: Order, *, timeout_s: float) -> Done:
+        """See `NodeQueries.send_command`."""
         self._check()
-        return done(self.store.gathering.ask(order, timeout_s=timeout_s))
+        return done(self.store.gathering.ask(command, timeout_s=timeout_s))
 
     def report(self, sought: Sought, *, timeout_s: float) -> Report:
-        """See `Publisher.report`."""
+        """See `NodeQueries.report`."""
         self._check()
         return gathered(sought, self.store.gathering.ask(sought.order(), timeout_s=timeout_s))
 
     def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
-        """See `Publisher.history`."""
+        """See `NodeQueries.history`."""
         del timeout_s
         self._check()
         position, kept = self.store.history(channel, since=since, limit=limit, newest=since is None)
         return History(str(position), [one.to_wire() for one in kept])
 
     def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
-        """See `Publisher.nodes`."""
+        """See `NodeQueries.nodes`."""
         del timeout_s
         self._check()
         return self.store.gathering.nodes()
 
     def presence(self, channel: str, *, limit: int, timeout_s: float) -> Presence:
-        """See `Publisher.presence`."""
+        """See `NodeQueries.presence`."""
         del timeout_s
         self._check()
         return self.store.members(channel, limit=limit)
@@ -300,24 +300,24 @@ class AsyncMemoryPublisher:
         """See `AsyncPublisher.publish`."""
         return self._publisher.publish(items, timeout_s=timeout_s)
 
-    async def order(self, order: Order, *, timeout_s: float) -> Done:
-        """See `AsyncPublisher.order`. It waits for nodes of this process, so not in the loop's own thread."""
-        return await asyncio.to_thread(self._publisher.order, order, timeout_s=timeout_s)
+    async def send_command(self, command: Order, *, timeout_s: float) -> Done:
+        """See `NodeQueries.send_command`. It waits for nodes of this process, so not in the loop's own thread."""
+        return await asyncio.to_thread(self._publisher.send_command, command, timeout_s=timeout_s)
 
     async def report(self, sought: Sought, *, timeout_s: float) -> Report:
-        """See `AsyncPublisher.report`. As `order`, it waits for nodes of this process."""
+        """See `NodeQueries.report`. As `send_command`, it waits for nodes of this process."""
         return await asyncio.to_thread(self._publisher.report, sought, timeout_s=timeout_s)
 
     async def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
-        """See `AsyncPublisher.history`."""
+        """See `NodeQueries.history`."""
         return self._publisher.history(channel, since=since, limit=limit, timeout_s=timeout_s)
 
     async def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
-        """See `AsyncPublisher.nodes`."""
+        """See `NodeQueries.nodes`."""
         return self._publisher.nodes(timeout_s=timeout_s)
 
     async def presence(self, channel: str, *, limit: int, timeout_s: float) -> Presence:
-        """See `AsyncPublisher.presence`."""
+        """See `NodeQueries.presence`."""
         return self._publisher.presence(channel, limit=limit, timeout_s=timeout_s)
 
     async def close(self) -> None:

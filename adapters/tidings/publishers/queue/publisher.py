@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import NoReturn
 
-from tidings.errors import BadConfig
 from tidings.publishers.base import Answer, Outgoing
 from tidings.publishers.queue.address import QueueAddress
 from tidings.publishers.queue.connection import Letter, QueueLinks
@@ -18,11 +16,8 @@ from tidings.publishers.retry_state import Tries
 from tidings.publishers.threaded import ThreadedPublisher
 from tidings.receipts import Receipt
 from tidings.redis_client.connection import LineDown
-from tidings.wire.control import Done, History, NodeRecord, Order
-from tidings.wire.cursor import Cursor
-from tidings.wire.presence import Presence
+from tidings.wire.publication import Receipt
 from tidings.wire.queue_message import encode_queued
-from tidings.wire.reports import Report, Sought
 
 
 class Outbox(Tries):
@@ -98,26 +93,6 @@ class KombuPublisher:
             outbox.fail("this publisher is closed", sent=False, final=True)
         return outbox.pause_s(time.monotonic())
 
-    def order(self, order: Order, *, timeout_s: float) -> Done:
-        """A queue brings no answer: raises BadConfig."""
-        _one_way(order.do)
-
-    def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
-        """A queue brings no answer: raises BadConfig."""
-        _one_way("history")
-
-    def report(self, sought: Sought, *, timeout_s: float) -> Report:
-        """A queue brings no answer: raises BadConfig."""
-        _one_way("report")
-
-    def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
-        """A queue brings no answer: raises BadConfig."""
-        _one_way("nodes")
-
-    def presence(self, channel: str, *, limit: int, timeout_s: float) -> Presence:
-        """A queue brings no answer: raises BadConfig."""
-        _one_way("presence")
-
     def close(self) -> None:
         """See `Publisher.close`."""
         self._closed = True
@@ -129,9 +104,3 @@ class AsyncKombuPublisher(ThreadedPublisher):
 
     def __init__(self, url: str) -> None:
         super().__init__(KombuPublisher(url), name="kombu")
-
-
-def _one_way(what: str) -> NoReturn:
-    raise BadConfig(
-        f"{what} needs an answer, and a queue goes one way; use an Emitter with the hub's redis:// or http:// URL"
-    )

@@ -53,27 +53,27 @@ class ClusterPublisher:
                 self._parts[bucket].attempt(batches[bucket], now_s + (end_s - now_s) / left)
         return _gathered(items, shares.values(), [batch.answers() for batch in batches.values()])
 
-    def order(self, order: Order, *, timeout_s: float) -> Done:
-        """See `Publisher.order`."""
-        return self._parts[0].order(order, timeout_s=timeout_s)
+    def send_command(self, command: Order, *, timeout_s: float) -> Done:
+        """See `NodeQueries.send_command`."""
+        return self._parts[0].send_command(command, timeout_s=timeout_s)
 
     def report(self, sought: Sought, *, timeout_s: float) -> Report:
-        """See `Publisher.report`."""
+        """See `NodeQueries.report`."""
         return self._parts[0].report(sought, timeout_s=timeout_s)
 
     def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
-        """See `Publisher.nodes`."""
+        """See `NodeQueries.nodes`."""
         return self._parts[0].nodes(timeout_s=timeout_s)
 
     def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
-        """See `Publisher.history`."""
+        """See `NodeQueries.history`."""
         part = self._parts[bucket_of(channel, len(self._parts))]
         if since is not None and since.others:
             since = _own(since, part.history(channel, since=None, limit=1, timeout_s=timeout_s))
         return part.history(channel, since=since, limit=limit, timeout_s=timeout_s)
 
     def presence(self, channel: str, *, limit: int, timeout_s: float) -> Presence:
-        """See `Publisher.presence`."""
+        """See `NodeQueries.presence`."""
         part = self._parts[bucket_of(presence_channel(channel), len(self._parts))]
         return part.presence(channel, limit=limit, timeout_s=timeout_s)
 
@@ -99,27 +99,27 @@ class AsyncClusterPublisher:
             ]
         return _gathered(items, shares.values(), [task.result() for task in tasks])
 
-    async def order(self, order: Order, *, timeout_s: float) -> Done:
-        """See `AsyncPublisher.order`."""
-        return await self._parts[0].order(order, timeout_s=timeout_s)
+    async def send_command(self, command: Order, *, timeout_s: float) -> Done:
+        """See `NodeQueries.send_command`."""
+        return await self._parts[0].send_command(command, timeout_s=timeout_s)
 
     async def report(self, sought: Sought, *, timeout_s: float) -> Report:
-        """See `AsyncPublisher.report`."""
+        """See `NodeQueries.report`."""
         return await self._parts[0].report(sought, timeout_s=timeout_s)
 
     async def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
-        """See `AsyncPublisher.nodes`."""
+        """See `NodeQueries.nodes`."""
         return await self._parts[0].nodes(timeout_s=timeout_s)
 
     async def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
-        """See `AsyncPublisher.history`."""
+        """See `NodeQueries.history`."""
         part = self._parts[bucket_of(channel, len(self._parts))]
         if since is not None and since.others:
             since = _own(since, await part.history(channel, since=None, limit=1, timeout_s=timeout_s))
         return await part.history(channel, since=since, limit=limit, timeout_s=timeout_s)
 
     async def presence(self, channel: str, *, limit: int, timeout_s: float) -> Presence:
-        """See `AsyncPublisher.presence`."""
+        """See `NodeQueries.presence`."""
         part = self._parts[bucket_of(presence_channel(channel), len(self._parts))]
         return await part.presence(channel, limit=limit, timeout_s=timeout_s)
 

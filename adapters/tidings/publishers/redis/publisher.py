@@ -82,12 +82,12 @@ class RedisPublisher:
             batch.fail("this publisher is closed", sent=False, final=True)
         return batch.pause_s(time.monotonic())
 
-    def order(self, order: Order, *, timeout_s: float) -> Done:
-        """See `Publisher.order`."""
-        return done(self._ask(order, timeout_s))
+    def send_command(self, command: Order, *, timeout_s: float) -> Done:
+        """See `NodeQueries.send_command`."""
+        return done(self._ask(command, timeout_s))
 
     def report(self, sought: Sought, *, timeout_s: float) -> Report:
-        """See `Publisher.report`. Where no node knows the publication, it has reached nobody."""
+        """See `NodeQueries.report`. Where no node knows the publication, it has reached nobody."""
         return gathered(sought, self._ask(sought.order(), timeout_s))
 
     def _ask(self, order: Order, timeout_s: float) -> Answers:
@@ -95,16 +95,16 @@ class RedisPublisher:
         return found
 
     def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
-        """See `Publisher.history`."""
+        """See `NodeQueries.history`."""
         found: History = self._converse(ask_history(self._keys, channel, since, limit=limit, timeout_s=timeout_s))
         return found
 
     def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
-        """See `Publisher.nodes`."""
+        """See `NodeQueries.nodes`."""
         return read_nodes(self._call(Step(pack_nodes(self._keys), 1, (nodes_script(),), timeout_s))[0])
 
     def presence(self, channel: str, *, limit: int, timeout_s: float) -> Presence:
-        """See `Publisher.presence`."""
+        """See `NodeQueries.presence`."""
         step = Step(pack_members(self._keys, channel, limit=limit), 1, (), timeout_s)
         return read_reply(channel, self._call(step)[0])
 
@@ -169,12 +169,12 @@ class AsyncRedisPublisher:
             batch.fail("this publisher is closed", sent=False, final=True)
         return batch.pause_s(time.monotonic())
 
-    async def order(self, order: Order, *, timeout_s: float) -> Done:
-        """See `AsyncPublisher.order`."""
-        return done(await self._ask(order, timeout_s))
+    async def send_command(self, command: Order, *, timeout_s: float) -> Done:
+        """See `NodeQueries.send_command`."""
+        return done(await self._ask(command, timeout_s))
 
     async def report(self, sought: Sought, *, timeout_s: float) -> Report:
-        """See `AsyncPublisher.report`."""
+        """See `NodeQueries.report`."""
         return gathered(sought, await self._ask(sought.order(), timeout_s))
 
     async def _ask(self, order: Order, timeout_s: float) -> Answers:
@@ -182,16 +182,16 @@ class AsyncRedisPublisher:
         return found
 
     async def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
-        """See `AsyncPublisher.history`."""
+        """See `NodeQueries.history`."""
         found: History = await self._converse(ask_history(self._keys, channel, since, limit=limit, timeout_s=timeout_s))
         return found
 
     async def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
-        """See `AsyncPublisher.nodes`."""
+        """See `NodeQueries.nodes`."""
         return read_nodes((await self._step(Step(pack_nodes(self._keys), 1, (nodes_script(),), timeout_s)))[0])
 
     async def presence(self, channel: str, *, limit: int, timeout_s: float) -> Presence:
-        """See `AsyncPublisher.presence`."""
+        """See `NodeQueries.presence`."""
         step = Step(pack_members(self._keys, channel, limit=limit), 1, (), timeout_s)
         return read_reply(channel, (await self._step(step))[0])
 

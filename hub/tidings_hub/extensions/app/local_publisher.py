@@ -40,7 +40,7 @@ class NodeApi(Protocol):
 
 
 class ThroughNode:
-    """A `Publisher`; before `node` is set, in a process that is no hub, everything is Unavailable.
+    """A `HubPublisher`; before `node` is set, in a process that is no hub, everything is Unavailable.
 
     How long a call may take is the node's `broker_timeout_s`, not the caller's.
     """
@@ -56,25 +56,25 @@ class ThroughNode:
         except Unavailable as error:
             return [error for _ in items]
 
-    def order(self, order: Order, *, timeout_s: float) -> Done:
-        """See `Publisher.order`."""
-        return self._running().order(order)
+    def send_command(self, command: Order, *, timeout_s: float) -> Done:
+        """See `NodeQueries.send_command`."""
+        return self._running().order(command)
 
     def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
-        """See `Publisher.history`."""
+        """See `NodeQueries.history`."""
         position, kept = self._running().history(channel, since=since, limit=limit, newest=since is None)
         return History(str(position), [one.to_wire() for one in kept])
 
     def report(self, sought: Sought, *, timeout_s: float) -> Report:
-        """See `Publisher.report`."""
+        """See `NodeQueries.report`."""
         return self._running().report(sought)
 
     def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
-        """See `Publisher.nodes`."""
+        """See `NodeQueries.nodes`."""
         return self._running().nodes()
 
     def presence(self, channel: str, *, limit: int, timeout_s: float) -> Presence:
-        """See `Publisher.presence`."""
+        """See `NodeQueries.presence`."""
         return self._running().presence(channel, limit=limit)
 
     def close(self) -> None:
