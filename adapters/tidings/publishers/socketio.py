@@ -23,7 +23,7 @@ from tidings.redis_client.scripts import pack
 from tidings.redis_client.url import Address
 from tidings.wire.msgpack import msgpack_module
 from tidings.wire.msgpack import pack as pack_value
-from tidings.wire.publication import Receipt, split_body
+from tidings.wire.publication import split_body
 
 SCHEME = "socketio+"
 _UID = "emitter"

@@ -16,7 +16,6 @@ from tidings.publishers.retry_state import Tries
 from tidings.publishers.threaded import ThreadedPublisher
 from tidings.receipts import Receipt
 from tidings.redis_client.connection import LineDown
-from tidings.wire.publication import Receipt
 from tidings.wire.queue_message import encode_queued
 
 
