@@ -30,7 +30,7 @@ from tidings_hub.config.settings import Settings
 from tidings_hub.core.frame import Encoded
 from tidings_hub.core.sessions import Session
 from tidings_hub.metrics import Metrics
-from tidings_hub.services.hub import Connection, Hub, notice
+from tidings_hub.services.hub import Connection, Hub, hub_event
 from tidings_hub.services.subscribe import Joined, go_live, join
 
 # No check runs by itself while a test looks: what is found is found by what the test does.
@@ -84,7 +84,7 @@ class Node:
         session = self.hub.open(seen, Claims(sub="u", expires_at_s=None, channels=("*",)))
         joined = join(self.hub, session, CHANNELS, None if since is None else Cursor.parse(since))
         ready = {"cursor": str(joined.cursor), "channels": joined.channels}
-        go_live(self.hub, session, joined, notice("tidings:ready", ready))
+        go_live(self.hub, session, joined, hub_event("tidings:ready", ready))
         return seen, joined, session
 
     def returns(self, since: str) -> dict[str, object]:

@@ -12,7 +12,7 @@ from support.ports import free_port
 from support.processes.redis import RedisProcess
 from support.waiting import wait_until
 from tidings.errors import BadConfig, Unavailable
-from tidings_hub.brokers.pattern_link import Patterns
+from tidings_hub.brokers.pattern_link import PatternSubscriber
 
 
 @pytest.fixture
@@ -23,21 +23,21 @@ def redis(tmp_path: Path) -> Iterator[RedisProcess]:
 
 
 @pytest.fixture
-def link(redis: RedisProcess) -> Iterator[Patterns]:
-    made = Patterns(redis.url, link_max_bytes=100_000)
+def link(redis: RedisProcess) -> Iterator[PatternSubscriber]:
+    made = PatternSubscriber(redis.url, link_max_bytes=100_000)
     made.open([b"a#*", b"b"])
     yield made
     made.close()
 
 
-def read(link: Patterns, count: int, *, within_s: float = 1.0) -> list[tuple[bytes, bytes]]:
+def read(link: PatternSubscriber, count: int, *, within_s: float = 1.0) -> list[tuple[bytes, bytes]]:
     found: list[tuple[bytes, bytes]] = []
     while len(found) < count:
         found += link.read(within_s)
     return found
 
 
-def test_what_matches_comes_in_order_whatever_its_bytes(redis: RedisProcess, link: Patterns) -> None:
+def test_what_matches_comes_in_order_whatever_its_bytes(redis: RedisProcess, link: PatternSubscriber) -> None:
     sent = [(b"a#1", b"\x00\r\n\xff"), (b"b", b""), (b"a#", b"x" * 50_000)]
     with redis.client() as client:
         assert client.publish(b"c", b"not heard") == 0
@@ -47,20 +47,20 @@ def test_what_matches_comes_in_order_whatever_its_bytes(redis: RedisProcess, lin
     assert read(link, 3) == sent
 
 
-def test_a_quiet_link_lives(redis: RedisProcess, link: Patterns) -> None:
+def test_a_quiet_link_lives(redis: RedisProcess, link: PatternSubscriber) -> None:
     assert [link.read(0.05) for _ in range(6)] == [[]] * 6
     with redis.client() as client:
         client.publish("b", b"after all")
     assert read(link, 1) == [(b"b", b"after all")]
 
 
-def test_a_redis_that_stands_still_is_noticed(redis: RedisProcess, link: Patterns) -> None:
+def test_a_redis_that_stands_still_is_noticed(redis: RedisProcess, link: PatternSubscriber) -> None:
     redis.pause()
     with pytest.raises(Unavailable, match="did not answer a ping"):
         read(link, 1, within_s=0.2)
 
 
-def test_a_redis_that_ends_is_noticed_and_found_again(redis: RedisProcess, link: Patterns) -> None:
+def test_a_redis_that_ends_is_noticed_and_found_again(redis: RedisProcess, link: PatternSubscriber) -> None:
     redis.kill()
     with pytest.raises(Unavailable, match="broke"):
         read(link, 1, within_s=0.2)
@@ -74,14 +74,14 @@ def test_a_redis_that_ends_is_noticed_and_found_again(redis: RedisProcess, link:
     assert read(link, 1) == [(b"b", b"again")]
 
 
-def test_a_message_that_is_too_large_breaks_the_link(redis: RedisProcess, link: Patterns) -> None:
+def test_a_message_that_is_too_large_breaks_the_link(redis: RedisProcess, link: PatternSubscriber) -> None:
     with redis.client() as client:
         client.publish("b", b"x" * 2_000_000)
     with pytest.raises(Unavailable, match="link_max_bytes"):
         read(link, 1)
 
 
-def test_interrupting_ends_a_waiting_read(link: Patterns) -> None:
+def test_interrupting_ends_a_waiting_read(link: PatternSubscriber) -> None:
     ended: list[Unavailable] = []
 
     def wait() -> None:
@@ -98,14 +98,14 @@ def test_interrupting_ends_a_waiting_read(link: Patterns) -> None:
 
 def test_nobody_there_and_a_user_who_may_not(redis: RedisProcess) -> None:
     with pytest.raises(Unavailable, match="cannot be listened to"):
-        Patterns(f"redis://127.0.0.1:{free_port()}/0", link_max_bytes=100_000).open([b"b"])
+        PatternSubscriber(f"redis://127.0.0.1:{free_port()}/0", link_max_bytes=100_000).open([b"b"])
     with redis.client() as client:
         client.execute_command("ACL", "SETUSER", "ann", "on", ">secret-of-ann", "+@all", "resetchannels", "&b")
-    allowed = Patterns(f"redis://ann:secret-of-ann@127.0.0.1:{redis.port}/0", link_max_bytes=100_000)
+    allowed = PatternSubscriber(f"redis://ann:secret-of-ann@127.0.0.1:{redis.port}/0", link_max_bytes=100_000)
     allowed.open([b"b"])
     allowed.close()
     with pytest.raises(Unavailable, match="refuses the subscription") as caught:
         allowed.open([b"b", b"c"])
     assert "secret-of-ann" not in str(caught.value)
     with pytest.raises(BadConfig):
-        Patterns("memory://", link_max_bytes=100_000)
+        PatternSubscriber("memory://", link_max_bytes=100_000)

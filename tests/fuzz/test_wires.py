@@ -14,15 +14,15 @@ from tidings.errors import CallerError, Unauthorized
 from tidings.wire.channels import check_channel, check_event
 from tidings.wire.msgpack import pack, unpack
 from tidings.wire.payload import encode_data
-from tidings_hub.core.compat.channel_mapping import Renames
-from tidings_hub.core.compat.flask_socketio import read
-from tidings_hub.core.compat.pusher import App, check_body, check_signed, read_batch, read_event
-from tidings_hub.core.compat.requests import Asked, Bounds, Ordered
-from tidings_hub.core.compat.socketio_emitter import Channels, read_emit, read_request
+from tidings_hub.core.compat.channel_mapping import ChannelMapping
+from tidings_hub.core.compat.flask_socketio import read_message
+from tidings_hub.core.compat.pusher import PusherApp, check_body, check_signature, read_batch, read_event
+from tidings_hub.core.compat.requests import PublishRequest, RequestLimits, CommandRequest
+from tidings_hub.core.compat.socketio_emitter import EmitterChannels, read_emit, read_request
 
-BOUNDS = Bounds(data_max_bytes=500, channels_max=5)
-RENAMES = Renames("io", {"order-": "orders:", "u": "user:"})
-CHANNELS = Channels("socket.io", "/")
+BOUNDS = RequestLimits(data_max_bytes=500, channels_max=5)
+RENAMES = ChannelMapping("io", {"order-": "orders:", "u": "user:"})
+CHANNELS = EmitterChannels("socket.io", "/")
 
 # A shared machine may take its time for one example.
 FUZZ = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -48,10 +48,10 @@ def like(names: dict[str, st.SearchStrategy[Any]], anything: st.SearchStrategy[A
     return st.fixed_dictionaries({}, optional={name: st.one_of(right, anything) for name, right in names.items()})
 
 
-def check(found: Asked | Ordered) -> None:
+def check(found: PublishRequest | CommandRequest) -> None:
     """What was accepted must be something that the broker and all clients can take."""
-    if isinstance(found, Ordered):
-        assert found.do in {"disconnect", "subscribe", "unsubscribe"}
+    if isinstance(found, CommandRequest):
+        assert found.action in {"disconnect", "subscribe", "unsubscribe"}
         assert bool(found.user) != bool(found.connection)
         return
     assert 0 < len(found.channels) <= 100
@@ -60,7 +60,7 @@ def check(found: Asked | Ordered) -> None:
     assert encode_data(json.loads(found.data_json), max_bytes=500) == found.data_json
 
 
-def accepted(read_it: Callable[[], Sequence[Asked | Ordered]]) -> bool:
+def accepted(read_it: Callable[[], Sequence[PublishRequest | CommandRequest]]) -> bool:
     """Whether the message was read; otherwise a documented error was raised."""
     try:
         found = read_it()
@@ -89,7 +89,7 @@ def test_emits(channel: str, packet: Any, about: Any) -> None:
 def test_messages_that_nobody_wrote(message: bytes, channel: str) -> None:
     assert not accepted(lambda: [read_emit(CHANNELS.room(channel), unpack(message), "/", RENAMES, BOUNDS)])
     assert not accepted(lambda: read_request(message, RENAMES, BOUNDS))
-    assert not accepted(lambda: [read(message, RENAMES, BOUNDS)])
+    assert not accepted(lambda: [read_message(message, RENAMES, BOUNDS)])
     assert not accepted(lambda: [read_event(message, RENAMES, data_max_bytes=500)])
     assert not accepted(lambda: read_batch(message, RENAMES, data_max_bytes=500))
 
@@ -112,7 +112,7 @@ managers = like(
 @FUZZ
 @given(managers)
 def test_managers(said: Any) -> None:
-    accepted(lambda: [read(json.dumps(said).encode(), RENAMES, BOUNDS)])
+    accepted(lambda: [read_message(json.dumps(said).encode(), RENAMES, BOUNDS)])
 
 
 events = like({"name": texts, "channel": texts, "channels": rooms, "data": values.map(json.dumps)}, values)
@@ -135,7 +135,7 @@ queries = st.dictionaries(
 @given(queries, st.binary(max_size=10))
 def test_nothing_that_was_not_signed_passes(query: dict[str, str], body: bytes) -> None:
     with pytest.raises(Unauthorized):
-        check_signed(App("42", "key", "s" * 20), "/apps/42/events", query, now_s=1.0)
+        check_signature(PusherApp("42", "key", "s" * 20), "/apps/42/events", query, now_s=1.0)
     with pytest.raises(Unauthorized):
         check_body(query, body)
 
@@ -144,5 +144,5 @@ def test_the_examples_are_near_enough_to_be_accepted() -> None:
     """That the tests above try what is nearly right shows in some of it being right."""
     message = pack(["emitter", {"type": 2, "data": ["hello"]}, {"rooms": ["a"]}])
     assert accepted(lambda: [read_emit("", unpack(message), "/", RENAMES, BOUNDS)])
-    assert accepted(lambda: [read(b'{"method":"emit","event":"e","data":[],"room":"a"}', RENAMES, BOUNDS)])
+    assert accepted(lambda: [read_message(b'{"method":"emit","event":"e","data":[],"room":"a"}', RENAMES, BOUNDS)])
     assert accepted(lambda: [read_event(b'{"name":"e","channel":"a","data":""}', RENAMES, data_max_bytes=500)])

@@ -29,13 +29,13 @@ __all__ = [
     "Noted",
     "Outgoing",
     "Past",
-    "Rule",
+    "HistoryRule",
     "Sink",
     "Taken",
 ]
 
 
-class Rule(Protocol):
+class HistoryRule(Protocol):
     """What a broker must know of a namespace's rule: how much of the past it keeps."""
 
     @property
@@ -172,7 +172,7 @@ class Broker(Protocol):
             Unavailable: the broker did not answer in time.
         """
 
-    def write_rules(self, rules: Mapping[str, Rule]) -> None:
+    def write_rules(self, rules: Mapping[str, HistoryRule]) -> None:
         """Make these the broker's rules, now and after every reconnect; `*` is any other namespace."""
 
     def send_control(self, message: dict[str, object]) -> None:

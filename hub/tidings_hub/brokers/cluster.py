@@ -22,9 +22,9 @@ from tidings.wire.control import Answers, NodeRecord, Order
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence, PresenceChange, PresenceUpdate, PresenceUpdateResult, presence_channel
 from tidings.wire.publication import Publication
-from tidings_hub.brokers.base import BrokerLimits, BrokerState, LeaseReply, NodeLeases, Past, Rule, Sink
+from tidings_hub.brokers.base import BrokerLimits, BrokerState, LeaseReply, NodeLeases, Past, HistoryRule, Sink
 from tidings_hub.brokers.redis import RedisBroker
-from tidings_hub.core.bucket_positions import Places
+from tidings_hub.core.bucket_positions import BucketPositions
 from tidings_hub.core.session_records import Note, Noted, Taken
 from tidings_hub.metrics import Metrics
 
@@ -65,8 +65,8 @@ class ClusterBroker:
             for bucket in buckets
         ]
 
-    def _places(self) -> Places:
-        return Places([part.position for part in self._parts])
+    def _places(self) -> BucketPositions:
+        return BucketPositions([part.position for part in self._parts])
 
     def start(self, sink: Sink) -> None:
         """See `Broker.start`."""
@@ -129,7 +129,7 @@ class ClusterBroker:
             for past in pasts.values()
             for name, one in past.channels.items()
         }
-        return Past(self._places().joined({bucket: past.position for bucket, past in pasts.items()}), seen)
+        return Past(self._places().combine({bucket: past.position for bucket, past in pasts.items()}), seen)
 
     def _own(self, bucket: int, cursor: Cursor | None) -> Cursor | None:
         """The place of a cursor in one bucket, if it has one there."""
@@ -148,11 +148,11 @@ class ClusterBroker:
         bucket = bucket_of(channel, len(self._parts))
         own = self._own(bucket, since) or since
         position, found = self._parts[bucket].history(channel, since=own, limit=limit, newest=newest)
-        return self._places().joined({bucket: position}), found
+        return self._places().combine({bucket: position}), found
 
     # Rules go into every bucket; the rest is in the first.
 
-    def write_rules(self, rules: Mapping[str, Rule]) -> None:
+    def write_rules(self, rules: Mapping[str, HistoryRule]) -> None:
         """See `Broker.write_rules`."""
         for part in self._parts:
             part.write_rules(rules)
@@ -231,7 +231,7 @@ class ClusterBroker:
         """See `Broker.members`."""
         bucket = self._bucket_of_presence(channel)
         found = self._parts[bucket].members(channel, limit=limit)
-        return replace(found, cursor=str(self._places().joined({bucket: Cursor.parse(found.cursor)})))
+        return replace(found, cursor=str(self._places().combine({bucket: Cursor.parse(found.cursor)})))
 
     def _bucket_of_presence(self, channel: str) -> int:
         return bucket_of(presence_channel(channel), len(self._parts))
@@ -267,7 +267,7 @@ def _filled(epochs: list[str], count: int) -> list[str]:
 class BucketSink:
     """The sink of one bucket: gives publications their places in the other buckets, and passes them on in turn."""
 
-    def __init__(self, bucket: int, places: Callable[[], Places], turn: threading.Lock, sink: Sink) -> None:
+    def __init__(self, bucket: int, places: Callable[[], BucketPositions], turn: threading.Lock, sink: Sink) -> None:
         self._bucket = bucket
         self._places = places
         self._turn = turn
@@ -284,12 +284,12 @@ class BucketSink:
     def lost(self, channels: list[str], position: Cursor) -> None:
         """See `Sink.lost`."""
         with self._turn:
-            self._sink.lost(channels, self._places().joined({self._bucket: position}))
+            self._sink.lost(channels, self._places().combine({self._bucket: position}))
 
     def doubted(self, channels: list[str], first: int, until: int, position: Cursor) -> bool:
         """See `Sink.doubted`."""
         with self._turn:
-            return self._sink.doubted(channels, first, until, self._places().joined({self._bucket: position}))
+            return self._sink.doubted(channels, first, until, self._places().combine({self._bucket: position}))
 
     def control(self, message: dict[str, object]) -> None:
         """See `Sink.control`."""

@@ -20,7 +20,7 @@ from tidings.redis_client.scripts import pack
 from tidings.wire.cursor import Cursor
 from tidings_hub.brokers.base import BrokerLimits, Sink
 from tidings_hub.brokers.lookup_script import Range, doubt_script, pack_doubts, read_doubts
-from tidings_hub.brokers.redis_commands import Commands
+from tidings_hub.brokers.redis_commands import RedisCommands
 from tidings_hub.core.doubts import Doubts
 from tidings_hub.core.positions import Positions
 from tidings_hub.metrics import Metrics
@@ -31,10 +31,10 @@ EVERYWHERE = "*"
 _CHUNK = 500
 
 
-class Vouching:
+class DoubtSync:
     """This node's doubts, and what it has heard of the others'. Only the reader calls it, but for `holds`."""
 
-    def __init__(self, keys: Keys, commands: Commands, sink: Sink, limits: BrokerLimits, metrics: Metrics) -> None:
+    def __init__(self, keys: Keys, commands: RedisCommands, sink: Sink, limits: BrokerLimits, metrics: Metrics) -> None:
         self._keys = keys
         self._commands = commands
         self._sink = sink
@@ -64,9 +64,9 @@ class Vouching:
         if store:
             self.store()
 
-    def holds(self, channel: str, seq: int) -> bool:
+    def covers(self, channel: str, seq: int) -> bool:
         """Whether this node doubts a cursor at `seq` for this channel."""
-        return self._own.holds(channel, seq)
+        return self._own.covers(channel, seq)
 
     def store(self) -> None:
         """Give the broker what it does not know yet. If that fails, this node remembers it and tries again."""
@@ -81,7 +81,7 @@ class Vouching:
         self._metrics.doubts += len(ranges)
         self._unstored.clear()
 
-    def hear(self, serial: int, positions: Positions) -> None:
+    def sync(self, serial: int, positions: Positions) -> None:
         """A look has seen this serial number of the doubts: tell the sink of those that this node has not heard of."""
         position = positions.cursor
         if position is None:
@@ -132,7 +132,7 @@ class Vouching:
         wider = [
             (name, first, seq)
             for name, first, until in ranges
-            if name != EVERYWHERE and until < seq and not self._own.holds(name, until)
+            if name != EVERYWHERE and until < seq and not self._own.covers(name, until)
         ]
         if wider:
             self._send(wider, news=False)

@@ -59,15 +59,15 @@ class Inbox:
             return decode(channel, item[2], max_bytes=self._limits.message_max_bytes)
         except BadPacket as error:
             if count:
-                self.poisoned(str(error), channel)
+                self.count_foreign(str(error), channel)
             return None
 
-    def poisoned(self, what: str, where: str) -> None:
+    def count_foreign(self, what: str, where: str) -> None:
         """Count a message that is not ours, and say so once a minute."""
         self._metrics.broker_poisoned += 1
         log_rate_limited(logger, logging.WARNING, "poison", "skipped %s in %s", what, where)
 
-    def special(self, item: Any) -> None:
+    def on_control(self, item: Any) -> None:
         """Deal with a canary or a control message."""
         name, message = item[1], item[2]
         if name == self.canary_name:
@@ -85,4 +85,4 @@ class Inbox:
         if isinstance(found, dict) and isinstance(found.get("do"), str):
             self._control(found)
         else:
-            self.poisoned("a control message that is not tidings'", "control")
+            self.count_foreign("a control message that is not tidings'", "control")

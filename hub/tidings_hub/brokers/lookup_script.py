@@ -26,7 +26,7 @@ Range = tuple[str, int, int]
 
 
 @dataclass(slots=True, frozen=True)
-class Look:
+class LookupRequest:
     """What to look at. `after`: per channel the seq to read after; a channel without one is only pointed at.
 
     `refresh` prolongs the lives of the pointers.
@@ -54,7 +54,7 @@ def rotate_script() -> Script:
     return load_script(_PACKAGE, "rotate.lua")
 
 
-def pack_look(keys: Keys, look: Look, limits: BrokerLimits) -> bytes:
+def pack_lookup(keys: Keys, look: LookupRequest, limits: BrokerLimits) -> bytes:
     """The call for one look."""
     names = [key for channel in look.channels for key in (keys.pointer(channel), keys.stream(channel))]
     after = [b"%d" % look.after[channel] if channel in look.after else b"-" for channel in look.channels]
@@ -65,7 +65,7 @@ def pack_look(keys: Keys, look: Look, limits: BrokerLimits) -> bytes:
     return pack_call(since_script(), (keys.meta, keys.doubts, *names), (_candidate(), *numbers, *after))
 
 
-def read_look(look: Look, reply: object, limits: BrokerLimits) -> Past:
+def read_lookup(look: LookupRequest, reply: object, limits: BrokerLimits) -> Past:
     """What one look saw.
 
     Raises:

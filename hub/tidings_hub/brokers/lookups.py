@@ -19,10 +19,10 @@ from tidings.redis_client.scripts import pack
 from tidings_hub.brokers.barriers import Barrier
 from tidings_hub.brokers.base import BrokerLimits, Past
 from tidings_hub.brokers.interests import Interests
-from tidings_hub.brokers.lookup_script import Look, pack_look, read_look, since_script
-from tidings_hub.brokers.pubsub_link import Link, LinkDown
+from tidings_hub.brokers.lookup_script import LookupRequest, pack_lookup, read_lookup, since_script
+from tidings_hub.brokers.pubsub_link import PubSubLink, LinkDown
 from tidings_hub.brokers.reader import Reader
-from tidings_hub.brokers.redis_commands import Commands
+from tidings_hub.brokers.redis_commands import RedisCommands
 from tidings_hub.brokers.repair import LOOK_CHUNK, Repairs
 from tidings_hub.metrics import Metrics
 
@@ -37,24 +37,24 @@ _REFRESH_EVERY_S = 3600.0
 
 
 @dataclass(slots=True)
-class Question:
+class Lookup:
     """One look that somebody waits for. `joins`: the look's channels are to be joined."""
 
-    look: Look
+    request: LookupRequest
     deadline_s: float
-    joins: bool = False
+    activates: bool = False
     done: threading.Event = field(default_factory=threading.Event)
-    past: Past | None = None
+    snapshot: Past | None = None
     error: str = ""
 
 
-class Asker:
+class Lookups:
     """Runs rounds until it is stopped; between them it leaves lingering channels and checks positions."""
 
     def __init__(
         self,
         keys: Keys,
-        commands: Commands,
+        commands: RedisCommands,
         interests: Interests,
         reader: Reader,
         repairs: Repairs,
@@ -71,7 +71,7 @@ class Asker:
         self._limits = limits
         self._metrics = metrics
         self._greet = greet
-        self._questions: deque[Question] = deque()
+        self._questions: deque[Lookup] = deque()
         self._wake = threading.Event()
         self._stopping = False
         self._check_at_s = 0.0
@@ -80,7 +80,7 @@ class Asker:
 
     # For other greenlets
 
-    def ask(self, look: Look, *, joins: bool = False) -> Past:
+    def ask(self, look: LookupRequest, *, joins: bool = False) -> Past:
         """The answer to a look, after the link brought all that came before it.
 
         Raises:
@@ -88,22 +88,22 @@ class Asker:
         """
         return self.answer(self.put(look, joins=joins))
 
-    def put(self, look: Look, *, joins: bool = False) -> Question:
+    def put(self, look: LookupRequest, *, joins: bool = False) -> Lookup:
         """Ask without waiting; `answer` waits."""
-        question = Question(look, time.monotonic() + self._limits.timeout_s, joins)
+        question = Lookup(look, time.monotonic() + self._limits.timeout_s, joins)
         self._questions.append(question)
         self._wake.set()
         return question
 
-    def answer(self, question: Question) -> Past:
+    def answer(self, question: Lookup) -> Past:
         """As `ask`, for a question that was put."""
         left_s = max(0.0, question.deadline_s - time.monotonic())
         answered = not self._stopping and question.done.wait(left_s)
         self._metrics.broker_timeouts += not (answered or self._stopping)
-        if not answered or question.past is None:
+        if not answered or question.snapshot is None:
             why = question.error or self._reader.last_error or "no answer"
             raise Unavailable(f"the broker did not answer within {self._limits.timeout_s:g} s: {why}")
-        return question.past
+        return question.snapshot
 
     def stop(self) -> None:
         """End; whoever waits gets no answer."""
@@ -153,7 +153,7 @@ class Asker:
         due = self._interests.due(now_s)
         for start in range(0, len(due), LOOK_CHUNK):
             # What was lost there in silence is found now or never.
-            self._look(link, number, [Look(due[start : start + LOOK_CHUNK])], [])
+            self._look(link, number, [LookupRequest(due[start : start + LOOK_CHUNK])], [])
         gone = self._interests.leave(now_s)
         for start in range(0, len(gone), LOOK_CHUNK):
             link.unsubscribe([self._keys.pubsub(channel) for channel in gone[start : start + LOOK_CHUNK]])
@@ -172,16 +172,16 @@ class Asker:
             if question.deadline_s > now_s:
                 self._questions.append(question)
 
-    def _answer(self, link: Link, number: int) -> None:
+    def _answer(self, link: PubSubLink, number: int) -> None:
         """One round: everything that is waiting, at most `_ROUND_MAX` questions."""
         now_s = time.monotonic()
         waiting = [self._questions.popleft() for _ in range(min(len(self._questions), _ROUND_MAX))]
         waiting = [one for one in waiting if one.deadline_s > now_s]
         try:
-            joins = [one for one in waiting if one.joins]
-            sinces = [one for one in waiting if not one.joins]
+            joins = [one for one in waiting if one.activates]
+            sinces = [one for one in waiting if not one.activates]
             self._join(link, number, joins)
-            self._look(link, number, [one.look for one in sinces], sinces)
+            self._look(link, number, [one.request for one in sinces], sinces)
         except (LinkDown, HubError) as error:
             for question in waiting:
                 question.error = str(error)
@@ -192,33 +192,33 @@ class Asker:
             if again:
                 self._wake.set()
 
-    def _join(self, link: Link, number: int, questions: list[Question]) -> None:
+    def _join(self, link: PubSubLink, number: int, questions: list[Lookup]) -> None:
         if not questions:
             return
-        wanted = list(dict.fromkeys(channel for one in questions for channel in one.look.channels))
+        wanted = list(dict.fromkeys(channel for one in questions for channel in one.request.channels))
         fresh = self._interests.ask_on(number, wanted)
         for start in range(0, len(fresh), LOOK_CHUNK):
             link.subscribe([self._keys.pubsub(channel) for channel in fresh[start : start + LOOK_CHUNK]])
         if fresh:
             self._pass(self._reader.barrier(link, number))
             self._metrics.broker_channels += self._interests.take_change()
-        looks = [Look(wanted[start : start + LOOK_CHUNK], refresh=True) for start in range(0, len(wanted), LOOK_CHUNK)]
+        looks = [LookupRequest(wanted[start : start + LOOK_CHUNK], refresh=True) for start in range(0, len(wanted), LOOK_CHUNK)]
         pasts = self._look(link, number, looks, [], joins=True)
         for question in questions:
-            if pasts and not any(self._interests.joining(channel) for channel in question.look.channels):
-                question.past = pasts[-1]
+            if pasts and not any(self._interests.joining(channel) for channel in question.request.channels):
+                question.snapshot = pasts[-1]
                 question.done.set()
 
     def _look(
-        self, link: Link, number: int, looks: list[Look], questions: list[Question], *, joins: bool = False
+        self, link: PubSubLink, number: int, looks: list[LookupRequest], questions: list[Lookup], *, joins: bool = False
     ) -> list[Past]:
         """Look, then wait until the link has brought everything up to there. Empty: look again."""
         if not looks:
             return []
         floor = self._repairs.positions.cursor
-        packed = b"".join([pack_look(self._keys, look, self._limits) for look in looks])
+        packed = b"".join([pack_lookup(self._keys, look, self._limits) for look in looks])
         replies = self._commands.run(packed, len(looks), (since_script(),))
-        pasts = [read_look(look, reply, self._limits) for look, reply in zip(looks, replies, strict=True)]
+        pasts = [read_lookup(look, reply, self._limits) for look, reply in zip(looks, replies, strict=True)]
         good: list[bool] = []
 
         def settle() -> None:
@@ -228,7 +228,7 @@ class Asker:
         if not all(good):
             return []
         for question, past in zip(questions, pasts, strict=False):
-            question.past = past
+            question.snapshot = past
             question.done.set()
         return pasts
 
@@ -236,12 +236,12 @@ class Asker:
         if not barrier.passed.wait(self._limits.timeout_s) or not barrier.ok:
             raise LinkDown("the link to Redis broke")
 
-    def _watch(self, link: Link, number: int, now_s: float) -> None:
+    def _watch(self, link: PubSubLink, number: int, now_s: float) -> None:
         """Notice what no message tells: a new epoch on a quiet day, vanished rules, lost last messages."""
         if self._commands.run(pack(b"EXISTS", self._keys.rules))[0] == 0:
             self._greet()
         if now_s < self._check_at_s:
-            self._look(link, number, [Look([])], [])
+            self._look(link, number, [LookupRequest([])], [])
             return
         self._check_at_s = now_s + self._limits.position_check_s
         refresh = now_s >= self._refresh_at_s
@@ -249,8 +249,8 @@ class Asker:
             self._refresh_at_s = now_s + _REFRESH_EVERY_S
         self._check(link, number, refresh=refresh)
 
-    def _check(self, link: Link, number: int, *, refresh: bool = False) -> None:
+    def _check(self, link: PubSubLink, number: int, *, refresh: bool = False) -> None:
         channels = self._repairs.positions.channels()
         self._metrics.position_checks += 1
         for start in range(0, max(1, len(channels)), LOOK_CHUNK):
-            self._look(link, number, [Look(channels[start : start + LOOK_CHUNK], refresh=refresh)], [])
+            self._look(link, number, [LookupRequest(channels[start : start + LOOK_CHUNK], refresh=refresh)], [])

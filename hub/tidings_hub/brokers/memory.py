@@ -28,7 +28,7 @@ from tidings_hub.brokers.base import (
     NodeLease,
     NodeLeases,
     Past,
-    Rule,
+    HistoryRule,
     Sink,
 )
 from tidings_hub.brokers.session_records import MemoryNotes
@@ -212,7 +212,7 @@ class MemoryBroker:
 
     # Rules, control, revocations
 
-    def write_rules(self, rules: Mapping[str, Rule]) -> None:
+    def write_rules(self, rules: Mapping[str, HistoryRule]) -> None:
         """See `Broker.write_rules`."""
         self._store.write_rules(
             {name: (rule.history, rule.history_ttl_s) for name, rule in rules.items()},

@@ -9,17 +9,17 @@ from typing import Any
 from tidings.errors import Unavailable
 from tidings.redis_client.connection import reason_of
 from tidings.redis_client.url import Address, redis_module
-from tidings_hub.brokers.pubsub_link import Link, LinkDown
+from tidings_hub.brokers.pubsub_link import PubSubLink, LinkDown
 
 _CONNECT_S = 2.0
 _QUIET = b"quiet"
 
 
-class _PatternLink(Link):
+class _PatternLink(PubSubLink):
     _subscribe = b"PSUBSCRIBE"
 
 
-class Patterns:
+class PatternSubscriber:
     """One link to one Redis, from `open` to `close`. `read` is for one greenlet, `interrupt` for any.
 
     Subscriptions by pattern are not counted by PUBSUB NUMSUB, so nobody waits for answers of this node. On a Redis
@@ -71,7 +71,7 @@ class Patterns:
             raise Unavailable(f"the link to {self._address} broke ({error})") from error
         return [(bytes(item[2]), bytes(item[3])) for item in items if _is_message(item)]
 
-    def _expect(self, link: Link, *, answered: bool) -> None:
+    def _expect(self, link: PubSubLink, *, answered: bool) -> None:
         if answered:
             self._asked = False
         elif self._asked:
@@ -97,7 +97,7 @@ def _is_message(item: Any) -> bool:
     return isinstance(item, list) and len(item) == 4 and item[0] == b"pmessage"
 
 
-def _confirmed(link: Link, patterns: Sequence[bytes]) -> list[Any]:
+def _confirmed(link: PubSubLink, patterns: Sequence[bytes]) -> list[Any]:
     """Waits until all patterns are confirmed; returns what came with that."""
     missing, items, end_s = set(patterns), list[Any](), time.monotonic() + _CONNECT_S
     while missing:

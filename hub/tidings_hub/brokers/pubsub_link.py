@@ -20,11 +20,11 @@ class LinkDown(Exception):
     """The link broke, or has to be given up; the message says why, without secrets."""
 
 
-class Oversized(LinkDown):
+class MessageTooLarge(LinkDown):
     """The link was given up because of one message; reading it to its end would cost too much memory."""
 
 
-class Link:
+class PubSubLink:
     """One connection. One greenlet reads; any may send.
 
     A message that is not complete after `max_bytes` breaks the link: Redis would let it grow to 512 MB.
@@ -96,7 +96,7 @@ class Link:
         if items:
             self._pending_bytes = 0
         elif self._pending_bytes > self._max_bytes:
-            raise Oversized(f"a message of more than {self._max_bytes} bytes (link_max_bytes)")
+            raise MessageTooLarge(f"a message of more than {self._max_bytes} bytes (link_max_bytes)")
 
     def take_bytes_read(self) -> int:
         """Bytes read since the last call."""
@@ -118,7 +118,7 @@ class Link:
         self._connection.disconnect()
 
 
-class ShardLink(Link):
+class ShardedPubSubLink(PubSubLink):
     """A link to the master of one slot of a cluster: sharded pub/sub, whose items `read` names as the other's.
 
     Redis takes all subscriptions back when the slot moves away. `anchor` is a name that nobody gives up: when it

@@ -24,7 +24,7 @@ from tidings_hub.brokers.barriers import Barrier, Barriers
 from tidings_hub.brokers.base import BrokerLimits
 from tidings_hub.brokers.inbox import Inbox
 from tidings_hub.brokers.interests import Interests
-from tidings_hub.brokers.pubsub_link import Link, LinkDown, Oversized, ShardLink
+from tidings_hub.brokers.pubsub_link import PubSubLink, LinkDown, MessageTooLarge, ShardedPubSubLink
 from tidings_hub.brokers.repair import Repairs
 from tidings_hub.core.positions import Repair, Ruling, Verdict
 from tidings_hub.metrics import Metrics
@@ -67,7 +67,7 @@ class Reader:
         self._greet = greet
         self._stopping = threading.Event()
         self._barriers = Barriers()
-        self._link: Link | None = None
+        self._link: PubSubLink | None = None
         self.number = 0
         self.live = threading.Event()
         self.since_s = time.time()
@@ -75,12 +75,12 @@ class Reader:
 
     # For other greenlets
 
-    def current(self) -> tuple[Link, int] | None:
+    def current(self) -> tuple[PubSubLink, int] | None:
         """The link and its number, while it is live."""
         link, number = self._link, self.number
         return (link, number) if link is not None and self.live.is_set() else None
 
-    def barrier(self, link: Link, number: int, action: Callable[[], None] | None = None) -> Barrier:
+    def barrier(self, link: PubSubLink, number: int, action: Callable[[], None] | None = None) -> Barrier:
         """Send a ping; `action` runs in the reader when its answer comes.
 
         Raises:
@@ -110,7 +110,7 @@ class Reader:
         while not self._stopping.is_set():
             try:
                 self._session()
-            except Oversized as error:
+            except MessageTooLarge as error:
                 self._metrics.broker_oversize += 1
                 self._note(str(error))
             except (LinkDown, TidingsError, OSError, redis_module().RedisError) as error:
@@ -159,13 +159,13 @@ class Reader:
         self._take(link, items)
         self._listen(link)
 
-    def _connect(self) -> Link:
+    def _connect(self) -> PubSubLink:
         address, timeout_s, max_bytes = self._address, CONNECT_TIMEOUT_S, self._limits.link_max_bytes
         if self._keys.sharded:
-            return ShardLink(address, self._keys.control, timeout_s=timeout_s, max_bytes=max_bytes)
-        return Link(address, timeout_s=timeout_s, max_bytes=max_bytes)
+            return ShardedPubSubLink(address, self._keys.control, timeout_s=timeout_s, max_bytes=max_bytes)
+        return PubSubLink(address, timeout_s=timeout_s, max_bytes=max_bytes)
 
-    def _subscribe_all(self, link: Link, items: deque[Any]) -> None:
+    def _subscribe_all(self, link: PubSubLink, items: deque[Any]) -> None:
         """Chunk by chunk, each confirmed before the next: Redis must not have to buffer all the answers."""
         channels = self._interests.ask_on(self.number)
         for channel in self._positions.channels():
@@ -176,7 +176,7 @@ class Reader:
             self._pump(link, items)
         self._metrics.broker_channels += self._interests.take_change()
 
-    def _pump(self, link: Link, items: deque[Any]) -> None:
+    def _pump(self, link: PubSubLink, items: deque[Any]) -> None:
         """Read until everything that Redis sent so far is in `items`."""
         token = self._barriers.token()
         link.ping(token)
@@ -199,7 +199,7 @@ class Reader:
                 return
         raise LinkDown("Redis did not answer a ping")
 
-    def _resync(self, link: Link, items: deque[Any]) -> None:
+    def _resync(self, link: PubSubLink, items: deque[Any]) -> None:
         """Bring every tracked channel to where the broker is, or tell that it cannot be."""
         pasts = self._repairs.look_at_all()
         before = len(items)
@@ -211,7 +211,7 @@ class Reader:
         logger.debug("resynchronised %d channels, %d items held", len(self._positions), len(items) - before)
         items.append(_HELD_ENDS)
 
-    def _listen(self, link: Link) -> None:
+    def _listen(self, link: PubSubLink) -> None:
         asked = False
         while not self._stopping.is_set():
             items = link.read(ANSWER_S if asked else QUIET_S)
@@ -226,7 +226,7 @@ class Reader:
                 link.ping(_HEARTBEAT)
                 asked = True
 
-    def _take(self, link: Link, items: deque[Any]) -> None:
+    def _take(self, link: PubSubLink, items: deque[Any]) -> None:
         """Deal with what the link brought, in order; deliver it as one batch as far as that can be."""
         batch: list[Publication] = []
         self._metrics.broker_bytes += link.take_bytes_read()
@@ -254,7 +254,7 @@ class Reader:
                 self._pass(link, token, items)
         self._repairs.deliver(batch)
 
-    def _pass(self, link: Link, token: bytes, items: deque[Any]) -> None:
+    def _pass(self, link: PubSubLink, token: bytes, items: deque[Any]) -> None:
         barrier = self._barriers.take(token)
         if barrier is not None:
             barrier.run()
@@ -272,12 +272,12 @@ class Reader:
             if channel is not None and (channel not in self._interests or self._interests.joining(channel)):
                 self._positions.forget(channel)
         elif kind == b"message":
-            self._inbox.special(item)
+            self._inbox.on_control(item)
         elif isinstance(kind, Exception):
             raise LinkDown(f"Redis refused a subscription: {kind}")
 
     def _inspect(
-        self, link: Link, item: Any, publication: Publication, batch: list[Publication], items: deque[Any]
+        self, link: PubSubLink, item: Any, publication: Publication, batch: list[Publication], items: deque[Any]
     ) -> list[Publication]:
         """Ask the broker about a publication that is not simply the next one. Returns the batch to go on with."""
         ruling = self._repairs.inspect(publication)
@@ -286,7 +286,7 @@ class Reader:
         if ruling is Ruling.REPLAYED:
             self._metrics.broker_replays += 1
         elif ruling is Ruling.FORGED:
-            self._inbox.poisoned("a publication that was never made", publication.channel)
+            self._inbox.count_foreign("a publication that was never made", publication.channel)
         else:
             self._repairs.deliver(batch)
             items.appendleft(item)

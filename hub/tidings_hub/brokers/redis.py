@@ -33,16 +33,16 @@ from tidings.wire.control import Answers, NodeRecord, Order
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence, PresenceUpdate, PresenceUpdateResult
 from tidings.wire.publication import Publication
-from tidings_hub.brokers.base import BrokerLimits, BrokerState, LeaseReply, NodeLeases, Past, Rule, Sink
+from tidings_hub.brokers.base import BrokerLimits, BrokerState, LeaseReply, NodeLeases, Past, HistoryRule, Sink
 from tidings_hub.brokers.inbox import Inbox
 from tidings_hub.brokers.interests import Interests
 from tidings_hub.brokers.leases import lease_script, pack_lease, read_lease_reply
-from tidings_hub.brokers.lookup_script import Look, read_history
-from tidings_hub.brokers.lookups import Asker, Question
+from tidings_hub.brokers.lookup_script import LookupRequest, read_history
+from tidings_hub.brokers.lookups import Lookups, Lookup
 from tidings_hub.brokers.node_leases import node_leases_script, pack_node_lease, read_node_leases
 from tidings_hub.brokers.presence_script import pack_presence_update, presence_script, read_presence_result
 from tidings_hub.brokers.reader import Reader
-from tidings_hub.brokers.redis_commands import Commands
+from tidings_hub.brokers.redis_commands import RedisCommands
 from tidings_hub.brokers.repair import Repairs
 from tidings_hub.brokers.session_records import note_script, pack_notes, pack_take, read_noted, read_taken, take_script
 from tidings_hub.core.session_records import Note, Noted, Taken
@@ -78,11 +78,11 @@ class RedisBroker:
         self._metrics = metrics or Metrics()
         self._node_id = node_id or secrets.token_hex(4)
         self._publisher = RedisPublisher(self._address, keys=self._keys)
-        self._commands = Commands(self._address, timeout_s=self._limits.timeout_s, metrics=self._metrics)
+        self._commands = RedisCommands(self._address, timeout_s=self._limits.timeout_s, metrics=self._metrics)
         self._interests = Interests(early_max=self._limits.early_max)
         self._rules: dict[bytes, bytes] = {}
         self._threads: list[threading.Thread] = []
-        self._started: tuple[Inbox, Repairs, Reader, Asker] | None = None
+        self._started: tuple[Inbox, Repairs, Reader, Lookups] | None = None
 
     def start(self, sink: Sink) -> None:
         """See `Broker.start`."""
@@ -90,14 +90,14 @@ class RedisBroker:
             raise RuntimeError("a broker is started once")
         limits, metrics = self._limits, self._metrics
         # The reader waits for its answers in the middle of its work: nobody else may use its connection.
-        own = Commands(self._address, timeout_s=limits.timeout_s, metrics=metrics)
+        own = RedisCommands(self._address, timeout_s=limits.timeout_s, metrics=metrics)
         inbox = Inbox(self._keys, self._node_id, limits, metrics, sink.control)
         repairs = Repairs(self._keys, own, self._interests, sink, limits, metrics)
         greet = self._write_rules
         reader = Reader(
             self._address, self._keys, inbox, self._interests, repairs, limits=limits, metrics=metrics, greet=greet
         )
-        asker = Asker(
+        asker = Lookups(
             self._keys, self._commands, self._interests, reader, repairs, limits=limits, metrics=metrics, greet=greet
         )
         self._started = inbox, repairs, reader, asker
@@ -119,7 +119,7 @@ class RedisBroker:
         self._publisher.close()
         self._commands.close()
 
-    def _running(self) -> tuple[Inbox, Repairs, Reader, Asker]:
+    def _running(self) -> tuple[Inbox, Repairs, Reader, Lookups]:
         if self._started is None:
             raise Unavailable("the broker was not started")
         return self._started
@@ -147,11 +147,11 @@ class RedisBroker:
         if question is not None:
             self.answer_to(question)
 
-    def put_subscribe(self, channels: Sequence[str]) -> Question | None:
+    def put_subscribe(self, channels: Sequence[str]) -> Lookup | None:
         """Begin to subscribe: what `answer_to` waits for, if there is anything to wait for."""
         _, _, _, asker = self._running()
         fresh = self._interests.want(channels)
-        return asker.put(Look(fresh), joins=True) if fresh else None
+        return asker.put(LookupRequest(fresh), joins=True) if fresh else None
 
     def unsubscribe(self, channels: Sequence[str]) -> None:
         """See `Broker.unsubscribe`. Never waits."""
@@ -161,13 +161,13 @@ class RedisBroker:
         """See `Broker.since`."""
         return self.answer_to(self.put_since(channels, cursor, limit=limit))
 
-    def put_since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> Question:
+    def put_since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> Lookup:
         """Begin to look at the past: what `answer_to` waits for."""
         _, _, _, asker = self._running()
         after = {} if cursor is None else dict.fromkeys(channels, cursor.seq)
-        return asker.put(Look(list(channels), after, limit + 1, self._limits.recovery_max_bytes, refresh=True))
+        return asker.put(LookupRequest(list(channels), after, limit + 1, self._limits.recovery_max_bytes, refresh=True))
 
-    def answer_to(self, question: Question) -> Past:
+    def answer_to(self, question: Lookup) -> Past:
         """See `Asker.answer`."""
         _, _, _, asker = self._running()
         return asker.answer(question)
@@ -176,7 +176,7 @@ class RedisBroker:
         """See `Broker.doubted`. A cursor of another epoch is never trusted anyway."""
         _, repairs, _, _ = self._running()
         seq = cursor.of(repairs.positions.epoch or "")
-        return seq is not None and repairs.doubts.holds(channel, seq)
+        return seq is not None and repairs.doubts.covers(channel, seq)
 
     def history(
         self, channel: str, *, since: Cursor | None, limit: int, newest: bool
@@ -188,7 +188,7 @@ class RedisBroker:
 
     # Rules, control, revocations
 
-    def write_rules(self, rules: Mapping[str, Rule]) -> None:
+    def write_rules(self, rules: Mapping[str, HistoryRule]) -> None:
         """See `Broker.write_rules`. Before `start` it only remembers them."""
         self._rules = {name.encode(): b"%d %d" % (rule.history, rule.history_ttl_s) for name, rule in rules.items()}
         # Emitters' publications keep the pointers alive as well: they find its life beside the rules.

@@ -13,7 +13,7 @@ from tidings.redis_client.url import Address
 from tidings_hub.metrics import Metrics
 
 
-class Commands:
+class RedisCommands:
     """Commands to one Redis, for any number of greenlets."""
 
     def __init__(self, address: Address, *, timeout_s: float, metrics: Metrics) -> None:

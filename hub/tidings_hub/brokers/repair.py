@@ -14,18 +14,18 @@ from tidings.redis_client.keys import Keys
 from tidings.wire.cursor import Cursor
 from tidings.wire.publication import Publication
 from tidings_hub.brokers.base import BrokerLimits, ChannelPast, Past, Sink
-from tidings_hub.brokers.doubt_sync import Vouching
+from tidings_hub.brokers.doubt_sync import DoubtSync
 from tidings_hub.brokers.interests import Interests
 from tidings_hub.brokers.lookup_script import (
-    Look,
-    pack_look,
+    LookupRequest,
+    pack_lookup,
     pack_rotate,
-    read_look,
+    read_lookup,
     read_position,
     rotate_script,
     since_script,
 )
-from tidings_hub.brokers.redis_commands import Commands
+from tidings_hub.brokers.redis_commands import RedisCommands
 from tidings_hub.core.positions import Positions, Repair, Ruling, Verdict
 from tidings_hub.core.recovery import Gap, contiguous
 from tidings_hub.metrics import Metrics
@@ -45,10 +45,10 @@ class Repairs:
     """
 
     def __init__(
-        self, keys: Keys, commands: Commands, interests: Interests, sink: Sink, limits: BrokerLimits, metrics: Metrics
+        self, keys: Keys, commands: RedisCommands, interests: Interests, sink: Sink, limits: BrokerLimits, metrics: Metrics
     ) -> None:
         self.positions = Positions()
-        self.doubts = Vouching(keys, commands, sink, limits, metrics)
+        self.doubts = DoubtSync(keys, commands, sink, limits, metrics)
         self.stale = False
         self.delivered: Cursor | None = None
         self._keys = keys
@@ -89,9 +89,9 @@ class Repairs:
 
     def _look(self, channels: Sequence[str], bytes_max: int) -> Past:
         after = {channel: last for channel in channels if (last := self.positions.last(channel)) is not None}
-        look = Look(channels, after, self._limits.repair_max + 1, max(0, bytes_max))
-        reply = self._commands.run(pack_look(self._keys, look, self._limits), 1, (since_script(),))
-        return read_look(look, reply[0], self._limits)
+        look = LookupRequest(channels, after, self._limits.repair_max + 1, max(0, bytes_max))
+        reply = self._commands.run(pack_lookup(self._keys, look, self._limits), 1, (since_script(),))
+        return read_lookup(look, reply[0], self._limits)
 
     def settle_all(self, pasts: list[Past], held: list[Publication]) -> bool:
         """Bring all tracked channels to those looks. Returns whether a new epoch began.
@@ -217,7 +217,7 @@ class Repairs:
         if self.stale:
             return False
         self.delivered = positions.cursor
-        self.doubts.hear(past.doubts, positions)
+        self.doubts.sync(past.doubts, positions)
         return True
 
     def _join(self, channel: str, last: int) -> None:

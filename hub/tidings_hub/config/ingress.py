@@ -10,9 +10,9 @@ from pydantic import ConfigDict, Field, SecretStr, field_validator, model_valida
 from tidings.errors import BadConfig
 from tidings.publishers.queue.address import QueueAddress
 from tidings_hub.config.fields import Model, check_secret, setting
-from tidings_hub.core.compat.channel_mapping import Renames
-from tidings_hub.core.compat.pusher import App
-from tidings_hub.core.compat.socketio_emitter import Channels
+from tidings_hub.core.compat.channel_mapping import ChannelMapping
+from tidings_hub.core.compat.pusher import PusherCredentials
+from tidings_hub.core.compat.socketio_emitter import EmitterChannels
 
 SECRET_MIN_BYTES = 16
 _APP_ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
@@ -45,9 +45,9 @@ class Renaming(Model):
             raise ValueError("an empty prefix is every name; set namespace instead")
         return value
 
-    def renames(self) -> Renames:
+    def renames(self) -> ChannelMapping:
         """The same as `core` knows it."""
-        return Renames(self.namespace, self.prefixes)
+        return ChannelMapping(self.namespace, self.prefixes)
 
 
 class PusherApp(Renaming):
@@ -68,9 +68,9 @@ class PusherApp(Renaming):
         check_secret(self.secret, min_bytes=SECRET_MIN_BYTES)
         return self
 
-    def app(self) -> App:
+    def app(self) -> PusherApp:
         """The same as `core` knows it."""
-        return App(self.app_id, self.key, self.secret.get_secret_value())
+        return PusherApp(self.app_id, self.key, self.secret.get_secret_value())
 
 
 class Listening(Renaming):
@@ -99,9 +99,9 @@ class SocketioEmitter(Listening):
             raise ValueError("key is letters, digits and the signs _ . : - and nsp a / and the same signs")
         return self
 
-    def channels(self) -> Channels:
+    def channels(self) -> EmitterChannels:
         """The same as `core` knows it."""
-        return Channels(self.key, self.nsp)
+        return EmitterChannels(self.key, self.nsp)
 
 
 class FlaskSocketio(Listening):

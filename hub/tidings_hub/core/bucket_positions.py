@@ -13,7 +13,7 @@ from tidings.wire.cursor import Cursor
 from tidings.wire.publication import Publication
 
 
-class Places:
+class BucketPositions:
     """How far this node has delivered every bucket; None where it has not begun."""
 
     def __init__(self, at: Sequence[Cursor | None]) -> None:
@@ -21,9 +21,9 @@ class Places:
 
     def others(self, bucket: int) -> str:
         """The other buckets' places, as `Publication.others` has them."""
-        return suffix(at for number, at in enumerate(self._at) if number != bucket and at is not None)
+        return cursor_suffix(at for number, at in enumerate(self._at) if number != bucket and at is not None)
 
-    def joined(self, known: Mapping[int, Cursor]) -> Cursor:
+    def combine(self, known: Mapping[int, Cursor]) -> Cursor:
         """Places in some buckets, at least one, with this node's places in the others."""
         own, *more = known.values()
         rest = (at for number, at in enumerate(self._at) if number not in known and at is not None)
@@ -33,15 +33,15 @@ class Places:
     def cursor(self) -> Cursor | None:
         """The places in all buckets; None while one is unknown."""
         own = self._at[0]
-        return None if own is None or None in self._at else self.joined({0: own})
+        return None if own is None or None in self._at else self.combine({0: own})
 
 
-def suffix(places: Iterable[Cursor]) -> str:
+def cursor_suffix(places: Iterable[Cursor]) -> str:
     """Places as they follow a publication's own in its cursor."""
     return "".join([f"~{one}" for one in places])
 
 
-def retraced(since: Cursor, position: Cursor, publications: Sequence[Publication]) -> list[Publication]:
+def rebase_cursors(since: Cursor, position: Cursor, publications: Sequence[Publication]) -> list[Publication]:
     """What was missed between two cursors, each with the cursor of a client that got it in this order.
 
     Where `since` says nothing of a bucket, or nothing that can be, its channels are loaded anew: there the
@@ -56,22 +56,22 @@ def retraced(since: Cursor, position: Cursor, publications: Sequence[Publication
     found = []
     for publication in publications:
         at[publication.epoch] = publication.seq
-        others = suffix(Cursor(epoch, seq) for epoch, seq in at.items() if epoch != publication.epoch)
+        others = cursor_suffix(Cursor(epoch, seq) for epoch, seq in at.items() if epoch != publication.epoch)
         found.append(replace(publication, others=others))
     return found
 
 
-def raised(cursor: Cursor, floor: Cursor) -> Cursor:
+def cursor_max(cursor: Cursor, floor: Cursor) -> Cursor:
     """The cursor, in none of its places before `floor`."""
     own, *others = (replace(one, seq=max(one.seq, floor.of(one.epoch) or 0), others=()) for one in cursor.places)
     return replace(own, others=tuple(others))
 
 
-def not_before(position: Cursor, publication: Publication) -> Publication:
+def with_floor(position: Cursor, publication: Publication) -> Publication:
     """The publication with a cursor that is nowhere behind `position`, but for its own place."""
     if not position.others:
         return publication
     seen = Cursor.parse(publication.cursor)
     places = [one for one in (position, *position.others) if one.epoch != publication.epoch]
-    others = suffix(replace(one, seq=max(one.seq, seen.of(one.epoch) or 0), others=()) for one in places)
+    others = cursor_suffix(replace(one, seq=max(one.seq, seen.of(one.epoch) or 0), others=()) for one in places)
     return replace(publication, others=others)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tidings.wire.cursor import Cursor
 from tidings.wire.publication import ACK, REPORT, Publication
-from tidings_hub.core.frame import Frame, Notice
+from tidings_hub.core.frame import Frame, HubEvent
 
 # Some clients read an ack id as a signed number of 32 bits (socket.io-client-java). python-socketio counts its own,
 # for an app that emits with a callback, from 1 for each client.
@@ -62,7 +62,7 @@ class CursorFrame(Frame):
     def __init__(self, publication: Publication) -> None:
         super().__init__(publication)
         cursor = publication.cursor
-        self.packet = Notice("tidings:cursor", b'{"cursor":"%b"}' % cursor.encode(), cursor=cursor).packet
+        self.packet = HubEvent("tidings:cursor", b'{"cursor":"%b"}' % cursor.encode(), cursor=cursor).packet
 
     @property
     def sse(self) -> bytes:

@@ -43,7 +43,7 @@ class Doubts:
             self._everywhere = old if self._everywhere is None else _spanning(self._everywhere, old)
         return True
 
-    def holds(self, channel: str, seq: int) -> bool:
+    def covers(self, channel: str, seq: int) -> bool:
         """Whether a cursor at `seq` is doubted for this channel."""
         if self._everywhere is not None and self._everywhere[0] <= seq <= self._everywhere[1]:
             return True

@@ -82,7 +82,7 @@ class Frame:
         return self._sse
 
 
-class Notice:
+class HubEvent:
     """Something the hub itself tells one connection, in a Frame's three forms.
 
     `data_json` is compact JSON; `cursor` becomes the last argument, where a stock client takes its offset from, and the
@@ -112,7 +112,7 @@ class Notice:
         return b"%bevent: %b\ndata: %b\n\n" % (id_line, self._event.encode(), self._data_json)
 
 
-class Goodbye:
+class DisconnectFrame:
     """Socket.IO's DISCONNECT: a stock client that gets it does not come back by itself."""
 
     __slots__ = ()

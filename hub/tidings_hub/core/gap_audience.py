@@ -11,7 +11,7 @@ from tidings_hub.core.subscriptions import Subscriptions
 C = TypeVar("C")
 
 
-def of_loss(subscriptions: Subscriptions[C], channels: Sequence[str]) -> dict[C, list[str]]:
+def affected_by_loss(subscriptions: Subscriptions[C], channels: Sequence[str]) -> dict[C, list[str]]:
     """This node lost something in these channels: everybody in them is concerned."""
     concerned: dict[C, list[str]] = {}
     for name in channels:
@@ -25,7 +25,7 @@ def of_loss(subscriptions: Subscriptions[C], channels: Sequence[str]) -> dict[C,
     return concerned
 
 
-def of_doubt(
+def affected_by_doubt(
     subscriptions: Subscriptions[C],
     channels: Sequence[str],
     first: int,

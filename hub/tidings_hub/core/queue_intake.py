@@ -22,15 +22,15 @@ _REASON_MAX = 500
 M = TypeVar("M")
 
 
-class Fate(Enum):
+class Disposition(Enum):
     """What becomes of a message now."""
 
-    DONE = "acknowledge it: it is published"
-    DEAD = "put it aside with the reason: it can never be published"
-    HELD = "keep it and try again: the broker did not take it"
+    ACK = "acknowledge it: it is published"
+    DEAD_LETTER = "put it aside with the reason: it can never be published"
+    RETRY = "keep it and try again: the broker did not take it"
 
 
-def read(message: bytes, *, data_max_bytes: int) -> Queued | TidingsError:
+def read_queued(message: bytes, *, data_max_bytes: int) -> Queued | TidingsError:
     """What a message says, or why it can never be published.
 
     The data is parsed once, only to be sure that it is JSON, since anybody may have written it: what is not
@@ -50,14 +50,14 @@ def read(message: bytes, *, data_max_bytes: int) -> Queued | TidingsError:
     return queued
 
 
-def fate(answer: Receipt | TidingsError) -> Fate:
+def disposition(answer: Receipt | TidingsError) -> Disposition:
     """What becomes of a message about which the broker said this."""
     if isinstance(answer, Receipt):
-        return Fate.DONE
-    return Fate.HELD if isinstance(answer, HubError) else Fate.DEAD
+        return Disposition.ACK
+    return Disposition.RETRY if isinstance(answer, HubError) else Disposition.DEAD_LETTER
 
 
-def epitaph(error: TidingsError, *, queue: str, node: str) -> dict[str, str]:
+def dead_letter_headers(error: TidingsError, *, queue: str, node: str) -> dict[str, str]:
     """The headers of a message that is put aside: why, from where, by whom."""
     return {
         "tidings-code": error.code.name,
@@ -68,7 +68,7 @@ def epitaph(error: TidingsError, *, queue: str, node: str) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken(Generic[M]):
+class QueuedMessage(Generic[M]):
     """A message that was taken from the queue, and what it says."""
 
     message: M
@@ -84,7 +84,7 @@ class Backlog(Generic[M]):
 
     def __init__(self, pause_s: Callable[[int], float]) -> None:
         self._pause_s = pause_s
-        self._waiting: list[Taken[M]] = []
+        self._waiting: list[QueuedMessage[M]] = []
         self._failed = 0
         self._due_s = 0.0
 
@@ -92,28 +92,28 @@ class Backlog(Generic[M]):
         return len(self._waiting)
 
     @property
-    def held(self) -> int:
+    def held_count(self) -> int:
         """How many wait because the broker did not take them, and those behind them."""
         return len(self._waiting) if self._failed else 0
 
     def add(self, message: M, queued: Queued) -> None:
         """A message came, after all others."""
-        self._waiting.append(Taken(message, queued))
+        self._waiting.append(QueuedMessage(message, queued))
 
     def wait_s(self, now_s: float, *, most_s: float) -> float:
         """Seconds until the next attempt; `most_s` where nothing waits."""
         return min(most_s, max(0.0, self._due_s - now_s)) if self._waiting else most_s
 
-    def due(self, now_s: float) -> list[Taken[M]]:
+    def due(self, now_s: float) -> list[QueuedMessage[M]]:
         """What to give to the broker now, in order."""
         return list(self._waiting) if now_s >= self._due_s else []
 
-    def settle(
+    def apply_answers(
         self, answers: Sequence[Receipt | TidingsError], now_s: float
-    ) -> list[tuple[Taken[M], Fate, Receipt | TidingsError]]:
+    ) -> list[tuple[QueuedMessage[M], Disposition, Receipt | TidingsError]]:
         """What the broker said about those that were due, in order; what becomes of each."""
-        settled = [(taken, fate(answer), answer) for taken, answer in zip(self._waiting, answers, strict=False)]
-        held = [taken for taken, what, _ in settled if what is Fate.HELD]
+        settled = [(taken, disposition(answer), answer) for taken, answer in zip(self._waiting, answers, strict=False)]
+        held = [taken for taken, what, _ in settled if what is Disposition.RETRY]
         self._waiting = held + self._waiting[len(settled) :]
         # One that is refused while others are taken must not slow these down.
         self._failed = self._failed + 1 if held and len(held) == len(settled) else min(len(held), 1)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from tidings.codes import CODES
 from tidings.errors import BadCursor
 from tidings.wire.cursor import Cursor
-from tidings_hub.core.bucket_positions import raised
+from tidings_hub.core.bucket_positions import cursor_max
 
 _PID = re.compile(r"[A-Za-z0-9_-]{16,64}\Z")
 _SID_BYTES = 15
@@ -161,7 +161,7 @@ def returning(kept: Kept, offset: object, since: Cursor | None = None) -> Return
     starts: dict[str, Cursor] = {}
     try:
         proof = Cursor.parse(offset)
-        cursor = proof if since is None else raised(proof, since)
+        cursor = proof if since is None else cursor_max(proof, since)
         for how, at, names in kept.joins:
             if how is How.OPEN or (how is How.BEHIND and not _beyond(proof, Cursor.parse(at))):
                 return Refusal.UNSETTLED
@@ -169,7 +169,7 @@ def returning(kept: Kept, offset: object, since: Cursor | None = None) -> Return
                 place = Cursor.parse(at)
                 if any(proof.of(one.epoch) is None for one in place.places):
                     return Refusal.OFFSET
-                if (start := raised(cursor, place)) != cursor:
+                if (start := cursor_max(cursor, place)) != cursor:
                     starts.update(dict.fromkeys(names, start))
     except BadCursor:
         return Refusal.OFFSET

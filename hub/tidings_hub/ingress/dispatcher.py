@@ -12,7 +12,7 @@ from tidings.receipts import Receipt
 from tidings.wire import control
 from tidings.wire.control import Order
 from tidings.wire.ids import new_id
-from tidings_hub.core.compat.requests import Asked, Ordered
+from tidings_hub.core.compat.requests import PublishRequest, CommandRequest
 from tidings_hub.log import log_rate_limited
 from tidings_hub.metrics import Metrics
 
@@ -21,7 +21,7 @@ logger = logging.getLogger("tidings.ingress")
 Publish = Callable[[Sequence[Outgoing]], list[Receipt | TidingsError]]
 
 
-class Outlet:
+class Dispatcher:
     """Publishes, orders, and counts. `publish` and `order` may wait for the broker; `batch_max` items go at once."""
 
     def __init__(self, publish: Publish, order: Callable[[Order], object], metrics: Metrics, *, batch_max: int) -> None:
@@ -30,19 +30,19 @@ class Outlet:
         self._batch_max = batch_max
         self.metrics = metrics
 
-    def give(self, name: str, wanted: Sequence[Asked | Ordered], *, at_ms: int) -> None:
+    def dispatch(self, name: str, wanted: Sequence[PublishRequest | CommandRequest], *, at_ms: int) -> None:
         """Do all of it, in order. What fails is counted and logged."""
         for kind, group in groupby(wanted, key=type):
-            if kind is Asked:
-                items = [item for each in group if isinstance(each, Asked) for item in self._items(name, each, at_ms)]
+            if kind is PublishRequest:
+                items = [item for each in group if isinstance(each, PublishRequest) for item in self._items(name, each, at_ms)]
                 for start in range(0, len(items), self._batch_max):
                     self._publish_some(name, items[start : start + self._batch_max])
             else:
                 for each in group:
-                    if isinstance(each, Ordered):
+                    if isinstance(each, CommandRequest):
                         self._order_one(name, each)
 
-    def refuse(self, name: str, error: Exception) -> None:
+    def reject(self, name: str, error: Exception) -> None:
         """A message asks for what cannot be, or something that it asked for failed."""
         known = error if isinstance(error, TidingsError) else Internal()
         self.metrics.count(self.metrics.wires_refused, known.code.name)
@@ -50,7 +50,7 @@ class Outlet:
             logger, logging.WARNING, f"refused {name}", "a message in the format %s was refused: %s", name, known
         )
 
-    def _items(self, name: str, asked: Asked, at_ms: int) -> Iterator[Outgoing]:
+    def _items(self, name: str, asked: PublishRequest, at_ms: int) -> Iterator[Outgoing]:
         # The formats have no ids: this one serves only the broker's own retries.
         id_ = new_id(at_ms)
         body = asked.body(id=id_, at_ms=at_ms)
@@ -59,20 +59,20 @@ class Outlet:
     def _publish_some(self, name: str, items: Sequence[Outgoing]) -> None:
         for answer in self._publish(items):
             if isinstance(answer, TidingsError):
-                self.refuse(name, answer)
+                self.reject(name, answer)
             else:
                 self.metrics.count(self.metrics.wires_published, name)
 
-    def _order_one(self, name: str, ordered: Ordered) -> None:
+    def _order_one(self, name: str, ordered: CommandRequest) -> None:
         try:
             self._order(_order(ordered))
         except TidingsError as error:
-            self.refuse(name, error)
+            self.reject(name, error)
         else:
-            self.metrics.count(self.metrics.wires_ordered, ordered.do)
+            self.metrics.count(self.metrics.wires_ordered, ordered.action)
 
 
-def allowed_orders(ordered: Sequence[Ordered], *, allowed: bool) -> Sequence[Ordered]:
+def check_commands_allowed(ordered: Sequence[CommandRequest], *, allowed: bool) -> Sequence[CommandRequest]:
     """The orders, if the settings allow any.
 
     Raises:
@@ -83,8 +83,8 @@ def allowed_orders(ordered: Sequence[Ordered], *, allowed: bool) -> Sequence[Ord
     return ordered
 
 
-def _order(ordered: Ordered) -> Order:
-    if ordered.do == "disconnect":
+def _order(ordered: CommandRequest) -> Order:
+    if ordered.action == "disconnect":
         return control.disconnect(user=ordered.user or None, connection=ordered.connection or None)
-    make = control.subscribe if ordered.do == "subscribe" else control.unsubscribe
+    make = control.subscribe if ordered.action == "subscribe" else control.unsubscribe
     return make(user=ordered.user, channel=ordered.channel)

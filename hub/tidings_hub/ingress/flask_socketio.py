@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tidings_hub.config.ingress import FlaskSocketio
-from tidings_hub.core.compat.flask_socketio import read
-from tidings_hub.core.compat.requests import Asked, Bounds, Ordered
-from tidings_hub.ingress.dispatcher import allowed_orders
+from tidings_hub.core.compat.flask_socketio import read_message
+from tidings_hub.core.compat.requests import PublishRequest, RequestLimits, CommandRequest
+from tidings_hub.ingress.dispatcher import check_commands_allowed
 
 
 class FlaskSocketioFormat:
@@ -15,13 +15,13 @@ class FlaskSocketioFormat:
 
     name = "flask_socketio"
 
-    def __init__(self, source: FlaskSocketio, bounds: Bounds) -> None:
+    def __init__(self, source: FlaskSocketio, bounds: RequestLimits) -> None:
         self._orders = source.orders
         self._renames = source.renames()
         self._bounds = bounds
         self.patterns: Sequence[bytes] = [name.encode() for name in source.channels]
 
-    def read(self, channel: str, message: bytes) -> Sequence[Asked | Ordered]:
+    def read(self, channel: str, message: bytes) -> Sequence[PublishRequest | CommandRequest]:
         """See `Format.read`."""
-        asked = read(message, self._renames, self._bounds)
-        return [asked] if isinstance(asked, Asked) else allowed_orders([asked], allowed=self._orders)
+        asked = read_message(message, self._renames, self._bounds)
+        return [asked] if isinstance(asked, PublishRequest) else check_commands_allowed([asked], allowed=self._orders)

@@ -18,7 +18,7 @@ _ROUNDS = 3
 Ask = Callable[[float], LeaseReply]
 
 
-class Lease:
+class LeaseKeeper:
     """Keeps a lease. `ask` asks the broker for it, for so many seconds (0 gives it up)."""
 
     def __init__(self, ask: Ask, *, lease_s: float) -> None:
@@ -30,7 +30,7 @@ class Lease:
         # Two questions at once could be answered in another order than they were asked.
         self._asking = threading.Lock()
 
-    def keep(self) -> None:
+    def run(self) -> None:
         """Ask until `leave`. Runs in a thread of its own, so that long work does not lose the lease."""
         while True:
             try:
@@ -54,7 +54,7 @@ class Lease:
         if self._tenure.is_held(time.monotonic()):
             self._held.set()
 
-    def wait(self, timeout_s: float) -> int | None:
+    def wait_for_term(self, timeout_s: float) -> int | None:
         """The term that runs, as soon as there is one; None: there is none after `timeout_s`."""
         self._held.wait(timeout_s)
         if not self._tenure.is_held(time.monotonic()):
@@ -62,11 +62,11 @@ class Lease:
             return None
         return self._tenure.term
 
-    def valid(self, term: int) -> bool:
+    def is_unbroken(self, term: int) -> bool:
         """Whether this node has had the lease without a break since that term began."""
         return self._tenure.is_unbroken(term, time.monotonic())
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Give it up, so that another node need not wait until it ends. Idempotent."""
         if self._leaving.is_set():
             return

@@ -15,9 +15,9 @@ from typing import Protocol
 
 from tidings.backoff import delay_s
 from tidings.errors import TidingsError, TooLarge
-from tidings_hub.core.compat.requests import Asked, Ordered
-from tidings_hub.ingress.dispatcher import Outlet
-from tidings_hub.ingress.lease_keeper import Lease
+from tidings_hub.core.compat.requests import PublishRequest, CommandRequest
+from tidings_hub.ingress.dispatcher import Dispatcher
+from tidings_hub.ingress.lease_keeper import LeaseKeeper
 from tidings_hub.log import log_rate_limited
 
 logger = logging.getLogger("tidings.ingress")
@@ -30,7 +30,7 @@ _BACKOFF_CAP_S = 1.0
 _random = secrets.SystemRandom().random
 
 
-class Link(Protocol):
+class MessageSource(Protocol):
     """What a listener needs of a link to a Redis; `brokers.patterns.Patterns` is one."""
 
     def open(self, patterns: Sequence[bytes]) -> None:
@@ -52,17 +52,17 @@ class Format(Protocol):
     name: str
     patterns: Sequence[bytes]
 
-    def read(self, channel: str, message: bytes) -> Sequence[Asked | Ordered]:
+    def read(self, channel: str, message: bytes) -> Sequence[PublishRequest | CommandRequest]:
         """What a message asks for; raises CallerError for what cannot be. Pure."""
 
 
 class Listener:
     """One format's listener. `link` and `lease` are its own."""
 
-    def __init__(self, form: Format, link: Link, lease: Lease, outlet: Outlet, *, message_max_bytes: int) -> None:
+    def __init__(self, form: Format, source: MessageSource, lease: LeaseKeeper, outlet: Dispatcher, *, message_max_bytes: int) -> None:
         self.name = form.name
         self._form = form
-        self._link = link
+        self._link = source
         self._lease = lease
         self._outlet = outlet
         self._message_max_bytes = message_max_bytes
@@ -72,7 +72,7 @@ class Listener:
 
     def start(self) -> None:
         """Begin, as soon as the broker gives the lease."""
-        for run, what in ((self._lease.keep, "lease"), (self._run, "listener")):
+        for run, what in ((self._lease.run, "lease"), (self._run, "listener")):
             thread = threading.Thread(target=run, name=f"{what}-{self.name}", daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -80,7 +80,7 @@ class Listener:
     def stop(self) -> None:
         """Hand over to another node, and return when nothing more is taken."""
         self._stopping.set()
-        self._lease.leave()
+        self._lease.release()
         self._link.interrupt()
         for thread in self._threads:
             thread.join(_STOP_S)
@@ -102,14 +102,14 @@ class Listener:
 
     def _session(self) -> None:
         """Listen while this node has the lease."""
-        term = self._lease.wait(_LOOK_S)
+        term = self._lease.wait_for_term(_LOOK_S)
         if term is None:
             return
         self._link.open(self._form.patterns)
         try:
             # Redis may be another process than the one that gave the lease: it is asked again, now that it is heard.
             self._lease.renew()
-            if self._lease.valid(term):
+            if self._lease.is_unbroken(term):
                 self._listen(term)
         finally:
             self._link.close()
@@ -122,7 +122,7 @@ class Listener:
             while not self._stopping.is_set():
                 items = self._link.read(_LOOK_S)
                 # After reading: what was read while the lease held was sent before another node could listen.
-                if not self._lease.valid(term):
+                if not self._lease.is_unbroken(term):
                     metrics.wires_dropped += len(items)
                     return
                 self._failed = 0
@@ -134,18 +134,18 @@ class Listener:
             metrics.wires_listening -= 1
 
     def _take(self, items: Sequence[tuple[bytes, bytes]]) -> None:
-        wanted: list[Asked | Ordered] = []
+        wanted: list[PublishRequest | CommandRequest] = []
         for channel, message in items:
             try:
                 wanted += self._read(channel, message)
             except TidingsError as error:
-                self._outlet.refuse(self.name, error)
+                self._outlet.reject(self.name, error)
             except Exception as error:
                 logger.exception("a mistake in reading the format %s", self.name)
-                self._outlet.refuse(self.name, error)
-        self._outlet.give(self.name, wanted, at_ms=time.time_ns() // 1_000_000)
+                self._outlet.reject(self.name, error)
+        self._outlet.dispatch(self.name, wanted, at_ms=time.time_ns() // 1_000_000)
 
-    def _read(self, channel: bytes, message: bytes) -> Sequence[Asked | Ordered]:
+    def _read(self, channel: bytes, message: bytes) -> Sequence[PublishRequest | CommandRequest]:
         if len(message) > self._message_max_bytes:
             raise TooLarge(f"a message of {len(message)} bytes; ingress_message_max_bytes allows less")
         return self._form.read(channel.decode("utf-8", "replace"), message)

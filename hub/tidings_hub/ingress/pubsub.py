@@ -8,30 +8,30 @@ from functools import partial
 from typing import Protocol
 
 from tidings_hub.config.settings import Settings
-from tidings_hub.core.compat.requests import Bounds
+from tidings_hub.core.compat.requests import RequestLimits
 from tidings_hub.core.lease import LeaseReply
-from tidings_hub.ingress.dispatcher import Outlet
+from tidings_hub.ingress.dispatcher import Dispatcher
 from tidings_hub.ingress.flask_socketio import FlaskSocketioFormat
-from tidings_hub.ingress.lease_keeper import Lease
-from tidings_hub.ingress.listener import Format, Link, Listener
+from tidings_hub.ingress.lease_keeper import LeaseKeeper
+from tidings_hub.ingress.listener import Format, MessageSource, Listener
 from tidings_hub.ingress.socketio_emitter import SocketioEmitterFormat
 
 
-class Leases(Protocol):
+class LeaseProvider(Protocol):
     """What gives leases: the broker."""
 
     def acquire_lease(self, name: str, holder: str, *, lease_s: float) -> LeaseReply:
         """See `brokers.base.Broker.acquire_lease`."""
 
 
-def open_wires(settings: Settings, broker: Leases, outlet: Outlet, *, link: Callable[[str], Link]) -> list[Listener]:
+def open_pubsub_ingress(settings: Settings, broker: LeaseProvider, outlet: Dispatcher, *, open_source: Callable[[str], MessageSource]) -> list[Listener]:
     """A listener for each format; `link` makes one for a URL. They begin when they are started.
 
     Raises:
         MissingExtra: a format's package is not installed. BadConfig: a URL is none.
     """
     ingress = settings.ingress
-    bounds = Bounds(data_max_bytes=settings.publication_max_bytes, channels_max=settings.max_batch)
+    bounds = RequestLimits(data_max_bytes=settings.publication_max_bytes, channels_max=settings.max_batch)
     # A node that starts again under its name must not be taken for its former self.
     holder = f"{settings.node_id}.{secrets.token_hex(6)}"
     formats: list[tuple[Format, str]] = []
@@ -42,8 +42,8 @@ def open_wires(settings: Settings, broker: Leases, outlet: Outlet, *, link: Call
     return [
         Listener(
             form,
-            link(url or settings.broker),
-            Lease(partial(_ask, broker, form.name, holder), lease_s=settings.ingress_lease_s),
+            open_source(url or settings.broker),
+            LeaseKeeper(partial(_ask, broker, form.name, holder), lease_s=settings.ingress_lease_s),
             outlet,
             message_max_bytes=settings.ingress_message_max_bytes,
         )
@@ -51,5 +51,5 @@ def open_wires(settings: Settings, broker: Leases, outlet: Outlet, *, link: Call
     ]
 
 
-def _ask(broker: Leases, name: str, holder: str, lease_s: float) -> LeaseReply:
+def _ask(broker: LeaseProvider, name: str, holder: str, lease_s: float) -> LeaseReply:
     return broker.acquire_lease(name, holder, lease_s=lease_s)

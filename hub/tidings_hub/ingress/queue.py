@@ -21,7 +21,7 @@ from tidings.publishers.queue.address import QueueAddress, QueueConnection, komb
 from tidings.publishers.queue.connection import Letter, QueueLinks
 from tidings.receipts import Receipt
 from tidings_hub.config.ingress import QueueSource
-from tidings_hub.core.queue_intake import Backlog, Fate, Taken, epitaph, read
+from tidings_hub.core.queue_intake import Backlog, Disposition, QueuedMessage, dead_letter_headers, read_queued
 from tidings_hub.log import log_rate_limited
 from tidings_hub.metrics import Metrics
 
@@ -84,13 +84,13 @@ class QueueIngress:
         self._thread = threading.Thread(target=self._run, name=f"ingress-{self.name}", daemon=True)
         self._thread.start()
 
-    def leave(self) -> None:
+    def stop_consuming(self) -> None:
         """Take no more; what was taken is still published and acknowledged. Returns at once."""
         self._stopping.set()
 
     def stop(self) -> None:
         """Leave, and wait until that is done; what could not be settled goes back into the queue."""
-        self.leave()
+        self.stop_consuming()
         if self._thread is not None:
             self._thread.join(timeout=_STOP_S + _CONNECT_S)
         self._graves.close()
@@ -181,7 +181,7 @@ class QueueIngress:
                     consumer.cancel()
                     end_s = now_s + _STOP_S
                 # Where the broker takes nothing there is nothing to wait for: others will get these.
-                if not self._backlog or self._backlog.held or now_s >= end_s:
+                if not self._backlog or self._backlog.held_count or now_s >= end_s:
                     return
             if now_s >= beat_s:
                 link.beat()
@@ -205,7 +205,7 @@ class QueueIngress:
 
     def _arrived(self, message: Any) -> None:
         self._metrics.ingress_consumed += 1
-        found = read(_bytes(message.body), data_max_bytes=self._data_max_bytes)
+        found = read_queued(_bytes(message.body), data_max_bytes=self._data_max_bytes)
         if isinstance(found, TidingsError):
             self._metrics.publications_too_large += isinstance(found, TooLarge)
             self._poison.append((message, found))
@@ -216,7 +216,7 @@ class QueueIngress:
         logger.debug("ingress %s: kombu cannot decode a message: %s", self.name, error)
         self._arrived(message)
 
-    def _give(self, due: Sequence[Taken[Any]]) -> None:
+    def _give(self, due: Sequence[QueuedMessage[Any]]) -> None:
         """Publish, and do what follows from the answers."""
         keep_s = self._source.idempotency_s
         items = [Outgoing(one.queued.channel, one.queued.body, one.queued.id, keep_s) for one in due]
@@ -224,18 +224,18 @@ class QueueIngress:
             answers = self._publish(items)
         except TidingsError as error:
             answers = [error] * len(items)
-        for taken, fate, answer in self._backlog.settle(answers, time.monotonic()):
-            if fate is Fate.DONE:
+        for taken, fate, answer in self._backlog.apply_answers(answers, time.monotonic()):
+            if fate is Disposition.ACK:
                 taken.message.ack()
                 self._metrics.ingress_acked += 1
-            elif fate is Fate.DEAD and isinstance(answer, TidingsError):
+            elif fate is Disposition.DEAD_LETTER and isinstance(answer, TidingsError):
                 self._poison.append((taken.message, answer))
             elif isinstance(answer, TidingsError):
                 log_rate_limited(
                     *(logger, logging.WARNING, f"ingress {self.name} held"),
                     *("ingress %s: publications wait, the broker does not take them: %s", self.name, answer),
                 )
-        self._note(held=self._backlog.held)
+        self._note(held=self._backlog.held_count)
 
     def _bury(self) -> None:
         """Put aside what can never be published, then acknowledge it.
@@ -263,7 +263,7 @@ class QueueIngress:
         self._poison = []
 
     def _reason(self, error: TidingsError) -> dict[str, str]:
-        return epitaph(error, queue=self._address.queue, node=self._node_id)
+        return dead_letter_headers(error, queue=self._address.queue, node=self._node_id)
 
     def _note(self, *, connected: int | None = None, held: int = 0) -> None:
         """Count this queue's part of what all of them share."""

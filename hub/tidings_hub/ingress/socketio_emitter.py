@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from tidings.wire.msgpack import msgpack_module, unpack
 from tidings_hub.config.ingress import SocketioEmitter
-from tidings_hub.core.compat.requests import Asked, Bounds, Ordered
+from tidings_hub.core.compat.requests import PublishRequest, RequestLimits, CommandRequest
 from tidings_hub.core.compat.socketio_emitter import read_emit, read_request
-from tidings_hub.ingress.dispatcher import allowed_orders
+from tidings_hub.ingress.dispatcher import check_commands_allowed
 
 
 class SocketioEmitterFormat:
@@ -20,7 +20,7 @@ class SocketioEmitterFormat:
 
     name = "socketio_emitter"
 
-    def __init__(self, source: SocketioEmitter, bounds: Bounds) -> None:
+    def __init__(self, source: SocketioEmitter, bounds: RequestLimits) -> None:
         msgpack_module()
         self._source = source
         self._channels = source.channels()
@@ -28,9 +28,9 @@ class SocketioEmitterFormat:
         self._bounds = bounds
         self.patterns: Sequence[bytes] = self._channels.patterns()
 
-    def read(self, channel: str, message: bytes) -> Sequence[Asked | Ordered]:
+    def read(self, channel: str, message: bytes) -> Sequence[PublishRequest | CommandRequest]:
         """See `Format.read`."""
         if self._channels.is_request(channel):
-            return allowed_orders(read_request(message, self._renames, self._bounds), allowed=self._source.orders)
+            return check_commands_allowed(read_request(message, self._renames, self._bounds), allowed=self._source.orders)
         room = self._channels.room(channel)
         return [read_emit(room, unpack(message), self._source.nsp, self._renames, self._bounds)]

@@ -25,7 +25,7 @@ def depart(node: Node) -> None:
     logger.info("draining: accepting for %s s more, then over %s s", notice_s, settings.drain_s)
     # Other nodes take what comes into the queues from now on; what was taken here is settled meanwhile.
     for each in node.ingress:
-        each.leave()
+        each.stop_consuming()
     # A balancer sees /readyz fail and sends nobody new, while everything still works.
     runtime.sleep(notice_s)
     node.engine.stop_accepting()

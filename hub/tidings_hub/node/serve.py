@@ -15,7 +15,7 @@ from typing import cast
 from tidings.errors import BadConfig, TidingsError
 from tidings_hub import runtime
 from tidings_hub.brokers import open_broker
-from tidings_hub.brokers.pattern_link import Patterns
+from tidings_hub.brokers.pattern_link import PatternSubscriber
 from tidings_hub.config.settings import Settings
 from tidings_hub.core.node_directory import NodeDirectory
 from tidings_hub.core.relay_stamp import stamp_key
@@ -23,8 +23,8 @@ from tidings_hub.engine.fanout import deliver
 from tidings_hub.engine.relay.upstream import UNIX
 from tidings_hub.engine.server import EngineServer
 from tidings_hub.ingress import open_ingress
-from tidings_hub.ingress.dispatcher import Outlet
-from tidings_hub.ingress.pubsub import open_wires
+from tidings_hub.ingress.dispatcher import Dispatcher
+from tidings_hub.ingress.pubsub import open_pubsub_ingress
 from tidings_hub.metrics import Metrics
 from tidings_hub.node.aggregation import Together
 from tidings_hub.node.api import Backends
@@ -91,11 +91,11 @@ class Node:
         self.control = Control(self.hub, self._orders.submit)
         self.hub.on_control = self.control.heard
         self.backends = Backends(self.hub, self.readiness, self.control)
-        self.wires = open_wires(
+        self.wires = open_pubsub_ingress(
             settings,
             self.broker,
-            Outlet(self.backends.publish, self.backends.order, self.metrics, batch_max=settings.max_batch),
-            link=partial(Patterns, link_max_bytes=settings.link_max_bytes),
+            Dispatcher(self.backends.publish, self.backends.order, self.metrics, batch_max=settings.max_batch),
+            open_source=partial(PatternSubscriber, link_max_bytes=settings.link_max_bytes),
         )
         self.standing: Standing | None = None
         self._stopped = threading.Event()

@@ -19,7 +19,7 @@ from tidings.wire.cursor import Cursor
 from tidings.wire.presence import presence_of
 from tidings_hub.core.access import token_key, user_key
 from tidings_hub.core.sessions import Session, State
-from tidings_hub.services.hub import Connection, Hub, notice
+from tidings_hub.services.hub import Connection, Hub, hub_event
 from tidings_hub.services.subscribe import go_live, join
 
 logger = logging.getLogger("tidings.wire.control")
@@ -124,7 +124,7 @@ class Control:
             session.granted -= {channel}
             if channel in session.channels and channel != user_channel(user):
                 hub.leave(session, [channel])
-                hub.tell(session.connection, notice("tidings:unsubscribed", {"channels": [channel]}))
+                hub.tell(session.connection, hub_event("tidings:unsubscribed", {"channels": [channel]}))
                 count += 1
         return {"connections": count}
 
@@ -183,7 +183,7 @@ class Control:
             session.granted -= {channel}
             return False
         cursor = str(joined.cursor)
-        told = notice("tidings:subscribed", {"cursor": cursor, "channels": joined.settled()}, cursor=cursor)
+        told = hub_event("tidings:subscribed", {"cursor": cursor, "channels": joined.settled()}, cursor=cursor)
         go_live(hub, session, joined, told)
         return None if session.state is State.CLOSED else True
 

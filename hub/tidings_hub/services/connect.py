@@ -13,7 +13,7 @@ from tidings.wire.channels import user_channel
 from tidings.wire.claims import Claims
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import presence_of
-from tidings_hub.core.frame import Notice
+from tidings_hub.core.frame import HubEvent
 from tidings_hub.core.resumable_session import Kept, Refusal, Return, returning, sid_of
 from tidings_hub.core.sessions import Session, State
 from tidings_hub.services.hub import Connection, Hub
@@ -138,7 +138,7 @@ def _again(hub: Hub, session: Session[Connection], asked: Asked, back: Return) -
     return Entrance(joined, back.kept.resumed(session.id, session.claims.jti), str(asked.pid))
 
 
-def begin(hub: Hub, session: Session[Connection], entrance: Entrance, ready: Notice) -> None:
+def begin(hub: Hub, session: Session[Connection], entrance: Entrance, ready: HubEvent) -> None:
     """Write `ready` and what was missed; from now on the channels are live, and the session is kept."""
     kept, joined = entrance.kept, entrance.joined
     if kept is not None:

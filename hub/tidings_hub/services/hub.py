@@ -30,7 +30,7 @@ from tidings_hub.core.access import Access, Revocations
 from tidings_hub.core.delivery_plan import plan
 from tidings_hub.core.delivery_reports import NUMBER_MAX, NUMBER_MIN, Reports, wrote
 from tidings_hub.core.failure_limit import Failures
-from tidings_hub.core.frame import Encoded, Frame, Goodbye, Notice
+from tidings_hub.core.frame import Encoded, Frame, DisconnectFrame, HubEvent
 from tidings_hub.core.local_presence import by_kind, with_presence
 from tidings_hub.core.recent_recoveries import Returns
 from tidings_hub.core.sessions import Expiries, Session, State
@@ -221,9 +221,9 @@ class Hub:
 
     def end(self, connection: Connection, code: str, message: str) -> None:
         """Tell the client why, then close; `tidings.codes` says whether it should come back."""
-        said: list[Encoded] = [notice("tidings:close", {"code": code, "message": message})]
+        said: list[Encoded] = [hub_event("tidings:close", {"code": code, "message": message})]
         if not CODES[code].come_back:
-            said.append(Goodbye())
+            said.append(DisconnectFrame())
         self.tell(connection, *said)
         connection.close(code)
 
@@ -239,7 +239,7 @@ class Hub:
             left_s = session.expires_in_s(now_s) or 0.0
             if left_s > 0:
                 session.warned = True
-                self.tell(session.connection, notice("tidings:expiring", {"expires_in_s": round(left_s, 1)}))
+                self.tell(session.connection, hub_event("tidings:expiring", {"expires_in_s": round(left_s, 1)}))
                 self._expiries.add(session)
             else:
                 self.metrics.tokens_expired += 1
@@ -295,7 +295,7 @@ class Hub:
 
     def lost(self, channels: Sequence[str], position: Cursor) -> None:
         """Tell the channels' clients that something is missing and cannot be repaired."""
-        for connection, names in gaps.of_loss(self.subscriptions, channels).items():
+        for connection, names in gaps.affected_by_loss(self.subscriptions, channels).items():
             self._tell_gap(connection, names, position)
 
     def note_return(self, session: Session[Connection], seq: int, channels: Collection[str]) -> None:
@@ -305,7 +305,7 @@ class Hub:
 
     def doubted(self, channels: Sequence[str], first: int, until: int, position: Cursor) -> bool:
         """Tell a gap to those who returned here with a cursor that another node gave out wrongly."""
-        concerned = gaps.of_doubt(self.subscriptions, channels, first, until, self._sessions.get)
+        concerned = gaps.affected_by_doubt(self.subscriptions, channels, first, until, self._sessions.get)
         for connection, names in concerned.items():
             self.metrics.gaps_late += len(names)
             self._tell_gap(connection, names, position)
@@ -314,7 +314,7 @@ class Hub:
 
     def _tell_gap(self, connection: Connection, names: Sequence[str], position: Cursor) -> None:
         answer = {"cursor": str(position)} | by_kind({name: {"recovered": False} for name in names})
-        self.tell(connection, notice("tidings:gap", answer, cursor=str(position)))
+        self.tell(connection, hub_event("tidings:gap", answer, cursor=str(position)))
 
     def control(self, message: Mapping[str, object]) -> None:
         """Do what a node (this one included) asked all nodes to do."""
@@ -362,6 +362,6 @@ class Hub:
         return self.broker.history(channel, since=since, limit=limit, newest=newest)
 
 
-def notice(event: str, data: Mapping[str, object], *, cursor: str | None = None) -> Notice:
+def hub_event(event: str, data: Mapping[str, object], *, cursor: str | None = None) -> HubEvent:
     """Something the hub says by itself."""
-    return Notice(event, _encode(data).encode(), cursor=cursor)
+    return HubEvent(event, _encode(data).encode(), cursor=cursor)

@@ -16,7 +16,7 @@ from tidings.wire.cursor import Cursor
 from tidings.wire.presence import presence_channel
 from tidings.wire.publication import Publication
 from tidings_hub.brokers.base import Past
-from tidings_hub.core.bucket_positions import not_before, retraced
+from tidings_hub.core.bucket_positions import with_floor, rebase_cursors
 from tidings_hub.core.frame import Encoded, Frame
 from tidings_hub.core.local_presence import by_kind
 from tidings_hub.core.recovery import Gap, missed_from
@@ -246,7 +246,7 @@ def _recover(
         answers[name] = {"recovered": True}
     ordered = sorted((one for each in found.values() for one in each), key=lambda one: one.seq)
     hub.metrics.recovered_publications += len(ordered)
-    return hub.framed(retraced(since, past.position, ordered))
+    return hub.framed(rebase_cursors(since, past.position, ordered))
 
 
 def entering(joined: Joined) -> list[Join]:
@@ -297,4 +297,4 @@ def _after(hub: Hub, position: Cursor, catchup: Catchup[Connection]) -> list[Fra
         return held
     # One frame each: what follows of it is made anew.
     publications = {(frame.publication.epoch, frame.seq): frame.publication for frame in held}
-    return hub.framed([not_before(position, publication) for publication in publications.values()])
+    return hub.framed([with_floor(position, publication) for publication in publications.values()])

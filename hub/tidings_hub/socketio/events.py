@@ -23,7 +23,7 @@ from tidings.wire.presence import presence_channel
 from tidings.wire.publication import encode_body
 from tidings_hub.core.sessions import Session
 from tidings_hub.services.connect import Asked, Entrance, begin, enter, who
-from tidings_hub.services.hub import Connection, Hub, notice
+from tidings_hub.services.hub import Connection, Hub, hub_event
 from tidings_hub.services.subscribe import go_live, join
 from tidings_hub.socketio.client import Client
 from tidings_hub.socketio.server import HubServer
@@ -72,7 +72,7 @@ class ClientEvents:
             "expires_in_s": _rounded(session.expires_in_s(self._hub.wall_s())),
             **entrance.joined.answers(),
         }
-        begin(self._hub, session, entrance, notice("tidings:ready", ready, cursor=cursor))
+        begin(self._hub, session, entrance, hub_event("tidings:ready", ready, cursor=cursor))
 
     def acknowledged(self, client: Client, number: int) -> bool:
         """A client acknowledged something: a publication, since the hub asks for no other acknowledgement."""

@@ -13,8 +13,8 @@ from tidings.errors import Forbidden, TidingsError, TooLarge, Unauthorized
 from tidings.publishers.base import OWN_ID_S, Outgoing
 from tidings.wire.ids import new_id
 from tidings_hub.config.ingress import PusherApp
-from tidings_hub.core.compat.pusher import App, check_body, check_signed, read_batch, read_event
-from tidings_hub.core.compat.requests import Asked
+from tidings_hub.core.compat.pusher import PusherApp, check_body, check_signature, read_batch, read_event
+from tidings_hub.core.compat.requests import PublishRequest
 from tidings_hub.log import log_rate_limited
 from tidings_hub.services.api import HubApi
 from tidings_hub.web.body import read_body
@@ -35,7 +35,7 @@ class PusherApi:
 
     def __init__(self, hub: HubApi, source: PusherApp) -> None:
         self._hub = hub
-        self._app: App = source.app()
+        self._app: PusherApp = source.app()
         self._renames = source.renames()
 
     def install(self, flask: Flask) -> None:
@@ -64,13 +64,13 @@ class PusherApi:
         metrics.count(metrics.wires_published, NAME, count)
         return Response(b"{}", content_type="application/json")
 
-    def _asked(self, app_id: str, place: str) -> list[Asked]:
+    def _asked(self, app_id: str, place: str) -> list[PublishRequest]:
         settings, query = self._hub.settings, request.args.to_dict()
         if any(len(values) > 1 for _, values in request.args.lists()):
             raise Unauthorized("a parameter is given twice")
         if app_id != self._app.app_id:
             raise Unauthorized("no such app here: check the app id")
-        check_signed(self._app, f"/apps/{app_id}/{place}", query, now_s=time.time())
+        check_signature(self._app, f"/apps/{app_id}/{place}", query, now_s=time.time())
         body = self._body(settings.api_body_max_bytes)
         check_body(query, body)
         asked = self._read(body, place)
@@ -90,7 +90,7 @@ class PusherApi:
             self._hub.metrics.api_too_large += 1
             raise
 
-    def _read(self, body: bytes, place: str) -> list[Asked]:
+    def _read(self, body: bytes, place: str) -> list[PublishRequest]:
         data_max_bytes = self._hub.settings.publication_max_bytes
         try:
             if place == "events":
@@ -100,7 +100,7 @@ class PusherApi:
             self._hub.metrics.publications_too_large += 1
             raise
 
-    def _publish(self, asked: Sequence[Asked]) -> int:
+    def _publish(self, asked: Sequence[PublishRequest]) -> int:
         """How many publications it made.
 
         Raises:

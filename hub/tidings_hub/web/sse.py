@@ -16,7 +16,7 @@ from tidings.errors import BadChannel, BadRequest, Full, Internal, TidingsError,
 from tidings.wire.channels import user_channel
 from tidings.wire.cursor import Cursor
 from tidings_hub.core.sessions import Session
-from tidings_hub.services.hub import Connection, Hub, notice
+from tidings_hub.services.hub import Connection, Hub, hub_event
 from tidings_hub.services.subscribe import go_live, join
 
 logger = logging.getLogger("tidings.sse")
@@ -103,7 +103,7 @@ class EventStreams:
             "cursor": str(joined.cursor),
             **joined.answers(),
         }
-        go_live(hub, session, joined, notice("tidings:ready", ready, cursor=str(joined.cursor)))
+        go_live(hub, session, joined, hub_event("tidings:ready", ready, cursor=str(joined.cursor)))
 
     def _fail(self, stream: Stream, error: Exception) -> None:
         if stream.client is not None:

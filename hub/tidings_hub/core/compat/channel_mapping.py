@@ -10,7 +10,7 @@ from tidings.wire.channels import check_channel
 
 
 @dataclass(frozen=True, slots=True)
-class Renames:
+class ChannelMapping:
     """The renaming of one format.
 
     `prefixes`: the beginning of a name to what stands instead, such as `private-orders-` to `orders:`; the longest one
@@ -20,7 +20,7 @@ class Renames:
     namespace: str = ""
     prefixes: Mapping[str, str] = field(default_factory=dict)
 
-    def channel(self, name: object) -> str:
+    def to_channel(self, name: object) -> str:
         """Our name of what the other emitter calls `name`.
 
         Raises:

@@ -7,24 +7,24 @@ from collections.abc import Sequence
 from tidings.errors import BadChannel, BadRequest, TooLarge
 from tidings.wire.channels import check_event
 from tidings.wire.payload import encode_data
-from tidings_hub.core.compat.channel_mapping import Renames
-from tidings_hub.core.compat.requests import Asked, Bounds, Ordered
+from tidings_hub.core.compat.channel_mapping import ChannelMapping
+from tidings_hub.core.compat.requests import PublishRequest, RequestLimits, CommandRequest
 
 _USER = "user:"
 
 
-def asked(event: object, arguments: Sequence[object], rooms: object, renames: Renames, bounds: Bounds) -> Asked:
+def publish_request(event: object, arguments: Sequence[object], rooms: object, renames: ChannelMapping, bounds: RequestLimits) -> PublishRequest:
     """An emit as a publication in each room: data is the one argument, null without one, an array of several.
 
     Raises:
         BadEvent, BadData, TooLarge, BadChannel: it cannot be one. Bytes are no data.
     """
     data = arguments[0] if len(arguments) == 1 else (list(arguments) or None)
-    channels = channels_of(rooms, renames, bounds)
-    return Asked(channels, check_event(event), encode_data(data, max_bytes=bounds.data_max_bytes))
+    channels = channels_of_rooms(rooms, renames, bounds)
+    return PublishRequest(channels, check_event(event), encode_data(data, max_bytes=bounds.data_max_bytes))
 
 
-def channels_of(rooms: object, renames: Renames, bounds: Bounds) -> tuple[str, ...]:
+def channels_of_rooms(rooms: object, renames: ChannelMapping, bounds: RequestLimits) -> tuple[str, ...]:
     """The channels of a list of rooms, each once.
 
     Raises:
@@ -39,22 +39,22 @@ def channels_of(rooms: object, renames: Renames, bounds: Bounds) -> tuple[str, .
         raise TooLarge(f"{len(rooms)} rooms at once; max_batch allows {bounds.channels_max}")
     # A number is a room to Node's adapter, too.
     names = [str(room) if type(room) is int else room for room in rooms]
-    return tuple(dict.fromkeys(renames.channel(name) for name in names))
+    return tuple(dict.fromkeys(renames.to_channel(name) for name in names))
 
 
-def orders(do: str, rooms: object, channels: Sequence[str], renames: Renames, bounds: Bounds) -> list[Ordered]:
+def command_requests(do: str, rooms: object, channels: Sequence[str], renames: ChannelMapping, bounds: RequestLimits) -> list[CommandRequest]:
     """What is to be done with the sockets in `rooms`, each of which must be a user's own channel.
 
     Raises:
         BadChannel: another room: tidings can address users, not whoever is in a channel.
     """
     users = []
-    for channel in channels_of(rooms, renames, bounds):
+    for channel in channels_of_rooms(rooms, renames, bounds):
         if not channel.startswith(_USER):
             raise BadChannel("orders are for users: name rooms user:<id>")
         users.append(channel.removeprefix(_USER))
     if do == "disconnect":
-        return [Ordered(do, user=user) for user in users]
+        return [CommandRequest(do, user=user) for user in users]
     if len(users) * len(channels) > bounds.channels_max:
         raise TooLarge(f"{len(users) * len(channels)} orders at once; max_batch allows {bounds.channels_max}")
-    return [Ordered(do, user=user, channel=channel) for user in users for channel in channels]
+    return [CommandRequest(do, user=user, channel=channel) for user in users for channel in channels]

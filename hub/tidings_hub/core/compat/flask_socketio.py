@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tidings.errors import BadData, BadRequest
-from tidings_hub.core.compat.channel_mapping import Renames
-from tidings_hub.core.compat.emit_arguments import asked, channels_of, orders
-from tidings_hub.core.compat.requests import Asked, Bounds, Ordered
+from tidings_hub.core.compat.channel_mapping import ChannelMapping
+from tidings_hub.core.compat.emit_arguments import publish_request, channels_of_rooms, command_requests
+from tidings_hub.core.compat.requests import PublishRequest, RequestLimits, CommandRequest
 from tidings_hub.core.strict_json import loads
 
 # PROTO, the first opcode of pickles since protocol 2.
@@ -25,7 +25,7 @@ _METHODS = "not a method that tidings can do: emit, and for a sid disconnect, en
 _ROOMS = {"enter_room": "subscribe", "leave_room": "unsubscribe"}
 
 
-def read(message: bytes, renames: Renames, bounds: Bounds) -> Asked | Ordered:
+def read_message(message: bytes, renames: ChannelMapping, bounds: RequestLimits) -> PublishRequest | CommandRequest:
     """What a message asks for.
 
     Raises:
@@ -44,7 +44,7 @@ def read(message: bytes, renames: Renames, bounds: Bounds) -> Asked | Ordered:
     return _order(method, said, renames, bounds)
 
 
-def _emit(said: Mapping[str, Any], renames: Renames, bounds: Bounds) -> Asked:
+def _emit(said: Mapping[str, Any], renames: ChannelMapping, bounds: RequestLimits) -> PublishRequest:
     if said.get("binary"):
         raise BadData("bytes; JSON cannot say them, send base64 text")
     for name in ("skip_sid", "callback"):
@@ -55,18 +55,18 @@ def _emit(said: Mapping[str, Any], renames: Renames, bounds: Bounds) -> Asked:
     data = said.get("data")
     # Old versions send a single argument as it is.
     arguments = data if isinstance(data, list) else [data]
-    return asked(said.get("event"), arguments, rooms, renames, bounds)
+    return publish_request(said.get("event"), arguments, rooms, renames, bounds)
 
 
-def _order(method: str, said: Mapping[str, Any], renames: Renames, bounds: Bounds) -> Ordered:
+def _order(method: str, said: Mapping[str, Any], renames: ChannelMapping, bounds: RequestLimits) -> CommandRequest:
     sid = said.get("sid")
     if not isinstance(sid, str) or not sid:
         raise BadRequest(_METHODS)
     if method == "disconnect" and not sid.startswith(_USER):
-        return Ordered(method, connection=sid)
+        return CommandRequest(method, connection=sid)
     if method == "disconnect":
-        return orders(method, [sid], (), renames, bounds)[0]
+        return command_requests(method, [sid], (), renames, bounds)[0]
     if method not in _ROOMS:
         raise BadRequest(_METHODS)
-    channels = channels_of([said.get("room")], renames, bounds)
-    return orders(_ROOMS[method], [sid], channels, renames, bounds)[0]
+    channels = channels_of_rooms([said.get("room")], renames, bounds)
+    return command_requests(_ROOMS[method], [sid], channels, renames, bounds)[0]

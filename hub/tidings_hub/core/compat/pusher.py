@@ -15,8 +15,8 @@ from typing import Any
 from tidings.errors import BadChannel, BadData, BadRequest, TidingsError, Unauthorized
 from tidings.wire.channels import check_event
 from tidings.wire.payload import encode_data
-from tidings_hub.core.compat.channel_mapping import Renames
-from tidings_hub.core.compat.requests import Asked
+from tidings_hub.core.compat.channel_mapping import ChannelMapping
+from tidings_hub.core.compat.requests import PublishRequest
 from tidings_hub.core.strict_json import loads
 
 VERSION = "1.0"
@@ -24,11 +24,11 @@ VERSION = "1.0"
 WINDOW_S = 600
 CHANNELS_MAX = 100
 # How Pusher's libraries name the channel of one user (`sendToUser`).
-TO_USER = "#server-to-user-"
+USER_CHANNEL_PREFIX = "#server-to-user-"
 
 
 @dataclass(frozen=True, slots=True)
-class App:
+class PusherApp:
     """One application of Pusher's, as its backends know it."""
 
     app_id: str
@@ -36,7 +36,7 @@ class App:
     secret: str = field(repr=False)
 
 
-def check_signed(app: App, path: str, query: Mapping[str, str], *, now_s: float) -> None:
+def check_signature(app: PusherApp, path: str, query: Mapping[str, str], *, now_s: float) -> None:
     """Returns if a POST to `path` with this query was signed by `app` within the last ten minutes.
 
     The signature covers `body_md5`; `check_body` holds the body against that. There is no nonce in this format: who
@@ -78,7 +78,7 @@ def _digest(text: str) -> bytes:
     return sha256(text.encode("utf-8", "replace")).digest()
 
 
-def read_event(body: bytes, renames: Renames, *, data_max_bytes: int) -> Asked:
+def read_event(body: bytes, renames: ChannelMapping, *, data_max_bytes: int) -> PublishRequest:
     """What `POST /apps/<id>/events` asks for.
 
     Raises:
@@ -95,7 +95,7 @@ def read_event(body: bytes, renames: Renames, *, data_max_bytes: int) -> Asked:
     return _asked(said, names, renames, data_max_bytes)
 
 
-def read_batch(body: bytes, renames: Renames, *, data_max_bytes: int) -> list[Asked]:
+def read_batch(body: bytes, renames: ChannelMapping, *, data_max_bytes: int) -> list[PublishRequest]:
     """What `POST /apps/<id>/batch_events` asks for, in order.
 
     Raises:
@@ -114,13 +114,13 @@ def read_batch(body: bytes, renames: Renames, *, data_max_bytes: int) -> list[As
     return asked
 
 
-def _asked(said: Mapping[str, Any], names: list[object], renames: Renames, data_max_bytes: int) -> Asked:
+def _asked(said: Mapping[str, Any], names: list[object], renames: ChannelMapping, data_max_bytes: int) -> PublishRequest:
     for name, about in _UNSUPPORTED.items():
         if said.get(name):
             raise BadRequest(about)
     event = check_event(said.get("name"))
     channels = dict.fromkeys(_channel(name, renames) for name in names)
-    return Asked(tuple(channels), event, _data(said.get("data"), data_max_bytes))
+    return PublishRequest(tuple(channels), event, _data(said.get("data"), data_max_bytes))
 
 
 # What libraries send only when they are asked to, and what would be wrong to pass over.
@@ -130,10 +130,10 @@ _UNSUPPORTED = {
 }
 
 
-def _channel(name: object, renames: Renames) -> str:
-    if isinstance(name, str) and name.startswith(TO_USER):
-        return renames.channel("user:" + name.removeprefix(TO_USER))
-    return renames.channel(name)
+def _channel(name: object, renames: ChannelMapping) -> str:
+    if isinstance(name, str) and name.startswith(USER_CHANNEL_PREFIX):
+        return renames.to_channel("user:" + name.removeprefix(USER_CHANNEL_PREFIX))
+    return renames.to_channel(name)
 
 
 def _data(text: object, data_max_bytes: int) -> bytes:

@@ -8,7 +8,7 @@ from tidings.wire.publication import encode_body
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PublishRequest:
     """A publication in each of `channels` (checked). `data_json` comes from `payload.encode_data`."""
 
     channels: tuple[str, ...]
@@ -21,17 +21,17 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Ordered:
+class CommandRequest:
     """An order for all nodes, about a user or one connection: `disconnect`, `subscribe` or `unsubscribe`."""
 
-    do: str
+    action: str
     user: str = ""
     connection: str = ""
     channel: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class RequestLimits:
     """What one message may ask for at most: bytes of data as JSON, and channels."""
 
     data_max_bytes: int

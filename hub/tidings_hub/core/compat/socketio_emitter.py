@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tidings.errors import BadRequest
-from tidings_hub.core.compat.channel_mapping import Renames
-from tidings_hub.core.compat.emit_arguments import asked, channels_of, orders
-from tidings_hub.core.compat.requests import Asked, Bounds, Ordered
+from tidings_hub.core.compat.channel_mapping import ChannelMapping
+from tidings_hub.core.compat.emit_arguments import publish_request, channels_of_rooms, command_requests
+from tidings_hub.core.compat.requests import PublishRequest, RequestLimits, CommandRequest
 from tidings_hub.core.strict_json import loads
 
 # EVENT and BINARY_EVENT (Socket.IO protocol 5). Emitters use either for data with and without bytes.
@@ -27,7 +27,7 @@ _ORDERS = {2: "subscribe", 3: "unsubscribe", 4: "disconnect"}
 
 
 @dataclass(frozen=True, slots=True)
-class Channels:
+class EmitterChannels:
     """The pub/sub channels of one key and Socket.IO namespace."""
 
     key: str
@@ -54,7 +54,7 @@ class Channels:
         return channel.removeprefix(self._broadcast).removesuffix("#") if channel.startswith(self._broadcast) else ""
 
 
-def read_emit(room: str, message: object, nsp: str, renames: Renames, bounds: Bounds) -> Asked:
+def read_emit(room: str, message: object, nsp: str, renames: ChannelMapping, bounds: RequestLimits) -> PublishRequest:
     """The publication that a message asks for. `room`: the one that its channel names.
 
     Raises:
@@ -74,7 +74,7 @@ def read_emit(room: str, message: object, nsp: str, renames: Renames, bounds: Bo
         if not isinstance(rooms, list) or room not in [str(each) for each in rooms]:
             raise BadRequest("the message does not name the room of its channel")
         rooms = [room]
-    return asked(data[0], data[1:], rooms, renames, bounds)
+    return publish_request(data[0], data[1:], rooms, renames, bounds)
 
 
 def _parts(message: object) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -84,7 +84,7 @@ def _parts(message: object) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     raise BadRequest("not the message of an emitter: [uid, packet, options]")
 
 
-def read_request(message: bytes, renames: Renames, bounds: Bounds) -> list[Ordered]:
+def read_request(message: bytes, renames: ChannelMapping, bounds: RequestLimits) -> list[CommandRequest]:
     """The orders that a request asks for.
 
     Raises:
@@ -99,5 +99,5 @@ def read_request(message: bytes, renames: Renames, bounds: Bounds) -> list[Order
     options = said["opts"]
     if options.get("except"):
         raise BadRequest("except: tidings cannot leave out those in another room")
-    channels = () if do == "disconnect" else channels_of(said.get("rooms"), renames, bounds)
-    return orders(do, options.get("rooms"), channels, renames, bounds)
+    channels = () if do == "disconnect" else channels_of_rooms(said.get("rooms"), renames, bounds)
+    return command_requests(do, options.get("rooms"), channels, renames, bounds)

@@ -9,7 +9,7 @@ from tidings import Emitter
 from tidings.errors import BadRequest, MissingExtra
 from tidings.wire.msgpack import LIST_MAX, pack, unpack
 from tidings_hub.config.ingress import SocketioEmitter
-from tidings_hub.core.compat.requests import Bounds
+from tidings_hub.core.compat.requests import RequestLimits
 from tidings_hub.ingress.socketio_emitter import SocketioEmitterFormat
 
 
@@ -61,7 +61,7 @@ def test_without_the_package_the_message_has_the_cure(monkeypatch: pytest.Monkey
     for use in (
         lambda: unpack(b"\x01"),
         lambda: Emitter("socketio+redis://127.0.0.1"),
-        lambda: SocketioEmitterFormat(SocketioEmitter(), Bounds(data_max_bytes=1, channels_max=1)),
+        lambda: SocketioEmitterFormat(SocketioEmitter(), RequestLimits(data_max_bytes=1, channels_max=1)),
     ):
         with pytest.raises(MissingExtra, match=r"pip install 'tidings\[socketio\]'"):
             use()

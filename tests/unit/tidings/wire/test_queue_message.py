@@ -8,7 +8,7 @@ from support.vectors import examples
 from tidings.errors import BadPacket, TidingsError, TooLarge
 from tidings.wire.publication import encode_body
 from tidings.wire.queue_message import HEAD_MAX_BYTES, Queued, decode_queued, encode_queued
-from tidings_hub.core.queue_intake import read
+from tidings_hub.core.queue_intake import read_queued
 
 VECTORS = examples("queued")
 BODY = encode_body("updated", '{"text":"ä €"}'.encode(), id="order-7", at_ms=1_700_000_000_000)
@@ -22,7 +22,7 @@ def test_a_message_is_its_channel_and_the_body_that_the_broker_takes() -> None:
 
 @pytest.mark.parametrize("example", VECTORS["good"], ids=lambda example: example["message"][:30])
 def test_a_message_is_read(example: dict[str, Any]) -> None:
-    queued = read(example["message"].encode(), data_max_bytes=1000)
+    queued = read_queued(example["message"].encode(), data_max_bytes=1000)
     assert isinstance(queued, Queued)
     assert (queued.channel, queued.id, queued.data_json.decode()) == (
         example["channel"],
@@ -33,7 +33,7 @@ def test_a_message_is_read(example: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("example", VECTORS["bad"], ids=lambda example: example["message"][:40])
 def test_what_is_no_message_is_refused(example: dict[str, Any]) -> None:
-    error = read(example["message"].encode(), data_max_bytes=1000)
+    error = read_queued(example["message"].encode(), data_max_bytes=1000)
     assert isinstance(error, TidingsError)
     assert error.code.name == example["code"]
     assert "broker" not in str(error)

@@ -8,10 +8,10 @@ from tidings.errors import Unavailable
 from tidings.redis_client.keys import Keys
 from tidings.wire.cursor import Cursor
 from tidings_hub.brokers.base import BrokerLimits, ChannelPast
-from tidings_hub.brokers.lookup_script import Look, pack_look, read_history, read_look, read_position
+from tidings_hub.brokers.lookup_script import LookupRequest, pack_lookup, read_history, read_lookup, read_position
 
 LIMITS = BrokerLimits(message_max_bytes=100)
-LOOK = Look(["orders:1", "orders:2"], {"orders:1": 5})
+LOOK = LookupRequest(["orders:1", "orders:2"], {"orders:1": 5})
 
 
 def message(seq: int, epoch: str = "e", data: str = "1") -> bytes:
@@ -19,7 +19,7 @@ def message(seq: int, epoch: str = "e", data: str = "1") -> bytes:
 
 
 def test_pointers_and_messages() -> None:
-    past = read_look(LOOK, [b"e", b"9", b"3", [b"8", [message(8)], b"2 6"], [None, [], None]], LIMITS)
+    past = read_lookup(LOOK, [b"e", b"9", b"3", [b"8", [message(8)], b"2 6"], [None, [], None]], LIMITS)
     assert past.position == Cursor("e", 9)
     assert past.channels["orders:2"] == ChannelPast(None, [])
     assert past.channels["orders:1"].last == 8
@@ -28,14 +28,14 @@ def test_pointers_and_messages() -> None:
 
 def test_entries_that_are_not_ours_count_as_not_there() -> None:
     kept = [b"", b"pickle", message(6, "old"), message(7, data="2" * 200), message(8)]
-    past = read_look(LOOK, [b"e", b"9", b"0", [b"8", kept, None], [b"1", [], None]], LIMITS)
+    past = read_lookup(LOOK, [b"e", b"9", b"0", [b"8", kept, None], [b"1", [], None]], LIMITS)
     assert [one.seq for one in past.channels["orders:1"].publications] == [8]
 
 
 @pytest.mark.parametrize("reply", [None, 1, [], [b"e", b"9"], [b"e", 9, [b"1", []], [b"1", []]], [b"e", b"9", 1, 2]])
 def test_strange_replies_are_errors(reply: object) -> None:
     with pytest.raises(Unavailable):
-        read_look(LOOK, reply, LIMITS)
+        read_lookup(LOOK, reply, LIMITS)
 
 
 def test_an_error_reply_is_told() -> None:
@@ -49,6 +49,6 @@ def test_a_page_is_in_order_of_seq() -> None:
 
 
 def test_a_look_asks_after_the_given_seqs_only() -> None:
-    packed = pack_look(Keys("p:"), LOOK, LIMITS)
+    packed = pack_lookup(Keys("p:"), LOOK, LIMITS)
     assert packed.endswith(b"$1\r\n5\r\n$1\r\n-\r\n")
     assert packed.index(b"p:{0}:p:orders:1") < packed.index(b"p:{0}:s:orders:1") < packed.index(b"p:{0}:p:orders:2")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tidings.wire.cursor import Cursor
 from tidings.wire.publication import Publication
-from tidings_hub.core.bucket_positions import Places, not_before, raised, retraced
+from tidings_hub.core.bucket_positions import BucketPositions, with_floor, cursor_max, rebase_cursors
 from tidings_hub.core.recovery import ChannelPast, Gap, missed
 
 EPOCHS = ("ea", "eb", "ec")
@@ -32,7 +32,7 @@ def publication(channel: str, seq: int, prev: int, epoch: str) -> Publication:
 def after(published: list[Publication]) -> Cursor:
     """Where a node is that delivered these."""
     ends = [max([one.seq for one in published if one.epoch == epoch], default=0) for epoch in EPOCHS]
-    cursor = Places([Cursor(epoch, seq) for epoch, seq in zip(EPOCHS, ends, strict=True)]).cursor
+    cursor = BucketPositions([Cursor(epoch, seq) for epoch, seq in zip(EPOCHS, ends, strict=True)]).cursor
     assert cursor is not None
     return cursor
 
@@ -46,7 +46,7 @@ def recover(since: Cursor, published: list[Publication]) -> list[Publication]:
         result = missed(since, position, past, limit=100)
         assert not isinstance(result, Gap)
         found += result
-    return retraced(since, position, sorted(found, key=lambda one: one.seq))
+    return rebase_cursors(since, position, sorted(found, key=lambda one: one.seq))
 
 
 @given(st.lists(st.integers(0, 5), max_size=30), st.integers(0, 30), st.integers(0, 30))
@@ -67,7 +67,7 @@ def test_a_live_publication_resumes_every_bucket(channels: list[int]) -> None:
     at: list[Cursor | None] = [Cursor(epoch, 0) for epoch in EPOCHS]
     for number, one in enumerate(published):
         bucket = EPOCHS.index(one.epoch)
-        one.others = Places(at).others(bucket)
+        one.others = BucketPositions(at).others(bucket)
         at[bucket] = Cursor(one.epoch, one.seq)
         rest = recover(Cursor.parse(one.cursor), published)
         assert {each.id for each in rest} == {each.id for each in published[number + 1 :]}
@@ -77,22 +77,22 @@ def test_what_was_held_back_is_never_behind_what_was_recovered() -> None:
     position = Cursor("ea", 5, (Cursor("eb", 7), Cursor("ec", 2)))
     held = publication("c:0x", 6, 5, "ea")
     held.others = "~eb.9~ec.1"
-    ahead = Cursor.parse(not_before(position, held).cursor)
+    ahead = Cursor.parse(with_floor(position, held).cursor)
     assert [ahead.of(epoch) for epoch in EPOCHS] == [6, 9, 2]
 
 
 def test_one_bucket_is_left_as_it_is() -> None:
     one, position = publication("c:0x", 6, 5, "ea"), Cursor("ea", 9)
-    assert not_before(position, one) is one
-    assert retraced(Cursor("ea", 3), position, [one]) == [one]
+    assert with_floor(position, one) is one
+    assert rebase_cursors(Cursor("ea", 3), position, [one]) == [one]
     assert one.cursor == "ea.6"
 
 
 def test_an_unknown_bucket_is_left_out_of_cursors() -> None:
-    places = Places([Cursor("ea", 5), None, Cursor("ec", 1)])
+    places = BucketPositions([Cursor("ea", 5), None, Cursor("ec", 1)])
     assert places.cursor is None
     assert places.others(0) == "~ec.1"
-    assert str(places.joined({1: Cursor("eb", 4)})) == "eb.4~ea.5~ec.1"
+    assert str(places.combine({1: Cursor("eb", 4)})) == "eb.4~ea.5~ec.1"
     position = Cursor("ea", 5, (Cursor("ec", 1),))
     assert missed(Cursor("ea", 5), position, ChannelPast(1, [], epoch="ec"), limit=9) == Gap("epoch")
     assert missed(Cursor("ec", 2), position, ChannelPast(1, [], epoch="ec"), limit=9) == Gap("ahead")
@@ -100,6 +100,6 @@ def test_an_unknown_bucket_is_left_out_of_cursors() -> None:
 
 def test_a_cursor_raised_to_a_floor_keeps_its_own_places() -> None:
     own = Cursor.parse("ea.5~eb.7")
-    assert raised(own, Cursor.parse("eb.9~ea.3~ec.8")) == Cursor.parse("ea.5~eb.9")
-    assert raised(own, Cursor.parse("ec.8")) == own
-    assert raised(Cursor("ea", 5), Cursor("ea", 6)) == Cursor("ea", 6)
+    assert cursor_max(own, Cursor.parse("eb.9~ea.3~ec.8")) == Cursor.parse("ea.5~eb.9")
+    assert cursor_max(own, Cursor.parse("ec.8")) == own
+    assert cursor_max(Cursor("ea", 5), Cursor("ea", 6)) == Cursor("ea", 6)

@@ -11,8 +11,8 @@ from tidings_hub.core.doubts import Doubts
 def test_both_ends_are_doubted() -> None:
     doubts = Doubts()
     doubts.add("orders:1", 5, 7)
-    assert [doubts.holds("orders:1", seq) for seq in (4, 5, 7, 8)] == [False, True, True, False]
-    assert not doubts.holds("orders:2", 5)
+    assert [doubts.covers("orders:1", seq) for seq in (4, 5, 7, 8)] == [False, True, True, False]
+    assert not doubts.covers("orders:2", 5)
 
 
 def test_an_empty_range_is_no_doubt() -> None:
@@ -26,7 +26,7 @@ def test_a_new_epoch_clears_them() -> None:
     doubts.add("orders:1", 1, 2)
     doubts.add("orders:2", 3, 4)
     doubts.clear()
-    assert not any(doubts.holds("orders:1", seq) for seq in range(6))
+    assert not any(doubts.covers("orders:1", seq) for seq in range(6))
 
 
 def test_beyond_the_limit_the_oldest_counts_for_every_channel() -> None:
@@ -34,9 +34,9 @@ def test_beyond_the_limit_the_oldest_counts_for_every_channel() -> None:
     assert not doubts.add("orders:1", 1, 2)
     assert doubts.add("orders:2", 5, 6)
     assert len(doubts) == 1
-    assert doubts.holds("orders:1", 1)
-    assert doubts.holds("orders:9", 2)
-    assert not doubts.holds("orders:9", 5)
+    assert doubts.covers("orders:1", 1)
+    assert doubts.covers("orders:9", 2)
+    assert not doubts.covers("orders:9", 5)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 100), st.integers(0, 10)), max_size=80))
@@ -46,5 +46,5 @@ def test_what_was_doubted_once_stays_doubted(added: list[tuple[str, int, int]]) 
         doubts.add(channel, first, first + more)
     assert len(doubts) <= 3
     for channel, first, more in added:
-        assert doubts.holds(channel, first)
-        assert doubts.holds(channel, first + more)
+        assert doubts.covers(channel, first)
+        assert doubts.covers(channel, first + more)

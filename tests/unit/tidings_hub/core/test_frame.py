@@ -7,7 +7,7 @@ import pytest
 from tidings.errors import BadPacket
 from tidings.wire.payload import encode_data
 from tidings.wire.publication import decode, encode_body
-from tidings_hub.core.frame import Frame, Goodbye, Notice, join_packets, join_sse, join_websocket, text_frame
+from tidings_hub.core.frame import Frame, DisconnectFrame, HubEvent, join_packets, join_sse, join_websocket, text_frame
 
 
 def frame(event: str = "updated", data: object = None, seq: int = 7) -> Frame:
@@ -53,11 +53,11 @@ def test_frames_are_joined_as_each_kind_of_connection_needs_them() -> None:
 
 
 def test_a_notice_carries_a_cursor_only_where_it_is_told_to() -> None:
-    plain = Notice("tidings:ready", b"{}")
+    plain = HubEvent("tidings:ready", b"{}")
     assert plain.packet == b'42["tidings:ready",{}]'
     assert plain.sse == b"event: tidings:ready\ndata: {}\n\n"
-    assert Notice("tidings:ready", b"{}", cursor="e.1").sse.startswith(b"id: e.1\n")
+    assert HubEvent("tidings:ready", b"{}", cursor="e.1").sse.startswith(b"id: e.1\n")
 
 
 def test_goodbye_says_nothing_on_an_event_stream() -> None:
-    assert (Goodbye().packet, Goodbye().websocket, Goodbye().sse) == (b"41", b"\x81\x0241", b"")
+    assert (DisconnectFrame().packet, DisconnectFrame().websocket, DisconnectFrame().sse) == (b"41", b"\x81\x0241", b"")

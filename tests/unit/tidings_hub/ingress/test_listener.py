@@ -15,11 +15,11 @@ from tidings.receipts import Receipt
 from tidings.wire.control import Order
 from tidings.wire.publication import decode
 from tidings_hub.config.ingress import FlaskSocketio
-from tidings_hub.core.compat.requests import Asked, Bounds
+from tidings_hub.core.compat.requests import PublishRequest, RequestLimits
 from tidings_hub.core.lease import LeaseReply
-from tidings_hub.ingress.dispatcher import Outlet
+from tidings_hub.ingress.dispatcher import Dispatcher
 from tidings_hub.ingress.flask_socketio import FlaskSocketioFormat
-from tidings_hub.ingress.lease_keeper import Lease
+from tidings_hub.ingress.lease_keeper import LeaseKeeper
 from tidings_hub.ingress.listener import Listener
 from tidings_hub.metrics import Metrics
 
@@ -68,9 +68,9 @@ class Scene:
         self.published: list[Outgoing] = []
         self.orders: list[Order] = []
         self.metrics = Metrics()
-        self.lease = Lease(self._ask, lease_s=30.0)
-        form = FlaskSocketioFormat(FlaskSocketio(), Bounds(data_max_bytes=100, channels_max=10))
-        outlet = Outlet(self._publish, self._order, self.metrics, batch_max=2)
+        self.lease = LeaseKeeper(self._ask, lease_s=30.0)
+        form = FlaskSocketioFormat(FlaskSocketio(), RequestLimits(data_max_bytes=100, channels_max=10))
+        outlet = Dispatcher(self._publish, self._order, self.metrics, batch_max=2)
         self.listener = Listener(form, self.link, self.lease, outlet, message_max_bytes=1000)
 
     def _ask(self, lease_s: float) -> LeaseReply:
@@ -216,20 +216,20 @@ def test_a_broker_that_is_away_does_not_end_the_lease_at_once() -> None:
             raise answer
         return answer
 
-    lease = Lease(ask, lease_s=30.0)
-    assert lease.wait(0.0) is None
+    lease = LeaseKeeper(ask, lease_s=30.0)
+    assert lease.wait_for_term(0.0) is None
     lease.renew()
-    term = lease.wait(0.0)
+    term = lease.wait_for_term(0.0)
     assert term is not None
     for _ in range(2):
         lease.renew()
-        assert lease.valid(term)
+        assert lease.is_unbroken(term)
 
 
 def test_a_mistake_in_a_format_is_told_and_the_others_go_on(scene: Scene) -> None:
     read = scene.listener._form.read
 
-    def wrong(channel: str, message: bytes) -> Sequence[Asked]:
+    def wrong(channel: str, message: bytes) -> Sequence[PublishRequest]:
         if message == b"odd":
             raise ZeroDivisionError
         return read(channel, message)  # type: ignore[return-value]
@@ -242,7 +242,7 @@ def test_a_mistake_in_a_format_is_told_and_the_others_go_on(scene: Scene) -> Non
 
 
 def test_an_order_that_the_settings_forbid() -> None:
-    form = FlaskSocketioFormat(FlaskSocketio(orders=False), Bounds(data_max_bytes=100, channels_max=10))
+    form = FlaskSocketioFormat(FlaskSocketio(orders=False), RequestLimits(data_max_bytes=100, channels_max=10))
     assert len(form.read("socketio", GOOD)) == 1
     with pytest.raises(TidingsError, match="orders"):
         form.read("socketio", b'{"method":"disconnect","sid":"user:7"}')
@@ -256,10 +256,10 @@ def test_a_mistake_in_asking_does_not_end_the_asking() -> None:
     def ask(lease_s: float) -> LeaseReply:
         return answers.pop(0)() if answers and lease_s else LeaseReply.RENEWED
 
-    lease = Lease(ask, lease_s=0.3)
-    thread = threading.Thread(target=lease.keep, daemon=True)
+    lease = LeaseKeeper(ask, lease_s=0.3)
+    thread = threading.Thread(target=lease.run, daemon=True)
     thread.start()
-    wait_until(lambda: lease.wait(0.01) == 1, why="it is asked for again")
-    lease.leave()
+    wait_until(lambda: lease.wait_for_term(0.01) == 1, why="it is asked for again")
+    lease.release()
     thread.join(10)
     assert not thread.is_alive()

@@ -30,7 +30,7 @@ from tidings_hub.metrics import Metrics
 from tidings_hub.node.api import Backends
 from tidings_hub.node.readiness import Readiness
 from tidings_hub.services.commands import Control
-from tidings_hub.services.hub import Connection, Hub, notice
+from tidings_hub.services.hub import Connection, Hub, hub_event
 from tidings_hub.services.subscribe import Joined, go_live, join
 
 SECRET = "kT3xw9LpQ2vB7mZr5cYh8nDs4fGj6aUe"
@@ -142,7 +142,7 @@ def recorder(session: Session[Connection]) -> Recorder:
 
 def joined(hub: Hub, session: Session[Connection], *channels: str, since: str | None = None) -> Joined:
     made = join(hub, session, channels, None if since is None else Cursor.parse(since))
-    go_live(hub, session, made, notice("tidings:ready", {}))
+    go_live(hub, session, made, hub_event("tidings:ready", {}))
     return made
 
 
@@ -428,7 +428,7 @@ class TestControl:
             wait_until(lambda: hub.metrics.control_messages == 1, why="the order has come")
             publish(hub, "orders:2", "early")
             assert recorder(session).said == []
-            go_live(hub, session, made, notice("tidings:ready", {}))
+            go_live(hub, session, made, hub_event("tidings:ready", {}))
             asking.join(30)
         assert done == [Done(1, 1)]
         publish(hub, "orders:2", "late")
@@ -457,7 +457,7 @@ class TestControl:
         session = opened(hub, clock)
         made = join(hub, session, ["orders:1", "orders:2"], cursor)
         assert not hub.doubted(["orders:1"], cursor.seq, cursor.seq, made.position)
-        go_live(hub, session, made, notice("tidings:ready", made.settled()))
+        go_live(hub, session, made, hub_event("tidings:ready", made.settled()))
         assert recorder(session).said[0][1] == {"orders:1": {"recovered": False}, "orders:2": {"recovered": True}}
         assert recorder(session).data() == ["other"]
         assert hub.doubted(["orders:2"], cursor.seq, cursor.seq, made.position)

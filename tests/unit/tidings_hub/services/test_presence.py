@@ -17,7 +17,7 @@ from tidings_hub.brokers.memory import MemoryBroker
 from tidings_hub.config.settings import Settings
 from tidings_hub.core.sessions import Session
 from tidings_hub.metrics import Metrics
-from tidings_hub.services.hub import Connection, Hub, notice
+from tidings_hub.services.hub import Connection, Hub, hub_event
 from tidings_hub.services.subscribe import go_live, join
 from unit.tidings_hub.services.test_hub import Recorder, fan_out
 
@@ -92,7 +92,7 @@ def enter(
 ) -> Session[Connection]:
     session = hub.open(Recorder(), Claims(sub=user, info=info))
     made = join(hub, session, channels, Cursor.parse(since) if since else None, watch)
-    go_live(hub, session, made, notice("tidings:ready", made.answers()))
+    go_live(hub, session, made, hub_event("tidings:ready", made.answers()))
     return session
 
 

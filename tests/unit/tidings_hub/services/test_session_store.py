@@ -21,7 +21,7 @@ from tidings_hub.core.sessions import Session
 from tidings_hub.metrics import Metrics
 from tidings_hub.services.commands import Control
 from tidings_hub.services.connect import Asked, Entrance, begin, enter, who
-from tidings_hub.services.hub import Connection, Hub, notice
+from tidings_hub.services.hub import Connection, Hub, hub_event
 from tidings_hub.services.subscribe import go_live, join
 from unit.tidings_hub.services.test_hub import NAMESPACES, SECRET, Recorder, fan_out, in_thread, publish, recorder
 
@@ -79,7 +79,7 @@ def connect(hub: Hub, *channels: str, pid: object = "", offset: object = None) -
     session = hub.open(Recorder(), claims)
     entrance = enter(hub, session, asked, back)
     cursor = str(entrance.joined.cursor)
-    begin(hub, session, entrance, notice("tidings:ready", entrance.joined.answers(), cursor=cursor))
+    begin(hub, session, entrance, hub_event("tidings:ready", entrance.joined.answers(), cursor=cursor))
     return session, entrance
 
 

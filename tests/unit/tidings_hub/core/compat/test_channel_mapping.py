@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tidings.errors import BadChannel
-from tidings_hub.core.compat.channel_mapping import Renames
+from tidings_hub.core.compat.channel_mapping import ChannelMapping
 
 PREFIXES = {"private-": "orders:", "private-chat-": "chat:", "presence-": "chat:at-"}
 
@@ -20,15 +20,15 @@ PREFIXES = {"private-": "orders:", "private-chat-": "chat:", "presence-": "chat:
     ],
 )
 def test_the_longest_prefix_then_the_name_then_the_namespace(name: str, channel: str) -> None:
-    assert Renames("pusher", PREFIXES).channel(name) == channel
+    assert ChannelMapping("pusher", PREFIXES).to_channel(name) == channel
 
 
 @pytest.mark.parametrize("name", ["", None, 7, [], "a b", "a,b", "private-", ":", "orders:", ":42", "a#b", "x" * 300])
 def test_what_cannot_be_a_channel_is_an_error(name: object) -> None:
     with pytest.raises(BadChannel):
-        Renames("pusher", PREFIXES).channel(name)
+        ChannelMapping("pusher", PREFIXES).to_channel(name)
 
 
 def test_without_a_namespace_a_name_must_have_one() -> None:
     with pytest.raises(BadChannel, match="set a namespace"):
-        Renames().channel("lobby")
+        ChannelMapping().to_channel("lobby")

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from tidings.errors import BadChannel, BadData, BadEvent, BadRequest, TidingsError, TooLarge
-from tidings_hub.core.compat.channel_mapping import Renames
-from tidings_hub.core.compat.flask_socketio import read
-from tidings_hub.core.compat.requests import Asked, Bounds, Ordered
+from tidings_hub.core.compat.channel_mapping import ChannelMapping
+from tidings_hub.core.compat.flask_socketio import read_message
+from tidings_hub.core.compat.requests import PublishRequest, RequestLimits, CommandRequest
 
-BOUNDS = Bounds(data_max_bytes=200, channels_max=3)
-RENAMES = Renames("io", {"order-": "orders:"})
+BOUNDS = RequestLimits(data_max_bytes=200, channels_max=3)
+RENAMES = ChannelMapping("io", {"order-": "orders:"})
 GOOD: dict[str, Any] = {
     "method": "emit",
     "event": "hello",
@@ -26,13 +26,13 @@ GOOD: dict[str, Any] = {
 }
 
 
-def heard(said: object) -> Asked | Ordered:
-    return read(said if isinstance(said, bytes) else json.dumps(said).encode(), RENAMES, BOUNDS)
+def heard(said: object) -> PublishRequest | CommandRequest:
+    return read_message(said if isinstance(said, bytes) else json.dumps(said).encode(), RENAMES, BOUNDS)
 
 
 def test_an_emit() -> None:
-    assert heard(GOOD) == Asked(("io:room1",), "hello", b'{"a":1}')
-    assert heard(GOOD | {"room": ["order-1", "io:b"]}) == Asked(("orders:1", "io:b"), "hello", b'{"a":1}')
+    assert heard(GOOD) == PublishRequest(("io:room1",), "hello", b'{"a":1}')
+    assert heard(GOOD | {"room": ["order-1", "io:b"]}) == PublishRequest(("orders:1", "io:b"), "hello", b'{"a":1}')
 
 
 @pytest.mark.parametrize(
@@ -48,16 +48,16 @@ def test_an_emit() -> None:
 )
 def test_arguments(data: object, published: bytes) -> None:
     found = heard(GOOD | {"data": data})
-    assert isinstance(found, Asked)
+    assert isinstance(found, PublishRequest)
     assert found.data_json == published
 
 
 def test_orders_for_users_and_one_connection() -> None:
     order = {"sid": "user:7", "namespace": "/", "host_id": "x"}
-    assert heard(order | {"method": "disconnect"}) == Ordered("disconnect", user="7")
-    assert heard(order | {"method": "disconnect", "sid": "9f01"}) == Ordered("disconnect", connection="9f01")
-    assert heard(order | {"method": "enter_room", "room": "a"}) == Ordered("subscribe", user="7", channel="io:a")
-    assert heard(order | {"method": "leave_room", "room": "a"}) == Ordered("unsubscribe", user="7", channel="io:a")
+    assert heard(order | {"method": "disconnect"}) == CommandRequest("disconnect", user="7")
+    assert heard(order | {"method": "disconnect", "sid": "9f01"}) == CommandRequest("disconnect", connection="9f01")
+    assert heard(order | {"method": "enter_room", "room": "a"}) == CommandRequest("subscribe", user="7", channel="io:a")
+    assert heard(order | {"method": "leave_room", "room": "a"}) == CommandRequest("unsubscribe", user="7", channel="io:a")
 
 
 @pytest.mark.parametrize(

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 
 from tidings.errors import BadChannel, BadData, BadEvent, BadRequest, TidingsError, TooLarge, Unauthorized
-from tidings_hub.core.compat.channel_mapping import Renames
-from tidings_hub.core.compat.pusher import App, check_body, check_signed, read_batch, read_event
-from tidings_hub.core.compat.requests import Asked
+from tidings_hub.core.compat.channel_mapping import ChannelMapping
+from tidings_hub.core.compat.pusher import PusherApp, check_body, check_signature, read_batch, read_event
+from tidings_hub.core.compat.requests import PublishRequest
 
-APP = App("42", "the-key", "7ad3773142a6692b25b8")
+APP = PusherApp("42", "the-key", "7ad3773142a6692b25b8")
 PATH = "/apps/42/events"
-RENAMES = Renames("pusher", {"private-orders-": "orders:"})
+RENAMES = ChannelMapping("pusher", {"private-orders-": "orders:"})
 NOW_S = 1_795_340_415.0
 
 
-def signed(body: bytes, *, app: App = APP, path: str = PATH, **changed: str) -> dict[str, str]:
+def signed(body: bytes, *, app: PusherApp = APP, path: str = PATH, **changed: str) -> dict[str, str]:
     query = {
         "auth_key": app.key,
         "auth_timestamp": str(int(NOW_S)),
@@ -32,7 +32,7 @@ def signed(body: bytes, *, app: App = APP, path: str = PATH, **changed: str) -> 
 
 def test_the_example_of_pushers_documentation() -> None:
     # pusher.com/docs/channels/library_auth_reference/rest-api, "worked authentication example".
-    app = App("3", "278d425bdf160c739803", "7ad3773142a6692b25b8")
+    app = PusherApp("3", "278d425bdf160c739803", "7ad3773142a6692b25b8")
     body = b'{"name":"foo","channels":["project-3"],"data":"{\\"some\\":\\"data\\"}"}'
     query = {
         "auth_key": "278d425bdf160c739803",
@@ -41,14 +41,14 @@ def test_the_example_of_pushers_documentation() -> None:
         "body_md5": "ec365a775a4cd0599faeb73354201b6f",
         "auth_signature": "da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c",
     }
-    check_signed(app, "/apps/3/events", query, now_s=1_353_088_179)
+    check_signature(app, "/apps/3/events", query, now_s=1_353_088_179)
     check_body(query, body)
-    assert read_event(body, RENAMES, data_max_bytes=100) == Asked(("pusher:project-3",), "foo", b'{"some":"data"}')
+    assert read_event(body, RENAMES, data_max_bytes=100) == PublishRequest(("pusher:project-3",), "foo", b'{"some":"data"}')
 
 
 @pytest.mark.parametrize("late_s", [-600, 0, 600])
 def test_what_the_app_signed_within_ten_minutes_passes(late_s: int) -> None:
-    check_signed(APP, PATH, signed(b"x"), now_s=NOW_S + late_s)
+    check_signature(APP, PATH, signed(b"x"), now_s=NOW_S + late_s)
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,8 @@ def test_what_the_app_signed_within_ten_minutes_passes(late_s: int) -> None:
         (signed(b"x") | {"auth_signature": signed(b"y")["auth_signature"]}, "signature"),
         (signed(b"x") | {"body_md5": md5(b"y").hexdigest()}, "signature"),
         (signed(b"x") | {"more": "1"}, "signature"),
-        (signed(b"x", app=App("42", "other", APP.secret)), "signature"),
-        (signed(b"x", app=App("42", APP.key, "other")), "signature"),
+        (signed(b"x", app=PusherApp("42", "other", APP.secret)), "signature"),
+        (signed(b"x", app=PusherApp("42", APP.key, "other")), "signature"),
         (signed(b"x", path="/apps/43/events"), "signature"),
         (signed(b"x", auth_version="2.0"), "auth_version"),
         (signed(b"x", auth_timestamp=str(int(NOW_S) - 601)), "auth_timestamp"),
@@ -74,7 +74,7 @@ def test_what_the_app_signed_within_ten_minutes_passes(late_s: int) -> None:
 )
 def test_everything_else_is_unauthorized_without_a_secret_in_the_message(query: dict[str, str], about: str) -> None:
     with pytest.raises(Unauthorized, match=about) as caught:
-        check_signed(APP, PATH, query, now_s=NOW_S)
+        check_signature(APP, PATH, query, now_s=NOW_S)
     assert APP.secret not in str(caught.value) + repr(APP)
     assert signed(b"x")["auth_signature"] not in str(caught.value)
 
@@ -86,7 +86,7 @@ def test_a_body_that_was_not_signed_is_unauthorized() -> None:
             check_body(query, b"x")
 
 
-def event(**said: Any) -> Asked:
+def event(**said: Any) -> PublishRequest:
     return read_event(
         json.dumps({"name": "e", "channel": "c", "data": "1"} | said).encode(), RENAMES, data_max_bytes=99
     )
@@ -159,7 +159,7 @@ def test_empty_members_that_libraries_send_are_passed_over() -> None:
 def test_a_batch_is_read_in_order_and_names_the_wrong_one() -> None:
     items: list[Any] = [{"name": "a", "channel": "c", "data": "1"}, {"name": "b", "channel": "orders:2", "data": "x"}]
     asked = read_batch(json.dumps({"batch": items}).encode(), RENAMES, data_max_bytes=99)
-    assert asked == [Asked(("pusher:c",), "a", b"1"), Asked(("orders:2",), "b", b'"x"')]
+    assert asked == [PublishRequest(("pusher:c",), "a", b"1"), PublishRequest(("orders:2",), "b", b'"x"')]
     with pytest.raises(BadChannel, match=r"^batch\[2\]: "):
         read_batch(json.dumps({"batch": [*items, {"name": "a", "data": "1"}]}).encode(), RENAMES, data_max_bytes=99)
 

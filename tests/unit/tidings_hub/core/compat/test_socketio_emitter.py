@@ -9,13 +9,13 @@ import pytest
 
 from tidings.errors import BadChannel, BadData, BadEvent, BadRequest, TidingsError, TooLarge
 from tidings.wire.msgpack import pack, unpack
-from tidings_hub.core.compat.channel_mapping import Renames
-from tidings_hub.core.compat.requests import Asked, Bounds, Ordered
-from tidings_hub.core.compat.socketio_emitter import Channels, read_emit, read_request
+from tidings_hub.core.compat.channel_mapping import ChannelMapping
+from tidings_hub.core.compat.requests import PublishRequest, RequestLimits, CommandRequest
+from tidings_hub.core.compat.socketio_emitter import EmitterChannels, read_emit, read_request
 
-BOUNDS = Bounds(data_max_bytes=200, channels_max=3)
-RENAMES = Renames("io", {"order-": "orders:"})
-CHANNELS = Channels("socket.io", "/")
+BOUNDS = RequestLimits(data_max_bytes=200, channels_max=3)
+RENAMES = ChannelMapping("io", {"order-": "orders:"})
+CHANNELS = EmitterChannels("socket.io", "/")
 PACKET = {"type": 2, "data": ["hello", {"a": 1}], "nsp": "/"}
 
 
@@ -26,7 +26,7 @@ def emit(
     channel: str = "socket.io#/#",
     parts: list[Any] | None = None,
     nsp: str = "/",
-) -> Asked:
+) -> PublishRequest:
     options = {"rooms": ["io:a"]} if options is None else options
     message = pack(["emitter", packet, options] if parts is None else parts)
     return read_emit(CHANNELS.room(channel), unpack(message), nsp, RENAMES, BOUNDS)
@@ -38,7 +38,7 @@ def test_the_bytes_of_the_npm_emitter() -> None:
         "83 a5 726f6f6d73 91 a5 726f6f6d31 a5 666c616773 80 a6 657863657074 90"
     )
     room = CHANNELS.room("socket.io#/#room1#")
-    assert read_emit(room, unpack(message), "/", RENAMES, BOUNDS) == Asked(("io:room1",), "hello", b'{"a":1}')
+    assert read_emit(room, unpack(message), "/", RENAMES, BOUNDS) == PublishRequest(("io:room1",), "hello", b'{"a":1}')
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_the_room_that_a_channel_names(channel: str, room: str) -> None:
 
 
 def test_what_is_listened_to() -> None:
-    assert Channels("k", "/admin").patterns() == [b"k#/admin#*", b"k#emitter", b"k-request#/admin#"]
+    assert EmitterChannels("k", "/admin").patterns() == [b"k#/admin#*", b"k#emitter", b"k-request#/admin#"]
     assert CHANNELS.is_request("socket.io-request#/#")
     assert not CHANNELS.is_request("socket.io#/#-request#")
 
@@ -77,7 +77,7 @@ def test_options_of_all_emitters(options: dict[str, Any]) -> None:
 def test_old_emitters_leave_out_the_uid_and_the_namespace() -> None:
     packet = {"type": 2, "data": ["hello", {"a": 1}]}
     asked = emit(channel="socket.io#emitter", parts=[packet, {"rooms": ["a"], "flags": []}])
-    assert asked == Asked(("io:a",), "hello", b'{"a":1}')
+    assert asked == PublishRequest(("io:a",), "hello", b'{"a":1}')
 
 
 def test_one_message_per_room_that_lists_all_rooms_is_published_once_per_room() -> None:
@@ -152,20 +152,20 @@ def test_what_cannot_be_published_is_an_error(kind: type[TidingsError], changed:
         emit(**changed)
 
 
-def request(said: object) -> list[Ordered]:
+def request(said: object) -> list[CommandRequest]:
     return read_request(said if isinstance(said, bytes) else json.dumps(said).encode(), RENAMES, BOUNDS)
 
 
 def test_orders_for_users() -> None:
     rooms = {"rooms": ["user:7"], "except": []}
-    assert request({"type": 4, "opts": rooms, "close": True}) == [Ordered("disconnect", user="7")]
+    assert request({"type": 4, "opts": rooms, "close": True}) == [CommandRequest("disconnect", user="7")]
     assert request({"type": 2, "opts": rooms, "rooms": ["order-1", "io:b"]}) == [
-        Ordered("subscribe", user="7", channel="orders:1"),
-        Ordered("subscribe", user="7", channel="io:b"),
+        CommandRequest("subscribe", user="7", channel="orders:1"),
+        CommandRequest("subscribe", user="7", channel="io:b"),
     ]
     assert request({"type": 3, "opts": {"rooms": ["user:7", "user:8"]}, "rooms": ["x"]}) == [
-        Ordered("unsubscribe", user="7", channel="io:x"),
-        Ordered("unsubscribe", user="8", channel="io:x"),
+        CommandRequest("unsubscribe", user="7", channel="io:x"),
+        CommandRequest("unsubscribe", user="8", channel="io:x"),
     ]
 
 
