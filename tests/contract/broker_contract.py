@@ -157,10 +157,10 @@ class BrokerContract:
     def test_since_gives_what_came_after_a_cursor(self, node: Node) -> None:
         node.subscribe("orders:1", "orders:2")
         node.publish("orders:1")
-        start = node.broker.since(["orders:1", "orders:2"], None, limit=1).position
+        start = node.broker.read_since(["orders:1", "orders:2"], None, limit=1).position
         expected = [node.publish("orders:1").id for _ in range(3)]
         other = node.publish("orders:2").id
-        past = node.broker.since(["orders:1", "orders:2", "orders:3"], start, limit=10)
+        past = node.broker.read_since(["orders:1", "orders:2", "orders:3"], start, limit=10)
         assert ids(past, "orders:1") == expected
         assert ids(past, "orders:2") == [other]
         assert past.channels["orders:3"].last is None
@@ -170,7 +170,7 @@ class BrokerContract:
 
     def test_since_without_a_cursor_reads_no_publications(self, node: Node) -> None:
         end = Cursor.parse(node.publish("orders:1").cursor)
-        past = node.broker.since(["orders:1"], None, limit=10)
+        past = node.broker.read_since(["orders:1"], None, limit=10)
         assert (past.position.epoch, past.position.seq) == (end.epoch, end.seq)
         assert past.channels["orders:1"].last == end.seq
         assert past.channels["orders:1"].publications == []
@@ -179,7 +179,7 @@ class BrokerContract:
         node.subscribe("orders:1")
         for round_ in range(20):
             expected = [node.publish("orders:1").id for _ in range(10)]
-            past = node.broker.since(["orders:1"], None, limit=1)
+            past = node.broker.read_since(["orders:1"], None, limit=1)
             assert node.sink.ids("orders:1")[round_ * 10 :] == expected
             assert node.broker.position is not None
             assert node.broker.position.seq >= past.position.seq
@@ -211,7 +211,7 @@ class BrokerContract:
         start = Cursor.parse(node.publish("orders:1").cursor)
         for _ in range(8):
             node.publish("orders:1")
-        past = node.broker.since(["orders:1"], start, limit=4)
+        past = node.broker.read_since(["orders:1"], start, limit=4)
         assert len(past.channels["orders:1"].publications) == 5
         assert isinstance(missed(start, past.position, past.channels["orders:1"], limit=4), Gap)
 
@@ -219,7 +219,7 @@ class BrokerContract:
         start = Cursor.parse(node.publish("brief:1").cursor)
         # Redis trims in whole nodes of a hundred entries or so.
         node.broker.publish_many([outgoing("brief:1") for _ in range(500)])
-        past = node.broker.since(["brief:1"], start, limit=1000)
+        past = node.broker.read_since(["brief:1"], start, limit=1000)
         assert 5 <= len(past.channels["brief:1"].publications) < 400
         assert isinstance(missed(start, past.position, past.channels["brief:1"], limit=1000), Gap)
 
@@ -227,16 +227,16 @@ class BrokerContract:
         start = Cursor.parse(node.publish("soon:1").cursor)
         node.publish("soon:1")
         wait_until(lambda: node.broker.history("soon:1", since=None, limit=9, newest=False)[1] == [], why="it expires")
-        past = node.broker.since(["soon:1"], start, limit=10)
+        past = node.broker.read_since(["soon:1"], start, limit=10)
         assert past.channels["soon:1"].last is not None
         assert isinstance(missed(start, past.position, past.channels["soon:1"], limit=10), Gap)
 
     def test_a_volatile_channel_is_a_gap_only_when_something_was_published(self, node: Node) -> None:
         start = Cursor.parse(node.publish("gone:1").cursor)
-        past = node.broker.since(["gone:1"], start, limit=10)
+        past = node.broker.read_since(["gone:1"], start, limit=10)
         assert missed(start, past.position, past.channels["gone:1"], limit=10) == []
         node.publish("gone:1")
-        past = node.broker.since(["gone:1"], start, limit=10)
+        past = node.broker.read_since(["gone:1"], start, limit=10)
         assert isinstance(missed(start, past.position, past.channels["gone:1"], limit=10), Gap)
 
     def test_subscribing_makes_a_new_channels_first_publication_no_gap(self, node: Node) -> None:
@@ -246,7 +246,7 @@ class BrokerContract:
         assert start is not None
         node.publish("orders:other")
         id = node.publish("orders:new").id
-        past = node.broker.since(["orders:new"], start, limit=10)
+        past = node.broker.read_since(["orders:new"], start, limit=10)
         found = missed(start, past.position, past.channels["orders:new"], limit=10)
         assert not isinstance(found, Gap)
         assert [one.id for one in found] == [id]
@@ -311,7 +311,7 @@ class BrokerContract:
         for worker in workers:
             worker.join(30)
         assert failures == []
-        node.broker.since([*expected, "orders:all"], None, limit=1)
+        node.broker.read_since([*expected, "orders:all"], None, limit=1)
         for channel, names in expected.items():
             assert node.sink.ids(channel) == names
         for epoch in {one.epoch for one in node.sink.got}:
@@ -329,15 +329,15 @@ class BrokerContract:
 
         def control(message: dict[str, object]) -> None:
             answer = {"node": "n1", **said}
-            threading.Thread(target=node.broker.answer, args=(str(message["reply"]), answer)).start()
+            threading.Thread(target=node.broker.reply, args=(str(message["reply"]), answer)).start()
 
-        node.sink.on_control = control
+        node.sink.reply_to_control = control
 
     def test_an_order_is_answered(self, node: Node) -> None:
         self.answering(node, connections=2)
         node.broker.write_node("n1", {"node": "n1", "sessions": 3}, lease_s=60)
         order = disconnect(user="7", connection=None)
-        answers = node.broker.ask(order, timeout_s=20)
+        answers = node.broker.run_command(order, timeout_s=20)
         assert done(answers) == Done(2, 1)
         assert (node.sink.controls[0]["do"], node.sink.controls[0]["user"]) == ("disconnect", "7")
 
@@ -345,10 +345,10 @@ class BrokerContract:
         self.answering(node, connections=1)
         node.broker.write_node("n1", {"node": "n1"}, lease_s=60)
         node.broker.write_node("n2", {"node": "n2"}, lease_s=60)
-        assert done(node.broker.ask(disconnect(user="7", connection=None), timeout_s=20)) == Done(1, 1, ("n2",))
-        node.sink.on_control = None
+        assert done(node.broker.run_command(disconnect(user="7", connection=None), timeout_s=20)) == Done(1, 1, ("n2",))
+        node.sink.reply_to_control = None
         start_s = time.monotonic()
-        nobody = done(node.broker.ask(disconnect(user="7", connection=None), timeout_s=0.3))
+        nobody = done(node.broker.run_command(disconnect(user="7", connection=None), timeout_s=0.3))
         assert nobody == Done(0, 0, ("n1", "n2"))
         assert 0.3 <= time.monotonic() - start_s < 10
 
@@ -357,12 +357,12 @@ class BrokerContract:
         self.answering(node, connections=0)
         for for_s in (100, 50):
             order = revoke(user="7", jti=None, for_s=for_s, until_s=None, now_s=now_s)
-            assert done(node.broker.ask(order, timeout_s=20)).nodes == 1
-        assert node.broker.revoked() == {"user:7": pytest.approx(now_s + 100)}
+            assert done(node.broker.run_command(order, timeout_s=20)).nodes == 1
+        assert node.broker.revocations() == {"user:7": pytest.approx(now_s + 100)}
 
     def test_a_node_that_could_not_is_an_error(self, node: Node) -> None:
         self.answering(node, error={"code": "unknown_namespace", "message": "no namespace"})
-        answers = node.broker.ask(subscribe(user="7", channel="orders:1"), timeout_s=20)
+        answers = node.broker.run_command(subscribe(user="7", channel="orders:1"), timeout_s=20)
         with pytest.raises(UnknownNamespace, match="no namespace"):
             done(answers)
 
@@ -377,8 +377,8 @@ class BrokerContract:
         now_s = time.time()
         node.broker.revoke("user:7", now_s + 100)
         node.broker.revoke("jti:x", now_s - 1)
-        assert node.broker.revoked() == {"user:7": now_s + 100}
-        assert node.broker.revoked() == {"user:7": now_s + 100}
+        assert node.broker.revocations() == {"user:7": now_s + 100}
+        assert node.broker.revocations() == {"user:7": now_s + 100}
 
     def test_a_note_is_kept_for_its_owner_and_taken_once(self, node: Node) -> None:
         body = b'{"joins":[["fresh","e.1",["orders:1"]]],"x":"\xc3\xbc"}'
@@ -470,8 +470,8 @@ class BrokerContract:
     def test_nothing_is_doubted_where_nothing_was_lost(self, node: Node) -> None:
         node.subscribe("orders:1")
         cursor = Cursor.parse(node.publish("orders:1").cursor)
-        assert not node.broker.doubted("orders:1", cursor)
-        assert not node.broker.doubted("orders:1", Cursor("another", 1))
+        assert not node.broker.is_doubted("orders:1", cursor)
+        assert not node.broker.is_doubted("orders:1", Cursor("another", 1))
 
     def test_a_sink_that_fails_once_is_told_of_the_gap(self, node: Node) -> None:
         node.subscribe("orders:1")

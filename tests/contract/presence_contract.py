@@ -36,10 +36,10 @@ class Ear:
             self.got.append((one.channel, one.event, json.loads(one.data_json)))
             self.seqs.append(one.seq)
 
-    def lost(self, channels: list[str], position: Cursor) -> None:
+    def on_loss(self, channels: list[str], position: Cursor) -> None:
         self.told += channels
 
-    def control(self, message: dict[str, object]) -> None:
+    def on_control(self, message: dict[str, object]) -> None:
         raise AssertionError(message)
 
     def events(self, channel: str = ROOM) -> list[tuple[str, Any]]:
@@ -295,12 +295,12 @@ class PresenceContract:
         node.enter("7")
         self.hear(ear, 1)
         place = presence_channel(ROOM)
-        since = broker.since([place], None, limit=1).position
-        last = broker.since([place], since, limit=10).channels[place].last
+        since = broker.read_since([place], None, limit=1).position
+        last = broker.read_since([place], since, limit=10).channels[place].last
         assert last is not None
         assert last <= since.seq
         node.leave("7")
-        later = broker.since([place], since, limit=10).channels[place]
+        later = broker.read_since([place], since, limit=10).channels[place]
         assert later.last is not None
         assert later.last > since.seq
         assert later.publications == []

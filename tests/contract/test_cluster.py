@@ -108,7 +108,7 @@ class TestBroker(BrokerContract):
         for channel in (*SPREAD, *SPREAD):
             place = Cursor.parse(node.publish(channel).cursor)
             places[place.epoch] = place.seq
-            node.broker.since(SPREAD, None, limit=1)
+            node.broker.read_since(SPREAD, None, limit=1)
             cursor = Cursor.parse(node.sink.got[-1].cursor)
             assert (cursor.epoch, cursor.seq) == (place.epoch, place.seq)
             assert {epoch: cursor.of(epoch) for epoch in places} == places
@@ -120,10 +120,10 @@ class TestBroker(BrokerContract):
         node.subscribe(*SPREAD)
         for channel in SPREAD:
             node.publish(channel)
-        node.broker.since(SPREAD, None, limit=1)
+        node.broker.read_since(SPREAD, None, limit=1)
         since = Cursor.parse(node.sink.got[-1].cursor)
         expected = {channel: [node.publish(channel).id for _ in range(3)] for channel in SPREAD}
-        past = node.broker.since(SPREAD, since, limit=10)
+        past = node.broker.read_since(SPREAD, since, limit=10)
         for channel in SPREAD:
             found = missed(since, past.position, past.channels[channel], limit=10)
             assert not isinstance(found, Gap)
@@ -139,7 +139,7 @@ class TestBroker(BrokerContract):
         node.subscribe(*SPREAD)
         for channel in SPREAD:
             node.publish(channel)
-        node.broker.since(SPREAD, None, limit=1)
+        node.broker.read_since(SPREAD, None, limit=1)
         since = Cursor.parse(node.sink.got[-1].cursor)
         later = {channel: [node.publish(channel).id] for channel in SPREAD}
         order = disconnect(user="7", connection=None)
@@ -369,9 +369,9 @@ class World:
 
     def recovered(self, channel: str, since: Cursor) -> bool:
         """Whether a client that returns with this cursor is given everything."""
-        past = self.node.broker.since([channel], since, limit=1_000_000)
+        past = self.node.broker.read_since([channel], since, limit=1_000_000)
         found = missed(since, past.position, past.channels[channel], limit=1_000_000)
-        return not isinstance(found, Gap) and not self.node.broker.doubted(channel, since)
+        return not isinstance(found, Gap) and not self.node.broker.is_doubted(channel, since)
 
     def close(self) -> None:
         self._done.set()

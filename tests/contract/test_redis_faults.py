@@ -149,9 +149,9 @@ def world(build: Build) -> World:
 
 def recovered(world: World, channel: str, cursor: Cursor) -> list[str] | None:
     """What a client that returns with `cursor` is given; None: it is told `recovered: false`."""
-    past = world.broker.since([channel], cursor, limit=1000)
+    past = world.broker.read_since([channel], cursor, limit=1000)
     found = missed(cursor, past.position, past.channels[channel], limit=1000)
-    if isinstance(found, Gap) or world.broker.doubted(channel, cursor):
+    if isinstance(found, Gap) or world.broker.is_doubted(channel, cursor):
         return None
     return [one.id for one in found]
 
@@ -287,7 +287,7 @@ class TestBounds:
         world.subscribe("orders:1")
         world.proxy.pause()
         with pytest.raises(Unavailable):
-            world.broker.since(["orders:1"], None, limit=1)
+            world.broker.read_since(["orders:1"], None, limit=1)
         assert world.metrics.broker_timeouts > 0
         world.proxy.resume()
         world.connected()

@@ -17,7 +17,7 @@ from tidings.wire.payload import encode_data
 from tidings_hub.core.compat.channel_mapping import ChannelMapping
 from tidings_hub.core.compat.flask_socketio import read_message
 from tidings_hub.core.compat.pusher import PusherApp, check_body, check_signature, read_batch, read_event
-from tidings_hub.core.compat.requests import PublishRequest, RequestLimits, CommandRequest
+from tidings_hub.core.compat.requests import CommandRequest, PublishRequest, RequestLimits
 from tidings_hub.core.compat.socketio_emitter import EmitterChannels, read_emit, read_request
 
 BOUNDS = RequestLimits(data_max_bytes=500, channels_max=5)

@@ -79,26 +79,26 @@ class Listener:
     told: list[tuple[str, Cursor]] = field(default_factory=list)
     doubts: list[tuple[str, int, int]] = field(default_factory=list)
     controls: list[dict[str, object]] = field(default_factory=list)
-    on_control: Callable[[dict[str, object]], None] | None = None
+    reply_to_control: Callable[[dict[str, object]], None] | None = None
 
     def deliver(self, publications: list[Publication]) -> None:
         for one in publications:
             self.recorder.note(self.who, "got", one.channel, id=one.id, cursor=one.cursor)
         self.got.extend(publications)
 
-    def lost(self, channels: list[str], position: Cursor) -> None:
+    def on_loss(self, channels: list[str], position: Cursor) -> None:
         for channel in channels:
             self.recorder.note(self.who, "lost", channel, cursor=str(position))
         self.told.extend((channel, position) for channel in channels)
 
-    def doubted(self, channels: list[str], first: int, until: int, position: Cursor) -> bool:
+    def on_doubt(self, channels: list[str], first: int, until: int, position: Cursor) -> bool:
         self.doubts.extend((channel, first, until) for channel in channels)
         return True
 
-    def control(self, message: dict[str, object]) -> None:
+    def on_control(self, message: dict[str, object]) -> None:
         self.controls.append(message)
-        if self.on_control is not None:
-            self.on_control(message)
+        if self.reply_to_control is not None:
+            self.reply_to_control(message)
 
     def ids(self, channel: str) -> list[str]:
         """The ids that came, in order."""

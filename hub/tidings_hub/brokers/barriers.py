@@ -41,7 +41,7 @@ class Barriers:
         self._waiting: dict[bytes, Barrier] = {}
         self._tokens = 0
 
-    def token(self) -> bytes:
+    def new_token(self) -> bytes:
         """A token that no other PING of this node has."""
         with self._lock:
             self._tokens += 1
@@ -52,7 +52,7 @@ class Barriers:
         with self._lock:
             self._waiting[token] = barrier
 
-    def take(self, token: bytes) -> Barrier | None:
+    def pop(self, token: bytes) -> Barrier | None:
         """The barrier whose answer came, if anybody still waits for it."""
         with self._lock:
             return self._waiting.pop(token, None)

@@ -53,16 +53,16 @@ class Sink(Protocol):
     def deliver(self, publications: list[Publication]) -> None:
         """All that one read brought, in order of seq; without a hole per channel."""
 
-    def lost(self, channels: list[str], position: Cursor) -> None:
+    def on_loss(self, channels: list[str], position: Cursor) -> None:
         """These channels have a gap up to here that could not be repaired: their clients must be told."""
 
-    def doubted(self, channels: list[str], first: int, until: int, position: Cursor) -> bool:
+    def on_doubt(self, channels: list[str], first: int, last: int, position: Cursor) -> bool:
         """Whoever returned here with a cursor from `first` to `until` may lack something in these channels.
 
         Another node lost it and has only now found out; this one is at `position`. Returns whether there was anybody.
         """
 
-    def control(self, message: dict[str, object]) -> None:
+    def on_control(self, message: dict[str, object]) -> None:
         """A control message of any node, this one included."""
 
 
@@ -143,7 +143,7 @@ class Broker(Protocol):
     def unsubscribe(self, channels: Sequence[str]) -> None:
         """No connection listens here any more: leave after `linger_s`, unless somebody subscribes again."""
 
-    def since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> Past:
+    def read_since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> Past:
         """One atomic look at channels: the position, each pointer, what is kept after `cursor`.
 
         Missing pointers are set to the position (and reported as None). Without a cursor no
@@ -155,7 +155,7 @@ class Broker(Protocol):
             Unavailable: the broker did not answer in time.
         """
 
-    def doubted(self, channel: str, cursor: Cursor) -> bool:
+    def is_doubted(self, channel: str, cursor: Cursor) -> bool:
         """Whether a client with this cursor may lack a publication that this node lost, found after the last `since`.
 
         What other nodes have found is in the answer to `since` itself.
@@ -182,7 +182,7 @@ class Broker(Protocol):
             Unavailable: the broker did not take it.
         """
 
-    def ask(self, order: Order, *, timeout_s: float) -> Answers:
+    def run_command(self, order: Order, *, timeout_s: float) -> Answers:
         """Have every node do something; what they answered within `timeout_s` seconds, and who did not.
 
         A revocation is remembered in the same step (as by `revoke`).
@@ -191,7 +191,7 @@ class Broker(Protocol):
             Unavailable: the broker did not take it.
         """
 
-    def answer(self, token: str, said: Mapping[str, object]) -> None:
+    def reply(self, token: str, said: Mapping[str, object]) -> None:
         """Answer an order: `token` is the `reply` in its message. Waits for the broker.
 
         Raises:
@@ -215,7 +215,7 @@ class Broker(Protocol):
     def revoke(self, key: str, until_s: float) -> None:
         """Remember a revocation (`user:<sub>` or `jti:<jti>`) until that wall clock time."""
 
-    def revoked(self) -> dict[str, float]:
+    def revocations(self) -> dict[str, float]:
         """The revocations that still hold: key to end."""
 
     def renew_node_lease(self, node_id: str, address: str, *, lease_s: float) -> NodeLeases:

@@ -106,24 +106,24 @@ class ClusterBroker:
     def subscribe(self, channels: Sequence[str]) -> None:
         """See `Broker.subscribe`. All buckets at the same time."""
         asked = [(self._parts[bucket], names) for bucket, names in self._shares(channels).items()]
-        waiting = [(part, part.put_subscribe(names)) for part, names in asked]
+        waiting = [(part, part.submit_subscribe(names)) for part, names in asked]
         for part, question in waiting:
             if question is not None:
-                part.answer_to(question)
+                part.wait_for(question)
 
     def unsubscribe(self, channels: Sequence[str]) -> None:
         """See `Broker.unsubscribe`. Never waits."""
         for bucket, names in self._shares(channels).items():
             self._parts[bucket].unsubscribe(names)
 
-    def since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> Past:
-        """See `Broker.since`. One atomic look per bucket, all at the same time."""
+    def read_since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> Past:
+        """See `Broker.read_since`. One atomic look per bucket, all at the same time."""
         shares = self._shares(channels) or {0: []}
         waiting = {
-            bucket: self._parts[bucket].put_since(names, self._own(bucket, cursor), limit=limit)
+            bucket: self._parts[bucket].submit_read_since(names, self._own(bucket, cursor), limit=limit)
             for bucket, names in shares.items()
         }
-        pasts = {bucket: self._parts[bucket].answer_to(question) for bucket, question in waiting.items()}
+        pasts = {bucket: self._parts[bucket].wait_for(question) for bucket, question in waiting.items()}
         seen = {
             name: replace(one, epoch=past.position.epoch)
             for past in pasts.values()
@@ -137,9 +137,9 @@ class ClusterBroker:
         seq = cursor.of(position.epoch) if cursor and position else None
         return None if seq is None or position is None else Cursor(position.epoch, seq)
 
-    def doubted(self, channel: str, cursor: Cursor) -> bool:
-        """See `Broker.doubted`."""
-        return self._part(channel).doubted(channel, cursor)
+    def is_doubted(self, channel: str, cursor: Cursor) -> bool:
+        """See `Broker.is_doubted`."""
+        return self._part(channel).is_doubted(channel, cursor)
 
     def history(
         self, channel: str, *, since: Cursor | None, limit: int, newest: bool
@@ -161,13 +161,13 @@ class ClusterBroker:
         """See `Broker.send_control`."""
         self._parts[0].send_control(message)
 
-    def ask(self, order: Order, *, timeout_s: float) -> Answers:
-        """See `Broker.ask`."""
-        return self._parts[0].ask(order, timeout_s=timeout_s)
+    def run_command(self, order: Order, *, timeout_s: float) -> Answers:
+        """See `Broker.run_command`."""
+        return self._parts[0].run_command(order, timeout_s=timeout_s)
 
-    def answer(self, token: str, said: Mapping[str, object]) -> None:
-        """See `Broker.answer`."""
-        self._parts[0].answer(token, said)
+    def reply(self, token: str, said: Mapping[str, object]) -> None:
+        """See `Broker.reply`."""
+        self._parts[0].reply(token, said)
 
     def write_node(self, node: str, record: Mapping[str, object] | None, *, lease_s: float) -> list[NodeRecord]:
         """See `Broker.write_node`."""
@@ -181,9 +181,9 @@ class ClusterBroker:
         """See `Broker.revoke`."""
         self._parts[0].revoke(key, until_s)
 
-    def revoked(self) -> dict[str, float]:
-        """See `Broker.revoked`."""
-        return self._parts[0].revoked()
+    def revocations(self) -> dict[str, float]:
+        """See `Broker.revocations`."""
+        return self._parts[0].revocations()
 
     def renew_node_lease(self, node_id: str, address: str, *, lease_s: float) -> NodeLeases:
         """See `Broker.renew_node_lease`."""
@@ -281,17 +281,17 @@ class BucketSink:
                 publication.others = others
             self._sink.deliver(publications)
 
-    def lost(self, channels: list[str], position: Cursor) -> None:
-        """See `Sink.lost`."""
+    def on_loss(self, channels: list[str], position: Cursor) -> None:
+        """See `Sink.on_loss`."""
         with self._turn:
-            self._sink.lost(channels, self._places().combine({self._bucket: position}))
+            self._sink.on_loss(channels, self._places().combine({self._bucket: position}))
 
-    def doubted(self, channels: list[str], first: int, until: int, position: Cursor) -> bool:
-        """See `Sink.doubted`."""
+    def on_doubt(self, channels: list[str], first: int, last: int, position: Cursor) -> bool:
+        """See `Sink.on_doubt`."""
         with self._turn:
-            return self._sink.doubted(channels, first, until, self._places().combine({self._bucket: position}))
+            return self._sink.on_doubt(channels, first, last, self._places().combine({self._bucket: position}))
 
-    def control(self, message: dict[str, object]) -> None:
-        """See `Sink.control`."""
+    def on_control(self, message: dict[str, object]) -> None:
+        """See `Sink.on_control`."""
         with self._turn:
-            self._sink.control(message)
+            self._sink.on_control(message)

@@ -47,7 +47,7 @@ class DoubtSync:
         self._serial: int | None = None
         self._heard: dict[str, tuple[int, int]] = {}
 
-    def begin(self, epoch: str) -> None:
+    def begin_epoch(self, epoch: str) -> None:
         """Another sequence: no older cursor is trusted anyway."""
         self._epoch = epoch
         self._own.clear()
@@ -55,12 +55,12 @@ class DoubtSync:
         self._heard.clear()
         self._serial = None
 
-    def add(self, channel: str, first: int, until: int, *, store: bool = False) -> None:
+    def add(self, channel: str, first: int, last: int, *, store: bool = False) -> None:
         """Doubt the cursors from `first` to `until`, both included; `store` tells the broker, now or later."""
-        if first <= until:
-            self._metrics.doubts_widened += self._own.add(channel, first, until)
-            known = self._unstored.get(channel, (first, until))
-            self._unstored[channel] = (min(first, known[0]), max(until, known[1]))
+        if first <= last:
+            self._metrics.doubts_widened += self._own.add(channel, first, last)
+            known = self._unstored.get(channel, (first, last))
+            self._unstored[channel] = (min(first, known[0]), max(last, known[1]))
         if store:
             self.store()
 
@@ -98,7 +98,7 @@ class DoubtSync:
         name, first, until = news
         channels = positions.channels() if name == EVERYWHERE else [name]
         try:
-            return self._sink.doubted(channels, first, until, position)
+            return self._sink.on_doubt(channels, first, until, position)
         except Exception:
             logger.exception("a mistake in telling of doubts")
             return True

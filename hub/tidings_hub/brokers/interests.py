@@ -22,9 +22,9 @@ class Interest:
     """
 
     link: int = -1
-    joined: bool = False
+    is_active: bool = False
     early: list[Publication] = field(default_factory=list)
-    leave_at_s: float | None = None
+    remove_at_s: float | None = None
 
 
 class Interests:
@@ -45,7 +45,7 @@ class Interests:
     def __len__(self) -> int:
         return len(self._wanted)
 
-    def take_change(self) -> int:
+    def pop_size_change(self) -> int:
         """By how many channels they changed since the last call."""
         with self._lock:
             change, self._counted = len(self._wanted) - self._counted, len(self._wanted)
@@ -54,27 +54,27 @@ class Interests:
     def __contains__(self, channel: str) -> bool:
         return channel in self._wanted
 
-    def want(self, channels: Iterable[str]) -> list[str]:
+    def add(self, channels: Iterable[str]) -> list[str]:
         """Want these channels; returns those that have yet to be joined."""
         with self._lock:
-            return [channel for channel in channels if not self._want(channel).joined]
+            return [channel for channel in channels if not self._want(channel).is_active]
 
     def _want(self, channel: str) -> Interest:
         interest = self._wanted.get(channel)
         if interest is None:
             interest = self._wanted[channel] = Interest()
-        if interest.leave_at_s is not None:
-            interest.leave_at_s = None
+        if interest.remove_at_s is not None:
+            interest.remove_at_s = None
             del self._leaving[channel]
         return interest
 
-    def linger(self, channels: Iterable[str], leave_at_s: float) -> None:
+    def schedule_removal(self, channels: Iterable[str], leave_at_s: float) -> None:
         """Nobody listens to these; leave them at that time, unless they are wanted again."""
         with self._lock:
             for channel in channels:
                 interest = self._wanted.get(channel)
-                if interest is not None and interest.leave_at_s is None:
-                    interest.leave_at_s = leave_at_s
+                if interest is not None and interest.remove_at_s is None:
+                    interest.remove_at_s = leave_at_s
                     self._leaving[channel] = None
 
     def due(self, now_s: float) -> list[str]:
@@ -85,13 +85,13 @@ class Interests:
     def _due(self, now_s: float) -> list[str]:
         due = []
         for channel in self._leaving:
-            leave_at_s = self._wanted[channel].leave_at_s
+            leave_at_s = self._wanted[channel].remove_at_s
             if leave_at_s is None or leave_at_s > now_s:
                 break
             due.append(channel)
         return due
 
-    def leave(self, now_s: float) -> list[str]:
+    def remove_due(self, now_s: float) -> list[str]:
         """Drop the channels whose time has come; returns them."""
         with self._lock:
             gone = self._due(now_s)
@@ -100,7 +100,7 @@ class Interests:
                 del self._wanted[channel]
         return gone
 
-    def ask_on(self, link: int, channels: Iterable[str] | None = None) -> list[str]:
+    def claim_for_link(self, link: int, channels: Iterable[str] | None = None) -> list[str]:
         """The wanted ones of `channels` (all) that were not asked for on this link; they count as asked now."""
         with self._lock:
             fresh = []
@@ -112,22 +112,22 @@ class Interests:
                     fresh.append(channel)
             return fresh
 
-    def joining(self, channel: str) -> bool:
+    def is_pending(self, channel: str) -> bool:
         """Whether the channel is wanted, but not joined."""
         interest = self._wanted.get(channel)
-        return interest is not None and not interest.joined
+        return interest is not None and not interest.is_active
 
-    def join(self, channel: str) -> list[Publication]:
+    def activate(self, channel: str) -> list[Publication]:
         """The channel is joined now; returns what came in early."""
         interest = self._wanted[channel]
         early, interest.early = interest.early, []
-        interest.joined = True
+        interest.is_active = True
         return early
 
-    def early(self, publication: Publication) -> bool:
+    def buffer_early(self, publication: Publication) -> bool:
         """Keep a live publication of a channel that is being joined; False: there is no room or no such channel."""
         interest = self._wanted.get(publication.channel)
-        if interest is None or interest.joined or len(interest.early) >= self._early_max:
+        if interest is None or interest.is_active or len(interest.early) >= self._early_max:
             return False
         interest.early.append(publication)
         return True

@@ -20,7 +20,7 @@ from tidings_hub.brokers.barriers import Barrier
 from tidings_hub.brokers.base import BrokerLimits, Past
 from tidings_hub.brokers.interests import Interests
 from tidings_hub.brokers.lookup_script import LookupRequest, pack_lookup, read_lookup, since_script
-from tidings_hub.brokers.pubsub_link import PubSubLink, LinkDown
+from tidings_hub.brokers.pubsub_link import LinkDown, PubSubLink
 from tidings_hub.brokers.reader import Reader
 from tidings_hub.brokers.redis_commands import RedisCommands
 from tidings_hub.brokers.repair import LOOK_CHUNK, Repairs
@@ -61,7 +61,7 @@ class Lookups:
         *,
         limits: BrokerLimits,
         metrics: Metrics,
-        greet: Callable[[], None],
+        write_rules: Callable[[], None],
     ) -> None:
         self._keys = keys
         self._commands = commands
@@ -70,7 +70,7 @@ class Lookups:
         self._repairs = repairs
         self._limits = limits
         self._metrics = metrics
-        self._greet = greet
+        self._greet = write_rules
         self._questions: deque[Lookup] = deque()
         self._wake = threading.Event()
         self._stopping = False
@@ -80,22 +80,22 @@ class Lookups:
 
     # For other greenlets
 
-    def ask(self, look: LookupRequest, *, joins: bool = False) -> Past:
+    def run_lookup(self, look: LookupRequest, *, joins: bool = False) -> Past:
         """The answer to a look, after the link brought all that came before it.
 
         Raises:
             Unavailable: not within `timeout_s`.
         """
-        return self.answer(self.put(look, joins=joins))
+        return self.wait_for(self.submit(look, joins=joins))
 
-    def put(self, look: LookupRequest, *, joins: bool = False) -> Lookup:
+    def submit(self, look: LookupRequest, *, joins: bool = False) -> Lookup:
         """Ask without waiting; `answer` waits."""
         question = Lookup(look, time.monotonic() + self._limits.timeout_s, joins)
         self._questions.append(question)
         self._wake.set()
         return question
 
-    def answer(self, question: Lookup) -> Past:
+    def wait_for(self, question: Lookup) -> Past:
         """As `ask`, for a question that was put."""
         left_s = max(0.0, question.deadline_s - time.monotonic())
         answered = not self._stopping and question.done.wait(left_s)
@@ -132,7 +132,7 @@ class Lookups:
 
     def _look_last(self) -> None:
         """What was lost and not yet found is known to nobody else: find it before this node ends."""
-        current = self._reader.current()
+        current = self._reader.live_link()
         if current is None:
             return
         try:
@@ -141,10 +141,10 @@ class Lookups:
             logger.warning("the last check for lost publications failed: %s", error)
 
     def _turn(self) -> None:
-        current = self._reader.current()
+        current = self._reader.live_link()
         if current is None:
             self._reader.live.wait(_DOWN_TICK_S)
-            current = self._reader.current()
+            current = self._reader.live_link()
             if current is None:
                 self._drop_late()
                 return
@@ -154,10 +154,10 @@ class Lookups:
         for start in range(0, len(due), LOOK_CHUNK):
             # What was lost there in silence is found now or never.
             self._look(link, number, [LookupRequest(due[start : start + LOOK_CHUNK])], [])
-        gone = self._interests.leave(now_s)
+        gone = self._interests.remove_due(now_s)
         for start in range(0, len(gone), LOOK_CHUNK):
             link.unsubscribe([self._keys.pubsub(channel) for channel in gone[start : start + LOOK_CHUNK]])
-        self._metrics.broker_channels += self._interests.take_change()
+        self._metrics.broker_channels += self._interests.pop_size_change()
         if now_s >= self._watch_at_s:
             self._watch_at_s = now_s + _TICK_S
             self._watch(link, number, now_s)
@@ -196,16 +196,19 @@ class Lookups:
         if not questions:
             return
         wanted = list(dict.fromkeys(channel for one in questions for channel in one.request.channels))
-        fresh = self._interests.ask_on(number, wanted)
+        fresh = self._interests.claim_for_link(number, wanted)
         for start in range(0, len(fresh), LOOK_CHUNK):
             link.subscribe([self._keys.pubsub(channel) for channel in fresh[start : start + LOOK_CHUNK]])
         if fresh:
             self._pass(self._reader.barrier(link, number))
-            self._metrics.broker_channels += self._interests.take_change()
-        looks = [LookupRequest(wanted[start : start + LOOK_CHUNK], refresh=True) for start in range(0, len(wanted), LOOK_CHUNK)]
+            self._metrics.broker_channels += self._interests.pop_size_change()
+        looks = [
+            LookupRequest(wanted[start : start + LOOK_CHUNK], refresh=True)
+            for start in range(0, len(wanted), LOOK_CHUNK)
+        ]
         pasts = self._look(link, number, looks, [], joins=True)
         for question in questions:
-            if pasts and not any(self._interests.joining(channel) for channel in question.request.channels):
+            if pasts and not any(self._interests.is_pending(channel) for channel in question.request.channels):
                 question.snapshot = pasts[-1]
                 question.done.set()
 
@@ -222,7 +225,7 @@ class Lookups:
         good: list[bool] = []
 
         def settle() -> None:
-            good.extend([self._repairs.settle(past, floor, joins=joins) for past in pasts])
+            good.extend([self._repairs.apply_lookup(past, floor, joins=joins) for past in pasts])
 
         self._pass(self._reader.barrier(link, number, settle))
         if not all(good):

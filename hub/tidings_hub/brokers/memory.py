@@ -127,11 +127,11 @@ class MemoryBroker:
             if batch:
                 sink.deliver(batch)
             if isinstance(rest, dict):
-                sink.control(rest)
+                sink.on_control(rest)
         except Exception:
             logger.exception("a mistake in delivering; the channels' clients are told of a gap")
             if batch:
-                sink.lost(sorted({one.channel for one in batch}), Cursor(self._store.epoch, batch[-1].seq))
+                sink.on_loss(sorted({one.channel for one in batch}), Cursor(self._store.epoch, batch[-1].seq))
         if batch:
             self._seq = max(self._seq, batch[-1].seq)
         if isinstance(rest, threading.Event):
@@ -190,8 +190,8 @@ class MemoryBroker:
             if self._wanted.get(channel, leave_at_s) is None:
                 self._wanted[channel] = leave_at_s
 
-    def since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> Past:
-        """See `Broker.since`."""
+    def read_since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> Past:
+        """See `Broker.read_since`."""
         with self._store.lock:
             found = self._store.look(channels, None if cursor is None else cursor.seq, limit=limit)
             position = self._store.position()
@@ -199,8 +199,8 @@ class MemoryBroker:
         self._seq = max(self._seq, position.seq)
         return Past(position, {name: ChannelPast(last, kept) for name, (last, kept) in found.items()})
 
-    def doubted(self, channel: str, cursor: Cursor) -> bool:
-        """See `Broker.doubted`."""
+    def is_doubted(self, channel: str, cursor: Cursor) -> bool:
+        """See `Broker.is_doubted`."""
         del channel, cursor
         return False
 
@@ -225,14 +225,14 @@ class MemoryBroker:
             raise Unavailable("the broker is not running")
         self._store.gathering.tell(message)
 
-    def ask(self, order: Order, *, timeout_s: float) -> Answers:
-        """See `Broker.ask`."""
+    def run_command(self, order: Order, *, timeout_s: float) -> Answers:
+        """See `Broker.run_command`."""
         if self._sink is None or self._stopping:
             raise Unavailable("the broker is not running")
         return self._store.gathering.ask(order, timeout_s=timeout_s)
 
-    def answer(self, token: str, said: Mapping[str, object]) -> None:
-        """See `Broker.answer`."""
+    def reply(self, token: str, said: Mapping[str, object]) -> None:
+        """See `Broker.reply`."""
         self._store.gathering.answer(token, said)
 
     def write_node(self, node: str, record: Mapping[str, object] | None, *, lease_s: float) -> list[NodeRecord]:
@@ -247,8 +247,8 @@ class MemoryBroker:
         """See `Broker.revoke`."""
         self._store.gathering.revoke(key, until_s)
 
-    def revoked(self) -> dict[str, float]:
-        """See `Broker.revoked`."""
+    def revocations(self) -> dict[str, float]:
+        """See `Broker.revocations`."""
         return self._store.gathering.revoked(now_s=time.time())
 
     def renew_node_lease(self, node_id: str, address: str, *, lease_s: float) -> NodeLeases:

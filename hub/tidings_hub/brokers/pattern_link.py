@@ -9,7 +9,7 @@ from typing import Any
 from tidings.errors import Unavailable
 from tidings.redis_client.connection import reason_of
 from tidings.redis_client.url import Address, redis_module
-from tidings_hub.brokers.pubsub_link import PubSubLink, LinkDown
+from tidings_hub.brokers.pubsub_link import LinkDown, PubSubLink
 
 _CONNECT_S = 2.0
 _QUIET = b"quiet"

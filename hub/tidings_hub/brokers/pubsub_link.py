@@ -98,7 +98,7 @@ class PubSubLink:
         elif self._pending_bytes > self._max_bytes:
             raise MessageTooLarge(f"a message of more than {self._max_bytes} bytes (link_max_bytes)")
 
-    def take_bytes_read(self) -> int:
+    def pop_bytes_read(self) -> int:
         """Bytes read since the last call."""
         found, self._bytes_read = self._bytes_read, 0
         return found
@@ -134,7 +134,7 @@ class ShardedPubSubLink(PubSubLink):
         self._anchor = anchor
 
     def read(self, timeout_s: float) -> list[Any]:
-        """See `Link.read`."""
+        """See `PubSubLink.read`."""
         items = super().read(timeout_s)
         for item in items:
             name = self._names.get(item[0]) if isinstance(item, list) and len(item) == 3 else None

@@ -24,9 +24,9 @@ from tidings_hub.brokers.barriers import Barrier, Barriers
 from tidings_hub.brokers.base import BrokerLimits
 from tidings_hub.brokers.inbox import Inbox
 from tidings_hub.brokers.interests import Interests
-from tidings_hub.brokers.pubsub_link import PubSubLink, LinkDown, MessageTooLarge, ShardedPubSubLink
+from tidings_hub.brokers.pubsub_link import LinkDown, MessageTooLarge, PubSubLink, ShardedPubSubLink
 from tidings_hub.brokers.repair import Repairs
-from tidings_hub.core.positions import Repair, Ruling, Verdict
+from tidings_hub.core.positions import Anomaly, Repair, Verdict
 from tidings_hub.metrics import Metrics
 
 logger = logging.getLogger("tidings.broker")
@@ -54,7 +54,7 @@ class Reader:
         *,
         limits: BrokerLimits,
         metrics: Metrics,
-        greet: Callable[[], None],
+        write_rules: Callable[[], None],
     ) -> None:
         self._address = address
         self._keys = keys
@@ -64,20 +64,20 @@ class Reader:
         self._positions = repairs.positions
         self._limits = limits
         self._metrics = metrics
-        self._greet = greet
+        self._greet = write_rules
         self._stopping = threading.Event()
         self._barriers = Barriers()
         self._link: PubSubLink | None = None
-        self.number = 0
+        self.link_number = 0
         self.live = threading.Event()
         self.since_s = time.time()
         self.last_error = ""
 
     # For other greenlets
 
-    def current(self) -> tuple[PubSubLink, int] | None:
+    def live_link(self) -> tuple[PubSubLink, int] | None:
         """The link and its number, while it is live."""
-        link, number = self._link, self.number
+        link, number = self._link, self.link_number
         return (link, number) if link is not None and self.live.is_set() else None
 
     def barrier(self, link: PubSubLink, number: int, action: Callable[[], None] | None = None) -> Barrier:
@@ -86,11 +86,11 @@ class Reader:
         Raises:
             LinkDown: it could not be sent.
         """
-        barrier, token = Barrier(number, action), self._barriers.token()
+        barrier, token = Barrier(number, action), self._barriers.new_token()
         self._barriers.add(token, barrier)
         # Only after adding it: a link that breaks from now on breaks the barrier as well.
-        if number != self.number or not self.live.is_set():
-            self._barriers.take(token)
+        if number != self.link_number or not self.live.is_set():
+            self._barriers.pop(token)
             raise LinkDown("the link to Redis broke")
         link.ping(token)
         return barrier
@@ -140,7 +140,7 @@ class Reader:
         self._barriers.break_all()
 
     def _session(self) -> None:
-        self.number += 1
+        self.link_number += 1
         link = self._link = self._connect()
         if self._stopping.is_set():
             return
@@ -151,7 +151,7 @@ class Reader:
         self._resync(link, items)
         self.since_s = time.time()
         self._metrics.broker_connected = 1
-        self._metrics.broker_reconnects += self.number > 1
+        self._metrics.broker_reconnects += self.link_number > 1
         if self.last_error:
             logger.warning("the link to Redis is up again")
         self.last_error = ""
@@ -167,18 +167,18 @@ class Reader:
 
     def _subscribe_all(self, link: PubSubLink, items: deque[Any]) -> None:
         """Chunk by chunk, each confirmed before the next: Redis must not have to buffer all the answers."""
-        channels = self._interests.ask_on(self.number)
+        channels = self._interests.claim_for_link(self.link_number)
         for channel in self._positions.channels():
             if channel not in self._interests:
                 self._positions.forget(channel)
         for start in range(0, len(channels), _SUBSCRIBE_CHUNK):
             link.subscribe([self._keys.pubsub(channel) for channel in channels[start : start + _SUBSCRIBE_CHUNK]])
             self._pump(link, items)
-        self._metrics.broker_channels += self._interests.take_change()
+        self._metrics.broker_channels += self._interests.pop_size_change()
 
     def _pump(self, link: PubSubLink, items: deque[Any]) -> None:
         """Read until everything that Redis sent so far is in `items`."""
-        token = self._barriers.token()
+        token = self._barriers.new_token()
         link.ping(token)
         end_s = time.monotonic() + self._limits.timeout_s
         room = self._limits.held_max_bytes - sum(_size(item) for item in items)
@@ -201,11 +201,11 @@ class Reader:
 
     def _resync(self, link: PubSubLink, items: deque[Any]) -> None:
         """Bring every tracked channel to where the broker is, or tell that it cannot be."""
-        pasts = self._repairs.look_at_all()
+        pasts = self._repairs.lookup_all()
         before = len(items)
         self._pump(link, items)
         held = [one for one in (self._inbox.publication(item, count=False) for item in items) if one is not None]
-        if self._repairs.settle_all(pasts, held):
+        if self._repairs.apply_resync(pasts, held):
             # Whatever emptied Redis took the rules as well.
             self._greet()
         logger.debug("resynchronised %d channels, %d items held", len(self._positions), len(items) - before)
@@ -229,21 +229,21 @@ class Reader:
     def _take(self, link: PubSubLink, items: deque[Any]) -> None:
         """Deal with what the link brought, in order; deliver it as one batch as far as that can be."""
         batch: list[Publication] = []
-        self._metrics.broker_bytes += link.take_bytes_read()
+        self._metrics.broker_bytes += link.pop_bytes_read()
         while items:
             item = items.popleft()
             if item is _HELD_ENDS:
-                self._positions.settle(0)
+                self._positions.ignore_until(0)
                 continue
             publication = self._inbox.publication(item)
             if publication is not None:
                 verdict = self._positions.observe(publication)
                 if verdict is Verdict.DELIVER:
                     batch.append(publication)
-                elif verdict is Verdict.ASK:
+                elif verdict is Verdict.LOOK_UP:
                     batch = self._inspect(link, item, publication, batch, items)
-                elif verdict is Verdict.UNTRACKED and not self._interests.early(publication):
-                    self._metrics.broker_held_dropped += self._interests.joining(publication.channel)
+                elif verdict is Verdict.UNTRACKED and not self._interests.buffer_early(publication):
+                    self._metrics.broker_held_dropped += self._interests.is_pending(publication.channel)
                 continue
             token = _pong(item)
             if token is None:
@@ -255,11 +255,11 @@ class Reader:
         self._repairs.deliver(batch)
 
     def _pass(self, link: PubSubLink, token: bytes, items: deque[Any]) -> None:
-        barrier = self._barriers.take(token)
+        barrier = self._barriers.pop(token)
         if barrier is not None:
             barrier.run()
-        if self._repairs.stale:
-            self._repairs.stale = False
+        if self._repairs.needs_resync:
+            self._repairs.needs_resync = False
             if self._keys.sharded:
                 # A node that was cut off from its cluster does not say that the slot is served elsewhere by now.
                 raise LinkDown("a new epoch began; the bucket may be on another node")
@@ -269,7 +269,7 @@ class Reader:
         kind = item[0] if isinstance(item, list) and item else item
         if kind == b"unsubscribe" and isinstance(item[1], bytes):
             channel = self._inbox.channel(item[1])
-            if channel is not None and (channel not in self._interests or self._interests.joining(channel)):
+            if channel is not None and (channel not in self._interests or self._interests.is_pending(channel)):
                 self._positions.forget(channel)
         elif kind == b"message":
             self._inbox.on_control(item)
@@ -282,16 +282,16 @@ class Reader:
         """Ask the broker about a publication that is not simply the next one. Returns the batch to go on with."""
         ruling = self._repairs.inspect(publication)
         if isinstance(ruling, Repair):
-            return self._repairs.apply(ruling, publication, batch)
-        if ruling is Ruling.REPLAYED:
+            return self._repairs.apply_repair(ruling, publication, batch)
+        if ruling is Anomaly.REPLAYED:
             self._metrics.broker_replays += 1
-        elif ruling is Ruling.FORGED:
+        elif ruling is Anomaly.FORGED:
             self._inbox.count_foreign("a publication that was never made", publication.channel)
         else:
             self._repairs.deliver(batch)
             items.appendleft(item)
-            if ruling is Ruling.REGRESSION:
-                self._repairs.rotate()
+            if ruling is Anomaly.REGRESSION:
+                self._repairs.rotate_epoch()
             self._resync(link, items)
             return []
         return batch

@@ -91,14 +91,28 @@ class RedisBroker:
         limits, metrics = self._limits, self._metrics
         # The reader waits for its answers in the middle of its work: nobody else may use its connection.
         own = RedisCommands(self._address, timeout_s=limits.timeout_s, metrics=metrics)
-        inbox = Inbox(self._keys, self._node_id, limits, metrics, sink.control)
+        inbox = Inbox(self._keys, self._node_id, limits, metrics, sink.on_control)
         repairs = Repairs(self._keys, own, self._interests, sink, limits, metrics)
         greet = self._write_rules
         reader = Reader(
-            self._address, self._keys, inbox, self._interests, repairs, limits=limits, metrics=metrics, greet=greet
+            self._address,
+            self._keys,
+            inbox,
+            self._interests,
+            repairs,
+            limits=limits,
+            metrics=metrics,
+            write_rules=greet,
         )
         asker = Lookups(
-            self._keys, self._commands, self._interests, reader, repairs, limits=limits, metrics=metrics, greet=greet
+            self._keys,
+            self._commands,
+            self._interests,
+            reader,
+            repairs,
+            limits=limits,
+            metrics=metrics,
+            write_rules=greet,
         )
         self._started = inbox, repairs, reader, asker
         for run, name in ((reader.run, "tidings-reader"), (asker.run, "tidings-asker")):
@@ -143,37 +157,39 @@ class RedisBroker:
 
     def subscribe(self, channels: Sequence[str]) -> None:
         """See `Broker.subscribe`."""
-        question = self.put_subscribe(channels)
+        question = self.submit_subscribe(channels)
         if question is not None:
-            self.answer_to(question)
+            self.wait_for(question)
 
-    def put_subscribe(self, channels: Sequence[str]) -> Lookup | None:
+    def submit_subscribe(self, channels: Sequence[str]) -> Lookup | None:
         """Begin to subscribe: what `answer_to` waits for, if there is anything to wait for."""
         _, _, _, asker = self._running()
-        fresh = self._interests.want(channels)
-        return asker.put(LookupRequest(fresh), joins=True) if fresh else None
+        fresh = self._interests.add(channels)
+        return asker.submit(LookupRequest(fresh), joins=True) if fresh else None
 
     def unsubscribe(self, channels: Sequence[str]) -> None:
         """See `Broker.unsubscribe`. Never waits."""
-        self._interests.linger(channels, time.monotonic() + self._limits.linger_s)
+        self._interests.schedule_removal(channels, time.monotonic() + self._limits.linger_s)
 
-    def since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> Past:
-        """See `Broker.since`."""
-        return self.answer_to(self.put_since(channels, cursor, limit=limit))
+    def read_since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> Past:
+        """See `Broker.read_since`."""
+        return self.wait_for(self.submit_read_since(channels, cursor, limit=limit))
 
-    def put_since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> Lookup:
+    def submit_read_since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> Lookup:
         """Begin to look at the past: what `answer_to` waits for."""
         _, _, _, asker = self._running()
         after = {} if cursor is None else dict.fromkeys(channels, cursor.seq)
-        return asker.put(LookupRequest(list(channels), after, limit + 1, self._limits.recovery_max_bytes, refresh=True))
+        return asker.submit(
+            LookupRequest(list(channels), after, limit + 1, self._limits.recovery_max_bytes, refresh=True)
+        )
 
-    def answer_to(self, question: Lookup) -> Past:
-        """See `Asker.answer`."""
+    def wait_for(self, question: Lookup) -> Past:
+        """See `Lookups.wait_for`."""
         _, _, _, asker = self._running()
-        return asker.answer(question)
+        return asker.wait_for(question)
 
-    def doubted(self, channel: str, cursor: Cursor) -> bool:
-        """See `Broker.doubted`. A cursor of another epoch is never trusted anyway."""
+    def is_doubted(self, channel: str, cursor: Cursor) -> bool:
+        """See `Broker.is_doubted`. A cursor of another epoch is never trusted anyway."""
         _, repairs, _, _ = self._running()
         seq = cursor.of(repairs.positions.epoch or "")
         return seq is not None and repairs.doubts.covers(channel, seq)
@@ -209,8 +225,8 @@ class RedisBroker:
         packed = pack(self._keys.publish, self._keys.control, json.dumps(message, separators=(",", ":")).encode())
         _checked(self._commands.run(packed))
 
-    def ask(self, order: Order, *, timeout_s: float) -> Answers:
-        """See `Broker.ask`."""
+    def run_command(self, order: Order, *, timeout_s: float) -> Answers:
+        """See `Broker.run_command`."""
         conversation = ask_nodes(self._keys, order, timeout_s=timeout_s, now_s=time.monotonic)
         step = next(conversation)
         while True:
@@ -221,8 +237,8 @@ class RedisBroker:
                 answers: Answers = end.value
                 return answers
 
-    def answer(self, token: str, said: Mapping[str, object]) -> None:
-        """See `Broker.answer`."""
+    def reply(self, token: str, said: Mapping[str, object]) -> None:
+        """See `Broker.reply`."""
         _checked(self._commands.run(*pack_answer(self._keys, token, said)))
 
     def write_node(self, node: str, record: Mapping[str, object] | None, *, lease_s: float) -> list[NodeRecord]:
@@ -239,8 +255,8 @@ class RedisBroker:
         """See `Broker.revoke`."""
         _checked(self._commands.run(pack(b"HSET", self._keys.revoked, key.encode(), repr(until_s).encode())))
 
-    def revoked(self) -> dict[str, float]:
-        """See `Broker.revoked`."""
+    def revocations(self) -> dict[str, float]:
+        """See `Broker.revocations`."""
         parts = _checked(self._commands.run(pack(b"HGETALL", self._keys.revoked)))[0]
         found = {name: _number(end) for name, end in zip(parts[::2], parts[1::2], strict=True)}
         now_s = time.time()

@@ -26,7 +26,7 @@ from tidings_hub.brokers.lookup_script import (
     since_script,
 )
 from tidings_hub.brokers.redis_commands import RedisCommands
-from tidings_hub.core.positions import Positions, Repair, Ruling, Verdict
+from tidings_hub.core.positions import Anomaly, Positions, Repair, Verdict
 from tidings_hub.core.recovery import Gap, contiguous
 from tidings_hub.metrics import Metrics
 
@@ -45,11 +45,17 @@ class Repairs:
     """
 
     def __init__(
-        self, keys: Keys, commands: RedisCommands, interests: Interests, sink: Sink, limits: BrokerLimits, metrics: Metrics
+        self,
+        keys: Keys,
+        commands: RedisCommands,
+        interests: Interests,
+        sink: Sink,
+        limits: BrokerLimits,
+        metrics: Metrics,
     ) -> None:
         self.positions = Positions()
         self.doubts = DoubtSync(keys, commands, sink, limits, metrics)
-        self.stale = False
+        self.needs_resync = False
         self.delivered: Cursor | None = None
         self._keys = keys
         self._commands = commands
@@ -60,7 +66,7 @@ class Repairs:
 
     # A session's beginning, and every new epoch
 
-    def look_at_all(self) -> list[Past]:
+    def lookup_all(self) -> list[Past]:
         """Looks at all tracked channels after their own lasts, all in one epoch that did not go backwards.
 
         Raises:
@@ -72,7 +78,7 @@ class Repairs:
             if any(past.position.epoch != first.epoch for past in pasts):
                 continue
             if first.epoch == self.positions.epoch and first.seq < self.positions.seq:
-                self.rotate()
+                self.rotate_epoch()
                 continue
             return pasts
         raise Unavailable("the broker's epoch keeps changing")
@@ -88,27 +94,27 @@ class Repairs:
         return pasts
 
     def _look(self, channels: Sequence[str], bytes_max: int) -> Past:
-        after = {channel: last for channel in channels if (last := self.positions.last(channel)) is not None}
+        after = {channel: last for channel in channels if (last := self.positions.last_seq(channel)) is not None}
         look = LookupRequest(channels, after, self._limits.repair_max + 1, max(0, bytes_max))
         reply = self._commands.run(pack_lookup(self._keys, look, self._limits), 1, (since_script(),))
         return read_lookup(look, reply[0], self._limits)
 
-    def settle_all(self, pasts: list[Past], held: list[Publication]) -> bool:
+    def apply_resync(self, pasts: list[Past], held: list[Publication]) -> bool:
         """Bring all tracked channels to those looks. Returns whether a new epoch began.
 
         `held` is what the link brought up to now, at least up to the last look.
         """
         positions = self.positions
         first, end = pasts[0].position, pasts[-1].position
-        positions.settle(end.seq)
+        positions.ignore_until(end.seq)
         if positions.epoch not in (None, end.epoch):
             self._begin(pasts)
             self._tell_lost(list(positions.channels()), first)
             self.delivered = positions.cursor
             return True
         if positions.epoch is None:
-            positions.begin(end.epoch, end.seq)
-            self.doubts.begin(end.epoch)
+            positions.begin_epoch(end.epoch, end.seq)
+            self.doubts.begin_epoch(end.epoch)
         before = Cursor(end.epoch, positions.seq)
         live: dict[str, list[Publication]] = {}
         for publication in held:
@@ -117,7 +123,7 @@ class Repairs:
         lost: list[str] = []
         for past in pasts:
             for channel, seen in past.channels.items():
-                last = positions.at(channel)
+                last = positions.tracked_seq(channel)
                 missed = self._missed(last, seen, live.get(channel, ()), end.epoch)
                 if isinstance(missed, Gap):
                     lost.append(channel)
@@ -130,7 +136,7 @@ class Repairs:
                     # What is older than the break was lost before it, in silence.
                     self.doubts.add(channel, missed[0].seq, before.seq)
                 positions.track(channel, past.position.seq if seen.last is None else max(seen.last, last))
-        positions.reach(end.seq)
+        positions.advance_to(end.seq)
         # First what is lost, and at the old position: whoever is cut off now returns with a cursor that shows the gap.
         self.doubts.store()
         self._lose(lost, before)
@@ -140,8 +146,8 @@ class Repairs:
 
     def _begin(self, pasts: list[Past]) -> None:
         end = pasts[-1].position
-        self.positions.begin(end.epoch, end.seq)
-        self.doubts.begin(end.epoch)
+        self.positions.begin_epoch(end.epoch, end.seq)
+        self.doubts.begin_epoch(end.epoch)
         self._metrics.epochs += 1
         logger.warning("a new epoch began in Redis: it was restarted, emptied or replaced; clients are told")
         for past in pasts:
@@ -158,19 +164,19 @@ class Repairs:
 
     # While live
 
-    def inspect(self, publication: Publication) -> Repair | Ruling:
+    def inspect(self, publication: Publication) -> Repair | Anomaly:
         """What a publication is that is not simply the next one of its channel."""
         past = self._look([publication.channel], self._limits.repair_max_bytes)
         seen = past.channels[publication.channel]
-        return self.positions.judge(publication, past.position, seen, limit=self._limits.repair_max)
+        return self.positions.classify(publication, past.position, seen, limit=self._limits.repair_max)
 
-    def apply(self, repair: Repair, publication: Publication, batch: list[Publication]) -> list[Publication]:
+    def apply_repair(self, repair: Repair, publication: Publication, batch: list[Publication]) -> list[Publication]:
         """Accept the publication after its repair; returns the batch to go on with."""
         positions, channel = self.positions, publication.channel
         until = max(positions.seq, publication.seq - 1)
-        last = positions.at(channel)
+        last = positions.tracked_seq(channel)
         positions.accept(publication)
-        if repair.lost:
+        if repair.is_lost:
             self.deliver(batch)
             self._metrics.gaps += 1
             self._metrics.gaps_lost += 1
@@ -183,27 +189,27 @@ class Repairs:
             self.doubts.add(channel, repair.missed[0].seq, until, store=True)
         return sorted([*batch, *repair.missed, publication], key=lambda one: one.seq)
 
-    def settle(self, past: Past, floor: Cursor | None, *, joins: bool) -> bool:
+    def apply_lookup(self, past: Past, floor: Cursor | None, *, joins: bool) -> bool:
         """The link has brought everything up to this look, which was taken when the node was at `floor`.
 
         Joins wanted channels, repairs those that lack something. False: the look is of no use, take another.
         """
         positions = self.positions
         if past.position.epoch != positions.epoch:
-            self.stale = self.stale or self._look([], 0).position.epoch != positions.epoch
+            self.needs_resync = self.needs_resync or self._look([], 0).position.epoch != positions.epoch
             return False
         if floor is not None and floor.epoch == positions.epoch and past.position.seq < floor.seq:
-            self.rotate()
-            self.stale = True
+            self.rotate_epoch()
+            self.needs_resync = True
             return False
-        positions.reach(past.position.seq)
+        positions.advance_to(past.position.seq)
         behind: dict[str, int] = {}
         lost: list[str] = []
         for channel, seen in past.channels.items():
-            if joins and self._interests.joining(channel):
+            if joins and self._interests.is_pending(channel):
                 self._join(channel, past.position.seq if seen.last is None else seen.last)
                 continue
-            last = positions.last(channel)
+            last = positions.last_seq(channel)
             if last is not None and seen.last is None:
                 positions.track(channel, max(last, past.position.seq))
                 lost.append(channel)
@@ -214,7 +220,7 @@ class Repairs:
         self._lose(lost, Cursor(past.position.epoch, positions.seq))
         if behind:
             self._catch_up(behind)
-        if self.stale:
+        if self.needs_resync:
             return False
         self.delivered = positions.cursor
         self.doubts.sync(past.doubts, positions)
@@ -222,7 +228,7 @@ class Repairs:
 
     def _join(self, channel: str, last: int) -> None:
         self.positions.track(channel, last)
-        for publication in self._interests.join(channel):
+        for publication in self._interests.activate(channel):
             if publication.epoch != self.positions.epoch or publication.seq <= last:
                 continue
             verdict = self.positions.observe(publication)
@@ -231,9 +237,9 @@ class Repairs:
                 continue
             ruling = self.inspect(publication)
             if isinstance(ruling, Repair):
-                self.deliver(self.apply(ruling, publication, []))
-            elif ruling in (Ruling.NEW_EPOCH, Ruling.REGRESSION):
-                self.stale = True
+                self.deliver(self.apply_repair(ruling, publication, []))
+            elif ruling in (Anomaly.NEW_EPOCH, Anomaly.REGRESSION):
+                self.needs_resync = True
                 return
 
     def _catch_up(self, behind: Mapping[str, int]) -> None:
@@ -245,10 +251,10 @@ class Repairs:
             past = self._look(channels[start : start + LOOK_CHUNK], self._limits.repair_max_bytes)
             epoch = past.position.epoch
             if epoch != self.positions.epoch:
-                self.stale = True
+                self.needs_resync = True
                 return
             for channel, seen in past.channels.items():
-                last = self.positions.at(channel)
+                last = self.positions.tracked_seq(channel)
                 end = behind[channel]
                 missed = contiguous(last, end, seen.publications, epoch=epoch, limit=self._limits.repair_max)
                 if isinstance(missed, Gap):
@@ -264,7 +270,7 @@ class Repairs:
         self._lose(lost, self.positions.cursor)
         self.deliver(sorted(found, key=lambda one: one.seq))
 
-    def rotate(self) -> None:
+    def rotate_epoch(self) -> None:
         """Begin a new epoch, if the broker's sequence is behind this node."""
         seen = self.positions.cursor
         if seen is not None:
@@ -302,6 +308,6 @@ class Repairs:
         if not channels:
             return
         try:
-            self._sink.lost(channels, position)
+            self._sink.on_loss(channels, position)
         except Exception:
             logger.exception("a mistake in telling of a gap")

@@ -25,15 +25,15 @@ class Doubts:
     def __len__(self) -> int:
         return len(self._ranges)
 
-    def add(self, channel: str, first: int, until: int) -> bool:
+    def add(self, channel: str, first: int, last: int) -> bool:
         """Doubt the cursors from `first` to `until`, both included: they may lack what was lost.
 
         Returns whether doubt had to widen to all channels for it.
         """
-        if until < first:
+        if last < first:
             return False
         ranges = self._ranges.pop(channel, [])
-        ranges.append((first, until))
+        ranges.append((first, last))
         if len(ranges) > _RANGES_MAX:
             ranges[:2] = [_spanning(ranges[0], ranges[1])]
         self._ranges[channel] = ranges

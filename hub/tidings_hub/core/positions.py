@@ -19,15 +19,15 @@ class Verdict(Enum):
     """What to do with a live publication."""
 
     DELIVER = auto()
-    ASK = auto()
+    LOOK_UP = auto()
     """Look at the broker first, then `judge`."""
-    PASSED = auto()
+    ALREADY_REPAIRED = auto()
     """Already part of what was repaired: drop it."""
     UNTRACKED = auto()
     """This node is not (yet) responsible for its channel."""
 
 
-class Ruling(Enum):
+class Anomaly(Enum):
     """What a look at the broker said of a publication that is not simply the next one."""
 
     NEW_EPOCH = auto()
@@ -42,7 +42,7 @@ class Repair:
     """Deliver `missed`, then the publication. `lost`: first tell that the channel has a gap."""
 
     missed: list[Publication] = field(default_factory=list)
-    lost: bool = False
+    is_lost: bool = False
 
 
 class Positions:
@@ -66,11 +66,11 @@ class Positions:
         """The tracked channels."""
         return list(self._last)
 
-    def last(self, channel: str) -> int | None:
+    def last_seq(self, channel: str) -> int | None:
         """The channel's last processed seq; None if it is not tracked."""
         return self._last.get(channel)
 
-    def at(self, channel: str) -> int:
+    def tracked_seq(self, channel: str) -> int:
         """As `last`, for a channel that is tracked."""
         return self._last[channel]
 
@@ -82,16 +82,16 @@ class Positions:
         """Be responsible for this channel no longer. Idempotent."""
         self._last.pop(channel, None)
 
-    def reach(self, seq: int) -> None:
+    def advance_to(self, seq: int) -> None:
         """All tracked channels were processed up to `seq`."""
         self.seq = max(self.seq, seq)
 
-    def begin(self, epoch: str, seq: int) -> None:
+    def begin_epoch(self, epoch: str, seq: int) -> None:
         """Another sequence: the node is at `seq` in it; the channels' lasts must be tracked anew."""
         self.epoch = epoch
         self.seq = seq
 
-    def settle(self, seq: int) -> None:
+    def ignore_until(self, seq: int) -> None:
         """Until the next call, what is not beyond `seq` was already dealt with; 0 ends that."""
         self._settled = seq
 
@@ -105,29 +105,31 @@ class Positions:
             self.accept(publication)
             return Verdict.DELIVER
         if self._settled and (publication.epoch != self.epoch or seq <= last):
-            return Verdict.PASSED
-        return Verdict.ASK
+            return Verdict.ALREADY_REPAIRED
+        return Verdict.LOOK_UP
 
     def accept(self, publication: Publication) -> None:
         """This publication is the channel's last one now."""
         self._last[publication.channel] = publication.seq
         self.seq = max(self.seq, publication.seq)
 
-    def judge(self, publication: Publication, position: Cursor, past: ChannelPast, *, limit: int) -> Repair | Ruling:
+    def classify(
+        self, publication: Publication, position: Cursor, past: ChannelPast, *, limit: int
+    ) -> Repair | Anomaly:
         """What a publication is, given a look at its channel after `last` that was taken after it came."""
         if position.epoch != self.epoch:
-            return Ruling.NEW_EPOCH
+            return Anomaly.NEW_EPOCH
         if position.seq < self.seq:
-            return Ruling.REGRESSION
+            return Anomaly.REGRESSION
         last = self._last[publication.channel]
         if publication.epoch != self.epoch or publication.seq > position.seq:
-            return Ruling.FORGED
+            return Anomaly.FORGED
         if publication.seq <= last:
-            return Ruling.REPLAYED
+            return Anomaly.REPLAYED
         if past.last is None:
-            return Repair(lost=True)
+            return Repair(is_lost=True)
         if publication.seq > past.last or _contradicts(publication, last, past.last, past.publications, limit=limit):
-            return Ruling.FORGED
+            return Anomaly.FORGED
         return _repair(publication, last, past.publications, limit=limit)
 
 
@@ -136,9 +138,9 @@ def _repair(publication: Publication, last: int, kept: Sequence[Publication], *,
         return Repair()
     if publication.prev < last:
         # Its chain leaves out what this node has seen: only its stream can vouch for it.
-        return Repair(lost=publication.seq not in [one.seq for one in kept])
+        return Repair(is_lost=publication.seq not in [one.seq for one in kept])
     missed = contiguous(last, publication.prev, kept, epoch=publication.epoch, limit=limit)
-    return Repair(lost=True) if isinstance(missed, Gap) else Repair(missed)
+    return Repair(is_lost=True) if isinstance(missed, Gap) else Repair(missed)
 
 
 def _contradicts(publication: Publication, last: int, pointer: int, kept: Sequence[Publication], *, limit: int) -> bool:

@@ -34,7 +34,12 @@ class Dispatcher:
         """Do all of it, in order. What fails is counted and logged."""
         for kind, group in groupby(wanted, key=type):
             if kind is PublishRequest:
-                items = [item for each in group if isinstance(each, PublishRequest) for item in self._items(name, each, at_ms)]
+                items = [
+                    item
+                    for each in group
+                    if isinstance(each, PublishRequest)
+                    for item in self._items(name, each, at_ms)
+                ]
                 for start in range(0, len(items), self._batch_max):
                     self._publish_some(name, items[start : start + self._batch_max])
             else:

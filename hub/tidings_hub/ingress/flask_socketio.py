@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tidings_hub.config.ingress import FlaskSocketio
 from tidings_hub.core.compat.flask_socketio import read_message
-from tidings_hub.core.compat.requests import PublishRequest, RequestLimits, CommandRequest
+from tidings_hub.core.compat.requests import CommandRequest, PublishRequest, RequestLimits
 from tidings_hub.ingress.dispatcher import check_commands_allowed
 
 

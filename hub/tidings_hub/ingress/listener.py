@@ -15,7 +15,7 @@ from typing import Protocol
 
 from tidings.backoff import delay_s
 from tidings.errors import TidingsError, TooLarge
-from tidings_hub.core.compat.requests import PublishRequest, CommandRequest
+from tidings_hub.core.compat.requests import CommandRequest, PublishRequest
 from tidings_hub.ingress.dispatcher import Dispatcher
 from tidings_hub.ingress.lease_keeper import LeaseKeeper
 from tidings_hub.log import log_rate_limited
@@ -59,7 +59,9 @@ class Format(Protocol):
 class Listener:
     """One format's listener. `link` and `lease` are its own."""
 
-    def __init__(self, form: Format, source: MessageSource, lease: LeaseKeeper, outlet: Dispatcher, *, message_max_bytes: int) -> None:
+    def __init__(
+        self, form: Format, source: MessageSource, lease: LeaseKeeper, outlet: Dispatcher, *, message_max_bytes: int
+    ) -> None:
         self.name = form.name
         self._form = form
         self._link = source

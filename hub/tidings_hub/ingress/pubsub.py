@@ -13,7 +13,7 @@ from tidings_hub.core.lease import LeaseReply
 from tidings_hub.ingress.dispatcher import Dispatcher
 from tidings_hub.ingress.flask_socketio import FlaskSocketioFormat
 from tidings_hub.ingress.lease_keeper import LeaseKeeper
-from tidings_hub.ingress.listener import Format, MessageSource, Listener
+from tidings_hub.ingress.listener import Format, Listener, MessageSource
 from tidings_hub.ingress.socketio_emitter import SocketioEmitterFormat
 
 
@@ -24,7 +24,9 @@ class LeaseProvider(Protocol):
         """See `brokers.base.Broker.acquire_lease`."""
 
 
-def open_pubsub_ingress(settings: Settings, broker: LeaseProvider, outlet: Dispatcher, *, open_source: Callable[[str], MessageSource]) -> list[Listener]:
+def open_pubsub_ingress(
+    settings: Settings, broker: LeaseProvider, outlet: Dispatcher, *, open_source: Callable[[str], MessageSource]
+) -> list[Listener]:
     """A listener for each format; `link` makes one for a URL. They begin when they are started.
 
     Raises:

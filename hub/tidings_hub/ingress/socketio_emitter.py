@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tidings.wire.msgpack import msgpack_module, unpack
 from tidings_hub.config.ingress import SocketioEmitter
-from tidings_hub.core.compat.requests import PublishRequest, RequestLimits, CommandRequest
+from tidings_hub.core.compat.requests import CommandRequest, PublishRequest, RequestLimits
 from tidings_hub.core.compat.socketio_emitter import read_emit, read_request
 from tidings_hub.ingress.dispatcher import check_commands_allowed
 
@@ -31,6 +31,8 @@ class SocketioEmitterFormat:
     def read(self, channel: str, message: bytes) -> Sequence[PublishRequest | CommandRequest]:
         """See `Format.read`."""
         if self._channels.is_request(channel):
-            return check_commands_allowed(read_request(message, self._renames, self._bounds), allowed=self._source.orders)
+            return check_commands_allowed(
+                read_request(message, self._renames, self._bounds), allowed=self._source.orders
+            )
         room = self._channels.room(channel)
         return [read_emit(room, unpack(message), self._source.nsp, self._renames, self._bounds)]

@@ -57,7 +57,7 @@ class Readiness:
                 metrics.greenlets = self._greenlets()
                 metrics.canary_s.observe(self._trip_s)
                 # Revocations are told by control messages; this is for those that got lost.
-                for key, until_s in self._hub.broker.revoked().items():
+                for key, until_s in self._hub.broker.revocations().items():
                     self._hub.revocations.add(key, until_s)
                 self._hub.enforce_revocations()
             except TidingsError as error:

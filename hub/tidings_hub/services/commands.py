@@ -57,7 +57,7 @@ class Control:
         Raises:
             Unavailable: the broker did not take it.
         """
-        return self._hub.broker.ask(order, timeout_s=self._hub.settings.control_timeout_s)
+        return self._hub.broker.run_command(order, timeout_s=self._hub.settings.control_timeout_s)
 
     def heard(self, message: Mapping[str, object]) -> None:
         """Do what a node or an emitter asked all nodes to do. Never waits, never raises for what a message holds."""
@@ -93,7 +93,7 @@ class Control:
 
     def _answer(self, message: Mapping[str, object], said: Mapping[str, object]) -> None:
         try:
-            self._hub.broker.answer(str(message["reply"]), {"node": self._node, **said})
+            self._hub.broker.reply(str(message["reply"]), {"node": self._node, **said})
         except TidingsError as error:
             self._hub.metrics.control_unanswered += 1
             logger.warning("an order was carried out, and nobody could be told: %s", error)

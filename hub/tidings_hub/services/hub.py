@@ -30,7 +30,7 @@ from tidings_hub.core.access import Access, Revocations
 from tidings_hub.core.delivery_plan import plan
 from tidings_hub.core.delivery_reports import NUMBER_MAX, NUMBER_MIN, Reports, wrote
 from tidings_hub.core.failure_limit import Failures
-from tidings_hub.core.frame import Encoded, Frame, DisconnectFrame, HubEvent
+from tidings_hub.core.frame import DisconnectFrame, Encoded, Frame, HubEvent
 from tidings_hub.core.local_presence import by_kind, with_presence
 from tidings_hub.core.recent_recoveries import Returns
 from tidings_hub.core.sessions import Expiries, Session, State
@@ -293,7 +293,7 @@ class Hub:
         self.metrics.acks += counted
         return counted
 
-    def lost(self, channels: Sequence[str], position: Cursor) -> None:
+    def on_loss(self, channels: Sequence[str], position: Cursor) -> None:
         """Tell the channels' clients that something is missing and cannot be repaired."""
         for connection, names in gaps.affected_by_loss(self.subscriptions, channels).items():
             self._tell_gap(connection, names, position)
@@ -303,7 +303,7 @@ class Hub:
         session.note_return(seq)
         self._returns.add(seq, channels, time.monotonic())
 
-    def doubted(self, channels: Sequence[str], first: int, until: int, position: Cursor) -> bool:
+    def on_doubt(self, channels: Sequence[str], first: int, until: int, position: Cursor) -> bool:
         """Tell a gap to those who returned here with a cursor that another node gave out wrongly."""
         concerned = gaps.affected_by_doubt(self.subscriptions, channels, first, until, self._sessions.get)
         for connection, names in concerned.items():
@@ -316,7 +316,7 @@ class Hub:
         answer = {"cursor": str(position)} | by_kind({name: {"recovered": False} for name in names})
         self.tell(connection, hub_event("tidings:gap", answer, cursor=str(position)))
 
-    def control(self, message: Mapping[str, object]) -> None:
+    def on_control(self, message: Mapping[str, object]) -> None:
         """Do what a node (this one included) asked all nodes to do."""
         self.metrics.control_messages += 1
         self.on_control(message)

@@ -16,7 +16,7 @@ from tidings.wire.cursor import Cursor
 from tidings.wire.presence import presence_channel
 from tidings.wire.publication import Publication
 from tidings_hub.brokers.base import Past
-from tidings_hub.core.bucket_positions import with_floor, rebase_cursors
+from tidings_hub.core.bucket_positions import rebase_cursors, with_floor
 from tidings_hub.core.frame import Encoded, Frame
 from tidings_hub.core.local_presence import by_kind
 from tidings_hub.core.recovery import Gap, missed_from
@@ -100,7 +100,7 @@ def join(
         hub.broker.subscribe(wanted)
         position = hub.broker.position
         if since is not None or position is None:
-            past = hub.broker.since(wanted, since, limit=hub.settings.recovery_max)
+            past = hub.broker.read_since(wanted, since, limit=hub.settings.recovery_max)
             position = past.position
             frames = _recover(hub, catchup, past, answers, back)
         else:
@@ -233,7 +233,7 @@ def _recover(
         start = since if back is None else back.starts.get(name, since)
         seen = past.channels[name]
         result = missed_from(start, since, past.position, seen, limit=hub.settings.recovery_max)
-        if isinstance(result, Gap) or any(hub.broker.doubted(name, at) for at in {since, start}):
+        if isinstance(result, Gap) or any(hub.broker.is_doubted(name, at) for at in {since, start}):
             answers[name] = {"recovered": False}
         else:
             found[name] = result

@@ -8,12 +8,14 @@ from tidings.errors import BadChannel, BadRequest, TooLarge
 from tidings.wire.channels import check_event
 from tidings.wire.payload import encode_data
 from tidings_hub.core.compat.channel_mapping import ChannelMapping
-from tidings_hub.core.compat.requests import PublishRequest, RequestLimits, CommandRequest
+from tidings_hub.core.compat.requests import CommandRequest, PublishRequest, RequestLimits
 
 _USER = "user:"
 
 
-def publish_request(event: object, arguments: Sequence[object], rooms: object, renames: ChannelMapping, bounds: RequestLimits) -> PublishRequest:
+def publish_request(
+    event: object, arguments: Sequence[object], rooms: object, renames: ChannelMapping, bounds: RequestLimits
+) -> PublishRequest:
     """An emit as a publication in each room: data is the one argument, null without one, an array of several.
 
     Raises:
@@ -42,7 +44,9 @@ def channels_of_rooms(rooms: object, renames: ChannelMapping, bounds: RequestLim
     return tuple(dict.fromkeys(renames.to_channel(name) for name in names))
 
 
-def command_requests(do: str, rooms: object, channels: Sequence[str], renames: ChannelMapping, bounds: RequestLimits) -> list[CommandRequest]:
+def command_requests(
+    do: str, rooms: object, channels: Sequence[str], renames: ChannelMapping, bounds: RequestLimits
+) -> list[CommandRequest]:
     """What is to be done with the sockets in `rooms`, each of which must be a user's own channel.
 
     Raises:

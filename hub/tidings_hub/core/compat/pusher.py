@@ -114,7 +114,9 @@ def read_batch(body: bytes, renames: ChannelMapping, *, data_max_bytes: int) -> 
     return asked
 
 
-def _asked(said: Mapping[str, Any], names: list[object], renames: ChannelMapping, data_max_bytes: int) -> PublishRequest:
+def _asked(
+    said: Mapping[str, Any], names: list[object], renames: ChannelMapping, data_max_bytes: int
+) -> PublishRequest:
     for name, about in _UNSUPPORTED.items():
         if said.get(name):
             raise BadRequest(about)

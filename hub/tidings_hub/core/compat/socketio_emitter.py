@@ -17,8 +17,8 @@ from typing import Any
 
 from tidings.errors import BadRequest
 from tidings_hub.core.compat.channel_mapping import ChannelMapping
-from tidings_hub.core.compat.emit_arguments import publish_request, channels_of_rooms, command_requests
-from tidings_hub.core.compat.requests import PublishRequest, RequestLimits, CommandRequest
+from tidings_hub.core.compat.emit_arguments import channels_of_rooms, command_requests, publish_request
+from tidings_hub.core.compat.requests import CommandRequest, PublishRequest, RequestLimits
 from tidings_hub.core.strict_json import loads
 
 # EVENT and BINARY_EVENT (Socket.IO protocol 5). Emitters use either for data with and without bytes.

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tidings.wire.cursor import Cursor
 from tidings.wire.publication import Publication
-from tidings_hub.core.bucket_positions import BucketPositions, with_floor, cursor_max, rebase_cursors
+from tidings_hub.core.bucket_positions import BucketPositions, cursor_max, rebase_cursors, with_floor
 from tidings_hub.core.recovery import ChannelPast, Gap, missed
 
 EPOCHS = ("ea", "eb", "ec")

@@ -7,7 +7,7 @@ import pytest
 from tidings.errors import BadPacket
 from tidings.wire.payload import encode_data
 from tidings.wire.publication import decode, encode_body
-from tidings_hub.core.frame import Frame, DisconnectFrame, HubEvent, join_packets, join_sse, join_websocket, text_frame
+from tidings_hub.core.frame import DisconnectFrame, Frame, HubEvent, join_packets, join_sse, join_websocket, text_frame
 
 
 def frame(event: str = "updated", data: object = None, seq: int = 7) -> Frame:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tidings.wire.cursor import Cursor
 from tidings.wire.publication import Publication
-from tidings_hub.core.positions import JUMP_MAX, Positions, Repair, Ruling, Verdict
+from tidings_hub.core.positions import JUMP_MAX, Anomaly, Positions, Repair, Verdict
 from tidings_hub.core.recovery import ChannelPast, Gap, contiguous
 from unit.tidings_hub.core.test_recovery import EPOCH, chain, publication
 
@@ -16,7 +16,7 @@ CHANNEL = "orders:1"
 
 def tracked(last: int = 5, seq: int = 9) -> Positions:
     positions = Positions()
-    positions.begin(EPOCH, seq)
+    positions.begin_epoch(EPOCH, seq)
     positions.track(CHANNEL, last)
     return positions
 
@@ -29,14 +29,14 @@ def judge(
     last: int | None = None,
     kept: list[Publication] | None = None,
     epoch: str = EPOCH,
-) -> Repair | Ruling:
-    return positions.judge(one, Cursor(epoch, seq), ChannelPast(last, kept or []), limit=100)
+) -> Repair | Anomaly:
+    return positions.classify(one, Cursor(epoch, seq), ChannelPast(last, kept or []), limit=100)
 
 
 def test_the_next_one_is_delivered_and_moves_the_position() -> None:
     positions = tracked()
     assert positions.observe(publication(12, 5)) is Verdict.DELIVER
-    assert (positions.last(CHANNEL), positions.cursor) == (12, Cursor(EPOCH, 12))
+    assert (positions.last_seq(CHANNEL), positions.cursor) == (12, Cursor(EPOCH, 12))
 
 
 def test_before_the_first_contact_there_is_no_position() -> None:
@@ -48,7 +48,7 @@ def test_an_untracked_channel_is_nobodys_business() -> None:
     positions.forget(CHANNEL)
     positions.forget(CHANNEL)
     assert positions.observe(publication(12, 5)) is Verdict.UNTRACKED
-    assert (len(positions), positions.last(CHANNEL)) == (0, None)
+    assert (len(positions), positions.last_seq(CHANNEL)) == (0, None)
 
 
 def test_whatever_is_not_the_next_one_is_asked_about() -> None:
@@ -60,49 +60,49 @@ def test_whatever_is_not_the_next_one_is_asked_about() -> None:
         publication(12, 5, epoch="other"),
         publication(9 + JUMP_MAX + 1, 5),
     ):
-        assert positions.observe(one) is Verdict.ASK
-    assert positions.last(CHANNEL) == 5
+        assert positions.observe(one) is Verdict.LOOK_UP
+    assert positions.last_seq(CHANNEL) == 5
 
 
 def test_after_a_repair_what_it_covered_is_passed_over_until_told_otherwise() -> None:
     positions = tracked()
-    positions.settle(9)
-    assert positions.observe(publication(4, 3)) is Verdict.PASSED
-    assert positions.observe(publication(4, 3, epoch="old")) is Verdict.PASSED
-    assert positions.observe(publication(12, 7)) is Verdict.ASK
+    positions.ignore_until(9)
+    assert positions.observe(publication(4, 3)) is Verdict.ALREADY_REPAIRED
+    assert positions.observe(publication(4, 3, epoch="old")) is Verdict.ALREADY_REPAIRED
+    assert positions.observe(publication(12, 7)) is Verdict.LOOK_UP
     assert positions.observe(publication(12, 5)) is Verdict.DELIVER
-    positions.settle(0)
-    assert positions.observe(publication(4, 3)) is Verdict.ASK
+    positions.ignore_until(0)
+    assert positions.observe(publication(4, 3)) is Verdict.LOOK_UP
 
 
 def test_the_brokers_truth_comes_first() -> None:
     positions = tracked()
-    assert judge(positions, publication(12, 7), epoch="new") is Ruling.NEW_EPOCH
-    assert judge(positions, publication(12, 7), seq=8) is Ruling.REGRESSION
+    assert judge(positions, publication(12, 7), epoch="new") is Anomaly.NEW_EPOCH
+    assert judge(positions, publication(12, 7), seq=8) is Anomaly.REGRESSION
 
 
 def test_what_was_never_made() -> None:
     positions = tracked()
-    assert judge(positions, publication(101, 5), last=100) is Ruling.FORGED
-    assert judge(positions, publication(12, 5), last=11) is Ruling.FORGED
-    assert judge(positions, publication(12, 5, epoch="other"), last=12) is Ruling.FORGED
-    assert judge(positions, publication(10, 7), last=12, kept=chain(7, 12, first_prev=5)) is Ruling.FORGED
+    assert judge(positions, publication(101, 5), last=100) is Anomaly.FORGED
+    assert judge(positions, publication(12, 5), last=11) is Anomaly.FORGED
+    assert judge(positions, publication(12, 5, epoch="other"), last=12) is Anomaly.FORGED
+    assert judge(positions, publication(10, 7), last=12, kept=chain(7, 12, first_prev=5)) is Anomaly.FORGED
     impostor = publication(12, 7)
     impostor.id = "another"
-    assert judge(positions, impostor, last=12, kept=chain(7, 12, first_prev=5)) is Ruling.FORGED
+    assert judge(positions, impostor, last=12, kept=chain(7, 12, first_prev=5)) is Anomaly.FORGED
 
 
 def test_what_was_already_there() -> None:
-    assert judge(tracked(), publication(5, 4), last=5) is Ruling.REPLAYED
+    assert judge(tracked(), publication(5, 4), last=5) is Anomaly.REPLAYED
 
 
 def test_what_can_be_repaired_and_what_cannot() -> None:
     positions = tracked()
     whole = chain(7, 8, 12, first_prev=5)
     assert judge(positions, publication(12, 8), last=12, kept=whole) == Repair(whole[:2])
-    assert judge(positions, publication(12, 8), last=12, kept=whole[1:]) == Repair(lost=True)
-    assert judge(positions, publication(12, 8), last=12) == Repair(lost=True)
-    assert judge(positions, publication(12, 8), last=None) == Repair(lost=True)
+    assert judge(positions, publication(12, 8), last=12, kept=whole[1:]) == Repair(is_lost=True)
+    assert judge(positions, publication(12, 8), last=12) == Repair(is_lost=True)
+    assert judge(positions, publication(12, 8), last=None) == Repair(is_lost=True)
 
 
 def test_a_far_jump_that_is_true_is_no_loss() -> None:
@@ -112,14 +112,14 @@ def test_a_far_jump_that_is_true_is_no_loss() -> None:
 
 def test_a_chain_that_leaves_out_what_was_seen_needs_the_stream_to_vouch_for_it() -> None:
     assert judge(tracked(), publication(12, 3), last=12, kept=[publication(12, 3)]) == Repair()
-    assert judge(tracked(), publication(12, 3), last=12) == Repair(lost=True)
+    assert judge(tracked(), publication(12, 3), last=12) == Repair(is_lost=True)
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=60), st.data())
 def test_a_node_never_passes_over_a_loss(names: list[str], data: st.DataObject) -> None:
     """Publish in three channels, drop and repeat messages at random, trim at random; then compare."""
     positions = Positions()
-    positions.begin(EPOCH, 0)
+    positions.begin_epoch(EPOCH, 0)
     pointers = dict.fromkeys("abc", 0)
     streams: dict[str, list[Publication]] = {name: [] for name in "abc"}
     made: dict[str, list[int]] = {name: [] for name in "abc"}
@@ -137,25 +137,25 @@ def test_a_node_never_passes_over_a_loss(names: list[str], data: st.DataObject) 
         fate = data.draw(st.sampled_from(["arrives", "arrives", "dropped", "repeated"]))
         arriving = {"arrives": [one], "dropped": [], "repeated": [one, data.draw(st.sampled_from(history))]}[fate]
         for each in arriving:
-            last = positions.at(each.channel)
+            last = positions.tracked_seq(each.channel)
             verdict = positions.observe(each)
             if verdict is Verdict.DELIVER:
                 delivered[each.channel].append(each.seq)
                 continue
             kept = [old for old in streams[each.channel] if old.seq > last]
             past = ChannelPast(pointers[each.channel], kept)
-            ruling = positions.judge(each, Cursor(EPOCH, seq), past, limit=100)
+            ruling = positions.classify(each, Cursor(EPOCH, seq), past, limit=100)
             if isinstance(ruling, Repair):
-                if ruling.lost:
+                if ruling.is_lost:
                     excused[each.channel].update(range(last + 1, each.seq))
                 delivered[each.channel] += [old.seq for old in ruling.missed] + [each.seq]
                 positions.accept(each)
             else:
                 # A repeated message that was dropped before is no replay, it is the real thing.
-                assert ruling is Ruling.REPLAYED
+                assert ruling is Anomaly.REPLAYED
     for name in "abc":
         assert delivered[name] == sorted(set(delivered[name]))
-        reached = positions.at(name)
+        reached = positions.tracked_seq(name)
         for seq in made[name]:
             assert seq > reached or seq in delivered[name] or seq in excused[name]
         rest = contiguous(reached, pointers[name], streams[name], epoch=EPOCH, limit=100)

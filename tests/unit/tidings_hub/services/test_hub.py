@@ -247,7 +247,7 @@ class TestJoining:
         cursor = publish(hub, "orders:1", 0).cursor
         made = join(hub, session, ["orders:1", "orders:2"], Cursor.parse(cursor))
         assert made.channels["orders:1"] == {"recovered": True}
-        hub.lost(["orders:1"], made.position)
+        hub.on_loss(["orders:1"], made.position)
         go_live(hub, session, made)
         assert made.channels["orders:1"] == {"recovered": False}
 
@@ -278,7 +278,7 @@ class TestFanOut:
         one, other = opened(hub, clock), opened(hub, clock)
         joined(hub, one, "orders:1", "orders:2")
         joined(hub, other, "orders:3")
-        hub.lost(["orders:1", "orders:2", "orders:9"], Cursor("e", 7))
+        hub.on_loss(["orders:1", "orders:2", "orders:9"], Cursor("e", 7))
         said = recorder(one).said[-1]
         assert said[0] == "tidings:gap"
         assert said[1] == {
@@ -351,7 +351,7 @@ class TestSessions:
             {"do": "disconnect", "user": 7},
             {"do": []},
         ):
-            hub.control(message)  # type: ignore[arg-type]
+            hub.on_control(message)  # type: ignore[arg-type]
         assert recorder(session).code is None
 
 
@@ -456,11 +456,11 @@ class TestControl:
         publish(hub, "orders:2", "other")
         session = opened(hub, clock)
         made = join(hub, session, ["orders:1", "orders:2"], cursor)
-        assert not hub.doubted(["orders:1"], cursor.seq, cursor.seq, made.position)
+        assert not hub.on_doubt(["orders:1"], cursor.seq, cursor.seq, made.position)
         go_live(hub, session, made, hub_event("tidings:ready", made.settled()))
         assert recorder(session).said[0][1] == {"orders:1": {"recovered": False}, "orders:2": {"recovered": True}}
         assert recorder(session).data() == ["other"]
-        assert hub.doubted(["orders:2"], cursor.seq, cursor.seq, made.position)
+        assert hub.on_doubt(["orders:2"], cursor.seq, cursor.seq, made.position)
         assert recorder(session).said[-1][1]["channels"] == {"orders:2": {"recovered": False}}
 
     def test_a_worker_that_cannot_is_counted(self, hub: Hub, clock: Clock) -> None:

@@ -203,7 +203,7 @@ def test_an_id_in_many_channels_makes_no_long_answer(hub: Hub, emitter: Emitter)
     session = opened(hub, *(f"orders:{number}" for number in range(20)))
     receipts = emitter.emit("updated", 1, channels=[f"orders:{number}" for number in range(20)], ack=True, id="x")
     hub.broker.canary()
-    (said,) = hub.broker.ask(Sought("x", "orders:7").order(), timeout_s=5).said
+    (said,) = hub.broker.run_command(Sought("x", "orders:7").order(), timeout_s=5).said
     assert [one["channel"] for one in said["found"]] == ["orders:7", "orders:0"]
     assert [hub.acknowledged(session, number) for number in client(session).numbers()] == [True] * 20
     assert [one.wait(acks=0).acks for one in receipts] == [1] * 20
@@ -222,6 +222,6 @@ def test_reports_end_with_their_time(hub: Hub, emitter: Emitter, monkeypatch: py
 
 def test_a_question_of_another_form_is_ignored(hub: Hub) -> None:
     for message in ({"do": "report"}, {"do": "report", "id": "x", "channel": "orders:1", "cursor": "nonsense"}):
-        hub.control(message)
+        hub.on_control(message)
     opened(hub, "orders:1")
     wait_until(lambda: hub.metrics.control_messages == 2, why="both were heard")

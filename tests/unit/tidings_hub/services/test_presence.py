@@ -117,7 +117,7 @@ def test_joins_and_leaves_go_to_those_who_asked(hub: Hub) -> None:
 
 def test_a_node_that_loses_joins_says_so(hub: Hub) -> None:
     ann = enter(hub, "ann", ROOM, watch=(ROOM,))
-    hub.lost([presence_channel(ROOM), ROOM], Cursor("e", 7))
+    hub.on_loss([presence_channel(ROOM), ROOM], Cursor("e", 7))
     gap = {"cursor": "e.7", "channels": {ROOM: {"recovered": False}}, "presence": {ROOM: {"recovered": False}}}
     assert said(ann, "gap") == [["tidings:gap", gap, "e.7"]]
 

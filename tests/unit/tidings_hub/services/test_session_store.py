@@ -152,14 +152,14 @@ class TestReturns:
         hub = start()
         session, first = connect(hub, "orders:1")
         kept(hub, first)
-        since = hub.broker.since
+        since = hub.broker.read_since
 
         def lost(*arguments: Any, **more: Any) -> Any:
             past = since(*arguments, **more)
-            hub.lost(["orders:1"], past.position)
+            hub.on_loss(["orders:1"], past.position)
             return past
 
-        hub.broker.since = lost  # type: ignore[method-assign]
+        hub.broker.read_since = lost  # type: ignore[method-assign]
         _, second = connect(hub, pid=first.pid, offset=offset(session))
         assert second.answer != first.answer
 

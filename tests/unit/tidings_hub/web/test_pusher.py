@@ -40,7 +40,9 @@ def client(hub: SmallHub) -> FlaskClient:
     return create_app(hub).test_client()
 
 
-def post(client: FlaskClient, said: object, place: str = "events", *, app: PusherApp = APP, **more: str) -> TestResponse:
+def post(
+    client: FlaskClient, said: object, place: str = "events", *, app: PusherApp = APP, **more: str
+) -> TestResponse:
     body = said if isinstance(said, bytes) else json.dumps(said).encode()
     path = f"/apps/{app.app_id}/{place}"
     query = signed(body, app=app, path=path, auth_timestamp=str(int(time.time()))) | more

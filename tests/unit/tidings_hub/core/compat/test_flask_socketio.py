@@ -9,7 +9,7 @@ import pytest
 from tidings.errors import BadChannel, BadData, BadEvent, BadRequest, TidingsError, TooLarge
 from tidings_hub.core.compat.channel_mapping import ChannelMapping
 from tidings_hub.core.compat.flask_socketio import read_message
-from tidings_hub.core.compat.requests import PublishRequest, RequestLimits, CommandRequest
+from tidings_hub.core.compat.requests import CommandRequest, PublishRequest, RequestLimits
 
 BOUNDS = RequestLimits(data_max_bytes=200, channels_max=3)
 RENAMES = ChannelMapping("io", {"order-": "orders:"})
@@ -57,7 +57,9 @@ def test_orders_for_users_and_one_connection() -> None:
     assert heard(order | {"method": "disconnect"}) == CommandRequest("disconnect", user="7")
     assert heard(order | {"method": "disconnect", "sid": "9f01"}) == CommandRequest("disconnect", connection="9f01")
     assert heard(order | {"method": "enter_room", "room": "a"}) == CommandRequest("subscribe", user="7", channel="io:a")
-    assert heard(order | {"method": "leave_room", "room": "a"}) == CommandRequest("unsubscribe", user="7", channel="io:a")
+    assert heard(order | {"method": "leave_room", "room": "a"}) == CommandRequest(
+        "unsubscribe", user="7", channel="io:a"
+    )
 
 
 @pytest.mark.parametrize(

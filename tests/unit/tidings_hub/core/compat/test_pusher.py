@@ -43,7 +43,9 @@ def test_the_example_of_pushers_documentation() -> None:
     }
     check_signature(app, "/apps/3/events", query, now_s=1_353_088_179)
     check_body(query, body)
-    assert read_event(body, RENAMES, data_max_bytes=100) == PublishRequest(("pusher:project-3",), "foo", b'{"some":"data"}')
+    assert read_event(body, RENAMES, data_max_bytes=100) == PublishRequest(
+        ("pusher:project-3",), "foo", b'{"some":"data"}'
+    )
 
 
 @pytest.mark.parametrize("late_s", [-600, 0, 600])

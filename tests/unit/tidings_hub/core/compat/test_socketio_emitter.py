@@ -10,7 +10,7 @@ import pytest
 from tidings.errors import BadChannel, BadData, BadEvent, BadRequest, TidingsError, TooLarge
 from tidings.wire.msgpack import pack, unpack
 from tidings_hub.core.compat.channel_mapping import ChannelMapping
-from tidings_hub.core.compat.requests import PublishRequest, RequestLimits, CommandRequest
+from tidings_hub.core.compat.requests import CommandRequest, PublishRequest, RequestLimits
 from tidings_hub.core.compat.socketio_emitter import EmitterChannels, read_emit, read_request
 
 BOUNDS = RequestLimits(data_max_bytes=200, channels_max=3)
