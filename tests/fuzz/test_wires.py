@@ -16,7 +16,7 @@ from tidings.wire.msgpack import pack, unpack
 from tidings.wire.payload import encode_data
 from tidings_hub.core.compat.channel_mapping import ChannelMapping
 from tidings_hub.core.compat.flask_socketio import read_message
-from tidings_hub.core.compat.pusher import PusherApp, check_body, check_signature, read_batch, read_event
+from tidings_hub.core.compat.pusher import PusherCredentials, check_body, check_signature, read_batch, read_event
 from tidings_hub.core.compat.requests import CommandRequest, PublishRequest, RequestLimits
 from tidings_hub.core.compat.socketio_emitter import EmitterChannels, read_emit, read_request
 
@@ -135,7 +135,7 @@ queries = st.dictionaries(
 @given(queries, st.binary(max_size=10))
 def test_nothing_that_was_not_signed_passes(query: dict[str, str], body: bytes) -> None:
     with pytest.raises(Unauthorized):
-        check_signature(PusherApp("42", "key", "s" * 20), "/apps/42/events", query, now_s=1.0)
+        check_signature(PusherCredentials("42", "key", "s" * 20), "/apps/42/events", query, now_s=1.0)
     with pytest.raises(Unauthorized):
         check_body(query, body)
 

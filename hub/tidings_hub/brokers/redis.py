@@ -53,7 +53,7 @@ _LAST_LOOK_S = 2.0
 
 
 class RedisBroker:
-    """A `Broker` on Redis. Its reader and its asker are two threads, or greenlets where threads are patched.
+    """A `Broker` on Redis. Its reader and its lookups are two threads, or greenlets where threads are patched.
 
     It serves one bucket: all there is, or, instead of a URL, one of a cluster's.
 
@@ -104,7 +104,7 @@ class RedisBroker:
             metrics=metrics,
             write_rules=greet,
         )
-        asker = Lookups(
+        lookups = Lookups(
             self._keys,
             self._commands,
             self._interests,
@@ -114,8 +114,8 @@ class RedisBroker:
             metrics=metrics,
             write_rules=greet,
         )
-        self._started = inbox, repairs, reader, asker
-        for run, name in ((reader.run, "tidings-reader"), (asker.run, "tidings-asker")):
+        self._started = inbox, repairs, reader, lookups
+        for run, name in ((reader.run, "tidings-reader"), (lookups.run, "tidings-lookups")):
             thread = threading.Thread(target=run, name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -123,8 +123,8 @@ class RedisBroker:
     def stop(self) -> None:
         """See `Broker.stop`."""
         if self._started is not None:
-            _, _, reader, asker = self._started
-            asker.stop()
+            _, _, reader, lookups = self._started
+            lookups.stop()
             # It looks once more for what this node lost: afterwards nobody could know.
             self._threads[1].join(_LAST_LOOK_S)
             reader.stop()
@@ -163,9 +163,9 @@ class RedisBroker:
 
     def submit_subscribe(self, channels: Sequence[str]) -> Lookup | None:
         """Begin to subscribe: what `answer_to` waits for, if there is anything to wait for."""
-        _, _, _, asker = self._running()
+        _, _, _, lookups = self._running()
         fresh = self._interests.add(channels)
-        return asker.submit(LookupRequest(fresh), joins=True) if fresh else None
+        return lookups.submit(LookupRequest(fresh), joins=True) if fresh else None
 
     def unsubscribe(self, channels: Sequence[str]) -> None:
         """See `Broker.unsubscribe`. Never waits."""
@@ -177,16 +177,16 @@ class RedisBroker:
 
     def submit_read_since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> Lookup:
         """Begin to look at the past: what `answer_to` waits for."""
-        _, _, _, asker = self._running()
+        _, _, _, lookups = self._running()
         after = {} if cursor is None else dict.fromkeys(channels, cursor.seq)
-        return asker.submit(
+        return lookups.submit(
             LookupRequest(list(channels), after, limit + 1, self._limits.recovery_max_bytes, refresh=True)
         )
 
     def wait_for(self, question: Lookup) -> Past:
         """See `Lookups.wait_for`."""
-        _, _, _, asker = self._running()
-        return asker.wait_for(question)
+        _, _, _, lookups = self._running()
+        return lookups.wait_for(question)
 
     def is_doubted(self, channel: str, cursor: Cursor) -> bool:
         """See `Broker.is_doubted`. A cursor of another epoch is never trusted anyway."""

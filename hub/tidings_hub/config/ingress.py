@@ -68,9 +68,9 @@ class PusherApp(Renaming):
         check_secret(self.secret, min_bytes=SECRET_MIN_BYTES)
         return self
 
-    def app(self) -> PusherApp:
+    def app(self) -> PusherCredentials:
         """The same as `core` knows it."""
-        return PusherApp(self.app_id, self.key, self.secret.get_secret_value())
+        return PusherCredentials(self.app_id, self.key, self.secret.get_secret_value())
 
 
 class Listening(Renaming):

@@ -89,7 +89,7 @@ class Node:
         # Of its own: orders must get through when clients keep all handlers busy.
         self._orders = runtime.Pool(_ORDERS, settings.handler_queue)
         self.control = Control(self.hub, self._orders.submit)
-        self.hub.on_control = self.control.heard
+        self.hub.on_command = self.control.heard
         self.backends = Backends(self.hub, self.readiness, self.control)
         self.wires = open_pubsub_ingress(
             settings,

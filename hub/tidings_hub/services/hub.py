@@ -97,7 +97,7 @@ class Hub:
         self.wall_s = wall_s
         self.gates = Gates()
         # What is asked of all nodes is done by `control.Control`, which is given to the hub when it is wired.
-        self.on_control: Callable[[Mapping[str, object]], None] = partial(logger.warning, "heard too early: %s")
+        self.on_command: Callable[[Mapping[str, object]], None] = partial(logger.warning, "heard too early: %s")
         self._keys = keys
         self._fan_out = fan_out
         self._failures = Failures(settings.auth_failures_per_minute)
@@ -319,7 +319,7 @@ class Hub:
     def on_control(self, message: Mapping[str, object]) -> None:
         """Do what a node (this one included) asked all nodes to do."""
         self.metrics.control_messages += 1
-        self.on_control(message)
+        self.on_command(message)
 
     def enforce_revocations(self) -> int:
         """End every session that was revoked; how many there were."""

@@ -13,7 +13,7 @@ from tidings.errors import Forbidden, TidingsError, TooLarge, Unauthorized
 from tidings.publishers.base import OWN_ID_S, Outgoing
 from tidings.wire.ids import new_id
 from tidings_hub.config.ingress import PusherApp
-from tidings_hub.core.compat.pusher import PusherApp, check_body, check_signature, read_batch, read_event
+from tidings_hub.core.compat.pusher import PusherCredentials, check_body, check_signature, read_batch, read_event
 from tidings_hub.core.compat.requests import PublishRequest
 from tidings_hub.log import log_rate_limited
 from tidings_hub.services.api import HubApi
@@ -35,7 +35,7 @@ class PusherApi:
 
     def __init__(self, hub: HubApi, source: PusherApp) -> None:
         self._hub = hub
-        self._app: PusherApp = source.app()
+        self._app: PusherCredentials = source.app()
         self._renames = source.renames()
 
     def install(self, flask: Flask) -> None:

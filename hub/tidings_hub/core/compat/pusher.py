@@ -28,7 +28,7 @@ USER_CHANNEL_PREFIX = "#server-to-user-"
 
 
 @dataclass(frozen=True, slots=True)
-class PusherApp:
+class PusherCredentials:
     """One application of Pusher's, as its backends know it."""
 
     app_id: str
@@ -36,7 +36,7 @@ class PusherApp:
     secret: str = field(repr=False)
 
 
-def check_signature(app: PusherApp, path: str, query: Mapping[str, str], *, now_s: float) -> None:
+def check_signature(app: PusherCredentials, path: str, query: Mapping[str, str], *, now_s: float) -> None:
     """Returns if a POST to `path` with this query was signed by `app` within the last ten minutes.
 
     The signature covers `body_md5`; `check_body` holds the body against that. There is no nonce in this format: who

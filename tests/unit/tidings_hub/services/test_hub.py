@@ -92,7 +92,7 @@ def hub(clock: Clock) -> Iterator[Hub]:
     made = Hub(
         settings, broker, settings.access(), settings.key_set(), fan_out=fan_out, metrics=Metrics(), wall_s=clock
     )
-    made.on_control = Control(made, in_thread).heard
+    made.on_command = Control(made, in_thread).heard
     broker.write_rules(settings.broker_rules())
     broker.start(made)
     yield made

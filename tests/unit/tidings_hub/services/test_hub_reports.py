@@ -67,7 +67,7 @@ def hub() -> Iterator[Hub]:
     )
     broker = MemoryBroker(settings.broker)
     made = Hub(settings, broker, settings.access(), None, fan_out=fan_out, metrics=Metrics())
-    made.on_control = Control(made, in_thread).heard
+    made.on_command = Control(made, in_thread).heard
     broker.write_rules(settings.broker_rules())
     broker.start(made)
     yield made

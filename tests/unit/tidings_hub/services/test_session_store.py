@@ -54,7 +54,7 @@ def start() -> Iterator[Start]:
             {"secret": SECRET, "namespaces": NAMESPACES, "broker_timeout_s": 2.0, "recovery_window_s": 60.0} | more
         )
         hub = Hub(settings, broker, settings.access(), settings.key_set(), fan_out=fan_out, metrics=Metrics())
-        hub.on_control = Control(hub, in_thread).heard
+        hub.on_command = Control(hub, in_thread).heard
         broker.write_rules(settings.broker_rules())
         broker.start(hub)
         hub.keeping.start()

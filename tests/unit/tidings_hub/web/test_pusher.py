@@ -13,7 +13,7 @@ from support.small_hub import SmallHub
 from tidings_hub.config.ingress import Ingress, PusherApp
 from tidings_hub.config.security import Namespace
 from tidings_hub.config.settings import Settings
-from tidings_hub.core.compat.pusher import PusherApp
+from tidings_hub.core.compat.pusher import PusherCredentials
 from tidings_hub.web.app import create_app
 from unit.tidings_hub.core.compat.test_pusher import APP, signed
 
@@ -41,7 +41,7 @@ def client(hub: SmallHub) -> FlaskClient:
 
 
 def post(
-    client: FlaskClient, said: object, place: str = "events", *, app: PusherApp = APP, **more: str
+    client: FlaskClient, said: object, place: str = "events", *, app: PusherCredentials = APP, **more: str
 ) -> TestResponse:
     body = said if isinstance(said, bytes) else json.dumps(said).encode()
     path = f"/apps/{app.app_id}/{place}"
@@ -110,7 +110,7 @@ def test_a_batch_over_the_limit(client: FlaskClient, hub: SmallHub) -> None:
 
 
 def test_another_app_and_a_parameter_given_twice(client: FlaskClient, hub: SmallHub) -> None:
-    refused(hub, post(client, GOOD, app=PusherApp("43", APP.key, APP.secret)), 401, "app id")
+    refused(hub, post(client, GOOD, app=PusherCredentials("43", APP.key, APP.secret)), 401, "app id")
     query = list(signed(b"{}", auth_timestamp=str(int(time.time()))).items())
     answer = client.post("/apps/42/events", query_string=[*query, query[0]], data=b"{}")
     assert answer.status_code == 401

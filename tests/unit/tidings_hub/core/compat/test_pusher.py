@@ -9,16 +9,16 @@ import pytest
 
 from tidings.errors import BadChannel, BadData, BadEvent, BadRequest, TidingsError, TooLarge, Unauthorized
 from tidings_hub.core.compat.channel_mapping import ChannelMapping
-from tidings_hub.core.compat.pusher import PusherApp, check_body, check_signature, read_batch, read_event
+from tidings_hub.core.compat.pusher import PusherCredentials, check_body, check_signature, read_batch, read_event
 from tidings_hub.core.compat.requests import PublishRequest
 
-APP = PusherApp("42", "the-key", "7ad3773142a6692b25b8")
+APP = PusherCredentials("42", "the-key", "7ad3773142a6692b25b8")
 PATH = "/apps/42/events"
 RENAMES = ChannelMapping("pusher", {"private-orders-": "orders:"})
 NOW_S = 1_795_340_415.0
 
 
-def signed(body: bytes, *, app: PusherApp = APP, path: str = PATH, **changed: str) -> dict[str, str]:
+def signed(body: bytes, *, app: PusherCredentials = APP, path: str = PATH, **changed: str) -> dict[str, str]:
     query = {
         "auth_key": app.key,
         "auth_timestamp": str(int(NOW_S)),
@@ -32,7 +32,7 @@ def signed(body: bytes, *, app: PusherApp = APP, path: str = PATH, **changed: st
 
 def test_the_example_of_pushers_documentation() -> None:
     # pusher.com/docs/channels/library_auth_reference/rest-api, "worked authentication example".
-    app = PusherApp("3", "278d425bdf160c739803", "7ad3773142a6692b25b8")
+    app = PusherCredentials("3", "278d425bdf160c739803", "7ad3773142a6692b25b8")
     body = b'{"name":"foo","channels":["project-3"],"data":"{\\"some\\":\\"data\\"}"}'
     query = {
         "auth_key": "278d425bdf160c739803",
@@ -62,8 +62,8 @@ def test_what_the_app_signed_within_ten_minutes_passes(late_s: int) -> None:
         (signed(b"x") | {"auth_signature": signed(b"y")["auth_signature"]}, "signature"),
         (signed(b"x") | {"body_md5": md5(b"y").hexdigest()}, "signature"),
         (signed(b"x") | {"more": "1"}, "signature"),
-        (signed(b"x", app=PusherApp("42", "other", APP.secret)), "signature"),
-        (signed(b"x", app=PusherApp("42", APP.key, "other")), "signature"),
+        (signed(b"x", app=PusherCredentials("42", "other", APP.secret)), "signature"),
+        (signed(b"x", app=PusherCredentials("42", APP.key, "other")), "signature"),
         (signed(b"x", path="/apps/43/events"), "signature"),
         (signed(b"x", auth_version="2.0"), "auth_version"),
         (signed(b"x", auth_timestamp=str(int(NOW_S) - 601)), "auth_timestamp"),
