@@ -22,6 +22,7 @@ __all__ = [
     "BrokerLimits",
     "BrokerState",
     "ChannelPast",
+    "HistoryRule",
     "LeaseReply",
     "NodeLease",
     "NodeLeases",
@@ -29,7 +30,6 @@ __all__ = [
     "Noted",
     "Outgoing",
     "Past",
-    "HistoryRule",
     "Sink",
     "Taken",
 ]

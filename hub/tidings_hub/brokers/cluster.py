@@ -22,7 +22,7 @@ from tidings.wire.control import Answers, NodeRecord, Order
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence, PresenceChange, PresenceUpdate, PresenceUpdateResult, presence_channel
 from tidings.wire.publication import Publication
-from tidings_hub.brokers.base import BrokerLimits, BrokerState, LeaseReply, NodeLeases, Past, HistoryRule, Sink
+from tidings_hub.brokers.base import BrokerLimits, BrokerState, HistoryRule, LeaseReply, NodeLeases, Past, Sink
 from tidings_hub.brokers.redis import RedisBroker
 from tidings_hub.core.bucket_positions import BucketPositions
 from tidings_hub.core.session_records import Note, Noted, Taken

@@ -24,11 +24,11 @@ from tidings_hub.brokers.base import (
     BrokerLimits,
     BrokerState,
     ChannelPast,
+    HistoryRule,
     LeaseReply,
     NodeLease,
     NodeLeases,
     Past,
-    HistoryRule,
     Sink,
 )
 from tidings_hub.brokers.session_records import MemoryNotes

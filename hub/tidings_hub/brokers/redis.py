@@ -33,12 +33,12 @@ from tidings.wire.control import Answers, NodeRecord, Order
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence, PresenceUpdate, PresenceUpdateResult
 from tidings.wire.publication import Publication
-from tidings_hub.brokers.base import BrokerLimits, BrokerState, LeaseReply, NodeLeases, Past, HistoryRule, Sink
+from tidings_hub.brokers.base import BrokerLimits, BrokerState, HistoryRule, LeaseReply, NodeLeases, Past, Sink
 from tidings_hub.brokers.inbox import Inbox
 from tidings_hub.brokers.interests import Interests
 from tidings_hub.brokers.leases import lease_script, pack_lease, read_lease_reply
 from tidings_hub.brokers.lookup_script import LookupRequest, read_history
-from tidings_hub.brokers.lookups import Lookups, Lookup
+from tidings_hub.brokers.lookups import Lookup, Lookups
 from tidings_hub.brokers.node_leases import node_leases_script, pack_node_lease, read_node_leases
 from tidings_hub.brokers.presence_script import pack_presence_update, presence_script, read_presence_result
 from tidings_hub.brokers.reader import Reader

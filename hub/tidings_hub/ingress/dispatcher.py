@@ -12,7 +12,7 @@ from tidings.receipts import Receipt
 from tidings.wire import control
 from tidings.wire.control import Order
 from tidings.wire.ids import new_id
-from tidings_hub.core.compat.requests import PublishRequest, CommandRequest
+from tidings_hub.core.compat.requests import CommandRequest, PublishRequest
 from tidings_hub.log import log_rate_limited
 from tidings_hub.metrics import Metrics
 
