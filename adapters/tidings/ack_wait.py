@@ -21,7 +21,7 @@ _ASK_MIN_S = 0.5
 _LAST_S = 0.1
 
 
-class Wait:
+class AckWait:
     """Decides, after each answer, whether to ask again. All times are of the caller's monotonic clock.
 
     Raises:
@@ -38,12 +38,12 @@ class Wait:
         self._pause_s = _FIRST_PAUSE_S
         self._last: Report | None = None
 
-    def ask_s(self, now_s: float) -> float:
+    def request_timeout_s(self, now_s: float) -> float:
         """For how many seconds the next question may wait for its answer."""
         passed_s = now_s - self._begun_s
         return max(0.001, min(self._timeout_s - passed_s, max(_ASK_MIN_S, passed_s)))
 
-    def take(self, seen: Report | Unavailable, now_s: float) -> Report | float:
+    def next_step(self, seen: Report | Unavailable, now_s: float) -> Report | float:
         """The report, if it is what was waited for; otherwise for how many seconds to pause.
 
         Raises:
@@ -70,7 +70,7 @@ class Wait:
         return f"{self._id}: {wanted} after {self._timeout_s:g} s, from {recipients} recipients{missing}"
 
 
-def reported(item: Outgoing, answer: Answer) -> tuple[Receipt, Sought] | None:
+def reportable(item: Outgoing, answer: Answer) -> tuple[Receipt, Sought] | None:
     """Its receipt and what to ask for, if nodes keep a report on what was published."""
     if item.reported and isinstance(answer, Receipt) and answer.cursor:
         return answer, Sought(answer.id, item.channel, own_place(answer.cursor))
@@ -79,14 +79,14 @@ def reported(item: Outgoing, answer: Answer) -> tuple[Receipt, Sought] | None:
 
 def wait(ask: Callable[[float], Report], id: str, acks: int, timeout_s: float) -> Report:
     """As `Receipt.wait`. `ask` is given the seconds that it may take."""
-    turn = Wait(id, acks, timeout_s, now_s=time.monotonic())
+    turn = AckWait(id, acks, timeout_s, now_s=time.monotonic())
     while True:
         seen: Report | Unavailable
         try:
-            seen = ask(turn.ask_s(time.monotonic()))
+            seen = ask(turn.request_timeout_s(time.monotonic()))
         except Unavailable as error:
             seen = error
-        next_ = turn.take(seen, time.monotonic())
+        next_ = turn.next_step(seen, time.monotonic())
         if isinstance(next_, Report):
             return next_
         time.sleep(next_)
@@ -94,14 +94,14 @@ def wait(ask: Callable[[float], Report], id: str, acks: int, timeout_s: float) -
 
 async def wait_async(ask: Callable[[float], Awaitable[Report]], id: str, acks: int, timeout_s: float) -> Report:
     """As `wait`, for asyncio."""
-    turn = Wait(id, acks, timeout_s, now_s=time.monotonic())
+    turn = AckWait(id, acks, timeout_s, now_s=time.monotonic())
     while True:
         seen: Report | Unavailable
         try:
-            seen = await ask(turn.ask_s(time.monotonic()))
+            seen = await ask(turn.request_timeout_s(time.monotonic()))
         except Unavailable as error:
             seen = error
-        next_ = turn.take(seen, time.monotonic())
+        next_ = turn.next_step(seen, time.monotonic())
         if isinstance(next_, Report):
             return next_
         await asyncio.sleep(next_)

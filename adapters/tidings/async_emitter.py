@@ -9,12 +9,12 @@ from functools import partial
 from types import TracebackType
 from typing import Self, Unpack, cast, overload
 
-from tidings.ack_wait import reported, wait_async
+from tidings.ack_wait import reportable, wait_async
 from tidings.batch import AsyncBatch
-from tidings.builder import receipts, settled
+from tidings.builder import receipts_or_raise, without_own_duplicates
 from tidings.errors import Unavailable
-from tidings.models.registry import Shape
-from tidings.options import BATCH_MAX, DEFAULT_PREFIX, DEFAULT_URL, TIMEOUT_S, Options, environment
+from tidings.models.registry import ModelOptions
+from tidings.options import BATCH_MAX, DEFAULT_PREFIX, DEFAULT_URL, TIMEOUT_S, Options, read_environment
 from tidings.publishers import open_async_publisher
 from tidings.publishers.base import Answer, AsyncNodeQueries, AsyncPublisher, Outgoing
 from tidings.receipts import AsyncReceipt, Receipt
@@ -56,9 +56,9 @@ class AsyncEmitter:
             publication_max_bytes=publication_max_bytes,
             batch_max=batch_max,
         )
-        self._drafter = self._options.drafter()
-        self.register = self._drafter.registry.register
-        self.rule = self._drafter.registry.rule
+        self._builder = self._options.builder()
+        self.register = self._builder.registry.register
+        self.rule = self._builder.registry.rule
         self._closed = False
         # Made now, so that a wrong URL is an error here; nothing connects before the first publish.
         self._spare = [self._opened()]
@@ -71,7 +71,7 @@ class AsyncEmitter:
         Raises:
             BadConfig: the URL is not one that an emitter knows.
         """
-        url, api_key = environment(environ)
+        url, api_key = read_environment(environ)
         return cls(url, api_key=api_key)
 
     @overload
@@ -110,17 +110,17 @@ class AsyncEmitter:
             Unavailable: it was not published. TimedOut: nobody knows; repeat it with the same `id`.
             BatchFailed: it was published in some of `channels` only.
         """
-        sent = self._drafter.event(event, data, channel=channel, channels=channels, user=user, id=id, ack=ack)
-        done = _awaited(receipts(await self._publish(sent)))
+        sent = self._builder.build_event(event, data, channel=channel, channels=channels, user=user, id=id, ack=ack)
+        done = _awaited(receipts_or_raise(await self._publish(sent)))
         return done if channels is not None else done[0]
 
     @overload
-    async def push_model(self, obj: object, *, channel: str, **shape: Unpack[Shape]) -> AsyncReceipt: ...
+    async def push_model(self, obj: object, *, channel: str, **shape: Unpack[ModelOptions]) -> AsyncReceipt: ...
     @overload
-    async def push_model(self, obj: object, *, user: str, **shape: Unpack[Shape]) -> AsyncReceipt: ...
+    async def push_model(self, obj: object, *, user: str, **shape: Unpack[ModelOptions]) -> AsyncReceipt: ...
     @overload
     async def push_model(
-        self, obj: object, *, channels: Iterable[str] | None = None, **shape: Unpack[Shape]
+        self, obj: object, *, channels: Iterable[str] | None = None, **shape: Unpack[ModelOptions]
     ) -> list[AsyncReceipt]: ...
     async def push_model(
         self,
@@ -129,7 +129,7 @@ class AsyncEmitter:
         channel: str | None = None,
         channels: Iterable[str] | None = None,
         user: str | None = None,
-        **shape: Unpack[Shape],
+        **shape: Unpack[ModelOptions],
     ) -> AsyncReceipt | list[AsyncReceipt]:
         """Publish the state of an object: event `updated_model` with `{"class", "model", "op", "version"}`.
 
@@ -142,13 +142,13 @@ class AsyncEmitter:
             CallerError: as `emit`; BadData also if reading the object would be a database query.
             Unavailable, TimedOut, BatchFailed: as `emit`.
         """
-        sent = self._drafter.model(obj, shape, channel=channel, channels=channels, user=user)
-        done = _awaited(receipts(await self._publish(sent)))
+        sent = self._builder.build_model(obj, shape, channel=channel, channels=channels, user=user)
+        done = _awaited(receipts_or_raise(await self._publish(sent)))
         return done if channel is None and user is None else done[0]
 
     def batch(self) -> AsyncBatch:
         """Collect publications and send them in one round trip: `async with emitter.batch() as batch:`."""
-        return AsyncBatch(self._drafter, self._options.batch_max, self._publish)
+        return AsyncBatch(self._builder, self._options.batch_max, self._publish)
 
     async def disconnect(self, *, user: str | None = None, connection: str | None = None) -> Done:
         """End all connections of a user, or one by its public id, on every node. They may come back: see `revoke`.
@@ -242,15 +242,15 @@ class AsyncEmitter:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"AsyncEmitter({self._options.shown()!r})"
+        return f"AsyncEmitter({self._options.redacted_url()!r})"
 
     async def _publish(self, items: list[Outgoing]) -> list[Answer]:
-        answers = settled(items, await self._open().publish(items, timeout_s=self._options.timeout_s))
+        answers = without_own_duplicates(items, await self._open().publish(items, timeout_s=self._options.timeout_s))
         for place, (item, answer) in enumerate(zip(items, answers, strict=True)):
-            if found := reported(item, answer):
+            if found := reportable(item, answer):
                 plain, sought = found
                 answers[place] = receipt = AsyncReceipt(plain.id, plain.cursor, plain.duplicate)
-                receipt.waits_with(partial(wait_async, partial(self._report, sought), receipt.id))
+                receipt.set_waiter(partial(wait_async, partial(self._report, sought), receipt.id))
         return answers
 
     async def _send(self, command: Order) -> Done:

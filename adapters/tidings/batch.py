@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Self, Unpack
 
-from tidings.builder import Drafter, settled
+from tidings.builder import PublicationBuilder, without_own_duplicates
 from tidings.errors import BadRequest, TidingsError, TooLarge
-from tidings.models.registry import Shape
+from tidings.models.registry import ModelOptions
 from tidings.publishers.base import Answer, Outgoing
 from tidings.receipts import BatchFailed
 
 
-class Collected:
+class BaseBatch:
     """What a batch collects: at most `batch_max` publications, more is refused (TooLarge).
 
     Data is encoded when it is added, so that an error shows up where it was made and a later
@@ -21,9 +21,9 @@ class Collected:
     error per publication, in order; a call for several channels makes one for each.
     """
 
-    def __init__(self, drafter: Drafter, batch_max: int) -> None:
+    def __init__(self, builder: PublicationBuilder, batch_max: int) -> None:
         self.results: list[Answer] = []
-        self._drafter = drafter
+        self._builder = builder
         self._batch_max = batch_max
         self._items: list[Outgoing] = []
         self._open = False
@@ -44,7 +44,7 @@ class Collected:
         Raises:
             CallerError: as `Emitter.emit`; TooLarge also for a full batch.
         """
-        self._add(self._drafter.event(event, data, channel=channel, channels=channels, user=user, id=id, ack=ack))
+        self._add(self._builder.build_event(event, data, channel=channel, channels=channels, user=user, id=id, ack=ack))
 
     def push_model(
         self,
@@ -53,14 +53,14 @@ class Collected:
         channel: str | None = None,
         channels: Iterable[str] | None = None,
         user: str | None = None,
-        **shape: Unpack[Shape],
+        **shape: Unpack[ModelOptions],
     ) -> None:
         """Add what `Emitter.push_model` would send.
 
         Raises:
             CallerError: as `Emitter.push_model`; TooLarge also for a full batch.
         """
-        self._add(self._drafter.model(obj, shape, channel=channel, channels=channels, user=user))
+        self._add(self._builder.build_model(obj, shape, channel=channel, channels=channels, user=user))
 
     def begin(self) -> Self:
         """What entering the `with` block does, for who learns only later whether to send: then `send` or `drop`.
@@ -101,20 +101,22 @@ class Collected:
         return items
 
     def _settle(self, sent: list[Outgoing], answers: list[Answer]) -> None:
-        self.results = settled(sent, answers)
+        self.results = without_own_duplicates(sent, answers)
         failures = [result for result in self.results if isinstance(result, TidingsError)]
         if failures:
             raise BatchFailed(self.results) from failures[0]
 
 
-class Batch(Collected):
+class Batch(BaseBatch):
     """`with emitter.batch() as batch:`; sent at the end of the block, nothing if it raises.
 
     Leaving the block raises BatchFailed if any publication was not taken.
     """
 
-    def __init__(self, drafter: Drafter, batch_max: int, publish: Callable[[list[Outgoing]], list[Answer]]) -> None:
-        super().__init__(drafter, batch_max)
+    def __init__(
+        self, builder: PublicationBuilder, batch_max: int, publish: Callable[[list[Outgoing]], list[Answer]]
+    ) -> None:
+        super().__init__(builder, batch_max)
         self._publish = publish
 
     def send(self) -> None:
@@ -134,13 +136,13 @@ class Batch(Collected):
             self.drop()
 
 
-class AsyncBatch(Collected):
+class AsyncBatch(BaseBatch):
     """`async with emitter.batch() as batch:`; otherwise as `Batch`. Adding does not await."""
 
     def __init__(
-        self, drafter: Drafter, batch_max: int, publish: Callable[[list[Outgoing]], Awaitable[list[Answer]]]
+        self, builder: PublicationBuilder, batch_max: int, publish: Callable[[list[Outgoing]], Awaitable[list[Answer]]]
     ) -> None:
-        super().__init__(drafter, batch_max)
+        super().__init__(builder, batch_max)
         self._publish = publish
 
     async def send(self) -> None:

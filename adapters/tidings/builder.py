@@ -10,18 +10,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from tidings.errors import BadChannel, BadConfig, Internal, TidingsError
-from tidings.models.registry import Registry, Shape, describe
+from tidings.models.registry import ModelOptions, Registry, describe
 from tidings.publishers.base import CALLER_ID_S, OWN_ID_S, Answer, Outgoing
 from tidings.receipts import BatchFailed, Receipt
 from tidings.wire.channels import check_channel, check_channels, check_id, user_channel
 from tidings.wire.ids import new_id
 from tidings.wire.payload import MAX_BYTES, encode_data
-from tidings.wire.publication import NO_OPTIONS, asked, encode_body
+from tidings.wire.publication import NO_OPTIONS, encode_body, options_for
 
 MODEL_EVENT = "updated_model"
 
 
-def target(*, channel: str | None, channels: Iterable[str] | None, user: str | None) -> list[str] | None:
+def resolve_channels(*, channel: str | None, channels: Iterable[str] | None, user: str | None) -> list[str] | None:
     """The channels that one call names, or None if it names none.
 
     Raises:
@@ -42,7 +42,7 @@ def target(*, channel: str | None, channels: Iterable[str] | None, user: str | N
     return None
 
 
-class Drafter:
+class PublicationBuilder:
     """Turns the arguments of `emit` and `push_model` into Outgoing, one per channel.
 
     `clock_ns` is the time in nanoseconds since 1970. An event with data larger than
@@ -63,7 +63,7 @@ class Drafter:
         self._one_way = one_way
         self._latest_us = 0
 
-    def event(
+    def build_event(
         self,
         event: str,
         data: object,
@@ -82,15 +82,15 @@ class Drafter:
         """
         if ack and self._one_way:
             raise BadConfig(self._one_way)
-        found = target(channel=channel, channels=channels, user=user)
+        found = resolve_channels(channel=channel, channels=channels, user=user)
         if found is None:
             raise BadChannel("no channel given; nothing is ever sent to everyone: give channel, channels or user")
-        return self._outgoing(event, data, found, id, asked(ack=ack))
+        return self._outgoing(event, data, found, id, options_for(ack=ack))
 
-    def model(
+    def build_model(
         self,
         obj: object,
-        shape: Shape,
+        shape: ModelOptions,
         *,
         channel: str | None = None,
         channels: Iterable[str] | None = None,
@@ -101,9 +101,9 @@ class Drafter:
         Raises:
             BadChannel, BadData, BadId, BadRequest, TooLarge: nothing is sent.
         """
-        given = target(channel=channel, channels=channels, user=user)
+        given = resolve_channels(channel=channel, channels=channels, user=user)
         data, found = describe(obj, shape, self.registry.rule(type(obj)), channels=given, now_us=self._now_us())
-        return self._outgoing(MODEL_EVENT, data, found, shape.get("id"), asked())
+        return self._outgoing(MODEL_EVENT, data, found, shape.get("id"), options_for())
 
     def _outgoing(
         self, event: str, data: object, channels: list[str], given_id: str | None, options: str
@@ -125,7 +125,7 @@ class Drafter:
         return self._latest_us
 
 
-def settled(sent: Sequence[Outgoing], results: Sequence[Answer]) -> list[Answer]:
+def without_own_duplicates(sent: Sequence[Outgoing], results: Sequence[Answer]) -> list[Answer]:
     """The results as the caller sees them, one per item sent.
 
     An id that the emitter made itself can only be a duplicate of the publisher's own
@@ -144,7 +144,7 @@ def settled(sent: Sequence[Outgoing], results: Sequence[Answer]) -> list[Answer]
     ]
 
 
-def receipts(results: Sequence[Answer]) -> list[Receipt]:
+def receipts_or_raise(results: Sequence[Answer]) -> list[Receipt]:
     """The receipts of one call.
 
     Raises:

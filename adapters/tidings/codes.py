@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-COME_BACK_MAX = 4499
+RECONNECT_MAX = 4499
 
 
 class Fault(StrEnum):
@@ -42,9 +42,9 @@ class Code:
     advice: str
 
     @property
-    def come_back(self) -> bool:
+    def should_reconnect(self) -> bool:
         """Whether a client should reconnect after a close with this code."""
-        return self.number <= COME_BACK_MAX
+        return self.number <= RECONNECT_MAX
 
 
 _ROWS = (

@@ -10,11 +10,11 @@ from functools import partial
 from types import TracebackType
 from typing import Self, Unpack, overload
 
-from tidings.ack_wait import reported, wait
+from tidings.ack_wait import reportable, wait
 from tidings.batch import Batch
-from tidings.builder import receipts, settled
-from tidings.models.registry import Shape
-from tidings.options import BATCH_MAX, DEFAULT_PREFIX, DEFAULT_URL, TIMEOUT_S, Options, environment
+from tidings.builder import receipts_or_raise, without_own_duplicates
+from tidings.models.registry import ModelOptions
+from tidings.options import BATCH_MAX, DEFAULT_PREFIX, DEFAULT_URL, TIMEOUT_S, Options, read_environment
 from tidings.publishers import open_publisher
 from tidings.publishers.base import Answer, NodeQueries, Outgoing, Publisher
 from tidings.receipts import Receipt
@@ -65,9 +65,9 @@ class Emitter:
             publication_max_bytes=publication_max_bytes,
             batch_max=batch_max,
         )
-        self._drafter = self._options.drafter()
-        self.register = self._drafter.registry.register
-        self.rule = self._drafter.registry.rule
+        self._builder = self._options.builder()
+        self.register = self._builder.registry.register
+        self.rule = self._builder.registry.rule
         self._closed = False
         self._given = publisher
         self._connect()
@@ -80,7 +80,7 @@ class Emitter:
         Raises:
             BadConfig: the URL is not one that an emitter knows.
         """
-        url, api_key = environment(environ)
+        url, api_key = read_environment(environ)
         return cls(url, api_key=api_key)
 
     @overload
@@ -119,17 +119,17 @@ class Emitter:
             Unavailable: it was not published. TimedOut: nobody knows; repeat it with the same `id`.
             BatchFailed: it was published in some of `channels` only.
         """
-        sent = self._drafter.event(event, data, channel=channel, channels=channels, user=user, id=id, ack=ack)
-        done = receipts(self._publish(sent))
+        sent = self._builder.build_event(event, data, channel=channel, channels=channels, user=user, id=id, ack=ack)
+        done = receipts_or_raise(self._publish(sent))
         return done if channels is not None else done[0]
 
     @overload
-    def push_model(self, obj: object, *, channel: str, **shape: Unpack[Shape]) -> Receipt: ...
+    def push_model(self, obj: object, *, channel: str, **shape: Unpack[ModelOptions]) -> Receipt: ...
     @overload
-    def push_model(self, obj: object, *, user: str, **shape: Unpack[Shape]) -> Receipt: ...
+    def push_model(self, obj: object, *, user: str, **shape: Unpack[ModelOptions]) -> Receipt: ...
     @overload
     def push_model(
-        self, obj: object, *, channels: Iterable[str] | None = None, **shape: Unpack[Shape]
+        self, obj: object, *, channels: Iterable[str] | None = None, **shape: Unpack[ModelOptions]
     ) -> list[Receipt]: ...
     def push_model(
         self,
@@ -138,7 +138,7 @@ class Emitter:
         channel: str | None = None,
         channels: Iterable[str] | None = None,
         user: str | None = None,
-        **shape: Unpack[Shape],
+        **shape: Unpack[ModelOptions],
     ) -> Receipt | list[Receipt]:
         """Publish the state of an object: event `updated_model` with `{"class", "model", "op", "version"}`.
 
@@ -151,13 +151,13 @@ class Emitter:
             CallerError: as `emit`; BadData also if reading the object would be a database query.
             Unavailable, TimedOut, BatchFailed: as `emit`.
         """
-        sent = self._drafter.model(obj, shape, channel=channel, channels=channels, user=user)
-        done = receipts(self._publish(sent))
+        sent = self._builder.build_model(obj, shape, channel=channel, channels=channels, user=user)
+        done = receipts_or_raise(self._publish(sent))
         return done if channel is None and user is None else done[0]
 
     def batch(self) -> Batch:
         """Collect publications and send them in one round trip: `with emitter.batch() as batch:`."""
-        return Batch(self._drafter, self._options.batch_max, self._publish)
+        return Batch(self._builder, self._options.batch_max, self._publish)
 
     def disconnect(self, *, user: str | None = None, connection: str | None = None) -> Done:
         """End all connections of a user, or one by its public id, on every node. They may come back: see `revoke`.
@@ -249,14 +249,14 @@ class Emitter:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Emitter({self._options.shown()!r})"
+        return f"Emitter({self._options.redacted_url()!r})"
 
     def _publish(self, items: list[Outgoing]) -> list[Answer]:
-        answers = settled(items, self._publisher.publish(items, timeout_s=self._options.timeout_s))
+        answers = without_own_duplicates(items, self._publisher.publish(items, timeout_s=self._options.timeout_s))
         for item, answer in zip(items, answers, strict=True):
-            if found := reported(item, answer):
+            if found := reportable(item, answer):
                 receipt, sought = found
-                receipt.waits_with(partial(wait, partial(self._report, sought), receipt.id))
+                receipt.set_waiter(partial(wait, partial(self._report, sought), receipt.id))
         return answers
 
     def _send(self, command: Order) -> Done:

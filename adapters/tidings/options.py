@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 
-from tidings.builder import Drafter
+from tidings.builder import PublicationBuilder
 from tidings.errors import BadConfig
 from tidings.models.registry import SHARED, Registry
 from tidings.publishers import Way, way_of
@@ -43,26 +43,28 @@ class Options:
         self.url, self.prefix, self.timeout_s, self.api_key = url, prefix, timeout_s, api_key
         self.publication_max_bytes, self.batch_max = publication_max_bytes, batch_max
 
-    def drafter(self) -> Drafter:
+    def builder(self) -> PublicationBuilder:
         """The pure part of an emitter with these settings."""
         one_way = _ONE_WAY.get(way_of(self.url), "")
-        return Drafter(publication_max_bytes=self.publication_max_bytes, registry=Registry(SHARED), one_way=one_way)
+        return PublicationBuilder(
+            publication_max_bytes=self.publication_max_bytes, registry=Registry(SHARED), one_way=one_way
+        )
 
     def no_replies(self, operation: str) -> BadConfig:
         """The error for an operation that needs a reply, where the URL only takes publications."""
         return BadConfig(
-            f"{operation} needs a reply from a hub, and {self.shown()} only takes publications; "
+            f"{operation} needs a reply from a hub, and {self.redacted_url()} only takes publications; "
             "use an Emitter with the hub's redis:// or http:// URL"
         )
 
-    def shown(self) -> str:
+    def redacted_url(self) -> str:
         """The URL without user, password and query, for `repr` and logs."""
         scheme, _, rest = self.url.partition("://")
         place = rest.partition("?")[0].rpartition("@")[2]
         return f"{scheme}://{place}"
 
 
-def environment(environ: Mapping[str, str] | None) -> tuple[str, str | None]:
+def read_environment(environ: Mapping[str, str] | None) -> tuple[str, str | None]:
     """URL and API key from `TIDINGS_URL` and `TIDINGS_API_KEY`; the key only where it is used."""
     values = os.environ if environ is None else environ
     url = values.get("TIDINGS_URL") or DEFAULT_URL

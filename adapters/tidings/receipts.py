@@ -54,10 +54,10 @@ class Receipt(_Waitable):
             BadRequest: it was emitted without `ack=True`, or by another process.
             NotFound, Unavailable: nobody keeps a report on it any more; no answer.
         """
-        found: Report = self._waiting()(acks, timeout_s)
+        found: Report = self._waiter()(acks, timeout_s)
         return found
 
-    def waits_with(self, wait: Callable[[int, float], Any]) -> None:
+    def set_waiter(self, wait: Callable[[int, float], Any]) -> None:
         """What `wait` is to call. For emitters."""
         object.__setattr__(self, "_wait", wait)
 
@@ -69,7 +69,7 @@ class Receipt(_Waitable):
     def __hash__(self) -> int:
         return hash((self.id, self.cursor, self.duplicate))
 
-    def _waiting(self) -> Callable[[int, float], Any]:
+    def _waiter(self) -> Callable[[int, float], Any]:
         try:
             return self._wait
         except AttributeError:
@@ -85,7 +85,7 @@ class AsyncReceipt(Receipt):
 
     async def wait(self, acks: int = 1, timeout_s: float = 5.0) -> Report:  # type: ignore[override]  # awaited
         """As `Receipt.wait`."""
-        waiting: Any = self._waiting()
+        waiting: Any = self._waiter()
         found: Report = await waiting(acks, timeout_s)
         return found
 

@@ -193,7 +193,7 @@ class BrokerContract:
             position = node.broker.position
             assert position is not None
             epoch = publications[0].epoch
-            seq = position.of(epoch)
+            seq = position.seq_in(epoch)
             assert seq is not None
             ahead.extend([one.cursor for one in publications if one.seq <= seq])
             behind.extend([one.cursor for one in node.sink.got if one.epoch == epoch and one.seq > seq])
@@ -204,7 +204,7 @@ class BrokerContract:
             node.broker.publish_many([outgoing(f"orders:{1 + number % 2}") for number in range(100)])
         wait_until(lambda: len(node.sink.got) == 2000, why="all came")
         end = node.sink.got[-1]
-        wait_until(lambda: node.broker.position.of(end.epoch) == end.seq, why="the position follows")  # type: ignore[union-attr]
+        wait_until(lambda: node.broker.position.seq_in(end.epoch) == end.seq, why="the position follows")  # type: ignore[union-attr]
         assert (ahead, behind) == ([], [])
 
     def test_since_gives_at_most_one_more_than_the_limit(self, node: Node) -> None:
@@ -497,7 +497,9 @@ class BrokerContract:
         def look(publications: list[Publication]) -> None:
             position = node.broker.position
             assert position is not None
-            ahead.extend((str(position), one.seq) for one in publications if (position.of(one.epoch) or 0) >= one.seq)
+            ahead.extend(
+                (str(position), one.seq) for one in publications if (position.seq_in(one.epoch) or 0) >= one.seq
+            )
             deliver(publications)
 
         node.sink.deliver = look  # type: ignore[method-assign]
@@ -505,7 +507,7 @@ class BrokerContract:
         for number in range(50):
             end = node.publish(f"orders:{number % 2 + 1}")
         last = Cursor.parse(end.cursor)
-        wait_until(lambda: node.broker.position.of(last.epoch) == last.seq, why="the position follows")  # type: ignore[union-attr]
+        wait_until(lambda: node.broker.position.seq_in(last.epoch) == last.seq, why="the position follows")  # type: ignore[union-attr]
         wait_until(lambda: len(node.sink.got) == 50, why="all came")
         assert ahead == []
 

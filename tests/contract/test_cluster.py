@@ -111,10 +111,10 @@ class TestBroker(BrokerContract):
             node.broker.read_since(SPREAD, None, limit=1)
             cursor = Cursor.parse(node.sink.got[-1].cursor)
             assert (cursor.epoch, cursor.seq) == (place.epoch, place.seq)
-            assert {epoch: cursor.of(epoch) for epoch in places} == places
+            assert {epoch: cursor.seq_in(epoch) for epoch in places} == places
         assert len(places) == len(SPREAD)
         assert node.broker.position is not None
-        assert {epoch: node.broker.position.of(epoch) for epoch in places} == places
+        assert {epoch: node.broker.position.seq_in(epoch) for epoch in places} == places
 
     def test_one_cursor_resumes_every_bucket(self, node: Node) -> None:
         node.subscribe(*SPREAD)

@@ -123,7 +123,7 @@ class Client:
             self._remember(data["cursor"])
         elif name == "tidings:close" and self._session is not None:
             self._session.told = data["code"]
-            self._session.final = not CODES[data["code"]].come_back
+            self._session.final = not CODES[data["code"]].should_reconnect
 
     def _ready(self, data: dict[str, object]) -> None:
         assert self._session is not None
@@ -203,7 +203,7 @@ class _Session:
             self.send(self.client.connect_packet())
         elif text.startswith(b"44"):
             refusal = json.loads(text[2:])["data"]["code"]
-            self.final = not CODES[refusal].come_back
+            self.final = not CODES[refusal].should_reconnect
             self.end(refusal)
         elif text.startswith(b"41"):
             self.final = True

@@ -277,13 +277,13 @@ def _untrue(story: Story) -> list[str]:
 
 
 def _is_before(one: Cursor, other: Cursor) -> bool:
-    seq = other.of(one.epoch)
+    seq = other.seq_in(one.epoch)
     return seq is not None and one.seq <= seq
 
 
 def _share(one: Cursor, other: Cursor) -> bool:
     """Whether they have a place in one sequence at least."""
-    return any(other.of(place.epoch) is not None for place in (one, *one.others))
+    return any(other.seq_in(place.epoch) is not None for place in (one, *one.other_places))
 
 
 def _missing(story: Story, known: Iterable[Known]) -> list[str]:
@@ -302,7 +302,7 @@ def _missing(story: Story, known: Iterable[Known]) -> list[str]:
         cursor = one.cursor
         if cursor in had or one.index > end:
             continue
-        known_seq = start.cursor.of(cursor.epoch)
+        known_seq = start.cursor.seq_in(cursor.epoch)
         if one.index < start.index if known_seq is None else cursor.seq <= known_seq:
             continue
         after, before = places[cursor.epoch].around(cursor.seq) if cursor.epoch in places else (-1, _END)

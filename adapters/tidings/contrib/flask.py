@@ -23,7 +23,7 @@ from tidings.contrib.delivery import OnError, deliver, log_error
 from tidings.contrib.settings import emitter_of
 from tidings.emitter import Emitter
 from tidings.errors import BadConfig
-from tidings.models.registry import Shape
+from tidings.models.registry import ModelOptions
 
 # Keys of the WSGI environment: the batch of this request, and the status of its response.
 _BATCH = "tidings.batch"
@@ -102,7 +102,7 @@ class Tidings:
         channel: str | None = None,
         channels: Iterable[str] | None = None,
         user: str | None = None,
-        **shape: Unpack[Shape],
+        **shape: Unpack[ModelOptions],
     ) -> None:
         """Publish the state that an object has now when the response is made, or at once outside of a request.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tidings.emitter import Emitter
 from tidings.errors import BadConfig
-from tidings.options import environment
+from tidings.options import read_environment
 
 NAMES = ("URL", "API_KEY", "PREFIX", "TIMEOUT_S", "PUBLICATION_MAX_BYTES", "BATCH_MAX")
 
@@ -22,7 +22,7 @@ def emitter_of(settings: Mapping[str, Any]) -> Emitter:
     """
     given = {name.lower(): settings[name] for name in NAMES if settings.get(name) is not None}
     if "url" not in given:
-        url, api_key = environment(None)
+        url, api_key = read_environment(None)
         given = {"url": url, "api_key": api_key, **given}
     return Emitter(**given)
 

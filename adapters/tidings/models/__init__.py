@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tidings.models.registry import SHARED, Channels, Op, Registry, Rule, Shape, Version, describe, register
+from tidings.models.registry import SHARED, Channels, ModelOptions, Op, Registry, Rule, Version, describe, register
 
-__all__ = ["SHARED", "Channels", "Op", "Registry", "Rule", "Shape", "Version", "describe", "register"]
+__all__ = ["SHARED", "Channels", "ModelOptions", "Op", "Registry", "Rule", "Version", "describe", "register"]

@@ -29,7 +29,7 @@ _START = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-class Shape(TypedDict, total=False):
+class ModelOptions(TypedDict, total=False):
     """The options of `push_model` that say what of the object is sent.
 
     `op`: "created", "updated" (the default) or "deleted". `fields`: only these.
@@ -52,7 +52,7 @@ class Rule:
     exclude: tuple[str, ...] | None = None
     version: str | Callable[[Any], Version] | None = None
 
-    def over(self, other: Rule) -> Rule:
+    def with_defaults(self, other: Rule) -> Rule:
         """This rule, completed by `other` where it says nothing."""
         return Rule(
             other.channels if self.channels is None else self.channels,
@@ -103,14 +103,14 @@ class Registry:
             channels=getattr(cls, "__channels__", None),
             fields=None if own is None else _names(own, "__push_fields__"),
         )
-        return self._registered(cls).over(said)
+        return self._registered(cls).with_defaults(said)
 
     def _registered(self, cls: type) -> Rule:
         rule = Rule()
         for ancestor in cls.__mro__:
             if found := self._rules.get(ancestor):
-                rule = rule.over(found)
-        return rule if self._parent is None else rule.over(self._parent._registered(cls))  # noqa: SLF001
+                rule = rule.with_defaults(found)
+        return rule if self._parent is None else rule.with_defaults(self._parent._registered(cls))  # noqa: SLF001
 
 
 SHARED = Registry()
@@ -118,7 +118,7 @@ register = SHARED.register
 
 
 def describe(
-    obj: object, shape: Shape, rule: Rule, *, channels: list[str] | None, now_us: int
+    obj: object, shape: ModelOptions, rule: Rule, *, channels: list[str] | None, now_us: int
 ) -> tuple[dict[str, object], list[str]]:
     """The data of the event `updated_model`, and the channels that it goes to.
 
@@ -135,14 +135,14 @@ def describe(
         BadChannel: no channels, or a template that the object cannot fill.
         TypeError: an option that does not exist.
     """
-    if unknown := shape.keys() - Shape.__annotations__.keys():
+    if unknown := shape.keys() - ModelOptions.__annotations__.keys():
         raise TypeError(f"push_model() got unexpected options: {', '.join(sorted(unknown))}")
     op = shape.get("op", "updated")
     if op not in _OPS:
         raise BadRequest(f"not an op: {op!a:.40}; one of {', '.join(_OPS)}")
     found = snapshot(obj, deleted=op == "deleted")
     fields, exclude = shape.get("fields"), shape.get("exclude")
-    model = found.model(
+    model = found.select_fields(
         rule.fields if fields is None else _names(fields, "fields"),
         {*(rule.exclude or ()), *(() if exclude is None else _names(exclude, "exclude"))},
     )
@@ -217,11 +217,11 @@ def _version(obj: object, found: Snapshot, given: Version | None, rule: Rule, no
     named = rule.version or found.version_name
     if named is not None:
         return _comparable(found.read(named), f"{found.name}.{named}")
-    version = found.peek("version")
+    version = found.read_if_present("version")
     # A version that is text ("1.10") belongs to the application and need not grow.
     if isinstance(version, int) and not isinstance(version, bool):
         return version
-    updated_at = found.peek("updated_at")
+    updated_at = found.read_if_present("updated_at")
     if isinstance(updated_at, datetime) or (isinstance(updated_at, int) and not isinstance(updated_at, bool)):
         return _comparable(updated_at, f"{found.name}.updated_at")
     return now_us

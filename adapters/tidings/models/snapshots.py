@@ -51,7 +51,7 @@ class Snapshot:
         self._optional = frozenset(optional)
 
     @classmethod
-    def saying(cls, obj: object, fields: Mapping[str, object], found: Snapshot | None) -> Snapshot:
+    def from_to_dict(cls, obj: object, fields: Mapping[str, object], found: Snapshot | None) -> Snapshot:
         """What an object's own `to_dict` said; its attributes are read as `found` reads them."""
         if found is None:
             made = cls(obj, fields)
@@ -76,7 +76,7 @@ class Snapshot:
             raise BadData(f"{self.name} has no attribute {name!r}")
         return value
 
-    def peek(self, name: str) -> object:
+    def read_if_present(self, name: str) -> object:
         """One attribute, or None if there is none. Of a mapped object only columns count.
 
         Raises:
@@ -87,7 +87,7 @@ class Snapshot:
         known = self.columns is not None or name in self.fields or hasattr(self._obj, name)
         return self.read(name) if known else None
 
-    def require(self) -> None:
+    def check_loaded(self) -> None:
         """Raise unless everything that is sent by default can be read.
 
         Raises:
@@ -97,7 +97,7 @@ class Snapshot:
             if name not in self._optional:
                 self.read(name)
 
-    def model(
+    def select_fields(
         self,
         only: Collection[str] | None,
         exclude: Collection[str],
@@ -155,11 +155,11 @@ def _said(obj: object, to_dict: Callable[[object], object], found: Snapshot | No
     """The snapshot of an object that has `to_dict`; `found` are its attributes otherwise."""
     if found is not None:
         # to_dict would load whatever has expired, in silence.
-        found.require()
+        found.check_loaded()
     fields = to_dict(obj)
     if not isinstance(fields, Mapping) or not all(isinstance(name, str) for name in fields):
         raise BadData(f"{type(obj).__name__}.to_dict() returned no dict with strings as keys")
-    return Snapshot.saying(obj, fields, found)
+    return Snapshot.from_to_dict(obj, fields, found)
 
 
 def _attributes(obj: object, *, deleted: bool) -> Snapshot | None:
@@ -245,4 +245,4 @@ def _plain(value: object, path: str, above: tuple[int, ...]) -> object:
         return value
     if found.columns is not None:
         raise BadData(f"{path} is a {found.name}, a row of its own; push it by itself, or say it in to_dict()")
-    return found.model(getattr(type(value), "__push_fields__", None), (), path=path, above=above)
+    return found.select_fields(getattr(type(value), "__push_fields__", None), (), path=path, above=above)

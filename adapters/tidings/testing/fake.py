@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from tidings.emitter import Emitter
 from tidings.errors import TidingsError
-from tidings.testing.recorder import Pushed, Recorder
+from tidings.testing.recorder import Pushed, RecordingPublisher
 from tidings.wire.channels import check_channel
 from tidings.wire.control import Order
 from tidings.wire.payload import encode_data
@@ -31,7 +31,7 @@ class FakeHub(Emitter):
 
     def __init__(self, *, namespaces: Iterable[str] | None = None, publication_max_bytes: int = 65_536) -> None:
         self.url = f"memory://fake-hub-{next(_NUMBERS)}"
-        self._recorder = Recorder(self.url)
+        self._recorder = RecordingPublisher(self.url)
         if namespaces is not None:
             self._recorder.store.write_rules(dict.fromkeys(["user", *namespaces], _KEPT))
         super().__init__(self.url, publication_max_bytes=publication_max_bytes, publisher=self._recorder)
@@ -89,11 +89,11 @@ class FakeHub(Emitter):
 
         `published` True is what a `TimedOut` may hide: the publication is there, and its receipt was lost.
         """
-        self._recorder.fail(error, times=times, done=published)
+        self._recorder.fail_next(error, times=times, done=published)
 
     def clear(self) -> None:
         """Forget what was published and ordered, and faults that did not happen yet. Ids that were used stay used."""
-        self._recorder.forget()
+        self._recorder.clear()
 
     def _all(self) -> str:
         found = self.pushed()

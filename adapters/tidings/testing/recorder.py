@@ -30,7 +30,7 @@ class Pushed:
     cursor: str
 
     @classmethod
-    def of(cls, publication: Publication) -> Pushed:
+    def from_publication(cls, publication: Publication) -> Pushed:
         """What the store handed out."""
         return cls(
             publication.channel,
@@ -47,7 +47,7 @@ class _Fault:
     done: bool
 
 
-class Recorder:
+class RecordingPublisher:
     """A `Publisher` into a store of its own. Everything published there is kept, whoever published it."""
 
     def __init__(self, url: str) -> None:
@@ -57,14 +57,14 @@ class Recorder:
         self.orders: list[Order] = []
         self._faults: deque[_Fault] = deque()
         self._lock = threading.Lock()
-        self.store.listen(lambda publication: self.pushed.append(Pushed.of(publication)))
+        self.store.listen(lambda publication: self.pushed.append(Pushed.from_publication(publication)))
 
-    def fail(self, error: TidingsError, *, times: int, done: bool) -> None:
+    def fail_next(self, error: TidingsError, *, times: int, done: bool) -> None:
         """Answer the next `times` calls with `error`; with `done` they are carried out all the same."""
         with self._lock:
             self._faults.extend([_Fault(error, done)] * times)
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Forget what was pushed and ordered, and faults that did not happen yet."""
         with self._lock:
             self._faults.clear()

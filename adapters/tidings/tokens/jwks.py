@@ -65,11 +65,11 @@ class Jwks:
         self._missed = False
         self._lock = threading.Lock()
 
-    def miss(self, now_s: float) -> None:
+    def on_unknown_kid(self, now_s: float) -> None:
         """Somebody came with a `kid` that is not here: the next refresh is due earlier."""
         self._missed = self._missed or self._tried_s is None or now_s > self._tried_s
 
-    def due(self, now_s: float) -> bool:
+    def is_due(self, now_s: float) -> bool:
         """Whether `refresh` would fetch."""
         if self._tried_s is None:
             return True
@@ -84,7 +84,7 @@ class Jwks:
             Unavailable: no answer, or not a JWKS; the known keys stay.
         """
         with self._lock:
-            if not self.due(now_s):
+            if not self.is_due(now_s):
                 return
             self._tried_s = now_s
             self._missed = False

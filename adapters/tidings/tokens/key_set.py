@@ -97,7 +97,7 @@ class KeySet:
         self._leeway_s = leeway_s
         self._require_exp = require_exp
         self._jwks = {source.issuer: source for source in jwks}
-        self._decoy = Key("HS256", secrets.token_bytes(SECRET_MIN_BYTES))
+        self._timing_key = Key("HS256", secrets.token_bytes(SECRET_MIN_BYTES))
 
     def verify(self, token: object, *, now_s: float) -> Claims:
         """What the token says, if it holds at `now_s` (unix seconds).
@@ -131,14 +131,14 @@ class KeySet:
         except Expired:
             raise
         except Unauthorized:
-            if not self.due(now_s=now_s):
+            if not self.is_refresh_due(now_s=now_s):
                 raise
         self.refresh(now_s=now_s)
         return self.verify(token, now_s=now_s)
 
-    def due(self, *, now_s: float) -> bool:
+    def is_refresh_due(self, *, now_s: float) -> bool:
         """Whether `refresh` would fetch anything."""
-        return any(source.due(now_s) for source in self._jwks.values())
+        return any(source.is_due(now_s) for source in self._jwks.values())
 
     def refresh(self, *, now_s: float) -> list[TidingsError]:
         """Fetches every JWKS that is due; blocks. A source that fails keeps its keys; its error is returned."""
@@ -155,11 +155,11 @@ class KeySet:
         keys = self._keys if source is None else source.keys
         fitting = [key for key in keys if key.algorithm == header["alg"] and (kid is None or key.kid in (None, kid))]
         if source is not None and not fitting:
-            source.miss(now_s)
+            source.on_unknown_kid(now_s)
         signing_input, _, encoded = token.rpartition(".")
         signature = _decoded(encoded)
         # Where no key fits, one is tried all the same: an unknown kid takes as long as a bad signature.
-        held = [key.signed(signing_input.encode(), signature) for key in fitting or [self._decoy]]
+        held = [key.verify(signing_input.encode(), signature) for key in fitting or [self._timing_key]]
         if not fitting or not any(held):
             raise Unauthorized(_REFUSED)
 

@@ -69,7 +69,7 @@ class Key:
         signature: bytes = self._scheme.sign(signing_input, self._prepared)
         return signature
 
-    def signed(self, signing_input: bytes, signature: bytes) -> bool:
+    def verify(self, signing_input: bytes, signature: bytes) -> bool:
         """Whether this key's owner made the signature; compared in constant time where that matters."""
         try:
             return bool(self._scheme.verify(signing_input, self._prepared, signature))

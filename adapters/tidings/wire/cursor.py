@@ -28,27 +28,27 @@ class Cursor:
 
     epoch: str
     seq: int
-    others: tuple[Cursor, ...] = ()
+    other_places: tuple[Cursor, ...] = ()
 
     def __str__(self) -> str:
         own = f"{self.epoch}.{self.seq}"
-        return f"{own}~{'~'.join(map(str, self.others))}" if self.others else own
+        return f"{own}~{'~'.join(map(str, self.other_places))}" if self.other_places else own
 
     @property
     def places(self) -> tuple[Cursor, ...]:
         """This place and the others."""
-        return (self, *self.others)
+        return (self, *self.other_places)
 
-    def of(self, epoch: str) -> int | None:
+    def seq_in(self, epoch: str) -> int | None:
         """The seq in the sequence of this epoch; None if this cursor says nothing of it."""
         if epoch == self.epoch:
             return self.seq
-        return next((one.seq for one in self.others if one.epoch == epoch), None)
+        return next((one.seq for one in self.other_places if one.epoch == epoch), None)
 
     def capped(self, epoch: str, seq: int) -> Cursor:
         """This cursor, at most at `seq` in the sequence of that epoch."""
-        others = tuple(one.capped(epoch, seq) for one in self.others)
-        return replace(self, seq=min(self.seq, seq) if epoch == self.epoch else self.seq, others=others)
+        others = tuple(one.capped(epoch, seq) for one in self.other_places)
+        return replace(self, seq=min(self.seq, seq) if epoch == self.epoch else self.seq, other_places=others)
 
     @classmethod
     def parse(cls, text: object) -> Cursor:
@@ -62,7 +62,7 @@ class Cursor:
         own, *others = [_place(one) for one in text.split("~", PLACES_MAX)]
         if len(others) >= PLACES_MAX:
             raise BadCursor
-        return replace(own, others=tuple(others)) if others else own
+        return replace(own, other_places=tuple(others)) if others else own
 
 
 def _place(text: str) -> Cursor:

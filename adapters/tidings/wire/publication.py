@@ -60,12 +60,12 @@ class Publication:
     options: str
     event_bytes: int
     fragment: bytes
-    others: str = ""
+    other_places: str = ""
 
     @property
     def cursor(self) -> str:
         """This publication's place, as a client remembers it."""
-        return f"{self.epoch}.{self.seq}{self.others}"
+        return f"{self.epoch}.{self.seq}{self.other_places}"
 
     @property
     def event(self) -> str:
@@ -102,7 +102,7 @@ def encode_body(event: str, data_json: bytes, *, id: str, at_ms: int, options: s
     return b"%s %d %s %d %s,%s" % (check_id(id).encode(), at_ms, options.encode(), len(name), name, data_json)
 
 
-def asked(*, report: bool = False, ack: bool = False) -> str:
+def options_for(*, report: bool = False, ack: bool = False) -> str:
     """The options of a publication that asks for a report, or for acknowledgements, which need one."""
     return f"{REPORT if report or ack else ''}{ACK if ack else ''}" or NO_OPTIONS
 

@@ -21,7 +21,7 @@ _SHOWN_MAX = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Queued:
+class QueuedPublication:
     """What a queued message says: `body` is what the broker takes. `id` is the publication's, in the body as well."""
 
     channel: str
@@ -30,12 +30,12 @@ class Queued:
     data_json: bytes
 
 
-def encode_queued(channel: str, body: bytes) -> bytes:
+def encode_queue_message(channel: str, body: bytes) -> bytes:
     """The message for a (checked) channel and a body of `publication.encode_body`."""
     return b"%b %b %b" % (VERSION, channel.encode(), body)
 
 
-def decode_queued(message: bytes, *, data_max_bytes: int) -> Queued:
+def decode_queue_message(message: bytes, *, data_max_bytes: int) -> QueuedPublication:
     """What a message says, if it is one. The data is not parsed.
 
     Raises:
@@ -52,7 +52,7 @@ def decode_queued(message: bytes, *, data_max_bytes: int) -> Queued:
     publication = _numbered(name, body)
     if len(publication.data_json) > data_max_bytes:
         raise TooLarge(f"data of {len(publication.data_json)} bytes; publication_max_bytes allows {data_max_bytes}")
-    return Queued(name, publication.id, body, publication.data_json)
+    return QueuedPublication(name, publication.id, body, publication.data_json)
 
 
 def _numbered(channel: str, body: bytes) -> Publication:

@@ -134,7 +134,7 @@ class ClusterBroker:
     def _own(self, bucket: int, cursor: Cursor | None) -> Cursor | None:
         """The place of a cursor in one bucket, if it has one there."""
         position = self._parts[bucket].position
-        seq = cursor.of(position.epoch) if cursor and position else None
+        seq = cursor.seq_in(position.epoch) if cursor and position else None
         return None if seq is None or position is None else Cursor(position.epoch, seq)
 
     def is_doubted(self, channel: str, cursor: Cursor) -> bool:
@@ -278,7 +278,7 @@ class BucketSink:
         with self._turn:
             others = self._places().others(self._bucket)
             for publication in publications:
-                publication.others = others
+                publication.other_places = others
             self._sink.deliver(publications)
 
     def on_loss(self, channels: list[str], position: Cursor) -> None:

@@ -191,7 +191,7 @@ class RedisBroker:
     def is_doubted(self, channel: str, cursor: Cursor) -> bool:
         """See `Broker.is_doubted`. A cursor of another epoch is never trusted anyway."""
         _, repairs, _, _ = self._running()
-        seq = cursor.of(repairs.positions.epoch or "")
+        seq = cursor.seq_in(repairs.positions.epoch or "")
         return seq is not None and repairs.doubts.covers(channel, seq)
 
     def history(

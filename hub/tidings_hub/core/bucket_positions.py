@@ -20,14 +20,14 @@ class BucketPositions:
         self._at = at
 
     def others(self, bucket: int) -> str:
-        """The other buckets' places, as `Publication.others` has them."""
+        """The other buckets' places, as `Publication.other_places` has them."""
         return cursor_suffix(at for number, at in enumerate(self._at) if number != bucket and at is not None)
 
     def combine(self, known: Mapping[int, Cursor]) -> Cursor:
         """Places in some buckets, at least one, with this node's places in the others."""
         own, *more = known.values()
         rest = (at for number, at in enumerate(self._at) if number not in known and at is not None)
-        return replace(own, others=(*more, *rest))
+        return replace(own, other_places=(*more, *rest))
 
     @property
     def cursor(self) -> Cursor | None:
@@ -47,31 +47,33 @@ def rebase_cursors(since: Cursor, position: Cursor, publications: Sequence[Publi
     Where `since` says nothing of a bucket, or nothing that can be, its channels are loaded anew: there the
     client is at `position`.
     """
-    if not position.others:
+    if not position.other_places:
         return list(publications)
     at: dict[str, int] = {}
-    for one in (position, *position.others):
-        seq = since.of(one.epoch)
+    for one in (position, *position.other_places):
+        seq = since.seq_in(one.epoch)
         at[one.epoch] = one.seq if seq is None or seq > one.seq else seq
     found = []
     for publication in publications:
         at[publication.epoch] = publication.seq
         others = cursor_suffix(Cursor(epoch, seq) for epoch, seq in at.items() if epoch != publication.epoch)
-        found.append(replace(publication, others=others))
+        found.append(replace(publication, other_places=others))
     return found
 
 
 def cursor_max(cursor: Cursor, floor: Cursor) -> Cursor:
     """The cursor, in none of its places before `floor`."""
-    own, *others = (replace(one, seq=max(one.seq, floor.of(one.epoch) or 0), others=()) for one in cursor.places)
-    return replace(own, others=tuple(others))
+    own, *others = (
+        replace(one, seq=max(one.seq, floor.seq_in(one.epoch) or 0), other_places=()) for one in cursor.places
+    )
+    return replace(own, other_places=tuple(others))
 
 
 def with_floor(position: Cursor, publication: Publication) -> Publication:
     """The publication with a cursor that is nowhere behind `position`, but for its own place."""
-    if not position.others:
+    if not position.other_places:
         return publication
     seen = Cursor.parse(publication.cursor)
-    places = [one for one in (position, *position.others) if one.epoch != publication.epoch]
-    others = cursor_suffix(replace(one, seq=max(one.seq, seen.of(one.epoch) or 0), others=()) for one in places)
-    return replace(publication, others=others)
+    places = [one for one in (position, *position.other_places) if one.epoch != publication.epoch]
+    others = cursor_suffix(replace(one, seq=max(one.seq, seen.seq_in(one.epoch) or 0), other_places=()) for one in places)
+    return replace(publication, other_places=others)

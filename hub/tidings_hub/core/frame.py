@@ -53,7 +53,7 @@ class Frame:
             publication.channel.encode(),
             publication.epoch.encode(),
             publication.seq,
-            publication.others.encode(),
+            publication.other_places.encode(),
         )
         self._websocket: bytes | None = None
         self._sse: bytes | None = None

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from tidings.errors import BadData, BadRequest, HubError, TidingsError
 from tidings.receipts import Receipt
 from tidings.wire.payload import MAX_DEPTH, check_depth
-from tidings.wire.queue_message import Queued, decode_queued
+from tidings.wire.queue_message import QueuedPublication, decode_queue_message
 from tidings_hub.core.strict_json import loads
 
 _REASON_MAX = 500
@@ -30,14 +30,14 @@ class Disposition(Enum):
     RETRY = "keep it and try again: the broker did not take it"
 
 
-def read_queued(message: bytes, *, data_max_bytes: int) -> Queued | TidingsError:
+def read_queued(message: bytes, *, data_max_bytes: int) -> QueuedPublication | TidingsError:
     """What a message says, or why it can never be published.
 
     The data is parsed once, only to be sure that it is JSON, since anybody may have written it: what is not
     would make every client that is sent it break off, come back, and get it again.
     """
     try:
-        queued = decode_queued(message, data_max_bytes=data_max_bytes)
+        queued = decode_queue_message(message, data_max_bytes=data_max_bytes)
         data = queued.data_json
         value = loads(data)
         # Nothing is nested deeper than there are brackets.
@@ -72,7 +72,7 @@ class QueuedMessage(Generic[M]):
     """A message that was taken from the queue, and what it says."""
 
     message: M
-    queued: Queued
+    queued: QueuedPublication
 
 
 class Backlog(Generic[M]):
@@ -96,7 +96,7 @@ class Backlog(Generic[M]):
         """How many wait because the broker did not take them, and those behind them."""
         return len(self._waiting) if self._failed else 0
 
-    def add(self, message: M, queued: Queued) -> None:
+    def add(self, message: M, queued: QueuedPublication) -> None:
         """A message came, after all others."""
         self._waiting.append(QueuedMessage(message, queued))
 

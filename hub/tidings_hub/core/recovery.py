@@ -55,7 +55,7 @@ def missed(since: Cursor, position: Cursor, past: ChannelPast, *, limit: int) ->
     better served by a reload.
     """
     epoch = past.epoch or position.epoch
-    after, end = since.of(epoch), position.of(epoch)
+    after, end = since.seq_in(epoch), position.seq_in(epoch)
     if after is None:
         return Gap("epoch")
     if end is None or after > end:

@@ -41,7 +41,7 @@ def is_pid(text: object) -> bool:
 def forgets(reason: str) -> bool:
     """Whether a session that ends like this (a code, or what the transport says) is not kept for a return."""
     code = CODES.get(reason)
-    return reason in _LAST_ENDS or (code is not None and not code.come_back)
+    return reason in _LAST_ENDS or (code is not None and not code.should_reconnect)
 
 
 class How(StrEnum):
@@ -167,7 +167,7 @@ def returning(kept: Kept, offset: object, since: Cursor | None = None) -> Return
                 return Refusal.UNSETTLED
             if how is How.FRESH:
                 place = Cursor.parse(at)
-                if any(proof.of(one.epoch) is None for one in place.places):
+                if any(proof.seq_in(one.epoch) is None for one in place.places):
                     return Refusal.OFFSET
                 if (start := cursor_max(cursor, place)) != cursor:
                     starts.update(dict.fromkeys(names, start))
@@ -178,5 +178,5 @@ def returning(kept: Kept, offset: object, since: Cursor | None = None) -> Return
 
 def _beyond(offset: Cursor, place: Cursor) -> bool:
     """Whether the publication that this offset is of came after all up to the place."""
-    seq = place.of(offset.epoch)
+    seq = place.seq_in(offset.epoch)
     return seq is not None and offset.seq > seq

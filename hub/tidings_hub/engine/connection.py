@@ -304,7 +304,7 @@ class Connection:
         # The close never shares a payload with words before it: socket.io-client handles a packet one microtask
         # after it was read, and by then the close beside it would have taken the listeners away. Who should come
         # back hears no close but an unknown session: python-engineio never reconnects after a close.
-        if not payloads or not CODES[reason].come_back:
+        if not payloads or not CODES[reason].should_reconnect:
             payloads.append(protocol.CLOSE)
         if poll is not None:
             poll.answer(http.response(200, payloads.pop(0), extra=poll.extra))

@@ -151,7 +151,7 @@ class Control:
         if channel not in self._hub.subscriptions:
             return False
         position = self._hub.broker.position
-        seq = None if position is None else position.of(place.epoch)
+        seq = None if position is None else position.seq_in(place.epoch)
         # Of another epoch it will never come.
         return position is None or (seq is not None and seq < place.seq)
 

@@ -222,7 +222,7 @@ class Hub:
     def end(self, connection: Connection, code: str, message: str) -> None:
         """Tell the client why, then close; `tidings.codes` says whether it should come back."""
         said: list[Encoded] = [hub_event("tidings:close", {"code": code, "message": message})]
-        if not CODES[code].come_back:
+        if not CODES[code].should_reconnect:
             said.append(DisconnectFrame())
         self.tell(connection, *said)
         connection.close(code)

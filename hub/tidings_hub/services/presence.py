@@ -172,7 +172,7 @@ class Entrances:
     def _newer(self, channel: str, cursor: Cursor) -> bool:
         """Whether something newer was delivered. Of another epoch it is not: its clients are told of a gap."""
         last = self._delivered.get(presence_channel(channel))
-        seq = None if last is None else cursor.of(last.epoch)
+        seq = None if last is None else cursor.seq_in(last.epoch)
         return last is not None and seq is not None and last.seq > seq
 
 

@@ -291,9 +291,9 @@ def _after(hub: Hub, position: Cursor, catchup: Catchup[Connection]) -> list[Fra
     """
     held = catchup.held
     if catchup.since is not None:
-        ends = {frame.publication.epoch: position.of(frame.publication.epoch) for frame in held}
+        ends = {frame.publication.epoch: position.seq_in(frame.publication.epoch) for frame in held}
         held = [frame for frame in held if (end := ends[frame.publication.epoch]) is None or frame.seq > end]
-    if not position.others:
+    if not position.other_places:
         return held
     # One frame each: what follows of it is made anew.
     publications = {(frame.publication.epoch, frame.seq): frame.publication for frame in held}

@@ -107,7 +107,7 @@ class ClientEvents:
         if client.session is not None:
             self._hub.close(client.session)
             client.session = None
-        if error.code.come_back:
+        if error.code.should_reconnect:
             # A stock client that is answered CONNECT_ERROR gives up for good; one whose
             # transport closes comes back by itself after a back-off.
             client.connection.close(error.code.name)

@@ -13,7 +13,7 @@ from tidings.receipts import Receipt
 from tidings.wire.channels import user_channel
 from tidings.wire.ids import new_id
 from tidings.wire.payload import encode_data
-from tidings.wire.publication import NO_OPTIONS, asked, encode_body
+from tidings.wire.publication import NO_OPTIONS, encode_body, options_for
 from tidings_hub.services.api import HubApi
 from tidings_hub.web.models import (
     TARGETS,
@@ -112,7 +112,7 @@ def _wanted(hub: HubApi, item: object, *, report: bool) -> Wanted:
     idempotency_s = settings.idempotency_s if wanted.id else min(OWN_ID_S, settings.idempotency_s)
     at_ms = time.time_ns() // 1_000_000
     id_ = wanted.id or new_id(at_ms)
-    options = asked(report=report, ack=wanted.ack)
+    options = options_for(report=report, ack=wanted.ack)
     body = encode_body(wanted.event, data, id=id_, at_ms=at_ms, options=options)
     return Wanted(
         [Outgoing(channel, body, id_, idempotency_s, options != NO_OPTIONS) for channel in _channels(wanted)],

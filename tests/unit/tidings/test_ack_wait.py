@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tidings.ack_wait import Wait, wait, wait_async
+from tidings.ack_wait import AckWait, wait, wait_async
 from tidings.errors import BadRequest, NotFound, TimedOut, Unavailable
 from tidings.wire.reports import Count, Report
 
@@ -85,24 +85,24 @@ def test_where_nobody_ever_answers_that_is_the_error(kind: str) -> None:
 
 
 def test_a_poorer_answer_at_the_end_does_not_count() -> None:
-    turn = Wait("x", 3, 1.0, now_s=0.0)
-    turn.take(report(2, nodes=2), 0.5)
+    turn = AckWait("x", 3, 1.0, now_s=0.0)
+    turn.next_step(report(2, nodes=2), 0.5)
     with pytest.raises(TimedOut, match=r"2 of 3 acknowledgements after 1 s, from 3 recipients$"):
-        turn.take(report(1, nodes=1), 1.0)
+        turn.next_step(report(1, nodes=1), 1.0)
 
 
 def test_a_question_may_take_longer_the_longer_the_whole_takes() -> None:
-    turn = Wait("x", 1, 10.0, now_s=0.0)
-    assert [turn.ask_s(at_s) for at_s in (0.0, 0.4, 3.0, 8.0)] == [0.5, 0.5, 3.0, 2.0]
+    turn = AckWait("x", 1, 10.0, now_s=0.0)
+    assert [turn.request_timeout_s(at_s) for at_s in (0.0, 0.4, 3.0, 8.0)] == [0.5, 0.5, 3.0, 2.0]
 
 
 @pytest.mark.parametrize("acks", [-1, True, 1.5, "1"])
 def test_not_a_number_of_acknowledgements(acks: int) -> None:
     with pytest.raises(BadRequest, match="acks"):
-        Wait("x", acks, 1.0, now_s=0.0)
+        AckWait("x", acks, 1.0, now_s=0.0)
 
 
 @pytest.mark.parametrize("timeout_s", [0.0, -1.0, float("inf"), float("nan")])
 def test_not_a_time(timeout_s: float) -> None:
     with pytest.raises(BadRequest, match="timeout_s"):
-        Wait("x", 1, timeout_s, now_s=0.0)
+        AckWait("x", 1, timeout_s, now_s=0.0)

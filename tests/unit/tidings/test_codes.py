@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from tidings.codes import CODES, COME_BACK_MAX, Fault
+from tidings.codes import CODES, RECONNECT_MAX, Fault
 from tidings.errors import CallerError, HubError, PeerError, TidingsError, from_wire
 from tidings.receipts import BatchFailed
 
@@ -18,16 +18,16 @@ def test_numbers_are_unique_and_say_whether_to_come_back() -> None:
     numbers = [code.number for code in CODES.values()]
     assert len(set(numbers)) == len(numbers)
     assert all(4000 <= number <= 4999 for number in numbers)
-    assert [code.name for code in CODES.values() if code.come_back] == [
-        code.name for code in CODES.values() if code.number <= COME_BACK_MAX
+    assert [code.name for code in CODES.values() if code.should_reconnect] == [
+        code.name for code in CODES.values() if code.number <= RECONNECT_MAX
     ]
 
 
 def test_what_would_be_refused_again_does_not_come_back() -> None:
     for name in ("unauthorized", "forbidden", "revoked", "bad_origin", "unknown_namespace", "bad_packet"):
-        assert not CODES[name].come_back
+        assert not CODES[name].should_reconnect
     for name in ("unavailable", "draining", "full", "slow", "ping_timeout", "expired"):
-        assert CODES[name].come_back
+        assert CODES[name].should_reconnect
 
 
 def test_every_row_is_complete() -> None:

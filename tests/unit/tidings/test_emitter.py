@@ -17,7 +17,7 @@ from uuid import UUID
 import pytest
 
 from tidings.async_emitter import AsyncEmitter
-from tidings.builder import Drafter, receipts, settled
+from tidings.builder import PublicationBuilder, receipts_or_raise, without_own_duplicates
 from tidings.emitter import Emitter
 from tidings.errors import (
     BadChannel,
@@ -59,7 +59,7 @@ def kept(store: MemoryStore, url: str) -> Callable[[str], list[tuple[str, Any]]]
 
 
 def drafted(event: str = "e", data: object = None, **where: Any) -> list[Outgoing]:
-    return Drafter(clock_ns=lambda: NOW_NS).event(event, data, **where)
+    return PublicationBuilder(clock_ns=lambda: NOW_NS).build_event(event, data, **where)
 
 
 def body_of(item: Outgoing) -> Any:
@@ -79,10 +79,10 @@ class TestWhereTo:
         assert [body_of(one).options for one in drafted(channels=["a:1", "a:2"], ack=True)] == ["ra", "ra"]
 
     def test_where_no_answer_comes_back_none_is_asked_for(self) -> None:
-        drafter = Drafter(one_way="a queue goes one way")
+        builder = PublicationBuilder(one_way="a queue goes one way")
         with pytest.raises(BadConfig, match="one way"):
-            drafter.event("e", None, channel="a:1", ack=True)
-        assert len(drafter.event("e", None, channel="a:1")) == 1
+            builder.build_event("e", None, channel="a:1", ack=True)
+        assert len(builder.build_event("e", None, channel="a:1")) == 1
 
     def test_channels_share_one_id_and_one_body(self) -> None:
         items = drafted(channels=["a:1", "b:2", "a:1"])
@@ -189,10 +189,10 @@ class TestWhatIsSent:
                 drafted(data={"items": [0, bad]}, channel="a:1")
 
     def test_too_large(self) -> None:
-        drafter = Drafter(publication_max_bytes=10)
-        assert drafter.event("e", "x" * 8, channel="a:1")
+        builder = PublicationBuilder(publication_max_bytes=10)
+        assert builder.build_event("e", "x" * 8, channel="a:1")
         with pytest.raises(TooLarge, match="11 bytes; publication_max_bytes allows 10"):
-            drafter.event("e", "x" * 9, channel="a:1")
+            builder.build_event("e", "x" * 9, channel="a:1")
 
 
 class TestResults:
@@ -200,21 +200,23 @@ class TestResults:
 
     def test_a_duplicate_of_our_own_retry_is_none_to_the_caller(self) -> None:
         given = Outgoing("a:1", b"", "i", CALLER_ID_S)
-        seen = settled([self.ITEM, given], [Receipt("i", "e.1", duplicate=True), Receipt("i", "e.2", duplicate=True)])
+        seen = without_own_duplicates(
+            [self.ITEM, given], [Receipt("i", "e.1", duplicate=True), Receipt("i", "e.2", duplicate=True)]
+        )
         assert seen == [Receipt("i", "e.1"), Receipt("i", "e.2", duplicate=True)]
 
     def test_a_publisher_that_forgets_an_item_is_found_out(self) -> None:
         with pytest.raises(Internal, match="1 results for 2"):
-            settled([self.ITEM, self.ITEM], [Receipt("i", "e.1")])
+            without_own_duplicates([self.ITEM, self.ITEM], [Receipt("i", "e.1")])
 
     def test_one_reason_for_all_is_that_reason(self) -> None:
         with pytest.raises(TimedOut, match="first"):
-            receipts([TimedOut("first"), TimedOut("second")])
+            receipts_or_raise([TimedOut("first"), TimedOut("second")])
 
     def test_mixed_reasons_are_a_failed_batch(self) -> None:
         results: list[Answer] = [Receipt("i", "e.1"), Unavailable("down"), UnknownNamespace("none")]
         with pytest.raises(BatchFailed, match="2 of 3 publications were not taken; the first: down") as caught:
-            receipts(results)
+            receipts_or_raise(results)
         assert caught.value.results == results
 
     def test_a_failed_batch_survives_a_task_queue(self) -> None:
@@ -443,7 +445,7 @@ class TestReceipt:
     @pytest.mark.parametrize("kind", [Receipt, AsyncReceipt])
     def test_a_pickled_one_does_not_wait(self, kind: type[Receipt]) -> None:
         receipt = kind("x", "e.1", duplicate=True)
-        receipt.waits_with(max)
+        receipt.set_waiter(max)
         again = pickle.loads(pickle.dumps(receipt))
         assert (type(again), again) == (kind, receipt)
         with pytest.raises(BadRequest, match="ack=True"):

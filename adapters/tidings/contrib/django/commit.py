@@ -11,7 +11,7 @@ from tidings.batch import Batch
 from tidings.contrib.delivery import deliver
 from tidings.contrib.django.configured import changes_max, emitter, on_error
 from tidings.errors import TooLarge
-from tidings.models.registry import Shape
+from tidings.models.registry import ModelOptions
 
 
 def emit(
@@ -47,7 +47,7 @@ def push_model(
     channels: Iterable[str] | None = None,
     user: str | None = None,
     using: str | None = None,
-    **shape: Unpack[Shape],
+    **shape: Unpack[ModelOptions],
 ) -> None:
     """Publish the state that an object has now once the transaction is committed, or at once outside of one.
 

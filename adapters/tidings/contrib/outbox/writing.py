@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Unpack
 
-from tidings.builder import Drafter
+from tidings.builder import PublicationBuilder
 from tidings.contrib.outbox.rows import written
 from tidings.contrib.outbox.table import NAME, own_table, sqlalchemy_module
 from tidings.errors import BadRequest
-from tidings.models.registry import SHARED, Shape
+from tidings.models.registry import SHARED, ModelOptions
 from tidings.publishers.base import Outgoing
 from tidings.wire.payload import MAX_BYTES
 
@@ -43,7 +43,7 @@ class Outbox:
             raise BadRequest("an outbox needs the session or connection that commits; an engine has no transaction")
         self._bind = bind
         self._table = own_table(table) if isinstance(table, str) else table
-        self._drafter = _drafter(publication_max_bytes)
+        self._builder = _shared_builder(publication_max_bytes)
         self._notify = notify
 
     def emit(
@@ -62,7 +62,7 @@ class Outbox:
             BadChannel, BadEvent, BadData, BadId, TooLarge: nothing was written.
             sqlalchemy.exc.SQLAlchemyError: the database's own.
         """
-        return self._write(self._drafter.event(event, data, channel=channel, channels=channels, user=user, id=id))
+        return self._write(self._builder.build_event(event, data, channel=channel, channels=channels, user=user, id=id))
 
     def push_model(
         self,
@@ -71,7 +71,7 @@ class Outbox:
         channel: str | None = None,
         channels: Iterable[str] | None = None,
         user: str | None = None,
-        **shape: Unpack[Shape],
+        **shape: Unpack[ModelOptions],
     ) -> str:
         """As `Emitter.push_model`. A session is flushed first, so that a new row has its key.
 
@@ -84,7 +84,7 @@ class Outbox:
         flush = getattr(self._bind, "flush", None)
         if flush is not None:
             flush()
-        return self._write(self._drafter.model(obj, shape, channel=channel, channels=channels, user=user))
+        return self._write(self._builder.build_model(obj, shape, channel=channel, channels=channels, user=user))
 
     def _write(self, items: list[Outgoing]) -> str:
         sa = sqlalchemy_module()
@@ -103,6 +103,6 @@ class Outbox:
 
 
 @lru_cache(maxsize=8)
-def _drafter(publication_max_bytes: int) -> Drafter:
+def _shared_builder(publication_max_bytes: int) -> PublicationBuilder:
     """One for the process: the versions that it gives to models grow."""
-    return Drafter(publication_max_bytes=publication_max_bytes, registry=SHARED)
+    return PublicationBuilder(publication_max_bytes=publication_max_bytes, registry=SHARED)

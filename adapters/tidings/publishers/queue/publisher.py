@@ -16,7 +16,7 @@ from tidings.publishers.retry_state import Tries
 from tidings.publishers.threaded import ThreadedPublisher
 from tidings.receipts import Receipt
 from tidings.redis_client.connection import LineDown
-from tidings.wire.queue_message import encode_queued
+from tidings.wire.queue_message import encode_queue_message
 
 
 class Outbox(Tries):
@@ -37,7 +37,7 @@ class Outbox(Tries):
     def letters(self) -> list[Letter]:
         """A message for each open item, in order."""
         opened = [self._items[place] for place in self._open]
-        return [Letter(self._queue, encode_queued(item.channel, item.body), item.id) for item in opened]
+        return [Letter(self._queue, encode_queue_message(item.channel, item.body), item.id) for item in opened]
 
     def take(self, refused: dict[int, str]) -> None:
         """All letters were sent: why some were refused, by their place; the queue has the others."""

@@ -68,7 +68,7 @@ class ClusterPublisher:
     def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
         """See `NodeQueries.history`."""
         part = self._parts[bucket_of(channel, len(self._parts))]
-        if since is not None and since.others:
+        if since is not None and since.other_places:
             since = _own(since, part.history(channel, since=None, limit=1, timeout_s=timeout_s))
         return part.history(channel, since=since, limit=limit, timeout_s=timeout_s)
 
@@ -114,7 +114,7 @@ class AsyncClusterPublisher:
     async def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
         """See `NodeQueries.history`."""
         part = self._parts[bucket_of(channel, len(self._parts))]
-        if since is not None and since.others:
+        if since is not None and since.other_places:
             since = _own(since, await part.history(channel, since=None, limit=1, timeout_s=timeout_s))
         return await part.history(channel, since=since, limit=limit, timeout_s=timeout_s)
 
@@ -132,7 +132,7 @@ class AsyncClusterPublisher:
 def _own(since: Cursor, found: History) -> Cursor:
     """The place of a cursor in the bucket that a history was read from."""
     epoch = Cursor.parse(found.cursor).epoch
-    seq = since.of(epoch)
+    seq = since.seq_in(epoch)
     return since if seq is None else Cursor(epoch, seq)
 
 

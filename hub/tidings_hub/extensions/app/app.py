@@ -121,7 +121,7 @@ class App(Emitter):
         """From now on publish through this node. Called by the hub."""
         self._through.node = node
         self._sio = sio
-        self._drafter.max_bytes = publication_max_bytes
+        self._builder.max_bytes = publication_max_bytes
         if self.starting is not None:
             self.starting(sio)
 

@@ -25,9 +25,9 @@ from sqlalchemy.orm import (
 )
 
 from support.programs.django_project import configure
-from tidings.builder import Drafter
+from tidings.builder import PublicationBuilder
 from tidings.errors import BadChannel, BadData, BadRequest
-from tidings.models import SHARED, Registry, Rule, Shape, describe, register
+from tidings.models import SHARED, Registry, Rule, describe, register
 from tidings.wire.payload import encode_data
 
 NOW_US = 1_790_000_000_123_456
@@ -37,20 +37,20 @@ VECTORS = Path(__file__).parents[3] / "vectors"
 
 def described(obj: object, rule: Rule | None = None, **shape: Any) -> tuple[dict[str, Any], list[str]]:
     data, channels = describe(
-        obj, cast("Shape", shape), rule or Registry().rule(type(obj)), channels=None, now_us=NOW_US
+        obj, cast("ModelOptions", shape), rule or Registry().rule(type(obj)), channels=None, now_us=NOW_US
     )
     encode_data(data)
     return data, channels
 
 
 def model_of(obj: object, **shape: Any) -> dict[str, Any]:
-    model = described(obj, Rule(channels="any:1").over(Registry().rule(type(obj))), **shape)[0]["model"]
+    model = described(obj, Rule(channels="any:1").with_defaults(Registry().rule(type(obj))), **shape)[0]["model"]
     assert isinstance(model, dict)
     return model
 
 
 def version_of(obj: object, rule: Rule | None = None, **shape: Any) -> Any:
-    return described(obj, (rule or Rule()).over(Rule(channels="any:1")), **shape)[0]["version"]
+    return described(obj, (rule or Rule()).with_defaults(Rule(channels="any:1")), **shape)[0]["version"]
 
 
 @dataclass
@@ -197,9 +197,9 @@ class TestToDict:
 
 class TestChannels:
     def test_given_ones_count_alone(self) -> None:
-        drafter = Drafter()
-        assert [item.channel for item in drafter.model(Order(1), {}, user="9")] == ["user:9"]
-        assert [item.channel for item in drafter.model(Order(1), {})] == ["orders:1", "user:ann"]
+        builder = PublicationBuilder()
+        assert [item.channel for item in builder.build_model(Order(1), {}, user="9")] == ["user:9"]
+        assert [item.channel for item in builder.build_model(Order(1), {})] == ["orders:1", "user:ann"]
 
     def test_a_function(self) -> None:
         assert described(Order(1), Rule(channels=lambda o: f"o:{o.id}"))[1] == ["o:1"]
@@ -268,7 +268,9 @@ class TestRegistry:
                 return {"id": self.id}
 
         register(Everywhere, channels=["everywhere:{id}"])
-        assert [item.channel for item in Drafter(registry=Registry(SHARED)).model(Everywhere(), {})] == ["everywhere:1"]
+        assert [
+            item.channel for item in PublicationBuilder(registry=Registry(SHARED)).build_model(Everywhere(), {})
+        ] == ["everywhere:1"]
 
     def test_takes_classes_only(self) -> None:
         with pytest.raises(BadRequest, match="not a class"):
@@ -323,8 +325,8 @@ class TestVersion:
 
     def test_the_clock_never_goes_back(self) -> None:
         moments = iter([2_000_000, 2_000_000, 1_000_000, 1_000_000, 3_000_000, 3_000_000])
-        drafter = Drafter(clock_ns=lambda: next(moments))
-        pushed = [drafter.model(Line("x"), {}, channel="a:1")[0].body for _ in range(3)]
+        builder = PublicationBuilder(clock_ns=lambda: next(moments))
+        pushed = [builder.build_model(Line("x"), {}, channel="a:1")[0].body for _ in range(3)]
         assert [b'"version":%d' % number in body for number, body in zip((2000, 2000, 3000), pushed, strict=True)] == (
             [True] * 3
         )

@@ -31,7 +31,7 @@ def test_every_cursor_comes_back(epoch: str, seq: int) -> None:
 
 def test_a_cursor_knows_its_place_in_every_sequence() -> None:
     cursor = Cursor.parse("b.3~a.1~c.0")
-    assert [cursor.of(epoch) for epoch in "abcd"] == [1, 3, 0, None]
+    assert [cursor.seq_in(epoch) for epoch in "abcd"] == [1, 3, 0, None]
     assert str(cursor.capped("a", 0)) == "b.3~a.0~c.0"
     assert str(cursor.capped("b", 1)) == "b.1~a.1~c.0"
     assert cursor.capped("b", 9) == cursor == cursor.capped("d", 0)

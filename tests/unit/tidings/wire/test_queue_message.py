@@ -7,23 +7,23 @@ import pytest
 from support.vectors import examples
 from tidings.errors import BadPacket, TidingsError, TooLarge
 from tidings.wire.publication import encode_body
-from tidings.wire.queue_message import HEAD_MAX_BYTES, Queued, decode_queued, encode_queued
+from tidings.wire.queue_message import HEAD_MAX_BYTES, QueuedPublication, decode_queue_message, encode_queue_message
 from tidings_hub.core.queue_intake import read_queued
 
 VECTORS = examples("queued")
 BODY = encode_body("updated", '{"text":"ä €"}'.encode(), id="order-7", at_ms=1_700_000_000_000)
-MESSAGE = encode_queued("orders:42", BODY)
+MESSAGE = encode_queue_message("orders:42", BODY)
 
 
 def test_a_message_is_its_channel_and_the_body_that_the_broker_takes() -> None:
     assert MESSAGE.decode() == VECTORS["good"][0]["message"]
-    assert decode_queued(MESSAGE, data_max_bytes=100).body == BODY
+    assert decode_queue_message(MESSAGE, data_max_bytes=100).body == BODY
 
 
 @pytest.mark.parametrize("example", VECTORS["good"], ids=lambda example: example["message"][:30])
 def test_a_message_is_read(example: dict[str, Any]) -> None:
     queued = read_queued(example["message"].encode(), data_max_bytes=1000)
-    assert isinstance(queued, Queued)
+    assert isinstance(queued, QueuedPublication)
     assert (queued.channel, queued.id, queued.data_json.decode()) == (
         example["channel"],
         example["id"],
@@ -44,18 +44,18 @@ def test_what_is_no_message_is_refused(example: dict[str, Any]) -> None:
 )
 def test_what_is_no_text_is_refused(message: bytes) -> None:
     with pytest.raises(TidingsError):
-        decode_queued(message, data_max_bytes=1000)
+        decode_queue_message(message, data_max_bytes=1000)
 
 
 def test_the_version_is_the_first_thing_that_is_looked_at() -> None:
     with pytest.raises(BadPacket, match="begins with t1"):
-        decode_queued(b"t2" + MESSAGE[2:], data_max_bytes=1000)
+        decode_queue_message(b"t2" + MESSAGE[2:], data_max_bytes=1000)
 
 
 def test_the_limit_is_on_the_data_and_on_the_whole() -> None:
-    size = len(decode_queued(MESSAGE, data_max_bytes=1000).data_json)
-    assert decode_queued(MESSAGE, data_max_bytes=size).channel == "orders:42"
+    size = len(decode_queue_message(MESSAGE, data_max_bytes=1000).data_json)
+    assert decode_queue_message(MESSAGE, data_max_bytes=size).channel == "orders:42"
     with pytest.raises(TooLarge, match="publication_max_bytes"):
-        decode_queued(MESSAGE, data_max_bytes=size - 1)
+        decode_queue_message(MESSAGE, data_max_bytes=size - 1)
     with pytest.raises(TooLarge, match="publication_max_bytes"):
-        decode_queued(b"x" * (size + HEAD_MAX_BYTES + 1), data_max_bytes=size)
+        decode_queue_message(b"x" * (size + HEAD_MAX_BYTES + 1), data_max_bytes=size)

@@ -67,7 +67,7 @@ def test_a_live_publication_resumes_every_bucket(channels: list[int]) -> None:
     at: list[Cursor | None] = [Cursor(epoch, 0) for epoch in EPOCHS]
     for number, one in enumerate(published):
         bucket = EPOCHS.index(one.epoch)
-        one.others = BucketPositions(at).others(bucket)
+        one.other_places = BucketPositions(at).others(bucket)
         at[bucket] = Cursor(one.epoch, one.seq)
         rest = recover(Cursor.parse(one.cursor), published)
         assert {each.id for each in rest} == {each.id for each in published[number + 1 :]}
@@ -76,9 +76,9 @@ def test_a_live_publication_resumes_every_bucket(channels: list[int]) -> None:
 def test_what_was_held_back_is_never_behind_what_was_recovered() -> None:
     position = Cursor("ea", 5, (Cursor("eb", 7), Cursor("ec", 2)))
     held = publication("c:0x", 6, 5, "ea")
-    held.others = "~eb.9~ec.1"
+    held.other_places = "~eb.9~ec.1"
     ahead = Cursor.parse(with_floor(position, held).cursor)
-    assert [ahead.of(epoch) for epoch in EPOCHS] == [6, 9, 2]
+    assert [ahead.seq_in(epoch) for epoch in EPOCHS] == [6, 9, 2]
 
 
 def test_one_bucket_is_left_as_it_is() -> None:

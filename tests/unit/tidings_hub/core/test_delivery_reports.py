@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from tidings.wire.publication import Publication, asked, decode, encode_body
+from tidings.wire.publication import Publication, decode, encode_body, options_for
 from tidings_hub.core.delivery_reports import NUMBER_MIN, CursorFrame, Report, Reports, wrote
 from tidings_hub.core.frame import Frame
 
@@ -29,7 +29,7 @@ def opened(reports: Reports, one: Publication, *, now_s: float = 0.0, recipients
 
 
 def test_what_asks_for_nothing_stays_what_it_is() -> None:
-    frame = Frame(publication(1, options=asked()))
+    frame = Frame(publication(1, options=options_for()))
     reports = reports_of()
     assert reports.frames([frame], now_s=0) == [frame]
     assert frame.packet == b'42["updated",1,"orders:1","e.1"]'
@@ -42,7 +42,7 @@ def test_options_of_a_later_version_are_passed_over() -> None:
 
 
 def test_a_report_alone_changes_no_byte() -> None:
-    (frame,) = reports_of().frames([Frame(publication(1, options=asked(report=True)))], now_s=0)
+    (frame,) = reports_of().frames([Frame(publication(1, options=options_for(report=True)))], now_s=0)
     assert frame.packet == b'42["updated",1,"orders:1","e.1"]'
     assert frame.report is not None
 

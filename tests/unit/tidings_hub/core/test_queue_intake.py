@@ -19,7 +19,7 @@ from tidings.errors import (
 )
 from tidings.receipts import Receipt
 from tidings.wire.publication import encode_body
-from tidings.wire.queue_message import Queued, decode_queued, encode_queued
+from tidings.wire.queue_message import QueuedPublication, decode_queue_message, encode_queue_message
 from tidings_hub.core.queue_intake import Backlog, Disposition, dead_letter_headers, disposition, read_queued
 
 TAKEN = Receipt("1", "e.1")
@@ -27,11 +27,11 @@ AWAY = Unavailable("away")
 
 
 def message(data: str, *, channel: str = "orders:1") -> bytes:
-    return encode_queued(channel, encode_body("updated", data.encode(), id="1", at_ms=0))
+    return encode_queue_message(channel, encode_body("updated", data.encode(), id="1", at_ms=0))
 
 
-def queued(channel: str = "orders:1") -> Queued:
-    return decode_queued(message("1", channel=channel), data_max_bytes=100)
+def queued(channel: str = "orders:1") -> QueuedPublication:
+    return decode_queue_message(message("1", channel=channel), data_max_bytes=100)
 
 
 def backlog(*messages: str) -> Backlog[str]:
@@ -48,7 +48,7 @@ def waiting(made: Backlog[str], now_s: float) -> list[str]:
 @pytest.mark.parametrize("data", ["null", "1", '"x"', '{"a":[1,2.5,{"b":null}]}', "[" * 64 + "]" * 64])
 def test_json_is_read_and_not_touched(data: str) -> None:
     found = read_queued(message(data), data_max_bytes=1000)
-    assert isinstance(found, Queued)
+    assert isinstance(found, QueuedPublication)
     assert found.data_json == data.encode()
 
 
@@ -69,8 +69,8 @@ def test_what_is_no_json_would_break_every_client_and_is_refused(data: str) -> N
 @given(st.binary(max_size=200) | st.binary(max_size=60).map(lambda noise: message("1")[:-1] + noise))
 def test_no_bytes_raise(noise: bytes) -> None:
     found = read_queued(noise, data_max_bytes=100)
-    assert isinstance(found, Queued | TidingsError)
-    if isinstance(found, Queued):
+    assert isinstance(found, QueuedPublication | TidingsError)
+    if isinstance(found, QueuedPublication):
         json.loads(found.data_json)
 
 

@@ -49,7 +49,7 @@ def test_who_left_or_was_sent_away_for_good_is_forgotten() -> None:
         name for name in ("draining", "slow", "ping_timeout", "transport close", "unavailable", "") if forgets(name)
     ] == []
     assert all(forgets(name) for name in ("client disconnect", "expired", "disconnected", "replaced", "revoked"))
-    assert all(forgets(code.name) for code in CODES.values() if not code.come_back)
+    assert all(forgets(code.name) for code in CODES.values() if not code.should_reconnect)
 
 
 def test_it_is_read_as_it_was_written() -> None:

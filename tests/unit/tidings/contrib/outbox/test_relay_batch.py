@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidings.builder import Drafter
+from tidings.builder import PublicationBuilder
 from tidings.contrib.outbox.relay_batch import BASE_S, CAP_S, CHANNELS_MAX, FORGET_S, POISON, REASON_MAX, Pauses, Turn
 from tidings.contrib.outbox.rows import SPACIOUS, Row, outgoing, written
 from tidings.errors import (
@@ -95,7 +95,7 @@ def test_a_row_without_a_time_is_of_now() -> None:
 
 
 def test_what_is_written_is_what_an_emitter_would_send() -> None:
-    items = Drafter(clock_ns=lambda: 9_000_000).event(
+    items = PublicationBuilder(clock_ns=lambda: 9_000_000).build_event(
         'a "quoted", é', {"text": '", é'}, channels=["orders:1", "orders:2"], id="mine"
     )
     rows = written(items)
