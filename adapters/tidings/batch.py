@@ -13,7 +13,7 @@ from tidings.publishers.base import Answer, Outgoing
 from tidings.receipts import BatchFailed
 
 
-class BaseBatch:
+class Collected:
     """What a batch collects: at most `batch_max` publications, more is refused (TooLarge).
 
     Data is encoded when it is added, so that an error shows up where it was made and a later
@@ -107,7 +107,7 @@ class BaseBatch:
             raise BatchFailed(self.results) from failures[0]
 
 
-class Batch(BaseBatch):
+class Batch(Collected):
     """`with emitter.batch() as batch:`; sent at the end of the block, nothing if it raises.
 
     Leaving the block raises BatchFailed if any publication was not taken.
@@ -136,7 +136,7 @@ class Batch(BaseBatch):
             self.drop()
 
 
-class AsyncBatch(BaseBatch):
+class AsyncBatch(Collected):
     """`async with emitter.batch() as batch:`; otherwise as `Batch`. Adding does not await."""
 
     def __init__(

@@ -22,7 +22,7 @@ from support.network.http_hub import API_KEY, HttpHub
 from support.ports import free_port
 from support.programs.example_programs import Told, program_of, run_program
 from tidings.async_emitter import AsyncEmitter
-from tidings.batch import BaseBatch
+from tidings.batch import Collected
 from tidings.contrib.fastapi import Tidings
 from tidings.errors import BadChannel, BadRequest, TooLarge
 
@@ -54,7 +54,7 @@ class TestLater:
             seen.append(told.data("a:1"))
 
         @shop.app.post("/", dependencies=[Depends(session)])
-        async def work(later: Annotated[BaseBatch, Depends(shop.push.later)]) -> Response:
+        async def work(later: Annotated[Collected, Depends(shop.push.later)]) -> Response:
             later.emit("e", 1, channel="a:1")
             later.push_model(_Thing(), channels=["a:1", "a:2"])
             look()
@@ -71,11 +71,11 @@ class TestLater:
             app = FastAPI()
             push = Tidings(app, lambda: AsyncEmitter(hub.url, api_key=API_KEY))
 
-            def inner(later: Annotated[BaseBatch, Depends(push.later)]) -> None:
+            def inner(later: Annotated[Collected, Depends(push.later)]) -> None:
                 later.emit("e", 0, channel="a:1")
 
             @app.get("/", dependencies=[Depends(inner)])
-            def work(later: Annotated[BaseBatch, Depends(push.later)]) -> str:
+            def work(later: Annotated[Collected, Depends(push.later)]) -> str:
                 later.emit("e", 1, channel="a:1")
                 return "done"
 
@@ -90,7 +90,7 @@ class TestLater:
         self, status: int, raised: bool, shop: App, told: Told, caplog: pytest.LogCaptureFixture
     ) -> None:
         @shop.app.get("/")
-        async def work(later: Annotated[BaseBatch, Depends(shop.push.later)]) -> Response:
+        async def work(later: Annotated[Collected, Depends(shop.push.later)]) -> Response:
             later.emit("e", channel="a:1")
             if raised:
                 raise HTTPException(status)
@@ -109,16 +109,16 @@ class TestLater:
             raise RuntimeError("the commit failed")
 
         @shop.app.get("/bug")
-        async def bug(later: Annotated[BaseBatch, Depends(shop.push.later)]) -> None:
+        async def bug(later: Annotated[Collected, Depends(shop.push.later)]) -> None:
             later.emit("e", channel="a:1")
             raise RuntimeError("a bug")
 
         @shop.app.get("/commit", dependencies=[Depends(session)])
-        async def commit(later: Annotated[BaseBatch, Depends(shop.push.later)]) -> None:
+        async def commit(later: Annotated[Collected, Depends(shop.push.later)]) -> None:
             later.emit("e", channel="a:1")
 
         @shop.app.get("/stream")
-        async def stream(later: Annotated[BaseBatch, Depends(shop.push.later)]) -> Response:
+        async def stream(later: Annotated[Collected, Depends(shop.push.later)]) -> Response:
             async def parts() -> AsyncIterator[str]:
                 yield "half"
                 raise RuntimeError("a bug")
@@ -133,7 +133,7 @@ class TestLater:
 
     def test_mistakes_are_told_where_they_are_made(self, shop: App, told: Told) -> None:
         @shop.app.get("/")
-        async def work(later: Annotated[BaseBatch, Depends(shop.push.later)]) -> str:
+        async def work(later: Annotated[Collected, Depends(shop.push.later)]) -> str:
             with pytest.raises(BadChannel):
                 later.emit("e", channel="nonsense")
             later.emit("e", channels=["a:1", "a:2", "a:3"])
@@ -147,7 +147,7 @@ class TestLater:
 
     def test_given_up_by_choice(self, shop: App, told: Told) -> None:
         @shop.app.get("/")
-        async def work(later: Annotated[BaseBatch, Depends(shop.push.later)]) -> None:
+        async def work(later: Annotated[Collected, Depends(shop.push.later)]) -> None:
             later.emit("e", channel="a:1")
             later.drop()
 
@@ -173,7 +173,7 @@ class TestLater:
 
         @router.get("/router")
         @inner.get("/")
-        async def work(later: Annotated[BaseBatch, Depends(shop.push.later)]) -> None:
+        async def work(later: Annotated[Collected, Depends(shop.push.later)]) -> None:
             later.emit("e", channel="a:1")
 
         shop.app.include_router(router)
@@ -207,7 +207,7 @@ class TestNow:
         shop = App(told, lifespan=lifespan)
 
         @shop.app.get("/")
-        async def work(request: Request, later: Annotated[BaseBatch, Depends(shop.push.later)]) -> None:
+        async def work(request: Request, later: Annotated[Collected, Depends(shop.push.later)]) -> None:
             seen.append(request.state.number)
             later.emit("e", "request", channel="a:1")
 
@@ -225,7 +225,7 @@ def test_a_hub_that_cannot_be_reached(loud: bool, caplog: pytest.LogCaptureFixtu
     push = Tidings(app, lambda: AsyncEmitter(f"redis://127.0.0.1:{free_port()}/0", timeout_s=0.05), **options)
 
     @app.get("/")
-    async def work(later: Annotated[BaseBatch, Depends(push.later)]) -> str:
+    async def work(later: Annotated[Collected, Depends(push.later)]) -> str:
         later.emit("e", channel="a:1")
         return "done"
 

@@ -11,16 +11,16 @@ import logging
 from collections.abc import Callable
 from typing import NoReturn
 
-from tidings.batch import AsyncBatch, BaseBatch, Batch
+from tidings.batch import AsyncBatch, Batch, Collected
 from tidings.errors import TidingsError
 
-OnError = Callable[[TidingsError, BaseBatch], object]
+OnError = Callable[[TidingsError, Collected], object]
 
 CHANNELS_SHOWN = 5
 _logger = logging.getLogger("tidings")
 
 
-def log_error(error: TidingsError, batch: BaseBatch) -> None:
+def log_error(error: TidingsError, batch: Collected) -> None:
     """Log which channels were not told, and why."""
     failed = [
         channel
@@ -32,7 +32,7 @@ def log_error(error: TidingsError, batch: BaseBatch) -> None:
     _logger.error("the work is done, but not told%s%s: %s", " to " * bool(shown) + ", ".join(shown), more, error)
 
 
-def raise_error(error: TidingsError, _batch: BaseBatch) -> NoReturn:
+def raise_error(error: TidingsError, _batch: Collected) -> NoReturn:
     """Raise the error."""
     raise error
 

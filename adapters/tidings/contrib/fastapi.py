@@ -23,7 +23,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tidings.async_emitter import AsyncEmitter
-from tidings.batch import AsyncBatch, BaseBatch
+from tidings.batch import AsyncBatch, Collected
 from tidings.contrib.delivery import OnError, deliver_async, log_error
 from tidings.errors import BadRequest
 
@@ -65,7 +65,7 @@ class Tidings:
             self._emitter = self._make_emitter()
         return self._emitter
 
-    async def later(self, connection: HTTPConnection) -> BaseBatch:
+    async def later(self, connection: HTTPConnection) -> Collected:
         """A dependency: the batch of this request, with `emit` and `push_model`, which do not wait.
 
         Raises:

@@ -27,7 +27,7 @@ from sqlalchemy.orm import (
 from support.programs.django_project import configure
 from tidings.builder import PublicationBuilder
 from tidings.errors import BadChannel, BadData, BadRequest
-from tidings.models import SHARED, Registry, Rule, describe, register
+from tidings.models import SHARED, ModelOptions, Registry, Rule, describe, register
 from tidings.wire.payload import encode_data
 
 NOW_US = 1_790_000_000_123_456
