@@ -75,5 +75,7 @@ def with_floor(position: Cursor, publication: Publication) -> Publication:
         return publication
     seen = Cursor.parse(publication.cursor)
     places = [one for one in (position, *position.other_places) if one.epoch != publication.epoch]
-    others = cursor_suffix(replace(one, seq=max(one.seq, seen.seq_in(one.epoch) or 0), other_places=()) for one in places)
+    others = cursor_suffix(
+        replace(one, seq=max(one.seq, seen.seq_in(one.epoch) or 0), other_places=()) for one in places
+    )
     return replace(publication, other_places=others)
