@@ -19,10 +19,10 @@ from tidings.receipts import Receipt
 from tidings.wire.control import Done, disconnect, done, revoke, subscribe
 from tidings.wire.cursor import Cursor
 from tidings.wire.publication import Publication, encode_body
-from tidings_hub.brokers.base import Broker, BrokerLimits, Past
+from tidings_hub.brokers.base import Broker, BrokerLimits, HistorySnapshot
 from tidings_hub.core.lease import LeaseReply
-from tidings_hub.core.recovery import Gap, missed
-from tidings_hub.core.session_records import Act, Note, Noted, Taken
+from tidings_hub.core.recovery import Gap, missed_since
+from tidings_hub.core.session_records import ClaimedSession, RecordOperation, SessionRecord, WriteResult
 
 LIMITS = BrokerLimits(linger_s=0.2, position_check_s=0.3, timeout_s=10.0)
 Make = Callable[[BrokerLimits], Broker]
@@ -70,7 +70,7 @@ class Node:
         wait_until(lambda: self.sink.ids(channel) == ids, why=f"{channel} has {self.sink.ids(channel)}, not {ids}")
 
 
-def ids(past: Past, channel: str) -> list[str]:
+def ids(past: HistorySnapshot, channel: str) -> list[str]:
     return [one.id for one in past.channels[channel].publications]
 
 
@@ -164,7 +164,7 @@ class BrokerContract:
         assert ids(past, "orders:1") == expected
         assert ids(past, "orders:2") == [other]
         assert past.channels["orders:3"].last is None
-        found = missed(start, past.position, past.channels["orders:1"], limit=10)
+        found = missed_since(start, past.position, past.channels["orders:1"], limit=10)
         assert not isinstance(found, Gap)
         assert [one.id for one in found] == expected
 
@@ -213,7 +213,7 @@ class BrokerContract:
             node.publish("orders:1")
         past = node.broker.read_since(["orders:1"], start, limit=4)
         assert len(past.channels["orders:1"].publications) == 5
-        assert isinstance(missed(start, past.position, past.channels["orders:1"], limit=4), Gap)
+        assert isinstance(missed_since(start, past.position, past.channels["orders:1"], limit=4), Gap)
 
     def test_what_was_trimmed_is_a_gap(self, node: Node) -> None:
         start = Cursor.parse(node.publish("brief:1").cursor)
@@ -221,7 +221,7 @@ class BrokerContract:
         node.broker.publish_many([outgoing("brief:1") for _ in range(500)])
         past = node.broker.read_since(["brief:1"], start, limit=1000)
         assert 5 <= len(past.channels["brief:1"].publications) < 400
-        assert isinstance(missed(start, past.position, past.channels["brief:1"], limit=1000), Gap)
+        assert isinstance(missed_since(start, past.position, past.channels["brief:1"], limit=1000), Gap)
 
     def test_what_is_too_old_is_a_gap(self, node: Node) -> None:
         start = Cursor.parse(node.publish("soon:1").cursor)
@@ -229,15 +229,15 @@ class BrokerContract:
         wait_until(lambda: node.broker.history("soon:1", since=None, limit=9, newest=False)[1] == [], why="it expires")
         past = node.broker.read_since(["soon:1"], start, limit=10)
         assert past.channels["soon:1"].last is not None
-        assert isinstance(missed(start, past.position, past.channels["soon:1"], limit=10), Gap)
+        assert isinstance(missed_since(start, past.position, past.channels["soon:1"], limit=10), Gap)
 
     def test_a_volatile_channel_is_a_gap_only_when_something_was_published(self, node: Node) -> None:
         start = Cursor.parse(node.publish("gone:1").cursor)
         past = node.broker.read_since(["gone:1"], start, limit=10)
-        assert missed(start, past.position, past.channels["gone:1"], limit=10) == []
+        assert missed_since(start, past.position, past.channels["gone:1"], limit=10) == []
         node.publish("gone:1")
         past = node.broker.read_since(["gone:1"], start, limit=10)
-        assert isinstance(missed(start, past.position, past.channels["gone:1"], limit=10), Gap)
+        assert isinstance(missed_since(start, past.position, past.channels["gone:1"], limit=10), Gap)
 
     def test_subscribing_makes_a_new_channels_first_publication_no_gap(self, node: Node) -> None:
         node.publish("orders:other")
@@ -247,7 +247,7 @@ class BrokerContract:
         node.publish("orders:other")
         id = node.publish("orders:new").id
         past = node.broker.read_since(["orders:new"], start, limit=10)
-        found = missed(start, past.position, past.channels["orders:new"], limit=10)
+        found = missed_since(start, past.position, past.channels["orders:new"], limit=10)
         assert not isinstance(found, Gap)
         assert [one.id for one in found] == [id]
 
@@ -382,46 +382,61 @@ class BrokerContract:
 
     def test_a_note_is_kept_for_its_owner_and_taken_once(self, node: Node) -> None:
         body = b'{"joins":[["fresh","e.1",["orders:1"]]],"x":"\xc3\xbc"}'
-        new = Note(Act.NEW, "key-1", "one", 60, "user-7", body)
-        assert node.broker.note([new, Note(Act.NEW, "key-2", "one", 60, "user-8", b"{}")]) == [Noted.DONE, Noted.DONE]
-        assert node.broker.note([new]) == [Noted.DONE], "the same again, after an answer that was lost"
-        assert node.broker.take("key-1", "user-8") == Taken("", "", b"")
-        assert node.broker.take("key-1", "user-7") == Taken("one", "user-7", body)
-        assert node.broker.take("key-1", "user-7") is None
-        assert node.broker.take("key-2", "") == Taken("one", "user-8", b"{}")
-        assert node.broker.take("never", "user-7") is None
+        new = SessionRecord(RecordOperation.CREATE, "key-1", "one", 60, "user-7", body)
+        assert node.broker.write_sessions(
+            [new, SessionRecord(RecordOperation.CREATE, "key-2", "one", 60, "user-8", b"{}")]
+        ) == [WriteResult.OK, WriteResult.OK]
+        assert node.broker.write_sessions([new]) == [WriteResult.OK], "the same again, after an answer that was lost"
+        assert node.broker.claim_session("key-1", "user-8") == ClaimedSession("", "", b"")
+        assert node.broker.claim_session("key-1", "user-7") == ClaimedSession("one", "user-7", body)
+        assert node.broker.claim_session("key-1", "user-7") is None
+        assert node.broker.claim_session("key-2", "") == ClaimedSession("one", "user-8", b"{}")
+        assert node.broker.claim_session("never", "user-7") is None
 
     def test_a_note_changes_only_for_its_owner(self, node: Node) -> None:
-        acts = [Act.CHANGE, Act.PROLONG, Act.DROP]
-        assert node.broker.note([Note(act, "key", "one", 60, "u", b"old") for act in acts]) == [Noted.GONE] * 3
-        assert node.broker.note([]) == []
-        node.broker.note([Note(Act.NEW, "key", "one", 60, "u", b"old")])
-        others = [Note(act, "key", "two", 60, "u", b"theirs") for act in (Act.NEW, *acts)]
-        assert node.broker.note(others) == [Noted.OTHERS] * 4
-        own = [Note(Act.CHANGE, "key", "one", 60, "u", b"new"), Note(Act.PROLONG, "key", "one", 60)]
-        assert node.broker.note(own) == [Noted.DONE, Noted.DONE]
-        assert node.broker.take("key", "u") == Taken("one", "u", b"new")
-        assert node.broker.note([Note(Act.NEW, "key", "two", 60, "u", b"")]) == [Noted.DONE]
-        assert node.broker.note([Note(Act.DROP, "key", "two")]) == [Noted.DONE]
-        assert node.broker.take("key", "u") is None
+        acts = [RecordOperation.UPDATE, RecordOperation.TOUCH, RecordOperation.DELETE]
+        assert (
+            node.broker.write_sessions([SessionRecord(act, "key", "one", 60, "u", b"old") for act in acts])
+            == [WriteResult.MISSING] * 3
+        )
+        assert node.broker.write_sessions([]) == []
+        node.broker.write_sessions([SessionRecord(RecordOperation.CREATE, "key", "one", 60, "u", b"old")])
+        others = [SessionRecord(act, "key", "two", 60, "u", b"theirs") for act in (RecordOperation.CREATE, *acts)]
+        assert node.broker.write_sessions(others) == [WriteResult.NOT_OWNER] * 4
+        own = [
+            SessionRecord(RecordOperation.UPDATE, "key", "one", 60, "u", b"new"),
+            SessionRecord(RecordOperation.TOUCH, "key", "one", 60),
+        ]
+        assert node.broker.write_sessions(own) == [WriteResult.OK, WriteResult.OK]
+        assert node.broker.claim_session("key", "u") == ClaimedSession("one", "u", b"new")
+        assert node.broker.write_sessions([SessionRecord(RecordOperation.CREATE, "key", "two", 60, "u", b"")]) == [
+            WriteResult.OK
+        ]
+        assert node.broker.write_sessions([SessionRecord(RecordOperation.DELETE, "key", "two")]) == [WriteResult.OK]
+        assert node.broker.claim_session("key", "u") is None
 
     def test_of_many_who_take_a_note_one_gets_it(self, node: Node) -> None:
-        node.broker.note([Note(Act.NEW, "key", "one", 60, "u", b"x")])
-        found: list[Taken | None] = []
-        takers = [threading.Thread(target=lambda: found.append(node.broker.take("key", "u"))) for _ in range(8)]
+        node.broker.write_sessions([SessionRecord(RecordOperation.CREATE, "key", "one", 60, "u", b"x")])
+        found: list[ClaimedSession | None] = []
+        takers = [
+            threading.Thread(target=lambda: found.append(node.broker.claim_session("key", "u"))) for _ in range(8)
+        ]
         for taker in takers:
             taker.start()
         for taker in takers:
             taker.join(30)
         assert len(found) == 8
-        assert [one for one in found if one is not None] == [Taken("one", "u", b"x")]
+        assert [one for one in found if one is not None] == [ClaimedSession("one", "u", b"x")]
 
     def test_a_note_ends_by_itself_unless_it_is_prolonged(self, node: Node) -> None:
-        both = [Note(Act.NEW, key, "one", 1, "u", b"x") for key in ("short", "long")]
-        assert node.broker.note([*both, Note(Act.PROLONG, "long", "one", 60)]) == [Noted.DONE] * 3
+        both = [SessionRecord(RecordOperation.CREATE, key, "one", 1, "u", b"x") for key in ("short", "long")]
+        assert (
+            node.broker.write_sessions([*both, SessionRecord(RecordOperation.TOUCH, "long", "one", 60)])
+            == [WriteResult.OK] * 3
+        )
         # Asking as somebody else takes nothing.
-        wait_until(lambda: node.broker.take("short", "nobody") is None, why="it ends")
-        assert node.broker.take("long", "u") == Taken("one", "u", b"x")
+        wait_until(lambda: node.broker.claim_session("short", "nobody") is None, why="it ends")
+        assert node.broker.claim_session("long", "u") == ClaimedSession("one", "u", b"x")
 
     def test_a_roll_names_whoever_has_a_lease(self, node: Node) -> None:
         first = node.broker.renew_node_lease("n1", "10.0.0.1:8000", lease_s=60)

@@ -40,7 +40,7 @@ from tidings.wire.cursor import Cursor
 from tidings.wire.presence import PresenceChange
 from tidings_hub.brokers.base import Broker, BrokerLimits
 from tidings_hub.brokers.cluster import ClusterBroker
-from tidings_hub.core.recovery import Gap, missed
+from tidings_hub.core.recovery import Gap, missed_since
 from tidings_hub.metrics import Metrics
 
 # One channel of each of four buckets, by CRC-32.
@@ -125,12 +125,12 @@ class TestBroker(BrokerContract):
         expected = {channel: [node.publish(channel).id for _ in range(3)] for channel in SPREAD}
         past = node.broker.read_since(SPREAD, since, limit=10)
         for channel in SPREAD:
-            found = missed(since, past.position, past.channels[channel], limit=10)
+            found = missed_since(since, past.position, past.channels[channel], limit=10)
             assert not isinstance(found, Gap)
             assert [one.id for one in found] == expected[channel]
         # A place in one bucket says nothing of the others.
         alone = Cursor(since.epoch, since.seq)
-        known = [missed(alone, past.position, past.channels[channel], limit=10) for channel in SPREAD]
+        known = [missed_since(alone, past.position, past.channels[channel], limit=10) for channel in SPREAD]
         assert sum(not isinstance(found, Gap) for found in known) == 1
 
     def test_a_backend_reads_on_from_any_cursor_and_gives_orders(
@@ -370,7 +370,7 @@ class World:
     def recovered(self, channel: str, since: Cursor) -> bool:
         """Whether a client that returns with this cursor is given everything."""
         past = self.node.broker.read_since([channel], since, limit=1_000_000)
-        found = missed(since, past.position, past.channels[channel], limit=1_000_000)
+        found = missed_since(since, past.position, past.channels[channel], limit=1_000_000)
         return not isinstance(found, Gap) and not self.node.broker.is_doubted(channel, since)
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ from tidings_hub.core.frame import Encoded
 from tidings_hub.core.sessions import Session
 from tidings_hub.metrics import Metrics
 from tidings_hub.services.hub import Connection, Hub, hub_event
-from tidings_hub.services.subscribe import Joined, go_live, join
+from tidings_hub.services.subscribe import PendingSubscription, go_live, subscribe
 
 # No check runs by itself while a test looks: what is found is found by what the test does.
 SELDOM = replace(LIMITS, position_check_s=3600.0)
@@ -78,12 +78,12 @@ class Node:
     broker: RedisBroker
     metrics: Metrics
 
-    def connect(self, *, since: str | None = None) -> tuple[Seen, Joined, Session[Connection]]:
+    def connect(self, *, since: str | None = None) -> tuple[Seen, PendingSubscription, Session[Connection]]:
         """What a client does on connecting, and what it is told."""
         seen = Seen()
         session = self.hub.open(seen, Claims(sub="u", expires_at_s=None, channels=("*",)))
-        joined = join(self.hub, session, CHANNELS, None if since is None else Cursor.parse(since))
-        ready = {"cursor": str(joined.cursor), "channels": joined.channels}
+        joined = subscribe(self.hub, session, CHANNELS, None if since is None else Cursor.parse(since))
+        ready = {"cursor": str(joined.cursor), "channels": joined.answers}
         go_live(self.hub, session, joined, hub_event("tidings:ready", ready))
         return seen, joined, session
 
@@ -91,7 +91,7 @@ class Node:
         """Per channel whether a client that returns here is told that it has everything."""
         _, joined, session = self.connect(since=since)
         self.hub.close(session)
-        return {name: answer["recovered"] for name, answer in joined.channels.items()}
+        return {name: answer["recovered"] for name, answer in joined.answers.items()}
 
 
 @dataclass
@@ -174,7 +174,7 @@ def test_who_moved_before_the_loss_was_found_is_told_then(build: Build) -> None:
     two.a.hub.close(session)
     moved, joined, _ = two.b.connect(since=late)
     # Nobody knows better yet.
-    assert joined.channels["orders:1"] == {"recovered": True}
+    assert joined.answers["orders:1"] == {"recovered": True}
     assert dropped.seq not in moved.ids("orders:1")
     two.publish("orders:1")
     wait_until(lambda: moved.told() == ["orders:1"], why="the client is told that it lacks something")
@@ -213,7 +213,7 @@ def test_the_check_of_a_node_finds_it_without_another_publication(build: Build) 
     wait_until(
         lambda: (
             dropped.seq in left.ids("orders:1")
-            or joined.channels["orders:1"]["recovered"] is False
+            or joined.answers["orders:1"]["recovered"] is False
             or moved.told() == ["orders:1"]
         ),
         why="node A's check finds it",

@@ -28,8 +28,8 @@ from tidings.redis_client.keys import Keys
 from tidings.wire.cursor import Cursor
 from tidings_hub.brokers.base import BrokerLimits
 from tidings_hub.brokers.redis import RedisBroker
-from tidings_hub.core.recovery import Gap, missed
-from tidings_hub.core.session_records import Act, Note, Noted, Taken
+from tidings_hub.core.recovery import Gap, missed_since
+from tidings_hub.core.session_records import ClaimedSession, RecordOperation, SessionRecord, WriteResult
 from tidings_hub.metrics import Metrics
 
 KEYS = Keys()
@@ -150,7 +150,7 @@ def world(build: Build) -> World:
 def recovered(world: World, channel: str, cursor: Cursor) -> list[str] | None:
     """What a client that returns with `cursor` is given; None: it is told `recovered: false`."""
     past = world.broker.read_since([channel], cursor, limit=1000)
-    found = missed(cursor, past.position, past.channels[channel], limit=1000)
+    found = missed_since(cursor, past.position, past.channels[channel], limit=1000)
     if isinstance(found, Gap) or world.broker.is_doubted(channel, cursor):
         return None
     return [one.id for one in found]
@@ -402,14 +402,14 @@ class TestAnotherRedis:
 
     def test_a_note_does_not_outlive_its_epoch(self, world: World) -> None:
         """A Redis that may be older than it was may have a note that was taken, or changed, long ago."""
-        note = Note(Act.NEW, "key", "one", 60, "u", b"x")
-        assert world.broker.note([note]) == [Noted.DONE]
+        note = SessionRecord(RecordOperation.CREATE, "key", "one", 60, "u", b"x")
+        assert world.broker.write_sessions([note]) == [WriteResult.OK]
         with world.redis.client() as client:
             client.hset(KEYS.meta, mapping={"run_id": "of-another", "checked_ms": 0})
-        assert world.broker.note([replace(note, act=Act.PROLONG)]) == [Noted.GONE]
-        assert world.broker.take("key", "u") is None
-        assert world.broker.note([replace(note, owner="two")]) == [Noted.DONE]
-        assert world.broker.take("key", "") == Taken("two", "u", b"x")
+        assert world.broker.write_sessions([replace(note, operation=RecordOperation.TOUCH)]) == [WriteResult.MISSING]
+        assert world.broker.claim_session("key", "u") is None
+        assert world.broker.write_sessions([replace(note, owner="two")]) == [WriteResult.OK]
+        assert world.broker.claim_session("key", "") == ClaimedSession("two", "u", b"x")
 
     def test_a_sequence_that_goes_backwards_in_the_same_process(self, world: World) -> None:
         world.subscribe("orders:1", "orders:2")

@@ -45,8 +45,8 @@ class Keys:
         """The cursor that a publication's id got."""
         return self.base + b"i:" + channel.encode() + b":" + id.encode()
 
-    def note(self, name: str) -> bytes:
-        """What is kept of a session for its client's return."""
+    def session_record(self, name: str) -> bytes:
+        """The stored state of a session that its client can resume."""
         return self.base + b"session:" + name.encode()
 
     def reply(self, token: str) -> bytes:

@@ -14,24 +14,24 @@ from tidings.wire.presence import Presence, PresenceUpdate, PresenceUpdateResult
 from tidings.wire.publication import Publication
 from tidings_hub.core.lease import LeaseReply
 from tidings_hub.core.node_directory import NodeLease, NodeLeases
-from tidings_hub.core.recovery import ChannelPast, Past
-from tidings_hub.core.session_records import Note, Noted, Taken
+from tidings_hub.core.recovery import ChannelSnapshot, HistorySnapshot
+from tidings_hub.core.session_records import ClaimedSession, SessionRecord, WriteResult
 
 __all__ = [
     "Broker",
     "BrokerLimits",
     "BrokerState",
-    "ChannelPast",
+    "ChannelSnapshot",
+    "ClaimedSession",
     "HistoryRule",
     "LeaseReply",
     "NodeLease",
     "NodeLeases",
-    "Note",
-    "Noted",
     "Outgoing",
-    "Past",
+    "HistorySnapshot",
+    "SessionRecord",
     "Sink",
-    "Taken",
+    "WriteResult",
 ]
 
 
@@ -143,7 +143,7 @@ class Broker(Protocol):
     def unsubscribe(self, channels: Sequence[str]) -> None:
         """No connection listens here any more: leave after `linger_s`, unless somebody subscribes again."""
 
-    def read_since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> Past:
+    def read_since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> HistorySnapshot:
         """One atomic look at channels: the position, each pointer, what is kept after `cursor`.
 
         Missing pointers are set to the position (and reported as None). Without a cursor no
@@ -227,18 +227,22 @@ class Broker(Protocol):
             Unavailable: the broker did not answer in time.
         """
 
-    def note(self, notes: Sequence[Note]) -> list[Noted]:
-        """Keep, prolong or drop notes; what came of each, in order. A note of an older epoch is none.
+    def write_sessions(self, records: Sequence[SessionRecord]) -> list[WriteResult]:
+        """Create, update, touch or delete session records; one result per record, in order.
+
+        A record of an older epoch does not exist any more.
 
         Raises:
             Unavailable, TimedOut: the broker did not answer; the same may be tried again.
         """
 
-    def take(self, key: str, user: str) -> Taken | None:
-        """Take a note away, so that nobody can take it again; another user's stays. Empty `user`: whoever's it is.
+    def claim_session(self, key: str, user: str) -> ClaimedSession | None:
+        """Read and delete a session record in one step, so that only one caller gets it.
+
+        A record of another user stays where it is. An empty `user` matches every user.
 
         Raises:
-            Unavailable, TimedOut: the broker did not answer; the note may have been taken.
+            Unavailable, TimedOut: the broker did not answer; the record may have been claimed.
         """
 
     def acquire_lease(self, name: str, holder: str, *, lease_s: float) -> LeaseReply:

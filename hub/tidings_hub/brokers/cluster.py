@@ -22,10 +22,10 @@ from tidings.wire.control import Answers, NodeRecord, Order
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence, PresenceChange, PresenceUpdate, PresenceUpdateResult, presence_channel
 from tidings.wire.publication import Publication
-from tidings_hub.brokers.base import BrokerLimits, BrokerState, HistoryRule, LeaseReply, NodeLeases, Past, Sink
+from tidings_hub.brokers.base import BrokerLimits, BrokerState, HistoryRule, LeaseReply, NodeLeases, HistorySnapshot, Sink
 from tidings_hub.brokers.redis import RedisBroker
 from tidings_hub.core.bucket_positions import BucketPositions
-from tidings_hub.core.session_records import Note, Noted, Taken
+from tidings_hub.core.session_records import SessionRecord, WriteResult, ClaimedSession
 from tidings_hub.metrics import Metrics
 
 # Between the buckets' epochs, in what a node keeps of a turn; no epoch has it.
@@ -116,7 +116,7 @@ class ClusterBroker:
         for bucket, names in self._shares(channels).items():
             self._parts[bucket].unsubscribe(names)
 
-    def read_since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> Past:
+    def read_since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> HistorySnapshot:
         """See `Broker.read_since`. One atomic look per bucket, all at the same time."""
         shares = self._shares(channels) or {0: []}
         waiting = {
@@ -129,7 +129,7 @@ class ClusterBroker:
             for past in pasts.values()
             for name, one in past.channels.items()
         }
-        return Past(self._places().combine({bucket: past.position for bucket, past in pasts.items()}), seen)
+        return HistorySnapshot(self._places().combine({bucket: past.position for bucket, past in pasts.items()}), seen)
 
     def _own(self, bucket: int, cursor: Cursor | None) -> Cursor | None:
         """The place of a cursor in one bucket, if it has one there."""
@@ -189,13 +189,13 @@ class ClusterBroker:
         """See `Broker.renew_node_lease`."""
         return self._parts[0].renew_node_lease(node_id, address, lease_s=lease_s)
 
-    def note(self, notes: Sequence[Note]) -> list[Noted]:
-        """See `Broker.note`."""
-        return self._parts[0].note(notes)
+    def write_sessions(self, records: Sequence[SessionRecord]) -> list[WriteResult]:
+        """See `Broker.write_sessions`."""
+        return self._parts[0].write_sessions(records)
 
-    def take(self, key: str, user: str) -> Taken | None:
-        """See `Broker.take`."""
-        return self._parts[0].take(key, user)
+    def claim_session(self, key: str, user: str) -> ClaimedSession | None:
+        """See `Broker.claim_session`."""
+        return self._parts[0].claim_session(key, user)
 
     def acquire_lease(self, name: str, holder: str, *, lease_s: float) -> LeaseReply:
         """See `Broker.acquire_lease`."""

@@ -15,7 +15,7 @@ from tidings.redis_client.keys import Keys
 from tidings.redis_client.scripts import Script, load_script, pack_call
 from tidings.wire.cursor import Cursor
 from tidings.wire.publication import Publication, decode
-from tidings_hub.brokers.base import BrokerLimits, ChannelPast, Past
+from tidings_hub.brokers.base import BrokerLimits, ChannelSnapshot, HistorySnapshot
 
 _PACKAGE = "tidings_hub.brokers"
 
@@ -65,7 +65,7 @@ def pack_lookup(keys: Keys, look: LookupRequest, limits: BrokerLimits) -> bytes:
     return pack_call(since_script(), (keys.meta, keys.doubts, *names), (_candidate(), *numbers, *after))
 
 
-def read_lookup(look: LookupRequest, reply: object, limits: BrokerLimits) -> Past:
+def read_lookup(look: LookupRequest, reply: object, limits: BrokerLimits) -> HistorySnapshot:
     """What one look saw.
 
     Raises:
@@ -78,8 +78,8 @@ def read_lookup(look: LookupRequest, reply: object, limits: BrokerLimits) -> Pas
         pointer, messages, doubt = _parts(seen, 3)
         kept = read_messages(channel, messages, position.epoch, limits)
         last = int(pointer) if isinstance(pointer, bytes) else None
-        channels[channel] = ChannelPast(last, kept, read_range(doubt))
-    return Past(position, channels, int(parts[2]) if isinstance(parts[2], bytes) else 0)
+        channels[channel] = ChannelSnapshot(last, kept, read_range(doubt))
+    return HistorySnapshot(position, channels, int(parts[2]) if isinstance(parts[2], bytes) else 0)
 
 
 def pack_doubts(keys: Keys, epoch: str, ranges: Sequence[Range], limits: BrokerLimits, *, news: bool) -> bytes:

@@ -17,7 +17,7 @@ from tidings.errors import HubError, Unavailable
 from tidings.redis_client.keys import Keys
 from tidings.redis_client.scripts import pack
 from tidings_hub.brokers.barriers import Barrier
-from tidings_hub.brokers.base import BrokerLimits, Past
+from tidings_hub.brokers.base import BrokerLimits, HistorySnapshot
 from tidings_hub.brokers.interests import Interests
 from tidings_hub.brokers.lookup_script import LookupRequest, pack_lookup, read_lookup, since_script
 from tidings_hub.brokers.pubsub_link import LinkDown, PubSubLink
@@ -44,7 +44,7 @@ class Lookup:
     deadline_s: float
     activates: bool = False
     done: threading.Event = field(default_factory=threading.Event)
-    snapshot: Past | None = None
+    snapshot: HistorySnapshot | None = None
     error: str = ""
 
 
@@ -80,7 +80,7 @@ class Lookups:
 
     # For other greenlets
 
-    def run_lookup(self, look: LookupRequest, *, joins: bool = False) -> Past:
+    def run_lookup(self, look: LookupRequest, *, joins: bool = False) -> HistorySnapshot:
         """The answer to a look, after the link brought all that came before it.
 
         Raises:
@@ -95,7 +95,7 @@ class Lookups:
         self._wake.set()
         return question
 
-    def wait_for(self, question: Lookup) -> Past:
+    def wait_for(self, question: Lookup) -> HistorySnapshot:
         """As `ask`, for a question that was put."""
         left_s = max(0.0, question.deadline_s - time.monotonic())
         answered = not self._stopping and question.done.wait(left_s)
@@ -214,7 +214,7 @@ class Lookups:
 
     def _look(
         self, link: PubSubLink, number: int, looks: list[LookupRequest], questions: list[Lookup], *, joins: bool = False
-    ) -> list[Past]:
+    ) -> list[HistorySnapshot]:
         """Look, then wait until the link has brought everything up to there. Empty: look again."""
         if not looks:
             return []

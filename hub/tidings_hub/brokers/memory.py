@@ -23,16 +23,16 @@ from tidings.wire.publication import Publication
 from tidings_hub.brokers.base import (
     BrokerLimits,
     BrokerState,
-    ChannelPast,
+    ChannelSnapshot,
     HistoryRule,
     LeaseReply,
     NodeLease,
     NodeLeases,
-    Past,
+    HistorySnapshot,
     Sink,
 )
-from tidings_hub.brokers.session_records import MemoryNotes
-from tidings_hub.core.session_records import Note, Noted, Taken
+from tidings_hub.brokers.session_records import MemorySessionRecords
+from tidings_hub.core.session_records import ClaimedSession, SessionRecord, WriteResult
 from tidings_hub.metrics import Metrics
 
 logger = logging.getLogger("tidings.broker")
@@ -63,7 +63,7 @@ class MemoryBroker:
         self._wake = threading.Event()
         # Node id to its address and the end of its lease.
         self._leases: dict[str, tuple[str, float]] = {}
-        self._notes = MemoryNotes()
+        self._session_records = MemorySessionRecords()
         # Name of a lease to its holder and its end.
         self._holds: dict[str, tuple[str, float]] = {}
         self._thread: threading.Thread | None = None
@@ -190,14 +190,14 @@ class MemoryBroker:
             if self._wanted.get(channel, leave_at_s) is None:
                 self._wanted[channel] = leave_at_s
 
-    def read_since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> Past:
+    def read_since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> HistorySnapshot:
         """See `Broker.read_since`."""
         with self._store.lock:
             found = self._store.look(channels, None if cursor is None else cursor.seq, limit=limit)
             position = self._store.position()
         self._pass()
         self._seq = max(self._seq, position.seq)
-        return Past(position, {name: ChannelPast(last, kept) for name, (last, kept) in found.items()})
+        return HistorySnapshot(position, {name: ChannelSnapshot(last, kept) for name, (last, kept) in found.items()})
 
     def is_doubted(self, channel: str, cursor: Cursor) -> bool:
         """See `Broker.is_doubted`."""
@@ -260,15 +260,15 @@ class MemoryBroker:
             time.time(), {name: NodeLease(where, end_s - now_s) for name, (where, end_s) in self._leases.items()}
         )
 
-    def note(self, notes: Sequence[Note]) -> list[Noted]:
-        """See `Broker.note`."""
+    def write_sessions(self, records: Sequence[SessionRecord]) -> list[WriteResult]:
+        """See `Broker.write_sessions`."""
         with self._store.lock:
-            return self._notes.do(notes)
+            return self._session_records.write(records)
 
-    def take(self, key: str, user: str) -> Taken | None:
-        """See `Broker.take`."""
+    def claim_session(self, key: str, user: str) -> ClaimedSession | None:
+        """See `Broker.claim_session`."""
         with self._store.lock:
-            return self._notes.take(key, user)
+            return self._session_records.claim(key, user)
 
     def acquire_lease(self, name: str, holder: str, *, lease_s: float) -> LeaseReply:
         """See `Broker.acquire_lease`."""

@@ -33,7 +33,7 @@ from tidings.wire.control import Answers, NodeRecord, Order
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence, PresenceUpdate, PresenceUpdateResult
 from tidings.wire.publication import Publication
-from tidings_hub.brokers.base import BrokerLimits, BrokerState, HistoryRule, LeaseReply, NodeLeases, Past, Sink
+from tidings_hub.brokers.base import BrokerLimits, BrokerState, HistoryRule, LeaseReply, NodeLeases, HistorySnapshot, Sink
 from tidings_hub.brokers.inbox import Inbox
 from tidings_hub.brokers.interests import Interests
 from tidings_hub.brokers.leases import lease_script, pack_lease, read_lease_reply
@@ -44,8 +44,15 @@ from tidings_hub.brokers.presence_script import pack_presence_update, presence_s
 from tidings_hub.brokers.reader import Reader
 from tidings_hub.brokers.redis_commands import RedisCommands
 from tidings_hub.brokers.repair import Repairs
-from tidings_hub.brokers.session_records import note_script, pack_notes, pack_take, read_noted, read_taken, take_script
-from tidings_hub.core.session_records import Note, Noted, Taken
+from tidings_hub.brokers.session_records import (
+    claim_script,
+    pack_claim,
+    pack_writes,
+    read_claim,
+    read_write_results,
+    write_script,
+)
+from tidings_hub.core.session_records import ClaimedSession, SessionRecord, WriteResult
 from tidings_hub.metrics import Metrics
 
 _STOP_S = 5.0
@@ -171,7 +178,7 @@ class RedisBroker:
         """See `Broker.unsubscribe`. Never waits."""
         self._interests.schedule_removal(channels, time.monotonic() + self._limits.linger_s)
 
-    def read_since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> Past:
+    def read_since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> HistorySnapshot:
         """See `Broker.read_since`."""
         return self.wait_for(self.submit_read_since(channels, cursor, limit=limit))
 
@@ -183,7 +190,7 @@ class RedisBroker:
             LookupRequest(list(channels), after, limit + 1, self._limits.recovery_max_bytes, refresh=True)
         )
 
-    def wait_for(self, question: Lookup) -> Past:
+    def wait_for(self, question: Lookup) -> HistorySnapshot:
         """See `Lookups.wait_for`."""
         _, _, _, lookups = self._running()
         return lookups.wait_for(question)
@@ -270,16 +277,16 @@ class RedisBroker:
         packed = pack_node_lease(self._keys, node_id, address, lease_s=lease_s)
         return read_node_leases(self._commands.run(packed, 1, (node_leases_script(),))[0])
 
-    def note(self, notes: Sequence[Note]) -> list[Noted]:
-        """See `Broker.note`."""
-        if not notes:
+    def write_sessions(self, records: Sequence[SessionRecord]) -> list[WriteResult]:
+        """See `Broker.write_sessions`."""
+        if not records:
             return []
-        reply = self._commands.run(pack_notes(self._keys, notes), 1, (note_script(),))[0]
-        return read_noted(reply, len(notes))
+        reply = self._commands.run(pack_writes(self._keys, records), 1, (write_script(),))[0]
+        return read_write_results(reply, len(records))
 
-    def take(self, key: str, user: str) -> Taken | None:
-        """See `Broker.take`."""
-        return read_taken(self._commands.run(pack_take(self._keys, key, user), 1, (take_script(),))[0])
+    def claim_session(self, key: str, user: str) -> ClaimedSession | None:
+        """See `Broker.claim_session`."""
+        return read_claim(self._commands.run(pack_claim(self._keys, key, user), 1, (claim_script(),))[0])
 
     def acquire_lease(self, name: str, holder: str, *, lease_s: float) -> LeaseReply:
         """See `Broker.acquire_lease`."""

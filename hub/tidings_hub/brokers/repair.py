@@ -13,7 +13,7 @@ from tidings.errors import Unavailable
 from tidings.redis_client.keys import Keys
 from tidings.wire.cursor import Cursor
 from tidings.wire.publication import Publication
-from tidings_hub.brokers.base import BrokerLimits, ChannelPast, Past, Sink
+from tidings_hub.brokers.base import BrokerLimits, ChannelSnapshot, HistorySnapshot, Sink
 from tidings_hub.brokers.doubt_sync import DoubtSync
 from tidings_hub.brokers.interests import Interests
 from tidings_hub.brokers.lookup_script import (
@@ -66,7 +66,7 @@ class Repairs:
 
     # A session's beginning, and every new epoch
 
-    def lookup_all(self) -> list[Past]:
+    def lookup_all(self) -> list[HistorySnapshot]:
         """Looks at all tracked channels after their own lasts, all in one epoch that did not go backwards.
 
         Raises:
@@ -83,7 +83,7 @@ class Repairs:
             return pasts
         raise Unavailable("the broker's epoch keeps changing")
 
-    def _looks(self) -> list[Past]:
+    def _looks(self) -> list[HistorySnapshot]:
         channels = self.positions.channels()
         left_bytes = self._limits.repair_max_bytes
         pasts = []
@@ -93,13 +93,13 @@ class Repairs:
             pasts.append(past)
         return pasts
 
-    def _look(self, channels: Sequence[str], bytes_max: int) -> Past:
+    def _look(self, channels: Sequence[str], bytes_max: int) -> HistorySnapshot:
         after = {channel: last for channel in channels if (last := self.positions.last_seq(channel)) is not None}
         look = LookupRequest(channels, after, self._limits.repair_max + 1, max(0, bytes_max))
         reply = self._commands.run(pack_lookup(self._keys, look, self._limits), 1, (since_script(),))
         return read_lookup(look, reply[0], self._limits)
 
-    def apply_resync(self, pasts: list[Past], held: list[Publication]) -> bool:
+    def apply_resync(self, pasts: list[HistorySnapshot], held: list[Publication]) -> bool:
         """Bring all tracked channels to those looks. Returns whether a new epoch began.
 
         `held` is what the link brought up to now, at least up to the last look.
@@ -144,7 +144,7 @@ class Repairs:
         self.delivered = positions.cursor
         return False
 
-    def _begin(self, pasts: list[Past]) -> None:
+    def _begin(self, pasts: list[HistorySnapshot]) -> None:
         end = pasts[-1].position
         self.positions.begin_epoch(end.epoch, end.seq)
         self.doubts.begin_epoch(end.epoch)
@@ -154,7 +154,9 @@ class Repairs:
             for channel, seen in past.channels.items():
                 self.positions.track(channel, past.position.seq if seen.last is None else seen.last)
 
-    def _missed(self, last: int, seen: ChannelPast, live: Sequence[Publication], epoch: str) -> list[Publication] | Gap:
+    def _missed(
+        self, last: int, seen: ChannelSnapshot, live: Sequence[Publication], epoch: str
+    ) -> list[Publication] | Gap:
         if seen.last is None:
             return Gap("pointer")
         known = {one.seq: one for one in live if one.epoch == epoch and last < one.seq <= seen.last}
@@ -189,7 +191,7 @@ class Repairs:
             self.doubts.add(channel, repair.missed[0].seq, until, store=True)
         return sorted([*batch, *repair.missed, publication], key=lambda one: one.seq)
 
-    def apply_lookup(self, past: Past, floor: Cursor | None, *, joins: bool) -> bool:
+    def apply_lookup(self, past: HistorySnapshot, floor: Cursor | None, *, joins: bool) -> bool:
         """The link has brought everything up to this look, which was taken when the node was at `floor`.
 
         Joins wanted channels, repairs those that lack something. False: the look is of no use, take another.

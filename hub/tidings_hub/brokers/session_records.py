@@ -11,33 +11,33 @@ from tidings.errors import Unavailable
 from tidings.redis_client.connection import said
 from tidings.redis_client.keys import Keys
 from tidings.redis_client.scripts import Script, load_script, pack_call
-from tidings_hub.core.session_records import Act, Note, Noted, Taken
+from tidings_hub.core.session_records import ClaimedSession, RecordOperation, SessionRecord, WriteResult
 
 _PACKAGE = "tidings_hub.brokers"
 
 
-def note_script() -> Script:
+def write_script() -> Script:
     """Acts on notes."""
     return load_script(_PACKAGE, "session_write.lua")
 
 
-def take_script() -> Script:
+def claim_script() -> Script:
     """Take one note away."""
     return load_script(_PACKAGE, "session_claim.lua")
 
 
-def pack_notes(keys: Keys, notes: Sequence[Note]) -> bytes:
+def pack_writes(keys: Keys, records: Sequence[SessionRecord]) -> bytes:
     """The call for these acts, at least one."""
-    names = [keys.note(note.key) for note in notes]
+    names = [keys.session_record(note.key) for note in records]
     words = [
         word
-        for note in notes
-        for word in (note.act.encode(), note.owner.encode(), b"%d" % note.ttl_s, note.user.encode(), note.body)
+        for note in records
+        for word in (note.operation.encode(), note.owner.encode(), b"%d" % note.ttl_s, note.user.encode(), note.body)
     ]
-    return pack_call(note_script(), (keys.meta, *names), (_candidate(), *words))
+    return pack_call(write_script(), (keys.meta, *names), (_candidate(), *words))
 
 
-def read_noted(reply: object, count: int) -> list[Noted]:
+def read_write_results(reply: object, count: int) -> list[WriteResult]:
     """What came of `count` acts.
 
     Raises:
@@ -45,18 +45,18 @@ def read_noted(reply: object, count: int) -> list[Noted]:
     """
     if isinstance(reply, list) and len(reply) == count:
         try:
-            return [Noted(one) for one in reply]
+            return [WriteResult(one) for one in reply]
         except ValueError as error:
             raise _strange(reply) from error
     raise _strange(reply)
 
 
-def pack_take(keys: Keys, key: str, user: str) -> bytes:
+def pack_claim(keys: Keys, key: str, user: str) -> bytes:
     """The call that takes one note."""
-    return pack_call(take_script(), (keys.meta, keys.note(key)), (_candidate(), user.encode()))
+    return pack_call(claim_script(), (keys.meta, keys.session_record(key)), (_candidate(), user.encode()))
 
 
-def read_taken(reply: object) -> Taken | None:
+def read_claim(reply: object) -> ClaimedSession | None:
     """The note; None if there is none.
 
     Raises:
@@ -66,9 +66,9 @@ def read_taken(reply: object) -> Taken | None:
         case []:
             return None
         case [bytes()]:
-            return Taken("", "", b"")
+            return ClaimedSession("", "", b"")
         case [bytes() as owner, bytes() as user, bytes() as body]:
-            return Taken(owner.decode("utf-8", "replace"), user.decode("utf-8", "replace"), body)
+            return ClaimedSession(owner.decode("utf-8", "replace"), user.decode("utf-8", "replace"), body)
     raise _strange(reply)
 
 
@@ -82,56 +82,60 @@ def _strange(reply: object) -> Unavailable:
     return Unavailable("Redis gave an answer that the script never gives; is it Redis 6.2 or later?")
 
 
-class MemoryNotes:
+class MemorySessionRecords:
     """What `session_write.lua` and `session_claim.lua` keep in Redis. For one thread, or greenlets of one."""
 
     def __init__(self, *, now_s: Callable[[], float] = time.monotonic) -> None:
         self._now_s = now_s
-        self._notes: dict[str, tuple[float, Taken]] = {}
+        self._records: dict[str, tuple[float, ClaimedSession]] = {}
         # In order of their ends as they were when they were put here, often earlier than they are now.
         self._ends: deque[tuple[float, str]] = deque()
 
-    def do(self, notes: Sequence[Note]) -> list[Noted]:
-        """See `Broker.note`."""
+    def write(self, notes: Sequence[SessionRecord]) -> list[WriteResult]:
+        """See `Broker.write_sessions`."""
         self._forget()
-        return [self._do(note) for note in notes]
+        return [self._write_record(note) for note in notes]
 
-    def _do(self, note: Note) -> Noted:
+    def _write_record(self, note: SessionRecord) -> WriteResult:
         end_s = self._now_s() + note.ttl_s
         known = self._known(note.key)
         if known is not None and known.owner != note.owner:
-            return Noted.OTHERS
-        if known is None and note.act is not Act.NEW:
-            return Noted.GONE
-        if note.act is Act.DROP:
-            del self._notes[note.key]
-            return Noted.DONE
-        if note.key not in self._notes:
+            return WriteResult.NOT_OWNER
+        if known is None and note.operation is not RecordOperation.CREATE:
+            return WriteResult.MISSING
+        if note.operation is RecordOperation.DELETE:
+            del self._records[note.key]
+            return WriteResult.OK
+        if note.key not in self._records:
             self._ends.append((end_s, note.key))
-        kept = known if known is not None and note.act is Act.PROLONG else Taken(note.owner, note.user, note.body)
-        self._notes[note.key] = end_s, kept
-        return Noted.DONE
+        kept = (
+            known
+            if known is not None and note.operation is RecordOperation.TOUCH
+            else ClaimedSession(note.owner, note.user, note.body)
+        )
+        self._records[note.key] = end_s, kept
+        return WriteResult.OK
 
-    def take(self, key: str, user: str) -> Taken | None:
-        """See `Broker.take`."""
+    def claim(self, key: str, user: str) -> ClaimedSession | None:
+        """See `Broker.claim_session`."""
         known = self._known(key)
         if known is None:
             return None
         if user and known.user != user:
-            return Taken("", "", b"")
-        del self._notes[key]
+            return ClaimedSession("", "", b"")
+        del self._records[key]
         return known
 
-    def _known(self, key: str) -> Taken | None:
-        end_s, known = self._notes.get(key, (0.0, None))
+    def _known(self, key: str) -> ClaimedSession | None:
+        end_s, known = self._records.get(key, (0.0, None))
         return known if end_s > self._now_s() else None
 
     def _forget(self) -> None:
         now_s = self._now_s()
         while self._ends and self._ends[0][0] <= now_s:
             _, key = self._ends.popleft()
-            end_s, _ = self._notes.get(key, (0.0, None))
+            end_s, _ = self._records.get(key, (0.0, None))
             if end_s > now_s:
                 self._ends.append((end_s, key))
             else:
-                self._notes.pop(key, None)
+                self._records.pop(key, None)

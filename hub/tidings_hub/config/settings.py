@@ -169,7 +169,7 @@ class Settings(
 
     def access(self) -> Access:
         """Who may do what in a channel."""
-        return Access(self.rules(), elsewhere=DEV_RULE if self.dev else None)
+        return Access(self.rules(), default=DEV_RULE if self.dev else None)
 
     def origin_policy(self) -> Origins:
         """Which pages may connect."""

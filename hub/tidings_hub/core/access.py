@@ -76,9 +76,9 @@ class Bearer(Protocol):
 class Access:
     """The rules of all namespaces. `elsewhere` holds for a namespace without one (only under --dev)."""
 
-    def __init__(self, rules: Mapping[str, Rule], *, elsewhere: Rule | None = None) -> None:
+    def __init__(self, rules: Mapping[str, Rule], *, default: Rule | None = None) -> None:
         self._rules = dict(rules)
-        self._elsewhere = elsewhere
+        self._elsewhere = default
 
     def rule(self, channel: str) -> Rule:
         """The rule of a (checked) channel.
@@ -92,7 +92,7 @@ class Access:
             raise UnknownNamespace(f"no namespace {namespace!r}; add [namespaces.{namespace}] to tidings.toml")
         return rule
 
-    def may_subscribe(self, bearer: Bearer, channel: str) -> None:
+    def check_subscribe(self, bearer: Bearer, channel: str) -> None:
         """Returns if `bearer` may subscribe to `channel`.
 
         Rule `user`: the channel's name is exactly the bearer's `sub`. Rule `token`: one of
@@ -107,7 +107,7 @@ class Access:
         if rule.subscribe is Subscribe.TOKEN and not any(matches(pattern, channel) for pattern in bearer.channels):
             raise Forbidden(f"the token does not cover {channel}; issue one whose claim `channels` does")
 
-    def may_publish(self, bearer: Bearer, channel: str) -> None:
+    def check_publish(self, bearer: Bearer, channel: str) -> None:
         """Returns if `bearer`, a client, may publish in `channel`.
 
         Raises:
@@ -116,35 +116,35 @@ class Access:
         if self.rule(channel).publish is not Publish.SUBSCRIBERS:
             namespace = namespace_of(channel)
             raise Forbidden(f'only backends publish in {namespace!r}; its rule publish = "subscribers" would allow it')
-        self.may_subscribe(bearer, channel)
+        self.check_subscribe(bearer, channel)
 
-    def may_read_history(self, bearer: Bearer, channel: str) -> None:
+    def check_read_history(self, bearer: Bearer, channel: str) -> None:
         """Returns if `bearer` may read the history of `channel`.
 
         Raises:
             Forbidden, UnknownNamespace: it may not, or there is none.
         """
-        self.may_subscribe(bearer, channel)
+        self.check_subscribe(bearer, channel)
         if self.rule(channel).history == 0:
             raise Forbidden(f"the namespace {namespace_of(channel)!r} keeps no history")
 
-    def shows_presence(self, channel: str) -> None:
+    def check_presence_visible(self, channel: str) -> None:
         """Returns if those who are subscribed to `channel` may see who else is.
 
         Raises:
             Forbidden, UnknownNamespace: nobody knows, or only backends may.
         """
-        self.has_presence(channel)
+        self.check_presence_enabled(channel)
         if self.rule(channel).presence_to is not PresenceTo.SUBSCRIBERS:
             raise Forbidden(f"only backends may see who is in {namespace_of(channel)!r} (its rule presence_to)")
 
-    def knows_presence(self, channel: str) -> bool:
+    def has_presence(self, channel: str) -> bool:
         """Whether it is known who is in `channel`, which may be of a namespace that is no longer there."""
         namespace = namespace_of(channel)
         rule = self._rules.get(namespace, self._elsewhere)
         return rule is not None and rule.presence and namespace not in RESERVED_NAMESPACES
 
-    def has_presence(self, channel: str) -> None:
+    def check_presence_enabled(self, channel: str) -> None:
         """Returns if it is known who is in `channel`.
 
         Raises:
@@ -223,7 +223,7 @@ class Revocations:
         """Cuts off until `until_s` (unix seconds); an earlier end than the known one changes nothing."""
         self._until_s[key] = max(until_s, self._until_s.get(key, until_s))
 
-    def revoked(self, bearer: Bearer, *, now_s: float) -> bool:
+    def is_revoked(self, bearer: Bearer, *, now_s: float) -> bool:
         """Whether this session may no longer be served."""
         if not self._until_s:
             return False

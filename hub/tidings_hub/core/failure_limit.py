@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Failures:
+class FailureLimit:
     """Counts failures per address in windows of `per_s` seconds; at most `addresses_max` are known.
 
     Policy: beyond `most` failures in a window the address is over the limit until the window ends.

@@ -18,7 +18,7 @@ def affected_by_loss(subscriptions: Subscriptions[C], channels: Sequence[str]) -
         channel = subscriptions.get(name)
         if channel is None:
             continue
-        for catchup in channel.catching or ():
+        for catchup in channel.catchups or ():
             catchup.lose(name)
         for connection in channel.live:
             concerned.setdefault(connection, []).append(name)
@@ -38,11 +38,11 @@ def affected_by_doubt(
         channel = subscriptions.get(name)
         if channel is None:
             continue
-        for catchup in channel.catching or ():
+        for catchup in channel.catchups or ():
             if catchup.since is not None and any(first <= place.seq <= until for place in catchup.since.places):
                 catchup.lose(name)
         for connection in channel.live:
             session = session_of(connection)
-            if session is not None and session.returned_within(first, until):
+            if session is not None and session.has_recovered_within(first, until):
                 concerned.setdefault(connection, []).append(name)
     return concerned

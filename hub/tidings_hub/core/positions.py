@@ -8,7 +8,7 @@ from enum import Enum, auto
 
 from tidings.wire.cursor import Cursor
 from tidings.wire.publication import Publication
-from tidings_hub.core.recovery import ChannelPast, Gap, contiguous
+from tidings_hub.core.recovery import ChannelSnapshot, Gap, contiguous
 
 # Between two looks at the broker a sequence seldom goes further than this; what claims to be beyond
 # it is looked up before it is believed, so that one forged number cannot spoil the node's position.
@@ -114,7 +114,7 @@ class Positions:
         self.seq = max(self.seq, publication.seq)
 
     def classify(
-        self, publication: Publication, position: Cursor, past: ChannelPast, *, limit: int
+        self, publication: Publication, position: Cursor, past: ChannelSnapshot, *, limit: int
     ) -> Repair | Anomaly:
         """What a publication is, given a look at its channel after `last` that was taken after it came."""
         if position.epoch != self.epoch:

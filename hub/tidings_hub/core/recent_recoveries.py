@@ -10,7 +10,7 @@ REMEMBERED_MAX = 10_000
 KEEP_S = 600.0
 
 
-class Returns:
+class RecentRecoveries:
     """The last recoveries that were told complete: when, with which seq, and the channels.
 
     Bounded: when it is full of recent ones, others may have been forgotten, and every doubt concerns somebody.
@@ -24,7 +24,7 @@ class Returns:
         """Somebody returned with a cursor at `seq`, and was told that nothing is missing in these channels."""
         self._kept.append((now_s, seq, tuple(channels)))
 
-    def concerned(self, channels: Collection[str], first: int, until: int, now_s: float) -> bool:
+    def may_include(self, channels: Collection[str], first: int, until: int, now_s: float) -> bool:
         """Whether anybody may have returned to one of the channels with a cursor from `first` to `until`."""
         while self._kept and self._kept[0][0] < now_s - self._keep_s:
             self._kept.popleft()

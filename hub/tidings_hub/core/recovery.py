@@ -21,7 +21,7 @@ class Gap:
 
 
 @dataclass(slots=True, frozen=True)
-class ChannelPast:
+class ChannelSnapshot:
     """One channel as a broker remembers it.
 
     `last` is the channel's pointer, the seq of its last publication; None if it was missing (it
@@ -37,18 +37,18 @@ class ChannelPast:
 
 
 @dataclass(slots=True, frozen=True)
-class Past:
+class HistorySnapshot:
     """Several channels in one atomic look (one per bucket); `position` is the sequence's end at that moment.
 
     `doubts` is the serial number of the doubts that the broker knew then: another one means news.
     """
 
     position: Cursor
-    channels: dict[str, ChannelPast]
+    channels: dict[str, ChannelSnapshot]
     doubts: int = 0
 
 
-def missed(since: Cursor, position: Cursor, past: ChannelPast, *, limit: int) -> list[Publication] | Gap:
+def missed_since(since: Cursor, position: Cursor, past: ChannelSnapshot, *, limit: int) -> list[Publication] | Gap:
     """The publications after `since` in one channel, oldest first; Gap if one may be missing.
 
     `past` was read at `position`. More than `limit` publications are a gap, too: the client is
@@ -68,7 +68,7 @@ def missed(since: Cursor, position: Cursor, past: ChannelPast, *, limit: int) ->
 
 
 def missed_from(
-    start: Cursor, since: Cursor, position: Cursor, past: ChannelPast, *, limit: int
+    start: Cursor, since: Cursor, position: Cursor, past: ChannelSnapshot, *, limit: int
 ) -> list[Publication] | Gap:
     """As `missed` after `start`, a later place than the client's own cursor `since`, which `past` was read after.
 
@@ -76,7 +76,7 @@ def missed_from(
     """
     if start != since and past.doubted is not None:
         return Gap("doubted")
-    return missed(start, position, past, limit=limit)
+    return missed_since(start, position, past, limit=limit)
 
 
 def contiguous(

@@ -38,34 +38,34 @@ def is_pid(text: object) -> bool:
     return isinstance(text, str) and _PID.match(text) is not None
 
 
-def forgets(reason: str) -> bool:
+def is_final(reason: str) -> bool:
     """Whether a session that ends like this (a code, or what the transport says) is not kept for a return."""
     code = CODES.get(reason)
     return reason in _LAST_ENDS or (code is not None and not code.should_reconnect)
 
 
-class How(StrEnum):
+class JoinMode(StrEnum):
     """How a session came into a channel: what its client must have for a return to be complete."""
 
     # It gets what came after its offset.
-    SINCE = "since"
+    FROM_OFFSET = "since"
     # With nothing of the past: it gets what came after its offset and after this place.
-    FRESH = "fresh"
+    FROM_POSITION = "fresh"
     # It was given what it had missed, while it was already at this place: only an offset beyond shows that it came.
-    BEHIND = "behind"
+    REPLAYED = "behind"
     # That is still being given.
-    OPEN = "open"
+    REPLAYING = "open"
 
 
-class Join(NamedTuple):
+class ChannelJoin(NamedTuple):
     """Channels that a session came into at one place (a cursor; empty for SINCE and OPEN)."""
 
-    how: How
-    at: str
+    mode: JoinMode
+    position: str
     channels: tuple[str, ...]
 
 
-class Refusal(StrEnum):
+class ResumeRefusal(StrEnum):
     """Why somebody who brought a pid comes in as somebody new."""
 
     UNKNOWN = "unknown"
@@ -77,103 +77,109 @@ class Refusal(StrEnum):
     CHANNELS = "channels"
 
 
-class Kept:
+class ResumableSession:
     """One session. `owner` is the connection that has it now.
 
     `jti`: of the token that it was opened with. `stale`: the offset that its client had brought from another session,
     and still has if it never heard `tidings:ready`.
     """
 
-    __slots__ = ("joins", "jti", "owner", "sid", "stale", "user")
+    __slots__ = ("joins", "jti", "owner", "sid", "stale_offset", "user")
 
-    def __init__(self, sid: str, owner: str, user: str, *, jti: str | None, stale: str = "") -> None:
+    def __init__(self, sid: str, owner: str, user: str, *, jti: str | None, stale_offset: str = "") -> None:
         self.sid = sid
         self.owner = owner
         self.user = user
         self.jti = jti
-        self.stale = stale
-        self.joins: tuple[Join, ...] = ()
+        self.stale_offset = stale_offset
+        self.joins: tuple[ChannelJoin, ...] = ()
 
     @property
     def channels(self) -> list[str]:
         """All channels, in the order in which it came into them."""
         return [name for join in self.joins for name in join.channels]
 
-    def put(self, how: How, at: str, channels: Sequence[str]) -> None:
+    def add_channels(self, mode: JoinMode, position: str, channels: Sequence[str]) -> None:
         """It came into these channels; how it had come into them before counts no more."""
         if not channels:
             return
-        self.drop(channels)
+        self.remove_channels(channels)
         last = self.joins[-1] if self.joins else None
-        if last is not None and (last.how, last.at) == (how, at):
-            self.joins = (*self.joins[:-1], Join(how, at, (*last.channels, *channels)))
+        if last is not None and (last.mode, last.position) == (mode, position):
+            self.joins = (*self.joins[:-1], ChannelJoin(mode, position, (*last.channels, *channels)))
         else:
-            self.joins = (*self.joins, Join(how, at, tuple(channels)))
+            self.joins = (*self.joins, ChannelJoin(mode, position, tuple(channels)))
 
-    def drop(self, channels: Collection[str]) -> None:
+    def remove_channels(self, channels: Collection[str]) -> None:
         """It left these channels."""
         if all(name not in channels for join in self.joins for name in join.channels):
             return
-        rest = (Join(how, at, tuple(n for n in names if n not in channels)) for how, at, names in self.joins)
+        rest = (ChannelJoin(how, at, tuple(n for n in names if n not in channels)) for how, at, names in self.joins)
         self.joins = tuple(join for join in rest if join.channels)
 
-    def resumed(self, owner: str, jti: str | None) -> Kept:
+    def for_connection(self, owner: str, jti: str | None) -> ResumableSession:
         """The same session on its next connection, after all that it had missed was given."""
-        kept = Kept(self.sid, owner, self.user, jti=jti)
+        kept = ResumableSession(self.sid, owner, self.user, jti=jti)
         for how, at, names in self.joins:
-            kept.put(how if how is How.FRESH else How.SINCE, at if how is How.FRESH else "", names)
+            kept.add_channels(
+                how if how is JoinMode.FROM_POSITION else JoinMode.FROM_OFFSET,
+                at if how is JoinMode.FROM_POSITION else "",
+                names,
+            )
         return kept
 
-    def body(self) -> bytes:
+    def encode(self) -> bytes:
         """What the broker keeps, beside owner and user: compact JSON."""
-        return _encode({"jti": self.jti, "stale": self.stale, "joins": self.joins}).encode()
+        return _encode({"jti": self.jti, "stale": self.stale_offset, "joins": self.joins}).encode()
 
     @classmethod
-    def read(cls, sid: str, owner: str, user: str, body: bytes) -> Kept | None:
+    def decode(cls, sid: str, owner: str, user: str, body: bytes) -> ResumableSession | None:
         """What `body` wrote; None if this is nothing of the kind."""
         try:
             said = json.loads(body)
-            kept = cls(sid, owner, user, jti=said["jti"], stale=str(said["stale"]))
-            kept.joins = tuple(Join(How(how), str(at), tuple(map(str, names))) for how, at, names in said["joins"])
+            kept = cls(sid, owner, user, jti=said["jti"], stale_offset=str(said["stale"]))
+            kept.joins = tuple(
+                ChannelJoin(JoinMode(how), str(at), tuple(map(str, names))) for how, at, names in said["joins"]
+            )
         except (ValueError, KeyError, TypeError):
             return None
         return kept
 
 
 @dataclass(slots=True, frozen=True)
-class Return:
+class Resume:
     """A client's return with an offset. `starts`: where a channel begins later than there."""
 
-    kept: Kept
+    session: ResumableSession
     offset: Cursor
     starts: Mapping[str, Cursor]
 
 
-def returning(kept: Kept, offset: object, since: Cursor | None = None) -> Return | Refusal:
+def plan_resume(session: ResumableSession, offset: object, since: Cursor | None = None) -> Resume | ResumeRefusal:
     """What a client that comes back with this offset is to be given, if that can be known.
 
     `since`: a cursor that it remembers itself; where it is the later one, it is what the client has.
     """
     if not isinstance(offset, str) or not offset:
-        return Refusal.OFFSET
-    if offset == kept.stale:
-        return Refusal.UNREADY
+        return ResumeRefusal.OFFSET
+    if offset == session.stale_offset:
+        return ResumeRefusal.UNREADY
     starts: dict[str, Cursor] = {}
     try:
         proof = Cursor.parse(offset)
         cursor = proof if since is None else cursor_max(proof, since)
-        for how, at, names in kept.joins:
-            if how is How.OPEN or (how is How.BEHIND and not _beyond(proof, Cursor.parse(at))):
-                return Refusal.UNSETTLED
-            if how is How.FRESH:
+        for how, at, names in session.joins:
+            if how is JoinMode.REPLAYING or (how is JoinMode.REPLAYED and not _beyond(proof, Cursor.parse(at))):
+                return ResumeRefusal.UNSETTLED
+            if how is JoinMode.FROM_POSITION:
                 place = Cursor.parse(at)
                 if any(proof.seq_in(one.epoch) is None for one in place.places):
-                    return Refusal.OFFSET
+                    return ResumeRefusal.OFFSET
                 if (start := cursor_max(cursor, place)) != cursor:
                     starts.update(dict.fromkeys(names, start))
     except BadCursor:
-        return Refusal.OFFSET
-    return Return(kept, cursor, starts)
+        return ResumeRefusal.OFFSET
+    return Resume(session, cursor, starts)
 
 
 def _beyond(offset: Cursor, place: Cursor) -> bool:

@@ -9,30 +9,30 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 
-class Act(StrEnum):
+class RecordOperation(StrEnum):
     """What is to be done with a note. All but NEW concern one that is there and has the same owner."""
 
-    NEW = "new"
-    CHANGE = "change"
-    PROLONG = "prolong"
-    DROP = "drop"
+    CREATE = "new"
+    UPDATE = "change"
+    TOUCH = "prolong"
+    DELETE = "drop"
 
 
-class Noted(IntEnum):
+class WriteResult(IntEnum):
     """What came of it."""
 
-    DONE = 1
+    OK = 1
     # There is none: it was taken, its time is over, or the broker has a new epoch.
-    GONE = 0
+    MISSING = 0
     # Another connection has it now.
-    OTHERS = -1
+    NOT_OWNER = -1
 
 
 @dataclass(slots=True, frozen=True)
-class Note:
+class SessionRecord:
     """One act. `key`, `owner` and `user` have no blanks; `ttl_s` counts from now."""
 
-    act: Act
+    operation: RecordOperation
     key: str
     owner: str
     ttl_s: int = 0
@@ -41,7 +41,7 @@ class Note:
 
 
 @dataclass(slots=True, frozen=True)
-class Taken:
+class ClaimedSession:
     """A note that was taken. Another user's is not: `owner` is empty then, and it stays where it is."""
 
     owner: str

@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import Generic, TypeVar
 
 from tidings.wire.claims import Claims
-from tidings_hub.core.resumable_session import Kept
+from tidings_hub.core.resumable_session import ResumableSession
 
 C = TypeVar("C")
 
@@ -41,9 +41,9 @@ class Session(Generic[C]):
         "due",
         "granted",
         "id",
-        "kept",
         "opened_s",
-        "returned",
+        "recovered_range",
+        "resumable",
         "state",
         "warned",
     )
@@ -60,23 +60,25 @@ class Session(Generic[C]):
         # Channels that a backend subscribed it to, whatever its token covers. Seldom any: one empty set for all.
         self.granted: frozenset[str] = frozenset()
         # What is kept for its client's return; None: nothing.
-        self.kept: Kept | None = None
+        self.resumable: ResumableSession | None = None
         # The lowest and the highest seq that it returned with and was told `recovered: true`.
-        self.returned: tuple[int, int] | None = None
+        self.recovered_range: tuple[int, int] | None = None
 
     @property
     def user(self) -> str:
         """The token's `sub`."""
         return self.claims.sub
 
-    def note_return(self, seq: int) -> None:
+    def record_recovery(self, seq: int) -> None:
         """It returned with a cursor at `seq`, and was told that nothing is missing."""
-        first, last = self.returned or (seq, seq)
-        self.returned = min(first, seq), max(last, seq)
+        first, last = self.recovered_range or (seq, seq)
+        self.recovered_range = min(first, seq), max(last, seq)
 
-    def returned_within(self, first: int, until: int) -> bool:
+    def has_recovered_within(self, first: int, until: int) -> bool:
         """Whether it may have returned with a cursor in this range."""
-        return self.returned is not None and self.returned[0] <= until and first <= self.returned[1]
+        return (
+            self.recovered_range is not None and self.recovered_range[0] <= until and first <= self.recovered_range[1]
+        )
 
     def expires_in_s(self, now_s: float) -> float | None:
         """Seconds until the token ends, not below 0; None if it never does."""
@@ -125,7 +127,7 @@ class Expiries(Generic[C]):
                 del self._slots[session.due]
         session.due = None
 
-    def take_due(self, now_s: float) -> list[Session[C]]:
+    def pop_due(self, now_s: float) -> list[Session[C]]:
         """The sessions whose warning or end has come; each is forgotten and may be added again."""
         found: list[Session[C]] = []
         for slot in sorted(at for at in self._slots if at <= now_s):

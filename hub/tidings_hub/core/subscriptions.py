@@ -52,16 +52,16 @@ class Catchup(Generic[C]):
 class Channel(Generic[C]):
     """The interest of this node's connections in one channel."""
 
-    __slots__ = ("catching", "live")
+    __slots__ = ("catchups", "live")
 
     def __init__(self) -> None:
         self.live: Collection[C] = ()
-        self.catching: list[Catchup[C]] | None = None
+        self.catchups: list[Catchup[C]] | None = None
 
     @property
-    def empty(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether nobody here listens any more."""
-        return not self.live and not self.catching
+        return not self.live and not self.catchups
 
 
 class Subscriptions(Generic[C]):
@@ -95,9 +95,9 @@ class Subscriptions(Generic[C]):
             channel = self._channels.get(name)
             if channel is None:
                 channel = self._channels[name] = Channel()
-            if channel.catching is None:
-                channel.catching = []
-            channel.catching.append(catchup)
+            if channel.catchups is None:
+                channel.catchups = []
+            channel.catchups.append(catchup)
 
     def finish(self, catchup: Catchup[C]) -> None:
         """From now on the connection gets the channels' publications as they come."""
@@ -123,15 +123,15 @@ class Subscriptions(Generic[C]):
         left = []
         for name in catchup.channels:
             channel = self._channels.get(name)
-            if channel is not None and channel.catching and catchup in channel.catching:
-                channel.catching.remove(catchup)
-                if not channel.catching:
-                    channel.catching = None
+            if channel is not None and channel.catchups and catchup in channel.catchups:
+                channel.catchups.remove(catchup)
+                if not channel.catchups:
+                    channel.catchups = None
                 left.append(name)
         return left
 
     def _sweep(self, names: Iterable[str]) -> list[str]:
-        gone = [name for name in names if self._channels[name].empty]
+        gone = [name for name in names if self._channels[name].is_empty]
         for name in gone:
             del self._channels[name]
         return gone

@@ -48,7 +48,7 @@ def _tell_leaving(node: Node) -> None:
     size = max(1, -(-len(leaving) // steps))
     for start in range(0, len(leaving), size):
         for connection in leaving[start : start + size]:
-            node.hub.end(connection, "draining", "this node is going away; connect again")
+            node.hub.disconnect(connection, "draining", "this node is going away; connect again")
         runtime.sleep(_STEP_S)
 
 
@@ -59,4 +59,6 @@ def _settle(node: Node) -> None:
 
 
 def _told(node: Node) -> bool:
-    return "disconnect" not in node.hub.gates.decides or not (node.hub.sessions() or node.hub.gates.pending())
+    return "disconnect" not in node.hub.authorizers.handles or not (
+        node.hub.sessions() or node.hub.authorizers.pending()
+    )

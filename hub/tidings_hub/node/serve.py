@@ -121,9 +121,9 @@ class Node:
             spawn=runtime.spawn,
             metrics=self.metrics,
             max_attachment_bytes=settings.max_payload_bytes,
-            accepted=events.accepted,
-            own=self._code.take,
-            lanes=self._code.lanes,
+            on_connected=events.on_connected,
+            app_events=self._code.take,
+            pools=self._code.lanes,
         )
         events.register(sockets)
         self.engine.mount("/socket.io/", sockets, engine_options(settings))
@@ -140,7 +140,7 @@ class Node:
         self.broker.write_rules(settings.broker_rules())
         self.broker.start(self.hub)
         self.hub.presence.start()
-        self.hub.keeping.start()
+        self.hub.session_store.start()
         address = settings.advertise
         if worker is not None:
             address = worker.advertise(address)
@@ -195,7 +195,7 @@ class Node:
             for each in self.ingress:
                 each.stop()
             self.hub.presence.stop()
-            self.hub.keeping.stop()
+            self.hub.session_store.stop()
             self.broker.stop()
             self.engine.stop()
             self._stopped.set()
@@ -208,7 +208,7 @@ class Node:
             keys, secrets = new.key_set(), new.relay_secrets()
             settings, waiting = reloaded(self.settings, new)
             self._keys = keys
-            self.hub.use(settings, keys)
+            self.hub.apply_settings(settings, keys)
             self.settings = settings
             if self.engine.relay is not None and secrets:
                 self.engine.relay.keys = [stamp_key(secret) for secret in secrets]

@@ -10,18 +10,18 @@ from tidings.errors import BadConfig
 from tidings_hub import runtime
 from tidings_hub.config.settings import Settings
 from tidings_hub.extensions.app.app import App
-from tidings_hub.extensions.app.authorizer import AppGate
+from tidings_hub.extensions.app.authorizer import AppAuthorizer
 from tidings_hub.extensions.app.loader import load_app, load_wsgi
 from tidings_hub.extensions.app.local_publisher import NodeApi
-from tidings_hub.extensions.app.ordered_pool import Line
-from tidings_hub.extensions.app.runner import Calls
-from tidings_hub.extensions.hooks.authorizer import HookGate
+from tidings_hub.extensions.app.ordered_pool import OrderedPool
+from tidings_hub.extensions.app.runner import HandlerRunner
+from tidings_hub.extensions.hooks.authorizer import HookAuthorizer
 from tidings_hub.extensions.hooks.client import HookClient
 from tidings_hub.metrics import Metrics
 from tidings_hub.node.stall_detector import Stalls
-from tidings_hub.services.authorizers import Gate, Gates
+from tidings_hub.services.authorizers import Authorizer, Authorizers
 from tidings_hub.services.hub import Hub
-from tidings_hub.socketio.app_events import OwnEvents
+from tidings_hub.socketio.app_events import AppEvents
 from tidings_hub.socketio.client import Client
 from tidings_hub.socketio.packet import Packet
 from tidings_hub.web.path_dispatcher import Beside
@@ -46,35 +46,35 @@ class OwnCode:
         self._metrics = metrics
         self._app: App | None = load_app(settings.app) if settings.app else None
         self._wsgi: runtime.WsgiApp | None = load_wsgi(settings.wsgi) if settings.wsgi else None
-        self._calls = Calls(metrics, timeout_s=settings.app_timeout_s)
-        self.gates = Gates(self._asked())
+        self._calls = HandlerRunner(metrics, timeout_s=settings.app_timeout_s)
+        self.authorizers = Authorizers(self._asked())
         self.lanes = {
             packet: runtime.Pool(settings.app_handlers, settings.handler_queue)
             for what, packet in _WAITING.items()
-            if what in self.gates.decides
+            if what in self.authorizers.handles
         }
         self.take: Callable[[Client, Packet], bool] | None = None
         if self._app is not None and self._app.events:
             events = self._app.events
-            self.take = OwnEvents(
+            self.take = AppEvents(
                 events,
                 {name: self._line() for name in events},
                 self._calls,
                 metrics,
                 answer_max_bytes=settings.publication_max_bytes,
-            ).take
+            ).try_handle
 
-    def _asked(self) -> list[Gate]:
-        asked: list[Gate] = []
+    def _asked(self) -> list[Authorizer]:
+        asked: list[Authorizer] = []
         if self._app is not None:
-            asked.append(AppGate(self._app, self._calls, self._line(), self._metrics))
+            asked.append(AppAuthorizer(self._app, self._calls, self._line(), self._metrics))
         hooks = self._settings.hooks
         if hooks.events:
-            asked.append(HookGate(hooks, HookClient(hooks), self._metrics, node_id=self._settings.node_id))
+            asked.append(HookAuthorizer(hooks, HookClient(hooks), self._metrics, node_id=self._settings.node_id))
         return asked
 
-    def _line(self) -> Line:
-        return Line(self._settings.app_handlers, self._settings.app_handler_queue)
+    def _line(self) -> OrderedPool:
+        return OrderedPool(self._settings.app_handlers, self._settings.app_handler_queue)
 
     def beside(self, app: runtime.WsgiApp) -> runtime.WsgiApp:
         """The hub's own application, and the user's for every address that is not the hub's."""
@@ -86,11 +86,11 @@ class OwnCode:
         Raises:
             BadConfig: the app's `on_start` failed; the log has the traceback.
         """
-        hub.gates = self.gates
+        hub.authorizers = self.authorizers
         if self._app is None:
             return
         try:
-            self._app.run_by(node, sio, publication_max_bytes=self._settings.publication_max_bytes)
+            self._app.attach(node, sio, publication_max_bytes=self._settings.publication_max_bytes)
         except Exception as error:
             logger.exception("on_start failed")
             raise BadConfig(f"on_start failed: {type(error).__name__}; the log has the traceback") from error

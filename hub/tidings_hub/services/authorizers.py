@@ -9,10 +9,10 @@ from tidings.errors import TidingsError
 from tidings_hub.core.sessions import Session, State
 
 
-class Gate(Protocol):
+class Authorizer(Protocol):
     """Somebody who is asked. All but `disconnect` may wait, for a bounded time."""
 
-    decides: frozenset[str]
+    handles: frozenset[str]
     """What it is asked about: `connect`, `subscribe`, `publish`, `disconnect`."""
 
     def connect(self, session: Session[Any]) -> Sequence[str]:
@@ -39,51 +39,51 @@ class Gate(Protocol):
         """Calls of `disconnect` that were not told on yet."""
 
 
-class Gates:
+class Authorizers:
     """All who are asked, in order; whoever refuses first is the last."""
 
-    def __init__(self, gates: Sequence[Gate] = ()) -> None:
-        self._gates = tuple(gates)
-        self._let_in: set[str] = set()
-        self.decides = frozenset[str]().union(*(gate.decides for gate in self._gates))
+    def __init__(self, gates: Sequence[Authorizer] = ()) -> None:
+        self._authorizers = tuple(gates)
+        self._connected_ids: set[str] = set()
+        self.handles = frozenset[str]().union(*(gate.handles for gate in self._authorizers))
 
-    def _asked(self, what: str) -> list[Gate]:
-        return [gate for gate in self._gates if what in gate.decides] if what in self.decides else []
+    def _handling(self, what: str) -> list[Authorizer]:
+        return [gate for gate in self._authorizers if what in gate.handles] if what in self.handles else []
 
     def connect(self, session: Session[Any]) -> list[str]:
-        """See `Gate.connect`; what is given is granted to the session, as a backend's subscription is."""
+        """See `Authorizer.connect`; what is given is granted to the session, as a backend's subscription is."""
         given: dict[str, None] = {}
-        for gate in self._asked("connect"):
+        for gate in self._handling("connect"):
             given.update(dict.fromkeys(gate.connect(session)))
         if given:
             session.granted |= frozenset(given)
-        if "disconnect" in self.decides:
-            self._let_in.add(session.id)
+        if "disconnect" in self.handles:
+            self._connected_ids.add(session.id)
             if session.state is State.CLOSED:
                 self.disconnect(session, "transport close")
         return list(given)
 
     def subscribe(self, session: Session[Any], channels: Sequence[str]) -> dict[str, TidingsError]:
-        """See `Gate.subscribe`."""
+        """See `Authorizer.subscribe`."""
         refused: dict[str, TidingsError] = {}
-        for gate in self._asked("subscribe"):
+        for gate in self._handling("subscribe"):
             left = [name for name in channels if name not in refused]
             if left:
                 refused.update(gate.subscribe(session, left))
         return refused
 
     def publish(self, session: Session[Any], channel: str, event: str, data: object) -> None:
-        """See `Gate.publish`."""
-        for gate in self._asked("publish"):
+        """See `Authorizer.publish`."""
+        for gate in self._handling("publish"):
             gate.publish(session, channel, event, data)
 
     def disconnect(self, session: Session[Any], reason: str) -> None:
-        """See `Gate.disconnect`; only for those that `connect` let in, and once."""
-        if session.id in self._let_in:
-            self._let_in.discard(session.id)
-            for gate in self._asked("disconnect"):
+        """See `Authorizer.disconnect`; only for those that `connect` let in, and once."""
+        if session.id in self._connected_ids:
+            self._connected_ids.discard(session.id)
+            for gate in self._handling("disconnect"):
                 gate.disconnect(session, reason)
 
     def pending(self) -> int:
-        """See `Gate.pending`."""
-        return sum(gate.pending() for gate in self._gates)
+        """See `Authorizer.pending`."""
+        return sum(gate.pending() for gate in self._authorizers)

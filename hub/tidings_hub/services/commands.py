@@ -20,7 +20,7 @@ from tidings.wire.presence import presence_of
 from tidings_hub.core.access import token_key, user_key
 from tidings_hub.core.sessions import Session, State
 from tidings_hub.services.hub import Connection, Hub, hub_event
-from tidings_hub.services.subscribe import go_live, join
+from tidings_hub.services.subscribe import go_live, subscribe
 
 logger = logging.getLogger("tidings.wire.control")
 
@@ -104,7 +104,7 @@ class Control:
         user, id_ = _text(message, "user", "connection")
         hub = self._hub
         chosen = _of_user(hub, user) if user else [each for each in hub.sessions() if each.id == id_]
-        return {"connections": hub.end_all(chosen, "disconnected", "a backend ended this connection")}
+        return {"connections": hub.disconnect_all(chosen, "disconnected", "a backend ended this connection")}
 
     def _revoke(self, message: Mapping[str, Any]) -> Mapping[str, object]:
         user, jti = _text(message, "user", "jti")
@@ -115,7 +115,7 @@ class Control:
         return {"connections": self._hub.enforce_revocations()}
 
     def _replace(self, message: Mapping[str, Any]) -> Mapping[str, object]:
-        return {"connections": self._hub.keeping.end_replaced(list(message["connections"]))}
+        return {"connections": self._hub.session_store.end_replaced_here(list(message["connections"]))}
 
     def _unsubscribe(self, message: Mapping[str, Any]) -> Mapping[str, object]:
         user, channel = str(message["user"]), str(message["channel"])
@@ -123,8 +123,8 @@ class Control:
         for session in _of_user(hub, user):
             session.granted -= {channel}
             if channel in session.channels and channel != user_channel(user):
-                hub.leave(session, [channel])
-                hub.tell(session.connection, hub_event("tidings:unsubscribed", {"channels": [channel]}))
+                hub.unsubscribe(session, [channel])
+                hub.send(session.connection, hub_event("tidings:unsubscribed", {"channels": [channel]}))
                 count += 1
         return {"connections": count}
 
@@ -178,12 +178,12 @@ class Control:
         session.granted |= {channel}
         if channel in session.channels:
             return True
-        joined = join(hub, session, [channel], None)
-        if "error" in joined.channels[channel]:
+        joined = subscribe(hub, session, [channel], None)
+        if "error" in joined.answers[channel]:
             session.granted -= {channel}
             return False
         cursor = str(joined.cursor)
-        told = hub_event("tidings:subscribed", {"cursor": cursor, "channels": joined.settled()}, cursor=cursor)
+        told = hub_event("tidings:subscribed", {"cursor": cursor, "channels": joined.final_answers()}, cursor=cursor)
         go_live(hub, session, joined, told)
         return None if session.state is State.CLOSED else True
 

@@ -14,17 +14,17 @@ from tidings.wire.claims import Claims
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import presence_of
 from tidings_hub.core.frame import HubEvent
-from tidings_hub.core.resumable_session import Kept, Refusal, Return, returning, sid_of
+from tidings_hub.core.resumable_session import ResumableSession, Resume, ResumeRefusal, plan_resume, sid_of
 from tidings_hub.core.sessions import Session, State
 from tidings_hub.services.hub import Connection, Hub
-from tidings_hub.services.subscribe import Joined, entering, go_live, join
+from tidings_hub.services.subscribe import PendingSubscription, go_live, joins_at_connect, subscribe
 
 # The name that `Hub.authenticate` makes up for somebody without a token.
 _ANONYMOUS = "anonymous-"
 
 
 @dataclass(slots=True, frozen=True)
-class Asked:
+class ConnectRequest:
     """What a CONNECT asks for. `pid` is None where the client does without a return, otherwise what it sent."""
 
     token: object
@@ -36,23 +36,23 @@ class Asked:
 
 
 @dataclass(slots=True)
-class Entrance:
+class PendingConnect:
     """A client on its way in. Pass it to `begin` without waiting in between.
 
     `kept` is what is to be kept of it and `pid` the secret that it returns with; without them nothing is.
     """
 
-    joined: Joined
-    kept: Kept | None = None
+    subscription: PendingSubscription
+    resumable: ResumableSession | None = None
     pid: str = ""
 
     @property
     def answer(self) -> dict[str, str] | None:
         """What CONNECT is answered with; None: an id for this once."""
-        return None if self.kept is None else {"sid": self.kept.sid, "pid": self.pid}
+        return None if self.resumable is None else {"sid": self.resumable.sid, "pid": self.pid}
 
 
-def who(hub: Hub, asked: Asked, remote: str) -> tuple[Claims, Return | None]:
+def identify(hub: Hub, asked: ConnectRequest, remote: str) -> tuple[Claims, Resume | None]:
     """Who connects, and what they return to. Waits for the broker.
 
     Raises:
@@ -62,27 +62,27 @@ def who(hub: Hub, asked: Asked, remote: str) -> tuple[Claims, Return | None]:
     if not asked.pid:
         return claims, None
     nobody = asked.token is None
-    kept = hub.keeping.take(asked.pid, "" if nobody else claims.sub)
+    kept = hub.session_store.claim(asked.pid, "" if nobody else claims.sub)
     found = _judged(hub, kept, asked, nobody=nobody)
-    if isinstance(found, Refusal):
+    if isinstance(found, ResumeRefusal):
         hub.metrics.count(hub.metrics.returns_refused, found.value)
         if kept is not None and kept.owner:
-            hub.keeping.went_on(kept.owner)
+            hub.session_store.end_previous_connection(kept.owner)
         return claims, None
-    return (replace(claims, sub=found.kept.user) if nobody else claims), found
+    return (replace(claims, sub=found.session.user) if nobody else claims), found
 
 
-def _judged(hub: Hub, kept: Kept | None, asked: Asked, *, nobody: bool) -> Return | Refusal:
+def _judged(hub: Hub, kept: ResumableSession | None, asked: ConnectRequest, *, nobody: bool) -> Resume | ResumeRefusal:
     if kept is None:
-        return Refusal.UNKNOWN
+        return ResumeRefusal.UNKNOWN
     if not kept.owner or (nobody and not kept.user.startswith(_ANONYMOUS)):
-        return Refusal.USER
-    if hub.revocations.revoked(Claims(kept.user, jti=kept.jti), now_s=hub.wall_s()):
-        return Refusal.REVOKED
-    return returning(kept, asked.offset, asked.since)
+        return ResumeRefusal.USER
+    if hub.revocations.is_revoked(Claims(kept.user, jti=kept.jti), now_s=hub.wall_s()):
+        return ResumeRefusal.REVOKED
+    return plan_resume(kept, asked.offset, asked.since)
 
 
-def enter(hub: Hub, session: Session[Connection], asked: Asked, back: Return | None) -> Entrance:
+def open_session(hub: Hub, session: Session[Connection], asked: ConnectRequest, back: Resume | None) -> PendingConnect:
     """Join what the client had, if it gets all of it, or what it asks for. Waits for the broker.
 
     Raises:
@@ -95,56 +95,58 @@ def enter(hub: Hub, session: Session[Connection], asked: Asked, back: Return | N
         asked = _with_given(hub, session, asked)
         entrance = _again(hub, session, asked, back)
         if entrance is None:
-            hub.metrics.count(hub.metrics.returns_refused, Refusal.CHANNELS.value)
+            hub.metrics.count(hub.metrics.returns_refused, ResumeRefusal.CHANNELS.value)
             entrance = _anew(hub, session, asked)
         else:
             hub.metrics.sessions_recovered += 1
     except BaseException:
-        hub.keeping.give_back(back.kept)
+        hub.session_store.release(back.session)
         raise
     # Its client is here: whatever still holds the old connection open holds nobody.
-    hub.keeping.went_on(back.kept.owner)
+    hub.session_store.end_previous_connection(back.session.owner)
     return entrance
 
 
-def _with_given(hub: Hub, session: Session[Connection], asked: Asked) -> Asked:
+def _with_given(hub: Hub, session: Session[Connection], asked: ConnectRequest) -> ConnectRequest:
     """What is asked, and what those who are asked beyond the rules give beside it."""
-    given = hub.gates.connect(session)
+    given = hub.authorizers.connect(session)
     return replace(asked, channels=[*given, *asked.channels]) if given else asked
 
 
-def _anew(hub: Hub, session: Session[Connection], asked: Asked) -> Entrance:
-    joined = join(hub, session, [user_channel(session.user), *asked.channels], asked.since, asked.presence)
-    pid = None if asked.pid is None else hub.keeping.offer()
+def _anew(hub: Hub, session: Session[Connection], asked: ConnectRequest) -> PendingConnect:
+    joined = subscribe(hub, session, [user_channel(session.user), *asked.channels], asked.since, asked.presence)
+    pid = None if asked.pid is None else hub.session_store.new_pid()
     if pid is None:
-        return Entrance(joined)
+        return PendingConnect(joined)
     stale = asked.offset if isinstance(asked.offset, str) else ""
-    return Entrance(joined, Kept(sid_of(pid), session.id, session.user, jti=session.claims.jti, stale=stale), pid)
+    return PendingConnect(
+        joined, ResumableSession(sid_of(pid), session.id, session.user, jti=session.claims.jti, stale_offset=stale), pid
+    )
 
 
-def _again(hub: Hub, session: Session[Connection], asked: Asked, back: Return) -> Entrance | None:
+def _again(hub: Hub, session: Session[Connection], asked: ConnectRequest, back: Resume) -> PendingConnect | None:
     """Everything that was missed in every channel that it had; None if something of it is not to be had.
 
     Channels that it did not have, but asks for now, come beside them.
     """
-    had = back.kept.channels
+    had = back.session.channels
     names = [name for name in had if presence_of(name) is None]
     watched = [watched for name in had if (watched := presence_of(name)) is not None]
-    joined = join(hub, session, [*names, *asked.channels], back.offset, [*watched, *asked.presence], back)
-    answers = joined.settled()
+    joined = subscribe(hub, session, [*names, *asked.channels], back.offset, [*watched, *asked.presence], back)
+    answers = joined.final_answers()
     if not all(answers.get(name, {}).get("recovered") for name in had):
-        hub.release(hub.subscriptions.abandon(joined.catchup))
+        hub.release_channels(hub.subscriptions.abandon(joined.catchup))
         return None
-    return Entrance(joined, back.kept.resumed(session.id, session.claims.jti), str(asked.pid))
+    return PendingConnect(joined, back.session.for_connection(session.id, session.claims.jti), str(asked.pid))
 
 
-def begin(hub: Hub, session: Session[Connection], entrance: Entrance, ready: HubEvent) -> None:
+def activate(hub: Hub, session: Session[Connection], entrance: PendingConnect, ready: HubEvent) -> None:
     """Write `ready` and what was missed; from now on the channels are live, and the session is kept."""
-    kept, joined = entrance.kept, entrance.joined
+    kept, joined = entrance.resumable, entrance.subscription
     if kept is not None:
         known = kept.channels
-        for how, at, channels in entering(joined):
-            kept.put(how, at, [name for name in channels if name not in known])
+        for how, at, channels in joins_at_connect(joined):
+            kept.add_channels(how, at, [name for name in channels if name not in known])
     go_live(hub, session, joined, ready)
     if kept is not None and session.state is not State.CLOSED:
-        hub.keeping.keep(session, kept)
+        hub.session_store.save(session, kept)

@@ -29,17 +29,17 @@ from tidings_hub.core import gap_audience as gaps
 from tidings_hub.core.access import Access, Revocations
 from tidings_hub.core.delivery_plan import plan
 from tidings_hub.core.delivery_reports import NUMBER_MAX, NUMBER_MIN, Reports, wrote
-from tidings_hub.core.failure_limit import Failures
+from tidings_hub.core.failure_limit import FailureLimit
 from tidings_hub.core.frame import DisconnectFrame, Encoded, Frame, HubEvent
 from tidings_hub.core.local_presence import by_kind, with_presence
-from tidings_hub.core.recent_recoveries import Returns
+from tidings_hub.core.recent_recoveries import RecentRecoveries
 from tidings_hub.core.sessions import Expiries, Session, State
 from tidings_hub.core.small_set import removed
 from tidings_hub.core.subscriptions import Subscriptions
 from tidings_hub.metrics import Metrics
-from tidings_hub.services.authorizers import Gates
+from tidings_hub.services.authorizers import Authorizers
 from tidings_hub.services.presence import Entrances
-from tidings_hub.services.session_store import Keeping
+from tidings_hub.services.session_store import SessionStore
 
 logger = logging.getLogger("tidings.hub")
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -85,7 +85,7 @@ class Hub:
         self.metrics = metrics
         self.subscriptions: Subscriptions[Connection] = Subscriptions()
         self.presence = Entrances(settings, broker, access, metrics)
-        self.keeping = Keeping(settings, broker, metrics, self._replaced)
+        self.session_store = SessionStore(settings, broker, metrics, self._on_replaced)
         self.revocations = Revocations()
         self.reports = Reports(
             keep_s=settings.report_keep_s,
@@ -95,17 +95,17 @@ class Hub:
             draw=lambda: NUMBER_MIN + secrets.randbelow(NUMBER_MAX - NUMBER_MIN),
         )
         self.wall_s = wall_s
-        self.gates = Gates()
+        self.authorizers = Authorizers()
         # What is asked of all nodes is done by `control.Control`, which is given to the hub when it is wired.
         self.on_command: Callable[[Mapping[str, object]], None] = partial(logger.warning, "heard too early: %s")
         self._keys = keys
         self._fan_out = fan_out
-        self._failures = Failures(settings.auth_failures_per_minute)
+        self._failures = FailureLimit(settings.auth_failures_per_minute)
         self._sessions: dict[Connection, Session[Connection]] = {}
         self._expiries: Expiries[Connection] = Expiries(warning_s=settings.expiry_warning_s)
-        self._returns = Returns()
+        self._recent_recoveries = RecentRecoveries()
 
-    def use(self, settings: Settings, keys: KeySet | None) -> None:
+    def apply_settings(self, settings: Settings, keys: KeySet | None) -> None:
         """Go by these rules and keys from now on; open sessions keep what they have."""
         self.settings, self.access, self._keys = settings, settings.access(), keys
         self.presence.use(settings, self.access, self._sessions.values())
@@ -127,7 +127,7 @@ class Hub:
             if not isinstance(token, str) or self._keys is None:
                 raise Unauthorized("send a token: connect with auth {token: …}")
             claims = self._keys.verify_fresh(token, now_s=self.wall_s())
-            if self.revocations.revoked(claims, now_s=self.wall_s()):
+            if self.revocations.is_revoked(claims, now_s=self.wall_s()):
                 raise Revoked
         except TidingsError as error:
             self.metrics.count(self.metrics.auth_failures, error.code.name)
@@ -154,9 +154,9 @@ class Hub:
         self._sessions.pop(session.connection, None)
         self._expiries.discard(session)
         self.metrics.sessions -= 1
-        self.keeping.closed(session, reason)
-        self.leave(session, list(session.channels))
-        self.gates.disconnect(session, reason)
+        self.session_store.on_closed(session, reason)
+        self.unsubscribe(session, list(session.channels))
+        self.authorizers.disconnect(session, reason)
 
     def refresh(self, session: Session[Connection], token: object) -> list[str]:
         """Give a live session a new token; returns the channels that it no longer covers and has left.
@@ -174,23 +174,23 @@ class Hub:
         session.claims = claims
         session.warned = False
         self._expiries.add(session)
-        lost = [name for name in session.channels if presence_of(name) is None and not self.covers(session, name)]
-        self.leave(session, lost)
-        self.keeping.renewed(session)
+        lost = [name for name in session.channels if presence_of(name) is None and not self.is_allowed(session, name)]
+        self.unsubscribe(session, lost)
+        self.session_store.on_token_refreshed(session)
         self.presence.inform(session)
         return lost
 
-    def covers(self, session: Session[Connection], channel: str) -> bool:
+    def is_allowed(self, session: Session[Connection], channel: str) -> bool:
         """Whether the session may (still) be subscribed to the channel."""
         if channel in session.granted:
             return True
         try:
-            self.access.may_subscribe(session.claims, channel)
+            self.access.check_subscribe(session.claims, channel)
         except TidingsError:
             return False
         return True
 
-    def leave(self, session: Session[Connection], channels: Collection[str]) -> None:
+    def unsubscribe(self, session: Session[Connection], channels: Collection[str]) -> None:
         """Stop sending the channels' publications, and their joins and leaves, to the session."""
         if not session.channels:
             # Each connect comes by here.
@@ -199,12 +199,12 @@ class Hub:
         for name in own:
             session.channels = removed(session.channels, name)
         self.presence.leave(session, own)
-        self.keeping.left(session, own)
+        self.session_store.on_unsubscribed(session, own)
         self.metrics.subscriptions -= len(own)
         gone = self.subscriptions.leave(session.connection, own)
-        self.release(gone)
+        self.release_channels(gone)
 
-    def release(self, channels: Collection[str]) -> None:
+    def release_channels(self, channels: Collection[str]) -> None:
         """Nobody here listens to these channels any more."""
         self.metrics.channels = len(self.subscriptions)
         if channels:
@@ -215,35 +215,35 @@ class Hub:
         """The open sessions of this node."""
         return self._sessions.values()
 
-    def tell(self, connection: Connection, *said: Encoded) -> None:
+    def send(self, connection: Connection, *said: Encoded) -> None:
         """Write to one connection, after all that was written to it before."""
         self._fan_out((connection,), said)
 
-    def end(self, connection: Connection, code: str, message: str) -> None:
+    def disconnect(self, connection: Connection, code: str, message: str) -> None:
         """Tell the client why, then close; `tidings.codes` says whether it should come back."""
         said: list[Encoded] = [hub_event("tidings:close", {"code": code, "message": message})]
         if not CODES[code].should_reconnect:
             said.append(DisconnectFrame())
-        self.tell(connection, *said)
+        self.send(connection, *said)
         connection.close(code)
 
-    def _replaced(self, session: Session[Connection]) -> None:
-        self.end(session.connection, "replaced", "this session goes on in another connection")
+    def _on_replaced(self, session: Session[Connection]) -> None:
+        self.disconnect(session.connection, "replaced", "this session goes on in another connection")
 
     def tick(self) -> None:
         """Warn of tokens that are about to end, and end sessions whose token has. Call it every second."""
         self.reports.forget(now_s=time.monotonic())
         self.metrics.reports, self.metrics.reports_dropped = len(self.reports), self.reports.dropped
         now_s = self.wall_s()
-        for session in self._expiries.take_due(now_s):
+        for session in self._expiries.pop_due(now_s):
             left_s = session.expires_in_s(now_s) or 0.0
             if left_s > 0:
                 session.warned = True
-                self.tell(session.connection, hub_event("tidings:expiring", {"expires_in_s": round(left_s, 1)}))
+                self.send(session.connection, hub_event("tidings:expiring", {"expires_in_s": round(left_s, 1)}))
                 self._expiries.add(session)
             else:
                 self.metrics.tokens_expired += 1
-                self.end(session.connection, "expired", "the token has ended; connect with a new one")
+                self.disconnect(session.connection, "expired", "the token has ended; connect with a new one")
 
     # The broker's sink
 
@@ -257,18 +257,18 @@ class Hub:
             frames = self.reports.frames(frames, now_s=time.monotonic())
         for frame in frames:
             channel = subscriptions.get(frame.publication.channel)
-            if channel is not None and channel.catching is not None:
-                for catchup in channel.catching:
+            if channel is not None and channel.catchups is not None:
+                for catchup in channel.catchups:
                     catchup.hold(frame)
         for connections, wanted in plan(frames, subscriptions):
             metrics.deliveries += len(connections) * len(wanted)
             self._fan_out(connections, wanted)
             if asked:
-                self.reached(connections, wanted)
+                self.count_written(connections, wanted)
         if frames:
             metrics.fanout_s.observe(max(0.0, self.wall_s() - publications[0].at_ms / 1000))
 
-    def framed(self, publications: Sequence[Publication]) -> list[Frame]:
+    def catchup_frames(self, publications: Sequence[Publication]) -> list[Frame]:
         """What one client gets of publications that it had missed, or that were held back for it."""
         frames = self.presence.frames(publications)
         if all(one.options == NO_OPTIONS for one in publications):
@@ -276,7 +276,7 @@ class Hub:
         since_ms = int((self.wall_s() - self.reports.keep_s) * 1000)
         return self.reports.frames(frames, now_s=time.monotonic(), since_ms=since_ms)
 
-    def reached(self, connections: Collection[Connection], frames: Sequence[Frame]) -> None:
+    def count_written(self, connections: Collection[Connection], frames: Sequence[Frame]) -> None:
         """Count, for those frames that ask for it, that they were written to these connections."""
         reports = [frame.report for frame in frames if frame.report is not None]
         if not reports:
@@ -287,7 +287,7 @@ class Hub:
         # A cursor that only follows its publication is no delivery.
         self.metrics.deliveries -= len(connections) * sum(1 for report in reports if report.number)
 
-    def acknowledged(self, session: Session[Connection], number: int) -> bool:
+    def acknowledge(self, session: Session[Connection], number: int) -> bool:
         """A client acknowledged something; whether it was asked to, and had not before."""
         counted = self.reports.ack(number, session.id)
         self.metrics.acks += counted
@@ -298,10 +298,10 @@ class Hub:
         for connection, names in gaps.affected_by_loss(self.subscriptions, channels).items():
             self._tell_gap(connection, names, position)
 
-    def note_return(self, session: Session[Connection], seq: int, channels: Collection[str]) -> None:
+    def record_recovery(self, session: Session[Connection], seq: int, channels: Collection[str]) -> None:
         """The session returned with a cursor at `seq`, and was told that nothing is missing in these channels."""
-        session.note_return(seq)
-        self._returns.add(seq, channels, time.monotonic())
+        session.record_recovery(seq)
+        self._recent_recoveries.add(seq, channels, time.monotonic())
 
     def on_doubt(self, channels: Sequence[str], first: int, until: int, position: Cursor) -> bool:
         """Tell a gap to those who returned here with a cursor that another node gave out wrongly."""
@@ -310,11 +310,11 @@ class Hub:
             self.metrics.gaps_late += len(names)
             self._tell_gap(connection, names, position)
         # Some may have left again, with newer cursors.
-        return self._returns.concerned(channels, first, until, time.monotonic())
+        return self._recent_recoveries.may_include(channels, first, until, time.monotonic())
 
     def _tell_gap(self, connection: Connection, names: Sequence[str], position: Cursor) -> None:
         answer = {"cursor": str(position)} | by_kind({name: {"recovered": False} for name in names})
-        self.tell(connection, hub_event("tidings:gap", answer, cursor=str(position)))
+        self.send(connection, hub_event("tidings:gap", answer, cursor=str(position)))
 
     def on_control(self, message: Mapping[str, object]) -> None:
         """Do what a node (this one included) asked all nodes to do."""
@@ -325,15 +325,15 @@ class Hub:
         """End every session that was revoked; how many there were."""
         now_s = self.wall_s()
         self.revocations.forget_past(now_s=now_s)
-        chosen = [one for one in self._sessions.values() if self.revocations.revoked(one.claims, now_s=now_s)]
-        count = self.end_all(chosen, "revoked", "this user or token was revoked; sign in again")
+        chosen = [one for one in self._sessions.values() if self.revocations.is_revoked(one.claims, now_s=now_s)]
+        count = self.disconnect_all(chosen, "revoked", "this user or token was revoked; sign in again")
         self.metrics.revoked += count
         return count
 
-    def end_all(self, sessions: Sequence[Session[Connection]], code: str, message: str) -> int:
+    def disconnect_all(self, sessions: Sequence[Session[Connection]], code: str, message: str) -> int:
         """End these sessions as `end` does; how many there are."""
         for session in sessions:
-            self.end(session.connection, code, message)
+            self.disconnect(session.connection, code, message)
         return len(sessions)
 
     # Backends. These wait for the broker.

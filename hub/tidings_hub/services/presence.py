@@ -117,7 +117,7 @@ class Entrances:
     def _concerned(self, channels: Iterable[str]) -> list[str]:
         if not self._namespaces:
             return []
-        return [name for name in channels if self._access.knows_presence(name)]
+        return [name for name in channels if self._access.has_presence(name)]
 
     def _info(self, session: Session[Any]) -> bytes:
         info = session.claims.info
@@ -141,7 +141,7 @@ class Entrances:
         Raises:
             Forbidden, UnknownNamespace: nobody knows. Unavailable: the broker does not answer.
         """
-        self._access.has_presence(channel)
+        self._access.check_presence_enabled(channel)
         self._turns.settle()
         most = self._settings.presence_list_max
         found = self._broker.members(channel, limit=most if limit is None else min(limit, most))
@@ -157,7 +157,7 @@ class Entrances:
         Raises:
             Forbidden, UnknownNamespace, Unavailable: it may not see it, or not now.
         """
-        self._access.shows_presence(channel)
+        self._access.check_presence_visible(channel)
         if channel not in session.channels:
             raise Forbidden(f"subscribe to {channel} first: who sees who is there is there as well")
         for _ in range(_ROUNDS_MAX):

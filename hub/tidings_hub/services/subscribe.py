@@ -15,12 +15,12 @@ from tidings.wire.channels import check_channel, user_channel
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import presence_channel
 from tidings.wire.publication import Publication
-from tidings_hub.brokers.base import Past
+from tidings_hub.brokers.base import HistorySnapshot
 from tidings_hub.core.bucket_positions import rebase_cursors, with_floor
 from tidings_hub.core.frame import Encoded, Frame
 from tidings_hub.core.local_presence import by_kind
 from tidings_hub.core.recovery import Gap, missed_from
-from tidings_hub.core.resumable_session import How, Join, Return
+from tidings_hub.core.resumable_session import ChannelJoin, JoinMode, Resume
 from tidings_hub.core.sessions import Session, State
 from tidings_hub.core.small_set import added
 from tidings_hub.core.subscriptions import Catchup
@@ -32,7 +32,7 @@ _OUT_BUFFER_SHARE = 2
 
 
 @dataclass(slots=True)
-class Joined:
+class PendingSubscription:
     """Channels that are ready to go live. Pass it to `go_live` without waiting in between.
 
     `channels` has what the client is told of each: `{"recovered": bool}` or `{"error": {…}}`.
@@ -40,18 +40,18 @@ class Joined:
 
     catchup: Catchup[Connection]
     position: Cursor
-    channels: dict[str, dict[str, object]]
+    answers: dict[str, dict[str, object]]
     missed: list[Frame]
 
-    def settled(self) -> dict[str, dict[str, object]]:
+    def final_answers(self) -> dict[str, dict[str, object]]:
         """`channels` as of now: what was lost since the past was read is not recovered. Tell it without waiting."""
         for name in self.catchup.lost:
-            self.channels[name] = {"recovered": False}
-        return self.channels
+            self.answers[name] = {"recovered": False}
+        return self.answers
 
-    def answers(self) -> dict[str, dict[str, object]]:
+    def reply(self) -> dict[str, dict[str, object]]:
         """`{"channels": {…}}` as of now, and `"presence"` where joins and leaves were asked for."""
-        return by_kind(self.settled())
+        return by_kind(self.final_answers())
 
     @property
     def cursor(self) -> Cursor:
@@ -71,14 +71,14 @@ class Joined:
         return position
 
 
-def join(
+def subscribe(
     hub: Hub,
     session: Session[Connection],
-    names: Sequence[object],
+    channel_names: Sequence[object],
     since: Cursor | None,
     presence: Sequence[object] = (),
-    back: Return | None = None,
-) -> Joined:
+    resume: Resume | None = None,
+) -> PendingSubscription:
     """Subscribe the session to the channels that it may have. Waits for the broker.
 
     `presence`: of which of them, or of those it has, it also gets the joins and leaves.
@@ -88,13 +88,15 @@ def join(
         Unavailable: the broker does not answer; the session is subscribed to nothing new.
     """
     answers: dict[str, dict[str, object]] = {}
-    wanted = _asked(hub, session, _allowed(hub, session, names, answers), answers)
+    wanted = _asked(hub, session, _allowed(hub, session, channel_names, answers), answers)
     wanted += _watched(hub, session, presence, wanted, answers)
     catchup = Catchup(session.connection, wanted, since, hold_max=hub.settings.hold_max)
     # A repeated subscription starts anew: what it gets is decided by `since` again.
-    hub.leave(session, wanted)
+    hub.unsubscribe(session, wanted)
     # Before the client can be told: who returns must not be taken for complete without these channels.
-    hub.keeping.joining(session, wanted, How.FRESH if since is None else How.OPEN, _text(hub.broker.position))
+    hub.session_store.before_subscribe(
+        session, wanted, JoinMode.FROM_POSITION if since is None else JoinMode.REPLAYING, _text(hub.broker.position)
+    )
     hub.subscriptions.begin(catchup)
     try:
         hub.broker.subscribe(wanted)
@@ -102,28 +104,28 @@ def join(
         if since is not None or position is None:
             past = hub.broker.read_since(wanted, since, limit=hub.settings.recovery_max)
             position = past.position
-            frames = _recover(hub, catchup, past, answers, back)
+            frames = _recover(hub, catchup, past, answers, resume)
         else:
             frames = []
     except BaseException:
-        hub.release(hub.subscriptions.abandon(catchup))
-        hub.keeping.left(session, wanted)
+        hub.release_channels(hub.subscriptions.abandon(catchup))
+        hub.session_store.on_unsubscribed(session, wanted)
         raise
     for name in wanted:
         answers.setdefault(name, {"recovered": False})
-    return Joined(catchup, position, answers, frames)
+    return PendingSubscription(catchup, position, answers, frames)
 
 
-def go_live(hub: Hub, session: Session[Connection], joined: Joined, *first: Encoded) -> None:
+def go_live(hub: Hub, session: Session[Connection], pending: PendingSubscription, *first: Encoded) -> None:
     """Write `first`, what was missed and what came meanwhile, in order; from now on the channels are live."""
-    catchup = joined.catchup
+    catchup = pending.catchup
     if session.state is State.CLOSED:
-        hub.release(hub.subscriptions.abandon(catchup))
+        hub.release_channels(hub.subscriptions.abandon(catchup))
         return
-    answers = joined.settled()
+    answers = pending.final_answers()
     # A new session is kept only after this: each connect comes by here.
-    how = _later(hub, joined) if session.kept is not None else ()
-    later = _after(hub, joined.position, catchup)
+    how = _later(hub, pending) if session.resumable is not None else ()
+    later = _after(hub, pending.position, catchup)
     hub.subscriptions.finish(catchup)
     for name in catchup.channels:
         session.channels = added(session.channels, name)
@@ -134,19 +136,19 @@ def go_live(hub: Hub, session: Session[Connection], joined: Joined, *first: Enco
     if catchup.since is not None and whole:
         # Too many rather than too few where there are several buckets: a doubt then concerns some whom it need not.
         for place in catchup.since.places:
-            hub.note_return(session, place.seq, whole)
+            hub.record_recovery(session, place.seq, whole)
     if how:
-        hub.keeping.joined(session, how)
+        hub.session_store.on_subscribed(session, how)
     # "recovered: false" means nothing of the past, also where it was only just found out.
-    past = [frame for frame in joined.missed if frame.publication.channel not in catchup.lost]
+    past = [frame for frame in pending.missed if frame.publication.channel not in catchup.lost]
     told = [*first, *past, *later]
     hub.metrics.deliveries += len(told) - len(first)
     if told:
-        hub.tell(session.connection, *told)
-        hub.reached((session.connection,), (*past, *later))
+        hub.send(session.connection, *told)
+        hub.count_written((session.connection,), (*past, *later))
     if catchup.overflowed:
         hub.metrics.held_overflows += 1
-        hub.end(session.connection, "slow", "too much was published while you came back; connect again")
+        hub.disconnect(session.connection, "slow", "too much was published while you came back; connect again")
 
 
 def _allowed(
@@ -161,7 +163,7 @@ def _allowed(
             if name in session.granted:
                 hub.access.rule(name)
             else:
-                hub.access.may_subscribe(session.claims, name)
+                hub.access.check_subscribe(session.claims, name)
             if name not in session.channels and len(allowed) >= room:
                 hub.metrics.channels_refused += 1
                 raise TooManyChannels(
@@ -179,10 +181,12 @@ def _asked(
     hub: Hub, session: Session[Connection], allowed: list[str], answers: dict[str, dict[str, object]]
 ) -> list[str]:
     """The channels that nobody who is asked beyond the rules refuses; what is granted or its own is not asked about."""
-    if "subscribe" not in hub.gates.decides:
+    if "subscribe" not in hub.authorizers.handles:
         return allowed
     own = user_channel(session.user)
-    refused = hub.gates.subscribe(session, [name for name in allowed if name != own and name not in session.granted])
+    refused = hub.authorizers.subscribe(
+        session, [name for name in allowed if name != own and name not in session.granted]
+    )
     for name, error in refused.items():
         hub.metrics.count(hub.metrics.subscriptions_refused, error.code.name)
         answers[name] = {"error": error.to_wire()}
@@ -202,7 +206,7 @@ def _watched(
     for name in dict.fromkeys(str(name) for name in names):
         place = presence_channel(name)
         try:
-            hub.access.shows_presence(check_channel(name))
+            hub.access.check_presence_visible(check_channel(name))
             if name not in wanted and name not in session.channels:
                 raise Forbidden(f"subscribe to {name} as well: who sees who is there is there as well")
             if place not in session.channels and len(found) >= room:
@@ -220,14 +224,18 @@ def _watched(
 
 
 def _recover(
-    hub: Hub, catchup: Catchup[Connection], past: Past, answers: dict[str, dict[str, object]], back: Return | None
+    hub: Hub,
+    catchup: Catchup[Connection],
+    past: HistorySnapshot,
+    answers: dict[str, dict[str, object]],
+    back: Resume | None,
 ) -> list[Frame]:
     """What the connection missed in all channels, by seq; `answers` says per channel whether it is complete."""
     since = catchup.since
     if since is None:
         return []
     found: dict[str, list[Publication]] = {}
-    had: Collection[str] = catchup.channels if back is None else back.kept.channels
+    had: Collection[str] = catchup.channels if back is None else back.session.channels
     wanted = [name for name in catchup.channels if name in had]
     for name in wanted:
         start = since if back is None else back.starts.get(name, since)
@@ -246,24 +254,30 @@ def _recover(
         answers[name] = {"recovered": True}
     ordered = sorted((one for each in found.values() for one in each), key=lambda one: one.seq)
     hub.metrics.recovered_publications += len(ordered)
-    return hub.framed(rebase_cursors(since, past.position, ordered))
+    return hub.catchup_frames(rebase_cursors(since, past.position, ordered))
 
 
-def entering(joined: Joined) -> list[Join]:
+def joins_at_connect(joined: PendingSubscription) -> list[ChannelJoin]:
     """How a session comes into its channels when it connects, for what is kept of it: all it gets is in one order."""
     catchup = joined.catchup
     if catchup.since is None:
         # It gets what was held back as well, and that may begin before the node's position.
-        return [Join(How.FRESH, str(joined.cursor), catchup.channels)]
-    whole = tuple(name for name in catchup.channels if joined.channels[name].get("recovered"))
+        return [ChannelJoin(JoinMode.FROM_POSITION, str(joined.cursor), catchup.channels)]
+    whole = tuple(name for name in catchup.channels if joined.answers[name].get("recovered"))
     rest = tuple(name for name in catchup.channels if name not in whole)
-    return [Join(How.SINCE, "", whole), Join(How.FRESH, str(joined.position), rest)]
+    return [
+        ChannelJoin(JoinMode.FROM_OFFSET, "", whole),
+        ChannelJoin(JoinMode.FROM_POSITION, str(joined.position), rest),
+    ]
 
 
-def _later(hub: Hub, joined: Joined) -> list[Join]:
+def _later(hub: Hub, joined: PendingSubscription) -> list[ChannelJoin]:
     """The same for channels that it joins later: what it missed there comes after all that was delivered so far."""
     at = _text(hub.broker.position)
-    return [Join(How.BEHIND, at, join.channels) if join.how is How.SINCE else join for join in entering(joined)]
+    return [
+        ChannelJoin(JoinMode.REPLAYED, at, join.channels) if join.mode is JoinMode.FROM_OFFSET else join
+        for join in joins_at_connect(joined)
+    ]
 
 
 def _text(position: Cursor | None) -> str:
@@ -297,4 +311,4 @@ def _after(hub: Hub, position: Cursor, catchup: Catchup[Connection]) -> list[Fra
         return held
     # One frame each: what follows of it is made anew.
     publications = {(frame.publication.epoch, frame.seq): frame.publication for frame in held}
-    return hub.framed([with_floor(position, publication) for publication in publications.values()])
+    return hub.catchup_frames([with_floor(position, publication) for publication in publications.values()])

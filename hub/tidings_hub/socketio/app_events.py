@@ -9,15 +9,15 @@ from functools import partial
 from tidings.errors import BadRequest, Internal, TidingsError, Unavailable
 from tidings.wire.payload import encode_data
 from tidings_hub.extensions.app.app import Handler
-from tidings_hub.extensions.app.ordered_pool import Line
-from tidings_hub.extensions.app.runner import Calls
+from tidings_hub.extensions.app.ordered_pool import OrderedPool
+from tidings_hub.extensions.app.runner import HandlerRunner
 from tidings_hub.extensions.app.session import Session
 from tidings_hub.metrics import Metrics
 from tidings_hub.socketio.client import Client
 from tidings_hub.socketio.packet import Packet
 
 
-class OwnEvents:
+class AppEvents:
     """Takes the packets of declared events from the server, and answers each when its handler is done.
 
     `lines`: one for each event, so that none waits for another's. `answer_max_bytes` bounds an answer as JSON.
@@ -26,29 +26,29 @@ class OwnEvents:
     def __init__(
         self,
         handlers: Mapping[str, Handler],
-        lines: Mapping[str, Line],
-        calls: Calls,
+        pools: Mapping[str, OrderedPool],
+        runner: HandlerRunner,
         metrics: Metrics,
         *,
         answer_max_bytes: int,
     ) -> None:
         self._handlers = handlers
         self._signatures = {event: inspect.signature(handler) for event, handler in handlers.items()}
-        self._lines = lines
-        self._calls = calls
+        self._pools = pools
+        self._runner = runner
         self._metrics = metrics
         self._answer_max_bytes = answer_max_bytes
 
-    def take(self, client: Client, packet: Packet) -> bool:
+    def try_handle(self, client: Client, packet: Packet) -> bool:
         """Whether this is an event of the app, which is then handled soon."""
         event, *arguments = packet.data or [None]
-        line = self._lines.get(event)
+        line = self._pools.get(event)
         if line is None or client.session is None:
             return False
         if not line.submit(client, partial(self._handle, client, packet.id, event, arguments)):
             self._metrics.app_refused += 1
             error = Unavailable(f"too many {event} wait; try again later")
-            self._answer(client, packet.id, self._said(event, {"error": error.to_wire()}))
+            self._answer(client, packet.id, self._encode_answer(event, {"error": error.to_wire()}))
         return True
 
     def _handle(self, client: Client, id: int | None, event: str, arguments: list[object]) -> None:
@@ -56,24 +56,24 @@ class OwnEvents:
             return
         try:
             session = Session.of(client.session)
-            self._fits(event, session, *arguments)
-            answer = self._calls.call(event, self._handlers[event], session, *arguments)
+            self._check_arguments(event, session, *arguments)
+            answer = self._runner.call(event, self._handlers[event], session, *arguments)
         except TidingsError as error:
             answer = {"error": error.to_wire()}
-        self._answer(client, id, self._said(event, answer))
+        self._answer(client, id, self._encode_answer(event, answer))
 
-    def _fits(self, event: str, *arguments: object) -> None:
+    def _check_arguments(self, event: str, *arguments: object) -> None:
         try:
             self._signatures[event].bind(*arguments)
         except TypeError as error:
             raise BadRequest(f"{event}: {error}") from None
 
-    def _said(self, event: str, answer: object) -> bytes:
+    def _encode_answer(self, event: str, answer: object) -> bytes:
         try:
             return encode_data(answer, max_bytes=self._answer_max_bytes)
         except TidingsError:
             # The client did nothing wrong: what the handler returned cannot be said.
-            self._calls.failed(event)
+            self._runner.record_failure(event)
             return encode_data({"error": Internal().to_wire()})
 
     @staticmethod

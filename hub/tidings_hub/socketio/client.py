@@ -53,7 +53,7 @@ class Client:
     `session`: the hub's session, once there is one. `custom`: python-socketio's user session.
     """
 
-    __slots__ = ("answer", "connection", "custom", "held", "inbox", "partial", "partial_bytes", "session")
+    __slots__ = ("answer", "connection", "held", "inbox", "partial", "partial_bytes", "session", "user_session")
 
     def __init__(self, connection: Transport) -> None:
         self.connection = connection
@@ -63,4 +63,4 @@ class Client:
         self.partial_bytes = 0
         self.answer: dict[str, str] | None = None
         self.session: Any = None
-        self.custom: dict[str, object] | None = None
+        self.user_session: dict[str, object] | None = None

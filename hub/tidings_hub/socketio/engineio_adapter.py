@@ -20,7 +20,7 @@ from tidings_hub.socketio.client import Client
 _ID_BYTES = 15
 
 
-class EngineFacade:
+class EngineioAdapter:
     """Sends packets, keeps no state of its own but who is connected."""
 
     reason = engineio.Server.reason
@@ -56,9 +56,9 @@ class EngineFacade:
     def get_session(self, sid: str) -> dict[str, object]:
         """The user session of a connection, made when first asked for."""
         client = self.clients[sid]
-        if client.custom is None:
-            client.custom = {}
-        return client.custom
+        if client.user_session is None:
+            client.user_session = {}
+        return client.user_session
 
     def disconnect(self, sid: str | None = None) -> None:
         """Close one connection, or all."""

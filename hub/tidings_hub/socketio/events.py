@@ -22,9 +22,9 @@ from tidings.wire.payload import encode_data
 from tidings.wire.presence import presence_channel
 from tidings.wire.publication import encode_body
 from tidings_hub.core.sessions import Session
-from tidings_hub.services.connect import Asked, Entrance, begin, enter, who
+from tidings_hub.services.connect import ConnectRequest, PendingConnect, activate, identify, open_session
 from tidings_hub.services.hub import Connection, Hub, hub_event
-from tidings_hub.services.subscribe import go_live, join
+from tidings_hub.services.subscribe import go_live, subscribe
 from tidings_hub.socketio.client import Client
 from tidings_hub.socketio.server import HubServer
 
@@ -39,12 +39,12 @@ class ClientEvents:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._server: HubServer
-        self._entering: dict[Client, Entrance] = {}
+        self._entering: dict[Client, PendingConnect] = {}
 
     def register(self, server: HubServer) -> None:
         """From now on the server's clients are the hub's."""
         self._server = server
-        server.acked = self.acknowledged
+        server.on_ack = self.on_ack
         server.on("connect", self._connect)
         server.on("disconnect", self._disconnect)
         for name, answer in (
@@ -58,33 +58,33 @@ class ClientEvents:
             server.on(f"tidings:{name}", self._handler(answer))
         server.on("*", self._unknown)
 
-    def accepted(self, client: Client, sid: str, namespace: str) -> None:
+    def on_connected(self, client: Client, sid: str, namespace: str) -> None:
         """A CONNECT was just answered: say `tidings:ready`, then what was missed, then live."""
         entrance = self._entering.pop(client, None)
         if entrance is None:
             return
         session: Session[Connection] = client.session
-        cursor = str(entrance.joined.cursor)
+        cursor = str(entrance.subscription.cursor)
         ready = {
             "user": session.user,
             "connection": session.id,
             "cursor": cursor,
             "expires_in_s": _rounded(session.expires_in_s(self._hub.wall_s())),
-            **entrance.joined.answers(),
+            **entrance.subscription.reply(),
         }
-        begin(self._hub, session, entrance, hub_event("tidings:ready", ready, cursor=cursor))
+        activate(self._hub, session, entrance, hub_event("tidings:ready", ready, cursor=cursor))
 
-    def acknowledged(self, client: Client, number: int) -> bool:
+    def on_ack(self, client: Client, number: int) -> bool:
         """A client acknowledged something: a publication, since the hub asks for no other acknowledgement."""
         session: Session[Connection] | None = client.session
-        return session is not None and self._hub.acknowledged(session, number)
+        return session is not None and self._hub.acknowledge(session, number)
 
     def _connect(self, sid: str, environ: object, auth: object) -> None:
         client = self._server.client(sid)
         hub = self._hub
         try:
             asked = auth if isinstance(auth, Mapping) else {}
-            wanted = Asked(
+            wanted = ConnectRequest(
                 asked.get("token"),
                 _asked(asked, "channels"),
                 _asked(asked, "presence"),
@@ -92,9 +92,9 @@ class ClientEvents:
                 asked.get("pid", ""),
                 asked.get("offset"),
             )
-            claims, back = who(hub, wanted, client.connection.remote)
+            claims, back = identify(hub, wanted, client.connection.remote)
             client.session = hub.open(_connection(client), claims)
-            entrance = enter(hub, client.session, wanted, back)
+            entrance = open_session(hub, client.session, wanted, back)
         except TidingsError as error:
             self._refuse(client, error)
         else:
@@ -120,7 +120,7 @@ class ClientEvents:
             self._hub.close(client.session, str(reason))
             if entrance is not None:
                 # It went away between its CONNECT and the answer: give the channels back.
-                go_live(self._hub, client.session, entrance.joined)
+                go_live(self._hub, client.session, entrance.subscription)
             client.session = None
 
     def _handler(self, answer: Callable[[Session[Connection], Mapping[str, Any]], Answer]) -> Callable[..., Answer]:
@@ -141,31 +141,31 @@ class ClientEvents:
         names, presence = _asked(asked, "channels"), _asked(asked, "presence")
         if not names and not presence:
             raise BadChannel("no channel given; name those that you want")
-        joined = join(self._hub, session, names, _since(asked), presence)
+        joined = subscribe(self._hub, session, names, _since(asked), presence)
         # What was missed goes out before the acknowledgement: a client that is cut off
         # in between has no answer and asks again with the same cursor.
         go_live(self._hub, session, joined)
-        return {"cursor": str(joined.position), **joined.answers()}
+        return {"cursor": str(joined.position), **joined.reply()}
 
     def _unsubscribe(self, session: Session[Connection], asked: Mapping[str, Any]) -> Answer:
         presence = [presence_channel(check_channel(name)) for name in _asked(asked, "presence")]
         channels = [] if presence and "channels" not in asked else check_channels(asked.get("channels"))
         if user_channel(session.user) in channels:
             raise BadChannel("a user's own channel cannot be left; it goes with the connection")
-        self._hub.leave(session, [*channels, *presence])
+        self._hub.unsubscribe(session, [*channels, *presence])
         return {}
 
     def _publish(self, session: Session[Connection], asked: Mapping[str, Any]) -> Answer:
         hub = self._hub
         channel = check_channel(asked.get("channel"))
-        hub.access.may_publish(session.claims, channel)
+        hub.access.check_publish(session.claims, channel)
         given = asked.get("id")
         at_ms = time.time_ns() // 1_000_000
         id_ = new_id(at_ms) if given is None else given
         event, data = check_event(asked.get("event")), asked.get("data")
         data_json = encode_data(data, max_bytes=hub.settings.publication_max_bytes)
         body = encode_body(event, data_json, id=id_, at_ms=at_ms)
-        hub.gates.publish(session, channel, event, data)
+        hub.authorizers.publish(session, channel, event, data)
         keep_s = OWN_ID_S if given is None else CALLER_ID_S
         (result,) = hub.publish([Outgoing(channel, body, id_, keep_s)])
         if isinstance(result, TidingsError):
@@ -175,8 +175,8 @@ class ClientEvents:
     def _history(self, session: Session[Connection], asked: Mapping[str, Any]) -> Answer:
         hub = self._hub
         channel = check_channel(asked.get("channel"))
-        hub.access.may_read_history(session.claims, channel)
-        if "subscribe" in hub.gates.decides and channel not in session.channels:
+        hub.access.check_read_history(session.claims, channel)
+        if "subscribe" in hub.authorizers.handles and channel not in session.channels:
             # Whoever is asked beyond the rules was asked when it subscribed, and is not asked once more.
             raise Forbidden(f"subscribe to {channel} first: whether you may read it is decided there")
         limit = asked.get("limit", 100)

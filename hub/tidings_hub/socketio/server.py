@@ -18,7 +18,7 @@ from socketio import packet as upstream
 from tidings.errors import BadPacket
 from tidings_hub.metrics import Metrics
 from tidings_hub.socketio.client import Client, Transport
-from tidings_hub.socketio.engineio_adapter import EngineFacade
+from tidings_hub.socketio.engineio_adapter import EngineioAdapter
 from tidings_hub.socketio.environs import Environs
 from tidings_hub.socketio.manager import HubManager
 from tidings_hub.socketio.packet import Packet
@@ -65,9 +65,9 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
         spawn: Callable[..., object],
         metrics: Metrics,
         max_attachment_bytes: int,
-        accepted: Callable[[Client, str, str], None] | None = None,
-        own: Callable[[Client, Packet], bool] | None = None,
-        lanes: Mapping[str, Pool] | None = None,
+        on_connected: Callable[[Client, str, str], None] | None = None,
+        app_events: Callable[[Client, Packet], bool] | None = None,
+        pools: Mapping[str, Pool] | None = None,
         namespaces: list[str] | None = None,
     ) -> None:
         super().__init__(
@@ -81,15 +81,15 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
         self._spawn = spawn
         self._metrics = metrics
         self._max_attachment_bytes = max_attachment_bytes
-        self._accepted = accepted
-        self._own = own
+        self._on_connected = on_connected
+        self._app_events = app_events
         # Whether an acknowledgement in the namespace `/` was asked for by the hub. It is called from the pump.
-        self.acked: Callable[[Client, int], bool] | None = None
-        self._lanes = lanes or {}
+        self.on_ack: Callable[[Client, int], bool] | None = None
+        self._pools = pools or {}
         self.environ = Environs(self.eio.clients)
 
-    def _engineio_server_class(self) -> type[EngineFacade]:
-        return EngineFacade
+    def _engineio_server_class(self) -> type[EngineioAdapter]:
+        return EngineioAdapter
 
     def client(self, sid: str, namespace: str = "/") -> Client:
         """The client behind a Socket.IO session id.
@@ -122,11 +122,11 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
 
     def _take_ack(self, client: Client, packet: Packet) -> bool:
         """Whether the packet was a client's acknowledgement: thousands may come at once, and none has to wait."""
-        if packet.packet_type not in _ACKS or self.acked is None or client.session is None:
+        if packet.packet_type not in _ACKS or self.on_ack is None or client.session is None:
             return False
         if packet.namespace not in {None, "/"} or packet.id is None:
             return False
-        if self.acked(client, packet.id):
+        if self.on_ack(client, packet.id):
             # It was asked for: it does not count as something that the client says by itself.
             client.connection.excuse()
             return True
@@ -184,12 +184,12 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
             self._spawn(self._work, client, pool)
 
     def _pool_of(self, work: Packet | str) -> Pool:
-        if not self._lanes or isinstance(work, str):
+        if not self._pools or isinstance(work, str):
             return self._pool
         if work.packet_type == upstream.CONNECT:
-            return self._lanes.get("connect", self._pool)
+            return self._pools.get("connect", self._pool)
         event = str(work.data[0]) if work.packet_type in _EVENTS and work.data else ""
-        return self._lanes.get(event, self._pool)
+        return self._pools.get(event, self._pool)
 
     def _work(self, client: Client, pool: Pool) -> None:
         """Handle what waits in a client's inbox, in order. Runs in a worker greenlet."""
@@ -224,7 +224,7 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
             # As in the JavaScript server: whoever speaks in a namespace that it has not joined is cut off.
             client.connection.close("bad_packet")
         elif packet.packet_type in _EVENTS:
-            if self._own is not None and namespace == "/" and self._own(client, packet):
+            if self._app_events is not None and namespace == "/" and self._app_events(client, packet):
                 return
             self._handle_event(eio_sid, namespace, packet.id, packet.data)
         elif packet.packet_type in _ACKS:
@@ -241,8 +241,8 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
             sid = self.manager.sid_from_eio_sid(connection.sid, namespace)
             if self.manager.is_connected(sid, namespace):
                 connection.establish()
-                if self._accepted is not None:
-                    self._accepted(client, sid, namespace)
+                if self._on_connected is not None:
+                    self._on_connected(client, sid, namespace)
         finally:
             connection.uncork()
         if not any(self.manager.sid_from_eio_sid(connection.sid, each) for each in self.manager.get_namespaces()):

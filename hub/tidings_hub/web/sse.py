@@ -17,7 +17,7 @@ from tidings.wire.channels import user_channel
 from tidings.wire.cursor import Cursor
 from tidings_hub.core.sessions import Session
 from tidings_hub.services.hub import Connection, Hub, hub_event
-from tidings_hub.services.subscribe import go_live, join
+from tidings_hub.services.subscribe import go_live, subscribe
 
 logger = logging.getLogger("tidings.sse")
 
@@ -86,12 +86,12 @@ class EventStreams:
             if stream.closed:
                 return
             stream.client = session = hub.open(stream, claims)
-            given = hub.gates.connect(session)
-            joined = join(hub, session, [*channels, *given, user_channel(claims.sub)], since, presence)
+            given = hub.authorizers.connect(session)
+            joined = subscribe(hub, session, [*channels, *given, user_channel(claims.sub)], since, presence)
         except Exception as error:  # noqa: BLE001 - whatever it was, the client gets an answer
             self._fail(stream, error)
             return
-        refused = [answer["error"] for answer in map(joined.channels.get, channels) if answer and "error" in answer]
+        refused = [answer["error"] for answer in map(joined.answers.get, channels) if answer and "error" in answer]
         if len(refused) == len(channels):
             self._fail(stream, from_wire(**cast("dict[str, str]", refused[0])))
             go_live(hub, session, joined)
@@ -101,7 +101,7 @@ class EventStreams:
             "user": session.user,
             "connection": session.id,
             "cursor": str(joined.cursor),
-            **joined.answers(),
+            **joined.reply(),
         }
         go_live(hub, session, joined, hub_event("tidings:ready", ready, cursor=str(joined.cursor)))
 

@@ -19,23 +19,23 @@ from typing import Any, Literal, TypeVar
 from tidings.emitter import Emitter
 from tidings.errors import BadConfig, BadEvent, Unavailable
 from tidings.wire.channels import check_event
-from tidings_hub.extensions.app.local_publisher import NodeApi, ThroughNode
+from tidings_hub.extensions.app.local_publisher import LocalPublisher, NodeApi
 from tidings_hub.extensions.app.session import Session
 
 Action = Literal["subscribe", "publish"]
 Handler = Callable[..., object]
-Connecting = Callable[[Session], Iterable[str] | None]
-Disconnecting = Callable[[Session], object]
-Subscribing = Callable[[Session, str], object]
-Starting = Callable[[Any], object]
-Authorizing = Callable[[Session, str, Action], bool]
+ConnectHandler = Callable[[Session], Iterable[str] | None]
+DisconnectHandler = Callable[[Session], object]
+SubscribeHandler = Callable[[Session, str], object]
+StartHandler = Callable[[Any], object]
+AuthorizeHandler = Callable[[Session, str, Action], bool]
 
 H = TypeVar("H", bound=Handler)
-C = TypeVar("C", bound=Connecting)
-D = TypeVar("D", bound=Disconnecting)
-S = TypeVar("S", bound=Subscribing)
-A = TypeVar("A", bound=Authorizing)
-B = TypeVar("B", bound=Starting)
+C = TypeVar("C", bound=ConnectHandler)
+D = TypeVar("D", bound=DisconnectHandler)
+S = TypeVar("S", bound=SubscribeHandler)
+A = TypeVar("A", bound=AuthorizeHandler)
+B = TypeVar("B", bound=StartHandler)
 
 
 class App(Emitter):
@@ -47,14 +47,14 @@ class App(Emitter):
     """
 
     def __init__(self) -> None:
-        self._through = ThroughNode()
-        super().__init__("memory://", publisher=self._through)
+        self._publisher_of_node = LocalPublisher()
+        super().__init__("memory://", publisher=self._publisher_of_node)
         self.events: dict[str, Handler] = {}
-        self.connecting: Connecting | None = None
-        self.disconnecting: Disconnecting | None = None
-        self.subscribing: Subscribing | None = None
-        self.authorizing: Authorizing | None = None
-        self.starting: Starting | None = None
+        self.connect_handler: ConnectHandler | None = None
+        self.disconnect_handler: DisconnectHandler | None = None
+        self.subscribe_handler: SubscribeHandler | None = None
+        self.authorize_handler: AuthorizeHandler | None = None
+        self.start_handler: StartHandler | None = None
         self._sio: Any = None
 
     def on(self, event: str) -> Callable[[H], H]:
@@ -80,17 +80,17 @@ class App(Emitter):
 
         It may raise to refuse, and return channels that the connection gets whatever its token covers.
         """
-        self.connecting = self._only(self.connecting, handler, "on_connect")
+        self.connect_handler = self._only(self.connect_handler, handler, "on_connect")
         return handler
 
     def on_disconnect(self, handler: D) -> D:
         """Declare who is told that a connection is gone: `handler(session)`."""
-        self.disconnecting = self._only(self.disconnecting, handler, "on_disconnect")
+        self.disconnect_handler = self._only(self.disconnect_handler, handler, "on_disconnect")
         return handler
 
     def on_subscribe(self, handler: S) -> S:
         """Declare who is asked before each subscription: `handler(session, channel)`; it may raise to refuse."""
-        self.subscribing = self._only(self.subscribing, handler, "on_subscribe")
+        self.subscribe_handler = self._only(self.subscribe_handler, handler, "on_subscribe")
         return handler
 
     def authorize(self, handler: A) -> A:
@@ -98,12 +98,12 @@ class App(Emitter):
 
         Asked only about what the namespace's rules and the token allow already: it restricts, and never allows more.
         """
-        self.authorizing = self._only(self.authorizing, handler, "authorize")
+        self.authorize_handler = self._only(self.authorize_handler, handler, "authorize")
         return handler
 
     def on_start(self, handler: B) -> B:
         """Declare who is called once, before the first client: `handler(sio)`, to declare more on python-socketio."""
-        self.starting = self._only(self.starting, handler, "on_start")
+        self.start_handler = self._only(self.start_handler, handler, "on_start")
         return handler
 
     @property
@@ -117,13 +117,13 @@ class App(Emitter):
             raise Unavailable("no hub runs this app: `tidings serve --app` does, once the module is loaded")
         return self._sio
 
-    def run_by(self, node: NodeApi, sio: object, *, publication_max_bytes: int) -> None:
+    def attach(self, node: NodeApi, sio: object, *, publication_max_bytes: int) -> None:
         """From now on publish through this node. Called by the hub."""
-        self._through.node = node
+        self._publisher_of_node.node = node
         self._sio = sio
         self._builder.max_bytes = publication_max_bytes
-        if self.starting is not None:
-            self.starting(sio)
+        if self.start_handler is not None:
+            self.start_handler(sio)
 
     def __repr__(self) -> str:
         return f"App({', '.join(sorted(self.events))})"

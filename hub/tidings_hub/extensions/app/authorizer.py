@@ -1,4 +1,4 @@
-"""An app's handlers as a `Gate`."""
+"""An app's handlers as a `Authorizer`."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from typing import Any
 from tidings.errors import Forbidden, Internal, TidingsError
 from tidings_hub.core.sessions import Session as Live
 from tidings_hub.extensions.app.app import App
-from tidings_hub.extensions.app.ordered_pool import Line
-from tidings_hub.extensions.app.runner import Calls
+from tidings_hub.extensions.app.ordered_pool import OrderedPool
+from tidings_hub.extensions.app.runner import HandlerRunner
 from tidings_hub.extensions.app.session import Session
 from tidings_hub.metrics import Metrics
 
 logger = logging.getLogger("tidings.app")
 
 
-class AppGate:
+class AppAuthorizer:
     """Asks the handlers that an app declares; those that it does not declare allow everything."""
 
-    def __init__(self, app: App, calls: Calls, told: Line, metrics: Metrics) -> None:
+    def __init__(self, app: App, calls: HandlerRunner, told: OrderedPool, metrics: Metrics) -> None:
         self._app = app
         self._calls = calls
         self._told = told
         self._metrics = metrics
         declared = {
-            "connect": app.connecting,
-            "subscribe": app.subscribing or app.authorizing,
-            "publish": app.authorizing,
-            "disconnect": app.disconnecting,
+            "connect": app.connect_handler,
+            "subscribe": app.subscribe_handler or app.authorize_handler,
+            "publish": app.authorize_handler,
+            "disconnect": app.disconnect_handler,
         }
-        self.decides = frozenset(name for name, handler in declared.items() if handler is not None)
+        self.handles = frozenset(name for name, handler in declared.items() if handler is not None)
 
     def connect(self, live: Live[Any]) -> Sequence[str]:
-        """See `Gate.connect`."""
-        handler = self._app.connecting
+        """See `Authorizer.connect`."""
+        handler = self._app.connect_handler
         given = None if handler is None else self._calls.call("on_connect", handler, Session.of(live))
         if given is None:
             return ()
@@ -44,41 +44,41 @@ class AppGate:
         return list(given)
 
     def subscribe(self, live: Live[Any], channels: Sequence[str]) -> dict[str, TidingsError]:
-        """See `Gate.subscribe`."""
+        """See `Authorizer.subscribe`."""
         refused: dict[str, TidingsError] = {}
         session = Session.of(live)
         for channel in channels:
             try:
                 self._authorize(session, channel, "subscribe")
-                if self._app.subscribing is not None:
-                    self._calls.call("on_subscribe", self._app.subscribing, session, channel)
+                if self._app.subscribe_handler is not None:
+                    self._calls.call("on_subscribe", self._app.subscribe_handler, session, channel)
             except TidingsError as error:
                 refused[channel] = error
         return refused
 
     def publish(self, live: Live[Any], channel: str, event: str, data: object) -> None:
-        """See `Gate.publish`."""
+        """See `Authorizer.publish`."""
         self._authorize(Session.of(live), channel, "publish")
 
     def _authorize(self, session: Session, channel: str, action: str) -> None:
-        handler = self._app.authorizing
+        handler = self._app.authorize_handler
         # Nothing returned is a refusal, too.
         if handler is not None and not self._calls.call("authorize", handler, session, channel, action):
             raise Forbidden(f"the application does not let you {action} in {channel}")
 
     def disconnect(self, live: Live[Any], reason: str) -> None:
-        """See `Gate.disconnect`."""
+        """See `Authorizer.disconnect`."""
         if not self._told.submit(live.id, lambda: self._disconnected(Session.of(live))):
             self._metrics.app_refused += 1
 
     def pending(self) -> int:
-        """See `Gate.pending`."""
+        """See `Authorizer.pending`."""
         return len(self._told)
 
     def _disconnected(self, session: Session) -> None:
-        if self._app.disconnecting is not None:
+        if self._app.disconnect_handler is not None:
             try:
-                self._calls.call("on_disconnect", self._app.disconnecting, session)
+                self._calls.call("on_disconnect", self._app.disconnect_handler, session)
             except TidingsError as error:
                 # There is nobody whom it could refuse.
                 logger.debug("on_disconnect raised %s", error.code.name)

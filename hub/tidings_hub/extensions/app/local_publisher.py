@@ -39,7 +39,7 @@ class NodeApi(Protocol):
         """Every node that lives."""
 
 
-class ThroughNode:
+class LocalPublisher:
     """A `HubPublisher`; before `node` is set, in a process that is no hub, everything is Unavailable.
 
     How long a call may take is the node's `broker_timeout_s`, not the caller's.

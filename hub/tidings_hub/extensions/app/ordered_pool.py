@@ -14,7 +14,7 @@ logger = logging.getLogger("tidings.app")
 _SHARE = 4
 
 
-class Line:
+class OrderedPool:
     """At most `size` calls of one event at once, at most `waiting_max` waiting; in order for each client.
 
     Two events of one client do not wait for each other: a slow one hurts only itself.

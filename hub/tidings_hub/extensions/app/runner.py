@@ -15,7 +15,7 @@ from tidings_hub.metrics import Metrics
 logger = logging.getLogger("tidings.app")
 
 
-class Calls:
+class HandlerRunner:
     """Calls handlers. A call that fails is logged with its traceback, at most once a minute for each handler."""
 
     def __init__(self, metrics: Metrics, *, timeout_s: float) -> None:
@@ -40,12 +40,12 @@ class Calls:
             raise TimedOut(f"the handler of {name} took too long") from None
         # A handler that calls sys.exit must not end the node.
         except (Exception, SystemExit):  # noqa: BLE001 - whatever it was, it is this call's alone
-            self.failed(name)
+            self.record_failure(name)
             raise Internal from None
         finally:
             self._metrics.app_call_s.observe(time.monotonic() - began_s)
 
-    def failed(self, name: str) -> None:
+    def record_failure(self, name: str) -> None:
         """Count and log the exception that is being handled as a mistake of this handler."""
         self._metrics.count(self._metrics.app_errors, name)
         self._tell(name, "failed", trace=True)

@@ -1,4 +1,4 @@
-"""A backend behind HTTP as a `Gate`: asked in JSON, believed only in the documented form."""
+"""A backend behind HTTP as a `Authorizer`: asked in JSON, believed only in the documented form."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tidings_hub import runtime
 from tidings_hub.config.hooks import Hooks
 from tidings_hub.core.sessions import Session
 from tidings_hub.extensions.hooks.client import HookClient, HookFailed
-from tidings_hub.extensions.hooks.responses import BadAnswer, read_connect, read_publish, read_subscribe
+from tidings_hub.extensions.hooks.responses import BadHookResponse, read_connect, read_publish, read_subscribe
 from tidings_hub.log import log_rate_limited
 from tidings_hub.metrics import Metrics
 
@@ -26,7 +26,7 @@ _RETRY_CAP_S: Final = 10.0
 T = TypeVar("T")
 
 
-class HookGate:
+class HookAuthorizer:
     """Asks the backend of `[hooks]`. What it does not answer is refused, or allowed with `fail_open`."""
 
     def __init__(self, hooks: Hooks, client: HookClient, metrics: Metrics, *, node_id: str) -> None:
@@ -35,14 +35,14 @@ class HookGate:
         self._metrics = metrics
         self._node_id = node_id
         self._telling = runtime.Pool(_TELLING, hooks.queue)
-        self.decides = frozenset[str](hooks.events)
+        self.handles = frozenset[str](hooks.events)
 
     def connect(self, session: Session[Any]) -> Sequence[str]:
-        """See `Gate.connect`."""
+        """See `Authorizer.connect`."""
         return self._ask("connect", session, {"remote": session.connection.remote}, read_connect, [])
 
     def subscribe(self, session: Session[Any], channels: Sequence[str]) -> Mapping[str, TidingsError]:
-        """See `Gate.subscribe`; one hook for all channels of a request."""
+        """See `Authorizer.subscribe`; one hook for all channels of a request."""
         if not channels:
             return {}
         try:
@@ -53,17 +53,17 @@ class HookGate:
             return dict.fromkeys(channels, error)
 
     def publish(self, session: Session[Any], channel: str, event: str, data: object) -> None:
-        """See `Gate.publish`."""
+        """See `Authorizer.publish`."""
         self._ask("publish", session, {"channel": channel, "event": event, "data": data}, read_publish, None)
 
     def disconnect(self, session: Session[Any], reason: str) -> None:
-        """See `Gate.disconnect`."""
+        """See `Authorizer.disconnect`."""
         body = self._body("disconnect", session, {"reason": reason})
         if not self._telling.submit(self._tell, body):
             self._metrics.hooks_dropped += 1
 
     def pending(self) -> int:
-        """See `Gate.pending`."""
+        """See `Authorizer.pending`."""
         return self._telling.running + len(self._telling)
 
     def _ask(
@@ -74,7 +74,7 @@ class HookGate:
         except TidingsError:
             self._metrics.count(self._metrics.hooks, "refused")
             raise
-        except (HookFailed, BadAnswer) as error:
+        except (HookFailed, BadHookResponse) as error:
             self._failed(hook, error)
             if self._hooks.fail_open:
                 return allowed
@@ -85,7 +85,7 @@ class HookGate:
     def _sent(self, body: bytes) -> bytes:
         began_s = runtime.now_s()
         try:
-            return self._client.ask(body)
+            return self._client.send(body)
         finally:
             self._metrics.hook_s.observe(runtime.now_s() - began_s)
 
@@ -103,7 +103,7 @@ class HookGate:
                 return
         self._metrics.hooks_dropped += 1
 
-    def _failed(self, hook: str, error: HookFailed | BadAnswer) -> None:
+    def _failed(self, hook: str, error: HookFailed | BadHookResponse) -> None:
         how = error.how if isinstance(error, HookFailed) else "bad_answer"
         self._metrics.count(self._metrics.hooks, how)
         log_rate_limited(logger, logging.ERROR, f"hook {hook} {how}", "the hook %s was not answered: %s", hook, error)

@@ -24,9 +24,9 @@ _OK: Final = (200, 204)
 class HookFailed(Exception):
     """Nobody answered what was asked: `timeout` or `failed` in `how`; the text says what happened."""
 
-    def __init__(self, message: str, how: str = "failed") -> None:
+    def __init__(self, message: str, outcome: str = "failed") -> None:
         super().__init__(message)
-        self.how = how
+        self.how = outcome
 
 
 class HookClient:
@@ -51,7 +51,7 @@ class HookClient:
         self._free = threading.Semaphore(hooks.connections)
         self._idle: deque[Link] = deque()
 
-    def ask(self, body: bytes) -> bytes:
+    def send(self, body: bytes) -> bytes:
         """The body of the answer, which is 200 or 204.
 
         Raises:

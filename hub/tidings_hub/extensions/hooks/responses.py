@@ -11,7 +11,7 @@ from tidings.errors import TidingsError, from_wire
 _MESSAGE_MAX: Final = 500
 
 
-class BadAnswer(ValueError):
+class BadHookResponse(ValueError):
     """An answer that is not of the documented form; the text says how."""
 
 
@@ -23,7 +23,7 @@ def read_connect(said: bytes) -> list[str]:
     """
     channels = _object(said, "channels").get("channels", [])
     if not isinstance(channels, list) or not all(isinstance(name, str) for name in channels):
-        raise BadAnswer("channels must be a list of strings")
+        raise BadHookResponse("channels must be a list of strings")
     return channels
 
 
@@ -35,11 +35,11 @@ def read_subscribe(said: bytes, asked: Sequence[str]) -> dict[str, TidingsError]
     """
     channels = _object(said, "channels").get("channels", {})
     if not isinstance(channels, dict) or not channels.keys() <= set(asked):
-        raise BadAnswer("channels must be an object of channels that were asked about")
+        raise BadHookResponse("channels must be an object of channels that were asked about")
     refused: dict[str, TidingsError] = {}
     for name, answer in channels.items():
         if not isinstance(answer, dict) or answer.keys() - {"error"}:
-            raise BadAnswer(f'{name} is answered with {{}} or {{"error": {{"code", "message"}}}}')
+            raise BadHookResponse(f'{name} is answered with {{}} or {{"error": {{"code", "message"}}}}')
         if "error" in answer:
             refused[name] = _error(answer["error"])
     return refused
@@ -58,12 +58,12 @@ def _object(said: bytes, *names: str) -> dict[str, Any]:
     try:
         answer = json.loads(said) if said.strip() else {}
     except (ValueError, RecursionError):
-        raise BadAnswer("it is not JSON") from None
+        raise BadHookResponse("it is not JSON") from None
     if not isinstance(answer, dict):
-        raise BadAnswer("it is not an object")
+        raise BadHookResponse("it is not an object")
     unknown = answer.keys() - {"error", *names}
     if unknown:
-        raise BadAnswer(f"unknown: {', '.join(sorted(unknown))[:100]}")
+        raise BadHookResponse(f"unknown: {', '.join(sorted(unknown))[:100]}")
     if "error" in answer:
         raise _error(answer["error"])
     return answer
@@ -71,11 +71,11 @@ def _object(said: bytes, *names: str) -> dict[str, Any]:
 
 def _error(given: object) -> TidingsError:
     if not isinstance(given, dict) or given.keys() - {"code", "message"}:
-        raise BadAnswer('an error is {"code", "message"}')
+        raise BadHookResponse('an error is {"code", "message"}')
     code, message = given.get("code"), given.get("message", "")
     if not isinstance(code, str) or not isinstance(message, str) or len(message) > _MESSAGE_MAX:
-        raise BadAnswer(f"code and message are strings, the message of at most {_MESSAGE_MAX} characters")
+        raise BadHookResponse(f"code and message are strings, the message of at most {_MESSAGE_MAX} characters")
     error = from_wire(code, message)
     if error.code.name != code:
-        raise BadAnswer("a code that is not in PROTOCOL.md section 4")
+        raise BadHookResponse("a code that is not in PROTOCOL.md section 4")
     return error

@@ -7,7 +7,7 @@ import pytest
 from tidings.errors import Unavailable
 from tidings.redis_client.keys import Keys
 from tidings.wire.cursor import Cursor
-from tidings_hub.brokers.base import BrokerLimits, ChannelPast
+from tidings_hub.brokers.base import BrokerLimits, ChannelSnapshot
 from tidings_hub.brokers.lookup_script import LookupRequest, pack_lookup, read_history, read_lookup, read_position
 
 LIMITS = BrokerLimits(message_max_bytes=100)
@@ -21,7 +21,7 @@ def message(seq: int, epoch: str = "e", data: str = "1") -> bytes:
 def test_pointers_and_messages() -> None:
     past = read_lookup(LOOK, [b"e", b"9", b"3", [b"8", [message(8)], b"2 6"], [None, [], None]], LIMITS)
     assert past.position == Cursor("e", 9)
-    assert past.channels["orders:2"] == ChannelPast(None, [])
+    assert past.channels["orders:2"] == ChannelSnapshot(None, [])
     assert past.channels["orders:1"].last == 8
     assert [one.seq for one in past.channels["orders:1"].publications] == [8]
 

@@ -247,9 +247,9 @@ def test_dev_on_loopback_says_what_it_is(host: str) -> None:
     settings = Settings(dev=True, host=host)
     assert any("anonymous" in choice for choice in settings.insecure())
     assert settings.broker_rules()["*"].subscribe is Subscribe.PUBLIC
-    settings.access().may_publish(Claims(sub="x"), "anything:1")
+    settings.access().check_publish(Claims(sub="x"), "anything:1")
     with pytest.raises(Forbidden):
-        settings.access().may_subscribe(Claims(sub="x", channels=("*",)), "user:y")
+        settings.access().check_subscribe(Claims(sub="x", channels=("*",)), "user:y")
 
 
 def test_every_unsafe_choice_is_named() -> None:
@@ -266,7 +266,7 @@ def test_the_defaults_are_safe() -> None:
     assert list(settings.rules()) == ["user"]
     assert "*" not in settings.broker_rules()
     with pytest.raises(UnknownNamespace):
-        settings.access().may_subscribe(Claims(sub="x", channels=("*",)), "orders:1")
+        settings.access().check_subscribe(Claims(sub="x", channels=("*",)), "orders:1")
 
 
 def test_each_node_has_a_name() -> None:

@@ -44,7 +44,7 @@ def bearer(*channels: str, sub: str = "ann") -> Claims:
     ],
 )
 def test_may_subscribe(claims: Claims, channel: str) -> None:
-    ACCESS.may_subscribe(claims, channel)
+    ACCESS.check_subscribe(claims, channel)
 
 
 @pytest.mark.parametrize(
@@ -63,44 +63,44 @@ def test_may_subscribe(claims: Claims, channel: str) -> None:
 )
 def test_may_not_subscribe(claims: Claims, channel: str) -> None:
     with pytest.raises(Forbidden):
-        ACCESS.may_subscribe(claims, channel)
+        ACCESS.check_subscribe(claims, channel)
 
 
 @pytest.mark.parametrize("channel", ["other:1", "order:1", "canary:n1", "tidings:x", "__proto__:x"])
 def test_an_unknown_namespace_is_refused(channel: str) -> None:
     with pytest.raises(UnknownNamespace):
-        ACCESS.may_subscribe(bearer("*"), channel)
+        ACCESS.check_subscribe(bearer("*"), channel)
 
 
 def test_elsewhere_is_every_namespace_but_the_brokers_own() -> None:
-    access = Access(RULES, elsewhere=Rule(subscribe=Subscribe.PUBLIC, publish=Publish.SUBSCRIBERS))
-    access.may_publish(bearer(), "whatever:1")
+    access = Access(RULES, default=Rule(subscribe=Subscribe.PUBLIC, publish=Publish.SUBSCRIBERS))
+    access.check_publish(bearer(), "whatever:1")
     with pytest.raises(UnknownNamespace):
-        access.may_subscribe(bearer("*"), "canary:n1")
+        access.check_subscribe(bearer("*"), "canary:n1")
     with pytest.raises(Forbidden):
-        access.may_subscribe(bearer("*"), "user:bob")
+        access.check_subscribe(bearer("*"), "user:bob")
 
 
 def test_who_may_publish() -> None:
-    ACCESS.may_publish(bearer("chat:*"), "chat:1")
+    ACCESS.check_publish(bearer("chat:*"), "chat:1")
     for claims, channel in ((bearer("orders:*"), "orders:42"), (bearer(), "chat:1"), (bearer(), "user:ann")):
         with pytest.raises(Forbidden):
-            ACCESS.may_publish(claims, channel)
+            ACCESS.check_publish(claims, channel)
 
 
 def test_who_may_read_history_and_see_presence() -> None:
-    ACCESS.may_read_history(bearer("orders:*"), "orders:42")
-    ACCESS.shows_presence("chat:1")
+    ACCESS.check_read_history(bearer("orders:*"), "orders:42")
+    ACCESS.check_presence_visible("chat:1")
     for claims, channel in ((bearer(), "orders:42"), (bearer(), "news:today")):
         with pytest.raises(Forbidden):
-            ACCESS.may_read_history(claims, channel)
+            ACCESS.check_read_history(claims, channel)
     with pytest.raises(Forbidden):
-        ACCESS.shows_presence("orders:42")
+        ACCESS.check_presence_visible("orders:42")
     hidden = Access({"chat": Rule(presence=True, presence_to=PresenceTo.BACKEND)})
-    hidden.has_presence("chat:1")
+    hidden.check_presence_enabled("chat:1")
     with pytest.raises(Forbidden, match="only backends"):
-        hidden.shows_presence("chat:1")
-    known = [hidden.knows_presence(channel) for channel in ("chat:1", "orders:1", "tidings:presence:chat:1")]
+        hidden.check_presence_visible("chat:1")
+    known = [hidden.has_presence(channel) for channel in ("chat:1", "orders:1", "tidings:presence:chat:1")]
     assert known == [True, False, False]
 
 
@@ -193,29 +193,29 @@ def test_a_normal_origin_has_its_port() -> None:
 
 def test_a_revocation_holds_until_its_time() -> None:
     revocations = Revocations({user_key("ann"): 100.0, token_key("t9"): 50.0})
-    assert revocations.revoked(bearer(), now_s=99.9)
-    assert not revocations.revoked(bearer(), now_s=100.0)
-    assert not revocations.revoked(bearer(sub="bob"), now_s=10.0)
-    assert revocations.revoked(Claims(sub="bob", jti="t9"), now_s=49.0)
-    assert not revocations.revoked(Claims(sub="bob", jti=None), now_s=49.0)
+    assert revocations.is_revoked(bearer(), now_s=99.9)
+    assert not revocations.is_revoked(bearer(), now_s=100.0)
+    assert not revocations.is_revoked(bearer(sub="bob"), now_s=10.0)
+    assert revocations.is_revoked(Claims(sub="bob", jti="t9"), now_s=49.0)
+    assert not revocations.is_revoked(Claims(sub="bob", jti=None), now_s=49.0)
 
 
 def test_a_user_and_a_token_of_the_same_name_are_apart() -> None:
-    assert not Revocations({token_key("ann"): 100.0}).revoked(bearer(sub="ann"), now_s=1.0)
-    assert not Revocations({user_key("t1"): 100.0}).revoked(bearer(sub="ann"), now_s=1.0)
+    assert not Revocations({token_key("ann"): 100.0}).is_revoked(bearer(sub="ann"), now_s=1.0)
+    assert not Revocations({user_key("t1"): 100.0}).is_revoked(bearer(sub="ann"), now_s=1.0)
 
 
 def test_the_later_end_wins() -> None:
     revocations = Revocations()
     revocations.add(user_key("ann"), 100.0)
     revocations.add(user_key("ann"), 50.0)
-    assert revocations.revoked(bearer(), now_s=75.0)
+    assert revocations.is_revoked(bearer(), now_s=75.0)
     revocations.add(user_key("ann"), 200.0)
-    assert revocations.revoked(bearer(), now_s=150.0)
+    assert revocations.is_revoked(bearer(), now_s=150.0)
 
 
 def test_what_has_ended_is_forgotten() -> None:
     revocations = Revocations({"user:a": 10.0, "user:b": 20.0})
     assert revocations.forget_past(now_s=10.0) == ["user:a"]
     assert len(revocations) == 1
-    assert not Revocations().revoked(bearer(), now_s=0.0)
+    assert not Revocations().is_revoked(bearer(), now_s=0.0)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tidings.wire.cursor import Cursor
 from tidings.wire.publication import Publication
 from tidings_hub.core.bucket_positions import BucketPositions, cursor_max, rebase_cursors, with_floor
-from tidings_hub.core.recovery import ChannelPast, Gap, missed
+from tidings_hub.core.recovery import ChannelSnapshot, Gap, missed_since
 
 EPOCHS = ("ea", "eb", "ec")
 CHANNELS = [f"c:{bucket}{name}" for bucket in range(3) for name in "xy"]
@@ -42,8 +42,8 @@ def recover(since: Cursor, published: list[Publication]) -> list[Publication]:
     position, found = after(published), []
     for index, channel in enumerate(CHANNELS):
         kept = [one for one in published if one.channel == channel]
-        past = ChannelPast(kept[-1].seq if kept else 0, kept, epoch=EPOCHS[index // 2])
-        result = missed(since, position, past, limit=100)
+        past = ChannelSnapshot(kept[-1].seq if kept else 0, kept, epoch=EPOCHS[index // 2])
+        result = missed_since(since, position, past, limit=100)
         assert not isinstance(result, Gap)
         found += result
     return rebase_cursors(since, position, sorted(found, key=lambda one: one.seq))
@@ -94,8 +94,8 @@ def test_an_unknown_bucket_is_left_out_of_cursors() -> None:
     assert places.others(0) == "~ec.1"
     assert str(places.combine({1: Cursor("eb", 4)})) == "eb.4~ea.5~ec.1"
     position = Cursor("ea", 5, (Cursor("ec", 1),))
-    assert missed(Cursor("ea", 5), position, ChannelPast(1, [], epoch="ec"), limit=9) == Gap("epoch")
-    assert missed(Cursor("ec", 2), position, ChannelPast(1, [], epoch="ec"), limit=9) == Gap("ahead")
+    assert missed_since(Cursor("ea", 5), position, ChannelSnapshot(1, [], epoch="ec"), limit=9) == Gap("epoch")
+    assert missed_since(Cursor("ec", 2), position, ChannelSnapshot(1, [], epoch="ec"), limit=9) == Gap("ahead")
 
 
 def test_a_cursor_raised_to_a_floor_keeps_its_own_places() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tidings.wire.cursor import Cursor
 from tidings.wire.publication import Publication
 from tidings_hub.core.positions import JUMP_MAX, Anomaly, Positions, Repair, Verdict
-from tidings_hub.core.recovery import ChannelPast, Gap, contiguous
+from tidings_hub.core.recovery import ChannelSnapshot, Gap, contiguous
 from unit.tidings_hub.core.test_recovery import EPOCH, chain, publication
 
 CHANNEL = "orders:1"
@@ -30,7 +30,7 @@ def judge(
     kept: list[Publication] | None = None,
     epoch: str = EPOCH,
 ) -> Repair | Anomaly:
-    return positions.classify(one, Cursor(epoch, seq), ChannelPast(last, kept or []), limit=100)
+    return positions.classify(one, Cursor(epoch, seq), ChannelSnapshot(last, kept or []), limit=100)
 
 
 def test_the_next_one_is_delivered_and_moves_the_position() -> None:
@@ -143,7 +143,7 @@ def test_a_node_never_passes_over_a_loss(names: list[str], data: st.DataObject) 
                 delivered[each.channel].append(each.seq)
                 continue
             kept = [old for old in streams[each.channel] if old.seq > last]
-            past = ChannelPast(pointers[each.channel], kept)
+            past = ChannelSnapshot(pointers[each.channel], kept)
             ruling = positions.classify(each, Cursor(EPOCH, seq), past, limit=100)
             if isinstance(ruling, Repair):
                 if ruling.is_lost:

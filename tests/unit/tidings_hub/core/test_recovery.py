@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tidings.wire.cursor import Cursor
 from tidings.wire.publication import Publication
-from tidings_hub.core.recovery import ChannelPast, Gap, contiguous, missed, missed_from
+from tidings_hub.core.recovery import ChannelSnapshot, Gap, contiguous, missed_from, missed_since
 
 EPOCH = "e"
 
@@ -22,7 +22,7 @@ def chain(*seqs: int, first_prev: int = 0) -> list[Publication]:
 
 
 def result(since: int, position: int, last: int | None, kept: list[Publication], limit: int = 100) -> list[int] | str:
-    found = missed(Cursor(EPOCH, since), Cursor(EPOCH, position), ChannelPast(last, kept), limit=limit)
+    found = missed_since(Cursor(EPOCH, since), Cursor(EPOCH, position), ChannelSnapshot(last, kept), limit=limit)
     return found.reason if isinstance(found, Gap) else [one.seq for one in found]
 
 
@@ -48,7 +48,7 @@ def test_the_rule(since: int, position: int, last: int | None, kept: list[Public
 
 
 def test_another_epoch_is_a_gap() -> None:
-    assert missed(Cursor("old", 5), Cursor(EPOCH, 9), ChannelPast(5, []), limit=9) == Gap("epoch")
+    assert missed_since(Cursor("old", 5), Cursor(EPOCH, 9), ChannelSnapshot(5, []), limit=9) == Gap("epoch")
 
 
 def test_the_limit_is_how_many_are_still_recovered() -> None:
@@ -84,7 +84,7 @@ def test_complete_or_a_gap_for_random_losses(channels: list[str], data: st.DataO
     last = data.draw(st.sampled_from([pointer, None]))
     # What the broker reads: those after the cursor, at most one more than the limit.
     read = [one for one in kept if one.seq > since][: limit + 1]
-    found = missed(Cursor(EPOCH, since), position, ChannelPast(last, read), limit=limit)
+    found = missed_since(Cursor(EPOCH, since), position, ChannelSnapshot(last, read), limit=limit)
     truth = [one for one in made if one.seq > since]
     if isinstance(found, Gap):
         whole = read == truth and last is not None and since <= position.seq and len(truth) <= limit
@@ -96,12 +96,12 @@ def test_complete_or_a_gap_for_random_losses(channels: list[str], data: st.DataO
 def test_from_a_later_place_than_ones_own() -> None:
     kept = chain(7, 9, first_prev=5)
     position, since, start = Cursor(EPOCH, 9), Cursor(EPOCH, 5), Cursor(EPOCH, 7)
-    found = missed_from(start, since, position, ChannelPast(9, kept), limit=100)
+    found = missed_from(start, since, position, ChannelSnapshot(9, kept), limit=100)
     assert not isinstance(found, Gap)
     assert [one.seq for one in found] == [9]
     # What is doubted was looked up for `since`: of later places nobody can say.
-    doubted = ChannelPast(9, kept, (1, 2))
+    doubted = ChannelSnapshot(9, kept, (1, 2))
     assert missed_from(start, since, position, doubted, limit=100) == Gap("doubted")
     assert not isinstance(missed_from(since, since, position, doubted, limit=100), Gap)
     # Read after `since`, with more than the limit: what comes after the place is cut off, and that shows.
-    assert isinstance(missed_from(start, since, position, ChannelPast(9, kept[:1]), limit=1), Gap)
+    assert isinstance(missed_from(start, since, position, ChannelSnapshot(9, kept[:1]), limit=1), Gap)

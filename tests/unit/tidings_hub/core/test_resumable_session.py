@@ -8,21 +8,31 @@ import pytest
 
 from tidings.codes import CODES
 from tidings.wire.cursor import Cursor
-from tidings_hub.core.resumable_session import How, Join, Kept, Refusal, Return, forgets, is_pid, returning, sid_of
+from tidings_hub.core.resumable_session import (
+    ChannelJoin,
+    JoinMode,
+    ResumableSession,
+    Resume,
+    ResumeRefusal,
+    is_final,
+    is_pid,
+    plan_resume,
+    sid_of,
+)
 
 PID = "kept-in-the-client-alone"
 
 
-def session(*joins: tuple[How, str, list[str]], stale: str = "") -> Kept:
-    kept = Kept(sid_of(PID), "c1", "7", jti="t1", stale=stale)
+def session(*joins: tuple[JoinMode, str, list[str]], stale: str = "") -> ResumableSession:
+    kept = ResumableSession(sid_of(PID), "c1", "7", jti="t1", stale_offset=stale)
     for how, at, channels in joins:
-        kept.put(how, at, channels)
+        kept.add_channels(how, at, channels)
     return kept
 
 
-def starts(kept: Kept, offset: object, since: str | None = None) -> dict[str, str] | Refusal:
-    found = returning(kept, offset, None if since is None else Cursor.parse(since))
-    if isinstance(found, Refusal):
+def starts(kept: ResumableSession, offset: object, since: str | None = None) -> dict[str, str] | ResumeRefusal:
+    found = plan_resume(kept, offset, None if since is None else Cursor.parse(since))
+    if isinstance(found, ResumeRefusal):
         return found
     return {"": str(found.offset)} | {name: str(start) for name, start in found.starts.items()}
 
@@ -46,19 +56,21 @@ def test_what_cannot(other: object) -> None:
 
 def test_who_left_or_was_sent_away_for_good_is_forgotten() -> None:
     assert [
-        name for name in ("draining", "slow", "ping_timeout", "transport close", "unavailable", "") if forgets(name)
+        name for name in ("draining", "slow", "ping_timeout", "transport close", "unavailable", "") if is_final(name)
     ] == []
-    assert all(forgets(name) for name in ("client disconnect", "expired", "disconnected", "replaced", "revoked"))
-    assert all(forgets(code.name) for code in CODES.values() if not code.should_reconnect)
+    assert all(is_final(name) for name in ("client disconnect", "expired", "disconnected", "replaced", "revoked"))
+    assert all(is_final(code.name) for code in CODES.values() if not code.should_reconnect)
 
 
 def test_it_is_read_as_it_was_written() -> None:
-    kept = session((How.SINCE, "", ["user:7", "orders:1"]), (How.FRESH, "e.5", ["orders:2"]), stale="e.3")
-    again = Kept.read(kept.sid, kept.owner, kept.user, kept.body())
+    kept = session(
+        (JoinMode.FROM_OFFSET, "", ["user:7", "orders:1"]), (JoinMode.FROM_POSITION, "e.5", ["orders:2"]), stale="e.3"
+    )
+    again = ResumableSession.decode(kept.sid, kept.owner, kept.user, kept.encode())
     assert again is not None
-    assert (again.joins, again.jti, again.stale) == (kept.joins, "t1", "e.3")
+    assert (again.joins, again.jti, again.stale_offset) == (kept.joins, "t1", "e.3")
     assert again.channels == ["user:7", "orders:1", "orders:2"]
-    assert PID.encode() not in kept.body()
+    assert PID.encode() not in kept.encode()
 
 
 @pytest.mark.parametrize(
@@ -71,43 +83,54 @@ def test_it_is_read_as_it_was_written() -> None:
     ],
 )
 def test_what_is_not_ours_is_nothing(body: bytes) -> None:
-    assert Kept.read("s", "c", "u", body) is None
+    assert ResumableSession.decode("s", "c", "u", body) is None
 
 
 def test_the_last_way_into_a_channel_counts() -> None:
-    kept = session((How.FRESH, "e.5", ["a:1", "a:2"]), (How.FRESH, "e.5", ["a:3"]), (How.BEHIND, "e.7", ["a:1"]))
-    assert kept.joins == (Join(How.FRESH, "e.5", ("a:2", "a:3")), Join(How.BEHIND, "e.7", ("a:1",)))
-    kept.drop(["a:2", "a:3", "a:9"])
-    kept.put(How.OPEN, "", [])
-    assert kept.joins == (Join(How.BEHIND, "e.7", ("a:1",)),)
+    kept = session(
+        (JoinMode.FROM_POSITION, "e.5", ["a:1", "a:2"]),
+        (JoinMode.FROM_POSITION, "e.5", ["a:3"]),
+        (JoinMode.REPLAYED, "e.7", ["a:1"]),
+    )
+    assert kept.joins == (
+        ChannelJoin(JoinMode.FROM_POSITION, "e.5", ("a:2", "a:3")),
+        ChannelJoin(JoinMode.REPLAYED, "e.7", ("a:1",)),
+    )
+    kept.remove_channels(["a:2", "a:3", "a:9"])
+    kept.add_channels(JoinMode.REPLAYING, "", [])
+    assert kept.joins == (ChannelJoin(JoinMode.REPLAYED, "e.7", ("a:1",)),)
 
 
 def test_a_fresh_channel_begins_where_it_was_joined() -> None:
-    kept = session((How.SINCE, "", ["user:7"]), (How.FRESH, "e.5", ["a:1"]), (How.FRESH, "e.9", ["a:2"]))
+    kept = session(
+        (JoinMode.FROM_OFFSET, "", ["user:7"]),
+        (JoinMode.FROM_POSITION, "e.5", ["a:1"]),
+        (JoinMode.FROM_POSITION, "e.9", ["a:2"]),
+    )
     assert starts(kept, "e.6") == {"": "e.6", "a:2": "e.9"}
     assert starts(kept, "e.2") == {"": "e.2", "a:1": "e.5", "a:2": "e.9"}
     assert starts(kept, "e.9") == {"": "e.9"}
-    many = session((How.FRESH, "e.5~f.8", ["a:1"]))
+    many = session((JoinMode.FROM_POSITION, "e.5~f.8", ["a:1"]))
     assert starts(many, "f.9~e.2") == {"": "f.9~e.2", "a:1": "f.9~e.5"}
 
 
 def test_what_was_given_later_needs_an_offset_beyond() -> None:
-    kept = session((How.BEHIND, "e.7", ["a:1"]))
+    kept = session((JoinMode.REPLAYED, "e.7", ["a:1"]))
     assert starts(kept, "e.8") == {"": "e.8"}
     # It may be from before: a cursor in between shows nothing.
-    assert starts(kept, "e.7") is Refusal.UNSETTLED
-    assert starts(kept, "e.3") is Refusal.UNSETTLED
-    assert starts(kept, "f.99") is Refusal.UNSETTLED
+    assert starts(kept, "e.7") is ResumeRefusal.UNSETTLED
+    assert starts(kept, "e.3") is ResumeRefusal.UNSETTLED
+    assert starts(kept, "f.99") is ResumeRefusal.UNSETTLED
     # What its client says of itself shows nothing either.
-    assert starts(kept, "e.7", since="e.9") is Refusal.UNSETTLED
-    many = session((How.BEHIND, "e.7~f.4", ["a:1"]))
+    assert starts(kept, "e.7", since="e.9") is ResumeRefusal.UNSETTLED
+    many = session((JoinMode.REPLAYED, "e.7~f.4", ["a:1"]))
     assert starts(many, "f.5~e.1") == {"": "f.5~e.1"}
-    assert starts(many, "f.4~e.99") is Refusal.UNSETTLED
-    assert starts(session((How.OPEN, "", ["a:1"])), "e.99") is Refusal.UNSETTLED
+    assert starts(many, "f.4~e.99") is ResumeRefusal.UNSETTLED
+    assert starts(session((JoinMode.REPLAYING, "", ["a:1"])), "e.99") is ResumeRefusal.UNSETTLED
 
 
 def test_the_later_of_offset_and_since_is_what_the_client_has() -> None:
-    kept = session((How.FRESH, "e.1", ["a:1"]))
+    kept = session((JoinMode.FROM_POSITION, "e.1", ["a:1"]))
     assert starts(kept, "e.6", since="e.4") == {"": "e.6"}
     assert starts(kept, "e.6", since="e.9") == {"": "e.9"}
     assert starts(kept, "e.6", since="old.9") == {"": "e.6"}
@@ -115,22 +138,27 @@ def test_the_later_of_offset_and_since_is_what_the_client_has() -> None:
 
 @pytest.mark.parametrize("offset", [None, 5, "", "garbage", ["e.1"], "old.9"])
 def test_what_is_no_offset_of_this_session(offset: object) -> None:
-    assert starts(session((How.FRESH, "e.1", ["a:1"])), offset) is Refusal.OFFSET
+    assert starts(session((JoinMode.FROM_POSITION, "e.1", ["a:1"])), offset) is ResumeRefusal.OFFSET
 
 
 def test_a_place_that_was_not_known_recovers_nothing() -> None:
-    assert starts(session((How.FRESH, "", ["a:1"])), "e.1") is Refusal.OFFSET
+    assert starts(session((JoinMode.FROM_POSITION, "", ["a:1"])), "e.1") is ResumeRefusal.OFFSET
 
 
 def test_an_offset_of_the_session_before_proves_nothing() -> None:
-    kept = session((How.FRESH, "e.1", ["a:1"]), stale="e.6")
-    assert starts(kept, "e.6") is Refusal.UNREADY
+    kept = session((JoinMode.FROM_POSITION, "e.1", ["a:1"]), stale="e.6")
+    assert starts(kept, "e.6") is ResumeRefusal.UNREADY
     assert starts(kept, "e.7") == {"": "e.7"}
 
 
 def test_after_a_return_all_is_in_one_order_again() -> None:
-    kept = session((How.BEHIND, "e.7", ["a:1"]), (How.FRESH, "e.9", ["a:2"]), (How.SINCE, "", ["a:3"]), stale="e.1")
-    again = kept.resumed("c2", None)
-    assert (again.sid, again.owner, again.user, again.jti, again.stale) == (kept.sid, "c2", "7", None, "")
+    kept = session(
+        (JoinMode.REPLAYED, "e.7", ["a:1"]),
+        (JoinMode.FROM_POSITION, "e.9", ["a:2"]),
+        (JoinMode.FROM_OFFSET, "", ["a:3"]),
+        stale="e.1",
+    )
+    again = kept.for_connection("c2", None)
+    assert (again.sid, again.owner, again.user, again.jti, again.stale_offset) == (kept.sid, "c2", "7", None, "")
     assert starts(again, "e.8") == {"": "e.8", "a:2": "e.9"}
-    assert isinstance(returning(again, "e.1"), Return)
+    assert isinstance(plan_resume(again, "e.1"), Resume)

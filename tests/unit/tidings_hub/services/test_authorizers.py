@@ -8,7 +8,7 @@ import pytest
 from tidings.errors import Forbidden, TidingsError
 from tidings.wire.claims import Claims
 from tidings_hub.core.sessions import Session, State
-from tidings_hub.services.authorizers import Gates
+from tidings_hub.services.authorizers import Authorizers
 
 
 class Asked:
@@ -47,12 +47,12 @@ def session(user: str = "ann") -> Session[Any]:
 def test_nobody_is_asked_where_nobody_is() -> None:
     live = session()
     granted = live.granted
-    gates = Gates()
+    gates = Authorizers()
     assert gates.connect(live) == []
     assert gates.subscribe(live, ["a:1"]) == {}
     gates.publish(live, "a:1", "x", 1)
     gates.disconnect(live, "gone")
-    assert (gates.decides, gates.pending()) == (frozenset(), 0)
+    assert (gates.handles, gates.pending()) == (frozenset(), 0)
     # One empty set for all sessions, however many there are.
     assert live.granted is granted
 
@@ -62,7 +62,7 @@ def test_each_is_asked_in_turn_about_what_is_left() -> None:
         Asked("connect", "subscribe", gives=["a:1"], refuses="a:2"),
         Asked("subscribe", "connect", gives=["b:1"]),
     )
-    gates, live = Gates([first, second]), session()
+    gates, live = Authorizers([first, second]), session()
     assert gates.connect(live) == ["a:1", "b:1"]
     assert live.granted == frozenset({"a:1", "b:1"})
     assert list(gates.subscribe(live, ["a:2", "a:3"])) == ["a:2"]
@@ -73,7 +73,7 @@ def test_each_is_asked_in_turn_about_what_is_left() -> None:
 
 def test_who_was_refused_never_left() -> None:
     first, second = Asked("connect", refuses="bob"), Asked("connect", "disconnect", gives=["a:1"])
-    gates, bob = Gates([first, second]), session("bob")
+    gates, bob = Authorizers([first, second]), session("bob")
     with pytest.raises(Forbidden):
         gates.connect(bob)
     gates.disconnect(bob, "refused")
@@ -82,7 +82,7 @@ def test_who_was_refused_never_left() -> None:
 
 def test_who_left_is_told_once_also_if_it_left_meanwhile() -> None:
     asked = Asked("connect", "disconnect")
-    gates, ann, eve = Gates([asked]), session("ann"), session("eve")
+    gates, ann, eve = Authorizers([asked]), session("ann"), session("eve")
     gates.connect(ann)
     for _ in range(2):
         gates.disconnect(ann, "gone")

@@ -31,7 +31,7 @@ from tidings_hub.node.api import Backends
 from tidings_hub.node.readiness import Readiness
 from tidings_hub.services.commands import Control
 from tidings_hub.services.hub import Connection, Hub, hub_event
-from tidings_hub.services.subscribe import Joined, go_live, join
+from tidings_hub.services.subscribe import PendingSubscription, go_live, subscribe
 
 SECRET = "kT3xw9LpQ2vB7mZr5cYh8nDs4fGj6aUe"
 NAMESPACES = {"orders": {"history": 50}, "big": {"history": 50}, "ticks": {"subscribe": "public", "history": 0}}
@@ -140,8 +140,8 @@ def recorder(session: Session[Connection]) -> Recorder:
     return session.connection
 
 
-def joined(hub: Hub, session: Session[Connection], *channels: str, since: str | None = None) -> Joined:
-    made = join(hub, session, channels, None if since is None else Cursor.parse(since))
+def joined(hub: Hub, session: Session[Connection], *channels: str, since: str | None = None) -> PendingSubscription:
+    made = subscribe(hub, session, channels, None if since is None else Cursor.parse(since))
     go_live(hub, session, made, hub_event("tidings:ready", {}))
     return made
 
@@ -164,7 +164,7 @@ class TestJoining:
         again = opened(hub, clock)
         answer = joined(hub, again, "orders:1", "orders:2", since=cursor)
         assert recorder(again).data() == [1, 2, 3, 4, 5, 6]
-        assert answer.channels == {"orders:1": {"recovered": True}, "orders:2": {"recovered": True}}
+        assert answer.answers == {"orders:1": {"recovered": True}, "orders:2": {"recovered": True}}
 
     def test_what_comes_while_joining_is_held_and_given_once(self, hub: Hub, clock: Clock) -> None:
         first = opened(hub, clock)
@@ -172,7 +172,7 @@ class TestJoining:
         cursor = publish(hub, "orders:1", 0).cursor
         publish(hub, "orders:1", 1)
         again = opened(hub, clock)
-        made = join(hub, again, ["orders:1"], Cursor.parse(cursor))
+        made = subscribe(hub, again, ["orders:1"], Cursor.parse(cursor))
         publish(hub, "orders:1", 2)
         publish(hub, "orders:1", 3)
         assert recorder(again).said == []
@@ -183,7 +183,7 @@ class TestJoining:
 
     def test_the_first_cursor_is_never_beyond_what_is_still_to_come(self, hub: Hub, clock: Clock) -> None:
         session = opened(hub, clock)
-        fresh = join(hub, session, ["orders:1"], None)
+        fresh = subscribe(hub, session, ["orders:1"], None)
         before = str(fresh.cursor)
         held = publish(hub, "orders:1", 1)
         publish(hub, "orders:2", 2)
@@ -191,10 +191,10 @@ class TestJoining:
         assert fresh.cursor == Cursor.parse(before)
         assert fresh.cursor.seq < Cursor.parse(held.cursor).seq
         go_live(hub, session, fresh)
-        again = join(hub, opened(hub, clock), ["orders:1"], Cursor.parse(before))
+        again = subscribe(hub, opened(hub, clock), ["orders:1"], Cursor.parse(before))
         assert [frame.seq for frame in again.missed] == [Cursor.parse(held.cursor).seq]
         assert str(again.cursor) == before
-        assert join(hub, opened(hub, clock), ["orders:1"], again.position).cursor == again.position
+        assert subscribe(hub, opened(hub, clock), ["orders:1"], again.position).cursor == again.position
 
     def test_a_channel_that_lost_its_past_is_not_recovered_and_the_others_are(self, hub: Hub, clock: Clock) -> None:
         session = opened(hub, clock)
@@ -205,20 +205,20 @@ class TestJoining:
         publish(hub, "orders:2", "kept")
         again = opened(hub, clock)
         answer = joined(hub, again, "orders:1", "orders:2", since=cursor)
-        assert answer.channels == {"orders:1": {"recovered": False}, "orders:2": {"recovered": True}}
+        assert answer.answers == {"orders:1": {"recovered": False}, "orders:2": {"recovered": True}}
         assert recorder(again).data() == ["kept"]
 
     def test_a_cursor_of_another_epoch_recovers_nothing(self, hub: Hub, clock: Clock) -> None:
         publish(hub, "orders:1", 0)
         session = opened(hub, clock)
-        assert joined(hub, session, "orders:1", since="other.0").channels == {"orders:1": {"recovered": False}}
+        assert joined(hub, session, "orders:1", since="other.0").answers == {"orders:1": {"recovered": False}}
 
     def test_a_volatile_channel_is_recovered_only_if_nothing_was_published(self, hub: Hub, clock: Clock) -> None:
         session = opened(hub, clock)
         position = str(joined(hub, session, "ticks:1").position)
-        assert joined(hub, opened(hub, clock), "ticks:1", since=position).channels == {"ticks:1": {"recovered": True}}
+        assert joined(hub, opened(hub, clock), "ticks:1", since=position).answers == {"ticks:1": {"recovered": True}}
         publish(hub, "ticks:1", 1)
-        assert joined(hub, opened(hub, clock), "ticks:1", since=position).channels == {"ticks:1": {"recovered": False}}
+        assert joined(hub, opened(hub, clock), "ticks:1", since=position).answers == {"ticks:1": {"recovered": False}}
 
     def test_what_would_not_fit_the_out_buffer_is_not_recovered(self, hub: Hub, clock: Clock) -> None:
         session = opened(hub, clock)
@@ -229,12 +229,12 @@ class TestJoining:
         publish(hub, "orders:1", "small")
         again = opened(hub, clock)
         answer = joined(hub, again, "big:1", "orders:1", since=cursor)
-        assert answer.channels == {"big:1": {"recovered": False}, "orders:1": {"recovered": True}}
+        assert answer.answers == {"big:1": {"recovered": False}, "orders:1": {"recovered": True}}
         assert recorder(again).data() == ["small"]
 
     def test_too_much_while_joining_closes_the_connection_as_slow(self, hub: Hub, clock: Clock) -> None:
         session = opened(hub, clock)
-        made = join(hub, session, ["orders:1"], None)
+        made = subscribe(hub, session, ["orders:1"], None)
         for number in range(9):
             publish(hub, "orders:1", number)
         go_live(hub, session, made)
@@ -245,15 +245,15 @@ class TestJoining:
     def test_what_the_node_lost_while_joining_is_told(self, hub: Hub, clock: Clock) -> None:
         session = opened(hub, clock)
         cursor = publish(hub, "orders:1", 0).cursor
-        made = join(hub, session, ["orders:1", "orders:2"], Cursor.parse(cursor))
-        assert made.channels["orders:1"] == {"recovered": True}
+        made = subscribe(hub, session, ["orders:1", "orders:2"], Cursor.parse(cursor))
+        assert made.answers["orders:1"] == {"recovered": True}
         hub.on_loss(["orders:1"], made.position)
         go_live(hub, session, made)
-        assert made.channels["orders:1"] == {"recovered": False}
+        assert made.answers["orders:1"] == {"recovered": False}
 
     def test_a_connection_that_closed_while_joining_leaves_nothing_behind(self, hub: Hub, clock: Clock) -> None:
         session = opened(hub, clock)
-        made = join(hub, session, ["orders:1"], None)
+        made = subscribe(hub, session, ["orders:1"], None)
         hub.close(session)
         go_live(hub, session, made)
         publish(hub, "orders:1", 1)
@@ -265,7 +265,7 @@ class TestJoining:
         session = opened(hub, clock)
         hub.broker.subscribe = refuse  # type: ignore[method-assign]
         with pytest.raises(ConnectionError):
-            join(hub, session, ["orders:1"], None)
+            subscribe(hub, session, ["orders:1"], None)
         assert len(hub.subscriptions) == 0
 
 
@@ -418,7 +418,7 @@ class TestControl:
         cursor = publish(hub, "orders:1", 0).cursor
         publish(hub, "orders:1", "missed")
         session = opened(hub, clock, "one")
-        made = join(hub, session, ["user:one", "orders:1"], Cursor.parse(cursor))
+        made = subscribe(hub, session, ["user:one", "orders:1"], Cursor.parse(cursor))
         done: list[Done] = []
         with Emitter(hub.settings.broker, timeout_s=30) as emitter:
             asking = threading.Thread(
@@ -455,9 +455,9 @@ class TestControl:
         publish(hub, "orders:1", "missed")
         publish(hub, "orders:2", "other")
         session = opened(hub, clock)
-        made = join(hub, session, ["orders:1", "orders:2"], cursor)
+        made = subscribe(hub, session, ["orders:1", "orders:2"], cursor)
         assert not hub.on_doubt(["orders:1"], cursor.seq, cursor.seq, made.position)
-        go_live(hub, session, made, hub_event("tidings:ready", made.settled()))
+        go_live(hub, session, made, hub_event("tidings:ready", made.final_answers()))
         assert recorder(session).said[0][1] == {"orders:1": {"recovered": False}, "orders:2": {"recovered": True}}
         assert recorder(session).data() == ["other"]
         assert hub.on_doubt(["orders:2"], cursor.seq, cursor.seq, made.position)

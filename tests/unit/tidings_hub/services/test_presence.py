@@ -18,7 +18,7 @@ from tidings_hub.config.settings import Settings
 from tidings_hub.core.sessions import Session
 from tidings_hub.metrics import Metrics
 from tidings_hub.services.hub import Connection, Hub, hub_event
-from tidings_hub.services.subscribe import go_live, join
+from tidings_hub.services.subscribe import go_live, subscribe
 from unit.tidings_hub.services.test_hub import Recorder, fan_out
 
 ROOM = "room:1"
@@ -91,8 +91,8 @@ def enter(
     hub: Hub, user: str, *channels: str, watch: tuple[str, ...] = (), info: object = None, since: str = ""
 ) -> Session[Connection]:
     session = hub.open(Recorder(), Claims(sub=user, info=info))
-    made = join(hub, session, channels, Cursor.parse(since) if since else None, watch)
-    go_live(hub, session, made, hub_event("tidings:ready", made.answers()))
+    made = subscribe(hub, session, channels, Cursor.parse(since) if since else None, watch)
+    go_live(hub, session, made, hub_event("tidings:ready", made.reply()))
     return session
 
 
@@ -110,7 +110,7 @@ def test_joins_and_leaves_go_to_those_who_asked(hub: Hub) -> None:
     assert said(ann, "leave")[0][1:3] == [{"users": ["bob"], "count": 1}, ROOM]
     assert [said(bob, "join"), said(bob, "leave")] == [[], []]
     assert set(ann.channels) == {ROOM, presence_channel(ROOM)}
-    hub.leave(ann, [ROOM])
+    hub.unsubscribe(ann, [ROOM])
     assert set(ann.channels) == set()
     assert len(hub.subscriptions) == 0
 
@@ -242,7 +242,9 @@ def test_new_rules_hold_for_who_is_there_already(start: Start) -> None:
     hub = start(presence_lease_s=0.4)
     ann = enter(hub, "ann", ROOM, "orders:1")
     assert hub.presence.members(ROOM).count == 1
-    hub.use(settings(namespaces={"orders": {"subscribe": "public", "presence": True}}, presence_lease_s=0.4), None)
+    hub.apply_settings(
+        settings(namespaces={"orders": {"subscribe": "public", "presence": True}}, presence_lease_s=0.4), None
+    )
     assert hub.presence.members("orders:1").members == {"ann": None}
     with pytest.raises(UnknownNamespace):
         hub.presence.members(ROOM)
@@ -254,5 +256,5 @@ def test_new_rules_hold_for_who_is_there_already(start: Start) -> None:
 def test_presence_begins_with_a_reload(start: Start) -> None:
     hub = start(namespaces={"room": {"subscribe": "public"}})
     enter(hub, "ann", ROOM)
-    hub.use(settings(), None)
+    hub.apply_settings(settings(), None)
     assert hub.presence.members(ROOM).members == {"ann": None}

@@ -13,16 +13,16 @@ from tidings.errors import Unavailable
 from tidings.publishers.memory.publisher import MemoryStore
 from tidings.tokens import issue
 from tidings_hub.brokers.memory import MemoryBroker
-from tidings_hub.brokers.session_records import MemoryNotes
+from tidings_hub.brokers.session_records import MemorySessionRecords
 from tidings_hub.config.settings import Settings
-from tidings_hub.core.resumable_session import How, Kept, sid_of
-from tidings_hub.core.session_records import Act, Note, Noted, Taken
+from tidings_hub.core.resumable_session import JoinMode, ResumableSession, sid_of
+from tidings_hub.core.session_records import ClaimedSession, RecordOperation, SessionRecord, WriteResult
 from tidings_hub.core.sessions import Session
 from tidings_hub.metrics import Metrics
 from tidings_hub.services.commands import Control
-from tidings_hub.services.connect import Asked, Entrance, begin, enter, who
+from tidings_hub.services.connect import ConnectRequest, PendingConnect, activate, identify, open_session
 from tidings_hub.services.hub import Connection, Hub, hub_event
-from tidings_hub.services.subscribe import go_live, join
+from tidings_hub.services.subscribe import go_live, subscribe
 from unit.tidings_hub.services.test_hub import NAMESPACES, SECRET, Recorder, fan_out, in_thread, publish, recorder
 
 
@@ -32,13 +32,13 @@ class Shaky(MemoryBroker):
     def __init__(self) -> None:
         super().__init__(store=MemoryStore())
         self.down = False
-        self.acts: list[Act] = []
+        self.operations: list[RecordOperation] = []
 
-    def note(self, notes: Sequence[Note]) -> list[Noted]:
+    def write_sessions(self, records: Sequence[SessionRecord]) -> list[WriteResult]:
         if self.down:
             raise Unavailable("no")
-        self.acts += [note.act for note in notes]
-        return super().note(notes)
+        self.operations += [record.operation for record in records]
+        return super().write_sessions(records)
 
 
 Start = Callable[..., Hub]
@@ -57,13 +57,13 @@ def start() -> Iterator[Start]:
         hub.on_command = Control(hub, in_thread).heard
         broker.write_rules(settings.broker_rules())
         broker.start(hub)
-        hub.keeping.start()
+        hub.session_store.start()
         hubs.append(hub)
         return hub
 
     yield started
     for hub in hubs:
-        hub.keeping.stop()
+        hub.session_store.stop()
         hub.broker.stop()
 
 
@@ -72,14 +72,16 @@ def shaky(hub: Hub) -> Shaky:
     return hub.broker
 
 
-def connect(hub: Hub, *channels: str, pid: object = "", offset: object = None) -> tuple[Session[Connection], Entrance]:
+def connect(
+    hub: Hub, *channels: str, pid: object = "", offset: object = None
+) -> tuple[Session[Connection], PendingConnect]:
     """What `socketio.events` does for a CONNECT."""
-    asked = Asked(issue("7", key=SECRET, channels=("*",)), channels, (), None, pid, offset)
-    claims, back = who(hub, asked, "here")
+    asked = ConnectRequest(issue("7", key=SECRET, channels=("*",)), channels, (), None, pid, offset)
+    claims, back = identify(hub, asked, "here")
     session = hub.open(Recorder(), claims)
-    entrance = enter(hub, session, asked, back)
-    cursor = str(entrance.joined.cursor)
-    begin(hub, session, entrance, hub_event("tidings:ready", entrance.joined.answers(), cursor=cursor))
+    entrance = open_session(hub, session, asked, back)
+    cursor = str(entrance.subscription.cursor)
+    activate(hub, session, entrance, hub_event("tidings:ready", entrance.subscription.reply(), cursor=cursor))
     return session, entrance
 
 
@@ -88,18 +90,20 @@ def offset(session: Session[Connection]) -> Any:
     return next(said[-1] for said in reversed(recorder(session).said) if isinstance(said[-1], str))
 
 
-def kept(hub: Hub, entrance: Entrance) -> dict[str, Any]:
+def kept(hub: Hub, entrance: PendingConnect) -> dict[str, Any]:
     """What the broker keeps, once all was written."""
-    assert entrance.kept is not None
-    wait_until(lambda: not hub.keeping.unwritten, why="all is written")
-    found = hub.broker.take(entrance.kept.sid, "")
+    assert entrance.resumable is not None
+    wait_until(lambda: not hub.session_store.has_pending, why="all is written")
+    found = hub.broker.claim_session(entrance.resumable.sid, "")
     assert found is not None
-    hub.broker.note([Note(Act.NEW, entrance.kept.sid, found.owner, 60, found.user, found.body)])
+    hub.broker.write_sessions(
+        [SessionRecord(RecordOperation.CREATE, entrance.resumable.sid, found.owner, 60, found.user, found.body)]
+    )
     said: dict[str, Any] = json.loads(found.body)
     return said
 
 
-def joins(hub: Hub, entrance: Entrance) -> dict[str, str]:
+def joins(hub: Hub, entrance: PendingConnect) -> dict[str, str]:
     return {name: how for how, _, names in kept(hub, entrance)["joins"] for name in names}
 
 
@@ -131,7 +135,7 @@ class TestReturns:
         assert ready["orders:1"] == {"recovered": True}
         assert ready["orders:2"] == {"recovered": False}
         assert ready["nobody:1"]["error"]["code"] == "unknown_namespace"
-        assert joins(hub, second)["orders:2"] == How.FRESH
+        assert joins(hub, second)["orders:2"] == JoinMode.FROM_POSITION
         assert recorder(again).data() == []
 
     def test_one_channel_that_is_not_whole_makes_all_new(self, start: Start) -> None:
@@ -171,7 +175,7 @@ class TestReturns:
         with pytest.raises(Unavailable):
             connect(hub, pid=first.pid, offset=offset(session))
         hub.broker.subscribe = subscribe  # type: ignore[method-assign]
-        wait_until(lambda: not hub.keeping.unwritten, why="it is put back")
+        wait_until(lambda: not hub.session_store.has_pending, why="it is put back")
         assert connect(hub, pid=first.pid, offset=offset(session))[1].answer == first.answer
 
     def test_nothing_goes_wrong_where_nobody_could_be_told(self, start: Start) -> None:
@@ -189,7 +193,7 @@ def refuse(channels: Sequence[str]) -> None:
 
 class TestChannels:
     def subscribe(self, hub: Hub, session: Session[Connection], channel: str, since: Any = None) -> None:
-        joined = join(hub, session, [channel], since)
+        joined = subscribe(hub, session, [channel], since)
         go_live(hub, session, joined)
 
     def test_a_channel_is_kept_before_its_client_is_told(self, start: Start) -> None:
@@ -200,7 +204,7 @@ class TestChannels:
         subscribe = hub.broker.subscribe
 
         def look(channels: Sequence[str]) -> None:
-            seen.append(json.loads(shaky(hub)._notes._notes[first.answer["sid"]][1].body)["joins"][-1])  # type: ignore[index]
+            seen.append(json.loads(shaky(hub)._notes._records[first.answer["sid"]][1].body)["joins"][-1])  # type: ignore[index]
             subscribe(channels)
 
         hub.broker.subscribe = look  # type: ignore[method-assign]
@@ -223,7 +227,7 @@ class TestChannels:
     def test_what_it_left_is_not_kept(self, start: Start) -> None:
         hub = start()
         session, first = connect(hub, "orders:1", "orders:2")
-        hub.leave(session, ["orders:1"])
+        hub.unsubscribe(session, ["orders:1"])
         assert joins(hub, first).keys() == {"user:7", "orders:2"}
 
     def test_a_new_token_is_the_one_that_counts(self, start: Start) -> None:
@@ -239,10 +243,10 @@ class TestChannels:
         kept(hub, first)
         self.subscribe(hub, session, "orders:" + "x" * 130)
         self.subscribe(hub, session, "orders:" + "y" * 130)
-        wait_until(lambda: not hub.keeping.unwritten, why="all is written")
-        assert first.kept is not None
-        assert hub.broker.take(first.kept.sid, "") is None
-        assert (hub.metrics.recovery_sessions_too_large, session.kept) == (1, None)
+        wait_until(lambda: not hub.session_store.has_pending, why="all is written")
+        assert first.resumable is not None
+        assert hub.broker.claim_session(first.resumable.sid, "") is None
+        assert (hub.metrics.recovery_sessions_too_large, session.resumable) == (1, None)
 
 
 class TestEnds:
@@ -253,7 +257,7 @@ class TestEnds:
         at = offset(session)
         kept(hub, first)
         hub.close(session, reason)
-        wait_until(lambda: not hub.keeping.unwritten, why="all is written")
+        wait_until(lambda: not hub.session_store.has_pending, why="all is written")
         assert (connect(hub, pid=first.pid, offset=at)[1].answer == first.answer) is stays
 
     def test_a_session_that_ends_at_once_is_kept_as_well(self, start: Start) -> None:
@@ -268,33 +272,35 @@ class TestEnds:
         hub = start()
         session, first = connect(hub, "orders:1")
         hub.close(session, "draining")
-        hub.keeping.stop()
-        assert first.kept is not None
-        assert hub.broker.take(first.kept.sid, "7") is not None
+        hub.session_store.stop()
+        assert first.resumable is not None
+        assert hub.broker.claim_session(first.resumable.sid, "7") is not None
 
     def test_a_broker_that_has_forgotten_it_is_not_told_again(self, start: Start) -> None:
         hub = start()
         session, first = connect(hub, "orders:1")
         kept(hub, first)
-        assert first.kept is not None
-        hub.broker.take(first.kept.sid, "")
-        hub.leave(session, ["orders:1"])
-        wait_until(lambda: session.kept is None, why="it is no longer kept")
-        hub.leave(session, ["user:7"])
-        wait_until(lambda: not hub.keeping.unwritten, why="all is written")
-        assert hub.broker.take(first.kept.sid, "") is None
+        assert first.resumable is not None
+        hub.broker.claim_session(first.resumable.sid, "")
+        hub.unsubscribe(session, ["orders:1"])
+        wait_until(lambda: session.resumable is None, why="it is no longer kept")
+        hub.unsubscribe(session, ["user:7"])
+        wait_until(lambda: not hub.session_store.has_pending, why="all is written")
+        assert hub.broker.claim_session(first.resumable.sid, "") is None
         assert recorder(session).code is None
 
     def test_another_connection_that_has_it_ends_this_one(self, start: Start) -> None:
         hub = start()
         session, first = connect(hub, "orders:1")
         kept(hub, first)
-        assert first.kept is not None
-        hub.broker.take(first.kept.sid, "")
-        hub.broker.note([Note(Act.NEW, first.kept.sid, "elsewhere", 60, "7", b"{}")])
-        hub.leave(session, ["orders:1"])
+        assert first.resumable is not None
+        hub.broker.claim_session(first.resumable.sid, "")
+        hub.broker.write_sessions(
+            [SessionRecord(RecordOperation.CREATE, first.resumable.sid, "elsewhere", 60, "7", b"{}")]
+        )
+        hub.unsubscribe(session, ["orders:1"])
         wait_until(lambda: recorder(session).code == "replaced", why="it ends")
-        assert hub.broker.take(first.kept.sid, "") == Taken("elsewhere", "7", b"{}")
+        assert hub.broker.claim_session(first.resumable.sid, "") == ClaimedSession("elsewhere", "7", b"{}")
 
     def test_an_order_of_another_node(self, start: Start) -> None:
         hub = start()
@@ -311,12 +317,12 @@ class TestBounds:
         hub.close(one, "transport close")
         assert connect(hub)[1].answer is None
         assert hub.metrics.recovery_sessions_refused == 2
-        wait_until(lambda: hub.keeping.offer() is not None, why="what was left has ended")
+        wait_until(lambda: hub.session_store.new_pid() is not None, why="what was left has ended")
 
     def test_switched_off(self, start: Start) -> None:
         hub = start(recovery_window_s=0)
         _, first = connect(hub, pid="x" * 24, offset="e.1")
-        assert (first.answer, shaky(hub).acts) == (None, [])
+        assert (first.answer, shaky(hub).operations) == (None, [])
 
     def test_who_does_without(self, start: Start) -> None:
         hub = start()
@@ -326,35 +332,42 @@ class TestBounds:
     def test_a_session_that_stays_is_prolonged(self, start: Start) -> None:
         hub = start(recovery_window_s=0.5)
         _, first = connect(hub, "orders:1")
-        wait_until(lambda: shaky(hub).acts.count(Act.PROLONG) >= 3, why="it is prolonged")
-        assert shaky(hub).acts.count(Act.NEW) == 1
+        wait_until(lambda: shaky(hub).operations.count(RecordOperation.TOUCH) >= 3, why="it is prolonged")
+        assert shaky(hub).operations.count(RecordOperation.CREATE) == 1
         assert kept(hub, first)["joins"]
 
 
 class TestMemoryNotes:
     def test_they_end_and_are_forgotten(self) -> None:
         now_s = 0.0
-        notes = MemoryNotes(now_s=lambda: now_s)
+        notes = MemorySessionRecords(now_s=lambda: now_s)
         for number in range(100):
-            notes.do([Note(Act.NEW, f"k{number}", "one", 10, "u", b"x")])
+            notes.write([SessionRecord(RecordOperation.CREATE, f"k{number}", "one", 10, "u", b"x")])
         now_s = 5.0
-        notes.do([Note(Act.PROLONG, "k1", "one", 10)])
+        notes.write([SessionRecord(RecordOperation.TOUCH, "k1", "one", 10)])
         now_s = 11.0
-        assert notes.do([Note(Act.CHANGE, "k2", "one", 10), Note(Act.CHANGE, "k1", "one", 10, "u", b"y")]) == [
-            Noted.GONE,
-            Noted.DONE,
+        assert notes.write(
+            [
+                SessionRecord(RecordOperation.UPDATE, "k2", "one", 10),
+                SessionRecord(RecordOperation.UPDATE, "k1", "one", 10, "u", b"y"),
+            ]
+        ) == [
+            WriteResult.MISSING,
+            WriteResult.OK,
         ]
-        assert notes.take("k1", "u") == Taken("one", "u", b"y")
+        assert notes.claim("k1", "u") == ClaimedSession("one", "u", b"y")
         now_s = 30.0
-        notes.do([])
-        assert (len(notes._notes), len(notes._ends)) == (0, 0)
+        notes.write([])
+        assert (len(notes._records), len(notes._ends)) == (0, 0)
 
 
 def test_somebody_elses(start: Start) -> None:
     hub = start()
     pid = "kept-in-the-client-alone"
-    theirs = Kept(sid_of(pid), "c9", "8", jti=None)
-    hub.broker.note([Note(Act.NEW, theirs.sid, theirs.owner, 60, theirs.user, theirs.body())])
+    theirs = ResumableSession(sid_of(pid), "c9", "8", jti=None)
+    hub.broker.write_sessions(
+        [SessionRecord(RecordOperation.CREATE, theirs.sid, theirs.owner, 60, theirs.user, theirs.encode())]
+    )
     connect(hub, pid=pid, offset="e.1")
     assert hub.metrics.returns_refused == {"user": 1}
-    assert hub.broker.take(theirs.sid, "8") is not None
+    assert hub.broker.claim_session(theirs.sid, "8") is not None

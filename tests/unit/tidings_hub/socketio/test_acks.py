@@ -45,7 +45,7 @@ class Scene:
         self.server = HubServer(
             pool=self.pool, spawn=lambda fn, *args: fn(*args), metrics=self.metrics, max_attachment_bytes=1000
         )
-        self.server.acked = self._take
+        self.server.on_ack = self._take
         self.server.on("connect", self._connect)
         self.server.opened(self.connection, Opened())
         self.say("0")

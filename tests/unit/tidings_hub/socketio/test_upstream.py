@@ -50,8 +50,8 @@ def test_upstream_is_what_was_read(thing: object) -> None:
 def test_upstream_calls_nothing_of_its_engine_that_the_facade_lacks() -> None:
     import re
 
-    from tidings_hub.socketio.engineio_adapter import EngineFacade
+    from tidings_hub.socketio.engineio_adapter import EngineioAdapter
 
     source = inspect.getsource(Server) + inspect.getsource(BaseServer)
     used = set(re.findall(r"self\.eio\.([a-z_]+)", source))
-    assert {name for name in used if not hasattr(EngineFacade(), name)} == set()
+    assert {name for name in used if not hasattr(EngineioAdapter(), name)} == set()

@@ -99,7 +99,7 @@ def test_in_a_hub_it_is_an_emitter_through_the_node() -> None:
     app, node, sio = App(), Node(), object()
     started: list[object] = []
     app.on_start(started.append)
-    app.run_by(node, sio, publication_max_bytes=20)
+    app.attach(node, sio, publication_max_bytes=20)
     receipt = app.emit("x", {"a": 1}, channel="chat:a")
     assert app.history("chat:a").publications[0]["cursor"] == receipt.cursor
     assert app.sio is sio

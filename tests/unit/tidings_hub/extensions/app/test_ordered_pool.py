@@ -6,8 +6,8 @@ import pytest
 
 from tidings.errors import Forbidden, Internal, TimedOut
 from tidings_hub import runtime
-from tidings_hub.extensions.app.ordered_pool import Line
-from tidings_hub.extensions.app.runner import Calls
+from tidings_hub.extensions.app.ordered_pool import OrderedPool
+from tidings_hub.extensions.app.runner import HandlerRunner
 from tidings_hub.metrics import Metrics
 
 
@@ -32,7 +32,7 @@ def settle() -> None:
 
 
 def test_a_clients_calls_are_one_at_a_time_and_in_order() -> None:
-    line, work = Line(4, 40), Work()
+    line, work = OrderedPool(4, 40), Work()
     assert all(line.submit("ann", work.call(f"a{number}")) for number in range(3))
     assert line.submit("bob", work.call("b0"))
     settle()
@@ -43,7 +43,7 @@ def test_a_clients_calls_are_one_at_a_time_and_in_order() -> None:
 
 
 def test_what_waits_is_bounded_for_all_and_for_one() -> None:
-    line, work = Line(1, 8), Work()
+    line, work = OrderedPool(1, 8), Work()
     assert line.submit("ann", work.call("a"))
     settle()
     assert [line.submit("ann", work.call("a")) for _ in range(3)] == [True, True, False]
@@ -56,7 +56,7 @@ def test_what_waits_is_bounded_for_all_and_for_one() -> None:
 
 
 def test_a_call_that_raises_takes_nobodys_place() -> None:
-    line, work = Line(1, 8), Work()
+    line, work = OrderedPool(1, 8), Work()
     work.go.set()
 
     def bad() -> None:
@@ -69,7 +69,7 @@ def test_a_call_that_raises_takes_nobodys_place() -> None:
 
 def test_what_a_handler_raises_is_told_apart() -> None:
     metrics = Metrics()
-    calls = Calls(metrics, timeout_s=0.05)
+    calls = HandlerRunner(metrics, timeout_s=0.05)
 
     def fails() -> None:
         raise KeyError("x")

@@ -44,14 +44,14 @@ BODY = b'{"hook":"connect","user":"7"}'
 
 def test_connections_are_kept(client: Make, server: HookServer) -> None:
     asking = client(server.url)
-    assert [asking.ask(BODY) for _ in range(3)] == [b"{}"] * 3
+    assert [asking.send(BODY) for _ in range(3)] == [b"{}"] * 3
     assert server.connections == 1
 
 
 def test_a_kept_connection_that_was_closed_is_made_again(client: Make, server: HookServer) -> None:
     asking = client(server.url)
     server.answer = closing_in_silence
-    assert [asking.ask(BODY) for _ in range(3)] == [b"{}"] * 3
+    assert [asking.send(BODY) for _ in range(3)] == [b"{}"] * 3
     assert server.connections == 3
 
 
@@ -59,7 +59,7 @@ def test_a_kept_connection_that_was_closed_is_made_again(client: Make, server: H
 def test_who_does_not_answer_is_given_up(client: Make, server: HookServer, answer: Any) -> None:
     server.answer = answer
     with pytest.raises(HookFailed) as raised:
-        client(server.url, timeout_s=0.3).ask(BODY)
+        client(server.url, timeout_s=0.3).send(BODY)
     assert raised.value.how == "timeout"
 
 
@@ -72,14 +72,14 @@ def test_any_other_status_is_a_failure_and_no_redirect_is_followed(
 ) -> None:
     server.answer = say({}, status, **headers)
     with pytest.raises(HookFailed, match=f"status {status}"):
-        client(server.url).ask(BODY)
+        client(server.url).send(BODY)
     assert len(server.asked) == 1
 
 
 def test_an_answer_is_bounded(client: Make, server: HookServer) -> None:
     server.answer = say(b" " * 65)
     with pytest.raises(HookFailed, match="64 bytes"):
-        client(server.url, answer_max_bytes=64).ask(BODY)
+        client(server.url, answer_max_bytes=64).send(BODY)
 
 
 def test_nobody_there_is_a_failure(client: Make) -> None:
@@ -87,7 +87,7 @@ def test_nobody_there_is_a_failure(client: Make) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with pytest.raises(HookFailed):
-        client(f"http://127.0.0.1:{port}/").ask(BODY)
+        client(f"http://127.0.0.1:{port}/").send(BODY)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_nobody_there_is_a_failure(client: Make) -> None:
 )  # fmt: skip
 def test_no_request_goes_to_an_address_that_is_not_public(client: Make, host: str, server: HookServer) -> None:
     with pytest.raises(HookFailed, match=r"not allowed|gaierror"):
-        client(f"https://{host}:{server.port}/", allow_private=False).ask(BODY)
+        client(f"https://{host}:{server.port}/", allow_private=False).send(BODY)
     assert server.connections == 0
 
 
@@ -108,7 +108,7 @@ def test_a_name_with_one_private_address_is_refused_whole(
     ]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     with pytest.raises(HookFailed, match="not allowed"):
-        client("https://rebound.example/", allow_private=False).ask(BODY)
+        client("https://rebound.example/", allow_private=False).send(BODY)
     assert server.connections == 0
 
 

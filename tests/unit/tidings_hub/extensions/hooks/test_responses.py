@@ -7,7 +7,7 @@ import pytest
 
 from tidings.codes import CODES
 from tidings.errors import Forbidden, TidingsError
-from tidings_hub.extensions.hooks.responses import BadAnswer, read_connect, read_publish, read_subscribe
+from tidings_hub.extensions.hooks.responses import BadHookResponse, read_connect, read_publish, read_subscribe
 
 READERS: list[Callable[[bytes], Any]] = [read_connect, lambda said: read_subscribe(said, ["a:1"]), read_publish]
 
@@ -32,7 +32,7 @@ def test_nothing_said_allows(read: Callable[[bytes], Any]) -> None:
     ],
 )  # fmt: skip
 def test_what_is_misspelt_allows_nothing(read: Callable[[bytes], Any], said: bytes) -> None:
-    with pytest.raises(BadAnswer):
+    with pytest.raises(BadHookResponse):
         read(said)
 
 
