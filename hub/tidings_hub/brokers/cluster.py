@@ -22,10 +22,18 @@ from tidings.wire.control import Answers, NodeRecord, Order
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence, PresenceChange, PresenceUpdate, PresenceUpdateResult, presence_channel
 from tidings.wire.publication import Publication
-from tidings_hub.brokers.base import BrokerLimits, BrokerState, HistoryRule, LeaseReply, NodeLeases, HistorySnapshot, Sink
+from tidings_hub.brokers.base import (
+    BrokerLimits,
+    BrokerState,
+    HistoryRule,
+    HistorySnapshot,
+    LeaseReply,
+    NodeLeases,
+    Sink,
+)
 from tidings_hub.brokers.redis import RedisBroker
 from tidings_hub.core.bucket_positions import BucketPositions
-from tidings_hub.core.session_records import SessionRecord, WriteResult, ClaimedSession
+from tidings_hub.core.session_records import ClaimedSession, SessionRecord, WriteResult
 from tidings_hub.metrics import Metrics
 
 # Between the buckets' epochs, in what a node keeps of a turn; no epoch has it.

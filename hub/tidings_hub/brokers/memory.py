@@ -25,10 +25,10 @@ from tidings_hub.brokers.base import (
     BrokerState,
     ChannelSnapshot,
     HistoryRule,
+    HistorySnapshot,
     LeaseReply,
     NodeLease,
     NodeLeases,
-    HistorySnapshot,
     Sink,
 )
 from tidings_hub.brokers.session_records import MemorySessionRecords

@@ -33,7 +33,15 @@ from tidings.wire.control import Answers, NodeRecord, Order
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence, PresenceUpdate, PresenceUpdateResult
 from tidings.wire.publication import Publication
-from tidings_hub.brokers.base import BrokerLimits, BrokerState, HistoryRule, LeaseReply, NodeLeases, HistorySnapshot, Sink
+from tidings_hub.brokers.base import (
+    BrokerLimits,
+    BrokerState,
+    HistoryRule,
+    HistorySnapshot,
+    LeaseReply,
+    NodeLeases,
+    Sink,
+)
 from tidings_hub.brokers.inbox import Inbox
 from tidings_hub.brokers.interests import Interests
 from tidings_hub.brokers.leases import lease_script, pack_lease, read_lease_reply
