@@ -10,6 +10,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := .stamps
 VALE_VERSION := v3.21.0
+# Processes that share the tests.
+WORKERS ?= 3
 # nginx and others live in /usr/sbin, which is not on every PATH.
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -73,8 +75,9 @@ chat: setup ## run the example chat, on http://127.0.0.1:5000/
 
 test: setup check pytest ## everything that CI checks
 
+# The tests of one file run in one process, in order; most of their time is waiting. WORKERS=0 runs all of them in one process.
 pytest: setup
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: check-python check-js ## style, types and layers
 
