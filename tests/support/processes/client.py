@@ -10,17 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from support.processes.hub import environment
+from support.processes.hub import ROOT, environment
 from support.waiting import wait_until
 
-FOLDER = Path(__file__).parents[2] / "e2e"
+FOLDER = Path(__file__).parents[1] / "clients"
 COMMANDS = {
     "js": ["node", str(FOLDER / "client.mjs")],
     # Stock clients that come back by themselves: this one, and the first version that does.
     "stock": ["node", str(FOLDER / "client_stock.mjs"), "socket.io-client"],
     "stock4.6": ["node", str(FOLDER / "client_stock.mjs"), "socket.io-client-4-6"],
     # What the page about stock clients says, as a program.
-    "page": ["node", str(FOLDER / "client_page.mjs"), str(FOLDER.parent.parent / "docs" / "stock-clients.md")],
+    "page": ["node", str(FOLDER / "client_page.mjs"), str(ROOT / "docs" / "stock-clients.md")],
     "sdk": ["node", str(FOLDER / "client_sdk.mjs")],
     "hostile": ["node", str(FOLDER / "client_hostile.mjs")],
     "python": [sys.executable, str(FOLDER / "client.py")],

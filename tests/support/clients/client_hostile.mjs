@@ -1,6 +1,6 @@
 // Many hubs of the SDK in one process, one for each name, at `<url>/<name>`. It prints what reaches the application, one
 // JSON object a line; on its input {"prototypes": 1} asks for what was added to those that everything has.
-import { connect } from "../../sdk_js/src/index.js";
+import { connect } from "../../../sdk_js/src/index.js";
 
 const options = JSON.parse(process.argv[2]);
 const say = (record) => process.stdout.write(JSON.stringify(record) + "\n");

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from e2e.test_access import event, joined
+from e2e.clients.test_access import event, joined
 from support.processes.hub import HubProcess, token
 
 MODULE = """

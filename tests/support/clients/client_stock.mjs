@@ -2,7 +2,7 @@
 // the package, then its options as JSON. `auth` is a plain object: nothing is remembered but what the client does itself.
 import { createRequire } from "node:module";
 
-const require = createRequire(new URL("../../sdk_js/package.json", import.meta.url));
+const require = createRequire(new URL("../../../sdk_js/package.json", import.meta.url));
 const { io } = require(process.argv[2]);
 
 const { url, transports, token, channels, acks, ...more } = JSON.parse(process.argv[3]);

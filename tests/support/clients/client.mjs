@@ -2,7 +2,7 @@
 // It knows nothing of tidings but the wire of PROTOCOL.md section 5: it keeps the newest cursor and gives it back.
 import { createRequire } from "node:module";
 
-const require = createRequire(new URL("../../sdk_js/package.json", import.meta.url));
+const require = createRequire(new URL("../../../sdk_js/package.json", import.meta.url));
 const { io } = require("socket.io-client");
 
 const options = JSON.parse(process.argv[2]);

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.test_access import ask, connect, event, joined
+from e2e.clients.test_access import ask, connect, event, joined
 from support.processes.client import ClientProcess
 from support.processes.hub import ROOT, SECRET, HubProcess, environment, token
 from support.processes.redis import RedisProcess

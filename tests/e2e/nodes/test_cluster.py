@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.test_faults import CHANNELS, Backend, Scene
+from e2e.nodes.test_faults import CHANNELS, Backend, Scene
 from support.history import Recorder
 from support.network.proxy import Proxy
 from support.processes.client import ClientProcess

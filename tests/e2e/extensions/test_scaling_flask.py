@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from e2e.test_page import browser  # noqa: F401 - a fixture
+from e2e.browsers.test_page import browser  # noqa: F401 - a fixture
 from support.processes.client import ClientProcess
 from support.processes.hub import API_KEY, ROOT, SECRET, HubProcess, environment
 from support.processes.redis import RedisProcess

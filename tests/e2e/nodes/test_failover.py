@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.test_faults import CHANNELS, Backend, note_client
+from e2e.nodes.test_faults import CHANNELS, Backend, note_client
 from support.history import Recorder, check
 from support.processes.client import ClientProcess
 from support.processes.hub import HubProcess, token

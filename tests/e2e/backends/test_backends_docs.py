@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from e2e.listening import told
+from e2e.compatibility.listening import told
 from support.installed_programs import program
 from support.ports import free_port
 from support.processes.client import ClientProcess

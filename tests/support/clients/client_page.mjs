@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 
-const require = createRequire(new URL("../../sdk_js/package.json", import.meta.url));
+const require = createRequire(new URL("../../../sdk_js/package.json", import.meta.url));
 const { io } = require("socket.io-client");
 
 const { url, token, next } = JSON.parse(process.argv[3]);

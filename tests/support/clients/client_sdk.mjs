@@ -1,7 +1,7 @@
 // A client made with the SDK that prints what it gets, one JSON object a line. Argument: its options as JSON. A line on
 // its input is something to do: {"publish": [channel, event, data]}, {"history": [channel, limit]}, {"do": "close"},
 // {"watch": channel}, {"unwatch": channel}: tell who is in it, or no longer.
-import { connect } from "../../sdk_js/src/index.js";
+import { connect } from "../../../sdk_js/src/index.js";
 
 const options = JSON.parse(process.argv[2]);
 const { tokens } = options;

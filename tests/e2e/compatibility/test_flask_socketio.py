@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from e2e.listening import Two, two_hubs, wait_told
+from e2e.compatibility.listening import Two, two_hubs, wait_told
 from support.processes.hub import environment
 
 INGRESS = """

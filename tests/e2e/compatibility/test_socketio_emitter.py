@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from e2e.listening import LEASE_S, Two, told, two_hubs, wait_told
+from e2e.compatibility.listening import LEASE_S, Two, told, two_hubs, wait_told
 from support.processes.node_program import NodeProgram, run
 from support.processes.redis import RedisProcess
 from support.waiting import wait_until

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.test_access import ask, connect, event, joined
+from e2e.clients.test_access import ask, connect, event, joined
 from support.network.certificates import Authority
 from support.network.hook_server import SECRET, HookServer, refuse, say, stall
 from support.processes.client import ClientProcess

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.test_access import ask, joined
+from e2e.clients.test_access import ask, joined
 from support.processes.hub import HubProcess
 from support.processes.redis import RedisProcess
 
