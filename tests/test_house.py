@@ -25,7 +25,6 @@ FUNCTION_LINES_MAX = 50
 
 # Longer files, each with the reason why it is one file.
 LONG_FILES = {
-    "adapters/tidings/publishers/memory/publisher.py": "one store and its publishers: a counterpart of Redis",
     "hub/tidings_hub/engine/connection.py": "one class whose slots the fan-out reads; its methods are short",
     "hub/tidings_hub/engine/http.py": "one grammar: what a request may look like, and what is refused",
     "hub/tidings_hub/engine/http_connection.py": "one state machine: a socket that speaks HTTP",

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from tidings.errors import BadRequest, TimedOut, Unavailable
-from tidings.publishers.base import Answer, Outgoing
+from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.receipts import Receipt
 from tidings.wire.reports import Report, Sought, own_place
 
@@ -70,9 +70,9 @@ class AckWait:
         return f"{self._id}: {wanted} after {self._timeout_s:g} s, from {recipients} recipients{missing}"
 
 
-def reportable(item: Outgoing, answer: Answer) -> tuple[Receipt, Sought] | None:
+def reportable(item: OutgoingPublication, answer: PublishResult) -> tuple[Receipt, Sought] | None:
     """Its receipt and what to ask for, if nodes keep a report on what was published."""
-    if item.reported and isinstance(answer, Receipt) and answer.cursor:
+    if item.wants_report and isinstance(answer, Receipt) and answer.cursor:
         return answer, Sought(answer.id, item.channel, own_place(answer.cursor))
     return None
 

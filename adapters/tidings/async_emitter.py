@@ -16,7 +16,7 @@ from tidings.errors import Unavailable
 from tidings.models.registry import ModelOptions
 from tidings.options import BATCH_MAX, DEFAULT_PREFIX, DEFAULT_URL, TIMEOUT_S, Options, read_environment
 from tidings.publishers import open_async_publisher
-from tidings.publishers.base import Answer, AsyncNodeQueries, AsyncPublisher, Outgoing
+from tidings.publishers.base import AsyncNodeQueries, AsyncPublisher, OutgoingPublication, PublishResult
 from tidings.receipts import AsyncReceipt, Receipt
 from tidings.wire import control
 from tidings.wire.channels import check_channel
@@ -244,7 +244,7 @@ class AsyncEmitter:
     def __repr__(self) -> str:
         return f"AsyncEmitter({self._options.redacted_url()!r})"
 
-    async def _publish(self, items: list[Outgoing]) -> list[Answer]:
+    async def _publish(self, items: list[OutgoingPublication]) -> list[PublishResult]:
         answers = without_own_duplicates(items, await self._open().publish(items, timeout_s=self._options.timeout_s))
         for place, (item, answer) in enumerate(zip(items, answers, strict=True)):
             if found := reportable(item, answer):

@@ -9,7 +9,7 @@ from typing import Self, Unpack
 from tidings.builder import PublicationBuilder, without_own_duplicates
 from tidings.errors import BadRequest, TidingsError, TooLarge
 from tidings.models.registry import ModelOptions
-from tidings.publishers.base import Answer, Outgoing
+from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.receipts import BatchFailed
 
 
@@ -22,10 +22,10 @@ class Collected:
     """
 
     def __init__(self, builder: PublicationBuilder, batch_max: int) -> None:
-        self.results: list[Answer] = []
+        self.results: list[PublishResult] = []
         self._builder = builder
         self._batch_max = batch_max
-        self._items: list[Outgoing] = []
+        self._items: list[OutgoingPublication] = []
         self._open = False
 
     def emit(
@@ -87,20 +87,20 @@ class Collected:
         """How many publications it holds."""
         return len(self._items)
 
-    def _add(self, items: list[Outgoing]) -> None:
+    def _add(self, items: list[OutgoingPublication]) -> None:
         if not self._open:
             raise BadRequest("a batch collects only inside its `with` block; make a new one with batch()")
         if len(self._items) + len(items) > self._batch_max:
             raise TooLarge(f"a batch of more than {self._batch_max} publications; send several, or raise batch_max")
         self._items += items
 
-    def _end(self) -> list[Outgoing]:
+    def _end(self) -> list[OutgoingPublication]:
         """What is to be sent now: nothing the second time."""
         items = self._items if self._open else []
         self._open = False
         return items
 
-    def _settle(self, sent: list[Outgoing], answers: list[Answer]) -> None:
+    def _settle(self, sent: list[OutgoingPublication], answers: list[PublishResult]) -> None:
         self.results = without_own_duplicates(sent, answers)
         failures = [result for result in self.results if isinstance(result, TidingsError)]
         if failures:
@@ -114,7 +114,10 @@ class Batch(Collected):
     """
 
     def __init__(
-        self, builder: PublicationBuilder, batch_max: int, publish: Callable[[list[Outgoing]], list[Answer]]
+        self,
+        builder: PublicationBuilder,
+        batch_max: int,
+        publish: Callable[[list[OutgoingPublication]], list[PublishResult]],
     ) -> None:
         super().__init__(builder, batch_max)
         self._publish = publish
@@ -140,7 +143,10 @@ class AsyncBatch(Collected):
     """`async with emitter.batch() as batch:`; otherwise as `Batch`. Adding does not await."""
 
     def __init__(
-        self, builder: PublicationBuilder, batch_max: int, publish: Callable[[list[Outgoing]], Awaitable[list[Answer]]]
+        self,
+        builder: PublicationBuilder,
+        batch_max: int,
+        publish: Callable[[list[OutgoingPublication]], Awaitable[list[PublishResult]]],
     ) -> None:
         super().__init__(builder, batch_max)
         self._publish = publish

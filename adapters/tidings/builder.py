@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from tidings.errors import BadChannel, BadConfig, Internal, TidingsError
 from tidings.models.registry import ModelOptions, Registry, describe
-from tidings.publishers.base import CALLER_ID_S, OWN_ID_S, Answer, Outgoing
+from tidings.publishers.base import CALLER_ID_S, OWN_ID_S, OutgoingPublication, PublishResult
 from tidings.receipts import BatchFailed, Receipt
 from tidings.wire.channels import check_channel, check_channels, check_id, user_channel
 from tidings.wire.ids import new_id
@@ -43,7 +43,7 @@ def resolve_channels(*, channel: str | None, channels: Iterable[str] | None, use
 
 
 class PublicationBuilder:
-    """Turns the arguments of `emit` and `push_model` into Outgoing, one per channel.
+    """Turns the arguments of `emit` and `push_model` into outgoing publications, one per channel.
 
     `clock_ns` is the time in nanoseconds since 1970. An event with data larger than
     `publication_max_bytes` is refused (TooLarge), never cut. `one_way`: why nobody can be asked to acknowledge.
@@ -73,7 +73,7 @@ class PublicationBuilder:
         user: str | None = None,
         id: str | None = None,
         ack: bool = False,
-    ) -> list[Outgoing]:
+    ) -> list[OutgoingPublication]:
         """What `emit` sends.
 
         Raises:
@@ -95,7 +95,7 @@ class PublicationBuilder:
         channel: str | None = None,
         channels: Iterable[str] | None = None,
         user: str | None = None,
-    ) -> list[Outgoing]:
+    ) -> list[OutgoingPublication]:
         """What `push_model` sends.
 
         Raises:
@@ -107,7 +107,7 @@ class PublicationBuilder:
 
     def _outgoing(
         self, event: str, data: object, channels: list[str], given_id: str | None, options: str
-    ) -> list[Outgoing]:
+    ) -> list[OutgoingPublication]:
         now_ms = self._clock_ns() // 1_000_000
         if given_id is None:
             chosen_id, idempotency_s = new_id(now_ms), OWN_ID_S
@@ -115,7 +115,9 @@ class PublicationBuilder:
             chosen_id, idempotency_s = check_id(given_id), CALLER_ID_S
         data_json = encode_data(data, max_bytes=self.max_bytes)
         body = encode_body(event, data_json, id=chosen_id, at_ms=now_ms, options=options)
-        return [Outgoing(channel, body, chosen_id, idempotency_s, options != NO_OPTIONS) for channel in channels]
+        return [
+            OutgoingPublication(channel, body, chosen_id, idempotency_s, options != NO_OPTIONS) for channel in channels
+        ]
 
     def _now_us(self) -> int:
         """Microseconds since 1970, never less than before even if the clock is set back."""
@@ -125,7 +127,9 @@ class PublicationBuilder:
         return self._latest_us
 
 
-def without_own_duplicates(sent: Sequence[Outgoing], results: Sequence[Answer]) -> list[Answer]:
+def without_own_duplicates(
+    sent: Sequence[OutgoingPublication], results: Sequence[PublishResult]
+) -> list[PublishResult]:
     """The results as the caller sees them, one per item sent.
 
     An id that the emitter made itself can only be a duplicate of the publisher's own
@@ -144,7 +148,7 @@ def without_own_duplicates(sent: Sequence[Outgoing], results: Sequence[Answer]) 
     ]
 
 
-def receipts_or_raise(results: Sequence[Answer]) -> list[Receipt]:
+def receipts_or_raise(results: Sequence[PublishResult]) -> list[Receipt]:
     """The receipts of one call.
 
     Raises:

@@ -16,7 +16,7 @@ from tidings.builder import receipts_or_raise, without_own_duplicates
 from tidings.models.registry import ModelOptions
 from tidings.options import BATCH_MAX, DEFAULT_PREFIX, DEFAULT_URL, TIMEOUT_S, Options, read_environment
 from tidings.publishers import open_publisher
-from tidings.publishers.base import Answer, NodeQueries, Outgoing, Publisher
+from tidings.publishers.base import NodeQueries, OutgoingPublication, Publisher, PublishResult
 from tidings.receipts import Receipt
 from tidings.wire import control
 from tidings.wire.channels import check_channel
@@ -251,7 +251,7 @@ class Emitter:
     def __repr__(self) -> str:
         return f"Emitter({self._options.redacted_url()!r})"
 
-    def _publish(self, items: list[Outgoing]) -> list[Answer]:
+    def _publish(self, items: list[OutgoingPublication]) -> list[PublishResult]:
         answers = without_own_duplicates(items, self._publisher.publish(items, timeout_s=self._options.timeout_s))
         for item, answer in zip(items, answers, strict=True):
             if found := reportable(item, answer):

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from tidings.builder import PublicationBuilder
 from tidings.errors import BadConfig
 from tidings.models.registry import SHARED, Registry
-from tidings.publishers import Way, way_of
+from tidings.publishers import PublisherKind, kind_of
 
 DEFAULT_URL = "redis://localhost:6379/0"
 DEFAULT_PREFIX = "tidings:"
 TIMEOUT_S = 5.0
 BATCH_MAX = 1000
-_ONE_WAY: dict[Way, str] = {
+_ONE_WAY: dict[PublisherKind, str] = {
     "queue": "ack=True needs an answer, and a queue goes one way; use the hub's redis:// or http:// URL",
     "socketio": "ack=True: Socket.IO servers tell an emitter nothing; use an Emitter with a tidings hub's URL",
 }
@@ -45,7 +45,7 @@ class Options:
 
     def builder(self) -> PublicationBuilder:
         """The pure part of an emitter with these settings."""
-        one_way = _ONE_WAY.get(way_of(self.url), "")
+        one_way = _ONE_WAY.get(kind_of(self.url), "")
         return PublicationBuilder(
             publication_max_bytes=self.publication_max_bytes, registry=Registry(SHARED), one_way=one_way
         )
@@ -68,4 +68,4 @@ def read_environment(environ: Mapping[str, str] | None) -> tuple[str, str | None
     """URL and API key from `TIDINGS_URL` and `TIDINGS_API_KEY`; the key only where it is used."""
     values = os.environ if environ is None else environ
     url = values.get("TIDINGS_URL") or DEFAULT_URL
-    return url, (values.get("TIDINGS_API_KEY") or None) if way_of(url) == "http" else None
+    return url, (values.get("TIDINGS_API_KEY") or None) if kind_of(url) == "http" else None

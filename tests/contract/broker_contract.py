@@ -14,7 +14,7 @@ import pytest
 from support.history import Listener, Recorder, check
 from support.waiting import wait_until
 from tidings.errors import TidingsError, UnknownNamespace
-from tidings.publishers.base import Outgoing
+from tidings.publishers.base import OutgoingPublication
 from tidings.receipts import Receipt
 from tidings.wire.control import Done, disconnect, done, revoke, subscribe
 from tidings.wire.cursor import Cursor
@@ -40,10 +40,10 @@ RULES = {"orders": Keep(100, 3600), "brief": Keep(5, 3600), "gone": Keep(0, 0), 
 
 def outgoing(
     channel: str, *, id: str | None = None, data: bytes = b'{"n":1}', idempotency_s: int = 30, options: str = "-"
-) -> Outgoing:
+) -> OutgoingPublication:
     id = id or f"id{next(_numbers)}"
     body = encode_body("updated", data, id=id, at_ms=time.time_ns() // 1_000_000, options=options)
-    return Outgoing(channel, body, id, idempotency_s)
+    return OutgoingPublication(channel, body, id, idempotency_s)
 
 
 @dataclass

@@ -11,7 +11,7 @@ import pytest
 
 from contract.broker_contract import outgoing
 from tidings.errors import Unavailable, UnknownNamespace
-from tidings.publishers.base import Answer, HubPublisher, Publisher
+from tidings.publishers.base import HubPublisher, Publisher, PublishResult
 from tidings.receipts import Receipt
 from tidings.wire.cursor import Cursor
 from tidings.wire.reports import Report, Sought
@@ -20,7 +20,7 @@ Kept = Callable[[str], list[str]]
 TIMEOUT_S = 10.0
 
 
-def receipts(answers: list[Answer]) -> list[Receipt]:
+def receipts(answers: list[PublishResult]) -> list[Receipt]:
     assert [one for one in answers if not isinstance(one, Receipt)] == []
     return [one for one in answers if isinstance(one, Receipt)]
 

@@ -6,7 +6,7 @@ import pytest
 
 from contract.broker_contract import BrokerContract, Make
 from support.processes.redis import RedisProcess
-from tidings.publishers.memory.publisher import MemoryStore
+from tidings.publishers.memory.store import MemoryStore
 from tidings_hub.brokers.base import Broker, BrokerLimits
 from tidings_hub.brokers.memory import MemoryBroker
 from tidings_hub.brokers.redis import RedisBroker

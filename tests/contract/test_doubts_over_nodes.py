@@ -21,7 +21,7 @@ from support.processes.redis import RedisProcess
 from support.waiting import wait_until
 from tidings.publishers.redis.publisher import RedisPublisher
 from tidings.receipts import Receipt
-from tidings.redis_client.keys import Keys
+from tidings.redis_client.keys import RedisKeys
 from tidings.wire.claims import Claims
 from tidings.wire.cursor import Cursor
 from tidings_hub.brokers.base import BrokerLimits
@@ -255,7 +255,7 @@ def test_too_many_channels_widen_to_all(build: Build) -> None:
     assert two.b.returns(str(newer)) == {"orders:1": False, "orders:2": False}
     assert two.b.returns(str(end)) == {"orders:1": True, "orders:2": True}
     with two.redis.client() as redis:
-        assert sorted(redis.hkeys(Keys().doubts)) == [b"#", b"*", b"@"]
+        assert sorted(redis.hkeys(RedisKeys().doubts)) == [b"#", b"*", b"@"]
 
 
 def test_a_new_epoch_begins_without_doubts(build: Build) -> None:
@@ -265,7 +265,7 @@ def test_a_new_epoch_begins_without_doubts(build: Build) -> None:
     two.publish("orders:1")
     wait_until(lambda: two.a.metrics.doubts == 1)
     with two.redis.client() as redis:
-        redis.hset(Keys().meta, mapping={"run_id": "another", "checked_ms": "0"})
+        redis.hset(RedisKeys().meta, mapping={"run_id": "another", "checked_ms": "0"})
     wait_until(lambda: {"orders:1", "orders:2"} <= set(client.told()), why="the new epoch is told")
     two.b.connect()
     fresh = two.publish("orders:2")

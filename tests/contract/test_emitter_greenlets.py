@@ -12,7 +12,7 @@ import pytest
 
 from support.network.http_hub import API_KEY, HttpHub, stall
 from support.processes.redis import RedisProcess
-from tidings.redis_client.keys import Keys
+from tidings.redis_client.keys import RedisKeys
 
 # How each library spells the same three things.
 GEVENT = """
@@ -90,7 +90,7 @@ def run(program: str, url: str, api_key: str) -> None:
 def server(tmp_path: Path) -> Iterator[RedisProcess]:
     server = RedisProcess(tmp_path).start()
     with server.client() as client:
-        client.hset(Keys("tidings:").rules, "a", "100 600")
+        client.hset(RedisKeys("tidings:").rules, "a", "100 600")
     yield server
     server.stop()
 
@@ -101,7 +101,7 @@ class TestGreenlets:
     def test_redis(self, server: RedisProcess, library: str, world: dict[str, str]) -> None:
         run(world[library] + EMIT, server.url, "")
         with server.client() as client:
-            assert client.xlen(Keys("tidings:").stream("a:1")) == 41
+            assert client.xlen(RedisKeys("tidings:").stream("a:1")) == 41
 
     @pytest.mark.parametrize("world", [PATCHED, UNPATCHED], ids=["patched", "unpatched"])
     def test_http(self, library: str, world: dict[str, str]) -> None:

@@ -24,11 +24,11 @@ from tidings.async_emitter import AsyncEmitter
 from tidings.emitter import Emitter
 from tidings.errors import TimedOut, Unavailable, UnknownNamespace
 from tidings.receipts import BatchFailed, Receipt
-from tidings.redis_client.keys import Keys
+from tidings.redis_client.keys import RedisKeys
 from tidings.wire.cursor import Cursor
 from tidings.wire.publication import decode
 
-KEYS = Keys("tidings:")
+KEYS = RedisKeys("tidings:")
 
 
 def put_rules(server: RedisProcess) -> None:

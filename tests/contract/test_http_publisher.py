@@ -37,7 +37,7 @@ from tidings.errors import (
     Unavailable,
     UnknownNamespace,
 )
-from tidings.publishers.base import Outgoing
+from tidings.publishers.base import OutgoingPublication
 from tidings.publishers.http.publisher import ITEMS_MAX, HttpPublisher
 from tidings.receipts import BatchFailed, Receipt
 from tidings.wire.publication import encode_body
@@ -57,9 +57,9 @@ def emitter(hub: HttpHub) -> Iterator[Emitter]:
         yield emitter
 
 
-def item(number: int, *, size: int = 0) -> Outgoing:
+def item(number: int, *, size: int = 0) -> OutgoingPublication:
     data = b'{"n":%d,"x":"%b"}' % (number, b"x" * size)
-    return Outgoing("a:1", encode_body('é, "b" c', data, id=f"i{number}", at_ms=1), f"i{number}", 30)
+    return OutgoingPublication("a:1", encode_body('é, "b" c', data, id=f"i{number}", at_ms=1), f"i{number}", 30)
 
 
 class TestTheWire:

@@ -18,8 +18,8 @@ from support.processes.rabbit import RabbitProcess
 from support.processes.redis import RedisProcess
 from support.waiting import wait_until
 from tidings.errors import Unavailable
-from tidings.publishers.base import Answer, Outgoing
-from tidings.publishers.memory.publisher import MemoryStore
+from tidings.publishers.base import OutgoingPublication, PublishResult
+from tidings.publishers.memory.store import MemoryStore
 from tidings.publishers.queue.publisher import KombuPublisher
 from tidings_hub.metrics import Metrics
 
@@ -43,7 +43,7 @@ def emit(url: str, *ids: str) -> None:
 
 
 def ids(store: MemoryStore) -> list[str]:
-    return [one.id for one in store.kept("orders:1")]
+    return [one.id for one in store.stored("orders:1")]
 
 
 def numbered(count: int) -> list[str]:
@@ -57,7 +57,7 @@ def test_what_was_published_but_not_acknowledged_comes_again_and_changes_nothing
     link = Proxy(shared_rabbit.port, plain=True)
     cuts = threading.Semaphore(3)
 
-    def publish(items: Sequence[Outgoing]) -> list[Answer]:
+    def publish(items: Sequence[OutgoingPublication]) -> list[PublishResult]:
         answers = into(store)(items)
         if cuts.acquire(blocking=False):
             # Nothing that is acknowledged from now on arrives.
@@ -84,7 +84,7 @@ def test_what_the_broker_does_not_take_stays_in_order_and_goes_back_at_the_end(
     store, metrics = store_of(), Metrics()
     attempts: list[int] = []
 
-    def refuse(items: Sequence[Outgoing]) -> list[Answer]:
+    def refuse(items: Sequence[OutgoingPublication]) -> list[PublishResult]:
         attempts.append(len(items))
         return [Unavailable("away")] * len(items)
 
@@ -110,7 +110,7 @@ def test_a_mistake_of_ours_ends_a_connection_and_not_the_ingress(url: str) -> No
     store, metrics = store_of(), Metrics()
     faults = [ValueError("a mistake"), KeyError("another")]
 
-    def publish(items: Sequence[Outgoing]) -> list[Answer]:
+    def publish(items: Sequence[OutgoingPublication]) -> list[PublishResult]:
         if faults:
             raise faults.pop()
         return into(store)(items)

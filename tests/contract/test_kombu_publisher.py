@@ -29,8 +29,8 @@ from support.waiting import wait_until
 from tidings.async_emitter import AsyncEmitter
 from tidings.emitter import Emitter
 from tidings.errors import BadConfig, TidingsError, TimedOut, Unavailable
-from tidings.publishers.base import Answer, AsyncNodeQueries, NodeQueries, Outgoing, Publisher
-from tidings.publishers.memory.publisher import MemoryStore
+from tidings.publishers.base import AsyncNodeQueries, NodeQueries, OutgoingPublication, Publisher, PublishResult
+from tidings.publishers.memory.store import MemoryStore
 from tidings.publishers.queue.publisher import AsyncKombuPublisher, KombuPublisher
 from tidings.receipts import Receipt
 from tidings_hub.config.ingress import QueueSource
@@ -39,7 +39,7 @@ from tidings_hub.metrics import Metrics
 
 
 def ingress_of(
-    url: str, publish: Callable[[Sequence[Outgoing]], list[Answer]], metrics: Metrics, **settings: Any
+    url: str, publish: Callable[[Sequence[OutgoingPublication]], list[PublishResult]], metrics: Metrics, **settings: Any
 ) -> QueueIngress:
     return QueueIngress(
         "main",
@@ -57,7 +57,7 @@ def store_of(**rules: tuple[int, int]) -> MemoryStore:
     return store
 
 
-def into(store: MemoryStore) -> Callable[[Sequence[Outgoing]], list[Answer]]:
+def into(store: MemoryStore) -> Callable[[Sequence[OutgoingPublication]], list[PublishResult]]:
     return lambda items: [store.publish(item) for item in items]
 
 
@@ -102,8 +102,8 @@ class ThroughAQueue(PublisherContract):
             last = outgoing("done:1")
             with closing(KombuPublisher(url)) as own:
                 receipts(own.publish([last], timeout_s=TIMEOUT_S))
-            wait_until(lambda: last.id in [one.id for one in store.kept("done:1")])
-            return [one.id for one in store.kept(channel)]
+            wait_until(lambda: last.id in [one.id for one in store.stored("done:1")])
+            return [one.id for one in store.stored(channel)]
 
         return kept
 

@@ -17,11 +17,12 @@ from support.processes.database import CONCURRENT, KINDS, Database, new_table
 from tidings.contrib.outbox import Outbox, Relay, outbox_table
 from tidings.contrib.outbox.locks import SILENCE_S
 from tidings.contrib.outbox.relay import TURN_MAX_S
-from tidings.contrib.outbox.store import Store
+from tidings.contrib.outbox.store import OutboxStore
 from tidings.errors import BadChannel, BadConfig, BadData, BadRequest, TidingsError, TooLarge, Unavailable
 from tidings.options import TIMEOUT_S
-from tidings.publishers.base import Answer, Outgoing
-from tidings.publishers.memory.publisher import MemoryPublisher, MemoryStore
+from tidings.publishers.base import OutgoingPublication, PublishResult
+from tidings.publishers.memory.publisher import MemoryPublisher
+from tidings.publishers.memory.store import MemoryStore
 from tidings.wire.publication import Publication
 
 
@@ -66,7 +67,7 @@ def bench_of(database: Database) -> Iterator[Bench]:
     seen: list[Publication] = []
     broker = MemoryStore()
     broker.write_rules({"orders": (1000, 600), "user": (10, 600)})
-    broker.listen(seen.append)
+    broker.add_listener(seen.append)
     bench = Bench(database, new_table(), database.engine(), broker, seen)
     with bench.stack:
         bench.relay().create()
@@ -248,7 +249,7 @@ class Faulty(MemoryPublisher):
         super().__init__(store=store)
         self.refused = refused
 
-    def publish(self, items: Sequence[Outgoing], *, timeout_s: float) -> list[Answer]:
+    def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
         return [
             self.refused.get(item.channel) or super(Faulty, self).publish([item], timeout_s=timeout_s)[0]
             for item in items
@@ -273,7 +274,7 @@ def test_a_channel_that_fails_waits_in_order_and_the_others_go_on(bench: Bench) 
 
 
 def test_only_one_relay_has_a_shard(bench: Bench) -> None:
-    stores = [Store(bench.relay()._engine, bench.table, publication_max_bytes=100) for _ in range(2)]
+    stores = [OutboxStore(bench.relay()._engine, bench.table, publication_max_bytes=100) for _ in range(2)]
     with stores[0].claim(0) as mine:
         assert mine is not None
         with stores[1].claim(0) as theirs:
@@ -290,7 +291,7 @@ def test_a_relay_that_is_frozen_loses_its_shard_after_a_while(concurrent: Bench)
         "postgresql": "SELECT setting FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'",
         "mariadb": "SELECT @@wait_timeout * 1000",
     }
-    store = Store(concurrent.relay()._engine, concurrent.table, publication_max_bytes=100)
+    store = OutboxStore(concurrent.relay()._engine, concurrent.table, publication_max_bytes=100)
     with store.claim(0) as claim:
         assert claim is not None
         assert int(claim.connection.scalar(sa.text(question[concurrent.database.kind]))) == SILENCE_S * 1000
@@ -299,8 +300,8 @@ def test_a_relay_that_is_frozen_loses_its_shard_after_a_while(concurrent: Bench)
 
 def test_a_claim_that_fails_gives_its_shard_back_and_keeps_its_rows(bench: Bench) -> None:
     bench.insert({}, {})
-    first, second = (Store(bench.relay()._engine, bench.table, publication_max_bytes=100) for _ in range(2))
-    shard = first.look((), 10)[0]
+    first, second = (OutboxStore(bench.relay()._engine, bench.table, publication_max_bytes=100) for _ in range(2))
+    shard = first.shards_with_rows((), 10)[0]
     with pytest.raises(ZeroDivisionError), first.claim(shard) as claim:  # noqa: PT012 - the end of the claim raises
         assert claim is not None
         claim.settle([row.row_no for row in claim.rows((), 10)], {})
@@ -309,7 +310,7 @@ def test_a_claim_that_fails_gives_its_shard_back_and_keeps_its_rows(bench: Bench
         assert claim is not None
         assert len(claim.rows((), 10)) == 2
         assert claim.rows(["orders:1"], 10) == []
-    assert second.look(["orders:1"], 10) == []
+    assert second.shards_with_rows(["orders:1"], 10) == []
 
 
 def test_the_table_is_checked(bench: Bench) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from contract.presence_contract import LIMITS, Make, Node, PresenceContract, users
 from support.processes.redis import RedisProcess
-from tidings.publishers.memory.publisher import MemoryStore
+from tidings.publishers.memory.store import MemoryStore
 from tidings_hub.brokers.base import Broker
 from tidings_hub.brokers.memory import MemoryBroker
 from tidings_hub.brokers.redis import RedisBroker

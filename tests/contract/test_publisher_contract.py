@@ -18,12 +18,13 @@ from support.network.proxy import Proxy
 from support.ports import free_port
 from support.processes.redis import RedisProcess
 from tidings.errors import BadConfig, TimedOut, Unavailable
-from tidings.publishers.base import Answer, AsyncNodeQueries, AsyncPublisher, Outgoing, Publisher
-from tidings.publishers.memory.publisher import AsyncMemoryPublisher, MemoryPublisher, MemoryStore
+from tidings.publishers.base import AsyncNodeQueries, AsyncPublisher, OutgoingPublication, Publisher, PublishResult
+from tidings.publishers.memory.publisher import AsyncMemoryPublisher, MemoryPublisher
+from tidings.publishers.memory.store import MemoryStore
 from tidings.publishers.redis.publisher import AsyncRedisPublisher, RedisPublisher
 from tidings.receipts import Receipt
-from tidings.redis_client.keys import Keys
-from tidings.redis_client.url import Address
+from tidings.redis_client.keys import RedisKeys
+from tidings.redis_client.url import RedisAddress
 from tidings.wire.reports import Report, Sought
 
 RULES = {"orders": Keep(100, 3600)}
@@ -38,7 +39,7 @@ class Blocking:
         self._thread.start()
         self._publisher = make()
 
-    def publish(self, items: Sequence[Outgoing], *, timeout_s: float) -> list[Answer]:
+    def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
         return asyncio.run_coroutine_threadsafe(
             self._publisher.publish(items, timeout_s=timeout_s), self._loop
         ).result()
@@ -73,7 +74,7 @@ def opened(kind: str, url: str, prefix: str = "tidings:") -> Iterator[Publisher]
 
 def put_rules(redis: RedisProcess, prefix: str) -> None:
     with redis.client() as client:
-        client.hset(Keys(prefix).rules, "orders", "100 3600")
+        client.hset(RedisKeys(prefix).rules, "orders", "100 3600")
 
 
 class InRedis(HubPublisherContract):
@@ -83,7 +84,7 @@ class InRedis(HubPublisherContract):
         with shared_redis.client() as client:
 
             def kept(channel: str) -> list[str]:
-                stream = Keys(prefix).stream(channel)
+                stream = RedisKeys(prefix).stream(channel)
                 return [entry[b"m"].split(b" ")[4].decode() for _, entry in client.xrange(stream)]
 
             yield kept
@@ -112,7 +113,7 @@ class InMemory(HubPublisherContract):
 
     @pytest.fixture
     def kept(self, store: MemoryStore) -> Kept:
-        return lambda channel: [one.id for one in store.kept(channel)]
+        return lambda channel: [one.id for one in store.stored(channel)]
 
 
 class TestMemory(InMemory):
@@ -269,7 +270,7 @@ def test_over_a_unix_socket(tmp_path: Path, prefix: str) -> None:
     ],
 )
 def test_an_address_shows_no_password(url: str, shown: str) -> None:
-    address = Address.parse(url)
+    address = RedisAddress.parse(url)
     assert str(address) == shown
     assert "pw" not in repr(address)
 
@@ -279,11 +280,11 @@ def test_an_address_shows_no_password(url: str, shown: str) -> None:
 )
 def test_a_malformed_url_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(BadConfig) as caught:
-        Address.parse(url)
+        RedisAddress.parse(url)
     assert "pwsecret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("prefix", ["{x}", "a b", "a*", "ä"])
 def test_a_prefix_that_would_break_keys_is_refused(prefix: str) -> None:
     with pytest.raises(BadConfig):
-        Keys(prefix)
+        RedisKeys(prefix)

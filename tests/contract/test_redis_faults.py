@@ -24,7 +24,7 @@ from support.waiting import wait_until
 from tidings.errors import Unavailable
 from tidings.publishers.redis.publisher import RedisPublisher
 from tidings.receipts import Receipt
-from tidings.redis_client.keys import Keys
+from tidings.redis_client.keys import RedisKeys
 from tidings.wire.cursor import Cursor
 from tidings_hub.brokers.base import BrokerLimits
 from tidings_hub.brokers.redis import RedisBroker
@@ -32,7 +32,7 @@ from tidings_hub.core.recovery import Gap, missed_since
 from tidings_hub.core.session_records import ClaimedSession, RecordOperation, SessionRecord, WriteResult
 from tidings_hub.metrics import Metrics
 
-KEYS = Keys()
+KEYS = RedisKeys()
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from tidings.contrib.changes import Changes, combined
+from tidings.contrib.changes import Changes, combine
 from tidings.errors import TooLarge
 from tidings.models import Op
 
@@ -26,12 +26,12 @@ from tidings.models import Op
     ],
 )
 def test_two_changes_are_one(first: Op | None, then: Op, total: Op | None) -> None:
-    assert combined(first, then) == total
+    assert combine(first, then) == total
 
 
 def test_nothing_that_was_deleted_at_the_end_is_told_as_living() -> None:
     for first, then in product(get_args(Op), repeat=2):
-        assert combined(first, then) in ((None, "deleted") if then == "deleted" else ("created", "updated"))
+        assert combine(first, then) in ((None, "deleted") if then == "deleted" else ("created", "updated"))
 
 
 def test_in_the_order_of_the_first_change_with_the_newest_object() -> None:

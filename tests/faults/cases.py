@@ -12,7 +12,7 @@ from itertools import cycle
 from faults.scene import SETTLED_S, Outcome, Scene, Setting
 from support.processes.cluster import ClusterProcess
 from support.waiting import wait_until
-from tidings.redis_client.keys import DEFAULT_PREFIX, Keys
+from tidings.redis_client.keys import DEFAULT_PREFIX, RedisKeys
 from tidings.redis_client.topology import open_buckets
 
 _JUNK = b"x" * 60_000
@@ -149,7 +149,7 @@ def overflow_output_buffer(scene: Scene) -> None:
             proxy.pause()
             # The kernel would take minutes of the load in: junk, which every node listens to and skips, is quicker.
             for _ in range(_JUNK_MAX):
-                client.publish(Keys().control, _JUNK)
+                client.publish(RedisKeys().control, _JUNK)
                 if _cut_off(scene) > before:
                     break
             else:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from tidings.errors import Forbidden, NotFound, TidingsError, Unavailable, UnknownNamespace
-from tidings.publishers.base import Outgoing
+from tidings.publishers.base import OutgoingPublication
 from tidings.receipts import Receipt
 from tidings.wire.channels import namespace_of
 from tidings.wire.control import Done, NodeRecord, Order
@@ -49,10 +49,10 @@ class SmallHub:
     def metrics(self) -> Metrics:
         return self._metrics
 
-    def publish(self, items: Sequence[Outgoing]) -> list[Receipt | TidingsError]:
+    def publish(self, items: Sequence[OutgoingPublication]) -> list[Receipt | TidingsError]:
         return [self._one(item) for item in items]
 
-    def _one(self, item: Outgoing) -> Receipt | TidingsError:
+    def _one(self, item: OutgoingPublication) -> Receipt | TidingsError:
         if self.bug is not None:
             raise self.bug
         if self.down:

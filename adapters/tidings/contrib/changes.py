@@ -15,7 +15,7 @@ class Changes:
     A row changed several times is told once, by what became of it on the whole. More than `most` rows are refused.
     """
 
-    most: int
+    rows_max: int
     _rows: dict[object, tuple[object, Op | None]] = field(default_factory=dict)
 
     def add(self, key: object, obj: object, op: Op) -> None:
@@ -25,12 +25,12 @@ class Changes:
             TooLarge: too many rows for one transaction.
         """
         known = key in self._rows
-        if not known and len(self._rows) >= self.most:
+        if not known and len(self._rows) >= self.rows_max:
             raise TooLarge(
-                f"more than {self.most} rows to push in one transaction; commit in parts, raise changes_max, "
+                f"more than {self.rows_max} rows to push in one transaction; commit in parts, raise changes_max, "
                 'or push nothing of this session: session.info["autopush"] = False'
             )
-        self._rows[key] = (obj, combined(self._rows[key][1], op) if known else op)
+        self._rows[key] = (obj, combine(self._rows[key][1], op) if known else op)
 
     def __contains__(self, key: object) -> bool:
         return key in self._rows
@@ -46,7 +46,7 @@ class Changes:
         return [(obj, op) for obj, op in self._rows.values() if op is not None]
 
 
-def combined(first: Op | None, then: Op) -> Op | None:
+def combine(first: Op | None, then: Op) -> Op | None:
     """What two changes of one row are on the whole; None: the row never was, for anybody else."""
     if first is None or first == "created":
         return None if then == "deleted" else "created"
@@ -55,7 +55,7 @@ def combined(first: Op | None, then: Op) -> Op | None:
     return then if then == "deleted" else "updated"
 
 
-def told_where(rule: Rule, obj: object) -> list[str] | None:
+def explicit_channels(rule: Rule, obj: object) -> list[str] | None:
     """The channels that a registered function names, maybe none: then nobody is told. None: templates say it."""
     if not callable(rule.channels):
         return None

@@ -27,7 +27,7 @@ def emitter_of(settings: Mapping[str, Any]) -> Emitter:
     return Emitter(**given)
 
 
-def refuse_unknown(settings: Mapping[str, Any], *more: str) -> None:
+def reject_unknown(settings: Mapping[str, Any], *more: str) -> None:
     """Refuse names that mean nothing, here or to whom `more` belong.
 
     Raises:

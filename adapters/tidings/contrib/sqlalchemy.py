@@ -23,7 +23,7 @@ from sqlalchemy.util import await_only
 
 from tidings.async_emitter import AsyncEmitter
 from tidings.batch import AsyncBatch, Batch
-from tidings.contrib.changes import Changes, told_where
+from tidings.contrib.changes import Changes, explicit_channels
 from tidings.contrib.delivery import OnError, deliver, deliver_async, log_error
 from tidings.emitter import Emitter
 from tidings.errors import BadConfig, Internal, TidingsError, TooLarge
@@ -219,7 +219,7 @@ class _Autopush:
         for obj, op in rows:
             if load:
                 _load(obj)
-            channels = told_where(emitter.rule(type(obj)), obj)
+            channels = explicit_channels(emitter.rule(type(obj)), obj)
             if channels == []:
                 continue
             if not batches:

@@ -5,12 +5,19 @@ from __future__ import annotations
 from typing import Literal
 
 from tidings.errors import BadConfig
-from tidings.publishers.base import Answer, AsyncPublisher, Outgoing, Publisher
+from tidings.publishers.base import AsyncPublisher, OutgoingPublication, Publisher, PublishResult
 
-__all__ = ["Answer", "AsyncPublisher", "Outgoing", "Publisher", "open_async_publisher", "open_publisher"]
+__all__ = [
+    "AsyncPublisher",
+    "OutgoingPublication",
+    "PublishResult",
+    "Publisher",
+    "open_async_publisher",
+    "open_publisher",
+]
 
-Way = Literal["redis", "cluster", "http", "memory", "queue", "socketio"]
-_WAYS: dict[str, Way] = {
+PublisherKind = Literal["redis", "cluster", "http", "memory", "queue", "socketio"]
+_WAYS: dict[str, PublisherKind] = {
     "redis": "redis",
     "rediss": "redis",
     "redis+sentinel": "redis",
@@ -31,7 +38,7 @@ _WAYS: dict[str, Way] = {
 }
 
 
-def way_of(url: str) -> Way:
+def kind_of(url: str) -> PublisherKind:
     """What kind of publisher a URL asks for.
 
     Raises:
@@ -53,7 +60,7 @@ def open_publisher(url: str, *, prefix: str = "tidings:", api_key: str | None = 
     Raises:
         BadConfig: an unknown scheme, a malformed URL, or an API key where none can be used.
     """
-    way = way_of(url)
+    way = kind_of(url)
     _refuse_key(way, api_key)
     if way == "http":
         from tidings.publishers.http.publisher import HttpPublisher
@@ -82,7 +89,7 @@ def open_publisher(url: str, *, prefix: str = "tidings:", api_key: str | None = 
 
 def open_async_publisher(url: str, *, prefix: str = "tidings:", api_key: str | None = None) -> AsyncPublisher:
     """As `open_publisher`, for one event loop."""
-    way = way_of(url)
+    way = kind_of(url)
     _refuse_key(way, api_key)
     if way == "http":
         from tidings.publishers.http.publisher import AsyncHttpPublisher
@@ -109,6 +116,6 @@ def open_async_publisher(url: str, *, prefix: str = "tidings:", api_key: str | N
     return AsyncRedisPublisher(url, prefix=prefix)
 
 
-def _refuse_key(way: Way, api_key: str | None) -> None:
+def _refuse_key(way: PublisherKind, api_key: str | None) -> None:
     if api_key is not None and way != "http":
         raise BadConfig("api_key belongs to http(s) URLs; a broker's password goes into its URL")

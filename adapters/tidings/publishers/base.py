@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from tidings.errors import TidingsError
+from tidings.errors import Forbidden, TidingsError
 from tidings.receipts import Receipt
+from tidings.wire.channels import namespace_of
 from tidings.wire.control import Done, History, NodeRecord, Order
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence
@@ -22,11 +23,11 @@ from tidings.wire.reports import Report, Sought
 CALLER_ID_S = 300
 OWN_ID_S = 30
 
-Answer = Receipt | TidingsError
+PublishResult = Receipt | TidingsError
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
+class OutgoingPublication:
     """One publication on its way to a broker.
 
     `channel` is checked by whoever builds this; `body` comes from `encode_body` and holds
@@ -38,13 +39,13 @@ class Outgoing:
     body: bytes
     id: str
     idempotency_s: int = OWN_ID_S
-    reported: bool = False
+    wants_report: bool = False
 
 
 class Publisher(Protocol):
     """Publishes to a broker, for code that may block. Threads may share it."""
 
-    def publish(self, items: Sequence[Outgoing], *, timeout_s: float) -> list[Answer]:
+    def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
         """Publish `items` in one round trip, in order. Returns one receipt or error per item, in order.
 
         Returns within `timeout_s` seconds. Raises nothing for what a broker can report: a rejected item has its error
@@ -106,7 +107,7 @@ class HubPublisher(Publisher, NodeQueries, Protocol):
 class AsyncPublisher(Protocol):
     """As `Publisher`, for asyncio. One event loop per object."""
 
-    async def publish(self, items: Sequence[Outgoing], *, timeout_s: float) -> list[Answer]:
+    async def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
         """As `Publisher.publish`."""
 
     async def close(self) -> None:
@@ -135,3 +136,10 @@ class AsyncNodeQueries(Protocol):
 
 class AsyncHubPublisher(AsyncPublisher, AsyncNodeQueries, Protocol):
     """As `HubPublisher`, for asyncio."""
+
+
+def no_presence(channel: str) -> Forbidden:
+    """The error for a channel of a namespace without presence."""
+    return Forbidden(
+        f"the namespace {namespace_of(channel)!r} has no presence; set presence = true in its rule to enable it"
+    )

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 
 from tidings.backoff import delay_s
 from tidings.errors import TidingsError, TimedOut, Unavailable
-from tidings.publishers.base import Answer, Outgoing
+from tidings.publishers.base import OutgoingPublication, PublishResult
 
 _BASE_S = 0.02
 _CAP_S = 0.5
 
 
-class Tries:
+class RetryState:
     """Items that are to be published before `deadline_s`, a time of the clock that the caller uses.
 
     The caller tries what is open, says how it went, waits for `pause_s`, and stops when it is None. `where` is
@@ -25,7 +25,7 @@ class Tries:
 
     def __init__(
         self,
-        items: Sequence[Outgoing],
+        items: Sequence[OutgoingPublication],
         where: str,
         *,
         timeout_s: float,
@@ -36,7 +36,7 @@ class Tries:
         self._items = items
         self._where = where
         self._timeout_s = timeout_s
-        self._answers: list[Answer | None] = [None] * len(items)
+        self._results: list[PublishResult | None] = [None] * len(items)
         self._open = list(range(len(items)))
         self._attempts = 0
         self._sent = False
@@ -63,9 +63,9 @@ class Tries:
         # An attempt without time for its answer would only turn a clear refusal into a doubt.
         return pause_s if pause_s < left_s else None
 
-    def answers(self) -> list[Answer]:
+    def results(self) -> list[PublishResult]:
         """One answer per item; what is still open is an error that says what to do."""
-        return [self._given_up() if answer is None else answer for answer in self._answers]
+        return [self._given_up() if answer is None else answer for answer in self._results]
 
     def _given_up(self) -> TidingsError:
         tried = f"after {self._attempts} attempts in {self._timeout_s:g} s"

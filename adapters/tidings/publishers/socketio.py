@@ -15,12 +15,12 @@ from urllib.parse import parse_qsl, urlencode
 
 from tidings.backoff import delay_s
 from tidings.errors import BadConfig, BadData, BadRequest, TidingsError, TimedOut, Unavailable
-from tidings.publishers.base import Answer, Outgoing
+from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.publishers.threaded import ThreadedPublisher
 from tidings.receipts import Receipt
-from tidings.redis_client.connection import LineDown, Lines, said
+from tidings.redis_client.connection import ConnectionLost, RedisPool, error_text
 from tidings.redis_client.scripts import pack
-from tidings.redis_client.url import Address
+from tidings.redis_client.url import RedisAddress
 from tidings.wire.msgpack import msgpack_module
 from tidings.wire.msgpack import pack as pack_value
 from tidings.wire.publication import split_body
@@ -51,11 +51,11 @@ class SocketioPublisher:
         self._key, self._nsp = options.pop("key", "socket.io"), options.pop("nsp", "/")
         if not self._key or not self._nsp.startswith("/"):
             raise BadConfig("the key of Socket.IO's emitters is not empty, and nsp begins with /")
-        self._lines = Lines(Address.parse(f"{plain}?{urlencode(options)}" if options else plain))
+        self._pool = RedisPool(RedisAddress.parse(f"{plain}?{urlencode(options)}" if options else plain))
         self._used_s = 0.0
         self._closed = False
 
-    def publish(self, items: Sequence[Outgoing], *, timeout_s: float) -> list[Answer]:
+    def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
         """See `Publisher.publish`."""
         deadline_s = time.monotonic() + timeout_s
         messages = [self._message(item) for item in items]
@@ -66,7 +66,7 @@ class SocketioPublisher:
             for item, message in zip(items, messages, strict=True)
         ]
 
-    def _message(self, item: Outgoing) -> bytes | TidingsError:
+    def _message(self, item: OutgoingPublication) -> bytes | TidingsError:
         event, data_json = split_body(item.body)
         packet = {"type": _EVENT, "data": [event, json.loads(data_json)], "nsp": self._nsp}
         options = {"rooms": [item.channel], "flags": {}, "except": list[str]()}
@@ -86,9 +86,9 @@ class SocketioPublisher:
                 return [Unavailable("this publisher is closed")] * len(packed)
             try:
                 self._try_idle(deadline_s)
-                replies: list[object] = self._lines.call(b"".join(packed), len(packed), (), deadline_s=deadline_s)
-            except LineDown as error:
-                self._lines.close()
+                replies: list[object] = self._pool.call(b"".join(packed), len(packed), (), deadline_s=deadline_s)
+            except ConnectionLost as error:
+                self._pool.close()
                 if error.sent:
                     return [TimedOut(f"{error}. It may or may not be published; servers know no ids")] * len(packed)
                 pause_s = delay_s(attempt, base_s=_BASE_S, cap_s=_CAP_S)
@@ -105,28 +105,28 @@ class SocketioPublisher:
         if time.monotonic() - self._used_s < _IDLE_S:
             return
         try:
-            self._lines.call(pack(b"PING"), 1, (), deadline_s=deadline_s)
-        except LineDown as error:
-            self._lines.close()
+            self._pool.call(pack(b"PING"), 1, (), deadline_s=deadline_s)
+        except ConnectionLost as error:
+            self._pool.close()
             if not error.sent or time.monotonic() >= deadline_s:
-                raise LineDown(str(error), sent=False, final=error.final) from error
+                raise ConnectionLost(str(error), sent=False, final=error.final) from error
 
-    def _answer(self, item: Outgoing, reply: object) -> Answer:
+    def _answer(self, item: OutgoingPublication, reply: object) -> PublishResult:
         if isinstance(reply, TidingsError):
             return reply
         if isinstance(reply, int) and reply > 0:
             return Receipt(item.id, "")
         if reply == 0:
             return Unavailable(
-                f"no Socket.IO server listens on {self._lines.address} for the key {self._key!r} and {self._nsp!r};"
+                f"no Socket.IO server listens on {self._pool.address} for the key {self._key!r} and {self._nsp!r};"
                 " start one with @socket.io/redis-adapter, or mend ?key= and &nsp= in the URL"
             )
-        return Unavailable(f"Redis refused it: {said(reply) if isinstance(reply, Exception) else reply}")
+        return Unavailable(f"Redis refused it: {error_text(reply) if isinstance(reply, Exception) else reply}")
 
     def close(self) -> None:
         """See `Publisher.close`."""
         self._closed = True
-        self._lines.close()
+        self._pool.close()
 
 
 class AsyncSocketioPublisher(ThreadedPublisher):

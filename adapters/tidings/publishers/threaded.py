@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from tidings.errors import Unavailable
-from tidings.publishers.base import Answer, HubPublisher, Outgoing, Publisher
+from tidings.publishers.base import HubPublisher, OutgoingPublication, Publisher, PublishResult
 from tidings.wire.control import Done, History, NodeRecord, Order
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence
@@ -32,7 +32,7 @@ class ThreadedPublisher:
         self._closed = False
         self._threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix=f"tidings-{name}")
 
-    async def publish(self, items: Sequence[Outgoing], *, timeout_s: float) -> list[Answer]:
+    async def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
         """See `Publisher.publish`."""
         if self._closed:
             return [Unavailable("this publisher was closed; make a new one")] * len(items)

@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from tidings.redis_client.scripts import Script, pack_load
-from tidings.redis_client.url import Address, redis_module
+from tidings.redis_client.url import RedisAddress, redis_module
 
 # Above this many idle connections the next one is closed instead of kept.
 IDLE_MAX = 16
 CONNECT_TIMEOUT_S = 2.0
 
 
-class LineDown(Exception):
+class ConnectionLost(Exception):
     """No replies. `sent`: the request may have been carried out; `final`: trying again will not help."""
 
     def __init__(self, message: str, *, sent: bool, final: bool = False) -> None:
@@ -29,20 +29,20 @@ class LineDown(Exception):
         self.final = final
 
 
-class Line:
+class RedisConnection:
     """One connection; one call at a time. `strayed`: it leads to a node that is no longer the right one."""
 
-    def __init__(self, address: Address, *, timeout_s: float) -> None:
+    def __init__(self, address: RedisAddress, *, timeout_s: float) -> None:
         redis = redis_module()
         try:
             self._connection: Any = address.connect(timeout_s=timeout_s)
         except (redis.exceptions.AuthenticationError, redis.exceptions.AuthorizationError) as error:
-            raise LineDown(f"{address} refused the login ({error})", sent=False, final=True) from error
+            raise ConnectionLost(f"{address} refused the login ({error})", sent=False, final=True) from error
         except (redis.RedisError, OSError) as error:
-            raise LineDown(f"{address} cannot be reached ({reason_of(error)})", sent=False) from error
+            raise ConnectionLost(f"{address} cannot be reached ({reason_of(error)})", sent=False) from error
         self._address = address
         self._scripts: set[bytes] = set()
-        self.strayed = False
+        self.moved = False
 
     def call(self, packed: bytes, count: int, scripts: Sequence[Script], *, deadline_s: float) -> list[Any]:
         """The `count` replies to packed commands; an error reply is a `redis.ResponseError` in its place.
@@ -61,7 +61,7 @@ class Line:
             replies = [self._read(redis.ResponseError, deadline_s) for _ in range(len(fresh) + count)]
         except (redis.RedisError, OSError) as error:
             self.close()
-            raise LineDown(f"{self._address} did not answer ({reason_of(error)})", sent=True) from error
+            raise ConnectionLost(f"{self._address} did not answer ({reason_of(error)})", sent=True) from error
         except BaseException:
             self.close()
             raise
@@ -70,8 +70,8 @@ class Line:
         for refusal in [reply for reply in found if isinstance(reply, redis.ResponseError)]:
             if isinstance(refusal, redis.exceptions.NoScriptError):
                 self._scripts.clear()
-            elif strays(refusal):
-                self.strayed = True
+            elif is_moved(refusal):
+                self.moved = True
         return found
 
     def _read(self, error_reply: type[Exception], deadline_s: float) -> Any:
@@ -94,19 +94,19 @@ class Line:
         self._connection.disconnect()
 
 
-class Lines:
+class RedisPool:
     """Connections to one Redis, for any number of threads or greenlets. Holds no lock, so a fork cannot catch it."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: RedisAddress) -> None:
         self.address = address
-        self._idle: deque[Line] = deque()
+        self._idle: deque[RedisConnection] = deque()
         self._pid = os.getpid()
 
     def call(self, packed: bytes, count: int, scripts: Sequence[Script], *, deadline_s: float) -> list[Any]:
         """As `Line.call`, on an idle connection or a new one."""
-        line = self._take(deadline_s)
+        line = self._acquire(deadline_s)
         replies = line.call(packed, count, scripts, deadline_s=deadline_s)
-        if line.strayed:
+        if line.moved:
             # The idle ones lead there, too; new ones ask the cluster for the way.
             line.close()
             self.close()
@@ -116,7 +116,7 @@ class Lines:
             line.close()
         return replies
 
-    def _take(self, deadline_s: float) -> Line:
+    def _acquire(self, deadline_s: float) -> RedisConnection:
         if self._pid != os.getpid():
             # The parent goes on using its connections; ours are copies of them.
             self._idle = deque()
@@ -126,8 +126,8 @@ class Lines:
         except IndexError:
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
-                raise LineDown(f"{self.address}: no time left to connect", sent=False) from None
-            return Line(self.address, timeout_s=min(left_s, CONNECT_TIMEOUT_S))
+                raise ConnectionLost(f"{self.address}: no time left to connect", sent=False) from None
+            return RedisConnection(self.address, timeout_s=min(left_s, CONNECT_TIMEOUT_S))
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -135,17 +135,17 @@ class Lines:
             self._idle.pop().close()
 
 
-def no_script(replies: Sequence[object]) -> bool:
+def has_lost_script(replies: Sequence[object]) -> bool:
     """Whether Redis has forgotten a script: then none of the commands that call it was carried out."""
     return any(type(reply).__name__ == "NoScriptError" for reply in replies)
 
 
-def strays(error: object) -> bool:
+def is_moved(error: object) -> bool:
     """Whether an error reply says that this node of a cluster is not (or no longer) the one to ask."""
     return type(error).__name__ in {"MovedError", "ClusterDownError"}
 
 
-def said(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """What an error reply says, in at most 200 characters. redis-py takes the first word of some away."""
     moved = {"MovedError": "MOVED ", "AskError": "ASK "}.get(type(error).__name__, "")
     return f"{moved}{error}"[:200]

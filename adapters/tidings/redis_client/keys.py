@@ -14,7 +14,7 @@ POINTER_TTL_S = 7 * 86_400
 POINTER_TTL_FIELD = b":pointer_ttl_s"
 
 
-class Keys:
+class RedisKeys:
     """Key and pub/sub names of one bucket under one prefix, as bytes. `sharded`: it is in a cluster."""
 
     __slots__ = ("base", "control", "doubts", "live", "meta", "nodes", "nodestats", "revoked", "rules", "sharded")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tidings.errors import BadPacket, TimedOut, Unavailable, UnknownNamespace
-from tidings.redis_client.keys import Keys
+from tidings.redis_client.keys import RedisKeys
 from tidings.redis_client.scripts import Script, load_script, pack, pack_call
 from tidings.wire.channels import namespace_of
 from tidings.wire.control import Answers, History, NodeRecord, Order, read_node
@@ -23,7 +23,7 @@ from tidings.wire.publication import decode
 _PACKAGE = "tidings.redis_client"
 # An answer that comes later than this lies in Redis no longer than that.
 REPLY_TTL_S = 60
-ANSWER_MAX_BYTES = 1_048_576
+REPLY_MAX_BYTES = 1_048_576
 PAGE_MAX_BYTES = 4 * 1024 * 1024
 MESSAGE_MAX_BYTES = 64 * 1024 * 1024
 # For the way there and back, after Redis itself has waited long enough.
@@ -31,7 +31,7 @@ _GRACE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RoundTrip:
     """`count` packed commands, the scripts that they call, and for how many seconds their replies may be waited for."""
 
     packed: bytes
@@ -40,7 +40,7 @@ class Step:
     timeout_s: float
 
 
-Conversation = Generator[Step, list[Any], Any]
+Dialogue = Generator[RoundTrip, list[Any], Any]
 
 
 def control_script() -> Script:
@@ -58,9 +58,9 @@ def history_script() -> Script:
     return load_script(_PACKAGE, "history.lua")
 
 
-def ask_nodes(
-    keys: Keys, order: Order, *, timeout_s: float, now_s: Callable[[], float]
-) -> Generator[Step, list[Any], Answers]:
+def command_dialogue(
+    keys: RedisKeys, order: Order, *, timeout_s: float, now_s: Callable[[], float]
+) -> Generator[RoundTrip, list[Any], Answers]:
     """What every node says to an order, as far as the answers come within `timeout_s`.
 
     Raises:
@@ -71,13 +71,13 @@ def ask_nodes(
     name, until_s = order.revocation or ("", 0.0)
     words = (keys.control, order.message(token), name.encode(), repr(until_s).encode())
     told = pack_call(control_script(), (keys.revoked,), (*words, *((keys.publish,) if keys.sharded else ())))
-    replies = yield Step(told + pack_nodes(keys), 2, (control_script(), nodes_script()), timeout_s)
+    replies = yield RoundTrip(told + pack_nodes(keys), 2, (control_script(), nodes_script()), timeout_s)
     heard, living = _number(replies[0]), [one.node for one in read_nodes(replies[1])]
     # By node: an order that was sent twice, because a connection broke, is answered twice.
     said: dict[str, Mapping[str, Any]] = {}
     left_s = end_s - now_s()
     while len(said) < heard and left_s > 0:
-        (reply,) = yield Step(pack(b"BLPOP", keys.reply(token), b"%.3f" % left_s), 1, (), left_s + _GRACE_S)
+        (reply,) = yield RoundTrip(pack(b"BLPOP", keys.reply(token), b"%.3f" % left_s), 1, (), left_s + _GRACE_S)
         if not isinstance(reply, list):
             break
         answer = _object(reply[1])
@@ -87,13 +87,13 @@ def ask_nodes(
     return Answers(list(said.values()), tuple(sorted(node for node in living if node not in said)))
 
 
-def pack_answer(keys: Keys, token: str, answer: Mapping[str, object]) -> tuple[bytes, int]:
+def pack_reply(keys: RedisKeys, token: str, answer: Mapping[str, object]) -> tuple[bytes, int]:
     """The commands by which a node answers, and how many they are."""
     key, body = keys.reply(token), json.dumps(answer, separators=(",", ":")).encode()
     return pack(b"RPUSH", key, body) + pack(b"EXPIRE", key, b"%d" % REPLY_TTL_S), 2
 
 
-def pack_nodes(keys: Keys, *, node: str = "", lease_s: float = 0.0, record: bytes = b"") -> bytes:
+def pack_nodes(keys: RedisKeys, *, node: str = "", lease_s: float = 0.0, record: bytes = b"") -> bytes:
     """The call that writes a node's record, if one is named, and reads all."""
     return pack_call(nodes_script(), (keys.nodestats,), (node.encode(), b"%d" % (lease_s * 1000), record))
 
@@ -110,9 +110,9 @@ def read_nodes(reply: object) -> list[NodeRecord]:
     return sorted((read_node(said) for said in found), key=lambda one: one.node)
 
 
-def ask_history(
-    keys: Keys, channel: str, since: Cursor | None, *, limit: int, timeout_s: float
-) -> Generator[Step, list[Any], History]:
+def history_dialogue(
+    keys: RedisKeys, channel: str, since: Cursor | None, *, limit: int, timeout_s: float
+) -> Generator[RoundTrip, list[Any], History]:
     """After `since` the first `limit` kept publications, without it the last ones.
 
     Raises:
@@ -121,7 +121,7 @@ def ask_history(
     packed = pack(b"HMGET", keys.rules, namespace_of(channel).encode(), b"*") + pack_history(
         keys, channel, since, (limit, PAGE_MAX_BYTES, MESSAGE_MAX_BYTES), newest=since is None
     )
-    rules, reply = yield Step(packed, 2, (history_script(),), timeout_s)
+    rules, reply = yield RoundTrip(packed, 2, (history_script(),), timeout_s)
     if isinstance(rules, list) and not any(rules):
         raise UnknownNamespace(f"no rule for the namespace {namespace_of(channel)!r}; add it to tidings.toml")
     match reply:
@@ -140,7 +140,7 @@ def ask_history(
 
 
 def pack_history(
-    keys: Keys, channel: str, since: Cursor | None, bounds: tuple[int, int, int], *, newest: bool
+    keys: RedisKeys, channel: str, since: Cursor | None, bounds: tuple[int, int, int], *, newest: bool
 ) -> bytes:
     """The call for one page. `bounds`: entries, bytes of all, and bytes of one message at most."""
     after = (b"%d" % since.seq, since.epoch.encode()) if since else (b"0", b"")
@@ -157,7 +157,7 @@ def _number(reply: object) -> int:
 
 def _object(text: object) -> Mapping[str, Any] | None:
     try:
-        found = json.loads(text) if isinstance(text, bytes) and len(text) <= ANSWER_MAX_BYTES else None
+        found = json.loads(text) if isinstance(text, bytes) and len(text) <= REPLY_MAX_BYTES else None
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

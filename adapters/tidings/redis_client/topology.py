@@ -15,21 +15,21 @@ from typing import Any
 
 from tidings.errors import BadConfig
 from tidings.redis_client.buckets import BUCKETS, check_buckets, slot_of, tag_of
-from tidings.redis_client.keys import Keys
-from tidings.redis_client.url import CLUSTER_SCHEMES, Address, HostsUrl, Node, async_module, redis_module
+from tidings.redis_client.keys import RedisKeys
+from tidings.redis_client.url import CLUSTER_SCHEMES, HostAndPort, HostsUrl, RedisAddress, async_module, redis_module
 
 _PORT = 6379
 _NODES_MAX = 64
 
 
-class Nodes:
+class ClusterTopology:
     """The nodes that may be asked for the way: whoever was asked goes last, so that a bad one is not asked twice."""
 
-    def __init__(self, seeds: Iterable[Node]) -> None:
+    def __init__(self, seeds: Iterable[HostAndPort]) -> None:
         self._seeds = tuple(seeds)
         self._nodes = list(self._seeds)
 
-    def each(self, end_s: float) -> Iterator[tuple[Node, float]]:
+    def candidates(self, end_s: float) -> Iterator[tuple[HostAndPort, float]]:
         """The nodes in turn, each with the seconds that it may take until `end_s` (of `time.monotonic`)."""
         nodes = list(self._nodes)
         for number, node in enumerate(nodes):
@@ -39,7 +39,7 @@ class Nodes:
             self._nodes = [*(one for one in self._nodes if one != node), node]
             yield node, left_s / min(len(nodes) - number, 3)
 
-    def learn(self, slots: object, asked: Node, slot: int) -> Node | None:
+    def learn(self, slots: object, asked: HostAndPort, slot: int) -> HostAndPort | None:
         """The master of a slot, by the answer to CLUSTER SLOTS; remembers all nodes in it."""
         master, found = None, []
         for part in slots if isinstance(slots, list) else ():
@@ -54,15 +54,15 @@ class Nodes:
 
 
 @dataclass(frozen=True, slots=True)
-class SlotAddress(Address):
+class SlotAddress(RedisAddress):
     """The master of one slot."""
 
     slot: int = 0
-    nodes: Nodes = field(default_factory=lambda: Nodes(()), repr=False)
+    topology: ClusterTopology = field(default_factory=lambda: ClusterTopology(()), repr=False)
 
-    def _master(self, timeout_s: float) -> Node | None:
+    def _master(self, timeout_s: float) -> HostAndPort | None:
         redis, last = redis_module(), None
-        for node, share_s in self.nodes.each(time.monotonic() + timeout_s):
+        for node, share_s in self.topology.candidates(time.monotonic() + timeout_s):
             connection = self._make(redis, self._with(share_s, node))
             try:
                 connection.connect()
@@ -75,14 +75,14 @@ class SlotAddress(Address):
                 continue
             finally:
                 connection.disconnect()
-            master = self.nodes.learn(slots, node, self.slot)
+            master = self.topology.learn(slots, node, self.slot)
             if master is not None:
                 return master
         raise last or self._nobody()
 
-    async def _master_async(self, timeout_s: float) -> Node | None:
+    async def _master_async(self, timeout_s: float) -> HostAndPort | None:
         redis, last = redis_module(), None
-        for node, share_s in self.nodes.each(time.monotonic() + timeout_s):
+        for node, share_s in self.topology.candidates(time.monotonic() + timeout_s):
             connection = self._make(async_module(), self._with(share_s, node))
             try:
                 await connection.connect()
@@ -95,7 +95,7 @@ class SlotAddress(Address):
                 continue
             finally:
                 await connection.disconnect(nowait=True)
-            master = self.nodes.learn(slots, node, self.slot)
+            master = self.topology.learn(slots, node, self.slot)
             if master is not None:
                 return master
         raise last or self._nobody()
@@ -111,7 +111,7 @@ class Bucket:
 
     number: int
     address: SlotAddress
-    keys: Keys
+    keys: RedisKeys
 
 
 def open_buckets(url: str, prefix: str) -> list[Bucket]:
@@ -131,11 +131,11 @@ def open_buckets(url: str, prefix: str) -> list[Bucket]:
     redis_module()
     options = {**parts.query, **parts.login, "kind": parts.scheme.removesuffix("+cluster")}
     buckets = check_buckets(options.pop("buckets", str(BUCKETS)))
-    nodes, found = Nodes(parts.nodes), []
+    nodes, found = ClusterTopology(parts.nodes), []
     for number in range(buckets):
         tag = tag_of(number, buckets)
-        address = SlotAddress(parts.shown, options, slot=slot_of(tag), nodes=nodes)
-        found.append(Bucket(number, address, Keys(prefix, tag=tag, sharded=True)))
+        address = SlotAddress(parts.display_url, options, slot=slot_of(tag), topology=nodes)
+        found.append(Bucket(number, address, RedisKeys(prefix, tag=tag, sharded=True)))
     return found
 
 

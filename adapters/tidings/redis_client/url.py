@@ -19,24 +19,24 @@ from tidings.errors import BadConfig, MissingExtra
 _SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
 _SENTINEL_PORT = 26379
-Node = tuple[str, int]
+HostAndPort = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class RedisAddress:
     """A parsed URL. `str(address)` and `repr(address)` hold no password."""
 
-    text: str
+    display_url: str
     options: dict[str, Any] = field(repr=False)
     sentinels: tuple[tuple[str, int], ...] = ()
     service: str = ""
     sentinel_options: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:
-        return self.text
+        return self.display_url
 
     @classmethod
-    def parse(cls, url: str) -> Address:
+    def parse(cls, url: str) -> RedisAddress:
         """The address in a URL.
 
         Raises:
@@ -74,25 +74,25 @@ class Address:
             raise
         return made
 
-    async def _master_async(self, timeout_s: float) -> Node | None:
+    async def _master_async(self, timeout_s: float) -> HostAndPort | None:
         if not self.sentinels:
             return None
         module = async_module()
         sentinel = module.Sentinel(list(self.sentinels), sentinel_kwargs=self._sentinel_with(module, timeout_s))
         try:
-            found: Node = await sentinel.discover_master(self.service)
+            found: HostAndPort = await sentinel.discover_master(self.service)
             return found
         finally:
             for client in sentinel.sentinels:
                 await client.aclose()
 
-    def _master(self, timeout_s: float) -> Node | None:
+    def _master(self, timeout_s: float) -> HostAndPort | None:
         if not self.sentinels:
             return None
         module: Any = redis_module()
         sentinel = module.Sentinel(list(self.sentinels), sentinel_kwargs=self._sentinel_with(module, timeout_s))
         try:
-            found: Node = sentinel.discover_master(self.service)
+            found: HostAndPort = sentinel.discover_master(self.service)
             return found
         finally:
             for client in sentinel.sentinels:
@@ -106,7 +106,7 @@ class Address:
         times = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
         return {**times, "retry": once, **self.sentinel_options}
 
-    def _with(self, timeout_s: float, master: Node | None) -> dict[str, Any]:
+    def _with(self, timeout_s: float, master: HostAndPort | None) -> dict[str, Any]:
         found = {**self.options, "protocol": 2, "socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
         if master:
             found["host"], found["port"] = master
@@ -136,7 +136,7 @@ def async_module() -> Any:
     return redis.asyncio
 
 
-def _parse_plain(url: str) -> Address:
+def _parse_plain(url: str) -> RedisAddress:
     redis_module()
     from redis import connection
 
@@ -146,13 +146,13 @@ def _parse_plain(url: str) -> Address:
     options["kind"] = kind = urlsplit(url).scheme
     db = options.get("db", 0)
     if kind == "unix":
-        return Address(f"unix://{options.get('path', '')}?db={db}", options)
+        return RedisAddress(f"unix://{options.get('path', '')}?db={db}", options)
     options.setdefault("host", "localhost")
     options.setdefault("port", 6379)
-    return Address(f"{kind}://{options['host']}:{options['port']}/{db}", options)
+    return RedisAddress(f"{kind}://{options['host']}:{options['port']}/{db}", options)
 
 
-def _parse_sentinel(url: str) -> Address:
+def _parse_sentinel(url: str) -> RedisAddress:
     parts = HostsUrl.parse(url, port=_SENTINEL_PORT)
     service, _, db = unquote(parts.path).partition("/")
     if not service:
@@ -160,7 +160,7 @@ def _parse_sentinel(url: str) -> Address:
     more = parts.query
     about = {name.removeprefix("sentinel_"): more.pop(name) for name in list(more) if name.startswith("sentinel_")}
     options = {"kind": parts.scheme.removesuffix("+sentinel"), "db": int(db or 0), **more, **parts.login}
-    return Address(f"{parts.shown}/{service}/{options['db']}", options, parts.nodes, service, about)
+    return RedisAddress(f"{parts.display_url}/{service}/{options['db']}", options, parts.nodes, service, about)
 
 
 @dataclass(slots=True)
@@ -169,7 +169,7 @@ class HostsUrl:
 
     scheme: str
     login: dict[str, Any] = field(repr=False)
-    nodes: tuple[Node, ...]
+    nodes: tuple[HostAndPort, ...]
     path: str
     query: dict[str, Any] = field(repr=False)
 
@@ -194,12 +194,12 @@ class HostsUrl:
         return cls(scheme, login, nodes, path, dict(parse_qsl(query)))
 
     @property
-    def shown(self) -> str:
+    def display_url(self) -> str:
         """Scheme and hosts."""
         return f"{self.scheme}://" + ",".join(f"{host}:{port}" for host, port in self.nodes)
 
 
-def _host_and_port(text: str, default: int) -> Node:
+def _host_and_port(text: str, default: int) -> HostAndPort:
     if text.startswith("["):
         host, _, rest = text[1:].partition("]")
         return host, int(rest.removeprefix(":") or default)

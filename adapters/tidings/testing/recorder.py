@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tidings.errors import TidingsError
-from tidings.publishers.base import Answer, Outgoing
+from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.publishers.memory.publisher import MemoryPublisher
 from tidings.wire.control import Done, History, NodeRecord, Order
 from tidings.wire.cursor import Cursor
@@ -57,7 +57,7 @@ class RecordingPublisher:
         self.orders: list[Order] = []
         self._faults: deque[_Fault] = deque()
         self._lock = threading.Lock()
-        self.store.listen(lambda publication: self.pushed.append(Pushed.from_publication(publication)))
+        self.store.add_listener(lambda publication: self.pushed.append(Pushed.from_publication(publication)))
 
     def fail_next(self, error: TidingsError, *, times: int, done: bool) -> None:
         """Answer the next `times` calls with `error`; with `done` they are carried out all the same."""
@@ -71,7 +71,7 @@ class RecordingPublisher:
         self.pushed.clear()
         self.orders.clear()
 
-    def publish(self, items: Sequence[Outgoing], *, timeout_s: float) -> list[Answer]:
+    def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
         """See `Publisher.publish`."""
         fault = self._fault()
         if fault is None:

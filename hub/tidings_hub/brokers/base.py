@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tidings.publishers.base import Answer, Outgoing
+from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.receipts import Receipt
 from tidings.wire.control import Answers, NodeRecord, Order
 from tidings.wire.cursor import Cursor
@@ -28,7 +28,7 @@ __all__ = [
     "LeaseReply",
     "NodeLease",
     "NodeLeases",
-    "Outgoing",
+    "OutgoingPublication",
     "SessionRecord",
     "Sink",
     "WriteResult",
@@ -130,7 +130,7 @@ class Broker(Protocol):
             UnknownNamespace: no rule for it.
         """
 
-    def publish_many(self, items: Sequence[Outgoing]) -> list[Answer]:
+    def publish_many(self, items: Sequence[OutgoingPublication]) -> list[PublishResult]:
         """As `publish` for several, in order, in one round trip; one answer per item."""
 
     def subscribe(self, channels: Sequence[str]) -> None:

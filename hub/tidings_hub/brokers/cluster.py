@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from tidings.errors import HubError, TimedOut
-from tidings.publishers.base import Answer, Outgoing
+from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.publishers.redis.cluster import ClusterPublisher
 from tidings.receipts import Receipt
 from tidings.redis_client.buckets import bucket_of
@@ -103,7 +103,7 @@ class ClusterBroker:
         """See `Broker.publish`."""
         return self._part(channel).publish(channel, body, id=id, idempotency_s=idempotency_s)
 
-    def publish_many(self, items: Sequence[Outgoing]) -> list[Answer]:
+    def publish_many(self, items: Sequence[OutgoingPublication]) -> list[PublishResult]:
         """See `Broker.publish_many`. One round trip per bucket."""
         answers = self._publisher.publish(items, timeout_s=self._limits.timeout_s)
         self._metrics.broker_timeouts += any(isinstance(answer, TimedOut) for answer in answers)

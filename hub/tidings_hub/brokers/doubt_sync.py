@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 
 from tidings.errors import Unavailable
-from tidings.redis_client.keys import Keys
+from tidings.redis_client.keys import RedisKeys
 from tidings.redis_client.scripts import pack
 from tidings.wire.cursor import Cursor
 from tidings_hub.brokers.base import BrokerLimits, Sink
@@ -34,7 +34,9 @@ _CHUNK = 500
 class DoubtSync:
     """This node's doubts, and what it has heard of the others'. Only the reader calls it, but for `holds`."""
 
-    def __init__(self, keys: Keys, commands: RedisCommands, sink: Sink, limits: BrokerLimits, metrics: Metrics) -> None:
+    def __init__(
+        self, keys: RedisKeys, commands: RedisCommands, sink: Sink, limits: BrokerLimits, metrics: Metrics
+    ) -> None:
         self._keys = keys
         self._commands = commands
         self._sink = sink

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tidings.errors import BadPacket
-from tidings.redis_client.keys import Keys
+from tidings.redis_client.keys import RedisKeys
 from tidings.wire.publication import Publication, decode
 from tidings_hub.brokers.base import BrokerLimits
 from tidings_hub.log import log_rate_limited
@@ -28,7 +28,7 @@ class Inbox:
 
     def __init__(
         self,
-        keys: Keys,
+        keys: RedisKeys,
         node_id: str,
         limits: BrokerLimits,
         metrics: Metrics,

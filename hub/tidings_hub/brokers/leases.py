@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tidings.errors import Unavailable
-from tidings.redis_client.keys import Keys
+from tidings.redis_client.keys import RedisKeys
 from tidings.redis_client.scripts import Script, load_script, pack_call
 from tidings_hub.core.lease import LeaseReply
 
@@ -13,7 +13,7 @@ def lease_script() -> Script:
     return load_script("tidings_hub.brokers", "lease.lua")
 
 
-def pack_lease(keys: Keys, name: str, holder: str, *, lease_s: float) -> bytes:
+def pack_lease(keys: RedisKeys, name: str, holder: str, *, lease_s: float) -> bytes:
     """The call."""
     key = keys.base + b"lease:" + name.encode()
     return pack_call(lease_script(), (key,), (holder.encode(), b"%d" % round(lease_s * 1000)))

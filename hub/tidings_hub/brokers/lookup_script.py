@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tidings.errors import BadPacket, Unavailable
-from tidings.redis_client.connection import said
-from tidings.redis_client.keys import Keys
+from tidings.redis_client.connection import error_text
+from tidings.redis_client.keys import RedisKeys
 from tidings.redis_client.scripts import Script, load_script, pack_call
 from tidings.wire.cursor import Cursor
 from tidings.wire.publication import Publication, decode
@@ -54,7 +54,7 @@ def rotate_script() -> Script:
     return load_script(_PACKAGE, "rotate.lua")
 
 
-def pack_lookup(keys: Keys, look: LookupRequest, limits: BrokerLimits) -> bytes:
+def pack_lookup(keys: RedisKeys, look: LookupRequest, limits: BrokerLimits) -> bytes:
     """The call for one look."""
     names = [key for channel in look.channels for key in (keys.pointer(channel), keys.stream(channel))]
     after = [b"%d" % look.after[channel] if channel in look.after else b"-" for channel in look.channels]
@@ -82,7 +82,7 @@ def read_lookup(look: LookupRequest, reply: object, limits: BrokerLimits) -> His
     return HistorySnapshot(position, channels, int(parts[2]) if isinstance(parts[2], bytes) else 0)
 
 
-def pack_doubts(keys: Keys, epoch: str, ranges: Sequence[Range], limits: BrokerLimits, *, news: bool) -> bytes:
+def pack_doubts(keys: RedisKeys, epoch: str, ranges: Sequence[Range], limits: BrokerLimits, *, news: bool) -> bytes:
     """The call that stores ranges of doubted cursors. `news`: every node is to hear of it."""
     numbers = [part for name, first, last in ranges for part in (name.encode(), b"%d" % first, b"%d" % last)]
     head = (_candidate(), epoch.encode(), b"%d" % min(limits.doubts_max, _DOUBTS_MAX), b"%d" % news)
@@ -118,7 +118,7 @@ def read_history(channel: str, reply: object, limits: BrokerLimits) -> tuple[Cur
     return position, found
 
 
-def pack_rotate(keys: Keys, seen: Cursor) -> bytes:
+def pack_rotate(keys: RedisKeys, seen: Cursor) -> bytes:
     """The call that begins a new epoch, if the sequence is behind `seen`."""
     return pack_call(rotate_script(), (keys.meta,), (_candidate(), seen.epoch.encode(), b"%d" % seen.seq))
 
@@ -160,5 +160,5 @@ def _parts(reply: object, count: int) -> list[object]:
 
 def _strange(reply: object) -> Unavailable:
     if isinstance(reply, Exception):
-        return Unavailable(f"Redis refused to answer: {said(reply)}")
+        return Unavailable(f"Redis refused to answer: {error_text(reply)}")
     return Unavailable("Redis gave an answer that the script never gives; is it Redis 6.2 or later?")

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tidings.errors import HubError, Unavailable
-from tidings.redis_client.keys import Keys
+from tidings.redis_client.keys import RedisKeys
 from tidings.redis_client.scripts import pack
 from tidings_hub.brokers.barriers import Barrier
 from tidings_hub.brokers.base import BrokerLimits, HistorySnapshot
@@ -53,7 +53,7 @@ class Lookups:
 
     def __init__(
         self,
-        keys: Keys,
+        keys: RedisKeys,
         commands: RedisCommands,
         interests: Interests,
         reader: Reader,

@@ -1,6 +1,6 @@
 """The broker for one node: everything in this process's memory.
 
-The sequence itself is `tidings.publishers.memory.publisher.MemoryStore`, so that an emitter with the same
+The sequence itself is `tidings.publishers.memory.store.MemoryStore`, so that an emitter with the same
 `memory://` URL in the same process reaches this hub. One greenlet hands publications to the sink.
 """
 
@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from tidings.errors import TidingsError, Unavailable
-from tidings.publishers.base import Answer, Outgoing
-from tidings.publishers.memory.publisher import MemoryStore, open_store
+from tidings.publishers.base import OutgoingPublication, PublishResult
+from tidings.publishers.memory.store import MemoryStore, open_store
 from tidings.receipts import Receipt
 from tidings.wire.control import Answers, NodeRecord, Order
 from tidings.wire.cursor import Cursor
@@ -77,8 +77,8 @@ class MemoryBroker:
         if self._sink is not None:
             raise RuntimeError("a broker is started once")
         self._sink = sink
-        self._store.listen(self._heard)
-        self._store.gathering.listen(self._told)
+        self._store.add_listener(self._heard)
+        self._store.commands.add_listener(self._told)
         self._metrics.broker_connected = 1
         self._thread = threading.Thread(target=self._run, args=(sink,), name="tidings-memory", daemon=True)
         self._thread.start()
@@ -86,8 +86,8 @@ class MemoryBroker:
     def stop(self) -> None:
         """See `Broker.stop`."""
         self._stopping = True
-        self._store.forget(self._heard)
-        self._store.gathering.forget(self._told)
+        self._store.remove_listener(self._heard)
+        self._store.commands.remove_listener(self._told)
         self._wake.set()
         if self._thread is not None:
             self._thread.join(_STOP_S)
@@ -162,12 +162,12 @@ class MemoryBroker:
 
     def publish(self, channel: str, body: bytes, *, id: str, idempotency_s: int) -> Receipt:
         """See `Broker.publish`."""
-        answer = self._store.publish(Outgoing(channel, body, id, idempotency_s))
+        answer = self._store.publish(OutgoingPublication(channel, body, id, idempotency_s))
         if isinstance(answer, TidingsError):
             raise answer
         return answer
 
-    def publish_many(self, items: Sequence[Outgoing]) -> list[Answer]:
+    def publish_many(self, items: Sequence[OutgoingPublication]) -> list[PublishResult]:
         """See `Broker.publish_many`."""
         return [self._store.publish(item) for item in items]
 
@@ -177,7 +177,7 @@ class MemoryBroker:
         """See `Broker.subscribe`."""
         with self._store.lock:
             self._wanted.update(dict.fromkeys(channels))
-            self._store.look(channels, None, limit=0)
+            self._store.read_channels(channels, None, limit=0)
             position = self._store.seq
         self._metrics.broker_channels = len(self._wanted)
         self._pass()
@@ -193,7 +193,7 @@ class MemoryBroker:
     def read_since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> HistorySnapshot:
         """See `Broker.read_since`."""
         with self._store.lock:
-            found = self._store.look(channels, None if cursor is None else cursor.seq, limit=limit)
+            found = self._store.read_channels(channels, None if cursor is None else cursor.seq, limit=limit)
             position = self._store.position()
         self._pass()
         self._seq = max(self._seq, position.seq)
@@ -223,33 +223,33 @@ class MemoryBroker:
         """See `Broker.send_control`."""
         if self._sink is None or self._stopping:
             raise Unavailable("the broker is not running")
-        self._store.gathering.tell(message)
+        self._store.commands.broadcast(message)
 
     def run_command(self, order: Order, *, timeout_s: float) -> Answers:
         """See `Broker.run_command`."""
         if self._sink is None or self._stopping:
             raise Unavailable("the broker is not running")
-        return self._store.gathering.ask(order, timeout_s=timeout_s)
+        return self._store.commands.request(order, timeout_s=timeout_s)
 
     def reply(self, token: str, said: Mapping[str, object]) -> None:
         """See `Broker.reply`."""
-        self._store.gathering.answer(token, said)
+        self._store.commands.reply(token, said)
 
     def write_node(self, node: str, record: Mapping[str, object] | None, *, lease_s: float) -> list[NodeRecord]:
         """See `Broker.write_node`."""
-        return self._store.gathering.write_node(node, record, lease_s=lease_s)
+        return self._store.commands.write_node(node, record, lease_s=lease_s)
 
     def nodes(self) -> list[NodeRecord]:
         """See `Broker.nodes`."""
-        return self._store.gathering.nodes()
+        return self._store.commands.nodes()
 
     def revoke(self, key: str, until_s: float) -> None:
         """See `Broker.revoke`."""
-        self._store.gathering.revoke(key, until_s)
+        self._store.commands.revoke(key, until_s)
 
     def revocations(self) -> dict[str, float]:
         """See `Broker.revocations`."""
-        return self._store.gathering.revoked(now_s=time.time())
+        return self._store.commands.revoked(now_s=time.time())
 
     def renew_node_lease(self, node_id: str, address: str, *, lease_s: float) -> NodeLeases:
         """See `Broker.renew_node_lease`. There is nobody but this process."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tidings.errors import Unavailable
-from tidings.redis_client.keys import Keys
+from tidings.redis_client.keys import RedisKeys
 from tidings.redis_client.scripts import Script, load_script, pack_call
 from tidings_hub.core.node_directory import NodeLease, NodeLeases
 
@@ -13,7 +13,7 @@ def node_leases_script() -> Script:
     return load_script("tidings_hub.brokers", "node_leases.lua")
 
 
-def pack_node_lease(keys: Keys, node_id: str, address: str, *, lease_s: float) -> bytes:
+def pack_node_lease(keys: RedisKeys, node_id: str, address: str, *, lease_s: float) -> bytes:
     """The call."""
     return pack_call(
         node_leases_script(), (keys.nodes,), (node_id.encode(), address.encode(), b"%d" % round(lease_s * 1000))

@@ -8,7 +8,7 @@ from typing import Any
 
 from tidings.errors import Unavailable
 from tidings.redis_client.connection import reason_of
-from tidings.redis_client.url import Address, redis_module
+from tidings.redis_client.url import RedisAddress, redis_module
 from tidings_hub.brokers.pubsub_link import LinkDown, PubSubLink
 
 _CONNECT_S = 2.0
@@ -31,7 +31,7 @@ class PatternSubscriber:
     """
 
     def __init__(self, url: str, *, link_max_bytes: int) -> None:
-        self._address = Address.parse(url)
+        self._address = RedisAddress.parse(url)
         self._link_max_bytes = link_max_bytes
         self._link: _PatternLink | None = None
         self._early: list[Any] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 
 from tidings.errors import Unavailable
-from tidings.redis_client.keys import Keys
+from tidings.redis_client.keys import RedisKeys
 from tidings.redis_client.scripts import Script, load_script, pack_call
 from tidings.wire.presence import PresenceUpdate, PresenceUpdateResult, read_update_result
 from tidings_hub.brokers.base import BrokerLimits
@@ -16,7 +16,7 @@ def presence_script() -> Script:
     return load_script("tidings_hub.brokers", "presence.lua")
 
 
-def pack_presence_update(keys: Keys, update: PresenceUpdate, limits: BrokerLimits) -> bytes:
+def pack_presence_update(keys: RedisKeys, update: PresenceUpdate, limits: BrokerLimits) -> bytes:
     """The call for one turn."""
     numbers = (
         int(update.lease_s * 1000),

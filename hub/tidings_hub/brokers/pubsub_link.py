@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from tidings.redis_client.scripts import pack
-from tidings.redis_client.url import Address
+from tidings.redis_client.url import RedisAddress
 
 _READ_BYTES = 256 * 1024
 
@@ -33,7 +33,7 @@ class PubSubLink:
     _subscribe = b"SUBSCRIBE"
     _unsubscribe = b"UNSUBSCRIBE"
 
-    def __init__(self, address: Address, *, timeout_s: float, max_bytes: int) -> None:
+    def __init__(self, address: RedisAddress, *, timeout_s: float, max_bytes: int) -> None:
         import hiredis
 
         self._connection: Any = address.connect(timeout_s=timeout_s)
@@ -129,7 +129,7 @@ class ShardedPubSubLink(PubSubLink):
     _unsubscribe = b"SUNSUBSCRIBE"
     _names: ClassVar = {b"smessage": b"message", b"ssubscribe": b"subscribe", b"sunsubscribe": b"unsubscribe"}
 
-    def __init__(self, address: Address, anchor: bytes, *, timeout_s: float, max_bytes: int) -> None:
+    def __init__(self, address: RedisAddress, anchor: bytes, *, timeout_s: float, max_bytes: int) -> None:
         super().__init__(address, timeout_s=timeout_s, max_bytes=max_bytes)
         self._anchor = anchor
 

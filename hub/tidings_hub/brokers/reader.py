@@ -17,8 +17,8 @@ from typing import Any
 from tidings.backoff import delay_s
 from tidings.errors import TidingsError
 from tidings.redis_client.connection import reason_of
-from tidings.redis_client.keys import Keys
-from tidings.redis_client.url import Address, redis_module
+from tidings.redis_client.keys import RedisKeys
+from tidings.redis_client.url import RedisAddress, redis_module
 from tidings.wire.publication import Publication
 from tidings_hub.brokers.barriers import Barrier, Barriers
 from tidings_hub.brokers.base import BrokerLimits
@@ -46,8 +46,8 @@ class Reader:
 
     def __init__(
         self,
-        address: Address,
-        keys: Keys,
+        address: RedisAddress,
+        keys: RedisKeys,
         inbox: Inbox,
         interests: Interests,
         repairs: Repairs,

@@ -12,23 +12,23 @@ import time
 from collections.abc import Mapping, Sequence
 
 from tidings.errors import TidingsError, TimedOut, Unavailable
-from tidings.publishers.base import Answer, Outgoing
+from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.publishers.redis.publisher import RedisPublisher
 from tidings.receipts import Receipt
-from tidings.redis_client.connection import said
-from tidings.redis_client.keys import DEFAULT_PREFIX, POINTER_TTL_FIELD, Keys
+from tidings.redis_client.connection import error_text
+from tidings.redis_client.keys import DEFAULT_PREFIX, POINTER_TTL_FIELD, RedisKeys
 from tidings.redis_client.queries import (
-    ask_nodes,
+    command_dialogue,
     history_script,
     nodes_script,
-    pack_answer,
     pack_history,
     pack_nodes,
+    pack_reply,
     read_nodes,
 )
 from tidings.redis_client.scripts import pack
 from tidings.redis_client.topology import Bucket
-from tidings.redis_client.url import Address
+from tidings.redis_client.url import RedisAddress
 from tidings.wire.control import Answers, NodeRecord, Order
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence, PresenceUpdate, PresenceUpdateResult
@@ -87,8 +87,8 @@ class RedisBroker:
         limits: BrokerLimits | None = None,
         metrics: Metrics | None = None,
     ) -> None:
-        self._address = url.address if isinstance(url, Bucket) else Address.parse(url)
-        self._keys = url.keys if isinstance(url, Bucket) else Keys(prefix)
+        self._address = url.address if isinstance(url, Bucket) else RedisAddress.parse(url)
+        self._keys = url.keys if isinstance(url, Bucket) else RedisKeys(prefix)
         self._limits = limits or BrokerLimits()
         self._metrics = metrics or Metrics()
         self._node_id = node_id or secrets.token_hex(4)
@@ -157,12 +157,12 @@ class RedisBroker:
 
     def publish(self, channel: str, body: bytes, *, id: str, idempotency_s: int) -> Receipt:
         """See `Broker.publish`."""
-        answer = self.publish_many([Outgoing(channel, body, id, idempotency_s)])[0]
+        answer = self.publish_many([OutgoingPublication(channel, body, id, idempotency_s)])[0]
         if isinstance(answer, TidingsError):
             raise answer
         return answer
 
-    def publish_many(self, items: Sequence[Outgoing]) -> list[Answer]:
+    def publish_many(self, items: Sequence[OutgoingPublication]) -> list[PublishResult]:
         """See `Broker.publish_many`."""
         answers = self._publisher.publish(items, timeout_s=self._limits.timeout_s)
         self._metrics.broker_timeouts += any(isinstance(answer, TimedOut) for answer in answers)
@@ -242,7 +242,7 @@ class RedisBroker:
 
     def run_command(self, order: Order, *, timeout_s: float) -> Answers:
         """See `Broker.run_command`."""
-        conversation = ask_nodes(self._keys, order, timeout_s=timeout_s, now_s=time.monotonic)
+        conversation = command_dialogue(self._keys, order, timeout_s=timeout_s, now_s=time.monotonic)
         step = next(conversation)
         while True:
             replies = self._commands.run(step.packed, step.count, step.scripts, timeout_s=step.timeout_s)
@@ -254,7 +254,7 @@ class RedisBroker:
 
     def reply(self, token: str, said: Mapping[str, object]) -> None:
         """See `Broker.reply`."""
-        _checked(self._commands.run(*pack_answer(self._keys, token, said)))
+        _checked(self._commands.run(*pack_reply(self._keys, token, said)))
 
     def write_node(self, node: str, record: Mapping[str, object] | None, *, lease_s: float) -> list[NodeRecord]:
         """See `Broker.write_node`."""
@@ -358,7 +358,7 @@ def _checked(replies: list[object]) -> list[list[bytes]]:
     """
     for reply in replies:
         if isinstance(reply, Exception):
-            raise Unavailable(f"Redis refused it: {said(reply)}")
+            raise Unavailable(f"Redis refused it: {error_text(reply)}")
     return replies  # type: ignore[return-value]  # what a command replies is Redis' promise
 
 

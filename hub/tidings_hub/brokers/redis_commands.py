@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from tidings.errors import TimedOut, Unavailable
-from tidings.redis_client.connection import LineDown, Lines
+from tidings.redis_client.connection import ConnectionLost, RedisPool
 from tidings.redis_client.scripts import Script
-from tidings.redis_client.url import Address
+from tidings.redis_client.url import RedisAddress
 from tidings_hub.metrics import Metrics
 
 
 class RedisCommands:
     """Commands to one Redis, for any number of greenlets."""
 
-    def __init__(self, address: Address, *, timeout_s: float, metrics: Metrics) -> None:
-        self._lines = Lines(address)
+    def __init__(self, address: RedisAddress, *, timeout_s: float, metrics: Metrics) -> None:
+        self._lines = RedisPool(address)
         self._timeout_s = timeout_s
         self._metrics = metrics
 
@@ -35,7 +35,7 @@ class RedisCommands:
             if any(type(reply).__name__ == "NoScriptError" for reply in replies):
                 # Somebody emptied the script cache. All of ours may be asked twice.
                 replies = self._call(packed, count, scripts, deadline_s)
-        except LineDown as error:
+        except ConnectionLost as error:
             self._metrics.broker_timeouts += time.monotonic() >= deadline_s
             raise (TimedOut if error.sent else Unavailable)(str(error)) from error
         return replies
@@ -43,7 +43,7 @@ class RedisCommands:
     def _call(self, packed: bytes, count: int, scripts: Sequence[Script], deadline_s: float) -> list[Any]:
         try:
             return self._lines.call(packed, count, scripts, deadline_s=deadline_s)
-        except LineDown as error:
+        except ConnectionLost as error:
             # Idle connections may have died long ago; one try on a fresh one tells.
             self._lines.close()
             if not error.sent or time.monotonic() >= deadline_s:

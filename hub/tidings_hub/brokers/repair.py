@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from tidings.errors import Unavailable
-from tidings.redis_client.keys import Keys
+from tidings.redis_client.keys import RedisKeys
 from tidings.wire.cursor import Cursor
 from tidings.wire.publication import Publication
 from tidings_hub.brokers.base import BrokerLimits, ChannelSnapshot, HistorySnapshot, Sink
@@ -46,7 +46,7 @@ class Repairs:
 
     def __init__(
         self,
-        keys: Keys,
+        keys: RedisKeys,
         commands: RedisCommands,
         interests: Interests,
         sink: Sink,

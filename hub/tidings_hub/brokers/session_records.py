@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from tidings.errors import Unavailable
-from tidings.redis_client.connection import said
-from tidings.redis_client.keys import Keys
+from tidings.redis_client.connection import error_text
+from tidings.redis_client.keys import RedisKeys
 from tidings.redis_client.scripts import Script, load_script, pack_call
 from tidings_hub.core.session_records import ClaimedSession, RecordOperation, SessionRecord, WriteResult
 
@@ -26,7 +26,7 @@ def claim_script() -> Script:
     return load_script(_PACKAGE, "session_claim.lua")
 
 
-def pack_writes(keys: Keys, records: Sequence[SessionRecord]) -> bytes:
+def pack_writes(keys: RedisKeys, records: Sequence[SessionRecord]) -> bytes:
     """The call for these acts, at least one."""
     names = [keys.session_record(note.key) for note in records]
     words = [
@@ -51,7 +51,7 @@ def read_write_results(reply: object, count: int) -> list[WriteResult]:
     raise _strange(reply)
 
 
-def pack_claim(keys: Keys, key: str, user: str) -> bytes:
+def pack_claim(keys: RedisKeys, key: str, user: str) -> bytes:
     """The call that takes one note."""
     return pack_call(claim_script(), (keys.meta, keys.session_record(key)), (_candidate(), user.encode()))
 
@@ -78,7 +78,7 @@ def _candidate() -> bytes:
 
 def _strange(reply: object) -> Unavailable:
     if isinstance(reply, Exception):
-        return Unavailable(f"Redis refused to answer: {said(reply)}")
+        return Unavailable(f"Redis refused to answer: {error_text(reply)}")
     return Unavailable("Redis gave an answer that the script never gives; is it Redis 6.2 or later?")
 
 

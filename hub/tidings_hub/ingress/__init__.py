@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tidings.errors import TidingsError
-from tidings.publishers.base import Outgoing
+from tidings.publishers.base import OutgoingPublication
 from tidings.receipts import Receipt
 from tidings_hub.config.settings import Settings
 from tidings_hub.ingress.queue import QueueIngress
@@ -15,7 +15,9 @@ __all__ = ["QueueIngress", "open_ingress"]
 
 
 def open_ingress(
-    settings: Settings, publish: Callable[[Sequence[Outgoing]], list[Receipt | TidingsError]], metrics: Metrics
+    settings: Settings,
+    publish: Callable[[Sequence[OutgoingPublication]], list[Receipt | TidingsError]],
+    metrics: Metrics,
 ) -> list[QueueIngress]:
     """One for each queue in the settings. They connect when they are started.
 

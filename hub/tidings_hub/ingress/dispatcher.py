@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 from tidings.errors import Forbidden, Internal, TidingsError
-from tidings.publishers.base import OWN_ID_S, Outgoing
+from tidings.publishers.base import OWN_ID_S, OutgoingPublication
 from tidings.receipts import Receipt
 from tidings.wire import control
 from tidings.wire.control import Order
@@ -18,7 +18,7 @@ from tidings_hub.metrics import Metrics
 
 logger = logging.getLogger("tidings.ingress")
 
-Publish = Callable[[Sequence[Outgoing]], list[Receipt | TidingsError]]
+Publish = Callable[[Sequence[OutgoingPublication]], list[Receipt | TidingsError]]
 
 
 class Dispatcher:
@@ -55,13 +55,13 @@ class Dispatcher:
             logger, logging.WARNING, f"refused {name}", "a message in the format %s was refused: %s", name, known
         )
 
-    def _items(self, name: str, asked: PublishRequest, at_ms: int) -> Iterator[Outgoing]:
+    def _items(self, name: str, asked: PublishRequest, at_ms: int) -> Iterator[OutgoingPublication]:
         # The formats have no ids: this one serves only the broker's own retries.
         id_ = new_id(at_ms)
         body = asked.body(id=id_, at_ms=at_ms)
-        return (Outgoing(channel, body, id_, OWN_ID_S) for channel in asked.channels)
+        return (OutgoingPublication(channel, body, id_, OWN_ID_S) for channel in asked.channels)
 
-    def _publish_some(self, name: str, items: Sequence[Outgoing]) -> None:
+    def _publish_some(self, name: str, items: Sequence[OutgoingPublication]) -> None:
         for answer in self._publish(items):
             if isinstance(answer, TidingsError):
                 self.reject(name, answer)

@@ -16,9 +16,9 @@ from typing import Any
 
 from tidings.backoff import delay_s
 from tidings.errors import TidingsError, TooLarge, Unavailable
-from tidings.publishers.base import Outgoing
+from tidings.publishers.base import OutgoingPublication
 from tidings.publishers.queue.address import QueueAddress, QueueConnection, kombu_module
-from tidings.publishers.queue.connection import Letter, QueueLinks
+from tidings.publishers.queue.connection import QueueMessage, QueueProducerPool
 from tidings.receipts import Receipt
 from tidings_hub.config.ingress import QueueSource
 from tidings_hub.core.queue_intake import Backlog, Disposition, QueuedMessage, dead_letter_headers, read_queued
@@ -58,7 +58,7 @@ class QueueIngress:
         *,
         node_id: str,
         data_max_bytes: int,
-        publish: Callable[[Sequence[Outgoing]], list[Receipt | TidingsError]],
+        publish: Callable[[Sequence[OutgoingPublication]], list[Receipt | TidingsError]],
         metrics: Metrics,
     ) -> None:
         self.name = name
@@ -71,7 +71,7 @@ class QueueIngress:
         self._metrics = metrics
         self._backlog: Backlog[Any] = Backlog(_pause_s)
         self._poison: list[tuple[Any, TidingsError]] = []
-        self._graves = QueueLinks(self._address)
+        self._graves = QueueProducerPool(self._address)
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         # Why it is not connected, for the log and for tests: it names the queue's server, which is nobody's business.
@@ -131,7 +131,7 @@ class QueueIngress:
         # What an earlier connection took is given out again.
         self._backlog, self._poison = Backlog(_pause_s), []
         try:
-            link.limit(_CONNECT_S)
+            link.set_timeout(_CONNECT_S)
             channel = link.channel()
             if source.declare:
                 self._declare(channel)
@@ -184,7 +184,7 @@ class QueueIngress:
                 if not self._backlog or self._backlog.held_count or now_s >= end_s:
                     return
             if now_s >= beat_s:
-                link.beat()
+                link.check_heartbeat()
                 beat_s = now_s + _BEAT_S
             self._take(link, self._backlog.wait_s(now_s, most_s=_LOOK_S))
             self._bury()
@@ -219,7 +219,7 @@ class QueueIngress:
     def _give(self, due: Sequence[QueuedMessage[Any]]) -> None:
         """Publish, and do what follows from the answers."""
         keep_s = self._source.idempotency_s
-        items = [Outgoing(one.queued.channel, one.queued.body, one.queued.id, keep_s) for one in due]
+        items = [OutgoingPublication(one.queued.channel, one.queued.body, one.queued.id, keep_s) for one in due]
         try:
             answers = self._publish(items)
         except TidingsError as error:
@@ -241,13 +241,15 @@ class QueueIngress:
         """Put aside what can never be published, then acknowledge it.
 
         Raises:
-            LineDown, Unavailable: it could not be put aside; the connection is made anew, and it comes again.
+            ConnectionLost, Unavailable: it could not be put aside; the connection is made anew, and it comes again.
         """
         if not self._poison:
             return
         dead = self._source.dead_letters(self._address.queue)
         letters = [
-            Letter(dead, _bytes(message.body), str(message.properties.get("message_id") or ""), self._reason(error))
+            QueueMessage(
+                dead, _bytes(message.body), str(message.properties.get("message_id") or ""), self._reason(error)
+            )
             for message, error in self._poison
         ]
         refused = self._graves.send(letters, deadline_s=time.monotonic() + _BURY_S)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tidings.errors import TidingsError
-from tidings.publishers.base import Outgoing
+from tidings.publishers.base import OutgoingPublication
 from tidings.receipts import Receipt
 from tidings.wire.control import Done, NodeRecord, Order
 from tidings.wire.cursor import Cursor
@@ -38,7 +38,7 @@ class HubApi(Protocol):
     def metrics(self) -> Metrics:
         """What this node counts."""
 
-    def publish(self, items: Sequence[Outgoing]) -> list[Receipt | TidingsError]:
+    def publish(self, items: Sequence[OutgoingPublication]) -> list[Receipt | TidingsError]:
         """Hands the items to the broker in one round trip; answers each in its place."""
 
     def sent(self, channel: str, receipt: Receipt) -> None:

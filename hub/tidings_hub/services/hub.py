@@ -17,7 +17,7 @@ from typing import Protocol
 
 from tidings.codes import CODES
 from tidings.errors import Expired, Forbidden, Revoked, TidingsError, TooFast, Unauthorized
-from tidings.publishers.base import Outgoing
+from tidings.publishers.base import OutgoingPublication
 from tidings.receipts import Receipt
 from tidings.tokens import Claims, KeySet
 from tidings.wire.cursor import Cursor
@@ -338,7 +338,7 @@ class Hub:
 
     # Backends. These wait for the broker.
 
-    def publish(self, items: Sequence[Outgoing]) -> list[Receipt | TidingsError]:
+    def publish(self, items: Sequence[OutgoingPublication]) -> list[Receipt | TidingsError]:
         """Publish; one receipt or error per item, in order. Waits for the broker."""
         results = self.broker.publish_many(items)
         for result in results:

@@ -14,7 +14,7 @@ from typing import Any
 from socketio.exceptions import ConnectionRefusedError as Refused
 
 from tidings.errors import BadChannel, BadRequest, Forbidden, Internal, TidingsError
-from tidings.publishers.base import CALLER_ID_S, OWN_ID_S, Outgoing
+from tidings.publishers.base import CALLER_ID_S, OWN_ID_S, OutgoingPublication
 from tidings.wire.channels import check_channel, check_channels, check_event, user_channel
 from tidings.wire.cursor import Cursor
 from tidings.wire.ids import new_id
@@ -167,7 +167,7 @@ class ClientEvents:
         body = encode_body(event, data_json, id=id_, at_ms=at_ms)
         hub.authorizers.publish(session, channel, event, data)
         keep_s = OWN_ID_S if given is None else CALLER_ID_S
-        (result,) = hub.publish([Outgoing(channel, body, id_, keep_s)])
+        (result,) = hub.publish([OutgoingPublication(channel, body, id_, keep_s)])
         if isinstance(result, TidingsError):
             raise result
         return {"id": result.id, "cursor": result.cursor, "duplicate": result.duplicate}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from tidings.errors import BadChannel, BadRequest, TidingsError, TooLarge
-from tidings.publishers.base import OWN_ID_S, Outgoing
+from tidings.publishers.base import OWN_ID_S, OutgoingPublication
 from tidings.receipts import Receipt
 from tidings.wire.channels import user_channel
 from tidings.wire.ids import new_id
@@ -33,7 +33,7 @@ from tidings_hub.web.validate import validated
 class Wanted:
     """One object of a request: what goes out for it, and whether it is answered channel by channel."""
 
-    items: list[Outgoing]
+    items: list[OutgoingPublication]
     many: bool
 
 
@@ -68,12 +68,12 @@ def _publish_batch(hub: HubApi, body: list[object], *, report: bool) -> EachItem
     return EachItem(results=[_item_answer(each, results) for each in wanted])
 
 
-def _hand_over(hub: HubApi, items: Sequence[Outgoing]) -> list[Receipt | TidingsError]:
+def _hand_over(hub: HubApi, items: Sequence[OutgoingPublication]) -> list[Receipt | TidingsError]:
     if len(items) > hub.settings.max_batch:
         _refuse_batch(hub, len(items))
     results = hub.publish(items) if items else []
     for item, result in zip(items, results, strict=True):
-        if isinstance(result, Receipt) and item.reported:
+        if isinstance(result, Receipt) and item.wants_report:
             hub.sent(item.channel, result)
     return results
 
@@ -115,7 +115,10 @@ def _wanted(hub: HubApi, item: object, *, report: bool) -> Wanted:
     options = options_for(report=report, ack=wanted.ack)
     body = encode_body(wanted.event, data, id=id_, at_ms=at_ms, options=options)
     return Wanted(
-        [Outgoing(channel, body, id_, idempotency_s, options != NO_OPTIONS) for channel in _channels(wanted)],
+        [
+            OutgoingPublication(channel, body, id_, idempotency_s, options != NO_OPTIONS)
+            for channel in _channels(wanted)
+        ],
         many=isinstance(wanted, PublishToChannels),
     )
 

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from flask import Flask, Response, request
 
 from tidings.errors import Forbidden, TidingsError, TooLarge, Unauthorized
-from tidings.publishers.base import OWN_ID_S, Outgoing
+from tidings.publishers.base import OWN_ID_S, OutgoingPublication
 from tidings.wire.ids import new_id
 from tidings_hub.config.ingress import PusherApp
 from tidings_hub.core.compat.pusher import PusherCredentials, check_body, check_signature, read_batch, read_event
@@ -111,7 +111,7 @@ class PusherApi:
             # The format has no id: this one serves only the broker's own retries.
             id_ = new_id(at_ms)
             body = each.body(id=id_, at_ms=at_ms)
-            items += [Outgoing(channel, body, id_, OWN_ID_S) for channel in each.channels]
+            items += [OutgoingPublication(channel, body, id_, OWN_ID_S) for channel in each.channels]
         results = self._hub.publish(items)
         failed = [result for result in results if isinstance(result, TidingsError)]
         if failed:

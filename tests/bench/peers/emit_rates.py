@@ -17,7 +17,7 @@ import redis
 
 from bench.peers.emit import EVENT, data
 from tidings import Emitter
-from tidings.redis_client.keys import POINTER_TTL_S, Keys
+from tidings.redis_client.keys import POINTER_TTL_S, RedisKeys
 from tidings.redis_client.scripts import publish_script
 from tidings.wire.ids import new_id
 from tidings.wire.payload import encode_data
@@ -39,7 +39,7 @@ def per_s(work: Callable[[], None], each: int, seconds: float) -> float:
 
 def bare(url: str, seconds: float) -> float:
     """The script through a pipeline of redis-py, without tidings."""
-    link, keys = redis.Redis.from_url(url), Keys()
+    link, keys = redis.Redis.from_url(url), RedisKeys()
     script = publish_script()
     link.script_load(script.text)
     body = encode_body(EVENT, encode_data(data(0)), id="bare", at_ms=0)

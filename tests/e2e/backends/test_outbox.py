@@ -22,7 +22,7 @@ from support.processes.redis import RedisProcess
 from support.waiting import wait_until
 from tidings import Emitter
 from tidings.contrib.outbox import Outbox, outbox_table
-from tidings.redis_client.keys import Keys
+from tidings.redis_client.keys import RedisKeys
 
 HISTORY_MAX = 100
 
@@ -198,7 +198,7 @@ def test_without_a_broker_everything_waits_and_one_bad_channel_holds_up_no_other
             assert got(0) == list(range(0, 20, 2))
             assert got(1) == list(range(1, 20, 2))
             # What no publish can mend: the relay may not speak in this channel.
-            other = Keys(_prefix(shop.hub)).pubsub(shop.channel(1)).decode()
+            other = RedisKeys(_prefix(shop.hub)).pubsub(shop.channel(1)).decode()
             with redis.client() as client:
                 client.execute_command("ACL", "SETUSER", "relay", "resetchannels", f"&{other}")
                 shop.write(*range(20, 40), channels=2)

@@ -16,7 +16,8 @@ from support.processes.database import KINDS, Database
 from support.processes.hub import ROOT, HubProcess, environment
 from support.processes.redis import RedisProcess
 from tidings.contrib.outbox import Relay
-from tidings.publishers.memory.publisher import MemoryPublisher, MemoryStore
+from tidings.publishers.memory.publisher import MemoryPublisher
+from tidings.publishers.memory.store import MemoryStore
 from tidings.wire.publication import Publication
 
 TEXT = (ROOT / "docs" / "outbox.md").read_text(encoding="utf-8")
@@ -55,7 +56,7 @@ def test_the_sql(kind: str, database_of: Callable[[str], Database]) -> None:
     seen: list[Publication] = []
     broker = MemoryStore()
     broker.write_rules({"orders": (10, 600)})
-    broker.listen(seen.append)
+    broker.add_listener(seen.append)
     try:
         for block in (create, insert, insert, questions):
             with engine.begin() as connection:

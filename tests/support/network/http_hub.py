@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 from tidings.errors import TidingsError
-from tidings.publishers.base import CALLER_ID_S, Outgoing
-from tidings.publishers.memory.publisher import MemoryStore
+from tidings.publishers.base import CALLER_ID_S, OutgoingPublication
+from tidings.publishers.memory.store import MemoryStore
 from tidings.wire.payload import encode_data
 from tidings.wire.publication import encode_body
 
@@ -59,14 +59,14 @@ class HttpHub:
 
     def _publish(self, item: dict[str, Any]) -> dict[str, Any]:
         body = encode_body(item["event"], encode_data(item["data"]), id=item["id"], at_ms=1)
-        answer = self.store.publish(Outgoing(item["channel"], body, item["id"], CALLER_ID_S))
+        answer = self.store.publish(OutgoingPublication(item["channel"], body, item["id"], CALLER_ID_S))
         if isinstance(answer, TidingsError):
             return {"error": answer.to_wire()}
         return {"id": answer.id, "cursor": answer.cursor, "duplicate": answer.duplicate}
 
     def published(self, channel: str) -> list[Any]:
         """The data of what was published in a channel."""
-        return [json.loads(one.data_json) for one in self.store.kept(channel)]
+        return [json.loads(one.data_json) for one in self.store.stored(channel)]
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from tidings.contrib.outbox.store import Store
+from tidings.contrib.outbox.store import OutboxStore
 from tidings.publishers.redis.publisher import RedisPublisher
 from tidings_hub.cli import main
 
@@ -28,10 +28,10 @@ def _then_die(method: Callable[..., Any]) -> Callable[..., Any]:
 
 # Where each step of a turn ends.
 STEPS: dict[str, tuple[type, str]] = {
-    "claimed": (Store, "rows"),
+    "claimed": (OutboxStore, "rows"),
     "published": (RedisPublisher, "publish"),
-    "deleted": (Store, "settle"),
-    "committed": (Store, "commit"),
+    "deleted": (OutboxStore, "settle"),
+    "committed": (OutboxStore, "commit"),
 }
 
 if __name__ == "__main__":

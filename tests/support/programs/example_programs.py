@@ -11,7 +11,7 @@ from typing import Any
 
 from support.processes.hub import ROOT, environment
 from support.processes.redis import RedisProcess
-from tidings.redis_client.keys import Keys
+from tidings.redis_client.keys import RedisKeys
 from tidings.wire.publication import Publication, decode
 
 
@@ -22,7 +22,7 @@ class Told:
         self.url = server.url
         self.prefix = prefix
         self._server = server
-        self._keys = Keys(prefix)
+        self._keys = RedisKeys(prefix)
         rules = dict.fromkeys(("a", "orders", "tasks", "user"), "100000 600")
         with server.client() as client:
             client.hset(self._keys.rules, mapping=rules)

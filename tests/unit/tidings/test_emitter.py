@@ -33,8 +33,8 @@ from tidings.errors import (
     UnknownNamespace,
     from_wire,
 )
-from tidings.publishers.base import CALLER_ID_S, OWN_ID_S, Answer, Outgoing
-from tidings.publishers.memory.publisher import MemoryStore, open_store
+from tidings.publishers.base import CALLER_ID_S, OWN_ID_S, OutgoingPublication, PublishResult
+from tidings.publishers.memory.store import MemoryStore, open_store
 from tidings.receipts import AsyncReceipt, BatchFailed, Receipt
 from tidings.wire.publication import decode
 
@@ -55,14 +55,14 @@ def url(store: MemoryStore) -> str:
 @pytest.fixture
 def kept(store: MemoryStore, url: str) -> Callable[[str], list[tuple[str, Any]]]:
     assert open_store(url) is store
-    return lambda channel: [(one.event, json.loads(one.data_json)) for one in store.kept(channel)]
+    return lambda channel: [(one.event, json.loads(one.data_json)) for one in store.stored(channel)]
 
 
-def drafted(event: str = "e", data: object = None, **where: Any) -> list[Outgoing]:
+def drafted(event: str = "e", data: object = None, **where: Any) -> list[OutgoingPublication]:
     return PublicationBuilder(clock_ns=lambda: NOW_NS).build_event(event, data, **where)
 
 
-def body_of(item: Outgoing) -> Any:
+def body_of(item: OutgoingPublication) -> Any:
     return decode(item.channel, b"t1 1 0 x " + item.body, max_bytes=100_000)
 
 
@@ -196,10 +196,10 @@ class TestWhatIsSent:
 
 
 class TestResults:
-    ITEM = Outgoing("a:1", b"", "i", OWN_ID_S)
+    ITEM = OutgoingPublication("a:1", b"", "i", OWN_ID_S)
 
     def test_a_duplicate_of_our_own_retry_is_none_to_the_caller(self) -> None:
-        given = Outgoing("a:1", b"", "i", CALLER_ID_S)
+        given = OutgoingPublication("a:1", b"", "i", CALLER_ID_S)
         seen = without_own_duplicates(
             [self.ITEM, given], [Receipt("i", "e.1", duplicate=True), Receipt("i", "e.2", duplicate=True)]
         )
@@ -214,7 +214,7 @@ class TestResults:
             receipts_or_raise([TimedOut("first"), TimedOut("second")])
 
     def test_mixed_reasons_are_a_failed_batch(self) -> None:
-        results: list[Answer] = [Receipt("i", "e.1"), Unavailable("down"), UnknownNamespace("none")]
+        results: list[PublishResult] = [Receipt("i", "e.1"), Unavailable("down"), UnknownNamespace("none")]
         with pytest.raises(BatchFailed, match="2 of 3 publications were not taken; the first: down") as caught:
             receipts_or_raise(results)
         assert caught.value.results == results

@@ -37,7 +37,7 @@ def emit(
     def add(batch: Batch) -> None:
         batch.emit(event, data, channel=channel, channels=channels, user=user, id=id)
 
-    tell(add, using)
+    publish_on_commit(add, using)
 
 
 def push_model(
@@ -58,10 +58,10 @@ def push_model(
     def add(batch: Batch) -> None:
         batch.push_model(obj, channel=channel, channels=channels, user=user, **shape)
 
-    tell(add, using)
+    publish_on_commit(add, using)
 
 
-def tell(add: Callable[[Batch], None], using: str | None) -> None:
+def publish_on_commit(add: Callable[[Batch], None], using: str | None) -> None:
     """Let `add` put its publications into the batch of the innermost savepoint, or into one that is sent at once."""
     connection = transaction.get_connection(using)
     if is_open(connection):
@@ -93,10 +93,10 @@ def _put(add: Callable[[Batch], None], connection: Any) -> None:
             return
     batch = emitter().batch().begin()
     add(batch)
-    transaction.on_commit(_Waiting(batch), using=connection.alias)
+    transaction.on_commit(_CommitHook(batch), using=connection.alias)
 
 
-class _Waiting:
+class _CommitHook:
     """What Django calls after the commit, and forgets with the savepoint."""
 
     def __init__(self, batch: Batch) -> None:
@@ -110,4 +110,4 @@ class _Waiting:
 
 def _is_unsent(function: object) -> bool:
     # Django's captureOnCommitCallbacks calls functions in the middle of a transaction, and leaves them in the list.
-    return isinstance(function, _Waiting) and not function.is_sent
+    return isinstance(function, _CommitHook) and not function.is_sent

@@ -15,7 +15,7 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from tidings.contrib.delivery import OnError, log_error
-from tidings.contrib.settings import emitter_of, refuse_unknown
+from tidings.contrib.settings import emitter_of, reject_unknown
 from tidings.emitter import Emitter
 from tidings.errors import BadConfig
 
@@ -30,7 +30,7 @@ def emitter() -> Emitter:
         BadConfig, MissingExtra: as `Emitter`, and for a setting that is unknown.
     """
     found = _settings()
-    refuse_unknown(found, "ON_ERROR", "CHANGES_MAX")
+    reject_unknown(found, "ON_ERROR", "CHANGES_MAX")
     return emitter_of(found)
 
 

@@ -9,9 +9,9 @@ from django.db import transaction
 from django.db.models.signals import class_prepared, post_delete, post_save
 
 from tidings.batch import Batch
-from tidings.contrib.changes import told_where
+from tidings.contrib.changes import explicit_channels
 from tidings.contrib.delivery import deliver
-from tidings.contrib.django.commit import is_open, tell
+from tidings.contrib.django.commit import is_open, publish_on_commit
 from tidings.contrib.django.configured import emitter, on_error
 from tidings.errors import TidingsError
 from tidings.models.registry import Channels, Op, Version, register
@@ -75,7 +75,7 @@ def _current(instance: Any, using: str) -> Any:
 
 
 def _tell(instance: Any, op: Op, using: str) -> None:
-    channels = told_where(emitter().rule(type(instance)), instance)
+    channels = explicit_channels(emitter().rule(type(instance)), instance)
     if channels == []:
         return
 
@@ -83,7 +83,7 @@ def _tell(instance: Any, op: Op, using: str) -> None:
         batch.push_model(instance, channels=channels, op=op)
 
     if is_open(transaction.get_connection(using)):
-        tell(add, using)
+        publish_on_commit(add, using)
         return
     # The row is there already: no mistake can undo it.
     batch = emitter().batch().begin()

@@ -9,10 +9,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from tidings.backoff import delay_s
-from tidings.contrib.outbox.relay_batch import Pauses, Turn
-from tidings.contrib.outbox.store import Store, open_engine
+from tidings.contrib.outbox.relay_batch import ChannelBackoff, RelayBatch
+from tidings.contrib.outbox.store import OutboxStore, open_engine
 from tidings.contrib.outbox.table import NAME, sqlalchemy_module
-from tidings.contrib.outbox.wakeup import Waiting
+from tidings.contrib.outbox.wakeup import WakeUp
 from tidings.errors import BadConfig, Unavailable
 from tidings.options import TIMEOUT_S
 from tidings.publishers.base import CALLER_ID_S, Publisher
@@ -62,9 +62,9 @@ class Relay:
         self._publication_max_bytes = publication_max_bytes
         self._publisher = publisher
         self._engine = open_engine(url)
-        self._store = Store(self._engine, table, publication_max_bytes=publication_max_bytes)
-        self._waiting = Waiting(self._engine, self._store.table.name)
-        self._pauses = Pauses()
+        self._store = OutboxStore(self._engine, table, publication_max_bytes=publication_max_bytes)
+        self._waiting = WakeUp(self._engine, self._store.table.name)
+        self._pauses = ChannelBackoff()
         self._stopped = False
         self._sweeps = 0
         self._report_at_s = time.monotonic() + REPORT_S
@@ -101,7 +101,7 @@ class Relay:
                 self._report()
                 attempt = 0
             except self._errors() as error:
-                self._waiting.deafen()
+                self._waiting.stop_listening()
                 self._engine.dispose()
                 log.warning("the database failed; trying again", extra={"error": _reason(error), "attempt": attempt})
                 self._waiting.wait(delay_s(attempt) + 0.1, heed=False)
@@ -123,18 +123,18 @@ class Relay:
 
     def sweep(self) -> bool:
         """One claim of each shard that has rows; whether anything was tried, so that another look is worth it."""
-        if self._pauses.full(time.monotonic()):
+        if self._pauses.is_full(time.monotonic()):
             return False
         tried = False
-        shards = self._store.look(self._pauses.channels(time.monotonic()), self._batch)
+        shards = self._store.shards_with_rows(self._pauses.paused_channels(time.monotonic()), self._batch)
         # Not always the same first: a shard with a channel that fails must not keep the others waiting.
         self._sweeps += 1
         first = self._sweeps % max(len(shards), 1)
         for shard in shards[first:] + shards[:first]:
             turn = None if self._stopped else self._turn(shard)
             if turn is not None:
-                tried = tried or bool(turn.published or turn.refused or turn.held)
-                if turn.away:
+                tried = tried or bool(turn.published or turn.rejected or turn.postponed)
+                if turn.broker_away:
                     # The next shard would most likely wait in vain as well; the next sweep begins with another one.
                     break
         return tried
@@ -158,40 +158,40 @@ class Relay:
     ) -> None:
         self.close()
 
-    def _turn(self, shard: int) -> Turn | None:
+    def _turn(self, shard: int) -> RelayBatch | None:
         """Publish the next rows of one shard; None: another relay has it."""
         with self._store.claim(shard) as claim:
             if claim is None:
                 return None
-            rows = claim.rows(self._pauses.channels(time.monotonic()), self._batch)
-            turn = Turn(
+            rows = claim.rows(self._pauses.paused_channels(time.monotonic()), self._batch)
+            turn = RelayBatch(
                 rows,
                 keep_s=self._keep_s,
                 now_ms=time.time_ns() // 1_000_000,
                 publication_max_bytes=self._publication_max_bytes,
             )
             end_s = time.monotonic() + TURN_MAX_S
-            while (items := turn.wave()) and not self._stopped and time.monotonic() < end_s:
-                turn.take(self._publisher.publish(items, timeout_s=self._timeout_s))
-            claim.settle(turn.published, turn.refused)
+            while (items := turn.next_items()) and not self._stopped and time.monotonic() < end_s:
+                turn.on_results(self._publisher.publish(items, timeout_s=self._timeout_s))
+            claim.settle(turn.published, turn.rejected)
         self._learn(turn)
         return turn
 
-    def _learn(self, turn: Turn) -> None:
-        self._pauses.learn(turn, time.monotonic())
+    def _learn(self, turn: RelayBatch) -> None:
+        self._pauses.update(turn, time.monotonic())
         self.published += len(turn.published)
         self.duplicates += turn.duplicates
-        self.put_aside += len(turn.refused)
-        if turn.refused:
-            row_no, reason = next(iter(turn.refused.items()))
-            log.error("put aside", extra={"rows": len(turn.refused), "row_no": row_no, "reason": reason})
-        if turn.held:
-            channel, error = next(iter(turn.held.items()))
-            held = {"channels": len(turn.held), "first": channel, "error": error}
+        self.put_aside += len(turn.rejected)
+        if turn.rejected:
+            row_no, reason = next(iter(turn.rejected.items()))
+            log.error("put aside", extra={"rows": len(turn.rejected), "row_no": row_no, "reason": reason})
+        if turn.postponed:
+            channel, error = next(iter(turn.postponed.items()))
+            held = {"channels": len(turn.postponed), "first": channel, "error": error}
             log.warning("not published; trying again", extra=held)
 
     def _wait(self) -> None:
-        pause_s = self._pauses.next_s(time.monotonic())
+        pause_s = self._pauses.next_retry_s(time.monotonic())
         self._waiting.wait(self._interval_s if pause_s is None else min(pause_s, self._interval_s))
 
     def _report(self) -> None:
@@ -214,7 +214,7 @@ class Relay:
         )
 
     def _wakes(self) -> str:
-        return "at commits" if self._waiting.hears else f"every {self._interval_s:g} s"
+        return "at commits" if self._waiting.can_listen else f"every {self._interval_s:g} s"
 
     def _errors(self) -> tuple[type[Exception], ...]:
         dbapi: Any = self._engine.dialect.loaded_dbapi

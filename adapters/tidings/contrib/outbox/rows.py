@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tidings.errors import BadData, BadEvent, TooLarge
-from tidings.publishers.base import Outgoing
+from tidings.publishers.base import OutgoingPublication
 from tidings.wire.channels import check_channel, check_id
 from tidings.wire.payload import encode_data
 from tidings.wire.publication import encode_body
@@ -28,7 +28,7 @@ class Row:
     at_ms: int | None
 
 
-def written(items: Iterable[Outgoing]) -> list[dict[str, object]]:
+def columns_of(items: Iterable[OutgoingPublication]) -> list[dict[str, object]]:
     """The columns of one row per publication, from what the emitters would send."""
     rows: list[dict[str, object]] = []
     for item in items:
@@ -46,7 +46,7 @@ def written(items: Iterable[Outgoing]) -> list[dict[str, object]]:
     return rows
 
 
-def outgoing(row: Row, *, keep_s: int, now_ms: int, publication_max_bytes: int) -> Outgoing:
+def publication_of(row: Row, *, keep_s: int, now_ms: int, publication_max_bytes: int) -> OutgoingPublication:
     """What a relay publishes for a row. Every row is checked: any program may have written it.
 
     `keep_s`: seconds that the broker is to remember the id. `now_ms` is the publication's time where the row has none.
@@ -64,4 +64,4 @@ def outgoing(row: Row, *, keep_s: int, now_ms: int, publication_max_bytes: int) 
         raise BadData(f"the data is not JSON: {error}") from error
     id_, at_ms = check_id(row.id), now_ms if row.at_ms is None or row.at_ms < 0 else row.at_ms
     body = encode_body(row.event, encode_data(data, max_bytes=publication_max_bytes), id=id_, at_ms=at_ms)
-    return Outgoing(check_channel(row.channel), body, id_, keep_s)
+    return OutgoingPublication(check_channel(row.channel), body, id_, keep_s)

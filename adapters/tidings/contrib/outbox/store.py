@@ -86,7 +86,7 @@ def _with_driver(url: URL) -> URL:
     return url.set(drivername=f"{name}+{_DRIVERS[name]}") if name in _DRIVERS else url
 
 
-class Store:
+class OutboxStore:
     """One outbox in one database.
 
     Raises:
@@ -121,7 +121,7 @@ class Store:
         if missing := {column.name for column in self.table.c} - columns:
             raise BadConfig(f"the table {self.table.fullname} has no column {', '.join(sorted(missing))}")
 
-    def look(self, without: Collection[str], limit: int) -> list[int]:
+    def shards_with_rows(self, without: Collection[str], limit: int) -> list[int]:
         """The shards of the first `limit` rows that wait; all shards where there are more rows than that."""
         sa = sqlalchemy_module()
         shard = self._locks.shard_of(self.table)
@@ -195,7 +195,7 @@ class Store:
 class Claim:
     """One shard while it is ours."""
 
-    store: Store
+    store: OutboxStore
     connection: Connection
     shard: int
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 
-class Waiting:
+class WakeUp:
     """Waits for notifications where database and driver can tell them: PostgreSQL by psycopg.
 
     `channel` is PostgreSQL's word for their name. A PgBouncer that pools transactions swallows them.
@@ -25,7 +25,7 @@ class Waiting:
         self._inner, self._outer = socket.socketpair()
         self._inner.settimeout(0)
         self._outer.settimeout(0)
-        self.hears = (engine.dialect.name, engine.dialect.driver) == ("postgresql", "psycopg")
+        self.can_listen = (engine.dialect.name, engine.dialect.driver) == ("postgresql", "psycopg")
 
     def listen(self) -> None:
         """Listen from now on, if that is possible. Look at the table after this: what came before is not told.
@@ -33,7 +33,7 @@ class Waiting:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot be reached.
         """
-        if not self.hears or self._listening is not None:
+        if not self.can_listen or self._listening is not None:
             return
         sa = sqlalchemy_module()
         connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
@@ -73,7 +73,7 @@ class Waiting:
             # So many wakes wait already.
             return
 
-    def deafen(self) -> None:
+    def stop_listening(self) -> None:
         """Give up the connection that listens."""
         if self._listening is not None:
             self._listening.invalidate()
@@ -82,7 +82,7 @@ class Waiting:
 
     def close(self) -> None:
         """Give up everything."""
-        self.deafen()
+        self.stop_listening()
         self._inner.close()
         self._outer.close()
 

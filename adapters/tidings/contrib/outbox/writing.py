@@ -7,11 +7,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Unpack
 
 from tidings.builder import PublicationBuilder
-from tidings.contrib.outbox.rows import written
+from tidings.contrib.outbox.rows import columns_of
 from tidings.contrib.outbox.table import NAME, own_table, sqlalchemy_module
 from tidings.errors import BadRequest
 from tidings.models.registry import SHARED, ModelOptions
-from tidings.publishers.base import Outgoing
+from tidings.publishers.base import OutgoingPublication
 from tidings.wire.payload import MAX_BYTES
 
 if TYPE_CHECKING:
@@ -86,10 +86,10 @@ class Outbox:
             flush()
         return self._write(self._builder.build_model(obj, shape, channel=channel, channels=channels, user=user))
 
-    def _write(self, items: list[Outgoing]) -> str:
+    def _write(self, items: list[OutgoingPublication]) -> str:
         sa = sqlalchemy_module()
         connection = self._connection()
-        connection.execute(self._table.insert(), written(items))
+        connection.execute(self._table.insert(), columns_of(items))
         if self._notify and connection.dialect.name == "postgresql":
             # Delivered at the commit, once for the whole transaction.
             connection.execute(sa.select(sa.func.pg_notify(self._table.name, "")))

@@ -45,7 +45,7 @@ class Deadline:
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class HubAddress:
     """Where the hub is: host and port, and TLS unless `tls` is None.
 
     `allows` says of each address that the host resolves to whether one may connect there; one that it
@@ -55,21 +55,21 @@ class Address:
     host: str
     port: int
     tls: ssl.SSLContext | None
-    allows: Callable[[str], bool] | None = None
+    is_allowed: Callable[[str], bool] | None = None
 
 
-class Link(HTTPConnection):
+class HubConnection(HTTPConnection):
     """One kept-alive connection to a hub.
 
     `deadline` is set before each exchange. `asked` says whether any byte of the current
     request may have left: after that a failure no longer means that nothing happened.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: HubAddress) -> None:
         super().__init__(address.host, address.port)
         self.address = address
         self.deadline = Deadline(0.0)
-        self.asked = False
+        self.request_started = False
         self.idle_since_s = 0.0
 
     def connect(self) -> None:
@@ -84,7 +84,7 @@ class Link(HTTPConnection):
             wire.close()
             raise
         # http.client uses only sendall, makefile and close of it.
-        self.sock = cast("socket.socket", _Wire(wire, self))
+        self.sock = cast("socket.socket", _DeadlineSocket(wire, self))
 
     @property
     def is_open(self) -> bool:
@@ -92,7 +92,7 @@ class Link(HTTPConnection):
         return self.sock is not None
 
     def exchange(
-        self, path: str, body: bytes | None, headers: dict[str, str], *, answer_max_bytes: int
+        self, path: str, body: bytes | None, headers: dict[str, str], *, response_max_bytes: int
     ) -> tuple[int, bytes]:
         """Send one POST, or without a body a GET, and read its answer: status and body.
 
@@ -100,23 +100,23 @@ class Link(HTTPConnection):
             TimedOut, OSError, http.client.HTTPException: the connection is of no use any more.
             Internal: the answer is longer than `answer_max_bytes`.
         """
-        self.asked = False
+        self.request_started = False
         self.request("GET" if body is None else "POST", path, body, headers)
         response = self.getresponse()
-        said = response.read(answer_max_bytes + 1)
-        if len(said) > answer_max_bytes:
-            raise Internal(f"an answer of more than {answer_max_bytes} bytes; is this URL a tidings hub?")
+        said = response.read(response_max_bytes + 1)
+        if len(said) > response_max_bytes:
+            raise Internal(f"an answer of more than {response_max_bytes} bytes; is this URL a tidings hub?")
         if not response.isclosed():
             raise IncompleteRead(said)
         # http.client closes by itself when the answer says `Connection: close`.
         return response.status, said
 
 
-def _reached(address: Address, deadline: Deadline) -> socket.socket:
+def _reached(address: HubAddress, deadline: Deadline) -> socket.socket:
     # Resolving the name is the one wait that no timeout bounds: getaddrinfo takes none.
     last: OSError | None = None
     found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    if address.allows is not None and not all(address.allows(str(place[0])) for *_, place in found):
+    if address.is_allowed is not None and not all(address.is_allowed(str(place[0])) for *_, place in found):
         raise OSError(f"{address.host} resolves to an address that is not allowed")
     # Connected to is what was checked: there is no second look-up.
     for family, kind, protocol, _, place in found:
@@ -135,21 +135,21 @@ def _reached(address: Address, deadline: Deadline) -> socket.socket:
     raise last or OSError(f"{address.host} has no address")
 
 
-class _Wire:
+class _DeadlineSocket:
     """A socket as http.client wants it, with the link's deadline instead of a timeout per call.
 
     Like a socket's, its `close` takes effect when the files made of it are closed too: http.client
     closes the connection first and reads the last answer afterwards.
     """
 
-    def __init__(self, wire: socket.socket, link: Link) -> None:
+    def __init__(self, wire: socket.socket, link: HubConnection) -> None:
         self._wire = wire
         self._link = link
         self._readers = 0
         self._closing = False
 
     def sendall(self, data: Buffer) -> None:
-        self._link.asked = True
+        self._link.request_started = True
         rest = memoryview(data)
         while rest:
             self._wire.settimeout(self._link.deadline.wait_s())
@@ -177,7 +177,7 @@ class _Wire:
 class _Reader(io.RawIOBase):
     """What is read from a wire, as a file. Closing it leaves the wire open for the next answer."""
 
-    def __init__(self, wire: _Wire) -> None:
+    def __init__(self, wire: _DeadlineSocket) -> None:
         super().__init__()
         self._wire = wire
 

@@ -17,11 +17,18 @@ from urllib.parse import urlsplit
 
 from tidings.backoff import delay_s
 from tidings.errors import BadConfig, Draining, Full, TidingsError, TimedOut, Unavailable
-from tidings.publishers.base import Answer, Outgoing
-from tidings.publishers.http.connection import Address, Deadline, Link
-from tidings.publishers.http.presence_query import presence_path, read_said
-from tidings.publishers.http.requests import NODES_PATH, PAGE_MAX_BYTES, history_path, read_history, read_nodes
-from tidings.publishers.http.responses import chunks, read_answer, read_named, read_object
+from tidings.publishers.base import OutgoingPublication, PublishResult
+from tidings.publishers.http.connection import Deadline, HubAddress, HubConnection
+from tidings.publishers.http.requests import (
+    NODES_PATH,
+    PAGE_MAX_BYTES,
+    history_path,
+    presence_path,
+    read_history,
+    read_nodes,
+    read_presence,
+)
+from tidings.publishers.http.responses import read_named, read_object, read_results, split_requests
 from tidings.publishers.threaded import ThreadedHubPublisher
 from tidings.wire.control import Done, History, NodeRecord, Order, read_done
 from tidings.wire.cursor import Cursor
@@ -31,7 +38,7 @@ from tidings.wire.reports import Report, Sought, read_report
 # The hub's own limit (its setting `max_batch`).
 ITEMS_MAX = 100
 REQUEST_MAX_BYTES = 1_048_576
-ANSWER_MAX_BYTES = 1_048_576
+RESPONSE_MAX_BYTES = 1_048_576
 # Connections kept for the next publish; more may be open while more threads publish at once.
 IDLE_MAX = 8
 # Shorter than proxies and hubs keep an idle connection, so that a silently dropped one is rare.
@@ -74,44 +81,44 @@ class HttpPublisher:
         self._items_max = items_max
         self._request_max_bytes = request_max_bytes
         # deque's append and pop are atomic: no lock that a fork could leave held.
-        self._idle: deque[Link] = deque()
+        self._idle: deque[HubConnection] = deque()
         self._pid = os.getpid()
         self.closed = False
 
-    def publish(self, items: Sequence[Outgoing], *, timeout_s: float) -> list[Answer]:
+    def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
         """See `Publisher.publish`; more than `items_max` items take more than one round trip."""
         return self.publish_until(items, Deadline.after(timeout_s))
 
-    def publish_until(self, items: Sequence[Outgoing], deadline: Deadline) -> list[Answer]:
+    def publish_until(self, items: Sequence[OutgoingPublication], deadline: Deadline) -> list[PublishResult]:
         """`publish` with the moment at which it must have returned."""
-        answers: list[Answer] = []
-        requests = chunks(items, items_max=self._items_max, request_max_bytes=self._request_max_bytes)
+        answers: list[PublishResult] = []
+        requests = split_requests(items, items_max=self._items_max, request_max_bytes=self._request_max_bytes)
         for count, body in requests:
-            answers += self._persist(body, count, deadline)
+            answers += self._publish_with_retries(body, count, deadline)
         return answers
 
     def send_command(self, command: Order, *, timeout_s: float) -> Done:
         """See `NodeQueries.send_command`."""
         path, body = command.request()
-        return read_done(self.ask_until(path, body, Deadline.after(timeout_s)))
+        return read_done(self.request_until(path, body, Deadline.after(timeout_s)))
 
     def report(self, sought: Sought, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`."""
-        return read_report(self.ask_until(sought.path(), None, Deadline.after(timeout_s), read_named))
+        return read_report(self.request_until(sought.path(), None, Deadline.after(timeout_s), read_named))
 
     def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
         """See `NodeQueries.history`."""
-        return read_history(self.ask_until(history_path(channel, since, limit), None, Deadline.after(timeout_s)))
+        return read_history(self.request_until(history_path(channel, since, limit), None, Deadline.after(timeout_s)))
 
     def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
         """See `NodeQueries.nodes`."""
-        return read_nodes(self.ask_until(NODES_PATH, None, Deadline.after(timeout_s)))
+        return read_nodes(self.request_until(NODES_PATH, None, Deadline.after(timeout_s)))
 
     def presence(self, channel: str, *, limit: int, timeout_s: float) -> Presence:
         """See `NodeQueries.presence`."""
-        return read_said(self.ask_until(presence_path(channel, limit), None, Deadline.after(timeout_s)))
+        return read_presence(self.request_until(presence_path(channel, limit), None, Deadline.after(timeout_s)))
 
-    def ask_until(
+    def request_until(
         self,
         path: str,
         body: bytes | None,
@@ -126,14 +133,14 @@ class HttpPublisher:
         while True:
             if self.closed:
                 raise Unavailable("this publisher was closed; make a new one")
-            idle = self._taken()
-            link = idle or Link(self._address)
+            idle = self._acquire()
+            link = idle or HubConnection(self._address)
             try:
                 status, said = self._exchange(link, self._base + path, body, deadline, PAGE_MAX_BYTES)
             except (OSError, HTTPException, TidingsError) as error:
                 # As with a publish: the hub may have closed an idle connection.
                 if idle is None or isinstance(error, TimeoutError | TidingsError):
-                    raise self._failure(error, asked=link.asked) from error
+                    raise self._failure(error, asked=link.request_started) from error
             else:
                 return read(status, said)
 
@@ -143,15 +150,15 @@ class HttpPublisher:
         while self._idle:
             self._idle.pop().close()
 
-    def _persist(self, body: bytes, count: int, deadline: Deadline) -> list[Answer]:
+    def _publish_with_retries(self, body: bytes, count: int, deadline: Deadline) -> list[PublishResult]:
         """The answers to one request, sent again while the hub takes none of it and time is left.
 
         Once one item was taken nothing is sent again: the others would come after it, out of order.
         """
         attempt = 0
-        uncertain: Answer | None = None
+        uncertain: PublishResult | None = None
         while True:
-            answers = self._ask(body, count, deadline)
+            answers = self._attempt(body, count, deadline)
             if self.closed or not all(_passing(answer) for answer in answers):
                 return answers
             uncertain = next((answer for answer in answers if isinstance(answer, TimedOut)), uncertain)
@@ -162,7 +169,7 @@ class HttpPublisher:
             time.sleep(pause_s)
             attempt += 1
 
-    def _ask(self, body: bytes, count: int, deadline: Deadline) -> list[Answer]:
+    def _attempt(self, body: bytes, count: int, deadline: Deadline) -> list[PublishResult]:
         """One attempt; never raises for what a hub or a network can do."""
         if self.closed:
             return [Unavailable("this publisher was closed; make a new one")] * count
@@ -170,32 +177,32 @@ class HttpPublisher:
             return [Unavailable("not sent: the time ran out before; raise timeout_s or send less at once")] * count
         asked = False
         while True:
-            idle = self._taken()
-            link = idle or Link(self._address)
+            idle = self._acquire()
+            link = idle or HubConnection(self._address)
             try:
                 return self._over(link, body, count, deadline)
             except (OSError, HTTPException, TidingsError) as error:
-                asked = asked or link.asked
+                asked = asked or link.request_started
                 # The hub may have closed an idle connection, which is its right: ask again on another.
                 if idle is None or isinstance(error, TimeoutError | TidingsError):
                     return [self._failure(error, asked=asked)] * count
 
-    def _over(self, link: Link, body: bytes, count: int, deadline: Deadline) -> list[Answer]:
-        return read_answer(*self._exchange(link, self._path, body, deadline, ANSWER_MAX_BYTES), count)
+    def _over(self, link: HubConnection, body: bytes, count: int, deadline: Deadline) -> list[PublishResult]:
+        return read_results(*self._exchange(link, self._path, body, deadline, RESPONSE_MAX_BYTES), count)
 
     def _exchange(
-        self, link: Link, path: str, body: bytes | None, deadline: Deadline, answer_max_bytes: int
+        self, link: HubConnection, path: str, body: bytes | None, deadline: Deadline, answer_max_bytes: int
     ) -> tuple[int, bytes]:
         link.deadline = deadline
         try:
-            status, said = link.exchange(path, body, self._headers, answer_max_bytes=answer_max_bytes)
+            status, said = link.exchange(path, body, self._headers, response_max_bytes=answer_max_bytes)
         except BaseException:
             link.close()
             raise
-        self._give_back(link)
+        self._release(link)
         return status, said
 
-    def _taken(self) -> Link | None:
+    def _acquire(self) -> HubConnection | None:
         """An idle connection that is young enough, the last used first."""
         if self._pid != os.getpid():
             # The parent goes on using its connections. uWSGI forks without the hooks that Python knows.
@@ -211,7 +218,7 @@ class HttpPublisher:
             link.close()
         return None
 
-    def _give_back(self, link: Link) -> None:
+    def _release(self, link: HubConnection) -> None:
         link.idle_since_s = time.monotonic()
         if self.closed or len(self._idle) >= IDLE_MAX or not link.is_open:
             link.close()
@@ -240,12 +247,12 @@ class AsyncHttpPublisher(ThreadedHubPublisher):
         super().__init__(HttpPublisher(url, api_key=api_key, tls=tls), name="http")
 
 
-def _passing(answer: Answer) -> bool:
+def _passing(answer: PublishResult) -> bool:
     """Whether the same request may succeed a moment later."""
     return isinstance(answer, Unavailable | Draining | Full)
 
 
-def _parsed(url: str, tls: ssl.SSLContext | None) -> tuple[Address, str]:
+def _parsed(url: str, tls: ssl.SSLContext | None) -> tuple[HubAddress, str]:
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -258,4 +265,4 @@ def _parsed(url: str, tls: ssl.SSLContext | None) -> tuple[Address, str]:
     if not re.fullmatch(r"[\x21-\x7e]*", url):
         raise BadConfig("the hub's URL holds white space or non-ASCII characters")
     context = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
-    return Address(parts.hostname, port or _PORTS[parts.scheme], context), parts.path.rstrip("/")
+    return HubAddress(parts.hostname, port or _PORTS[parts.scheme], context), parts.path.rstrip("/")

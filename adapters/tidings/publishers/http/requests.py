@@ -1,7 +1,8 @@
-"""Questions to a hub over its HTTP API, and what its answers mean (PROTOCOL.md section 8). No I/O."""
+"""GET requests to a hub's HTTP API, and what its responses contain (PROTOCOL.md section 8). No I/O."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -9,38 +10,65 @@ from urllib.parse import quote, urlencode
 from tidings.errors import Internal
 from tidings.wire.control import History, NodeRecord, read_node
 from tidings.wire.cursor import Cursor
+from tidings.wire.presence import Presence
 
 NODES_PATH = "/api/nodes"
-# A page of 10,000 publications, and not what some other server might send.
+# Enough for a page of 10,000 publications; a response of another server may be larger.
 PAGE_MAX_BYTES = 64 * 1024 * 1024
-_STRANGE = "the answer is not a hub's; check the URL"
+_NOT_A_HUB = "the response is not a tidings hub's; check the URL"
 
 
 def history_path(channel: str, since: Cursor | None, limit: int) -> str:
-    """After `since` the first `limit` publications, without it the last ones."""
-    asked = {"limit": str(limit), **({"newest": "true"} if since is None else {"since": str(since)})}
-    return f"/api/channels/{quote(channel, safe='')}/history?{urlencode(asked)}"
+    """The path of the first `limit` publications after `since`; without `since` of the last ones."""
+    query = {"limit": str(limit), **({"newest": "true"} if since is None else {"since": str(since)})}
+    return f"/api/channels/{quote(channel, safe='')}/history?{urlencode(query)}"
 
 
-def read_history(said: Mapping[str, Any]) -> History:
-    """The page in an answer.
+def read_history(response: Mapping[str, Any]) -> History:
+    """The history page in a response.
 
     Raises:
         Internal: there is none.
     """
-    match said:
+    match response:
         case {"cursor": str(cursor), "publications": list(publications)}:
             return History(cursor, publications)
-    raise Internal(_STRANGE)
+    raise Internal(_NOT_A_HUB)
 
 
-def read_nodes(said: Mapping[str, Any]) -> list[NodeRecord]:
-    """The nodes in an answer.
+def read_nodes(response: Mapping[str, Any]) -> list[NodeRecord]:
+    """The nodes in a response.
 
     Raises:
         Internal: there are none.
     """
-    match said:
+    match response:
         case {"nodes": list(nodes)}:
             return [read_node(node) for node in nodes]
-    raise Internal(_STRANGE)
+    raise Internal(_NOT_A_HUB)
+
+
+def presence_path(channel: str, limit: int) -> str:
+    """The path of a channel's presence."""
+    return f"/api/channels/{quote(channel, safe='')}/presence?limit={limit}"
+
+
+def read_presence(response: Mapping[str, Any]) -> Presence:
+    """The presence in a response.
+
+    Raises:
+        Internal: there is none.
+    """
+    match response:
+        case {"cursor": str(cursor), "count": int(count), "members": None}:
+            return Presence(cursor, count, None)
+        case {"cursor": str(cursor), "count": int(count), "members": list(members)}:
+            return Presence(cursor, count, dict(map(_user_and_info, members)))
+    raise Internal(_NOT_A_HUB)
+
+
+def _user_and_info(member: object) -> tuple[str, bytes]:
+    match member:
+        case {"user": str(user), "info": info}:
+            return user, json.dumps(info).encode()
+    raise Internal(_NOT_A_HUB)

@@ -25,7 +25,7 @@ from tidings.errors import (
     Unavailable,
     from_wire,
 )
-from tidings.publishers.base import Answer, Outgoing
+from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.receipts import Receipt
 from tidings.wire.publication import ACK
 
@@ -50,7 +50,7 @@ _BY_STATUS: dict[int, tuple[type[TidingsError], str]] = {
 }
 
 
-def encode_item(item: Outgoing) -> bytes:
+def encode_item(item: OutgoingPublication) -> bytes:
     """One publication as an object of the request; its event and data go in as they are."""
     _, _, options, event_bytes, fragment = item.body.split(b" ", 4)
     size = int(event_bytes)
@@ -64,7 +64,9 @@ def encode_item(item: Outgoing) -> bytes:
     )
 
 
-def chunks(items: Sequence[Outgoing], *, items_max: int, request_max_bytes: int) -> Iterator[tuple[int, bytes]]:
+def split_requests(
+    items: Sequence[OutgoingPublication], *, items_max: int, request_max_bytes: int
+) -> Iterator[tuple[int, bytes]]:
     """The requests that publish `items` in order: how many items each has, and its body.
 
     A request has at most `items_max` items and, unless it has only one, `request_max_bytes` bytes.
@@ -82,7 +84,7 @@ def chunks(items: Sequence[Outgoing], *, items_max: int, request_max_bytes: int)
         yield len(parts), b"[%b]" % b",".join(parts)
 
 
-def read_answer(status: int, body: bytes, count: int) -> list[Answer]:
+def read_results(status: int, body: bytes, count: int) -> list[PublishResult]:
     """What the hub says about each of the `count` items of one request."""
     said = _parsed(body)
     if status == _OK:
@@ -93,7 +95,7 @@ def read_answer(status: int, body: bytes, count: int) -> list[Answer]:
     return [_refusal(status, said)] * count
 
 
-def read_refusal(status: int, body: bytes) -> TidingsError:
+def read_error(status: int, body: bytes) -> TidingsError:
     """What an answer other than 200 means."""
     return _refusal(status, _parsed(body))
 
@@ -105,7 +107,7 @@ def read_object(status: int, body: bytes) -> dict[str, Any]:
         TidingsError: it is none; what it means.
     """
     if status not in _DONE:
-        raise read_refusal(status, body)
+        raise read_error(status, body)
     return _parsed(body)
 
 
@@ -130,7 +132,7 @@ def _parsed(body: bytes) -> dict[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
-def _result(said: object) -> Answer:
+def _result(said: object) -> PublishResult:
     match said:
         case {"error": {"code": str(code), "message": str(message)}}:
             return from_wire(code, message)

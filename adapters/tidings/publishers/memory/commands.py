@@ -21,7 +21,7 @@ class _Waiting:
     more: threading.Event = field(default_factory=threading.Event)
 
 
-class Gathering:
+class MemoryCommands:
     """Safe to share between threads. A listener must be quick and is called from the thread that asks."""
 
     def __init__(self, *, now_s: Callable[[], float] = time.monotonic) -> None:
@@ -32,18 +32,18 @@ class Gathering:
         self._records: dict[str, tuple[float, NodeRecord]] = {}
         self._revoked: dict[str, float] = {}
 
-    def listen(self, listener: Listener) -> None:
+    def add_listener(self, listener: Listener) -> None:
         """Give `listener` every order from now on."""
         with self._lock:
             self._listeners.append(listener)
 
-    def forget(self, listener: Listener) -> None:
+    def remove_listener(self, listener: Listener) -> None:
         """Stop that. Idempotent."""
         with self._lock:
             if listener in self._listeners:
                 self._listeners.remove(listener)
 
-    def tell(self, message: dict[str, object]) -> int:
+    def broadcast(self, message: dict[str, object]) -> int:
         """Give a control message to every node; how many there are."""
         with self._lock:
             listeners = list(self._listeners)
@@ -51,7 +51,7 @@ class Gathering:
             listener(message)
         return len(listeners)
 
-    def ask(self, order: Order, *, timeout_s: float) -> Answers:
+    def request(self, order: Order, *, timeout_s: float) -> Answers:
         """What every node says to an order, as far as the answers come within `timeout_s` seconds."""
         end_s = self._now_s() + timeout_s
         token, waiting = secrets.token_urlsafe(12), _Waiting()
@@ -60,7 +60,7 @@ class Gathering:
         with self._lock:
             self._waiting[token] = waiting
         try:
-            heard = self.tell(json.loads(order.message(token)))
+            heard = self.broadcast(json.loads(order.message(token)))
             while len(waiting.said) < heard and waiting.more.wait(max(0.0, end_s - self._now_s())):
                 waiting.more.clear()
         finally:
@@ -69,7 +69,7 @@ class Gathering:
         living = [record.node for record in self.nodes()]
         return Answers(list(waiting.said.values()), tuple(node for node in living if node not in waiting.said))
 
-    def answer(self, token: str, said: Mapping[str, Any]) -> None:
+    def reply(self, token: str, said: Mapping[str, Any]) -> None:
         """A node's answer; nobody may be waiting for it any more."""
         with self._lock:
             waiting = self._waiting.get(token)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tidings.errors import Forbidden
+from tidings.publishers.base import no_presence
 from tidings.wire.channels import namespace_of
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import RELIST_BELOW_TENTHS, Presence, PresenceChange, PresenceUpdate, PresenceUpdateResult
@@ -31,7 +31,7 @@ class _Touched:
     left: list[bytes] = field(default_factory=list)
 
 
-class Members:
+class MemoryPresence:
     """All channels' members, each node's share of them, and the nodes' leases."""
 
     def __init__(self, tell: Tell) -> None:
@@ -70,7 +70,7 @@ class Members:
         self._publish_counts(now_s)
         return PresenceUpdateResult(epoch, more=bool(self._ended), joined=joined, left=left, ended=ended)
 
-    def look(self, channel: str, position: Cursor, *, limit: int, now_s: float) -> Presence:
+    def read(self, channel: str, position: Cursor, *, limit: int, now_s: float) -> Presence:
         """Who is in a channel, without those whose nodes are all dead.
 
         Raises:
@@ -170,9 +170,3 @@ class Members:
 
     def _count(self, channel: str) -> int:
         return len(self._channels.get(channel, ()))
-
-
-def no_presence(channel: str) -> Forbidden:
-    """The error for a channel of a namespace without presence."""
-    namespace = namespace_of(channel)
-    return Forbidden(f"the namespace {namespace!r} has no presence; its rule presence = true would give it one")

@@ -37,13 +37,13 @@ class QueueAddress:
     `options` are what kombu's Connection is made with, one for each host to try.
     """
 
-    shown: str
+    display_url: str
     queue: str
     amqp: bool
     options: tuple[Mapping[str, Any], ...] = field(repr=False)
 
     def __str__(self) -> str:
-        return self.shown
+        return self.display_url
 
     @classmethod
     def parse(cls, url: str, *, queue: str | None = None) -> QueueAddress:
@@ -155,7 +155,7 @@ class QueueConnection:
         # Not 0: with it py-amqp would spin while half of a frame is there.
         self._transport.drain_events(self._raw, timeout=max(timeout_s, 0.001))
 
-    def limit(self, timeout_s: float) -> None:
+    def set_timeout(self, timeout_s: float) -> None:
         """Let no later step take longer than this, where the transport can be told.
 
         Raises:
@@ -174,7 +174,7 @@ class QueueConnection:
             # Otherwise each publish would first look for it, in the spinning way.
             self._raw.client_properties.setdefault("capabilities", {})["connection.blocked"] = False
 
-    def beat(self) -> None:
+    def check_heartbeat(self) -> None:
         """Send a heartbeat if it is time, and see whether the server's came. Call it every second.
 
         Raises:
@@ -185,7 +185,7 @@ class QueueConnection:
     def close(self) -> None:
         """End it, with a word to the server. Idempotent."""
         try:
-            self.limit(_CLOSE_S)
+            self.set_timeout(_CLOSE_S)
             self._transport.close_connection(self._raw)
         except self.errors:
             self.drop()
@@ -241,7 +241,9 @@ def _parse_amqp(url: str) -> QueueAddress:
         }
         for host, port in parts.nodes
     ]
-    return QueueAddress(f"{parts.shown}/{'' if vhost == '/' else parts.path}", queue, amqp=True, options=tuple(options))
+    return QueueAddress(
+        f"{parts.display_url}/{'' if vhost == '/' else parts.path}", queue, amqp=True, options=tuple(options)
+    )
 
 
 def _parse_other(kind: str, rest: str) -> QueueAddress:

@@ -15,23 +15,23 @@ from typing import Any
 
 from tidings.errors import TidingsError
 from tidings.publishers.queue.address import QueueAddress, QueueConnection, is_refusal
-from tidings.redis_client.connection import CONNECT_TIMEOUT_S, IDLE_MAX, LineDown, reason_of
+from tidings.redis_client.connection import CONNECT_TIMEOUT_S, IDLE_MAX, ConnectionLost, reason_of
 from tidings.wire.queue_message import CONTENT_TYPE
 
 _PERSISTENT = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class QueueMessage:
     """One message for a queue: `id` is the publication's, `headers` are strings."""
 
     queue: str
-    message: bytes
+    body: bytes
     id: str
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class QueueLink:
+class QueueProducer:
     """One connection that publishes; one call at a time.
 
     Raises:
@@ -53,7 +53,7 @@ class QueueLink:
         self._refused: dict[int, str] = {}
         self._blocked = ""
         try:
-            self._connection.limit(timeout_s)
+            self._connection.set_timeout(timeout_s)
             self._channel: Any = self._connection.channel()
             if address.amqp:
                 self._confirm()
@@ -71,7 +71,7 @@ class QueueLink:
         self._channel.events["basic_nack"].add(self._nacked)
         self._channel.events["basic_return"].add(self._returned)
 
-    def send(self, letters: Sequence[Letter], *, deadline_s: float) -> dict[int, str]:
+    def send(self, messages: Sequence[QueueMessage], *, deadline_s: float) -> dict[int, str]:
         """Publish all, in order; returns why some were refused, by their place. The queue has all others.
 
         `deadline_s` is a time of `time.monotonic`.
@@ -81,7 +81,7 @@ class QueueLink:
         """
         self._waiting, self._refused = {}, {}
         try:
-            for place, letter in enumerate(letters):
+            for place, letter in enumerate(messages):
                 self._limit(deadline_s)
                 self._publish(place, letter)
             while self._waiting:
@@ -89,17 +89,19 @@ class QueueLink:
         except self._connection.errors as error:
             self.drop()
             if is_refusal(error):
-                raise LineDown(f"{self._address} refused it ({reason_of(error)})", sent=False, final=True) from error
-            raise LineDown(f"{self._address} did not answer ({self._reason(error)})", sent=True) from error
+                raise ConnectionLost(
+                    f"{self._address} refused it ({reason_of(error)})", sent=False, final=True
+                ) from error
+            raise ConnectionLost(f"{self._address} did not answer ({self._reason(error)})", sent=True) from error
         except BaseException:
             self.drop()
             raise
         return self._refused
 
-    def _publish(self, place: int, letter: Letter) -> None:
+    def _publish(self, place: int, letter: QueueMessage) -> None:
         self._tag += 1
         message = self._channel.prepare_message(
-            letter.message,
+            letter.body,
             content_type=CONTENT_TYPE,
             content_encoding="binary",
             headers=dict(letter.headers),
@@ -114,7 +116,7 @@ class QueueLink:
         left_s = deadline_s - time.monotonic()
         if left_s <= 0:
             raise TimeoutError("no time left")
-        self._connection.limit(left_s)
+        self._connection.set_timeout(left_s)
         return left_s
 
     def _acked(self, tag: int, multiple: bool) -> None:
@@ -152,32 +154,32 @@ class QueueLink:
         self._connection.drop()
 
 
-class QueueLinks:
+class QueueProducerPool:
     """Connections to one queue's server, for any number of threads or greenlets. Holds no lock: see `line.Lines`."""
 
     def __init__(self, address: QueueAddress) -> None:
         self.address = address
-        self._idle: deque[QueueLink] = deque()
+        self._idle: deque[QueueProducer] = deque()
         self._pid = os.getpid()
 
-    def send(self, letters: Sequence[Letter], *, deadline_s: float) -> dict[int, str]:
+    def send(self, messages: Sequence[QueueMessage], *, deadline_s: float) -> dict[int, str]:
         """As `QueueLink.send`, on an idle connection or a new one."""
-        link = self._take(deadline_s)
-        refused = link.send(letters, deadline_s=deadline_s)
+        link = self._acquire(deadline_s)
+        refused = link.send(messages, deadline_s=deadline_s)
         if len(self._idle) < IDLE_MAX and self._pid == os.getpid():
             self._idle.append(link)
         else:
             link.close()
         return refused
 
-    def _take(self, deadline_s: float) -> QueueLink:
+    def _acquire(self, deadline_s: float) -> QueueProducer:
         if self._pid != os.getpid():
             # The parent goes on using its connections; ours are copies of them, and must not say goodbye.
             self._idle = deque()
             self._pid = os.getpid()
         left_s = deadline_s - time.monotonic()
         if left_s <= 0:
-            raise LineDown(f"{self.address}: no time left to connect", sent=False)
+            raise ConnectionLost(f"{self.address}: no time left to connect", sent=False)
         while self._idle:
             try:
                 link = self._idle.pop()
@@ -188,21 +190,21 @@ class QueueLinks:
                 return link
             # Its steps may take longer than the time that is left.
             link.close()
-        return QueueLink(self.address, timeout_s=min(left_s, CONNECT_TIMEOUT_S))
+        return QueueProducer(self.address, timeout_s=min(left_s, CONNECT_TIMEOUT_S))
 
     def close(self) -> None:
         """Close the idle connections."""
         while self._idle:
             self._idle.pop().close()
 
-    def forget(self) -> None:
+    def drop_idle(self) -> None:
         """Drop the idle connections: one of them was broken, so most likely all are."""
         while self._idle:
             self._idle.pop().drop()
 
 
-def _not_reached(address: QueueAddress, error: Exception) -> LineDown:
+def _not_reached(address: QueueAddress, error: Exception) -> ConnectionLost:
     reason = reason_of(error)
     if is_refusal(error):
-        return LineDown(f"{address} refused the connection ({reason})", sent=False, final=True)
-    return LineDown(f"{address} cannot be reached ({reason})", sent=False)
+        return ConnectionLost(f"{address} refused the connection ({reason})", sent=False, final=True)
+    return ConnectionLost(f"{address} cannot be reached ({reason})", sent=False)

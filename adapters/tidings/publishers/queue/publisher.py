@@ -9,22 +9,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from tidings.publishers.base import Answer, Outgoing
+from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.publishers.queue.address import QueueAddress
-from tidings.publishers.queue.connection import Letter, QueueLinks
-from tidings.publishers.retry_state import Tries
+from tidings.publishers.queue.connection import QueueMessage, QueueProducerPool
+from tidings.publishers.retry_state import RetryState
 from tidings.publishers.threaded import ThreadedPublisher
 from tidings.receipts import Receipt
-from tidings.redis_client.connection import LineDown
+from tidings.redis_client.connection import ConnectionLost
 from tidings.wire.queue_message import encode_queue_message
 
 
-class Outbox(Tries):
+class QueueBatch(RetryState):
     """Items on their way into a queue: the caller repeats `letters` and one of `take` and `fail`; see `Tries`."""
 
     def __init__(
         self,
-        items: Sequence[Outgoing],
+        items: Sequence[OutgoingPublication],
         address: QueueAddress,
         *,
         timeout_s: float,
@@ -34,12 +34,12 @@ class Outbox(Tries):
         super().__init__(items, str(address), timeout_s=timeout_s, now_s=now_s, random=random)
         self._queue = address.queue
 
-    def letters(self) -> list[Letter]:
+    def messages(self) -> list[QueueMessage]:
         """A message for each open item, in order."""
         opened = [self._items[place] for place in self._open]
-        return [Letter(self._queue, encode_queue_message(item.channel, item.body), item.id) for item in opened]
+        return [QueueMessage(self._queue, encode_queue_message(item.channel, item.body), item.id) for item in opened]
 
-    def take(self, refused: dict[int, str]) -> None:
+    def on_sent(self, refused: dict[int, str]) -> None:
         """All letters were sent: why some were refused, by their place; the queue has the others."""
         self._attempts += 1
         again = []
@@ -48,7 +48,7 @@ class Outbox(Tries):
                 self._reason = refused[place]
                 again.append(index)
             else:
-                self._answers[index] = Receipt(self._items[index].id, "")
+                self._results[index] = Receipt(self._items[index].id, "")
         self._open = again
 
 
@@ -66,28 +66,28 @@ class KombuPublisher:
     def __init__(self, url: str) -> None:
         address = QueueAddress.parse(url)
         address.check()
-        self._links = QueueLinks(address)
+        self._pool = QueueProducerPool(address)
         self._closed = False
 
-    def publish(self, items: Sequence[Outgoing], *, timeout_s: float) -> list[Answer]:
+    def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
         """See `Publisher.publish`; the confirms of all items are awaited together."""
-        outbox = Outbox(items, self._links.address, timeout_s=timeout_s, now_s=time.monotonic())
+        outbox = QueueBatch(items, self._pool.address, timeout_s=timeout_s, now_s=time.monotonic())
         pause_s = self._pause_s(outbox)
         while pause_s is not None:
             if pause_s:
                 time.sleep(pause_s)
             self._attempt(outbox)
             pause_s = self._pause_s(outbox)
-        return outbox.answers()
+        return outbox.results()
 
-    def _attempt(self, outbox: Outbox) -> None:
+    def _attempt(self, outbox: QueueBatch) -> None:
         try:
-            outbox.take(self._links.send(outbox.letters(), deadline_s=outbox.deadline_s))
-        except LineDown as error:
-            self._links.forget()
+            outbox.on_sent(self._pool.send(outbox.messages(), deadline_s=outbox.deadline_s))
+        except ConnectionLost as error:
+            self._pool.drop_idle()
             outbox.fail(str(error), sent=error.sent, final=error.final)
 
-    def _pause_s(self, outbox: Outbox) -> float | None:
+    def _pause_s(self, outbox: QueueBatch) -> float | None:
         if self._closed:
             outbox.fail("this publisher is closed", sent=False, final=True)
         return outbox.pause_s(time.monotonic())
@@ -95,7 +95,7 @@ class KombuPublisher:
     def close(self) -> None:
         """See `Publisher.close`."""
         self._closed = True
-        self._links.close()
+        self._pool.close()
 
 
 class AsyncKombuPublisher(ThreadedPublisher):

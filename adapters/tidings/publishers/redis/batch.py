@@ -6,11 +6,11 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 
 from tidings.errors import Unavailable, UnknownNamespace
-from tidings.publishers.base import Answer, Outgoing
-from tidings.publishers.retry_state import Tries
+from tidings.publishers.base import OutgoingPublication, PublishResult
+from tidings.publishers.redis.publish_call import pack_publish
+from tidings.publishers.retry_state import RetryState
 from tidings.receipts import Receipt
-from tidings.redis_client.keys import Keys
-from tidings.redis_client.scripts import pack_publish
+from tidings.redis_client.keys import RedisKeys
 
 # Redis says so while it starts, while a replica takes over or a slot moves, and before the first hub has written
 # its rules.
@@ -28,13 +28,13 @@ _CALL_MAX = 100
 _CALL_MAX_BYTES = 262_144
 
 
-class Batch(Tries):
+class RedisBatch(RetryState):
     """Items on their way into Redis: the caller repeats `request` and one of `take` and `fail`; see `Tries`."""
 
     def __init__(
         self,
-        items: Sequence[Outgoing],
-        keys: Keys,
+        items: Sequence[OutgoingPublication],
+        keys: RedisKeys,
         where: str,
         *,
         timeout_s: float,
@@ -53,7 +53,7 @@ class Batch(Tries):
         packed = [pack_publish(self._keys, [self._items[index] for index in call], candidate) for call in self._calls]
         return b"".join(packed), len(packed)
 
-    def take(self, replies: Sequence[object]) -> None:
+    def on_replies(self, replies: Sequence[object]) -> None:
         """One reply per call of the last request, in order; an error reply is an exception."""
         self._attempts += 1
         again: list[int] = []
@@ -63,8 +63,8 @@ class Batch(Tries):
                 again += call
                 continue
             items = [self._items[index] for index in call]
-            for index, answer in zip(call, read_answers(items, reply), strict=True):
-                self._answers[index] = answer
+            for index, answer in zip(call, read_results(items, reply), strict=True):
+                self._results[index] = answer
         self._open = again
 
     def _shared_out(self) -> Iterator[list[int]]:
@@ -81,7 +81,7 @@ class Batch(Tries):
             yield call
 
 
-def read_answers(items: Sequence[Outgoing], reply: object) -> Sequence[Answer]:
+def read_results(items: Sequence[OutgoingPublication], reply: object) -> Sequence[PublishResult]:
     """What a call's reply means for each of its items: the lines of publish.lua, or one error for all."""
     if isinstance(reply, Exception):
         return [Unavailable(f"Redis refused it: {str(reply)[:200]}") for _ in items]
@@ -91,7 +91,7 @@ def read_answers(items: Sequence[Outgoing], reply: object) -> Sequence[Answer]:
     return list(map(_answer, items, lines))
 
 
-def _answer(item: Outgoing, line: str) -> Answer:
+def _answer(item: OutgoingPublication, line: str) -> PublishResult:
     sign, said = line[0], line[1:]
     if sign != _ERROR:
         return Receipt(item.id, said, duplicate=sign == _DUPLICATE)

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Sequence
 
-from tidings.publishers.base import Answer, Outgoing
+from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.publishers.redis.publisher import AsyncRedisPublisher, RedisPublisher
 from tidings.redis_client.buckets import bucket_of
 from tidings.redis_client.keys import DEFAULT_PREFIX
@@ -31,7 +31,7 @@ class ClusterPublisher:
     def __init__(self, url: str, *, prefix: str = DEFAULT_PREFIX) -> None:
         self._parts = [RedisPublisher(one.address, keys=one.keys) for one in open_buckets(url, prefix)]
 
-    def publish(self, items: Sequence[Outgoing], *, timeout_s: float) -> list[Answer]:
+    def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
         """See `Publisher.publish`."""
         shares = _share_out(items, len(self._parts))
         batches = {
@@ -51,7 +51,7 @@ class ClusterPublisher:
                 # A part of the time each: a master that hangs leaves the others theirs.
                 now_s = time.monotonic()
                 self._parts[bucket].attempt(batches[bucket], now_s + (end_s - now_s) / left)
-        return _gathered(items, shares.values(), [batch.answers() for batch in batches.values()])
+        return _gathered(items, shares.values(), [batch.results() for batch in batches.values()])
 
     def send_command(self, command: Order, *, timeout_s: float) -> Done:
         """See `NodeQueries.send_command`."""
@@ -89,7 +89,7 @@ class AsyncClusterPublisher:
     def __init__(self, url: str, *, prefix: str = DEFAULT_PREFIX) -> None:
         self._parts = [AsyncRedisPublisher(one.address, keys=one.keys) for one in open_buckets(url, prefix)]
 
-    async def publish(self, items: Sequence[Outgoing], *, timeout_s: float) -> list[Answer]:
+    async def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
         """See `AsyncPublisher.publish`. A cancelled publish may or may not have happened."""
         shares = _share_out(items, len(self._parts))
         async with asyncio.TaskGroup() as group:
@@ -136,7 +136,7 @@ def _own(since: Cursor, found: History) -> Cursor:
     return since if seq is None else Cursor(epoch, seq)
 
 
-def _share_out(items: Sequence[Outgoing], buckets: int) -> dict[int, list[int]]:
+def _share_out(items: Sequence[OutgoingPublication], buckets: int) -> dict[int, list[int]]:
     """Which items, by their index, go to which bucket."""
     shares: dict[int, list[int]] = {}
     for index, item in enumerate(items):
@@ -145,8 +145,8 @@ def _share_out(items: Sequence[Outgoing], buckets: int) -> dict[int, list[int]]:
 
 
 def _gathered(
-    items: Sequence[Outgoing], shares: Iterable[Sequence[int]], answers: Iterable[Sequence[Answer]]
-) -> list[Answer]:
+    items: Sequence[OutgoingPublication], shares: Iterable[Sequence[int]], answers: Iterable[Sequence[PublishResult]]
+) -> list[PublishResult]:
     """The buckets' answers in the order of the items."""
     found = {
         index: answer

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from tidings.errors import TidingsError, Unavailable
-from tidings.publishers.base import Answer, Outgoing
+from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.receipts import Receipt
 from tidings.wire.control import Done, History, NodeRecord, Order
 from tidings.wire.cursor import Cursor
@@ -18,7 +18,7 @@ from tidings.wire.reports import Report, Sought
 class NodeApi(Protocol):
     """What is needed of a node; `tidings_hub.node.api.Backends` fits."""
 
-    def publish(self, items: Sequence[Outgoing]) -> list[Receipt | TidingsError]:
+    def publish(self, items: Sequence[OutgoingPublication]) -> list[Receipt | TidingsError]:
         """One receipt or error for each item."""
 
     def history(
@@ -49,7 +49,7 @@ class LocalPublisher:
         self.node: NodeApi | None = None
         self._closed = False
 
-    def publish(self, items: Sequence[Outgoing], *, timeout_s: float) -> list[Answer]:
+    def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
         """See `Publisher.publish`."""
         try:
             return self._running().publish(items)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from tidings.errors import TidingsError
 from tidings.hooks import HEADER, sign
-from tidings.publishers.http.connection import Address, Deadline, Link
+from tidings.publishers.http.connection import Deadline, HubAddress, HubConnection
 from tidings_hub import runtime
 from tidings_hub.config.hooks import Hooks
 from tidings_hub.core.public_address import is_public
@@ -39,7 +39,7 @@ class HookClient:
     def __init__(self, hooks: Hooks, *, tls: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(hooks.url)
         secure = parts.scheme == "https"
-        self._address = Address(
+        self._address = HubAddress(
             parts.hostname or "",
             parts.port or (443 if secure else 80),
             (tls or ssl.create_default_context()) if secure else None,
@@ -49,7 +49,7 @@ class HookClient:
         self._hooks = hooks
         self._secret = hooks.signing_secret()
         self._free = threading.Semaphore(hooks.connections)
-        self._idle: deque[Link] = deque()
+        self._idle: deque[HubConnection] = deque()
 
     def send(self, body: bytes) -> bytes:
         """The body of the answer, which is 200 or 204.
@@ -89,10 +89,10 @@ class HookClient:
         }
         while True:
             kept = self._taken()
-            link = kept or Link(self._address)
+            link = kept or HubConnection(self._address)
             link.deadline = deadline
             try:
-                answer = link.exchange(self._target, body, headers, answer_max_bytes=self._hooks.answer_max_bytes)
+                answer = link.exchange(self._target, body, headers, response_max_bytes=self._hooks.answer_max_bytes)
             except TimeoutError:
                 link.close()
                 raise
@@ -110,7 +110,7 @@ class HookClient:
                     self._idle.append(link)
                 return answer
 
-    def _taken(self) -> Link | None:
+    def _taken(self) -> HubConnection | None:
         while self._idle:
             link = self._idle.pop()
             if runtime.now_s() - link.idle_since_s < _IDLE_MAX_S:

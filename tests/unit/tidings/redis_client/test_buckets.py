@@ -7,7 +7,7 @@ import pytest
 from support.vectors import examples
 from tidings.errors import BadConfig
 from tidings.redis_client.buckets import BUCKETS_MAX, SLOTS, bucket_of, check_buckets, slot_of, tag_of
-from tidings.redis_client.keys import Keys
+from tidings.redis_client.keys import RedisKeys
 
 VECTORS = examples("buckets")
 
@@ -29,7 +29,9 @@ def test_every_bucket_lies_in_its_own_part_of_the_slots() -> None:
 
 
 def test_no_two_numbers_of_buckets_share_a_key() -> None:
-    bases = [Keys(tag=tag_of(one, buckets)).base for buckets in range(1, BUCKETS_MAX + 1) for one in range(buckets)]
+    bases = [
+        RedisKeys(tag=tag_of(one, buckets)).base for buckets in range(1, BUCKETS_MAX + 1) for one in range(buckets)
+    ]
     assert len(set(bases)) == len(bases)
 
 

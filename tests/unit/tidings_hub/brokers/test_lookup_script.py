@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tidings.errors import Unavailable
-from tidings.redis_client.keys import Keys
+from tidings.redis_client.keys import RedisKeys
 from tidings.wire.cursor import Cursor
 from tidings_hub.brokers.base import BrokerLimits, ChannelSnapshot
 from tidings_hub.brokers.lookup_script import LookupRequest, pack_lookup, read_history, read_lookup, read_position
@@ -49,6 +49,6 @@ def test_a_page_is_in_order_of_seq() -> None:
 
 
 def test_a_look_asks_after_the_given_seqs_only() -> None:
-    packed = pack_lookup(Keys("p:"), LOOK, LIMITS)
+    packed = pack_lookup(RedisKeys("p:"), LOOK, LIMITS)
     assert packed.endswith(b"$1\r\n5\r\n$1\r\n-\r\n")
     assert packed.index(b"p:{0}:p:orders:1") < packed.index(b"p:{0}:s:orders:1") < packed.index(b"p:{0}:p:orders:2")

@@ -10,7 +10,7 @@ import pytest
 
 from support.waiting import wait_until
 from tidings.errors import BadData, TidingsError, Unavailable, UnknownNamespace
-from tidings.publishers.base import Outgoing
+from tidings.publishers.base import OutgoingPublication
 from tidings.receipts import Receipt
 from tidings.wire.control import Order
 from tidings.wire.publication import decode
@@ -65,7 +65,7 @@ class Scene:
         self.link = QueueLink()
         self.hold = LeaseReply.ACQUIRED
         self.asked: list[float] = []
-        self.published: list[Outgoing] = []
+        self.published: list[OutgoingPublication] = []
         self.orders: list[Order] = []
         self.metrics = Metrics()
         self.lease = LeaseKeeper(self._ask, lease_s=30.0)
@@ -80,7 +80,7 @@ class Scene:
         given, self.hold = self.hold, LeaseReply.RENEWED if self.hold is LeaseReply.ACQUIRED else self.hold
         return given
 
-    def _publish(self, items: Sequence[Outgoing]) -> list[Receipt | TidingsError]:
+    def _publish(self, items: Sequence[OutgoingPublication]) -> list[Receipt | TidingsError]:
         assert len(items) <= 2
         self.published += items
         return [UnknownNamespace() if item.channel == "nowhere:a" else Receipt(item.id, "e.1") for item in items]

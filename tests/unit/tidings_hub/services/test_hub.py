@@ -14,7 +14,7 @@ import pytest
 from support.waiting import wait_until
 from tidings import AsyncEmitter, Emitter
 from tidings.errors import CallerError, Expired, Forbidden, Revoked, TidingsError, TooFast, Unauthorized
-from tidings.publishers.base import Outgoing
+from tidings.publishers.base import OutgoingPublication
 from tidings.receipts import Receipt
 from tidings.tokens import issue
 from tidings.wire import control
@@ -103,7 +103,7 @@ def publish(hub: Hub, channel: str, data: object, *, event: str = "ev", id: str 
     publish.number += 1  # type: ignore[attr-defined]
     id_ = id or f"id{publish.number}"  # type: ignore[attr-defined]
     body = encode_body(event, encode_data(data), id=id_, at_ms=1)
-    (result,) = hub.publish([Outgoing(channel, body, id_, 300)])
+    (result,) = hub.publish([OutgoingPublication(channel, body, id_, 300)])
     assert not isinstance(result, TidingsError), result
     settle(hub)
     return result

@@ -9,7 +9,8 @@ import pytest
 
 from support.waiting import wait_until
 from tidings.errors import Forbidden, Unavailable, UnknownNamespace
-from tidings.publishers.memory.publisher import MemoryPublisher, MemoryStore
+from tidings.publishers.memory.publisher import MemoryPublisher
+from tidings.publishers.memory.store import MemoryStore
 from tidings.wire.claims import Claims
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence, PresenceUpdate, PresenceUpdateResult, presence_channel

@@ -10,7 +10,7 @@ import pytest
 
 from support.waiting import wait_until
 from tidings.errors import Unavailable
-from tidings.publishers.memory.publisher import MemoryStore
+from tidings.publishers.memory.store import MemoryStore
 from tidings.tokens import issue
 from tidings_hub.brokers.memory import MemoryBroker
 from tidings_hub.brokers.session_records import MemorySessionRecords

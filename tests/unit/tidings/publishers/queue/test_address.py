@@ -11,7 +11,7 @@ from contract.broker_contract import outgoing
 from tidings.emitter import Emitter
 from tidings.errors import BadConfig, MissingExtra, TimedOut, Unavailable
 from tidings.publishers.queue.address import QueueAddress
-from tidings.publishers.queue.publisher import KombuPublisher, Outbox
+from tidings.publishers.queue.publisher import KombuPublisher, QueueBatch
 from tidings.receipts import Receipt
 
 
@@ -91,21 +91,21 @@ def test_operations_that_need_a_reply_raise_bad_config() -> None:
                 ask()
 
 
-def outbox(count: int) -> Outbox:
+def outbox(count: int) -> QueueBatch:
     items = [outgoing("orders:1", id=f"id{number}") for number in range(count)]
-    return Outbox(items, QueueAddress.parse("amqp://h"), timeout_s=5.0, now_s=100.0, random=lambda: 0.5)
+    return QueueBatch(items, QueueAddress.parse("amqp://h"), timeout_s=5.0, now_s=100.0, random=lambda: 0.5)
 
 
 def test_only_what_was_refused_is_sent_again() -> None:
     made = outbox(3)
-    assert [letter.id for letter in made.letters()] == ["id0", "id1", "id2"]
-    assert made.letters()[0].message.startswith(b"t1 orders:1 id0 ")
-    made.take({1: "it is full"})
-    assert [letter.id for letter in made.letters()] == ["id1"]
+    assert [letter.id for letter in made.messages()] == ["id0", "id1", "id2"]
+    assert made.messages()[0].body.startswith(b"t1 orders:1 id0 ")
+    made.on_sent({1: "it is full"})
+    assert [letter.id for letter in made.messages()] == ["id1"]
     assert made.pause_s(100.0) is not None
-    made.take({})
+    made.on_sent({})
     assert made.pause_s(100.0) is None
-    receipts = made.answers()
+    receipts = made.results()
     assert receipts == [Receipt(f"id{number}", "") for number in range(3)]
     assert all(isinstance(one, Receipt) and one.queued for one in receipts)
     assert not Receipt("1", "e.1").queued
@@ -113,11 +113,11 @@ def test_only_what_was_refused_is_sent_again() -> None:
 
 def test_a_refusal_after_a_doubt_is_still_a_doubt() -> None:
     made = outbox(1)
-    made.take({0: "it is full"})
-    (refused,) = made.answers()
+    made.on_sent({0: "it is full"})
+    (refused,) = made.results()
     assert type(refused) is Unavailable
     assert "it is full" in str(refused)
     made.fail("gone", sent=True, final=False)
-    made.take({0: "it is full"})
-    (doubt,) = made.answers()
+    made.on_sent({0: "it is full"})
+    (doubt,) = made.results()
     assert type(doubt) is TimedOut

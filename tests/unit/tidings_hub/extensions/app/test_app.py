@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from tidings.errors import BadConfig, BadEvent, TidingsError, TooLarge, Unavailable
-from tidings.publishers.base import Outgoing
-from tidings.publishers.memory.publisher import MemoryStore
+from tidings.publishers.base import OutgoingPublication
+from tidings.publishers.memory.store import MemoryStore
 from tidings.receipts import Receipt
 from tidings.wire.control import Done, NodeRecord, Order
 from tidings.wire.presence import Presence
@@ -21,7 +21,7 @@ class Node:
         self.store = MemoryStore()
         self.orders: list[Order] = []
 
-    def publish(self, items: list[Outgoing]) -> list[Receipt | TidingsError]:
+    def publish(self, items: list[OutgoingPublication]) -> list[Receipt | TidingsError]:
         return [self.store.publish(item) for item in items]
 
     def history(self, channel: str, **how: Any) -> Any:
