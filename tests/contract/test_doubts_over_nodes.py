@@ -30,7 +30,9 @@ from tidings_hub.config.settings import Settings
 from tidings_hub.core.frame import Encoded
 from tidings_hub.core.sessions import Session
 from tidings_hub.metrics import Metrics
-from tidings_hub.services.hub import Connection, Hub, hub_event
+from tidings_hub.services.connection import Connection
+from tidings_hub.services.hub import Hub
+from tidings_hub.services.hub_event import hub_event
 from tidings_hub.services.subscribe import PendingSubscription, go_live, subscribe
 
 # No check runs by itself while a test looks: what is found is found by what the test does.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from tidings.errors import BadConfig, Forbidden, UnknownNamespace
+from tidings.errors import BadConfig, Forbidden, TidingsError, UnknownNamespace
 from tidings.wire.channels import matches, namespace_of
 
 USER_NAMESPACE = "user"
@@ -106,6 +106,14 @@ class Access:
             raise Forbidden(f"{channel} belongs to another user")
         if rule.subscribe is Subscribe.TOKEN and not any(matches(pattern, channel) for pattern in bearer.channels):
             raise Forbidden(f"the token does not cover {channel}; issue one whose claim `channels` does")
+
+    def allows(self, bearer: Bearer, channel: str) -> bool:
+        """Whether `check_subscribe` raises no error."""
+        try:
+            self.check_subscribe(bearer, channel)
+        except TidingsError:
+            return False
+        return True
 
     def check_publish(self, bearer: Bearer, channel: str) -> None:
         """Returns if `bearer`, a client, may publish in `channel`.

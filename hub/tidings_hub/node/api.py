@@ -54,7 +54,7 @@ class Backends:
         """
         if not receipt.duplicate:
             place = own_place(receipt.cursor)
-            self._hub.reports.sent(receipt.id, channel, place, now_s=time.monotonic())
+            self._hub.deliveries.reports.sent(receipt.id, channel, place, now_s=time.monotonic())
 
     def report(self, sought: Sought) -> Report:
         """What became of a publication that asked for a report.
@@ -71,7 +71,10 @@ class Backends:
 
     def _place(self, sought: Sought) -> Sought:
         """Where the publication is: only then nodes can be asked whether it is still on its way to them."""
-        own = [Sought(one.id, one.channel, one.cursor) for one in self._hub.reports.of(sought.id, sought.channel)]
+        own = [
+            Sought(one.id, one.channel, one.cursor)
+            for one in self._hub.deliveries.reports.of(sought.id, sought.channel)
+        ]
         return own[0] if len(own) == 1 else placed(sought, self._control.ask(sought.order()))
 
     def nodes(self) -> list[NodeRecord]:

@@ -38,7 +38,8 @@ from tidings_hub.node.reload import reloaded
 from tidings_hub.node.user_code import OwnCode
 from tidings_hub.node.worker import Worker
 from tidings_hub.services.commands import Control
-from tidings_hub.services.hub import FanOut, Hub
+from tidings_hub.services.connection import FanOut
+from tidings_hub.services.hub import Hub
 from tidings_hub.socketio.events import ClientEvents
 from tidings_hub.socketio.server import HubServer
 from tidings_hub.web.app import create_app

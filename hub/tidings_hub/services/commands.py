@@ -19,7 +19,9 @@ from tidings.wire.cursor import Cursor
 from tidings.wire.presence import presence_of
 from tidings_hub.core.access import token_key, user_key
 from tidings_hub.core.sessions import Session, State
-from tidings_hub.services.hub import Connection, Hub, hub_event
+from tidings_hub.services.connection import Connection
+from tidings_hub.services.hub import Hub
+from tidings_hub.services.hub_event import hub_event
 from tidings_hub.services.subscribe import go_live, subscribe
 
 logger = logging.getLogger("tidings.wire.control")
@@ -130,7 +132,7 @@ class Control:
 
     def _report(self, message: Mapping[str, Any]) -> Mapping[str, object]:
         id_, channel, cursor = (str(message.get(name) or "") for name in ("id", "channel", "cursor"))
-        reports, now_s = self._hub.reports, time.monotonic()
+        reports, now_s = self._hub.deliveries.reports, time.monotonic()
         # That of the channel, and one more: who asked without naming one has to learn that there are several.
         known = sorted(reports.of(id_), key=lambda each: each.channel != channel)[:2]
         arrived = any(each.arrived and (each.channel, each.cursor) == (channel, cursor) for each in known)

@@ -16,7 +16,8 @@ from tidings.wire.presence import presence_of
 from tidings_hub.core.frame import HubEvent
 from tidings_hub.core.resumable_session import ResumableSession, Resume, ResumeRefusal, plan_resume, sid_of
 from tidings_hub.core.sessions import Session, State
-from tidings_hub.services.hub import Connection, Hub
+from tidings_hub.services.connection import Connection
+from tidings_hub.services.hub import Hub
 from tidings_hub.services.subscribe import PendingSubscription, go_live, joins_at_connect, subscribe
 
 # The name that `Hub.authenticate` makes up for somebody without a token.
@@ -58,7 +59,7 @@ def identify(hub: Hub, asked: ConnectRequest, remote: str) -> tuple[Claims, Resu
     Raises:
         Unauthorized, Expired, Revoked, TooFast: see `Hub.authenticate`. Unavailable, TimedOut: see `Broker.take`.
     """
-    claims = hub.authenticate(asked.token, remote)
+    claims = hub.authenticator.authenticate(asked.token, remote)
     if not asked.pid:
         return claims, None
     nobody = asked.token is None

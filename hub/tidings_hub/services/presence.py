@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from tidings.errors import BadData, Forbidden, TooLarge, Unavailable
-from tidings.wire.channels import OWN_PREFIX
 from tidings.wire.cursor import Cursor
 from tidings.wire.payload import encode_data
 from tidings.wire.presence import NO_INFO, Presence, presence_channel
@@ -100,12 +99,8 @@ class Entrances:
         if concerned:
             self._turns.leave(session.user, concerned)
 
-    def frames(self, publications: Sequence[Publication]) -> list[Frame]:
-        """What clients get of publications; where one is of a presence channel, it is a join, a leave or a count."""
-        # One comparison per publication: this is the path of every publication of the node.
-        return [self._frame(one) if one.channel.startswith(OWN_PREFIX) else Frame(one) for one in publications]
-
-    def _frame(self, publication: Publication) -> Frame:
+    def frame(self, publication: Publication) -> Frame:
+        """The frame of a publication in a presence channel: a join, a leave or a count."""
         self._delivered[publication.channel] = Cursor(publication.epoch, publication.seq)
         return presence_frame(publication)
 

@@ -24,7 +24,8 @@ from tidings_hub.core.resumable_session import ChannelJoin, JoinMode, Resume
 from tidings_hub.core.sessions import Session, State
 from tidings_hub.core.small_set import added
 from tidings_hub.core.subscriptions import Catchup
-from tidings_hub.services.hub import Connection, Hub
+from tidings_hub.services.connection import Connection
+from tidings_hub.services.hub import Hub
 
 # What a recovery may leave in one connection's out-buffer: half of it, so that live
 # publications still fit behind.
@@ -145,7 +146,7 @@ def go_live(hub: Hub, session: Session[Connection], pending: PendingSubscription
     hub.metrics.deliveries += len(told) - len(first)
     if told:
         hub.send(session.connection, *told)
-        hub.count_written((session.connection,), (*past, *later))
+        hub.deliveries.count_written((session.connection,), (*past, *later))
     if catchup.overflowed:
         hub.metrics.held_overflows += 1
         hub.disconnect(session.connection, "slow", "too much was published while you came back; connect again")

@@ -23,7 +23,9 @@ from tidings.wire.presence import presence_channel
 from tidings.wire.publication import encode_body
 from tidings_hub.core.sessions import Session
 from tidings_hub.services.connect import ConnectRequest, PendingConnect, activate, identify, open_session
-from tidings_hub.services.hub import Connection, Hub, hub_event
+from tidings_hub.services.connection import Connection
+from tidings_hub.services.hub import Hub
+from tidings_hub.services.hub_event import hub_event
 from tidings_hub.services.subscribe import go_live, subscribe
 from tidings_hub.socketio.client import Client
 from tidings_hub.socketio.server import HubServer
@@ -77,7 +79,7 @@ class ClientEvents:
     def on_ack(self, client: Client, number: int) -> bool:
         """A client acknowledged something: a publication, since the hub asks for no other acknowledgement."""
         session: Session[Connection] | None = client.session
-        return session is not None and self._hub.acknowledge(session, number)
+        return session is not None and self._hub.deliveries.acknowledge(session.id, number)
 
     def _connect(self, sid: str, environ: object, auth: object) -> None:
         client = self._server.client(sid)

@@ -16,7 +16,9 @@ from tidings.errors import BadChannel, BadRequest, Full, Internal, TidingsError,
 from tidings.wire.channels import user_channel
 from tidings.wire.cursor import Cursor
 from tidings_hub.core.sessions import Session
-from tidings_hub.services.hub import Connection, Hub, hub_event
+from tidings_hub.services.connection import Connection
+from tidings_hub.services.hub import Hub
+from tidings_hub.services.hub_event import hub_event
 from tidings_hub.services.subscribe import go_live, subscribe
 
 logger = logging.getLogger("tidings.sse")
@@ -82,7 +84,7 @@ class EventStreams:
         try:
             channels, presence = _channels(opening), _listed(opening, "presence")
             since = _since(opening)
-            claims = hub.authenticate(_token(opening), stream.remote)
+            claims = hub.authenticator.authenticate(_token(opening), stream.remote)
             if stream.closed:
                 return
             stream.client = session = hub.open(stream, claims)

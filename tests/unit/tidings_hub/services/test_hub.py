@@ -30,7 +30,9 @@ from tidings_hub.metrics import Metrics
 from tidings_hub.node.api import Backends
 from tidings_hub.node.readiness import Readiness
 from tidings_hub.services.commands import Control
-from tidings_hub.services.hub import Connection, Hub, hub_event
+from tidings_hub.services.connection import Connection
+from tidings_hub.services.hub import Hub
+from tidings_hub.services.hub_event import hub_event
 from tidings_hub.services.subscribe import PendingSubscription, go_live, subscribe
 
 SECRET = "kT3xw9LpQ2vB7mZr5cYh8nDs4fGj6aUe"
@@ -132,7 +134,7 @@ publish.number = 0  # type: ignore[attr-defined]
 
 def opened(hub: Hub, clock: Clock, user: str = "u", *patterns: str, expires_in_s: float = 600) -> Session[Connection]:
     token = issue(user, key=SECRET, channels=patterns or ("*",), now_s=clock.now_s, expires_in_s=expires_in_s)
-    return hub.open(Recorder(), hub.authenticate(token, "here"))
+    return hub.open(Recorder(), hub.authenticator.authenticate(token, "here"))
 
 
 def recorder(session: Session[Connection]) -> Recorder:
@@ -473,17 +475,17 @@ class TestRefusals:
     def test_without_a_token_nobody_gets_in(self, hub: Hub) -> None:
         for token in (None, "", "x", 7, {}):
             with pytest.raises(Unauthorized):
-                hub.authenticate(token, "here")
+                hub.authenticator.authenticate(token, "here")
         assert hub.metrics.auth_failures["unauthorized"] == 5
 
     def test_an_address_whose_tokens_do_not_hold_is_not_answered_for_ever(self, hub: Hub, clock: Clock) -> None:
         for _ in range(60):
             with pytest.raises(Unauthorized):
-                hub.authenticate("x", "there")
+                hub.authenticator.authenticate("x", "there")
         with pytest.raises(TooFast):
-            hub.authenticate("x", "there")
+            hub.authenticator.authenticate("x", "there")
         good = issue("u", key=SECRET, now_s=clock.now_s)
-        assert hub.authenticate(good, "there").sub == "u"
+        assert hub.authenticator.authenticate(good, "there").sub == "u"
         with pytest.raises(Unauthorized):
-            hub.authenticate("x", "elsewhere")
+            hub.authenticator.authenticate("x", "elsewhere")
         assert hub.metrics.auth_throttled == 1

@@ -22,7 +22,8 @@ from tidings_hub.metrics import Metrics
 from tidings_hub.node.api import Backends
 from tidings_hub.node.readiness import Readiness
 from tidings_hub.services.commands import Control
-from tidings_hub.services.hub import Connection, Hub
+from tidings_hub.services.connection import Connection
+from tidings_hub.services.hub import Hub
 from tidings_hub.services.subscribe import go_live, subscribe
 
 ACK = re.compile(rb"42(\d+)\[")
@@ -108,8 +109,8 @@ def test_the_recipients_are_those_it_was_written_to(hub: Hub, emitter: Emitter) 
     # A frame that only says the cursor once more is no delivery.
     assert hub.metrics.deliveries == 4
     for session in sessions[:2]:
-        assert hub.acknowledge(session, number)
-        assert not hub.acknowledge(session, number)
+        assert hub.deliveries.acknowledge(session.id, number)
+        assert not hub.deliveries.acknowledge(session.id, number)
     report = receipt.wait(acks=2)
     assert (report.recipients, report.acks, report.settled, report.nodes) == (3, 2, True, {"n1": Count(3, 2)})
     assert hub.metrics.acks == 2
@@ -123,7 +124,7 @@ def test_more_than_one_publication_in_one_turn_and_several_channels(hub: Hub, em
         batch.emit("c", 3, channel="orders:2", ack=True)
     hub.broker.canary()
     first, second = client(session).numbers()
-    hub.acknowledge(session, second)
+    hub.deliveries.acknowledge(session.id, second)
     third = batch.results[2]
     assert isinstance(third, Receipt)
     assert (third.wait().recipients, third.wait().acks) == (1, 1)
@@ -141,7 +142,7 @@ def test_an_asyncio_receipt_is_awaited(hub: Hub) -> None:
             assert receipt == Receipt(receipt.id, receipt.cursor)
             with pytest.raises(TimedOut, match="0 of 1"):
                 await receipt.wait(timeout_s=0.3)
-            hub.acknowledge(session, client(session).numbers()[0])
+            hub.deliveries.acknowledge(session.id, client(session).numbers()[0])
             assert (await receipt.wait()).acks == 1
             async with made.batch() as batch:
                 batch.emit("updated", 2, channel="orders:1", ack=True)
@@ -158,7 +159,7 @@ def test_what_was_missed_is_counted_when_it_is_given(hub: Hub, emitter: Emitter)
     hub.broker.canary()
     session = opened(hub, "orders:1", since=before.cursor)
     (number,) = client(session).numbers()
-    assert hub.acknowledge(session, number)
+    assert hub.deliveries.acknowledge(session.id, number)
     assert receipt.wait().nodes == {"n1": Count(1, 1)}
 
 
@@ -169,7 +170,7 @@ def test_what_was_held_back_is_counted_when_it_is_given(hub: Hub, emitter: Emitt
     hub.broker.canary()
     assert receipt.wait(acks=0).recipients == 0
     go_live(hub, session, joined)
-    hub.acknowledge(session, client(session).numbers()[0])
+    hub.deliveries.acknowledge(session.id, client(session).numbers()[0])
     assert receipt.wait().recipients == 1
 
 
@@ -205,7 +206,7 @@ def test_an_id_in_many_channels_makes_no_long_answer(hub: Hub, emitter: Emitter)
     hub.broker.canary()
     (said,) = hub.broker.run_command(Sought("x", "orders:7").order(), timeout_s=5).said
     assert [one["channel"] for one in said["found"]] == ["orders:7", "orders:0"]
-    assert [hub.acknowledge(session, number) for number in client(session).numbers()] == [True] * 20
+    assert [hub.deliveries.acknowledge(session.id, number) for number in client(session).numbers()] == [True] * 20
     assert [one.wait(acks=0).acks for one in receipts] == [1] * 20
 
 
@@ -215,7 +216,7 @@ def test_reports_end_with_their_time(hub: Hub, emitter: Emitter, monkeypatch: py
     hub.broker.canary()
     hub.tick()
     assert hub.metrics.reports == 1
-    monkeypatch.setattr(hub.reports, "keep_s", 0.0)
+    monkeypatch.setattr(hub.deliveries.reports, "keep_s", 0.0)
     hub.tick()
     assert hub.metrics.reports == 0
 

@@ -21,7 +21,9 @@ from tidings_hub.core.sessions import Session
 from tidings_hub.metrics import Metrics
 from tidings_hub.services.commands import Control
 from tidings_hub.services.connect import ConnectRequest, PendingConnect, activate, identify, open_session
-from tidings_hub.services.hub import Connection, Hub, hub_event
+from tidings_hub.services.connection import Connection
+from tidings_hub.services.hub import Hub
+from tidings_hub.services.hub_event import hub_event
 from tidings_hub.services.subscribe import go_live, subscribe
 from unit.tidings_hub.services.test_hub import NAMESPACES, SECRET, Recorder, fan_out, in_thread, publish, recorder
 

@@ -1,0 +1,29 @@
+"""A client's connection as the hub needs it. The engine's connections and event streams fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from tidings_hub.core.frame import Encoded
+
+
+class Connection(Protocol):
+    """One connection of a client, over any transport."""
+
+    remote: str
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection has ended: nothing that is written reaches the client any more."""
+
+    @property
+    def transport(self) -> str:
+        """`websocket`, `polling` or `sse`."""
+
+    def close(self, code: str) -> None:
+        """End the connection with a code of `tidings.codes`."""
+
+
+FanOut = Callable[[Iterable[Connection], Sequence[Encoded]], None]
+"""Writes frames to connections: each gets all of them, in order. Never waits, never raises."""
