@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tidings.wire.cursor import Cursor
 from tidings.wire.publication import ACK, REPORT, Publication
+from tidings_hub.core.delivery_report import DeliveryReport
 from tidings_hub.core.frame import Frame, HubEvent
 
 # Some clients read an ack id as a signed number of 32 bits (socket.io-client-java). python-socketio counts its own,
@@ -17,35 +18,14 @@ from tidings_hub.core.frame import Frame, HubEvent
 NUMBER_MIN, NUMBER_MAX = 2**20, 2**31 - 1
 
 
-class Report:
-    """One publication. `number`: its ack id, 0 if nobody is to acknowledge it.
-
-    `recipients`: connections that it was written to; `awaited` of them can acknowledge, `acked` have.
-    `arrived` False: this node published it, and it has not come back from the broker.
-    """
-
-    __slots__ = ("acked", "arrived", "awaited", "begun_s", "channel", "cursor", "id", "number", "recipients")
-
-    def __init__(self, channel: str, id: str, cursor: str, begun_s: float) -> None:
-        self.channel = channel
-        self.id = id
-        self.cursor = cursor
-        self.begun_s = begun_s
-        self.arrived = False
-        self.number = 0
-        self.recipients = 0
-        self.awaited = 0
-        self.acked: set[str] = set()
-
-
 class ReportedFrame(Frame):
     """A frame whose recipients are counted, and asked to acknowledge it if the publication wants that."""
 
     __slots__ = ("report",)
 
-    def __init__(self, publication: Publication, report: Report) -> None:
+    def __init__(self, publication: Publication, report: DeliveryReport) -> None:
         super().__init__(publication)
-        self.report: Report = report
+        self.report: DeliveryReport = report
         if report.number:
             self.packet = b"42%d%b" % (report.number, self.packet[2:])
 
@@ -87,9 +67,9 @@ class Reports:
         self._acks_max = acks_max
         self._draw = draw
         # By id and channel, in order of their beginning.
-        self._reports: dict[tuple[str, str], Report] = {}
+        self._reports: dict[tuple[str, str], DeliveryReport] = {}
         self._channels: dict[str, list[str]] = {}
-        self._numbers: dict[int, Report] = {}
+        self._numbers: dict[int, DeliveryReport] = {}
         self._acks = 0
 
     def __len__(self) -> int:
@@ -126,13 +106,13 @@ class Reports:
         self._bound()
         return True
 
-    def of(self, id: str, channel: str = "") -> Iterator[Report]:
+    def of(self, id: str, channel: str = "") -> Iterator[DeliveryReport]:
         """The reports on this id, of one channel if it is named."""
         for name in self._channels.get(id, ()):
             if channel in {"", name}:
                 yield self._reports[id, name]
 
-    def settled(self, report: Report, *, now_s: float) -> bool:
+    def settled(self, report: DeliveryReport, *, now_s: float) -> bool:
         """Whether all who can have acknowledged it, or had the time to."""
         late = now_s - report.begun_s >= self._ack_timeout_s
         return not report.number or late or len(report.acked) >= report.awaited
@@ -146,7 +126,7 @@ class Reports:
         report = self._reports.get((publication.id, publication.channel))
         return report is not None and report.cursor == _place(publication)
 
-    def _arrived(self, publication: Publication, now_s: float) -> Report:
+    def _arrived(self, publication: Publication, now_s: float) -> DeliveryReport:
         report = self._open(publication.id, publication.channel, _place(publication), now_s)
         if not report.arrived and ACK in publication.options:
             number = self._draw()
@@ -156,14 +136,14 @@ class Reports:
         report.arrived = True
         return report
 
-    def _open(self, id: str, channel: str, cursor: str, now_s: float) -> Report:
+    def _open(self, id: str, channel: str, cursor: str, now_s: float) -> DeliveryReport:
         report = self._reports.get((id, channel))
         if report is not None and report.cursor == cursor:
             return report
         if report is not None:
             # The broker had forgotten the id: this is another publication.
             self._drop((id, channel))
-        report = self._reports[id, channel] = Report(channel, id, cursor, now_s)
+        report = self._reports[id, channel] = DeliveryReport(channel, id, cursor, now_s)
         self._channels.setdefault(id, []).append(channel)
         self._bound()
         return report

@@ -7,12 +7,10 @@ connections it has. The publication's data is never parsed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from tidings.wire.publication import Publication
-
-if TYPE_CHECKING:
-    from tidings_hub.core.delivery_reports import Report
+from tidings_hub.core.delivery_report import DeliveryReport
 
 # RFC 6455 section 5.2: FIN and opcode text; the server's frames are not masked.
 _FIN_TEXT = 0x81
@@ -42,7 +40,7 @@ class Frame:
 
     __slots__ = ("_sse", "_websocket", "packet", "publication", "seq")
     # What counts who gets it; few publications ask for that (`core.reports.ReportedFrame`).
-    report: Report | None = None
+    report: DeliveryReport | None = None
 
     def __init__(self, publication: Publication) -> None:
         self.publication = publication

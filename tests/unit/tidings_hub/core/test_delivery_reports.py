@@ -5,7 +5,8 @@ import itertools
 import pytest
 
 from tidings.wire.publication import Publication, decode, encode_body, options_for
-from tidings_hub.core.delivery_reports import NUMBER_MIN, CursorFrame, Report, Reports, wrote
+from tidings_hub.core.delivery_report import DeliveryReport
+from tidings_hub.core.delivery_reports import NUMBER_MIN, CursorFrame, Reports, wrote
 from tidings_hub.core.frame import Frame
 
 AT_MS = 1_000
@@ -21,7 +22,7 @@ def reports_of(*, reports_max: int = 10, acks_max: int = 100, numbers: list[int]
     return Reports(keep_s=60, ack_timeout_s=10, reports_max=reports_max, acks_max=acks_max, draw=lambda: next(drawn))
 
 
-def opened(reports: Reports, one: Publication, *, now_s: float = 0.0, recipients: int = 0) -> Report:
+def opened(reports: Reports, one: Publication, *, now_s: float = 0.0, recipients: int = 0) -> DeliveryReport:
     frames = reports.frames([Frame(one)], now_s=now_s)
     wrote(frames, recipients=recipients, awaited=recipients)
     (report,) = reports.of(one.id, one.channel)
