@@ -1,7 +1,8 @@
-"""Places in several buckets at once: what makes one string resume every channel of a broker with many (DESIGN 3).
+"""Positions in several buckets at once (PROTOCOL.md section 1).
 
-A publication's cursor says its own place first, then how far this node had delivered each of the other
-buckets when it delivered this one. So whoever returns with it has everything up to there, in every bucket.
+A broker with several buckets has one sequence per bucket. One cursor string resumes the channels of all of them. The
+cursor of a publication starts with the publication's own place. Then follows how far this node had delivered each
+other bucket at that moment. So a client that resumes with it has everything up to there, in every bucket.
 """
 
 from __future__ import annotations
@@ -14,68 +15,70 @@ from tidings.wire.publication import Publication
 
 
 class BucketPositions:
-    """How far this node has delivered every bucket; None where it has not begun."""
+    """How far this node has delivered each bucket; None for a bucket that it has not reached yet."""
 
-    def __init__(self, at: Sequence[Cursor | None]) -> None:
-        self._at = at
+    def __init__(self, positions: Sequence[Cursor | None]) -> None:
+        self._positions = positions
 
     def others(self, bucket: int) -> str:
-        """The other buckets' places, as `Publication.other_places` has them."""
-        return cursor_suffix(at for number, at in enumerate(self._at) if number != bucket and at is not None)
+        """The places of all buckets but this one, in the form of `Publication.other_places`."""
+        return cursor_suffix(
+            place for number, place in enumerate(self._positions) if number != bucket and place is not None
+        )
 
-    def combine(self, known: Mapping[int, Cursor]) -> Cursor:
-        """Places in some buckets, at least one, with this node's places in the others."""
-        own, *more = known.values()
-        rest = (at for number, at in enumerate(self._at) if number not in known and at is not None)
-        return replace(own, other_places=(*more, *rest))
+    def combine(self, places: Mapping[int, Cursor]) -> Cursor:
+        """One cursor of `places` (at least one bucket), completed with this node's places in all other buckets."""
+        first, *more = places.values()
+        missing = (
+            place for number, place in enumerate(self._positions) if number not in places and place is not None
+        )
+        return replace(first, other_places=(*more, *missing))
 
     @property
     def cursor(self) -> Cursor | None:
-        """The places in all buckets; None while one is unknown."""
-        own = self._at[0]
-        return None if own is None or None in self._at else self.combine({0: own})
+        """The places in all buckets; None while one of them is unknown."""
+        first = self._positions[0]
+        return None if first is None or None in self._positions else self.combine({0: first})
 
 
 def cursor_suffix(places: Iterable[Cursor]) -> str:
-    """Places as they follow a publication's own in its cursor."""
-    return "".join([f"~{one}" for one in places])
+    """`places` as they follow the publication's own place in its cursor."""
+    return "".join([f"~{place}" for place in places])
 
 
 def rebase_cursors(since: Cursor, position: Cursor, publications: Sequence[Publication]) -> list[Publication]:
-    """What was missed between two cursors, each with the cursor of a client that got it in this order.
+    """Copies of `publications` whose cursors advance from `since` one publication at a time.
 
-    Where `since` says nothing of a bucket, or nothing that can be, its channels are loaded anew: there the
-    client is at `position`.
+    So a client that is cut off in between resumes after the last one it received. For buckets where `since` has no
+    valid place, `position` is used: their channels are reported as not recovered.
     """
     if not position.other_places:
         return list(publications)
-    at: dict[str, int] = {}
-    for one in (position, *position.other_places):
-        seq = since.seq_in(one.epoch)
-        at[one.epoch] = one.seq if seq is None or seq > one.seq else seq
-    found = []
+    seqs: dict[str, int] = {}
+    for place in (position, *position.other_places):
+        seq = since.seq_in(place.epoch)
+        seqs[place.epoch] = place.seq if seq is None or seq > place.seq else seq
+    rebased = []
     for publication in publications:
-        at[publication.epoch] = publication.seq
-        others = cursor_suffix(Cursor(epoch, seq) for epoch, seq in at.items() if epoch != publication.epoch)
-        found.append(replace(publication, other_places=others))
-    return found
+        seqs[publication.epoch] = publication.seq
+        others = cursor_suffix(Cursor(epoch, seq) for epoch, seq in seqs.items() if epoch != publication.epoch)
+        rebased.append(replace(publication, other_places=others))
+    return rebased
 
 
 def cursor_max(cursor: Cursor, floor: Cursor) -> Cursor:
-    """The cursor, in none of its places before `floor`."""
-    own, *others = (
-        replace(one, seq=max(one.seq, floor.seq_in(one.epoch) or 0), other_places=()) for one in cursor.places
+    """`cursor`, with each of its places raised to that of `floor` where it is behind it."""
+    first, *others = (
+        replace(place, seq=max(place.seq, floor.seq_in(place.epoch) or 0), other_places=()) for place in cursor.places
     )
-    return replace(own, other_places=tuple(others))
+    return replace(first, other_places=tuple(others))
 
 
 def with_floor(position: Cursor, publication: Publication) -> Publication:
-    """The publication with a cursor that is nowhere behind `position`, but for its own place."""
+    """`publication` with a cursor that is not behind `position` in any bucket but the publication's own."""
     if not position.other_places:
         return publication
-    seen = Cursor.parse(publication.cursor)
-    places = [one for one in (position, *position.other_places) if one.epoch != publication.epoch]
-    others = cursor_suffix(
-        replace(one, seq=max(one.seq, seen.seq_in(one.epoch) or 0), other_places=()) for one in places
-    )
+    cursor = Cursor.parse(publication.cursor)
+    places = [place for place in (position, *position.other_places) if place.epoch != publication.epoch]
+    others = cursor_suffix(replace(place, seq=max(place.seq, cursor.seq_in(place.epoch) or 0), other_places=()) for place in places)
     return replace(publication, other_places=others)

@@ -1,8 +1,7 @@
-"""Fan-out: which publications go to which connections, decided once per turn.
+"""The plan of a fan-out: which publications go to which connections, decided once per batch.
 
-All that came from the broker in one turn is planned together, so that each
-connection is written to once. Connections that get the same publications form one
-group and share one joined buffer.
+All publications of one read from the broker are planned together, so that each connection is written to once.
+Connections that get the same publications form one group and share one joined buffer.
 """
 
 from __future__ import annotations
@@ -17,41 +16,41 @@ C = TypeVar("C")
 
 
 def plan(frames: Sequence[Frame], subscriptions: Subscriptions[C]) -> Iterator[tuple[Collection[C], list[Frame]]]:
-    """Groups of connections with the frames that each of the group gets, in order of `frames`.
+    """Groups of connections, each with the frames that all of its connections get, in order of `frames`.
 
-    No connection is in two groups. A group's collection is the channel's own where one
-    channel is all there is: do not change subscriptions before the group is used up.
+    No connection is in two groups. With a single channel the group is the channel's own collection, not a copy: do not
+    change subscriptions before the group is used up.
     """
     by_channel: dict[str, list[Frame]] = {}
     for frame in frames:
         by_channel.setdefault(frame.publication.channel, []).append(frame)
-    found = [
-        (channel.live, wanted)
-        for name, wanted in by_channel.items()
+    audiences = [
+        (channel.live, channel_frames)
+        for name, channel_frames in by_channel.items()
         if (channel := subscriptions.get(name)) is not None and channel.live
     ]
-    if len(found) == 1:
-        yield found[0]
+    if len(audiences) == 1:
+        yield audiences[0]
         return
-    yield from _merged(found)
+    yield from _merged(audiences)
 
 
-def _merged(found: list[tuple[Collection[C], list[Frame]]]) -> Iterator[tuple[Collection[C], list[Frame]]]:
-    """Groups where a connection may be in several of the channels."""
-    places: dict[C, list[int]] = {}
-    for place, (live, _) in enumerate(found):
+def _merged(audiences: list[tuple[Collection[C], list[Frame]]]) -> Iterator[tuple[Collection[C], list[Frame]]]:
+    """The groups for several channels, where a connection may be in more than one of them."""
+    indexes: dict[C, list[int]] = {}
+    for index, (live, _) in enumerate(audiences):
         for connection in live:
-            if connection in places:
-                places[connection].append(place)
+            if connection in indexes:
+                indexes[connection].append(index)
             else:
-                places[connection] = [place]
+                indexes[connection] = [index]
     groups: dict[tuple[int, ...], list[C]] = {}
-    for connection, at in places.items():
-        groups.setdefault(tuple(at), []).append(connection)
+    for connection, own_indexes in indexes.items():
+        groups.setdefault(tuple(own_indexes), []).append(connection)
     for key, connections in groups.items():
         if len(key) == 1:
-            yield connections, found[key[0]][1]
+            yield connections, audiences[key[0]][1]
         else:
-            merged = [frame for place in key for frame in found[place][1]]
+            merged = [frame for index in key for frame in audiences[index][1]]
             merged.sort(key=lambda frame: frame.seq)
             yield connections, merged

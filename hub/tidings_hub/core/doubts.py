@@ -1,8 +1,8 @@
-"""Cursors that cannot be trusted, because this node lost a publication for a while.
+"""Cursors that cannot be trusted, because this node missed a publication for a while (docs/architecture.md#why-doubt).
 
-A cursor says "I have everything up to here" of all channels of a client at once. Between the moment when
-a publication was lost and the moment when that was found and repaired, this node gave out cursors that
-say too much. Whoever returns with one of them must be told `recovered: false` for that channel.
+A cursor states "I have everything up to here" for all channels of a client at once. A node may lose a publication and
+find that out only later. The cursors that it sent in between are too far ahead. A client that resumes with one of them
+receives `recovered: false` for that channel.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ _RANGES_MAX = 8
 
 
 class Doubts:
-    """Per channel, ranges of seq in which a cursor is doubted.
+    """Per channel, the ranges of seq in which a cursor is doubted.
 
-    Bounded by widening, never by forgetting: a channel's oldest ranges merge into one, and beyond
-    `channels_max` channels the oldest channel's range counts for every channel.
+    The store is bounded by widening, never by forgetting. A channel's two oldest ranges merge into one. Beyond
+    `channels_max` channels, the range of the oldest channel counts for every channel.
     """
 
     def __init__(self, *, channels_max: int = 10_000) -> None:
@@ -26,7 +26,7 @@ class Doubts:
         return len(self._ranges)
 
     def add(self, channel: str, first: int, last: int) -> bool:
-        """Doubt the cursors from `first` to `until`, both included: they may lack what was lost.
+        """Doubt the cursors from `first` to `last`, both included.
 
         Returns whether doubt had to widen to all channels for it.
         """
@@ -39,7 +39,8 @@ class Doubts:
         self._ranges[channel] = ranges
         if len(self._ranges) <= self._channels_max:
             return False
-        for old in self._ranges.pop(next(iter(self._ranges))):
+        oldest_channel = next(iter(self._ranges))
+        for old in self._ranges.pop(oldest_channel):
             self._everywhere = old if self._everywhere is None else _spanning(self._everywhere, old)
         return True
 
@@ -47,13 +48,13 @@ class Doubts:
         """Whether a cursor at `seq` is doubted for this channel."""
         if self._everywhere is not None and self._everywhere[0] <= seq <= self._everywhere[1]:
             return True
-        return any(first <= seq <= until for first, until in self._ranges.get(channel, ()))
+        return any(first <= seq <= last for first, last in self._ranges.get(channel, ()))
 
     def clear(self) -> None:
-        """A new epoch: no older cursor is trusted anyway."""
+        """Forget everything, at the start of a new epoch: cursors of an older epoch are never trusted."""
         self._ranges.clear()
         self._everywhere = None
 
 
-def _spanning(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
-    return min(one[0], other[0]), max(one[1], other[1])
+def _spanning(left: tuple[int, int], right: tuple[int, int]) -> tuple[int, int]:
+    return min(left[0], right[0]), max(left[1], right[1])

@@ -1,7 +1,7 @@
-"""One publication as the bytes that each kind of connection gets.
+"""One publication as the bytes that each kind of connection receives.
 
-Built at first use and kept, so that a fan-out encodes once however many
-connections it has. The publication's data is never parsed.
+The bytes are built at first use and cached, so a fan-out encodes once for any number of connections. The data of the
+publication is never parsed.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class Frame:
     """
 
     __slots__ = ("_sse", "_websocket", "packet", "publication", "seq")
-    # What counts who gets it; few publications ask for that (`core.reports.ReportedFrame`).
+    # Counts the recipients. Few publications request that (`core.delivery_reports.ReportedFrame`).
     report: DeliveryReport | None = None
 
     def __init__(self, publication: Publication) -> None:
         self.publication = publication
         self.seq = publication.seq
-        # Channel and cursor are of checked alphabets: no JSON escape can be needed.
+        # Channel and cursor are checked to use only characters that need no JSON escape.
         self.packet = b'42[%b,"%b","%b.%d%b"]' % (
             publication.fragment,
             publication.channel.encode(),
@@ -65,9 +65,9 @@ class Frame:
 
     @property
     def sse(self) -> bytes:
-        """One event: id, event and a single data line (neither an event nor JSON holds a raw line break).
+        """One SSE event: id, event and a single data line (an event name and JSON contain no raw line break).
 
-        The channel goes first as a field of the data: `{"channel": …, "data": …}`.
+        The data line also names the channel: `{"channel": …, "data": …}`.
         """
         if self._sse is None:
             publication = self.publication
@@ -81,16 +81,16 @@ class Frame:
 
 
 class HubEvent:
-    """Something the hub itself tells one connection, in a Frame's three forms.
+    """An event of the hub itself for one connection, such as `tidings:gap`, in the three forms of a Frame.
 
-    `data_json` is compact JSON; `cursor` becomes the last argument, where a stock client takes its offset from, and the
-    id of the SSE event, so that a browser remembers it; without one both keep what they have.
+    `data_json` is compact JSON. `cursor` becomes the last argument, from which a stock client takes its offset, and the
+    id of the SSE event, which a browser remembers. Without a cursor both keep their previous one.
     """
 
     __slots__ = ("_cursor", "_data_json", "_event", "packet", "seq")
 
     def __init__(self, event: str, data_json: bytes, *, cursor: str | None = None) -> None:
-        # A cursor is of a checked alphabet: no JSON escape can be needed.
+        # A cursor is checked to use only characters that need no JSON escape.
         last = b"" if cursor is None else b',"%b"' % cursor.encode()
         self.packet = b'42["%b",%b%b]' % (event.encode(), data_json, last)
         self.seq = 0
@@ -111,7 +111,7 @@ class HubEvent:
 
 
 class DisconnectFrame:
-    """Socket.IO's DISCONNECT: a stock client that gets it does not come back by itself."""
+    """Socket.IO's DISCONNECT packet: a stock client that receives it does not reconnect by itself."""
 
     __slots__ = ()
     packet = b"41"
@@ -120,7 +120,7 @@ class DisconnectFrame:
 
 
 class Encoded(Protocol):
-    """What a fan-out writes: a Frame, a Notice or a Goodbye."""
+    """What a fan-out writes: a Frame, a HubEvent or a DisconnectFrame."""
 
     @property
     def packet(self) -> bytes:

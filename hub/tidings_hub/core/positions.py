@@ -1,4 +1,8 @@
-"""How far this node is in each channel, and what a live publication means for that (DESIGN 3)."""
+"""How far this node has processed each channel, and what a live publication means for that.
+
+Each publication names the seq of the one before it in its channel (`prev`, docs/architecture.md#why-prev). If that is
+the last one that this node processed, nothing is missing.
+"""
 
 from __future__ import annotations
 
@@ -10,36 +14,38 @@ from tidings.wire.cursor import Cursor
 from tidings.wire.publication import Publication
 from tidings_hub.core.recovery import ChannelSnapshot, Gap, contiguous
 
-# Between two looks at the broker a sequence seldom goes further than this; what claims to be beyond
-# it is looked up before it is believed, so that one forged number cannot spoil the node's position.
+# A sequence seldom advances by more than this between two lookups at the broker. A publication beyond that is looked up
+# before it is accepted, so that one forged number cannot move the node's position.
 JUMP_MAX = 10_000
 
 
 class Verdict(Enum):
-    """What to do with a live publication."""
+    """What to do with a live publication, judged by its numbers alone."""
 
     DELIVER = auto()
     LOOK_UP = auto()
-    """Look at the broker first, then `judge`."""
+    """Look up the channel at the broker first, then call `classify`."""
     ALREADY_REPAIRED = auto()
-    """Already part of what was repaired: drop it."""
+    """A repair has already delivered it: drop it."""
     UNTRACKED = auto()
-    """This node is not (yet) responsible for its channel."""
+    """This node does not track its channel, or not yet."""
 
 
 class Anomaly(Enum):
-    """What a look at the broker said of a publication that is not simply the next one."""
+    """What a lookup at the broker showed about a publication that cannot be delivered after a repair."""
 
     NEW_EPOCH = auto()
     REGRESSION = auto()
     """The broker's sequence is behind this node, in the same epoch."""
     FORGED = auto()
+    """The broker never made this publication."""
     REPLAYED = auto()
+    """This node has already processed it."""
 
 
 @dataclass(slots=True, frozen=True)
 class Repair:
-    """Deliver `missed`, then the publication. `lost`: first tell that the channel has a gap."""
+    """Deliver `missed`, then the publication. `is_lost`: report a gap in the channel first."""
 
     missed: list[Publication] = field(default_factory=list)
     is_lost: bool = False
@@ -52,14 +58,14 @@ class Positions:
         self.epoch: str | None = None
         self.seq = 0
         self._last: dict[str, int] = {}
-        self._settled = 0
+        self._ignored_until = 0
 
     def __len__(self) -> int:
         return len(self._last)
 
     @property
     def cursor(self) -> Cursor | None:
-        """Up to where the sequence was processed; None before the first contact."""
+        """Up to where this node processed the sequence; None before it has reached the broker."""
         return None if self.epoch is None else Cursor(self.epoch, self.seq)
 
     def channels(self) -> list[str]:
@@ -71,32 +77,32 @@ class Positions:
         return self._last.get(channel)
 
     def tracked_seq(self, channel: str) -> int:
-        """As `last`, for a channel that is tracked."""
+        """The last processed seq of a channel that is tracked."""
         return self._last[channel]
 
     def track(self, channel: str, last: int) -> None:
-        """Be responsible for what comes after `last` in this channel."""
+        """Track this channel from the publication after `last` on."""
         self._last[channel] = last
 
     def forget(self, channel: str) -> None:
-        """Be responsible for this channel no longer. Idempotent."""
+        """Stop tracking this channel. Idempotent."""
         self._last.pop(channel, None)
 
     def advance_to(self, seq: int) -> None:
-        """All tracked channels were processed up to `seq`."""
+        """Record that all tracked channels were processed up to `seq`."""
         self.seq = max(self.seq, seq)
 
     def begin_epoch(self, epoch: str, seq: int) -> None:
-        """Another sequence: the node is at `seq` in it; the channels' lasts must be tracked anew."""
+        """Switch to another sequence, in which the node is at `seq`. The caller tracks every channel again."""
         self.epoch = epoch
         self.seq = seq
 
     def ignore_until(self, seq: int) -> None:
-        """Until the next call, what is not beyond `seq` was already dealt with; 0 ends that."""
-        self._settled = seq
+        """After a repair: ignore publications up to `seq` that are already processed. 0 ends that."""
+        self._ignored_until = seq
 
     def observe(self, publication: Publication) -> Verdict:
-        """What to do with the next publication that the link brought; DELIVER has moved the position."""
+        """What to do with the next live publication. DELIVER means that the position has already moved past it."""
         last = self._last.get(publication.channel)
         if last is None:
             return Verdict.UNTRACKED
@@ -104,19 +110,22 @@ class Positions:
         if publication.epoch == self.epoch and publication.prev == last and last < seq <= self.seq + JUMP_MAX:
             self.accept(publication)
             return Verdict.DELIVER
-        if self._settled and (publication.epoch != self.epoch or seq <= last):
+        if self._ignored_until and (publication.epoch != self.epoch or seq <= last):
             return Verdict.ALREADY_REPAIRED
         return Verdict.LOOK_UP
 
     def accept(self, publication: Publication) -> None:
-        """This publication is the channel's last one now."""
+        """Record this publication as the last one of its channel."""
         self._last[publication.channel] = publication.seq
         self.seq = max(self.seq, publication.seq)
 
     def classify(
         self, publication: Publication, position: Cursor, past: ChannelSnapshot, *, limit: int
     ) -> Repair | Anomaly:
-        """What a publication is, given a look at its channel after `last` that was taken after it came."""
+        """Classify a publication by a lookup of its channel after the last processed seq.
+
+        The lookup (`position`, `past`) must have been made after the publication arrived.
+        """
         if position.epoch != self.epoch:
             return Anomaly.NEW_EPOCH
         if position.seq < self.seq:
@@ -133,19 +142,19 @@ class Positions:
         return _repair(publication, last, past.publications, limit=limit)
 
 
-def _repair(publication: Publication, last: int, kept: Sequence[Publication], *, limit: int) -> Repair:
+def _repair(publication: Publication, last: int, stored: Sequence[Publication], *, limit: int) -> Repair:
     if publication.prev == last:
         return Repair()
     if publication.prev < last:
-        # Its chain leaves out what this node has seen: only its stream can vouch for it.
-        return Repair(is_lost=publication.seq not in [one.seq for one in kept])
-    missed = contiguous(last, publication.prev, kept, epoch=publication.epoch, limit=limit)
+        # Its `prev` skips publications that this node has processed: only the stream can confirm it.
+        return Repair(is_lost=publication.seq not in [entry.seq for entry in stored])
+    missed = contiguous(last, publication.prev, stored, epoch=publication.epoch, limit=limit)
     return Repair(is_lost=True) if isinstance(missed, Gap) else Repair(missed)
 
 
-def _contradicts(publication: Publication, last: int, pointer: int, kept: Sequence[Publication], *, limit: int) -> bool:
-    """Whether the channel's stream shows that this publication was never made."""
-    same = [one for one in kept if one.seq == publication.seq]
-    if same:
-        return same[0].id != publication.id or same[0].prev != publication.prev
-    return not isinstance(contiguous(last, pointer, kept, epoch=publication.epoch, limit=limit), Gap)
+def _contradicts(publication: Publication, last: int, pointer: int, stored: Sequence[Publication], *, limit: int) -> bool:
+    """Whether the channel's stream shows that the broker never made this publication."""
+    same = next((entry for entry in stored if entry.seq == publication.seq), None)
+    if same is not None:
+        return same.id != publication.id or same.prev != publication.prev
+    return not isinstance(contiguous(last, pointer, stored, epoch=publication.epoch, limit=limit), Gap)

@@ -1,7 +1,7 @@
-"""What becomes of the messages of a queue (PROTOCOL.md section 11).
+"""Decides how each message of a queue ends (PROTOCOL.md section 11).
 
-A message is read (`read`), given to the broker in its order (`Backlog`), and by what the broker says it is
-acknowledged, put aside with a reason, or kept and tried again (`fate`).
+A message is read (`read_queued`) and given to the broker in its order (`Backlog`). The broker's answer decides whether
+it is acknowledged, dead-lettered with a reason, or retried (`disposition`).
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ M = TypeVar("M")
 
 
 class Disposition(Enum):
-    """What becomes of a message now."""
+    """What to do with a message after an attempt to publish it."""
 
     ACK = "acknowledge it: it is published"
-    DEAD_LETTER = "put it aside with the reason: it can never be published"
-    RETRY = "keep it and try again: the broker did not take it"
+    DEAD_LETTER = "move it to the dead-letter queue with the reason: it can never be published"
+    RETRY = "keep it and retry: the broker did not accept it"
 
 
 def read_queued(message: bytes, *, data_max_bytes: int) -> QueuedPublication | TidingsError:
-    """What a message says, or why it can never be published.
+    """The publication in a message, or the error that explains why it can never be published.
 
-    The data is parsed once, only to be sure that it is JSON, since anybody may have written it: what is not
-    would make every client that is sent it break off, come back, and get it again.
+    The data is parsed once, only to make sure that it is JSON, since any program can write to the queue. Every client
+    that received invalid JSON would disconnect, reconnect and receive it again.
     """
     try:
         queued = decode_queue_message(message, data_max_bytes=data_max_bytes)
@@ -51,14 +51,14 @@ def read_queued(message: bytes, *, data_max_bytes: int) -> QueuedPublication | T
 
 
 def disposition(answer: Receipt | TidingsError) -> Disposition:
-    """What becomes of a message about which the broker said this."""
+    """What to do with a message for which the broker returned `answer`."""
     if isinstance(answer, Receipt):
         return Disposition.ACK
     return Disposition.RETRY if isinstance(answer, HubError) else Disposition.DEAD_LETTER
 
 
 def dead_letter_headers(error: TidingsError, *, queue: str, node: str) -> dict[str, str]:
-    """The headers of a message that is put aside: why, from where, by whom."""
+    """The headers of a dead letter: the reason, the queue it came from, and the node that moved it."""
     return {
         "tidings-code": error.code.name,
         "tidings-reason": str(error)[:_REASON_MAX],
@@ -69,7 +69,7 @@ def dead_letter_headers(error: TidingsError, *, queue: str, node: str) -> dict[s
 
 @dataclass(frozen=True, slots=True)
 class QueuedMessage(Generic[M]):
-    """A message that was taken from the queue, and what it says."""
+    """A message of the queue with the publication in it. `message` is the client library's object."""
 
     message: M
     queued: QueuedPublication
@@ -78,8 +78,8 @@ class QueuedMessage(Generic[M]):
 class Backlog(Generic[M]):
     """Messages on their way from the queue to the broker, in order.
 
-    What the broker does not take stays at the front. `pause_s` says how long to wait after the so-many-th attempt
-    (the first is 0) in which it took nothing at all.
+    Messages that the broker does not accept stay at the front. `pause_s` returns the seconds to wait after a failed
+    attempt, given the number of failed attempts before it. An attempt fails if the broker accepts no message at all.
     """
 
     def __init__(self, pause_s: Callable[[int], float]) -> None:
@@ -93,29 +93,31 @@ class Backlog(Generic[M]):
 
     @property
     def held_count(self) -> int:
-        """How many wait because the broker did not take them, and those behind them."""
+        """How many messages wait because the broker did not accept them or one before them."""
         return len(self._waiting) if self._failed else 0
 
     def add(self, message: M, queued: QueuedPublication) -> None:
-        """A message came, after all others."""
+        """Append a message."""
         self._waiting.append(QueuedMessage(message, queued))
 
     def wait_s(self, now_s: float, *, most_s: float) -> float:
-        """Seconds until the next attempt; `most_s` where nothing waits."""
+        """Seconds until the next attempt, at most `most_s`; `most_s` if no message waits."""
         return min(most_s, max(0.0, self._due_s - now_s)) if self._waiting else most_s
 
     def due(self, now_s: float) -> list[QueuedMessage[M]]:
-        """What to give to the broker now, in order."""
+        """The messages to publish now, in order."""
         return list(self._waiting) if now_s >= self._due_s else []
 
     def apply_answers(
         self, answers: Sequence[Receipt | TidingsError], now_s: float
     ) -> list[tuple[QueuedMessage[M], Disposition, Receipt | TidingsError]]:
-        """What the broker said about those that were due, in order; what becomes of each."""
-        settled = [(taken, disposition(answer), answer) for taken, answer in zip(self._waiting, answers, strict=False)]
-        held = [taken for taken, what, _ in settled if what is Disposition.RETRY]
-        self._waiting = held + self._waiting[len(settled) :]
-        # One that is refused while others are taken must not slow these down.
-        self._failed = self._failed + 1 if held and len(held) == len(settled) else min(len(held), 1)
+        """Remove the due messages that the broker's `answers` (in order) decide, and return what to do with each."""
+        decisions = [
+            (queued, disposition(answer), answer) for queued, answer in zip(self._waiting, answers, strict=False)
+        ]
+        held = [queued for queued, decision, _ in decisions if decision is Disposition.RETRY]
+        self._waiting = held + self._waiting[len(decisions) :]
+        # A message that is rejected while others are accepted must not slow down the others.
+        self._failed = self._failed + 1 if held and len(held) == len(decisions) else min(len(held), 1)
         self._due_s = now_s + (self._pause_s(self._failed - 1) if held else 0.0)
-        return settled
+        return decisions

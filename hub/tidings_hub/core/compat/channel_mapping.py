@@ -1,4 +1,4 @@
-"""How a channel or room that another emitter names becomes one of ours. Never everyone, never nothing."""
+"""Maps a channel or room name of another emitter to a tidings channel. No name maps to all clients."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from tidings.wire.channels import check_channel
 
 @dataclass(frozen=True, slots=True)
 class ChannelMapping:
-    """The renaming of one format.
+    """The channel mapping of one compatibility format.
 
-    `prefixes`: the beginning of a name to what stands instead, such as `private-orders-` to `orders:`; the longest one
-    that fits. Otherwise a name with a `:` stays as it is, and one without gets `<namespace>:` in front.
+    `prefixes` maps the start of a name to its replacement, such as `private-orders-` to `orders:`. The longest matching
+    prefix wins. Without a match, a name with a `:` stays as it is, and any other name is prefixed with `<namespace>:`.
     """
 
     namespace: str = ""
     prefixes: Mapping[str, str] = field(default_factory=dict)
 
     def to_channel(self, name: object) -> str:
-        """Our name of what the other emitter calls `name`.
+        """The channel for the other emitter's `name`.
 
         Raises:
-            BadChannel: it is empty, no text, or cannot be a channel here.
+            BadChannel: it is empty, not a string, or not a valid channel name.
         """
         if not isinstance(name, str) or not name:
-            raise BadChannel("an empty channel or room; nothing is ever sent to everyone")
-        beginning = max((each for each in self.prefixes if name.startswith(each)), key=len, default="")
-        if beginning:
-            return check_channel(self.prefixes[beginning] + name[len(beginning) :])
+            raise BadChannel("an empty channel or room name; tidings never publishes to everyone")
+        prefix = max((prefix for prefix in self.prefixes if name.startswith(prefix)), key=len, default="")
+        if prefix:
+            return check_channel(self.prefixes[prefix] + name[len(prefix) :])
         if ":" in name:
             return check_channel(name)
         if not self.namespace:

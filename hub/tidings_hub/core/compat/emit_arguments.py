@@ -1,4 +1,4 @@
-"""What Socket.IO emitters and tidings call differently: an event's arguments, and rooms."""
+"""Converts the arguments of a Socket.IO emit (event, arguments, rooms) into requests."""
 
 from __future__ import annotations
 
@@ -14,51 +14,51 @@ _USER = "user:"
 
 
 def publish_request(
-    event: object, arguments: Sequence[object], rooms: object, renames: ChannelMapping, bounds: RequestLimits
+    event: object, arguments: Sequence[object], rooms: object, mapping: ChannelMapping, limits: RequestLimits
 ) -> PublishRequest:
-    """An emit as a publication in each room: data is the one argument, null without one, an array of several.
+    """An emit as a publication in each room. Its data is the only argument, null without one, a list of several.
 
     Raises:
-        BadEvent, BadData, TooLarge, BadChannel: it cannot be one. Bytes are no data.
+        BadEvent, BadData, TooLarge, BadChannel: it cannot be published. Bytes are not valid data.
     """
     data = arguments[0] if len(arguments) == 1 else (list(arguments) or None)
-    channels = channels_of_rooms(rooms, renames, bounds)
-    return PublishRequest(channels, check_event(event), encode_data(data, max_bytes=bounds.data_max_bytes))
+    channels = channels_of_rooms(rooms, mapping, limits)
+    return PublishRequest(channels, check_event(event), encode_data(data, max_bytes=limits.data_max_bytes))
 
 
-def channels_of_rooms(rooms: object, renames: ChannelMapping, bounds: RequestLimits) -> tuple[str, ...]:
-    """The channels of a list of rooms, each once.
+def channels_of_rooms(rooms: object, mapping: ChannelMapping, limits: RequestLimits) -> tuple[str, ...]:
+    """The channels for a list of rooms, without duplicates.
 
     Raises:
-        BadChannel: no room, which means everyone to Socket.IO, or one that is no channel here.
-        TooLarge: too many.
+        BadChannel: there is no room, which in Socket.IO means all clients, or a room is not a valid channel.
+        TooLarge: there are too many.
     """
     if not rooms:
-        raise BadChannel("no room, which is everyone; nothing is ever sent to everyone")
+        raise BadChannel("no room, which means everyone in Socket.IO; tidings never publishes to everyone, so name a room")
     if not isinstance(rooms, list):
-        raise BadRequest("rooms are a list")
-    if len(rooms) > bounds.channels_max:
-        raise TooLarge(f"{len(rooms)} rooms at once; max_batch allows {bounds.channels_max}")
-    # A number is a room to Node's adapter, too.
+        raise BadRequest("rooms must be a list")
+    if len(rooms) > limits.channels_max:
+        raise TooLarge(f"{len(rooms)} rooms at once; max_batch allows {limits.channels_max}")
+    # Node's adapter accepts numbers as rooms.
     names = [str(room) if type(room) is int else room for room in rooms]
-    return tuple(dict.fromkeys(renames.to_channel(name) for name in names))
+    return tuple(dict.fromkeys(mapping.to_channel(name) for name in names))
 
 
 def command_requests(
-    do: str, rooms: object, channels: Sequence[str], renames: ChannelMapping, bounds: RequestLimits
+    action: str, rooms: object, channels: Sequence[str], mapping: ChannelMapping, limits: RequestLimits
 ) -> list[CommandRequest]:
-    """What is to be done with the sockets in `rooms`, each of which must be a user's own channel.
+    """One command for each user in `rooms` and each of `channels`. Every room must be the own channel of a user.
 
     Raises:
-        BadChannel: another room: tidings can address users, not whoever is in a channel.
+        BadChannel: another room: a command can address a user, not the members of a channel.
     """
     users = []
-    for channel in channels_of_rooms(rooms, renames, bounds):
+    for channel in channels_of_rooms(rooms, mapping, limits):
         if not channel.startswith(_USER):
-            raise BadChannel("orders are for users: name rooms user:<id>")
+            raise BadChannel("a command addresses users: name rooms user:<id>")
         users.append(channel.removeprefix(_USER))
-    if do == "disconnect":
-        return [CommandRequest(do, user=user) for user in users]
-    if len(users) * len(channels) > bounds.channels_max:
-        raise TooLarge(f"{len(users) * len(channels)} orders at once; max_batch allows {bounds.channels_max}")
-    return [CommandRequest(do, user=user, channel=channel) for user in users for channel in channels]
+    if action == "disconnect":
+        return [CommandRequest(action, user=user) for user in users]
+    if len(users) * len(channels) > limits.channels_max:
+        raise TooLarge(f"{len(users) * len(channels)} commands at once; max_batch allows {limits.channels_max}")
+    return [CommandRequest(action, user=user, channel=channel) for user in users for channel in channels]

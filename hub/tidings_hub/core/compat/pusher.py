@@ -1,4 +1,4 @@
-"""Pusher's HTTP publish API: who signed a request, and what it asks for.
+"""Pusher's HTTP publish API: checks a request's signature and reads its events.
 
 Source: pusher.com/docs/channels/library_auth_reference/rest-api (events, batch_events, authentication).
 """
@@ -20,16 +20,16 @@ from tidings_hub.core.compat.requests import PublishRequest
 from tidings_hub.core.strict_json import loads
 
 VERSION = "1.0"
-# How far the clocks of a backend and a node may be apart, and so how long a request can be repeated by who saw it.
+# The clocks of a backend and a node may differ by this much. A recorded request can be replayed for as long.
 WINDOW_S = 600
 CHANNELS_MAX = 100
-# How Pusher's libraries name the channel of one user (`sendToUser`).
+# Prefix of a user's own channel in Pusher's libraries (`sendToUser`).
 USER_CHANNEL_PREFIX = "#server-to-user-"
 
 
 @dataclass(frozen=True, slots=True)
 class PusherCredentials:
-    """One application of Pusher's, as its backends know it."""
+    """The credentials of one Pusher application, as configured in its backends."""
 
     app_id: str
     key: str
@@ -37,22 +37,22 @@ class PusherCredentials:
 
 
 def check_signature(app: PusherCredentials, path: str, query: Mapping[str, str], *, now_s: float) -> None:
-    """Returns if a POST to `path` with this query was signed by `app` within the last ten minutes.
+    """Check that `app` signed a POST to `path` with this query within the last ten minutes.
 
-    The signature covers `body_md5`; `check_body` holds the body against that. There is no nonce in this format: who
-    reads a request on its way can repeat it while the ten minutes last.
+    The signature covers `body_md5`, which `check_body` compares with the body. The format has no nonce: a recorded
+    request can be replayed within the ten minutes.
 
     Raises:
-        Unauthorized: it was not; the message says what to look at.
+        Unauthorized: it did not; the message names what to check.
     """
     signed = sorted((name.lower(), value) for name, value in query.items() if name.lower() != "auth_signature")
     text = f"POST\n{path}\n" + "&".join(f"{name}={value}" for name, value in signed)
     proof = hmac.new(app.secret.encode(), text.encode("utf-8", "replace"), sha256).hexdigest()
-    given = query.get("auth_signature", "")
-    # Both are always compared: the time must not tell which one was right.
-    key_fits = hmac.compare_digest(_digest(query.get("auth_key", "")), _digest(app.key))
-    proof_fits = hmac.compare_digest(_digest(given), _digest(proof))
-    if not (key_fits and proof_fits):
+    signature = query.get("auth_signature", "")
+    # Both are always compared, so that the response time does not show which one is wrong.
+    is_key_valid = hmac.compare_digest(_digest(query.get("auth_key", "")), _digest(app.key))
+    is_signature_valid = hmac.compare_digest(_digest(signature), _digest(proof))
+    if not (is_key_valid and is_signature_valid):
         raise Unauthorized("invalid signature: check app id, key and secret")
     if query.get("auth_version") != VERSION:
         raise Unauthorized(f"auth_version is {VERSION}")
@@ -62,41 +62,41 @@ def check_signature(app: PusherCredentials, path: str, query: Mapping[str, str],
 
 
 def check_body(query: Mapping[str, str], body: bytes) -> None:
-    """Returns if the body is the one that was signed.
+    """Check that the body is the one that was signed.
 
     Raises:
         Unauthorized: it is not.
     """
-    # MD5 is what the format has; it is the HMAC over it that secures.
-    found = md5(body, usedforsecurity=False).hexdigest()
-    if not hmac.compare_digest(_digest(query.get("body_md5", "")), _digest(found)):
+    # The format prescribes MD5. The security comes from the HMAC over it.
+    body_md5 = md5(body, usedforsecurity=False).hexdigest()
+    if not hmac.compare_digest(_digest(query.get("body_md5", "")), _digest(body_md5)):
         raise Unauthorized("body_md5 is not that of the body")
 
 
 def _digest(text: str) -> bytes:
-    # Of one length, so that comparing tells nothing about a secret's.
+    # Digests have the same length, so a comparison does not reveal the length of a secret.
     return sha256(text.encode("utf-8", "replace")).digest()
 
 
-def read_event(body: bytes, renames: ChannelMapping, *, data_max_bytes: int) -> PublishRequest:
-    """What `POST /apps/<id>/events` asks for.
+def read_event(body: bytes, mapping: ChannelMapping, *, data_max_bytes: int) -> PublishRequest:
+    """The publication of a `POST /apps/<id>/events`.
 
     Raises:
         BadRequest, BadChannel, BadEvent, BadData, TooLarge: nothing of it is published.
     """
-    said = _object(loads(body))
-    if ("channel" in said) == ("channels" in said):
+    fields = _object(loads(body))
+    if ("channel" in fields) == ("channels" in fields):
         raise BadRequest("give one of channel and channels")
-    names = said["channels"] if "channels" in said else [said["channel"]]
+    names = fields["channels"] if "channels" in fields else [fields["channel"]]
     if not isinstance(names, list) or not names:
-        raise BadChannel("channels is a list with at least one channel; nothing is ever sent to everyone")
+        raise BadChannel("channels is a list with at least one channel; tidings never publishes to everyone")
     if len(names) > CHANNELS_MAX:
         raise BadRequest(f"{len(names)} channels; at most {CHANNELS_MAX} at once")
-    return _asked(said, names, renames, data_max_bytes)
+    return _publish_request(fields, names, mapping, data_max_bytes)
 
 
-def read_batch(body: bytes, renames: ChannelMapping, *, data_max_bytes: int) -> list[PublishRequest]:
-    """What `POST /apps/<id>/batch_events` asks for, in order.
+def read_batch(body: bytes, mapping: ChannelMapping, *, data_max_bytes: int) -> list[PublishRequest]:
+    """The publications of a `POST /apps/<id>/batch_events`, in order.
 
     Raises:
         BadRequest, BadChannel, BadEvent, BadData, TooLarge: nothing of it is published.
@@ -104,42 +104,42 @@ def read_batch(body: bytes, renames: ChannelMapping, *, data_max_bytes: int) -> 
     batch = _object(loads(body)).get("batch")
     if not isinstance(batch, list) or not batch:
         raise BadRequest("batch is a list with at least one event")
-    asked = []
-    for place, item in enumerate(batch):
+    requests = []
+    for index, item in enumerate(batch):
         try:
-            said = _object(item)
-            asked.append(_asked(said, [said.get("channel")], renames, data_max_bytes))
+            fields = _object(item)
+            requests.append(_publish_request(fields, [fields.get("channel")], mapping, data_max_bytes))
         except TidingsError as error:
-            raise type(error)(f"batch[{place}]: {error}") from error
-    return asked
+            raise type(error)(f"batch[{index}]: {error}") from error
+    return requests
 
 
-def _asked(
-    said: Mapping[str, Any], names: list[object], renames: ChannelMapping, data_max_bytes: int
+def _publish_request(
+    fields: Mapping[str, Any], names: list[object], mapping: ChannelMapping, data_max_bytes: int
 ) -> PublishRequest:
     for name, about in _UNSUPPORTED.items():
-        if said.get(name):
+        if fields.get(name):
             raise BadRequest(about)
-    event = check_event(said.get("name"))
-    channels = dict.fromkeys(_channel(name, renames) for name in names)
-    return PublishRequest(tuple(channels), event, _data(said.get("data"), data_max_bytes))
+    event = check_event(fields.get("name"))
+    channels = dict.fromkeys(_channel(name, mapping) for name in names)
+    return PublishRequest(tuple(channels), event, _data(fields.get("data"), data_max_bytes))
 
 
-# What libraries send only when they are asked to, and what would be wrong to pass over.
+# Parameters that libraries send only on request. To ignore them would publish something else than requested.
 _UNSUPPORTED = {
     "socket_id": "socket_id: tidings cannot leave out one connection; publish without it",
     "info": "info: tidings does not answer with attributes of channels; publish without it",
 }
 
 
-def _channel(name: object, renames: ChannelMapping) -> str:
+def _channel(name: object, mapping: ChannelMapping) -> str:
     if isinstance(name, str) and name.startswith(USER_CHANNEL_PREFIX):
-        return renames.to_channel("user:" + name.removeprefix(USER_CHANNEL_PREFIX))
-    return renames.to_channel(name)
+        return mapping.to_channel("user:" + name.removeprefix(USER_CHANNEL_PREFIX))
+    return mapping.to_channel(name)
 
 
 def _data(text: object, data_max_bytes: int) -> bytes:
-    """The data as pusher-js would hand it over: what the text says if it is JSON, otherwise the text itself."""
+    """The data as pusher-js hands it to a handler: the value of the text if it is JSON, otherwise the text itself."""
     if not isinstance(text, str):
         raise BadData("data is a string; Pusher's libraries encode everything else as JSON")
     try:
@@ -152,7 +152,10 @@ def _data(text: object, data_max_bytes: int) -> bytes:
 
 
 def _nearly_json(text: str) -> bool:
-    """Whether this is an object or a list but for NaN and the like: to publish it as text would hide a mistake."""
+    """Whether the text would be an object or a list but for NaN and the like.
+
+    To publish it as text would hide the error.
+    """
     try:
         return isinstance(json.loads(text), dict | list)
     except RecursionError:

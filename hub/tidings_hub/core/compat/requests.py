@@ -1,4 +1,4 @@
-"""What a message in another emitter's format asks for, once it was read and found good."""
+"""What a message in a compatibility format requests, once it was parsed and checked."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from tidings.wire.publication import encode_body
 
 @dataclass(frozen=True, slots=True)
 class PublishRequest:
-    """A publication in each of `channels` (checked). `data_json` comes from `payload.encode_data`."""
+    """A publication in each of `channels` (checked names). `data_json` is the result of `payload.encode_data`."""
 
     channels: tuple[str, ...]
     event: str
     data_json: bytes
 
     def body(self, *, id: str, at_ms: int) -> bytes:
-        """What the broker is given for each channel. These formats carry no id: whoever took the message makes one."""
+        """The body to publish in each channel. These formats carry no id, so the caller supplies a new one."""
         return encode_body(self.event, self.data_json, id=id, at_ms=at_ms)
 
 
 @dataclass(frozen=True, slots=True)
 class CommandRequest:
-    """An order for all nodes, about a user or one connection: `disconnect`, `subscribe` or `unsubscribe`."""
+    """A command to all nodes about a user or one connection. `action`: `disconnect`, `subscribe`, `unsubscribe`."""
 
     action: str
     user: str = ""
@@ -32,7 +32,7 @@ class CommandRequest:
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """What one message may ask for at most: bytes of data as JSON, and channels."""
+    """Limits of one message: bytes of data as JSON, and number of channels."""
 
     data_max_bytes: int
     channels_max: int

@@ -1,12 +1,12 @@
-"""What a Socket.IO Redis emitter publishes, in any of its dialects.
+"""The messages of Socket.IO's Redis emitters, in all dialects.
 
     <key>#<nsp>#          [uid, {"type": 2, "data": [event, …], "nsp": "/"}, {"rooms": […], "except": […], "flags": {}}]
     <key>#<nsp>#<room>#   the same, to this one room
-    <key>#emitter         [packet, options], from old emitters of PHP and Go
+    <key>#emitter         [packet, options], from old PHP and Go emitters
     <key>-request#<nsp>#  {"type": 2, "opts": {"rooms": […]}, "rooms": […]} in JSON: join; 3 leave, 4 disconnect
 
 Sources: @socket.io/redis-emitter 5.1, @socket.io/redis-adapter 8.3 and socket.io-emitter 3.2 (npm), socket.io-emitter
-0.1.5 (PyPI): it writes "" for empty options, and publishes once per room a message that lists all of them.
+0.1.5 (PyPI). The last one writes "" for empty options. It publishes one message per room, each of which lists all rooms.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ from tidings_hub.core.strict_json import loads
 
 # EVENT and BINARY_EVENT (Socket.IO protocol 5). Emitters use either for data with and without bytes.
 _EVENTS = (2, 5)
-_ORDERS = {2: "subscribe", 3: "unsubscribe", 4: "disconnect"}
+_ACTIONS = {2: "subscribe", 3: "unsubscribe", 4: "disconnect"}
+
+
+_EXCEPT = "except: tidings cannot leave out the members of another room"
+_UNSUPPORTED = "unsupported request; supported are join, leave and disconnect by room"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class EmitterChannels:
     nsp: str
 
     def patterns(self) -> list[bytes]:
-        """What to listen to. Only `*` is more than itself: the settings allow no other sign of Redis' patterns."""
+        """The Redis patterns to subscribe to. `*` is the only special character: the settings allow no other one."""
         return [f"{self._broadcast}*".encode(), f"{self.key}#emitter".encode(), self._request.encode()]
 
     @property
@@ -46,19 +50,19 @@ class EmitterChannels:
         return f"{self.key}-request#{self.nsp}#"
 
     def is_request(self, channel: str) -> bool:
-        """Whether the message is an order in JSON, and no emit in msgpack."""
+        """Whether messages in this channel are commands in JSON, not emits in msgpack."""
         return channel == self._request
 
     def room(self, channel: str) -> str:
-        """The one room that a channel names, or "". Some emitters leave out the last `#`."""
+        """The room in the name of a channel, or "". Some emitters omit the last `#`."""
         return channel.removeprefix(self._broadcast).removesuffix("#") if channel.startswith(self._broadcast) else ""
 
 
-def read_emit(room: str, message: object, nsp: str, renames: ChannelMapping, bounds: RequestLimits) -> PublishRequest:
-    """The publication that a message asks for. `room`: the one that its channel names.
+def read_emit(room: str, message: object, nsp: str, mapping: ChannelMapping, limits: RequestLimits) -> PublishRequest:
+    """The publication in a message. `room`: the room in the name of its channel, or "".
 
     Raises:
-        BadRequest, BadChannel, BadEvent, BadData, TooLarge: it asks for none that can be.
+        BadRequest, BadChannel, BadEvent, BadData, TooLarge: the hub cannot publish it.
     """
     packet, options = _parts(message)
     data = packet.get("data")
@@ -67,14 +71,14 @@ def read_emit(room: str, message: object, nsp: str, renames: ChannelMapping, bou
     if packet.get("nsp", "/") != nsp:
         raise BadRequest("the packet is of another Socket.IO namespace than its channel")
     if options.get("except"):
-        raise BadRequest("except: tidings cannot leave out those in another room")
+        raise BadRequest(_EXCEPT)
     rooms = options.get("rooms")
     if room:
-        # One message of several that are the same but for their channel: each speaks for its own room.
-        if not isinstance(rooms, list) or room not in [str(each) for each in rooms]:
+        # One of several messages that differ only in their channel: each one counts for its own room.
+        if not isinstance(rooms, list) or room not in [str(name) for name in rooms]:
             raise BadRequest("the message does not name the room of its channel")
         rooms = [room]
-    return publish_request(data[0], data[1:], rooms, renames, bounds)
+    return publish_request(data[0], data[1:], rooms, mapping, limits)
 
 
 def _parts(message: object) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -84,20 +88,20 @@ def _parts(message: object) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     raise BadRequest("not the message of an emitter: [uid, packet, options]")
 
 
-def read_request(message: bytes, renames: ChannelMapping, bounds: RequestLimits) -> list[CommandRequest]:
-    """The orders that a request asks for.
+def read_request(message: bytes, mapping: ChannelMapping, limits: RequestLimits) -> list[CommandRequest]:
+    """The commands in a request.
 
     Raises:
-        BadRequest, BadChannel, TooLarge: what only Node's own servers can do, or what would concern everyone.
+        BadRequest, BadChannel, TooLarge: only Node's own servers support it, or it addresses all clients.
     """
-    said = loads(message)
-    if not isinstance(said, dict) or not isinstance(said.get("opts"), dict):
-        raise BadRequest("not a request that tidings can do: join, leave and disconnect by room")
-    do = _ORDERS.get(said["type"]) if type(said.get("type")) is int else None
-    if do is None:
-        raise BadRequest("not a request that tidings can do: join, leave and disconnect by room")
-    options = said["opts"]
+    fields = loads(message)
+    if not isinstance(fields, dict) or not isinstance(fields.get("opts"), dict):
+        raise BadRequest(_UNSUPPORTED)
+    action = _ACTIONS.get(fields["type"]) if type(fields.get("type")) is int else None
+    if action is None:
+        raise BadRequest(_UNSUPPORTED)
+    options = fields["opts"]
     if options.get("except"):
-        raise BadRequest("except: tidings cannot leave out those in another room")
-    channels = () if do == "disconnect" else channels_of_rooms(said.get("rooms"), renames, bounds)
-    return command_requests(do, options.get("rooms"), channels, renames, bounds)
+        raise BadRequest(_EXCEPT)
+    channels = () if action == "disconnect" else channels_of_rooms(fields.get("rooms"), mapping, limits)
+    return command_requests(action, options.get("rooms"), channels, mapping, limits)
