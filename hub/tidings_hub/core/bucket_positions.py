@@ -29,9 +29,7 @@ class BucketPositions:
     def combine(self, places: Mapping[int, Cursor]) -> Cursor:
         """One cursor of `places` (at least one bucket), completed with this node's places in all other buckets."""
         first, *more = places.values()
-        missing = (
-            place for number, place in enumerate(self._positions) if number not in places and place is not None
-        )
+        missing = (place for number, place in enumerate(self._positions) if number not in places and place is not None)
         return replace(first, other_places=(*more, *missing))
 
     @property
@@ -80,5 +78,7 @@ def with_floor(position: Cursor, publication: Publication) -> Publication:
         return publication
     cursor = Cursor.parse(publication.cursor)
     places = [place for place in (position, *position.other_places) if place.epoch != publication.epoch]
-    others = cursor_suffix(replace(place, seq=max(place.seq, cursor.seq_in(place.epoch) or 0), other_places=()) for place in places)
+    others = cursor_suffix(
+        replace(place, seq=max(place.seq, cursor.seq_in(place.epoch) or 0), other_places=()) for place in places
+    )
     return replace(publication, other_places=others)

@@ -152,7 +152,9 @@ def _repair(publication: Publication, last: int, stored: Sequence[Publication], 
     return Repair(is_lost=True) if isinstance(missed, Gap) else Repair(missed)
 
 
-def _contradicts(publication: Publication, last: int, pointer: int, stored: Sequence[Publication], *, limit: int) -> bool:
+def _contradicts(
+    publication: Publication, last: int, pointer: int, stored: Sequence[Publication], *, limit: int
+) -> bool:
     """Whether the channel's stream shows that the broker never made this publication."""
     same = next((entry for entry in stored if entry.seq == publication.seq), None)
     if same is not None:

@@ -1,4 +1,4 @@
-"""The lease of one format: asked for again and again, until the node ends."""
+"""Keeps the lease of one compatibility format until the node stops."""
 
 from __future__ import annotations
 
@@ -12,68 +12,68 @@ from tidings_hub.core.lease import LeaseReply, LeaseTerm
 
 logger = logging.getLogger("tidings.ingress")
 
-# A lease is asked for so often while it lasts: two rounds may fail.
+# Requests per duration of the lease: two of them may fail.
 _ROUNDS = 3
 
-Ask = Callable[[float], LeaseReply]
+Acquire = Callable[[float], LeaseReply]
 
 
 class LeaseKeeper:
-    """Keeps a lease. `ask` asks the broker for it, for so many seconds (0 gives it up)."""
+    """Acquires a lease and renews it. `acquire` requests it from the broker for so many seconds; 0 releases it."""
 
-    def __init__(self, ask: Ask, *, lease_s: float) -> None:
-        self._ask = ask
+    def __init__(self, acquire: Acquire, *, lease_s: float) -> None:
+        self._acquire = acquire
         self._lease_s = lease_s
-        self._tenure = LeaseTerm(lease_s)
-        self._held = threading.Event()
-        self._leaving = threading.Event()
-        # Two questions at once could be answered in another order than they were asked.
-        self._asking = threading.Lock()
+        self._term = LeaseTerm(lease_s)
+        self._is_held = threading.Event()
+        self._is_released = threading.Event()
+        # Two requests at the same time could be answered in another order than they were sent.
+        self._request_lock = threading.Lock()
 
     def run(self) -> None:
-        """Ask until `leave`. Runs in a thread of its own, so that long work does not lose the lease."""
+        """Renew the lease until `release`. Runs in its own thread, so that long work does not lose the lease."""
         while True:
             try:
                 self.renew()
             except Exception:
-                logger.exception("a mistake in asking for a lease; it is asked for again")
-            if self._leaving.wait(self._lease_s / _ROUNDS):
+                logger.exception("unexpected error while renewing an ingress lease; retrying")
+            if self._is_released.wait(self._lease_s / _ROUNDS):
                 return
 
     def renew(self) -> None:
-        """Ask once."""
-        with self._asking:
-            if self._leaving.is_set():
+        """Request the lease once."""
+        with self._request_lock:
+            if self._is_released.is_set():
                 return
-            asked_s = time.monotonic()
+            requested_s = time.monotonic()
             try:
-                self._tenure.update(self._ask(self._lease_s), requested_s=asked_s)
+                self._term.update(self._acquire(self._lease_s), requested_s=requested_s)
             except TidingsError as error:
-                # It holds for what is left of it.
-                logger.debug("a lease could not be asked for: %s", error)
-        if self._tenure.is_held(time.monotonic()):
-            self._held.set()
+                # The lease stays valid until its end.
+                logger.debug("an ingress lease could not be renewed: %s", error)
+        if self._term.is_held(time.monotonic()):
+            self._is_held.set()
 
     def wait_for_term(self, timeout_s: float) -> int | None:
-        """The term that runs, as soon as there is one; None: there is none after `timeout_s`."""
-        self._held.wait(timeout_s)
-        if not self._tenure.is_held(time.monotonic()):
-            self._held.clear()
+        """Wait until this node has the lease, and return the number of its term; None after `timeout_s`."""
+        self._is_held.wait(timeout_s)
+        if not self._term.is_held(time.monotonic()):
+            self._is_held.clear()
             return None
-        return self._tenure.term
+        return self._term.term
 
     def is_unbroken(self, term: int) -> bool:
-        """Whether this node has had the lease without a break since that term began."""
-        return self._tenure.is_unbroken(term, time.monotonic())
+        """Whether this node has had the lease without interruption since that term began."""
+        return self._term.is_unbroken(term, time.monotonic())
 
     def release(self) -> None:
-        """Give it up, so that another node need not wait until it ends. Idempotent."""
-        if self._leaving.is_set():
+        """Release the lease, so that another node need not wait for its end. Idempotent."""
+        if self._is_released.is_set():
             return
-        self._leaving.set()
-        with self._asking:
-            self._tenure.update(LeaseReply.DENIED, requested_s=0.0)
+        self._is_released.set()
+        with self._request_lock:
+            self._term.update(LeaseReply.DENIED, requested_s=0.0)
             try:
-                self._ask(0.0)
+                self._acquire(0.0)
             except TidingsError as error:
-                logger.debug("a lease could not be given up and ends by itself: %s", error)
+                logger.debug("an ingress lease could not be released; it ends by itself: %s", error)

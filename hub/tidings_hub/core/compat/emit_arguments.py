@@ -34,7 +34,9 @@ def channels_of_rooms(rooms: object, mapping: ChannelMapping, limits: RequestLim
         TooLarge: there are too many.
     """
     if not rooms:
-        raise BadChannel("no room, which means everyone in Socket.IO; tidings never publishes to everyone, so name a room")
+        raise BadChannel(
+            "no room, which means everyone in Socket.IO; tidings never publishes to everyone, so name a room"
+        )
     if not isinstance(rooms, list):
         raise BadRequest("rooms must be a list")
     if len(rooms) > limits.channels_max:

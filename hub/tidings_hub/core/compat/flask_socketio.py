@@ -3,8 +3,8 @@
     {"method": "emit", "event": "updated", "data": [{"id": 42}], "binary": false, "namespace": "/", "room": "orders:42",
      "skip_sid": null, "callback": null, "host_id": "56b1…"}
 
-Source: socketio/pubsub_manager.py of python-socketio 5.18. Versions before 5.14 send pickles. They are rejected, because
-loading a pickle executes code of its author (CVE-2025-61765).
+Source: socketio/pubsub_manager.py of python-socketio 5.18. Versions before 5.14 send pickles. They are rejected,
+because loading a pickle executes code of its author (CVE-2025-61765).
 """
 
 from __future__ import annotations
@@ -58,9 +58,7 @@ def _emit(fields: Mapping[str, Any], mapping: ChannelMapping, limits: RequestLim
     return publish_request(fields.get("event"), arguments, rooms, mapping, limits)
 
 
-def _command(
-    method: str, fields: Mapping[str, Any], mapping: ChannelMapping, limits: RequestLimits
-) -> CommandRequest:
+def _command(method: str, fields: Mapping[str, Any], mapping: ChannelMapping, limits: RequestLimits) -> CommandRequest:
     sid = fields.get("sid")
     if not isinstance(sid, str) or not sid:
         raise BadRequest(_METHODS)

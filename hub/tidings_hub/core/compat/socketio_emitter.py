@@ -6,7 +6,7 @@
     <key>-request#<nsp>#  {"type": 2, "opts": {"rooms": […]}, "rooms": […]} in JSON: join; 3 leave, 4 disconnect
 
 Sources: @socket.io/redis-emitter 5.1, @socket.io/redis-adapter 8.3 and socket.io-emitter 3.2 (npm), socket.io-emitter
-0.1.5 (PyPI). The last one writes "" for empty options. It publishes one message per room, each of which lists all rooms.
+0.1.5 (PyPI). The last one writes "" for empty options. It publishes one message per room, and each lists all rooms.
 """
 
 from __future__ import annotations
