@@ -15,7 +15,7 @@ WORKERS ?= 3
 # nginx and others live in /usr/sbin, which is not on every PATH.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help setup run chat test check check-python check-js check-prose pytest bench bench-ways faults docs build clean
+.PHONY: help setup run chat test check check-python check-js check-prose pytest bench bench-ways faults docs sync build clean
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -86,6 +86,7 @@ check-python: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python tools/async_to_sync.py --check
 
 check-js: setup
 	@if ! [ -d sdk_js/node_modules ]; then \
@@ -115,6 +116,9 @@ faults: setup ## every fault under the full load (FAULT='kill-node nginx' for so
 
 docs: setup ## write docs/settings.md anew
 	@$(BIN)/python -c 'from tidings_hub.config.render import as_markdown; print(as_markdown(), end="")' > docs/settings.md
+
+sync: setup ## write the blocking emitter from the asynchronous one
+	@$(BIN)/python tools/async_to_sync.py
 
 build: setup ## the wheel, in dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

@@ -1,23 +1,24 @@
-"""`AsyncEmitter`: `Emitter` for asyncio, `await emitter.emit("shipped", {"order": 42}, channel="orders:42")`."""
+"""`AsyncEmitter` publishes to the hub: `await emitter.emit("shipped", {"order": 42}, channel="orders:42")`."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterable, Mapping
 from functools import partial
 from types import TracebackType
-from typing import Self, Unpack, cast, overload
+from typing import Self, Unpack, overload
 
-from tidings.ack_wait import reportable, wait_async
+from tidings.ack_wait import add_async_waiters
 from tidings.batch import AsyncBatch
-from tidings.builder import receipts_or_raise, without_own_duplicates
-from tidings.errors import Unavailable
+from tidings.builder import PublicationBuilder, async_receipts_or_raise, without_own_duplicates
+from tidings.current_publisher import LoopPublishers
 from tidings.models.registry import ModelOptions
 from tidings.options import BATCH_MAX, DEFAULT_PREFIX, DEFAULT_URL, TIMEOUT_S, Options, read_environment
 from tidings.publishers import open_async_publisher
-from tidings.publishers.base import AsyncNodeQueries, AsyncPublisher, OutgoingPublication, PublishResult
-from tidings.receipts import AsyncReceipt, Receipt
+from tidings.publishers.base import AsyncNodeQueries, OutgoingPublication, PublishResult
+
+# sync: from tidings.publishers.base import Publisher
+from tidings.receipts import AsyncReceipt
 from tidings.wire import control
 from tidings.wire.channels import check_channel
 from tidings.wire.control import Done, History, NodeRecord, Order
@@ -27,14 +28,26 @@ from tidings.wire.reports import Report, Sought
 
 
 class AsyncEmitter:
-    """`Emitter` with the same methods to `await`; settings, results and errors are the same.
+    """Publishes to the hub. Every call returns a receipt or raises, within `timeout_s` seconds.
 
-    It may be used from several event loops, one after another (`asyncio.run` in a task queue) or
-    in several threads: each has connections of its own, until `close` or the loop's end. A call that
-    is cancelled may still be published.
+    `url` is one of these:
+
+    - the hub's broker: `redis://`, `rediss://`, `redis+sentinel://`, `redis+cluster://`, `unix://`;
+    - the hub itself: `http://` or `https://`, with `api_key`;
+    - a queue that the hub reads: `amqp://`, `amqps://`, `kombu+<transport>://`. Its receipts have no cursor;
+    - `memory://`: this process only, for tests;
+    - `socketio+redis://`: Socket.IO servers on Node instead of a hub (docs/other-emitters.md).
+
+    `prefix`: the broker's key prefix, the same as in the hub's settings.
+    `publication_max_bytes`: larger data, as JSON, raises TooLarge.
+    `batch_max`: a batch of more publications raises TooLarge.
+
+    Create one emitter for the process. It connects at the first publish. Several event loops may use it, one after
+    another (`asyncio.run` in a task queue) or in several threads: each has its own connections, until `close` or the
+    end of the loop. A cancelled call may still be published. Without asyncio, use `Emitter`.
 
     Raises:
-        BadConfig: a setting that cannot be.
+        BadConfig: an invalid setting.
         MissingExtra: the URL needs a package that is not installed.
     """
 
@@ -47,6 +60,7 @@ class AsyncEmitter:
         api_key: str | None = None,
         publication_max_bytes: int = MAX_BYTES,
         batch_max: int = BATCH_MAX,
+        # sync: publisher: Publisher | None = None,
     ) -> None:
         self._options = Options(
             url,
@@ -56,20 +70,19 @@ class AsyncEmitter:
             publication_max_bytes=publication_max_bytes,
             batch_max=batch_max,
         )
-        self._builder = self._options.builder()
+        self._builder = PublicationBuilder.for_emitter(self._options)
         self.register = self._builder.registry.register
         self.rule = self._builder.registry.rule
-        self._closed = False
-        # Made now, so that a wrong URL is an error here; nothing connects before the first publish.
-        self._spare = [self._opened()]
-        self._publishers: dict[asyncio.AbstractEventLoop, AsyncPublisher] = {}
+        open_by_url = partial(open_async_publisher, url, prefix=prefix, api_key=api_key)
+        self._publisher = LoopPublishers(open_by_url)  # async
+        # sync: self._publisher = ProcessPublisher(open_by_url if publisher is None else lambda: publisher)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
         """An emitter for `TIDINGS_URL` (default: Redis on this machine) and `TIDINGS_API_KEY`.
 
         Raises:
-            BadConfig: the URL is not one that an emitter knows.
+            BadConfig: the URL has an unknown scheme.
         """
         url, api_key = read_environment(environ)
         return cls(url, api_key=api_key)
@@ -97,30 +110,31 @@ class AsyncEmitter:
         id: str | None = None,
         ack: bool = False,
     ) -> AsyncReceipt | list[AsyncReceipt]:
-        """Publish an event in one channel, in several, or in a user's own.
+        """Publish an event in one channel, in several, or in a user's own channel.
 
-        `data` is what JSON can say, and datetimes, UUIDs, Decimals and enums (PROTOCOL.md
-        section 3). `id` makes repeating safe: within 5 minutes the same id in the same channel
-        is published once. Returns a Receipt; for `channels` one for each, in order. With `ack` clients
-        acknowledge it, and the receipt can wait for that: `await receipt.wait(acks=1, timeout_s=5)`.
+        `data` is anything that JSON can represent, and datetimes, UUIDs, Decimals and enums (PROTOCOL.md section 3).
+        `id` makes retries safe: within 5 minutes a repeated id in the same channel publishes nothing new.
+        With `ack` clients acknowledge it, and the receipt can wait for that: `await receipt.wait(acks=1, timeout_s=5)`.
+        Returns a receipt; for `channels` one per channel, in order.
 
         Raises:
-            CallerError: the call cannot succeed (BadChannel, BadEvent, BadData, BadId,
-                TooLarge, UnknownNamespace, Unauthorized, Forbidden, BadConfig); do not repeat it.
-            Unavailable: it was not published. TimedOut: nobody knows; repeat it with the same `id`.
+            CallerError: the call cannot succeed (BadChannel, BadEvent, BadData, BadId, TooLarge, UnknownNamespace,
+                Unauthorized, Forbidden, BadConfig); do not repeat it.
+            Unavailable: it was not published.
+            TimedOut: it may or may not be published; repeat it with the same `id`.
             BatchFailed: it was published in some of `channels` only.
         """
-        sent = self._builder.build_event(event, data, channel=channel, channels=channels, user=user, id=id, ack=ack)
-        done = _awaited(receipts_or_raise(await self._publish(sent)))
-        return done if channels is not None else done[0]
+        items = self._builder.build_event(event, data, channel=channel, channels=channels, user=user, id=id, ack=ack)
+        receipts = async_receipts_or_raise(await self._publish(items))
+        return receipts if channels is not None else receipts[0]
 
     @overload
-    async def push_model(self, obj: object, *, channel: str, **shape: Unpack[ModelOptions]) -> AsyncReceipt: ...
+    async def push_model(self, obj: object, *, channel: str, **options: Unpack[ModelOptions]) -> AsyncReceipt: ...
     @overload
-    async def push_model(self, obj: object, *, user: str, **shape: Unpack[ModelOptions]) -> AsyncReceipt: ...
+    async def push_model(self, obj: object, *, user: str, **options: Unpack[ModelOptions]) -> AsyncReceipt: ...
     @overload
     async def push_model(
-        self, obj: object, *, channels: Iterable[str] | None = None, **shape: Unpack[ModelOptions]
+        self, obj: object, *, channels: Iterable[str] | None = None, **options: Unpack[ModelOptions]
     ) -> list[AsyncReceipt]: ...
     async def push_model(
         self,
@@ -129,35 +143,35 @@ class AsyncEmitter:
         channel: str | None = None,
         channels: Iterable[str] | None = None,
         user: str | None = None,
-        **shape: Unpack[ModelOptions],
+        **options: Unpack[ModelOptions],
     ) -> AsyncReceipt | list[AsyncReceipt]:
         """Publish the state of an object: event `updated_model` with `{"class", "model", "op", "version"}`.
 
-        `obj` is a dataclass, a pydantic, SQLAlchemy or Django model, or has `to_dict()`. Without
-        channels here, its class names them (`__channels__`, or `register`), and a list is returned.
-        Options: `op` ("created", "updated", "deleted"), `fields`, `exclude`, `version`, `id`; see
-        `models.Shape` and, for the version, `models.describe`. Exceptions of the object's own code pass.
+        `obj` is a dataclass, a pydantic, SQLAlchemy or Django model, or has `to_dict()`. Without a channel here, its
+        class names the channels (`__channels__`, or `register`), and the result is a list.
+        Options: `op` ("created", "updated", "deleted"), `fields`, `exclude`, `version`, `id`. See
+        `models.ModelOptions` and, for the version, `models.describe`. Exceptions of the object's own code pass.
 
         Raises:
-            CallerError: as `emit`; BadData also if reading the object would be a database query.
+            CallerError: as `emit`; BadData also if reading the object would need a database query.
             Unavailable, TimedOut, BatchFailed: as `emit`.
         """
-        sent = self._builder.build_model(obj, shape, channel=channel, channels=channels, user=user)
-        done = _awaited(receipts_or_raise(await self._publish(sent)))
-        return done if channel is None and user is None else done[0]
+        items = self._builder.build_model(obj, channel=channel, channels=channels, user=user, **options)
+        receipts = async_receipts_or_raise(await self._publish(items))
+        return receipts if channel is None and user is None else receipts[0]
 
     def batch(self) -> AsyncBatch:
         """Collect publications and send them in one round trip: `async with emitter.batch() as batch:`."""
         return AsyncBatch(self._builder, self._options.batch_max, self._publish)
 
     async def disconnect(self, *, user: str | None = None, connection: str | None = None) -> Done:
-        """End all connections of a user, or one by its public id, on every node. They may come back: see `revoke`.
+        """Close all connections of a user, or one by its public id, on every node. Clients may reconnect: see `revoke`.
 
-        Returns what was done on how many nodes; `missing` names those that live and did not answer in time.
+        The result counts connections and nodes. `missing` names live nodes that did not reply in time.
 
         Raises:
-            CallerError: not exactly one of the two, or no such name.
-            Unavailable, TimedOut: no node was told; nobody knows.
+            CallerError: not exactly one of the two, or a malformed name.
+            Unavailable: no node received the command. TimedOut: it may or may not have run.
         """
         return await self._send(control.disconnect(user=user, connection=connection))
 
@@ -169,9 +183,9 @@ class AsyncEmitter:
         for_s: float | None = None,
         until_s: float | None = None,
     ) -> Done:
-        """Cut a user or one token off on every node, at once, for `for_s` seconds or until `until_s` (unix seconds).
+        """Lock out a user or one token on every node, at once, for `for_s` seconds or until `until_s` (unix seconds).
 
-        The broker remembers it: a node that did not hear it learns of it within its `canary_interval_s`.
+        The broker stores the revocation: a node that misses the command reads it within its `canary_interval_s`.
 
         Raises:
             CallerError, Unavailable, TimedOut: as `disconnect`.
@@ -181,7 +195,7 @@ class AsyncEmitter:
     async def subscribe(self, *, user: str, channel: str) -> Done:
         """Subscribe all live connections of a user to a channel, whatever their tokens cover.
 
-        It holds as long as the connection: who comes back asks for the channel, and needs a token that covers it.
+        The subscription ends with the connection. After a reconnect the client needs a token that covers the channel.
 
         Raises:
             CallerError, Unavailable, TimedOut: as `disconnect`; UnknownNamespace.
@@ -189,7 +203,7 @@ class AsyncEmitter:
         return await self._send(control.subscribe(user=user, channel=channel))
 
     async def unsubscribe(self, *, user: str, channel: str) -> Done:
-        """Take a channel from all live connections of a user. A client that may subscribe to it can do so again.
+        """Unsubscribe all live connections of a user from a channel. A client that may subscribe can do so again.
 
         Raises:
             CallerError, Unavailable, TimedOut: as `disconnect`.
@@ -197,7 +211,7 @@ class AsyncEmitter:
         return await self._send(control.unsubscribe(user=user, channel=channel))
 
     async def history(self, channel: str, *, limit: int = control.PAGE, since: str | None = None) -> History:
-        """Kept publications of a channel, oldest first: after the cursor `since` the first ones, without it the last.
+        """Stored publications of a channel, oldest first: the first `limit` after the cursor `since`, or the last ones.
 
         Raises:
             BadChannel, BadCursor, BadRequest, UnknownNamespace, Unavailable, TimedOut.
@@ -208,30 +222,29 @@ class AsyncEmitter:
         )
 
     async def nodes(self) -> list[NodeRecord]:
-        """Every node that lives, with its connections, sessions and channels as of a few seconds ago.
+        """Every live node, with its connections, sessions and channels as of a few seconds ago.
 
         Raises:
-            Unavailable, TimedOut: nobody could say.
+            Unavailable, TimedOut: no reply.
         """
         return await self._queries("nodes").nodes(timeout_s=self._options.timeout_s)
 
     async def presence(self, channel: str, *, limit: int = LIST_MAX) -> Presence:
-        """Who is in a channel: `emitter.presence("room:1").members` is `info` by user, `.count` how many users.
+        """The users in a channel. `members` of the result is `info` by user, `count` the number of users.
 
-        Of more than `limit` users (the hub's `presence_list_max` over HTTP) only `count` is given.
+        For more than `limit` users (over HTTP: the hub's `presence_list_max`) `members` is None.
 
         Raises:
             BadChannel: not a channel. Forbidden: its namespace has no presence.
-            Unavailable, TimedOut: no answer in time.
+            Unavailable, TimedOut: no reply in time.
         """
         return await self._queries("presence").presence(
             check_channel(channel), limit=limit, timeout_s=self._options.timeout_s
         )
 
     async def close(self) -> None:
-        """Give up the connections of this event loop. Publishing afterwards raises Unavailable."""
-        self._closed = True
-        await self._publisher().close()
+        """Close the connections of the running event loop. Publishing afterwards raises Unavailable."""
+        await self._publisher.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -245,13 +258,8 @@ class AsyncEmitter:
         return f"AsyncEmitter({self._options.redacted_url()!r})"
 
     async def _publish(self, items: list[OutgoingPublication]) -> list[PublishResult]:
-        answers = without_own_duplicates(items, await self._open().publish(items, timeout_s=self._options.timeout_s))
-        for place, (item, answer) in enumerate(zip(items, answers, strict=True)):
-            if found := reportable(item, answer):
-                plain, sought = found
-                answers[place] = receipt = AsyncReceipt(plain.id, plain.cursor, plain.duplicate)
-                receipt.set_waiter(partial(wait_async, partial(self._report, sought), receipt.id))
-        return answers
+        results = await self._publisher.current.publish(items, timeout_s=self._options.timeout_s)
+        return add_async_waiters(items, without_own_duplicates(items, results), self._report)
 
     async def _send(self, command: Order) -> Done:
         return await self._queries(command.do).send_command(command, timeout_s=self._options.timeout_s)
@@ -260,35 +268,12 @@ class AsyncEmitter:
         return await self._queries("report").report(sought, timeout_s=timeout_s)
 
     def _queries(self, operation: str) -> AsyncNodeQueries:
-        """As `Emitter._queries`."""
-        publisher = self._open()
+        """The publisher, if nodes reply through it.
+
+        Raises:
+            BadConfig: the URL only takes publications; the message names `operation`.
+        """
+        publisher = self._publisher.current
         if isinstance(publisher, AsyncNodeQueries):
             return publisher
         raise self._options.no_replies(operation)
-
-    def _open(self) -> AsyncPublisher:
-        if self._closed:
-            raise Unavailable("this emitter was closed; make a new one")
-        return self._publisher()
-
-    def _publisher(self) -> AsyncPublisher:
-        """The publisher of the running event loop: its connections belong to that loop alone."""
-        loop = asyncio.get_running_loop()
-        publisher = self._publishers.get(loop)
-        if publisher is None:
-            # A loop that has ended cannot close its connections any more; forgetting them does. Weak keys
-            # would not: a connection refers to its loop.
-            for other in list(self._publishers):
-                if other.is_closed():
-                    self._publishers.pop(other, None)
-            publisher = self._publishers[loop] = self._spare.pop() if self._spare else self._opened()
-        return publisher
-
-    def _opened(self) -> AsyncPublisher:
-        options = self._options
-        return open_async_publisher(options.url, prefix=options.prefix, api_key=options.api_key)
-
-
-def _awaited(done: list[Receipt]) -> list[AsyncReceipt]:
-    # Of publications that did not ask for acknowledgements they are plain ones: there `wait` raises at once.
-    return cast("list[AsyncReceipt]", done)

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self, Unpack
 
 from tidings.builder import PublicationBuilder, without_own_duplicates
 from tidings.errors import BadRequest, TidingsError, TooLarge
-from tidings.models.registry import ModelOptions
+from tidings.options import EventOptions, PushOptions
 from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.receipts import BatchFailed
 
 
 class Collected:
-    """What a batch collects: at most `batch_max` publications, more is refused (TooLarge).
+    """What a batch collects: at most `batch_max` publications, more raise TooLarge.
 
-    Data is encoded when it is added, so that an error shows up where it was made and a later
-    change of the object changes nothing. `results` is filled when the batch ends: one Receipt or
-    error per publication, in order; a call for several channels makes one for each.
+    Data is encoded when it is added. So an error is raised where it was made, and a later change of the object does
+    not change the publication. `results` is filled when the batch is sent: one Receipt or error per publication, in
+    order. A call for several channels makes one publication for each.
     """
 
     def __init__(self, builder: PublicationBuilder, batch_max: int) -> None:
@@ -26,56 +26,38 @@ class Collected:
         self._builder = builder
         self._batch_max = batch_max
         self._items: list[OutgoingPublication] = []
-        self._open = False
+        self._is_open = False
 
-    def emit(
-        self,
-        event: str,
-        data: object = None,
-        *,
-        channel: str | None = None,
-        channels: Iterable[str] | None = None,
-        user: str | None = None,
-        id: str | None = None,
-        ack: bool = False,
-    ) -> None:
-        """Add what `Emitter.emit` would send.
+    def emit(self, event: str, data: object = None, *, ack: bool = False, **options: Unpack[EventOptions]) -> None:
+        """Add what `Emitter.emit` would send. Options: `channel`, `channels` or `user`, and `id`.
 
         Raises:
             CallerError: as `Emitter.emit`; TooLarge also for a full batch.
         """
-        self._add(self._builder.build_event(event, data, channel=channel, channels=channels, user=user, id=id, ack=ack))
+        self._add(self._builder.build_event(event, data, ack=ack, **options))
 
-    def push_model(
-        self,
-        obj: object,
-        *,
-        channel: str | None = None,
-        channels: Iterable[str] | None = None,
-        user: str | None = None,
-        **shape: Unpack[ModelOptions],
-    ) -> None:
+    def push_model(self, obj: object, **options: Unpack[PushOptions]) -> None:
         """Add what `Emitter.push_model` would send.
 
         Raises:
             CallerError: as `Emitter.push_model`; TooLarge also for a full batch.
         """
-        self._add(self._builder.build_model(obj, shape, channel=channel, channels=channels, user=user))
+        self._add(self._builder.build_model(obj, **options))
 
     def begin(self) -> Self:
-        """What entering the `with` block does, for who learns only later whether to send: then `send` or `drop`.
+        """Do what entering the `with` block does. Then call `send` or `drop` later, outside a `with` block.
 
         Raises:
             BadRequest: it was begun before.
         """
-        if self._open or self.results:
+        if self._is_open or self.results:
             raise BadRequest("a batch is for one `with` block; make a new one with batch()")
-        self._open = True
+        self._is_open = True
         return self
 
     def drop(self) -> None:
-        """Forget what was collected; nothing of it is sent."""
-        self._open = False
+        """Discard what was collected; nothing of it is sent."""
+        self._is_open = False
         self._items = []
 
     @property
@@ -84,33 +66,33 @@ class Collected:
         return [item.channel for item in self._items]
 
     def __len__(self) -> int:
-        """How many publications it holds."""
+        """The number of publications."""
         return len(self._items)
 
     def _add(self, items: list[OutgoingPublication]) -> None:
-        if not self._open:
+        if not self._is_open:
             raise BadRequest("a batch collects only inside its `with` block; make a new one with batch()")
         if len(self._items) + len(items) > self._batch_max:
             raise TooLarge(f"a batch of more than {self._batch_max} publications; send several, or raise batch_max")
         self._items += items
 
     def _end(self) -> list[OutgoingPublication]:
-        """What is to be sent now: nothing the second time."""
-        items = self._items if self._open else []
-        self._open = False
+        """End collecting. Returns the publications to send; none the second time."""
+        items = self._items if self._is_open else []
+        self._is_open = False
         return items
 
-    def _settle(self, sent: list[OutgoingPublication], answers: list[PublishResult]) -> None:
-        self.results = without_own_duplicates(sent, answers)
+    def _finish(self, items: list[OutgoingPublication], results: list[PublishResult]) -> None:
+        self.results = without_own_duplicates(items, results)
         failures = [result for result in self.results if isinstance(result, TidingsError)]
         if failures:
             raise BatchFailed(self.results) from failures[0]
 
 
 class Batch(Collected):
-    """`with emitter.batch() as batch:`; sent at the end of the block, nothing if it raises.
+    """`with emitter.batch() as batch:`; sent at the end of the block, or discarded if the block raises.
 
-    Leaving the block raises BatchFailed if any publication was not taken.
+    Leaving the block raises BatchFailed if any publication was not accepted.
     """
 
     def __init__(
@@ -123,9 +105,9 @@ class Batch(Collected):
         self._publish = publish
 
     def send(self) -> None:
-        """Send what was collected. BatchFailed if any publication was not taken."""
+        """Send what was collected. Raises BatchFailed if any publication was not accepted."""
         if items := self._end():
-            self._settle(items, self._publish(items))
+            self._finish(items, self._publish(items))
 
     def __enter__(self) -> Self:
         return self.begin()
@@ -140,7 +122,7 @@ class Batch(Collected):
 
 
 class AsyncBatch(Collected):
-    """`async with emitter.batch() as batch:`; otherwise as `Batch`. Adding does not await."""
+    """`async with emitter.batch() as batch:`; otherwise as `Batch`. `emit` and `push_model` are not awaited."""
 
     def __init__(
         self,
@@ -152,9 +134,9 @@ class AsyncBatch(Collected):
         self._publish = publish
 
     async def send(self) -> None:
-        """Send what was collected. BatchFailed if any publication was not taken."""
+        """Send what was collected. Raises BatchFailed if any publication was not accepted."""
         if items := self._end():
-            self._settle(items, await self._publish(items))
+            self._finish(items, await self._publish(items))
 
     async def __aenter__(self) -> Self:
         return self.begin()

@@ -1,6 +1,6 @@
-"""From the arguments of a call to what a publisher sends, and from its results to receipts.
+"""From the arguments of a call to the publications that a publisher sends, and from its results to receipts.
 
-The whole of `emit`, without I/O: the emitters are shells around it.
+Everything that `emit` does, without I/O. The emitters add the publisher.
 """
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Self, Unpack, cast
 
 from tidings.errors import BadChannel, BadConfig, Internal, TidingsError
-from tidings.models.registry import ModelOptions, Registry, describe
+from tidings.models.registry import SHARED, ModelOptions, Registry, describe
+from tidings.options import Options
 from tidings.publishers.base import CALLER_ID_S, OWN_ID_S, OutgoingPublication, PublishResult
-from tidings.receipts import BatchFailed, Receipt
+from tidings.receipts import AsyncReceipt, BatchFailed, Receipt
 from tidings.wire.channels import check_channel, check_channels, check_id, user_channel
 from tidings.wire.ids import new_id
 from tidings.wire.payload import MAX_BYTES, encode_data
@@ -22,17 +24,15 @@ MODEL_EVENT = "updated_model"
 
 
 def resolve_channels(*, channel: str | None, channels: Iterable[str] | None, user: str | None) -> list[str] | None:
-    """The channels that one call names, or None if it names none.
+    """The channels that a call names, or None if it names none.
 
     Raises:
-        BadChannel: more than one of the three was given, or what was given is
-            empty or malformed.
+        BadChannel: more than one of the three is set, or the one that is set is empty or malformed.
     """
-    given = [
-        name for name, value in (("channel", channel), ("channels", channels), ("user", user)) if value is not None
-    ]
-    if len(given) > 1:
-        raise BadChannel(f"{' and '.join(given)} at once; give one of channel, channels and user")
+    targets = {"channel": channel, "channels": channels, "user": user}
+    names = [name for name, value in targets.items() if value is not None]
+    if len(names) > 1:
+        raise BadChannel(f"{' and '.join(names)} at once; give one of channel, channels and user")
     if channel is not None:
         return [check_channel(channel)]
     if channels is not None:
@@ -43,10 +43,10 @@ def resolve_channels(*, channel: str | None, channels: Iterable[str] | None, use
 
 
 class PublicationBuilder:
-    """Turns the arguments of `emit` and `push_model` into outgoing publications, one per channel.
+    """Turns the arguments of `emit` and `push_model` into `OutgoingPublication` publications, one per channel.
 
-    `clock_ns` is the time in nanoseconds since 1970. An event with data larger than
-    `publication_max_bytes` is refused (TooLarge), never cut. `one_way`: why nobody can be asked to acknowledge.
+    `clock_ns` returns nanoseconds since 1970. Data larger than `publication_max_bytes` raises TooLarge and is never
+    truncated. `no_acks`: why publications cannot be acknowledged; empty if they can.
     """
 
     def __init__(
@@ -55,13 +55,20 @@ class PublicationBuilder:
         publication_max_bytes: int = MAX_BYTES,
         registry: Registry | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
-        one_way: str = "",
+        no_acks: str = "",
     ) -> None:
         self.registry = Registry() if registry is None else registry
         self.max_bytes = publication_max_bytes
         self._clock_ns = clock_ns
-        self._one_way = one_way
+        self._no_acks = no_acks
         self._latest_us = 0
+
+    @classmethod
+    def for_emitter(cls, options: Options) -> Self:
+        """The builder of an emitter. Its registry also finds the classes of `tidings.models.register`."""
+        return cls(
+            publication_max_bytes=options.publication_max_bytes, registry=Registry(SHARED), no_acks=options.no_acks
+        )
 
     def build_event(
         self,
@@ -78,73 +85,72 @@ class PublicationBuilder:
 
         Raises:
             BadChannel, BadEvent, BadData, BadId, TooLarge: nothing is sent.
-            BadConfig: acknowledgements are wanted where none can come back.
+            BadConfig: `ack` is set, and publications cannot be acknowledged.
         """
-        if ack and self._one_way:
-            raise BadConfig(self._one_way)
-        found = resolve_channels(channel=channel, channels=channels, user=user)
-        if found is None:
+        if ack and self._no_acks:
+            raise BadConfig(self._no_acks)
+        all_channels = resolve_channels(channel=channel, channels=channels, user=user)
+        if all_channels is None:
             raise BadChannel("no channel given; nothing is ever sent to everyone: give channel, channels or user")
-        return self._outgoing(event, data, found, id, options_for(ack=ack))
+        return self._outgoing(event, data, all_channels, id, options_for(ack=ack))
 
     def build_model(
         self,
         obj: object,
-        shape: ModelOptions,
         *,
         channel: str | None = None,
         channels: Iterable[str] | None = None,
         user: str | None = None,
+        **options: Unpack[ModelOptions],
     ) -> list[OutgoingPublication]:
         """What `push_model` sends.
 
         Raises:
             BadChannel, BadData, BadId, BadRequest, TooLarge: nothing is sent.
         """
-        given = resolve_channels(channel=channel, channels=channels, user=user)
-        data, found = describe(obj, shape, self.registry.rule(type(obj)), channels=given, now_us=self._now_us())
-        return self._outgoing(MODEL_EVENT, data, found, shape.get("id"), options_for())
+        named_channels = resolve_channels(channel=channel, channels=channels, user=user)
+        rule = self.registry.rule(type(obj))
+        data, all_channels = describe(obj, options, rule, channels=named_channels, now_us=self._now_us())
+        return self._outgoing(MODEL_EVENT, data, all_channels, options.get("id"), options_for())
 
     def _outgoing(
-        self, event: str, data: object, channels: list[str], given_id: str | None, options: str
+        self, event: str, data: object, channels: list[str], caller_id: str | None, options: str
     ) -> list[OutgoingPublication]:
         now_ms = self._clock_ns() // 1_000_000
-        if given_id is None:
-            chosen_id, idempotency_s = new_id(now_ms), OWN_ID_S
+        if caller_id is None:
+            id_, idempotency_s = new_id(now_ms), OWN_ID_S
         else:
-            chosen_id, idempotency_s = check_id(given_id), CALLER_ID_S
+            id_, idempotency_s = check_id(caller_id), CALLER_ID_S
         data_json = encode_data(data, max_bytes=self.max_bytes)
-        body = encode_body(event, data_json, id=chosen_id, at_ms=now_ms, options=options)
-        return [
-            OutgoingPublication(channel, body, chosen_id, idempotency_s, options != NO_OPTIONS) for channel in channels
-        ]
+        body = encode_body(event, data_json, id=id_, at_ms=now_ms, options=options)
+        return [OutgoingPublication(channel, body, id_, idempotency_s, options != NO_OPTIONS) for channel in channels]
 
     def _now_us(self) -> int:
-        """Microseconds since 1970, never less than before even if the clock is set back."""
-        # Two threads may race here: the worst is a version equal to or just below the other's, which
-        # two pushes of one object at the same moment cannot order anyway.
+        """Microseconds since 1970. Never decreases, even if the clock is set back."""
+        # Two threads may race here. Then one version is equal to or just below the other, which is harmless: two
+        # pushes of one object at the same moment have no order anyway.
         self._latest_us = max(self._latest_us, self._clock_ns() // 1000)
         return self._latest_us
 
 
 def without_own_duplicates(
-    sent: Sequence[OutgoingPublication], results: Sequence[PublishResult]
+    items: Sequence[OutgoingPublication], results: Sequence[PublishResult]
 ) -> list[PublishResult]:
-    """The results as the caller sees them, one per item sent.
+    """The results, one per item, with `duplicate` cleared where only the publisher's own retry caused it.
 
-    An id that the emitter made itself can only be a duplicate of the publisher's own
-    retry: the caller published once, and its receipt says so.
+    The emitter generates a new id for each publication without one. If such an id is a duplicate, the publisher
+    retried: the caller published once.
 
     Raises:
-        Internal: the publisher did not answer for every item.
+        Internal: the publisher did not return a result for every item.
     """
-    if len(results) != len(sent):
-        raise Internal(f"{len(results)} results for {len(sent)} publications; please report this")
+    if len(results) != len(items):
+        raise Internal(f"{len(results)} results for {len(items)} publications; please report this")
     return [
         replace(result, duplicate=False)
         if isinstance(result, Receipt) and result.duplicate and item.idempotency_s == OWN_ID_S
         else result
-        for item, result in zip(sent, results, strict=True)
+        for item, result in zip(items, results, strict=True)
     ]
 
 
@@ -152,8 +158,8 @@ def receipts_or_raise(results: Sequence[PublishResult]) -> list[Receipt]:
     """The receipts of one call.
 
     Raises:
-        TidingsError: nothing was taken, all for the same kind of reason: that reason.
-        BatchFailed: some were taken, or the reasons differ; it has all results.
+        TidingsError: every publication failed with the same class of error; the first of them.
+        BatchFailed: some were published, or the errors differ. It has all results.
     """
     failures = [result for result in results if isinstance(result, TidingsError)]
     if not failures:
@@ -161,3 +167,9 @@ def receipts_or_raise(results: Sequence[PublishResult]) -> list[Receipt]:
     if len(failures) == len(results) and len({type(failure) for failure in failures}) == 1:
         raise failures[0]
     raise BatchFailed(results) from failures[0]
+
+
+def async_receipts_or_raise(results: Sequence[PublishResult]) -> list[AsyncReceipt]:
+    """As `receipts_or_raise`, for results of `ack_wait.add_async_waiters`."""
+    # Without ack=True they are plain receipts. Nothing is awaited then: their `wait` raises BadRequest at once.
+    return cast("list[AsyncReceipt]", receipts_or_raise(results))

@@ -1,18 +1,18 @@
-"""`Emitter`: how a backend says "tell them", `emitter.emit("shipped", {"order": 42}, channel="orders:42")`."""
+# Generated from async_emitter.py: change that file, then run `make sync`.
+"""`Emitter` publishes to the hub: `emitter.emit("shipped", {"order": 42}, channel="orders:42")`."""
 
 from __future__ import annotations
 
-import os
 import time
-import weakref
 from collections.abc import Iterable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Self, Unpack, overload
 
-from tidings.ack_wait import reportable, wait
+from tidings.ack_wait import add_waiters
 from tidings.batch import Batch
-from tidings.builder import receipts_or_raise, without_own_duplicates
+from tidings.builder import PublicationBuilder, receipts_or_raise, without_own_duplicates
+from tidings.current_publisher import ProcessPublisher
 from tidings.models.registry import ModelOptions
 from tidings.options import BATCH_MAX, DEFAULT_PREFIX, DEFAULT_URL, TIMEOUT_S, Options, read_environment
 from tidings.publishers import open_publisher
@@ -29,20 +29,24 @@ from tidings.wire.reports import Report, Sought
 class Emitter:
     """Publishes to the hub. Every call returns a receipt or raises, within `timeout_s` seconds.
 
-    `url`: the hub's broker (`redis://`, `rediss://`, `redis+sentinel://`, `redis+cluster://`, `unix://`), the
-    hub itself (`http://`, `https://`, with `api_key`), a queue that the hub takes publications from (`amqp://`,
-    `amqps://`, `kombu+<transport>://`: receipts without a cursor), or `memory://` (this process only, for tests).
-    `socketio+redis://` leads to Socket.IO servers on Node instead of a hub (docs/other-emitters.md).
-    `prefix`: the broker's key prefix; the hub's setting must be the same.
-    `publication_max_bytes`: data that is larger as JSON is refused (TooLarge).
-    `batch_max`: more publications in one batch are refused (TooLarge).
-    `publisher`: a way of your own to the hub; `url` is then only what `repr` shows.
+    `url` is one of these:
 
-    One emitter serves a whole process: threads and greenlets may share it, and a forked child
-    opens connections of its own. It connects at the first publish. In asyncio use `AsyncEmitter`.
+    - the hub's broker: `redis://`, `rediss://`, `redis+sentinel://`, `redis+cluster://`, `unix://`;
+    - the hub itself: `http://` or `https://`, with `api_key`;
+    - a queue that the hub reads: `amqp://`, `amqps://`, `kombu+<transport>://`. Its receipts have no cursor;
+    - `memory://`: this process only, for tests;
+    - `socketio+redis://`: Socket.IO servers on Node instead of a hub (docs/other-emitters.md).
+
+    `prefix`: the broker's key prefix, the same as in the hub's settings.
+    `publication_max_bytes`: larger data, as JSON, raises TooLarge.
+    `batch_max`: a batch of more publications raises TooLarge.
+    `publisher`: your own publisher. Then `url` is only what `repr` shows.
+
+    Create one emitter for the process. It connects at the first publish. Threads and greenlets may share it, and a
+    forked child process opens its own connections. With asyncio, use `AsyncEmitter`.
 
     Raises:
-        BadConfig: a setting that cannot be.
+        BadConfig: an invalid setting.
         MissingExtra: the URL needs a package that is not installed.
     """
 
@@ -65,20 +69,18 @@ class Emitter:
             publication_max_bytes=publication_max_bytes,
             batch_max=batch_max,
         )
-        self._builder = self._options.builder()
+        self._builder = PublicationBuilder.for_emitter(self._options)
         self.register = self._builder.registry.register
         self.rule = self._builder.registry.rule
-        self._closed = False
-        self._given = publisher
-        self._connect()
-        _EMITTERS.add(self)
+        open_by_url = partial(open_publisher, url, prefix=prefix, api_key=api_key)
+        self._publisher = ProcessPublisher(open_by_url if publisher is None else lambda: publisher)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
         """An emitter for `TIDINGS_URL` (default: Redis on this machine) and `TIDINGS_API_KEY`.
 
         Raises:
-            BadConfig: the URL is not one that an emitter knows.
+            BadConfig: the URL has an unknown scheme.
         """
         url, api_key = read_environment(environ)
         return cls(url, api_key=api_key)
@@ -106,30 +108,31 @@ class Emitter:
         id: str | None = None,
         ack: bool = False,
     ) -> Receipt | list[Receipt]:
-        """Publish an event in one channel, in several, or in a user's own.
+        """Publish an event in one channel, in several, or in a user's own channel.
 
-        `data` is what JSON can say, and datetimes, UUIDs, Decimals and enums (PROTOCOL.md
-        section 3). `id` makes repeating safe: within 5 minutes the same id in the same channel
-        is published once. Returns a Receipt; for `channels` one for each, in order. With `ack` clients
-        acknowledge it, and the receipt can wait for that: `receipt.wait(acks=1, timeout_s=5)`.
+        `data` is anything that JSON can represent, and datetimes, UUIDs, Decimals and enums (PROTOCOL.md section 3).
+        `id` makes retries safe: within 5 minutes a repeated id in the same channel publishes nothing new.
+        With `ack` clients acknowledge it, and the receipt can wait for that: `receipt.wait(acks=1, timeout_s=5)`.
+        Returns a receipt; for `channels` one per channel, in order.
 
         Raises:
-            CallerError: the call cannot succeed (BadChannel, BadEvent, BadData, BadId,
-                TooLarge, UnknownNamespace, Unauthorized, Forbidden, BadConfig); do not repeat it.
-            Unavailable: it was not published. TimedOut: nobody knows; repeat it with the same `id`.
+            CallerError: the call cannot succeed (BadChannel, BadEvent, BadData, BadId, TooLarge, UnknownNamespace,
+                Unauthorized, Forbidden, BadConfig); do not repeat it.
+            Unavailable: it was not published.
+            TimedOut: it may or may not be published; repeat it with the same `id`.
             BatchFailed: it was published in some of `channels` only.
         """
-        sent = self._builder.build_event(event, data, channel=channel, channels=channels, user=user, id=id, ack=ack)
-        done = receipts_or_raise(self._publish(sent))
-        return done if channels is not None else done[0]
+        items = self._builder.build_event(event, data, channel=channel, channels=channels, user=user, id=id, ack=ack)
+        receipts = receipts_or_raise(self._publish(items))
+        return receipts if channels is not None else receipts[0]
 
     @overload
-    def push_model(self, obj: object, *, channel: str, **shape: Unpack[ModelOptions]) -> Receipt: ...
+    def push_model(self, obj: object, *, channel: str, **options: Unpack[ModelOptions]) -> Receipt: ...
     @overload
-    def push_model(self, obj: object, *, user: str, **shape: Unpack[ModelOptions]) -> Receipt: ...
+    def push_model(self, obj: object, *, user: str, **options: Unpack[ModelOptions]) -> Receipt: ...
     @overload
     def push_model(
-        self, obj: object, *, channels: Iterable[str] | None = None, **shape: Unpack[ModelOptions]
+        self, obj: object, *, channels: Iterable[str] | None = None, **options: Unpack[ModelOptions]
     ) -> list[Receipt]: ...
     def push_model(
         self,
@@ -138,35 +141,35 @@ class Emitter:
         channel: str | None = None,
         channels: Iterable[str] | None = None,
         user: str | None = None,
-        **shape: Unpack[ModelOptions],
+        **options: Unpack[ModelOptions],
     ) -> Receipt | list[Receipt]:
         """Publish the state of an object: event `updated_model` with `{"class", "model", "op", "version"}`.
 
-        `obj` is a dataclass, a pydantic, SQLAlchemy or Django model, or has `to_dict()`. Without
-        channels here, its class names them (`__channels__`, or `register`), and a list is returned.
-        Options: `op` ("created", "updated", "deleted"), `fields`, `exclude`, `version`, `id`; see
-        `models.Shape` and, for the version, `models.describe`. Exceptions of the object's own code pass.
+        `obj` is a dataclass, a pydantic, SQLAlchemy or Django model, or has `to_dict()`. Without a channel here, its
+        class names the channels (`__channels__`, or `register`), and the result is a list.
+        Options: `op` ("created", "updated", "deleted"), `fields`, `exclude`, `version`, `id`. See
+        `models.ModelOptions` and, for the version, `models.describe`. Exceptions of the object's own code pass.
 
         Raises:
-            CallerError: as `emit`; BadData also if reading the object would be a database query.
+            CallerError: as `emit`; BadData also if reading the object would need a database query.
             Unavailable, TimedOut, BatchFailed: as `emit`.
         """
-        sent = self._builder.build_model(obj, shape, channel=channel, channels=channels, user=user)
-        done = receipts_or_raise(self._publish(sent))
-        return done if channel is None and user is None else done[0]
+        items = self._builder.build_model(obj, channel=channel, channels=channels, user=user, **options)
+        receipts = receipts_or_raise(self._publish(items))
+        return receipts if channel is None and user is None else receipts[0]
 
     def batch(self) -> Batch:
         """Collect publications and send them in one round trip: `with emitter.batch() as batch:`."""
         return Batch(self._builder, self._options.batch_max, self._publish)
 
     def disconnect(self, *, user: str | None = None, connection: str | None = None) -> Done:
-        """End all connections of a user, or one by its public id, on every node. They may come back: see `revoke`.
+        """Close all connections of a user, or one by its public id, on every node. Clients may reconnect: see `revoke`.
 
-        Returns what was done on how many nodes; `missing` names those that live and did not answer in time.
+        The result counts connections and nodes. `missing` names live nodes that did not reply in time.
 
         Raises:
-            CallerError: not exactly one of the two, or no such name.
-            Unavailable, TimedOut: no node was told; nobody knows.
+            CallerError: not exactly one of the two, or a malformed name.
+            Unavailable: no node received the command. TimedOut: it may or may not have run.
         """
         return self._send(control.disconnect(user=user, connection=connection))
 
@@ -178,9 +181,9 @@ class Emitter:
         for_s: float | None = None,
         until_s: float | None = None,
     ) -> Done:
-        """Cut a user or one token off on every node, at once, for `for_s` seconds or until `until_s` (unix seconds).
+        """Lock out a user or one token on every node, at once, for `for_s` seconds or until `until_s` (unix seconds).
 
-        The broker remembers it: a node that did not hear it learns of it within its `canary_interval_s`.
+        The broker stores the revocation: a node that misses the command reads it within its `canary_interval_s`.
 
         Raises:
             CallerError, Unavailable, TimedOut: as `disconnect`.
@@ -190,7 +193,7 @@ class Emitter:
     def subscribe(self, *, user: str, channel: str) -> Done:
         """Subscribe all live connections of a user to a channel, whatever their tokens cover.
 
-        It holds as long as the connection: who comes back asks for the channel, and needs a token that covers it.
+        The subscription ends with the connection. After a reconnect the client needs a token that covers the channel.
 
         Raises:
             CallerError, Unavailable, TimedOut: as `disconnect`; UnknownNamespace.
@@ -198,7 +201,7 @@ class Emitter:
         return self._send(control.subscribe(user=user, channel=channel))
 
     def unsubscribe(self, *, user: str, channel: str) -> Done:
-        """Take a channel from all live connections of a user. A client that may subscribe to it can do so again.
+        """Unsubscribe all live connections of a user from a channel. A client that may subscribe can do so again.
 
         Raises:
             CallerError, Unavailable, TimedOut: as `disconnect`.
@@ -206,7 +209,7 @@ class Emitter:
         return self._send(control.unsubscribe(user=user, channel=channel))
 
     def history(self, channel: str, *, limit: int = control.PAGE, since: str | None = None) -> History:
-        """Kept publications of a channel, oldest first: after the cursor `since` the first ones, without it the last.
+        """Stored publications of a channel, oldest first: the first `limit` after the cursor `since`, or the last ones.
 
         Raises:
             BadChannel, BadCursor, BadRequest, UnknownNamespace, Unavailable, TimedOut.
@@ -215,29 +218,28 @@ class Emitter:
         return self._queries("history").history(channel, since=after, limit=limit, timeout_s=self._options.timeout_s)
 
     def nodes(self) -> list[NodeRecord]:
-        """Every node that lives, with its connections, sessions and channels as of a few seconds ago.
+        """Every live node, with its connections, sessions and channels as of a few seconds ago.
 
         Raises:
-            Unavailable, TimedOut: nobody could say.
+            Unavailable, TimedOut: no reply.
         """
         return self._queries("nodes").nodes(timeout_s=self._options.timeout_s)
 
     def presence(self, channel: str, *, limit: int = LIST_MAX) -> Presence:
-        """Who is in a channel: `emitter.presence("room:1").members` is `info` by user, `.count` how many users.
+        """The users in a channel. `members` of the result is `info` by user, `count` the number of users.
 
-        Of more than `limit` users (the hub's `presence_list_max` over HTTP) only `count` is given.
+        For more than `limit` users (over HTTP: the hub's `presence_list_max`) `members` is None.
 
         Raises:
             BadChannel: not a channel. Forbidden: its namespace has no presence.
-            Unavailable, TimedOut: no answer in time.
+            Unavailable, TimedOut: no reply in time.
         """
         return self._queries("presence").presence(
             check_channel(channel), limit=limit, timeout_s=self._options.timeout_s
         )
 
     def close(self) -> None:
-        """Give up the connections. Publishing afterwards raises Unavailable."""
-        self._closed = True
+        """Close all connections. Publishing afterwards raises Unavailable."""
         self._publisher.close()
 
     def __enter__(self) -> Self:
@@ -252,12 +254,8 @@ class Emitter:
         return f"Emitter({self._options.redacted_url()!r})"
 
     def _publish(self, items: list[OutgoingPublication]) -> list[PublishResult]:
-        answers = without_own_duplicates(items, self._publisher.publish(items, timeout_s=self._options.timeout_s))
-        for item, answer in zip(items, answers, strict=True):
-            if found := reportable(item, answer):
-                receipt, sought = found
-                receipt.set_waiter(partial(wait, partial(self._report, sought), receipt.id))
-        return answers
+        results = self._publisher.current.publish(items, timeout_s=self._options.timeout_s)
+        return add_waiters(items, without_own_duplicates(items, results), self._report)
 
     def _send(self, command: Order) -> Done:
         return self._queries(command.do).send_command(command, timeout_s=self._options.timeout_s)
@@ -266,34 +264,12 @@ class Emitter:
         return self._queries("report").report(sought, timeout_s=timeout_s)
 
     def _queries(self, operation: str) -> NodeQueries:
-        """The publisher, for an operation that needs a reply.
+        """The publisher, if nodes reply through it.
 
         Raises:
-            BadConfig: it only publishes, as to a queue or to Socket.IO servers.
+            BadConfig: the URL only takes publications; the message names `operation`.
         """
-        if isinstance(self._publisher, NodeQueries):
-            return self._publisher
+        publisher = self._publisher.current
+        if isinstance(publisher, NodeQueries):
+            return publisher
         raise self._options.no_replies(operation)
-
-    def _connect(self) -> None:
-        options = self._options
-        self._publisher = self._given or open_publisher(options.url, prefix=options.prefix, api_key=options.api_key)
-        if self._closed:
-            self._publisher.close()
-
-    def _forked(self) -> None:
-        """Leave the parent's connections alone: two processes on one connection would mix up their answers."""
-        self._connect()
-
-
-# A weak set: the hook below cannot be taken back, and must not keep emitters alive.
-_EMITTERS: weakref.WeakSet[Emitter] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for emitter in list(_EMITTERS):
-        emitter._forked()  # noqa: SLF001
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

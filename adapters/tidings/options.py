@@ -1,28 +1,50 @@
-"""What an emitter is made with."""
+"""Options, each written once: those of an emitter, of `emit` and of `push_model`."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import TypedDict
 
-from tidings.builder import PublicationBuilder
 from tidings.errors import BadConfig
-from tidings.models.registry import SHARED, Registry
+from tidings.models.registry import ModelOptions
 from tidings.publishers import PublisherKind, kind_of
 
 DEFAULT_URL = "redis://localhost:6379/0"
 DEFAULT_PREFIX = "tidings:"
 TIMEOUT_S = 5.0
 BATCH_MAX = 1000
-_ONE_WAY: dict[PublisherKind, str] = {
-    "queue": "ack=True needs an answer, and a queue goes one way; use the hub's redis:// or http:// URL",
-    "socketio": "ack=True: Socket.IO servers tell an emitter nothing; use an Emitter with a tidings hub's URL",
+# Why publications through such a URL cannot be acknowledged.
+_NO_ACKS: dict[PublisherKind, str] = {
+    "queue": "ack=True needs a reply, and a queue only takes publications; use the hub's redis:// or http:// URL",
+    "socketio": "ack=True: Socket.IO servers do not reply to an emitter; use an Emitter with a tidings hub's URL",
 }
 
 
+class TargetOptions(TypedDict, total=False):
+    """Where a publication goes: exactly one of the three.
+
+    `channel`: one channel. `channels`: several. `user`: the user's own channel, `user:<user>`.
+    """
+
+    channel: str | None
+    channels: Iterable[str] | None
+    user: str | None
+
+
+class EventOptions(TargetOptions, total=False):
+    """The options of `emit`. `id`: the publication's id; repeating it within 5 minutes publishes nothing new."""
+
+    id: str | None
+
+
+class PushOptions(TargetOptions, ModelOptions, total=False):
+    """The options of `push_model`: where it goes, and what of the object is sent."""
+
+
 class Options:
-    """What both emitters are made with, checked. See `Emitter` for the meaning."""
+    """The settings of an emitter, checked. See `Emitter` for their meaning."""
 
     __slots__ = ("api_key", "batch_max", "prefix", "publication_max_bytes", "timeout_s", "url")
 
@@ -43,12 +65,10 @@ class Options:
         self.url, self.prefix, self.timeout_s, self.api_key = url, prefix, timeout_s, api_key
         self.publication_max_bytes, self.batch_max = publication_max_bytes, batch_max
 
-    def builder(self) -> PublicationBuilder:
-        """The pure part of an emitter with these settings."""
-        one_way = _ONE_WAY.get(kind_of(self.url), "")
-        return PublicationBuilder(
-            publication_max_bytes=self.publication_max_bytes, registry=Registry(SHARED), one_way=one_way
-        )
+    @property
+    def no_acks(self) -> str:
+        """Why publications cannot be acknowledged with this URL; empty if they can."""
+        return _NO_ACKS.get(kind_of(self.url), "")
 
     def no_replies(self, operation: str) -> BadConfig:
         """The error for an operation that needs a reply, where the URL only takes publications."""
@@ -59,13 +79,13 @@ class Options:
 
     def redacted_url(self) -> str:
         """The URL without user, password and query, for `repr` and logs."""
-        scheme, _, rest = self.url.partition("://")
-        place = rest.partition("?")[0].rpartition("@")[2]
-        return f"{scheme}://{place}"
+        scheme, _, location = self.url.partition("://")
+        host_and_path = location.partition("?")[0].rpartition("@")[2]
+        return f"{scheme}://{host_and_path}"
 
 
 def read_environment(environ: Mapping[str, str] | None) -> tuple[str, str | None]:
-    """URL and API key from `TIDINGS_URL` and `TIDINGS_API_KEY`; the key only where it is used."""
+    """URL and API key from `TIDINGS_URL` and `TIDINGS_API_KEY`. The key is None unless the URL is http(s)."""
     values = os.environ if environ is None else environ
     url = values.get("TIDINGS_URL") or DEFAULT_URL
     return url, (values.get("TIDINGS_API_KEY") or None) if kind_of(url) == "http" else None

@@ -320,7 +320,7 @@ class TestAsync:
         async def run(number: int) -> None:
             await emitter.emit("e", number, channel="a:1")
             # Without this the loop's end would leave its connection to the garbage collector.
-            await emitter._publisher().close()
+            await emitter._publisher.current.close()
 
         for number in range(3):
             asyncio.run(run(number))
@@ -336,7 +336,7 @@ class TestAsync:
         emitter = AsyncEmitter(server.url)
         for number in range(30):
             asyncio.run(emitter.emit("e", number, channel="a:1"))
-        assert len(emitter._publishers) == 1
+        assert len(emitter._publisher._by_loop) == 1
         asyncio.run(emitter.close())
         gc.collect()
         with server.client() as client:

@@ -13,7 +13,6 @@ A request that ends in an exception or with a status of 400 or more tells nothin
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from typing import Unpack
 
 from flask import Flask, Response, current_app, has_app_context, has_request_context, request
@@ -23,7 +22,7 @@ from tidings.contrib.delivery import OnError, deliver, log_error
 from tidings.contrib.settings import emitter_of
 from tidings.emitter import Emitter
 from tidings.errors import BadConfig
-from tidings.models.registry import ModelOptions
+from tidings.options import EventOptions, PushOptions
 
 # Keys of the WSGI environment: the batch of this request, and the status of its response.
 _BATCH = "tidings.batch"
@@ -73,47 +72,32 @@ class Tidings:
             raise BadConfig("no application with tidings here: call init_app(app), and use `with app.app_context():`")
         return emitter
 
-    def emit(
-        self,
-        event: str,
-        data: object = None,
-        *,
-        channel: str | None = None,
-        channels: Iterable[str] | None = None,
-        user: str | None = None,
-        id: str | None = None,
-    ) -> None:
+    def emit(self, event: str, data: object = None, **options: Unpack[EventOptions]) -> None:
         """Publish when the response is made, or at once outside of a request. Arguments as `Emitter.emit`.
+
+        There is no `ack`: no receipt could wait for it.
 
         Raises:
             CallerError: as `Emitter.emit`; TooLarge also for more than `TIDINGS_BATCH_MAX` publications in one request.
             Unavailable, TimedOut, BatchFailed: only outside of a request.
         """
         if has_request_context():
-            self._batch().emit(event, data, channel=channel, channels=channels, user=user, id=id)
+            self._batch().emit(event, data, ack=False, **options)
         else:
             with self.now.batch() as batch:
-                batch.emit(event, data, channel=channel, channels=channels, user=user, id=id)
+                batch.emit(event, data, ack=False, **options)
 
-    def push_model(
-        self,
-        obj: object,
-        *,
-        channel: str | None = None,
-        channels: Iterable[str] | None = None,
-        user: str | None = None,
-        **shape: Unpack[ModelOptions],
-    ) -> None:
+    def push_model(self, obj: object, **options: Unpack[PushOptions]) -> None:
         """Publish the state that an object has now when the response is made, or at once outside of a request.
 
         Raises:
             CallerError: as `Emitter.push_model`; otherwise as `emit`.
         """
         if has_request_context():
-            self._batch().push_model(obj, channel=channel, channels=channels, user=user, **shape)
+            self._batch().push_model(obj, **options)
         else:
             with self.now.batch() as batch:
-                batch.push_model(obj, channel=channel, channels=channels, user=user, **shape)
+                batch.push_model(obj, **options)
 
     def _batch(self) -> Batch:
         if _BATCH not in request.environ:

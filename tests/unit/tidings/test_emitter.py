@@ -79,8 +79,8 @@ class TestWhereTo:
         assert [body_of(one).options for one in drafted(channels=["a:1", "a:2"], ack=True)] == ["ra", "ra"]
 
     def test_where_no_answer_comes_back_none_is_asked_for(self) -> None:
-        builder = PublicationBuilder(one_way="a queue goes one way")
-        with pytest.raises(BadConfig, match="one way"):
+        builder = PublicationBuilder(no_acks="a queue only takes publications")
+        with pytest.raises(BadConfig, match="only takes publications"):
             builder.build_event("e", None, channel="a:1", ack=True)
         assert len(builder.build_event("e", None, channel="a:1")) == 1
 
@@ -468,7 +468,8 @@ class TestReceipt:
             assert collected.wait(acks=0).channel == "a:1"
 
     @pytest.mark.parametrize(
-        ("scheme", "why"), [("amqp://localhost", "one way"), ("socketio+redis://localhost", "tell an emitter nothing")]
+        ("scheme", "why"),
+        [("amqp://localhost", "only takes publications"), ("socketio+redis://localhost", "do not reply to an emitter")],
     )
     def test_ways_without_an_answer_say_why(self, scheme: str, why: str) -> None:
         for emitter in (Emitter(scheme), Emitter(scheme).batch().begin()):

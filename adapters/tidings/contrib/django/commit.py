@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Unpack
 
 from django.db import transaction
@@ -11,22 +11,14 @@ from tidings.batch import Batch
 from tidings.contrib.delivery import deliver
 from tidings.contrib.django.configured import changes_max, emitter, on_error
 from tidings.errors import TooLarge
-from tidings.models.registry import ModelOptions
+from tidings.options import EventOptions, PushOptions
 
 
-def emit(
-    event: str,
-    data: object = None,
-    *,
-    channel: str | None = None,
-    channels: Iterable[str] | None = None,
-    user: str | None = None,
-    id: str | None = None,
-    using: str | None = None,
-) -> None:
+def emit(event: str, data: object = None, *, using: str | None = None, **options: Unpack[EventOptions]) -> None:
     """Publish once the transaction of the database `using` is committed, or at once outside of one.
 
-    Arguments as `Emitter.emit`. What is published in a row, without a savepoint in between, goes in one batch.
+    Arguments as `Emitter.emit`, without `ack`: no receipt could wait for it. Consecutive publications without a
+    savepoint in between go in one batch.
 
     Raises:
         CallerError: as `Emitter.emit`; TooLarge also for more than `CHANGES_MAX` publications in one transaction.
@@ -35,20 +27,12 @@ def emit(
     """
 
     def add(batch: Batch) -> None:
-        batch.emit(event, data, channel=channel, channels=channels, user=user, id=id)
+        batch.emit(event, data, ack=False, **options)
 
     publish_on_commit(add, using)
 
 
-def push_model(
-    obj: object,
-    *,
-    channel: str | None = None,
-    channels: Iterable[str] | None = None,
-    user: str | None = None,
-    using: str | None = None,
-    **shape: Unpack[ModelOptions],
-) -> None:
+def push_model(obj: object, *, using: str | None = None, **options: Unpack[PushOptions]) -> None:
     """Publish the state that an object has now once the transaction is committed, or at once outside of one.
 
     Raises:
@@ -56,7 +40,7 @@ def push_model(
     """
 
     def add(batch: Batch) -> None:
-        batch.push_model(obj, channel=channel, channels=channels, user=user, **shape)
+        batch.push_model(obj, **options)
 
     publish_on_commit(add, using)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -10,7 +9,8 @@ from tidings.builder import PublicationBuilder
 from tidings.contrib.outbox.rows import columns_of
 from tidings.contrib.outbox.table import NAME, own_table, sqlalchemy_module
 from tidings.errors import BadRequest
-from tidings.models.registry import SHARED, ModelOptions
+from tidings.models.registry import SHARED
+from tidings.options import EventOptions, PushOptions
 from tidings.publishers.base import OutgoingPublication
 from tidings.wire.payload import MAX_BYTES
 
@@ -46,45 +46,30 @@ class Outbox:
         self._builder = _shared_builder(publication_max_bytes)
         self._notify = notify
 
-    def emit(
-        self,
-        event: str,
-        data: object = None,
-        *,
-        channel: str | None = None,
-        channels: Iterable[str] | None = None,
-        user: str | None = None,
-        id: str | None = None,
-    ) -> str:
+    def emit(self, event: str, data: object = None, **options: Unpack[EventOptions]) -> str:
         """As `Emitter.emit`, once this transaction is committed. Returns the id, one for all channels of the call.
 
+        There is no `ack`: the receipt that could wait for it is the relay's.
+
         Raises:
-            BadChannel, BadEvent, BadData, BadId, TooLarge: nothing was written.
+            BadChannel, BadEvent, BadData, BadId, TooLarge: nothing was columns_of.
             sqlalchemy.exc.SQLAlchemyError: the database's own.
         """
-        return self._write(self._builder.build_event(event, data, channel=channel, channels=channels, user=user, id=id))
+        return self._write(self._builder.build_event(event, data, ack=False, **options))
 
-    def push_model(
-        self,
-        obj: object,
-        *,
-        channel: str | None = None,
-        channels: Iterable[str] | None = None,
-        user: str | None = None,
-        **shape: Unpack[ModelOptions],
-    ) -> str:
+    def push_model(self, obj: object, **options: Unpack[PushOptions]) -> str:
         """As `Emitter.push_model`. A session is flushed first, so that a new row has its key.
 
         Classes are registered with `tidings.models.register`, or say `__channels__`.
 
         Raises:
-            BadChannel, BadData, BadId, BadRequest, TooLarge: nothing was written.
+            BadChannel, BadData, BadId, BadRequest, TooLarge: nothing was columns_of.
             sqlalchemy.exc.SQLAlchemyError: the database's own.
         """
         flush = getattr(self._bind, "flush", None)
         if flush is not None:
             flush()
-        return self._write(self._builder.build_model(obj, shape, channel=channel, channels=channels, user=user))
+        return self._write(self._builder.build_model(obj, **options))
 
     def _write(self, items: list[OutgoingPublication]) -> str:
         sa = sqlalchemy_module()

@@ -198,8 +198,8 @@ class TestToDict:
 class TestChannels:
     def test_given_ones_count_alone(self) -> None:
         builder = PublicationBuilder()
-        assert [item.channel for item in builder.build_model(Order(1), {}, user="9")] == ["user:9"]
-        assert [item.channel for item in builder.build_model(Order(1), {})] == ["orders:1", "user:ann"]
+        assert [item.channel for item in builder.build_model(Order(1), user="9")] == ["user:9"]
+        assert [item.channel for item in builder.build_model(Order(1))] == ["orders:1", "user:ann"]
 
     def test_a_function(self) -> None:
         assert described(Order(1), Rule(channels=lambda o: f"o:{o.id}"))[1] == ["o:1"]
@@ -268,9 +268,9 @@ class TestRegistry:
                 return {"id": self.id}
 
         register(Everywhere, channels=["everywhere:{id}"])
-        assert [
-            item.channel for item in PublicationBuilder(registry=Registry(SHARED)).build_model(Everywhere(), {})
-        ] == ["everywhere:1"]
+        assert [item.channel for item in PublicationBuilder(registry=Registry(SHARED)).build_model(Everywhere())] == [
+            "everywhere:1"
+        ]
 
     def test_takes_classes_only(self) -> None:
         with pytest.raises(BadRequest, match="not a class"):
@@ -326,7 +326,7 @@ class TestVersion:
     def test_the_clock_never_goes_back(self) -> None:
         moments = iter([2_000_000, 2_000_000, 1_000_000, 1_000_000, 3_000_000, 3_000_000])
         builder = PublicationBuilder(clock_ns=lambda: next(moments))
-        pushed = [builder.build_model(Line("x"), {}, channel="a:1")[0].body for _ in range(3)]
+        pushed = [builder.build_model(Line("x"), channel="a:1")[0].body for _ in range(3)]
         assert [b'"version":%d' % number in body for number, body in zip((2000, 2000, 3000), pushed, strict=True)] == (
             [True] * 3
         )
