@@ -271,7 +271,7 @@ class TestSettings:
 
     @pytest.mark.parametrize("key", ["", "a b", "a\r\nX-Evil: 1", "ключ", "x" * 600])
     def test_a_key_that_would_end_its_header(self, key: str) -> None:
-        with pytest.raises(BadConfig, match="the API key holds"):
+        with pytest.raises(BadConfig, match="the API key contains"):
             HttpPublisher("http://host", api_key=key)
 
     def test_https_checks_the_certificate_and_speaks_tls(self, hub: HttpHub) -> None:

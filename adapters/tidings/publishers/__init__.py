@@ -1,4 +1,8 @@
-"""How an emitter reaches the hub: the URL's scheme chooses the publisher, and only its driver is imported."""
+"""Publishers: how an emitter reaches the hub. The URL's scheme selects one, and only its driver is imported.
+
+base: the protocols `Publisher` and `NodeQueries`. redis, http, memory, queue: one package per transport.
+socketio: Socket.IO servers on Node. retry_state: retries of one batch. threaded: blocking publishers for asyncio.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ __all__ = [
 ]
 
 PublisherKind = Literal["redis", "cluster", "http", "memory", "queue", "socketio"]
-_WAYS: dict[str, PublisherKind] = {
+_KINDS: dict[str, PublisherKind] = {
     "redis": "redis",
     "rediss": "redis",
     "redis+sentinel": "redis",
@@ -39,46 +43,46 @@ _WAYS: dict[str, PublisherKind] = {
 
 
 def kind_of(url: str) -> PublisherKind:
-    """What kind of publisher a URL asks for.
+    """The kind of publisher for a URL.
 
     Raises:
-        BadConfig: not a URL of a known scheme. The message does not repeat it: it may hold a password.
+        BadConfig: the scheme is unknown. The message does not repeat the URL, which may hold a password.
     """
     scheme, mark, _ = str(url).partition("://")
-    way = "queue" if scheme.lower().startswith("kombu+") else _WAYS.get(scheme.lower())
-    if not mark or way is None:
-        known = ", ".join((*_WAYS, "kombu+<transport>"))
-        raise BadConfig(f"not a URL that an emitter knows; it begins with one of {known} and ://")
-    return way
+    kind = "queue" if scheme.lower().startswith("kombu+") else _KINDS.get(scheme.lower())
+    if not mark or kind is None:
+        schemes = ", ".join((*_KINDS, "kombu+<transport>"))
+        raise BadConfig(f"not a URL that an emitter supports; its scheme is one of {schemes}, followed by ://")
+    return kind
 
 
 def open_publisher(url: str, *, prefix: str = "tidings:", api_key: str | None = None) -> Publisher:
-    """The publisher for a URL. It connects when it first publishes.
+    """The publisher for a URL. It connects at the first publish.
 
-    `prefix` is the broker's key prefix (Redis only), `api_key` the hub's (HTTP only).
+    `prefix`: the broker's key prefix (Redis only). `api_key`: one of the hub's API keys (HTTP only).
 
     Raises:
-        BadConfig: an unknown scheme, a malformed URL, or an API key where none can be used.
+        BadConfig: an unknown scheme, a malformed URL, or an API key for a URL that is not http(s).
     """
-    way = kind_of(url)
-    _refuse_key(way, api_key)
-    if way == "http":
+    kind = kind_of(url)
+    _reject_api_key(kind, api_key)
+    if kind == "http":
         from tidings.publishers.http.publisher import HttpPublisher
 
         return HttpPublisher(url, api_key=api_key)
-    if way == "memory":
+    if kind == "memory":
         from tidings.publishers.memory.publisher import MemoryPublisher
 
         return MemoryPublisher(url)
-    if way == "cluster":
+    if kind == "cluster":
         from tidings.publishers.redis.cluster import ClusterPublisher
 
         return ClusterPublisher(url, prefix=prefix)
-    if way == "queue":
+    if kind == "queue":
         from tidings.publishers.queue.publisher import KombuPublisher
 
         return KombuPublisher(url)
-    if way == "socketio":
+    if kind == "socketio":
         from tidings.publishers.socketio import SocketioPublisher
 
         return SocketioPublisher(url)
@@ -89,25 +93,25 @@ def open_publisher(url: str, *, prefix: str = "tidings:", api_key: str | None = 
 
 def open_async_publisher(url: str, *, prefix: str = "tidings:", api_key: str | None = None) -> AsyncPublisher:
     """As `open_publisher`, for one event loop."""
-    way = kind_of(url)
-    _refuse_key(way, api_key)
-    if way == "http":
+    kind = kind_of(url)
+    _reject_api_key(kind, api_key)
+    if kind == "http":
         from tidings.publishers.http.publisher import AsyncHttpPublisher
 
         return AsyncHttpPublisher(url, api_key=api_key)
-    if way == "memory":
+    if kind == "memory":
         from tidings.publishers.memory.publisher import AsyncMemoryPublisher
 
         return AsyncMemoryPublisher(url)
-    if way == "cluster":
+    if kind == "cluster":
         from tidings.publishers.redis.cluster import AsyncClusterPublisher
 
         return AsyncClusterPublisher(url, prefix=prefix)
-    if way == "queue":
+    if kind == "queue":
         from tidings.publishers.queue.publisher import AsyncKombuPublisher
 
         return AsyncKombuPublisher(url)
-    if way == "socketio":
+    if kind == "socketio":
         from tidings.publishers.socketio import AsyncSocketioPublisher
 
         return AsyncSocketioPublisher(url)
@@ -116,6 +120,6 @@ def open_async_publisher(url: str, *, prefix: str = "tidings:", api_key: str | N
     return AsyncRedisPublisher(url, prefix=prefix)
 
 
-def _refuse_key(way: PublisherKind, api_key: str | None) -> None:
-    if api_key is not None and way != "http":
-        raise BadConfig("api_key belongs to http(s) URLs; a broker's password goes into its URL")
+def _reject_api_key(kind: PublisherKind, api_key: str | None) -> None:
+    if api_key is not None and kind != "http":
+        raise BadConfig("api_key is only for http(s) URLs; put a broker's password into its URL")

@@ -1,7 +1,6 @@
-"""How an emitter reaches the hub, whatever lies between (PROTOCOL.md section 7).
+"""The protocols of publishers, which send publications to a broker (PROTOCOL.md section 7).
 
-A publisher takes bodies that are ready (`publication.encode_body`) and says for each
-whether the broker has it: a receipt or an error, never silence.
+A publisher takes encoded bodies (`publication.encode_body`) and returns a receipt or an error for each.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence
 from tidings.wire.reports import Report, Sought
 
-# How long a broker remembers an id (DESIGN 3). Ids that callers choose stand for something
-# that they may repeat after minutes; ids we make serve only our own retries.
+# How long a broker remembers an id (PROTOCOL.md section 7). A caller may repeat its ids after minutes.
+# Ids that the emitter makes are only for its own retries.
 CALLER_ID_S = 300
 OWN_ID_S = 30
 
@@ -28,11 +27,10 @@ PublishResult = Receipt | TidingsError
 
 @dataclass(frozen=True, slots=True)
 class OutgoingPublication:
-    """One publication on its way to a broker.
+    """One publication to send to a broker.
 
-    `channel` is checked by whoever builds this; `body` comes from `encode_body` and holds
-    the same `id`; the broker remembers the id for `idempotency_s` seconds (0: not at all).
-    `reported`: its options ask for a report.
+    `channel` is a valid channel. `body` comes from `encode_body` and contains the same `id`. The broker remembers the
+    id for `idempotency_s` seconds (0: not at all). `wants_report`: its options request a delivery report.
     """
 
     channel: str

@@ -1,6 +1,6 @@
-"""One publish on its way: what is still open, when to try again, and what is said when it is given up. No I/O.
+"""The retries of one publish: which items are open, when to retry, and the errors at the end. No I/O.
 
-Trying again is safe because every item has an id that the broker remembers.
+Retries are safe because every item has an id that the broker remembers.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ _CAP_S = 0.5
 
 
 class RetryState:
-    """Items that are to be published before `deadline_s`, a time of the clock that the caller uses.
+    """Items to publish before `deadline_s`, a time of the caller's clock.
 
-    The caller tries what is open, says how it went, waits for `pause_s`, and stops when it is None. `where` is
-    shown in errors and holds no secret.
+    The caller sends the open items, reports the outcome, waits for `pause_s`, and stops when that is None. `target` is
+    part of error messages and holds no secret.
     """
 
     def __init__(
         self,
         items: Sequence[OutgoingPublication],
-        where: str,
+        target: str,
         *,
         timeout_s: float,
         now_s: float,
@@ -34,7 +34,7 @@ class RetryState:
     ) -> None:
         self.deadline_s = now_s + timeout_s
         self._items = items
-        self._where = where
+        self._target = target
         self._timeout_s = timeout_s
         self._results: list[PublishResult | None] = [None] * len(items)
         self._open = list(range(len(items)))
@@ -45,33 +45,33 @@ class RetryState:
         self._random = random or secrets.SystemRandom().random
 
     def fail(self, reason: str, *, sent: bool, final: bool) -> None:
-        """No replies. `sent`: the request may have been carried out; `final`: do not try again."""
+        """Record an attempt without replies. `sent`: it may have been processed. `final`: do not retry."""
         self._attempts += 1
         self._sent = self._sent or sent
         self._final = final
         self._reason = reason
 
     def pause_s(self, now_s: float) -> float | None:
-        """Seconds to wait before the next request; None: it is over."""
+        """Seconds to wait before the next attempt; None: there is none."""
         left_s = self.deadline_s - now_s
         if not self._open or self._final or left_s <= 0:
             return None
-        # The first request goes at once; so does the second when a connection had died while it was idle.
+        # No pause before the first attempt, nor before the second one if an idle connection turned out to be broken.
         if self._attempts == 0 or (self._attempts == 1 and self._sent):
             return 0.0
         pause_s = delay_s(self._attempts - 1, base_s=_BASE_S, cap_s=_CAP_S, random=self._random)
-        # An attempt without time for its answer would only turn a clear refusal into a doubt.
+        # An attempt without time for its reply would turn a clear `Unavailable` into a `TimedOut`.
         return pause_s if pause_s < left_s else None
 
     def results(self) -> list[PublishResult]:
-        """One answer per item; what is still open is an error that says what to do."""
-        return [self._given_up() if answer is None else answer for answer in self._results]
+        """One receipt or error per item. An open item has an error that contains the advice for the caller."""
+        return [self._failure() if result is None else result for result in self._results]
 
-    def _given_up(self) -> TidingsError:
-        tried = f"after {self._attempts} attempts in {self._timeout_s:g} s"
+    def _failure(self) -> TidingsError:
+        effort = f"after {self._attempts} attempts in {self._timeout_s:g} s"
         if self._sent:
             return TimedOut(
-                f"no answer {tried}: {self._reason}. It may or may not be published; "
-                "publish again with the same id, that is safe"
+                f"no answer {effort}: {self._reason}. It may or may not be published; "
+                "publishing again with the same id is safe"
             )
-        return Unavailable(f"not published {tried}: {self._reason}. Check that {self._where} is right and runs")
+        return Unavailable(f"not published {effort}: {self._reason}. Check that {self._target} is correct and running")

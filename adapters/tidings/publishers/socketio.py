@@ -1,9 +1,9 @@
-"""Publishing to Socket.IO servers on Node, behind `@socket.io/redis-adapter`: channels are their rooms.
+"""Publishing to Socket.IO servers on Node with `@socket.io/redis-adapter`. Channels are their rooms.
 
     socketio+redis://[user:password@]host[:port][/db][?key=socket.io&nsp=/]      socketio+rediss://, socketio+unix://,
-    socketio+redis+sentinel://                                                   … as `address.py` has them
+    socketio+redis+sentinel://                                                   … as in `redis_client/url.py`
 
-Source: @socket.io/redis-emitter 5.1, whose messages these are.
+Source: the messages of @socket.io/redis-emitter 5.1.
 """
 
 from __future__ import annotations
@@ -30,28 +30,29 @@ _UID = "emitter"
 _EVENT = 2
 _BASE_S = 0.02
 _CAP_S = 0.5
-# A connection that was idle for longer is tried before a publish: it must not be in doubt because of that.
+# A connection that was idle for longer is checked before a publish, so that the publish does not end in a `TimedOut`.
 _IDLE_S = 0.5
 
 
 class SocketioPublisher:
     """A `Publisher` for socketio+redis:// URLs.
 
-    A receipt says that at least one server got the message; it has no cursor, and nobody numbers or keeps anything. No
-    server: `Unavailable`. They know no ids: what is in doubt (`TimedOut`) and is published again may come twice.
+    A receipt means that at least one server received the message. It has no cursor: servers do not number or store
+    messages. Without a server the result is `Unavailable`. Servers ignore ids, so a publish that is repeated after
+    `TimedOut` may be delivered twice.
 
     Raises:
-        BadConfig: the URL is none. MissingExtra: msgpack is not installed.
+        BadConfig: an invalid URL. MissingExtra: msgpack is not installed.
     """
 
     def __init__(self, url: str) -> None:
         msgpack_module()
-        plain, _, query = url.removeprefix(SCHEME).partition("?")
+        base_url, _, query = url.removeprefix(SCHEME).partition("?")
         options = dict(parse_qsl(query, keep_blank_values=True))
         self._key, self._nsp = options.pop("key", "socket.io"), options.pop("nsp", "/")
         if not self._key or not self._nsp.startswith("/"):
-            raise BadConfig("the key of Socket.IO's emitters is not empty, and nsp begins with /")
-        self._pool = RedisPool(RedisAddress.parse(f"{plain}?{urlencode(options)}" if options else plain))
+            raise BadConfig("key must not be empty, and nsp must begin with /")
+        self._pool = RedisPool(RedisAddress.parse(f"{base_url}?{urlencode(options)}" if options else base_url))
         self._used_s = 0.0
         self._closed = False
 
@@ -62,7 +63,7 @@ class SocketioPublisher:
         packed = [message for message in messages if isinstance(message, bytes)]
         replies = iter(self._send(packed, deadline_s))
         return [
-            message if isinstance(message, TidingsError) else self._answer(item, next(replies))
+            message if isinstance(message, TidingsError) else self._result(item, next(replies))
             for item, message in zip(items, messages, strict=True)
         ]
 
@@ -77,7 +78,7 @@ class SocketioPublisher:
         return pack(b"PUBLISH", f"{self._key}#{self._nsp}#{item.channel}#".encode(), message)
 
     def _send(self, packed: Sequence[bytes], deadline_s: float) -> list[object]:
-        """A reply for each command. Without connection it is tried again until the deadline; in doubt it is not."""
+        """One reply per command. Retried until the deadline if nothing was sent, but not if the outcome is unknown."""
         if not packed:
             return []
         attempt = 0
@@ -85,12 +86,14 @@ class SocketioPublisher:
             if self._closed:
                 return [Unavailable("this publisher is closed")] * len(packed)
             try:
-                self._try_idle(deadline_s)
+                self._check_idle(deadline_s)
                 replies: list[object] = self._pool.call(b"".join(packed), len(packed), (), deadline_s=deadline_s)
             except ConnectionLost as error:
                 self._pool.close()
                 if error.sent:
-                    return [TimedOut(f"{error}. It may or may not be published; servers know no ids")] * len(packed)
+                    return [TimedOut(f"{error}. It may or may not be published; Socket.IO servers ignore ids")] * len(
+                        packed
+                    )
                 pause_s = delay_s(attempt, base_s=_BASE_S, cap_s=_CAP_S)
                 if error.final or time.monotonic() + pause_s >= deadline_s:
                     return [Unavailable(f"not published: {error}")] * len(packed)
@@ -100,8 +103,8 @@ class SocketioPublisher:
                 self._used_s = time.monotonic()
                 return replies
 
-    def _try_idle(self, deadline_s: float) -> None:
-        """A connection that died meanwhile is found by a question that does no harm."""
+    def _check_idle(self, deadline_s: float) -> None:
+        """Send a PING on a connection that was idle, to find out whether it still works."""
         if time.monotonic() - self._used_s < _IDLE_S:
             return
         try:
@@ -111,7 +114,7 @@ class SocketioPublisher:
             if not error.sent or time.monotonic() >= deadline_s:
                 raise ConnectionLost(str(error), sent=False, final=error.final) from error
 
-    def _answer(self, item: OutgoingPublication, reply: object) -> PublishResult:
+    def _result(self, item: OutgoingPublication, reply: object) -> PublishResult:
         if isinstance(reply, TidingsError):
             return reply
         if isinstance(reply, int) and reply > 0:
@@ -119,9 +122,9 @@ class SocketioPublisher:
         if reply == 0:
             return Unavailable(
                 f"no Socket.IO server listens on {self._pool.address} for the key {self._key!r} and {self._nsp!r};"
-                " start one with @socket.io/redis-adapter, or mend ?key= and &nsp= in the URL"
+                " start one with @socket.io/redis-adapter, or correct ?key= and &nsp= in the URL"
             )
-        return Unavailable(f"Redis refused it: {error_text(reply) if isinstance(reply, Exception) else reply}")
+        return Unavailable(f"Redis returned an error: {error_text(reply) if isinstance(reply, Exception) else reply}")
 
     def close(self) -> None:
         """See `Publisher.close`."""

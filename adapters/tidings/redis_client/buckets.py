@@ -1,8 +1,8 @@
 """Buckets: how channels are spread over a Redis Cluster (PROTOCOL.md section 7). No I/O.
 
-A bucket is a sequence of its own, with all its keys in one slot. Which bucket a channel is in must be the
-same for everyone who publishes and for every hub; so the number of buckets is part of every key's name, and
-whoever counts differently finds no rules and is told so.
+Each bucket has its own sequence, and all its keys lie in one slot. Every emitter and every hub must put a channel into
+the same bucket. So the number of buckets is part of every key's name: an emitter with another number finds no rules
+and gets an error.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ BUCKETS_MAX = PLACES_MAX
 
 
 def bucket_of(channel: str, buckets: int) -> int:
-    """The bucket of a channel: CRC-32 (as in zlib) of its name, modulo their number."""
+    """The bucket of a channel: the CRC-32 of its name (as in zlib) modulo the number of buckets."""
     return zlib.crc32(channel.encode()) % buckets if buckets > 1 else 0
 
 
 @cache
 def tag_of(bucket: int, buckets: int) -> str:
-    """The hash tag of a bucket's keys: `0` for the only one, otherwise `<bucket>/<buckets>`.
+    """The hash tag of a bucket's keys: `0` for a single bucket, otherwise `<bucket>/<buckets>`.
 
-    A number after a dot, counted up from 1, puts it into its own part of the slots where it is not by itself:
-    a cluster that shares its slots out evenly so shares out the buckets.
+    Each bucket belongs into its own part of the slots, so that a cluster with evenly spread slots spreads the buckets
+    evenly. Where the plain tag misses that part, a dot and the first fitting number from 1 are appended.
     """
     plain = tag = "0" if buckets == 1 else f"{bucket}/{buckets}"
-    more = 0
+    suffix = 0
     while slot_of(tag) * buckets // SLOTS != bucket:
-        more += 1
-        tag = f"{plain}.{more}"
+        suffix += 1
+        tag = f"{plain}.{suffix}"
     return tag
 
 
@@ -46,10 +46,10 @@ def slot_of(tag: str) -> int:
 
 
 def check_buckets(text: str) -> int:
-    """A number of buckets.
+    """The number of buckets in a setting.
 
     Raises:
-        BadConfig: it is none.
+        BadConfig: not a number from 1 to `BUCKETS_MAX`.
     """
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= BUCKETS_MAX):
         raise BadConfig(f"buckets must be a number from 1 to {BUCKETS_MAX}")

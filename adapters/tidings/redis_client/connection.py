@@ -1,7 +1,7 @@
-"""Connections to Redis for commands: bytes out, replies in, always with a deadline.
+"""Connections to Redis for packed commands. Every call has a deadline.
 
-redis-py makes them (TLS, login, Sentinel) and parses what comes back. A line that failed in any way,
-a cancelled call included, is never used again: a late reply must not answer another question.
+redis-py connects (TLS, login, Sentinel) and parses replies. A connection whose call failed or was cancelled is closed:
+a late reply would be taken for that of another call.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 from tidings.redis_client.scripts import Script, pack_load
 from tidings.redis_client.url import RedisAddress, redis_module
 
-# Above this many idle connections the next one is closed instead of kept.
+# A pool with this many idle connections closes the next one after its call.
 IDLE_MAX = 16
 CONNECT_TIMEOUT_S = 2.0
 
 
 class ConnectionLost(Exception):
-    """No replies. `sent`: the request may have been carried out; `final`: trying again will not help."""
+    """There are no replies. `sent`: Redis may have run the commands. `final`: a retry cannot succeed."""
 
     def __init__(self, message: str, *, sent: bool, final: bool = False) -> None:
         super().__init__(message)
@@ -30,7 +30,7 @@ class ConnectionLost(Exception):
 
 
 class RedisConnection:
-    """One connection; one call at a time. `strayed`: it leads to a node that is no longer the right one."""
+    """One connection, for one call at a time. `moved`: its node no longer serves the bucket's slot."""
 
     def __init__(self, address: RedisAddress, *, timeout_s: float) -> None:
         redis = redis_module()
@@ -47,43 +47,43 @@ class RedisConnection:
     def call(self, packed: bytes, count: int, scripts: Sequence[Script], *, deadline_s: float) -> list[Any]:
         """The `count` replies to packed commands; an error reply is a `redis.ResponseError` in its place.
 
-        `scripts` are loaded in the same round trip, if this connection has not done so yet. `deadline_s`
-        is a time of `time.monotonic`.
+        `scripts` are loaded in the same round trip, unless this connection has loaded them already. `deadline_s` is a
+        time of `time.monotonic`.
 
         Raises:
             LineDown: the connection broke, or the deadline passed.
         """
         redis = redis_module()
-        fresh = [one for one in scripts if one.sha not in self._scripts]
+        new_scripts = [script for script in scripts if script.sha not in self._scripts]
         try:
-            self._limit(deadline_s)
-            self._connection.send_packed_command([*map(pack_load, fresh), packed], check_health=False)
-            replies = [self._read(redis.ResponseError, deadline_s) for _ in range(len(fresh) + count)]
+            self._set_timeout(deadline_s)
+            self._connection.send_packed_command([*map(pack_load, new_scripts), packed], check_health=False)
+            replies = [self._read(redis.ResponseError, deadline_s) for _ in range(len(new_scripts) + count)]
         except (redis.RedisError, OSError) as error:
             self.close()
             raise ConnectionLost(f"{self._address} did not answer ({reason_of(error)})", sent=True) from error
         except BaseException:
             self.close()
             raise
-        self._scripts.update(one.sha for one in fresh)
-        found = replies[len(fresh) :]
-        for refusal in [reply for reply in found if isinstance(reply, redis.ResponseError)]:
-            if isinstance(refusal, redis.exceptions.NoScriptError):
+        self._scripts.update(script.sha for script in new_scripts)
+        call_replies = replies[len(new_scripts) :]
+        for error_reply in [reply for reply in call_replies if isinstance(reply, redis.ResponseError)]:
+            if isinstance(error_reply, redis.exceptions.NoScriptError):
                 self._scripts.clear()
-            elif is_moved(refusal):
+            elif is_moved(error_reply):
                 self.moved = True
-        return found
+        return call_replies
 
     def _read(self, error_reply: type[Exception], deadline_s: float) -> Any:
-        self._limit(deadline_s)
+        self._set_timeout(deadline_s)
         try:
             return self._connection.read_response(disable_decoding=True)
         except error_reply as error:
             return error
 
-    def _limit(self, deadline_s: float) -> None:
+    def _set_timeout(self, deadline_s: float) -> None:
         left_s = deadline_s - time.monotonic()
-        # redis-py has no public way to give each read its own time.
+        # redis-py has no public method that sets the timeout of one read.
         socket = self._connection._sock  # noqa: SLF001
         if left_s <= 0 or socket is None:
             raise TimeoutError("no time left")
@@ -95,7 +95,7 @@ class RedisConnection:
 
 
 class RedisPool:
-    """Connections to one Redis, for any number of threads or greenlets. Holds no lock, so a fork cannot catch it."""
+    """Connections to one Redis, shared by threads or greenlets. It has no lock that a fork could copy while held."""
 
     def __init__(self, address: RedisAddress) -> None:
         self.address = address
@@ -103,22 +103,22 @@ class RedisPool:
         self._pid = os.getpid()
 
     def call(self, packed: bytes, count: int, scripts: Sequence[Script], *, deadline_s: float) -> list[Any]:
-        """As `Line.call`, on an idle connection or a new one."""
-        line = self._acquire(deadline_s)
-        replies = line.call(packed, count, scripts, deadline_s=deadline_s)
-        if line.moved:
-            # The idle ones lead there, too; new ones ask the cluster for the way.
-            line.close()
+        """As `RedisConnection.call`, on an idle connection or a new one."""
+        connection = self._acquire(deadline_s)
+        replies = connection.call(packed, count, scripts, deadline_s=deadline_s)
+        if connection.moved:
+            # The idle connections lead to the same node. A new one looks up the slot's master again.
+            connection.close()
             self.close()
         elif len(self._idle) < IDLE_MAX and self._pid == os.getpid():
-            self._idle.append(line)
+            self._idle.append(connection)
         else:
-            line.close()
+            connection.close()
         return replies
 
     def _acquire(self, deadline_s: float) -> RedisConnection:
         if self._pid != os.getpid():
-            # The parent goes on using its connections; ours are copies of them.
+            # Forked: the parent still uses the connections that this process has copies of.
             self._idle = deque()
             self._pid = os.getpid()
         try:
@@ -136,22 +136,22 @@ class RedisPool:
 
 
 def has_lost_script(replies: Sequence[object]) -> bool:
-    """Whether Redis has forgotten a script: then none of the commands that call it was carried out."""
+    """Whether Redis has lost a script. Then it ran none of the commands that call the script."""
     return any(type(reply).__name__ == "NoScriptError" for reply in replies)
 
 
 def is_moved(error: object) -> bool:
-    """Whether an error reply says that this node of a cluster is not (or no longer) the one to ask."""
+    """Whether an error reply means that another node of the cluster serves the slot."""
     return type(error).__name__ in {"MovedError", "ClusterDownError"}
 
 
 def error_text(error: Exception) -> str:
-    """What an error reply says, in at most 200 characters. redis-py takes the first word of some away."""
-    moved = {"MovedError": "MOVED ", "AskError": "ASK "}.get(type(error).__name__, "")
-    return f"{moved}{error}"[:200]
+    """The text of an error reply, at most 200 characters. redis-py removes the first word of some errors."""
+    prefix = {"MovedError": "MOVED ", "AskError": "ASK "}.get(type(error).__name__, "")
+    return f"{prefix}{error}"[:200]
 
 
 def reason_of(error: Exception) -> str:
-    """What an exception says, in at most 200 characters. redis-py's messages hold no password."""
+    """The text of an exception, at most 200 characters. redis-py's messages hold no password."""
     text = str(error) or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "..."

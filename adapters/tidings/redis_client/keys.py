@@ -1,7 +1,7 @@
-"""The names of everything that tidings keeps in Redis (PROTOCOL.md section 7).
+"""The names of all keys and pub/sub channels in Redis (PROTOCOL.md section 7).
 
-`{0}` is the bucket's hash tag: all keys of one sequence lie in one slot. One Redis is one bucket; a
-cluster's buckets have tags of their own (`buckets.tag_of`), and sharded pub/sub.
+`{0}` is the bucket's hash tag: all keys of one sequence lie in one slot. A single Redis is one bucket. In a cluster
+each bucket has its own tag (`buckets.tag_of`) and uses sharded pub/sub.
 """
 
 from __future__ import annotations
@@ -9,19 +9,20 @@ from __future__ import annotations
 from tidings.errors import BadConfig
 
 DEFAULT_PREFIX = "tidings:"
-# How long a channel's end is known, unless the hub's rules say otherwise in this field; no namespace is called so.
+# How long Redis keeps the seq of a channel's last publication. A hub can set another time in this field of its rules;
+# no namespace can have this name.
 POINTER_TTL_S = 7 * 86_400
 POINTER_TTL_FIELD = b":pointer_ttl_s"
 
 
 class RedisKeys:
-    """Key and pub/sub names of one bucket under one prefix, as bytes. `sharded`: it is in a cluster."""
+    """Key and pub/sub names of one bucket under one prefix, as bytes. `sharded`: the bucket is in a cluster."""
 
     __slots__ = ("base", "control", "doubts", "live", "meta", "nodes", "nodestats", "revoked", "rules", "sharded")
 
     def __init__(self, prefix: str = DEFAULT_PREFIX, *, tag: str = "0", sharded: bool = False) -> None:
-        if not prefix.isascii() or any(sign in prefix for sign in "{} \r\n*?[]"):
-            raise BadConfig(f"not a prefix: {prefix!r}; use letters, digits and the signs . _ : -")
+        if not prefix.isascii() or any(character in prefix for character in "{} \r\n*?[]"):
+            raise BadConfig(f"invalid prefix: {prefix!r}; use letters, digits and the characters . _ : -")
         self.sharded = sharded
         self.base = f"{prefix}{{{tag}}}:".encode()
         self.meta = self.base + b"meta"
@@ -42,7 +43,7 @@ class RedisKeys:
         return self.base + b"p:" + channel.encode()
 
     def idempotency(self, channel: str, id: str) -> bytes:
-        """The cursor that a publication's id got."""
+        """The cursor of the publication that was published with this id."""
         return self.base + b"i:" + channel.encode() + b":" + id.encode()
 
     def session_record(self, name: str) -> bytes:
@@ -50,14 +51,14 @@ class RedisKeys:
         return self.base + b"session:" + name.encode()
 
     def reply(self, token: str) -> bytes:
-        """The list in which the nodes' answers to one order gather."""
+        """The list to which nodes append their replies to one command."""
         return self.base + b"r:" + token.encode()
 
     def pubsub(self, channel: str) -> bytes:
-        """Where a channel's publications are sent live."""
+        """The pub/sub channel on which a channel's publications are sent."""
         return self.live + channel.encode()
 
     @property
     def publish(self) -> bytes:
-        """The command that sends to a pub/sub name."""
+        """The Redis command that publishes: SPUBLISH in a cluster, otherwise PUBLISH."""
         return b"SPUBLISH" if self.sharded else b"PUBLISH"

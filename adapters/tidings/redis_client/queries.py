@@ -1,7 +1,7 @@
-"""Questions to all nodes, and to Redis itself, as steps of a conversation. No I/O.
+"""Requests to all nodes, and to Redis itself, as dialogues of several round trips. No I/O.
 
-A conversation is a generator: it yields what is to be sent and is given the replies, one per command; what it
-returns is the answer. So the same code serves threads, greenlets, asyncio and the hub.
+A dialogue is a generator. It yields a `RoundTrip`, receives the replies (one per command), and returns the result. So
+the same code serves threads, greenlets, asyncio and the hub.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from tidings.wire.cursor import Cursor
 from tidings.wire.publication import decode
 
 _PACKAGE = "tidings.redis_client"
-# An answer that comes later than this lies in Redis no longer than that.
+# How long Redis keeps replies that the requester no longer reads.
 REPLY_TTL_S = 60
 REPLY_MAX_BYTES = 1_048_576
 PAGE_MAX_BYTES = 4 * 1024 * 1024
 MESSAGE_MAX_BYTES = 64 * 1024 * 1024
-# For the way there and back, after Redis itself has waited long enough.
+# For the network, on top of the time that BLPOP itself waits.
 _GRACE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class RoundTrip:
-    """`count` packed commands, the scripts that they call, and for how many seconds their replies may be waited for."""
+    """`count` packed commands, the scripts that they call, and the timeout for their replies."""
 
     packed: bytes
     count: int
@@ -44,79 +44,81 @@ Dialogue = Generator[RoundTrip, list[Any], Any]
 
 
 def control_script() -> Script:
-    """Tell every node."""
+    """The script that sends a command to every node."""
     return load_script(_PACKAGE, "control.lua")
 
 
 def nodes_script() -> Script:
-    """Which nodes live."""
+    """The script that stores a node's record and returns those of all live nodes."""
     return load_script(_PACKAGE, "nodes.lua")
 
 
 def history_script() -> Script:
-    """A page of one channel's stream."""
+    """The script that returns one page of a channel's stream."""
     return load_script(_PACKAGE, "history.lua")
 
 
 def command_dialogue(
     keys: RedisKeys, order: Order, *, timeout_s: float, now_s: Callable[[], float]
 ) -> Generator[RoundTrip, list[Any], Answers]:
-    """What every node says to an order, as far as the answers come within `timeout_s`.
+    """Send a command to every node. Returns the replies that arrive within `timeout_s`.
 
     Raises:
-        Unavailable: Redis did not take the order.
+        Unavailable: Redis did not accept the command.
     """
     end_s = now_s() + timeout_s
     token = secrets.token_urlsafe(12)
     name, until_s = order.revocation or ("", 0.0)
-    words = (keys.control, order.message(token), name.encode(), repr(until_s).encode())
-    told = pack_call(control_script(), (keys.revoked,), (*words, *((keys.publish,) if keys.sharded else ())))
-    replies = yield RoundTrip(told + pack_nodes(keys), 2, (control_script(), nodes_script()), timeout_s)
-    heard, living = _number(replies[0]), [one.node for one in read_nodes(replies[1])]
-    # By node: an order that was sent twice, because a connection broke, is answered twice.
-    said: dict[str, Mapping[str, Any]] = {}
+    arguments = (keys.control, order.message(token), name.encode(), repr(until_s).encode())
+    call = pack_call(control_script(), (keys.revoked,), (*arguments, *((keys.publish,) if keys.sharded else ())))
+    replies = yield RoundTrip(call + pack_nodes(keys), 2, (control_script(), nodes_script()), timeout_s)
+    recipients, live_nodes = _number(replies[0]), [record.node for record in read_nodes(replies[1])]
+    # By node: if a connection broke and the command was sent twice, nodes reply twice.
+    replies_by_node: dict[str, Mapping[str, Any]] = {}
     left_s = end_s - now_s()
-    while len(said) < heard and left_s > 0:
+    while len(replies_by_node) < recipients and left_s > 0:
         (reply,) = yield RoundTrip(pack(b"BLPOP", keys.reply(token), b"%.3f" % left_s), 1, (), left_s + _GRACE_S)
         if not isinstance(reply, list):
             break
-        answer = _object(reply[1])
-        if answer is not None:
-            said.setdefault(str(answer.get("node")), answer)
+        node_reply = _object(reply[1])
+        if node_reply is not None:
+            replies_by_node.setdefault(str(node_reply.get("node")), node_reply)
         left_s = end_s - now_s()
-    return Answers(list(said.values()), tuple(sorted(node for node in living if node not in said)))
+    return Answers(
+        list(replies_by_node.values()), tuple(sorted(node for node in live_nodes if node not in replies_by_node))
+    )
 
 
-def pack_reply(keys: RedisKeys, token: str, answer: Mapping[str, object]) -> tuple[bytes, int]:
-    """The commands by which a node answers, and how many they are."""
-    key, body = keys.reply(token), json.dumps(answer, separators=(",", ":")).encode()
+def pack_reply(keys: RedisKeys, token: str, reply: Mapping[str, object]) -> tuple[bytes, int]:
+    """The Redis commands that send a node's reply, and their number."""
+    key, body = keys.reply(token), json.dumps(reply, separators=(",", ":")).encode()
     return pack(b"RPUSH", key, body) + pack(b"EXPIRE", key, b"%d" % REPLY_TTL_S), 2
 
 
 def pack_nodes(keys: RedisKeys, *, node: str = "", lease_s: float = 0.0, record: bytes = b"") -> bytes:
-    """The call that writes a node's record, if one is named, and reads all."""
+    """The call of nodes.lua: stores the record of `node`, if given, and returns all live records."""
     return pack_call(nodes_script(), (keys.nodestats,), (node.encode(), b"%d" % (lease_s * 1000), record))
 
 
 def read_nodes(reply: object) -> list[NodeRecord]:
-    """The records that hold, by name.
+    """The records of live nodes, sorted by name.
 
     Raises:
         Unavailable: the reply is an error.
     """
     if not isinstance(reply, list):
-        raise _refused(reply)
-    found = [said for part in reply if (said := _object(part)) is not None]
-    return sorted((read_node(said) for said in found), key=lambda one: one.node)
+        raise _unexpected(reply)
+    records = [record for text in reply if (record := _object(text)) is not None]
+    return sorted((read_node(record) for record in records), key=lambda node: node.node)
 
 
 def history_dialogue(
     keys: RedisKeys, channel: str, since: Cursor | None, *, limit: int, timeout_s: float
 ) -> Generator[RoundTrip, list[Any], History]:
-    """After `since` the first `limit` kept publications, without it the last ones.
+    """The first `limit` stored publications after `since`; without `since` the last ones.
 
     Raises:
-        UnknownNamespace: no rule for it. Unavailable: Redis did not answer.
+        UnknownNamespace: the namespace has no rule. Unavailable: Redis replied with an error.
     """
     packed = pack(b"HMGET", keys.rules, namespace_of(channel).encode(), b"*") + pack_history(
         keys, channel, since, (limit, PAGE_MAX_BYTES, MESSAGE_MAX_BYTES), newest=since is None
@@ -126,44 +128,44 @@ def history_dialogue(
         raise UnknownNamespace(f"no rule for the namespace {namespace_of(channel)!r}; add it to tidings.toml")
     match reply:
         case [bytes(epoch), bytes(seq), list(messages)]:
-            found = []
+            publications = []
             for message in messages:
                 try:
-                    found.append(decode(channel, message, max_bytes=MESSAGE_MAX_BYTES))
+                    publications.append(decode(channel, message, max_bytes=MESSAGE_MAX_BYTES))
                 except BadPacket:
-                    # Not an emitter's: what a hub would pass over as well.
+                    # Not written by an emitter. Hubs ignore such entries as well.
                     continue
-            found.sort(key=lambda one: one.seq)
-            kept = [one.to_wire() for one in found if one.epoch == epoch.decode()]
-            return History(str(Cursor(epoch.decode(), int(seq))), kept)
-    raise _refused(reply)
+            publications.sort(key=lambda publication: publication.seq)
+            current = [item.to_wire() for item in publications if item.epoch == epoch.decode()]
+            return History(str(Cursor(epoch.decode(), int(seq))), current)
+    raise _unexpected(reply)
 
 
 def pack_history(
     keys: RedisKeys, channel: str, since: Cursor | None, bounds: tuple[int, int, int], *, newest: bool
 ) -> bytes:
-    """The call for one page. `bounds`: entries, bytes of all, and bytes of one message at most."""
+    """The call of history.lua. `bounds`: the maximum of entries, of bytes in total, and of bytes per message."""
     after = (b"%d" % since.seq, since.epoch.encode()) if since else (b"0", b"")
     candidate = secrets.token_urlsafe(9).encode()
-    numbers = [b"%d" % one for one in bounds]
-    return pack_call(history_script(), (keys.meta, keys.stream(channel)), (candidate, *numbers, *after, b"%d" % newest))
+    limits = [b"%d" % bound for bound in bounds]
+    return pack_call(history_script(), (keys.meta, keys.stream(channel)), (candidate, *limits, *after, b"%d" % newest))
 
 
 def _number(reply: object) -> int:
     if isinstance(reply, int):
         return reply
-    raise _refused(reply)
+    raise _unexpected(reply)
 
 
 def _object(text: object) -> Mapping[str, Any] | None:
     try:
-        found = json.loads(text) if isinstance(text, bytes) and len(text) <= REPLY_MAX_BYTES else None
+        value = json.loads(text) if isinstance(text, bytes) and len(text) <= REPLY_MAX_BYTES else None
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None
 
 
-def _refused(reply: object) -> Unavailable:
+def _unexpected(reply: object) -> Unavailable:
     if isinstance(reply, Exception):
-        return Unavailable(f"Redis refused it: {str(reply)[:200]}")
-    return TimedOut("Redis gave no answer that can be one")
+        return Unavailable(f"Redis returned an error: {str(reply)[:200]}")
+    return TimedOut("unexpected reply from Redis; is it Redis 6.2 or later?")

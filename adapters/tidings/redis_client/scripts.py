@@ -1,4 +1,4 @@
-"""Lua scripts and the bytes that call them; no I/O but reading the script files once."""
+"""Lua scripts, and commands packed as bytes. The only I/O is to read each script file once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from importlib.resources import files
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A Lua script and the name that Redis gives it."""
+    """A Lua script and its SHA-1, by which Redis names it."""
 
     text: bytes
     sha: bytes
@@ -22,7 +22,7 @@ def load_script(package: str, name: str) -> Script:
     """The script `name` of a package, with `begin.lua` in front of it."""
     begin = files("tidings.redis_client").joinpath("begin.lua").read_bytes()
     text = begin + files(package).joinpath(name).read_bytes()
-    # SHA-1 is how EVALSHA names scripts; nothing is secured by it.
+    # EVALSHA names scripts by their SHA-1; it secures nothing.
     return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
 
 
@@ -42,10 +42,10 @@ def bulk(part: bytes) -> bytes:
 
 
 def pack_call(script: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> bytes:
-    """One EVALSHA."""
+    """One EVALSHA command."""
     return pack(b"EVALSHA", script.sha, b"%d" % len(keys), *keys, *arguments)
 
 
 def pack_load(script: Script) -> bytes:
-    """One SCRIPT LOAD; its reply is the script's name."""
+    """One SCRIPT LOAD command. Its reply is the script's SHA-1."""
     return pack(b"SCRIPT", b"LOAD", script.text)

@@ -1,10 +1,10 @@
-"""Where a Redis is: a URL, and how redis-py makes a connection from it.
+"""Redis URLs, and how redis-py connects to them.
 
     redis://[user:password@]host[:port][/db]      rediss:// with TLS      unix:///path?db=0
     redis+sentinel://[user:password@]host[:port][,host[:port]…]/service[/db]     rediss+sentinel://
 
-A query may hold what redis-py's connections take (`ssl_ca_certs=…`), and for Sentinel itself
-`sentinel_username` and `sentinel_password`. A cluster's URL is read in `slots.py`.
+The query may hold arguments of redis-py's connections (`ssl_ca_certs=…`), and for Sentinel itself `sentinel_username`
+and `sentinel_password`. `topology.py` reads URLs of clusters.
 """
 
 from __future__ import annotations
@@ -40,48 +40,50 @@ class RedisAddress:
         """The address in a URL.
 
         Raises:
-            BadConfig: it is none. The message does not repeat the URL, which may hold a password.
+            BadConfig: an invalid URL. The message does not repeat it, because it may hold a password.
         """
         try:
             scheme = url.partition("://")[0]
             if scheme in CLUSTER_SCHEMES:
-                raise BadConfig("a cluster's URL, where one Redis is meant")
+                raise BadConfig("this is a cluster URL; use the URL of a single Redis here")
             if scheme not in _SCHEMES or "://" not in url:
-                schemes = ", ".join(f"{one}://" for one in (*_SCHEMES, *CLUSTER_SCHEMES))
+                schemes = ", ".join(f"{name}://" for name in (*_SCHEMES, *CLUSTER_SCHEMES))
                 raise BadConfig(f"not a Redis URL; it begins with one of {schemes}")
             return _parse_sentinel(url) if scheme.endswith("+sentinel") else _parse_plain(url)
         except ValueError as error:
             raise BadConfig("not a Redis URL; its form is redis://[user:password@]host[:port][/db]") from error
 
     def connect(self, *, timeout_s: float) -> Any:
-        """A redis-py `Connection` that is connected, in RESP2, with `timeout_s` for each of its steps.
+        """A connected redis-py `Connection` in RESP2. Each of its steps takes at most `timeout_s`.
 
         Raises:
-            redis.RedisError, OSError: nobody answers there, or not in the right way.
+            redis.RedisError, OSError: the connection or its handshake failed.
         """
-        made = self._make(redis_module(), self._with(timeout_s, self._master(timeout_s)))
-        made.connect()
-        return made
+        connection = self._new_connection(redis_module(), self._options_for(timeout_s, self._master(timeout_s)))
+        connection.connect()
+        return connection
 
     async def connect_async(self, *, timeout_s: float) -> Any:
         """As `connect`, of `redis.asyncio`."""
-        made = self._make(async_module(), self._with(timeout_s, await self._master_async(timeout_s)))
+        connection = self._new_connection(
+            async_module(), self._options_for(timeout_s, await self._master_async(timeout_s))
+        )
         try:
-            await made.connect()
+            await connection.connect()
         except BaseException:
-            # Also when the caller's time is up, which redis-py takes for nothing to clean up after.
-            await made.disconnect(nowait=True)
+            # Also on cancellation, after which redis-py itself does not clean up.
+            await connection.disconnect(nowait=True)
             raise
-        return made
+        return connection
 
     async def _master_async(self, timeout_s: float) -> HostAndPort | None:
         if not self.sentinels:
             return None
         module = async_module()
-        sentinel = module.Sentinel(list(self.sentinels), sentinel_kwargs=self._sentinel_with(module, timeout_s))
+        sentinel = module.Sentinel(list(self.sentinels), sentinel_kwargs=self._sentinel_options(module, timeout_s))
         try:
-            found: HostAndPort = await sentinel.discover_master(self.service)
-            return found
+            master: HostAndPort = await sentinel.discover_master(self.service)
+            return master
         finally:
             for client in sentinel.sentinels:
                 await client.aclose()
@@ -90,29 +92,29 @@ class RedisAddress:
         if not self.sentinels:
             return None
         module: Any = redis_module()
-        sentinel = module.Sentinel(list(self.sentinels), sentinel_kwargs=self._sentinel_with(module, timeout_s))
+        sentinel = module.Sentinel(list(self.sentinels), sentinel_kwargs=self._sentinel_options(module, timeout_s))
         try:
-            found: HostAndPort = sentinel.discover_master(self.service)
-            return found
+            master: HostAndPort = sentinel.discover_master(self.service)
+            return master
         finally:
             for client in sentinel.sentinels:
                 client.close()
 
-    def _sentinel_with(self, module: Any, timeout_s: float) -> dict[str, Any]:
+    def _sentinel_options(self, module: Any, timeout_s: float) -> dict[str, Any]:
         from redis.backoff import NoBackoff
 
-        # Left to itself, redis-py asks a sentinel that is down for seconds before it asks the next one.
-        once = module.retry.Retry(NoBackoff(), 0)
-        times = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
-        return {**times, "retry": once, **self.sentinel_options}
+        # By default redis-py retries a sentinel that is down for seconds before it tries the next one.
+        no_retries = module.retry.Retry(NoBackoff(), 0)
+        timeouts = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+        return {**timeouts, "retry": no_retries, **self.sentinel_options}
 
-    def _with(self, timeout_s: float, master: HostAndPort | None) -> dict[str, Any]:
-        found = {**self.options, "protocol": 2, "socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+    def _options_for(self, timeout_s: float, master: HostAndPort | None) -> dict[str, Any]:
+        options = {**self.options, "protocol": 2, "socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
         if master:
-            found["host"], found["port"] = master
-        return found
+            options["host"], options["port"] = master
+        return options
 
-    def _make(self, module: Any, options: dict[str, Any]) -> Any:
+    def _new_connection(self, module: Any, options: dict[str, Any]) -> Any:
         kind = options.pop("kind")
         if kind == "unix":
             return module.UnixDomainSocketConnection(**options)
@@ -120,7 +122,7 @@ class RedisAddress:
 
 
 def redis_module() -> ModuleType:
-    """redis-py, imported when a Redis is first needed (after any monkey patching)."""
+    """redis-py, imported at the first use, so after any monkey patching."""
     try:
         import redis
     except ImportError as error:
@@ -129,7 +131,7 @@ def redis_module() -> ModuleType:
 
 
 def async_module() -> Any:
-    """`redis.asyncio`. redis-py's own types have holes where we need them."""
+    """`redis.asyncio`, as Any: redis-py's own types are incomplete."""
     redis_module()
     import redis.asyncio
 
@@ -157,15 +159,15 @@ def _parse_sentinel(url: str) -> RedisAddress:
     service, _, db = unquote(parts.path).partition("/")
     if not service:
         raise ValueError("no service")
-    more = parts.query
-    about = {name.removeprefix("sentinel_"): more.pop(name) for name in list(more) if name.startswith("sentinel_")}
-    options = {"kind": parts.scheme.removesuffix("+sentinel"), "db": int(db or 0), **more, **parts.login}
-    return RedisAddress(f"{parts.display_url}/{service}/{options['db']}", options, parts.nodes, service, about)
+    query = parts.query
+    sentinel = {name.removeprefix("sentinel_"): query.pop(name) for name in list(query) if name.startswith("sentinel_")}
+    options = {"kind": parts.scheme.removesuffix("+sentinel"), "db": int(db or 0), **query, **parts.login}
+    return RedisAddress(f"{parts.display_url}/{service}/{options['db']}", options, parts.nodes, service, sentinel)
 
 
 @dataclass(slots=True)
 class HostsUrl:
-    """The parts of `scheme://[user:password@]host[:port][,host[:port]…]/path?query`. `shown` holds no password."""
+    """The parts of `scheme://[user:password@]host[:port][,host[:port]…]/path?query`."""
 
     scheme: str
     login: dict[str, Any] = field(repr=False)
@@ -175,27 +177,27 @@ class HostsUrl:
 
     @classmethod
     def parse(cls, url: str, *, port: int) -> HostsUrl:
-        """The parts; `port` is that of hosts without one.
+        """Parse a URL. `port` is the default for hosts without one.
 
         Raises:
-            ValueError: there is no host, or a port is none.
+            ValueError: there is no host, or a port is not a number.
         """
         scheme, _, rest = url.partition("://")
         rest, _, query = rest.partition("?")
-        place, _, path = rest.partition("/")
-        named, at, hosts = place.rpartition("@")
-        nodes = tuple(_host_and_port(one, port) for one in hosts.split(",") if one)
+        authority, _, path = rest.partition("/")
+        credentials, at, hosts = authority.rpartition("@")
+        nodes = tuple(_host_and_port(host, port) for host in hosts.split(",") if host)
         if not nodes:
             raise ValueError("no host")
         login: dict[str, Any] = {}
         if at:
-            user, colon, password = named.partition(":")
+            user, colon, password = credentials.partition(":")
             login = {"username": unquote(user) or None} | ({"password": unquote(password)} if colon else {})
         return cls(scheme, login, nodes, path, dict(parse_qsl(query)))
 
     @property
     def display_url(self) -> str:
-        """Scheme and hosts."""
+        """Scheme and hosts, without user and password."""
         return f"{self.scheme}://" + ",".join(f"{host}:{port}" for host, port in self.nodes)
 
 

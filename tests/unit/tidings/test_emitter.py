@@ -302,7 +302,7 @@ class TestEmitter:
         assert repr(AsyncEmitter("redis://:hunter2@redis.example")) == "AsyncEmitter('redis://redis.example')"
 
     def test_an_api_key_needs_an_http_url(self) -> None:
-        with pytest.raises(BadConfig, match="api_key belongs to http"):
+        with pytest.raises(BadConfig, match="api_key is only for http"):
             Emitter("redis://localhost", api_key="k")
 
     def test_from_the_environment(self) -> None:

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection whose every wait ends at a deadline."""
+"""One HTTP/1.1 connection on which every wait ends at a deadline."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Deadline:
-    """A moment of the monotonic clock, in seconds."""
+    """A time of the monotonic clock, in seconds."""
 
     at_s: float
 
     @classmethod
     def after(cls, timeout_s: float) -> Deadline:
-        """The moment `timeout_s` seconds from now."""
+        """The deadline `timeout_s` seconds from now."""
         return cls(time.monotonic() + timeout_s)
 
     def left_s(self) -> float:
-        """Seconds until then; negative when it has passed."""
+        """Seconds until the deadline; negative after it."""
         return self.at_s - time.monotonic()
 
     def wait_s(self) -> float:
-        """Seconds that a system call may still take.
+        """Seconds until the deadline, for the timeout of a system call.
 
         Raises:
-            TimedOut: none.
+            TimedOut: the deadline has passed.
         """
         left_s = self.left_s()
         if left_s <= 0:
@@ -46,10 +46,10 @@ class Deadline:
 
 @dataclass(frozen=True, slots=True)
 class HubAddress:
-    """Where the hub is: host and port, and TLS unless `tls` is None.
+    """Where a hub is: host and port, and TLS unless `tls` is None.
 
-    `allows` says of each address that the host resolves to whether one may connect there; one that it
-    does not allow refuses all, since the next look-up may answer with that one alone.
+    `is_allowed(ip)` is called with each address that the host resolves to. If one is not allowed, the connection is
+    refused: the next look-up may return only that address.
     """
 
     host: str
@@ -59,10 +59,10 @@ class HubAddress:
 
 
 class HubConnection(HTTPConnection):
-    """One kept-alive connection to a hub.
+    """One keep-alive connection to a hub.
 
-    `deadline` is set before each exchange. `asked` says whether any byte of the current
-    request may have left: after that a failure no longer means that nothing happened.
+    Set `deadline` before each exchange. `request_started`: bytes of the current request may have been sent, so the hub
+    may have processed it even if the exchange fails.
     """
 
     def __init__(self, address: HubAddress) -> None:
@@ -73,121 +73,121 @@ class HubConnection(HTTPConnection):
         self.idle_since_s = 0.0
 
     def connect(self) -> None:
-        """Open the connection: each address of the host in turn, all before the deadline."""
-        wire = _reached(self.address, self.deadline)
+        """Connect to the first address of the host that accepts, before the deadline."""
+        sock = _open_socket(self.address, self.deadline)
         try:
-            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self.address.tls is not None:
-                wire.settimeout(self.deadline.wait_s())
-                wire = self.address.tls.wrap_socket(wire, server_hostname=self.address.host)
+                sock.settimeout(self.deadline.wait_s())
+                sock = self.address.tls.wrap_socket(sock, server_hostname=self.address.host)
         except BaseException:
-            wire.close()
+            sock.close()
             raise
-        # http.client uses only sendall, makefile and close of it.
-        self.sock = cast("socket.socket", _DeadlineSocket(wire, self))
+        # Of a socket http.client uses only sendall, makefile and close.
+        self.sock = cast("socket.socket", _DeadlineSocket(sock, self))
 
     @property
     def is_open(self) -> bool:
-        """Whether the next request can go over the same connection."""
+        """Whether the next request can use this connection."""
         return self.sock is not None
 
     def exchange(
         self, path: str, body: bytes | None, headers: dict[str, str], *, response_max_bytes: int
     ) -> tuple[int, bytes]:
-        """Send one POST, or without a body a GET, and read its answer: status and body.
+        """Send one POST, or a GET if `body` is None, and return the response's status and body.
 
         Raises:
-            TimedOut, OSError, http.client.HTTPException: the connection is of no use any more.
-            Internal: the answer is longer than `answer_max_bytes`.
+            TimedOut, OSError, http.client.HTTPException: the connection must be closed.
+            Internal: the response is longer than `answer_max_bytes`.
         """
         self.request_started = False
         self.request("GET" if body is None else "POST", path, body, headers)
         response = self.getresponse()
-        said = response.read(response_max_bytes + 1)
-        if len(said) > response_max_bytes:
-            raise Internal(f"an answer of more than {response_max_bytes} bytes; is this URL a tidings hub?")
+        content = response.read(response_max_bytes + 1)
+        if len(content) > response_max_bytes:
+            raise Internal(f"a response of more than {response_max_bytes} bytes; is this the URL of a tidings hub?")
         if not response.isclosed():
-            raise IncompleteRead(said)
-        # http.client closes by itself when the answer says `Connection: close`.
-        return response.status, said
+            raise IncompleteRead(content)
+        # http.client closes the socket itself after a response with `Connection: close`.
+        return response.status, content
 
 
-def _reached(address: HubAddress, deadline: Deadline) -> socket.socket:
-    # Resolving the name is the one wait that no timeout bounds: getaddrinfo takes none.
-    last: OSError | None = None
-    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    if address.is_allowed is not None and not all(address.is_allowed(str(place[0])) for *_, place in found):
+def _open_socket(address: HubAddress, deadline: Deadline) -> socket.socket:
+    # No timeout bounds the name look-up: getaddrinfo takes none.
+    last_error: OSError | None = None
+    candidates = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    if address.is_allowed is not None and not all(address.is_allowed(str(sockaddr[0])) for *_, sockaddr in candidates):
         raise OSError(f"{address.host} resolves to an address that is not allowed")
-    # Connected to is what was checked: there is no second look-up.
-    for family, kind, protocol, _, place in found:
-        wire = socket.socket(family, kind, protocol)
+    # These are the checked addresses: there is no second look-up.
+    for family, kind, protocol, _, sockaddr in candidates:
+        sock = socket.socket(family, kind, protocol)
         try:
-            wire.settimeout(deadline.wait_s())
-            wire.connect(place)
+            sock.settimeout(deadline.wait_s())
+            sock.connect(sockaddr)
         except OSError as error:
-            wire.close()
-            last = error
+            sock.close()
+            last_error = error
         except BaseException:
-            wire.close()
+            sock.close()
             raise
         else:
-            return wire
-    raise last or OSError(f"{address.host} has no address")
+            return sock
+    raise last_error or OSError(f"{address.host} has no address")
 
 
 class _DeadlineSocket:
-    """A socket as http.client wants it, with the link's deadline instead of a timeout per call.
+    """A socket for http.client that uses the connection's deadline instead of a timeout per call.
 
-    Like a socket's, its `close` takes effect when the files made of it are closed too: http.client
-    closes the connection first and reads the last answer afterwards.
+    As with a socket, `close` takes effect once the files made from it are closed too: http.client closes the
+    connection first and reads the last response afterwards.
     """
 
-    def __init__(self, wire: socket.socket, link: HubConnection) -> None:
-        self._wire = wire
-        self._link = link
+    def __init__(self, sock: socket.socket, connection: HubConnection) -> None:
+        self._sock = sock
+        self._connection = connection
         self._readers = 0
         self._closing = False
 
     def sendall(self, data: Buffer) -> None:
-        self._link.request_started = True
+        self._connection.request_started = True
         rest = memoryview(data)
         while rest:
-            self._wire.settimeout(self._link.deadline.wait_s())
-            rest = rest[self._wire.send(rest) :]
+            self._sock.settimeout(self._connection.deadline.wait_s())
+            rest = rest[self._sock.send(rest) :]
 
     def receive_into(self, buffer: Buffer) -> int:
-        self._wire.settimeout(self._link.deadline.wait_s())
-        return self._wire.recv_into(buffer)
+        self._sock.settimeout(self._connection.deadline.wait_s())
+        return self._sock.recv_into(buffer)
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         self._readers += 1
         return io.BufferedReader(_Reader(self))
 
-    def released(self) -> None:
+    def on_reader_closed(self) -> None:
         self._readers -= 1
         if self._closing and self._readers == 0:
-            self._wire.close()
+            self._sock.close()
 
     def close(self) -> None:
         self._closing = True
         if self._readers == 0:
-            self._wire.close()
+            self._sock.close()
 
 
 class _Reader(io.RawIOBase):
-    """What is read from a wire, as a file. Closing it leaves the wire open for the next answer."""
+    """The reading side of a `_DeadlineSocket` as a file. Closing it keeps the socket open for the next response."""
 
-    def __init__(self, wire: _DeadlineSocket) -> None:
+    def __init__(self, sock: _DeadlineSocket) -> None:
         super().__init__()
-        self._wire = wire
+        self._socket = sock
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Buffer, /) -> int:
-        return self._wire.receive_into(buffer)
+        return self._socket.receive_into(buffer)
 
     def close(self) -> None:
         if not self.closed:
             super().close()
-            self._wire.released()
+            self._socket.on_reader_closed()

@@ -1,6 +1,6 @@
 """Publishing over the hub's HTTP API, for backends that cannot reach its broker.
 
-The standard library's client: an emitter brings no further dependency.
+It uses the standard library's client, so that an emitter needs no further dependency.
 """
 
 from __future__ import annotations
@@ -39,27 +39,25 @@ from tidings.wire.reports import Report, Sought, read_report
 ITEMS_MAX = 100
 REQUEST_MAX_BYTES = 1_048_576
 RESPONSE_MAX_BYTES = 1_048_576
-# Connections kept for the next publish; more may be open while more threads publish at once.
+# Idle connections that are kept. More may be open while more threads publish at the same time.
 IDLE_MAX = 8
-# Shorter than proxies and hubs keep an idle connection, so that a silently dropped one is rare.
+# Proxies and hubs keep idle connections longer, so it is rare that one was closed without notice.
 IDLE_MAX_S = 15.0
 _RETRY_BASE_S = 0.05
 _RETRY_CAP_S = 1.0
-_KEY = re.compile(r"[\x21-\x7e]{1,512}\Z")
+_API_KEY = re.compile(r"[\x21-\x7e]{1,512}\Z")
 _PORTS = {"http": 80, "https": 443}
 
 
 class HttpPublisher:
-    """A `Publisher` that posts to a hub at `http(s)://host[:port][/path]`.
+    """A `HubPublisher` that posts to a hub at `http(s)://host[:port][/path]`.
 
-    Connections are kept and shared between threads and greenlets: each publish takes a free
-    one or opens one. Requests that got no answer are sent again until the timeout; the hub
-    knows the ids and publishes each once. Environment proxies are not used, redirects not followed.
-
-    `tls` is the context for https; the default one checks the certificate and the host's name.
+    Threads and greenlets share its connections: each publish takes an idle one or opens one. A request without a
+    response is retried until the timeout; the hub publishes each id once. Proxies of the environment are not used,
+    redirects are not followed. `tls`: the context for https. The default checks the certificate and the host's name.
 
     Raises:
-        BadConfig: the URL or the key is not of the right form.
+        BadConfig: an invalid URL or API key.
     """
 
     def __init__(
@@ -71,16 +69,16 @@ class HttpPublisher:
         items_max: int = ITEMS_MAX,
         request_max_bytes: int = REQUEST_MAX_BYTES,
     ) -> None:
-        self._address, self._base = _parsed(url, tls)
+        self._address, self._base = _parse_url(url, tls)
         self._path = f"{self._base}/api/publish"
         self._headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "tidings"}
         if api_key is not None:
-            if not _KEY.match(api_key):
-                raise BadConfig("the API key holds white space, control or non-ASCII characters; copy it again")
+            if not _API_KEY.match(api_key):
+                raise BadConfig("the API key contains white space, control or non-ASCII characters; copy it again")
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._items_max = items_max
         self._request_max_bytes = request_max_bytes
-        # deque's append and pop are atomic: no lock that a fork could leave held.
+        # append and pop of a deque are atomic, so there is no lock that a fork could copy while held.
         self._idle: deque[HubConnection] = deque()
         self._pid = os.getpid()
         self.closed = False
@@ -90,12 +88,12 @@ class HttpPublisher:
         return self.publish_until(items, Deadline.after(timeout_s))
 
     def publish_until(self, items: Sequence[OutgoingPublication], deadline: Deadline) -> list[PublishResult]:
-        """`publish` with the moment at which it must have returned."""
-        answers: list[PublishResult] = []
+        """As `publish`, with a deadline instead of a timeout."""
+        results: list[PublishResult] = []
         requests = split_requests(items, items_max=self._items_max, request_max_bytes=self._request_max_bytes)
         for count, body in requests:
-            answers += self._publish_with_retries(body, count, deadline)
-        return answers
+            results += self._publish_with_retries(body, count, deadline)
+        return results
 
     def send_command(self, command: Order, *, timeout_s: float) -> Done:
         """See `NodeQueries.send_command`."""
@@ -125,24 +123,24 @@ class HttpPublisher:
         deadline: Deadline,
         read: Callable[[int, bytes], dict[str, Any]] = read_object,
     ) -> dict[str, Any]:
-        """The object that an address answers; a GET without a body. The request is not repeated.
+        """Send one request and return the object in the response. A GET if `body` is None. It is not retried.
 
         Raises:
-            TidingsError: there was no answer in time, or a refusal.
+            TidingsError: an error response, or none before the deadline.
         """
         while True:
             if self.closed:
                 raise Unavailable("this publisher was closed; make a new one")
             idle = self._acquire()
-            link = idle or HubConnection(self._address)
+            connection = idle or HubConnection(self._address)
             try:
-                status, said = self._exchange(link, self._base + path, body, deadline, PAGE_MAX_BYTES)
+                status, content = self._exchange(connection, self._base + path, body, deadline, PAGE_MAX_BYTES)
             except (OSError, HTTPException, TidingsError) as error:
-                # As with a publish: the hub may have closed an idle connection.
+                # As with a publish, the hub may have closed an idle connection.
                 if idle is None or isinstance(error, TimeoutError | TidingsError):
-                    raise self._failure(error, asked=link.request_started) from error
+                    raise self._failure(error, request_started=connection.request_started) from error
             else:
-                return read(status, said)
+                return read(status, content)
 
     def close(self) -> None:
         """See `Publisher.close`."""
@@ -151,108 +149,112 @@ class HttpPublisher:
             self._idle.pop().close()
 
     def _publish_with_retries(self, body: bytes, count: int, deadline: Deadline) -> list[PublishResult]:
-        """The answers to one request, sent again while the hub takes none of it and time is left.
+        """The results of one request. It is retried while the hub accepts no item of it and time is left.
 
-        Once one item was taken nothing is sent again: the others would come after it, out of order.
+        Once an item was accepted there is no retry: the other items would be published after it, out of order.
         """
         attempt = 0
-        uncertain: PublishResult | None = None
+        timed_out: PublishResult | None = None
         while True:
-            answers = self._attempt(body, count, deadline)
-            if self.closed or not all(_passing(answer) for answer in answers):
-                return answers
-            uncertain = next((answer for answer in answers if isinstance(answer, TimedOut)), uncertain)
+            results = self._attempt(body, count, deadline)
+            if self.closed or not all(_is_transient(result) for result in results):
+                return results
+            timed_out = next((result for result in results if isinstance(result, TimedOut)), timed_out)
             pause_s = delay_s(attempt, base_s=_RETRY_BASE_S, cap_s=_RETRY_CAP_S)
             if pause_s >= deadline.left_s():
-                # An earlier attempt may have arrived: "not taken" would be a guess.
-                return answers if uncertain is None else [uncertain] * count
+                # An earlier attempt may have arrived, so `Unavailable` might be wrong.
+                return results if timed_out is None else [timed_out] * count
             time.sleep(pause_s)
             attempt += 1
 
     def _attempt(self, body: bytes, count: int, deadline: Deadline) -> list[PublishResult]:
-        """One attempt; never raises for what a hub or a network can do."""
+        """One attempt. Failures of the hub or the network are returned, not raised."""
         if self.closed:
             return [Unavailable("this publisher was closed; make a new one")] * count
         if deadline.left_s() <= 0:
-            return [Unavailable("not sent: the time ran out before; raise timeout_s or send less at once")] * count
-        asked = False
+            return [Unavailable("not sent: no time left; raise timeout_s or publish fewer items at a time")] * count
+        request_started = False
         while True:
             idle = self._acquire()
-            link = idle or HubConnection(self._address)
+            connection = idle or HubConnection(self._address)
             try:
-                return self._over(link, body, count, deadline)
+                return self._publish_over(connection, body, count, deadline)
             except (OSError, HTTPException, TidingsError) as error:
-                asked = asked or link.request_started
-                # The hub may have closed an idle connection, which is its right: ask again on another.
+                request_started = request_started or connection.request_started
+                # The hub may have closed an idle connection: send the request again on another one.
                 if idle is None or isinstance(error, TimeoutError | TidingsError):
-                    return [self._failure(error, asked=asked)] * count
+                    return [self._failure(error, request_started=request_started)] * count
 
-    def _over(self, link: HubConnection, body: bytes, count: int, deadline: Deadline) -> list[PublishResult]:
-        return read_results(*self._exchange(link, self._path, body, deadline, RESPONSE_MAX_BYTES), count)
+    def _publish_over(
+        self, connection: HubConnection, body: bytes, count: int, deadline: Deadline
+    ) -> list[PublishResult]:
+        return read_results(*self._exchange(connection, self._path, body, deadline, RESPONSE_MAX_BYTES), count)
 
     def _exchange(
-        self, link: HubConnection, path: str, body: bytes | None, deadline: Deadline, answer_max_bytes: int
+        self, connection: HubConnection, path: str, body: bytes | None, deadline: Deadline, answer_max_bytes: int
     ) -> tuple[int, bytes]:
-        link.deadline = deadline
+        connection.deadline = deadline
         try:
-            status, said = link.exchange(path, body, self._headers, response_max_bytes=answer_max_bytes)
+            status, content = connection.exchange(path, body, self._headers, response_max_bytes=answer_max_bytes)
         except BaseException:
-            link.close()
+            connection.close()
             raise
-        self._release(link)
-        return status, said
+        self._release(connection)
+        return status, content
 
     def _acquire(self) -> HubConnection | None:
-        """An idle connection that is young enough, the last used first."""
+        """The most recently used idle connection, unless it was idle for too long; None: there is none."""
         if self._pid != os.getpid():
-            # The parent goes on using its connections. uWSGI forks without the hooks that Python knows.
+            # Forked: the parent still uses its connections. uWSGI forks without Python's fork hooks.
             self._idle, self._pid = deque(), os.getpid()
         while self._idle:
             try:
-                link = self._idle.pop()
+                connection = self._idle.pop()
             except IndexError:
                 # Another thread took the last one in between.
                 return None
-            if time.monotonic() - link.idle_since_s < IDLE_MAX_S:
-                return link
-            link.close()
+            if time.monotonic() - connection.idle_since_s < IDLE_MAX_S:
+                return connection
+            connection.close()
         return None
 
-    def _release(self, link: HubConnection) -> None:
-        link.idle_since_s = time.monotonic()
-        if self.closed or len(self._idle) >= IDLE_MAX or not link.is_open:
-            link.close()
+    def _release(self, connection: HubConnection) -> None:
+        connection.idle_since_s = time.monotonic()
+        if self.closed or len(self._idle) >= IDLE_MAX or not connection.is_open:
+            connection.close()
         else:
-            self._idle.append(link)
+            self._idle.append(connection)
 
-    def _failure(self, error: Exception, *, asked: bool) -> TidingsError:
+    def _failure(self, error: Exception, *, request_started: bool) -> TidingsError:
         if isinstance(error, TidingsError) and not isinstance(error, TimedOut):
             return error
-        place = f"{self._address.host}:{self._address.port}"
-        if asked:
-            return TimedOut(f"no answer from the hub at {place}; publish again with the same id, or raise timeout_s")
+        location = f"{self._address.host}:{self._address.port}"
+        if request_started:
+            return TimedOut(
+                f"no response from the hub at {location}; publish again with the same id, or raise timeout_s"
+            )
         if isinstance(error, ssl.SSLCertVerificationError):
-            return BadConfig(f"the certificate of {place} does not hold: {error.verify_message}")
+            return BadConfig(f"the certificate of {location} is not valid: {error.verify_message}")
         reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-        return Unavailable(f"no hub at {place} ({reason}); is it running, and is the URL right?")
+        return Unavailable(f"no hub at {location} ({reason}); is it running, and is the URL right?")
 
 
 class AsyncHttpPublisher(ThreadedHubPublisher):
     """An `AsyncPublisher` around `HttpPublisher`.
 
-    An HTTP client over asyncio's streams would be a second implementation of everything above.
+    It uses threads: a client on asyncio's streams would be a second implementation of everything above.
     """
 
     def __init__(self, url: str, *, api_key: str | None = None, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(HttpPublisher(url, api_key=api_key, tls=tls), name="http")
 
 
-def _passing(answer: PublishResult) -> bool:
+def _is_transient(result: PublishResult) -> bool:
     """Whether the same request may succeed a moment later."""
-    return isinstance(answer, Unavailable | Draining | Full)
+    return isinstance(result, Unavailable | Draining | Full)
 
 
-def _parsed(url: str, tls: ssl.SSLContext | None) -> tuple[HubAddress, str]:
+def _parse_url(url: str, tls: ssl.SSLContext | None) -> tuple[HubAddress, str]:
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -261,8 +263,8 @@ def _parsed(url: str, tls: ssl.SSLContext | None) -> tuple[HubAddress, str]:
     if parts.scheme not in _PORTS or not parts.hostname or parts.query or parts.fragment:
         raise BadConfig("the hub's URL is http(s)://host[:port][/path], without ? and #")
     if parts.username is not None or parts.password is not None:
-        raise BadConfig("the hub's URL must not hold a password; give api_key instead")
+        raise BadConfig("the hub's URL must not contain a password; use api_key instead")
     if not re.fullmatch(r"[\x21-\x7e]*", url):
-        raise BadConfig("the hub's URL holds white space or non-ASCII characters")
+        raise BadConfig("the hub's URL contains white space or non-ASCII characters")
     context = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
     return HubAddress(parts.hostname, port or _PORTS[parts.scheme], context), parts.path.rstrip("/")

@@ -15,7 +15,7 @@ from tidings.wire.presence import Presence
 NODES_PATH = "/api/nodes"
 # Enough for a page of 10,000 publications; a response of another server may be larger.
 PAGE_MAX_BYTES = 64 * 1024 * 1024
-_NOT_A_HUB = "the response is not a tidings hub's; check the URL"
+_NOT_A_HUB = "the response is not a hub's; check the URL"
 
 
 def history_path(channel: str, since: Cursor | None, limit: int) -> str:

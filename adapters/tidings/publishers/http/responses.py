@@ -1,8 +1,8 @@
-"""Publications as the HTTP API takes them, and its answers as receipts and errors (no I/O).
+"""Publish requests for the HTTP API, and its responses as receipts and errors. No I/O.
 
 Request: `POST /api/publish` with a JSON array of `{"channel", "id", "event", "data", "ack"?}`.
-Answer: 200 `{"results": [{"id", "cursor", "duplicate"} | {"error": {"code", "message"}}, …]}`, or,
-if the whole request was refused, another status with `{"error": {"code", "message"}}`.
+Response: 200 `{"results": [{"id", "cursor", "duplicate"} | {"error": {"code", "message"}}, …]}`, or,
+if the whole request was rejected, another status with `{"error": {"code", "message"}}`.
 Source: PROTOCOL.md section 5.
 """
 
@@ -30,31 +30,32 @@ from tidings.receipts import Receipt
 from tidings.wire.publication import ACK
 
 _ACK = ACK.encode()
+_NOT_A_HUB = "the response to a publish is not a hub's; check the URL"
 _OK = 200
-_DONE = (200, 201, 202)
+_SUCCESS = (200, 201, 202)
 _ABSENT = 404
-# A hub says so of an address that is not its API's.
-_WRONG_PLACE = ("not_found", "not_allowed")
+# A hub's codes for a path that its API does not have.
+_UNKNOWN_PATH = ("not_found", "not_allowed")
 _REDIRECTS = range(300, 400)
-# What a proxy in front of the hub says, without a code of ours.
+# The meaning of a status without an error code: a proxy in front of the hub sent it.
 _BY_STATUS: dict[int, tuple[type[TidingsError], str]] = {
-    401: (Unauthorized, "the hub refuses the API key; set api_key (TIDINGS_API_KEY)"),
-    403: (Forbidden, "something before the hub forbids publishing; ask whoever runs the proxy"),
+    401: (Unauthorized, "the hub rejects the API key; set api_key (TIDINGS_API_KEY)"),
+    403: (Forbidden, "a proxy in front of the hub forbids publishing; allow /api/publish there"),
     404: (BadConfig, "there is no tidings hub at this URL; check its host and path"),
     405: (BadConfig, "there is no tidings hub at this URL; check its host and path"),
-    413: (TooLarge, "a proxy before the hub allows only smaller requests; raise its body limit"),
-    429: (Unavailable, "too many requests; publish in batches, or later"),
-    502: (Unavailable, "the proxy does not reach the hub; is it running?"),
-    503: (Unavailable, "the hub is not available; try again later"),
-    504: (TimedOut, "the hub did not answer the proxy in time; try again with the same id"),
+    413: (TooLarge, "the request is larger than a proxy in front of the hub allows; raise its body limit"),
+    429: (Unavailable, "too many requests; publish in batches, or retry later"),
+    502: (Unavailable, "the proxy cannot reach the hub; is the hub running?"),
+    503: (Unavailable, "the hub is unavailable; retry later"),
+    504: (TimedOut, "the hub did not respond to the proxy in time; retry with the same id"),
 }
 
 
 def encode_item(item: OutgoingPublication) -> bytes:
-    """One publication as an object of the request; its event and data go in as they are."""
+    """One publication as a JSON object of the request. Event and data are copied without decoding."""
     _, _, options, event_bytes, fragment = item.body.split(b" ", 4)
     size = int(event_bytes)
-    # Channels and ids are of checked alphabets: no JSON escape can be needed.
+    # Channels and ids are valid, so they need no JSON escapes.
     return b'{"channel":"%b","id":"%b","event":%b,"data":%b%b}' % (
         item.channel.encode(),
         item.id.encode(),
@@ -85,68 +86,70 @@ def split_requests(
 
 
 def read_results(status: int, body: bytes, count: int) -> list[PublishResult]:
-    """What the hub says about each of the `count` items of one request."""
-    said = _parsed(body)
+    """The result of each of the `count` items of one request."""
+    response = _parse(body)
     if status == _OK:
-        results = said.get("results")
+        results = response.get("results")
         if isinstance(results, list) and len(results) == count:
             return [_result(result) for result in results]
-        return [Internal("the answer to a publish is not a hub's; check the URL")] * count
-    return [_refusal(status, said)] * count
+        return [Internal(_NOT_A_HUB)] * count
+    return [_error(status, response)] * count
 
 
 def read_error(status: int, body: bytes) -> TidingsError:
-    """What an answer other than 200 means."""
-    return _refusal(status, _parsed(body))
+    """The error in a response that is not a success."""
+    return _error(status, _parse(body))
 
 
 def read_object(status: int, body: bytes) -> dict[str, Any]:
-    """The object of an answer that is a success.
+    """The JSON object of a successful response.
 
     Raises:
-        TidingsError: it is none; what it means.
+        TidingsError: the response is an error; this is its meaning.
     """
-    if status not in _DONE:
+    if status not in _SUCCESS:
         raise read_error(status, body)
-    return _parsed(body)
+    return _parse(body)
 
 
 def read_named(status: int, body: bytes) -> dict[str, Any]:
-    """As `read_object`, at an address that names something: that there is nothing says nothing of the hub.
+    """As `read_object`, for the path of a named object: a 404 of the hub means that the object does not exist.
 
     Raises:
-        NotFound: there is nothing under that name.
+        NotFound: there is no such object.
     """
     if status == _ABSENT:
-        match _parsed(body):
+        match _parse(body):
             case {"error": {"code": "not_found", "message": str(message)}}:
                 raise NotFound(message)
     return {**read_object(status, body), "settled": status == _OK}
 
 
-def _parsed(body: bytes) -> dict[str, Any]:
+def _parse(body: bytes) -> dict[str, Any]:
     try:
-        said = json.loads(body)
+        value = json.loads(body)
     except (ValueError, RecursionError):
         return {}
-    return said if isinstance(said, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
-def _result(said: object) -> PublishResult:
-    match said:
+def _result(value: object) -> PublishResult:
+    match value:
         case {"error": {"code": str(code), "message": str(message)}}:
             return from_wire(code, message)
         case {"id": str(id), "cursor": str(cursor), "duplicate": bool(duplicate)}:
             return Receipt(id, cursor, duplicate)
-    return Internal("the answer to a publish is not a hub's; check the URL")
+    return Internal(_NOT_A_HUB)
 
 
-def _refusal(status: int, said: dict[str, Any]) -> TidingsError:
-    match said:
-        case {"error": {"code": str(code), "message": str(message)}} if code not in _WRONG_PLACE:
+def _error(status: int, response: dict[str, Any]) -> TidingsError:
+    match response:
+        case {"error": {"code": str(code), "message": str(message)}} if code not in _UNKNOWN_PATH:
             return from_wire(code, message)
     if status in _REDIRECTS:
-        # Never followed: the API key would go to whatever the redirect names.
-        return BadConfig(f"the hub's URL redirects (HTTP {status}); set the URL that it leads to")
-    kind, message = _BY_STATUS.get(status, (BadRequest if status < 500 else Unavailable, "no tidings hub answers so"))
+        # A redirect is never followed: the API key would be sent to its target.
+        return BadConfig(f"the hub's URL redirects (HTTP {status}); use the target's URL")
+    kind, message = _BY_STATUS.get(
+        status, (BadRequest if status < 500 else Unavailable, "not a response of a tidings hub")
+    )
     return kind(f"HTTP {status}: {message}")

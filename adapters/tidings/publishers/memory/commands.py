@@ -1,4 +1,4 @@
-"""Nodes of one process: orders, answers and records, as `control.lua` and `nodes.lua` keep them in Redis."""
+"""Commands to the nodes of one process, their replies and records: the counterpart of `control.lua` and `nodes.lua`."""
 
 from __future__ import annotations
 
@@ -16,35 +16,38 @@ Listener = Callable[[dict[str, object]], None]
 
 
 @dataclass(slots=True)
-class _Waiting:
-    said: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    more: threading.Event = field(default_factory=threading.Event)
+class _PendingCommand:
+    replies: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    arrived: threading.Event = field(default_factory=threading.Event)
 
 
 class MemoryCommands:
-    """Safe to share between threads. A listener must be quick and is called from the thread that asks."""
+    """Sends commands to the listeners of this process. Threads may share it.
+
+    A listener must be quick: it is called in the thread that sends the command.
+    """
 
     def __init__(self, *, now_s: Callable[[], float] = time.monotonic) -> None:
         self._now_s = now_s
         self._lock = threading.Lock()
         self._listeners: list[Listener] = []
-        self._waiting: dict[str, _Waiting] = {}
+        self._pending: dict[str, _PendingCommand] = {}
         self._records: dict[str, tuple[float, NodeRecord]] = {}
         self._revoked: dict[str, float] = {}
 
     def add_listener(self, listener: Listener) -> None:
-        """Give `listener` every order from now on."""
+        """Call `listener` with every command from now on."""
         with self._lock:
             self._listeners.append(listener)
 
     def remove_listener(self, listener: Listener) -> None:
-        """Stop that. Idempotent."""
+        """Stop calling `listener`. Idempotent."""
         with self._lock:
             if listener in self._listeners:
                 self._listeners.remove(listener)
 
     def broadcast(self, message: dict[str, object]) -> int:
-        """Give a control message to every node; how many there are."""
+        """Send a control message to every node. Returns their number."""
         with self._lock:
             listeners = list(self._listeners)
         for listener in listeners:
@@ -52,33 +55,35 @@ class MemoryCommands:
         return len(listeners)
 
     def request(self, order: Order, *, timeout_s: float) -> Answers:
-        """What every node says to an order, as far as the answers come within `timeout_s` seconds."""
+        """Send a command to every node. Returns the replies that arrive within `timeout_s` seconds."""
         end_s = self._now_s() + timeout_s
-        token, waiting = secrets.token_urlsafe(12), _Waiting()
+        token, pending = secrets.token_urlsafe(12), _PendingCommand()
         if order.revocation is not None:
             self.revoke(*order.revocation)
         with self._lock:
-            self._waiting[token] = waiting
+            self._pending[token] = pending
         try:
-            heard = self.broadcast(json.loads(order.message(token)))
-            while len(waiting.said) < heard and waiting.more.wait(max(0.0, end_s - self._now_s())):
-                waiting.more.clear()
+            recipients = self.broadcast(json.loads(order.message(token)))
+            while len(pending.replies) < recipients and pending.arrived.wait(max(0.0, end_s - self._now_s())):
+                pending.arrived.clear()
         finally:
             with self._lock:
-                del self._waiting[token]
-        living = [record.node for record in self.nodes()]
-        return Answers(list(waiting.said.values()), tuple(node for node in living if node not in waiting.said))
+                del self._pending[token]
+        live_nodes = [record.node for record in self.nodes()]
+        return Answers(
+            list(pending.replies.values()), tuple(node for node in live_nodes if node not in pending.replies)
+        )
 
-    def reply(self, token: str, said: Mapping[str, Any]) -> None:
-        """A node's answer; nobody may be waiting for it any more."""
+    def reply(self, token: str, reply: Mapping[str, Any]) -> None:
+        """Deliver a node's reply. It is discarded if the command has ended."""
         with self._lock:
-            waiting = self._waiting.get(token)
-            if waiting is not None:
-                waiting.said.setdefault(str(said.get("node")), said)
-                waiting.more.set()
+            pending = self._pending.get(token)
+            if pending is not None:
+                pending.replies.setdefault(str(reply.get("node")), reply)
+                pending.arrived.set()
 
     def write_node(self, node: str, record: Mapping[str, Any] | None, *, lease_s: float) -> list[NodeRecord]:
-        """Keep a node's record for `lease_s` seconds, or drop it (None); all that hold."""
+        """Store a node's record for `lease_s` seconds, or delete it (None). Returns all live records."""
         with self._lock:
             if record is None:
                 self._records.pop(node, None)
@@ -87,19 +92,19 @@ class MemoryCommands:
         return self.nodes()
 
     def nodes(self) -> list[NodeRecord]:
-        """The records that hold, by name."""
+        """The live records, sorted by name."""
         now_s = self._now_s()
         with self._lock:
-            self._records = {name: kept for name, kept in self._records.items() if kept[0] > now_s}
+            self._records = {name: entry for name, entry in self._records.items() if entry[0] > now_s}
             return [record for _, (_, record) in sorted(self._records.items())]
 
     def revoke(self, key: str, until_s: float) -> None:
-        """Remember a revocation; an earlier end than the known one changes nothing."""
+        """Store a revocation. It never shortens a stored one."""
         with self._lock:
             self._revoked[key] = max(until_s, self._revoked.get(key, until_s))
 
     def revoked(self, *, now_s: float) -> dict[str, float]:
-        """The revocations that hold at a unix time."""
+        """The revocations that are in force at a unix time."""
         with self._lock:
             self._revoked = {key: until_s for key, until_s in self._revoked.items() if until_s > now_s}
             return dict(self._revoked)

@@ -15,14 +15,14 @@ from tidings.wire.reports import Report, Sought, gathered
 
 
 class MemoryPublisher:
-    """A `Publisher` into this process's own memory. `store` has what was published."""
+    """A `HubPublisher` into this process's memory. `store` contains the publications."""
 
     def __init__(self, url: str = "memory://", *, store: MemoryStore | None = None) -> None:
         self.store = store or open_store(url)
         self._closed = False
 
     def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
-        """See `Publisher.publish`; it never waits, so `timeout_s` has no use here."""
+        """See `Publisher.publish`. It never waits, so `timeout_s` is not used."""
         del timeout_s
         if self._closed:
             return [Unavailable("this publisher is closed") for _ in items]
@@ -42,8 +42,8 @@ class MemoryPublisher:
         """See `NodeQueries.history`."""
         del timeout_s
         self._check()
-        position, kept = self.store.history(channel, since=since, limit=limit, newest=since is None)
-        return History(str(position), [one.to_wire() for one in kept])
+        position, publications = self.store.history(channel, since=since, limit=limit, newest=since is None)
+        return History(str(position), [publication.to_wire() for publication in publications])
 
     def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
         """See `NodeQueries.nodes`."""
@@ -67,22 +67,22 @@ class MemoryPublisher:
 
 
 class AsyncMemoryPublisher:
-    """`MemoryPublisher` for asyncio."""
+    """An `AsyncHubPublisher`: `MemoryPublisher` for asyncio."""
 
     def __init__(self, url: str = "memory://", *, store: MemoryStore | None = None) -> None:
         self._publisher = MemoryPublisher(url, store=store)
         self.store = self._publisher.store
 
     async def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
-        """See `AsyncPublisher.publish`."""
+        """See `Publisher.publish`."""
         return self._publisher.publish(items, timeout_s=timeout_s)
 
     async def send_command(self, command: Order, *, timeout_s: float) -> Done:
-        """See `NodeQueries.send_command`. It waits for nodes of this process, so not in the loop's own thread."""
+        """See `NodeQueries.send_command`. It waits for nodes of this process, so it runs in a thread."""
         return await asyncio.to_thread(self._publisher.send_command, command, timeout_s=timeout_s)
 
     async def report(self, sought: Sought, *, timeout_s: float) -> Report:
-        """See `NodeQueries.report`. As `send_command`, it waits for nodes of this process."""
+        """See `NodeQueries.report`. As `send_command`, it runs in a thread."""
         return await asyncio.to_thread(self._publisher.report, sought, timeout_s=timeout_s)
 
     async def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
@@ -98,5 +98,5 @@ class AsyncMemoryPublisher:
         return self._publisher.presence(channel, limit=limit, timeout_s=timeout_s)
 
     async def close(self) -> None:
-        """See `AsyncPublisher.close`."""
+        """See `Publisher.close`."""
         self._publisher.close()

@@ -1,7 +1,7 @@
-"""Publishing through a durable queue that hubs consume: RabbitMQ, or another of kombu's transports.
+"""Publishing through a durable queue from which hubs consume: RabbitMQ, or another of kombu's transports.
 
-The queue has what it confirmed; numbers are given when a hub takes it (PROTOCOL.md section 11). Works in
-threads, after a fork, and under gevent or eventlet: it has no thread, lock or event loop of its own.
+A receipt means that the queue has the publication; a hub numbers it when it consumes it (PROTOCOL.md section 11). Works
+in threads, after a fork, and under gevent or eventlet: it has no thread, lock or event loop.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tidings.wire.queue_message import encode_queue_message
 
 
 class QueueBatch(RetryState):
-    """Items on their way into a queue: the caller repeats `letters` and one of `take` and `fail`; see `Tries`."""
+    """Items to publish to a queue. The caller repeats `messages` and then `on_sent` or `fail`; see `RetryState`."""
 
     def __init__(
         self,
@@ -36,31 +36,33 @@ class QueueBatch(RetryState):
 
     def messages(self) -> list[QueueMessage]:
         """A message for each open item, in order."""
-        opened = [self._items[place] for place in self._open]
-        return [QueueMessage(self._queue, encode_queue_message(item.channel, item.body), item.id) for item in opened]
+        open_items = [self._items[index] for index in self._open]
+        return [
+            QueueMessage(self._queue, encode_queue_message(item.channel, item.body), item.id) for item in open_items
+        ]
 
-    def on_sent(self, refused: dict[int, str]) -> None:
-        """All letters were sent: why some were refused, by their place; the queue has the others."""
+    def on_sent(self, rejected: dict[int, str]) -> None:
+        """Record that all messages were sent. `rejected`: reasons by index; the queue has the others."""
         self._attempts += 1
-        again = []
-        for place, index in enumerate(self._open):
-            if place in refused:
-                self._reason = refused[place]
-                again.append(index)
+        still_open = []
+        for position, index in enumerate(self._open):
+            if position in rejected:
+                self._reason = rejected[position]
+                still_open.append(index)
             else:
                 self._results[index] = Receipt(self._items[index].id, "")
-        self._open = again
+        self._open = still_open
 
 
 class KombuPublisher:
     """A `Publisher` for amqp://, amqps:// and kombu+<transport>:// URLs.
 
-    Nothing is connected before the first publish. Its receipts have no cursor: the queue has the publication
-    durably, and a hub will publish it. What a hub cannot publish goes to its dead-letter queue. Time limits
-    are kept over AMQP and Redis; other transports bring their own.
+    Connects at the first publish. Its receipts have no cursor: the queue has stored the publication, and a hub will
+    publish it. A hub dead-letters what it cannot publish. Time limits hold over AMQP and Redis; other transports have
+    their own.
 
     Raises:
-        BadConfig: the URL is none. MissingExtra: kombu is not installed.
+        BadConfig: an invalid URL. MissingExtra: kombu is not installed.
     """
 
     def __init__(self, url: str) -> None:
@@ -70,27 +72,27 @@ class KombuPublisher:
         self._closed = False
 
     def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
-        """See `Publisher.publish`; the confirms of all items are awaited together."""
-        outbox = QueueBatch(items, self._pool.address, timeout_s=timeout_s, now_s=time.monotonic())
-        pause_s = self._pause_s(outbox)
+        """See `Publisher.publish`. The confirms of all items are awaited together."""
+        batch = QueueBatch(items, self._pool.address, timeout_s=timeout_s, now_s=time.monotonic())
+        pause_s = self._pause_s(batch)
         while pause_s is not None:
             if pause_s:
                 time.sleep(pause_s)
-            self._attempt(outbox)
-            pause_s = self._pause_s(outbox)
-        return outbox.results()
+            self._attempt(batch)
+            pause_s = self._pause_s(batch)
+        return batch.results()
 
-    def _attempt(self, outbox: QueueBatch) -> None:
+    def _attempt(self, batch: QueueBatch) -> None:
         try:
-            outbox.on_sent(self._pool.send(outbox.messages(), deadline_s=outbox.deadline_s))
+            batch.on_sent(self._pool.send(batch.messages(), deadline_s=batch.deadline_s))
         except ConnectionLost as error:
             self._pool.drop_idle()
-            outbox.fail(str(error), sent=error.sent, final=error.final)
+            batch.fail(str(error), sent=error.sent, final=error.final)
 
-    def _pause_s(self, outbox: QueueBatch) -> float | None:
+    def _pause_s(self, batch: QueueBatch) -> float | None:
         if self._closed:
-            outbox.fail("this publisher is closed", sent=False, final=True)
-        return outbox.pause_s(time.monotonic())
+            batch.fail("this publisher is closed", sent=False, final=True)
+        return batch.pause_s(time.monotonic())
 
     def close(self) -> None:
         """See `Publisher.close`."""

@@ -1,7 +1,7 @@
-"""Publishing into a Redis Cluster: every item goes to the bucket of its channel (PROTOCOL.md section 7).
+"""Publishing to a Redis Cluster: each item goes to the bucket of its channel (PROTOCOL.md section 7).
 
-A batch is one round trip per bucket. Order is kept per channel, not between buckets, and a bucket whose master
-does not answer costs only its own items.
+A batch takes one round trip per bucket. Order is kept per channel, not between buckets. If the master of a bucket does
+not reply, only the items of that bucket fail.
 """
 
 from __future__ import annotations
@@ -22,135 +22,137 @@ from tidings.wire.reports import Report, Sought
 
 
 class ClusterPublisher:
-    """A `Publisher` for redis+cluster:// and rediss+cluster:// URLs; otherwise as `RedisPublisher`.
+    """A `HubPublisher` for redis+cluster:// and rediss+cluster:// URLs; otherwise as `RedisPublisher`.
 
     Raises:
-        BadConfig: the URL or the prefix is none. MissingExtra: redis-py is not installed.
+        BadConfig: an invalid URL or prefix. MissingExtra: redis-py is not installed.
     """
 
     def __init__(self, url: str, *, prefix: str = DEFAULT_PREFIX) -> None:
-        self._parts = [RedisPublisher(one.address, keys=one.keys) for one in open_buckets(url, prefix)]
+        self._buckets = [RedisPublisher(bucket.address, keys=bucket.keys) for bucket in open_buckets(url, prefix)]
 
     def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
         """See `Publisher.publish`."""
-        shares = _share_out(items, len(self._parts))
+        shares = _share_out(items, len(self._buckets))
         batches = {
-            bucket: self._parts[bucket].begin([items[index] for index in indexes], timeout_s)
+            bucket: self._buckets[bucket].begin([items[index] for index in indexes], timeout_s)
             for bucket, indexes in shares.items()
         }
         end_s = time.monotonic() + timeout_s
         while pauses := {
             bucket: pause_s
             for bucket, batch in batches.items()
-            if (pause_s := self._parts[bucket].pause_s(batch)) is not None
+            if (pause_s := self._buckets[bucket].pause_s(batch)) is not None
         }:
             pause_s = min(pauses.values())
             if pause_s:
                 time.sleep(pause_s)
-            for left, bucket in zip(range(len(pauses), 0, -1), pauses, strict=True):
-                # A part of the time each: a master that hangs leaves the others theirs.
+            for remaining, bucket in zip(range(len(pauses), 0, -1), pauses, strict=True):
+                # Each gets its share of the time: a master that hangs leaves the others theirs.
                 now_s = time.monotonic()
-                self._parts[bucket].attempt(batches[bucket], now_s + (end_s - now_s) / left)
-        return _gathered(items, shares.values(), [batch.results() for batch in batches.values()])
+                self._buckets[bucket].attempt(batches[bucket], now_s + (end_s - now_s) / remaining)
+        return _merge(items, shares.values(), [batch.results() for batch in batches.values()])
 
     def send_command(self, command: Order, *, timeout_s: float) -> Done:
         """See `NodeQueries.send_command`."""
-        return self._parts[0].send_command(command, timeout_s=timeout_s)
+        return self._buckets[0].send_command(command, timeout_s=timeout_s)
 
     def report(self, sought: Sought, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`."""
-        return self._parts[0].report(sought, timeout_s=timeout_s)
+        return self._buckets[0].report(sought, timeout_s=timeout_s)
 
     def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
         """See `NodeQueries.nodes`."""
-        return self._parts[0].nodes(timeout_s=timeout_s)
+        return self._buckets[0].nodes(timeout_s=timeout_s)
 
     def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
         """See `NodeQueries.history`."""
-        part = self._parts[bucket_of(channel, len(self._parts))]
+        bucket = self._buckets[bucket_of(channel, len(self._buckets))]
         if since is not None and since.other_places:
-            since = _own(since, part.history(channel, since=None, limit=1, timeout_s=timeout_s))
-        return part.history(channel, since=since, limit=limit, timeout_s=timeout_s)
+            since = _in_bucket(since, bucket.history(channel, since=None, limit=1, timeout_s=timeout_s))
+        return bucket.history(channel, since=since, limit=limit, timeout_s=timeout_s)
 
     def presence(self, channel: str, *, limit: int, timeout_s: float) -> Presence:
         """See `NodeQueries.presence`."""
-        part = self._parts[bucket_of(presence_channel(channel), len(self._parts))]
-        return part.presence(channel, limit=limit, timeout_s=timeout_s)
+        bucket = self._buckets[bucket_of(presence_channel(channel), len(self._buckets))]
+        return bucket.presence(channel, limit=limit, timeout_s=timeout_s)
 
     def close(self) -> None:
         """See `Publisher.close`."""
-        for part in self._parts:
-            part.close()
+        for bucket in self._buckets:
+            bucket.close()
 
 
 class AsyncClusterPublisher:
-    """An `AsyncPublisher` for the same URLs. The buckets are asked at the same time."""
+    """An `AsyncHubPublisher` for the same URLs. It publishes to all buckets at the same time."""
 
     def __init__(self, url: str, *, prefix: str = DEFAULT_PREFIX) -> None:
-        self._parts = [AsyncRedisPublisher(one.address, keys=one.keys) for one in open_buckets(url, prefix)]
+        self._buckets = [AsyncRedisPublisher(bucket.address, keys=bucket.keys) for bucket in open_buckets(url, prefix)]
 
     async def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
-        """See `AsyncPublisher.publish`. A cancelled publish may or may not have happened."""
-        shares = _share_out(items, len(self._parts))
+        """See `Publisher.publish`. A cancelled publish may or may not have happened."""
+        shares = _share_out(items, len(self._buckets))
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(self._parts[bucket].publish([items[index] for index in indexes], timeout_s=timeout_s))
+                group.create_task(
+                    self._buckets[bucket].publish([items[index] for index in indexes], timeout_s=timeout_s)
+                )
                 for bucket, indexes in shares.items()
             ]
-        return _gathered(items, shares.values(), [task.result() for task in tasks])
+        return _merge(items, shares.values(), [task.result() for task in tasks])
 
     async def send_command(self, command: Order, *, timeout_s: float) -> Done:
         """See `NodeQueries.send_command`."""
-        return await self._parts[0].send_command(command, timeout_s=timeout_s)
+        return await self._buckets[0].send_command(command, timeout_s=timeout_s)
 
     async def report(self, sought: Sought, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`."""
-        return await self._parts[0].report(sought, timeout_s=timeout_s)
+        return await self._buckets[0].report(sought, timeout_s=timeout_s)
 
     async def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
         """See `NodeQueries.nodes`."""
-        return await self._parts[0].nodes(timeout_s=timeout_s)
+        return await self._buckets[0].nodes(timeout_s=timeout_s)
 
     async def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
         """See `NodeQueries.history`."""
-        part = self._parts[bucket_of(channel, len(self._parts))]
+        bucket = self._buckets[bucket_of(channel, len(self._buckets))]
         if since is not None and since.other_places:
-            since = _own(since, await part.history(channel, since=None, limit=1, timeout_s=timeout_s))
-        return await part.history(channel, since=since, limit=limit, timeout_s=timeout_s)
+            since = _in_bucket(since, await bucket.history(channel, since=None, limit=1, timeout_s=timeout_s))
+        return await bucket.history(channel, since=since, limit=limit, timeout_s=timeout_s)
 
     async def presence(self, channel: str, *, limit: int, timeout_s: float) -> Presence:
         """See `NodeQueries.presence`."""
-        part = self._parts[bucket_of(presence_channel(channel), len(self._parts))]
-        return await part.presence(channel, limit=limit, timeout_s=timeout_s)
+        bucket = self._buckets[bucket_of(presence_channel(channel), len(self._buckets))]
+        return await bucket.presence(channel, limit=limit, timeout_s=timeout_s)
 
     async def close(self) -> None:
-        """See `AsyncPublisher.close`."""
-        for part in self._parts:
-            await part.close()
+        """See `Publisher.close`."""
+        for bucket in self._buckets:
+            await bucket.close()
 
 
-def _own(since: Cursor, found: History) -> Cursor:
-    """The place of a cursor in the bucket that a history was read from."""
-    epoch = Cursor.parse(found.cursor).epoch
+def _in_bucket(since: Cursor, page: History) -> Cursor:
+    """The part of a cursor for the bucket that `page` was read from."""
+    epoch = Cursor.parse(page.cursor).epoch
     seq = since.seq_in(epoch)
     return since if seq is None else Cursor(epoch, seq)
 
 
 def _share_out(items: Sequence[OutgoingPublication], buckets: int) -> dict[int, list[int]]:
-    """Which items, by their index, go to which bucket."""
+    """The indexes of the items for each bucket."""
     shares: dict[int, list[int]] = {}
     for index, item in enumerate(items):
         shares.setdefault(bucket_of(item.channel, buckets), []).append(index)
     return shares
 
 
-def _gathered(
-    items: Sequence[OutgoingPublication], shares: Iterable[Sequence[int]], answers: Iterable[Sequence[PublishResult]]
+def _merge(
+    items: Sequence[OutgoingPublication], shares: Iterable[Sequence[int]], results: Iterable[Sequence[PublishResult]]
 ) -> list[PublishResult]:
-    """The buckets' answers in the order of the items."""
-    found = {
-        index: answer
-        for indexes, said in zip(shares, answers, strict=True)
-        for index, answer in zip(indexes, said, strict=True)
+    """The results of all buckets, in the order of the items."""
+    by_index = {
+        index: result
+        for indexes, bucket_results in zip(shares, results, strict=True)
+        for index, result in zip(indexes, bucket_results, strict=True)
     }
-    return [found[index] for index in range(len(items))]
+    return [by_index[index] for index in range(len(items))]

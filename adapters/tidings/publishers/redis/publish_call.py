@@ -12,28 +12,33 @@ from tidings.wire.channels import namespace_of
 
 
 def pack_publish(keys: RedisKeys, items: Sequence[OutgoingPublication], candidate: str) -> bytes:
-    """The call that publishes the items. `candidate` names the epoch, should a new one begin."""
-    names, words = [bulk(keys.meta), bulk(keys.rules)], [bulk(candidate.encode()), _POINTER_TTL, bulk(keys.publish)]
+    """The EVALSHA that publishes the items. `candidate` becomes the epoch if Redis has none yet."""
+    key_parts, argument_parts = (
+        [bulk(keys.meta), bulk(keys.rules)],
+        [bulk(candidate.encode()), _POINTER_TTL, bulk(keys.publish)],
+    )
     for item in items:
-        places, begin, where = _of_channel(keys, item.channel)
+        channel_keys, id_key_start, channel_arguments = _of_channel(keys, item.channel)
         id_, body = item.id.encode(), item.body
-        names.append(b"%b$%d\r\n%b%b\r\n" % (places, len(begin) + len(id_), begin, id_))
-        words.append(b"%b$%d\r\n%b\r\n%b" % (where, len(body), body, _of_seconds(item.idempotency_s)))
+        key_parts.append(b"%b$%d\r\n%b%b\r\n" % (channel_keys, len(id_key_start) + len(id_), id_key_start, id_))
+        argument_parts.append(
+            b"%b$%d\r\n%b\r\n%b" % (channel_arguments, len(body), body, _of_seconds(item.idempotency_s))
+        )
     count = len(items)
-    keys_count = 2 + _KEYS_EACH * count
-    parts = len(("EVALSHA", "sha", "keys")) + keys_count + 3 + _WORDS_EACH * count
+    keys_count = 2 + _KEYS_PER_ITEM * count
+    parts = len(("EVALSHA", "sha", "keys")) + keys_count + 3 + _ARGUMENTS_PER_ITEM * count
     head = b"*%d\r\n%b" % (parts, b"".join(map(bulk, (b"EVALSHA", publish_script().sha, b"%d" % keys_count))))
-    return b"".join((head, *names, *words))
+    return b"".join((head, *key_parts, *argument_parts))
 
 
 _POINTER_TTL = bulk(b"%d" % POINTER_TTL_S)
-# Of each item: stream, pointer, idempotency; namespace, pub/sub channel, body, idempotency_s.
-_KEYS_EACH, _WORDS_EACH = 3, 4
+# Per item. Keys: stream, pointer, idempotency. Arguments: namespace, pub/sub channel, body, idempotency_s.
+_KEYS_PER_ITEM, _ARGUMENTS_PER_ITEM = 3, 4
 
 
 @lru_cache(maxsize=1024)
 def _of_channel(keys: RedisKeys, channel: str) -> tuple[bytes, bytes, bytes]:
-    """What every publication to a channel needs: two of its keys, how the third begins, two of its arguments."""
+    """The parts of the call that depend on the channel alone: two keys, the start of the third, two arguments."""
     return (
         bulk(keys.stream(channel)) + bulk(keys.pointer(channel)),
         keys.idempotency(channel, ""),
