@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.network.certificates import Authority
-from support.processes.database import Database, made
+from support.processes.database import Database, start_database
 from support.processes.rabbit import RabbitProcess
 from support.processes.redis import RedisProcess
 
@@ -56,7 +56,7 @@ def database_of() -> Iterator[Callable[[str], Database]]:
 
     def found(kind: str) -> Database:
         if kind not in running:
-            running[kind] = made(kind)
+            running[kind] = start_database(kind)
         return running[kind]
 
     yield found

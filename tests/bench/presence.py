@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from support.network.raw_client import masked
+from support.network.raw_client import masked_frame
 from support.processes.hub import API_KEY, SECRET, HubProcess, token
 from support.processes.redis import RedisProcess
 from support.waiting import wait_until
@@ -62,7 +62,7 @@ class Crowd:
                 bearer = token(f"user-{number}", info={"name": f"User number {number}"})
                 auth = f'40{{"token":"{bearer}","channels":["{channel}"]{presence}}}'
                 client = socket.create_connection(("127.0.0.1", self._port))
-                client.sendall(_UPGRADE + masked(1, auth.encode()))
+                client.sendall(_UPGRADE + masked_frame(1, auth.encode()))
                 client.setblocking(False)
                 self._selector.register(client, selectors.EVENT_READ)
                 self.sockets.append(client)

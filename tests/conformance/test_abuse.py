@@ -16,11 +16,11 @@ from support.network.raw_client import (
     HANDSHAKE,
     POLLING,
     SOCKET,
-    Raw,
-    Socket,
-    masked,
+    RawClient,
+    RawWebSocket,
+    masked_frame,
     open_polling,
-    open_socket,
+    open_websocket,
     poll,
     post,
     request,
@@ -79,74 +79,74 @@ class TestHttp:
         ],
     )
     def test_an_ambiguous_request_is_refused_and_the_connection_closed(self, calm: int, head: bytes) -> None:
-        with Raw(calm) as raw:
+        with RawClient(calm) as raw:
             raw.send(head + b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
-            assert raw.answer().status == 400
-            assert raw.ended()
+            assert raw.response().status == 400
+            assert raw.is_closed()
 
     def test_a_head_that_is_too_long(self, calm: int) -> None:
-        with Raw(calm) as raw:
+        with RawClient(calm) as raw:
             raw.send(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 20_000)
-            assert raw.answer().status == 431
-            assert raw.ended()
+            assert raw.response().status == 431
+            assert raw.is_closed()
 
     @pytest.mark.parametrize("chunk", [b"x\r\n", b"-1\r\n", b"5\r\nabcdeX", b"5\nabcde", b"fffffffff\r\n", b"1" * 400])
     def test_bad_chunks(self, calm: int, chunk: bytes) -> None:
-        with Raw(calm) as raw:
+        with RawClient(calm) as raw:
             raw.send(b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk + b"\r\n" * 2)
-            assert raw.answer().status in (400, 413)
-            assert raw.ended()
+            assert raw.response().status in (400, 413)
+            assert raw.is_closed()
 
     def test_keep_alive_in_both_directions(self, calm: int) -> None:
-        with Raw(calm) as raw:
+        with RawClient(calm) as raw:
             for _ in range(3):
-                raw.ask("GET", "/web?a=1")
-                assert raw.answer().body == b"GET /web a=1 127.0.0.1 http |"
-                raw.ask("GET", POLLING)
-                assert raw.answer().body.startswith(b"0{")
-            raw.ask("GET", SOCKET, b"", **HANDSHAKE)
-            assert raw.answer().status == 101
+                raw.send_request("GET", "/web?a=1")
+                assert raw.response().body == b"GET /web a=1 127.0.0.1 http |"
+                raw.send_request("GET", POLLING)
+                assert raw.response().body.startswith(b"0{")
+            raw.send_request("GET", SOCKET, b"", **HANDSHAKE)
+            assert raw.response().status == 101
 
     def test_pipelined_requests_are_answered_in_order(self, calm: int) -> None:
         sid = open_polling(calm)
-        with Raw(calm) as raw:
-            raw.ask("GET", "/slow")
-            raw.ask("POST", f"{POLLING}&sid={sid}", b"4a")
-            raw.ask("GET", f"{POLLING}&sid={sid}")
-            raw.ask("POST", "/web", b"body")
-            assert raw.answer().body.startswith(b"GET /slow")
-            assert raw.answer().body == b"ok"
-            assert raw.answer().body == b"4a"
-            assert raw.answer().body.endswith(b"|body")
+        with RawClient(calm) as raw:
+            raw.send_request("GET", "/slow")
+            raw.send_request("POST", f"{POLLING}&sid={sid}", b"4a")
+            raw.send_request("GET", f"{POLLING}&sid={sid}")
+            raw.send_request("POST", "/web", b"body")
+            assert raw.response().body.startswith(b"GET /slow")
+            assert raw.response().body == b"ok"
+            assert raw.response().body == b"4a"
+            assert raw.response().body.endswith(b"|body")
 
     def test_a_head_byte_by_byte(self, calm: int) -> None:
-        with Raw(calm) as raw:
+        with RawClient(calm) as raw:
             for byte in b"POST /web HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi":
                 raw.send(bytes([byte]))
                 # Long enough that most bytes are read alone.
                 time.sleep(0.003)
-            assert raw.answer().body.endswith(b"|hi")
+            assert raw.response().body.endswith(b"|hi")
 
     def test_a_half_closed_client_gets_its_answer(self, calm: int) -> None:
-        with Raw(calm) as raw:
+        with RawClient(calm) as raw:
             raw.send(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
             raw.socket.shutdown(socket.SHUT_WR)
-            answer = raw.answer()
+            answer = raw.response()
             assert answer.status == 200
             assert len(answer.body) == 4_000_000
 
     def test_expect_100_continue(self, calm: int) -> None:
-        with Raw(calm) as raw:
+        with RawClient(calm) as raw:
             raw.send(b"POST /web HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
-            assert raw.answer().status == 100
+            assert raw.response().status == 100
             raw.send(b"hi")
-            assert raw.answer().body.endswith(b"|hi")
+            assert raw.response().body.endswith(b"|hi")
 
     def test_http_1_0_is_answered_and_closed(self, calm: int) -> None:
-        with Raw(calm) as raw:
+        with RawClient(calm) as raw:
             raw.send(f"GET {POLLING} HTTP/1.0\r\n\r\n".encode())
-            assert raw.answer().headers["connection"] == "close"
-            assert raw.ended()
+            assert raw.response().headers["connection"] == "close"
+            assert raw.is_closed()
 
     def test_a_traceback_stays_in_the_log(self) -> None:
         with EngineProcess(*CALM) as engine:
@@ -182,11 +182,11 @@ class TestHttp:
                     assert answer.status == 403
                     assert answer.error == (4, "Forbidden")
                     assert "access-control-allow-origin" not in answer.headers
-                assert Socket(engine.port, Origin=bad).handshake.status == 403
+                assert RawWebSocket(engine.port, Origin=bad).handshake.status == 403
             # A client cannot make another host its own.
             forged = {"Origin": "http://evil", "X_Forwarded_Host": "evil"}
             assert request(engine.port, "GET", POLLING, b"", **forged).status == 403
-            assert open_socket(engine.port, Origin="https://good.example").handshake.status == 101
+            assert open_websocket(engine.port, Origin="https://good.example").handshake.status == 101
             engine.end()
             assert engine.metrics["bad_origins"] == 17
 
@@ -194,14 +194,14 @@ class TestHttp:
 class TestTime:
     def test_slow_heads_and_bodies_are_cut_and_others_are_served(self) -> None:
         with EngineProcess(*CALM, "--head_timeout_s=0.4", "--body_timeout_s=0.4", "--wsgi_pool=2") as engine:
-            slow = [Raw(engine.port) for _ in range(50)]
+            slow = [RawClient(engine.port) for _ in range(50)]
             for at, raw in enumerate(slow):
                 raw.send(
                     b"GET / HTTP/1.1\r\nX: "
                     if at % 2
                     else b"POST /web HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx"
                 )
-            silent = Raw(engine.port)
+            silent = RawClient(engine.port)
             assert request(engine.port, "GET", "/web").status == 200
             began = time.monotonic()
             while time.monotonic() - began < 0.3:
@@ -210,25 +210,25 @@ class TestTime:
                 time.sleep(0.1)
             for raw in slow:
                 with contextlib.suppress(AssertionError):
-                    assert raw.answer().status == 408
-                assert raw.ended()
-            assert silent.ended()
+                    assert raw.response().status == 408
+                assert raw.is_closed()
+            assert silent.is_closed()
             engine.end()
             assert engine.metrics["http_timeouts"] == 51
 
     def test_an_idle_connection_is_closed(self) -> None:
-        with EngineProcess(*CALM, "--idle_timeout_s=0.3") as engine, Raw(engine.port) as raw:
-            raw.ask("GET", POLLING)
-            assert raw.answer().status == 200
-            assert raw.ended()
+        with EngineProcess(*CALM, "--idle_timeout_s=0.3") as engine, RawClient(engine.port) as raw:
+            raw.send_request("GET", POLLING)
+            assert raw.response().status == 200
+            assert raw.is_closed()
             engine.end()
             assert engine.metrics["http_idle"] == 1
 
     def test_an_answer_that_nobody_reads_is_given_up(self) -> None:
         with EngineProcess(*CALM, "--answer_timeout_s=0.3") as engine:
             before = descriptors(engine.pid)
-            with Raw(engine.port) as raw:
-                raw.ask("GET", "/huge")
+            with RawClient(engine.port) as raw:
+                raw.send_request("GET", "/huge")
                 assert raw.read().startswith(b"HTTP/1.1 200")
                 wait_until(lambda: descriptors(engine.pid) <= before, why="the connection is closed")
             engine.end()
@@ -237,19 +237,19 @@ class TestTime:
     def test_a_closed_connection_that_does_not_go_is_cut_off(self) -> None:
         with EngineProcess(*CALM, "--linger_s=1") as engine:
             before = descriptors(engine.pid)
-            with Raw(engine.port) as stubborn:
+            with RawClient(engine.port) as stubborn:
                 stubborn.send(b"NONSENSE\r\n\r\n")
-                assert stubborn.answer().status == 400
-                assert stubborn.ended()
+                assert stubborn.response().status == 400
+                assert stubborn.is_closed()
                 wait_until(lambda: descriptors(engine.pid) <= before, why="the connection is cut")
             engine.end()
             assert engine.metrics["closes_cut"] == 1
 
     def test_a_client_that_never_connects_is_closed(self) -> None:
         with EngineProcess(*CALM, "--silent", "--connect_timeout_ms=300") as engine:
-            opened = open_socket(engine.port)
+            opened = open_websocket(engine.port)
             sid = open_polling(engine.port)
-            assert opened.closing() == 4505
+            assert opened.close_code() == 4505
             time.sleep(0.2)
             assert poll(engine.port, sid).status == 400
             engine.end()
@@ -259,35 +259,35 @@ class TestTime:
     def test_a_half_open_peer_is_gone_after_its_ping_timeout(self) -> None:
         with EngineProcess() as engine:
             # Never reads and never answers: to the server the same as a peer behind a cut cable.
-            peers = [Socket(engine.port) for _ in range(5)]
+            peers = [RawWebSocket(engine.port) for _ in range(5)]
             time.sleep(1.2)
-            watcher = open_socket(engine.port)
-            watcher.say("4who")
-            assert watcher.hear().split()[1] == "1"
+            watcher = open_websocket(engine.port)
+            watcher.send_text("4who")
+            assert watcher.receive_text().split()[1] == "1"
             assert len(peers) == 5
             engine.end()
             assert engine.metrics["closed_ping_timeout"] == 5
 
     def test_a_broken_peer_leaves_at_once(self, calm: int) -> None:
-        peers = [open_socket(calm) for _ in range(5)]
+        peers = [open_websocket(calm) for _ in range(5)]
         for peer in peers:
             peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             peer.socket.close()
-        watcher = open_socket(calm)
-        watcher.say("4who")
-        assert "ping timeout" not in watcher.hear()
+        watcher = open_websocket(calm)
+        watcher.send_text("4who")
+        assert "ping timeout" not in watcher.receive_text()
 
 
 class TestBounds:
     def test_too_many_connections_are_told_so(self) -> None:
         with EngineProcess(*CALM, "--max_connections=5") as engine:
-            clients = [open_socket(engine.port) for _ in range(5)]
+            clients = [open_websocket(engine.port) for _ in range(5)]
             answer = request(engine.port, "GET", POLLING)
             assert answer.status == 503
             assert b'"full"' in answer.body
             assert answer.headers["connection"] == "close"
-            clients[0].say("4fine")
-            assert clients[0].hear() == "4fine"
+            clients[0].send_text("4fine")
+            assert clients[0].receive_text() == "4fine"
             clients.pop().socket.close()
             time.sleep(0.1)
             assert request(engine.port, "GET", POLLING).status == 200
@@ -296,10 +296,10 @@ class TestBounds:
 
     def test_too_many_wsgi_requests_are_told_so(self) -> None:
         with EngineProcess(*CALM, "--wsgi_pool=1", "--wsgi_queue=1") as engine:
-            asked = [Raw(engine.port) for _ in range(5)]
+            asked = [RawClient(engine.port) for _ in range(5)]
             for raw in asked:
-                raw.ask("GET", "/slow")
-            assert sorted(raw.answer().status for raw in asked) == [200, 200, 503, 503, 503]
+                raw.send_request("GET", "/slow")
+            assert sorted(raw.response().status for raw in asked) == [200, 200, 503, 503, 503]
             assert request(engine.port, "GET", "/web").status == 200
 
     def test_an_application_that_takes_too_long_or_says_too_much(self) -> None:
@@ -313,13 +313,13 @@ class TestBounds:
 
     def test_without_descriptors_it_waits_and_goes_on(self) -> None:
         with EngineProcess(*CALM) as engine:
-            kept = open_socket(engine.port)
+            kept = open_websocket(engine.port)
             used = descriptors(engine.pid)
             resource.prlimit(engine.pid, resource.RLIMIT_NOFILE, (used + 3, used + 3))
-            crowd = [Raw(engine.port) for _ in range(10)]
+            crowd = [RawClient(engine.port) for _ in range(10)]
             time.sleep(0.6)
-            kept.say("4fine")
-            assert kept.hear() == "4fine"
+            kept.send_text("4fine")
+            assert kept.receive_text() == "4fine"
             for raw in crowd:
                 raw.socket.close()
             time.sleep(0.6)
@@ -329,17 +329,17 @@ class TestBounds:
 
     def test_a_slow_consumer_is_closed_and_its_memory_comes_back(self) -> None:
         with EngineProcess(*CALM, "--out_buffer_bytes=300000") as engine:
-            slow = open_socket(engine.port)
+            slow = open_websocket(engine.port)
             slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             polled = open_polling(engine.port)
-            fast = open_socket(engine.port)
+            fast = open_websocket(engine.port)
             before = rss_bytes(engine.pid)
             for _ in range(30):
-                fast.say("4flood 20 20000")
-                numbers = [fast.hear() for _ in range(20)]
+                fast.send_text("4flood 20 20000")
+                numbers = [fast.receive_text() for _ in range(20)]
                 assert all(number.startswith('42["ev"') for number in numbers)
-            fast.say("4who")
-            assert fast.hear().split()[1] == "1"
+            fast.send_text("4who")
+            assert fast.receive_text().split()[1] == "1"
             assert poll(engine.port, polled).status == 400
             assert rss_bytes(engine.pid) - before < 8_000_000
             engine.end()
@@ -349,9 +349,9 @@ class TestBounds:
     def test_a_flood_of_packets_is_closed(self, transport: str) -> None:
         with EngineProcess(*CALM, "--inbound_rate_per_s=10", "--inbound_burst=20") as engine:
             if transport == "websocket":
-                opened = open_socket(engine.port)
-                opened.send(masked(1, b"4x") * 21)
-                assert opened.closing() == 4005
+                opened = open_websocket(engine.port)
+                opened.send(masked_frame(1, b"4x") * 21)
+                assert opened.close_code() == 4005
             else:
                 sid = open_polling(engine.port)
                 post(engine.port, sid, b"\x1e".join([b"4x"] * 21))
@@ -361,10 +361,10 @@ class TestBounds:
 
     def test_a_steady_sender_is_not_too_fast(self) -> None:
         with EngineProcess(*CALM, "--inbound_rate_per_s=50", "--inbound_burst=3") as engine:
-            opened = open_socket(engine.port)
+            opened = open_websocket(engine.port)
             for number in range(20):
-                opened.say(f"4{number}")
-                assert opened.hear() == f"4{number}"
+                opened.send_text(f"4{number}")
+                assert opened.receive_text() == f"4{number}"
                 time.sleep(0.03)
 
     def test_connections_and_requests_leave_nothing_behind(self) -> None:
@@ -372,7 +372,7 @@ class TestBounds:
 
             def churn(times: int) -> None:
                 for _ in range(times):
-                    open_socket(engine.port).socket.close()
+                    open_websocket(engine.port).socket.close()
                     assert post(engine.port, open_polling(engine.port), b"1").status == 200
                     request(engine.port, "GET", "/web")
 
@@ -388,52 +388,52 @@ class TestBounds:
 class TestFaults:
     def test_a_failing_application_closes_one_connection_and_the_node_hears_on(self) -> None:
         with EngineProcess(*CALM) as engine:
-            other = open_socket(engine.port)
+            other = open_websocket(engine.port)
             for _ in range(10):
-                victim = open_socket(engine.port)
-                victim.say("4fail")
-                assert victim.closing() == 4006
+                victim = open_websocket(engine.port)
+                victim.send_text("4fail")
+                assert victim.close_code() == 4006
                 sid = open_polling(engine.port)
                 post(engine.port, sid, b"4fail")
                 assert poll(engine.port, sid).status == 400
-                other.say("4still")
-                assert other.hear() == "4still"
+                other.send_text("4still")
+                assert other.receive_text() == "4still"
             engine.end()
             assert engine.metrics["application_errors"] == 20
             assert "pump_errors" not in engine.metrics
 
     def test_garbage_of_every_kind(self, calm: int) -> None:
-        seen = open_socket(calm)
+        seen = open_websocket(calm)
         for garbage in (b"\x00" * 100, b"\xff" * 100, bytes(range(256)) * 8, b"\r\n" * 50, b"{}" * 5000):
-            with Raw(calm) as raw:
+            with RawClient(calm) as raw:
                 raw.send(garbage)
                 raw.socket.shutdown(socket.SHUT_WR)
-                assert raw.ended()
-            spoiled = open_socket(calm)
+                assert raw.is_closed()
+            spoiled = open_websocket(calm)
             spoiled.send(garbage)
             spoiled.socket.shutdown(socket.SHUT_WR)
-            assert spoiled.closing() in (1002, 1007, 1009, -1)
-        seen.say("4here")
-        assert seen.hear() == "4here"
+            assert spoiled.close_code() in (1002, 1007, 1009, -1)
+        seen.send_text("4here")
+        assert seen.receive_text() == "4here"
 
     def test_drain_tells_everybody(self) -> None:
         with EngineProcess(*CALM) as engine:
-            opened = [open_socket(engine.port) for _ in range(10)]
+            opened = [open_websocket(engine.port) for _ in range(10)]
             sid = open_polling(engine.port)
-            waiting = Raw(engine.port)
-            waiting.ask("GET", f"{POLLING}&sid={sid}")
-            assert waiting.quiet(0.1)
+            waiting = RawClient(engine.port)
+            waiting.send_request("GET", f"{POLLING}&sid={sid}")
+            assert waiting.is_quiet(0.1)
             engine.end()
-            assert [client.closing() for client in opened] == [4002] * 10
-            assert waiting.answer().body == b"1"
+            assert [client.close_code() for client in opened] == [4002] * 10
+            assert waiting.response().body == b"1"
             assert engine.reasons == ["draining"] * 11
 
 
 class TestStreams:
     def test_a_stream(self, calm: int) -> None:
-        with Raw(calm) as raw:
-            raw.ask("GET", "/sse")
-            answer = raw.answer()
+        with RawClient(calm) as raw:
+            raw.send_request("GET", "/sse")
+            answer = raw.response()
             assert answer.status == 200
             assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
             assert answer.headers["cache-control"] == "no-store"
@@ -443,30 +443,30 @@ class TestStreams:
             assert raw.buffer == b"retry: 3000\n\nevent: hello\ndata: 1\n\n"
 
     def test_nothing_is_sent_before_it_is_accepted(self, calm: int) -> None:
-        with Raw(calm) as raw:
-            raw.ask("GET", "/sse?wait=1")
-            assert raw.answer().status == 200
+        with RawClient(calm) as raw:
+            raw.send_request("GET", "/sse?wait=1")
+            assert raw.response().status == 200
             while b"hello" not in raw.buffer:
                 raw.buffer += raw.read()
             assert raw.buffer == b"retry: 3000\n\nevent: early\ndata: 1\n\nevent: hello\ndata: 1\n\n"
 
     def test_refused(self, calm: int) -> None:
-        with Raw(calm) as raw:
-            raw.ask("GET", "/sse?refuse=1")
-            answer = raw.answer()
+        with RawClient(calm) as raw:
+            raw.send_request("GET", "/sse?refuse=1")
+            answer = raw.response()
             assert (answer.status, answer.body) == (403, b'{"code":"forbidden"}')
-            assert raw.ended()
+            assert raw.is_closed()
         assert request(calm, "DELETE", "/sse").status == 405
 
     def test_comments_keep_it_alive(self) -> None:
-        with EngineProcess() as engine, Raw(engine.port) as raw:
-            raw.ask("GET", "/sse")
-            assert raw.answer().status == 200
+        with EngineProcess() as engine, RawClient(engine.port) as raw:
+            raw.send_request("GET", "/sse")
+            assert raw.response().status == 200
             while raw.buffer.count(b":\n\n") < 3:
                 raw.buffer += raw.read()
 
     def test_never_accepted(self) -> None:
-        with EngineProcess(*CALM, "--connect_timeout_ms=300") as engine, Raw(engine.port) as raw:
-            raw.ask("GET", "/sse?never=1")
-            assert raw.answer().status == 408
-            assert raw.ended()
+        with EngineProcess(*CALM, "--connect_timeout_ms=300") as engine, RawClient(engine.port) as raw:
+            raw.send_request("GET", "/sse?never=1")
+            assert raw.response().status == 408
+            assert raw.is_closed()

@@ -10,10 +10,10 @@ from support.network.raw_client import (
     HANDSHAKE,
     POLLING,
     SOCKET,
-    Raw,
-    Socket,
+    RawClient,
+    RawWebSocket,
     open_polling,
-    open_socket,
+    open_websocket,
     poll,
     post,
     request,
@@ -25,10 +25,10 @@ CALM = ("--ping_interval_ms=60000", "--ping_timeout_ms=20000")
 LIMITED = (*CALM, "--connections_per_address=3")
 
 
-def open_stream(port: int, **headers: str) -> Raw:
+def open_stream(port: int, **headers: str) -> RawClient:
     """An event stream after its first event."""
-    raw = Raw(port)
-    raw.ask("GET", "/sse", b"", **headers)
+    raw = RawClient(port)
+    raw.send_request("GET", "/sse", b"", **headers)
     while b"hello" not in raw.buffer:
         data = raw.read()
         assert data, raw.buffer
@@ -39,7 +39,7 @@ def open_stream(port: int, **headers: str) -> Raw:
 def test_all_transports_count_and_each_is_told() -> None:
     with EngineProcess(*LIMITED) as engine:
         sid = open_polling(engine.port)
-        opened = open_socket(engine.port)
+        opened = open_websocket(engine.port)
         stream = open_stream(engine.port)
         for path, headers in ((POLLING, {}), (SOCKET, HANDSHAKE), ("/sse", {})):
             refused = request(engine.port, "GET", path, b"", **headers)
@@ -47,8 +47,8 @@ def test_all_transports_count_and_each_is_told() -> None:
             assert json.loads(refused.body)["code"] == "too_many_connections"
             assert refused.headers["connection"] == "close"
         # Those that are here go on, and what is no session is not counted.
-        opened.say("4fine")
-        assert opened.hear() == "4fine"
+        opened.send_text("4fine")
+        assert opened.receive_text() == "4fine"
         assert post(engine.port, sid, b"4on").status == 200
         assert poll(engine.port, sid).body == b"4on"
         assert request(engine.port, "GET", "/web").status == 200
@@ -69,9 +69,9 @@ def test_a_session_that_ended_makes_room(end: str) -> None:
             sid = open_polling(engine.port)
             assert end == "ping timeout" or post(engine.port, sid, b"1").status == 200
         else:
-            opened = open_socket(engine.port)
+            opened = open_websocket(engine.port)
             if end == "close frame":
-                opened.say("1")
+                opened.send_text("1")
             opened.socket.close()
         wait_until(lambda: request(engine.port, "GET", POLLING).status == 200, why="there is room again")
         assert request(engine.port, "GET", POLLING).status == 429 or end == "ping timeout"
@@ -80,12 +80,12 @@ def test_a_session_that_ended_makes_room(end: str) -> None:
 def test_an_upgrade_is_still_one_session() -> None:
     with EngineProcess(*CALM, "--connections_per_address=1") as engine:
         sid = open_polling(engine.port)
-        upgraded = Socket(engine.port, f"{SOCKET}&sid={sid}")
-        upgraded.say("2probe")
-        assert upgraded.hear() == "3probe"
-        upgraded.say("5")
-        upgraded.say("4here")
-        assert upgraded.hear() == "4here"
+        upgraded = RawWebSocket(engine.port, f"{SOCKET}&sid={sid}")
+        upgraded.send_text("2probe")
+        assert upgraded.receive_text() == "3probe"
+        upgraded.send_text("5")
+        upgraded.send_text("4here")
+        assert upgraded.receive_text() == "4here"
         assert request(engine.port, "GET", POLLING).status == 429
         upgraded.socket.close()
         wait_until(lambda: request(engine.port, "GET", POLLING).status == 200, why="there is room again")
@@ -106,8 +106,8 @@ def test_clients_behind_a_trusted_proxy_are_told_apart() -> None:
         # One IPv6 subscriber has 64 bits of addresses.
         assert status("2001:db8::ffff:2") == 429
         # What a WebSocket and a stream say counts in the same way.
-        assert Socket(engine.port, X_Forwarded_For="192.0.2.1").handshake.status == 429
-        kept: list[Raw] = [open_socket(engine.port, X_Forwarded_For="203.0.113.9")]
+        assert RawWebSocket(engine.port, X_Forwarded_For="192.0.2.1").handshake.status == 429
+        kept: list[RawClient] = [open_websocket(engine.port, X_Forwarded_For="203.0.113.9")]
         kept.append(open_stream(engine.port, X_Forwarded_For="203.0.113.9"))
         assert status("203.0.113.9") == 429
 
@@ -122,21 +122,21 @@ def test_who_is_no_trusted_proxy_cannot_pretend() -> None:
 
 def test_a_kept_alive_connection_of_a_proxy_carries_many_clients() -> None:
     """The address is the request's, not the socket's; repeated polls are none of its business."""
-    with EngineProcess(*CALM, "--proxied", "--connections_per_address=1") as engine, Raw(engine.port) as raw:
+    with EngineProcess(*CALM, "--proxied", "--connections_per_address=1") as engine, RawClient(engine.port) as raw:
         sids = []
         for number in range(4):
-            raw.ask("GET", POLLING, b"", X_Forwarded_For=f"192.0.2.{number}")
-            sids.append(json.loads(raw.answer().body[1:])["sid"])
+            raw.send_request("GET", POLLING, b"", X_Forwarded_For=f"192.0.2.{number}")
+            sids.append(json.loads(raw.response().body[1:])["sid"])
         for _ in range(3):
             for number, sid in enumerate(sids):
-                raw.ask("POST", f"{POLLING}&sid={sid}", b"4x", X_Forwarded_For=f"192.0.2.{number}")
-                assert raw.answer().status == 200
-                raw.ask("GET", f"{POLLING}&sid={sid}", b"", X_Forwarded_For=f"192.0.2.{number}")
-                assert raw.answer().body == b"4x"
+                raw.send_request("POST", f"{POLLING}&sid={sid}", b"4x", X_Forwarded_For=f"192.0.2.{number}")
+                assert raw.response().status == 200
+                raw.send_request("GET", f"{POLLING}&sid={sid}", b"", X_Forwarded_For=f"192.0.2.{number}")
+                assert raw.response().body == b"4x"
         # It polls from elsewhere and ends: the address that opened it gets its room back.
-        raw.ask("POST", f"{POLLING}&sid={sids[0]}", b"1", X_Forwarded_For="192.0.2.99")
-        assert raw.answer().status == 200
-        raw.ask("GET", POLLING, b"", X_Forwarded_For="192.0.2.0")
-        assert raw.answer().status == 200
-        raw.ask("GET", POLLING, b"", X_Forwarded_For="192.0.2.1")
-        assert raw.answer().status == 429
+        raw.send_request("POST", f"{POLLING}&sid={sids[0]}", b"1", X_Forwarded_For="192.0.2.99")
+        assert raw.response().status == 200
+        raw.send_request("GET", POLLING, b"", X_Forwarded_For="192.0.2.0")
+        assert raw.response().status == 200
+        raw.send_request("GET", POLLING, b"", X_Forwarded_For="192.0.2.1")
+        assert raw.response().status == 429

@@ -13,12 +13,12 @@ from support.network.raw_client import (
     HANDSHAKE,
     POLLING,
     SOCKET,
-    Answer,
-    Raw,
-    Socket,
-    masked,
+    RawClient,
+    RawResponse,
+    RawWebSocket,
+    masked_frame,
     open_polling,
-    open_socket,
+    open_websocket,
     poll,
     post,
     request,
@@ -60,10 +60,10 @@ class TestHandshake:
         assert len(said["sid"]) == len("n1-") + 20
 
     def test_opens_a_websocket_session_without_extensions(self, port: int) -> None:
-        opened = Socket(port, Sec_WebSocket_Extensions="permessage-deflate; client_max_window_bits")
+        opened = RawWebSocket(port, Sec_WebSocket_Extensions="permessage-deflate; client_max_window_bits")
         assert opened.handshake.status == 101
         assert "sec-websocket-extensions" not in opened.handshake.headers
-        said = json.loads(opened.hear()[1:])
+        said = json.loads(opened.receive_text()[1:])
         assert said["upgrades"] == []
 
     def test_ids_differ(self, port: int) -> None:
@@ -107,13 +107,13 @@ class TestHandshake:
         ],
     )
     def test_refuses_a_wrong_websocket_handshake(self, port: int, wrong: dict[str, str]) -> None:
-        with Raw(port) as raw:
-            raw.ask("GET", SOCKET, b"", **{**HANDSHAKE, **wrong})
-            assert raw.answer().status == 400
+        with RawClient(port) as raw:
+            raw.send_request("GET", SOCKET, b"", **{**HANDSHAKE, **wrong})
+            assert raw.response().status == 400
 
     @pytest.mark.parametrize("query", ["EIO=4&transport=abc", "EIO=3&transport=websocket", "EIO=4&transport=polling"])
     def test_refuses_a_websocket_for_a_wrong_query(self, port: int, query: str) -> None:
-        assert Socket(port, f"/engine.io/?{query}").handshake.status == 400
+        assert RawWebSocket(port, f"/engine.io/?{query}").handshake.status == 400
 
 
 class TestMessages:
@@ -126,18 +126,18 @@ class TestMessages:
 
     def test_a_waiting_poll_gets_all_of_a_post_at_once(self, calm: int) -> None:
         sid = open_polling(calm)
-        with Raw(calm) as waiting:
-            waiting.ask("GET", f"{POLLING}&sid={sid}")
-            assert waiting.quiet(0.1)
+        with RawClient(calm) as waiting:
+            waiting.send_request("GET", f"{POLLING}&sid={sid}")
+            assert waiting.is_quiet(0.1)
             assert post(calm, sid, b"4a\x1e4b\x1e4c").status == 200
-            assert waiting.answer().body == b"4a\x1e4b\x1e4c"
+            assert waiting.response().body == b"4a\x1e4b\x1e4c"
 
     def test_corks_nest_and_never_stick(self, calm: int) -> None:
-        opened = open_socket(calm)
+        opened = open_websocket(calm)
         sid = open_polling(calm)
         for _ in range(2):
-            opened.say("4corks")
-            assert [opened.hear(), opened.hear()] == ["4a", "4b"]
+            opened.send_text("4corks")
+            assert [opened.receive_text(), opened.receive_text()] == ["4a", "4b"]
             assert post(calm, sid, b"4corks").status == 200
             assert poll(calm, sid).body == b"4a\x1e4b"
 
@@ -148,23 +148,28 @@ class TestMessages:
         assert poll(calm, sid).body == body
 
     def test_a_websocket_carries_text_and_binary(self, calm: int) -> None:
-        opened = open_socket(calm)
-        opened.say("4hello €")
-        assert opened.hear() == "4hello €"
-        opened.send(masked(2, b"\x00\xff\x01"))
+        opened = open_websocket(calm)
+        opened.send_text("4hello €")
+        assert opened.receive_text() == "4hello €"
+        opened.send(masked_frame(2, b"\x00\xff\x01"))
         assert opened.frame() == (2, b"\x00\xff\x01")
 
     @pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536, 500_000])
     def test_sizes_around_each_length_form(self, calm: int, size: int) -> None:
-        opened = open_socket(calm)
-        opened.send(masked(2, bytes(size)))
+        opened = open_websocket(calm)
+        opened.send(masked_frame(2, bytes(size)))
         assert opened.frame() == (2, bytes(size))
 
     def test_fragments_are_one_message(self, calm: int) -> None:
-        opened = open_socket(calm)
-        opened.send(masked(1, b"4ab", fin=False) + masked(9, b"!") + masked(0, b"c", fin=False) + masked(0, b"d"))
+        opened = open_websocket(calm)
+        opened.send(
+            masked_frame(1, b"4ab", fin=False)
+            + masked_frame(9, b"!")
+            + masked_frame(0, b"c", fin=False)
+            + masked_frame(0, b"d")
+        )
         assert opened.frame() == (10, b"!")
-        assert opened.hear() == "4abcd"
+        assert opened.receive_text() == "4abcd"
 
     @pytest.mark.parametrize("body", [b"abc", b"", b"4a\x1e", b"0", b"2", b"5", b"6", b"9x", b"4\xff", b"b!!!", b"3x"])
     def test_a_bad_packet_in_a_post_closes_the_session(self, port: int, body: bytes) -> None:
@@ -176,9 +181,9 @@ class TestMessages:
 
     @pytest.mark.parametrize("text", ["abc", "", "0", "2", "5", "6", "9x", "3x"])
     def test_a_bad_packet_on_a_websocket_closes_it(self, port: int, text: str) -> None:
-        opened = open_socket(port)
-        opened.say(text)
-        assert opened.closing() == 1002
+        opened = open_websocket(port)
+        opened.send_text(text)
+        assert opened.close_code() == 1002
 
     def test_put_to_a_session_is_refused(self, port: int) -> None:
         sid = open_polling(port)
@@ -186,27 +191,27 @@ class TestMessages:
 
     def test_a_post_that_is_too_large_is_refused_before_it_is_read(self, port: int) -> None:
         sid = open_polling(port)
-        with Raw(port) as raw:
+        with RawClient(port) as raw:
             raw.send(f"POST {POLLING}&sid={sid} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000001\r\n\r\n".encode())
-            assert raw.answer().status == 413
-            assert raw.ended()
+            assert raw.response().status == 413
+            assert raw.is_closed()
         assert poll(port, sid).status == 400
 
     def test_a_chunked_post(self, calm: int) -> None:
         sid = open_polling(calm)
-        with Raw(calm) as raw:
+        with RawClient(calm) as raw:
             raw.send(f"POST {POLLING}&sid={sid} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
             for byte in b"3\r\n4he\r\n3;x=y\r\nllo\r\n0\r\n\r\n":
                 raw.send(bytes([byte]))
-            assert raw.answer().body == b"ok"
+            assert raw.response().body == b"ok"
         assert poll(calm, sid).body == b"4hello"
 
     def test_a_chunked_post_that_is_too_large(self, port: int) -> None:
         sid = open_polling(port)
-        with Raw(port) as raw:
+        with RawClient(port) as raw:
             raw.send(f"POST {POLLING}&sid={sid} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
             raw.send(b"f4241\r\n")
-            assert raw.answer().status == 413
+            assert raw.response().status == 413
         assert poll(port, sid).status == 400
 
 
@@ -223,24 +228,24 @@ class TestHeartbeat:
         assert poll(port, sid).status == 400
 
     def test_a_websocket(self, port: int) -> None:
-        opened = open_socket(port)
+        opened = open_websocket(port)
         for _ in range(3):
             assert opened.frame() == (1, b"2")
-            opened.say("3")
+            opened.send_text("3")
 
     def test_a_silent_websocket_is_closed_in_time(self, port: int) -> None:
-        opened = open_socket(port)
+        opened = open_websocket(port)
         began = time.monotonic()
-        assert opened.closing() == 4007
+        assert opened.close_code() == 4007
         assert time.monotonic() - began < ALL_PINGS_S + 0.5
 
     def test_any_frame_counts_as_life(self, port: int) -> None:
-        opened = open_socket(port)
+        opened = open_websocket(port)
         until = time.monotonic() + 3 * ALL_PINGS_S
         while time.monotonic() < until:
-            opened.send(masked(2, b"."))
+            opened.send(masked_frame(2, b"."))
             time.sleep(0.05)
-        opened.say("4end")
+        opened.send_text("4end")
         while (got := opened.frame()) != (1, b"4end"):
             assert got in ((1, b"2"), (2, b"."))
 
@@ -248,51 +253,51 @@ class TestHeartbeat:
 class TestClose:
     def test_a_client_ends_a_polling_session(self, port: int) -> None:
         sid = open_polling(port)
-        with Raw(port) as waiting:
-            waiting.ask("GET", f"{POLLING}&sid={sid}")
-            assert waiting.quiet(0.05)
+        with RawClient(port) as waiting:
+            waiting.send_request("GET", f"{POLLING}&sid={sid}")
+            assert waiting.is_quiet(0.05)
             assert post(port, sid, b"1").body == b"ok"
-            assert waiting.answer().body == b"6"
+            assert waiting.response().body == b"6"
         assert poll(port, sid).status == 400
 
     def test_the_server_ends_a_polling_session(self, calm: int) -> None:
         sid = open_polling(calm)
-        with Raw(calm) as waiting:
-            waiting.ask("GET", f"{POLLING}&sid={sid}")
-            assert waiting.quiet(0.05)
+        with RawClient(calm) as waiting:
+            waiting.send_request("GET", f"{POLLING}&sid={sid}")
+            assert waiting.is_quiet(0.05)
             assert post(calm, sid, b"4close").status == 200
-            assert waiting.answer().body == b"1"
+            assert waiting.response().body == b"1"
         assert poll(calm, sid).status == 400
 
     @pytest.mark.parametrize("waiting", [True, False])
     def test_what_was_said_before_the_end_arrives(self, calm: int, waiting: bool) -> None:
         sid = open_polling(calm)
-        with Raw(calm) as raw:
+        with RawClient(calm) as raw:
             assert post(calm, sid, b"4leave").status == 200
             if waiting:
-                raw.ask("GET", f"{POLLING}&sid={sid}")
+                raw.send_request("GET", f"{POLLING}&sid={sid}")
             time.sleep(0.1)
             if not waiting:
-                raw.ask("GET", f"{POLLING}&sid={sid}")
-            assert raw.answer().body == b"4because"
+                raw.send_request("GET", f"{POLLING}&sid={sid}")
+            assert raw.response().body == b"4because"
         if not waiting:
             # Never in one payload: socket.io-client would close before it hears what was said.
             assert poll(calm, sid).body == b"1"
         assert poll(calm, sid).status == 400
-        opened = open_socket(calm)
-        opened.say("4leave")
-        assert opened.hear() == "4because"
-        assert opened.closing() == 4501
+        opened = open_websocket(calm)
+        opened.send_text("4leave")
+        assert opened.receive_text() == "4because"
+        assert opened.close_code() == 4501
 
     def test_a_client_ends_a_websocket_session(self, port: int) -> None:
-        opened = open_socket(port)
-        opened.say("1")
-        assert opened.closing() == 1000
-        assert opened.ended()
+        opened = open_websocket(port)
+        opened.send_text("1")
+        assert opened.close_code() == 1000
+        assert opened.is_closed()
 
     def test_the_server_ends_a_websocket_session_with_the_codes_number(self, calm: int) -> None:
-        opened = open_socket(calm)
-        opened.say("4close")
+        opened = open_websocket(calm)
+        opened.send_text("4close")
         assert opened.frame() == (8, (4503).to_bytes(2, "big") + b"revoked")
 
     @pytest.mark.parametrize(
@@ -309,64 +314,64 @@ class TestClose:
         ],
     )
     def test_a_close_frame_is_answered(self, calm: int, payload: bytes, code: int) -> None:
-        opened = open_socket(calm)
-        opened.send(masked(8, payload))
-        assert opened.closing() == code
-        assert opened.ended()
+        opened = open_websocket(calm)
+        opened.send(masked_frame(8, payload))
+        assert opened.close_code() == code
+        assert opened.is_closed()
 
     @pytest.mark.parametrize(
         ("data", "code"),
         [
             (b"\x81\x021a", 1002),
-            (masked(1, b"4", rsv=0x40), 1002),
-            (masked(1, b"4", rsv=0x20), 1002),
-            (masked(1, b"4", rsv=0x10), 1002),
-            (masked(3, b"4"), 1002),
-            (masked(11, b"4"), 1002),
-            (masked(9, b"x" * 126), 1002),
-            (masked(9, b"x", fin=False), 1002),
-            (masked(0, b"x"), 1002),
-            (masked(1, b"4", fin=False) + masked(1, b"4"), 1002),
-            (masked(1, b"4\xff"), 1007),
-            (masked(1, b"4\xc3", fin=False) + masked(0, b"\x28"), 1007),
+            (masked_frame(1, b"4", rsv=0x40), 1002),
+            (masked_frame(1, b"4", rsv=0x20), 1002),
+            (masked_frame(1, b"4", rsv=0x10), 1002),
+            (masked_frame(3, b"4"), 1002),
+            (masked_frame(11, b"4"), 1002),
+            (masked_frame(9, b"x" * 126), 1002),
+            (masked_frame(9, b"x", fin=False), 1002),
+            (masked_frame(0, b"x"), 1002),
+            (masked_frame(1, b"4", fin=False) + masked_frame(1, b"4"), 1002),
+            (masked_frame(1, b"4\xff"), 1007),
+            (masked_frame(1, b"4\xc3", fin=False) + masked_frame(0, b"\x28"), 1007),
             (b"\x82\xff" + (1_000_001).to_bytes(8, "big") + b"mask", 1009),
-            (masked(2, bytes(600_000), fin=False) + masked(0, bytes(400_001)), 1009),
+            (masked_frame(2, bytes(600_000), fin=False) + masked_frame(0, bytes(400_001)), 1009),
             (b"\x82\xff" + (2**63).to_bytes(8, "big"), 1002),
             (b"\x82\xfe\x00\x01mask1", 1002),
         ],
     )
     def test_broken_frames_close_with_the_right_code(self, calm: int, data: bytes, code: int) -> None:
-        opened = open_socket(calm)
-        other = open_socket(calm)
+        opened = open_websocket(calm)
+        other = open_websocket(calm)
         opened.send(data)
-        assert opened.closing() == code
-        other.say("4still here")
-        assert other.hear() == "4still here"
+        assert opened.close_code() == code
+        other.send_text("4still here")
+        assert other.receive_text() == "4still here"
 
     def test_two_polls_at_once_close_the_session(self, calm: int) -> None:
         sid = open_polling(calm)
-        with Raw(calm) as first:
-            first.ask("GET", f"{POLLING}&sid={sid}")
-            assert first.quiet(0.05)
+        with RawClient(calm) as first:
+            first.send_request("GET", f"{POLLING}&sid={sid}")
+            assert first.is_quiet(0.05)
             assert poll(calm, sid).status == 400
-            assert first.answer().body == b"1"
+            assert first.response().body == b"1"
         assert poll(calm, sid).status == 400
 
     def test_two_posts_at_once_close_the_session(self, calm: int) -> None:
         sid = open_polling(calm)
-        with Raw(calm) as first:
+        with RawClient(calm) as first:
             first.send(f"POST {POLLING}&sid={sid} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n4".encode())
-            assert first.quiet(0.05)
+            assert first.is_quiet(0.05)
             assert post(calm, sid, b"4b").status == 400
             first.send(b"a")
-            assert first.answer().status == 400
+            assert first.response().status == 400
         assert poll(calm, sid).status == 400
 
     def test_a_cancelled_poll_closes_the_session(self, calm: int) -> None:
         sid = open_polling(calm)
-        with Raw(calm) as waiting:
-            waiting.ask("GET", f"{POLLING}&sid={sid}")
-            assert waiting.quiet(0.05)
+        with RawClient(calm) as waiting:
+            waiting.send_request("GET", f"{POLLING}&sid={sid}")
+            assert waiting.is_quiet(0.05)
         time.sleep(0.05)
         assert poll(calm, sid).status == 400
 
@@ -374,11 +379,11 @@ class TestClose:
 class TestOneLink:
     """One poll after the other on one HTTP connection, which is what clients do: the engine takes a short way then."""
 
-    def begin(self, link: Raw, sid: str) -> None:
+    def begin(self, link: RawClient, sid: str) -> None:
         """The first answer on this connection; the next request with the same header lines goes the short way."""
         assert post(self.port, sid, b"4first").status == 200
-        link.ask("GET", f"{POLLING}&sid={sid}")
-        assert link.answer().body == b"4first"
+        link.send_request("GET", f"{POLLING}&sid={sid}")
+        assert link.response().body == b"4first"
 
     @pytest.fixture(autouse=True)
     def _port(self, calm: int) -> None:
@@ -386,32 +391,32 @@ class TestOneLink:
 
     def test_polls_with_a_stamp_of_their_own(self) -> None:
         sid = open_polling(self.port)
-        with Raw(self.port) as link:
+        with RawClient(self.port) as link:
             self.begin(link, sid)
             for turn in range(20):
-                link.ask("GET", f"{POLLING}&t=x{turn}.a-b_c&sid={sid}")
+                link.send_request("GET", f"{POLLING}&t=x{turn}.a-b_c&sid={sid}")
                 assert post(self.port, sid, b"4%d" % turn).status == 200
-                assert link.answer().body == b"4%d" % turn
+                assert link.response().body == b"4%d" % turn
 
     def test_sessions_of_several_clients_behind_one_proxy(self) -> None:
         one, two = open_polling(self.port), open_polling(self.port)
-        with Raw(self.port) as link:
+        with RawClient(self.port) as link:
             self.begin(link, one)
             self.begin(link, two)
             for sid in (one, two, one):
                 assert post(self.port, sid, b"4" + sid.encode()).status == 200
-                link.ask("GET", f"{POLLING}&sid={sid}")
-                assert link.answer().body == b"4" + sid.encode()
+                link.send_request("GET", f"{POLLING}&sid={sid}")
+                assert link.response().body == b"4" + sid.encode()
 
     def test_a_second_poll_closes_the_session(self) -> None:
         sid = open_polling(self.port)
-        with Raw(self.port) as link, Raw(self.port) as other:
+        with RawClient(self.port) as link, RawClient(self.port) as other:
             self.begin(link, sid)
-            other.ask("GET", f"{POLLING}&sid={sid}")
-            assert other.quiet(0.05)
-            link.ask("GET", f"{POLLING}&sid={sid}")
-            assert link.answer().status == 400
-            assert other.answer().body == b"1"
+            other.send_request("GET", f"{POLLING}&sid={sid}")
+            assert other.is_quiet(0.05)
+            link.send_request("GET", f"{POLLING}&sid={sid}")
+            assert link.response().status == 400
+            assert other.response().body == b"1"
 
     @pytest.mark.parametrize(
         ("target", "status"),
@@ -424,10 +429,10 @@ class TestOneLink:
     )
     def test_what_is_not_the_next_poll_is_decided_anew(self, target: str, status: int) -> None:
         sid = open_polling(self.port)
-        with Raw(self.port) as link:
+        with RawClient(self.port) as link:
             self.begin(link, sid)
-            link.ask("GET", target.replace("{sid}", sid))
-            answer = link.answer()
+            link.send_request("GET", target.replace("{sid}", sid))
+            answer = link.response()
             # Another path is answered by the web application, which says what it was asked.
             assert (answer.status, answer.body[:4] == b"GET ") == (status, status == 200)
         assert post(self.port, sid, b"4alive").status == 200
@@ -436,37 +441,37 @@ class TestOneLink:
         with EngineProcess("--one-origin", "--ping_interval_ms=60000") as engine:
             sid = open_polling(engine.port)
             self.port = engine.port
-            with Raw(engine.port) as link:
+            with RawClient(engine.port) as link:
                 self.begin(link, sid)
-                link.ask("GET", f"{POLLING}&sid={sid}", Origin="https://evil.example")
-                assert link.answer().status == 403
+                link.send_request("GET", f"{POLLING}&sid={sid}", Origin="https://evil.example")
+                assert link.response().status == 403
 
     def test_two_heads_in_one_write(self) -> None:
         sid = open_polling(self.port)
-        with Raw(self.port) as link:
+        with RawClient(self.port) as link:
             self.begin(link, sid)
             assert post(self.port, sid, b"4one").status == 200
             head = f"GET {POLLING}&sid={sid} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
             link.send(head + head)
-            assert link.answer().body == b"4one"
+            assert link.response().body == b"4one"
             assert post(self.port, sid, b"4two").status == 200
-            assert link.answer().body == b"4two"
+            assert link.response().body == b"4two"
 
     def test_a_poll_after_a_post_on_the_same_connection(self) -> None:
         sid = open_polling(self.port)
-        with Raw(self.port) as link:
+        with RawClient(self.port) as link:
             self.begin(link, sid)
-            link.ask("POST", f"{POLLING}&sid={sid}", b"4x")
-            assert link.answer().body == b"ok"
-            link.ask("GET", f"{POLLING}&sid={sid}")
-            assert link.answer().body == b"4x"
+            link.send_request("POST", f"{POLLING}&sid={sid}", b"4x")
+            assert link.response().body == b"ok"
+            link.send_request("GET", f"{POLLING}&sid={sid}")
+            assert link.response().body == b"4x"
 
 
-def probe(port: int, sid: str) -> Socket:
-    opened = Socket(port, f"{SOCKET}&sid={sid}")
+def probe(port: int, sid: str) -> RawWebSocket:
+    opened = RawWebSocket(port, f"{SOCKET}&sid={sid}")
     assert opened.handshake.status == 101
-    opened.say("2probe")
-    assert opened.hear() == "3probe"
+    opened.send_text("2probe")
+    assert opened.receive_text() == "3probe"
     return opened
 
 
@@ -474,74 +479,74 @@ class TestUpgrade:
     def test_goes_on_over_the_websocket(self, calm: int) -> None:
         sid = open_polling(calm)
         opened = probe(calm, sid)
-        opened.say("5")
-        opened.say("4hello")
+        opened.send_text("5")
+        opened.send_text("4hello")
         assert opened.frame() == (1, b"4hello")
-        assert opened.quiet(0.2)
+        assert opened.is_quiet(0.2)
 
     def test_a_waiting_poll_is_released(self, calm: int) -> None:
         sid = open_polling(calm)
-        with Raw(calm) as waiting:
-            waiting.ask("GET", f"{POLLING}&sid={sid}")
-            assert waiting.quiet(0.05)
+        with RawClient(calm) as waiting:
+            waiting.send_request("GET", f"{POLLING}&sid={sid}")
+            assert waiting.is_quiet(0.05)
             opened = probe(calm, sid)
-            assert waiting.answer().body == b"6"
+            assert waiting.response().body == b"6"
             # One that was on its way when the probe came back.
             assert poll(calm, sid).body == b"6"
-        opened.say("5")
-        opened.say("4a")
+        opened.send_text("5")
+        opened.send_text("4a")
         assert opened.frame() == (1, b"4a")
 
     def test_http_is_refused_afterwards_and_the_session_lives(self, calm: int) -> None:
         sid = open_polling(calm)
         opened = probe(calm, sid)
-        opened.say("5")
+        opened.send_text("5")
         time.sleep(0.05)
         assert poll(calm, sid).status == 400
         assert post(calm, sid, b"4x").status == 400
-        opened.say("4hello")
+        opened.send_text("4hello")
         assert opened.frame() == (1, b"4hello")
 
     @pytest.mark.parametrize("phase", ["before the probe", "probed", "upgraded"])
     def test_a_second_websocket_is_closed(self, calm: int, phase: str) -> None:
         sid = open_polling(calm)
-        opened = Socket(calm, f"{SOCKET}&sid={sid}")
+        opened = RawWebSocket(calm, f"{SOCKET}&sid={sid}")
         if phase != "before the probe":
-            opened.say("2probe")
-            assert opened.hear() == "3probe"
+            opened.send_text("2probe")
+            assert opened.receive_text() == "3probe"
         if phase == "upgraded":
-            opened.say("5")
+            opened.send_text("5")
             time.sleep(0.05)
-        second = Socket(calm, f"{SOCKET}&sid={sid}")
+        second = RawWebSocket(calm, f"{SOCKET}&sid={sid}")
         assert second.handshake.status == 101
-        assert second.closing() == 1000
+        assert second.close_code() == 1000
         if phase == "before the probe":
-            opened.say("2probe")
-            assert opened.hear() == "3probe"
+            opened.send_text("2probe")
+            assert opened.receive_text() == "3probe"
         if phase != "upgraded":
-            opened.say("5")
-        opened.say("4hello")
-        assert opened.hear() == "4hello"
+            opened.send_text("5")
+        opened.send_text("4hello")
+        assert opened.receive_text() == "4hello"
 
     @pytest.mark.parametrize("words", [["4hello"], ["5"], ["2probe", "2probe"], ["2probe", "4early"], ["2"]])
     def test_a_wrong_probe_ends_only_that_websocket(self, calm: int, words: list[str]) -> None:
         sid = open_polling(calm)
-        opened = Socket(calm, f"{SOCKET}&sid={sid}")
+        opened = RawWebSocket(calm, f"{SOCKET}&sid={sid}")
         for word in words:
-            opened.say(word)
-        assert opened.closing() == 1002
+            opened.send_text(word)
+        assert opened.close_code() == 1002
         assert post(calm, sid, b"4on").status == 200
         assert poll(calm, sid).body == b"4on"
         again = probe(calm, sid)
-        again.say("5")
-        again.say("4x")
-        assert again.hear() == "4x"
+        again.send_text("5")
+        again.send_text("4x")
+        assert again.receive_text() == "4x"
 
     def test_a_probe_that_stops_is_closed_and_the_session_lives(self) -> None:
         with EngineProcess("--upgrade_timeout_s=0.3", "--ping_interval_ms=2000") as engine:
             sid = open_polling(engine.port)
             opened = probe(engine.port, sid)
-            assert opened.closing() == 1000
+            assert opened.close_code() == 1000
             assert post(engine.port, sid, b"4on").status == 200
             assert poll(engine.port, sid).body == b"4on"
             engine.end()
@@ -553,20 +558,20 @@ class TestUpgrade:
         sid = open_polling(calm)
         opened = probe(calm, sid)
         assert post(calm, sid, b"4leave").status == 200
-        assert opened.quiet(0.2)
+        assert opened.is_quiet(0.2)
         if polls_first:
             assert poll(calm, sid).body == b"4because"
-        opened.say("5")
+        opened.send_text("5")
         if not polls_first:
-            assert opened.hear() == "4because"
-        assert opened.closing() == 4501
+            assert opened.receive_text() == "4because"
+        assert opened.close_code() == 4501
         assert poll(calm, sid).status == 400
 
     def test_a_probe_of_a_session_that_ends_before_the_pong_is_closed(self, calm: int) -> None:
         sid = open_polling(calm)
-        opened = Socket(calm, f"{SOCKET}&sid={sid}")
+        opened = RawWebSocket(calm, f"{SOCKET}&sid={sid}")
         assert post(calm, sid, b"4leave").status == 200
-        assert opened.closing() == 1000
+        assert opened.close_code() == 1000
         assert poll(calm, sid).body == b"4because"
 
     def test_an_ended_session_waits_for_its_upgrade_no_longer_than_another(self) -> None:
@@ -574,22 +579,22 @@ class TestUpgrade:
             sid = open_polling(engine.port)
             opened = probe(engine.port, sid)
             assert post(engine.port, sid, b"4leave").status == 200
-            assert opened.closing() == 1000
+            assert opened.close_code() == 1000
             assert poll(engine.port, sid).body == b"4because"
             engine.end()
             assert "upgrade_timeouts" not in engine.metrics
 
     def test_a_session_of_another_version_is_refused(self, calm: int) -> None:
         sid = open_polling(calm)
-        assert Socket(calm, f"/engine.io/?EIO=3&transport=websocket&sid={sid}").handshake.status == 400
+        assert RawWebSocket(calm, f"/engine.io/?EIO=3&transport=websocket&sid={sid}").handshake.status == 400
         assert poll_after(calm, sid)
 
     def test_a_websocket_session_takes_no_polls(self, calm: int) -> None:
-        opened = Socket(calm)
-        sid = json.loads(opened.hear()[1:])["sid"]
+        opened = RawWebSocket(calm)
+        sid = json.loads(opened.receive_text()[1:])["sid"]
         assert poll(calm, sid).status == 400
-        opened.say("4x")
-        assert opened.hear() == "4x"
+        opened.send_text("4x")
+        assert opened.receive_text() == "4x"
 
     @pytest.mark.parametrize("polls_between", [0, 1, 3])
     def test_loses_and_reorders_nothing_while_packets_pour_in(self, calm: int, polls_between: int) -> None:
@@ -598,19 +603,19 @@ class TestUpgrade:
         got: list[str] = []
         assert post(calm, sid, b"4pour %d" % count).status == 200
         got += packets(poll(calm, sid))
-        opened = Socket(calm, f"{SOCKET}&sid={sid}")
+        opened = RawWebSocket(calm, f"{SOCKET}&sid={sid}")
         got += packets(poll(calm, sid))
-        opened.say("2probe")
-        assert opened.hear() == "3probe"
+        opened.send_text("2probe")
+        assert opened.receive_text() == "3probe"
         for _ in range(polls_between):
             got += packets(poll(calm, sid))
-        opened.say("5")
+        opened.send_text("5")
         while len(got) < count:
-            got.append(opened.hear())
+            got.append(opened.receive_text())
         assert got == [f"4{number}" for number in range(count)]
 
 
-def packets(answer: Answer) -> list[str]:
+def packets(answer: RawResponse) -> list[str]:
     assert answer.status == 200
     return [part.decode() for part in answer.body.split(SEPARATOR) if part != b"6"]
 

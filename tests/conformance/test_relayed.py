@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.network.raw_client import POLLING, Answer, Raw, open_polling, request
+from support.network.raw_client import POLLING, RawClient, RawResponse, open_polling, request
 from support.processes.engine import EngineProcess
 from tidings_hub.core.relay_stamp import STAMP_HEADER, Stamp, stamp_key, stamped
 
@@ -20,7 +20,9 @@ def engine() -> Iterator[EngineProcess]:
         yield made
 
 
-def relayed(engine: EngineProcess, target: str, *, key: str = "echo", secure: bool = True, **headers: str) -> Answer:
+def relayed(
+    engine: EngineProcess, target: str, *, key: str = "echo", secure: bool = True, **headers: str
+) -> RawResponse:
     stamp = Stamp("n1-", time.time(), CLIENT, secure, "shop.example")
     line = stamped(stamp_key(key), stamp, "GET", target)
     return request(engine.port, "GET", target, **{STAMP_HEADER.replace("-", "_"): line}, **headers)
@@ -46,7 +48,7 @@ def test_without_a_stamp_everything_is_as_it_was(engine: EngineProcess) -> None:
 
 def test_a_node_that_is_full_still_answers_the_sessions_that_it_has(engine: EngineProcess) -> None:
     sid = open_polling(engine.port)
-    idle = [Raw(engine.port) for _ in range(8)]
+    idle = [RawClient(engine.port) for _ in range(8)]
     try:
         assert request(engine.port, "GET", f"{POLLING}&sid={sid}").status == 503
         assert relayed(engine, f"{POLLING}&sid={sid}&t=1").status == 200

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.network.raw_client import Socket, masked, request
+from support.network.raw_client import RawWebSocket, masked_frame, request
 from support.processes.hub import environment
 from tidings_hub.commands.conformance import AUTH_AFTER_S
 
@@ -36,20 +36,20 @@ def port() -> Iterator[int]:
     assert b"Traceback" not in errors
 
 
-def opened(port: int) -> Socket:
+def opened(port: int) -> RawWebSocket:
     """A connection after Engine.IO's open packet."""
-    made = Socket(port, PATH)
+    made = RawWebSocket(port, PATH)
     assert made.handshake.status == 101
-    assert made.hear().startswith("0{")
+    assert made.receive_text().startswith("0{")
     return made
 
 
-def connected(port: int) -> Socket:
+def connected(port: int) -> RawWebSocket:
     """A connection that has joined the main namespace."""
     made = opened(port)
-    made.say("40")
-    assert re.fullmatch(r'40\{"sid":"[\w-]{20}"\}', made.hear())
-    assert made.hear() == '42["auth",{}]'
+    made.send_text("40")
+    assert re.fullmatch(r'40\{"sid":"[\w-]{20}"\}', made.receive_text())
+    assert made.receive_text() == '42["auth",{}]'
     return made
 
 
@@ -59,42 +59,42 @@ class TestConnect:
 
     def test_with_a_payload_that_comes_back(self, port: int) -> None:
         made = opened(port)
-        made.say('40{"token":"123"}')
-        assert made.hear().startswith('40{"sid":"')
-        assert made.hear() == '42["auth",{"token":"123"}]'
+        made.send_text('40{"token":"123"}')
+        assert made.receive_text().startswith('40{"sid":"')
+        assert made.receive_text() == '42["auth",{"token":"123"}]'
 
     def test_a_custom_namespace(self, port: int) -> None:
         made = opened(port)
-        made.say("40/custom,")
-        assert made.hear().startswith('40/custom,{"sid":"')
-        assert made.hear() == '42/custom,["auth",{}]'
+        made.send_text("40/custom,")
+        assert made.receive_text().startswith('40/custom,{"sid":"')
+        assert made.receive_text() == '42/custom,["auth",{}]'
 
     def test_a_custom_namespace_with_a_payload(self, port: int) -> None:
         made = opened(port)
-        made.say('40/custom,{"token":"abc"}')
-        assert made.hear().startswith('40/custom,{"sid":"')
-        assert made.hear() == '42/custom,["auth",{"token":"abc"}]'
+        made.send_text('40/custom,{"token":"abc"}')
+        assert made.receive_text().startswith('40/custom,{"sid":"')
+        assert made.receive_text() == '42/custom,["auth",{"token":"abc"}]'
 
     @pytest.mark.parametrize("packet", ["40", "40/custom,"])
     def test_auth_comes_in_a_read_of_its_own(self, port: int, packet: str) -> None:
         # The official suite misses a packet that comes in the same read as the one before.
         made = opened(port)
         asked_s = time.monotonic()
-        made.say(packet)
-        assert made.hear().startswith(packet)
-        assert '["auth",{}]' in made.hear()
+        made.send_text(packet)
+        assert made.receive_text().startswith(packet)
+        assert '["auth",{}]' in made.receive_text()
         assert time.monotonic() - asked_s >= AUTH_AFTER_S
 
     def test_the_id_is_not_the_transports(self, port: int) -> None:
-        made = Socket(port, PATH)
-        engine_id = json.loads(made.hear()[1:])["sid"]
-        made.say("40")
-        assert json.loads(made.hear()[2:])["sid"] != engine_id
+        made = RawWebSocket(port, PATH)
+        engine_id = json.loads(made.receive_text()[1:])["sid"]
+        made.send_text("40")
+        assert json.loads(made.receive_text()[2:])["sid"] != engine_id
 
     def test_an_unknown_namespace(self, port: int) -> None:
         made = opened(port)
-        made.say("40/random")
-        assert made.hear() == '44/random,{"message":"Invalid namespace"}'
+        made.send_text("40/random")
+        assert made.receive_text() == '44/random,{"message":"Invalid namespace"}'
 
     def test_whoever_joins_nothing_is_closed_though_it_answers_pings(self, port: int) -> None:
         made = opened(port)
@@ -103,7 +103,7 @@ class TestConnect:
             if opcode == 8:
                 break
             assert (opcode, payload) == (1, b"2")
-            made.say("3")
+            made.send_text("3")
         assert int.from_bytes(payload[:2], "big") == 4505
 
     def test_over_polling(self, port: int) -> None:
@@ -120,30 +120,30 @@ class TestConnect:
 class TestDisconnect:
     def test_the_main_namespace_while_the_connection_stays(self, port: int) -> None:
         made = connected(port)
-        made.say("41")
+        made.send_text("41")
         opcode, payload = made.frame()
         assert (opcode, payload) == (1, b"2")
 
     def test_a_custom_namespace_while_the_main_one_stays(self, port: int) -> None:
         made = connected(port)
-        made.say("40/custom")
-        assert made.hear().startswith("40/custom,")
-        assert made.hear().startswith("42/custom,")
-        made.say("41/custom")
-        made.say('42["message","message to main namespace"]')
-        assert made.hear() == '42["message-back","message to main namespace"]'
+        made.send_text("40/custom")
+        assert made.receive_text().startswith("40/custom,")
+        assert made.receive_text().startswith("42/custom,")
+        made.send_text("41/custom")
+        made.send_text('42["message","message to main namespace"]')
+        assert made.receive_text() == '42["message-back","message to main namespace"]'
 
 
 class TestMessage:
     def test_text(self, port: int) -> None:
         made = connected(port)
-        made.say('42["message",1,"2",{"3":[true]}]')
-        assert made.hear() == '42["message-back",1,"2",{"3":[true]}]'
+        made.send_text('42["message",1,"2",{"3":[true]}]')
+        assert made.receive_text() == '42["message-back",1,"2",{"3":[true]}]'
 
     def test_text_with_an_acknowledgement(self, port: int) -> None:
         made = connected(port)
-        made.say('42456["message-with-ack",1,"2",{"3":[false]}]')
-        assert made.hear() == '43456[1,"2",{"3":[false]}]'
+        made.send_text('42456["message-with-ack",1,"2",{"3":[false]}]')
+        assert made.receive_text() == '43456[1,"2",{"3":[false]}]'
 
     @pytest.mark.parametrize(
         ("sent", "answer"),
@@ -155,18 +155,18 @@ class TestMessage:
     def test_binary(self, port: int, sent: str, answer: str) -> None:
         places = '{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}'
         made = connected(port)
-        made.say(sent.replace("{}", places))
-        made.send(masked(2, b"\x01\x02\x03"))
-        made.send(masked(2, b"\x04\x05\x06"))
-        assert made.hear() == answer.replace("{}", places)
+        made.send_text(sent.replace("{}", places))
+        made.send(masked_frame(2, b"\x01\x02\x03"))
+        made.send(masked_frame(2, b"\x04\x05\x06"))
+        assert made.receive_text() == answer.replace("{}", places)
         assert made.frame() == (2, b"\x01\x02\x03")
         assert made.frame() == (2, b"\x04\x05\x06")
 
     def test_an_acknowledgement_nobody_asked_for_is_ignored(self, port: int) -> None:
         made = connected(port)
-        made.say('43999["x"]')
-        made.say('42["message",1]')
-        assert made.hear() == '42["message-back",1]'
+        made.send_text('43999["x"]')
+        made.send_text('42["message",1]')
+        assert made.receive_text() == '42["message-back",1]'
 
     def test_many_packets_in_one_post_are_all_handled(self, port: int) -> None:
         sid = json.loads(request(port, "GET", POLL).body[1:])["sid"]
@@ -192,40 +192,40 @@ class TestGarbage:
     )  # fmt: skip
     def test_closes_the_connection_and_only_that(self, port: int, packet: str) -> None:
         other, made = connected(port), connected(port)
-        made.say(packet)
-        assert made.closing() == 4521
-        other.say('42["message","still here"]')
-        assert other.hear() == '42["message-back","still here"]'
+        made.send_text(packet)
+        assert made.close_code() == 4521
+        other.send_text('42["message","still here"]')
+        assert other.receive_text() == '42["message-back","still here"]'
 
     def test_an_event_before_connect_closes_it(self, port: int) -> None:
         made = opened(port)
-        made.say('42["message","early"]')
-        assert made.closing() == 4521
+        made.send_text('42["message","early"]')
+        assert made.close_code() == 4521
 
     @pytest.mark.parametrize("placeholder", ["-1", "1", '"0"', "true", "0.0"])
     def test_a_placeholder_without_its_attachment(self, port: int, placeholder: str) -> None:
         made = connected(port)
-        made.say('451-["message",{"_placeholder":true,"num":' + placeholder + "}]")
-        made.send(masked(2, b"x"))
-        assert made.closing() == 4521
+        made.send_text('451-["message",{"_placeholder":true,"num":' + placeholder + "}]")
+        made.send(masked_frame(2, b"x"))
+        assert made.close_code() == 4521
 
     def test_text_where_an_attachment_was_announced(self, port: int) -> None:
         made = connected(port)
-        made.say('451-["message",{"_placeholder":true,"num":0}]')
-        made.say('42["message",1]')
-        assert made.closing() == 4521
+        made.send_text('451-["message",{"_placeholder":true,"num":0}]')
+        made.send_text('42["message",1]')
+        assert made.close_code() == 4521
 
     def test_binary_data_that_nothing_announced(self, port: int) -> None:
         made = connected(port)
-        made.send(masked(2, b"x"))
-        assert made.closing() == 4521
+        made.send(masked_frame(2, b"x"))
+        assert made.close_code() == 4521
 
     def test_attachments_are_bounded_together(self, port: int) -> None:
         made = connected(port)
-        made.say('4516-["message",{"_placeholder":true,"num":0}]')
+        made.send_text('4516-["message",{"_placeholder":true,"num":0}]')
         for _ in range(4):
-            made.send(masked(2, bytes(300_000)))
-        assert made.closing() == 4521
+            made.send(masked_frame(2, bytes(300_000)))
+        assert made.close_code() == 4521
 
     def test_on_polling_it_ends_the_session(self, port: int) -> None:
         sid = json.loads(request(port, "GET", POLL).body[1:])["sid"]
@@ -241,6 +241,6 @@ class TestGarbage:
     @pytest.mark.parametrize("name", ["__proto__", "constructor", "toString", "hasOwnProperty"])
     def test_odd_names_are_plain_events(self, port: int, name: str) -> None:
         made = connected(port)
-        made.say(f'42["{name}",{{"{name}":1}}]')
-        made.say(f'42["message",{{"{name}":1}}]')
-        assert made.hear() == f'42["message-back",{{"{name}":1}}]'
+        made.send_text(f'42["{name}",{{"{name}":1}}]')
+        made.send_text(f'42["message",{{"{name}":1}}]')
+        assert made.receive_text() == f'42["message-back",{{"{name}":1}}]'

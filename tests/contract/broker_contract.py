@@ -64,7 +64,7 @@ class Node:
         self.broker.subscribe(channels)
         assert self.broker.position is not None
         for channel in channels:
-            self.sink.recorder.note(self.sink.who, "subscribed", channel, cursor=str(self.broker.position))
+            self.sink.recorder.note(self.sink.actor, "subscribed", channel, cursor=str(self.broker.position))
 
     def wait_for(self, channel: str, ids: list[str]) -> None:
         wait_until(lambda: self.sink.ids(channel) == ids, why=f"{channel} has {self.sink.ids(channel)}, not {ids}")

@@ -260,7 +260,7 @@ class TestPublishing:
             answers = publisher.publish([outgoing(channel) for channel in SPREAD], timeout_s=2.0)
         finally:
             hanging.resume()
-        wait_until(cluster.whole, within_s=60)
+        wait_until(cluster.is_complete, within_s=60)
         mine = [channel for channel in SPREAD if owners[bucket_of(channel, 4)] is hanging]
         assert 0 < len(mine) < len(SPREAD)
         failed = [channel for channel, answer in zip(SPREAD, answers, strict=True) if not isinstance(answer, Receipt)]
@@ -391,7 +391,7 @@ def world(cluster: ClusterProcess, prefix: str, tmp_path: Path) -> Iterator[Worl
     finally:
         made.close()
     assert check(made.recorder.path) == []
-    wait_until(cluster.whole, within_s=60, why="the cluster is whole again")
+    wait_until(cluster.is_complete, within_s=60, why="the cluster is whole again")
 
 
 class TestFaults:
@@ -426,7 +426,7 @@ class TestFaults:
         world.flow()
         dead.start()
         world.cluster.configure("cluster-replica-no-failover", "yes")
-        wait_until(world.cluster.whole, within_s=60, why="the old master is a replica now")
+        wait_until(world.cluster.is_complete, within_s=60, why="the old master is a replica now")
         world.connected()
         world.flow()
         world.settle()
@@ -445,7 +445,7 @@ class TestFaults:
         slot = world.buckets[3].address.slot
         before = world.cluster.owner(slot)
         world.cluster.replace(before)
-        wait_until(lambda: world.cluster.settled(slot) and world.cluster.owner(slot) is not before, within_s=60)
+        wait_until(lambda: world.cluster.is_agreed(slot) and world.cluster.owner(slot) is not before, within_s=60)
         world.connected()
         world.flow()
         world.settle()

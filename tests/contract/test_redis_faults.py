@@ -335,7 +335,7 @@ class TestAnotherRedis:
         content = None if file == "empty" else older if file == "older" else world.redis.save()
         world.redis.kill()
         wait_until(lambda: not world.broker.state().connected)
-        world.redis.put(content)
+        world.redis.replace_file(content)
         world.redis.start()
         back_s = time.monotonic()
         world.connected()

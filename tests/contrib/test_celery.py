@@ -15,7 +15,7 @@ from celery import Celery
 
 from support.processes.hub import environment
 from support.processes.redis import RedisProcess
-from support.programs.example_programs import Told, program_of, run_program
+from support.programs.example_programs import PublishedHistory, program_of, run_program
 from support.waiting import wait_until
 
 FOLDER = Path(__file__).parent
@@ -25,12 +25,12 @@ TASKS = 30
 class Worker:
     """`celery worker` in a process; `app` sends to it."""
 
-    def __init__(self, told: Told, log: Path, pool: str) -> None:
-        broker = told.url.replace("/0", "/5")
+    def __init__(self, published: PublishedHistory, log: Path, pool: str) -> None:
+        broker = published.url.replace("/0", "/5")
         self.log = log
         self.app = Celery("shop", broker=broker, backend=broker)
-        self.app.conf.task_default_queue = told.prefix
-        env = environment() | {"SHOP_URL": told.url, "SHOP_PREFIX": told.prefix, "SHOP_BROKER": broker}
+        self.app.conf.task_default_queue = published.prefix
+        env = environment() | {"SHOP_URL": published.url, "SHOP_PREFIX": published.prefix, "SHOP_BROKER": broker}
         env["PYTHONPATH"] += os.pathsep + str(FOLDER)
         with log.open("wb") as out:
             self._process = subprocess.Popen(
@@ -61,40 +61,45 @@ class Worker:
         self.app.close()
 
 
-def states(told: Told, task: Any) -> list[str]:
-    return [data["state"] for data in told.data(f"tasks:{task.id}")]
+def states(published: PublishedHistory, task: Any) -> list[str]:
+    return [data["state"] for data in published.data(f"tasks:{task.id}")]
 
 
 @pytest.mark.parametrize("pool", ["prefork", "gevent", "eventlet", "threads", "solo"])
-def test_every_pool(pool: str, told: Told, tmp_path: Path) -> None:
-    worker = Worker(told, tmp_path / "worker.log", pool)
+def test_every_pool(pool: str, published: PublishedHistory, tmp_path: Path) -> None:
+    worker = Worker(published, tmp_path / "worker.log", pool)
     try:
         tasks = [worker.send("tell", number) for number in range(TASKS)]
-        wait_until(lambda: all(len(states(told, task)) == 2 for task in tasks), why=f"all are told: {worker.text()}")
+        wait_until(
+            lambda: all(len(states(published, task)) == 2 for task in tasks), why=f"all are told: {worker.text()}"
+        )
     finally:
         worker.stop()
-    assert all(states(told, task) == ["STARTED", "SUCCESS"] for task in tasks)
-    assert sorted(told.data("a:1")) == [[number, part] for number in range(TASKS) for part in range(5)]
-    assert told.data("a:2") == ["parent"]
+    assert all(states(published, task) == ["STARTED", "SUCCESS"] for task in tasks)
+    assert sorted(published.data("a:1")) == [[number, part] for number in range(TASKS) for part in range(5)]
+    assert published.data("a:2") == ["parent"]
     assert "Traceback" not in worker.text()
 
 
 @pytest.fixture(scope="module")
-def shop(shared_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Told, Worker]]:
+def shop(
+    shared_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[PublishedHistory, Worker]]:
     """One worker for all that ask for states."""
-    told = Told(shared_redis, "test-celery-states:")
-    worker = Worker(told, tmp_path_factory.mktemp("celery") / "worker.log", "prefork")
-    yield told, worker
+    published = PublishedHistory(shared_redis, "test-celery-states:")
+    worker = Worker(published, tmp_path_factory.mktemp("celery") / "worker.log", "prefork")
+    yield published, worker
     worker.stop()
 
 
 class TestStates:
     def until(self, shop: Any, task: Any, *expected: str) -> list[Any]:
-        told, worker = shop
+        published, worker = shop
         wait_until(
-            lambda: states(told, task) == [*expected], why=f"{expected}, not {states(told, task)} {worker.text()}"
+            lambda: states(published, task) == [*expected],
+            why=f"{expected}, not {states(published, task)} {worker.text()}",
         )
-        data: list[Any] = told.data(f"tasks:{task.id}")
+        data: list[Any] = published.data(f"tasks:{task.id}")
         return data
 
     def test_a_result(self, shop: Any) -> None:
@@ -148,10 +153,10 @@ class TestStates:
         assert shop[0].data("tasks:other") == []
 
 
-def test_the_program_of_the_page(told_by_default: Told, tmp_path: Path) -> None:
+def test_the_program_of_the_page(published_by_default: PublishedHistory, tmp_path: Path) -> None:
     run = "\nprint(count.apply(task_id='7').get())"
-    broker = told_by_default.url.replace("/0", "/5")
+    broker = published_by_default.url.replace("/0", "/5")
     program = program_of("celery.md") + run
-    assert run_program(program, told_by_default.url, tmp_path, BROKER_URL=broker) == "3\n"
-    said = told_by_default.data("tasks:7")
+    assert run_program(program, published_by_default.url, tmp_path, BROKER_URL=broker) == "3\n"
+    said = published_by_default.data("tasks:7")
     assert [data.get("state", data.get("number")) for data in said] == ["STARTED", 0, 1, 2, "SUCCESS"]

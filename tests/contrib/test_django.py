@@ -19,7 +19,7 @@ from support.network.http_hub import API_KEY, HttpHub
 from support.ports import free_port
 from support.processes.hub import environment
 from support.programs.django_project import configure
-from support.programs.example_programs import Told, program_of
+from support.programs.example_programs import PublishedHistory, program_of
 from tidings.errors import BadChannel, TooLarge
 from tidings.receipts import BatchFailed
 
@@ -99,9 +99,9 @@ def configured(shop: Any) -> Iterator[Callable[..., None]]:
 
 
 @pytest.fixture
-def project(shop: Any, configured: Callable[..., None], told: Told) -> Iterator[Any]:
+def project(shop: Any, configured: Callable[..., None], published: PublishedHistory) -> Iterator[Any]:
     """The models, empty tables, and an emitter to the test's corner of the Redis."""
-    configured(URL=told.url, PREFIX=told.prefix)
+    configured(URL=published.url, PREFIX=published.prefix)
     yield shop
     for model in (shop.Express, shop.Order, shop.Note, shop.Quiet):
         # Not through the objects: nobody is told.
@@ -119,7 +119,7 @@ def rolled_back() -> Iterator[None]:
 
 
 class TestEmit:
-    def test_after_the_commit(self, project: Any, told: Told) -> None:
+    def test_after_the_commit(self, project: Any, published: PublishedHistory) -> None:
         from django.db import transaction
 
         from tidings.contrib.django import emit, push_model
@@ -129,11 +129,11 @@ class TestEmit:
             emit("e", 1, channel="a:1")
             push_model(quiet, op="created")
             quiet.status = "later"
-            assert told.data("a:1") == told.data("orders:quiet") == []
-        assert told.data("a:1") == [1]
-        assert told.ops("orders:quiet") == [("created", {"id": quiet.pk, "status": "new"})]
+            assert published.data("a:1") == published.data("orders:quiet") == []
+        assert published.data("a:1") == [1]
+        assert published.ops("orders:quiet") == [("created", {"id": quiet.pk, "status": "new"})]
 
-    def test_never_after_a_rollback(self, project: Any, told: Told) -> None:
+    def test_never_after_a_rollback(self, project: Any, published: PublishedHistory) -> None:
         from django.db import transaction
 
         from tidings.contrib.django import emit
@@ -144,9 +144,9 @@ class TestEmit:
                 emit("e", 2, channel="a:1")
         with transaction.atomic():
             emit("e", 3, channel="a:1")
-        assert told.data("a:1") == [3]
+        assert published.data("a:1") == [3]
 
-    def test_savepoints(self, project: Any, told: Told) -> None:
+    def test_savepoints(self, project: Any, published: PublishedHistory) -> None:
         from django.db import transaction
 
         from tidings.contrib.django import emit
@@ -161,25 +161,25 @@ class TestEmit:
             with transaction.atomic():
                 emit("e", 3, channel="a:1")
             emit("e", 4, channel="a:1")
-        assert told.data("a:1") == [1, 2, 3, 4]
+        assert published.data("a:1") == [1, 2, 3, 4]
 
-    def test_at_once_outside_of_a_transaction(self, project: Any, told: Told) -> None:
+    def test_at_once_outside_of_a_transaction(self, project: Any, published: PublishedHistory) -> None:
         from tidings.contrib.django import emit, emitter, push_model
 
         emit("e", 1, channel="a:1")
         push_model(project.Quiet(id=5), channel="a:1")
-        assert emitter().emit("e", 3, channel="a:1").cursor == told.publications("a:1")[-1].cursor
-        assert len(told.data("a:1")) == 3
+        assert emitter().emit("e", 3, channel="a:1").cursor == published.publications("a:1")[-1].cursor
+        assert len(published.data("a:1")) == 3
 
-    def test_at_once_within_one_by_choice(self, project: Any, told: Told) -> None:
+    def test_at_once_within_one_by_choice(self, project: Any, published: PublishedHistory) -> None:
 
         from tidings.contrib.django import emitter
 
         with rolled_back():
             emitter().emit("e", 1, channel="a:1")
-        assert told.data("a:1") == [1]
+        assert published.data("a:1") == [1]
 
-    def test_autocommit_off(self, project: Any, told: Told) -> None:
+    def test_autocommit_off(self, project: Any, published: PublishedHistory) -> None:
         from django.db import transaction
 
         from tidings.contrib.django import emit
@@ -191,9 +191,9 @@ class TestEmit:
         finally:
             transaction.rollback()
             transaction.set_autocommit(autocommit=True)
-        assert told.data("a:1") == []
+        assert published.data("a:1") == []
 
-    def test_of_another_database(self, project: Any, told: Told) -> None:
+    def test_of_another_database(self, project: Any, published: PublishedHistory) -> None:
         from django.db import transaction
 
         from tidings.contrib.django import emit
@@ -202,8 +202,8 @@ class TestEmit:
             with rolled_back():
                 emit("e", "default", channel="a:1")
                 emit("e", "other", channel="a:1", using="other")
-            assert told.data("a:1") == []
-        assert told.data("a:1") == ["other"]
+            assert published.data("a:1") == []
+        assert published.data("a:1") == ["other"]
 
     def test_in_one_batch_up_to_its_size(self, shop: Any, configured: Callable[..., None]) -> None:
         from django.db import transaction
@@ -219,7 +219,7 @@ class TestEmit:
                     emit("e", 9, channel="a:1")
             assert [len(request) for request in hub.requests] == [4, 4, 1]
 
-    def test_mistakes_are_told_where_they_are_made(self, project: Any, told: Told) -> None:
+    def test_mistakes_are_told_where_they_are_made(self, project: Any, published: PublishedHistory) -> None:
         from django.db import transaction
 
         from tidings.contrib.django import emit
@@ -230,9 +230,9 @@ class TestEmit:
                 emit("e", 2, channel="nonsense")
             with pytest.raises(TooLarge):
                 emit("e", "x" * 70_000, channel="a:1")
-        assert told.data("a:1") == [1]
+        assert published.data("a:1") == [1]
 
-    def test_under_djangos_own_test_case(self, project: Any, told: Told) -> None:
+    def test_under_djangos_own_test_case(self, project: Any, published: PublishedHistory) -> None:
         from django.test import TestCase
 
         from tidings.contrib.django import emit
@@ -247,12 +247,12 @@ class TestEmit:
 
         outcome = unittest.TestSuite([Case()]).run(unittest.TestResult())
         assert outcome.wasSuccessful(), [*outcome.errors, *outcome.failures]
-        assert told.data("a:1") == [1, 2]
+        assert published.data("a:1") == [1, 2]
 
 
 class TestAutopush:
     @pytest.mark.parametrize("atomic", [True, False])
-    def test_saved_and_deleted(self, atomic: bool, project: Any, told: Told) -> None:
+    def test_saved_and_deleted(self, atomic: bool, project: Any, published: PublishedHistory) -> None:
         from django.db import transaction
 
         with transaction.atomic() if atomic else nullcontext():
@@ -261,14 +261,14 @@ class TestAutopush:
             order.status = "paid"
             order.save(update_fields=["status"])
             order.delete()
-            assert bool(told.data(f"orders:{key}")) is not atomic
-        assert told.ops(f"orders:{key}") == [
+            assert bool(published.data(f"orders:{key}")) is not atomic
+        assert published.ops(f"orders:{key}") == [
             ("created", {"id": key, "status": "new", "count": 1}),
             ("updated", {"id": key, "status": "paid", "count": 1}),
             ("deleted", {"id": key, "status": "paid", "count": 1}),
         ]
 
-    def test_rolled_back(self, project: Any, told: Told) -> None:
+    def test_rolled_back(self, project: Any, published: PublishedHistory) -> None:
         from django.db import transaction
 
         with rolled_back():
@@ -277,9 +277,9 @@ class TestAutopush:
             with rolled_back():
                 project.Order.objects.create(status="undone")
             project.Order.objects.create(status="kept")
-        assert [model["status"] for _, model in told.ops("orders:all")] == ["kept"]
+        assert [model["status"] for _, model in published.ops("orders:all")] == ["kept"]
 
-    def test_a_commit_that_the_database_refuses(self, project: Any, told: Told) -> None:
+    def test_a_commit_that_the_database_refuses(self, project: Any, published: PublishedHistory) -> None:
         from django.db import IntegrityError, transaction
 
         def work() -> None:
@@ -290,50 +290,50 @@ class TestAutopush:
         with pytest.raises(IntegrityError):
             work()
         assert project.Line.objects.count() == 0
-        assert told.data("orders:lines") == []
+        assert published.data("orders:lines") == []
 
-    def test_an_expression_is_told_as_its_value(self, project: Any, told: Told) -> None:
+    def test_an_expression_is_told_as_its_value(self, project: Any, published: PublishedHistory) -> None:
         from django.db.models import F
 
         order = project.Order.objects.create()
         order.count = F("count") + 41
         order.save()
-        assert told.ops("orders:all")[-1][1]["count"] == 42
+        assert published.ops("orders:all")[-1][1]["count"] == 42
 
-    def test_subclasses(self, project: Any, told: Told) -> None:
+    def test_subclasses(self, project: Any, published: PublishedHistory) -> None:
         express = project.Express.objects.create(hours=2)
         express.delete()
-        assert [(data["class"], data["op"]) for data in told.data("orders:all")] == [
+        assert [(data["class"], data["op"]) for data in published.data("orders:all")] == [
             ("Express", "created"),
             ("Express", "deleted"),
             ("Order", "deleted"),
         ]
 
-    def test_querysets(self, project: Any, told: Told) -> None:
+    def test_querysets(self, project: Any, published: PublishedHistory) -> None:
         project.Order.objects.bulk_create([project.Order(), project.Order()])
         project.Order.objects.update(status="bulk")
-        assert told.data("orders:all") == []
+        assert published.data("orders:all") == []
         project.Order.objects.all().delete()
-        assert [op for op, _ in told.ops("orders:all")] == ["deleted", "deleted"]
+        assert [op for op, _ in published.ops("orders:all")] == ["deleted", "deleted"]
 
-    def test_a_decorated_model_whose_function_names_no_channel(self, project: Any, told: Told) -> None:
+    def test_a_decorated_model_whose_function_names_no_channel(self, project: Any, published: PublishedHistory) -> None:
         project.Note.objects.create(text="secret")
         note = project.Note.objects.create(text="open", inner="hidden")
-        assert told.ops("orders:notes") == [("created", {"id": note.pk, "text": "open"})]
+        assert published.ops("orders:notes") == [("created", {"id": note.pk, "text": "open"})]
 
-    def test_who_does_not_say_so_is_not_pushed(self, project: Any, told: Told) -> None:
+    def test_who_does_not_say_so_is_not_pushed(self, project: Any, published: PublishedHistory) -> None:
         from django.db.models.signals import post_delete
 
         project.Quiet.objects.create()
-        assert told.data("orders:quiet") == []
+        assert published.data("orders:quiet") == []
         assert not post_delete.has_listeners(project.Quiet)
 
-    def test_a_fixture_is_not_told(self, project: Any, told: Told) -> None:
+    def test_a_fixture_is_not_told(self, project: Any, published: PublishedHistory) -> None:
         from django.core.serializers.base import DeserializedObject
 
         DeserializedObject(project.Order(id=7)).save()
         assert project.Order.objects.count() == 1
-        assert told.data("orders:all") == []
+        assert published.data("orders:all") == []
 
 
 class TestErrors:
@@ -367,7 +367,7 @@ class TestErrors:
             project.Order.objects.create(id=1)
         assert project.Order.objects.count() == 1
 
-    def test_of_an_object(self, project: Any, told: Told, caplog: pytest.LogCaptureFixture) -> None:
+    def test_of_an_object(self, project: Any, published: PublishedHistory, caplog: pytest.LogCaptureFixture) -> None:
         from django.db import transaction
 
         from tidings.contrib.django import emitter
@@ -402,17 +402,17 @@ ship(Order.objects.create(id=42, owner="ann"))
 """
 
 
-def test_the_program_of_the_page(told_by_default: Told, tmp_path: Path) -> None:
+def test_the_program_of_the_page(published_by_default: PublishedHistory, tmp_path: Path) -> None:
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "models.py").write_text(program_of("django.md"))
     database = 'DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}\n'
-    settings = program_of("django.md", 1).replace("redis://localhost:6379/0", told_by_default.url)
+    settings = program_of("django.md", 1).replace("redis://localhost:6379/0", published_by_default.url)
     (tmp_path / "settings.py").write_text(database + settings)
     env = environment() | {"DJANGO_SETTINGS_MODULE": "settings"}
     env["PYTHONPATH"] += os.pathsep + str(tmp_path)
     subprocess.run([sys.executable, "-c", MAKE_TABLES_AND_SHIP], check=True, timeout=60, cwd=tmp_path, env=env)
-    assert told_by_default.ops("orders:42") == [
+    assert published_by_default.ops("orders:42") == [
         ("created", {"id": 42, "status": "new", "owner": "ann"}),
         ("updated", {"id": 42, "status": "shipped", "owner": "ann"}),
     ]
-    assert told_by_default.data("user:ann") == [{"order": 42}]
+    assert published_by_default.data("user:ann") == [{"order": 42}]

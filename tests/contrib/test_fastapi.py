@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from support.network.http_hub import API_KEY, HttpHub
 from support.ports import free_port
-from support.programs.example_programs import Told, program_of, run_program
+from support.programs.example_programs import PublishedHistory, program_of, run_program
 from tidings.async_emitter import AsyncEmitter
 from tidings.batch import Collected
 from tidings.contrib.fastapi import Tidings
@@ -30,28 +30,28 @@ from tidings.errors import BadChannel, BadRequest, TooLarge
 class App:
     """An application of FastAPI with tidings, and `client`, which does not raise its exceptions."""
 
-    def __init__(self, told: Told, **settings: Any) -> None:
+    def __init__(self, published: PublishedHistory, **settings: Any) -> None:
         self.app = FastAPI(**settings)
-        self.push = Tidings(self.app, lambda: AsyncEmitter(told.url, prefix=told.prefix, batch_max=3))
+        self.push = Tidings(self.app, lambda: AsyncEmitter(published.url, prefix=published.prefix, batch_max=3))
         self.client = TestClient(self.app, raise_server_exceptions=False)
 
 
 @pytest.fixture
-def shop(told: Told) -> App:
-    return App(told)
+def shop(published: PublishedHistory) -> App:
+    return App(published)
 
 
 class TestLater:
-    def test_sent_after_the_response(self, shop: App, told: Told) -> None:
+    def test_sent_after_the_response(self, shop: App, published: PublishedHistory) -> None:
         seen = []
 
         async def session() -> AsyncIterator[None]:
             yield
             # Where a session of a database would be committed.
-            seen.append(told.data("a:1"))
+            seen.append(published.data("a:1"))
 
         def look() -> None:
-            seen.append(told.data("a:1"))
+            seen.append(published.data("a:1"))
 
         @shop.app.post("/", dependencies=[Depends(session)])
         async def work(later: Annotated[Collected, Depends(shop.push.later)]) -> Response:
@@ -63,8 +63,8 @@ class TestLater:
         with shop.client as client:
             assert client.post("/").json() == "done"
         assert seen == [[], [], []]
-        assert [one.event for one in told.publications("a:1")] == ["e", "updated_model"]
-        assert len(told.data("a:2")) == 1
+        assert [one.event for one in published.publications("a:1")] == ["e", "updated_model"]
+        assert len(published.data("a:2")) == 1
 
     def test_in_one_batch(self) -> None:
         with HttpHub() as hub:
@@ -87,7 +87,7 @@ class TestLater:
     @pytest.mark.parametrize("status", [200, 204, 303, 400, 404, 422, 500])
     @pytest.mark.parametrize("raised", [True, False])
     def test_by_the_status(
-        self, status: int, raised: bool, shop: App, told: Told, caplog: pytest.LogCaptureFixture
+        self, status: int, raised: bool, shop: App, published: PublishedHistory, caplog: pytest.LogCaptureFixture
     ) -> None:
         @shop.app.get("/")
         async def work(later: Annotated[Collected, Depends(shop.push.later)]) -> Response:
@@ -98,11 +98,11 @@ class TestLater:
 
         with shop.client as client, caplog.at_level(logging.INFO, "tidings"):
             assert client.get("/", follow_redirects=False).status_code == status
-        assert len(told.data("a:1")) == (status < 400)
+        assert len(published.data("a:1")) == (status < 400)
         said = [record.getMessage() for record in caplog.records if record.name == "tidings"]
         assert said == ([] if status < 400 else [f"given up, for the response is a {status}: a:1"])
 
-    def test_an_exception_tells_nothing(self, shop: App, told: Told) -> None:
+    def test_an_exception_tells_nothing(self, shop: App, published: PublishedHistory) -> None:
 
         async def session() -> AsyncIterator[None]:
             yield
@@ -129,9 +129,9 @@ class TestLater:
         with shop.client as client:
             for path in ("/bug", "/commit", "/stream"):
                 client.get(path)
-        assert told.data("a:1") == []
+        assert published.data("a:1") == []
 
-    def test_mistakes_are_told_where_they_are_made(self, shop: App, told: Told) -> None:
+    def test_mistakes_are_told_where_they_are_made(self, shop: App, published: PublishedHistory) -> None:
         @shop.app.get("/")
         async def work(later: Annotated[Collected, Depends(shop.push.later)]) -> str:
             with pytest.raises(BadChannel):
@@ -143,9 +143,9 @@ class TestLater:
 
         with shop.client as client:
             assert client.get("/").status_code == 200
-        assert len(told.data("a:1")) == 1
+        assert len(published.data("a:1")) == 1
 
-    def test_given_up_by_choice(self, shop: App, told: Told) -> None:
+    def test_given_up_by_choice(self, shop: App, published: PublishedHistory) -> None:
         @shop.app.get("/")
         async def work(later: Annotated[Collected, Depends(shop.push.later)]) -> None:
             later.emit("e", channel="a:1")
@@ -153,9 +153,9 @@ class TestLater:
 
         with shop.client as client:
             assert client.get("/").status_code == 200
-        assert told.data("a:1") == []
+        assert published.data("a:1") == []
 
-    def test_a_websocket_has_no_response(self, shop: App, told: Told) -> None:
+    def test_a_websocket_has_no_response(self, shop: App, published: PublishedHistory) -> None:
         @shop.app.websocket("/")
         async def work(socket: WebSocket) -> None:
             await socket.accept()
@@ -166,9 +166,9 @@ class TestLater:
 
         with shop.client as client, client.websocket_connect("/") as socket:
             assert socket.receive_text() == "done"
-        assert told.data("a:1") == [1]
+        assert published.data("a:1") == [1]
 
-    def test_routers_and_mounted_applications(self, shop: App, told: Told) -> None:
+    def test_routers_and_mounted_applications(self, shop: App, published: PublishedHistory) -> None:
         router, inner = APIRouter(), FastAPI()
 
         @router.get("/router")
@@ -180,22 +180,22 @@ class TestLater:
         shop.app.mount("/inner", inner)
         with shop.client as client:
             assert client.get("/router").status_code == client.get("/inner/").status_code == 200
-        assert len(told.data("a:1")) == 2
+        assert len(published.data("a:1")) == 2
 
 
 class TestNow:
-    def test_at_once_with_a_receipt(self, shop: App, told: Told) -> None:
+    def test_at_once_with_a_receipt(self, shop: App, published: PublishedHistory) -> None:
         @shop.app.get("/")
         async def work() -> Response:
             receipt = await shop.push.now.emit("e", channel="a:1")
-            assert receipt.cursor == told.publications("a:1")[0].cursor
+            assert receipt.cursor == published.publications("a:1")[0].cursor
             return Response(status_code=500)
 
         with shop.client as client:
             assert client.get("/").status_code == 500
-        assert len(told.data("a:1")) == 1
+        assert len(published.data("a:1")) == 1
 
-    def test_started_again_and_again_inside_of_its_own_lifespan(self, told: Told) -> None:
+    def test_started_again_and_again_inside_of_its_own_lifespan(self, published: PublishedHistory) -> None:
         seen = []
 
         @asynccontextmanager
@@ -204,7 +204,7 @@ class TestNow:
             yield {"number": 7}
             await shop.push.now.emit("e", "end", channel="a:1")
 
-        shop = App(told, lifespan=lifespan)
+        shop = App(published, lifespan=lifespan)
 
         @shop.app.get("/")
         async def work(request: Request, later: Annotated[Collected, Depends(shop.push.later)]) -> None:
@@ -215,7 +215,7 @@ class TestNow:
             with TestClient(shop.app) as client:
                 client.get("/")
         assert seen == [7, 7]
-        assert told.data("a:1") == ["start", "request", "end"] * 2
+        assert published.data("a:1") == ["start", "request", "end"] * 2
 
 
 @pytest.mark.parametrize("loud", [False, True])
@@ -236,17 +236,17 @@ def test_a_hub_that_cannot_be_reached(loud: bool, caplog: pytest.LogCaptureFixtu
     assert [channels for _, channels in errors] == ([["a:1"]] if loud else [])
 
 
-def test_starlette(told: Told) -> None:
+def test_starlette(published: PublishedHistory) -> None:
     async def work(request: Request) -> Response:
         later = await push.later(request)
         later.emit("e", 1, channel="a:1")
         return Response("done")
 
     app = Starlette(routes=[Route("/", work)])
-    push = Tidings(app, lambda: AsyncEmitter(told.url, prefix=told.prefix))
+    push = Tidings(app, lambda: AsyncEmitter(published.url, prefix=published.prefix))
     with TestClient(app) as client:
         assert client.get("/").text == "done"
-    assert told.data("a:1") == [1]
+    assert published.data("a:1") == [1]
 
 
 class _Thing:
@@ -254,12 +254,12 @@ class _Thing:
         return {"id": 1}
 
 
-def test_the_program_of_the_page(told_by_default: Told, tmp_path: Path) -> None:
+def test_the_program_of_the_page(published_by_default: PublishedHistory, tmp_path: Path) -> None:
     ask = """
 from fastapi.testclient import TestClient
 with TestClient(app) as client:
     print(client.post("/orders/42/ship").status_code)
 """
     program = program_of("fastapi.md") + ask
-    assert run_program(program, told_by_default.url, tmp_path) == "204\n"
-    assert told_by_default.data("orders:42") == [{"order": 42}]
+    assert run_program(program, published_by_default.url, tmp_path) == "204\n"
+    assert published_by_default.data("orders:42") == [{"order": 42}]

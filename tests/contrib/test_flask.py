@@ -16,7 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from support.network.http_hub import API_KEY, HttpHub
 from support.ports import free_port
 from support.processes.hub import environment
-from support.programs.example_programs import Told, program_of
+from support.programs.example_programs import PublishedHistory, program_of
 from tidings.contrib.delivery import raise_error
 from tidings.contrib.flask import Tidings
 from tidings.contrib.sqlalchemy import autopush
@@ -25,15 +25,15 @@ from tidings.receipts import BatchFailed
 
 
 @pytest.fixture
-def app(told: Told) -> Iterator[Flask]:
+def app(published: PublishedHistory) -> Iterator[Flask]:
     app = Flask(__name__)
-    app.config.update(TIDINGS_URL=told.url, TIDINGS_PREFIX=told.prefix, TIDINGS_BATCH_MAX=3)
+    app.config.update(TIDINGS_URL=published.url, TIDINGS_PREFIX=published.prefix, TIDINGS_BATCH_MAX=3)
     yield app
     app.extensions["tidings"].close()
 
 
 class TestInARequest:
-    def test_sent_when_the_response_is_made(self, app: Flask, told: Told) -> None:
+    def test_sent_when_the_response_is_made(self, app: Flask, published: PublishedHistory) -> None:
         push = Tidings(app)
         seen = []
 
@@ -41,18 +41,18 @@ class TestInARequest:
         def work() -> str:
             push.emit("e", 1, channel="a:1")
             push.push_model(_Thing(), channels=["a:1", "a:2"])
-            seen.append(told.data("a:1"))
+            seen.append(published.data("a:1"))
             return "done"
 
         @app.after_request
         def look(response: Response) -> Response:
-            seen.append(told.data("a:1"))
+            seen.append(published.data("a:1"))
             return response
 
         assert app.test_client().post("/").status_code == 200
         assert seen == [[], []]
-        assert [one.event for one in told.publications("a:1")] == ["e", "updated_model"]
-        assert len(told.data("a:2")) == 1
+        assert [one.event for one in published.publications("a:1")] == ["e", "updated_model"]
+        assert len(published.data("a:2")) == 1
 
     def test_in_one_batch(self) -> None:
         with HttpHub() as hub:
@@ -72,7 +72,9 @@ class TestInARequest:
             push.now.close()
 
     @pytest.mark.parametrize("status", [200, 204, 302, 303, 400, 404, 409, 500, 503])
-    def test_by_the_status(self, status: int, app: Flask, told: Told, caplog: pytest.LogCaptureFixture) -> None:
+    def test_by_the_status(
+        self, status: int, app: Flask, published: PublishedHistory, caplog: pytest.LogCaptureFixture
+    ) -> None:
         push = Tidings(app)
 
         @app.get("/returned")
@@ -82,11 +84,11 @@ class TestInARequest:
 
         with caplog.at_level(logging.INFO, "tidings"):
             assert app.test_client().get("/returned").status_code == status
-        assert len(told.data("a:1")) == (status < 400)
+        assert len(published.data("a:1")) == (status < 400)
         assert caplog.messages == ([] if status < 400 else [f"given up, for the response is a {status}: a:1"])
 
     @pytest.mark.parametrize("propagate", [True, False])
-    def test_an_exception_tells_nothing(self, propagate: bool, app: Flask, told: Told) -> None:
+    def test_an_exception_tells_nothing(self, propagate: bool, app: Flask, published: PublishedHistory) -> None:
         push = Tidings(app)
         app.config["PROPAGATE_EXCEPTIONS"] = propagate
 
@@ -107,9 +109,9 @@ class TestInARequest:
         else:
             assert client.get("/bug").status_code == 500
         assert client.get("/abort").status_code == 410
-        assert told.data("a:1") == []
+        assert published.data("a:1") == []
 
-    def test_an_after_request_function_that_fails(self, app: Flask, told: Told) -> None:
+    def test_an_after_request_function_that_fails(self, app: Flask, published: PublishedHistory) -> None:
         push = Tidings(app)
 
         @app.get("/")
@@ -123,9 +125,9 @@ class TestInARequest:
 
         app.config["PROPAGATE_EXCEPTIONS"] = False
         assert app.test_client().get("/").status_code == 500
-        assert told.data("a:1") == []
+        assert published.data("a:1") == []
 
-    def test_from_a_stream_and_from_a_teardown_function(self, app: Flask, told: Told) -> None:
+    def test_from_a_stream_and_from_a_teardown_function(self, app: Flask, published: PublishedHistory) -> None:
         push = Tidings(app)
 
         @app.get("/")
@@ -144,9 +146,9 @@ class TestInARequest:
 
         assert app.test_client().get("/").text == "done"
         # Flask tears down twice: before the stream and after it.
-        assert set(told.data("a:1")) == {"stream", "teardown", "view"}
+        assert set(published.data("a:1")) == {"stream", "teardown", "view"}
 
-    def test_mistakes_are_told_where_they_are_made(self, app: Flask, told: Told) -> None:
+    def test_mistakes_are_told_where_they_are_made(self, app: Flask, published: PublishedHistory) -> None:
         push = Tidings(app)
 
         @app.get("/")
@@ -159,20 +161,20 @@ class TestInARequest:
             return "done"
 
         assert app.test_client().get("/").text == "done"
-        assert len(told.data("a:1")) == 1
+        assert len(published.data("a:1")) == 1
 
-    def test_at_once_with_a_receipt(self, app: Flask, told: Told) -> None:
+    def test_at_once_with_a_receipt(self, app: Flask, published: PublishedHistory) -> None:
         push = Tidings(app)
 
         @app.get("/")
         def work() -> tuple[str, int]:
             receipt = push.now.emit("e", channel="a:1")
-            g.seen = told.publications("a:1")[0].cursor
+            g.seen = published.publications("a:1")[0].cursor
             return str(receipt.cursor == g.seen), 500
 
         assert app.test_client().get("/").text == "True"
 
-    def test_requests_do_not_mix(self, app: Flask, told: Told) -> None:
+    def test_requests_do_not_mix(self, app: Flask, published: PublishedHistory) -> None:
         push = Tidings(app)
 
         @app.get("/outer")
@@ -187,18 +189,18 @@ class TestInARequest:
             return "", 500
 
         assert app.test_client().get("/outer").status_code == 200
-        assert told.data("a:1") == ["outer"]
+        assert published.data("a:1") == ["outer"]
 
 
 class TestOutsideOfARequest:
-    def test_at_once(self, app: Flask, told: Told) -> None:
+    def test_at_once(self, app: Flask, published: PublishedHistory) -> None:
         push = Tidings(app)
         push.emit("e", 1, channel="a:1")
         with app.app_context():
             push.push_model(_Thing(), channel="a:1")
-        assert [one.event for one in told.publications("a:1")] == ["e", "updated_model"]
+        assert [one.event for one in published.publications("a:1")] == ["e", "updated_model"]
 
-    def test_without_an_application(self, app: Flask, told: Told) -> None:
+    def test_without_an_application(self, app: Flask, published: PublishedHistory) -> None:
         push = Tidings()
         with pytest.raises(BadConfig, match="init_app"):
             push.emit("e", channel="a:1")
@@ -207,7 +209,7 @@ class TestOutsideOfARequest:
             push.emit("e", channel="a:1")
         with app.app_context():
             push.emit("e", channel="a:1")
-        assert len(told.data("a:1")) == 1
+        assert len(published.data("a:1")) == 1
 
     def test_twice_for_one_application(self, app: Flask) -> None:
         Tidings(app)
@@ -251,7 +253,7 @@ class TestErrors:
 
 class TestFlaskSqlalchemy:
     @pytest.mark.parametrize("end", ["commit", "rollback", "nothing", "abort after the commit"])
-    def test_what_is_committed_is_told(self, end: str, app: Flask, told: Told, tmp_path: Path) -> None:
+    def test_what_is_committed_is_told(self, end: str, app: Flask, published: PublishedHistory, tmp_path: Path) -> None:
         class Base(DeclarativeBase):
             pass
 
@@ -283,8 +285,8 @@ class TestFlaskSqlalchemy:
         with app.app_context():
             stored = len(db.session.execute(db.select(Order)).all())
             db.engine.dispose()
-        assert len(told.ops("orders:1")) == stored == (end in {"commit", "abort after the commit"})
-        assert len(told.data("a:1")) == (end in {"commit", "rollback"})
+        assert len(published.ops("orders:1")) == stored == (end in {"commit", "abort after the commit"})
+        assert len(published.data("a:1")) == (end in {"commit", "rollback"})
 
 
 class _Thing:
@@ -292,13 +294,13 @@ class _Thing:
         return {"id": 1}
 
 
-def test_the_program_of_the_page(told_by_default: Told, tmp_path: Path) -> None:
+def test_the_program_of_the_page(published_by_default: PublishedHistory, tmp_path: Path) -> None:
     program = program_of("flask.md") + "\nassert app.test_client().post('/orders/42/ship').status_code == 204\n"
     subprocess.run(
         [sys.executable, "-c", program],
         check=True,
         timeout=60,
         cwd=tmp_path,
-        env=environment() | {"TIDINGS_URL": told_by_default.url},
+        env=environment() | {"TIDINGS_URL": published_by_default.url},
     )
-    assert [one.event for one in told_by_default.publications("orders:42")] == ["shipped"]
+    assert [one.event for one in published_by_default.publications("orders:42")] == ["shipped"]

@@ -20,7 +20,7 @@ from support.ports import free_port
 from support.processes.client import ClientProcess
 from support.processes.hub import API_KEY, HubProcess, environment, token
 from support.processes.redis import RedisProcess
-from support.programs.example_programs import Told, program_of
+from support.programs.example_programs import PublishedHistory, program_of
 from support.waiting import wait_until
 
 FOLDER = Path(__file__).parent
@@ -124,23 +124,23 @@ def test_every_receipt_arrives_once(name: str, way: str, redis: RedisProcess, hu
     finally:
         server.stop()
         listener.stop()
-    said = [record for record in listener.of("publication") if record["event"] == "e"]
+    said = [record for record in listener.records_of("publication") if record["event"] == "e"]
     assert {record["cursor"]: record["data"] for record in said} == {
         cursor: f"/{number}" for number, (cursor, _) in enumerate(answers)
     }
     assert len(said) == REQUESTS
     assert len({worker for _, worker in answers}) == processes
-    assert listener.of("gap") == []
+    assert listener.records_of("gap") == []
 
 
-def test_the_program_of_the_page(told_by_default: Told, tmp_path: Path) -> None:
+def test_the_program_of_the_page(published_by_default: PublishedHistory, tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(program_of("servers.md"))
     command = [*(sys.executable, "-W", "ignore", "-m", "gunicorn"), *("--bind", "127.0.0.1:{port}", "shop:app")]
-    server = Server(command, "", tmp_path / "server.log", TIDINGS_URL=told_by_default.url)
+    server = Server(command, "", tmp_path / "server.log", TIDINGS_URL=published_by_default.url)
     try:
         wait_until(lambda: server.said(BOOTED) >= 1, within_s=60, why="a worker is there")
         (cursor,) = server.get("/orders")
     finally:
         server.stop()
-    assert [one.cursor for one in told_by_default.publications("a:visits")] == [cursor]
-    assert told_by_default.data("a:visits") == [{"path": "/orders"}]
+    assert [one.cursor for one in published_by_default.publications("a:visits")] == [cursor]
+    assert published_by_default.data("a:visits") == [{"path": "/orders"}]

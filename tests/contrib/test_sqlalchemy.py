@@ -16,7 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, rela
 
 from support.network.http_hub import API_KEY, HttpHub
 from support.ports import free_port
-from support.programs.example_programs import Told, program_of, run_program
+from support.programs.example_programs import PublishedHistory, program_of, run_program
 from tidings.async_emitter import AsyncEmitter
 from tidings.contrib.delivery import raise_error
 from tidings.contrib.sqlalchemy import autopush
@@ -62,8 +62,8 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def emitter(told: Told) -> Iterator[Emitter]:
-    with Emitter(told.url, prefix=told.prefix) as emitter:
+def emitter(published: PublishedHistory) -> Iterator[Emitter]:
+    with Emitter(published.url, prefix=published.prefix) as emitter:
         yield emitter
 
 
@@ -75,7 +75,7 @@ def maker(engine: Engine, emitter: Emitter) -> sessionmaker[Session]:
 
 
 class TestCommit:
-    def test_created_updated_and_deleted(self, maker: sessionmaker[Session], told: Told) -> None:
+    def test_created_updated_and_deleted(self, maker: sessionmaker[Session], published: PublishedHistory) -> None:
         with maker() as session:
             order = Order(id=1)
             session.add_all([order, Secret(id=1)])
@@ -85,24 +85,26 @@ class TestCommit:
             # Expired by the commit: what is told of it has to be read before the row goes.
             session.delete(order)
             session.commit()
-        assert told.ops("orders:1") == [
+        assert published.ops("orders:1") == [
             ("created", {"id": 1, "status": "new", "changes": 1}),
             ("updated", {"id": 1, "status": "paid", "changes": 7}),
             ("deleted", {"id": 1, "status": "paid", "changes": 7}),
         ]
-        assert [data["class"] for data in told.data("orders:all")] == ["Order"] * 3
-        versions = [data["version"] for data in told.data("orders:1")]
+        assert [data["class"] for data in published.data("orders:all")] == ["Order"] * 3
+        versions = [data["version"] for data in published.data("orders:1")]
         assert versions == sorted(set(versions))
 
-    def test_nobody_is_told_before(self, maker: sessionmaker[Session], told: Told) -> None:
+    def test_nobody_is_told_before(self, maker: sessionmaker[Session], published: PublishedHistory) -> None:
         with maker() as session:
             session.add(Order(id=1))
             session.flush()
-            assert told.data("orders:1") == []
+            assert published.data("orders:1") == []
             session.commit()
-            assert len(told.data("orders:1")) == 1
+            assert len(published.data("orders:1")) == 1
 
-    def test_when_told_others_see_it(self, maker: sessionmaker[Session], engine: Engine, told: Told) -> None:
+    def test_when_told_others_see_it(
+        self, maker: sessionmaker[Session], engine: Engine, published: PublishedHistory
+    ) -> None:
         seen = []
 
         def look(error: object, batch: object) -> None:
@@ -116,7 +118,9 @@ class TestCommit:
                 session.add(Order(id=1))
         assert seen == [True]
 
-    def test_values_as_of_the_commit_and_one_push_per_row(self, maker: sessionmaker[Session], told: Told) -> None:
+    def test_values_as_of_the_commit_and_one_push_per_row(
+        self, maker: sessionmaker[Session], published: PublishedHistory
+    ) -> None:
         with maker.begin() as session:
             order = Order(id=1)
             session.add(order)
@@ -125,27 +129,27 @@ class TestCommit:
                 order.status = status
                 session.flush()
             session.execute(update(Order).values(status="by hand"))
-        assert told.ops("orders:1") == [("created", {"id": 1, "status": "by hand", "changes": 7})]
+        assert published.ops("orders:1") == [("created", {"id": 1, "status": "by hand", "changes": 7})]
 
-    def test_what_came_and_went_is_not_told(self, maker: sessionmaker[Session], told: Told) -> None:
+    def test_what_came_and_went_is_not_told(self, maker: sessionmaker[Session], published: PublishedHistory) -> None:
         with maker.begin() as session:
             order = Order(id=1)
             session.add(order)
             session.flush()
             session.delete(order)
-        assert told.data("orders:1") == []
+        assert published.data("orders:1") == []
 
-    def test_what_did_not_change_is_not_told(self, maker: sessionmaker[Session], told: Told) -> None:
+    def test_what_did_not_change_is_not_told(self, maker: sessionmaker[Session], published: PublishedHistory) -> None:
         with maker.begin() as session:
             session.add(Order(id=1))
         with maker.begin() as session:
             order = session.get_one(Order, 1)
             order.status = "new"
             order.lines.append(Line(id=5))
-        assert len(told.data("orders:1")) == 1
-        assert told.ops("orders:lines") == [("created", {"id": 5, "order_id": 1})]
+        assert len(published.data("orders:1")) == 1
+        assert published.ops("orders:lines") == [("created", {"id": 5, "order_id": 1})]
 
-    def test_cascades_and_orphans(self, maker: sessionmaker[Session], told: Told) -> None:
+    def test_cascades_and_orphans(self, maker: sessionmaker[Session], published: PublishedHistory) -> None:
         with maker.begin() as session:
             session.add(Order(id=1, lines=[Line(id=1), Line(id=2)]))
         with maker.begin() as session:
@@ -153,12 +157,12 @@ class TestCommit:
             del order.lines[0]
         with maker.begin() as session:
             session.delete(session.get_one(Order, 1))
-        assert [(op, model["id"]) for op, model in told.ops("orders:lines")] == [
+        assert [(op, model["id"]) for op, model in published.ops("orders:lines")] == [
             *(("created", 1), ("created", 2)),
             *(("deleted", 1), ("deleted", 2)),
         ]
 
-    def test_bulk_operations_are_not_seen(self, maker: sessionmaker[Session], told: Told) -> None:
+    def test_bulk_operations_are_not_seen(self, maker: sessionmaker[Session], published: PublishedHistory) -> None:
         with maker.begin() as session:
             session.bulk_insert_mappings(Order.__mapper__, [{"id": 1}])
         with maker.begin() as session:
@@ -170,26 +174,28 @@ class TestCommit:
             # It was found in the session, but cannot be said any more: no reason to fail.
             assert order not in session
             session.commit()
-        assert told.data("orders:all") == []
+        assert published.data("orders:all") == []
 
-    def test_a_change_before_a_bulk_delete(self, maker: sessionmaker[Session], told: Told) -> None:
+    def test_a_change_before_a_bulk_delete(self, maker: sessionmaker[Session], published: PublishedHistory) -> None:
         with maker.begin() as session:
             session.add_all([Order(id=1), Line(id=1, order_id=1)])
             session.flush()
             session.execute(delete(Line))
-        assert told.ops("orders:lines") == []
-        assert len(told.ops("orders:1")) == 1
+        assert published.ops("orders:lines") == []
+        assert len(published.ops("orders:1")) == 1
 
-    def test_in_the_order_of_their_creation(self, maker: sessionmaker[Session], told: Told) -> None:
+    def test_in_the_order_of_their_creation(self, maker: sessionmaker[Session], published: PublishedHistory) -> None:
         numbers = [*range(20, 0, -1)]
         with maker.begin() as session:
             session.add_all([Order(id=number) for number in numbers])
         with maker.begin() as session:
             for number in numbers:
                 session.delete(session.get_one(Order, number))
-        assert [model["id"] for _, model in told.ops("orders:all")] == numbers * 2
+        assert [model["id"] for _, model in published.ops("orders:all")] == numbers * 2
 
-    def test_what_another_listener_changes_at_the_last_moment(self, maker: sessionmaker[Session], told: Told) -> None:
+    def test_what_another_listener_changes_at_the_last_moment(
+        self, maker: sessionmaker[Session], published: PublishedHistory
+    ) -> None:
         @event.listens_for(maker, "before_commit")
         def sign(session: Session) -> None:
             for obj in session:
@@ -198,11 +204,11 @@ class TestCommit:
 
         with maker.begin() as session:
             session.add(Order(id=1))
-        assert [model["status"] for _, model in told.ops("orders:1")] == ["signed"]
+        assert [model["status"] for _, model in published.ops("orders:1")] == ["signed"]
 
 
 class TestRollback:
-    def test_of_the_transaction(self, maker: sessionmaker[Session], told: Told) -> None:
+    def test_of_the_transaction(self, maker: sessionmaker[Session], published: PublishedHistory) -> None:
         with maker() as session:
             session.add(Order(id=1))
             session.flush()
@@ -212,9 +218,9 @@ class TestRollback:
         with maker() as session:
             session.add(Order(id=3))
             session.commit()
-        assert [model["id"] for _, model in told.ops("orders:all")] == [3]
+        assert [model["id"] for _, model in published.ops("orders:all")] == [3]
 
-    def test_of_a_savepoint(self, maker: sessionmaker[Session], told: Told) -> None:
+    def test_of_a_savepoint(self, maker: sessionmaker[Session], published: PublishedHistory) -> None:
         with maker() as session:
             order = Order(id=1)
             session.add(order)
@@ -227,25 +233,31 @@ class TestRollback:
                     session.add(Order(id=3))
                 savepoint.rollback()
             session.commit()
-        assert [(op, model["id"], model["status"]) for op, model in told.ops("orders:all")] == [("created", 1, "kept")]
+        assert [(op, model["id"], model["status"]) for op, model in published.ops("orders:all")] == [
+            ("created", 1, "kept")
+        ]
 
-    def test_after_a_released_savepoint(self, maker: sessionmaker[Session], told: Told) -> None:
+    def test_after_a_released_savepoint(self, maker: sessionmaker[Session], published: PublishedHistory) -> None:
         with maker() as session:
             with session.begin_nested():
                 session.add(Order(id=1))
             session.rollback()
-        assert told.data("orders:all") == []
+        assert published.data("orders:all") == []
 
-    def test_a_commit_over_the_head_of_a_savepoint(self, maker: sessionmaker[Session], told: Told) -> None:
+    def test_a_commit_over_the_head_of_a_savepoint(
+        self, maker: sessionmaker[Session], published: PublishedHistory
+    ) -> None:
         with maker() as session:
             transaction = session.begin()
             session.begin_nested()
             session.add(Order(id=1))
             transaction.commit()
             assert session.scalar(select(func.count()).select_from(Order)) == 1
-        assert [model["id"] for _, model in told.ops("orders:all")] == [1]
+        assert [model["id"] for _, model in published.ops("orders:all")] == [1]
 
-    def test_a_commit_that_the_database_refuses(self, maker: sessionmaker[Session], engine: Engine, told: Told) -> None:
+    def test_a_commit_that_the_database_refuses(
+        self, maker: sessionmaker[Session], engine: Engine, published: PublishedHistory
+    ) -> None:
         @event.listens_for(engine, "connect")
         def check(connection: Any, _record: object) -> None:
             connection.execute("PRAGMA foreign_keys = ON")
@@ -259,10 +271,10 @@ class TestRollback:
             session.rollback()
             session.add(Order(id=2))
             session.commit()
-        assert told.data("orders:lines") == []
-        assert [model["id"] for _, model in told.ops("orders:all")] == [2]
+        assert published.data("orders:lines") == []
+        assert [model["id"] for _, model in published.ops("orders:all")] == [2]
 
-    def test_a_commit_that_fails(self, maker: sessionmaker[Session], told: Told) -> None:
+    def test_a_commit_that_fails(self, maker: sessionmaker[Session], published: PublishedHistory) -> None:
         @event.listens_for(maker, "before_commit")
         def refuse(_session: Session) -> None:
             raise RuntimeError("no")
@@ -271,7 +283,7 @@ class TestRollback:
             session.add(Order(id=1))
             with pytest.raises(RuntimeError):
                 session.commit()
-        assert told.data("orders:all") == []
+        assert published.data("orders:all") == []
 
 
 class TestErrors:
@@ -305,7 +317,7 @@ class TestErrors:
         with Session(engine) as session:
             assert session.get(Order, 2) is not None
 
-    def test_of_an_object_fail_the_commit(self, engine: Engine, emitter: Emitter, told: Told) -> None:
+    def test_of_an_object_fail_the_commit(self, engine: Engine, emitter: Emitter, published: PublishedHistory) -> None:
         emitter.register(Order, channels="orders:{status}")
         maker = sessionmaker(engine)
         autopush(maker, emitter)
@@ -313,9 +325,9 @@ class TestErrors:
             session.add_all([Order(id=1), Order(id=2, status="")])
         with Session(engine) as session:
             assert session.get(Order, 1) is None
-        assert told.data("orders:new") == []
+        assert published.data("orders:new") == []
 
-    def test_too_many_rows(self, engine: Engine, emitter: Emitter, told: Told) -> None:
+    def test_too_many_rows(self, engine: Engine, emitter: Emitter, published: PublishedHistory) -> None:
         maker = sessionmaker(engine)
         autopush(maker, emitter, changes_max=10)
         with pytest.raises(TooLarge, match="changes_max"), maker.begin() as session:
@@ -323,27 +335,29 @@ class TestErrors:
         with maker.begin() as session:
             session.info["autopush"] = False
             session.add_all([Order(id=number) for number in range(1, 12)])
-        assert told.data("orders:all") == []
+        assert published.data("orders:all") == []
 
-    def test_the_wrong_kind_of_emitter(self, engine: Engine, emitter: Emitter, told: Told) -> None:
+    def test_the_wrong_kind_of_emitter(self, engine: Engine, emitter: Emitter, published: PublishedHistory) -> None:
         with pytest.raises(BadConfig, match="AsyncEmitter"):
             autopush(async_sessionmaker(), emitter)
         maker = sessionmaker(engine)
-        autopush(maker, AsyncEmitter(told.url, prefix=told.prefix))
+        autopush(maker, AsyncEmitter(published.url, prefix=published.prefix))
         with pytest.raises(BadConfig, match="use an Emitter"), maker.begin() as session:
             session.add(Order(id=1))
 
 
 class TestChoice:
-    def test_only_these_models(self, engine: Engine, emitter: Emitter, told: Told) -> None:
+    def test_only_these_models(self, engine: Engine, emitter: Emitter, published: PublishedHistory) -> None:
         maker = sessionmaker(engine)
         autopush(maker, emitter, models=[Line])
         with maker.begin() as session:
             session.add(Order(id=1, lines=[Line(id=1)]))
-        assert told.data("orders:all") == []
-        assert len(told.data("orders:lines")) == 1
+        assert published.data("orders:all") == []
+        assert len(published.data("orders:lines")) == 1
 
-    def test_a_registered_function_may_name_no_channel(self, engine: Engine, emitter: Emitter, told: Told) -> None:
+    def test_a_registered_function_may_name_no_channel(
+        self, engine: Engine, emitter: Emitter, published: PublishedHistory
+    ) -> None:
         def channels(obj: Secret) -> list[str] | str:
             return [] if obj.id == 1 else "orders:secret"
 
@@ -352,18 +366,20 @@ class TestChoice:
         autopush(maker, emitter)
         with maker.begin() as session:
             session.add_all([Secret(id=1), Secret(id=2)])
-        assert told.ops("orders:secret") == [("created", {"id": 2})]
+        assert published.ops("orders:secret") == [("created", {"id": 2})]
 
-    def test_a_scoped_session_and_an_emitter_that_is_made_later(self, engine: Engine, told: Told) -> None:
+    def test_a_scoped_session_and_an_emitter_that_is_made_later(
+        self, engine: Engine, published: PublishedHistory
+    ) -> None:
         made: list[Emitter] = []
         scoped = scoped_session(sessionmaker(engine))
         autopush(scoped, lambda: made[0])
-        with Emitter(told.url, prefix=told.prefix) as emitter:
+        with Emitter(published.url, prefix=published.prefix) as emitter:
             made.append(emitter)
             scoped.add(Order(id=1))
             scoped.commit()
             scoped.remove()
-        assert len(told.data("orders:1")) == 1
+        assert len(published.data("orders:1")) == 1
 
     def test_one_batch_per_commit_or_as_few_as_there_can_be(self, engine: Engine) -> None:
         with HttpHub() as hub, Emitter(hub.url, api_key=API_KEY, batch_max=5) as emitter:
@@ -379,11 +395,11 @@ class TestChoice:
 
 class TestAsync:
     @pytest.mark.parametrize("kind", ["maker", "scoped", "session", "inner"])
-    def test_commit_rollback_and_savepoint(self, kind: str, engine: Engine, told: Told) -> None:
+    def test_commit_rollback_and_savepoint(self, kind: str, engine: Engine, published: PublishedHistory) -> None:
         async def run() -> None:
             async_engine = create_async_engine(str(engine.url).replace("sqlite:", "sqlite+aiosqlite:"))
             maker = async_sessionmaker(async_engine)
-            async with AsyncEmitter(told.url, prefix=told.prefix) as emitter:
+            async with AsyncEmitter(published.url, prefix=published.prefix) as emitter:
                 target: Any = maker
                 if kind == "scoped":
                     target = async_scoped_session(maker, scopefunc=asyncio.current_task)
@@ -398,7 +414,7 @@ class TestAsync:
             await async_engine.dispose()
 
         asyncio.run(run())
-        assert [(op, model["id"], model["changes"]) for op, model in told.ops("orders:all")] == [
+        assert [(op, model["id"], model["changes"]) for op, model in published.ops("orders:all")] == [
             *(("created", 1, 1), ("updated", 1, 7), ("deleted", 1, 7)),
         ]
 
@@ -419,15 +435,15 @@ class TestAsync:
         await session.commit()
 
 
-def test_greenlet_is_only_for_asyncio(told_by_default: Told, tmp_path: Path) -> None:
+def test_greenlet_is_only_for_asyncio(published_by_default: PublishedHistory, tmp_path: Path) -> None:
     without = "import sys\nsys.modules['greenlet'] = None\n"
-    run_program(without + program_of("sqlalchemy.md"), told_by_default.url, tmp_path)
-    assert len(told_by_default.ops("orders:42")) == 2
+    run_program(without + program_of("sqlalchemy.md"), published_by_default.url, tmp_path)
+    assert len(published_by_default.ops("orders:42")) == 2
 
 
-def test_the_program_of_the_page(told_by_default: Told, tmp_path: Path) -> None:
-    run_program(program_of("sqlalchemy.md"), told_by_default.url, tmp_path)
-    assert told_by_default.ops("orders:42") == [
+def test_the_program_of_the_page(published_by_default: PublishedHistory, tmp_path: Path) -> None:
+    run_program(program_of("sqlalchemy.md"), published_by_default.url, tmp_path)
+    assert published_by_default.ops("orders:42") == [
         ("created", {"id": 42, "status": "new"}),
         ("updated", {"id": 42, "status": "shipped"}),
     ]

@@ -216,18 +216,24 @@ def test_publications_of_the_backend_reach_every_client_over_both_hubs_and_when_
     cursors = ship(running, 20)
     for client in clients:
         client.wait(lambda client: len(client.data()) >= 20, why="20 publications")
-        assert [each["cursor"] for each in client.of("publication")] == cursors
+        assert [each["cursor"] for each in client.records_of("publication")] == cursors
         # Sticky: no session of anybody was lost on the way.
-        assert (len(client.of("ready")), client.of("disconnect"), client.of("connect_error")) == (1, [], [])
+        assert (
+            len(client.records_of("ready")),
+            client.records_of("disconnect"),
+            client.records_of("connect_error"),
+        ) == (1, [], [])
 
     # This one is the last test of its composition.
     running["hub-1"].stop()
     cursors += ship(running, 10)
     for client in clients:
         client.wait(lambda client: len(client.data()) >= 30, within_s=60, why="10 more publications")
-        assert [each["cursor"] for each in client.of("publication")] == cursors
-        assert all(each["channels"]["orders:42"]["recovered"] for each in client.of("ready")[1:])
-    assert sum(len(client.of("ready")) - 1 for client in clients) == len(of_hub["hub-1"]), "nobody else had to move"
+        assert [each["cursor"] for each in client.records_of("publication")] == cursors
+        assert all(each["channels"]["orders:42"]["recovered"] for each in client.records_of("ready")[1:])
+    assert sum(len(client.records_of("ready")) - 1 for client in clients) == len(of_hub["hub-1"]), (
+        "nobody else had to move"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(SECRETS))

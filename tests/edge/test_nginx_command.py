@@ -11,7 +11,7 @@ import pytest
 
 from support.compose import SECRETS, Composition, rendered
 from support.processes.hub import ROOT, environment
-from support.processes.nginx import certificate, check, whole
+from support.processes.nginx import certificate, check, write_config
 from tidings_hub.cli import main
 
 NODES = ["--node", "n1=172.31.251.21:8000", "--node", "n2=172.31.251.22:8000"]
@@ -44,7 +44,7 @@ def test_it_is_what_docker_compose_makes(routing: str, tmp_path: Path, capsys: O
 )
 def test_nginx_takes_it(arguments: list[str], tmp_path: Path, capsys: Output) -> None:
     text = printed(capsys, *arguments)
-    check(whole(tmp_path, text.replace("hub-4.localhost", "127.0.0.4")))
+    check(write_config(tmp_path, text.replace("hub-4.localhost", "127.0.0.4")))
     nodes = [each for each in arguments if "=" in each]
     for node in nodes:
         id, _, address = node.partition("=")
@@ -56,7 +56,7 @@ def test_nginx_takes_it(arguments: list[str], tmp_path: Path, capsys: Output) ->
 def test_nginx_takes_the_tls_example(tmp_path: Path, capsys: Output) -> None:
     chain, key = certificate(tmp_path)
     text = printed(capsys, *NODES, "--certificate", chain, "--key", key, "--server-name", "push.shop.example")
-    check(whole(tmp_path, text))
+    check(write_config(tmp_path, text))
     assert "#tls" not in text.partition("map $http_upgrade")[2].partition("server {")[2]
     assert text.count("listen 80 ") == text.count("listen 443 ssl ") == 1
 

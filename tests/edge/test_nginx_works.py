@@ -23,7 +23,7 @@ import websocket
 from support.installed_programs import program
 from support.ports import free_port
 from support.processes.hub import HubProcess, token
-from support.processes.nginx import certificate, check, whole
+from support.processes.nginx import certificate, check, write_config
 from support.waiting import wait_until
 from tidings_hub.cli import main
 
@@ -80,7 +80,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         with contextlib.redirect_stdout(io.StringIO()) as said:
             assert main(["nginx", *arguments]) == 0
         # So low that it does not matter how fast this machine is.
-        path = whole(folder, said.getvalue().replace("rate=50r/s", "rate=1r/m").replace("burst=200", "burst=9"))
+        path = write_config(folder, said.getvalue().replace("rate=50r/s", "rate=1r/m").replace("burst=200", "burst=9"))
         check(path)
         command = [program("nginx"), "-e", str(folder / "error.log"), "-c", str(path)]
         nginx = subprocess.Popen(command, start_new_session=True)

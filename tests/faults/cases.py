@@ -207,7 +207,7 @@ def kill_master(scene: Scene) -> None:
     scene.last(5)
     master = cluster.owner(slot)
     master.kill()
-    wait_until(lambda: cluster.settled(slot), within_s=SETTLED_S, why="a replica takes over")
+    wait_until(lambda: cluster.is_agreed(slot), within_s=SETTLED_S, why="a replica takes over")
     scene.all_ready()
     scene.flows()
     scene.last(5)

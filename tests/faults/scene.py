@@ -23,7 +23,7 @@ from support.network.proxy import Proxy
 from support.processes.cluster import ClusterProcess
 from support.processes.hub import API_KEY, ROOT, SECRET, HubProcess, environment
 from support.processes.redis import RedisProcess
-from support.processes.sentinels import Guarded
+from support.processes.sentinels import SentinelGroup
 from support.waiting import wait_until
 
 # Longer than anything should take, on a machine that is busy with other things.
@@ -140,7 +140,7 @@ class Scene:
         self.clocks = {name: Clock(folder / f"{name}.clock") for name in CLOCKS} if self.setting.clocks else {}
         program = self.clocks["redis"].program("redis-server") if self.clocks else ("redis-server",)
         self.redis = RedisProcess(self._sub("redis"), *self.setting.redis_options, program=program)
-        self.guarded: Guarded | None = None
+        self.guarded: SentinelGroup | None = None
         self.cluster: ClusterProcess | None = None
         try:
             self._start()
@@ -155,7 +155,7 @@ class Scene:
 
     def _start(self) -> None:
         if self.setting.sentinel:
-            self.guarded = Guarded(self._sub("guarded"))
+            self.guarded = SentinelGroup(self._sub("guarded"))
             self.redis = self.guarded.redises[0]
         elif self.setting.cluster:
             self.cluster = ClusterProcess(self._sub("cluster"))

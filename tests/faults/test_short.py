@@ -32,5 +32,5 @@ def test_nothing_is_lost_in_silence(case: Case, tmp_path: Path) -> None:
     problems, _ = run(case, SHORT, tmp_path)
     assert problems == []
     who, files = without_one_receipt(tmp_path)
-    (found,) = check(*files, whole=True)
+    (found,) = check(*files, is_complete=True)
     assert found.startswith(who)

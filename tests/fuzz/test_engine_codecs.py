@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.network.raw_client import masked
+from support.network.raw_client import masked_frame
 from tidings.errors import BadPacket, BadRequest, TooLarge
 from tidings_hub.engine import engineio as protocol
 from tidings_hub.engine import http, websocket
@@ -15,7 +15,7 @@ from tidings_hub.engine.websocket import Message, Reader, Violation
 LIMIT = 2000
 pieces = st.lists(st.binary(max_size=40), max_size=20)
 frames = st.builds(
-    masked,
+    masked_frame,
     st.sampled_from([0, 1, 2, 8, 9, 10]),
     st.binary(max_size=200),
     fin=st.booleans(),

@@ -50,20 +50,20 @@ class Recorder:
         self._lock = threading.Lock()
         self._file = path.open("a", encoding="utf-8")
 
-    def note(self, who: str, do: str, channel: str, **more: object) -> None:
+    def note(self, actor: str, do: str, channel: str, **more: object) -> None:
         """One line."""
         at = round(time.monotonic(), 6)
-        line = json.dumps({"who": who, "do": do, "channel": channel, **more, "at": at})
+        line = json.dumps({"who": actor, "do": do, "channel": channel, **more, "at": at})
         with self._lock:
             self._file.write(line + "\n")
             self._file.flush()
 
-    def acked(self, who: str, channel: str, id: str, answer: Receipt | TidingsError) -> None:
+    def acked(self, actor: str, channel: str, id: str, answer: Receipt | TidingsError) -> None:
         """What a publish returned; an error is noted as `refused`."""
         if isinstance(answer, Receipt):
-            self.note(who, "acked", channel, id=id, cursor=answer.cursor)
+            self.note(actor, "acked", channel, id=id, cursor=answer.cursor)
         else:
-            self.note(who, "refused", channel, id=id, error=answer.code_name)
+            self.note(actor, "refused", channel, id=id, error=answer.code_name)
 
     def close(self) -> None:
         self._file.close()
@@ -74,7 +74,7 @@ class Listener:
     """A sink that notes everything, and keeps it for the test to look at."""
 
     recorder: Recorder
-    who: str = "node"
+    actor: str = "node"
     got: list[Publication] = field(default_factory=list)
     told: list[tuple[str, Cursor]] = field(default_factory=list)
     doubts: list[tuple[str, int, int]] = field(default_factory=list)
@@ -83,12 +83,12 @@ class Listener:
 
     def deliver(self, publications: list[Publication]) -> None:
         for one in publications:
-            self.recorder.note(self.who, "got", one.channel, id=one.id, cursor=one.cursor)
+            self.recorder.note(self.actor, "got", one.channel, id=one.id, cursor=one.cursor)
         self.got.extend(publications)
 
     def on_loss(self, channels: list[str], position: Cursor) -> None:
         for channel in channels:
-            self.recorder.note(self.who, "lost", channel, cursor=str(position))
+            self.recorder.note(self.actor, "lost", channel, cursor=str(position))
         self.told.extend((channel, position) for channel in channels)
 
     def on_doubt(self, channels: list[str], first: int, until: int, position: Cursor) -> bool:
@@ -121,12 +121,12 @@ def lines_of(*paths: Path) -> Iterator[Line]:
         yield from files[0] if len(files) == 1 else heapq.merge(*files, key=lambda line: line["at"])
 
 
-def check(*paths: Path, whole: bool = False) -> list[str]:
+def check(*paths: Path, is_complete: bool = False) -> list[str]:
     """What is wrong in a history, one sentence each; empty when it keeps the promise.
 
     `whole`: every publish is in it, each with an id of its own.
     """
-    return Checker(lines_of(*paths), whole=whole).problems()
+    return Checker(lines_of(*paths), whole=is_complete).problems()
 
 
 @dataclass(slots=True)

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 
 
-def wait_until(what: Callable[[], object], *, within_s: float = 20.0, why: str = "") -> None:
+def wait_until(condition: Callable[[], object], *, within_s: float = 20.0, why: str = "") -> None:
     """Poll until `what()` is true; fail the test when it is not within `within_s`."""
     end_s = time.monotonic() + within_s
-    while not what():
+    while not condition():
         if time.monotonic() > end_s:
-            raise AssertionError(f"not within {within_s} s: {why or what}")
+            raise AssertionError(f"not within {within_s} s: {why or condition}")
         time.sleep(0.01)

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from e2e.compatibility.listening import told
+from e2e.compatibility.listening import publications_of
 from support.installed_programs import program
 from support.ports import free_port
 from support.processes.client import ClientProcess
@@ -167,10 +167,10 @@ class Scene:
     @contextmanager
     def telling(self, *expected: tuple[str, str, Any]) -> Iterator[None]:
         """In the block the client is told exactly this, in this order."""
-        before = len(told(self.client))
+        before = len(publications_of(self.client))
         yield
-        self.client.wait(lambda client: len(told(client)) >= before + len(expected), why=str(expected))
-        new = told(self.client)[before:]
+        self.client.wait(lambda client: len(publications_of(client)) >= before + len(expected), why=str(expected))
+        new = publications_of(self.client)[before:]
         for event, _, data in new:
             if event == "updated_model":
                 assert data.pop("version")
@@ -276,11 +276,11 @@ def test_celery(scene: Scene) -> None:
     scene.write("celery_shop.py")
     more = {"BROKER_URL": "redis://127.0.0.1:{redis_port}/5"}
     server, *arguments = shlex.split(PROGRAMS["celery_shop.py"].command)
-    before = len(told(scene.client))
+    before = len(publications_of(scene.client))
     with scene.running([sys.executable, "-W", "ignore", "-m", server, *arguments], **more) as log:
         scene.finish([sys.executable, "-c", "from celery_shop import ship; ship.delay(42)"], **more)
-        scene.client.wait(lambda client: len(told(client)) >= before + 3, why=log.read_text())
-    started, shipped, done = told(scene.client)[before:]
+        scene.client.wait(lambda client: len(publications_of(client)) >= before + 3, why=log.read_text())
+    started, shipped, done = publications_of(scene.client)[before:]
     assert [(event, data["task"], data["state"]) for event, _, data in (started, done)] == [
         ("task", "shop.ship", "STARTED"),
         ("task", "shop.ship", "SUCCESS"),
@@ -298,9 +298,9 @@ def test_outwards(scene: Scene, tmp_path: Path) -> None:
             wait_until(lambda: accepts(port), why=f"the server listens: {log.read_text()}")
             client = NodeProgram("socketio_client.mjs", {"port": port, "rooms": []})
             try:
-                assert client.hear() == {"joined": True}
+                assert client.read_line() == {"joined": True}
                 scene.run("outward_shop.py", TIDINGS_URL=f"socketio+{redis.url}")
-                assert client.hear() == {"event": "shipped", "given": [{"order": 42}]}
+                assert client.read_line() == {"event": "shipped", "given": [{"order": 42}]}
             finally:
                 client.stop()
     finally:

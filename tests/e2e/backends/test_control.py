@@ -134,15 +134,15 @@ def test_a_user_is_disconnected_on_every_node(two: Two, start: Start, way: str) 
     with emitter(two, way) as made:
         assert made.disconnect(user=user) == Done(2, 2)
         for client in clients:
-            client.wait(lambda client: client.of("close"), why="being told")
-            assert client.of("close")[0]["code"] == "disconnected"
+            client.wait(lambda client: client.records_of("close"), why="being told")
+            assert client.records_of("close")[0]["code"] == "disconnected"
             client.wait_ready(2)
         # One of them, by the id that it was told.
-        assert made.disconnect(connection=clients[1].of("ready")[1]["connection"]) == Done(1, 2)
+        assert made.disconnect(connection=clients[1].records_of("ready")[1]["connection"]) == Done(1, 2)
         clients[1].wait_ready(3)
         assert made.disconnect(connection="nobody") == Done(0, 2)
-    assert len(clients[0].of("ready")) == 2
-    assert bystander.of("close") == []
+    assert len(clients[0].records_of("ready")) == 2
+    assert bystander.records_of("close") == []
 
 
 @SOME_WAYS
@@ -155,11 +155,11 @@ def test_a_user_or_a_token_is_revoked_on_every_node(two: Two, start: Start, way:
         with pytest.raises(BadRequest):
             made.revoke(user=user)
     for client in clients:
-        client.wait(lambda client: client.of("close"), why="being told")
-        assert client.of("close")[0]["code"] == "revoked"
+        client.wait(lambda client: client.records_of("close"), why="being told")
+        assert client.records_of("close")[0]["code"] == "revoked"
     late = start(two.other, user)
-    late.wait(lambda client: client.of("connect_error"), why="staying out")
-    assert late.of("connect_error")[0]["data"]["code"] == "revoked"
+    late.wait(lambda client: client.records_of("connect_error"), why="staying out")
+    assert late.records_of("connect_error")[0]["data"]["code"] == "revoked"
 
 
 @WAYS
@@ -171,8 +171,8 @@ def test_a_users_connections_get_and_lose_a_channel(two: Two, start: Start, way:
     with emitter(two, way) as made:
         assert made.subscribe(user=user, channel=channel) == Done(3, 2)
         for client in clients:
-            client.wait(lambda client: client.of("subscribed"), why="being told of the subscription")
-            told = client.of("subscribed")[0]
+            client.wait(lambda client: client.records_of("subscribed"), why="being told of the subscription")
+            told = client.records_of("subscribed")[0]
             assert told["channels"] == {channel: {"recovered": False}}
             assert re.fullmatch(r"[\w-]+\.\d+", told["cursor"])
         made.emit("n", 1, channel=channel)
@@ -182,19 +182,19 @@ def test_a_users_connections_get_and_lose_a_channel(two: Two, start: Start, way:
         assert made.subscribe(user=user, channel=channel) == Done(3, 2)
         assert made.unsubscribe(user=user, channel=channel) == Done(3, 2)
         for client in clients:
-            client.wait(lambda client: client.of("unsubscribed"), why="being told that it is over")
-            assert client.of("unsubscribed")[0]["channels"] == [channel]
+            client.wait(lambda client: client.records_of("unsubscribed"), why="being told that it is over")
+            assert client.records_of("unsubscribed")[0]["channels"] == [channel]
         made.emit("n", 2, channel=channel)
         made.emit("end", None, user=user)
         for client in clients:
             client.wait(lambda client: client.data(f"user:{user}") == [None], why="what came after it")
             assert client.data(channel) == [1]
-            assert len(client.of("subscribed")) == 1
+            assert len(client.records_of("subscribed")) == 1
         assert made.unsubscribe(user=user, channel=channel) == Done(0, 2)
         with pytest.raises(UnknownNamespace):
             made.subscribe(user=user, channel="nowhere:1")
         # What a backend gave, a client cannot take again by itself: its token does not cover it.
-    answer = clients[0].ask("tidings:subscribe", {"channels": [channel]})
+    answer = clients[0].request("tidings:subscribe", {"channels": [channel]})
     assert answer["channels"][channel]["error"]["code"] == "forbidden"
 
 
@@ -202,13 +202,13 @@ def test_a_subscription_by_a_backend_survives_a_new_token(two: Two, start: Start
     client = start(two.other, "tina").wait_ready()
     with emitter(two, "http") as made:
         assert made.subscribe(user="tina", channel="orders:tina") == Done(1, 2)
-        answer = client.ask("tidings:refresh", {"token": token("tina", "chat:*")})
+        answer = client.request("tidings:refresh", {"token": token("tina", "chat:*")})
         assert answer["left"] == []
         # After a gap a client asks for the channel anew, with its cursor.
-        cursor = client.of("subscribed")[0]["cursor"]
+        cursor = client.records_of("subscribed")[0]["cursor"]
         made.emit("n", 1, channel="orders:tina")
         client.wait(lambda client: client.data("orders:tina") == [1], why="the publication")
-        again = client.ask("tidings:subscribe", {"channels": ["orders:tina"], "since": cursor})
+        again = client.request("tidings:subscribe", {"channels": ["orders:tina"], "since": cursor})
         assert again["channels"] == {"orders:tina": {"recovered": True}}
         assert client.data("orders:tina") == [1, 1]
 
@@ -218,7 +218,7 @@ def test_a_connection_with_too_many_channels_is_counted_as_refused(two: Two, sta
     start(two.other, "fiona").wait_ready()
     with emitter(two, "redis") as made:
         assert made.subscribe(user="fiona", channel="orders:1") == Done(1, 2, refused=1)
-    assert full.of("subscribed") == []
+    assert full.records_of("subscribed") == []
 
 
 @WAYS
@@ -264,8 +264,8 @@ def test_a_node_that_cannot_answer_is_named(two: Two, start: Start, tmp_path: An
         _, listed, _ = awake.get("/api/connections")
         assert (listed["nodes"], listed["missing"]) == (1, ["asleep"])
         asleep.resume()
-        client.wait(lambda client: client.of("close"), why="the revocation reaches the node")
-        assert client.of("close")[0]["code"] == "revoked"
+        client.wait(lambda client: client.records_of("close"), why="the revocation reaches the node")
+        assert client.records_of("close")[0]["code"] == "revoked"
         assert asleep.terminate() == 0
         assert [node["node"] for node in awake.get("/api/nodes")[1]["nodes"]] == ["awake"]
         assert awake.request("POST", "/api/users/rosa/disconnect")[1] == {"disconnected": 0, "nodes": 1, "missing": []}

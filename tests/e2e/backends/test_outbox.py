@@ -108,7 +108,7 @@ def test_a_browser_gets_it_once_however_often_relays_are_killed(shop: Shop, clie
     shop.write(len(expected))
     expected.append(len(expected))
     last = shop.relay("--once")
-    assert last.wait() == 0, last.said
+    assert last.wait() == 0, last.log_lines
     assert shop.left() == 0
     assert shop.got() == expected
     client.wait(lambda self: len(self.data()) >= len(expected), why="the browser has them all")
@@ -117,7 +117,7 @@ def test_a_browser_gets_it_once_however_often_relays_are_killed(shop: Shop, clie
 
 def test_several_relays_publish_once_and_keep_the_order_of_each_channel(shop: Shop) -> None:
     relays = [shop.relay("--interval", "0.05", "--batch", "7") for _ in range(3)]
-    wait_until(lambda: all(relay.says("relaying") for relay in relays), why="all of them work")
+    wait_until(lambda: all(relay.has_logged("relaying") for relay in relays), why="all of them work")
     writers = [threading.Thread(target=_write, args=(shop, start)) for start in range(0, 240, 80)]
     for writer in writers:
         writer.start()
@@ -145,7 +145,7 @@ def _write(shop: Shop, start: int) -> None:
 def test_a_commit_wakes_a_relay_that_looks_once_a_minute(on_postgresql: Shop) -> None:
     shop = on_postgresql
     relay = shop.relay("--interval", "60")
-    wait_until(lambda: relay.says("relaying"), why="it works")
+    wait_until(lambda: relay.has_logged("relaying"), why="it works")
     for number in range(3):
         shop.write(number)
         wait_until(lambda: len(shop.got()) > number, within_s=20, why="it was woken")  # noqa: B023 - awaited here
@@ -161,7 +161,7 @@ def test_a_database_that_goes_away_comes_back(hub: HubProcess) -> None:
             shop.write(1)
             wait_until(lambda: shop.got() == [1], why="it works")
             database.kill()
-            wait_until(lambda: relay.says("the database failed"), why="it says so")
+            wait_until(lambda: relay.has_logged("the database failed"), why="it says so")
             database.start()
             shop.write(2)
             wait_until(lambda: shop.got() == [1, 2], why="it goes on")
@@ -183,7 +183,7 @@ def test_without_a_broker_everything_waits_and_one_bad_channel_holds_up_no_other
         to = redis.url.replace("redis://", "redis://relay:secret@")
         relay = shop.relay("--interval", "0.1", "--batch", "5", "--to", to)
         shop.write(*range(20), channels=2)
-        wait_until(lambda: relay.says("no hub has started on this broker yet"), why="it says what is missing")
+        wait_until(lambda: relay.has_logged("no hub has started on this broker yet"), why="it says what is missing")
         assert shop.left() == 20
         extra = f'broker = "{redis.url}"\nprefix = "{_prefix(shop.hub)}"\n'
         (tmp_path / "hub").mkdir()
@@ -225,8 +225,8 @@ def test_over_http_with_the_hubs_own_key(on_postgresql: Shop) -> None:
     )
     shop.stack.callback(wrong.stop)
     assert wrong.wait() == 1
-    assert wrong.says("not published; trying again")
+    assert wrong.has_logged("not published; trying again")
     assert shop.left() == 5, "a wrong key is not the rows' fault"
     relay = shop.relay("--once", "--to", shop.hub.url)
-    assert relay.wait() == 0, relay.said
+    assert relay.wait() == 0, relay.log_lines
     assert shop.got() == list(range(5))

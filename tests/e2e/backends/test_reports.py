@@ -133,8 +133,8 @@ def test_every_kind_of_client_is_counted_where_it_is(two: Two, start: Start) -> 
         assert (report["recipients"], report["acks"], report["missing"]) == (5, 4, [])
         assert report["nodes"] == {"one": {"recipients": 2, "acks": 1}, "other": {"recipients": 3, "acks": 3}}
     for client in clients:
-        client.wait(lambda client: client.of("publication"), why="the publication")
-        assert [(each["data"], each["channel"]) for each in client.of("publication")] == [({"n": 1}, channel)]
+        client.wait(lambda client: client.records_of("publication"), why="the publication")
+        assert [(each["data"], each["channel"]) for each in client.records_of("publication")] == [({"n": 1}, channel)]
 
 
 def test_without_acknowledgements_nobody_is_asked(two: Two, start: Start) -> None:
@@ -145,9 +145,9 @@ def test_without_acknowledgements_nobody_is_asked(two: Two, start: Start) -> Non
 
     assert (report["recipients"], report["acks"]) == (1, 0)
     assert report["nodes"] == {"one": {"recipients": 0, "acks": 0}, "other": {"recipients": 1, "acks": 0}}
-    client.wait(lambda client: client.of("publication"), why="the publication")
-    assert "asked" not in client.of("publication")[0]
-    assert client.of("cursor") == []
+    client.wait(lambda client: client.records_of("publication"), why="the publication")
+    assert "asked" not in client.records_of("publication")[0]
+    assert client.records_of("cursor") == []
 
 
 def test_without_the_preference_nothing_changes(two: Two) -> None:
@@ -209,7 +209,7 @@ def test_the_same_id_again_has_the_same_report(two: Two, start: Start) -> None:
     assert first[2]["location"] == second[2]["location"]
     report = settled(two.other, first[2]["location"])
     assert (report["cursor"], report["recipients"], report["acks"]) == (first[1]["cursor"], 1, 1)
-    assert len(client.of("publication")) == 1
+    assert len(client.records_of("publication")) == 1
 
 
 def test_one_id_in_several_channels_is_asked_for_with_the_channel(two: Two, start: Start) -> None:
@@ -235,7 +235,7 @@ def test_one_id_in_several_channels_is_asked_for_with_the_channel(two: Two, star
 def test_the_sdk_acknowledges_by_itself(two: Two, start: Start, kind: str) -> None:
     channel = f"chat:{kind}"
     client = start(two.one.url, kind, channel)
-    client.wait(lambda client: client.of("state"), why="it is subscribed")
+    client.wait(lambda client: client.records_of("state"), why="it is subscribed")
     with emitter(two, "redis") as emit:
         report = emit("updated", {"n": 1}, channel=channel, ack=True).wait(acks=1)
         assert (report.recipients, report.acks) == (1, 1)
@@ -251,13 +251,13 @@ def test_a_stock_client_that_returns_does_not_get_it_twice(two: Two, start: Star
     door = Proxy(two.one.port, plain=True)
     try:
         client = start(f"http://127.0.0.1:{door.port}", kind, channel, acks=True)
-        sid = client.of("connect")[0]["id"]
+        sid = client.records_of("connect")[0]["id"]
         with two.redis.client() as redis:
             wait_until(lambda: redis.keys(f"reports:*:session:{sid}"), why="its session is kept")
         with emitter(two, "redis") as emit:
             emit("updated", {"n": 1}, channel=channel, ack=True).wait()
             door.refuse()
-            client.wait(lambda client: client.of("disconnect"), why="it is cut off")
+            client.wait(lambda client: client.records_of("disconnect"), why="it is cut off")
             missed = emit("updated", {"n": 2}, channel=channel, ack=True)
             door.accept_again()
             # What it had missed asks for an acknowledgement as well.
@@ -266,7 +266,7 @@ def test_a_stock_client_that_returns_does_not_get_it_twice(two: Two, start: Star
             emit("updated", {"n": 3}, channel=channel)
         client.wait(lambda client: len(client.data(channel)) >= 3, why="the last one")
         assert client.data(channel) == [{"n": 1}, {"n": 2}, {"n": 3}]
-        assert [each["recovered"] for each in client.of("connect")] == [False, True]
+        assert [each["recovered"] for each in client.records_of("connect")] == [False, True]
     finally:
         door.close()
 
@@ -321,7 +321,7 @@ def test_who_answers_is_not_too_fast(shared_redis: RedisProcess, start: Start, t
                 assert last.wait().acks == 1
         assert hub.metric("tidings_acks_total") == 100
         assert hub.metric("tidings_acks_unknown_total") == 0
-        assert client.of("disconnect") == []
+        assert client.records_of("disconnect") == []
     finally:
         hub.stop()
 

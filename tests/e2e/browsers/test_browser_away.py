@@ -49,7 +49,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 def listening(context: BrowserContext, url: str, channel: str, *, script: str = "", **options: object) -> ListeningPage:
     page = ListeningPage(context, url, channel, token("away", channel), script=script, **options)
-    return page.wait_told("subscribed")
+    return page.wait_event("subscribed")
 
 
 def emit(hub: HubProcess, channel: str, numbers: range) -> None:
@@ -102,17 +102,17 @@ def test_a_page_that_slept_gets_what_it_missed(
     channel = f"orders:{asleep.__name__}-{transport}"
     page = listening(context, hub.url, channel, transports=[transport])
     emit(hub, channel, range(10))
-    page.wait_seen(10)
+    page.wait_numbers(10)
     before = hub.metric("tidings_closed_ping_timeout_total")
     with asleep(page.page):
         emit(hub, channel, range(10, 20))
         gone(hub, before)
         emit(hub, channel, range(20, 30))
-    page.wait_told("recovered")
+    page.wait_event("recovered")
     emit(hub, channel, range(30, 40))
-    page.wait_seen(40)
-    assert page.seen == list(range(40))
-    assert "gap" not in page.told
+    page.wait_numbers(40)
+    assert page.numbers == list(range(40))
+    assert "gap" not in page.events
 
 
 @SLEEPS
@@ -120,19 +120,19 @@ def test_a_page_that_slept_too_long_is_told(asleep: Sleep, hub: HubProcess, cont
     channel = f"short:{asleep.__name__}"
     page = listening(context, hub.url, channel)
     emit(hub, channel, range(5))
-    page.wait_seen(5)
+    page.wait_numbers(5)
     before = hub.metric("tidings_closed_ping_timeout_total")
     with asleep(page.page):
         gone(hub, before)
         # Far more than is kept, which is trimmed in blocks.
         for start in range(5, 505, 100):
             emit(hub, channel, range(start, start + 100))
-    page.wait_told("gap")
+    page.wait_event("gap")
     emit(hub, channel, range(505, 510))
-    page.wait_seen(10)
+    page.wait_numbers(10)
     # Never a part of what was missed.
-    assert page.seen == [*range(5), *range(505, 510)]
-    assert "recovered" not in page.told
+    assert page.numbers == [*range(5), *range(505, 510)]
+    assert "recovered" not in page.events
 
 
 def test_a_page_that_is_online_again_comes_back_at_once(hub: HubProcess, context: BrowserContext) -> None:
@@ -142,21 +142,21 @@ def test_a_page_that_is_online_again_comes_back_at_once(hub: HubProcess, context
         script = "Math.random = () => 0.999;"
         page = listening(context, f"http://127.0.0.1:{proxy.port}", channel, script=script)
         emit(hub, channel, range(10))
-        page.wait_seen(10)
+        page.wait_numbers(10)
         context.set_offline(True)
         proxy.refuse()
-        page.wait_told("waiting", 3)
+        page.wait_event("waiting", 3)
         emit(hub, channel, range(10, 20))
         proxy.accept_again()
-        assert page.told[-1] == "waiting"
+        assert page.events[-1] == "waiting"
         context.set_offline(False)
-        page.wait_told("recovered")
-        page.wait_seen(20)
-        told = page.told
+        page.wait_event("recovered")
+        page.wait_numbers(20)
+        told = page.events
     start = told.index("online")
     assert told[start - 1 : start + 3] == ["waiting", "online", "connecting", "online is over"]
     assert told[start + 3 :] == ["connected", "subscribed", "recovered"]
-    assert page.seen == list(range(20))
+    assert page.numbers == list(range(20))
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["kept", "forgotten"])
@@ -166,7 +166,7 @@ def test_a_page_that_is_loaded_anew_gets_what_it_missed_if_it_keeps_its_place(
     channel = f"orders:reload-{kept}"
     page = listening(context, hub.url, channel, **({"keepAs": "reload"} if kept else {}))
     emit(hub, channel, range(10))
-    page.wait_seen(10)
+    page.wait_numbers(10)
 
     def while_loading(route: Route) -> None:
         # The old page is gone, and the new one has no SDK yet.
@@ -175,9 +175,9 @@ def test_a_page_that_is_loaded_anew_gets_what_it_missed_if_it_keeps_its_place(
 
     page.page.route("**/tidings.js", while_loading)
     page.page.reload()
-    page.wait_told("subscribed")
+    page.wait_event("subscribed")
     emit(hub, channel, range(20, 30))
-    page.wait_seen(20 if kept else 10)
-    assert page.seen == list(range(10 if kept else 20, 30))
-    assert page.told.count("recovered") == (1 if kept else 0)
-    assert "gap" not in page.told
+    page.wait_numbers(20 if kept else 10)
+    assert page.numbers == list(range(10 if kept else 20, 30))
+    assert page.events.count("recovered") == (1 if kept else 0)
+    assert "gap" not in page.events

@@ -85,13 +85,13 @@ def test_a_flood_is_no_long_task_and_comes_in_order(
 ) -> None:
     channel = f"orders:flood-{transport}"
     page = ListeningPage(context, hub.url, channel, token("flooded", channel), transports=[transport])
-    page.wait_told("subscribed")
+    page.wait_event("subscribed")
     with traced(page.page) as long_ms:
         count = flood(shared_redis.url, channel)
-        page.wait_seen(count)
-    assert page.seen == list(range(count))
-    assert page.told.count("subscribed") == 1
-    assert "gap" not in page.told
+        page.wait_numbers(count)
+    assert page.numbers == list(range(count))
+    assert page.events.count("subscribed") == 1
+    assert "gap" not in page.events
     assert long_ms == []
 
 

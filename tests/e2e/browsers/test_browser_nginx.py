@@ -58,7 +58,7 @@ def test_hubs_and_nginx_go_and_nothing_is_lost(running: Composition, browser: Br
             for transport in TRANSPORTS
         ]
         for page in pages:
-            page.wait_told("subscribed")
+            page.wait_event("subscribed")
         emit(running, channel, range(10))
         # One of the hubs has a page's connection; nginx has all.
         for start, name in ((10, "hub-1"), (30, "hub-2")):
@@ -71,10 +71,10 @@ def test_hubs_and_nginx_go_and_nothing_is_lost(running: Composition, browser: Br
         running["nginx"].wait_healthy()
         emit(running, channel, range(50, 60))
         for page, transport in zip(pages, TRANSPORTS, strict=True):
-            page.wait_seen(60)
-            assert page.seen == list(range(60))
-            assert "recovered" in page.told
-            assert "gap" not in page.told
+            page.wait_numbers(60)
+            assert page.numbers == list(range(60))
+            assert "recovered" in page.events
+            assert "gap" not in page.events
             assert page.page.evaluate("() => hub.transport") == transport
     finally:
         context.close()

@@ -13,7 +13,7 @@ from playwright.sync_api import BrowserContext, Error, Page, sync_playwright
 
 from support.installed_programs import program
 from support.processes.hub import API_KEY, HubProcess, token
-from support.programs.web_page import shop
+from support.programs.web_page import serve_pages
 from support.waiting import wait_until
 from tidings import Emitter
 
@@ -82,7 +82,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         return token("7", "orders:*")
 
     files: dict[str, Callable[[], str]] = {"/token": give}
-    with shop(files) as origin, sync_playwright() as playwright:
+    with serve_pages(files) as origin, sync_playwright() as playwright:
         hub = HubProcess(tmp_path, extra=f'origins = ["{origin}"]\n').start()
         browser = playwright.chromium.launch(executable_path=program("chromium"), headless=True, args=FLAGS)
         try:

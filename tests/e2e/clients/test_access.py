@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from support.network.proxy import Proxy
-from support.network.raw_client import Socket, request
+from support.network.raw_client import RawWebSocket, request
 from support.processes.client import ClientProcess
 from support.processes.hub import API_KEY, SECRET, HubProcess, token
 from support.waiting import wait_until
@@ -45,33 +45,33 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
     assert "eyJ" not in log
 
 
-def connect(hub: HubProcess, auth: object, **headers: str) -> Socket:
+def connect(hub: HubProcess, auth: object, **headers: str) -> RawWebSocket:
     """A raw WebSocket that has sent CONNECT."""
-    made = Socket(hub.port, PATH, **headers)
+    made = RawWebSocket(hub.port, PATH, **headers)
     assert made.handshake.status == 101
-    assert made.hear().startswith("0{")
-    made.say("40" + json.dumps(auth))
+    assert made.receive_text().startswith("0{")
+    made.send_text("40" + json.dumps(auth))
     return made
 
 
-def joined(hub: HubProcess, auth: object) -> tuple[Socket, Any]:
+def joined(hub: HubProcess, auth: object) -> tuple[RawWebSocket, Any]:
     """A raw WebSocket after `tidings:ready`, and what that said."""
     made = connect(hub, auth)
-    assert made.hear().startswith('40{"sid"')
+    assert made.receive_text().startswith('40{"sid"')
     return made, event(made)[1]
 
 
-def event(made: Socket) -> Any:
-    said = made.hear()
+def event(made: RawWebSocket) -> Any:
+    said = made.receive_text()
     assert said.startswith("42["), said
     return json.loads(said[2:])
 
 
-def ask(made: Socket, name: str, data: object) -> Any:
+def ask(made: RawWebSocket, name: str, data: object) -> Any:
     """Emit and wait for the acknowledgement, over whatever events come before it."""
-    made.say("427" + json.dumps([name, data]))
+    made.send_text("427" + json.dumps([name, data]))
     while True:
-        said = made.hear()
+        said = made.receive_text()
         if said.startswith("437"):
             return json.loads(said[3:])[0]
 
@@ -95,21 +95,21 @@ class TestTokens:
         made = connect(hub, auth)
         if code == "expired":
             # A client with a new token should come back: its transport closes without an answer that would stop it.
-            assert made.closing() == 4008
+            assert made.close_code() == 4008
             return
-        said = made.hear()
+        said = made.receive_text()
         assert said.startswith("44{")
         assert json.loads(said[2:])["data"]["code"] == code
-        assert made.closing() == 4501
+        assert made.close_code() == 4501
 
     def test_a_bad_cursor_is_refused(self, hub: HubProcess) -> None:
         made = connect(hub, {"token": token("u"), "since": "nonsense"})
-        assert json.loads(made.hear()[2:])["data"]["code"] == "bad_cursor"
+        assert json.loads(made.receive_text()[2:])["data"]["code"] == "bad_cursor"
 
     @pytest.mark.parametrize("channels", ["orders:1", {"a": 1}, [1], [["orders:1"]], [None]])
     def test_channels_must_be_a_list_of_strings(self, hub: HubProcess, channels: object) -> None:
         made = connect(hub, {"token": token("u", "*"), "channels": channels})
-        assert json.loads(made.hear()[2:])["data"]["code"] == "bad_channel"
+        assert json.loads(made.receive_text()[2:])["data"]["code"] == "bad_channel"
 
     def test_a_refused_connect_over_polling_is_answered(self, hub: HubProcess) -> None:
         sid = json.loads(request(hub.port, "GET", POLL).body[1:])["sid"]
@@ -128,7 +128,7 @@ class TestTokens:
         assert name == "tidings:expiring"
         assert 0 < data["expires_in_s"] <= 2
         assert event(made)[1]["code"] == "expired"
-        assert made.closing() == 4008
+        assert made.close_code() == 4008
 
     def test_a_refreshed_token_goes_on(self, hub: HubProcess) -> None:
         made, _ = joined(hub, {"token": token("fresh", "orders:*", expires_in_s=3), "channels": ["orders:1"]})
@@ -142,8 +142,8 @@ class TestTokens:
         assert event(made)[0] == "hello"
 
     def test_a_client_that_does_not_connect_is_closed(self, hub: HubProcess) -> None:
-        made = Socket(hub.port, PATH)
-        assert made.closing() == 4505
+        made = RawWebSocket(hub.port, PATH)
+        assert made.close_code() == 4505
 
 
 class TestChannels:
@@ -212,15 +212,17 @@ class TestCutOff:
         status, _, _ = hub.request("POST", "/api/revocations", {"user": "rita", "for_s": 600})
         assert status == 201
         for client in clients:
-            client.wait(lambda client: client.of("close") or client.of("connect_error"), why="being told")
-            assert client.of("close")[0]["code"] == "revoked"
+            client.wait(
+                lambda client: client.records_of("close") or client.records_of("connect_error"), why="being told"
+            )
+            assert client.records_of("close")[0]["code"] == "revoked"
         # A stock client that was told goodbye does not come back.
-        clients[0].wait(lambda client: client.of("disconnect"), why="the end")
-        assert clients[0].of("disconnect")[0]["reason"] == "io server disconnect"
+        clients[0].wait(lambda client: client.records_of("disconnect"), why="the end")
+        assert clients[0].records_of("disconnect")[0]["reason"] == "io server disconnect"
         made = connect(hub, {"token": good})
-        assert json.loads(made.hear()[2:])["data"]["code"] == "revoked"
-        clients[2].wait(lambda client: client.of("connect_error"), why="403 on return")
-        assert clients[2].of("connect_error")[0]["message"] == "403"
+        assert json.loads(made.receive_text()[2:])["data"]["code"] == "revoked"
+        clients[2].wait(lambda client: client.records_of("connect_error"), why="403 on return")
+        assert clients[2].records_of("connect_error")[0]["message"] == "403"
 
     @pytest.mark.parametrize("kind", ["js-polling", "python-polling"])
     @pytest.mark.parametrize(("code", "comes_back"), [("revoked", False), ("disconnected", True)])
@@ -240,8 +242,8 @@ class TestCutOff:
         else:
             assert hub.request("POST", "/api/revocations", {"user": user, "for_s": 600})[0] == 201
         proxy.resume()
-        client.wait(lambda client: client.of("close"), why="being told")
-        assert client.of("close")[0]["code"] == code
+        client.wait(lambda client: client.records_of("close"), why="being told")
+        assert client.records_of("close")[0]["code"] == code
         assert client.data() == [1]
         if comes_back:
             client.wait_ready(2)
@@ -261,13 +263,13 @@ class TestCutOff:
         status, answer, _ = hub.request("POST", "/api/users/dora/disconnect")
         assert (status, answer) == (200, {"disconnected": 1, "nodes": 1, "missing": []})
         client.wait_ready(2)
-        assert client.of("close")[0]["code"] == "disconnected"
+        assert client.records_of("close")[0]["code"] == "disconnected"
 
     def test_who_sends_too_fast_is_closed_with_a_code(self, hub: HubProcess) -> None:
         made, _ = joined(hub, {"token": token("flood")})
         for _ in range(80):
-            made.say('42["tidings:history",{}]')
-        assert made.closing() == 4005
+            made.send_text('42["tidings:history",{}]')
+        assert made.close_code() == 4005
         wait_until(lambda: hub.metric("tidings_closed_too_fast_total") >= 1, why="it is counted")
 
 

@@ -41,17 +41,17 @@ def visited(scripts: dict[str, Script], transport: str, **more: object) -> Itera
         yield hub, client
         # socket.io-client throws where nobody can catch it on a handshake, or an event, without anything in it. That is
         # a line in a browser's console; a program on Node that must outlive it listens to `uncaughtException`.
-        assert [record for record in client.of("uncaught") if "sdk_js/src" in record["stack"]] == []
-        client.tell("prototypes")
-        client.wait(lambda client: client.of("prototypes"), why="it lives")
-        assert client.of("prototypes") == [{"kind": "prototypes", "clean": True}]
+        assert [record for record in client.records_of("uncaught") if "sdk_js/src" in record["stack"]] == []
+        client.send_command("prototypes")
+        client.wait(lambda client: client.records_of("prototypes"), why="it lives")
+        assert client.records_of("prototypes") == [{"kind": "prototypes", "clean": True}]
     finally:
         client.stop()
         hub.close()
 
 
 def of(client: ClientProcess, kind: str, name: str) -> list[dict[str, Any]]:
-    return [record for record in client.of(kind) if record["name"] == name]
+    return [record for record in client.records_of(kind) if record["name"] == name]
 
 
 def data(client: ClientProcess, name: str) -> list[Any]:
@@ -72,12 +72,12 @@ def test_what_is_no_publication_reaches_nobody(group: str, transport: str) -> No
     with visited(scripts, transport) as (hub, client):
         wait_good(client, list(scripts))
         assert {name: data(client, name) for name in scripts if data(client, name) != [GOOD]} == {}
-        assert client.of("elsewhere") == client.of("named") == []
-        assert [record for record in client.of("items") if record["items"]] == []
+        assert client.records_of("elsewhere") == client.records_of("named") == []
+        assert [record for record in client.records_of("items") if record["items"]] == []
         # Nobody was driven into connecting again and again.
         assert {name: count for name, count in hub.sessions.items() if count > 3} == {}
         # What looks like a publication is told.
-        said = {record["name"] for record in client.of("error") if record["code"] == "bad_packet"}
+        said = {record["name"] for record in client.records_of("error") if record["code"] == "bad_packet"}
         assert {name for name in scripts if name.startswith("no-publication")} <= said
 
 
@@ -162,7 +162,7 @@ def test_who_is_refused_for_good_stays_away(transport: str) -> None:
         client.wait(lambda _: all(closed(name) for name in scripts), within_s=60, why="all are closed")
         assert (closed("refused"), closed("revoked")) == (["unauthorized"], ["revoked"])
         assert all(len(closed(name)) == 1 and hub.sessions[name] == 1 for name in scripts)
-        assert client.of("publication") == []
+        assert client.records_of("publication") == []
 
 
 @TRANSPORTS
@@ -185,5 +185,6 @@ def test_answers_that_are_none_settle_a_publish_all_the_same(transport: str) -> 
     with visited(scripts, transport, publishes=True) as (_, client):
         wait_good(client, list(scripts))
         client.wait(
-            lambda client: len(client.of("receipt")) + len(client.of("rejected")) == len(scripts), why="all settled"
+            lambda client: len(client.records_of("receipt")) + len(client.records_of("rejected")) == len(scripts),
+            why="all settled",
         )

@@ -83,7 +83,7 @@ def test_a_client_that_was_cut_off_gets_what_it_missed(
         emit_elsewhere(redis, channel, 60, 80)
         client.wait(lambda client: len(client.data(channel)) >= 80, why="what came during and after the cut")
     assert client.data(channel) == numbers(0, 80)
-    assert client.of("ready")[1]["channels"][channel] == {"recovered": True}
+    assert client.records_of("ready")[1]["channels"][channel] == {"recovered": True}
 
 
 def test_a_user_is_told_on_every_connection_and_nobody_else_is(
@@ -110,29 +110,31 @@ def test_the_events_of_a_client(hub: HubProcess, clients: list[ClientProcess]) -
     clients.append(client)
     client.wait_ready()
     first = hub.publish("chat:room", "said", {"text": "one"})
-    assert client.ask("tidings:subscribe", {"channels": ["chat:room", "nowhere:x", "bad"], "since": first["cursor"]})[
-        "channels"
-    ] | {"nowhere:x": 0, "bad": 0} == {"chat:room": {"recovered": True}, "nowhere:x": 0, "bad": 0}
-    receipt = client.ask(
+    assert client.request(
+        "tidings:subscribe", {"channels": ["chat:room", "nowhere:x", "bad"], "since": first["cursor"]}
+    )["channels"] | {"nowhere:x": 0, "bad": 0} == {"chat:room": {"recovered": True}, "nowhere:x": 0, "bad": 0}
+    receipt = client.request(
         "tidings:publish", {"channel": "chat:room", "event": "said", "data": {"text": "two"}, "id": "mine-1"}
     )
-    again = client.ask(
+    again = client.request(
         "tidings:publish", {"channel": "chat:room", "event": "said", "data": {"text": "two"}, "id": "mine-1"}
     )
     assert (receipt["duplicate"], again["duplicate"], receipt["cursor"]) == (False, True, again["cursor"])
     client.wait(lambda client: client.data("chat:room") == [{"text": "two"}], why="its own publication")
-    history = client.ask("tidings:history", {"channel": "chat:room", "limit": 10})
+    history = client.request("tidings:history", {"channel": "chat:room", "limit": 10})
     assert [each["data"] for each in history["publications"]] == [{"text": "one"}, {"text": "two"}]
-    refused = client.ask("tidings:publish", {"channel": "orders:1", "event": "x", "data": 1})
+    refused = client.request("tidings:publish", {"channel": "orders:1", "event": "x", "data": 1})
     assert refused["error"]["code"] == "forbidden"
-    assert client.ask("tidings:unsubscribe", {"channels": ["chat:room"]}) == {}
+    assert client.request("tidings:unsubscribe", {"channels": ["chat:room"]}) == {}
     hub.publish("chat:room", "said", {"text": "three"})
     hub.publish("user:carl", "said", {"text": "end"})
     client.wait(lambda client: client.data("user:carl"), why="the end")
     assert client.data("chat:room") == [{"text": "two"}]
-    assert client.ask("nonsense", {})["error"]["code"] == "bad_request"
-    assert client.ask("tidings:subscribe", {"channels": []})["error"]["code"] == "bad_channel"
-    assert client.ask("tidings:subscribe", {"channels": ["orders:1"], "since": "x"})["error"]["code"] == "bad_cursor"
+    assert client.request("nonsense", {})["error"]["code"] == "bad_request"
+    assert client.request("tidings:subscribe", {"channels": []})["error"]["code"] == "bad_channel"
+    assert (
+        client.request("tidings:subscribe", {"channels": ["orders:1"], "since": "x"})["error"]["code"] == "bad_cursor"
+    )
 
 
 def test_a_hub_that_is_told_to_end_drains(redis: RedisProcess, tmp_path: Path, clients: list[ClientProcess]) -> None:
@@ -145,11 +147,11 @@ def test_a_hub_that_is_told_to_end_drains(redis: RedisProcess, tmp_path: Path, c
             client.wait_ready()
         assert hub.terminate() == 0
         for client in clients:
-            client.wait(lambda client: client.of("disconnect"), why="the end of the connection")
-        assert clients[0].of("close")[0]["code"] == "draining"
+            client.wait(lambda client: client.records_of("disconnect"), why="the end of the connection")
+        assert clients[0].records_of("close")[0]["code"] == "draining"
         hub.start()
         for client in clients:
             client.wait_ready(2)
-            assert client.of("ready")[1]["channels"]["orders:drain"] == {"recovered": True}
+            assert client.records_of("ready")[1]["channels"]["orders:drain"] == {"recovered": True}
     finally:
         hub.stop()

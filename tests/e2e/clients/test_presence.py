@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import pytest
 
-from support.network.raw_client import Socket
+from support.network.raw_client import RawWebSocket
 from support.processes.hub import API_KEY, CONFIG, HubProcess, environment, token
 from support.processes.redis import RedisProcess
 from support.waiting import wait_until
@@ -56,21 +56,21 @@ class Page:
     ) -> None:
         self.heard: list[list[Any]] = []
         self._answers: list[Any] = []
-        self._socket = Socket(node.port, "/socket.io/?EIO=4&transport=websocket")
-        assert self._socket.hear().startswith("0{")
+        self._socket = RawWebSocket(node.port, "/socket.io/?EIO=4&transport=websocket")
+        assert self._socket.receive_text().startswith("0{")
         auth: dict[str, Any] = {"token": token(user, "*", **claims), "channels": list(channels)}
         if presence:
             auth["presence"] = list(presence)
         if since:
             auth["since"] = since
-        self._socket.say("40" + json.dumps(auth))
+        self._socket.send_text("40" + json.dumps(auth))
         threading.Thread(target=self._listen, daemon=True).start()
         wait_until(lambda: self.events("ready"), why="ready")
 
     def _listen(self) -> None:
         try:
             while True:
-                said = self._socket.hear()
+                said = self._socket.receive_text()
                 if said.startswith("42"):
                     self.heard.append(json.loads(said[2:]))
                 elif said.startswith("43"):
@@ -98,7 +98,7 @@ class Page:
 
     def ask(self, event: str, data: object) -> Any:
         before = len(self._answers)
-        self._socket.say("427" + json.dumps([f"tidings:{event}", data]))
+        self._socket.send_text("427" + json.dumps([f"tidings:{event}", data]))
         wait_until(lambda: len(self._answers) > before, why=f"an answer to {event}")
         return self._answers[before]
 

@@ -17,7 +17,7 @@ from support.network.proxy import Proxy
 from support.processes.client import ClientProcess
 from support.processes.hub import ROOT, HubProcess, token
 from support.processes.redis import RedisProcess
-from support.programs.web_page import shop
+from support.programs.web_page import serve_pages
 from tidings import Emitter
 
 KINDS = ["sdk-websocket", "sdk-polling"]
@@ -63,7 +63,7 @@ def numbers(client: ClientProcess, channel: str) -> list[int]:
 def subscribed(client: ClientProcess, times: int = 1) -> ClientProcess:
     """Wait until its channel was subscribed to so many times."""
     client.wait(
-        lambda client: sum(record.get("state") == "subscribed" for record in client.of("state")) >= times,
+        lambda client: sum(record.get("state") == "subscribed" for record in client.records_of("state")) >= times,
         within_s=BACK_S,
         why=f"subscribed {times} times",
     )
@@ -71,10 +71,10 @@ def subscribed(client: ClientProcess, times: int = 1) -> ClientProcess:
 
 
 def ask(client: ClientProcess, command: object) -> Any:
-    before = len(client.of("ack"))
-    client.tell(command)
-    client.wait(lambda client: len(client.of("ack")) > before, why=f"an answer to {command}")
-    return client.of("ack")[before]["answer"]
+    before = len(client.records_of("ack"))
+    client.send_command(command)
+    client.wait(lambda client: len(client.records_of("ack")) > before, why=f"an answer to {command}")
+    return client.records_of("ack")[before]["answer"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -87,8 +87,8 @@ def test_what_was_missed_comes_once_and_in_order(
         client = ClientProcess(kind, url, tokens=[token(kind, "orders:*")], channels=[channel])
         clients.append(client)
         subscribed(client)
-        asked = len(client.of("token"))
-        assert client.of("transport")[-1]["name"] == kind.removeprefix("sdk-")
+        asked = len(client.records_of("token"))
+        assert client.records_of("transport")[-1]["name"] == kind.removeprefix("sdk-")
         emit(redis, channel, range(30))
         client.wait(lambda client: len(client.data()) == 30, why="what came before the cut")
         proxy.refuse()
@@ -98,10 +98,10 @@ def test_what_was_missed_comes_once_and_in_order(
         emit(redis, channel, range(60, 90))
         client.wait(lambda client: len(client.data()) >= 90, why="what came during and after the cut")
     assert numbers(client, channel) == list(range(90))
-    assert len(client.of("recovered")) == 1
-    assert client.of("gap") == []
+    assert len(client.records_of("recovered")) == 1
+    assert client.records_of("gap") == []
     # Its token still held: the application was not asked again.
-    assert len(client.of("token")) == asked
+    assert len(client.records_of("token")) == asked
 
 
 @pytest.mark.timeout(240)
@@ -118,19 +118,19 @@ def test_a_hub_that_is_killed_and_comes_back(
         emit(redis, channel, range(10))
         client.wait(lambda client: len(client.data()) == 10, why="what came before")
         hub.stop()
-        client.wait(lambda client: client.of("waiting"), why="the end of the connection")
+        client.wait(lambda client: client.records_of("waiting"), why="the end of the connection")
         emit(redis, channel, range(10, 20))
         # Asked while there is nobody to ask: answered once there is.
-        client.tell({"publish": ["chat:killed", "said", {"text": kind}]})
+        client.send_command({"publish": ["chat:killed", "said", {"text": kind}]})
         hub.start()
-        client.wait(lambda client: client.of("ack"), within_s=BACK_S, why="the receipt")
+        client.wait(lambda client: client.records_of("ack"), within_s=BACK_S, why="the receipt")
         emit(redis, channel, range(20, 30))
         client.wait(lambda client: len(client.data()) >= 30, why="everything")
         assert numbers(client, channel) == list(range(30))
-        assert len(client.of("recovered")) == 1
-        assert client.of("ack")[0]["answer"]["duplicate"] is False
+        assert len(client.records_of("recovered")) == 1
+        assert client.records_of("ack")[0]["answer"]["duplicate"] is False
         (kept,) = ask(client, {"history": ["chat:killed", 1]})
-        assert (kept["data"], kept["cursor"]) == ({"text": kind}, client.of("ack")[0]["answer"]["cursor"])
+        assert (kept["data"], kept["cursor"]) == ({"text": kind}, client.records_of("ack")[0]["answer"]["cursor"])
     finally:
         hub.stop()
 
@@ -146,10 +146,10 @@ def test_a_hub_that_has_forgotten_everything_says_so(clients: list[ClientProcess
         client.wait(lambda client: client.data(), why="what came before")
         hub.stop()
         hub.start()
-        client.wait(lambda client: client.of("gap"), within_s=BACK_S, why="the gap")
+        client.wait(lambda client: client.records_of("gap"), within_s=BACK_S, why="the gap")
         hub.publish("orders:1", "updated", {"n": 2})
         client.wait(lambda client: len(client.data()) == 2, why="what came after")
-        assert client.of("recovered") == []
+        assert client.records_of("recovered") == []
     finally:
         hub.stop()
 
@@ -160,14 +160,16 @@ def test_a_token_is_renewed_before_its_end(shared: HubProcess, clients: list[Cli
     clients.append(client)
     subscribed(client)
     # The hub has taken the new token: it covers less.
-    client.wait(lambda client: client.of("state")[-1]["state"] == "denied", within_s=BACK_S, why="the new token")
-    assert client.of("state")[-1]["code"] == "forbidden"
-    assert (len(client.of("ready")), client.of("waiting")) == (1, [])
+    client.wait(
+        lambda client: client.records_of("state")[-1]["state"] == "denied", within_s=BACK_S, why="the new token"
+    )
+    assert client.records_of("state")[-1]["code"] == "forbidden"
+    assert (len(client.records_of("ready")), client.records_of("waiting")) == (1, [])
 
 
 def test_a_token_that_ends_in_flight(shared: HubProcess, clients: list[ClientProcess]) -> None:
     files: dict[str, Callable[[], str]] = {"/token": lambda: token("ended", "orders:*", expires_in_s=5)}
-    with shop(files) as backend:
+    with serve_pages(files) as backend:
         client = ClientProcess(
             "sdk-websocket", shared.url, token_url=f"{backend}/token", tokens=[], channels=["orders:ended"]
         )
@@ -176,26 +178,33 @@ def test_a_token_that_ends_in_flight(shared: HubProcess, clients: list[ClientPro
         renew = files.pop("/token")
         shared.publish("orders:ended", "updated", {"n": 1})
         client.wait(lambda client: client.data(), why="a publication")
-        client.wait(lambda client: client.of("error") and client.of("waiting"), why="the end of the token")
+        client.wait(
+            lambda client: client.records_of("error") and client.records_of("waiting"), why="the end of the token"
+        )
         shared.publish("orders:ended", "updated", {"n": 2})
         files["/token"] = renew
         client.wait(lambda client: len(client.data()) == 2, within_s=BACK_S, why="what came while it had no token")
         assert numbers(client, "orders:ended") == [1, 2]
-        assert client.of("gap") == []
-        client.tell({"do": "close"})
-        client.wait(lambda client: client.of("closed"), why="closed")
+        assert client.records_of("gap") == []
+        client.send_command({"do": "close"})
+        client.wait(lambda client: client.records_of("closed"), why="closed")
 
 
 def test_who_may_not_is_told_and_does_not_come_back(shared: HubProcess, clients: list[ClientProcess]) -> None:
     denied = ClientProcess("sdk-websocket", shared.url, tokens=[token("denied")], channels=["orders:1"])
     clients.append(denied)
-    denied.wait(lambda client: client.of("state"), why="an answer")
-    assert denied.of("state")[0] == {"kind": "state", "channel": "orders:1", "state": "denied", "code": "forbidden"}
+    denied.wait(lambda client: client.records_of("state"), why="an answer")
+    assert denied.records_of("state")[0] == {
+        "kind": "state",
+        "channel": "orders:1",
+        "state": "denied",
+        "code": "forbidden",
+    }
     assert ask(denied, {"publish": ["orders:1", "x", 1]}) == {"error": {"code": "forbidden"}}
     stranger = ClientProcess("sdk-polling", shared.url, tokens=["no token at all"], channels=["orders:1"])
     clients.append(stranger)
-    stranger.wait(lambda client: client.of("closed"), why="closed")
-    assert stranger.of("closed")[0]["code"] == "unauthorized"
+    stranger.wait(lambda client: client.records_of("closed"), why="closed")
+    assert stranger.records_of("closed")[0]["code"] == "unauthorized"
 
 
 def test_a_channel_that_a_backend_takes_away_is_denied(shared: HubProcess, clients: list[ClientProcess]) -> None:
@@ -204,8 +213,8 @@ def test_a_channel_that_a_backend_takes_away_is_denied(shared: HubProcess, clien
     subscribed(client)
     status, _, _ = shared.request("POST", "/api/users/taken/unsubscribe", {"channel": "orders:taken"})
     assert status == 200
-    client.wait(lambda client: client.of("state")[-1]["state"] == "denied", why="being told")
-    assert client.of("state")[-1]["code"] == "forbidden"
+    client.wait(lambda client: client.records_of("state")[-1]["state"] == "denied", why="being told")
+    assert client.records_of("state")[-1]["code"] == "forbidden"
 
 
 def test_without_websocket_it_falls_back_to_polling(shared: HubProcess, clients: list[ClientProcess]) -> None:
@@ -214,7 +223,7 @@ def test_without_websocket_it_falls_back_to_polling(shared: HubProcess, clients:
         client = ClientProcess("sdk", url, tokens=[token("fallback", "orders:*")], channels=["orders:fallback"])
         clients.append(client)
         subscribed(client)
-        assert {record["name"] for record in client.of("transport")} == {"polling"}
+        assert {record["name"] for record in client.records_of("transport")} == {"polling"}
         shared.publish("orders:fallback", "updated", {"n": 1})
         client.wait(lambda client: client.data(), why="a publication")
 
@@ -223,9 +232,10 @@ def test_polling_first_moves_to_websocket(shared: HubProcess, clients: list[Clie
     client = ClientProcess("sdk-upgrade", shared.url, tokens=[token("up", "orders:*")], channels=["orders:up"])
     clients.append(client)
     client.wait(
-        lambda client: [each["name"] for each in client.of("transport")][-1:] == ["websocket"], why="the upgrade"
+        lambda client: [each["name"] for each in client.records_of("transport")][-1:] == ["websocket"],
+        why="the upgrade",
     )
-    assert client.of("transport")[0]["name"] == "polling"
+    assert client.records_of("transport")[0]["name"] == "polling"
     shared.publish("orders:up", "updated", {"n": 1})
     client.wait(lambda client: client.data(), why="a publication")
 
@@ -253,7 +263,7 @@ def test_the_live_list_of_the_readme_in_chromium(blocked: bool, tmp_path: Path) 
         data = {"class": "Order", "model": model, "op": op, "version": model["version"]}
         hub.publish("orders:all", "updated_model", data)
 
-    with shop(files) as origin, chromium() as browser:
+    with serve_pages(files) as origin, chromium() as browser:
         hub = HubProcess(tmp_path, extra=f'origins = ["{origin}"]\n').start()
         door = NoWebSocket(hub.port) if blocked else Proxy(hub.port, plain=True)
         try:

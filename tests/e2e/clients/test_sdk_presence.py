@@ -64,7 +64,7 @@ def page(hub: HubProcess, clients: list[ClientProcess]) -> Pages:
 
 def present(client: ClientProcess) -> dict[str, Any]:
     """What the last snapshot says; `users` None where they are not listed."""
-    last = client.of("present")[-1]
+    last = client.records_of("present")[-1]
     users = None if last["members"] is None else sorted(member["user"] for member in last["members"])
     return {"users": users, "count": last["count"], "state": last["state"]}
 
@@ -87,7 +87,7 @@ def test_who_comes_and_goes(kind: str, page: Pages) -> None:
     sees(ann, "ann", "bob")
     # Its snapshot is told first.
     ann.wait(lambda client: ("join", "bob") in moves(client), why="Bob's coming is told as well")
-    assert ann.of("join")[-1]["info"] == {"name": "Bob"}
+    assert ann.records_of("join")[-1]["info"] == {"name": "Bob"}
     # Another page of Bob's in time: he has never left.
     again = page("bob", room)
     bob.stop()
@@ -103,7 +103,7 @@ def test_who_comes_and_goes(kind: str, page: Pages) -> None:
         ("leave", "bob"),
     ]
     # None of it is a publication of the application's.
-    assert ann.of("publication") == cleo.of("publication") == []
+    assert ann.records_of("publication") == cleo.records_of("publication") == []
 
 
 def test_a_cut_and_what_happened_meanwhile(hub: HubProcess, page: Pages) -> None:
@@ -116,8 +116,8 @@ def test_a_cut_and_what_happened_meanwhile(hub: HubProcess, page: Pages) -> None
         proxy.refuse()
         sees(bob, "bob")
         page("cleo", room)
-        bob.tell({"do": "close"})
-        bob.wait(lambda client: client.of("closed"), why="Bob goes")
+        bob.send_command({"do": "close"})
+        bob.wait(lambda client: client.records_of("closed"), why="Bob goes")
         proxy.accept_again()
         sees(ann, "ann", "cleo", within_s=BACK_S)
         # The list was asked for anew, and says who moved while nobody could tell her.
@@ -132,15 +132,15 @@ def test_it_ends_with_the_last_listener_and_not_with_the_channel(hub: HubProcess
     sees(ann, "ann")
     # Her own channel, the room, and its joins and leaves; everybody of the tests before has gone.
     wait_until(lambda: hub.metric("tidings_subscriptions") == 3, why="Ann is alone")
-    ann.tell({"unwatch": room})
+    ann.send_command({"unwatch": room})
     wait_until(lambda: hub.metric("tidings_subscriptions") == 2, why="joins and leaves have ended")
     hub.publish(room, "said", 1)
     ann.wait(lambda client: client.data(room) == [1], why="a publication")
-    before = len(ann.of("present"))
+    before = len(ann.records_of("present"))
     bob = page("bob", room, watch=room)
     sees(bob, "ann", "bob")
-    assert len(ann.of("present")) == before
-    ann.tell({"watch": room})
+    assert len(ann.records_of("present")) == before
+    ann.send_command({"watch": room})
     sees(ann, "ann", "bob")
 
 
@@ -161,11 +161,11 @@ def test_a_large_channel_is_a_number(page: Pages) -> None:
 
 def test_a_namespace_without_presence_says_so(hub: HubProcess, page: Pages) -> None:
     ann = page("ann", "orders:1", watch="orders:1")
-    ann.wait(lambda client: client.of("present")[-1]["state"] == "failed", why="a refusal")
-    assert (ann.of("present")[-1]["code"], ann.of("present")[-1]["members"]) == ("forbidden", [])
+    ann.wait(lambda client: client.records_of("present")[-1]["state"] == "failed", why="a refusal")
+    assert (ann.records_of("present")[-1]["code"], ann.records_of("present")[-1]["members"]) == ("forbidden", [])
     hub.publish("orders:1", "updated", {"n": 1})
     ann.wait(lambda client: client.data() == [{"n": 1}], why="the channel itself goes on")
-    assert ann.of("error") == []
+    assert ann.records_of("error") == []
 
 
 PAGE = """<!doctype html>

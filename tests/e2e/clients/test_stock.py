@@ -47,9 +47,9 @@ class Scene:
     @contextmanager
     def away(self, client: ClientProcess) -> Iterator[None]:
         """Nobody gets through the door meanwhile, and the client knows."""
-        before = len(client.of("disconnect"))
+        before = len(client.records_of("disconnect"))
         self.door.refuse()
-        client.wait(lambda client: len(client.of("disconnect")) > before, why="it is cut off")
+        client.wait(lambda client: len(client.records_of("disconnect")) > before, why="it is cut off")
         try:
             yield
         finally:
@@ -135,15 +135,15 @@ def got(client: ClientProcess, count: int) -> None:
 def back(client: ClientProcess, times: int = 2, *, recovered: bool = True) -> None:
     """It came back, and was told so by its own library, with the same id."""
     client.wait_ready(times)
-    connects = client.of("connect")
-    assert connects[times - 1]["recovered"] is recovered, client.of("ready")[-1]
+    connects = client.records_of("connect")
+    assert connects[times - 1]["recovered"] is recovered, client.records_of("ready")[-1]
     assert (connects[times - 1]["id"] == connects[times - 2]["id"]) is recovered
 
 
 def refusal(client: ClientProcess) -> dict[str, Any]:
     """What its CONNECT was answered."""
-    client.wait(lambda client: any("data" in each for each in client.of("connect_error")), why="it is refused")
-    return next(each["data"] for each in client.of("connect_error") if "data" in each)
+    client.wait(lambda client: any("data" in each for each in client.records_of("connect_error")), why="it is refused")
+    return next(each["data"] for each in client.records_of("connect_error") if "data" in each)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -157,7 +157,7 @@ def test_a_client_that_was_cut_off_is_the_same_and_has_everything(kind: str, sce
     scene.publish(channel, 6)
     back(client)
     got(client, 7)
-    assert client.of("ready")[1]["channels"][channel] == {"recovered": True}
+    assert client.records_of("ready")[1]["channels"][channel] == {"recovered": True}
     # And again, on the other node, which does not know it.
     with scene.away(client):
         scene.publish(channel, 7)
@@ -191,8 +191,8 @@ def test_channels_that_it_subscribed_to_later(kind: str, scene: Scene, start: St
     scene.publish(first, 0)
     # Published before it subscribes: not its own.
     scene.publish(later, 100)
-    assert client.ask("tidings:subscribe", {"channels": [later]})["channels"] == {later: {"recovered": False}}
-    assert client.ask("tidings:unsubscribe", {"channels": [left]}) == {}
+    assert client.request("tidings:subscribe", {"channels": [later]})["channels"] == {later: {"recovered": False}}
+    assert client.request("tidings:unsubscribe", {"channels": [left]}) == {}
     got(client, 1)
     with scene.away(client):
         scene.publish(later, 1)
@@ -203,7 +203,7 @@ def test_channels_that_it_subscribed_to_later(kind: str, scene: Scene, start: St
     got(client, 4)
     assert numbers(client) == [0, 1, 2, 3]
     # What CONNECT names is subscribed to in any case, and says that its past is not whole.
-    channels = client.of("ready")[1]["channels"]
+    channels = client.records_of("ready")[1]["channels"]
     assert {name: channels[name]["recovered"] for name in (first, later, left)} == {
         first: True,
         later: True,
@@ -215,7 +215,7 @@ def test_a_subscription_with_a_cursor_and_a_cut_before_anything_else(scene: Scen
     since = scene.other.publish("orders:early", "updated", {"n": 0})["cursor"]
     scene.publish("orders:early", 1, 2)
     client = start("stock-websocket", "early", "orders:calm")
-    assert client.ask("tidings:subscribe", {"channels": ["orders:early"], "since": since})["channels"] == {
+    assert client.request("tidings:subscribe", {"channels": ["orders:early"], "since": since})["channels"] == {
         "orders:early": {"recovered": True}
     }
     got(client, 2)
@@ -224,7 +224,7 @@ def test_a_subscription_with_a_cursor_and_a_cut_before_anything_else(scene: Scen
         scene.publish("orders:early", 3)
     back(client, recovered=False)
     # Whoever got something afterwards has them.
-    client.ask("tidings:subscribe", {"channels": ["orders:early"]})
+    client.request("tidings:subscribe", {"channels": ["orders:early"]})
     scene.publish("orders:early", 4)
     got(client, 3)
     with scene.away(client):
@@ -246,7 +246,7 @@ def test_a_history_that_is_too_short(kind: str, scene: Scene, start: Start) -> N
         # A stream is trimmed in blocks of a hundred.
         scene.publish(channel, *range(100, 350))
     back(client, recovered=False)
-    assert client.of("ready")[1]["channels"][channel] == {"recovered": False}
+    assert client.records_of("ready")[1]["channels"][channel] == {"recovered": False}
     scene.publish(channel, 2)
     got(client, 2)
     # All or nothing: of the channel that could be recovered nothing came either.
@@ -262,16 +262,18 @@ def test_a_history_that_is_too_short(kind: str, scene: Scene, start: Start) -> N
 def test_joins_and_leaves_that_were_missed_make_it_new(moved: bool, scene: Scene, start: Start) -> None:
     room = f"room:{moved}"
     client = start("stock-websocket", "watches", room, presence=[room])
-    client.wait(lambda client: client.of("join"), why="its own join")
+    client.wait(lambda client: client.records_of("join"), why="its own join")
     with scene.away(client):
         if moved:
             start("stock-websocket", "moves", room, url=scene.other.url)
             wait_until(lambda: members(scene, room) == ["moves", "watches"], why="the other one is there")
     back(client, recovered=not moved)
-    assert client.of("ready")[1]["presence"] == {room: {"recovered": not moved}}
+    assert client.records_of("ready")[1]["presence"] == {room: {"recovered": not moved}}
     # What CONNECT asked for is watched either way.
     late = start("stock-websocket", "late", room, url=scene.other.url)
-    client.wait(lambda client: any(one["members"][0]["user"] == "late" for one in client.of("join")), why="a join")
+    client.wait(
+        lambda client: any(one["members"][0]["user"] == "late" for one in client.records_of("join")), why="a join"
+    )
     late.stop()
 
 
@@ -282,7 +284,7 @@ def test_a_node_that_was_killed(kind: str, redis: RedisProcess, scene: Scene, st
     try:
         scene.door.lead_to(node.port)
         client = start(kind, f"killed-{kind}", channel)
-        client.ask("tidings:subscribe", {"channels": [later]})
+        client.request("tidings:subscribe", {"channels": [later]})
         scene.publish(channel, 0)
         got(client, 1)
         scene.door.refuse()
@@ -400,7 +402,7 @@ class TestAuth:
             time.sleep(max(0.0, ended_s - time.time()) + 0.1)
         # Whoever could come back with another token is closed without an answer.
         wait_until(lambda: scene.one.metric("tidings_auth_failures_total") > before, why="it is refused")
-        assert len(client.of("connect")) == 1
+        assert len(client.records_of("connect")) == 1
 
     def test_a_revoked_user(self, scene: Scene, start: Start) -> None:
         client = start("stock-websocket", "gone", "orders:gone")
@@ -431,16 +433,16 @@ class TestForgotten:
 
     def test_a_client_that_disconnects(self, scene: Scene, start: Start) -> None:
         client = start("stock-websocket", "leaves", "orders:leaves")
-        sid = client.of("connect")[0]["id"]
+        sid = client.records_of("connect")[0]["id"]
         scene.kept(sid)
-        client.tell({"call": "disconnect"})
+        client.send_command({"call": "disconnect"})
         wait_until(lambda: not scene.known(sid), why="it is forgotten")
-        client.tell({"call": "connect"})
+        client.send_command({"call": "connect"})
         back(client, recovered=False)
 
     def test_a_backend_that_disconnects(self, scene: Scene, start: Start) -> None:
         client = start("stock-websocket", "sent", "orders:sent")
-        scene.kept(client.of("connect")[0]["id"])
+        scene.kept(client.records_of("connect")[0]["id"])
         assert scene.other.request("POST", "/api/users/sent/disconnect", {})[1]["disconnected"] == 1
         back(client, recovered=False)
 
@@ -452,7 +454,7 @@ class TestForgotten:
         with scene.away(client):
             scene.publish("orders:gift", 1)
         back(client, recovered=False)
-        assert "orders:gift" not in client.of("ready")[1]["channels"]
+        assert "orders:gift" not in client.records_of("ready")[1]["channels"]
 
 
 def test_a_redis_that_forgot_everything(clients: list[ClientProcess], tmp_path: Path) -> None:
@@ -499,7 +501,7 @@ def test_one_node_in_memory_for_trial(clients: list[ClientProcess], tmp_path: Pa
         door.accept_again()
         back(client)
         got(client, 1)
-        assert client.of("ready")[1]["user"] == client.of("ready")[0]["user"]
+        assert client.records_of("ready")[1]["user"] == client.records_of("ready")[0]["user"]
     finally:
         door.close()
         hub.stop()

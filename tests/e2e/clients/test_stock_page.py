@@ -35,7 +35,7 @@ def hub(tmp_path: Path) -> Iterator[HubProcess]:
 
 
 def calls(client: ClientProcess, kind: str) -> list[tuple[object, ...]]:
-    return [tuple(value for name, value in each.items() if name != "kind") for each in client.of(kind)]
+    return [tuple(value for name, value in each.items() if name != "kind") for each in client.records_of(kind)]
 
 
 def test_the_page_runs(hub: HubProcess, clients: list[ClientProcess]) -> None:
@@ -48,8 +48,8 @@ def test_the_page_runs(hub: HubProcess, clients: list[ClientProcess]) -> None:
             next=token("7", "orders:*"),
         )
         clients.append(page)
-        page.wait(lambda page: page.of("end"), why="the program has run")
-        (end,) = page.of("end")
+        page.wait(lambda page: page.records_of("end"), why="the program has run")
+        (end,) = page.records_of("end")
         assert end["blocks"] == PAGE.read_text(encoding="utf-8").count("```js\n") >= 8
         assert calls(page, "load") == [("orders:42",), ("orders:43",)]
         page.wait(lambda page: ("there", "7") in calls(page, "show"), why="presence")
@@ -57,7 +57,7 @@ def test_the_page_runs(hub: HubProcess, clients: list[ClientProcess]) -> None:
         assert [one for one in shown if one[0] == "chat:lobby"] == [("chat:lobby", {"text": "hello"})]
         assert ("receipt", False) in shown
         assert ("history", {"text": "hello"}) in shown
-        page.wait(lambda page: page.of("renewed"), why="the hub warns of the token's end")
+        page.wait(lambda page: page.records_of("renewed"), why="the hub warns of the token's end")
 
         friend = ClientProcess("js-websocket", hub.url, token=token("8"), channels=["chat:lobby"])
         clients.append(friend)
@@ -73,11 +73,11 @@ def test_the_page_runs(hub: HubProcess, clients: list[ClientProcess]) -> None:
         hub.publish("orders:42", "updated", {"n": 1})
         page.wait(lambda page: ("orders:42", {"n": 1}) in calls(page, "show"), why="a publication")
         door.refuse()
-        page.wait(lambda page: page.of("disconnect"), why="it is cut off")
+        page.wait(lambda page: page.records_of("disconnect"), why="it is cut off")
         hub.publish("orders:42", "updated", {"n": 2})
         door.accept_again()
         page.wait(lambda page: ("orders:42", {"n": 2}) in calls(page, "show"), why="what it missed")
-        assert [(one["id"], one["recovered"]) for one in page.of("connect")] == [(end["id"], True)]
+        assert [(one["id"], one["recovered"]) for one in page.records_of("connect")] == [(end["id"], True)]
         assert ("orders:42",) not in calls(page, "load")[2:]
 
         assert hub.request("POST", "/api/revocations", {"user": "7", "for_s": 60})[0] == 201

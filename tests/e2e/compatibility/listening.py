@@ -17,7 +17,7 @@ LEASE_S = 1.0
 
 
 @dataclass
-class Two:
+class TwoHubs:
     """Two nodes of one Redis; `hubs` are by name."""
 
     redis: RedisProcess
@@ -28,9 +28,9 @@ class Two:
         """The nodes that listen, of those that answer."""
         return [name for name, hub in self.hubs.items() if hub.metric("tidings_wires_listening") > 0]
 
-    def wait_listening(self, *, besides: str = "") -> str:
+    def wait_listening(self, *, except_for: str = "") -> str:
         """The one that listens, as soon as there is one (other than `besides`, which does not answer)."""
-        asked = {name: hub for name, hub in self.hubs.items() if name != besides}
+        asked = {name: hub for name, hub in self.hubs.items() if name != except_for}
         wait_until(
             lambda: any(hub.metric("tidings_wires_listening") > 0 for hub in asked.values()), why="a node listens"
         )
@@ -59,7 +59,7 @@ class Two:
 
 
 @contextmanager
-def two_hubs(redis: RedisProcess, folder: Path, prefix: str, ingress: str) -> Iterator[Two]:
+def two_hubs(redis: RedisProcess, folder: Path, prefix: str, ingress: str) -> Iterator[TwoHubs]:
     """Two hubs; `ingress` is TOML."""
     settings = f'prefix = "{prefix}"\ningress_lease_s = {LEASE_S}\npublication_max_bytes = 2000\n'
     hubs = {}
@@ -67,7 +67,7 @@ def two_hubs(redis: RedisProcess, folder: Path, prefix: str, ingress: str) -> It
         (folder / name).mkdir()
         flags = ("--broker", redis.url, "--node-id", name)
         hubs[name] = HubProcess(folder / name, *flags, extra=settings, config=CONFIG + ingress)
-    two = Two(redis, hubs)
+    two = TwoHubs(redis, hubs)
     try:
         for hub in hubs.values():
             hub.start()
@@ -80,13 +80,13 @@ def two_hubs(redis: RedisProcess, folder: Path, prefix: str, ingress: str) -> It
     assert not [hub for hub in hubs.values() if "Traceback" in hub.log.read_text()]
 
 
-def told(client: ClientProcess) -> list[tuple[str, str, Any]]:
+def publications_of(client: ClientProcess) -> list[tuple[str, str, Any]]:
     """Event, channel and data of all publications that came."""
-    return [(each["event"], each["channel"], each["data"]) for each in client.of("publication")]
+    return [(each["event"], each["channel"], each["data"]) for each in client.records_of("publication")]
 
 
-def wait_told(clients: list[ClientProcess], *expected: tuple[str, str, Any]) -> None:
+def wait_publications(clients: list[ClientProcess], *expected: tuple[str, str, Any]) -> None:
     """Until each client was told exactly this, in this order."""
     for client in clients:
-        client.wait(lambda client: len(told(client)) >= len(expected), why=f"{len(expected)} publications")
-        assert told(client) == list(expected)
+        client.wait(lambda client: len(publications_of(client)) >= len(expected), why=f"{len(expected)} publications")
+        assert publications_of(client) == list(expected)

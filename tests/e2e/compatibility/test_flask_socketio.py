@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from e2e.compatibility.listening import Two, two_hubs, wait_told
+from e2e.compatibility.listening import TwoHubs, two_hubs, wait_publications
 from support.processes.hub import environment
 
 INGRESS = """
@@ -32,18 +32,18 @@ else:
 
 
 @pytest.fixture(scope="module")
-def nodes(shared_redis: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
+def nodes(shared_redis: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoHubs]:
     with two_hubs(shared_redis, tmp_path_factory.mktemp("manager"), "manager:", INGRESS) as two:
         yield two
 
 
 @pytest.fixture
-def two(nodes: Two) -> Iterator[Two]:
+def two(nodes: TwoHubs) -> Iterator[TwoHubs]:
     yield nodes
     nodes.stop_clients()
 
 
-def backend(two: Two, way: str, *lines: str) -> None:
+def backend(two: TwoHubs, way: str, *lines: str) -> None:
     """Runs these lines in a process that has an `emitter`."""
     program = BACKEND + "\n".join(lines)
     done = subprocess.run(
@@ -57,14 +57,14 @@ def backend(two: Two, way: str, *lines: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def publish(two: Two, *messages: Any) -> None:
+def publish(two: TwoHubs, *messages: Any) -> None:
     """As anybody who reaches Redis can."""
     with two.redis.client() as redis:
         for message in messages:
             redis.publish("socketio", message if isinstance(message, bytes) else json.dumps(message))
 
 
-def test_a_write_only_manager(two: Two) -> None:
+def test_a_write_only_manager(two: TwoHubs) -> None:
     clients = two.everywhere("7", "chat:a", "orders:1")
     backend(
         two,
@@ -76,7 +76,7 @@ def test_a_write_only_manager(two: Two) -> None:
         "emitter.emit('five', [1], room='user:7')",
         "for _ in range(2): emitter.emit('twin', {}, room='chat:a')",
     )
-    wait_told(
+    wait_publications(
         clients,
         ("one", "chat:a", {"n": 1, "t": "ü"}),
         ("two", "orders:1", 2),
@@ -89,7 +89,7 @@ def test_a_write_only_manager(two: Two) -> None:
     )
 
 
-def test_flask_socketio(two: Two) -> None:
+def test_flask_socketio(two: TwoHubs) -> None:
     clients = two.everywhere("7", "chat:a")
     backend(
         two,
@@ -99,7 +99,7 @@ def test_flask_socketio(two: Two) -> None:
         "emitter.send('text', to='chat:a')",
         "emitter.send({'j': 1}, json=True, to='chat:a')",
     )
-    wait_told(
+    wait_publications(
         clients,
         ("one", "chat:a", {"n": 1}),
         ("two", "chat:a", [1, 2]),
@@ -108,11 +108,11 @@ def test_flask_socketio(two: Two) -> None:
     )
 
 
-def test_orders_for_a_user(two: Two) -> None:
+def test_orders_for_a_user(two: TwoHubs) -> None:
     clients = two.everywhere("7", "chat:a")
     bystanders = two.everywhere("8", "chat:a")
     backend(two, "manager", "emitter.enter_room('user:7', '/', 'chat:b')", "emitter.emit('joined', 1, room='chat:b')")
-    wait_told(clients, ("joined", "chat:b", 1))
+    wait_publications(clients, ("joined", "chat:b", 1))
     backend(
         two,
         "manager",
@@ -120,16 +120,16 @@ def test_orders_for_a_user(two: Two) -> None:
         "emitter.emit('left', 2, room='chat:b')",
         "emitter.emit('still', 3, room='chat:a')",
     )
-    wait_told(clients, ("joined", "chat:b", 1), ("still", "chat:a", 3))
+    wait_publications(clients, ("joined", "chat:b", 1), ("still", "chat:a", 3))
     # A write-only manager of version 5.18 fails in its own `disconnect` before it publishes; others do not.
-    one = bystanders[0].of("ready")[0]["connection"]
+    one = bystanders[0].records_of("ready")[0]["connection"]
     publish(two, *({"method": "disconnect", "sid": sid, "namespace": "/", "host_id": "x"} for sid in ("user:7", one)))
     for client in [*clients, bystanders[0]]:
-        client.wait(lambda client: len(client.of("close")) == 1, why="it is disconnected")
-    assert bystanders[1].of("close") == []
+        client.wait(lambda client: len(client.records_of("close")) == 1, why="it is disconnected")
+    assert bystanders[1].records_of("close") == []
 
 
-def test_poison_is_counted_and_disturbs_nothing(two: Two) -> None:
+def test_poison_is_counted_and_disturbs_nothing(two: TwoHubs) -> None:
     clients = two.everywhere("7", "chat:a")
     before = two.count("refused_total")
     good = {"method": "emit", "event": "bad", "data": [1], "namespace": "/", "room": "chat:a", "callback": None}
@@ -160,20 +160,20 @@ def test_poison_is_counted_and_disturbs_nothing(two: Two) -> None:
         "emitter.emit('elsewhere', 1, room='chat:a', namespace='/admin')",
         "emitter.emit('good', 1, room='chat:a')",
     )
-    wait_told(clients, ("good", "chat:a", 1))
+    wait_publications(clients, ("good", "chat:a", 1))
     assert two.count("refused_total") == before + len(poison) + 6
     for hub in two.hubs.values():
         assert hub.log.read_text().count("was refused") <= 2
 
 
-def test_another_node_takes_over(two: Two) -> None:
+def test_another_node_takes_over(two: TwoHubs) -> None:
     first = two.wait_listening()
     (survivor,) = (name for name in two.hubs if name != first)
     client = two.everywhere("7", "chat:a")[list(two.hubs).index(survivor)]
     two.hubs[first].stop()
     try:
-        assert two.wait_listening(besides=first) == survivor
+        assert two.wait_listening(except_for=first) == survivor
         backend(two, "manager", "emitter.emit('on', 1, room='chat:a')")
-        wait_told([client], ("on", "chat:a", 1))
+        wait_publications([client], ("on", "chat:a", 1))
     finally:
         two.hubs[first].start()

@@ -44,8 +44,8 @@ def client(hub: HubProcess, clients: list[ClientProcess]) -> ClientProcess:
 
 
 def arrived(client: ClientProcess, *expected: tuple[str, str, Any]) -> None:
-    client.wait(lambda client: len(client.of("publication")) >= len(expected), why="all publications")
-    found = [(each["event"], each["channel"], each["data"]) for each in client.of("publication")]
+    client.wait(lambda client: len(client.records_of("publication")) >= len(expected), why="all publications")
+    found = [(each["event"], each["channel"], each["data"]) for each in client.records_of("publication")]
     assert found == list(expected)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from e2e.compatibility.listening import LEASE_S, Two, told, two_hubs, wait_told
+from e2e.compatibility.listening import LEASE_S, TwoHubs, publications_of, two_hubs, wait_publications
 from support.processes.node_program import NodeProgram, run
 from support.processes.redis import RedisProcess
 from support.waiting import wait_until
@@ -21,13 +21,13 @@ prefixes = { "order-" = "orders:" }
 
 
 @pytest.fixture(scope="module")
-def nodes(shared_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
+def nodes(shared_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoHubs]:
     with two_hubs(shared_redis, tmp_path_factory.mktemp("emitter"), "emitter:", INGRESS) as two:
         yield two
 
 
 @pytest.fixture
-def two(nodes: Two) -> Iterator[Two]:
+def two(nodes: TwoHubs) -> Iterator[TwoHubs]:
     yield nodes
     nodes.stop_clients()
 
@@ -40,13 +40,13 @@ def to(room: str, *given: Any) -> list[list[Any]]:
     return emit(["to", [room]], ["emit", list(given)])
 
 
-def publish(two: Two, channel: str, message: object) -> None:
+def publish(two: TwoHubs, channel: str, message: object) -> None:
     """As an emitter of any language does."""
     with two.redis.client() as client:
         client.publish(channel, message if isinstance(message, bytes) else pack(message))
 
 
-def test_the_npm_emitter(two: Two) -> None:
+def test_the_npm_emitter(two: TwoHubs) -> None:
     clients = two.everywhere("7", "chat:a", "orders:1")
     messages = [
         to("chat:a", "one", {"n": 1, "t": "ü"}),
@@ -57,7 +57,7 @@ def test_the_npm_emitter(two: Two) -> None:
         *([to("chat:a", "twin", {"same": True})] * 2),
     ]
     run("redis_emitter.mjs", {"port": two.redis.port, "messages": messages})
-    wait_told(
+    wait_publications(
         clients,
         ("one", "chat:a", {"n": 1, "t": "ü"}),
         ("two", "orders:1", 2),
@@ -70,14 +70,14 @@ def test_the_npm_emitter(two: Two) -> None:
     )
 
 
-def test_the_old_npm_emitter(two: Two) -> None:
+def test_the_old_npm_emitter(two: TwoHubs) -> None:
     clients = two.everywhere("7", "chat:a", "chat:b")
     messages = [to("chat:a", "one", {"n": 1}), emit(["to", ["chat:a"]], ["to", ["chat:b"]], ["emit", ["two", 2]])]
     run("redis_emitter.mjs", {"port": two.redis.port, "old": True, "messages": messages})
-    wait_told(clients, ("one", "chat:a", {"n": 1}), ("two", "chat:a", 2), ("two", "chat:b", 2))
+    wait_publications(clients, ("one", "chat:a", {"n": 1}), ("two", "chat:a", 2), ("two", "chat:b", 2))
 
 
-def test_emitters_of_other_languages(two: Two) -> None:
+def test_emitters_of_other_languages(two: TwoHubs) -> None:
     clients = two.everywhere("7", "chat:a", "chat:b")
     packet = {"type": 2, "data": ["python", 1], "nsp": "/"}
     for room in ("chat:b", "chat:a"):
@@ -89,7 +89,7 @@ def test_emitters_of_other_languages(two: Two) -> None:
     publish(two, "socket.io#/#chat:a", ["emitter", rust, {"rooms": ["chat:a"], "flags": {}}])
     # Old PHP and Go.
     publish(two, "socket.io#emitter", [{"type": 2, "data": ["php", 3]}, {"rooms": ["chat:a"], "flags": []}])
-    wait_told(
+    wait_publications(
         clients,
         ("python", "chat:b", 1),
         ("python", "chat:a", 1),
@@ -98,7 +98,7 @@ def test_emitters_of_other_languages(two: Two) -> None:
     )
 
 
-def test_poison_is_counted_and_disturbs_nothing(two: Two) -> None:
+def test_poison_is_counted_and_disturbs_nothing(two: TwoHubs) -> None:
     clients = two.everywhere("7", "chat:a")
     before = two.count("refused_total")
     packet = {"type": 2, "data": ["bad", 1], "nsp": "/"}
@@ -138,13 +138,13 @@ def test_poison_is_counted_and_disturbs_nothing(two: Two) -> None:
             ],
         },
     )
-    wait_told(clients, ("good", "chat:a", 1))
+    wait_publications(clients, ("good", "chat:a", 1))
     assert two.count("refused_total") == before + len(poison) + 6
     for hub in two.hubs.values():
         assert hub.log.read_text().count("was refused") <= 2
 
 
-def test_orders_for_a_user(two: Two) -> None:
+def test_orders_for_a_user(two: TwoHubs) -> None:
     clients = two.everywhere("7", "chat:a")
     bystanders = two.everywhere("8", "chat:a")
     ordered = two.count("ordered_total")
@@ -153,22 +153,22 @@ def test_orders_for_a_user(two: Two) -> None:
         run("redis_emitter.mjs", {"port": two.redis.port, "messages": messages})
 
     send(emit(["in", ["user:7"]], ["socketsJoin", ["chat:b"]]), to("chat:b", "joined", 1))
-    wait_told(clients, ("joined", "chat:b", 1))
+    wait_publications(clients, ("joined", "chat:b", 1))
     send(emit(["in", ["user:7"]], ["socketsLeave", ["chat:b"]]), to("chat:b", "left", 2), to("chat:a", "still", 3))
-    wait_told(clients, ("joined", "chat:b", 1), ("still", "chat:a", 3))
+    wait_publications(clients, ("joined", "chat:b", 1), ("still", "chat:a", 3))
     send(emit(["in", ["user:7"]], ["disconnectSockets", [True]]))
     for client in clients:
-        client.wait(lambda client: len(client.of("close")) == 1, why="it is disconnected")
-    wait_told(bystanders, ("still", "chat:a", 3))
-    assert all(client.of("close") == [] for client in bystanders)
+        client.wait(lambda client: len(client.records_of("close")) == 1, why="it is disconnected")
+    wait_publications(bystanders, ("still", "chat:a", 3))
+    assert all(client.records_of("close") == [] for client in bystanders)
     assert two.count("ordered_total") == ordered + 3
 
 
-def test_nodes_of_socketio_do_not_wait_for_hubs(two: Two) -> None:
+def test_nodes_of_socketio_do_not_wait_for_hubs(two: TwoHubs) -> None:
     server = NodeProgram("socketio_server.mjs", {"port": two.redis.port})
     try:
-        server.hear()
-        answer = server.say("somewhere")
+        server.read_line()
+        answer = server.exchange("somewhere")
         assert answer["fetched"] == 0
         with two.redis.client() as client:
             assert client.pubsub_numsub("socket.io-request#/#") == [(b"socket.io-request#/#", 1)]
@@ -176,75 +176,75 @@ def test_nodes_of_socketio_do_not_wait_for_hubs(two: Two) -> None:
         server.stop()
 
 
-def numbered(two: Two, number: int) -> None:
+def numbered(two: TwoHubs, number: int) -> None:
     packet = {"type": 2, "data": ["n", number], "nsp": "/"}
     publish(two, "socket.io#/#chat:a#", ["emitter", packet, {"rooms": ["chat:a"], "flags": {}}])
 
 
-def test_another_node_takes_over_when_the_one_that_listens_is_killed(two: Two) -> None:
+def test_another_node_takes_over_when_the_one_that_listens_is_killed(two: TwoHubs) -> None:
     first = two.wait_listening()
     (survivor,) = (name for name in two.hubs if name != first)
     client = two.everywhere("7", "chat:a")[list(two.hubs).index(survivor)]
     numbered(two, 1)
-    wait_told([client], ("n", "chat:a", 1))
+    wait_publications([client], ("n", "chat:a", 1))
     two.hubs[first].stop()
     try:
         began_s = time.monotonic()
-        assert two.wait_listening(besides=first) == survivor
+        assert two.wait_listening(except_for=first) == survivor
         assert time.monotonic() - began_s < 10 * LEASE_S
         numbered(two, 2)
-        wait_told([client], ("n", "chat:a", 1), ("n", "chat:a", 2))
+        wait_publications([client], ("n", "chat:a", 1), ("n", "chat:a", 2))
     finally:
         two.hubs[first].start()
     numbered(two, 3)
-    wait_told([client], *(("n", "chat:a", number) for number in (1, 2, 3)))
+    wait_publications([client], *(("n", "chat:a", number) for number in (1, 2, 3)))
 
 
-def test_a_node_that_stood_still_publishes_nothing_of_what_another_did(two: Two) -> None:
+def test_a_node_that_stood_still_publishes_nothing_of_what_another_did(two: TwoHubs) -> None:
     first = two.wait_listening()
     (other,) = (name for name in two.hubs if name != first)
     client = two.everywhere("7", "chat:a")[list(two.hubs).index(other)]
     paused = two.hubs[first]
     paused.pause()
     try:
-        two.wait_listening(besides=first)
+        two.wait_listening(except_for=first)
         for number in range(20):
             # Both have these: the one that stands still in its socket.
             numbered(two, number)
-        client.wait(lambda client: len(told(client)) == 20, why="the other node publishes")
+        client.wait(lambda client: len(publications_of(client)) == 20, why="the other node publishes")
     finally:
         paused.resume()
     wait_until(lambda: paused.get("/readyz")[0] == 200, why="it goes on")
     wait_until(lambda: paused.metric("tidings_wires_listening") == 0, why="it knows that it has lost the lease")
     numbered(two, 20)
-    wait_told([client], *(("n", "chat:a", number) for number in range(21)))
+    wait_publications([client], *(("n", "chat:a", number) for number in range(21)))
     assert two.listening() == [other]
 
 
-def test_a_node_that_ends_hands_over(two: Two) -> None:
+def test_a_node_that_ends_hands_over(two: TwoHubs) -> None:
     first = two.wait_listening()
     (other,) = (name for name in two.hubs if name != first)
     assert two.hubs[first].terminate() == 0
     try:
-        assert two.wait_listening(besides=first) == other
+        assert two.wait_listening(except_for=first) == other
     finally:
         two.hubs[first].start()
 
 
-def test_a_link_that_redis_cuts_is_made_again(two: Two) -> None:
+def test_a_link_that_redis_cuts_is_made_again(two: TwoHubs) -> None:
     clients = two.everywhere("7", "chat:a")
     with two.redis.client() as redis:
         redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
 
     def heard() -> bool:
         numbered(two, 1)
-        return told(clients[0]) != []
+        return publications_of(clients[0]) != []
 
     wait_until(heard, why="it listens again")
     assert len(two.listening()) == 1
 
 
-def test_the_lease_names_the_node_that_listens(two: Two) -> None:
+def test_the_lease_names_the_node_that_listens(two: TwoHubs) -> None:
     name = two.wait_listening()
     with two.redis.client() as client:
         holder = client.get("emitter:{0}:lease:socketio_emitter")

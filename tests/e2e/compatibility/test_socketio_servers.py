@@ -32,7 +32,7 @@ class Servers:
         """A client of a server, when it is in these rooms."""
         made = NodeProgram("socketio_client.mjs", {"port": self.ports[server], "rooms": rooms})
         self.clients.append(made)
-        assert made.hear() == {"joined": True}
+        assert made.read_line() == {"joined": True}
         return made
 
 
@@ -49,7 +49,7 @@ def servers(redis: RedisProcess) -> Iterator[Servers]:
     running = [NodeProgram("socketio_server.mjs", {"port": redis.port}) for _ in range(2)]
     made = Servers(redis, f"socketio+{redis.url}", [], running)
     try:
-        made.ports = tuple(server.hear()["port"] for server in running)
+        made.ports = tuple(server.read_line()["port"] for server in running)
         yield made
     finally:
         for program in (*made.clients, *running):
@@ -67,12 +67,12 @@ def test_a_channel_is_a_room_on_every_server(servers: Servers) -> None:
             batch.emit("b1", 1, channel="orders:1")
             batch.emit("b2", 2, channel="orders:1")
     for client in (one, other):
-        assert client.hear() == {"event": "updated", "given": [{"n": 1, "t": "ü", "f": 1.5}]}
-        assert client.hear() == {"event": "both", "given": [[None, True]]}
-    assert other.hear() == {"event": "both", "given": [[None, True]]}
-    assert other.hear() == {"event": "yours", "given": [None]}
+        assert client.read_line() == {"event": "updated", "given": [{"n": 1, "t": "ü", "f": 1.5}]}
+        assert client.read_line() == {"event": "both", "given": [[None, True]]}
+    assert other.read_line() == {"event": "both", "given": [[None, True]]}
+    assert other.read_line() == {"event": "yours", "given": [None]}
     for client in (one, other):
-        assert [client.hear()["event"] for _ in range(2)] == ["b1", "b2"]
+        assert [client.read_line()["event"] for _ in range(2)] == ["b1", "b2"]
 
 
 def test_in_asyncio(servers: Servers) -> None:
@@ -88,7 +88,7 @@ def test_in_asyncio(servers: Servers) -> None:
             await emitter.emit("updated", 1, channel="orders:1")
 
     asyncio.run(emit())
-    assert client.hear() == {"event": "updated", "given": [1]}
+    assert client.read_line() == {"event": "updated", "given": [1]}
 
 
 def test_nobody_listening_is_never_silence(redis: RedisProcess) -> None:

@@ -154,11 +154,11 @@ def test_a_stock_client_is_answered_and_others_are_told(
     user = f"ann-{kind}"
     client = ClientProcess(kind, hub.url, token=token(user), channels=["chat:hall"])
     clients.append(client.wait_ready())
-    answer = client.ask("chat:send", {"text": "hello"})
-    assert answer["connection"] == client.of("ready")[0]["connection"]
+    answer = client.request("chat:send", {"text": "hello"})
+    assert answer["connection"] == client.records_of("ready")[0]["connection"]
     assert answer["claims"] == []
     client.wait(lambda client: {"from": user, "text": "hello"} in client.data("chat:hall"), why="the message")
-    assert [each["cursor"] for each in client.of("publication")][-1] == answer["cursor"]
+    assert [each["cursor"] for each in client.records_of("publication")][-1] == answer["cursor"]
 
 
 @pytest.mark.parametrize("kind", ["js-websocket", "js-polling", "python-polling"])
@@ -167,7 +167,7 @@ def test_a_handler_waits_for_the_client_that_it_answers(
 ) -> None:
     client = ClientProcess(kind, hub.url, token=token(f"seen-{kind}"), channels=[], acks=True)
     clients.append(client.wait_ready())
-    assert client.ask("seen", "here") == 1
+    assert client.request("seen", "here") == 1
     assert client.data() == ["here"]
 
 
@@ -188,20 +188,20 @@ class TestAnswers:
     )
     def test_errors_are_answers(self, hub: HubProcess, name: str, data: list[object], code: str) -> None:
         made, _ = joined(hub, {"token": token("errors")})
-        made.say("421" + json.dumps([name, *data]))
-        said = made.hear()
+        made.send_text("421" + json.dumps([name, *data]))
+        said = made.receive_text()
         assert said.startswith("431["), said
         assert f'"code":"{code}"' in said.replace(" ", "")
         assert ask(made, "nothing", 1)["error"]["code"] == "bad_request"
-        made.say('422["nothing"]')
-        assert made.hear() == "432[null]"
+        made.send_text('422["nothing"]')
+        assert made.receive_text() == "432[null]"
 
     def test_a_failure_is_in_the_log_once_with_its_traceback_and_no_secret(self, hub: HubProcess) -> None:
         before = hub.metric("tidings_app_errors_total")
         made, _ = joined(hub, {"token": token("loud")})
         for _ in range(5):
-            made.say('421["broken"]')
-            assert "internal" in made.hear()
+            made.send_text('421["broken"]')
+            assert "internal" in made.receive_text()
         assert hub.metric("tidings_app_errors_total") == before + 5
         told = [line for line in hub.log.read_text().splitlines() if "the handler of broken failed" in line]
         assert len(told) == 1
@@ -210,7 +210,7 @@ class TestAnswers:
 
     def test_python_socketio_is_within_reach(self, hub: HubProcess) -> None:
         made, _ = joined(hub, {"token": token("raw")})
-        made.say('42["raw"]')
+        made.send_text('42["raw"]')
         assert event(made)[0] == "from-sio"
         assert ask(made, "sio-own", 7) == {"echo": 7}
 
@@ -218,25 +218,25 @@ class TestAnswers:
 class TestContained:
     def test_a_slow_handler_delays_nothing_else(self, hub: HubProcess) -> None:
         made, _ = joined(hub, {"token": token("both"), "channels": ["chat:hall"]})
-        made.say('425["slow",0.8]')
+        made.send_text('425["slow",0.8]')
         assert ask(made, "refuse", None)["error"]["code"] == "bad_request"
         assert "error" not in ask(made, "tidings:history", {"channel": "chat:hall"})
-        assert made.hear() == "435[0.8]"
+        assert made.receive_text() == "435[0.8]"
 
     def test_events_of_one_client_are_answered_in_order(self, hub: HubProcess) -> None:
         made, _ = joined(hub, {"token": token("order")})
         for number, seconds in ((1, 0.2), (2, 0.0), (3, 0.0)):
-            made.say(f'42{number}["slow",{seconds}]')
-        assert [made.hear() for _ in range(3)] == ["431[0.2]", "432[0.0]", "433[0.0]"]
+            made.send_text(f'42{number}["slow",{seconds}]')
+        assert [made.receive_text() for _ in range(3)] == ["431[0.2]", "432[0.0]", "433[0.0]"]
 
     def test_a_flood_of_one_event_is_refused_and_the_others_go_on(self, hub: HubProcess) -> None:
         made = [joined(hub, {"token": token(f"flood-{number}")})[0] for number in range(6)]
         for each in made:
             for number in range(5):
-                each.say(f'42{number}["slow",0.9]')
+                each.send_text(f'42{number}["slow",0.9]')
         bystander, _ = joined(hub, {"token": token("bystander")})
         assert ask(bystander, "chat:send", {"text": "still here"})["cursor"]
-        answers = [each.hear() for each in made for _ in range(5)]
+        answers = [each.receive_text() for each in made for _ in range(5)]
         assert sum("unavailable" in answer for answer in answers) >= 30 - 4 - 8
         assert sum("0.9" in answer for answer in answers) >= 4
         assert hub.metric("tidings_app_refused_total") >= 18
@@ -256,19 +256,19 @@ class TestContained:
             "recovered": False
         }
         # Nothing came in time: they may come back, so their transport closes without a final answer.
-        assert [each.closing() for each in waiting] == [4001] * 4
+        assert [each.close_code() for each in waiting] == [4001] * 4
 
 
 class TestWhoIsAsked:
     def test_a_connect_may_be_refused(self, hub: HubProcess) -> None:
         made = connect(hub, {"token": token("banned")})
-        said = made.hear()
+        said = made.receive_text()
         assert "you are banned" in said
         assert '"forbidden"' in said
-        assert made.closing() == 4501
+        assert made.close_code() == 4501
 
     def test_a_connect_whose_handler_fails_may_come_back(self, hub: HubProcess) -> None:
-        assert connect(hub, {"token": token("odd")}).closing() == 4006
+        assert connect(hub, {"token": token("odd")}).close_code() == 4006
 
     def test_an_event_stream_is_asked_about_as_well(self, hub: HubProcess) -> None:
         status, answer, _ = hub.request(
@@ -300,12 +300,12 @@ class TestWhoIsAsked:
     def test_a_disconnect_is_told_once(self, hub: HubProcess) -> None:
         made, _ = joined(hub, {"token": token("leaver")})
         ask(made, "nothing", None)
-        made.say("41")
+        made.send_text("41")
         watcher, _ = joined(hub, {"token": token("watcher")})
 
         def gone() -> list[str]:
-            watcher.say('421["who"]')
-            names: list[str] = json.loads(watcher.hear()[3:])[0]
+            watcher.send_text('421["who"]')
+            names: list[str] = json.loads(watcher.receive_text()[3:])[0]
             return names
 
         wait_until(lambda: "leaver" in gone(), why="being told")

@@ -10,7 +10,7 @@ import pytest
 
 from e2e.clients.test_access import ask, connect, event, joined
 from support.network.certificates import Authority
-from support.network.hook_server import SECRET, HookServer, refuse, say, stall
+from support.network.hook_server import SECRET, HookServer, refuse, respond, stall
 from support.processes.client import ClientProcess
 from support.processes.hub import CONFIG, HubProcess, token
 from support.waiting import wait_until
@@ -54,21 +54,21 @@ def hub(backend: HookServer, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture(autouse=True)
 def _answers(backend: HookServer) -> None:
-    backend.answer = say({})
+    backend.answer = respond({})
 
 
 def by_hook(**answers: object) -> object:
     """Answer each kind of hook by its own."""
-    return lambda handler, asked: answers.get(asked["hook"], say({}))(handler, asked)  # type: ignore[operator]
+    return lambda handler, asked: answers.get(asked["hook"], respond({}))(handler, asked)  # type: ignore[operator]
 
 
 def test_a_stock_client_is_asked_about_and_told(
     hub: HubProcess, backend: HookServer, clients: list[ClientProcess]
 ) -> None:
-    backend.answer = by_hook(connect=say({"channels": ["orders:of-ann", "nowhere:1"]}))  # type: ignore[assignment]
+    backend.answer = by_hook(connect=respond({"channels": ["orders:of-ann", "nowhere:1"]}))  # type: ignore[assignment]
     client = ClientProcess("js-websocket", hub.url, token=token("ann", info={"name": "Ann"}), channels=["chat:hall"])
     clients.append(client.wait_ready())
-    ready = client.of("ready")[0]
+    ready = client.records_of("ready")[0]
     (asked,) = backend.of("connect", "ann")
     assert asked["claims"]["info"] == {"name": "Ann"}
     assert (asked["connection"], asked["remote"]) == (ready["connection"], "127.0.0.1")
@@ -76,7 +76,7 @@ def test_a_stock_client_is_asked_about_and_told(
     assert ready["channels"]["nowhere:1"]["error"]["code"] == "unknown_namespace"
     hub.publish("orders:of-ann", "shipped", 1)
     client.wait(lambda client: 1 in client.data("orders:of-ann"), why="what the hook gave")
-    assert "cursor" in client.ask("tidings:publish", {"channel": "chat:hall", "event": "x", "data": {"a": 1}})
+    assert "cursor" in client.request("tidings:publish", {"channel": "chat:hall", "event": "x", "data": {"a": 1}})
     (asked,) = backend.of("publish", "ann")
     assert (asked["channel"], asked["event"], asked["data"]) == ("chat:hall", "x", {"a": 1})
     client.stop()
@@ -88,8 +88,8 @@ class TestRefusals:
     def test_of_a_connect(self, hub: HubProcess, backend: HookServer) -> None:
         backend.answer = refuse("forbidden", "your bill is not paid")
         made = connect(hub, {"token": token("debtor")})
-        assert "your bill is not paid" in made.hear()
-        assert made.closing() == 4501
+        assert "your bill is not paid" in made.receive_text()
+        assert made.close_code() == 4501
         status, answer, _ = hub.request(
             "GET", "/sse?channels=chat:hall", headers={"Authorization": f"Bearer {token('debtor')}"}
         )
@@ -98,7 +98,7 @@ class TestRefusals:
 
     def test_of_one_channel_and_of_a_publish(self, hub: HubProcess, backend: HookServer) -> None:
         backend.answer = by_hook(  # type: ignore[assignment]
-            subscribe=say({"channels": {"chat:b": {"error": {"code": "forbidden", "message": "members only"}}}}),
+            subscribe=respond({"channels": {"chat:b": {"error": {"code": "forbidden", "message": "members only"}}}}),
             publish=refuse("forbidden", "read only today"),
         )
         made, ready = joined(hub, {"token": token("sue"), "channels": ["chat:a", "chat:b", "orders:1"]})
@@ -112,7 +112,9 @@ class TestRefusals:
 
 
 class TestWithoutAnAnswer:
-    @pytest.mark.parametrize("answer", [stall, say({}, 500), say(b"<html>"), say({"ok": True}), refuse("nonsense")])
+    @pytest.mark.parametrize(
+        "answer", [stall, respond({}, 500), respond(b"<html>"), respond({"ok": True}), refuse("nonsense")]
+    )
     def test_nothing_is_allowed_and_clients_may_come_back(
         self, hub: HubProcess, backend: HookServer, answer: object
     ) -> None:
@@ -124,7 +126,7 @@ class TestWithoutAnAnswer:
             ask(made, "tidings:subscribe", {"channels": ["chat:b"]})["channels"]["chat:b"]["error"]["code"]
             == "unavailable"
         )
-        assert connect(hub, {"token": token("late")}).closing() == 4000
+        assert connect(hub, {"token": token("late")}).close_code() == 4000
 
     def test_a_backend_that_hangs_delays_nobody_who_is_connected(self, hub: HubProcess, backend: HookServer) -> None:
         made, _ = joined(hub, {"token": token("here"), "channels": ["chat:a"]})
@@ -133,14 +135,14 @@ class TestWithoutAnAnswer:
         hub.publish("chat:a", "still", 1)
         assert event(made)[0] == "still"
         assert "cursor" in ask(made, "tidings:history", {"channel": "chat:a"})
-        assert {each.closing() for each in waiting} == {4000}
+        assert {each.close_code() for each in waiting} == {4000}
 
     def test_a_disconnect_is_told_again_until_it_is_taken(self, hub: HubProcess, backend: HookServer) -> None:
         made, _ = joined(hub, {"token": token("leaver")})
-        backend.answer = say({}, 503)
-        made.say("41")
+        backend.answer = respond({}, 503)
+        made.send_text("41")
         wait_until(lambda: backend.of("disconnect", "leaver"), why="the first try")
-        backend.answer = say({})
+        backend.answer = respond({})
         wait_until(lambda: len(backend.of("disconnect", "leaver")) >= 2, why="another try")
         assert len({one["id"] for one in backend.of("disconnect", "leaver")}) == 1
 
@@ -154,7 +156,7 @@ class TestWithoutAnAnswer:
     def test_failing_open_is_a_choice_that_is_shown(self, backend: HookServer, tmp_path: Path) -> None:
         process = started(tmp_path, backend, "fail_open = true")
         try:
-            backend.answer = say({}, 500)
+            backend.answer = respond({}, 500)
             made, _ = joined(process, {"token": token("u"), "channels": ["chat:a"]})
             assert "cursor" in ask(made, "tidings:publish", {"channel": "chat:a", "event": "x", "data": 1})
             backend.answer = refuse("forbidden")
@@ -169,7 +171,7 @@ def test_a_node_that_leaves_says_who_was_there(backend: HookServer, tmp_path: Pa
     try:
         made = [joined(process, {"token": token(f"guest-{number}")})[0] for number in range(20)]
         assert process.terminate() == 0
-        assert {each.closing() for each in made} == {4002}
+        assert {each.close_code() for each in made} == {4002}
     finally:
         process.stop()
     told = {one["user"]: one["reason"] for one in backend.of("disconnect") if one["user"].startswith("guest-")}
@@ -193,7 +195,7 @@ def test_over_tls_only_a_certificate_that_holds_is_believed(tmp_path: Path) -> N
             process.stop()
             process.environment = {}
             process.start()
-            assert connect(process, {"token": token("bob")}).closing() == 4000
+            assert connect(process, {"token": token("bob")}).close_code() == 4000
             assert server.of("connect", "bob") == []
         finally:
             process.stop()

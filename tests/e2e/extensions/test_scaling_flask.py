@@ -42,11 +42,11 @@ def shipped(shop_port: int, hub: HubProcess, clients: list[ClientProcess]) -> No
     _, token = asked(shop_port, "GET", "/token")
     client = ClientProcess("js-websocket", hub.url, token=token.decode(), channels=["orders:42"])
     clients.append(client.wait_ready())
-    assert "error" not in client.of("ready")[0]["channels"]["orders:42"]
+    assert "error" not in client.records_of("ready")[0]["channels"]["orders:42"]
     status, receipt = asked(shop_port, "POST", "/orders/42/ship")
     assert status == 200
     client.wait(lambda client: client.data("orders:42") == [{"order": 42}], why="the order")
-    assert client.of("publication")[0]["cursor"].encode() in receipt
+    assert client.records_of("publication")[0]["cursor"].encode() in receipt
 
 
 def asked(port: int, method: str, path: str) -> tuple[int, bytes]:

@@ -48,7 +48,7 @@ class ClusterScene(Scene):
     def change_nodes(self, times: int) -> None:
         """Send all clients to the other node, and wait until they are there."""
         for _ in range(times):
-            ready = [len(client.of("ready")) for client in self.clients]
+            ready = [len(client.records_of("ready")) for client in self.clients]
             self.flow(20)
             self.hub = self.hubs[self.hub is self.hubs[0]]
             self.door.lead_to(self.hub.port)
@@ -82,7 +82,7 @@ def test_a_stock_client_returns_to_all_buckets_by_itself(scene: ClusterScene) ->
     client = ClientProcess("stock-websocket", here, token=token("stock", "orders:*"), channels=channels[:6])
     scene.clients.append(client)
     client.wait_ready()
-    client.ask("tidings:subscribe", {"channels": channels[6:]})
+    client.request("tidings:subscribe", {"channels": channels[6:]})
     expected: dict[str, list[int]] = {channel: [] for channel in channels}
 
     def publish(n: int) -> None:
@@ -94,7 +94,7 @@ def test_a_stock_client_returns_to_all_buckets_by_itself(scene: ClusterScene) ->
     for away in (1, 2):
         client.wait(lambda client: len(client.data()) == sum(map(len, expected.values())), why="all so far")
         scene.door.refuse()
-        client.wait(lambda client, away=away: len(client.of("disconnect")) == away, why="it is cut off")
+        client.wait(lambda client, away=away: len(client.records_of("disconnect")) == away, why="it is cut off")
         publish(away)
         scene.hub = scene.hubs[scene.hub is scene.hubs[0]]
         scene.door.lead_to(scene.hub.port)
@@ -103,8 +103,8 @@ def test_a_stock_client_returns_to_all_buckets_by_itself(scene: ClusterScene) ->
     publish(3)
     client.wait(lambda client: len(client.data()) >= sum(map(len, expected.values())), why="all")
     assert {channel: [data["n"] for data in client.data(channel)] for channel in channels} == expected
-    assert [one["recovered"] for one in client.of("connect")] == [False, True, True]
-    assert len({one["id"] for one in client.of("connect")}) == 1
+    assert [one["recovered"] for one in client.records_of("connect")] == [False, True, True]
+    assert len({one["id"] for one in client.records_of("connect")}) == 1
 
 
 def test_acknowledgements_in_every_bucket(scene: ClusterScene) -> None:

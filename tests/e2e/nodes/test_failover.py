@@ -11,17 +11,17 @@ from e2e.nodes.test_faults import CHANNELS, Backend, note_client
 from support.history import Recorder, check
 from support.processes.client import ClientProcess
 from support.processes.hub import HubProcess, token
-from support.processes.sentinels import Guarded
+from support.processes.sentinels import SentinelGroup
 from support.waiting import wait_until
 
 KINDS = ["js-websocket", "python-polling"]
 
 
 @pytest.fixture
-def guarded(tmp_path: Path) -> Iterator[Guarded]:
+def guarded(tmp_path: Path) -> Iterator[SentinelGroup]:
     folder = tmp_path / "guarded"
     folder.mkdir()
-    made = Guarded(folder)
+    made = SentinelGroup(folder)
     try:
         yield made
     finally:
@@ -29,7 +29,7 @@ def guarded(tmp_path: Path) -> Iterator[Guarded]:
 
 
 @pytest.mark.parametrize("how", ["killed", "asked"])
-def test_another_redis_takes_over(guarded: Guarded, tmp_path: Path, how: str) -> None:
+def test_another_redis_takes_over(guarded: SentinelGroup, tmp_path: Path, how: str) -> None:
     hub = HubProcess(tmp_path, "--broker", guarded.url).start()
     recorder = Recorder(tmp_path / "history.jsonl")
     backend = Backend(guarded.url, recorder)
@@ -42,7 +42,7 @@ def test_another_redis_takes_over(guarded: Guarded, tmp_path: Path, how: str) ->
         if how == "killed":
             guarded.kill_master()
         else:
-            guarded.ask_for_failover()
+            guarded.start_failover()
         guarded.wait_for_another_master()
         # A master that was asked to go stays one for some seconds, and those who are connected stay with it.
         wait_until(lambda: hub.metric("tidings_epochs_total") >= 1, within_s=90.0, why="the hub is at the new master")
@@ -60,7 +60,12 @@ def test_another_redis_takes_over(guarded: Guarded, tmp_path: Path, how: str) ->
                 why="the last publications",
             )
             # Another process: nobody can prove that it has everything the first one acknowledged.
-            told = {name for gap in client.of("gap") for name, each in gap["channels"].items() if not each["recovered"]}
+            told = {
+                name
+                for gap in client.records_of("gap")
+                for name, each in gap["channels"].items()
+                if not each["recovered"]
+            }
             assert told >= set(CHANNELS)
             note_client(recorder, client.kind, client)
         assert check(recorder.path) == []

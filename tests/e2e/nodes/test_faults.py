@@ -152,7 +152,7 @@ class Scene:
         return all(
             any(
                 not answer["recovered"]
-                for record in [*client.of("ready")[1:], *client.of("gap")]
+                for record in [*client.records_of("ready")[1:], *client.records_of("gap")]
                 for channel, answer in record["channels"].items()
                 if channel in CHANNELS
             )
@@ -164,7 +164,7 @@ class Scene:
         return not any(
             not answer["recovered"]
             for client in self.clients
-            for record in [*client.of("ready")[1:], *client.of("gap")]
+            for record in [*client.records_of("ready")[1:], *client.records_of("gap")]
             for channel, answer in record["channels"].items()
             if channel in CHANNELS
         )
@@ -242,7 +242,7 @@ def test_redis_is_killed_and_comes_back(scene: Scene, file: str) -> None:
     scene.flow(30)
     kept = {"none": None, "older": older, "current": scene.redis.save()}[file]
     scene.flow(10)
-    with outage(scene, lambda: scene.redis.put(kept)):
+    with outage(scene, lambda: scene.redis.replace_file(kept)):
         pass
     scene.flow(30)
     scene.door.cut()

@@ -77,7 +77,7 @@ def test_publications_go_through_tls_in_order_and_survive_a_cut(
             wait_until(lambda: hub.metric("tidings_broker_reconnects_total") > before, why="the link is made again")
             client.wait(lambda client: len(client.data("orders:1")) == 200, why="all publications")
             assert client.data("orders:1") == data
-            assert client.of("gap") == []
+            assert client.records_of("gap") == []
             assert set(places(process)) == {str(port)}, "everybody came with TLS"
     finally:
         client.stop()

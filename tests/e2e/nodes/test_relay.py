@@ -86,7 +86,7 @@ def test_polling_clients_never_notice_that_every_request_meets_another_node(
     emit(redis, "orders:rr", 0, 300)
     for number, client in enumerate(clients):
         # A POST through whichever node comes next, while publications pour in.
-        receipt = client.ask(
+        receipt = client.request(
             "tidings:publish", {"channel": "chat:rr", "event": "said", "data": {"by": number}, "id": f"m{number}"}
         )
         assert receipt["duplicate"] is False
@@ -100,7 +100,7 @@ def test_polling_clients_never_notice_that_every_request_meets_another_node(
         client.wait(lambda client: len(client.data("orders:rr")) >= 610, why="610 publications")
         client.wait(lambda client: len(client.data("chat:rr")) >= 4, why="4 messages")
         assert client.data("orders:rr") == numbers(0, 610)
-        assert client.of("disconnect") + client.of("connect_error") + client.of("gap") == []
+        assert client.records_of("disconnect") + client.records_of("connect_error") + client.records_of("gap") == []
     assert door.statuses() == {200}
     # At least ten polls and four other requests of each client: half of them, more or less, met the wrong node.
     assert all(len(answers) > 5 for answers in door.answers.values())
@@ -125,7 +125,7 @@ def test_an_upgrade_at_the_wrong_node_works_and_loses_nothing(
         client.wait(lambda client: client.data("orders:up")[-1:] == numbers(1999, 2000), why="the last publication")
         got = [each["n"] for each in client.data("orders:up")]
         assert got[-1000:] == list(range(1000, 2000))
-        assert client.of("disconnect") + client.of("connect_error") + client.of("gap") == []
+        assert client.records_of("disconnect") + client.records_of("connect_error") + client.records_of("gap") == []
     assert door.statuses() == {200, 101}
     assert sum(hub.metric("tidings_upgrades_total") for hub in hubs) == upgrades + 6
     # Both nodes have joined a WebSocket of the other one's, or the six clients were very lucky.
@@ -220,7 +220,9 @@ def test_a_node_that_drains_sends_everybody_on_without_loss(
             for client in clients:
                 client.wait(lambda client: len(client.data("orders:go")) >= 100, why="all publications", within_s=40)
                 assert client.data("orders:go") == numbers(0, 100)
-                assert all(each["channels"]["orders:go"] == {"recovered": True} for each in client.of("ready")[1:])
+                assert all(
+                    each["channels"]["orders:go"] == {"recovered": True} for each in client.records_of("ready")[1:]
+                )
         # It has given its lease up: the others need not wait for its end.
         wait_until(lambda: hubs[0].metric("tidings_relay_nodes") == 1, why="the lease was given up")
     finally:

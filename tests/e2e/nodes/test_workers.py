@@ -97,7 +97,7 @@ def test_every_kind_of_client_gets_everything(
     for client in clients:
         client.wait(lambda client: len(client.data("orders:w")) >= 200, why="200 publications")
         assert client.data("orders:w") == numbers(0, 200)
-        assert client.of("connect_error") + client.of("disconnect") + client.of("gap") == []
+        assert client.records_of("connect_error") + client.records_of("disconnect") + client.records_of("gap") == []
 
 
 def test_one_metrics_and_one_readyz_speak_for_all(hub: HubProcess) -> None:
@@ -155,7 +155,7 @@ def check_reload(hub: HubProcess, clients: list[ClientProcess], *, nodes: int) -
         clients.append(ClientProcess(kind, hub.url, token=token(f"h{number}"), channels=[]))
     for client in clients:
         client.wait_ready()
-        refused = client.ask("tidings:subscribe", {"channels": ["fresh:1"]})["channels"]["fresh:1"]
+        refused = client.request("tidings:subscribe", {"channels": ["fresh:1"]})["channels"]["fresh:1"]
         assert refused["error"]["code"] == "unknown_namespace"
     config = CONFIG.replace(SECRET, other_secret).replace(f'"{API_KEY}"', f'"{API_KEY}", "{other_key}"')
     fresh = '[namespaces.fresh]\nsubscribe = "public"\npublish = "subscribers"\n'
@@ -164,24 +164,26 @@ def check_reload(hub: HubProcess, clients: list[ClientProcess], *, nodes: int) -
     os.kill(hub.pid, signal.SIGHUP)
     wait_until(lambda: hub.metric("tidings_reloads_total") == done + nodes, why="all have reloaded")
     for client in clients:
-        answer = client.ask("tidings:subscribe", {"channels": ["fresh:1"]})
+        answer = client.request("tidings:subscribe", {"channels": ["fresh:1"]})
         assert answer["channels"]["fresh:1"] == {"recovered": False}
-        assert client.of("disconnect") + client.of("connect_error") == []
-    clients[0].ask("tidings:publish", {"channel": "fresh:1", "event": "x", "data": 1})
+        assert client.records_of("disconnect") + client.records_of("connect_error") == []
+    clients[0].request("tidings:publish", {"channel": "fresh:1", "event": "x", "data": 1})
     for client in clients:
         client.wait(lambda client: client.data("fresh:1") == [1], why="a publication in the new namespace")
     new = ClientProcess("js-websocket", hub.url, token=issue("n", key=other_secret, channels=[]), channels=[])
     old = ClientProcess("js-websocket", hub.url, token=token("o"), channels=[])
     clients += [new, old]
     new.wait_ready()
-    old.wait(lambda client: client.of("connect_error"), why="the old secret holds no longer")
+    old.wait(lambda client: client.records_of("connect_error"), why="the old secret holds no longer")
     assert hub.request("GET", "/api/channels", headers={"Authorization": f"Bearer {other_key}"})[0] == 200
     # What is wrong changes nothing.
     failed = hub.metric("tidings_reload_errors_total")
     hub.config.write_text("secret = 7\n")
     os.kill(hub.pid, signal.SIGHUP)
     wait_until(lambda: hub.metric("tidings_reload_errors_total") == failed + nodes, why="all have refused")
-    assert clients[0].ask("tidings:subscribe", {"channels": ["fresh:2"]})["channels"]["fresh:2"] == {"recovered": False}
+    assert clients[0].request("tidings:subscribe", {"channels": ["fresh:2"]})["channels"]["fresh:2"] == {
+        "recovered": False
+    }
     hub.config.write_text(QUICK + CONFIG)
     os.kill(hub.pid, signal.SIGHUP)
     wait_until(lambda: hub.metric("tidings_reloads_total") == done + 2 * nodes, why="all have reloaded again")
@@ -203,8 +205,8 @@ def test_the_end_drains_all_and_is_a_good_one(
         assert hub.terminate() == 0
         assert not any(lives(pid) for pid in pids)
         for client in clients:
-            client.wait(lambda client: client.of("disconnect"), why="the end of the connection")
-        assert {clients[0].of("close")[0]["code"], clients[2].of("close")[0]["code"]} == {"draining"}
+            client.wait(lambda client: client.records_of("disconnect"), why="the end of the connection")
+        assert {clients[0].records_of("close")[0]["code"], clients[2].records_of("close")[0]["code"]} == {"draining"}
     finally:
         end(hub)
 

@@ -67,8 +67,8 @@ class ListeningPage:
         self, context: BrowserContext, url: str, channel: str, token: str, *, script: str = "", **options: object
     ) -> None:
         self.page: Page = context.new_page()
-        self.complaints: list[str] = []
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page_errors: list[str] = []
+        self.page.on("pageerror", lambda error: self.page_errors.append(str(error)))
         given = {"options": options, "token": token, "channel": channel}
         text = _PAGE % {name: json.dumps(value) for name, value in given.items()}
         body = text.replace("<script>", f"<script>{script}", 1)
@@ -76,25 +76,25 @@ class ListeningPage:
         self.page.goto(f"{url}/listens")
 
     @property
-    def seen(self) -> list[int]:
+    def numbers(self) -> list[int]:
         """The numbers of the publications so far."""
         return list(self._ask("() => seen"))
 
     @property
-    def told(self) -> list[str]:
+    def events(self) -> list[str]:
         """What happened so far."""
         return list(self._ask("() => told"))
 
-    def wait_told(self, what: str, times: int = 1) -> ListeningPage:
+    def wait_event(self, what: str, times: int = 1) -> ListeningPage:
         """Until it was told this so many times."""
-        wait_until(lambda: self.told.count(what) >= times, within_s=BACK_S, why=f"{what} {times} times")
+        wait_until(lambda: self.events.count(what) >= times, within_s=BACK_S, why=f"{what} {times} times")
         return self
 
-    def wait_seen(self, count: int) -> ListeningPage:
+    def wait_numbers(self, count: int) -> ListeningPage:
         """Until so many publications have come."""
-        wait_until(lambda: len(self.seen) >= count, within_s=BACK_S, why=f"{count} publications")
+        wait_until(lambda: len(self.numbers) >= count, within_s=BACK_S, why=f"{count} publications")
         return self
 
     def _ask(self, script: str) -> Any:
-        assert self.complaints == []
+        assert self.page_errors == []
         return self.page.evaluate(script)

@@ -24,9 +24,9 @@ class HookServer:
     """`answer` is called with each hook that was rightly signed; `asked` has them all, in order of arrival."""
 
     def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
-        self.asked: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
         self.connections = 0
-        self.answer: Answer = say({})
+        self.answer: Answer = respond({})
         self.released = threading.Event()
         self._server = _Server(("127.0.0.1", 0), type("Bound", (Handler,), {"hooks": self}))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
@@ -37,7 +37,7 @@ class HookServer:
 
     def of(self, hook: str, user: str | None = None) -> list[dict[str, Any]]:
         """The hooks of one kind so far, about one user."""
-        return [one for one in list(self.asked) if one["hook"] == hook and user in (None, one["user"])]
+        return [one for one in list(self.requests) if one["hook"] == hook and user in (None, one["user"])]
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -65,7 +65,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         asked = verify(SECRET, self.headers[HEADER], body)
-        self.hooks.asked.append(asked)
+        self.hooks.requests.append(asked)
         self.hooks.answer(self, asked)
 
     def reply(self, status: int, body: bytes, **headers: str) -> None:
@@ -81,7 +81,7 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing: a test's output is its own."""
 
 
-def say(answer: object, status: int = 200, **headers: str) -> Answer:
+def respond(answer: object, status: int = 200, **headers: str) -> Answer:
     """Answer this."""
     said = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
     return lambda handler, _: handler.reply(status, said, **headers)
@@ -89,7 +89,7 @@ def say(answer: object, status: int = 200, **headers: str) -> Answer:
 
 def refuse(code: str, message: str = "") -> Answer:
     """Answer a refusal."""
-    return say({"error": {"code": code, "message": message}})
+    return respond({"error": {"code": code, "message": message}})
 
 
 def stall(handler: Handler, _: dict[str, Any]) -> None:

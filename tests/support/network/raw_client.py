@@ -15,7 +15,7 @@ SOCKET = "/engine.io/?EIO=4&transport=websocket"
 
 
 @dataclass
-class Answer:
+class RawResponse:
     """One HTTP answer."""
 
     status: int
@@ -30,7 +30,7 @@ class Answer:
 
 
 @dataclass
-class Raw:
+class RawClient:
     """A raw TCP connection that can speak HTTP."""
 
     port: int
@@ -55,7 +55,7 @@ class Raw:
         """All of `data`."""
         self.socket.sendall(data)
 
-    def ask(self, method: str, path: str, body: bytes = b"", /, **headers: str) -> None:
+    def send_request(self, method: str, path: str, body: bytes = b"", /, **headers: str) -> None:
         """Send a request."""
         lines = [f"{method} {path} HTTP/1.1", "Host: localhost"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
@@ -70,7 +70,7 @@ class Raw:
         except ConnectionResetError:
             return b""
 
-    def answer(self) -> Answer:
+    def response(self) -> RawResponse:
         """One complete answer."""
         while b"\r\n\r\n" not in self.buffer:
             data = self.read()
@@ -85,13 +85,13 @@ class Raw:
             assert data, "the connection ended within a body"
             self.buffer += data
         body, self.buffer = self.buffer[:length], self.buffer[length:]
-        return Answer(int(first.split()[1]), headers, body)
+        return RawResponse(int(first.split()[1]), headers, body)
 
-    def quiet(self, seconds: float) -> bool:
+    def is_quiet(self, seconds: float) -> bool:
         """Whether nothing comes for so long."""
         return not self.buffer and not select.select([self.socket], [], [], seconds)[0]
 
-    def ended(self) -> bool:
+    def is_closed(self) -> bool:
         """Whether the server ends the connection (what it still says is thrown away)."""
         self.buffer = b""
         while data := self.read():
@@ -99,11 +99,11 @@ class Raw:
         return True
 
 
-def request(port: int, method: str, path: str, body: bytes = b"", /, **headers: str) -> Answer:
+def request(port: int, method: str, path: str, body: bytes = b"", /, **headers: str) -> RawResponse:
     """One request on a connection of its own."""
-    with Raw(port) as raw:
-        raw.ask(method, path, body, **headers)
-        return raw.answer()
+    with RawClient(port) as raw:
+        raw.send_request(method, path, body, **headers)
+        return raw.response()
 
 
 def open_polling(port: int) -> str:
@@ -113,17 +113,19 @@ def open_polling(port: int) -> str:
     return str(json.loads(said.body[1:])["sid"])
 
 
-def poll(port: int, sid: str) -> Answer:
+def poll(port: int, sid: str) -> RawResponse:
     """One poll."""
     return request(port, "GET", f"{POLLING}&sid={sid}")
 
 
-def post(port: int, sid: str, body: bytes) -> Answer:
+def post(port: int, sid: str, body: bytes) -> RawResponse:
     """One post."""
     return request(port, "POST", f"{POLLING}&sid={sid}", body)
 
 
-def masked(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, mask: bytes = b"\x01\x02\x03\x04") -> bytes:
+def masked_frame(
+    opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, mask: bytes = b"\x01\x02\x03\x04"
+) -> bytes:
     """A client's frame."""
     size = len(payload)
     if size <= 125:
@@ -144,17 +146,17 @@ HANDSHAKE = {
 }
 
 
-class Socket(Raw):
+class RawWebSocket(RawClient):
     """A raw WebSocket client."""
 
     def __init__(self, port: int, path: str = SOCKET, **headers: str) -> None:
         super().__init__(port)
-        self.ask("GET", path, b"", **{**HANDSHAKE, **headers})
-        self.handshake = self.answer()
+        self.send_request("GET", path, b"", **{**HANDSHAKE, **headers})
+        self.handshake = self.response()
 
-    def say(self, text: str) -> None:
+    def send_text(self, text: str) -> None:
         """One text message."""
-        self.send(masked(1, text.encode()))
+        self.send(masked_frame(1, text.encode()))
 
     def frame(self) -> tuple[int, bytes]:
         """One frame: its opcode and payload. Opcode -1 at the connection's end."""
@@ -179,16 +181,16 @@ class Socket(Raw):
             return None
         return head, code if head == 2 else int.from_bytes(self.buffer[2:head], "big")
 
-    def hear(self) -> str:
+    def receive_text(self) -> str:
         """The next text message that is not a ping; pings are answered."""
         while True:
             opcode, payload = self.frame()
             assert opcode == 1, f"frame {opcode} {payload!r}"
             if payload != b"2":
                 return payload.decode()
-            self.say("3")
+            self.send_text("3")
 
-    def closing(self) -> int:
+    def close_code(self) -> int:
         """The code of the close frame that comes next, whatever comes before it; -1: it just ended."""
         while True:
             opcode, payload = self.frame()
@@ -198,9 +200,9 @@ class Socket(Raw):
                 return -1
 
 
-def open_socket(port: int, **headers: str) -> Socket:
+def open_websocket(port: int, **headers: str) -> RawWebSocket:
     """A WebSocket session after its open packet."""
-    opened = Socket(port, **headers)
+    opened = RawWebSocket(port, **headers)
     assert opened.handshake.status == 101
-    assert opened.hear().startswith("0{")
+    assert opened.receive_text().startswith("0{")
     return opened

@@ -69,31 +69,31 @@ class ClientProcess:
         for line in self._process.stdout:
             self.records.append(json.loads(line))
 
-    def of(self, kind: str) -> list[dict[str, Any]]:
+    def records_of(self, kind: str) -> list[dict[str, Any]]:
         """The records of one kind so far."""
         return [record for record in list(self.records) if record["kind"] == kind]
 
     def data(self, channel: str | None = None) -> list[Any]:
         """The data of all publications so far (of one channel), in order of arrival."""
-        return [each["data"] for each in self.of("publication") if channel in (None, each["channel"])]
+        return [each["data"] for each in self.records_of("publication") if channel in (None, each["channel"])]
 
-    def wait(self, what: Callable[[ClientProcess], object], *, within_s: float = 20.0, why: str = "") -> None:
+    def wait(self, condition: Callable[[ClientProcess], object], *, within_s: float = 20.0, why: str = "") -> None:
         """Until `what(self)` is true."""
-        wait_until(lambda: what(self), within_s=within_s, why=f"{why} ({self.kind}, last: {self.records[-3:]})")
+        wait_until(lambda: condition(self), within_s=within_s, why=f"{why} ({self.kind}, last: {self.records[-3:]})")
 
     def wait_ready(self, times: int = 1) -> ClientProcess:
         """Until `tidings:ready` has come so many times."""
-        self.wait(lambda self: len(self.of("ready")) >= times, why=f"ready {times} times")
+        self.wait(lambda self: len(self.records_of("ready")) >= times, why=f"ready {times} times")
         return self
 
-    def ask(self, event: str, data: object) -> Any:
+    def request(self, event: str, data: object) -> Any:
         """Emit an event and wait for its acknowledgement."""
-        before = len(self.of("ack"))
-        self.tell({"emit": event, "data": data})
-        self.wait(lambda self: len(self.of("ack")) > before, why=f"an answer to {event}")
-        return self.of("ack")[before]["answer"]
+        before = len(self.records_of("ack"))
+        self.send_command({"emit": event, "data": data})
+        self.wait(lambda self: len(self.records_of("ack")) > before, why=f"an answer to {event}")
+        return self.records_of("ack")[before]["answer"]
 
-    def tell(self, command: object) -> None:
+    def send_command(self, command: object) -> None:
         """Give it a line of input."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(command).encode() + b"\n")

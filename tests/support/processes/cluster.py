@@ -44,7 +44,7 @@ class ClusterProcess:
         places = [f"127.0.0.1:{node.port}" for node in self.nodes]
         replicas = "1" if len(self.nodes) > MASTERS else "0"
         self.cli("--cluster", "create", *places, "--cluster-replicas", replicas, "--cluster-yes")
-        wait_until(self.whole, within_s=60, why="the cluster is whole")
+        wait_until(self.is_complete, within_s=60, why="the cluster is whole")
         return self
 
     def _node(self, folder: Path) -> RedisProcess:
@@ -54,8 +54,8 @@ class ClusterProcess:
             more = ("--cluster-require-full-coverage", "no", "--cluster-replica-validity-factor", "0")
             node = RedisProcess(folder, *options, *more, "--repl-diskless-sync-delay", "0", port=port)
             node.launch()
-            wait_until(lambda node=node: node.answers() or node.ended(), why="redis-server answers")
-            if not node.ended():
+            wait_until(lambda node=node: node.answers() or node.has_ended(), why="redis-server answers")
+            if not node.has_ended():
                 return node
 
     def cli(self, *arguments: str) -> str:
@@ -64,7 +64,7 @@ class ClusterProcess:
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
         return done.stdout
 
-    def whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether every node sees all slots served, and every replica has its master's data."""
         for node in self.nodes:
             if not node.answers():
@@ -81,7 +81,7 @@ class ClusterProcess:
 
     def owner(self, slot: int) -> RedisProcess:
         """The master that serves a slot, as soon as all nodes that live agree."""
-        wait_until(lambda: self.settled(slot), within_s=60, why=f"the nodes agree who serves slot {slot}")
+        wait_until(lambda: self.is_agreed(slot), within_s=60, why=f"the nodes agree who serves slot {slot}")
         (port,) = {one for node in self.nodes if node.answers() for one in [self._owner_port(node, slot)] if one}
         return next(node for node in self.nodes if node.port == port)
 
@@ -115,7 +115,7 @@ class ClusterProcess:
                 return
         raise AssertionError("it has no replica")
 
-    def settled(self, slot: int) -> bool:
+    def is_agreed(self, slot: int) -> bool:
         """Whether all nodes that live agree who serves a slot."""
         owners = {self._owner_port(node, slot) for node in self.nodes if node.answers()}
         return len(owners) == 1 and None not in owners
@@ -135,7 +135,7 @@ class ClusterProcess:
                 one.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
             other.execute_command("CLUSTER SETSLOT", slot, "NODE", names[2])
             one.execute_command("CLUSTER SETSLOT", slot, "NODE", names[2])
-        wait_until(lambda: self.settled(slot), why="all nodes know where the slot is")
+        wait_until(lambda: self.is_agreed(slot), why="all nodes know where the slot is")
 
     def stop(self) -> None:
         """End all nodes. Idempotent."""

@@ -168,7 +168,7 @@ def _postgres(name: str) -> str:
     return str(found[-1]) if found else program(name)
 
 
-def made(kind: str) -> Database:
+def start_database(kind: str) -> Database:
     """A database of this kind, started."""
     kinds: dict[str, type[Database]] = {each.kind: each for each in (Sqlite, Postgresql, Mariadb)}
     database = kinds[kind]()

@@ -14,7 +14,7 @@ def as_root() -> str:
     return "user root;\n" if os.geteuid() == 0 else ""
 
 
-def whole(folder: Path, text: str) -> Path:
+def write_config(folder: Path, text: str) -> Path:
     """An nginx.conf around it, with everything that it writes in `folder`."""
     (folder / "tidings.conf").write_text(text.replace("/var/log/nginx/", f"{folder}/"))
     lines = [f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")]

@@ -39,18 +39,18 @@ class NodeProgram:
             [*node(name), json.dumps(options)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def hear(self) -> dict[str, Any]:
+    def read_line(self) -> dict[str, Any]:
         """Its next line."""
         assert self._process.stdout is not None
         found: dict[str, Any] = json.loads(self._process.stdout.readline())
         return found
 
-    def say(self, line: str) -> dict[str, Any]:
+    def exchange(self, line: str) -> dict[str, Any]:
         """Its answer."""
         assert self._process.stdin is not None
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
-        return self.hear()
+        return self.read_line()
 
     def stop(self) -> None:
         """End it. Idempotent."""

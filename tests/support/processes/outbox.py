@@ -20,7 +20,7 @@ class OutboxProcess:
         self, folder: Path, *arguments: str, killed_when: str | None = None, more: dict[str, str] | None = None
     ) -> None:
         start = [str(KILLED), killed_when] if killed_when else ["-m", "tidings_hub"]
-        self.said: list[str] = []
+        self.log_lines: list[str] = []
         self._process = subprocess.Popen(
             [sys.executable, *start, "outbox", *arguments],
             stderr=subprocess.PIPE,
@@ -35,11 +35,11 @@ class OutboxProcess:
         assert self._process.stderr is not None
         for line in self._process.stderr:
             # One by one: a test looks at what is there so far.
-            self.said.append(line.rstrip("\n"))
+            self.log_lines.append(line.rstrip("\n"))
 
-    def says(self, text: str) -> bool:
+    def has_logged(self, text: str) -> bool:
         """Whether a line has this in it."""
-        return any(text in line for line in self.said)
+        return any(text in line for line in self.log_lines)
 
     def wait(self) -> int:
         """Its exit code, once it has ended."""

@@ -70,7 +70,7 @@ class RedisProcess:
         except OSError:
             return False
 
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether the process is gone."""
         return self._process is None or self._process.poll() is not None
 
@@ -114,10 +114,10 @@ class RedisProcess:
     def restart(self, file: bytes | None) -> None:
         """Kill it and start it with this file (None: empty)."""
         self.kill()
-        self.put(file)
+        self.replace_file(file)
         self.start()
 
-    def put(self, file: bytes | None) -> None:
+    def replace_file(self, file: bytes | None) -> None:
         """Replace the file that the next start reads."""
         path = self.folder / "dump.rdb"
         path.unlink(missing_ok=True)

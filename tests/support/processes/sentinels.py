@@ -13,7 +13,7 @@ _SERVICE = "main"
 _QUORUM = 2
 
 
-class Guarded:
+class SentinelGroup:
     """Two Redises, one the master of the other, and three sentinels."""
 
     def __init__(self, folder: Path) -> None:
@@ -63,7 +63,7 @@ class Guarded:
         """SIGKILL."""
         self.redises[0].kill()
 
-    def ask_for_failover(self) -> None:
+    def start_failover(self) -> None:
         """The master gives way in good order, and becomes a replica."""
         with self.sentinels[0].client() as client:
             client.sentinel_failover(_SERVICE)

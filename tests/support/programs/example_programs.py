@@ -15,7 +15,7 @@ from tidings.redis_client.keys import RedisKeys
 from tidings.wire.publication import Publication, decode
 
 
-class Told:
+class PublishedHistory:
     """Rules for the namespaces `a`, `orders`, `tasks` and `user` in a Redis, and what was published there."""
 
     def __init__(self, server: RedisProcess, prefix: str = "tidings:") -> None:

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @contextmanager
-def shop(files: dict[str, Callable[[], str]]) -> Iterator[str]:
+def serve_pages(files: dict[str, Callable[[], str]]) -> Iterator[str]:
     """A backend's web server; its address."""
 
     class Handler(BaseHTTPRequestHandler):

@@ -28,7 +28,7 @@ class Story:
 
     def told(self, *, whole: bool = False) -> list[str]:
         self.recorder.close()
-        return check(self.recorder.path, whole=whole)
+        return check(self.recorder.path, is_complete=whole)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from support.network.raw_client import masked
+from support.network.raw_client import masked_frame
 from tidings.errors import BadPacket
 from tidings_hub.engine.websocket import (
     BAD_DATA,
@@ -92,19 +92,19 @@ class TestReader:
     @pytest.mark.parametrize("size", [0, 1, 3, 4, 5, 125, 126, 127, 65_535, 65_536, 70_001])
     def test_every_length_form(self, size: int) -> None:
         payload = bytes(number % 251 for number in range(size))
-        messages, reader = read(masked(2, payload), limit=100_000)
+        messages, reader = read(masked_frame(2, payload), limit=100_000)
         assert messages == [(Opcode.BINARY, payload)]
         assert reader.idle
 
     def test_split_at_every_byte(self) -> None:
         stream = (
-            masked(1, "4tëxt".encode())
-            + masked(2, b"x" * 200)
-            + masked(1, b"4a", fin=False)
-            + masked(9, b"ping")
-            + masked(0, b"", fin=False)
-            + masked(0, b"b")
-            + masked(8, b"\x03\xe8")
+            masked_frame(1, "4tëxt".encode())
+            + masked_frame(2, b"x" * 200)
+            + masked_frame(1, b"4a", fin=False)
+            + masked_frame(9, b"ping")
+            + masked_frame(0, b"", fin=False)
+            + masked_frame(0, b"b")
+            + masked_frame(8, b"\x03\xe8")
         )
         whole, _ = read(stream)
         assert whole[2:] == [(9, b"ping"), (1, "4ab"), (8, b"\x03\xe8")]
@@ -113,53 +113,53 @@ class TestReader:
         assert read(*[bytes([byte]) for byte in stream])[0] == whole
 
     def test_keeps_nothing_between_frames(self) -> None:
-        _, reader = read(masked(1, b"4a") * 3)
+        _, reader = read(masked_frame(1, b"4a") * 3)
         assert reader.idle
-        _, reader = read(masked(1, b"4a")[:-1])
+        _, reader = read(masked_frame(1, b"4a")[:-1])
         assert not reader.idle
-        _, reader = read(masked(1, b"4a", fin=False))
+        _, reader = read(masked_frame(1, b"4a", fin=False))
         assert not reader.idle
 
     def test_the_limit_counts_the_whole_message_before_it_is_kept(self) -> None:
-        assert read(masked(2, bytes(1000)))[0]
-        assert broken(masked(2, bytes(1001))[:4]) == TOO_BIG
-        assert broken(masked(2, bytes(600), fin=False), masked(0, bytes(401), fin=False)[:4]) == TOO_BIG
-        assert read(masked(2, bytes(600), fin=False), masked(9, bytes(125)), masked(0, bytes(400)))[0]
+        assert read(masked_frame(2, bytes(1000)))[0]
+        assert broken(masked_frame(2, bytes(1001))[:4]) == TOO_BIG
+        assert broken(masked_frame(2, bytes(600), fin=False), masked_frame(0, bytes(401), fin=False)[:4]) == TOO_BIG
+        assert read(masked_frame(2, bytes(600), fin=False), masked_frame(9, bytes(125)), masked_frame(0, bytes(400)))[0]
 
     def test_empty_fragments_are_not_collected(self) -> None:
-        _, reader = read(masked(1, b"", fin=False), masked(0, b"", fin=False) * 500)
+        _, reader = read(masked_frame(1, b"", fin=False), masked_frame(0, b"", fin=False) * 500)
         assert len(reader._fragments or []) <= 1
 
     def test_messages_before_a_violation_are_given(self) -> None:
         messages: list[Message] = []
         with pytest.raises(Violation):
-            Reader(1000).feed(masked(1, b"4a") + b"\xff\xff", messages)
+            Reader(1000).feed(masked_frame(1, b"4a") + b"\xff\xff", messages)
         assert messages == [(1, "4a")]
 
     @pytest.mark.parametrize(
         ("data", "number"),
         [
             (b"\x81\x05Hello", PROTOCOL_ERROR),
-            *[(masked(1, b"x", rsv=bit), PROTOCOL_ERROR) for bit in (0x10, 0x20, 0x40)],
-            *[(masked(opcode, b""), PROTOCOL_ERROR) for opcode in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)],
-            *[(masked(opcode, b"", fin=False), PROTOCOL_ERROR) for opcode in (8, 9, 10)],
-            *[(masked(opcode, bytes(126)), PROTOCOL_ERROR) for opcode in (8, 9, 10)],
-            (masked(0, b"x"), PROTOCOL_ERROR),
-            (masked(1, b"x", fin=False) + masked(2, b"x"), PROTOCOL_ERROR),
+            *[(masked_frame(1, b"x", rsv=bit), PROTOCOL_ERROR) for bit in (0x10, 0x20, 0x40)],
+            *[(masked_frame(opcode, b""), PROTOCOL_ERROR) for opcode in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)],
+            *[(masked_frame(opcode, b"", fin=False), PROTOCOL_ERROR) for opcode in (8, 9, 10)],
+            *[(masked_frame(opcode, bytes(126)), PROTOCOL_ERROR) for opcode in (8, 9, 10)],
+            (masked_frame(0, b"x"), PROTOCOL_ERROR),
+            (masked_frame(1, b"x", fin=False) + masked_frame(2, b"x"), PROTOCOL_ERROR),
             (b"\x82\xfe\x00\x7d" + bytes(4), PROTOCOL_ERROR),
             (b"\x82\xff" + (65_535).to_bytes(8, "big"), PROTOCOL_ERROR),
             (b"\x82\xff" + (1 << 63).to_bytes(8, "big"), PROTOCOL_ERROR),
-            (masked(1, b"\xc3\x28"), BAD_DATA),
-            (masked(1, b"\xed\xa0\x80"), BAD_DATA),
-            (masked(1, b"\xf4\x90\x80\x80"), BAD_DATA),
-            (masked(1, b"\xce", fin=False) + masked(0, b"\xba\xff"), BAD_DATA),
+            (masked_frame(1, b"\xc3\x28"), BAD_DATA),
+            (masked_frame(1, b"\xed\xa0\x80"), BAD_DATA),
+            (masked_frame(1, b"\xf4\x90\x80\x80"), BAD_DATA),
+            (masked_frame(1, b"\xce", fin=False) + masked_frame(0, b"\xba\xff"), BAD_DATA),
         ],
     )
     def test_violations(self, data: bytes, number: int) -> None:
         assert broken(data) == number
 
     def test_a_character_may_be_split_between_fragments(self) -> None:
-        assert read(masked(1, b"\xce", fin=False) + masked(0, b"\xba"))[0] == [(1, "κ")]
+        assert read(masked_frame(1, b"\xce", fin=False) + masked_frame(0, b"\xba"))[0] == [(1, "κ")]
 
 
 class TestCodes:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from support.network.hook_server import SECRET, HookServer, closing_in_silence, say, stall, trickle
+from support.network.hook_server import SECRET, HookServer, closing_in_silence, respond, stall, trickle
 from tidings.errors import BadConfig
 from tidings_hub.config.hooks import Hooks
 from tidings_hub.extensions.hooks.client import HookClient, HookFailed
@@ -70,14 +70,14 @@ def test_who_does_not_answer_is_given_up(client: Make, server: HookServer, answe
 def test_any_other_status_is_a_failure_and_no_redirect_is_followed(
     client: Make, server: HookServer, status: int, headers: dict[str, str]
 ) -> None:
-    server.answer = say({}, status, **headers)
+    server.answer = respond({}, status, **headers)
     with pytest.raises(HookFailed, match=f"status {status}"):
         client(server.url).send(BODY)
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 def test_an_answer_is_bounded(client: Make, server: HookServer) -> None:
-    server.answer = say(b" " * 65)
+    server.answer = respond(b" " * 65)
     with pytest.raises(HookFailed, match="64 bytes"):
         client(server.url, answer_max_bytes=64).send(BODY)
 
