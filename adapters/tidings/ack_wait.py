@@ -11,7 +11,7 @@ from functools import partial
 from tidings.errors import BadRequest, TimedOut, Unavailable
 from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.receipts import AsyncReceipt, Receipt
-from tidings.wire.reports import Report, Sought, own_place
+from tidings.wire.reports import Report, ReportQuery, own_position
 
 _FIRST_PAUSE_S = 0.02
 _PAUSE_MAX_S = 0.5
@@ -75,7 +75,7 @@ class AckWait:
 def add_waiters(
     items: Sequence[OutgoingPublication],
     results: list[PublishResult],
-    request_report: Callable[[Sought, float], Report],
+    request_report: Callable[[ReportQuery, float], Report],
 ) -> list[PublishResult]:
     """`results`, where `Receipt.wait` works for each item on which nodes keep a report."""
     for item, result in zip(items, results, strict=True):
@@ -87,7 +87,7 @@ def add_waiters(
 def add_async_waiters(
     items: Sequence[OutgoingPublication],
     results: list[PublishResult],
-    request_report: Callable[[Sought, float], Awaitable[Report]],
+    request_report: Callable[[ReportQuery, float], Awaitable[Report]],
 ) -> list[PublishResult]:
     """As `add_waiters`, with an AsyncReceipt for each item on which nodes keep a report."""
     for index, (item, result) in enumerate(zip(items, results, strict=True)):
@@ -97,10 +97,10 @@ def add_async_waiters(
     return results
 
 
-def report_query(item: OutgoingPublication, receipt: Receipt) -> Sought | None:
+def report_query(item: OutgoingPublication, receipt: Receipt) -> ReportQuery | None:
     """What to request a report with; None if nodes keep no report on this publication."""
     if item.wants_report and receipt.cursor:
-        return Sought(receipt.id, item.channel, own_place(receipt.cursor))
+        return ReportQuery(receipt.id, item.channel, own_position(receipt.cursor))
     return None
 
 

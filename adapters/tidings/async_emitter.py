@@ -21,10 +21,10 @@ from tidings.publishers.base import AsyncNodeQueries, OutgoingPublication, Publi
 from tidings.receipts import AsyncReceipt
 from tidings.wire import control
 from tidings.wire.channels import check_channel
-from tidings.wire.control import Done, History, NodeRecord, Order
+from tidings.wire.control import Command, CommandResult, History, NodeRecord
 from tidings.wire.payload import MAX_BYTES
 from tidings.wire.presence import LIST_MAX, Presence
-from tidings.wire.reports import Report, Sought
+from tidings.wire.reports import Report, ReportQuery
 
 
 class AsyncEmitter:
@@ -164,7 +164,7 @@ class AsyncEmitter:
         """Collect publications and send them in one round trip: `async with emitter.batch() as batch:`."""
         return AsyncBatch(self._builder, self._options.batch_max, self._publish)
 
-    async def disconnect(self, *, user: str | None = None, connection: str | None = None) -> Done:
+    async def disconnect(self, *, user: str | None = None, connection: str | None = None) -> CommandResult:
         """Close all connections of a user, or one by its public id, on every node. Clients may reconnect: see `revoke`.
 
         The result counts connections and nodes. `missing` names live nodes that did not reply in time.
@@ -182,7 +182,7 @@ class AsyncEmitter:
         jti: str | None = None,
         for_s: float | None = None,
         until_s: float | None = None,
-    ) -> Done:
+    ) -> CommandResult:
         """Lock out a user or one token on every node, at once, for `for_s` seconds or until `until_s` (unix seconds).
 
         The broker stores the revocation: a node that misses the command reads it within its `canary_interval_s`.
@@ -192,7 +192,7 @@ class AsyncEmitter:
         """
         return await self._send(control.revoke(user=user, jti=jti, for_s=for_s, until_s=until_s, now_s=time.time()))
 
-    async def subscribe(self, *, user: str, channel: str) -> Done:
+    async def subscribe(self, *, user: str, channel: str) -> CommandResult:
         """Subscribe all live connections of a user to a channel, whatever their tokens cover.
 
         The subscription ends with the connection. After a reconnect the client needs a token that covers the channel.
@@ -202,7 +202,7 @@ class AsyncEmitter:
         """
         return await self._send(control.subscribe(user=user, channel=channel))
 
-    async def unsubscribe(self, *, user: str, channel: str) -> Done:
+    async def unsubscribe(self, *, user: str, channel: str) -> CommandResult:
         """Unsubscribe all live connections of a user from a channel. A client that may subscribe can do so again.
 
         Raises:
@@ -261,10 +261,10 @@ class AsyncEmitter:
         results = await self._publisher.current.publish(items, timeout_s=self._options.timeout_s)
         return add_async_waiters(items, without_own_duplicates(items, results), self._report)
 
-    async def _send(self, command: Order) -> Done:
-        return await self._queries(command.do).send_command(command, timeout_s=self._options.timeout_s)
+    async def _send(self, command: Command) -> CommandResult:
+        return await self._queries(command.name).send_command(command, timeout_s=self._options.timeout_s)
 
-    async def _report(self, sought: Sought, timeout_s: float) -> Report:
+    async def _report(self, sought: ReportQuery, timeout_s: float) -> Report:
         return await self._queries("report").report(sought, timeout_s=timeout_s)
 
     def _queries(self, operation: str) -> AsyncNodeQueries:

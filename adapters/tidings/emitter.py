@@ -20,10 +20,10 @@ from tidings.publishers.base import NodeQueries, OutgoingPublication, Publisher,
 from tidings.receipts import Receipt
 from tidings.wire import control
 from tidings.wire.channels import check_channel
-from tidings.wire.control import Done, History, NodeRecord, Order
+from tidings.wire.control import Command, CommandResult, History, NodeRecord
 from tidings.wire.payload import MAX_BYTES
 from tidings.wire.presence import LIST_MAX, Presence
-from tidings.wire.reports import Report, Sought
+from tidings.wire.reports import Report, ReportQuery
 
 
 class Emitter:
@@ -162,7 +162,7 @@ class Emitter:
         """Collect publications and send them in one round trip: `with emitter.batch() as batch:`."""
         return Batch(self._builder, self._options.batch_max, self._publish)
 
-    def disconnect(self, *, user: str | None = None, connection: str | None = None) -> Done:
+    def disconnect(self, *, user: str | None = None, connection: str | None = None) -> CommandResult:
         """Close all connections of a user, or one by its public id, on every node. Clients may reconnect: see `revoke`.
 
         The result counts connections and nodes. `missing` names live nodes that did not reply in time.
@@ -180,7 +180,7 @@ class Emitter:
         jti: str | None = None,
         for_s: float | None = None,
         until_s: float | None = None,
-    ) -> Done:
+    ) -> CommandResult:
         """Lock out a user or one token on every node, at once, for `for_s` seconds or until `until_s` (unix seconds).
 
         The broker stores the revocation: a node that misses the command reads it within its `canary_interval_s`.
@@ -190,7 +190,7 @@ class Emitter:
         """
         return self._send(control.revoke(user=user, jti=jti, for_s=for_s, until_s=until_s, now_s=time.time()))
 
-    def subscribe(self, *, user: str, channel: str) -> Done:
+    def subscribe(self, *, user: str, channel: str) -> CommandResult:
         """Subscribe all live connections of a user to a channel, whatever their tokens cover.
 
         The subscription ends with the connection. After a reconnect the client needs a token that covers the channel.
@@ -200,7 +200,7 @@ class Emitter:
         """
         return self._send(control.subscribe(user=user, channel=channel))
 
-    def unsubscribe(self, *, user: str, channel: str) -> Done:
+    def unsubscribe(self, *, user: str, channel: str) -> CommandResult:
         """Unsubscribe all live connections of a user from a channel. A client that may subscribe can do so again.
 
         Raises:
@@ -257,10 +257,10 @@ class Emitter:
         results = self._publisher.current.publish(items, timeout_s=self._options.timeout_s)
         return add_waiters(items, without_own_duplicates(items, results), self._report)
 
-    def _send(self, command: Order) -> Done:
-        return self._queries(command.do).send_command(command, timeout_s=self._options.timeout_s)
+    def _send(self, command: Command) -> CommandResult:
+        return self._queries(command.name).send_command(command, timeout_s=self._options.timeout_s)
 
-    def _report(self, sought: Sought, timeout_s: float) -> Report:
+    def _report(self, sought: ReportQuery, timeout_s: float) -> Report:
         return self._queries("report").report(sought, timeout_s=timeout_s)
 
     def _queries(self, operation: str) -> NodeQueries:

@@ -175,11 +175,11 @@ def _serve(arguments: argparse.Namespace) -> int:
         os.execv(sys.executable, [sys.executable, "-m", "tidings_hub", "serve", *flags])  # noqa: S606 - no shell meant
     log.setup(settings.log_level, select=runtime.original("select"))
     from tidings_hub.node import serve
-    from tidings_hub.node.profiler import Profile, for_worker
+    from tidings_hub.node.profiler import Profiler, for_worker
 
     worker, profile = Worker.from_environment(os.environ), None
     if arguments.profile is not None:
-        profile = Profile(arguments.profile if worker is None else for_worker(arguments.profile, worker.index))
+        profile = Profiler(arguments.profile if worker is None else for_worker(arguments.profile, worker.index))
     return serve.run(settings, load=lambda: _serve_settings(arguments), worker=worker, profile=profile)
 
 

@@ -40,29 +40,34 @@ _SECRETS = (
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-def masked(text: str) -> str:
+def mask_secrets(text: str) -> str:
     """`text` without what looks like a secret."""
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     return text
 
 
-def escaped(text: str) -> str:
+def escape_control(text: str) -> str:
     r"""`text` on one line: control and direction characters as `\xNN` or `\uNNNN`."""
     return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
-class Lines(logging.Formatter):
+class LineFormatter(logging.Formatter):
     """Formats a record as one line: time, level, logger, message, then `extra` as key=value."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its end."""
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        parts = [f"{moment}.{int(record.msecs):03d}Z", record.levelname, record.name, escaped(record.getMessage())]
+        parts = [
+            f"{moment}.{int(record.msecs):03d}Z",
+            record.levelname,
+            record.name,
+            escape_control(record.getMessage()),
+        ]
         parts += [f"{name}={_shown(value)}" for name, value in vars(record).items() if name not in _STANDARD]
         if record.exc_info:
-            parts.append(f"traceback={escaped(self.formatException(record.exc_info))}")
-        return masked(_cut(" ".join(parts)))
+            parts.append(f"traceback={escape_control(self.formatException(record.exc_info))}")
+        return mask_secrets(_cut(" ".join(parts)))
 
 
 def _cut(line: str) -> str:
@@ -75,11 +80,11 @@ def _cut(line: str) -> str:
 
 
 def _shown(value: object) -> str:
-    text = escaped(str(value))
+    text = escape_control(str(value))
     return json.dumps(text, ensure_ascii=False) if not text or " " in text or '"' in text or "=" in text else text
 
 
-class StandardError(logging.Handler):
+class StderrHandler(logging.Handler):
     """Writes lines to a descriptor and never waits for its reader.
 
     A node is one thread: a log that nobody reads must not stop it. When the descriptor takes
@@ -128,10 +133,10 @@ def _shortened(line: bytes) -> bytes:
     return line[:half] + b" ... " + line[-half:]
 
 
-def setup(level: str, *, select: ModuleType) -> StandardError:
+def setup(level: str, *, select: ModuleType) -> StderrHandler:
     """Sends every logger's lines to standard error. `select` is the module as it was before monkey patching."""
-    handler = StandardError(select)
-    handler.setFormatter(Lines())
+    handler = StderrHandler(select)
+    handler.setFormatter(LineFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS[level])

@@ -280,7 +280,7 @@ def render(metrics: Metrics, *, node: str) -> bytes:
     return generate_latest(registry)
 
 
-def merged(texts: Sequence[bytes]) -> bytes:
+def merge_texts(texts: Sequence[bytes]) -> bytes:
     """The metrics of several nodes as one text: each family once, with the samples of all of them.
 
     All texts are of `render`; a family's own lines stand together, below its help.

@@ -9,7 +9,7 @@ import pytest
 
 from support.network.raw_client import POLLING, RawClient, RawResponse, open_polling, request
 from support.processes.engine import EngineProcess
-from tidings_hub.core.relay_stamp import STAMP_HEADER, Stamp, stamp_key, stamped
+from tidings_hub.core.relay_stamp import STAMP_HEADER, Stamp, stamp_key, write_stamp
 
 CLIENT = "203.0.113.7"
 
@@ -24,7 +24,7 @@ def relayed(
     engine: EngineProcess, target: str, *, key: str = "echo", secure: bool = True, **headers: str
 ) -> RawResponse:
     stamp = Stamp("n1-", time.time(), CLIENT, secure, "shop.example")
-    line = stamped(stamp_key(key), stamp, "GET", target)
+    line = write_stamp(stamp_key(key), stamp, "GET", target)
     return request(engine.port, "GET", target, **{STAMP_HEADER.replace("-", "_"): line}, **headers)
 
 

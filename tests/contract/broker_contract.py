@@ -16,7 +16,7 @@ from support.waiting import wait_until
 from tidings.errors import TidingsError, UnknownNamespace
 from tidings.publishers.base import OutgoingPublication
 from tidings.receipts import Receipt
-from tidings.wire.control import Done, disconnect, done, revoke, subscribe
+from tidings.wire.control import CommandResult, command_result, disconnect, revoke, subscribe
 from tidings.wire.cursor import Cursor
 from tidings.wire.publication import Publication, encode_body
 from tidings_hub.brokers.base import Broker, BrokerLimits, HistorySnapshot
@@ -338,18 +338,20 @@ class BrokerContract:
         node.broker.write_node("n1", {"node": "n1", "sessions": 3}, lease_s=60)
         order = disconnect(user="7", connection=None)
         answers = node.broker.run_command(order, timeout_s=20)
-        assert done(answers) == Done(2, 1)
+        assert command_result(answers) == CommandResult(2, 1)
         assert (node.sink.controls[0]["do"], node.sink.controls[0]["user"]) == ("disconnect", "7")
 
     def test_a_node_that_does_not_answer_is_named_in_time(self, node: Node) -> None:
         self.answering(node, connections=1)
         node.broker.write_node("n1", {"node": "n1"}, lease_s=60)
         node.broker.write_node("n2", {"node": "n2"}, lease_s=60)
-        assert done(node.broker.run_command(disconnect(user="7", connection=None), timeout_s=20)) == Done(1, 1, ("n2",))
+        assert command_result(
+            node.broker.run_command(disconnect(user="7", connection=None), timeout_s=20)
+        ) == CommandResult(1, 1, ("n2",))
         node.sink.reply_to_control = None
         start_s = time.monotonic()
-        nobody = done(node.broker.run_command(disconnect(user="7", connection=None), timeout_s=0.3))
-        assert nobody == Done(0, 0, ("n1", "n2"))
+        nobody = command_result(node.broker.run_command(disconnect(user="7", connection=None), timeout_s=0.3))
+        assert nobody == CommandResult(0, 0, ("n1", "n2"))
         assert 0.3 <= time.monotonic() - start_s < 10
 
     def test_an_order_to_revoke_is_remembered(self, node: Node) -> None:
@@ -357,14 +359,14 @@ class BrokerContract:
         self.answering(node, connections=0)
         for for_s in (100, 50):
             order = revoke(user="7", jti=None, for_s=for_s, until_s=None, now_s=now_s)
-            assert done(node.broker.run_command(order, timeout_s=20)).nodes == 1
+            assert command_result(node.broker.run_command(order, timeout_s=20)).nodes == 1
         assert node.broker.revocations() == {"user:7": pytest.approx(now_s + 100)}
 
     def test_a_node_that_could_not_is_an_error(self, node: Node) -> None:
         self.answering(node, error={"code": "unknown_namespace", "message": "no namespace"})
         answers = node.broker.run_command(subscribe(user="7", channel="orders:1"), timeout_s=20)
         with pytest.raises(UnknownNamespace, match="no namespace"):
-            done(answers)
+            command_result(answers)
 
     def test_records_of_nodes_hold_as_long_as_their_lease(self, node: Node) -> None:
         node.broker.write_node("n2", {"node": "n2", "connections": {"sse": 2}}, lease_s=0.05)

@@ -14,7 +14,7 @@ from tidings.errors import Unavailable, UnknownNamespace
 from tidings.publishers.base import HubPublisher, Publisher, PublishResult
 from tidings.receipts import Receipt
 from tidings.wire.cursor import Cursor
-from tidings.wire.reports import Report, Sought
+from tidings.wire.reports import Report, ReportQuery
 
 Kept = Callable[[str], list[str]]
 TIMEOUT_S = 10.0
@@ -103,7 +103,7 @@ class HubPublisherContract(PublisherContract):
     def test_report_of_a_publication_without_recipients_is_empty(self, publisher: HubPublisher) -> None:
         (receipt,) = receipts(publisher.publish([outgoing("orders:1", options="ra")], timeout_s=TIMEOUT_S))
         begun_s = time.monotonic()
-        report = publisher.report(Sought(receipt.id, "orders:1", receipt.cursor), timeout_s=TIMEOUT_S)
+        report = publisher.report(ReportQuery(receipt.id, "orders:1", receipt.cursor), timeout_s=TIMEOUT_S)
         assert report == Report(receipt.id, "orders:1", receipt.cursor, 0, 0, {})
         assert report.settled
         assert time.monotonic() - begun_s < TIMEOUT_S / 2
@@ -111,4 +111,4 @@ class HubPublisherContract(PublisherContract):
     def test_report_after_close_is_unavailable(self, publisher: HubPublisher) -> None:
         publisher.close()
         with pytest.raises(Unavailable, match="closed"):
-            publisher.report(Sought("x", "orders:1", "e.1"), timeout_s=TIMEOUT_S)
+            publisher.report(ReportQuery("x", "orders:1", "e.1"), timeout_s=TIMEOUT_S)

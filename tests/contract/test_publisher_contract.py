@@ -25,7 +25,7 @@ from tidings.publishers.redis.publisher import AsyncRedisPublisher, RedisPublish
 from tidings.receipts import Receipt
 from tidings.redis_client.keys import RedisKeys
 from tidings.redis_client.url import RedisAddress
-from tidings.wire.reports import Report, Sought
+from tidings.wire.reports import Report, ReportQuery
 
 RULES = {"orders": Keep(100, 3600)}
 
@@ -44,7 +44,7 @@ class Blocking:
             self._publisher.publish(items, timeout_s=timeout_s), self._loop
         ).result()
 
-    def report(self, sought: Sought, *, timeout_s: float) -> Report:
+    def report(self, sought: ReportQuery, *, timeout_s: float) -> Report:
         publisher = self._publisher
         assert isinstance(publisher, AsyncNodeQueries)
         return asyncio.run_coroutine_threadsafe(publisher.report(sought, timeout_s=timeout_s), self._loop).result()

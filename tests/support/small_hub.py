@@ -9,21 +9,21 @@ from tidings.errors import Forbidden, NotFound, TidingsError, Unavailable, Unkno
 from tidings.publishers.base import OutgoingPublication
 from tidings.receipts import Receipt
 from tidings.wire.channels import namespace_of
-from tidings.wire.control import Done, NodeRecord, Order
+from tidings.wire.control import Command, CommandResult, NodeRecord
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence
 from tidings.wire.publication import Publication, decode
-from tidings.wire.reports import Count, Report, Sought
+from tidings.wire.reports import Count, Report, ReportQuery
 from tidings_hub.config.settings import Settings
 from tidings_hub.metrics import Metrics
-from tidings_hub.services.api import Listed
+from tidings_hub.services.api import RowPage
 
 API_KEY = "k3y-of-a-test-backend-A"
 OLD_API_KEY = "k3y-of-a-test-backend-B"
 
 
 class SmallHub:
-    """Fits `HubApi`. `down` makes the broker unreachable; `kept` is every channel's history."""
+    """Fits `NodeApi`. `down` makes the broker unreachable; `kept` is every channel's history."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -32,7 +32,7 @@ class SmallHub:
         self.present: dict[str, dict[str, bytes]] = {}
         self.revoked: dict[str, float] = {}
         self.rows: list[dict[str, object]] = []
-        self.orders: list[Order] = []
+        self.commands: list[Command] = []
         self.missing: tuple[str, ...] = ()
         self.reports: dict[tuple[str, str], str] = {}
         self.settled = True
@@ -74,22 +74,22 @@ class SmallHub:
     def _known(self, channel: str) -> bool:
         return self.settings.dev or namespace_of(channel) in self.settings.rules()
 
-    def sent(self, channel: str, receipt: Receipt) -> None:
+    def open_report(self, channel: str, receipt: Receipt) -> None:
         self.reports[receipt.id, channel] = receipt.cursor
 
-    def report(self, sought: Sought) -> Report:
+    def report(self, query: ReportQuery) -> Report:
         if self.down:
             raise Unavailable
         found = [
             (name, cursor)
             for (known, name), cursor in self.reports.items()
-            if known == sought.id and sought.channel in {"", name}
+            if known == query.id and query.channel in {"", name}
         ]
         if not found:
             raise NotFound
         name, cursor = found[0]
         nodes = {"n1": Count(2, 1)}
-        return Report(sought.id, name, cursor, 2, 1, nodes, self.missing, settled=self.settled)
+        return Report(query.id, name, cursor, 2, 1, nodes, self.missing, settled=self.settled)
 
     def history(
         self, channel: str, *, since: Cursor | None, limit: int, newest: bool
@@ -113,35 +113,35 @@ class SmallHub:
         listed = limit is None or len(found) <= limit
         return Presence(f"e1.{self._seq}", len(found), found if listed else None)
 
-    def channels(self, *, after: str | None, limit: int, here: bool) -> Listed:
+    def channels(self, *, after: str | None, limit: int, local_only: bool) -> RowPage:
         rows: list[dict[str, object]] = [
             {"channel": name, "connections": len(kept)} for name, kept in self.kept.items()
         ]
-        return self._listed(rows, here=here)
+        return self._listed(rows, local_only=local_only)
 
-    def connections(self, *, after: str | None, limit: int, here: bool) -> Listed:
-        return self._listed(self.rows, here=here)
+    def connections(self, *, after: str | None, limit: int, local_only: bool) -> RowPage:
+        return self._listed(self.rows, local_only=local_only)
 
-    def _listed(self, rows: list[dict[str, object]], *, here: bool) -> Listed:
-        if self.down and not here:
+    def _listed(self, rows: list[dict[str, object]], *, local_only: bool) -> RowPage:
+        if self.down and not local_only:
             raise Unavailable
-        return Listed(rows, 1, () if here else self.missing)
+        return RowPage(rows, 1, () if local_only else self.missing)
 
-    def order(self, order: Order) -> Done:
+    def run_command(self, command: Command) -> CommandResult:
         if self.down:
             raise Unavailable
-        about = order.about
+        about = command.arguments
         if "channel" in about and not self._known(str(about["channel"])):
             raise UnknownNamespace
-        if order.revocation is not None:
-            name, until_s = order.revocation
+        if command.revocation is not None:
+            name, until_s = command.revocation
             self.revoked[name] = until_s
         concerned = [row for row in self.rows if about.get("user") in (None, row["user"])]
         concerned = [row for row in concerned if about.get("connection") in (None, row["connection"])]
-        if order.do in {"disconnect", "revoke"}:
+        if command.name in {"disconnect", "revoke"}:
             self.rows = [row for row in self.rows if row not in concerned]
-        self.orders.append(order)
-        return Done(len(concerned), 1, self.missing)
+        self.commands.append(command)
+        return CommandResult(len(concerned), 1, self.missing)
 
     def nodes(self) -> list[NodeRecord]:
         if self.down:

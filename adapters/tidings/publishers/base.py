@@ -12,10 +12,10 @@ from typing import Protocol, runtime_checkable
 from tidings.errors import Forbidden, TidingsError
 from tidings.receipts import Receipt
 from tidings.wire.channels import namespace_of
-from tidings.wire.control import Done, History, NodeRecord, Order
+from tidings.wire.control import Command, CommandResult, History, NodeRecord
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence
-from tidings.wire.reports import Report, Sought
+from tidings.wire.reports import Report, ReportQuery
 
 # How long a broker remembers an id (PROTOCOL.md section 7). A caller may repeat its ids after minutes.
 # Ids that the emitter makes are only for its own retries.
@@ -59,7 +59,7 @@ class Publisher(Protocol):
 class NodeQueries(Protocol):
     """Requests that nodes or the broker reply to. Publishers that only send (queues, Socket.IO servers) lack it."""
 
-    def send_command(self, command: Order, *, timeout_s: float) -> Done:
+    def send_command(self, command: Command, *, timeout_s: float) -> CommandResult:
         """Run a command on every node. Returns when all nodes that received it have replied, or after `timeout_s`.
 
         Raises:
@@ -74,7 +74,7 @@ class NodeQueries(Protocol):
             UnknownNamespace, Unavailable, TimedOut.
         """
 
-    def report(self, sought: Sought, *, timeout_s: float) -> Report:
+    def report(self, sought: ReportQuery, *, timeout_s: float) -> Report:
         """The delivery report of a publication that requested one. Its `channel` and `cursor` are set.
 
         Raises:
@@ -116,13 +116,13 @@ class AsyncPublisher(Protocol):
 class AsyncNodeQueries(Protocol):
     """As `NodeQueries`, for asyncio."""
 
-    async def send_command(self, command: Order, *, timeout_s: float) -> Done:
+    async def send_command(self, command: Command, *, timeout_s: float) -> CommandResult:
         """As `NodeQueries.send_command`."""
 
     async def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
         """As `NodeQueries.history`."""
 
-    async def report(self, sought: Sought, *, timeout_s: float) -> Report:
+    async def report(self, sought: ReportQuery, *, timeout_s: float) -> Report:
         """As `NodeQueries.report`."""
 
     async def nodes(self, *, timeout_s: float) -> list[NodeRecord]:

@@ -10,10 +10,10 @@ from typing import TypeVar
 
 from tidings.errors import Unavailable
 from tidings.publishers.base import HubPublisher, OutgoingPublication, Publisher, PublishResult
-from tidings.wire.control import Done, History, NodeRecord, Order
+from tidings.wire.control import Command, CommandResult, History, NodeRecord
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence
-from tidings.wire.reports import Report, Sought
+from tidings.wire.reports import Report, ReportQuery
 
 # Calls under way at once; others wait their turn.
 THREADS_MAX = 16
@@ -63,7 +63,7 @@ class ThreadedHubPublisher(ThreadedPublisher):
         super().__init__(publisher, name=name)
         self._hub = publisher
 
-    async def send_command(self, command: Order, *, timeout_s: float) -> Done:
+    async def send_command(self, command: Command, *, timeout_s: float) -> CommandResult:
         """See `NodeQueries.send_command`."""
         return await self._in_thread(self._hub.send_command, command, timeout_s=timeout_s)
 
@@ -71,7 +71,7 @@ class ThreadedHubPublisher(ThreadedPublisher):
         """See `NodeQueries.history`."""
         return await self._in_thread(self._hub.history, channel, since=since, limit=limit, timeout_s=timeout_s)
 
-    async def report(self, sought: Sought, *, timeout_s: float) -> Report:
+    async def report(self, sought: ReportQuery, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`."""
         return await self._in_thread(self._hub.report, sought, timeout_s=timeout_s)
 

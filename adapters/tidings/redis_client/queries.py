@@ -16,7 +16,7 @@ from tidings.errors import BadPacket, TimedOut, Unavailable, UnknownNamespace
 from tidings.redis_client.keys import RedisKeys
 from tidings.redis_client.scripts import Script, load_script, pack, pack_call
 from tidings.wire.channels import namespace_of
-from tidings.wire.control import Answers, History, NodeRecord, Order, read_node
+from tidings.wire.control import Command, History, NodeRecord, NodeReplies, read_node_record
 from tidings.wire.cursor import Cursor
 from tidings.wire.publication import decode
 
@@ -59,8 +59,8 @@ def history_script() -> Script:
 
 
 def command_dialogue(
-    keys: RedisKeys, order: Order, *, timeout_s: float, now_s: Callable[[], float]
-) -> Generator[RoundTrip, list[Any], Answers]:
+    keys: RedisKeys, order: Command, *, timeout_s: float, now_s: Callable[[], float]
+) -> Generator[RoundTrip, list[Any], NodeReplies]:
     """Send a command to every node. Returns the replies that arrive within `timeout_s`.
 
     Raises:
@@ -69,7 +69,7 @@ def command_dialogue(
     end_s = now_s() + timeout_s
     token = secrets.token_urlsafe(12)
     name, until_s = order.revocation or ("", 0.0)
-    arguments = (keys.control, order.message(token), name.encode(), repr(until_s).encode())
+    arguments = (keys.control, order.to_message(token), name.encode(), repr(until_s).encode())
     call = pack_call(control_script(), (keys.revoked,), (*arguments, *((keys.publish,) if keys.sharded else ())))
     replies = yield RoundTrip(call + pack_nodes(keys), 2, (control_script(), nodes_script()), timeout_s)
     recipients, live_nodes = _number(replies[0]), [record.node for record in read_nodes(replies[1])]
@@ -84,7 +84,7 @@ def command_dialogue(
         if node_reply is not None:
             replies_by_node.setdefault(str(node_reply.get("node")), node_reply)
         left_s = end_s - now_s()
-    return Answers(
+    return NodeReplies(
         list(replies_by_node.values()), tuple(sorted(node for node in live_nodes if node not in replies_by_node))
     )
 
@@ -109,7 +109,7 @@ def read_nodes(reply: object) -> list[NodeRecord]:
     if not isinstance(reply, list):
         raise _unexpected(reply)
     records = [record for text in reply if (record := _object(text)) is not None]
-    return sorted((read_node(record) for record in records), key=lambda node: node.node)
+    return sorted((read_node_record(record) for record in records), key=lambda node: node.node)
 
 
 def history_dialogue(

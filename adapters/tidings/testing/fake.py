@@ -11,7 +11,7 @@ from tidings.emitter import Emitter
 from tidings.errors import TidingsError
 from tidings.testing.recorder import Pushed, RecordingPublisher
 from tidings.wire.channels import check_channel
-from tidings.wire.control import Order
+from tidings.wire.control import Command
 from tidings.wire.payload import encode_data
 
 _NUMBERS = itertools.count(1)
@@ -37,7 +37,7 @@ class FakeHub(Emitter):
         super().__init__(self.url, publication_max_bytes=publication_max_bytes, publisher=self._recorder)
 
     @property
-    def orders(self) -> list[Order]:
+    def orders(self) -> list[Command]:
         """What nodes were asked to do (`disconnect`, `revoke`, `subscribe`, `unsubscribe`), in order."""
         return list(self._recorder.orders)
 

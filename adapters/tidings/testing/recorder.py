@@ -12,11 +12,11 @@ from typing import Any
 from tidings.errors import TidingsError
 from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.publishers.memory.publisher import MemoryPublisher
-from tidings.wire.control import Done, History, NodeRecord, Order
+from tidings.wire.control import Command, CommandResult, History, NodeRecord
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence
 from tidings.wire.publication import Publication
-from tidings.wire.reports import Report, Sought
+from tidings.wire.reports import Report, ReportQuery
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class RecordingPublisher:
         self._memory = MemoryPublisher(url)
         self.store = self._memory.store
         self.pushed: list[Pushed] = []
-        self.orders: list[Order] = []
+        self.orders: list[Command] = []
         self._faults: deque[_Fault] = deque()
         self._lock = threading.Lock()
         self.store.add_listener(lambda publication: self.pushed.append(Pushed.from_publication(publication)))
@@ -80,7 +80,7 @@ class RecordingPublisher:
             self._memory.publish(items, timeout_s=timeout_s)
         return [fault.error] * len(items)
 
-    def send_command(self, command: Order, *, timeout_s: float) -> Done:
+    def send_command(self, command: Command, *, timeout_s: float) -> CommandResult:
         """See `NodeQueries.send_command`: nobody is connected, so it concerns nobody."""
         self._check()
         self.orders.append(command)
@@ -91,7 +91,7 @@ class RecordingPublisher:
         self._check()
         return self._memory.history(channel, since=since, limit=limit, timeout_s=timeout_s)
 
-    def report(self, sought: Sought, *, timeout_s: float) -> Report:
+    def report(self, sought: ReportQuery, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`: nobody is connected, so it reached nobody."""
         self._check()
         return self._memory.report(sought, timeout_s=timeout_s)

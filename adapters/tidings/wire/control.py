@@ -25,44 +25,44 @@ _VISIBLE = re.compile(r"[!-~]{1,200}\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class Command:
     """Something for every node to do. `about` are its arguments, checked by the functions below."""
 
-    do: str
-    about: Mapping[str, str | float]
+    name: str
+    arguments: Mapping[str, str | float]
 
-    def message(self, reply: str) -> bytes:
+    def to_message(self, reply_to: str) -> bytes:
         """The control message; answers go to `reply`."""
-        return json.dumps({"do": self.do, **self.about, "reply": reply}, separators=(",", ":")).encode()
+        return json.dumps({"do": self.name, **self.arguments, "reply": reply_to}, separators=(",", ":")).encode()
 
     @property
     def revocation(self) -> tuple[str, float] | None:
         """What the broker is to remember: `user:<sub>` or `jti:<jti>`, and until when (unix seconds)."""
-        if self.do != "revoke":
+        if self.name != "revoke":
             return None
-        name = "user" if "user" in self.about else "jti"
-        return f"{name}:{self.about[name]}", float(self.about["until_s"])
+        name = "user" if "user" in self.arguments else "jti"
+        return f"{name}:{self.arguments[name]}", float(self.arguments["until_s"])
 
-    def request(self) -> tuple[str, bytes]:
+    def to_http(self) -> tuple[str, bytes]:
         """Path and body of the same over the HTTP API."""
-        about = dict(self.about)
-        if self.do == "revoke":
+        about = dict(self.arguments)
+        if self.name == "revoke":
             return "/api/revocations", json.dumps(about).encode()
         name = "user" if "user" in about else "connection"
         place = quote(str(about.pop(name)), safe="")
-        return f"/api/{name}s/{place}/{self.do}", json.dumps(about).encode()
+        return f"/api/{name}s/{place}/{self.name}", json.dumps(about).encode()
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class NodeReplies:
     """What the nodes said. `missing`: nodes that live, as far as the broker knows, and did not answer in time."""
 
-    said: Sequence[Mapping[str, Any]]
+    replies: Sequence[Mapping[str, Any]]
     missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class CommandResult:
     """What became of an order.
 
     `connections`: how many it concerned on all nodes that answered. `refused`: how many of the user's could
@@ -107,7 +107,7 @@ class NodeRecord:
     subscriptions: int
 
 
-def disconnect(*, user: str | None, connection: str | None) -> Order:
+def disconnect(*, user: str | None, connection: str | None) -> Command:
     """End a user's connections, or one by its public id.
 
     Raises:
@@ -116,11 +116,11 @@ def disconnect(*, user: str | None, connection: str | None) -> Order:
     if (user is None) == (connection is None):
         raise BadRequest("give exactly one of user and connection; nobody disconnects everyone by mistake")
     if user is not None:
-        return Order("disconnect", {"user": _user(user)})
-    return Order("disconnect", {"connection": _visible("connection", connection)})
+        return Command("disconnect", {"user": _user(user)})
+    return Command("disconnect", {"connection": _visible("connection", connection)})
 
 
-def revoke(*, user: str | None, jti: str | None, for_s: float | None, until_s: float | None, now_s: float) -> Order:
+def revoke(*, user: str | None, jti: str | None, for_s: float | None, until_s: float | None, now_s: float) -> Command:
     """Cut a user or one token off, for some seconds or until a time.
 
     Raises:
@@ -132,19 +132,19 @@ def revoke(*, user: str | None, jti: str | None, for_s: float | None, until_s: f
     if not math.isfinite(end_s) or (for_s is not None and for_s <= 0):
         raise BadRequest("for_s is a number of seconds above 0, until_s a time in seconds since 1970")
     who = {"user": _user(user)} if user is not None else {"jti": _visible("jti", jti)}
-    return Order("revoke", {**who, "until_s": float(end_s)})
+    return Command("revoke", {**who, "until_s": float(end_s)})
 
 
-def subscribe(*, user: str, channel: str) -> Order:
+def subscribe(*, user: str, channel: str) -> Command:
     """Subscribe a user's live connections to a channel.
 
     Raises:
         BadChannel: no channel, or no user.
     """
-    return Order("subscribe", {"user": _user(user), "channel": check_channel(channel)})
+    return Command("subscribe", {"user": _user(user), "channel": check_channel(channel)})
 
 
-def unsubscribe(*, user: str, channel: str) -> Order:
+def unsubscribe(*, user: str, channel: str) -> Command:
     """Take a channel from a user's live connections.
 
     Raises:
@@ -152,45 +152,47 @@ def unsubscribe(*, user: str, channel: str) -> Order:
     """
     if check_channel(channel) == user_channel(user):
         raise BadChannel("a user's own channel cannot be left; disconnect the user instead")
-    return Order("unsubscribe", {"user": _user(user), "channel": channel})
+    return Command("unsubscribe", {"user": _user(user), "channel": channel})
 
 
-def done(answers: Answers) -> Done:
+def command_result(replies: NodeReplies) -> CommandResult:
     """The sum of what the nodes did.
 
     Raises:
         TidingsError: what a node said that could not do it at all.
     """
-    for said in answers.said:
+    for said in replies.replies:
         match said.get("error"):
             case {"code": str(code), "message": str(message)}:
                 raise from_wire(code, message)
-    connections, refused = (sum(_whole(said.get(name)) for said in answers.said) for name in ("connections", "refused"))
-    return Done(connections, len(answers.said), answers.missing, refused)
+    connections, refused = (
+        sum(_whole(said.get(name)) for said in replies.replies) for name in ("connections", "refused")
+    )
+    return CommandResult(connections, len(replies.replies), replies.missing, refused)
 
 
-def read_done(said: Mapping[str, Any]) -> Done:
+def read_command_result(body: Mapping[str, Any]) -> CommandResult:
     """The HTTP API's answer to an order."""
-    connections = said.get("connections", said.get("disconnected"))
-    missing = said.get("missing")
+    connections = body.get("connections", body.get("disconnected"))
+    missing = body.get("missing")
     if type(connections) is not int or not isinstance(missing, list):
         raise Internal("the answer is not a hub's; check the URL")
-    return Done(connections, _whole(said.get("nodes")), tuple(map(str, missing)), _whole(said.get("refused")))
+    return CommandResult(connections, _whole(body.get("nodes")), tuple(map(str, missing)), _whole(body.get("refused")))
 
 
-def read_node(said: Mapping[str, Any]) -> NodeRecord:
+def read_node_record(fields: Mapping[str, Any]) -> NodeRecord:
     """A node's record, as the broker keeps it and the HTTP API gives it. Unknown fields are passed over."""
-    connections = said.get("connections")
+    connections = fields.get("connections")
     return NodeRecord(
-        node=str(said.get("node", "")),
-        address=str(said.get("address", "")),
-        version=str(said.get("version", "")),
-        started_s=float(said.get("started_s", 0.0)),
-        at_s=float(said.get("at_s", 0.0)),
+        node=str(fields.get("node", "")),
+        address=str(fields.get("address", "")),
+        version=str(fields.get("version", "")),
+        started_s=float(fields.get("started_s", 0.0)),
+        at_s=float(fields.get("at_s", 0.0)),
         connections={name: _whole(count) for name, count in connections.items()} if connections else {},
-        sessions=_whole(said.get("sessions")),
-        channels=_whole(said.get("channels")),
-        subscriptions=_whole(said.get("subscriptions")),
+        sessions=_whole(fields.get("sessions")),
+        channels=_whole(fields.get("channels")),
+        subscriptions=_whole(fields.get("subscriptions")),
     )
 
 

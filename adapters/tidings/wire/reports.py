@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from tidings.errors import BadRequest, Internal, NotFound, TimedOut
-from tidings.wire.control import Answers, Order, done
+from tidings.wire.control import Command, NodeReplies, command_result
 from tidings.wire.cursor import Cursor
 
 
@@ -43,17 +43,17 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Sought:
+class ReportQuery:
     """Which publication: its id, and where it is as far as that is known."""
 
     id: str
     channel: str = ""
     cursor: str = ""
 
-    def order(self) -> Order:
+    def to_command(self) -> Command:
         """The question to every node."""
         about = {"id": self.id, "channel": self.channel, "cursor": self.cursor}
-        return Order("report", {name: value for name, value in about.items() if value})
+        return Command("report", {name: value for name, value in about.items() if value})
 
     def path(self) -> str:
         """The same question over the HTTP API."""
@@ -61,13 +61,13 @@ class Sought:
         return f"/api/publications/{quote(self.id, safe='')}{query}"
 
 
-def own_place(cursor: str) -> str:
+def own_position(cursor: str) -> str:
     """A publication's own place in its cursor: what follows is where a node was in the other buckets."""
     at = Cursor.parse(cursor)
     return str(Cursor(at.epoch, at.seq))
 
 
-def placed(sought: Sought, answers: Answers) -> Sought:
+def locate(query: ReportQuery, replies: NodeReplies) -> ReportQuery:
     """The publication with the channel and cursor that the nodes know.
 
     Raises:
@@ -75,60 +75,60 @@ def placed(sought: Sought, answers: Answers) -> Sought:
         BadRequest: it is in several channels, and none was named.
     """
     places: dict[str, str] = {}
-    for _, channel, cursor, _ in _found(answers):
+    for _, channel, cursor, _ in _found(replies):
         known = places.get(channel)
-        if sought.channel not in {"", channel}:
+        if query.channel not in {"", channel}:
             continue
         # The same id again, after the broker had forgotten it: the later one counts.
         if known is None or Cursor.parse(known).seq < Cursor.parse(cursor).seq:
             places[channel] = cursor
-    if not places and answers.missing:
-        raise TimedOut(f"no word of {', '.join(answers.missing)}, and nobody else knows the publication {sought.id}")
+    if not places and replies.missing:
+        raise TimedOut(f"no word of {', '.join(replies.missing)}, and nobody else knows the publication {query.id}")
     if not places:
         raise NotFound(
-            f"no report on the publication {sought.id}: it never asked for one, or too long ago (report_keep_s)"
+            f"no report on the publication {query.id}: it never asked for one, or too long ago (report_keep_s)"
         )
     if len(places) > 1:
-        raise _ambiguous(sought)
+        raise _ambiguous(query)
     ((channel, cursor),) = places.items()
-    return Sought(sought.id, channel, cursor)
+    return ReportQuery(query.id, channel, cursor)
 
 
-def check_sole(sought: Sought, answers: Answers) -> None:
+def require_unique(query: ReportQuery, replies: NodeReplies) -> None:
     """Returns if no node knows this id in another channel.
 
     Raises:
         BadRequest: one does; which of them is meant has to be said.
     """
-    if any(channel != sought.channel for _, channel, _, _ in _found(answers)):
-        raise _ambiguous(sought)
+    if any(channel != query.channel for _, channel, _, _ in _found(replies)):
+        raise _ambiguous(query)
 
 
-def gathered(sought: Sought, answers: Answers) -> Report:
+def merge_reports(query: ReportQuery, replies: NodeReplies) -> Report:
     """The report on a publication whose place is known.
 
     Raises:
         TidingsError: what a node said that could not answer.
     """
-    done(answers)
-    nodes = {str(said.get("node")): Count(0, 0) for said in answers.said}
-    settled = not any(said.get("behind") for said in answers.said)
-    for node, channel, cursor, one in _found(answers):
-        if (channel, cursor) == (sought.channel, sought.cursor):
+    command_result(replies)
+    nodes = {str(said.get("node")): Count(0, 0) for said in replies.replies}
+    settled = not any(said.get("behind") for said in replies.replies)
+    for node, channel, cursor, one in _found(replies):
+        if (channel, cursor) == (query.channel, query.cursor):
             nodes[node] = Count(_whole(one.get("recipients")), _whole(one.get("acks")))
             settled = settled and bool(one.get("settled", True))
     recipients = sum(count.recipients for count in nodes.values())
     acks = sum(count.acks for count in nodes.values())
-    return Report(sought.id, sought.channel, sought.cursor, recipients, acks, nodes, answers.missing, settled=settled)
+    return Report(query.id, query.channel, query.cursor, recipients, acks, nodes, replies.missing, settled=settled)
 
 
-def read_report(said: Mapping[str, Any]) -> Report:
+def read_report(body: Mapping[str, Any]) -> Report:
     """The HTTP API's answer; `settled` is what its status says.
 
     Raises:
         Internal: it is none.
     """
-    match said:
+    match body:
         case {
             "id": str(id_),
             "channel": str(channel),
@@ -144,18 +144,18 @@ def read_report(said: Mapping[str, Any]) -> Report:
                 if isinstance(one, Mapping)
             }
             return Report(
-                id_, channel, cursor, recipients, acks, counts, tuple(map(str, missing)), bool(said.get("settled"))
+                id_, channel, cursor, recipients, acks, counts, tuple(map(str, missing)), bool(body.get("settled"))
             )
     raise Internal("the answer is not a hub's; check the URL")
 
 
-def _ambiguous(sought: Sought) -> BadRequest:
+def _ambiguous(sought: ReportQuery) -> BadRequest:
     return BadRequest(f"{sought.id} was published in several channels; say which one with ?channel=")
 
 
-def _found(answers: Answers) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
+def _found(answers: NodeReplies) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
     """Node, channel, cursor and the rest of all that was found."""
-    for said in answers.said:
+    for said in answers.replies:
         for one in said.get("found", ()):
             match one:
                 case {"channel": str(channel), "cursor": str(cursor)}:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.receipts import Receipt
-from tidings.wire.control import Answers, NodeRecord, Order
+from tidings.wire.control import Command, NodeRecord, NodeReplies
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence, PresenceUpdate, PresenceUpdateResult
 from tidings.wire.publication import Publication
@@ -182,7 +182,7 @@ class Broker(Protocol):
             Unavailable: the broker did not take it.
         """
 
-    def run_command(self, order: Order, *, timeout_s: float) -> Answers:
+    def run_command(self, command: Command, *, timeout_s: float) -> NodeReplies:
         """Have every node do something; what they answered within `timeout_s` seconds, and who did not.
 
         A revocation is remembered in the same step (as by `revoke`).
@@ -191,7 +191,7 @@ class Broker(Protocol):
             Unavailable: the broker did not take it.
         """
 
-    def reply(self, token: str, said: Mapping[str, object]) -> None:
+    def reply(self, token: str, reply: Mapping[str, object]) -> None:
         """Answer an order: `token` is the `reply` in its message. Waits for the broker.
 
         Raises:

@@ -18,7 +18,7 @@ from tidings.receipts import Receipt
 from tidings.redis_client.buckets import bucket_of
 from tidings.redis_client.keys import DEFAULT_PREFIX
 from tidings.redis_client.topology import open_buckets
-from tidings.wire.control import Answers, NodeRecord, Order
+from tidings.wire.control import Command, NodeRecord, NodeReplies
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence, PresenceChange, PresenceUpdate, PresenceUpdateResult, presence_channel
 from tidings.wire.publication import Publication
@@ -169,13 +169,13 @@ class ClusterBroker:
         """See `Broker.send_control`."""
         self._parts[0].send_control(message)
 
-    def run_command(self, order: Order, *, timeout_s: float) -> Answers:
+    def run_command(self, command: Command, *, timeout_s: float) -> NodeReplies:
         """See `Broker.run_command`."""
-        return self._parts[0].run_command(order, timeout_s=timeout_s)
+        return self._parts[0].run_command(command, timeout_s=timeout_s)
 
-    def reply(self, token: str, said: Mapping[str, object]) -> None:
+    def reply(self, token: str, reply: Mapping[str, object]) -> None:
         """See `Broker.reply`."""
-        self._parts[0].reply(token, said)
+        self._parts[0].reply(token, reply)
 
     def write_node(self, node: str, record: Mapping[str, object] | None, *, lease_s: float) -> list[NodeRecord]:
         """See `Broker.write_node`."""

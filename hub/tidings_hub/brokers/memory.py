@@ -16,7 +16,7 @@ from tidings.errors import TidingsError, Unavailable
 from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.publishers.memory.store import MemoryStore, open_store
 from tidings.receipts import Receipt
-from tidings.wire.control import Answers, NodeRecord, Order
+from tidings.wire.control import Command, NodeRecord, NodeReplies
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence, PresenceUpdate, PresenceUpdateResult
 from tidings.wire.publication import Publication
@@ -225,15 +225,15 @@ class MemoryBroker:
             raise Unavailable("the broker is not running")
         self._store.commands.broadcast(message)
 
-    def run_command(self, order: Order, *, timeout_s: float) -> Answers:
+    def run_command(self, command: Command, *, timeout_s: float) -> NodeReplies:
         """See `Broker.run_command`."""
         if self._sink is None or self._stopping:
             raise Unavailable("the broker is not running")
-        return self._store.commands.request(order, timeout_s=timeout_s)
+        return self._store.commands.request(command, timeout_s=timeout_s)
 
-    def reply(self, token: str, said: Mapping[str, object]) -> None:
+    def reply(self, token: str, reply: Mapping[str, object]) -> None:
         """See `Broker.reply`."""
-        self._store.commands.reply(token, said)
+        self._store.commands.reply(token, reply)
 
     def write_node(self, node: str, record: Mapping[str, object] | None, *, lease_s: float) -> list[NodeRecord]:
         """See `Broker.write_node`."""

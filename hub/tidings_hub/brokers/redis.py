@@ -29,7 +29,7 @@ from tidings.redis_client.queries import (
 from tidings.redis_client.scripts import pack
 from tidings.redis_client.topology import Bucket
 from tidings.redis_client.url import RedisAddress
-from tidings.wire.control import Answers, NodeRecord, Order
+from tidings.wire.control import Command, NodeRecord, NodeReplies
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence, PresenceUpdate, PresenceUpdateResult
 from tidings.wire.publication import Publication
@@ -240,21 +240,21 @@ class RedisBroker:
         packed = pack(self._keys.publish, self._keys.control, json.dumps(message, separators=(",", ":")).encode())
         _checked(self._commands.run(packed))
 
-    def run_command(self, order: Order, *, timeout_s: float) -> Answers:
+    def run_command(self, command: Command, *, timeout_s: float) -> NodeReplies:
         """See `Broker.run_command`."""
-        conversation = command_dialogue(self._keys, order, timeout_s=timeout_s, now_s=time.monotonic)
+        conversation = command_dialogue(self._keys, command, timeout_s=timeout_s, now_s=time.monotonic)
         step = next(conversation)
         while True:
             replies = self._commands.run(step.packed, step.count, step.scripts, timeout_s=step.timeout_s)
             try:
                 step = conversation.send(replies)
             except StopIteration as end:
-                answers: Answers = end.value
+                answers: NodeReplies = end.value
                 return answers
 
-    def reply(self, token: str, said: Mapping[str, object]) -> None:
+    def reply(self, token: str, reply: Mapping[str, object]) -> None:
         """See `Broker.reply`."""
-        _checked(self._commands.run(*pack_reply(self._keys, token, said)))
+        _checked(self._commands.run(*pack_reply(self._keys, token, reply)))
 
     def write_node(self, node: str, record: Mapping[str, object] | None, *, lease_s: float) -> list[NodeRecord]:
         """See `Broker.write_node`."""

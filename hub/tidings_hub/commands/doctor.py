@@ -17,7 +17,7 @@ from tidings.wire.channels import user_channel
 from tidings_hub.commands import target, token
 from tidings_hub.commands.event_stream import EventStream, connect
 from tidings_hub.commands.target import Target
-from tidings_hub.log import escaped, masked
+from tidings_hub.log import escape_control, mask_secrets
 
 WAIT_S = 5.0
 _EVENT = "doctor"
@@ -28,11 +28,11 @@ class _Report:
     failed: int = 0
 
     def good(self, text: str) -> None:
-        print(f"ok    {escaped(masked(text))}", flush=True)
+        print(f"ok    {escape_control(mask_secrets(text))}", flush=True)
 
     def bad(self, text: str) -> None:
         self.failed += 1
-        print(f"FAIL  {escaped(masked(text))}", flush=True)
+        print(f"FAIL  {escape_control(mask_secrets(text))}", flush=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     if health is None:
         return 1
     for choice in health.get("insecure") or []:
-        print(f"note  insecure: {escaped(str(choice))}")
+        print(f"note  insecure: {escape_control(str(choice))}")
     ready = _get(found, "/readyz", report, "the hub is ready", "its link to the broker does not work; its log says why")
     _ingress(ready or {}, report)
     _round_trip(arguments, found, report)

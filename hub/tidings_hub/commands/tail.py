@@ -14,7 +14,7 @@ from tidings.errors import TidingsError, Unauthorized
 from tidings.wire.channels import check_channels
 from tidings_hub.commands import target, token
 from tidings_hub.commands.event_stream import Event, EventStream
-from tidings_hub.log import escaped
+from tidings_hub.log import escape_control
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -60,7 +60,7 @@ class _Seen:
             return
         # A terminal obeys control characters: none of a publication's may reach it.
         text = json.dumps(data["data"], ensure_ascii=False, separators=(",", ":"))
-        print(f"{data['channel']} {escaped(event.name)} {escaped(text)}", flush=True)
+        print(f"{data['channel']} {escape_control(event.name)} {escape_control(text)}", flush=True)
         if self._left is not None:
             self._left -= 1
 
@@ -68,6 +68,9 @@ class _Seen:
         channels = data.get("channels")
         for channel, answer in channels.items() if isinstance(channels, dict) else ():
             if "error" in answer:
-                print(f"tidings: {escaped(channel)}: {escaped(str(answer['error'].get('message')))}", file=sys.stderr)
+                print(
+                    f"tidings: {escape_control(channel)}: {escape_control(str(answer['error'].get('message')))}",
+                    file=sys.stderr,
+                )
             elif returning and answer.get("recovered") is False:
-                print(f"tidings: {escaped(channel)}: publications may be missing here", file=sys.stderr)
+                print(f"tidings: {escape_control(channel)}: publications may be missing here", file=sys.stderr)

@@ -17,7 +17,7 @@ from tidings_hub.config.ingress import FlaskSocketio, Ingress, PusherApp, QueueS
 from tidings_hub.config.load import Loaded
 from tidings_hub.config.security import JwksSource, KeySource, Namespace
 from tidings_hub.config.settings import Settings
-from tidings_hub.log import masked
+from tidings_hub.log import mask_secrets
 
 _MASK = "***"
 
@@ -62,7 +62,7 @@ def _toml(value: Any) -> str:
         return json.dumps(value.value)
     if isinstance(value, str):
         # A JSON string is a TOML basic string, but for DEL, which no setting may hold.
-        return json.dumps(masked(value), ensure_ascii=False)
+        return json.dumps(mask_secrets(value), ensure_ascii=False)
     return json.dumps(value)
 
 

@@ -15,7 +15,7 @@ from tidings_hub.core.frame import Frame, HubEvent
 
 # Some clients read an ack id as a signed number of 32 bits (socket.io-client-java). python-socketio counts its own,
 # for an app that emits with a callback, from 1 for each client.
-NUMBER_MIN, NUMBER_MAX = 2**20, 2**31 - 1
+ACK_ID_MIN, ACK_ID_MAX = 2**20, 2**31 - 1
 
 
 class ReportedFrame(Frame):
@@ -26,8 +26,8 @@ class ReportedFrame(Frame):
     def __init__(self, publication: Publication, report: DeliveryReport) -> None:
         super().__init__(publication)
         self.report: DeliveryReport = report
-        if report.number:
-            self.packet = b"42%d%b" % (report.number, self.packet[2:])
+        if report.ack_id:
+            self.packet = b"42%d%b" % (report.ack_id, self.packet[2:])
 
 
 class CursorFrame(Frame):
@@ -50,11 +50,11 @@ class CursorFrame(Frame):
         return b""
 
 
-class Reports:
+class DeliveryReports:
     """The reports of this node, each for `keep_s` seconds.
 
     At most `reports_max` of them, with `acks_max` acknowledgements in all (the last report may pass that): beyond it
-    the oldest goes, and `dropped` counts it. `draw` gives a random number from `NUMBER_MIN` to `NUMBER_MAX`.
+    the oldest goes, and `dropped` counts it. `draw` gives a random number from `ACK_ID_MIN` to `ACK_ID_MAX`.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class Reports:
     def __len__(self) -> int:
         return len(self._reports)
 
-    def sent(self, id: str, channel: str, cursor: str, *, now_s: float) -> None:
+    def open(self, id: str, channel: str, cursor: str, *, now_s: float) -> None:
         """This node published it: from now on it is known here, whether or not anybody here listens."""
         self._open(id, channel, cursor, now_s)
 
-    def frames(self, frames: Sequence[Frame], *, now_s: float, since_ms: int = 0) -> list[Frame]:
+    def with_reports(self, frames: Sequence[Frame], *, now_s: float, since_ms: int = 0) -> list[Frame]:
         """The frames, with those that ask for a report prepared for it.
 
         Of publications before `since_ms` (their `at_ms`) there is none anymore, unless it is known here.
@@ -87,16 +87,16 @@ class Reports:
         found: list[Frame] = []
         for frame in frames:
             publication = frame.publication
-            if asks(publication) and (publication.at_ms >= since_ms or self._known(publication)):
+            if wants_report(publication) and (publication.at_ms >= since_ms or self._known(publication)):
                 report = self._arrived(publication, now_s)
                 found.append(ReportedFrame(publication, report))
-                if report.number:
+                if report.ack_id:
                     found.append(CursorFrame(publication))
             else:
                 found.append(frame)
         return found
 
-    def ack(self, number: int, who: str) -> bool:
+    def acknowledge(self, number: int, who: str) -> bool:
         """A connection acknowledges; whether that was asked for and is its first time."""
         report = self._numbers.get(number)
         if report is None or who in report.acked:
@@ -106,20 +106,20 @@ class Reports:
         self._bound()
         return True
 
-    def of(self, id: str, channel: str = "") -> Iterator[DeliveryReport]:
+    def find(self, id: str, channel: str = "") -> Iterator[DeliveryReport]:
         """The reports on this id, of one channel if it is named."""
         for name in self._channels.get(id, ()):
             if channel in {"", name}:
                 yield self._reports[id, name]
 
-    def settled(self, report: DeliveryReport, *, now_s: float) -> bool:
+    def is_settled(self, report: DeliveryReport, *, now_s: float) -> bool:
         """Whether all who can have acknowledged it, or had the time to."""
-        late = now_s - report.begun_s >= self._ack_timeout_s
-        return not report.number or late or len(report.acked) >= report.awaited
+        late = now_s - report.opened_s >= self._ack_timeout_s
+        return not report.ack_id or late or len(report.acked) >= report.awaited
 
-    def forget(self, *, now_s: float) -> None:
+    def expire(self, *, now_s: float) -> None:
         """Forget what has been kept long enough. Call it every second."""
-        while self._reports and next(iter(self._reports.values())).begun_s + self.keep_s <= now_s:
+        while self._reports and next(iter(self._reports.values())).opened_s + self.keep_s <= now_s:
             self._drop_oldest()
 
     def _known(self, publication: Publication) -> bool:
@@ -132,7 +132,7 @@ class Reports:
             number = self._draw()
             while number in self._numbers:
                 number = self._draw()
-            report.number, self._numbers[number] = number, report
+            report.ack_id, self._numbers[number] = number, report
         report.arrived = True
         return report
 
@@ -158,7 +158,7 @@ class Reports:
 
     def _drop(self, key: tuple[str, str]) -> None:
         report = self._reports.pop(key)
-        self._numbers.pop(report.number, None)
+        self._numbers.pop(report.ack_id, None)
         self._acks -= len(report.acked)
         channels = self._channels[report.id]
         channels.remove(report.channel)
@@ -166,18 +166,18 @@ class Reports:
             del self._channels[report.id]
 
 
-def asks(publication: Publication) -> bool:
+def wants_report(publication: Publication) -> bool:
     """Whether the publication asks for a report."""
     return REPORT in publication.options or ACK in publication.options
 
 
-def wrote(frames: Sequence[Frame], *, recipients: int, awaited: int) -> None:
+def count_written(frames: Sequence[Frame], *, recipients: int, awaited: int) -> None:
     """These frames were written to so many connections, of which so many can acknowledge."""
     for frame in frames:
         report = frame.report
         if report is not None:
             report.recipients += recipients
-            report.awaited += awaited if report.number else 0
+            report.awaited += awaited if report.ack_id else 0
 
 
 def _place(publication: Publication) -> str:

@@ -17,14 +17,14 @@ from tidings_hub.core.frame import Frame
 
 
 @dataclass(slots=True)
-class _Stay:
+class _LocalMember:
     connections: int
     info: bytes
     # When the stay ends; None while a connection is there.
     until_s: float | None = None
 
 
-class Roster:
+class LocalPresence:
     """The stays of this node's users, and which of them changed since the broker was told.
 
     What is told is always the state at that moment, so telling it twice does no harm.
@@ -32,7 +32,7 @@ class Roster:
 
     def __init__(self, *, grace_s: float) -> None:
         self._grace_s = grace_s
-        self._stays: dict[tuple[str, str], _Stay] = {}
+        self._stays: dict[tuple[str, str], _LocalMember] = {}
         self._changed: dict[tuple[str, str], None] = {}
         # Everyone's grace is equally long: in order of their end.
         self._ending: deque[tuple[float, tuple[str, str]]] = deque()
@@ -41,23 +41,23 @@ class Roster:
         return len(self._stays)
 
     @property
-    def changed(self) -> bool:
+    def has_changes(self) -> bool:
         """Whether there is something to tell."""
         return bool(self._changed)
 
-    def enter(self, channels: Iterable[str], user: str, info: bytes) -> None:
+    def join(self, channels: Iterable[str], user: str, info: bytes) -> None:
         """One more connection of the user is in these channels; the last one's `info` counts."""
         for channel in channels:
             stay = self._stays.get((channel, user))
             if stay is None:
-                self._stays[channel, user] = _Stay(1, info)
+                self._stays[channel, user] = _LocalMember(1, info)
                 self._changed[channel, user] = None
             else:
                 stay.connections += 1
                 stay.until_s = None
-        self.inform(channels, user, info)
+        self.update_info(channels, user, info)
 
-    def inform(self, channels: Iterable[str], user: str, info: bytes) -> None:
+    def update_info(self, channels: Iterable[str], user: str, info: bytes) -> None:
         """The user has this `info` now."""
         for channel in channels:
             stay = self._stays.get((channel, user))
@@ -76,7 +76,7 @@ class Roster:
                 stay.until_s = now_s + self._grace_s
                 self._ending.append((stay.until_s, (channel, user)))
 
-    def take(self, now_s: float) -> list[PresenceChange]:
+    def pop_changes(self, now_s: float) -> list[PresenceChange]:
         """What the broker is to be told now; it counts as told."""
         while self._ending and self._ending[0][0] <= now_s:
             until_s, key = self._ending.popleft()
@@ -92,25 +92,25 @@ class Roster:
         stay = self._stays.get(key)
         return PresenceChange(*key, None if stay is None else stay.info)
 
-    def give_back(self, changes: list[PresenceChange]) -> None:
+    def restore_changes(self, changes: list[PresenceChange]) -> None:
         """These could not be told."""
         self._changed.update(((change.channel, change.user), None) for change in changes)
 
-    def tell_all(self) -> None:
+    def mark_all_changed(self) -> None:
         """The broker knows nothing (any more): everything is to be told, and nothing else."""
         self._changed = dict.fromkeys(self._stays)
 
-    def next_end_s(self) -> float | None:
+    def next_expiry_s(self) -> float | None:
         """When `take` will have something without anybody doing anything; None: never."""
         return self._ending[0][0] if self._ending else None
 
 
-def with_presence(channels: Iterable[str]) -> Iterable[str]:
+def with_presence_channels(channels: Iterable[str]) -> Iterable[str]:
     """The channels, and beside each the one with its joins and leaves; none twice."""
     return dict.fromkeys(each for name in channels for each in (name, presence_channel(name)))
 
 
-def by_kind(answers: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, object]]:
+def split_answers(answers: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, object]]:
     """`{"channels": …}` with what is answered per channel, and `"presence"` beside it where joins and leaves are."""
     found: dict[str, dict[str, object]] = {"channels": {}}
     for name, answer in answers.items():

@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 # "Authorization" in it keeps such heads out of caches of heads that clients share.
 STAMP_HEADER: Final = "tidings-relay-authorization"
 # Seconds that a stamp holds, and the difference that two nodes' clocks may have.
-STAMP_HOLDS_S: Final = 10.0
+STAMP_LIFETIME_S: Final = 10.0
 _VERSION = "1"
 _FIELDS = 7
 _SCHEMES = {"http": False, "https": True}
@@ -31,7 +31,7 @@ _TIME = re.compile(r"[0-9]{1,15}")
 class Stamp:
     """Who may take the request, when it was sent (unix), and what the sender knows of the client."""
 
-    to: str
+    to_node: str
     at_s: float
     remote: str
     secure: bool
@@ -43,11 +43,11 @@ def stamp_key(secret: str) -> bytes:
     return hmac.digest(secret.encode(), _PURPOSE, "sha256")
 
 
-def stamped(key: bytes, stamp: Stamp, method: str, target: str) -> str:
+def write_stamp(key: bytes, stamp: Stamp, method: str, target: str) -> str:
     """The header's value."""
     scheme = "https" if stamp.secure else "http"
     at_ms = round(stamp.at_s * 1000)
-    fields = (_VERSION, quote(stamp.to), str(at_ms), quote(stamp.remote) or "-", scheme, quote(stamp.host) or "-")
+    fields = (_VERSION, quote(stamp.to_node), str(at_ms), quote(stamp.remote) or "-", scheme, quote(stamp.host) or "-")
     text = " ".join(fields)
     return f"{text} {_proof(key, text, method, target)}"
 
@@ -65,7 +65,7 @@ def read_stamp(
     if fields[4] not in _SCHEMES or not _TIME.fullmatch(fields[2]):
         return None
     to, at_s = unquote(fields[1]), int(fields[2]) / 1000
-    if to != own_id or abs(now_s - at_s) > STAMP_HOLDS_S:
+    if to != own_id or abs(now_s - at_s) > STAMP_LIFETIME_S:
         return None
     return Stamp(to, at_s, _unquoted(fields[3]), _SCHEMES[fields[4]], _unquoted(fields[5]))
 

@@ -12,7 +12,7 @@ T = TypeVar("T")
 _SMALL_MAX = 4
 
 
-def added(members: Collection[T], member: T) -> Collection[T]:
+def add_member(members: Collection[T], member: T) -> Collection[T]:
     """`members` with `member`; keep what is returned."""
     if isinstance(members, set):
         members.add(member)
@@ -22,7 +22,7 @@ def added(members: Collection[T], member: T) -> Collection[T]:
     return (*members, member) if len(members) < _SMALL_MAX else {*members, member}
 
 
-def removed(members: Collection[T], member: T) -> Collection[T]:
+def remove_member(members: Collection[T], member: T) -> Collection[T]:
     """`members` without `member`, if it was one; keep what is returned."""
     if isinstance(members, set):
         members.discard(member)

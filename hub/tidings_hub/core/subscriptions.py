@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from tidings.wire.cursor import Cursor
 from tidings_hub.core.frame import Frame
-from tidings_hub.core.small_set import added, removed
+from tidings_hub.core.small_set import add_member, remove_member
 
 C = TypeVar("C")
 
@@ -103,7 +103,7 @@ class Subscriptions(Generic[C]):
         """From now on the connection gets the channels' publications as they come."""
         for name in self._leave_catching(catchup):
             channel = self._channels[name]
-            channel.live = added(channel.live, catchup.connection)
+            channel.live = add_member(channel.live, catchup.connection)
 
     def abandon(self, catchup: Catchup[C]) -> list[str]:
         """The catch-up failed; returns the channels that nobody listens to now."""
@@ -115,7 +115,7 @@ class Subscriptions(Generic[C]):
         for name in names:
             channel = self._channels.get(name)
             if channel is not None:
-                channel.live = removed(channel.live, connection)
+                channel.live = remove_member(channel.live, connection)
                 left.append(name)
         return self._sweep(left)
 

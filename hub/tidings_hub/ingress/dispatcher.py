@@ -10,7 +10,7 @@ from tidings.errors import Forbidden, Internal, TidingsError
 from tidings.publishers.base import OWN_ID_S, OutgoingPublication
 from tidings.receipts import Receipt
 from tidings.wire import control
-from tidings.wire.control import Order
+from tidings.wire.control import Command
 from tidings.wire.ids import new_id
 from tidings_hub.core.compat.requests import CommandRequest, PublishRequest
 from tidings_hub.log import log_rate_limited
@@ -24,7 +24,9 @@ Publish = Callable[[Sequence[OutgoingPublication]], list[Receipt | TidingsError]
 class Dispatcher:
     """Publishes, orders, and counts. `publish` and `order` may wait for the broker; `batch_max` items go at once."""
 
-    def __init__(self, publish: Publish, order: Callable[[Order], object], metrics: Metrics, *, batch_max: int) -> None:
+    def __init__(
+        self, publish: Publish, order: Callable[[Command], object], metrics: Metrics, *, batch_max: int
+    ) -> None:
         self._publish = publish
         self._order = order
         self._batch_max = batch_max
@@ -88,7 +90,7 @@ def check_commands_allowed(ordered: Sequence[CommandRequest], *, allowed: bool) 
     return ordered
 
 
-def _order(ordered: CommandRequest) -> Order:
+def _order(ordered: CommandRequest) -> Command:
     if ordered.action == "disconnect":
         return control.disconnect(user=ordered.user or None, connection=ordered.connection or None)
     make = control.subscribe if ordered.action == "subscribe" else control.unsubscribe

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tidings_hub import runtime
-from tidings_hub.core.relay_stamp import STAMP_HEADER, Stamp, stamped
+from tidings_hub.core.relay_stamp import STAMP_HEADER, Stamp, write_stamp
 from tidings_hub.engine.relay.relay import Relay
 from tidings_hub.engine.relay.upstream import UNIX
-from tidings_hub.metrics import merged
+from tidings_hub.metrics import merge_texts
 
 logger = logging.getLogger("tidings.together")
 
@@ -38,7 +38,7 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-class Together:
+class WorkerAggregation:
     """Wraps a node's WSGI application. What another node asks for is answered for this node alone."""
 
     def __init__(self, app: runtime.WsgiApp, relay: Relay) -> None:
@@ -88,7 +88,7 @@ class Together:
         target = environ["PATH_INFO"]
         client, host = environ.get("REMOTE_ADDR", ""), environ.get("HTTP_HOST", "")
         stamp = Stamp(name, self._relay.unix_s(), client, secure=False, host=host)
-        headers = {STAMP_HEADER: stamped(self._relay.keys[0], stamp, "GET", target), "Connection": "close"}
+        headers = {STAMP_HEADER: write_stamp(self._relay.keys[0], stamp, "GET", target), "Connection": "close"}
         if "HTTP_AUTHORIZATION" in environ:
             headers["Authorization"] = environ["HTTP_AUTHORIZATION"]
         connection = _UnixConnection(path)
@@ -106,7 +106,7 @@ class Together:
         status, headers, body = own
         if not status.startswith(str(_OK)):
             return own
-        return status, headers, merged([body, *(text for code, text in others.values() if code == _OK)])
+        return status, headers, merge_texts([body, *(text for code, text in others.values() if code == _OK)])
 
     def _readyz(self, own: Answer, others: dict[str, tuple[int, bytes]]) -> Answer:
         status, headers, body = own

@@ -18,7 +18,7 @@ _STEP_S = 0.05
 _LAST_S = 2.0
 
 
-def depart(node: Node) -> None:
+def drain(node: Node) -> None:
     """Let everybody leave, and close what is left. Takes `drain_notice_s`, at most `drain_s`, and a moment."""
     settings = node.settings
     notice_s = 0.0 if settings.dev else settings.drain_notice_s
@@ -34,8 +34,8 @@ def depart(node: Node) -> None:
     if node.membership is not None:
         # Nobody has a session here any more: the others may say so at once.
         node.membership.leave()
-    if node.standing is not None:
-        node.standing.end()
+    if node.heartbeat is not None:
+        node.heartbeat.withdraw()
     if node.engine.relay is not None:
         node.engine.relay.give_up()
     _settle(node)

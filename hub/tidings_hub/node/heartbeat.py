@@ -19,7 +19,7 @@ logger = logging.getLogger("tidings.nodes")
 _LEASE_INTERVALS = 3
 
 
-class Standing:
+class NodeHeartbeat:
     """Writes the record until the node ends. `address` is where the node listens."""
 
     def __init__(self, hub: Hub, *, address: str, sleep: Callable[[float], None]) -> None:
@@ -29,12 +29,12 @@ class Standing:
         self._started_s = hub.wall_s()
         self._ended = False
 
-    def keep(self) -> None:
+    def run(self) -> None:
         """Write it for ever. Runs in a greenlet of its own."""
         interval_s = self._hub.settings.node_record_s
         while not self._ended:
             try:
-                self.write()
+                self.send()
             except TidingsError as error:
                 # The lease goes on for a while; whether the broker can be reached, readiness tells.
                 logger.debug("this node's record was not written: %s", error)
@@ -42,7 +42,7 @@ class Standing:
                 logger.exception("a mistake in writing this node's record")
             self._sleep(interval_s)
 
-    def write(self) -> None:
+    def send(self) -> None:
         """Write it once.
 
         Raises:
@@ -52,7 +52,7 @@ class Standing:
         lease_s = hub.settings.node_record_s * _LEASE_INTERVALS
         hub.metrics.nodes = len(hub.broker.write_node(hub.settings.node_id, self.record(), lease_s=lease_s))
 
-    def end(self) -> None:
+    def withdraw(self) -> None:
         """Tell the others that this node ends, if that is possible."""
         self._ended = True
         try:

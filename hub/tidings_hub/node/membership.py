@@ -19,7 +19,7 @@ _ROUNDS = 3
 _APART_S = 0.1
 
 
-def resolved(advertise: str) -> str:
+def resolve_address(advertise: str) -> str:
     """`host:port` with the host's address: whoever reads it must not have to ask a name server.
 
     Raises:
@@ -44,20 +44,20 @@ class Membership:
         self._address = ""
         self._left = False
         # The broker's clock minus ours (monotonic): the same for all nodes, and nobody's jumps disturb it.
-        self._ahead_s: float | None = None
+        self._clock_offset_s: float | None = None
 
-    def look(self) -> None:
+    def refresh_soon(self) -> None:
         """Call the roll soon. For any greenlet, and the pump."""
         self._wake.set()
 
-    def unix_s(self) -> float:
+    def cluster_time_s(self) -> float:
         """The clock that all nodes share, as far as the broker has been heard."""
-        return runtime.unix_s() if self._ahead_s is None else runtime.now_s() + self._ahead_s
+        return runtime.unix_s() if self._clock_offset_s is None else runtime.now_s() + self._clock_offset_s
 
     def join(self, relay: Relay, address: str) -> None:
         """Say that this node is reached at `address`, now and then again and again, until `leave`."""
         self._address = address
-        self._call(relay)
+        self._renew(relay)
         runtime.spawn(self._run, relay)
 
     def leave(self) -> None:
@@ -78,9 +78,9 @@ class Membership:
             self._wake.wait(self._lease_s / _ROUNDS)
             self._wake = runtime.Signal()
             if not self._left:
-                self._call(relay)
+                self._renew(relay)
 
-    def _call(self, relay: Relay) -> None:
+    def _renew(self, relay: Relay) -> None:
         relay.calling()
         try:
             roll = self._roll()
@@ -93,7 +93,7 @@ class Membership:
             relay.unheard()
             return
         if self._address:
-            self._ahead_s = roll.now_s - runtime.now_s()
+            self._clock_offset_s = roll.now_s - runtime.now_s()
         relay.called(roll)
 
     def _roll(self) -> NodeLeases:

@@ -18,7 +18,7 @@ _INTERVAL_S: Final = 0.001
 _KINDS: Final = (".html", ".json", ".txt")
 
 
-class Profile:
+class Profiler:
     """Samples from `start` to `write`, both called by the main greenlet; `file` is HTML, JSON for speedscope, or text.
 
     Raises:

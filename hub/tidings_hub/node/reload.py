@@ -6,7 +6,7 @@ from typing import Final
 
 from tidings_hub.config.settings import Settings
 
-RELOADED: Final = (
+RELOADABLE: Final = (
     "namespaces",
     "secret",
     "relay_secret",
@@ -19,12 +19,12 @@ RELOADED: Final = (
 )
 
 
-def reloaded(old: Settings, new: Settings) -> tuple[Settings, list[str]]:
+def apply_reload(old: Settings, new: Settings) -> tuple[Settings, list[str]]:
     """The running settings with the new rules and keys; and the names of those that differ but need a restart."""
     given = new.model_fields_set | old.model_fields_set
     waiting = [
         name
         for name in Settings.model_fields
-        if name not in RELOADED and getattr(old, name) != getattr(new, name) and (name != "node_id" or name in given)
+        if name not in RELOADABLE and getattr(old, name) != getattr(new, name) and (name != "node_id" or name in given)
     ]
-    return old.model_copy(update={name: getattr(new, name) for name in RELOADED}), waiting
+    return old.model_copy(update={name: getattr(new, name) for name in RELOADABLE}), waiting

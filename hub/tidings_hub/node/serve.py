@@ -26,18 +26,18 @@ from tidings_hub.ingress import open_ingress
 from tidings_hub.ingress.dispatcher import Dispatcher
 from tidings_hub.ingress.pubsub import open_pubsub_ingress
 from tidings_hub.metrics import Metrics
-from tidings_hub.node.aggregation import Together
-from tidings_hub.node.api import Backends
-from tidings_hub.node.drain import depart
-from tidings_hub.node.heartbeat import Standing
+from tidings_hub.node.aggregation import WorkerAggregation
+from tidings_hub.node.api import LocalNodeApi
+from tidings_hub.node.drain import drain
+from tidings_hub.node.heartbeat import NodeHeartbeat
 from tidings_hub.node.limits import engine_limits, engine_options
-from tidings_hub.node.membership import Membership, resolved
-from tidings_hub.node.profiler import Profile
+from tidings_hub.node.membership import Membership, resolve_address
+from tidings_hub.node.profiler import Profiler
 from tidings_hub.node.readiness import Readiness
-from tidings_hub.node.reload import reloaded
-from tidings_hub.node.user_code import OwnCode
+from tidings_hub.node.reload import apply_reload
+from tidings_hub.node.user_code import UserCode
 from tidings_hub.node.worker import Worker
-from tidings_hub.services.commands import Control
+from tidings_hub.services.commands import Commands
 from tidings_hub.services.connection import FanOut
 from tidings_hub.services.hub import Hub
 from tidings_hub.socketio.events import ClientEvents
@@ -61,7 +61,7 @@ class Node:
         self._worker = worker
         self.metrics = Metrics()
         self._pool = runtime.Pool(settings.handlers, settings.handler_queue)
-        self._code = OwnCode(settings, self.metrics)
+        self._user_code = UserCode(settings, self.metrics)
         self.broker = open_broker(settings, self.metrics)
         self.engine = EngineServer(
             engine_limits(settings),
@@ -88,30 +88,30 @@ class Node:
             ingress=lambda: {each.name: each.state() for each in self.ingress},
         )
         # Of its own: orders must get through when clients keep all handlers busy.
-        self._orders = runtime.Pool(_ORDERS, settings.handler_queue)
-        self.control = Control(self.hub, self._orders.submit)
-        self.hub.on_command = self.control.heard
-        self.backends = Backends(self.hub, self.readiness, self.control)
+        self._command_pool = runtime.Pool(_ORDERS, settings.handler_queue)
+        self.commands = Commands(self.hub, self._command_pool.submit)
+        self.hub.on_command = self.commands.on_command
+        self.api = LocalNodeApi(self.hub, self.readiness, self.commands)
         self.wires = open_pubsub_ingress(
             settings,
             self.broker,
-            Dispatcher(self.backends.publish, self.backends.order, self.metrics, batch_max=settings.max_batch),
+            Dispatcher(self.api.publish, self.api.run_command, self.metrics, batch_max=settings.max_batch),
             open_source=partial(PatternSubscriber, link_max_bytes=settings.link_max_bytes),
         )
-        self.standing: Standing | None = None
+        self.heartbeat: NodeHeartbeat | None = None
         self._stopped = threading.Event()
         self.membership = self._relay()
         self._mount()
 
     def _relay(self) -> Membership | None:
         """Relaying, where other nodes can be reached."""
-        settings, beside = self.settings, self._worker.beside if self._worker is not None else {}
+        settings, beside = self.settings, self._worker.addresses if self._worker is not None else {}
         if not settings.advertise and len(beside) < 2:
             return None
         nodes = NodeDirectory(settings.node_id, beside, silent_s=settings.lease_s)
         membership = Membership(self.broker, nodes, lease_s=settings.lease_s)
         keys = [stamp_key(secret) for secret in settings.relay_secrets()]
-        self.engine.relay_by(nodes, keys, look=membership.look, unix_s=membership.unix_s)
+        self.engine.relay_by(nodes, keys, look=membership.refresh_soon, unix_s=membership.cluster_time_s)
         return membership
 
     def _mount(self) -> None:
@@ -123,16 +123,18 @@ class Node:
             metrics=self.metrics,
             max_attachment_bytes=settings.max_payload_bytes,
             on_connected=events.on_connected,
-            app_events=self._code.take,
-            pools=self._code.lanes,
+            app_events=self._user_code.on_app_event,
+            pools=self._user_code.pools,
         )
         events.register(sockets)
         self.engine.mount("/socket.io/", sockets, engine_options(settings))
-        streams = EventStreams(self.hub, self._code.lanes.get("connect", self._pool))
+        streams = EventStreams(self.hub, self._user_code.pools.get("connect", self._pool))
         self.engine.mount_sse("/sse", streams, engine_options(settings))
-        self._code.run_by(self.hub, self.backends, sockets)
-        app = self._code.beside(create_app(self.backends))
-        together = None if self._worker is None or self.engine.relay is None else Together(app, self.engine.relay)
+        self._user_code.attach(self.hub, self.api, sockets)
+        app = self._user_code.with_user_wsgi(create_app(self.api))
+        together = (
+            None if self._worker is None or self.engine.relay is None else WorkerAggregation(app, self.engine.relay)
+        )
         self.engine.mount_wsgi(together or app)
 
     def start(self) -> int:
@@ -145,20 +147,20 @@ class Node:
         address = settings.advertise
         if worker is not None:
             address = worker.advertise(address)
-            self.engine.listen_unix(worker.beside[settings.node_id].removeprefix(UNIX))
+            self.engine.listen_unix(worker.addresses[settings.node_id].removeprefix(UNIX))
             if address:
                 self.engine.listen(settings.host, int(address.rpartition(":")[2]))
         if self.membership is not None and relay is not None:
             # Before the first client: whoever hears of its session finds this node in the roll.
-            self.membership.join(relay, resolved(address) if address else "")
+            self.membership.join(relay, resolve_address(address) if address else "")
         port = self.engine.listen(settings.host, settings.port, shares_port=worker is not None)
         self.engine.start()
-        self.standing = Standing(self.hub, address=f"{self.settings.host}:{port}", sleep=runtime.sleep)
-        runtime.spawn(self.standing.keep)
+        self.heartbeat = NodeHeartbeat(self.hub, address=f"{self.settings.host}:{port}", sleep=runtime.sleep)
+        runtime.spawn(self.heartbeat.run)
         runtime.spawn(self.readiness.watch)
         runtime.spawn(self._tick)
         runtime.spawn(self._refresh_keys)
-        self._code.start()
+        self._user_code.start()
         for queue in self.ingress:
             queue.start()
         for wire in self.wires:
@@ -191,7 +193,7 @@ class Node:
             # The next node takes over while this one's clients leave.
             for wire in self.wires:
                 runtime.spawn(wire.stop)
-            depart(self)
+            drain(self)
         finally:
             for each in self.ingress:
                 each.stop()
@@ -207,7 +209,7 @@ class Node:
             new = load()
             new.check_serving()
             keys, secrets = new.key_set(), new.relay_secrets()
-            settings, waiting = reloaded(self.settings, new)
+            settings, waiting = apply_reload(self.settings, new)
             self._keys = keys
             self.hub.apply_settings(settings, keys)
             self.settings = settings
@@ -229,7 +231,7 @@ class Node:
 
 
 def run(
-    settings: Settings, *, load: Callable[[], Settings], worker: Worker | None = None, profile: Profile | None = None
+    settings: Settings, *, load: Callable[[], Settings], worker: Worker | None = None, profile: Profiler | None = None
 ) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code. Call it after `runtime.patch()`.
 

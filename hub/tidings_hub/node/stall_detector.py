@@ -19,7 +19,7 @@ logger = logging.getLogger("tidings.stalls")
 _FRAMES: Final = 12
 
 
-class Stalls:
+class StallDetector:
     """Watches the loop of the thread that calls `start`; `warn_s` is how long it may stand still unmentioned."""
 
     def __init__(self, metrics: Metrics, *, warn_s: float) -> None:

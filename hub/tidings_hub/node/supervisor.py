@@ -24,7 +24,7 @@ from typing import IO
 
 from tidings.errors import BadConfig
 from tidings_hub.config.settings import Settings
-from tidings_hub.node.restart_backoff import Restarts
+from tidings_hub.node.restart_backoff import RestartBackoff
 from tidings_hub.node.worker import VARIABLE, Worker
 
 logger = logging.getLogger("tidings.supervisor")
@@ -43,7 +43,7 @@ class _Process:
     def __init__(self, name: str, environment: dict[str, str]) -> None:
         self.name = name
         self.environment = environment
-        self.restarts = Restarts()
+        self.restarts = RestartBackoff()
         self.running: subprocess.Popen[bytes] | None = None
         self.again_s: float | None = 0.0
         self.listened = False
@@ -140,13 +140,13 @@ class Supervisor:
         command = [sys.executable, "-m", "tidings_hub", "serve", *self._arguments]
         command += ["--node-id", worker.name, "--port", str(self._port), "--workers", str(self._settings.workers)]
         worker.again_s = None
-        worker.restarts.began(now_s=now_s)
+        worker.restarts.on_started(now_s=now_s)
         try:
             worker.running = subprocess.Popen(  # noqa: S603 - this program itself
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=worker.environment
             )
         except OSError as error:
-            worker.again_s = worker.restarts.ended(now_s=now_s)
+            worker.again_s = worker.restarts.on_exited(now_s=now_s)
             logger.error("node %s could not be started: %s", worker.name, error)  # noqa: TRY400 - the system's, not ours
             return
         self._selector.register(worker.output, selectors.EVENT_READ, worker)
@@ -206,7 +206,7 @@ class Supervisor:
                 self._code = code
                 self._end()
             else:
-                worker.again_s = worker.restarts.ended(now_s=now_s)
+                worker.again_s = worker.restarts.on_exited(now_s=now_s)
                 wait_s = worker.again_s - now_s
                 logger.error("node %s ended with %d; it is started again in %.1f s", worker.name, code, wait_s)
 

@@ -12,13 +12,13 @@ from tidings_hub.config.settings import Settings
 from tidings_hub.extensions.app.app import App
 from tidings_hub.extensions.app.authorizer import AppAuthorizer
 from tidings_hub.extensions.app.loader import load_app, load_wsgi
-from tidings_hub.extensions.app.local_publisher import NodeApi
 from tidings_hub.extensions.app.ordered_pool import OrderedPool
 from tidings_hub.extensions.app.runner import HandlerRunner
 from tidings_hub.extensions.hooks.authorizer import HookAuthorizer
 from tidings_hub.extensions.hooks.client import HookClient
 from tidings_hub.metrics import Metrics
-from tidings_hub.node.stall_detector import Stalls
+from tidings_hub.node.stall_detector import StallDetector
+from tidings_hub.services.api import NodeApi
 from tidings_hub.services.authorizers import Authorizer, Authorizers
 from tidings_hub.services.hub import Hub
 from tidings_hub.socketio.app_events import AppEvents
@@ -32,7 +32,7 @@ logger = logging.getLogger("tidings")
 _WAITING: Final = {"connect": "connect", "subscribe": "tidings:subscribe", "publish": "tidings:publish"}
 
 
-class OwnCode:
+class UserCode:
     """Loads what the settings name; nothing of it is called before `run_by`.
 
     `lanes`: pools for the packets that wait for a user's code, so that all others do not.
@@ -48,15 +48,15 @@ class OwnCode:
         self._wsgi: runtime.WsgiApp | None = load_wsgi(settings.wsgi) if settings.wsgi else None
         self._calls = HandlerRunner(metrics, timeout_s=settings.app_timeout_s)
         self.authorizers = Authorizers(self._asked())
-        self.lanes = {
+        self.pools = {
             packet: runtime.Pool(settings.app_handlers, settings.handler_queue)
             for what, packet in _WAITING.items()
             if what in self.authorizers.handles
         }
-        self.take: Callable[[Client, Packet], bool] | None = None
+        self.on_app_event: Callable[[Client, Packet], bool] | None = None
         if self._app is not None and self._app.events:
             events = self._app.events
-            self.take = AppEvents(
+            self.on_app_event = AppEvents(
                 events,
                 {name: self._line() for name in events},
                 self._calls,
@@ -76,11 +76,11 @@ class OwnCode:
     def _line(self) -> OrderedPool:
         return OrderedPool(self._settings.app_handlers, self._settings.app_handler_queue)
 
-    def beside(self, app: runtime.WsgiApp) -> runtime.WsgiApp:
+    def with_user_wsgi(self, app: runtime.WsgiApp) -> runtime.WsgiApp:
         """The hub's own application, and the user's for every address that is not the hub's."""
         return app if self._wsgi is None else Beside(app, self._wsgi)
 
-    def run_by(self, hub: Hub, node: NodeApi, sio: object) -> None:
+    def attach(self, hub: Hub, node: NodeApi, sio: object) -> None:
         """From now on the hub asks, and the app publishes through the node.
 
         Raises:
@@ -98,4 +98,4 @@ class OwnCode:
     def start(self) -> None:
         """Watch that what was loaded does not keep the loop to itself."""
         if self._app is not None or self._wsgi is not None:
-            Stalls(self._metrics, warn_s=self._settings.stall_warn_s).start()
+            StallDetector(self._metrics, warn_s=self._settings.stall_warn_s).start()

@@ -16,11 +16,11 @@ class Worker:
     """One node of a supervisor. `beside`: every node of it, this one included, and its unix socket."""
 
     index: int
-    beside: dict[str, str]
+    addresses: dict[str, str]
 
     def to_text(self) -> str:
         """For the environment."""
-        return json.dumps({"index": self.index, "beside": self.beside})
+        return json.dumps({"index": self.index, "beside": self.addresses})
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> Worker | None:

@@ -9,17 +9,17 @@ from typing import Protocol
 from tidings.errors import TidingsError
 from tidings.publishers.base import OutgoingPublication
 from tidings.receipts import Receipt
-from tidings.wire.control import Done, NodeRecord, Order
+from tidings.wire.control import Command, CommandResult, NodeRecord
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence
 from tidings.wire.publication import Publication
-from tidings.wire.reports import Report, Sought
+from tidings.wire.reports import Report, ReportQuery
 from tidings_hub.config.settings import Settings
 from tidings_hub.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class RowPage:
     """Rows of all nodes that answered, how many these are, and which live and did not answer."""
 
     rows: list[dict[str, object]]
@@ -27,7 +27,7 @@ class Listed:
     missing: tuple[str, ...] = ()
 
 
-class HubApi(Protocol):
+class NodeApi(Protocol):
     """One node, as its HTTP API sees it. Every method may block the calling greenlet, none the pump."""
 
     @property
@@ -41,10 +41,10 @@ class HubApi(Protocol):
     def publish(self, items: Sequence[OutgoingPublication]) -> list[Receipt | TidingsError]:
         """Hands the items to the broker in one round trip; answers each in its place."""
 
-    def sent(self, channel: str, receipt: Receipt) -> None:
+    def open_report(self, channel: str, receipt: Receipt) -> None:
         """Something that asks for a report was published: it can be asked for from now on."""
 
-    def report(self, sought: Sought) -> Report:
+    def report(self, query: ReportQuery) -> Report:
         """What became of such a publication.
 
         Raises:
@@ -69,19 +69,19 @@ class HubApi(Protocol):
             UnknownNamespace, Forbidden, Unavailable, TimedOut.
         """
 
-    def channels(self, *, after: str | None, limit: int, here: bool) -> Listed:
+    def channels(self, *, after: str | None, limit: int, local_only: bool) -> RowPage:
         """At least the first `limit` channels after one that somebody listens to: `{"channel", "connections"}`.
 
         On all nodes, or on this one alone.
         """
 
-    def connections(self, *, after: str | None, limit: int, here: bool) -> Listed:
+    def connections(self, *, after: str | None, limit: int, local_only: bool) -> RowPage:
         """As `channels`: `{"connection", "user", "transport", "channels", "age_s", "node"}`.
 
         `connection` is a public id: never the Engine.IO sid, which is a secret of its client.
         """
 
-    def order(self, order: Order) -> Done:
+    def run_command(self, command: Command) -> CommandResult:
         """Has every node do something; returns when all have answered, or after a bounded time.
 
         Raises:

@@ -14,7 +14,7 @@ from typing import Any
 
 from tidings.errors import BadRequest, CallerError, TidingsError
 from tidings.wire.channels import user_channel
-from tidings.wire.control import Answers, Order, done
+from tidings.wire.control import Command, NodeReplies, command_result
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import presence_of
 from tidings_hub.core.access import token_key, user_key
@@ -34,7 +34,7 @@ Submit = Callable[..., bool]
 Rows = list[dict[str, object]]
 
 
-class Control:
+class Commands:
     """This node's part in what is asked of all nodes. `submit` runs something in a worker; False: it will not."""
 
     def __init__(self, hub: Hub, submit: Submit) -> None:
@@ -53,15 +53,15 @@ class Control:
             "list": self._list,
         }
 
-    def ask(self, order: Order) -> Answers:
+    def request(self, command: Command) -> NodeReplies:
         """Have every node, this one included, do something. Waits for the broker and for the nodes' answers.
 
         Raises:
             Unavailable: the broker did not take it.
         """
-        return self._hub.broker.run_command(order, timeout_s=self._hub.settings.control_timeout_s)
+        return self._hub.broker.run_command(command, timeout_s=self._hub.settings.control_timeout_s)
 
-    def heard(self, message: Mapping[str, object]) -> None:
+    def on_command(self, message: Mapping[str, object]) -> None:
         """Do what a node or an emitter asked all nodes to do. Never waits, never raises for what a message holds."""
         do = message.get("do")
         try:
@@ -134,7 +134,7 @@ class Control:
         id_, channel, cursor = (str(message.get(name) or "") for name in ("id", "channel", "cursor"))
         reports, now_s = self._hub.deliveries.reports, time.monotonic()
         # That of the channel, and one more: who asked without naming one has to learn that there are several.
-        known = sorted(reports.of(id_), key=lambda each: each.channel != channel)[:2]
+        known = sorted(reports.find(id_), key=lambda each: each.channel != channel)[:2]
         arrived = any(each.arrived and (each.channel, each.cursor) == (channel, cursor) for each in known)
         found = [
             {
@@ -142,7 +142,7 @@ class Control:
                 "cursor": each.cursor,
                 "recipients": each.recipients,
                 "acks": len(each.acked),
-                "settled": reports.settled(each, now_s=now_s),
+                "settled": reports.is_settled(each, now_s=now_s),
             }
             for each in known
         ]
@@ -214,7 +214,7 @@ class Control:
         ]
 
 
-def listed(order: Order, answers: Answers, *, key: str) -> Rows:
+def merge_rows(command: Command, replies: NodeReplies, *, key: str) -> Rows:
     """The nodes' rows as one list in order of `key`; a channel's connections are added up.
 
     Each node gives its first ones, so that the first ones of all are complete.
@@ -222,16 +222,16 @@ def listed(order: Order, answers: Answers, *, key: str) -> Rows:
     Raises:
         TidingsError: a node's refusal.
     """
-    done(answers)
+    command_result(replies)
     found: dict[str, dict[str, object]] = {}
-    for said in answers.said:
+    for said in replies.replies:
         for row in said.get("rows", ()):
             known = found.get(row[key])
             if known is None:
                 found[row[key]] = dict(row)
             elif key == "channel":
                 known["connections"] = int(str(known["connections"])) + int(row["connections"])
-    limit = int(order.about["limit"])
+    limit = int(command.arguments["limit"])
     return [found[name] for name in sorted(found)[:limit]]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from tidings.wire.publication import NO_OPTIONS
 from tidings_hub.config.settings import Settings
-from tidings_hub.core.delivery_reports import NUMBER_MAX, NUMBER_MIN, Reports, wrote
+from tidings_hub.core.delivery_reports import ACK_ID_MAX, ACK_ID_MIN, DeliveryReports, count_written
 from tidings_hub.core.frame import Frame
 from tidings_hub.metrics import Metrics
 from tidings_hub.services.connection import Connection
@@ -20,12 +20,12 @@ class DeliveryTracker:
     def __init__(self, settings: Settings, metrics: Metrics, *, wall_s: Callable[[], float]) -> None:
         self._metrics = metrics
         self._wall_s = wall_s
-        self.reports = Reports(
+        self.reports = DeliveryReports(
             keep_s=settings.report_keep_s,
             ack_timeout_s=settings.ack_timeout_s,
             reports_max=settings.reports_max,
             acks_max=settings.acks_max,
-            draw=lambda: NUMBER_MIN + secrets.randbelow(NUMBER_MAX - NUMBER_MIN),
+            draw=lambda: ACK_ID_MIN + secrets.randbelow(ACK_ID_MAX - ACK_ID_MIN),
         )
 
     def catchup_frames(self, frames: list[Frame]) -> list[Frame]:
@@ -33,7 +33,7 @@ class DeliveryTracker:
         if all(frame.publication.options == NO_OPTIONS for frame in frames):
             return frames
         since_ms = int((self._wall_s() - self.reports.keep_s) * 1000)
-        return self.reports.frames(frames, now_s=time.monotonic(), since_ms=since_ms)
+        return self.reports.with_reports(frames, now_s=time.monotonic(), since_ms=since_ms)
 
     def count_written(self, connections: Collection[Connection], frames: Sequence[Frame]) -> None:
         """Count that the frames were written to these connections. Frames without a report are ignored."""
@@ -43,17 +43,17 @@ class DeliveryTracker:
         open_connections = [connection for connection in connections if not connection.closed]
         # A client of an event stream cannot acknowledge anything.
         awaited = sum(1 for connection in open_connections if connection.transport != "sse")
-        wrote(frames, recipients=len(open_connections), awaited=awaited)
+        count_written(frames, recipients=len(open_connections), awaited=awaited)
         # The cursor that follows a publication as a frame of its own is no delivery.
-        self._metrics.deliveries -= len(connections) * sum(1 for report in reports if report.number)
+        self._metrics.deliveries -= len(connections) * sum(1 for report in reports if report.ack_id)
 
     def acknowledge(self, session_id: str, number: int) -> bool:
         """Count a client's acknowledgement. False if the hub did not request it, or counted it before."""
-        is_counted = self.reports.ack(number, session_id)
+        is_counted = self.reports.acknowledge(number, session_id)
         self._metrics.acks += is_counted
         return is_counted
 
     def tick(self) -> None:
         """Discard reports older than `report_keep_s`. Call it every second."""
-        self.reports.forget(now_s=time.monotonic())
+        self.reports.expire(now_s=time.monotonic())
         self._metrics.reports, self._metrics.reports_dropped = len(self.reports), self.reports.dropped

@@ -29,10 +29,10 @@ from tidings_hub.core.access import Access, Revocations
 from tidings_hub.core.delivery_plan import plan
 from tidings_hub.core.frame import DisconnectFrame, Encoded, Frame
 from tidings_hub.core.gap_audience import affected_by_doubt, affected_by_loss
-from tidings_hub.core.local_presence import with_presence
+from tidings_hub.core.local_presence import with_presence_channels
 from tidings_hub.core.recent_recoveries import RecentRecoveries
 from tidings_hub.core.sessions import Expiries, Session, State
-from tidings_hub.core.small_set import removed
+from tidings_hub.core.small_set import remove_member
 from tidings_hub.core.subscriptions import Subscriptions
 from tidings_hub.metrics import Metrics
 from tidings_hub.services.authenticator import Authenticator
@@ -40,7 +40,7 @@ from tidings_hub.services.authorizers import Authorizers
 from tidings_hub.services.connection import Connection, FanOut
 from tidings_hub.services.delivery_tracker import DeliveryTracker
 from tidings_hub.services.hub_event import gap_event, hub_event
-from tidings_hub.services.presence import Entrances
+from tidings_hub.services.presence import PresenceService
 from tidings_hub.services.session_store import SessionStore
 
 logger = logging.getLogger("tidings.hub")
@@ -65,7 +65,7 @@ class Hub:
         self.access = access
         self.metrics = metrics
         self.subscriptions: Subscriptions[Connection] = Subscriptions()
-        self.presence = Entrances(settings, broker, access, metrics)
+        self.presence = PresenceService(settings, broker, access, metrics)
         self.session_store = SessionStore(settings, broker, metrics, self._on_replaced)
         self.revocations = Revocations()
         self.authenticator = Authenticator(settings, keys, self.revocations, metrics, wall_s=wall_s)
@@ -85,7 +85,7 @@ class Hub:
         """Apply new rules and keys to what happens from now on. Open sessions keep their subscriptions."""
         self.settings, self.access = settings, settings.access()
         self.authenticator.apply_settings(settings, keys)
-        self.presence.use(settings, self.access, self._sessions.values())
+        self.presence.apply_settings(settings, self.access, self._sessions.values())
 
     # Sessions
 
@@ -132,7 +132,7 @@ class Hub:
         left = [name for name in session.channels if presence_of(name) is None and not self.is_allowed(session, name)]
         self.unsubscribe(session, left)
         self.session_store.on_token_refreshed(session)
-        self.presence.inform(session)
+        self.presence.on_token_refreshed(session)
         return left
 
     def is_allowed(self, session: Session[Connection], channel: str) -> bool:
@@ -144,10 +144,10 @@ class Hub:
         if not session.channels:
             # Shortcut: every CONNECT gets here.
             return
-        left = [name for name in with_presence(channels) if name in session.channels]
+        left = [name for name in with_presence_channels(channels) if name in session.channels]
         for name in left:
-            session.channels = removed(session.channels, name)
-        self.presence.leave(session, left)
+            session.channels = remove_member(session.channels, name)
+        self.presence.on_unsubscribed(session, left)
         self.session_store.on_unsubscribed(session, left)
         self.metrics.subscriptions -= len(left)
         self.release_channels(self.subscriptions.leave(session.connection, left))
@@ -156,7 +156,7 @@ class Hub:
         """Unsubscribe this node from channels that no client of it is subscribed to."""
         self.metrics.channels = len(self.subscriptions)
         if channels:
-            self.presence.forget(channels)
+            self.presence.forget_channels(channels)
             self.broker.unsubscribe(list(channels))
 
     def sessions(self) -> Collection[Session[Connection]]:
@@ -201,7 +201,7 @@ class Hub:
         metrics.publications += len(frames)
         with_options = [publication for publication in publications if publication.options != NO_OPTIONS]
         if with_options:
-            frames = self.deliveries.reports.frames(frames, now_s=time.monotonic())
+            frames = self.deliveries.reports.with_reports(frames, now_s=time.monotonic())
         for frame in frames:
             channel = subscriptions.get(frame.publication.channel)
             if channel is not None and channel.catchups is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from tidings.wire.cursor import Cursor
 from tidings_hub.core.frame import HubEvent
-from tidings_hub.core.local_presence import by_kind
+from tidings_hub.core.local_presence import split_answers
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -19,5 +19,5 @@ def hub_event(event: str, data: Mapping[str, object], *, cursor: str | None = No
 
 def gap_event(channels: Iterable[str], position: Cursor) -> HubEvent:
     """`tidings:gap`: publications of these channels are lost. The client continues at `position`."""
-    gap = {"cursor": str(position)} | by_kind({name: {"recovered": False} for name in channels})
+    gap = {"cursor": str(position)} | split_answers({name: {"recovered": False} for name in channels})
     return hub_event("tidings:gap", gap, cursor=str(position))

@@ -23,7 +23,7 @@ from tidings_hub.core.local_presence import presence_frame
 from tidings_hub.core.sessions import Session
 from tidings_hub.log import log_rate_limited
 from tidings_hub.metrics import Metrics
-from tidings_hub.services.presence_sync import Turns
+from tidings_hub.services.presence_sync import PresenceSync
 
 logger = logging.getLogger("tidings.wire.presence")
 
@@ -32,7 +32,7 @@ _ROUNDS_MAX = 5
 _OUT_BUFFER_SHARE = 2
 
 
-class Entrances:
+class PresenceService:
     """This node's part in presence. Without a namespace that has it, nothing ever runs."""
 
     def __init__(
@@ -48,9 +48,9 @@ class Entrances:
         self._broker = broker
         self._access = access
         self._metrics = metrics
-        self._namespaces = _with_presence(settings)
+        self._namespaces = presence_namespaces(settings)
         self._started = False
-        self._turns = Turns(settings, broker, metrics, self._namespaces, now_s=now_s)
+        self._turns = PresenceSync(settings, broker, metrics, self._namespaces, now_s=now_s)
         # The last publication that this node delivered in each presence channel it listens to.
         self._delivered: dict[str, Cursor] = {}
 
@@ -64,38 +64,38 @@ class Entrances:
         """This node's users count as gone after the grace, unless another node has them by then."""
         self._turns.stop()
 
-    def use(self, settings: Settings, access: Access, sessions: Collection[Session[Any]]) -> None:
+    def apply_settings(self, settings: Settings, access: Access, sessions: Collection[Session[Any]]) -> None:
         """Go by these rules from now on, for what the sessions are subscribed to as well."""
-        before = [(session, self._concerned(session.channels)) for session in sessions]
-        old, self._namespaces = self._namespaces, _with_presence(settings)
+        before = [(session, self._with_presence(session.channels)) for session in sessions]
+        old, self._namespaces = self._namespaces, presence_namespaces(settings)
         self._settings, self._access = settings, access
         if old == self._namespaces:
             return
         for session, had in before:
-            has = self._concerned(session.channels)
+            has = self._with_presence(session.channels)
             self._turns.leave(session.user, [name for name in had if name not in has])
-            self._turns.enter(session.user, [name for name in has if name not in had], self._info(session))
-        self._turns.use(self._namespaces)
+            self._turns.join(session.user, [name for name in has if name not in had], self._info(session))
+        self._turns.set_namespaces(self._namespaces)
         if self._started:
             self.start()
 
     # What the hub tells. Nothing here waits.
 
-    def enter(self, session: Session[Any], channels: Iterable[str]) -> None:
+    def on_subscribed(self, session: Session[Any], channels: Iterable[str]) -> None:
         """The session is subscribed to these channels now."""
-        concerned = self._concerned(channels)
+        concerned = self._with_presence(channels)
         if concerned:
-            self._turns.enter(session.user, concerned, self._info(session))
+            self._turns.join(session.user, concerned, self._info(session))
 
-    def inform(self, session: Session[Any]) -> None:
+    def on_token_refreshed(self, session: Session[Any]) -> None:
         """The session has a new token, perhaps with another `info`."""
-        concerned = self._concerned(session.channels)
+        concerned = self._with_presence(session.channels)
         if concerned:
-            self._turns.inform(session.user, concerned, self._info(session))
+            self._turns.update_info(session.user, concerned, self._info(session))
 
-    def leave(self, session: Session[Any], channels: Iterable[str]) -> None:
+    def on_unsubscribed(self, session: Session[Any], channels: Iterable[str]) -> None:
         """The session is no longer subscribed to these channels."""
-        concerned = self._concerned(channels)
+        concerned = self._with_presence(channels)
         if concerned:
             self._turns.leave(session.user, concerned)
 
@@ -104,12 +104,12 @@ class Entrances:
         self._delivered[publication.channel] = Cursor(publication.epoch, publication.seq)
         return presence_frame(publication)
 
-    def forget(self, channels: Iterable[str]) -> None:
+    def forget_channels(self, channels: Iterable[str]) -> None:
         """Nobody here listens to these channels any more."""
         for channel in channels:
             self._delivered.pop(channel, None)
 
-    def _concerned(self, channels: Iterable[str]) -> list[str]:
+    def _with_presence(self, channels: Iterable[str]) -> list[str]:
         if not self._namespaces:
             return []
         return [name for name in channels if self._access.has_presence(name)]
@@ -137,7 +137,7 @@ class Entrances:
             Forbidden, UnknownNamespace: nobody knows. Unavailable: the broker does not answer.
         """
         self._access.check_presence_enabled(channel)
-        self._turns.settle()
+        self._turns.flush()
         most = self._settings.presence_list_max
         found = self._broker.members(channel, limit=most if limit is None else min(limit, most))
         self._metrics.presence_lists_refused += found.infos is None and found.count > most
@@ -171,7 +171,8 @@ class Entrances:
         return last is not None and seq is not None and last.seq > seq
 
 
-def _with_presence(settings: Settings) -> list[str]:
+def presence_namespaces(settings: Settings) -> list[str]:
+    """The namespaces whose rule has `presence = true`, sorted."""
     return sorted(name for name, rule in settings.broker_rules().items() if rule.presence)
 
 

@@ -16,7 +16,7 @@ from tidings.errors import HubError, TidingsError, Unavailable
 from tidings.wire.presence import PresenceChange, PresenceUpdate, PresenceUpdateResult
 from tidings_hub.brokers.base import Broker
 from tidings_hub.config.settings import Settings
-from tidings_hub.core.local_presence import Roster
+from tidings_hub.core.local_presence import LocalPresence
 from tidings_hub.log import log_rate_limited
 from tidings_hub.metrics import Metrics
 
@@ -34,7 +34,7 @@ _CHUNK = 500
 _ROUNDS_MAX = 5
 
 
-class Turns:
+class PresenceSync:
     """Keeps the broker's knowledge of this node's users up to date. `namespaces`: those with presence."""
 
     def __init__(
@@ -51,7 +51,7 @@ class Turns:
         self._metrics = metrics
         self._namespaces = namespaces
         self._now_s = now_s
-        self._roster = Roster(grace_s=settings.presence_grace_s)
+        self._local = LocalPresence(grace_s=settings.presence_grace_s)
         # Held for a few steps only, never while anything waits: the pump may take it.
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -60,8 +60,8 @@ class Turns:
         self._writing = False
         self._stopping = False
         self._beat_at_s = 0.0
-        self._anew = False
-        self._node, self._epoch = self._new_life(), ""
+        self._needs_reset = False
+        self._node, self._epoch = self._new_incarnation(), ""
 
     def start(self) -> None:
         """Begin. Idempotent."""
@@ -77,42 +77,42 @@ class Turns:
         if self._thread is not None:
             self._thread.join(_SETTLE_S)
 
-    def use(self, namespaces: Sequence[str]) -> None:
+    def set_namespaces(self, namespaces: Sequence[str]) -> None:
         """These have presence now; the broker is told with a new life of the node."""
-        self._namespaces, self._anew = namespaces, True
+        self._namespaces, self._needs_reset = namespaces, True
         self._wake.set()
 
     # Changes of who is here. They never wait; the broker is told soon.
 
-    def enter(self, user: str, channels: Collection[str], info: bytes) -> None:
+    def join(self, user: str, channels: Collection[str], info: bytes) -> None:
         """See `Roster.enter`."""
         with self._lock:
-            self._roster.enter(channels, user, info)
+            self._local.join(channels, user, info)
         self._noted()
 
-    def inform(self, user: str, channels: Collection[str], info: bytes) -> None:
+    def update_info(self, user: str, channels: Collection[str], info: bytes) -> None:
         """See `Roster.inform`."""
         with self._lock:
-            self._roster.inform(channels, user, info)
+            self._local.update_info(channels, user, info)
         self._noted()
 
     def leave(self, user: str, channels: Collection[str]) -> None:
         """See `Roster.leave`."""
         with self._lock:
-            self._roster.leave(channels, user, now_s=self._now_s())
+            self._local.leave(channels, user, now_s=self._now_s())
         self._noted()
 
     def _noted(self) -> None:
-        self._metrics.presence_users = len(self._roster)
+        self._metrics.presence_users = len(self._local)
         self._wake.set()
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Wait until the broker knows what this node knows now.
 
         Raises:
             Unavailable: it cannot be told.
         """
-        if not (self._anew or self._roster.changed or self._writing):
+        if not (self._needs_reset or self._local.has_changes or self._writing):
             return
         done = threading.Event()
         self._settling.append(done)
@@ -132,12 +132,12 @@ class Turns:
         self._end()
 
     def _pause_s(self) -> float:
-        due_s, end_s = self._beat_at_s, self._roster.next_end_s()
+        due_s, end_s = self._beat_at_s, self._local.next_expiry_s()
         return max(0.0, (due_s if end_s is None else min(due_s, end_s)) - self._now_s())
 
     def _try(self) -> None:
         try:
-            if self._anew or self._roster.changed or self._settling or self._pause_s() == 0:
+            if self._needs_reset or self._local.has_changes or self._settling or self._pause_s() == 0:
                 self._write_all()
         except HubError as error:
             self._metrics.presence_errors += 1
@@ -153,20 +153,20 @@ class Turns:
         self._writing = True
         settling, self._settling = self._settling, []
         with self._lock:
-            if self._anew:
-                self._anew = False
-                self._begin_anew()
-            left = self._roster.take(self._now_s())
+            if self._needs_reset:
+                self._needs_reset = False
+                self._reset()
+            left = self._local.pop_changes(self._now_s())
         try:
             self._write(left)
         except BaseException:
             with self._lock:
-                self._roster.give_back(left)
+                self._local.restore_changes(left)
             self._settling += settling
             raise
         finally:
             self._writing = False
-            self._metrics.presence_users = len(self._roster)
+            self._metrics.presence_users = len(self._local)
         for done in settling:
             done.set()
 
@@ -189,8 +189,8 @@ class Turns:
                 raise Unavailable("the broker keeps forgetting this node")
             self._metrics.presence_begun_anew += 1
             with self._lock:
-                self._begin_anew()
-                left[:] = self._roster.take(self._now_s())
+                self._reset()
+                left[:] = self._local.pop_changes(self._now_s())
 
     def _turn(self, changes: list[PresenceChange], *, lease_s: float) -> PresenceUpdateResult:
         settings, metrics = self._settings, self._metrics
@@ -221,9 +221,9 @@ class Turns:
         for done in self._settling:
             done.set()
 
-    def _begin_anew(self) -> None:
-        self._node, self._epoch = self._new_life(), ""
-        self._roster.tell_all()
+    def _reset(self) -> None:
+        self._node, self._epoch = self._new_incarnation(), ""
+        self._local.mark_all_changed()
 
-    def _new_life(self) -> str:
+    def _new_incarnation(self) -> str:
         return f"{self._settings.node_id}.{secrets.token_hex(4)}"

@@ -18,11 +18,11 @@ from tidings.wire.publication import Publication
 from tidings_hub.brokers.base import HistorySnapshot
 from tidings_hub.core.bucket_positions import rebase_cursors, with_floor
 from tidings_hub.core.frame import Encoded, Frame
-from tidings_hub.core.local_presence import by_kind
+from tidings_hub.core.local_presence import split_answers
 from tidings_hub.core.recovery import Gap, missed_from
 from tidings_hub.core.resumable_session import ChannelJoin, JoinMode, Resume
 from tidings_hub.core.sessions import Session, State
-from tidings_hub.core.small_set import added
+from tidings_hub.core.small_set import add_member
 from tidings_hub.core.subscriptions import Catchup
 from tidings_hub.services.connection import Connection
 from tidings_hub.services.hub import Hub
@@ -52,7 +52,7 @@ class PendingSubscription:
 
     def reply(self) -> dict[str, dict[str, object]]:
         """`{"channels": {…}}` as of now, and `"presence"` where joins and leaves were asked for."""
-        return by_kind(self.final_answers())
+        return split_answers(self.final_answers())
 
     @property
     def cursor(self) -> Cursor:
@@ -129,8 +129,8 @@ def go_live(hub: Hub, session: Session[Connection], pending: PendingSubscription
     later = _after(hub, pending.position, catchup)
     hub.subscriptions.finish(catchup)
     for name in catchup.channels:
-        session.channels = added(session.channels, name)
-    hub.presence.enter(session, catchup.channels)
+        session.channels = add_member(session.channels, name)
+    hub.presence.on_subscribed(session, catchup.channels)
     hub.metrics.subscriptions += len(catchup.channels)
     hub.metrics.channels = len(hub.subscriptions)
     whole = [name for name, answer in answers.items() if answer.get("recovered")]

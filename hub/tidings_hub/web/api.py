@@ -12,11 +12,11 @@ from flask import Response, request
 from tidings.errors import BadRequest, TooLarge
 from tidings.wire import control
 from tidings.wire.channels import check_channel, check_id
-from tidings.wire.control import Order
+from tidings.wire.control import Command
 from tidings.wire.publication import Publication
-from tidings.wire.reports import Sought
+from tidings.wire.reports import ReportQuery
 from tidings_hub.metrics import render
-from tidings_hub.services.api import HubApi
+from tidings_hub.services.api import NodeApi
 from tidings_hub.web import routes
 from tidings_hub.web.body import json_body
 from tidings_hub.web.models import (
@@ -54,7 +54,7 @@ _EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 class Api:
     """The API of one hub."""
 
-    def __init__(self, hub: HubApi, *, key_needed: bool) -> None:
+    def __init__(self, hub: NodeApi, *, key_needed: bool) -> None:
         self._hub = hub
         self._document = json.dumps(document(hub.settings, key_needed=key_needed)).encode()
 
@@ -66,12 +66,12 @@ class Api:
         if later:
             answer.headers["Preference-Applied"] = "respond-async"
         if later and isinstance(done, ReceiptAnswer):
-            answer.headers["Location"] = Sought(done.id).path()
+            answer.headers["Location"] = ReportQuery(done.id).path()
         return answer
 
     def publication(self, id: str) -> Response:
         """What became of a publication."""
-        sought = Sought(check_id(id), routes.CHANNEL.of(request.args) or "")
+        sought = ReportQuery(check_id(id), routes.CHANNEL.of(request.args) or "")
         return report_answer(self._hub.report(sought))
 
     def history(self, channel: str) -> Response:
@@ -93,7 +93,7 @@ class Api:
     def channels(self) -> Response:
         """Channels that connections listen to."""
         after, limit = routes.AFTER_CHANNEL.of(request.args), routes.LIMIT.of(request.args)
-        found = self._hub.channels(after=after, limit=limit + 1, here=routes.HERE.of(request.args))
+        found = self._hub.channels(after=after, limit=limit + 1, local_only=routes.HERE.of(request.args))
         rows, following = page(found.rows, "channel", after=after, limit=limit)
         listed = [ChannelAnswer.model_validate(row) for row in rows]
         return json_answer(
@@ -103,7 +103,7 @@ class Api:
     def connections(self) -> Response:
         """Connections."""
         after, limit = routes.AFTER_CONNECTION.of(request.args), routes.LIMIT.of(request.args)
-        found = self._hub.connections(after=after, limit=limit + 1, here=routes.HERE.of(request.args))
+        found = self._hub.connections(after=after, limit=limit + 1, local_only=routes.HERE.of(request.args))
         rows, following = page(found.rows, "connection", after=after, limit=limit)
         listed = [ConnectionAnswer.model_validate(row) for row in rows]
         return json_answer(
@@ -133,8 +133,8 @@ class Api:
         """Ends one connection."""
         return self._disconnect(control.disconnect(user=None, connection=connection))
 
-    def _disconnect(self, order: Order) -> Response:
-        done = self._hub.order(order)
+    def _disconnect(self, order: Command) -> Response:
+        done = self._hub.run_command(order)
         return json_answer(
             DisconnectedAnswer(disconnected=done.connections, nodes=done.nodes, missing=list(done.missing))
         )
@@ -150,8 +150,8 @@ class Api:
     def _channel(self) -> str:
         return validated(ChannelOfUser, self._body()).channel
 
-    def _subscribed(self, order: Order) -> Response:
-        done = self._hub.order(order)
+    def _subscribed(self, order: Command) -> Response:
+        done = self._hub.run_command(order)
         return json_answer(
             SubscribedAnswer(
                 connections=done.connections, refused=done.refused, nodes=done.nodes, missing=list(done.missing)
@@ -168,7 +168,7 @@ class Api:
         asked = validated(model, body)
         until_s = time.time() + asked.for_s if isinstance(asked, RevokeUserFor | RevokeTokenFor) else asked.until_s
         user, jti = getattr(asked, "user", None), getattr(asked, "jti", None)
-        done = self._hub.order(control.revoke(user=user, jti=jti, for_s=None, until_s=until_s, now_s=0.0))
+        done = self._hub.run_command(control.revoke(user=user, jti=jti, for_s=None, until_s=until_s, now_s=0.0))
         return json_answer(
             RevokedAnswer(
                 user=user,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from flask import Flask, Response, request
 
-from tidings_hub.services.api import HubApi
+from tidings_hub.services.api import NodeApi
 from tidings_hub.web import responses as answers
 from tidings_hub.web.api import Api
 from tidings_hub.web.api_keys import Keys
@@ -18,7 +18,7 @@ from tidings_hub.web.routes import ROUTES, Route, guarded
 from tidings_hub.web.sdk import ENDPOINT, NAMES, sdk_file
 
 
-def create_app(hub: HubApi) -> Flask:
+def create_app(hub: NodeApi) -> Flask:
     """The WSGI application of `hub`.
 
     Under `--dev` it has the page and its files as well. Requests under `/api/` and for `/metrics`
@@ -66,7 +66,7 @@ def _check_form(route: Route) -> None:
         raise answers.NotAcceptable(f"this address answers {media_type}; say so in Accept")
 
 
-def _add_routes(app: Flask, hub: HubApi, keys: Keys) -> None:
+def _add_routes(app: Flask, hub: NodeApi, keys: Keys) -> None:
     api = Api(hub, key_needed=keys.needed)
     views: dict[str, Callable[..., Response]] = {
         "publish": api.publish,

@@ -14,7 +14,7 @@ from tidings.wire.channels import user_channel
 from tidings.wire.ids import new_id
 from tidings.wire.payload import encode_data
 from tidings.wire.publication import NO_OPTIONS, encode_body, options_for
-from tidings_hub.services.api import HubApi
+from tidings_hub.services.api import NodeApi
 from tidings_hub.web.models import (
     TARGETS,
     EachChannel,
@@ -37,7 +37,7 @@ class Wanted:
     many: bool
 
 
-def publish(hub: HubApi, body: object, *, report: bool = False) -> ReceiptAnswer | EachChannel | EachItem:
+def publish(hub: NodeApi, body: object, *, report: bool = False) -> ReceiptAnswer | EachChannel | EachItem:
     """Publishes what `body` asks for, in one round trip to the broker; with `report` all of it asks for one.
 
     One object with `channel` or `user` -> its receipt; with `channels` -> one answer per channel; an
@@ -58,7 +58,7 @@ def publish(hub: HubApi, body: object, *, report: bool = False) -> ReceiptAnswer
     return _receipt(results[0])
 
 
-def _publish_batch(hub: HubApi, body: list[object], *, report: bool) -> EachItem:
+def _publish_batch(hub: NodeApi, body: list[object], *, report: bool) -> EachItem:
     if not body:
         raise BadRequest("an empty array publishes nothing")
     if len(body) > hub.settings.max_batch:
@@ -68,29 +68,29 @@ def _publish_batch(hub: HubApi, body: list[object], *, report: bool) -> EachItem
     return EachItem(results=[_item_answer(each, results) for each in wanted])
 
 
-def _hand_over(hub: HubApi, items: Sequence[OutgoingPublication]) -> list[Receipt | TidingsError]:
+def _hand_over(hub: NodeApi, items: Sequence[OutgoingPublication]) -> list[Receipt | TidingsError]:
     if len(items) > hub.settings.max_batch:
         _refuse_batch(hub, len(items))
     results = hub.publish(items) if items else []
     for item, result in zip(items, results, strict=True):
         if isinstance(result, Receipt) and item.wants_report:
-            hub.sent(item.channel, result)
+            hub.open_report(item.channel, result)
     return results
 
 
-def _refuse_batch(hub: HubApi, size: int) -> NoReturn:
+def _refuse_batch(hub: NodeApi, size: int) -> NoReturn:
     hub.metrics.api_too_large += 1
     raise TooLarge(f"{size} publications in one request; max_batch allows {hub.settings.max_batch}")
 
 
-def _wanted_or_error(hub: HubApi, item: object, *, report: bool) -> Wanted | TidingsError:
+def _wanted_or_error(hub: NodeApi, item: object, *, report: bool) -> Wanted | TidingsError:
     try:
         return _wanted(hub, item, report=report)
     except TidingsError as error:
         return error
 
 
-def _wanted(hub: HubApi, item: object, *, report: bool) -> Wanted:
+def _wanted(hub: NodeApi, item: object, *, report: bool) -> Wanted:
     """What one object asks for.
 
     Raises:

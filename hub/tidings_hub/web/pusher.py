@@ -16,7 +16,7 @@ from tidings_hub.config.ingress import PusherApp
 from tidings_hub.core.compat.pusher import PusherCredentials, check_body, check_signature, read_batch, read_event
 from tidings_hub.core.compat.requests import PublishRequest
 from tidings_hub.log import log_rate_limited
-from tidings_hub.services.api import HubApi
+from tidings_hub.services.api import NodeApi
 from tidings_hub.web.body import read_body
 
 log = logging.getLogger("tidings.web")
@@ -33,7 +33,7 @@ _STATUSES: dict[type[TidingsError], int] = {
 class PusherApi:
     """The two addresses of one app. Each answer is `{}`, or a status and a line of text."""
 
-    def __init__(self, hub: HubApi, source: PusherApp) -> None:
+    def __init__(self, hub: NodeApi, source: PusherApp) -> None:
         self._hub = hub
         self._app: PusherCredentials = source.app()
         self._renames = source.renames()

@@ -18,7 +18,7 @@ from support.processes.redis import RedisProcess
 from support.waiting import wait_until
 from tidings import AsyncEmitter, Emitter
 from tidings.errors import BadRequest, TidingsError, Unavailable, UnknownNamespace
-from tidings.wire.control import Done
+from tidings.wire.control import CommandResult
 
 EXTRA = 'prefix = "control:"\n' + "control_timeout_s = 15.0\nnode_record_s = 1.0\nchannels_per_connection = 3\n"
 KINDS = ["js-websocket", "python-polling", "sse"]
@@ -132,15 +132,15 @@ def test_a_user_is_disconnected_on_every_node(two: Two, start: Start, way: str) 
     clients = [start(two.one, user).wait_ready(), start(two.other, user).wait_ready()]
     bystander = start(two.other, "bystander").wait_ready()
     with emitter(two, way) as made:
-        assert made.disconnect(user=user) == Done(2, 2)
+        assert made.disconnect(user=user) == CommandResult(2, 2)
         for client in clients:
             client.wait(lambda client: client.records_of("close"), why="being told")
             assert client.records_of("close")[0]["code"] == "disconnected"
             client.wait_ready(2)
         # One of them, by the id that it was told.
-        assert made.disconnect(connection=clients[1].records_of("ready")[1]["connection"]) == Done(1, 2)
+        assert made.disconnect(connection=clients[1].records_of("ready")[1]["connection"]) == CommandResult(1, 2)
         clients[1].wait_ready(3)
-        assert made.disconnect(connection="nobody") == Done(0, 2)
+        assert made.disconnect(connection="nobody") == CommandResult(0, 2)
     assert len(clients[0].records_of("ready")) == 2
     assert bystander.records_of("close") == []
 
@@ -150,8 +150,8 @@ def test_a_user_or_a_token_is_revoked_on_every_node(two: Two, start: Start, way:
     user = f"rita-{way}"
     clients = [start(two.one, user).wait_ready(), start(two.other, user).wait_ready()]
     with emitter(two, way) as made:
-        assert made.revoke(jti="of-nobody", until_s=time.time() + 60) == Done(0, 2)
-        assert made.revoke(user=user, for_s=600) == Done(2, 2)
+        assert made.revoke(jti="of-nobody", until_s=time.time() + 60) == CommandResult(0, 2)
+        assert made.revoke(user=user, for_s=600) == CommandResult(2, 2)
         with pytest.raises(BadRequest):
             made.revoke(user=user)
     for client in clients:
@@ -169,7 +169,7 @@ def test_a_users_connections_get_and_lose_a_channel(two: Two, start: Start, way:
     for client in clients:
         client.wait_ready()
     with emitter(two, way) as made:
-        assert made.subscribe(user=user, channel=channel) == Done(3, 2)
+        assert made.subscribe(user=user, channel=channel) == CommandResult(3, 2)
         for client in clients:
             client.wait(lambda client: client.records_of("subscribed"), why="being told of the subscription")
             told = client.records_of("subscribed")[0]
@@ -179,8 +179,8 @@ def test_a_users_connections_get_and_lose_a_channel(two: Two, start: Start, way:
         for client in clients:
             client.wait(lambda client: client.data(channel) == [1], why="the publication")
         # Again is nothing new, and nobody is told twice.
-        assert made.subscribe(user=user, channel=channel) == Done(3, 2)
-        assert made.unsubscribe(user=user, channel=channel) == Done(3, 2)
+        assert made.subscribe(user=user, channel=channel) == CommandResult(3, 2)
+        assert made.unsubscribe(user=user, channel=channel) == CommandResult(3, 2)
         for client in clients:
             client.wait(lambda client: client.records_of("unsubscribed"), why="being told that it is over")
             assert client.records_of("unsubscribed")[0]["channels"] == [channel]
@@ -190,7 +190,7 @@ def test_a_users_connections_get_and_lose_a_channel(two: Two, start: Start, way:
             client.wait(lambda client: client.data(f"user:{user}") == [None], why="what came after it")
             assert client.data(channel) == [1]
             assert len(client.records_of("subscribed")) == 1
-        assert made.unsubscribe(user=user, channel=channel) == Done(0, 2)
+        assert made.unsubscribe(user=user, channel=channel) == CommandResult(0, 2)
         with pytest.raises(UnknownNamespace):
             made.subscribe(user=user, channel="nowhere:1")
         # What a backend gave, a client cannot take again by itself: its token does not cover it.
@@ -201,7 +201,7 @@ def test_a_users_connections_get_and_lose_a_channel(two: Two, start: Start, way:
 def test_a_subscription_by_a_backend_survives_a_new_token(two: Two, start: Start) -> None:
     client = start(two.other, "tina").wait_ready()
     with emitter(two, "http") as made:
-        assert made.subscribe(user="tina", channel="orders:tina") == Done(1, 2)
+        assert made.subscribe(user="tina", channel="orders:tina") == CommandResult(1, 2)
         answer = client.request("tidings:refresh", {"token": token("tina", "chat:*")})
         assert answer["left"] == []
         # After a gap a client asks for the channel anew, with its cursor.
@@ -217,7 +217,7 @@ def test_a_connection_with_too_many_channels_is_counted_as_refused(two: Two, sta
     full = start(two.one, "fiona", "js-websocket", "chat:1", "chat:2").wait_ready()
     start(two.other, "fiona").wait_ready()
     with emitter(two, "redis") as made:
-        assert made.subscribe(user="fiona", channel="orders:1") == Done(1, 2, refused=1)
+        assert made.subscribe(user="fiona", channel="orders:1") == CommandResult(1, 2, refused=1)
     assert full.records_of("subscribed") == []
 
 

@@ -62,7 +62,7 @@ def test_each_worker_writes_its_own(tmp_path: Path, shared_redis: RedisProcess, 
 )
 def test_a_file_that_cannot_be_is_said_before_anything_starts(file: str, about: str, tmp_path: Path) -> None:
     from tidings.errors import BadConfig
-    from tidings_hub.node.profiler import Profile
+    from tidings_hub.node.profiler import Profiler
 
     with pytest.raises(BadConfig, match=about):
-        Profile(tmp_path / file)
+        Profiler(tmp_path / file)

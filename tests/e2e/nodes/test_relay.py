@@ -23,7 +23,7 @@ from support.processes.hub import SECRET, HubProcess, token
 from support.processes.redis import RedisProcess
 from support.waiting import wait_until
 from tidings import Emitter
-from tidings_hub.core.relay_stamp import STAMP_HEADER, Stamp, stamp_key, stamped
+from tidings_hub.core.relay_stamp import STAMP_HEADER, Stamp, stamp_key, write_stamp
 
 LEASE_S = 1.5
 
@@ -253,7 +253,7 @@ def stamp_line(
     target: str, *, to: str = "n1", at_s: float | None = None, key: str = SECRET, method: str = "GET"
 ) -> str:
     stamp = Stamp(to, time.time() if at_s is None else at_s, "203.0.113.7", secure=False, host="shop.example")
-    return f"{STAMP_HEADER}: {stamped(stamp_key(key), stamp, method, target)}"
+    return f"{STAMP_HEADER}: {write_stamp(stamp_key(key), stamp, method, target)}"
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tidings_hub.log import LINE_MAX_BYTES, Lines, RateLimit, StandardError, escaped, masked
+from tidings_hub.log import LINE_MAX_BYTES, LineFormatter, RateLimit, StderrHandler, escape_control, mask_secrets
 
 CANARY = "s3cr3t-canary"
 
@@ -34,18 +34,18 @@ CANARY = "s3cr3t-canary"
     ],
 )
 def test_secrets_are_masked(text: str) -> None:
-    assert CANARY not in masked(text)
+    assert CANARY not in mask_secrets(text)
 
 
 @pytest.mark.parametrize(
     "text", ["channel orders:42", "redis://host:6379/0", "a cursor ab.12", "http://127.0.0.1:8000/"]
 )
 def test_the_rest_is_left_alone(text: str) -> None:
-    assert masked(text) == text
+    assert mask_secrets(text) == text
 
 
 def test_control_characters_are_escaped() -> None:
-    assert escaped("a\nb\x1b[31m\u202e\x00\x85é") == r"a\nb\x1b[31m\u202e\x00\x85é"
+    assert escape_control("a\nb\x1b[31m\u202e\x00\x85é") == r"a\nb\x1b[31m\u202e\x00\x85é"
 
 
 def record(message: str, *, error: bool = False, **extra: object) -> logging.LogRecord:
@@ -63,12 +63,12 @@ def record(message: str, *, error: bool = False, **extra: object) -> logging.Log
 
 
 def test_a_line() -> None:
-    line = Lines().format(record("listening", port=8000, name_="a b", empty="", forged="x\ny=1"))
+    line = LineFormatter().format(record("listening", port=8000, name_="a b", empty="", forged="x\ny=1"))
     assert line == '1970-01-01T00:00:00.007Z INFO tidings.t listening port=8000 name_="a b" empty="" forged="x\\\\ny=1"'
 
 
 def test_a_traceback_is_one_line_without_secrets() -> None:
-    line = Lines().format(record("failed", error=True))
+    line = LineFormatter().format(record("failed", error=True))
     assert "\n" not in line
     assert "ValueError" in line
     assert CANARY not in line
@@ -84,8 +84,8 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 def test_a_log_that_nobody_reads_stops_nothing(pipe: tuple[int, int]) -> None:
     reading, writing = pipe
-    handler = StandardError(select, writing)
-    handler.setFormatter(Lines())
+    handler = StderrHandler(select, writing)
+    handler.setFormatter(LineFormatter())
     for number in range(1000):
         handler.emit(record("x" * 500 + str(number)))
     assert handler.dropped > 0
@@ -98,8 +98,8 @@ def test_a_log_that_nobody_reads_stops_nothing(pipe: tuple[int, int]) -> None:
 
 def test_a_long_line_keeps_both_ends(pipe: tuple[int, int]) -> None:
     reading, writing = pipe
-    handler = StandardError(select, writing)
-    handler.setFormatter(Lines())
+    handler = StderrHandler(select, writing)
+    handler.setFormatter(LineFormatter())
     handler.emit(record("begin " + "x" * 100_000 + " end"))
     line = os.read(reading, 1_000_000)
     assert len(line) <= LINE_MAX_BYTES

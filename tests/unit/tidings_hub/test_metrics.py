@@ -5,7 +5,7 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tidings_hub.metrics import BUCKETS_S, FIELDS, Histogram, Kind, Metrics, merged, render
+from tidings_hub.metrics import BUCKETS_S, FIELDS, Histogram, Kind, Metrics, merge_texts, render
 
 
 def test_every_field_has_a_help_and_a_plain_name() -> None:
@@ -54,7 +54,7 @@ def test_the_metrics_of_several_nodes_become_one_text() -> None:
     first.deliveries, second.deliveries = 3, 4
     second.count(second.connections_closed, "slow")
     second.canary_s.observe(0.002)
-    text = merged([render(first, node="n-0"), render(second, node="n-1")]).decode()
+    text = merge_texts([render(first, node="n-0"), render(second, node="n-1")]).decode()
     families = list(text_string_to_metric_families(text))
     assert sorted(family.name for family in families) == sorted(f"tidings_{name}" for name in FIELDS)
     samples = {(sample.name, *sorted(sample.labels.items())): sample.value for f in families for sample in f.samples}
@@ -62,4 +62,4 @@ def test_the_metrics_of_several_nodes_become_one_text() -> None:
     assert samples["tidings_deliveries_total", ("node", "n-1")] == 4
     assert samples["tidings_connections_closed_total", ("code", "slow"), ("node", "n-1")] == 1
     assert samples["tidings_canary_s_count", ("node", "n-1")] == 1
-    assert merged([render(first, node="n-0")]) == render(first, node="n-0")
+    assert merge_texts([render(first, node="n-0")]) == render(first, node="n-0")

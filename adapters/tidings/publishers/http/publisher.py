@@ -30,10 +30,10 @@ from tidings.publishers.http.requests import (
 )
 from tidings.publishers.http.responses import read_named, read_object, read_results, split_requests
 from tidings.publishers.threaded import ThreadedHubPublisher
-from tidings.wire.control import Done, History, NodeRecord, Order, read_done
+from tidings.wire.control import Command, CommandResult, History, NodeRecord, read_command_result
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence
-from tidings.wire.reports import Report, Sought, read_report
+from tidings.wire.reports import Report, ReportQuery, read_report
 
 # The hub's own limit (its setting `max_batch`).
 ITEMS_MAX = 100
@@ -95,12 +95,12 @@ class HttpPublisher:
             results += self._publish_with_retries(body, count, deadline)
         return results
 
-    def send_command(self, command: Order, *, timeout_s: float) -> Done:
+    def send_command(self, command: Command, *, timeout_s: float) -> CommandResult:
         """See `NodeQueries.send_command`."""
-        path, body = command.request()
-        return read_done(self.request_until(path, body, Deadline.after(timeout_s)))
+        path, body = command.to_http()
+        return read_command_result(self.request_until(path, body, Deadline.after(timeout_s)))
 
-    def report(self, sought: Sought, *, timeout_s: float) -> Report:
+    def report(self, sought: ReportQuery, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`."""
         return read_report(self.request_until(sought.path(), None, Deadline.after(timeout_s), read_named))
 

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from tidings.errors import Internal
-from tidings.wire.control import History, NodeRecord, read_node
+from tidings.wire.control import History, NodeRecord, read_node_record
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence
 
@@ -44,7 +44,7 @@ def read_nodes(response: Mapping[str, Any]) -> list[NodeRecord]:
     """
     match response:
         case {"nodes": list(nodes)}:
-            return [read_node(node) for node in nodes]
+            return [read_node_record(node) for node in nodes]
     raise Internal(_NOT_A_HUB)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tidings.wire.control import Answers, NodeRecord, Order, read_node
+from tidings.wire.control import Command, NodeRecord, NodeReplies, read_node_record
 
 Listener = Callable[[dict[str, object]], None]
 
@@ -54,7 +54,7 @@ class MemoryCommands:
             listener(message)
         return len(listeners)
 
-    def request(self, order: Order, *, timeout_s: float) -> Answers:
+    def request(self, order: Command, *, timeout_s: float) -> NodeReplies:
         """Send a command to every node. Returns the replies that arrive within `timeout_s` seconds."""
         end_s = self._now_s() + timeout_s
         token, pending = secrets.token_urlsafe(12), _PendingCommand()
@@ -63,14 +63,14 @@ class MemoryCommands:
         with self._lock:
             self._pending[token] = pending
         try:
-            recipients = self.broadcast(json.loads(order.message(token)))
+            recipients = self.broadcast(json.loads(order.to_message(token)))
             while len(pending.replies) < recipients and pending.arrived.wait(max(0.0, end_s - self._now_s())):
                 pending.arrived.clear()
         finally:
             with self._lock:
                 del self._pending[token]
         live_nodes = [record.node for record in self.nodes()]
-        return Answers(
+        return NodeReplies(
             list(pending.replies.values()), tuple(node for node in live_nodes if node not in pending.replies)
         )
 
@@ -88,7 +88,7 @@ class MemoryCommands:
             if record is None:
                 self._records.pop(node, None)
             else:
-                self._records[node] = (self._now_s() + lease_s, read_node(record))
+                self._records[node] = (self._now_s() + lease_s, read_node_record(record))
         return self.nodes()
 
     def nodes(self) -> list[NodeRecord]:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from tidings.errors import Unavailable
 from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.publishers.memory.store import MemoryStore, open_store
-from tidings.wire.control import Done, History, NodeRecord, Order, done
+from tidings.wire.control import Command, CommandResult, History, NodeRecord, command_result
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence
-from tidings.wire.reports import Report, Sought, gathered
+from tidings.wire.reports import Report, ReportQuery, merge_reports
 
 
 class MemoryPublisher:
@@ -28,15 +28,15 @@ class MemoryPublisher:
             return [Unavailable("this publisher is closed") for _ in items]
         return [self.store.publish(item) for item in items]
 
-    def send_command(self, command: Order, *, timeout_s: float) -> Done:
+    def send_command(self, command: Command, *, timeout_s: float) -> CommandResult:
         """See `NodeQueries.send_command`."""
         self._check()
-        return done(self.store.commands.request(command, timeout_s=timeout_s))
+        return command_result(self.store.commands.request(command, timeout_s=timeout_s))
 
-    def report(self, sought: Sought, *, timeout_s: float) -> Report:
+    def report(self, sought: ReportQuery, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`."""
         self._check()
-        return gathered(sought, self.store.commands.request(sought.order(), timeout_s=timeout_s))
+        return merge_reports(sought, self.store.commands.request(sought.to_command(), timeout_s=timeout_s))
 
     def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
         """See `NodeQueries.history`."""
@@ -77,11 +77,11 @@ class AsyncMemoryPublisher:
         """See `Publisher.publish`."""
         return self._publisher.publish(items, timeout_s=timeout_s)
 
-    async def send_command(self, command: Order, *, timeout_s: float) -> Done:
+    async def send_command(self, command: Command, *, timeout_s: float) -> CommandResult:
         """See `NodeQueries.send_command`. It waits for nodes of this process, so it runs in a thread."""
         return await asyncio.to_thread(self._publisher.send_command, command, timeout_s=timeout_s)
 
-    async def report(self, sought: Sought, *, timeout_s: float) -> Report:
+    async def report(self, sought: ReportQuery, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`. As `send_command`, it runs in a thread."""
         return await asyncio.to_thread(self._publisher.report, sought, timeout_s=timeout_s)
 

@@ -15,10 +15,10 @@ from tidings.publishers.redis.publisher import AsyncRedisPublisher, RedisPublish
 from tidings.redis_client.buckets import bucket_of
 from tidings.redis_client.keys import DEFAULT_PREFIX
 from tidings.redis_client.topology import open_buckets
-from tidings.wire.control import Done, History, NodeRecord, Order
+from tidings.wire.control import Command, CommandResult, History, NodeRecord
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence, presence_channel
-from tidings.wire.reports import Report, Sought
+from tidings.wire.reports import Report, ReportQuery
 
 
 class ClusterPublisher:
@@ -53,11 +53,11 @@ class ClusterPublisher:
                 self._buckets[bucket].attempt(batches[bucket], now_s + (end_s - now_s) / remaining)
         return _merge(items, shares.values(), [batch.results() for batch in batches.values()])
 
-    def send_command(self, command: Order, *, timeout_s: float) -> Done:
+    def send_command(self, command: Command, *, timeout_s: float) -> CommandResult:
         """See `NodeQueries.send_command`."""
         return self._buckets[0].send_command(command, timeout_s=timeout_s)
 
-    def report(self, sought: Sought, *, timeout_s: float) -> Report:
+    def report(self, sought: ReportQuery, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`."""
         return self._buckets[0].report(sought, timeout_s=timeout_s)
 
@@ -101,11 +101,11 @@ class AsyncClusterPublisher:
             ]
         return _merge(items, shares.values(), [task.result() for task in tasks])
 
-    async def send_command(self, command: Order, *, timeout_s: float) -> Done:
+    async def send_command(self, command: Command, *, timeout_s: float) -> CommandResult:
         """See `NodeQueries.send_command`."""
         return await self._buckets[0].send_command(command, timeout_s=timeout_s)
 
-    async def report(self, sought: Sought, *, timeout_s: float) -> Report:
+    async def report(self, sought: ReportQuery, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`."""
         return await self._buckets[0].report(sought, timeout_s=timeout_s)
 

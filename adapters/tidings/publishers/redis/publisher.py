@@ -29,10 +29,10 @@ from tidings.redis_client.queries import (
 )
 from tidings.redis_client.scripts import pack_load, publish_script
 from tidings.redis_client.url import RedisAddress
-from tidings.wire.control import Answers, Done, History, NodeRecord, Order, done
+from tidings.wire.control import Command, CommandResult, History, NodeRecord, NodeReplies, command_result
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence
-from tidings.wire.reports import Report, Sought, gathered
+from tidings.wire.reports import Report, ReportQuery, merge_reports
 
 _CLOSED = "this publisher is closed"
 
@@ -84,16 +84,18 @@ class RedisPublisher:
             batch.fail(_CLOSED, sent=False, final=True)
         return batch.pause_s(time.monotonic())
 
-    def send_command(self, command: Order, *, timeout_s: float) -> Done:
+    def send_command(self, command: Command, *, timeout_s: float) -> CommandResult:
         """See `NodeQueries.send_command`."""
-        return done(self._request_nodes(command, timeout_s))
+        return command_result(self._request_nodes(command, timeout_s))
 
-    def report(self, sought: Sought, *, timeout_s: float) -> Report:
+    def report(self, sought: ReportQuery, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`. If no node has a report, the publication has reached no client."""
-        return gathered(sought, self._request_nodes(sought.order(), timeout_s))
+        return merge_reports(sought, self._request_nodes(sought.to_command(), timeout_s))
 
-    def _request_nodes(self, command: Order, timeout_s: float) -> Answers:
-        replies: Answers = self._run(command_dialogue(self._keys, command, timeout_s=timeout_s, now_s=time.monotonic))
+    def _request_nodes(self, command: Command, timeout_s: float) -> NodeReplies:
+        replies: NodeReplies = self._run(
+            command_dialogue(self._keys, command, timeout_s=timeout_s, now_s=time.monotonic)
+        )
         return replies
 
     def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
@@ -171,16 +173,16 @@ class AsyncRedisPublisher:
             batch.fail(_CLOSED, sent=False, final=True)
         return batch.pause_s(time.monotonic())
 
-    async def send_command(self, command: Order, *, timeout_s: float) -> Done:
+    async def send_command(self, command: Command, *, timeout_s: float) -> CommandResult:
         """See `NodeQueries.send_command`."""
-        return done(await self._request_nodes(command, timeout_s))
+        return command_result(await self._request_nodes(command, timeout_s))
 
-    async def report(self, sought: Sought, *, timeout_s: float) -> Report:
+    async def report(self, sought: ReportQuery, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`."""
-        return gathered(sought, await self._request_nodes(sought.order(), timeout_s))
+        return merge_reports(sought, await self._request_nodes(sought.to_command(), timeout_s))
 
-    async def _request_nodes(self, command: Order, timeout_s: float) -> Answers:
-        replies: Answers = await self._run(
+    async def _request_nodes(self, command: Command, timeout_s: float) -> NodeReplies:
+        replies: NodeReplies = await self._run(
             command_dialogue(self._keys, command, timeout_s=timeout_s, now_s=time.monotonic)
         )
         return replies

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from tidings_hub import runtime
-from tidings_hub.core.relay_stamp import STAMP_HEADER, Stamp, read_stamp, stamped
+from tidings_hub.core.relay_stamp import STAMP_HEADER, Stamp, read_stamp, write_stamp
 from tidings_hub.engine import engineio as protocol
 from tidings_hub.engine.relay.upstream import Upstream, connected
 from tidings_hub.log import log_rate_limited
@@ -155,7 +155,7 @@ class Relay:
 
     def _send(self, link: Link, head: Head, body: bytes, owner: str, address: str, wait_s: float) -> None:
         stamp = Stamp(owner, self.unix_s(), link.remote, link.secure, link.host)
-        request = request_bytes(head, body, stamped(self.keys[0], stamp, head.method, _target(head)))
+        request = request_bytes(head, body, write_stamp(self.keys[0], stamp, head.method, _target(head)))
         idle = self._idle.get(address)
         if idle:
             upstream = idle.pop()

@@ -19,8 +19,9 @@ from typing import Any, Literal, TypeVar
 from tidings.emitter import Emitter
 from tidings.errors import BadConfig, BadEvent, Unavailable
 from tidings.wire.channels import check_event
-from tidings_hub.extensions.app.local_publisher import LocalPublisher, NodeApi
+from tidings_hub.extensions.app.local_publisher import LocalPublisher
 from tidings_hub.extensions.app.session import Session
+from tidings_hub.services.api import NodeApi
 
 Action = Literal["subscribe", "publish"]
 Handler = Callable[..., object]

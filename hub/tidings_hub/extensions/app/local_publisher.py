@@ -3,40 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
-from tidings.errors import TidingsError, Unavailable
+from tidings.errors import Unavailable
 from tidings.publishers.base import OutgoingPublication, PublishResult
-from tidings.receipts import Receipt
-from tidings.wire.control import Done, History, NodeRecord, Order
+from tidings.wire.control import Command, CommandResult, History, NodeRecord
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence
-from tidings.wire.publication import Publication
-from tidings.wire.reports import Report, Sought
-
-
-class NodeApi(Protocol):
-    """What is needed of a node; `tidings_hub.node.api.Backends` fits."""
-
-    def publish(self, items: Sequence[OutgoingPublication]) -> list[Receipt | TidingsError]:
-        """One receipt or error for each item."""
-
-    def history(
-        self, channel: str, *, since: Cursor | None, limit: int, newest: bool
-    ) -> tuple[Cursor, list[Publication]]:
-        """A page of kept publications, and the position it was read at."""
-
-    def presence(self, channel: str, *, limit: int | None = None) -> Presence:
-        """Who is in a channel."""
-
-    def order(self, order: Order) -> Done:
-        """Have every node do something."""
-
-    def report(self, sought: Sought) -> Report:
-        """What became of a publication."""
-
-    def nodes(self) -> list[NodeRecord]:
-        """Every node that lives."""
+from tidings.wire.reports import Report, ReportQuery
+from tidings_hub.services.api import NodeApi
 
 
 class LocalPublisher:
@@ -56,16 +30,16 @@ class LocalPublisher:
         except Unavailable as error:
             return [error for _ in items]
 
-    def send_command(self, command: Order, *, timeout_s: float) -> Done:
+    def send_command(self, command: Command, *, timeout_s: float) -> CommandResult:
         """See `NodeQueries.send_command`."""
-        return self._running().order(command)
+        return self._running().run_command(command)
 
     def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
         """See `NodeQueries.history`."""
         position, kept = self._running().history(channel, since=since, limit=limit, newest=since is None)
         return History(str(position), [one.to_wire() for one in kept])
 
-    def report(self, sought: Sought, *, timeout_s: float) -> Report:
+    def report(self, sought: ReportQuery, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`."""
         return self._running().report(sought)
 

@@ -113,7 +113,7 @@ def test_orders_are_remembered_and_concern_nobody() -> None:
     hub = FakeHub()
     assert hub.disconnect(user="7").connections == 0
     hub.subscribe(user="7", channel="orders:1")
-    assert [order.do for order in hub.orders] == ["disconnect", "subscribe"]
+    assert [order.name for order in hub.orders] == ["disconnect", "subscribe"]
 
 
 def test_others_with_its_address_publish_there_too() -> None:

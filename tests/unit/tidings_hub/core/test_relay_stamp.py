@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tidings_hub.core.relay_stamp import STAMP_HOLDS_S, Stamp, read_stamp, stamp_key, stamped
+from tidings_hub.core.relay_stamp import STAMP_LIFETIME_S, Stamp, read_stamp, stamp_key, write_stamp
 
 KEY, OTHER = stamp_key("kT3xw9LpQ2vB7mZr5cYh8nDs4fGj6aUe"), stamp_key("another-secret-of-this-hub-000000")
 NOW_S = 1_790_000_000.5
@@ -15,7 +15,7 @@ def read(value: str, *, method: str = "GET", target: str = TARGET, own_id: str =
 
 
 def test_a_stamp_says_what_was_put_in() -> None:
-    assert read(stamped(KEY, STAMP, "GET", TARGET)) == STAMP
+    assert read(write_stamp(KEY, STAMP, "GET", TARGET)) == STAMP
 
 
 @pytest.mark.parametrize(
@@ -24,39 +24,39 @@ def test_a_stamp_says_what_was_put_in() -> None:
 )
 def test_whatever_a_client_made_of_it_stays_one_field(remote: str, host: str) -> None:
     stamp = Stamp("n2", NOW_S, remote, False, host)
-    value = stamped(KEY, stamp, "POST", TARGET)
+    value = write_stamp(KEY, stamp, "POST", TARGET)
     assert value.isascii()
     assert "\r" not in value
     assert read(value, method="POST") == stamp
 
 
 def test_a_stamp_is_for_one_request_line_and_one_node() -> None:
-    value = stamped(KEY, STAMP, "GET", TARGET)
+    value = write_stamp(KEY, STAMP, "GET", TARGET)
     assert read(value, method="POST") is None
     assert read(value, target=TARGET + "1") is None
     assert read(value, own_id="n3") is None
 
 
 def test_a_stamp_holds_for_seconds() -> None:
-    value = stamped(KEY, STAMP, "GET", TARGET)
-    for near in (-STAMP_HOLDS_S, STAMP_HOLDS_S):
+    value = write_stamp(KEY, STAMP, "GET", TARGET)
+    for near in (-STAMP_LIFETIME_S, STAMP_LIFETIME_S):
         assert read(value, now_s=NOW_S + near) == STAMP
-    for far in (-STAMP_HOLDS_S - 0.1, STAMP_HOLDS_S + 0.1):
+    for far in (-STAMP_LIFETIME_S - 0.1, STAMP_LIFETIME_S + 0.1):
         assert read(value, now_s=NOW_S + far) is None
 
 
 def test_without_the_key_nobody_makes_one() -> None:
-    assert read(stamped(OTHER, STAMP, "GET", TARGET)) is None
-    assert read_stamp([], stamped(KEY, STAMP, "GET", TARGET), "GET", TARGET, own_id="n2", now_s=NOW_S) is None
+    assert read(write_stamp(OTHER, STAMP, "GET", TARGET)) is None
+    assert read_stamp([], write_stamp(KEY, STAMP, "GET", TARGET), "GET", TARGET, own_id="n2", now_s=NOW_S) is None
 
 
 def test_several_keys_hold_while_a_secret_is_replaced() -> None:
-    value = stamped(OTHER, STAMP, "GET", TARGET)
+    value = write_stamp(OTHER, STAMP, "GET", TARGET)
     assert read_stamp([KEY, OTHER], value, "GET", TARGET, own_id="n2", now_s=NOW_S) == STAMP
 
 
 def test_any_changed_sign_breaks_it() -> None:
-    value = stamped(KEY, STAMP, "GET", TARGET)
+    value = write_stamp(KEY, STAMP, "GET", TARGET)
     for at in range(len(value)):
         other = "1" if value[at] != "1" else "2"
         assert read(value[:at] + other + value[at + 1 :]) is None, at

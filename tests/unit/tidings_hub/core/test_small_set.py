@@ -7,7 +7,7 @@ from collections.abc import Collection
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidings_hub.core.small_set import added, removed
+from tidings_hub.core.small_set import add_member, remove_member
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 8))))
@@ -15,7 +15,7 @@ def test_they_hold_what_a_set_holds(steps: list[tuple[bool, int]]) -> None:
     members: Collection[int] = ()
     model: set[int] = set()
     for add, member in steps:
-        members = (added if add else removed)(members, member)
+        members = (add_member if add else remove_member)(members, member)
         (model.add if add else model.discard)(member)
         assert set(members) == model
         assert len(members) == len(model)
@@ -24,6 +24,6 @@ def test_they_hold_what_a_set_holds(steps: list[tuple[bool, int]]) -> None:
 def test_a_large_one_is_changed_in_place() -> None:
     members: Collection[int] = ()
     for member in range(100):
-        members = added(members, member)
-    assert added(members, 100) is members
-    assert removed(members, 5) is members
+        members = add_member(members, member)
+    assert add_member(members, 100) is members
+    assert remove_member(members, 5) is members

@@ -12,7 +12,7 @@ from support.waiting import wait_until
 from tidings.errors import BadData, TidingsError, Unavailable, UnknownNamespace
 from tidings.publishers.base import OutgoingPublication
 from tidings.receipts import Receipt
-from tidings.wire.control import Order
+from tidings.wire.control import Command
 from tidings.wire.publication import decode
 from tidings_hub.config.ingress import FlaskSocketio
 from tidings_hub.core.compat.requests import PublishRequest, RequestLimits
@@ -66,7 +66,7 @@ class Scene:
         self.hold = LeaseReply.ACQUIRED
         self.asked: list[float] = []
         self.published: list[OutgoingPublication] = []
-        self.orders: list[Order] = []
+        self.orders: list[Command] = []
         self.metrics = Metrics()
         self.lease = LeaseKeeper(self._ask, lease_s=30.0)
         form = FlaskSocketioFormat(FlaskSocketio(), RequestLimits(data_max_bytes=100, channels_max=10))
@@ -85,9 +85,9 @@ class Scene:
         self.published += items
         return [UnknownNamespace() if item.channel == "nowhere:a" else Receipt(item.id, "e.1") for item in items]
 
-    def _order(self, order: Order) -> None:
+    def _order(self, order: Command) -> None:
         self.orders.append(order)
-        if order.about.get("user") == "down":
+        if order.arguments.get("user") == "down":
             raise Unavailable
 
     def settle(self) -> None:
@@ -126,7 +126,7 @@ def test_orders_keep_their_place_and_failures_are_counted(scene: Scene) -> None:
     scene.listener.start()
     wait_until(lambda: len(scene.published) == 3, why="all were published")
     scene.settle()
-    assert [order.about for order in scene.orders] == [{"user": "down"}, {"user": "7"}]
+    assert [order.arguments for order in scene.orders] == [{"user": "down"}, {"user": "7"}]
     assert scene.metrics.wires_refused == {"bad_request": 1, "unavailable": 1, "unknown_namespace": 1}
     assert scene.metrics.wires_ordered == {"disconnect": 1}
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from tidings_hub.config.security import Namespace
 from tidings_hub.config.settings import Settings
-from tidings_hub.node.reload import RELOADED, reloaded
+from tidings_hub.node.reload import RELOADABLE, apply_reload
 
 SECRET, OTHER = "kT3xw9LpQ2vB7mZr5cYh8nDs4fGj6aUe", "Zq8Nf2XwT5rY9bLm3sVd7gHk1jPc6eUa"
 
@@ -12,7 +12,7 @@ def test_rules_and_keys_change_and_all_else_waits() -> None:
     new = Settings(
         secret=OTHER, port=9000, drain_s=1, namespaces={"chat": Namespace(history=5)}, api_keys=["k" * 9 + "9" * 9]
     )
-    settings, waiting = reloaded(old, new)
+    settings, waiting = apply_reload(old, new)
     assert waiting == ["port", "drain_s"]
     assert (settings.port, settings.drain_s, settings.node_id) == (old.port, old.drain_s, old.node_id)
     assert settings.secret == new.secret
@@ -22,9 +22,9 @@ def test_rules_and_keys_change_and_all_else_waits() -> None:
 
 def test_a_name_that_was_made_up_is_no_change() -> None:
     old, new = Settings(secret=SECRET), Settings(secret=SECRET)
-    assert reloaded(old, new) == (old, [])
-    assert reloaded(old, Settings(secret=SECRET, node_id="n7"))[1] == ["node_id"]
+    assert apply_reload(old, new) == (old, [])
+    assert apply_reload(old, Settings(secret=SECRET, node_id="n7"))[1] == ["node_id"]
 
 
 def test_every_reloaded_name_is_a_setting() -> None:
-    assert set(RELOADED) <= set(Settings.model_fields)
+    assert set(RELOADABLE) <= set(Settings.model_fields)

@@ -18,7 +18,7 @@ from tidings.publishers.base import OutgoingPublication
 from tidings.receipts import Receipt
 from tidings.tokens import issue
 from tidings.wire import control
-from tidings.wire.control import Done
+from tidings.wire.control import CommandResult
 from tidings.wire.cursor import Cursor
 from tidings.wire.payload import encode_data
 from tidings.wire.publication import encode_body
@@ -27,9 +27,9 @@ from tidings_hub.config.settings import Settings
 from tidings_hub.core.frame import Encoded
 from tidings_hub.core.sessions import Session
 from tidings_hub.metrics import Metrics
-from tidings_hub.node.api import Backends
+from tidings_hub.node.api import LocalNodeApi
 from tidings_hub.node.readiness import Readiness
-from tidings_hub.services.commands import Control
+from tidings_hub.services.commands import Commands
 from tidings_hub.services.connection import Connection
 from tidings_hub.services.hub import Hub
 from tidings_hub.services.hub_event import hub_event
@@ -94,7 +94,7 @@ def hub(clock: Clock) -> Iterator[Hub]:
     made = Hub(
         settings, broker, settings.access(), settings.key_set(), fan_out=fan_out, metrics=Metrics(), wall_s=clock
     )
-    made.on_command = Control(made, in_thread).heard
+    made.on_command = Commands(made, in_thread).on_command
     broker.write_rules(settings.broker_rules())
     broker.start(made)
     yield made
@@ -120,8 +120,8 @@ def in_thread(run: Callable[..., object], *arguments: object) -> bool:
     return True
 
 
-def backends(hub: Hub) -> Backends:
-    return Backends(hub, readiness(hub), Control(hub, in_thread))
+def backends(hub: Hub) -> LocalNodeApi:
+    return LocalNodeApi(hub, readiness(hub), Commands(hub, in_thread))
 
 
 def settle(hub: Hub) -> None:
@@ -329,7 +329,7 @@ class TestSessions:
     def test_revoked_users_and_tokens_are_cut_off(self, hub: Hub, clock: Clock) -> None:
         one, other = opened(hub, clock, "one"), opened(hub, clock, "other")
         order = control.revoke(user="one", jti=None, for_s=60, until_s=None, now_s=clock.now_s)
-        assert backends(hub).order(order).connections == 1
+        assert backends(hub).run_command(order).connections == 1
         assert (recorder(one).code, recorder(other).code) == ("revoked", None)
         assert recorder(one).said[-1] == ["DISCONNECT"]
         with pytest.raises(Revoked):
@@ -340,7 +340,7 @@ class TestSessions:
     def test_a_disconnected_user(self, hub: Hub, clock: Clock) -> None:
         one, other = opened(hub, clock, "one"), opened(hub, clock, "other")
         joined(hub, one, "user:one")
-        assert backends(hub).order(control.disconnect(user="one", connection=None)) == Done(1, 1)
+        assert backends(hub).run_command(control.disconnect(user="one", connection=None)) == CommandResult(1, 1)
         assert (recorder(one).code, recorder(other).code) == ("disconnected", None)
         assert recorder(one).names()[-1] == "tidings:close"
 
@@ -363,14 +363,14 @@ class TestControl:
         joined(hub, one, "user:one")
         joined(hub, other, "user:other")
         with Emitter(hub.settings.broker) as emitter:
-            assert emitter.subscribe(user="one", channel="orders:1") == Done(1, 1)
+            assert emitter.subscribe(user="one", channel="orders:1") == CommandResult(1, 1)
             receipt = emitter.emit("ev", 1, channel="orders:1")
             assert [each["data"] for each in emitter.history("orders:1").publications] == [1]
             assert emitter.history("orders:1", since=receipt.cursor).publications == []
             settle(hub)
-            assert emitter.unsubscribe(user="one", channel="orders:1") == Done(1, 1)
-            assert emitter.disconnect(user="one") == Done(1, 1)
-            assert emitter.disconnect(connection=other.id) == Done(1, 1)
+            assert emitter.unsubscribe(user="one", channel="orders:1") == CommandResult(1, 1)
+            assert emitter.disconnect(user="one") == CommandResult(1, 1)
+            assert emitter.disconnect(connection=other.id) == CommandResult(1, 1)
             assert emitter.revoke(user="one", for_s=60).nodes == 1
         assert recorder(one).names() == [
             *("tidings:ready", "tidings:subscribed", "ev", "tidings:unsubscribed", "tidings:close")
@@ -381,7 +381,7 @@ class TestControl:
         session = opened(hub, clock, "one")
         joined(hub, session, "user:one")
 
-        async def orders() -> list[Done]:
+        async def orders() -> list[CommandResult]:
             async with AsyncEmitter(hub.settings.broker) as emitter:
                 await emitter.emit("ev", 1, channel="orders:1")
                 assert len((await emitter.history("orders:1")).publications) == 1
@@ -393,7 +393,12 @@ class TestControl:
                     await emitter.revoke(jti="x", for_s=5),
                 ]
 
-        assert asyncio.run(orders()) == [Done(1, 1), Done(1, 1), Done(1, 1), Done(0, 1)]
+        assert asyncio.run(orders()) == [
+            CommandResult(1, 1),
+            CommandResult(1, 1),
+            CommandResult(1, 1),
+            CommandResult(0, 1),
+        ]
 
     def test_wrong_orders_are_refused_before_they_are_sent(self, hub: Hub) -> None:
         with Emitter(hub.settings.broker) as emitter:
@@ -421,7 +426,7 @@ class TestControl:
         publish(hub, "orders:1", "missed")
         session = opened(hub, clock, "one")
         made = subscribe(hub, session, ["user:one", "orders:1"], Cursor.parse(cursor))
-        done: list[Done] = []
+        done: list[CommandResult] = []
         with Emitter(hub.settings.broker, timeout_s=30) as emitter:
             asking = threading.Thread(
                 target=lambda: done.append(emitter.subscribe(user="one", channel="orders:2")), daemon=True
@@ -432,7 +437,7 @@ class TestControl:
             assert recorder(session).said == []
             go_live(hub, session, made, hub_event("tidings:ready", {}))
             asking.join(30)
-        assert done == [Done(1, 1)]
+        assert done == [CommandResult(1, 1)]
         publish(hub, "orders:2", "late")
         assert recorder(session).names() == ["tidings:ready", "ev", "tidings:subscribed", "ev"]
         assert recorder(session).data() == ["missed", "late"]
@@ -467,7 +472,7 @@ class TestControl:
 
     def test_a_worker_that_cannot_is_counted(self, hub: Hub, clock: Clock) -> None:
         joined(hub, opened(hub, clock, "one"), "user:one")
-        Control(hub, lambda *_: False).heard({"do": "disconnect", "user": "one", "reply": "x"})
+        Commands(hub, lambda *_: False).on_command({"do": "disconnect", "user": "one", "reply": "x"})
         assert hub.metrics.control_unanswered == 1
 
 

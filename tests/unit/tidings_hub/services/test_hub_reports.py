@@ -13,15 +13,15 @@ import pytest
 from support.waiting import wait_until
 from tidings import AsyncEmitter, Claims, Cursor, Emitter, Receipt
 from tidings.errors import BadRequest, NotFound, TimedOut
-from tidings.wire.reports import Count, Sought
+from tidings.wire.reports import Count, ReportQuery
 from tidings_hub.brokers.memory import MemoryBroker
 from tidings_hub.config.settings import Settings
 from tidings_hub.core.frame import Encoded
 from tidings_hub.core.sessions import Session
 from tidings_hub.metrics import Metrics
-from tidings_hub.node.api import Backends
+from tidings_hub.node.api import LocalNodeApi
 from tidings_hub.node.readiness import Readiness
-from tidings_hub.services.commands import Control
+from tidings_hub.services.commands import Commands
 from tidings_hub.services.connection import Connection
 from tidings_hub.services.hub import Hub
 from tidings_hub.services.subscribe import go_live, subscribe
@@ -68,7 +68,7 @@ def hub() -> Iterator[Hub]:
     )
     broker = MemoryBroker(settings.broker)
     made = Hub(settings, broker, settings.access(), None, fan_out=fan_out, metrics=Metrics())
-    made.on_command = Control(made, in_thread).heard
+    made.on_command = Commands(made, in_thread).on_command
     broker.write_rules(settings.broker_rules())
     broker.start(made)
     yield made
@@ -92,9 +92,9 @@ def client(session: Session[Connection]) -> Client:
     return session.connection
 
 
-def backends(hub: Hub) -> Backends:
+def backends(hub: Hub) -> LocalNodeApi:
     readiness = Readiness(hub, now_s=lambda: 0.0, sleep=lambda _: None, pump_alive=lambda: True, greenlets=lambda: 0)
-    return Backends(hub, readiness, Control(hub, in_thread))
+    return LocalNodeApi(hub, readiness, Commands(hub, in_thread))
 
 
 def test_the_recipients_are_those_it_was_written_to(hub: Hub, emitter: Emitter) -> None:
@@ -180,10 +180,10 @@ def test_a_node_with_subscribers_that_has_not_got_so_far_is_waited_for(hub: Hub)
     assert place is not None
     there, behind = str(place), str(Cursor(place.epoch, place.seq + 1))
     api = backends(hub)
-    assert not api.report(Sought("x", "orders:1", behind)).settled
-    assert api.report(Sought("x", "orders:1", there)).settled
-    assert api.report(Sought("x", "orders:2", behind)).settled, "nobody here listens"
-    assert api.report(Sought("x", "orders:1", str(Cursor("other", 99)))).settled, "it will never come"
+    assert not api.report(ReportQuery("x", "orders:1", behind)).settled
+    assert api.report(ReportQuery("x", "orders:1", there)).settled
+    assert api.report(ReportQuery("x", "orders:2", behind)).settled, "nobody here listens"
+    assert api.report(ReportQuery("x", "orders:1", str(Cursor("other", 99)))).settled, "it will never come"
 
 
 def test_what_this_node_sent_is_known_though_nobody_listens(hub: Hub, emitter: Emitter) -> None:
@@ -191,12 +191,12 @@ def test_what_this_node_sent_is_known_though_nobody_listens(hub: Hub, emitter: E
     receipt = emitter.emit("updated", 1, channel="orders:1", ack=True)
     hub.broker.canary()
     with pytest.raises(NotFound):
-        api.report(Sought(receipt.id))
-    api.sent("orders:1", Receipt(receipt.id, receipt.cursor, duplicate=True))
+        api.report(ReportQuery(receipt.id))
+    api.open_report("orders:1", Receipt(receipt.id, receipt.cursor, duplicate=True))
     with pytest.raises(NotFound):
-        api.report(Sought(receipt.id))
-    api.sent("orders:1", receipt)
-    report = api.report(Sought(receipt.id))
+        api.report(ReportQuery(receipt.id))
+    api.open_report("orders:1", receipt)
+    report = api.report(ReportQuery(receipt.id))
     assert (report.channel, report.cursor, report.recipients, report.settled) == ("orders:1", receipt.cursor, 0, True)
 
 
@@ -204,7 +204,7 @@ def test_an_id_in_many_channels_makes_no_long_answer(hub: Hub, emitter: Emitter)
     session = opened(hub, *(f"orders:{number}" for number in range(20)))
     receipts = emitter.emit("updated", 1, channels=[f"orders:{number}" for number in range(20)], ack=True, id="x")
     hub.broker.canary()
-    (said,) = hub.broker.run_command(Sought("x", "orders:7").order(), timeout_s=5).said
+    (said,) = hub.broker.run_command(ReportQuery("x", "orders:7").to_command(), timeout_s=5).replies
     assert [one["channel"] for one in said["found"]] == ["orders:7", "orders:0"]
     assert [hub.deliveries.acknowledge(session.id, number) for number in client(session).numbers()] == [True] * 20
     assert [one.wait(acks=0).acks for one in receipts] == [1] * 20

@@ -19,7 +19,7 @@ from tidings_hub.core.resumable_session import JoinMode, ResumableSession, sid_o
 from tidings_hub.core.session_records import ClaimedSession, RecordOperation, SessionRecord, WriteResult
 from tidings_hub.core.sessions import Session
 from tidings_hub.metrics import Metrics
-from tidings_hub.services.commands import Control
+from tidings_hub.services.commands import Commands
 from tidings_hub.services.connect import ConnectRequest, PendingConnect, activate, identify, open_session
 from tidings_hub.services.connection import Connection
 from tidings_hub.services.hub import Hub
@@ -56,7 +56,7 @@ def start() -> Iterator[Start]:
             {"secret": SECRET, "namespaces": NAMESPACES, "broker_timeout_s": 2.0, "recovery_window_s": 60.0} | more
         )
         hub = Hub(settings, broker, settings.access(), settings.key_set(), fan_out=fan_out, metrics=Metrics())
-        hub.on_command = Control(hub, in_thread).heard
+        hub.on_command = Commands(hub, in_thread).on_command
         broker.write_rules(settings.broker_rules())
         broker.start(hub)
         hub.session_store.start()

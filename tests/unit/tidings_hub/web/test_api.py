@@ -144,7 +144,7 @@ def test_a_users_connections_get_or_lose_a_channel(client: FlaskClient, hub: Sma
         200,
         {"connections": 1, "refused": 0, "nodes": 1, "missing": []},
     )
-    assert [(order.do, order.about) for order in hub.orders] == [(do, {"user": "u1", "channel": "orders:1"})]
+    assert [(order.name, order.arguments) for order in hub.commands] == [(do, {"user": "u1", "channel": "orders:1"})]
     assert client.post(f"/api/users/u1/{do}", json={"channel": "nowhere:1"}).status_code == 404
     assert client.post(f"/api/users/u1/{do}", json={"channel": "orders"}).status_code == 400
     assert client.post(f"/api/users/u1/{do}", json={}).status_code == 400
@@ -154,7 +154,7 @@ def test_a_users_own_channel_stays(client: FlaskClient, hub: SmallHub) -> None:
     answer = client.post("/api/users/u1/unsubscribe", json={"channel": "user:u1"})
 
     assert answer.status_code == 400
-    assert hub.orders == []
+    assert hub.commands == []
 
 
 @pytest.mark.parametrize(("who", "key"), [({"user": "u1"}, "user:u1"), ({"jti": "t-1"}, "jti:t-1")])

@@ -8,9 +8,9 @@ from tidings.errors import BadConfig, BadEvent, TidingsError, TooLarge, Unavaila
 from tidings.publishers.base import OutgoingPublication
 from tidings.publishers.memory.store import MemoryStore
 from tidings.receipts import Receipt
-from tidings.wire.control import Done, NodeRecord, Order
+from tidings.wire.control import Command, CommandResult, NodeRecord
 from tidings.wire.presence import Presence
-from tidings.wire.reports import Count, Report, Sought
+from tidings.wire.reports import Count, Report, ReportQuery
 from tidings_hub import App, Session
 
 
@@ -19,7 +19,7 @@ class Node:
 
     def __init__(self) -> None:
         self.store = MemoryStore()
-        self.orders: list[Order] = []
+        self.commands: list[Command] = []
 
     def publish(self, items: list[OutgoingPublication]) -> list[Receipt | TidingsError]:
         return [self.store.publish(item) for item in items]
@@ -30,12 +30,12 @@ class Node:
     def presence(self, channel: str, *, limit: int | None = None) -> Presence:
         return self.store.members(channel, limit=limit or 10)
 
-    def order(self, order: Order) -> Done:
-        self.orders.append(order)
-        return Done(1, 1, ())
+    def run_command(self, command: Command) -> CommandResult:
+        self.commands.append(command)
+        return CommandResult(1, 1, ())
 
-    def report(self, sought: Sought) -> Report:
-        return Report(sought.id, sought.channel, sought.cursor, 2, 1, {"n": Count(2, 1)})
+    def report(self, query: ReportQuery) -> Report:
+        return Report(query.id, query.channel, query.cursor, 2, 1, {"n": Count(2, 1)})
 
     def nodes(self) -> list[NodeRecord]:
         return []
