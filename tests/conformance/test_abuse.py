@@ -235,7 +235,7 @@ class TestTime:
             assert engine.metrics["http_unread"] == 1
 
     def test_a_closed_connection_that_does_not_go_is_cut_off(self) -> None:
-        with EngineProcess(*CALM, "--linger_s=1") as engine:
+        with EngineProcess(*CALM, "--close_linger_s=1") as engine:
             before = descriptors(engine.pid)
             with RawClient(engine.port) as stubborn:
                 stubborn.send(b"NONSENSE\r\n\r\n")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.history import Listener, Recorder, check
+from support.limits import broker_limits
 from support.waiting import wait_until
 from tidings.errors import TidingsError, UnknownNamespace
 from tidings.publishers.base import OutgoingPublication
@@ -24,7 +25,7 @@ from tidings_hub.core.lease import LeaseReply
 from tidings_hub.core.recovery import Gap, missed_since
 from tidings_hub.core.session_records import ClaimedSession, RecordOperation, SessionRecord, WriteResult
 
-LIMITS = BrokerLimits(linger_s=0.2, position_check_s=0.3, timeout_s=10.0)
+LIMITS = broker_limits(message_max_bytes=131_072, linger_s=0.2, position_check_s=0.3, timeout_s=10.0)
 Make = Callable[[BrokerLimits], Broker]
 _numbers = itertools.count(1)
 

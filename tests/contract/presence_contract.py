@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
+from support.limits import broker_limits
 from support.waiting import wait_until
 from tidings.errors import Forbidden
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import PresenceChange, PresenceUpdate, PresenceUpdateResult, presence_channel
 from tidings.wire.publication import Publication
-from tidings_hub.brokers.base import Broker, BrokerLimits
+from tidings_hub.brokers.base import Broker
 
-LIMITS = BrokerLimits(linger_s=0.2, position_check_s=0.3, timeout_s=10.0)
+LIMITS = broker_limits(message_max_bytes=131_072, linger_s=0.2, position_check_s=0.3, timeout_s=10.0)
 Make = Callable[[], Broker]
 ROOM = "room:1"
 LONG_S = 600.0

@@ -96,19 +96,19 @@ class BrokerLimits:
     canary_timeout_s: longest wait for a canary.
     """
 
-    message_max_bytes: int = 131_072
-    repair_max: int = 1_000
-    repair_max_bytes: int = 64 * 1024 * 1024
-    recovery_max_bytes: int = 4 * 1024 * 1024
-    early_max: int = 256
-    held_max_bytes: int = 16 * 1024 * 1024
-    link_max_bytes: int = 64 * 1024 * 1024
-    doubts_max: int = 10_000
-    pointer_ttl_s: int = 7 * 86_400
-    linger_s: float = 30.0
-    position_check_s: float = 5.0
-    timeout_s: float = 5.0
-    canary_timeout_s: float = 3.0
+    message_max_bytes: int
+    repair_max: int
+    repair_max_bytes: int
+    recovery_max_bytes: int
+    early_max: int
+    held_max_bytes: int
+    link_max_bytes: int
+    doubts_max: int
+    pointer_ttl_s: int
+    linger_s: float
+    position_check_s: float
+    timeout_s: float
+    canary_timeout_s: float
 
 
 class Broker(Protocol):

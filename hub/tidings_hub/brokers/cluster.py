@@ -55,10 +55,10 @@ class ClusterBroker:
         *,
         prefix: str = DEFAULT_PREFIX,
         node_id: str = "",
-        limits: BrokerLimits | None = None,
+        limits: BrokerLimits,
         metrics: Metrics | None = None,
     ) -> None:
-        self._limits = limits or BrokerLimits()
+        self._limits = limits
         self._metrics = metrics or Metrics()
         self._publisher = ClusterPublisher(url, prefix=prefix)
         buckets = open_buckets(url, prefix)

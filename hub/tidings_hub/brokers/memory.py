@@ -50,12 +50,12 @@ class MemoryBroker:
         self,
         url: str = "memory://",
         *,
-        limits: BrokerLimits | None = None,
+        limits: BrokerLimits,
         metrics: Metrics | None = None,
         store: MemoryStore | None = None,
     ) -> None:
         self._store = store or open_store(url)
-        self._limits = limits or BrokerLimits()
+        self._limits = limits
         self._metrics = metrics or Metrics()
         # Channel to the time of leaving; None: somebody listens.
         self._wanted: dict[str, float | None] = {}

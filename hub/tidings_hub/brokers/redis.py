@@ -84,12 +84,12 @@ class RedisBroker:
         *,
         prefix: str = DEFAULT_PREFIX,
         node_id: str = "",
-        limits: BrokerLimits | None = None,
+        limits: BrokerLimits,
         metrics: Metrics | None = None,
     ) -> None:
         self._address = url.address if isinstance(url, Bucket) else RedisAddress.parse(url)
         self._keys = url.keys if isinstance(url, Bucket) else RedisKeys(prefix)
-        self._limits = limits or BrokerLimits()
+        self._limits = limits
         self._metrics = metrics or Metrics()
         self._node_id = node_id or secrets.token_hex(4)
         self._publisher = RedisPublisher(self._address, keys=self._keys)

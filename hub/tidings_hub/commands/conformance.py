@@ -12,14 +12,17 @@ import logging
 import signal
 import sys
 import threading
+from dataclasses import replace
 from typing import Any
 
 from tidings_hub import runtime
+from tidings_hub.config.settings import Settings
 from tidings_hub.engine.connection import Connection
 from tidings_hub.engine.interfaces import Opening
-from tidings_hub.engine.limits import AnyOrigin, EngineLimits, EngineOptions
+from tidings_hub.engine.limits import AnyOrigin, EngineOptions
 from tidings_hub.engine.server import EngineServer
 from tidings_hub.metrics import Metrics
+from tidings_hub.node.limits import engine_limits
 from tidings_hub.socketio.server import HubServer
 
 logger = logging.getLogger("tidings.engine")
@@ -77,7 +80,8 @@ def register(server: HubServer) -> None:
 def run(host: str, port: int) -> int:
     """Serve the test target until SIGTERM or SIGINT. Call it after `runtime.patch()`."""
     metrics = Metrics()
-    engine = EngineServer(EngineLimits(inbound_burst=100_000), metrics=metrics, log=logger, node_id="c")
+    limits = replace(engine_limits(Settings(dev=True)), inbound_rate_per_s=100.0, inbound_burst=100_000)
+    engine = EngineServer(limits, metrics=metrics, log=logger, node_id="c")
     server = HubServer(
         pool=runtime.Pool(64, 10_000),
         spawn=runtime.spawn,

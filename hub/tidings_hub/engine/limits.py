@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import Protocol
 
@@ -39,7 +39,7 @@ class EngineLimits:
     inbound_rate_per_s, inbound_burst: packets from one connection; faster: close with `too_fast`.
     poll_pace_ms: least time between two answers to one polling client while publications pour in; 0: none.
     upgrade_timeout_s: from a WebSocket's probe to its upgrade; later: the WebSocket is closed, the session goes on.
-    linger_s: how long a closed connection may still read what was written; later: cut.
+    close_linger_s: how long a closed connection may still read what was written; later: cut.
     wsgi_pool, wsgi_queue: requests that run and wait in the WSGI application; past it: 503 `full`.
     wsgi_timeout_s, wsgi_response_max_bytes: one answer; past it: 500.
     relay_max: requests and WebSockets on their way to other nodes; past it: 503, or the session stays on polling.
@@ -47,28 +47,28 @@ class EngineLimits:
     trusted_proxies: networks whose X-Forwarded-For, -Proto and -Host are believed.
     """
 
-    head_max_bytes: int = 16_384
-    head_timeout_s: float = 10.0
-    body_max_bytes: int = 1_048_576
-    body_timeout_s: float = 20.0
-    idle_timeout_s: float = 75.0
-    answer_timeout_s: float = 60.0
-    max_connections: int = 20_000
-    connections_per_address: int = 0
-    backlog: int = 4096
-    out_buffer_bytes: int = 1_048_576
-    inbound_rate_per_s: float = 100.0
-    inbound_burst: int = 1000
-    upgrade_timeout_s: float = 10.0
-    poll_pace_ms: int = 3
-    linger_s: float = 2.0
-    wsgi_pool: int = 64
-    wsgi_queue: int = 256
-    wsgi_timeout_s: float = 30.0
-    wsgi_response_max_bytes: int = 16_777_216
-    relay_max: int = 10_000
-    relay_timeout_s: float = 3.0
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    head_max_bytes: int
+    head_timeout_s: float
+    body_max_bytes: int
+    body_timeout_s: float
+    idle_timeout_s: float
+    answer_timeout_s: float
+    max_connections: int
+    connections_per_address: int
+    backlog: int
+    out_buffer_bytes: int
+    inbound_rate_per_s: float
+    inbound_burst: int
+    upgrade_timeout_s: float
+    poll_pace_ms: int
+    close_linger_s: float
+    wsgi_pool: int
+    wsgi_queue: int
+    wsgi_timeout_s: float
+    wsgi_response_max_bytes: int
+    relay_max: int
+    relay_timeout_s: float
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +80,11 @@ class EngineOptions:
     connect_timeout_ms: from opening to `Connection.establish()`; later: close with `connect_timeout`. 0: never.
     """
 
-    ping_interval_ms: int = 25_000
-    ping_timeout_ms: int = 20_000
-    max_payload_bytes: int = 65_536
-    connect_timeout_ms: int = 45_000
-    origins: Origins = field(default_factory=AnyOrigin)
+    ping_interval_ms: int
+    ping_timeout_ms: int
+    max_payload_bytes: int
+    connect_timeout_ms: int
+    origins: Origins
 
 
 class EngineMetrics(Protocol):

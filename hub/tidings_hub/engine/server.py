@@ -51,7 +51,7 @@ class EngineServer:
         self.wheel = Wheel(_GRANULARITY_MAX_S, self._wheel_failed)
         self.pump = Pump(
             self.wheel,
-            linger_s=limits.linger_s,
+            linger_s=limits.close_linger_s,
             failed=self._pump_failed,
             mended=self._mended,
             cut_off=self._cut_off,
@@ -73,9 +73,8 @@ class EngineServer:
         """Serve Engine.IO at `path`, with or without its last slash. Before `start`."""
         self._mount(path, Front(Mount(self._shared, application, options), path), options)
 
-    def mount_sse(self, path: str, application: SseApplication, options: EngineOptions | None = None) -> None:
+    def mount_sse(self, path: str, application: SseApplication, options: EngineOptions) -> None:
         """Serve event streams at `path`. Before `start`."""
-        options = options or EngineOptions()
         self._mount(path, Streams(Mount(self._shared, application, options)), options)
 
     def _mount(self, path: str, front: Front | Streams, options: EngineOptions) -> None:
@@ -166,8 +165,8 @@ class EngineServer:
             listener.close()
         self._listeners.clear()
 
-    def drain(self, over_s: float, code: str = "draining") -> None:
-        """Close all connections with `code`, spread evenly over `over_s`; returns when that is done.
+    def drain(self, over_s: float, close: Callable[[Connection], object]) -> None:
+        """Call `close` for every connection, in batches spread evenly over `over_s`; returns when that is done.
 
         For a greenlet: it sleeps between the batches. Waiting polls are answered.
         """
@@ -176,10 +175,10 @@ class EngineServer:
         size = -(-len(leaving) // steps)
         for start in range(0, len(leaving), size or 1):
             for connection in leaving[start : start + size]:
-                connection.close(code)
+                close(connection)
             runtime.sleep(min(_DRAIN_STEP_S, over_s))
         for connection in self.connections():
-            connection.close(code)
+            close(connection)
 
     def settled(self) -> bool:
         """Whether all answers have gone out: nothing lingers, and no request is in the WSGI application."""

@@ -1,22 +1,46 @@
-"""The engine's bounds and options, from the settings of the same meaning."""
+"""The limits of broker and engine, filled from `Settings`. Only `config` has default values."""
 
 from __future__ import annotations
 
 import ipaddress
+from typing import Final
 
+from tidings_hub.brokers.base import BrokerLimits
 from tidings_hub.config.settings import Settings
 from tidings_hub.engine.limits import EngineLimits, EngineOptions
 
+# Bytes of a broker message besides its data: seq, prev, epoch, id, and the event name in JSON.
+_MESSAGE_HEAD_MAX_BYTES: Final = 2_048
+
+
+def broker_limits(settings: Settings) -> BrokerLimits:
+    """The limits of the broker."""
+    return BrokerLimits(
+        message_max_bytes=settings.publication_max_bytes + _MESSAGE_HEAD_MAX_BYTES,
+        repair_max=settings.recovery_max,
+        repair_max_bytes=settings.repair_max_bytes,
+        recovery_max_bytes=settings.recovery_max_bytes,
+        early_max=settings.early_max,
+        held_max_bytes=settings.held_max_bytes,
+        link_max_bytes=settings.link_max_bytes,
+        doubts_max=settings.doubts_max,
+        pointer_ttl_s=settings.pointer_ttl_s,
+        timeout_s=settings.broker_timeout_s,
+        linger_s=settings.linger_s,
+        position_check_s=settings.position_check_s,
+        canary_timeout_s=settings.canary_timeout_s,
+    )
+
 
 def engine_limits(settings: Settings) -> EngineLimits:
-    """The engine's bounds, from the settings of the same meaning."""
+    """The limits of the engine, for all mounted paths together."""
     return EngineLimits(
         head_max_bytes=settings.head_max_bytes,
         head_timeout_s=settings.head_timeout_s,
         body_timeout_s=settings.body_timeout_s,
         answer_timeout_s=settings.answer_timeout_s,
         upgrade_timeout_s=settings.upgrade_timeout_s,
-        linger_s=settings.close_linger_s,
+        close_linger_s=settings.close_linger_s,
         body_max_bytes=settings.api_body_max_bytes,
         idle_timeout_s=settings.keep_alive_s,
         max_connections=settings.max_connections,
@@ -32,12 +56,12 @@ def engine_limits(settings: Settings) -> EngineLimits:
         wsgi_response_max_bytes=settings.wsgi_response_max_bytes,
         relay_max=settings.relay_max,
         relay_timeout_s=settings.relay_timeout_s,
-        trusted_proxies=tuple(ipaddress.ip_network(each) for each in settings.trusted_proxies),
+        trusted_proxies=tuple(ipaddress.ip_network(network) for network in settings.trusted_proxies),
     )
 
 
 def engine_options(settings: Settings) -> EngineOptions:
-    """One mounted path's timing and origins, from the settings."""
+    """Timing, payload size and origins of one mounted path."""
     return EngineOptions(
         ping_interval_ms=int(settings.ping_interval_s * 1000),
         ping_timeout_ms=int(settings.ping_timeout_s * 1000),

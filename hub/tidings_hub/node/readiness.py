@@ -39,7 +39,6 @@ class Readiness:
         self._pump_alive = pump_alive
         self._returned_at_s: float | None = None
         self._trip_s = 0.0
-        self.draining = False
 
     def watch(self) -> None:
         """Send canaries for ever. Runs in a greenlet of its own."""
@@ -76,7 +75,7 @@ class Readiness:
             "broker": self._hub.broker.state().connected,
             "canary": age_s is not None and age_s <= late_s,
             "pump": self._pump_alive(),
-            "accepting": not self.draining,
+            "accepting": not self._hub.metrics.draining,
         }
         ready = all(checks.values())
         checks["canary_age_s"] = None if age_s is None else round(age_s, 1)

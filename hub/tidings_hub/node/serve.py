@@ -30,7 +30,7 @@ from tidings_hub.node.aggregation import WorkerAggregation
 from tidings_hub.node.api import LocalNodeApi
 from tidings_hub.node.drain import drain
 from tidings_hub.node.heartbeat import NodeHeartbeat
-from tidings_hub.node.limits import engine_limits, engine_options
+from tidings_hub.node.limits import broker_limits, engine_limits, engine_options
 from tidings_hub.node.membership import Membership, resolve_address
 from tidings_hub.node.profiler import Profiler
 from tidings_hub.node.readiness import Readiness
@@ -62,7 +62,7 @@ class Node:
         self.metrics = Metrics()
         self._pool = runtime.Pool(settings.handlers, settings.handler_queue)
         self._user_code = UserCode(settings, self.metrics)
-        self.broker = open_broker(settings, self.metrics)
+        self.broker = open_broker(settings, broker_limits(settings), self.metrics)
         self.engine = EngineServer(
             engine_limits(settings),
             metrics=self.metrics,
@@ -92,7 +92,7 @@ class Node:
         self.commands = Commands(self.hub, self._command_pool.submit)
         self.hub.on_command = self.commands.on_command
         self.api = LocalNodeApi(self.hub, self.readiness, self.commands)
-        self.wires = open_pubsub_ingress(
+        self.pubsub_ingress = open_pubsub_ingress(
             settings,
             self.broker,
             Dispatcher(self.api.publish, self.api.run_command, self.metrics, batch_max=settings.max_batch),
@@ -163,8 +163,8 @@ class Node:
         self._user_code.start()
         for queue in self.ingress:
             queue.start()
-        for wire in self.wires:
-            wire.start()
+        for listener in self.pubsub_ingress:
+            listener.start()
         return port
 
     def _tick(self) -> None:
@@ -184,24 +184,8 @@ class Node:
             runtime.sleep(_KEYS_CHECK_S)
 
     def drain(self) -> None:
-        """Fail readiness, let the clients leave, then stop. Idempotent."""
-        if self.readiness.draining:
-            return
-        self.readiness.draining = True
-        self.metrics.draining = 1
-        try:
-            # The next node takes over while this one's clients leave.
-            for wire in self.wires:
-                runtime.spawn(wire.stop)
-            drain(self)
-        finally:
-            for each in self.ingress:
-                each.stop()
-            self.hub.presence.stop()
-            self.hub.session_store.stop()
-            self.broker.stop()
-            self.engine.stop()
-            self._stopped.set()
+        """Shut down as `node.drain` describes. A second call returns immediately."""
+        drain(self, on_stopped=self._stopped.set)
 
     def reload(self, load: Callable[[], Settings]) -> None:
         """Take rules and keys from the settings as they are now; what is wrong in them changes nothing."""

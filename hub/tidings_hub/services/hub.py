@@ -159,6 +159,10 @@ class Hub:
             self.presence.forget_channels(channels)
             self.broker.unsubscribe(list(channels))
 
+    def has_session(self, connection: Connection) -> bool:
+        """Whether a session of this node is open on `connection`."""
+        return connection in self._sessions
+
     def sessions(self) -> Collection[Session[Connection]]:
         """The open sessions of this node."""
         return self._sessions.values()

@@ -17,6 +17,7 @@ from dataclasses import fields  # noqa: E402
 from ipaddress import ip_network  # noqa: E402
 from typing import Any  # noqa: E402
 
+from support.limits import engine_limits, engine_options  # noqa: E402
 from tidings.wire.publication import Publication  # noqa: E402
 from tidings_hub.core.frame import Frame  # noqa: E402
 from tidings_hub.core.node_directory import NodeDirectory  # noqa: E402
@@ -24,10 +25,17 @@ from tidings_hub.core.relay_stamp import stamp_key  # noqa: E402
 from tidings_hub.engine.connection import Connection  # noqa: E402
 from tidings_hub.engine.fanout import deliver  # noqa: E402
 from tidings_hub.engine.interfaces import Opening  # noqa: E402
-from tidings_hub.engine.limits import Counters, EngineLimits, EngineOptions  # noqa: E402
+from tidings_hub.engine.limits import AnyOrigin, Counters, EngineLimits, EngineOptions  # noqa: E402
 from tidings_hub.engine.server import EngineServer  # noqa: E402
 
-CONFORMANCE: dict[str, object] = {"ping_interval_ms": 300, "ping_timeout_ms": 200, "max_payload_bytes": 1_000_000}
+CONFORMANCE: dict[str, object] = {
+    "ping_interval_ms": 300,
+    "ping_timeout_ms": 200,
+    "max_payload_bytes": 1_000_000,
+    "connect_timeout_ms": 45_000,
+}
+# Larger than the settings' defaults: most abuse tests look at another limit.
+LIMITS: dict[str, Any] = {"inbound_rate_per_s": 100.0, "inbound_burst": 1000}
 
 
 class OneOrigin:
@@ -155,13 +163,14 @@ def _options(words: list[str]) -> tuple[EngineLimits, EngineOptions, set[str]]:
     kinds = {field.name: str(field.type) for field in (*fields(EngineLimits), *fields(EngineOptions))}
     typed = {name: float(value) if kinds[name] == "float" else int(value) for name, value in values.items()}
     limit_names = {field.name for field in fields(EngineLimits)}
-    limits: dict[str, Any] = {name: value for name, value in typed.items() if name in limit_names}
+    limits: dict[str, Any] = {**LIMITS, **{name: value for name, value in typed.items() if name in limit_names}}
     options: dict[str, Any] = {name: value for name, value in typed.items() if name not in limit_names}
+    options.setdefault("origins", AnyOrigin())
     if "proxied" in flags:
         limits["trusted_proxies"] = (ip_network("127.0.0.0/8"), ip_network("10.0.0.0/8"))
     if "one-origin" in flags:
         options["origins"] = OneOrigin()
-    return EngineLimits(**limits), EngineOptions(**options), flags
+    return engine_limits(**limits), engine_options(**options), flags
 
 
 def main(words: list[str]) -> None:
@@ -186,7 +195,7 @@ def main(words: list[str]) -> None:
     runtime.watch(0, lambda _fd: None if read(0, 4096) else done.set())
     done.wait()
     server.stop_accepting()
-    server.drain(0.2, "draining")
+    server.drain(0.2, lambda connection: connection.close("draining"))
     runtime.sleep(0.05)
     counted = {name: value for name, value in vars(metrics).items() if value}
     sys.stdout.write(f"{counted}\n{sorted(echo.reasons)}\n")

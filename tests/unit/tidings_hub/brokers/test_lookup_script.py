@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from support.limits import broker_limits
 from tidings.errors import Unavailable
 from tidings.redis_client.keys import RedisKeys
 from tidings.wire.cursor import Cursor
-from tidings_hub.brokers.base import BrokerLimits, ChannelSnapshot
+from tidings_hub.brokers.base import ChannelSnapshot
 from tidings_hub.brokers.lookup_script import LookupRequest, pack_lookup, read_history, read_lookup, read_position
 
-LIMITS = BrokerLimits(message_max_bytes=100)
+LIMITS = broker_limits(message_max_bytes=100)
 LOOK = LookupRequest(["orders:1", "orders:2"], {"orders:1": 5})
 
 

@@ -11,16 +11,13 @@ import pytest
 from support.vectors import FOLDER
 from tidings.errors import BadConfig, Forbidden, UnknownNamespace
 from tidings.tokens import Claims, issue
-from tidings_hub.brokers import broker_limits
-from tidings_hub.brokers.base import BrokerLimits
 from tidings_hub.config.ingress import FlaskSocketio, Ingress, QueueSource
 from tidings_hub.config.load import load
 from tidings_hub.config.render import as_markdown, as_toml
 from tidings_hub.config.settings import Settings
 from tidings_hub.core.access import Subscribe
-from tidings_hub.engine.limits import EngineLimits, EngineOptions
 from tidings_hub.metrics import FIELDS
-from tidings_hub.node.limits import engine_limits, engine_options
+from tidings_hub.node.limits import broker_limits, engine_limits, engine_options
 
 SECRET = "n7Qe2VYcB5sK0xTfM8rL1uJ9dWzHgA3p"
 API_KEY = "Vb3kQ8wLz5Xr2NcT"
@@ -353,9 +350,9 @@ def test_every_bound_of_engine_and_broker_is_a_setting() -> None:
     moved["publication_max_bytes"] += 13
     settings = Settings(**moved)
     for made, usual in (
-        (engine_limits(settings), EngineLimits()),
-        (broker_limits(settings), BrokerLimits()),
-        (engine_options(settings), EngineOptions()),
+        (engine_limits(settings), engine_limits(Settings())),
+        (broker_limits(settings), broker_limits(Settings())),
+        (engine_options(settings), engine_options(Settings())),
     ):
         same = [each.name for each in fields(made) if getattr(made, each.name) == getattr(usual, each.name)]
         assert same == []

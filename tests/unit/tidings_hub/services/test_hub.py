@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from support.limits import broker_limits
 from support.waiting import wait_until
 from tidings import AsyncEmitter, Emitter
 from tidings.errors import CallerError, Expired, Forbidden, Revoked, TidingsError, TooFast, Unauthorized
@@ -90,7 +91,7 @@ def hub(clock: Clock) -> Iterator[Hub]:
         # Of its own, and to be reached by emitters of the same process.
         | {"broker": f"memory://{secrets.token_hex(4)}"}
     )
-    broker = MemoryBroker(settings.broker)
+    broker = MemoryBroker(settings.broker, limits=broker_limits())
     made = Hub(
         settings, broker, settings.access(), settings.key_set(), fan_out=fan_out, metrics=Metrics(), wall_s=clock
     )

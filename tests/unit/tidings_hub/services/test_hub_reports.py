@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pytest
 
+from support.limits import broker_limits
 from support.waiting import wait_until
 from tidings import AsyncEmitter, Claims, Cursor, Emitter, Receipt
 from tidings.errors import BadRequest, NotFound, TimedOut
@@ -66,7 +67,7 @@ def hub() -> Iterator[Hub]:
     settings = Settings.model_validate(
         {"broker": f"memory://{secrets.token_hex(4)}", "namespaces": {"orders": {"history": 10}}, "node_id": "n1"}
     )
-    broker = MemoryBroker(settings.broker)
+    broker = MemoryBroker(settings.broker, limits=broker_limits())
     made = Hub(settings, broker, settings.access(), None, fan_out=fan_out, metrics=Metrics())
     made.on_command = Commands(made, in_thread).on_command
     broker.write_rules(settings.broker_rules())

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from support.limits import broker_limits
 from support.waiting import wait_until
 from tidings.errors import Forbidden, Unavailable, UnknownNamespace
 from tidings.publishers.memory.publisher import MemoryPublisher
@@ -31,7 +32,7 @@ class Shaky(MemoryBroker):
     """A broker whose turns may be told to fail, or whose answers to be late."""
 
     def __init__(self, store: MemoryStore) -> None:
-        super().__init__(store=store)
+        super().__init__(limits=broker_limits(), store=store)
         self.down = False
         self.meanwhile: list[Callable[[], object]] = []
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from support.limits import broker_limits
 from support.waiting import wait_until
 from tidings.errors import Unavailable
 from tidings.publishers.memory.store import MemoryStore
@@ -32,7 +33,7 @@ class Shaky(MemoryBroker):
     """A broker that may be told to refuse notes, and that remembers the acts that came through."""
 
     def __init__(self) -> None:
-        super().__init__(store=MemoryStore())
+        super().__init__(limits=broker_limits(), store=MemoryStore())
         self.down = False
         self.operations: list[RecordOperation] = []
 
