@@ -1,4 +1,4 @@
-"""One `/metrics` and one `/readyz` for all nodes of a supervisor, whichever of them is asked."""
+"""One `/metrics` and one `/readyz` for all workers of a supervisor, whichever worker gets the request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ logger = logging.getLogger("tidings.together")
 _TIMEOUT_S = 2.0
 _OK = 200
 
-Answer = tuple[str, list[tuple[str, str]], bytes]
+Response = tuple[str, list[tuple[str, str]], bytes]
+# By node id: status and body; status 0: no response in time.
+SiblingResponses = dict[str, tuple[int, bytes]]
 StartResponse = Callable[..., Any]
 
 
@@ -32,38 +34,38 @@ class _UnixConnection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        """Connect to the socket instead of an address."""
+        """Connect to the unix socket instead of a TCP address."""
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(_TIMEOUT_S)
         self.sock.connect(self._path)
 
 
 class WorkerAggregation:
-    """Wraps a node's WSGI application. What another node asks for is answered for this node alone."""
+    """Wraps a node's WSGI application. A request that a sibling relays gets the response of this node alone."""
 
     def __init__(self, app: runtime.WsgiApp, relay: Relay) -> None:
         self._app = app
         self._relay = relay
-        self._joins: dict[str, Callable[[Answer, dict[str, tuple[int, bytes]]], Answer]] = {
-            "/metrics": self._metrics,
-            "/readyz": self._readyz,
+        self._merges: dict[str, Callable[[Response, SiblingResponses], Response]] = {
+            "/metrics": self._merge_metrics,
+            "/readyz": self._merge_readiness,
         }
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        """WSGI."""
-        join = self._joins.get(environ["PATH_INFO"])
-        if join is None or environ["REQUEST_METHOD"] != "GET" or "HTTP_TIDINGS_RELAYED" in environ:
+        """The WSGI call (PEP 3333)."""
+        merge = self._merges.get(environ["PATH_INFO"])
+        if merge is None or environ["REQUEST_METHOD"] != "GET" or "HTTP_TIDINGS_RELAYED" in environ:
             return self._app(environ, start_response)
-        status, headers, body = join(self._own(environ), self._others(environ))
+        status, headers, body = merge(self._own_response(environ), self._sibling_responses(environ))
         headers = [(name, value) for name, value in headers if name.lower() != "content-length"]
         start_response(status, [*headers, ("Content-Length", str(len(body)))])
         return [body]
 
-    def _own(self, environ: dict[str, Any]) -> Answer:
-        said: list[Any] = []
+    def _own_response(self, environ: dict[str, Any]) -> Response:
+        head: list[Any] = []
 
         def start(status: str, headers: list[tuple[str, str]], *_: object) -> None:
-            said[:] = [status, headers]
+            head[:] = [status, headers]
 
         parts = self._app(environ, start)
         try:
@@ -72,19 +74,18 @@ class WorkerAggregation:
             close = getattr(parts, "close", None)
             if close is not None:
                 close()
-        return said[0], list(said[1]), body
+        return head[0], list(head[1]), body
 
-    def _others(self, environ: dict[str, Any]) -> dict[str, tuple[int, bytes]]:
-        """What each node beside this one answers; status 0: nothing in time."""
+    def _sibling_responses(self, environ: dict[str, Any]) -> SiblingResponses:
         tasks = {
-            name: runtime.spawn(self._ask, name, path.removeprefix(UNIX), environ)
+            name: runtime.spawn(self._request, name, path.removeprefix(UNIX), environ)
             for name, path in self._relay.nodes.siblings().items()
         }
-        found: dict[str, tuple[int, bytes]] = {name: task.wait() for name, task in tasks.items()}  # type: ignore[misc]
-        self._relay.shared.metrics.workers_silent += sum(not status for status, _ in found.values())
-        return found
+        responses: SiblingResponses = {name: task.wait() for name, task in tasks.items()}  # type: ignore[misc]
+        self._relay.shared.metrics.workers_silent += sum(not status for status, _ in responses.values())
+        return responses
 
-    def _ask(self, name: str, path: str, environ: dict[str, Any]) -> tuple[int, bytes]:
+    def _request(self, name: str, path: str, environ: dict[str, Any]) -> tuple[int, bytes]:
         target = environ["PATH_INFO"]
         client, host = environ.get("REMOTE_ADDR", ""), environ.get("HTTP_HOST", "")
         stamp = Stamp(name, self._relay.unix_s(), client, secure=False, host=host)
@@ -94,27 +95,29 @@ class WorkerAggregation:
         connection = _UnixConnection(path)
         try:
             connection.request("GET", target, headers=headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
+            response = connection.getresponse()
+            return response.status, response.read()
         except (OSError, http.client.HTTPException) as error:
             logger.warning("node %s did not answer for %s: %s", name, target, type(error).__name__)
             return 0, b""
         finally:
             connection.close()
 
-    def _metrics(self, own: Answer, others: dict[str, tuple[int, bytes]]) -> Answer:
+    def _merge_metrics(self, own: Response, siblings: SiblingResponses) -> Response:
         status, headers, body = own
         if not status.startswith(str(_OK)):
             return own
-        return status, headers, merge_texts([body, *(text for code, text in others.values() if code == _OK)])
+        return status, headers, merge_texts([body, *(text for code, text in siblings.values() if code == _OK)])
 
-    def _readyz(self, own: Answer, others: dict[str, tuple[int, bytes]]) -> Answer:
+    def _merge_readiness(self, own: Response, siblings: SiblingResponses) -> Response:
         status, headers, body = own
-        found = json.loads(body)
-        if "checks" not in found:
+        state = json.loads(body)
+        if "checks" not in state:
             return own
-        workers = {self._relay.nodes.own_id: found["ready"]} | {name: code == _OK for name, (code, _) in others.items()}
-        found["checks"]["workers"] = dict(sorted(workers.items()))
-        if found["ready"] and not all(workers.values()):
-            found["ready"], status = False, "503 SERVICE UNAVAILABLE"
-        return status, headers, json.dumps(found).encode()
+        workers = {self._relay.nodes.own_id: state["ready"]} | {
+            name: code == _OK for name, (code, _) in siblings.items()
+        }
+        state["checks"]["workers"] = dict(sorted(workers.items()))
+        if state["ready"] and not all(workers.values()):
+            state["ready"], status = False, "503 SERVICE UNAVAILABLE"
+        return status, headers, json.dumps(state).encode()

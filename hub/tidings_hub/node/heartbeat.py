@@ -1,6 +1,7 @@
-"""What this node says of itself to the others: a small record with a lease, written at an interval.
+"""Heartbeat of a node: a small record with a lease, written to the broker at an interval.
 
-So one read tells which nodes live and how many connections, sessions and channels all of them have.
+Every node reads all records from the broker with one request. They state which nodes are alive and how many
+connections, sessions and channels each of them has.
 """
 
 from __future__ import annotations
@@ -15,53 +16,53 @@ from tidings_hub.services.hub import Hub
 
 logger = logging.getLogger("tidings.nodes")
 
-# A node that could not write twice in a row still counts as living.
+# A node still counts as alive after two failed heartbeats in a row.
 _LEASE_INTERVALS = 3
 
 
 class NodeHeartbeat:
-    """Writes the record until the node ends. `address` is where the node listens."""
+    """Writes this node's record until `withdraw`. `address` is where the node listens."""
 
     def __init__(self, hub: Hub, *, address: str, sleep: Callable[[float], None]) -> None:
         self._hub = hub
         self._address = address
         self._sleep = sleep
         self._started_s = hub.wall_s()
-        self._ended = False
+        self._withdrawn = False
 
     def run(self) -> None:
-        """Write it for ever. Runs in a greenlet of its own."""
+        """Send a heartbeat every `node_record_s` seconds. Runs in a greenlet of its own."""
         interval_s = self._hub.settings.node_record_s
-        while not self._ended:
+        while not self._withdrawn:
             try:
                 self.send()
             except TidingsError as error:
-                # The lease goes on for a while; whether the broker can be reached, readiness tells.
-                logger.debug("this node's record was not written: %s", error)
+                # The lease lasts for two more intervals. Readiness reports whether the broker is reachable.
+                logger.debug("heartbeat failed: %s", error)
             except Exception:
-                logger.exception("a mistake in writing this node's record")
+                logger.exception("unexpected error in the heartbeat; retrying")
             self._sleep(interval_s)
 
     def send(self) -> None:
-        """Write it once.
+        """Write the record once, and count the nodes that are alive.
 
         Raises:
-            Unavailable: the broker did not take it.
+            Unavailable: the broker did not accept the record.
         """
         hub = self._hub
         lease_s = hub.settings.node_record_s * _LEASE_INTERVALS
         hub.metrics.nodes = len(hub.broker.write_node(hub.settings.node_id, self.record(), lease_s=lease_s))
 
     def withdraw(self) -> None:
-        """Tell the others that this node ends, if that is possible."""
-        self._ended = True
+        """Stop, and remove the record. If the broker is unreachable, the record ends with its lease."""
+        self._withdrawn = True
         try:
             self._hub.broker.write_node(self._hub.settings.node_id, None, lease_s=0)
         except TidingsError as error:
-            logger.debug("this node's record could not be removed, its lease ends it: %s", error)
+            logger.debug("this node's record was not removed and ends with its lease: %s", error)
 
     def record(self) -> dict[str, object]:
-        """`tidings.wire.control.NodeRecord`, as an object."""
+        """The fields of `tidings.wire.control.NodeRecord`, as JSON."""
         hub = self._hub
         by_transport = Counter(session.connection.transport for session in hub.sessions())
         return {

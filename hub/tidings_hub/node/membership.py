@@ -1,4 +1,4 @@
-"""This node among the others: its lease in the broker, and the roll that its relay goes by."""
+"""Membership of a node in its cluster: its lease in the broker, and the leases of the others for its relay."""
 
 from __future__ import annotations
 
@@ -13,28 +13,33 @@ from tidings_hub.engine.relay.relay import Relay
 
 logger = logging.getLogger("tidings.membership")
 
-# A lease is renewed so often while it lasts: two rounds may fail.
-_ROUNDS = 3
-# Least time between two rolls, however many requests ask for one.
-_APART_S = 0.1
+# Renewals per lease: two of them may fail.
+_RENEWALS_PER_LEASE = 3
+# Minimum seconds between two renewals, however many requests call `refresh_soon`.
+_RENEWALS_APART_S = 0.1
 
 
 def resolve_address(advertise: str) -> str:
-    """`host:port` with the host's address: whoever reads it must not have to ask a name server.
+    """`host:port` with the host resolved to an IP address, so that other nodes need no name server.
 
     Raises:
-        BadConfig: the name is not known.
+        BadConfig: the host name cannot be resolved.
     """
     host, _, port = advertise.rpartition(":")
     try:
         address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0][4][0]
     except OSError as error:
-        raise BadConfig(f"advertise names the host {host}, which is not known here: {error.strerror}") from error
+        raise BadConfig(
+            f"advertise names the host {host}, which this machine cannot resolve: {error.strerror}"
+        ) from error
     return f"[{address}]:{port}" if ":" in str(address) else f"{address}:{port}"
 
 
 class Membership:
-    """Keeps one node's lease and calls the roll. `address` empty: the node is only reached by those beside it."""
+    """Renews this node's lease in the broker and passes the leases of all nodes to the relay.
+
+    With an empty `address` nothing is registered: only workers of the same supervisor can reach this node.
+    """
 
     def __init__(self, broker: Broker, nodes: NodeDirectory, *, lease_s: float) -> None:
         self._broker = broker
@@ -42,62 +47,63 @@ class Membership:
         self._lease_s = lease_s
         self._wake = runtime.Signal()
         self._address = ""
-        self._left = False
-        # The broker's clock minus ours (monotonic): the same for all nodes, and nobody's jumps disturb it.
+        self._has_left = False
+        # The broker's clock minus this process's monotonic clock. All nodes share the broker's clock, so a jump of one
+        # machine's wall clock does not matter.
         self._clock_offset_s: float | None = None
 
     def refresh_soon(self) -> None:
-        """Call the roll soon. For any greenlet, and the pump."""
+        """Read the leases soon. Any greenlet and the pump may call it."""
         self._wake.set()
 
     def cluster_time_s(self) -> float:
-        """The clock that all nodes share, as far as the broker has been heard."""
+        """Seconds since 1970 by the broker's clock; by this machine's clock before the first contact."""
         return runtime.unix_s() if self._clock_offset_s is None else runtime.now_s() + self._clock_offset_s
 
     def join(self, relay: Relay, address: str) -> None:
-        """Say that this node is reached at `address`, now and then again and again, until `leave`."""
+        """Register this node at `address`, and renew the lease in the background until `leave`."""
         self._address = address
         self._renew(relay)
         runtime.spawn(self._run, relay)
 
     def leave(self) -> None:
-        """Give the lease up."""
-        if self._left:
+        """Give up the lease. Idempotent."""
+        if self._has_left:
             return
-        self._left = True
+        self._has_left = True
         if not self._address:
             return
         try:
             self._broker.renew_node_lease(self._nodes.own_id, "", lease_s=self._lease_s)
         except TidingsError as error:
-            logger.warning("the lease could not be given up and ends by itself: %s", error)
+            logger.warning("this node's lease was not given up and ends by itself: %s", error)
 
     def _run(self, relay: Relay) -> None:
-        while not self._left:
-            runtime.sleep(_APART_S)
-            self._wake.wait(self._lease_s / _ROUNDS)
+        while not self._has_left:
+            runtime.sleep(_RENEWALS_APART_S)
+            self._wake.wait(self._lease_s / _RENEWALS_PER_LEASE)
             self._wake = runtime.Signal()
-            if not self._left:
+            if not self._has_left:
                 self._renew(relay)
 
     def _renew(self, relay: Relay) -> None:
         relay.calling()
         try:
-            roll = self._roll()
+            leases = self._renew_lease()
         except TidingsError as error:
-            logger.debug("the roll could not be called: %s", error)
+            logger.debug("node leases could not be read: %s", error)
             relay.unheard()
             return
         except Exception:
-            logger.exception("a mistake in calling the roll")
+            logger.exception("unexpected error in the renewal of this node's lease; retrying")
             relay.unheard()
             return
         if self._address:
-            self._clock_offset_s = roll.now_s - runtime.now_s()
-        relay.called(roll)
+            self._clock_offset_s = leases.now_s - runtime.now_s()
+        relay.called(leases)
 
-    def _roll(self) -> NodeLeases:
+    def _renew_lease(self) -> NodeLeases:
         if not self._address:
-            # Nobody else can reach it, and it asks nobody else.
+            # No other machine can reach this node, and it reaches no other machine.
             return NodeLeases(runtime.unix_s(), {})
         return self._broker.renew_node_lease(self._nodes.own_id, self._address, lease_s=self._lease_s)

@@ -1,7 +1,7 @@
-"""`tidings serve --profile FILE`: where a node's time went, by pyinstrument's samples of its one thread.
+"""`tidings serve --profile FILE`: where a node's time went, from pyinstrument's samples of its only thread.
 
-The only file that imports pyinstrument. A sample is the stack of whichever greenlet runs, so each kind of work has
-a branch of its own: the pump's below eventlet's hub, handlers and views each below their pool's greenlet.
+Only this file imports pyinstrument. A sample is the stack of the greenlet that is running. So each kind of work has a
+branch of its own: the pump below eventlet's hub, handlers and views below the greenlets of their pools.
 """
 
 from __future__ import annotations
@@ -15,42 +15,43 @@ from tidings.errors import BadConfig, MissingExtra
 logger = logging.getLogger("tidings")
 
 _INTERVAL_S: Final = 0.001
-_KINDS: Final = (".html", ".json", ".txt")
+_SUFFIXES: Final = (".html", ".json", ".txt")
 
 
 class Profiler:
-    """Samples from `start` to `write`, both called by the main greenlet; `file` is HTML, JSON for speedscope, or text.
+    """Samples from `start` to `write`; the main greenlet calls both. `file` is HTML, JSON for speedscope, or text.
 
     Raises:
-        MissingExtra: pyinstrument is not installed. BadConfig: the file cannot be written, or is of no such kind.
+        MissingExtra: pyinstrument is not installed.
+        BadConfig: the file cannot be written, or has another suffix.
     """
 
     def __init__(self, file: Path) -> None:
         try:
-            from pyinstrument import Profiler
+            from pyinstrument import Profiler as Sampler
         except ImportError:
             raise MissingExtra("--profile needs pyinstrument: pip install 'tidings[profile]'") from None
-        if file.suffix not in _KINDS:
-            raise BadConfig(f"--profile writes {', '.join(_KINDS)}; {file} is none of them")
+        if file.suffix not in _SUFFIXES:
+            raise BadConfig(f"--profile writes {', '.join(_SUFFIXES)}; {file} is none of them")
         try:
             file.touch()
         except OSError as error:
             raise BadConfig(f"--profile cannot write {file}: {error.strerror}") from error
         self._file = file
-        # Greenlets are no tasks of asyncio: what one of them waits for is no time of the others.
-        self._profiler = Profiler(interval=_INTERVAL_S, async_mode="disabled")
+        # Greenlets are not asyncio tasks: the time that one of them waits is not time of the others.
+        self._sampler = Sampler(interval=_INTERVAL_S, async_mode="disabled")
 
     def start(self) -> None:
-        """Sample from now on."""
-        self._profiler.start()
+        """Start sampling."""
+        self._sampler.start()
 
     def write(self) -> None:
-        """Stop, and write what was seen."""
+        """Stop sampling and write the profile."""
         from pyinstrument.renderers import ConsoleRenderer, HTMLRenderer, SpeedscopeRenderer
 
-        self._profiler.stop()
+        self._sampler.stop()
         renderers = {".html": HTMLRenderer, ".json": SpeedscopeRenderer, ".txt": ConsoleRenderer}
-        text = self._profiler.output(renderers[self._file.suffix]())
+        text = self._sampler.output(renderers[self._file.suffix]())
         self._file.write_text(text, encoding="utf-8")
         logger.info("the profile is in %s", self._file)
 

@@ -1,7 +1,7 @@
-"""Readiness: proof that a publication gets through, not only that a process lives.
+"""Readiness of a node: whether publications get through it, not only whether its process is alive.
 
-Every `canary_interval_s` a canary goes through the broker and back. `/readyz` fails when the last one
-did not return, when the pump stands still, or when the node drains.
+Every `canary_interval_s` a canary publication goes through the broker and back. `/readyz` fails when the last canary
+did not return, when the pump is blocked, or when the node drains.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from tidings_hub.services.hub import Hub
 
 logger = logging.getLogger("tidings.readiness")
 
-# How soon a link that is up again is noticed.
-_LOOK_S = 0.05
+# Seconds between two checks of a broker connection that is down.
+_RECONNECT_POLL_S = 0.05
 
 
 class Readiness:
-    """What this node knows about its own ability to deliver."""
+    """Sends canaries and answers `/readyz` from their result."""
 
     def __init__(
         self,
@@ -41,13 +41,13 @@ class Readiness:
         self._trip_s = 0.0
 
     def watch(self) -> None:
-        """Send canaries for ever. Runs in a greenlet of its own."""
+        """Send a canary at every interval. Runs in a greenlet of its own."""
         metrics = self._hub.metrics
         while True:
             metrics.broker_connected = int(self._hub.broker.state().connected)
             if not metrics.broker_connected:
-                # A canary now would only wait for its time to run out.
-                self._sleep(_LOOK_S)
+                # A canary would only wait for its timeout.
+                self._sleep(_RECONNECT_POLL_S)
                 continue
             try:
                 self._trip_s = self._hub.broker.canary()
@@ -55,19 +55,19 @@ class Readiness:
                 metrics.canaries += 1
                 metrics.greenlets = self._greenlets()
                 metrics.canary_s.observe(self._trip_s)
-                # Revocations are told by control messages; this is for those that got lost.
+                # Control messages carry revocations. This finds those whose message was lost.
                 for key, until_s in self._hub.broker.revocations().items():
                     self._hub.revocations.add(key, until_s)
                 self._hub.enforce_revocations()
             except TidingsError as error:
                 metrics.canaries_lost += 1
-                logger.debug("the canary did not come back: %s", error)
+                logger.debug("the canary did not return: %s", error)
             except Exception:
                 logger.exception("the canary failed")
             self._sleep(self._hub.settings.canary_interval_s)
 
     def ready(self) -> tuple[bool, Mapping[str, object]]:
-        """Whether clients and publications should be sent here, and the checks behind it."""
+        """Whether clients and publications should be sent to this node, and the checks that decide it."""
         settings = self._hub.settings
         late_s = settings.canary_interval_s + settings.canary_timeout_s
         age_s = None if self._returned_at_s is None else self._now_s() - self._returned_at_s
@@ -80,7 +80,7 @@ class Readiness:
         ready = all(checks.values())
         checks["canary_age_s"] = None if age_s is None else round(age_s, 1)
         checks["canary_trip_s"] = round(self._trip_s, 4)
-        # For who looks: clients are served all the same, and the queue keeps what it has.
+        # Information only: without its queue a node still serves clients, and the queue keeps its messages.
         if ingress := self._ingress():
             checks["ingress"] = dict(ingress)
         return ready, checks

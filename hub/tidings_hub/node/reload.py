@@ -1,4 +1,4 @@
-"""What SIGHUP changes in a running node: rules and keys, and nothing that a connection would notice."""
+"""Reload by SIGHUP: which settings change in a running node. No connection notices it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ RELOADABLE: Final = (
 
 
 def apply_reload(old: Settings, new: Settings) -> tuple[Settings, list[str]]:
-    """The running settings with the new rules and keys; and the names of those that differ but need a restart."""
-    given = new.model_fields_set | old.model_fields_set
-    waiting = [
+    """`old` with the reloadable fields of `new`, and the names of the other changed fields: those need a restart."""
+    explicit = new.model_fields_set | old.model_fields_set
+    need_restart = [
         name
         for name in Settings.model_fields
-        if name not in RELOADABLE and getattr(old, name) != getattr(new, name) and (name != "node_id" or name in given)
+        if name not in RELOADABLE
+        and getattr(old, name) != getattr(new, name)
+        # Without a configured `node_id` each load draws a new one.
+        and (name != "node_id" or name in explicit)
     ]
-    return old.model_copy(update={name: getattr(new, name) for name in RELOADABLE}), waiting
+    return old.model_copy(update={name: getattr(new, name) for name in RELOADABLE}), need_restart

@@ -1,7 +1,7 @@
-"""Says when the event loop stands still, and in whose code.
+"""Detects that the event loop is blocked, and logs the code that blocks it.
 
-One thread runs everything: code that computes, or waits in C, without ever yielding keeps all clients waiting, and no
-time limit can interrupt it. A thread of the system's own sees that, even if it never ends.
+One thread runs everything. Code that computes or waits in C without yielding makes all clients wait, and no time limit
+can interrupt it. A thread of the operating system still notices it, even if that code never returns.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from tidings_hub.metrics import Metrics
 
 logger = logging.getLogger("tidings.stalls")
 
-_FRAMES: Final = 12
+_STACK_FRAMES: Final = 12
 
 
 class StallDetector:
-    """Watches the loop of the thread that calls `start`; `warn_s` is how long it may stand still unmentioned."""
+    """Watches the loop of the thread that calls `start`, and logs if it is blocked for more than `warn_s` seconds."""
 
     def __init__(self, metrics: Metrics, *, warn_s: float) -> None:
         self._metrics = metrics
         self._warn_s = warn_s
-        self._every_s = warn_s / 4
-        self._beat_s = runtime.now_s()
+        self._interval_s = warn_s / 4
+        self._last_beat_s = runtime.now_s()
         self._thread_id = 0
 
     def start(self) -> None:
@@ -39,32 +39,32 @@ class StallDetector:
     def _beat(self) -> None:
         while True:
             now_s = runtime.now_s()
-            if now_s - self._beat_s > self._warn_s:
+            if now_s - self._last_beat_s > self._warn_s:
                 self._metrics.loop_stalls += 1
-            self._beat_s = now_s
-            runtime.sleep(self._every_s)
+            self._last_beat_s = now_s
+            runtime.sleep(self._interval_s)
 
     def _watch(self) -> None:
-        sleep, told_s = runtime.original("time").sleep, 0.0
+        sleep, reported_beat_s = runtime.original("time").sleep, 0.0
         while True:
-            sleep(self._every_s)
-            beat_s = self._beat_s
-            if beat_s != told_s and runtime.now_s() - beat_s > self._warn_s:
-                told_s = beat_s
-                self._tell()
+            sleep(self._interval_s)
+            last_beat_s = self._last_beat_s
+            if last_beat_s != reported_beat_s and runtime.now_s() - last_beat_s > self._warn_s:
+                reported_beat_s = last_beat_s
+                self._log_stack()
 
-    def _tell(self) -> None:
+    def _log_stack(self) -> None:
         frame = sys._current_frames().get(self._thread_id)  # noqa: SLF001 - the only way to see another thread's stack
-        stack = "".join(traceback.format_stack(frame, _FRAMES)) if frame is not None else "unknown"
+        stack = "".join(traceback.format_stack(frame, _STACK_FRAMES)) if frame is not None else "unknown"
         record = logger.makeRecord(
             logger.name,
             logging.ERROR,
             "",
             0,
             "the event loop has stood still for %.1f s: something in it does not yield; it is in: %s",
-            (runtime.now_s() - self._beat_s, stack),
+            (runtime.now_s() - self._last_beat_s, stack),
             None,
         )
-        # Not through the logger: its locks are the loop's, which may never come back.
+        # Bypasses the logger: the blocked loop may hold the logger's locks.
         for handler in logging.getLogger().handlers:
             handler.emit(record)

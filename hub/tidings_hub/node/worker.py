@@ -1,4 +1,4 @@
-"""What a supervisor tells each of its nodes: which one it is, and where those beside it are."""
+"""What a supervisor passes to each of its worker processes: the worker's index and the addresses of all workers."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-# Set by the supervisor for its own processes; no setting.
+# The supervisor sets this environment variable for its own processes. It is not a setting.
 VARIABLE: Final = "TIDINGS_WORKER"
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One node of a supervisor. `beside`: every node of it, this one included, and its unix socket."""
+    """One node of a supervisor. `addresses`: node id to unix socket, for all of its nodes including this one."""
 
     index: int
     addresses: dict[str, str]
 
     def to_text(self) -> str:
-        """For the environment."""
-        return json.dumps({"index": self.index, "beside": self.addresses})
+        """The value of the environment variable."""
+        return json.dumps({"index": self.index, "addresses": self.addresses})
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> Worker | None:
-        """Who this process is; None if no supervisor started it."""
+        """The worker that this process is; None if no supervisor started it."""
         if VARIABLE not in env:
             return None
-        said = json.loads(env[VARIABLE])
-        return cls(int(said["index"]), dict(said["beside"]))
+        fields = json.loads(env[VARIABLE])
+        return cls(int(fields["index"]), dict(fields["addresses"]))
 
     def advertise(self, address: str) -> str:
-        """Where other machines reach this node, when the setting `advertise` is `address`: one port each."""
+        """The address of this worker for other machines: the setting `advertise`, with the index added to the port."""
         if not address:
             return ""
         host, _, port = address.rpartition(":")
