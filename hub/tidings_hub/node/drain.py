@@ -20,7 +20,8 @@ from tidings_hub.ingress.listener import Listener
 from tidings_hub.metrics import Metrics
 from tidings_hub.node.heartbeat import NodeHeartbeat
 from tidings_hub.node.membership import Membership
-from tidings_hub.services.hub import Connection, Hub
+from tidings_hub.services.connection import Connection
+from tidings_hub.services.hub import Hub
 
 logger = logging.getLogger("tidings")
 
