@@ -1,7 +1,13 @@
-"""Entering: how a client that CONNECTs comes into its channels, as somebody new or as the one that it was.
+"""CONNECT in three steps: identify the client, open its session, make it live.
 
-Socket.IO calls a session recovered or not, with nothing in between: so it is recovered only if everything in all of
-its channels is. What a CONNECT says is PROTOCOL.md section 5.
+1. `identify`: check the token. If the client sent a `pid`, claim the stored session that it wants to resume.
+2. `open_session`: subscribe to the channels of that session and to those that the client requests.
+3. `activate`: write `tidings:ready` and what the client missed. From then on the channels are live, and the session
+   is stored, so that the client can resume it later.
+
+For Socket.IO a session is recovered or it is not, with nothing in between. So a session is resumed only if all
+publications that it missed in all of its channels are available. Otherwise the client gets a new session. The fields of
+a CONNECT are in PROTOCOL.md section 5.
 """
 
 from __future__ import annotations
@@ -16,17 +22,15 @@ from tidings.wire.presence import presence_of
 from tidings_hub.core.frame import HubEvent
 from tidings_hub.core.resumable_session import ResumableSession, Resume, ResumeRefusal, plan_resume, sid_of
 from tidings_hub.core.sessions import Session, State
+from tidings_hub.services.authenticator import ANONYMOUS_PREFIX
 from tidings_hub.services.connection import Connection
 from tidings_hub.services.hub import Hub
-from tidings_hub.services.subscribe import PendingSubscription, go_live, joins_at_connect, subscribe
-
-# The name that `Hub.authenticate` makes up for somebody without a token.
-_ANONYMOUS = "anonymous-"
+from tidings_hub.services.subscribe import PendingSubscription, abandon, go_live, joins_at_connect, subscribe
 
 
 @dataclass(slots=True, frozen=True)
 class ConnectRequest:
-    """What a CONNECT asks for. `pid` is None where the client does without a return, otherwise what it sent."""
+    """What a client sends with CONNECT. `pid` is None if the client does not want a session that it can resume."""
 
     token: object
     channels: Sequence[object]
@@ -37,10 +41,10 @@ class ConnectRequest:
 
 
 @dataclass(slots=True)
-class PendingConnect:
-    """A client on its way in. Pass it to `begin` without waiting in between.
+class PendingSession:
+    """A session that is ready for `activate`. Do not wait between `open_session` and `activate`.
 
-    `kept` is what is to be kept of it and `pid` the secret that it returns with; without them nothing is.
+    `resumable`: what will be stored of the session; None: nothing. `pid`: the secret that resumes it.
     """
 
     subscription: PendingSubscription
@@ -49,105 +53,128 @@ class PendingConnect:
 
     @property
     def answer(self) -> dict[str, str] | None:
-        """What CONNECT is answered with; None: an id for this once."""
+        """The data of the CONNECT packet. None: python-socketio's own, an id that cannot be resumed."""
         return None if self.resumable is None else {"sid": self.resumable.sid, "pid": self.pid}
 
 
-def identify(hub: Hub, asked: ConnectRequest, remote: str) -> tuple[Claims, Resume | None]:
-    """Who connects, and what they return to. Waits for the broker.
+# Step 1
+
+
+def identify(hub: Hub, request: ConnectRequest, remote: str) -> tuple[Claims, Resume | None]:
+    """The client's claims, and the session that it resumes, if it can. Waits for the broker.
 
     Raises:
-        Unauthorized, Expired, Revoked, TooFast: see `Hub.authenticate`. Unavailable, TimedOut: see `Broker.take`.
+        Unauthorized, Expired, Revoked, TooFast: see `Authenticator.authenticate`.
+        Unavailable, TimedOut: see `Broker.claim_session`.
     """
-    claims = hub.authenticator.authenticate(asked.token, remote)
-    if not asked.pid:
+    claims = hub.authenticator.authenticate(request.token, remote)
+    if not request.pid:
         return claims, None
-    nobody = asked.token is None
-    kept = hub.session_store.claim(asked.pid, "" if nobody else claims.sub)
-    found = _judged(hub, kept, asked, nobody=nobody)
-    if isinstance(found, ResumeRefusal):
-        hub.metrics.count(hub.metrics.returns_refused, found.value)
-        if kept is not None and kept.owner:
-            hub.session_store.end_previous_connection(kept.owner)
+    # Under `dev` a client without a token has a new user name each time; its pid alone identifies the session.
+    is_anonymous = request.token is None
+    resumable = hub.session_store.claim(request.pid, "" if is_anonymous else claims.sub)
+    resume = _check_resume(hub, resumable, request, is_anonymous=is_anonymous)
+    if isinstance(resume, ResumeRefusal):
+        hub.metrics.count(hub.metrics.returns_refused, resume.value)
+        if resumable is not None and resumable.owner:
+            hub.session_store.end_previous_connection(resumable.owner)
         return claims, None
-    return (replace(claims, sub=found.session.user) if nobody else claims), found
+    return (replace(claims, sub=resume.session.user) if is_anonymous else claims), resume
 
 
-def _judged(hub: Hub, kept: ResumableSession | None, asked: ConnectRequest, *, nobody: bool) -> Resume | ResumeRefusal:
-    if kept is None:
+def _check_resume(
+    hub: Hub, resumable: ResumableSession | None, request: ConnectRequest, *, is_anonymous: bool
+) -> Resume | ResumeRefusal:
+    if resumable is None:
         return ResumeRefusal.UNKNOWN
-    if not kept.owner or (nobody and not kept.user.startswith(_ANONYMOUS)):
+    if not resumable.owner or (is_anonymous and not resumable.user.startswith(ANONYMOUS_PREFIX)):
         return ResumeRefusal.USER
-    if hub.revocations.is_revoked(Claims(kept.user, jti=kept.jti), now_s=hub.wall_s()):
+    if hub.revocations.is_revoked(Claims(resumable.user, jti=resumable.jti), now_s=hub.wall_s()):
         return ResumeRefusal.REVOKED
-    return plan_resume(kept, asked.offset, asked.since)
+    return plan_resume(resumable, request.offset, request.since)
 
 
-def open_session(hub: Hub, session: Session[Connection], asked: ConnectRequest, back: Resume | None) -> PendingConnect:
-    """Join what the client had, if it gets all of it, or what it asks for. Waits for the broker.
+# Step 2
+
+
+def open_session(
+    hub: Hub, session: Session[Connection], request: ConnectRequest, resume: Resume | None
+) -> PendingSession:
+    """Resume the client's session if everything that it missed is available, otherwise open a new one.
+
+    Waits for the broker, and for authorizers.
 
     Raises:
         Unavailable: the broker does not answer; the client may try again with the same pid.
-        TidingsError: a gate does not let it in.
+        TidingsError: an authorizer refuses the connection.
     """
-    if back is None:
-        return _anew(hub, session, _with_given(hub, session, asked))
+    if resume is None:
+        return _new_session(hub, session, _with_granted_channels(hub, session, request))
     try:
-        asked = _with_given(hub, session, asked)
-        entrance = _again(hub, session, asked, back)
-        if entrance is None:
+        request = _with_granted_channels(hub, session, request)
+        pending = _resume_session(hub, session, request, resume)
+        if pending is None:
             hub.metrics.count(hub.metrics.returns_refused, ResumeRefusal.CHANNELS.value)
-            entrance = _anew(hub, session, asked)
+            pending = _new_session(hub, session, request)
         else:
             hub.metrics.sessions_recovered += 1
     except BaseException:
-        hub.session_store.release(back.session)
+        hub.session_store.release(resume.session)
         raise
-    # Its client is here: whatever still holds the old connection open holds nobody.
-    hub.session_store.end_previous_connection(back.session.owner)
-    return entrance
+    # The client is here now: a connection that still owns the session has no client any more.
+    hub.session_store.end_previous_connection(resume.session.owner)
+    return pending
 
 
-def _with_given(hub: Hub, session: Session[Connection], asked: ConnectRequest) -> ConnectRequest:
-    """What is asked, and what those who are asked beyond the rules give beside it."""
-    given = hub.authorizers.connect(session)
-    return replace(asked, channels=[*given, *asked.channels]) if given else asked
+def _with_granted_channels(hub: Hub, session: Session[Connection], request: ConnectRequest) -> ConnectRequest:
+    """The request, with the channels in front of it that authorizers grant."""
+    granted = hub.authorizers.connect(session)
+    return replace(request, channels=[*granted, *request.channels]) if granted else request
 
 
-def _anew(hub: Hub, session: Session[Connection], asked: ConnectRequest) -> PendingConnect:
-    joined = subscribe(hub, session, [user_channel(session.user), *asked.channels], asked.since, asked.presence)
-    pid = None if asked.pid is None else hub.session_store.new_pid()
+def _new_session(hub: Hub, session: Session[Connection], request: ConnectRequest) -> PendingSession:
+    channels = [user_channel(session.user), *request.channels]
+    subscription = subscribe(hub, session, channels, request.since, request.presence)
+    pid = None if request.pid is None else hub.session_store.new_pid()
     if pid is None:
-        return PendingConnect(joined)
-    stale = asked.offset if isinstance(asked.offset, str) else ""
-    return PendingConnect(
-        joined, ResumableSession(sid_of(pid), session.id, session.user, jti=session.claims.jti, stale_offset=stale), pid
+        return PendingSession(subscription)
+    stale_offset = request.offset if isinstance(request.offset, str) else ""
+    resumable = ResumableSession(
+        sid_of(pid), session.id, session.user, jti=session.claims.jti, stale_offset=stale_offset
     )
+    return PendingSession(subscription, resumable, pid)
 
 
-def _again(hub: Hub, session: Session[Connection], asked: ConnectRequest, back: Resume) -> PendingConnect | None:
-    """Everything that was missed in every channel that it had; None if something of it is not to be had.
+def _resume_session(
+    hub: Hub, session: Session[Connection], request: ConnectRequest, resume: Resume
+) -> PendingSession | None:
+    """The session with everything that it missed in all of its channels; None if something is not available.
 
-    Channels that it did not have, but asks for now, come beside them.
+    Channels that the client requests and that the session did not have are added.
     """
-    had = back.session.channels
-    names = [name for name in had if presence_of(name) is None]
-    watched = [watched for name in had if (watched := presence_of(name)) is not None]
-    joined = subscribe(hub, session, [*names, *asked.channels], back.offset, [*watched, *asked.presence], back)
-    answers = joined.final_answers()
-    if not all(answers.get(name, {}).get("recovered") for name in had):
-        hub.release_channels(hub.subscriptions.abandon(joined.catchup))
+    previous = resume.session.channels
+    channels = [name for name in previous if presence_of(name) is None]
+    presence = [channel for name in previous if (channel := presence_of(name)) is not None]
+    subscription = subscribe(
+        hub, session, [*channels, *request.channels], resume.offset, [*presence, *request.presence], resume
+    )
+    answers = subscription.final_answers()
+    if not all(answers.get(name, {}).get("recovered") for name in previous):
+        abandon(hub, subscription)
         return None
-    return PendingConnect(joined, back.session.for_connection(session.id, session.claims.jti), str(asked.pid))
+    return PendingSession(subscription, resume.session.for_connection(session.id, session.claims.jti), str(request.pid))
 
 
-def activate(hub: Hub, session: Session[Connection], entrance: PendingConnect, ready: HubEvent) -> None:
-    """Write `ready` and what was missed; from now on the channels are live, and the session is kept."""
-    kept, joined = entrance.resumable, entrance.subscription
-    if kept is not None:
-        known = kept.channels
-        for how, at, channels in joins_at_connect(joined):
-            kept.add_channels(how, at, [name for name in channels if name not in known])
-    go_live(hub, session, joined, ready)
-    if kept is not None and session.state is not State.CLOSED:
-        hub.session_store.save(session, kept)
+# Step 3
+
+
+def activate(hub: Hub, session: Session[Connection], pending: PendingSession, ready: HubEvent) -> None:
+    """Write `ready` and what was missed. From then on the channels are live, and the session is stored."""
+    resumable, subscription = pending.resumable, pending.subscription
+    if resumable is not None:
+        previous = resumable.channels
+        for mode, position, channels in joins_at_connect(subscription):
+            resumable.add_channels(mode, position, [name for name in channels if name not in previous])
+    go_live(hub, session, subscription, ready)
+    if resumable is not None and session.state is not State.CLOSED:
+        hub.session_store.save(session, resumable)

@@ -1,8 +1,10 @@
-"""Joining channels: subscribe at the broker, read what was missed, merge, go live.
+"""Subscribing: subscribe at the broker, read what the client missed, merge, go live.
 
-The order is what makes a recovery complete (DESIGN 3): first the live publications are
-held back, then the broker confirms the subscription, then the past is read, and only then
-are the two merged by seq.
+The order is what makes a recovery complete. First the live publications are held back. Then the broker confirms the
+subscription. Then the history is read, and only then are history and live publications merged by seq. Every
+publication is in one of the two, whenever it is published.
+
+`subscribe` does all that waits and returns a `PendingSubscription`. `go_live` does the rest in one go.
 """
 
 from __future__ import annotations
@@ -10,10 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from tidings.errors import Forbidden, TidingsError, TooManyChannels
-from tidings.wire.channels import check_channel, user_channel
 from tidings.wire.cursor import Cursor
-from tidings.wire.presence import presence_channel
 from tidings.wire.publication import Publication
 from tidings_hub.brokers.base import HistorySnapshot
 from tidings_hub.core.bucket_positions import rebase_cursors, with_floor
@@ -26,40 +25,42 @@ from tidings_hub.core.small_set import add_member
 from tidings_hub.core.subscriptions import Catchup
 from tidings_hub.services.connection import Connection
 from tidings_hub.services.hub import Hub
+from tidings_hub.services.permissions import Answers, permitted_channels
 
-# What a recovery may leave in one connection's out-buffer: half of it, so that live
-# publications still fit behind.
+# A recovery may fill half of a connection's out-buffer, so that live publications still fit behind it.
 _OUT_BUFFER_SHARE = 2
+# What a publication takes of the out-buffer beside its data, about: channel, cursor and framing.
+_OVERHEAD_BYTES = 128
 
 
 @dataclass(slots=True)
 class PendingSubscription:
-    """Channels that are ready to go live. Pass it to `go_live` without waiting in between.
+    """Channels that are ready to go live. Pass it to `go_live` or `abandon` without waiting in between.
 
-    `channels` has what the client is told of each: `{"recovered": bool}` or `{"error": {…}}`.
+    `position`: up to where the history was read, or where the node was. `missed`: what the client missed, in order.
     """
 
     catchup: Catchup[Connection]
     position: Cursor
-    answers: dict[str, dict[str, object]]
+    answers: Answers
     missed: list[Frame]
 
-    def final_answers(self) -> dict[str, dict[str, object]]:
-        """`channels` as of now: what was lost since the past was read is not recovered. Tell it without waiting."""
+    def final_answers(self) -> Answers:
+        """`answers` as of now: a channel in which the node has lost something since then is not recovered."""
         for name in self.catchup.lost:
             self.answers[name] = {"recovered": False}
         return self.answers
 
     def reply(self) -> dict[str, dict[str, object]]:
-        """`{"channels": {…}}` as of now, and `"presence"` where joins and leaves were asked for."""
+        """`{"channels": {…}}` as of now, and `"presence"` if the client requested joins and leaves."""
         return split_answers(self.final_answers())
 
     @property
     def cursor(self) -> Cursor:
-        """What the client may remember as soon as it is told, even if it is cut off before anything else arrives.
+        """The cursor that the client may store on receipt of the reply, even if it is cut off right behind it.
 
-        That is never beyond what is still to be written: its own `since` while something missed
-        follows, and a place before the first publication that was held back.
+        The cursor is never beyond what is still to be written. If missed publications follow, it is the client's own
+        `since`. If held publications follow, it is before the first of them.
         """
         if self.missed and self.catchup.since is not None:
             return self.catchup.since
@@ -80,204 +81,101 @@ def subscribe(
     presence: Sequence[object] = (),
     resume: Resume | None = None,
 ) -> PendingSubscription:
-    """Subscribe the session to the channels that it may have. Waits for the broker.
+    """Subscribe the session to those of the channels that it may have. Waits for the broker.
 
-    `presence`: of which of them, or of those it has, it also gets the joins and leaves.
-    `back`: what it had before; `since` is its offset then, and says nothing of channels that it did not have.
+    `presence`: channels, among these or those it has, whose joins and leaves it also receives.
+    `resume`: the session that the client resumes. `since` is its offset then, and only applies to its channels.
 
     Raises:
         Unavailable: the broker does not answer; the session is subscribed to nothing new.
     """
-    answers: dict[str, dict[str, object]] = {}
-    wanted = _asked(hub, session, _allowed(hub, session, channel_names, answers), answers)
-    wanted += _watched(hub, session, presence, wanted, answers)
-    catchup = Catchup(session.connection, wanted, since, hold_max=hub.settings.hold_max)
-    # A repeated subscription starts anew: what it gets is decided by `since` again.
-    hub.unsubscribe(session, wanted)
-    # Before the client can be told: who returns must not be taken for complete without these channels.
-    hub.session_store.before_subscribe(
-        session, wanted, JoinMode.FROM_POSITION if since is None else JoinMode.REPLAYING, _text(hub.broker.position)
-    )
+    answers: Answers = {}
+    channels = permitted_channels(hub, session, channel_names, presence, answers)
+    catchup = Catchup(session.connection, channels, since, hold_max=hub.settings.hold_max)
+    # A repeated subscription starts over: `since` alone decides what the client receives.
+    hub.unsubscribe(session, channels)
+    # The session store first: a client that learns of these channels must not be resumed without them.
+    mode = JoinMode.FROM_POSITION if since is None else JoinMode.REPLAYING
+    hub.session_store.before_subscribe(session, channels, mode, _text(hub.broker.position))
     hub.subscriptions.begin(catchup)
     try:
-        hub.broker.subscribe(wanted)
-        position = hub.broker.position
+        hub.broker.subscribe(channels)
+        position, missed = hub.broker.position, list[Frame]()
         if since is not None or position is None:
-            past = hub.broker.read_since(wanted, since, limit=hub.settings.recovery_max)
-            position = past.position
-            frames = _recover(hub, catchup, past, answers, resume)
-        else:
-            frames = []
+            history = hub.broker.read_since(channels, since, limit=hub.settings.recovery_max)
+            position = history.position
+            missed = _recover(hub, catchup, history, answers, resume)
     except BaseException:
         hub.release_channels(hub.subscriptions.abandon(catchup))
-        hub.session_store.on_unsubscribed(session, wanted)
+        hub.session_store.on_unsubscribed(session, channels)
         raise
-    for name in wanted:
+    for name in channels:
         answers.setdefault(name, {"recovered": False})
-    return PendingSubscription(catchup, position, answers, frames)
+    return PendingSubscription(catchup, position, answers, missed)
 
 
 def go_live(hub: Hub, session: Session[Connection], pending: PendingSubscription, *first: Encoded) -> None:
-    """Write `first`, what was missed and what came meanwhile, in order; from now on the channels are live."""
+    """Write `first`, then what was missed, then what was held back. From then on the channels are live."""
     catchup = pending.catchup
     if session.state is State.CLOSED:
-        hub.release_channels(hub.subscriptions.abandon(catchup))
+        abandon(hub, pending)
         return
     answers = pending.final_answers()
-    # A new session is kept only after this: each connect comes by here.
-    how = _later(hub, pending) if session.resumable is not None else ()
-    later = _after(hub, pending.position, catchup)
+    # At CONNECT the session is not stored yet, see `connect.activate`.
+    joins = _joins_while_live(hub, pending) if session.resumable is not None else ()
+    held = _held_frames(hub, pending.position, catchup)
     hub.subscriptions.finish(catchup)
     for name in catchup.channels:
         session.channels = add_member(session.channels, name)
     hub.presence.on_subscribed(session, catchup.channels)
     hub.metrics.subscriptions += len(catchup.channels)
     hub.metrics.channels = len(hub.subscriptions)
-    whole = [name for name, answer in answers.items() if answer.get("recovered")]
-    if catchup.since is not None and whole:
-        # Too many rather than too few where there are several buckets: a doubt then concerns some whom it need not.
+    recovered = [name for name, answer in answers.items() if answer.get("recovered")]
+    if catchup.since is not None and recovered:
+        # With several buckets this is too much rather than too little: a doubt may send an unnecessary gap.
         for place in catchup.since.places:
-            hub.record_recovery(session, place.seq, whole)
-    if how:
-        hub.session_store.on_subscribed(session, how)
-    # "recovered: false" means nothing of the past, also where it was only just found out.
-    past = [frame for frame in pending.missed if frame.publication.channel not in catchup.lost]
-    told = [*first, *past, *later]
-    hub.metrics.deliveries += len(told) - len(first)
-    if told:
-        hub.send(session.connection, *told)
-        hub.deliveries.count_written((session.connection,), (*past, *later))
+            hub.record_recovery(session, place.seq, recovered)
+    if joins:
+        hub.session_store.on_subscribed(session, joins)
+    # "recovered: false" means nothing of the history, also if the loss was only just found.
+    missed = [frame for frame in pending.missed if frame.publication.channel not in catchup.lost]
+    frames = [*first, *missed, *held]
+    hub.metrics.deliveries += len(frames) - len(first)
+    if frames:
+        hub.send(session.connection, *frames)
+        hub.deliveries.count_written((session.connection,), (*missed, *held))
     if catchup.overflowed:
         hub.metrics.held_overflows += 1
-        hub.disconnect(session.connection, "slow", "too much was published while you came back; connect again")
+        hub.disconnect(
+            session.connection, "slow", "too much was published during the recovery (hold_max); connect again"
+        )
 
 
-def _allowed(
-    hub: Hub, session: Session[Connection], names: Sequence[object], answers: dict[str, dict[str, object]]
-) -> list[str]:
-    """The channels that the session may have; `answers` gets an error for each of the others."""
-    allowed: list[str] = []
-    room = hub.settings.channels_per_connection - len(session.channels)
-    for name in dict.fromkeys(str(name) for name in names):
-        try:
-            check_channel(name)
-            if name in session.granted:
-                hub.access.rule(name)
-            else:
-                hub.access.check_subscribe(session.claims, name)
-            if name not in session.channels and len(allowed) >= room:
-                hub.metrics.channels_refused += 1
-                raise TooManyChannels(
-                    f"a connection may have {hub.settings.channels_per_connection} channels (channels_per_connection)"
-                )
-        except TidingsError as error:
-            hub.metrics.count(hub.metrics.subscriptions_refused, error.code.name)
-            answers[name[:200]] = {"error": error.to_wire()}
-        else:
-            allowed.append(name)
-    return allowed
+def abandon(hub: Hub, pending: PendingSubscription) -> None:
+    """Give the channels up instead of going live."""
+    hub.release_channels(hub.subscriptions.abandon(pending.catchup))
 
 
-def _asked(
-    hub: Hub, session: Session[Connection], allowed: list[str], answers: dict[str, dict[str, object]]
-) -> list[str]:
-    """The channels that nobody who is asked beyond the rules refuses; what is granted or its own is not asked about."""
-    if "subscribe" not in hub.authorizers.handles:
-        return allowed
-    own = user_channel(session.user)
-    refused = hub.authorizers.subscribe(
-        session, [name for name in allowed if name != own and name not in session.granted]
-    )
-    for name, error in refused.items():
-        hub.metrics.count(hub.metrics.subscriptions_refused, error.code.name)
-        answers[name] = {"error": error.to_wire()}
-    return [name for name in allowed if name not in refused]
-
-
-def _watched(
-    hub: Hub,
-    session: Session[Connection],
-    names: Sequence[object],
-    wanted: Sequence[str],
-    answers: dict[str, dict[str, object]],
-) -> list[str]:
-    """The presence channels of those channels whose joins and leaves the session may get."""
-    found: list[str] = []
-    room = hub.settings.channels_per_connection - len({*session.channels, *wanted})
-    for name in dict.fromkeys(str(name) for name in names):
-        place = presence_channel(name)
-        try:
-            hub.access.check_presence_visible(check_channel(name))
-            if name not in wanted and name not in session.channels:
-                raise Forbidden(f"subscribe to {name} as well: who sees who is there is there as well")
-            if place not in session.channels and len(found) >= room:
-                hub.metrics.channels_refused += 1
-                raise TooManyChannels(
-                    f"a connection may have {hub.settings.channels_per_connection} channels (channels_per_connection),"
-                    " and joins and leaves count as one"
-                )
-        except TidingsError as error:
-            hub.metrics.count(hub.metrics.subscriptions_refused, error.code.name)
-            answers[presence_channel(name[:200])] = {"error": error.to_wire()}
-        else:
-            found.append(place)
-    return found
-
-
-def _recover(
-    hub: Hub,
-    catchup: Catchup[Connection],
-    past: HistorySnapshot,
-    answers: dict[str, dict[str, object]],
-    back: Resume | None,
-) -> list[Frame]:
-    """What the connection missed in all channels, by seq; `answers` says per channel whether it is complete."""
-    since = catchup.since
-    if since is None:
-        return []
-    found: dict[str, list[Publication]] = {}
-    had: Collection[str] = catchup.channels if back is None else back.session.channels
-    wanted = [name for name in catchup.channels if name in had]
-    for name in wanted:
-        start = since if back is None else back.starts.get(name, since)
-        seen = past.channels[name]
-        result = missed_from(start, since, past.position, seen, limit=hub.settings.recovery_max)
-        if isinstance(result, Gap) or any(hub.broker.is_doubted(name, at) for at in {since, start}):
-            answers[name] = {"recovered": False}
-        else:
-            found[name] = result
-    for name in _over_budget(found, hub.settings.out_buffer_bytes // _OUT_BUFFER_SHARE):
-        del found[name]
-        answers[name] = {"recovered": False}
-    hub.metrics.recoveries += len(found)
-    hub.metrics.recoveries_failed += len(wanted) - len(found)
-    for name in found:
-        answers[name] = {"recovered": True}
-    ordered = sorted((one for each in found.values() for one in each), key=lambda one: one.seq)
-    hub.metrics.recovered_publications += len(ordered)
-    return hub.catchup_frames(rebase_cursors(since, past.position, ordered))
-
-
-def joins_at_connect(joined: PendingSubscription) -> list[ChannelJoin]:
-    """How a session comes into its channels when it connects, for what is kept of it: all it gets is in one order."""
-    catchup = joined.catchup
+def joins_at_connect(pending: PendingSubscription) -> list[ChannelJoin]:
+    """For the session store: how a session joins its channels at CONNECT. All that it receives is in one order."""
+    catchup = pending.catchup
     if catchup.since is None:
-        # It gets what was held back as well, and that may begin before the node's position.
-        return [ChannelJoin(JoinMode.FROM_POSITION, str(joined.cursor), catchup.channels)]
-    whole = tuple(name for name in catchup.channels if joined.answers[name].get("recovered"))
-    rest = tuple(name for name in catchup.channels if name not in whole)
+        # It also receives what was held back, and that may begin before the node's position.
+        return [ChannelJoin(JoinMode.FROM_POSITION, str(pending.cursor), catchup.channels)]
+    recovered = tuple(name for name in catchup.channels if pending.answers[name].get("recovered"))
+    others = tuple(name for name in catchup.channels if name not in recovered)
     return [
-        ChannelJoin(JoinMode.FROM_OFFSET, "", whole),
-        ChannelJoin(JoinMode.FROM_POSITION, str(joined.position), rest),
+        ChannelJoin(JoinMode.FROM_OFFSET, "", recovered),
+        ChannelJoin(JoinMode.FROM_POSITION, str(pending.position), others),
     ]
 
 
-def _later(hub: Hub, joined: PendingSubscription) -> list[ChannelJoin]:
-    """The same for channels that it joins later: what it missed there comes after all that was delivered so far."""
-    at = _text(hub.broker.position)
+def _joins_while_live(hub: Hub, pending: PendingSubscription) -> list[ChannelJoin]:
+    """The same for channels that it joins later: what it missed there is sent after newer publications of others."""
+    delivered = _text(hub.broker.position)
     return [
-        ChannelJoin(JoinMode.REPLAYED, at, join.channels) if join.mode is JoinMode.FROM_OFFSET else join
-        for join in joins_at_connect(joined)
+        ChannelJoin(JoinMode.REPLAYED, delivered, join.channels) if join.mode is JoinMode.FROM_OFFSET else join
+        for join in joins_at_connect(pending)
     ]
 
 
@@ -285,24 +183,57 @@ def _text(position: Cursor | None) -> str:
     return "" if position is None else str(position)
 
 
-def _over_budget(found: dict[str, list[Publication]], budget_bytes: int) -> list[str]:
-    """The channels, largest first, that have to go so that the rest fits the budget."""
-    sizes = {name: sum(len(each.fragment) + 128 for each in publications) for name, publications in found.items()}
-    total, dropped = sum(sizes.values()), []
-    for name in sorted(sizes, key=lambda each: -sizes[each]):
-        if total <= budget_bytes:
+def _recover(
+    hub: Hub, catchup: Catchup[Connection], history: HistorySnapshot, answers: Answers, resume: Resume | None
+) -> list[Frame]:
+    """What the client missed in all channels, by seq. `answers` gets `recovered` for each channel."""
+    since = catchup.since
+    if since is None:
+        return []
+    missed: dict[str, list[Publication]] = {}
+    known: Collection[str] = catchup.channels if resume is None else resume.session.channels
+    channels = [name for name in catchup.channels if name in known]
+    for name in channels:
+        start = since if resume is None else resume.starts.get(name, since)
+        publications = missed_from(
+            start, since, history.position, history.channels[name], limit=hub.settings.recovery_max
+        )
+        if not isinstance(publications, Gap) and not any(
+            hub.broker.is_doubted(name, cursor) for cursor in {since, start}
+        ):
+            missed[name] = publications
+    for name in _over_budget(missed, hub.settings.out_buffer_bytes // _OUT_BUFFER_SHARE):
+        del missed[name]
+    for name in channels:
+        answers[name] = {"recovered": name in missed}
+    hub.metrics.recoveries += len(missed)
+    hub.metrics.recoveries_failed += len(channels) - len(missed)
+    ordered = sorted((one for publications in missed.values() for one in publications), key=lambda one: one.seq)
+    hub.metrics.recovered_publications += len(ordered)
+    return hub.catchup_frames(rebase_cursors(since, history.position, ordered))
+
+
+def _over_budget(missed: dict[str, list[Publication]], budget_bytes: int) -> list[str]:
+    """The channels, largest first, that have to be left out so that the others fit the budget."""
+    sizes = {
+        name: sum(len(publication.fragment) + _OVERHEAD_BYTES for publication in publications)
+        for name, publications in missed.items()
+    }
+    total_bytes, left_out = sum(sizes.values()), []
+    for name in sorted(sizes, key=lambda name: -sizes[name]):
+        if total_bytes <= budget_bytes:
             break
-        total -= sizes[name]
-        dropped.append(name)
-    return dropped
+        total_bytes -= sizes[name]
+        left_out.append(name)
+    return left_out
 
 
-def _after(hub: Hub, position: Cursor, catchup: Catchup[Connection]) -> list[Frame]:
-    """The held publications that the past did not already have.
+def _held_frames(hub: Hub, position: Cursor, catchup: Catchup[Connection]) -> list[Frame]:
+    """The held publications that the history did not already contain.
 
-    Without `since` the position is the node's own, and what was held came after the
-    subscription: all of it counts. Those of another epoch are newer than the position: the
-    older ones went when the broker reported the new epoch (`Catchup.lose`).
+    Without `since` the position is the node's own, and what was held came after the subscription: all of it counts.
+    Publications of another epoch are newer than the position: older ones were discarded when the broker reported the
+    new epoch (`Catchup.lose`).
     """
     held = catchup.held
     if catchup.since is not None:
@@ -310,6 +241,6 @@ def _after(hub: Hub, position: Cursor, catchup: Catchup[Connection]) -> list[Fra
         held = [frame for frame in held if (end := ends[frame.publication.epoch]) is None or frame.seq > end]
     if not position.other_places:
         return held
-    # One frame each: what follows of it is made anew.
+    # A publication may stand here as several frames (`CursorFrame`); `catchup_frames` makes all of them again.
     publications = {(frame.publication.epoch, frame.seq): frame.publication for frame in held}
     return hub.catchup_frames([with_floor(position, publication) for publication in publications.values()])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Protocol
 
+from tidings_hub.services.connect import PendingSession
 from tidings_hub.socketio.packet import Packet
 
 
@@ -17,7 +18,7 @@ class Transport(Protocol):
 
     @property
     def closed(self) -> bool:
-        """Whether nothing can reach the client any more."""
+        """Whether the connection has ended: nothing that is written reaches the client any more."""
 
     @property
     def transport(self) -> str:
@@ -30,37 +31,56 @@ class Transport(Protocol):
         """End the connection with a code of `tidings.codes`."""
 
     def cork(self) -> None:
-        """Hold back what is sent until `uncork`."""
+        """Buffer what is sent until `uncork`."""
 
     def uncork(self) -> None:
-        """Send what `cork` held back, in one write."""
+        """Send what was buffered since `cork`, in one write."""
 
     def excuse(self) -> None:
-        """The packet that just came does not count against the connection's inbound rate."""
+        """Do not count the packet that was just received against the connection's inbound rate."""
 
     def establish(self) -> None:
-        """A Socket.IO namespace is connected: the connect timeout no longer applies."""
+        """Stop the connect timeout: a Socket.IO namespace is connected."""
+
+
+class PendingConnect:
+    """A CONNECT while it is answered: from its handler until the session is live.
+
+    `session`: the session that the handler opened. None: the handler refused, or belongs to an app.
+    `answer`: the data of the CONNECT packet. None: python-socketio's own, `{"sid": …}`.
+    `held`: what the handler sent. It must not overtake the CONNECT packet, and goes out behind it.
+    """
+
+    __slots__ = ("answer", "held", "session")
+
+    def __init__(self) -> None:
+        self.session: PendingSession | None = None
+        self.answer: dict[str, str] | None = None
+        self.held: list[str | bytes] | None = []
+
+    def release(self) -> list[str | bytes]:
+        """The held packets. From now on nothing is held back."""
+        held, self.held = self.held, None
+        return held or []
 
 
 class Client:
-    """State beside a connection: what is being handled, and what waits behind it.
+    """The Socket.IO state of one connection.
 
-    `inbox`: packets that wait while one of this connection is being handled, so that they are
-    handled in order and one at a time; None while nothing is.
-    `held`: EVENT packets that a connect handler sent; they go out after its CONNECT answer.
-    `partial`: a packet that still waits for binary attachments.
-    `answer`: what its CONNECT is answered with, where that is not upstream's `{"sid": …}`.
-    `session`: the hub's session, once there is one. `custom`: python-socketio's user session.
+    `inbox`: packets that wait while another one of this connection is handled, so that they are handled in order and
+    one at a time; None while none is handled.
+    `partial`: a packet whose binary attachments are not complete, `partial_bytes` their size so far.
+    `pending`: the CONNECT that is being answered.
+    `session`: the hub's session, once it exists. `user_session`: python-socketio's session, which an app may use.
     """
 
-    __slots__ = ("answer", "connection", "held", "inbox", "partial", "partial_bytes", "session", "user_session")
+    __slots__ = ("connection", "inbox", "partial", "partial_bytes", "pending", "session", "user_session")
 
     def __init__(self, connection: Transport) -> None:
         self.connection = connection
         self.inbox: deque[Packet | str] | None = None
-        self.held: list[str | bytes] | None = None
         self.partial: Packet | None = None
         self.partial_bytes = 0
-        self.answer: dict[str, str] | None = None
+        self.pending: PendingConnect | None = None
         self.session: Any = None
         self.user_session: dict[str, object] | None = None

@@ -1,7 +1,7 @@
-"""The client events of PROTOCOL.md section 5: what a client may ask, and what it is answered.
+"""What clients send over Socket.IO: CONNECT and the events `tidings:…` of PROTOCOL.md section 5.
 
-Every answer is the acknowledgement of its event. An error of the whole request is
-`{"error": {"code", "message"}}`; errors of single channels stand beside the others' answers.
+Every event is answered by its acknowledgement. An error of the whole request is `{"error": {"code", "message"}}`.
+Errors of single channels are listed beside the answers for the other channels.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from tidings.wire.payload import encode_data
 from tidings.wire.presence import presence_channel
 from tidings.wire.publication import encode_body
 from tidings_hub.core.sessions import Session
-from tidings_hub.services.connect import ConnectRequest, PendingConnect, activate, identify, open_session
+from tidings_hub.services.connect import ConnectRequest, activate, identify, open_session
 from tidings_hub.services.connection import Connection
 from tidings_hub.services.hub import Hub
 from tidings_hub.services.hub_event import hub_event
-from tidings_hub.services.subscribe import go_live, subscribe
+from tidings_hub.services.subscribe import abandon, go_live, subscribe
 from tidings_hub.socketio.client import Client
 from tidings_hub.socketio.server import HubServer
 
@@ -36,15 +36,14 @@ Answer = dict[str, Any]
 
 
 class ClientEvents:
-    """Registers the events of PROTOCOL.md section 5 on a server and answers them from a hub."""
+    """Registers the handlers on a server and answers the events from a hub."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._server: HubServer
-        self._entering: dict[Client, PendingConnect] = {}
 
     def register(self, server: HubServer) -> None:
-        """From now on the server's clients are the hub's."""
+        """Make the hub handle the clients of this server."""
         self._server = server
         server.on_ack = self.on_ack
         server.on("connect", self._connect)
@@ -60,70 +59,66 @@ class ClientEvents:
             server.on(f"tidings:{name}", self._handler(answer))
         server.on("*", self._unknown)
 
-    def on_connected(self, client: Client, sid: str, namespace: str) -> None:
-        """A CONNECT was just answered: say `tidings:ready`, then what was missed, then live."""
-        entrance = self._entering.pop(client, None)
-        if entrance is None:
+    # CONNECT: `_connect` waits for the broker; python-socketio then sends the CONNECT packet; `on_connected` goes live
+
+    def _connect(self, sid: str, environ: object, auth: object) -> None:
+        client = self._server.client(sid)
+        try:
+            request = _connect_request(auth)
+            claims, resume = identify(self._hub, request, client.connection.remote)
+            client.session = self._hub.open(_connection(client), claims)
+            session = open_session(self._hub, client.session, request, resume)
+        except TidingsError as error:
+            raise self._refusal(client, error) from error
+        # `HubServer` sets `pending` before it calls this handler.
+        if client.pending is not None:
+            client.pending.session, client.pending.answer = session, session.answer
+
+    def on_connected(self, client: Client) -> None:
+        """The CONNECT packet was just sent: write `tidings:ready` and what was missed, and make the session live."""
+        pending = client.pending
+        if pending is None or pending.session is None:
+            # A namespace of an app.
             return
         session: Session[Connection] = client.session
-        cursor = str(entrance.subscription.cursor)
+        opened, pending.session = pending.session, None
+        cursor = str(opened.subscription.cursor)
         ready = {
             "user": session.user,
             "connection": session.id,
             "cursor": cursor,
             "expires_in_s": _rounded(session.expires_in_s(self._hub.wall_s())),
-            **entrance.subscription.reply(),
+            **opened.subscription.reply(),
         }
-        activate(self._hub, session, entrance, hub_event("tidings:ready", ready, cursor=cursor))
+        activate(self._hub, session, opened, hub_event("tidings:ready", ready, cursor=cursor))
 
-    def on_ack(self, client: Client, number: int) -> bool:
-        """A client acknowledged something: a publication, since the hub asks for no other acknowledgement."""
-        session: Session[Connection] | None = client.session
-        return session is not None and self._hub.deliveries.acknowledge(session.id, number)
-
-    def _connect(self, sid: str, environ: object, auth: object) -> None:
-        client = self._server.client(sid)
-        hub = self._hub
-        try:
-            asked = auth if isinstance(auth, Mapping) else {}
-            wanted = ConnectRequest(
-                asked.get("token"),
-                _asked(asked, "channels"),
-                _asked(asked, "presence"),
-                _since(asked),
-                asked.get("pid", ""),
-                asked.get("offset"),
-            )
-            claims, back = identify(hub, wanted, client.connection.remote)
-            client.session = hub.open(_connection(client), claims)
-            entrance = open_session(hub, client.session, wanted, back)
-        except TidingsError as error:
-            self._refuse(client, error)
-        else:
-            self._entering[client] = entrance
-            client.answer = entrance.answer
-            # The CONNECT answer, `tidings:ready` and what was missed go out in one write (see `HubServer._connect`).
-            client.connection.cork()
-
-    def _refuse(self, client: Client, error: TidingsError) -> None:
+    def _refusal(self, client: Client, error: TidingsError) -> Refused:
         if client.session is not None:
             self._hub.close(client.session)
             client.session = None
         if error.code.should_reconnect:
-            # A stock client that is answered CONNECT_ERROR gives up for good; one whose
-            # transport closes comes back by itself after a back-off.
+            # A stock client that receives CONNECT_ERROR gives up for good. If its transport closes, it reconnects by
+            # itself after a back-off.
             client.connection.close(error.code.name)
-        raise Refused(str(error), error.to_wire())
+        return Refused(str(error), error.to_wire())
 
     def _disconnect(self, sid: str, reason: object = None) -> None:
         client = self._server.client(sid)
-        if client.session is not None:
-            entrance = self._entering.pop(client, None)
-            self._hub.close(client.session, str(reason))
-            if entrance is not None:
-                # It went away between its CONNECT and the answer: give the channels back.
-                go_live(self._hub, client.session, entrance.subscription)
-            client.session = None
+        if client.session is None:
+            return
+        self._hub.close(client.session, str(reason))
+        client.session = None
+        if client.pending is not None and client.pending.session is not None:
+            # The CONNECT failed between `_connect` and `on_connected`.
+            abandon(self._hub, client.pending.session.subscription)
+            client.pending = None
+
+    def on_ack(self, client: Client, number: int) -> bool:
+        """Count the acknowledgement of a publication. False: the hub did not request it."""
+        session: Session[Connection] | None = client.session
+        return session is not None and self._hub.deliveries.acknowledge(session.id, number)
+
+    # Events
 
     def _handler(self, answer: Callable[[Session[Connection], Mapping[str, Any]], Answer]) -> Callable[..., Answer]:
         def handle(sid: str, *arguments: object) -> Answer:
@@ -134,66 +129,66 @@ class ClientEvents:
                 return {"error": error.to_wire()}
             except Exception:
                 self._hub.metrics.handler_errors += 1
-                logger.exception("a client event failed")
+                logger.exception("unexpected error in the handler of a client event")
                 return {"error": Internal().to_wire()}
 
         return handle
 
-    def _subscribe(self, session: Session[Connection], asked: Mapping[str, Any]) -> Answer:
-        names, presence = _asked(asked, "channels"), _asked(asked, "presence")
+    def _subscribe(self, session: Session[Connection], request: Mapping[str, Any]) -> Answer:
+        names, presence = _names(request, "channels"), _names(request, "presence")
         if not names and not presence:
-            raise BadChannel("no channel given; name those that you want")
-        joined = subscribe(self._hub, session, names, _since(asked), presence)
-        # What was missed goes out before the acknowledgement: a client that is cut off
-        # in between has no answer and asks again with the same cursor.
-        go_live(self._hub, session, joined)
-        return {"cursor": str(joined.position), **joined.reply()}
+            raise BadChannel("no channel given; list the channels to subscribe to")
+        pending = subscribe(self._hub, session, names, _since(request), presence)
+        # What was missed goes out before the acknowledgement: a client that is cut off in between has no answer, and
+        # repeats the request with the same cursor.
+        go_live(self._hub, session, pending)
+        return {"cursor": str(pending.position), **pending.reply()}
 
-    def _unsubscribe(self, session: Session[Connection], asked: Mapping[str, Any]) -> Answer:
-        presence = [presence_channel(check_channel(name)) for name in _asked(asked, "presence")]
-        channels = [] if presence and "channels" not in asked else check_channels(asked.get("channels"))
+    def _unsubscribe(self, session: Session[Connection], request: Mapping[str, Any]) -> Answer:
+        presence = [presence_channel(check_channel(name)) for name in _names(request, "presence")]
+        channels = [] if presence and "channels" not in request else check_channels(request.get("channels"))
         if user_channel(session.user) in channels:
-            raise BadChannel("a user's own channel cannot be left; it goes with the connection")
+            raise BadChannel("a user's own channel cannot be left; it ends with the connection")
         self._hub.unsubscribe(session, [*channels, *presence])
         return {}
 
-    def _publish(self, session: Session[Connection], asked: Mapping[str, Any]) -> Answer:
+    def _publish(self, session: Session[Connection], request: Mapping[str, Any]) -> Answer:
         hub = self._hub
-        channel = check_channel(asked.get("channel"))
+        channel = check_channel(request.get("channel"))
         hub.access.check_publish(session.claims, channel)
-        given = asked.get("id")
+        client_id = request.get("id")
         at_ms = time.time_ns() // 1_000_000
-        id_ = new_id(at_ms) if given is None else given
-        event, data = check_event(asked.get("event")), asked.get("data")
+        id_ = new_id(at_ms) if client_id is None else client_id
+        event, data = check_event(request.get("event")), request.get("data")
         data_json = encode_data(data, max_bytes=hub.settings.publication_max_bytes)
         body = encode_body(event, data_json, id=id_, at_ms=at_ms)
         hub.authorizers.publish(session, channel, event, data)
-        keep_s = OWN_ID_S if given is None else CALLER_ID_S
+        keep_s = OWN_ID_S if client_id is None else CALLER_ID_S
         (result,) = hub.publish([OutgoingPublication(channel, body, id_, keep_s)])
         if isinstance(result, TidingsError):
             raise result
         return {"id": result.id, "cursor": result.cursor, "duplicate": result.duplicate}
 
-    def _history(self, session: Session[Connection], asked: Mapping[str, Any]) -> Answer:
+    def _history(self, session: Session[Connection], request: Mapping[str, Any]) -> Answer:
         hub = self._hub
-        channel = check_channel(asked.get("channel"))
+        channel = check_channel(request.get("channel"))
         hub.access.check_read_history(session.claims, channel)
         if "subscribe" in hub.authorizers.handles and channel not in session.channels:
-            # Whoever is asked beyond the rules was asked when it subscribed, and is not asked once more.
-            raise Forbidden(f"subscribe to {channel} first: whether you may read it is decided there")
-        limit = asked.get("limit", 100)
+            # Authorizers decide on subscriptions. They are not consulted again for the history of a subscribed channel.
+            raise Forbidden(f"subscribe to {channel} first: the subscription decides whether you may read its history")
+        limit = request.get("limit", 100)
         if type(limit) is not int or not 1 <= limit <= hub.settings.history_page_max:
             hub.metrics.history_limited += 1
             raise BadRequest(f"limit must be a whole number from 1 to {hub.settings.history_page_max}")
-        since = _since(asked)
+        since = _since(request)
         position, publications = hub.history(channel, since=since, limit=limit, newest=since is None)
-        return {"cursor": str(position), "publications": [each.to_wire() for each in publications]}
+        return {"cursor": str(position), "publications": [publication.to_wire() for publication in publications]}
 
-    def _presence(self, session: Session[Connection], asked: Mapping[str, Any]) -> Answer:
-        return self._hub.presence.members_for(session, check_channel(asked.get("channel"))).to_wire()
+    def _presence(self, session: Session[Connection], request: Mapping[str, Any]) -> Answer:
+        return self._hub.presence.members_for(session, check_channel(request.get("channel"))).to_wire()
 
-    def _refresh(self, session: Session[Connection], asked: Mapping[str, Any]) -> Answer:
-        left = self._hub.refresh(session, asked.get("token"))
+    def _refresh(self, session: Session[Connection], request: Mapping[str, Any]) -> Answer:
+        left = self._hub.refresh(session, request.get("token"))
         return {"expires_in_s": _rounded(session.expires_in_s(self._hub.wall_s())), "left": sorted(left)}
 
     def _unknown(self, event: object, sid: str, *arguments: object) -> Answer:
@@ -206,23 +201,35 @@ def _connection(client: Client) -> Connection:
     return connection
 
 
+def _connect_request(auth: object) -> ConnectRequest:
+    fields: Mapping[str, Any] = auth if isinstance(auth, Mapping) else {}
+    return ConnectRequest(
+        fields.get("token"),
+        _names(fields, "channels"),
+        _names(fields, "presence"),
+        _since(fields),
+        fields.get("pid", ""),
+        fields.get("offset"),
+    )
+
+
 def _object(arguments: tuple[object, ...]) -> Mapping[str, Any]:
     if len(arguments) != 1 or not isinstance(arguments[0], Mapping):
         raise BadRequest("send one object as the event's only argument")
     return arguments[0]
 
 
-def _asked(asked: Mapping[str, Any], what: str) -> list[object]:
-    names = asked.get(what)
+def _names(request: Mapping[str, Any], field: str) -> list[object]:
+    names = request.get(field)
     if names is None:
         return []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise BadChannel(f"{what} must be a list of strings")
+        raise BadChannel(f"{field} must be a list of strings")
     return list(names)
 
 
-def _since(asked: Mapping[str, Any]) -> Cursor | None:
-    since = asked.get("since")
+def _since(request: Mapping[str, Any]) -> Cursor | None:
+    since = request.get("since")
     return None if since is None else Cursor.parse(since)
 
 

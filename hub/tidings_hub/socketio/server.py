@@ -1,8 +1,7 @@
-"""The Socket.IO server: python-socketio's, on our engine, as strict as the JavaScript one.
+"""The Socket.IO server: python-socketio's, on the engine's connections, as strict as the JavaScript server.
 
-The engine's pump calls `opened`, `received` and `closed`; they read packets and return at
-once. What a packet causes runs in a worker greenlet, one packet of a connection at a
-time and in their order.
+The engine's pump calls `opened`, `received` and `closed`. They read packets and return at once. Handlers run in worker
+greenlets: one packet of a connection at a time, in the order of receipt.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from socketio import packet as upstream
 
 from tidings.errors import BadPacket
 from tidings_hub.metrics import Metrics
-from tidings_hub.socketio.client import Client, Transport
+from tidings_hub.socketio.client import Client, PendingConnect, Transport
 from tidings_hub.socketio.engineio_adapter import EngineioAdapter
 from tidings_hub.socketio.environs import Environs
 from tidings_hub.socketio.manager import HubManager
@@ -27,8 +26,8 @@ logger = logging.getLogger("tidings.socketio")
 
 _EVENTS = (upstream.EVENT, upstream.BINARY_EVENT)
 _ACKS = (upstream.ACK, upstream.BINARY_ACK)
-# Packets of one connection that wait while one is handled. A client that pipelines more
-# than this does not wait for any answer; it is closed as `too_fast`.
+# Packets of one connection that wait while another one is handled. A client that sends more than this without waiting
+# for a response is closed as `too_fast`.
 INBOX_MAX = 1000
 
 
@@ -36,7 +35,7 @@ class Pool(Protocol):
     """A bounded set of worker greenlets."""
 
     def submit(self, fn: Callable[..., object], *args: object) -> bool:
-        """Run `fn` soon; False if too many wait already."""
+        """Run `fn` soon. False: too many calls are waiting already."""
 
 
 class Opening(Protocol):
@@ -49,13 +48,13 @@ class Opening(Protocol):
 
 
 class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has no types
-    """`socketio.Server` over connections of ours.
+    """`socketio.Server` over the engine's connections.
 
-    `accepted(client, sid, namespace)` is called right after a CONNECT was answered, in the same
-    greenlet: what it writes comes directly behind the answer.
-    `own(client, packet)`: whether an event was taken by an application, which answers it.
-    `lanes`: pools of their own, for `connect` and for events that may wait for a user's code.
-    `max_attachment_bytes` bounds all attachments of one packet together.
+    `on_connected(client)` is called right behind a CONNECT packet, in the same greenlet: what it writes comes directly
+    after that packet.
+    `app_events(client, packet)` returns whether an app takes the event; the app then also answers it.
+    `pools`: for CONNECT (`connect`) and for events by name, a pool of their own: their handlers may wait for user code.
+    `max_attachment_bytes` limits all attachments of one packet together.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
         spawn: Callable[..., object],
         metrics: Metrics,
         max_attachment_bytes: int,
-        on_connected: Callable[[Client, str, str], None] | None = None,
+        on_connected: Callable[[Client], None] | None = None,
         app_events: Callable[[Client, Packet], bool] | None = None,
         pools: Mapping[str, Pool] | None = None,
         namespaces: list[str] | None = None,
@@ -83,7 +82,7 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
         self._max_attachment_bytes = max_attachment_bytes
         self._on_connected = on_connected
         self._app_events = app_events
-        # Whether an acknowledgement in the namespace `/` was asked for by the hub. It is called from the pump.
+        # Returns whether the hub requested this acknowledgement (namespace `/` only). Called from the pump.
         self.on_ack: Callable[[Client, int], bool] | None = None
         self._pools = pools or {}
         self.environ = Environs(self.eio.clients)
@@ -95,20 +94,20 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
         """The client behind a Socket.IO session id.
 
         Raises:
-            KeyError: it has gone.
+            KeyError: it has disconnected.
         """
-        found: Client = self.eio.clients[self.manager.eio_sid_from_sid(sid, namespace)]
-        return found
+        client: Client = self.eio.clients[self.manager.eio_sid_from_sid(sid, namespace)]
+        return client
 
     # The engine's application
 
     def opened(self, connection: Transport, opening: Opening) -> None:
-        """A new connection; nobody is authenticated yet."""
+        """Register a new connection. It is not authenticated yet."""
         self.eio.clients[connection.sid] = connection.client = Client(connection)
         self._handle_eio_connect(connection.sid, None)
 
     def received(self, connection: Transport, data: str | bytes) -> None:
-        """A message: read strictly, handled later; a broken one closes the connection."""
+        """Read a message strictly and handle it later. A malformed message closes the connection."""
         client: Client = connection.client
         try:
             packet = self._read(client, data)
@@ -121,29 +120,29 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
             self._enqueue(client, packet)
 
     def _take_ack(self, client: Client, packet: Packet) -> bool:
-        """Whether the packet was a client's acknowledgement: thousands may come at once, and none has to wait."""
+        """Whether the packet was an acknowledgement for the hub. It skips the inbox: thousands may come at once."""
         if packet.packet_type not in _ACKS or self.on_ack is None or client.session is None:
             return False
         if packet.namespace not in {None, "/"} or packet.id is None:
             return False
         if self.on_ack(client, packet.id):
-            # It was asked for: it does not count as something that the client says by itself.
+            # The hub requested it, so it does not count against the client's inbound rate.
             client.connection.excuse()
             return True
         if self.manager.sid_from_eio_sid(client.connection.sid, "/") in self.manager.callbacks:
-            # An app has emitted with a callback, through python-socketio.
+            # An app emitted with a callback, through python-socketio.
             return False
         self._metrics.acks_unknown += 1
         return True
 
     def closed(self, connection: Transport, reason: str) -> None:
-        """The connection is gone; handlers learn it after those of the packets before."""
+        """Call the disconnect handlers after the handlers of all packets that were received before."""
         client: Client = connection.client
         client.partial = None
         self._enqueue(client, reason)
 
     def _read(self, client: Client, data: str | bytes) -> Packet | None:
-        """The packet that is complete now, or None while attachments are missing."""
+        """The packet, or None while attachments are missing."""
         partial = client.partial
         if partial is None:
             packet = Packet(encoded_packet=data) if data else None
@@ -180,7 +179,7 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
             if not isinstance(work, str):
                 client.inbox.clear()
                 client.connection.close("full")
-            # Closing must never be refused: it is what frees memory.
+            # A disconnect must never be dropped: it frees the memory of the client.
             self._spawn(self._work, client, pool)
 
     def _pool_of(self, work: Packet | str) -> Pool:
@@ -192,21 +191,21 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
         return self._pools.get(event, self._pool)
 
     def _work(self, client: Client, pool: Pool) -> None:
-        """Handle what waits in a client's inbox, in order. Runs in a worker greenlet."""
+        """Handle the packets in a client's inbox, in order. Runs in a worker greenlet."""
         inbox = client.inbox
         while inbox:
-            wanted = self._pool_of(inbox[0])
-            if wanted is not pool and not client.connection.closed:
-                if wanted.submit(self._work, client, wanted):
+            next_pool = self._pool_of(inbox[0])
+            if next_pool is not pool and not client.connection.closed:
+                if next_pool.submit(self._work, client, next_pool):
                     return
                 self._metrics.handlers_refused += 1
                 client.connection.close("full")
             work = inbox.popleft()
             try:
                 if isinstance(work, str):
-                    self._gone(client, work)
+                    self._disconnected(client, work)
                 elif not client.connection.closed or work.packet_type == upstream.DISCONNECT:
-                    # A client says DISCONNECT and closes at once: that it left on purpose still counts.
+                    # A client that leaves on purpose sends DISCONNECT and closes at once: the reason still counts.
                     self._dispatch(client, work)
             except Exception:
                 self._metrics.handler_errors += 1
@@ -221,7 +220,7 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
         elif packet.packet_type == upstream.DISCONNECT:
             self._handle_disconnect(eio_sid, namespace, self.reason.CLIENT_DISCONNECT)
         elif not self.manager.is_connected(self.manager.sid_from_eio_sid(eio_sid, namespace), namespace):
-            # As in the JavaScript server: whoever speaks in a namespace that it has not joined is cut off.
+            # As in the JavaScript server: a packet for a namespace that is not connected closes the connection.
             client.connection.close("bad_packet")
         elif packet.packet_type in _EVENTS:
             if self._app_events is not None and namespace == "/" and self._app_events(client, packet):
@@ -236,26 +235,27 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
             answer = Packet(upstream.CONNECT_ERROR, data={"message": "Invalid namespace"}, namespace=namespace)
             connection.send(answer.encode())
             return
+        client.pending = PendingConnect()
         try:
-            self._ask_handler(client, namespace, auth)
+            self._call_handler(client, client.pending, namespace, auth)
             sid = self.manager.sid_from_eio_sid(connection.sid, namespace)
             if self.manager.is_connected(sid, namespace):
                 connection.establish()
                 if self._on_connected is not None:
-                    self._on_connected(client, sid, namespace)
+                    self._on_connected(client)
         finally:
             connection.uncork()
-        if not any(self.manager.sid_from_eio_sid(connection.sid, each) for each in self.manager.get_namespaces()):
+        client.pending = None
+        if not any(self.manager.sid_from_eio_sid(connection.sid, name) for name in self.manager.get_namespaces()):
             # A refused CONNECT closes the transport after its answer; upstream leaves it open for ever.
             connection.close("unauthorized")
 
-    def _ask_handler(self, client: Client, namespace: str, auth: object) -> None:
-        """Upstream's connect, with what the handler sends kept until its CONNECT answer is out."""
-        client.held = []
+    def _call_handler(self, client: Client, pending: PendingConnect, namespace: str, auth: object) -> None:
+        """Upstream's connect: call the handler, then send CONNECT or CONNECT_ERROR, then what the handler sent."""
         try:
             self._handle_connect(client.connection.sid, namespace, auth)
         finally:
-            held, client.held = client.held, None
+            held = pending.release()
             sid = self.manager.sid_from_eio_sid(client.connection.sid, namespace)
             if self.manager.is_pre_connected(sid, namespace):
                 # The handler raised: upstream leaves such a client half connected for ever.
@@ -266,32 +266,36 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
     def _serves(self, namespace: str) -> bool:
         return namespace in self.handlers or namespace in self.namespace_handlers or namespace in self.namespaces
 
-    def _gone(self, client: Client, reason: str) -> None:
+    def _disconnected(self, client: Client, reason: str) -> None:
         if reason == self.reason.CLIENT_DISCONNECT:
-            # A long-polling client says Engine.IO's close also where its transport failed. That it left for good only
-            # Socket.IO's DISCONNECT says, as in the JavaScript server.
+            # A long-polling client sends Engine.IO's close also if its transport failed. Only Socket.IO's DISCONNECT
+            # means that the client left on purpose, as in the JavaScript server.
             reason = self.reason.TRANSPORT_CLOSE
         try:
             self._handle_eio_disconnect(client.connection.sid, reason)
         finally:
             del self.eio.clients[client.connection.sid]
 
-    # What a connect handler sends must not overtake its CONNECT answer
+    # While a CONNECT is pending
 
     def _send_packet(self, eio_sid: str, pkt: Any) -> None:
         client = self.eio.clients.get(eio_sid)
-        if client is not None and client.answer is not None and pkt.packet_type == upstream.CONNECT:
-            # A session's public id outlives the connection; upstream's own names the connection, and nobody sees it.
-            pkt.data, client.answer = client.answer, None
-        if client is not None and client.held is not None and pkt.packet_type in _EVENTS:
+        pending: PendingConnect | None = None if client is None else client.pending
+        if pending is not None and pending.held is not None and pkt.packet_type in _EVENTS:
             encoded = pkt.encode()
-            client.held += encoded if isinstance(encoded, list) else [encoded]
-        else:
-            super()._send_packet(eio_sid, pkt)
+            pending.held += encoded if isinstance(encoded, list) else [encoded]
+            return
+        if pending is not None and pending.session is not None and pkt.packet_type == upstream.CONNECT:
+            # `_connect` uncorks: CONNECT, `tidings:ready` and what was missed go out in one write.
+            client.connection.cork()
+        if pending is not None and pending.answer is not None and pkt.packet_type == upstream.CONNECT:
+            # The public id of a session outlives the connection. Upstream's id names the connection and stays private.
+            pkt.data = pending.answer
+        super()._send_packet(eio_sid, pkt)
 
     def _send_eio_packet(self, eio_sid: str, eio_pkt: Any) -> None:
         client = self.eio.clients.get(eio_sid)
-        if client is not None and client.held is not None:
-            client.held.append(eio_pkt.data)
+        if client is not None and client.pending is not None and client.pending.held is not None:
+            client.pending.held.append(eio_pkt.data)
         else:
             super()._send_eio_packet(eio_sid, eio_pkt)

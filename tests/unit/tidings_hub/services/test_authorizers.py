@@ -14,8 +14,8 @@ from tidings_hub.services.authorizers import Authorizers
 class Asked:
     """A gate that allows all but what it was made to refuse, and remembers."""
 
-    def __init__(self, *decides: str, gives: Sequence[str] = (), refuses: str = "") -> None:
-        self.decides = frozenset(decides)
+    def __init__(self, *handles: str, gives: Sequence[str] = (), refuses: str = "") -> None:
+        self.handles = frozenset(handles)
         self.gives = gives
         self.refuses = refuses
         self.heard: list[tuple[object, ...]] = []

@@ -21,7 +21,7 @@ from tidings_hub.core.session_records import ClaimedSession, RecordOperation, Se
 from tidings_hub.core.sessions import Session
 from tidings_hub.metrics import Metrics
 from tidings_hub.services.commands import Commands
-from tidings_hub.services.connect import ConnectRequest, PendingConnect, activate, identify, open_session
+from tidings_hub.services.connect import ConnectRequest, PendingSession, activate, identify, open_session
 from tidings_hub.services.connection import Connection
 from tidings_hub.services.hub import Hub
 from tidings_hub.services.hub_event import hub_event
@@ -77,7 +77,7 @@ def shaky(hub: Hub) -> Shaky:
 
 def connect(
     hub: Hub, *channels: str, pid: object = "", offset: object = None
-) -> tuple[Session[Connection], PendingConnect]:
+) -> tuple[Session[Connection], PendingSession]:
     """What `socketio.events` does for a CONNECT."""
     asked = ConnectRequest(issue("7", key=SECRET, channels=("*",)), channels, (), None, pid, offset)
     claims, back = identify(hub, asked, "here")
@@ -93,7 +93,7 @@ def offset(session: Session[Connection]) -> Any:
     return next(said[-1] for said in reversed(recorder(session).said) if isinstance(said[-1], str))
 
 
-def kept(hub: Hub, entrance: PendingConnect) -> dict[str, Any]:
+def kept(hub: Hub, entrance: PendingSession) -> dict[str, Any]:
     """What the broker keeps, once all was written."""
     assert entrance.resumable is not None
     wait_until(lambda: not hub.session_store.has_pending, why="all is written")
@@ -106,7 +106,7 @@ def kept(hub: Hub, entrance: PendingConnect) -> dict[str, Any]:
     return said
 
 
-def joins(hub: Hub, entrance: PendingConnect) -> dict[str, str]:
+def joins(hub: Hub, entrance: PendingSession) -> dict[str, str]:
     return {name: how for how, _, names in kept(hub, entrance)["joins"] for name in names}
 
 
@@ -207,7 +207,7 @@ class TestChannels:
         subscribe = hub.broker.subscribe
 
         def look(channels: Sequence[str]) -> None:
-            seen.append(json.loads(shaky(hub)._notes._records[first.answer["sid"]][1].body)["joins"][-1])  # type: ignore[index]
+            seen.append(json.loads(shaky(hub)._session_records._records[first.answer["sid"]][1].body)["joins"][-1])  # type: ignore[index]
             subscribe(channels)
 
         hub.broker.subscribe = look  # type: ignore[method-assign]

@@ -82,7 +82,7 @@ def test_a_session_has_a_public_id_of_its_own(server: HubServer) -> None:
 
     def connect(sid: str, _environ: object, _auth: object) -> None:
         seen.append(sid)
-        server.client(sid).answer = {"sid": "the-session", "pid": "its-secret"}
+        server.client(sid).pending.answer = {"sid": "the-session", "pid": "its-secret"}
 
     server.on("connect", connect)
     server.on("hello", seen.append)
