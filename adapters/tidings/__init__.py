@@ -35,7 +35,7 @@ from tidings.wire.presence import Presence
 if TYPE_CHECKING:
     from tidings.async_emitter import AsyncEmitter
     from tidings.emitter import Emitter
-    from tidings.tokens.key_set import issue
+    from tidings.tokens.issue import issue
 
 __version__ = "0.1.0"
 

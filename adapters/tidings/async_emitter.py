@@ -12,7 +12,7 @@ from tidings.ack_wait import add_async_waiters
 from tidings.batch import AsyncBatch
 from tidings.builder import PublicationBuilder, async_receipts_or_raise, without_own_duplicates
 from tidings.current_publisher import LoopPublishers
-from tidings.models.registry import ModelOptions
+from tidings.models.describe import ModelOptions
 from tidings.options import BATCH_MAX, DEFAULT_PREFIX, DEFAULT_URL, TIMEOUT_S, Options, read_environment
 from tidings.publishers import open_async_publisher
 from tidings.publishers.base import AsyncNodeQueries, OutgoingPublication, PublishResult

@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Self, Unpack, cast
 
 from tidings.errors import BadChannel, BadConfig, Internal, TidingsError
-from tidings.models.registry import SHARED, ModelOptions, Registry, describe
+from tidings.models.describe import ModelOptions, describe
+from tidings.models.rules import SHARED, Registry
 from tidings.options import Options
 from tidings.publishers.base import CALLER_ID_S, OWN_ID_S, OutgoingPublication, PublishResult
 from tidings.receipts import AsyncReceipt, BatchFailed, Receipt

@@ -13,7 +13,7 @@ from tidings.ack_wait import add_waiters
 from tidings.batch import Batch
 from tidings.builder import PublicationBuilder, receipts_or_raise, without_own_duplicates
 from tidings.current_publisher import ProcessPublisher
-from tidings.models.registry import ModelOptions
+from tidings.models.describe import ModelOptions
 from tidings.options import BATCH_MAX, DEFAULT_PREFIX, DEFAULT_URL, TIMEOUT_S, Options, read_environment
 from tidings.publishers import open_publisher
 from tidings.publishers.base import NodeQueries, OutgoingPublication, Publisher, PublishResult

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypedDict
 
 from tidings.errors import BadConfig
-from tidings.models.registry import ModelOptions
+from tidings.models.describe import ModelOptions
 from tidings.publishers import PublisherKind, kind_of
 
 DEFAULT_URL = "redis://localhost:6379/0"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tidings.errors import TooLarge
-from tidings.models.registry import Op, Rule
+from tidings.models.describe import Op
+from tidings.models.rules import Rule
 
 
 @dataclass(slots=True)

@@ -27,7 +27,7 @@ from tidings.contrib.changes import Changes, explicit_channels
 from tidings.contrib.delivery import OnError, deliver, deliver_async, log_error
 from tidings.emitter import Emitter
 from tidings.errors import BadConfig, Internal, TidingsError, TooLarge
-from tidings.models.registry import Op
+from tidings.models.describe import Op
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from tidings.models.registry import SHARED, Channels, ModelOptions, Op, Registry, Rule, Version, describe, register
+from tidings.models.describe import ModelOptions, Op, describe
+from tidings.models.rules import SHARED, Channels, Registry, Rule, Version, register
 
 __all__ = ["SHARED", "Channels", "ModelOptions", "Op", "Registry", "Rule", "Version", "describe", "register"]

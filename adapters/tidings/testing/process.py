@@ -51,7 +51,7 @@ class HubProcess:
 
     def token(self, user: str, *channels: str, **claims: Any) -> str:
         """A token that this hub accepts. Under `--dev` a client without one is let in, too."""
-        from tidings.tokens.key_set import issue
+        from tidings.tokens.issue import issue
 
         return issue(user, key=self._secret, channels=channels, **claims)
 

@@ -13,6 +13,8 @@ from tidings.errors import BadChannel, BadEvent, BadId
 CHANNEL_MAX = 200
 EVENT_MAX = 128
 ID_MAX = 64
+PATTERN_MAX = 200
+PATTERNS_MAX = 1000
 
 # No white space, quotes, control characters, `*`, `#`, `?`, brackets, braces,
 # commas or slashes: a name can go into a Redis key, a URL and a log line as it is.
@@ -105,6 +107,20 @@ def matches(pattern: str, channel: str) -> bool:
     if pattern.endswith("*"):
         return channel.startswith(pattern[:-1])
     return pattern == channel
+
+
+def check_patterns(patterns: object) -> tuple[str, ...]:
+    """`patterns`, if it is a list of channels, or of patterns that `matches` takes.
+
+    Raises:
+        BadChannel: it is not a list, it is longer than `PATTERNS_MAX`, or an entry is malformed.
+    """
+    if not isinstance(patterns, list) or len(patterns) > PATTERNS_MAX:
+        raise BadChannel(f"channels must be a list of at most {PATTERNS_MAX} channels or patterns")
+    for pattern in patterns:
+        if not isinstance(pattern, str) or not 0 < len(pattern) <= PATTERN_MAX or "*" in pattern[:-1]:
+            raise BadChannel("a pattern is a channel, or the beginning of one and a final *")
+    return tuple(patterns)
 
 
 def _shown(value: object) -> str:

@@ -14,7 +14,8 @@ from tidings.contrib.delivery import deliver
 from tidings.contrib.django.commit import is_open, publish_on_commit
 from tidings.contrib.django.configured import emitter, on_error
 from tidings.errors import TidingsError
-from tidings.models.registry import Channels, Op, Version, register
+from tidings.models.describe import Op
+from tidings.models.rules import Channels, Version, register
 
 Model = TypeVar("Model", bound=type)
 

@@ -9,7 +9,7 @@ from tidings.builder import PublicationBuilder
 from tidings.contrib.outbox.rows import columns_of
 from tidings.contrib.outbox.table import NAME, own_table, sqlalchemy_module
 from tidings.errors import BadRequest
-from tidings.models.registry import SHARED
+from tidings.models.rules import SHARED
 from tidings.options import EventOptions, PushOptions
 from tidings.publishers.base import OutgoingPublication
 from tidings.wire.payload import MAX_BYTES
@@ -52,7 +52,7 @@ class Outbox:
         There is no `ack`: the receipt that could wait for it is the relay's.
 
         Raises:
-            BadChannel, BadEvent, BadData, BadId, TooLarge: nothing was columns_of.
+            BadChannel, BadEvent, BadData, BadId, TooLarge: nothing was written.
             sqlalchemy.exc.SQLAlchemyError: the database's own.
         """
         return self._write(self._builder.build_event(event, data, ack=False, **options))
@@ -63,7 +63,7 @@ class Outbox:
         Classes are registered with `tidings.models.register`, or say `__channels__`.
 
         Raises:
-            BadChannel, BadData, BadId, BadRequest, TooLarge: nothing was columns_of.
+            BadChannel, BadData, BadId, BadRequest, TooLarge: nothing was written.
             sqlalchemy.exc.SQLAlchemyError: the database's own.
         """
         flush = getattr(self._bind, "flush", None)

@@ -64,7 +64,7 @@ def refused(token: object, keys: KeySet = KEYS, now_s: float = NOW) -> None:
     with pytest.raises(Unauthorized) as caught:
         keys.verify(token, now_s=now_s)
     assert type(caught.value) is Unauthorized
-    assert str(caught.value) == "the token does not hold; send a valid one"
+    assert str(caught.value) == "token rejected: it is not valid here; send a new one"
 
 
 def test_what_was_issued_is_verified() -> None:
