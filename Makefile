@@ -63,7 +63,7 @@ $(STAMPS)/emitters: tests/emitters/package-lock.json tests/emitters/package.json
 	@if command -v npm >/dev/null; then cd tests/emitters && npm ci --silent --no-audit --no-fund; fi
 	@touch $@
 
-$(STAMPS)/js: $(STAMPS)/npm $(wildcard sdk_js/scripts/* sdk_js/src/*.js sdk_js/src/core/*.js)
+$(STAMPS)/js: $(STAMPS)/npm $(wildcard sdk_js/scripts/*) $(shell find sdk_js/src -name '*.js' 2>/dev/null)
 	@if command -v npm >/dev/null; then cd sdk_js && npm run --silent build; fi
 	@touch $@
 

@@ -4,39 +4,44 @@ import { Listeners } from "./core/listeners.js";
 /**
  * @template {object} Model
  * @typedef {object} CollectionOptions
- * @property {(asked: {signal: AbortSignal}) => Iterable<Model> | Promise<Iterable<Model>>} load all models, as
- *   they are
- *   now; `signal` is aborted when the answer is of no use any more
- * @property {string} channel where the backend pushes them to
- * @property {string} [key] the property that tells models apart; `id` if not given
- * @property {(model: Model) => number | string | undefined} [version] of a loaded model, as the backend's `push_model`
- *   would have it;
- *   its `version` or `updated_at` if not given
+ * @property {(request: {signal: AbortSignal}) => Iterable<Model> | Promise<Iterable<Model>>} load returns all models in
+ *   their current state; `signal` is aborted when the result is no longer needed
+ * @property {string} channel the channel to which the backend pushes the models
+ * @property {string} [key] the property that identifies a model; the default is `id`
+ * @property {(model: Model) => number | string | undefined} [version] returns the version of a loaded model, as the
+ *   backend's `push_model` sends it; the default is the model's `version` or `updated_at`
  * @property {(a: Model, b: Model) => number} [sort]
  */
 
 /**
  * @template {object} Model
- * @typedef {object} Snapshot never changes; a change makes a new one
+ * @typedef {object} Snapshot immutable; each change creates a new one
  * @property {readonly Readonly<Model>[]} items
- * @property {"loading" | "ready" | "failed"} state `failed`: the last `load` failed and `items` are as before; it
- *   is tried again
- * @property {unknown} error what `load` threw
+ * @property {"loading" | "ready" | "failed"} state `failed`: the last `load` failed, `items` are unchanged, and the
+ *   load is retried
+ * @property {unknown} error the error that `load` threw
  */
 
-/** @typedef {Pick<import("./world.js").World, "random" | "after">} Clock */
-
-const EVENT = "updated_model";
-/** Without a subscription in this time it is loaded all the same: an old list is better than none. */
-const PATIENCE_MS = 2000;
-/** Only pages with a list need it. */
-const rowsModule = () => import("./core/rows.js");
+/** @typedef {Pick<import("./environment.js").Environment, "random" | "setTimer">} Clock */
 
 /**
- * A list of models that is loaded once, follows what the backend pushes, and is loaded again when something was
- * missed.
- * It works while somebody is subscribed. `subscribe` and `getSnapshot` are what React's `useSyncExternalStore` takes;
- * `subscribe` alone is a Svelte store.
+ * What a collection needs of its channel.
+ *
+ * @typedef {object} PushChannel
+ * @property {import("./core/subscriptions.js").ChannelState} state
+ * @property {(event: any, listener: any) => () => void} on
+ */
+
+const EVENT = "updated_model";
+/** If the subscription takes longer than this, the list is loaded without it: an outdated list is better than none. */
+const SUBSCRIBE_WAIT_MS = 2000;
+/** Only pages with a list load this module. */
+const importRows = () => import("./core/rows.js");
+
+/**
+ * A list of models. It is loaded once, follows the backend's pushes, and is loaded again after a gap. It is active
+ * while it has subscribers. React's `useSyncExternalStore` takes `subscribe` and `getSnapshot`; an object with
+ * `subscribe` is a Svelte store.
  *
  * @template {object} Model
  */
@@ -45,23 +50,23 @@ export class Collection {
   #channel;
   #options;
   #clock;
-  /** @type {import("./core/rows.js").Rows<Model> | undefined} there with the first load */
+  /** @type {import("./core/rows.js").Rows<Model> | undefined} set by the first load */
   #rows;
   #subscribers = new Listeners();
-  /** @type {(() => void)[] | undefined} what ends listening to the channel, while it works */
-  #offs;
-  #stopping = () => {};
-  #retry = () => {};
+  /** @type {(() => void)[] | undefined} set while the collection is active */
+  #removeListeners;
+  #cancelStop = () => {};
+  #cancelRetry = () => {};
   #failures = 0;
-  /** @type {AbortController | undefined} the present loading */
-  #loading;
-  #telling = false;
+  /** @type {AbortController | undefined} of the current load */
+  #currentLoad;
+  #isEmitPending = false;
   /** @type {Snapshot<Model>} */
   #snapshot = Object.freeze({ items: Object.freeze([]), state: "loading", error: undefined });
 
   /**
    * @param {string} name
-   * @param {import("./channel.js").Channel} channel
+   * @param {PushChannel} channel
    * @param {CollectionOptions<Model>} options
    * @param {Clock} clock
    */
@@ -72,129 +77,129 @@ export class Collection {
     this.#clock = clock;
   }
 
-  // These two are handed over as functions, so they cannot rely on `this`.
+  // These two are passed as functions, so they cannot rely on `this`.
 
-  /** @returns {Snapshot<Model>} the same one until something changes */
+  /** @returns {Snapshot<Model>} the same object until something changes */
   getSnapshot = () => this.#snapshot;
 
   /**
-   * Calls `tell` now and after each change.
+   * Calls `listener` now and after each change.
    *
-   * @param {(snapshot: Snapshot<Model>) => void} tell
-   * @returns {() => void} ends it
+   * @param {(snapshot: Snapshot<Model>) => void} listener
+   * @returns {() => void} removes the listener
    */
-  subscribe = (tell) => {
-    const off = this.#subscribers.on("change", tell);
-    this.#stopping();
-    if (this.#offs === undefined) {
+  subscribe = (listener) => {
+    const off = this.#subscribers.on("change", listener);
+    this.#cancelStop();
+    if (!this.#removeListeners) {
       this.#start();
     }
-    tell(this.#snapshot);
+    listener(this.#snapshot);
     return () => {
       off();
-      if (this.#subscribers.size === 0) {
-        // A framework that draws anew unsubscribes and subscribes again: that is no reason to load again.
-        this.#stopping();
-        this.#stopping = this.#clock.after(() => this.#stop(), 0);
+      if (!this.#subscribers.size) {
+        // A framework may unsubscribe and subscribe again in one render. This must not cause another load.
+        this.#cancelStop();
+        this.#cancelStop = this.#clock.setTimer(() => this.#stop(), 0);
       }
     };
   };
 
-  /** Loads everything again. */
+  /** Loads all models again. */
   reload() {
-    if (this.#offs !== undefined) {
+    if (this.#removeListeners) {
       void this.#load();
     }
   }
 
   #start() {
     const channel = this.#channel;
-    // It comes while the hub is asked. If it does not, the first load fails and is tried again.
-    rowsModule().catch(() => {});
-    const patience = this.#clock.after(() => void this.#load(), PATIENCE_MS);
-    let known = false;
-    const see = (/** @type {import("./channel.js").ChannelState} */ state) => {
-      // What was loaded before the subscription may miss what came in between.
-      if (!known && (state === "subscribed" || state === "denied")) {
-        known = state === "subscribed";
-        patience();
+    // The module loads during the subscribe request. If this fails, the first load fails and is retried.
+    importRows().catch(() => {});
+    const cancelTimer = this.#clock.setTimer(() => void this.#load(), SUBSCRIBE_WAIT_MS);
+    let isSubscribed = false;
+    const onState = (/** @type {import("./core/subscriptions.js").ChannelState} */ state) => {
+      // A list that was loaded before the subscription may lack changes made in between: load it again.
+      if (!isSubscribed && (state === "subscribed" || state === "denied")) {
+        isSubscribed = state === "subscribed";
+        cancelTimer();
         this.reload();
       }
     };
-    this.#offs = [
-      patience,
-      channel.on(EVENT, (data) => this.#change(Object(data))),
+    this.#removeListeners = [
+      cancelTimer,
+      channel.on(EVENT, (/** @type {unknown} */ data) => this.#applyPush(Object(data))),
       channel.on("tidings:gap", () => this.reload()),
-      channel.on("tidings:state", see),
+      channel.on("tidings:state", onState),
     ];
-    see(channel.state);
+    onState(channel.state);
   }
 
   #stop() {
-    for (const off of this.#offs ?? []) {
+    for (const off of this.#removeListeners ?? []) {
       off();
     }
-    this.#offs = undefined;
-    this.#retry();
-    this.#loading?.abort();
-    this.#loading = undefined;
+    this.#removeListeners = undefined;
+    this.#cancelRetry();
+    this.#currentLoad?.abort();
+    this.#currentLoad = undefined;
   }
 
-  /** @param {any} data what `push_model` sends */
-  #change(data) {
+  /** @param {any} data as `push_model` sends it */
+  #applyPush(data) {
     const { model, op, version } = data;
-    if (data.class !== this.#name || typeof model !== "object" || model === null || version === undefined) {
+    if (data.class !== this.#name || !model || typeof model !== "object" || version === undefined) {
       return;
     }
-    // What comes before the first load is in it.
+    // Before the first load there are no rows, and that load includes this change.
     if (this.#rows?.apply(op, model, version)) {
-      this.#tellSoon();
+      this.#emitSoon();
     }
   }
 
   async #load() {
-    this.#retry();
-    this.#loading?.abort();
-    const loading = new AbortController();
-    this.#loading = loading;
-    const { signal } = loading;
+    this.#cancelRetry();
+    this.#currentLoad?.abort();
+    const load = new AbortController();
+    this.#currentLoad = load;
+    const { signal } = load;
     const { key = "id", version } = this.#options;
     try {
-      const { Rows, versionOf } = await rowsModule();
+      const { Rows, versionOf } = await importRows();
       signal.throwIfAborted();
       this.#rows ??= new Rows((model) => /** @type {Record<string, unknown>} */ (model)[key], version ?? versionOf);
-      this.#rows.begin();
+      this.#rows.startLoad();
       const models = [...(await this.#options.load({ signal }))];
-      if (this.#loading === loading) {
+      if (this.#currentLoad === load) {
         this.#rows.load(models);
         this.#failures = 0;
-        this.#become("ready", undefined);
+        this.#setState("ready");
       }
     } catch (error) {
-      if (this.#loading === loading) {
-        this.#retry = this.#clock.after(() => void this.#load(), delayMs(this.#failures, this.#clock.random));
+      if (this.#currentLoad === load) {
+        this.#cancelRetry = this.#clock.setTimer(() => void this.#load(), delayMs(this.#failures, this.#clock.random));
         this.#failures += 1;
-        this.#become("failed", error);
+        this.#setState("failed", error);
       }
     }
   }
 
-  #tellSoon() {
-    // What comes in one go is shown in one go. Before the first load there is nothing to show.
-    if (!this.#telling && this.#snapshot.state !== "loading") {
-      this.#telling = true;
-      queueMicrotask(() => this.#become(this.#snapshot.state, this.#snapshot.error));
+  #emitSoon() {
+    // Changes that arrive together cause one event. Before the first load there is nothing to show.
+    if (!this.#isEmitPending && this.#snapshot.state !== "loading") {
+      this.#isEmitPending = true;
+      queueMicrotask(() => this.#setState(this.#snapshot.state, this.#snapshot.error));
     }
   }
 
   /**
    * @param {Snapshot<Model>["state"]} state
-   * @param {unknown} error
+   * @param {unknown} [error]
    */
-  #become(state, error) {
-    this.#telling = false;
+  #setState(state, error) {
+    this.#isEmitPending = false;
     const items = this.#rows?.models ?? [];
-    if (this.#options.sort !== undefined) {
+    if (this.#options.sort) {
       items.sort(this.#options.sort);
     }
     this.#snapshot = Object.freeze({ items: Object.freeze(items), state, error });

@@ -2,101 +2,102 @@ import { Hub } from "./hub.js";
 import { Session } from "./session.js";
 import { socketTo } from "./socket.js";
 
-/** @typedef {import("./world.js").Kept} Kept */
+/**
+ * @typedef {import("./environment.js").SavedState} SavedState
+ * @typedef {import("./options.js").Options} Options
+ */
 
 /**
- * Connects to the hub at `url`, and comes back by itself.
+ * Connects to the hub at `url`, and reconnects automatically.
  *
  * @param {string | URL} url such as `https://push.example.org`, or relative to the page
- * @param {import("./hub.js").Options} [options]
+ * @param {Options} [options]
  * @returns {Hub}
  */
 export function connect(url, options = {}) {
   const { keepAs } = options;
-  const world = {
-    open: socketTo(String(url)),
+  const environment = {
+    openLink: socketTo(String(url)),
     nowMs: () => performance.now(),
-    after: (/** @type {() => void} */ tell, /** @type {number} */ inMs) => {
-      const timer = setTimeout(tell, inMs);
+    setTimer: (/** @type {() => void} */ callback, /** @type {number} */ delayMs) => {
+      const timer = setTimeout(callback, delayMs);
       return () => clearTimeout(timer);
     },
     random: Math.random,
-    watch,
-    kept: keepAs === undefined ? { channels: [] } : load(keepAs),
-    keep: (/** @type {Kept} */ kept) => keepAs !== undefined && save(keepAs, kept),
+    watch: watchPage,
+    saved: keepAs === undefined ? { channels: [] } : loadState(keepAs),
+    save: (/** @type {SavedState} */ state) => keepAs !== undefined && saveState(keepAs, state),
   };
-  const session = options.shareTabs ? shared(String(url), world, options) : new Session(world, options);
+  const session = options.shareTabs
+    ? sharedSession(String(url), environment, options)
+    : new Session(environment, options);
   const hub = new Hub(session);
-  session.begin();
+  session.start();
   return hub;
 }
 
 /**
- * A session whose connection may be another tab's. What that takes is loaded only here; where it cannot be loaded, the
- * connection is its own.
+ * A session that may use the connection of another tab. The code for this is loaded only here; if it cannot be loaded,
+ * the session has its own connection.
  *
  * @param {string} url
- * @param {import("./tabs/tab.js").DirectWorld} world
- * @param {import("./hub.js").Options} options
+ * @param {import("./tabs/tab.js").DirectEnvironment} environment
+ * @param {Options} options
  * @returns {Session}
  */
-function shared(url, world, options) {
-  const loaded = import("./tabs/share.js").then(
-    ({ share }) => share(url, world, options),
-    () => ({ ...world, ...options }),
+function sharedSession(url, environment, options) {
+  const loading = import("./tabs/share.js").then(
+    ({ share }) => share(url, environment, options),
+    () => ({ ...environment, ...options }),
   );
   return new Session(
     {
-      ...world,
-      open: async (...of) => (await loaded).open(...of),
-      watch: (...of) => {
-        const unwatch = loaded.then((tab) => tab.watch(...of));
-        return () => void unwatch.then((end) => end());
+      ...environment,
+      openLink: async (...args) => (await loading).openLink(...args),
+      watch: (...args) => {
+        const unwatching = loading.then((tab) => tab.watch(...args));
+        return () => void unwatching.then((unwatch) => unwatch());
       },
     },
-    { ...options, getToken: options.getToken && (async () => (await loaded).getToken?.()) },
+    { ...options, getToken: options.getToken && (async () => (await loading).getToken?.()) },
   );
 }
 
-/**
- * @param {() => void} wake
- * @param {() => void} leave
- * @returns {() => void}
- */
-function watch(wake, leave) {
+/** @type {import("./environment.js").Environment["watch"]} */
+function watchPage(onWake, onLeave) {
   const page = globalThis.document;
-  const over = new AbortController();
-  if (page !== undefined) {
-    addEventListener("online", wake, over);
-    addEventListener("pageshow", wake, over);
-    addEventListener("pagehide", leave, over);
-    page.addEventListener("visibilitychange", () => page.visibilityState === "visible" && wake(), over);
+  const unwatched = new AbortController();
+  if (page) {
+    addEventListener("online", onWake, unwatched);
+    addEventListener("pageshow", onWake, unwatched);
+    addEventListener("pagehide", onLeave, unwatched);
+    page.addEventListener("visibilitychange", () => page.visibilityState === "visible" && onWake(), unwatched);
   }
-  return () => over.abort();
+  return () => unwatched.abort();
 }
 
 /**
- * @param {string} name
- * @returns {Kept}
+ * @param {string} key
+ * @returns {SavedState}
  */
-function load(name) {
+function loadState(key) {
   try {
-    const { cursor, channels } = JSON.parse(sessionStorage[name]);
+    const { cursor, channels } = JSON.parse(sessionStorage[key]);
     return { cursor: String(cursor), channels: channels.map(String) };
   } catch {
-    // Nothing there, forbidden here, or written by something else.
+    // The key is missing or holds another format, or the browser blocks sessionStorage.
     return { channels: [] };
   }
 }
 
 /**
- * @param {string} name
- * @param {Kept} kept
+ * @param {string} key
+ * @param {SavedState} state
  */
-function save(name, kept) {
+function saveState(key, state) {
   try {
-    sessionStorage[name] = JSON.stringify(kept);
+    sessionStorage[key] = JSON.stringify(state);
   } catch {
-    // Forbidden here, or full: the next page loads its data anew.
+    // sessionStorage is blocked or full: the next page cannot recover, and loads its data again.
   }
 }

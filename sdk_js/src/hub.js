@@ -1,51 +1,136 @@
-import { Channel } from "./channel.js";
+// A hub and its channels. They share a file because the public type of each refers to the other.
 import { Collection } from "./collection.js";
 import { checkChannel } from "./core/names.js";
+import { Presence } from "./presence.js";
 
 /**
  * @typedef {import("./core/error.js").TidingsError} TidingsError
- * @typedef {import("./core/course.js").State} State
- * @typedef {import("./core/course.js").Transport} Transport
+ * @typedef {import("./core/reconnect.js").State} State
+ * @typedef {import("./core/reconnect.js").Transport} Transport
+ * @typedef {import("./core/subscriptions.js").ChannelState} ChannelState
+ * @typedef {import("./channel_types.js").ChannelEvents} ChannelEvents
+ * @typedef {import("./channel_types.js").HistoryEntry} HistoryEntry
+ * @typedef {import("./channel_types.js").Receipt} Receipt
+ * @typedef {import("./session.js").Session} Session
  */
 
 /**
- * @typedef {object} Options
- * @property {(() => string | null | undefined | Promise<string | null | undefined>) | undefined} [getToken] a token
- *   for the present user: asked for before a connect and before the last one ends. Nothing means signed out: the
- *   connection closes
- * @property {readonly Transport[]} [transports] in the order in which to try them; one alone forces it. WebSocket
- *   first,
- *   then long polling, if not given
- * @property {string} [keepAs] recover what was missed across reloads of the page in this tab, under this name in
- *   sessionStorage
- * @property {number} [queueMax] requests that may wait for an answer; a further one is rejected with `queue_full`.
- *   100 if
- *   not given, which is less than a hub takes at once
- * @property {number} [requestTimeoutMs] how long a request may take, waiting for a connection included, before it is
- *   rejected with `timeout`; 30,000 if not given
- * @property {boolean | string} [shareTabs] all tabs of this origin with the same address and the same value here use
- *   one connection, with the token of one of them; a user's id keeps users apart
+ * @template {object} Events
+ * @template {(keyof Events & string) | "*" | keyof ChannelEvents} Event
+ * @typedef {import("./channel_types.js").Handler<Events, Event>} Handler
  */
 
 /**
  * @typedef {object} HubEvents
  * @property {(state: State, error: TidingsError | undefined) => void} state `error`: why it is `closed`
- * @property {(transport: Transport | undefined) => void} transport what the connection uses from now on
- * @property {(error: TidingsError) => void} error what went wrong and is not the answer to a call
+ * @property {(transport: Transport | undefined) => void} transport the transport in use from now on
+ * @property {(error: TidingsError) => void} error an error that is not the result of a call
  */
+
+/**
+ * One channel. It is subscribed while it has listeners.
+ *
+ * @template {object} [Events=Record<string, any>] the data of each event
+ */
+export class Channel {
+  #session;
+
+  /**
+   * @param {string} name
+   * @param {Hub} hub
+   * @param {Session} session
+   */
+  constructor(name, hub, session) {
+    /** @readonly */
+    this.name = name;
+    /** @readonly */
+    this.hub = hub;
+    this.#session = session;
+  }
+
+  /** @returns {ChannelState} */
+  get state() {
+    return this.#session.channels.get(this.name)?.state ?? "idle";
+  }
+
+  /** @returns {TidingsError | undefined} why it is `denied` */
+  get error() {
+    return this.#session.channels.get(this.name)?.error;
+  }
+
+  /**
+   * Adds a listener for one event, for all of the application's events (`*`), or for an event of the channel itself.
+   *
+   * @template {(keyof Events & string) | "*" | keyof ChannelEvents} Event
+   * @param {Event} event
+   * @param {Handler<Events, Event>} listener
+   * @returns {() => void} removes the listener
+   */
+  on(event, listener) {
+    const session = this.#session;
+    const off = session.channels.ensure(this.name).listeners.on(event, listener);
+    session.subscribeSoon();
+    return () => {
+      off();
+      session.subscribeSoon();
+    };
+  }
+
+  /** @returns {Presence} the channel's members, if its namespace has `presence` */
+  presence() {
+    return new Presence(this, this.#session);
+  }
+
+  /**
+   * Publishes, if the namespace allows it for subscribers. Without a connection it waits for one.
+   *
+   * @template {keyof Events & string} Event
+   * @param {Event} event
+   * @param {Events[Event]} data any value that JSON can represent
+   * @param {{id?: string}} [options] `id`: a repetition of an id within 5 minutes is not published again
+   * @returns {Promise<Receipt>} rejects with a TidingsError; after `timeout` it may or may not have been published
+   */
+  async publish(event, data, { id = newId() } = {}) {
+    return this.#request("tidings:publish", { channel: this.name, event, data, id });
+  }
+
+  /**
+   * Publications from the hub's history: the last `limit`, or the first `limit` after `since`; oldest first.
+   *
+   * @param {{limit?: number, since?: string}} [options]
+   * @returns {Promise<HistoryEntry[]>}
+   */
+  async history({ limit = 100, since } = {}) {
+    const { publications } = await this.#request("tidings:history", { channel: this.name, limit, since });
+    return publications.map((/** @type {any} */ { at_ms: atMs, ...publication }) => ({ ...publication, atMs }));
+  }
+
+  /**
+   * @param {string} event
+   * @param {object} body
+   * @returns {Promise<any>}
+   */
+  async #request(event, body) {
+    const { error, outbox } = this.#session;
+    if (error) {
+      throw error;
+    }
+    return outbox.request(event, body);
+  }
+}
 
 /** One connection to a hub, for all channels of a page. */
 export class Hub {
   #session;
 
-  /** @param {import("./session.js").Session} session */
+  /** @param {Session} session */
   constructor(session) {
     this.#session = session;
   }
 
   /** @returns {State} */
   get state() {
-    return this.#session.course.state;
+    return this.#session.reconnect.state;
   }
 
   /** @returns {TidingsError | undefined} why it is `closed` */
@@ -53,12 +138,12 @@ export class Hub {
     return this.#session.error;
   }
 
-  /** @returns {Transport | undefined} what the connection uses now */
+  /** @returns {Transport | undefined} the transport in use */
   get transport() {
     return this.#session.transport;
   }
 
-  /** @returns {string | undefined} whom the hub knows us as, once it has said so */
+  /** @returns {string | undefined} the user's id at the hub, known once connected */
   get user() {
     return this.#session.user;
   }
@@ -67,14 +152,14 @@ export class Hub {
    * @template {keyof HubEvents} Event
    * @param {Event} event
    * @param {HubEvents[Event]} listener
-   * @returns {() => void} ends it
+   * @returns {() => void} removes the listener
    */
   on(event, listener) {
     return this.#session.listeners.on(event, listener);
   }
 
   /**
-   * A channel of the hub. It is subscribed to while somebody listens.
+   * A channel of the hub. It is subscribed while it has listeners.
    *
    * @template {object} [Events=Record<string, any>]
    * @param {string} name
@@ -86,7 +171,7 @@ export class Hub {
   }
 
   /**
-   * A list that keeps itself up to date: the counterpart of the backend's `push_model`.
+   * A list that stays up to date: the counterpart of the backend's `push_model`.
    *
    * @template {object} Model
    * @param {string} name the models' class, such as `Order`
@@ -94,16 +179,21 @@ export class Hub {
    * @returns {Collection<Model>}
    */
   collection(name, options) {
-    return new Collection(name, this.channel(options.channel), options, this.#session.world);
+    return new Collection(name, this.channel(options.channel), options, this.#session.environment);
   }
 
-  /** Connects again after `close` or a refusal; at once, where it waits to try again. */
+  /** Connects again after `close` or a refusal. If the hub is `waiting` to retry, it retries immediately. */
   connect() {
-    this.#session.begin();
+    this.#session.start();
   }
 
-  /** Ends the connection until `connect`. What waits for an answer is rejected with `closed`. */
+  /** Closes the connection until `connect`. Waiting requests are rejected with `closed`. */
   close() {
-    this.#session.end();
+    this.#session.stop();
   }
+}
+
+/** @returns {string} 128 random bits; pages without TLS have no `crypto.randomUUID` */
+function newId() {
+  return crypto.getRandomValues(new Uint32Array(4)).join("-");
 }

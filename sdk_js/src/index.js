@@ -3,21 +3,21 @@ export { TidingsError } from "./core/error.js";
 
 /**
  * @typedef {import("./hub.js").Hub} Hub
- * @typedef {import("./hub.js").Options} Options
- * @typedef {import("./hub.js").State} State
- * @typedef {import("./hub.js").Transport} Transport
- * @typedef {import("./channel.js").Meta} Meta
- * @typedef {import("./channel.js").Receipt} Receipt
- * @typedef {import("./channel.js").Kept} Kept
+ * @typedef {import("./options.js").Options} Options
+ * @typedef {import("./core/reconnect.js").State} State
+ * @typedef {import("./core/reconnect.js").Transport} Transport
+ * @typedef {import("./channel_types.js").Meta} Meta
+ * @typedef {import("./channel_types.js").Receipt} Receipt
+ * @typedef {import("./channel_types.js").HistoryEntry} Kept
  * @typedef {import("./core/subscriptions.js").ChannelState} ChannelState
  * @typedef {import("./presence.js").Presence} Presence
- * @typedef {import("./presence.js").Present} Present
- * @typedef {import("./presence.js").Member} Member
+ * @typedef {import("./core/presence_snapshot.js").PresenceSnapshot} Present
+ * @typedef {import("./core/presence_snapshot.js").Member} Member
  */
 
 /**
  * @template {object} [Events=Record<string, any>]
- * @typedef {import("./channel.js").Channel<Events>} Channel
+ * @typedef {import("./hub.js").Channel<Events>} Channel
  */
 
 /**

@@ -1,48 +1,47 @@
 import { delayMs } from "./core/backoff.js";
-import { COME_BACK } from "./core/codes.js";
+import { RETRYABLE_CODES } from "./core/codes.js";
 import { errorFrom, TidingsError } from "./core/error.js";
-import { ask } from "./socket.js";
+import { request } from "./socket.js";
 
 /**
  * @typedef {import("./socket.js").Link} Link
- * @typedef {import("./world.js").World} World
+ * @typedef {import("./environment.js").Environment} Environment
  */
 
 /**
- * `body` is the same at every try, so that the hub knows a repetition by its id.
+ * `body` is the same in every attempt: the hub recognizes a repetition by its id.
  *
  * @typedef {object} Entry
  * @property {string} event
  * @property {object} body
- * @property {boolean} sent over the present link
- * @property {(answer: any) => void} resolve
+ * @property {boolean} isSent whether it was sent over the current link
+ * @property {(response: any) => void} resolve
  * @property {(error: TidingsError) => void} reject
- * @property {() => void} cancel its time limit
+ * @property {() => void} cancel cancels its time limit
  */
 
 /**
- * What the application asks of the hub, also while there is no connection. Bounded: past `max` a new request is
- * refused,
- * and none of the waiting ones is dropped. Each is settled exactly once, within its time.
+ * The application's requests to the hub, which wait while there is no connection. If `max` requests wait, a new one is
+ * rejected and no waiting one is dropped. Each request is settled exactly once, within its time limit.
  */
 export class Outbox {
-  /** @type {Set<Entry>} in the order of asking */
+  /** @type {Set<Entry>} in the order of the calls */
   #entries = new Set();
   /** @type {Link | undefined} */
   #link;
   #failures = 0;
-  #again = () => {};
-  #world;
+  #cancelRetry = () => {};
+  #environment;
   #max;
   #timeoutMs;
 
   /**
-   * @param {World} world
+   * @param {Environment} environment
    * @param {number | undefined} max
    * @param {number | undefined} timeoutMs
    */
-  constructor(world, max = 100, timeoutMs = 30_000) {
-    this.#world = world;
+  constructor(environment, max = 100, timeoutMs = 30_000) {
+    this.#environment = environment;
     this.#max = max;
     this.#timeoutMs = timeoutMs;
   }
@@ -50,7 +49,7 @@ export class Outbox {
   /**
    * @param {string} event
    * @param {object} body
-   * @returns {Promise<any>} the hub's answer; rejects with a TidingsError
+   * @returns {Promise<any>} the hub's response; rejects with a TidingsError
    */
   request(event, body) {
     return new Promise((resolve, reject) => {
@@ -59,38 +58,44 @@ export class Outbox {
         return;
       }
       /** @type {Entry} */
-      const entry = { event, body, sent: false, resolve, reject, cancel: () => {} };
-      entry.cancel = this.#world.after(() => {
-        const what = entry.sent ? "No answer in time: it may have been done." : "No connection in time.";
-        this.#fail(entry, new TidingsError("timeout", what));
-      }, this.#timeoutMs);
+      const entry = {
+        event,
+        body,
+        isSent: false,
+        resolve,
+        reject,
+        cancel: this.#environment.setTimer(() => {
+          const message = entry.isSent ? "No answer in time: it may have been done." : "No connection in time.";
+          this.#reject(entry, new TidingsError("timeout", message));
+        }, this.#timeoutMs),
+      };
       this.#entries.add(entry);
       this.#send();
     });
   }
 
-  /** @param {Link | undefined} link where to send from now on; what was not answered is asked again there */
-  use(link) {
+  /** @param {Link} [link] where to send from now on; requests without a response are sent again there */
+  setLink(link) {
     this.#link = link;
-    this.#again();
+    this.#cancelRetry();
     for (const entry of this.#entries) {
-      entry.sent = false;
+      entry.isSent = false;
     }
     this.#send();
   }
 
-  /** @param {TidingsError} error what all that wait are rejected with */
-  fail(error) {
+  /** @param {TidingsError} error */
+  rejectAll(error) {
     for (const entry of this.#entries) {
-      this.#fail(entry, error);
+      this.#reject(entry, error);
     }
   }
 
   #send() {
     for (const entry of this.#entries) {
-      if (this.#link !== undefined && !entry.sent) {
-        entry.sent = true;
-        void this.#ask(this.#link, entry);
+      if (this.#link && !entry.isSent) {
+        entry.isSent = true;
+        void this.#request(this.#link, entry);
       }
     }
   }
@@ -99,25 +104,27 @@ export class Outbox {
    * @param {Link} link
    * @param {Entry} entry
    */
-  async #ask(link, entry) {
-    const answer = await ask(link, entry.event, entry.body);
-    // An answer that is lost with its link is asked for on the next one.
+  async #request(link, entry) {
+    const response = await request(link, entry.event, entry.body);
+    // If the link was lost, the next link sends the request again.
     if (link !== this.#link || !this.#entries.has(entry)) {
       return;
     }
-    const error = answer.error && errorFrom(answer.error);
-    if (error === undefined) {
+    const error = response.error && errorFrom(response.error);
+    if (!error) {
       this.#failures = 0;
       this.#remove(entry);
-      entry.resolve(answer);
-    } else if (COME_BACK.has(error.code)) {
-      // It failed only for now.
-      entry.sent = false;
-      this.#again();
-      this.#again = this.#world.after(() => this.#send(), delayMs(this.#failures, this.#world.random));
+      entry.resolve(response);
+    } else if (RETRYABLE_CODES.has(error.code)) {
+      entry.isSent = false;
+      this.#cancelRetry();
+      this.#cancelRetry = this.#environment.setTimer(
+        () => this.#send(),
+        delayMs(this.#failures, this.#environment.random),
+      );
       this.#failures += 1;
     } else {
-      this.#fail(entry, error);
+      this.#reject(entry, error);
     }
   }
 
@@ -131,7 +138,7 @@ export class Outbox {
    * @param {Entry} entry
    * @param {TidingsError} error
    */
-  #fail(entry, error) {
+  #reject(entry, error) {
     this.#remove(entry);
     entry.reject(error);
   }

@@ -1,35 +1,41 @@
 import { TidingsError } from "./core/error.js";
+import { NOT_LOADED } from "./core/presence_snapshot.js";
 
 /**
- * @typedef {import("./core/roll.js").Member} Member
- * @typedef {import("./core/roll.js").Present} Present
+ * @typedef {import("./core/presence_snapshot.js").Member} Member
+ * @typedef {import("./core/presence_snapshot.js").PresenceSnapshot} PresenceSnapshot
  */
 
 /**
- * `join` and `leave`: a member who comes or goes from now on, or did while the connection was away. Nobody joins who is
- * in the first list, and nobody where the members are not listed.
+ * `join` and `leave`: a member joins or leaves from now on, or did while the connection was lost. There are no such
+ * events for the members of the first list, and none while the members are not listed.
  *
  * @typedef {object} PresenceEvents
- * @property {(present: Present) => void} change
+ * @property {(snapshot: PresenceSnapshot) => void} change
  * @property {(member: Readonly<Member>) => void} join
  * @property {(member: Readonly<Member>) => void} leave
  */
 
-/** @type {Present} */
-export const UNKNOWN = Object.freeze({ members: Object.freeze([]), count: 0, state: "loading", error: undefined });
+/**
+ * What presence needs of a channel.
+ *
+ * @typedef {object} EventSource
+ * @property {string} name
+ * @property {(event: any, listener: any) => () => void} on
+ */
 
-const AGAIN_MS = 5000;
+const RETRY_MS = 5000;
 
 /**
- * Who is in a channel. It is asked for while somebody listens, and then the channel is subscribed to. `subscribe` and
- * `getSnapshot` are what React's `useSyncExternalStore` takes; `subscribe` alone is a Svelte store.
+ * The members of a channel. They are requested while there is a listener, and then the channel is subscribed. React's
+ * `useSyncExternalStore` takes `subscribe` and `getSnapshot`; an object with `subscribe` is a Svelte store.
  */
 export class Presence {
   #channel;
   #session;
 
   /**
-   * @param {import("./channel.js").Channel<any>} channel
+   * @param {EventSource} channel
    * @param {import("./session.js").Session} session
    */
   constructor(channel, session) {
@@ -37,20 +43,20 @@ export class Presence {
     this.#session = session;
   }
 
-  // These two are handed over as functions, so they cannot rely on `this`.
+  // These two are passed as functions, so they cannot rely on `this`.
 
-  /** @returns {Present} the same one until something changes */
-  getSnapshot = () => this.#session.subscriptions.get(this.#channel.name)?.present ?? UNKNOWN;
+  /** @returns {PresenceSnapshot} the same object until something changes */
+  getSnapshot = () => this.#session.channels.get(this.#channel.name)?.presence ?? NOT_LOADED;
 
   /**
-   * Calls `tell` now and after each change.
+   * Calls `listener` now and after each change.
    *
-   * @param {(present: Present) => void} tell
-   * @returns {() => void} ends it
+   * @param {(snapshot: PresenceSnapshot) => void} listener
+   * @returns {() => void} removes the listener
    */
-  subscribe = (tell) => {
-    const off = this.on("change", tell);
-    tell(this.getSnapshot());
+  subscribe = (listener) => {
+    const off = this.on("change", listener);
+    listener(this.getSnapshot());
     return off;
   };
 
@@ -58,31 +64,31 @@ export class Presence {
    * @template {keyof PresenceEvents} Event
    * @param {Event} event
    * @param {PresenceEvents[Event]} listener
-   * @returns {() => void} ends it
+   * @returns {() => void} removes the listener
    */
   on(event, listener) {
-    attend(this.#session);
-    return this.#channel.on(`tidings:${event}`, /** @type {any} */ (listener));
+    loadPresenceClient(this.#session);
+    return this.#channel.on(`tidings:${event}`, listener);
   }
 }
 
 /**
- * What asks the hub is loaded when somebody first wants to know; it is tried until it is there.
+ * Loads the code that requests members from the hub, once per session. A load that fails is retried.
  *
  * @param {import("./session.js").Session} session
  */
-function attend(session) {
-  session.attending ??= import("./attendance.js").then(
-    ({ Attendance }) => {
-      session.attendance = new Attendance(session);
-      session.changed();
+function loadPresenceClient(session) {
+  session.presenceLoading ??= import("./presence_client.js").then(
+    ({ PresenceClient }) => {
+      session.presenceClient = new PresenceClient(session);
+      session.subscribeSoon();
     },
     (cause) => {
       session.listeners.emit("error", new TidingsError("not_loaded", "Presence was not loaded.", { cause }));
-      session.world.after(() => {
-        session.attending = undefined;
-        attend(session);
-      }, AGAIN_MS);
+      session.environment.setTimer(() => {
+        session.presenceLoading = undefined;
+        loadPresenceClient(session);
+      }, RETRY_MS);
     },
   );
 }

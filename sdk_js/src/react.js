@@ -1,30 +1,31 @@
 import { useEffect, useInsertionEffect, useMemo, useRef, useSyncExternalStore } from "react";
 
 /**
- * Calls `handler` for an event of a channel while the component is there. The channel may be made in the render, and
- * each render may give another handler: the last one is called, and nothing is subscribed to anew.
+ * Calls `handler` for an event of a channel while the component is mounted. The channel may be created in the render,
+ * and each render may pass another handler: the latest one is called, without a new subscription.
  *
  * @template {object} Events
- * @template {(keyof Events & string) | "*" | keyof import("./channel.js").Told} Event
- * @param {import("./channel.js").Channel<Events>} channel
+ * @template {(keyof Events & string) | "*" | keyof import("./channel_types.js").ChannelEvents} Event
+ * @param {import("./hub.js").Channel<Events>} channel
  * @param {Event} event
- * @param {import("./channel.js").Handler<Events, Event>} handler
+ * @param {import("./channel_types.js").Handler<Events, Event>} handler
  */
 export function useChannel(channel, event, handler) {
   const { hub, name } = channel;
   const latest = useRef(handler);
-  // Before any other effect, so that none of them can meet an old handler.
+  // Runs before all other effects, so none of them sees the handler of an earlier render.
   useInsertionEffect(() => {
     latest.current = handler;
   });
   useEffect(() => {
-    const tell = (/** @type {[any, any]} */ ...told) => latest.current(...told);
-    return hub.channel(name).on(event, /** @type {any} */ (tell));
+    const listener = (/** @type {[any, any]} */ ...values) => latest.current(...values);
+    return hub.channel(name).on(event, /** @type {any} */ (listener));
   }, [hub, name, event]);
 }
 
 /**
- * What a collection has now. Make the collection outside of components, or once with `useState` or `useMemo`.
+ * The current snapshot of a collection. Create the collection outside of components, or once with `useState` or
+ * `useMemo`.
  *
  * @template {object} Model
  * @param {import("./collection.js").Collection<Model>} collection
@@ -35,10 +36,10 @@ export function useCollection({ subscribe, getSnapshot }) {
 }
 
 /**
- * Who is in a channel now. The channel may be made in the render.
+ * The current members of a channel. The channel may be created in the render.
  *
- * @param {import("./channel.js").Channel<any>} channel
- * @returns {import("./presence.js").Present}
+ * @param {import("./hub.js").Channel<any>} channel
+ * @returns {import("./core/presence_snapshot.js").PresenceSnapshot}
  */
 export function usePresence({ hub, name }) {
   const { subscribe, getSnapshot } = useMemo(() => hub.channel(name).presence(), [hub, name]);

@@ -1,79 +1,80 @@
-import { COME_BACK } from "./core/codes.js";
-import { Course } from "./core/course.js";
+import { RETRYABLE_CODES } from "./core/codes.js";
 import { errorFrom, TidingsError } from "./core/error.js";
 import { Listeners } from "./core/listeners.js";
 import { Positions } from "./core/positions.js";
+import { ReconnectState } from "./core/reconnect.js";
 import { Subscriptions } from "./core/subscriptions.js";
 import { Outbox } from "./outbox.js";
-import { ask, NO_ANSWER } from "./socket.js";
+import { NO_RESPONSE, request } from "./socket.js";
 import { Timers } from "./timers.js";
 import { Tokens } from "./tokens.js";
 
 /**
- * @typedef {import("./socket.js").Link} Link
- * @typedef {import("./world.js").World} World
+ * @typedef {import("./core/codes.js").CloseReason} CloseReason
+ * @typedef {import("./core/reconnect.js").Transport} Transport
+ * @typedef {import("./socket.js").LinkListener} LinkListener
  */
 
-const SOON_MS = 1000;
-const AGAIN_MS = 5000;
+const SHORT_DELAY_MS = 1000;
+const RETRY_MS = 5000;
 
-/** What a connection stands for across its interruptions: does what the core decides. */
+/** The logical connection across reconnects. It does what the modules in `core` decide. */
 export class Session {
   listeners = new Listeners();
-  /** @type {import("./core/course.js").Transport | undefined} */
+  /** @type {Transport | undefined} */
   transport;
   /** @type {string | undefined} */
   user;
   /** @type {TidingsError | undefined} */
   error;
-  /** @type {import("./attendance.js").Attendance | undefined} asks who is in channels; loaded for the first presence */
-  attendance;
-  /** @type {Promise<void> | undefined} its loading */
-  attending;
-  /** @type {Link | undefined} */
+  /** @type {(Pick<LinkListener, "onEvent"> & {namesForConnect: () => string[], update: () => void}) | undefined} */
+  presenceClient;
+  /** @type {Promise<void> | undefined} the loading of `presenceClient`, started by the first use of presence */
+  presenceLoading;
+  /** @type {import("./socket.js").Link | undefined} */
   #link;
-  /** What the present attempt is known by: what was asked for an earlier one is of no use. */
+  /** Identifies the current connection attempt: results of an earlier one are ignored. */
   #attempt = {};
-  #unwatch = () => {};
+  #unwatchPage = () => {};
   #timers;
   #tokens;
   #positions;
 
   /**
-   * @param {World} world
-   * @param {import("./hub.js").Options} options
+   * @param {import("./environment.js").Environment} environment
+   * @param {import("./options.js").Options} options
    */
-  constructor(world, options) {
-    this.world = world;
-    this.course = new Course(options.transports ?? ["websocket", "polling"], world.random);
-    this.#positions = new Positions(world.kept.cursor);
-    this.subscriptions = new Subscriptions(this.#positions, world.kept.channels);
-    this.#timers = new Timers(world.after);
-    this.outbox = new Outbox(world, options.queueMax, options.requestTimeoutMs);
-    this.#tokens = new Tokens(options.getToken, world, (error) => this.listeners.emit("error", error));
+  constructor(environment, options) {
+    this.environment = environment;
+    this.reconnect = new ReconnectState(options.transports ?? ["websocket", "polling"], environment.random);
+    this.#positions = new Positions(environment.saved.cursor);
+    this.channels = new Subscriptions(this.#positions, environment.saved.channels);
+    this.#timers = new Timers(environment.setTimer);
+    this.outbox = new Outbox(environment, options.queueMax, options.requestTimeoutMs);
+    this.#tokens = new Tokens(options.getToken, environment, (error) => this.listeners.emit("error", error));
   }
 
-  /** Connects, unless it is about to. */
-  begin() {
-    if (this.course.begin()) {
-      this.#unwatch();
-      this.#unwatch = this.world.watch(
-        () => this.course.see("wake") && this.#open(),
-        () => this.#keep(),
+  /** Connects, unless it is connected or connecting. */
+  start() {
+    if (this.reconnect.start()) {
+      this.#unwatchPage();
+      this.#unwatchPage = this.environment.watch(
+        () => this.reconnect.apply("wake") && this.#open(),
+        () => this.#save(),
       );
       void this.#open();
     }
   }
 
-  /** Ends it, and rejects what waits. */
-  end() {
-    if (this.course.see("end")) {
-      this.#end(new TidingsError("closed", "Closed by the application."));
+  /** Closes the connection and rejects waiting requests. */
+  stop() {
+    if (this.reconnect.apply("stop")) {
+      this.#close(new TidingsError("closed", "Closed by the application."));
     }
   }
 
-  /** Somebody listens to a channel, or no longer does. What changes in one go is said to the hub in one go. */
-  changed() {
+  /** Schedules `#subscribe` after listeners changed. Changes in the same task share one request. */
+  subscribeSoon() {
     this.#timers.set("subscribe", 0, () => this.#subscribe());
   }
 
@@ -82,25 +83,31 @@ export class Session {
     this.#attempt = attempt;
     this.error = undefined;
     this.#timers.cancel("retry");
-    this.#timers.set("attempt", this.course.attemptMs, () => this.#lost({ message: "No answer in time." }));
-    this.#tellState();
-    const token = await this.#tokens.have();
+    this.#timers.set("attempt", this.reconnect.attemptMs, () => this.#onLost({ message: "No answer in time." }));
+    this.#emitState();
+    const token = await this.#tokens.get();
     if (this.#attempt !== attempt) {
       return;
     }
     if (typeof token === "object") {
-      this.#lost(token);
+      this.#onLost(token);
       return;
     }
-    const link = await this.world.open(this.course.transports, {
-      auth: () => this.#auth(),
-      event: (event, values) => this.#event(event, values),
-      transport: (name) => {
-        this.transport = name;
-        this.course.over(name);
-        this.listeners.emit("transport", name);
+    const link = await this.environment.openLink(this.reconnect.transports, {
+      auth: () => ({
+        channels: this.channels.namesForConnect(),
+        presence: this.presenceClient?.namesForConnect(),
+        // This client keeps its own cursor, so the hub does not store a session for it.
+        pid: null,
+        token: this.#tokens.take(),
+        since: this.#positions.cursor,
+      }),
+      onEvent: (event, values) => this.#onEvent(event, values),
+      onTransport: (name) => {
+        this.reconnect.onTransport(name);
+        this.#setTransport(name);
       },
-      lost: (how) => this.#lost(how),
+      onLost: (reason) => this.#onLost(reason),
     });
     if (this.#attempt === attempt) {
       this.#link = link;
@@ -109,192 +116,185 @@ export class Session {
     }
   }
 
-  #auth() {
-    const [presence, channels] = [this.attendance?.names, this.subscriptions.atConnect()];
-    // Positions are kept here, and each connection is a new socket: the hub need not keep the session.
-    return { channels, presence, pid: null, token: this.#tokens.offer(), since: this.#positions.cursor };
-  }
-
-  /**
-   * @param {string} event
-   * @param {unknown[]} values
-   */
-  #event(event, values) {
-    const said = Object(values[0]);
-    this.attendance?.hear(event, values);
+  /** @type {LinkListener["onEvent"]} */
+  #onEvent(event, values) {
+    const body = Object(values[0]);
+    this.presenceClient?.onEvent(event, values);
     if (!event.startsWith("tidings:")) {
-      this.#publication(event, values);
-    } else if (event === "tidings:ready" && this.course.state === "connecting") {
-      this.#ready(said);
+      this.#onPublication(event, values);
+    } else if (event === "tidings:ready" && this.reconnect.state === "connecting") {
+      this.#onReady(body);
     } else if (event === "tidings:gap") {
-      this.#positions.remember(said.cursor);
-      this.subscriptions.gap(Object(said.channels));
-      this.#keepSoon();
+      this.#positions.advance(body.cursor);
+      this.channels.onGap(Object(body.channels));
+      this.#saveSoon();
     } else if (event === "tidings:unsubscribed") {
-      this.#forbid(said.channels);
+      this.#deny(body.channels);
     } else if (event === "tidings:expiring") {
-      // Not at once: an application that gives the same token again would be asked without end.
-      this.#renewIn(SOON_MS);
+      // After a delay: an application that returns the same token again would otherwise be called in a loop.
+      this.#scheduleRefresh(SHORT_DELAY_MS);
     } else {
-      // Joins and leaves are numbered like publications.
-      this.#positions.remember(values[2]);
+      // Join and leave events have a cursor, as publications do.
+      this.#positions.advance(values[2]);
     }
   }
 
-  /**
-   * @param {string} event
-   * @param {unknown[]} values
-   */
-  #publication(event, [data, channel, cursor]) {
+  /** @type {LinkListener["onEvent"]} */
+  #onPublication(event, [data, channel, cursor]) {
     if (typeof channel !== "string" || typeof cursor !== "string") {
       this.listeners.emit("error", new TidingsError("bad_packet", "No publication."));
       return;
     }
-    const listeners = this.subscriptions.get(channel)?.listeners;
-    if (listeners === undefined) {
-      this.#positions.remember(cursor);
-    } else if (this.#positions.take(channel, cursor)) {
+    const listeners = this.channels.get(channel)?.listeners;
+    if (!listeners) {
+      this.#positions.advance(cursor);
+    } else if (this.#positions.accept(channel, cursor)) {
       const meta = { event, channel, cursor };
       listeners.emit(event, data, meta);
       listeners.emit("*", data, meta);
     }
-    this.#keepSoon();
+    this.#saveSoon();
   }
 
-  /** @param {any} said */
-  #ready(said) {
+  /** @param {any} ready the body of `tidings:ready` */
+  #onReady(ready) {
     this.#timers.cancel("attempt");
-    this.#positions.remember(said.cursor);
-    this.user = said.user;
-    this.#renewIn(this.#tokens.holds(said.expires_in_s));
-    this.course.ready(this.world.nowMs());
-    this.#tellState();
-    this.subscriptions.ready(Object(said.channels), said.cursor);
+    this.#positions.advance(ready.cursor);
+    this.user = ready.user;
+    this.#scheduleRefresh(this.#tokens.accept(ready.expires_in_s));
+    this.reconnect.onReady(this.environment.nowMs());
+    this.#emitState();
+    this.channels.onReady(Object(ready.channels), ready.cursor);
     void this.#subscribe();
-    this.outbox.use(this.#link);
-    this.#keepSoon();
+    this.outbox.setLink(this.#link);
+    this.#saveSoon();
   }
 
-  /** @param {import("./core/codes.js").End} end */
-  #lost(end) {
-    if (end.code === "expired") {
-      this.#tokens.offer();
+  /** @param {CloseReason} reason */
+  #onLost(reason) {
+    if (reason.code === "expired") {
+      this.#tokens.take();
     }
-    const inMs = this.course.lost(end, this.world.nowMs());
-    if (inMs === undefined) {
-      this.#end(new TidingsError(end.code ?? "disconnected", end.message ?? "The hub closed the connection."));
+    const retryMs = this.reconnect.onLost(reason, this.environment.nowMs());
+    if (retryMs === undefined) {
+      this.#close(new TidingsError(reason.code ?? "disconnected", reason.message ?? "The hub closed the connection."));
       return;
     }
-    this.#unlink();
-    this.#timers.set("retry", inMs, () => this.course.see("due") && this.#open());
-    this.#tellState();
+    this.#dropLink();
+    this.#timers.set("retry", retryMs, () => this.reconnect.apply("retry") && this.#open());
+    this.#emitState();
   }
 
   /** @param {TidingsError} error */
-  #end(error) {
+  #close(error) {
     this.error = error;
-    this.#unwatch();
-    this.#unlink();
-    this.outbox.fail(error);
+    this.#unwatchPage();
+    this.#dropLink();
+    this.outbox.rejectAll(error);
     this.#timers.clear();
-    this.#keep();
-    this.#tellState();
+    this.#save();
+    this.#emitState();
   }
 
-  #unlink() {
+  #dropLink() {
     this.#attempt = {};
     this.#timers.cancel("attempt");
     this.#timers.cancel("refresh");
     this.#link?.close();
     this.#link = undefined;
-    this.outbox.use(undefined);
-    this.subscriptions.lost();
-    this.transport = undefined;
-    this.listeners.emit("transport", undefined);
+    this.outbox.setLink();
+    this.channels.onLost();
+    this.#setTransport();
   }
 
-  /** @param {number | undefined} inMs undefined: there is no need */
-  #renewIn(inMs) {
-    if (inMs !== undefined) {
-      this.#timers.set("refresh", inMs, () => this.#renew());
+  /** @param {Transport} [name] */
+  #setTransport(name) {
+    this.transport = name;
+    this.listeners.emit("transport", name);
+  }
+
+  /** @param {number | undefined} delayMs undefined: no refresh is needed */
+  #scheduleRefresh(delayMs) {
+    if (delayMs !== undefined) {
+      this.#timers.set("refresh", delayMs, () => this.#refreshToken());
     }
   }
 
-  /** @param {unknown} names channels that the new token does not cover, or that a backend took away */
-  #forbid(names) {
-    this.subscriptions.deny(Array.isArray(names) ? names : [], new TidingsError("forbidden", "No longer allowed."));
+  /** @param {unknown} names channels that the new token does not cover, or that a backend unsubscribed */
+  #deny(names) {
+    this.channels.deny(Array.isArray(names) ? names : [], new TidingsError("forbidden", "No longer allowed."));
   }
 
-  async #renew() {
+  async #refreshToken() {
     const link = this.#link;
-    if (link === undefined) {
+    if (!link) {
       return;
     }
     const token = await this.#tokens.renew();
-    const answer = typeof token === "string" ? await ask(link, "tidings:refresh", { token }) : NO_ANSWER;
+    const response = typeof token === "string" ? await request(link, "tidings:refresh", { token }) : NO_RESPONSE;
     if (link !== this.#link) {
       return;
     }
-    if (answer === NO_ANSWER) {
+    if (response === NO_RESPONSE) {
       if (typeof token === "object" && token.refused) {
-        this.#lost(token);
+        this.#onLost(token);
       } else {
-        this.#renewIn(AGAIN_MS * this.world.random());
+        this.#scheduleRefresh(RETRY_MS * this.environment.random());
       }
-    } else if (answer.error === undefined) {
-      this.#renewIn(this.#tokens.holds(answer.expires_in_s));
-      this.#forbid(answer.left);
-      this.subscriptions.hope();
+    } else if (!response.error) {
+      this.#scheduleRefresh(this.#tokens.accept(response.expires_in_s));
+      this.#deny(response.left);
+      this.channels.retryDenied();
       void this.#subscribe();
     } else {
-      // Of another user, or not wanted: a new connection shows what it is good for.
-      this.#lost({ code: "disconnected" });
+      // The token is invalid or belongs to another user. Reconnecting with it decides.
+      this.#onLost({ code: "disconnected" });
     }
   }
 
   async #subscribe() {
-    this.attendance?.plan();
+    this.presenceClient?.update();
     const link = this.#link;
-    if (link === undefined || this.course.state !== "connected") {
+    if (!link || this.reconnect.state !== "connected") {
       return;
     }
-    const { subscribe, unsubscribe } = this.subscriptions.plan();
-    if (unsubscribe.length > 0) {
-      void ask(link, "tidings:unsubscribe", { channels: unsubscribe });
+    const { subscribe, unsubscribe } = this.channels.takeChanges();
+    if (unsubscribe.length) {
+      void request(link, "tidings:unsubscribe", { channels: unsubscribe });
     }
-    if (subscribe.length === 0) {
+    if (!subscribe.length) {
       return;
     }
-    const answer = await ask(link, "tidings:subscribe", { channels: subscribe });
+    const response = await request(link, "tidings:subscribe", { channels: subscribe });
     if (link !== this.#link) {
       return;
     }
-    const error = answer.error && errorFrom(answer.error);
-    if (error === undefined) {
-      this.subscriptions.answered(Object(answer.channels), answer.cursor);
-      this.changed();
-    } else if (COME_BACK.has(error.code)) {
-      // Not now: if the link has ended, it is about to say why, and perhaps that nobody should come back.
-      this.#timers.set("attempt", 0, () => this.#lost(error));
+    const error = response.error && errorFrom(response.error);
+    if (!error) {
+      this.channels.apply(Object(response.channels), response.cursor);
+      this.subscribeSoon();
+    } else if (RETRYABLE_CODES.has(error.code)) {
+      // If the link has ended, its close reason arrives first and decides whether to reconnect.
+      this.#timers.set("attempt", 0, () => this.#onLost(error));
     } else {
-      this.subscriptions.deny(subscribe, error);
+      this.channels.deny(subscribe, error);
     }
   }
 
-  #keepSoon() {
-    if (!this.#timers.has("keep")) {
-      this.#timers.set("keep", SOON_MS, () => this.#keep());
+  #saveSoon() {
+    if (!this.#timers.has("save")) {
+      this.#timers.set("save", SHORT_DELAY_MS, () => this.#save());
     }
   }
 
-  #keep() {
+  #save() {
     const { cursor } = this.#positions;
     if (cursor !== undefined) {
-      this.world.keep({ cursor, channels: this.subscriptions.names });
+      this.environment.save({ cursor, channels: this.channels.recoverableNames });
     }
   }
 
-  #tellState() {
-    this.listeners.emit("state", this.course.state, this.error);
+  #emitState() {
+    this.listeners.emit("state", this.reconnect.state, this.error);
   }
 }

@@ -2,59 +2,59 @@ import { io } from "socket.io-client";
 import { errorFrom } from "./core/error.js";
 
 /**
- * @typedef {import("./core/codes.js").End} End
- * @typedef {import("./core/course.js").Transport} Transport
+ * @typedef {import("./core/codes.js").CloseReason} CloseReason
+ * @typedef {import("./core/reconnect.js").Transport} Transport
  */
 
 /**
- * One connection, from its opening to its end.
+ * One connection to the hub, from opening to closing.
  *
  * @typedef {object} Link
- * @property {(event: string, body: object, timeoutMs: number) => Promise<unknown>} ask
- *   the hub's acknowledgement; rejects when there is none
- * @property {() => void} close ends it; `lost` is not called then
+ * @property {(event: string, body: object, timeoutMs: number) => Promise<unknown>} request
+ *   the hub's acknowledgement; rejects if there is none
+ * @property {() => void} close closes the link, without a call of `onLost`
  */
 
 /**
  * @typedef {object} LinkListener
- * @property {() => object} auth what CONNECT says; asked for as soon as the transport is open
- * @property {(event: string, values: unknown[]) => void} event
- * @property {(name: Transport) => void} transport
- * @property {(end: End) => void} lost at most once
+ * @property {() => object} auth returns the payload of CONNECT; called as soon as the transport is open
+ * @property {(event: string, values: unknown[]) => void} onEvent
+ * @property {(name: Transport) => void} onTransport
+ * @property {(reason: CloseReason) => void} onLost called at most once
  */
 
 /** @typedef {(transports: Transport[], listener: LinkListener) => Link | Promise<Link>} OpenLink */
 
-const ANSWER_MS = 10_000;
-/** What stands for an acknowledgement that did not come, in time or before the end: the hub would say the same. */
-export const NO_ANSWER = { error: { code: "timeout", message: "No answer in time." } };
+const RESPONSE_TIMEOUT_MS = 10_000;
+/** The response if no acknowledgement arrives before the time limit or the close, in the form of a hub's error. */
+export const NO_RESPONSE = { error: { code: "timeout", message: "No answer in time." } };
 
 /**
- * The hub's acknowledgement, or `NO_ANSWER`.
+ * The hub's acknowledgement, or `NO_RESPONSE`.
  *
  * @param {Link} link
  * @param {string} event
  * @param {object} body
  * @returns {Promise<any>}
  */
-export async function ask(link, event, body) {
+export async function request(link, event, body) {
   try {
-    return Object(await link.ask(event, body, ANSWER_MS));
+    return Object(await link.request(event, body, RESPONSE_TIMEOUT_MS));
   } catch {
-    return NO_ANSWER;
+    return NO_RESPONSE;
   }
 }
 
 /**
- * What connects to the hub at `url` with socket.io-client, whose own reconnecting is off.
+ * A function that connects to the hub at `url` with socket.io-client. Its own reconnecting is off.
  *
  * @param {string} url where the hub is; a path before `/socket.io/` is kept
  * @returns {(transports: Transport[], listener: LinkListener) => Link}
  */
 export function socketTo(url) {
-  const at = new URL(url, globalThis.location?.href);
-  const path = at.pathname.replace(/\/*$/, "/socket.io/");
-  return (transports, listener) => open(at.origin, path, transports, listener);
+  const target = new URL(url, globalThis.location?.href);
+  const path = target.pathname.replace(/\/*$/, "/socket.io/");
+  return (transports, listener) => open(target.origin, path, transports, listener);
 }
 
 /**
@@ -71,80 +71,82 @@ function open(origin, path, transports, listener) {
     tryAllTransports: true,
     reconnection: false,
     forceNew: true,
-    // The caller has a shorter one.
+    // The session has a shorter time limit.
     timeout: 60_000,
-    auth: (give) => give(listener.auth()),
+    auth: (send) => send(listener.auth()),
   });
   const manager = socket.io;
-  /** @type {End} what the hub said before it closed */
-  let said = {};
-  let over = false;
+  /** @type {CloseReason} the reason that the hub sent before it closed */
+  let sentReason = {};
+  let isClosed = false;
   let refused = false;
   const close = () => {
-    over = true;
+    isClosed = true;
     socket.offAny();
     socket.disconnect();
   };
-  const lost = (/** @type {End} */ end) => {
-    if (!over) {
+  const onLost = (/** @type {CloseReason} */ reason) => {
+    if (!isClosed) {
       close();
-      listener.lost({ ...end, ...said });
+      listener.onLost({ ...reason, ...sentReason });
     }
   };
   manager.on("open", () => {
-    const tell = () => !over && listener.transport(/** @type {Transport} */ (manager.engine.transport.name));
-    tell();
-    manager.engine.on("upgrade", tell);
+    const onTransport = () =>
+      !isClosed && listener.onTransport(/** @type {Transport} */ (manager.engine.transport.name));
+    onTransport();
+    manager.engine.on("upgrade", onTransport);
   });
-  /** @type {(...said: any[]) => void} */
-  const hear = (event, data, channel, cursor, ack) => {
+  /** @type {(...packet: any[]) => void} */
+  const onPacket = (event, data, channel, cursor, ack) => {
     if (event === "tidings:close") {
-      said = saidBy(Object(data));
+      sentReason = closeReason(Object(data));
     }
-    // A hostile hub may say a number, or nothing.
-    listener.event(String(event), [data, channel, cursor]);
-    // socket.io-client gives it with what is to be acknowledged: whoever listens has been told by now.
+    // A hostile hub may send a number or nothing as the event's name.
+    listener.onEvent(String(event), [data, channel, cursor]);
+    // socket.io-client passes this function if the hub wants an acknowledgement. All listeners have run by now.
     if (typeof ack === "function") {
       ack();
     }
   };
-  socket.onAny(hear);
+  socket.onAny(onPacket);
   socket.on("disconnect", (message, details) => {
     refused ||= message === "io server disconnect";
-    // Of one long-polling answer the client handles the end first, and what came before it only in the next tick.
+    // If a long-polling response ends with the close, socket.io-client handles the close before the packets in front of
+    // it, which it handles in the next tick.
     setTimeout(() => {
-      for (const packet of over ? [] : socket.receiveBuffer) {
-        hear(...packet);
+      for (const packet of isClosed ? [] : socket.receiveBuffer) {
+        onPacket(...packet);
       }
-      lost({ number: /** @type {any} */ (details)?.context?.code, refused, message });
+      onLost({ number: /** @type {any} */ (details)?.context?.code, refused, message });
     });
   });
-  socket.on("connect_error", (error) => lost(endOf(error, !socket.active)));
-  return { ask: (event, body, timeoutMs) => socket.timeout(timeoutMs).emitWithAck(event, body), close };
+  socket.on("connect_error", (error) => onLost(connectErrorReason(error, !socket.active)));
+  return { request: (event, body, timeoutMs) => socket.timeout(timeoutMs).emitWithAck(event, body), close };
 }
 
 /**
  * @param {Error & {data?: any, context?: any}} error
- * @param {boolean} refused the hub answered CONNECT_ERROR
- * @returns {End}
+ * @param {boolean} refused whether the hub sent CONNECT_ERROR
+ * @returns {CloseReason}
  */
-function endOf(error, refused) {
+function connectErrorReason(error, refused) {
   if (refused) {
-    return { refused, ...saidBy(Object(error.data)) };
+    return { refused, ...closeReason(Object(error.data)) };
   }
   try {
-    // A request that the hub refused has its reason in the body.
-    return { refused: true, ...saidBy(JSON.parse(error.context.responseText).error) };
+    // A refused HTTP request has the reason in its body.
+    return { refused: true, ...closeReason(JSON.parse(error.context.responseText).error) };
   } catch {
     return { message: error.message };
   }
 }
 
 /**
- * @param {object} error as the hub writes one
- * @returns {End}
+ * @param {object} error as the hub sends it
+ * @returns {CloseReason}
  */
-function saidBy(error) {
+function closeReason(error) {
   const { code, message } = errorFrom(error);
   return { code, message };
 }

@@ -1,47 +1,47 @@
-/** @typedef {(tell: () => void, inMs: number) => () => void} After returns what cancels it */
+/** @typedef {(callback: () => void, delayMs: number) => () => void} SetTimer returns a function that cancels it */
 
-/** Running timers, at most one for each purpose. */
+/** Running timers by name, at most one per name. */
 export class Timers {
   /** @type {Map<string, () => void>} */
-  #running = new Map();
-  #after;
+  #cancels = new Map();
+  #setTimer;
 
-  /** @param {After} after */
-  constructor(after) {
-    this.#after = after;
+  /** @param {SetTimer} setTimer */
+  constructor(setTimer) {
+    this.#setTimer = setTimer;
   }
 
   /**
-   * Takes the place of a running one.
+   * Starts a timer, and cancels a running one of the same name.
    *
-   * @param {string} what
-   * @param {number} inMs
-   * @param {() => unknown} tell
+   * @param {string} name
+   * @param {number} delayMs
+   * @param {() => unknown} callback
    */
-  set(what, inMs, tell) {
-    this.cancel(what);
-    const cancel = this.#after(() => {
-      this.#running.delete(what);
-      tell();
-    }, inMs);
-    this.#running.set(what, cancel);
+  set(name, delayMs, callback) {
+    this.cancel(name);
+    const cancel = this.#setTimer(() => {
+      this.#cancels.delete(name);
+      callback();
+    }, delayMs);
+    this.#cancels.set(name, cancel);
   }
 
-  /** @param {string} what */
-  has(what) {
-    return this.#running.has(what);
+  /** @param {string} name */
+  has(name) {
+    return this.#cancels.has(name);
   }
 
-  /** @param {string} what */
-  cancel(what) {
-    this.#running.get(what)?.();
-    this.#running.delete(what);
+  /** @param {string} name */
+  cancel(name) {
+    this.#cancels.get(name)?.();
+    this.#cancels.delete(name);
   }
 
-  /** Cancels all. */
+  /** Cancels all timers. */
   clear() {
-    for (const what of this.#running.keys()) {
-      this.cancel(what);
+    for (const name of this.#cancels.keys()) {
+      this.cancel(name);
     }
   }
 }

@@ -1,78 +1,77 @@
 import { TidingsError } from "./core/error.js";
 
 /**
- * @typedef {import("./core/codes.js").End} End
- * @typedef {import("./world.js").World} World
+ * @typedef {import("./core/codes.js").CloseReason} CloseReason
+ * @typedef {import("./environment.js").Environment} Environment
  * @typedef {() => string | null | undefined | Promise<string | null | undefined>} GetToken
  */
 
-/** A token that is about to end is not offered again. */
+/** A token that expires within this time is not used for another connect. */
 const MARGIN_MS = 5000;
-/** So long a token is good whose end nobody has said, if it was never offered: its hub could not be reached. */
-const FRESH_MS = 60_000;
-// The longest that a timer takes.
+/** A token that was never sent, because its hub was unreachable, is reused for this long. */
+const UNUSED_VALID_MS = 60_000;
+// The longest delay of a JavaScript timer.
 const TIMER_MAX_MS = 2 ** 31 - 1;
 
-/** The application's token, for as long as it can be used: not every reconnect asks the application. */
+/** Caches the application's token while it is valid, so that not every reconnect calls `getToken`. */
 export class Tokens {
   /** @type {string | undefined} */
   #token;
-  #untilMs = 0;
+  #validUntilMs = 0;
   #getToken;
-  #world;
-  #trouble;
+  #environment;
+  #onError;
 
   /**
    * @param {GetToken | undefined} getToken
-   * @param {World} world
-   * @param {(error: TidingsError) => void} trouble
+   * @param {Environment} environment
+   * @param {(error: TidingsError) => void} onError
    */
-  constructor(getToken, world, trouble) {
+  constructor(getToken, environment, onError) {
     this.#getToken = getToken;
-    this.#world = world;
-    this.#trouble = trouble;
+    this.#environment = environment;
+    this.#onError = onError;
   }
 
-  /** @returns {Promise<string | undefined | End>} the token if one is needed, or what follows from having none */
-  async have() {
-    return (this.#world.nowMs() < this.#untilMs - MARGIN_MS && this.#token) || this.renew();
+  /** @returns {Promise<string | undefined | CloseReason>} a valid token; the reason to close if there is none */
+  async get() {
+    return (this.#environment.nowMs() < this.#validUntilMs - MARGIN_MS && this.#token) || this.renew();
   }
 
-  /** @returns {Promise<string | undefined | End>} a new one */
+  /** @returns {Promise<string | undefined | CloseReason>} a new token from `getToken`; undefined if it is not set */
   async renew() {
-    if (this.#getToken === undefined) {
+    if (!this.#getToken) {
       return undefined;
     }
     try {
       this.#token = (await this.#getToken()) || undefined;
-      this.#untilMs = this.#world.nowMs() + FRESH_MS;
+      this.#validUntilMs = this.#environment.nowMs() + UNUSED_VALID_MS;
       return this.#token ?? { code: "unauthorized", refused: true, message: "Signed out: getToken gave no token." };
     } catch (cause) {
-      this.#trouble(new TidingsError("no_token", "getToken failed.", { cause }));
+      this.#onError(new TidingsError("no_token", "getToken failed.", { cause }));
       return { code: "unavailable" };
     }
   }
 
-  /** @returns {string | undefined} for CONNECT; until the hub says that it holds it is not offered again */
-  offer() {
-    this.#untilMs = 0;
+  /** @returns {string | undefined} the token for CONNECT. It is not used again unless the hub accepts it */
+  take() {
+    this.#validUntilMs = 0;
     return this.#token;
   }
 
   /**
-   * The hub says how long the token holds.
+   * The hub accepted the token.
    *
    * @param {unknown} expiresInS
-   * @returns {number | undefined} milliseconds until it should be renewed: at 75 to 85 % of its time, so that
-   *   those who
-   *   connected together do not ask together
+   * @returns {number | undefined} milliseconds until the token should be renewed: after 75 to 85 % of its lifetime, so
+   *   that clients that connected together do not renew together
    */
-  holds(expiresInS) {
-    if (typeof expiresInS !== "number" || this.#getToken === undefined) {
+  accept(expiresInS) {
+    if (typeof expiresInS !== "number" || !this.#getToken) {
       return undefined;
     }
-    const ms = expiresInS * 1000;
-    this.#untilMs = this.#world.nowMs() + ms;
-    return Math.min(Math.max(ms * (0.75 + 0.1 * this.#world.random()), 1000), TIMER_MAX_MS);
+    const validMs = expiresInS * 1000;
+    this.#validUntilMs = this.#environment.nowMs() + validMs;
+    return Math.min(Math.max(validMs * (0.75 + 0.1 * this.#environment.random()), 1000), TIMER_MAX_MS);
   }
 }

@@ -2,18 +2,18 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { delayMs } from "../src/core/backoff.js";
-import { COME_BACK, comesBack } from "../src/core/codes.js";
-import { Course, NEXT } from "../src/core/course.js";
+import { isRetryable, RETRYABLE_CODES } from "../src/core/codes.js";
 import { isAfter, parseCursor } from "../src/core/cursor.js";
 import { Listeners } from "../src/core/listeners.js";
 import { checkChannel } from "../src/core/names.js";
 import { Positions } from "../src/core/positions.js";
+import { ReconnectState, TRANSITIONS } from "../src/core/reconnect.js";
 
 const ROOT = new URL("../../", import.meta.url);
 const vectors = (name) => JSON.parse(readFileSync(new URL(`tests/vectors/${name}.json`, ROOT), "utf8"));
 
 describe("cursor", () => {
-  test("the vectors that Python is held to", () => {
+  test("cursors match the vectors shared with Python", () => {
     const { good, bad } = vectors("cursor");
     for (const { text, epoch, seq } of good) {
       assert.deepEqual(parseCursor(text), { epoch, seq });
@@ -23,7 +23,7 @@ describe("cursor", () => {
     }
   });
 
-  test("seqs are compared as numbers, also beyond 2^53", () => {
+  test("seqs are compared as numbers, also above 2^53", () => {
     assert.ok(isAfter("10", "9"));
     assert.ok(isAfter("9007199254740993", "9007199254740992"));
     assert.ok(!isAfter("9", "10"));
@@ -31,7 +31,7 @@ describe("cursor", () => {
   });
 });
 
-test("channels: the vectors that Python is held to", () => {
+test("channel names match the vectors shared with Python", () => {
   const { good, bad } = vectors("channels").channels;
   for (const name of good) {
     assert.equal(checkChannel(name), name);
@@ -44,30 +44,30 @@ test("channels: the vectors that Python is held to", () => {
 describe("codes", () => {
   const rows = [...readFileSync(new URL("PROTOCOL.md", ROOT), "utf8").matchAll(/^\| `(\w+)` \| (4\d\d\d) \|/gmu)];
 
-  test("those of PROTOCOL.md", () => {
+  test("retryable codes match PROTOCOL.md", () => {
     assert.ok(rows.length > 20);
     const back = rows.filter(([, , number]) => Number(number) <= 4499).map(([, name]) => name);
-    assert.deepEqual([...COME_BACK].sort(), back.sort());
+    assert.deepEqual([...RETRYABLE_CODES].sort(), back.sort());
     for (const [, code, number] of rows) {
-      assert.equal(comesBack({ number: Number(number) }), COME_BACK.has(code), code);
+      assert.equal(isRetryable({ number: Number(number) }), RETRYABLE_CODES.has(code), code);
     }
   });
 
-  test("a known code is stronger than how the connection was closed", () => {
-    assert.equal(comesBack({ code: "disconnected", refused: true }), true);
-    assert.equal(comesBack({ code: "of_the_future", refused: true }), false);
-    assert.equal(comesBack({ code: "of_the_future", refused: false }), true);
-    assert.equal(comesBack({ number: 1006 }), true);
-    assert.equal(comesBack({}), true);
+  test("a known code takes precedence over the kind of close", () => {
+    assert.equal(isRetryable({ code: "disconnected", refused: true }), true);
+    assert.equal(isRetryable({ code: "of_the_future", refused: true }), false);
+    assert.equal(isRetryable({ code: "of_the_future", refused: false }), true);
+    assert.equal(isRetryable({ number: 1006 }), true);
+    assert.equal(isRetryable({}), true);
   });
 });
 
 describe("backoff", () => {
-  test("is drawn after the cap, so that late attempts do not meet", () => {
-    const late = Array.from({ length: 100 }, (_, index) => delayMs(40, () => index / 100));
-    assert.equal(new Set(late).size, 100);
-    assert.equal(Math.max(...late), 19_800);
-    assert.equal(Math.min(...late), 0);
+  test("jitter is applied after the cap, so late attempts are spread", () => {
+    const delays = Array.from({ length: 100 }, (_, index) => delayMs(40, () => index / 100));
+    assert.equal(new Set(delays).size, 100);
+    assert.equal(Math.max(...delays), 19_800);
+    assert.equal(Math.min(...delays), 0);
   });
 
   test("doubles until the cap", () => {
@@ -77,83 +77,83 @@ describe("backoff", () => {
   });
 });
 
-describe("course", () => {
+describe("reconnect state", () => {
   const both = /** @type {const} */ (["websocket", "polling"]);
 
-  /** @param {readonly import("../src/core/course.js").Transport[]} transports */
-  const begun = (transports = both) => {
-    const course = new Course(transports, () => 0.5);
-    course.begin();
-    return course;
+  /** @param {readonly import("../src/core/reconnect.js").Transport[]} transports */
+  const started = (transports = both) => {
+    const state = new ReconnectState(transports, () => 0.5);
+    state.start();
+    return state;
   };
 
-  test("every state can be left, and nothing else is named", () => {
-    const states = Object.keys(NEXT);
-    for (const next of Object.values(NEXT)) {
+  test("every state has a transition, and only to known states", () => {
+    const states = Object.keys(TRANSITIONS);
+    for (const next of Object.values(TRANSITIONS)) {
       assert.ok(Object.values(next).every((state) => states.includes(state)));
       assert.ok(Object.keys(next).length > 0);
     }
   });
 
-  test("failures add up until a connection was good for a while", () => {
-    const course = begun();
+  test("the back-off grows until a connection is stable", () => {
+    const state = started();
     const delays = [];
     for (const livedMs of [0, 100, 100, 60_000, 0]) {
-      course.ready(0);
-      delays.push(course.lost({ code: "too_fast" }, livedMs));
-      course.see("due");
+      state.onReady(0);
+      delays.push(state.onLost({ code: "too_fast" }, livedMs));
+      state.apply("retry");
     }
     assert.deepEqual(delays, [500, 1000, 2000, 500, 1000]);
   });
 
-  test("a code that says so ends it, and the application may begin anew", () => {
-    const course = begun();
-    course.ready(0);
-    assert.equal(course.lost({ code: "revoked", refused: true }, 10), undefined);
-    assert.equal(course.state, "closed");
-    assert.equal(course.see("wake"), false);
-    assert.equal(course.begin(), true);
+  test("a final code closes the connection, and the application can start again", () => {
+    const state = started();
+    state.onReady(0);
+    assert.equal(state.onLost({ code: "revoked", refused: true }, 10), undefined);
+    assert.equal(state.state, "closed");
+    assert.equal(state.apply("wake"), false);
+    assert.equal(state.start(), true);
   });
 
-  test("a network that swallows WebSockets is tried with polling next, and remembered", () => {
-    const course = begun();
-    assert.deepEqual(course.transports, ["websocket", "polling"]);
-    course.lost({}, 8000);
-    assert.deepEqual(course.transports, ["polling", "websocket"]);
-    course.see("due");
-    course.over("polling");
-    course.ready(9000);
-    course.lost({}, 60_000);
-    assert.deepEqual(course.transports, ["polling", "websocket"]);
-    course.over("websocket");
-    assert.deepEqual(course.transports, ["websocket", "polling"]);
+  test("a network that drops WebSockets is tried with polling next, and this is remembered", () => {
+    const state = started();
+    assert.deepEqual(state.transports, ["websocket", "polling"]);
+    state.onLost({}, 8000);
+    assert.deepEqual(state.transports, ["polling", "websocket"]);
+    state.apply("retry");
+    state.onTransport("polling");
+    state.onReady(9000);
+    state.onLost({}, 60_000);
+    assert.deepEqual(state.transports, ["polling", "websocket"]);
+    state.onTransport("websocket");
+    assert.deepEqual(state.transports, ["websocket", "polling"]);
   });
 
-  test("a hub that says why does not change the order", () => {
-    const course = begun();
-    course.lost({ number: 4008 }, 10);
-    assert.deepEqual(course.transports, ["websocket", "polling"]);
+  test("a close with a reason keeps the order of transports", () => {
+    const state = started();
+    state.onLost({ number: 4008 }, 10);
+    assert.deepEqual(state.transports, ["websocket", "polling"]);
   });
 
-  test("one transport alone is forced", () => {
-    const course = begun(["polling"]);
-    course.lost({}, 10);
-    assert.deepEqual(course.transports, ["polling"]);
+  test("a single transport is always used", () => {
+    const state = started(["polling"]);
+    state.onLost({}, 10);
+    assert.deepEqual(state.transports, ["polling"]);
   });
 });
 
 describe("positions", () => {
-  test("the highest cursor of the newest epoch", () => {
+  test("keeps the highest cursor of the newest epoch", () => {
     const positions = new Positions(undefined);
     for (const cursor of ["a.5", "a.12", "a.9", "b.1", "b.1"]) {
-      positions.remember(cursor);
+      positions.advance(cursor);
     }
     assert.equal(positions.cursor, "b.1");
-    positions.remember(7);
+    positions.advance(7);
     assert.equal(positions.cursor, "b.1");
   });
 
-  test("a repetition is one by its own channel's seq", () => {
+  test("detects a repetition by the seq of its channel", () => {
     const positions = new Positions(undefined);
     assert.deepEqual(
       [
@@ -163,56 +163,56 @@ describe("positions", () => {
         ["x:1", "a.4"],
         ["x:2", "a.4"],
         ["x:1", "b.1"],
-      ].map(([channel, cursor]) => positions.take(channel, cursor)),
+      ].map(([channel, cursor]) => positions.accept(channel, cursor)),
       [true, true, false, false, true, true],
     );
   });
 
-  test("a cursor of a form to come is kept as it is", () => {
+  test("keeps a cursor of a later protocol version unchanged", () => {
     const positions = new Positions("a.5");
-    assert.equal(positions.take("x:1", "v2!a=5,b=7"), true);
+    assert.equal(positions.accept("x:1", "v2!a=5,b=7"), true);
     assert.equal(positions.cursor, "v2!a=5,b=7");
-    assert.equal(positions.take("x:1", "v2!a=6,b=7"), true);
+    assert.equal(positions.accept("x:1", "v2!a=6,b=7"), true);
     assert.equal(positions.cursor, "v2!a=6,b=7");
   });
 });
 
 describe("listeners", () => {
-  test("end themselves, once, and may be the same function twice", () => {
+  test("can be removed once, and can be the same function twice", () => {
     const listeners = new Listeners();
-    const got = [];
-    const tell = (/** @type {string} */ value) => got.push(value);
-    const off = listeners.on("a", tell);
-    listeners.on("a", tell);
+    const received = [];
+    const listener = (/** @type {string} */ value) => received.push(value);
+    const off = listeners.on("a", listener);
+    listeners.on("a", listener);
     listeners.emit("a", 1);
     off();
     off();
     listeners.emit("a", 2);
-    assert.deepEqual(got, [1, 1, 2]);
+    assert.deepEqual(received, [1, 1, 2]);
     assert.equal(listeners.size, 1);
   });
 
-  test("names of Object's prototype are names", () => {
+  test("event names can be names of Object.prototype", () => {
     const listeners = new Listeners();
-    const got = [];
+    const received = [];
     for (const name of ["__proto__", "constructor", "toString"]) {
       listeners.emit(name, 0);
-      listeners.on(name, () => got.push(name));
+      listeners.on(name, () => received.push(name));
       listeners.emit(name, 1);
     }
-    assert.deepEqual(got, ["__proto__", "constructor", "toString"]);
+    assert.deepEqual(received, ["__proto__", "constructor", "toString"]);
   });
 
-  test("who ends another's listening, or adds one, meanwhile", () => {
+  test("a listener can remove or add listeners during an emit", () => {
     const listeners = new Listeners();
-    const got = [];
+    const received = [];
     let off = () => {};
     listeners.on("a", () => {
       off();
-      listeners.on("a", () => got.push("new"));
+      listeners.on("a", () => received.push("new"));
     });
-    off = listeners.on("a", () => got.push("old"));
+    off = listeners.on("a", () => received.push("old"));
     listeners.emit("a");
-    assert.deepEqual(got, ["old"]);
+    assert.deepEqual(received, ["old"]);
   });
 });

@@ -1,15 +1,15 @@
 import assert from "node:assert/strict";
 import { register } from "node:module";
 import { test } from "node:test";
-import { settle, TestPair } from "./pair.js";
+import { SessionHarness, settle } from "./session_harness.js";
 
-// Parts that are loaded on first use do not come at first, as where the network is away.
+// Modules that are loaded on first use cannot be loaded at first, as without a network.
 const HOOKS = `
-  const left = new Map([["./attendance.js", 2], ["./core/rows.js", 2]]);
+  const failuresLeft = new Map([["./presence_client.js", 2], ["./core/rows.js", 2]]);
   export async function resolve(specifier, context, next) {
-    const more = left.get(specifier) ?? 0;
-    left.set(specifier, more - 1);
-    if (more > 0) {
+    const failures = failuresLeft.get(specifier) ?? 0;
+    failuresLeft.set(specifier, failures - 1);
+    if (failures > 0) {
       throw new Error("offline");
     }
     return next(specifier, context);
@@ -17,43 +17,43 @@ const HOOKS = `
 `;
 register(`data:text/javascript,${encodeURIComponent(HOOKS)}`);
 
-/** Until a part has come, or has not: that takes real time. */
-async function until(isSo) {
-  while (!isSo()) {
+/** Waits for an import to succeed or fail, which takes real time. */
+async function waitUntil(condition) {
+  while (!condition()) {
     await settle();
   }
 }
 
-test("presence: told, and tried again until it is there", async () => {
-  const pair = new TestPair();
+test("presence: a failed import is reported and retried", async () => {
+  const harness = new SessionHarness();
   const errors = [];
-  pair.hub.on("error", ({ code, cause }) => errors.push([code, /** @type {Error} */ (cause).message]));
-  const presence = pair.hub.channel("room:1").presence();
+  harness.hub.on("error", ({ code, cause }) => errors.push([code, /** @type {Error} */ (cause).message]));
+  const presence = harness.hub.channel("room:1").presence();
   presence.subscribe(() => {});
   presence.on("join", () => {});
-  await until(() => errors.length === 1);
-  await pair.link.accept();
+  await waitUntil(() => errors.length === 1);
+  await harness.link.accept();
   assert.equal(presence.getSnapshot().state, "loading");
-  await pair.clock.pass(5000);
-  await until(() => errors.length === 2);
-  await pair.clock.pass(5000);
-  await until(() => pair.session.attendance !== undefined);
-  await pair.clock.pass(0);
+  await harness.clock.pass(5000);
+  await waitUntil(() => errors.length === 2);
+  await harness.clock.pass(5000);
+  await waitUntil(() => harness.session.presenceClient !== undefined);
+  await harness.clock.pass(0);
   assert.deepEqual(errors, [["not_loaded", "offline"], ["not_loaded", "offline"]]);
-  assert.deepEqual(pair.link.next("tidings:subscribe").body, { presence: ["room:1"] });
+  assert.deepEqual(harness.link.nextRequest("tidings:subscribe").body, { presence: ["room:1"] });
 });
 
-test("a collection: its first load fails, and is tried again", async () => {
-  const pair = new TestPair();
+test("a collection: a failed import fails the first load, which is retried", async () => {
+  const harness = new SessionHarness();
   const load = () => [{ id: 1, version: 1 }];
-  const orders = pair.hub.collection("Order", { channel: "orders:all", load });
+  const orders = harness.hub.collection("Order", { channel: "orders:all", load });
   const states = [];
   orders.subscribe(({ state, error }) => states.push([state, /** @type {Error} */ (error)?.message]));
   await settle();
-  await pair.link.accept();
-  await until(() => states.length === 2);
-  await pair.clock.pass(20_000);
-  await until(() => states.length === 3);
+  await harness.link.accept();
+  await waitUntil(() => states.length === 2);
+  await harness.clock.pass(20_000);
+  await waitUntil(() => states.length === 3);
   assert.deepEqual(states, [["loading", undefined], ["failed", "offline"], ["ready", undefined]]);
   assert.deepEqual(orders.getSnapshot().items, [{ id: 1, version: 1 }]);
 });

@@ -1,25 +1,25 @@
-// A hub in memory, as PROTOCOL.md section 5 has it: one sequence, a history of so many publications per channel, and
-// connections that take time and can be cut.
+// A hub in memory (PROTOCOL.md section 5): one sequence, a bounded history per channel, and connections that have
+// delays and can be closed.
 
 /** @typedef {{seq: number, event: string, data: unknown}} Publication */
 
 /**
- * `lagMs`: how much later than others a connection hears; `may`: whether a token covers a channel.
+ * `lagMs`: how much later than other connections one receives events; `may`: whether a token covers a channel.
  *
- * @typedef {{delayMs?: () => number, lagMs?: () => number, history?: number, may?: (token: any, channel: string) =>
+ * @typedef {{delayMs?: () => number, lagMs?: () => number, history?: number, may?: (auth: any, channel: string) =>
  *   boolean}} HubOptions
  */
 
 class Connection {
   channels = new Set();
   presence = new Set();
-  isOver = false;
-  /** @type {Map<string, {name: string, publication: Publication}[]>} what is held back while a channel is joined */
+  isClosed = false;
+  /** @type {Map<string, {name: string, publication: Publication}[]>} publications held back during a subscribe */
   #held = new Map();
   #lastMs = { in: 0, out: 0 };
   #lagMs;
-  #asking = Promise.resolve();
-  /** @type {any} what CONNECT said, with the present token */
+  #lastRequest = Promise.resolve();
+  /** @type {any} the payload of CONNECT, with the current token */
   #auth;
 
   /**
@@ -31,94 +31,95 @@ class Connection {
     this.hub = hub;
     this.listener = listener;
     this.#lagMs = hub.lagMs();
-    this.#travel("in", () =>
-      this.#travel("out", () => {
-        listener.transport(/** @type {any} */ (transport));
+    this.#transmit("in", () =>
+      this.#transmit("out", () => {
+        listener.onTransport(/** @type {any} */ (transport));
         const auth = JSON.parse(JSON.stringify(listener.auth()));
-        this.#travel("in", () => this.#connect(auth));
+        this.#transmit("in", () => this.#connect(auth));
       }),
     );
   }
 
   /**
-   * In the order of sending.
+   * Calls `onArrival` after a delay, in the order of sending.
    *
-   * @param {"in" | "out"} way
-   * @param {() => void} arrive
+   * @param {"in" | "out"} direction
+   * @param {() => void} onArrival
    */
-  #travel(way, arrive) {
+  #transmit(direction, onArrival) {
     const { clock } = this.hub;
-    const lagMs = way === "out" ? this.#lagMs : 0;
-    const atMs = Math.max(clock.nowMs + this.hub.delayMs() + lagMs, this.#lastMs[way]);
-    this.#lastMs[way] = atMs;
-    clock.after(() => this.isOver || arrive(), atMs - clock.nowMs);
+    const lagMs = direction === "out" ? this.#lagMs : 0;
+    const atMs = Math.max(clock.nowMs + this.hub.delayMs() + lagMs, this.#lastMs[direction]);
+    this.#lastMs[direction] = atMs;
+    clock.setTimer(() => this.isClosed || onArrival(), atMs - clock.nowMs);
   }
 
   /** @param {any} auth */
   async #connect(auth) {
     this.#auth = auth;
     this.hub.connections.add(this);
-    this.hub.opened += 1;
-    await this.#join(["user:7", ...auth.channels], auth.presence, auth.since, (said) => {
-      const cursor = said.missed && auth.since ? auth.since : said.cursor;
-      this.say("tidings:ready", { user: "7", connection: "c", expires_in_s: 100, ...said.answers, cursor });
+    this.hub.openedCount += 1;
+    await this.#join(["user:7", ...auth.channels], auth.presence, auth.since, ({ results, cursor, hasMissed }) => {
+      const readyCursor = hasMissed && auth.since ? auth.since : cursor;
+      this.emit("tidings:ready", { user: "7", connection: "c", expires_in_s: 100, ...results, cursor: readyCursor });
     });
   }
 
   /**
    * @param {string[]} names
-   * @param {string[] | undefined} watched
+   * @param {string[] | undefined} presenceNames
    * @param {string | undefined} since
-   * @param {(said: {answers: any, cursor: string, missed: boolean}) => void} first said before what was missed
+   * @param {(join: {results: any, cursor: string, hasMissed: boolean}) => void} onJoined called before the missed
+   *   publications are sent
    */
-  async #join(names, watched = [], since, first = () => {}) {
+  async #join(names, presenceNames = [], since, onJoined = () => {}) {
     const { hub } = this;
     const refused = names.filter((name) => !hub.may(this.#auth, name));
-    const wanted = names.filter((name) => !refused.includes(name));
-    for (const name of wanted) {
-      // Begins anew, without the joins and leaves.
+    const allowed = names.filter((name) => !refused.includes(name));
+    for (const name of allowed) {
+      // The subscription restarts, without join and leave events.
       this.channels.delete(name);
       this.presence.delete(name);
       this.#held.set(name, []);
     }
     await new Promise((resolve) => {
-      hub.clock.after(() => resolve(undefined), hub.delayMs());
+      hub.clock.setTimer(() => resolve(undefined), hub.delayMs());
     });
     const [epoch, from] = since === undefined ? [] : since.split(".");
     /** @type {Record<string, object>} */
     const channels = Object.fromEntries(refused.map((name) => [name, { error: { code: "forbidden", message: "" } }]));
     /** @type {{name: string, publication: Publication}[]} */
-    const past = [];
-    const later = wanted.flatMap((name) => this.#held.get(name) ?? []);
-    for (const name of wanted) {
-      const { kept, firstSeq } = hub.channel(name);
+    const missed = [];
+    const held = allowed.flatMap((name) => this.#held.get(name) ?? []);
+    for (const name of allowed) {
+      const { history, firstSeq } = hub.channel(name);
       const recovered = epoch === hub.epoch && Number(from) + 1 >= firstSeq;
       channels[name] = { recovered };
-      past.push(
-        ...kept.filter(({ seq }) => recovered && seq > Number(from)).map((publication) => ({ name, publication })),
+      missed.push(
+        ...history.filter(({ seq }) => recovered && seq > Number(from)).map((publication) => ({ name, publication })),
       );
       this.channels.add(name);
       this.#held.delete(name);
     }
-    past.sort((a, b) => a.publication.seq - b.publication.seq);
-    const presence = Object.fromEntries(watched.map((name) => [name, { recovered: since !== undefined }]));
-    watched.forEach((name) => this.presence.add(name));
-    const answers = { channels, presence };
-    first({ answers, cursor: hub.cursor, missed: past.length > 0 });
-    for (const { name, publication } of since === undefined ? later : past) {
-      this.#tell(name, publication);
+    missed.sort((a, b) => a.publication.seq - b.publication.seq);
+    const presence = Object.fromEntries(presenceNames.map((name) => [name, { recovered: since !== undefined }]));
+    presenceNames.forEach((name) => this.presence.add(name));
+    const results = { channels, presence };
+    onJoined({ results, cursor: hub.cursor, hasMissed: missed.length > 0 });
+    for (const { name, publication } of since === undefined ? held : missed) {
+      this.#deliver(name, publication);
     }
-    return { cursor: hub.cursor, ...answers };
+    return { cursor: hub.cursor, ...results };
   }
 
   /**
    * @param {string} name
    * @param {Publication} publication
    */
-  publication(name, publication) {
+  onPublication(name, publication) {
     this.#held.get(name)?.push({ name, publication });
     if (this.channels.has(name)) {
-      this.#tell(name, publication);
+      this.#deliver(name, publication);
     }
   }
 
@@ -126,16 +127,16 @@ class Connection {
    * @param {string} name
    * @param {Publication} publication
    */
-  #tell(name, { event, data, seq }) {
-    this.say(event, data, name, `${this.hub.epoch}.${seq}`);
+  #deliver(name, { event, data, seq }) {
+    this.emit(event, data, name, `${this.hub.epoch}.${seq}`);
   }
 
   /**
    * @param {string} event
    * @param {unknown[]} values
    */
-  say(event, ...values) {
-    this.#travel("out", () => this.listener.event(event, structuredClone(values)));
+  emit(event, ...values) {
+    this.#transmit("out", () => this.listener.onEvent(event, structuredClone(values)));
   }
 
   /**
@@ -143,13 +144,13 @@ class Connection {
    * @param {any} body
    * @returns {Promise<unknown>}
    */
-  ask(event, body) {
+  request(event, body) {
     return new Promise((resolve) => {
-      const asked = JSON.parse(JSON.stringify(body));
-      this.#travel("in", () => {
-        this.#asking = this.#asking.then(async () => {
-          const answer = await this.#answer(event, asked);
-          this.#travel("out", () => resolve(answer));
+      const received = JSON.parse(JSON.stringify(body));
+      this.#transmit("in", () => {
+        this.#lastRequest = this.#lastRequest.then(async () => {
+          const response = await this.#respond(event, received);
+          this.#transmit("out", () => resolve(response));
         });
       });
     });
@@ -160,7 +161,7 @@ class Connection {
    * @param {any} body
    * @returns {Promise<any>}
    */
-  async #answer(event, body) {
+  async #respond(event, body) {
     if (event === "tidings:subscribe") {
       return this.#join(body.channels, body.presence, body.since);
     }
@@ -174,22 +175,22 @@ class Connection {
       left.forEach((name) => this.channels.delete(name));
       return { expires_in_s: 100, left };
     }
-    const before = this.hub.ids.get(body.id);
-    const seq = before ?? this.hub.publish(body.channel, body.event, body.data);
+    const earlierSeq = this.hub.ids.get(body.id);
+    const seq = earlierSeq ?? this.hub.publish(body.channel, body.event, body.data);
     this.hub.ids.set(body.id, seq);
-    return { id: body.id, cursor: `${this.hub.epoch}.${seq}`, duplicate: before !== undefined };
+    return { id: body.id, cursor: `${this.hub.epoch}.${seq}`, duplicate: earlierSeq !== undefined };
   }
 
-  /** @param {import("../src/core/codes.js").End} end */
-  cut(end) {
-    if (!this.isOver) {
+  /** @param {import("../src/core/codes.js").CloseReason} reason */
+  disconnect(reason) {
+    if (!this.isClosed) {
       this.close();
-      this.listener.lost(end);
+      this.listener.onLost(reason);
     }
   }
 
   close() {
-    this.isOver = true;
+    this.isClosed = true;
     this.hub.connections.delete(this);
   }
 }
@@ -199,15 +200,15 @@ export class MemoryHub {
   seq = 0;
   /** @type {Set<Connection>} */
   connections = new Set();
-  /** How many connections there were. */
-  opened = 0;
+  /** The number of connections so far. */
+  openedCount = 0;
   /** @type {Map<string, number>} seq by id of what clients published */
   ids = new Map();
-  /** @type {Map<string, {kept: Publication[], firstSeq: number}>} `firstSeq`: nothing from here on was forgotten */
+  /** @type {Map<string, {history: Publication[], firstSeq: number}>} `firstSeq`: the history is complete from here */
   #channels = new Map();
 
   /**
-   * @param {import("./pair.js").TestClock} clock
+   * @param {import("./session_harness.js").TestClock} clock
    * @param {HubOptions} [options]
    */
   constructor(clock, { delayMs = () => 0, lagMs = () => 0, history = 1000, may = () => true } = {}) {
@@ -224,9 +225,9 @@ export class MemoryHub {
 
   /** @param {string} name */
   channel(name) {
-    const found = this.#channels.get(name) ?? { kept: [], firstSeq: 0 };
-    this.#channels.set(name, found);
-    return found;
+    const channel = this.#channels.get(name) ?? { history: [], firstSeq: 0 };
+    this.#channels.set(name, channel);
+    return channel;
   }
 
   /**
@@ -239,12 +240,12 @@ export class MemoryHub {
     this.seq += 1;
     const publication = { seq: this.seq, event, data };
     const channel = this.channel(name);
-    channel.kept.push(publication);
-    while (channel.kept.length > this.history) {
-      channel.firstSeq = Number(channel.kept.shift()?.seq) + 1;
+    channel.history.push(publication);
+    while (channel.history.length > this.history) {
+      channel.firstSeq = Number(channel.history.shift()?.seq) + 1;
     }
     for (const connection of this.connections) {
-      connection.publication(name, publication);
+      connection.onPublication(name, publication);
     }
     return this.seq;
   }
@@ -252,8 +253,8 @@ export class MemoryHub {
   /** @type {(transports: string[], listener: import("../src/socket.js").LinkListener) => Connection} */
   open = (transports, listener) => new Connection(this, transports[0], listener);
 
-  /** Ends all connections. @param {import("../src/core/codes.js").End} [end] */
-  cut(end = {}) {
-    this.connections.forEach((connection) => connection.cut(end));
+  /** Closes all connections. @param {import("../src/core/codes.js").CloseReason} [reason] */
+  disconnectAll(reason = {}) {
+    this.connections.forEach((connection) => connection.disconnect(reason));
   }
 }

@@ -1,48 +1,48 @@
-// Tabs that come, go and die while publications come, held against the promise: every tab got every publication of its
-// channels once and in order, or was told afterwards to load anew; and there was never more than one connection.
+// Random scenarios of tabs that open, close and crash during publications. They check the guarantee: each tab receives
+// every publication of its channels once and in order, or a gap afterwards. There is never more than one connection.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { chance, TestBrowser } from "./tabs.js";
+import { seededRandom, TestBrowser } from "./browser.js";
 
-const STORIES = 40;
+const SCENARIOS = 40;
 const STEPS = 40;
 const CHANNELS = ["a:1", "a:2", "b:1", "user:7"];
 
-/** Who listens to one channel in one tab, from the first handler to the last: what it was told, and when. */
-class Ear {
+/** Listens to one channel in one tab, and records what it receives. */
+class ChannelRecorder {
   /** @type {number[]} */
   seqs = [];
   gaps = 0;
 
   /**
-   * @param {import("./tabs.js").TestTab} tab
+   * @param {import("./browser.js").TestTab} tab
    * @param {string} name
    * @param {() => number} tick
-   * @param {Ear} [before] that of the page before this one in the same tab, if its past is known
+   * @param {ChannelRecorder} [before] the recorder of the tab's previous page, if the channel can be recovered
    */
   constructor(tab, name, tick, before) {
     this.name = name;
     this.before = before;
     this.channel = tab.hub.channel(name);
-    /** When its data was to be loaded the last time: what was published before is in it. */
+    /** When the data was loaded the last time. It includes all earlier publications. */
     this.loadedAt = before?.loadedAt ?? Infinity;
     const load = () => {
       this.loadedAt = tick();
     };
-    const see = (/** @type {string} */ state) => state === "subscribed" && this.loadedAt === Infinity && load();
-    const offs = [
+    const onState = (/** @type {string} */ state) => state === "subscribed" && this.loadedAt === Infinity && load();
+    const removers = [
       this.channel.on("*", (data, { cursor }) => this.seqs.push(Number(cursor.split(".")[1]))),
       this.channel.on("tidings:gap", () => {
         this.gaps += 1;
         load();
       }),
-      this.channel.on("tidings:state", see),
+      this.channel.on("tidings:state", onState),
     ];
-    see(this.channel.state);
-    this.end = () => offs.forEach((off) => off());
+    onState(this.channel.state);
+    this.stop = () => removers.forEach((remove) => remove());
   }
 
-  /** @returns {number[]} what it got, over all pages */
+  /** @returns {number[]} the seqs that were received, on all pages */
   get all() {
     return [...(this.before?.all ?? []), ...this.seqs];
   }
@@ -53,17 +53,18 @@ class Ear {
     for (const [index, seq] of this.seqs.entries()) {
       assert.ok(index === 0 || seq > this.seqs[index - 1], `${this.name}: ${seq} after ${this.seqs[index - 1]}`);
     }
-    const got = new Set(this.all);
-    const missing = published.filter(({ name, seq, at }) => name === this.name && at > this.loadedAt && !got.has(seq));
+    const received = new Set(this.all);
+    const expected = published.filter(({ name, at }) => name === this.name && at > this.loadedAt);
+    const missing = expected.filter(({ seq }) => !received.has(seq));
     assert.deepEqual(missing, []);
   }
 }
 
-/** One story: what is done in it, and what came of it. */
-class Story {
+/** One random sequence of actions. */
+class Scenario {
   /** @type {{name: string, seq: number, at: number}[]} */
   published = [];
-  /** @type {Map<import("./tabs.js").TestTab, Map<string, Ear>>} */
+  /** @type {Map<import("./browser.js").TestTab, Map<string, ChannelRecorder>>} */
   tabs = new Map();
   #ticks = 0;
 
@@ -72,7 +73,7 @@ class Story {
    * @param {number} history
    */
   constructor(seed, history) {
-    this.random = chance(seed);
+    this.random = seededRandom(seed);
     const delayMs = () => this.upTo(4) ** 2;
     this.browser = new TestBrowser(this.random, { delayMs, lagMs: () => this.upTo(4) * 15, history });
     this.open();
@@ -84,7 +85,7 @@ class Story {
     return Math.floor(this.random() * end);
   }
 
-  get some() {
+  get randomTab() {
     return [...this.tabs.keys()][this.upTo(this.tabs.size)];
   }
 
@@ -101,67 +102,67 @@ class Story {
     }
   }
 
-  /** Begins to listen, or ends it. */
-  listen(tab = this.some) {
+  /** Starts to listen to a channel of a tab, or stops it. */
+  listen(tab = this.randomTab) {
     const name = CHANNELS[this.upTo(CHANNELS.length)];
-    const ears = this.tabs.get(tab);
-    const ear = ears?.get(name);
-    if (ear === undefined) {
-      ears?.set(name, new Ear(tab, name, this.tick));
+    const recorders = this.tabs.get(tab);
+    const recorder = recorders?.get(name);
+    if (recorder === undefined) {
+      recorders?.set(name, new ChannelRecorder(tab, name, this.tick));
     } else if (this.random() < 0.3) {
-      ear.end();
-      ears?.delete(name);
+      recorder.stop();
+      recorders?.delete(name);
     }
   }
 
   kill() {
     if (this.tabs.size > 1) {
-      const tab = this.some;
+      const tab = this.randomTab;
       tab.kill();
       this.tabs.delete(tab);
     }
   }
 
   reload() {
-    const tab = this.some;
-    const ears = this.tabs.get(tab) ?? new Map();
+    const tab = this.randomTab;
+    const recorders = this.tabs.get(tab) ?? new Map();
     tab.leave();
     tab.kill();
     this.tabs.delete(tab);
-    const next = this.browser.open({}, tab.kept);
-    const renewed = [...ears].map(([name, ear]) => {
-      const known = tab.kept?.channels.includes(name) ? ear : undefined;
-      return /** @type {const} */ ([name, new Ear(next, name, this.tick, known)]);
+    const next = this.browser.open({}, tab.savedState);
+    const renewed = [...recorders].map(([name, recorder]) => {
+      const known = tab.savedState?.channels.includes(name) ? recorder : undefined;
+      return /** @type {const} */ ([name, new ChannelRecorder(next, name, this.tick, known)]);
     });
     this.tabs.set(next, new Map(renewed));
   }
 
-  /** The page is put aside, and shown again. */
+  /** The page enters the back/forward cache, and is shown again later. */
   leave() {
-    const tab = this.some;
+    const tab = this.randomTab;
     tab.leave();
-    this.browser.clock.after(() => tab.wake(), this.upTo(300));
+    this.browser.clock.setTimer(() => tab.wake(), this.upTo(300));
   }
 
   close() {
-    const tab = this.some;
+    const tab = this.randomTab;
     tab.hub.close();
-    this.browser.clock.after(() => tab.commons.isAlive && tab.hub.connect(), this.upTo(300));
+    this.browser.clock.setTimer(() => tab.api.isAlive && tab.hub.connect(), this.upTo(300));
   }
 
   cut() {
     if (this.random() < 0.3) {
-      this.browser.server.cut();
+      this.browser.server.disconnectAll();
     }
   }
 
-  async tell() {
-    const acts = /** @type {const} */ (["open", "listen", "kill", "reload", "leave", "close", "cut"]);
+  async run() {
+    const actions = /** @type {const} */ (["open", "listen", "kill", "reload", "leave", "close", "cut"]);
     for (let step = 0; step < STEPS; step += 1) {
       if (this.random() < 0.5) {
         Array.from({ length: this.upTo(6) }, () => this.publish());
       } else {
-        this[acts[this.upTo(acts.length)]]();
+        this[actions[this.upTo(actions.length)]]();
       }
       assert.ok(this.browser.server.connections.size <= 1);
       await this.browser.clock.pass(this.upTo(this.random() < 0.5 ? 5 : 60));
@@ -174,28 +175,32 @@ class Story {
   check() {
     assert.deepEqual(new Set([...this.tabs.keys()].map((tab) => tab.hub.state)), new Set(["connected"]));
     assert.equal(this.browser.server.connections.size, 1);
-    const ears = [...this.tabs.values()].flatMap((each) => [...each.values()]);
-    ears.forEach((ear) => ear.check(this.published));
-    return ears;
+    const recorders = [...this.tabs.values()].flatMap((each) => [...each.values()]);
+    recorders.forEach((recorder) => recorder.check(this.published));
+    return recorders;
   }
 }
 
-for (const [what, history] of /** @type {const} */ ([["a long history", 10_000], ["a short one", 2], ["none", 0]])) {
-  test(`${STORIES} stories with ${what}`, async () => {
-    let [gaps, got] = [0, 0];
-    for (let seed = 1; seed <= STORIES; seed += 1) {
-      const story = new Story(seed, history);
+for (const [description, history] of /** @type {const} */ ([
+  ["a long history", 10_000],
+  ["a short history", 2],
+  ["no history", 0],
+])) {
+  test(`${SCENARIOS} random scenarios with ${description}`, async () => {
+    let [gaps, received] = [0, 0];
+    for (let seed = 1; seed <= SCENARIOS; seed += 1) {
+      const scenario = new Scenario(seed, history);
       try {
-        await story.tell();
-        for (const ear of story.check()) {
-          gaps += ear.gaps;
-          got += ear.seqs.length;
+        await scenario.run();
+        for (const recorder of scenario.check()) {
+          gaps += recorder.gaps;
+          received += recorder.seqs.length;
         }
       } catch (error) {
-        throw new Error(`story ${seed}: ${error}`, { cause: error });
+        throw new Error(`scenario ${seed}: ${error}`, { cause: error });
       }
     }
-    assert.ok(got > 5 * STORIES, "they are about something");
+    assert.ok(received > 5 * SCENARIOS, "the scenarios have enough publications");
     assert.equal(gaps > 0, history < 10_000);
   });
 }

@@ -1,13 +1,14 @@
-// Past 2**32 every cap has long been reached.
+// 2**32 is far above the cap, and larger exponents could overflow.
 const EXPONENT_MAX = 32;
 const BASE_MS = 1000;
 const CAP_MS = 20_000;
 
 /**
- * Milliseconds to wait before connecting again after failure number `attempt` (the first is 0).
+ * The delay in milliseconds before the next connection attempt, after failure number `attempt` (the first is 0).
  *
- * Full jitter: uniform in [0, min(capMs, baseMs * 2**attempt)). The draw comes after the cap, so those dropped
- * together never return together. Source: AWS Architecture Blog, "Exponential Backoff and Jitter" (2015).
+ * Full jitter: uniform in [0, min(capMs, baseMs * 2**attempt)). The random factor is applied after the cap, so clients
+ * that were disconnected together do not reconnect together. Source: AWS Architecture Blog, "Exponential Backoff and
+ * Jitter" (2015).
  *
  * @param {number} attempt
  * @param {() => number} random in [0, 1)

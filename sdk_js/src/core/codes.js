@@ -1,7 +1,8 @@
 /**
- * Codes that tell a client to come back, by name (PROTOCOL.md section 4; a test compares them). All others do not.
+ * Names of the codes after which a client reconnects (PROTOCOL.md section 4; a test compares the two lists). After any
+ * other code it stays closed.
  */
-export const COME_BACK = new Set([
+export const RETRYABLE_CODES = new Set([
   "unavailable",
   "timeout",
   "draining",
@@ -15,28 +16,29 @@ export const COME_BACK = new Set([
   "too_many_connections",
 ]);
 
-const COME_BACK_MAX = 4499;
-const OF_THE_TABLE_MIN = 4000;
+const RETRYABLE_MAX = 4499;
+const PROTOCOL_CODE_MIN = 4000;
 
 /**
- * How a connection ended. `code`: the name that the hub said; `number`: of the WebSocket's close; `refused`: the hub
- * sent Socket.IO's DISCONNECT or CONNECT_ERROR, after which a stock client would stay away.
+ * Why a connection ended. `code`: the name that the hub sent; `number`: the WebSocket close code; `refused`: the hub
+ * sent Socket.IO's DISCONNECT or CONNECT_ERROR, after which a stock client does not reconnect.
  *
  * @typedef {{code?: string | undefined, number?: number | undefined, refused?: boolean, message?: string |
- *   undefined}} End
+ *   undefined}} CloseReason
  */
 
 /**
- * Whether to connect again after this end.
+ * Whether to reconnect after this close.
  *
- * A known code decides, then the number's range; a code of a later version is judged by how the hub ended it.
+ * A known code decides first, then the range of the close code. For an unknown code, which a later version may send,
+ * `refused` decides.
  *
- * @param {End} end
+ * @param {CloseReason} reason
  * @returns {boolean}
  */
-export function comesBack({ code, number = 0, refused }) {
-  if (code !== undefined && COME_BACK.has(code)) {
+export function isRetryable({ code, number = 0, refused }) {
+  if (code && RETRYABLE_CODES.has(code)) {
     return true;
   }
-  return number >= OF_THE_TABLE_MIN ? number <= COME_BACK_MAX : !refused;
+  return number >= PROTOCOL_CODE_MIN ? number <= RETRYABLE_MAX : !refused;
 }

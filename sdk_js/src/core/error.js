@@ -1,7 +1,7 @@
 /**
- * What went wrong, by a code that programs compare: one of PROTOCOL.md section 4, or one of the SDK's own:
- * `closed` (the application closed the connection), `queue_full` (too many requests wait for an answer),
- * `no_token` (getToken failed), `not_loaded` (a part of the SDK did not come; it is tried again).
+ * An error with a code for programs to compare. The code is one of PROTOCOL.md section 4, or one of the SDK's own:
+ * `closed` (the application closed the connection), `queue_full` (too many requests are waiting), `no_token` (getToken
+ * failed), `not_loaded` (a part of the SDK could not be loaded; the SDK retries).
  */
 export class TidingsError extends Error {
   /**
@@ -18,19 +18,19 @@ export class TidingsError extends Error {
 }
 
 /**
- * The error that the hub said: `{"code", "message"}`. Whatever else it is, it is an error, too.
+ * The error in a hub's response: `{"code", "message"}`. A malformed one becomes an error with the code `unknown`.
  *
- * @param {{code?: unknown, message?: unknown}} said
+ * @param {{code?: unknown, message?: unknown}} error
  * @returns {TidingsError}
  */
 export function errorFrom({ code, message }) {
-  return new TidingsError(text(code), text(message));
+  return new TidingsError(textOf(code), textOf(message));
 }
 
 /**
- * @param {unknown} said
- * @returns {string} what was said, if it is a text
+ * @param {unknown} value
+ * @returns {string} `value` if it is a string, otherwise "unknown"
  */
-export function text(said) {
-  return typeof said === "string" ? said : "unknown";
+function textOf(value) {
+  return typeof value === "string" ? value : "unknown";
 }

@@ -1,18 +1,18 @@
 /** @typedef {(...values: any[]) => void} Listener */
 
-/** Who wants to be told of what. The same function may listen twice. */
+/** Event listeners by event name. The same function can be added twice. */
 export class Listeners {
-  /** @type {Set<{event: string, tell: Listener}>} */
+  /** @type {Set<{event: string, listener: Listener}>} */
   #entries = new Set();
 
-  /** @returns {number} how many listen to anything */
+  /** @returns {number} the number of listeners, for all events */
   get size() {
     return this.#entries.size;
   }
 
   /**
    * @param {string} event
-   * @returns {boolean} whether somebody listens to it
+   * @returns {boolean} whether the event has a listener
    */
   has(event) {
     return [...this.#entries].some((entry) => entry.event === event);
@@ -20,11 +20,11 @@ export class Listeners {
 
   /**
    * @param {string} event
-   * @param {Listener} tell
-   * @returns {() => void} ends it; calling it again does nothing
+   * @param {Listener} listener
+   * @returns {() => void} removes the listener; further calls do nothing
    */
-  on(event, tell) {
-    const entry = { event, tell };
+  on(event, listener) {
+    const entry = { event, listener };
     this.#entries.add(entry);
     return () => {
       this.#entries.delete(entry);
@@ -32,17 +32,17 @@ export class Listeners {
   }
 
   /**
-   * Tells everyone. Who throws does not keep the others from being told.
+   * Calls every listener of the event. A listener that throws does not stop the others.
    *
    * @param {string} event
    * @param {unknown[]} values
    */
   emit(event, ...values) {
-    for (const { tell } of [...this.#entries].filter((entry) => entry.event === event)) {
+    for (const { listener } of [...this.#entries].filter((entry) => entry.event === event)) {
       try {
-        tell(...values);
+        listener(...values);
       } catch (error) {
-        // Its mistake is shown where the platform shows uncaught errors.
+        // Rethrown outside of this loop, so the platform reports it as an uncaught error.
         setTimeout(() => {
           throw error;
         });

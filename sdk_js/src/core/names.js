@@ -3,7 +3,7 @@ import { TidingsError } from "./error.js";
 const CHANNEL = /^[\w-]{1,64}:[\w.:@|=+~!$-]{1,135}$/;
 
 /**
- * The name of a channel (PROTOCOL.md section 2). What else is asked of the hub, the hub itself checks.
+ * Validates a channel name (PROTOCOL.md section 2). The hub validates all other input.
  *
  * @param {unknown} name
  * @returns {string} `name` itself

@@ -3,62 +3,62 @@ import { isAfter, parseCursor } from "./cursor.js";
 /** @typedef {import("./cursor.js").Cursor} Cursor */
 
 /**
- * One cursor for all channels, and how far each channel has come.
+ * The connection's cursor, and the last position received in each channel.
  *
- * The hub repairs what a node missed, and gives again what lies between an old cursor and a subscription: so a
- * channel's publications may come twice, and only its own last seq can tell.
+ * A publication can arrive twice: the hub repairs what a node lost, and resends everything between an old cursor and a
+ * subscription. Only the last seq of the same channel identifies the repetition.
  */
 export class Positions {
   /** @type {Map<string, Cursor>} by channel */
   #last = new Map();
 
-  /** @param {string | undefined} cursor where an earlier page was */
+  /** @param {string | undefined} cursor the cursor of the page before this one */
   constructor(cursor) {
-    /** @type {string | undefined} what to give back to the hub */
+    /** @type {string | undefined} sent as `since` when the client reconnects */
     this.cursor = cursor;
   }
 
   /**
-   * The hub says that this is safe to remember. Another epoch is a newer one, since a hub ends the old one first.
+   * Moves the cursor forward. A cursor of another epoch counts as newer, because a hub ends the old epoch first.
    *
    * @param {unknown} text
    */
-  remember(text) {
+  advance(text) {
     if (typeof text === "string" && isNewer(parseCursor(text), parseCursor(this.cursor))) {
       this.cursor = text;
     }
   }
 
   /**
-   * A publication came; whether it is new.
+   * Records a publication.
    *
    * @param {string} channel
-   * @param {string} text
-   * @returns {boolean}
+   * @param {string} text its cursor
+   * @returns {boolean} whether it is new in its channel
    */
-  take(channel, text) {
-    this.remember(text);
-    return this.startAt(channel, text);
+  accept(channel, text) {
+    this.advance(text);
+    return this.advanceChannel(channel, text);
   }
 
   /**
-   * What came in this channel up to here is known, or is in what the application loads.
+   * Moves a channel's position forward. Publications up to here are ignored from now on.
    *
    * @param {string} channel
    * @param {unknown} text
-   * @returns {boolean} whether that is further than before
+   * @returns {boolean} whether the position is further than before
    */
-  startAt(channel, text) {
+  advanceChannel(channel, text) {
     const next = parseCursor(text);
     const newer = isNewer(next, this.#last.get(channel));
-    if (newer && next !== undefined) {
+    if (newer && next) {
       this.#last.set(channel, next);
     }
     return newer;
   }
 
   /**
-   * Nobody listens to this channel any more.
+   * Removes the position of a channel that has no listeners any more.
    *
    * @param {string} channel
    */
@@ -68,10 +68,10 @@ export class Positions {
 }
 
 /**
- * @param {Cursor | undefined} next undefined: of a form that a later protocol may have; nobody can say that it is old
+ * @param {Cursor | undefined} next undefined: the form of a later protocol version, which always counts as newer
  * @param {Cursor | undefined} last
  * @returns {boolean}
  */
 function isNewer(next, last) {
-  return next?.epoch !== last?.epoch || next === undefined || last === undefined || isAfter(next.seq, last.seq);
+  return next?.epoch !== last?.epoch || !next || !last || isAfter(next.seq, last.seq);
 }

@@ -8,41 +8,38 @@ import { Listeners } from "./listeners.js";
  */
 
 /**
- * One channel that somebody listens to, or has just stopped listening to. `known`: what it missed can be asked
- * for, since
- * it was subscribed under the present cursor; `joined`: this connection has it; `asked`: the hub has not answered
- * yet.
+ * One channel that has listeners, or had them until a moment ago.
  *
  * @typedef {object} Subscription
  * @property {string} name
  * @property {Listeners} listeners
  * @property {ChannelState} state
  * @property {TidingsError | undefined} error
- * @property {boolean} known
- * @property {boolean} joined
- * @property {boolean} asked
- * @property {import("./roll.js").Present | undefined} present who is in it, where somebody wants to know
+ * @property {boolean} isRecoverable it was subscribed under the current cursor, so missed publications can be requested
+ * @property {boolean} isJoined this connection is subscribed to it
+ * @property {boolean} isPending a subscribe request for it has no response yet
+ * @property {import("./presence_snapshot.js").PresenceSnapshot | undefined} presence its members, if presence is used
  */
 
-const USER = "user:";
+const USER_PREFIX = "user:";
 
-/** Which channels are wanted, which are granted, and what has to be said to the hub and to listeners about it. */
+/** The channels that have listeners: their states, what to request from the hub, and which events to emit. */
 export class Subscriptions {
   /** @type {Map<string, Subscription>} */
   #all = new Map();
-  /** @type {Set<string>} what the hub subscribes by itself */
-  #own = new Set();
-  /** @type {Set<string>} what an earlier page had */
-  #kept;
+  /** @type {Set<string>} channels that the hub subscribes without a request */
+  #userChannels = new Set();
+  /** @type {Set<string>} channels of the page before this one */
+  #savedNames;
   #positions;
 
   /**
    * @param {Positions} positions
-   * @param {Iterable<string>} kept names of an earlier page's channels
+   * @param {Iterable<string>} savedNames channels of the page before this one
    */
-  constructor(positions, kept) {
+  constructor(positions, savedNames) {
     this.#positions = positions;
-    this.#kept = new Set(kept);
+    this.#savedNames = new Set(savedNames);
   }
 
   /**
@@ -58,194 +55,195 @@ export class Subscriptions {
     return [...this.#all.values()];
   }
 
-  /** @returns {string[]} the channels whose past can be asked for */
-  get names() {
-    return this.all.filter((one) => one.known).map((one) => one.name);
+  /** @returns {string[]} the channels whose missed publications can be requested */
+  get recoverableNames() {
+    return this.all.filter((subscription) => subscription.isRecoverable).map((subscription) => subscription.name);
   }
 
   /**
-   * Somebody listens, or will at once.
+   * The subscription of a channel that has a listener, or is about to have one.
    *
    * @param {string} name
    * @returns {Subscription}
    */
-  want(name) {
-    const one = this.#all.get(name) ?? {
+  ensure(name) {
+    const subscription = this.#all.get(name) ?? {
       name,
       listeners: new Listeners(),
       /** @type {ChannelState} */
       state: "subscribing",
       error: undefined,
-      known: this.#kept.delete(name),
-      joined: false,
-      asked: false,
-      present: undefined,
+      isRecoverable: this.#savedNames.delete(name),
+      isJoined: false,
+      isPending: false,
+      presence: undefined,
     };
-    this.#all.set(name, one);
-    return one;
+    this.#all.set(name, subscription);
+    return subscription;
   }
 
   /**
-   * What CONNECT asks for: with a cursor only what was there before, since nobody missed anything of the rest.
+   * The channels for CONNECT. With a cursor only the recoverable ones: all others are subscribed afterwards.
    *
    * @returns {string[]}
    */
-  atConnect() {
-    const all = this.#positions.cursor === undefined;
+  namesForConnect() {
+    const isFirst = this.#positions.cursor === undefined;
     return this.all
-      .filter((one) => one.listeners.size > 0 && !one.name.startsWith(USER) && (all || one.known))
-      .map((one) => one.name);
+      .filter((subscription) => subscription.listeners.size && !subscription.name.startsWith(USER_PREFIX))
+      .filter((subscription) => isFirst || subscription.isRecoverable)
+      .map((subscription) => subscription.name);
   }
 
-  /** The connection is gone. */
-  lost() {
-    this.#own.clear();
-    for (const one of this.all) {
-      one.joined = false;
-      one.asked = false;
-      if (one.listeners.size === 0) {
-        this.#drop(one);
+  /** The connection ended. */
+  onLost() {
+    this.#userChannels.clear();
+    for (const subscription of this.all) {
+      subscription.isJoined = false;
+      subscription.isPending = false;
+      if (!subscription.listeners.size) {
+        this.#remove(subscription);
       } else {
-        this.#enter(one, "subscribing");
+        this.#setState(subscription, "subscribing");
       }
     }
   }
 
   /**
-   * What `tidings:ready` says.
+   * Applies `tidings:ready`.
    *
-   * @param {object} answers by channel
+   * @param {object} results by channel
    * @param {unknown} cursor
    */
-  ready(answers, cursor) {
-    this.#own = new Set(Object.keys(answers).filter((name) => name.startsWith(USER)));
-    // The cursor goes on from here without them, so that later nobody could say what they missed.
-    this.#kept.clear();
-    for (const one of this.all) {
-      one.known &&= Object.hasOwn(answers, one.name);
+  onReady(results, cursor) {
+    this.#userChannels = new Set(Object.keys(results).filter((name) => name.startsWith(USER_PREFIX)));
+    // From here the cursor advances without the other saved channels, so they cannot be recovered later.
+    this.#savedNames.clear();
+    for (const subscription of this.all) {
+      subscription.isRecoverable &&= Object.hasOwn(results, subscription.name);
     }
-    this.answered(answers, cursor);
+    this.apply(results, cursor);
   }
 
   /**
-   * The hub's answer for some channels: `{"recovered": bool}` or `{"error": {…}}` for each.
+   * Applies the hub's results: `{"recovered": bool}` or `{"error": {…}}` for each channel.
    *
-   * @param {object} answers
-   * @param {unknown} cursor where a fresh subscription begins
+   * @param {object} results
+   * @param {unknown} cursor where a new subscription starts
    */
-  answered(answers, cursor) {
-    for (const [name, answer] of Object.entries(answers)) {
-      const one = this.#all.get(name);
-      if (one !== undefined) {
-        this.#settle(one, Object(answer), cursor);
+  apply(results, cursor) {
+    for (const [name, result] of Object.entries(results)) {
+      const subscription = this.#all.get(name);
+      if (subscription) {
+        this.#applyResult(subscription, Object(result), cursor);
       }
     }
   }
 
   /**
-   * The hub lost something of these channels.
+   * The hub lost publications of these channels.
    *
-   * @param {object} answers
+   * @param {object} results by channel
    */
-  gap(answers) {
-    for (const name of Object.keys(answers)) {
-      const one = this.#all.get(name);
-      if (one?.known === true) {
-        one.listeners.emit("tidings:gap", name);
+  onGap(results) {
+    for (const name of Object.keys(results)) {
+      const subscription = this.#all.get(name);
+      if (subscription?.isRecoverable) {
+        subscription.listeners.emit("tidings:gap", name);
       }
     }
   }
 
   /**
-   * These channels cannot be had.
+   * Marks these channels as denied.
    *
    * @param {string[]} names
    * @param {TidingsError} error
    */
   deny(names, error) {
     for (const name of names) {
-      const one = this.#all.get(name);
-      if (one !== undefined) {
-        Object.assign(one, { asked: false, known: false, joined: false });
-        this.#enter(one, "denied", error);
+      const subscription = this.#all.get(name);
+      if (subscription) {
+        Object.assign(subscription, { isPending: false, isRecoverable: false, isJoined: false });
+        this.#setState(subscription, "denied", error);
       }
     }
   }
 
-  /** A new token may allow what the old one did not. */
-  hope() {
-    for (const one of this.all) {
-      if (one.state === "denied") {
-        this.#enter(one, "subscribing");
+  /** Makes denied channels due for another request: a new token may allow them. */
+  retryDenied() {
+    for (const subscription of this.all) {
+      if (subscription.state === "denied") {
+        this.#setState(subscription, "subscribing");
       }
     }
   }
 
   /**
-   * What to ask of the hub now. It counts as asked.
+   * The channels to subscribe and unsubscribe now. They count as requested from then on.
    *
    * @returns {{subscribe: string[], unsubscribe: string[]}}
    */
-  plan() {
+  takeChanges() {
     /** @type {string[]} */
     const subscribe = [];
     /** @type {string[]} */
     const unsubscribe = [];
-    for (const one of this.all.filter((each) => !each.asked)) {
-      const own = this.#own.has(one.name);
-      if (one.listeners.size === 0) {
-        if (one.joined && !own) {
-          unsubscribe.push(one.name);
+    for (const subscription of this.all.filter(({ isPending }) => !isPending)) {
+      const isUserChannel = this.#userChannels.has(subscription.name);
+      if (!subscription.listeners.size) {
+        if (subscription.isJoined && !isUserChannel) {
+          unsubscribe.push(subscription.name);
         }
-        this.#drop(one);
-      } else if (one.state === "subscribing" && own) {
-        this.#settle(one, {}, undefined);
-      } else if (one.state === "subscribing") {
-        one.asked = true;
-        subscribe.push(one.name);
+        this.#remove(subscription);
+      } else if (subscription.state === "subscribing" && isUserChannel) {
+        this.#applyResult(subscription, {});
+      } else if (subscription.state === "subscribing") {
+        subscription.isPending = true;
+        subscribe.push(subscription.name);
       }
     }
     return { subscribe, unsubscribe };
   }
 
-  /** @param {Subscription} one */
-  #drop(one) {
-    this.#all.delete(one.name);
-    this.#positions.forget(one.name);
+  /** @param {Subscription} subscription */
+  #remove(subscription) {
+    this.#all.delete(subscription.name);
+    this.#positions.forget(subscription.name);
   }
 
   /**
-   * @param {Subscription} one
-   * @param {{recovered?: unknown, error?: unknown}} answer
-   * @param {unknown} cursor
+   * @param {Subscription} subscription
+   * @param {{recovered?: unknown, error?: unknown}} result
+   * @param {unknown} [cursor]
    */
-  #settle(one, answer, cursor) {
-    if (answer.error !== undefined) {
-      this.deny([one.name], errorFrom(Object(answer.error)));
+  #applyResult(subscription, result, cursor) {
+    if (result.error) {
+      this.deny([subscription.name], errorFrom(Object(result.error)));
       return;
     }
-    const before = one.known;
-    const recovered = answer.recovered === true;
-    Object.assign(one, { asked: false, joined: true, known: true });
-    if (!recovered) {
-      this.#positions.startAt(one.name, cursor);
+    const wasRecoverable = subscription.isRecoverable;
+    const isRecovered = result.recovered === true;
+    Object.assign(subscription, { isPending: false, isJoined: true, isRecoverable: true });
+    if (!isRecovered) {
+      this.#positions.advanceChannel(subscription.name, cursor);
     }
-    this.#enter(one, "subscribed");
-    if (before) {
-      one.listeners.emit(recovered ? "tidings:recovered" : "tidings:gap", one.name);
+    this.#setState(subscription, "subscribed");
+    if (wasRecoverable) {
+      subscription.listeners.emit(isRecovered ? "tidings:recovered" : "tidings:gap", subscription.name);
     }
   }
 
   /**
-   * @param {Subscription} one
+   * @param {Subscription} subscription
    * @param {ChannelState} state
    * @param {TidingsError} [error]
    */
-  #enter(one, state, error) {
-    if (one.state !== state) {
-      one.state = state;
-      one.error = error;
-      one.listeners.emit("tidings:state", state, error);
+  #setState(subscription, state, error) {
+    if (subscription.state !== state) {
+      subscription.state = state;
+      subscription.error = error;
+      subscription.listeners.emit("tidings:state", state, error);
     }
   }
 }

@@ -1,65 +1,65 @@
-import { pass } from "./told.js";
+import { dispatch } from "./messages.js";
 
 /**
- * @typedef {import("./seat.js").Seat} Seat
+ * @typedef {import("./election.js").LeaderElection} LeaderElection
  * @typedef {import("../socket.js").LinkListener} LinkListener
  */
 
-/** Whether the leader, which is there, also goes on: a page can hang. */
+/** How often to check that the leader responds: its page can hang although it still holds its lock. */
 const CHECK_MS = 20_000;
-const ANSWER_MS = 10_000;
+const LEADER_RESPONSE_MS = 10_000;
 
-/** A link to the hub by way of the leader's tab. The leader sees its end by its lock, and it sees the leader's. */
+/** A link to the hub through the leader's tab. Each side detects the end of the other by its lock. */
 export class Follower {
   id = crypto.randomUUID();
-  /** @type {Map<number, (said: unknown) => void>} what waits for an answer */
-  #asked = new Map();
-  #count = 0;
-  #held = false;
-  #ready = false;
-  #over = new AbortController();
-  #uncheck = () => {};
-  #seat;
-  #after;
+  /** @type {Map<number, (response: unknown) => void>} callbacks of requests without a response, by number */
+  #pending = new Map();
+  #lastNumber = 0;
+  #hasLock = false;
+  #isReady = false;
+  #closed = new AbortController();
+  #cancelCheck = () => {};
+  #election;
+  #setTimer;
   #listener;
 
   /**
-   * @param {Seat} seat
-   * @param {string} leader
-   * @param {import("../timers.js").After} after
-   * @param {LinkListener} listener whose `lost` closes this
+   * @param {LeaderElection} election
+   * @param {string} leaderId
+   * @param {import("../timers.js").SetTimer} setTimer
+   * @param {LinkListener} listener its `onLost` closes this link
    */
-  constructor(seat, leader, after, listener) {
-    this.leader = leader;
-    this.#seat = seat;
-    this.#after = after;
+  constructor(election, leaderId, setTimer, listener) {
+    this.leaderId = leaderId;
+    this.#election = election;
+    this.#setTimer = setTimer;
     this.#listener = listener;
-    const { signal } = this.#over;
-    const lost = () => listener.lost({ code: "unavailable" });
-    seat.watch(leader, signal, lost);
-    const held = () => {
-      this.#held = true;
+    const { signal } = this.#closed;
+    const onLost = () => listener.onLost({ code: "unavailable" });
+    const onHeld = () => {
+      this.#hasLock = true;
       this.connect();
     };
-    seat.hold(this.id, signal, held).catch(lost);
+    election.watchLock(leaderId, signal, onLost);
+    election.holdLock(this.id, signal, onHeld).catch(onLost);
     this.#check();
   }
 
-  /** Asks to be let in. Again, if the leader was not connecting yet. */
+  /** Asks the leader to serve this link. Called again if the leader was not connected yet. */
   connect() {
-    // What nobody holds is gone, in the leader's eyes.
-    if (this.#held && !this.#ready) {
-      this.#say({ connect: { ...this.#listener.auth(), token: undefined } });
+    // The leader drops a link whose lock is free, so the lock comes first.
+    if (this.#hasLock && !this.#isReady) {
+      this.#send({ connect: { ...this.#listener.auth(), token: undefined } });
     }
   }
 
-  /** @param {any} message the leader's, to this link */
-  hear(message) {
+  /** @param {any} message from the leader to this link */
+  onMessage(message) {
     if (message.answer === undefined) {
-      this.#ready ||= message.events !== undefined;
-      pass(message, this.#listener);
+      this.#isReady ||= message.events !== undefined;
+      dispatch(message, this.#listener);
     } else {
-      this.#asked.get(message.answer)?.(message.said);
+      this.#pending.get(message.answer)?.(message.said);
     }
   }
 
@@ -67,48 +67,48 @@ export class Follower {
    * @param {string} event
    * @param {object} body
    * @param {number} timeoutMs
-   * @returns {Promise<unknown>}
+   * @returns {Promise<unknown>} the hub's response; rejects if there is none
    */
-  ask(event, body, timeoutMs) {
+  request(event, body, timeoutMs) {
     return new Promise((resolve, reject) => {
-      this.#count += 1;
-      const number = this.#count;
-      const none = () => {
-        this.#asked.delete(number);
+      this.#lastNumber += 1;
+      const number = this.#lastNumber;
+      const fail = () => {
+        this.#pending.delete(number);
         reject(new Error("no answer"));
       };
-      const cancel = this.#after(none, timeoutMs);
-      this.#asked.set(number, (said) => {
+      const cancel = this.#setTimer(fail, timeoutMs);
+      this.#pending.set(number, (response) => {
         cancel();
-        if (said === undefined) {
-          none();
+        if (response === undefined) {
+          fail();
         } else {
-          this.#asked.delete(number);
-          resolve(said);
+          this.#pending.delete(number);
+          resolve(response);
         }
       });
-      // As JSON, which is what the hub would get: a page's objects may say by toJSON what they are.
-      this.#say({ ask: number, event, body: JSON.stringify(body), timeoutMs });
+      // As JSON, as the hub would receive it: a structured clone would ignore `toJSON`.
+      this.#send({ ask: number, event, body: JSON.stringify(body), timeoutMs });
     });
   }
 
   close() {
-    this.#over.abort();
-    this.#uncheck();
-    for (const answer of [...this.#asked.values()]) {
-      answer(undefined);
+    this.#closed.abort();
+    this.#cancelCheck();
+    for (const respond of [...this.#pending.values()]) {
+      respond(undefined);
     }
   }
 
   #check() {
-    this.#uncheck = this.#after(() => {
-      const hangs = () => this.#listener.lost({ code: "ping_timeout" });
-      this.ask("", {}, ANSWER_MS).then(() => this.#over.signal.aborted || this.#check(), hangs);
+    this.#cancelCheck = this.#setTimer(() => {
+      const onNoResponse = () => this.#listener.onLost({ code: "ping_timeout" });
+      this.request("", {}, LEADER_RESPONSE_MS).then(() => this.#closed.signal.aborted || this.#check(), onNoResponse);
     }, CHECK_MS);
   }
 
   /** @param {object} message */
-  #say(message) {
-    this.#seat.say({ ...message, to: this.leader, link: this.id });
+  #send(message) {
+    this.#election.broadcast({ ...message, to: this.leaderId, link: this.id });
   }
 }

@@ -1,53 +1,57 @@
 import { Tab } from "./tab.js";
 
 /**
- * @typedef {import("../hub.js").Options} Options
- * @typedef {import("./tab.js").DirectWorld} DirectWorld
+ * @typedef {import("../options.js").Options} Options
+ * @typedef {import("../socket.js").OpenLink} OpenLink
+ * @typedef {import("./tab.js").DirectEnvironment} DirectEnvironment
+ * @typedef {Pick<DirectEnvironment, "watch"> & Pick<Options, "getToken"> & {openLink: OpenLink}} SharedConnection
  */
 
-/** A page of another version of this talk has a connection of its own. */
+/** The version of the messages between tabs. Pages with different versions do not share a connection. */
 const VERSION = 1;
 
 /**
- * How a session connects whose tab may share one connection with others; as it would without, where a browser cannot.
+ * How a session connects if its tab may share a connection with others. If the browser does not support this, the
+ * result connects directly.
  *
  * @param {string} url
- * @param {DirectWorld} world
+ * @param {DirectEnvironment} environment
  * @param {Options} options
- * @returns {Pick<DirectWorld, "watch"> & Pick<Options, "getToken"> & {open: import("../socket.js").OpenLink}}
+ * @returns {SharedConnection}
  */
-export function share(url, world, options) {
+export function share(url, environment, options) {
   const { shareTabs, getToken } = options;
-  const name = `tidings ${VERSION} ${new URL(url, globalThis.location?.href)} ${shareTabs}`;
+  const group = `tidings ${VERSION} ${new URL(url, globalThis.location?.href)} ${shareTabs}`;
   const locks = globalThis.navigator?.locks;
   try {
-    // Neither is there without TLS, and a browser that keeps nothing for this site throws.
-    const channel = (/** @type {string} */ of) => new BroadcastChannel(of);
-    channel(name).close();
+    // Without TLS, both APIs are missing. A browser that blocks storage for this site throws.
+    const channel = (/** @type {string} */ name) => new BroadcastChannel(name);
+    channel(group).close();
     if (locks !== undefined) {
-      return new Tab({ locks, channel }, name, { ...world, watch: (...of) => watch(world, ...of) }, getToken);
+      const watch = (/** @type {[() => void, () => void]} */ ...args) => watchFrozen(environment, ...args);
+      return new Tab({ locks, channel }, group, { ...environment, watch }, getToken);
     }
   } catch {
-    // Then each tab has its own.
+    // Each tab has its own connection.
   }
-  return { ...world, ...(getToken && { getToken }) };
+  return { ...environment, ...(getToken && { getToken }) };
 }
 
 /**
- * A page that the browser freezes leaves as well, and comes back when it goes on.
+ * Watches the page, and also calls `onLeave` when the browser freezes it, and `onWake` when it resumes.
  *
- * @param {DirectWorld} world
- * @param {() => void} wake
- * @param {() => void} leave
+ * @param {DirectEnvironment} environment
+ * @param {() => void} onWake
+ * @param {() => void} onLeave
  * @returns {() => void}
  */
-function watch(world, wake, leave) {
-  const unwatch = world.watch(wake, leave);
-  const over = new AbortController();
-  globalThis.document?.addEventListener("freeze", leave, over);
-  globalThis.document?.addEventListener("resume", wake, over);
+function watchFrozen(environment, onWake, onLeave) {
+  const unwatch = environment.watch(onWake, onLeave);
+  const unwatched = new AbortController();
+  globalThis.document?.addEventListener("freeze", onLeave, unwatched);
+  globalThis.document?.addEventListener("resume", onWake, unwatched);
   return () => {
-    over.abort();
+    unwatched.abort();
     unwatch();
   };
 }

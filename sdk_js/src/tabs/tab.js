@@ -1,59 +1,61 @@
+import { LeaderElection } from "./election.js";
 import { Follower } from "./follower.js";
-import { Seat } from "./seat.js";
-import { Switchboard } from "./switchboard.js";
-import { GONE, pass } from "./told.js";
+import { dispatch, LEADER_LOST } from "./messages.js";
+import { Multiplexer } from "./multiplexer.js";
 
 /**
- * @typedef {import("../core/codes.js").End} End
- * @typedef {import("../core/course.js").Transport} Transport
+ * @typedef {import("../core/codes.js").CloseReason} CloseReason
+ * @typedef {import("../core/reconnect.js").Transport} Transport
+ * @typedef {import("../environment.js").Environment} Environment
  * @typedef {import("../socket.js").Link} Link
  * @typedef {import("../socket.js").LinkListener} LinkListener
- * @typedef {import("../world.js").World} World
- * @typedef {Omit<World, "open"> & {open: (transports: Transport[], listener: LinkListener) => Link}} DirectWorld
  * @typedef {import("../tokens.js").GetToken} GetToken
  */
 
-/** In the place of a token: the leader's is the one that the hub sees. */
-const NONE = "-";
+/** @typedef {(transports: Transport[], listener: LinkListener) => Link} OpenDirectLink */
+/** @typedef {Omit<Environment, "openLink"> & {openLink: OpenDirectLink}} DirectEnvironment */
+
+/** A follower's token. The hub only receives the leader's. */
+const PLACEHOLDER_TOKEN = "-";
 
 /**
- * One tab among those that share a connection: the leader has it, the others follow. What a session asks of the world
- * in the way of connections, for one session.
+ * One of the tabs that share a connection. The leader has the connection, and the others follow. For one session, it
+ * replaces the parts of the environment that concern connections.
  */
 export class Tab {
-  #wake = () => {};
-  /** @type {(end: End) => void} ends the session's present link */
-  #lose = () => {};
-  /** @type {Seat | undefined} */
-  #seat;
-  /** @type {Switchboard | undefined} */
-  #board;
+  #onWake = () => {};
+  /** @type {(reason: CloseReason) => void} ends the session's current link */
+  #endLink = () => {};
+  /** @type {LeaderElection | undefined} */
+  #election;
+  /** @type {Multiplexer | undefined} */
+  #multiplexer;
   /** @type {Follower | undefined} */
   #follower;
-  #commons;
-  #name;
-  #world;
+  #api;
+  #group;
+  #environment;
   #getToken;
 
   /**
-   * @param {import("./seat.js").Commons} commons
-   * @param {string} name what those who share have in common
-   * @param {DirectWorld} world
+   * @param {import("./election.js").TabChannelApi} api
+   * @param {string} group the same in all tabs that share a connection
+   * @param {DirectEnvironment} environment
    * @param {GetToken | undefined} getToken
    */
-  constructor(commons, name, world, getToken) {
-    this.#commons = commons;
-    this.#name = name;
-    this.#world = world;
+  constructor(api, group, environment, getToken) {
+    this.#api = api;
+    this.#group = group;
+    this.#environment = environment;
     this.#getToken = getToken;
   }
 
-  /** @type {World["watch"]} */
-  watch = (wake, leave) => {
-    this.#wake = wake;
-    const unwatch = this.#world.watch(wake, () => {
-      leave();
-      // A page that is only put aside would keep the others waiting, and one that has a lock cannot be put aside.
+  /** @type {Environment["watch"]} */
+  watch = (onWake, onLeave) => {
+    this.#onWake = onWake;
+    const unwatch = this.#environment.watch(onWake, () => {
+      onLeave();
+      // In the back/forward cache this page would block the others. A page with a lock cannot enter that cache.
       this.#leave();
     });
     return () => {
@@ -62,18 +64,18 @@ export class Tab {
     };
   };
 
-  /** @returns {Promise<string | null | undefined>} a token, if this tab is to connect */
+  /** @returns {Promise<string | null | undefined>} a token if this tab connects, otherwise a placeholder */
   getToken = async () => {
-    const seat = await this.#seated();
-    if (follows(seat)) {
-      return NONE;
+    const election = await this.#joinElection();
+    if (isFollower(election)) {
+      return PLACEHOLDER_TOKEN;
     }
     let token;
     try {
       token = await this.#getToken?.();
     } finally {
-      if (!token && this.#board === undefined && this.#seat === seat) {
-        // Another tab may have more luck.
+      if (!token && this.#multiplexer === undefined && this.#election === election) {
+        // Another tab may get a token.
         this.#leave();
       }
     }
@@ -82,169 +84,182 @@ export class Tab {
 
   /**
    * @param {Transport[]} transports
-   * @param {LinkListener} given
+   * @param {LinkListener} listener
    * @returns {Promise<Link>}
    */
-  open = async (transports, given) => {
-    const seat = await this.#seated();
-    const present = { isOver: false, close: () => {} };
+  openLink = async (transports, listener) => {
+    const election = await this.#joinElection();
+    const current = { isClosed: false, close: () => {} };
     const close = () => {
-      present.isOver = true;
-      present.close();
-      if (!seat.leads) {
-        // It is asked for anew, in case it hangs.
-        seat.led(undefined);
+      current.isClosed = true;
+      current.close();
+      if (!election.isLeader) {
+        // The leader may hang, so the next link looks for a leader again.
+        election.setLeader(undefined);
       }
     };
-    this.#lose = (end) => {
-      if (!present.isOver) {
+    this.#endLink = (reason) => {
+      if (!current.isClosed) {
         close();
-        given.lost(end);
+        listener.onLost(reason);
       }
     };
-    const link = this.#link(seat, transports, { ...given, lost: this.#lose });
-    present.close = () => link.close();
-    return { ask: (...of) => link.ask(...of), close };
+    const link = this.#newLink(election, transports, { ...listener, onLost: this.#endLink });
+    current.close = () => link.close();
+    return { request: (...args) => link.request(...args), close };
   };
 
   /**
-   * @param {Seat} seat
+   * @param {LeaderElection} election
    * @param {Transport[]} transports
    * @param {LinkListener} listener
    * @returns {Link}
    */
-  #link(seat, transports, listener) {
-    const { open, after } = this.#world;
-    if (seat.over) {
-      after(() => listener.lost(GONE), 0);
-      return { ask: () => Promise.reject(new Error("no connection")), close: () => {} };
+  #newLink(election, transports, listener) {
+    const { openLink, setTimer } = this.#environment;
+    if (election.hasLeft) {
+      setTimer(() => listener.onLost(LEADER_LOST), 0);
+      return { request: () => Promise.reject(new Error("no connection")), close: () => {} };
     }
-    if (follows(seat)) {
-      const follower = new Follower(seat, String(seat.leader), after, listener);
-      this.#follower = follower;
-      const close = () => {
-        follower.close();
-        this.#follower = this.#follower === follower ? undefined : this.#follower;
-      };
-      return { ask: (...of) => follower.ask(...of), close };
+    if (isFollower(election)) {
+      return this.#followerLink(election, listener);
     }
     const auth = () => {
-      const said = /** @type {{token?: string}} */ (listener.auth());
-      if (said.token === NONE) {
-        // From when it followed. It is not offered twice.
-        listener.lost(GONE);
+      const payload = /** @type {{token?: string}} */ (listener.auth());
+      if (payload.token === PLACEHOLDER_TOKEN) {
+        // This tab was a follower when it called `getToken`. The next attempt gets a token.
+        listener.onLost(LEADER_LOST);
       }
-      return said;
+      return payload;
     };
-    const own = { ...listener, auth };
-    return seat.leads ? this.#lead(seat, (hears) => open(transports, hears), own) : open(transports, own);
+    const ownListener = { ...listener, auth };
+    return election.isLeader
+      ? this.#leaderLink(election, (hubListener) => openLink(transports, hubListener), ownListener)
+      : openLink(transports, ownListener);
   }
 
   /**
-   * @param {Seat} seat
+   * @param {LeaderElection} election
+   * @param {LinkListener} listener
+   * @returns {Link}
+   */
+  #followerLink(election, listener) {
+    const follower = new Follower(election, String(election.leaderId), this.#environment.setTimer, listener);
+    this.#follower = follower;
+    const close = () => {
+      follower.close();
+      this.#follower = this.#follower === follower ? undefined : this.#follower;
+    };
+    return { request: (...args) => follower.request(...args), close };
+  }
+
+  /**
+   * @param {LeaderElection} election
    * @param {(listener: LinkListener) => Link} open
    * @param {LinkListener} listener
    * @returns {Link}
    */
-  #lead(seat, open, listener) {
-    const board = new Switchboard(seat.id, listener.auth, open, (ids, told) => {
-      const others = ids.filter((id) => id !== seat.id);
+  #leaderLink(election, open, listener) {
+    const multiplexer = new Multiplexer(election.id, listener.auth, open, (ids, message) => {
+      const others = ids.filter((id) => id !== election.id);
       if (others.length > 0) {
-        seat.say({ ...told, to: others });
+        election.broadcast({ ...message, to: others });
       }
       if (others.length < ids.length) {
-        pass(told, listener);
+        dispatch(message, listener);
       }
     });
-    this.#board = board;
-    seat.say({ lead: true });
+    this.#multiplexer = multiplexer;
+    election.broadcast({ lead: true });
     const close = () => {
-      board.close();
-      this.#board = this.#board === board ? undefined : this.#board;
+      multiplexer.close();
+      this.#multiplexer = this.#multiplexer === multiplexer ? undefined : this.#multiplexer;
     };
-    return { ask: (...of) => board.ask(seat.id, ...of), close };
+    return { request: (...args) => multiplexer.request(election.id, ...args), close };
   }
 
-  async #seated() {
-    const seat = (this.#seat ??= this.#enter());
-    await seat.role();
-    return seat;
+  async #joinElection() {
+    const election = (this.#election ??= this.#newElection());
+    await election.waitForLeader();
+    return election;
   }
 
-  #enter() {
-    const seat = new Seat(this.#commons, this.#name, this.#world.after, {
-      leads: () => {
-        this.#lose(GONE);
-        this.#wake();
+  #newElection() {
+    const election = new LeaderElection(this.#api, this.#group, this.#environment.setTimer, {
+      onElected: () => {
+        this.#endLink(LEADER_LOST);
+        this.#onWake();
       },
-      message: (message) => this.#hear(seat, message),
+      onMessage: (message) => this.#onMessage(election, message),
     });
-    return seat;
+    return election;
   }
 
   #leave() {
-    const seat = this.#seat;
-    this.#seat = undefined;
-    this.#lose(GONE);
-    seat?.leave();
+    const election = this.#election;
+    this.#election = undefined;
+    this.#endLink(LEADER_LOST);
+    election?.leave();
   }
 
   /**
-   * @param {Seat} seat
+   * @param {LeaderElection} election
    * @param {any} message
    */
-  #hear(seat, message) {
+  #onMessage(election, message) {
     const { from, to, hello, lead } = message;
     const follower = this.#follower;
-    if (hello && seat.leads) {
-      seat.say({ lead: true });
-    } else if (lead && !seat.leads) {
-      this.#led(seat, from);
-    } else if (to === seat.id) {
-      this.#serve(seat, message);
-    } else if (follower !== undefined && from === follower.leader && to?.includes(follower.id)) {
-      follower.hear(message);
+    if (hello && election.isLeader) {
+      election.broadcast({ lead: true });
+    } else if (lead && !election.isLeader) {
+      this.#onLeader(election, from);
+    } else if (to === election.id) {
+      this.#serveFollower(election, message);
+    } else if (follower !== undefined && from === follower.leaderId && to?.includes(follower.id)) {
+      follower.onMessage(message);
     }
   }
 
   /**
-   * @param {Seat} seat
-   * @param {string} leader who says that it leads
+   * @param {LeaderElection} election
+   * @param {string} leaderId
    */
-  #led(seat, leader) {
-    if (this.#follower?.leader === leader) {
+  #onLeader(election, leaderId) {
+    if (this.#follower?.leaderId === leaderId) {
       this.#follower.connect();
     } else {
-      this.#lose(GONE);
+      this.#endLink(LEADER_LOST);
     }
-    seat.led(leader);
-    this.#wake();
+    election.setLeader(leaderId);
+    this.#onWake();
   }
 
   /**
-   * @param {Seat} seat
-   * @param {any} message a follower's
+   * @param {LeaderElection} election
+   * @param {any} message from a follower
    */
-  #serve(seat, { link, connect, ask: number, event, body, timeoutMs }) {
-    const board = this.#board;
-    if (board === undefined) {
-      // It asks again when there is a connection.
-      this.#wake();
+  #serveFollower(election, { link, connect, ask: number, event, body, timeoutMs }) {
+    const multiplexer = this.#multiplexer;
+    if (multiplexer === undefined) {
+      // The follower sends its message again when this tab has a connection.
+      this.#onWake();
     } else if (connect !== undefined) {
-      if (board.connect(link, connect)) {
-        seat.watch(link, undefined, () => board.drop(link));
+      if (multiplexer.addLink(link, connect)) {
+        election.watchLock(link, undefined, () => multiplexer.removeLink(link));
       }
     } else {
-      const answer = (/** @type {unknown} */ said) => seat.say({ to: [link], answer: number, said });
-      board.ask(link, event, JSON.parse(body), timeoutMs).then(answer, () => answer(undefined));
+      const respond = (/** @type {unknown} */ response) => {
+        election.broadcast({ to: [link], answer: number, said: response });
+      };
+      multiplexer.request(link, event, JSON.parse(body), timeoutMs).then(respond, () => respond(undefined));
     }
   }
 }
 
 /**
- * @param {Seat} seat
+ * @param {LeaderElection} election
  * @returns {boolean}
  */
-function follows({ leader, leads }) {
-  return leader !== undefined && !leads;
+function isFollower({ leaderId, isLeader }) {
+  return leaderId !== undefined && !isLeader;
 }

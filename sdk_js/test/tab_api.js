@@ -1,15 +1,16 @@
-// What tabs of one origin share, in memory: locks and channels as browsers have them, on a clock that tests move.
+// The browser APIs that tabs of one origin share, in memory: Web Locks and BroadcastChannel, on a clock that tests
+// advance.
 import { setMaxListeners } from "node:events";
 
-/** All tabs of one origin. Whatever takes time takes between 0 and `delayMs`, in order where browsers keep it. */
+/** All tabs of one origin. Each operation takes between 0 and `delayMs`, in order where browsers keep the order. */
 export class TestOrigin {
-  /** @type {Map<string, Request[]>} by name; those at the front, up to the first that has to wait, hold it */
+  /** @type {Map<string, LockRequest[]>} by name, in order; the first ones hold the lock */
   #requests = new Map();
   /** @type {Set<TestChannel>} */
   channels = new Set();
 
   /**
-   * @param {import("./pair.js").TestClock} clock
+   * @param {import("./session_harness.js").TestClock} clock
    * @param {() => number} delayMs
    */
   constructor(clock, delayMs = () => 0) {
@@ -17,15 +18,16 @@ export class TestOrigin {
     this.delayMs = delayMs;
   }
 
-  /** @param {Request} request */
-  enter(request) {
+  /** @param {LockRequest} request */
+  addRequest(request) {
     this.#requests.set(request.name, [...(this.#requests.get(request.name) ?? []), request]);
     this.#grant(request.name);
   }
 
-  /** @param {Request} request */
-  leave(request) {
-    this.#requests.set(request.name, (this.#requests.get(request.name) ?? []).filter((each) => each !== request));
+  /** @param {LockRequest} request */
+  removeRequest(request) {
+    const others = (this.#requests.get(request.name) ?? []).filter((other) => other !== request);
+    this.#requests.set(request.name, others);
     this.#grant(request.name);
   }
 
@@ -33,44 +35,44 @@ export class TestOrigin {
   #grant(name) {
     const queue = this.#requests.get(name) ?? [];
     for (const [index, request] of queue.entries()) {
-      const isFree = index === 0 || queue.slice(0, index + 1).every((each) => each.isShared);
+      const isFree = index === 0 || queue.slice(0, index + 1).every(({ isShared }) => isShared);
       if (isFree && !request.isGranted) {
         request.isGranted = true;
-        this.clock.after(request.grant, this.delayMs());
+        this.clock.setTimer(request.grant, this.delayMs());
       }
     }
   }
 }
 
-/** @typedef {{name: string, isShared: boolean, isGranted: boolean, grant: () => void}} Request */
+/** @typedef {{name: string, isShared: boolean, isGranted: boolean, grant: () => void}} LockRequest */
 
-/** A BroadcastChannel: each receiver gets what each sender said in that sender's order. */
+/** A BroadcastChannel: each receiver gets the messages of each sender in that sender's order. */
 class TestChannel {
   /** @type {((event: any) => void) | null} */
   onmessage = null;
   /** @type {Map<TestChannel, number>} when the last message of each sender arrives */
   #lastMs = new Map();
   #origin;
-  #commons;
+  #api;
   #name;
 
   /**
    * @param {TestOrigin} origin
-   * @param {TestCommons} commons
+   * @param {TestTabApi} api
    * @param {string} name
    */
-  constructor(origin, commons, name) {
+  constructor(origin, api, name) {
     this.#origin = origin;
-    this.#commons = commons;
+    this.#api = api;
     this.#name = name;
     origin.channels.add(this);
   }
 
-  /** @param {unknown} said */
-  postMessage(said) {
-    for (const other of this.#commons.isAlive ? this.#origin.channels : []) {
+  /** @param {unknown} message */
+  postMessage(message) {
+    for (const other of this.#api.isAlive ? this.#origin.channels : []) {
       if (other !== this && other.#name === this.#name) {
-        other.#hear(this, structuredClone(said));
+        other.#deliver(this, structuredClone(message));
       }
     }
   }
@@ -83,25 +85,25 @@ class TestChannel {
    * @param {TestChannel} sender
    * @param {unknown} data
    */
-  #hear(sender, data) {
+  #deliver(sender, data) {
     const { clock } = this.#origin;
     const atMs = Math.max(clock.nowMs + this.#origin.delayMs(), this.#lastMs.get(sender) ?? 0);
     this.#lastMs.set(sender, atMs);
-    clock.after(() => {
-      if (this.#commons.isAlive && !this.#commons.hangs && this.#origin.channels.has(this)) {
+    clock.setTimer(() => {
+      if (this.#api.isAlive && !this.#api.hangs && this.#origin.channels.has(this)) {
         this.onmessage?.({ data });
       }
     }, atMs - clock.nowMs);
   }
 }
 
-/** One tab of an origin: what ends with it when it is killed. */
-export class TestCommons {
+/** The APIs in one tab. All locks and channels of the tab end with `kill`. */
+export class TestTabApi {
   isAlive = true;
-  /** Its page does not go on, and is not gone. */
+  /** Whether the page hangs: it receives nothing, but keeps its locks. */
   hangs = false;
-  /** @type {Set<Request>} */
-  #mine = new Set();
+  /** @type {Set<LockRequest>} */
+  #ownRequests = new Set();
   #origin;
 
   /** @param {TestOrigin} origin */
@@ -119,33 +121,33 @@ export class TestCommons {
     request: (name, { signal, mode }, callback) =>
       new Promise((resolve, reject) => {
         signal?.throwIfAborted();
-        /** @type {Request} */
+        /** @type {LockRequest} */
         const request = { name, isShared: mode === "shared", isGranted: false, grant: () => {} };
         const release = () => {
-          this.#mine.delete(request);
-          this.#origin.leave(request);
+          this.#ownRequests.delete(request);
+          this.#origin.removeRequest(request);
         };
         const abort = () => {
-          if (this.#mine.has(request)) {
+          if (this.#ownRequests.has(request)) {
             release();
             reject(signal?.reason);
           }
         };
         request.grant = async () => {
-          if (this.#mine.has(request)) {
+          if (this.#ownRequests.has(request)) {
             signal?.removeEventListener("abort", abort);
             await Promise.resolve(callback()).then(resolve, reject);
             release();
           }
         };
         if (signal !== undefined) {
-          // Node warns of more than ten who wait for one signal.
+          // Node warns about more than ten listeners of one signal.
           setMaxListeners(0, signal);
           signal.addEventListener("abort", abort);
         }
         if (this.isAlive) {
-          this.#mine.add(request);
-          this.#origin.enter(request);
+          this.#ownRequests.add(request);
+          this.#origin.addRequest(request);
         }
       }),
   };
@@ -153,12 +155,12 @@ export class TestCommons {
   /** @param {string} name */
   channel = (name) => new TestChannel(this.#origin, this, name);
 
-  /** The tab is gone, without a word. */
+  /** The tab ends without a message. */
   kill() {
     this.isAlive = false;
-    for (const request of [...this.#mine]) {
-      this.#mine.delete(request);
-      this.#origin.leave(request);
+    for (const request of [...this.#ownRequests]) {
+      this.#ownRequests.delete(request);
+      this.#origin.removeRequest(request);
     }
   }
 }

@@ -1,0 +1,17 @@
+// Types only: everything outside of the SDK that a session uses, so that tests can replace all of it.
+
+/**
+ * @typedef {object} Environment
+ * @property {import("./socket.js").OpenLink} openLink
+ * @property {() => number} nowMs
+ * @property {import("./timers.js").SetTimer} setTimer
+ * @property {() => number} random in [0, 1)
+ * @property {(onWake: () => void, onLeave: () => void) => () => void} watch calls `onWake` when the network is back
+ *   or the page is shown, and `onLeave` when the page may be closed; returns a function that ends this
+ * @property {SavedState} saved the state that the page before this one saved
+ * @property {(state: SavedState) => void} save
+ */
+
+/** @typedef {{cursor?: string, channels: string[]}} SavedState */
+
+export {};
