@@ -1,4 +1,4 @@
-"""`python examples/chat` starts a hub, a Flask application, a Celery worker, and Redis unless REDIS_URL names one."""
+"""`python examples/chat` starts a hub, a Flask application, a Celery worker, and Redis unless REDIS_URL is set."""
 
 import argparse
 import os
@@ -19,59 +19,60 @@ HERE = Path(__file__).parent
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="chat")
-    parser.add_argument("--port", type=int, default=5000, help="of the chat")
-    parser.add_argument("--hub-port", type=int, default=8000)
-    parser.add_argument("--data", type=Path, default=HERE / "chat.sqlite", help="where the messages are kept")
-    given = parser.parse_args()
-    # However it is told to end, nothing that it started stays behind.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    page, hub = f"http://127.0.0.1:{given.port}", f"http://127.0.0.1:{given.hub_port}"
+    parser.add_argument("--port", type=int, default=5000, help="port of the chat")
+    parser.add_argument("--hub-port", type=int, default=8000, help="port of the hub")
+    parser.add_argument("--data", type=Path, default=HERE / "chat.sqlite", help="file for the messages")
+    arguments = parser.parse_args()
+    # Both signals stop everything. A shell starts background jobs with SIGINT ignored, and Python keeps that otherwise.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    page, hub = f"http://127.0.0.1:{arguments.port}", f"http://127.0.0.1:{arguments.hub_port}"
     with tempfile.TemporaryDirectory() as folder:
-        redis_url, server = find_redis(folder)
+        redis_url, redis_server = find_redis(folder)
         environment = os.environ | {
-            "CHAT_DATA": str(given.data.resolve()),
+            "CHAT_DATA": str(arguments.data.resolve()),
             "CHAT_HUB": hub,
-            # For the application's cookies, and for its tokens, which the hub checks. Neither outlives this run.
+            # Secrets for this run: for the application's cookies, and for its tokens, which the hub verifies.
             "CHAT_SECRET": secrets.token_hex(32),
             "TIDINGS_SECRET": secrets.token_hex(32),
             "TIDINGS_ORIGINS": f'["{page}"]',
             "REDIS_URL": redis_url,
         }
-        hub_command = ["tidings_hub", "serve", "--port", str(given.hub_port), "--broker", redis_url]
+        hub_command = ["tidings_hub", "serve", "--port", str(arguments.hub_port), "--broker", redis_url]
         commands = [
             [*hub_command, "--config", "tidings.toml"],
-            ["flask", "--app", "app", "run", "--port", str(given.port)],
+            ["flask", "--app", "app", "run", "--port", str(arguments.port)],
             ["celery", "--app", "worker", "worker", "--pool", "solo", "--loglevel", "warning"],
         ]
         children = [
-            subprocess.Popen([sys.executable, "-m", *command], cwd=HERE, env=environment)  # noqa: S603 - all are ours
+            subprocess.Popen([sys.executable, "-m", *command], cwd=HERE, env=environment)  # noqa: S603 - fixed commands
             for command in commands
         ]
-        print(f"The chat is on {page}/", flush=True)
+        print(f"The chat is at {page}/", flush=True)
         try:
             run_until_one_ends(children)
         finally:
-            end(children)
-            end(server)
+            stop(children)
+            stop(redis_server)
 
 
 def find_redis(folder: str) -> tuple[str, list[subprocess.Popen[bytes]]]:
-    """Where hub, worker and application meet: the Redis of REDIS_URL, or one of our own."""
+    """The Redis for hub, worker and application: the one of REDIS_URL, or a new process."""
     if "REDIS_URL" in os.environ:
         return os.environ["REDIS_URL"], []
-    program = shutil.which("redis-server") or sys.exit("Install redis-server, or say in REDIS_URL where one is.")
+    program = shutil.which("redis-server") or sys.exit("Install redis-server, or set REDIS_URL to a running Redis.")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     command = [program, "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", folder, "--loglevel", "warning"]
-    server = subprocess.Popen(command)  # noqa: S603 - the line above
+    server = subprocess.Popen(command)  # noqa: S603 - fixed command
     url = f"redis://127.0.0.1:{port}/0"
-    while server.poll() is None and not answers(url):
+    while server.poll() is None and not responds(url):
         time.sleep(0.05)
     return url, [server]
 
 
-def answers(url: str) -> bool:
+def responds(url: str) -> bool:
     with redis.Redis.from_url(url, socket_timeout=1) as client:
         try:
             return bool(client.ping())
@@ -84,10 +85,10 @@ def run_until_one_ends(children: list[subprocess.Popen[bytes]]) -> None:
         while all(child.poll() is None for child in children):
             time.sleep(0.2)
     except KeyboardInterrupt:
-        print("Good bye.")
+        print("Stopping.")
 
 
-def end(children: list[subprocess.Popen[bytes]]) -> None:
+def stop(children: list[subprocess.Popen[bytes]]) -> None:
     for child in children:
         child.terminate()
     for child in children:

@@ -1,4 +1,4 @@
-"""The web application: who signs in gets a page and a token; what is said is stored, and told."""
+"""The web application: it serves the page, issues tokens, stores messages and pushes them to the room."""
 
 import os
 import secrets
@@ -7,7 +7,7 @@ from typing import Any
 
 import messages
 from flask import Flask, Response, abort, redirect, render_template, request, session, url_for
-from werkzeug.wrappers import Response as Answer
+from werkzeug.wrappers import Response as Redirect
 from worker import emitter, render
 
 from tidings import TidingsError, issue
@@ -25,16 +25,16 @@ def page() -> str:
 
 
 @app.post("/sign-in")
-def sign_in() -> Answer:
+def sign_in() -> Redirect:
     name = request.form.get("name", "").strip()[:NAME_MAX]
     if name:
-        # Names are for people, and any text will do. The hub knows a user by an id.
+        # The name can be any text. The hub identifies the user by an id.
         session.update(name=name, user=secrets.token_hex(8))
     return redirect(url_for("page"))
 
 
 @app.post("/sign-out")
-def sign_out() -> Answer:
+def sign_out() -> Redirect:
     session.clear()
     return redirect(url_for("page"))
 
@@ -42,21 +42,21 @@ def sign_out() -> Answer:
 @app.get("/token")
 def token() -> str | tuple[str, int]:
     if "user" not in session:
-        # No token means signed out: the page's hub closes, and does not try again.
+        # Without a token the user is signed out: the page's hub closes and does not reconnect.
         return "", 204
     name = session["name"]
     return issue(session["user"], key=SECRET, channels=[messages.ROOM], info={"name": name}, expires_in_s=600)
 
 
 @app.get("/messages")
-def listed() -> list[dict[str, Any]]:
-    signed_in()
+def list_messages() -> list[dict[str, Any]]:
+    require_name()
     return [asdict(message) for message in messages.newest()]
 
 
 @app.post("/messages")
-def said() -> tuple[dict[str, Any], int]:
-    name = signed_in()
+def post_message() -> tuple[dict[str, Any], int]:
+    name = require_name()
     body = request.get_json()
     text = body.get("text") if isinstance(body, dict) else None
     if not isinstance(text, str) or not 0 < len(text.strip()) <= TEXT_MAX:
@@ -67,23 +67,23 @@ def said() -> tuple[dict[str, Any], int]:
     return asdict(message), 201
 
 
-def signed_in() -> str:
+def require_name() -> str:
     if "user" not in session:
         abort(401)
     return str(session["name"])
 
 
 @app.errorhandler(TidingsError)
-def not_told(error: TidingsError) -> tuple[dict[str, str], int]:
+def push_failed(error: TidingsError) -> tuple[dict[str, str], int]:
     return {"error": str(error)}, 503
 
 
 @app.after_request
-def only_ours(answer: Response) -> Response:
-    """Even if markup got through: no script but the page's own and the hub's runs."""
+def add_content_security_policy(response: Response) -> Response:
+    """Only the page's own scripts and the hub's can run, even if markup gets through."""
     own = f"'self' {HUB}"
-    answer.headers["Content-Security-Policy"] = (
+    response.headers["Content-Security-Policy"] = (
         f"default-src 'self'; script-src {own}; connect-src {own} {HUB.replace('http', 'ws', 1)}; "
         "base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
     )
-    return answer
+    return response

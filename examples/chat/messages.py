@@ -1,4 +1,4 @@
-"""What was said in the room, in SQLite."""
+"""The messages of the room, in SQLite."""
 
 import os
 import sqlite3
@@ -14,7 +14,7 @@ _TABLE = """CREATE TABLE IF NOT EXISTS messages
 
 @dataclass(frozen=True)
 class Message:
-    """`push_model` tells the room of it. `html`: the rendered text; None until the worker has made it."""
+    """`push_model` publishes it to the room. `html`: the rendered text; None until the worker has rendered it."""
 
     id: int
     name: str

@@ -1,4 +1,4 @@
-"""The Celery worker: makes HTML of what people write, and tells the room when it is done."""
+"""The Celery worker: renders messages to HTML and pushes the result to the room."""
 
 import os
 
@@ -11,7 +11,7 @@ from tidings import Emitter
 
 worker = Celery("chat", broker=os.environ["REDIS_URL"])
 emitter = Emitter(os.environ["REDIS_URL"])
-# HTML in the text stays text. nh3 then lets through only what a message may have: no image, no script, no attribute.
+# HTML in the text is escaped. nh3 then removes everything except a few tags: images, scripts and attributes as well.
 markdown = MarkdownIt("commonmark", {"html": False, "breaks": True})
 TAGS = {"p", "br", "em", "strong", "code", "pre", "blockquote", "ul", "ol", "li", "a", "h1", "h2", "h3", "hr"}
 

@@ -2,43 +2,45 @@ const { hub: url, room, name: me } = document.body.dataset;
 const byId = (id) => document.getElementById(id);
 const make = (tag, properties) => Object.assign(document.createElement(tag), properties);
 
-async function ask(path, options) {
-  const answer = await fetch(path, options);
-  if (!answer.ok) {
-    throw new Error(`${path}: ${answer.status}`);
+async function request(path, options) {
+  const response = await fetch(path, options);
+  if (!response.ok) {
+    throw new Error(`${path}: ${response.status}`);
   }
-  return answer;
+  return response;
 }
 
-const hub = tidings.connect(url, { getToken: async () => (await ask("/token")).text() });
-const texts = {
+const hub = tidings.connect(url, { getToken: async () => (await request("/token")).text() });
+const stateTexts = {
   connecting: "Connecting…",
-  waiting: "No connection, trying again…",
-  closed: "Signed out: load the page anew.",
+  waiting: "No connection. Retrying…",
+  closed: "Signed out. Reload the page.",
 };
 hub.on("state", (state) => {
-  byId("state").textContent = texts[state] ?? "";
+  byId("state").textContent = stateTexts[state] ?? "";
   byId("state").hidden = state === "connected";
 });
 
-// What was said: loaded once, then kept up to date by the backend's push_model.
+// The messages: loaded once, then updated by the backend's push_model.
 const messages = hub.collection("Message", {
   channel: room,
-  load: async ({ signal }) => (await ask("/messages", { signal })).json(),
+  load: async ({ signal }) => (await request("/messages", { signal })).json(),
   sort: (a, b) => a.id - b.id,
 });
 const rows = new WeakMap();
 messages.subscribe(({ items }) => {
   const page = document.scrollingElement;
   const atEnd = page.scrollHeight - page.scrollTop - innerHeight < 80;
-  // A message that has not changed is the same object, and keeps its row.
-  byId("messages").replaceChildren(...items.map((each) => rows.get(each) ?? rows.set(each, row(each)).get(each)));
+  // An unchanged message is the same object, and keeps its row.
+  byId("messages").replaceChildren(...items.map((message) => {
+    return rows.get(message) ?? rows.set(message, makeRow(message)).get(message);
+  }));
   if (atEnd) {
     page.scrollTop = page.scrollHeight;
   }
 });
 
-function row(message) {
+function makeRow(message) {
   const item = make("li", { className: message.name === me ? "mine" : "" });
   const time = new Date(message.at_ms);
   const head = make("p", { className: "head" });
@@ -46,7 +48,7 @@ function row(message) {
     make("b", { textContent: message.name }),
     make("time", { dateTime: time.toISOString(), textContent: time.toTimeString().slice(0, 5) }),
   );
-  // The worker's HTML is sanitised; until it is there, the text is text.
+  // The worker's HTML is sanitized. A message without it is shown as plain text.
   const body = message.html === null
     ? make("div", { className: "text plain", textContent: message.text })
     : make("div", { className: "text", innerHTML: message.html });
@@ -54,29 +56,29 @@ function row(message) {
   return item;
 }
 
-// Who is here.
+// The members of the room.
 hub.channel(room).presence().subscribe(({ members, count }) => {
   const names = (members ?? []).map(({ info }) => info?.name ?? "?").sort();
-  byId("online").replaceChildren(...names.map((each) => make("li", { textContent: each })));
-  byId("online").title = `${count} here`;
+  byId("online").replaceChildren(...names.map((textContent) => make("li", { textContent })));
+  byId("online").title = `${count} online`;
 });
 
 const text = byId("text");
-byId("say").addEventListener("submit", async (event) => {
+byId("message-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   const headers = { "Content-Type": "application/json" };
   const body = JSON.stringify({ text: text.value });
   try {
-    await ask("/messages", { method: "POST", headers, body });
+    await request("/messages", { method: "POST", headers, body });
     text.value = "";
   } catch (error) {
-    byId("state").textContent = `That was not sent: ${error.message}`;
+    byId("state").textContent = `The message was not sent: ${error.message}`;
     byId("state").hidden = false;
   }
 });
 text.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();
-    byId("say").requestSubmit();
+    byId("message-form").requestSubmit();
   }
 });

@@ -1,4 +1,4 @@
-"""The example chat, started with its one command, and two people in Chromium."""
+"""The example chat, started with its one command, and two users in Chromium."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from support.processes.hub import ROOT, environment
 from support.processes.redis import RedisProcess
 from support.waiting import wait_until
 
-PATIENCE_MS = BACK_S * 1000
+TIMEOUT_MS = BACK_S * 1000
 ATTACK = "<img src=x onerror=\"document.title='broken into'\">"
 PHONE = {"width": 360, "height": 740}
+# As a shell starts a background job. The chat has to stop on SIGINT all the same.
+IGNORING_SIGINT = ("bash", "-c", """trap '' INT; exec "$@" """, "bash")
 
 
-def answers(port: int, path: str) -> bool:
+def is_ok(port: int, path: str) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", path)
@@ -36,37 +38,37 @@ def answers(port: int, path: str) -> bool:
         connection.close()
 
 
-@pytest.fixture(scope="module", params=["given", "own"])
+@pytest.fixture(scope="module", params=["existing-redis", "own-redis"])
 def chat(
     request: pytest.FixtureRequest, shared_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """Its address; with a Redis that is given, or one that it starts."""
+    """The chat's address. It uses an existing Redis, or starts its own."""
     program("redis-server")
     folder = tmp_path_factory.mktemp("chat")
     port, hub_port = free_port(), free_port()
     arguments = ["--port", str(port), "--hub-port", str(hub_port), "--data", str(folder / "chat.sqlite")]
-    world = environment() | {"REDIS_URL": shared_redis.url}
-    if request.param == "own":
-        del world["REDIS_URL"]
+    env = environment() | {"REDIS_URL": shared_redis.url}
+    if request.param == "own-redis":
+        del env["REDIS_URL"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / "examples" / "chat"), *arguments],
-            env=world,
+            [*IGNORING_SIGINT, sys.executable, str(ROOT / "examples" / "chat"), *arguments],
+            env=env,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
     try:
         wait_until(
-            lambda: answers(port, "/") and answers(hub_port, "/readyz"),
+            lambda: is_ok(port, "/") and is_ok(hub_port, "/readyz"),
             within_s=60,
-            why="the chat is there",
+            why="the chat is ready",
         )
         yield f"http://127.0.0.1:{port}"
-        process.send_signal(signal.SIGTERM if request.param == "own" else signal.SIGINT)
+        process.send_signal(signal.SIGTERM if request.param == "own-redis" else signal.SIGINT)
         assert process.wait(timeout=30) == 0
         with pytest.raises(ProcessLookupError):
-            # Nothing that it started is left.
+            # Its child processes have ended as well.
             os.killpg(process.pid, 0)
     finally:
         if process.poll() is None:
@@ -80,43 +82,43 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-def come_in(context: BrowserContext, url: str, name: str) -> Page:
+def sign_in(context: BrowserContext, url: str, name: str) -> Page:
     page = context.new_page()
     page.goto(url)
     page.fill("#name", name)
-    page.click("text=Come in")
+    page.click("text=Sign in")
     return page
 
 
-def say(page: Page, text: str) -> None:
+def send(page: Page, text: str) -> None:
     page.fill("#text", text)
     page.keyboard.press("Enter")
-    expect(page.locator("#text")).to_have_value("", timeout=PATIENCE_MS)
+    expect(page.locator("#text")).to_have_value("", timeout=TIMEOUT_MS)
 
 
 @pytest.mark.timeout(240)
-def test_two_people_talk(chat: str, browser: Browser, tmp_path: Path) -> None:
+def test_two_users_exchange_messages(chat: str, browser: Browser, tmp_path: Path) -> None:
     contexts = [browser.new_context(), browser.new_context(viewport=PHONE, color_scheme="dark")]
     try:
-        complaints: list[str] = []
+        page_errors: list[str] = []
         ann, ben = (
-            come_in(context, chat, name) for context, name in zip(contexts, ["Ann", f"Ben {ATTACK}"], strict=True)
+            sign_in(context, chat, name) for context, name in zip(contexts, ["Ann", f"Ben {ATTACK}"], strict=True)
         )
         for page in (ann, ben):
-            page.on("pageerror", lambda error: complaints.append(str(error)))
-            expect(page.locator("#online li")).to_have_text(["Ann", f"Ben {ATTACK}"[:40]], timeout=PATIENCE_MS)
-        say(ann, "**Hello** `Ben`, see [this](https://example.org)")
+            page.on("pageerror", lambda error: page_errors.append(str(error)))
+            expect(page.locator("#online li")).to_have_text(["Ann", f"Ben {ATTACK}"[:40]], timeout=TIMEOUT_MS)
+        send(ann, "**Hello** `Ben`, see [this](https://example.org)")
         for page in (ann, ben):
             text = page.locator("#messages .text").last
-            expect(text.locator("strong")).to_have_text("Hello", timeout=PATIENCE_MS)
+            expect(text.locator("strong")).to_have_text("Hello", timeout=TIMEOUT_MS)
             expect(text.locator("code")).to_have_text("Ben")
             expect(text.locator("a[rel~=noopener]")).to_have_attribute("href", "https://example.org")
-        say(ben, f"{ATTACK} <script>document.title = 'broken into'</script> ![x](http://127.0.0.1/x.png)")
-        say(ben, f"```\n{'wide ' * 50}\n```\n\n- one\n- {'long' * 50}")
-        say(ben, "[click](javascript:alert(1)) <a href='javascript:alert(1)'>and here</a>")
+        send(ben, f"{ATTACK} <script>document.title = 'broken into'</script> ![x](http://127.0.0.1/x.png)")
+        send(ben, f"```\n{'wide ' * 50}\n```\n\n- one\n- {'long' * 50}")
+        send(ben, "[click](javascript:alert(1)) <a href='javascript:alert(1)'>and here</a>")
         for page in (ann, ben):
             rows = page.locator("#messages > li")
-            expect(page.locator("#messages .text:not(.plain)")).to_have_count(4, timeout=PATIENCE_MS)
+            expect(page.locator("#messages .text:not(.plain)")).to_have_count(4, timeout=TIMEOUT_MS)
             expect(rows.nth(1).locator(".text")).to_contain_text(ATTACK)
             expect(rows.nth(1).locator("b")).to_have_text(f"Ben {ATTACK}"[:40])
             expect(page.locator("#messages img, #messages script, #online img, #messages a")).to_have_count(1)
@@ -126,18 +128,18 @@ def test_two_people_talk(chat: str, browser: Browser, tmp_path: Path) -> None:
             assert page.evaluate("() => document.querySelector('#messages').scrollWidth - innerWidth") <= 0
         ann.screenshot(path=tmp_path / "desk.png")
         ben.screenshot(path=tmp_path / "phone.png")
-        # Who comes later is shown all of it; who goes is no longer there.
+        # After a reload all messages are shown. After a sign-out the user is no longer listed.
         ann.reload()
-        expect(ann.locator("#messages > li")).to_have_count(4, timeout=PATIENCE_MS)
+        expect(ann.locator("#messages > li")).to_have_count(4, timeout=TIMEOUT_MS)
         ben.click("text=Sign out")
-        expect(ann.locator("#online li")).to_have_text(["Ann"], timeout=PATIENCE_MS)
-        assert complaints == []
+        expect(ann.locator("#online li")).to_have_text(["Ann"], timeout=TIMEOUT_MS)
+        assert page_errors == []
     finally:
         for context in contexts:
             context.close()
 
 
-def test_a_stranger_gets_nothing(chat: str) -> None:
+def test_token_and_messages_require_sign_in(chat: str) -> None:
     port = int(chat.rpartition(":")[2])
     for path in ("/token", "/messages"):
-        assert not answers(port, path)
+        assert not is_ok(port, path)
