@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +32,7 @@ _SERVE_FLAGS = ("dev", "host", "port", "broker", "node_id", "log_level", "worker
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     arguments = parser().parse_args(argv)
+    _restore_interrupt()
     try:
         return int(arguments.run(arguments))
     except ImportError as error:
@@ -44,6 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _restore_interrupt() -> None:
+    """Make SIGINT raise KeyboardInterrupt, also if the shell started this command with SIGINT ignored (as with `&`)."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _failed(error: TidingsError) -> int:

@@ -12,6 +12,7 @@ from bench import machine, report
 from bench.case import Result, run
 from bench.cases import CASES, chosen
 from bench.rig import open_rig
+from support.signals import raise_on_stop_signals
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,4 +49,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    raise_on_stop_signals()
     sys.exit(main())

@@ -19,6 +19,7 @@ from pathlib import Path
 from support.network.raw_client import masked_frame
 from support.processes.hub import API_KEY, SECRET, HubProcess, token
 from support.processes.redis import RedisProcess
+from support.signals import raise_on_stop_signals
 from support.waiting import wait_until
 from tidings import Emitter
 
@@ -228,4 +229,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    raise_on_stop_signals()
     sys.exit(main())

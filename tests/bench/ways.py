@@ -24,6 +24,7 @@ from bench.generator import Generator, Outcome
 from bench.inlets import Inlets, Servers, open_servers
 from bench.rig import open_rig
 from bench.systems import Rig
+from support.signals import raise_on_stop_signals
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "backends.md"
 CHANNEL = "bench:all"
@@ -204,4 +205,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    raise_on_stop_signals()
     sys.exit(main())

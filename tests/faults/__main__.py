@@ -18,6 +18,7 @@ from faults.figures import quantile_ms
 from faults.load import FULL, SHORT, Load
 from faults.scale import table
 from faults.scene import Outcome, Scene
+from support.signals import raise_on_stop_signals
 
 _SHOWN_MAX = 20
 
@@ -108,4 +109,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    raise_on_stop_signals()
     sys.exit(main())
