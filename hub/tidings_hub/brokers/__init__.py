@@ -1,4 +1,4 @@
-"""Where nodes meet: memory for one node, Redis or a Redis Cluster for several."""
+"""Brokers: memory for one node, Redis or a Redis Cluster for several."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from tidings_hub.metrics import Metrics
 
 
 def open_broker(settings: Settings, limits: BrokerLimits, metrics: Metrics | None = None) -> Broker:
-    """The broker that the settings name. It connects when it is started.
+    """The broker of the settings. It connects when it is started.
 
     Raises:
-        BadConfig: the URL or the prefix is none.
+        BadConfig: the URL or the prefix is invalid.
     """
     if settings.broker.startswith("memory://"):
         from tidings_hub.brokers.memory import MemoryBroker

@@ -1,7 +1,6 @@
-"""Barriers: what has been sent before them has come when their answer comes.
+"""Barriers on the subscriber link: they show that everything published before them has arrived.
 
-A barrier is a PING with a token on the subscriber link. Redis answers in order, so its answer follows
-every message that was published before.
+A barrier is a PING with a token. Redis replies in order, so the reply follows every message published before it.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Barrier:
-    """Waits for its answer on the link number `link`; `action` runs in the reader when it comes.
+    """Waits for its reply on the link with the number `link`. `action` runs in the reader when the reply arrives.
 
-    `passed` is set in any case, `ok` only if the answer came and the action ran.
+    `passed` is set in any case, `ok` only if the reply arrived and the action ran.
     """
 
     link: int
@@ -24,7 +23,7 @@ class Barrier:
     ok: bool = False
 
     def run(self) -> None:
-        """Run the action and let go of whoever waits."""
+        """Run the action and wake the waiting greenlet."""
         try:
             if self.action is not None:
                 self.action()
@@ -34,7 +33,7 @@ class Barrier:
 
 
 class Barriers:
-    """The barriers that wait, by token. Any greenlet adds, the reader takes."""
+    """The waiting barriers, by token. Any greenlet may add one; only the reader removes them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -42,25 +41,25 @@ class Barriers:
         self._tokens = 0
 
     def new_token(self) -> bytes:
-        """A token that no other PING of this node has."""
+        """A token that is unique among the PINGs of this node."""
         with self._lock:
             self._tokens += 1
             return b"b%d" % self._tokens
 
     def add(self, token: bytes, barrier: Barrier) -> None:
-        """Let a barrier wait for its token."""
+        """Register a barrier under its token."""
         with self._lock:
             self._waiting[token] = barrier
 
     def pop(self, token: bytes) -> Barrier | None:
-        """The barrier whose answer came, if anybody still waits for it."""
+        """Remove and return the barrier of this token; None if it is no longer registered."""
         with self._lock:
             return self._waiting.pop(token, None)
 
     def break_all(self) -> None:
-        """The link broke: none of the answers will come."""
+        """Wake all waiting greenlets after the link broke: no reply will arrive."""
         with self._lock:
-            broken = list(self._waiting.values())
+            barriers = list(self._waiting.values())
             self._waiting.clear()
-        for barrier in broken:
+        for barrier in barriers:
             barrier.passed.set()

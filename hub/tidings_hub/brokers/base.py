@@ -1,4 +1,4 @@
-"""What every broker promises the hub: the place where nodes meet (DESIGN 3)."""
+"""The interface between the hub and a broker, through which all nodes share publications and state."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = [
 
 
 class HistoryRule(Protocol):
-    """What a broker must know of a namespace's rule: how much of the past it keeps."""
+    """The part of a namespace's rule that a broker needs: how much history it stores."""
 
     @property
     def history(self) -> int:
@@ -44,31 +44,32 @@ class HistoryRule(Protocol):
 
     @property
     def history_ttl_s(self) -> int:
-        """Seconds after a channel's last publication when its history is forgotten."""
+        """Seconds after a channel's last publication when its history expires."""
 
 
 class Sink(Protocol):
-    """The hub, as a broker sees it. Called from one place, in order, never concurrently."""
+    """The hub, as a broker sees it. One greenlet calls it, in order, never concurrently."""
 
     def deliver(self, publications: list[Publication]) -> None:
-        """All that one read brought, in order of seq; without a hole per channel."""
+        """Deliver the publications of one read, in order of seq, without a gap in any channel."""
 
     def on_loss(self, channels: list[str], position: Cursor) -> None:
-        """These channels have a gap up to here that could not be repaired: their clients must be told."""
+        """These channels have a gap up to `position` that could not be repaired: notify their clients."""
 
     def on_doubt(self, channels: list[str], first: int, last: int, position: Cursor) -> bool:
-        """Whoever returned here with a cursor from `first` to `until` may lack something in these channels.
+        """Clients that resumed with a cursor from `first` to `last` may lack publications of these channels.
 
-        Another node lost it and has only now found out; this one is at `position`. Returns whether there was anybody.
+        Another node lost them and detected that only now. This node is at `position`. Returns whether there was such a
+        client.
         """
 
     def on_control(self, message: dict[str, object]) -> None:
-        """A control message of any node, this one included."""
+        """Process a control message of any node, including this one."""
 
 
 @dataclass(slots=True, frozen=True)
 class BrokerState:
-    """How a broker is, for health pages. `last_error` holds no secret; `since_s` is a wall clock time."""
+    """The state of a broker for health pages. `last_error` contains no secret; `since_s` is a wall clock time."""
 
     connected: bool
     since_s: float
@@ -79,20 +80,20 @@ class BrokerState:
 
 @dataclass(slots=True, frozen=True)
 class BrokerLimits:
-    """Bounds and intervals of a broker; each has its policy.
+    """Limits and intervals of a broker, each with its policy.
 
-    message_max_bytes: a larger message is poison: counted and skipped.
-    repair_max: publications repaired per channel after a gap; more are a gap that is told.
-    repair_max_bytes: read in one repair of all channels; channels beyond it are told as a gap.
-    recovery_max_bytes: read for one `since` or `history`; channels beyond it look incomplete.
-    early_max: live publications of one channel kept while the node joins it; later ones are dropped and repaired.
-    held_max_bytes: live messages kept back during a repair; later ones are dropped and then repaired.
-    link_max_bytes: an unfinished message of more than this on the link breaks the link.
+    message_max_bytes: a larger message is counted as foreign and skipped.
+    repair_max: publications repaired per channel after a gap; with more, the gap is reported.
+    repair_max_bytes: read in one repair of all channels; for channels beyond it, a gap is reported.
+    recovery_max_bytes: read for one `read_since` or `history`; channels beyond it count as incomplete.
+    early_max: live publications of one channel buffered before it is active; later ones are dropped and repaired.
+    held_max_bytes: live messages buffered during a repair; later ones are dropped and then repaired.
+    link_max_bytes: an unfinished message of more than this breaks the link.
     doubts_max: channels with doubted cursors, here and in the broker; beyond it doubt widens to all channels.
-    pointer_ttl_s: how long a channel's end is known after its last use.
+    pointer_ttl_s: how long the last seq of a channel is stored after its last use.
     linger_s: how long a channel without a listener stays subscribed.
-    position_check_s: interval of the search for lost messages on quiet channels.
-    timeout_s: longest wait for one answer of the broker.
+    position_check_s: interval of the check for lost messages in channels without traffic.
+    timeout_s: longest wait for one reply of the broker.
     canary_timeout_s: longest wait for a canary.
     """
 
@@ -112,116 +113,115 @@ class BrokerLimits:
 
 
 class Broker(Protocol):
-    """Where nodes meet: numbering, storing, publishing, and reading what was missed."""
+    """What a node needs of a broker: it numbers, stores and delivers publications, and shares state between nodes."""
 
     name: str
 
     def start(self, sink: Sink) -> None:
-        """Connect in the background and begin to call `sink`; returns at once, retries for ever."""
+        """Connect in the background and begin to call `sink`. Never waits; retries until `stop`."""
 
     def stop(self) -> None:
-        """Give up everything. Waiting callers get `Unavailable`."""
+        """Disconnect. Waiting callers get `Unavailable`."""
 
     def publish(self, channel: str, body: bytes, *, id: str, idempotency_s: int) -> Receipt:
         """Number, store and publish one body.
 
         Raises:
-            Unavailable, TimedOut: the broker did not (or may not have) taken it.
-            UnknownNamespace: no rule for it.
+            Unavailable: the broker did not accept it. TimedOut: it may have accepted it.
+            UnknownNamespace: there is no rule for the namespace.
         """
 
     def publish_many(self, items: Sequence[OutgoingPublication]) -> list[PublishResult]:
-        """As `publish` for several, in order, in one round trip; one answer per item."""
+        """Publish several items in order, in one round trip. Returns one result per item."""
 
     def subscribe(self, channels: Sequence[str]) -> None:
-        """Receive these channels from now on; returns when that is certain. Idempotent.
+        """Subscribe to these channels; returns when the broker has confirmed it. Idempotent.
 
         Raises:
             Unavailable: the broker did not confirm in time.
         """
 
     def unsubscribe(self, channels: Sequence[str]) -> None:
-        """No connection listens here any more: leave after `linger_s`, unless somebody subscribes again."""
+        """Unsubscribe from these channels after `linger_s`, unless they are subscribed again before."""
 
     def read_since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> HistorySnapshot:
-        """One atomic look at channels: the position, each pointer, what is kept after `cursor`.
+        """Read the position, each channel's pointer and the publications after `cursor`, in one atomic step.
 
-        Missing pointers are set to the position (and reported as None). Without a cursor no
-        publications are read; otherwise at most limit + 1 per channel. When it returns, every live
-        publication up to the position in those of the channels that this node is subscribed to
-        has gone through `Sink.deliver`, repaired if it had to be.
+        Missing pointers are set to the position, and reported as None. Without a cursor no publications are read,
+        otherwise at most limit + 1 per channel. Before this returns, every live publication up to the position went
+        through `Sink.deliver`, for those channels that this node is subscribed to. Gaps were repaired.
 
         Raises:
             Unavailable: the broker did not answer in time.
         """
 
     def is_doubted(self, channel: str, cursor: Cursor) -> bool:
-        """Whether a client with this cursor may lack a publication that this node lost, found after the last `since`.
+        """Whether this node lost a publication that a client with this cursor may lack.
 
-        What other nodes have found is in the answer to `since` itself.
+        Call it after `read_since`, whose result already contains the doubts of other nodes.
         """
 
     def history(
         self, channel: str, *, since: Cursor | None, limit: int, newest: bool
     ) -> tuple[Cursor, list[Publication]]:
-        """The position and at most `limit` kept publications after `since`, in order of seq.
+        """The position and at most `limit` stored publications after `since`, in order of seq.
 
-        With `newest` they are the last ones, otherwise the first ones.
+        `newest`: the last ones; otherwise the first ones.
 
         Raises:
             Unavailable: the broker did not answer in time.
         """
 
     def write_rules(self, rules: Mapping[str, HistoryRule]) -> None:
-        """Make these the broker's rules, now and after every reconnect; `*` is any other namespace."""
+        """Write the rules of all namespaces, now and after every reconnect. `*` stands for any other namespace."""
 
     def send_control(self, message: dict[str, object]) -> None:
-        """Give `message` to every node's `Sink.control`.
+        """Send `message` to the `Sink.on_control` of every node.
 
         Raises:
             Unavailable: the broker did not take it.
         """
 
     def run_command(self, command: Command, *, timeout_s: float) -> NodeReplies:
-        """Have every node do something; what they answered within `timeout_s` seconds, and who did not.
+        """Send a command to every node. Returns the replies within `timeout_s` seconds, and the nodes without one.
 
-        A revocation is remembered in the same step (as by `revoke`).
+        A revocation is stored in the same step, as by `revoke`.
 
         Raises:
-            Unavailable: the broker did not take it.
+            Unavailable: the broker did not accept it.
         """
 
     def reply(self, token: str, reply: Mapping[str, object]) -> None:
-        """Answer an order: `token` is the `reply` in its message. Waits for the broker.
+        """Reply to a command. `token` is the field `reply` of its message. Waits for the broker.
 
         Raises:
-            Unavailable: the broker did not take it.
+            Unavailable: the broker did not accept it.
         """
 
     def write_node(self, node: str, record: Mapping[str, object] | None, *, lease_s: float) -> list[NodeRecord]:
-        """Say how this node is, for `lease_s` seconds; None: it ends. Returns all records that hold.
+        """Store a node's record for `lease_s` seconds; None removes it. Returns the records of all live nodes.
 
         Raises:
-            Unavailable: the broker did not take it.
+            Unavailable: the broker did not accept it.
         """
 
     def nodes(self) -> list[NodeRecord]:
-        """The records of all nodes that live, by name.
+        """The records of all live nodes, sorted by name.
 
         Raises:
             Unavailable: the broker did not answer.
         """
 
     def revoke(self, key: str, until_s: float) -> None:
-        """Remember a revocation (`user:<sub>` or `jti:<jti>`) until that wall clock time."""
+        """Store a revocation (`user:<sub>` or `jti:<jti>`) until that wall clock time."""
 
     def revocations(self) -> dict[str, float]:
-        """The revocations that still hold: key to end."""
+        """The revocations in force: key to the wall clock time of the end."""
 
     def renew_node_lease(self, node_id: str, address: str, *, lease_s: float) -> NodeLeases:
-        """Say for `lease_s` where a node is reached, and hear who else is there, that node included.
+        """Store a node's address for `lease_s` seconds. Returns the leases of all nodes, including this one.
 
-        Without an address the node gives its lease up; the roll says so to the others for `lease_s`.
+        An empty address releases the lease. The other nodes see the released lease for `lease_s` seconds.
 
         Raises:
             Unavailable: the broker did not answer in time.
@@ -246,43 +246,43 @@ class Broker(Protocol):
         """
 
     def acquire_lease(self, name: str, holder: str, *, lease_s: float) -> LeaseReply:
-        """Take or keep the lease `name` for `lease_s` seconds; 0 gives it up. One holder at a time has it.
+        """Acquire or renew the lease `name` for `lease_s` seconds; 0 releases it. It has one holder at a time.
 
-        `holder` is one process' own name, never used again by another.
+        `holder` is a name of one process that no other process ever uses.
 
         Raises:
             Unavailable: the broker did not answer in time.
         """
 
     def update_presence(self, update: PresenceUpdate) -> PresenceUpdateResult:
-        """A node's turn in presence: it lives, and this changed; decided over all nodes in one atomic step.
+        """Renew a node's presence lease and apply its changes, in one atomic step over all nodes.
 
         Raises:
-            Unavailable: the broker did not answer; the same turn may be tried again.
+            Unavailable: the broker did not answer; the same update may be retried.
         """
 
     def members(self, channel: str, *, limit: int) -> Presence:
-        """Who is in a channel; of more than `limit` users only their number.
+        """The members of a channel; with more than `limit` users only their number.
 
         Raises:
-            Forbidden: the broker knows of no presence in its namespace.
+            Forbidden: presence is off in its namespace.
             Unavailable: the broker did not answer in time.
         """
 
     def canary(self) -> float:
-        """Send a message through the broker and back; returns the seconds it took.
+        """Publish a message to this node itself; returns the seconds until it arrived.
 
         Raises:
-            Unavailable: it did not come back in time.
+            Unavailable: it did not arrive in time.
         """
 
     @property
     def position(self) -> Cursor | None:
-        """Up to where this node has processed the sequence; None before the first contact.
+        """Up to where this node has processed the sequence; None before it has reached the broker.
 
-        All up to there in the channels that were joined went through the sink, and nothing beyond: a client that is
-        told this cursor has everything of its other channels up to it, and gets nothing that it says it has.
+        In all active channels, everything up to there went through the sink, and nothing beyond. So it is a valid
+        cursor for a client that has received everything from this node.
         """
 
     def state(self) -> BrokerState:
-        """How the broker is."""
+        """The state of the broker."""

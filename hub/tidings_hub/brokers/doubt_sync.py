@@ -1,13 +1,14 @@
-"""Which cursors may be believed, agreed over all nodes (PROTOCOL.md section 1).
+"""Shares the doubted cursors between all nodes (PROTOCOL.md section 1, docs/architecture.md#why-doubt).
 
-A node that finds that it lost a publication on an unbroken link knows which cursors say too much: those that it
-gave out between the loss and the discovery. It stores that range in the broker, and every `since` of every
-node reads it in the same atomic step. What was answered before the discovery is put right by news: each
-node looks at the serial number of the doubts with every look, at least once a second, and tells a gap to
-those of its clients that had returned with such a cursor.
+A node may find that it lost a publication on an unbroken link. The cursors that it sent between the loss and the
+discovery are too far ahead. It stores their range in the broker, and each `read_since` of each node reads that range
+in the same atomic step.
 
-What is left open, and is said in PROTOCOL.md: a node that dies, or never reaches the broker again, between the
-loss and its next position check takes the knowledge with it.
+Clients may have resumed with such a cursor before the discovery. So each node compares the serial number of the doubts
+with every lookup, at least once a second, and sends `tidings:gap` to those clients.
+
+One case remains open (see PROTOCOL.md): a node dies, or never reaches the broker again, between the loss and its next
+position check.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _CHUNK = 500
 
 
 class DoubtSync:
-    """This node's doubts, and what it has heard of the others'. Only the reader calls it, but for `holds`."""
+    """This node's doubts and those of other nodes that it knows. Only the reader calls it, except for `covers`."""
 
     def __init__(
         self, keys: RedisKeys, commands: RedisCommands, sink: Sink, limits: BrokerLimits, metrics: Metrics
@@ -43,26 +44,26 @@ class DoubtSync:
         self._limits = limits
         self._metrics = metrics
         self._own = Doubts(channels_max=limits.doubts_max)
-        # One range per channel, as in the broker: it does not grow while the broker is away.
+        # One range per channel, as in the broker, so it does not grow while the broker is unreachable.
         self._unstored: dict[str, tuple[int, int]] = {}
         self._epoch = ""
         self._serial: int | None = None
-        self._heard: dict[str, tuple[int, int]] = {}
+        self._seen_ranges: dict[str, tuple[int, int]] = {}
 
     def begin_epoch(self, epoch: str) -> None:
-        """Another sequence: no older cursor is trusted anyway."""
+        """Forget all doubts at the start of a new epoch: cursors of an older epoch are never trusted."""
         self._epoch = epoch
         self._own.clear()
         self._unstored.clear()
-        self._heard.clear()
+        self._seen_ranges.clear()
         self._serial = None
 
     def add(self, channel: str, first: int, last: int, *, store: bool = False) -> None:
-        """Doubt the cursors from `first` to `until`, both included; `store` tells the broker, now or later."""
+        """Doubt the cursors from `first` to `last`, both included. `store`: send them to the broker now."""
         if first <= last:
             self._metrics.doubts_widened += self._own.add(channel, first, last)
-            known = self._unstored.get(channel, (first, last))
-            self._unstored[channel] = (min(first, known[0]), max(last, known[1]))
+            previous = self._unstored.get(channel, (first, last))
+            self._unstored[channel] = (min(first, previous[0]), max(last, previous[1]))
         if store:
             self.store()
 
@@ -71,10 +72,10 @@ class DoubtSync:
         return self._own.covers(channel, seq)
 
     def store(self) -> None:
-        """Give the broker what it does not know yet. If that fails, this node remembers it and tries again."""
+        """Send the doubts that the broker lacks. If that fails, this node keeps them and retries with the next ones."""
         if not self._unstored:
             return
-        ranges = [(name, first, until) for name, (first, until) in self._unstored.items()]
+        ranges = [(name, first, last) for name, (first, last) in self._unstored.items()]
         try:
             self._send(ranges, news=True)
         except Unavailable as error:
@@ -84,25 +85,25 @@ class DoubtSync:
         self._unstored.clear()
 
     def sync(self, serial: int, positions: Positions) -> None:
-        """A look has seen this serial number of the doubts: tell the sink of those that this node has not heard of."""
+        """Notify the sink of doubts that this node has not seen, if a lookup returned another serial number of them."""
         position = positions.cursor
         if position is None:
             return
         try:
             news = self._news(serial)
-            wrong = [one for one in news if self._tell(one, positions, position)]
-            self._widen(wrong, position.seq)
+            affecting = [doubt for doubt in news if self._notify(doubt, positions, position)]
+            self._widen(affecting, position.seq)
         except Unavailable as error:
-            logger.warning("the doubts were not heard, the next look asks again: %s", error)
+            logger.warning("doubted cursors could not be read; retrying with the next lookup: %s", error)
 
-    def _tell(self, news: Range, positions: Positions, position: Cursor) -> bool:
-        """Whether this node has told somebody that nothing is missing who has such a cursor."""
-        name, first, until = news
+    def _notify(self, news: Range, positions: Positions, position: Cursor) -> bool:
+        """Notify the sink of a doubted range. Returns whether a client of this node had resumed with such a cursor."""
+        name, first, last = news
         channels = positions.channels() if name == EVERYWHERE else [name]
         try:
-            return self._sink.on_doubt(channels, first, until, position)
+            return self._sink.on_doubt(channels, first, last, position)
         except Exception:
-            logger.exception("a mistake in telling of doubts")
+            logger.exception("unexpected error in the sink while handling doubted cursors")
             return True
 
     def _news(self, serial: int) -> list[Range]:
@@ -110,39 +111,39 @@ class DoubtSync:
             return []
         reply = self._commands.run(pack(b"HGETALL", self._keys.doubts))[0]
         if isinstance(reply, Exception):
-            raise Unavailable(f"Redis refused to tell the doubts: {str(reply)[:200]}")
-        epoch, found_serial, ranges = read_doubts(reply)
+            raise Unavailable(f"Redis rejected reading doubted cursors: {str(reply)[:200]}")
+        epoch, new_serial, ranges = read_doubts(reply)
         if epoch != self._epoch:
             return []
-        fresh = [one for name, first, until in ranges for one in self._beyond(name, first, until)]
-        self._heard = {name: (first, until) for name, first, until in ranges}
-        self._serial = found_serial
+        fresh = [part for name, first, last in ranges for part in self._unseen(name, first, last)]
+        self._seen_ranges = {name: (first, last) for name, first, last in ranges}
+        self._serial = new_serial
         return fresh
 
-    def _beyond(self, name: str, first: int, until: int) -> list[Range]:
-        known = self._heard.get(name)
-        if known is None:
-            return [(name, first, until)]
-        parts = [(name, first, known[0] - 1), (name, known[1] + 1, until)]
+    def _unseen(self, name: str, first: int, last: int) -> list[Range]:
+        previous = self._seen_ranges.get(name)
+        if previous is None:
+            return [(name, first, last)]
+        parts = [(name, first, previous[0] - 1), (name, previous[1] + 1, last)]
         return [part for part in parts if part[1] <= part[2]]
 
     def _widen(self, ranges: list[Range], seq: int) -> None:
-        """Doubt these up to `seq` as well: who returned here with such a cursor was given newer ones since.
+        """Extend these doubts to `seq`: clients that resumed with such a cursor have received newer ones since.
 
-        It is no news again: a client that moves twice within the second that news takes is not followed.
+        The extension is not announced as news. So a client that changes nodes twice within one second is missed.
         """
         wider = [
             (name, first, seq)
-            for name, first, until in ranges
-            if name != EVERYWHERE and until < seq and not self._own.covers(name, until)
+            for name, first, last in ranges
+            if name != EVERYWHERE and last < seq and not self._own.covers(name, last)
         ]
         if wider:
             self._send(wider, news=False)
-            self._heard |= {name: (first, until) for name, first, until in wider}
+            self._seen_ranges |= {name: (first, last) for name, first, last in wider}
 
     def _send(self, ranges: list[Range], *, news: bool) -> None:
         for start in range(0, len(ranges), _CHUNK):
             packed = pack_doubts(self._keys, self._epoch, ranges[start : start + _CHUNK], self._limits, news=news)
             reply = self._commands.run(packed, 1, (doubt_script(),))[0]
             if isinstance(reply, Exception):
-                raise Unavailable(f"Redis refused to store doubts: {str(reply)[:200]}")
+                raise Unavailable(f"Redis rejected storing doubted cursors: {str(reply)[:200]}")

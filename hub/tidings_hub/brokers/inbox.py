@@ -1,6 +1,6 @@
-"""What a pub/sub message is: a publication, a control message, a canary, or poison.
+"""Classifies a pub/sub message: a publication, a control message, a canary, or a foreign message.
 
-Poison is whatever is not tidings' own: it is counted, logged once a minute, and skipped.
+A foreign message is one that no tidings program sent. It is counted, logged once a minute, and skipped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CONTROL_MAX_BYTES = 16_384
 
 
 class Inbox:
-    """Tells messages apart. Only the reader calls it, but for `canaries`."""
+    """Decodes messages. Only the reader calls it. Other greenlets register their events in `canaries`."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Inbox:
         node_id: str,
         limits: BrokerLimits,
         metrics: Metrics,
-        control: Callable[[dict[str, object]], None],
+        deliver_control: Callable[[dict[str, object]], None],
     ) -> None:
         self._live = keys.live
         self._control_name = keys.control
@@ -40,16 +40,16 @@ class Inbox:
         self.canaries: dict[bytes, threading.Event] = {}
         self._limits = limits
         self._metrics = metrics
-        self._control = control
+        self._deliver_control = deliver_control
 
     def channel(self, name: bytes) -> str | None:
-        """The channel of a pub/sub name; None for control, canaries and what is not ours."""
+        """The channel of a pub/sub name; None for control messages, canaries and foreign names."""
         if name == self.canary_name or not name.startswith(self._live):
             return None
         return name[len(self._live) :].decode("ascii", "replace")
 
     def publication(self, item: Any, *, count: bool = True) -> Publication | None:
-        """The publication in what hiredis parsed, if it is one."""
+        """The publication in an item that hiredis parsed; None for anything else. `count`: count foreign messages."""
         if not (isinstance(item, list) and len(item) == 3 and item[0] == b"message"):
             return None
         channel = self.channel(item[1])
@@ -62,13 +62,13 @@ class Inbox:
                 self.count_foreign(str(error), channel)
             return None
 
-    def count_foreign(self, what: str, where: str) -> None:
-        """Count a message that is not ours, and say so once a minute."""
+    def count_foreign(self, cause: str, channel: str) -> None:
+        """Count a foreign message, and log it at most once a minute."""
         self._metrics.broker_poisoned += 1
-        log_rate_limited(logger, logging.WARNING, "poison", "skipped %s in %s", what, where)
+        log_rate_limited(logger, logging.WARNING, "poison", "skipped a message in %s: %s", channel, cause)
 
     def on_control(self, item: Any) -> None:
-        """Deal with a canary or a control message."""
+        """Deliver a control message, or wake the greenlet that waits for this canary."""
         name, message = item[1], item[2]
         if name == self.canary_name:
             event = self.canaries.get(message)
@@ -79,10 +79,10 @@ class Inbox:
 
     def _read_control(self, message: bytes) -> None:
         try:
-            found = json.loads(message) if len(message) <= CONTROL_MAX_BYTES else None
+            control = json.loads(message) if len(message) <= CONTROL_MAX_BYTES else None
         except (ValueError, RecursionError):
-            found = None
-        if isinstance(found, dict) and isinstance(found.get("do"), str):
-            self._control(found)
+            control = None
+        if isinstance(control, dict) and isinstance(control.get("do"), str):
+            self._deliver_control(control)
         else:
-            self.count_foreign("a control message that is not tidings'", "control")
+            self.count_foreign("not a control message of tidings", "control")

@@ -1,7 +1,7 @@
-"""Which channels this node wants from the broker, and how far each is on its way.
+"""The channels that this node subscribes to at the broker, and the state of each subscription.
 
-Callers, the asker and the reader look at it at the same time: all changes are under one lock that is
-never held while anything waits.
+Callers, the lookups and the reader use it at the same time. All changes are made under one lock, which is never held
+while a greenlet waits.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from tidings.wire.publication import Publication
 
 @dataclass(slots=True)
 class Interest:
-    """One wanted channel.
+    """One channel.
 
-    `link`: number of the link it was asked for on. `joined`: the node is responsible for it. `early`:
-    live publications from before that. `leave_at_s`: when it is to be left, if nobody comes back.
+    `link`: number of the link on which it was subscribed. `is_active`: the node tracks its publications.
+    `early`: live publications that arrived before that. `remove_at_s`: when to unsubscribe; None while it is used.
     """
 
     link: int = -1
@@ -28,84 +28,84 @@ class Interest:
 
 
 class Interests:
-    """The wanted channels.
+    """All channels of this node.
 
-    At most `early_max` live publications of one are kept between the broker's confirmation and the node's look at it;
-    more are dropped, and found missing and repaired by the next one.
+    Between the broker's confirmation and the node's lookup, at most `early_max` live publications of a channel are
+    buffered. More are dropped; the channel's next publication shows that, and they are repaired.
     """
 
     def __init__(self, *, early_max: int) -> None:
         self._early_max = early_max
         self._lock = threading.Lock()
-        self._wanted: dict[str, Interest] = {}
-        # In order of leaving: everyone lingers equally long.
-        self._leaving: dict[str, None] = {}
+        self._interests: dict[str, Interest] = {}
+        # In order of removal, since every channel lingers equally long.
+        self._lingering: dict[str, None] = {}
         self._counted = 0
 
     def __len__(self) -> int:
-        return len(self._wanted)
+        return len(self._interests)
 
     def pop_size_change(self) -> int:
-        """By how many channels they changed since the last call."""
+        """By how many channels the number changed since the last call."""
         with self._lock:
-            change, self._counted = len(self._wanted) - self._counted, len(self._wanted)
+            change, self._counted = len(self._interests) - self._counted, len(self._interests)
             return change
 
     def __contains__(self, channel: str) -> bool:
-        return channel in self._wanted
+        return channel in self._interests
 
     def add(self, channels: Iterable[str]) -> list[str]:
-        """Want these channels; returns those that have yet to be joined."""
+        """Add channels, or cancel their removal. Returns those that are not active yet."""
         with self._lock:
-            return [channel for channel in channels if not self._want(channel).is_active]
+            return [channel for channel in channels if not self._add(channel).is_active]
 
-    def _want(self, channel: str) -> Interest:
-        interest = self._wanted.get(channel)
+    def _add(self, channel: str) -> Interest:
+        interest = self._interests.get(channel)
         if interest is None:
-            interest = self._wanted[channel] = Interest()
+            interest = self._interests[channel] = Interest()
         if interest.remove_at_s is not None:
             interest.remove_at_s = None
-            del self._leaving[channel]
+            del self._lingering[channel]
         return interest
 
-    def schedule_removal(self, channels: Iterable[str], leave_at_s: float) -> None:
-        """Nobody listens to these; leave them at that time, unless they are wanted again."""
+    def schedule_removal(self, channels: Iterable[str], remove_at_s: float) -> None:
+        """Remove channels without a listener at that time, unless they are added again before."""
         with self._lock:
             for channel in channels:
-                interest = self._wanted.get(channel)
+                interest = self._interests.get(channel)
                 if interest is not None and interest.remove_at_s is None:
-                    interest.remove_at_s = leave_at_s
-                    self._leaving[channel] = None
+                    interest.remove_at_s = remove_at_s
+                    self._lingering[channel] = None
 
     def due(self, now_s: float) -> list[str]:
-        """The channels whose time to be left has come."""
+        """The channels whose removal is due."""
         with self._lock:
             return self._due(now_s)
 
     def _due(self, now_s: float) -> list[str]:
         due = []
-        for channel in self._leaving:
-            leave_at_s = self._wanted[channel].remove_at_s
-            if leave_at_s is None or leave_at_s > now_s:
+        for channel in self._lingering:
+            remove_at_s = self._interests[channel].remove_at_s
+            if remove_at_s is None or remove_at_s > now_s:
                 break
             due.append(channel)
         return due
 
     def remove_due(self, now_s: float) -> list[str]:
-        """Drop the channels whose time has come; returns them."""
+        """Remove and return the channels whose removal is due."""
         with self._lock:
-            gone = self._due(now_s)
-            for channel in gone:
-                del self._leaving[channel]
-                del self._wanted[channel]
-        return gone
+            removed = self._due(now_s)
+            for channel in removed:
+                del self._lingering[channel]
+                del self._interests[channel]
+        return removed
 
     def claim_for_link(self, link: int, channels: Iterable[str] | None = None) -> list[str]:
-        """The wanted ones of `channels` (all) that were not asked for on this link; they count as asked now."""
+        """Those of `channels` (default: all) that must still be subscribed on this link; they count as subscribed."""
         with self._lock:
             fresh = []
-            for channel in list(self._wanted) if channels is None else channels:
-                interest = self._wanted.get(channel)
+            for channel in list(self._interests) if channels is None else channels:
+                interest = self._interests.get(channel)
                 if interest is not None and interest.link != link:
                     interest.link = link
                     interest.early.clear()
@@ -113,20 +113,20 @@ class Interests:
             return fresh
 
     def is_pending(self, channel: str) -> bool:
-        """Whether the channel is wanted, but not joined."""
-        interest = self._wanted.get(channel)
+        """Whether the channel was added and is not active yet."""
+        interest = self._interests.get(channel)
         return interest is not None and not interest.is_active
 
     def activate(self, channel: str) -> list[Publication]:
-        """The channel is joined now; returns what came in early."""
-        interest = self._wanted[channel]
+        """Make the channel active, and return the live publications that arrived early."""
+        interest = self._interests[channel]
         early, interest.early = interest.early, []
         interest.is_active = True
         return early
 
     def buffer_early(self, publication: Publication) -> bool:
-        """Keep a live publication of a channel that is being joined; False: there is no room or no such channel."""
-        interest = self._wanted.get(publication.channel)
+        """Buffer a live publication of a pending channel. False: the buffer is full or the channel is not pending."""
+        interest = self._interests.get(publication.channel)
         if interest is None or interest.is_active or len(interest.early) >= self._early_max:
             return False
         interest.early.append(publication)

@@ -1,6 +1,6 @@
-"""Looks into the past: the scripts' calls and what their replies mean. No I/O.
+"""Packs the calls of the lookup scripts and reads their replies. No I/O.
 
-What a stream holds is checked like what comes live: an entry that is not ours counts as not there.
+Entries of a stream are checked like live messages: a foreign entry counts as missing.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from tidings_hub.brokers.base import BrokerLimits, ChannelSnapshot, HistorySnaps
 
 _PACKAGE = "tidings_hub.brokers"
 
-# More would make one read of all of them slow, and Redis wait for it.
+# More would make reading all of them slow, and would block Redis.
 _DOUBTS_MAX = 10_000
-# A channel (`*`: every one) and the first and the last seq of the cursors that may lack something of it.
+# A channel (`*`: all channels), and the first and the last seq of the doubted cursors.
 Range = tuple[str, int, int]
 
 
 @dataclass(slots=True, frozen=True)
 class LookupRequest:
-    """What to look at. `after`: per channel the seq to read after; a channel without one is only pointed at.
+    """What to request up. `after`: per channel, the seq after which to read; without one only the pointer is read.
 
-    `refresh` prolongs the lives of the pointers.
+    `count` and `bytes_max` limit the publications per channel and in all. `refresh` extends the TTL of the pointers.
     """
 
     channels: Sequence[str]
@@ -40,62 +40,69 @@ class LookupRequest:
 
 
 def since_script() -> Script:
-    """One atomic look at channels."""
+    """The script that looks up channels in one atomic step."""
     return load_script(_PACKAGE, "since.lua")
 
 
 def doubt_script() -> Script:
-    """Remember cursors that say too much."""
+    """The script that stores doubted cursors."""
     return load_script(_PACKAGE, "doubt.lua")
 
 
 def rotate_script() -> Script:
-    """Begin a new epoch where a sequence went backwards."""
+    """The script that begins a new epoch where a sequence went backwards."""
     return load_script(_PACKAGE, "rotate.lua")
 
 
-def pack_lookup(keys: RedisKeys, look: LookupRequest, limits: BrokerLimits) -> bytes:
-    """The call for one look."""
-    names = [key for channel in look.channels for key in (keys.pointer(channel), keys.stream(channel))]
-    after = [b"%d" % look.after[channel] if channel in look.after else b"-" for channel in look.channels]
+def pack_lookup(keys: RedisKeys, request: LookupRequest, limits: BrokerLimits) -> bytes:
+    """EVALSHA of since.lua for one lookup."""
+    names = [key for channel in request.channels for key in (keys.pointer(channel), keys.stream(channel))]
+    after = [b"%d" % request.after[channel] if channel in request.after else b"-" for channel in request.channels]
     # Lua counts from 1.
     name_at = len(keys.pointer("")) + 1
-    bounds = (look.count, look.bytes_max, limits.message_max_bytes, limits.pointer_ttl_s, int(look.refresh), name_at)
-    numbers = [b"%d" % one for one in bounds]
+    bounds = (
+        request.count,
+        request.bytes_max,
+        limits.message_max_bytes,
+        limits.pointer_ttl_s,
+        int(request.refresh),
+        name_at,
+    )
+    numbers = [b"%d" % bound for bound in bounds]
     return pack_call(since_script(), (keys.meta, keys.doubts, *names), (_candidate(), *numbers, *after))
 
 
-def read_lookup(look: LookupRequest, reply: object, limits: BrokerLimits) -> HistorySnapshot:
-    """What one look saw.
+def read_lookup(request: LookupRequest, reply: object, limits: BrokerLimits) -> HistorySnapshot:
+    """The result of one lookup.
 
     Raises:
-        Unavailable: the reply is an error, or not the script's.
+        Unavailable: the reply is an error, or not one that the script returns.
     """
-    parts = _parts(reply, 3 + len(look.channels))
+    parts = _parts(reply, 3 + len(request.channels))
     position = read_position(parts)
     channels = {}
-    for channel, seen in zip(look.channels, parts[3:], strict=True):
-        pointer, messages, doubt = _parts(seen, 3)
-        kept = read_messages(channel, messages, position.epoch, limits)
+    for channel, part in zip(request.channels, parts[3:], strict=True):
+        pointer, messages, doubt = _parts(part, 3)
+        stored = read_messages(channel, messages, position.epoch, limits)
         last = int(pointer) if isinstance(pointer, bytes) else None
-        channels[channel] = ChannelSnapshot(last, kept, read_range(doubt))
+        channels[channel] = ChannelSnapshot(last, stored, read_range(doubt))
     return HistorySnapshot(position, channels, int(parts[2]) if isinstance(parts[2], bytes) else 0)
 
 
 def pack_doubts(keys: RedisKeys, epoch: str, ranges: Sequence[Range], limits: BrokerLimits, *, news: bool) -> bytes:
-    """The call that stores ranges of doubted cursors. `news`: every node is to hear of it."""
+    """EVALSHA of doubt.lua: store ranges of doubted cursors. `news`: raise the serial number, so nodes read them."""
     numbers = [part for name, first, last in ranges for part in (name.encode(), b"%d" % first, b"%d" % last)]
     head = (_candidate(), epoch.encode(), b"%d" % min(limits.doubts_max, _DOUBTS_MAX), b"%d" % news)
     return pack_call(doubt_script(), (keys.meta, keys.doubts), (*head, *numbers))
 
 
 def read_doubts(reply: object) -> tuple[str, int, list[Range]]:
-    """The epoch, the serial number and the ranges of all doubts (HGETALL); the range of `*` is every channel's."""
+    """The epoch, the serial number and the ranges of all doubts (HGETALL); the range of `*` is for all channels."""
     parts = [part for part in reply if isinstance(part, bytes)] if isinstance(reply, list) else []
     fields = {name.decode("ascii", "replace"): value for name, value in zip(parts[::2], parts[1::2], strict=False)}
     serial = fields.pop("#", b"0")
     epoch = fields.pop("@", b"").decode("ascii", "replace")
-    ranges = [(name, *found) for name, value in fields.items() if (found := read_range(value)) is not None]
+    ranges = [(name, *bounds) for name, value in fields.items() if (bounds := read_range(value)) is not None]
     return epoch, int(serial) if serial.isdigit() else 0, ranges
 
 
@@ -106,21 +113,21 @@ def read_range(value: object) -> tuple[int, int] | None:
 
 
 def read_history(channel: str, reply: object, limits: BrokerLimits) -> tuple[Cursor, list[Publication]]:
-    """The position and the page, in order of seq.
+    """The position and the publications of one page, in order of seq.
 
     Raises:
-        Unavailable: the reply is an error, or not the script's.
+        Unavailable: the reply is an error, or not one that the script returns.
     """
     parts = _parts(reply, 3)
     position = read_position(parts)
-    found = read_messages(channel, parts[2], position.epoch, limits)
-    found.sort(key=lambda one: one.seq)
-    return position, found
+    publications = read_messages(channel, parts[2], position.epoch, limits)
+    publications.sort(key=lambda publication: publication.seq)
+    return position, publications
 
 
-def pack_rotate(keys: RedisKeys, seen: Cursor) -> bytes:
-    """The call that begins a new epoch, if the sequence is behind `seen`."""
-    return pack_call(rotate_script(), (keys.meta,), (_candidate(), seen.epoch.encode(), b"%d" % seen.seq))
+def pack_rotate(keys: RedisKeys, position: Cursor) -> bytes:
+    """EVALSHA of rotate.lua: begin a new epoch if the sequence is behind `position`."""
+    return pack_call(rotate_script(), (keys.meta,), (_candidate(), position.epoch.encode(), b"%d" % position.seq))
 
 
 def read_position(reply: object) -> Cursor:
@@ -131,21 +138,21 @@ def read_position(reply: object) -> Cursor:
     """
     if isinstance(reply, list) and len(reply) >= 2 and isinstance(reply[0], bytes) and isinstance(reply[1], bytes):
         return Cursor(reply[0].decode(), int(reply[1]))
-    raise _strange(reply)
+    raise _unexpected(reply)
 
 
 def read_messages(channel: str, messages: object, epoch: str, limits: BrokerLimits) -> list[Publication]:
-    """The publications of this epoch among a stream's messages; others are passed over."""
-    found = []
+    """The publications of this epoch among a stream's messages; others are skipped."""
+    publications = []
     for message in messages if isinstance(messages, list) else ():
         try:
             publication = decode(channel, message, max_bytes=limits.message_max_bytes)
         except BadPacket:
-            # Not counted as poison: `prev` of the next one shows the hole, and that is told.
+            # Not counted as foreign: `prev` of the next publication shows the gap, and the gap is reported.
             continue
         if publication.epoch == epoch:
-            found.append(publication)
-    return found
+            publications.append(publication)
+    return publications
 
 
 def _candidate() -> bytes:
@@ -155,10 +162,10 @@ def _candidate() -> bytes:
 def _parts(reply: object, count: int) -> list[object]:
     if isinstance(reply, list) and len(reply) == count:
         return reply
-    raise _strange(reply)
+    raise _unexpected(reply)
 
 
-def _strange(reply: object) -> Unavailable:
+def _unexpected(reply: object) -> Unavailable:
     if isinstance(reply, Exception):
-        return Unavailable(f"Redis refused to answer: {error_text(reply)}")
-    return Unavailable("Redis gave an answer that the script never gives; is it Redis 6.2 or later?")
+        return Unavailable(f"Redis rejected a lookup: {error_text(reply)}")
+    return Unavailable("unexpected reply of a script; check that Redis is 6.2 or later")

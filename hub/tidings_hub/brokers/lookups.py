@@ -1,7 +1,7 @@
-"""The asker: takes everybody's questions about channels to Redis together.
+"""Runs the lookups of all callers in shared round trips to Redis.
 
-While one round trip is under way, questions gather; the next one answers them all. That keeps a storm of
-returning clients at a few round trips, and lets one barrier on the link serve every question of a round.
+Lookups that are submitted during one round trip wait, and the next round trip runs all of them. So when many clients
+reconnect at the same time, a few round trips suffice, and one barrier on the link serves all lookups of a round.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from tidings_hub.brokers.lookup_script import LookupRequest, pack_lookup, read_l
 from tidings_hub.brokers.pubsub_link import LinkDown, PubSubLink
 from tidings_hub.brokers.reader import Reader
 from tidings_hub.brokers.redis_commands import RedisCommands
-from tidings_hub.brokers.repair import LOOK_CHUNK, Repairs
+from tidings_hub.brokers.repair import LOOKUP_CHUNK, Repairs
 from tidings_hub.metrics import Metrics
 
 logger = logging.getLogger("tidings.broker")
 
 _TICK_S = 1.0
 _DOWN_TICK_S = 0.1
-# With recovery_max_bytes it bounds what one round may bring.
+# Together with recovery_max_bytes it bounds the data of one round.
 _ROUND_MAX = 64
-_AGAIN_S = 0.02
+_RETRY_S = 0.02
 _REFRESH_EVERY_S = 3600.0
 
 
 @dataclass(slots=True)
 class Lookup:
-    """One look that somebody waits for. `joins`: the look's channels are to be joined."""
+    """One lookup and its result. `activates`: subscribe to the channels of `request` and make them active."""
 
     request: LookupRequest
     deadline_s: float
@@ -49,7 +49,7 @@ class Lookup:
 
 
 class Lookups:
-    """Runs rounds until it is stopped; between them it leaves lingering channels and checks positions."""
+    """Runs rounds of lookups. Between rounds it unsubscribes unused channels and checks positions."""
 
     def __init__(
         self,
@@ -70,190 +70,196 @@ class Lookups:
         self._repairs = repairs
         self._limits = limits
         self._metrics = metrics
-        self._greet = write_rules
-        self._questions: deque[Lookup] = deque()
+        self._write_rules = write_rules
+        self._waiting: deque[Lookup] = deque()
         self._wake = threading.Event()
         self._stopping = False
         self._check_at_s = 0.0
         self._refresh_at_s = 0.0
-        self._watch_at_s = 0.0
+        self._check_broker_at_s = 0.0
 
     # For other greenlets
 
-    def run_lookup(self, look: LookupRequest, *, joins: bool = False) -> HistorySnapshot:
-        """The answer to a look, after the link brought all that came before it.
+    def submit(self, request: LookupRequest, *, activates: bool = False) -> Lookup:
+        """Queue a lookup without waiting for it. Use `wait_for` for its result."""
+        lookup = Lookup(request, time.monotonic() + self._limits.timeout_s, activates)
+        self._waiting.append(lookup)
+        self._wake.set()
+        return lookup
+
+    def wait_for(self, lookup: Lookup) -> HistorySnapshot:
+        """The result of a submitted lookup.
 
         Raises:
-            Unavailable: not within `timeout_s`.
+            Unavailable: there was no result within `timeout_s`.
         """
-        return self.wait_for(self.submit(look, joins=joins))
-
-    def submit(self, look: LookupRequest, *, joins: bool = False) -> Lookup:
-        """Ask without waiting; `answer` waits."""
-        question = Lookup(look, time.monotonic() + self._limits.timeout_s, joins)
-        self._questions.append(question)
-        self._wake.set()
-        return question
-
-    def wait_for(self, question: Lookup) -> HistorySnapshot:
-        """As `ask`, for a question that was put."""
-        left_s = max(0.0, question.deadline_s - time.monotonic())
-        answered = not self._stopping and question.done.wait(left_s)
-        self._metrics.broker_timeouts += not (answered or self._stopping)
-        if not answered or question.snapshot is None:
-            why = question.error or self._reader.last_error or "no answer"
-            raise Unavailable(f"the broker did not answer within {self._limits.timeout_s:g} s: {why}")
-        return question.snapshot
+        left_s = max(0.0, lookup.deadline_s - time.monotonic())
+        is_done = not self._stopping and lookup.done.wait(left_s)
+        self._metrics.broker_timeouts += not (is_done or self._stopping)
+        if not is_done or lookup.snapshot is None:
+            cause = lookup.error or self._reader.last_error or "no answer"
+            raise Unavailable(f"the broker did not answer within {self._limits.timeout_s:g} s: {cause}")
+        return lookup.snapshot
 
     def stop(self) -> None:
-        """End; whoever waits gets no answer."""
+        """Stop. Waiting callers get `Unavailable`."""
         self._stopping = True
         self._wake.set()
 
-    # The asker's own greenlet
+    # The own greenlet
 
     def run(self) -> None:
-        """Rounds until `stop`. Nothing but that ends it."""
+        """Run rounds until `stop`. No error ends it."""
         while not self._stopping:
             if self._reader.live.is_set():
                 self._wake.wait(_TICK_S)
             self._wake.clear()
             try:
-                self._turn()
+                self._run_round()
             except (LinkDown, HubError) as error:
-                logger.debug("a round failed: %s", error)
-                time.sleep(_AGAIN_S)
+                logger.debug("a round of lookups failed: %s", error)
+                time.sleep(_RETRY_S)
             except Exception:
-                logger.exception("a mistake in the broker's asker; it goes on")
+                logger.exception("unexpected error in the broker's lookups; retrying")
                 time.sleep(_TICK_S)
-        self._look_last()
-        for question in self._questions:
-            question.done.set()
+        self._check_finally()
+        for lookup in self._waiting:
+            lookup.done.set()
 
-    def _look_last(self) -> None:
-        """What was lost and not yet found is known to nobody else: find it before this node ends."""
+    def _check_finally(self) -> None:
+        """Check positions before this node ends: no other node can detect what this node lost."""
         current = self._reader.live_link()
         if current is None:
             return
         try:
-            self._check(*current)
+            self._check_positions(*current)
         except (LinkDown, HubError) as error:
             logger.warning("the last check for lost publications failed: %s", error)
 
-    def _turn(self) -> None:
+    def _run_round(self) -> None:
         current = self._reader.live_link()
         if current is None:
             self._reader.live.wait(_DOWN_TICK_S)
             current = self._reader.live_link()
             if current is None:
-                self._drop_late()
+                self._drop_expired()
                 return
         link, number = current
         now_s = time.monotonic()
         due = self._interests.due(now_s)
-        for start in range(0, len(due), LOOK_CHUNK):
-            # What was lost there in silence is found now or never.
-            self._look(link, number, [LookupRequest(due[start : start + LOOK_CHUNK])], [])
-        gone = self._interests.remove_due(now_s)
-        for start in range(0, len(gone), LOOK_CHUNK):
-            link.unsubscribe([self._keys.pubsub(channel) for channel in gone[start : start + LOOK_CHUNK]])
+        for start in range(0, len(due), LOOKUP_CHUNK):
+            # The last chance to detect a loss in these channels.
+            self._lookup(link, number, [LookupRequest(due[start : start + LOOKUP_CHUNK])], [])
+        removed = self._interests.remove_due(now_s)
+        for start in range(0, len(removed), LOOKUP_CHUNK):
+            link.unsubscribe([self._keys.pubsub(channel) for channel in removed[start : start + LOOKUP_CHUNK]])
         self._metrics.broker_channels += self._interests.pop_size_change()
-        if now_s >= self._watch_at_s:
-            self._watch_at_s = now_s + _TICK_S
-            self._watch(link, number, now_s)
-        while self._questions and not self._stopping:
-            self._answer(link, number)
+        if now_s >= self._check_broker_at_s:
+            self._check_broker_at_s = now_s + _TICK_S
+            self._check_broker(link, number, now_s)
+        while self._waiting and not self._stopping:
+            self._run_waiting(link, number)
 
-    def _drop_late(self) -> None:
-        """Nobody waits any longer for questions whose time is over."""
+    def _drop_expired(self) -> None:
+        """Drop the lookups whose deadline has passed: their callers no longer wait."""
         now_s = time.monotonic()
-        for _ in range(len(self._questions)):
-            question = self._questions.popleft()
-            if question.deadline_s > now_s:
-                self._questions.append(question)
+        for _ in range(len(self._waiting)):
+            lookup = self._waiting.popleft()
+            if lookup.deadline_s > now_s:
+                self._waiting.append(lookup)
 
-    def _answer(self, link: PubSubLink, number: int) -> None:
-        """One round: everything that is waiting, at most `_ROUND_MAX` questions."""
+    def _run_waiting(self, link: PubSubLink, number: int) -> None:
+        """Run the waiting lookups, at most `_ROUND_MAX` of them."""
         now_s = time.monotonic()
-        waiting = [self._questions.popleft() for _ in range(min(len(self._questions), _ROUND_MAX))]
-        waiting = [one for one in waiting if one.deadline_s > now_s]
+        waiting = [self._waiting.popleft() for _ in range(min(len(self._waiting), _ROUND_MAX))]
+        waiting = [lookup for lookup in waiting if lookup.deadline_s > now_s]
         try:
-            joins = [one for one in waiting if one.activates]
-            sinces = [one for one in waiting if not one.activates]
-            self._join(link, number, joins)
-            self._look(link, number, [one.request for one in sinces], sinces)
+            self._activate(link, number, [lookup for lookup in waiting if lookup.activates])
+            others = [lookup for lookup in waiting if not lookup.activates]
+            self._lookup(link, number, [lookup.request for lookup in others], others)
         except (LinkDown, HubError) as error:
-            for question in waiting:
-                question.error = str(error)
+            for lookup in waiting:
+                lookup.error = str(error)
             raise
         finally:
-            again = [one for one in waiting if not one.done.is_set()]
-            self._questions.extendleft(reversed(again))
-            if again:
+            unfinished = [lookup for lookup in waiting if not lookup.done.is_set()]
+            self._waiting.extendleft(reversed(unfinished))
+            if unfinished:
                 self._wake.set()
 
-    def _join(self, link: PubSubLink, number: int, questions: list[Lookup]) -> None:
-        if not questions:
+    def _activate(self, link: PubSubLink, number: int, lookups: list[Lookup]) -> None:
+        if not lookups:
             return
-        wanted = list(dict.fromkeys(channel for one in questions for channel in one.request.channels))
-        fresh = self._interests.claim_for_link(number, wanted)
-        for start in range(0, len(fresh), LOOK_CHUNK):
-            link.subscribe([self._keys.pubsub(channel) for channel in fresh[start : start + LOOK_CHUNK]])
+        channels = list(dict.fromkeys(channel for lookup in lookups for channel in lookup.request.channels))
+        fresh = self._interests.claim_for_link(number, channels)
+        for start in range(0, len(fresh), LOOKUP_CHUNK):
+            link.subscribe([self._keys.pubsub(channel) for channel in fresh[start : start + LOOKUP_CHUNK]])
         if fresh:
-            self._pass(self._reader.barrier(link, number))
+            self._wait_until_passed(self._reader.barrier(link, number))
             self._metrics.broker_channels += self._interests.pop_size_change()
-        looks = [
-            LookupRequest(wanted[start : start + LOOK_CHUNK], refresh=True)
-            for start in range(0, len(wanted), LOOK_CHUNK)
+        requests = [
+            LookupRequest(channels[start : start + LOOKUP_CHUNK], refresh=True)
+            for start in range(0, len(channels), LOOKUP_CHUNK)
         ]
-        pasts = self._look(link, number, looks, [], joins=True)
-        for question in questions:
-            if pasts and not any(self._interests.is_pending(channel) for channel in question.request.channels):
-                question.snapshot = pasts[-1]
-                question.done.set()
+        snapshots = self._lookup(link, number, requests, [], activates=True)
+        for lookup in lookups:
+            if snapshots and not any(self._interests.is_pending(channel) for channel in lookup.request.channels):
+                lookup.snapshot = snapshots[-1]
+                lookup.done.set()
 
-    def _look(
-        self, link: PubSubLink, number: int, looks: list[LookupRequest], questions: list[Lookup], *, joins: bool = False
+    def _lookup(
+        self,
+        link: PubSubLink,
+        number: int,
+        requests: list[LookupRequest],
+        lookups: list[Lookup],
+        *,
+        activates: bool = False,
     ) -> list[HistorySnapshot]:
-        """Look, then wait until the link has brought everything up to there. Empty: look again."""
-        if not looks:
+        """Run the requests in one round trip, wait until the link has received everything up to them, and apply them.
+
+        Sets the results of `lookups`. Returns an empty list if the results are useless: then try again.
+        """
+        if not requests:
             return []
         floor = self._repairs.positions.cursor
-        packed = b"".join([pack_lookup(self._keys, look, self._limits) for look in looks])
-        replies = self._commands.run(packed, len(looks), (since_script(),))
-        pasts = [read_lookup(look, reply, self._limits) for look, reply in zip(looks, replies, strict=True)]
-        good: list[bool] = []
+        packed = b"".join([pack_lookup(self._keys, request, self._limits) for request in requests])
+        replies = self._commands.run(packed, len(requests), (since_script(),))
+        snapshots = [
+            read_lookup(request, reply, self._limits) for request, reply in zip(requests, replies, strict=True)
+        ]
+        usable: list[bool] = []
 
-        def settle() -> None:
-            good.extend([self._repairs.apply_lookup(past, floor, joins=joins) for past in pasts])
+        def apply() -> None:
+            usable.extend([self._repairs.apply_lookup(snapshot, floor, activates=activates) for snapshot in snapshots])
 
-        self._pass(self._reader.barrier(link, number, settle))
-        if not all(good):
+        self._wait_until_passed(self._reader.barrier(link, number, apply))
+        if not all(usable):
             return []
-        for question, past in zip(questions, pasts, strict=False):
-            question.snapshot = past
-            question.done.set()
-        return pasts
+        for lookup, snapshot in zip(lookups, snapshots, strict=False):
+            lookup.snapshot = snapshot
+            lookup.done.set()
+        return snapshots
 
-    def _pass(self, barrier: Barrier) -> None:
+    def _wait_until_passed(self, barrier: Barrier) -> None:
         if not barrier.passed.wait(self._limits.timeout_s) or not barrier.ok:
             raise LinkDown("the link to Redis broke")
 
-    def _watch(self, link: PubSubLink, number: int, now_s: float) -> None:
-        """Notice what no message tells: a new epoch on a quiet day, vanished rules, lost last messages."""
+    def _check_broker(self, link: PubSubLink, number: int, now_s: float) -> None:
+        """Detect what no message shows: a new epoch without traffic, missing rules, lost last messages of a channel."""
         if self._commands.run(pack(b"EXISTS", self._keys.rules))[0] == 0:
-            self._greet()
+            self._write_rules()
         if now_s < self._check_at_s:
-            self._look(link, number, [LookupRequest([])], [])
+            self._lookup(link, number, [LookupRequest([])], [])
             return
         self._check_at_s = now_s + self._limits.position_check_s
         refresh = now_s >= self._refresh_at_s
         if refresh and len(self._repairs.positions):
             self._refresh_at_s = now_s + _REFRESH_EVERY_S
-        self._check(link, number, refresh=refresh)
+        self._check_positions(link, number, refresh=refresh)
 
-    def _check(self, link: PubSubLink, number: int, *, refresh: bool = False) -> None:
+    def _check_positions(self, link: PubSubLink, number: int, *, refresh: bool = False) -> None:
         channels = self._repairs.positions.channels()
         self._metrics.position_checks += 1
-        for start in range(0, max(1, len(channels)), LOOK_CHUNK):
-            self._look(link, number, [LookupRequest(channels[start : start + LOOK_CHUNK], refresh=refresh)], [])
+        for start in range(0, max(1, len(channels)), LOOKUP_CHUNK):
+            self._lookup(link, number, [LookupRequest(channels[start : start + LOOKUP_CHUNK], refresh=refresh)], [])

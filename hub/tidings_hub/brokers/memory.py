@@ -1,7 +1,7 @@
-"""The broker for one node: everything in this process's memory.
+"""The broker for one node: everything in the memory of this process.
 
-The sequence itself is `tidings.publishers.memory.store.MemoryStore`, so that an emitter with the same
-`memory://` URL in the same process reaches this hub. One greenlet hands publications to the sink.
+The sequence itself is in `tidings.publishers.memory.store.MemoryStore`, so an emitter with the same `memory://` URL in
+the same process reaches this hub. One greenlet delivers publications to the sink.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _STOP_S = 5.0
 
 
 class MemoryBroker:
-    """A `Broker` without Redis. Nothing can be lost between it and its node, so nothing is ever doubted."""
+    """A `Broker` without Redis. It loses nothing on the way to its node, so no cursor is ever doubted."""
 
     name = "memory"
 
@@ -57,15 +57,15 @@ class MemoryBroker:
         self._store = store or open_store(url)
         self._limits = limits
         self._metrics = metrics or Metrics()
-        # Channel to the time of leaving; None: somebody listens.
-        self._wanted: dict[str, float | None] = {}
+        # Channel to the time when it is removed; None: it has a listener.
+        self._channels: dict[str, float | None] = {}
         self._queue: deque[Publication | dict[str, object] | threading.Event] = deque()
         self._wake = threading.Event()
         # Node id to its address and the end of its lease.
         self._leases: dict[str, tuple[str, float]] = {}
         self._session_records = MemorySessionRecords()
         # Name of a lease to its holder and its end.
-        self._holds: dict[str, tuple[str, float]] = {}
+        self._named_leases: dict[str, tuple[str, float]] = {}
         self._thread: threading.Thread | None = None
         self._sink: Sink | None = None
         self._stopping = False
@@ -77,8 +77,8 @@ class MemoryBroker:
         if self._sink is not None:
             raise RuntimeError("a broker is started once")
         self._sink = sink
-        self._store.add_listener(self._heard)
-        self._store.commands.add_listener(self._told)
+        self._store.add_listener(self._on_publication)
+        self._store.commands.add_listener(self._on_control)
         self._metrics.broker_connected = 1
         self._thread = threading.Thread(target=self._run, args=(sink,), name="tidings-memory", daemon=True)
         self._thread.start()
@@ -86,76 +86,78 @@ class MemoryBroker:
     def stop(self) -> None:
         """See `Broker.stop`."""
         self._stopping = True
-        self._store.remove_listener(self._heard)
-        self._store.commands.remove_listener(self._told)
+        self._store.remove_listener(self._on_publication)
+        self._store.commands.remove_listener(self._on_control)
         self._wake.set()
         if self._thread is not None:
             self._thread.join(_STOP_S)
 
-    def _heard(self, publication: Publication) -> None:
-        # Called with the store's lock held: only remember it.
-        if publication.channel in self._wanted:
+    def _on_publication(self, publication: Publication) -> None:
+        # Called with the store's lock held, so it only queues the publication.
+        if publication.channel in self._channels:
             self._queue.append(publication)
             self._wake.set()
 
-    def _told(self, message: dict[str, object]) -> None:
+    def _on_control(self, message: dict[str, object]) -> None:
         self._queue.append(message)
         self._wake.set()
 
     def _run(self, sink: Sink) -> None:
-        """The one place that calls the sink."""
+        """Call the sink for everything in the queue. No other greenlet calls it."""
         while not self._stopping:
             self._wake.wait(1.0)
             self._wake.clear()
             while self._queue:
                 self._drain(sink)
-            self._leave()
+            self._remove_unused()
         for item in self._queue:
             if isinstance(item, threading.Event):
                 item.set()
 
     def _drain(self, sink: Sink) -> None:
         batch: list[Publication] = []
-        rest: dict[str, object] | threading.Event | None = None
-        while self._queue and len(batch) < _BATCH_MAX and rest is None:
+        other: dict[str, object] | threading.Event | None = None
+        while self._queue and len(batch) < _BATCH_MAX and other is None:
             item = self._queue.popleft()
             if isinstance(item, Publication):
                 batch.append(item)
             else:
-                rest = item
+                other = item
         try:
             if batch:
                 sink.deliver(batch)
-            if isinstance(rest, dict):
-                sink.on_control(rest)
+            if isinstance(other, dict):
+                sink.on_control(other)
         except Exception:
-            logger.exception("a mistake in delivering; the channels' clients are told of a gap")
+            logger.exception("unexpected error in a delivery; the clients of these channels receive a gap")
             if batch:
-                sink.on_loss(sorted({one.channel for one in batch}), Cursor(self._store.epoch, batch[-1].seq))
+                sink.on_loss(
+                    sorted({publication.channel for publication in batch}), Cursor(self._store.epoch, batch[-1].seq)
+                )
         if batch:
             self._seq = max(self._seq, batch[-1].seq)
-        if isinstance(rest, threading.Event):
-            rest.set()
-        # Let others run, however much there is to deliver.
+        if isinstance(other, threading.Event):
+            other.set()
+        # Let other greenlets run, however much there is to deliver.
         time.sleep(0)
 
-    def _leave(self) -> None:
+    def _remove_unused(self) -> None:
         now_s = time.monotonic()
-        for name, leave_at_s in list(self._wanted.items()):
-            if leave_at_s is not None and leave_at_s <= now_s:
-                del self._wanted[name]
-        self._metrics.broker_channels = len(self._wanted)
+        for name, remove_at_s in list(self._channels.items()):
+            if remove_at_s is not None and remove_at_s <= now_s:
+                del self._channels[name]
+        self._metrics.broker_channels = len(self._channels)
 
-    def _pass(self) -> None:
-        """Wait until everything that was queued has gone through the sink."""
+    def _wait_until_delivered(self) -> None:
+        """Wait until everything in the queue was delivered to the sink."""
         if self._sink is None or self._stopping:
             raise Unavailable("the broker is not running")
         marker = threading.Event()
         self._queue.append(marker)
         self._wake.set()
-        passed = marker.wait(self._limits.timeout_s)
-        self._metrics.broker_timeouts += not passed
-        if not passed or self._stopping:
+        is_delivered = marker.wait(self._limits.timeout_s)
+        self._metrics.broker_timeouts += not is_delivered
+        if not is_delivered or self._stopping:
             raise Unavailable(f"the node did not keep up within {self._limits.timeout_s:g} s")
 
     # Publishing
@@ -176,28 +178,29 @@ class MemoryBroker:
     def subscribe(self, channels: Sequence[str]) -> None:
         """See `Broker.subscribe`."""
         with self._store.lock:
-            self._wanted.update(dict.fromkeys(channels))
+            self._channels.update(dict.fromkeys(channels))
             self._store.read_channels(channels, None, limit=0)
             position = self._store.seq
-        self._metrics.broker_channels = len(self._wanted)
-        self._pass()
+        self._metrics.broker_channels = len(self._channels)
+        self._wait_until_delivered()
         self._seq = max(self._seq, position)
 
     def unsubscribe(self, channels: Sequence[str]) -> None:
         """See `Broker.unsubscribe`. Never waits."""
-        leave_at_s = time.monotonic() + self._limits.linger_s
+        remove_at_s = time.monotonic() + self._limits.linger_s
         for channel in channels:
-            if self._wanted.get(channel, leave_at_s) is None:
-                self._wanted[channel] = leave_at_s
+            if self._channels.get(channel, remove_at_s) is None:
+                self._channels[channel] = remove_at_s
 
     def read_since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> HistorySnapshot:
         """See `Broker.read_since`."""
         with self._store.lock:
-            found = self._store.read_channels(channels, None if cursor is None else cursor.seq, limit=limit)
+            channel_history = self._store.read_channels(channels, None if cursor is None else cursor.seq, limit=limit)
             position = self._store.position()
-        self._pass()
+        self._wait_until_delivered()
         self._seq = max(self._seq, position.seq)
-        return HistorySnapshot(position, {name: ChannelSnapshot(last, kept) for name, (last, kept) in found.items()})
+        snapshots = {name: ChannelSnapshot(last, stored) for name, (last, stored) in channel_history.items()}
+        return HistorySnapshot(position, snapshots)
 
     def is_doubted(self, channel: str, cursor: Cursor) -> bool:
         """See `Broker.is_doubted`."""
@@ -252,12 +255,12 @@ class MemoryBroker:
         return self._store.commands.revoked(now_s=time.time())
 
     def renew_node_lease(self, node_id: str, address: str, *, lease_s: float) -> NodeLeases:
-        """See `Broker.renew_node_lease`. There is nobody but this process."""
+        """See `Broker.renew_node_lease`. Only nodes of this process have a lease."""
         now_s = time.monotonic()
         self._leases[node_id] = (address, now_s + lease_s)
         self._leases = {name: lease for name, lease in self._leases.items() if lease[1] > now_s}
         return NodeLeases(
-            time.time(), {name: NodeLease(where, end_s - now_s) for name, (where, end_s) in self._leases.items()}
+            time.time(), {name: NodeLease(address, end_s - now_s) for name, (address, end_s) in self._leases.items()}
         )
 
     def write_sessions(self, records: Sequence[SessionRecord]) -> list[WriteResult]:
@@ -273,14 +276,14 @@ class MemoryBroker:
     def acquire_lease(self, name: str, holder: str, *, lease_s: float) -> LeaseReply:
         """See `Broker.acquire_lease`."""
         now_s = time.monotonic()
-        other, end_s = self._holds.get(name, ("", now_s))
-        if other not in ("", holder) and end_s > now_s:
+        current_holder, end_s = self._named_leases.get(name, ("", now_s))
+        if current_holder not in ("", holder) and end_s > now_s:
             return LeaseReply.DENIED
         if not lease_s:
-            self._holds.pop(name, None)
+            self._named_leases.pop(name, None)
             return LeaseReply.DENIED
-        self._holds[name] = (holder, now_s + lease_s)
-        return LeaseReply.RENEWED if other == holder and end_s > now_s else LeaseReply.ACQUIRED
+        self._named_leases[name] = (holder, now_s + lease_s)
+        return LeaseReply.RENEWED if current_holder == holder and end_s > now_s else LeaseReply.ACQUIRED
 
     # Presence
 
@@ -297,7 +300,7 @@ class MemoryBroker:
     def canary(self) -> float:
         """See `Broker.canary`."""
         start_s = time.monotonic()
-        self._pass()
+        self._wait_until_delivered()
         return time.monotonic() - start_s
 
     @property
@@ -308,4 +311,4 @@ class MemoryBroker:
     def state(self) -> BrokerState:
         """See `Broker.state`."""
         running = self._sink is not None and not self._stopping
-        return BrokerState(connected=running, since_s=self._since_s, reconnects=0, channels=len(self._wanted))
+        return BrokerState(connected=running, since_s=self._since_s, reconnects=0, channels=len(self._channels))

@@ -1,4 +1,4 @@
-"""What other programs publish on a Redis, by pattern: one link that only listens."""
+"""Receives what other programs publish on a Redis, by pattern, on one link."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class _PatternLink(PubSubLink):
 
 
 class PatternSubscriber:
-    """One link to one Redis, from `open` to `close`. `read` is for one greenlet, `interrupt` for any.
+    """One link to one Redis, from `open` to `close`. One greenlet may `read`; any may `interrupt`.
 
-    Subscriptions by pattern are not counted by PUBSUB NUMSUB, so nobody waits for answers of this node. On a Redis
-    Cluster any node will do: it has what is published on all of them. A message that is not complete after
-    `link_max_bytes` breaks the link.
+    PUBSUB NUMSUB does not count subscriptions by pattern, so other emitters do not wait for replies of this node. On a
+    Redis Cluster any node will do, since it receives what is published on all nodes. A message that is not complete
+    after `link_max_bytes` breaks the link.
 
     Raises:
-        BadConfig: the URL is none.
+        BadConfig: the URL is invalid.
     """
 
     def __init__(self, url: str, *, link_max_bytes: int) -> None:
@@ -35,7 +35,7 @@ class PatternSubscriber:
         self._link_max_bytes = link_max_bytes
         self._link: _PatternLink | None = None
         self._early: list[Any] = []
-        self._asked = False
+        self._is_ping_sent = False
 
     def __str__(self) -> str:
         return str(self._address)
@@ -44,44 +44,44 @@ class PatternSubscriber:
         """Connect; returns when Redis has confirmed all patterns.
 
         Raises:
-            Unavailable: nobody answers there.
+            Unavailable: Redis is unreachable or did not confirm.
         """
-        self._asked = False
+        self._is_ping_sent = False
         try:
             self._link = _PatternLink(self._address, timeout_s=_CONNECT_S, max_bytes=self._link_max_bytes)
             self._link.subscribe(patterns)
-            self._early = _confirmed(self._link, patterns)
+            self._early = _wait_until_confirmed(self._link, patterns)
         except (LinkDown, OSError, redis_module().RedisError) as error:
             self.close()
             raise Unavailable(f"{self._address} cannot be listened to ({reason_of(error)})") from error
 
     def read(self, timeout_s: float) -> list[tuple[bytes, bytes]]:
-        """Channel and message of all that came, in order; empty when nothing did for `timeout_s`.
+        """Channel and message of everything received, in order; empty if nothing arrived within `timeout_s`.
 
         Raises:
-            Unavailable: the link broke, or two times nothing came, not even the answer to a ping.
+            Unavailable: the link broke, or a ping was not answered within `timeout_s`.
         """
         if self._link is None:
             raise Unavailable("the link is closed")
         early, self._early = self._early, []
         try:
             items = early or self._link.read(timeout_s)
-            self._expect(self._link, answered=bool(items))
+            self._check_alive(self._link, has_items=bool(items))
         except LinkDown as error:
             raise Unavailable(f"the link to {self._address} broke ({error})") from error
         return [(bytes(item[2]), bytes(item[3])) for item in items if _is_message(item)]
 
-    def _expect(self, link: PubSubLink, *, answered: bool) -> None:
-        if answered:
-            self._asked = False
-        elif self._asked:
+    def _check_alive(self, link: PubSubLink, *, has_items: bool) -> None:
+        if has_items:
+            self._is_ping_sent = False
+        elif self._is_ping_sent:
             raise LinkDown("Redis did not answer a ping")
         else:
-            self._asked = True
+            self._is_ping_sent = True
             link.ping(_QUIET)
 
     def interrupt(self) -> None:
-        """Make a waiting `read` end."""
+        """Make a waiting `read` raise Unavailable."""
         link = self._link
         if link is not None:
             link.interrupt()
@@ -97,15 +97,15 @@ def _is_message(item: Any) -> bool:
     return isinstance(item, list) and len(item) == 4 and item[0] == b"pmessage"
 
 
-def _confirmed(link: PubSubLink, patterns: Sequence[bytes]) -> list[Any]:
-    """Waits until all patterns are confirmed; returns what came with that."""
+def _wait_until_confirmed(link: PubSubLink, patterns: Sequence[bytes]) -> list[Any]:
+    """Wait until all patterns are confirmed; return the items that arrived meanwhile."""
     missing, items, end_s = set(patterns), list[Any](), time.monotonic() + _CONNECT_S
     while missing:
         if time.monotonic() > end_s:
             raise LinkDown("Redis did not confirm a subscription")
         for item in link.read(_CONNECT_S):
             if isinstance(item, Exception):
-                raise LinkDown(f"Redis refuses the subscription: {str(item)[:200]}")
+                raise LinkDown(f"Redis rejected the subscription: {str(item)[:200]}")
             if isinstance(item, list) and len(item) == 3 and item[0] == b"psubscribe":
                 missing.discard(item[1])
             else:

@@ -1,7 +1,7 @@
-"""The subscriber link: one connection to Redis that only listens (pub/sub in RESP2).
+"""The subscriber link: one connection to Redis that only receives (pub/sub in RESP2).
 
-redis-py makes the connection; from then on its socket is driven here, with `hiredis` parsing up to
-256 KiB at once: no object per message but what hiredis makes.
+redis-py opens the connection. From then on this module reads its socket, up to 256 KiB at once, and parses with
+`hiredis`. So no object is created per message except those of hiredis.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ _READ_BYTES = 256 * 1024
 
 
 class LinkDown(Exception):
-    """The link broke, or has to be given up; the message says why, without secrets."""
+    """The link broke or must be closed. The message has the cause and contains no secrets."""
 
 
 class MessageTooLarge(LinkDown):
-    """The link was given up because of one message; reading it to its end would cost too much memory."""
+    """The link must be closed because of one message that would take too much memory."""
 
 
 class PubSubLink:
-    """One connection. One greenlet reads; any may send.
+    """One connection. One greenlet reads; any greenlet may send.
 
-    A message that is not complete after `max_bytes` breaks the link: Redis would let it grow to 512 MB.
+    A message that is not complete after `max_bytes` breaks the link. Redis itself allows 512 MB.
     """
 
     _subscribe = b"SUBSCRIBE"
@@ -45,19 +45,19 @@ class PubSubLink:
         self._bytes_read = 0
 
     def subscribe(self, names: Sequence[bytes]) -> None:
-        """Ask for these pub/sub channels."""
+        """Send a subscription to these pub/sub channels."""
         self._send(pack(self._subscribe, *names))
 
     def unsubscribe(self, names: Sequence[bytes]) -> None:
-        """Give up these pub/sub channels."""
+        """Send an unsubscription from these pub/sub channels."""
         self._send(pack(self._unsubscribe, *names))
 
     def ping(self, token: bytes) -> None:
-        """Ask for an answer that comes after everything that was sent before it."""
+        """Send a PING. Its reply arrives after every message that Redis sent before."""
         self._send(pack(b"PING", token))
 
     def _send(self, packed: bytes) -> None:
-        # Two greenlets may not write to one socket at once.
+        # Two greenlets must not write to one socket at the same time.
         with self._lock:
             try:
                 self._socket.sendall(packed)
@@ -65,7 +65,7 @@ class PubSubLink:
                 raise LinkDown(f"cannot write to Redis: {error}") from error
 
     def read(self, timeout_s: float) -> list[Any]:
-        """All complete items that one read brings; empty when nothing came within `timeout_s`."""
+        """All complete items of one read; empty if nothing arrived within `timeout_s`."""
         items: list[Any] = []
         while not items:
             try:
@@ -92,7 +92,7 @@ class PubSubLink:
                 items.append(item)
                 item = self._reader.gets()
         except hiredis.ProtocolError as error:
-            raise LinkDown("what came is not Redis' protocol") from error
+            raise LinkDown("received data that is not Redis' protocol") from error
         if items:
             self._pending_bytes = 0
         elif self._pending_bytes > self._max_bytes:
@@ -100,11 +100,11 @@ class PubSubLink:
 
     def pop_bytes_read(self) -> int:
         """Bytes read since the last call."""
-        found, self._bytes_read = self._bytes_read, 0
-        return found
+        count, self._bytes_read = self._bytes_read, 0
+        return count
 
     def interrupt(self) -> None:
-        """Make a waiting `read` end with LinkDown; from any greenlet."""
+        """Make a waiting `read` raise LinkDown. Any greenlet may call this."""
         import socket
 
         try:
@@ -114,15 +114,15 @@ class PubSubLink:
             return
 
     def close(self) -> None:
-        """Close the connection. Idempotent; only for the greenlet that reads."""
+        """Close the connection. Idempotent. Only the reading greenlet may call this."""
         self._connection.disconnect()
 
 
 class ShardedPubSubLink(PubSubLink):
-    """A link to the master of one slot of a cluster: sharded pub/sub, whose items `read` names as the other's.
+    """A link to the master of one slot of a cluster, by sharded pub/sub. `read` returns items named as without shards.
 
-    Redis takes all subscriptions back when the slot moves away. `anchor` is a name that nobody gives up: when it
-    is taken back, the link breaks, and the next one leads to where the slot is now.
+    Redis cancels all subscriptions when the slot moves. `anchor` is a channel that this node never unsubscribes. When
+    Redis cancels it, the link breaks, and the next link connects to the node that serves the slot then.
     """
 
     _subscribe = b"SSUBSCRIBE"
@@ -143,3 +143,19 @@ class ShardedPubSubLink(PubSubLink):
                 if name == b"unsubscribe" and item[1] == self._anchor:
                     raise LinkDown("the bucket's slot moved to another node")
         return items
+
+
+def pong_token(item: Any) -> bytes | None:
+    """The token of a reply to PING: a list while subscribed (RESP2), otherwise the token alone. None: no such reply."""
+    if isinstance(item, bytes):
+        return item
+    if isinstance(item, list) and len(item) == 2 and item[0] == b"pong":
+        return bytes(item[1])
+    return None
+
+
+def message_bytes(item: Any) -> int:
+    """The size of a pub/sub message in bytes; 0 for any other item."""
+    if isinstance(item, list) and len(item) == 3 and isinstance(item[2], bytes):
+        return len(item[2])
+    return 0

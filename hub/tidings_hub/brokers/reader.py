@@ -1,8 +1,12 @@
-"""The reader: one greenlet that owns the subscriber link and everything that comes through it.
+"""The reader: one greenlet that owns the subscriber link and processes everything it receives.
 
-Only it calls the sink and moves the positions, so whatever it finds missing it can repair before
-anything later passes. Order of a session: subscribe all, look at all channels, wait until
-the link has brought everything up to that look, repair, go on live.
+Only the reader calls the sink and moves the positions. So it can repair a gap before it delivers any later publication.
+The steps of a session:
+
+1. Subscribe to all channels.
+2. Look up all channels.
+3. Wait until the link has received everything up to that lookup.
+4. Repair the gaps, then deliver live publications.
 """
 
 from __future__ import annotations
@@ -24,7 +28,14 @@ from tidings_hub.brokers.barriers import Barrier, Barriers
 from tidings_hub.brokers.base import BrokerLimits
 from tidings_hub.brokers.inbox import Inbox
 from tidings_hub.brokers.interests import Interests
-from tidings_hub.brokers.pubsub_link import LinkDown, MessageTooLarge, PubSubLink, ShardedPubSubLink
+from tidings_hub.brokers.pubsub_link import (
+    LinkDown,
+    MessageTooLarge,
+    PubSubLink,
+    ShardedPubSubLink,
+    message_bytes,
+    pong_token,
+)
 from tidings_hub.brokers.repair import Repairs
 from tidings_hub.core.positions import Anomaly, Repair, Verdict
 from tidings_hub.metrics import Metrics
@@ -32,13 +43,13 @@ from tidings_hub.metrics import Metrics
 logger = logging.getLogger("tidings.broker")
 
 QUIET_S = 2.0
-ANSWER_S = 2.0
+REPLY_TIMEOUT_S = 2.0
 CONNECT_TIMEOUT_S = 1.0
 BACKOFF_BASE_S = 0.05
 BACKOFF_CAP_S = 0.8
 _SUBSCRIBE_CHUNK = 1_000
 _HEARTBEAT = b"heartbeat"
-_HELD_ENDS = object()
+_END_OF_HELD = object()
 
 
 class Reader:
@@ -64,7 +75,7 @@ class Reader:
         self._positions = repairs.positions
         self._limits = limits
         self._metrics = metrics
-        self._greet = write_rules
+        self._write_rules = write_rules
         self._stopping = threading.Event()
         self._barriers = Barriers()
         self._link: PubSubLink | None = None
@@ -76,19 +87,19 @@ class Reader:
     # For other greenlets
 
     def live_link(self) -> tuple[PubSubLink, int] | None:
-        """The link and its number, while it is live."""
+        """The link and its number; None while it is not live."""
         link, number = self._link, self.link_number
         return (link, number) if link is not None and self.live.is_set() else None
 
     def barrier(self, link: PubSubLink, number: int, action: Callable[[], None] | None = None) -> Barrier:
-        """Send a ping; `action` runs in the reader when its answer comes.
+        """Send a ping. `action` runs in the reader when the reply arrives.
 
         Raises:
-            LinkDown: it could not be sent.
+            LinkDown: the ping could not be sent.
         """
         barrier, token = Barrier(number, action), self._barriers.new_token()
         self._barriers.add(token, barrier)
-        # Only after adding it: a link that breaks from now on breaks the barrier as well.
+        # Checked only after adding it: a link that breaks from now on breaks the barrier as well.
         if number != self.link_number or not self.live.is_set():
             self._barriers.pop(token)
             raise LinkDown("the link to Redis broke")
@@ -96,7 +107,7 @@ class Reader:
         return barrier
 
     def stop(self) -> None:
-        """End the current session and begin none."""
+        """End the current session and start no other one."""
         self._stopping.set()
         link = self._link
         if link is not None:
@@ -105,31 +116,31 @@ class Reader:
     # The reader's own greenlet
 
     def run(self) -> None:
-        """Sessions until `stop`. Nothing but that ends it."""
+        """Run one session after another until `stop`. No error ends it."""
         attempt = 0
         while not self._stopping.is_set():
             try:
                 self._session()
             except MessageTooLarge as error:
                 self._metrics.broker_oversize += 1
-                self._note(str(error))
+                self._log_failure(str(error))
             except (LinkDown, TidingsError, OSError, redis_module().RedisError) as error:
-                self._note(reason_of(error))
+                self._log_failure(reason_of(error))
             except Exception:
-                logger.exception("a mistake in the broker's reader; it starts again")
-                self._note("internal")
+                logger.exception("unexpected error in the broker's reader; restarting")
+                self._log_failure("internal")
             attempt = 0 if self.live.is_set() else attempt + 1
-            self._down()
+            self._disconnect()
             if not self._stopping.is_set():
                 self._stopping.wait(delay_s(attempt, base_s=BACKOFF_BASE_S, cap_s=BACKOFF_CAP_S))
 
-    def _note(self, text: str) -> None:
+    def _log_failure(self, text: str) -> None:
         if not self._stopping.is_set():
             level = logging.WARNING if text != self.last_error else logging.DEBUG
             logger.log(level, "the link to Redis is down: %s", text)
         self.last_error = text
 
-    def _down(self) -> None:
+    def _disconnect(self) -> None:
         if self.live.is_set():
             self.since_s = time.time()
         self.live.clear()
@@ -145,7 +156,7 @@ class Reader:
         if self._stopping.is_set():
             return
         items: deque[Any] = deque()
-        self._greet()
+        self._write_rules()
         link.subscribe([self._keys.control, self._inbox.canary_name])
         self._subscribe_all(link, items)
         self._resync(link, items)
@@ -156,7 +167,7 @@ class Reader:
             logger.warning("the link to Redis is up again")
         self.last_error = ""
         self.live.set()
-        self._take(link, items)
+        self._process(link, items)
         self._listen(link)
 
     def _connect(self) -> PubSubLink:
@@ -166,73 +177,74 @@ class Reader:
         return PubSubLink(address, timeout_s=timeout_s, max_bytes=max_bytes)
 
     def _subscribe_all(self, link: PubSubLink, items: deque[Any]) -> None:
-        """Chunk by chunk, each confirmed before the next: Redis must not have to buffer all the answers."""
+        """Subscribe in chunks, each confirmed before the next, so that Redis need not buffer all replies."""
         channels = self._interests.claim_for_link(self.link_number)
         for channel in self._positions.channels():
             if channel not in self._interests:
                 self._positions.forget(channel)
         for start in range(0, len(channels), _SUBSCRIBE_CHUNK):
             link.subscribe([self._keys.pubsub(channel) for channel in channels[start : start + _SUBSCRIBE_CHUNK]])
-            self._pump(link, items)
+            self._read_untilpong_token(link, items)
         self._metrics.broker_channels += self._interests.pop_size_change()
 
-    def _pump(self, link: PubSubLink, items: deque[Any]) -> None:
-        """Read until everything that Redis sent so far is in `items`."""
+    def _read_untilpong_token(self, link: PubSubLink, items: deque[Any]) -> None:
+        """Ping, and read into `items` until the reply: then they hold everything that Redis has sent so far."""
         token = self._barriers.new_token()
         link.ping(token)
         end_s = time.monotonic() + self._limits.timeout_s
-        room = self._limits.held_max_bytes - sum(_size(item) for item in items)
+        room = self._limits.held_max_bytes - sum(message_bytes(item) for item in items)
         while time.monotonic() < end_s:
-            answered = False
-            for item in link.read(ANSWER_S):
-                if _pong(item) == token:
-                    # What the same read brought after the answer counts, too.
-                    answered = True
+            has_reply = False
+            for item in link.read(REPLY_TIMEOUT_S):
+                if pong_token(item) == token:
+                    # Keep the items that the same read returned after the reply.
+                    has_reply = True
                     continue
-                room -= _size(item)
-                if room >= 0 or _size(item) == 0:
+                room -= message_bytes(item)
+                if room >= 0 or message_bytes(item) == 0:
                     items.append(item)
                 else:
-                    # Found missing and repaired by the channel's next publication or the next check.
+                    # The channel's next publication or the next position check shows the gap, and it is repaired.
                     self._metrics.broker_held_dropped += 1
-            if answered:
+            if has_reply:
                 return
         raise LinkDown("Redis did not answer a ping")
 
     def _resync(self, link: PubSubLink, items: deque[Any]) -> None:
-        """Bring every tracked channel to where the broker is, or tell that it cannot be."""
-        pasts = self._repairs.lookup_all()
+        """Repair every tracked channel up to the broker's position, or report it as lost."""
+        snapshots = self._repairs.lookup_all()
         before = len(items)
-        self._pump(link, items)
-        held = [one for one in (self._inbox.publication(item, count=False) for item in items) if one is not None]
-        if self._repairs.apply_resync(pasts, held):
-            # Whatever emptied Redis took the rules as well.
-            self._greet()
+        self._read_untilpong_token(link, items)
+        decoded = (self._inbox.publication(item, count=False) for item in items)
+        received = [publication for publication in decoded if publication is not None]
+        if self._repairs.apply_resync(snapshots, received):
+            # If Redis was emptied, the rules are gone as well.
+            self._write_rules()
         logger.debug("resynchronised %d channels, %d items held", len(self._positions), len(items) - before)
-        items.append(_HELD_ENDS)
+        items.append(_END_OF_HELD)
 
     def _listen(self, link: PubSubLink) -> None:
-        asked = False
+        is_ping_sent = False
         while not self._stopping.is_set():
-            items = link.read(ANSWER_S if asked else QUIET_S)
+            items = link.read(REPLY_TIMEOUT_S if is_ping_sent else QUIET_S)
             if items:
-                asked = False
-                self._take(link, deque(items))
-                # Let others run, however much there is to read.
+                is_ping_sent = False
+                self._process(link, deque(items))
+                # Let other greenlets run, however much there is to read.
                 time.sleep(0)
-            elif asked:
+            elif is_ping_sent:
                 raise LinkDown("Redis did not answer a ping")
             else:
                 link.ping(_HEARTBEAT)
-                asked = True
+                is_ping_sent = True
 
-    def _take(self, link: PubSubLink, items: deque[Any]) -> None:
-        """Deal with what the link brought, in order; deliver it as one batch as far as that can be."""
+    def _process(self, link: PubSubLink, items: deque[Any]) -> None:
+        """Process received items in order. Publications are delivered in one batch where possible."""
         batch: list[Publication] = []
         self._metrics.broker_bytes += link.pop_bytes_read()
         while items:
             item = items.popleft()
-            if item is _HELD_ENDS:
+            if item is _END_OF_HELD:
                 self._positions.ignore_until(0)
                 continue
             publication = self._inbox.publication(item)
@@ -245,27 +257,27 @@ class Reader:
                 elif verdict is Verdict.UNTRACKED and not self._interests.buffer_early(publication):
                     self._metrics.broker_held_dropped += self._interests.is_pending(publication.channel)
                 continue
-            token = _pong(item)
+            token = pong_token(item)
             if token is None:
-                self._other(item)
+                self._process_other(item)
             elif token != _HEARTBEAT:
                 self._repairs.deliver(batch)
                 batch = []
-                self._pass(link, token, items)
+                self._on_pong(link, token, items)
         self._repairs.deliver(batch)
 
-    def _pass(self, link: PubSubLink, token: bytes, items: deque[Any]) -> None:
+    def _on_pong(self, link: PubSubLink, token: bytes, items: deque[Any]) -> None:
         barrier = self._barriers.pop(token)
         if barrier is not None:
             barrier.run()
         if self._repairs.needs_resync:
             self._repairs.needs_resync = False
             if self._keys.sharded:
-                # A node that was cut off from its cluster does not say that the slot is served elsewhere by now.
+                # A Redis node that was cut off from its cluster does not report that another one serves the slot now.
                 raise LinkDown("a new epoch began; the bucket may be on another node")
             self._resync(link, items)
 
-    def _other(self, item: Any) -> None:
+    def _process_other(self, item: Any) -> None:
         kind = item[0] if isinstance(item, list) and item else item
         if kind == b"unsubscribe" and isinstance(item[1], bytes):
             channel = self._inbox.channel(item[1])
@@ -274,39 +286,24 @@ class Reader:
         elif kind == b"message":
             self._inbox.on_control(item)
         elif isinstance(kind, Exception):
-            raise LinkDown(f"Redis refused a subscription: {kind}")
+            raise LinkDown(f"Redis rejected a subscription: {kind}")
 
     def _inspect(
         self, link: PubSubLink, item: Any, publication: Publication, batch: list[Publication], items: deque[Any]
     ) -> list[Publication]:
-        """Ask the broker about a publication that is not simply the next one. Returns the batch to go on with."""
-        ruling = self._repairs.inspect(publication)
-        if isinstance(ruling, Repair):
-            return self._repairs.apply_repair(ruling, publication, batch)
-        if ruling is Anomaly.REPLAYED:
+        """Look up a publication that is not simply the next one. Returns the batch to continue with."""
+        finding = self._repairs.inspect(publication)
+        if isinstance(finding, Repair):
+            return self._repairs.apply_repair(finding, publication, batch)
+        if finding is Anomaly.REPLAYED:
             self._metrics.broker_replays += 1
-        elif ruling is Anomaly.FORGED:
-            self._inbox.count_foreign("a publication that was never made", publication.channel)
+        elif finding is Anomaly.FORGED:
+            self._inbox.count_foreign("a publication that the broker never made", publication.channel)
         else:
             self._repairs.deliver(batch)
             items.appendleft(item)
-            if ruling is Anomaly.REGRESSION:
+            if finding is Anomaly.REGRESSION:
                 self._repairs.rotate_epoch()
             self._resync(link, items)
             return []
         return batch
-
-
-def _pong(item: Any) -> bytes | None:
-    """The token of an answer to PING: a list while subscribed (RESP2), otherwise the token alone."""
-    if isinstance(item, bytes):
-        return item
-    if isinstance(item, list) and len(item) == 2 and item[0] == b"pong":
-        return bytes(item[1])
-    return None
-
-
-def _size(item: Any) -> int:
-    if isinstance(item, list) and len(item) == 3 and isinstance(item[2], bytes):
-        return len(item[2])
-    return 0

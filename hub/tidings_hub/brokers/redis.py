@@ -1,6 +1,6 @@
-"""The broker for many nodes: Redis, alone, behind Sentinel, or by a unix socket (DESIGN 3, PROTOCOL.md section 7).
+"""The broker for several nodes: Redis, directly, behind Sentinel, or by a unix socket (PROTOCOL.md section 7).
 
-A cluster has one of these per bucket (`cluster.py`).
+`cluster.py` uses one of these per bucket.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from tidings.errors import TidingsError, TimedOut, Unavailable
 from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.publishers.redis.publisher import RedisPublisher
 from tidings.receipts import Receipt
-from tidings.redis_client.connection import error_text
 from tidings.redis_client.keys import DEFAULT_PREFIX, POINTER_TTL_FIELD, RedisKeys
 from tidings.redis_client.queries import (
     command_dialogue,
@@ -64,16 +63,16 @@ from tidings_hub.core.session_records import ClaimedSession, SessionRecord, Writ
 from tidings_hub.metrics import Metrics
 
 _STOP_S = 5.0
-_LAST_LOOK_S = 2.0
+_LAST_CHECK_S = 2.0
 
 
 class RedisBroker:
-    """A `Broker` on Redis. Its reader and its lookups are two threads, or greenlets where threads are patched.
+    """A `Broker` on Redis. Its reader and its lookups run in two threads, or greenlets where threads are patched.
 
-    It serves one bucket: all there is, or, instead of a URL, one of a cluster's.
+    It serves one bucket: the only one, or, given a `Bucket` instead of a URL, one of a cluster.
 
     Raises:
-        BadConfig: the URL or the prefix is none.
+        BadConfig: the URL or the prefix is invalid.
     """
 
     name = "redis"
@@ -104,11 +103,11 @@ class RedisBroker:
         if self._started is not None:
             raise RuntimeError("a broker is started once")
         limits, metrics = self._limits, self._metrics
-        # The reader waits for its answers in the middle of its work: nobody else may use its connection.
-        own = RedisCommands(self._address, timeout_s=limits.timeout_s, metrics=metrics)
+        # The reader blocks while it waits for replies, so it has its own pool.
+        reader_commands = RedisCommands(self._address, timeout_s=limits.timeout_s, metrics=metrics)
         inbox = Inbox(self._keys, self._node_id, limits, metrics, sink.on_control)
-        repairs = Repairs(self._keys, own, self._interests, sink, limits, metrics)
-        greet = self._write_rules
+        repairs = Repairs(self._keys, reader_commands, self._interests, sink, limits, metrics)
+        write_rules = self._write_rules
         reader = Reader(
             self._address,
             self._keys,
@@ -117,7 +116,7 @@ class RedisBroker:
             repairs,
             limits=limits,
             metrics=metrics,
-            write_rules=greet,
+            write_rules=write_rules,
         )
         lookups = Lookups(
             self._keys,
@@ -127,7 +126,7 @@ class RedisBroker:
             repairs,
             limits=limits,
             metrics=metrics,
-            write_rules=greet,
+            write_rules=write_rules,
         )
         self._started = inbox, repairs, reader, lookups
         for run, name in ((reader.run, "tidings-reader"), (lookups.run, "tidings-lookups")):
@@ -140,8 +139,8 @@ class RedisBroker:
         if self._started is not None:
             _, _, reader, lookups = self._started
             lookups.stop()
-            # It looks once more for what this node lost: afterwards nobody could know.
-            self._threads[1].join(_LAST_LOOK_S)
+            # The lookups check positions once more: after the stop no node could detect what this node lost.
+            self._threads[1].join(_LAST_CHECK_S)
             reader.stop()
             for thread in self._threads:
                 thread.join(_STOP_S)
@@ -172,15 +171,15 @@ class RedisBroker:
 
     def subscribe(self, channels: Sequence[str]) -> None:
         """See `Broker.subscribe`."""
-        question = self.submit_subscribe(channels)
-        if question is not None:
-            self.wait_for(question)
+        lookup = self.submit_subscribe(channels)
+        if lookup is not None:
+            self.wait_for(lookup)
 
     def submit_subscribe(self, channels: Sequence[str]) -> Lookup | None:
-        """Begin to subscribe: what `answer_to` waits for, if there is anything to wait for."""
+        """Start to subscribe. Returns a lookup for `wait_for`; None if all channels are active."""
         _, _, _, lookups = self._running()
         fresh = self._interests.add(channels)
-        return lookups.submit(LookupRequest(fresh), joins=True) if fresh else None
+        return lookups.submit(LookupRequest(fresh), activates=True) if fresh else None
 
     def unsubscribe(self, channels: Sequence[str]) -> None:
         """See `Broker.unsubscribe`. Never waits."""
@@ -191,17 +190,17 @@ class RedisBroker:
         return self.wait_for(self.submit_read_since(channels, cursor, limit=limit))
 
     def submit_read_since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> Lookup:
-        """Begin to look at the past: what `answer_to` waits for."""
+        """Start to read missed publications. Returns a lookup for `wait_for`."""
         _, _, _, lookups = self._running()
         after = {} if cursor is None else dict.fromkeys(channels, cursor.seq)
         return lookups.submit(
             LookupRequest(list(channels), after, limit + 1, self._limits.recovery_max_bytes, refresh=True)
         )
 
-    def wait_for(self, question: Lookup) -> HistorySnapshot:
+    def wait_for(self, lookup: Lookup) -> HistorySnapshot:
         """See `Lookups.wait_for`."""
         _, _, _, lookups = self._running()
-        return lookups.wait_for(question)
+        return lookups.wait_for(lookup)
 
     def is_doubted(self, channel: str, cursor: Cursor) -> bool:
         """See `Broker.is_doubted`. A cursor of another epoch is never trusted anyway."""
@@ -222,7 +221,7 @@ class RedisBroker:
     def write_rules(self, rules: Mapping[str, HistoryRule]) -> None:
         """See `Broker.write_rules`. Before `start` it only remembers them."""
         self._rules = {name.encode(): b"%d %d" % (rule.history, rule.history_ttl_s) for name, rule in rules.items()}
-        # Emitters' publications keep the pointers alive as well: they find its life beside the rules.
+        # Emitters extend the TTL of the pointers as well, so it is stored with the rules.
         self._rules[POINTER_TTL_FIELD] = b"%d" % self._limits.pointer_ttl_s
         if self._started is not None and self._started[2].live.is_set():
             self._write_rules()
@@ -233,28 +232,28 @@ class RedisBroker:
         pairs = [part for pair in self._rules.items() for part in pair]
         rules = self._keys.rules
         packed = [pack(b"MULTI"), pack(b"DEL", rules), pack(b"HSET", rules, *pairs), pack(b"EXEC")]
-        _checked(self._commands.run(b"".join(packed), len(packed)))
+        self._commands.run_checked(b"".join(packed), len(packed))
 
     def send_control(self, message: dict[str, object]) -> None:
         """See `Broker.send_control`."""
         packed = pack(self._keys.publish, self._keys.control, json.dumps(message, separators=(",", ":")).encode())
-        _checked(self._commands.run(packed))
+        self._commands.run_checked(packed)
 
     def run_command(self, command: Command, *, timeout_s: float) -> NodeReplies:
         """See `Broker.run_command`."""
-        conversation = command_dialogue(self._keys, command, timeout_s=timeout_s, now_s=time.monotonic)
-        step = next(conversation)
+        dialogue = command_dialogue(self._keys, command, timeout_s=timeout_s, now_s=time.monotonic)
+        step = next(dialogue)
         while True:
             replies = self._commands.run(step.packed, step.count, step.scripts, timeout_s=step.timeout_s)
             try:
-                step = conversation.send(replies)
+                step = dialogue.send(replies)
             except StopIteration as end:
                 answers: NodeReplies = end.value
                 return answers
 
     def reply(self, token: str, reply: Mapping[str, object]) -> None:
         """See `Broker.reply`."""
-        _checked(self._commands.run(*pack_reply(self._keys, token, reply)))
+        self._commands.run_checked(*pack_reply(self._keys, token, reply))
 
     def write_node(self, node: str, record: Mapping[str, object] | None, *, lease_s: float) -> list[NodeRecord]:
         """See `Broker.write_node`."""
@@ -268,17 +267,17 @@ class RedisBroker:
 
     def revoke(self, key: str, until_s: float) -> None:
         """See `Broker.revoke`."""
-        _checked(self._commands.run(pack(b"HSET", self._keys.revoked, key.encode(), repr(until_s).encode())))
+        self._commands.run_checked(pack(b"HSET", self._keys.revoked, key.encode(), repr(until_s).encode()))
 
     def revocations(self) -> dict[str, float]:
         """See `Broker.revocations`."""
-        parts = _checked(self._commands.run(pack(b"HGETALL", self._keys.revoked)))[0]
-        found = {name: _number(end) for name, end in zip(parts[::2], parts[1::2], strict=True)}
+        parts = self._commands.run_checked(pack(b"HGETALL", self._keys.revoked))[0]
+        ends_s = {name: _number(end) for name, end in zip(parts[::2], parts[1::2], strict=True)}
         now_s = time.time()
-        past = [name for name, until_s in found.items() if until_s <= now_s]
-        if past:
-            _checked(self._commands.run(pack(b"HDEL", self._keys.revoked, *past)))
-        return {name.decode("utf-8", "replace"): until_s for name, until_s in found.items() if until_s > now_s}
+        expired = [name for name, until_s in ends_s.items() if until_s <= now_s]
+        if expired:
+            self._commands.run_checked(pack(b"HDEL", self._keys.revoked, *expired))
+        return {name.decode("utf-8", "replace"): until_s for name, until_s in ends_s.items() if until_s > now_s}
 
     def renew_node_lease(self, node_id: str, address: str, *, lease_s: float) -> NodeLeases:
         """See `Broker.renew_node_lease`."""
@@ -323,10 +322,11 @@ class RedisBroker:
         start_s = time.monotonic()
         try:
             packed = pack(self._keys.publish, inbox.canary_name, token)
-            _checked(self._commands.run(packed, timeout_s=self._limits.canary_timeout_s))
+            self._commands.run_checked(packed, timeout_s=self._limits.canary_timeout_s)
             if not event.wait(max(0.0, start_s + self._limits.canary_timeout_s - time.monotonic())):
-                why = reader.last_error or "the link to Redis brings nothing"
-                raise Unavailable(f"a canary did not come back within {self._limits.canary_timeout_s:g} s: {why}")
+                cause = reader.last_error or "the link to Redis receives nothing"
+                timeout_s = self._limits.canary_timeout_s
+                raise Unavailable(f"a canary did not arrive within {timeout_s:g} s: {cause}")
         finally:
             del inbox.canaries[token]
         return time.monotonic() - start_s
@@ -350,21 +350,9 @@ class RedisBroker:
         )
 
 
-def _checked(replies: list[object]) -> list[list[bytes]]:
-    """The replies, if none of them is an error.
-
-    Raises:
-        Unavailable: one is.
-    """
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise Unavailable(f"Redis refused it: {error_text(reply)}")
-    return replies  # type: ignore[return-value]  # what a command replies is Redis' promise
-
-
 def _number(text: bytes) -> float:
     try:
         return float(text)
     except ValueError:
-        # Not ours; it counts as ended and is removed.
+        # Not written by tidings. It counts as expired and is removed.
         return 0.0

@@ -1,4 +1,4 @@
-"""Questions to Redis that wait for their answer, on connections of their own."""
+"""Runs commands on Redis and waits for the replies, on a pool of connections."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tidings.errors import TimedOut, Unavailable
-from tidings.redis_client.connection import ConnectionLost, RedisPool
+from tidings.redis_client.connection import ConnectionLost, RedisPool, error_text
 from tidings.redis_client.scripts import Script
 from tidings.redis_client.url import RedisAddress
 from tidings_hub.metrics import Metrics
@@ -17,7 +17,7 @@ class RedisCommands:
     """Commands to one Redis, for any number of greenlets."""
 
     def __init__(self, address: RedisAddress, *, timeout_s: float, metrics: Metrics) -> None:
-        self._lines = RedisPool(address)
+        self._pool = RedisPool(address)
         self._timeout_s = timeout_s
         self._metrics = metrics
 
@@ -33,23 +33,35 @@ class RedisCommands:
         try:
             replies = self._call(packed, count, scripts, deadline_s)
             if any(type(reply).__name__ == "NoScriptError" for reply in replies):
-                # Somebody emptied the script cache. All of ours may be asked twice.
+                # The script cache was emptied. Every command that uses a script may run twice.
                 replies = self._call(packed, count, scripts, deadline_s)
         except ConnectionLost as error:
             self._metrics.broker_timeouts += time.monotonic() >= deadline_s
             raise (TimedOut if error.sent else Unavailable)(str(error)) from error
         return replies
 
+    def run_checked(self, packed: bytes, count: int = 1, *, timeout_s: float | None = None) -> list[list[bytes]]:
+        """As `run`, for commands whose reply is a list or of no interest.
+
+        Raises:
+            Unavailable, TimedOut: as `run`, or a reply is an error.
+        """
+        replies = self.run(packed, count, timeout_s=timeout_s)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise Unavailable(f"Redis rejected a command: {error_text(reply)}")
+        return replies
+
     def _call(self, packed: bytes, count: int, scripts: Sequence[Script], deadline_s: float) -> list[Any]:
         try:
-            return self._lines.call(packed, count, scripts, deadline_s=deadline_s)
+            return self._pool.call(packed, count, scripts, deadline_s=deadline_s)
         except ConnectionLost as error:
-            # Idle connections may have died long ago; one try on a fresh one tells.
-            self._lines.close()
+            # An idle connection may have broken long ago. One attempt on a new connection shows the difference.
+            self._pool.close()
             if not error.sent or time.monotonic() >= deadline_s:
                 raise
-            return self._lines.call(packed, count, scripts, deadline_s=deadline_s)
+            return self._pool.call(packed, count, scripts, deadline_s=deadline_s)
 
     def close(self) -> None:
         """Close the idle connections."""
-        self._lines.close()
+        self._pool.close()

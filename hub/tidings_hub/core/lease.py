@@ -1,11 +1,13 @@
-"""Doing something on one node at a time: what a node may believe of a lease in the broker.
+"""How long a node may rely on a lease in the broker. A lease makes one node at a time do something.
 
-Each PUBLISH of another emitter reaches every node that listens, and must be published once. So a node listens
-only while it has the lease. Why no message is taken by two nodes, even if one of them stood still in between: a
-node goes by its own clock, from before it asked (`until_s`), so it stops to believe before the broker does. What it
-read before that was sent before the lease could end, and so before another node could begin to listen. Where that
-ends: a broker that forgets the lease (its clock jumps, a failover loses it) may give it away at once, and for a third
-of a lease, until it asks again, a node may publish what another one does.
+Each PUBLISH of another emitter reaches every node that listens, and must be published once. So a node listens only
+while it has the lease. No two nodes process the same message, even if one of them was suspended in between:
+
+- A node measures the lease by its own clock, from before its request. So its lease ends before the broker's.
+- Messages that it read before that were sent before another node could start to listen.
+
+The limit: a broker may lose the lease (its clock jumps, a failover discards it) and grant it to another node. Until the
+first node requests it again, at most a third of a lease later, both nodes may publish the same message.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from enum import Enum
 
 
 class LeaseReply(Enum):
-    """What the broker says to a node that asks for a lease."""
+    """The broker's reply to a node that requests a lease."""
 
     DENIED = 0
     ACQUIRED = 1
@@ -22,7 +24,7 @@ class LeaseReply(Enum):
 
 
 class LeaseTerm:
-    """One node's leases of one name, one after another. `term` counts them: what belongs to an older one is void."""
+    """One node's leases of one name, one after another. `term` counts them: work of an older term is discarded."""
 
     def __init__(self, lease_s: float) -> None:
         self._lease_s = lease_s
@@ -30,19 +32,19 @@ class LeaseTerm:
         self.term = 0
 
     def update(self, reply: LeaseReply, *, requested_s: float) -> None:
-        """The broker answered to a question that was asked at that time."""
+        """Apply the broker's reply to a request that was sent at `requested_s`."""
         if reply is LeaseReply.DENIED:
             self._until_s = None
             return
         if reply is LeaseReply.ACQUIRED or self._until_s is None:
-            # It had ended, perhaps for long enough that another node had it in between.
+            # The previous lease had ended. Another node may have had it in between.
             self.term += 1
         self._until_s = requested_s + self._lease_s
 
     def is_held(self, now_s: float) -> bool:
-        """Whether this node has the lease for certain."""
+        """Whether this node certainly has the lease."""
         return self._until_s is not None and now_s < self._until_s
 
     def is_unbroken(self, term: int, now_s: float) -> bool:
-        """Whether it has had it without a break since that term began."""
+        """Whether this node has had the lease without interruption since that term began."""
         return term == self.term and self.is_held(now_s)

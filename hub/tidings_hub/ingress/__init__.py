@@ -1,4 +1,4 @@
-"""Other ways in: durable queues that nodes take publications from, and what other emitters publish (`wires`)."""
+"""Ingress: durable queues that nodes consume, and messages of other emitters on Redis (`pubsub`)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def open_ingress(
     publish: Callable[[Sequence[OutgoingPublication]], list[Receipt | TidingsError]],
     metrics: Metrics,
 ) -> list[QueueIngress]:
-    """One for each queue in the settings. They connect when they are started.
+    """One ingress for each queue in the settings. Each connects when it is started.
 
     Raises:
-        MissingExtra: kombu is not installed. BadConfig: it has no such transport.
+        MissingExtra: kombu is not installed. BadConfig: kombu has no such transport.
     """
     return [
         QueueIngress(

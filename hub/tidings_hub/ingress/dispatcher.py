@@ -1,4 +1,4 @@
-"""Where everything goes that came in another emitter's format: to the broker, to all nodes, or into a counter."""
+"""Carries out the requests of messages in compatibility formats: publishes, sends commands to all nodes, counts."""
 
 from __future__ import annotations
 
@@ -22,76 +22,80 @@ Publish = Callable[[Sequence[OutgoingPublication]], list[Receipt | TidingsError]
 
 
 class Dispatcher:
-    """Publishes, orders, and counts. `publish` and `order` may wait for the broker; `batch_max` items go at once."""
+    """Publishes and sends commands. `publish` and `run_command` may wait for the broker.
+
+    At most `batch_max` publications are given to `publish` at once.
+    """
 
     def __init__(
-        self, publish: Publish, order: Callable[[Command], object], metrics: Metrics, *, batch_max: int
+        self, publish: Publish, run_command: Callable[[Command], object], metrics: Metrics, *, batch_max: int
     ) -> None:
         self._publish = publish
-        self._order = order
+        self._run_command = run_command
         self._batch_max = batch_max
         self.metrics = metrics
 
-    def dispatch(self, name: str, wanted: Sequence[PublishRequest | CommandRequest], *, at_ms: int) -> None:
-        """Do all of it, in order. What fails is counted and logged."""
-        for kind, group in groupby(wanted, key=type):
+    def dispatch(self, format_name: str, requests: Sequence[PublishRequest | CommandRequest], *, at_ms: int) -> None:
+        """Carry out all requests in order. Failures are counted and logged."""
+        for kind, group in groupby(requests, key=type):
             if kind is PublishRequest:
                 items = [
                     item
-                    for each in group
-                    if isinstance(each, PublishRequest)
-                    for item in self._items(name, each, at_ms)
+                    for request in group
+                    if isinstance(request, PublishRequest)
+                    for item in self._items(request, at_ms)
                 ]
                 for start in range(0, len(items), self._batch_max):
-                    self._publish_some(name, items[start : start + self._batch_max])
+                    self._publish_batch(format_name, items[start : start + self._batch_max])
             else:
-                for each in group:
-                    if isinstance(each, CommandRequest):
-                        self._order_one(name, each)
+                for request in group:
+                    if isinstance(request, CommandRequest):
+                        self._dispatch_command(format_name, request)
 
-    def reject(self, name: str, error: Exception) -> None:
-        """A message asks for what cannot be, or something that it asked for failed."""
+    def reject(self, format_name: str, error: Exception) -> None:
+        """Count and log a message that is invalid, or a request that failed."""
         known = error if isinstance(error, TidingsError) else Internal()
         self.metrics.count(self.metrics.wires_refused, known.code.name)
         log_rate_limited(
-            logger, logging.WARNING, f"refused {name}", "a message in the format %s was refused: %s", name, known
+            *(logger, logging.WARNING, f"refused {format_name}"),
+            *("a message in the format %s was rejected: %s", format_name, known),
         )
 
-    def _items(self, name: str, asked: PublishRequest, at_ms: int) -> Iterator[OutgoingPublication]:
-        # The formats have no ids: this one serves only the broker's own retries.
+    def _items(self, request: PublishRequest, at_ms: int) -> Iterator[OutgoingPublication]:
+        # The formats carry no id. This one serves only the retries of the hub's own publisher.
         id_ = new_id(at_ms)
-        body = asked.body(id=id_, at_ms=at_ms)
-        return (OutgoingPublication(channel, body, id_, OWN_ID_S) for channel in asked.channels)
+        body = request.body(id=id_, at_ms=at_ms)
+        return (OutgoingPublication(channel, body, id_, OWN_ID_S) for channel in request.channels)
 
-    def _publish_some(self, name: str, items: Sequence[OutgoingPublication]) -> None:
+    def _publish_batch(self, format_name: str, items: Sequence[OutgoingPublication]) -> None:
         for answer in self._publish(items):
             if isinstance(answer, TidingsError):
-                self.reject(name, answer)
+                self.reject(format_name, answer)
             else:
-                self.metrics.count(self.metrics.wires_published, name)
+                self.metrics.count(self.metrics.wires_published, format_name)
 
-    def _order_one(self, name: str, ordered: CommandRequest) -> None:
+    def _dispatch_command(self, format_name: str, request: CommandRequest) -> None:
         try:
-            self._order(_order(ordered))
+            self._run_command(_command(request))
         except TidingsError as error:
-            self.reject(name, error)
+            self.reject(format_name, error)
         else:
-            self.metrics.count(self.metrics.wires_ordered, ordered.action)
+            self.metrics.count(self.metrics.wires_ordered, request.action)
 
 
-def check_commands_allowed(ordered: Sequence[CommandRequest], *, allowed: bool) -> Sequence[CommandRequest]:
-    """The orders, if the settings allow any.
+def check_commands_allowed(requests: Sequence[CommandRequest], *, allowed: bool) -> Sequence[CommandRequest]:
+    """Return `requests` if the settings of the format allow commands.
 
     Raises:
         Forbidden: they do not.
     """
-    if ordered and not allowed:
+    if requests and not allowed:
         raise Forbidden("the setting `orders` of this format is off")
-    return ordered
+    return requests
 
 
-def _order(ordered: CommandRequest) -> Command:
-    if ordered.action == "disconnect":
-        return control.disconnect(user=ordered.user or None, connection=ordered.connection or None)
-    make = control.subscribe if ordered.action == "subscribe" else control.unsubscribe
-    return make(user=ordered.user, channel=ordered.channel)
+def _command(request: CommandRequest) -> Command:
+    if request.action == "disconnect":
+        return control.disconnect(user=request.user or None, connection=request.connection or None)
+    make = control.subscribe if request.action == "subscribe" else control.unsubscribe
+    return make(user=request.user, channel=request.channel)

@@ -1,4 +1,4 @@
-"""python-socketio's write-only managers, as a listener hears them (`core.flask_socketio` reads)."""
+"""The listener's format for python-socketio's write-only managers (`core.compat.flask_socketio` parses it)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from tidings_hub.ingress.dispatcher import check_commands_allowed
 
 
 class FlaskSocketioFormat:
-    """A `Format`."""
+    """The `Format` of `[ingress.flask_socketio]`."""
 
     name = "flask_socketio"
 
-    def __init__(self, source: FlaskSocketio, bounds: RequestLimits) -> None:
-        self._orders = source.orders
-        self._renames = source.renames()
-        self._bounds = bounds
-        self.patterns: Sequence[bytes] = [name.encode() for name in source.channels]
+    def __init__(self, settings: FlaskSocketio, limits: RequestLimits) -> None:
+        self._allow_commands = settings.orders
+        self._mapping = settings.renames()
+        self._limits = limits
+        self.patterns: Sequence[bytes] = [name.encode() for name in settings.channels]
 
     def read(self, channel: str, message: bytes) -> Sequence[PublishRequest | CommandRequest]:
         """See `Format.read`."""
-        asked = read_message(message, self._renames, self._bounds)
-        return [asked] if isinstance(asked, PublishRequest) else check_commands_allowed([asked], allowed=self._orders)
+        request = read_message(message, self._mapping, self._limits)
+        if isinstance(request, PublishRequest):
+            return [request]
+        return check_commands_allowed([request], allowed=self._allow_commands)

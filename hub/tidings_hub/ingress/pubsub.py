@@ -1,4 +1,4 @@
-"""The listeners of all formats that come over Redis and that the settings name."""
+"""Opens the listeners of all compatibility formats on Redis that the settings name."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ from tidings_hub.ingress.socketio_emitter import SocketioEmitterFormat
 
 
 class LeaseProvider(Protocol):
-    """What gives leases: the broker."""
+    """What grants leases: the broker."""
 
     def acquire_lease(self, name: str, holder: str, *, lease_s: float) -> LeaseReply:
         """See `brokers.base.Broker.acquire_lease`."""
 
 
 def open_pubsub_ingress(
-    settings: Settings, broker: LeaseProvider, outlet: Dispatcher, *, open_source: Callable[[str], MessageSource]
+    settings: Settings, broker: LeaseProvider, dispatcher: Dispatcher, *, open_source: Callable[[str], MessageSource]
 ) -> list[Listener]:
-    """A listener for each format; `link` makes one for a URL. They begin when they are started.
+    """A listener for each format. `open_source` creates a message source for a URL. Each begins when it is started.
 
     Raises:
-        MissingExtra: a format's package is not installed. BadConfig: a URL is none.
+        MissingExtra: the package of a format is not installed. BadConfig: a URL is invalid.
     """
     ingress = settings.ingress
-    bounds = RequestLimits(data_max_bytes=settings.publication_max_bytes, channels_max=settings.max_batch)
-    # A node that starts again under its name must not be taken for its former self.
+    limits = RequestLimits(data_max_bytes=settings.publication_max_bytes, channels_max=settings.max_batch)
+    # A node that restarts under the same name must not count as the holder of its previous lease.
     holder = f"{settings.node_id}.{secrets.token_hex(6)}"
     formats: list[tuple[Format, str]] = []
     if ingress.socketio_emitter is not None:
-        formats.append((SocketioEmitterFormat(ingress.socketio_emitter, bounds), ingress.socketio_emitter.url))
+        formats.append((SocketioEmitterFormat(ingress.socketio_emitter, limits), ingress.socketio_emitter.url))
     if ingress.flask_socketio is not None:
-        formats.append((FlaskSocketioFormat(ingress.flask_socketio, bounds), ingress.flask_socketio.url))
+        formats.append((FlaskSocketioFormat(ingress.flask_socketio, limits), ingress.flask_socketio.url))
     return [
         Listener(
-            form,
+            compat_format,
             open_source(url or settings.broker),
-            LeaseKeeper(partial(_ask, broker, form.name, holder), lease_s=settings.ingress_lease_s),
-            outlet,
+            LeaseKeeper(partial(_acquire, broker, compat_format.name, holder), lease_s=settings.ingress_lease_s),
+            dispatcher,
             message_max_bytes=settings.ingress_message_max_bytes,
         )
-        for form, url in formats
+        for compat_format, url in formats
     ]
 
 
-def _ask(broker: LeaseProvider, name: str, holder: str, lease_s: float) -> LeaseReply:
+def _acquire(broker: LeaseProvider, name: str, holder: str, lease_s: float) -> LeaseReply:
     return broker.acquire_lease(name, holder, lease_s=lease_s)

@@ -1,4 +1,4 @@
-"""Socket.IO's Redis emitters, as a listener hears them (`core.socketio_emitter` reads)."""
+"""The listener's format for Socket.IO's Redis emitters (`core.compat.socketio_emitter` parses it)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tidings_hub.ingress.dispatcher import check_commands_allowed
 
 
 class SocketioEmitterFormat:
-    """A `Format`.
+    """The `Format` of `[ingress.socketio_emitter]`.
 
     Raises:
         MissingExtra: msgpack is not installed.
@@ -20,19 +20,18 @@ class SocketioEmitterFormat:
 
     name = "socketio_emitter"
 
-    def __init__(self, source: SocketioEmitter, bounds: RequestLimits) -> None:
+    def __init__(self, settings: SocketioEmitter, limits: RequestLimits) -> None:
         msgpack_module()
-        self._source = source
-        self._channels = source.channels()
-        self._renames = source.renames()
-        self._bounds = bounds
+        self._settings = settings
+        self._channels = settings.channels()
+        self._mapping = settings.renames()
+        self._limits = limits
         self.patterns: Sequence[bytes] = self._channels.patterns()
 
     def read(self, channel: str, message: bytes) -> Sequence[PublishRequest | CommandRequest]:
         """See `Format.read`."""
         if self._channels.is_request(channel):
-            return check_commands_allowed(
-                read_request(message, self._renames, self._bounds), allowed=self._source.orders
-            )
+            requests = read_request(message, self._mapping, self._limits)
+            return check_commands_allowed(requests, allowed=self._settings.orders)
         room = self._channels.room(channel)
-        return [read_emit(room, unpack(message), self._source.nsp, self._renames, self._bounds)]
+        return [read_emit(room, unpack(message), self._settings.nsp, self._mapping, self._limits)]

@@ -227,14 +227,14 @@ def test_a_broker_that_is_away_does_not_end_the_lease_at_once() -> None:
 
 
 def test_a_mistake_in_a_format_is_told_and_the_others_go_on(scene: Scene) -> None:
-    read = scene.listener._form.read
+    read = scene.listener._format.read
 
     def wrong(channel: str, message: bytes) -> Sequence[PublishRequest]:
         if message == b"odd":
             raise ZeroDivisionError
         return read(channel, message)  # type: ignore[return-value]
 
-    scene.listener._form.read = wrong  # type: ignore[method-assign]
+    scene.listener._format.read = wrong  # type: ignore[method-assign]
     scene.link.reads.put(heard(b"odd", GOOD))
     scene.listener.start()
     wait_until(lambda: len(scene.published) == 1, why="the other is published")
