@@ -88,7 +88,7 @@ PROGRAMS = {each.name: each for anchor, part in SECTIONS.items() for each in fou
 
 
 def test_every_way_has_a_program_and_every_program_is_run() -> None:
-    (table,) = re.findall(r"^\| way in \|.*\| a whole program \|.*\n\|.*\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
+    (table,) = re.findall(r"^\| publishing API \|.*\| example program \|.*\n\|.*\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
     linked = set()
     for row in table.splitlines():
         anchors = re.findall(r"\]\(#([^)]+)\)", row.split(" | ")[3])
