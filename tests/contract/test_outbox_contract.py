@@ -16,7 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from support.processes.database import CONCURRENT, KINDS, Database, new_table
 from tidings.contrib.outbox import Outbox, Relay, outbox_table
 from tidings.contrib.outbox.locks import SILENCE_S
-from tidings.contrib.outbox.relay import TURN_MAX_S
+from tidings.contrib.outbox.relay import CLAIM_MAX_S
 from tidings.contrib.outbox.store import OutboxStore
 from tidings.errors import BadChannel, BadConfig, BadData, BadRequest, TidingsError, TooLarge, Unavailable
 from tidings.options import TIMEOUT_S
@@ -232,7 +232,7 @@ def test_poison_is_put_aside_and_holds_up_nobody(bench: Bench, caplog: pytest.Lo
     kinds = [row.failed.partition(":")[0] for row in rows]
     assert kinds == ["bad_data", "unknown_namespace", "bad_channel", "too_large", "bad_id"]
     assert {row.attempts for row in rows} == {1}
-    assert any(record.getMessage() == "put aside" for record in caplog.records)
+    assert any(record.getMessage() == "row rejected" for record in caplog.records)
     # Somebody mends what was wrong, and says that they may be tried again.
     bench.broker.write_rules({"orders": (1000, 600), "none": (10, 600)})
     with bench.engine.begin() as connection:
@@ -295,7 +295,7 @@ def test_a_relay_that_is_frozen_loses_its_shard_after_a_while(concurrent: Bench)
     with store.claim(0) as claim:
         assert claim is not None
         assert int(claim.connection.scalar(sa.text(question[concurrent.database.kind]))) == SILENCE_S * 1000
-    assert TURN_MAX_S + TIMEOUT_S < SILENCE_S
+    assert CLAIM_MAX_S + TIMEOUT_S < SILENCE_S
 
 
 def test_a_claim_that_fails_gives_its_shard_back_and_keeps_its_rows(bench: Bench) -> None:
@@ -304,7 +304,7 @@ def test_a_claim_that_fails_gives_its_shard_back_and_keeps_its_rows(bench: Bench
     shard = first.shards_with_rows((), 10)[0]
     with pytest.raises(ZeroDivisionError), first.claim(shard) as claim:  # noqa: PT012 - the end of the claim raises
         assert claim is not None
-        claim.settle([row.row_no for row in claim.rows((), 10)], {})
+        claim.record_results([row.row_no for row in claim.rows((), 10)], {})
         raise ZeroDivisionError
     with second.claim(shard) as claim:
         assert claim is not None

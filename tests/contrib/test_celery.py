@@ -146,7 +146,7 @@ class TestStates:
     def test_a_hub_that_cannot_be_reached(self, shop: Any) -> None:
         task = shop[1].send("alone")
         self.until(shop, task, "STARTED", "SUCCESS")
-        wait_until(lambda: shop[1].text().count("not told to tasks:lost") == 2, why="both are logged")
+        wait_until(lambda: shop[1].text().count("not published to tasks:lost") == 2, why="both are logged")
         assert task.state == "SUCCESS"
 
     def test_another_applications_tasks_are_its_own(self, shop: Any) -> None:

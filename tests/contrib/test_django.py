@@ -355,7 +355,7 @@ class TestErrors:
             project.Order.objects.create(id=2)
         assert project.Order.objects.count() == 2
         assert len(caplog.records) == 2
-        assert "not told to orders:2, orders:all: 2 of 2 publications" in caplog.messages[1]
+        assert "not published to orders:2, orders:all: 2 of 2 publications" in caplog.messages[1]
         with pytest.raises(BatchFailed):
             emit("e", channel="a:1")
 
@@ -379,7 +379,7 @@ class TestErrors:
         # Without a transaction the row is there, whatever is said of it.
         project.Order.objects.create(status="")
         assert project.Order.objects.count() == 1
-        assert "the work is done, but not told: 'orders:{status}'" in caplog.text
+        assert "the work is done, but it was not published: 'orders:{status}'" in caplog.text
 
     def test_settings_are_checked(self, project: Any, configured: Callable[..., None]) -> None:
         from django.core.checks import run_checks

@@ -100,7 +100,7 @@ class TestLater:
             assert client.get("/", follow_redirects=False).status_code == status
         assert len(published.data("a:1")) == (status < 400)
         said = [record.getMessage() for record in caplog.records if record.name == "tidings"]
-        assert said == ([] if status < 400 else [f"given up, for the response is a {status}: a:1"])
+        assert said == ([] if status < 400 else [f"discarded because the response is a {status}: a:1"])
 
     def test_an_exception_tells_nothing(self, shop: App, published: PublishedHistory) -> None:
 

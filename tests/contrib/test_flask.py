@@ -85,7 +85,7 @@ class TestInARequest:
         with caplog.at_level(logging.INFO, "tidings"):
             assert app.test_client().get("/returned").status_code == status
         assert len(published.data("a:1")) == (status < 400)
-        assert caplog.messages == ([] if status < 400 else [f"given up, for the response is a {status}: a:1"])
+        assert caplog.messages == ([] if status < 400 else [f"discarded because the response is a {status}: a:1"])
 
     @pytest.mark.parametrize("propagate", [True, False])
     def test_an_exception_tells_nothing(self, propagate: bool, app: Flask, published: PublishedHistory) -> None:

@@ -1,1 +1,1 @@
-"""Thin integrations: each module is for one framework, and is imported only by who uses that one."""
+"""Integrations, one module per framework. Import only the module of your framework."""

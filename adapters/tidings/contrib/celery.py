@@ -1,9 +1,9 @@
-"""`push_task_states`: whoever waits for a Celery task is told when it starts, succeeds, fails or is tried again.
+"""`push_task_states`: publish when a Celery task starts, succeeds, fails, is retried or is revoked.
 
     app = Celery("shop", broker="redis://localhost:6379/1")
     push_task_states(app, Emitter("redis://localhost:6379/0"), channel="tasks:{id}")
 
-An emitter of a module needs nothing else in any of Celery's pools: see docs/celery.md.
+One emitter per module works in all of Celery's pools: see docs/celery.md.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EVENT = "task"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One task that was sent: its id, the task's name, and the arguments it was sent with."""
+    """One run of a task: its id, the task's name and its arguments."""
 
     id: str
     task: str
@@ -32,7 +32,7 @@ class Run:
     kwargs: Mapping[str, Any]
 
 
-# Where a task's states go: a template such as "tasks:{id}", or a function; None or nothing: nobody is told.
+# The channels of a task's states: a template such as "tasks:{id}", or a function. None or no channel: not published.
 Where = str | Callable[[Run], str | Iterable[str] | None]
 
 
@@ -48,12 +48,12 @@ def push_task_states(
     """Publish the event `task` whenever a task of `app` changes its state in this worker.
 
     Data: `{"id": str, "task": str, "state": "STARTED" | "SUCCESS" | "FAILURE" | "RETRY" | "REVOKED"}`, and for FAILURE
-    and RETRY `"error"`, the exception's class. The result backend, if there is one, knows the state already.
+    and RETRY `"error"`, the exception's class. A result backend has stored the state by then.
     `channel`: a template of `{id}` and `{task}`, or a function of the `Run`. `tasks`: only those of these names.
-    `results`: also what a task returned as `result`, and an exception's text as `message`, for all who may subscribe.
+    `results`: also publish the return value as `result` and an exception's text as `message`, to every subscriber.
 
-    A task never fails for what cannot be told: that is `on_error`'s (see `delivery`), and what it raises Celery logs.
-    A hub that cannot be reached holds each task up for the emitter's `timeout_s`, twice.
+    If the push fails, the task still succeeds. The error is passed to `on_error` (see `delivery`); if that raises,
+    Celery logs it. While the hub is unreachable, each task takes longer by twice the emitter's `timeout_s`.
     """
     _States(app, emitter, channel, tasks, results=results, on_error=on_error).connect()
 
@@ -79,10 +79,10 @@ class _States:
         self._on_error = on_error
 
     def connect(self) -> None:
-        # Not weakly: nobody else holds these.
+        # Not weak: there are no other references to these methods.
         for signal, receiver in (
             (signals.task_prerun, self._started),
-            (signals.task_postrun, self._ended),
+            (signals.task_postrun, self._finished),
             (signals.task_failure, self._failed),
             (signals.task_retry, self._retried),
             (signals.task_revoked, self._revoked),
@@ -90,29 +90,31 @@ class _States:
             signal.connect(receiver, weak=False)
 
     def _started(self, sender: Any, *, task_id: str, args: Any, kwargs: Any, **_: Any) -> None:
-        self._tell(sender, Run(task_id, sender.name, args, kwargs), "STARTED")
+        self._push(sender, Run(task_id, sender.name, args, kwargs), "STARTED")
 
-    def _ended(self, sender: Any, *, task_id: str, args: Any, kwargs: Any, retval: Any, state: str, **_: Any) -> None:
-        # The other states have signals of their own: a task that is killed comes to no end here.
+    def _finished(
+        self, sender: Any, *, task_id: str, args: Any, kwargs: Any, retval: Any, state: str, **_: Any
+    ) -> None:
+        # The other states have their own signals. For a killed task Celery does not send this one.
         if state == "SUCCESS":
-            more = {"result": retval} if self._results else {}
-            self._tell(sender, Run(task_id, sender.name, args, kwargs), state, more)
+            details = {"result": retval} if self._results else {}
+            self._push(sender, Run(task_id, sender.name, args, kwargs), state, details)
 
     def _failed(self, sender: Any, *, task_id: str, exception: Any, args: Any, kwargs: Any, **_: Any) -> None:
-        self._tell(sender, Run(task_id, sender.name, args or (), kwargs or {}), "FAILURE", self._error(exception))
+        self._push(sender, Run(task_id, sender.name, args or (), kwargs or {}), "FAILURE", self._error(exception))
 
     def _retried(self, sender: Any, *, request: Any, reason: Any, **_: Any) -> None:
         cause = getattr(reason, "exc", None) or reason
-        self._tell(sender, _run(sender, request), "RETRY", self._error(cause))
+        self._push(sender, _run(sender, request), "RETRY", self._error(cause))
 
     def _revoked(self, sender: Any, *, request: Any, **_: Any) -> None:
-        self._tell(sender, _run(sender, request), "REVOKED")
+        self._push(sender, _run(sender, request), "REVOKED")
 
     def _error(self, exception: object) -> dict[str, object]:
-        more = {"message": str(exception)} if self._results else {}
-        return {"error": type(exception).__name__, **more}
+        details = {"message": str(exception)} if self._results else {}
+        return {"error": type(exception).__name__, **details}
 
-    def _tell(self, task: Any, run: Run, state: str, more: Mapping[str, object] | None = None) -> None:
+    def _push(self, task: Any, run: Run, state: str, details: Mapping[str, object] | None = None) -> None:
         if task.app is not self._app or (self._tasks is not None and run.task not in self._tasks):
             return
         data = {"id": run.id, "task": run.task, "state": state}
@@ -123,9 +125,9 @@ class _States:
                 return
             emit = partial(batch.emit, EVENT, channels=channels)
             try:
-                emit({**data, **(more or {})})
+                emit({**data, **(details or {})})
             except (BadData, TooLarge) as error:
-                # The state is worth telling without a result that JSON cannot say.
+                # Publish the state without the result that JSON cannot represent.
                 self._on_error(error, batch)
                 emit(data)
         except TidingsError as error:
@@ -136,8 +138,8 @@ class _States:
     def _channels(self, run: Run) -> list[str]:
         if isinstance(self._channel, str):
             return [self._channel.format(id=run.id, task=run.task)]
-        said = self._channel(run) or ()
-        return [said] if isinstance(said, str) else list(said)
+        channels = self._channel(run) or ()
+        return [channels] if isinstance(channels, str) else list(channels)
 
 
 def _run(task: Any, request: Any) -> Run:

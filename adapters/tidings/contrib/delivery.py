@@ -1,8 +1,8 @@
-"""What is told once something else is done: a batch that is sent after a commit or a response.
+"""Sending a batch after a commit or a response, and handling its errors.
 
-By then nothing can be taken back, and whoever waits should not learn that the work failed when only the telling did.
-So an error goes to `on_error`, which has the last word: `log_error` (the default) writes one line at ERROR to the
-logger `tidings`; `raise_error` raises it where the framework waits, out of `commit()` for example.
+By then the work is done and cannot be undone. A failed push must not look like failed work, so the error is passed to
+`on_error`. `log_error` (the default) writes one line at ERROR to the logger `tidings`. `raise_error` raises the error
+in the framework's call, for example out of `commit()`.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ _logger = logging.getLogger("tidings")
 
 
 def log_error(error: TidingsError, batch: Collected) -> None:
-    """Log which channels were not told, and why."""
+    """Log the error and the channels that were not published to."""
     failed = [
         channel
         for channel, result in zip(batch.channels, batch.results, strict=False)
         if isinstance(result, TidingsError)
     ]
-    shown = [*dict.fromkeys(failed)][:CHANNELS_SHOWN]
-    more = "" if len(shown) == len(set(failed)) else ", …"
-    _logger.error("the work is done, but not told%s%s: %s", " to " * bool(shown) + ", ".join(shown), more, error)
+    listed = [*dict.fromkeys(failed)][:CHANNELS_SHOWN]
+    more = "" if len(listed) == len(set(failed)) else ", …"
+    _logger.error(
+        "the work is done, but it was not published%s%s: %s", " to " * bool(listed) + ", ".join(listed), more, error
+    )
 
 
 def raise_error(error: TidingsError, _batch: Collected) -> NoReturn:
@@ -38,7 +40,7 @@ def raise_error(error: TidingsError, _batch: Collected) -> NoReturn:
 
 
 def deliver(batch: Batch, on_error: OnError) -> None:
-    """Send a batch; its error is `on_error`'s."""
+    """Send a batch. An error is passed to `on_error`."""
     try:
         batch.send()
     except TidingsError as error:
@@ -46,7 +48,7 @@ def deliver(batch: Batch, on_error: OnError) -> None:
 
 
 async def deliver_async(batch: AsyncBatch, on_error: OnError) -> None:
-    """As `deliver`."""
+    """As `deliver`, for an `AsyncBatch`."""
     try:
         await batch.send()
     except TidingsError as error:

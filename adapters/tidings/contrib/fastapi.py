@@ -1,4 +1,4 @@
-"""`Tidings` for FastAPI and Starlette: what a request tells is sent after its response, in one batch.
+"""`Tidings` for FastAPI and Starlette: publications of a request are sent after its response, in one batch.
 
     app = FastAPI()
     push = Tidings(app)
@@ -8,7 +8,7 @@
         …
         later.emit("shipped", {"order": order}, channel=f"orders:{order}")
 
-A request that ends in an exception or with a status of 400 or more tells nothing. See docs/fastapi.md.
+If a request ends in an exception or with a status of 400 or more, its publications are discarded. See docs/fastapi.md.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from tidings.batch import AsyncBatch, Collected
 from tidings.contrib.delivery import OnError, deliver_async, log_error
 from tidings.errors import BadRequest
 
-# The key of the ASGI scope under which a request has its place for a batch.
+# The key of the ASGI scope that holds the list with the request's batch.
 _KEY = "tidings"
-# The first status that says that the work was not done (RFC 9110 section 15.5).
+# The first status that means that the work was not done (RFC 9110 section 15.5).
 REFUSED = 400
 
 _logger = logging.getLogger("tidings")
 
 
 class Tidings:
-    """Sets up an application: an emitter that ends with its lifespan, and a middleware that sends.
+    """Sets up an application: an emitter that is closed with its lifespan, and a middleware that sends.
 
-    `make_emitter` makes the emitter, now and again when the application is started once more. `on_error` gets what
-    could not be sent after the response (see `delivery`). Make it before other middleware is added.
+    `make_emitter` makes the emitter now, and again if the application is restarted. `on_error` is called if the batch
+    cannot be sent after the response (see `delivery`). Create this object before you add other middleware.
 
     Raises:
         BadConfig, MissingExtra: as `AsyncEmitter`.
@@ -66,17 +66,19 @@ class Tidings:
         return self._emitter
 
     async def later(self, connection: HTTPConnection) -> Collected:
-        """A dependency: the batch of this request, with `emit` and `push_model`, which do not wait.
+        """A dependency: the batch of this request. Its `emit` and `push_model` only collect.
 
         Raises:
-            BadRequest: this is a WebSocket, which has no response, or another application's request.
+            BadRequest: a WebSocket, which has no response, or a request of another application.
         """
-        place: list[AsyncBatch] | None = connection.scope.get(_KEY)
-        if place is None:
-            raise BadRequest("no request of an application with tidings; in a WebSocket use `await push.now.emit(…)`")
-        if not place:
-            place.append(self.now.batch().begin())
-        return place[0]
+        batches: list[AsyncBatch] | None = connection.scope.get(_KEY)
+        if batches is None:
+            raise BadRequest(
+                "not a request of an application with Tidings; in a WebSocket use `await push.now.emit(…)`"
+            )
+        if not batches:
+            batches.append(self.now.batch().begin())
+        return batches[0]
 
     @asynccontextmanager
     async def _lifespan(self, app: Any) -> AsyncIterator[Any]:
@@ -90,7 +92,7 @@ class Tidings:
 
 
 class _Middleware:
-    """Sends the batch of a request when the application is done with it, its dependencies' exits included."""
+    """Sends the batch of a request after the application, and the exit of its dependencies, has finished."""
 
     def __init__(self, app: ASGIApp, *, on_error: OnError) -> None:
         self._app = app
@@ -100,8 +102,8 @@ class _Middleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        place: list[AsyncBatch] = []
-        # Without a response there was none that says that the work is done.
+        batches: list[AsyncBatch] = []
+        # Without a response the work counts as not done.
         status = 500
 
         async def watch(message: Message) -> None:
@@ -111,17 +113,17 @@ class _Middleware:
             await send(message)
 
         try:
-            await self._app({**scope, _KEY: place}, receive, watch)
+            await self._app({**scope, _KEY: batches}, receive, watch)
         except BaseException:
             status = 500
             raise
         finally:
-            for batch in place:
-                await self._settle(batch, status)
+            for batch in batches:
+                await self._finish(batch, status)
 
-    async def _settle(self, batch: AsyncBatch, status: int) -> None:
+    async def _finish(self, batch: AsyncBatch, status: int) -> None:
         if status < REFUSED:
             await deliver_async(batch, self._on_error)
         else:
-            _logger.info("given up, for the response is a %d: %s", status, ", ".join(batch.channels))
+            _logger.info("discarded because the response is a %d: %s", status, ", ".join(batch.channels))
             batch.drop()

@@ -1,4 +1,4 @@
-"""`Tidings` for Flask: what a request tells is sent when its response is made, in one batch.
+"""`Tidings` for Flask: publications of a request are sent when its response is made, in one batch.
 
     push = Tidings(app)
 
@@ -7,7 +7,7 @@
         …
         push.emit("shipped", {"order": id}, channel=f"orders:{id}")
 
-A request that ends in an exception or with a status of 400 or more tells nothing. See docs/flask.md.
+If a request ends in an exception or with a status of 400 or more, its publications are discarded. See docs/flask.md.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tidings.options import EventOptions, PushOptions
 # Keys of the WSGI environment: the batch of this request, and the status of its response.
 _BATCH = "tidings.batch"
 _STATUS = "tidings.status"
-# The first status that says that the work was not done (RFC 9110 section 15.5).
+# The first status that means that the work was not done (RFC 9110 section 15.5).
 REFUSED = 400
 
 _logger = logging.getLogger("tidings")
@@ -36,11 +36,11 @@ _logger = logging.getLogger("tidings")
 class Tidings:
     """The extension. Settings in `app.config`: `TIDINGS_URL`, `TIDINGS_API_KEY` and the other arguments of `Emitter`.
 
-    `on_error` gets what could not be sent after the response was made (see `delivery`). Make it before anything else
-    that registers `after_request` functions: then it looks at the response last.
+    `on_error` is called if the batch cannot be sent after the response was made (see `delivery`). Create this object
+    before anything else registers `after_request` functions: then its own runs last and has the final response.
 
     Raises:
-        BadConfig: a setting that cannot be, or a second one for the same application.
+        BadConfig: an invalid setting, or a second `Tidings` for the same application.
     """
 
     def __init__(self, app: Flask | None = None, *, on_error: OnError = log_error) -> None:
@@ -50,9 +50,9 @@ class Tidings:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Set up an application whose configuration is complete."""
+        """Set up an application. Its configuration must be complete."""
         if "tidings" in app.extensions:
-            raise BadConfig("this application has a Tidings already")
+            raise BadConfig("this application already has a Tidings; call init_app once")
         app.extensions["tidings"] = emitter_of(app.config.get_namespace("TIDINGS_", lowercase=False))
         app.after_request(self._after_request)
         app.teardown_request(self._teardown_request)
@@ -62,18 +62,20 @@ class Tidings:
         """The application's emitter: `push.now.emit(…)` sends at once, and returns a receipt or raises.
 
         Raises:
-            BadConfig: there is no application here, or it is not set up.
+            BadConfig: there is no current application, or it is not set up.
         """
         if has_app_context():
             emitter = current_app.extensions.get("tidings")
         else:
             emitter = None if self._app is None else self._app.extensions.get("tidings")
         if not isinstance(emitter, Emitter):
-            raise BadConfig("no application with tidings here: call init_app(app), and use `with app.app_context():`")
+            raise BadConfig(
+                "no current application with Tidings: call init_app(app), and use `with app.app_context():`"
+            )
         return emitter
 
     def emit(self, event: str, data: object = None, **options: Unpack[EventOptions]) -> None:
-        """Publish when the response is made, or at once outside of a request. Arguments as `Emitter.emit`.
+        """Publish when the response is made, or immediately outside of a request. Arguments as `Emitter.emit`.
 
         There is no `ack`: no receipt could wait for it.
 
@@ -88,7 +90,7 @@ class Tidings:
                 batch.emit(event, data, ack=False, **options)
 
     def push_model(self, obj: object, **options: Unpack[PushOptions]) -> None:
-        """Publish the state that an object has now when the response is made, or at once outside of a request.
+        """Publish an object's current state when the response is made, or immediately outside of a request.
 
         Raises:
             CallerError: as `Emitter.push_model`; otherwise as `emit`.
@@ -107,21 +109,21 @@ class Tidings:
 
     def _after_request(self, response: Response) -> Response:
         request.environ[_STATUS] = response.status_code
-        self._settle(response.status_code)
+        self._finish(response.status_code)
         return response
 
     def _teardown_request(self, error: BaseException | None) -> None:
-        # What came after the response was made: from a stream, or from another teardown function. Without a response
-        # there was an exception that nobody answers.
+        # Publications made after the response: in a streamed body, or in another teardown function. Without a response
+        # an exception was not handled.
         status: int | None = request.environ.get(_STATUS)
-        self._settle(500 if error is not None or status is None else status)
+        self._finish(500 if error is not None or status is None else status)
 
-    def _settle(self, status: int) -> None:
+    def _finish(self, status: int) -> None:
         batch: Batch | None = request.environ.pop(_BATCH, None)
         if batch is None:
             return
         if status < REFUSED:
             deliver(batch, self._on_error)
         else:
-            _logger.info("given up, for the response is a %d: %s", status, ", ".join(batch.channels))
+            _logger.info("discarded because the response is a %d: %s", status, ", ".join(batch.channels))
             batch.drop()

@@ -1,4 +1,4 @@
-"""The settings of an emitter in the configuration of a framework: the names of `Emitter`'s arguments in capitals."""
+"""An emitter's settings in a framework's configuration: the names of `Emitter`'s arguments in capitals."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ NAMES = ("URL", "API_KEY", "PREFIX", "TIMEOUT_S", "PUBLICATION_MAX_BYTES", "BATC
 
 
 def emitter_of(settings: Mapping[str, Any]) -> Emitter:
-    """The emitter that these settings describe; without `URL` that of the environment (see `Emitter.from_env`).
+    """The emitter for these settings. Without `URL` the environment is used (see `Emitter.from_env`).
 
-    Other names are not looked at, and a setting that is None counts as not given.
+    Other names are ignored. A setting that is None counts as absent.
 
     Raises:
         BadConfig, MissingExtra: as `Emitter`.
     """
-    given = {name.lower(): settings[name] for name in NAMES if settings.get(name) is not None}
-    if "url" not in given:
+    arguments = {name.lower(): settings[name] for name in NAMES if settings.get(name) is not None}
+    if "url" not in arguments:
         url, api_key = read_environment(None)
-        given = {"url": url, "api_key": api_key, **given}
-    return Emitter(**given)
+        arguments = {"url": url, "api_key": api_key, **arguments}
+    return Emitter(**arguments)
 
 
 def reject_unknown(settings: Mapping[str, Any], *more: str) -> None:
-    """Refuse names that mean nothing, here or to whom `more` belong.
+    """Reject settings that are neither in `NAMES` nor in `more`.
 
     Raises:
-        BadConfig: it names them.
+        BadConfig: the message lists the unknown names.
     """
     if unknown := sorted(settings.keys() - {*NAMES, *more}):
         raise BadConfig(f"unknown settings: {', '.join(unknown)}; there are {', '.join([*NAMES, *more])}")

@@ -1,11 +1,11 @@
-"""`autopush`: rows that a SQLAlchemy session creates, updates or deletes are pushed once they are committed.
+"""`autopush`: push rows that a SQLAlchemy session creates, updates or deletes, after the commit.
 
     emitter = Emitter("redis://localhost:6379/0")
     Session = sessionmaker(engine)
     autopush(Session, emitter)
 
-Pushed are the classes that say where to: `__channels__`, `emitter.register` or `tidings.models.register`. A rollback
-pushes nothing, that of a savepoint nothing of the savepoint. docs/sqlalchemy.md says what a session cannot see.
+It pushes classes with channels: `__channels__`, `emitter.register` or `tidings.models.register`. A rollback discards
+the changes, that of a savepoint only those of the savepoint. docs/sqlalchemy.md lists changes that a session misses.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tidings.models.describe import Op
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
 
-# Any: what the maker makes, or the class a session is of, is the application's.
+# Any: the session class is the application's.
 SyncTarget: TypeAlias = Session | sessionmaker[Any] | scoped_session[Any] | type[Session]
 AsyncTarget: TypeAlias = "AsyncSession | async_sessionmaker[Any] | async_scoped_session[Any]"
 
@@ -47,47 +47,47 @@ def autopush(
     on_error: OnError = log_error,
     changes_max: int = CHANGES_MAX,
 ) -> None:
-    """Push what sessions of `target` commit, one batch per commit, as `push_model` with the right `op` does it.
+    """Push the changes that sessions of `target` commit: one batch per commit, with `push_model` and the right `op`.
 
-    `target`: a session, what makes sessions, or a class of them. `emitter`: an AsyncEmitter for asyncio's sessions,
-    else an Emitter, or a function that returns it at the commit. `models`: only these classes and their subclasses.
-    `changes_max`: more rows to push in one transaction are refused (TooLarge, at the flush).
+    `target`: a session, a session maker, or a session class. `emitter`: an AsyncEmitter for asyncio sessions, otherwise
+    an Emitter, or a function that returns it at the commit. `models`: only these classes and their subclasses.
+    `changes_max`: more rows in one transaction are rejected (TooLarge, at the flush).
     `session.info["autopush"] = False` turns it off for one session.
 
-    Values are those of the moment before the commit; what the flush left to the database is loaded then, by a query
-    per row. An object that cannot be pushed (BadData, BadChannel, …) makes the commit raise, and nothing is committed.
-    After the commit nothing is raised unless `on_error` does: see `delivery`.
+    Values are read just before the commit. Values that the database computed at the flush are loaded with one query per
+    row. If an object cannot be pushed (BadData, BadChannel, …), the commit raises and nothing is committed. After the
+    commit only `on_error` can raise: see `delivery`.
 
     Raises:
-        BadConfig: an AsyncEmitter for a session that is not asyncio's, or the other way round.
+        BadConfig: an AsyncEmitter for a blocking session, or an Emitter for an asyncio session.
     """
-    heard = _heard(target)
-    if heard is not target and not isinstance(emitter, AsyncEmitter):
-        raise BadConfig("asyncio's sessions need an AsyncEmitter: another one would stop the event loop while it sends")
-    _Autopush(emitter, models, on_error, changes_max).listen(heard)
+    events_target = _events_target(target)
+    if events_target is not target and not isinstance(emitter, AsyncEmitter):
+        raise BadConfig("asyncio sessions need an AsyncEmitter: an Emitter would block the event loop while it sends")
+    _Autopush(emitter, models, on_error, changes_max).listen(events_target)
 
 
-def _heard(target: Any) -> SyncTarget:
-    """What SQLAlchemy can listen to: asyncio's sessions are shells around ordinary ones."""
-    # Not imported: it needs greenlet, which SQLAlchemy no longer brings by itself. Who has such a target has loaded it.
+def _events_target(target: Any) -> SyncTarget:
+    """The object that SQLAlchemy sends events for: the blocking session, or its class, inside an asyncio session."""
+    # Not imported: it needs greenlet, which SQLAlchemy no longer installs. If the target is of asyncio, it is loaded.
     asyncio: Any = sys.modules.get("sqlalchemy.ext.asyncio")
     if asyncio is not None and isinstance(target, asyncio.async_scoped_session):
         target = target.session_factory
     if asyncio is not None and isinstance(target, asyncio.AsyncSession):
         target = target.sync_session
     elif asyncio is not None and isinstance(target, asyncio.async_sessionmaker):
-        # A class of its own, so that no other maker's sessions are heard.
+        # A separate class, so that sessions of other makers send no events here.
         base = target.kw.get("sync_session_class") or target.class_.sync_session_class
-        own = type(base.__name__, (base,), {})
-        target.configure(sync_session_class=own)
-        target = own
-    heard: SyncTarget = target
-    return heard
+        session_class = type(base.__name__, (base,), {})
+        target.configure(sync_session_class=session_class)
+        target = session_class
+    result: SyncTarget = target
+    return result
 
 
 @dataclass(slots=True)
 class _Frame:
-    """One transaction or savepoint. `batches` are ready to be sent from its commit on."""
+    """One transaction or savepoint. `batches`: to send after the commit."""
 
     changes: Changes
     flushing: bool = False
@@ -96,7 +96,7 @@ class _Frame:
 
 
 class _Autopush:
-    """The listeners of one `autopush`. What it knows of a session is in that session's `info`."""
+    """The event listeners of one `autopush`. Its state of a session is in that session's `info`."""
 
     def __init__(
         self,
@@ -122,56 +122,56 @@ class _Autopush:
         ):
             event.listen(target, name, getattr(self, name))
 
-    # SQLAlchemy's events, in the order in which they come
+    # SQLAlchemy's events, in the order in which they occur
 
     def before_flush(self, session: Session, _context: object, _objects: object) -> None:
         for obj in session.deleted:
-            if self._is_told(session, obj):
-                # After the flush there is no row to load it from.
+            if self._is_pushed(session, obj):
+                # After the flush the row is gone.
                 _load(obj)
 
     def after_flush(self, session: Session, _context: object) -> None:
         for obj in session.new:
-            if self._is_told(session, obj):
+            if self._is_pushed(session, obj):
                 self._add(session, obj, "created")
         for obj in session.dirty:
-            if self._is_told(session, obj) and _has_changed(obj):
+            if self._is_pushed(session, obj) and _has_changed(obj):
                 self._add(session, obj, "updated")
         for obj in session.deleted:
-            if self._is_told(session, obj):
+            if self._is_pushed(session, obj):
                 self._add(session, obj, "deleted")
         self._frame(session).flushing = True
 
     def persistent_to_deleted(self, session: Session, obj: object) -> None:
-        # In a flush this comes again for those above, in no order, and for orphans. Outside of one a bulk DELETE has
-        # found the object in the session: its values may never have been loaded, and not all that it deletes come.
+        # During a flush this is called again for the objects above, in no order, and for orphans. Outside of a flush a
+        # bulk DELETE has matched an object of the session: values may not be loaded, and some deleted rows are missing.
         frame = self._frame(session)
-        if (frame.flushing or inspect(obj) in frame.changes) and self._is_told(session, obj):
+        if (frame.flushing or inspect(obj) in frame.changes) and self._is_pushed(session, obj):
             self._add(session, obj, "deleted")
 
     def after_flush_postexec(self, session: Session, _context: object) -> None:
         frame = self._frame(session)
         frame.flushing = False
         if frame.batches is not None:
-            # Another listener of before_commit has changed something after ours.
-            frame.batches = self._drafted(frame)
+            # Another before_commit listener changed something after this one.
+            frame.batches = self._build_batches(frame)
 
     def before_commit(self, session: Session) -> None:
         if session.get_nested_transaction() is None:
-            # By us and not by the commit itself, so that what this changes is read as well.
+            # Flush here and not in the commit itself, so that the changes of this flush are read as well.
             session.flush()
             frame = self._frame(session)
-            frame.batches = self._drafted(frame)
+            frame.batches = self._build_batches(frame)
 
     def after_commit(self, session: Session) -> None:
         frame = self._frame(session)
         frame.committed = True
         if frame.batches is None and session.get_nested_transaction() is None:
-            # The transaction was committed over the head of a savepoint. Nothing may be loaded any more.
-            frame.batches = self._drafted_late(frame)
+            # The transaction was committed while a savepoint was open. Values cannot be loaded any more.
+            frame.batches = self._build_batches_late(frame)
 
     def after_transaction_end(self, session: Session, transaction: SessionTransaction) -> None:
-        # Not in after_commit: now the database's connection is free, and an error leaves the session usable.
+        # Not in after_commit: here the database connection is free, and the session stays usable after an error.
         frame = self._frames(session).pop(transaction, None)
         if frame is None or not frame.committed:
             return
@@ -179,11 +179,11 @@ class _Autopush:
             self._frame(session).changes.absorb(frame.changes)
             return
         with ExitStack() as stack:
-            # Each is sent even if on_error raises for the one before it.
+            # Each batch is sent even if on_error raises for the one before.
             for batch in reversed(frame.batches or []):
                 stack.callback(self._send, batch)
 
-    # What they do
+    # Helpers of the events
 
     def _frames(self, session: Session) -> dict[SessionTransaction, _Frame]:
         frames: dict[SessionTransaction, _Frame] = session.info.setdefault(self, {})
@@ -199,7 +199,7 @@ class _Autopush:
             frames[current] = _Frame(Changes(self._changes_max))
         return frames[current]
 
-    def _is_told(self, session: Session, obj: object) -> bool:
+    def _is_pushed(self, session: Session, obj: object) -> bool:
         if session.info.get("autopush") is False or (self._models is not None and not isinstance(obj, self._models)):
             return False
         return self._open_emitter().rule(type(obj)).channels is not None
@@ -210,12 +210,12 @@ class _Autopush:
     def _open_emitter(self) -> Emitter | AsyncEmitter:
         return self._emitter() if callable(self._emitter) else self._emitter
 
-    def _drafted(self, frame: _Frame, *, load: bool = True) -> list[Batch | AsyncBatch]:
-        """The batches that say what was changed, each as full as it may be."""
+    def _build_batches(self, frame: _Frame, *, load: bool = True) -> list[Batch | AsyncBatch]:
+        """The batches with all changes, each filled up to the limit."""
         batches: list[Batch | AsyncBatch] = []
         emitter, rows = self._open_emitter(), frame.changes.rows()
         if rows and isinstance(emitter, AsyncEmitter) and not _can_await():
-            raise BadConfig("an AsyncEmitter cannot send from a session that is not asyncio's; use an Emitter")
+            raise BadConfig("an AsyncEmitter cannot send from a blocking session; use an Emitter")
         for obj, op in rows:
             if load:
                 _load(obj)
@@ -233,9 +233,9 @@ class _Autopush:
                 batches[-1].push_model(obj, channels=channels, op=op)
         return batches
 
-    def _drafted_late(self, frame: _Frame) -> list[Batch | AsyncBatch]:
+    def _build_batches_late(self, frame: _Frame) -> list[Batch | AsyncBatch]:
         try:
-            return self._drafted(frame, load=False)
+            return self._build_batches(frame, load=False)
         except TidingsError as error:
             self._on_error(error, self._open_emitter().batch())
             return []
@@ -248,28 +248,28 @@ class _Autopush:
 
 
 def _can_await() -> bool:
-    """Whether this runs for one of asyncio's sessions. SQLAlchemy 2.0.0 has no function that says so."""
-    nothing = _nothing()
+    """Whether this runs for an asyncio session. SQLAlchemy 2.0.0 has no function for that."""
+    probe = _do_nothing()
     try:
-        await_only(nothing)
+        await_only(probe)
     except MissingGreenlet:
-        nothing.close()
+        probe.close()
         return False
     return True
 
 
-async def _nothing() -> None:
-    """What can be awaited without waiting."""
+async def _do_nothing() -> None:
+    """A coroutine that ends immediately."""
 
 
 def _has_changed(obj: object) -> bool:
-    """Whether a column of it was set to another value, and not only one of its collections."""
+    """Whether a column has a new value. A changed collection alone does not count."""
     state: Any = inspect(obj)
     return any(state.attrs[column.key].history.has_changes() for column in state.mapper.column_attrs)
 
 
 def _load(obj: object) -> None:
-    """Read from the database what `push_model` would miss: what has expired, or was never loaded."""
+    """Load the column values that `push_model` needs and that are expired or not loaded."""
     state: Any = inspect(obj)
     if not state.persistent:
         return

@@ -1,4 +1,4 @@
-"""`tidings outbox URL`: the relay, which publishes what backends wrote into a database."""
+"""`tidings outbox URL`: runs the relay, which publishes what backends wrote into an outbox."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ URL_VARIABLE = "TIDINGS_OUTBOX_URL"
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Relays until SIGTERM or SIGINT; with `--once`, until nothing is left: 1 if something is."""
+    """Run a relay until SIGTERM or SIGINT. With `--once`: publish all rows, and return 1 if any are left."""
     url = arguments.database or os.environ.get(URL_VARIABLE)
     if not url:
-        raise BadConfig(f"which database? tidings outbox postgresql://host/name, or {URL_VARIABLE}")
-    found = target.find(argparse.Namespace(config=arguments.config, url=arguments.to))
+        raise BadConfig(f"no database given; use tidings outbox postgresql://host/name, or set {URL_VARIABLE}")
+    hub = target.find(argparse.Namespace(config=arguments.config, url=arguments.to))
     log.setup(arguments.log_level, select=select)
     with Relay(
         url,
-        open_publisher(found.url, prefix=found.prefix, api_key=found.api_key),
+        open_publisher(hub.url, prefix=hub.prefix, api_key=hub.api_key),
         table=arguments.table,
         batch=arguments.batch,
         interval_s=arguments.interval,
         keep_s=arguments.keep,
-        publication_max_bytes=found.settings.publication_max_bytes if found.settings else MAX_BYTES,
+        publication_max_bytes=hub.settings.publication_max_bytes if hub.settings else MAX_BYTES,
     ) as relay:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: relay.stop())

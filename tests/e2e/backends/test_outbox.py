@@ -225,7 +225,7 @@ def test_over_http_with_the_hubs_own_key(on_postgresql: Shop) -> None:
     )
     shop.stack.callback(wrong.stop)
     assert wrong.wait() == 1
-    assert wrong.has_logged("not published; trying again")
+    assert wrong.has_logged("not published; retrying")
     assert shop.left() == 5, "a wrong key is not the rows' fault"
     relay = shop.relay("--once", "--to", shop.hub.url)
     assert relay.wait() == 0, relay.log_lines

@@ -19,18 +19,18 @@ def die() -> None:
 
 
 def _then_die(method: Callable[..., Any]) -> Callable[..., Any]:
-    def dying(*arguments: Any, **more: Any) -> Any:
-        method(*arguments, **more)
+    def dying(*arguments: Any, **options: Any) -> Any:
+        method(*arguments, **options)
         die()
 
     return dying
 
 
-# Where each step of a turn ends.
+# The method at the end of each step of a claim.
 STEPS: dict[str, tuple[type, str]] = {
     "claimed": (OutboxStore, "rows"),
     "published": (RedisPublisher, "publish"),
-    "deleted": (OutboxStore, "settle"),
+    "deleted": (OutboxStore, "record_results"),
     "committed": (OutboxStore, "commit"),
 }
 

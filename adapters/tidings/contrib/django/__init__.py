@@ -1,12 +1,12 @@
-"""Django: what a transaction tells is sent when it is committed.
+"""Django: publications of a transaction are sent when it is committed.
 
     INSTALLED_APPS = ["tidings.contrib.django", …]
     TIDINGS = {"URL": "redis://localhost:6379/0"}
 
     from tidings.contrib.django import autopush, emit, push_model
 
-`emit` and `push_model` wait for the commit; models with `@autopush` are pushed whenever they are saved or deleted;
-`emitter()` is the emitter itself, which sends at once. See docs/django.md.
+`emit` and `push_model` wait for the commit. Models with `@autopush` are pushed when they are saved or deleted.
+`emitter()` is the emitter itself, which sends immediately. See docs/django.md.
 """
 
 from tidings.contrib.django.commit import emit, push_model

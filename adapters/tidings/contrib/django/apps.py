@@ -1,4 +1,4 @@
-"""The application of `INSTALLED_APPS`, and what `manage.py check` says of its settings."""
+"""The application for `INSTALLED_APPS`, and the check of its settings for `manage.py check`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tidings.errors import BadConfig
 
 
 class TidingsConfig(AppConfig):  # type: ignore[misc]
-    """`tidings.contrib.django`; it has no tables."""
+    """The Django application `tidings.contrib.django`. It has no tables."""
 
     name = "tidings.contrib.django"
     label = "tidings"
     verbose_name = "tidings"
 
     def ready(self) -> None:
-        """Check the settings with all the others."""
+        """Register the check of the settings."""
         checks.register(_check)
 
 

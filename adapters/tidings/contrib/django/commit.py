@@ -1,4 +1,4 @@
-"""Publications that wait for the commit of a Django transaction, and go with the savepoint they were made in."""
+"""Publications that wait for the commit of a Django transaction. A rollback, also of a savepoint, discards them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tidings.options import EventOptions, PushOptions
 
 
 def emit(event: str, data: object = None, *, using: str | None = None, **options: Unpack[EventOptions]) -> None:
-    """Publish once the transaction of the database `using` is committed, or at once outside of one.
+    """Publish after the transaction of the database `using` is committed, or immediately outside of one.
 
     Arguments as `Emitter.emit`, without `ack`: no receipt could wait for it. Consecutive publications without a
     savepoint in between go in one batch.
 
     Raises:
         CallerError: as `Emitter.emit`; TooLarge also for more than `CHANGES_MAX` publications in one transaction.
-        BatchFailed: it was not taken; only outside of a transaction.
+        BatchFailed: it was not published; only outside of a transaction.
         django.db.transaction.TransactionManagementError: autocommit is off, and there is no `atomic` block.
     """
 
@@ -33,7 +33,7 @@ def emit(event: str, data: object = None, *, using: str | None = None, **options
 
 
 def push_model(obj: object, *, using: str | None = None, **options: Unpack[PushOptions]) -> None:
-    """Publish the state that an object has now once the transaction is committed, or at once outside of one.
+    """Publish an object's current state after the transaction is committed, or immediately outside of one.
 
     Raises:
         CallerError: as `Emitter.push_model`; otherwise as `emit`.
@@ -46,7 +46,7 @@ def push_model(obj: object, *, using: str | None = None, **options: Unpack[PushO
 
 
 def publish_on_commit(add: Callable[[Batch], None], using: str | None) -> None:
-    """Let `add` put its publications into the batch of the innermost savepoint, or into one that is sent at once."""
+    """Call `add` with the batch of the innermost savepoint; outside of a transaction with a batch that is sent now."""
     connection = transaction.get_connection(using)
     if is_open(connection):
         _put(add, connection)
@@ -56,18 +56,18 @@ def publish_on_commit(add: Callable[[Batch], None], using: str | None) -> None:
 
 
 def is_open(connection: Any) -> bool:
-    """Whether there is a transaction to wait for. Does not connect to the database, as `get_autocommit` would."""
+    """Whether a transaction is open. Does not connect to the database, as `get_autocommit` would."""
     manual = connection.connection is not None and not connection.autocommit
     return bool(connection.in_atomic_block or manual)
 
 
 def _put(add: Callable[[Batch], None], connection: Any) -> None:
-    waiting = [(savepoints, each) for savepoints, each, _ in connection.run_on_commit if _is_unsent(each)]
-    count = sum(len(each.batch) for _, each in waiting)
+    hooks = [(savepoints, hook) for savepoints, hook, _ in connection.run_on_commit if _is_unsent(hook)]
+    count = sum(len(hook.batch) for _, hook in hooks)
     if count >= changes_max():
         raise TooLarge(f"{count} publications in one transaction; commit in parts, or raise TIDINGS['CHANGES_MAX']")
-    if waiting and waiting[-1][0] == set(connection.savepoint_ids):
-        last = waiting[-1][1].batch
+    if hooks and hooks[-1][0] == set(connection.savepoint_ids):
+        last = hooks[-1][1].batch
         try:
             add(last)
         except TooLarge:
@@ -81,7 +81,7 @@ def _put(add: Callable[[Batch], None], connection: Any) -> None:
 
 
 class _CommitHook:
-    """What Django calls after the commit, and forgets with the savepoint."""
+    """The function that Django calls after the commit, and discards with the savepoint."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
@@ -93,5 +93,5 @@ class _CommitHook:
 
 
 def _is_unsent(function: object) -> bool:
-    # Django's captureOnCommitCallbacks calls functions in the middle of a transaction, and leaves them in the list.
+    # Django's captureOnCommitCallbacks calls the functions during a transaction and leaves them in the list.
     return isinstance(function, _CommitHook) and not function.is_sent

@@ -1,7 +1,7 @@
-"""What `settings.TIDINGS` says: `{"URL": …, "API_KEY": …, …}`, all of it optional.
+"""The setting `TIDINGS`: `{"URL": …, "API_KEY": …, …}`. All keys are optional.
 
-Beside the arguments of `Emitter`, in capitals: `ON_ERROR`, a function or its dotted path (see `delivery`), and
-`CHANGES_MAX`, the publications that one transaction may hold.
+Besides the arguments of `Emitter`, in capitals: `ON_ERROR`, a function or its dotted path (see `delivery`), and
+`CHANGES_MAX`, the maximum of publications per transaction.
 """
 
 from __future__ import annotations
@@ -24,44 +24,44 @@ CHANGES_MAX = 10_000
 
 @cache
 def emitter() -> Emitter:
-    """The emitter of this project, made at the first call: `emitter().emit(…)` sends at once, and returns a receipt.
+    """The emitter of this project, made at the first call. `emitter().emit(…)` sends immediately and returns a receipt.
 
     Raises:
-        BadConfig, MissingExtra: as `Emitter`, and for a setting that is unknown.
+        BadConfig, MissingExtra: as `Emitter`, and for an unknown setting.
     """
-    found = _settings()
-    reject_unknown(found, "ON_ERROR", "CHANGES_MAX")
-    return emitter_of(found)
+    values = _settings()
+    reject_unknown(values, "ON_ERROR", "CHANGES_MAX")
+    return emitter_of(values)
 
 
 @cache
 def on_error() -> OnError:
-    """Who gets what could not be sent after the commit.
+    """The function that is called if a batch cannot be sent after the commit.
 
     Raises:
-        ImportError: there is nothing at the dotted path.
+        ImportError: the dotted path does not exist.
     """
-    found = _settings().get("ON_ERROR", log_error)
-    return cast("OnError", import_string(found) if isinstance(found, str) else found)
+    handler = _settings().get("ON_ERROR", log_error)
+    return cast("OnError", import_string(handler) if isinstance(handler, str) else handler)
 
 
 def changes_max() -> int:
-    """How many publications a transaction may hold."""
+    """The maximum of publications per transaction."""
     return int(_settings().get("CHANGES_MAX", CHANGES_MAX))
 
 
 def _settings() -> Mapping[str, Any]:
-    found = getattr(settings, "TIDINGS", {})
-    if not isinstance(found, Mapping):
-        raise BadConfig("settings.TIDINGS is not a dict")
-    return found
+    values = getattr(settings, "TIDINGS", {})
+    if not isinstance(values, Mapping):
+        raise BadConfig("settings.TIDINGS must be a dict")
+    return values
 
 
-def _forget(*, setting: str, **_: Any) -> None:
-    """Tests override settings."""
+def _on_setting_changed(*, setting: str, **_: Any) -> None:
+    """Clear the caches when a test overrides the setting."""
     if setting == "TIDINGS":
         emitter.cache_clear()
         on_error.cache_clear()
 
 
-setting_changed.connect(_forget)
+setting_changed.connect(_on_setting_changed)

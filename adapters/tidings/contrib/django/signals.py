@@ -1,4 +1,4 @@
-"""`@autopush`: a model whose objects are pushed when they are saved or deleted."""
+"""`@autopush`: push the objects of a model when they are saved or deleted."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def autopush(
 def autopush(model: Any = None, /, **rule: Any) -> Any:
     """Push the objects of a model, and of its subclasses and proxies, whenever they are saved or deleted.
 
-    `@autopush` where the class has `__channels__`, else `@autopush(channels="orders:{id}")`: the arguments are those
-    of `tidings.models.register`. A function as `channels` may name none: then that object is not pushed.
-    `__autopush__ = True` in the class, or in an abstract one above it, is the same.
+    Use `@autopush` if the class has `__channels__`, otherwise `@autopush(channels="orders:{id}")` with the arguments
+    of `tidings.models.register`. If `channels` is a function that returns no channel, the object is not pushed.
+    `__autopush__ = True` in the class, or in an abstract base class, has the same effect.
     """
     if model is None:
         return lambda cls: autopush(_registered(cls, rule))
@@ -50,24 +50,24 @@ def _registered(model: Any, rule: Any) -> Any:
 
 
 def _listen(sender: Any, **_: Any) -> None:
-    """Listen to one model. To all would make Django load every row that any model deletes."""
+    """Connect the signals of one model. For all models, Django would load every row that any of them deletes."""
     if getattr(sender, "__autopush__", False):
-        post_save.connect(_saved, sender=sender, dispatch_uid="tidings")
-        post_delete.connect(_deleted, sender=sender, dispatch_uid="tidings")
+        post_save.connect(_on_saved, sender=sender, dispatch_uid="tidings")
+        post_delete.connect(_on_deleted, sender=sender, dispatch_uid="tidings")
 
 
-def _saved(instance: Any, *, created: bool, raw: bool, using: str, **_: Any) -> None:
-    # Raw: a fixture is being loaded, and what it refers to may not be there yet.
+def _on_saved(instance: Any, *, created: bool, raw: bool, using: str, **_: Any) -> None:
+    # Raw: a fixture is being loaded, and rows that it refers to may not exist yet.
     if not raw:
-        _tell(_current(instance, using), "created" if created else "updated", using)
+        _push(_current(instance, using), "created" if created else "updated", using)
 
 
-def _deleted(instance: Any, *, using: str, **_: Any) -> None:
-    _tell(instance, "deleted", using)
+def _on_deleted(instance: Any, *, using: str, **_: Any) -> None:
+    _push(instance, "deleted", using)
 
 
 def _current(instance: Any, using: str) -> Any:
-    """The object, or as the database has it if a field is still an expression (`F("count") + 1`)."""
+    """The object, loaded again from the database if a field is an expression (`F("count") + 1`)."""
     meta = instance._meta  # noqa: SLF001
     values = (instance.__dict__.get(field.attname) for field in meta.concrete_fields)
     if any(hasattr(value, "resolve_expression") for value in values):
@@ -75,7 +75,7 @@ def _current(instance: Any, using: str) -> Any:
     return instance
 
 
-def _tell(instance: Any, op: Op, using: str) -> None:
+def _push(instance: Any, op: Op, using: str) -> None:
     channels = explicit_channels(emitter().rule(type(instance)), instance)
     if channels == []:
         return
@@ -86,7 +86,7 @@ def _tell(instance: Any, op: Op, using: str) -> None:
     if is_open(transaction.get_connection(using)):
         publish_on_commit(add, using)
         return
-    # The row is there already: no mistake can undo it.
+    # The row is already stored: an error here cannot undo it.
     batch = emitter().batch().begin()
     try:
         add(batch)

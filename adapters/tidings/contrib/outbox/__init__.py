@@ -1,10 +1,10 @@
-"""The transactional outbox: publications are rows of the transaction that they speak of, and a relay publishes them.
+"""The transactional outbox: publications are rows written in the application's transaction; a relay publishes them.
 
     with Session.begin() as session:
         session.add(order)
         Outbox(session).push_model(order)
 
-`tidings outbox postgresql://… --to redis://…` is the relay. docs/outbox.md says what holds.
+`tidings outbox postgresql://… --to redis://…` is the relay. docs/outbox.md describes the guarantees.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Who publishes which rows: a lock per shard, which ends with whoever holds it.
+"""Locks per shard, so that each row is published by one relay.
 
-A channel belongs to one shard, and only who holds its lock publishes its rows: so several relays never change a
-channel's order. The locks are the database's own, so that a relay that is killed or cut off holds nothing. All relays
-of one table must agree on `SHARDS`.
+A channel belongs to one shard, and only the relay with the shard's lock publishes its rows. So several relays keep a
+channel's order. The locks are the database's, so a relay that is killed or cut off loses its locks. All relays of one
+table must have the same `SHARDS`.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from tidings.errors import BadConfig
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Table
 
-# As many relays can publish at once; a power of two.
+# This many relays can publish at the same time. A power of two.
 SHARDS = 8
-# More than a claim takes with a slow broker (`relay.TURN_MAX_S` and a last timeout).
+# Longer than a claim takes with a slow broker (`relay.CLAIM_MAX_S` and one more timeout).
 SILENCE_S = 60
 
 
 class Locks(Protocol):
-    """`shards`: how many there are; they are numbered from 0."""
+    """Locks for `shards` shards, numbered from 0."""
 
     shards: int
 
     def shard_of(self, table: Table) -> Any:
-        """The SQL that says a row's shard."""
+        """The SQL expression for a row's shard."""
 
-    def take(self, connection: Connection, shard: int) -> bool:
-        """Whether the lock is ours now; never waits."""
+    def acquire(self, connection: Connection, shard: int) -> bool:
+        """Try to acquire the lock of a shard, without waiting. Returns whether it succeeded."""
 
-    def free(self, connection: Connection, shard: int) -> None:
-        """Give it back, after the transaction."""
+    def release(self, connection: Connection, shard: int) -> None:
+        """Release the lock, after the transaction."""
 
 
 def locks_for(engine: Engine, table: Table) -> Locks:
     """The locks of this database.
 
     Raises:
-        BadConfig: it is in memory.
+        BadConfig: an SQLite database in memory.
     """
     match engine.dialect.name:
         case "postgresql":
@@ -55,9 +55,9 @@ def locks_for(engine: Engine, table: Table) -> Locks:
 
 
 class PostgresqlLocks:
-    """Advisory locks of the transaction: they also work behind a PgBouncer that pools transactions.
+    """Advisory locks of the transaction. They also work behind a PgBouncer in transaction mode.
 
-    The database ends a transaction that is silent for `SILENCE_S`: a relay that is frozen holds no shard for long.
+    The database ends a transaction that is idle for `SILENCE_S`, so a frozen relay loses its shard.
     """
 
     shards = SHARDS
@@ -71,7 +71,7 @@ class PostgresqlLocks:
         # Not `bitwise_and`, which SQLAlchemy 2.0.0 does not have.
         return sqlalchemy_module().func.hashtext(table.c.channel).op("&")(SHARDS - 1)
 
-    def take(self, connection: Connection, shard: int) -> bool:
+    def acquire(self, connection: Connection, shard: int) -> bool:
         """See `Locks`."""
         sa = sqlalchemy_module()
         key, number = (sa.cast(value, sa.Integer) for value in (self._key, shard))
@@ -79,12 +79,12 @@ class PostgresqlLocks:
         limit = sa.func.set_config("idle_in_transaction_session_timeout", f"{SILENCE_S}s", sa.true())
         return bool(connection.execute(sa.select(lock, limit)).one()[0])
 
-    def free(self, connection: Connection, shard: int) -> None:
-        """See `Locks`: it ended with the transaction."""
+    def release(self, connection: Connection, shard: int) -> None:
+        """See `Locks`. The lock has ended with the transaction."""
 
 
 class MysqlLocks:
-    """Named locks of the connection (`GET_LOCK`). Names belong to the whole server, and have at most 64 characters."""
+    """Named locks of the connection (`GET_LOCK`). Names are global on the server, with at most 64 characters."""
 
     shards = SHARDS
 
@@ -95,33 +95,35 @@ class MysqlLocks:
         """See `Locks`."""
         return sqlalchemy_module().func.crc32(table.c.channel).op("&")(SHARDS - 1)
 
-    def take(self, connection: Connection, shard: int) -> bool:
+    def acquire(self, connection: Connection, shard: int) -> bool:
         """See `Locks`."""
         sa = sqlalchemy_module()
         return bool(connection.scalar(sa.select(sa.func.get_lock(self._name(shard), 0))))
 
-    def free(self, connection: Connection, shard: int) -> None:
+    def release(self, connection: Connection, shard: int) -> None:
         """See `Locks`."""
         sa = sqlalchemy_module()
         connection.scalar(sa.select(sa.func.release_lock(self._name(shard))))
 
     def _name(self, shard: int) -> Any:
         func = sqlalchemy_module().func
-        place = func.concat(func.database(), ".", self._table)
-        return func.concat("tidings:", func.sha1(place), ":", str(shard))
+        table_path = func.concat(func.database(), ".", self._table)
+        return func.concat("tidings:", func.sha1(table_path), ":", str(shard))
 
 
 class SqliteLocks:
-    """One lock for the whole table: a file beside the database's.
+    """One lock for the whole table: a file beside the database.
 
-    A transaction would do, but while it waits for the broker nobody else could write: SQLite has one writer.
+    A transaction as the lock would block all other writers while it waits for the broker: SQLite has one writer.
     """
 
     shards = 1
 
     def __init__(self, database: str | None, table: Table) -> None:
         if not database or database == ":memory:" or database.startswith("file:"):
-            raise BadConfig("an outbox in SQLite needs a file that the backend opens too: sqlite:////folder/file.db")
+            raise BadConfig(
+                "an outbox in SQLite needs a database file that the backend also opens: sqlite:////folder/file.db"
+            )
         self._path = f"{database}.{table.fullname}.lock"
         self._fd: int | None = None
 
@@ -129,7 +131,7 @@ class SqliteLocks:
         """See `Locks`."""
         return sqlalchemy_module().literal(0)
 
-    def take(self, connection: Connection, shard: int) -> bool:
+    def acquire(self, connection: Connection, shard: int) -> bool:
         """See `Locks`."""
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
         try:
@@ -142,8 +144,8 @@ class SqliteLocks:
         self._fd = fd
         return True
 
-    def free(self, connection: Connection, shard: int) -> None:
-        """See `Locks`. The file stays: who removes it could lock one that others no longer see."""
+    def release(self, connection: Connection, shard: int) -> None:
+        """See `Locks`. The file stays: if one relay removed it, another might lock a file that no longer exists."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None

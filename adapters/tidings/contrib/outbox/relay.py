@@ -1,4 +1,4 @@
-"""The relay: publishes what is in an outbox, in order, and deletes what the broker has. `turn.py` decides."""
+"""The relay: publishes the rows of an outbox in order and deletes them. `relay_batch.py` decides."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ BATCH_MAX = 5000
 INTERVAL_S = 1.0
 KEEP_MAX_S = 86_400
 REPORT_S = 60.0
-# A claim is a transaction: it must end before the database or its keeper loses patience.
-TURN_MAX_S = 10.0
+# A claim is a transaction. It must end before the database's time limit for idle transactions.
+CLAIM_MAX_S = 10.0
 
 log = logging.getLogger("tidings.outbox")
 
@@ -32,12 +32,12 @@ log = logging.getLogger("tidings.outbox")
 class Relay:
     """Publishes the outbox in the database `url` through `publisher`, which it owns. Several may run at once.
 
-    `batch`: rows per claim; so many may be published again, with the same ids, after a relay was killed.
-    `interval_s`: it looks at least so often. `keep_s`: seconds that Redis knows an id, and so for how long publishing
-    again is no repetition (over HTTP the hub's `idempotency_s` says it). `timeout_s`: for one round trip to the hub.
+    `batch`: rows per claim. After a relay was killed, up to this many are published again, with the same ids.
+    `interval_s`: the longest time between two looks at the table. `keep_s`: seconds for which Redis remembers an id and
+    discards repetitions (over HTTP the hub's `idempotency_s` applies). `timeout_s`: for one round trip to the hub.
 
     Raises:
-        BadConfig: a setting that cannot be. MissingExtra: a package is not installed.
+        BadConfig: an invalid setting. MissingExtra: a package is not installed.
     """
 
     def __init__(
@@ -63,16 +63,16 @@ class Relay:
         self._publisher = publisher
         self._engine = open_engine(url)
         self._store = OutboxStore(self._engine, table, publication_max_bytes=publication_max_bytes)
-        self._waiting = WakeUp(self._engine, self._store.table.name)
-        self._pauses = ChannelBackoff()
+        self._wake_up = WakeUp(self._engine, self._store.table.name)
+        self._backoff = ChannelBackoff()
         self._stopped = False
         self._sweeps = 0
         self._report_at_s = time.monotonic() + REPORT_S
-        # Since it was made: published (of these so many had been before), and put aside.
+        # Counts since the start: published, of these duplicates, and rejected.
         self.published = self.duplicates = self.put_aside = 0
 
     def create(self) -> None:
-        """Make the table if it is not there.
+        """Create the table unless it exists.
 
         Raises:
             Unavailable: the database failed.
@@ -83,35 +83,35 @@ class Relay:
             raise Unavailable(f"the database failed: {_reason(error)}") from error
 
     def run(self) -> None:
-        """Publish until `stop`. A database or broker that is away is tried again for ever; the log says so.
+        """Publish until `stop`. If the database or the broker is unavailable, it retries for ever and logs that.
 
         Raises:
-            BadConfig: there is no such table.
+            BadConfig: the table does not exist.
         """
-        attempt, checked = 0, False
+        attempt, is_checked = 0, False
         while not self._stopped:
             try:
-                if not checked:
+                if not is_checked:
                     self._store.check()
-                    checked = True
+                    is_checked = True
                     log.info("relaying", extra={"table": self._store.table.fullname, "wakes": self._wakes()})
-                self._waiting.listen()
+                self._wake_up.listen()
                 if not self.sweep():
                     self._wait()
                 self._report()
                 attempt = 0
             except self._errors() as error:
-                self._waiting.stop_listening()
+                self._wake_up.stop_listening()
                 self._engine.dispose()
-                log.warning("the database failed; trying again", extra={"error": _reason(error), "attempt": attempt})
-                self._waiting.wait(delay_s(attempt) + 0.1, heed=False)
+                log.warning("the database failed; retrying", extra={"error": _reason(error), "attempt": attempt})
+                self._wake_up.wait(delay_s(attempt) + 0.1, notifications=False)
                 attempt += 1
 
     def once(self) -> bool:
-        """Publish what is there now; whether nothing is left but what was put aside.
+        """Publish the rows that exist now. Returns whether only rejected rows are left.
 
         Raises:
-            BadConfig: there is no such table. Unavailable: the database failed.
+            BadConfig: the table does not exist. Unavailable: the database failed.
         """
         try:
             self._store.check()
@@ -122,32 +122,32 @@ class Relay:
             raise Unavailable(f"the database failed: {_reason(error)}") from error
 
     def sweep(self) -> bool:
-        """One claim of each shard that has rows; whether anything was tried, so that another look is worth it."""
-        if self._pauses.is_full(time.monotonic()):
+        """Claim each shard with rows once. Returns whether any row was published, rejected or postponed."""
+        if self._backoff.is_full(time.monotonic()):
             return False
-        tried = False
-        shards = self._store.shards_with_rows(self._pauses.paused_channels(time.monotonic()), self._batch)
-        # Not always the same first: a shard with a channel that fails must not keep the others waiting.
+        has_tried = False
+        shards = self._store.shards_with_rows(self._backoff.paused_channels(time.monotonic()), self._batch)
+        # Start with another shard each time, so that a shard with a failing channel does not delay the others.
         self._sweeps += 1
         first = self._sweeps % max(len(shards), 1)
         for shard in shards[first:] + shards[:first]:
-            turn = None if self._stopped else self._turn(shard)
-            if turn is not None:
-                tried = tried or bool(turn.published or turn.rejected or turn.postponed)
-                if turn.broker_away:
-                    # The next shard would most likely wait in vain as well; the next sweep begins with another one.
+            batch = None if self._stopped else self._relay_shard(shard)
+            if batch is not None:
+                has_tried = has_tried or bool(batch.published or batch.rejected or batch.postponed)
+                if batch.broker_away:
+                    # The next shard would most likely fail as well.
                     break
-        return tried
+        return has_tried
 
     def stop(self) -> None:
-        """End `run` soon, with what is on its way settled. From any thread or signal handler."""
+        """End `run` after the current claim. Can be called from any thread or signal handler."""
         self._stopped = True
-        self._waiting.wake()
+        self._wake_up.wake()
 
     def close(self) -> None:
-        """Give up all connections."""
+        """Close all connections."""
         self._publisher.close()
-        self._waiting.close()
+        self._wake_up.close()
         self._engine.dispose()
 
     def __enter__(self) -> Self:
@@ -158,44 +158,44 @@ class Relay:
     ) -> None:
         self.close()
 
-    def _turn(self, shard: int) -> RelayBatch | None:
-        """Publish the next rows of one shard; None: another relay has it."""
+    def _relay_shard(self, shard: int) -> RelayBatch | None:
+        """Publish the next rows of one shard. None: another relay has claimed it."""
         with self._store.claim(shard) as claim:
             if claim is None:
                 return None
-            rows = claim.rows(self._pauses.paused_channels(time.monotonic()), self._batch)
-            turn = RelayBatch(
+            rows = claim.rows(self._backoff.paused_channels(time.monotonic()), self._batch)
+            batch = RelayBatch(
                 rows,
                 keep_s=self._keep_s,
                 now_ms=time.time_ns() // 1_000_000,
                 publication_max_bytes=self._publication_max_bytes,
             )
-            end_s = time.monotonic() + TURN_MAX_S
-            while (items := turn.next_items()) and not self._stopped and time.monotonic() < end_s:
-                turn.on_results(self._publisher.publish(items, timeout_s=self._timeout_s))
-            claim.settle(turn.published, turn.rejected)
-        self._learn(turn)
-        return turn
+            end_s = time.monotonic() + CLAIM_MAX_S
+            while (items := batch.next_items()) and not self._stopped and time.monotonic() < end_s:
+                batch.on_results(self._publisher.publish(items, timeout_s=self._timeout_s))
+            claim.record_results(batch.published, batch.rejected)
+        self._record(batch)
+        return batch
 
-    def _learn(self, turn: RelayBatch) -> None:
-        self._pauses.update(turn, time.monotonic())
-        self.published += len(turn.published)
-        self.duplicates += turn.duplicates
-        self.put_aside += len(turn.rejected)
-        if turn.rejected:
-            row_no, reason = next(iter(turn.rejected.items()))
-            log.error("put aside", extra={"rows": len(turn.rejected), "row_no": row_no, "reason": reason})
-        if turn.postponed:
-            channel, error = next(iter(turn.postponed.items()))
-            held = {"channels": len(turn.postponed), "first": channel, "error": error}
-            log.warning("not published; trying again", extra=held)
+    def _record(self, batch: RelayBatch) -> None:
+        self._backoff.update(batch, time.monotonic())
+        self.published += len(batch.published)
+        self.duplicates += batch.duplicates
+        self.put_aside += len(batch.rejected)
+        if batch.rejected:
+            row_no, reason = next(iter(batch.rejected.items()))
+            log.error("row rejected", extra={"rows": len(batch.rejected), "row_no": row_no, "reason": reason})
+        if batch.postponed:
+            channel, error = next(iter(batch.postponed.items()))
+            fields = {"channels": len(batch.postponed), "first": channel, "error": error}
+            log.warning("not published; retrying", extra=fields)
 
     def _wait(self) -> None:
-        pause_s = self._pauses.next_retry_s(time.monotonic())
-        self._waiting.wait(self._interval_s if pause_s is None else min(pause_s, self._interval_s))
+        pause_s = self._backoff.next_retry_s(time.monotonic())
+        self._wake_up.wait(self._interval_s if pause_s is None else min(pause_s, self._interval_s))
 
     def _report(self) -> None:
-        """A line a minute: what was done since the start, and what waits."""
+        """Log the counts since the start and the lag, once a minute."""
         if time.monotonic() < self._report_at_s:
             return
         self._report_at_s = time.monotonic() + REPORT_S
@@ -214,7 +214,7 @@ class Relay:
         )
 
     def _wakes(self) -> str:
-        return "at commits" if self._waiting.can_listen else f"every {self._interval_s:g} s"
+        return "at commits" if self._wake_up.can_listen else f"every {self._interval_s:g} s"
 
     def _errors(self) -> tuple[type[Exception], ...]:
         dbapi: Any = self._engine.dialect.loaded_dbapi
@@ -222,5 +222,5 @@ class Relay:
 
 
 def _reason(error: Exception) -> str:
-    """The driver's words, without the statement."""
+    """The first line of the driver's message, without the statement."""
     return str(getattr(error, "orig", None) or error).strip().partition("\n")[0][:300]

@@ -1,4 +1,4 @@
-"""A row of the outbox, and how it becomes a publication: no database, no I/O."""
+"""A row of the outbox, and its conversion to a publication. No database, no I/O."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tidings.wire.channels import check_channel, check_id
 from tidings.wire.payload import encode_data
 from tidings.wire.publication import encode_body
 
-# Data that another language wrote may have white space; what is longer than that is not even read.
-SPACIOUS = 4
+# Data written by another language may contain white space. Data longer than this many times the limit is not read.
+WHITESPACE_FACTOR = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row as a relay reads it; `data` is None where it was too large to be read. Nothing of it is checked."""
+    """One unchecked row. `data` is None if it was too large to read."""
 
     row_no: int
     id: object
@@ -29,7 +29,7 @@ class Row:
 
 
 def columns_of(items: Iterable[OutgoingPublication]) -> list[dict[str, object]]:
-    """The columns of one row per publication, from what the emitters would send."""
+    """The columns of one row per publication."""
     rows: list[dict[str, object]] = []
     for item in items:
         id_, at_ms, _, event_bytes, fragment = item.body.split(b" ", 4)
@@ -47,15 +47,15 @@ def columns_of(items: Iterable[OutgoingPublication]) -> list[dict[str, object]]:
 
 
 def publication_of(row: Row, *, keep_s: int, now_ms: int, publication_max_bytes: int) -> OutgoingPublication:
-    """What a relay publishes for a row. Every row is checked: any program may have written it.
+    """The publication in a row. Every column is checked, because any program may have written the row.
 
-    `keep_s`: seconds that the broker is to remember the id. `now_ms` is the publication's time where the row has none.
+    `keep_s`: seconds for which the broker remembers the id. `now_ms`: the publication's time if the row has none.
 
     Raises:
-        BadChannel, BadEvent, BadData, BadId, TooLarge: it cannot be published.
+        BadChannel, BadEvent, BadData, BadId, TooLarge: the row cannot be published.
     """
     if row.data is None:
-        raise TooLarge(f"data of more than {SPACIOUS * publication_max_bytes} characters")
+        raise TooLarge(f"data of more than {WHITESPACE_FACTOR * publication_max_bytes} characters")
     if not isinstance(row.event, str):
         raise BadEvent("the event is not text")
     try:

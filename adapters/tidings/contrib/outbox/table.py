@@ -1,4 +1,4 @@
-"""The table of the outbox, and the one place where SQLAlchemy is imported."""
+"""The outbox table, and the only import of SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from sqlalchemy import MetaData, Table
 
 NAME = "tidings_outbox"
-# A name that needs no quotes anywhere, and leaves room for what is made of it.
+# A name that needs no quotes, and is short enough for the names that are derived from it.
 _NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,47}\.)?[A-Za-z_][A-Za-z0-9_]{0,47}\Z")
 
 
 def sqlalchemy_module() -> ModuleType:
-    """SQLAlchemy, imported when it is first needed.
+    """SQLAlchemy, imported at the first use.
 
     Raises:
         MissingExtra: it is not installed.
@@ -32,30 +32,30 @@ def sqlalchemy_module() -> ModuleType:
 
 
 def outbox_table(metadata: MetaData, name: str = NAME) -> Table:
-    """The table, as a part of your metadata: `create_all` and Alembic's autogenerate know it from then on.
+    """Add the table to your metadata, so that `create_all` and Alembic's autogenerate include it.
 
     `row_no` is the order; `id`, `channel`, `event` and `data` (JSON) are the publication; `at_ms` its time in
-    milliseconds since 1970, which may be missing. `failed`: NULL, or why a relay put the row aside; `attempts`: how
-    often.
+    milliseconds since 1970, which may be NULL. `failed`: NULL, or the reason why a relay could not publish the row;
+    `attempts`: how often it failed.
 
     Raises:
-        BadConfig: not a name of letters, digits and `_`, with the schema's name and a dot before it if you like.
+        BadConfig: the name is not made of letters, digits and `_`, with an optional schema and a dot before it.
     """
     if not _NAME.match(name):
-        raise BadConfig(f"not a table's name: {name!a:.60}; letters, digits and _, at most 48, or schema.table")
+        raise BadConfig(f"invalid table name: {name!a:.60}; use at most 48 letters, digits and _, or schema.table")
     sa = sqlalchemy_module()
     from sqlalchemy.dialects import mysql
 
-    # MySQL's usual collations hold `a` and `A` for equal: channels and ids do not.
+    # MySQL's usual collations treat `a` and `A` as equal. Channels and ids are case-sensitive.
     exact = {"charset": "utf8mb4", "collation": "utf8mb4_bin"}
 
     def text(length: int) -> object:
         return sa.String(length).with_variant(mysql.VARCHAR(length, **exact), "mysql", "mariadb")
 
     long = sa.Text().with_variant(mysql.LONGTEXT(**exact), "mysql", "mariadb")
-    schema, _, own = name.rpartition(".")
-    made: Table = sa.Table(
-        own,
+    schema, _, table_name = name.rpartition(".")
+    table: Table = sa.Table(
+        table_name,
         metadata,
         sa.Column(
             "row_no",
@@ -71,15 +71,15 @@ def outbox_table(metadata: MetaData, name: str = NAME) -> Table:
         sa.Column("attempts", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("failed", sa.Text(), nullable=True),
         schema=schema or None,
-        # Numbers of deleted rows must not come again: a row would pass those before it.
+        # Numbers of deleted rows must not be reused: a new row would overtake earlier ones.
         sqlite_autoincrement=True,
         mysql_engine="InnoDB",
         mariadb_engine="InnoDB",
     )
-    return made
+    return table
 
 
 @lru_cache(maxsize=64)
 def own_table(name: str) -> Table:
-    """The table by its name, in a metadata of its own."""
+    """The table of this name, in separate metadata."""
     return outbox_table(sqlalchemy_module().MetaData(), name)

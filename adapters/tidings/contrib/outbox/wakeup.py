@@ -1,4 +1,4 @@
-"""How a relay waits: until somebody wrote to the outbox (PostgreSQL says so), until it must stop, or for a while."""
+"""How a relay waits: for a commit to the outbox (PostgreSQL notifies), for `stop`, or for a timeout."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
 
 
 class WakeUp:
-    """Waits for notifications where database and driver can tell them: PostgreSQL by psycopg.
+    """Waits for notifications, where database and driver support them: PostgreSQL with psycopg.
 
-    `channel` is PostgreSQL's word for their name. A PgBouncer that pools transactions swallows them.
+    `channel`: the name of the PostgreSQL notification channel. A PgBouncer in transaction mode loses notifications.
     """
 
     def __init__(self, engine: Engine, channel: str) -> None:
         self._engine = engine
         self._channel = channel
         self._listening: Connection | None = None
-        self._inner, self._outer = socket.socketpair()
-        self._inner.settimeout(0)
-        self._outer.settimeout(0)
+        self._wake_reader, self._wake_writer = socket.socketpair()
+        self._wake_reader.settimeout(0)
+        self._wake_writer.settimeout(0)
         self.can_listen = (engine.dialect.name, engine.dialect.driver) == ("postgresql", "psycopg")
 
     def listen(self) -> None:
-        """Listen from now on, if that is possible. Look at the table after this: what came before is not told.
+        """Start listening, if that is supported. Read the table afterwards: there is no notification for earlier rows.
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database cannot be reached.
@@ -38,7 +38,7 @@ class WakeUp:
         sa = sqlalchemy_module()
         connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         try:
-            # Out of the pool: nobody else may get a connection that listens.
+            # Detached from the pool, so that a listening connection is not reused.
             connection.detach()
             name = self._engine.dialect.identifier_preparer.quote_identifier(self._channel)
             connection.execute(sa.text(f"LISTEN {name}"))
@@ -47,44 +47,44 @@ class WakeUp:
             raise
         self._listening = connection
 
-    def wait(self, timeout_s: float, *, heed: bool = True) -> None:
-        """Returns after `timeout_s` seconds, or before: when there is news (only if `heed`), or after `wake`.
+    def wait(self, timeout_s: float, *, notifications: bool = True) -> None:
+        """Wait for `timeout_s` seconds, a notification (only if `notifications`), or `wake`.
 
         Raises:
-            psycopg.Error: the database has ended the connection.
+            psycopg.Error: the database has closed the connection.
         """
-        driver: Any = self._driver() if heed else None
+        driver: Any = self._driver() if notifications else None
         with selectors.DefaultSelector() as selector:
-            selector.register(self._inner, selectors.EVENT_READ)
+            selector.register(self._wake_reader, selectors.EVENT_READ)
             if driver is not None:
                 selector.register(driver.fileno(), selectors.EVENT_READ)
             ready = {key.fd for key, _ in selector.select(timeout_s)}
-        if self._inner.fileno() in ready:
-            self._inner.recv(4096)
+        if self._wake_reader.fileno() in ready:
+            self._wake_reader.recv(4096)
         if driver is not None and driver.fileno() in ready:
-            # Their number says nothing: one look finds everything.
+            # Their number does not matter: one read of the table finds all rows.
             list(driver.notifies(timeout=0))
 
     def wake(self) -> None:
         """End the current wait, or the next one. From any thread or signal handler."""
         try:
-            self._outer.send(b"!")
+            self._wake_writer.send(b"!")
         except BlockingIOError:
-            # So many wakes wait already.
+            # The buffer is full of earlier wakes.
             return
 
     def stop_listening(self) -> None:
-        """Give up the connection that listens."""
+        """Close the listening connection."""
         if self._listening is not None:
             self._listening.invalidate()
             self._listening.close()
             self._listening = None
 
     def close(self) -> None:
-        """Give up everything."""
+        """Close everything."""
         self.stop_listening()
-        self._inner.close()
-        self._outer.close()
+        self._wake_reader.close()
+        self._wake_writer.close()
 
     def _driver(self) -> Any:
         return None if self._listening is None else self._listening.connection.dbapi_connection

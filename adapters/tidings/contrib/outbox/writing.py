@@ -1,4 +1,4 @@
-"""`Outbox`: what a backend says in a transaction, as rows of that transaction."""
+"""`Outbox`: writes publications as rows of a transaction."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 class Outbox:
-    """Writes publications into a transaction; a relay publishes them once it is committed, never if it is rolled back.
+    """Writes publications into a transaction. A relay publishes them after the commit, never after a rollback.
 
     `bind`: the SQLAlchemy session or connection whose transaction it is.
-    `table`: its name, or what `outbox_table` returned. `publication_max_bytes`: larger data is refused (TooLarge).
+    `table`: its name, or the result of `outbox_table`. `publication_max_bytes`: larger data is rejected (TooLarge).
     `notify`: wake the relays at the commit (PostgreSQL); without it they look every `interval_s`.
-    Costs nothing to make: one per transaction. With asyncio: `await session.run_sync(lambda s: Outbox(s).emit(…))`.
+    Make one per transaction; it is cheap. With asyncio: `await session.run_sync(lambda s: Outbox(s).emit(…))`.
 
     Raises:
-        BadRequest: neither a session nor a connection. BadConfig: not a table's name.
+        BadRequest: neither a session nor a connection. BadConfig: an invalid table name.
     """
 
     def __init__(
@@ -40,14 +40,14 @@ class Outbox:
         notify: bool = True,
     ) -> None:
         if not hasattr(bind, "execute"):
-            raise BadRequest("an outbox needs the session or connection that commits; an engine has no transaction")
+            raise BadRequest("an outbox needs the session or connection that commits, not an engine")
         self._bind = bind
         self._table = own_table(table) if isinstance(table, str) else table
         self._builder = _shared_builder(publication_max_bytes)
         self._notify = notify
 
     def emit(self, event: str, data: object = None, **options: Unpack[EventOptions]) -> str:
-        """As `Emitter.emit`, once this transaction is committed. Returns the id, one for all channels of the call.
+        """As `Emitter.emit`, after the commit of this transaction. Returns the id, one for all channels of the call.
 
         There is no `ack`: the receipt that could wait for it is the relay's.
 
@@ -60,7 +60,7 @@ class Outbox:
     def push_model(self, obj: object, **options: Unpack[PushOptions]) -> str:
         """As `Emitter.push_model`. A session is flushed first, so that a new row has its key.
 
-        Classes are registered with `tidings.models.register`, or say `__channels__`.
+        Classes are registered with `tidings.models.register`, or have `__channels__`.
 
         Raises:
             BadChannel, BadData, BadId, BadRequest, TooLarge: nothing was written.
@@ -76,18 +76,18 @@ class Outbox:
         connection = self._connection()
         connection.execute(self._table.insert(), columns_of(items))
         if self._notify and connection.dialect.name == "postgresql":
-            # Delivered at the commit, once for the whole transaction.
+            # Sent at the commit, once for the whole transaction.
             connection.execute(sa.select(sa.func.pg_notify(self._table.name, "")))
         return items[0].id
 
     def _connection(self) -> Connection:
         bind: Any = self._bind
-        # A connection's own `connection` is the driver's.
+        # The attribute `connection` of a Connection is the driver's.
         connection: Connection = bind if hasattr(bind, "dialect") else bind.connection()
         return connection
 
 
 @lru_cache(maxsize=8)
 def _shared_builder(publication_max_bytes: int) -> PublicationBuilder:
-    """One for the process: the versions that it gives to models grow."""
+    """One builder per process, because the versions that it gives to models must grow."""
     return PublicationBuilder(publication_max_bytes=publication_max_bytes, registry=SHARED)

@@ -15,7 +15,7 @@ from tidings.contrib.outbox.relay_batch import (
     CAP_S,
     CHANNELS_MAX,
     FORGET_S,
-    POISON,
+    ROW_ERRORS,
     REASON_MAX,
     ChannelBackoff,
     RelayBatch,
@@ -169,7 +169,7 @@ def test_what_is_refused_among_others_is_asked_alone_before_it_is_put_aside() ->
 
 @pytest.mark.parametrize("error", [AWAY, Unauthorized("no key"), BadConfig("no hub here")], ids=lambda e: e.code.name)
 def test_what_is_not_the_rows_fault_waits(error: TidingsError) -> None:
-    assert not isinstance(error, POISON)
+    assert not isinstance(error, ROW_ERRORS)
     turn = turn_of(row(1), row(2, "orders:2"), row(3), row(4, "orders:2"))
     turn.next_items()
     turn.on_results([error, Receipt("id-2", "e.1", duplicate=True)])
@@ -188,8 +188,8 @@ def test_a_broker_that_takes_nothing_ends_the_turn() -> None:
 
 
 def test_the_errors_of_poison_are_the_callers() -> None:
-    assert all(issubclass(kind, TidingsError) for kind in POISON)
-    assert {BadData, BadEvent, BadId} < set(POISON)
+    assert all(issubclass(kind, TidingsError) for kind in ROW_ERRORS)
+    assert {BadData, BadEvent, BadId} < set(ROW_ERRORS)
 
 
 def failed(*channels: str, published: str = "") -> RelayBatch:
