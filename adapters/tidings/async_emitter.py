@@ -264,8 +264,8 @@ class AsyncEmitter:
     async def _send(self, command: Command) -> CommandResult:
         return await self._queries(command.name).send_command(command, timeout_s=self._options.timeout_s)
 
-    async def _report(self, sought: ReportQuery, timeout_s: float) -> Report:
-        return await self._queries("report").report(sought, timeout_s=timeout_s)
+    async def _report(self, query: ReportQuery, timeout_s: float) -> Report:
+        return await self._queries("report").report(query, timeout_s=timeout_s)
 
     def _queries(self, operation: str) -> AsyncNodeQueries:
         """The publisher, if nodes reply through it.

@@ -260,8 +260,8 @@ class Emitter:
     def _send(self, command: Command) -> CommandResult:
         return self._queries(command.name).send_command(command, timeout_s=self._options.timeout_s)
 
-    def _report(self, sought: ReportQuery, timeout_s: float) -> Report:
-        return self._queries("report").report(sought, timeout_s=timeout_s)
+    def _report(self, query: ReportQuery, timeout_s: float) -> Report:
+        return self._queries("report").report(query, timeout_s=timeout_s)
 
     def _queries(self, operation: str) -> NodeQueries:
         """The publisher, if nodes reply through it.

@@ -44,10 +44,10 @@ class Blocking:
             self._publisher.publish(items, timeout_s=timeout_s), self._loop
         ).result()
 
-    def report(self, sought: ReportQuery, *, timeout_s: float) -> Report:
+    def report(self, query: ReportQuery, *, timeout_s: float) -> Report:
         publisher = self._publisher
         assert isinstance(publisher, AsyncNodeQueries)
-        return asyncio.run_coroutine_threadsafe(publisher.report(sought, timeout_s=timeout_s), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(publisher.report(query, timeout_s=timeout_s), self._loop).result()
 
     def close(self) -> None:
         asyncio.run_coroutine_threadsafe(self._publisher.close(), self._loop).result()

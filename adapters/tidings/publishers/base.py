@@ -74,7 +74,7 @@ class NodeQueries(Protocol):
             UnknownNamespace, Unavailable, TimedOut.
         """
 
-    def report(self, sought: ReportQuery, *, timeout_s: float) -> Report:
+    def report(self, query: ReportQuery, *, timeout_s: float) -> Report:
         """The delivery report of a publication that requested one. Its `channel` and `cursor` are set.
 
         Raises:
@@ -122,7 +122,7 @@ class AsyncNodeQueries(Protocol):
     async def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
         """As `NodeQueries.history`."""
 
-    async def report(self, sought: ReportQuery, *, timeout_s: float) -> Report:
+    async def report(self, query: ReportQuery, *, timeout_s: float) -> Report:
         """As `NodeQueries.report`."""
 
     async def nodes(self, *, timeout_s: float) -> list[NodeRecord]:

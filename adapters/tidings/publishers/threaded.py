@@ -71,9 +71,9 @@ class ThreadedHubPublisher(ThreadedPublisher):
         """See `NodeQueries.history`."""
         return await self._in_thread(self._hub.history, channel, since=since, limit=limit, timeout_s=timeout_s)
 
-    async def report(self, sought: ReportQuery, *, timeout_s: float) -> Report:
+    async def report(self, query: ReportQuery, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`."""
-        return await self._in_thread(self._hub.report, sought, timeout_s=timeout_s)
+        return await self._in_thread(self._hub.report, query, timeout_s=timeout_s)
 
     async def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
         """See `NodeQueries.nodes`."""

@@ -91,10 +91,10 @@ class RecordingPublisher:
         self._check()
         return self._memory.history(channel, since=since, limit=limit, timeout_s=timeout_s)
 
-    def report(self, sought: ReportQuery, *, timeout_s: float) -> Report:
+    def report(self, query: ReportQuery, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`: nobody is connected, so it reached nobody."""
         self._check()
-        return self._memory.report(sought, timeout_s=timeout_s)
+        return self._memory.report(query, timeout_s=timeout_s)
 
     def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
         """See `NodeQueries.nodes`."""

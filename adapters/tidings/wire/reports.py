@@ -149,8 +149,8 @@ def read_report(body: Mapping[str, Any]) -> Report:
     raise Internal("the answer is not a hub's; check the URL")
 
 
-def _ambiguous(sought: ReportQuery) -> BadRequest:
-    return BadRequest(f"{sought.id} was published in several channels; say which one with ?channel=")
+def _ambiguous(query: ReportQuery) -> BadRequest:
+    return BadRequest(f"{query.id} was published in several channels; say which one with ?channel=")
 
 
 def _found(answers: NodeReplies) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:

@@ -100,9 +100,9 @@ class HttpPublisher:
         path, body = command.to_http()
         return read_command_result(self.request_until(path, body, Deadline.after(timeout_s)))
 
-    def report(self, sought: ReportQuery, *, timeout_s: float) -> Report:
+    def report(self, query: ReportQuery, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`."""
-        return read_report(self.request_until(sought.path(), None, Deadline.after(timeout_s), read_named))
+        return read_report(self.request_until(query.path(), None, Deadline.after(timeout_s), read_named))
 
     def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
         """See `NodeQueries.history`."""

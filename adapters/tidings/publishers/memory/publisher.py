@@ -33,10 +33,10 @@ class MemoryPublisher:
         self._check()
         return command_result(self.store.commands.request(command, timeout_s=timeout_s))
 
-    def report(self, sought: ReportQuery, *, timeout_s: float) -> Report:
+    def report(self, query: ReportQuery, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`."""
         self._check()
-        return merge_reports(sought, self.store.commands.request(sought.to_command(), timeout_s=timeout_s))
+        return merge_reports(query, self.store.commands.request(query.to_command(), timeout_s=timeout_s))
 
     def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
         """See `NodeQueries.history`."""
@@ -81,9 +81,9 @@ class AsyncMemoryPublisher:
         """See `NodeQueries.send_command`. It waits for nodes of this process, so it runs in a thread."""
         return await asyncio.to_thread(self._publisher.send_command, command, timeout_s=timeout_s)
 
-    async def report(self, sought: ReportQuery, *, timeout_s: float) -> Report:
+    async def report(self, query: ReportQuery, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`. As `send_command`, it runs in a thread."""
-        return await asyncio.to_thread(self._publisher.report, sought, timeout_s=timeout_s)
+        return await asyncio.to_thread(self._publisher.report, query, timeout_s=timeout_s)
 
     async def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
         """See `NodeQueries.history`."""

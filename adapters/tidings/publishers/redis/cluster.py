@@ -57,9 +57,9 @@ class ClusterPublisher:
         """See `NodeQueries.send_command`."""
         return self._buckets[0].send_command(command, timeout_s=timeout_s)
 
-    def report(self, sought: ReportQuery, *, timeout_s: float) -> Report:
+    def report(self, query: ReportQuery, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`."""
-        return self._buckets[0].report(sought, timeout_s=timeout_s)
+        return self._buckets[0].report(query, timeout_s=timeout_s)
 
     def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
         """See `NodeQueries.nodes`."""
@@ -105,9 +105,9 @@ class AsyncClusterPublisher:
         """See `NodeQueries.send_command`."""
         return await self._buckets[0].send_command(command, timeout_s=timeout_s)
 
-    async def report(self, sought: ReportQuery, *, timeout_s: float) -> Report:
+    async def report(self, query: ReportQuery, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`."""
-        return await self._buckets[0].report(sought, timeout_s=timeout_s)
+        return await self._buckets[0].report(query, timeout_s=timeout_s)
 
     async def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
         """See `NodeQueries.nodes`."""

@@ -88,9 +88,9 @@ class RedisPublisher:
         """See `NodeQueries.send_command`."""
         return command_result(self._request_nodes(command, timeout_s))
 
-    def report(self, sought: ReportQuery, *, timeout_s: float) -> Report:
+    def report(self, query: ReportQuery, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`. If no node has a report, the publication has reached no client."""
-        return merge_reports(sought, self._request_nodes(sought.to_command(), timeout_s))
+        return merge_reports(query, self._request_nodes(query.to_command(), timeout_s))
 
     def _request_nodes(self, command: Command, timeout_s: float) -> NodeReplies:
         replies: NodeReplies = self._run(
@@ -177,9 +177,9 @@ class AsyncRedisPublisher:
         """See `NodeQueries.send_command`."""
         return command_result(await self._request_nodes(command, timeout_s))
 
-    async def report(self, sought: ReportQuery, *, timeout_s: float) -> Report:
+    async def report(self, query: ReportQuery, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`."""
-        return merge_reports(sought, await self._request_nodes(sought.to_command(), timeout_s))
+        return merge_reports(query, await self._request_nodes(query.to_command(), timeout_s))
 
     async def _request_nodes(self, command: Command, timeout_s: float) -> NodeReplies:
         replies: NodeReplies = await self._run(

@@ -39,9 +39,9 @@ class LocalPublisher:
         position, kept = self._running().history(channel, since=since, limit=limit, newest=since is None)
         return History(str(position), [one.to_wire() for one in kept])
 
-    def report(self, sought: ReportQuery, *, timeout_s: float) -> Report:
+    def report(self, query: ReportQuery, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`."""
-        return self._running().report(sought)
+        return self._running().report(query)
 
     def nodes(self, *, timeout_s: float) -> list[NodeRecord]:
         """See `NodeQueries.nodes`."""

@@ -24,7 +24,7 @@ TO = ("--to", "redis://127.0.0.1:9/0")
         ([f"postgresql://shop:{PASSWORD}@db:{PASSWORD}/shop"], "postgresql://user:password@host/database"),
         (["sqlite://"], "sqlite:////folder/file.db"),
         (["sqlite:///shop.db", "--once"], "--create"),
-        (["sqlite:///shop.db", "--table", "a; DROP TABLE b"], "not a table's name"),
+        (["sqlite:///shop.db", "--table", "a; DROP TABLE b"], "invalid table name"),
         (["sqlite:///shop.db", "--batch", "0"], "batch"),
         (["sqlite:///shop.db", "--interval", "nan"], "above 0"),
         (["sqlite:///shop.db", "--keep", "0"], "keep"),

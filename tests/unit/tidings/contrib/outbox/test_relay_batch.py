@@ -15,12 +15,12 @@ from tidings.contrib.outbox.relay_batch import (
     CAP_S,
     CHANNELS_MAX,
     FORGET_S,
-    ROW_ERRORS,
     REASON_MAX,
+    ROW_ERRORS,
     ChannelBackoff,
     RelayBatch,
 )
-from tidings.contrib.outbox.rows import SPACIOUS, Row, columns_of, publication_of
+from tidings.contrib.outbox.rows import WHITESPACE_FACTOR, Row, columns_of, publication_of
 from tidings.errors import (
     BadConfig,
     BadData,
@@ -148,7 +148,7 @@ def test_a_row_that_cannot_be_is_put_aside_and_holds_up_nobody(bad: dict[str, st
 
 
 def test_data_with_white_space_may_be_longer() -> None:
-    assert len(" " * 300 + "1") < SPACIOUS * 100
+    assert len(" " * 300 + "1") < WHITESPACE_FACTOR * 100
     assert drained(turn_of(row(1, data=" " * 300 + "1"))) == [["id-1"]]
 
 
