@@ -1,4 +1,4 @@
-"""Notes: the scripts' calls and what their replies mean (no I/O), and the notes of one process' memory."""
+"""Session records: the calls of the Lua scripts, their replies (no I/O), and the records in a process' own memory."""
 
 from __future__ import annotations
 
@@ -17,47 +17,53 @@ _PACKAGE = "tidings_hub.brokers"
 
 
 def write_script() -> Script:
-    """Acts on notes."""
+    """Creates, updates, touches and deletes session records."""
     return load_script(_PACKAGE, "session_write.lua")
 
 
 def claim_script() -> Script:
-    """Take one note away."""
+    """Reads and deletes one session record."""
     return load_script(_PACKAGE, "session_claim.lua")
 
 
 def pack_writes(keys: RedisKeys, records: Sequence[SessionRecord]) -> bytes:
-    """The call for these acts, at least one."""
-    names = [keys.session_record(note.key) for note in records]
-    words = [
-        word
-        for note in records
-        for word in (note.operation.encode(), note.owner.encode(), b"%d" % note.ttl_s, note.user.encode(), note.body)
+    """The call that writes these records, at least one."""
+    redis_keys = [keys.session_record(record.key) for record in records]
+    arguments = [
+        argument
+        for record in records
+        for argument in (
+            record.operation.encode(),
+            record.owner.encode(),
+            b"%d" % record.ttl_s,
+            record.user.encode(),
+            record.body,
+        )
     ]
-    return pack_call(write_script(), (keys.meta, *names), (_candidate(), *words))
+    return pack_call(write_script(), (keys.meta, *redis_keys), (_candidate(), *arguments))
 
 
 def read_write_results(reply: object, count: int) -> list[WriteResult]:
-    """What came of `count` acts.
+    """The results of `count` operations.
 
     Raises:
         Unavailable: the reply is an error, or not the script's.
     """
     if isinstance(reply, list) and len(reply) == count:
         try:
-            return [WriteResult(one) for one in reply]
+            return [WriteResult(number) for number in reply]
         except ValueError as error:
-            raise _strange(reply) from error
-    raise _strange(reply)
+            raise _unexpected(reply) from error
+    raise _unexpected(reply)
 
 
 def pack_claim(keys: RedisKeys, key: str, user: str) -> bytes:
-    """The call that takes one note."""
+    """The call that claims one record."""
     return pack_call(claim_script(), (keys.meta, keys.session_record(key)), (_candidate(), user.encode()))
 
 
 def read_claim(reply: object) -> ClaimedSession | None:
-    """The note; None if there is none.
+    """The record; None if there is none.
 
     Raises:
         Unavailable: the reply is an error, or not the script's.
@@ -69,73 +75,71 @@ def read_claim(reply: object) -> ClaimedSession | None:
             return ClaimedSession("", "", b"")
         case [bytes() as owner, bytes() as user, bytes() as body]:
             return ClaimedSession(owner.decode("utf-8", "replace"), user.decode("utf-8", "replace"), body)
-    raise _strange(reply)
+    raise _unexpected(reply)
 
 
 def _candidate() -> bytes:
     return secrets.token_urlsafe(9).encode()
 
 
-def _strange(reply: object) -> Unavailable:
+def _unexpected(reply: object) -> Unavailable:
     if isinstance(reply, Exception):
         return Unavailable(f"Redis refused to answer: {error_text(reply)}")
     return Unavailable("Redis gave an answer that the script never gives; is it Redis 6.2 or later?")
 
 
 class MemorySessionRecords:
-    """What `session_write.lua` and `session_claim.lua` keep in Redis. For one thread, or greenlets of one."""
+    """What `session_write.lua` and `session_claim.lua` do in Redis. For one thread, or the greenlets of one."""
 
     def __init__(self, *, now_s: Callable[[], float] = time.monotonic) -> None:
         self._now_s = now_s
+        # By key: when the record expires, and the record.
         self._records: dict[str, tuple[float, ClaimedSession]] = {}
-        # In order of their ends as they were when they were put here, often earlier than they are now.
-        self._ends: deque[tuple[float, str]] = deque()
+        # In order of the expiry at creation; a touch may have extended it since.
+        self._expiries: deque[tuple[float, str]] = deque()
 
-    def write(self, notes: Sequence[SessionRecord]) -> list[WriteResult]:
+    def write(self, records: Sequence[SessionRecord]) -> list[WriteResult]:
         """See `Broker.write_sessions`."""
-        self._forget()
-        return [self._write_record(note) for note in notes]
+        self._remove_expired()
+        return [self._write_record(record) for record in records]
 
-    def _write_record(self, note: SessionRecord) -> WriteResult:
-        end_s = self._now_s() + note.ttl_s
-        known = self._known(note.key)
-        if known is not None and known.owner != note.owner:
+    def _write_record(self, record: SessionRecord) -> WriteResult:
+        end_s = self._now_s() + record.ttl_s
+        stored = self._stored(record.key)
+        if stored is not None and stored.owner != record.owner:
             return WriteResult.NOT_OWNER
-        if known is None and note.operation is not RecordOperation.CREATE:
+        if stored is None and record.operation is not RecordOperation.CREATE:
             return WriteResult.MISSING
-        if note.operation is RecordOperation.DELETE:
-            del self._records[note.key]
+        if record.operation is RecordOperation.DELETE:
+            del self._records[record.key]
             return WriteResult.OK
-        if note.key not in self._records:
-            self._ends.append((end_s, note.key))
-        kept = (
-            known
-            if known is not None and note.operation is RecordOperation.TOUCH
-            else ClaimedSession(note.owner, note.user, note.body)
-        )
-        self._records[note.key] = end_s, kept
+        if record.key not in self._records:
+            self._expiries.append((end_s, record.key))
+        if stored is None or record.operation is not RecordOperation.TOUCH:
+            stored = ClaimedSession(record.owner, record.user, record.body)
+        self._records[record.key] = end_s, stored
         return WriteResult.OK
 
     def claim(self, key: str, user: str) -> ClaimedSession | None:
         """See `Broker.claim_session`."""
-        known = self._known(key)
-        if known is None:
+        stored = self._stored(key)
+        if stored is None:
             return None
-        if user and known.user != user:
+        if user and stored.user != user:
             return ClaimedSession("", "", b"")
         del self._records[key]
-        return known
+        return stored
 
-    def _known(self, key: str) -> ClaimedSession | None:
-        end_s, known = self._records.get(key, (0.0, None))
-        return known if end_s > self._now_s() else None
+    def _stored(self, key: str) -> ClaimedSession | None:
+        end_s, stored = self._records.get(key, (0.0, None))
+        return stored if end_s > self._now_s() else None
 
-    def _forget(self) -> None:
+    def _remove_expired(self) -> None:
         now_s = self._now_s()
-        while self._ends and self._ends[0][0] <= now_s:
-            _, key = self._ends.popleft()
+        while self._expiries and self._expiries[0][0] <= now_s:
+            _, key = self._expiries.popleft()
             end_s, _ = self._records.get(key, (0.0, None))
             if end_s > now_s:
-                self._ends.append((end_s, key))
+                self._expiries.append((end_s, key))
             else:
                 self._records.pop(key, None)

@@ -1,6 +1,6 @@
-"""Who may do what in a channel, which pages may connect, and who was cut off.
+"""Access rules: what a client may do in a channel, which pages may connect, and which users and tokens are revoked.
 
-All of it is decided here and nowhere else (DESIGN 6; PROTOCOL.md section 6).
+All of it is decided here and nowhere else (PROTOCOL.md section 6).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from tidings.errors import BadConfig, Forbidden, TidingsError, UnknownNamespace
 from tidings.wire.channels import matches, namespace_of
 
 USER_NAMESPACE = "user"
-# The broker's own: a client in it would see the nodes' heartbeats.
+# Used by the broker itself: a subscriber of it would see the heartbeats of nodes.
 RESERVED_NAMESPACES = frozenset({"canary", "tidings"})
 
 
 class Subscribe(StrEnum):
-    """Who may subscribe to a namespace's channels."""
+    """Which clients may subscribe to the channels of a namespace."""
 
     TOKEN = "token"  # noqa: S105 - the name of a rule, not a secret
     USER = "user"
@@ -28,14 +28,14 @@ class Subscribe(StrEnum):
 
 
 class Publish(StrEnum):
-    """Who may publish in a namespace's channels."""
+    """Whether clients may publish in the channels of a namespace."""
 
     BACKEND = "backend"
     SUBSCRIBERS = "subscribers"
 
 
 class PresenceTo(StrEnum):
-    """Who may see who is in a namespace's channels."""
+    """Whether clients may see which users are present in a channel of a namespace."""
 
     SUBSCRIBERS = "subscribers"
     BACKEND = "backend"
@@ -43,10 +43,10 @@ class PresenceTo(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What holds for every channel of one namespace.
+    """The rule of one namespace, which applies to each of its channels.
 
-    `history`: publications kept per channel, 0 for none (a volatile namespace);
-    `history_ttl_s`: seconds after which an unused channel's history goes.
+    `history`: publications stored per channel, 0 for none (a volatile namespace).
+    `history_ttl_s`: seconds without a publication after which a channel's history is deleted.
     """
 
     subscribe: Subscribe = Subscribe.TOKEN
@@ -58,7 +58,7 @@ class Rule:
 
 
 class Bearer(Protocol):
-    """What access needs to know of a session; `tidings.tokens.Claims` is one."""
+    """The bearer of a token. `tidings.tokens.Claims` fits."""
 
     @property
     def sub(self) -> str:
@@ -74,32 +74,32 @@ class Bearer(Protocol):
 
 
 class Access:
-    """The rules of all namespaces. `elsewhere` holds for a namespace without one (only under --dev)."""
+    """The rules of all namespaces. `default` applies to a namespace without a rule (only under --dev)."""
 
     def __init__(self, rules: Mapping[str, Rule], *, default: Rule | None = None) -> None:
         self._rules = dict(rules)
-        self._elsewhere = default
+        self._default = default
 
     def rule(self, channel: str) -> Rule:
-        """The rule of a (checked) channel.
+        """The rule of a channel whose name was checked.
 
         Raises:
-            UnknownNamespace: its namespace has none.
+            UnknownNamespace: its namespace has no rule.
         """
         namespace = namespace_of(channel)
-        rule = self._rules.get(namespace, self._elsewhere)
+        rule = self._rules.get(namespace, self._default)
         if rule is None or namespace in RESERVED_NAMESPACES:
             raise UnknownNamespace(f"no namespace {namespace!r}; add [namespaces.{namespace}] to tidings.toml")
         return rule
 
     def check_subscribe(self, bearer: Bearer, channel: str) -> None:
-        """Returns if `bearer` may subscribe to `channel`.
+        """Return if `bearer` may subscribe to `channel`.
 
-        Rule `user`: the channel's name is exactly the bearer's `sub`. Rule `token`: one of
-        the token's patterns covers the channel. Rule `public`: any session.
+        Rule `user`: the channel's name is the bearer's `sub`. Rule `token`: one of the token's patterns covers the
+        channel. Rule `public`: every session may.
 
         Raises:
-            Forbidden, UnknownNamespace: it may not; the message says what would help.
+            Forbidden, UnknownNamespace: it may not; the message states what would allow it.
         """
         rule = self.rule(channel)
         if rule.subscribe is Subscribe.USER and channel.partition(":")[2] != bearer.sub:
@@ -116,7 +116,7 @@ class Access:
         return True
 
     def check_publish(self, bearer: Bearer, channel: str) -> None:
-        """Returns if `bearer`, a client, may publish in `channel`.
+        """Return if `bearer`, a client, may publish in `channel`.
 
         Raises:
             Forbidden, UnknownNamespace: it may not.
@@ -127,36 +127,36 @@ class Access:
         self.check_subscribe(bearer, channel)
 
     def check_read_history(self, bearer: Bearer, channel: str) -> None:
-        """Returns if `bearer` may read the history of `channel`.
+        """Return if `bearer` may read the history of `channel`.
 
         Raises:
-            Forbidden, UnknownNamespace: it may not, or there is none.
+            Forbidden, UnknownNamespace: it may not, or the namespace has no history.
         """
         self.check_subscribe(bearer, channel)
         if self.rule(channel).history == 0:
-            raise Forbidden(f"the namespace {namespace_of(channel)!r} keeps no history")
+            raise Forbidden(f"the namespace {namespace_of(channel)!r} has no history")
 
     def check_presence_visible(self, channel: str) -> None:
-        """Returns if those who are subscribed to `channel` may see who else is.
+        """Return if the subscribers of `channel` may see which users are present.
 
         Raises:
-            Forbidden, UnknownNamespace: nobody knows, or only backends may.
+            Forbidden, UnknownNamespace: the namespace has no presence, or only backends may see it.
         """
         self.check_presence_enabled(channel)
         if self.rule(channel).presence_to is not PresenceTo.SUBSCRIBERS:
-            raise Forbidden(f"only backends may see who is in {namespace_of(channel)!r} (its rule presence_to)")
+            raise Forbidden(f"only backends may see presence in {namespace_of(channel)!r} (its rule presence_to)")
 
     def has_presence(self, channel: str) -> bool:
-        """Whether it is known who is in `channel`, which may be of a namespace that is no longer there."""
+        """Whether the namespace of `channel` has presence. Unlike the rest it accepts a namespace without a rule."""
         namespace = namespace_of(channel)
-        rule = self._rules.get(namespace, self._elsewhere)
+        rule = self._rules.get(namespace, self._default)
         return rule is not None and rule.presence and namespace not in RESERVED_NAMESPACES
 
     def check_presence_enabled(self, channel: str) -> None:
-        """Returns if it is known who is in `channel`.
+        """Return if the namespace of `channel` has presence.
 
         Raises:
-            Forbidden, UnknownNamespace: it is not.
+            Forbidden, UnknownNamespace: it has none.
         """
         if not self.rule(channel).presence:
             namespace = namespace_of(channel)
@@ -172,14 +172,14 @@ _DEFAULT_PORT = {"http": 80, "https": 443}
 
 def normal_origin(text: str) -> str:
     """`text` in lower case with its port, as `http://host:80`; empty if it is no origin."""
-    found = _ORIGIN.match(text.lower())
-    if found is None:
+    match = _ORIGIN.match(text.lower())
+    if match is None:
         return ""
-    return f"{found['scheme']}://{found['host']}:{int(found['port'] or _DEFAULT_PORT[found['scheme']])}"
+    return f"{match['scheme']}://{match['host']}:{int(match['port'] or _DEFAULT_PORT[match['scheme']])}"
 
 
 class Origins:
-    """The pages that may connect: same origin if `allowed` is empty, else those listed; `*` is any page.
+    """The pages that may connect: those listed, `*` for any page; those of the same origin if `allowed` is empty.
 
     Raises:
         BadConfig: an entry is no origin.
@@ -192,15 +192,17 @@ class Origins:
         self.any = "*" in entries
         self._allowed = frozenset(normal_origin(entry) for entry in entries if entry != "*")
         if "" in self._allowed:
-            bad = next(entry for entry in entries if entry != "*" and not normal_origin(entry))
-            raise BadConfig(f"not an origin: {bad!r}; an origin is scheme://host[:port], such as https://shop.example")
+            invalid = next(entry for entry in entries if entry != "*" and not normal_origin(entry))
+            raise BadConfig(
+                f"not an origin: {invalid!r}; an origin is scheme://host[:port], such as https://shop.example"
+            )
 
     def allows(self, origin: str | None, host: str, secure: bool) -> bool:
         """Whether a request with this Origin header may be served.
 
-        `host` is the request's Host header and `secure` whether the client spoke TLS, both
-        after the rules for trusted proxies. No Origin at all is no browser's cross-origin
-        request (Fetch section 3.2) and is allowed; `null` (a sandboxed page) never is.
+        `host` is the request's Host header, and `secure` whether the client used TLS, both after the rules for trusted
+        proxies. A request without Origin is allowed: it is not a browser's cross-origin request (Fetch section 3.2).
+        The origin `null` (a sandboxed page) is never allowed.
         """
         if origin is None:
             return True
@@ -215,38 +217,38 @@ class Origins:
 
 
 class Revocations:
-    """Users and tokens that were cut off, each until its time; `user:<sub>` or `jti:<jti>` is the key."""
+    """Revoked users and tokens, each until its time. The key is `user:<sub>` or `jti:<jti>`."""
 
     __slots__ = ("_until_s",)
 
     def __init__(self, until_s: Mapping[str, float] | None = None) -> None:
         self._until_s: dict[str, float] = {}
-        for key, until in (until_s or {}).items():
-            self.add(key, until)
+        for key, end_s in (until_s or {}).items():
+            self.add(key, end_s)
 
     def __len__(self) -> int:
         return len(self._until_s)
 
     def add(self, key: str, until_s: float) -> None:
-        """Cuts off until `until_s` (unix seconds); an earlier end than the known one changes nothing."""
+        """Revoke until `until_s` (unix seconds). An earlier end than the known one changes nothing."""
         self._until_s[key] = max(until_s, self._until_s.get(key, until_s))
 
     def is_revoked(self, bearer: Bearer, *, now_s: float) -> bool:
-        """Whether this session may no longer be served."""
+        """Whether the bearer's user or token is revoked."""
         if not self._until_s:
             return False
-        return self._holds(user_key(bearer.sub), now_s) or (
-            bearer.jti is not None and self._holds(token_key(bearer.jti), now_s)
+        return self._is_active(user_key(bearer.sub), now_s) or (
+            bearer.jti is not None and self._is_active(token_key(bearer.jti), now_s)
         )
 
     def forget_past(self, *, now_s: float) -> list[str]:
-        """Drops what has ended and returns those keys."""
+        """Remove the revocations that have ended, and return their keys."""
         past = [key for key, until_s in self._until_s.items() if until_s <= now_s]
         for key in past:
             del self._until_s[key]
         return past
 
-    def _holds(self, key: str, now_s: float) -> bool:
+    def _is_active(self, key: str, now_s: float) -> bool:
         return self._until_s.get(key, now_s) > now_s
 
 

@@ -1,18 +1,18 @@
-"""How often something may happen per address, in bounded memory."""
+"""A limit on failures per address, in bounded memory."""
 
 from __future__ import annotations
 
 
 class FailureLimit:
-    """Counts failures per address in windows of `per_s` seconds; at most `addresses_max` are known.
+    """Counts failures per address in windows of `per_s` seconds, for at most `addresses_max` addresses.
 
-    Policy: beyond `most` failures in a window the address is over the limit until the window ends.
-    When more addresses fail than can be known, the window ends early for all of them: an
-    attacker with that many addresses would not be stopped by a limit per address.
+    An address with more than `failures_max` failures in a window is over the limit until the window ends. If more
+    addresses fail than can be counted, the window ends early for all of them: a limit per address does not stop an
+    attacker with that many addresses.
     """
 
-    def __init__(self, most: int, *, per_s: float = 60.0, addresses_max: int = 10_000) -> None:
-        self._most = most
+    def __init__(self, failures_max: int, *, per_s: float = 60.0, addresses_max: int = 10_000) -> None:
+        self._failures_max = failures_max
         self._per_s = per_s
         self._addresses_max = addresses_max
         self._counts: dict[str, int] = {}
@@ -22,10 +22,10 @@ class FailureLimit:
         return len(self._counts)
 
     def add(self, address: str, *, now_s: float) -> bool:
-        """Count one failure; whether the address is over the limit now."""
+        """Count one failure. Returns whether the address is over the limit now."""
         if now_s >= self._until_s or len(self._counts) >= self._addresses_max:
             self._counts.clear()
             self._until_s = now_s + self._per_s
         count = self._counts.get(address, 0) + 1
         self._counts[address] = count
-        return count > self._most
+        return count > self._failures_max

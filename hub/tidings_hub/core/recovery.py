@@ -1,6 +1,6 @@
-"""What a returning client missed, or that nobody can prove it (DESIGN 3).
+"""What a reconnecting client missed, or a gap where it cannot be proven complete.
 
-`recovered: true` is never partial: what cannot be proven complete is a gap.
+`recovered: true` is never partial (docs/architecture.md#recover).
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ from tidings.wire.publication import Publication
 
 @dataclass(slots=True, frozen=True)
 class Gap:
-    """What was missed cannot be given back completely; `reason` is for logs and metrics."""
+    """Publications may be missing. `reason` is for logs and metrics."""
 
     reason: str
 
 
 @dataclass(slots=True, frozen=True)
 class ChannelSnapshot:
-    """One channel as a broker remembers it.
+    """One channel as a broker stores it.
 
-    `last` is the channel's pointer, the seq of its last publication; None if it was missing (it
-    is set to the position then). `publications` are the kept ones after the asked seq, oldest first.
-    `doubted`: the first and the last seq of the cursors that may lack a publication which a node lost.
-    `epoch` is that of the channel's bucket, where there are several; otherwise the position's.
+    `last`: the channel's pointer, the seq of its last publication. None: the pointer was missing; the broker then sets
+    it to the position.
+    `publications`: the stored publications after the requested seq, oldest first.
+    `doubted`: the first and the last seq of cursors that may be too far ahead, because a node lost a publication.
+    `epoch`: that of the channel's bucket, if there are several buckets; otherwise empty, and the position's applies.
     """
 
     last: int | None
@@ -38,9 +39,9 @@ class ChannelSnapshot:
 
 @dataclass(slots=True, frozen=True)
 class HistorySnapshot:
-    """Several channels in one atomic look (one per bucket); `position` is the sequence's end at that moment.
+    """Several channels, read atomically (per bucket). `position` is the end of the sequence at that moment.
 
-    `doubts` is the serial number of the doubts that the broker knew then: another one means news.
+    `doubts`: the serial number of the doubts that the broker knew. A different number means that there are new ones.
     """
 
     position: Cursor
@@ -48,55 +49,55 @@ class HistorySnapshot:
     doubts: int = 0
 
 
-def missed_since(since: Cursor, position: Cursor, past: ChannelSnapshot, *, limit: int) -> list[Publication] | Gap:
-    """The publications after `since` in one channel, oldest first; Gap if one may be missing.
+def missed_since(since: Cursor, position: Cursor, channel: ChannelSnapshot, *, limit: int) -> list[Publication] | Gap:
+    """The publications of one channel after `since`, oldest first, or a Gap if one may be missing.
 
-    `past` was read at `position`. More than `limit` publications are a gap, too: the client is
-    better served by a reload.
+    `channel` was read at `position`. More than `limit` publications are a gap, too: a reload is cheaper for the client.
     """
-    epoch = past.epoch or position.epoch
+    epoch = channel.epoch or position.epoch
     after, end = since.seq_in(epoch), position.seq_in(epoch)
     if after is None:
         return Gap("epoch")
     if end is None or after > end:
         return Gap("ahead")
-    if past.last is None:
+    if channel.last is None:
         return Gap("pointer")
-    if past.doubted is not None and past.doubted[0] <= after <= past.doubted[1]:
+    if channel.doubted is not None and channel.doubted[0] <= after <= channel.doubted[1]:
         return Gap("doubted")
-    return contiguous(after, past.last, past.publications, epoch=epoch, limit=limit)
+    return contiguous(after, channel.last, channel.publications, epoch=epoch, limit=limit)
 
 
 def missed_from(
-    start: Cursor, since: Cursor, position: Cursor, past: ChannelSnapshot, *, limit: int
+    start: Cursor, since: Cursor, position: Cursor, channel: ChannelSnapshot, *, limit: int
 ) -> list[Publication] | Gap:
-    """As `missed` after `start`, a later place than the client's own cursor `since`, which `past` was read after.
+    """As `missed_since`, but from `start`, which is later than the client's cursor `since`.
 
-    What is doubted of the channel is known for `since` only, so any doubt is a gap.
+    `channel` was read after `since` and states whether it is doubted. For `start` this is unknown, so any doubt
+    is a gap.
     """
-    if start != since and past.doubted is not None:
+    if start != since and channel.doubted is not None:
         return Gap("doubted")
-    return missed_since(start, position, past, limit=limit)
+    return missed_since(start, position, channel, limit=limit)
 
 
 def contiguous(
     after: int, last: int, publications: Sequence[Publication], *, epoch: str, limit: int
 ) -> list[Publication] | Gap:
-    """The publications of a channel from `after` (not included) to its pointer `last` without a hole.
+    """The publications of a channel after `after` up to its pointer `last`, or a Gap if they have a hole.
 
-    `publications` are what is known of them, in order of seq; those up to `after` are passed over.
+    `publications` are the known ones in order of seq. Those up to `after` are ignored.
     """
     if last <= after:
         return []
-    found = [one for one in publications if after < one.seq <= last]
-    if len(found) > limit:
+    missed = [publication for publication in publications if after < publication.seq <= last]
+    if len(missed) > limit:
         return Gap("limit")
-    if not found or found[0].prev > after:
+    if not missed or missed[0].prev > after:
         return Gap("trimmed")
-    if any(one.epoch != epoch for one in found):
+    if any(publication.epoch != epoch for publication in missed):
         return Gap("epoch")
-    if any(one.prev != before.seq for before, one in pairwise(found)):
+    if any(publication.prev != previous.seq for previous, publication in pairwise(missed)):
         return Gap("hole")
-    if found[-1].seq != last:
+    if missed[-1].seq != last:
         return Gap("end")
-    return found
+    return missed

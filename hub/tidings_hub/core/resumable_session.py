@@ -1,7 +1,7 @@
-"""What is kept of a session, so that its client can return to any node as the one that it was (PROTOCOL.md section 5).
+"""What the session store saves of a session, and whether a client can resume it (PROTOCOL.md section 5).
 
-A stock client returns with the `pid` that it was given, a secret, and its offset: the last cursor that it got. The
-broker knows the session by its `sid`, which is made from the pid and tells nothing of it.
+A stock client reconnects with the `pid` that it received, a secret, and its offset: the cursor of the last publication
+that it received. The broker knows the session by its `sid`, a hash of the pid that does not reveal it.
 """
 
 from __future__ import annotations
@@ -23,42 +23,43 @@ from tidings_hub.core.bucket_positions import cursor_max
 _PID = re.compile(r"[A-Za-z0-9_-]{16,64}\Z")
 _SID_BYTES = 15
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-# Ends after which nobody comes back as the same: the client left, or was sent away. `client disconnect` is Socket.IO's.
-_LAST_ENDS = frozenset({"client disconnect", "expired", "disconnected"})
+# After these the session cannot be resumed: the client left on purpose, or was disconnected for good.
+_FINAL_REASONS = frozenset({"client disconnect", "expired", "disconnected"})
 
 
 def sid_of(pid: str) -> str:
-    """The session that a pid belongs to: 20 characters from which the pid cannot be found."""
+    """The session that a pid belongs to: 20 characters that do not reveal the pid."""
     digest = hashlib.sha256(b"tidings session " + pid.encode()).digest()
     return urlsafe_b64encode(digest[:_SID_BYTES]).decode()
 
 
 def is_pid(text: object) -> bool:
-    """Whether a client's `pid` can be one of ours."""
+    """Whether `text` has the form of a pid."""
     return isinstance(text, str) and _PID.match(text) is not None
 
 
 def is_final(reason: str) -> bool:
-    """Whether a session that ends like this (a code, or what the transport says) is not kept for a return."""
+    """Whether a session that ends for this reason (a code, or the transport's reason) cannot be resumed."""
     code = CODES.get(reason)
-    return reason in _LAST_ENDS or (code is not None and not code.should_reconnect)
+    return reason in _FINAL_REASONS or (code is not None and not code.should_reconnect)
 
 
 class JoinMode(StrEnum):
-    """How a session came into a channel: what its client must have for a return to be complete."""
+    """How a session joined a channel. It decides what the client must have received for a complete resume."""
 
-    # It gets what came after its offset.
+    # The client receives what was published after its offset.
     FROM_OFFSET = "since"
-    # With nothing of the past: it gets what came after its offset and after this place.
+    # The session joined without history. The client receives what was published after its offset and after `position`.
     FROM_POSITION = "fresh"
-    # It was given what it had missed, while it was already at this place: only an offset beyond shows that it came.
+    # The client joined later and missed publications were sent to it when the node had already delivered up to
+    # `position`. Its offset proves that it received them only if it is past `position`.
     REPLAYED = "behind"
-    # That is still being given.
+    # Those missed publications are still being read.
     REPLAYING = "open"
 
 
 class ChannelJoin(NamedTuple):
-    """Channels that a session came into at one place (a cursor; empty for SINCE and OPEN)."""
+    """Channels that a session joined at one position (a cursor; empty for FROM_OFFSET and REPLAYING)."""
 
     mode: JoinMode
     position: str
@@ -66,22 +67,28 @@ class ChannelJoin(NamedTuple):
 
 
 class ResumeRefusal(StrEnum):
-    """Why somebody who brought a pid comes in as somebody new."""
+    """Why a client with a pid gets a new session. The values are labels of the metric `returns_refused`."""
 
     UNKNOWN = "unknown"
+    # The session belongs to another user.
     USER = "user"
     REVOKED = "revoked"
+    # The offset is missing, malformed or of another epoch.
     OFFSET = "offset"
+    # The client never received `tidings:ready`.
     UNREADY = "unready"
+    # The offset does not prove that the client received the publications that were replayed.
     UNSETTLED = "unsettled"
+    # A channel is not recovered completely.
     CHANNELS = "channels"
 
 
 class ResumableSession:
-    """One session. `owner` is the connection that has it now.
+    """One session as the broker stores it. `owner` is the connection that has it now.
 
-    `jti`: of the token that it was opened with. `stale`: the offset that its client had brought from another session,
-    and still has if it never heard `tidings:ready`.
+    `jti`: the id of the token that it was opened with.
+    `stale_offset`: the offset that its client brought from another session. The client still has it if it never
+    received `tidings:ready`.
     """
 
     __slots__ = ("joins", "jti", "owner", "sid", "stale_offset", "user")
@@ -96,11 +103,11 @@ class ResumableSession:
 
     @property
     def channels(self) -> list[str]:
-        """All channels, in the order in which it came into them."""
+        """All channels, in the order in which the session joined them."""
         return [name for join in self.joins for name in join.channels]
 
     def add_channels(self, mode: JoinMode, position: str, channels: Sequence[str]) -> None:
-        """It came into these channels; how it had come into them before counts no more."""
+        """The session joined these channels. An earlier join of them is replaced."""
         if not channels:
             return
         self.remove_channels(channels)
@@ -111,44 +118,46 @@ class ResumableSession:
             self.joins = (*self.joins, ChannelJoin(mode, position, tuple(channels)))
 
     def remove_channels(self, channels: Collection[str]) -> None:
-        """It left these channels."""
+        """The session left these channels."""
         if all(name not in channels for join in self.joins for name in join.channels):
             return
-        rest = (ChannelJoin(how, at, tuple(n for n in names if n not in channels)) for how, at, names in self.joins)
-        self.joins = tuple(join for join in rest if join.channels)
+        remaining = (
+            join._replace(channels=tuple(name for name in join.channels if name not in channels)) for join in self.joins
+        )
+        self.joins = tuple(join for join in remaining if join.channels)
 
     def for_connection(self, owner: str, jti: str | None) -> ResumableSession:
-        """The same session on its next connection, after all that it had missed was given."""
-        kept = ResumableSession(self.sid, owner, self.user, jti=jti)
-        for how, at, names in self.joins:
-            kept.add_channels(
-                how if how is JoinMode.FROM_POSITION else JoinMode.FROM_OFFSET,
-                at if how is JoinMode.FROM_POSITION else "",
-                names,
-            )
-        return kept
+        """The same session on its next connection, once everything that it missed is written to that connection."""
+        session = ResumableSession(self.sid, owner, self.user, jti=jti)
+        for mode, position, channels in self.joins:
+            if mode is JoinMode.FROM_POSITION:
+                session.add_channels(mode, position, channels)
+            else:
+                session.add_channels(JoinMode.FROM_OFFSET, "", channels)
+        return session
 
     def encode(self) -> bytes:
-        """What the broker keeps, beside owner and user: compact JSON."""
+        """The body of the session record, compact JSON. Owner and user are stored beside it."""
         return _encode({"jti": self.jti, "stale": self.stale_offset, "joins": self.joins}).encode()
 
     @classmethod
     def decode(cls, sid: str, owner: str, user: str, body: bytes) -> ResumableSession | None:
-        """What `body` wrote; None if this is nothing of the kind."""
+        """The session that `encode` wrote; None if `body` has another form."""
         try:
-            said = json.loads(body)
-            kept = cls(sid, owner, user, jti=said["jti"], stale_offset=str(said["stale"]))
-            kept.joins = tuple(
-                ChannelJoin(JoinMode(how), str(at), tuple(map(str, names))) for how, at, names in said["joins"]
+            fields = json.loads(body)
+            session = cls(sid, owner, user, jti=fields["jti"], stale_offset=str(fields["stale"]))
+            session.joins = tuple(
+                ChannelJoin(JoinMode(mode), str(position), tuple(map(str, channels)))
+                for mode, position, channels in fields["joins"]
             )
         except (ValueError, KeyError, TypeError):
             return None
-        return kept
+        return session
 
 
 @dataclass(slots=True, frozen=True)
 class Resume:
-    """A client's return with an offset. `starts`: where a channel begins later than there."""
+    """A session that its client can resume after `offset`. `starts`: channels that begin at a later cursor."""
 
     session: ResumableSession
     offset: Cursor
@@ -156,9 +165,9 @@ class Resume:
 
 
 def plan_resume(session: ResumableSession, offset: object, since: Cursor | None = None) -> Resume | ResumeRefusal:
-    """What a client that comes back with this offset is to be given, if that can be known.
+    """From where a client with this offset resumes the session, or why it cannot.
 
-    `since`: a cursor that it remembers itself; where it is the later one, it is what the client has.
+    `since`: a cursor that the client stored itself. If it is later than the offset, the client resumes from there.
     """
     if not isinstance(offset, str) or not offset:
         return ResumeRefusal.OFFSET
@@ -166,23 +175,25 @@ def plan_resume(session: ResumableSession, offset: object, since: Cursor | None 
         return ResumeRefusal.UNREADY
     starts: dict[str, Cursor] = {}
     try:
-        proof = Cursor.parse(offset)
-        cursor = proof if since is None else cursor_max(proof, since)
-        for how, at, names in session.joins:
-            if how is JoinMode.REPLAYING or (how is JoinMode.REPLAYED and not _beyond(proof, Cursor.parse(at))):
+        received = Cursor.parse(offset)
+        cursor = received if since is None else cursor_max(received, since)
+        for mode, position, channels in session.joins:
+            if mode is JoinMode.REPLAYING:
                 return ResumeRefusal.UNSETTLED
-            if how is JoinMode.FROM_POSITION:
-                place = Cursor.parse(at)
-                if any(proof.seq_in(one.epoch) is None for one in place.places):
+            if mode is JoinMode.REPLAYED and not _is_past(received, Cursor.parse(position)):
+                return ResumeRefusal.UNSETTLED
+            if mode is JoinMode.FROM_POSITION:
+                joined_at = Cursor.parse(position)
+                if any(received.seq_in(place.epoch) is None for place in joined_at.places):
                     return ResumeRefusal.OFFSET
-                if (start := cursor_max(cursor, place)) != cursor:
-                    starts.update(dict.fromkeys(names, start))
+                if (start := cursor_max(cursor, joined_at)) != cursor:
+                    starts.update(dict.fromkeys(channels, start))
     except BadCursor:
         return ResumeRefusal.OFFSET
     return Resume(session, cursor, starts)
 
 
-def _beyond(offset: Cursor, place: Cursor) -> bool:
-    """Whether the publication that this offset is of came after all up to the place."""
-    seq = place.seq_in(offset.epoch)
+def _is_past(offset: Cursor, position: Cursor) -> bool:
+    """Whether the offset's publication came after all publications up to the position."""
+    seq = position.seq_in(offset.epoch)
     return seq is not None and offset.seq > seq

@@ -1,6 +1,7 @@
-"""Notes: small texts that nodes leave at the broker for a while, each under the name of one connection.
+"""Session records: what nodes store at the broker of a session, so that another node can resume it.
 
-Another connection cannot change one; who takes it takes it away, so that nobody else can.
+A record belongs to one connection: writes by another are rejected (NOT_OWNER). Claiming removes it atomically, so
+that only one connection can resume the session. PROTOCOL.md section 7 has the keys.
 """
 
 from __future__ import annotations
@@ -10,27 +11,28 @@ from enum import IntEnum, StrEnum
 
 
 class RecordOperation(StrEnum):
-    """What is to be done with a note. All but NEW concern one that is there and has the same owner."""
+    """What to do with a record. All but CREATE need a record of the same owner. The values go to Redis."""
 
     CREATE = "new"
     UPDATE = "change"
+    # Extend the record's lifetime.
     TOUCH = "prolong"
     DELETE = "drop"
 
 
 class WriteResult(IntEnum):
-    """What came of it."""
+    """The result of an operation, as `session_write.lua` returns it."""
 
     OK = 1
-    # There is none: it was taken, its time is over, or the broker has a new epoch.
+    # The record was claimed, has expired, or the broker has a new epoch.
     MISSING = 0
-    # Another connection has it now.
+    # The record belongs to another connection.
     NOT_OWNER = -1
 
 
 @dataclass(slots=True, frozen=True)
 class SessionRecord:
-    """One act. `key`, `owner` and `user` have no blanks; `ttl_s` counts from now."""
+    """One operation on one record. `key`, `owner` and `user` contain no blanks. `ttl_s` counts from the write."""
 
     operation: RecordOperation
     key: str
@@ -42,7 +44,7 @@ class SessionRecord:
 
 @dataclass(slots=True, frozen=True)
 class ClaimedSession:
-    """A note that was taken. Another user's is not: `owner` is empty then, and it stays where it is."""
+    """A claimed record. If it belongs to another user, it is not claimed and `owner` is empty."""
 
     owner: str
     user: str

@@ -1,10 +1,9 @@
-"""Sessions: who is connected, until when, and what ends it.
+"""Sessions: authenticated clients, from CONNECT to their end, and when their tokens expire.
 
     NEW ──accepted──▶ OPEN ──closed──▶ CLOSED
      └──────────────refused──────────────▲
 
-A session is one authenticated client. It outlives a change of transport (polling to
-WebSocket) because the engine's connection does.
+A session outlives an upgrade from polling to WebSocket, because the engine's connection does.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ C = TypeVar("C")
 
 
 class State(IntEnum):
-    """Where a session is in its life."""
+    """The state of a session."""
 
     NEW = 0
     OPEN = 1
@@ -30,8 +29,8 @@ class State(IntEnum):
 class Session(Generic[C]):
     """One authenticated client on one connection `C`.
 
-    `id` is public: it appears in answers and logs, unlike the connection's own id,
-    which is a secret of the transport. `opened_s` is wall-clock time.
+    `id` is public: it appears in responses and logs. The connection's own id is a secret of the transport.
+    `opened_s` is wall-clock time. `warned`: whether the client was notified that its token expires soon.
     """
 
     __slots__ = (
@@ -57,11 +56,11 @@ class Session(Generic[C]):
         self.warned = False
         self.due: int | None = None
         self.channels: Collection[str] = ()
-        # Channels that a backend subscribed it to, whatever its token covers. Seldom any: one empty set for all.
+        # Channels that a backend or an authorizer granted beside the token. Mostly none: one empty set for all.
         self.granted: frozenset[str] = frozenset()
-        # What is kept for its client's return; None: nothing.
+        # What the session store saves of it; None: nothing.
         self.resumable: ResumableSession | None = None
-        # The lowest and the highest seq that it returned with and was told `recovered: true`.
+        # The lowest and the highest seq of cursors with which it recovered completely.
         self.recovered_range: tuple[int, int] | None = None
 
     @property
@@ -70,23 +69,22 @@ class Session(Generic[C]):
         return self.claims.sub
 
     def record_recovery(self, seq: int) -> None:
-        """It returned with a cursor at `seq`, and was told that nothing is missing."""
+        """Remember that the client recovered completely with a cursor at `seq`."""
         first, last = self.recovered_range or (seq, seq)
         self.recovered_range = min(first, seq), max(last, seq)
 
-    def has_recovered_within(self, first: int, until: int) -> bool:
-        """Whether it may have returned with a cursor in this range."""
-        return (
-            self.recovered_range is not None and self.recovered_range[0] <= until and first <= self.recovered_range[1]
-        )
+    def has_recovered_within(self, first: int, last: int) -> bool:
+        """Whether the client may have recovered with a cursor from `first` to `last`."""
+        recovered = self.recovered_range
+        return recovered is not None and recovered[0] <= last and first <= recovered[1]
 
     def expires_in_s(self, now_s: float) -> float | None:
-        """Seconds until the token ends, not below 0; None if it never does."""
+        """Seconds until the token expires, at least 0; None if it never does."""
         end_s = self.claims.expires_at_s
         return None if end_s is None else max(0.0, end_s - now_s)
 
     def describe(self, now_s: float) -> Mapping[str, object]:
-        """What an operator sees of it, at the wall-clock time `now_s`: no token, no transport secret."""
+        """The session as `/api/connections` lists it, at the wall-clock time `now_s`. It contains no secret."""
         return {
             "connection": self.id,
             "user": self.user,
@@ -96,9 +94,10 @@ class Session(Generic[C]):
 
 
 class Expiries(Generic[C]):
-    """Which sessions have a deadline, by whole seconds: add and remove are O(1).
+    """When to warn sessions and when to end them, by whole seconds. Adding and removing are O(1).
 
-    Each session is in at most one slot: first that of its warning, then that of its end.
+    A session is in at most one slot: first in that of its warning, `warning_s` before the token expires, then in that
+    of its end.
     """
 
     def __init__(self, *, warning_s: float) -> None:
@@ -109,7 +108,7 @@ class Expiries(Generic[C]):
         return sum(len(members) for members in self._slots.values())
 
     def add(self, session: Session[C]) -> None:
-        """Watch the session's token; one without an end is not watched."""
+        """Watch the session's token. A token that does not expire is not watched."""
         self.discard(session)
         end_s = session.claims.expires_at_s
         if end_s is not None:
@@ -117,7 +116,7 @@ class Expiries(Generic[C]):
             self._slots.setdefault(session.due, set()).add(session)
 
     def discard(self, session: Session[C]) -> None:
-        """Forget the session (it closed, or is about to get a new token)."""
+        """Stop watching the session."""
         if session.due is None:
             return
         members = self._slots.get(session.due)
@@ -128,10 +127,10 @@ class Expiries(Generic[C]):
         session.due = None
 
     def pop_due(self, now_s: float) -> list[Session[C]]:
-        """The sessions whose warning or end has come; each is forgotten and may be added again."""
-        found: list[Session[C]] = []
-        for slot in sorted(at for at in self._slots if at <= now_s):
-            found += self._slots.pop(slot)
-        for session in found:
+        """Remove and return the sessions whose warning or end is due. They may be added again."""
+        due: list[Session[C]] = []
+        for second in sorted(second for second in self._slots if second <= now_s):
+            due += self._slots.pop(second)
+        for session in due:
             session.due = None
-        return found
+        return due

@@ -1,8 +1,7 @@
-"""Who listens to what on this node: channel to connections, O(1) both ways.
+"""Which connections of this node are subscribed to which channels, O(1) both ways.
 
-A connection is among a channel's `live` when it gets every publication as it
-comes, or behind a `Catchup` while what it missed is still being read; the catch-up
-holds the live publications back meanwhile, so that nothing overtakes.
+A connection is in a channel's `live` if it receives every publication immediately. While its missed publications are
+still being read, it is behind a `Catchup`, which holds the live publications back so that none overtakes.
 """
 
 from __future__ import annotations
@@ -18,39 +17,39 @@ C = TypeVar("C")
 
 
 class Catchup(Generic[C]):
-    """One connection on its way into some channels.
+    """One connection that is joining channels.
 
-    `held` are live publications that came meanwhile, at most `hold_max`; past that `overflowed`
-    is set and the connection has to be closed as slow (its cursor brings it back).
-    `lost` are channels in which the node itself missed something meanwhile.
+    `held_frames`: live publications that arrived since, at most `hold_max`. Beyond that `overflowed` is set, and the
+    connection has to be closed as slow; the client recovers with its cursor.
+    `lost`: channels in which the node itself lost publications since.
     """
 
-    __slots__ = ("channels", "connection", "held", "hold_max", "lost", "overflowed", "since")
+    __slots__ = ("channels", "connection", "held_frames", "hold_max", "lost", "overflowed", "since")
 
     def __init__(self, connection: C, channels: Sequence[str], since: Cursor | None, *, hold_max: int) -> None:
         self.connection = connection
         self.channels = tuple(channels)
         self.since = since
         self.hold_max = hold_max
-        self.held: list[Frame] = []
+        self.held_frames: list[Frame] = []
         self.lost: set[str] = set()
         self.overflowed = False
 
     def hold(self, frame: Frame) -> None:
-        """Keep a live publication for later; see `overflowed`."""
-        if len(self.held) >= self.hold_max:
+        """Hold a live publication back; see `overflowed`."""
+        if len(self.held_frames) >= self.hold_max:
             self.overflowed = True
         else:
-            self.held.append(frame)
+            self.held_frames.append(frame)
 
     def lose(self, name: str) -> None:
-        """The node lost something in this channel: its client is to reload, so what was held of it goes."""
+        """The node lost publications in this channel: the client has to reload it. Drop what is held of it."""
         self.lost.add(name)
-        self.held = [frame for frame in self.held if frame.publication.channel != name]
+        self.held_frames = [frame for frame in self.held_frames if frame.publication.channel != name]
 
 
 class Channel(Generic[C]):
-    """The interest of this node's connections in one channel."""
+    """The subscribers of one channel on this node."""
 
     __slots__ = ("catchups", "live")
 
@@ -60,12 +59,12 @@ class Channel(Generic[C]):
 
     @property
     def is_empty(self) -> bool:
-        """Whether nobody here listens any more."""
+        """Whether the channel has no subscriber on this node."""
         return not self.live and not self.catchups
 
 
 class Subscriptions(Generic[C]):
-    """All channels that a connection of this node listens to."""
+    """All channels that have a subscriber on this node."""
 
     def __init__(self) -> None:
         self._channels: dict[str, Channel[C]] = {}
@@ -77,20 +76,20 @@ class Subscriptions(Generic[C]):
         return name in self._channels
 
     def get(self, name: str) -> Channel[C] | None:
-        """The channel, if anybody here listens to it."""
+        """The channel, if it has a subscriber."""
         return self._channels.get(name)
 
     def names(self) -> Iterable[str]:
-        """The channels that have a connection here."""
+        """The names of all channels."""
         return self._channels.keys()
 
     def count(self, name: str) -> int:
-        """How many connections of this node get the channel's publications."""
+        """How many connections receive the channel's publications."""
         channel = self._channels.get(name)
         return 0 if channel is None else len(channel.live)
 
     def begin(self, catchup: Catchup[C]) -> None:
-        """Hold the channels' publications back for the catch-up's connection."""
+        """Start to hold the channels' publications back for the catch-up's connection."""
         for name in catchup.channels:
             channel = self._channels.get(name)
             if channel is None:
@@ -100,26 +99,26 @@ class Subscriptions(Generic[C]):
             channel.catchups.append(catchup)
 
     def finish(self, catchup: Catchup[C]) -> None:
-        """From now on the connection gets the channels' publications as they come."""
-        for name in self._leave_catching(catchup):
+        """Make the channels live for the catch-up's connection."""
+        for name in self._end_catchup(catchup):
             channel = self._channels[name]
             channel.live = add_member(channel.live, catchup.connection)
 
     def abandon(self, catchup: Catchup[C]) -> list[str]:
-        """The catch-up failed; returns the channels that nobody listens to now."""
-        return self._sweep(self._leave_catching(catchup))
+        """Give the catch-up up. Returns the channels that have no subscriber any more."""
+        return self._remove_empty(self._end_catchup(catchup))
 
     def leave(self, connection: C, names: Iterable[str]) -> list[str]:
-        """The connection stops listening; returns the channels that nobody listens to now."""
+        """Unsubscribe the connection. Returns the channels that have no subscriber any more."""
         left = []
         for name in names:
             channel = self._channels.get(name)
             if channel is not None:
                 channel.live = remove_member(channel.live, connection)
                 left.append(name)
-        return self._sweep(left)
+        return self._remove_empty(left)
 
-    def _leave_catching(self, catchup: Catchup[C]) -> list[str]:
+    def _end_catchup(self, catchup: Catchup[C]) -> list[str]:
         left = []
         for name in catchup.channels:
             channel = self._channels.get(name)
@@ -130,8 +129,8 @@ class Subscriptions(Generic[C]):
                 left.append(name)
         return left
 
-    def _sweep(self, names: Iterable[str]) -> list[str]:
-        gone = [name for name in names if self._channels[name].is_empty]
-        for name in gone:
+    def _remove_empty(self, names: Iterable[str]) -> list[str]:
+        empty = [name for name in names if self._channels[name].is_empty]
+        for name in empty:
             del self._channels[name]
-        return gone
+        return empty

@@ -1,4 +1,4 @@
-"""Who is asked beyond the rules: handlers of an app, and HTTP hooks. They only restrict."""
+"""Authorizers: an app's handlers and HTTP hooks, consulted after the rules of the namespaces. They only restrict."""
 
 from __future__ import annotations
 
@@ -10,80 +10,82 @@ from tidings_hub.core.sessions import Session, State
 
 
 class Authorizer(Protocol):
-    """Somebody who is asked. All but `disconnect` may wait, for a bounded time."""
+    """Allows or refuses what clients request. All methods but `disconnect` may wait, for a bounded time."""
 
     handles: frozenset[str]
-    """What it is asked about: `connect`, `subscribe`, `publish`, `disconnect`."""
+    """What it is consulted about: `connect`, `subscribe`, `publish`, `disconnect`."""
 
     def connect(self, session: Session[Any]) -> Sequence[str]:
-        """Channels that the session gets beside those it asks for.
+        """Return the channels that the session gets beside those it requests.
 
         Raises:
-            TidingsError: it may not connect.
+            TidingsError: the session may not connect.
         """
 
     def subscribe(self, session: Session[Any], channels: Sequence[str]) -> Mapping[str, TidingsError]:
-        """The channels among these that it may not have, and why."""
+        """Return the refused channels, each with the reason."""
 
     def publish(self, session: Session[Any], channel: str, event: str, data: object) -> None:
-        """Returns if the session may publish this.
+        """Return if the session may publish this.
 
         Raises:
             TidingsError: it may not.
         """
 
     def disconnect(self, session: Session[Any], reason: str) -> None:
-        """A session that had connected has gone. Returns at once, never raises."""
+        """Report that a connected session has ended. Returns immediately, never raises."""
 
     def pending(self) -> int:
-        """Calls of `disconnect` that were not told on yet."""
+        """The number of `disconnect` reports that are not delivered yet."""
 
 
 class Authorizers:
-    """All who are asked, in order; whoever refuses first is the last."""
+    """Runs every authorizer in order and stops at the first refusal. See `Authorizer` for the methods."""
 
-    def __init__(self, gates: Sequence[Authorizer] = ()) -> None:
-        self._authorizers = tuple(gates)
+    def __init__(self, authorizers: Sequence[Authorizer] = ()) -> None:
+        self._authorizers = tuple(authorizers)
         self._connected_ids: set[str] = set()
-        self.handles = frozenset[str]().union(*(gate.handles for gate in self._authorizers))
+        self.handles = frozenset[str]().union(*(authorizer.handles for authorizer in self._authorizers))
 
-    def _handling(self, what: str) -> list[Authorizer]:
-        return [gate for gate in self._authorizers if what in gate.handles] if what in self.handles else []
+    def _handling(self, action: str) -> list[Authorizer]:
+        if action not in self.handles:
+            return []
+        return [authorizer for authorizer in self._authorizers if action in authorizer.handles]
 
     def connect(self, session: Session[Any]) -> list[str]:
-        """See `Authorizer.connect`; what is given is granted to the session, as a backend's subscription is."""
-        given: dict[str, None] = {}
-        for gate in self._handling("connect"):
-            given.update(dict.fromkeys(gate.connect(session)))
-        if given:
-            session.granted |= frozenset(given)
+        """The returned channels are granted to the session, like those that a backend subscribes it to."""
+        granted: dict[str, None] = {}
+        for authorizer in self._handling("connect"):
+            granted.update(dict.fromkeys(authorizer.connect(session)))
+        if granted:
+            session.granted |= frozenset(granted)
         if "disconnect" in self.handles:
             self._connected_ids.add(session.id)
             if session.state is State.CLOSED:
                 self.disconnect(session, "transport close")
-        return list(given)
+        return list(granted)
 
     def subscribe(self, session: Session[Any], channels: Sequence[str]) -> dict[str, TidingsError]:
-        """See `Authorizer.subscribe`."""
+        """Each authorizer is consulted about the channels that the ones before it did not refuse."""
         refused: dict[str, TidingsError] = {}
-        for gate in self._handling("subscribe"):
-            left = [name for name in channels if name not in refused]
-            if left:
-                refused.update(gate.subscribe(session, left))
+        for authorizer in self._handling("subscribe"):
+            remaining = [name for name in channels if name not in refused]
+            if remaining:
+                refused.update(authorizer.subscribe(session, remaining))
         return refused
 
     def publish(self, session: Session[Any], channel: str, event: str, data: object) -> None:
         """See `Authorizer.publish`."""
-        for gate in self._handling("publish"):
-            gate.publish(session, channel, event, data)
+        for authorizer in self._handling("publish"):
+            authorizer.publish(session, channel, event, data)
 
     def disconnect(self, session: Session[Any], reason: str) -> None:
-        """See `Authorizer.disconnect`; only for those that `connect` let in, and once."""
+        """Report the end of a session once, and only if `connect` allowed it."""
         if session.id in self._connected_ids:
             self._connected_ids.discard(session.id)
-            for gate in self._handling("disconnect"):
-                gate.disconnect(session, reason)
+            for authorizer in self._handling("disconnect"):
+                authorizer.disconnect(session, reason)
 
     def pending(self) -> int:
         """See `Authorizer.pending`."""
-        return sum(gate.pending() for gate in self._authorizers)
+        return sum(authorizer.pending() for authorizer in self._authorizers)

@@ -44,7 +44,7 @@ class DeliveryTracker:
         # A client of an event stream cannot acknowledge anything.
         awaited = sum(1 for connection in open_connections if connection.transport != "sse")
         count_written(frames, recipients=len(open_connections), awaited=awaited)
-        # The cursor that follows a publication as a frame of its own is no delivery.
+        # A `CursorFrame`, which follows a publication, is no delivery.
         self._metrics.deliveries -= len(connections) * sum(1 for report in reports if report.ack_id)
 
     def acknowledge(self, session_id: str, number: int) -> bool:

@@ -3,7 +3,7 @@
 Clients reach it through `socketio` and `web.sse`, backends through `node.api`. The broker calls it for each
 publication (`brokers.base.Sink`). `core` decides, the hub carries it out.
 
-No method blocks unless its docstring says so. Call those that do from a worker greenlet, never from the pump.
+A method that waits states it in its docstring. Call it from a worker greenlet, never from the pump.
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ class Hub:
             self.send(connection, gap_event(names, position))
 
     def record_recovery(self, session: Session[Connection], seq: int, channels: Collection[str]) -> None:
-        """Remember that the session recovered with a cursor at `seq` and was told that these channels are complete."""
+        """Remember that the session recovered with a cursor at `seq` and that these channels were complete."""
         session.record_recovery(seq)
         self._recent_recoveries.add(seq, channels, time.monotonic())
 

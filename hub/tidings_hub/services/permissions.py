@@ -76,7 +76,7 @@ def _presence_channels(
         try:
             hub.access.check_presence_visible(check_channel(name))
             if name not in allowed and name not in session.channels:
-                raise Forbidden(f"subscribe to {name} as well: only its subscribers may see who is present")
+                raise Forbidden(f"subscribe to {name} as well: only its subscribers may see presence")
             if presence_channel(name) not in session.channels and len(presence_channels) >= free:
                 hub.metrics.channels_refused += 1
                 raise TooManyChannels(

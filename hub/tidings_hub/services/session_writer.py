@@ -1,7 +1,7 @@
-"""Notes on their way to the broker: one greenlet writes what has gathered, in few calls, and again what failed.
+"""Write-behind for session records: one greenlet writes in few calls what has gathered, and retries what failed.
 
-A later act on a note takes the place of an earlier one that is not written yet, so what waits is bounded by the
-sessions there are.
+A later operation on a record replaces an earlier one that is not written yet. So at most one operation per session
+is pending.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from tidings_hub.metrics import Metrics
 
 logger = logging.getLogger("tidings.keeping")
 
-# New sessions gather for so long, that a storm of them is few calls; who waits for a write does not wait for this.
+# Writes gather for this time, so that a reconnect storm is few calls. `flush` does not wait for it.
 _GATHER_S = 0.02
 _RETRY_S = 0.5
 _STOP_S = 5.0
-# Notes of one call: about a millisecond of Redis' time.
+# Records of one call: about a millisecond of Redis' time.
 _RECORDS_PER_CALL = 500
 
 
 class _PendingFlush:
-    """Somebody waits until the broker knows."""
+    """A caller of `flush` that waits until the broker has its write."""
 
     __slots__ = ("done", "error")
 
@@ -39,9 +39,11 @@ class _PendingFlush:
 
 
 class SessionWriter:
-    """What has yet to be written. `pack` makes a note of an act, `wrote` hears what came of it.
+    """The pending operations, and the greenlet that writes them.
 
-    `turn` is called before each round, every `idle_s` seconds at least, and may raise what the broker raises.
+    `record_for` makes the record of an operation, right before the write. `on_written` gets the result.
+    `before_round` is called before each round of writes, at least every `idle_s` seconds. It may raise the errors of
+    a broker.
     """
 
     def __init__(
@@ -69,12 +71,12 @@ class SessionWriter:
         self._stopping = False
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the greenlet."""
         self._thread = threading.Thread(target=self._run, name="tidings-keeping", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what is still to be written, and end."""
+        """Write what is pending, and stop. Waits at most 5 s."""
         self._stopping = True
         self._wake.set()
         self._flush_requested.set()
@@ -83,49 +85,49 @@ class SessionWriter:
 
     @property
     def is_running(self) -> bool:
-        """Whether anything is ever written."""
+        """Whether the writer was started."""
         return self._thread is not None
 
     @property
     def has_pending(self) -> bool:
-        """Whether the broker has yet to be told something."""
+        """Whether something is not written yet."""
         return bool(self._pending or self._flushes or self._writing)
 
-    def enqueue(self, kept: ResumableSession, act: RecordOperation) -> None:
+    def enqueue(self, resumable: ResumableSession, operation: RecordOperation) -> None:
         """Write this soon. Never waits."""
-        self._pending[kept] = _merge(self._pending.get(kept), act)
-        # Each connect comes by here; setting what is set takes locks for nothing.
+        self._pending[resumable] = _merge(self._pending.get(resumable), operation)
+        # Every CONNECT gets here. `set` takes locks, also on an event that is set already.
         if not self._wake.is_set():
             self._wake.set()
 
-    def enqueue_if_idle(self, kept: ResumableSession, act: RecordOperation) -> None:
-        """Write this in the round that is about to begin, unless there is more to be written of it."""
-        self._pending.setdefault(kept, act)
+    def enqueue_if_idle(self, resumable: ResumableSession, operation: RecordOperation) -> None:
+        """Write this in the round that is about to begin, unless another operation on the session is pending."""
+        self._pending.setdefault(resumable, operation)
 
-    def discard(self, kept: ResumableSession) -> None:
-        """Write nothing more of it."""
-        self._pending.pop(kept, None)
+    def discard(self, resumable: ResumableSession) -> None:
+        """Drop the pending operation on this session."""
+        self._pending.pop(resumable, None)
 
-    def flush(self, kept: ResumableSession, act: RecordOperation, *, timeout_s: float) -> None:
-        """Write this at once, and wait until the broker knows.
+    def flush(self, resumable: ResumableSession, operation: RecordOperation, *, timeout_s: float) -> None:
+        """Write this immediately, and wait until the broker has it.
 
         Raises:
-            Unavailable, TimedOut: it could not be told; it will be, with what there is to tell then.
+            Unavailable, TimedOut: the write did not succeed in time. It stays pending and is retried.
         """
-        wait = _PendingFlush()
-        self._flushes.append(wait)
-        self.enqueue(kept, act)
+        flush = _PendingFlush()
+        self._flushes.append(flush)
+        self.enqueue(resumable, operation)
         self._flush_requested.set()
-        if not wait.done.wait(timeout_s):
-            raise Unavailable("the broker was not told in time which channels this session has")
-        if wait.error is not None:
-            raise wait.error
+        if not flush.done.wait(timeout_s):
+            raise Unavailable("the channels of this session could not be saved at the broker in time; try again")
+        if flush.error is not None:
+            raise flush.error
 
     def wake(self) -> None:
-        """Have `turn` called soon."""
+        """Begin the next round soon."""
         self._wake.set()
 
-    # The greenlet that writes
+    # In the greenlet
 
     def _run(self) -> None:
         while not self._stopping:
@@ -144,42 +146,46 @@ class SessionWriter:
             self._write_all()
         except HubError as error:
             self._metrics.recovery_errors += 1
-            log_rate_limited(logger, logging.WARNING, "kept", "sessions could not be kept for a return: %s", error)
+            log_rate_limited(
+                logger, logging.WARNING, "kept", "sessions not saved, clients cannot resume them; retrying: %s", error
+            )
             time.sleep(0.0 if self._stopping else _RETRY_S)
         except Exception:
             self._metrics.recovery_errors += 1
-            logger.exception("a mistake in keeping sessions; it goes on")
+            logger.exception("unexpected error in the session writer; retrying")
             time.sleep(_RETRY_S)
         finally:
             self._writing = False
 
     def _write_all(self) -> None:
-        waiting, self._flushes = self._flushes, []
-        acts = list(self._pending)
+        flushes, self._flushes = self._flushes, []
+        sessions = list(self._pending)
         try:
-            for start in range(0, len(acts), _RECORDS_PER_CALL):
-                self._write(acts[start : start + _RECORDS_PER_CALL])
+            for start in range(0, len(sessions), _RECORDS_PER_CALL):
+                self._write(sessions[start : start + _RECORDS_PER_CALL])
         except HubError as error:
-            for wait in waiting:
-                wait.error = error
+            for flush in flushes:
+                flush.error = error
             raise
         finally:
-            for wait in waiting:
-                wait.done.set()
+            for flush in flushes:
+                flush.done.set()
 
-    def _write(self, chunk: Sequence[ResumableSession]) -> None:
-        acts = [(kept, self._pending.pop(kept)) for kept in chunk if kept in self._pending]
-        notes = [self._record_for(kept, act) for kept, act in acts]
+    def _write(self, sessions: Sequence[ResumableSession]) -> None:
+        operations = [(resumable, self._pending.pop(resumable)) for resumable in sessions if resumable in self._pending]
+        records = [self._record_for(resumable, operation) for resumable, operation in operations]
         try:
-            results = self._broker.write_sessions(notes)
+            results = self._broker.write_sessions(records)
         except BaseException:
-            for kept, act in acts:
-                self._pending[kept] = _merge(act, self._pending.get(kept, act))
+            for resumable, operation in operations:
+                self._pending[resumable] = _merge(operation, self._pending.get(resumable, operation))
             raise
-        for (kept, _), note, result in zip(acts, notes, results, strict=True):
-            self._on_written(kept, note.operation, result)
+        for (resumable, _), record, result in zip(operations, records, results, strict=True):
+            self._on_written(resumable, record.operation, result)
 
 
-def _merge(before: RecordOperation | None, now: RecordOperation) -> RecordOperation:
-    """What is to be written where `before` was not yet: what is not there cannot be changed."""
-    return RecordOperation.CREATE if before is RecordOperation.CREATE and now is RecordOperation.UPDATE else now
+def _merge(pending: RecordOperation | None, later: RecordOperation) -> RecordOperation:
+    """The operation that replaces both. A record that is not created yet cannot be updated."""
+    if pending is RecordOperation.CREATE and later is RecordOperation.UPDATE:
+        return RecordOperation.CREATE
+    return later

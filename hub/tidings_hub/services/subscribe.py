@@ -65,7 +65,7 @@ class PendingSubscription:
         if self.missed and self.catchup.since is not None:
             return self.catchup.since
         position, epochs = self.position, set[str]()
-        for frame in self.catchup.held if self.catchup.since is None else ():
+        for frame in self.catchup.held_frames if self.catchup.since is None else ():
             epoch = frame.publication.epoch
             if epoch not in epochs:
                 epochs.add(epoch)
@@ -123,7 +123,7 @@ def go_live(hub: Hub, session: Session[Connection], pending: PendingSubscription
     answers = pending.final_answers()
     # At CONNECT the session is not stored yet, see `connect.activate`.
     joins = _joins_while_live(hub, pending) if session.resumable is not None else ()
-    held = _held_frames(hub, pending.position, catchup)
+    live = _held_frames(hub, pending.position, catchup)
     hub.subscriptions.finish(catchup)
     for name in catchup.channels:
         session.channels = add_member(session.channels, name)
@@ -139,11 +139,11 @@ def go_live(hub: Hub, session: Session[Connection], pending: PendingSubscription
         hub.session_store.on_subscribed(session, joins)
     # "recovered: false" means nothing of the history, also if the loss was only just found.
     missed = [frame for frame in pending.missed if frame.publication.channel not in catchup.lost]
-    frames = [*first, *missed, *held]
+    frames = [*first, *missed, *live]
     hub.metrics.deliveries += len(frames) - len(first)
     if frames:
         hub.send(session.connection, *frames)
-        hub.deliveries.count_written((session.connection,), (*missed, *held))
+        hub.deliveries.count_written((session.connection,), (*missed, *live))
     if catchup.overflowed:
         hub.metrics.held_overflows += 1
         hub.disconnect(
@@ -208,7 +208,7 @@ def _recover(
         answers[name] = {"recovered": name in missed}
     hub.metrics.recoveries += len(missed)
     hub.metrics.recoveries_failed += len(channels) - len(missed)
-    ordered = sorted((one for publications in missed.values() for one in publications), key=lambda one: one.seq)
+    ordered = sorted((item for publications in missed.values() for item in publications), key=lambda item: item.seq)
     hub.metrics.recovered_publications += len(ordered)
     return hub.catchup_frames(rebase_cursors(since, history.position, ordered))
 
@@ -235,12 +235,12 @@ def _held_frames(hub: Hub, position: Cursor, catchup: Catchup[Connection]) -> li
     Publications of another epoch are newer than the position: older ones were discarded when the broker reported the
     new epoch (`Catchup.lose`).
     """
-    held = catchup.held
+    frames = catchup.held_frames
     if catchup.since is not None:
-        ends = {frame.publication.epoch: position.seq_in(frame.publication.epoch) for frame in held}
-        held = [frame for frame in held if (end := ends[frame.publication.epoch]) is None or frame.seq > end]
+        ends = {frame.publication.epoch: position.seq_in(frame.publication.epoch) for frame in frames}
+        frames = [frame for frame in frames if (end := ends[frame.publication.epoch]) is None or frame.seq > end]
     if not position.other_places:
-        return held
+        return frames
     # A publication may stand here as several frames (`CursorFrame`); `catchup_frames` makes all of them again.
-    publications = {(frame.publication.epoch, frame.seq): frame.publication for frame in held}
+    publications = {(frame.publication.epoch, frame.seq): frame.publication for frame in frames}
     return hub.catchup_frames([with_floor(position, publication) for publication in publications.values()])

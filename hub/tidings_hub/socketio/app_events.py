@@ -1,4 +1,4 @@
-"""The client events of an app: `socket.emit("chat:send", data, ack)`, answered by what its handler returns."""
+"""The client events of an app: `socket.emit("chat:send", data, ack)` is answered with the result of its handler."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tidings_hub.socketio.packet import Packet
 
 
 class AppEvents:
-    """Takes the packets of declared events from the server, and answers each when its handler is done.
+    """Handles the events that an app declares, and sends their acknowledgements.
 
-    `lines`: one for each event, so that none waits for another's. `answer_max_bytes` bounds an answer as JSON.
+    `pools`: one for each event, so that events do not wait for each other. `answer_max_bytes` limits an answer as JSON.
     """
 
     def __init__(
@@ -40,14 +40,14 @@ class AppEvents:
         self._answer_max_bytes = answer_max_bytes
 
     def try_handle(self, client: Client, packet: Packet) -> bool:
-        """Whether this is an event of the app, which is then handled soon."""
+        """Handle the packet soon if it is an event of the app. False: it is not."""
         event, *arguments = packet.data or [None]
-        line = self._pools.get(event)
-        if line is None or client.session is None:
+        pool = self._pools.get(event)
+        if pool is None or client.session is None:
             return False
-        if not line.submit(client, partial(self._handle, client, packet.id, event, arguments)):
+        if not pool.submit(client, partial(self._handle, client, packet.id, event, arguments)):
             self._metrics.app_refused += 1
-            error = Unavailable(f"too many {event} wait; try again later")
+            error = Unavailable(f"too many {event} events are waiting; try again later")
             self._answer(client, packet.id, self._encode_answer(event, {"error": error.to_wire()}))
         return True
 
@@ -72,12 +72,12 @@ class AppEvents:
         try:
             return encode_data(answer, max_bytes=self._answer_max_bytes)
         except TidingsError:
-            # The client did nothing wrong: what the handler returned cannot be said.
+            # Not the client's fault: the handler's result cannot be encoded, or is too large.
             self._runner.record_failure(event)
             return encode_data({"error": Internal().to_wire()})
 
     @staticmethod
-    def _answer(client: Client, id: int | None, said: bytes) -> None:
+    def _answer(client: Client, id: int | None, answer: bytes) -> None:
         if id is not None:
             # An ACK packet of the namespace `/` (Socket.IO protocol v5).
-            client.connection.send(f"3{id}[{said.decode()}]")
+            client.connection.send(f"3{id}[{answer.decode()}]")

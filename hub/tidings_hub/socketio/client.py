@@ -48,20 +48,20 @@ class PendingConnect:
 
     `session`: the session that the handler opened. None: the handler refused, or belongs to an app.
     `answer`: the data of the CONNECT packet. None: python-socketio's own, `{"sid": …}`.
-    `held`: what the handler sent. It must not overtake the CONNECT packet, and goes out behind it.
+    `held_packets`: what the handler sent. It must not overtake the CONNECT packet, and goes out behind it.
     """
 
-    __slots__ = ("answer", "held", "session")
+    __slots__ = ("answer", "held_packets", "session")
 
     def __init__(self) -> None:
         self.session: PendingSession | None = None
         self.answer: dict[str, str] | None = None
-        self.held: list[str | bytes] | None = []
+        self.held_packets: list[str | bytes] | None = []
 
     def release(self) -> list[str | bytes]:
         """The held packets. From now on nothing is held back."""
-        held, self.held = self.held, None
-        return held or []
+        packets, self.held_packets = self.held_packets, None
+        return packets or []
 
 
 class Client:

@@ -1,7 +1,6 @@
-"""What `socketio.Server` uses of an Engine.IO server, in terms of our engine's connections.
+"""The Engine.IO server that `socketio.Server` expects, implemented with the engine's connections.
 
-The names are upstream's (python-socketio 5.18.1 calls just these); a test fails when an
-upgrade calls another.
+python-socketio prescribes the names (version 5.18.1 calls exactly these). A test fails if an upgrade calls another.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _ID_BYTES = 15
 
 
 class EngineioAdapter:
-    """Sends packets, keeps no state of its own but who is connected."""
+    """Sends packets. Its only state is the connected clients."""
 
     reason = engineio.Server.reason
     async_mode = "eventlet"
@@ -36,13 +35,13 @@ class EngineioAdapter:
         self.handlers[event] = handler
 
     def send(self, sid: str, data: str | bytes) -> None:
-        """One message to a connection; to one that is gone, nothing."""
+        """Send one message to a connection. Does nothing if it has ended."""
         client = self.clients.get(sid)
         if client is not None:
             client.connection.send(data)
 
     def send_packet(self, sid: str, packet: Any) -> None:
-        """One engineio packet (always a MESSAGE) to a connection."""
+        """Send one engineio packet, always a MESSAGE, to a connection."""
         self.send(sid, packet.data)
 
     def transport(self, sid: str) -> str:
@@ -54,7 +53,7 @@ class EngineioAdapter:
         return self.clients[sid].connection.transport
 
     def get_session(self, sid: str) -> dict[str, object]:
-        """The user session of a connection, made when first asked for."""
+        """The user session of a connection, created at first use."""
         client = self.clients[sid]
         if client.user_session is None:
             client.user_session = {}
@@ -70,15 +69,15 @@ class EngineioAdapter:
         return secrets.token_urlsafe(_ID_BYTES)
 
     def create_event(self) -> threading.Event:
-        """An event to wait for; green under the hub's patching."""
+        """An event to wait for. It is green, because the hub patches `threading`."""
         return threading.Event()
 
     def start_background_task(self, target: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Run `target` in a greenlet of its own."""
+        """Run `target` in a new greenlet."""
         return runtime.spawn(lambda: target(*args, **kwargs))
 
     def sleep(self, seconds: float = 0) -> None:
-        """Let others run."""
+        """Let other greenlets run for this time."""
         runtime.sleep(seconds)
 
     def shutdown(self) -> None:
@@ -86,5 +85,5 @@ class EngineioAdapter:
         self.disconnect()
 
     def handle_request(self, environ: object, start_response: object) -> NoReturn:
-        """Requests reach our engine before any WSGI server; there is nothing to handle here."""
+        """Never called: requests reach the engine, not a WSGI server."""
         raise RuntimeError("tidings' engine reads its own sockets; mount the hub, not a WSGI application")

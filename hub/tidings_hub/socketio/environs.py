@@ -1,4 +1,4 @@
-"""What upstream's connect handlers get as a client's WSGI environ, made when it is asked for."""
+"""The WSGI environ that python-socketio's connect handlers receive, created at each access."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tidings_hub.socketio.client import Client
 
 
 class Environs(MutableMapping[str, Mapping[str, object]]):
-    """By connection: its REMOTE_ADDR. A dictionary per connection would be a tenth of what an idle one takes."""
+    """Maps a connection to an environ with its REMOTE_ADDR. Storing it would cost a tenth of an idle connection."""
 
     def __init__(self, clients: Mapping[str, Client]) -> None:
         self._clients = clients
@@ -17,10 +17,10 @@ class Environs(MutableMapping[str, Mapping[str, object]]):
         return {"REMOTE_ADDR": self._clients[sid].connection.remote}
 
     def __setitem__(self, sid: str, environ: object) -> None:
-        """Upstream stores what it was given; the connection has it already."""
+        """Ignored: the connection has the address already."""
 
     def __delitem__(self, sid: str) -> None:
-        """Upstream forgets; it goes with the client."""
+        """Ignored: the entry ends with the client."""
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._clients)

@@ -1,10 +1,9 @@
 """The client manager: which Socket.IO client is in which Socket.IO room.
 
-Overrides python-socketio's bookkeeping as a set. Upstream keeps a room (two
-dictionaries, about 580 bytes) per client and searches every room when one leaves; here a client
-without rooms of its own costs two entries, and leaving costs its own rooms. The rules
-of 5.17 and 5.18 hold: nobody enters another client's own room, and nothing is
-dispatched before the connect handler has accepted.
+Overrides python-socketio's bookkeeping as a whole. Upstream stores a room (two dictionaries, about 580 bytes) per
+client and searches all rooms when a client leaves. Here a client without rooms costs two entries, and leaving costs its
+own rooms. The rules of 5.17 and 5.18 apply: no client enters another client's own room, and nothing is dispatched
+before the connect handler has accepted.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ class HubManager(Manager):  # type: ignore[misc]  # python-socketio has no types
         self._leaving: set[tuple[str, str]] = set()
 
     def pre_connect(self, eio_sid: str, namespace: str) -> str | None:
-        """A new client of the namespace, not yet accepted; None if the connection already has one."""
+        """Register a client of the namespace, not yet accepted. None: the connection already has one."""
         clients = self.rooms.setdefault(namespace, {}).setdefault(None, bidict())
         if eio_sid in clients.inverse:
             return None
@@ -36,12 +35,12 @@ class HubManager(Manager):  # type: ignore[misc]  # python-socketio has no types
         return sid
 
     def connect(self, sid: str, namespace: str) -> str:
-        """The connect handler has accepted the client."""
+        """Accept the client, on behalf of the connect handler."""
         self._connecting.discard((sid, namespace))
         return sid
 
     def is_pre_connected(self, sid: str, namespace: str) -> bool:
-        """Whether the connect handler has not yet decided."""
+        """Whether the connect handler has not decided yet."""
         return (sid, namespace) in self._connecting
 
     def is_connected(self, sid: str | None, namespace: str) -> bool:
@@ -57,28 +56,28 @@ class HubManager(Manager):  # type: ignore[misc]  # python-socketio has no types
 
     def eio_sid_from_sid(self, sid: str, namespace: str) -> str | None:
         """The connection of a client."""
-        found: str | None = self.rooms.get(namespace, {}).get(None, {}).get(sid)
-        return found
+        eio_sid: str | None = self.rooms.get(namespace, {}).get(None, {}).get(sid)
+        return eio_sid
 
     def get_participants(self, namespace: str, room: Any) -> Iterator[tuple[str, str]]:
-        """The (sid, eio_sid) pairs of a room, of a client's own room, or of everybody (None)."""
+        """The (sid, eio_sid) pairs of a room, of a client's own room, or of all clients (None)."""
         rooms = room if isinstance(room, list | tuple) else [room]
-        found: dict[str, str] = {}
+        participants: dict[str, str] = {}
         clients = self.rooms.get(namespace, {}).get(None, {})
         for name in rooms:
             if name is not None and name in clients:
-                found[name] = clients[name]
+                participants[name] = clients[name]
             else:
-                found.update(self.rooms.get(namespace, {}).get(name, {}))
-        yield from found.items()
+                participants.update(self.rooms.get(namespace, {}).get(name, {}))
+        yield from participants.items()
 
     def pre_disconnect(self, sid: str, namespace: str) -> str | None:
-        """The client is about to go; its disconnect handler may still look it up."""
+        """Mark a client whose disconnect handler is about to run and may still look it up."""
         self._leaving.add((sid, namespace))
         return self.eio_sid_from_sid(sid, namespace)
 
     def basic_disconnect(self, sid: str, namespace: str, **kwargs: object) -> None:
-        """Forget the client."""
+        """Remove the client."""
         for room in list(self._rooms_of.get(sid, ())):
             self.basic_leave_room(sid, namespace, room)
         self.basic_leave_room(sid, namespace, None)
@@ -107,7 +106,7 @@ class HubManager(Manager):  # type: ignore[misc]  # python-socketio has no types
         self._rooms_of.setdefault(sid, set()).add(room)
 
     def basic_leave_room(self, sid: str, namespace: str, room: str | None) -> None:
-        """Take a client out of a room; an empty room goes."""
+        """Remove a client from a room, and the room if it is empty."""
         members = self.rooms.get(namespace, {}).get(room)
         if members is None or sid not in members:
             return
@@ -116,13 +115,13 @@ class HubManager(Manager):  # type: ignore[misc]  # python-socketio has no types
             del self.rooms[namespace][room]
             if not self.rooms[namespace]:
                 del self.rooms[namespace]
-        own = self._rooms_of.get(sid)
-        if own is not None:
-            own.discard(room)
-            if not own:
+        client_rooms = self._rooms_of.get(sid)
+        if client_rooms is not None:
+            client_rooms.discard(room)
+            if not client_rooms:
                 del self._rooms_of[sid]
 
     def get_rooms(self, sid: str, namespace: str) -> list[str]:
         """The client's rooms, its own among them, as upstream lists them."""
-        own = [sid] if self.is_sid_room(namespace, sid) else []
-        return own + sorted(self._rooms_of.get(sid, ()))
+        own_room = [sid] if self.is_sid_room(namespace, sid) else []
+        return own_room + sorted(self._rooms_of.get(sid, ()))

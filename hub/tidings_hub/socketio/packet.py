@@ -1,8 +1,7 @@
 """Socket.IO v5 packets, read strictly.
 
-python-socketio's own `Packet` writes; this reads, and refuses what the JavaScript
-parser refuses: a session that sends it is closed. The form of a packet
-(socket.io-protocol v5, "Packet encoding"):
+Writing is python-socketio's. Reading rejects what the JavaScript parser rejects, and closes the connection that sent
+it. The form of a packet (socket.io-protocol v5, "Packet encoding"):
 
     <type>[<attachments>-][<namespace>,][<ack id>][<JSON>]
 """
@@ -31,17 +30,17 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
         raise BadPacket("an object has the same key twice")
-    return found
+    return unique
 
 
 _DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_unique)
 
 
 class _Writer:
-    """What upstream's `encode` uses of the json module; with json.dumps itself it would make an encoder per packet."""
+    """The `json` module for upstream's `encode`. The real `json.dumps` would create an encoder per packet."""
 
     _encode = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -51,26 +50,26 @@ class _Writer:
 
 
 class Packet(upstream.Packet):  # type: ignore[misc]  # python-socketio has no types
-    """A packet of python-socketio whose reading follows the protocol to the letter.
+    """A packet of python-socketio that reads exactly the protocol.
 
     Raises (on reading):
-        BadPacket: anything that is not a packet a client may send.
+        BadPacket: the data is not a packet that a client may send.
     """
 
     json = _Writer()
 
     def decode(self, encoded_packet: str) -> int:
-        """Read one packet's text; returns how many binary attachments follow it."""
+        """Read one packet's text. Returns how many binary attachments follow it."""
         if not isinstance(encoded_packet, str):
             raise BadPacket("binary data without a packet that announces it")
-        found = _FORM.match(encoded_packet)
-        if found is None:
+        match = _FORM.match(encoded_packet)
+        if match is None:
             raise BadPacket("not a Socket.IO packet")
-        kind, attachments, namespace, ack_id = found.groups()
+        kind, attachments, namespace, ack_id = match.groups()
         self.packet_type = int(kind)
         self.namespace = namespace
         self.id = None if ack_id is None else int(ack_id)
-        text = encoded_packet[found.end() :]
+        text = encoded_packet[match.end() :]
         try:
             self.data = _DECODER.decode(text) if text else None
             if text == "null":
@@ -82,7 +81,7 @@ class Packet(upstream.Packet):  # type: ignore[misc]  # python-socketio has no t
         if count > ATTACHMENTS_MAX:
             raise BadPacket(f"{count} attachments; at most {ATTACHMENTS_MAX} are allowed")
         if self.packet_type in _BINARY and count == 0:
-            # JavaScript clients never send it; without attachments it would wait for ever.
+            # JavaScript clients never send it. Upstream would wait for attachments for ever.
             raise BadPacket("a binary packet without attachments")
         return count
 
@@ -91,16 +90,16 @@ class Packet(upstream.Packet):  # type: ignore[misc]  # python-socketio has no t
         if has_count != (kind in _BINARY):
             raise BadPacket("an attachment count where none belongs")
         if kind == upstream.CONNECT:
-            fine = (data is None or isinstance(data, dict)) and self.id is None
+            is_valid = (data is None or isinstance(data, dict)) and self.id is None
         elif kind == upstream.DISCONNECT:
-            fine = data is None and self.id is None
+            is_valid = data is None and self.id is None
         elif kind in (upstream.EVENT, upstream.BINARY_EVENT):
-            fine = isinstance(data, list) and bool(data) and _is_event(data[0])
+            is_valid = isinstance(data, list) and bool(data) and _is_event(data[0])
         elif kind in (upstream.ACK, upstream.BINARY_ACK):
-            fine = isinstance(data, list) and self.id is not None
+            is_valid = isinstance(data, list) and self.id is not None
         else:
-            fine = False
-        if not fine:
+            is_valid = False
+        if not is_valid:
             raise BadPacket(f"a {upstream.packet_names[kind]} packet of a form that no client may send")
 
     @classmethod

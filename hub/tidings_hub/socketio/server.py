@@ -255,12 +255,12 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
         try:
             self._handle_connect(client.connection.sid, namespace, auth)
         finally:
-            held = pending.release()
+            held_packets = pending.release()
             sid = self.manager.sid_from_eio_sid(client.connection.sid, namespace)
             if self.manager.is_pre_connected(sid, namespace):
                 # The handler raised: upstream leaves such a client half connected for ever.
                 self.manager.basic_disconnect(sid, namespace)
-        for packet in held:
+        for packet in held_packets:
             client.connection.send(packet)
 
     def _serves(self, namespace: str) -> bool:
@@ -281,9 +281,9 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
     def _send_packet(self, eio_sid: str, pkt: Any) -> None:
         client = self.eio.clients.get(eio_sid)
         pending: PendingConnect | None = None if client is None else client.pending
-        if pending is not None and pending.held is not None and pkt.packet_type in _EVENTS:
+        if pending is not None and pending.held_packets is not None and pkt.packet_type in _EVENTS:
             encoded = pkt.encode()
-            pending.held += encoded if isinstance(encoded, list) else [encoded]
+            pending.held_packets += encoded if isinstance(encoded, list) else [encoded]
             return
         if pending is not None and pending.session is not None and pkt.packet_type == upstream.CONNECT:
             # `_connect` uncorks: CONNECT, `tidings:ready` and what was missed go out in one write.
@@ -295,7 +295,7 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
 
     def _send_eio_packet(self, eio_sid: str, eio_pkt: Any) -> None:
         client = self.eio.clients.get(eio_sid)
-        if client is not None and client.pending is not None and client.pending.held is not None:
-            client.pending.held.append(eio_pkt.data)
+        if client is not None and client.pending is not None and client.pending.held_packets is not None:
+            client.pending.held_packets.append(eio_pkt.data)
         else:
             super()._send_eio_packet(eio_sid, eio_pkt)

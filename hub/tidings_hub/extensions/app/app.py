@@ -1,4 +1,4 @@
-"""`App`: where handlers of client events are declared, and through which they publish.
+"""`App`: declares the handlers of client events, and publishes through the node that runs it.
 
 from tidings_hub import App, Session
 
@@ -42,14 +42,14 @@ B = TypeVar("B", bound=StartHandler)
 class App(Emitter):
     """Handlers that `tidings serve --app module` runs, and an `Emitter` through the node that runs them.
 
-    Every method of `Emitter` works inside a hub, with a receipt; in any other process it raises Unavailable. A
-    handler refuses by raising an error of `tidings.errors`, which the client is told; whatever else it raises is
-    logged, and the client is told `internal`.
+    Inside a hub every method of `Emitter` works; in any other process it raises Unavailable. A handler refuses a
+    request by raising an error of `tidings.errors`, which is sent to the client. Any other exception is logged, and the
+    client receives `internal`.
     """
 
     def __init__(self) -> None:
-        self._publisher_of_node = LocalPublisher()
-        super().__init__("memory://", publisher=self._publisher_of_node)
+        self._local_publisher = LocalPublisher()
+        super().__init__("memory://", publisher=self._local_publisher)
         self.events: dict[str, Handler] = {}
         self.connect_handler: ConnectHandler | None = None
         self.disconnect_handler: DisconnectHandler | None = None
@@ -59,11 +59,11 @@ class App(Emitter):
         self._sio: Any = None
 
     def on(self, event: str) -> Callable[[H], H]:
-        """Declare who answers `socket.emit(event, data, ack)`: `handler(session, data)`, whose result is the answer.
+        """Declare the handler of `socket.emit(event, data, ack)`: `handler(session, data)` returns the answer.
 
         Raises:
-            BadEvent: the name is reserved (`connect`, `tidings:…`, `*`), or none.
-            BadConfig: it is declared already, or the handler is no plain function of a session.
+            BadEvent: the name is reserved (`connect`, `tidings:…`, `*`), or not a valid event name.
+            BadConfig: the event has a handler already, or the handler is not a plain function of a session.
         """
         if check_event(event) == "*":
             raise BadEvent("a handler is for one event; `app.sio` has python-socketio's own catch-all")
@@ -71,45 +71,45 @@ class App(Emitter):
         def declare(handler: H) -> H:
             if event in self.events:
                 raise BadConfig(f"two handlers for {event}; an event has one")
-            self.events[event] = _checked(handler, event)
+            self.events[event] = _check(handler, event)
             return handler
 
         return declare
 
     def on_connect(self, handler: C) -> C:
-        """Declare who is asked when a token has been checked: `handler(session)`.
+        """Declare the handler of new connections, called after the token was checked: `handler(session)`.
 
-        It may raise to refuse, and return channels that the connection gets whatever its token covers.
+        It may raise to refuse, or return channels that the connection gets beside those that its token covers.
         """
         self.connect_handler = self._only(self.connect_handler, handler, "on_connect")
         return handler
 
     def on_disconnect(self, handler: D) -> D:
-        """Declare who is told that a connection is gone: `handler(session)`."""
+        """Declare the handler of closed connections: `handler(session)`."""
         self.disconnect_handler = self._only(self.disconnect_handler, handler, "on_disconnect")
         return handler
 
     def on_subscribe(self, handler: S) -> S:
-        """Declare who is asked before each subscription: `handler(session, channel)`; it may raise to refuse."""
+        """Declare the handler of subscriptions: `handler(session, channel)`. It may raise to refuse."""
         self.subscribe_handler = self._only(self.subscribe_handler, handler, "on_subscribe")
         return handler
 
     def authorize(self, handler: A) -> A:
-        """Declare who says who may: `handler(session, channel, action)`, `action` "subscribe" or "publish".
+        """Declare the authorizer: `handler(session, channel, action)`, where `action` is "subscribe" or "publish".
 
-        Asked only about what the namespace's rules and the token allow already: it restricts, and never allows more.
+        It is only consulted about what the namespace's rules and the token allow. It can restrict, but not allow more.
         """
         self.authorize_handler = self._only(self.authorize_handler, handler, "authorize")
         return handler
 
     def on_start(self, handler: B) -> B:
-        """Declare who is called once, before the first client: `handler(sio)`, to declare more on python-socketio."""
+        """Declare a function that runs once, before the first client. `handler(sio)` may use python-socketio's API."""
         self.start_handler = self._only(self.start_handler, handler, "on_start")
         return handler
 
     @property
     def sio(self) -> Any:
-        """The node's `socketio.Server`, for what `App` has no word for.
+        """The node's `socketio.Server`, for features that `App` does not cover.
 
         Raises:
             Unavailable: no hub runs this app (yet).
@@ -119,8 +119,8 @@ class App(Emitter):
         return self._sio
 
     def attach(self, node: NodeApi, sio: object, *, publication_max_bytes: int) -> None:
-        """From now on publish through this node. Called by the hub."""
-        self._publisher_of_node.node = node
+        """Publish through this node from now on. Called by the hub."""
+        self._local_publisher.node = node
         self._sio = sio
         self._builder.max_bytes = publication_max_bytes
         if self.start_handler is not None:
@@ -130,13 +130,13 @@ class App(Emitter):
         return f"App({', '.join(sorted(self.events))})"
 
     @staticmethod
-    def _only(before: object, handler: H, name: str) -> H:
-        if before is not None:
+    def _only(previous: object, handler: H, name: str) -> H:
+        if previous is not None:
             raise BadConfig(f"two handlers for {name}; an app has one")
-        return _checked(handler, name)
+        return _check(handler, name)
 
 
-def _checked(handler: H, name: str) -> H:
+def _check(handler: H, name: str) -> H:
     if inspect.iscoroutinefunction(handler):
         raise BadConfig(f"the handler of {name} is a coroutine; hubs run plain functions, in greenlets")
     if not inspect.signature(handler).parameters:

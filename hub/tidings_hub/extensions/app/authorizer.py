@@ -1,4 +1,4 @@
-"""An app's handlers as a `Authorizer`."""
+"""An app's handlers as an `Authorizer`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tidings.errors import Forbidden, Internal, TidingsError
-from tidings_hub.core.sessions import Session as Live
+from tidings_hub.core.sessions import Session as LiveSession
 from tidings_hub.extensions.app.app import App
 from tidings_hub.extensions.app.ordered_pool import OrderedPool
 from tidings_hub.extensions.app.runner import HandlerRunner
@@ -18,12 +18,12 @@ logger = logging.getLogger("tidings.app")
 
 
 class AppAuthorizer:
-    """Asks the handlers that an app declares; those that it does not declare allow everything."""
+    """Consults the handlers that an app declares. A handler that is not declared allows everything."""
 
-    def __init__(self, app: App, calls: HandlerRunner, told: OrderedPool, metrics: Metrics) -> None:
+    def __init__(self, app: App, runner: HandlerRunner, disconnects: OrderedPool, metrics: Metrics) -> None:
         self._app = app
-        self._calls = calls
-        self._told = told
+        self._runner = runner
+        self._disconnects = disconnects
         self._metrics = metrics
         declared = {
             "connect": app.connect_handler,
@@ -33,17 +33,17 @@ class AppAuthorizer:
         }
         self.handles = frozenset(name for name, handler in declared.items() if handler is not None)
 
-    def connect(self, live: Live[Any]) -> Sequence[str]:
+    def connect(self, live: LiveSession[Any]) -> Sequence[str]:
         """See `Authorizer.connect`."""
         handler = self._app.connect_handler
-        given = None if handler is None else self._calls.call("on_connect", handler, Session.of(live))
-        if given is None:
+        channels = None if handler is None else self._runner.call("on_connect", handler, Session.of(live))
+        if channels is None:
             return ()
-        if isinstance(given, str) or not all(isinstance(name, str) for name in given):
+        if isinstance(channels, str) or not all(isinstance(name, str) for name in channels):
             raise Internal("on_connect returns a list of channels, or nothing")
-        return list(given)
+        return list(channels)
 
-    def subscribe(self, live: Live[Any], channels: Sequence[str]) -> dict[str, TidingsError]:
+    def subscribe(self, live: LiveSession[Any], channels: Sequence[str]) -> dict[str, TidingsError]:
         """See `Authorizer.subscribe`."""
         refused: dict[str, TidingsError] = {}
         session = Session.of(live)
@@ -51,34 +51,34 @@ class AppAuthorizer:
             try:
                 self._authorize(session, channel, "subscribe")
                 if self._app.subscribe_handler is not None:
-                    self._calls.call("on_subscribe", self._app.subscribe_handler, session, channel)
+                    self._runner.call("on_subscribe", self._app.subscribe_handler, session, channel)
             except TidingsError as error:
                 refused[channel] = error
         return refused
 
-    def publish(self, live: Live[Any], channel: str, event: str, data: object) -> None:
+    def publish(self, live: LiveSession[Any], channel: str, event: str, data: object) -> None:
         """See `Authorizer.publish`."""
         self._authorize(Session.of(live), channel, "publish")
 
     def _authorize(self, session: Session, channel: str, action: str) -> None:
         handler = self._app.authorize_handler
-        # Nothing returned is a refusal, too.
-        if handler is not None and not self._calls.call("authorize", handler, session, channel, action):
+        # A handler that returns nothing refuses.
+        if handler is not None and not self._runner.call("authorize", handler, session, channel, action):
             raise Forbidden(f"the application does not let you {action} in {channel}")
 
-    def disconnect(self, live: Live[Any], reason: str) -> None:
+    def disconnect(self, live: LiveSession[Any], reason: str) -> None:
         """See `Authorizer.disconnect`."""
-        if not self._told.submit(live.id, lambda: self._disconnected(Session.of(live))):
+        if not self._disconnects.submit(live.id, lambda: self._call_on_disconnect(Session.of(live))):
             self._metrics.app_refused += 1
 
     def pending(self) -> int:
         """See `Authorizer.pending`."""
-        return len(self._told)
+        return len(self._disconnects)
 
-    def _disconnected(self, session: Session) -> None:
+    def _call_on_disconnect(self, session: Session) -> None:
         if self._app.disconnect_handler is not None:
             try:
-                self._calls.call("on_disconnect", self._app.disconnect_handler, session)
+                self._runner.call("on_disconnect", self._app.disconnect_handler, session)
             except TidingsError as error:
-                # There is nobody whom it could refuse.
+                # The client is gone already, so there is nothing to refuse.
                 logger.debug("on_disconnect raised %s", error.code.name)

@@ -1,4 +1,4 @@
-"""Finds what a setting names as `module` or `module:name`: an `App`, or a WSGI application."""
+"""Loading an `App` or a WSGI application that a setting names as `module` or `module:name`."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from tidings_hub.extensions.app.app import App
 logger = logging.getLogger("tidings")
 
 
-def load_app(place: str) -> App:
-    """The app of `module:name`; of `module` alone the only one that it has.
+def load_app(reference: str) -> App:
+    """The app `module:name`, or the only app in `module`.
 
     Raises:
         BadConfig: there is none, or the module cannot be imported; the log has the traceback.
     """
-    module, _, name = place.partition(":")
+    module, _, name = reference.partition(":")
     loaded = _module(module)
     if name:
-        found = getattr(loaded, name, None)
-        if not isinstance(found, App):
-            raise BadConfig(f"{place} is no tidings_hub.App")
-        return found
-    apps = {id(each): each for each in vars(loaded).values() if isinstance(each, App)}
+        app = getattr(loaded, name, None)
+        if not isinstance(app, App):
+            raise BadConfig(f"{reference} is not a tidings_hub.App")
+        return app
+    apps = {id(value): value for value in vars(loaded).values() if isinstance(value, App)}
     if len(apps) != 1:
-        raise BadConfig(f"{module} has {len(apps) or 'no'} tidings_hub.App; name the one that is meant: {module}:app")
+        raise BadConfig(f"{module} has {len(apps) or 'no'} tidings_hub.App; name one of them: {module}:app")
     return next(iter(apps.values()))
 
 
-def load_wsgi(place: str) -> Any:
-    """The WSGI application of `module:name`; the name `app` if none is given.
+def load_wsgi(reference: str) -> Any:
+    """The WSGI application `module:name`. The default name is `app`.
 
     Raises:
         BadConfig: as `load_app`.
     """
-    module, _, name = place.partition(":")
-    found = getattr(_module(module), name or "app", None)
-    if not callable(found):
+    module, _, name = reference.partition(":")
+    application = getattr(_module(module), name or "app", None)
+    if not callable(application):
         raise BadConfig(f"{module} has no WSGI application {name or 'app'}; name it: {module}:application")
-    return found
+    return application
 
 
 def _module(name: str) -> ModuleType:
-    # As `python -m` does, so that the command finds what lies in the working directory.
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    # Like `python -m`: modules in the working directory can be imported.
+    working_directory = str(Path.cwd())
+    if working_directory not in sys.path:
+        sys.path.insert(0, working_directory)
     try:
         return import_module(name)
     except BadConfig:

@@ -1,4 +1,4 @@
-"""A publisher through the node that this code runs in: what an `App` emits with."""
+"""The publisher of an `App`: it publishes through the node that runs the app."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tidings_hub.services.api import NodeApi
 
 
 class LocalPublisher:
-    """A `HubPublisher`; before `node` is set, in a process that is no hub, everything is Unavailable.
+    """A `HubPublisher`. Before `node` is set, which is so in any process but a hub, every call raises Unavailable.
 
-    How long a call may take is the node's `broker_timeout_s`, not the caller's.
+    The time limit of a call is the node's `broker_timeout_s`; `timeout_s` is ignored.
     """
 
     def __init__(self) -> None:
@@ -36,8 +36,8 @@ class LocalPublisher:
 
     def history(self, channel: str, *, since: Cursor | None, limit: int, timeout_s: float) -> History:
         """See `NodeQueries.history`."""
-        position, kept = self._running().history(channel, since=since, limit=limit, newest=since is None)
-        return History(str(position), [one.to_wire() for one in kept])
+        position, publications = self._running().history(channel, since=since, limit=limit, newest=since is None)
+        return History(str(position), [publication.to_wire() for publication in publications])
 
     def report(self, query: ReportQuery, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`."""
@@ -57,5 +57,5 @@ class LocalPublisher:
 
     def _running(self) -> NodeApi:
         if self.node is None or self._closed:
-            raise Unavailable("no hub runs this app; elsewhere publish with an Emitter of your own")
+            raise Unavailable("no hub runs this app; publish with an Emitter in other processes")
         return self.node

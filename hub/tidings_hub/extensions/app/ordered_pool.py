@@ -1,4 +1,4 @@
-"""One event's own pool: its calls wait for each other, and for nobody else's."""
+"""The pool of one event: its calls wait for each other, never for those of other events."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from tidings_hub import runtime
 
 logger = logging.getLogger("tidings.app")
 
-# One client that floods an event leaves room in it for others.
-_SHARE = 4
+# One client may take this part of the waiting room, so that a flood from it leaves room for others.
+_CLIENT_SHARE = 4
 
 
 class OrderedPool:
-    """At most `size` calls of one event at once, at most `waiting_max` waiting; in order for each client.
+    """Runs at most `size` calls together and lets at most `waiting_max` wait. The calls of one client run in order.
 
-    Two events of one client do not wait for each other: a slow one hurts only itself.
+    Each event has its own pool, so two events of one client do not wait for each other.
     """
 
     def __init__(self, size: int, waiting_max: int) -> None:
         self._pool = runtime.Pool(size, waiting_max)
-        self._most = size + waiting_max
-        self._most_of_one = max(1, waiting_max // _SHARE)
-        self._begun = 0
+        self._calls_max = size + waiting_max
+        self._client_waiting_max = max(1, waiting_max // _CLIENT_SHARE)
+        self._count = 0
         self._waiting: dict[Hashable, deque[Callable[[], object]]] = {}
 
     def __len__(self) -> int:
-        """Calls that have not ended."""
-        return self._begun
+        """The number of calls that have not ended."""
+        return self._count
 
     def submit(self, client: Hashable, call: Callable[[], object]) -> bool:
-        """Have it called, behind the client's others. False: too many wait."""
+        """Run the call after the client's earlier ones. False: too many are waiting."""
         waiting = self._waiting.get(client)
-        if self._begun >= self._most or (waiting is not None and len(waiting) >= self._most_of_one):
+        if self._count >= self._calls_max or (waiting is not None and len(waiting) >= self._client_waiting_max):
             return False
-        self._begun += 1
+        self._count += 1
         if waiting is not None:
             waiting.append(call)
             return True
@@ -44,7 +44,7 @@ class OrderedPool:
         if self._pool.submit(self._work, client):
             return True
         del self._waiting[client]
-        self._begun -= 1
+        self._count -= 1
         return False
 
     def _work(self, client: Hashable) -> None:
@@ -53,10 +53,10 @@ class OrderedPool:
             try:
                 calls.popleft()()
             except Exception:
-                logger.exception("a mistake around a handler")
+                logger.exception("unexpected error around a handler")
             finally:
-                self._begun -= 1
-            # No call came while this one ended: nothing here waits.
+                self._count -= 1
+            # Between two calls of a client, let other greenlets run.
             if calls:
                 runtime.sleep()
         del self._waiting[client]

@@ -1,4 +1,4 @@
-"""One call of a handler: its time limit, and what becomes of its errors."""
+"""Running one handler: its time limit, and the treatment of its errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger("tidings.app")
 
 
 class HandlerRunner:
-    """Calls handlers. A call that fails is logged with its traceback, at most once a minute for each handler."""
+    """Calls handlers. Failures are logged with a traceback, at most once a minute for each handler."""
 
     def __init__(self, metrics: Metrics, *, timeout_s: float) -> None:
         self._metrics = metrics
@@ -24,10 +24,12 @@ class HandlerRunner:
         self._limit = RateLimit()
 
     def call(self, name: str, handler: Callable[..., Any], *arguments: object) -> Any:
-        """The handler's result.
+        """Call the handler and return its result.
 
         Raises:
-            TidingsError: what it raised on purpose. TimedOut: it took too long. Internal: it failed.
+            TidingsError: the error that the handler raised on purpose.
+            TimedOut: it took too long.
+            Internal: it raised another exception.
         """
         began_s = time.monotonic()
         try:
@@ -36,22 +38,22 @@ class HandlerRunner:
             raise
         except runtime.TooLate:
             self._metrics.count(self._metrics.app_timeouts, name)
-            self._tell(name, f"took more than {self._timeout_s:g} s (app_timeout_s)")
+            self._log(name, f"took more than {self._timeout_s:g} s (app_timeout_s)")
             raise TimedOut(f"the handler of {name} took too long") from None
         # A handler that calls sys.exit must not end the node.
-        except (Exception, SystemExit):  # noqa: BLE001 - whatever it was, it is this call's alone
+        except (Exception, SystemExit):  # noqa: BLE001 - the error of a user's code ends this call only
             self.record_failure(name)
             raise Internal from None
         finally:
             self._metrics.app_call_s.observe(time.monotonic() - began_s)
 
     def record_failure(self, name: str) -> None:
-        """Count and log the exception that is being handled as a mistake of this handler."""
+        """Count and log the current exception as a failure of this handler."""
         self._metrics.count(self._metrics.app_errors, name)
-        self._tell(name, "failed", trace=True)
+        self._log(name, "failed", trace=True)
 
-    def _tell(self, name: str, what: str, *, trace: bool = False) -> None:
-        held = self._limit.passes(f"{name} {what}", now_s=time.monotonic())
-        if held is not None:
-            extra = {"suppressed": held} if held else None
-            logger.error("the handler of %s %s", name, what, exc_info=trace, extra=extra)
+    def _log(self, name: str, event: str, *, trace: bool = False) -> None:
+        suppressed = self._limit.passes(f"{name} {event}", now_s=time.monotonic())
+        if suppressed is not None:
+            extra = {"suppressed": suppressed} if suppressed else None
+            logger.error("the handler of %s %s", name, event, exc_info=trace, extra=extra)

@@ -1,1 +1,4 @@
-"""HTTP hooks: a backend in any language is asked who may connect, subscribe and publish (PROTOCOL.md section 12)."""
+"""HTTP hooks: a backend in any language decides on connections, subscriptions and publications of clients.
+
+PROTOCOL.md section 12.
+"""

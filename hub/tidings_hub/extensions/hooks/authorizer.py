@@ -1,4 +1,4 @@
-"""A backend behind HTTP as a `Authorizer`: asked in JSON, believed only in the documented form."""
+"""A backend behind HTTP as an `Authorizer`. Responses count only in their documented form."""
 
 from __future__ import annotations
 
@@ -20,82 +20,86 @@ from tidings_hub.metrics import Metrics
 
 logger = logging.getLogger("tidings.hooks")
 
-# Of `disconnect`: so many at once, so that those who connect find connections left.
-_TELLING: Final = 4
+# `disconnect` hooks that run together: few enough to leave connections for the other hooks.
+_DISCONNECTS: Final = 4
 _RETRY_CAP_S: Final = 10.0
 T = TypeVar("T")
 
 
 class HookAuthorizer:
-    """Asks the backend of `[hooks]`. What it does not answer is refused, or allowed with `fail_open`."""
+    """Consults the backend of `[hooks]`. Without its response a request is refused, or allowed with `fail_open`."""
 
     def __init__(self, hooks: Hooks, client: HookClient, metrics: Metrics, *, node_id: str) -> None:
         self._hooks = hooks
         self._client = client
         self._metrics = metrics
         self._node_id = node_id
-        self._telling = runtime.Pool(_TELLING, hooks.queue)
+        self._disconnects = runtime.Pool(_DISCONNECTS, hooks.queue)
         self.handles = frozenset[str](hooks.events)
 
     def connect(self, session: Session[Any]) -> Sequence[str]:
         """See `Authorizer.connect`."""
-        return self._ask("connect", session, {"remote": session.connection.remote}, read_connect, [])
+        return self._consult("connect", session, {"remote": session.connection.remote}, read_connect, [])
 
     def subscribe(self, session: Session[Any], channels: Sequence[str]) -> Mapping[str, TidingsError]:
         """See `Authorizer.subscribe`; one hook for all channels of a request."""
         if not channels:
             return {}
         try:
-            return self._ask(
-                "subscribe", session, {"channels": list(channels)}, lambda said: read_subscribe(said, channels), {}
+            return self._consult(
+                "subscribe",
+                session,
+                {"channels": list(channels)},
+                lambda response: read_subscribe(response, channels),
+                {},
             )
         except TidingsError as error:
             return dict.fromkeys(channels, error)
 
     def publish(self, session: Session[Any], channel: str, event: str, data: object) -> None:
         """See `Authorizer.publish`."""
-        self._ask("publish", session, {"channel": channel, "event": event, "data": data}, read_publish, None)
+        self._consult("publish", session, {"channel": channel, "event": event, "data": data}, read_publish, None)
 
     def disconnect(self, session: Session[Any], reason: str) -> None:
         """See `Authorizer.disconnect`."""
         body = self._body("disconnect", session, {"reason": reason})
-        if not self._telling.submit(self._tell, body):
+        if not self._disconnects.submit(self._send_with_retries, body):
             self._metrics.hooks_dropped += 1
 
     def pending(self) -> int:
         """See `Authorizer.pending`."""
-        return self._telling.running + len(self._telling)
+        return self._disconnects.running + len(self._disconnects)
 
-    def _ask(
-        self, hook: str, session: Session[Any], more: Mapping[str, object], read: Callable[[bytes], T], allowed: T
+    def _consult(
+        self, hook: str, session: Session[Any], extra: Mapping[str, object], read: Callable[[bytes], T], allowed: T
     ) -> T:
         try:
-            answer = read(self._sent(self._body(hook, session, more)))
+            decision = read(self._send(self._body(hook, session, extra)))
         except TidingsError:
             self._metrics.count(self._metrics.hooks, "refused")
             raise
         except (HookFailed, BadHookResponse) as error:
-            self._failed(hook, error)
+            self._log_failure(hook, error)
             if self._hooks.fail_open:
                 return allowed
-            raise Unavailable("whoever decides on this did not answer; try again later") from None
+            raise Unavailable("the backend that decides on this did not respond; try again later") from None
         self._metrics.count(self._metrics.hooks, "allowed")
-        return answer
+        return decision
 
-    def _sent(self, body: bytes) -> bytes:
+    def _send(self, body: bytes) -> bytes:
         began_s = runtime.now_s()
         try:
             return self._client.send(body)
         finally:
             self._metrics.hook_s.observe(runtime.now_s() - began_s)
 
-    def _tell(self, body: bytes) -> None:
-        """Send what only informs, again if need be: its `id` stays, so that the backend can tell."""
+    def _send_with_retries(self, body: bytes) -> None:
+        """Send a hook that needs no decision. Retries have the same `id`, so the backend can ignore repetitions."""
         for attempt in range(self._hooks.retries + 1):
             try:
-                self._sent(body)
+                self._send(body)
             except HookFailed as error:
-                self._failed("disconnect", error)
+                self._log_failure("disconnect", error)
                 if attempt < self._hooks.retries:
                     runtime.sleep(delay_s(attempt, cap_s=_RETRY_CAP_S))
             else:
@@ -103,14 +107,16 @@ class HookAuthorizer:
                 return
         self._metrics.hooks_dropped += 1
 
-    def _failed(self, hook: str, error: HookFailed | BadHookResponse) -> None:
-        how = error.how if isinstance(error, HookFailed) else "bad_answer"
-        self._metrics.count(self._metrics.hooks, how)
-        log_rate_limited(logger, logging.ERROR, f"hook {hook} {how}", "the hook %s was not answered: %s", hook, error)
+    def _log_failure(self, hook: str, error: HookFailed | BadHookResponse) -> None:
+        outcome = error.outcome if isinstance(error, HookFailed) else "bad_answer"
+        self._metrics.count(self._metrics.hooks, outcome)
+        log_rate_limited(
+            logger, logging.ERROR, f"hook {hook} {outcome}", "no valid response to the hook %s: %s", hook, error
+        )
 
-    def _body(self, hook: str, session: Session[Any], more: Mapping[str, object]) -> bytes:
+    def _body(self, hook: str, session: Session[Any], extra: Mapping[str, object]) -> bytes:
         claims, at_ms = session.claims, int(runtime.unix_s() * 1000)
-        asked = {
+        fields = {
             "hook": hook,
             "id": new_id(at_ms),
             "at_ms": at_ms,
@@ -124,6 +130,6 @@ class HookAuthorizer:
                 "jti": claims.jti,
                 "exp": claims.expires_at_s,
             },
-            **more,
+            **extra,
         }
-        return json.dumps(asked, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")

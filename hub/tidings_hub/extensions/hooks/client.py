@@ -1,4 +1,4 @@
-"""One hook over HTTP: signed, to an address that was checked, within its time. No redirects, no proxies."""
+"""Sending one hook over HTTP: signed, to a checked address, with a time limit. No redirects, no proxies."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from tidings_hub import runtime
 from tidings_hub.config.hooks import Hooks
 from tidings_hub.core.public_address import is_public
 
-# Shorter than servers keep an idle connection, so that a hook seldom meets one that is about to close.
+# Shorter than the keep-alive of usual servers, so that a hook seldom uses a connection that is about to close.
 _IDLE_MAX_S: Final = 4.0
 _OK: Final = (200, 204)
 
 
 class HookFailed(Exception):
-    """Nobody answered what was asked: `timeout` or `failed` in `how`; the text says what happened."""
+    """The backend did not respond. `outcome` is `timeout` or `failed`; the text states what happened."""
 
     def __init__(self, message: str, outcome: str = "failed") -> None:
         super().__init__(message)
-        self.how = outcome
+        self.outcome = outcome
 
 
 class HookClient:
-    """Sends hooks over at most `connections` kept connections.
+    """Sends hooks over at most `connections` connections, which are reused.
 
     Raises:
-        BadConfig: there is no secret to sign them with.
+        BadConfig: no secret is configured to sign them.
     """
 
     def __init__(self, hooks: Hooks, *, tls: ssl.SSLContext | None = None) -> None:
@@ -52,31 +52,31 @@ class HookClient:
         self._idle: deque[HubConnection] = deque()
 
     def send(self, body: bytes) -> bytes:
-        """The body of the answer, which is 200 or 204.
+        """Send a hook and return the body of the response, whose status is 200 or 204.
 
         Raises:
-            HookFailed: there was none in time, or another one.
+            HookFailed: no response in time, or another status.
         """
         timeout_s = self._hooks.timeout_s
         deadline = Deadline.after(timeout_s)
         if not self._free.acquire(timeout=timeout_s):
-            raise HookFailed(f"{self._hooks.connections} hooks are under way (connections)", "timeout")
+            raise HookFailed(f"{self._hooks.connections} hooks are in progress (connections)", "timeout")
         try:
-            # The deadline does not bound the look-up of a name; this does.
-            status, said = runtime.within(max(0.001, deadline.left_s()), self._exchange, body, deadline)
+            # `deadline` does not limit the DNS lookup; `within` does.
+            status, response = runtime.within(max(0.001, deadline.left_s()), self._exchange, body, deadline)
         except runtime.TooLate:
-            raise HookFailed(f"no answer within {timeout_s:g} s", "timeout") from None
+            raise HookFailed(f"no response within {timeout_s:g} s", "timeout") from None
         except (OSError, HTTPException, TidingsError) as error:
             late = deadline.left_s() <= 0
             raise HookFailed(f"{type(error).__name__}: {error}", "timeout" if late else "failed") from error
         finally:
             self._free.release()
         if status not in _OK:
-            raise HookFailed(f"status {status}; a hook is answered with 200")
-        return bytes(said)
+            raise HookFailed(f"status {status}; respond to a hook with 200")
+        return bytes(response)
 
     def close(self) -> None:
-        """Close the kept connections."""
+        """Close the idle connections."""
         while self._idle:
             self._idle.pop().close()
 
@@ -88,8 +88,8 @@ class HookClient:
             HEADER: sign(self._secret, body, at_s=runtime.unix_s()),
         }
         while True:
-            kept = self._taken()
-            link = kept or HubConnection(self._address)
+            idle = self._pop_idle()
+            link = idle or HubConnection(self._address)
             link.deadline = deadline
             try:
                 answer = link.exchange(self._target, body, headers, response_max_bytes=self._hooks.answer_max_bytes)
@@ -98,8 +98,8 @@ class HookClient:
                 raise
             except (OSError, HTTPException):
                 link.close()
-                # The other side may have closed a kept connection: it is asked once more, on a new one.
-                if kept is None:
+                # The backend may have closed the idle connection: try once more on a new one.
+                if idle is None:
                     raise
             except BaseException:
                 link.close()
@@ -110,7 +110,7 @@ class HookClient:
                     self._idle.append(link)
                 return answer
 
-    def _taken(self) -> HubConnection | None:
+    def _pop_idle(self) -> HubConnection | None:
         while self._idle:
             link = self._idle.pop()
             if runtime.now_s() - link.idle_since_s < _IDLE_MAX_S:

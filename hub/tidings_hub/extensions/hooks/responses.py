@@ -1,4 +1,4 @@
-"""What a backend may answer to a hook, read strictly: a word that is misspelt must not allow anything."""
+"""Reading the response of a backend to a hook, strictly: a misspelt field must not allow anything."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ _MESSAGE_MAX: Final = 500
 
 
 class BadHookResponse(ValueError):
-    """An answer that is not of the documented form; the text says how."""
+    """A response that does not have the documented form. The text states the difference."""
 
 
-def read_connect(said: bytes) -> list[str]:
-    """`{"channels": ["orders:7"]}`: what the connection gets beside what it asks for.
+def read_connect(response: bytes) -> list[str]:
+    """`{"channels": ["orders:7"]}`: channels that the connection gets beside those it requests.
 
     Raises:
         BadAnswer: not of this form. TidingsError: the refusal in it.
     """
-    channels = _object(said, "channels").get("channels", [])
+    channels = _object(response, "channels").get("channels", [])
     if not isinstance(channels, list) or not all(isinstance(name, str) for name in channels):
         raise BadHookResponse("channels must be a list of strings")
     return channels
 
 
-def read_subscribe(said: bytes, asked: Sequence[str]) -> dict[str, TidingsError]:
-    """`{"channels": {"orders:7": {"error": {…}}}}`: those that are refused.
+def read_subscribe(response: bytes, requested: Sequence[str]) -> dict[str, TidingsError]:
+    """`{"channels": {"orders:7": {"error": {…}}}}`: the refused channels.
 
     Raises:
         BadAnswer: not of this form. TidingsError: the refusal of all.
     """
-    channels = _object(said, "channels").get("channels", {})
-    if not isinstance(channels, dict) or not channels.keys() <= set(asked):
-        raise BadHookResponse("channels must be an object of channels that were asked about")
+    channels = _object(response, "channels").get("channels", {})
+    if not isinstance(channels, dict) or not channels.keys() <= set(requested):
+        raise BadHookResponse("channels must be an object whose keys are requested channels")
     refused: dict[str, TidingsError] = {}
     for name, answer in channels.items():
         if not isinstance(answer, dict) or answer.keys() - {"error"}:
@@ -45,18 +45,18 @@ def read_subscribe(said: bytes, asked: Sequence[str]) -> dict[str, TidingsError]
     return refused
 
 
-def read_publish(said: bytes) -> None:
-    """`{}`: it may.
+def read_publish(response: bytes) -> None:
+    """`{}`: the client may publish.
 
     Raises:
         BadAnswer: not of this form. TidingsError: the refusal in it.
     """
-    _object(said)
+    _object(response)
 
 
-def _object(said: bytes, *names: str) -> dict[str, Any]:
+def _object(response: bytes, *names: str) -> dict[str, Any]:
     try:
-        answer = json.loads(said) if said.strip() else {}
+        answer = json.loads(response) if response.strip() else {}
     except (ValueError, RecursionError):
         raise BadHookResponse("it is not JSON") from None
     if not isinstance(answer, dict):
@@ -69,13 +69,13 @@ def _object(said: bytes, *names: str) -> dict[str, Any]:
     return answer
 
 
-def _error(given: object) -> TidingsError:
-    if not isinstance(given, dict) or given.keys() - {"code", "message"}:
+def _error(error: object) -> TidingsError:
+    if not isinstance(error, dict) or error.keys() - {"code", "message"}:
         raise BadHookResponse('an error is {"code", "message"}')
-    code, message = given.get("code"), given.get("message", "")
+    code, message = error.get("code"), error.get("message", "")
     if not isinstance(code, str) or not isinstance(message, str) or len(message) > _MESSAGE_MAX:
         raise BadHookResponse(f"code and message are strings, the message of at most {_MESSAGE_MAX} characters")
-    error = from_wire(code, message)
-    if error.code.name != code:
+    refusal = from_wire(code, message)
+    if refusal.code.name != code:
         raise BadHookResponse("a code that is not in PROTOCOL.md section 4")
-    return error
+    return refusal

@@ -16,7 +16,7 @@ def test_a_doubt_concerns_who_returned_with_such_a_cursor_to_such_a_channel() ->
 
 
 def test_what_was_forgotten_may_be_concerned() -> None:
-    returns = RecentRecoveries(remembered_max=2)
+    returns = RecentRecoveries(recoveries_max=2)
     returns.add(5, ["orders:1"], 10.0)
     assert not returns.may_include(["orders:2"], 1, 9, 11.0)
     returns.add(6, ["orders:1"], 11.0)
@@ -24,7 +24,7 @@ def test_what_was_forgotten_may_be_concerned() -> None:
 
 
 def test_what_is_old_is_forgotten() -> None:
-    returns = RecentRecoveries(remembered_max=2, keep_s=60.0)
+    returns = RecentRecoveries(recoveries_max=2, keep_s=60.0)
     returns.add(5, ["orders:1"], 10.0)
     returns.add(6, ["orders:1"], 40.0)
     assert not returns.may_include(["orders:1"], 5, 5, 71.0)

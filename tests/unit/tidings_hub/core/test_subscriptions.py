@@ -45,7 +45,7 @@ def test_a_catchup_keeps_its_channel_and_holds_back_what_comes() -> None:
     assert subscriptions.count("o:1") == 0
     for seq in (1, 2, 3):
         catchup.hold(frame("o:1", seq))
-    assert [each.seq for each in catchup.held] == [1, 2]
+    assert [each.seq for each in catchup.held_frames] == [1, 2]
     assert catchup.overflowed
     subscriptions.finish(catchup)
     assert subscriptions.count("o:1") == 1
@@ -56,7 +56,7 @@ def test_losing_a_channel_drops_what_was_held_of_it_and_nothing_else() -> None:
     for each in (frame("o:1", 1), frame("o:2", 2), frame("o:1", 3)):
         catchup.hold(each)
     catchup.lose("o:1")
-    assert [each.seq for each in catchup.held] == [2]
+    assert [each.seq for each in catchup.held_frames] == [2]
     assert catchup.lost == {"o:1"}
 
 

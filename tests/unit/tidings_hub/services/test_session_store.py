@@ -361,7 +361,7 @@ class TestMemoryNotes:
         assert notes.claim("k1", "u") == ClaimedSession("one", "u", b"y")
         now_s = 30.0
         notes.write([])
-        assert (len(notes._records), len(notes._ends)) == (0, 0)
+        assert (len(notes._records), len(notes._expiries)) == (0, 0)
 
 
 def test_somebody_elses(start: Start) -> None:

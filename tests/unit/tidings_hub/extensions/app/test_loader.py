@@ -31,8 +31,8 @@ def test_the_only_app_of_a_module_is_found(module: Path) -> None:
     ("text", "name", "about"),
     [
         ("x = 1", "", "has no tidings_hub.App"),
-        ("x = 1", ":x", "is no tidings_hub.App"),
-        ("x = 1", ":y", "is no tidings_hub.App"),
+        ("x = 1", ":x", "is not a tidings_hub.App"),
+        ("x = 1", ":y", "is not a tidings_hub.App"),
         ("from tidings_hub import App\na, b = App(), App()", "", "has 2 tidings_hub.App"),
         ("import nothing_of_that_name", "", "no module nothing_of_that_name"),
         ("1 / 0", "", "cannot be imported: ZeroDivisionError"),

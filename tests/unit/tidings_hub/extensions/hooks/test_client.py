@@ -60,7 +60,7 @@ def test_who_does_not_answer_is_given_up(client: Make, server: HookServer, answe
     server.answer = answer
     with pytest.raises(HookFailed) as raised:
         client(server.url, timeout_s=0.3).send(BODY)
-    assert raised.value.how == "timeout"
+    assert raised.value.outcome == "timeout"
 
 
 @pytest.mark.parametrize(
