@@ -1,4 +1,4 @@
-"""What backends and operators may ask of a node over HTTP: the hub and its readiness behind one face."""
+"""The API of a node for its HTTP API and for an app in its process: the hub, its commands and its readiness."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tidings_hub.services.hub import Hub
 
 
 class LocalNodeApi:
-    """Fits `web.port.NodeApi`. Every method may wait for the broker; none is for the pump."""
+    """Implements `services.api.NodeApi`. Every method may wait for the broker; never call one in the pump."""
 
     def __init__(self, hub: Hub, readiness: Readiness, commands: Commands) -> None:
         self._hub = hub
-        self._control = commands
+        self._commands = commands
         self.metrics = hub.metrics
         self.publish = hub.publish
         self.history = hub.history
@@ -29,56 +29,59 @@ class LocalNodeApi:
 
     @property
     def settings(self) -> Settings:
-        """What this node runs with; SIGHUP changes it."""
+        """The current settings. SIGHUP replaces some of them."""
         return self._hub.settings
 
     def health(self) -> Mapping[str, object]:
-        """That the process lives, who it is, and every insecure option that is on."""
+        """The node's id and every insecure option that is on."""
         return {"status": "ok", "node": self.settings.node_id, "insecure": self.settings.insecure()}
 
     def run_command(self, command: Command) -> CommandResult:
-        """Have every node do something, and say what came of it.
+        """Send a command to every node and add up their replies.
 
         Raises:
-            UnknownNamespace: of its channel. Unavailable: the broker did not take it.
+            UnknownNamespace: the command's channel has no rule.
+            Unavailable: the broker did not accept the command.
         """
         channel = command.arguments.get("channel")
         if isinstance(channel, str):
             self._hub.access.rule(channel)
-        return command_result(self._control.request(command))
+        return command_result(self._commands.request(command))
 
     def open_report(self, channel: str, receipt: Receipt) -> None:
-        """This node published something that asks for a report: it can be asked for from now on.
+        """Open the report of a publication that this node has just published and that requests one.
 
-        Of a duplicate nobody knows whether the first one asked for a report: that is left to whoever sent it.
+        A duplicate opens none: the node cannot tell whether the first publication requested a report.
         """
         if not receipt.duplicate:
-            place = own_position(receipt.cursor)
-            self._hub.deliveries.reports.open(receipt.id, channel, place, now_s=time.monotonic())
+            position = own_position(receipt.cursor)
+            self._hub.deliveries.reports.open(receipt.id, channel, position, now_s=time.monotonic())
 
     def report(self, query: ReportQuery) -> Report:
-        """What became of a publication that asked for a report.
+        """The delivery report of a publication that requested one, over all nodes.
 
         Raises:
-            NotFound: nobody knows it. TimedOut: nobody who answered in time. BadRequest: it is in several channels.
+            NotFound: no node has a report with this id.
+            TimedOut: no node that replied in time has one, and others did not reply.
+            BadRequest: the publication is in several channels, and `query` names none.
             Unavailable: the broker did not answer.
         """
-        place = query if query.cursor else self._place(query)
-        answers = self._control.request(place.to_command())
+        located = query if query.cursor else self._locate(query)
+        replies = self._commands.request(located.to_command())
         if not query.channel:
-            require_unique(place, answers)
-        return merge_reports(place, answers)
+            require_unique(located, replies)
+        return merge_reports(located, replies)
 
-    def _place(self, sought: ReportQuery) -> ReportQuery:
-        """Where the publication is: only then nodes can be asked whether it is still on its way to them."""
+    def _locate(self, query: ReportQuery) -> ReportQuery:
+        """`query` with channel and cursor. Nodes need both to tell whether the publication is still to arrive there."""
         own = [
-            ReportQuery(one.id, one.channel, one.cursor)
-            for one in self._hub.deliveries.reports.find(sought.id, sought.channel)
+            ReportQuery(report.id, report.channel, report.cursor)
+            for report in self._hub.deliveries.reports.find(query.id, query.channel)
         ]
-        return own[0] if len(own) == 1 else locate(sought, self._control.request(sought.to_command()))
+        return own[0] if len(own) == 1 else locate(query, self._commands.request(query.to_command()))
 
     def nodes(self) -> list[NodeRecord]:
-        """Every node that lives, by name.
+        """The records of all nodes that are alive, sorted by name.
 
         Raises:
             Unavailable: the broker did not answer.
@@ -86,21 +89,21 @@ class LocalNodeApi:
         return self._hub.broker.nodes()
 
     def channels(self, *, after: str | None, limit: int, local_only: bool) -> RowPage:
-        """Channels and how many connections each has, on all nodes or on this one."""
-        return self._list("channels", "channel", after, limit, self._control.channels() if local_only else None)
+        """See `NodeApi.channels`."""
+        return self._list("channels", "channel", after, limit, self._commands.channels() if local_only else None)
 
     def connections(self, *, after: str | None, limit: int, local_only: bool) -> RowPage:
-        """Connections of all nodes, or of this one."""
-        return self._list("connections", "connection", after, limit, self._control.sessions() if local_only else None)
+        """See `NodeApi.connections`."""
+        return self._list("connections", "connection", after, limit, self._commands.sessions() if local_only else None)
 
     def _list(
-        self, what: str, key: str, after: str | None, limit: int, own: Iterable[dict[str, object]] | None
+        self, subject: str, key: str, after: str | None, limit: int, own_rows: Iterable[dict[str, object]] | None
     ) -> RowPage:
-        about: dict[str, str | float] = {"what": what, "limit": limit}
-        order = Command("list", about if after is None else about | {"after": after})
-        if own is None:
-            answers = self._control.request(order)
+        """One page of rows, sorted by `key`. `own_rows`: this node's rows; None: request them from all nodes."""
+        arguments: dict[str, str | float] = {"what": subject, "limit": limit}
+        command = Command("list", arguments if after is None else arguments | {"after": after})
+        if own_rows is None:
+            replies = self._commands.request(command)
         else:
-            later = [row for row in own if after is None or str(row[key]) > after]
-            answers = NodeReplies([{"rows": later}])
-        return RowPage(merge_rows(order, answers, key=key), len(answers.replies), answers.missing)
+            replies = NodeReplies([{"rows": [row for row in own_rows if after is None or str(row[key]) > after]}])
+        return RowPage(merge_rows(command, replies, key=key), len(replies.replies), replies.missing)

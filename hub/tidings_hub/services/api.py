@@ -1,4 +1,7 @@
-"""What the web layer needs of a hub. `tidings_hub.services.hub.Hub` fits; tests bring a small one of their own."""
+"""What the HTTP API and an app need of the node that they run in.
+
+`node.api.LocalNodeApi` implements it; tests use `support.small_hub`.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ from tidings_hub.metrics import Metrics
 
 @dataclass(frozen=True, slots=True)
 class RowPage:
-    """Rows of all nodes that answered, how many these are, and which live and did not answer."""
+    """Rows of all nodes that replied.
+
+    `nodes`: how many replied. `missing`: nodes that are alive and did not reply in time.
+    """
 
     rows: list[dict[str, object]]
     nodes: int
@@ -28,24 +34,24 @@ class RowPage:
 
 
 class NodeApi(Protocol):
-    """One node, as its HTTP API sees it. Every method may block the calling greenlet, none the pump."""
+    """One node. Every method may block the calling greenlet; never call one in the pump."""
 
     @property
     def settings(self) -> Settings:
-        """What this node runs with."""
+        """The current settings of this node."""
 
     @property
     def metrics(self) -> Metrics:
-        """What this node counts."""
+        """The metrics of this node."""
 
     def publish(self, items: Sequence[OutgoingPublication]) -> list[Receipt | TidingsError]:
-        """Hands the items to the broker in one round trip; answers each in its place."""
+        """Publish the items in one round trip; returns one receipt or error for each, in order."""
 
     def open_report(self, channel: str, receipt: Receipt) -> None:
-        """Something that asks for a report was published: it can be asked for from now on."""
+        """Open the report of a publication that this node has just published and that requests one."""
 
     def report(self, query: ReportQuery) -> Report:
-        """What became of such a publication.
+        """The delivery report of such a publication.
 
         Raises:
             NotFound, BadRequest, Unavailable, TimedOut.
@@ -54,49 +60,51 @@ class NodeApi(Protocol):
     def history(
         self, channel: str, *, since: Cursor | None, limit: int, newest: bool
     ) -> tuple[Cursor, list[Publication]]:
-        """The position now, and at most `limit` kept publications in order of seq.
+        """The current position, and at most `limit` stored publications in order of seq.
 
-        After `since` if it is given; with `newest` the last ones instead of the first.
+        Only those after `since`, if it is not None. With `newest` the last ones, otherwise the first ones.
 
         Raises:
             BadCursor, UnknownNamespace, Unavailable, TimedOut.
         """
 
     def presence(self, channel: str, *, limit: int | None = None) -> Presence:
-        """Who is in a channel, over all nodes; of more than `limit` users (or the hub's own) only their number.
+        """The members of a channel over all nodes.
+
+        Only their number if there are more than `limit`, or more than the hub's own limit.
 
         Raises:
             UnknownNamespace, Forbidden, Unavailable, TimedOut.
         """
 
     def channels(self, *, after: str | None, limit: int, local_only: bool) -> RowPage:
-        """At least the first `limit` channels after one that somebody listens to: `{"channel", "connections"}`.
+        """The first `limit` subscribed channels after `after`, each as `{"channel", "connections"}`.
 
-        On all nodes, or on this one alone.
+        Of all nodes, or of this node with `local_only`.
         """
 
     def connections(self, *, after: str | None, limit: int, local_only: bool) -> RowPage:
-        """As `channels`: `{"connection", "user", "transport", "channels", "age_s", "node"}`.
+        """As `channels`, each as `{"connection", "user", "transport", "channels", "age_s", "node"}`.
 
-        `connection` is a public id: never the Engine.IO sid, which is a secret of its client.
+        `connection` is a public id. It is never the Engine.IO sid, which is a secret of its client.
         """
 
     def run_command(self, command: Command) -> CommandResult:
-        """Has every node do something; returns when all have answered, or after a bounded time.
+        """Send a command to every node; returns when all have replied, or after `control_timeout_s`.
 
         Raises:
             UnknownNamespace, Unavailable, TimedOut.
         """
 
     def nodes(self) -> list[NodeRecord]:
-        """Every node that lives, by name.
+        """The records of all nodes that are alive, sorted by name.
 
         Raises:
             Unavailable, TimedOut.
         """
 
     def health(self) -> Mapping[str, object]:
-        """That the process answers, and with what: no I/O, no secrets."""
+        """The body of `/healthz`. No I/O, no secrets."""
 
     def ready(self) -> tuple[bool, Mapping[str, object]]:
-        """Whether publications flow through this node, and each check that says so."""
+        """Whether publications get through this node, and the checks that decide it."""

@@ -1,7 +1,7 @@
-"""Orders to all nodes, as this node hears them: it does its part and answers (PROTOCOL.md section 7).
+"""Commands to all nodes: this node executes its part and replies (PROTOCOL.md section 7).
 
-`heard` is called by the broker's reader and never waits. What has to wait for the broker, an answer too,
-runs in a worker greenlet.
+The broker's reader calls `on_command`, so that never waits. Commands that wait for the broker run in a worker
+greenlet, and so does every reply.
 """
 
 from __future__ import annotations
@@ -24,92 +24,100 @@ from tidings_hub.services.hub import Hub
 from tidings_hub.services.hub_event import hub_event
 from tidings_hub.services.subscribe import go_live, subscribe
 
-logger = logging.getLogger("tidings.wire.control")
+logger = logging.getLogger("tidings.control")
 
-# How often a connection that is just being opened is looked at again.
-_LOOK_S = 0.02
+# Seconds between two looks at a connection whose handshake is not complete.
+_HANDSHAKE_POLL_S = 0.02
 _LIST_MAX = 1_001
 
 Submit = Callable[..., bool]
 Rows = list[dict[str, object]]
+CommandHandler = Callable[[Mapping[str, Any]], Mapping[str, object]]
 
 
 class Commands:
-    """This node's part in what is asked of all nodes. `submit` runs something in a worker; False: it will not."""
+    """Sends commands to all nodes, and executes those that arrive.
+
+    `submit` runs a function in a worker greenlet; it returns False if no worker is free.
+    """
 
     def __init__(self, hub: Hub, submit: Submit) -> None:
         self._hub = hub
         self._submit = submit
         self._node = hub.settings.node_id
-        self._at_once: dict[str, Callable[[Mapping[str, Any]], Mapping[str, object]]] = {
+        # These never wait; the reader calls them.
+        self._immediate: dict[str, CommandHandler] = {
             "disconnect": self._disconnect,
             "report": self._report,
             "replace": self._replace,
             "revoke": self._revoke,
             "unsubscribe": self._unsubscribe,
         }
-        self._later: dict[str, Callable[[Mapping[str, Any]], Mapping[str, object]]] = {
+        # These wait for the broker, or take long; a worker calls them.
+        self._deferred: dict[str, CommandHandler] = {
             "subscribe": self._subscribe,
             "list": self._list,
         }
 
     def request(self, command: Command) -> NodeReplies:
-        """Have every node, this one included, do something. Waits for the broker and for the nodes' answers.
+        """Send a command to every node, including this one. Waits up to `control_timeout_s` for their replies.
 
         Raises:
-            Unavailable: the broker did not take it.
+            Unavailable: the broker did not accept the command.
         """
         return self._hub.broker.run_command(command, timeout_s=self._hub.settings.control_timeout_s)
 
     def on_command(self, message: Mapping[str, object]) -> None:
-        """Do what a node or an emitter asked all nodes to do. Never waits, never raises for what a message holds."""
-        do = message.get("do")
+        """Execute a control message of a node or an emitter. Never waits. A malformed message is logged and ignored."""
+        name = message.get("do")
         try:
-            if do in self._at_once:
-                self._reply(message, self._at_once[str(do)](message))
-            elif do in self._later:
-                self._work(self._do_later, message)
+            if name in self._immediate:
+                self._reply(message, self._immediate[str(name)](message))
+            elif name in self._deferred:
+                self._run_in_worker(self._run_deferred, message)
             else:
-                raise BadRequest("no such order")
+                raise BadRequest("unknown command")
         except (CallerError, KeyError, TypeError, ValueError):
-            logger.warning("a control message of an unknown form was ignored")
+            logger.warning("a malformed control message was ignored")
 
-    def _do_later(self, message: Mapping[str, object]) -> None:
+    def _run_deferred(self, message: Mapping[str, object]) -> None:
         try:
-            said = self._later[str(message["do"])](message)
+            reply = self._deferred[str(message["do"])](message)
         except TidingsError as error:
-            said = {"error": error.to_wire()}
+            reply = {"error": error.to_wire()}
         except (KeyError, TypeError, ValueError):
-            logger.warning("a control message of an unknown form was ignored")
+            logger.warning("a malformed control message was ignored")
             return
-        self._answer(message, said)
+        self._send_reply(message, reply)
 
-    def _reply(self, message: Mapping[str, object], said: Mapping[str, object]) -> None:
+    def _reply(self, message: Mapping[str, object], reply: Mapping[str, object]) -> None:
         if message.get("reply"):
-            self._work(self._answer, message, said)
+            self._run_in_worker(self._send_reply, message, reply)
 
-    def _work(self, run: Callable[..., None], *arguments: object) -> None:
-        if not self._submit(run, *arguments):
-            # Who asked is told that this node did not answer.
+    def _run_in_worker(self, function: Callable[..., None], *arguments: object) -> None:
+        if not self._submit(function, *arguments):
+            # The sender of the command gets this node's name in `missing`.
             self._hub.metrics.control_unanswered += 1
 
-    def _answer(self, message: Mapping[str, object], said: Mapping[str, object]) -> None:
+    def _send_reply(self, message: Mapping[str, object], reply: Mapping[str, object]) -> None:
         try:
-            self._hub.broker.reply(str(message["reply"]), {"node": self._node, **said})
+            self._hub.broker.reply(str(message["reply"]), {"node": self._node, **reply})
         except TidingsError as error:
             self._hub.metrics.control_unanswered += 1
-            logger.warning("an order was carried out, and nobody could be told: %s", error)
+            logger.warning("a command was executed, but the reply could not be sent: %s", error)
 
-    # At once, in the reader
+    # Immediate commands, in the reader
 
     def _disconnect(self, message: Mapping[str, Any]) -> Mapping[str, object]:
-        user, id_ = _text(message, "user", "connection")
+        user, connection_id = _exactly_one(message, "user", "connection")
         hub = self._hub
-        chosen = _of_user(hub, user) if user else [each for each in hub.sessions() if each.id == id_]
-        return {"connections": hub.disconnect_all(chosen, "disconnected", "a backend ended this connection")}
+        sessions = (
+            _sessions_of(hub, user) if user else [session for session in hub.sessions() if session.id == connection_id]
+        )
+        return {"connections": hub.disconnect_all(sessions, "disconnected", "a backend ended this connection")}
 
     def _revoke(self, message: Mapping[str, Any]) -> Mapping[str, object]:
-        user, jti = _text(message, "user", "jti")
+        user, jti = _exactly_one(message, "user", "jti")
         until_s = message["until_s"]
         if type(until_s) not in (int, float):
             raise BadRequest("until_s is a number")
@@ -122,7 +130,7 @@ class Commands:
     def _unsubscribe(self, message: Mapping[str, Any]) -> Mapping[str, object]:
         user, channel = str(message["user"]), str(message["channel"])
         hub, count = self._hub, 0
-        for session in _of_user(hub, user):
+        for session in _sessions_of(hub, user):
             session.granted -= {channel}
             if channel in session.channels and channel != user_channel(user):
                 hub.unsubscribe(session, [channel])
@@ -133,76 +141,77 @@ class Commands:
     def _report(self, message: Mapping[str, Any]) -> Mapping[str, object]:
         id_, channel, cursor = (str(message.get(name) or "") for name in ("id", "channel", "cursor"))
         reports, now_s = self._hub.deliveries.reports, time.monotonic()
-        # That of the channel, and one more: who asked without naming one has to learn that there are several.
-        known = sorted(reports.find(id_), key=lambda each: each.channel != channel)[:2]
-        arrived = any(each.arrived and (each.channel, each.cursor) == (channel, cursor) for each in known)
-        found = [
+        # The report of the channel and one more: if the request names no channel, two of them make it ambiguous.
+        known = sorted(reports.find(id_), key=lambda report: report.channel != channel)[:2]
+        has_arrived = any(report.arrived and (report.channel, report.cursor) == (channel, cursor) for report in known)
+        rows = [
             {
-                "channel": each.channel,
-                "cursor": each.cursor,
-                "recipients": each.recipients,
-                "acks": len(each.acked),
-                "settled": reports.is_settled(each, now_s=now_s),
+                "channel": report.channel,
+                "cursor": report.cursor,
+                "recipients": report.recipients,
+                "acks": len(report.acked),
+                "settled": reports.is_settled(report, now_s=now_s),
             }
-            for each in known
+            for report in known
         ]
-        return {"found": found, "behind": bool(cursor) and not arrived and self._behind(channel, Cursor.parse(cursor))}
+        is_behind = bool(cursor) and not has_arrived and self._is_behind(channel, Cursor.parse(cursor))
+        return {"found": rows, "behind": is_behind}
 
-    def _behind(self, channel: str, place: Cursor) -> bool:
-        """Whether somebody here listens to the channel, and what was published at `place` may be yet to come."""
+    def _is_behind(self, channel: str, published: Cursor) -> bool:
+        """Whether the channel has subscribers here, and this node has not processed the sequence up to `published`."""
         if channel not in self._hub.subscriptions:
             return False
         position = self._hub.broker.position
-        seq = None if position is None else position.seq_in(place.epoch)
-        # Of another epoch it will never come.
-        return position is None or (seq is not None and seq < place.seq)
+        seq = None if position is None else position.seq_in(published.epoch)
+        # A publication of another epoch will never arrive.
+        return position is None or (seq is not None and seq < published.seq)
 
-    # In a worker
+    # Deferred commands, in a worker
 
     def _subscribe(self, message: Mapping[str, Any]) -> Mapping[str, object]:
         user, channel = str(message["user"]), str(message["channel"])
         self._hub.access.rule(channel)
         end_s = time.monotonic() + self._hub.settings.control_timeout_s
-        outcomes = [self._subscribe_one(session, channel, end_s) for session in _of_user(self._hub, user)]
+        outcomes = [self._subscribe_one(session, channel, end_s) for session in _sessions_of(self._hub, user)]
         return {"connections": outcomes.count(True), "refused": outcomes.count(False)}
 
     def _subscribe_one(self, session: Session[Connection], channel: str, end_s: float) -> bool | None:
-        """Whether the session has the channel now; None: it has closed."""
+        """Whether the session is subscribed to the channel now; None: it has closed."""
         hub = self._hub
-        # Before `tidings:ready` a client's cursor is still that of its return: a publication of this channel
-        # would carry it past what it has yet to be given.
+        # Before `tidings:ready`, the client's cursor is the one that it reconnected with. A publication of this
+        # channel would advance the cursor past publications that the client is still to receive.
         while user_channel(session.user) not in session.channels:
             if session.state is State.CLOSED:
                 return None
             if time.monotonic() > end_s:
                 return False
-            time.sleep(_LOOK_S)
+            time.sleep(_HANDSHAKE_POLL_S)
         session.granted |= {channel}
         if channel in session.channels:
             return True
-        joined = subscribe(hub, session, [channel], None)
-        if "error" in joined.answers[channel]:
+        pending = subscribe(hub, session, [channel], None)
+        if "error" in pending.answers[channel]:
             session.granted -= {channel}
             return False
-        cursor = str(joined.cursor)
-        told = hub_event("tidings:subscribed", {"cursor": cursor, "channels": joined.final_answers()}, cursor=cursor)
-        go_live(hub, session, joined, told)
+        cursor = str(pending.cursor)
+        data = {"cursor": cursor, "channels": pending.final_answers()}
+        go_live(hub, session, pending, hub_event("tidings:subscribed", data, cursor=cursor))
         return None if session.state is State.CLOSED else True
 
     def _list(self, message: Mapping[str, Any]) -> Mapping[str, object]:
         limit, after = int(message["limit"]), message.get("after")
         key, rows = ("channel", self.channels()) if message["what"] == "channels" else ("connection", self.sessions())
-        later = (row for row in rows if after is None or str(row[key]) > str(after))
-        return {"rows": heapq.nsmallest(min(limit, _LIST_MAX), later, key=lambda row: str(row[key]))}
+        rows_after = (row for row in rows if after is None or str(row[key]) > str(after))
+        return {"rows": heapq.nsmallest(min(limit, _LIST_MAX), rows_after, key=lambda row: str(row[key]))}
 
     def channels(self) -> Iterable[dict[str, object]]:
-        """This node's channels and how many connections each has."""
+        """The channels of this node and how many connections each has."""
         subscriptions = self._hub.subscriptions
         names = [name for name in list(subscriptions.names()) if presence_of(name) is None]
         return [{"channel": name, "connections": subscriptions.count(name)} for name in names]
 
     def sessions(self) -> Iterable[dict[str, object]]:
-        """This node's sessions."""
+        """The sessions of this node."""
         now_s = self._hub.wall_s()
         return [
             {
@@ -215,35 +224,35 @@ class Commands:
 
 
 def merge_rows(command: Command, replies: NodeReplies, *, key: str) -> Rows:
-    """The nodes' rows as one list in order of `key`; a channel's connections are added up.
+    """The first rows of all nodes, sorted by `key`. A channel's connections are added up.
 
-    Each node gives its first ones, so that the first ones of all are complete.
+    Every node replies with its own first rows, so the first rows of all are complete.
 
     Raises:
-        TidingsError: a node's refusal.
+        TidingsError: the error that a node replied with.
     """
     command_result(replies)
-    found: dict[str, dict[str, object]] = {}
-    for said in replies.replies:
-        for row in said.get("rows", ()):
-            known = found.get(row[key])
+    merged: dict[str, dict[str, object]] = {}
+    for reply in replies.replies:
+        for row in reply.get("rows", ()):
+            known = merged.get(row[key])
             if known is None:
-                found[row[key]] = dict(row)
+                merged[row[key]] = dict(row)
             elif key == "channel":
                 known["connections"] = int(str(known["connections"])) + int(row["connections"])
     limit = int(command.arguments["limit"])
-    return [found[name] for name in sorted(found)[:limit]]
+    return [merged[name] for name in sorted(merged)[:limit]]
 
 
-def _of_user(hub: Hub, user: str) -> list[Session[Connection]]:
+def _sessions_of(hub: Hub, user: str) -> list[Session[Connection]]:
     return [session for session in hub.sessions() if session.user == user]
 
 
-def _text(message: Mapping[str, Any], *names: str) -> tuple[str, ...]:
-    """The values of these names, one of which is a text that is not empty, the others empty.
+def _exactly_one(message: Mapping[str, Any], *names: str) -> tuple[str, ...]:
+    """The values of these fields of a message: one is a non-empty string, the others are empty.
 
     Raises:
-        BadRequest: it is not so.
+        BadRequest: none or several are set, or one is not a string.
     """
     values = tuple(message.get(name) or "" for name in names)
     if sum(1 for value in values if value) != 1 or not all(isinstance(value, str) for value in values):

@@ -1,6 +1,7 @@
-"""Presence: who of this node is in which channel, and the answer to who is there at all.
+"""Presence: which users of this node are in which channel, and the member list of a channel over all nodes.
 
-What is told here may be told from the pump; `turns` takes it to the broker. What is asked here waits for the broker.
+The methods `on_…` never wait, so the pump may call them; `presence_sync` writes the changes to the broker. `members`
+and `members_for` wait for the broker.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ from tidings_hub.log import log_rate_limited
 from tidings_hub.metrics import Metrics
 from tidings_hub.services.presence_sync import PresenceSync
 
-logger = logging.getLogger("tidings.wire.presence")
+logger = logging.getLogger("tidings.presence")
 
-_ROUNDS_MAX = 5
-# What one answer may take of a connection's out-buffer, so that publications still fit behind.
+_MEMBERS_ATTEMPTS = 5
+# A member list may fill this share of a connection's out-buffer (1/2), so that publications still fit behind it.
 _OUT_BUFFER_SHARE = 2
 
 
 class PresenceService:
-    """This node's part in presence. Without a namespace that has it, nothing ever runs."""
+    """This node's part in presence. It starts no thread before a namespace has `presence = true`."""
 
     def __init__(
         self,
@@ -50,54 +51,54 @@ class PresenceService:
         self._metrics = metrics
         self._namespaces = presence_namespaces(settings)
         self._started = False
-        self._turns = PresenceSync(settings, broker, metrics, self._namespaces, now_s=now_s)
-        # The last publication that this node delivered in each presence channel it listens to.
+        self._sync = PresenceSync(settings, broker, metrics, self._namespaces, now_s=now_s)
+        # The position of the last publication that this node delivered, by presence channel.
         self._delivered: dict[str, Cursor] = {}
 
     def start(self) -> None:
-        """Begin to tell the broker, as soon as a namespace has presence."""
+        """Start to write to the broker, as soon as a namespace has presence."""
         self._started = True
         if self._namespaces:
-            self._turns.start()
+            self._sync.start()
 
     def stop(self) -> None:
-        """This node's users count as gone after the grace, unless another node has them by then."""
-        self._turns.stop()
+        """Stop writing. Users leave after `presence_grace_s`, unless they are connected to another node by then."""
+        self._sync.stop()
 
     def apply_settings(self, settings: Settings, access: Access, sessions: Collection[Session[Any]]) -> None:
-        """Go by these rules from now on, for what the sessions are subscribed to as well."""
-        before = [(session, self._with_presence(session.channels)) for session in sessions]
+        """Apply new rules, also to the channels that the sessions are subscribed to already."""
+        old_channels = [(session, self._with_presence(session.channels)) for session in sessions]
         old, self._namespaces = self._namespaces, presence_namespaces(settings)
         self._settings, self._access = settings, access
         if old == self._namespaces:
             return
-        for session, had in before:
-            has = self._with_presence(session.channels)
-            self._turns.leave(session.user, [name for name in had if name not in has])
-            self._turns.join(session.user, [name for name in has if name not in had], self._info(session))
-        self._turns.set_namespaces(self._namespaces)
+        for session, old_names in old_channels:
+            names = self._with_presence(session.channels)
+            self._sync.leave(session.user, [name for name in old_names if name not in names])
+            self._sync.join(session.user, [name for name in names if name not in old_names], self._info(session))
+        self._sync.set_namespaces(self._namespaces)
         if self._started:
             self.start()
 
-    # What the hub tells. Nothing here waits.
+    # Notifications of the hub. Nothing here waits.
 
     def on_subscribed(self, session: Session[Any], channels: Iterable[str]) -> None:
-        """The session is subscribed to these channels now."""
-        concerned = self._with_presence(channels)
-        if concerned:
-            self._turns.join(session.user, concerned, self._info(session))
+        """The session has subscribed to these channels."""
+        names = self._with_presence(channels)
+        if names:
+            self._sync.join(session.user, names, self._info(session))
 
     def on_token_refreshed(self, session: Session[Any]) -> None:
-        """The session has a new token, perhaps with another `info`."""
-        concerned = self._with_presence(session.channels)
-        if concerned:
-            self._turns.update_info(session.user, concerned, self._info(session))
+        """The session has a new token, possibly with another `info`."""
+        names = self._with_presence(session.channels)
+        if names:
+            self._sync.update_info(session.user, names, self._info(session))
 
     def on_unsubscribed(self, session: Session[Any], channels: Iterable[str]) -> None:
-        """The session is no longer subscribed to these channels."""
-        concerned = self._with_presence(channels)
-        if concerned:
-            self._turns.leave(session.user, concerned)
+        """The session has unsubscribed from these channels."""
+        names = self._with_presence(channels)
+        if names:
+            self._sync.leave(session.user, names)
 
     def frame(self, publication: Publication) -> Frame:
         """The frame of a publication in a presence channel: a join, a leave or a count."""
@@ -105,7 +106,7 @@ class PresenceService:
         return presence_frame(publication)
 
     def forget_channels(self, channels: Iterable[str]) -> None:
-        """Nobody here listens to these channels any more."""
+        """This node is no longer subscribed to these channels."""
         for channel in channels:
             self._delivered.pop(channel, None)
 
@@ -121,51 +122,56 @@ class PresenceService:
         try:
             if isinstance(info, Mapping):
                 return encode_data(info, max_bytes=self._settings.presence_info_max_bytes)
-            why = "it is no object"
+            reason = "it is not an object"
         except (BadData, TooLarge) as error:
-            why = str(error)
+            reason = str(error)
         self._metrics.presence_infos_refused += 1
-        log_rate_limited(logger, logging.WARNING, "info", "presence does not show the info of a token: %s", why)
+        log_rate_limited(logger, logging.WARNING, "info", "the info of a token is not shown in presence: %s", reason)
         return NO_INFO
 
-    # What is asked. It waits for the broker.
+    # Queries. They wait for the broker.
 
     def members(self, channel: str, *, limit: int | None = None) -> Presence:
-        """Who is in a channel, over all nodes, with all that this node knew when it was asked.
+        """The members of a channel over all nodes, including every change that this node has noticed.
 
         Raises:
-            Forbidden, UnknownNamespace: nobody knows. Unavailable: the broker does not answer.
+            Forbidden: the channel's namespace has no presence.
+            UnknownNamespace: it has no rule.
+            Unavailable: the broker did not answer.
         """
         self._access.check_presence_enabled(channel)
-        self._turns.flush()
-        most = self._settings.presence_list_max
-        found = self._broker.members(channel, limit=most if limit is None else min(limit, most))
-        self._metrics.presence_lists_refused += found.infos is None and found.count > most
-        return found
+        self._sync.flush()
+        list_max = self._settings.presence_list_max
+        presence = self._broker.members(channel, limit=list_max if limit is None else min(limit, list_max))
+        self._metrics.presence_lists_refused += presence.infos is None and presence.count > list_max
+        return presence
 
     def members_for(self, session: Session[Any], channel: str) -> Presence:
-        """As `members`, for a client.
+        """As `members`, for a client that keeps the list up to date with join and leave events.
 
-        Where it returns, no join or leave that is newer has been delivered here yet: applied one after the other,
-        answer and events give the right list.
+        When it returns, this node has delivered no join or leave that is newer than the list. So a client that applies
+        the list and then the events has the right members.
 
         Raises:
-            Forbidden, UnknownNamespace, Unavailable: it may not see it, or not now.
+            Forbidden: the rule does not allow it, or the session is not subscribed to the channel.
+            UnknownNamespace: the channel has no rule.
+            Unavailable: the broker did not answer, or the members change too fast.
         """
         self._access.check_presence_visible(channel)
         if channel not in session.channels:
-            raise Forbidden(f"subscribe to {channel} first: who sees who is there is there as well")
-        for _ in range(_ROUNDS_MAX):
-            found = self.members(channel)
-            if found.infos is not None and _size(found.infos) > self._settings.out_buffer_bytes // _OUT_BUFFER_SHARE:
+            raise Forbidden(f"subscribe to {channel} first: only its subscribers may see its members")
+        for _ in range(_MEMBERS_ATTEMPTS):
+            presence = self.members(channel)
+            size_max = self._settings.out_buffer_bytes // _OUT_BUFFER_SHARE
+            if presence.infos is not None and _size(presence.infos) > size_max:
                 self._metrics.presence_lists_refused += 1
-                found = Presence(found.cursor, found.count, None)
-            if found.infos is None or not self._newer(channel, Cursor.parse(found.cursor)):
-                return found
-        raise Unavailable("too many come and go just now; ask again in a second")
+                presence = Presence(presence.cursor, presence.count, None)
+            if presence.infos is None or not self._has_delivered_after(channel, Cursor.parse(presence.cursor)):
+                return presence
+        raise Unavailable("members join and leave too fast; request the list again in a second")
 
-    def _newer(self, channel: str, cursor: Cursor) -> bool:
-        """Whether something newer was delivered. Of another epoch it is not: its clients are told of a gap."""
+    def _has_delivered_after(self, channel: str, cursor: Cursor) -> bool:
+        """Whether a newer join or leave was delivered. False for another epoch: its clients get `tidings:gap`."""
         last = self._delivered.get(presence_channel(channel))
         seq = None if last is None else cursor.seq_in(last.epoch)
         return last is not None and seq is not None and last.seq > seq

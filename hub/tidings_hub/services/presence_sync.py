@@ -1,7 +1,7 @@
-"""Turns at the broker: one greenlet that tells it who is here, and that this node lives.
+"""Presence sync: a greenlet that writes this node's members to the broker and renews its presence lease.
 
-At once when something changed, at most ten times a second, and otherwise often enough to keep the node's
-lease. A turn that fails is tried again: what is written is always the state, never the step.
+It writes when something changed, at most ten times a second, and otherwise often enough to renew the lease. A failed
+write is retried. An update always contains the state of a member, never the step, so a repeated write does no harm.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ from tidings_hub.core.local_presence import LocalPresence
 from tidings_hub.log import log_rate_limited
 from tidings_hub.metrics import Metrics
 
-logger = logging.getLogger("tidings.wire.presence")
+logger = logging.getLogger("tidings.presence")
 
-# Between two turns: joins of a storm are written, and told, in batches.
+# Seconds between two updates: the joins of a connection storm are written, and published, in batches.
 _PAUSE_S = 0.1
-_AGAIN_S = 0.5
-# A turn is due this often, and well within the lease: dead nodes are found, counts told, a forgetful broker noticed.
-_BEAT_S = 1.0
+_RETRY_S = 0.5
+# Seconds between two updates without changes. Each update also removes members of dead nodes, publishes counts, and
+# detects a broker that lost its data. It is well within the lease, and never more than a quarter of it.
+_IDLE_INTERVAL_S = 1.0
 _LEASE_SHARE = 4
-_SETTLE_S = 5.0
-# Changes of one turn, and entries of dead nodes that it removes: some ms of Redis' time.
+_FLUSH_TIMEOUT_S = 5.0
+# Changes in one update, and members of dead nodes that it removes: a few milliseconds of Redis' time.
 _CHUNK = 500
-_ROUNDS_MAX = 5
+_RESETS_MAX = 5
 
 
 class PresenceSync:
-    """Keeps the broker's knowledge of this node's users up to date. `namespaces`: those with presence."""
+    """Keeps the broker's members of this node up to date. `namespaces`: those with presence."""
 
     def __init__(
         self,
@@ -52,149 +53,157 @@ class PresenceSync:
         self._namespaces = namespaces
         self._now_s = now_s
         self._local = LocalPresence(grace_s=settings.presence_grace_s)
-        # Held for a few steps only, never while anything waits: the pump may take it.
+        # Held for a few steps, never while waiting: the pump may take it.
         self._lock = threading.Lock()
         self._wake = threading.Event()
-        self._settling: list[threading.Event] = []
+        self._flush_waiters: list[threading.Event] = []
         self._thread: threading.Thread | None = None
-        self._writing = False
-        self._stopping = False
-        self._beat_at_s = 0.0
+        self._is_writing = False
+        self._is_stopping = False
+        self._next_update_s = 0.0
         self._needs_reset = False
         self._node, self._epoch = self._new_incarnation(), ""
 
     def start(self) -> None:
-        """Begin. Idempotent."""
+        """Start the greenlet. Idempotent."""
         if self._thread is not None:
             return
         self._thread = threading.Thread(target=self._run, name="tidings-presence", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Take a last turn, which leaves the node a lease of one grace, and end."""
-        self._stopping = True
+        """Send the remaining changes, shorten this node's lease to `presence_grace_s`, and stop.
+
+        Users who reconnect elsewhere within that time produce no leave event.
+        """
+        self._is_stopping = True
         self._wake.set()
         if self._thread is not None:
-            self._thread.join(_SETTLE_S)
+            self._thread.join(_FLUSH_TIMEOUT_S)
 
     def set_namespaces(self, namespaces: Sequence[str]) -> None:
-        """These have presence now; the broker is told with a new life of the node."""
+        """Replace the namespaces with presence. The broker learns of them from a new incarnation of the node."""
         self._namespaces, self._needs_reset = namespaces, True
         self._wake.set()
 
-    # Changes of who is here. They never wait; the broker is told soon.
+    # Changes of this node's members. They never wait; the greenlet writes them soon.
 
     def join(self, user: str, channels: Collection[str], info: bytes) -> None:
-        """See `Roster.enter`."""
+        """See `LocalPresence.join`."""
         with self._lock:
             self._local.join(channels, user, info)
-        self._noted()
+        self._on_changed()
 
     def update_info(self, user: str, channels: Collection[str], info: bytes) -> None:
-        """See `Roster.inform`."""
+        """See `LocalPresence.update_info`."""
         with self._lock:
             self._local.update_info(channels, user, info)
-        self._noted()
+        self._on_changed()
 
     def leave(self, user: str, channels: Collection[str]) -> None:
-        """See `Roster.leave`."""
+        """See `LocalPresence.leave`."""
         with self._lock:
             self._local.leave(channels, user, now_s=self._now_s())
-        self._noted()
+        self._on_changed()
 
-    def _noted(self) -> None:
+    def _on_changed(self) -> None:
         self._metrics.presence_users = len(self._local)
         self._wake.set()
 
     def flush(self) -> None:
-        """Wait until the broker knows what this node knows now.
+        """Wait until the broker has all changes up to now.
 
         Raises:
-            Unavailable: it cannot be told.
+            Unavailable: the broker did not accept them in time.
         """
-        if not (self._needs_reset or self._local.has_changes or self._writing):
+        if not (self._needs_reset or self._local.has_changes or self._is_writing):
             return
-        done = threading.Event()
-        self._settling.append(done)
+        flushed = threading.Event()
+        self._flush_waiters.append(flushed)
         self._wake.set()
-        if not done.wait(_SETTLE_S):
-            raise Unavailable(f"the broker was not told within {_SETTLE_S:g} s who is here; ask again later")
+        if not flushed.wait(_FLUSH_TIMEOUT_S):
+            raise Unavailable(
+                f"this node could not write its members to the broker within {_FLUSH_TIMEOUT_S:g} s; try again later"
+            )
 
-    # The greenlet that takes turns
+    # The greenlet
 
     def _run(self) -> None:
-        while not self._stopping:
-            self._wake.wait(self._pause_s())
+        while not self._is_stopping:
+            self._wake.wait(self._wait_s())
             self._wake.clear()
-            self._try()
-            if not self._stopping:
+            self._sync()
+            if not self._is_stopping:
                 time.sleep(_PAUSE_S)
-        self._end()
+        self._write_last_update()
 
-    def _pause_s(self) -> float:
-        due_s, end_s = self._beat_at_s, self._local.next_expiry_s()
-        return max(0.0, (due_s if end_s is None else min(due_s, end_s)) - self._now_s())
+    def _wait_s(self) -> float:
+        update_s, expiry_s = self._next_update_s, self._local.next_expiry_s()
+        return max(0.0, (update_s if expiry_s is None else min(update_s, expiry_s)) - self._now_s())
 
-    def _try(self) -> None:
+    def _sync(self) -> None:
         try:
-            if self._needs_reset or self._local.has_changes or self._settling or self._pause_s() == 0:
-                self._write_all()
+            if self._needs_reset or self._local.has_changes or self._flush_waiters or self._wait_s() == 0:
+                self._write_changes()
         except HubError as error:
             self._metrics.presence_errors += 1
-            log_rate_limited(logger, logging.WARNING, "turn", "who is here could not be written: %s", error)
-            self._beat_at_s = self._now_s() + _AGAIN_S
-            time.sleep(_AGAIN_S)
+            log_rate_limited(logger, logging.WARNING, "turn", "presence could not be written; retrying: %s", error)
+            self._next_update_s = self._now_s() + _RETRY_S
+            time.sleep(_RETRY_S)
         except Exception:
             self._metrics.presence_errors += 1
-            logger.exception("a mistake in presence; it goes on")
-            time.sleep(_BEAT_S)
+            logger.exception("unexpected error in presence sync; retrying")
+            time.sleep(_IDLE_INTERVAL_S)
 
-    def _write_all(self) -> None:
-        self._writing = True
-        settling, self._settling = self._settling, []
+    def _write_changes(self) -> None:
+        self._is_writing = True
+        waiters, self._flush_waiters = self._flush_waiters, []
         with self._lock:
             if self._needs_reset:
                 self._needs_reset = False
                 self._reset()
-            left = self._local.pop_changes(self._now_s())
+            changes = self._local.pop_changes(self._now_s())
         try:
-            self._write(left)
+            self._write(changes)
         except BaseException:
             with self._lock:
-                self._local.restore_changes(left)
-            self._settling += settling
+                self._local.restore_changes(changes)
+            self._flush_waiters += waiters
             raise
         finally:
-            self._writing = False
+            self._is_writing = False
             self._metrics.presence_users = len(self._local)
-        for done in settling:
-            done.set()
+        for flushed in waiters:
+            flushed.set()
 
-    def _write(self, left: list[PresenceChange]) -> None:
-        """Write these changes (all that is here, where the broker has forgotten it), and renew the lease."""
-        lives = 0
+    def _write(self, changes: list[PresenceChange]) -> None:
+        """Write the changes in chunks and renew the lease. Removes from `changes` what was written.
+
+        If the broker has lost this node's data, it writes all members of the node instead.
+        """
+        resets = 0
         while True:
-            chunk = left[:_CHUNK]
-            turned = self._turn(chunk, lease_s=self._settings.presence_lease_s)
-            if turned.known:
-                self._epoch = turned.epoch
-                del left[: len(chunk)]
-                if not left and not turned.more:
-                    pause_s = min(_BEAT_S, self._settings.presence_lease_s / _LEASE_SHARE)
-                    self._beat_at_s = self._now_s() + pause_s
+            chunk = changes[:_CHUNK]
+            result = self._send(chunk, lease_s=self._settings.presence_lease_s)
+            if result.known:
+                self._epoch = result.epoch
+                del changes[: len(chunk)]
+                if not changes and not result.more:
+                    pause_s = min(_IDLE_INTERVAL_S, self._settings.presence_lease_s / _LEASE_SHARE)
+                    self._next_update_s = self._now_s() + pause_s
                     return
                 continue
-            lives += 1
-            if lives > _ROUNDS_MAX:
-                raise Unavailable("the broker keeps forgetting this node")
+            resets += 1
+            if resets > _RESETS_MAX:
+                raise Unavailable("the broker keeps losing this node's presence")
             self._metrics.presence_begun_anew += 1
             with self._lock:
                 self._reset()
-                left[:] = self._local.pop_changes(self._now_s())
+                changes[:] = self._local.pop_changes(self._now_s())
 
-    def _turn(self, changes: list[PresenceChange], *, lease_s: float) -> PresenceUpdateResult:
+    def _send(self, changes: list[PresenceChange], *, lease_s: float) -> PresenceUpdateResult:
         settings, metrics = self._settings, self._metrics
-        turned = self._broker.update_presence(
+        result = self._broker.update_presence(
             PresenceUpdate(
                 self._node,
                 self._epoch,
@@ -207,19 +216,19 @@ class PresenceSync:
             )
         )
         metrics.presence_turns += 1
-        metrics.presence_joins += turned.joined
-        metrics.presence_leaves += turned.left
-        metrics.presence_ended += turned.ended
-        return turned
+        metrics.presence_joins += result.joined
+        metrics.presence_leaves += result.left
+        metrics.presence_ended += result.ended
+        return result
 
-    def _end(self) -> None:
+    def _write_last_update(self) -> None:
         try:
-            self._write_all()
-            self._turn([], lease_s=self._settings.presence_grace_s)
+            self._write_changes()
+            self._send([], lease_s=self._settings.presence_grace_s)
         except TidingsError as error:
-            logger.info("this node's users stay until its lease ends: %s", error)
-        for done in self._settling:
-            done.set()
+            logger.info("this node's users stay members until its lease ends: %s", error)
+        for flushed in self._flush_waiters:
+            flushed.set()
 
     def _reset(self) -> None:
         self._node, self._epoch = self._new_incarnation(), ""

@@ -1,4 +1,4 @@
-"""Presence of one node on the memory broker: what is told, what is asked, and a broker that fails meanwhile."""
+"""Presence of one node on the memory broker, including a broker that fails."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from unit.tidings_hub.services.test_hub import Recorder, fan_out
 ROOM = "room:1"
 
 
-class Shaky(MemoryBroker):
-    """A broker whose turns may be told to fail, or whose answers to be late."""
+class FaultyBroker(MemoryBroker):
+    """A broker that rejects updates while `down`, and calls `before_reply` functions before it returns a list."""
 
     def __init__(self, store: MemoryStore) -> None:
         super().__init__(limits=broker_limits(), store=store)
         self.down = False
-        self.meanwhile: list[Callable[[], object]] = []
+        self.before_reply: list[Callable[[], object]] = []
 
     def update_presence(self, update: PresenceUpdate) -> PresenceUpdateResult:
         if self.down:
@@ -42,10 +42,10 @@ class Shaky(MemoryBroker):
         return super().update_presence(update)
 
     def members(self, channel: str, *, limit: int) -> Presence:
-        found = super().members(channel, limit=limit)
-        if self.meanwhile:
-            self.meanwhile.pop()()
-        return found
+        presence = super().members(channel, limit=limit)
+        if self.before_reply:
+            self.before_reply.pop()()
+        return presence
 
 
 def settings(**more: Any) -> Settings:
@@ -67,10 +67,10 @@ def start(store: MemoryStore) -> Iterator[Start]:
     hubs: list[Hub] = []
 
     def start(**more: Any) -> Hub:
-        made, broker = settings(**more), Shaky(store)
-        hub = Hub(made, broker, made.access(), None, fan_out=fan_out, metrics=Metrics())
+        hub_settings, broker = settings(**more), FaultyBroker(store)
+        hub = Hub(hub_settings, broker, hub_settings.access(), None, fan_out=fan_out, metrics=Metrics())
         hubs.append(hub)
-        broker.write_rules(made.broker_rules())
+        broker.write_rules(hub_settings.broker_rules())
         broker.start(hub)
         hub.presence.start()
         return hub
@@ -86,151 +86,152 @@ def hub(start: Start) -> Hub:
     return start()
 
 
-def shaky(hub: Hub) -> Shaky:
-    assert isinstance(hub.broker, Shaky)
+def faulty(hub: Hub) -> FaultyBroker:
+    assert isinstance(hub.broker, FaultyBroker)
     return hub.broker
 
 
-def enter(
+def open_session(
     hub: Hub, user: str, *channels: str, watch: tuple[str, ...] = (), info: object = None, since: str = ""
 ) -> Session[Connection]:
     session = hub.open(Recorder(), Claims(sub=user, info=info))
-    made = subscribe(hub, session, channels, Cursor.parse(since) if since else None, watch)
-    go_live(hub, session, made, hub_event("tidings:ready", made.reply()))
+    pending = subscribe(hub, session, channels, Cursor.parse(since) if since else None, watch)
+    go_live(hub, session, pending, hub_event("tidings:ready", pending.reply()))
     return session
 
 
-def said(session: Session[Connection], event: str) -> list[Any]:
+def events(session: Session[Connection], name: str) -> list[Any]:
     assert isinstance(session.connection, Recorder)
-    return [each for each in session.connection.said if each[0] == f"tidings:{event}"]
+    return [event for event in session.connection.said if event[0] == f"tidings:{name}"]
 
 
-def test_joins_and_leaves_go_to_those_who_asked(hub: Hub) -> None:
-    ann, bob = enter(hub, "ann", ROOM, watch=(ROOM,)), enter(hub, "bob", ROOM, info={"n": 1})
-    wait_until(lambda: said(ann, "join")[-1:] and said(ann, "join")[-1][1]["count"] == 2, why="both joined")
+def test_join_and_leave_events_go_to_subscribers_of_presence(hub: Hub) -> None:
+    ann, bob = open_session(hub, "ann", ROOM, watch=(ROOM,)), open_session(hub, "bob", ROOM, info={"n": 1})
+    wait_until(lambda: events(ann, "join")[-1:] and events(ann, "join")[-1][1]["count"] == 2, why="both joined")
     assert hub.presence.members(ROOM).members == {"ann": None, "bob": {"n": 1}}
     hub.close(bob)
-    wait_until(lambda: said(ann, "leave"), why="Bob left")
-    assert said(ann, "leave")[0][1:3] == [{"users": ["bob"], "count": 1}, ROOM]
-    assert [said(bob, "join"), said(bob, "leave")] == [[], []]
+    wait_until(lambda: events(ann, "leave"), why="Bob left")
+    assert events(ann, "leave")[0][1:3] == [{"users": ["bob"], "count": 1}, ROOM]
+    assert [events(bob, "join"), events(bob, "leave")] == [[], []]
     assert set(ann.channels) == {ROOM, presence_channel(ROOM)}
     hub.unsubscribe(ann, [ROOM])
     assert set(ann.channels) == set()
     assert len(hub.subscriptions) == 0
 
 
-def test_a_node_that_loses_joins_says_so(hub: Hub) -> None:
-    ann = enter(hub, "ann", ROOM, watch=(ROOM,))
+def test_lost_joins_produce_a_gap_event(hub: Hub) -> None:
+    ann = open_session(hub, "ann", ROOM, watch=(ROOM,))
     hub.on_loss([presence_channel(ROOM), ROOM], Cursor("e", 7))
     gap = {"cursor": "e.7", "channels": {ROOM: {"recovered": False}}, "presence": {ROOM: {"recovered": False}}}
-    assert said(ann, "gap") == [["tidings:gap", gap, "e.7"]]
+    assert events(ann, "gap") == [["tidings:gap", gap, "e.7"]]
 
 
-def test_while_the_broker_is_down_nothing_is_forgotten(hub: Hub) -> None:
-    shaky(hub).down = True
-    enter(hub, "ann", ROOM)
-    bob = enter(hub, "bob", ROOM)
-    wait_until(lambda: hub.metrics.presence_errors > 0, why="a turn fails")
+def test_changes_are_kept_while_the_broker_is_down(hub: Hub) -> None:
+    faulty(hub).down = True
+    open_session(hub, "ann", ROOM)
+    bob = open_session(hub, "bob", ROOM)
+    wait_until(lambda: hub.metrics.presence_errors > 0, why="an update fails")
     hub.close(bob)
-    shaky(hub).down = False
+    faulty(hub).down = False
     wait_until(lambda: hub.metrics.presence_users == 1, why="Bob's grace ends")
     assert hub.presence.members(ROOM).members == {"ann": None}
 
 
-def test_a_broker_that_forgot_the_node_is_told_everything_again(hub: Hub, store: MemoryStore) -> None:
-    ann = enter(hub, "ann", ROOM, watch=(ROOM,))
+def test_all_members_are_written_again_after_the_broker_lost_them(hub: Hub, store: MemoryStore) -> None:
+    ann = open_session(hub, "ann", ROOM, watch=(ROOM,))
     assert hub.presence.members(ROOM).count == 1
     store.epoch = "another"
-    wait_until(lambda: hub.metrics.presence_begun_anew == 1, why="the node begins a new life")
-    enter(hub, "bob", ROOM)
+    wait_until(lambda: hub.metrics.presence_begun_anew == 1, why="the node starts a new incarnation")
+    open_session(hub, "bob", ROOM)
     assert hub.presence.members(ROOM).members == {"ann": None, "bob": None}
-    wait_until(lambda: len(said(ann, "join")) == 2, why="Bob joined")
+    wait_until(lambda: len(events(ann, "join")) == 2, why="Bob joined")
     store.epoch, store.seq = "yet-another", 0
-    wait_until(lambda: hub.metrics.presence_begun_anew == 2, why="the node begins a new life")
+    wait_until(lambda: hub.metrics.presence_begun_anew == 2, why="the node starts a new incarnation")
     assert hub.presence.members_for(ann, ROOM).members == {"ann": None, "bob": None}
 
 
-def test_a_client_never_gets_a_list_that_is_older_than_what_it_heard(hub: Hub) -> None:
-    ann = enter(hub, "ann", ROOM, watch=(ROOM,))
-    wait_until(lambda: said(ann, "join"), why="Ann joined")
+def test_a_list_is_never_older_than_the_delivered_events(hub: Hub) -> None:
+    ann = open_session(hub, "ann", ROOM, watch=(ROOM,))
+    wait_until(lambda: events(ann, "join"), why="Ann joined")
 
-    def someone_joins() -> None:
-        enter(hub, "bob", ROOM)
-        wait_until(lambda: len(said(ann, "join")) == 2, why="Bob joined while the list was on its way")
+    def another_user_joins() -> None:
+        open_session(hub, "bob", ROOM)
+        wait_until(lambda: len(events(ann, "join")) == 2, why="Bob joined while the list was on its way")
 
-    shaky(hub).meanwhile = [someone_joins]
+    faulty(hub).before_reply = [another_user_joins]
     assert hub.presence.members_for(ann, ROOM).members == {"ann": None, "bob": None}
-    assert shaky(hub).meanwhile == []
+    assert faulty(hub).before_reply == []
 
 
-def test_a_list_that_is_always_older_is_refused(hub: Hub) -> None:
-    ann = enter(hub, "ann", ROOM, watch=(ROOM,))
-    wait_until(lambda: said(ann, "join"), why="Ann joined")
+def test_a_list_that_is_always_outdated_is_rejected(hub: Hub) -> None:
+    ann = open_session(hub, "ann", ROOM, watch=(ROOM,))
+    wait_until(lambda: events(ann, "join"), why="Ann joined")
     users = iter(range(100))
 
-    def someone_joins() -> None:
-        before = len(said(ann, "join"))
-        enter(hub, str(next(users)), ROOM)
-        wait_until(lambda: len(said(ann, "join")) > before, why="one more joined")
+    def another_user_joins() -> None:
+        before = len(events(ann, "join"))
+        open_session(hub, str(next(users)), ROOM)
+        wait_until(lambda: len(events(ann, "join")) > before, why="one more joined")
 
-    shaky(hub).meanwhile = [someone_joins] * 100
-    with pytest.raises(Unavailable, match="ask again"):
+    faulty(hub).before_reply = [another_user_joins] * 100
+    with pytest.raises(Unavailable, match="request the list again"):
         hub.presence.members_for(ann, ROOM)
-    shaky(hub).meanwhile = []
+    faulty(hub).before_reply = []
     assert hub.presence.members_for(ann, ROOM).count == next(users) + 1
 
 
-def test_only_who_is_there_may_ask(hub: Hub) -> None:
-    session = enter(hub, "ann", "orders:1")
+def test_only_subscribers_may_request_the_list(hub: Hub) -> None:
+    session = open_session(hub, "ann", "orders:1")
     for channel, error in ((ROOM, Forbidden), ("orders:1", Forbidden), ("nowhere:1", UnknownNamespace)):
         with pytest.raises(error):
             hub.presence.members_for(session, channel)
 
 
-def test_without_presence_nothing_runs(start: Start) -> None:
+def test_no_updates_are_sent_without_presence(start: Start) -> None:
     hub = start(namespaces={"orders": {"subscribe": "public"}})
-    enter(hub, "ann", "orders:1")
+    open_session(hub, "ann", "orders:1")
     hub.presence.stop()
     assert hub.metrics.presence_turns == 0
 
 
-def test_lists_are_bounded_in_users_and_in_bytes(start: Start) -> None:
+def test_lists_are_limited_in_users_and_bytes(start: Start) -> None:
     hub = start(presence_list_max=3, out_buffer_bytes=16_384)
     for number in range(3):
-        enter(hub, f"u{number}", ROOM)
+        open_session(hub, f"u{number}", ROOM)
     assert len(hub.presence.members(ROOM).members or ()) == 3
-    enter(hub, "u4", ROOM)
+    open_session(hub, "u4", ROOM)
     assert (hub.presence.members(ROOM).count, hub.presence.members(ROOM).members) == (4, None)
     assert hub.metrics.presence_lists_refused == 2
     hub = start(presence_list_max=30, out_buffer_bytes=16_384)
-    last = [enter(hub, f"u{number}", "room:fat", info={"text": "x" * 490}) for number in range(20)][-1]
+    last = [open_session(hub, f"u{number}", "room:fat", info={"text": "x" * 490}) for number in range(20)][-1]
     assert len(hub.presence.members("room:fat").members or ()) == 20
     assert (hub.presence.members_for(last, "room:fat").count, hub.metrics.presence_lists_refused) == (20, 1)
     assert hub.presence.members_for(last, "room:fat").members is None
 
 
-def test_joins_and_leaves_count_as_a_channel(start: Start) -> None:
+def test_presence_channels_count_against_the_channel_limit(start: Start) -> None:
     hub = start(channels_per_connection=3)
-    session = enter(hub, "ann", ROOM, "room:2", watch=(ROOM, "room:2"))
-    (ready,) = said(session, "ready")
+    session = open_session(hub, "ann", ROOM, "room:2", watch=(ROOM, "room:2"))
+    (ready,) = events(session, "ready")
     assert ready[1]["presence"][ROOM] == {"recovered": False}
     assert ready[1]["presence"]["room:2"]["error"]["code"] == "too_many_channels"
 
 
-def test_a_node_that_stops_leaves_its_users_to_the_others(start: Start) -> None:
-    one, other = start(), start()
-    enter(one, "ann", ROOM)
-    enter(one, "bob", ROOM)
-    cleo = enter(other, "cleo", ROOM, watch=(ROOM,))
-    enter(other, "bob", ROOM)
-    assert (other.presence.members(ROOM).count, one.presence.members(ROOM).count) == (3, 3)
-    one.presence.stop()
-    wait_until(lambda: said(cleo, "leave"), why="Ann left")
-    assert said(cleo, "leave")[0][1] == {"users": ["ann"], "count": 2}
+def test_users_of_a_stopped_node_leave_unless_connected_elsewhere(start: Start) -> None:
+    first, other = start(), start()
+    open_session(first, "ann", ROOM)
+    open_session(first, "bob", ROOM)
+    cleo = open_session(other, "cleo", ROOM, watch=(ROOM,))
+    open_session(other, "bob", ROOM)
+    # The first call waits until `first` has written its members.
+    assert (first.presence.members(ROOM).count, other.presence.members(ROOM).count) == (3, 3)
+    first.presence.stop()
+    wait_until(lambda: events(cleo, "leave"), why="Ann left")
+    assert events(cleo, "leave")[0][1] == {"users": ["ann"], "count": 2}
 
 
-def test_an_emitter_of_the_same_process_sees_the_same(hub: Hub, store: MemoryStore) -> None:
-    enter(hub, "ann", ROOM, info={"name": "Ann"})
+def test_a_memory_publisher_of_the_same_store_returns_the_same_members(hub: Hub, store: MemoryStore) -> None:
+    open_session(hub, "ann", ROOM, info={"name": "Ann"})
     hub.presence.members(ROOM)
     publisher = MemoryPublisher(store=store)
     assert publisher.presence(ROOM, limit=10, timeout_s=1).members == {"ann": {"name": "Ann"}}
@@ -242,9 +243,9 @@ def test_an_emitter_of_the_same_process_sees_the_same(hub: Hub, store: MemorySto
     assert MemoryPublisher(store=MemoryStore()).presence(ROOM, limit=10, timeout_s=1).count == 0
 
 
-def test_new_rules_hold_for_who_is_there_already(start: Start) -> None:
+def test_reloaded_rules_apply_to_open_sessions(start: Start) -> None:
     hub = start(presence_lease_s=0.4)
-    ann = enter(hub, "ann", ROOM, "orders:1")
+    ann = open_session(hub, "ann", ROOM, "orders:1")
     assert hub.presence.members(ROOM).count == 1
     hub.apply_settings(
         settings(namespaces={"orders": {"subscribe": "public", "presence": True}}, presence_lease_s=0.4), None
@@ -253,12 +254,12 @@ def test_new_rules_hold_for_who_is_there_already(start: Start) -> None:
     with pytest.raises(UnknownNamespace):
         hub.presence.members(ROOM)
     hub.close(ann)
-    wait_until(lambda: hub.metrics.presence_users == 0, why="Ann has gone, from everywhere")
-    wait_until(lambda: hub.presence.members("orders:1").count == 0, why="the node's former life has ended")
+    wait_until(lambda: hub.metrics.presence_users == 0, why="Ann left all channels")
+    wait_until(lambda: hub.presence.members("orders:1").count == 0, why="the lease of the old incarnation ends")
 
 
-def test_presence_begins_with_a_reload(start: Start) -> None:
+def test_presence_can_start_with_a_reload(start: Start) -> None:
     hub = start(namespaces={"room": {"subscribe": "public"}})
-    enter(hub, "ann", ROOM)
+    open_session(hub, "ann", ROOM)
     hub.apply_settings(settings(), None)
     assert hub.presence.members(ROOM).members == {"ann": None}
