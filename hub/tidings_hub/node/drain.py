@@ -1,7 +1,9 @@
 """Shutdown of a node, from the `draining` flag to the stopped broker (docs/architecture.md#shutdown).
 
-The order: fail readiness, stop taking queue messages, wait `drain_notice_s`, stop accepting connections, close the
-existing ones in batches, remove the node's lease and record, wait for the last responses, stop every part.
+1. Fail readiness, stop taking queue messages, wait `drain_notice_s`.
+2. Stop accepting connections, close the existing ones in batches over `drain_s`.
+3. Remove the node's lease and its record.
+4. Wait for the last responses, then stop every part.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class NodeHeartbeat:
         self._withdrawn = False
 
     def run(self) -> None:
-        """Send a heartbeat every `node_record_s` seconds. Runs in a greenlet of its own."""
+        """Send a heartbeat every `node_record_s` seconds. Runs in its own greenlet."""
         interval_s = self._hub.settings.node_record_s
         while not self._withdrawn:
             try:

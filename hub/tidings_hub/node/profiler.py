@@ -1,7 +1,7 @@
 """`tidings serve --profile FILE`: where a node's time went, from pyinstrument's samples of its only thread.
 
-Only this file imports pyinstrument. A sample is the stack of the greenlet that is running. So each kind of work has a
-branch of its own: the pump below eventlet's hub, handlers and views below the greenlets of their pools.
+Only this file imports pyinstrument. A sample is the stack of the greenlet that is running. So each kind of work has its
+own branch: the pump below eventlet's hub, handlers and views below the greenlets of their pools.
 """
 
 from __future__ import annotations

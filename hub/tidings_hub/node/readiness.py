@@ -41,7 +41,7 @@ class Readiness:
         self._trip_s = 0.0
 
     def watch(self) -> None:
-        """Send a canary at every interval. Runs in a greenlet of its own."""
+        """Send a canary at every interval. Runs in its own greenlet."""
         metrics = self._hub.metrics
         while True:
             metrics.broker_connected = int(self._hub.broker.state().connected)

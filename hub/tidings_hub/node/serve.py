@@ -1,4 +1,4 @@
-"""Builds a node from its settings, runs it, and ends it gently. Only `cli` imports this."""
+"""Assembles a node from its settings and runs it until SIGTERM. Only `cli` imports this."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ from tidings_hub.web.sse import EventStreams
 
 logger = logging.getLogger("tidings")
 
-# Orders to all nodes that this node carries out at once.
-_ORDERS = 16
-# How often somebody looks whether a key set is due; `cache_s` says when it is.
+# Commands to all nodes that this node executes concurrently.
+_COMMANDS = 16
+# Seconds between two checks for key sets that are due (`cache_s`).
 _KEYS_CHECK_S = 5.0
 
 
@@ -85,10 +85,10 @@ class Node:
             sleep=runtime.sleep,
             pump_alive=self.engine.pump.alive,
             greenlets=lambda: runtime.live() + self._pool.running,
-            ingress=lambda: {each.name: each.state() for each in self.ingress},
+            ingress=lambda: {queue.name: queue.state() for queue in self.ingress},
         )
-        # Of its own: orders must get through when clients keep all handlers busy.
-        self._command_pool = runtime.Pool(_ORDERS, settings.handler_queue)
+        # A separate pool: commands must run even when clients keep all handlers busy.
+        self._command_pool = runtime.Pool(_COMMANDS, settings.handler_queue)
         self.commands = Commands(self.hub, self._command_pool.submit)
         self.hub.on_command = self.commands.on_command
         self.api = LocalNodeApi(self.hub, self.readiness, self.commands)
@@ -104,11 +104,11 @@ class Node:
         self._mount()
 
     def _relay(self) -> Membership | None:
-        """Relaying, where other nodes can be reached."""
-        settings, beside = self.settings, self._worker.addresses if self._worker is not None else {}
-        if not settings.advertise and len(beside) < 2:
+        """Set up the relay and the membership; None if this node can reach no other node."""
+        settings, siblings = self.settings, self._worker.addresses if self._worker is not None else {}
+        if not settings.advertise and len(siblings) < 2:
             return None
-        nodes = NodeDirectory(settings.node_id, beside, silent_s=settings.lease_s)
+        nodes = NodeDirectory(settings.node_id, siblings, silent_s=settings.lease_s)
         membership = Membership(self.broker, nodes, lease_s=settings.lease_s)
         keys = [stamp_key(secret) for secret in settings.relay_secrets()]
         self.engine.relay_by(nodes, keys, look=membership.refresh_soon, unix_s=membership.cluster_time_s)
@@ -138,7 +138,7 @@ class Node:
         self.engine.mount_wsgi(together or app)
 
     def start(self) -> int:
-        """Begin to serve; returns the port."""
+        """Start to serve; returns the port."""
         settings, worker, relay = self.settings, self._worker, self.engine.relay
         self.broker.write_rules(settings.broker_rules())
         self.broker.start(self.hub)
@@ -151,7 +151,7 @@ class Node:
             if address:
                 self.engine.listen(settings.host, int(address.rpartition(":")[2]))
         if self.membership is not None and relay is not None:
-            # Before the first client: whoever hears of its session finds this node in the roll.
+            # Before the first client connects: other nodes that get a session id of this node must find its lease.
             self.membership.join(relay, resolve_address(address) if address else "")
         port = self.engine.listen(settings.host, settings.port, shares_port=worker is not None)
         self.engine.start()
@@ -173,10 +173,10 @@ class Node:
             try:
                 self.hub.tick()
             except Exception:
-                logger.exception("a mistake in the tick of every second")
+                logger.exception("unexpected error in the tick of every second; continuing")
 
     def _refresh_keys(self) -> None:
-        """Fetch key sets when they are due, so that a key that an issuer removed ends here too."""
+        """Fetch key sets when they are due, so that this node rejects keys that an issuer has removed."""
         while True:
             for error in () if self._keys is None else self._keys.refresh(now_s=runtime.unix_s()):
                 self.metrics.jwks_errors += 1
@@ -188,12 +188,12 @@ class Node:
         drain(self, on_stopped=self._stopped.set)
 
     def reload(self, load: Callable[[], Settings]) -> None:
-        """Take rules and keys from the settings as they are now; what is wrong in them changes nothing."""
+        """Load the settings and apply their rules and keys. If the settings are invalid, nothing changes."""
         try:
             new = load()
             new.check_serving()
             keys, secrets = new.key_set(), new.relay_secrets()
-            settings, waiting = apply_reload(self.settings, new)
+            settings, need_restart = apply_reload(self.settings, new)
             self._keys = keys
             self.hub.apply_settings(settings, keys)
             self.settings = settings
@@ -202,15 +202,16 @@ class Node:
             self.broker.write_rules(settings.broker_rules())
         except TidingsError as error:
             self.metrics.reload_errors += 1
-            logger.error("the settings were not reloaded: %s", error)  # noqa: TRY400 - it says what to do
+            logger.error("the settings were not reloaded: %s", error)  # noqa: TRY400 - the message is enough
             return
         self.metrics.reloads += 1
         logger.info(
-            "rules and keys were reloaded%s", f"; these need a restart: {', '.join(waiting)}" if waiting else ""
+            "rules and keys were reloaded%s",
+            f"; these need a restart: {', '.join(need_restart)}" if need_restart else "",
         )
 
     def wait(self) -> None:
-        """Until the node has drained."""
+        """Wait until the node has stopped."""
         self._stopped.wait()
 
 
@@ -219,7 +220,7 @@ def run(
 ) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code. Call it after `runtime.patch()`.
 
-    `load` reads the settings anew for SIGHUP.
+    On SIGHUP, `load` reads the settings again.
     """
     node = Node(settings, worker)
     try:
@@ -236,7 +237,7 @@ def run(
     logger.info("node %s listens on http://%s:%d/, broker %s", settings.node_id, settings.host, port, node.broker.name)
     sys.stdout.write(f"tidings: http://{settings.host}:{port}/\n")
     sys.stdout.flush()
-    # What exists now stays: the collector need not look at it again on every full run.
+    # These objects stay for the life of the process: the collector can skip them.
     gc.collect()
     gc.freeze()
     if profile is not None:
@@ -248,13 +249,13 @@ def run(
 
 
 def _end_with_supervisor(node: Node) -> None:
-    """Standard input is a pipe from the supervisor: its end is the supervisor's."""
+    """Drain when standard input ends: it is a pipe from the supervisor, so the supervisor has ended."""
     fd = 0
 
-    def ended(_fd: int) -> None:
+    def on_readable(_fd: int) -> None:
         if not runtime.original("os").read(fd, 4096):
             runtime.unwatch(fd)
             runtime.spawn(node.drain)
 
     os.set_blocking(fd, False)
-    runtime.watch(fd, ended)
+    runtime.watch(fd, on_readable)

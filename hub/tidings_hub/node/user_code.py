@@ -1,4 +1,4 @@
-"""What a node runs that its users wrote: an app's handlers, a WSGI application, and who is asked beyond the rules."""
+"""The user's code in a node: the handlers of an app, a WSGI application, and the authorizers of both app and hooks."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ from tidings_hub.web.path_dispatcher import Beside
 
 logger = logging.getLogger("tidings")
 
-# The packets that wait for whoever is asked, by what it is asked about.
-_WAITING: Final = {"connect": "connect", "subscribe": "tidings:subscribe", "publish": "tidings:publish"}
+# By authorized action: the packets that wait for an authorizer.
+_AUTHORIZED_PACKETS: Final = {"connect": "connect", "subscribe": "tidings:subscribe", "publish": "tidings:publish"}
 
 
 class UserCode:
-    """Loads what the settings name; nothing of it is called before `run_by`.
+    """Loads the code that the settings name. None of it is called before `attach`.
 
-    `lanes`: pools for the packets that wait for a user's code, so that all others do not.
+    `pools`: by packet, pools for the packets that wait for user code, so that no other packet waits behind them.
+    `on_app_event`: handles the events of the app; None if it has none.
 
     Raises:
-        BadConfig: it cannot be loaded.
+        BadConfig: the code cannot be loaded.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
@@ -46,42 +47,42 @@ class UserCode:
         self._metrics = metrics
         self._app: App | None = load_app(settings.app) if settings.app else None
         self._wsgi: runtime.WsgiApp | None = load_wsgi(settings.wsgi) if settings.wsgi else None
-        self._calls = HandlerRunner(metrics, timeout_s=settings.app_timeout_s)
-        self.authorizers = Authorizers(self._asked())
+        self._runner = HandlerRunner(metrics, timeout_s=settings.app_timeout_s)
+        self.authorizers = Authorizers(self._open_authorizers())
         self.pools = {
             packet: runtime.Pool(settings.app_handlers, settings.handler_queue)
-            for what, packet in _WAITING.items()
-            if what in self.authorizers.handles
+            for action, packet in _AUTHORIZED_PACKETS.items()
+            if action in self.authorizers.handles
         }
         self.on_app_event: Callable[[Client, Packet], bool] | None = None
         if self._app is not None and self._app.events:
             events = self._app.events
             self.on_app_event = AppEvents(
                 events,
-                {name: self._line() for name in events},
-                self._calls,
+                {name: self._ordered_pool() for name in events},
+                self._runner,
                 metrics,
                 answer_max_bytes=settings.publication_max_bytes,
             ).try_handle
 
-    def _asked(self) -> list[Authorizer]:
-        asked: list[Authorizer] = []
+    def _open_authorizers(self) -> list[Authorizer]:
+        authorizers: list[Authorizer] = []
         if self._app is not None:
-            asked.append(AppAuthorizer(self._app, self._calls, self._line(), self._metrics))
+            authorizers.append(AppAuthorizer(self._app, self._runner, self._ordered_pool(), self._metrics))
         hooks = self._settings.hooks
         if hooks.events:
-            asked.append(HookAuthorizer(hooks, HookClient(hooks), self._metrics, node_id=self._settings.node_id))
-        return asked
+            authorizers.append(HookAuthorizer(hooks, HookClient(hooks), self._metrics, node_id=self._settings.node_id))
+        return authorizers
 
-    def _line(self) -> OrderedPool:
+    def _ordered_pool(self) -> OrderedPool:
         return OrderedPool(self._settings.app_handlers, self._settings.app_handler_queue)
 
     def with_user_wsgi(self, app: runtime.WsgiApp) -> runtime.WsgiApp:
-        """The hub's own application, and the user's for every address that is not the hub's."""
+        """`app`, with the user's WSGI application for all paths that are not the hub's."""
         return app if self._wsgi is None else Beside(app, self._wsgi)
 
     def attach(self, hub: Hub, node: NodeApi, sio: object) -> None:
-        """From now on the hub asks, and the app publishes through the node.
+        """Give the authorizers to the hub, and the node to the app.
 
         Raises:
             BadConfig: the app's `on_start` failed; the log has the traceback.
@@ -96,6 +97,6 @@ class UserCode:
             raise BadConfig(f"on_start failed: {type(error).__name__}; the log has the traceback") from error
 
     def start(self) -> None:
-        """Watch that what was loaded does not keep the loop to itself."""
+        """Watch for user code that blocks the event loop."""
         if self._app is not None or self._wsgi is not None:
             StallDetector(self._metrics, warn_s=self._settings.stall_warn_s).start()

@@ -223,7 +223,9 @@ def test_users_of_a_stopped_node_leave_unless_connected_elsewhere(start: Start) 
     open_session(first, "bob", ROOM)
     cleo = open_session(other, "cleo", ROOM, watch=(ROOM,))
     open_session(other, "bob", ROOM)
-    # The first call waits until `first` has written its members.
+    for hub in (first, other):
+        # Waits until this hub has written its own members.
+        hub.presence.members(ROOM)
     assert (first.presence.members(ROOM).count, other.presence.members(ROOM).count) == (3, 3)
     first.presence.stop()
     wait_until(lambda: events(cleo, "leave"), why="Ann left")
