@@ -1,7 +1,7 @@
-"""Everything a node counts: plain numbers on one object, so that counting costs one addition.
+"""The metrics of a node: plain numbers on one object, so that counting costs one addition.
 
-The dataclass below is the one table: a name, its kind, its help. `/metrics` renders it
-through `Collector` as `tidings_<name>`, counters with the ending `_total`.
+The dataclass below is the only table: each field has a name, a kind and a help text. `/metrics` renders it through
+`Collector` as `tidings_<name>`; counters end with `_total`.
 
     metrics.deliveries += len(connections)
     metrics.count(metrics.connections_closed, "slow")
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-# From well under one network round trip to "somebody is angry".
+# From well under one network round trip to far more than a user accepts.
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
@@ -42,12 +42,12 @@ class Histogram:
         self.sum_s = 0.0
 
     def observe(self, value_s: float) -> None:
-        """Counts one duration."""
+        """Count one duration."""
         self.counts[bisect_left(BUCKETS_S, value_s)] += 1
         self.sum_s += value_s
 
 
-# The return type is what the field holds; dataclasses' own `field` says so in the same way.
+# The return type `Any` stands for the type of the field, as in dataclasses' own `field`.
 def _counter(help_: str) -> Any:
     return field(default=0, metadata={"kind": Kind.COUNTER, "help": help_})
 
@@ -66,11 +66,11 @@ def _histogram(help_: str) -> Any:
 
 @dataclass(slots=True)
 class Metrics:
-    """What one node has counted since it started. Only the node's own thread writes."""
+    """The metrics of one node since it started. Only the node's own thread writes them."""
 
-    # the front door and the pump
+    # engine and pump
     accepted: int = _counter("Client sockets accepted")
-    accept_paused: int = _counter("Times accepting stopped because the system had no descriptor left")
+    accept_paused: int = _counter("Times that accepting was paused because the system had no file descriptor left")
     refused_full: int = _counter("Client sockets refused because of max_connections")
     refused_per_address: int = _counter("Sessions refused because of connections_per_address")
     http_requests: int = _counter("HTTP requests read")
@@ -81,16 +81,16 @@ class Metrics:
     closes_cut: int = _counter("Client sockets cut off because of close_linger_s")
     wsgi_requests: int = _counter("HTTP requests handed to Flask")
     wsgi_refused: int = _counter("HTTP requests refused because of wsgi_requests and wsgi_queue")
-    wsgi_timeouts: int = _counter("HTTP requests given up because of wsgi_timeout_s")
-    wsgi_too_large: int = _counter("HTTP answers given up because of wsgi_response_max_bytes")
+    wsgi_timeouts: int = _counter("HTTP requests aborted because of wsgi_timeout_s")
+    wsgi_too_large: int = _counter("HTTP responses aborted because of wsgi_response_max_bytes")
     opened_polling: int = _counter("Connections opened with long polling")
     opened_websocket: int = _counter("Connections opened over WebSocket")
     opened_sse: int = _counter("Server-sent event streams opened")
     upgrades: int = _counter("Connections moved from long polling to WebSocket")
-    upgrade_timeouts: int = _counter("Upgrades given up because of upgrade_timeout_s")
-    polls_paced: int = _counter("Polls whose answer was put off because of poll_pace_ms")
+    upgrade_timeouts: int = _counter("Upgrades aborted because of upgrade_timeout_s")
+    polls_paced: int = _counter("Polls whose response was delayed because of poll_pace_ms")
     packets_received: int = _counter("Engine.IO packets read")
-    bad_packets: int = _counter("Bytes that were not Engine.IO or WebSocket; each closes its connection")
+    bad_packets: int = _counter("Malformed Engine.IO packets and WebSocket frames; each closes its connection")
     bad_origins: int = _counter("Requests refused because of origins")
     closed_slow: int = _counter("Connections closed because of out_buffer_bytes")
     closed_too_fast: int = _counter("Connections closed because of inbound_rate_per_s and inbound_burst")
@@ -98,31 +98,31 @@ class Metrics:
     closed_ping_timeout: int = _counter("Connections closed because of ping_timeout_s")
     closed_connect_timeout: int = _counter("Connections closed because of connect_timeout_s")
     connections_closed: dict[str, int] = _by_code("Connections closed, by code")
-    relayed: int = _counter("Requests and WebSockets sent on to the node that their session lives on")
-    relay_taken: int = _counter("Requests that another node sent on to this one")
+    relayed: int = _counter("Requests and WebSockets relayed to the node that owns their session")
+    relay_taken: int = _counter("Requests that another node relayed to this one")
     relay_full: int = _counter("Requests refused because of relay_max")
-    relay_failed: int = _counter("Requests that could not be sent on, or got no answer; the client connects anew")
-    relay_unknown: int = _counter("Requests for a node without a lease: it has gone, or never was")
-    relay_refused: int = _counter("Requests that claimed to come from another node and did not")
+    relay_failed: int = _counter("Requests that could not be relayed, or got no response; the client reconnects")
+    relay_unknown: int = _counter("Requests for a node without a lease: it has ended, or never existed")
+    relay_refused: int = _counter("Requests with an invalid stamp: they did not come from another node")
     relay_nodes: int = _gauge("Other nodes that this one can relay to")
-    application_errors: int = _counter("Exceptions of the layers above that the engine caught")
-    pump_errors: int = _counter("Exceptions that the pump caught; each is a mistake in tidings")
+    application_errors: int = _counter("Exceptions of the application that the engine caught")
+    pump_errors: int = _counter("Exceptions that the pump caught; each is a bug in tidings")
     pump_mended: int = _counter("Times the watchdog registered the pump again")
     # Socket.IO
-    packets_bad: int = _counter("Packets that were not Socket.IO; each closes its connection")
+    packets_bad: int = _counter("Malformed Socket.IO packets; each closes its connection")
     rate_limited: int = _counter("Connections closed because their events came too fast")
     greenlets: int = _gauge("Greenlets that have not ended, counted with every canary")
     handlers_refused: int = _counter("Client events refused because of handler_queue")
     handler_errors: int = _counter("Handlers that raised an unexpected exception")
-    # code of users
+    # user code
     app_call_s: Histogram = _histogram("Seconds that calls of an application's handlers took")
     app_errors: dict[str, int] = _by_code("Calls of an application's handlers that failed, by event")
     app_timeouts: dict[str, int] = _by_code("Calls of an application's handlers that passed app_timeout_s, by event")
     app_refused: int = _counter("Calls of an application's handlers refused because of app_handler_queue")
-    hooks: dict[str, int] = _by_code("HTTP hooks, by what came of them")
+    hooks: dict[str, int] = _by_code("HTTP hooks, by result")
     hook_s: Histogram = _histogram("Seconds that HTTP hooks took")
-    hooks_dropped: int = _counter("disconnect hooks that were left out: beyond `queue`, or after `retries`")
-    loop_stalls: int = _counter("Times the event loop stood still for more than stall_warn_s, with --app or --wsgi")
+    hooks_dropped: int = _counter("disconnect hooks that were discarded: beyond `queue`, or after `retries`")
+    loop_stalls: int = _counter("Times the event loop was blocked for more than stall_warn_s, with --app or --wsgi")
     # sessions and channels
     sessions: int = _gauge("Authenticated sessions")
     subscriptions: int = _gauge("Subscriptions of this node's connections")
@@ -130,102 +130,102 @@ class Metrics:
     subscriptions_refused: dict[str, int] = _by_code("Subscriptions refused, by code")
     channels_refused: int = _counter("Subscriptions refused because of channels_per_connection")
     auth_failures: dict[str, int] = _by_code("Tokens refused, by code")
-    auth_throttled: int = _counter("Refusals without an answer because of auth_failures_per_minute")
+    auth_throttled: int = _counter("Connections rejected without a message because of auth_failures_per_minute")
     tokens_expired: int = _counter("Live connections closed because their token ended")
     revoked: int = _counter("Live connections closed because of a revocation")
     jwks_errors: int = _counter("Fetches of a JWKS that failed")
     # publications
-    publications: int = _counter("Publications that came from the broker")
+    publications: int = _counter("Publications received from the broker")
     deliveries: int = _counter("Publications handed to a connection")
     fanout_s: Histogram = _histogram("Seconds from a publication's at_ms until its fan-out was written")
     published: int = _counter("Publications this node handed to the broker")
-    publish_duplicates: int = _counter("Publishes whose id the broker had seen")
+    publish_duplicates: int = _counter("Publishes whose id the broker already had")
     publish_errors: dict[str, int] = _by_code("Publishes that failed, by code")
     publications_too_large: int = _counter("Publications refused because of publication_max_bytes")
-    recoveries: int = _counter("Channels recovered in full")
+    recoveries: int = _counter("Channels recovered completely")
     recoveries_failed: int = _counter("Channels answered with recovered: false")
     recovered_publications: int = _counter("Publications delivered by recovery")
-    held_overflows: int = _counter("Recoveries given up because of hold_max")
+    held_overflows: int = _counter("Recoveries abandoned because of hold_max")
     histories: int = _counter("History pages read")
-    history_limited: int = _counter("History pages asked to be larger than history_page_max")
-    sessions_recovered: int = _counter("Clients that returned with a pid as the session that they were")
-    returns_refused: dict[str, int] = _by_code("Clients that returned with a pid and began anew, by reason")
-    recovery_sessions: int = _gauge("Live sessions that the broker keeps for a return")
+    history_limited: int = _counter("History requests for more than history_page_max")
+    sessions_recovered: int = _counter("Clients that resumed their session with a pid")
+    returns_refused: dict[str, int] = _by_code("Clients that reconnected with a pid and got a new session, by reason")
+    recovery_sessions: int = _gauge("Live sessions that are stored in the broker for a resume")
     recovery_sessions_refused: int = _counter("Sessions without a pid because of recovery_sessions_max")
-    recovery_sessions_too_large: int = _counter("Sessions not kept because of recovery_session_max_bytes")
-    recovery_errors: int = _counter("Writes of sessions to the broker that failed; they are tried again")
-    reports: int = _gauge("Publications that asked for a report, and of which this node knows")
-    reports_dropped: int = _counter("Reports forgotten early because of reports_max or acks_max")
-    acks: int = _counter("Acknowledgements of publications, each connection's first one of each")
-    acks_unknown: int = _counter("Acknowledgements that nobody had asked for, or not any more")
+    recovery_sessions_too_large: int = _counter("Sessions not stored because of recovery_session_max_bytes")
+    recovery_errors: int = _counter("Failed writes of sessions to the broker; they are retried")
+    reports: int = _gauge("Publications with a delivery report on this node")
+    reports_dropped: int = _counter("Reports discarded early because of reports_max or acks_max")
+    acks: int = _counter("Acknowledgements of publications, without repeated ones of the same connection")
+    acks_unknown: int = _counter("Acknowledgements that were not requested, or whose report was discarded")
     # presence
     presence_users: int = _gauge("Users of this node in channels with presence, each counted once per channel")
-    presence_joins: int = _counter("Joins over all nodes that this node's turns at the broker brought about")
-    presence_leaves: int = _counter("Leaves over all nodes that this node's turns at the broker brought about")
-    presence_turns: int = _counter("Turns at the broker: leases renewed, changes written")
-    presence_errors: int = _counter("Turns at the broker that failed; what they had to write is written later")
-    presence_ended: int = _counter("Other nodes' leases that this node found ended, and whose users it removed")
-    presence_begun_anew: int = _counter("Times all users were written anew, since the broker had forgotten this node")
+    presence_joins: int = _counter("Joins over all nodes that this node's presence updates produced")
+    presence_leaves: int = _counter("Leaves over all nodes that this node's presence updates produced")
+    presence_turns: int = _counter("Presence updates written to the broker")
+    presence_errors: int = _counter("Failed presence updates; they are retried")
+    presence_ended: int = _counter("Presence leases of other nodes that had ended, and whose users this node removed")
+    presence_begun_anew: int = _counter("Times all users were written again because the broker lost this node's data")
     presence_infos_refused: int = _counter("Sessions whose `info` is not shown because of presence_info_max_bytes")
-    presence_lists_refused: int = _counter("Presence answers without a list because of presence_list_max")
+    presence_lists_refused: int = _counter("Presence responses without a list because of presence_list_max")
     # broker
     broker_connected: int = _gauge("1 while the broker is reachable")
-    broker_timeouts: int = _counter("Questions to the broker without an answer in broker_timeout_s")
-    broker_reconnects: int = _counter("Times the link to the broker was made again")
+    broker_timeouts: int = _counter("Requests to the broker without a reply within broker_timeout_s")
+    broker_reconnects: int = _counter("Reconnects to the broker")
     broker_channels: int = _gauge("Channels this node is subscribed to at the broker")
     broker_bytes: int = _counter("Bytes of publications read from the broker")
-    broker_poisoned: int = _counter("Broker messages skipped because they are not tidings'")
-    broker_replays: int = _counter("Broker messages dropped because their seq had passed")
-    broker_oversize: int = _counter("Links to the broker given up because of link_max_bytes")
-    broker_held_dropped: int = _counter("Live messages dropped because of held_max_bytes or early_max; repaired later")
+    broker_poisoned: int = _counter("Foreign broker messages that were ignored")
+    broker_replays: int = _counter("Broker messages discarded because their seq was already processed")
+    broker_oversize: int = _counter("Connections to the broker closed because of link_max_bytes")
+    broker_held_dropped: int = _counter("Live messages discarded (held_max_bytes, early_max); repaired later")
     control_messages: int = _counter("Control messages from other nodes")
     gaps: int = _counter("Gaps found in a channel")
-    gaps_repaired: int = _counter("Gaps closed from the channel's stream")
-    doubts: int = _counter("Ranges of cursors that this node found to say too much, because it had lost something")
-    gaps_late: int = _counter("Channels of clients told a gap because another node had lost something before")
-    gaps_lost: int = _counter("Gaps that could not be closed; the clients were told")
+    gaps_repaired: int = _counter("Gaps repaired from the channel's stream")
+    doubts: int = _counter("Ranges of cursors that this node doubts, because it had lost a publication before them")
+    gaps_late: int = _counter("Gaps reported to clients because another node had lost a publication before")
+    gaps_lost: int = _counter("Gaps that could not be repaired; the clients received `tidings:gap`")
     doubts_widened: int = _counter("Times doubt widened to all channels because of doubts_max")
     epochs: int = _counter("Times a new epoch began")
     position_checks: int = _counter("Position checks done, one per position_check_s")
-    canaries: int = _counter("Canary publications that came back")
-    canaries_lost: int = _counter("Canary publications that did not come back in canary_timeout_s")
-    canary_s: Histogram = _histogram("Seconds until a canary came back")
+    canaries: int = _counter("Canary publications that returned")
+    canaries_lost: int = _counter("Canary publications that did not return within canary_timeout_s")
+    canary_s: Histogram = _histogram("Seconds until a canary returned")
     # ingress
     ingress_connected: int = _gauge("Queues of `ingress` that this node is connected to")
-    ingress_consumed: int = _counter("Messages that this node took from queues, some perhaps again")
+    ingress_consumed: int = _counter("Messages received from queues, including redeliveries")
     ingress_acked: int = _counter("Messages of queues that were published and acknowledged")
-    ingress_dead: dict[str, int] = _by_code("Messages put into a dead-letter queue, by the code of the reason")
-    ingress_held: int = _gauge("Messages taken from a queue that wait because the broker does not take them")
-    ingress_reconnects: int = _counter("Times a connection to a queue broke or could not be made")
+    ingress_dead: dict[str, int] = _by_code("Messages moved to a dead-letter queue, by code of the reason")
+    ingress_held: int = _gauge("Messages of queues that wait because the broker is unavailable")
+    ingress_reconnects: int = _counter("Times a connection to a queue broke or could not be opened")
     # HTTP API
-    api_requests: dict[str, int] = _by_code("Answers of the HTTP API, by status")
+    api_requests: dict[str, int] = _by_code("Responses of the HTTP API, by status")
     api_unauthorized: int = _counter("API requests without a valid key")
     api_too_large: int = _counter("API requests refused because of api_body_max_bytes or max_batch")
-    # other emitters' formats
-    wires_published: dict[str, int] = _by_code("Publications that came in another emitter's format, by format")
-    wires_refused: dict[str, int] = _by_code("Messages in another emitter's format that were refused, by code")
-    wires_ordered: dict[str, int] = _by_code("Orders that came in another emitter's format, by what is to be done")
-    wires_dropped: int = _counter("Messages of other emitters dropped because this node's lease had ended")
-    wires_listening: int = _gauge("Formats that this node listens to, of those that one node at a time does")
+    # compatibility formats
+    wires_published: dict[str, int] = _by_code("Publications received in a compatibility format, by format")
+    wires_refused: dict[str, int] = _by_code("Messages in a compatibility format that were refused, by code")
+    wires_ordered: dict[str, int] = _by_code("Commands received in a compatibility format, by command")
+    wires_dropped: int = _counter("Messages in a compatibility format discarded because this node's lease had ended")
+    wires_listening: int = _gauge("Compatibility formats for which this node has the lease")
     reloads: int = _counter("Times SIGHUP reloaded rules and keys")
-    reload_errors: int = _counter("Times SIGHUP found settings that are wrong, and changed nothing")
-    workers_silent: int = _counter("Workers that gave no answer for /metrics or /readyz of all")
-    control_unanswered: int = _counter("Orders to all nodes that this node did not answer")
-    nodes: int = _gauge("Nodes that live, as of this node's last record")
+    reload_errors: int = _counter("Times SIGHUP found invalid settings and changed nothing")
+    workers_silent: int = _counter("Workers that did not respond to a sibling's /metrics or /readyz request")
+    control_unanswered: int = _counter("Commands to all nodes that this node did not reply to")
+    nodes: int = _gauge("Live nodes, as of this node's last heartbeat")
     draining: int = _gauge("1 while this node drains")
 
     def count(self, by_code: dict[str, int], code: str, times: int = 1) -> None:
-        """Adds to one code of a by-code field. Codes come from tables, never from a client."""
+        """Add to one code of a by-code field. Codes come from tables, never from a client."""
         by_code[code] = by_code.get(code, 0) + times
 
 
 FIELDS: dict[str, tuple[Kind, str]] = {
-    each.name: (each.metadata["kind"], each.metadata["help"]) for each in fields(Metrics)
+    metric.name: (metric.metadata["kind"], metric.metadata["help"]) for metric in fields(Metrics)
 }
 
 
 class Collector:
-    """What `prometheus_client.CollectorRegistry.register` takes.
+    """A collector for `prometheus_client.CollectorRegistry.register`.
 
     Source: prometheus.io/docs/instrumenting/exposition_formats.
     """
@@ -236,7 +236,7 @@ class Collector:
 
     def collect(self) -> Iterator[Metric]:
         """One metric family per field, each sample with the label `node`."""
-        # Imported after monkey patching, and only where metrics are asked for.
+        # Imported after monkey patching, and only if metrics are requested.
         from prometheus_client import core
 
         for name, (kind, help_) in FIELDS.items():
@@ -281,19 +281,19 @@ def render(metrics: Metrics, *, node: str) -> bytes:
 
 
 def merge_texts(texts: Sequence[bytes]) -> bytes:
-    """The metrics of several nodes as one text: each family once, with the samples of all of them.
+    """The metrics of several nodes as one text: each family once, with the samples of all nodes.
 
-    All texts are of `render`; a family's own lines stand together, below its help.
+    All texts come from `render`, where the lines of a family follow its help line.
     """
     families: dict[bytes, tuple[list[bytes], list[bytes]]] = {}
     for text in texts:
-        about: list[bytes] = []
+        head_lines: list[bytes] = []
         samples: list[bytes] = []
         for line in text.splitlines():
             if line.startswith(b"# HELP "):
-                about, samples = families.setdefault(line.split(b" ")[2], ([], []))
+                head_lines, samples = families.setdefault(line.split(b" ")[2], ([], []))
             if not line.startswith(b"#"):
                 samples.append(line)
-            elif line not in about:
-                about.append(line)
-    return b"".join(line + b"\n" for about, samples in families.values() for line in (*about, *samples))
+            elif line not in head_lines:
+                head_lines.append(line)
+    return b"".join(line + b"\n" for head_lines, samples in families.values() for line in (*head_lines, *samples))

@@ -1,7 +1,7 @@
-"""Who is in a channel: what is asked and answered, by whatever broker (PROTOCOL.md sections 5 and 7).
+"""Presence: the members of a channel, and a node's updates to the broker (PROTOCOL.md sections 5 and 7). No I/O.
 
-No I/O. A member is a user, however many tabs and nodes it is connected by. What changes in a channel is
-published in a channel of its own, so that it costs nothing to those who did not ask for it.
+A member is a user, with any number of connections on any number of nodes. Joins and leaves of a channel are published
+in a separate presence channel, so they cost nothing for clients that do not subscribe to it.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from functools import cached_property
 from tidings.wire.channels import OWN_PREFIX
 from tidings.wire.cursor import Cursor
 
-# Members in one answer, unless the caller wants another number.
+# Members in one list (default).
 LIST_MAX = 1_000
 _PREFIX = f"{OWN_PREFIX}presence:"
-# A channel that was too large for lists has them again when it is well below the limit: no to and fro at the edge.
+# A channel that was too large for lists gets them again below 9/10 of the limit, so that it does not flap at the limit.
 RELIST_BELOW_TENTHS = 9
 NO_INFO = b"null"
 
 
 def presence_channel(channel: str) -> str:
-    """Where joins and leaves of a channel are published; its namespace is the hub's own."""
+    """The channel in which joins and leaves of `channel` are published. Its namespace is reserved for the hub."""
     return _PREFIX + channel
 
 
 def presence_of(name: str) -> str | None:
-    """The channel whose joins and leaves are published in `name`; None if it is no such channel."""
+    """The channel whose joins and leaves are published in `name`; None if `name` is no presence channel."""
     return name[len(_PREFIX) :] if name.startswith(_PREFIX) else None
 
 
 @dataclass(frozen=True)
 class Presence:
-    """Who was in a channel at `cursor`.
+    """The members of a channel at `cursor`.
 
-    `count` are the users. `infos` has, by user, the `info` of the user's token as JSON; it is None where
-    there are more users than the asked limit.
+    `count`: the number of users. `infos`: by user, the `info` of the user's token as JSON; None if there are more users
+    than the requested limit.
     """
 
     cursor: str
@@ -46,27 +46,29 @@ class Presence:
 
     @cached_property
     def members(self) -> dict[str, object] | None:
-        """`info` by user, in order of name; None where only the count is given."""
+        """`info` by user, sorted by name; None if there is only a count."""
         return None if self.infos is None else {user: json.loads(info) for user, info in sorted(self.infos.items())}
 
     def to_json(self) -> bytes:
-        """What `to_wire` says, as JSON, without reading what tokens said."""
+        """`to_wire` as JSON. The infos are copied without parsing them."""
         members = b"null"
         if self.infos is not None:
             # Users are of a checked alphabet: no JSON escape can be needed.
-            each = (b'{"user":"%b","info":%b}' % (user.encode(), self.infos[user]) for user in sorted(self.infos))
-            members = b"[%b]" % b",".join(each)
+            entries = (b'{"user":"%b","info":%b}' % (user.encode(), self.infos[user]) for user in sorted(self.infos))
+            members = b"[%b]" % b",".join(entries)
         return b'{"cursor":"%b","count":%d,"members":%b}' % (self.cursor.encode(), self.count, members)
 
     def to_wire(self) -> dict[str, object]:
         """`{"cursor", "count", "members": [{"user", "info"}] | null}`."""
-        members = None if self.members is None else [{"user": user, "info": it} for user, it in self.members.items()]
+        members = (
+            None if self.members is None else [{"user": user, "info": info} for user, info in self.members.items()]
+        )
         return {"cursor": self.cursor, "count": self.count, "members": members}
 
 
 @dataclass(frozen=True, slots=True)
 class PresenceChange:
-    """A user is (`info`, as JSON) or is no longer (None) in a channel, as far as one node is concerned."""
+    """A change of one node's members. `info`: the user is a member, with this JSON; None: the user is no member now."""
 
     channel: str
     user: str
@@ -75,13 +77,13 @@ class PresenceChange:
 
 @dataclass(frozen=True, slots=True)
 class PresenceUpdate:
-    """What a node says to the broker: its changes, and that it lives.
+    """An update that a node sends to the broker. It contains changes and renews the node's presence lease.
 
-    `node` names one life of a node. `epoch` is what the broker answered last; empty when this life begins,
-    and then `namespaces` are those with presence. After `lease_s` without a turn the node counts as dead.
-    In channels of more than `list_max` users single joins and leaves are not published, but counts;
-    `event_max_bytes` bounds the data of one of these publications. At most `sweep_max` entries of dead nodes
-    are removed.
+    `node` names one incarnation of a node. `epoch` is that of the broker's last result. It is empty in the first update
+    of an incarnation, and then `namespaces` are those with presence. After `lease_s` without an update the node counts
+    as dead. In channels with more than `list_max` users, counts are published instead of single joins and leaves.
+    `event_max_bytes` limits the data of one of these publications. At most `sweep_max` members of dead nodes are
+    removed.
     """
 
     node: str
@@ -96,11 +98,12 @@ class PresenceUpdate:
 
 @dataclass(frozen=True, slots=True)
 class PresenceUpdateResult:
-    """What the broker made of a turn.
+    """The broker's result of an update.
 
-    `known` False: the broker has forgotten this life of the node, or may have lost what it wrote (`epoch`), and
-    nothing was done (there): the node must begin a new life and say everything again. `more`: dead nodes are not
-    yet swept clean. Then what happened: users that `joined` and `left` over all nodes, and nodes whose lease `ended`.
+    `known`: False if the broker has lost this incarnation of the node, or may have lost its data (`epoch`). Then it did
+    nothing (in that bucket), and the node must start a new incarnation and send all members again.
+    `more`: there are further members of dead nodes to remove.
+    `joined`, `left`: users over all nodes. `ended`: nodes whose lease ended.
     """
 
     epoch: str
@@ -112,7 +115,7 @@ class PresenceUpdateResult:
 
 
 def read_update_result(reply: object) -> PresenceUpdateResult | None:
-    """What the presence script replied; None if it is not its reply."""
+    """The reply of `presence.lua`; None if `reply` is something else."""
     match reply:
         case [bytes(epoch), int(known), int(more), int(joined), int(left), int(ended)]:
             return PresenceUpdateResult(epoch.decode(), bool(known), bool(more), joined, left, ended)
@@ -120,7 +123,7 @@ def read_update_result(reply: object) -> PresenceUpdateResult | None:
 
 
 def read_members(reply: object) -> Presence | None:
-    """What the members script replied; None if it is not its reply."""
+    """The reply of `members.lua`; None if `reply` is something else."""
     match reply:
         case [bytes(epoch), bytes(seq), int(count), list(pairs)]:
             infos = {user.decode(): info for user, info in zip(pairs[::2], pairs[1::2], strict=True)}

@@ -1,6 +1,6 @@
-"""What became of a publication that asked to be told: whom it reached, and who acknowledged it. No I/O.
+"""Delivery reports: how many connections received a publication, and how many acknowledged it. No I/O.
 
-Every node keeps its own part for a while; who asks adds the parts up (PROTOCOL.md section 7).
+Every node keeps its own counters for a while; a query adds them up (PROTOCOL.md section 7).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tidings.wire.cursor import Cursor
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """On one node: how many connections it was written to, and how many of them have acknowledged it."""
+    """The counters of one node: connections that the publication was written to, and acknowledgements."""
 
     recipients: int
     acks: int
@@ -25,11 +25,11 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What became of a publication so far, on all nodes that answered and together.
+    """The delivery of a publication so far: per node that replied, and altogether.
 
-    An acknowledgement says that a handler of the client ran, and nothing beyond. `missing`: nodes that live and
-    did not answer. `settled`: nothing more is expected; False: it has not arrived at a node with subscribers yet,
-    or acknowledgements are still awaited.
+    An acknowledgement means that a handler of the client has run, and nothing more. `missing`: nodes that are alive and
+    did not reply. `settled`: False while the publication has not arrived at a node with subscribers, or while
+    acknowledgements are expected.
     """
 
     id: str
@@ -44,89 +44,92 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class ReportQuery:
-    """Which publication: its id, and where it is as far as that is known."""
+    """The publication to report on: its id, and its channel and cursor if they are known."""
 
     id: str
     channel: str = ""
     cursor: str = ""
 
     def to_command(self) -> Command:
-        """The question to every node."""
-        about = {"id": self.id, "channel": self.channel, "cursor": self.cursor}
-        return Command("report", {name: value for name, value in about.items() if value})
+        """The command that requests the report from every node."""
+        arguments = {"id": self.id, "channel": self.channel, "cursor": self.cursor}
+        return Command("report", {name: value for name, value in arguments.items() if value})
 
     def path(self) -> str:
-        """The same question over the HTTP API."""
+        """Path and query of the same request over the HTTP API."""
         query = f"?{urlencode({'channel': self.channel})}" if self.channel else ""
         return f"/api/publications/{quote(self.id, safe='')}{query}"
 
 
 def own_position(cursor: str) -> str:
-    """A publication's own place in its cursor: what follows is where a node was in the other buckets."""
-    at = Cursor.parse(cursor)
-    return str(Cursor(at.epoch, at.seq))
+    """A publication's own position: the first part of its cursor. The other parts are positions in other buckets."""
+    position = Cursor.parse(cursor)
+    return str(Cursor(position.epoch, position.seq))
 
 
 def locate(query: ReportQuery, replies: NodeReplies) -> ReportQuery:
-    """The publication with the channel and cursor that the nodes know.
+    """`query` with the channel and cursor that the nodes know.
 
     Raises:
-        NotFound: no node knows it. TimedOut: none that answered, and another one lives.
-        BadRequest: it is in several channels, and none was named.
+        NotFound: no node has a report on it.
+        TimedOut: no node that replied has one, and others did not reply.
+        BadRequest: the publication is in several channels, and the query names none.
     """
-    places: dict[str, str] = {}
-    for _, channel, cursor, _ in _found(replies):
-        known = places.get(channel)
+    cursors: dict[str, str] = {}
+    for _, channel, cursor, _ in _rows(replies):
+        known = cursors.get(channel)
         if query.channel not in {"", channel}:
             continue
-        # The same id again, after the broker had forgotten it: the later one counts.
+        # The id was used again after its idempotency window: the later publication counts.
         if known is None or Cursor.parse(known).seq < Cursor.parse(cursor).seq:
-            places[channel] = cursor
-    if not places and replies.missing:
-        raise TimedOut(f"no word of {', '.join(replies.missing)}, and nobody else knows the publication {query.id}")
-    if not places:
-        raise NotFound(
-            f"no report on the publication {query.id}: it never asked for one, or too long ago (report_keep_s)"
+            cursors[channel] = cursor
+    if not cursors and replies.missing:
+        raise TimedOut(
+            f"no reply from {', '.join(replies.missing)}, and no other node knows the publication {query.id}"
         )
-    if len(places) > 1:
+    if not cursors:
+        raise NotFound(
+            f"no report on the publication {query.id}: it did not request one, or it is too old (report_keep_s)"
+        )
+    if len(cursors) > 1:
         raise _ambiguous(query)
-    ((channel, cursor),) = places.items()
+    ((channel, cursor),) = cursors.items()
     return ReportQuery(query.id, channel, cursor)
 
 
 def require_unique(query: ReportQuery, replies: NodeReplies) -> None:
-    """Returns if no node knows this id in another channel.
+    """Check that no node knows this id in another channel.
 
     Raises:
-        BadRequest: one does; which of them is meant has to be said.
+        BadRequest: a node does; the query must name a channel.
     """
-    if any(channel != query.channel for _, channel, _, _ in _found(replies)):
+    if any(channel != query.channel for _, channel, _, _ in _rows(replies)):
         raise _ambiguous(query)
 
 
 def merge_reports(query: ReportQuery, replies: NodeReplies) -> Report:
-    """The report on a publication whose place is known.
+    """The report on a publication whose channel and cursor are known.
 
     Raises:
-        TidingsError: what a node said that could not answer.
+        TidingsError: the error that a node replied with.
     """
     command_result(replies)
-    nodes = {str(said.get("node")): Count(0, 0) for said in replies.replies}
-    settled = not any(said.get("behind") for said in replies.replies)
-    for node, channel, cursor, one in _found(replies):
+    nodes = {str(reply.get("node")): Count(0, 0) for reply in replies.replies}
+    settled = not any(reply.get("behind") for reply in replies.replies)
+    for node, channel, cursor, row in _rows(replies):
         if (channel, cursor) == (query.channel, query.cursor):
-            nodes[node] = Count(_whole(one.get("recipients")), _whole(one.get("acks")))
-            settled = settled and bool(one.get("settled", True))
+            nodes[node] = Count(_int_or_zero(row.get("recipients")), _int_or_zero(row.get("acks")))
+            settled = settled and bool(row.get("settled", True))
     recipients = sum(count.recipients for count in nodes.values())
     acks = sum(count.acks for count in nodes.values())
     return Report(query.id, query.channel, query.cursor, recipients, acks, nodes, replies.missing, settled=settled)
 
 
 def read_report(body: Mapping[str, Any]) -> Report:
-    """The HTTP API's answer; `settled` is what its status says.
+    """The report in a response of the HTTP API.
 
     Raises:
-        Internal: it is none.
+        Internal: the response is not a hub's.
     """
     match body:
         case {
@@ -139,28 +142,28 @@ def read_report(body: Mapping[str, Any]) -> Report:
             "missing": list(missing),
         }:
             counts = {
-                str(node): Count(_whole(one.get("recipients")), _whole(one.get("acks")))
-                for node, one in nodes.items()
-                if isinstance(one, Mapping)
+                str(node): Count(_int_or_zero(count.get("recipients")), _int_or_zero(count.get("acks")))
+                for node, count in nodes.items()
+                if isinstance(count, Mapping)
             }
             return Report(
                 id_, channel, cursor, recipients, acks, counts, tuple(map(str, missing)), bool(body.get("settled"))
             )
-    raise Internal("the answer is not a hub's; check the URL")
+    raise Internal("the response is not a hub's; check the URL")
 
 
 def _ambiguous(query: ReportQuery) -> BadRequest:
-    return BadRequest(f"{query.id} was published in several channels; say which one with ?channel=")
+    return BadRequest(f"{query.id} was published in several channels; choose one with ?channel=")
 
 
-def _found(answers: NodeReplies) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
-    """Node, channel, cursor and the rest of all that was found."""
-    for said in answers.replies:
-        for one in said.get("found", ()):
-            match one:
+def _rows(replies: NodeReplies) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
+    """Node, channel, cursor and counters of every report in the replies."""
+    for reply in replies.replies:
+        for row in reply.get("found", ()):
+            match row:
                 case {"channel": str(channel), "cursor": str(cursor)}:
-                    yield str(said.get("node")), channel, cursor, one
+                    yield str(reply.get("node")), channel, cursor, row
 
 
-def _whole(value: object) -> int:
+def _int_or_zero(value: object) -> int:
     return value if type(value) is int else 0

@@ -1,4 +1,4 @@
-"""A node's turn in presence: the script's call and what its reply means. No I/O."""
+"""The presence script: packs its call and reads its reply. No I/O."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tidings_hub.brokers.base import BrokerLimits
 
 
 def presence_script() -> Script:
-    """One turn of a node."""
+    """`presence.lua`: applies one update of a node."""
     return load_script("tidings_hub.brokers", "presence.lua")
 
 
 def pack_presence_update(keys: RedisKeys, update: PresenceUpdate, limits: BrokerLimits) -> bytes:
-    """The call for one turn."""
+    """EVALSHA of `presence.lua` with the update."""
     numbers = (
         int(update.lease_s * 1000),
         update.list_max,
@@ -48,14 +48,14 @@ def pack_presence_update(keys: RedisKeys, update: PresenceUpdate, limits: Broker
 
 
 def read_presence_result(reply: object) -> PresenceUpdateResult:
-    """What the script said.
+    """The result in the script's reply.
 
     Raises:
-        Unavailable: the reply is an error, or not the script's.
+        Unavailable: the reply is an error, or malformed.
     """
     if isinstance(reply, Exception):
         raise Unavailable(f"Redis refused to answer: {str(reply)[:200]}")
-    found = read_update_result(reply)
-    if found is None:
+    result = read_update_result(reply)
+    if result is None:
         raise Unavailable("Redis gave an answer that the script never gives; is it Redis 6.2 or later?")
-    return found
+    return result

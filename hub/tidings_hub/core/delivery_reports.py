@@ -1,7 +1,7 @@
-"""What this node knows of publications that asked for a report: whom it wrote them to, and who acknowledged them.
+"""The delivery reports of this node: how many connections received a publication, and how many acknowledged it.
 
-Clients acknowledge with the ack id of Socket.IO's EVENT. It is the same number for all of a publication's
-recipients on this node, so that they share one frame, and is drawn at random, so that nobody else can know it.
+Clients acknowledge with the ack id of Socket.IO's EVENT packet. All recipients of a publication on this node share one
+ack id, and so one frame. It is random, so a client that did not receive the publication cannot guess it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from tidings.wire.publication import ACK, REPORT, Publication
 from tidings_hub.core.delivery_report import DeliveryReport
 from tidings_hub.core.frame import Frame, HubEvent
 
-# Some clients read an ack id as a signed number of 32 bits (socket.io-client-java). python-socketio counts its own,
-# for an app that emits with a callback, from 1 for each client.
+# Some clients parse an ack id as a signed 32-bit integer (socket.io-client-java). When an app emits with a callback,
+# python-socketio numbers its own ack ids from 1 for each client.
 ACK_ID_MIN, ACK_ID_MAX = 2**20, 2**31 - 1
 
 
 class ReportedFrame(Frame):
-    """A frame whose recipients are counted, and asked to acknowledge it if the publication wants that."""
+    """A frame whose recipients are counted. It has an ack id if the publication requests acknowledgements."""
 
     __slots__ = ("report",)
 
@@ -31,10 +31,10 @@ class ReportedFrame(Frame):
 
 
 class CursorFrame(Frame):
-    """The cursor of the publication before it, once more.
+    """The cursor of the preceding publication, as a frame that follows it.
 
-    A stock client takes its offset from an event's last argument, and of one that it is to acknowledge that is a
-    function: without this it would get the publication again when it returns with its pid.
+    A stock client takes its offset from the last argument of an event. In an event with an ack id, that is the
+    acknowledgement function. Without this frame, the client would receive the publication again after a resume.
     """
 
     __slots__ = ()
@@ -46,15 +46,16 @@ class CursorFrame(Frame):
 
     @property
     def sse(self) -> bytes:
-        """Nothing: the publication's own event has its cursor as id."""
+        """Empty: in an event stream, the publication's own event has the cursor as its id."""
         return b""
 
 
 class DeliveryReports:
-    """The reports of this node, each for `keep_s` seconds.
+    """The reports of this node, each kept for `keep_s` seconds.
 
-    At most `reports_max` of them, with `acks_max` acknowledgements in all (the last report may pass that): beyond it
-    the oldest goes, and `dropped` counts it. `draw` gives a random number from `ACK_ID_MIN` to `ACK_ID_MAX`.
+    There are at most `reports_max` reports, with at most `acks_max` acknowledgements altogether; only the newest report
+    may exceed that. Beyond these limits the oldest report is discarded, and `dropped` counts it. `draw` returns a
+    random number from `ACK_ID_MIN` to `ACK_ID_MAX`.
     """
 
     def __init__(
@@ -66,73 +67,73 @@ class DeliveryReports:
         self._reports_max = reports_max
         self._acks_max = acks_max
         self._draw = draw
-        # By id and channel, in order of their beginning.
+        # By id and channel, oldest first.
         self._reports: dict[tuple[str, str], DeliveryReport] = {}
         self._channels: dict[str, list[str]] = {}
-        self._numbers: dict[int, DeliveryReport] = {}
+        self._by_ack_id: dict[int, DeliveryReport] = {}
         self._acks = 0
 
     def __len__(self) -> int:
         return len(self._reports)
 
     def open(self, id: str, channel: str, cursor: str, *, now_s: float) -> None:
-        """This node published it: from now on it is known here, whether or not anybody here listens."""
+        """Open the report of a publication of this node, whether or not its channel has subscribers here."""
         self._open(id, channel, cursor, now_s)
 
     def with_reports(self, frames: Sequence[Frame], *, now_s: float, since_ms: int = 0) -> list[Frame]:
-        """The frames, with those that ask for a report prepared for it.
+        """`frames`, where each frame that requests a report is replaced by a `ReportedFrame`.
 
-        Of publications before `since_ms` (their `at_ms`) there is none anymore, unless it is known here.
+        A publication that was published before `since_ms` (its `at_ms`) gets a report only if it has one already.
         """
-        found: list[Frame] = []
+        prepared: list[Frame] = []
         for frame in frames:
             publication = frame.publication
             if wants_report(publication) and (publication.at_ms >= since_ms or self._known(publication)):
                 report = self._arrived(publication, now_s)
-                found.append(ReportedFrame(publication, report))
+                prepared.append(ReportedFrame(publication, report))
                 if report.ack_id:
-                    found.append(CursorFrame(publication))
+                    prepared.append(CursorFrame(publication))
             else:
-                found.append(frame)
-        return found
+                prepared.append(frame)
+        return prepared
 
-    def acknowledge(self, number: int, who: str) -> bool:
-        """A connection acknowledges; whether that was asked for and is its first time."""
-        report = self._numbers.get(number)
-        if report is None or who in report.acked:
+    def acknowledge(self, ack_id: int, connection_id: str) -> bool:
+        """Count an acknowledgement. False if it was not requested, or if this connection has sent it before."""
+        report = self._by_ack_id.get(ack_id)
+        if report is None or connection_id in report.acked:
             return False
-        report.acked.add(who)
+        report.acked.add(connection_id)
         self._acks += 1
-        self._bound()
+        self._discard_excess()
         return True
 
     def find(self, id: str, channel: str = "") -> Iterator[DeliveryReport]:
-        """The reports on this id, of one channel if it is named."""
+        """The reports on this id: in all channels, or in `channel` if it is not empty."""
         for name in self._channels.get(id, ()):
             if channel in {"", name}:
                 yield self._reports[id, name]
 
     def is_settled(self, report: DeliveryReport, *, now_s: float) -> bool:
-        """Whether all who can have acknowledged it, or had the time to."""
-        late = now_s - report.opened_s >= self._ack_timeout_s
-        return not report.ack_id or late or len(report.acked) >= report.awaited
+        """Whether no more acknowledgements are expected: all have arrived, or `ack_timeout_s` is over."""
+        is_late = now_s - report.opened_s >= self._ack_timeout_s
+        return not report.ack_id or is_late or len(report.acked) >= report.awaited
 
     def expire(self, *, now_s: float) -> None:
-        """Forget what has been kept long enough. Call it every second."""
+        """Discard the reports that are older than `keep_s`. Call it every second."""
         while self._reports and next(iter(self._reports.values())).opened_s + self.keep_s <= now_s:
             self._drop_oldest()
 
     def _known(self, publication: Publication) -> bool:
         report = self._reports.get((publication.id, publication.channel))
-        return report is not None and report.cursor == _place(publication)
+        return report is not None and report.cursor == _position_of(publication)
 
     def _arrived(self, publication: Publication, now_s: float) -> DeliveryReport:
-        report = self._open(publication.id, publication.channel, _place(publication), now_s)
+        report = self._open(publication.id, publication.channel, _position_of(publication), now_s)
         if not report.arrived and ACK in publication.options:
-            number = self._draw()
-            while number in self._numbers:
-                number = self._draw()
-            report.ack_id, self._numbers[number] = number, report
+            ack_id = self._draw()
+            while ack_id in self._by_ack_id:
+                ack_id = self._draw()
+            report.ack_id, self._by_ack_id[ack_id] = ack_id, report
         report.arrived = True
         return report
 
@@ -141,14 +142,14 @@ class DeliveryReports:
         if report is not None and report.cursor == cursor:
             return report
         if report is not None:
-            # The broker had forgotten the id: this is another publication.
+            # The idempotency window of the id is over: this is another publication.
             self._drop((id, channel))
         report = self._reports[id, channel] = DeliveryReport(channel, id, cursor, now_s)
         self._channels.setdefault(id, []).append(channel)
-        self._bound()
+        self._discard_excess()
         return report
 
-    def _bound(self) -> None:
+    def _discard_excess(self) -> None:
         while len(self._reports) > self._reports_max or (self._acks > self._acks_max and len(self._reports) > 1):
             self._drop_oldest()
             self.dropped += 1
@@ -158,7 +159,7 @@ class DeliveryReports:
 
     def _drop(self, key: tuple[str, str]) -> None:
         report = self._reports.pop(key)
-        self._numbers.pop(report.ack_id, None)
+        self._by_ack_id.pop(report.ack_id, None)
         self._acks -= len(report.acked)
         channels = self._channels[report.id]
         channels.remove(report.channel)
@@ -167,12 +168,12 @@ class DeliveryReports:
 
 
 def wants_report(publication: Publication) -> bool:
-    """Whether the publication asks for a report."""
+    """Whether the publication requests a report."""
     return REPORT in publication.options or ACK in publication.options
 
 
 def count_written(frames: Sequence[Frame], *, recipients: int, awaited: int) -> None:
-    """These frames were written to so many connections, of which so many can acknowledge."""
+    """Count in the frames' reports that they were written to `recipients` connections; `awaited` can acknowledge."""
     for frame in frames:
         report = frame.report
         if report is not None:
@@ -180,5 +181,5 @@ def count_written(frames: Sequence[Frame], *, recipients: int, awaited: int) -> 
             report.awaited += awaited if report.ack_id else 0
 
 
-def _place(publication: Publication) -> str:
+def _position_of(publication: Publication) -> str:
     return str(Cursor(publication.epoch, publication.seq))

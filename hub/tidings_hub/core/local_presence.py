@@ -1,7 +1,7 @@
-"""Who of this node's users is in which channel, and what the broker has yet to be told of it.
+"""Local presence: which users of this node are members of which channel, and which changes are not yet in the broker.
 
-A user is in a channel from the first connection that subscribes until `grace_s` after the last one has left: a
-page change, or a move to another node, is no leave. The broker decides over all nodes (`tidings.wire.presence.Turn`).
+A user is a member from the first connection that subscribes until `grace_s` after the last one has left. So a page
+change, or a move to another node, is no leave. The broker combines all nodes (`tidings.wire.presence.PresenceUpdate`).
 """
 
 from __future__ import annotations
@@ -20,126 +20,126 @@ from tidings_hub.core.frame import Frame
 class _LocalMember:
     connections: int
     info: bytes
-    # When the stay ends; None while a connection is there.
+    # When the membership ends; None while a connection is subscribed.
     until_s: float | None = None
 
 
 class LocalPresence:
-    """The stays of this node's users, and which of them changed since the broker was told.
+    """The members of this node, and which of them changed since the last update of the broker.
 
-    What is told is always the state at that moment, so telling it twice does no harm.
+    A change contains the current state of a member, so a repeated change does no harm.
     """
 
     def __init__(self, *, grace_s: float) -> None:
         self._grace_s = grace_s
-        self._stays: dict[tuple[str, str], _LocalMember] = {}
+        self._members: dict[tuple[str, str], _LocalMember] = {}
         self._changed: dict[tuple[str, str], None] = {}
-        # Everyone's grace is equally long: in order of their end.
-        self._ending: deque[tuple[float, tuple[str, str]]] = deque()
+        # All members have the same grace period, so this is sorted by time.
+        self._expiries: deque[tuple[float, tuple[str, str]]] = deque()
 
     def __len__(self) -> int:
-        return len(self._stays)
+        return len(self._members)
 
     @property
     def has_changes(self) -> bool:
-        """Whether there is something to tell."""
+        """Whether there are changes for the broker."""
         return bool(self._changed)
 
     def join(self, channels: Iterable[str], user: str, info: bytes) -> None:
-        """One more connection of the user is in these channels; the last one's `info` counts."""
+        """Add one connection of the user to these channels. The newest connection's `info` counts."""
         for channel in channels:
-            stay = self._stays.get((channel, user))
-            if stay is None:
-                self._stays[channel, user] = _LocalMember(1, info)
+            member = self._members.get((channel, user))
+            if member is None:
+                self._members[channel, user] = _LocalMember(1, info)
                 self._changed[channel, user] = None
             else:
-                stay.connections += 1
-                stay.until_s = None
+                member.connections += 1
+                member.until_s = None
         self.update_info(channels, user, info)
 
     def update_info(self, channels: Iterable[str], user: str, info: bytes) -> None:
-        """The user has this `info` now."""
+        """Set the user's `info`."""
         for channel in channels:
-            stay = self._stays.get((channel, user))
-            if stay is not None and stay.info != info:
-                stay.info = info
+            member = self._members.get((channel, user))
+            if member is not None and member.info != info:
+                member.info = info
                 self._changed[channel, user] = None
 
     def leave(self, channels: Iterable[str], user: str, *, now_s: float) -> None:
-        """One connection less."""
+        """Remove one connection of the user from these channels."""
         for channel in channels:
-            stay = self._stays.get((channel, user))
-            if stay is None or stay.connections == 0:
+            member = self._members.get((channel, user))
+            if member is None or member.connections == 0:
                 continue
-            stay.connections -= 1
-            if stay.connections == 0:
-                stay.until_s = now_s + self._grace_s
-                self._ending.append((stay.until_s, (channel, user)))
+            member.connections -= 1
+            if member.connections == 0:
+                member.until_s = now_s + self._grace_s
+                self._expiries.append((member.until_s, (channel, user)))
 
     def pop_changes(self, now_s: float) -> list[PresenceChange]:
-        """What the broker is to be told now; it counts as told."""
-        while self._ending and self._ending[0][0] <= now_s:
-            until_s, key = self._ending.popleft()
-            stay = self._stays.get(key)
-            # Whoever came back, and perhaps left again, has another end.
-            if stay is not None and stay.until_s == until_s:
-                del self._stays[key]
+        """Return the changes for the broker, and mark them as written."""
+        while self._expiries and self._expiries[0][0] <= now_s:
+            until_s, key = self._expiries.popleft()
+            member = self._members.get(key)
+            # A user who reconnected, and perhaps left again, has another expiry.
+            if member is not None and member.until_s == until_s:
+                del self._members[key]
                 self._changed[key] = None
         changed, self._changed = self._changed, {}
         return [self._change(key) for key in changed]
 
     def _change(self, key: tuple[str, str]) -> PresenceChange:
-        stay = self._stays.get(key)
-        return PresenceChange(*key, None if stay is None else stay.info)
+        member = self._members.get(key)
+        return PresenceChange(*key, None if member is None else member.info)
 
     def restore_changes(self, changes: list[PresenceChange]) -> None:
-        """These could not be told."""
+        """Mark changes as not written: the update failed."""
         self._changed.update(((change.channel, change.user), None) for change in changes)
 
     def mark_all_changed(self) -> None:
-        """The broker knows nothing (any more): everything is to be told, and nothing else."""
-        self._changed = dict.fromkeys(self._stays)
+        """Mark every member as changed, and nothing else: the broker has no members of this node."""
+        self._changed = dict.fromkeys(self._members)
 
     def next_expiry_s(self) -> float | None:
-        """When `take` will have something without anybody doing anything; None: never."""
-        return self._ending[0][0] if self._ending else None
+        """When the next grace period ends; None: no member is in its grace period."""
+        return self._expiries[0][0] if self._expiries else None
 
 
 def with_presence_channels(channels: Iterable[str]) -> Iterable[str]:
-    """The channels, and beside each the one with its joins and leaves; none twice."""
-    return dict.fromkeys(each for name in channels for each in (name, presence_channel(name)))
+    """The channels, each followed by its presence channel, without duplicates."""
+    return dict.fromkeys(channel for name in channels for channel in (name, presence_channel(name)))
 
 
 def split_answers(answers: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, object]]:
-    """`{"channels": …}` with what is answered per channel, and `"presence"` beside it where joins and leaves are."""
-    found: dict[str, dict[str, object]] = {"channels": {}}
+    """`{"channels": …}` with the answers of channels; `"presence"` has those of presence channels, if any."""
+    split: dict[str, dict[str, object]] = {"channels": {}}
     for name, answer in answers.items():
         channel = presence_of(name)
         if channel is None:
-            found["channels"][name] = answer
+            split["channels"][name] = answer
         else:
-            found.setdefault("presence", {})[channel] = answer
-    return found
+            split.setdefault("presence", {})[channel] = answer
+    return split
 
 
 def presence_frame(publication: Publication) -> Frame:
-    """What came in a presence channel, as clients get it: the event `tidings:join` in the channel itself."""
+    """The frame of a publication in a presence channel: an event such as `tidings:join` in the channel itself."""
     return _PresenceFrame(publication)
 
 
 class _PresenceFrame(Frame):
-    """Looked up by the presence channel that it came in, written with the name of the channel it is about."""
+    """Delivered to the subscribers of the presence channel, but written with the name of the channel itself."""
 
     __slots__ = ()
 
     def __init__(self, publication: Publication) -> None:
-        shown = replace(
+        published = replace(
             publication,
             channel=presence_of(publication.channel) or publication.channel,
             event_bytes=publication.event_bytes + len(OWN_PREFIX),
             fragment=b'"' + OWN_PREFIX.encode() + publication.fragment[1:],
         )
-        super().__init__(shown)
-        # Both forms are built now, while the publication is the one that is shown.
+        super().__init__(published)
+        # Both forms are built here, while `publication` is still the one with the channel's own name.
         self._sse = self.sse
         self.publication = publication

@@ -1,6 +1,6 @@
-"""Which addresses are public: those that a request to somebody else's server may go to.
+"""Which IP addresses are public, so that a hook may send requests to them.
 
-Source: the special-purpose registries of IANA (RFC 6890), and the addresses that carry another one inside.
+Source: the special-purpose registries of IANA (RFC 6890), and the address formats that embed another address.
 """
 
 from __future__ import annotations
@@ -8,12 +8,11 @@ from __future__ import annotations
 import ipaddress
 from typing import Final
 
-# Beyond what Python's table of this version knows: addresses that carry an IPv4 one inside them (nobody has a server
-# there), and ranges that the registries have set apart. Mapped addresses (::ffff:0:0/96) are what a system makes of an
-# IPv4 one; they count as that.
+# In addition to Python's own table: address formats that embed an IPv4 address (no server has one), and reserved
+# ranges. A mapped address (::ffff:0:0/96) is how a system writes an IPv4 address; it is checked as that one.
 _NOT_PUBLIC: Final = tuple(
-    ipaddress.ip_network(each)
-    for each in (
+    ipaddress.ip_network(network)
+    for network in (
         *("192.0.0.0/24", "192.88.99.0/24"),
         *("::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16", "3fff::/20", "5f00::/16", "fec0::/10"),
     )
@@ -21,7 +20,7 @@ _NOT_PUBLIC: Final = tuple(
 
 
 def is_public(text: str) -> bool:
-    """Whether an address, as the system resolved it, is one of the public Internet. What is no address is not."""
+    """Whether `text`, an address as the system resolved it, belongs to the public Internet. False for other text."""
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:

@@ -1,8 +1,8 @@
-"""The stamp of a relayed request: proof that another node of this hub sent it, a moment ago and for this node.
+"""The stamp of a relayed request: it proves that another node of this hub sent the request, recently and to this node.
 
-    1 <to> <at_ms> <remote> <http or https> <host> <HMAC-SHA256 of all that and of the request line>
+    1 <to> <at_ms> <remote> <http or https> <host> <HMAC-SHA256 of these fields and of the request line>
 
-`remote`, the scheme and `host` are what the first node found out about the client; fields are percent-encoded.
+The first node has determined `remote`, the scheme and `host` for the client. Fields are percent-encoded.
 Source: PROTOCOL.md section 10.
 """
 
@@ -15,21 +15,21 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, unquote
 
-# "Authorization" in it keeps such heads out of caches of heads that clients share.
+# The word "Authorization" in it keeps these request heads out of the parser's cache, which clients share.
 STAMP_HEADER: Final = "tidings-relay-authorization"
-# Seconds that a stamp holds, and the difference that two nodes' clocks may have.
+# Seconds that a stamp is valid, and the tolerated difference between the clocks of two nodes.
 STAMP_LIFETIME_S: Final = 10.0
 _VERSION = "1"
 _FIELDS = 7
 _SCHEMES = {"http": False, "https": True}
-# Not the key that signs tokens: a stamp must never be good for anything else.
+# Derives another key than the one that signs tokens: a stamp must not be valid for anything else.
 _PURPOSE = b"tidings relay 1"
 _TIME = re.compile(r"[0-9]{1,15}")
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Who may take the request, when it was sent (unix), and what the sender knows of the client."""
+    """The node that may accept the request, when it was sent (unix time), and the client's data."""
 
     to_node: str
     at_s: float
@@ -39,12 +39,12 @@ class Stamp:
 
 
 def stamp_key(secret: str) -> bytes:
-    """The key that stamps are made with, from a secret that all nodes have."""
+    """The key that signs stamps, derived from a secret that all nodes share."""
     return hmac.digest(secret.encode(), _PURPOSE, "sha256")
 
 
 def write_stamp(key: bytes, stamp: Stamp, method: str, target: str) -> str:
-    """The header's value."""
+    """The value of the header `STAMP_HEADER` for a request."""
     scheme = "https" if stamp.secure else "http"
     at_ms = round(stamp.at_s * 1000)
     fields = (_VERSION, quote(stamp.to_node), str(at_ms), quote(stamp.remote) or "-", scheme, quote(stamp.host) or "-")
@@ -55,12 +55,12 @@ def write_stamp(key: bytes, stamp: Stamp, method: str, target: str) -> str:
 def read_stamp(
     keys: Sequence[bytes], value: str, method: str, target: str, *, own_id: str, now_s: float
 ) -> Stamp | None:
-    """What a header says, if a node that has one of `keys` said it, for `own_id`, within `STAMP_HOLDS_S`."""
+    """Verify a header value; None unless a node with one of `keys` wrote it for `own_id` recently."""
     text, _, proof = value.rpartition(" ")
     fields = value.split(" ")
-    # Every key, always: the time must not tell which one came near. Bytes: a header may hold any sign.
-    right = [hmac.compare_digest(_proof(key, text, method, target).encode(), proof.encode()) for key in keys]
-    if not any(right) or len(fields) != _FIELDS or fields[0] != _VERSION:
+    # Every key is compared, so the time does not depend on the matching one. As bytes: a header may hold any character.
+    matches = [hmac.compare_digest(_proof(key, text, method, target).encode(), proof.encode()) for key in keys]
+    if not any(matches) or len(fields) != _FIELDS or fields[0] != _VERSION:
         return None
     if fields[4] not in _SCHEMES or not _TIME.fullmatch(fields[2]):
         return None

@@ -1,6 +1,6 @@
-"""Small collections: a tuple while it is small, a set above.
+"""Collections of unique members that are a tuple while small, and a set when larger.
 
-Most channels of a node have one member, most sessions a few channels: an empty set takes 216 bytes, a tuple 40.
+Most channels of a node have one member, and most sessions a few channels. An empty set takes 216 bytes, a tuple 40.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _SMALL_MAX = 4
 
 
 def add_member(members: Collection[T], member: T) -> Collection[T]:
-    """`members` with `member`; keep what is returned."""
+    """Add `member`. Use the returned collection in place of `members`."""
     if isinstance(members, set):
         members.add(member)
         return members
@@ -23,8 +23,8 @@ def add_member(members: Collection[T], member: T) -> Collection[T]:
 
 
 def remove_member(members: Collection[T], member: T) -> Collection[T]:
-    """`members` without `member`, if it was one; keep what is returned."""
+    """Remove `member`, if it is one. Use the returned collection in place of `members`."""
     if isinstance(members, set):
         members.discard(member)
         return members
-    return tuple(each for each in members if each != member)
+    return tuple(other for other in members if other != member)

@@ -120,4 +120,4 @@ def test_the_limit_itself_is_bounded() -> None:
     limit = RateLimit()
     for number in range(10_000):
         limit.passes(str(number), now_s=0)
-    assert len(limit._seen) <= 1000
+    assert len(limit._last_lines) <= 1000

@@ -89,7 +89,7 @@ def test_an_answer_of_another_version_counts_nothing(odd: dict[str, Any]) -> Non
 
 
 def test_while_a_node_is_missing_nobody_can_say_that_there_is_none() -> None:
-    with pytest.raises(TimedOut, match="no word of other"):
+    with pytest.raises(TimedOut, match="no reply from other"):
         locate(ReportQuery("x"), NodeReplies([said("one")], ("other",)))
     answers = NodeReplies([said("one", ("orders:1", "e.5", 1, 0, True))], ("other",))
     assert locate(ReportQuery("x"), answers) == PLACED
