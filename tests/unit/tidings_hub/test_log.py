@@ -55,11 +55,11 @@ def record(message: str, *, error: bool = False, **extra: object) -> logging.Log
             raise ValueError(f"token={CANARY}\nsecond line")
         except ValueError:
             caught = sys.exc_info()
-    made = logging.getLogger("tidings.t").makeRecord(
+    log_record = logging.getLogger("tidings.t").makeRecord(
         "tidings.t", logging.INFO, "f", 1, message, (), caught, extra=extra
     )
-    made.created, made.msecs = 0.0, 7.0
-    return made
+    log_record.created, log_record.msecs = 0.0, 7.0
+    return log_record
 
 
 def test_a_line() -> None:
@@ -82,7 +82,7 @@ def pipe() -> Iterator[tuple[int, int]]:
     os.close(writing)
 
 
-def test_a_log_that_nobody_reads_stops_nothing(pipe: tuple[int, int]) -> None:
+def test_a_log_that_is_not_read_blocks_nothing(pipe: tuple[int, int]) -> None:
     reading, writing = pipe
     handler = StderrHandler(select, writing)
     handler.setFormatter(LineFormatter())

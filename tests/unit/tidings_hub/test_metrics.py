@@ -15,7 +15,7 @@ def test_every_field_has_a_help_and_a_plain_name() -> None:
         assert (kind is Kind.HISTOGRAM) is name.endswith("_s")
 
 
-def test_what_was_counted_is_rendered() -> None:
+def test_counted_values_are_rendered() -> None:
     metrics = Metrics()
     metrics.deliveries += 3
     metrics.sessions = 2

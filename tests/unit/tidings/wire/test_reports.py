@@ -18,84 +18,92 @@ from tidings.wire.reports import (
     require_unique,
 )
 
-PLACED = ReportQuery("x", "orders:1", "e.5")
+LOCATED = ReportQuery("x", "orders:1", "e.5")
 
 
-def said(node: str, *found: tuple[str, str, int, int, bool], behind: bool = False) -> dict[str, Any]:
+def reply_of(node: str, *rows: tuple[str, str, int, int, bool], behind: bool = False) -> dict[str, Any]:
     names = ("channel", "cursor", "recipients", "acks", "settled")
-    return {"node": node, "found": [dict(zip(names, one, strict=True)) for one in found], "behind": behind}
+    return {"node": node, "found": [dict(zip(names, row, strict=True)) for row in rows], "behind": behind}
 
 
-def test_the_question_says_what_is_known() -> None:
+def test_a_query_contains_what_is_known() -> None:
     assert json.loads(ReportQuery("x").to_command().to_message("r")) == {"do": "report", "id": "x", "reply": "r"}
-    assert PLACED.to_command().arguments == {"id": "x", "channel": "orders:1", "cursor": "e.5"}
+    assert LOCATED.to_command().arguments == {"id": "x", "channel": "orders:1", "cursor": "e.5"}
     assert ReportQuery("a:b").path() == "/api/publications/a%3Ab"
-    assert PLACED.path() == "/api/publications/x?channel=orders%3A1"
+    assert LOCATED.path() == "/api/publications/x?channel=orders%3A1"
 
 
-def test_the_parts_are_added_up() -> None:
-    answers = NodeReplies(
-        [said("one", ("orders:1", "e.5", 2, 1, True)), said("other", ("orders:1", "e.5", 3, 3, True)), said("idle")],
+def test_counters_of_nodes_are_added_up() -> None:
+    replies = NodeReplies(
+        [
+            reply_of("one", ("orders:1", "e.5", 2, 1, True)),
+            reply_of("other", ("orders:1", "e.5", 3, 3, True)),
+            reply_of("idle"),
+        ],
         ("gone",),
     )
     nodes = {"one": Count(2, 1), "other": Count(3, 3), "idle": Count(0, 0)}
-    assert merge_reports(PLACED, answers) == Report("x", "orders:1", "e.5", 5, 4, nodes, ("gone",), settled=True)
+    assert merge_reports(LOCATED, replies) == Report("x", "orders:1", "e.5", 5, 4, nodes, ("gone",), settled=True)
 
 
 @pytest.mark.parametrize(
-    "late", [said("other", behind=True), said("other", ("orders:1", "e.5", 3, 2, False))], ids=["behind", "acks"]
+    "late",
+    [reply_of("other", behind=True), reply_of("other", ("orders:1", "e.5", 3, 2, False))],
+    ids=["behind", "acks"],
 )
-def test_one_node_is_enough_for_more_to_be_expected(late: dict[str, Any]) -> None:
-    report = merge_reports(PLACED, NodeReplies([said("one", ("orders:1", "e.5", 1, 1, True)), late]))
+def test_a_report_is_not_settled_while_one_node_is_behind(late: dict[str, Any]) -> None:
+    report = merge_reports(LOCATED, NodeReplies([reply_of("one", ("orders:1", "e.5", 1, 1, True)), late]))
     assert not report.settled
 
 
 def test_another_publication_with_this_id_does_not_count() -> None:
-    answers = NodeReplies([said("one", ("orders:2", "e.5", 7, 7, False), ("orders:1", "e.4", 7, 7, False))])
-    assert merge_reports(PLACED, answers) == Report("x", "orders:1", "e.5", 0, 0, {"one": Count(0, 0)})
+    replies = NodeReplies([reply_of("one", ("orders:2", "e.5", 7, 7, False), ("orders:1", "e.4", 7, 7, False))])
+    assert merge_reports(LOCATED, replies) == Report("x", "orders:1", "e.5", 0, 0, {"one": Count(0, 0)})
 
 
-def test_a_nodes_refusal_is_raised() -> None:
-    answers = NodeReplies([{"node": "one", "error": {"code": "unknown_namespace", "message": "no rule"}}])
+def test_an_error_reply_is_raised() -> None:
+    replies = NodeReplies([{"node": "one", "error": {"code": "unknown_namespace", "message": "no rule"}}])
     with pytest.raises(UnknownNamespace):
-        merge_reports(PLACED, answers)
+        merge_reports(LOCATED, replies)
 
 
-def test_where_it_is_any_node_may_know() -> None:
-    answers = NodeReplies([said("idle"), said("one", ("orders:1", "e.5", 1, 0, True))])
-    assert locate(ReportQuery("x"), answers) == PLACED
+def test_any_node_may_know_the_position() -> None:
+    replies = NodeReplies([reply_of("idle"), reply_of("one", ("orders:1", "e.5", 1, 0, True))])
+    assert locate(ReportQuery("x"), replies) == LOCATED
 
 
-def test_of_one_channel_the_later_publication_counts() -> None:
-    answers = NodeReplies([said(str(at), ("orders:1", f"e.{at}", 1, 0, True)) for at in (5, 4)])
-    assert locate(ReportQuery("x"), answers) == PLACED
+def test_the_later_publication_in_a_channel_counts() -> None:
+    replies = NodeReplies([reply_of(str(at), ("orders:1", f"e.{at}", 1, 0, True)) for at in (5, 4)])
+    assert locate(ReportQuery("x"), replies) == LOCATED
 
 
-def test_what_nobody_knows_and_what_is_in_several_channels() -> None:
+def test_unknown_and_ambiguous_publications_are_rejected() -> None:
     with pytest.raises(NotFound, match="report_keep_s"):
-        locate(ReportQuery("x"), NodeReplies([said("one")]))
-    several = NodeReplies([said("one", ("orders:1", "e.5", 1, 0, True), ("orders:2", "e.6", 1, 0, True))])
+        locate(ReportQuery("x"), NodeReplies([reply_of("one")]))
+    several = NodeReplies([reply_of("one", ("orders:1", "e.5", 1, 0, True), ("orders:2", "e.6", 1, 0, True))])
     with pytest.raises(BadRequest, match=r"several channels.*channel="):
         locate(ReportQuery("x"), several)
-    assert locate(ReportQuery("x", "orders:1"), several) == PLACED
+    assert locate(ReportQuery("x", "orders:1"), several) == LOCATED
     with pytest.raises(BadRequest, match="several channels"):
-        require_unique(PLACED, several)
-    require_unique(PLACED, NodeReplies([said("one", ("orders:1", "e.5", 1, 0, True), ("orders:1", "e.4", 1, 0, True))]))
+        require_unique(LOCATED, several)
+    require_unique(
+        LOCATED, NodeReplies([reply_of("one", ("orders:1", "e.5", 1, 0, True), ("orders:1", "e.4", 1, 0, True))])
+    )
 
 
 @pytest.mark.parametrize("odd", [{"node": "odd"}, {"node": "odd", "found": [{}]}, {"node": "odd", "found": [3]}])
-def test_an_answer_of_another_version_counts_nothing(odd: dict[str, Any]) -> None:
-    assert merge_reports(PLACED, NodeReplies([odd])).nodes == {"odd": Count(0, 0)}
+def test_malformed_reports_count_as_zero(odd: dict[str, Any]) -> None:
+    assert merge_reports(LOCATED, NodeReplies([odd])).nodes == {"odd": Count(0, 0)}
 
 
-def test_while_a_node_is_missing_nobody_can_say_that_there_is_none() -> None:
+def test_an_unknown_publication_times_out_while_a_node_is_missing() -> None:
     with pytest.raises(TimedOut, match="no reply from other"):
-        locate(ReportQuery("x"), NodeReplies([said("one")], ("other",)))
-    answers = NodeReplies([said("one", ("orders:1", "e.5", 1, 0, True))], ("other",))
-    assert locate(ReportQuery("x"), answers) == PLACED
+        locate(ReportQuery("x"), NodeReplies([reply_of("one")], ("other",)))
+    replies = NodeReplies([reply_of("one", ("orders:1", "e.5", 1, 0, True))], ("other",))
+    assert locate(ReportQuery("x"), replies) == LOCATED
 
 
-def test_an_answer_over_http() -> None:
+def test_read_a_response_of_the_http_api() -> None:
     body = {
         "id": "x",
         "cursor": "e.5",
@@ -111,5 +119,5 @@ def test_an_answer_over_http() -> None:
         read_report({"id": "x"})
 
 
-def test_the_own_place_of_a_cursor_over_several_buckets() -> None:
+def test_own_position_of_a_cursor_over_several_buckets() -> None:
     assert own_position("e.5~f.7") == own_position("e.5") == "e.5"

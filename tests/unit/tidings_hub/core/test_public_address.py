@@ -17,12 +17,12 @@ from tidings_hub.core.public_address import is_public
         "", "localhost", "2130706433", "0x7f000001", "127.1", "1.1.1.1.1", "1.1.1.1 ", "example.org",
     ],
 )  # fmt: skip
-def test_no_request_goes_there(address: str) -> None:
+def test_other_addresses_are_not_public(address: str) -> None:
     assert not is_public(address)
 
 
 @pytest.mark.parametrize(
     "address", ["1.1.1.1", "8.8.8.8", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "::ffff:8.8.8.8"]
 )
-def test_the_public_internet_is_reached(address: str) -> None:
+def test_addresses_of_the_internet_are_public(address: str) -> None:
     assert is_public(address)

@@ -14,7 +14,7 @@ def read(value: str, *, method: str = "GET", target: str = TARGET, own_id: str =
     return read_stamp([KEY], value, method, target, own_id=own_id, now_s=now_s)
 
 
-def test_a_stamp_says_what_was_put_in() -> None:
+def test_a_stamp_survives_writing_and_reading() -> None:
     assert read(write_stamp(KEY, STAMP, "GET", TARGET)) == STAMP
 
 
@@ -22,7 +22,7 @@ def test_a_stamp_says_what_was_put_in() -> None:
     ("remote", "host"),
     [("", ""), ("fe80::1%eth0", "[::1]:80"), ("a b\r\nc", "ü host"), ("-x", "a%20b"), ("unix", "x" * 300)],
 )
-def test_whatever_a_client_made_of_it_stays_one_field(remote: str, host: str) -> None:
+def test_any_client_data_stays_one_field(remote: str, host: str) -> None:
     stamp = Stamp("n2", NOW_S, remote, False, host)
     value = write_stamp(KEY, stamp, "POST", TARGET)
     assert value.isascii()
@@ -30,14 +30,14 @@ def test_whatever_a_client_made_of_it_stays_one_field(remote: str, host: str) ->
     assert read(value, method="POST") == stamp
 
 
-def test_a_stamp_is_for_one_request_line_and_one_node() -> None:
+def test_a_stamp_is_valid_for_one_request_line_and_one_node() -> None:
     value = write_stamp(KEY, STAMP, "GET", TARGET)
     assert read(value, method="POST") is None
     assert read(value, target=TARGET + "1") is None
     assert read(value, own_id="n3") is None
 
 
-def test_a_stamp_holds_for_seconds() -> None:
+def test_a_stamp_expires() -> None:
     value = write_stamp(KEY, STAMP, "GET", TARGET)
     for near in (-STAMP_LIFETIME_S, STAMP_LIFETIME_S):
         assert read(value, now_s=NOW_S + near) == STAMP
@@ -45,17 +45,17 @@ def test_a_stamp_holds_for_seconds() -> None:
         assert read(value, now_s=NOW_S + far) is None
 
 
-def test_without_the_key_nobody_makes_one() -> None:
+def test_a_stamp_of_another_key_is_rejected() -> None:
     assert read(write_stamp(OTHER, STAMP, "GET", TARGET)) is None
     assert read_stamp([], write_stamp(KEY, STAMP, "GET", TARGET), "GET", TARGET, own_id="n2", now_s=NOW_S) is None
 
 
-def test_several_keys_hold_while_a_secret_is_replaced() -> None:
+def test_all_keys_are_valid_while_a_secret_is_rotated() -> None:
     value = write_stamp(OTHER, STAMP, "GET", TARGET)
     assert read_stamp([KEY, OTHER], value, "GET", TARGET, own_id="n2", now_s=NOW_S) == STAMP
 
 
-def test_any_changed_sign_breaks_it() -> None:
+def test_any_changed_character_invalidates_the_stamp() -> None:
     value = write_stamp(KEY, STAMP, "GET", TARGET)
     for at in range(len(value)):
         other = "1" if value[at] != "1" else "2"
@@ -65,11 +65,11 @@ def test_any_changed_sign_breaks_it() -> None:
 @pytest.mark.parametrize(
     "value", ["", " ", "1", "1 n2 x r http h p", "a b c d e f g", "\xff" * 20, "1 n2 1 r http h \xff"]
 )
-def test_rubbish_is_no_stamp(value: str) -> None:
+def test_malformed_stamps_are_rejected(value: str) -> None:
     assert read(value) is None
 
 
-def test_a_key_is_not_the_secret_itself() -> None:
+def test_the_key_differs_from_the_secret() -> None:
     assert KEY != OTHER
     assert b"kT3x" not in KEY
     assert len(KEY) == 32

@@ -11,7 +11,7 @@ from tidings_hub.core.small_set import add_member, remove_member
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 8))))
-def test_they_hold_what_a_set_holds(steps: list[tuple[bool, int]]) -> None:
+def test_behaves_like_a_set(steps: list[tuple[bool, int]]) -> None:
     members: Collection[int] = ()
     model: set[int] = set()
     for add, member in steps:
@@ -21,7 +21,7 @@ def test_they_hold_what_a_set_holds(steps: list[tuple[bool, int]]) -> None:
         assert len(members) == len(model)
 
 
-def test_a_large_one_is_changed_in_place() -> None:
+def test_a_large_set_is_changed_in_place() -> None:
     members: Collection[int] = ()
     for member in range(100):
         members = add_member(members, member)
