@@ -1,4 +1,4 @@
-"""What every publisher promises, as tests. Subclass it and provide the fixtures `publisher` and `kept`."""
+"""The contract of publishers, as tests. Subclass it and provide the fixtures `publisher` and `stored_ids`."""
 
 from __future__ import annotations
 
@@ -16,85 +16,87 @@ from tidings.receipts import Receipt
 from tidings.wire.cursor import Cursor
 from tidings.wire.reports import Report, ReportQuery
 
-Kept = Callable[[str], list[str]]
+StoredIds = Callable[[str], list[str]]
 TIMEOUT_S = 10.0
 
 
-def receipts(answers: list[PublishResult]) -> list[Receipt]:
-    assert [one for one in answers if not isinstance(one, Receipt)] == []
-    return [one for one in answers if isinstance(one, Receipt)]
+def receipts(results: list[PublishResult]) -> list[Receipt]:
+    assert [result for result in results if not isinstance(result, Receipt)] == []
+    return [result for result in results if isinstance(result, Receipt)]
 
 
 class PublisherContract:
-    """`kept(channel)` are the ids that the broker keeps of a channel; namespace `orders` keeps 100 or more."""
+    """`stored_ids(channel)`: the ids in a channel's history. The namespace `orders` stores 100 publications or more."""
 
     @pytest.fixture
     def publisher(self) -> Publisher:
         raise NotImplementedError
 
     @pytest.fixture
-    def kept(self) -> Kept:
+    def stored_ids(self) -> StoredIds:
         raise NotImplementedError
 
-    def test_a_batch_is_answered_item_by_item_and_kept_in_order(self, publisher: Publisher, kept: Kept) -> None:
+    def test_batch_has_one_result_per_item_and_is_stored_in_order(
+        self, publisher: Publisher, stored_ids: StoredIds
+    ) -> None:
         items = [outgoing("orders:1") for _ in range(50)]
-        answers = receipts(publisher.publish(items, timeout_s=TIMEOUT_S))
-        assert [one.id for one in answers] == [one.id for one in items]
-        cursors = [Cursor.parse(one.cursor) for one in answers]
+        results = receipts(publisher.publish(items, timeout_s=TIMEOUT_S))
+        assert [receipt.id for receipt in results] == [item.id for item in items]
+        cursors = [Cursor.parse(receipt.cursor) for receipt in results]
         assert [later.seq - earlier.seq for earlier, later in itertools.pairwise(cursors)] == [1] * 49
-        assert kept("orders:1") == [one.id for one in items]
+        assert stored_ids("orders:1") == [item.id for item in items]
 
-    def test_an_empty_batch_is_answered_with_nothing(self, publisher: Publisher) -> None:
+    def test_empty_batch_has_no_results(self, publisher: Publisher) -> None:
         assert publisher.publish([], timeout_s=TIMEOUT_S) == []
 
-    def test_the_same_id_is_published_once_per_channel(self, publisher: Publisher, kept: Kept) -> None:
-        one, other = outgoing("orders:1", id="same"), outgoing("orders:2", id="same")
-        first, again, elsewhere = receipts(publisher.publish([one, one, other], timeout_s=TIMEOUT_S))
-        assert (again.cursor, again.duplicate) == (first.cursor, True)
+    def test_the_same_id_is_published_once_per_channel(self, publisher: Publisher, stored_ids: StoredIds) -> None:
+        item, other_channel = outgoing("orders:1", id="same"), outgoing("orders:2", id="same")
+        first, second, other = receipts(publisher.publish([item, item, other_channel], timeout_s=TIMEOUT_S))
+        assert (second.cursor, second.duplicate) == (first.cursor, True)
         assert not first.duplicate
-        assert not elsewhere.duplicate
-        assert kept("orders:1") == ["same"]
+        assert not other.duplicate
+        assert stored_ids("orders:1") == ["same"]
 
-    def test_what_is_refused_does_not_hold_up_the_others(self, publisher: Publisher, kept: Kept) -> None:
-        items = [outgoing("orders:1"), outgoing("nobody:1"), outgoing("orders:1")]
-        answers = publisher.publish(items, timeout_s=TIMEOUT_S)
-        assert isinstance(answers[1], UnknownNamespace)
-        assert "nobody" in str(answers[1])
-        assert kept("orders:1") == [items[0].id, items[2].id]
+    def test_rejected_item_does_not_stop_the_others(self, publisher: Publisher, stored_ids: StoredIds) -> None:
+        items = [outgoing("orders:1"), outgoing("unknown:1"), outgoing("orders:1")]
+        results = publisher.publish(items, timeout_s=TIMEOUT_S)
+        assert isinstance(results[1], UnknownNamespace)
+        assert "unknown" in str(results[1])
+        assert stored_ids("orders:1") == [items[0].id, items[2].id]
 
-    def test_large_and_many_sided_data(self, publisher: Publisher, kept: Kept) -> None:
+    def test_large_data_with_special_characters(self, publisher: Publisher, stored_ids: StoredIds) -> None:
         data = '{"text":"äöü € 🙂 \\u0000 \\\\ \\" ","long":"' + "x" * 60_000 + '"}'
         items = [outgoing("orders:1", data=data.encode()) for _ in range(3)]
         receipts(publisher.publish(items, timeout_s=TIMEOUT_S))
-        assert kept("orders:1") == [one.id for one in items]
+        assert stored_ids("orders:1") == [item.id for item in items]
 
-    def test_threads_share_it(self, publisher: Publisher, kept: Kept) -> None:
-        answers: list[Receipt] = []
+    def test_threads_share_a_publisher(self, publisher: Publisher, stored_ids: StoredIds) -> None:
+        results: list[Receipt] = []
 
         def work() -> None:
             for _ in range(10):
-                answers.extend(receipts(publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S)))
+                results.extend(receipts(publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S)))
 
         workers = [threading.Thread(target=work) for _ in range(8)]
         for worker in workers:
             worker.start()
         for worker in workers:
             worker.join()
-        assert len(answers) == 80
-        by_seq = sorted(answers, key=lambda one: Cursor.parse(one.cursor).seq)
-        assert kept("orders:1") == [one.id for one in by_seq]
+        assert len(results) == 80
+        by_seq = sorted(results, key=lambda receipt: Cursor.parse(receipt.cursor).seq)
+        assert stored_ids("orders:1") == [receipt.id for receipt in by_seq]
 
-    def test_after_close_it_says_so(self, publisher: Publisher) -> None:
+    def test_publish_after_close_is_unavailable(self, publisher: Publisher) -> None:
         publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S)
         publisher.close()
         publisher.close()
-        (answer,) = publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S)
-        assert isinstance(answer, Unavailable)
-        assert "closed" in str(answer)
+        (result,) = publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S)
+        assert isinstance(result, Unavailable)
+        assert "closed" in str(result)
 
 
 class HubPublisherContract(PublisherContract):
-    """What publishers promise in addition if nodes reply through them."""
+    """The additional contract of publishers through which nodes reply."""
 
     @pytest.fixture
     def publisher(self) -> HubPublisher:
@@ -102,11 +104,11 @@ class HubPublisherContract(PublisherContract):
 
     def test_report_of_a_publication_without_recipients_is_empty(self, publisher: HubPublisher) -> None:
         (receipt,) = receipts(publisher.publish([outgoing("orders:1", options="ra")], timeout_s=TIMEOUT_S))
-        begun_s = time.monotonic()
+        start_s = time.monotonic()
         report = publisher.report(ReportQuery(receipt.id, "orders:1", receipt.cursor), timeout_s=TIMEOUT_S)
         assert report == Report(receipt.id, "orders:1", receipt.cursor, 0, 0, {})
         assert report.settled
-        assert time.monotonic() - begun_s < TIMEOUT_S / 2
+        assert time.monotonic() - start_s < TIMEOUT_S / 2
 
     def test_report_after_close_is_unavailable(self, publisher: HubPublisher) -> None:
         publisher.close()

@@ -18,7 +18,7 @@ import pytest
 from contract.broker_contract import LIMITS, BrokerContract, Keep, Make, Node, outgoing
 from contract.presence_contract import Node as InPresence
 from contract.presence_contract import PresenceContract
-from contract.publisher_contract import TIMEOUT_S, HubPublisherContract, Kept, receipts
+from contract.publisher_contract import TIMEOUT_S, HubPublisherContract, StoredIds, receipts
 from contract.test_publisher_contract import Blocking
 from support.history import Listener, Recorder, check
 from support.ports import free_port
@@ -165,22 +165,22 @@ class TestBroker(BrokerContract):
 
 class InCluster(HubPublisherContract):
     @pytest.fixture
-    def kept(self, cluster: ClusterProcess, prefix: str) -> Kept:
+    def stored_ids(self, cluster: ClusterProcess, prefix: str) -> StoredIds:
         buckets = open_buckets(cluster.url(), prefix)
         put_rules(cluster, buckets)
 
-        def kept(channel: str) -> list[str]:
+        def stored_ids(channel: str) -> list[str]:
             bucket = buckets[bucket_of(channel, len(buckets))]
             with cluster.client(bucket.address.slot) as client:
                 entries = client.xrange(bucket.keys.stream(channel))
             return [entry[b"m"].split(b" ")[4].decode() for _, entry in entries]
 
-        return kept
+        return stored_ids
 
 
 class TestPublisher(InCluster):
     @pytest.fixture
-    def publisher(self, cluster: ClusterProcess, prefix: str, kept: Kept) -> Iterator[Publisher]:
+    def publisher(self, cluster: ClusterProcess, prefix: str, stored_ids: StoredIds) -> Iterator[Publisher]:
         publisher = open_publisher(cluster.url(), prefix=prefix)
         assert isinstance(publisher, ClusterPublisher)
         yield publisher
@@ -189,7 +189,7 @@ class TestPublisher(InCluster):
 
 class TestAsyncPublisher(InCluster):
     @pytest.fixture
-    def publisher(self, cluster: ClusterProcess, prefix: str, kept: Kept) -> Iterator[Publisher]:
+    def publisher(self, cluster: ClusterProcess, prefix: str, stored_ids: StoredIds) -> Iterator[Publisher]:
         publisher = Blocking(lambda: open_async_publisher(cluster.url(), prefix=prefix))
         yield publisher
         publisher.end()

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from contract.broker_contract import outgoing
-from contract.publisher_contract import TIMEOUT_S, Kept, PublisherContract, receipts
+from contract.publisher_contract import TIMEOUT_S, PublisherContract, StoredIds, receipts
 from contract.test_emitter_greenlets import PATCHED, UNPATCHED, WAIT, run
 from contract.test_publisher_contract import RULES, Blocking
 from support.network.certificates import Authority
@@ -96,35 +96,37 @@ class ThroughAQueue(PublisherContract):
             yield publisher
 
     @pytest.fixture
-    def kept(self, store: MemoryStore, url: str) -> Kept:
-        def kept(channel: str) -> list[str]:
-            # The queue keeps its order: when this one has come, all before it have.
+    def stored_ids(self, store: MemoryStore, url: str) -> StoredIds:
+        def stored_ids(channel: str) -> list[str]:
+            # The queue keeps its order: once this publication has arrived, all earlier ones have.
             last = outgoing("done:1")
-            with closing(KombuPublisher(url)) as own:
-                receipts(own.publish([last], timeout_s=TIMEOUT_S))
-            wait_until(lambda: last.id in [one.id for one in store.stored("done:1")])
-            return [one.id for one in store.stored(channel)]
+            with closing(KombuPublisher(url)) as probe:
+                receipts(probe.publish([last], timeout_s=TIMEOUT_S))
+            wait_until(lambda: last.id in [publication.id for publication in store.stored("done:1")])
+            return [publication.id for publication in store.stored(channel)]
 
-        return kept
+        return stored_ids
 
-    def test_a_batch_is_answered_item_by_item_and_kept_in_order(self, publisher: Publisher, kept: Kept) -> None:
-        items = [outgoing("orders:1") for _ in range(100)]
-        answers = receipts(publisher.publish(items, timeout_s=TIMEOUT_S))
-        assert answers == [Receipt(one.id, "") for one in items]
-        assert kept("orders:1") == [one.id for one in items]
-
-    def test_the_same_id_is_published_once_per_channel(self, publisher: Publisher, kept: Kept) -> None:
-        one, other = outgoing("orders:1", id="same"), outgoing("orders:2", id="same")
-        answers = receipts(publisher.publish([one, one, other], timeout_s=TIMEOUT_S))
-        assert [(answer.id, answer.queued, answer.duplicate) for answer in answers] == [("same", True, False)] * 3
-        assert kept("orders:1") == kept("orders:2") == ["same"]
-
-    def test_what_is_refused_does_not_hold_up_the_others(
-        self, publisher: Publisher, kept: Kept, metrics: Metrics
+    def test_batch_has_one_result_per_item_and_is_stored_in_order(
+        self, publisher: Publisher, stored_ids: StoredIds
     ) -> None:
-        items = [outgoing("orders:1"), outgoing("nobody:1"), outgoing("orders:1")]
+        items = [outgoing("orders:1") for _ in range(100)]
+        results = receipts(publisher.publish(items, timeout_s=TIMEOUT_S))
+        assert results == [Receipt(item.id, "") for item in items]
+        assert stored_ids("orders:1") == [item.id for item in items]
+
+    def test_the_same_id_is_published_once_per_channel(self, publisher: Publisher, stored_ids: StoredIds) -> None:
+        item, other_channel = outgoing("orders:1", id="same"), outgoing("orders:2", id="same")
+        results = receipts(publisher.publish([item, item, other_channel], timeout_s=TIMEOUT_S))
+        assert [(receipt.id, receipt.queued, receipt.duplicate) for receipt in results] == [("same", True, False)] * 3
+        assert stored_ids("orders:1") == stored_ids("orders:2") == ["same"]
+
+    def test_rejected_item_does_not_stop_the_others(
+        self, publisher: Publisher, stored_ids: StoredIds, metrics: Metrics
+    ) -> None:
+        items = [outgoing("orders:1"), outgoing("unknown:1"), outgoing("orders:1")]
         receipts(publisher.publish(items, timeout_s=TIMEOUT_S))
-        assert kept("orders:1") == [items[0].id, items[2].id]
+        assert stored_ids("orders:1") == [items[0].id, items[2].id]
         wait_until(lambda: metrics.ingress_dead == {"unknown_namespace": 1})
 
     def test_it_offers_no_node_queries(self, url: str) -> None:
@@ -141,28 +143,28 @@ class ThroughAQueue(PublisherContract):
             with pytest.raises(BadConfig, match="history needs a reply from a hub"):
                 emitter.history("orders:1")
 
-    def test_threads_share_it(self, publisher: Publisher, kept: Kept) -> None:
+    def test_threads_share_a_publisher(self, publisher: Publisher, stored_ids: StoredIds) -> None:
         sent: list[list[str]] = [[] for _ in range(8)]
 
-        def work(own: list[str]) -> None:
+        def work(sent_ids: list[str]) -> None:
             for _ in range(10):
                 item = outgoing("orders:1")
                 receipts(publisher.publish([item], timeout_s=TIMEOUT_S))
-                own.append(item.id)
+                sent_ids.append(item.id)
 
-        workers = [threading.Thread(target=work, args=(own,)) for own in sent]
+        workers = [threading.Thread(target=work, args=(sent_ids,)) for sent_ids in sent]
         for worker in workers:
             worker.start()
         for worker in workers:
             worker.join()
-        found = kept("orders:1")
-        assert len(found) == 80
-        assert [[one for one in found if one in own] for own in sent] == sent
+        stored = stored_ids("orders:1")
+        assert len(stored) == 80
+        assert [[id for id in stored if id in sent_ids] for sent_ids in sent] == sent
 
 
 class TestKombu(ThroughAQueue):
-    def test_what_was_never_a_message_is_put_aside_with_the_reason(
-        self, shared_rabbit: RabbitProcess, publisher: Publisher, kept: Kept, metrics: Metrics, queue: str
+    def test_malformed_message_is_dead_lettered_with_the_reason(
+        self, shared_rabbit: RabbitProcess, publisher: Publisher, stored_ids: StoredIds, metrics: Metrics, queue: str
     ) -> None:
         channel = shared_rabbit.channel()
         poison = {
@@ -174,11 +176,11 @@ class TestKombu(ThroughAQueue):
         }
         item = outgoing("orders:1")
         for body in poison:
-            # Whoever publishes may call his bytes text, or compressed.
+            # Any program may publish there, with any content type.
             message = channel.prepare_message(body, content_type="text/plain", content_encoding="utf-8")
             channel.basic_publish(message, exchange="", routing_key=queue)
         receipts(publisher.publish([item], timeout_s=TIMEOUT_S))
-        assert kept("orders:1") == [item.id]
+        assert stored_ids("orders:1") == [item.id]
         channel.connection.client.close()
         wait_until(lambda: sum(metrics.ingress_dead.values()) == len(poison))
         for body, code in poison.items():
@@ -203,7 +205,7 @@ class TestKombuOnRedis(ThroughAQueue):
         return f"kombu+redis://127.0.0.1:{shared_redis.port}/7?queue={queue}"
 
 
-def test_asyncio(shared_rabbit: RabbitProcess, queue: str) -> None:
+def test_publishing_from_asyncio(shared_rabbit: RabbitProcess, queue: str) -> None:
     shared_rabbit.make_queue(queue)
 
     async def emit() -> list[Receipt]:
@@ -217,61 +219,61 @@ def test_asyncio(shared_rabbit: RabbitProcess, queue: str) -> None:
 def failure(url: str, *, timeout_s: float) -> tuple[TidingsError, float]:
     start_s = time.monotonic()
     with closing(KombuPublisher(url)) as publisher:
-        (answer,) = publisher.publish([outgoing("orders:1")], timeout_s=timeout_s)
-    assert isinstance(answer, TidingsError)
-    assert "hunter2" not in str(answer)
-    return answer, time.monotonic() - start_s
+        (result,) = publisher.publish([outgoing("orders:1")], timeout_s=timeout_s)
+    assert isinstance(result, TidingsError)
+    assert "hunter2" not in str(result)
+    return result, time.monotonic() - start_s
 
 
-def test_a_missing_queue_is_an_error_and_never_silence(shared_rabbit: RabbitProcess, queue: str) -> None:
-    answer, _ = failure(f"{shared_rabbit.url}?queue={queue}", timeout_s=0.5)
-    assert type(answer) is Unavailable
-    assert f"there is no queue '{queue}'" in str(answer)
+def test_publish_to_a_missing_queue_is_unavailable(shared_rabbit: RabbitProcess, queue: str) -> None:
+    error, _ = failure(f"{shared_rabbit.url}?queue={queue}", timeout_s=0.5)
+    assert type(error) is Unavailable
+    assert f"there is no queue '{queue}'" in str(error)
 
 
-def test_a_full_queue_is_an_error_and_what_it_took_is_not(shared_rabbit: RabbitProcess, queue: str) -> None:
+def test_full_queue_rejects_only_what_does_not_fit(shared_rabbit: RabbitProcess, queue: str) -> None:
     shared_rabbit.make_queue(queue, **{"x-max-length": 3, "x-overflow": "reject-publish"})
     with closing(KombuPublisher(f"{shared_rabbit.url}?queue={queue}")) as publisher:
-        answers = publisher.publish([outgoing("orders:1") for _ in range(10)], timeout_s=0.5)
-        taken = [answer for answer in answers if isinstance(answer, Receipt)]
-        refused = [answer for answer in answers if type(answer) is Unavailable and "full" in str(answer)]
-        assert len(taken) == shared_rabbit.count(queue)
-        assert len(taken) + len(refused) == 10
-        assert refused
-        # It waits for room, within its time.
-        threading.Timer(0.2, lambda: [shared_rabbit.take(queue) for _ in range(len(taken))]).start()
+        results = publisher.publish([outgoing("orders:1") for _ in range(10)], timeout_s=0.5)
+        accepted = [result for result in results if isinstance(result, Receipt)]
+        rejected = [result for result in results if type(result) is Unavailable and "full" in str(result)]
+        assert len(accepted) == shared_rabbit.count(queue)
+        assert len(accepted) + len(rejected) == 10
+        assert rejected
+        # A publish retries until there is room, within its timeout.
+        threading.Timer(0.2, lambda: [shared_rabbit.take(queue) for _ in range(len(accepted))]).start()
         receipts(publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S))
 
 
-def test_a_wrong_password_fails_at_once_and_is_not_shown(shared_rabbit: RabbitProcess) -> None:
-    answer, took_s = failure(shared_rabbit.url.replace("guest@", "hunter2@"), timeout_s=30)
-    assert type(answer) is Unavailable
-    assert "refused" in str(answer)
+def test_wrong_password_fails_without_retries_and_is_not_shown(shared_rabbit: RabbitProcess) -> None:
+    error, took_s = failure(shared_rabbit.url.replace("guest@", "hunter2@"), timeout_s=30)
+    assert type(error) is Unavailable
+    assert "refused" in str(error)
     assert took_s < 15
 
 
-def test_a_virtual_host_that_is_not_there(shared_rabbit: RabbitProcess) -> None:
-    answer, took_s = failure(f"{shared_rabbit.url[:-1]}nowhere", timeout_s=30)
-    assert "vhost nowhere not found" in str(answer)
+def test_missing_virtual_host_fails_without_retries(shared_rabbit: RabbitProcess) -> None:
+    error, took_s = failure(f"{shared_rabbit.url[:-1]}nowhere", timeout_s=30)
+    assert "vhost nowhere not found" in str(error)
     assert took_s < 15
 
 
 @pytest.mark.parametrize("scheme", ["amqp", "kombu+redis"])
-def test_where_nobody_listens(scheme: str) -> None:
-    answer, took_s = failure(f"{scheme}://user:hunter2@127.0.0.1:{free_port()}/0", timeout_s=0.5)
-    assert type(answer) is Unavailable
-    assert "cannot be reached" in str(answer)
-    assert f"{scheme}://127.0.0.1" in str(answer)
+def test_unreachable_server_is_unavailable(scheme: str) -> None:
+    error, took_s = failure(f"{scheme}://user:hunter2@127.0.0.1:{free_port()}/0", timeout_s=0.5)
+    assert type(error) is Unavailable
+    assert "cannot be reached" in str(error)
+    assert f"{scheme}://127.0.0.1" in str(error)
     assert took_s < 3
 
 
-def test_a_name_that_is_no_host() -> None:
-    answer, _ = failure("amqp://user:hunter2@no-such-host.invalid/", timeout_s=0.5)
-    assert type(answer) is Unavailable
+def test_unknown_host_name_is_unavailable() -> None:
+    error, _ = failure("amqp://user:hunter2@no-such-host.invalid/", timeout_s=0.5)
+    assert type(error) is Unavailable
 
 
 @pytest.mark.parametrize("connected", [True, False])
-def test_a_pause_beyond_the_time_is_an_error_in_time(
+def test_server_that_does_not_respond_is_an_error_in_time(
     shared_rabbit: RabbitProcess, queue: str, *, connected: bool
 ) -> None:
     shared_rabbit.make_queue(queue)
@@ -282,14 +284,14 @@ def test_a_pause_beyond_the_time_is_an_error_in_time(
         proxy.pause()
         item = outgoing("orders:1")
         start_s = time.monotonic()
-        (answer,) = publisher.publish([item], timeout_s=0.5)
+        (result,) = publisher.publish([item], timeout_s=0.5)
         assert time.monotonic() - start_s < 3
-        assert type(answer) is (TimedOut if connected else Unavailable)
+        assert type(result) is (TimedOut if connected else Unavailable)
         proxy.resume()
         receipts(publisher.publish([item], timeout_s=TIMEOUT_S))
 
 
-def test_a_connection_that_died_while_idle_costs_nothing(shared_rabbit: RabbitProcess, queue: str) -> None:
+def test_connection_that_broke_while_idle_is_replaced(shared_rabbit: RabbitProcess, queue: str) -> None:
     shared_rabbit.make_queue(queue)
     proxy = Proxy(shared_rabbit.port, plain=True)
     with closing(proxy), closing(KombuPublisher(f"amqp://127.0.0.1:{proxy.port}//?queue={queue}")) as publisher:
@@ -298,28 +300,28 @@ def test_a_connection_that_died_while_idle_costs_nothing(shared_rabbit: RabbitPr
         receipts(publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S))
 
 
-def test_over_tls_only_who_trusts_the_authority(shared_rabbit: RabbitProcess, queue: str, tmp_path: Path) -> None:
+def test_tls_needs_the_right_authority(shared_rabbit: RabbitProcess, queue: str, tmp_path: Path) -> None:
     assert shared_rabbit.authority is not None
     shared_rabbit.make_queue(queue)
-    place = f"amqps://guest:guest@127.0.0.1:{shared_rabbit.tls_port}//?queue={queue}"
-    with closing(KombuPublisher(f"{place}&ca_certs={shared_rabbit.authority.file}")) as publisher:
+    base_url = f"amqps://guest:guest@127.0.0.1:{shared_rabbit.tls_port}//?queue={queue}"
+    with closing(KombuPublisher(f"{base_url}&ca_certs={shared_rabbit.authority.file}")) as publisher:
         receipts(publisher.publish([outgoing("orders:1") for _ in range(30)], timeout_s=TIMEOUT_S))
     assert shared_rabbit.count(queue) == 30
     other = Authority.make(tmp_path / "other").file
-    for url in (place, f"{place}&ca_certs={other}"):
-        answer, took_s = failure(url, timeout_s=30)
-        assert "certificate" in str(answer).lower()
+    for url in (base_url, f"{base_url}&ca_certs={other}"):
+        error, took_s = failure(url, timeout_s=30)
+        assert "certificate" in str(error).lower()
         assert took_s < 15
 
 
 @pytest.mark.parametrize("kind", ["amqp", "redis"])
-def test_a_forked_child_uses_connections_of_its_own(
+def test_forked_child_opens_new_connections(
     shared_rabbit: RabbitProcess, shared_redis: RedisProcess, queue: str, kind: str
 ) -> None:
     shared_rabbit.make_queue(queue)
-    places = {"amqp": shared_rabbit.url, "redis": f"kombu+redis://127.0.0.1:{shared_redis.port}/6"}
-    url = f"{places[kind]}?queue={queue}"
-    # As a prefork worker of Celery has it: the parent has emitted before it forks, and goes on.
+    urls = {"amqp": shared_rabbit.url, "redis": f"kombu+redis://127.0.0.1:{shared_redis.port}/6"}
+    url = f"{urls[kind]}?queue={queue}"
+    # As with a prefork worker of Celery, the parent emits before and after the fork.
     with Emitter(url) as emitter:
         emitter.emit("e", "first", channel="orders:1")
         child = os.fork()

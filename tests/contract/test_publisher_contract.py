@@ -1,4 +1,4 @@
-"""Every publisher keeps the same contract; the asyncio ones through a blocking shell."""
+"""Every publisher fulfils the same contract. Asyncio publishers run behind a blocking wrapper."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from contract.broker_contract import Keep, outgoing
-from contract.publisher_contract import TIMEOUT_S, HubPublisherContract, Kept, receipts
+from contract.publisher_contract import TIMEOUT_S, HubPublisherContract, StoredIds, receipts
 from support.network.proxy import Proxy
 from support.ports import free_port
 from support.processes.redis import RedisProcess
@@ -79,27 +79,27 @@ def put_rules(redis: RedisProcess, prefix: str) -> None:
 
 class InRedis(HubPublisherContract):
     @pytest.fixture
-    def kept(self, shared_redis: RedisProcess, prefix: str) -> Iterator[Kept]:
+    def stored_ids(self, shared_redis: RedisProcess, prefix: str) -> Iterator[StoredIds]:
         put_rules(shared_redis, prefix)
         with shared_redis.client() as client:
 
-            def kept(channel: str) -> list[str]:
+            def stored_ids(channel: str) -> list[str]:
                 stream = RedisKeys(prefix).stream(channel)
                 return [entry[b"m"].split(b" ")[4].decode() for _, entry in client.xrange(stream)]
 
-            yield kept
+            yield stored_ids
 
 
 class TestRedis(InRedis):
     @pytest.fixture
-    def publisher(self, shared_redis: RedisProcess, prefix: str, kept: Kept) -> Iterator[Publisher]:
+    def publisher(self, shared_redis: RedisProcess, prefix: str, stored_ids: StoredIds) -> Iterator[Publisher]:
         with opened("threads", shared_redis.url, prefix) as publisher:
             yield publisher
 
 
 class TestAsyncRedis(InRedis):
     @pytest.fixture
-    def publisher(self, shared_redis: RedisProcess, prefix: str, kept: Kept) -> Iterator[Publisher]:
+    def publisher(self, shared_redis: RedisProcess, prefix: str, stored_ids: StoredIds) -> Iterator[Publisher]:
         with opened("asyncio", shared_redis.url, prefix) as publisher:
             yield publisher
 
@@ -112,8 +112,8 @@ class InMemory(HubPublisherContract):
         return store
 
     @pytest.fixture
-    def kept(self, store: MemoryStore) -> Kept:
-        return lambda channel: [one.id for one in store.stored(channel)]
+    def stored_ids(self, store: MemoryStore) -> StoredIds:
+        return lambda channel: [publication.id for publication in store.stored(channel)]
 
 
 class TestMemory(InMemory):
@@ -130,17 +130,17 @@ class TestAsyncMemory(InMemory):
         publisher.end()
 
 
-def test_one_memory_url_is_one_store_in_a_process() -> None:
-    one, same, other = MemoryPublisher("memory://a"), MemoryPublisher("memory://a"), MemoryPublisher("memory://b")
-    assert one.store is same.store
-    assert one.store is not other.store
+def test_publishers_with_one_memory_url_share_a_store() -> None:
+    first, same, other = MemoryPublisher("memory://a"), MemoryPublisher("memory://a"), MemoryPublisher("memory://b")
+    assert first.store is same.store
+    assert first.store is not other.store
 
 
 @pytest.fixture(params=["threads", "asyncio"])
 def through_proxy(
     request: pytest.FixtureRequest, shared_redis: RedisProcess, prefix: str
 ) -> Iterator[tuple[Publisher, Proxy]]:
-    """A publisher in either world, behind a proxy."""
+    """A publisher for threads or asyncio, behind a proxy."""
     put_rules(shared_redis, prefix)
     proxy = Proxy(shared_redis.port)
     with opened(request.param, proxy.url, prefix) as publisher:
@@ -148,7 +148,7 @@ def through_proxy(
     proxy.close()
 
 
-def test_a_connection_that_died_while_idle_costs_nothing(through_proxy: tuple[Publisher, Proxy]) -> None:
+def test_connection_that_broke_while_idle_is_replaced(through_proxy: tuple[Publisher, Proxy]) -> None:
     publisher, proxy = through_proxy
     receipts(publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S))
     proxy.cut()
@@ -156,23 +156,23 @@ def test_a_connection_that_died_while_idle_costs_nothing(through_proxy: tuple[Pu
     assert not receipt.duplicate
 
 
-def test_a_pause_beyond_the_time_is_a_doubt_that_the_same_id_settles(through_proxy: tuple[Publisher, Proxy]) -> None:
+def test_publish_that_timed_out_can_be_repeated_with_the_same_id(through_proxy: tuple[Publisher, Proxy]) -> None:
     publisher, proxy = through_proxy
     receipts(publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S))
     proxy.pause()
     item = outgoing("orders:1", id="once")
     start_s = time.monotonic()
-    (answer,) = publisher.publish([item], timeout_s=0.3)
+    (result,) = publisher.publish([item], timeout_s=0.3)
     assert time.monotonic() - start_s < 3
-    assert isinstance(answer, TimedOut)
-    assert "same id" in str(answer)
+    assert isinstance(result, TimedOut)
+    assert "same id" in str(result)
     proxy.resume()
     (receipt,) = receipts(publisher.publish([item], timeout_s=TIMEOUT_S))
-    (again,) = receipts(publisher.publish([item], timeout_s=TIMEOUT_S))
-    assert (receipt.cursor, again.duplicate) == (again.cursor, True)
+    (repeated,) = receipts(publisher.publish([item], timeout_s=TIMEOUT_S))
+    assert (receipt.cursor, repeated.duplicate) == (repeated.cursor, True)
 
 
-def test_an_emptied_script_cache_is_refilled(
+def test_scripts_are_loaded_again_after_a_flush(
     through_proxy: tuple[Publisher, Proxy], shared_redis: RedisProcess
 ) -> None:
     publisher, _ = through_proxy
@@ -183,49 +183,49 @@ def test_an_emptied_script_cache_is_refilled(
 
 
 @pytest.mark.parametrize("kind", ["threads", "asyncio"])
-def test_where_nobody_listens(kind: str) -> None:
+def test_unreachable_redis_is_unavailable(kind: str) -> None:
     url = f"redis://user:hunter2secret@127.0.0.1:{free_port()}/0"
     with opened(kind, url) as publisher:
-        (answer,) = publisher.publish([outgoing("orders:1")], timeout_s=0.3)
-    assert type(answer) is Unavailable
-    assert "hunter2secret" not in str(answer)
-    assert "Check that redis://127.0.0.1" in str(answer)
+        (result,) = publisher.publish([outgoing("orders:1")], timeout_s=0.3)
+    assert type(result) is Unavailable
+    assert "hunter2secret" not in str(result)
+    assert "Check that redis://127.0.0.1" in str(result)
 
 
 @pytest.mark.parametrize("kind", ["threads", "asyncio"])
-def test_a_wrong_password_fails_at_once_and_is_not_shown(kind: str, tmp_path: Path) -> None:
+def test_wrong_password_fails_without_retries_and_is_not_shown(kind: str, tmp_path: Path) -> None:
     redis = RedisProcess(tmp_path, "--requirepass", "right").start()
     try:
         url = f"redis://:hunter2secret@127.0.0.1:{redis.port}/0"
         start_s = time.monotonic()
         with opened(kind, url) as publisher:
-            (answer,) = publisher.publish([outgoing("orders:1")], timeout_s=30)
+            (result,) = publisher.publish([outgoing("orders:1")], timeout_s=30)
         assert time.monotonic() - start_s < 15
-        assert type(answer) is Unavailable
-        assert "hunter2secret" not in str(answer)
-        assert "login" in str(answer)
+        assert type(result) is Unavailable
+        assert "hunter2secret" not in str(result)
+        assert "login" in str(result)
     finally:
         redis.stop()
 
 
-def test_before_the_first_hub_it_waits_and_then_says_so(shared_redis: RedisProcess, prefix: str) -> None:
+def test_publish_before_the_first_hub_is_unavailable(shared_redis: RedisProcess, prefix: str) -> None:
     publisher = RedisPublisher(shared_redis.url, prefix=prefix)
-    (answer,) = publisher.publish([outgoing("orders:1")], timeout_s=0.3)
-    assert type(answer) is Unavailable
-    assert "no hub has started" in str(answer)
+    (result,) = publisher.publish([outgoing("orders:1")], timeout_s=0.3)
+    assert type(result) is Unavailable
+    assert "no hub has started" in str(result)
     put_rules(shared_redis, prefix)
     receipts(publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S))
     publisher.close()
 
 
-def test_a_forked_child_uses_connections_of_its_own(shared_redis: RedisProcess, prefix: str) -> None:
+def test_forked_child_opens_new_connections(shared_redis: RedisProcess, prefix: str) -> None:
     put_rules(shared_redis, prefix)
     publisher = RedisPublisher(shared_redis.url, prefix=prefix)
     receipts(publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S))
     child = os.fork()
     if child == 0:
-        answers = [publisher.publish([outgoing("orders:child")], timeout_s=TIMEOUT_S)[0] for _ in range(50)]
-        os._exit(0 if all(isinstance(answer, Receipt) for answer in answers) else 1)
+        results = [publisher.publish([outgoing("orders:child")], timeout_s=TIMEOUT_S)[0] for _ in range(50)]
+        os._exit(0 if all(isinstance(result, Receipt) for result in results) else 1)
     for _ in range(50):
         receipts(publisher.publish([outgoing("orders:parent")], timeout_s=TIMEOUT_S))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -238,7 +238,7 @@ def test_through_sentinel(tmp_path: Path, shared_redis: RedisProcess, prefix: st
     config.write_text(f"sentinel monitor main 127.0.0.1 {shared_redis.port} 1\n")
     sentinel = RedisProcess(tmp_path, program=["redis-server", str(config), "--sentinel"]).start()
     try:
-        # One that is down costs no time, wherever it stands.
+        # Sentinels that are down must not use up the time, wherever they are in the list.
         url = f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{sentinel.port},127.0.0.1:{free_port()}/main/0"
         for kind in ("threads", "asyncio"):
             with opened(kind, url, prefix) as publisher:
@@ -259,7 +259,7 @@ def test_over_a_unix_socket(tmp_path: Path, prefix: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "shown"),
+    ("url", "display_url"),
     [
         ("redis://:pw@host", "redis://host:6379/0"),
         ("redis://u:pw@host:7000/3", "redis://host:7000/3"),
@@ -269,22 +269,22 @@ def test_over_a_unix_socket(tmp_path: Path, prefix: str) -> None:
         ("rediss+sentinel://[::1]:5/main", "rediss+sentinel://::1:5/main/0"),
     ],
 )
-def test_an_address_shows_no_password(url: str, shown: str) -> None:
+def test_address_shows_no_password(url: str, display_url: str) -> None:
     address = RedisAddress.parse(url)
-    assert str(address) == shown
+    assert str(address) == display_url
     assert "pw" not in repr(address)
 
 
 @pytest.mark.parametrize(
     "url", ["", "host", "http://h", "redis://h:pwsecret@x:y", "redis+sentinel:///main", "redis+sentinel://h:1/"]
 )
-def test_a_malformed_url_is_refused_without_repeating_it(url: str) -> None:
+def test_malformed_url_is_rejected_without_repeating_it(url: str) -> None:
     with pytest.raises(BadConfig) as caught:
         RedisAddress.parse(url)
     assert "pwsecret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("prefix", ["{x}", "a b", "a*", "ä"])
-def test_a_prefix_that_would_break_keys_is_refused(prefix: str) -> None:
+def test_prefix_that_would_break_keys_is_rejected(prefix: str) -> None:
     with pytest.raises(BadConfig):
         RedisKeys(prefix)

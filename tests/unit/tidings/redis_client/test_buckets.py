@@ -25,22 +25,26 @@ def test_the_tag_of_a_bucket(example: dict[str, object]) -> None:
 
 def test_every_bucket_lies_in_its_own_part_of_the_slots() -> None:
     for buckets in range(2, BUCKETS_MAX + 1):
-        assert [slot_of(tag_of(one, buckets)) * buckets // SLOTS for one in range(buckets)] == list(range(buckets))
+        assert [slot_of(tag_of(bucket, buckets)) * buckets // SLOTS for bucket in range(buckets)] == list(
+            range(buckets)
+        )
 
 
 def test_no_two_numbers_of_buckets_share_a_key() -> None:
     bases = [
-        RedisKeys(tag=tag_of(one, buckets)).base for buckets in range(1, BUCKETS_MAX + 1) for one in range(buckets)
+        RedisKeys(tag=tag_of(bucket, buckets)).base
+        for buckets in range(1, BUCKETS_MAX + 1)
+        for bucket in range(buckets)
     ]
     assert len(set(bases)) == len(bases)
 
 
-def test_channels_are_shared_out_evenly() -> None:
+def test_channels_are_spread_evenly() -> None:
     counts = Counter(bucket_of(f"user:{number}", 4) for number in range(10_000))
     assert max(counts.values()) < 1.1 * min(counts.values())
 
 
 @pytest.mark.parametrize("text", ["", "0", "17", "-1", "x", "4.0", "٤"])
-def test_what_is_no_number_of_buckets(text: str) -> None:
+def test_invalid_number_of_buckets_is_rejected(text: str) -> None:
     with pytest.raises(BadConfig, match="1 to 16"):
         check_buckets(text)

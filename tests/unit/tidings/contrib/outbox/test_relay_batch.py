@@ -1,4 +1,4 @@
-"""What a relay decides: what goes next, what is put aside, what waits."""
+"""A relay's decisions: the next rows, rejected rows, postponed channels."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.publishers.http.responses import encode_item
 from tidings.receipts import Receipt
 
-AWAY = Unavailable("nobody there")
+AWAY = Unavailable("unreachable")
 
 
-def row(row_no: int, channel: str = "orders:1", **more: object) -> Row:
-    whole = {"id": f"id-{row_no}", "event": "n", "data": str(row_no), "at_ms": 5} | more
-    return Row(row_no, channel=channel, **whole)  # type: ignore[arg-type]
+def row(row_no: int, channel: str = "orders:1", **columns: object) -> Row:
+    values = {"id": f"id-{row_no}", "event": "n", "data": str(row_no), "at_ms": 5} | columns
+    return Row(row_no, channel=channel, **values)  # type: ignore[arg-type]
 
 
-def turn_of(*rows: Row, max_bytes: int = 100) -> RelayBatch:
+def batch_of(*rows: Row, max_bytes: int = 100) -> RelayBatch:
     return RelayBatch(rows, keep_s=77, now_ms=1234, publication_max_bytes=max_bytes)
 
 
@@ -56,70 +56,71 @@ def ids(items: Sequence[OutgoingPublication]) -> list[str]:
     return [item.id for item in items]
 
 
-def drained(turn: RelayBatch) -> list[list[str]]:
-    waves = []
-    while items := turn.next_items():
-        waves.append(ids(items))
-        turn.on_results(receipts(items))
-    return waves
+def publish_all(batch: RelayBatch) -> list[list[str]]:
+    requests = []
+    while items := batch.next_items():
+        requests.append(ids(items))
+        batch.on_results(receipts(items))
+    return requests
 
 
-def test_of_each_channel_one_at_a_time_and_in_order() -> None:
-    turn = turn_of(row(1), row(2, "orders:2"), row(3), row(4), row(5, "orders:2"))
-    assert drained(turn) == [["id-1", "id-2"], ["id-3", "id-5"], ["id-4"]]
-    assert sorted(turn.published) == [1, 2, 3, 4, 5]
-    assert turn.progressed == {"orders:1", "orders:2"}
-    assert not turn.rejected
-    assert not turn.postponed
+def test_each_request_has_one_row_per_channel_in_order() -> None:
+    batch = batch_of(row(1), row(2, "orders:2"), row(3), row(4), row(5, "orders:2"))
+    assert publish_all(batch) == [["id-1", "id-2"], ["id-3", "id-5"], ["id-4"]]
+    assert sorted(batch.published) == [1, 2, 3, 4, 5]
+    assert batch.progressed == {"orders:1", "orders:2"}
+    assert not batch.rejected
+    assert not batch.postponed
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a:1", "a:2", "a:3"]), st.sampled_from(["ok", "away", "bad"])), max_size=40))
-def test_whatever_is_answered_no_channel_changes_its_order(plan: list[tuple[str, str]]) -> None:
-    """What is published of a channel is a beginning of its rows without those that were put aside."""
-    answers: dict[str, PublishResult] = {"away": AWAY, "bad": UnknownNamespace("no rule")}
+def test_no_result_changes_the_order_of_a_channel(plan: list[tuple[str, str]]) -> None:
+    """The published rows of a channel are its first rows, except rejected ones."""
+    results_by_kind: dict[str, PublishResult] = {"away": AWAY, "bad": UnknownNamespace("no rule")}
     kinds = {f"id-{number}": kind for number, (_, kind) in enumerate(plan)}
-    turn = turn_of(*(row(number, channel) for number, (channel, _) in enumerate(plan)))
-    sent: list[str] = []
-    while items := turn.next_items():
-        said = [answers.get(kinds[item.id], Receipt(item.id, "e.1")) for item in items]
-        sent += [item.id for item, answer in zip(items, said, strict=True) if isinstance(answer, Receipt)]
-        turn.on_results(said)
-    settled = {*turn.published, *turn.rejected}
+    batch = batch_of(*(row(number, channel) for number, (channel, _) in enumerate(plan)))
+    published: list[str] = []
+    while items := batch.next_items():
+        results = [results_by_kind.get(kinds[item.id], Receipt(item.id, "e.1")) for item in items]
+        published += [item.id for item, result in zip(items, results, strict=True) if isinstance(result, Receipt)]
+        batch.on_results(results)
+    closed = {*batch.published, *batch.rejected}
     for name in {channel for channel, _ in plan}:
-        mine = [number for number, (channel, _) in enumerate(plan) if channel == name]
-        done = [number for number in mine if number in settled]
-        assert done == mine[: len(done)]
-        assert [int(each[3:]) for each in sent if int(each[3:]) in mine] == sorted(set(mine) & set(turn.published))
-    assert all(kinds[f"id-{number}"] == "bad" for number in turn.rejected)
+        own_rows = [number for number, (channel, _) in enumerate(plan) if channel == name]
+        done = [number for number in own_rows if number in closed]
+        assert done == own_rows[: len(done)]
+        numbers = [int(id[3:]) for id in published]
+        assert [number for number in numbers if number in own_rows] == sorted(set(own_rows) & set(batch.published))
+    assert all(kinds[f"id-{number}"] == "bad" for number in batch.rejected)
 
 
-def test_the_publication_is_the_rows() -> None:
+def test_publication_has_the_columns_of_its_row() -> None:
     item = publication_of(row(1, data=' {"a" : [1.5, "é"]}\n'), keep_s=77, now_ms=1234, publication_max_bytes=100)
     assert (item.channel, item.id, item.idempotency_s) == ("orders:1", "id-1", 77)
     assert item.body == 'id-1 5 - 3 "n",{"a":[1.5,"é"]}'.encode()
 
 
-def test_a_row_without_a_time_is_of_now() -> None:
+def test_row_without_a_time_gets_the_current_time() -> None:
     assert publication_of(row(1, at_ms=None), keep_s=1, now_ms=1234, publication_max_bytes=9).body.startswith(
         b"id-1 1234 "
     )
 
 
-def test_what_is_written_is_what_an_emitter_would_send() -> None:
+def test_written_row_becomes_the_publication_of_an_emitter() -> None:
     items = PublicationBuilder(clock_ns=lambda: 9_000_000).build_event(
         'a "quoted", é', {"text": '", é'}, channels=["orders:1", "orders:2"], id="mine"
     )
     rows = columns_of(items)
-    assert [(each["channel"], each["id"], each["at_ms"]) for each in rows] == [
+    assert [(values["channel"], values["id"], values["at_ms"]) for values in rows] == [
         ("orders:1", "mine", 9),
         ("orders:2", "mine", 9),
     ]
-    again = [
-        publication_of(Row(number, **each), keep_s=300, now_ms=0, publication_max_bytes=999)  # type: ignore[arg-type]
-        for number, each in enumerate(rows)
+    publications = [
+        publication_of(Row(number, **values), keep_s=300, now_ms=0, publication_max_bytes=999)  # type: ignore[arg-type]
+        for number, values in enumerate(rows)
     ]
-    assert again == items
-    assert json.loads(encode_item(again[0]))["data"] == {"text": '", é'}
+    assert publications == items
+    assert json.loads(encode_item(publications[0]))["data"] == {"text": '", é'}
 
 
 @pytest.mark.parametrize(
@@ -139,100 +140,100 @@ def test_what_is_written_is_what_an_emitter_would_send() -> None:
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_a_row_that_cannot_be_is_put_aside_and_holds_up_nobody(bad: dict[str, str], kind: str) -> None:
-    turn = turn_of(row(1, **bad), row(2), row(3, "orders:2"))
-    assert drained(turn) == [["id-2", "id-3"]]
-    assert turn.rejected.keys() == {1}
-    assert turn.rejected[1].startswith(f"{kind}: ")
-    assert len(turn.rejected[1]) <= REASON_MAX
+def test_invalid_row_is_rejected_and_does_not_stop_others(bad: dict[str, str], kind: str) -> None:
+    batch = batch_of(row(1, **bad), row(2), row(3, "orders:2"))
+    assert publish_all(batch) == [["id-2", "id-3"]]
+    assert batch.rejected.keys() == {1}
+    assert batch.rejected[1].startswith(f"{kind}: ")
+    assert len(batch.rejected[1]) <= REASON_MAX
 
 
 def test_data_with_white_space_may_be_longer() -> None:
     assert len(" " * 300 + "1") < WHITESPACE_FACTOR * 100
-    assert drained(turn_of(row(1, data=" " * 300 + "1"))) == [["id-1"]]
+    assert publish_all(batch_of(row(1, data=" " * 300 + "1"))) == [["id-1"]]
 
 
-def test_what_is_refused_among_others_is_asked_alone_before_it_is_put_aside() -> None:
-    """A proxy that refuses the whole request must not put everything aside."""
-    turn = turn_of(row(1), row(2, "orders:2"))
-    refused = TooLarge("HTTP 413")
-    assert ids(turn.next_items()) == ["id-1", "id-2"]
-    turn.on_results([refused, refused])
-    assert ids(turn.next_items()) == ["id-1"]
-    turn.on_results(receipts([publication_of(row(1), keep_s=1, now_ms=0, publication_max_bytes=9)]))
-    assert ids(turn.next_items()) == ["id-2"]
-    turn.on_results([refused])
-    assert turn.next_items() == []
-    assert turn.published == [1]
-    assert turn.rejected == {2: "too_large: HTTP 413"}
+def test_row_rejected_among_others_is_retried_alone_first() -> None:
+    """A proxy that rejects the whole request must not cause all rows to be rejected."""
+    batch = batch_of(row(1), row(2, "orders:2"))
+    too_large = TooLarge("HTTP 413")
+    assert ids(batch.next_items()) == ["id-1", "id-2"]
+    batch.on_results([too_large, too_large])
+    assert ids(batch.next_items()) == ["id-1"]
+    batch.on_results(receipts([publication_of(row(1), keep_s=1, now_ms=0, publication_max_bytes=9)]))
+    assert ids(batch.next_items()) == ["id-2"]
+    batch.on_results([too_large])
+    assert batch.next_items() == []
+    assert batch.published == [1]
+    assert batch.rejected == {2: "too_large: HTTP 413"}
 
 
 @pytest.mark.parametrize("error", [AWAY, Unauthorized("no key"), BadConfig("no hub here")], ids=lambda e: e.code.name)
-def test_what_is_not_the_rows_fault_waits(error: TidingsError) -> None:
+def test_temporary_error_postpones_the_channel(error: TidingsError) -> None:
     assert not isinstance(error, ROW_ERRORS)
-    turn = turn_of(row(1), row(2, "orders:2"), row(3), row(4, "orders:2"))
-    turn.next_items()
-    turn.on_results([error, Receipt("id-2", "e.1", duplicate=True)])
-    assert drained(turn) == [["id-4"]]
-    assert (turn.published, turn.duplicates, turn.broker_away) == ([2, 4], 1, False)
-    assert turn.postponed == {"orders:1": error}
+    batch = batch_of(row(1), row(2, "orders:2"), row(3), row(4, "orders:2"))
+    batch.next_items()
+    batch.on_results([error, Receipt("id-2", "e.1", duplicate=True)])
+    assert publish_all(batch) == [["id-4"]]
+    assert (batch.published, batch.duplicates, batch.broker_away) == ([2, 4], 1, False)
+    assert batch.postponed == {"orders:1": error}
 
 
-def test_a_broker_that_takes_nothing_ends_the_turn() -> None:
-    turn = turn_of(row(1), row(2, "orders:2"), row(3))
-    turn.next_items()
-    turn.on_results([AWAY, AWAY])
-    assert turn.next_items() == []
-    assert turn.broker_away
-    assert turn.postponed.keys() == {"orders:1", "orders:2"}
+def test_broker_that_accepts_nothing_ends_the_batch() -> None:
+    batch = batch_of(row(1), row(2, "orders:2"), row(3))
+    batch.next_items()
+    batch.on_results([AWAY, AWAY])
+    assert batch.next_items() == []
+    assert batch.broker_away
+    assert batch.postponed.keys() == {"orders:1", "orders:2"}
 
 
-def test_the_errors_of_poison_are_the_callers() -> None:
+def test_row_errors_are_errors_of_the_caller() -> None:
     assert all(issubclass(kind, TidingsError) for kind in ROW_ERRORS)
     assert {BadData, BadEvent, BadId} < set(ROW_ERRORS)
 
 
 def failed(*channels: str, published: str = "") -> RelayBatch:
-    """A turn that held `channels` and published in `published`."""
+    """A batch that postponed `channels` and published in `published`."""
     rows = [row(number, channel) for number, channel in enumerate((*channels, *([published] if published else [])))]
-    turn = turn_of(*rows)
-    items = turn.next_items()
-    turn.on_results([Receipt(item.id, "e.1") if item.channel == published else AWAY for item in items])
-    return turn
+    batch = batch_of(*rows)
+    items = batch.next_items()
+    batch.on_results([Receipt(item.id, "e.1") if item.channel == published else AWAY for item in items])
+    return batch
 
 
 def test_pauses_grow_and_end() -> None:
-    pauses = ChannelBackoff(random=lambda: 0.5)
+    backoff = ChannelBackoff(random=lambda: 0.5)
     now_s, lengths = 0.0, []
     for _ in range(12):
-        pauses.update(failed("a:1"), now_s)
-        assert pauses.paused_channels(now_s) == ["a:1"]
-        pause_s = pauses.next_retry_s(now_s)
+        backoff.update(failed("a:1"), now_s)
+        assert backoff.paused_channels(now_s) == ["a:1"]
+        pause_s = backoff.next_retry_s(now_s)
         assert pause_s is not None
         lengths.append(pause_s)
         now_s += pause_s
-        assert pauses.paused_channels(now_s) == []
+        assert backoff.paused_channels(now_s) == []
     assert lengths == sorted(lengths)
     assert lengths[0] == pytest.approx(BASE_S * 1.5)
     assert lengths[-1] == pytest.approx(BASE_S + CAP_S / 2)
 
 
-def test_the_broker_is_back_for_all_when_it_took_one() -> None:
-    pauses = ChannelBackoff(random=lambda: 0.0)
-    pauses.update(failed("a:1", "a:2"), 0.0)
-    pauses.update(failed("a:3", published="a:4"), 0.0)
-    # a:3 failed while the broker was there: that is its own trouble.
-    assert pauses.paused_channels(0.0) == ["a:3"]
-    pauses.update(failed("a:5", published="a:4"), 0.0)
-    assert sorted(pauses.paused_channels(0.0)) == ["a:3", "a:5"]
-    pauses.update(failed(published="a:3"), 0.0)
-    assert pauses.paused_channels(0.0) == ["a:5"]
+def test_one_publication_ends_the_pauses_of_an_unreachable_broker() -> None:
+    backoff = ChannelBackoff(random=lambda: 0.0)
+    backoff.update(failed("a:1", "a:2"), 0.0)
+    backoff.update(failed("a:3", published="a:4"), 0.0)
+    # a:3 failed while the broker was reachable, so its pause continues.
+    assert backoff.paused_channels(0.0) == ["a:3"]
+    backoff.update(failed("a:5", published="a:4"), 0.0)
+    assert sorted(backoff.paused_channels(0.0)) == ["a:3", "a:5"]
+    backoff.update(failed(published="a:3"), 0.0)
+    assert backoff.paused_channels(0.0) == ["a:5"]
 
 
 def test_pauses_are_bounded() -> None:
-    pauses = ChannelBackoff(random=lambda: 0.0)
-    pauses.update(failed(*(f"a:{number}" for number in range(CHANNELS_MAX))), 0.0)
-    assert pauses.is_full(0.0)
-    assert not pauses.is_full(BASE_S)
-    pauses.update(failed("b:1"), BASE_S + FORGET_S)
-    assert pauses.paused_channels(0.0) == ["b:1"]
+    backoff = ChannelBackoff(random=lambda: 0.0)
+    backoff.update(failed(*(f"a:{number}" for number in range(CHANNELS_MAX))), 0.0)
+    assert backoff.is_full(0.0)
+    assert not backoff.is_full(BASE_S)
+    backoff.update(failed("b:1"), BASE_S + FORGET_S)
+    assert backoff.paused_channels(0.0) == ["b:1"]

@@ -1,4 +1,4 @@
-"""What a queue's URL may say, and that nothing of it that is secret is ever shown."""
+"""Queue URLs: their parts, and that passwords are never shown. And the retries of a batch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tidings.receipts import Receipt
 
 
 @pytest.mark.parametrize(
-    ("url", "shown", "queue"),
+    ("url", "display_url", "queue"),
     [
         ("amqp://h", "amqp://h:5672/", "tidings"),
         ("amqp://u:pwsecret@h:1234/", "amqp://h:1234/", "tidings"),
@@ -29,9 +29,9 @@ from tidings.receipts import Receipt
         ("kombu+memory://", "kombu+memory://", "tidings"),
     ],
 )
-def test_an_address_shows_no_password(url: str, shown: str, queue: str) -> None:
+def test_address_shows_no_password(url: str, display_url: str, queue: str) -> None:
     address = QueueAddress.parse(url)
-    assert (str(address), address.queue) == (shown, queue)
+    assert (str(address), address.queue) == (display_url, queue)
     assert "secret" not in repr(address)
     assert "secret" not in repr(Emitter(url))
 
@@ -44,13 +44,13 @@ def test_an_address_shows_no_password(url: str, shown: str, queue: str) -> None:
         *("amqp://u:pwsecret@h/?ca_certs=/x", "kombu+os.path://pwsecret", "kombu+nosuch://u:pwsecret@h"),
     ],
 )
-def test_what_is_no_address_is_refused_without_repeating_it(url: str) -> None:
+def test_invalid_url_is_rejected_without_repeating_it(url: str) -> None:
     with pytest.raises(BadConfig) as caught:
         KombuPublisher(url)
     assert "pwsecret" not in str(caught.value)
 
 
-def test_a_transport_whose_package_is_missing_says_so() -> None:
+def test_transport_without_its_package_is_a_missing_extra() -> None:
     with pytest.raises(MissingExtra, match="kombu\\+sqs"):
         KombuPublisher("kombu+sqs://u:pw@h")
 
@@ -59,27 +59,27 @@ def options(url: str) -> dict[str, Any]:
     return dict(QueueAddress.parse(url).options[0])
 
 
-def test_the_parts_of_an_amqp_url() -> None:
-    found = options("amqp://us%40er:p%3Aw%2F@h:7/%2Fshop")
+def test_parts_of_an_amqp_url() -> None:
+    parts = options("amqp://us%40er:p%3Aw%2F@h:7/%2Fshop")
     names = ("userid", "password", "hostname", "port", "virtual_host", "ssl")
-    assert [found[name] for name in names] == ["us@er", "p:w/", "h", 7, "/shop", False]
+    assert [parts[name] for name in names] == ["us@er", "p:w/", "h", 7, "/shop", False]
     assert options("amqp://h")["virtual_host"] == options("amqp://h/")["virtual_host"] == "/"
     assert options("amqp://h/shop")["virtual_host"] == "shop"
 
 
-def test_tls_is_always_verified_with_the_hosts_name() -> None:
+def test_tls_always_verifies_the_host_name() -> None:
     assert options("amqps://h/")["ssl"] == {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": "h"}
-    given = options("amqps://h/?ca_certs=/ca.pem&certfile=/c.pem&keyfile=/k.pem")["ssl"]
-    assert given["ca_certs"] == "/ca.pem"
-    assert given["cert_reqs"] == ssl.CERT_REQUIRED
-    # What kombu would not do by itself.
+    tls = options("amqps://h/?ca_certs=/ca.pem&certfile=/c.pem&keyfile=/k.pem")["ssl"]
+    assert tls["ca_certs"] == "/ca.pem"
+    assert tls["cert_reqs"] == ssl.CERT_REQUIRED
+    # By default kombu does not verify.
     assert "ssl_cert_reqs=required" in options("kombu+rediss://h/0")["hostname"]
     assert "ssl_check_hostname=true" in options("kombu+rediss://h/0?ssl_ca_certs=/ca.pem")["hostname"]
 
 
 def test_operations_that_need_a_reply_raise_bad_config() -> None:
     with Emitter("amqp://h") as emitter:
-        for ask in (
+        for operation in (
             lambda: emitter.disconnect(user="7"),
             lambda: emitter.revoke(user="7", for_s=5),
             lambda: emitter.subscribe(user="7", channel="orders:1"),
@@ -88,36 +88,36 @@ def test_operations_that_need_a_reply_raise_bad_config() -> None:
             emitter.nodes,
         ):
             with pytest.raises(BadConfig, match=r"needs a reply from a hub, and amqp://h only takes publications"):
-                ask()
+                operation()
 
 
-def outbox(count: int) -> QueueBatch:
+def batch_of(count: int) -> QueueBatch:
     items = [outgoing("orders:1", id=f"id{number}") for number in range(count)]
     return QueueBatch(items, QueueAddress.parse("amqp://h"), timeout_s=5.0, now_s=100.0, random=lambda: 0.5)
 
 
-def test_only_what_was_refused_is_sent_again() -> None:
-    made = outbox(3)
-    assert [letter.id for letter in made.messages()] == ["id0", "id1", "id2"]
-    assert made.messages()[0].body.startswith(b"t1 orders:1 id0 ")
-    made.on_sent({1: "it is full"})
-    assert [letter.id for letter in made.messages()] == ["id1"]
-    assert made.pause_s(100.0) is not None
-    made.on_sent({})
-    assert made.pause_s(100.0) is None
-    receipts = made.results()
+def test_only_rejected_messages_are_sent_again() -> None:
+    batch = batch_of(3)
+    assert [message.id for message in batch.messages()] == ["id0", "id1", "id2"]
+    assert batch.messages()[0].body.startswith(b"t1 orders:1 id0 ")
+    batch.on_sent({1: "it is full"})
+    assert [message.id for message in batch.messages()] == ["id1"]
+    assert batch.pause_s(100.0) is not None
+    batch.on_sent({})
+    assert batch.pause_s(100.0) is None
+    receipts = batch.results()
     assert receipts == [Receipt(f"id{number}", "") for number in range(3)]
-    assert all(isinstance(one, Receipt) and one.queued for one in receipts)
+    assert all(isinstance(receipt, Receipt) and receipt.queued for receipt in receipts)
     assert not Receipt("1", "e.1").queued
 
 
-def test_a_refusal_after_a_doubt_is_still_a_doubt() -> None:
-    made = outbox(1)
-    made.on_sent({0: "it is full"})
-    (refused,) = made.results()
-    assert type(refused) is Unavailable
-    assert "it is full" in str(refused)
-    made.fail("gone", sent=True, final=False)
-    made.on_sent({0: "it is full"})
-    (doubt,) = made.results()
-    assert type(doubt) is TimedOut
+def test_rejection_after_a_timeout_is_still_a_timeout() -> None:
+    batch = batch_of(1)
+    batch.on_sent({0: "it is full"})
+    (rejected,) = batch.results()
+    assert type(rejected) is Unavailable
+    assert "it is full" in str(rejected)
+    batch.fail("gone", sent=True, final=False)
+    batch.on_sent({0: "it is full"})
+    (timed_out,) = batch.results()
+    assert type(timed_out) is TimedOut

@@ -1,4 +1,4 @@
-"""When a publish is tried again, when it is given up, and what it says then."""
+"""When a publish is retried, when it ends, and with which results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def items() -> list[OutgoingPublication]:
     return [outgoing("orders:1"), outgoing("orders:2")]
 
 
-def test_the_first_request_goes_at_once_and_answers_end_it(items: list[OutgoingPublication]) -> None:
+def test_first_request_has_no_pause_and_replies_end_the_batch(items: list[OutgoingPublication]) -> None:
     batch = batch_of(items)
     assert batch.pause_s(100.0) == 0
     packed, count = batch.request()
@@ -33,13 +33,13 @@ def test_the_first_request_goes_at_once_and_answers_end_it(items: list[OutgoingP
     assert batch.results() == [Receipt(items[0].id, "e.1"), Receipt(items[1].id, "e.2", duplicate=True)]
 
 
-def test_an_empty_batch_asks_nothing() -> None:
+def test_empty_batch_sends_no_request() -> None:
     batch = batch_of([])
     assert (batch.pause_s(100.0), batch.results()) == (None, [])
 
 
 @pytest.mark.parametrize("error", ["NOSCRIPT x", "LOADING x", "READONLY x", "MASTERDOWN x", "TRYAGAIN x", "NORULES x"])
-def test_what_passes_is_tried_again_for_those_items_only(error: str) -> None:
+def test_transient_error_is_retried_for_its_items_only(error: str) -> None:
     items = [outgoing("orders:1") for _ in range(150)]
     batch = batch_of(items)
     assert batch.request()[1] == 2
@@ -54,7 +54,7 @@ def test_what_passes_is_tried_again_for_those_items_only(error: str) -> None:
     assert batch.results() == [Receipt(item.id, f"e.{number}") for number, item in enumerate(items)]
 
 
-def test_large_bodies_come_in_calls_of_their_own() -> None:
+def test_large_bodies_are_split_into_several_calls() -> None:
     items = [
         OutgoingPublication("orders:1", b"x" * size_bytes, f"i{size_bytes}")
         for size_bytes in (200_000, 70_000, 300_000, 1)
@@ -63,7 +63,7 @@ def test_large_bodies_come_in_calls_of_their_own() -> None:
     packed, count = batch.request()
     assert (count, packed.count(b"EVALSHA")) == (4, 4)
     batch.on_replies([b"+e.1", b"+e.2", b"+e.3", b"+e.4"])
-    assert [answer.cursor for answer in batch.results() if isinstance(answer, Receipt)] == ["e.1", "e.2", "e.3", "e.4"]
+    assert [result.cursor for result in batch.results() if isinstance(result, Receipt)] == ["e.1", "e.2", "e.3", "e.4"]
 
 
 def test_pauses_grow_to_a_cap_and_end_at_the_deadline(items: list[OutgoingPublication]) -> None:
@@ -75,12 +75,12 @@ def test_pauses_grow_to_a_cap_and_end_at_the_deadline(items: list[OutgoingPublic
     assert pauses == sorted(pauses, key=lambda pause_s: pause_s or 0)
     assert max(pause_s or 0 for pause_s in pauses) <= 0.5
     assert batch.pause_s(104.4) is not None
-    # The pause would leave no time for an answer.
+    # The pause would leave no time for a reply.
     assert batch.pause_s(104.9) is None
     assert batch.pause_s(105.0) is None
 
 
-def test_after_a_dead_idle_connection_the_next_request_goes_at_once(items: list[OutgoingPublication]) -> None:
+def test_second_request_has_no_pause_after_a_broken_idle_connection(items: list[OutgoingPublication]) -> None:
     batch = batch_of(items)
     batch.fail("reset", sent=True, final=False)
     assert batch.pause_s(100.0) == 0
@@ -88,43 +88,43 @@ def test_after_a_dead_idle_connection_the_next_request_goes_at_once(items: list[
     assert batch.pause_s(100.0) != 0
 
 
-def test_giving_up_says_whether_it_may_have_happened(items: list[OutgoingPublication]) -> None:
-    never, maybe = batch_of(items), batch_of(items)
-    never.fail("refused", sent=False, final=False)
-    maybe.fail("silence", sent=True, final=False)
-    assert {type(one) for one in never.results()} == {Unavailable}
-    assert {type(one) for one in maybe.results()} == {TimedOut}
-    assert "redis://h:1/0" in str(never.results()[0])
+def test_results_distinguish_unsent_from_unanswered(items: list[OutgoingPublication]) -> None:
+    unsent, unanswered = batch_of(items), batch_of(items)
+    unsent.fail("refused", sent=False, final=False)
+    unanswered.fail("silence", sent=True, final=False)
+    assert {type(result) for result in unsent.results()} == {Unavailable}
+    assert {type(result) for result in unanswered.results()} == {TimedOut}
+    assert "redis://h:1/0" in str(unsent.results()[0])
 
 
-def test_what_is_final_is_not_tried_again(items: list[OutgoingPublication]) -> None:
+def test_final_failure_is_not_retried(items: list[OutgoingPublication]) -> None:
     batch = batch_of(items)
     batch.fail("wrong password", sent=False, final=True)
     assert batch.pause_s(100.0) is None
 
 
-def test_refusals_stand_in_their_place(items: list[OutgoingPublication]) -> None:
+def test_rejected_items_keep_their_position(items: list[OutgoingPublication]) -> None:
     batch = batch_of([*items, outgoing("orders:3")])
     batch.request()
     batch.on_replies([b"-UNKNOWNNAMESPACE orders\n+e.7\n-NOPERM no such channel"])
     assert batch.pause_s(100.0) is None
-    unknown, taken, forbidden = batch.results()
+    unknown, published, forbidden = batch.results()
     assert isinstance(unknown, UnknownNamespace)
-    assert taken == Receipt(items[1].id, "e.7")
+    assert published == Receipt(items[1].id, "e.7")
     assert isinstance(forbidden, Unavailable)
     assert "NOPERM" in str(forbidden)
 
 
-def test_a_refused_call_is_a_refusal_of_each(items: list[OutgoingPublication]) -> None:
+def test_rejected_call_rejects_each_of_its_items(items: list[OutgoingPublication]) -> None:
     batch = batch_of(items)
     batch.request()
     batch.on_replies([Exception("OOM command not allowed")])
     assert batch.pause_s(100.0) is None
-    assert ["OOM" in str(answer) for answer in batch.results() if isinstance(answer, Unavailable)] == [True, True]
+    assert ["OOM" in str(result) for result in batch.results() if isinstance(result, Unavailable)] == [True, True]
 
 
 @pytest.mark.parametrize("reply", [None, 5, [], b"", b"+", b"e.1", b"+e.1\n+e.2", [b"e.1", 0]])
-def test_a_strange_reply_is_an_error(items: list[OutgoingPublication], reply: object) -> None:
+def test_unexpected_reply_is_an_error(items: list[OutgoingPublication], reply: object) -> None:
     batch = batch_of(items[:1])
     batch.request()
     batch.on_replies([reply])
