@@ -1,9 +1,10 @@
-"""Fixtures that tests of several folders share."""
+"""Fixtures that tests of several folders share. With pytest-xdist, each process has servers of its own."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,31 +15,44 @@ from support.processes.database import Database, start_database
 from support.processes.rabbit import RabbitProcess
 from support.processes.redis import RedisProcess
 
+# `nohup` and background jobs of a shell ignore these, and each program that a test starts would inherit that.
+_INHERITED_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
+
+
+def pytest_configure() -> None:
+    """Let programs that tests start receive signals, however pytest was started."""
+    for number in _INHERITED_SIGNALS:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            # A handler is reset when a program starts; to pytest itself the signal still does nothing.
+            signal.signal(number, lambda *_: None)
+
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the settings of whoever runs it."""
+    """Hide the developer's settings and terminal from the tests."""
     for name in [name for name in os.environ if name.startswith("TIDINGS_")]:
         monkeypatch.delenv(name)
+    # argparse wraps its help at the width of the terminal.
+    monkeypatch.setenv("COLUMNS", "80")
 
 
 @pytest.fixture(scope="session")
 def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
-    """One redis-server for all tests that only use it. Whoever kills or pauses one starts an own."""
-    server = RedisProcess(tmp_path_factory.mktemp("redis")).start()
+    """One redis-server for all tests that only use it. A test that kills or pauses Redis starts its own."""
+    server = RedisProcess(tmp_path_factory.mktemp("redis"))
     try:
-        yield server
+        yield server.start()
     finally:
         server.stop()
 
 
 @pytest.fixture(scope="session")
 def shared_rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitProcess]:
-    """One RabbitMQ for all tests that only use it, also over TLS. Whoever kills or pauses one starts an own."""
+    """One RabbitMQ, also with TLS, for all tests that only use it. A test that kills or pauses one starts its own."""
     folder = tmp_path_factory.mktemp("rabbit")
-    server = RabbitProcess(folder / "server", authority=Authority.make(folder / "authority")).start()
+    server = RabbitProcess(folder / "server", authority=Authority.make(folder / "authority"))
     try:
-        yield server
+        yield server.start()
     finally:
         server.stop()
 
@@ -51,22 +65,22 @@ def queue() -> str:
 
 @pytest.fixture(scope="session")
 def database_of() -> Iterator[Callable[[str], Database]]:
-    """One database of each kind for all tests, started when it is first asked for; each test has its own table."""
-    running: dict[str, Database] = {}
+    """Returns the database of a kind and starts it at the first call. Each test creates its own table."""
+    databases: dict[str, Database] = {}
 
-    def found(kind: str) -> Database:
-        if kind not in running:
-            running[kind] = start_database(kind)
-        return running[kind]
+    def database(kind: str) -> Database:
+        if kind not in databases:
+            databases[kind] = start_database(kind)
+        return databases[kind]
 
-    yield found
-    for database in running.values():
-        database.stop()
+    yield database
+    for running in databases.values():
+        running.stop()
 
 
 @pytest.fixture
 def prefix() -> str:
-    """A key prefix that no other test uses: nobody has to flush."""
+    """A key prefix that no other test uses, so that no test needs to flush Redis."""
     return f"test-{secrets.token_hex(4)}:"
 
 

@@ -26,7 +26,7 @@ from support.network.raw_client import (
     request,
 )
 from support.processes.engine import EngineProcess
-from support.waiting import wait_until
+from support.waiting import QUIET_S, stay_quiet, wait_until
 
 CALM = ("--ping_interval_ms=60000", "--ping_timeout_ms=20000")
 
@@ -43,6 +43,12 @@ def rss_bytes(pid: int) -> int:
 
 def descriptors(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def connection_count(client: RawWebSocket) -> int:
+    """How many connections the echo server has, in the view of one of them."""
+    client.send_text("4who")
+    return int(client.receive_text().split()[1])
 
 
 class TestHttp:
@@ -250,8 +256,7 @@ class TestTime:
             opened = open_websocket(engine.port)
             sid = open_polling(engine.port)
             assert opened.close_code() == 4505
-            time.sleep(0.2)
-            assert poll(engine.port, sid).status == 400
+            wait_until(lambda: poll(engine.port, sid).status == 400, why="the polling session is closed")
             engine.end()
             assert engine.metrics["closed_connect_timeout"] == 2
             assert engine.reasons == ["connect_timeout", "connect_timeout"]
@@ -260,10 +265,8 @@ class TestTime:
         with EngineProcess() as engine:
             # Never reads and never answers: to the server the same as a peer behind a cut cable.
             peers = [RawWebSocket(engine.port) for _ in range(5)]
-            time.sleep(1.2)
             watcher = open_websocket(engine.port)
-            watcher.send_text("4who")
-            assert watcher.receive_text().split()[1] == "1"
+            wait_until(lambda: connection_count(watcher) == 1, why="only the watcher is connected")
             assert len(peers) == 5
             engine.end()
             assert engine.metrics["closed_ping_timeout"] == 5
@@ -289,7 +292,7 @@ class TestBounds:
             clients[0].send_text("4fine")
             assert clients[0].receive_text() == "4fine"
             clients.pop().socket.close()
-            time.sleep(0.1)
+            wait_until(lambda: connection_count(clients[0]) == 4, why="the closed connection is gone")
             assert request(engine.port, "GET", POLLING).status == 200
             engine.end()
             assert engine.metrics["refused_full"] == 1
@@ -317,12 +320,13 @@ class TestBounds:
             used = descriptors(engine.pid)
             resource.prlimit(engine.pid, resource.RLIMIT_NOFILE, (used + 3, used + 3))
             crowd = [RawClient(engine.port) for _ in range(10)]
-            time.sleep(0.6)
+            # Longer than the pause after an accept that failed.
+            time.sleep(2 * QUIET_S)
             kept.send_text("4fine")
             assert kept.receive_text() == "4fine"
             for raw in crowd:
                 raw.socket.close()
-            time.sleep(0.6)
+            stay_quiet()
             assert request(engine.port, "GET", "/web").status == 200
             engine.end()
             assert 1 <= engine.metrics["accept_paused"] <= 8
@@ -377,11 +381,10 @@ class TestBounds:
                     request(engine.port, "GET", "/web")
 
             churn(100)
-            time.sleep(0.3)
+            stay_quiet()
             fds, rss = descriptors(engine.pid), rss_bytes(engine.pid)
             churn(400)
-            time.sleep(0.3)
-            assert descriptors(engine.pid) == fds
+            wait_until(lambda: descriptors(engine.pid) == fds, why="all descriptors are closed")
             assert rss_bytes(engine.pid) - rss < 1_500_000
 
 

@@ -24,6 +24,7 @@ from support.network.raw_client import (
     request,
 )
 from support.processes.engine import EngineProcess
+from support.waiting import QUIET_S, stay_quiet, wait_until
 
 SEPARATOR = b"\x1e"
 # The suite's own: pingInterval 300 ms, pingTimeout 200 ms.
@@ -224,7 +225,8 @@ class TestHeartbeat:
 
     def test_a_polling_session_without_pongs_ends_in_time(self, port: int) -> None:
         sid = open_polling(port)
-        time.sleep(ALL_PINGS_S)
+        # Not with `wait_until`: a poll keeps the session alive.
+        time.sleep(ALL_PINGS_S + QUIET_S)
         assert poll(port, sid).status == 400
 
     def test_a_websocket(self, port: int) -> None:
@@ -276,7 +278,7 @@ class TestClose:
             assert post(calm, sid, b"4leave").status == 200
             if waiting:
                 raw.send_request("GET", f"{POLLING}&sid={sid}")
-            time.sleep(0.1)
+            stay_quiet()
             if not waiting:
                 raw.send_request("GET", f"{POLLING}&sid={sid}")
             assert raw.response().body == b"4because"
@@ -372,8 +374,7 @@ class TestClose:
         with RawClient(calm) as waiting:
             waiting.send_request("GET", f"{POLLING}&sid={sid}")
             assert waiting.is_quiet(0.05)
-        time.sleep(0.05)
-        assert poll(calm, sid).status == 400
+        wait_until(lambda: poll(calm, sid).status == 400, why="the session is closed")
 
 
 class TestOneLink:
@@ -501,8 +502,7 @@ class TestUpgrade:
         sid = open_polling(calm)
         opened = probe(calm, sid)
         opened.send_text("5")
-        time.sleep(0.05)
-        assert poll(calm, sid).status == 400
+        wait_until(lambda: poll(calm, sid).status == 400, why="the session is upgraded")
         assert post(calm, sid, b"4x").status == 400
         opened.send_text("4hello")
         assert opened.frame() == (1, b"4hello")
@@ -516,7 +516,8 @@ class TestUpgrade:
             assert opened.receive_text() == "3probe"
         if phase == "upgraded":
             opened.send_text("5")
-            time.sleep(0.05)
+            opened.send_text("4upgraded")
+            assert opened.receive_text() == "4upgraded"
         second = RawWebSocket(calm, f"{SOCKET}&sid={sid}")
         assert second.handshake.status == 101
         assert second.close_code() == 1000

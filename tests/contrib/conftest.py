@@ -1,4 +1,4 @@
-"""What the tests of the integrations share."""
+"""Fixtures for tests of the integrations."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from support.programs.example_programs import PublishedHistory
 
 @pytest.fixture
 def published(shared_redis: RedisProcess, prefix: str) -> PublishedHistory:
-    """A corner of the shared Redis that no other test uses."""
+    """What is published in the shared Redis below a prefix that no other test uses."""
     return PublishedHistory(shared_redis, prefix)
 
 
 @pytest.fixture
 def published_by_default(shared_redis: RedisProcess) -> PublishedHistory:
-    """The corner with the default prefix, emptied: for programs that are run as printed."""
+    """What is published below the default prefix, which is emptied first: for programs that run as printed."""
     with shared_redis.client() as client:
         for key in client.scan_iter(b"tidings:*"):
             client.delete(key)

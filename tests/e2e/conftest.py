@@ -1,4 +1,4 @@
-"""Fixtures that end to end tests share."""
+"""Fixtures that end-to-end tests share."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from support.processes.client import ClientProcess
 
 @pytest.fixture
 def clients() -> Iterator[list[ClientProcess]]:
-    """Put a client in, and it ends with the test."""
-    made: list[ClientProcess] = []
-    yield made
-    for client in made:
+    """A list of clients that the test fills. They end with the test."""
+    started: list[ClientProcess] = []
+    yield started
+    for client in started:
         client.stop()
