@@ -17,7 +17,7 @@ from support.processes.client import ClientProcess
 from support.processes.database import KINDS, Database, Postgresql, new_table
 from support.processes.hub import HubProcess, token
 from support.processes.outbox import OutboxProcess
-from support.processes.outbox_killed import STEPS
+from support.programs.outbox_killed import STEPS
 from support.processes.redis import RedisProcess
 from support.waiting import wait_until
 from tidings import Emitter
@@ -102,7 +102,8 @@ def test_a_browser_gets_it_once_however_often_relays_are_killed(shop: Shop, clie
         numbers = range(len(expected), len(expected) + 5)
         expected += numbers
         shop.write(*numbers)
-        assert shop.relay("--once", killed_when=step).wait() == -9
+        relay = shop.relay("--once", killed_when=step)
+        assert relay.wait() == -9, relay.log_lines
         # All that was ever written: until the commit nothing is deleted.
         assert shop.left() == (0 if step == "committed" else len(expected))
     shop.write(len(expected))

@@ -62,7 +62,7 @@ def test_without_the_server_only_who_asks_for_a_hub_fails(tmp_path: Path) -> Non
         "def test_real(tidings_hub): pass\n"
     )
     done = run(tmp_path, without="eventlet")
-    assert "2 passed, 1 error" in done.stdout, done.stdout
+    assert "2 passed, 1 error" in done.stdout, done.stdout + done.stderr
     assert "pip install 'tidings[server]'" in done.stdout
 
 

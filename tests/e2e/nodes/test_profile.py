@@ -40,7 +40,7 @@ def test_a_profile_names_the_handler_that_took_the_time(tmp_path: Path, kind: st
         assert "busy" in {frame["name"] for frame in json.loads(text)["shared"]["frames"]}
     elif kind == "txt":
         # Below what called it, though greenlets took turns.
-        assert text.index("Line._work") < text.index("busy")
+        assert text.index("OrderedPool._work") < text.index("busy")
 
 
 def test_each_worker_writes_its_own(tmp_path: Path, shared_redis: RedisProcess, prefix: str) -> None:

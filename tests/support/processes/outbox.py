@@ -10,7 +10,7 @@ from pathlib import Path
 
 from support.processes.hub import environment
 
-KILLED = Path(__file__).parent / "outbox_killed.py"
+KILLED = Path(__file__).parents[1] / "programs" / "outbox_killed.py"
 
 
 class OutboxProcess:
