@@ -8,12 +8,28 @@ import sys
 import textwrap
 from pathlib import Path
 
+from support.waiting import QUIET_S
+
 ROOT = Path(__file__).resolve().parents[3]
+
+
+# What each program may use: the runtime, and a way to wait for an effect in it.
+PREAMBLE = f"""
+import time
+from tidings_hub import runtime
+runtime.patch()
+QUIET_S = {QUIET_S / 3}
+def until(condition):
+    end_s = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end_s, "not within 20 s"
+        runtime.sleep(0.01)
+"""
 
 
 def run(program: str, **environment: str) -> str:
     """The output of `program`, with the runtime patched before it."""
-    text = "from tidings_hub import runtime\nruntime.patch()\n" + textwrap.dedent(program)
+    text = PREAMBLE + textwrap.dedent(program)
     path = os.pathsep.join(str(ROOT / name) for name in ("hub", "adapters"))
     done = subprocess.run(
         [sys.executable, "-W", "error::DeprecationWarning:eventlet", "-c", text],
@@ -50,9 +66,9 @@ def test_a_pool_is_bounded_and_survives_failures() -> None:
                 raise ValueError("on purpose")
             ran.append(number)
         print([pool.submit(work, number) for number in range(7)])
-        runtime.sleep(0.1)
+        until(lambda: not pool.running and not len(pool))
         print(ran, failed, pool.running, len(pool), pool.submit(work, 9))
-        runtime.sleep(0.05)
+        until(lambda: ran[-1] == 9)
         print(ran[-1])
     """)
         == "[True, True, True, True, True, False, False]\n[0, 2, 3, 4] ['on purpose'] 0 0 True\n9"
@@ -106,9 +122,13 @@ PUMP = """
         def abort(self):
             self.aborted = True
             pump.close(self.fd)
-        def say(self, text):
+        def write(self, text):
             real.write(self.theirs, text)
-            runtime.sleep(0.02)
+        def receive(self, text):
+            # Write it and wait until it was read.
+            expected = len(self.got) + len(text)
+            self.write(text)
+            until(lambda: len(self.got) >= expected)
 """
 
 
@@ -121,9 +141,9 @@ def test_no_exception_makes_the_pump_deaf() -> None:
     good = Reader()
     for wrong in (ValueError("a"), eventlet.Timeout(9), GeneratorExit("b"), RecursionError("c")):
         bad = Reader(wrong)
-        bad.say(b"x")
+        bad.receive(b"x")
         assert bad.aborted
-        good.say(b"y")
+        good.receive(b"y")
     print(good.got, len(failures), len(pump), mended, pump.alive())
     """
         )
@@ -144,8 +164,8 @@ def test_a_failing_abort_and_a_failing_log_are_survived() -> None:
         raise OSError("log")
     pump._failed = fail
     worse, good = Worse(ValueError("event")), Reader()
-    worse.say(b"x")
-    good.say(b"y")
+    worse.receive(b"x")
+    good.receive(b"y")
     print(good.got, failures, len(pump))
     """
         )
@@ -159,11 +179,12 @@ def test_the_watchdog_registers_a_forgotten_pump_again() -> None:
             PUMP
             + """
     good = Reader()
-    good.say(b"a")
+    good.receive(b"a")
     runtime.unwatch(pump._epoll.fileno())
-    good.say(b"b")
+    good.write(b"b")
+    runtime.sleep(QUIET_S)
     print(good.got, pump.alive())
-    runtime.sleep(1.2)
+    until(lambda: good.got == b"ab" and mended)
     print(good.got, mended, pump.alive())
     """
         )
@@ -177,7 +198,7 @@ def test_it_runs_on_the_asyncio_hub_too() -> None:
             PUMP
             + """
     good = Reader()
-    good.say(b"a")
+    good.receive(b"a")
     print(good.got)
     """,
             EVENTLET_HUB="asyncio",
