@@ -113,8 +113,8 @@ class BrokerContract:
         volatile = node.publish("gone:1").id
         node.wait_for("orders:1", expected)
         node.wait_for("gone:1", [volatile])
-        assert {one.channel for one in node.sink.got} == {"orders:1", "gone:1"}
-        chain = [one for one in node.sink.got if one.channel == "orders:1"]
+        assert {one.channel for one in node.sink.publications} == {"orders:1", "gone:1"}
+        chain = [one for one in node.sink.publications if one.channel == "orders:1"]
         assert all(later.prev == earlier.seq for earlier, later in itertools.pairwise(chain))
 
     def test_the_same_id_again_is_the_first_receipt(self, node: Node) -> None:
@@ -197,14 +197,14 @@ class BrokerContract:
             seq = position.seq_in(epoch)
             assert seq is not None
             ahead.extend([one.cursor for one in publications if one.seq <= seq])
-            behind.extend([one.cursor for one in node.sink.got if one.epoch == epoch and one.seq > seq])
+            behind.extend([one.cursor for one in node.sink.publications if one.epoch == epoch and one.seq > seq])
             deliver(publications)
 
         node.sink.deliver = look  # type: ignore[method-assign]
         for _ in range(20):
             node.broker.publish_many([outgoing(f"orders:{1 + number % 2}") for number in range(100)])
-        wait_until(lambda: len(node.sink.got) == 2000, why="all came")
-        end = node.sink.got[-1]
+        wait_until(lambda: len(node.sink.publications) == 2000, why="all came")
+        end = node.sink.publications[-1]
         wait_until(lambda: node.broker.position.seq_in(end.epoch) == end.seq, why="the position follows")  # type: ignore[union-attr]
         assert (ahead, behind) == ([], [])
 
@@ -290,7 +290,7 @@ class BrokerContract:
         id = node.publish("orders:1").id
         wait_until(lambda: node.sink.ids("orders:1")[-1:] == [id])
         assert node.sink.ids("orders:1") == [id]
-        assert node.sink.told == []
+        assert node.sink.losses == []
 
     def test_many_subscribe_and_publish_at_once(self, node: Node) -> None:
         expected: dict[str, list[str]] = {f"orders:{number}": [] for number in range(8)}
@@ -315,10 +315,10 @@ class BrokerContract:
         node.broker.read_since([*expected, "orders:all"], None, limit=1)
         for channel, names in expected.items():
             assert node.sink.ids(channel) == names
-        for epoch in {one.epoch for one in node.sink.got}:
-            seqs = [one.seq for one in node.sink.got if one.epoch == epoch]
+        for epoch in {one.epoch for one in node.sink.publications}:
+            seqs = [one.seq for one in node.sink.publications if one.epoch == epoch]
             assert seqs == sorted(seqs)
-        assert node.sink.told == []
+        assert node.sink.losses == []
 
     def test_control_messages_reach_the_node_itself(self, node: Node) -> None:
         message: dict[str, object] = {"do": "disconnect", "user": "ü-1"}
@@ -526,7 +526,7 @@ class BrokerContract:
             end = node.publish(f"orders:{number % 2 + 1}")
         last = Cursor.parse(end.cursor)
         wait_until(lambda: node.broker.position.seq_in(last.epoch) == last.seq, why="the position follows")  # type: ignore[union-attr]
-        wait_until(lambda: len(node.sink.got) == 50, why="all came")
+        wait_until(lambda: len(node.sink.publications) == 50, why="all came")
         assert ahead == []
 
     def test_stopping_makes_waiting_callers_fail(self, node: Node) -> None:

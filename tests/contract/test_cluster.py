@@ -109,7 +109,7 @@ class TestBroker(BrokerContract):
             place = Cursor.parse(node.publish(channel).cursor)
             places[place.epoch] = place.seq
             node.broker.read_since(SPREAD, None, limit=1)
-            cursor = Cursor.parse(node.sink.got[-1].cursor)
+            cursor = Cursor.parse(node.sink.publications[-1].cursor)
             assert (cursor.epoch, cursor.seq) == (place.epoch, place.seq)
             assert {epoch: cursor.seq_in(epoch) for epoch in places} == places
         assert len(places) == len(SPREAD)
@@ -121,7 +121,7 @@ class TestBroker(BrokerContract):
         for channel in SPREAD:
             node.publish(channel)
         node.broker.read_since(SPREAD, None, limit=1)
-        since = Cursor.parse(node.sink.got[-1].cursor)
+        since = Cursor.parse(node.sink.publications[-1].cursor)
         expected = {channel: [node.publish(channel).id for _ in range(3)] for channel in SPREAD}
         past = node.broker.read_since(SPREAD, since, limit=10)
         for channel in SPREAD:
@@ -140,7 +140,7 @@ class TestBroker(BrokerContract):
         for channel in SPREAD:
             node.publish(channel)
         node.broker.read_since(SPREAD, None, limit=1)
-        since = Cursor.parse(node.sink.got[-1].cursor)
+        since = Cursor.parse(node.sink.publications[-1].cursor)
         later = {channel: [node.publish(channel).id] for channel in SPREAD}
         order = disconnect(user="7", connection=None)
 
@@ -398,7 +398,7 @@ class TestFaults:
     def test_a_slot_moves_and_back_while_backends_publish(self, world: World) -> None:
         world.keep_publishing()
         world.flow()
-        since = Cursor.parse(world.node.sink.got[-1].cursor)
+        since = Cursor.parse(world.node.sink.publications[-1].cursor)
         slot = world.buckets[0].address.slot
         home = world.cluster.owner(slot)
         for target in (next(one for one in world.cluster.masters() if one is not home), home):
@@ -416,7 +416,7 @@ class TestFaults:
     def test_a_master_dies_while_backends_publish(self, world: World) -> None:
         world.keep_publishing()
         world.flow()
-        since = Cursor.parse(world.node.sink.got[-1].cursor)
+        since = Cursor.parse(world.node.sink.publications[-1].cursor)
         owners = [world.cluster.owner(bucket.address.slot) for bucket in world.buckets]
         dead = owners[2]
         world.cluster.configure("cluster-replica-no-failover", "no")
@@ -473,4 +473,4 @@ class TestFaults:
             world.connected()
             world.flow()
         world.settle()
-        assert world.node.sink.told == []
+        assert world.node.sink.losses == []

@@ -69,7 +69,7 @@ def test_receipts(hub: SmallHub, emitter: Emitter) -> None:
     assert (first.id, first.duplicate) == ("x", False)
     assert again == Receipt("x", first.cursor, duplicate=True)
     assert [len(receipt.id) for receipt in own] == [22, 22]
-    assert [(one.event, json.loads(one.data_json)) for one in hub.kept["orders:1"]] == [
+    assert [(one.event, json.loads(one.data_json)) for one in hub.histories["orders:1"]] == [
         ('ä"', {"n": [1, None]}),
         ("e", None),
     ]
@@ -80,14 +80,14 @@ def test_a_batch_larger_than_the_hub_takes_at_once(hub: SmallHub, emitter: Emitt
         for number in range(hub.settings.max_batch * 2 + 1):
             batch.emit("e", number, channel="orders:1")
     assert all(isinstance(result, Receipt) for result in batch.results)
-    assert [int(one.data_json) for one in hub.kept["orders:1"]] == list(range(len(batch)))
+    assert [int(one.data_json) for one in hub.histories["orders:1"]] == list(range(len(batch)))
 
 
 def test_a_batch_of_the_largest_publications(hub: SmallHub, emitter: Emitter) -> None:
     with emitter.batch() as batch:
         for _ in range(20):
             batch.emit("e", "x" * (hub.settings.publication_max_bytes - 2), channel="orders:1")
-    assert len(hub.kept["orders:1"]) == 20
+    assert len(hub.histories["orders:1"]) == 20
 
 
 def test_errors(hub: SmallHub, emitter: Emitter, url: str) -> None:
@@ -111,7 +111,7 @@ def test_a_hub_without_its_broker(hub: SmallHub, emitter: Emitter) -> None:
     hub.down = True
     threading.Timer(0.3, setattr, (hub, "down", False)).start()
     emitter.emit("e", 1, channel="orders:1")
-    assert len(hub.kept["orders:1"]) == 1
+    assert len(hub.histories["orders:1"]) == 1
     hub.down = True
     with pytest.raises(Unavailable):
         emitter.emit("e", 2, channel="orders:1")
@@ -119,12 +119,12 @@ def test_a_hub_without_its_broker(hub: SmallHub, emitter: Emitter) -> None:
 
 def test_a_receipt_waits_for_acknowledgements(hub: SmallHub, emitter: Emitter, url: str) -> None:
     one, other = emitter.emit("e", {"n": 1}, channels=["orders:1|$~", "orders:2"], ack=True, id="x")
-    assert [kept.options for name in hub.kept for kept in hub.kept[name]] == ["ra", "ra"]
+    assert [kept.options for name in hub.histories for kept in hub.histories[name]] == ["ra", "ra"]
     report = one.wait(acks=1)
     assert (report.id, report.channel, report.cursor) == ("x", "orders:1|$~", one.cursor)
     assert (report.recipients, report.acks, report.nodes, report.settled) == (2, 1, {"n1": Count(2, 1)}, True)
     assert other.wait(acks=1).channel == "orders:2"
-    hub.settled, hub.missing = False, ("n2",)
+    hub.is_settled, hub.missing = False, ("n2",)
     with pytest.raises(TimedOut, match=r"more is expected after 0\.3 s, from 2 recipients, and no word of n2"):
         one.wait(acks=0, timeout_s=0.3)
     assert not one.wait(acks=1).settled

@@ -168,14 +168,14 @@ class TestOutages:
         world.publish("gone:1")
         world.keep_publishing("orders:1", "orders:2")
         for _ in range(3):
-            before = len(world.sink.got)
-            wait_until(lambda: len(world.sink.got) > before + 20)  # noqa: B023
+            before = len(world.sink.publications)
+            wait_until(lambda: len(world.sink.publications) > before + 20)  # noqa: B023
             world.proxy.cut()
         wait_until(lambda: world.metrics.broker_reconnects >= 3)
         world.settle("orders:1", "orders:2", "gone:1")
-        assert world.sink.told == []
+        assert world.sink.losses == []
         assert world.metrics.gaps_repaired > 0
-        seqs = [one.seq for one in world.sink.got]
+        seqs = [one.seq for one in world.sink.publications]
         assert seqs == sorted(seqs)
 
     def test_what_a_volatile_channel_missed_is_told(self, world: World) -> None:
@@ -211,7 +211,7 @@ class TestOutages:
                 wait_until(lambda: world.metrics.broker_reconnects == number)  # noqa: B023
                 world.connected()
         world.settle("orders:1")
-        assert world.sink.told == []
+        assert world.sink.losses == []
 
     def test_a_paused_redis_goes_on_where_it_was(self, world: World) -> None:
         world.subscribe("orders:1")
@@ -224,7 +224,7 @@ class TestOutages:
         # 2 s is the promise; the rest is for a machine with better things to do.
         assert time.monotonic() - resumed_s < 6
         world.settle("orders:1")
-        assert world.sink.told == []
+        assert world.sink.losses == []
 
     def test_a_silent_network_is_noticed(self, world: World) -> None:
         world.subscribe("orders:1")
@@ -234,15 +234,15 @@ class TestOutages:
         world.proxy.resume()
         world.connected()
         world.settle("orders:1")
-        assert world.sink.told == []
+        assert world.sink.losses == []
 
     def test_a_slow_network_is_no_outage(self, world: World) -> None:
         world.proxy.delay_s = 0.05
         world.subscribe("orders:1")
         world.keep_publishing("orders:1", pause_s=0.01)
-        wait_until(lambda: len(world.sink.got) > 50)
+        wait_until(lambda: len(world.sink.publications) > 50)
         world.settle("orders:1")
-        assert (world.sink.told, world.metrics.broker_reconnects) == ([], 0)
+        assert (world.sink.losses, world.metrics.broker_reconnects) == ([], 0)
 
     def test_many_channels_are_all_repaired(self, world: World) -> None:
         channels = [f"orders:{number}" for number in range(2_500)]
@@ -253,9 +253,9 @@ class TestOutages:
             world.publish(channel)
         world.proxy.accept_again()
         world.connected()
-        wait_until(lambda: len(world.sink.got) == 250)
-        assert world.sink.told == []
-        assert [one.channel for one in world.sink.got] == channels[::10]
+        wait_until(lambda: len(world.sink.publications) == 250)
+        assert world.sink.losses == []
+        assert [one.channel for one in world.sink.publications] == channels[::10]
         world.settle(*channels[::500])
 
     def test_a_link_that_is_read_too_slowly(self, build: Build) -> None:
@@ -278,7 +278,7 @@ class TestOutages:
         world.proxy.resume()
         world.connected()
         world.settle("orders:1")
-        assert len(world.sink.got) == sent + 1 or world.sink.lost_channels() == {"orders:1"}
+        assert len(world.sink.publications) == sent + 1 or world.sink.lost_channels() == {"orders:1"}
 
 
 class TestBounds:
@@ -329,7 +329,7 @@ class TestAnotherRedis:
         world.publish("orders:1")
         older = world.redis.save()
         world.keep_publishing("orders:1", "gone:1")
-        wait_until(lambda: len(world.sink.got) > 30)
+        wait_until(lambda: len(world.sink.publications) > 30)
         cursor = world.broker.position
         assert cursor is not None
         content = None if file == "empty" else older if file == "older" else world.redis.save()
@@ -344,8 +344,8 @@ class TestAnotherRedis:
         assert world.broker.position is not None
         assert world.broker.position.epoch != cursor.epoch
         assert recovered(world, "orders:1", cursor) is None
-        before = len(world.sink.got)
-        wait_until(lambda: len(world.sink.got) > before + 10, why="publications come again")
+        before = len(world.sink.publications)
+        wait_until(lambda: len(world.sink.publications) > before + 10, why="publications come again")
         world.settle("orders:1", "gone:1")
 
     def test_down_at_start(self, build: Build) -> None:
@@ -359,7 +359,7 @@ class TestAnotherRedis:
         world.connected()
         world.subscribe("orders:1")
         world.settle("orders:1")
-        assert world.sink.told == []
+        assert world.sink.losses == []
         assert 0 <= world.broker.canary() < 5
 
     def test_a_wanted_channel_is_joined_when_redis_comes(self, build: Build) -> None:
@@ -375,7 +375,7 @@ class TestAnotherRedis:
         world.subscribe("orders:1", "gone:1")
         world.publish("orders:1")
         cursor = Cursor.parse(world.publish("gone:1").cursor)
-        wait_until(lambda: len(world.sink.got) == 2)
+        wait_until(lambda: len(world.sink.publications) == 2)
         with world.redis.client() as client:
             client.flushall()
         wait_until(lambda: world.sink.lost_channels() == {"orders:1", "gone:1"}, why="clients are told")
@@ -387,7 +387,7 @@ class TestAnotherRedis:
     def test_emptied_while_busy(self, world: World) -> None:
         world.subscribe("orders:1", "orders:2")
         world.keep_publishing("orders:1", "orders:2")
-        wait_until(lambda: len(world.sink.got) > 20)
+        wait_until(lambda: len(world.sink.publications) > 20)
         with world.redis.client() as client:
             client.flushall()
         wait_until(lambda: world.sink.lost_channels() == {"orders:1", "orders:2"}, why="clients are told")
@@ -398,7 +398,7 @@ class TestAnotherRedis:
             client.delete(KEYS.rules)
         world.subscribe("orders:1")
         world.settle("orders:1")
-        assert world.sink.told == []
+        assert world.sink.losses == []
 
     def test_a_note_does_not_outlive_its_epoch(self, world: World) -> None:
         """A Redis that may be older than it was may have a note that was taken, or changed, long ago."""
@@ -414,7 +414,7 @@ class TestAnotherRedis:
     def test_a_sequence_that_goes_backwards_in_the_same_process(self, world: World) -> None:
         world.subscribe("orders:1", "orders:2")
         cursor = [world.publish(f"orders:{1 + number % 2}") for number in range(20)][-1].cursor
-        wait_until(lambda: len(world.sink.got) == 20)
+        wait_until(lambda: len(world.sink.publications) == 20)
         with world.redis.client() as client:
             client.hset(KEYS.meta, "seq", 3)
         wait_until(lambda: world.sink.lost_channels() == {"orders:1", "orders:2"}, why="clients are told")
@@ -431,7 +431,7 @@ class TestLostMessages:
         world.keep_publishing("orders:1", "orders:2")
         wait_until(lambda: world.metrics.gaps_repaired == 1)
         world.settle("orders:1", "orders:2")
-        assert (world.proxy.dropped, world.sink.told) == (1, [])
+        assert (world.proxy.dropped, world.sink.losses) == (1, [])
 
     def test_several_in_a_row(self, world: World) -> None:
         world.subscribe("orders:1")
@@ -439,7 +439,7 @@ class TestLostMessages:
         for _ in range(12):
             world.publish("orders:1")
         world.settle("orders:1")
-        assert (world.proxy.dropped, world.sink.told) == (7, [])
+        assert (world.proxy.dropped, world.sink.losses) == (7, [])
 
     def test_one_on_a_volatile_channel_is_told(self, world: World) -> None:
         world.subscribe("gone:1")
@@ -457,7 +457,7 @@ class TestLostMessages:
         receipt = world.publish(channel)
         if channel == "orders:1":
             wait_until(lambda: world.sink.ids(channel) == [receipt.id], why="it is repaired")
-            assert world.sink.told == []
+            assert world.sink.losses == []
         else:
             wait_until(lambda: world.sink.lost_channels() == {channel}, why="it is told")
         assert world.proxy.dropped == 1
@@ -472,7 +472,7 @@ class TestLostMessages:
         world.proxy.drop("orders:1")
         dropped = world.publish("orders:1")
         late = Cursor.parse(world.publish("orders:2").cursor)
-        wait_until(lambda: len(world.sink.got) == 2)
+        wait_until(lambda: len(world.sink.publications) == 2)
         assert recovered(world, "orders:1", late) is None
         assert recovered(world, "orders:2", late) == []
         assert recovered(world, "orders:1", early) == [dropped.id]
@@ -486,7 +486,7 @@ class TestLostMessages:
         world.proxy.drop("orders:1", times=10)
         world.keep_publishing("orders:1", pause_s=0.001)
         world.subscribe("orders:1")
-        wait_until(lambda: len(world.sink.got) > 20)
+        wait_until(lambda: len(world.sink.publications) > 20)
         world.settle("orders:1")
 
     def test_all_of_them_for_a_while(self, world: World) -> None:
@@ -535,13 +535,13 @@ class TestPoison:
                 client.publish(KEYS.control, one)
         world.settle("orders:1", "orders:2")
         assert world.metrics.broker_poisoned == len(poison) + 7
-        assert (world.sink.told, world.sink.controls, world.metrics.broker_reconnects) == ([], [], 0)
+        assert (world.sink.losses, world.sink.controls, world.metrics.broker_reconnects) == ([], [], 0)
 
     def test_forged_numbers(self, world: World) -> None:
         world.subscribe("orders:1", "gone:1")
         last = Cursor.parse(world.publish("orders:1").cursor)
         loose = Cursor.parse(world.publish("gone:1").cursor)
-        wait_until(lambda: len(world.sink.got) == 2)
+        wait_until(lambda: len(world.sink.publications) == 2)
         forged = [
             message(last.seq + 1_000_000, last.seq, last.epoch),
             message(last.seq + 100, last.seq + 50, last.epoch),
@@ -553,7 +553,7 @@ class TestPoison:
         self.poison(world, "gone:1", [message(loose.seq + 50_000, loose.seq, loose.epoch)])
         world.settle("orders:1", "gone:1")
         assert world.metrics.broker_poisoned == len(forged) + 1
-        assert (world.sink.told, world.metrics.epochs) == ([], 0)
+        assert (world.sink.losses, world.metrics.epochs) == ([], 0)
 
     def test_a_replayed_message_is_dropped(self, world: World) -> None:
         world.subscribe("orders:1")
@@ -563,7 +563,7 @@ class TestPoison:
         world.publish("orders:1")
         self.poison(world, "orders:1", [entry[b"m"]] * 3)
         world.settle("orders:1")
-        assert (world.metrics.broker_replays, world.sink.told) == (3, [])
+        assert (world.metrics.broker_replays, world.sink.losses) == (3, [])
 
     def test_poison_in_a_stream_is_a_gap_and_not_a_crash(self, world: World) -> None:
         world.subscribe("orders:1", "orders:2")
@@ -589,7 +589,7 @@ class TestPoison:
         wait_until(lambda: world.metrics.broker_reconnects == 1)
         world.connected()
         world.settle("orders:1")
-        assert (world.sink.told, world.metrics.broker_oversize) == ([], 1)
+        assert (world.sink.losses, world.metrics.broker_oversize) == ([], 1)
 
 
 def test_a_password_is_in_no_state_and_no_error(tmp_path: Path) -> None:

@@ -60,38 +60,38 @@ def free_port() -> int:
 def interpolated(value: Any, variables: Mapping[str, str]) -> Any:
     """A value of the compose file with its variables filled in, as compose does it."""
     if isinstance(value, dict):
-        return {key: interpolated(each, variables) for key, each in value.items()}
+        return {key: interpolated(item, variables) for key, item in value.items()}
     if isinstance(value, list):
-        return [interpolated(each, variables) for each in value]
-    return _VARIABLE.sub(lambda found: _variable(found, variables), value) if isinstance(value, str) else value
+        return [interpolated(item, variables) for item in value]
+    return _VARIABLE.sub(lambda match: _variable(match, variables), value) if isinstance(value, str) else value
 
 
-def _variable(found: re.Match[str], variables: Mapping[str, str]) -> str:
-    dollar, name, operator, rest = found.groups()
+def _variable(match: re.Match[str], variables: Mapping[str, str]) -> str:
+    dollar, name, operator, rest = match.groups()
     if dollar:
         return "$"
-    given = variables.get(name, "")
-    if not given and operator != ":-":
+    value = variables.get(name, "")
+    if not value and operator != ":-":
         raise AssertionError(f"{name}: {rest}")
-    return given or str(rest)
+    return value or str(rest)
 
 
 def stages() -> dict[str, dict[str, Path]]:
     """What each stage of the Dockerfile copies: place in the image -> file or folder of this tree."""
-    found: dict[str, dict[str, Path]] = {}
+    files: dict[str, dict[str, Path]] = {}
     stage = ""
     for line in (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines():
         words = shlex.split(line, comments=True)
         if words[:1] == ["FROM"]:
             stage = words[3]
-            found[stage] = {}
+            files[stage] = {}
         elif words[:1] == ["COPY"]:
             *sources, target = [word for word in words[1:] if not word.startswith("--")]
             for source in sources:
                 place = ROOT / source.removeprefix("/src/")
                 if place.exists():
-                    found[stage][target.rstrip("/")] = place
-    return found
+                    files[stage][target.rstrip("/")] = place
+    return files
 
 
 class Service:
@@ -113,8 +113,8 @@ class Service:
             return str(self._composition.port(self.name, int(text)))
         return self._composition.pattern(self).sub(self._replaced, text)
 
-    def _replaced(self, found: re.Match[str]) -> str:
-        port_flag, port, host, host_port, address, path = found.group(
+    def _replaced(self, match: re.Match[str]) -> str:
+        port_flag, port, host, host_port, address, path = match.group(
             "flag", "port", "host", "hport", "address", "path"
         )
         if port_flag:
@@ -133,21 +133,23 @@ class Service:
 
     def paths(self) -> list[str]:
         """The places in the container that are not the image's own: volumes, tmpfs, what was copied, logs."""
-        mounted = [str(each).split(":") for each in self.spec.get("volumes", [])]
-        tmpfs = [str(each).split(":")[0] for each in self.spec.get("tmpfs", [])]
+        mounted = [str(volume).split(":") for volume in self.spec.get("volumes", [])]
+        tmpfs = [str(mount).split(":")[0] for mount in self.spec.get("tmpfs", [])]
         return [*self._copied, *[parts[1] for parts in mounted], *tmpfs, "/var/log/nginx"]
 
     @property
     def environment(self) -> dict[str, str]:
         """What the command and the health check have as environment."""
-        given = {name: self.local(str(value), name=name) for name, value in self.spec.get("environment", {}).items()}
+        environment = {
+            name: self.local(str(value), name=name) for name, value in self.spec.get("environment", {}).items()
+        }
         sources = f"{ROOT / 'hub'}:{ROOT / 'adapters'}"
-        return {"PATH": os.environ["PATH"], "HOME": str(self.folder), "PYTHONPATH": sources} | given
+        return {"PATH": os.environ["PATH"], "HOME": str(self.folder), "PYTHONPATH": sources} | environment
 
     def argv(self, command: list[str]) -> list[str]:
         """A command of this service as it is started here."""
         first, *rest = command
-        return [*_PROGRAMS.get(first, [first]), *[self.local(each) for each in rest]]
+        return [*_PROGRAMS.get(first, [first]), *[self.local(argument) for argument in rest]]
 
     def start(self, command: list[str] | None = None) -> Service:
         """Start its command."""
@@ -191,7 +193,7 @@ class Service:
 
     @property
     def port(self) -> int:
-        """The one port that others reach it at."""
+        """The port that other services connect to."""
         return self._composition.only_port(self.name)
 
     @property
@@ -244,10 +246,10 @@ class Composition:
         )
 
     def in_order(self) -> Iterator[list[Service]]:
-        """The services, each after those that it waits for; those that wait for the same are together."""
+        """The services in groups, in order of start: each service comes after those that it depends on."""
         left = dict(self.services)
         while left:
-            ready = [name for name, each in left.items() if not set(each.spec.get("depends_on", {})) & set(left)]
+            ready = [name for name, service in left.items() if not set(service.spec.get("depends_on", {})) & set(left)]
             yield [left.pop(name) for name in ready]
 
     def start(self) -> Composition:

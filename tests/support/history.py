@@ -1,7 +1,7 @@
 """Recorded histories and the checker that reads them.
 
-A history is a file of JSON lines. Whoever publishes notes `sending` before and `acked` after; whoever
-receives (a node's sink, a client) notes `subscribed`, `got`, `lost` (it was told of a gap) and `left`:
+A history is a file of JSON lines. A publisher notes `sending` before each publication and `acked` after it. A receiver
+(a node's sink, a client) notes `subscribed`, `got`, `lost` (it received a gap) and `left`:
 
     {"who": "backend", "do": "sending", "channel": "orders:1", "id": "7"}
     {"who": "backend", "do": "acked", "channel": "orders:1", "id": "7", "cursor": "e.12"}
@@ -10,16 +10,16 @@ receives (a node's sink, a client) notes `subscribed`, `got`, `lost` (it was tol
     {"who": "client 3", "do": "lost", "channel": "orders:1", "cursor": "e.15"}
     {"who": "client 3", "do": "back", "channel": "orders:1", "since": "e.15", "cursor": "e.20", "recovered": true}
 
-A client that came back notes `back` with what it was told; `recovered: false` counts as `lost`. Every line
-has `at`, seconds of the machine's monotonic clock.
+A client that reconnected notes `back` with the reply; `recovered: false` counts as `lost`. Every line has `at`, in
+seconds of the machine's monotonic clock.
 
-`check` holds a history against the promise:
-- no acknowledged publication, and none that anybody received, is missing at any receiver without a `lost`
-  in its place, and so no `recovered: true` is wrong;
-- none came twice, and (in a `whole` history) none that was never sent;
-- one order per channel for everybody: what came is in order of seq, a seq is the same publication for all,
-  a publication has one seq in an epoch (in a `whole` history), and epochs follow each other in one order;
-- after `recovered: false` nothing of the past comes, and no recovery spans two epochs.
+`check` compares a history with the guarantee:
+- Each publication that was acknowledged, or that any receiver got, arrives at every receiver, or the receiver notes a
+  `lost` in its place. This also finds each wrong `recovered: true`.
+- No publication arrives twice. In a complete history, none arrives that was never sent.
+- A channel has one order. Publications arrive in order of seq, and a seq is the same publication for all receivers. In
+  a complete history a publication has one seq in an epoch. Epochs follow each other in one order.
+- After `recovered: false` no earlier publication arrives, and no recovery spans two epochs.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from tidings.wire.publication import Publication
 
 
 class Recorder:
-    """Appends to a history; from any thread."""
+    """Appends to a history. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -51,7 +51,7 @@ class Recorder:
         self._file = path.open("a", encoding="utf-8")
 
     def note(self, actor: str, do: str, channel: str, **more: object) -> None:
-        """One line."""
+        """Append one line."""
         at = round(time.monotonic(), 6)
         line = json.dumps({"who": actor, "do": do, "channel": channel, **more, "at": at})
         with self._lock:
@@ -59,7 +59,7 @@ class Recorder:
             self._file.flush()
 
     def acked(self, actor: str, channel: str, id: str, answer: Receipt | TidingsError) -> None:
-        """What a publish returned; an error is noted as `refused`."""
+        """Note the result of a publish: a receipt as `acked`, an error as `refused`."""
         if isinstance(answer, Receipt):
             self.note(actor, "acked", channel, id=id, cursor=answer.cursor)
         else:
@@ -71,25 +71,25 @@ class Recorder:
 
 @dataclass
 class Listener:
-    """A sink that notes everything, and keeps it for the test to look at."""
+    """A sink that notes all calls and stores them for the test."""
 
     recorder: Recorder
     actor: str = "node"
-    got: list[Publication] = field(default_factory=list)
-    told: list[tuple[str, Cursor]] = field(default_factory=list)
+    publications: list[Publication] = field(default_factory=list)
+    losses: list[tuple[str, Cursor]] = field(default_factory=list)
     doubts: list[tuple[str, int, int]] = field(default_factory=list)
     controls: list[dict[str, object]] = field(default_factory=list)
     reply_to_control: Callable[[dict[str, object]], None] | None = None
 
     def deliver(self, publications: list[Publication]) -> None:
-        for one in publications:
-            self.recorder.note(self.actor, "got", one.channel, id=one.id, cursor=one.cursor)
-        self.got.extend(publications)
+        for publication in publications:
+            self.recorder.note(self.actor, "got", publication.channel, id=publication.id, cursor=publication.cursor)
+        self.publications.extend(publications)
 
     def on_loss(self, channels: list[str], position: Cursor) -> None:
         for channel in channels:
             self.recorder.note(self.actor, "lost", channel, cursor=str(position))
-        self.told.extend((channel, position) for channel in channels)
+        self.losses.extend((channel, position) for channel in channels)
 
     def on_doubt(self, channels: list[str], first: int, until: int, position: Cursor) -> bool:
         self.doubts.extend((channel, first, until) for channel in channels)
@@ -101,12 +101,12 @@ class Listener:
             self.reply_to_control(message)
 
     def ids(self, channel: str) -> list[str]:
-        """The ids that came, in order."""
-        return [one.id for one in self.got if one.channel == channel]
+        """The ids of the publications of a channel, in order of arrival."""
+        return [publication.id for publication in self.publications if publication.channel == channel]
 
     def lost_channels(self) -> set[str]:
-        """The channels that were told as lost."""
-        return {channel for channel, _ in self.told}
+        """The channels for which a loss was reported."""
+        return {channel for channel, _ in self.losses}
 
 
 Line = Mapping[str, Any]
@@ -122,16 +122,16 @@ def lines_of(*paths: Path) -> Iterator[Line]:
 
 
 def check(*paths: Path, is_complete: bool = False) -> list[str]:
-    """What is wrong in a history, one sentence each; empty when it keeps the promise.
+    """Return each violation of the guarantee in a history as a sentence.
 
-    `whole`: every publish is in it, each with an id of its own.
+    `is_complete`: the history has every publish, and each one has its own id.
     """
-    return Checker(lines_of(*paths), whole=is_complete).problems()
+    return Checker(lines_of(*paths), is_complete=is_complete).problems()
 
 
 @dataclass(slots=True)
-class Heard:
-    """One thing that a receiver noted in one channel. `lost`: it was told that something is missing."""
+class Observation:
+    """One line of a receiver about one channel. `lost`: the line reports a loss."""
 
     index: int
     do: str
@@ -143,18 +143,18 @@ class Heard:
 
 @dataclass(slots=True)
 class Story:
-    """What one receiver noted in one channel, in its order."""
+    """The lines of one receiver about one channel, in order."""
 
     name: str
-    heard: list[Heard] = field(default_factory=list)
+    observations: list[Observation] = field(default_factory=list)
 
-    def of(self, do: str) -> list[Heard]:
-        return [one for one in self.heard if one.do == do]
+    def of(self, do: str) -> list[Observation]:
+        return [observation for observation in self.observations if observation.do == do]
 
 
 @dataclass(slots=True)
-class Known:
-    """A publication of which somebody knows: the broker acknowledged it, or somebody received it."""
+class KnownPublication:
+    """A publication that the broker acknowledged or that a receiver got."""
 
     cursor: Cursor
     id: str
@@ -165,10 +165,10 @@ class Known:
 class Checker:
     """Reads a history once; `stories` are by receiver and channel, `known` by channel and cursor."""
 
-    def __init__(self, lines: Iterable[Line], *, whole: bool = False) -> None:
-        self._whole = whole
+    def __init__(self, lines: Iterable[Line], *, is_complete: bool = False) -> None:
+        self._is_complete = is_complete
         self.stories: dict[tuple[str, str], Story] = {}
-        self.known: dict[str, dict[str, Known]] = {}
+        self.known: dict[str, dict[str, KnownPublication]] = {}
         self._sending: dict[tuple[str, str], int] = {}
         self._numbers: dict[tuple[str, str, str], str] = {}
         self._problems: list[str] = []
@@ -176,7 +176,7 @@ class Checker:
             self._read(index, line)
 
     def problems(self) -> list[str]:
-        """One sentence for each thing that is wrong."""
+        """One sentence for each violation."""
         problems = list(self._problems)
         problems += self._epochs()
         for (_, channel), story in self.stories.items():
@@ -192,50 +192,52 @@ class Checker:
         elif do == "acked":
             self._know(index, channel, line["id"], Cursor.parse(line["cursor"]), "the receipt")
         elif do in {"subscribed", "got", "lost", "left", "back"}:
-            who = line["who"]
-            story = self.stories.get((who, channel))
+            receiver = line["who"]
+            story = self.stories.get((receiver, channel))
             if story is None:
-                story = self.stories[who, channel] = Story(f"{who} in {channel}")
+                story = self.stories[receiver, channel] = Story(f"{receiver} in {channel}")
             since = Cursor.parse(line["since"]) if line.get("since") else None
             cursor = Cursor.parse(line["cursor"]) if "cursor" in line else _NOWHERE
             if do == "got":
-                # A publication's own place: what else its cursor says is of other buckets.
+                # A publication's own place: the rest of its cursor is about other buckets.
                 cursor = Cursor(cursor.epoch, cursor.seq)
-            heard = Heard(index, do, cursor, line.get("id", ""), since)
-            heard.lost = do == "lost" or (do == "back" and not line["recovered"])
-            story.heard.append(heard)
+            observation = Observation(index, do, cursor, line.get("id", ""), since)
+            observation.lost = do == "lost" or (do == "back" and not line["recovered"])
+            story.observations.append(observation)
             if do == "got":
-                self._know(index, channel, heard.id, cursor, who)
+                self._know(index, channel, observation.id, cursor, receiver)
 
-    def _know(self, index: int, channel: str, id: str, parsed: Cursor, who: str) -> None:
+    def _know(self, index: int, channel: str, id: str, parsed: Cursor, receiver: str) -> None:
         cursor = str(parsed)
-        found = self.known.setdefault(channel, {})
-        known = found.get(cursor)
+        publications = self.known.setdefault(channel, {})
+        known = publications.get(cursor)
         if known is not None and known.id == id:
-            known.acked = known.acked or who == "the receipt"
+            known.acked = known.acked or receiver == "the receipt"
             return
         if known is not None:
-            self._problems.append(f"{cursor} in {channel} is {known.id} for others and {id} for {who}")
+            self._problems.append(f"{cursor} in {channel} is {known.id} for others and {id} for {receiver}")
             return
         sent = self._sending.get((channel, id))
-        if sent is None and self._whole:
-            self._problems.append(f"{who} in {channel}: {id} ({cursor}) was never sent")
-        found[cursor] = Known(parsed, id, index if sent is None else sent, who == "the receipt")
+        if sent is None and self._is_complete:
+            self._problems.append(f"{receiver} in {channel}: {id} ({cursor}) was never sent")
+        publications[cursor] = KnownPublication(parsed, id, index if sent is None else sent, receiver == "the receipt")
         number = self._numbers.setdefault((channel, parsed.epoch, id), cursor)
-        if number != cursor and self._whole:
-            self._problems.append(f"{id} in {channel} is {number} for others and {cursor} for {who}: published twice")
+        if number != cursor and self._is_complete:
+            self._problems.append(
+                f"{id} in {channel} is {number} for others and {cursor} for {receiver}: published twice"
+            )
 
     def _epochs(self) -> list[str]:
-        """Epochs in which order: whoever saw two of them saw them in the same order as everybody."""
+        """Receivers that saw two epochs in different orders."""
         before: dict[tuple[str, str], str] = {}
         for story in self.stories.values():
-            for one, other in pairwise(story.of("got")):
-                if one.cursor.epoch != other.cursor.epoch:
-                    before.setdefault((one.cursor.epoch, other.cursor.epoch), story.name)
+            for earlier, later in pairwise(story.of("got")):
+                if earlier.cursor.epoch != later.cursor.epoch:
+                    before.setdefault((earlier.cursor.epoch, later.cursor.epoch), story.name)
         return [
-            f"{name}: epoch {other} came after {one}, for {before[other, one]} before it"
-            for (one, other), name in before.items()
-            if (other, one) in before and one < other
+            f"{name}: epoch {later} came after {earlier}, for {before[later, earlier]} before it"
+            for (earlier, later), name in before.items()
+            if (later, earlier) in before and earlier < later
         ]
 
 
@@ -243,92 +245,94 @@ def _out_of_order(story: Story) -> list[str]:
     problems = []
     seen: set[Cursor] = set()
     last: Cursor | None = None
-    told = False
-    for one in story.heard:
-        told = told or one.lost
-        if one.do != "got":
+    loss_reported = False
+    for observation in story.observations:
+        loss_reported = loss_reported or observation.lost
+        if observation.do != "got":
             continue
-        cursor = one.cursor
+        cursor = observation.cursor
         if cursor in seen:
             problems.append(f"{story.name}: {cursor} came twice")
         seen.add(cursor)
         if last is not None and last.epoch == cursor.epoch and cursor.seq < last.seq:
             problems.append(f"{story.name}: {cursor} came after {last}")
-        if last is not None and last.epoch != cursor.epoch and not told:
-            problems.append(f"{story.name}: the epoch changed from {last} to {cursor} and nobody was told")
-        last, told = cursor, False
+        if last is not None and last.epoch != cursor.epoch and not loss_reported:
+            problems.append(f"{story.name}: the epoch changed from {last} to {cursor} and no loss was reported")
+        last, loss_reported = cursor, False
     return problems
 
 
 def _untrue(story: Story) -> list[str]:
-    """Answers to a return that cannot be true, whatever comes."""
+    """Replies to a reconnect that cannot be true, whatever arrives later."""
     problems = []
-    unrecovered: Heard | None = None
-    for one in story.heard:
-        if one.do == "back":
-            unrecovered = one if one.lost else None
-            if not one.lost and one.since is None:
+    unrecovered: Observation | None = None
+    for observation in story.observations:
+        if observation.do == "back":
+            unrecovered = observation if observation.lost else None
+            if not observation.lost and observation.since is None:
                 problems.append(f"{story.name}: recovered: true without a cursor to recover from")
-            elif not one.lost and one.since is not None and not _share(one.since, one.cursor):
-                problems.append(f"{story.name}: recovered: true from {one.since} to {one.cursor}, another epoch")
-        elif one.do == "got" and unrecovered is not None and _is_before(one.cursor, unrecovered.cursor):
-            problems.append(f"{story.name}: {one.cursor} came after recovered: false at {unrecovered.cursor}")
+            elif not observation.lost and observation.since and not _share(observation.since, observation.cursor):
+                change = f"from {observation.since} to {observation.cursor}"
+                problems.append(f"{story.name}: recovered: true {change}, another epoch")
+        elif observation.do == "got" and unrecovered is not None and _is_before(observation.cursor, unrecovered.cursor):
+            problems.append(f"{story.name}: {observation.cursor} came after recovered: false at {unrecovered.cursor}")
     return problems
 
 
-def _is_before(one: Cursor, other: Cursor) -> bool:
-    seq = other.seq_in(one.epoch)
-    return seq is not None and one.seq <= seq
+def _is_before(first: Cursor, second: Cursor) -> bool:
+    seq = second.seq_in(first.epoch)
+    return seq is not None and first.seq <= seq
 
 
-def _share(one: Cursor, other: Cursor) -> bool:
-    """Whether they have a place in one sequence at least."""
-    return any(other.seq_in(place.epoch) is not None for place in (one, *one.other_places))
+def _share(first: Cursor, second: Cursor) -> bool:
+    """Whether both cursors have a position in at least one common epoch."""
+    return any(second.seq_in(place.epoch) is not None for place in (first, *first.other_places))
 
 
-def _missing(story: Story, known: Iterable[Known]) -> list[str]:
+def _missing(story: Story, known: Iterable[KnownPublication]) -> list[str]:
     starts, ends = story.of("subscribed"), story.of("left")
     if not starts:
         return []
     start, end = starts[0], ends[-1].index if ends else _END
-    got = story.of("got")
-    had = {one.cursor for one in got}
-    lost = [one.index for one in story.heard if one.lost]
+    received = story.of("got")
+    cursors = {observation.cursor for observation in received}
+    lost = [observation.index for observation in story.observations if observation.lost]
     places: dict[str, _Places] = {}
-    for epoch in {one.cursor.epoch for one in got}:
-        places[epoch] = _Places([one for one in got if one.cursor.epoch == epoch])
+    for epoch in {observation.cursor.epoch for observation in received}:
+        places[epoch] = _Places([observation for observation in received if observation.cursor.epoch == epoch])
     problems = []
-    for one in known:
-        cursor = one.cursor
-        if cursor in had or one.index > end:
+    for publication in known:
+        cursor = publication.cursor
+        if cursor in cursors or publication.index > end:
             continue
         known_seq = start.cursor.seq_in(cursor.epoch)
-        if one.index < start.index if known_seq is None else cursor.seq <= known_seq:
+        if publication.index < start.index if known_seq is None else cursor.seq <= known_seq:
             continue
         after, before = places[cursor.epoch].around(cursor.seq) if cursor.epoch in places else (-1, _END)
-        told = bisect_left(lost, max(after, one.index) + 1)
-        if told < len(lost) and lost[told] < before:
+        next_loss = bisect_left(lost, max(after, publication.index) + 1)
+        if next_loss < len(lost) and lost[next_loss] < before:
             continue
-        what = "was acknowledged" if one.acked else "was given to others"
-        problems.append(f"{story.name}: {one.id} ({cursor}) {what} and never came, and {_told(story, after, before)}")
+        origin = "was acknowledged" if publication.acked else "was given to others"
+        claim = _claim(story, after, before)
+        problems.append(f"{story.name}: {publication.id} ({cursor}) {origin} and never came, and {claim}")
     return problems
 
 
 class _Places:
-    """Where in the history the publications of one epoch came."""
+    """The lines at which the publications of one epoch arrived."""
 
-    def __init__(self, got: list[Heard]) -> None:
-        ordered = sorted(got, key=lambda one: one.cursor.seq)
-        self._seqs = [one.cursor.seq for one in ordered]
-        self._latest = list(accumulate((one.index for one in ordered), max))
-        self._earliest = list(accumulate((one.index for one in reversed(ordered)), min))[::-1]
+    def __init__(self, received: list[Observation]) -> None:
+        ordered = sorted(received, key=lambda observation: observation.cursor.seq)
+        self._seqs = [observation.cursor.seq for observation in ordered]
+        self._latest = list(accumulate((observation.index for observation in ordered), max))
+        self._earliest = list(accumulate((observation.index for observation in reversed(ordered)), min))[::-1]
 
     def around(self, seq: int) -> tuple[int, int]:
-        """After which line a publication should have come, and before which."""
+        """The lines between which a publication should have arrived."""
         at = bisect_left(self._seqs, seq)
         return self._latest[at - 1] if at else -1, self._earliest[at] if at < len(self._seqs) else _END
 
 
-def _told(story: Story, after: int, before: int) -> str:
-    returns = [one for one in story.of("back") if after < one.index < before]
-    return f"{returns[-1].since} was told recovered: true" if returns else "nobody was told"
+def _claim(story: Story, after: int, before: int) -> str:
+    returns = [observation for observation in story.of("back") if after < observation.index < before]
+    return f"{returns[-1].since} was answered with recovered: true" if returns else "no loss was reported"

@@ -28,14 +28,14 @@ class SmallHub:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._metrics = Metrics()
-        self.kept: dict[str, list[Publication]] = {}
+        self.histories: dict[str, list[Publication]] = {}
         self.present: dict[str, dict[str, bytes]] = {}
         self.revoked: dict[str, float] = {}
         self.rows: list[dict[str, object]] = []
         self.commands: list[Command] = []
         self.missing: tuple[str, ...] = ()
         self.reports: dict[tuple[str, str], str] = {}
-        self.settled = True
+        self.is_settled = True
         self.down = False
         self.bug: Exception | None = None
         self._ids: dict[tuple[str, str], Receipt] = {}
@@ -62,7 +62,7 @@ class SmallHub:
         known = self._ids.get((item.channel, item.id))
         if known is not None:
             return Receipt(known.id, known.cursor, duplicate=True)
-        kept = self.kept.setdefault(item.channel, [])
+        kept = self.histories.setdefault(item.channel, [])
         prev = kept[-1].seq if kept else self._seq
         self._seq += 1
         message = b"t1 %d %d e1 %b" % (self._seq, prev, item.body)
@@ -89,7 +89,7 @@ class SmallHub:
             raise NotFound
         name, cursor = found[0]
         nodes = {"n1": Count(2, 1)}
-        return Report(query.id, name, cursor, 2, 1, nodes, self.missing, settled=self.settled)
+        return Report(query.id, name, cursor, 2, 1, nodes, self.missing, settled=self.is_settled)
 
     def history(
         self, channel: str, *, since: Cursor | None, limit: int, newest: bool
@@ -99,7 +99,7 @@ class SmallHub:
         if not self._known(channel):
             raise UnknownNamespace
         after = since.seq if since is not None else 0
-        found = [each for each in self.kept.get(channel, []) if each.seq > after]
+        found = [each for each in self.histories.get(channel, []) if each.seq > after]
         return Cursor("e1", self._seq), found[-limit:] if newest else found[:limit]
 
     def presence(self, channel: str, *, limit: int | None = None) -> Presence:
@@ -115,7 +115,7 @@ class SmallHub:
 
     def channels(self, *, after: str | None, limit: int, local_only: bool) -> RowPage:
         rows: list[dict[str, object]] = [
-            {"channel": name, "connections": len(kept)} for name, kept in self.kept.items()
+            {"channel": name, "connections": len(kept)} for name, kept in self.histories.items()
         ]
         return self._listed(rows, local_only=local_only)
 

@@ -17,8 +17,8 @@ from support.processes.client import ClientProcess
 from support.processes.database import KINDS, Database, Postgresql, new_table
 from support.processes.hub import HubProcess, token
 from support.processes.outbox import OutboxProcess
-from support.programs.outbox_killed import STEPS
 from support.processes.redis import RedisProcess
+from support.programs.outbox_killed import STEPS
 from support.waiting import wait_until
 from tidings import Emitter
 from tidings.contrib.outbox import Outbox, outbox_table

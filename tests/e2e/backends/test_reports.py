@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from support.network.proxy import Proxy
-from support.network.raw_polling import POLL, ask, connected, polled
+from support.network.raw_polling import POLL, connect, exchange, poll_packets
 from support.processes.client import ClientProcess
 from support.processes.hub import API_KEY, HubProcess, token
 from support.processes.redis import RedisProcess
@@ -328,14 +328,14 @@ def test_who_answers_is_not_too_fast(shared_redis: RedisProcess, start: Start, t
 
 def test_what_nobody_asked_for_is_passed_over_and_too_much_of_it_ends_the_connection(two: Two) -> None:
     port, before = two.one.port, two.one.metric("tidings_acks_unknown_total")
-    sid = connected(port, token("u", "*"), "chat:unasked")
+    sid = connect(port, token("u", "*"), "chat:unasked")
     _, _, headers = publish(two.one, "chat:unasked", ack=True)
-    (number,) = (int(found[1]) for packet in polled(port, sid) if (found := re.match(r"42(\d+)\[", packet)))
+    (number,) = (int(found[1]) for packet in poll_packets(port, sid) if (found := re.match(r"42(\d+)\[", packet)))
     others = [number - 1, 7, 0, 999_999_999_999_999]
 
     def acknowledge(*numbers: int) -> int:
         body = b"\x1e".join(b"43%d[]" % each for each in numbers)
-        return ask(port, "POST", f"{POLL}&sid={sid}", body=body)[0]
+        return exchange(port, "POST", f"{POLL}&sid={sid}", body=body)[0]
 
     assert acknowledge(*others * 10) == 200
     assert two.one.get(headers["location"])[1]["acks"] == 0
@@ -344,7 +344,7 @@ def test_what_nobody_asked_for_is_passed_over_and_too_much_of_it_ends_the_connec
     assert (report["recipients"], report["acks"]) == (1, 1)
     assert two.one.metric("tidings_acks_unknown_total") - before == 42
     acknowledge(*others * 50)
-    assert ask(port, "GET", f"{POLL}&sid={sid}")[0] == 400
+    assert exchange(port, "GET", f"{POLL}&sid={sid}")[0] == 400
 
 
 def test_a_report_is_kept_for_a_while_and_only_so_many_are(

@@ -172,12 +172,12 @@ def test_answers_that_are_none_settle_a_publish_all_the_same(transport: str) -> 
     def answering(answer: str) -> Script:
         def script(session: Session, before: int) -> None:
             welcome(session)
-            packet = session.hear("42")
+            packet = session.receive("42")
             while "tidings:publish" not in packet:
-                packet = session.hear("42")
+                packet = session.receive("42")
             number = packet[2:].partition("[")[0]
-            session.say(f"43{number}{answer}", f"43{number}{answer}", event("updated", GOOD, "orders:1", "bad.10"))
-            session.hear("the end")
+            session.send(f"43{number}{answer}", f"43{number}{answer}", event("updated", GOOD, "orders:1", "bad.10"))
+            session.receive("the end")
 
         return script
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from support.network.proxy import Proxy
-from support.network.raw_polling import entered, polled
+from support.network.raw_polling import connect_events, poll_packets
 from support.processes.client import ClientProcess
 from support.processes.hub import CONFIG, HubProcess, token
 from support.processes.redis import RedisProcess
@@ -318,72 +318,72 @@ class TestPid:
 
     def test_of_two_that_return_with_it_one_is_recovered(self, scene: Scene) -> None:
         auth: dict[str, object] = {"token": token("twice", "orders:*"), "channels": ["orders:twice"]}
-        _, answer, events = entered(scene.one.port, auth)
+        _, answer, events = connect_events(scene.one.port, auth)
         scene.kept(answer["sid"])
         given = auth | {"pid": answer["pid"], "offset": events[0][-1]}
         with ThreadPoolExecutor(2) as pool:
-            both = list(pool.map(lambda hub: entered(hub.port, given)[1], (scene.one, scene.other)))
+            both = list(pool.map(lambda hub: connect_events(hub.port, given)[1], (scene.one, scene.other)))
         assert [each["pid"] for each in both].count(answer["pid"]) == 1
         assert [each["sid"] for each in both].count(answer["sid"]) == 1
 
     def test_who_returns_takes_over_and_the_old_connection_ends(self, scene: Scene) -> None:
         """Its node has not noticed that it is dead."""
         auth: dict[str, object] = {"token": token("taken", "orders:*"), "channels": ["orders:taken"]}
-        old, answer, events = entered(scene.one.port, auth)
+        old, answer, events = connect_events(scene.one.port, auth)
         for hub in (scene.other, scene.one, scene.one):
             scene.kept(answer["sid"])
-            _, again, _ = entered(hub.port, auth | {"pid": answer["pid"], "offset": events[0][-1]})
+            _, again, _ = connect_events(hub.port, auth | {"pid": answer["pid"], "offset": events[0][-1]})
             assert again == answer
         wait_until(lambda: len(sessions(scene, "taken")) == 1, why="the others have ended")
-        said = "".join(polled(scene.one.port, old))
+        said = "".join(poll_packets(scene.one.port, old))
         assert '"code":"replaced"' in said
-        assert said.endswith("41") or "41" in polled(scene.one.port, old)
+        assert said.endswith("41") or "41" in poll_packets(scene.one.port, old)
 
     def test_another_users(self, scene: Scene) -> None:
         auth: dict[str, object] = {"token": token("mine", "orders:*"), "channels": ["orders:mine"]}
-        _, answer, events = entered(scene.one.port, auth)
+        _, answer, events = connect_events(scene.one.port, auth)
         scene.kept(answer["sid"])
         thief = {"token": token("thief", "orders:*"), "pid": answer["pid"], "offset": events[0][-1]}
-        _, theirs, said = entered(scene.other.port, thief)
+        _, theirs, said = connect_events(scene.other.port, thief)
         assert theirs["sid"] != answer["sid"]
         assert theirs["pid"] != answer["pid"]
         assert said[0][1]["channels"].keys() == {"user:thief"}
         assert scene.refused("user") == 1
         # It is still good for its owner.
-        assert entered(scene.other.port, auth | {"pid": answer["pid"], "offset": events[0][-1]})[1] == answer
+        assert connect_events(scene.other.port, auth | {"pid": answer["pid"], "offset": events[0][-1]})[1] == answer
 
     @pytest.mark.parametrize("pid", ["x", "x" * 24, 7, {"a": 1}, ["x"], "\u00e9" * 20, ""])
     def test_what_is_none(self, scene: Scene, pid: object) -> None:
-        _, answer, _ = entered(scene.one.port, {"token": token("none"), "pid": pid, "offset": 5})
+        _, answer, _ = connect_events(scene.one.port, {"token": token("none"), "pid": pid, "offset": 5})
         assert answer.keys() == {"sid", "pid"}
         assert answer["pid"] != pid
 
     @pytest.mark.parametrize("offset", [None, 5, "garbage", "", "other.1"])
     def test_an_offset_that_is_none(self, scene: Scene, offset: object) -> None:
         auth: dict[str, object] = {"token": token("offset", "orders:*"), "channels": ["orders:offset"]}
-        _, answer, _ = entered(scene.one.port, auth)
+        _, answer, _ = connect_events(scene.one.port, auth)
         scene.kept(answer["sid"])
-        _, again, said = entered(scene.other.port, auth | {"pid": answer["pid"], "offset": offset})
+        _, again, said = connect_events(scene.other.port, auth | {"pid": answer["pid"], "offset": offset})
         assert again["sid"] != answer["sid"]
         assert said[0][1]["channels"]["orders:offset"] == {"recovered": False}
 
     def test_who_never_heard_ready_is_not_taken_for_whole(self, scene: Scene) -> None:
         """It still has the offset of the session before: it was cut off right behind the answer to its CONNECT."""
         auth: dict[str, object] = {"token": token("unready", "orders:*"), "channels": ["orders:unready"]}
-        offset = entered(scene.one.port, auth)[2][0][-1]
+        offset = connect_events(scene.one.port, auth)[2][0][-1]
         brought = auth | {"pid": "of-a-session-that-is-gone", "offset": offset}
-        _, answer, _ = entered(scene.one.port, brought)
+        _, answer, _ = connect_events(scene.one.port, brought)
         scene.kept(answer["sid"])
-        _, again, _ = entered(scene.one.port, brought | {"pid": answer["pid"]})
+        _, again, _ = connect_events(scene.one.port, brought | {"pid": answer["pid"]})
         assert again["pid"] != answer["pid"]
         assert scene.refused("unready") == 1
 
     def test_none_is_given_to_who_wants_none(self, scene: Scene) -> None:
-        _, answer, _ = entered(scene.one.port, {"token": token("own"), "pid": None})
+        _, answer, _ = connect_events(scene.one.port, {"token": token("own"), "pid": None})
         assert answer.keys() == {"sid"}
 
     def test_the_broker_does_not_know_it(self, scene: Scene) -> None:
-        _, answer, _ = entered(scene.one.port, {"token": token("secret")})
+        _, answer, _ = connect_events(scene.one.port, {"token": token("secret")})
         scene.kept(answer["sid"])
         (name,) = scene.known(answer["sid"])
         with scene.redis.client() as client:
@@ -412,18 +412,18 @@ class TestAuth:
 
     def test_a_revoked_token_takes_its_session_with_it(self, scene: Scene) -> None:
         auth: dict[str, object] = {"token": token("jti", "orders:*", jti="first"), "channels": ["orders:jti"]}
-        _, answer, events = entered(scene.one.port, auth)
+        _, answer, events = connect_events(scene.one.port, auth)
         scene.kept(answer["sid"])
         assert scene.other.request("POST", "/api/revocations", {"jti": "first", "for_s": 60})[0] == 201
         again = {"token": token("jti", "orders:*", jti="second"), "pid": answer["pid"], "offset": events[0][-1]}
-        assert entered(scene.other.port, again)[1]["pid"] != answer["pid"]
+        assert connect_events(scene.other.port, again)[1]["pid"] != answer["pid"]
 
     def test_a_token_that_covers_less(self, scene: Scene) -> None:
         auth: dict[str, object] = {"token": token("less", "orders:*"), "channels": ["orders:less", "orders:more"]}
-        _, answer, events = entered(scene.one.port, auth)
+        _, answer, events = connect_events(scene.one.port, auth)
         scene.kept(answer["sid"])
         less = auth | {"token": token("less", "orders:less"), "pid": answer["pid"], "offset": events[0][-1]}
-        _, again, said = entered(scene.other.port, less)
+        _, again, said = connect_events(scene.other.port, less)
         assert again["sid"] != answer["sid"]
         assert said[0][1]["channels"]["orders:more"]["error"]["code"] == "forbidden"
 
@@ -510,7 +510,7 @@ def test_one_node_in_memory_for_trial(clients: list[ClientProcess], tmp_path: Pa
 def test_it_can_be_switched_off(tmp_path: Path) -> None:
     hub = HubProcess(tmp_path, extra="recovery_window_s = 0\n").start()
     try:
-        assert entered(hub.port, {"token": token("u"), "pid": "x" * 24, "offset": "e.1"})[1].keys() == {"sid"}
+        assert connect_events(hub.port, {"token": token("u"), "pid": "x" * 24, "offset": "e.1"})[1].keys() == {"sid"}
     finally:
         hub.stop()
 

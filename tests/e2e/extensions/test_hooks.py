@@ -69,19 +69,19 @@ def test_a_stock_client_is_asked_about_and_told(
     client = ClientProcess("js-websocket", hub.url, token=token("ann", info={"name": "Ann"}), channels=["chat:hall"])
     clients.append(client.wait_ready())
     ready = client.records_of("ready")[0]
-    (asked,) = backend.of("connect", "ann")
+    (asked,) = backend.requests_of("connect", "ann")
     assert asked["claims"]["info"] == {"name": "Ann"}
     assert (asked["connection"], asked["remote"]) == (ready["connection"], "127.0.0.1")
-    assert [one["channels"] for one in backend.of("subscribe", "ann")] == [["chat:hall"]]
+    assert [one["channels"] for one in backend.requests_of("subscribe", "ann")] == [["chat:hall"]]
     assert ready["channels"]["nowhere:1"]["error"]["code"] == "unknown_namespace"
     hub.publish("orders:of-ann", "shipped", 1)
     client.wait(lambda client: 1 in client.data("orders:of-ann"), why="what the hook gave")
     assert "cursor" in client.request("tidings:publish", {"channel": "chat:hall", "event": "x", "data": {"a": 1}})
-    (asked,) = backend.of("publish", "ann")
+    (asked,) = backend.requests_of("publish", "ann")
     assert (asked["channel"], asked["event"], asked["data"]) == ("chat:hall", "x", {"a": 1})
     client.stop()
-    wait_until(lambda: backend.of("disconnect", "ann"), why="being told")
-    assert backend.of("disconnect", "ann")[0]["reason"]
+    wait_until(lambda: backend.requests_of("disconnect", "ann"), why="being told")
+    assert backend.requests_of("disconnect", "ann")[0]["reason"]
 
 
 class TestRefusals:
@@ -94,7 +94,7 @@ class TestRefusals:
             "GET", "/sse?channels=chat:hall", headers={"Authorization": f"Bearer {token('debtor')}"}
         )
         assert (status, answer["error"]["code"]) == (403, "forbidden")
-        assert backend.of("disconnect", "debtor") == []
+        assert backend.requests_of("disconnect", "debtor") == []
 
     def test_of_one_channel_and_of_a_publish(self, hub: HubProcess, backend: HookServer) -> None:
         backend.answer = by_hook(  # type: ignore[assignment]
@@ -105,7 +105,7 @@ class TestRefusals:
         assert ready["channels"]["chat:a"] == {"recovered": False}
         assert ready["channels"]["chat:b"]["error"] == {"code": "forbidden", "message": "members only"}
         # What the rules refuse is not even asked about.
-        assert backend.of("subscribe", "sue")[0]["channels"] == ["chat:a", "chat:b"]
+        assert backend.requests_of("subscribe", "sue")[0]["channels"] == ["chat:a", "chat:b"]
         said = ask(made, "tidings:publish", {"channel": "chat:a", "event": "x", "data": 1})
         assert said["error"]["message"] == "read only today"
         assert ask(made, "tidings:history", {"channel": "chat:b"})["error"]["code"] == "forbidden"
@@ -141,10 +141,10 @@ class TestWithoutAnAnswer:
         made, _ = joined(hub, {"token": token("leaver")})
         backend.answer = respond({}, 503)
         made.send_text("41")
-        wait_until(lambda: backend.of("disconnect", "leaver"), why="the first try")
+        wait_until(lambda: backend.requests_of("disconnect", "leaver"), why="the first try")
         backend.answer = respond({})
-        wait_until(lambda: len(backend.of("disconnect", "leaver")) >= 2, why="another try")
-        assert len({one["id"] for one in backend.of("disconnect", "leaver")}) == 1
+        wait_until(lambda: len(backend.requests_of("disconnect", "leaver")) >= 2, why="another try")
+        assert len({one["id"] for one in backend.requests_of("disconnect", "leaver")}) == 1
 
     def test_what_came_of_hooks_is_counted(self, hub: HubProcess) -> None:
         text = hub.get("/metrics")[1].decode()
@@ -174,7 +174,7 @@ def test_a_node_that_leaves_says_who_was_there(backend: HookServer, tmp_path: Pa
         assert {each.close_code() for each in made} == {4002}
     finally:
         process.stop()
-    told = {one["user"]: one["reason"] for one in backend.of("disconnect") if one["user"].startswith("guest-")}
+    told = {one["user"]: one["reason"] for one in backend.requests_of("disconnect") if one["user"].startswith("guest-")}
     assert len(told) == 20
     assert set(told.values()) == {"draining"}
 
@@ -191,11 +191,11 @@ def test_over_tls_only_a_certificate_that_holds_is_believed(tmp_path: Path) -> N
         try:
             process.start()
             joined(process, {"token": token("ann")})
-            assert server.of("connect", "ann")
+            assert server.requests_of("connect", "ann")
             process.stop()
             process.environment = {}
             process.start()
             assert connect(process, {"token": token("bob")}).close_code() == 4000
-            assert server.of("connect", "bob") == []
+            assert server.requests_of("connect", "bob") == []
         finally:
             process.stop()

@@ -16,7 +16,7 @@ import pytest
 import websocket
 
 from support.network.balancer import Balancer
-from support.network.raw_polling import POLL, ask, connected, opened, request, status_of
+from support.network.raw_polling import POLL, connect, exchange, open_session, request, status_of
 from support.ports import free_port
 from support.processes.client import ClientProcess
 from support.processes.hub import SECRET, HubProcess, token
@@ -135,7 +135,7 @@ def test_an_upgrade_at_the_wrong_node_works_and_loses_nothing(
 def test_a_websocket_that_reads_slowly_gets_all_of_it_through_the_other_node(
     redis: RedisProcess, hubs: list[HubProcess]
 ) -> None:
-    sid = connected(hubs[1].port, token("slow", "orders:*"), "orders:large")
+    sid = connect(hubs[1].port, token("slow", "orders:*"), "orders:large")
     target = f"/socket.io/?EIO=4&transport=websocket&sid={sid}"
     # A small window: nearly everything has to wait somewhere on its way.
     options = ((socket.SOL_SOCKET, socket.SO_RCVBUF, 8192),)
@@ -144,7 +144,9 @@ def test_a_websocket_that_reads_slowly_gets_all_of_it_through_the_other_node(
         client.send("2probe")
         assert client.recv() == "3probe"
         client.send("5")
-        wait_until(lambda: ask(hubs[1].port, "POST", f"{POLL}&sid={sid}", body=b"3")[0] == 400, why="it is upgraded")
+        wait_until(
+            lambda: exchange(hubs[1].port, "POST", f"{POLL}&sid={sid}", body=b"3")[0] == 400, why="it is upgraded"
+        )
         filling = "x" * 60_000
         with Emitter(redis.url) as emitter:
             for number in range(200):
@@ -175,16 +177,19 @@ def test_a_killed_node_ends_its_sessions_at_once(
         client = ClientProcess("python-polling", door.url, token=token("k", "orders:*"), channels=["orders:kill"])
         clients.append(client)
         client.wait_ready()
-        sid = opened(third.port)
+        sid = open_session(third.port)
         third.stop()
         # Nobody listens there any more, whatever its lease says.
-        assert ask(hubs[0].port, "GET", f"{POLL}&sid={sid}")[:2] == (400, b'{"code":1,"message":"Session ID unknown"}')
+        assert exchange(hubs[0].port, "GET", f"{POLL}&sid={sid}")[:2] == (
+            400,
+            b'{"code":1,"message":"Session ID unknown"}',
+        )
         emit(redis, "orders:kill", 0, 20)
         client.wait(lambda client: len(client.data("orders:kill")) >= 20, why="it goes on at the other node")
         assert client.data("orders:kill") == numbers(0, 20)
     # And after its lease it is nobody's.
     wait_until(lambda: hubs[0].metric("tidings_relay_nodes") == 1, why="the lease ended")
-    assert ask(hubs[0].port, "GET", f"{POLL}&sid={sid}")[0] == 400
+    assert exchange(hubs[0].port, "GET", f"{POLL}&sid={sid}")[0] == 400
 
 
 def test_a_node_that_stands_still_is_given_up_when_its_lease_ends(
@@ -192,7 +197,7 @@ def test_a_node_that_stands_still_is_given_up_when_its_lease_ends(
 ) -> None:
     third = node(tmp_path / "n4", redis, "n4").start()
     try:
-        sid = connected(third.port, token("raw"))
+        sid = connect(third.port, token("raw"))
         with socket.create_connection(("127.0.0.1", hubs[0].port), timeout=30) as poll:
             poll.sendall(request("GET", f"{POLL}&sid={sid}"))
             wait_until(lambda: third.metric("tidings_relay_taken_total") >= 1, why="the poll waits at its node")
@@ -235,14 +240,15 @@ def test_a_node_that_drains_sends_everybody_on_without_loss(
 def test_the_answer_of_the_owner_comes_back_byte_for_byte(hubs: list[HubProcess]) -> None:
     # Origins are the owner's to check, with the host that the client asked the first node for.
     refused = [
-        ask(hub.port, "GET", f"{POLL}&sid={opened(hubs[0].port)}", "Origin: https://evil.example") for hub in hubs
+        exchange(hub.port, "GET", f"{POLL}&sid={open_session(hubs[0].port)}", "Origin: https://evil.example")
+        for hub in hubs
     ]
     assert [each[:2] for each in refused] == [refused[0][:2]] * 2
     assert refused[0][0] == 403
     pages = []
     for hub in hubs:
-        sid = opened(hubs[0].port)
-        pages.append(ask(hub.port, "POST", f"{POLL}&sid={sid}", "Origin: http://shop.example", body=b"3"))
+        sid = open_session(hubs[0].port)
+        pages.append(exchange(hub.port, "POST", f"{POLL}&sid={sid}", "Origin: http://shop.example", body=b"3"))
     heads = [re.sub(rb"Date: [^\r]*", b"", head) for _, _, head in pages]
     assert pages[0][:2] == pages[1][:2] == (200, b"ok")
     assert heads[0] == heads[1]
@@ -264,7 +270,7 @@ def refused_once(hub: HubProcess) -> Iterator[None]:
 
 
 def test_nobody_but_a_node_can_claim_to_be_one(hubs: list[HubProcess]) -> None:
-    sid = opened(hubs[0].port)
+    sid = open_session(hubs[0].port)
     target = f"{POLL}&sid={sid}"
     lies = {
         "another key": stamp_line(target, key="x" * 32),
@@ -277,40 +283,40 @@ def test_nobody_but_a_node_can_claim_to_be_one(hubs: list[HubProcess]) -> None:
     }
     for why, line in lies.items():
         with refused_once(hubs[0]):
-            assert ask(hubs[0].port, "GET", target, line)[0] == 400, why
+            assert exchange(hubs[0].port, "GET", target, line)[0] == 400, why
     # The session is untouched; and a right stamp is taken.
-    status, _, _ = ask(hubs[0].port, "POST", target, stamp_line(target, method="POST"), body=b"3")
+    status, _, _ = exchange(hubs[0].port, "POST", target, stamp_line(target, method="POST"), body=b"3")
     assert status == 200
 
 
 def test_a_request_is_relayed_once_at_most(hubs: list[HubProcess]) -> None:
     # A stamped request for a session of a node that this one could reach: it does not go on.
-    sid = opened(hubs[1].port)
+    sid = open_session(hubs[1].port)
     target = f"{POLL}&sid={sid}"
     before = hubs[0].metric("tidings_relayed_total")
-    status, body, _ = ask(hubs[0].port, "GET", target, stamp_line(target))
+    status, body, _ = exchange(hubs[0].port, "GET", target, stamp_line(target))
     assert (status, body) == (400, b'{"code":1,"message":"Session ID unknown"}')
     assert hubs[0].metric("tidings_relayed_total") == before
 
 
 def test_the_stamps_of_clients_go_no_further(hubs: list[HubProcess]) -> None:
     # What a client puts into the header of a request that is to be relayed is refused, not passed on.
-    target = f"{POLL}&sid={opened(hubs[1].port)}"
+    target = f"{POLL}&sid={open_session(hubs[1].port)}"
     with refused_once(hubs[0]):
-        assert ask(hubs[0].port, "GET", target, f"{STAMP_HEADER}: 1 n2 0 1.2.3.4 http h 00")[0] == 400
+        assert exchange(hubs[0].port, "GET", target, f"{STAMP_HEADER}: 1 n2 0 1.2.3.4 http h 00")[0] == 400
 
 
 def test_a_session_of_nobody_is_unknown_at_once_however_many_ask(hubs: list[HubProcess]) -> None:
     before = hubs[0].metric("tidings_relay_unknown_total")
     for sid in ("zz" + "x" * 20, "n9" + "y" * 20, "n1" + "z" * 20, "short", "n2" + "q" * 20):
-        assert ask(hubs[0].port, "GET", f"{POLL}&sid={sid}")[0] == 400
-        assert ask(hubs[0].port, "POST", f"{POLL}&sid={sid}", body=b"3")[0] == 400
+        assert exchange(hubs[0].port, "GET", f"{POLL}&sid={sid}")[0] == 400
+        assert exchange(hubs[0].port, "POST", f"{POLL}&sid={sid}", body=b"3")[0] == 400
     # Two each of the two nodes that nobody has heard of.
     assert hubs[0].metric("tidings_relay_unknown_total") == before + 4
 
 
 def test_more_than_relay_max_polls_are_refused_and_the_others_go_on(hubs: list[HubProcess]) -> None:
-    sids = [connected(hubs[1].port, token("raw")) for _ in range(42)]
+    sids = [connect(hubs[1].port, token("raw")) for _ in range(42)]
     before = hubs[0].metric("tidings_relay_full_total")
     polls = []
     try:
@@ -318,13 +324,15 @@ def test_more_than_relay_max_polls_are_refused_and_the_others_go_on(hubs: list[H
             one = socket.create_connection(("127.0.0.1", hubs[0].port), timeout=30)
             one.sendall(request("GET", f"{POLL}&sid={sid}"))
             polls.append(one)
-        wait_until(lambda: ask(hubs[0].port, "POST", f"{POLL}&sid={sids[40]}", body=b"3")[0] == 503, why="it is full")
+        wait_until(
+            lambda: exchange(hubs[0].port, "POST", f"{POLL}&sid={sids[40]}", body=b"3")[0] == 503, why="it is full"
+        )
         assert hubs[0].metric("tidings_relay_full_total") > before
         # Clients that go make room, and their node hears of it.
         for one in polls[:20]:
             one.close()
         wait_until(
-            lambda: ask(hubs[0].port, "POST", f"{POLL}&sid={sids[41]}", body=b"3")[0] == 200, why="there is room"
+            lambda: exchange(hubs[0].port, "POST", f"{POLL}&sid={sids[41]}", body=b"3")[0] == 200, why="there is room"
         )
         hubs[0].publish("user:raw", "x", {"n": 1})
         for one in polls[20:]:
@@ -335,9 +343,11 @@ def test_more_than_relay_max_polls_are_refused_and_the_others_go_on(hubs: list[H
 
 
 def test_a_client_that_goes_is_gone_at_its_node(hubs: list[HubProcess]) -> None:
-    sid = connected(hubs[1].port, token("raw"))
+    sid = connect(hubs[1].port, token("raw"))
     with socket.create_connection(("127.0.0.1", hubs[0].port), timeout=30) as poll:
         taken = hubs[1].metric("tidings_relay_taken_total")
         poll.sendall(request("GET", f"{POLL}&sid={sid}"))
         wait_until(lambda: hubs[1].metric("tidings_relay_taken_total") > taken, why="the poll waits at its node")
-    wait_until(lambda: ask(hubs[1].port, "POST", f"{POLL}&sid={sid}", body=b"3")[0] == 400, why="the session ended")
+    wait_until(
+        lambda: exchange(hubs[1].port, "POST", f"{POLL}&sid={sid}", body=b"3")[0] == 400, why="the session ended"
+    )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from support.network.raw_polling import POLL, ask, connected
+from support.network.raw_polling import POLL, connect, exchange
 from support.processes.client import ClientProcess
 from support.processes.hub import API_KEY, CONFIG, SECRET, HubProcess, environment, token
 from support.processes.redis import RedisProcess
@@ -73,9 +73,9 @@ def by_node(hub: HubProcess, name: str) -> dict[str, float]:
 
 
 def test_a_session_is_found_by_whichever_worker_takes_the_connection(hub: HubProcess) -> None:
-    sid = connected(hub.port, token("raw"))
+    sid = connect(hub.port, token("raw"))
     for _ in range(30):
-        assert ask(hub.port, "POST", f"{POLL}&sid={sid}", body=b"3")[:2] == (200, b"ok")
+        assert exchange(hub.port, "POST", f"{POLL}&sid={sid}", body=b"3")[:2] == (200, b"ok")
     relayed, taken = by_node(hub, "tidings_relayed_total"), by_node(hub, "tidings_relay_taken_total")
     assert set(relayed) == {f"w-{index}" for index in range(WORKERS)}
     assert sum(relayed.values()) > 0
@@ -110,7 +110,7 @@ def test_one_metrics_and_one_readyz_speak_for_all(hub: HubProcess) -> None:
     assert hub.get("/readyz")[1]["checks"]["workers"] == {"w-0": True, "w-1": True, "w-2": True}
     assert hub.request("GET", "/metrics", headers={"Authorization": "Bearer no"})[0] == 401
     # Who claims to be a worker gets no further than who does not.
-    assert ask(hub.port, "GET", "/metrics", "Tidings-Relayed: 1")[0] == 401
+    assert exchange(hub.port, "GET", "/metrics", "Tidings-Relayed: 1")[0] == 401
 
 
 def test_a_crashed_worker_is_started_again_and_its_clients_come_back(
@@ -214,14 +214,14 @@ def test_the_end_drains_all_and_is_a_good_one(
 def test_readiness_fails_before_anything_else_and_waiting_polls_are_answered(tmp_path: Path) -> None:
     hub = HubProcess(tmp_path, extra="drain_s = 0.2\ndrain_notice_s = 5\n").start()
     try:
-        sid = connected(hub.port, token("raw"))
+        sid = connect(hub.port, token("raw"))
         os.kill(hub.pid, signal.SIGTERM)
         wait_until(lambda: hub.get("/readyz")[0] == 503, why="readiness fails")
         assert hub.get("/readyz")[1]["checks"]["accepting"] is False
         # Whom the balancer still sends is served as ever.
-        assert connected(hub.port, token("late"))
+        assert connect(hub.port, token("late"))
         hub.publish("chat:room", "said", 1)
-        status, body, _ = ask(hub.port, "GET", f"{POLL}&sid={sid}")
+        status, body, _ = exchange(hub.port, "GET", f"{POLL}&sid={sid}")
         assert status == 200
         assert b"draining" in body
         assert hub.terminate() == 0

@@ -69,8 +69,8 @@ class ListeningPage:
         self.page: Page = context.new_page()
         self.page_errors: list[str] = []
         self.page.on("pageerror", lambda error: self.page_errors.append(str(error)))
-        given = {"options": options, "token": token, "channel": channel}
-        text = _PAGE % {name: json.dumps(value) for name, value in given.items()}
+        values = {"options": options, "token": token, "channel": channel}
+        text = _PAGE % {name: json.dumps(value) for name, value in values.items()}
         body = text.replace("<script>", f"<script>{script}", 1)
         self.page.route("**/listens", lambda route: route.fulfill(body=body, content_type="text/html"))
         self.page.goto(f"{url}/listens")

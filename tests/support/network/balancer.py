@@ -33,7 +33,7 @@ class Balancer:
 
     def statuses(self) -> set[int]:
         """Every status that any node answered with."""
-        return {status for each in self.answers.values() for status in list(each)}
+        return {status for statuses in self.answers.values() for status in list(statuses)}
 
     def close(self) -> None:
         """End it and all connections."""
@@ -41,10 +41,10 @@ class Balancer:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         with self._lock:
-            found, self._open = self._open, set()
-        for one in found:
+            connections, self._open = self._open, set()
+        for connection in connections:
             with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+                connection.shutdown(socket.SHUT_RDWR)
 
     def _accept(self) -> None:
         while True:
@@ -64,15 +64,15 @@ class Balancer:
                     return
 
     @contextlib.contextmanager
-    def _held(self, one: socket.socket) -> Iterator[None]:
+    def _held(self, connection: socket.socket) -> Iterator[None]:
         with self._lock:
-            self._open.add(one)
+            self._open.add(connection)
         try:
             yield
         finally:
             with self._lock:
-                self._open.discard(one)
-            one.close()
+                self._open.discard(connection)
+            connection.close()
 
     def _connect(self) -> tuple[int, socket.socket]:
         """A connection to a node that takes one: balancers pass over those that do not."""
@@ -112,9 +112,9 @@ def _watch(source: socket.socket, target: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(_READ_BYTES):
             target.sendall(data)
-    for one in (source, target):
+    for connection in (source, target):
         with contextlib.suppress(OSError):
-            one.shutdown(socket.SHUT_RDWR)
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 def _message(source: socket.socket, data: bytes) -> tuple[bytes, bytes, bytes] | None:

@@ -45,9 +45,9 @@ class Authority:
             .add_extension(usage, critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         )
-        made = cls(folder, key, builder.sign(key, hashes.SHA256()))
-        made.file.write_bytes(made.certificate.public_bytes(serialization.Encoding.PEM))
-        return made
+        authority = cls(folder, key, builder.sign(key, hashes.SHA256()))
+        authority.file.write_bytes(authority.certificate.public_bytes(serialization.Encoding.PEM))
+        return authority
 
     @property
     def file(self) -> Path:

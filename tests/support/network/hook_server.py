@@ -35,7 +35,7 @@ class HookServer:
         if tls is not None:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
 
-    def of(self, hook: str, user: str | None = None) -> list[dict[str, Any]]:
+    def requests_of(self, hook: str, user: str | None = None) -> list[dict[str, Any]]:
         """The hooks of one kind so far, about one user."""
         return [one for one in list(self.requests) if one["hook"] == hook and user in (None, one["user"])]
 
@@ -64,9 +64,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        asked = verify(SECRET, self.headers[HEADER], body)
-        self.hooks.requests.append(asked)
-        self.hooks.answer(self, asked)
+        request = verify(SECRET, self.headers[HEADER], body)
+        self.hooks.requests.append(request)
+        self.hooks.answer(self, request)
 
     def reply(self, status: int, body: bytes, **headers: str) -> None:
         """A complete answer."""
@@ -83,8 +83,8 @@ class Handler(BaseHTTPRequestHandler):
 
 def respond(answer: object, status: int = 200, **headers: str) -> Answer:
     """Answer this."""
-    said = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-    return lambda handler, _: handler.reply(status, said, **headers)
+    body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+    return lambda handler, _: handler.reply(status, body, **headers)
 
 
 def refuse(code: str, message: str = "") -> Answer:

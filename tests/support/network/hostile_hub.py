@@ -24,7 +24,7 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _PATIENCE_S = 60.0
 
 
-class Gone(Exception):
+class ConnectionEnded(Exception):
     """The client has left, or says nothing more."""
 
 
@@ -39,15 +39,15 @@ class Session:
     def __init__(self) -> None:
         self._heard: queue.Queue[str | None] = queue.Queue()
 
-    def say(self, *packets: str) -> None:
+    def send(self, *packets: str) -> None:
         """Packets as texts, right after each other."""
         raise NotImplementedError
 
-    def say_bytes(self, *packets: bytes) -> None:
+    def send_bytes(self, *packets: bytes) -> None:
         """The same as binary messages."""
         raise NotImplementedError
 
-    def say_raw(self, data: bytes) -> None:
+    def send_raw(self, data: bytes) -> None:
         """What lies between us and TCP: frames of a WebSocket, the body of an answer to a poll."""
         raise NotImplementedError
 
@@ -55,15 +55,15 @@ class Session:
         """Without a word."""
         raise NotImplementedError
 
-    def hear(self, beginning: str = "4") -> str:
+    def receive(self, beginning: str = "4") -> str:
         """The next packet that begins so."""
         while True:
             try:
                 packet = self._heard.get(timeout=_PATIENCE_S)
             except queue.Empty:
-                raise Gone from None
+                raise ConnectionEnded from None
             if packet is None:
-                raise Gone
+                raise ConnectionEnded
             if packet.startswith(beginning):
                 return packet
 
@@ -92,7 +92,7 @@ class WebSocketSession(Session):
         try:
             self._connection.sendall(data)
         except OSError as error:
-            raise Gone from error
+            raise ConnectionEnded from error
 
     def read(self) -> None:
         """Hears until the client leaves."""
@@ -167,7 +167,7 @@ class HostileHub:
             self.sessions[name] += 1
 
         def play() -> None:
-            with contextlib.suppress(Gone):
+            with contextlib.suppress(ConnectionEnded):
                 self._scripts[name](session, before)
 
         threading.Thread(target=play, daemon=True).start()

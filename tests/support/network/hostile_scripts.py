@@ -22,21 +22,24 @@ def ready(epoch: str, *, recovered: bool = False) -> str:
 
 def welcome(session: Session, epoch: str = "bad", *, recovered: bool = False) -> None:
     """Up to `tidings:ready`."""
-    session.say(OPEN)
-    session.hear("40")
-    session.say(ACCEPTED, ready(epoch, recovered=recovered))
+    session.send(OPEN)
+    session.receive("40")
+    session.send(ACCEPTED, ready(epoch, recovered=recovered))
 
 
 def be_good(session: Session) -> None:
     """A publication, in an epoch of its own, and an answer to each subscription."""
-    session.say(event("updated", GOOD, "orders:1", "good.10"))
+    session.send(event("updated", GOOD, "orders:1", "good.10"))
     while True:
-        packet = session.hear("42")
+        packet = session.receive("42")
         number, _, rest = packet[2:].partition("[")
         name, *values = json.loads("[" + rest)
         if name == "tidings:subscribe":
-            answer = {"cursor": "good.5", "channels": {each: {"recovered": False} for each in values[0]["channels"]}}
-            session.say(f"43{number}{json.dumps([answer])}")
+            answer = {
+                "cursor": "good.5",
+                "channels": {channel: {"recovered": False} for channel in values[0]["channels"]},
+            }
+            session.send(f"43{number}{json.dumps([answer])}")
 
 
 def once(hostile: Say) -> Script:
@@ -55,7 +58,7 @@ def once(hostile: Say) -> Script:
 def after_ready(*packets: str) -> Script:
     def hostile(session: Session) -> None:
         welcome(session)
-        session.say(*packets)
+        session.send(*packets)
 
     return once(hostile)
 
@@ -65,7 +68,7 @@ def raw(text: bytes) -> Script:
 
     def hostile(session: Session) -> None:
         welcome(session)
-        session.say_raw(text)
+        session.send_raw(text)
         session.close()
 
     return once(hostile)
@@ -74,7 +77,7 @@ def raw(text: bytes) -> Script:
 def binary(*packets: bytes) -> Script:
     def hostile(session: Session) -> None:
         welcome(session)
-        session.say_bytes(*packets)
+        session.send_bytes(*packets)
 
     return once(hostile)
 
@@ -83,17 +86,17 @@ def before_ready(*packets: str) -> Script:
     """In place of what `welcome` says."""
 
     def hostile(session: Session) -> None:
-        session.say(OPEN)
-        session.hear("40")
-        session.say(*packets)
+        session.send(OPEN)
+        session.receive("40")
+        session.send(*packets)
 
     return once(hostile)
 
 
 def binary_channel(session: Session) -> None:
     welcome(session)
-    session.say('451-["updated",1,{"_placeholder":true,"num":0},"bad.7"]')
-    session.say_bytes(b"orders:1")
+    session.send('451-["updated",1,{"_placeholder":true,"num":0},"bad.7"]')
+    session.send_bytes(b"orders:1")
 
 
 # What is no packet at all, and what is one that nobody asked for.
@@ -128,15 +131,20 @@ MODELS: list[Any] = [
 
 PACKETS = {
     **{f"garbage-{number}": after_ready(text) for number, text in enumerate(GARBAGE)},
-    **{f"open-{number}": once(lambda session, said=said: session.say(said)) for number, said in enumerate(OPENS)},
+    **{
+        f"open-{number}": once(lambda session, packet=packet: session.send(packet))
+        for number, packet in enumerate(OPENS)
+    },
     **{f"no-publication-{number}": after_ready(text) for number, text in enumerate(NO_PUBLICATIONS)},
 }
 ORDER = {
-    **{f"ready-{number}": before_ready(ACCEPTED, event("tidings:ready", said)) for number, said in enumerate(WRONG)},
+    **{
+        f"ready-{number}": before_ready(ACCEPTED, event("tidings:ready", packet)) for number, packet in enumerate(WRONG)
+    },
     "ready-without": before_ready(ACCEPTED, event("tidings:ready")),
     "again": before_ready(*[ACCEPTED, ready("bad")] * 50),
     "early": before_ready(event("tidings:gap", {"channels": {"orders:1": {}}}), ACCEPTED, ready("bad")),
-    "own": after_ready(*(event(f"tidings:{name}", said) for name in OWN for said in WRONG)),
+    "own": after_ready(*(event(f"tidings:{name}", packet) for name in OWN for packet in WRONG)),
     "acks": after_ready(*(f"43{number}[{{}}]" for number in range(-5, 2000))),
     "expiring": after_ready(*[event("tidings:expiring", {"expires_in_s": 0})] * 3000),
     "strangers": after_ready(*(event("updated", 1, name, "bad.7") for name in [*NAMES, "orders:", ""])),
@@ -169,16 +177,16 @@ def closing(*packets: str) -> Script:
     """Each session ends like that."""
 
     def script(session: Session, before: int) -> None:
-        session.say(OPEN)
-        session.hear("40")
-        session.say(*packets)
+        session.send(OPEN)
+        session.receive("40")
+        session.send(*packets)
         session.close()
 
     return script
 
 
 def open_and_close(session: Session, before: int) -> None:
-    session.say(OPEN)
+    session.send(OPEN)
     session.close()
 
 

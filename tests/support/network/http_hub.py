@@ -94,21 +94,21 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path != "/base/api/publish" or self.headers["Content-Type"] != "application/json":
             self.answer(404, {"error": {"code": "not_found", "message": "There is nothing under this name."}})
         else:
-            said = json.dumps({"results": self.hub.publish(json.loads(body))}).encode()
+            body = json.dumps({"results": self.hub.publish(json.loads(body))}).encode()
             if self.hub.faults:
-                self.hub.faults.popleft()(self, said)
+                self.hub.faults.popleft()(self, body)
             else:
-                self.answer(200, said)
+                self.answer(200, body)
 
     def answer(self, status: int, body: object, **headers: str) -> None:
         """A complete answer."""
-        said = body if isinstance(body, bytes) else json.dumps(body).encode()
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(said)))
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(said)
+        self.wfile.write(content)
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Nothing: a test's output is its own."""
@@ -119,12 +119,12 @@ def cut(handler: Handler, _: bytes) -> None:
     handler.close_connection = True
 
 
-def cut_within(handler: Handler, said: bytes) -> None:
+def cut_within(handler: Handler, body: bytes) -> None:
     """Promise an answer, and close in its middle."""
     handler.send_response(200)
-    handler.send_header("Content-Length", str(len(said)))
+    handler.send_header("Content-Length", str(len(body)))
     handler.end_headers()
-    handler.wfile.write(said[: len(said) // 2])
+    handler.wfile.write(body[: len(body) // 2])
     handler.close_connection = True
 
 
@@ -151,24 +151,24 @@ def say(status: int, body: object, **headers: str) -> Callable[[Handler, bytes],
     return lambda handler, _: handler.answer(status, body, **headers)
 
 
-def closing(handler: Handler, said: bytes) -> None:
+def closing(handler: Handler, body: bytes) -> None:
     """Answer well, and close the connection as announced."""
     handler.close_connection = True
-    handler.answer(200, said, Connection="close")
+    handler.answer(200, body, Connection="close")
 
 
-def closing_in_silence(handler: Handler, said: bytes) -> None:
+def closing_in_silence(handler: Handler, body: bytes) -> None:
     """Answer well, and close the connection without a word."""
-    handler.answer(200, said)
+    handler.answer(200, body)
     handler.close_connection = True
 
 
-def chunked(handler: Handler, said: bytes) -> None:
+def chunked(handler: Handler, body: bytes) -> None:
     """Answer well, in chunks."""
     handler.send_response(200)
     handler.send_header("Transfer-Encoding", "chunked")
     handler.end_headers()
-    for start in range(0, len(said), 20):
-        part = said[start : start + 20]
+    for start in range(0, len(body), 20):
+        part = body[start : start + 20]
         handler.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
     handler.wfile.write(b"0\r\n\r\n")

@@ -41,10 +41,10 @@ def frame_end(data: bytes, start: int = 0) -> int | None:
         end = after if size < 0 else after + size + 2
         return end if end <= len(data) else None
     for _ in range(max(0, size) * _NESTED[kind]):
-        found = frame_end(data, after)
-        if found is None:
+        end = frame_end(data, after)
+        if end is None:
             return None
-        after = found
+        after = end
     return after
 
 
@@ -72,10 +72,10 @@ class _Pair:
     pending: bytes = field(default=b"")
 
     def close(self) -> None:
-        for one in (self.client, self.server):
+        for side in (self.client, self.server):
             with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
+                side.shutdown(socket.SHUT_RDWR)
+            side.close()
 
 
 class Proxy:
@@ -166,8 +166,8 @@ class Proxy:
                 client.close()
                 continue
             server.settimeout(None)
-            for one in (client, server):
-                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for side in (client, server):
+                side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             pair = _Pair(client, server)
             with self._lock:
                 self._pairs.add(pair)
@@ -189,14 +189,14 @@ class Proxy:
     def _filter(self, pair: _Pair, data: bytes) -> bytes:
         """What of the replies goes on, in whole frames."""
         data = pair.pending + data
-        start, kept = 0, []
+        start, frames = 0, []
         while (end := frame_end(data, start) if start < len(data) else None) is not None:
             frame = data[start:end]
             if not self._drops_it(frame):
-                kept.append(frame)
+                frames.append(frame)
             start = end
         pair.pending = data[start:]
-        return b"".join(kept)
+        return b"".join(frames)
 
     def _drops_it(self, frame: bytes) -> bool:
         if not self._drops or (name := message_channel(frame)) is None:

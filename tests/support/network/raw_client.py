@@ -25,8 +25,8 @@ class RawResponse:
     @property
     def error(self) -> tuple[int, str]:
         """Engine.IO's error body."""
-        said = json.loads(self.body)
-        return said["code"], said["message"]
+        response = json.loads(self.body)
+        return response["code"], response["message"]
 
 
 @dataclass
@@ -108,9 +108,9 @@ def request(port: int, method: str, path: str, body: bytes = b"", /, **headers: 
 
 def open_polling(port: int) -> str:
     """A new polling session's id."""
-    said = request(port, "GET", POLLING)
-    assert said.status == 200
-    return str(json.loads(said.body[1:])["sid"])
+    response = request(port, "GET", POLLING)
+    assert response.status == 200
+    return str(json.loads(response.body[1:])["sid"])
 
 
 def poll(port: int, sid: str) -> RawResponse:

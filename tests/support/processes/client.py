@@ -75,7 +75,7 @@ class ClientProcess:
 
     def data(self, channel: str | None = None) -> list[Any]:
         """The data of all publications so far (of one channel), in order of arrival."""
-        return [each["data"] for each in self.records_of("publication") if channel in (None, each["channel"])]
+        return [record["data"] for record in self.records_of("publication") if channel in (None, record["channel"])]
 
     def wait(self, condition: Callable[[ClientProcess], object], *, within_s: float = 20.0, why: str = "") -> None:
         """Until `what(self)` is true."""

@@ -164,8 +164,8 @@ class Mariadb(Database):
 
 def _postgres(name: str) -> str:
     """One of the server's programs, which Debian keeps out of the path."""
-    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-    return str(found[-1]) if found else program(name)
+    paths = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return str(paths[-1]) if paths else program(name)
 
 
 def start_database(kind: str) -> Database:

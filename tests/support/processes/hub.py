@@ -85,10 +85,10 @@ class HubProcess:
         assert self._process.stdout is not None
         with self._process.stdout as stdout:
             line = stdout.readline().decode()
-        found = re.search(r":(\d+)/", line)
-        if found is None:
+        match = re.search(r":(\d+)/", line)
+        if match is None:
             raise AssertionError(f"the hub did not start: {line!r} {self.log.read_text()}")
-        self.port = int(found[1])
+        self.port = int(match[1])
         if ready:
             wait_until(lambda: self.get("/readyz")[0] == 200, why="the hub is ready")
         return self

@@ -35,10 +35,10 @@ def check(path: Path) -> None:
 
 def certificate(folder: Path) -> tuple[str, str]:
     """A certificate of this machine that nobody else trusts, and its key: two files of `folder`."""
-    made = (str(folder / "fullchain.pem"), str(folder / "privkey.pem"))
+    files = (str(folder / "fullchain.pem"), str(folder / "privkey.pem"))
     command = (
         f"req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 2 -subj /CN=localhost"
-        f" -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -out {made[0]} -keyout {made[1]}"
+        f" -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -out {files[0]} -keyout {files[1]}"
     )
     subprocess.run([program("openssl"), *command.split()], check=True, capture_output=True, timeout=60)
-    return made
+    return files

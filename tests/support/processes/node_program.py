@@ -42,8 +42,8 @@ class NodeProgram:
     def read_line(self) -> dict[str, Any]:
         """Its next line."""
         assert self._process.stdout is not None
-        found: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return found
+        record: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return record
 
     def exchange(self, line: str) -> dict[str, Any]:
         """Its answer."""

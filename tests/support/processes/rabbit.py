@@ -22,8 +22,8 @@ _START_S = 60.0
 def script() -> str:
     """The program that starts a server as whoever calls it."""
     program("epmd")
-    found = next((path for path in _SCRIPTS if Path(path).is_file()), None)
-    return found or program("rabbitmq-server")
+    path = next((path for path in _SCRIPTS if Path(path).is_file()), None)
+    return path or program("rabbitmq-server")
 
 
 class RabbitProcess:
@@ -113,8 +113,8 @@ class RabbitProcess:
         return self
 
     def _environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("RABBITMQ_", "ERL_"))}
-        return kept | {
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RABBITMQ_", "ERL_"))}
+        return inherited | {
             # Erlang keeps its cookie here.
             "HOME": str(self.folder),
             "ERL_EPMD_PORT": str(self._names_port),

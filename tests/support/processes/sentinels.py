@@ -42,13 +42,13 @@ class SentinelGroup:
 
     def _ask(self, sentinel: RedisProcess) -> dict[str, Any]:
         with sentinel.client() as client:
-            found: dict[str, Any] = client.sentinel_master(_SERVICE)
-            return found
+            state: dict[str, Any] = client.sentinel_master(_SERVICE)
+            return state
 
     def _ready(self) -> bool:
         for sentinel in self.sentinels:
-            found = self._ask(sentinel)
-            if (found["num-slaves"], found["num-other-sentinels"]) != (1, 2):
+            state = self._ask(sentinel)
+            if (state["num-slaves"], state["num-other-sentinels"]) != (1, 2):
                 return False
         with self.redises[1].client() as client:
             return bool(client.info("replication")["master_link_status"] == "up")
@@ -56,7 +56,7 @@ class SentinelGroup:
     @property
     def url(self) -> str:
         """What a hub and an emitter are given; the first place in it is nobody's."""
-        places = [f"127.0.0.1:{port}" for port in (free_port(), *(one.port for one in self.sentinels))]
+        places = [f"127.0.0.1:{port}" for port in (free_port(), *(sentinel.port for sentinel in self.sentinels))]
         return f"redis+sentinel://{','.join(places)}/{_SERVICE}/0"
 
     def kill_master(self) -> None:

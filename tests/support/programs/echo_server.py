@@ -157,9 +157,9 @@ def web(environ: dict[str, Any], start_response: Callable[..., object]) -> Itera
 
 
 def _options(words: list[str]) -> tuple[EngineLimits, EngineOptions, set[str]]:
-    given = dict(word[2:].split("=", 1) for word in words if "=" in word)
+    options = dict(word[2:].split("=", 1) for word in words if "=" in word)
     flags = {word[2:] for word in words if "=" not in word}
-    values: dict[str, Any] = {**CONFORMANCE, **given}
+    values: dict[str, Any] = {**CONFORMANCE, **options}
     kinds = {field.name: str(field.type) for field in (*fields(EngineLimits), *fields(EngineOptions))}
     typed = {name: float(value) if kinds[name] == "float" else int(value) for name, value in values.items()}
     limit_names = {field.name for field in fields(EngineLimits)}

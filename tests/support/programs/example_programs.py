@@ -35,7 +35,7 @@ class PublishedHistory:
 
     def data(self, channel: str) -> list[Any]:
         """The data of each."""
-        return [json.loads(one.data_json) for one in self.publications(channel)]
+        return [json.loads(publication.data_json) for publication in self.publications(channel)]
 
     def ops(self, channel: str) -> list[tuple[str, Any]]:
         """Of each `updated_model` the op and the fields."""

@@ -14,9 +14,9 @@ def serve_pages(files: dict[str, Callable[[], str]]) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            found = files.get(self.path)
-            body = b"" if found is None else found().encode()
-            self.send_response(404 if found is None else 200)
+            content = files.get(self.path)
+            body = b"" if content is None else content().encode()
+            self.send_response(404 if content is None else 200)
             self.send_header("Content-Type", "text/html; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -123,7 +123,7 @@ def test_what_one_got_all_must_get_even_without_a_receipt(story: Story) -> None:
     story.note("subscribed", "e.1", who="other")
     story.note("got", "e.2", who="other")
     assert story.told(whole=True) == [
-        "client in orders:1: id-e.2 (e.2) was given to others and never came, and nobody was told"
+        "client in orders:1: id-e.2 (e.2) was given to others and never came, and no loss was reported"
     ]
 
 
@@ -144,7 +144,7 @@ def test_a_return_that_said_recovered_and_was_not(story: Story) -> None:
     story.note("back", "e.4", since="e.2", recovered=True)
     story.note("got", "e.4")
     assert story.told() == [
-        "client in orders:1: id-e.3 (e.3) was acknowledged and never came, and e.2 was told recovered: true"
+        "client in orders:1: id-e.3 (e.3) was acknowledged and never came, and e.2 was answered with recovered: true"
     ]
 
 

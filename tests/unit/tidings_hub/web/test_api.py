@@ -27,7 +27,7 @@ def test_history_has_what_was_published(client: FlaskClient, hub: SmallHub) -> N
 
     assert answer is not None
     assert answer["cursor"] == "e1.2"
-    assert answer["publications"] == [publication.to_wire() for publication in hub.kept["orders:1"]]
+    assert answer["publications"] == [publication.to_wire() for publication in hub.histories["orders:1"]]
     assert answer["publications"][0]["data"] == {"n": 1}
 
 

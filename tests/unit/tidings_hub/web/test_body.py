@@ -44,7 +44,7 @@ def test_what_is_not_strict_json_is_refused(client: FlaskClient, hub: SmallHub, 
     assert answer.status_code == 400
     assert answer.json is not None
     assert answer.json["error"]["code"] in {"bad_request", "bad_channel"}
-    assert hub.kept == {}
+    assert hub.histories == {}
 
 
 def test_a_whole_surrogate_pair_is_fine(client: FlaskClient, hub: SmallHub) -> None:
@@ -53,7 +53,7 @@ def test_a_whole_surrogate_pair_is_fine(client: FlaskClient, hub: SmallHub) -> N
     )
 
     assert answer.status_code == 200
-    assert hub.kept["orders:1"][0].data_json == '"😀"'.encode()
+    assert hub.histories["orders:1"][0].data_json == '"😀"'.encode()
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_chunked_body_is_read_whole(client: FlaskClient, hub: SmallHub) -> Non
     answer = _post(client, io.BytesIO(GOOD), HTTP_TRANSFER_ENCODING="chunked")
 
     assert answer.status_code == 200
-    assert len(hub.kept["orders:1"]) == 1
+    assert len(hub.histories["orders:1"]) == 1
 
 
 @pytest.mark.parametrize("length", [str(len(GOOD) + 5), "-1", "4e1", ""])
@@ -135,4 +135,4 @@ def test_a_length_that_lies_is_refused(client: FlaskClient, hub: SmallHub, lengt
     assert answer.status_code == 400
     assert answer.json is not None
     assert answer.json["error"]["code"] == "bad_request"
-    assert hub.kept == {}
+    assert hub.histories == {}

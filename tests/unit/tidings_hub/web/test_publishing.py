@@ -24,7 +24,7 @@ def test_one_publication_is_answered_with_its_receipt(client: FlaskClient, hub: 
 
     assert answer.status_code == 200
     assert answer.json == {"id": "a1", "cursor": "e1.1", "duplicate": False}
-    (kept,) = hub.kept["orders:42"]
+    (kept,) = hub.histories["orders:42"]
     assert (kept.event, kept.data_json, kept.id) == ("updated", b'{"id":42}', "a1")
 
 
@@ -34,14 +34,14 @@ def test_the_same_id_again_is_a_duplicate_with_the_first_cursor(client: FlaskCli
 
     assert first is not None
     assert second == first | {"duplicate": True}
-    assert len(hub.kept["orders:42"]) == 1
+    assert len(hub.histories["orders:42"]) == 1
 
 
 def test_without_an_id_the_hub_makes_a_new_one_each_time(client: FlaskClient, hub: SmallHub) -> None:
     answers = [client.post("/api/publish", json=GOOD).json for _ in range(2)]
 
     ids = [answer["id"] for answer in answers if answer is not None]
-    assert ids == [kept.id for kept in hub.kept["orders:42"]]
+    assert ids == [kept.id for kept in hub.histories["orders:42"]]
     assert len(set(ids)) == 2
 
 
@@ -49,7 +49,7 @@ def test_a_user_is_their_channel(client: FlaskClient, hub: SmallHub) -> None:
     answer = client.post("/api/publish", json={"user": "u1", "event": "updated", "data": None})
 
     assert answer.status_code == 200
-    assert list(hub.kept) == ["user:u1"]
+    assert list(hub.histories) == ["user:u1"]
 
 
 def test_several_channels_are_answered_one_by_one(client: FlaskClient, hub: SmallHub) -> None:
@@ -91,7 +91,7 @@ def test_a_batch_over_the_limit_publishes_nothing(client: FlaskClient, hub: Smal
 
     assert answer.status_code == 413
     assert _code(answer) == "too_large"
-    assert hub.kept == {}
+    assert hub.histories == {}
     assert hub.metrics.api_too_large == 1
 
 
@@ -124,7 +124,7 @@ def test_a_wrong_target_is_an_error_and_never_everyone(client: FlaskClient, hub:
 
     assert answer.status_code == 400
     assert _code(answer) == "bad_channel"
-    assert hub.kept == {}
+    assert hub.histories == {}
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_what_is_wrong_is_named(client: FlaskClient, hub: SmallHub, change: dict
     answer = client.post("/api/publish", json=GOOD | change)
 
     assert _code(answer) == code
-    assert hub.kept == {}
+    assert hub.histories == {}
 
 
 @pytest.mark.parametrize("name", ["event", "data"])
@@ -172,7 +172,7 @@ def test_names_that_javascript_reserves_are_plain_data(client: FlaskClient, hub:
     )
 
     assert answer.status_code == 200
-    (kept,) = hub.kept[f"orders:{name}"]
+    (kept,) = hub.histories[f"orders:{name}"]
     assert json.loads(kept.data_json) == {name: {"a": name}}
 
 
@@ -203,4 +203,4 @@ def test_data_passes_through_compact_and_unchanged(client: FlaskClient, hub: Sma
         content_type="application/json; charset=UTF-8",
     )
 
-    assert hub.kept["orders:1"][0].data_json == '{"ä":[1.5,true,null,"€"]}'.encode()
+    assert hub.histories["orders:1"][0].data_json == '{"ä":[1.5,true,null,"€"]}'.encode()

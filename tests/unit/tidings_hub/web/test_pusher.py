@@ -52,28 +52,28 @@ def post(
 def refused(hub: SmallHub, answer: TestResponse, status: int, about: str) -> None:
     assert (answer.status_code, answer.mimetype) == (status, "text/plain")
     assert about in answer.text
-    assert hub.kept == {}
+    assert hub.histories == {}
     assert sum(hub.metrics.wires_refused.values()) == 1
 
 
 def test_an_event_is_published_and_answered_with_an_empty_object(client: FlaskClient, hub: SmallHub) -> None:
     answer = post(client, GOOD)
     assert (answer.status_code, answer.json) == (200, {})
-    (kept,) = hub.kept["orders:42"]
+    (kept,) = hub.histories["orders:42"]
     assert (kept.event, kept.data_json) == ("updated", b'{"id":42}')
     assert hub.metrics.wires_published == {"pusher": 1}
 
 
 def test_the_same_event_twice_in_a_second_is_published_twice(client: FlaskClient, hub: SmallHub) -> None:
     assert [post(client, GOOD).status_code for _ in range(2)] == [200, 200]
-    assert len(hub.kept["orders:42"]) == 2
+    assert len(hub.histories["orders:42"]) == 2
 
 
 def test_several_channels_and_a_batch(client: FlaskClient, hub: SmallHub) -> None:
     assert post(client, {"name": "a", "channels": ["x", "orders:1"], "data": "1"}).status_code == 200
     batch = [{"name": "b", "channel": "x", "data": "2"}, {"name": "c", "channel": "orders:1", "data": "3"}]
     assert post(client, {"batch": batch}, "batch_events").json == {}
-    assert {name: [each.data_json for each in kept] for name, kept in hub.kept.items()} == {
+    assert {name: [each.data_json for each in kept] for name, kept in hub.histories.items()} == {
         "pusher:x": [b"1", b"2"],
         "orders:1": [b"1", b"3"],
     }

@@ -14,7 +14,7 @@ ASYNC = {"Prefer": "respond-async"}
 
 
 def options(hub: SmallHub, channel: str = "orders:42") -> list[str]:
-    return [kept.options for kept in hub.kept[channel]]
+    return [kept.options for kept in hub.histories[channel]]
 
 
 def test_with_the_preference_it_is_accepted_and_named(client: FlaskClient, hub: SmallHub) -> None:
@@ -82,7 +82,7 @@ def test_the_report(client: FlaskClient, hub: SmallHub) -> None:
     }
     assert (answer.status_code, answer.json) == (200, expected)
     assert "Retry-After" not in answer.headers
-    hub.settled = False
+    hub.is_settled = False
     answer = client.get("/api/publications/a1")
     assert (answer.status_code, answer.json, answer.headers["Retry-After"]) == (202, expected, "1")
 
