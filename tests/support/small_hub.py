@@ -50,9 +50,9 @@ class SmallHub:
         return self._metrics
 
     def publish(self, items: Sequence[OutgoingPublication]) -> list[Receipt | TidingsError]:
-        return [self._one(item) for item in items]
+        return [self._publish_one(item) for item in items]
 
-    def _one(self, item: OutgoingPublication) -> Receipt | TidingsError:
+    def _publish_one(self, item: OutgoingPublication) -> Receipt | TidingsError:
         if self.bug is not None:
             raise self.bug
         if self.down:
@@ -62,11 +62,11 @@ class SmallHub:
         known = self._ids.get((item.channel, item.id))
         if known is not None:
             return Receipt(known.id, known.cursor, duplicate=True)
-        kept = self.histories.setdefault(item.channel, [])
-        prev = kept[-1].seq if kept else self._seq
+        history = self.histories.setdefault(item.channel, [])
+        prev = history[-1].seq if history else self._seq
         self._seq += 1
         message = b"t1 %d %d e1 %b" % (self._seq, prev, item.body)
-        kept.append(decode(item.channel, message, max_bytes=1_000_000))
+        history.append(decode(item.channel, message, max_bytes=1_000_000))
         receipt = Receipt(item.id, f"e1.{self._seq}")
         self._ids[item.channel, item.id] = receipt
         return receipt
@@ -80,14 +80,14 @@ class SmallHub:
     def report(self, query: ReportQuery) -> Report:
         if self.down:
             raise Unavailable
-        found = [
+        matches = [
             (name, cursor)
             for (known, name), cursor in self.reports.items()
             if known == query.id and query.channel in {"", name}
         ]
-        if not found:
+        if not matches:
             raise NotFound
-        name, cursor = found[0]
+        name, cursor = matches[0]
         nodes = {"n1": Count(2, 1)}
         return Report(query.id, name, cursor, 2, 1, nodes, self.missing, settled=self.is_settled)
 
@@ -99,8 +99,8 @@ class SmallHub:
         if not self._known(channel):
             raise UnknownNamespace
         after = since.seq if since is not None else 0
-        found = [each for each in self.histories.get(channel, []) if each.seq > after]
-        return Cursor("e1", self._seq), found[-limit:] if newest else found[:limit]
+        newer = [item for item in self.histories.get(channel, []) if item.seq > after]
+        return Cursor("e1", self._seq), newer[-limit:] if newest else newer[:limit]
 
     def presence(self, channel: str, *, limit: int | None = None) -> Presence:
         if self.down:
@@ -109,13 +109,13 @@ class SmallHub:
             raise UnknownNamespace
         if namespace_of(channel) == "user":
             raise Forbidden
-        found = self.present.get(channel, {})
-        listed = limit is None or len(found) <= limit
-        return Presence(f"e1.{self._seq}", len(found), found if listed else None)
+        members = self.present.get(channel, {})
+        listed = limit is None or len(members) <= limit
+        return Presence(f"e1.{self._seq}", len(members), members if listed else None)
 
     def channels(self, *, after: str | None, limit: int, local_only: bool) -> RowPage:
         rows: list[dict[str, object]] = [
-            {"channel": name, "connections": len(kept)} for name, kept in self.histories.items()
+            {"channel": name, "connections": len(history)} for name, history in self.histories.items()
         ]
         return self._listed(rows, local_only=local_only)
 
