@@ -25,18 +25,18 @@ NEW_SESSION = "/socket.io/?EIO=4&transport=polling"
 @pytest.fixture(scope="module", params=["ip", "sid"])
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composition]:
     variables = SECRETS | {"PROXY_ROUTING": request.param, "TIDINGS_LOG_LEVEL": "debug"}
-    made = Composition(tmp_path_factory.mktemp("compose"), variables)
+    composition = Composition(tmp_path_factory.mktemp("compose"), variables)
     try:
-        yield made.start()
+        yield composition.start()
     finally:
-        made.stop()
+        composition.stop()
 
 
 @pytest.fixture
 def clients() -> Iterator[list[ClientProcess]]:
-    made: list[ClientProcess] = []
-    yield made
-    for client in made:
+    started: list[ClientProcess] = []
+    yield started
+    for client in started:
         client.stop()
 
 
@@ -61,11 +61,11 @@ def ask(
 
 
 def token(running: Composition) -> str:
-    """What the backend gives to its page."""
+    """The token that the backend gives to its page."""
     status, body, _ = ask(running["nginx"].url, "/token")
     assert status == 200
-    given: str = json.loads(body)["token"]
-    return given
+    token: str = json.loads(body)["token"]
+    return token
 
 
 def sessions(running: Composition, hub: str) -> list[dict[str, Any]]:
@@ -77,7 +77,7 @@ def sessions(running: Composition, hub: str) -> list[dict[str, Any]]:
     return rows
 
 
-def test_what_a_client_says_about_itself_is_not_believed(running: Composition) -> None:
+def test_forwarding_headers_of_a_client_are_ignored(running: Composition) -> None:
     forged = {
         "X-Forwarded-For": "6.6.6.6",
         "Forwarded": "for=6.6.6.6;host=evil.test;proto=https",
@@ -101,7 +101,7 @@ def test_what_a_client_says_about_itself_is_not_believed(running: Composition) -
     end(url, forged, "127.0.77.1")
     wait_until(lambda: closed_from("127.0.77.1"), why="the client's own address is in the log")
     assert not closed_from("6.6.6.6")
-    # The page's origin is compared with the address that the browser really asked.
+    # The hub compares the page's origin with the address that the browser requested.
     for origin, status in (("https://evil.test", 403), ("http://evil.test", 403), (url, 200), (url.upper(), 200)):
         assert ask(url, NEW_SESSION, headers=forged | {"Origin": origin})[0] == status, origin
     # Whoever reaches a hub past nginx, from nginx' own address, would be believed: so the lines above can fail.
@@ -137,7 +137,7 @@ def test_doctor_finds_nothing_wrong(running: Composition, way: str) -> None:
     assert done.stdout.endswith("all is well\n")
 
 
-def test_what_nginx_answers_itself(running: Composition) -> None:
+def test_requests_that_nginx_answers_without_a_hub(running: Composition) -> None:
     url = running["nginx"].url
     status, body, headers = ask(url, "/static/page.js", headers={"Accept-Encoding": "identity"})
     assert (status, body) == (200, (ROOT / "hub/tidings_hub/web/static/page.js").read_bytes())
@@ -159,23 +159,23 @@ def test_what_nginx_answers_itself(running: Composition) -> None:
     assert "nginx/" not in str(ask(url, "/static/nothing"))
 
 
-def test_a_session_goes_to_the_node_in_its_id_or_to_the_one_of_its_address(running: Composition) -> None:
+def test_requests_are_routed_by_session_id_or_by_client_address(running: Composition) -> None:
     url = running["nginx"].url
     hubs = [f"127.0.0.1:{running[hub].port}" for hub in ("hub-1", "hub-2")]
     log = Path(running["nginx"].local("/var/log/nginx")) / "access.log"
-    seen = {}
+    upstreams = {}
     for number, node in enumerate(("n1", "n2", "n1-0", "n2-17", "n3", "n1-"), 21):
         source = "127.0.55.1"
         mark = f"/socket.io/{number}"
         ask(url, f"{mark}?EIO=4&transport=polling&sid={node}{'x' * 20}", source=source)
         wait_until(lambda mark=mark: f"{mark} HTTP" in log.read_text(), why=f"{mark} is in the log")
-        (line,) = [each for each in log.read_text().splitlines() if f"{mark} HTTP" in each]
-        seen[node] = line.split()[-2]
+        (line,) = [line for line in log.read_text().splitlines() if f"{mark} HTTP" in line]
+        upstreams[node] = line.split()[-2]
     if running["nginx"].spec["environment"]["PROXY_ROUTING"] == "ip":
-        assert len(set(seen.values())) == 1
+        assert len(set(upstreams.values())) == 1
     else:
-        assert [seen[node] for node in ("n1", "n2", "n1-0", "n2-17")] == hubs * 2
-    assert set(seen.values()) <= set(hubs)
+        assert [upstreams[node] for node in ("n1", "n2", "n1-0", "n2-17")] == hubs * 2
+    assert set(upstreams.values()) <= set(hubs)
 
 
 def test_timeouts_are_longer_than_the_heartbeat(running: Composition) -> None:
@@ -192,7 +192,7 @@ def test_timeouts_are_longer_than_the_heartbeat(running: Composition) -> None:
 
 
 def ship(running: Composition, times: int) -> list[str]:
-    """Let the backend publish; the cursors of its receipts."""
+    """Let the backend publish. Returns the cursors of its receipts."""
     cursors = []
     for _ in range(times):
         status, body, _ = ask(running["nginx"].url, "/orders/42/ship", method="POST")
@@ -201,7 +201,7 @@ def ship(running: Composition, times: int) -> list[str]:
     return cursors
 
 
-def test_publications_of_the_backend_reach_every_client_over_both_hubs_and_when_one_is_gone(
+def test_publications_reach_every_client_over_both_hubs_and_after_one_hub_stops(
     running: Composition, clients: list[ClientProcess]
 ) -> None:
     url, bearer = running["nginx"].url, token(running)
@@ -211,13 +211,13 @@ def test_publications_of_the_backend_reach_every_client_over_both_hubs_and_when_
     for client in clients:
         client.wait_ready()
     of_hub = {hub: sessions(running, hub) for hub in ("hub-1", "hub-2")}
-    assert sum(len(each) for each in of_hub.values()) == len(clients)
+    assert sum(len(connections) for connections in of_hub.values()) == len(clients)
     assert all(of_hub.values()), "both hubs have clients"
     cursors = ship(running, 20)
     for client in clients:
         client.wait(lambda client: len(client.data()) >= 20, why="20 publications")
-        assert [each["cursor"] for each in client.records_of("publication")] == cursors
-        # Sticky: no session of anybody was lost on the way.
+        assert [item["cursor"] for item in client.records_of("publication")] == cursors
+        # Sticky: no client lost its session.
         assert (
             len(client.records_of("ready")),
             client.records_of("disconnect"),
@@ -229,10 +229,10 @@ def test_publications_of_the_backend_reach_every_client_over_both_hubs_and_when_
     cursors += ship(running, 10)
     for client in clients:
         client.wait(lambda client: len(client.data()) >= 30, within_s=60, why="10 more publications")
-        assert [each["cursor"] for each in client.records_of("publication")] == cursors
-        assert all(each["channels"]["orders:42"]["recovered"] for each in client.records_of("ready")[1:])
+        assert [item["cursor"] for item in client.records_of("publication")] == cursors
+        assert all(item["channels"]["orders:42"]["recovered"] for item in client.records_of("ready")[1:])
     assert sum(len(client.records_of("ready")) - 1 for client in clients) == len(of_hub["hub-1"]), (
-        "nobody else had to move"
+        "only the clients of the stopped hub reconnected"
     )
 
 
@@ -240,8 +240,8 @@ def test_publications_of_the_backend_reach_every_client_over_both_hubs_and_when_
 def test_nothing_starts_with_a_sample_secret(name: str, tmp_path: Path) -> None:
     samples = dict(re.findall(r"^(\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
     assert set(samples) == set(SECRETS)
-    made = Composition(tmp_path, SECRETS | {name: samples[name]})
-    hub = made["hub-1"].start()
+    composition = Composition(tmp_path, SECRETS | {name: samples[name]})
+    hub = composition["hub-1"].start()
     try:
         assert hub.wait() == 2
     finally:

@@ -27,7 +27,7 @@ def linter(module: str) -> list[str]:
 
 
 def lint(command: list[str]) -> str:
-    """What it says, if it finds nothing."""
+    """Run a linter, which must find nothing, and return its output."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -51,11 +51,11 @@ def test_gixy_finds_nothing(form: str, tmp_path: Path, capsys: pytest.CaptureFix
     main_file = tmp_path / "nginx.conf"
     own = (ROOT / "nginx" / "nginx.conf").read_text(encoding="utf-8")
     main_file.write_text(own.replace("/etc/nginx/conf.d/*.conf", str(tmp_path / "tidings.conf")))
-    said = lint([*linter("gixy"), "-f", "json", str(main_file)])
-    assert said.strip() == "[]"
+    output = lint([*linter("gixy"), "-f", "json", str(main_file)])
+    assert output.strip() == "[]"
 
 
-def test_gixy_reads_what_it_is_given(tmp_path: Path) -> None:
+def test_gixy_reports_a_problem_in_a_bad_file(tmp_path: Path) -> None:
     bad = tmp_path / "nginx.conf"
     bad.write_text(
         "events {}\nhttp { server { location / { proxy_set_header Host $http_host; proxy_pass http://x; } } }\n"

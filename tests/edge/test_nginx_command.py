@@ -25,7 +25,7 @@ def printed(capsys: Output, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("routing", ["ip", "sid"])
-def test_it_is_what_docker_compose_makes(routing: str, tmp_path: Path, capsys: Output) -> None:
+def test_output_equals_the_configuration_of_docker_compose(routing: str, tmp_path: Path, capsys: Output) -> None:
     service = Composition(tmp_path, SECRETS | {"PROXY_ROUTING": routing})["nginx"]
     of_compose = rendered(service)["tidings.conf"]
     more = ["--port", "8080", "--app", "172.31.251.30:8000", "--static", "/usr/share/nginx/static"]
@@ -42,10 +42,10 @@ def test_it_is_what_docker_compose_makes(routing: str, tmp_path: Path, capsys: O
     ],
     ids=["one", "four", "names"],
 )
-def test_nginx_takes_it(arguments: list[str], tmp_path: Path, capsys: Output) -> None:
+def test_nginx_accepts_the_output(arguments: list[str], tmp_path: Path, capsys: Output) -> None:
     text = printed(capsys, *arguments)
     check(write_config(tmp_path, text.replace("hub-4.localhost", "127.0.0.4")))
-    nodes = [each for each in arguments if "=" in each]
+    nodes = [argument for argument in arguments if "=" in argument]
     for node in nodes:
         id, _, address = node.partition("=")
         assert text.count(f"server {address} ") == 3
@@ -95,12 +95,12 @@ def test_nginx_takes_the_tls_example(tmp_path: Path, capsys: Output) -> None:
     ],
     ids=lambda value: ascii(" ".join(value))[-40:] if isinstance(value, list) else "",
 )
-def test_what_is_no_node_or_address_is_refused(arguments: list[str], hint: str, capsys: Output) -> None:
+def test_invalid_nodes_and_addresses_are_rejected(arguments: list[str], hint: str, capsys: Output) -> None:
     assert main(["nginx", *arguments]) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.count("\n") == 1
-    assert hint in said.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.count("\n") == 1
+    assert hint in output.err
 
 
 def test_the_wheel_has_the_template(tmp_path: Path, capsys: Output) -> None:

@@ -45,7 +45,7 @@ class Echo(BaseHTTPRequestHandler):
 
 
 @dataclass(frozen=True)
-class Served:
+class NginxServer:
     """nginx' ports, without and with TLS, the hub behind it, and the certificate."""
 
     plain: int
@@ -55,13 +55,13 @@ class Served:
 
 
 def listens(port: int) -> bool:
-    """Whether somebody does there."""
+    """Whether a server listens on the port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NginxServer]:
     """A hub behind nginx with TLS, as the command prints it; the plain port and the one with TLS."""
     folder = tmp_path_factory.mktemp("served")
     chain, key = certificate(folder)
@@ -77,15 +77,17 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         arguments = ["--node", f"n1=127.0.0.1:{hub.port}", "--routing", "sid", "--port", str(plain)]
         arguments += ["--certificate", chain, "--key", key, "--tls-port", str(tls)]
         arguments += ["--app", f"127.0.0.1:{application.server_port}"]
-        with contextlib.redirect_stdout(io.StringIO()) as said:
+        with contextlib.redirect_stdout(io.StringIO()) as output:
             assert main(["nginx", *arguments]) == 0
         # So low that it does not matter how fast this machine is.
-        path = write_config(folder, said.getvalue().replace("rate=50r/s", "rate=1r/m").replace("burst=200", "burst=9"))
+        path = write_config(
+            folder, output.getvalue().replace("rate=50r/s", "rate=1r/m").replace("burst=200", "burst=9")
+        )
         check(path)
         command = [program("nginx"), "-e", str(folder / "error.log"), "-c", str(path)]
         nginx = subprocess.Popen(command, start_new_session=True)
         wait_until(lambda: listens(plain) and listens(tls), why="nginx listens")
-        yield Served(plain, tls, hub, chain)
+        yield NginxServer(plain, tls, hub, chain)
     finally:
         if nginx is not None:
             os.killpg(nginx.pid, signal.SIGTERM)
@@ -96,7 +98,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         thread.join()
 
 
-def test_tls_works(served: Served) -> None:
+def test_tls_works(served: NginxServer) -> None:
     plain, tls = served.plain, served.tls
     with closing(http.client.HTTPConnection("127.0.0.1", plain, timeout=20)) as connection:
         connection.request("GET", "/socket.io/?EIO=4")
@@ -104,7 +106,7 @@ def test_tls_works(served: Served) -> None:
         assert (answer.status, answer.getheader("Location")) == (308, "https://127.0.0.1/socket.io/?EIO=4")
     context = ssl.create_default_context(cafile=served.chain)
     with closing(http.client.HTTPSConnection("127.0.0.1", tls, timeout=20, context=context)) as connection:
-        # The hub's own origin: it knows that TLS was spoken, and with which port.
+        # The hub's own origin: the hub knows the scheme and the port that the client used.
         for origin, status in ((f"https://127.0.0.1:{tls}", 200), (f"http://127.0.0.1:{tls}", 403)):
             connection.request("GET", "/socket.io/?EIO=4&transport=polling", headers={"Origin": origin})
             answer = connection.getresponse()
@@ -125,7 +127,7 @@ def test_tls_works(served: Served) -> None:
         assert "tidings:ready" in str(client.recv())
 
 
-def test_what_is_passed_on_is_what_nginx_saw(served: Served) -> None:
+def test_forwarding_headers_are_replaced_by_nginx(served: NginxServer) -> None:
     context = ssl.create_default_context(cafile=served.chain)
     forged = dict.fromkeys(("X-Forwarded-For", "X-Real-IP", "X-Forwarded-Host", "X-Forwarded-Server"), "6.6.6.6")
     forged |= {
@@ -141,8 +143,8 @@ def test_what_is_passed_on_is_what_nginx_saw(served: Served) -> None:
     )
     with closing(connection):
         connection.request("GET", "/anything", headers=forged)
-        got = [(name.lower(), value) for name, value in json.loads(connection.getresponse().read())]
-    assert sorted(got) == [
+        headers = [(name.lower(), value) for name, value in json.loads(connection.getresponse().read())]
+    assert sorted(headers) == [
         ("accept-encoding", "identity"),
         ("authorization", "Bearer kept"),
         ("host", f"shop.example:{served.tls}"),
@@ -151,7 +153,7 @@ def test_what_is_passed_on_is_what_nginx_saw(served: Served) -> None:
     ]
 
 
-def test_connections_to_a_node_are_kept(served: Served) -> None:
+def test_connections_to_a_node_are_reused(served: NginxServer) -> None:
     context = ssl.create_default_context(cafile=served.chain)
     before = served.hub.metric("tidings_accepted_total")
     for _ in range(20):
@@ -161,7 +163,7 @@ def test_connections_to_a_node_are_kept(served: Served) -> None:
     assert served.hub.metric("tidings_accepted_total") - before < 10
 
 
-def test_new_sessions_of_one_address_are_limited_and_polls_are_not(served: Served) -> None:
+def test_new_sessions_of_one_address_are_limited_and_polls_are_not(served: NginxServer) -> None:
     context = ssl.create_default_context(cafile=served.chain)
 
     def status(path: str, source: str) -> int:
@@ -176,6 +178,6 @@ def test_new_sessions_of_one_address_are_limited_and_polls_are_not(served: Serve
     assert [status(new, "127.0.99.1") for _ in range(13)][:10] == [200] * 10
     assert status(new, "127.0.99.1") == 429
     assert status("/sse?channels=chat:room", "127.0.99.1") == 429
-    # Nobody else notices, and neither do sessions that exist: this one does not, which the hub says.
+    # Other addresses are not limited, and neither are requests of sessions: the hub answers 400 to an unknown one.
     assert status(new, "127.0.98.1") == 200
     assert status(f"{new}&sid=n1{'x' * 20}", "127.0.99.1") == 400

@@ -40,10 +40,10 @@ def test_every_command_is_one() -> None:
 
 
 def test_every_metric_is_one() -> None:
-    there = {f"tidings_{name}{ending}" for name, (kind, _) in FIELDS.items() for ending in ENDINGS[kind]}
+    existing = {f"tidings_{name}{ending}" for name, (kind, _) in FIELDS.items() for ending in ENDINGS[kind]}
     named = set(re.findall(r"\btidings_[a-z_]*[a-z]", TEXT)) - {"tidings_hub"}
     assert len(named) > 10
-    assert named <= there
+    assert named <= existing
 
 
 def test_every_setting_and_metric_in_a_sentence_is_one() -> None:

@@ -246,7 +246,7 @@ class Scene:
         for one in [self.backends, *self.clients]:
             one.finish()
         figures = Figures()
-        problems = Checker(figures.watch(lines_of(*self.files)), whole=True).problems()
+        problems = Checker(figures.watch(lines_of(*self.files)), is_complete=True).problems()
         problems += unsettled + figures.refused
         if self.count("gone"):
             problems.append(f"{self.count('gone')} clients were told not to come back")

@@ -72,10 +72,10 @@ def test_polling_payloads(body: bytes) -> None:
 @given(st.text(max_size=20) | st.binary(max_size=20))
 def test_packets(data: str | bytes) -> None:
     try:
-        heard, content = protocol.packet(data)
+        kind, content = protocol.packet(data)
     except BadPacket:
         return
-    assert heard is not protocol.Heard.MESSAGE or type(content) is type(data)
+    assert kind is not protocol.Heard.MESSAGE or type(content) is type(data)
 
 
 @given(st.binary(max_size=130))

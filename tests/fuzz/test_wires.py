@@ -48,26 +48,26 @@ def like(names: dict[str, st.SearchStrategy[Any]], anything: st.SearchStrategy[A
     return st.fixed_dictionaries({}, optional={name: st.one_of(right, anything) for name, right in names.items()})
 
 
-def check(found: PublishRequest | CommandRequest) -> None:
+def check(request: PublishRequest | CommandRequest) -> None:
     """What was accepted must be something that the broker and all clients can take."""
-    if isinstance(found, CommandRequest):
-        assert found.action in {"disconnect", "subscribe", "unsubscribe"}
-        assert bool(found.user) != bool(found.connection)
+    if isinstance(request, CommandRequest):
+        assert request.action in {"disconnect", "subscribe", "unsubscribe"}
+        assert bool(request.user) != bool(request.connection)
         return
-    assert 0 < len(found.channels) <= 100
-    assert [check_channel(channel) for channel in found.channels] == list(dict.fromkeys(found.channels))
-    assert check_event(found.event)
-    assert encode_data(json.loads(found.data_json), max_bytes=500) == found.data_json
+    assert 0 < len(request.channels) <= 100
+    assert [check_channel(channel) for channel in request.channels] == list(dict.fromkeys(request.channels))
+    assert check_event(request.event)
+    assert encode_data(json.loads(request.data_json), max_bytes=500) == request.data_json
 
 
-def accepted(read_it: Callable[[], Sequence[PublishRequest | CommandRequest]]) -> bool:
+def accepted(read: Callable[[], Sequence[PublishRequest | CommandRequest]]) -> bool:
     """Whether the message was read; otherwise a documented error was raised."""
     try:
-        found = read_it()
+        requests = read()
     except CallerError:
         return False
-    for each in found:
-        check(each)
+    for request in requests:
+        check(request)
     return True
 
 
@@ -86,7 +86,7 @@ def test_emits(channel: str, packet: Any, about: Any) -> None:
 
 @FUZZ
 @given(st.one_of(st.binary(max_size=60), packed.map(pack)), st.text(max_size=30))
-def test_messages_that_nobody_wrote(message: bytes, channel: str) -> None:
+def test_random_bytes_are_rejected(message: bytes, channel: str) -> None:
     assert not accepted(lambda: [read_emit(CHANNELS.room(channel), unpack(message), "/", RENAMES, BOUNDS)])
     assert not accepted(lambda: read_request(message, RENAMES, BOUNDS))
     assert not accepted(lambda: [read_message(message, RENAMES, BOUNDS)])
@@ -99,8 +99,8 @@ requests = like({"type": st.sampled_from([2, 3, 4]), "opts": like({"rooms": room
 
 @FUZZ
 @given(requests)
-def test_requests(said: Any) -> None:
-    accepted(lambda: read_request(json.dumps(said).encode(), RENAMES, BOUNDS))
+def test_requests(message: Any) -> None:
+    accepted(lambda: read_request(json.dumps(message).encode(), RENAMES, BOUNDS))
 
 
 methods = st.sampled_from(["emit", "disconnect", "enter_room", "leave_room", "close_room", "callback"])
@@ -111,8 +111,8 @@ managers = like(
 
 @FUZZ
 @given(managers)
-def test_managers(said: Any) -> None:
-    accepted(lambda: [read_message(json.dumps(said).encode(), RENAMES, BOUNDS)])
+def test_managers(message: Any) -> None:
+    accepted(lambda: [read_message(json.dumps(message).encode(), RENAMES, BOUNDS)])
 
 
 events = like({"name": texts, "channel": texts, "channels": rooms, "data": values.map(json.dumps)}, values)
@@ -120,8 +120,8 @@ events = like({"name": texts, "channel": texts, "channels": rooms, "data": value
 
 @FUZZ
 @given(events, st.lists(events, max_size=4))
-def test_events_and_batches(said: Any, batch: Any) -> None:
-    accepted(lambda: [read_event(json.dumps(said).encode(), RENAMES, data_max_bytes=500)])
+def test_events_and_batches(message: Any, batch: Any) -> None:
+    accepted(lambda: [read_event(json.dumps(message).encode(), RENAMES, data_max_bytes=500)])
     accepted(lambda: read_batch(json.dumps({"batch": batch}).encode(), RENAMES, data_max_bytes=500))
 
 
@@ -133,15 +133,15 @@ queries = st.dictionaries(
 
 @FUZZ
 @given(queries, st.binary(max_size=10))
-def test_nothing_that_was_not_signed_passes(query: dict[str, str], body: bytes) -> None:
+def test_unsigned_requests_are_rejected(query: dict[str, str], body: bytes) -> None:
     with pytest.raises(Unauthorized):
         check_signature(PusherCredentials("42", "key", "s" * 20), "/apps/42/events", query, now_s=1.0)
     with pytest.raises(Unauthorized):
         check_body(query, body)
 
 
-def test_the_examples_are_near_enough_to_be_accepted() -> None:
-    """That the tests above try what is nearly right shows in some of it being right."""
+def test_some_examples_are_accepted() -> None:
+    """The strategies above produce messages that are close enough to valid ones."""
     message = pack(["emitter", {"type": 2, "data": ["hello"]}, {"rooms": ["a"]}])
     assert accepted(lambda: [read_emit("", unpack(message), "/", RENAMES, BOUNDS)])
     assert accepted(lambda: [read_message(b'{"method":"emit","event":"e","data":[],"room":"a"}', RENAMES, BOUNDS)])

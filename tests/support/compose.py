@@ -1,19 +1,18 @@
 """docker-compose.yml without containers: its commands, environment, files and health checks, as local processes.
 
-No container engine runs where the tests do. So this reads the compose file and the Dockerfile and starts what they
-say. All that has to be different is changed in one place, `Service.local`: a port of a service becomes a free one of
-the loopback, its address becomes 127.0.0.1, a folder of its container becomes one of the test's, a file that the image
-copies becomes the file of this tree.
+The tests run without a container engine. This module reads the compose file and the Dockerfile and starts the same
+programs. `Service.local` is the only place that changes anything:
+- A port of a service becomes a free port of the loopback, and its address becomes 127.0.0.1.
+- A folder of its container becomes a folder of the test.
+- A file that the image copies becomes the file of this tree.
 """
 
 from __future__ import annotations
 
 import os
-import random
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -23,6 +22,7 @@ from typing import Any
 import yaml
 
 from support.installed_programs import program
+from support.ports import free_port
 from support.processes.nginx import as_root
 from support.waiting import wait_until
 
@@ -40,21 +40,6 @@ _PROGRAMS = {
     "gunicorn": [sys.executable, "-m", "gunicorn"],
     "python": [sys.executable],
 }
-# Below the ports that the kernel takes for outgoing connections: none of those can be in the way when a service starts.
-_PORTS = range(18_000, 32_000)
-
-
-def free_port() -> int:
-    """A port of the loopback that stays free until somebody listens on it."""
-    for _ in range(200):
-        port = random.choice(_PORTS)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no free port")
 
 
 def interpolated(value: Any, variables: Mapping[str, str]) -> Any:
@@ -166,7 +151,7 @@ class Service:
         return self
 
     def wait_healthy(self) -> Service:
-        """Until its own health check says so."""
+        """Wait until its own health check succeeds."""
         kind, *test = self.spec["healthcheck"]["test"]
         command = self.argv(test) if kind == "CMD" else ["sh", "-c", self.local(test[0])]
 

@@ -23,7 +23,7 @@ OLD_API_KEY = "k3y-of-a-test-backend-B"
 
 
 class SmallHub:
-    """Fits `NodeApi`. `down` makes the broker unreachable; `kept` is every channel's history."""
+    """Fits `NodeApi`. `down` makes the broker unreachable; `histories` has the publications of each channel."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

@@ -29,13 +29,13 @@ class TwoHubs:
         return [name for name, hub in self.hubs.items() if hub.metric("tidings_wires_listening") > 0]
 
     def wait_listening(self, *, except_for: str = "") -> str:
-        """The one that listens, as soon as there is one (other than `besides`, which does not answer)."""
-        asked = {name: hub for name, hub in self.hubs.items() if name != except_for}
+        """The one that listens, as soon as there is one (other than `except_for`, which does not answer)."""
+        candidates = {name: hub for name, hub in self.hubs.items() if name != except_for}
         wait_until(
-            lambda: any(hub.metric("tidings_wires_listening") > 0 for hub in asked.values()), why="a node listens"
+            lambda: any(hub.metric("tidings_wires_listening") > 0 for hub in candidates.values()), why="a node listens"
         )
-        (found,) = [name for name, hub in asked.items() if hub.metric("tidings_wires_listening") > 0]
-        return found
+        (listener,) = [name for name, hub in candidates.items() if hub.metric("tidings_wires_listening") > 0]
+        return listener
 
     def count(self, metric: str) -> float:
         """The sum of a metric over both nodes."""
@@ -43,14 +43,14 @@ class TwoHubs:
 
     def everywhere(self, user: str, *channels: str) -> list[ClientProcess]:
         """A client of this user on each node."""
-        made = [
+        clients = [
             ClientProcess("js-websocket", hub.url, token=token(user, "*"), channels=list(channels))
             for hub in self.hubs.values()
         ]
-        self.clients += made
-        for client in made:
+        self.clients += clients
+        for client in clients:
             client.wait_ready()
-        return made
+        return clients
 
     def stop_clients(self) -> None:
         """End all clients."""
@@ -82,11 +82,11 @@ def two_hubs(redis: RedisProcess, folder: Path, prefix: str, ingress: str) -> It
 
 def publications_of(client: ClientProcess) -> list[tuple[str, str, Any]]:
     """Event, channel and data of all publications that came."""
-    return [(each["event"], each["channel"], each["data"]) for each in client.records_of("publication")]
+    return [(item["event"], item["channel"], item["data"]) for item in client.records_of("publication")]
 
 
 def wait_publications(clients: list[ClientProcess], *expected: tuple[str, str, Any]) -> None:
-    """Until each client was told exactly this, in this order."""
+    """Wait until each client has received exactly these publications, in this order."""
     for client in clients:
         client.wait(lambda client: len(publications_of(client)) >= len(expected), why=f"{len(expected)} publications")
         assert publications_of(client) == list(expected)

@@ -1,4 +1,4 @@
-"""The Chromium that is installed, and a page in it that listens with the SDK and remembers what it is told."""
+"""The installed Chromium, and a page that listens with the SDK and records events and publications."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FLAGS = (
 SDK = Path(tidings_hub.web.__file__).parent / "static" / "vendor" / "tidings.js"
 # The longest pause between two attempts to connect is 20 s, and the first attempt after it has to succeed.
 BACK_S = 60.0
-# `told` has states of the hub, then what the channel tells; `seen` the numbers of the publications.
+# `told` has states of the hub and events of the channel, `seen` the numbers of the publications.
 _PAGE = """<!doctype html><title>listens</title>
 <script src="/tidings.js"></script>
 <script>
@@ -82,16 +82,16 @@ class ListeningPage:
 
     @property
     def events(self) -> list[str]:
-        """What happened so far."""
+        """The events so far."""
         return list(self._ask("() => told"))
 
-    def wait_event(self, what: str, times: int = 1) -> ListeningPage:
-        """Until it was told this so many times."""
-        wait_until(lambda: self.events.count(what) >= times, within_s=BACK_S, why=f"{what} {times} times")
+    def wait_event(self, event: str, times: int = 1) -> ListeningPage:
+        """Wait until an event has happened `times` times."""
+        wait_until(lambda: self.events.count(event) >= times, within_s=BACK_S, why=f"{event} {times} times")
         return self
 
     def wait_numbers(self, count: int) -> ListeningPage:
-        """Until so many publications have come."""
+        """Wait until `count` publications have arrived."""
         wait_until(lambda: len(self.numbers) >= count, within_s=BACK_S, why=f"{count} publications")
         return self
 

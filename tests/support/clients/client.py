@@ -35,8 +35,8 @@ def say(kind: str, **record: object) -> None:
 
 
 def auth() -> dict[str, object]:
-    asked = {"token": options.get("token"), "channels": options.get("channels", [])}
-    return {**asked, "since": since} if since else asked
+    auth = {"token": options.get("token"), "channels": options.get("channels", [])}
+    return {**auth, "since": since} if since else auth
 
 
 @client.on("connect")

@@ -11,7 +11,7 @@ import time
 from urllib.parse import urlsplit
 
 options = json.loads(sys.argv[1])
-where = urlsplit(options["url"])
+address = urlsplit(options["url"])
 last_id: str | None = options.get("since")
 
 
@@ -30,7 +30,7 @@ def dispatch(event: str, data: str) -> None:
 def read_stream() -> None:
     global last_id
     source = (options["source"], 0) if "source" in options else None
-    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=60, source_address=source)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60, source_address=source)
     headers = {"Authorization": f"Bearer {options['token']}", "Accept": "text/event-stream"}
     if last_id:
         headers["Last-Event-ID"] = last_id

@@ -51,7 +51,7 @@ class Authority:
 
     @property
     def file(self) -> Path:
-        """Its own certificate, PEM: what those who trust it need."""
+        """Its own certificate, PEM: a client that trusts it needs this file."""
         return self.folder / "authority.pem"
 
     def issue(self, name: str) -> tuple[Path, Path]:

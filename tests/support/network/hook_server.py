@@ -36,8 +36,10 @@ class HookServer:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
 
     def requests_of(self, hook: str, user: str | None = None) -> list[dict[str, Any]]:
-        """The hooks of one kind so far, about one user."""
-        return [one for one in list(self.requests) if one["hook"] == hook and user in (None, one["user"])]
+        """The requests of one hook so far, about one user."""
+        return [
+            request for request in list(self.requests) if request["hook"] == hook and user in (None, request["user"])
+        ]
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -82,13 +84,13 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def respond(answer: object, status: int = 200, **headers: str) -> Answer:
-    """Answer this."""
+    """Respond with this body."""
     body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
     return lambda handler, _: handler.reply(status, body, **headers)
 
 
 def refuse(code: str, message: str = "") -> Answer:
-    """Answer a refusal."""
+    """Respond with a refusal."""
     return respond({"error": {"code": code, "message": message}})
 
 
@@ -111,6 +113,6 @@ def trickle(handler: Handler, _: dict[str, Any]) -> None:
 
 
 def closing_in_silence(handler: Handler, _: dict[str, Any]) -> None:
-    """Answer well, and close the connection without a word."""
+    """Respond, and close the connection without announcing it."""
     handler.reply(200, b"{}")
     handler.close_connection = True

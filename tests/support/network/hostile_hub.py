@@ -25,7 +25,7 @@ _PATIENCE_S = 60.0
 
 
 class ConnectionEnded(Exception):
-    """The client has left, or says nothing more."""
+    """The client disconnected, or sent nothing for too long."""
 
 
 def event(name: str, *values: object) -> str:
@@ -37,7 +37,7 @@ class Session:
     """One Engine.IO session, whatever carries it."""
 
     def __init__(self) -> None:
-        self._heard: queue.Queue[str | None] = queue.Queue()
+        self._packets: queue.Queue[str | None] = queue.Queue()
 
     def send(self, *packets: str) -> None:
         """Packets as texts, right after each other."""
@@ -52,14 +52,14 @@ class Session:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Without a word."""
+        """Close without a close frame."""
         raise NotImplementedError
 
     def receive(self, beginning: str = "4") -> str:
         """The next packet that begins so."""
         while True:
             try:
-                packet = self._heard.get(timeout=_PATIENCE_S)
+                packet = self._packets.get(timeout=_PATIENCE_S)
             except queue.Empty:
                 raise ConnectionEnded from None
             if packet is None:
@@ -106,8 +106,8 @@ class WebSocketSession(Session):
                 data = _exactly(stream.read(size), size)
                 if first & 0x0F == 0x8:
                     break
-                self._heard.put(bytes(byte ^ mask[at % 4] for at, byte in enumerate(data)).decode())
-        self._heard.put(None)
+                self._packets.put(bytes(byte ^ mask[at % 4] for at, byte in enumerate(data)).decode())
+        self._packets.put(None)
 
 
 class PollingSession(Session):
@@ -129,10 +129,10 @@ class PollingSession(Session):
     def close(self) -> None:
         self.answers.put(None)
 
-    def heard(self, body: bytes) -> None:
+    def on_body(self, body: bytes) -> None:
         """A POST came."""
         for packet in body.decode().split("\x1e"):
-            self._heard.put(packet)
+            self._packets.put(packet)
 
 
 Script = Callable[[Session, int], None]
@@ -205,7 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         session = self._session()
         if session is not None:
-            session.heard(body)
+            session.on_body(body)
         self._answer(None if session is None else b"ok")
 
     def _session(self) -> PollingSession | None:

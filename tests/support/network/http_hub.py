@@ -66,7 +66,7 @@ class HttpHub:
 
     def published(self, channel: str) -> list[Any]:
         """The data of what was published in a channel."""
-        return [json.loads(one.data_json) for one in self.store.stored(channel)]
+        return [json.loads(item.data_json) for item in self.store.stored(channel)]
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -92,7 +92,7 @@ class RawClient:
         return not self.buffer and not select.select([self.socket], [], [], seconds)[0]
 
     def is_closed(self) -> bool:
-        """Whether the server ends the connection (what it still says is thrown away)."""
+        """Read to the end of the connection and discard the data. Fails if the server leaves it open."""
         self.buffer = b""
         while data := self.read():
             assert data
@@ -100,7 +100,7 @@ class RawClient:
 
 
 def request(port: int, method: str, path: str, body: bytes = b"", /, **headers: str) -> RawResponse:
-    """One request on a connection of its own."""
+    """Send one request on a new connection and return the response."""
     with RawClient(port) as raw:
         raw.send_request(method, path, body, **headers)
         return raw.response()

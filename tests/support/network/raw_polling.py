@@ -1,4 +1,4 @@
-"""Long polling by hand: single requests, each on a connection of its own."""
+"""Long polling by hand: single requests, each on a new connection."""
 
 from __future__ import annotations
 

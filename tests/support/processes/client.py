@@ -16,17 +16,17 @@ from support.waiting import wait_until
 FOLDER = Path(__file__).parents[1] / "clients"
 COMMANDS = {
     "js": ["node", str(FOLDER / "client.mjs")],
-    # Stock clients that come back by themselves: this one, and the first version that does.
+    # Stock clients that reconnect and resume by themselves: the current version, and the first one that can.
     "stock": ["node", str(FOLDER / "client_stock.mjs"), "socket.io-client"],
     "stock4.6": ["node", str(FOLDER / "client_stock.mjs"), "socket.io-client-4-6"],
-    # What the page about stock clients says, as a program.
+    # The code of docs/stock-clients.md as a program.
     "page": ["node", str(FOLDER / "client_page.mjs"), str(ROOT / "docs" / "stock-clients.md")],
     "sdk": ["node", str(FOLDER / "client_sdk.mjs")],
     "hostile": ["node", str(FOLDER / "client_hostile.mjs")],
     "python": [sys.executable, str(FOLDER / "client.py")],
     "sse": [sys.executable, str(FOLDER / "client_sse.py")],
 }
-# Every way in which a stock client can listen.
+# Every transport of a stock client.
 KINDS = ["js-websocket", "js-polling", "js-upgrade", "python-websocket", "python-polling", "sse"]
 _TRANSPORTS = {"websocket": ["websocket"], "polling": ["polling"], "upgrade": ["polling", "websocket"]}
 
@@ -78,11 +78,11 @@ class ClientProcess:
         return [record["data"] for record in self.records_of("publication") if channel in (None, record["channel"])]
 
     def wait(self, condition: Callable[[ClientProcess], object], *, within_s: float = 20.0, why: str = "") -> None:
-        """Until `what(self)` is true."""
+        """Wait until `condition(self)` is true."""
         wait_until(lambda: condition(self), within_s=within_s, why=f"{why} ({self.kind}, last: {self.records[-3:]})")
 
     def wait_ready(self, times: int = 1) -> ClientProcess:
-        """Until `tidings:ready` has come so many times."""
+        """Wait until `tidings:ready` has arrived `times` times."""
         self.wait(lambda self: len(self.records_of("ready")) >= times, why=f"ready {times} times")
         return self
 
@@ -94,13 +94,13 @@ class ClientProcess:
         return self.records_of("ack")[before]["answer"]
 
     def send_command(self, command: object) -> None:
-        """Give it a line of input."""
+        """Write a command to its input as one line."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(command).encode() + b"\n")
         self._process.stdin.flush()
 
     def stop(self) -> None:
-        """End it. Idempotent."""
+        """Kill it. Idempotent."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait(timeout=20)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from pathlib import Path
 from typing import Any
 
+from support.ports import free_port
 from support.processes.redis import RedisProcess
 from support.waiting import wait_until
 
@@ -15,11 +15,8 @@ SLOTS = 16_384
 
 
 def _free_pair() -> tuple[int, int]:
-    """Two ports that nobody listened on a moment ago."""
-    with socket.socket() as one, socket.socket() as bus:
-        one.bind(("127.0.0.1", 0))
-        bus.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], bus.getsockname()[1]
+    """Two free ports: for clients, and for the cluster bus."""
+    return free_port(), free_port()
 
 
 class ClusterProcess:
@@ -59,7 +56,7 @@ class ClusterProcess:
                 return node
 
     def cli(self, *arguments: str) -> str:
-        """What redis-cli says."""
+        """Run redis-cli and return its output."""
         done = subprocess.run(["redis-cli", *arguments], capture_output=True, text=True, timeout=100, check=False)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
         return done.stdout
@@ -81,8 +78,8 @@ class ClusterProcess:
 
     def owner(self, slot: int) -> RedisProcess:
         """The master that serves a slot, as soon as all nodes that live agree."""
-        wait_until(lambda: self.is_agreed(slot), within_s=60, why=f"the nodes agree who serves slot {slot}")
-        (port,) = {one for node in self.nodes if node.answers() for one in [self._owner_port(node, slot)] if one}
+        wait_until(lambda: self.is_agreed(slot), within_s=60, why=f"the nodes agree on the master of slot {slot}")
+        (port,) = {self._owner_port(node, slot) for node in self.nodes if node.answers()} - {None}
         return next(node for node in self.nodes if node.port == port)
 
     def _owner_port(self, node: RedisProcess, slot: int) -> int | None:
@@ -94,14 +91,14 @@ class ClusterProcess:
 
     def configure(self, name: str, value: str) -> None:
         """Set an option on every node that answers."""
-        for node in [one for one in self.nodes if one.answers()]:
+        for node in [node for node in self.nodes if node.answers()]:
             with node.client() as client:
                 client.config_set(name, value)
 
     def masters(self) -> list[RedisProcess]:
         """The nodes that serve slots, in the eyes of the first node that lives."""
-        asked = next(node for node in self.nodes if node.answers())
-        with asked.client() as client:
+        first = next(node for node in self.nodes if node.answers())
+        with first.client() as client:
             ports = {int(master[1]) for _, _, master, *_ in _slots(client)}
         return [node for node in self.nodes if node.port in ports]
 
@@ -116,7 +113,7 @@ class ClusterProcess:
         raise AssertionError("it has no replica")
 
     def is_agreed(self, slot: int) -> bool:
-        """Whether all nodes that live agree who serves a slot."""
+        """Whether all running nodes agree on the master of a slot."""
         owners = {self._owner_port(node, slot) for node in self.nodes if node.answers()}
         return len(owners) == 1 and None not in owners
 
@@ -127,14 +124,17 @@ class ClusterProcess:
     def move(self, slot: int, target: RedisProcess) -> None:
         """Move one slot as redis-cli does it: key by key, while everything goes on."""
         source = self.owner(slot)
-        with source.client() as one, target.client() as other:
-            names = {each: client.execute_command("CLUSTER MYID").decode() for each, client in ((1, one), (2, other))}
-            other.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", names[1])
-            one.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", names[2])
-            while keys := one.execute_command("CLUSTER GETKEYSINSLOT", slot, 10):
-                one.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
-            other.execute_command("CLUSTER SETSLOT", slot, "NODE", names[2])
-            one.execute_command("CLUSTER SETSLOT", slot, "NODE", names[2])
+        with source.client() as exporting, target.client() as importing:
+            names = {
+                number: client.execute_command("CLUSTER MYID").decode()
+                for number, client in ((1, exporting), (2, importing))
+            }
+            importing.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", names[1])
+            exporting.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", names[2])
+            while keys := exporting.execute_command("CLUSTER GETKEYSINSLOT", slot, 10):
+                exporting.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+            importing.execute_command("CLUSTER SETSLOT", slot, "NODE", names[2])
+            exporting.execute_command("CLUSTER SETSLOT", slot, "NODE", names[2])
         wait_until(lambda: self.is_agreed(slot), why="all nodes know where the slot is")
 
     def stop(self) -> None:

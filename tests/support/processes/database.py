@@ -1,4 +1,4 @@
-"""Real databases of a test's own: PostgreSQL, MariaDB and SQLite, each in a folder of its own, without a port."""
+"""Real databases of a test's own: PostgreSQL, MariaDB and SQLite, each in its own folder and without a port."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Postgresql(Database):
         data = self.folder / "data"
         if not data.exists():
             self._run(_postgres("initdb"), "-D", str(data), "-U", "tidings", "-A", "trust", "--no-sync", "-E", "UTF8")
-        # What a killed one has left; nobody else uses this folder.
+        # A killed server leaves this file behind.
         (data / "postmaster.pid").unlink(missing_ok=True)
         options = [
             "listen_addresses=",
@@ -170,7 +170,7 @@ def _postgres(name: str) -> str:
 
 def start_database(kind: str) -> Database:
     """A database of this kind, started."""
-    kinds: dict[str, type[Database]] = {each.kind: each for each in (Sqlite, Postgresql, Mariadb)}
+    kinds: dict[str, type[Database]] = {kind.kind: kind for kind in (Sqlite, Postgresql, Mariadb)}
     database = kinds[kind]()
     try:
         return database.start()

@@ -47,7 +47,7 @@ class EngineProcess:
         return self._process.pid
 
     def end(self) -> None:
-        """End it and read what it counted and said."""
+        """Stop it and read its metrics, close reasons and log."""
         if self._process.poll() is not None:
             return
         out, self.log = self._process.communicate("", timeout=_STOP_S)

@@ -34,7 +34,7 @@ def check(path: Path) -> None:
 
 
 def certificate(folder: Path) -> tuple[str, str]:
-    """A certificate of this machine that nobody else trusts, and its key: two files of `folder`."""
+    """A self-signed certificate for this machine, and its key: two files in `folder`."""
     files = (str(folder / "fullchain.pem"), str(folder / "privkey.pem"))
     command = (
         f"req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 2 -subj /CN=localhost"

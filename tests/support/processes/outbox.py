@@ -1,4 +1,4 @@
-"""The relay as somebody runs it: `tidings outbox` in a process."""
+"""The relay of the outbox: `tidings outbox` in a process."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _START_S = 60.0
 
 
 def script() -> str:
-    """The program that starts a server as whoever calls it."""
+    """The program that starts a server as the present user."""
     program("epmd")
     path = next((path for path in _SCRIPTS if Path(path).is_file()), None)
     return path or program("rabbitmq-server")
@@ -29,7 +29,7 @@ def script() -> str:
 class RabbitProcess:
     """One RabbitMQ server; the user `guest` with the password `guest`, virtual host `/`. `folder` belongs to it.
 
-    Erlang's name server (epmd) is one of its own too. It keeps what is durable over `kill` and `start`. With an
+    It starts its own Erlang name server (epmd). It keeps what is durable over `kill` and `start`. With an
     `authority` it also listens with TLS, on `tls_port`.
     """
 
@@ -65,7 +65,7 @@ class RabbitProcess:
 
     @property
     def log(self) -> Path:
-        """What it says."""
+        """Its log."""
         return self.folder / "rabbit.log"
 
     def channel(self) -> Any:
@@ -172,7 +172,7 @@ class RabbitProcess:
 
 
 def _accepts(port: int, greeting: bytes = b"") -> bool:
-    """Whether somebody accepts connections, and answers the greeting if there is one."""
+    """Whether a server accepts connections on `port` and, if a greeting is given, replies to it."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as probe:
             if greeting:

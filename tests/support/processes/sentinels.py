@@ -55,7 +55,7 @@ class SentinelGroup:
 
     @property
     def url(self) -> str:
-        """What a hub and an emitter are given; the first place in it is nobody's."""
+        """The URL for hubs and emitters. No sentinel listens at its first address."""
         places = [f"127.0.0.1:{port}" for port in (free_port(), *(sentinel.port for sentinel in self.sentinels))]
         return f"redis+sentinel://{','.join(places)}/{_SERVICE}/0"
 
@@ -64,7 +64,7 @@ class SentinelGroup:
         self.redises[0].kill()
 
     def start_failover(self) -> None:
-        """The master gives way in good order, and becomes a replica."""
+        """Start a planned failover: the master becomes a replica."""
         with self.sentinels[0].client() as client:
             client.sentinel_failover(_SERVICE)
 

@@ -48,7 +48,7 @@ class OneOrigin:
 
 
 class Echo:
-    """Says everything back; some words make it do more."""
+    """Echoes each message; some messages are commands."""
 
     def __init__(self, *, silent: bool) -> None:
         self.everybody: dict[str, Connection] = {}
@@ -63,7 +63,7 @@ class Echo:
             connection.establish()
 
     def received(self, connection: Connection, data: str | bytes) -> None:
-        """Echo, or do what the word says."""
+        """Echo the message, or run it as a command."""
         match data:
             case "fail":
                 message = "on purpose"

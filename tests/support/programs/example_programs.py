@@ -1,4 +1,4 @@
-"""What a Redis was told: the history of its channels, as a hub would deliver it."""
+"""The history of channels in a Redis, as a hub would deliver it, and programs of docs as processes."""
 
 from __future__ import annotations
 

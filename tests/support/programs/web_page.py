@@ -1,4 +1,4 @@
-"""A backend of a test's own: a web server that answers what the test says."""
+"""A web server of a test: each path has a function that returns its page."""
 
 from __future__ import annotations
 
