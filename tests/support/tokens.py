@@ -1,0 +1,69 @@
+"""Keys and tokens for tests: properly signed, with any header and claims."""
+
+from __future__ import annotations
+
+import base64
+import json
+from functools import cache
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from tidings.errors import Unauthorized
+from tidings.tokens import KeySet
+from tidings.tokens.signing_keys import Key
+
+NOW = 1_800_000_000.0
+
+
+SECRET = "n7Qe2VYcB5sK0xTfM8rL1uJ9dWzHgA3p"
+
+
+OTHER = "Zk4mR9wXtE6yUqC1vBnP8sD2fGhJ5aLo"
+
+
+@cache
+def pair(algorithm: str) -> tuple[str, str]:
+    """A private and its public key, PEM."""
+    made: Any = {
+        "RS256": lambda: rsa.generate_private_key(65537, 2048),
+        "RSA1024": lambda: rsa.generate_private_key(65537, 1024),
+        "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
+        "P384": lambda: ec.generate_private_key(ec.SECP384R1()),
+        "EdDSA": ed25519.Ed25519PrivateKey.generate,
+    }[algorithm]()
+    private = made.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    public = made.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return private.decode(), public.decode()
+
+
+def b64(plain: bytes) -> str:
+    return base64.urlsafe_b64encode(plain).rstrip(b"=").decode()
+
+
+def signed(
+    claims: object, *, header: dict[str, Any] | None = None, secret: str = SECRET, text: str | None = None
+) -> str:
+    """A token with any header and claims, properly signed with HS256."""
+    head = b64(json.dumps(header or {"alg": "HS256"}).encode())
+    body = b64((text if text is not None else json.dumps(claims)).encode())
+    signature = Key("HS256", secret).sign(f"{head}.{body}".encode())
+    return f"{head}.{body}.{b64(signature)}"
+
+
+KEYS = KeySet([Key("HS256", SECRET)])
+
+
+GOOD = {"sub": "ann", "exp": NOW + 60}
+
+
+def refused(token: object, keys: KeySet = KEYS, now_s: float = NOW) -> None:
+    """The token is refused, with the one message that helps nobody."""
+    with pytest.raises(Unauthorized) as caught:
+        keys.verify(token, now_s=now_s)
+    assert type(caught.value) is Unauthorized
+    assert str(caught.value) == "token rejected: it is not valid here; send a new one"

@@ -1,0 +1,244 @@
+"""push_model with dataclasses and objects with `to_dict`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.models import NOW_US, Line, Order, ToDict, described, model_of, version_of
+from tidings.builder import PublicationBuilder
+from tidings.errors import BadChannel, BadData, BadRequest
+from tidings.models import Rule
+
+VECTORS = Path(__file__).parents[3] / "vectors"
+
+
+class TestData:
+    def test_the_four_keys(self) -> None:
+        data, channels = described(Order(42), op="created", version=3)
+        assert data == {
+            "class": "Order",
+            "model": {"id": 42, "customer": "ann", "lines": []},
+            "op": "created",
+            "version": 3,
+        }
+        assert channels == ["orders:42", "user:ann"]
+
+    def test_the_default_op_is_updated(self) -> None:
+        assert described(Order(42))[0]["op"] == "updated"
+
+    @pytest.mark.parametrize("op", ["", "delete", None, "UPDATED", 3])
+    def test_another_op_is_refused(self, op: Any) -> None:
+        with pytest.raises(BadRequest, match="one of created, updated, deleted"):
+            described(Order(42), op=op)
+
+    @pytest.mark.parametrize("obj", [{"id": 1}, [1], "text", 42, None, object(), Order, ToDict])
+    def test_what_is_no_model_is_refused(self, obj: object) -> None:
+        with pytest.raises(BadData, match="is not a model"):
+            described(obj)
+
+
+class TestFields:
+    def test_only_those_named(self) -> None:
+        assert model_of(Order(42), fields=["customer", "id"]) == {"customer": "ann", "id": 42}
+
+    def test_all_but_those_excluded(self) -> None:
+        assert model_of(Order(42), exclude={"lines"}) == {"id": 42, "customer": "ann"}
+
+    def test_a_private_field_only_when_named(self) -> None:
+        assert "_private" not in model_of(Order(42))
+        assert model_of(Order(42), fields=["_private"]) == {"_private": "p"}
+
+    def test_the_nearest_rule_counts_and_exclusions_add_up(self) -> None:
+        rule = Rule(channels="a:1", fields=("id", "customer", "lines"), exclude=("lines",))
+        assert described(Order(42), rule)[0]["model"] == {"id": 42, "customer": "ann"}
+        assert described(Order(42), rule, exclude=["id"])[0]["model"] == {"customer": "ann"}
+        assert described(Order(42), rule, fields=["id", "lines"])[0]["model"] == {"id": 42}
+
+    def test_the_class_says_it(self) -> None:
+        assert model_of(Line("x")) == {"sku": "x"}
+        assert model_of(Order(1, lines=[Line("x")]))["lines"] == [{"sku": "x"}]
+
+    @pytest.mark.parametrize("option", ["fields", "exclude"])
+    def test_a_misspelt_name_is_an_error(self, option: str) -> None:
+        with pytest.raises(BadRequest, match="Order has no custmer; it has _private, customer, id, lines"):
+            described(Order(42), None, **{option: ["custmer"]})
+
+    @pytest.mark.parametrize("option", ["fields", "exclude"])
+    @pytest.mark.parametrize("names", ["id", b"id", 3, [1], [None]])
+    def test_names_must_be_a_list(self, option: str, names: Any) -> None:
+        with pytest.raises(BadRequest, match=f"{option} must be a list"):
+            described(Order(42), **{option: names})
+
+    def test_a_property_can_be_named(self) -> None:
+        @dataclass
+        class Priced:
+            net: int
+
+            @property
+            def gross(self) -> int:
+                return self.net + 1
+
+        assert model_of(Priced(1)) == {"net": 1}
+        assert model_of(Priced(1), fields=["gross"]) == {"gross": 2}
+
+    def test_nested_dataclasses_and_cycles(self) -> None:
+        @dataclass
+        class Node:
+            children: list[Any]
+
+        assert model_of(Node([Node([]), {"x": Node([])}])) == {"children": [{"children": []}, {"x": {"children": []}}]}
+        loop = Node([])
+        loop.children.append(Node([loop]))
+        with pytest.raises(BadData, match=r"data\.model\.children\[0\]\.children\[0\] contains itself"):
+            model_of(loop)
+        deep = Node([])
+        for _ in range(100):
+            deep = Node([deep])
+        with pytest.raises(BadData, match="deeper than 64"):
+            model_of(deep)
+
+    def test_a_value_that_json_cannot_say_names_its_path(self) -> None:
+        with pytest.raises(BadData, match=r"data\.model\.customer"):
+            described(Order(42, customer=b"x"), Rule(channels="a:1"))  # type: ignore[arg-type]
+
+
+class TestToDict:
+    def test_comes_first(self) -> None:
+        assert model_of(ToDict(a=1, _b=2)) == {"a": 1, "_b": 2}
+
+    def test_can_be_limited(self) -> None:
+        assert model_of(ToDict(a=1, b=2), fields=["b"]) == {"b": 2}
+        assert model_of(ToDict(a=1, b=2), exclude=["b"]) == {"a": 1}
+
+    @pytest.mark.parametrize("said", [None, [("a", 1)], "text", {1: 2}])
+    def test_must_be_a_dict(self, said: Any) -> None:
+        obj = ToDict()
+        obj.values = said
+        with pytest.raises(BadData, match=r"ToDict\.to_dict\(\) returned no dict"):
+            model_of(obj)
+
+    def test_its_own_exceptions_pass(self) -> None:
+        class Broken:
+            def to_dict(self) -> dict[str, Any]:
+                raise LookupError("mine")
+
+        with pytest.raises(LookupError, match="mine"):
+            model_of(Broken())
+
+    def test_templates_read_attributes_and_then_keys(self) -> None:
+        assert described(ToDict(a="x"), Rule(channels=["n:{id}", "n:{a}"]))[1] == ["n:7", "n:x"]
+
+
+class TestChannels:
+    def test_given_ones_count_alone(self) -> None:
+        builder = PublicationBuilder()
+        assert [item.channel for item in builder.build_model(Order(1), user="9")] == ["user:9"]
+        assert [item.channel for item in builder.build_model(Order(1))] == ["orders:1", "user:ann"]
+
+    def test_a_function(self) -> None:
+        assert described(Order(1), Rule(channels=lambda o: f"o:{o.id}"))[1] == ["o:1"]
+        assert described(Order(1), Rule(channels=lambda o: [f"o:{o.id}", "o:1", "o:2"]))[1] == ["o:1", "o:2"]
+
+    def test_a_function_in_the_class(self) -> None:
+        @dataclass
+        class Told:
+            id: int
+
+            def __channels__(self) -> list[str]:
+                return [f"told:{self.id}"]
+
+        assert described(Told(3))[1] == ["told:3"]
+
+    @pytest.mark.parametrize("answer", [None, [], "", "orders", [""], [None], 3])
+    def test_a_function_that_names_none(self, answer: Any) -> None:
+        with pytest.raises(BadChannel):
+            described(Order(1), Rule(channels=lambda _: answer))
+
+    def test_none_at_all(self) -> None:
+        with pytest.raises(BadChannel, match=r"no channel for a Line: .*Line\.__channels__ = \['name:{id}'\]"):
+            described(Line("x"))
+
+    @pytest.mark.parametrize("value", [None, "", "a b", "\n", "x" * 200])
+    def test_a_template_that_the_object_cannot_fill(self, value: Any) -> None:
+        with pytest.raises(BadChannel):
+            described(Order(1, customer=value))
+
+    @pytest.mark.parametrize(
+        "template", ["o:{id.real}", "o:{0}", "o:{}", "o:{id!r}", "o:{id:>9}", "o:{id[0]}", "o:{", 3]
+    )
+    def test_a_template_that_is_none(self, template: Any) -> None:
+        with pytest.raises(BadChannel, match=r"not a template|list of templates"):
+            described(Order(1), Rule(channels=[template]))
+
+    def test_a_template_that_names_no_attribute(self) -> None:
+        with pytest.raises(BadData, match="Order has no attribute 'nothing'"):
+            described(Order(1), Rule(channels="o:{nothing}"))
+
+    def test_an_enum_stands_for_its_value(self) -> None:
+        class Region(Enum):
+            NORTH = "north"
+
+        assert described(Order(1, customer=Region.NORTH))[1][1] == "user:north"  # type: ignore[arg-type]
+
+
+class TestVersion:
+    AT = datetime(2026, 11, 22, 12, 0, 0, 5, tzinfo=UTC)
+    AT_US = 1_795_348_800_000_005
+
+    def test_the_option_comes_first(self) -> None:
+        class Versioned(ToDict):
+            version = 5
+
+        assert version_of(Versioned(), Rule(version="id"), version=9) == 9
+        assert version_of(Versioned(), Rule(version="id")) == 7
+        assert version_of(Versioned(), Rule(version=lambda o: o.id * 2)) == 14
+        assert version_of(Versioned()) == 5
+
+    def test_updated_at(self) -> None:
+        obj = ToDict()
+        obj.updated_at = self.AT  # type: ignore[attr-defined]
+        assert version_of(obj) == self.AT_US
+
+    def test_the_vectors_that_javascript_is_held_to(self) -> None:
+        for case in json.loads((VECTORS / "model_version.json").read_text())["good"]:
+            obj = ToDict()
+            for name, value in case["model"].items():
+                setattr(obj, name, value if name == "version" else datetime.fromisoformat(value))
+            assert version_of(obj) == case["version"]
+
+    def test_datetimes_compare_with_each_other_and_with_the_clock(self) -> None:
+        east = self.AT.astimezone(timezone(timedelta(hours=5)))
+        assert version_of(ToDict(), version=east) == self.AT_US
+        assert version_of(ToDict(), version=self.AT.replace(tzinfo=None)) == self.AT_US
+        assert version_of(ToDict()) == NOW_US
+
+    def test_text_that_merely_is_called_version_does_not_count(self) -> None:
+        obj = ToDict()
+        obj.version = "1.10"  # type: ignore[attr-defined]
+        assert version_of(obj) == NOW_US
+        assert version_of(obj, Rule(version="version")) == "1.10"
+
+    @pytest.mark.parametrize("version", [True, float("nan"), float("inf"), b"\x01", [1], Decimal(1), object()])
+    def test_what_cannot_be_compared_is_refused(self, version: Any) -> None:
+        with pytest.raises(BadData, match="a version is a number, a string or a datetime"):
+            version_of(ToDict(), version=version)
+
+    def test_a_registered_attribute_that_is_none(self) -> None:
+        with pytest.raises(BadData, match=r"Order\.customer is None"):
+            version_of(Order(1, customer=None), Rule(version="customer"))  # type: ignore[arg-type]
+
+    def test_the_clock_never_goes_back(self) -> None:
+        moments = iter([2_000_000, 2_000_000, 1_000_000, 1_000_000, 3_000_000, 3_000_000])
+        builder = PublicationBuilder(clock_ns=lambda: next(moments))
+        pushed = [builder.build_model(Line("x"), channel="a:1")[0].body for _ in range(3)]
+        assert [b'"version":%d' % number in body for number, body in zip((2000, 2000, 3000), pushed, strict=True)] == (
+            [True] * 3
+        )

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from support.models import Order
+from tidings.builder import PublicationBuilder
+from tidings.errors import BadRequest
+from tidings.models import SHARED, Registry, Rule, register
+
+
+class TestRegistry:
+    def test_nearest_first_and_each_part_for_itself(self) -> None:
+        class Special(Order):
+            pass
+
+        shared = Registry()
+        shared.register(Order, channels=["shared:{id}"], fields=["id"], version="id")
+        own = Registry(shared)
+        own.register(Special, channels=["special:{id}"])
+        assert own.rule(Special) == Rule(("special:{id}",), ("id",), None, "id")
+        assert own.rule(Order) == Rule(("shared:{id}",), ("id",), None, "id")
+        assert Registry().rule(Special).channels == ["orders:{id}", "user:{customer}"]
+
+    def test_the_whole_process(self) -> None:
+        class Everywhere:
+            id = 1
+
+            def to_dict(self) -> dict[str, Any]:
+                return {"id": self.id}
+
+        register(Everywhere, channels=["everywhere:{id}"])
+        assert [item.channel for item in PublicationBuilder(registry=Registry(SHARED)).build_model(Everywhere())] == [
+            "everywhere:1"
+        ]
+
+    def test_takes_classes_only(self) -> None:
+        with pytest.raises(BadRequest, match="not a class"):
+            register(Order(1), channels=["a:1"])  # type: ignore[arg-type]

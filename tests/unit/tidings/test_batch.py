@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from support.models import Thing
+from tidings.emitter import Emitter
+from tidings.errors import (
+    BadRequest,
+    TooLarge,
+    UnknownNamespace,
+)
+from tidings.publishers.memory.store import MemoryStore, open_store
+from tidings.receipts import BatchFailed, Receipt
+
+
+class TestBatch:
+    def test_sends_all_at_the_end(self, url: str, store: MemoryStore, kept: Callable[[str], Any]) -> None:
+        emitter = Emitter(url)
+        with emitter.batch() as batch:
+            batch.emit("one", 1, channel="a:1")
+            batch.emit("two", 2, channels=["a:1", "a:2"])
+            batch.push_model(Thing(5), user="7", version=1)
+            assert len(batch) == 4
+            assert store.seq == 0
+        assert [result.cursor for result in batch.results if isinstance(result, Receipt)] == [
+            f"{store.epoch}.{seq}" for seq in (1, 2, 3, 4)
+        ]
+        assert kept("a:1") == [("one", 1), ("two", 2)]
+
+    def test_what_is_added_stays_as_it_was(self, url: str, kept: Callable[[str], Any]) -> None:
+        data = {"n": 1}
+        with Emitter(url).batch() as batch:
+            batch.emit("e", data, channel="a:1")
+            data["n"] = 2
+        assert kept("a:1") == [("e", {"n": 1})]
+
+    def test_an_exception_inside_publishes_nothing(self, url: str, store: MemoryStore) -> None:
+        with pytest.raises(ZeroDivisionError), Emitter(url).batch() as batch:  # noqa: PT012
+            batch.emit("e", channel="a:1")
+            _ = 1 / 0
+        assert store.seq == 0
+        assert batch.results == []
+
+    def test_nothing_added_is_nothing_sent(self, url: str) -> None:
+        emitter = Emitter(url)
+        emitter.close()
+        with emitter.batch() as batch:
+            assert len(batch) == 0
+        assert batch.results == []
+
+    def test_a_failure_names_every_item(self) -> None:
+        store = open_store("memory://failing")
+        store.write_rules({"orders": (10, 60)})
+        emitter = Emitter("memory://failing")
+        with pytest.raises(BatchFailed, match="1 of 2") as caught, emitter.batch() as batch:  # noqa: PT012
+            batch.emit("e", channel="orders:1")
+            batch.emit("e", channel="elsewhere:1")
+        assert isinstance(caught.value.results[0], Receipt)
+        assert isinstance(caught.value.results[1], UnknownNamespace)
+        assert batch.results == caught.value.results
+        assert isinstance(caught.value.__cause__, UnknownNamespace)
+
+    def test_is_bounded(self, url: str, store: MemoryStore) -> None:
+        with pytest.raises(TooLarge, match="more than 2"), Emitter(url, batch_max=2).batch() as batch:  # noqa: PT012
+            batch.emit("e", channels=["a:1", "a:2"])
+            batch.emit("e", channel="a:3")
+        assert store.seq == 0
+
+    def test_is_for_one_block(self, url: str) -> None:
+        batch = Emitter(url).batch()
+        with pytest.raises(BadRequest, match="inside its `with` block"):
+            batch.emit("e", channel="a:1")
+        with batch:
+            batch.emit("e", channel="a:1")
+        with pytest.raises(BadRequest, match="inside its `with` block"):
+            batch.emit("e", channel="a:1")
+        with pytest.raises(BadRequest, match="one `with` block"), batch:
+            pass
+
+    def test_by_hand(self, url: str, kept: Callable[[str], Any]) -> None:
+        emitter = Emitter(url)
+        batch = emitter.batch().begin()
+        batch.emit("e", 1, channels=["a:1", "a:2"])
+        assert kept("a:1") == []
+        batch.send()
+        batch.send()
+        assert kept("a:1") == kept("a:2") == [("e", 1)]
+        assert batch.channels == ["a:1", "a:2"]
+        assert len(batch.results) == 2
+        dropped = emitter.batch().begin()
+        dropped.emit("e", 2, channel="a:1")
+        dropped.drop()
+        dropped.send()
+        assert kept("a:1") == [("e", 1)]
+        assert len(dropped) == 0
+        with pytest.raises(BadRequest, match="inside its `with` block"):
+            dropped.emit("e", 3, channel="a:1")

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import asyncio
+import pickle
+from dataclasses import asdict
+
+import pytest
+
+from tidings.async_emitter import AsyncEmitter
+from tidings.emitter import Emitter
+from tidings.errors import (
+    BadConfig,
+    BadRequest,
+    TimedOut,
+)
+from tidings.receipts import AsyncReceipt, Receipt
+
+
+class TestReceipt:
+    def test_how_it_waits_is_no_part_of_it(self, url: str) -> None:
+        with Emitter(url) as emitter:
+            receipt = emitter.emit("e", channel="a:1", ack=True, id="x")
+        plain = Receipt("x", receipt.cursor)
+        assert (receipt, hash(receipt), repr(receipt)) == (plain, hash(plain), repr(plain))
+        assert asdict(receipt) == {"id": "x", "cursor": receipt.cursor, "duplicate": False}
+        assert receipt != Receipt("x", receipt.cursor, duplicate=True)
+        assert receipt != ("x", receipt.cursor, False)
+
+    @pytest.mark.parametrize("kind", [Receipt, AsyncReceipt])
+    def test_a_pickled_one_does_not_wait(self, kind: type[Receipt]) -> None:
+        receipt = kind("x", "e.1", duplicate=True)
+        receipt.set_waiter(max)
+        again = pickle.loads(pickle.dumps(receipt))
+        assert (type(again), again) == (kind, receipt)
+        with pytest.raises(BadRequest, match="ack=True"):
+            Receipt.wait(again)
+
+    def test_it_waits_for_publications_that_asked_for_it(self, url: str) -> None:
+        with Emitter(url) as emitter:
+            asked, _ = emitter.emit("e", channels=["a:1", "a:2"], ack=True)
+            assert asked.wait(acks=0).recipients == 0
+            with pytest.raises(TimedOut, match=f"{asked.id}: 0 of 1"):
+                asked.wait(timeout_s=0.2)
+            with pytest.raises(BadRequest, match="acks"):
+                asked.wait(acks=-1)
+            with pytest.raises(BadRequest, match="ack=True"):
+                emitter.emit("e", channel="a:1").wait()
+            with emitter.batch() as batch:
+                batch.emit("e", channel="a:1", ack=True)
+            (collected,) = batch.results
+            assert isinstance(collected, Receipt)
+            assert collected.wait(acks=0).channel == "a:1"
+
+    @pytest.mark.parametrize(
+        ("scheme", "why"),
+        [("amqp://localhost", "only takes publications"), ("socketio+redis://localhost", "do not reply to an emitter")],
+    )
+    def test_ways_without_an_answer_say_why(self, scheme: str, why: str) -> None:
+        for emitter in (Emitter(scheme), Emitter(scheme).batch().begin()):
+            with pytest.raises(BadConfig, match=why):
+                emitter.emit("e", channel="a:1", ack=True)
+        with pytest.raises(BadConfig, match=why):
+            asyncio.run(AsyncEmitter(scheme).emit("e", channel="a:1", ack=True))
