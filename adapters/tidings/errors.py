@@ -1,14 +1,14 @@
-"""The one error tree. Whose fault an error is, is its class.
+"""All errors of tidings, in one tree. The class states whose fault an error is.
 
     TidingsError
-    ├── CallerError          you asked for something that cannot be; do not repeat it
+    ├── CallerError          the call cannot succeed; do not repeat it
     │   ├── BadChannel  BadEvent  BadData  BadCursor  BadId  BadRequest
     │   ├── TooLarge  TooManyChannels  UnknownNamespace
     │   ├── Unauthorized  Expired  Forbidden  Revoked
     │   └── BadConfig  MissingExtra
-    ├── PeerError            what came over the wire broke a protocol
+    ├── PeerError            the other side of a connection violated a protocol
     │   └── BadPacket  TooFast
-    └── HubError             the hub or its broker could not; nothing is wrong with the request
+    └── HubError             the hub or its broker failed; nothing is wrong with the request
         └── Unavailable  TimedOut  Draining  Full  Internal, and BatchFailed (receipts.py)
 
 Each error carries a `code` from `codes.py`; `to_wire()` is its form on the wire.
@@ -24,8 +24,7 @@ from tidings.codes import CODES, Code
 class TidingsError(Exception):
     """Base of every error that tidings raises on purpose.
 
-    `str(error)` says what happened and what to do next. It never holds a
-    secret: no token, key or password.
+    `str(error)` states what happened and what to do next. It never contains a secret: no token, key or password.
     """
 
     code_name: ClassVar[str] = "internal"
@@ -50,7 +49,7 @@ class CallerError(TidingsError):
 
 
 class BadRequest(CallerError):
-    """A request that is not of the documented form."""
+    """A request that does not have the documented form."""
 
 
 class BadChannel(CallerError):
@@ -66,13 +65,13 @@ class BadEvent(CallerError):
 
 
 class BadData(CallerError):
-    """Data that JSON cannot say; the message names the path to it."""
+    """Data that JSON cannot represent. The message has the path to it."""
 
     code_name = "bad_data"
 
 
 class BadCursor(CallerError):
-    """A cursor that no hub can have given out."""
+    """A string that is not a cursor of a hub."""
 
     code_name = "bad_cursor"
 
@@ -84,43 +83,43 @@ class BadId(CallerError):
 
 
 class TooLarge(CallerError):
-    """Something is larger than its limit; the message names both."""
+    """Something is larger than its limit. The message has both sizes."""
 
     code_name = "too_large"
 
 
 class NotFound(CallerError):
-    """Nothing is known under this name, or not any more."""
+    """Nothing exists under this name, or no longer."""
 
     code_name = "not_found"
 
 
 class TooManyChannels(CallerError):
-    """One connection asked for more channels than it may have."""
+    """A connection subscribed to more channels than it may have."""
 
     code_name = "too_many_channels"
 
 
 class UnknownNamespace(CallerError):
-    """No rule for the namespace of this channel."""
+    """The hub has no rule for the namespace of this channel."""
 
     code_name = "unknown_namespace"
 
 
 class Unauthorized(CallerError):
-    """No token or API key, or one that does not hold."""
+    """No token or API key, or an invalid one."""
 
     code_name = "unauthorized"
 
 
 class Expired(Unauthorized):
-    """A token that has ended."""
+    """A token that has expired."""
 
     code_name = "expired"
 
 
 class Forbidden(CallerError):
-    """The rules do not allow it to this user."""
+    """The rules do not allow this to the user."""
 
     code_name = "forbidden"
 
@@ -132,7 +131,7 @@ class Revoked(CallerError):
 
 
 class BadConfig(CallerError):
-    """A setting that is unknown, of a wrong form or unsafe."""
+    """A setting that is unknown, malformed or unsafe."""
 
     code_name = "bad_config"
 
@@ -142,60 +141,60 @@ class MissingExtra(BadConfig):
 
 
 class PeerError(TidingsError):
-    """The other side of a connection broke a protocol."""
+    """The other side of a connection violated a protocol."""
 
     code_name = "bad_packet"
 
 
 class BadPacket(PeerError):
-    """Bytes that are not what the protocol allows here."""
+    """Bytes that the protocol does not allow here."""
 
 
 class TooFast(PeerError):
-    """The other side asks, fails or sends more often than it may."""
+    """The other side exceeds a rate limit: of messages, requests or failures."""
 
     code_name = "too_fast"
 
 
 class HubError(TidingsError):
-    """The hub or its broker could not do it; the caller may try again."""
+    """The hub or its broker failed; the caller may retry."""
 
     code_name = "internal"
 
 
 class Unavailable(HubError):
-    """The broker or the hub did not take it; the caller still owns it."""
+    """The broker or the hub did not accept it. Nothing was published."""
 
     code_name = "unavailable"
 
 
 class TimedOut(Unavailable):
-    """No answer in time: it may or may not have happened.
+    """No reply in time: it may or may not have happened.
 
-    Publishing again with the same id is safe: the broker knows it.
+    Publishing again with the same id is safe: the broker recognizes it.
     """
 
     code_name = "timeout"
 
 
 class Draining(HubError):
-    """The node is going away."""
+    """The node is shutting down."""
 
     code_name = "draining"
 
 
 class Full(HubError):
-    """The node holds as many connections as it may."""
+    """The node has as many connections as it may."""
 
     code_name = "full"
 
 
 class Internal(HubError):
-    """A mistake in tidings itself."""
+    """A bug in tidings."""
 
 
 def from_wire(code: str, message: str) -> TidingsError:
-    """The error that `to_wire` was called on; an unknown code is `Internal`."""
+    """The error that `to_wire` wrote. An unknown code becomes `Internal`."""
     return _BY_CODE.get(code, Internal)(message)
 
 
@@ -203,7 +202,7 @@ def _tree(root: type[TidingsError]) -> list[type[TidingsError]]:
     return [root, *(leaf for child in root.__subclasses__() for leaf in _tree(child))]
 
 
-# Later rows must not replace earlier ones: a parent stands for its code before its children do.
+# The first class of a code stays, so that a parent class comes before its children.
 _BY_CODE: dict[str, type[TidingsError]] = {}
 for _class in _tree(TidingsError):
     if _class not in (TidingsError, CallerError, PeerError, HubError):

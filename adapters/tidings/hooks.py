@@ -1,11 +1,11 @@
-"""Hooks: what a hub asks a backend over HTTP, and how that knows the hub (PROTOCOL.md section 12).
+"""Hooks: requests of a hub to a backend over HTTP, and how the backend verifies them (PROTOCOL.md section 12).
 
 from tidings.hooks import HEADER, verify
 
 @app.post("/tidings")
 def hook():
-asked = verify(SECRET, request.headers.get(HEADER), request.get_data())
-return {"error": {"code": "forbidden", "message": "closed"}} if asked["user"] == "7" else {}
+hook_request = verify(SECRET, request.headers.get(HEADER), request.get_data())
+return {"error": {"code": "forbidden", "message": "closed"}} if hook_request["user"] == "7" else {}
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Final
 from tidings.errors import BadRequest, Unauthorized
 
 HEADER: Final = "Tidings-Signature"
-# How far the clocks of hub and backend may be apart, and how long a request can be replayed.
+# The tolerated difference between the clocks of hub and backend. For so long a request can be replayed.
 TOLERANCE_S: Final = 300.0
 _FORM = re.compile(r"t=([0-9]{1,12}),v1=([0-9a-f]{64})\Z")
 
@@ -33,24 +33,24 @@ def sign(secret: str, body: bytes, *, at_s: float) -> str:
 def verify(
     secret: str, header: str | None, body: bytes, *, now_s: float | None = None, tolerance_s: float = TOLERANCE_S
 ) -> dict[str, Any]:
-    """What the hub asks, if it was the hub: the body as an object. `body` is the request's, byte by byte.
+    """The hub's request, as an object, if its signature is valid. `body` is the body of the request, unchanged.
 
     Raises:
         Unauthorized: no signature, a wrong one, or one that is older than `tolerance_s` seconds.
-        BadRequest: rightly signed, and no object.
+        BadRequest: correctly signed, but not a JSON object.
     """
-    found = _FORM.match(header or "")
-    if found is None or not hmac.compare_digest(_digest(secret, found[1], body), found[2]):
-        raise Unauthorized(f"not signed by the hub: the header {HEADER} is missing or does not fit the body")
-    if abs((time.time() if now_s is None else now_s) - int(found[1])) > tolerance_s:
+    signature = _FORM.match(header or "")
+    if signature is None or not hmac.compare_digest(_digest(secret, signature[1], body), signature[2]):
+        raise Unauthorized(f"not signed by the hub: the header {HEADER} is missing or does not match the body")
+    if abs((time.time() if now_s is None else now_s) - int(signature[1])) > tolerance_s:
         raise Unauthorized("signed too long ago, or the clocks of hub and backend differ")
     try:
-        asked = json.loads(body)
+        hook_request = json.loads(body)
     except ValueError as error:
         raise BadRequest("a hook's body is JSON") from error
-    if not isinstance(asked, dict):
+    if not isinstance(hook_request, dict):
         raise BadRequest("a hook's body is an object")
-    return asked
+    return hook_request
 
 
 def _digest(secret: str, at: str, body: bytes) -> str:

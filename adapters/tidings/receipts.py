@@ -1,4 +1,4 @@
-"""What a publish returns: a receipt for each publication, or the error that holds the receipts of the others."""
+"""What a publish returns: receipts, or the error that holds the receipts of the publications that succeeded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tidings.wire.reports import Report
 
 
 class _Waitable:
-    """What a receipt waits with. No field: it is neither compared nor shown, and stays behind when one is pickled."""
+    """The function that `Receipt.wait` calls. It is no field: not compared, not in `repr` and not pickled."""
 
     __slots__ = ("_wait",)
     _wait: Callable[[int, float], Any]
@@ -19,16 +19,16 @@ class _Waitable:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Receipt(_Waitable):
-    """What a publish returns once the broker has it, or a queue in front of it.
+    """Proof that the broker, or a queue in front of it, has a publication.
 
-    `cursor` is the publication's own place; `duplicate` says that the broker had
-    already seen this id in this channel and that nothing new was published.
+    `cursor` is the publication's own place. `duplicate`: the broker already had this id in this channel, so nothing
+    new was published.
 
-    Through a queue (amqp:// and others) the receipt says that the queue has it durably and that it will be
-    published: it has no number yet, so `cursor` is "", and `duplicate` is always False.
+    Through a queue (amqp:// and others) the queue has stored it durably, and a hub will publish it. It has no number
+    yet: `cursor` is "" and `duplicate` is False.
 
-    Socket.IO servers (socketio+redis://) number nothing: then `cursor` is "" and `duplicate` False, and the
-    receipt says that at least one server got it.
+    Through Socket.IO servers (socketio+redis://) at least one server received it. They number nothing: `cursor` is ""
+    and `duplicate` is False.
     """
 
     id: str
@@ -37,28 +37,28 @@ class Receipt(_Waitable):
 
     @property
     def queued(self) -> bool:
-        """Whether a queue has it, and no hub has published it yet. Says nothing of Socket.IO servers' receipts."""
+        """Whether a queue has it and no hub has published it yet. Without meaning for receipts of Socket.IO servers."""
         return not self.cursor
 
     def wait(self, acks: int = 1, timeout_s: float = 5.0) -> Report:
-        """What became of it, as soon as so many clients have acknowledged it.
+        """Wait until `acks` clients have acknowledged the publication. Returns its delivery report.
 
-        With `acks` 0 as soon as nothing more is expected: it has arrived at every node with subscribers, and all who
-        can have acknowledged it, or had the hub's `ack_timeout_s` to.
+        With `acks` 0, wait until nothing more is expected. Then every node with subscribers has the publication, and
+        each of its clients has acknowledged it or let the hub's `ack_timeout_s` pass.
 
-        For publications of `emit(…, ack=True)`, by the process that emitted them, while the hub keeps its reports
-        (`report_keep_s`). An AsyncEmitter's receipt is to be awaited: `await receipt.wait(…)`.
+        This works for publications of `emit(…, ack=True)`, in the process that emitted them, while the hub keeps its
+        reports (`report_keep_s`). For the receipt of an AsyncEmitter, write `await receipt.wait(…)`.
 
         Raises:
-            TimedOut: there were not so many within `timeout_s` seconds.
+            TimedOut: fewer than `acks` clients acknowledged it within `timeout_s` seconds.
             BadRequest: it was emitted without `ack=True`, or by another process.
-            NotFound, Unavailable: nobody keeps a report on it any more; no answer.
+            NotFound: no node has a report on it any more. Unavailable: no reply.
         """
-        found: Report = self._waiter()(acks, timeout_s)
-        return found
+        report: Report = self._waiter()(acks, timeout_s)
+        return report
 
     def set_waiter(self, wait: Callable[[int, float], Any]) -> None:
-        """What `wait` is to call. For emitters."""
+        """Set the function that `wait` calls. For emitters."""
         object.__setattr__(self, "_wait", wait)
 
     def __eq__(self, other: object) -> bool:
@@ -74,27 +74,26 @@ class Receipt(_Waitable):
             return self._wait
         except AttributeError:
             raise BadRequest(
-                f"nobody was asked to acknowledge {self.id}: emit it with ack=True, and wait there"
+                f"no acknowledgements were requested for {self.id}: emit it with ack=True, and wait in the same process"
             ) from None
 
 
 class AsyncReceipt(Receipt):
-    """The same from an AsyncEmitter's `emit(…, ack=True)`: there waiting is awaited."""
+    """The receipt of an AsyncEmitter's `emit(…, ack=True)`, whose `wait` is awaited."""
 
     __slots__ = ()
 
     async def wait(self, acks: int = 1, timeout_s: float = 5.0) -> Report:  # type: ignore[override]  # awaited
         """As `Receipt.wait`."""
-        waiting: Any = self._waiter()
-        found: Report = await waiting(acks, timeout_s)
-        return found
+        waiter: Any = self._waiter()
+        report: Report = await waiter(acks, timeout_s)
+        return report
 
 
 class BatchFailed(HubError):
-    """Some publications of one call were not taken.
+    """Some publications of one call were not accepted.
 
-    `results` holds one entry per publication, in the order in which they were
-    given: its Receipt, or the error that says why it was not taken.
+    `results` has one entry per publication, in order: its Receipt, or the error that explains why it was not accepted.
     """
 
     def __init__(self, results: Sequence[Receipt | TidingsError]) -> None:
@@ -104,5 +103,5 @@ class BatchFailed(HubError):
         self.results = list(results)
 
     def __reduce__(self) -> tuple[type[BatchFailed], tuple[list[Receipt | TidingsError]]]:
-        # Task queues carry exceptions between processes; the default would hand the message to __init__.
+        # Task queues pickle exceptions; the default would pass the message to __init__.
         return type(self), (self.results,)

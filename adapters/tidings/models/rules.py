@@ -1,7 +1,7 @@
 """Rules for the classes that `push_model` takes: their channels, fields and version.
 
-The rules of a class come, in this order, from the emitter's own registry, from the registry of the whole process
-(`register`), and from the class itself (`__channels__`, `__push_fields__`).
+Each part of a rule comes from the first of these that has it: the emitter's own registry, the registry of the process
+(`register`), the class itself (`__channels__`, `__push_fields__`).
 """
 
 from __future__ import annotations

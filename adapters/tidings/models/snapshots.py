@@ -1,8 +1,8 @@
-"""What an object of a backend holds at this moment, read without a query and without importing its framework.
+"""The present state of a backend's object, read without a query and without importing its framework.
 
-An object with `to_dict()` says itself what it is. Else SQLAlchemy and Django models
-are their columns (relationships are left out), pydantic models their own JSON form, dataclasses their
-fields. Names that begin with `_` are left out unless asked for.
+An object with `to_dict()` is what that returns. Otherwise SQLAlchemy and Django models are their columns, without
+relationships, pydantic models their own JSON form, and dataclasses their fields. Names that begin with `_` are left
+out unless the caller names them.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from typing import Any
 
 from tidings.errors import BadData, BadRequest
 
-# Any: attributes of classes that we do not import; what is read of them is checked where it is used.
+# Any: classes that we do not import. Their values are checked where they are used.
 
-# As deep as `payload` lets data be.
+# The same depth as in `payload`.
 _DEPTH_MAX = 64
 _NOTHING = object()
-_RELATED = "is a relationship, which is left out; push the other object by itself, or say it in to_dict()"
+_RELATED = "is a relationship, which is left out; push the other object by itself, or return it from to_dict()"
 
 
 class Snapshot:
     """The readable attributes of one object.
 
-    `fields`: what is sent by default. `columns`: loaded attributes of a mapped object (None:
-    an ordinary object, whose attributes are safe to read). `missing`: attributes that cannot be
-    read without a query, each with the cure; those also in `optional` are left out unless asked for.
+    `fields`: what is sent by default. `columns`: the loaded attributes of a mapped object. None: an ordinary object,
+    whose attributes are safe to read. `missing`: attributes that cannot be read without a query, each with advice.
+    Those also in `optional` are left out unless the caller names them.
     `version_name`: the attribute in which its mapper counts versions.
     """
 
@@ -45,27 +45,27 @@ class Snapshot:
         self.columns = columns
         self.version_name = version_name
         self._obj = obj
-        # An object that says itself what it is has decided about its private names as well.
-        self._says = False
+        # With to_dict(), the object itself decides whether private names are sent.
+        self._has_to_dict = False
         self._missing = missing or {}
         self._optional = frozenset(optional)
 
     @classmethod
-    def from_to_dict(cls, obj: object, fields: Mapping[str, object], found: Snapshot | None) -> Snapshot:
-        """What an object's own `to_dict` said; its attributes are read as `found` reads them."""
-        if found is None:
-            made = cls(obj, fields)
+    def from_to_dict(cls, obj: object, fields: Mapping[str, object], attributes: Snapshot | None) -> Snapshot:
+        """The snapshot of an object whose `to_dict` returned `fields`. Other attributes are read from `attributes`."""
+        if attributes is None:
+            result = cls(obj, fields)
         else:
-            made = found
-            made.fields = fields
-        made._says = True  # noqa: SLF001
-        return made
+            result = attributes
+            result.fields = fields
+        result._has_to_dict = True  # noqa: SLF001
+        return result
 
     def read(self, name: str) -> object:
         """One attribute.
 
         Raises:
-            BadData: there is none of this name, or reading it would be a query.
+            BadData: it does not exist, or reading it needs a query.
         """
         if self.columns is not None and name in self.columns:
             return self.columns[name]
@@ -77,21 +77,21 @@ class Snapshot:
         return value
 
     def read_if_present(self, name: str) -> object:
-        """One attribute, or None if there is none. Of a mapped object only columns count.
+        """One attribute, or None if it does not exist. Of a mapped object only columns count.
 
         Raises:
-            BadData: it is there, but reading it would be a query.
+            BadData: it exists, but reading it needs a query.
         """
         if self.columns is not None and name not in self.columns and name not in self._missing:
             return None
-        known = self.columns is not None or name in self.fields or hasattr(self._obj, name)
-        return self.read(name) if known else None
+        exists = self.columns is not None or name in self.fields or hasattr(self._obj, name)
+        return self.read(name) if exists else None
 
     def check_loaded(self) -> None:
-        """Raise unless everything that is sent by default can be read.
+        """Check that everything that is sent by default can be read.
 
         Raises:
-            BadData: reading it would be a query.
+            BadData: reading it needs a query.
         """
         for name in self._missing:
             if name not in self._optional:
@@ -107,22 +107,22 @@ class Snapshot:
     ) -> dict[str, object]:
         """The fields to send: all, or `only` these, without those in `exclude`.
 
-        `path` is where in the data they will stand; `above` are the objects around them.
+        `path` is their place in the data, for error messages. `above` are the ids of the objects around them.
 
         Raises:
-            BadRequest: a name that this object does not have. A misspelt `exclude` would
-                else send what was meant to stay.
+            BadRequest: a name that this object does not have. Otherwise a misspelt `exclude` would send a field that
+                should stay private.
             BadData: a field that cannot be read without a query.
         """
         if unknown := sorted(name for name in {*(only or ()), *exclude} if not self._has(name)):
             raise BadRequest(f"{self.name} has no {', '.join(unknown)}; it has {', '.join(sorted(self.fields))}")
-        wanted = [name for name in dict.fromkeys(self._default() if only is None else only) if name not in exclude]
+        names = [name for name in dict.fromkeys(self._default() if only is None else only) if name not in exclude]
         inside = (*above, id(self._obj))
-        return {name: _plain(self._field(name), f"{path}.{name}", inside) for name in wanted}
+        return {name: _plain(self._field(name), f"{path}.{name}", inside) for name in names}
 
     def _default(self) -> list[str]:
         unread = [name for name in self._missing if name not in self._optional]
-        return [name for name in [*self.fields, *unread] if self._says or not name.startswith("_")]
+        return [name for name in [*self.fields, *unread] if self._has_to_dict or not name.startswith("_")]
 
     def _field(self, name: str) -> object:
         return self.fields[name] if name in self.fields else self.read(name)
@@ -132,38 +132,38 @@ class Snapshot:
 
 
 def snapshot(obj: object, *, deleted: bool = False) -> Snapshot:
-    """What `obj` holds. `deleted`: it is being told that it no longer exists.
+    """The state of `obj`. `deleted`: the event is about its deletion.
 
     Raises:
-        BadData: it is no object of a kind described above, or its state forbids it
-            (SQLAlchemy: expired or deleted; Django: already without its primary key).
+        BadData: it is not of a supported kind, or its state does not allow it. SQLAlchemy: expired or deleted. Django:
+            already without its primary key.
     """
     kind = type(obj)
-    found = _attributes(obj, deleted=deleted)
+    attributes = _attributes(obj, deleted=deleted)
     to_dict = getattr(kind, "to_dict", None)
     if callable(to_dict) and not isinstance(obj, type):
-        return _said(obj, to_dict, found)
-    if found is None:
+        return _from_to_dict(obj, to_dict, attributes)
+    if attributes is None:
         raise BadData(
             f"a {kind.__name__} is not a model: push_model takes dataclasses, pydantic, SQLAlchemy and Django models "
             "and objects with to_dict(); send other data with emit"
         )
-    return found
+    return attributes
 
 
-def _said(obj: object, to_dict: Callable[[object], object], found: Snapshot | None) -> Snapshot:
-    """The snapshot of an object that has `to_dict`; `found` are its attributes otherwise."""
-    if found is not None:
-        # to_dict would load whatever has expired, in silence.
-        found.check_loaded()
+def _from_to_dict(obj: object, to_dict: Callable[[object], object], attributes: Snapshot | None) -> Snapshot:
+    """The snapshot of an object that has `to_dict`; `attributes` is its snapshot without it."""
+    if attributes is not None:
+        # to_dict would load expired attributes silently.
+        attributes.check_loaded()
     fields = to_dict(obj)
     if not isinstance(fields, Mapping) or not all(isinstance(name, str) for name in fields):
         raise BadData(f"{type(obj).__name__}.to_dict() returned no dict with strings as keys")
-    return Snapshot.from_to_dict(obj, fields, found)
+    return Snapshot.from_to_dict(obj, fields, attributes)
 
 
 def _attributes(obj: object, *, deleted: bool) -> Snapshot | None:
-    """The snapshot of an object of a known kind, without regard to its `to_dict`."""
+    """The snapshot of an object of a supported kind, ignoring its `to_dict`."""
     if isinstance(obj, type):
         return None
     kind: Any = type(obj)
@@ -183,7 +183,7 @@ def _pydantic(obj: Any) -> dict[str, object]:
     try:
         dumped: dict[str, object] = obj.model_dump(mode="json")
     except ValueError as error:
-        raise BadData(f"{type(obj).__name__} cannot be said in JSON: {error}") from error
+        raise BadData(f"{type(obj).__name__} has values that JSON cannot represent: {error}") from error
     return dumped
 
 
@@ -191,24 +191,24 @@ def _sqlalchemy(obj: Any, *, deleted: bool) -> Snapshot:
     state: Any = obj.__dict__["_sa_instance_state"]
     mapper, name = state.mapper, type(obj).__name__
     if (state.deleted or state.was_deleted) and not deleted:
-        raise BadData(f"this {name} was deleted; say push_model(…, op='deleted')")
+        raise BadData(f"this {name} was deleted; use push_model(…, op='deleted')")
     if state.transient or state.pending:
         cure = "is not set yet; flush the session first"
     elif state.detached:
         cure = "is not loaded, and the object has left its session; push before, or use expire_on_commit=False"
     else:
         cure = "is not loaded (a commit or flush expired it); session.refresh() first, or use expire_on_commit=False"
-    # Not the SQL expressions among them (column_property): those expire with every flush.
-    sent = {p.key: not p.deferred and p.columns[0].__visit_name__ == "column" for p in mapper.column_attrs}
-    loaded = {key: state.dict[key] for key in sent if key in state.dict}
+    # Without SQL expressions (column_property): those expire with every flush.
+    sent_by_default = {p.key: not p.deferred and p.columns[0].__visit_name__ == "column" for p in mapper.column_attrs}
+    loaded = {key: state.dict[key] for key in sent_by_default if key in state.dict}
     related = dict.fromkeys(mapper.relationships.keys(), _RELATED)
     version = mapper.version_id_col
     return Snapshot(
         obj,
-        {key: value for key, value in loaded.items() if sent[key]},
+        {key: value for key, value in loaded.items() if sent_by_default[key]},
         columns=loaded,
-        missing={**related, **{key: cure for key in sent if key not in loaded}},
-        optional=[*related, *(key for key, default in sent.items() if not default)],
+        missing={**related, **{key: cure for key in sent_by_default if key not in loaded}},
+        optional=[*related, *(key for key, default in sent_by_default.items() if not default)],
         version_name=None if version is None else mapper.get_property_by_column(version).key,
     )
 
@@ -225,7 +225,7 @@ def _django(obj: Any, *, deleted: bool) -> Snapshot:
 
 
 def _plain(value: object, path: str, above: tuple[int, ...]) -> object:
-    """`value` with the models inside it as dicts; all else is `payload`'s business."""
+    """`value` with the models inside it as dicts. `payload` checks the rest."""
     if isinstance(value, str | int | float | None):
         return value
     if id(value) in above:
@@ -238,11 +238,11 @@ def _plain(value: object, path: str, above: tuple[int, ...]) -> object:
     if isinstance(value, list | tuple):
         return [_plain(item, f"{path}[{index}]", inside) for index, item in enumerate(value)]
     if type(value).__module__ == "django.db.models.fields.files":
-        # A FieldFile: what the column holds is its name.
+        # A FieldFile: the column contains its name.
         return getattr(value, "name", None)
-    found = _attributes(value, deleted=True)
-    if found is None:
+    model = _attributes(value, deleted=True)
+    if model is None:
         return value
-    if found.columns is not None:
-        raise BadData(f"{path} is a {found.name}, a row of its own; push it by itself, or say it in to_dict()")
-    return found.select_fields(getattr(type(value), "__push_fields__", None), (), path=path, above=above)
+    if model.columns is not None:
+        raise BadData(f"{path} is a {model.name}, a separate row; push it by itself, or return it from to_dict()")
+    return model.select_fields(getattr(type(value), "__push_fields__", None), (), path=path, above=above)

@@ -1,4 +1,4 @@
-"""For tests of your own code: a hub that only remembers, and a real one in a process (docs/testing.md).
+"""For tests of your own code: a fake hub that records publications, and a real hub in a process (docs/testing.md).
 
 from tidings.testing import FakeHub
 

@@ -1,4 +1,4 @@
-"""`FakeHub`: an `Emitter` whose hub is a list."""
+"""`FakeHub`: an `Emitter` that records its publications in a list."""
 
 from __future__ import annotations
 
@@ -15,36 +15,38 @@ from tidings.wire.control import Command
 from tidings.wire.payload import encode_data
 
 _NUMBERS = itertools.count(1)
-_SHOWN: Final = 10
-# As a hub's namespaces by default: how much is kept, and for how long.
-_KEPT: Final = (1000, 86_400)
+_SHOWN_MAX: Final = 10
+# The default history of a namespace: number of publications, and seconds.
+_HISTORY: Final = (1000, 86_400)
 _ANYTHING: Final = object()
 
 
 class FakeHub(Emitter):
-    """An emitter that publishes to nobody and remembers everything.
+    """An emitter without clients that records everything.
 
-    All that an `Emitter` checks is checked: channels, events, data, sizes, ids that repeat. With `namespaces` every
-    other namespace is unknown, as it is to a hub without rules for it. An `AsyncEmitter(fake.url)` or another
-    `Emitter(fake.url)` in the same process publishes here as well.
+    It makes all checks of an `Emitter`: channels, events, data, sizes, repeated ids. With `namespaces` every other
+    namespace is unknown, as for a hub without rules for it. An `AsyncEmitter(fake.url)` or another `Emitter(fake.url)`
+    in the same process publishes here as well.
     """
 
     def __init__(self, *, namespaces: Iterable[str] | None = None, publication_max_bytes: int = 65_536) -> None:
         self.url = f"memory://fake-hub-{next(_NUMBERS)}"
         self._recorder = RecordingPublisher(self.url)
         if namespaces is not None:
-            self._recorder.store.write_rules(dict.fromkeys(["user", *namespaces], _KEPT))
+            self._recorder.store.write_rules(dict.fromkeys(["user", *namespaces], _HISTORY))
         super().__init__(self.url, publication_max_bytes=publication_max_bytes, publisher=self._recorder)
 
     @property
     def orders(self) -> list[Command]:
-        """What nodes were asked to do (`disconnect`, `revoke`, `subscribe`, `unsubscribe`), in order."""
+        """The commands to nodes (`disconnect`, `revoke`, `subscribe`, `unsubscribe`), in order."""
         return list(self._recorder.orders)
 
     def pushed(self, channel: str | None = None, event: str | None = None) -> list[Pushed]:
-        """What was published (in one channel, under one event), in order."""
+        """The publications, in order; only those of one channel or one event, if given."""
         return [
-            one for one in list(self._recorder.pushed) if channel in {None, one.channel} and event in {None, one.event}
+            publication
+            for publication in list(self._recorder.pushed)
+            if channel in {None, publication.channel} and event in {None, publication.event}
         ]
 
     def assert_pushed(
@@ -56,63 +58,64 @@ class FakeHub(Emitter):
         including: Mapping[str, object] | None = None,
         times: int | None = None,
     ) -> Pushed:
-        """The last publication that fits. `data` is all of its data, `including` some keys of it.
+        """The last matching publication. `data` is all of its data, `including` some keys of it.
 
         Raises:
-            AssertionError: there is none, or not exactly `times`; the message has what was published instead.
-            BadChannel: what no emitter could have published to.
+            AssertionError: there is none, or not exactly `times`. The message lists what was published.
+            BadChannel: not a channel.
         """
         check_channel(channel)
-        wanted = _ANYTHING if data is _ANYTHING else _as_json(data)
-        some = {} if including is None else _as_json(dict(including))
-        found = [
-            one
-            for one in self.pushed(channel, event)
-            if (wanted is _ANYTHING or one.data == wanted) and _has(one.data, some)
+        expected = _ANYTHING if data is _ANYTHING else _as_json(data)
+        expected_keys = {} if including is None else _as_json(dict(including))
+        matches = [
+            publication
+            for publication in self.pushed(channel, event)
+            if (expected is _ANYTHING or publication.data == expected) and _has_keys(publication.data, expected_keys)
         ]
-        if not found or (times is not None and len(found) != times):
-            count = "nothing" if not found else f"{len(found)} times, not {times},"
-            raise AssertionError(f"{count} was pushed as {event!r} in {channel}{_about(wanted, some)}; {self._all()}")
-        return found[-1]
+        if not matches or (times is not None and len(matches) != times):
+            count = "nothing" if not matches else f"{len(matches)} times, not {times},"
+            expectation = _description(expected, expected_keys)
+            raise AssertionError(f"{count} was pushed as {event!r} in {channel}{expectation}; {self._all()}")
+        return matches[-1]
 
     def assert_nothing_pushed(self, channel: str | None = None) -> None:
-        """Returns if nothing was published (in one channel).
+        """Check that nothing was published, or nothing in one channel.
 
         Raises:
-            AssertionError: something was; the message says what.
+            AssertionError: something was published. The message lists it.
         """
         if self.pushed(channel):
             raise AssertionError(f"expected no publication{f' in {channel}' if channel else ''}; {self._all()}")
 
     def fail_next(self, error: TidingsError, *, times: int = 1, published: bool = False) -> None:
-        """Have the next `times` calls fail with `error`: `fail_next(Unavailable())`.
+        """Make the next `times` calls fail with `error`: `fail_next(Unavailable())`.
 
-        `published` True is what a `TimedOut` may hide: the publication is there, and its receipt was lost.
+        With `published` the call takes effect and only its receipt is lost, as may happen with a `TimedOut`.
         """
-        self._recorder.fail_next(error, times=times, done=published)
+        self._recorder.fail_next(error, times=times, takes_effect=published)
 
     def clear(self) -> None:
-        """Forget what was published and ordered, and faults that did not happen yet. Ids that were used stay used."""
+        """Discard recorded publications, commands and pending faults. Used ids stay used."""
         self._recorder.clear()
 
     def _all(self) -> str:
-        found = self.pushed()
-        if not found:
+        publications = self.pushed()
+        if not publications:
             return "nothing was pushed at all"
-        lines = [f"  {one.event!r} in {one.channel}: {json.dumps(one.data)[:200]}" for one in found[-_SHOWN:]]
-        return "\n".join([f"pushed were ({len(found)}, the last at the end):", *lines])
+        lines = [f"  {pushed.event!r} in {pushed.channel}: {json.dumps(pushed.data)[:200]}" for pushed in publications]
+        return "\n".join([f"pushed were ({len(lines)}, the last at the end):", *lines[-_SHOWN_MAX:]])
 
 
 def _as_json(data: object) -> Any:
     return json.loads(encode_data(data))
 
 
-def _has(data: object, some: Mapping[str, object]) -> bool:
-    return not some or (
-        isinstance(data, dict) and all(name in data and data[name] == value for name, value in some.items())
+def _has_keys(data: object, expected: Mapping[str, object]) -> bool:
+    return not expected or (
+        isinstance(data, dict) and all(name in data and data[name] == value for name, value in expected.items())
     )
 
 
-def _about(wanted: object, some: Mapping[str, object]) -> str:
-    said = "" if wanted is _ANYTHING else f" with {json.dumps(wanted)[:200]}"
-    return said + (f" including {json.dumps(some)[:200]}" if some else "")
+def _description(expected: object, expected_keys: Mapping[str, object]) -> str:
+    text = "" if expected is _ANYTHING else f" with {json.dumps(expected)[:200]}"
+    return text + (f" including {json.dumps(expected_keys)[:200]}" if expected_keys else "")

@@ -1,4 +1,4 @@
-"""The pytest plugin: fixtures `tidings_fake` and `tidings_hub`. It starts nothing that no test asks for."""
+"""The pytest plugin: fixtures `tidings_fake` and `tidings_hub`. The hub starts with the first test that uses it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def tidings_fake() -> Iterator[FakeHub]:
-    """A hub that only remembers; a new one for each test."""
+    """A fake hub that records publications; a new one for each test."""
     from tidings.testing import FakeHub
 
     with FakeHub() as fake:
@@ -22,13 +22,13 @@ def tidings_fake() -> Iterator[FakeHub]:
 
 @pytest.fixture(scope="session")
 def tidings_hub_flags() -> Sequence[str]:
-    """Flags of `tidings serve` for `tidings_hub`; define a fixture of this name to give some."""
+    """Flags of `tidings serve` for `tidings_hub`. Define a fixture of this name to set them."""
     return ()
 
 
 @pytest.fixture(scope="session")
 def tidings_hub(tidings_hub_flags: Sequence[str]) -> Iterator[HubProcess]:
-    """A real hub for all tests of a run, started with the first that asks for it."""
+    """A real hub for all tests of a run, started with the first test that uses it."""
     from tidings.testing import HubProcess
 
     with HubProcess(*tidings_hub_flags) as hub:

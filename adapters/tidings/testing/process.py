@@ -24,10 +24,10 @@ _LOG_SHOWN: Final = 4000
 
 
 class HubProcess:
-    """One hub; use it as a context, or call `start` and `stop`. It needs `pip install 'tidings[server]'`.
+    """One hub. Use it as a context manager, or call `start` and `stop`. Needs `pip install 'tidings[server]'`.
 
-    `flags` go to `tidings serve`, such as `("--app", "myapp.realtime")`; `settings` are more settings by name. It reads
-    no tidings.toml, unless `--config` is among the flags, and no `TIDINGS_*` of this process.
+    `flags` are flags of `tidings serve`, such as `("--app", "myapp.realtime")`; `settings` are more settings by name.
+    The hub reads no `TIDINGS_*` variables of this process, and no tidings.toml unless `--config` is among the flags.
     """
 
     def __init__(self, *flags: str, settings: Mapping[str, object] | None = None, start_s: float = 30.0) -> None:
@@ -46,40 +46,41 @@ class HubProcess:
         return f"http://127.0.0.1:{self.port}"
 
     def emitter(self) -> Emitter:
-        """An emitter to this hub; close it, or use it as a context."""
+        """An emitter to this hub. Close it, or use it as a context manager."""
         return Emitter(self.url)
 
     def token(self, user: str, *channels: str, **claims: Any) -> str:
-        """A token that this hub accepts. Under `--dev` a client without one is let in, too."""
+        """A token that this hub accepts. With `--dev` a client without a token may connect, too."""
         from tidings.tokens.issue import issue
 
         return issue(user, key=self._secret, channels=channels, **claims)
 
     def start(self) -> Self:
-        """Start it, and wait until it listens.
+        """Start the hub, and wait until it listens.
 
         Raises:
-            MissingExtra: the hub's own packages are not installed. Unavailable: it did not start, and why.
+            MissingExtra: the hub's own packages are not installed.
+            Unavailable: it did not start; the message has its log.
         """
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - a program of ours with the test's own flags
                 self._command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=self._environment()
             )
-        assert self._process.stdout is not None  # noqa: S101 - asked for above
+        assert self._process.stdout is not None  # noqa: S101 - a pipe, see above
         with self._process.stdout as stdout:
             line = _first_line(stdout, self._start_s)
-        found = _ADDRESS.search(line)
-        if found is None:
+        address = _ADDRESS.search(line)
+        if address is None:
             self.stop()
-            said = self.log.read_text(errors="replace") if self.log.exists() else ""
-            if "tidings[server]" in said or "No module named tidings_hub" in said:
+            log_text = self.log.read_text(errors="replace") if self.log.exists() else ""
+            if "tidings[server]" in log_text or "No module named tidings_hub" in log_text:
                 raise MissingExtra("a real hub needs the hub's own packages: pip install 'tidings[server]'")
-            raise Unavailable(f"the hub did not start within {self._start_s:g} s: {said[-_LOG_SHOWN:]}")
-        self.port = int(found[1])
+            raise Unavailable(f"the hub did not start within {self._start_s:g} s: {log_text[-_LOG_SHOWN:]}")
+        self.port = int(address[1])
         return self
 
     def stop(self) -> None:
-        """End this process, and no other; what it logged stays in `log` until then. Idempotent."""
+        """Stop the process. Its log stays in `log` until `close`. Idempotent."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -107,29 +108,29 @@ class HubProcess:
         self.close()
 
     def _command(self) -> Sequence[str]:
-        nothing = Path(self._folder.name) / "tidings.toml"
-        nothing.touch()
-        config = () if "--config" in self._flags else ("--config", str(nothing))
+        empty_config = Path(self._folder.name) / "tidings.toml"
+        empty_config.touch()
+        config = () if "--config" in self._flags else ("--config", str(empty_config))
         command = [sys.executable, "-m", "tidings_hub", "serve", "--dev", "--broker", "memory://", "--port", "0"]
         return [*command, *config, *self._flags]
 
     def _environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TIDINGS_")}
-        # Nobody has to be sent away gently at the end of a test.
+        # At the end of a test no client needs time to reconnect elsewhere.
         own = {"secret": self._secret, "drain_s": 0, "presence_grace_s": 0.1, **self._settings}
-        # The process finds the modules that this one finds.
+        # The hub imports from the same paths as this process.
         path = os.pathsep.join(dict.fromkeys([str(Path.cwd()), *filter(None, sys.path)]))
         return inherited | {f"TIDINGS_{name.upper()}": str(value) for name, value in own.items()} | {"PYTHONPATH": path}
 
 
 def _first_line(stdout: IO[bytes], within_s: float) -> str:
-    """What the hub says once it listens; what there is when it ends or the time is up."""
-    end_s, said = time.monotonic() + within_s, b""
+    """The line that the hub prints once it listens; less if it ends or the time is over."""
+    end_s, line = time.monotonic() + within_s, b""
     with selectors.DefaultSelector() as selector:
         selector.register(stdout, selectors.EVENT_READ)
-        while b"\n" not in said and selector.select(max(0.0, end_s - time.monotonic())):
+        while b"\n" not in line and selector.select(max(0.0, end_s - time.monotonic())):
             part = os.read(stdout.fileno(), 4096)
             if not part:
                 break
-            said += part
-    return said.decode(errors="replace")
+            line += part
+    return line.decode(errors="replace")

@@ -1,4 +1,4 @@
-"""A publisher that remembers: the memory publisher with faults to order."""
+"""A publisher that records publications and fails on request, over the memory publisher."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tidings.wire.reports import Report, ReportQuery
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """One publication, as a browser would get it: `data` is what JSON says, so a datetime is text."""
+    """One publication as a browser receives it. `data` is parsed JSON, so a datetime is text."""
 
     channel: str
     event: str
@@ -31,7 +31,7 @@ class Pushed:
 
     @classmethod
     def from_publication(cls, publication: Publication) -> Pushed:
-        """What the store handed out."""
+        """From a publication of the memory store."""
         return cls(
             publication.channel,
             publication.event,
@@ -44,11 +44,11 @@ class Pushed:
 @dataclass(frozen=True, slots=True)
 class _Fault:
     error: TidingsError
-    done: bool
+    takes_effect: bool
 
 
 class RecordingPublisher:
-    """A `Publisher` into a store of its own. Everything published there is kept, whoever published it."""
+    """A `HubPublisher` with its own store. It records everything that is published there, by any emitter."""
 
     def __init__(self, url: str) -> None:
         self._memory = MemoryPublisher(url)
@@ -59,13 +59,13 @@ class RecordingPublisher:
         self._lock = threading.Lock()
         self.store.add_listener(lambda publication: self.pushed.append(Pushed.from_publication(publication)))
 
-    def fail_next(self, error: TidingsError, *, times: int, done: bool) -> None:
-        """Answer the next `times` calls with `error`; with `done` they are carried out all the same."""
+    def fail_next(self, error: TidingsError, *, times: int, takes_effect: bool) -> None:
+        """Make the next `times` calls fail with `error`. With `takes_effect` they publish all the same."""
         with self._lock:
-            self._faults.extend([_Fault(error, done)] * times)
+            self._faults.extend([_Fault(error, takes_effect)] * times)
 
     def clear(self) -> None:
-        """Forget what was pushed and ordered, and faults that did not happen yet."""
+        """Discard recorded publications, commands and pending faults."""
         with self._lock:
             self._faults.clear()
         self.pushed.clear()
@@ -76,12 +76,12 @@ class RecordingPublisher:
         fault = self._fault()
         if fault is None:
             return self._memory.publish(items, timeout_s=timeout_s)
-        if fault.done:
+        if fault.takes_effect:
             self._memory.publish(items, timeout_s=timeout_s)
         return [fault.error] * len(items)
 
     def send_command(self, command: Command, *, timeout_s: float) -> CommandResult:
-        """See `NodeQueries.send_command`: nobody is connected, so it concerns nobody."""
+        """See `NodeQueries.send_command`. It affects no connection: there is none."""
         self._check()
         self.orders.append(command)
         return self._memory.send_command(command, timeout_s=timeout_s)
@@ -92,7 +92,7 @@ class RecordingPublisher:
         return self._memory.history(channel, since=since, limit=limit, timeout_s=timeout_s)
 
     def report(self, query: ReportQuery, *, timeout_s: float) -> Report:
-        """See `NodeQueries.report`: nobody is connected, so it reached nobody."""
+        """See `NodeQueries.report`. The publication reached no client: there is none."""
         self._check()
         return self._memory.report(query, timeout_s=timeout_s)
 

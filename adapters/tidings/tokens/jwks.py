@@ -1,7 +1,7 @@
-"""The public keys of one issuer, read from a file or an https address (RFC 7517) and kept.
+"""The public keys of one issuer, read from a file or an https URL (RFC 7517) and cached.
 
-Nothing in a token ever becomes part of an address (CVE-2026-32301), and keys are kept by
-issuer as well as by `kid` (GHSA-g6vg-wj8f-48cj).
+Nothing of a token becomes part of a URL (CVE-2026-32301). Keys are stored by issuer as well as by `kid`
+(GHSA-g6vg-wj8f-48cj).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 262_144
 FETCH_TIMEOUT_S = 5.0
-# At most one fetch in this time, however many tokens with an unknown kid come in.
+# At most one fetch in this time, however many tokens have an unknown kid.
 REFETCH_S = 30.0
 KEYS_MAX = 100
 
@@ -34,11 +34,11 @@ KEYS_MAX = 100
 class Jwks:
     """The keys of the issuer `issuer`, from `url` or `file`; empty until the first `refresh`.
 
-    `cache_s`: seconds between two fetches. A fetch that fails leaves the known keys as they
-    are and is tried again after `REFETCH_S`. `fetch` takes the address and returns the body.
+    `cache_s`: seconds between two fetches. After a failed fetch the known keys stay, and the next attempt follows after
+    `REFETCH_S` seconds. `fetch` takes the URL and returns the body.
 
     Raises:
-        BadConfig: neither or both of `url` and `file`, or an address that is not https.
+        BadConfig: neither or both of `url` and `file`, or a URL that is not https.
     """
 
     def __init__(
@@ -60,42 +60,42 @@ class Jwks:
         self._file = file
         self._cache_s = cache_s
         self._fetch = fetch or fetch_bytes
-        self._fetched_s: float | None = None
-        self._tried_s: float | None = None
-        self._missed = False
+        self._last_fetch_s: float | None = None
+        self._last_attempt_s: float | None = None
+        self._has_unknown_kid = False
         self._lock = threading.Lock()
 
     def on_unknown_kid(self, now_s: float) -> None:
-        """Somebody came with a `kid` that is not here: the next refresh is due earlier."""
-        self._missed = self._missed or self._tried_s is None or now_s > self._tried_s
+        """A token has a `kid` without a key here. Makes the next refresh due earlier."""
+        self._has_unknown_kid = self._has_unknown_kid or self._last_attempt_s is None or now_s > self._last_attempt_s
 
     def is_due(self, now_s: float) -> bool:
         """Whether `refresh` would fetch."""
-        if self._tried_s is None:
+        if self._last_attempt_s is None:
             return True
-        if now_s - self._tried_s < REFETCH_S:
+        if now_s - self._last_attempt_s < REFETCH_S:
             return False
-        return self._missed or self._fetched_s is None or now_s - self._fetched_s >= self._cache_s
+        return self._has_unknown_kid or self._last_fetch_s is None or now_s - self._last_fetch_s >= self._cache_s
 
     def refresh(self, now_s: float) -> None:
-        """Fetches if it is due; blocks for at most some seconds. Safe to call from several threads.
+        """Fetch the keys if that is due. Blocks for at most some seconds. Threads may call it at the same time.
 
         Raises:
-            Unavailable: no answer, or not a JWKS; the known keys stay.
+            Unavailable: no response, or not a JWKS; the known keys stay.
         """
         with self._lock:
             if not self.is_due(now_s):
                 return
-            self._tried_s = now_s
-            self._missed = False
+            self._last_attempt_s = now_s
+            self._has_unknown_kid = False
             try:
                 body = self._fetch(self._url) if self._url else _read(self._file)
             except (OSError, urllib.error.URLError, ValueError) as error:
                 raise Unavailable(f"no keys from the JWKS of {self.issuer}: {type(error).__name__}") from error
-            self.keys = self._parsed(body)
-            self._fetched_s = now_s
+            self.keys = self._parse(body)
+            self._last_fetch_s = now_s
 
-    def _parsed(self, body: bytes) -> list[Key]:
+    def _parse(self, body: bytes) -> list[Key]:
         try:
             entries = json.loads(body)["keys"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -107,7 +107,7 @@ class Jwks:
             try:
                 keys.append(Key.from_jwk(entry if isinstance(entry, dict) else {}))
             except TidingsError:
-                # RFC 7517 section 5: entries for other uses and algorithms are to be ignored.
+                # RFC 7517 section 5: ignore entries for other uses and algorithms.
                 continue
         if not keys:
             raise Unavailable(f"the JWKS of {self.issuer} has no key for RS256, ES256 or EdDSA")
@@ -115,12 +115,12 @@ class Jwks:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """An answer that points elsewhere is an error: only the configured address is asked."""
+    """Makes a redirect an error: only the configured URL is requested."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
     ) -> None:
-        """Never follows."""
+        """Return no new request, so that the redirect becomes an HTTPError."""
         return
 
 
@@ -128,7 +128,7 @@ def fetch_bytes(url: str) -> bytes:
     """The body at `url`, at most `MAX_BYTES`, within about `FETCH_TIMEOUT_S`; no redirects.
 
     Raises:
-        OSError, ValueError: no such answer.
+        OSError, ValueError: no response, an error status, or a body that is too large.
     """
     _check_url(url)
     deadline_s = time.monotonic() + FETCH_TIMEOUT_S
@@ -143,7 +143,7 @@ def fetch_bytes(url: str) -> bytes:
         while part := response.read1(65_536):
             body += part
             if len(body) > MAX_BYTES:
-                raise ValueError(f"an answer of more than {MAX_BYTES} bytes")
+                raise ValueError(f"a response of more than {MAX_BYTES} bytes")
             if time.monotonic() > deadline_s:
                 raise TimeoutError
     return body

@@ -20,8 +20,8 @@ from tidings.wire.claims import Claims
 class KeySet:
     """All keys of a hub, and the claims that a token must have.
 
-    `leeway_s` is the tolerated difference between clocks. The keys of a `Jwks` verify only tokens of its issuer, and
-    no other keys verify those.
+    `leeway_s` is the tolerated difference between clocks. Tokens of the issuer of a `Jwks` are verified only
+    with its keys, and its keys verify nothing else.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Keys that tokens are signed and checked with: what is too weak is refused when it is made.
+"""Keys that sign and verify tokens. A key that is too weak is rejected when it is created.
 
-The one file that imports PyJWT, and only its signature algorithms: headers and claims are
-read in `tokens.py`, strictly. Needs the extra `[jwt]`.
+The only file that imports PyJWT, and only its signature algorithms: `jws.py` and `key_set.py` read headers and claims
+strictly. Needs the extra `[jwt]`.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
 SECRET_MIN_BYTES = 32
 RSA_MIN_BITS = 2048
-# A public key that is taken for a secret lets anyone sign (CVE-2022-29217, CVE-2026-102268).
+# If a public key is used as a secret, anyone can sign (CVE-2022-29217, CVE-2026-102268).
 _KEY_FILE = re.compile(rb"-----\s*BEGIN|ssh-(rsa|ed25519|dss)\s|ecdsa-sha2-|\"\s*kty\s*\"", re.IGNORECASE)
 _FAMILY = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}
 _PRIVATE_PARTS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 
 
 class Key:
-    """One key, for one algorithm only: a secret, or one half of a pair.
+    """One key, for one algorithm only: a secret, or the public or private key of a pair.
 
-    `material` is the secret (HS256) or a key in PEM (the others): the public half, or with
-    `private` the private half, which signs. `kid` names the key in tokens.
+    `material` is the secret (HS256) or a key in PEM (the others): the public key, or with `private` the private key,
+    which signs. `kid` names the key in tokens.
 
     Raises:
         BadConfig: unknown algorithm, a secret under 32 bytes, a key file as a secret, RSA under 2048 bits.
@@ -43,7 +43,7 @@ class Key:
         self.algorithm = algorithm
         self.kid = kid or None
         self._scheme = _scheme(algorithm)
-        self._prepared = _secret(self._scheme, encoded) if algorithm == "HS256" else self._half(encoded, private)
+        self._prepared = _secret(self._scheme, encoded) if algorithm == "HS256" else self._load_pem(encoded, private)
 
     @classmethod
     def from_jwk(cls, jwk: dict[str, Any]) -> Key:
@@ -70,19 +70,19 @@ class Key:
         return signature
 
     def verify(self, signing_input: bytes, signature: bytes) -> bool:
-        """Whether this key's owner made the signature; compared in constant time where that matters."""
+        """Whether the signature was made with this key. An HMAC is compared in constant time."""
         try:
             return bool(self._scheme.verify(signing_input, self._prepared, signature))
         except (_jwt().PyJWTError, ValueError):
             return False
 
-    def _half(self, pem: bytes, private: bool) -> Any:
+    def _load_pem(self, pem: bytes, private: bool) -> Any:
         kind = "private" if private else "public"
         try:
             prepared = self._scheme.prepare_key(pem)
         except (_jwt().PyJWTError, ValueError, TypeError) as error:
             raise BadConfig(f"not a {kind} key in PEM for {self.algorithm}") from error
-        # cryptography's private keys, and only they, can sign.
+        # Of cryptography's keys only the private ones have `sign`.
         if hasattr(prepared, "sign") is not private:
             raise BadConfig(f"{self.algorithm} needs the {kind} key here")
         _check_strength(self.algorithm, prepared)

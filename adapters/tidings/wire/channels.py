@@ -1,4 +1,4 @@
-"""Channel names, event names, publication ids: what they may look like.
+"""The form of channel names, event names and publication ids.
 
 An empty, missing or malformed channel is an error and never "everyone".
 """
@@ -16,13 +16,13 @@ ID_MAX = 64
 PATTERN_MAX = 200
 PATTERNS_MAX = 1000
 
-# No white space, quotes, control characters, `*`, `#`, `?`, brackets, braces,
-# commas or slashes: a name can go into a Redis key, a URL and a log line as it is.
+# No white space, quotes, control characters, `*`, `#`, `?`, brackets, braces, commas or slashes. So a name can be
+# part of a Redis key, a URL and a log line without escapes.
 _CHANNEL = re.compile(r"[A-Za-z0-9_-]{1,64}:[A-Za-z0-9_.:@|=+~!$-]{1,135}\Z")
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
-# Socket.IO v5 reserves these (wire protocol B2); ours begin with `tidings:`.
+# Socket.IO v5 reserves these. Events of tidings begin with `tidings:`.
 RESERVED_EVENTS = frozenset(
     {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"}
 )
@@ -38,7 +38,7 @@ def check_channel(name: object) -> str:
     if isinstance(name, str) and _CHANNEL.match(name):
         return name
     raise BadChannel(
-        f"not a channel: {_shown(name)}; a channel is namespace:name, "
+        f"not a channel: {_quoted(name)}; a channel is namespace:name, "
         "letters, digits and the signs _ - in the namespace, also . : @ | = + ~ ! $ in the name, "
         f"at most {CHANNEL_MAX} characters"
     )
@@ -48,14 +48,14 @@ def check_channels(names: object) -> list[str]:
     """`names` without repetitions, in order, if it is a list of channels.
 
     Raises:
-        BadChannel: it is not a list, it is empty, or one of it is no channel.
+        BadChannel: it is not a list, it is empty, or an entry is not a channel.
     """
     if isinstance(names, str | bytes | dict) or not isinstance(names, Iterable):
         raise BadChannel("channels must be a list of channels")
-    found = list(dict.fromkeys(check_channel(name) for name in names))
-    if not found:
+    channels = list(dict.fromkeys(check_channel(name) for name in names))
+    if not channels:
         raise BadChannel("no channel given; nothing is ever sent to everyone")
-    return found
+    return channels
 
 
 def user_channel(user: object) -> str:
@@ -65,7 +65,7 @@ def user_channel(user: object) -> str:
         BadChannel: the user cannot be part of a channel name.
     """
     if not isinstance(user, str):
-        raise BadChannel(f"not a user: {_shown(user)}; a user is the token's `sub`, a string")
+        raise BadChannel(f"not a user: {_quoted(user)}; a user is the token's `sub`, a string")
     return check_channel(f"user:{user}")
 
 
@@ -82,7 +82,7 @@ def check_event(name: object) -> str:
             characters in it.
     """
     if not isinstance(name, str) or not 0 < len(name) <= EVENT_MAX or _CONTROL.search(name):
-        raise BadEvent(f"not an event: {_shown(name)}; an event is a string of 1 to {EVENT_MAX} characters")
+        raise BadEvent(f"not an event: {_quoted(name)}; an event is a string of 1 to {EVENT_MAX} characters")
     if name in RESERVED_EVENTS or name.startswith(OWN_PREFIX):
         raise BadEvent(f"the event {name!r} is reserved; choose another name")
     return name
@@ -96,7 +96,7 @@ def check_id(value: object) -> str:
     """
     if isinstance(value, str) and _ID.match(value):
         return value
-    raise BadId(f"not an id: {_shown(value)}; an id is 1 to {ID_MAX} letters, digits and the signs . _ : -")
+    raise BadId(f"not an id: {_quoted(value)}; an id is 1 to {ID_MAX} letters, digits and the signs . _ : -")
 
 
 def matches(pattern: str, channel: str) -> bool:
@@ -123,6 +123,6 @@ def check_patterns(patterns: object) -> tuple[str, ...]:
     return tuple(patterns)
 
 
-def _shown(value: object) -> str:
+def _quoted(value: object) -> str:
     text = ascii(value)
     return text if len(text) <= 60 else text[:57] + "..."

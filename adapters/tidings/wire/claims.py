@@ -1,4 +1,4 @@
-"""What a token says, once it has been checked."""
+"""The claims of a verified token."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a checked token says.
+    """The claims of a verified token.
 
-    `channels` are patterns as `channels.matches` takes them; `info` is whatever the backend
-    put there for presence. Times are unix seconds.
+    `channels` are patterns as `channels.matches` takes them. `info` is what presence shows of the user, set by the
+    backend. Times are unix seconds.
     """
 
     sub: str

@@ -1,8 +1,8 @@
-"""The cursor: one string from which a client resumes every channel (DESIGN 3).
+"""The cursor: one string from which a client resumes every channel (PROTOCOL.md section 5).
 
-A cursor is `<epoch>.<seq>`, and, where a broker has several buckets, a place in each of them:
-`<epoch>.<seq>~<epoch>.<seq>`. An epoch names one sequence for ever, so the order of the places says nothing.
-Clients treat a cursor as opaque; only hubs and emitters look inside.
+A cursor is `<epoch>.<seq>`. If the broker has several buckets, it has a place in each: `<epoch>.<seq>~<epoch>.<seq>`.
+An epoch names one sequence permanently, so the order of the places has no meaning. Clients treat a cursor as opaque;
+only hubs and emitters parse it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from tidings.errors import BadCursor
 
-# 19 digits is what a signed 64-bit counter can hold; Redis counts in those.
+# 19 digits: the counters of Redis are signed 64-bit integers.
 _FORM = re.compile(r"([A-Za-z0-9_-]{1,32})\.(0|[1-9][0-9]{0,18})\Z")
 _PLACE_MAX = 64
 PLACES_MAX = 16
@@ -22,8 +22,8 @@ PLACES_MAX = 16
 class Cursor:
     """A place in one sequence: `epoch` names the sequence, `seq` the place.
 
-    `seq` 0 is before the first publication. `others` are the places in the sequences of the other
-    buckets, where there are any; they have no others themselves.
+    `seq` 0 is before the first publication. `other_places` are the places in the sequences of the
+    other buckets, if the broker has several. They have no `other_places` themselves.
     """
 
     epoch: str
@@ -40,14 +40,14 @@ class Cursor:
         return (self, *self.other_places)
 
     def seq_in(self, epoch: str) -> int | None:
-        """The seq in the sequence of this epoch; None if this cursor says nothing of it."""
+        """The seq in the sequence of this epoch; None if this cursor has no place in it."""
         if epoch == self.epoch:
             return self.seq
-        return next((one.seq for one in self.other_places if one.epoch == epoch), None)
+        return next((place.seq for place in self.other_places if place.epoch == epoch), None)
 
     def capped(self, epoch: str, seq: int) -> Cursor:
         """This cursor, at most at `seq` in the sequence of that epoch."""
-        others = tuple(one.capped(epoch, seq) for one in self.other_places)
+        others = tuple(place.capped(epoch, seq) for place in self.other_places)
         return replace(self, seq=min(self.seq, seq) if epoch == self.epoch else self.seq, other_places=others)
 
     @classmethod
@@ -59,14 +59,14 @@ class Cursor:
         """
         if not isinstance(text, str) or len(text) > _PLACE_MAX * PLACES_MAX:
             raise BadCursor
-        own, *others = [_place(one) for one in text.split("~", PLACES_MAX)]
+        own, *others = [_parse_place(place) for place in text.split("~", PLACES_MAX)]
         if len(others) >= PLACES_MAX:
             raise BadCursor
         return replace(own, other_places=tuple(others)) if others else own
 
 
-def _place(text: str) -> Cursor:
-    found = _FORM.match(text)
-    if found is None:
+def _parse_place(text: str) -> Cursor:
+    match = _FORM.match(text)
+    if match is None:
         raise BadCursor
-    return Cursor(found[1], int(found[2]))
+    return Cursor(match[1], int(match[2]))

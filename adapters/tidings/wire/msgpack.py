@@ -1,4 +1,4 @@
-"""msgpack, the encoding of Socket.IO's Redis emitters; the only file that imports it (msgpack.org, PyPI `msgpack`)."""
+"""msgpack, the encoding of Socket.IO's Redis emitters (msgpack.org). The only file that imports `msgpack`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any, NoReturn
 
 from tidings.errors import BadRequest, MissingExtra
 
-# The library makes room for a list by the length that it claims, on each of at most 1,024 levels.
+# The library allocates a list by the length that the message claims, on each of at most 1,024 levels.
 LIST_MAX = 8_192
 
 
 def msgpack_module() -> Any:
-    """The library, when it is first needed.
+    """The library, imported at first use.
 
     Raises:
         MissingExtra: it is not installed.
@@ -24,12 +24,12 @@ def msgpack_module() -> Any:
 
 
 def unpack(message: bytes) -> object:
-    """The value in a message: null, booleans, numbers, text, bytes, lists and objects with names of text or bytes.
+    """The value in a message: null, booleans, numbers, text, bytes, lists, and objects whose names are text or bytes.
 
-    Types of applications (ext), times among them, are refused, and lists of more than `LIST_MAX` entries.
+    Extension types, such as timestamps, and lists of more than `LIST_MAX` entries are rejected.
 
     Raises:
-        BadRequest: it is not one such value.
+        BadRequest: the message is not one such value.
     """
     size = len(message)
     try:
@@ -47,23 +47,23 @@ def unpack(message: bytes) -> object:
     except BadRequest:
         raise
     except (ValueError, TypeError, RecursionError) as error:
-        # All errors of msgpack are of these, and so is text that is not UTF-8.
+        # All errors of msgpack are subclasses of these; so is the error for text that is not UTF-8.
         raise BadRequest(f"the message is not msgpack: {type(error).__name__}") from error
     return value
 
 
 def _no_ext(code: int, _: bytes) -> NoReturn:
-    raise BadRequest(f"the message has a value of type ext {code}, which JSON cannot say")
+    raise BadRequest(f"the message has a value of type ext {code}, which JSON cannot represent")
 
 
 def pack(value: object) -> bytes:
-    """The message that says `value`.
+    """The message of `value`.
 
     Raises:
-        BadRequest: a number that msgpack cannot say.
+        BadRequest: a number that msgpack cannot represent.
     """
     try:
         packed: bytes = msgpack_module().packb(value, use_bin_type=True)
     except (OverflowError, ValueError) as error:
-        raise BadRequest(f"msgpack cannot say this: {error}") from error
+        raise BadRequest(f"msgpack cannot represent this: {error}") from error
     return packed

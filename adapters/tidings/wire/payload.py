@@ -1,9 +1,8 @@
-"""Data as JSON: what is encoded how, and what is an error (PROTOCOL.md section 3).
+"""Data as JSON: how values are encoded, and which are errors (PROTOCOL.md section 3).
 
-Beyond what JSON knows: datetime, date and time as ISO 8601 text (an aware UTC time
-ends in `+00:00`), UUID and Decimal as text, an Enum as its value, a tuple as a
-list. Dataclasses and models are `push_model`'s business. Bytes, sets, NaN and cycles are
-errors that name the path.
+Besides JSON's own types: datetime, date and time become ISO 8601 text (an aware UTC time ends in `+00:00`), UUID and
+Decimal become text, an Enum its value, a tuple a list. `push_model` encodes dataclasses and models. Bytes, sets, NaN
+and cycles are errors, and the message has the path.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from uuid import UUID
 from tidings.errors import BadData, TooLarge
 
 MAX_BYTES = 65_536
-# Python's own parser and most browsers' go deeper; nobody's data does.
+# The parsers of Python and of browsers go deeper. Real data does not.
 MAX_DEPTH = 64
 
 
@@ -27,18 +26,18 @@ def encode_data(data: object, *, max_bytes: int = MAX_BYTES) -> bytes:
     """`data` as compact UTF-8 JSON of at most `max_bytes` bytes.
 
     Raises:
-        BadData: a value that JSON cannot say; the message has its path, as in
+        BadData: a value that JSON cannot represent; the message has its path, as in
             `data.items[3].price`.
         TooLarge: the encoded form is longer than `max_bytes`.
     """
     try:
-        # Nearly all data is plain: let the C encoder find out. It takes int and str
-        # subclasses (and so enums) as they are, NaN and cycles are its errors.
+        # Nearly all data is plain, so the C encoder runs first. It accepts subclasses of int and str, so also enums,
+        # and raises for NaN and cycles.
         text = _encode(data)
         encoded = text.encode()
     except (TypeError, ValueError, RecursionError, OverflowError) as error:
         _explain(data, "data", [])
-        raise BadData(f"data cannot be said in JSON: {error}") from error
+        raise BadData(f"JSON cannot represent the data: {error}") from error
     if text.count("[") + text.count("{") > MAX_DEPTH:
         check_depth(data)
     if len(encoded) > max_bytes:
@@ -47,7 +46,7 @@ def encode_data(data: object, *, max_bytes: int = MAX_BYTES) -> bytes:
 
 
 def _simple(value: object) -> object:
-    """The JSON form of one value that JSON itself does not know."""
+    """The JSON form of a value that is not of a JSON type."""
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, datetime | date | time):
@@ -61,7 +60,7 @@ def _simple(value: object) -> object:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-# json.dumps would make an encoder per call.
+# json.dumps would create an encoder per call.
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_simple).encode
 
 
@@ -80,9 +79,9 @@ def _explain(value: object, path: str, above: list[int]) -> None:
     if len(above) > MAX_DEPTH:
         raise BadData(f"{path} is nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, float) and not math.isfinite(value):
-        raise BadData(f"{path} is {value}, which JSON cannot say; send null or a string")
+        raise BadData(f"{path} is {value}, which JSON cannot represent; send null or a string")
     if isinstance(value, str) and any("\ud800" <= sign <= "\udfff" for sign in value):
-        raise BadData(f"{path} holds half of a surrogate pair, which UTF-8 cannot say")
+        raise BadData(f"{path} has half of a surrogate pair, which UTF-8 cannot represent")
     if isinstance(value, Mapping):
         _explain_keys(value, path)
     children = _children(value)
@@ -106,7 +105,7 @@ def _explain_keys(value: Mapping[object, object], path: str) -> None:
 
 
 def check_depth(data: object) -> None:
-    """Returns if `data`, which came from JSON, is nested at most `MAX_DEPTH` levels deep.
+    """Check that `data`, parsed from JSON, is nested at most `MAX_DEPTH` levels deep.
 
     Raises:
         BadData: it is nested deeper.

@@ -1,14 +1,14 @@
 """One publication as it travels through a broker (PROTOCOL.md section 7).
 
-An emitter writes the body once; the broker puts the numbers in front of it in the
-same atomic step that stores and publishes it; hubs never parse the data.
+An emitter writes the body once. The broker prepends the numbers in the same atomic step that stores and publishes it.
+Hubs never parse the data.
 
     message = "t1 <seq> <prev> <epoch> " body
     body    = "<id> <at_ms> <options> <event_bytes> <event as JSON>,<data as JSON>"
 
-`<event as JSON>,<data as JSON>` is ready to stand inside a Socket.IO EVENT packet.
-`event_bytes` counts the bytes of the event's JSON. `options` is `-` for none; `r`: nodes keep a report
-on it for a while, and `a`: clients are asked to acknowledge it.
+`<event as JSON>,<data as JSON>` is part of a Socket.IO EVENT packet without change. `event_bytes` is the length of the
+event's JSON. `options` is `-` for none, or of these letters: `r`, nodes keep a delivery report for a while; `a`,
+clients acknowledge it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tidings.wire.channels import EVENT_MAX, OWN_PREFIX, RESERVED_EVENTS, check_
 from tidings.wire.cursor import Cursor
 
 VERSION = b"t1"
-# What the field `options` says: nothing, a report, a report and acknowledgements.
+# Values of the field `options`: none, a report, acknowledgements (with a report).
 NO_OPTIONS = "-"
 REPORT = "r"
 ACK = "a"
@@ -34,9 +34,9 @@ _HEADER = re.compile(
     % (_NUMBER, _NUMBER, _NUMBER, _NUMBER)
 )
 _CONTROL = re.compile(rb"[\x00-\x1f]")
-# A message of this version has at least so many spaces behind the version's.
+# A message of this version has at least so many spaces after the one behind the version.
 _SPACES = 7
-# Each character may be written as two escapes of six bytes; the cache of checked names must not hold more.
+# A character may take two escapes of six bytes. Longer names must not get into the cache of checked names.
 _NAME_MAX_BYTES = EVENT_MAX * 12 + 2
 _RESERVED = frozenset(name.encode() for name in RESERVED_EVENTS)
 _OWN_PREFIX = OWN_PREFIX.encode()
@@ -46,9 +46,9 @@ _OWN_PREFIX = OWN_PREFIX.encode()
 class Publication:
     """One message in a channel, numbered.
 
-    `fragment` is `<event as JSON>,<data as JSON>`; its first `event_bytes` bytes are the
-    event. `at_ms` is the emitter's clock in milliseconds since 1970. `others` are the node's places in the
-    other buckets, as the cursor says them (`~<epoch>.<seq>` each); empty where there is one bucket.
+    `fragment` is `<event as JSON>,<data as JSON>`; its first `event_bytes` bytes are the event.
+    `at_ms` is the emitter's clock, in milliseconds since 1970. `others` are the node's places in the
+    other buckets, as in a cursor (`~<epoch>.<seq>` each); empty where there is one bucket.
     """
 
     channel: str
@@ -64,7 +64,7 @@ class Publication:
 
     @property
     def cursor(self) -> str:
-        """This publication's place, as a client remembers it."""
+        """The cursor of a client that has received this publication."""
         return f"{self.epoch}.{self.seq}{self.other_places}"
 
     @property
@@ -78,7 +78,7 @@ class Publication:
         return self.fragment[self.event_bytes + 1 :]
 
     def to_wire(self) -> dict[str, object]:
-        """What history answers contain: event, data, id, cursor and time."""
+        """The publication in responses about history: event, data, id, cursor and time."""
         return {
             "event": self.event,
             "data": json.loads(self.data_json),
@@ -91,24 +91,23 @@ class Publication:
 def encode_body(event: str, data_json: bytes, *, id: str, at_ms: int, options: str = NO_OPTIONS) -> bytes:
     """The part of a message that the emitter writes.
 
-    `data_json` must come from `payload.encode_data` (compact UTF-8 JSON, no control
-    characters).
+    `data_json` must come from `payload.encode_data`: compact UTF-8 JSON without control characters.
 
     Raises:
         BadEvent, BadId: see `channels`.
     """
-    # What cannot be a key of the cache is no event either.
+    # An event that cannot be a key of the cache is invalid, and check_event raises.
     name = _name_json(event if type(event) is str else check_event(event))
     return b"%s %d %s %d %s,%s" % (check_id(id).encode(), at_ms, options.encode(), len(name), name, data_json)
 
 
 def options_for(*, report: bool = False, ack: bool = False) -> str:
-    """The options of a publication that asks for a report, or for acknowledgements, which need one."""
+    """The field `options` for a delivery report, or for acknowledgements, which include a report."""
     return f"{REPORT if report or ack else ''}{ACK if ack else ''}" or NO_OPTIONS
 
 
 def split_body(body: bytes) -> tuple[str, bytes]:
-    """Event and data in a body that `encode_body` made; the data is JSON."""
+    """Event and data of a body that `encode_body` wrote; the data is JSON."""
     *_, size, fragment = body.split(b" ", 4)
     return str(json.loads(fragment[: int(size)])), fragment[int(size) + 1 :]
 
@@ -121,19 +120,19 @@ def _name_json(event: str) -> bytes:
 def decode(channel: str, message: bytes, *, max_bytes: int) -> Publication:
     """The publication in a broker's message.
 
-    Checks all that a recipient relies on: version, numbers, UTF-8, no control
-    character that could end a frame early. It does not parse the data.
+    Checks what a recipient relies on: version, numbers, UTF-8, and no control character that could end a frame early.
+    The data is not parsed.
 
     Raises:
         BadPacket: not a message of this version, or larger than `max_bytes`.
     """
     if len(message) > max_bytes:
         raise BadPacket(f"a broker message of {len(message)} bytes; at most {max_bytes} are allowed")
-    found = _HEADER.match(message)
-    if found is None:
-        raise BadPacket(_no_header(message))
-    seq, prev, epoch, id_, at_ms, options, event_bytes = found.groups()
-    fragment, size = message[found.end() :], int(event_bytes)
+    header = _HEADER.match(message)
+    if header is None:
+        raise BadPacket(_header_error(message))
+    seq, prev, epoch, id_, at_ms, options, event_bytes = header.groups()
+    fragment, size = message[header.end() :], int(event_bytes)
     if not (
         3 <= size < len(fragment) - 1
         and size <= _NAME_MAX_BYTES
@@ -143,7 +142,7 @@ def decode(channel: str, message: bytes, *, max_bytes: int) -> Publication:
         raise BadPacket("a broker message whose event or data is malformed")
     _check_name(fragment[:size])
     try:
-        # Text frames must be UTF-8 (RFC 6455 section 5.6). Nearly all data is printable, which is soon seen.
+        # Text frames must be UTF-8 (RFC 6455 section 5.6). Nearly all data is printable, which is a fast check.
         if not fragment.decode().isprintable() and _CONTROL.search(fragment):
             raise BadPacket("a broker message whose event or data is malformed")
     except UnicodeDecodeError as error:
@@ -153,7 +152,7 @@ def decode(channel: str, message: bytes, *, max_bytes: int) -> Publication:
     )
 
 
-def _no_header(message: bytes) -> str:
+def _header_error(message: bytes) -> str:
     version, _, rest = message.partition(b" ")
     if version != VERSION or rest.count(b" ") < _SPACES:
         return "a broker message that is not tidings' version 1"
@@ -162,7 +161,7 @@ def _no_header(message: bytes) -> str:
 
 @lru_cache(maxsize=1024)
 def _check_name(name_json: bytes) -> None:
-    """Refuse an event that no emitter could have written; only names with escapes have to be parsed."""
+    """Reject an event that no emitter writes. Only names with escapes are parsed."""
     name = name_json[1:-1]
     if name in _RESERVED or name.startswith(_OWN_PREFIX):
         raise BadPacket("a broker message whose event is reserved")

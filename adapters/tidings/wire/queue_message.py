@@ -1,6 +1,6 @@
-"""One publication on its way through a queue (PROTOCOL.md section 11).
+"""The message of one publication in a queue (PROTOCOL.md section 11).
 
-Whoever publishes writes the message once; the hub that takes it from the queue gives `body` to the broker as it is:
+The emitter writes the message once. The hub that reads it from the queue passes `body` to the broker unchanged:
 
     message = "t1 <channel> " body
     body    = "<id> <at_ms> <options> <event_bytes> <event as JSON>,<data as JSON>"      as in `publication`
@@ -15,14 +15,14 @@ from tidings.wire.channels import check_channel
 from tidings.wire.publication import VERSION, Publication, decode
 
 CONTENT_TYPE = "application/x-tidings"
-# What a message has besides its data: version, channel, id, numbers, and the event's name in JSON.
+# The most bytes besides the data: version, channel, id, numbers, and the event's name in JSON.
 HEAD_MAX_BYTES = 2_048
 _SHOWN_MAX = 40
 
 
 @dataclass(frozen=True, slots=True)
 class QueuedPublication:
-    """What a queued message says: `body` is what the broker takes. `id` is the publication's, in the body as well."""
+    """The publication in a message. `body` is for the broker and also contains `id`, the publication's id."""
 
     channel: str
     id: str
@@ -36,11 +36,11 @@ def encode_queue_message(channel: str, body: bytes) -> bytes:
 
 
 def decode_queue_message(message: bytes, *, data_max_bytes: int) -> QueuedPublication:
-    """What a message says, if it is one. The data is not parsed.
+    """The publication in a message. Its data is not parsed.
 
     Raises:
         BadPacket: not a message of this version, or malformed.
-        BadChannel: it names no channel. TooLarge: more data than `data_max_bytes`.
+        BadChannel: its channel is malformed. TooLarge: more data than `data_max_bytes`.
     """
     if len(message) > data_max_bytes + HEAD_MAX_BYTES:
         raise TooLarge(f"a message of {len(message)} bytes; publication_max_bytes allows {data_max_bytes} of data")
@@ -49,14 +49,14 @@ def decode_queue_message(message: bytes, *, data_max_bytes: int) -> QueuedPublic
     if version != VERSION or not space:
         raise BadPacket(f"it begins with {message[:_SHOWN_MAX]!a}; a queued message begins with t1 and a channel")
     name = check_channel(channel.decode("ascii", "replace"))
-    publication = _numbered(name, body)
+    publication = _decode_body(name, body)
     if len(publication.data_json) > data_max_bytes:
         raise TooLarge(f"data of {len(publication.data_json)} bytes; publication_max_bytes allows {data_max_bytes}")
     return QueuedPublication(name, publication.id, body, publication.data_json)
 
 
-def _numbered(channel: str, body: bytes) -> Publication:
-    """The body as nodes will read it, with numbers that stand for those it will get."""
+def _decode_body(channel: str, body: bytes) -> Publication:
+    """The body as nodes will read it, with placeholders for the numbers that the broker will assign."""
     message = b"%b 1 0 - %b" % (VERSION, body)
     try:
         return decode(channel, message, max_bytes=len(message))

@@ -53,7 +53,7 @@ class TestPydantic:
         class Odd(BaseModel):
             raw: bytes
 
-        with pytest.raises(BadData, match="Odd cannot be said in JSON"):
+        with pytest.raises(BadData, match="Odd has values that JSON cannot represent"):
             model_of(Odd(raw=b"\xff"))
 
 
@@ -173,7 +173,7 @@ class TestSqlalchemy:
         session.delete(purchase)
         session.flush()
         for _ in range(2):
-            with pytest.raises(BadData, match="this Purchase was deleted; say push_model"):
+            with pytest.raises(BadData, match="this Purchase was deleted; use push_model"):
                 described(purchase)
             queries.clear()
             data, channels = described(purchase, op="deleted")
@@ -230,7 +230,7 @@ class TestSqlalchemy:
         class Basket:
             customer: Any
 
-        with pytest.raises(BadData, match=r"data\.model\.customer is a Customer, a row of its own"):
+        with pytest.raises(BadData, match=r"data\.model\.customer is a Customer, a separate row"):
             model_of(Basket(session.get_one(Customer, 1)))
 
 
