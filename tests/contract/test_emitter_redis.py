@@ -103,7 +103,7 @@ class TestEmit:
         with server.client() as client:
             assert 290 < client.ttl(KEYS.idempotency("a:1", "x")) <= 300
 
-    def test_an_id_of_our_own_is_remembered_30_seconds(self, server: RedisProcess) -> None:
+    def test_generated_id_is_remembered_30_seconds(self, server: RedisProcess) -> None:
         with Emitter(server.url) as emitter:
             receipt = emitter.emit("e", 1, channel="a:1")
         with server.client() as client:
@@ -117,7 +117,7 @@ class TestEmit:
                 emitter.emit("e", channels=["a:1", "nobody:1"])
         assert [type(result) for result in caught.value.results] == [Receipt, UnknownNamespace]
 
-    def test_another_prefix_is_another_world(self, server: RedisProcess) -> None:
+    def test_other_prefix_shares_nothing(self, server: RedisProcess) -> None:
         with Emitter(server.url, prefix="other:", timeout_s=0.3) as emitter, pytest.raises(Unavailable):
             emitter.emit("e", channel="a:1")
         assert history(server, "a:1") == []
@@ -143,7 +143,7 @@ class TestOneCallForMany:
             assert 90 < client.ttl(KEYS.stream("orders:1")) <= 600
             assert client.ttl(KEYS.pointer("a:1")) > 600_000
 
-    def test_a_stream_that_is_none_is_begun_anew(self, server: RedisProcess) -> None:
+    def test_key_of_a_wrong_type_is_replaced_by_a_new_stream(self, server: RedisProcess) -> None:
         with server.client() as client:
             client.set(KEYS.stream("a:1"), "x")
         with Emitter(server.url) as emitter, emitter.batch() as batch:
@@ -153,7 +153,7 @@ class TestOneCallForMany:
         with server.client() as client:
             assert 590 < client.ttl(KEYS.stream("a:1")) <= 600
 
-    def test_what_redis_refuses_is_refused_alone(self, server: RedisProcess) -> None:
+    def test_rejected_publication_does_not_affect_the_others(self, server: RedisProcess) -> None:
         with server.client() as client:
             rights = ["+@all", "~*", f"&{KEYS.pubsub('a:1').decode()}", f"&{KEYS.pubsub('a:3').decode()}"]
             client.execute_command("ACL", "SETUSER", "shop", "reset", "on", ">secret", *rights)
@@ -175,7 +175,7 @@ class TestOneCallForMany:
         # What was refused has taken a number: whoever had all before it sees that something may be missing.
         assert (kept.seq, kept.prev) == (4, 2)
 
-    def test_a_full_redis_takes_nothing_and_says_so(self, own: RedisProcess) -> None:
+    def test_full_redis_accepts_nothing_and_raises(self, own: RedisProcess) -> None:
         with own.client() as client:
             client.config_set("maxmemory", 1)
             with Emitter(own.url) as emitter:
@@ -375,7 +375,7 @@ def async_emit(url: str, timeout_s: float, **arguments: Any) -> Receipt:
 
 @pytest.mark.parametrize("emit", [sync_emit, async_emit])
 class TestOutage:
-    def test_nobody_there(self, emit: Callable[..., Receipt]) -> None:
+    def test_unreachable_server_is_unavailable(self, emit: Callable[..., Receipt]) -> None:
         port = free_port()
         start_s = time.monotonic()
         with pytest.raises(Unavailable, match=rf"127\.0\.0\.1:{port}") as caught:
@@ -414,9 +414,7 @@ class TestOutage:
             server.stop()
         assert "hunter" not in str(caught.value)
 
-    def test_a_cut_answer_is_asked_for_again_and_published_once(
-        self, server: RedisProcess, emit: Callable[..., Receipt]
-    ) -> None:
+    def test_lost_reply_is_retried_and_published_once(self, server: RedisProcess, emit: Callable[..., Receipt]) -> None:
         for arguments in ({}, {"id": "given"}):
             with Cutter(server.port) as cutter:
                 receipt = emit(f"redis://127.0.0.1:{cutter.port}/0", 10.0, **arguments)
@@ -503,7 +501,7 @@ class Cutter:
 
 
 class TestPresence:
-    def test_without_a_hub_nobody_knows(self, server: RedisProcess) -> None:
+    def test_commands_without_a_hub_time_out(self, server: RedisProcess) -> None:
         with Emitter(server.url) as emitter, pytest.raises(Unavailable, match="no hub with presence"):
             emitter.presence("a:1")
         assert asyncio.run(self._ask_async(server.url)) == "unavailable"

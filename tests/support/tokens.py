@@ -27,17 +27,19 @@ OTHER = "Zk4mR9wXtE6yUqC1vBnP8sD2fGhJ5aLo"
 @cache
 def pair(algorithm: str) -> tuple[str, str]:
     """A private and its public key, PEM."""
-    made: Any = {
+    private_key: Any = {
         "RS256": lambda: rsa.generate_private_key(65537, 2048),
         "RSA1024": lambda: rsa.generate_private_key(65537, 1024),
         "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
         "P384": lambda: ec.generate_private_key(ec.SECP384R1()),
         "EdDSA": ed25519.Ed25519PrivateKey.generate,
     }[algorithm]()
-    private = made.private_bytes(
+    private = private_key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    public = made.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    public = private_key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
     return private.decode(), public.decode()
 
 
@@ -61,8 +63,8 @@ KEYS = KeySet([Key("HS256", SECRET)])
 GOOD = {"sub": "ann", "exp": NOW + 60}
 
 
-def refused(token: object, keys: KeySet = KEYS, now_s: float = NOW) -> None:
-    """The token is refused, with the one message that helps nobody."""
+def assert_rejected(token: object, keys: KeySet = KEYS, now_s: float = NOW) -> None:
+    """The token is assert_rejected, with the one message that helps nobody."""
     with pytest.raises(Unauthorized) as caught:
         keys.verify(token, now_s=now_s)
     assert type(caught.value) is Unauthorized

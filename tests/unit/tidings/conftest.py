@@ -9,20 +9,22 @@ import pytest
 
 from tidings.publishers.memory.store import MemoryStore, open_store
 
-_names = count()
+_numbers = count()
 
 
 @pytest.fixture
 def store() -> MemoryStore:
-    return open_store(f"memory://emitter{next(_names)}")
+    return open_store(f"memory://emitter{next(_numbers)}")
 
 
 @pytest.fixture
 def url(store: MemoryStore) -> str:
-    return f"memory://emitter{next(_names) - 1}"
+    return f"memory://emitter{next(_numbers) - 1}"
 
 
 @pytest.fixture
-def kept(store: MemoryStore, url: str) -> Callable[[str], list[tuple[str, Any]]]:
+def stored(store: MemoryStore, url: str) -> Callable[[str], list[tuple[str, Any]]]:
     assert open_store(url) is store
-    return lambda channel: [(one.event, json.loads(one.data_json)) for one in store.stored(channel)]
+    return lambda channel: [
+        (publication.event, json.loads(publication.data_json)) for publication in store.stored(channel)
+    ]

@@ -44,20 +44,20 @@ KINDS = pytest.mark.parametrize("kind", ["blocking", "asyncio"])
 
 
 @KINDS
-def test_it_asks_until_there_are_enough(kind: str) -> None:
+def test_requests_reports_until_there_are_enough_acks(kind: str) -> None:
     hub = Hub(report(0), Unavailable(), report(1), report(2), report(3))
     assert waited(kind, hub, acks=2) == report(2)
     assert len(hub.asked_s) == 4
 
 
 @KINDS
-def test_without_acknowledgements_it_asks_until_all_have_it(kind: str) -> None:
+def test_without_acks_requests_reports_until_settled(kind: str) -> None:
     hub = Hub(report(2, settled=False), report(0))
     assert waited(kind, hub, acks=0) == report(0)
 
 
 @KINDS
-def test_too_few_by_then_is_an_error_with_the_facts(kind: str) -> None:
+def test_timeout_error_has_counts_and_missing_nodes(kind: str) -> None:
     hub = Hub(report(1))
     begun_s = time.monotonic()
     with pytest.raises(
@@ -70,7 +70,7 @@ def test_too_few_by_then_is_an_error_with_the_facts(kind: str) -> None:
 
 
 @KINDS
-def test_what_would_not_change_is_raised_at_once(kind: str) -> None:
+def test_permanent_error_is_raised_at_once(kind: str) -> None:
     hub = Hub(NotFound("gone"))
     with pytest.raises(NotFound, match="gone"):
         waited(kind, hub)
@@ -78,31 +78,31 @@ def test_what_would_not_change_is_raised_at_once(kind: str) -> None:
 
 
 @KINDS
-def test_where_nobody_ever_answers_that_is_the_error(kind: str) -> None:
+def test_unavailable_is_raised_if_no_request_succeeded(kind: str) -> None:
     with pytest.raises(Unavailable, match="no hub here") as caught:
         waited(kind, Hub(Unavailable("no hub here")), timeout_s=0.2)
     assert not isinstance(caught.value, TimedOut)
 
 
-def test_a_poorer_answer_at_the_end_does_not_count() -> None:
+def test_last_report_from_fewer_nodes_does_not_count() -> None:
     turn = AckWait("x", 3, 1.0, now_s=0.0)
     turn.next_step(report(2, nodes=2), 0.5)
     with pytest.raises(TimedOut, match=r"2 of 3 acknowledgements after 1 s, from 3 recipients$"):
         turn.next_step(report(1, nodes=1), 1.0)
 
 
-def test_a_question_may_take_longer_the_longer_the_whole_takes() -> None:
+def test_request_timeout_grows_with_the_elapsed_time() -> None:
     turn = AckWait("x", 1, 10.0, now_s=0.0)
     assert [turn.request_timeout_s(at_s) for at_s in (0.0, 0.4, 3.0, 8.0)] == [0.5, 0.5, 3.0, 2.0]
 
 
 @pytest.mark.parametrize("acks", [-1, True, 1.5, "1"])
-def test_not_a_number_of_acknowledgements(acks: int) -> None:
+def test_invalid_number_of_acks_is_rejected(acks: int) -> None:
     with pytest.raises(BadRequest, match="acks"):
         AckWait("x", acks, 1.0, now_s=0.0)
 
 
 @pytest.mark.parametrize("timeout_s", [0.0, -1.0, float("inf"), float("nan")])
-def test_not_a_time(timeout_s: float) -> None:
+def test_invalid_timeout_is_rejected(timeout_s: float) -> None:
     with pytest.raises(BadRequest, match="timeout_s"):
         AckWait("x", 1, timeout_s, now_s=0.0)

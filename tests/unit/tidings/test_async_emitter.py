@@ -14,7 +14,7 @@ from tidings.errors import (
 
 
 class TestAsyncEmitter:
-    def test_the_same_methods(self, url: str, kept: Callable[[str], Any]) -> None:
+    def test_the_same_methods(self, url: str, stored: Callable[[str], Any]) -> None:
         async def run() -> None:
             async with AsyncEmitter(url) as emitter:
                 one = await emitter.emit("one", 1, channel="a:1")
@@ -37,10 +37,10 @@ class TestAsyncEmitter:
                 await emitter.emit("e", channel="a:1")
 
         asyncio.run(run())
-        assert kept("a:1") == [("one", 1), ("two", 2), ("three", 3), ("four", 4)]
+        assert stored("a:1") == [("one", 1), ("two", 2), ("three", 3), ("four", 4)]
 
-    def test_serves_one_event_loop_after_another(self, url: str, kept: Callable[[str], Any]) -> None:
+    def test_serves_one_event_loop_after_another(self, url: str, stored: Callable[[str], Any]) -> None:
         emitter = AsyncEmitter(url)
         for number in range(3):
             asyncio.run(emitter.emit("e", number, channel="a:1"))
-        assert [data for _, data in kept("a:1")] == [0, 1, 2]
+        assert [data for _, data in stored("a:1")] == [0, 1, 2]

@@ -21,14 +21,14 @@ def test_the_draw_comes_after_the_cap() -> None:
     assert 4.5 < sum(delays) / 1000 < 5.5
 
 
-def test_the_least_delay_is_none() -> None:
+def test_shortest_delay_is_zero() -> None:
     assert delay_s(3, random=lambda: 0.0) == 0.0
 
 
-def test_a_very_late_attempt_is_no_overflow() -> None:
+def test_high_attempt_number_does_not_overflow() -> None:
     assert delay_s(10**9, base_s=0.5, cap_s=20.0, random=lambda: 1.0) == 20.0
 
 
-def test_the_first_attempt_is_0() -> None:
+def test_negative_attempt_is_rejected() -> None:
     with pytest.raises(ValueError, match="-1 is negative"):
         delay_s(-1)

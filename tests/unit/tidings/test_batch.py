@@ -17,7 +17,7 @@ from tidings.receipts import BatchFailed, Receipt
 
 
 class TestBatch:
-    def test_sends_all_at_the_end(self, url: str, store: MemoryStore, kept: Callable[[str], Any]) -> None:
+    def test_sends_all_at_the_end(self, url: str, store: MemoryStore, stored: Callable[[str], Any]) -> None:
         emitter = Emitter(url)
         with emitter.batch() as batch:
             batch.emit("one", 1, channel="a:1")
@@ -28,14 +28,14 @@ class TestBatch:
         assert [result.cursor for result in batch.results if isinstance(result, Receipt)] == [
             f"{store.epoch}.{seq}" for seq in (1, 2, 3, 4)
         ]
-        assert kept("a:1") == [("one", 1), ("two", 2)]
+        assert stored("a:1") == [("one", 1), ("two", 2)]
 
-    def test_what_is_added_stays_as_it_was(self, url: str, kept: Callable[[str], Any]) -> None:
+    def test_later_change_of_data_does_not_change_the_batch(self, url: str, stored: Callable[[str], Any]) -> None:
         data = {"n": 1}
         with Emitter(url).batch() as batch:
             batch.emit("e", data, channel="a:1")
             data["n"] = 2
-        assert kept("a:1") == [("e", {"n": 1})]
+        assert stored("a:1") == [("e", {"n": 1})]
 
     def test_an_exception_inside_publishes_nothing(self, url: str, store: MemoryStore) -> None:
         with pytest.raises(ZeroDivisionError), Emitter(url).batch() as batch:  # noqa: PT012
@@ -44,7 +44,7 @@ class TestBatch:
         assert store.seq == 0
         assert batch.results == []
 
-    def test_nothing_added_is_nothing_sent(self, url: str) -> None:
+    def test_empty_batch_sends_nothing(self, url: str) -> None:
         emitter = Emitter(url)
         emitter.close()
         with emitter.batch() as batch:
@@ -80,21 +80,21 @@ class TestBatch:
         with pytest.raises(BadRequest, match="one `with` block"), batch:
             pass
 
-    def test_by_hand(self, url: str, kept: Callable[[str], Any]) -> None:
+    def test_by_hand(self, url: str, stored: Callable[[str], Any]) -> None:
         emitter = Emitter(url)
         batch = emitter.batch().begin()
         batch.emit("e", 1, channels=["a:1", "a:2"])
-        assert kept("a:1") == []
+        assert stored("a:1") == []
         batch.send()
         batch.send()
-        assert kept("a:1") == kept("a:2") == [("e", 1)]
+        assert stored("a:1") == stored("a:2") == [("e", 1)]
         assert batch.channels == ["a:1", "a:2"]
         assert len(batch.results) == 2
         dropped = emitter.batch().begin()
         dropped.emit("e", 2, channel="a:1")
         dropped.drop()
         dropped.send()
-        assert kept("a:1") == [("e", 1)]
+        assert stored("a:1") == [("e", 1)]
         assert len(dropped) == 0
         with pytest.raises(BadRequest, match="inside its `with` block"):
             dropped.emit("e", 3, channel="a:1")

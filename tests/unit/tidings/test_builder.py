@@ -37,8 +37,8 @@ from tidings.wire.publication import decode
 NOW_NS = 1_790_000_000_123_456_789
 
 
-def drafted(event: str = "e", data: object = None, **where: Any) -> list[OutgoingPublication]:
-    return PublicationBuilder(clock_ns=lambda: NOW_NS).build_event(event, data, **where)
+def build(event: str = "e", data: object = None, **target: Any) -> list[OutgoingPublication]:
+    return PublicationBuilder(clock_ns=lambda: NOW_NS).build_event(event, data, **target)
 
 
 def body_of(item: OutgoingPublication) -> Any:
@@ -47,33 +47,33 @@ def body_of(item: OutgoingPublication) -> Any:
 
 class TestWhereTo:
     def test_a_channel(self) -> None:
-        (item,) = drafted("shipped", {"order": 42}, channel="orders:42")
-        said = body_of(item)
-        assert (item.channel, said.event, said.data_json) == ("orders:42", "shipped", b'{"order":42}')
-        assert said.at_ms == 1_790_000_000_123
-        assert said.id == item.id
+        (item,) = build("shipped", {"order": 42}, channel="orders:42")
+        publication = body_of(item)
+        assert (item.channel, publication.event, publication.data_json) == ("orders:42", "shipped", b'{"order":42}')
+        assert publication.at_ms == 1_790_000_000_123
+        assert publication.id == item.id
 
-    def test_what_is_asked_for_goes_along(self) -> None:
-        assert [body_of(one).options for one in drafted(channel="a:1")] == ["-"]
-        assert [body_of(one).options for one in drafted(channels=["a:1", "a:2"], ack=True)] == ["ra", "ra"]
+    def test_requested_acks_are_in_the_options(self) -> None:
+        assert [body_of(one).options for one in build(channel="a:1")] == ["-"]
+        assert [body_of(one).options for one in build(channels=["a:1", "a:2"], ack=True)] == ["ra", "ra"]
 
-    def test_where_no_answer_comes_back_none_is_asked_for(self) -> None:
+    def test_ack_is_rejected_where_none_is_possible(self) -> None:
         builder = PublicationBuilder(no_acks="a queue only takes publications")
         with pytest.raises(BadConfig, match="only takes publications"):
             builder.build_event("e", None, channel="a:1", ack=True)
         assert len(builder.build_event("e", None, channel="a:1")) == 1
 
     def test_channels_share_one_id_and_one_body(self) -> None:
-        items = drafted(channels=["a:1", "b:2", "a:1"])
+        items = build(channels=["a:1", "b:2", "a:1"])
         assert [item.channel for item in items] == ["a:1", "b:2"]
         assert items[0].body is items[1].body
         assert items[0].id == items[1].id
 
     def test_a_user(self) -> None:
-        assert [item.channel for item in drafted(user="42")] == ["user:42"]
+        assert [item.channel for item in build(user="42")] == ["user:42"]
 
     @pytest.mark.parametrize(
-        "where",
+        "target",
         [
             {},
             {"channel": None},
@@ -104,28 +104,28 @@ class TestWhereTo:
             {"channels": [], "user": "42"},
         ],
     )
-    def test_anything_else_is_an_error_and_never_everyone(
-        self, where: dict[str, Any], store: MemoryStore, url: str
+    def test_missing_or_malformed_target_is_an_error(
+        self, target: dict[str, Any], store: MemoryStore, url: str
     ) -> None:
         emitter = Emitter(url)
         calls: list[Callable[[], object]] = [
-            lambda: emitter.emit("e", {}, **where),
-            lambda: asyncio.run(AsyncEmitter(url).emit("e", {}, **where)),
-            lambda: emitter.push_model(Note(), **where),
+            lambda: emitter.emit("e", {}, **target),
+            lambda: asyncio.run(AsyncEmitter(url).emit("e", {}, **target)),
+            lambda: emitter.push_model(Note(), **target),
         ]
         for call in calls:
             with pytest.raises(BadChannel):
                 call()
         with pytest.raises(BadChannel), emitter.batch() as batch:  # noqa: PT012
             batch.emit("fine", channel="a:1")
-            batch.emit("e", {}, **where)
+            batch.emit("e", {}, **target)
         assert store.seq == 0
 
 
 class TestWhatIsSent:
-    def test_a_given_id_is_remembered_longer_than_our_own(self) -> None:
-        (given,) = drafted(channel="a:1", id="order-42")
-        (own,) = drafted(channel="a:1")
+    def test_caller_id_is_remembered_longer_than_generated_id(self) -> None:
+        (given,) = build(channel="a:1", id="order-42")
+        (own,) = build(channel="a:1")
         assert (given.id, given.idempotency_s) == ("order-42", CALLER_ID_S)
         assert (len(own.id), own.idempotency_s) == (22, OWN_ID_S)
         assert (CALLER_ID_S, OWN_ID_S) == (300, 30)
@@ -133,12 +133,12 @@ class TestWhatIsSent:
     @pytest.mark.parametrize("id", ["", "a b", "x" * 65, "a/b", 7])
     def test_a_malformed_id(self, id: Any) -> None:
         with pytest.raises(BadId):
-            drafted(channel="a:1", id=id)
+            build(channel="a:1", id=id)
 
     @pytest.mark.parametrize("event", ["", "connect", "tidings:ready", "a\nb", "x" * 129, None, 7, "\ud800"])
     def test_a_malformed_or_reserved_event(self, event: Any) -> None:
         with pytest.raises(BadEvent):
-            drafted(event, channel="a:1")
+            build(event, channel="a:1")
 
     def test_the_documented_forms(self) -> None:
         class Colour(Enum):
@@ -151,7 +151,7 @@ class TestWhatIsSent:
             "colour": Colour.RED,
             "pair": (1, 2),
         }
-        (item,) = drafted(data=data, channel="a:1")
+        (item,) = build(data=data, channel="a:1")
         assert json.loads(body_of(item).data_json) == {
             "at": "2026-11-22T12:00:00+00:00",
             "id": "00000000-0000-0000-0000-000000000001",
@@ -160,12 +160,12 @@ class TestWhatIsSent:
             "pair": [1, 2],
         }
 
-    def test_what_json_cannot_say_names_its_path(self) -> None:
+    def test_error_for_unrepresentable_data_has_its_path(self) -> None:
         cycle: list[object] = []
         cycle.append(cycle)
         for bad in (float("nan"), b"x", {1}, cycle, object()):
             with pytest.raises(BadData, match=r"data\.items\[1\]"):
-                drafted(data={"items": [0, bad]}, channel="a:1")
+                build(data={"items": [0, bad]}, channel="a:1")
 
     def test_too_large(self) -> None:
         builder = PublicationBuilder(publication_max_bytes=10)
@@ -177,28 +177,28 @@ class TestWhatIsSent:
 class TestResults:
     ITEM = OutgoingPublication("a:1", b"", "i", OWN_ID_S)
 
-    def test_a_duplicate_of_our_own_retry_is_none_to_the_caller(self) -> None:
+    def test_duplicate_of_a_retry_is_not_reported_to_the_caller(self) -> None:
         given = OutgoingPublication("a:1", b"", "i", CALLER_ID_S)
         seen = without_own_duplicates(
             [self.ITEM, given], [Receipt("i", "e.1", duplicate=True), Receipt("i", "e.2", duplicate=True)]
         )
         assert seen == [Receipt("i", "e.1"), Receipt("i", "e.2", duplicate=True)]
 
-    def test_a_publisher_that_forgets_an_item_is_found_out(self) -> None:
+    def test_missing_result_of_a_publisher_is_an_internal_error(self) -> None:
         with pytest.raises(Internal, match="1 results for 2"):
             without_own_duplicates([self.ITEM, self.ITEM], [Receipt("i", "e.1")])
 
-    def test_one_reason_for_all_is_that_reason(self) -> None:
+    def test_same_error_for_all_items_is_raised_itself(self) -> None:
         with pytest.raises(TimedOut, match="first"):
             receipts_or_raise([TimedOut("first"), TimedOut("second")])
 
-    def test_mixed_reasons_are_a_failed_batch(self) -> None:
+    def test_different_results_raise_batch_failed(self) -> None:
         results: list[PublishResult] = [Receipt("i", "e.1"), Unavailable("down"), UnknownNamespace("none")]
         with pytest.raises(BatchFailed, match="2 of 3 publications were not taken; the first: down") as caught:
             receipts_or_raise(results)
         assert caught.value.results == results
 
-    def test_a_failed_batch_survives_a_task_queue(self) -> None:
+    def test_batch_failed_can_be_pickled(self) -> None:
         error = BatchFailed([Receipt("i", "e.1"), Unavailable("down")])
         again = pickle.loads(pickle.dumps(error))
         assert str(again) == str(error)
@@ -206,5 +206,5 @@ class TestResults:
         assert isinstance(again.results[1], Unavailable)
         assert str(again.results[1]) == "down"
 
-    def test_no_wire_code_becomes_a_failed_batch(self) -> None:
+    def test_no_wire_code_becomes_batch_failed(self) -> None:
         assert type(from_wire("internal", "x")) is Internal

@@ -14,7 +14,7 @@ def tree(root: type[TidingsError]) -> list[type[TidingsError]]:
     ]
 
 
-def test_numbers_are_unique_and_say_whether_to_come_back() -> None:
+def test_numbers_are_unique_and_decide_reconnecting() -> None:
     numbers = [code.number for code in CODES.values()]
     assert len(set(numbers)) == len(numbers)
     assert all(4000 <= number <= 4999 for number in numbers)
@@ -23,7 +23,7 @@ def test_numbers_are_unique_and_say_whether_to_come_back() -> None:
     ]
 
 
-def test_what_would_be_refused_again_does_not_come_back() -> None:
+def test_permanent_errors_do_not_reconnect() -> None:
     for name in ("unauthorized", "forbidden", "revoked", "bad_origin", "unknown_namespace", "bad_packet"):
         assert not CODES[name].should_reconnect
     for name in ("unavailable", "draining", "full", "slow", "ping_timeout", "expired"):
@@ -38,7 +38,7 @@ def test_every_row_is_complete() -> None:
         assert (code.http_status >= 500) is (code.fault is Fault.OURS or name == "bad_config")
 
 
-def test_every_error_has_a_code_of_its_side() -> None:
+def test_every_error_has_a_code_with_its_fault() -> None:
     for error in tree(TidingsError):
         assert error.code_name in CODES
     sides = {CallerError: {Fault.CALLER, Fault.PEER}, PeerError: {Fault.PEER}, HubError: {Fault.OURS}}
@@ -47,7 +47,7 @@ def test_every_error_has_a_code_of_its_side() -> None:
             assert CODES[error.code_name].fault in faults, error
 
 
-def test_an_error_survives_the_wire() -> None:
+def test_error_from_the_wire_is_the_same_error() -> None:
     for error in tree(TidingsError):
         # This one holds other errors, and each of those travels by itself.
         if error is BatchFailed:
@@ -57,7 +57,7 @@ def test_an_error_survives_the_wire() -> None:
         assert back.to_wire() == wire
 
 
-def test_a_code_of_the_future_is_still_an_error() -> None:
+def test_unknown_code_becomes_an_error() -> None:
     back = from_wire("quite_new", "text")
     assert isinstance(back, TidingsError)
     assert str(back) == "text"

@@ -17,7 +17,7 @@ from tidings.receipts import Receipt
 
 
 class TestEmitter:
-    def test_returns_receipts(self, url: str, kept: Callable[[str], Any]) -> None:
+    def test_returns_receipts(self, url: str, stored: Callable[[str], Any]) -> None:
         with Emitter(url) as emitter:
             one = emitter.emit("first", {"n": 1}, channel="a:1", id="x")
             many = emitter.emit("second", channels=["a:1", "a:2"])
@@ -27,20 +27,27 @@ class TestEmitter:
         assert not one.duplicate
         assert again == Receipt("x", one.cursor, duplicate=True)
         assert len({one.cursor, *(r.cursor for r in many), user.cursor}) == 4
-        assert kept("a:1") == [("first", {"n": 1}), ("second", None)]
-        assert kept("user:7") == [("third", None)]
+        assert stored("a:1") == [("first", {"n": 1}), ("second", None)]
+        assert stored("user:7") == [("third", None)]
 
-    def test_pushes_models(self, url: str, kept: Callable[[str], Any]) -> None:
+    def test_pushes_models(self, url: str, stored: Callable[[str], Any]) -> None:
         emitter = Emitter(url)
         emitter.register(Note, channels=lambda _: "notes:all", version=lambda _: 3)
         assert isinstance(emitter.push_model(Thing(5), channel="a:1", version=1), Receipt)
         assert len(emitter.push_model(Thing(5), op="deleted", version=2)) == 2
         assert len(emitter.push_model(Note())) == 1
-        assert kept("a:1") == [("updated_model", {"class": "Thing", "model": {"id": 5}, "op": "updated", "version": 1})]
-        assert kept("list:things")[0][1]["op"] == "deleted"
-        assert kept("notes:all")[0][1] == {"class": "Note", "model": {"text": "hello"}, "op": "updated", "version": 3}
+        assert stored("a:1") == [
+            ("updated_model", {"class": "Thing", "model": {"id": 5}, "op": "updated", "version": 1})
+        ]
+        assert stored("list:things")[0][1]["op"] == "deleted"
+        assert stored("notes:all")[0][1] == {
+            "class": "Note",
+            "model": {"text": "hello"},
+            "op": "updated",
+            "version": 3,
+        }
 
-    def test_registering_with_one_emitter_says_nothing_to_another(self, url: str) -> None:
+    def test_registered_rules_belong_to_one_emitter(self, url: str) -> None:
         Emitter(url).register(Note, channels=["notes:all"])
         with pytest.raises(BadChannel, match="no channel for a Note"):
             Emitter(url).push_model(Note())
@@ -49,20 +56,20 @@ class TestEmitter:
         with pytest.raises(TypeError, match="unexpected options: exlude"):
             Emitter(url).push_model(Thing(1), exlude=["id"])  # type: ignore[call-overload]
 
-    def test_closed_is_unavailable(self, url: str) -> None:
+    def test_closed_emitter_is_unavailable(self, url: str) -> None:
         emitter = Emitter(url)
         emitter.close()
         emitter.close()
         with pytest.raises(Unavailable, match="closed"):
             emitter.emit("e", channel="a:1")
 
-    def test_settings_that_cannot_be(self) -> None:
+    def test_invalid_settings_are_rejected(self) -> None:
         for settings in ({"timeout_s": 0}, {"timeout_s": float("nan")}, {"publication_max_bytes": 0}, {"batch_max": 0}):
             with pytest.raises(BadConfig):
                 Emitter("memory://", **settings)
 
     @pytest.mark.parametrize("url", ["", "redis", "localhost:6379", "mqtt://user:hunter2@host", "//hunter2", None])
-    def test_a_url_of_no_kind_is_refused_without_repeating_it(self, url: Any) -> None:
+    def test_unknown_url_is_rejected_without_repeating_it(self, url: Any) -> None:
         for kind in (Emitter, AsyncEmitter):
             with pytest.raises(BadConfig, match="redis") as caught:
                 kind(url)

@@ -11,7 +11,7 @@ SECRET = "s" * 32
 BODY = b'{"hook":"connect"}'
 
 
-def test_what_the_hub_signs_is_believed() -> None:
+def test_signature_of_the_hub_verifies() -> None:
     header = sign(SECRET, BODY, at_s=1000.9)
     assert header.startswith("t=1000,v1=")
     assert verify(SECRET, header, BODY, now_s=1100) == json.loads(BODY)
@@ -37,12 +37,12 @@ def test_the_signature_is_the_documented_one() -> None:
         "t=1000,v1=" + "Z" * 64,
     ],
 )
-def test_anything_else_is_not(header: str | None) -> None:
+def test_wrong_signature_is_rejected(header: str | None) -> None:
     with pytest.raises(Unauthorized):
         verify(SECRET, header, BODY, now_s=1000)
 
 
-def test_time_body_and_secret_are_all_signed() -> None:
+def test_signature_covers_time_body_and_secret() -> None:
     header = sign(SECRET, BODY, at_s=1000)
     for secret, given, body in (
         ("t" * 32, header, BODY), (SECRET, header.replace("t=1000", "t=1001"), BODY), (SECRET, header, BODY + b" "),
@@ -55,6 +55,6 @@ def test_time_body_and_secret_are_all_signed() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{"])
-def test_a_body_that_is_no_object_is_said(body: bytes) -> None:
+def test_body_that_is_not_an_object_is_rejected(body: bytes) -> None:
     with pytest.raises(BadRequest):
         verify(SECRET, sign(SECRET, body, at_s=1), body, now_s=1)

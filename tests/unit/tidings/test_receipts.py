@@ -17,7 +17,7 @@ from tidings.receipts import AsyncReceipt, Receipt
 
 
 class TestReceipt:
-    def test_how_it_waits_is_no_part_of_it(self, url: str) -> None:
+    def test_waiter_is_not_compared_and_not_in_repr(self, url: str) -> None:
         with Emitter(url) as emitter:
             receipt = emitter.emit("e", channel="a:1", ack=True, id="x")
         plain = Receipt("x", receipt.cursor)
@@ -27,7 +27,7 @@ class TestReceipt:
         assert receipt != ("x", receipt.cursor, False)
 
     @pytest.mark.parametrize("kind", [Receipt, AsyncReceipt])
-    def test_a_pickled_one_does_not_wait(self, kind: type[Receipt]) -> None:
+    def test_pickled_receipt_cannot_wait(self, kind: type[Receipt]) -> None:
         receipt = kind("x", "e.1", duplicate=True)
         receipt.set_waiter(max)
         again = pickle.loads(pickle.dumps(receipt))
@@ -35,7 +35,7 @@ class TestReceipt:
         with pytest.raises(BadRequest, match="ack=True"):
             Receipt.wait(again)
 
-    def test_it_waits_for_publications_that_asked_for_it(self, url: str) -> None:
+    def test_receipt_waits_only_with_ack(self, url: str) -> None:
         with Emitter(url) as emitter:
             asked, _ = emitter.emit("e", channels=["a:1", "a:2"], ack=True)
             assert asked.wait(acks=0).recipients == 0
@@ -55,7 +55,7 @@ class TestReceipt:
         ("scheme", "why"),
         [("amqp://localhost", "only takes publications"), ("socketio+redis://localhost", "do not reply to an emitter")],
     )
-    def test_ways_without_an_answer_say_why(self, scheme: str, why: str) -> None:
+    def test_ack_error_states_why_the_url_has_no_acks(self, scheme: str, why: str) -> None:
         for emitter in (Emitter(scheme), Emitter(scheme).batch().begin()):
             with pytest.raises(BadConfig, match=why):
                 emitter.emit("e", channel="a:1", ack=True)

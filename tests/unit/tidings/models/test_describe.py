@@ -35,34 +35,34 @@ class TestData:
         assert described(Order(42))[0]["op"] == "updated"
 
     @pytest.mark.parametrize("op", ["", "delete", None, "UPDATED", 3])
-    def test_another_op_is_refused(self, op: Any) -> None:
+    def test_unknown_op_is_rejected(self, op: Any) -> None:
         with pytest.raises(BadRequest, match="one of created, updated, deleted"):
             described(Order(42), op=op)
 
     @pytest.mark.parametrize("obj", [{"id": 1}, [1], "text", 42, None, object(), Order, ToDict])
-    def test_what_is_no_model_is_refused(self, obj: object) -> None:
+    def test_object_that_is_not_a_model_is_rejected(self, obj: object) -> None:
         with pytest.raises(BadData, match="is not a model"):
             described(obj)
 
 
 class TestFields:
-    def test_only_those_named(self) -> None:
+    def test_only_named_fields_are_sent(self) -> None:
         assert model_of(Order(42), fields=["customer", "id"]) == {"customer": "ann", "id": 42}
 
-    def test_all_but_those_excluded(self) -> None:
+    def test_excluded_fields_are_not_sent(self) -> None:
         assert model_of(Order(42), exclude={"lines"}) == {"id": 42, "customer": "ann"}
 
-    def test_a_private_field_only_when_named(self) -> None:
+    def test_private_field_is_sent_only_if_named(self) -> None:
         assert "_private" not in model_of(Order(42))
         assert model_of(Order(42), fields=["_private"]) == {"_private": "p"}
 
-    def test_the_nearest_rule_counts_and_exclusions_add_up(self) -> None:
+    def test_nearest_fields_win_and_exclusions_add_up(self) -> None:
         rule = Rule(channels="a:1", fields=("id", "customer", "lines"), exclude=("lines",))
         assert described(Order(42), rule)[0]["model"] == {"id": 42, "customer": "ann"}
         assert described(Order(42), rule, exclude=["id"])[0]["model"] == {"customer": "ann"}
         assert described(Order(42), rule, fields=["id", "lines"])[0]["model"] == {"id": 42}
 
-    def test_the_class_says_it(self) -> None:
+    def test_class_attribute_names_the_fields(self) -> None:
         assert model_of(Line("x")) == {"sku": "x"}
         assert model_of(Order(1, lines=[Line("x")]))["lines"] == [{"sku": "x"}]
 
@@ -105,13 +105,13 @@ class TestFields:
         with pytest.raises(BadData, match="deeper than 64"):
             model_of(deep)
 
-    def test_a_value_that_json_cannot_say_names_its_path(self) -> None:
+    def test_error_for_unrepresentable_field_has_its_path(self) -> None:
         with pytest.raises(BadData, match=r"data\.model\.customer"):
             described(Order(42, customer=b"x"), Rule(channels="a:1"))  # type: ignore[arg-type]
 
 
 class TestToDict:
-    def test_comes_first(self) -> None:
+    def test_to_dict_takes_precedence(self) -> None:
         assert model_of(ToDict(a=1, _b=2)) == {"a": 1, "_b": 2}
 
     def test_can_be_limited(self) -> None:
@@ -138,7 +138,7 @@ class TestToDict:
 
 
 class TestChannels:
-    def test_given_ones_count_alone(self) -> None:
+    def test_named_channels_replace_those_of_the_class(self) -> None:
         builder = PublicationBuilder()
         assert [item.channel for item in builder.build_model(Order(1), user="9")] == ["user:9"]
         assert [item.channel for item in builder.build_model(Order(1))] == ["orders:1", "user:ann"]
@@ -158,31 +158,31 @@ class TestChannels:
         assert described(Told(3))[1] == ["told:3"]
 
     @pytest.mark.parametrize("answer", [None, [], "", "orders", [""], [None], 3])
-    def test_a_function_that_names_none(self, answer: Any) -> None:
+    def test_function_that_returns_no_channels_is_an_error(self, answer: Any) -> None:
         with pytest.raises(BadChannel):
             described(Order(1), Rule(channels=lambda _: answer))
 
-    def test_none_at_all(self) -> None:
+    def test_object_without_channels_is_an_error(self) -> None:
         with pytest.raises(BadChannel, match=r"no channel for a Line: .*Line\.__channels__ = \['name:{id}'\]"):
             described(Line("x"))
 
     @pytest.mark.parametrize("value", [None, "", "a b", "\n", "x" * 200])
-    def test_a_template_that_the_object_cannot_fill(self, value: Any) -> None:
+    def test_template_with_an_empty_field_is_an_error(self, value: Any) -> None:
         with pytest.raises(BadChannel):
             described(Order(1, customer=value))
 
     @pytest.mark.parametrize(
         "template", ["o:{id.real}", "o:{0}", "o:{}", "o:{id!r}", "o:{id:>9}", "o:{id[0]}", "o:{", 3]
     )
-    def test_a_template_that_is_none(self, template: Any) -> None:
+    def test_malformed_template_is_an_error(self, template: Any) -> None:
         with pytest.raises(BadChannel, match=r"not a template|list of templates"):
             described(Order(1), Rule(channels=[template]))
 
-    def test_a_template_that_names_no_attribute(self) -> None:
+    def test_template_with_an_unknown_attribute_is_an_error(self) -> None:
         with pytest.raises(BadData, match="Order has no attribute 'nothing'"):
             described(Order(1), Rule(channels="o:{nothing}"))
 
-    def test_an_enum_stands_for_its_value(self) -> None:
+    def test_enum_is_replaced_by_its_value(self) -> None:
         class Region(Enum):
             NORTH = "north"
 
@@ -207,7 +207,7 @@ class TestVersion:
         obj.updated_at = self.AT  # type: ignore[attr-defined]
         assert version_of(obj) == self.AT_US
 
-    def test_the_vectors_that_javascript_is_held_to(self) -> None:
+    def test_version_vectors_shared_with_javascript(self) -> None:
         for case in json.loads((VECTORS / "model_version.json").read_text())["good"]:
             obj = ToDict()
             for name, value in case["model"].items():
@@ -220,22 +220,22 @@ class TestVersion:
         assert version_of(ToDict(), version=self.AT.replace(tzinfo=None)) == self.AT_US
         assert version_of(ToDict()) == NOW_US
 
-    def test_text_that_merely_is_called_version_does_not_count(self) -> None:
+    def test_text_attribute_named_version_is_ignored(self) -> None:
         obj = ToDict()
         obj.version = "1.10"  # type: ignore[attr-defined]
         assert version_of(obj) == NOW_US
         assert version_of(obj, Rule(version="version")) == "1.10"
 
     @pytest.mark.parametrize("version", [True, float("nan"), float("inf"), b"\x01", [1], Decimal(1), object()])
-    def test_what_cannot_be_compared_is_refused(self, version: Any) -> None:
+    def test_incomparable_version_is_rejected(self, version: Any) -> None:
         with pytest.raises(BadData, match="a version is a number, a string or a datetime"):
             version_of(ToDict(), version=version)
 
-    def test_a_registered_attribute_that_is_none(self) -> None:
+    def test_registered_version_attribute_that_is_none_is_rejected(self) -> None:
         with pytest.raises(BadData, match=r"Order\.customer is None"):
             version_of(Order(1, customer=None), Rule(version="customer"))  # type: ignore[arg-type]
 
-    def test_the_clock_never_goes_back(self) -> None:
+    def test_version_grows_if_the_clock_is_set_back(self) -> None:
         moments = iter([2_000_000, 2_000_000, 1_000_000, 1_000_000, 3_000_000, 3_000_000])
         builder = PublicationBuilder(clock_ns=lambda: next(moments))
         pushed = [builder.build_model(Line("x"), channel="a:1")[0].body for _ in range(3)]

@@ -11,7 +11,7 @@ from tidings.models import SHARED, Registry, Rule, register
 
 
 class TestRegistry:
-    def test_nearest_first_and_each_part_for_itself(self) -> None:
+    def test_each_part_comes_from_the_nearest_rule(self) -> None:
         class Special(Order):
             pass
 
@@ -23,7 +23,7 @@ class TestRegistry:
         assert own.rule(Order) == Rule(("shared:{id}",), ("id",), None, "id")
         assert Registry().rule(Special).channels == ["orders:{id}", "user:{customer}"]
 
-    def test_the_whole_process(self) -> None:
+    def test_shared_registry_applies_to_all_emitters(self) -> None:
         class Everywhere:
             id = 1
 

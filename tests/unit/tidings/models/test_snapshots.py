@@ -36,7 +36,7 @@ class Account(BaseModel):
 
 
 class TestPydantic:
-    def test_its_own_json_form(self) -> None:
+    def test_pydantic_model_is_sent_in_its_json_form(self) -> None:
         assert model_of(Account(id=1, name="ann")) == {
             "id": 1,
             "name": "ann",
@@ -49,7 +49,7 @@ class TestPydantic:
         assert model_of(Account(id=1, name="ann"), fields=["name"]) == {"name": "ann"}
         assert described(Account(id=1, name="ann"), Rule(channels="accounts:{id}"))[1] == ["accounts:1"]
 
-    def test_what_it_cannot_say(self) -> None:
+    def test_pydantic_serialization_error_is_bad_data(self) -> None:
         class Odd(BaseModel):
             raw: bytes
 
@@ -125,7 +125,9 @@ class TestSqlalchemy:
         assert channels == ["purchases:1", "user:1"]
         assert queries == []
 
-    def test_what_a_commit_expired_is_an_error_and_no_query(self, session: Session, queries: list[str]) -> None:
+    def test_attribute_expired_by_a_commit_is_an_error_without_a_query(
+        self, session: Session, queries: list[str]
+    ) -> None:
         purchase = session.get_one(Purchase, 1)
         session.commit()
         queries.clear()
@@ -135,7 +137,7 @@ class TestSqlalchemy:
         session.refresh(purchase)
         assert described(purchase)[0]["model"] == FULL
 
-    def test_what_a_flush_expired_can_be_left_out(self, session: Session, queries: list[str]) -> None:
+    def test_attribute_expired_by_a_flush_can_be_excluded(self, session: Session, queries: list[str]) -> None:
         purchase = session.get_one(Purchase, 1)
         purchase.total = Decimal(5)
         session.flush()

@@ -20,7 +20,7 @@ class Order:
     total: Decimal
 
 
-def test_what_was_pushed_is_found() -> None:
+def test_assert_pushed_returns_the_matching_publication() -> None:
     hub = FakeHub()
     receipt = hub.emit("shipped", {"order": 42, "at": datetime(2026, 1, 2, tzinfo=UTC)}, channel="orders:42")
     hub.push_model(Order(7, Decimal("9.90")))
@@ -42,7 +42,7 @@ def test_what_was_pushed_is_found() -> None:
         ("orders:42", "shipped", {"times": 2}),
     ],
 )
-def test_what_was_not_pushed_is_an_error_that_says_what_was(channel: str, event: str, how: dict[str, object]) -> None:
+def test_failed_assertion_lists_what_was_pushed(channel: str, event: str, how: dict[str, object]) -> None:
     hub = FakeHub()
     hub.emit("shipped", {"order": 42, "more": 1}, channel="orders:42")
     with pytest.raises(AssertionError, match="'shipped' in orders:42") as raised:
@@ -50,7 +50,7 @@ def test_what_was_not_pushed_is_an_error_that_says_what_was(channel: str, event:
     assert '"more": 1' in str(raised.value)
 
 
-def test_nothing_is_something_one_can_assert() -> None:
+def test_assert_nothing_pushed() -> None:
     hub = FakeHub()
     hub.assert_nothing_pushed()
     hub.emit("x", channel="orders:1")
@@ -61,7 +61,7 @@ def test_nothing_is_something_one_can_assert() -> None:
     hub.assert_nothing_pushed()
 
 
-def test_the_rules_are_an_emitters() -> None:
+def test_fake_makes_the_checks_of_an_emitter() -> None:
     hub = FakeHub(namespaces=["orders"], publication_max_bytes=100)
     with pytest.raises(BadChannel):
         hub.emit("x", channel="")
@@ -80,14 +80,14 @@ def test_the_rules_are_an_emitters() -> None:
     hub.assert_pushed("user:7", "x")
 
 
-def test_an_id_that_repeats_is_published_once() -> None:
+def test_repeated_id_is_published_once() -> None:
     hub = FakeHub()
     first, again = (hub.emit("x", channel="orders:1", id="pay-1") for _ in range(2))
     assert (first.duplicate, again.duplicate) == (False, True)
     hub.assert_pushed("orders:1", "x", times=1)
 
 
-def test_failures_come_when_they_are_ordered() -> None:
+def test_fail_next_makes_calls_fail() -> None:
     hub = FakeHub()
     hub.fail_next(Unavailable("down"), times=2)
     for _ in range(2):
@@ -109,14 +109,14 @@ def test_failures_come_when_they_are_ordered() -> None:
     hub.emit("y", channel="orders:1")
 
 
-def test_orders_are_remembered_and_concern_nobody() -> None:
+def test_commands_are_recorded_and_affect_no_connection() -> None:
     hub = FakeHub()
     assert hub.disconnect(user="7").connections == 0
     hub.subscribe(user="7", channel="orders:1")
     assert [order.name for order in hub.orders] == ["disconnect", "subscribe"]
 
 
-def test_others_with_its_address_publish_there_too() -> None:
+def test_other_emitters_with_the_url_of_the_fake_are_recorded() -> None:
     hub = FakeHub()
     with Emitter(hub.url) as other:
         other.emit("x", 1, channel="orders:1")

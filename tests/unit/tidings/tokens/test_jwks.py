@@ -11,7 +11,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from support.tokens import GOOD, NOW, SECRET, b64, pair, refused, signed
+from support.tokens import GOOD, NOW, SECRET, assert_rejected, b64, pair, signed
 from tidings.errors import BadConfig, Unauthorized, Unavailable
 from tidings.tokens import KeySet, issue
 from tidings.tokens.jwks import MAX_BYTES, REFETCH_S, Jwks, fetch_bytes
@@ -56,13 +56,13 @@ def test_keys_from_a_jwks(algorithm: str) -> None:
     issuer = Issuer(document(jwk(algorithm, kid="k1")))
     keys = KeySet(jwks=[Jwks("https://id.example", url=URL, fetch=issuer)])
     token = by("https://id.example", algorithm=algorithm)
-    refused(token, keys)
+    assert_rejected(token, keys)
     assert issuer.asked == []
     assert keys.verify_fresh(token, now_s=NOW).sub == "ann"
     assert issuer.asked == [URL]
 
 
-def test_a_jwks_is_kept_and_fetched_again_in_time() -> None:
+def test_jwks_is_cached_and_fetched_again_in_time() -> None:
     issuer = Issuer(document(jwk("RS256", kid="k1")))
     keys = KeySet(jwks=[Jwks("me", url=URL, cache_s=600, fetch=issuer)])
     assert keys.refresh(now_s=NOW) == []
@@ -88,7 +88,7 @@ def test_an_unknown_kid_fetches_once_in_thirty_seconds() -> None:
     assert len(issuer.asked) == 2
 
 
-def test_an_issuer_that_does_not_answer_keeps_its_keys() -> None:
+def test_keys_stay_if_the_issuer_does_not_respond() -> None:
     issuer = Issuer(document(jwk("RS256", kid="k1")))
     keys = KeySet(jwks=[Jwks("me", url=URL, cache_s=60, fetch=issuer)])
     keys.refresh(now_s=NOW)
@@ -109,21 +109,21 @@ def test_an_issuer_that_does_not_answer_keeps_its_keys() -> None:
     assert claims.sub == "ann"
 
 
-def test_keys_of_one_issuer_do_not_count_for_another() -> None:
+def test_keys_of_one_issuer_do_not_verify_tokens_of_another() -> None:
     """Same kid, two issuers, and a hub key beside them: each only for its own tokens."""
     one, two = Issuer(document(jwk("RS256", kid="k1"))), Issuer(document(jwk("ES256", kid="k1")))
     keys = KeySet([Key("HS256", SECRET)], jwks=[Jwks("one", url=URL, fetch=one), Jwks("two", url=URL, fetch=two)])
     keys.refresh(now_s=NOW)
     assert keys.verify(by("one"), now_s=NOW).issuer == "one"
     assert keys.verify(by("two", algorithm="ES256"), now_s=NOW).issuer == "two"
-    refused(by("two"), keys)
-    refused(by("one", algorithm="ES256"), keys)
-    refused(by("three"), keys)
-    refused(signed({**GOOD, "iss": "one"}), keys)
+    assert_rejected(by("two"), keys)
+    assert_rejected(by("one", algorithm="ES256"), keys)
+    assert_rejected(by("three"), keys)
+    assert_rejected(signed({**GOOD, "iss": "one"}), keys)
     assert keys.verify(signed({**GOOD, "iss": "me"}), now_s=NOW).sub == "ann"
 
 
-def test_no_claim_becomes_part_of_an_address() -> None:
+def test_no_claim_becomes_part_of_a_url() -> None:
     issuer = Issuer(document(jwk("RS256", kid="k1")))
     keys = KeySet(jwks=[Jwks("me", url=URL, fetch=issuer)])
     for evil in ("http://169.254.169.254/", "me/../x", "https://evil.example"):
@@ -144,12 +144,12 @@ def test_no_claim_becomes_part_of_an_address() -> None:
         {},
     ],
 )
-def test_entries_that_are_no_keys(entry: dict[str, Any]) -> None:
+def test_invalid_jwks_entries_are_ignored(entry: dict[str, Any]) -> None:
     with pytest.raises(BadConfig):
         Key.from_jwk(entry)
 
 
-def test_entries_for_other_uses() -> None:
+def test_jwks_entries_for_other_uses_are_ignored() -> None:
     for other in ({"use": "enc"}, {"alg": "RS512"}, {"alg": "HS256"}):
         with pytest.raises(BadConfig):
             Key.from_jwk(jwk("RS256", **other))
@@ -189,12 +189,12 @@ def test_a_jwks_from_a_file(tmp_path: Path) -> None:
         "//id.example",
     ],
 )
-def test_an_address_that_is_not_https(url: str) -> None:
+def test_url_that_is_not_https_is_rejected(url: str) -> None:
     with pytest.raises(BadConfig):
         Jwks("me", url=url)
 
 
-def test_neither_or_both() -> None:
+def test_jwks_needs_exactly_one_of_url_and_file() -> None:
     for wrong in ({}, {"url": URL, "file": "x"}):
         with pytest.raises(BadConfig):
             Jwks("me", **wrong)
@@ -248,7 +248,7 @@ def test_a_real_fetch(issuer_url: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/elsewhere", "/gone", "/huge"])
-def test_a_fetch_is_bounded_and_follows_nothing(issuer_url: str, path: str) -> None:
+def test_fetch_is_limited_and_follows_no_redirect(issuer_url: str, path: str) -> None:
     with pytest.raises((OSError, ValueError)):
         fetch_bytes(issuer_url + path)
     assert [type(error) for error in KeySet(jwks=[Jwks("me", url=issuer_url + path)]).refresh(now_s=NOW)] == [

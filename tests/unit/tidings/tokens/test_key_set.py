@@ -5,13 +5,13 @@ from typing import Any
 import jwt
 import pytest
 
-from support.tokens import GOOD, KEYS, NOW, OTHER, SECRET, pair, refused, signed
+from support.tokens import GOOD, KEYS, NOW, OTHER, SECRET, assert_rejected, pair, signed
 from tidings.errors import Expired, Unauthorized
 from tidings.tokens import Claims, KeySet, issue
 from tidings.tokens.signing_keys import Key
 
 
-def test_what_was_issued_is_verified() -> None:
+def test_issued_token_verifies() -> None:
     token = issue(
         "ann", key=SECRET, channels=["orders:*", "news:1"], info={"name": "Ann"}, jti="t1", issuer="me", now_s=NOW
     )
@@ -26,13 +26,13 @@ def test_what_was_issued_is_verified() -> None:
     )
 
 
-def test_a_token_of_any_other_library() -> None:
+def test_token_of_another_library_verifies() -> None:
     assert KEYS.verify(jwt.encode(GOOD, SECRET, algorithm="HS256"), now_s=NOW).sub == "ann"
 
 
-def test_an_asymmetric_token_where_a_secret_is_expected() -> None:
+def test_asymmetric_token_does_not_verify_with_a_secret() -> None:
     private, _ = pair("RS256")
-    refused(issue("ann", key=private, algorithm="RS256", now_s=NOW))
+    assert_rejected(issue("ann", key=private, algorithm="RS256", now_s=NOW))
 
 
 @pytest.mark.parametrize(
@@ -66,38 +66,38 @@ def test_times(claims: dict[str, Any], error: type[Exception] | None) -> None:
     assert type(caught.value) is error
 
 
-def test_a_token_without_end_only_where_a_setting_says_so() -> None:
+def test_token_without_exp_needs_require_exp_false() -> None:
     token = issue("ann", key=SECRET, expires_in_s=None, now_s=NOW)
-    refused(token)
+    assert_rejected(token)
     claims = KeySet([Key("HS256", SECRET)], require_exp=False).verify(token, now_s=NOW)
     assert claims.expires_at_s is None
 
 
-def test_an_expired_forgery_is_not_told_that_it_expired() -> None:
-    refused(signed({"sub": "ann", "exp": NOW - 1000}, secret=OTHER))
+def test_expired_forgery_is_reported_as_invalid() -> None:
+    assert_rejected(signed({"sub": "ann", "exp": NOW - 1000}, secret=OTHER))
 
 
 @pytest.mark.parametrize(
     "sub", [None, "", 7, ["ann"], {"a": 1}, "a b", "a\nb", "*", "ä", "x" * 200, "a/b", "\u0000", True]
 )
-def test_a_user_that_cannot_be(sub: object) -> None:
-    refused(signed({"sub": sub, "exp": NOW + 60}))
+def test_malformed_user_is_rejected(sub: object) -> None:
+    assert_rejected(signed({"sub": sub, "exp": NOW + 60}))
 
 
-def test_no_user_at_all() -> None:
-    refused(signed({"exp": NOW + 60}))
+def test_token_without_user_is_rejected() -> None:
+    assert_rejected(signed({"exp": NOW + 60}))
 
 
 @pytest.mark.parametrize(
     "channels", ["orders:*", {"orders:*": 1}, [1], [None], [""], ["a*b"], ["**"], ["x" * 201], 7, True, ["a:b"] * 1001]
 )
-def test_patterns_that_cannot_be(channels: object) -> None:
-    refused(signed({**GOOD, "channels": channels}))
+def test_malformed_patterns_are_rejected(channels: object) -> None:
+    assert_rejected(signed({**GOOD, "channels": channels}))
 
 
 @pytest.mark.parametrize("jti", [7, ["x"], {}, True, "x" * 300])
-def test_a_token_id_that_cannot_be(jti: object) -> None:
-    refused(signed({**GOOD, "jti": jti}))
+def test_malformed_token_id_is_rejected(jti: object) -> None:
+    assert_rejected(signed({**GOOD, "jti": jti}))
 
 
 def test_audience_and_issuer() -> None:
@@ -116,24 +116,24 @@ def test_audience_and_issuer() -> None:
         {"aud": "hub", "iss": ["me"]},
         {"aud": None, "iss": "me"},
     ):
-        refused(signed({**GOOD, **wrong}), keys)
+        assert_rejected(signed({**GOOD, **wrong}), keys)
 
 
-def test_rotation() -> None:
+def test_old_and_new_key_verify_during_rotation() -> None:
     old, new = Key("HS256", SECRET, kid="old"), Key("HS256", OTHER, kid="new")
     both = KeySet([old, new])
     for key, kid in ((SECRET, "old"), (OTHER, "new"), (SECRET, None), (OTHER, None)):
         assert both.verify(issue("ann", key=key, kid=kid, now_s=NOW), now_s=NOW).sub == "ann"
-    refused(issue("ann", key=SECRET, kid="new", now_s=NOW), both)
-    refused(issue("ann", key=SECRET, kid="unknown", now_s=NOW), both)
-    refused(issue("ann", key=SECRET, kid="old", now_s=NOW), KeySet([new]))
+    assert_rejected(issue("ann", key=SECRET, kid="new", now_s=NOW), both)
+    assert_rejected(issue("ann", key=SECRET, kid="unknown", now_s=NOW), both)
+    assert_rejected(issue("ann", key=SECRET, kid="old", now_s=NOW), KeySet([new]))
 
 
-def test_no_key_at_all_verifies_nothing() -> None:
-    refused(signed(GOOD), KeySet())
+def test_key_set_without_keys_verifies_nothing() -> None:
+    assert_rejected(signed(GOOD), KeySet())
 
 
-def test_an_error_holds_nothing_of_the_token() -> None:
+def test_error_contains_nothing_of_the_token() -> None:
     token = signed({**GOOD, "info": "canary-secret"}, secret=OTHER)
     with pytest.raises(Unauthorized) as caught:
         KEYS.verify(token, now_s=NOW)

@@ -92,7 +92,7 @@ def test_a_pattern_covers(example: dict[str, Any]) -> None:
     assert matches(example["pattern"], example["channel"]) is example["covers"]
 
 
-def test_an_error_shows_little_of_what_it_was_given() -> None:
+def test_error_shows_only_the_beginning_of_the_value() -> None:
     with pytest.raises(BadChannel) as caught:
         check_channel("\x1b[31m" + "x" * 10_000)
     assert len(str(caught.value)) < 400

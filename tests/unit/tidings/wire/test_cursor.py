@@ -19,17 +19,17 @@ def test_a_cursor_is_read_and_written_back(example: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("text", VECTORS["bad"], ids=ascii)
-def test_what_no_hub_gave_out_is_refused(text: object) -> None:
+def test_malformed_cursor_is_rejected(text: object) -> None:
     with pytest.raises(BadCursor):
         Cursor.parse(text)
 
 
 @given(st.text(alphabet="abcXYZ019_-", min_size=1, max_size=32), st.integers(0, 2**63 - 1))
-def test_every_cursor_comes_back(epoch: str, seq: int) -> None:
+def test_written_cursor_parses_to_the_same_cursor(epoch: str, seq: int) -> None:
     assert Cursor.parse(str(Cursor(epoch, seq))) == Cursor(epoch, seq)
 
 
-def test_a_cursor_knows_its_place_in_every_sequence() -> None:
+def test_cursor_has_a_place_in_every_sequence() -> None:
     cursor = Cursor.parse("b.3~a.1~c.0")
     assert [cursor.seq_in(epoch) for epoch in "abcd"] == [1, 3, 0, None]
     assert str(cursor.capped("a", 0)) == "b.3~a.0~c.0"

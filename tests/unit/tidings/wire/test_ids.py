@@ -6,7 +6,7 @@ from tidings.wire.channels import check_id
 from tidings.wire.ids import new_id
 
 
-def test_an_id_is_22_signs_of_the_ids_alphabet() -> None:
+def test_id_has_22_characters_of_the_id_alphabet() -> None:
     made = new_id(time.time_ns() // 1_000_000)
     assert len(made) == 22
     assert check_id(made) == made
@@ -23,7 +23,7 @@ def test_ids_of_one_millisecond_differ() -> None:
     assert len({new_id(1_790_000_000_000) for _ in range(10_000)}) == 10_000
 
 
-def test_every_sign_is_used_about_equally_often() -> None:
+def test_every_character_occurs_about_equally_often() -> None:
     made = "".join(new_id(0, random_bytes=bytes([value]).__mul__)[-14:] for value in range(256))
     assert {made.count(sign) // 14 for sign in set(made)} == {4, 5}
     assert len(set(made)) == 62

@@ -13,7 +13,7 @@ from tidings_hub.core.compat.requests import RequestLimits
 from tidings_hub.ingress.socketio_emitter import SocketioEmitterFormat
 
 
-def test_there_and_back() -> None:
+def test_packed_values_unpack_unchanged() -> None:
     value = ["emitter", {"a": [None, True, 1.5, -1, 2**64 - 1, "ü", b"\x00"]}, {}]
     assert unpack(pack(value)) == value
 
@@ -39,24 +39,24 @@ def test_there_and_back() -> None:
         b"\xc7\x00\x05",
     ],
 )
-def test_what_is_not_msgpack_or_not_json(message: bytes) -> None:
+def test_message_that_is_not_msgpack_or_not_json_is_rejected(message: bytes) -> None:
     with pytest.raises(BadRequest):
         unpack(message)
 
 
-def test_a_list_is_not_longer_than_the_bound() -> None:
+def test_list_longer_than_the_limit_is_rejected() -> None:
     assert unpack(pack([1] * LIST_MAX)) == [1] * LIST_MAX
     with pytest.raises(BadRequest):
         unpack(pack([1] * (LIST_MAX + 1)))
 
 
-def test_a_number_that_is_too_large() -> None:
+def test_number_beyond_64_bits_is_rejected() -> None:
     huge: Any = 2**64
     with pytest.raises(BadRequest):
         pack(huge)
 
 
-def test_without_the_package_the_message_has_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_error_has_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "msgpack", None)
     for use in (
         lambda: unpack(b"\x01"),

@@ -45,7 +45,7 @@ def test_the_documented_form(example: dict[str, Any]) -> None:
         ({2: "a", None: "b", True: "c"}, '{"2":"a","null":"b","true":"c"}'),
     ],
 )
-def test_what_python_knows_beyond_json(value: object, encoded: str) -> None:
+def test_python_types_beyond_json_are_encoded(value: object, encoded: str) -> None:
     assert encode_data(value) == encoded.encode()
 
 
@@ -71,7 +71,7 @@ def _cycle() -> dict[str, object]:
         ({(1, 2): 3}, "tuple"),
     ],
 )
-def test_what_json_cannot_say_is_named_by_its_path(value: object, path: str) -> None:
+def test_unrepresentable_value_is_named_by_its_path(value: object, path: str) -> None:
     with pytest.raises(BadData) as caught:
         encode_data(value)
     assert path in str(caught.value)
@@ -96,7 +96,7 @@ def test_the_size_limit_counts_bytes_and_is_exact() -> None:
         encode_data("ü" * 10, max_bytes=20)
 
 
-def test_a_wide_value_is_no_slower_than_its_size() -> None:
+def test_wide_value_takes_time_proportional_to_its_size() -> None:
     started_s = time.perf_counter()
     with pytest.raises(TooLarge):
         encode_data([[]] * 200_000)

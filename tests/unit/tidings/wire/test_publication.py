@@ -44,7 +44,7 @@ def test_a_message_is_decoded(example: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("message", VECTORS["bad"], ids=lambda message: ascii(message[:30]))
-def test_what_is_not_ours_is_refused(message: str) -> None:
+def test_malformed_message_is_rejected(message: str) -> None:
     with pytest.raises(BadPacket):
         decode("orders:42", message.encode(), max_bytes=10_000)
 
@@ -53,7 +53,7 @@ def test_what_is_not_ours_is_refused(message: str) -> None:
     "message",
     [b't1 7 3 ep id 1 - 3 "x","\xff"', b't1 7 3 ep id 1 \xff 3 "x",1', b"\x80\x04\x95", b't1 7 3 ep id 1 - 3 "\xff",1'],
 )
-def test_what_is_not_utf8_is_refused(message: bytes) -> None:
+def test_message_that_is_not_utf8_is_rejected(message: bytes) -> None:
     with pytest.raises(BadPacket):
         decode("orders:42", message, max_bytes=10_000)
 
@@ -66,7 +66,7 @@ def test_the_limit_is_exact() -> None:
 
 
 @given(EVENTS, JSON, st.integers(0, 2**62), st.integers(0, 2**62))
-def test_what_an_emitter_wrote_comes_back(event: str, data: Any, seq: int, at_ms: int) -> None:
+def test_encoded_body_decodes_unchanged(event: str, data: Any, seq: int, at_ms: int) -> None:
     try:
         check_event(event)
     except BadEvent:
@@ -77,7 +77,7 @@ def test_what_an_emitter_wrote_comes_back(event: str, data: Any, seq: int, at_ms
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_decode_or_are_refused(junk: bytes) -> None:
+def test_any_bytes_decode_or_are_rejected(junk: bytes) -> None:
     for message in (junk, b"t1 7 3 ep id 1 - 3 " + junk, b't1 7 3 ep id 1 - 3 "x",' + junk):
         try:
             made = decode("a:b", message, max_bytes=1000)
@@ -86,14 +86,14 @@ def test_any_bytes_decode_or_are_refused(junk: bytes) -> None:
         assert not set(made.fragment) & set(range(32))
 
 
-def test_an_emitter_cannot_write_a_bad_event_or_id() -> None:
+def test_malformed_event_or_id_is_not_encoded() -> None:
     with pytest.raises(BadEvent):
         encode_body("connect", b"1", id="i", at_ms=1)
     with pytest.raises(BadId):
         encode_body("x", b"1", id="i i", at_ms=1)
 
 
-def test_a_name_longer_than_any_event_is_refused() -> None:
+def test_name_longer_than_any_event_is_rejected() -> None:
     def message(length: int) -> bytes:
         name = b'"%b"' % (b"n" * length)
         return b"t1 1 0 epoch id 1 - %d %b,{}" % (len(name), name)
@@ -104,5 +104,5 @@ def test_a_name_longer_than_any_event_is_refused() -> None:
 
 
 @pytest.mark.parametrize("event", ["updated", 'a "b" c', "ü, ö", "with space"])
-def test_a_body_is_split_where_it_was_joined(event: str) -> None:
+def test_body_splits_into_its_event_and_data(event: str) -> None:
     assert split_body(encode_body(event, b'{"a": "b, c"}', id="a1", at_ms=7)) == (event, b'{"a": "b, c"}')

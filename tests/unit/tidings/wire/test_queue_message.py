@@ -15,13 +15,13 @@ BODY = encode_body("updated", '{"text":"ä €"}'.encode(), id="order-7", at_ms=
 MESSAGE = encode_queue_message("orders:42", BODY)
 
 
-def test_a_message_is_its_channel_and_the_body_that_the_broker_takes() -> None:
+def test_message_contains_channel_and_body() -> None:
     assert MESSAGE.decode() == VECTORS["good"][0]["message"]
     assert decode_queue_message(MESSAGE, data_max_bytes=100).body == BODY
 
 
 @pytest.mark.parametrize("example", VECTORS["good"], ids=lambda example: example["message"][:30])
-def test_a_message_is_read(example: dict[str, Any]) -> None:
+def test_message_vectors_decode(example: dict[str, Any]) -> None:
     queued = read_queued(example["message"].encode(), data_max_bytes=1000)
     assert isinstance(queued, QueuedPublication)
     assert (queued.channel, queued.id, queued.data_json.decode()) == (
@@ -32,7 +32,7 @@ def test_a_message_is_read(example: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("example", VECTORS["bad"], ids=lambda example: example["message"][:40])
-def test_what_is_no_message_is_refused(example: dict[str, Any]) -> None:
+def test_malformed_message_vectors_are_rejected(example: dict[str, Any]) -> None:
     error = read_queued(example["message"].encode(), data_max_bytes=1000)
     assert isinstance(error, TidingsError)
     assert error.code.name == example["code"]
@@ -42,17 +42,17 @@ def test_what_is_no_message_is_refused(example: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "message", [b"\x80\x04\x95pickled", MESSAGE.replace("€".encode(), b"\xe2\x82"), b"t1 orders:\xff " + BODY]
 )
-def test_what_is_no_text_is_refused(message: bytes) -> None:
+def test_message_that_is_not_text_is_rejected(message: bytes) -> None:
     with pytest.raises(TidingsError):
         decode_queue_message(message, data_max_bytes=1000)
 
 
-def test_the_version_is_the_first_thing_that_is_looked_at() -> None:
+def test_unknown_version_is_reported_first() -> None:
     with pytest.raises(BadPacket, match="begins with t1"):
         decode_queue_message(b"t2" + MESSAGE[2:], data_max_bytes=1000)
 
 
-def test_the_limit_is_on_the_data_and_on_the_whole() -> None:
+def test_data_and_whole_message_are_limited() -> None:
     size = len(decode_queue_message(MESSAGE, data_max_bytes=1000).data_json)
     assert decode_queue_message(MESSAGE, data_max_bytes=size).channel == "orders:42"
     with pytest.raises(TooLarge, match="publication_max_bytes"):
