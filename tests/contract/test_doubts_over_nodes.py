@@ -30,7 +30,7 @@ from tidings_hub.config.settings import Settings
 from tidings_hub.core.frame import Encoded
 from tidings_hub.core.sessions import Session
 from tidings_hub.metrics import Metrics
-from tidings_hub.services.connection import Connection
+from tidings_hub.services.client_connection import Connection
 from tidings_hub.services.hub import Hub
 from tidings_hub.services.hub_event import hub_event
 from tidings_hub.services.subscribe import PendingSubscription, go_live, subscribe

@@ -22,7 +22,7 @@ from tidings_hub.ingress.listener import Listener
 from tidings_hub.metrics import Metrics
 from tidings_hub.node.heartbeat import NodeHeartbeat
 from tidings_hub.node.membership import Membership
-from tidings_hub.services.connection import Connection
+from tidings_hub.services.client_connection import Connection
 from tidings_hub.services.hub import Hub
 
 logger = logging.getLogger("tidings")

@@ -37,8 +37,8 @@ from tidings_hub.node.readiness import Readiness
 from tidings_hub.node.reload import apply_reload
 from tidings_hub.node.user_code import UserCode
 from tidings_hub.node.worker import Worker
+from tidings_hub.services.client_connection import FanOut
 from tidings_hub.services.commands import Commands
-from tidings_hub.services.connection import FanOut
 from tidings_hub.services.hub import Hub
 from tidings_hub.socketio.events import ClientEvents
 from tidings_hub.socketio.server import HubServer

@@ -19,7 +19,7 @@ from tidings.wire.cursor import Cursor
 from tidings.wire.presence import presence_of
 from tidings_hub.core.access import token_key, user_key
 from tidings_hub.core.sessions import Session, State
-from tidings_hub.services.connection import Connection
+from tidings_hub.services.client_connection import Connection
 from tidings_hub.services.hub import Hub
 from tidings_hub.services.hub_event import hub_event
 from tidings_hub.services.subscribe import go_live, subscribe

@@ -23,7 +23,7 @@ from tidings_hub.core.frame import HubEvent
 from tidings_hub.core.resumable_session import ResumableSession, Resume, ResumeRefusal, plan_resume, sid_of
 from tidings_hub.core.sessions import Session, State
 from tidings_hub.services.authenticator import ANONYMOUS_PREFIX
-from tidings_hub.services.connection import Connection
+from tidings_hub.services.client_connection import Connection
 from tidings_hub.services.hub import Hub
 from tidings_hub.services.subscribe import PendingSubscription, abandon, go_live, joins_at_connect, subscribe
 

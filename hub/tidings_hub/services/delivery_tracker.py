@@ -11,7 +11,7 @@ from tidings_hub.config.settings import Settings
 from tidings_hub.core.delivery_reports import ACK_ID_MAX, ACK_ID_MIN, DeliveryReports, count_written
 from tidings_hub.core.frame import Frame
 from tidings_hub.metrics import Metrics
-from tidings_hub.services.connection import Connection
+from tidings_hub.services.client_connection import Connection
 
 
 class DeliveryTracker:

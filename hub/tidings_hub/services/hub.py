@@ -37,7 +37,7 @@ from tidings_hub.core.subscriptions import Subscriptions
 from tidings_hub.metrics import Metrics
 from tidings_hub.services.authenticator import Authenticator
 from tidings_hub.services.authorizers import Authorizers
-from tidings_hub.services.connection import Connection, FanOut
+from tidings_hub.services.client_connection import Connection, FanOut
 from tidings_hub.services.delivery_tracker import DeliveryTracker
 from tidings_hub.services.hub_event import gap_event, hub_event
 from tidings_hub.services.presence import PresenceService

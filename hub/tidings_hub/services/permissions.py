@@ -8,7 +8,7 @@ from tidings.errors import Forbidden, TidingsError, TooManyChannels
 from tidings.wire.channels import check_channel, user_channel
 from tidings.wire.presence import presence_channel
 from tidings_hub.core.sessions import Session
-from tidings_hub.services.connection import Connection
+from tidings_hub.services.client_connection import Connection
 from tidings_hub.services.hub import Hub
 
 Answers = dict[str, dict[str, object]]

@@ -23,7 +23,7 @@ from tidings_hub.core.resumable_session import ChannelJoin, JoinMode, Resume
 from tidings_hub.core.sessions import Session, State
 from tidings_hub.core.small_set import add_member
 from tidings_hub.core.subscriptions import Catchup
-from tidings_hub.services.connection import Connection
+from tidings_hub.services.client_connection import Connection
 from tidings_hub.services.hub import Hub
 from tidings_hub.services.permissions import Answers, permitted_channels
 

@@ -22,8 +22,8 @@ from tidings.wire.payload import encode_data
 from tidings.wire.presence import presence_channel
 from tidings.wire.publication import encode_body
 from tidings_hub.core.sessions import Session
+from tidings_hub.services.client_connection import Connection
 from tidings_hub.services.connect import ConnectRequest, activate, identify, open_session
-from tidings_hub.services.connection import Connection
 from tidings_hub.services.hub import Hub
 from tidings_hub.services.hub_event import hub_event
 from tidings_hub.services.subscribe import abandon, go_live, subscribe

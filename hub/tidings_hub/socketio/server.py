@@ -26,8 +26,7 @@ logger = logging.getLogger("tidings.socketio")
 
 _EVENTS = (upstream.EVENT, upstream.BINARY_EVENT)
 _ACKS = (upstream.ACK, upstream.BINARY_ACK)
-# Packets of one connection that wait while another one is handled. A client that sends more than this without waiting
-# for a response is closed as `too_fast`.
+# Packets of one connection that wait while another one is handled. A client with more is closed as `too_fast`.
 INBOX_MAX = 1000
 
 
@@ -232,8 +231,8 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
     def _connect(self, client: Client, namespace: str, auth: object) -> None:
         connection = client.connection
         if not self._serves(namespace):
-            answer = Packet(upstream.CONNECT_ERROR, data={"message": "Invalid namespace"}, namespace=namespace)
-            connection.send(answer.encode())
+            error = {"message": "Invalid namespace"}
+            connection.send(Packet(upstream.CONNECT_ERROR, data=error, namespace=namespace).encode())
             return
         client.pending = PendingConnect()
         try:
@@ -285,12 +284,12 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
             encoded = pkt.encode()
             pending.held_packets += encoded if isinstance(encoded, list) else [encoded]
             return
-        if pending is not None and pending.session is not None and pkt.packet_type == upstream.CONNECT:
-            # `_connect` uncorks: CONNECT, `tidings:ready` and what was missed go out in one write.
-            client.connection.cork()
-        if pending is not None and pending.answer is not None and pkt.packet_type == upstream.CONNECT:
+        if pending is not None and pkt.packet_type == upstream.CONNECT:
+            if pending.session is not None:
+                # `_connect` uncorks: CONNECT, `tidings:ready` and what was missed go out in one write.
+                client.connection.cork()
             # The public id of a session outlives the connection. Upstream's id names the connection and stays private.
-            pkt.data = pending.answer
+            pkt.data = pending.answer or pkt.data
         super()._send_packet(eio_sid, pkt)
 
     def _send_eio_packet(self, eio_sid: str, eio_pkt: Any) -> None:

@@ -16,7 +16,7 @@ from tidings.errors import BadChannel, BadRequest, Full, Internal, TidingsError,
 from tidings.wire.channels import user_channel
 from tidings.wire.cursor import Cursor
 from tidings_hub.core.sessions import Session
-from tidings_hub.services.connection import Connection
+from tidings_hub.services.client_connection import Connection
 from tidings_hub.services.hub import Hub
 from tidings_hub.services.hub_event import hub_event
 from tidings_hub.services.subscribe import go_live, subscribe

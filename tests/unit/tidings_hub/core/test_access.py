@@ -81,14 +81,14 @@ def test_elsewhere_is_every_namespace_but_the_brokers_own() -> None:
         access.check_subscribe(bearer("*"), "user:bob")
 
 
-def test_who_may_publish() -> None:
+def test_publish_rules() -> None:
     ACCESS.check_publish(bearer("chat:*"), "chat:1")
     for claims, channel in ((bearer("orders:*"), "orders:42"), (bearer(), "chat:1"), (bearer(), "user:ann")):
         with pytest.raises(Forbidden):
             ACCESS.check_publish(claims, channel)
 
 
-def test_who_may_read_history_and_see_presence() -> None:
+def test_history_and_presence_rules() -> None:
     ACCESS.check_read_history(bearer("orders:*"), "orders:42")
     ACCESS.check_presence_visible("chat:1")
     for claims, channel in ((bearer(), "orders:42"), (bearer(), "news:today")):
@@ -214,7 +214,7 @@ def test_the_later_end_wins() -> None:
     assert revocations.is_revoked(bearer(), now_s=150.0)
 
 
-def test_what_has_ended_is_forgotten() -> None:
+def test_ended_revocations_are_removed() -> None:
     revocations = Revocations({"user:a": 10.0, "user:b": 20.0})
     assert revocations.forget_past(now_s=10.0) == ["user:a"]
     assert len(revocations) == 1

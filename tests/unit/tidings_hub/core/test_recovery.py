@@ -57,7 +57,7 @@ def test_the_limit_is_how_many_are_still_recovered() -> None:
     assert result(0, 5, 5, kept, limit=4) == "limit"
 
 
-def test_what_lies_beyond_the_pointer_is_not_yet_due() -> None:
+def test_publications_past_the_pointer_are_ignored() -> None:
     found = contiguous(0, 2, chain(1, 2, 3), epoch=EPOCH, limit=9)
     assert not isinstance(found, Gap)
     assert [one.seq for one in found] == [1, 2]

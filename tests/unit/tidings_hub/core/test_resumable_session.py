@@ -1,4 +1,4 @@
-"""What is kept of a session, and when its client may be told that it has everything."""
+"""What is stored of a session, and when its client may be told that it has everything."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ PID = "kept-in-the-client-alone"
 
 
 def session(*joins: tuple[JoinMode, str, list[str]], stale: str = "") -> ResumableSession:
-    kept = ResumableSession(sid_of(PID), "c1", "7", jti="t1", stale_offset=stale)
+    stored = ResumableSession(sid_of(PID), "c1", "7", jti="t1", stale_offset=stale)
     for how, at, channels in joins:
-        kept.add_channels(how, at, channels)
-    return kept
+        stored.add_channels(how, at, channels)
+    return stored
 
 
-def starts(kept: ResumableSession, offset: object, since: str | None = None) -> dict[str, str] | ResumeRefusal:
-    found = plan_resume(kept, offset, None if since is None else Cursor.parse(since))
+def starts(stored: ResumableSession, offset: object, since: str | None = None) -> dict[str, str] | ResumeRefusal:
+    found = plan_resume(stored, offset, None if since is None else Cursor.parse(since))
     if isinstance(found, ResumeRefusal):
         return found
     return {"": str(found.offset)} | {name: str(start) for name, start in found.starts.items()}
@@ -45,16 +45,16 @@ def test_a_sid_is_always_the_same_and_no_pid() -> None:
 @pytest.mark.parametrize(
     ("text", "good"), [("a" * 16, True), ("a-_Z9" * 4, True), ("a" * 15, False), ("a" * 65, False)]
 )
-def test_what_can_be_a_pid(text: str, good: bool) -> None:
+def test_valid_pids(text: str, good: bool) -> None:
     assert is_pid(text) is good
 
 
 @pytest.mark.parametrize("other", [None, 7, "a" * 15 + "é", "a" * 20 + "\n", ["a" * 20], "a b" * 8])
-def test_what_cannot(other: object) -> None:
+def test_invalid_pids(other: object) -> None:
     assert not is_pid(other)
 
 
-def test_who_left_or_was_sent_away_for_good_is_forgotten() -> None:
+def test_final_reasons() -> None:
     assert [
         name for name in ("draining", "slow", "ping_timeout", "transport close", "unavailable", "") if is_final(name)
     ] == []
@@ -62,15 +62,15 @@ def test_who_left_or_was_sent_away_for_good_is_forgotten() -> None:
     assert all(is_final(code.name) for code in CODES.values() if not code.should_reconnect)
 
 
-def test_it_is_read_as_it_was_written() -> None:
-    kept = session(
+def test_decode_reverses_encode() -> None:
+    stored = session(
         (JoinMode.FROM_OFFSET, "", ["user:7", "orders:1"]), (JoinMode.FROM_POSITION, "e.5", ["orders:2"]), stale="e.3"
     )
-    again = ResumableSession.decode(kept.sid, kept.owner, kept.user, kept.encode())
+    again = ResumableSession.decode(stored.sid, stored.owner, stored.user, stored.encode())
     assert again is not None
-    assert (again.joins, again.jti, again.stale_offset) == (kept.joins, "t1", "e.3")
+    assert (again.joins, again.jti, again.stale_offset) == (stored.joins, "t1", "e.3")
     assert again.channels == ["user:7", "orders:1", "orders:2"]
-    assert PID.encode() not in kept.encode()
+    assert PID.encode() not in stored.encode()
 
 
 @pytest.mark.parametrize(
@@ -82,62 +82,62 @@ def test_it_is_read_as_it_was_written() -> None:
         json.dumps({"jti": None, "stale": "", "joins": [["since", "", 5]]}).encode(),
     ],
 )
-def test_what_is_not_ours_is_nothing(body: bytes) -> None:
+def test_a_malformed_body_is_not_decoded(body: bytes) -> None:
     assert ResumableSession.decode("s", "c", "u", body) is None
 
 
 def test_the_last_way_into_a_channel_counts() -> None:
-    kept = session(
+    stored = session(
         (JoinMode.FROM_POSITION, "e.5", ["a:1", "a:2"]),
         (JoinMode.FROM_POSITION, "e.5", ["a:3"]),
         (JoinMode.REPLAYED, "e.7", ["a:1"]),
     )
-    assert kept.joins == (
+    assert stored.joins == (
         ChannelJoin(JoinMode.FROM_POSITION, "e.5", ("a:2", "a:3")),
         ChannelJoin(JoinMode.REPLAYED, "e.7", ("a:1",)),
     )
-    kept.remove_channels(["a:2", "a:3", "a:9"])
-    kept.add_channels(JoinMode.REPLAYING, "", [])
-    assert kept.joins == (ChannelJoin(JoinMode.REPLAYED, "e.7", ("a:1",)),)
+    stored.remove_channels(["a:2", "a:3", "a:9"])
+    stored.add_channels(JoinMode.REPLAYING, "", [])
+    assert stored.joins == (ChannelJoin(JoinMode.REPLAYED, "e.7", ("a:1",)),)
 
 
 def test_a_fresh_channel_begins_where_it_was_joined() -> None:
-    kept = session(
+    stored = session(
         (JoinMode.FROM_OFFSET, "", ["user:7"]),
         (JoinMode.FROM_POSITION, "e.5", ["a:1"]),
         (JoinMode.FROM_POSITION, "e.9", ["a:2"]),
     )
-    assert starts(kept, "e.6") == {"": "e.6", "a:2": "e.9"}
-    assert starts(kept, "e.2") == {"": "e.2", "a:1": "e.5", "a:2": "e.9"}
-    assert starts(kept, "e.9") == {"": "e.9"}
+    assert starts(stored, "e.6") == {"": "e.6", "a:2": "e.9"}
+    assert starts(stored, "e.2") == {"": "e.2", "a:1": "e.5", "a:2": "e.9"}
+    assert starts(stored, "e.9") == {"": "e.9"}
     many = session((JoinMode.FROM_POSITION, "e.5~f.8", ["a:1"]))
     assert starts(many, "f.9~e.2") == {"": "f.9~e.2", "a:1": "f.9~e.5"}
 
 
-def test_what_was_given_later_needs_an_offset_beyond() -> None:
-    kept = session((JoinMode.REPLAYED, "e.7", ["a:1"]))
-    assert starts(kept, "e.8") == {"": "e.8"}
+def test_replayed_publications_need_a_later_offset() -> None:
+    stored = session((JoinMode.REPLAYED, "e.7", ["a:1"]))
+    assert starts(stored, "e.8") == {"": "e.8"}
     # It may be from before: a cursor in between shows nothing.
-    assert starts(kept, "e.7") is ResumeRefusal.UNSETTLED
-    assert starts(kept, "e.3") is ResumeRefusal.UNSETTLED
-    assert starts(kept, "f.99") is ResumeRefusal.UNSETTLED
+    assert starts(stored, "e.7") is ResumeRefusal.UNSETTLED
+    assert starts(stored, "e.3") is ResumeRefusal.UNSETTLED
+    assert starts(stored, "f.99") is ResumeRefusal.UNSETTLED
     # What its client says of itself shows nothing either.
-    assert starts(kept, "e.7", since="e.9") is ResumeRefusal.UNSETTLED
+    assert starts(stored, "e.7", since="e.9") is ResumeRefusal.UNSETTLED
     many = session((JoinMode.REPLAYED, "e.7~f.4", ["a:1"]))
     assert starts(many, "f.5~e.1") == {"": "f.5~e.1"}
     assert starts(many, "f.4~e.99") is ResumeRefusal.UNSETTLED
     assert starts(session((JoinMode.REPLAYING, "", ["a:1"])), "e.99") is ResumeRefusal.UNSETTLED
 
 
-def test_the_later_of_offset_and_since_is_what_the_client_has() -> None:
-    kept = session((JoinMode.FROM_POSITION, "e.1", ["a:1"]))
-    assert starts(kept, "e.6", since="e.4") == {"": "e.6"}
-    assert starts(kept, "e.6", since="e.9") == {"": "e.9"}
-    assert starts(kept, "e.6", since="old.9") == {"": "e.6"}
+def test_the_later_of_offset_and_since_counts() -> None:
+    stored = session((JoinMode.FROM_POSITION, "e.1", ["a:1"]))
+    assert starts(stored, "e.6", since="e.4") == {"": "e.6"}
+    assert starts(stored, "e.6", since="e.9") == {"": "e.9"}
+    assert starts(stored, "e.6", since="old.9") == {"": "e.6"}
 
 
 @pytest.mark.parametrize("offset", [None, 5, "", "garbage", ["e.1"], "old.9"])
-def test_what_is_no_offset_of_this_session(offset: object) -> None:
+def test_offsets_of_other_sessions_are_refused(offset: object) -> None:
     assert starts(session((JoinMode.FROM_POSITION, "e.1", ["a:1"])), offset) is ResumeRefusal.OFFSET
 
 
@@ -146,19 +146,19 @@ def test_a_place_that_was_not_known_recovers_nothing() -> None:
 
 
 def test_an_offset_of_the_session_before_proves_nothing() -> None:
-    kept = session((JoinMode.FROM_POSITION, "e.1", ["a:1"]), stale="e.6")
-    assert starts(kept, "e.6") is ResumeRefusal.UNREADY
-    assert starts(kept, "e.7") == {"": "e.7"}
+    stored = session((JoinMode.FROM_POSITION, "e.1", ["a:1"]), stale="e.6")
+    assert starts(stored, "e.6") is ResumeRefusal.UNREADY
+    assert starts(stored, "e.7") == {"": "e.7"}
 
 
 def test_after_a_return_all_is_in_one_order_again() -> None:
-    kept = session(
+    stored = session(
         (JoinMode.REPLAYED, "e.7", ["a:1"]),
         (JoinMode.FROM_POSITION, "e.9", ["a:2"]),
         (JoinMode.FROM_OFFSET, "", ["a:3"]),
         stale="e.1",
     )
-    again = kept.for_connection("c2", None)
-    assert (again.sid, again.owner, again.user, again.jti, again.stale_offset) == (kept.sid, "c2", "7", None, "")
+    again = stored.for_connection("c2", None)
+    assert (again.sid, again.owner, again.user, again.jti, again.stale_offset) == (stored.sid, "c2", "7", None, "")
     assert starts(again, "e.8") == {"": "e.8", "a:2": "e.9"}
     assert isinstance(plan_resume(again, "e.1"), Resume)

@@ -37,7 +37,7 @@ def test_a_channel_begins_with_its_first_connection_and_ends_with_its_last() -> 
     assert len(subscriptions) == 0
 
 
-def test_a_catchup_keeps_its_channel_and_holds_back_what_comes() -> None:
+def test_a_catchup_holds_live_publications_back() -> None:
     subscriptions: Subscriptions[str] = Subscriptions()
     catchup = Catchup("a", ["o:1"], None, hold_max=2)
     subscriptions.begin(catchup)
@@ -51,7 +51,7 @@ def test_a_catchup_keeps_its_channel_and_holds_back_what_comes() -> None:
     assert subscriptions.count("o:1") == 1
 
 
-def test_losing_a_channel_drops_what_was_held_of_it_and_nothing_else() -> None:
+def test_a_loss_drops_only_the_held_publications_of_its_channel() -> None:
     catchup = Catchup("a", ["o:1", "o:2"], None, hold_max=9)
     for each in (frame("o:1", 1), frame("o:2", 2), frame("o:1", 3)):
         catchup.hold(each)
@@ -89,5 +89,5 @@ def test_connections_in_several_channels_are_written_once_in_order_of_seq() -> N
     assert planned(frames, subscriptions) == {"both": [1, 2, 3, 4], "one": [1, 3], "two": [2, 4]}
 
 
-def test_nothing_is_planned_for_channels_that_nobody_has() -> None:
+def test_channels_without_subscribers_are_not_planned() -> None:
     assert planned([frame("o:1", 1)], Subscriptions()) == {}

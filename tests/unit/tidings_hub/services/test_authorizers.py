@@ -11,30 +11,30 @@ from tidings_hub.core.sessions import Session, State
 from tidings_hub.services.authorizers import Authorizers
 
 
-class Asked:
-    """A gate that allows all but what it was made to refuse, and remembers."""
+class FakeAuthorizer:
+    """Allows everything but `refuses`, and records its calls."""
 
     def __init__(self, *handles: str, gives: Sequence[str] = (), refuses: str = "") -> None:
         self.handles = frozenset(handles)
         self.gives = gives
         self.refuses = refuses
-        self.heard: list[tuple[object, ...]] = []
+        self.calls: list[tuple[object, ...]] = []
 
     def connect(self, session: Session[Any]) -> Sequence[str]:
-        self.heard.append(("connect", session.user))
+        self.calls.append(("connect", session.user))
         if self.refuses == session.user:
             raise Forbidden
         return self.gives
 
     def subscribe(self, session: Session[Any], channels: Sequence[str]) -> Mapping[str, TidingsError]:
-        self.heard.append(("subscribe", *channels))
+        self.calls.append(("subscribe", *channels))
         return {name: Forbidden() for name in channels if name == self.refuses}
 
     def publish(self, session: Session[Any], channel: str, event: str, data: object) -> None:
-        self.heard.append(("publish", channel, event, data))
+        self.calls.append(("publish", channel, event, data))
 
     def disconnect(self, session: Session[Any], reason: str) -> None:
-        self.heard.append(("disconnect", session.user, reason))
+        self.calls.append(("disconnect", session.user, reason))
 
     def pending(self) -> int:
         return 1
@@ -44,52 +44,52 @@ def session(user: str = "ann") -> Session[Any]:
     return Session(f"id-of-{user}", object(), Claims(sub=user), 0.0)
 
 
-def test_nobody_is_asked_where_nobody_is() -> None:
+def test_without_authorizers_everything_is_allowed() -> None:
     live = session()
     granted = live.granted
-    gates = Authorizers()
-    assert gates.connect(live) == []
-    assert gates.subscribe(live, ["a:1"]) == {}
-    gates.publish(live, "a:1", "x", 1)
-    gates.disconnect(live, "gone")
-    assert (gates.handles, gates.pending()) == (frozenset(), 0)
+    authorizers = Authorizers()
+    assert authorizers.connect(live) == []
+    assert authorizers.subscribe(live, ["a:1"]) == {}
+    authorizers.publish(live, "a:1", "x", 1)
+    authorizers.disconnect(live, "gone")
+    assert (authorizers.handles, authorizers.pending()) == (frozenset(), 0)
     # One empty set for all sessions, however many there are.
     assert live.granted is granted
 
 
-def test_each_is_asked_in_turn_about_what_is_left() -> None:
+def test_later_authorizers_are_consulted_about_the_remaining_channels() -> None:
     first, second = (
-        Asked("connect", "subscribe", gives=["a:1"], refuses="a:2"),
-        Asked("subscribe", "connect", gives=["b:1"]),
+        FakeAuthorizer("connect", "subscribe", gives=["a:1"], refuses="a:2"),
+        FakeAuthorizer("subscribe", "connect", gives=["b:1"]),
     )
-    gates, live = Authorizers([first, second]), session()
-    assert gates.connect(live) == ["a:1", "b:1"]
+    authorizers, live = Authorizers([first, second]), session()
+    assert authorizers.connect(live) == ["a:1", "b:1"]
     assert live.granted == frozenset({"a:1", "b:1"})
-    assert list(gates.subscribe(live, ["a:2", "a:3"])) == ["a:2"]
-    assert second.heard[-1] == ("subscribe", "a:3")
-    gates.publish(live, "a:1", "x", 1)
-    assert not any(heard[0] == "publish" for heard in first.heard + second.heard)
+    assert list(authorizers.subscribe(live, ["a:2", "a:3"])) == ["a:2"]
+    assert second.calls[-1] == ("subscribe", "a:3")
+    authorizers.publish(live, "a:1", "x", 1)
+    assert not any(call[0] == "publish" for call in first.calls + second.calls)
 
 
-def test_who_was_refused_never_left() -> None:
-    first, second = Asked("connect", refuses="bob"), Asked("connect", "disconnect", gives=["a:1"])
-    gates, bob = Authorizers([first, second]), session("bob")
+def test_no_disconnect_is_reported_for_a_refused_session() -> None:
+    first, second = FakeAuthorizer("connect", refuses="bob"), FakeAuthorizer("connect", "disconnect", gives=["a:1"])
+    authorizers, bob = Authorizers([first, second]), session("bob")
     with pytest.raises(Forbidden):
-        gates.connect(bob)
-    gates.disconnect(bob, "refused")
-    assert (second.heard, bob.granted) == ([], frozenset())
+        authorizers.connect(bob)
+    authorizers.disconnect(bob, "refused")
+    assert (second.calls, bob.granted) == ([], frozenset())
 
 
-def test_who_left_is_told_once_also_if_it_left_meanwhile() -> None:
-    asked = Asked("connect", "disconnect")
-    gates, ann, eve = Authorizers([asked]), session("ann"), session("eve")
-    gates.connect(ann)
+def test_a_disconnect_is_reported_once_also_during_connect() -> None:
+    authorizer = FakeAuthorizer("connect", "disconnect")
+    authorizers, ann, eve = Authorizers([authorizer]), session("ann"), session("eve")
+    authorizers.connect(ann)
     for _ in range(2):
-        gates.disconnect(ann, "gone")
+        authorizers.disconnect(ann, "gone")
     eve.state = State.CLOSED
-    gates.connect(eve)
-    gates.disconnect(eve, "gone")
-    assert [heard for heard in asked.heard if heard[0] == "disconnect"] == [
+    authorizers.connect(eve)
+    authorizers.disconnect(eve, "gone")
+    assert [call for call in authorizer.calls if call[0] == "disconnect"] == [
         ("disconnect", "ann", "gone"),
         ("disconnect", "eve", "transport close"),
     ]

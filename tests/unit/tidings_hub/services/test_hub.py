@@ -30,8 +30,8 @@ from tidings_hub.core.sessions import Session
 from tidings_hub.metrics import Metrics
 from tidings_hub.node.api import LocalNodeApi
 from tidings_hub.node.readiness import Readiness
+from tidings_hub.services.client_connection import Connection
 from tidings_hub.services.commands import Commands
-from tidings_hub.services.connection import Connection
 from tidings_hub.services.hub import Hub
 from tidings_hub.services.hub_event import hub_event
 from tidings_hub.services.subscribe import PendingSubscription, go_live, subscribe
@@ -144,13 +144,13 @@ def recorder(session: Session[Connection]) -> Recorder:
 
 
 def joined(hub: Hub, session: Session[Connection], *channels: str, since: str | None = None) -> PendingSubscription:
-    made = subscribe(hub, session, channels, None if since is None else Cursor.parse(since))
-    go_live(hub, session, made, hub_event("tidings:ready", {}))
-    return made
+    pending = subscribe(hub, session, channels, None if since is None else Cursor.parse(since))
+    go_live(hub, session, pending, hub_event("tidings:ready", {}))
+    return pending
 
 
-class TestJoining:
-    def test_live_publications_come_after_the_answer(self, hub: Hub, clock: Clock) -> None:
+class TestSubscribe:
+    def test_live_publications_follow_the_answer(self, hub: Hub, clock: Clock) -> None:
         session = opened(hub, clock)
         publish(hub, "orders:1", "before")
         joined(hub, session, "orders:1")
@@ -158,7 +158,7 @@ class TestJoining:
         assert recorder(session).names() == ["tidings:ready", "ev"]
         assert recorder(session).data() == ["after"]
 
-    def test_what_was_missed_comes_first_and_in_order_of_all_channels(self, hub: Hub, clock: Clock) -> None:
+    def test_missed_publications_come_first_ordered_across_channels(self, hub: Hub, clock: Clock) -> None:
         session = opened(hub, clock)
         joined(hub, session, "orders:1", "orders:2")
         cursor = publish(hub, "orders:1", 0).cursor
@@ -169,22 +169,22 @@ class TestJoining:
         assert recorder(again).data() == [1, 2, 3, 4, 5, 6]
         assert answer.answers == {"orders:1": {"recovered": True}, "orders:2": {"recovered": True}}
 
-    def test_what_comes_while_joining_is_held_and_given_once(self, hub: Hub, clock: Clock) -> None:
+    def test_publications_during_a_subscribe_are_held_and_delivered_once(self, hub: Hub, clock: Clock) -> None:
         first = opened(hub, clock)
         joined(hub, first, "orders:1")
         cursor = publish(hub, "orders:1", 0).cursor
         publish(hub, "orders:1", 1)
         again = opened(hub, clock)
-        made = subscribe(hub, again, ["orders:1"], Cursor.parse(cursor))
+        pending = subscribe(hub, again, ["orders:1"], Cursor.parse(cursor))
         publish(hub, "orders:1", 2)
         publish(hub, "orders:1", 3)
         assert recorder(again).said == []
-        go_live(hub, again, made)
+        go_live(hub, again, pending)
         publish(hub, "orders:1", 4)
         assert recorder(again).data() == [1, 2, 3, 4]
         assert recorder(first).data() == [0, 1, 2, 3, 4]
 
-    def test_the_first_cursor_is_never_beyond_what_is_still_to_come(self, hub: Hub, clock: Clock) -> None:
+    def test_the_first_cursor_is_not_past_pending_publications(self, hub: Hub, clock: Clock) -> None:
         session = opened(hub, clock)
         fresh = subscribe(hub, session, ["orders:1"], None)
         before = str(fresh.cursor)
@@ -199,7 +199,7 @@ class TestJoining:
         assert str(again.cursor) == before
         assert subscribe(hub, opened(hub, clock), ["orders:1"], again.position).cursor == again.position
 
-    def test_a_channel_that_lost_its_past_is_not_recovered_and_the_others_are(self, hub: Hub, clock: Clock) -> None:
+    def test_a_channel_without_its_history_is_not_recovered_but_others_are(self, hub: Hub, clock: Clock) -> None:
         session = opened(hub, clock)
         joined(hub, session, "orders:1", "orders:2")
         cursor = publish(hub, "orders:1", 0).cursor
@@ -223,7 +223,7 @@ class TestJoining:
         publish(hub, "ticks:1", 1)
         assert joined(hub, opened(hub, clock), "ticks:1", since=position).answers == {"ticks:1": {"recovered": False}}
 
-    def test_what_would_not_fit_the_out_buffer_is_not_recovered(self, hub: Hub, clock: Clock) -> None:
+    def test_a_recovery_larger_than_the_out_buffer_is_refused(self, hub: Hub, clock: Clock) -> None:
         session = opened(hub, clock)
         joined(hub, session, "big:1", "orders:1")
         cursor = publish(hub, "orders:1", 0).cursor
@@ -237,34 +237,34 @@ class TestJoining:
 
     def test_too_much_while_joining_closes_the_connection_as_slow(self, hub: Hub, clock: Clock) -> None:
         session = opened(hub, clock)
-        made = subscribe(hub, session, ["orders:1"], None)
+        pending = subscribe(hub, session, ["orders:1"], None)
         for number in range(9):
             publish(hub, "orders:1", number)
-        go_live(hub, session, made)
+        go_live(hub, session, pending)
         assert recorder(session).data() == [0, 1, 2, 3, 4]
         assert recorder(session).code == "slow"
         assert hub.metrics.held_overflows == 1
 
-    def test_what_the_node_lost_while_joining_is_told(self, hub: Hub, clock: Clock) -> None:
+    def test_a_loss_during_a_subscribe_is_reported(self, hub: Hub, clock: Clock) -> None:
         session = opened(hub, clock)
         cursor = publish(hub, "orders:1", 0).cursor
-        made = subscribe(hub, session, ["orders:1", "orders:2"], Cursor.parse(cursor))
-        assert made.answers["orders:1"] == {"recovered": True}
-        hub.on_loss(["orders:1"], made.position)
-        go_live(hub, session, made)
-        assert made.answers["orders:1"] == {"recovered": False}
+        pending = subscribe(hub, session, ["orders:1", "orders:2"], Cursor.parse(cursor))
+        assert pending.answers["orders:1"] == {"recovered": True}
+        hub.on_loss(["orders:1"], pending.position)
+        go_live(hub, session, pending)
+        assert pending.answers["orders:1"] == {"recovered": False}
 
     def test_a_connection_that_closed_while_joining_leaves_nothing_behind(self, hub: Hub, clock: Clock) -> None:
         session = opened(hub, clock)
-        made = subscribe(hub, session, ["orders:1"], None)
+        pending = subscribe(hub, session, ["orders:1"], None)
         hub.close(session)
-        go_live(hub, session, made)
+        go_live(hub, session, pending)
         publish(hub, "orders:1", 1)
         assert recorder(session).said == []
         assert len(hub.subscriptions) == 0
         assert hub.metrics.sessions == 0
 
-    def test_a_broker_that_cannot_leaves_no_subscription(self, hub: Hub, clock: Clock) -> None:
+    def test_a_failing_broker_leaves_no_subscription(self, hub: Hub, clock: Clock) -> None:
         session = opened(hub, clock)
         hub.broker.subscribe = refuse  # type: ignore[method-assign]
         with pytest.raises(ConnectionError):
@@ -277,7 +277,7 @@ def refuse(channels: Sequence[str]) -> None:
 
 
 class TestFanOut:
-    def test_a_gap_is_told_to_those_who_listen(self, hub: Hub, clock: Clock) -> None:
+    def test_a_gap_is_sent_to_subscribers(self, hub: Hub, clock: Clock) -> None:
         one, other = opened(hub, clock), opened(hub, clock)
         joined(hub, one, "orders:1", "orders:2")
         joined(hub, other, "orders:3")
@@ -290,7 +290,7 @@ class TestFanOut:
         }
         assert recorder(other).names() == ["tidings:ready"]
 
-    def test_nothing_remains_of_a_session_that_closed(self, hub: Hub, clock: Clock) -> None:
+    def test_a_closed_session_leaves_nothing_behind(self, hub: Hub, clock: Clock) -> None:
         for number in range(50):
             session = opened(hub, clock, f"u{number}")
             joined(hub, session, f"orders:{number}", "orders:all")
@@ -302,7 +302,7 @@ class TestFanOut:
 
 
 class TestSessions:
-    def test_the_end_of_a_token(self, hub: Hub, clock: Clock) -> None:
+    def test_an_expired_token_ends_the_session(self, hub: Hub, clock: Clock) -> None:
         session = opened(hub, clock, expires_in_s=100)
         hub.tick()
         assert recorder(session).said == []
@@ -327,7 +327,7 @@ class TestSessions:
         publish(hub, "orders:1", 1)
         assert recorder(session).names() == ["tidings:ready"]
 
-    def test_revoked_users_and_tokens_are_cut_off(self, hub: Hub, clock: Clock) -> None:
+    def test_revoked_users_and_tokens_are_disconnected(self, hub: Hub, clock: Clock) -> None:
         one, other = opened(hub, clock, "one"), opened(hub, clock, "other")
         order = control.revoke(user="one", jti=None, for_s=60, until_s=None, now_s=clock.now_s)
         assert backends(hub).run_command(order).connections == 1
@@ -359,7 +359,7 @@ class TestSessions:
 
 
 class TestControl:
-    def test_orders_of_an_emitter_in_the_same_process(self, hub: Hub, clock: Clock) -> None:
+    def test_commands_of_an_emitter_in_the_same_process(self, hub: Hub, clock: Clock) -> None:
         one, other = opened(hub, clock, "one"), opened(hub, clock, "other")
         joined(hub, one, "user:one")
         joined(hub, other, "user:other")
@@ -378,7 +378,7 @@ class TestControl:
         ]
         assert recorder(other).code == "disconnected"
 
-    def test_orders_of_an_async_emitter(self, hub: Hub, clock: Clock) -> None:
+    def test_commands_of_an_async_emitter(self, hub: Hub, clock: Clock) -> None:
         session = opened(hub, clock, "one")
         joined(hub, session, "user:one")
 
@@ -401,7 +401,7 @@ class TestControl:
             CommandResult(0, 1),
         ]
 
-    def test_wrong_orders_are_refused_before_they_are_sent(self, hub: Hub) -> None:
+    def test_invalid_commands_are_refused_before_they_are_sent(self, hub: Hub) -> None:
         with Emitter(hub.settings.broker) as emitter:
             for wrong in (
                 emitter.disconnect,
@@ -421,12 +421,12 @@ class TestControl:
                     wrong()
         assert hub.metrics.control_messages == 0
 
-    def test_who_is_still_returning_is_subscribed_after_that(self, hub: Hub, clock: Clock) -> None:
+    def test_a_command_during_a_recovery_subscribes_afterwards(self, hub: Hub, clock: Clock) -> None:
         """A publication of the new channel would carry the client's cursor past what it has yet to be given."""
         cursor = publish(hub, "orders:1", 0).cursor
         publish(hub, "orders:1", "missed")
         session = opened(hub, clock, "one")
-        made = subscribe(hub, session, ["user:one", "orders:1"], Cursor.parse(cursor))
+        pending = subscribe(hub, session, ["user:one", "orders:1"], Cursor.parse(cursor))
         done: list[CommandResult] = []
         with Emitter(hub.settings.broker, timeout_s=30) as emitter:
             asking = threading.Thread(
@@ -436,14 +436,14 @@ class TestControl:
             wait_until(lambda: hub.metrics.control_messages == 1, why="the order has come")
             publish(hub, "orders:2", "early")
             assert recorder(session).said == []
-            go_live(hub, session, made, hub_event("tidings:ready", {}))
+            go_live(hub, session, pending, hub_event("tidings:ready", {}))
             asking.join(30)
         assert done == [CommandResult(1, 1)]
         publish(hub, "orders:2", "late")
         assert recorder(session).names() == ["tidings:ready", "ev", "tidings:subscribed", "ev"]
         assert recorder(session).data() == ["missed", "late"]
 
-    def test_the_cursor_told_with_a_subscription_is_behind_what_was_sent(self, hub: Hub, clock: Clock) -> None:
+    def test_the_cursor_of_a_subscription_is_not_past_sent_publications(self, hub: Hub, clock: Clock) -> None:
         session = opened(hub, clock, "one")
         joined(hub, session, "user:one", "orders:1")
         before = Cursor.parse(publish(hub, "orders:1", 1).cursor)
@@ -457,34 +457,34 @@ class TestControl:
         assert recorder(again).data() == [2]
         assert recorder(session).said[-1][3] == after.cursor
 
-    def test_a_doubt_during_a_return_is_told_at_once(self, hub: Hub, clock: Clock) -> None:
+    def test_a_doubt_during_a_recovery_is_reported_immediately(self, hub: Hub, clock: Clock) -> None:
         cursor = Cursor.parse(publish(hub, "orders:1", 0).cursor)
         joined(hub, opened(hub, clock), "orders:1", "orders:2")
         publish(hub, "orders:1", "missed")
         publish(hub, "orders:2", "other")
         session = opened(hub, clock)
-        made = subscribe(hub, session, ["orders:1", "orders:2"], cursor)
-        assert not hub.on_doubt(["orders:1"], cursor.seq, cursor.seq, made.position)
-        go_live(hub, session, made, hub_event("tidings:ready", made.final_answers()))
+        pending = subscribe(hub, session, ["orders:1", "orders:2"], cursor)
+        assert not hub.on_doubt(["orders:1"], cursor.seq, cursor.seq, pending.position)
+        go_live(hub, session, pending, hub_event("tidings:ready", pending.final_answers()))
         assert recorder(session).said[0][1] == {"orders:1": {"recovered": False}, "orders:2": {"recovered": True}}
         assert recorder(session).data() == ["other"]
-        assert hub.on_doubt(["orders:2"], cursor.seq, cursor.seq, made.position)
+        assert hub.on_doubt(["orders:2"], cursor.seq, cursor.seq, pending.position)
         assert recorder(session).said[-1][1]["channels"] == {"orders:2": {"recovered": False}}
 
-    def test_a_worker_that_cannot_is_counted(self, hub: Hub, clock: Clock) -> None:
+    def test_a_command_without_a_free_worker_is_counted(self, hub: Hub, clock: Clock) -> None:
         joined(hub, opened(hub, clock, "one"), "user:one")
         Commands(hub, lambda *_: False).on_command({"do": "disconnect", "user": "one", "reply": "x"})
         assert hub.metrics.control_unanswered == 1
 
 
-class TestRefusals:
-    def test_without_a_token_nobody_gets_in(self, hub: Hub) -> None:
+class TestAuthentication:
+    def test_a_client_without_a_valid_token_is_rejected(self, hub: Hub) -> None:
         for token in (None, "", "x", 7, {}):
             with pytest.raises(Unauthorized):
                 hub.authenticator.authenticate(token, "here")
         assert hub.metrics.auth_failures["unauthorized"] == 5
 
-    def test_an_address_whose_tokens_do_not_hold_is_not_answered_for_ever(self, hub: Hub, clock: Clock) -> None:
+    def test_an_address_with_many_invalid_tokens_is_throttled(self, hub: Hub, clock: Clock) -> None:
         for _ in range(60):
             with pytest.raises(Unauthorized):
                 hub.authenticator.authenticate("x", "there")

@@ -22,8 +22,8 @@ from tidings_hub.core.sessions import Session
 from tidings_hub.metrics import Metrics
 from tidings_hub.node.api import LocalNodeApi
 from tidings_hub.node.readiness import Readiness
+from tidings_hub.services.client_connection import Connection
 from tidings_hub.services.commands import Commands
-from tidings_hub.services.connection import Connection
 from tidings_hub.services.hub import Hub
 from tidings_hub.services.subscribe import go_live, subscribe
 

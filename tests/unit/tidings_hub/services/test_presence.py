@@ -19,7 +19,7 @@ from tidings_hub.brokers.memory import MemoryBroker
 from tidings_hub.config.settings import Settings
 from tidings_hub.core.sessions import Session
 from tidings_hub.metrics import Metrics
-from tidings_hub.services.connection import Connection
+from tidings_hub.services.client_connection import Connection
 from tidings_hub.services.hub import Hub
 from tidings_hub.services.hub_event import hub_event
 from tidings_hub.services.subscribe import go_live, subscribe

@@ -1,4 +1,4 @@
-"""Keeping sessions and their returns, on the memory broker and one that fails meanwhile."""
+"""Storing and resuming sessions, on a memory broker that can fail."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ from tidings.errors import Unavailable
 from tidings.publishers.memory.store import MemoryStore
 from tidings.tokens import issue
 from tidings_hub.brokers.memory import MemoryBroker
-from tidings_hub.brokers.session_records import MemorySessionRecords
 from tidings_hub.config.settings import Settings
 from tidings_hub.core.resumable_session import JoinMode, ResumableSession, sid_of
 from tidings_hub.core.session_records import ClaimedSession, RecordOperation, SessionRecord, WriteResult
 from tidings_hub.core.sessions import Session
 from tidings_hub.metrics import Metrics
+from tidings_hub.services.client_connection import Connection
 from tidings_hub.services.commands import Commands
 from tidings_hub.services.connect import ConnectRequest, PendingSession, activate, identify, open_session
-from tidings_hub.services.connection import Connection
 from tidings_hub.services.hub import Hub
 from tidings_hub.services.hub_event import hub_event
 from tidings_hub.services.subscribe import go_live, subscribe
 from unit.tidings_hub.services.test_hub import NAMESPACES, SECRET, Recorder, fan_out, in_thread, publish, recorder
 
 
-class Shaky(MemoryBroker):
-    """A broker that may be told to refuse notes, and that remembers the acts that came through."""
+class FlakyBroker(MemoryBroker):
+    """A broker that rejects session records while `down`, and records the operations that succeeded."""
 
     def __init__(self) -> None:
         super().__init__(limits=broker_limits(), store=MemoryStore())
@@ -52,7 +51,7 @@ def start() -> Iterator[Start]:
     hubs: list[Hub] = []
 
     def started(**more: Any) -> Hub:
-        broker = Shaky()
+        broker = FlakyBroker()
         settings = Settings.model_validate(
             {"secret": SECRET, "namespaces": NAMESPACES, "broker_timeout_s": 2.0, "recovery_window_s": 60.0} | more
         )
@@ -70,8 +69,8 @@ def start() -> Iterator[Start]:
         hub.broker.stop()
 
 
-def shaky(hub: Hub) -> Shaky:
-    assert isinstance(hub.broker, Shaky)
+def flaky(hub: Hub) -> FlakyBroker:
+    assert isinstance(hub.broker, FlakyBroker)
     return hub.broker
 
 
@@ -79,13 +78,13 @@ def connect(
     hub: Hub, *channels: str, pid: object = "", offset: object = None
 ) -> tuple[Session[Connection], PendingSession]:
     """What `socketio.events` does for a CONNECT."""
-    asked = ConnectRequest(issue("7", key=SECRET, channels=("*",)), channels, (), None, pid, offset)
-    claims, back = identify(hub, asked, "here")
+    request = ConnectRequest(issue("7", key=SECRET, channels=("*",)), channels, (), None, pid, offset)
+    claims, resume = identify(hub, request, "here")
     session = hub.open(Recorder(), claims)
-    entrance = open_session(hub, session, asked, back)
-    cursor = str(entrance.subscription.cursor)
-    activate(hub, session, entrance, hub_event("tidings:ready", entrance.subscription.reply(), cursor=cursor))
-    return session, entrance
+    pending = open_session(hub, session, request, resume)
+    cursor = str(pending.subscription.cursor)
+    activate(hub, session, pending, hub_event("tidings:ready", pending.subscription.reply(), cursor=cursor))
+    return session, pending
 
 
 def offset(session: Session[Connection]) -> Any:
@@ -93,72 +92,72 @@ def offset(session: Session[Connection]) -> Any:
     return next(said[-1] for said in reversed(recorder(session).said) if isinstance(said[-1], str))
 
 
-def kept(hub: Hub, entrance: PendingSession) -> dict[str, Any]:
-    """What the broker keeps, once all was written."""
-    assert entrance.resumable is not None
+def stored(hub: Hub, pending: PendingSession) -> dict[str, Any]:
+    """The body of the stored record, once everything is written."""
+    assert pending.resumable is not None
     wait_until(lambda: not hub.session_store.has_pending, why="all is written")
-    found = hub.broker.claim_session(entrance.resumable.sid, "")
+    found = hub.broker.claim_session(pending.resumable.sid, "")
     assert found is not None
     hub.broker.write_sessions(
-        [SessionRecord(RecordOperation.CREATE, entrance.resumable.sid, found.owner, 60, found.user, found.body)]
+        [SessionRecord(RecordOperation.CREATE, pending.resumable.sid, found.owner, 60, found.user, found.body)]
     )
     said: dict[str, Any] = json.loads(found.body)
     return said
 
 
-def joins(hub: Hub, entrance: PendingSession) -> dict[str, str]:
-    return {name: how for how, _, names in kept(hub, entrance)["joins"] for name in names}
+def joins(hub: Hub, pending: PendingSession) -> dict[str, str]:
+    return {name: how for how, _, names in stored(hub, pending)["joins"] for name in names}
 
 
-class TestReturns:
-    def test_the_same_session_goes_on(self, start: Start) -> None:
+class TestResume:
+    def test_a_session_is_resumed(self, start: Start) -> None:
         hub = start()
         session, first = connect(hub, "orders:1")
         publish(hub, "orders:1", 0)
         at = offset(session)
         publish(hub, "orders:1", 1)
-        kept(hub, first)
-        again, second = connect(hub, pid=first.pid, offset=at)
+        stored(hub, first)
+        resumed, second = connect(hub, pid=first.pid, offset=at)
         publish(hub, "orders:1", 2)
         assert second.answer == first.answer
-        assert again.id != session.id
-        assert recorder(again).data() == [1, 2]
+        assert resumed.id != session.id
+        assert recorder(resumed).data() == [1, 2]
         assert recorder(session).code == "replaced"
         assert recorder(session).names()[-3:-1] == ["tidings:close", "DISCONNECT"]
         assert hub.metrics.sessions_recovered == 1
 
-    def test_what_it_did_not_have_comes_beside(self, start: Start) -> None:
+    def test_requested_channels_are_added_to_a_resumed_session(self, start: Start) -> None:
         hub = start()
         session, first = connect(hub, "orders:1")
-        kept(hub, first)
+        stored(hub, first)
         publish(hub, "orders:2", "not its own")
-        again, second = connect(hub, "orders:2", "nobody:1", pid=first.pid, offset=offset(session))
+        resumed, second = connect(hub, "orders:2", "nobody:1", pid=first.pid, offset=offset(session))
         assert second.answer == first.answer
-        ready = recorder(again).said[0][1]["channels"]
+        ready = recorder(resumed).said[0][1]["channels"]
         assert ready["orders:1"] == {"recovered": True}
         assert ready["orders:2"] == {"recovered": False}
         assert ready["nobody:1"]["error"]["code"] == "unknown_namespace"
         assert joins(hub, second)["orders:2"] == JoinMode.FROM_POSITION
-        assert recorder(again).data() == []
+        assert recorder(resumed).data() == []
 
-    def test_one_channel_that_is_not_whole_makes_all_new(self, start: Start) -> None:
+    def test_one_incomplete_channel_makes_a_new_session(self, start: Start) -> None:
         hub = start()
         session, first = connect(hub, "orders:1", "ticks:1")
         at = offset(session)
         publish(hub, "orders:1", 1)
         publish(hub, "ticks:1", 1)
-        kept(hub, first)
-        again, second = connect(hub, "orders:1", pid=first.pid, offset=at)
+        stored(hub, first)
+        resumed, second = connect(hub, "orders:1", pid=first.pid, offset=at)
         assert second.answer != first.answer
-        assert recorder(again).said[0][1]["channels"]["orders:1"] == {"recovered": False}
-        assert recorder(again).data() == []
+        assert recorder(resumed).said[0][1]["channels"]["orders:1"] == {"recovered": False}
+        assert recorder(resumed).data() == []
         assert hub.metrics.returns_refused == {"channels": 1}
-        assert list(again.channels) == ["user:7", "orders:1"]
+        assert list(resumed.channels) == ["user:7", "orders:1"]
 
-    def test_what_is_lost_while_it_returns(self, start: Start) -> None:
+    def test_a_loss_during_the_resume_makes_a_new_session(self, start: Start) -> None:
         hub = start()
         session, first = connect(hub, "orders:1")
-        kept(hub, first)
+        stored(hub, first)
         since = hub.broker.read_since
 
         def lost(*arguments: Any, **more: Any) -> Any:
@@ -170,10 +169,10 @@ class TestReturns:
         _, second = connect(hub, pid=first.pid, offset=offset(session))
         assert second.answer != first.answer
 
-    def test_who_cannot_be_let_in_may_try_again(self, start: Start) -> None:
+    def test_a_claimed_session_is_released_if_the_connect_fails(self, start: Start) -> None:
         hub = start()
         session, first = connect(hub, "orders:1")
-        kept(hub, first)
+        stored(hub, first)
         subscribe, hub.broker.subscribe = hub.broker.subscribe, refuse  # type: ignore[method-assign]
         with pytest.raises(Unavailable):
             connect(hub, pid=first.pid, offset=offset(session))
@@ -181,9 +180,9 @@ class TestReturns:
         wait_until(lambda: not hub.session_store.has_pending, why="it is put back")
         assert connect(hub, pid=first.pid, offset=offset(session))[1].answer == first.answer
 
-    def test_nothing_goes_wrong_where_nobody_could_be_told(self, start: Start) -> None:
+    def test_a_failing_broker_does_not_prevent_a_resume(self, start: Start) -> None:
         hub = start()
-        shaky(hub).down = True
+        flaky(hub).down = True
         session, first = connect(hub, "orders:1")
         wait_until(lambda: hub.metrics.recovery_errors, why="it could not be written")
         assert connect(hub, pid=first.pid, offset=offset(session))[1].answer != first.answer
@@ -199,15 +198,15 @@ class TestChannels:
         joined = subscribe(hub, session, [channel], since)
         go_live(hub, session, joined)
 
-    def test_a_channel_is_kept_before_its_client_is_told(self, start: Start) -> None:
+    def test_a_channel_is_stored_before_the_client_is_notified(self, start: Start) -> None:
         hub = start()
         session, first = connect(hub)
-        kept(hub, first)
+        stored(hub, first)
         seen = []
         subscribe = hub.broker.subscribe
 
         def look(channels: Sequence[str]) -> None:
-            seen.append(json.loads(shaky(hub)._session_records._records[first.answer["sid"]][1].body)["joins"][-1])  # type: ignore[index]
+            seen.append(json.loads(flaky(hub)._session_records._records[first.answer["sid"]][1].body)["joins"][-1])  # type: ignore[index]
             subscribe(channels)
 
         hub.broker.subscribe = look  # type: ignore[method-assign]
@@ -216,34 +215,34 @@ class TestChannels:
         assert [(how, names[-1]) for how, _, names in seen] == [("fresh", "orders:1"), ("open", "orders:2")]
         assert joins(hub, first) == {"user:7": "fresh", "orders:1": "fresh", "orders:2": "behind"}
 
-    def test_a_channel_that_cannot_be_kept_is_refused(self, start: Start) -> None:
+    def test_a_channel_that_cannot_be_stored_is_refused(self, start: Start) -> None:
         hub = start()
         session, first = connect(hub, "orders:1")
-        kept(hub, first)
-        shaky(hub).down = True
+        stored(hub, first)
+        flaky(hub).down = True
         with pytest.raises(Unavailable):
             self.subscribe(hub, session, "orders:2")
-        shaky(hub).down = False
+        flaky(hub).down = False
         assert "orders:2" not in session.channels
         assert joins(hub, first).keys() == {"user:7", "orders:1"}
 
-    def test_what_it_left_is_not_kept(self, start: Start) -> None:
+    def test_an_unsubscribed_channel_is_not_stored(self, start: Start) -> None:
         hub = start()
         session, first = connect(hub, "orders:1", "orders:2")
         hub.unsubscribe(session, ["orders:1"])
         assert joins(hub, first).keys() == {"user:7", "orders:2"}
 
-    def test_a_new_token_is_the_one_that_counts(self, start: Start) -> None:
+    def test_a_refreshed_token_replaces_the_stored_one(self, start: Start) -> None:
         hub = start()
         session, first = connect(hub, "orders:1")
         hub.refresh(session, issue("7", key=SECRET, channels=("user:*",), jti="next"))
-        assert kept(hub, first)["jti"] == "next"
+        assert stored(hub, first)["jti"] == "next"
         assert joins(hub, first).keys() == {"user:7"}
 
-    def test_too_many_to_be_kept(self, start: Start) -> None:
+    def test_a_session_that_is_too_large_is_not_stored(self, start: Start) -> None:
         hub = start(recovery_session_max_bytes=256)
         session, first = connect(hub, "orders:1")
-        kept(hub, first)
+        stored(hub, first)
         self.subscribe(hub, session, "orders:" + "x" * 130)
         self.subscribe(hub, session, "orders:" + "y" * 130)
         wait_until(lambda: not hub.session_store.has_pending, why="all is written")
@@ -254,24 +253,24 @@ class TestChannels:
 
 class TestEnds:
     @pytest.mark.parametrize(("reason", "stays"), [("transport close", True), ("draining", True), ("revoked", False)])
-    def test_how_it_ended_decides(self, start: Start, reason: str, stays: bool) -> None:
+    def test_the_reason_decides_whether_it_can_be_resumed(self, start: Start, reason: str, stays: bool) -> None:
         hub = start()
         session, first = connect(hub, "orders:1")
         at = offset(session)
-        kept(hub, first)
+        stored(hub, first)
         hub.close(session, reason)
         wait_until(lambda: not hub.session_store.has_pending, why="all is written")
         assert (connect(hub, pid=first.pid, offset=at)[1].answer == first.answer) is stays
 
-    def test_a_session_that_ends_at_once_is_kept_as_well(self, start: Start) -> None:
+    def test_a_session_that_ends_immediately_is_stored(self, start: Start) -> None:
         hub = start()
         session, first = connect(hub, "orders:1")
         hub.close(session, "transport close")
-        kept(hub, first)
+        stored(hub, first)
         assert hub.metrics.recovery_sessions == 0
         assert connect(hub, pid=first.pid, offset=offset(session))[1].answer == first.answer
 
-    def test_the_last_words_of_a_node_are_written(self, start: Start) -> None:
+    def test_pending_records_are_written_at_the_stop_of_a_node(self, start: Start) -> None:
         hub = start()
         session, first = connect(hub, "orders:1")
         hub.close(session, "draining")
@@ -279,10 +278,10 @@ class TestEnds:
         assert first.resumable is not None
         assert hub.broker.claim_session(first.resumable.sid, "7") is not None
 
-    def test_a_broker_that_has_forgotten_it_is_not_told_again(self, start: Start) -> None:
+    def test_a_missing_record_is_not_created_again(self, start: Start) -> None:
         hub = start()
         session, first = connect(hub, "orders:1")
-        kept(hub, first)
+        stored(hub, first)
         assert first.resumable is not None
         hub.broker.claim_session(first.resumable.sid, "")
         hub.unsubscribe(session, ["orders:1"])
@@ -292,10 +291,10 @@ class TestEnds:
         assert hub.broker.claim_session(first.resumable.sid, "") is None
         assert recorder(session).code is None
 
-    def test_another_connection_that_has_it_ends_this_one(self, start: Start) -> None:
+    def test_a_record_of_another_owner_ends_the_session(self, start: Start) -> None:
         hub = start()
         session, first = connect(hub, "orders:1")
-        kept(hub, first)
+        stored(hub, first)
         assert first.resumable is not None
         hub.broker.claim_session(first.resumable.sid, "")
         hub.broker.write_sessions(
@@ -305,7 +304,7 @@ class TestEnds:
         wait_until(lambda: recorder(session).code == "replaced", why="it ends")
         assert hub.broker.claim_session(first.resumable.sid, "") == ClaimedSession("elsewhere", "7", b"{}")
 
-    def test_an_order_of_another_node(self, start: Start) -> None:
+    def test_a_replace_command_of_another_node(self, start: Start) -> None:
         hub = start()
         session, _ = connect(hub)
         hub.broker.send_control({"do": "replace", "connections": ["never", session.id]})
@@ -313,7 +312,7 @@ class TestEnds:
 
 
 class TestBounds:
-    def test_so_many_and_those_that_left_count_for_a_while(self, start: Start) -> None:
+    def test_closed_sessions_count_towards_the_maximum(self, start: Start) -> None:
         hub = start(recovery_sessions_max=2, recovery_window_s=0.5)
         (one, _), _ = connect(hub), connect(hub)
         assert connect(hub)[1].answer is None
@@ -325,52 +324,37 @@ class TestBounds:
     def test_switched_off(self, start: Start) -> None:
         hub = start(recovery_window_s=0)
         _, first = connect(hub, pid="x" * 24, offset="e.1")
-        assert (first.answer, shaky(hub).operations) == (None, [])
+        assert (first.answer, flaky(hub).operations) == (None, [])
 
-    def test_who_does_without(self, start: Start) -> None:
+    def test_a_client_without_pid_is_not_stored(self, start: Start) -> None:
         hub = start()
         assert connect(hub, pid=None)[1].answer is None
         assert hub.metrics.recovery_sessions == 0
 
-    def test_a_session_that_stays_is_prolonged(self, start: Start) -> None:
+    def test_a_live_session_is_touched(self, start: Start) -> None:
         hub = start(recovery_window_s=0.5)
         _, first = connect(hub, "orders:1")
-        wait_until(lambda: shaky(hub).operations.count(RecordOperation.TOUCH) >= 3, why="it is prolonged")
-        assert shaky(hub).operations.count(RecordOperation.CREATE) == 1
-        assert kept(hub, first)["joins"]
+        wait_until(lambda: flaky(hub).operations.count(RecordOperation.TOUCH) >= 3, why="it is prolonged")
+        assert flaky(hub).operations.count(RecordOperation.CREATE) == 1
+        assert stored(hub, first)["joins"]
 
 
-class TestMemoryNotes:
-    def test_they_end_and_are_forgotten(self) -> None:
-        now_s = 0.0
-        notes = MemorySessionRecords(now_s=lambda: now_s)
-        for number in range(100):
-            notes.write([SessionRecord(RecordOperation.CREATE, f"k{number}", "one", 10, "u", b"x")])
-        now_s = 5.0
-        notes.write([SessionRecord(RecordOperation.TOUCH, "k1", "one", 10)])
-        now_s = 11.0
-        assert notes.write(
-            [
-                SessionRecord(RecordOperation.UPDATE, "k2", "one", 10),
-                SessionRecord(RecordOperation.UPDATE, "k1", "one", 10, "u", b"y"),
-            ]
-        ) == [
-            WriteResult.MISSING,
-            WriteResult.OK,
-        ]
-        assert notes.claim("k1", "u") == ClaimedSession("one", "u", b"y")
-        now_s = 30.0
-        notes.write([])
-        assert (len(notes._records), len(notes._expiries)) == (0, 0)
-
-
-def test_somebody_elses(start: Start) -> None:
+def test_the_session_of_another_user_is_not_claimed(start: Start) -> None:
     hub = start()
     pid = "kept-in-the-client-alone"
-    theirs = ResumableSession(sid_of(pid), "c9", "8", jti=None)
+    other = ResumableSession(sid_of(pid), "c9", "8", jti=None)
     hub.broker.write_sessions(
-        [SessionRecord(RecordOperation.CREATE, theirs.sid, theirs.owner, 60, theirs.user, theirs.encode())]
+        [
+            SessionRecord(
+                RecordOperation.CREATE,
+                other.sid,
+                other.owner,
+                60,
+                other.user,
+                other.encode(),
+            )
+        ]
     )
     connect(hub, pid=pid, offset="e.1")
     assert hub.metrics.returns_refused == {"user": 1}
-    assert hub.broker.claim_session(theirs.sid, "8") is not None
+    assert hub.broker.claim_session(other.sid, "8") is not None

@@ -10,12 +10,12 @@ import pytest
 from tidings_hub.metrics import Metrics
 from tidings_hub.socketio.client import Client
 from tidings_hub.socketio.server import HubServer
-from unit.tidings_hub.socketio.test_connect import Opened, Recorder
+from unit.tidings_hub.socketio.test_connect import FakeOpening, Recorder
 
 OURS = 5_000_000
 
 
-class Counting:
+class CountingPool:
     """A pool that calls at once, and counts."""
 
     def __init__(self) -> None:
@@ -40,14 +40,14 @@ class Scene:
     """A server with one client, which is asked to acknowledge OURS."""
 
     def __init__(self) -> None:
-        self.pool, self.metrics, self.connection = Counting(), Metrics(), Excusing()
+        self.pool, self.metrics, self.connection = CountingPool(), Metrics(), Excusing()
         self.acked: list[int] = []
         self.server = HubServer(
             pool=self.pool, spawn=lambda fn, *args: fn(*args), metrics=self.metrics, max_attachment_bytes=1000
         )
         self.server.on_ack = self._take
         self.server.on("connect", self._connect)
-        self.server.opened(self.connection, Opened())
+        self.server.opened(self.connection, FakeOpening())
         self.say("0")
         self.pool.calls = 0
 
@@ -70,7 +70,7 @@ def scene() -> Scene:
     return Scene()
 
 
-def test_one_that_was_asked_for_needs_no_worker_and_is_excused(scene: Scene) -> None:
+def test_a_requested_ack_needs_no_worker_and_is_refunded(scene: Scene) -> None:
     scene.say(f"3{OURS}[]", f'3{OURS}[{{"any":"answer"}}]', f"3/,{OURS}[]")
     assert scene.acked == [OURS] * 3
     assert (scene.connection.excused, scene.pool.calls, scene.metrics.acks_unknown) == (3, 0, 0)
@@ -83,7 +83,7 @@ def test_one_with_an_attachment_counts_once_it_is_complete(scene: Scene) -> None
     assert scene.acked == [OURS]
 
 
-def test_one_that_nobody_asked_for_is_dropped_and_counted(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unrequested_ack_is_dropped_and_counted(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
     scene.say("37[]", "38[]")
     assert (scene.metrics.acks_unknown, scene.connection.excused, scene.pool.calls) == (2, 0, 0)
     assert not scene.connection.closed
@@ -98,13 +98,13 @@ def test_in_a_namespace_that_was_not_joined_it_ends_the_connection(scene: Scene)
 def test_before_connecting_it_ends_the_connection(scene: Scene) -> None:
     newcomer = Excusing()
     newcomer.sid = "engine-2"
-    scene.server.opened(newcomer, Opened())
+    scene.server.opened(newcomer, FakeOpening())
     scene.server.received(newcomer, f"3{OURS}[]")
     assert (scene.acked, newcomer.code) == ([], "bad_packet")
 
 
 @pytest.mark.parametrize("message", ["3[]", f"3{OURS}", f"3{OURS}{{}}", f"3{OURS}[", "3" + "1" * 16 + "[]"])
-def test_what_is_none_ends_the_connection(scene: Scene, message: str) -> None:
+def test_a_malformed_ack_closes_the_connection(scene: Scene, message: str) -> None:
     scene.say(message)
     assert (scene.acked, scene.connection.code) == ([], "bad_packet")
 
@@ -113,6 +113,6 @@ def test_an_apps_own_callback_is_still_called(scene: Scene) -> None:
     """`app.sio.emit(…, callback=…)` is python-socketio's, which counts from 1."""
     heard: list[Any] = []
     scene.server.emit("question", "?", to=scene.sid, callback=heard.append)
-    assert scene.connection.said[-1] == '21["question","?"]'
+    assert scene.connection.sent[-1] == '21["question","?"]'
     scene.say('31["yes"]', f"3{OURS}[]")
     assert (heard, scene.acked) == (["yes"], [1, OURS])

@@ -1,4 +1,4 @@
-"""What a connect handler sends, on a connection that writes down what it gets."""
+"""Connect and disconnect handlers, on a connection that records what is written to it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Recorder:
         self.sid = "engine-1"
         self.remote = "here"
         self.client: Any = None
-        self.said: list[str | bytes] = []
+        self.sent: list[str | bytes] = []
         self.code: str | None = None
 
     @property
@@ -28,7 +28,7 @@ class Recorder:
         return self.code is not None
 
     def send(self, packet: str | bytes) -> None:
-        self.said.append(packet)
+        self.sent.append(packet)
 
     def close(self, code: str) -> None:
         self.code = self.code or code
@@ -39,7 +39,7 @@ class Recorder:
     uncork = establish = excuse = cork
 
 
-class Opened:
+class FakeOpening:
     """The first request of a connection."""
 
     def __init__(self) -> None:
@@ -62,44 +62,44 @@ def server() -> HubServer:
     return HubServer(pool=Inline(), spawn=lambda fn, *args: fn(*args), metrics=Metrics(), max_attachment_bytes=1000)
 
 
-def test_what_a_connect_handler_sends_comes_behind_its_answer(server: HubServer) -> None:
+def test_packets_of_a_connect_handler_follow_the_connect_packet(server: HubServer) -> None:
     def connect(sid: str, _environ: object, auth: object) -> None:
         server.emit("auth", auth, to=sid)
         server.emit("picture", b"\x01", to=sid)
 
     server.on("connect", connect)
     connection = Recorder()
-    server.opened(connection, Opened())
+    server.opened(connection, FakeOpening())
     server.received(connection, '0{"token":"123"}')
-    answer, *behind = connection.said
+    answer, *behind = connection.sent
     assert str(answer).startswith('0{"sid":"')
     assert behind == ['2["auth",{"token":"123"}]', '51-["picture",{"_placeholder":true,"num":0}]', b"\x01"]
     assert not connection.closed
 
 
 def test_a_session_has_a_public_id_of_its_own(server: HubServer) -> None:
-    seen = []
+    sids = []
 
     def connect(sid: str, _environ: object, _auth: object) -> None:
-        seen.append(sid)
+        sids.append(sid)
         server.client(sid).pending.answer = {"sid": "the-session", "pid": "its-secret"}
 
     server.on("connect", connect)
-    server.on("hello", seen.append)
+    server.on("hello", sids.append)
     connection = Recorder()
-    server.opened(connection, Opened())
+    server.opened(connection, FakeOpening())
     server.received(connection, "0")
     server.received(connection, '2["hello"]')
-    assert connection.said == ['0{"sid":"the-session","pid":"its-secret"}']
-    assert seen[0] == seen[1] != "the-session"
+    assert connection.sent == ['0{"sid":"the-session","pid":"its-secret"}']
+    assert sids[0] == sids[1] != "the-session"
 
 
-def test_who_says_disconnect_and_closes_at_once_has_left_on_purpose(server: HubServer) -> None:
+def test_disconnect_followed_by_close_counts_as_leaving_on_purpose(server: HubServer) -> None:
     reasons: list[object] = []
     server.on("connect", lambda *_: None)
     server.on("disconnect", lambda _sid, reason: reasons.append(reason))
     connection = Recorder()
-    server.opened(connection, Opened())
+    server.opened(connection, FakeOpening())
     server.received(connection, "0")
     connection.close("transport close")
     server.received(connection, "1")
@@ -107,12 +107,12 @@ def test_who_says_disconnect_and_closes_at_once_has_left_on_purpose(server: HubS
     assert reasons == ["client disconnect"]
 
 
-def test_the_engines_close_alone_is_no_leaving_on_purpose(server: HubServer) -> None:
+def test_a_transport_close_alone_is_not_leaving_on_purpose(server: HubServer) -> None:
     reasons: list[object] = []
     server.on("connect", lambda *_: None)
     server.on("disconnect", lambda _sid, reason: reasons.append(reason))
     connection = Recorder()
-    server.opened(connection, Opened())
+    server.opened(connection, FakeOpening())
     server.received(connection, "0")
     server.closed(connection, "client disconnect")
     assert reasons == ["transport close"]

@@ -50,7 +50,7 @@ def test_a_connection_has_one_client_per_namespace(manager: HubManager) -> None:
     assert accepted(manager, "e1", "/admin") != manager.sid_from_eio_sid("e1", "/")
 
 
-def test_nobody_enters_the_room_of_another(manager: HubManager) -> None:
+def test_a_client_cannot_enter_the_room_of_another(manager: HubManager) -> None:
     mine, other = accepted(manager, "e1"), accepted(manager, "e2")
     with pytest.raises(ValueError, match="sid room"):
         manager.enter_room(mine, "/", other)
@@ -69,7 +69,7 @@ def test_participants_of_rooms_of_clients_and_of_all(manager: HubManager) -> Non
     assert dict(manager.get_participants("/nowhere", "room")) == {}
 
 
-def test_nothing_remains_of_those_who_left(manager: HubManager) -> None:
+def test_disconnected_clients_leave_nothing_behind(manager: HubManager) -> None:
     for number in range(100):
         sid = accepted(manager, f"e{number}")
         manager.enter_room(sid, "/", "room")

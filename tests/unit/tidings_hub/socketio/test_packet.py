@@ -55,7 +55,7 @@ def test_packets_of_the_protocol(text: str, kind: int, namespace: str | None, ac
         "0/" + "n" * 200,
     ],
 )  # fmt: skip
-def test_what_no_client_may_send(text: str) -> None:
+def test_packets_that_clients_may_not_send_are_rejected(text: str) -> None:
     with pytest.raises(BadPacket):
         read(text)
 

@@ -75,7 +75,7 @@ def test_one_event_has_one_handler() -> None:
             declare(handler)  # type: ignore[operator]
 
 
-def test_what_could_never_be_called_is_refused() -> None:
+def test_an_invalid_handler_is_rejected() -> None:
     async def coroutine(session: Session) -> None:
         """Never awaited by a hub."""
 

@@ -40,7 +40,7 @@ def test_the_only_app_of_a_module_is_found(module: Path) -> None:
         ("from tidings_hub import App\nApp().on_connect(lambda: 1)", "", "must take an argument"),
     ],
 )
-def test_what_cannot_be_loaded_is_said(module: Path, text: str, name: str, about: str) -> None:
+def test_errors_of_loading_are_reported(module: Path, text: str, name: str, about: str) -> None:
     module.write_text(text)
     with pytest.raises(BadConfig, match=re.escape(about)):
         load_app(module.stem + name)

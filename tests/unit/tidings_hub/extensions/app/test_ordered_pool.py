@@ -42,7 +42,7 @@ def test_a_clients_calls_are_one_at_a_time_and_in_order() -> None:
     assert [name for name in work.begun if name.startswith("a")] == ["a0", "a1", "a2"]
 
 
-def test_what_waits_is_bounded_for_all_and_for_one() -> None:
+def test_waiting_calls_are_limited_in_total_and_per_client() -> None:
     line, work = OrderedPool(1, 8), Work()
     assert line.submit("ann", work.call("a"))
     settle()
@@ -67,7 +67,7 @@ def test_a_call_that_raises_takes_nobodys_place() -> None:
     assert work.begun == ["after"]
 
 
-def test_what_a_handler_raises_is_told_apart() -> None:
+def test_errors_of_handlers_are_distinguished() -> None:
     metrics = Metrics()
     calls = HandlerRunner(metrics, timeout_s=0.05)
 

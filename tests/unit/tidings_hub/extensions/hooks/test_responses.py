@@ -13,7 +13,7 @@ READERS: list[Callable[[bytes], Any]] = [read_connect, lambda said: read_subscri
 
 
 @pytest.mark.parametrize("read", READERS)
-def test_nothing_said_allows(read: Callable[[bytes], Any]) -> None:
+def test_an_empty_response_allows(read: Callable[[bytes], Any]) -> None:
     assert not read(b"")
     assert not read(b"{}")
 
@@ -31,13 +31,13 @@ def test_nothing_said_allows(read: Callable[[bytes], Any]) -> None:
         b"[" * 100_000, b"\xff",
     ],
 )  # fmt: skip
-def test_what_is_misspelt_allows_nothing(read: Callable[[bytes], Any], said: bytes) -> None:
+def test_a_misspelt_response_is_rejected(read: Callable[[bytes], Any], said: bytes) -> None:
     with pytest.raises(BadHookResponse):
         read(said)
 
 
 @pytest.mark.parametrize("read", READERS)
-def test_a_refusal_is_an_error_of_the_tree(read: Callable[[bytes], Any]) -> None:
+def test_a_refusal_becomes_a_tidings_error(read: Callable[[bytes], Any]) -> None:
     with pytest.raises(Forbidden, match="closed"):
         read(b'{"error":{"code":"forbidden","message":"closed"}}')
     with pytest.raises(Forbidden) as raised:
