@@ -79,11 +79,11 @@ class TestPresence(PresenceContract):
 
     def test_rooms_of_all_buckets_and_emitters(self, broker: Broker, cluster: ClusterProcess, prefix: str) -> None:
         node, rooms = InPresence(broker, "a"), [f"room:{number}" for number in range(12)]
-        assert node.turn(*(PresenceChange(room, "7", b'{"n":1}') for room in rooms)).joined == len(rooms)
+        assert node.update(*(PresenceChange(room, "7", b'{"n":1}') for room in rooms)).joined == len(rooms)
         assert len(node.epoch.split("~")) == len(SPREAD)
         with Emitter(cluster.url(), prefix=prefix) as emitter:
             assert [emitter.presence(room).members for room in rooms] == [{"7": {"n": 1}}] * len(rooms)
-        assert node.turn(*(PresenceChange(room, "7", None) for room in rooms)).left == len(rooms)
+        assert node.update(*(PresenceChange(room, "7", None) for room in rooms)).left == len(rooms)
 
         async def asked() -> object:
             async with AsyncEmitter(cluster.url(), prefix=prefix) as emitter:

@@ -24,34 +24,34 @@ class TestMemory(PresenceContract):
 class TestRedis(PresenceContract):
     @pytest.fixture
     def make(self, shared_redis: RedisProcess, prefix: str) -> Iterator[Make]:
-        made: list[Broker] = []
+        brokers: list[Broker] = []
 
         def make() -> Broker:
-            made.append(RedisBroker(shared_redis.url, prefix=prefix, limits=LIMITS))
-            return made[-1]
+            brokers.append(RedisBroker(shared_redis.url, prefix=prefix, limits=LIMITS))
+            return brokers[-1]
 
         yield make
-        for broker in made:
+        for broker in brokers:
             broker.stop()
 
-    def test_nothing_is_left_behind(self, shared_redis: RedisProcess, prefix: str, broker: Broker) -> None:
+    def test_no_keys_are_left_behind(self, shared_redis: RedisProcess, prefix: str, broker: Broker) -> None:
         node, other = Node(broker, "a", list_max=2), Node(broker, "b")
         node.enter("7", "8", "9")
         node.leave("7", "8", "9")
         other.enter("7", channel="hall:1")
         other.leave("7", channel="hall:1")
         with shared_redis.client() as client:
-            kept = {name.decode().removeprefix(f"{prefix}{{0}}:") for name in client.scan_iter(f"{prefix}*")}
+            names = {name.decode().removeprefix(f"{prefix}{{0}}:") for name in client.scan_iter(f"{prefix}*")}
         pointers = {"p:tidings:presence:room:1", "p:tidings:presence:hall:1"}
-        assert kept == {"meta", "presence", "presence:leases", "presence:namespaces", *pointers}
+        assert names == {"meta", "presence", "presence:leases", "presence:namespaces", *pointers}
 
-    def test_a_redis_that_was_emptied_forgets_the_nodes(self, shared_redis: RedisProcess, prefix: str) -> None:
+    def test_an_emptied_redis_rejects_the_incarnation(self, shared_redis: RedisProcess, prefix: str) -> None:
         broker = RedisBroker(shared_redis.url, prefix=prefix, limits=LIMITS)
         node = Node(broker, "a")
         node.enter("7")
         with shared_redis.client() as client:
             client.delete(*client.scan_iter(f"{prefix}*"))
-        assert not node.turn().known
+        assert not node.update().known
         node.name, node.epoch = "a2", ""
         assert node.enter("7").joined == 1
         assert users(broker) == {"7"}
