@@ -1,4 +1,4 @@
-"""Orders to all nodes: two real hubs on one Redis, stock clients on both, asked over HTTP and by emitters."""
+"""Commands to all nodes: two real hubs on one Redis with stock clients on both; commands over HTTP and by emitters."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Two:
     """Two nodes of one Redis."""
 
     redis: RedisProcess
-    one: HubProcess
+    first: HubProcess
     other: HubProcess
 
 
@@ -53,55 +53,55 @@ def two(shared_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def start(two: Two) -> Iterator[Start]:
-    made: list[ClientProcess] = []
+    clients: list[ClientProcess] = []
 
     def started(hub: HubProcess, user: str, kind: str = "js-websocket", *channels: str) -> ClientProcess:
         client = ClientProcess(kind, hub.url, token=token(user, "chat:*"), channels=list(channels) or ["chat:x"])
-        made.append(client)
+        clients.append(client)
         return client
 
     yield started
-    for client in made:
+    for client in clients:
         client.stop()
 
 
 @contextmanager
 def emitter(two: Two, way: str) -> Iterator[Any]:
     """An emitter of either kind with the methods of the synchronous one."""
-    url, options = two.one.url, {"api_key": API_KEY}
+    url, options = two.first.url, {"api_key": API_KEY}
     if way.startswith("redis"):
         url, options = two.redis.url, {"prefix": "control:"}
     if way.endswith("async"):
         with asyncio.Runner() as runner:
-            made = AsyncEmitter(url, timeout_s=20, **options)  # type: ignore[arg-type]
-            yield Waiting(made, runner)
-            runner.run(made.close())
+            async_emitter = AsyncEmitter(url, timeout_s=20, **options)  # type: ignore[arg-type]
+            yield BlockingEmitter(async_emitter, runner)
+            runner.run(async_emitter.close())
     else:
         with Emitter(url, timeout_s=20, **options) as plain:  # type: ignore[arg-type]
             yield plain
 
 
-class Waiting:
+class BlockingEmitter:
     """Awaits every call of an AsyncEmitter."""
 
-    def __init__(self, made: AsyncEmitter, runner: asyncio.Runner) -> None:
-        self._made, self._runner = made, runner
+    def __init__(self, emitter: AsyncEmitter, runner: asyncio.Runner) -> None:
+        self._emitter, self._runner = emitter, runner
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        return lambda *given, **named: self._runner.run(getattr(self._made, name)(*given, **named))
+        return lambda *args, **kwargs: self._runner.run(getattr(self._emitter, name)(*args, **kwargs))
 
 
-WAYS = pytest.mark.parametrize("way", ["redis", "redis-async", "http", "http-async"])
-SOME_WAYS = pytest.mark.parametrize("way", ["redis-async", "http"])
+EMITTERS = pytest.mark.parametrize("way", ["redis", "redis-async", "http", "http-async"])
+SOME_EMITTERS = pytest.mark.parametrize("way", ["redis-async", "http"])
 
 
-def test_counts_are_those_of_all_nodes(two: Two, start: Start) -> None:
-    for hub, kind in ((two.one, "js-websocket"), (two.other, "js-polling"), (two.other, "sse")):
+def test_counts_include_all_nodes(two: Two, start: Start) -> None:
+    for hub, kind in ((two.first, "js-websocket"), (two.other, "js-polling"), (two.other, "sse")):
         start(hub, "carla", kind, "chat:counted").wait_ready()
-    for hub in (two.one, two.other):
-        _, found, _ = hub.get("/api/channels?after=chat:count&limit=1")
-        assert found["channels"] == [{"channel": "chat:counted", "connections": 3}]
-        assert (found["nodes"], found["missing"]) == (2, [])
+    for hub in (two.first, two.other):
+        _, body, _ = hub.get("/api/channels?after=chat:count&limit=1")
+        assert body["channels"] == [{"channel": "chat:counted", "connections": 3}]
+        assert (body["nodes"], body["missing"]) == (2, [])
         rows: list[dict[str, Any]] = []
         after = ""
         while True:
@@ -110,124 +110,124 @@ def test_counts_are_those_of_all_nodes(two: Two, start: Start) -> None:
             if page["next"] is None:
                 break
             after = f"&after={page['next']}"
-        mine = sorted((row["node"], row["transport"], row["channels"]) for row in rows if row["user"] == "carla")
-        assert mine == [("one", "websocket", 2), ("other", "polling", 2), ("other", "sse", 2)]
+        carla_rows = sorted((row["node"], row["transport"], row["channels"]) for row in rows if row["user"] == "carla")
+        assert carla_rows == [("one", "websocket", 2), ("other", "polling", 2), ("other", "sse", 2)]
         assert len({row["connection"] for row in rows}) == len(rows)
-    _, here, _ = two.one.get("/api/connections?here=true")
-    assert {row["node"] for row in here["connections"]} == {"one"}
+    _, local, _ = two.first.get("/api/connections?here=true")
+    assert {row["node"] for row in local["connections"]} == {"one"}
 
-    def summed() -> bool:
-        _, found, _ = two.one.get("/api/nodes")
-        return bool(found["connections"] == {"websocket": 1, "polling": 1, "sse": 1} and found["sessions"] == 3)
+    def are_counts_complete() -> bool:
+        _, body, _ = two.first.get("/api/nodes")
+        return bool(body["connections"] == {"websocket": 1, "polling": 1, "sse": 1} and body["sessions"] == 3)
 
-    wait_until(summed, why="the records of both nodes have the three connections")
+    wait_until(are_counts_complete, why="the records of both nodes have the three connections")
     wait_until(lambda: len(two.other.get("/api/nodes")[1]["nodes"]) == 2, why="both nodes have a record")
-    _, found, _ = two.other.get("/api/nodes")
-    assert all(re.fullmatch(r"127\.0\.0\.1:\d+", node["address"]) for node in found["nodes"])
+    _, body, _ = two.other.get("/api/nodes")
+    assert all(re.fullmatch(r"127\.0\.0\.1:\d+", node["address"]) for node in body["nodes"])
 
 
-@SOME_WAYS
+@SOME_EMITTERS
 def test_a_user_is_disconnected_on_every_node(two: Two, start: Start, way: str) -> None:
     user = f"dora-{way}"
-    clients = [start(two.one, user).wait_ready(), start(two.other, user).wait_ready()]
+    clients = [start(two.first, user).wait_ready(), start(two.other, user).wait_ready()]
     bystander = start(two.other, "bystander").wait_ready()
-    with emitter(two, way) as made:
-        assert made.disconnect(user=user) == CommandResult(2, 2)
+    with emitter(two, way) as backend:
+        assert backend.disconnect(user=user) == CommandResult(2, 2)
         for client in clients:
-            client.wait(lambda client: client.records_of("close"), why="being told")
+            client.wait(lambda client: client.records_of("close"), why="the close event")
             assert client.records_of("close")[0]["code"] == "disconnected"
             client.wait_ready(2)
-        # One of them, by the id that it was told.
-        assert made.disconnect(connection=clients[1].records_of("ready")[1]["connection"]) == CommandResult(1, 2)
+        # One of them, by its public id.
+        assert backend.disconnect(connection=clients[1].records_of("ready")[1]["connection"]) == CommandResult(1, 2)
         clients[1].wait_ready(3)
-        assert made.disconnect(connection="nobody") == CommandResult(0, 2)
+        assert backend.disconnect(connection="nobody") == CommandResult(0, 2)
     assert len(clients[0].records_of("ready")) == 2
     assert bystander.records_of("close") == []
 
 
-@SOME_WAYS
+@SOME_EMITTERS
 def test_a_user_or_a_token_is_revoked_on_every_node(two: Two, start: Start, way: str) -> None:
     user = f"rita-{way}"
-    clients = [start(two.one, user).wait_ready(), start(two.other, user).wait_ready()]
-    with emitter(two, way) as made:
-        assert made.revoke(jti="of-nobody", until_s=time.time() + 60) == CommandResult(0, 2)
-        assert made.revoke(user=user, for_s=600) == CommandResult(2, 2)
+    clients = [start(two.first, user).wait_ready(), start(two.other, user).wait_ready()]
+    with emitter(two, way) as backend:
+        assert backend.revoke(jti="of-nobody", until_s=time.time() + 60) == CommandResult(0, 2)
+        assert backend.revoke(user=user, for_s=600) == CommandResult(2, 2)
         with pytest.raises(BadRequest):
-            made.revoke(user=user)
+            backend.revoke(user=user)
     for client in clients:
-        client.wait(lambda client: client.records_of("close"), why="being told")
+        client.wait(lambda client: client.records_of("close"), why="the close event")
         assert client.records_of("close")[0]["code"] == "revoked"
     late = start(two.other, user)
-    late.wait(lambda client: client.records_of("connect_error"), why="staying out")
+    late.wait(lambda client: client.records_of("connect_error"), why="the reconnect is rejected")
     assert late.records_of("connect_error")[0]["data"]["code"] == "revoked"
 
 
-@WAYS
-def test_a_users_connections_get_and_lose_a_channel(two: Two, start: Start, way: str) -> None:
+@EMITTERS
+def test_a_backend_subscribes_and_unsubscribes_a_user(two: Two, start: Start, way: str) -> None:
     user, channel = f"sara-{way}", f"orders:{way}"
-    clients = [start(two.one, user, KINDS[0]), start(two.other, user, KINDS[1]), start(two.other, user, KINDS[2])]
+    clients = [start(two.first, user, KINDS[0]), start(two.other, user, KINDS[1]), start(two.other, user, KINDS[2])]
     for client in clients:
         client.wait_ready()
-    with emitter(two, way) as made:
-        assert made.subscribe(user=user, channel=channel) == CommandResult(3, 2)
+    with emitter(two, way) as backend:
+        assert backend.subscribe(user=user, channel=channel) == CommandResult(3, 2)
         for client in clients:
-            client.wait(lambda client: client.records_of("subscribed"), why="being told of the subscription")
-            told = client.records_of("subscribed")[0]
-            assert told["channels"] == {channel: {"recovered": False}}
-            assert re.fullmatch(r"[\w-]+\.\d+", told["cursor"])
-        made.emit("n", 1, channel=channel)
+            client.wait(lambda client: client.records_of("subscribed"), why="the subscription arrives")
+            event = client.records_of("subscribed")[0]
+            assert event["channels"] == {channel: {"recovered": False}}
+            assert re.fullmatch(r"[\w-]+\.\d+", event["cursor"])
+        backend.emit("n", 1, channel=channel)
         for client in clients:
             client.wait(lambda client: client.data(channel) == [1], why="the publication")
-        # Again is nothing new, and nobody is told twice.
-        assert made.subscribe(user=user, channel=channel) == CommandResult(3, 2)
-        assert made.unsubscribe(user=user, channel=channel) == CommandResult(3, 2)
+        # A repeated command changes nothing and sends no second event.
+        assert backend.subscribe(user=user, channel=channel) == CommandResult(3, 2)
+        assert backend.unsubscribe(user=user, channel=channel) == CommandResult(3, 2)
         for client in clients:
-            client.wait(lambda client: client.records_of("unsubscribed"), why="being told that it is over")
+            client.wait(lambda client: client.records_of("unsubscribed"), why="the unsubscription arrives")
             assert client.records_of("unsubscribed")[0]["channels"] == [channel]
-        made.emit("n", 2, channel=channel)
-        made.emit("end", None, user=user)
+        backend.emit("n", 2, channel=channel)
+        backend.emit("end", None, user=user)
         for client in clients:
             client.wait(lambda client: client.data(f"user:{user}") == [None], why="what came after it")
             assert client.data(channel) == [1]
             assert len(client.records_of("subscribed")) == 1
-        assert made.unsubscribe(user=user, channel=channel) == CommandResult(0, 2)
+        assert backend.unsubscribe(user=user, channel=channel) == CommandResult(0, 2)
         with pytest.raises(UnknownNamespace):
-            made.subscribe(user=user, channel="nowhere:1")
-        # What a backend gave, a client cannot take again by itself: its token does not cover it.
+            backend.subscribe(user=user, channel="nowhere:1")
+        # The client cannot subscribe again by itself: its token does not cover the channel.
     answer = clients[0].request("tidings:subscribe", {"channels": [channel]})
     assert answer["channels"][channel]["error"]["code"] == "forbidden"
 
 
 def test_a_subscription_by_a_backend_survives_a_new_token(two: Two, start: Start) -> None:
     client = start(two.other, "tina").wait_ready()
-    with emitter(two, "http") as made:
-        assert made.subscribe(user="tina", channel="orders:tina") == CommandResult(1, 2)
+    with emitter(two, "http") as backend:
+        assert backend.subscribe(user="tina", channel="orders:tina") == CommandResult(1, 2)
         answer = client.request("tidings:refresh", {"token": token("tina", "chat:*")})
         assert answer["left"] == []
-        # After a gap a client asks for the channel anew, with its cursor.
+        # After a gap, the client subscribes to the channel again with its cursor.
         cursor = client.records_of("subscribed")[0]["cursor"]
-        made.emit("n", 1, channel="orders:tina")
+        backend.emit("n", 1, channel="orders:tina")
         client.wait(lambda client: client.data("orders:tina") == [1], why="the publication")
-        again = client.request("tidings:subscribe", {"channels": ["orders:tina"], "since": cursor})
-        assert again["channels"] == {"orders:tina": {"recovered": True}}
+        answer = client.request("tidings:subscribe", {"channels": ["orders:tina"], "since": cursor})
+        assert answer["channels"] == {"orders:tina": {"recovered": True}}
         assert client.data("orders:tina") == [1, 1]
 
 
 def test_a_connection_with_too_many_channels_is_counted_as_refused(two: Two, start: Start) -> None:
-    full = start(two.one, "fiona", "js-websocket", "chat:1", "chat:2").wait_ready()
+    full = start(two.first, "fiona", "js-websocket", "chat:1", "chat:2").wait_ready()
     start(two.other, "fiona").wait_ready()
-    with emitter(two, "redis") as made:
-        assert made.subscribe(user="fiona", channel="orders:1") == CommandResult(1, 2, refused=1)
+    with emitter(two, "redis") as backend:
+        assert backend.subscribe(user="fiona", channel="orders:1") == CommandResult(1, 2, refused=1)
     assert full.records_of("subscribed") == []
 
 
-@WAYS
+@EMITTERS
 def test_history_and_nodes_from_an_emitter(two: Two, way: str) -> None:
     channel = f"chat:history-{way}"
-    with emitter(two, way) as made:
-        receipts = [made.emit("n", {"n": number}, channel=channel) for number in range(4)]
-        page = made.history(channel, limit=2)
-        assert [one["data"] for one in page.publications] == [{"n": 2}, {"n": 3}]
+    with emitter(two, way) as backend:
+        receipts = [backend.emit("n", {"n": number}, channel=channel) for number in range(4)]
+        page = backend.history(channel, limit=2)
+        assert [publication["data"] for publication in page.publications] == [{"n": 2}, {"n": 3}]
         assert page.publications[0] == {
             "event": "n",
             "data": {"n": 2},
@@ -235,19 +235,19 @@ def test_history_and_nodes_from_an_emitter(two: Two, way: str) -> None:
             "cursor": receipts[2].cursor,
             "at_ms": page.publications[0]["at_ms"],
         }
-        later = made.history(channel, limit=2, since=receipts[0].cursor)
-        assert [one["data"]["n"] for one in later.publications] == [1, 2]
-        assert made.history("chat:nothing").publications == []
+        later = backend.history(channel, limit=2, since=receipts[0].cursor)
+        assert [publication["data"]["n"] for publication in later.publications] == [1, 2]
+        assert backend.history("chat:nothing").publications == []
         with pytest.raises(UnknownNamespace):
-            made.history("nowhere:1")
+            backend.history("nowhere:1")
         with pytest.raises(TidingsError, match="cursor"):
-            made.history(channel, since="nonsense")
-        wait_until(lambda: [one.node for one in made.nodes()] == ["one", "other"], why="both nodes have a record")
-        assert all(one.started_s <= time.time() + 1 for one in made.nodes())
+            backend.history(channel, since="nonsense")
+        wait_until(lambda: [node.node for node in backend.nodes()] == ["one", "other"], why="both nodes have a record")
+        assert all(node.started_s <= time.time() + 1 for node in backend.nodes())
 
 
-def test_a_node_that_cannot_answer_is_named(two: Two, start: Start, tmp_path: Any) -> None:
-    """A node that stands still hears nothing: who asks is told so within the time, and the revocation comes later."""
+def test_a_node_that_cannot_reply_is_reported_as_missing(two: Two, start: Start, tmp_path: Any) -> None:
+    """A paused node receives no command. It is reported as missing in time, and applies the revocation later."""
     flags = ("--broker", two.redis.url, "--node-id")
     quick = 'prefix = "still:"\n' + "control_timeout_s = 2.0\nnode_record_s = 30\n"
     hubs = []
@@ -274,12 +274,12 @@ def test_a_node_that_cannot_answer_is_named(two: Two, start: Start, tmp_path: An
             hub.stop()
 
 
-def test_without_redis_it_is_an_error_and_not_a_number(two: Two) -> None:
-    with Emitter("redis://127.0.0.1:1/0", timeout_s=0.3) as made:
-        for ask in (
-            lambda: made.disconnect(user="u"),
-            lambda: made.history("chat:1"),
-            made.nodes,
+def test_without_redis_every_query_raises(two: Two) -> None:
+    with Emitter("redis://127.0.0.1:1/0", timeout_s=0.3) as backend:
+        for query in (
+            lambda: backend.disconnect(user="u"),
+            lambda: backend.history("chat:1"),
+            backend.nodes,
         ):
             with pytest.raises(Unavailable):
-                ask()
+                query()

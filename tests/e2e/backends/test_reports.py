@@ -34,7 +34,7 @@ class Two:
     """Two nodes of one Redis."""
 
     redis: RedisProcess
-    one: HubProcess
+    primary: HubProcess
     other: HubProcess
 
 
@@ -71,42 +71,42 @@ def publish(hub: HubProcess, channel: str, **more: object) -> tuple[int, Any, di
     return hub.request("POST", "/api/publish", body, ASYNC)
 
 
-def settled(hub: HubProcess, location: str) -> Any:
+def wait_settled(hub: HubProcess, location: str) -> Any:
     """The report, once nothing more is expected."""
-    found: list[Any] = []
+    body: list[Any] = []
 
-    def asked() -> bool:
+    def is_settled() -> bool:
         status, answer, headers = hub.get(location)
         assert status in {200, 202}, answer
         assert (status == 202) == ("retry-after" in headers)
-        found.append(answer)
+        body.append(answer)
         return status == 200
 
-    wait_until(asked, why="the report is complete")
-    return found[-1]
+    wait_until(is_settled, why="the report is complete")
+    return body[-1]
 
 
 @contextmanager
 def emitter(two: Two, way: str) -> Iterator[Callable[..., Any]]:
     """`emit` of either kind of emitter, whose receipt has a blocking `wait`."""
     options: dict[str, Any] = {"prefix": "reports:"} if way.startswith("redis") else {"api_key": API_KEY}
-    url = two.redis.url if way.startswith("redis") else two.one.url
+    url = two.redis.url if way.startswith("redis") else two.primary.url
     if not way.endswith("async"):
         with Emitter(url, **options) as plain:
             yield plain.emit
         return
     with asyncio.Runner() as runner:
-        made = AsyncEmitter(url, **options)
+        backend = AsyncEmitter(url, **options)
 
-        class Waiting:
+        class BlockingEmitter:
             def __init__(self, receipt: Any) -> None:
                 self.receipt = receipt
 
-            def wait(self, *given: Any, **named: Any) -> Any:
-                return runner.run(self.receipt.wait(*given, **named))
+            def wait(self, *args: Any, **named: Any) -> Any:
+                return runner.run(self.receipt.wait(*args, **named))
 
-        yield lambda *given, **named: Waiting(runner.run(made.emit(*given, **named)))
-        runner.run(made.close())
+        yield lambda *args, **named: BlockingEmitter(runner.run(backend.emit(*args, **named)))
+        runner.run(backend.close())
 
 
 WAYS = pytest.mark.parametrize("way", ["redis", "redis-async", "http", "http-async"])
@@ -115,33 +115,35 @@ WAYS = pytest.mark.parametrize("way", ["redis", "redis-async", "http", "http-asy
 def test_every_kind_of_client_is_counted_where_it_is(two: Two, start: Start) -> None:
     channel = "chat:everyone"
     clients = [
-        start(two.one.url, "js-websocket", channel, acks=True),
-        start(two.one.url, "sse", channel),
+        start(two.primary.url, "js-websocket", channel, acks=True),
+        start(two.primary.url, "sse", channel),
         start(two.other.url, "js-polling", channel, acks=True),
         start(two.other.url, "python-websocket", channel),
         start(two.other.url, "python-polling", channel),
     ]
-    status, receipt, headers = publish(two.one, channel, ack=True)
+    status, receipt, headers = publish(two.primary, channel, ack=True)
 
     assert status == 202
     assert set(receipt) == {"id", "cursor", "duplicate"}
     assert headers["location"] == f"/api/publications/{receipt['id']}"
     assert headers["preference-applied"] == "respond-async"
-    for hub in (two.other, two.one):
-        report = settled(hub, headers["location"])
+    for hub in (two.other, two.primary):
+        report = wait_settled(hub, headers["location"])
         assert (report["id"], report["cursor"], report["channel"]) == (receipt["id"], receipt["cursor"], channel)
         assert (report["recipients"], report["acks"], report["missing"]) == (5, 4, [])
         assert report["nodes"] == {"one": {"recipients": 2, "acks": 1}, "other": {"recipients": 3, "acks": 3}}
     for client in clients:
         client.wait(lambda client: client.records_of("publication"), why="the publication")
-        assert [(each["data"], each["channel"]) for each in client.records_of("publication")] == [({"n": 1}, channel)]
+        assert [(entry["data"], entry["channel"]) for entry in client.records_of("publication")] == [
+            ({"n": 1}, channel)
+        ]
 
 
-def test_without_acknowledgements_nobody_is_asked(two: Two, start: Start) -> None:
+def test_a_report_without_acknowledgements_requests_none(two: Two, start: Start) -> None:
     channel = "chat:quiet"
     client = start(two.other.url, "js-websocket", channel, acks=True)
-    _, _, headers = publish(two.one, channel)
-    report = settled(two.one, headers["location"])
+    _, _, headers = publish(two.primary, channel)
+    report = wait_settled(two.primary, headers["location"])
 
     assert (report["recipients"], report["acks"]) == (1, 0)
     assert report["nodes"] == {"one": {"recipients": 0, "acks": 0}, "other": {"recipients": 1, "acks": 0}}
@@ -151,28 +153,28 @@ def test_without_acknowledgements_nobody_is_asked(two: Two, start: Start) -> Non
 
 
 def test_without_the_preference_nothing_changes(two: Two) -> None:
-    status, receipt, headers = two.one.request(
+    status, receipt, headers = two.primary.request(
         "POST", "/api/publish", {"channel": "chat:plain", "event": "updated", "data": 1}
     )
     assert status == 200
     assert "location" not in headers
     assert "preference-applied" not in headers
-    for hub in (two.one, two.other):
+    for hub in (two.primary, two.other):
         status, answer, _ = hub.get(f"/api/publications/{receipt['id']}")
         assert (status, answer["error"]["code"]) == (404, "not_found")
-    status, answer, _ = two.one.get("/api/publications/nobody-sent-this")
+    status, answer, _ = two.primary.get("/api/publications/nobody-sent-this")
     assert (status, answer["error"]["code"]) == (404, "not_found")
 
 
-def test_who_never_acknowledges_is_awaited_for_a_while_and_no_longer(two: Two, start: Start) -> None:
+def test_a_missing_acknowledgement_is_awaited_until_the_timeout(two: Two, start: Start) -> None:
     channel = "chat:silent"
-    start(two.one.url, "js-websocket", channel)
-    start(two.one.url, "js-websocket", channel, acks=True)
+    start(two.primary.url, "js-websocket", channel)
+    start(two.primary.url, "js-websocket", channel, acks=True)
     begun_s = time.monotonic()
     _, _, headers = publish(two.other, channel, ack=True)
     wait_until(lambda: two.other.get(headers["location"])[1]["acks"] == 1, why="the other one acknowledged")
     assert two.other.get(headers["location"])[0] == 202
-    report = settled(two.other, headers["location"])
+    report = wait_settled(two.other, headers["location"])
     assert time.monotonic() - begun_s > ACK_TIMEOUT_S * 0.9
     assert (report["recipients"], report["acks"]) == (2, 1)
 
@@ -180,7 +182,7 @@ def test_who_never_acknowledges_is_awaited_for_a_while_and_no_longer(two: Two, s
 @WAYS
 def test_a_receipt_waits(two: Two, start: Start, way: str) -> None:
     channel = f"chat:{way}"
-    start(two.one.url, "js-websocket", channel, acks=True)
+    start(two.primary.url, "js-websocket", channel, acks=True)
     start(two.other.url, "python-polling", channel)
     start(two.other.url, "sse", channel)
     with emitter(two, way) as emit:
@@ -203,38 +205,38 @@ def test_a_receipt_waits(two: Two, start: Start, way: str) -> None:
 
 def test_the_same_id_again_has_the_same_report(two: Two, start: Start) -> None:
     channel = "chat:again"
-    client = start(two.one.url, "python-websocket", channel)
-    first, second = (publish(hub, channel, id="again-1", ack=True) for hub in (two.one, two.other))
+    client = start(two.primary.url, "python-websocket", channel)
+    first, second = (publish(hub, channel, id="again-1", ack=True) for hub in (two.primary, two.other))
     assert (second[0], second[1]) == (202, first[1] | {"duplicate": True})
     assert first[2]["location"] == second[2]["location"]
-    report = settled(two.other, first[2]["location"])
+    report = wait_settled(two.other, first[2]["location"])
     assert (report["cursor"], report["recipients"], report["acks"]) == (first[1]["cursor"], 1, 1)
     assert len(client.records_of("publication")) == 1
 
 
-def test_one_id_in_several_channels_is_asked_for_with_the_channel(two: Two, start: Start) -> None:
-    start(two.one.url, "python-websocket", "chat:left")
+def test_one_id_in_several_channels_needs_the_channel(two: Two, start: Start) -> None:
+    start(two.primary.url, "python-websocket", "chat:left")
     body = {"channels": ["chat:left", "chat:right"], "event": "updated", "data": 1, "id": "both"}
-    status, answer, headers = two.one.request("POST", "/api/publish", body, ASYNC)
+    status, answer, headers = two.primary.request("POST", "/api/publish", body, ASYNC)
     assert (status, len(answer["results"])) == (202, 2)
     assert "location" not in headers
     # The same from two requests: each node knows of one by itself.
-    for hub, channel in ((two.one, "chat:left"), (two.other, "chat:right")):
+    for hub, channel in ((two.primary, "chat:left"), (two.other, "chat:right")):
         assert publish(hub, channel, id="each")[0] == 202
-    for hub in (two.one, two.other):
+    for hub in (two.primary, two.other):
         for id_ in ("both", "each"):
             status, answer, _ = hub.get(f"/api/publications/{id_}")
             assert (status, answer["error"]["code"]) == (400, "bad_request")
             assert "channel=" in answer["error"]["message"]
-            assert settled(hub, f"/api/publications/{id_}?channel=chat:left")["recipients"] == 1
-            assert settled(hub, f"/api/publications/{id_}?channel=chat:right")["recipients"] == 0
+            assert wait_settled(hub, f"/api/publications/{id_}?channel=chat:left")["recipients"] == 1
+            assert wait_settled(hub, f"/api/publications/{id_}?channel=chat:right")["recipients"] == 0
             assert hub.get(f"/api/publications/{id_}?channel=chat:nobody")[0] == 404
 
 
 @pytest.mark.parametrize("kind", ["sdk-websocket", "sdk-polling"])
 def test_the_sdk_acknowledges_by_itself(two: Two, start: Start, kind: str) -> None:
     channel = f"chat:{kind}"
-    client = start(two.one.url, kind, channel)
+    client = start(two.primary.url, kind, channel)
     client.wait(lambda client: client.records_of("state"), why="it is subscribed")
     with emitter(two, "redis") as emit:
         report = emit("updated", {"n": 1}, channel=channel, ack=True).wait(acks=1)
@@ -248,7 +250,7 @@ def test_the_sdk_acknowledges_by_itself(two: Two, start: Start, kind: str) -> No
 def test_a_stock_client_that_returns_does_not_get_it_twice(two: Two, start: Start, kind: str) -> None:
     """Its offset is an event's last argument, and of one that it acknowledges that is a function."""
     channel = f"chat:{kind}"
-    door = Proxy(two.one.port, plain=True)
+    door = Proxy(two.primary.port, plain=True)
     try:
         client = start(f"http://127.0.0.1:{door.port}", kind, channel, acks=True)
         sid = client.records_of("connect")[0]["id"]
@@ -266,12 +268,12 @@ def test_a_stock_client_that_returns_does_not_get_it_twice(two: Two, start: Star
             emit("updated", {"n": 3}, channel=channel)
         client.wait(lambda client: len(client.data(channel)) >= 3, why="the last one")
         assert client.data(channel) == [{"n": 1}, {"n": 2}, {"n": 3}]
-        assert [each["recovered"] for each in client.records_of("connect")] == [False, True]
+        assert [entry["recovered"] for entry in client.records_of("connect")] == [False, True]
     finally:
         door.close()
 
 
-def test_a_node_that_was_killed_is_missing_and_holds_nobody_up(
+def test_a_killed_node_is_missing_and_delays_no_report(
     shared_redis: RedisProcess, start: Start, tmp_path: Path
 ) -> None:
     extra = 'prefix = "killed:"\ncontrol_timeout_s = 1.0\nnode_record_s = 2.0\nack_timeout_s = 60\n'
@@ -279,24 +281,24 @@ def test_a_node_that_was_killed_is_missing_and_holds_nobody_up(
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
         hubs.append(hub_of(tmp_path / name, shared_redis, name, extra).start())
-    one, other = hubs
+    primary, other = hubs
     try:
-        wait_until(lambda: len(one.get("/api/nodes")[1]["nodes"]) == 2, why="both nodes have a record")
-        start(one.url, "python-websocket", "chat:x")
+        wait_until(lambda: len(primary.get("/api/nodes")[1]["nodes"]) == 2, why="both nodes have a record")
+        start(primary.url, "python-websocket", "chat:x")
         start(other.url, "python-websocket", "chat:x")
-        with Emitter(shared_redis.url, prefix="killed:") as made:
-            receipt = made.emit("updated", 1, channel="chat:x", ack=True)
+        with Emitter(shared_redis.url, prefix="killed:") as backend:
+            receipt = backend.emit("updated", 1, channel="chat:x", ack=True)
             assert receipt.wait(acks=2).nodes == {"one": Count(1, 1), "other": Count(1, 1)}
             other.pause()
             begun_s = time.monotonic()
-            _, report, _ = one.get(f"/api/publications/{receipt.id}")
+            _, report, _ = primary.get(f"/api/publications/{receipt.id}")
             assert (report["recipients"], report["missing"]) == (1, ["other"])
             other.kill()
-            status, report, _ = one.get(f"/api/publications/{receipt.id}")
+            status, report, _ = primary.get(f"/api/publications/{receipt.id}")
             assert (status, report["missing"]) == (200, ["other"])
             assert report["nodes"] == {"one": {"recipients": 1, "acks": 1}}
             assert receipt.wait(acks=1).missing == ("other",)
-            with pytest.raises(TimedOut, match="no reply from other"):
+            with pytest.raises(TimedOut, match="no word of other"):
                 receipt.wait(acks=2, timeout_s=0.5)
             assert time.monotonic() - begun_s < 8
     finally:
@@ -305,15 +307,17 @@ def test_a_node_that_was_killed_is_missing_and_holds_nobody_up(
 
 
 @pytest.mark.parametrize("kind", ["js-websocket", "js-polling"])
-def test_who_answers_is_not_too_fast(shared_redis: RedisProcess, start: Start, tmp_path: Path, kind: str) -> None:
+def test_requested_acknowledgements_do_not_count_against_the_rate_limit(
+    shared_redis: RedisProcess, start: Start, tmp_path: Path, kind: str
+) -> None:
     """What was asked for does not count towards `inbound_burst`; what was not asked for does, as ever."""
     extra = f'prefix = "fast-{kind}:"\ninbound_rate_per_s = 1\ninbound_burst = 20\n'
     hub = hub_of(tmp_path, shared_redis, "only", extra).start()
     try:
         client = start(hub.url, kind, "chat:x", acks=True)
-        with Emitter(shared_redis.url, prefix=f"fast-{kind}:") as made:
+        with Emitter(shared_redis.url, prefix=f"fast-{kind}:") as backend:
             for number in range(5):
-                with made.batch() as batch:
+                with backend.batch() as batch:
                     for _ in range(20):
                         batch.emit("updated", number, channel="chat:x", ack=True)
                 last = batch.results[-1]
@@ -326,23 +330,23 @@ def test_who_answers_is_not_too_fast(shared_redis: RedisProcess, start: Start, t
         hub.stop()
 
 
-def test_what_nobody_asked_for_is_passed_over_and_too_much_of_it_ends_the_connection(two: Two) -> None:
-    port, before = two.one.port, two.one.metric("tidings_acks_unknown_total")
+def test_unrequested_acknowledgements_are_ignored_and_rate_limited(two: Two) -> None:
+    port, before = two.primary.port, two.primary.metric("tidings_acks_unknown_total")
     sid = connect(port, token("u", "*"), "chat:unasked")
-    _, _, headers = publish(two.one, "chat:unasked", ack=True)
-    (number,) = (int(found[1]) for packet in poll_packets(port, sid) if (found := re.match(r"42(\d+)\[", packet)))
+    _, _, headers = publish(two.primary, "chat:unasked", ack=True)
+    (number,) = (int(body[1]) for packet in poll_packets(port, sid) if (body := re.match(r"42(\d+)\[", packet)))
     others = [number - 1, 7, 0, 999_999_999_999_999]
 
     def acknowledge(*numbers: int) -> int:
-        body = b"\x1e".join(b"43%d[]" % each for each in numbers)
+        body = b"\x1e".join(b"43%d[]" % entry for entry in numbers)
         return exchange(port, "POST", f"{POLL}&sid={sid}", body=body)[0]
 
     assert acknowledge(*others * 10) == 200
-    assert two.one.get(headers["location"])[1]["acks"] == 0
+    assert two.primary.get(headers["location"])[1]["acks"] == 0
     assert acknowledge(number, number, number) == 200
-    report = settled(two.one, headers["location"])
+    report = wait_settled(two.primary, headers["location"])
     assert (report["recipients"], report["acks"]) == (1, 1)
-    assert two.one.metric("tidings_acks_unknown_total") - before == 42
+    assert two.primary.metric("tidings_acks_unknown_total") - before == 42
     acknowledge(*others * 50)
     assert exchange(port, "GET", f"{POLL}&sid={sid}")[0] == 400
 
@@ -356,13 +360,13 @@ def test_a_report_is_kept_for_a_while_and_only_so_many_are(
         start(hub.url, "python-websocket", "chat:x")
         oldest, *others = (publish(hub, "chat:x", ack=True)[2]["location"] for _ in range(3))
         assert hub.get(oldest)[0] == 404
-        assert [settled(hub, location)["acks"] for location in others] == [1, 1]
+        assert [wait_settled(hub, location)["acks"] for location in others] == [1, 1]
         wait_until(lambda: hub.metric("tidings_reports_dropped_total") == 1, why="the loss is counted")
         assert hub.metric("tidings_reports") == 2
         wait_until(lambda: hub.get(others[1])[0] == 404, why="the report ends", within_s=10)
         wait_until(lambda: hub.metric("tidings_reports") == 0, why="nothing is kept")
-        with Emitter(hub.url, api_key=API_KEY) as made:
-            receipt = made.emit("updated", 1, channel="chat:x", ack=True)
+        with Emitter(hub.url, api_key=API_KEY) as backend:
+            receipt = backend.emit("updated", 1, channel="chat:x", ack=True)
             assert receipt.wait().acks == 1
             wait_until(lambda: hub.get(f"/api/publications/{receipt.id}")[0] == 404, why="the report ends")
             with pytest.raises(NotFound, match="report_keep_s"):

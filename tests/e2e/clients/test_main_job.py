@@ -40,7 +40,7 @@ def hub(redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def emit_elsewhere(redis: RedisProcess, channel: str, first: int, last: int) -> None:
-    """Emit from a process of its own, as a backend would."""
+    """Emit from another process, as a backend does."""
     command = [sys.executable, "-c", EMIT, redis.url, channel, str(first), str(last)]
     subprocess.run(command, check=True, timeout=60, env=environment())
 
@@ -64,7 +64,7 @@ def test_every_stock_client_gets_everything_in_order(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_client_that_was_cut_off_gets_what_it_missed(
+def test_a_disconnected_client_recovers_missed_publications(
     kind: str, redis: RedisProcess, hub: HubProcess, clients: list[ClientProcess]
 ) -> None:
     channel = f"orders:cut-{kind}"
@@ -86,7 +86,7 @@ def test_a_client_that_was_cut_off_gets_what_it_missed(
     assert client.records_of("ready")[1]["channels"][channel] == {"recovered": True}
 
 
-def test_a_user_is_told_on_every_connection_and_nobody_else_is(
+def test_a_user_channel_reaches_all_connections_of_the_user_only(
     redis: RedisProcess, hub: HubProcess, clients: list[ClientProcess]
 ) -> None:
     for kind in ("js-websocket", "sse", "python-polling"):
@@ -116,13 +116,13 @@ def test_the_events_of_a_client(hub: HubProcess, clients: list[ClientProcess]) -
     receipt = client.request(
         "tidings:publish", {"channel": "chat:room", "event": "said", "data": {"text": "two"}, "id": "mine-1"}
     )
-    again = client.request(
+    resumed = client.request(
         "tidings:publish", {"channel": "chat:room", "event": "said", "data": {"text": "two"}, "id": "mine-1"}
     )
-    assert (receipt["duplicate"], again["duplicate"], receipt["cursor"]) == (False, True, again["cursor"])
+    assert (receipt["duplicate"], resumed["duplicate"], receipt["cursor"]) == (False, True, resumed["cursor"])
     client.wait(lambda client: client.data("chat:room") == [{"text": "two"}], why="its own publication")
     history = client.request("tidings:history", {"channel": "chat:room", "limit": 10})
-    assert [each["data"] for each in history["publications"]] == [{"text": "one"}, {"text": "two"}]
+    assert [item["data"] for item in history["publications"]] == [{"text": "one"}, {"text": "two"}]
     refused = client.request("tidings:publish", {"channel": "orders:1", "event": "x", "data": 1})
     assert refused["error"]["code"] == "forbidden"
     assert client.request("tidings:unsubscribe", {"channels": ["chat:room"]}) == {}
@@ -137,7 +137,7 @@ def test_the_events_of_a_client(hub: HubProcess, clients: list[ClientProcess]) -
     )
 
 
-def test_a_hub_that_is_told_to_end_drains(redis: RedisProcess, tmp_path: Path, clients: list[ClientProcess]) -> None:
+def test_a_hub_drains_on_sigterm(redis: RedisProcess, tmp_path: Path, clients: list[ClientProcess]) -> None:
     hub = HubProcess(tmp_path, "--broker", redis.url, extra="drain_s = 0.5\n").start()
     try:
         for kind in ("js-websocket", "js-polling", "sse"):

@@ -29,8 +29,8 @@ def test_a_profile_names_the_handler_that_took_the_time(tmp_path: Path, kind: st
     hub = HubProcess(tmp_path, "--dev", "--app", "realtime", "--profile", f"profile.{kind}")
     try:
         hub.start()
-        made, _ = joined(hub, {})
-        assert ask(made, "busy", 500_000) > 0
+        hub_process, _ = joined(hub, {})
+        assert ask(hub_process, "busy", 500_000) > 0
         assert hub.terminate() == 0
     finally:
         hub.stop()
@@ -60,7 +60,7 @@ def test_each_worker_writes_its_own(tmp_path: Path, shared_redis: RedisProcess, 
 @pytest.mark.parametrize(
     ("file", "about"), [("profile.pdf", ".html, .json, .txt"), ("no/such/folder.txt", "cannot write")]
 )
-def test_a_file_that_cannot_be_is_said_before_anything_starts(file: str, about: str, tmp_path: Path) -> None:
+def test_an_impossible_profile_file_is_rejected_before_the_start(file: str, about: str, tmp_path: Path) -> None:
     from tidings.errors import BadConfig
     from tidings_hub.node.profiler import Profiler
 

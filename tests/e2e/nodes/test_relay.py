@@ -49,18 +49,18 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
 @pytest.fixture(scope="module")
 def hubs(redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[HubProcess]]:
     folder = tmp_path_factory.mktemp("hubs")
-    found = [node(folder / name, redis, name, "relay_max = 40\nout_buffer_bytes = 67108864\n") for name in ("n1", "n2")]
-    for hub in found:
+    match = [node(folder / name, redis, name, "relay_max = 40\nout_buffer_bytes = 67108864\n") for name in ("n1", "n2")]
+    for hub in match:
         hub.start()
-    yield found
-    for hub in found:
+    yield match
+    for hub in match:
         hub.stop()
 
 
 @pytest.fixture
 def door(hubs: list[HubProcess]) -> Iterator[Balancer]:
-    with closing(Balancer(*(hub.port for hub in hubs))) as made:
-        yield made
+    with closing(Balancer(*(hub.port for hub in hubs))) as created:
+        yield created
 
 
 def emit(redis: RedisProcess, channel: str, first: int, last: int) -> None:
@@ -92,7 +92,7 @@ def test_polling_clients_never_notice_that_every_request_meets_another_node(
         assert receipt["duplicate"] is False
     emit(redis, "orders:rr", 300, 600)
     for last in range(601, 611):
-        # One at a time: each is an answer to a poll of its own.
+        # One at a time: each is the response to a separate poll.
         for client in clients:
             client.wait(lambda client, last=last: len(client.data("orders:rr")) >= last - 1, why=f"{last - 1} of them")
         emit(redis, "orders:rr", last - 1, last)
@@ -123,8 +123,8 @@ def test_an_upgrade_at_the_wrong_node_works_and_loses_nothing(
         emit(redis, "orders:up", 1000 + 100 * number, 1100 + 100 * number)
     for client in clients:
         client.wait(lambda client: client.data("orders:up")[-1:] == numbers(1999, 2000), why="the last publication")
-        got = [each["n"] for each in client.data("orders:up")]
-        assert got[-1000:] == list(range(1000, 2000))
+        received = [entry["n"] for entry in client.data("orders:up")]
+        assert received[-1000:] == list(range(1000, 2000))
         assert client.records_of("disconnect") + client.records_of("connect_error") + client.records_of("gap") == []
     assert door.statuses() == {200, 101}
     assert sum(hub.metric("tidings_upgrades_total") for hub in hubs) == upgrades + 6
@@ -151,21 +151,21 @@ def test_a_websocket_that_reads_slowly_gets_all_of_it_through_the_other_node(
         with Emitter(redis.url) as emitter:
             for number in range(200):
                 emitter.emit("large", {"n": number, "filling": filling}, channel="orders:large")
-        got: list[int] = []
-        while len(got) < 200:
-            said = client.recv()
-            if said == "2":
+        received: list[int] = []
+        while len(received) < 200:
+            response = client.recv()
+            if response == "2":
                 client.send("3")
-            elif said.startswith('42["large"'):
-                data = json.loads(said[2:])[1]
+            elif response.startswith('42["large"'):
+                data = json.loads(response[2:])[1]
                 assert data["filling"] == filling
-                got.append(data["n"])
-        assert got == list(range(200))
+                received.append(data["n"])
+        assert received == list(range(200))
         # The other way, too.
-        asked = json.dumps(["tidings:history", {"channel": "orders:large", "limit": 1}])
-        client.send(f"421{asked}")
-        while not said.startswith("431["):
-            said = client.recv()
+        request = json.dumps(["tidings:history", {"channel": "orders:large", "limit": 1}])
+        client.send(f"421{request}")
+        while not response.startswith("431["):
+            response = client.recv()
     assert hubs[0].metric("tidings_pump_errors_total") == 0
 
 
@@ -179,7 +179,7 @@ def test_a_killed_node_ends_its_sessions_at_once(
         client.wait_ready()
         sid = open_session(third.port)
         third.stop()
-        # Nobody listens there any more, whatever its lease says.
+        # No process listens at that address any more, although its lease still lasts.
         assert exchange(hubs[0].port, "GET", f"{POLL}&sid={sid}")[:2] == (
             400,
             b'{"code":1,"message":"Session ID unknown"}',
@@ -187,7 +187,7 @@ def test_a_killed_node_ends_its_sessions_at_once(
         emit(redis, "orders:kill", 0, 20)
         client.wait(lambda client: len(client.data("orders:kill")) >= 20, why="it goes on at the other node")
         assert client.data("orders:kill") == numbers(0, 20)
-    # And after its lease it is nobody's.
+    # After its lease has ended, no node owns the session.
     wait_until(lambda: hubs[0].metric("tidings_relay_nodes") == 1, why="the lease ended")
     assert exchange(hubs[0].port, "GET", f"{POLL}&sid={sid}")[0] == 400
 
@@ -207,7 +207,7 @@ def test_a_node_that_stands_still_is_given_up_when_its_lease_ends(
         third.stop()
 
 
-def test_a_node_that_drains_sends_everybody_on_without_loss(
+def test_a_draining_node_moves_its_clients_without_loss(
     redis: RedisProcess, hubs: list[HubProcess], tmp_path: Path, clients: list[ClientProcess]
 ) -> None:
     third = node(tmp_path / "n5", redis, "n5").start()
@@ -226,7 +226,7 @@ def test_a_node_that_drains_sends_everybody_on_without_loss(
                 client.wait(lambda client: len(client.data("orders:go")) >= 100, why="all publications", within_s=40)
                 assert client.data("orders:go") == numbers(0, 100)
                 assert all(
-                    each["channels"]["orders:go"] == {"recovered": True} for each in client.records_of("ready")[1:]
+                    entry["channels"]["orders:go"] == {"recovered": True} for entry in client.records_of("ready")[1:]
                 )
         # It has given its lease up: the others need not wait for its end.
         wait_until(lambda: hubs[0].metric("tidings_relay_nodes") == 1, why="the lease was given up")
@@ -237,13 +237,13 @@ def test_a_node_that_drains_sends_everybody_on_without_loss(
 # Requests that lie
 
 
-def test_the_answer_of_the_owner_comes_back_byte_for_byte(hubs: list[HubProcess]) -> None:
-    # Origins are the owner's to check, with the host that the client asked the first node for.
+def test_the_response_of_the_owner_is_relayed_byte_for_byte(hubs: list[HubProcess]) -> None:
+    # The owner checks the origin, with the host that the client sent to the first node.
     refused = [
         exchange(hub.port, "GET", f"{POLL}&sid={open_session(hubs[0].port)}", "Origin: https://evil.example")
         for hub in hubs
     ]
-    assert [each[:2] for each in refused] == [refused[0][:2]] * 2
+    assert [entry[:2] for entry in refused] == [refused[0][:2]] * 2
     assert refused[0][0] == 403
     pages = []
     for hub in hubs:
@@ -269,7 +269,7 @@ def refused_once(hub: HubProcess) -> Iterator[None]:
     assert hub.metric("tidings_relay_refused_total") == before + 1
 
 
-def test_nobody_but_a_node_can_claim_to_be_one(hubs: list[HubProcess]) -> None:
+def test_a_client_cannot_claim_to_be_a_node(hubs: list[HubProcess]) -> None:
     sid = open_session(hubs[0].port)
     target = f"{POLL}&sid={sid}"
     lies = {
@@ -281,9 +281,9 @@ def test_nobody_but_a_node_can_claim_to_be_one(hubs: list[HubProcess]) -> None:
         "rubbish": f"{STAMP_HEADER}: 1 n1 x",
         "empty": f"{STAMP_HEADER}:",
     }
-    for why, line in lies.items():
+    for reason, line in lies.items():
         with refused_once(hubs[0]):
-            assert exchange(hubs[0].port, "GET", target, line)[0] == 400, why
+            assert exchange(hubs[0].port, "GET", target, line)[0] == 400, reason
     # The session is untouched; and a right stamp is taken.
     status, _, _ = exchange(hubs[0].port, "POST", target, stamp_line(target, method="POST"), body=b"3")
     assert status == 200
@@ -306,7 +306,7 @@ def test_the_stamps_of_clients_go_no_further(hubs: list[HubProcess]) -> None:
         assert exchange(hubs[0].port, "GET", target, f"{STAMP_HEADER}: 1 n2 0 1.2.3.4 http h 00")[0] == 400
 
 
-def test_a_session_of_nobody_is_unknown_at_once_however_many_ask(hubs: list[HubProcess]) -> None:
+def test_a_session_without_a_node_is_unknown_immediately(hubs: list[HubProcess]) -> None:
     before = hubs[0].metric("tidings_relay_unknown_total")
     for sid in ("zz" + "x" * 20, "n9" + "y" * 20, "n1" + "z" * 20, "short", "n2" + "q" * 20):
         assert exchange(hubs[0].port, "GET", f"{POLL}&sid={sid}")[0] == 400
@@ -321,33 +321,33 @@ def test_more_than_relay_max_polls_are_refused_and_the_others_go_on(hubs: list[H
     polls = []
     try:
         for sid in sids[:40]:
-            one = socket.create_connection(("127.0.0.1", hubs[0].port), timeout=30)
-            one.sendall(request("GET", f"{POLL}&sid={sid}"))
-            polls.append(one)
+            session = socket.create_connection(("127.0.0.1", hubs[0].port), timeout=30)
+            session.sendall(request("GET", f"{POLL}&sid={sid}"))
+            polls.append(session)
         wait_until(
             lambda: exchange(hubs[0].port, "POST", f"{POLL}&sid={sids[40]}", body=b"3")[0] == 503, why="it is full"
         )
         assert hubs[0].metric("tidings_relay_full_total") > before
-        # Clients that go make room, and their node hears of it.
-        for one in polls[:20]:
-            one.close()
+        # Clients that disconnect make room, and the owner is notified.
+        for session in polls[:20]:
+            session.close()
         wait_until(
             lambda: exchange(hubs[0].port, "POST", f"{POLL}&sid={sids[41]}", body=b"3")[0] == 200, why="there is room"
         )
         hubs[0].publish("user:raw", "x", {"n": 1})
-        for one in polls[20:]:
-            assert status_of(one) == 200
+        for session in polls[20:]:
+            assert status_of(session) == 200
     finally:
-        for one in polls:
-            one.close()
+        for session in polls:
+            session.close()
 
 
-def test_a_client_that_goes_is_gone_at_its_node(hubs: list[HubProcess]) -> None:
+def test_a_disconnect_reaches_the_owner(hubs: list[HubProcess]) -> None:
     sid = connect(hubs[1].port, token("raw"))
     with socket.create_connection(("127.0.0.1", hubs[0].port), timeout=30) as poll:
-        taken = hubs[1].metric("tidings_relay_taken_total")
+        owner_sid = hubs[1].metric("tidings_relay_taken_total")
         poll.sendall(request("GET", f"{POLL}&sid={sid}"))
-        wait_until(lambda: hubs[1].metric("tidings_relay_taken_total") > taken, why="the poll waits at its node")
+        wait_until(lambda: hubs[1].metric("tidings_relay_taken_total") > owner_sid, why="the poll waits at its node")
     wait_until(
         lambda: exchange(hubs[1].port, "POST", f"{POLL}&sid={sid}", body=b"3")[0] == 400, why="the session ended"
     )

@@ -76,10 +76,10 @@ def test_a_session_is_found_by_whichever_worker_takes_the_connection(hub: HubPro
     sid = connect(hub.port, token("raw"))
     for _ in range(30):
         assert exchange(hub.port, "POST", f"{POLL}&sid={sid}", body=b"3")[:2] == (200, b"ok")
-    relayed, taken = by_node(hub, "tidings_relayed_total"), by_node(hub, "tidings_relay_taken_total")
+    relayed, used_ports = by_node(hub, "tidings_relayed_total"), by_node(hub, "tidings_relay_taken_total")
     assert set(relayed) == {f"w-{index}" for index in range(WORKERS)}
     assert sum(relayed.values()) > 0
-    assert sum(taken.values()) >= sum(relayed.values())
+    assert sum(used_ports.values()) >= sum(relayed.values())
     # The kernel has spread the connections of this test over all of them.
     assert all(count > 0 for count in by_node(hub, "tidings_accepted_total").values())
 
@@ -109,7 +109,7 @@ def test_one_metrics_and_one_readyz_speak_for_all(hub: HubProcess) -> None:
     assert set(by_node(hub, "tidings_sessions")) == {"w-0", "w-1", "w-2"}
     assert hub.get("/readyz")[1]["checks"]["workers"] == {"w-0": True, "w-1": True, "w-2": True}
     assert hub.request("GET", "/metrics", headers={"Authorization": "Bearer no"})[0] == 401
-    # Who claims to be a worker gets no further than who does not.
+    # A client that claims to be a worker gets no other response.
     assert exchange(hub.port, "GET", "/metrics", "Tidings-Relayed: 1")[0] == 401
 
 
