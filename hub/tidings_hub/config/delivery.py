@@ -6,14 +6,14 @@ from tidings_hub.config.fields import Model, setting
 
 
 class RecoverySettings(Model):
-    """What is kept for clients that were away, and how loss is found."""
+    """What the hub stores for clients that reconnect, and how it detects losses."""
 
     history_page_max: int = setting(
         1000,
-        "Publications in one history answer",
+        "Publications in one response of history",
         ge=1,
         le=10_000,
-        policy="answer fewer over HTTP, refuse with `bad_request` over Socket.IO",
+        policy="return fewer over HTTP; reject with `bad_request` over Socket.IO",
         metric="history_limited",
     )
     recovery_max: int = setting(
@@ -26,10 +26,10 @@ class RecoverySettings(Model):
     )
     recovery_max_bytes: int = setting(
         4_194_304,
-        "Bytes read from the broker for one recovery or history answer",
+        "Bytes read from the broker for one recovery or history response",
         ge=65_536,
         le=268_435_456,
-        policy="answer `recovered: false`; a history answer has fewer",
+        policy="answer `recovered: false`; a history response has fewer publications",
         metric="recoveries_failed",
     )
     hold_max: int = setting(
@@ -42,33 +42,34 @@ class RecoverySettings(Model):
     )
     recovery_window_s: float = setting(
         120.0,
-        "Seconds, at least, in which a stock client that was cut off may return as the session that it was (pid);"
-        " 0: never",
+        "Seconds, at least, during which a stock client can resume its session with a pid; 0: never",
         ge=0,
         le=86_400,
     )
     recovery_sessions_max: int = setting(
         200_000,
-        "Sessions of this node that the broker keeps for a return, the live ones included",
+        "Sessions of this node that the session store holds, live ones included",
         ge=1,
         le=10_000_000,
-        policy="give no pid: such a client begins anew",
+        policy="give no pid: such a client gets a new session",
         metric="recovery_sessions_refused",
     )
     recovery_session_max_bytes: int = setting(
         32_768,
-        "Bytes of what the broker keeps of one session: its channels",
+        "Bytes of one session in the session store: its channels",
         ge=256,
         le=1_048_576,
-        policy="keep nothing of it: such a client begins anew",
+        policy="do not store it: such a client gets a new session",
         metric="recovery_sessions_too_large",
     )
-    idempotency_s: int = setting(300, "Seconds that the broker knows a publication's id", ge=1, le=86_400)
-    linger_s: float = setting(30.0, "Seconds a node stays in a channel after its last subscription", ge=0, le=3600)
+    idempotency_s: int = setting(300, "Seconds for which the broker remembers the id of a publication", ge=1, le=86_400)
+    linger_s: float = setting(
+        30.0, "Seconds for which a node stays subscribed to a channel after its last subscription", ge=0, le=3600
+    )
     canary_interval_s: float = setting(5.0, "Seconds between two canaries through the broker", ge=0.1, le=300)
     canary_timeout_s: float = setting(
         3.0,
-        "Seconds a canary has to come back",
+        "Seconds until a canary must return",
         ge=0.1,
         le=300,
         policy="/readyz answers 503",
@@ -78,55 +79,55 @@ class RecoverySettings(Model):
 
 
 class ReportSettings(Model):
-    """What is kept of publications that ask what became of them."""
+    """Delivery reports of publications that request one."""
 
     report_keep_s: float = setting(
-        60.0, "Seconds that it is known whom such a publication reached and who acknowledged it", ge=1, le=3600
+        60.0, "Seconds for which a node keeps the delivery report of a publication", ge=1, le=3600
     )
     ack_timeout_s: float = setting(
         10.0,
-        "Seconds after which acknowledgements that have not come are awaited no longer; they still count",
+        "Seconds for which a report expects acknowledgements; later ones still count",
         ge=0,
         le=3600,
     )
     reports_max: int = setting(
         1000,
-        "Such publications that a node knows of",
+        "Delivery reports that a node keeps",
         ge=1,
         le=1_000_000,
-        policy="forget the oldest",
+        policy="drop the oldest",
         metric="reports_dropped",
     )
     acks_max: int = setting(
         100_000,
-        "Acknowledgements of all of them that a node knows of; those of the latest may be more",
+        "Acknowledgements in all delivery reports of a node; those of the latest publication may exceed it",
         ge=1,
         le=100_000_000,
-        policy="forget the oldest publication",
+        policy="drop the oldest report",
         metric="reports_dropped",
     )
 
 
 class PresenceSettings(Model):
-    """Who is where, in namespaces with the rule `presence`."""
+    """Members of channels, in namespaces with the rule `presence`."""
 
     presence_grace_s: float = setting(
-        3.0, "Seconds until a user whose last connection left a channel counts as gone", ge=0, le=600
+        3.0, "Seconds for which a user stays a member after the last connection left the channel", ge=0, le=600
     )
     presence_lease_s: float = setting(
-        15.0, "Seconds without a sign of a node after which its users count as gone", ge=0.4, le=600
+        15.0, "Seconds without an update of a node after which its users leave", ge=0.4, le=600
     )
     presence_list_max: int = setting(
         1000,
-        "Users of a channel up to which they are listed and their joins and leaves told",
+        "Members of a channel up to which the hub lists them and sends joins and leaves",
         ge=1,
         le=10_000,
-        policy="tell their number instead",
+        policy="send their number instead",
         metric="presence_lists_refused",
     )
     presence_info_max_bytes: int = setting(
         512,
-        "Bytes of a token's `info` as JSON, if presence is to show it",
+        "Bytes of a token's `info` as JSON for presence",
         ge=2,
         le=1024,
         policy="show null instead",

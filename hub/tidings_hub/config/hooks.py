@@ -15,48 +15,48 @@ from tidings_hub.config.fields import Model, check_secret, setting
 
 
 class Hooks(Model):
-    """A backend that is asked over HTTP, `[hooks]` in tidings.toml; without `events` nobody is."""
+    """A backend that authorizes requests over HTTP, `[hooks]` in tidings.toml. Without `events` no hook is sent."""
 
-    url: str = setting("", "https address that the hooks are sent to (http only with `allow_private`)", shown=False)
+    url: str = setting("", "https URL that receives the hooks (http only with `allow_private`)", shown=False)
     events: tuple[Literal["connect", "subscribe", "publish", "disconnect"], ...] = setting(
-        (), "What is asked or told: `connect`, `subscribe`, `publish`, `disconnect`"
+        (), "Hooks to send: `connect`, `subscribe`, `publish`, `disconnect`"
     )
     secret: SecretStr | None = setting(None, f"What hooks are signed with, at least {SECRET_MIN_BYTES} bytes")
     secret_env: str = setting("", "The environment variable that holds the secret, instead of `secret`")
     timeout_s: float = setting(
-        3.0, "Seconds for one hook, all of it", ge=0.05, le=60, policy="as `fail_open` says", metric="hooks"
+        3.0, "Seconds for one hook, from start to end", ge=0.05, le=60, policy="as `fail_open` says", metric="hooks"
     )
     fail_open: bool = setting(
-        default=False, about="Allow what nobody answered, instead of refusing it with `unavailable` (unsafe)"
+        default=False, about="Allow a request if its hook fails, instead of rejecting it with `unavailable` (unsafe)"
     )
     retries: int = setting(
         3,
-        "Times that a `disconnect` is sent again; the others are never",
+        "Retries of a `disconnect` hook; the others are not retried",
         ge=0,
         le=20,
-        policy="leave it out",
+        policy="drop it",
         metric="hooks",
     )
     queue: int = setting(
-        1000, "`disconnect` hooks that wait", ge=1, le=1_000_000, policy="leave it out", metric="hooks_dropped"
+        1000, "`disconnect` hooks that wait", ge=1, le=1_000_000, policy="drop it", metric="hooks_dropped"
     )
     connections: int = setting(
         16,
-        "Hooks at once; others wait within their time",
+        "Hooks sent at a time; others wait within their time limit",
         ge=1,
         le=10_000,
         policy="as `fail_open` says",
         metric="hooks",
     )
     answer_max_bytes: int = setting(
-        65_536, "Bytes of an answer", ge=64, le=16_777_216, policy="as `fail_open` says", metric="hooks"
+        65_536, "Bytes of a response", ge=64, le=16_777_216, policy="as `fail_open` says", metric="hooks"
     )
     allow_private: bool = setting(
-        default=False, about="Whether hooks may go to loopback, private and other addresses that are not public"
+        default=False, about="Whether hooks may go to loopback, private and other non-public addresses"
     )
 
     @model_validator(mode="after")
-    def _together(self) -> Self:
+    def _check_combinations(self) -> Self:
         if not self.events:
             return self
         try:

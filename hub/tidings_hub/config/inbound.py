@@ -8,7 +8,7 @@ from tidings_hub.config.ingress import Ingress
 
 
 class IngressSettings(Model):
-    """Other ways in. Each is off unless it is named: durable queues, and other emitters' wire formats."""
+    """Ingress: durable queues, and compatibility formats of other emitters. Each is off unless it is named."""
 
     ingress: Ingress = setting(
         Ingress(),
@@ -17,10 +17,10 @@ class IngressSettings(Model):
     )
     ingress_lease_s: float = setting(
         3.0,
-        "Seconds after which another node listens to a format that comes over Redis, when the one that did is silent",
+        "Seconds after which another node listens to a format over Redis, if the listening node is silent",
         ge=0.3,
         le=600,
-        policy="drop what is read after it: another node may have published it",
+        policy="drop what it reads later: another node may have published it",
         metric="wires_dropped",
     )
     ingress_message_max_bytes: int = setting(
@@ -28,32 +28,32 @@ class IngressSettings(Model):
         "Bytes of one message of these formats",
         ge=1024,
         le=67_108_864,
-        policy="refuse with `too_large`",
+        policy="reject with `too_large`",
         metric="wires_refused",
     )
 
 
 class UserCodeSettings(Model):
-    """Code of your own in the node: handlers of client events (docs/handlers.md), and a WSGI application beside it."""
+    """Your own code in the node: event handlers (docs/handlers.md), hooks, and a WSGI application on the same port."""
 
     app: str = setting("", "Module with a `tidings_hub.App`, as `myapp.realtime` or `myapp.realtime:app`")
-    wsgi: str = setting("", "WSGI application that gets every address that is not the hub's own, as `myapp:app`")
+    wsgi: str = setting("", "WSGI application that serves every URL that is not the hub's own, as `myapp:app`")
     app_handlers: int = setting(
-        64, "Calls of one handler, and packets that wait for one kind of hook, at once", ge=1, le=100_000
+        64, "Calls of one handler at a time, and packets that wait for one kind of hook", ge=1, le=100_000
     )
-    hooks: Hooks = setting(Hooks(), "A backend that is asked over HTTP, see below")
+    hooks: Hooks = setting(Hooks(), "A backend that authorizes requests over HTTP, see below")
     app_handler_queue: int = setting(
         1000,
         "Calls of one handler that wait",
         ge=0,
         le=1_000_000,
-        policy="answer `unavailable`; leave out `on_disconnect`",
+        policy="answer `unavailable`; skip `on_disconnect`",
         metric="app_refused",
     )
     app_timeout_s: float = setting(
         5.0,
-        "Seconds for one call of a handler, which is interrupted where it next waits; for `on_connect` to be"
-        " kept below `connect_timeout_s`",
+        "Seconds for one call of a handler, which is interrupted where it next waits. For `on_connect`"
+        " keep it below `connect_timeout_s`",
         ge=0.05,
         le=600,
         policy="answer `timeout`",
@@ -61,9 +61,9 @@ class UserCodeSettings(Model):
     )
     stall_warn_s: float = setting(
         1.0,
-        "Seconds that code of yours may keep the event loop from everybody else",
+        "Seconds for which your code may block the event loop",
         ge=0.05,
         le=600,
-        policy="log where it stands; it cannot be interrupted",
+        policy="log its stack; it cannot be interrupted",
         metric="loop_stalls",
     )

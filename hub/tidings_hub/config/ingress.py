@@ -21,14 +21,14 @@ _NSP = re.compile(r"/[A-Za-z0-9_.:/-]{0,64}\Z")
 _NAMESPACE = re.compile(r"[A-Za-z0-9_-]{0,64}\Z")
 
 
-class Renaming(Model):
+class ChannelMappingSettings(Model):
     """How the format's channels or rooms are called here."""
 
     namespace: str = setting(
-        "", "Namespace of names that have none: `lobby` becomes `<namespace>:lobby`; empty refuses them"
+        "", "Namespace for names that have none: `lobby` becomes `<namespace>:lobby`; empty: reject them"
     )
     prefixes: dict[str, str] = setting(
-        {}, 'What the beginning of a name becomes, such as `{ "private-orders-" = "orders:" }`; the longest that fits'
+        {}, 'Replacement for the start of a name, such as `{ "private-orders-" = "orders:" }`; the longest match wins'
     )
 
     @field_validator("namespace")
@@ -50,10 +50,10 @@ class Renaming(Model):
         return ChannelMapping(self.namespace, self.prefixes)
 
 
-class PusherApp(Renaming):
-    """Pusher's HTTP publish API, `[ingress.pusher]`: what a backend's Pusher library is configured with."""
+class PusherApp(ChannelMappingSettings):
+    """Pusher's HTTP publish API, `[ingress.pusher]`: the configuration of a backend's Pusher library."""
 
-    namespace: str = setting("pusher", "Namespace of channels that have none: `lobby` becomes `pusher:lobby`")
+    namespace: str = setting("pusher", "Namespace for channels that have none: `lobby` becomes `pusher:lobby`")
     app_id: str = setting("", "The app's id; some libraries want digits only")
     key: str = setting("", "The app's key")
     secret: SecretStr = Field(
@@ -73,25 +73,25 @@ class PusherApp(Renaming):
         return PusherCredentials(self.app_id, self.key, self.secret.get_secret_value())
 
 
-class Listening(Renaming):
+class PubSubSource(ChannelMappingSettings):
     """What the formats that come over Redis have in common."""
 
     url: str = setting(
         "",
-        "The Redis that backends publish on: redis://, rediss://, unix:// or redis+sentinel://; default: the broker's",
+        "The Redis that backends publish to: redis://, rediss://, unix:// or redis+sentinel://; default: the broker's",
         shown=False,
     )
     orders: bool = setting(
         default=True,
-        about="Whether users may be disconnected, and their connections subscribed and unsubscribed, this way too",
+        about="Whether this format may also disconnect users and change their subscriptions",
     )
 
 
-class SocketioEmitter(Listening):
+class SocketioEmitter(PubSubSource):
     """Socket.IO's Redis emitters, `[ingress.socketio_emitter]`; needs `tidings[socketio]`."""
 
-    key: str = setting("socket.io", "The `key` that emitters are configured with")
-    nsp: str = setting("/", "The Socket.IO namespace that is heard")
+    key: str = setting("socket.io", "The `key` of the emitters' configuration")
+    nsp: str = setting("/", "The Socket.IO namespace to receive")
 
     @model_validator(mode="after")
     def _plain(self) -> Self:
@@ -104,12 +104,12 @@ class SocketioEmitter(Listening):
         return EmitterChannels(self.key, self.nsp)
 
 
-class FlaskSocketio(Listening):
-    """python-socketio's write-only managers, and so Flask-SocketIO's `message_queue`, `[ingress.flask_socketio]`."""
+class FlaskSocketio(PubSubSource):
+    """The write-only managers of python-socketio and Flask-SocketIO's `message_queue`, `[ingress.flask_socketio]`."""
 
     channels: tuple[str, ...] = setting(
         ("socketio", "flask-socketio"),
-        "The pub/sub channels that python-socketio and Flask-SocketIO publish in",
+        "The pub/sub channels of python-socketio and Flask-SocketIO",
     )
 
     @field_validator("channels")
@@ -121,33 +121,31 @@ class FlaskSocketio(Listening):
 
 
 class QueueSource(Model):
-    """A durable queue that nodes take publications from, `[ingress.<name>]` in tidings.toml; needs `tidings[kombu]`."""
+    """A durable queue that nodes consume, `[ingress.<name>]` in tidings.toml; needs `tidings[kombu]`."""
 
     url: str = setting(
         "",
-        "Where it is, as the Emitter's URL says: amqp://user:password@host:5672/vhost, amqps://, kombu+redis:// and"
-        " other transports of kombu as kombu+<transport>://",
+        "URL of the queue, as for an Emitter: amqp://user:password@host:5672/vhost, amqps://,"
+        " kombu+redis:// and other transports of kombu as kombu+<transport>://",
         shown=False,
     )
-    queue: str = setting("", "Its name; default: the URL's `?queue=`, or else `tidings`")
-    dead_queue: str = setting(
-        "", "Where what can never be published goes, with the reason; default: the queue's name and `.dead`"
-    )
+    queue: str = setting("", "Name of the queue; default: the URL's `?queue=`, or `tidings`")
+    dead_queue: str = setting("", "Name of the dead-letter queue; default: the queue's name and `.dead`")
     declare: bool = setting(
-        default=True, about="Make both queues if they are missing; otherwise they must exist, with any properties"
+        default=True, about="Declare both queues if they are missing; otherwise they must exist, with any properties"
     )
     ordered: bool = setting(
         default=True,
-        about="Whether one node at a time takes messages, the next one when it goes, so that publications keep the"
-        " queue's order (RabbitMQ); false shares the work between all nodes, without an order between them",
+        about="One node at a time consumes, and another takes over when it stops, so that publications keep the"
+        " queue's order (RabbitMQ). False: all nodes consume, without an order between them",
     )
-    quorum: bool = setting(default=False, about="Make them quorum queues, which RabbitMQ keeps on several of its nodes")
+    quorum: bool = setting(default=False, about="Declare them as quorum queues, which RabbitMQ replicates")
     queue_max: int = setting(
         1_000_000,
-        "Messages that a queue of RabbitMQ holds; 0 is no limit",
+        "Messages that a queue of RabbitMQ holds; 0: no limit",
         ge=0,
         le=1_000_000_000,
-        policy="refuse: the emitter raises `unavailable`",
+        policy="reject: the emitter raises `unavailable`",
     )
     dead_max: int = setting(
         100_000,
@@ -159,22 +157,22 @@ class QueueSource(Model):
     )
     prefetch: int = setting(
         100,
-        "Messages that a node has taken and not acknowledged yet",
+        "Messages that a node has received and not acknowledged",
         ge=1,
         le=10_000,
-        policy="take no more until the broker has taken these",
+        policy="receive no more until the broker has stored these",
         metric="ingress_held",
     )
     idempotency_s: int = setting(
-        3600, "Seconds that the broker knows the id of a publication that came from this queue", ge=60, le=604_800
+        3600, "Seconds for which the broker remembers the id of a publication from this queue", ge=60, le=604_800
     )
     heartbeat_s: float = setting(
-        20.0, "Seconds between AMQP's heartbeats; a silent side counts as gone after two", ge=2, le=600
+        20.0, "Seconds between AMQP heartbeats; a peer that misses two counts as dead", ge=2, le=600
     )
     redelivery_s: float = setting(
         60.0,
-        "Seconds after which a message that a node took and did not acknowledge is given out again, where the transport"
-        " goes by time (Redis; RabbitMQ notices at once)",
+        "Seconds after which an unacknowledged message is delivered again, for transports with a timeout"
+        " (Redis; RabbitMQ notices at once)",
         ge=10,
         le=3600,
     )
@@ -232,7 +230,7 @@ class Ingress(Model):
         formats = {name: getattr(self, name) for name in type(self).model_fields}
         return {name: source for name, source in formats.items() if source is not None} | self.queues
 
-    def listening(self) -> dict[str, Listening]:
+    def listening(self) -> dict[str, PubSubSource]:
         """The formats that come over Redis, by name."""
         found = {"socketio_emitter": self.socketio_emitter, "flask_socketio": self.flask_socketio}
         return {name: source for name, source in found.items() if source is not None}

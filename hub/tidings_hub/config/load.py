@@ -29,7 +29,7 @@ NOT_SETTINGS = frozenset(f"TIDINGS_{name}" for name in ("CONFIG", "URL", "API_KE
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedSettings:
     """Settings, and for each name that was given, where: `file`, `environment` or `flag`."""
 
     settings: Settings
@@ -39,7 +39,7 @@ class Loaded:
 
 def load(
     *, file: Path | None = None, env: Mapping[str, str] | None = None, flags: Mapping[str, object] | None = None
-) -> Loaded:
+) -> LoadedSettings:
     """The settings from all sources.
 
     `file` None means `TIDINGS_CONFIG`, or else `tidings.toml` in the working directory if
@@ -67,7 +67,7 @@ def load(
             given[name] = value
             origin[name] = where
     try:
-        return Loaded(Settings(**given), origin, path)
+        return LoadedSettings(Settings(**given), origin, path)
     except ValidationError as error:
         raise BadConfig(_in_words(error, origin)) from None
 

@@ -16,38 +16,39 @@ def random_node_id() -> str:
 
 
 class ListeningSettings(Model):
-    """Where the node listens, and who it is."""
+    """Address and identity of a node, its broker, its workers and its shutdown."""
 
     host: str = setting("127.0.0.1", "Address to listen on")
-    port: int = setting(8000, "Port to listen on; 0 takes a free one", ge=0, le=65_535)
+    port: int = setting(8000, "Port to listen on; 0 selects a free one", ge=0, le=65_535)
     backlog: int = setting(4096, "Connections that wait to be accepted", ge=1, le=65_535)
     node_id: str = Field(
         default_factory=random_node_id,
-        description="This node's name among the nodes; made up if not given",
+        description="Name of this node; random by default",
         validate_default=True,
     )
     broker: str = setting(
         "memory://",
-        "Where nodes meet: memory://, redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://",
+        "The broker that connects the nodes: memory://, redis://, rediss://, unix://, redis+sentinel://"
+        " or redis+cluster://",
         shown=False,
     )
-    prefix: str = setting("tidings:", "What all the hub's names in the broker begin with")
+    prefix: str = setting("tidings:", "Prefix of all keys and pub/sub channels in the broker")
     advertise: str = setting(
         "",
-        "`host:port` where other nodes reach this one, to relay requests that came to the wrong node; none: no relaying"
-        " (behind a sticky balancer none is needed)",
+        "`host:port` at which other nodes reach this one, to relay requests of its sessions. Empty: no"
+        " relaying, which needs a sticky balancer",
     )
     lease_s: float = setting(
         10.0,
-        "Seconds after which the others count a silent node as gone",
+        "Seconds after which other nodes consider a silent node dead",
         ge=0.3,
         le=600,
-        policy="answer its sessions as unknown: the clients connect anew",
+        policy="answer requests of its sessions as unknown; the clients connect again",
         metric="relay_unknown",
     )
     relay_max: int = setting(
         10_000,
-        "Requests and WebSockets at once that are on their way to other nodes",
+        "Requests and WebSockets that are being relayed to other nodes at a time",
         ge=1,
         le=1_000_000,
         policy="answer 503; a WebSocket stays on polling",
@@ -55,48 +56,51 @@ class ListeningSettings(Model):
     )
     relay_timeout_s: float = setting(
         3.0,
-        "Seconds until another node has taken a request",
+        "Seconds until another node has accepted a relayed request",
         ge=0.1,
         le=60,
-        policy="answer as an unknown session: the client connects anew",
+        policy="answer as an unknown session; the client connects again",
         metric="relay_failed",
     )
     workers: int = setting(
-        1, "Nodes on this machine that share the port, started and watched by one supervisor; needs Redis", ge=1, le=256
+        1,
+        "Nodes on this machine that share the port, started and monitored by one supervisor; needs Redis",
+        ge=1,
+        le=256,
     )
     drain_notice_s: float = setting(
         2.0,
-        "Seconds between the first failing /readyz of a stopping node and its last accepted connection, for a balancer"
-        " to notice; none under --dev",
+        "Seconds between the first failing /readyz of a draining node and its last accepted connection,"
+        " so that a balancer notices; 0 under --dev",
         ge=0,
         le=600,
     )
     drain_s: float = setting(
         10.0,
-        "Seconds in which a stopping node sends its connections away",
+        "Seconds over which a draining node disconnects its clients",
         ge=0,
         le=600,
         policy="close with `draining`",
         metric="connections_closed",
     )
     dev: bool = setting(
-        default=False, about="Anonymous clients, any namespace, no API key; only on loopback. For local trial only"
+        default=False, about="Anonymous clients, any namespace, no API key; only on loopback. For local use only"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = setting("info", "Least important line that is logged")
+    log_level: Literal["debug", "info", "warning", "error"] = setting("info", "Least severe level that is logged")
 
 
 class ConnectionSettings(Model):
-    """Limits on connections. A client that passes one gets a code; nobody else is disturbed."""
+    """Limits on connections. A client that exceeds one receives a code; other clients are not affected."""
 
     max_connections: int = setting(
-        50_000, "Connections per node", ge=1, le=5_000_000, policy="refuse with `full`", metric="refused_full"
+        50_000, "Connections per node", ge=1, le=5_000_000, policy="reject with `full`", metric="refused_full"
     )
     connections_per_address: int = setting(
         0,
-        "Sessions from one address, or from one /64 of IPv6, as trusted_proxies say; 0 is no limit",
+        "Sessions from one address, or from one /64 of IPv6, behind `trusted_proxies`; 0: no limit",
         ge=0,
         le=5_000_000,
-        policy="refuse with `too_many_connections` and status 429",
+        policy="reject with `too_many_connections` and status 429",
         metric="refused_per_address",
     )
     ping_interval_s: float = setting(25.0, "Seconds between pings to a client", ge=0.05, le=600)
@@ -134,7 +138,7 @@ class ConnectionSettings(Model):
     )
     answer_timeout_s: float = setting(
         60.0,
-        "Seconds that an HTTP client has to read an answer",
+        "Seconds that an HTTP client has to read a response",
         ge=0.1,
         le=3600,
         policy="close",
@@ -144,22 +148,22 @@ class ConnectionSettings(Model):
         16_384, "Bytes of a request's head", ge=1024, le=262_144, policy="answer 431, close", metric="http_refused"
     )
     keep_alive_s: float = setting(
-        75.0, "Seconds an idle HTTP connection is kept", ge=0, le=3600, policy="close", metric="http_idle"
+        75.0, "Seconds that an idle HTTP connection stays open", ge=0, le=3600, policy="close", metric="http_idle"
     )
     upgrade_timeout_s: float = setting(
         10.0,
-        "Seconds that a client has to complete its move from long polling to a WebSocket",
+        "Seconds that a client has to complete its upgrade from long polling to a WebSocket",
         ge=0.1,
         le=300,
-        policy="close the WebSocket; the session goes on with long polling",
+        policy="close the WebSocket; the session continues with long polling",
         metric="upgrade_timeouts",
     )
     close_linger_s: float = setting(
         2.0,
-        "Seconds that a closed connection has to read what was written to it last",
+        "Seconds that the client of a closed connection has to read the last bytes",
         ge=0,
         le=60,
-        policy="cut it off",
+        policy="reset the connection",
         metric="closes_cut",
     )
     max_payload_bytes: int = setting(
@@ -167,15 +171,15 @@ class ConnectionSettings(Model):
         "Bytes of one message or POST body of a client",
         ge=1024,
         le=67_108_864,
-        policy="refuse before it is buffered, close with 1009 or answer 413",
+        policy="reject before it is buffered; close with 1009 or answer 413",
         metric="closed_too_large",
     )
     poll_pace_ms: int = setting(
         3,
-        "Least time between two answers to one long-polling client while publications pour in; 0 is none",
+        "Least time between two responses to one long-polling client under load; 0: none",
         ge=0,
         le=1000,
-        policy="join what comes meanwhile into one answer; the first publication is never delayed",
+        policy=("join the publications of that time into one response; the first publication is never delayed"),
         metric="polls_paced",
     )
     out_buffer_bytes: int = setting(
@@ -188,7 +192,7 @@ class ConnectionSettings(Model):
     )
     inbound_rate_per_s: float = setting(
         50.0,
-        "Messages per second that one connection may send, in the long run",
+        "Messages per second that one connection may send on average",
         ge=0.1,
         le=100_000,
         policy="close with `too_fast`",
@@ -196,7 +200,7 @@ class ConnectionSettings(Model):
     )
     inbound_burst: int = setting(
         200,
-        "Messages that one connection may send at once",
+        "Messages that one connection may send in a burst",
         ge=1,
         le=1_000_000,
         policy="close with `too_fast`",
@@ -207,38 +211,38 @@ class ConnectionSettings(Model):
         "Channels that one connection may subscribe to",
         ge=1,
         le=100_000,
-        policy="refuse with `too_many_channels`",
+        policy="reject with `too_many_channels`",
         metric="channels_refused",
     )
 
 
 class WorkSettings(Model):
-    """Limits on the work that a node does at once, and on the HTTP API."""
+    """Limits on the work that a node does at a time, and on the HTTP API."""
 
-    handlers: int = setting(256, "Client events handled at once", ge=1, le=100_000)
+    handlers: int = setting(256, "Client events handled at a time", ge=1, le=100_000)
     handler_queue: int = setting(
         10_000,
-        "Client events waiting for a handler",
+        "Client events that wait for a handler",
         ge=1,
         le=1_000_000,
         policy="answer `unavailable`",
         metric="handlers_refused",
     )
-    wsgi_requests: int = setting(256, "HTTP requests for Flask answered at once", ge=1, le=100_000)
+    wsgi_requests: int = setting(256, "HTTP requests that Flask handles at a time", ge=1, le=100_000)
     wsgi_queue: int = setting(
         256,
-        "HTTP requests that wait to be answered by Flask",
+        "HTTP requests that wait for Flask",
         ge=0,
         le=100_000,
         policy="answer 503",
         metric="wsgi_refused",
     )
     wsgi_timeout_s: float = setting(
-        30.0, "Seconds for one answer of Flask", ge=0.1, le=600, policy="answer 500, close", metric="wsgi_timeouts"
+        30.0, "Seconds for one response of Flask", ge=0.1, le=600, policy="answer 500, close", metric="wsgi_timeouts"
     )
     wsgi_response_max_bytes: int = setting(
         16_777_216,
-        "Bytes of one answer of Flask",
+        "Bytes of one response of Flask",
         ge=65_536,
         le=1_073_741_824,
         policy="answer 500, close",
@@ -255,6 +259,6 @@ class WorkSettings(Model):
         "Bytes of a publication's data as JSON",
         ge=256,
         le=16_777_216,
-        policy="refuse with `too_large`",
+        policy="reject with `too_large`",
         metric="publications_too_large",
     )

@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 from tidings_hub.config.fields import Model
 from tidings_hub.config.hooks import Hooks
 from tidings_hub.config.ingress import FlaskSocketio, Ingress, PusherApp, QueueSource, SocketioEmitter
-from tidings_hub.config.load import Loaded
+from tidings_hub.config.load import LoadedSettings
 from tidings_hub.config.security import JwksSource, KeySource, Namespace
 from tidings_hub.config.settings import Settings
 from tidings_hub.log import mask_secrets
@@ -22,7 +22,7 @@ from tidings_hub.log import mask_secrets
 _MASK = "***"
 
 
-def as_toml(loaded: Loaded) -> str:
+def as_toml(loaded: LoadedSettings) -> str:
     """The settings in force, each with where it came from; secrets and passwords are masked."""
     settings = loaded.settings
     lines = [f"# file: {loaded.file or 'none'}"]
@@ -90,11 +90,11 @@ _PREAMBLE = """# Settings
 
 Generated from `hub/tidings_hub/config` by `make docs`; a test compares the two.
 
-A setting comes from `tidings.toml` (or the file in `--config` or `TIDINGS_CONFIG`), from the
-environment as `TIDINGS_` and its name in capitals (lists with commas, tables as JSON), or from a
-flag of `tidings serve`; the later wins. An unknown name is refused. `tidings print-config` shows
-what is in force. A bound has a policy, what happens to whoever passes it, and a metric that counts it
-(`tidings_<name>_total` at `/metrics`)."""
+The hub reads settings from `tidings.toml` (or the file in `--config` or `TIDINGS_CONFIG`), from the environment, and
+from flags of `tidings serve`. The later source wins. In the environment a setting is `TIDINGS_` and its name in
+capitals; lists use commas, tables JSON. An unknown name is an error. `tidings print-config` prints the settings in
+force. A bound has a policy (what happens at the bound) and a metric that counts it (`tidings_<name>_total` at
+`/metrics`)."""
 
 
 def _table(model: type[Model], names: list[str]) -> str:
@@ -111,7 +111,7 @@ def _table(model: type[Model], names: list[str]) -> str:
 def _default(field: FieldInfo) -> str:
     default = field.default
     if default is PydanticUndefined:
-        return "made up"
+        return "random"
     if isinstance(default, SecretStr):
         return "none"
     if default is None or default in ("", (), {}) or (isinstance(default, Model) and default == type(default)()):

@@ -22,14 +22,14 @@ class Namespace(Model):
 
     subscribe: Subscribe = setting(
         Subscribe.TOKEN,
-        "Who may subscribe: `token` (the token names the channel), `user` (the name is the user), `public`",
+        "Clients that may subscribe: `token` (the token names the channel), `user` (the name is the user), `public`",
     )
-    publish: Publish = setting(Publish.BACKEND, "Who may publish: `backend` or `subscribers`")
-    history: int = setting(100, "Publications kept per channel; 0 keeps none", ge=0, le=10_000)
-    history_ttl_s: int = setting(300, "Seconds until an unused channel's history goes", ge=1, le=31_536_000)
-    presence: bool = setting(default=False, about="Whether it is known who is in a channel")
+    publish: Publish = setting(Publish.BACKEND, "Programs that may publish: `backend` or `subscribers`")
+    history: int = setting(100, "Publications kept per channel; 0: none", ge=0, le=10_000)
+    history_ttl_s: int = setting(300, "Seconds until the history of an unused channel expires", ge=1, le=31_536_000)
+    presence: bool = setting(default=False, about="Whether the hub tracks the members of a channel")
     presence_to: PresenceTo = setting(
-        PresenceTo.SUBSCRIBERS, "Who may see who is there: `subscribers` of the channel, or only the `backend`"
+        PresenceTo.SUBSCRIBERS, "Programs that may see the members: `subscribers` of the channel, or only the `backend`"
     )
 
     def rule(self) -> Rule:
@@ -38,17 +38,17 @@ class Namespace(Model):
 
 
 class KeySource(Model):
-    """One key that tokens are checked with; exactly one of secret… and public_key… is given."""
+    """One key that verifies tokens. Give exactly one of the secret… or public_key… entries."""
 
-    kid: str = setting("", "The `kid` of tokens made with this key; empty is for tokens without one")
+    kid: str = setting("", "The `kid` of tokens signed with this key; empty: tokens without one")
     algorithm: Literal["HS256", "RS256", "ES256", "EdDSA"] = setting(
         "HS256", "The only algorithm this key is used with"
     )
     secret: SecretStr | None = setting(None, f"HS256: the secret, at least {SECRET_MIN_BYTES} bytes")
     secret_env: str = setting("", "HS256: the environment variable that holds the secret")
     secret_file: str = setting("", "HS256: the file that holds the secret")
-    public_key: str = setting("", "The others: the public key, PEM")
-    public_key_file: str = setting("", "The others: the file that holds the public key, PEM")
+    public_key: str = setting("", "Other algorithms: the public key, PEM")
+    public_key_file: str = setting("", "Other algorithms: the file that holds the public key, PEM")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -100,11 +100,11 @@ class KeySource(Model):
 
 
 class JwksSource(Model):
-    """Where one issuer publishes its keys."""
+    """The key set of one issuer."""
 
-    issuer: str = setting("", "Tokens with exactly this `iss` are checked with these keys, and no others are")
-    url: str = setting("", "https address of the JWKS (http only on loopback)")
-    file: str = setting("", "File with the JWKS, instead of an address")
+    issuer: str = setting("", "The `iss` of tokens that are verified with these keys, and only with these")
+    url: str = setting("", "https URL of the JWKS (http only on loopback)")
+    file: str = setting("", "File with the JWKS, instead of a URL")
     cache_s: float = setting(600.0, "Seconds between two fetches", ge=30, le=86_400)
 
     @model_validator(mode="after")
@@ -123,41 +123,46 @@ class JwksSource(Model):
 
 
 class SecuritySettings(Model):
-    """Who may connect, and how tokens and API keys are checked."""
+    """Clients that may connect, and keys that verify tokens and API requests."""
 
     origins: tuple[str, ...] = setting(
         (),
-        "Origins of pages that may connect; empty is the hub's own origin, `*` any page (unsafe)",
-        policy="refuse with `bad_origin`",
+        "Origins of pages that may connect. Empty: the hub's own origin; `*`: any page (unsafe)",
+        policy="reject with `bad_origin`",
         metric="bad_origins",
     )
-    trusted_proxies: tuple[str, ...] = setting((), "Networks whose X-Forwarded-For and -Proto headers are believed")
+    trusted_proxies: tuple[str, ...] = setting(
+        (), "Networks whose X-Forwarded-For and X-Forwarded-Proto headers the hub trusts"
+    )
     secret: SecretStr | None = setting(
         None, f"The short way to one HS256 key: a secret of at least {SECRET_MIN_BYTES} bytes that backends sign with"
     )
     relay_secret: SecretStr | None = setting(
-        None, "What nodes prove themselves to each other with; default: `secret`, or the first HS256 secret of `keys`"
+        None,
+        "Secret with which nodes authenticate to each other; default: `secret`, or the first HS256 secret of `keys`",
     )
-    keys: tuple[KeySource, ...] = setting((), "Keys that tokens are checked with; several at once for rotation")
+    keys: tuple[KeySource, ...] = setting((), "Keys that verify tokens; several at a time for rotation")
     jwks: tuple[JwksSource, ...] = setting((), "Issuers whose keys are read from a JWKS")
-    audience: str = setting("", "The `aud` that tokens must have; empty asks for none")
-    issuer: str = setting("", "The `iss` that tokens made with `keys` must have; empty asks for none")
+    audience: str = setting("", "The `aud` that tokens must have; empty: not checked")
+    issuer: str = setting("", "The `iss` that tokens signed with `keys` must have; empty: not checked")
     token_leeway_s: float = setting(10.0, "Clock difference allowed in `exp`, `nbf` and `iat`", ge=0, le=300)
     auth_failures_per_minute: int = setting(
         60,
-        "Tokens that do not hold, from one address in a minute, that are answered",
+        "Invalid tokens from one address per minute that get a response",
         ge=1,
         le=1_000_000,
-        policy="close with `too_fast`, without an answer; tokens that hold are not affected",
+        policy="close with `too_fast`, without a response; valid tokens are not affected",
         metric="auth_throttled",
     )
-    expiry_warning_s: float = setting(30.0, "Seconds before a token's end at which its client is told", ge=0, le=3600)
+    expiry_warning_s: float = setting(
+        30.0, "Seconds before a token expires at which its client receives `tidings:expiring`", ge=0, le=3600
+    )
     api_keys: tuple[SecretStr, ...] = setting(
         (),
         f"Keys of backends for the HTTP API, each at least {API_KEY_MIN_BYTES} bytes; several for rotation",
-        policy="refuse with `unauthorized`",
+        policy="reject with `unauthorized`",
         metric="api_unauthorized",
     )
     namespaces: dict[str, Namespace] = setting(
-        {}, "The namespaces and their rules; `user` is always there, with a day of history"
+        {}, "The namespaces and their rules; `user` always exists, with a day of history"
     )

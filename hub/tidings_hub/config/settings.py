@@ -138,7 +138,7 @@ class Settings(
         return value
 
     @model_validator(mode="after")
-    def _together(self) -> Self:
+    def _check_combinations(self) -> Self:
         if self.dev and not is_loopback(self.host):
             raise ValueError(f"dev is for loopback only, and host is {self.host}; configure keys and drop dev")
         tables = self.ingress.tables()
