@@ -28,47 +28,51 @@ from tidings.wire.publication import Publication
 
 @dataclass
 class Bench:
-    """One table in one database, and what came of it."""
+    """One outbox table in one database, and the publications of its relays."""
 
     database: Database
     table: str
     engine: sa.Engine
     broker: MemoryStore
-    seen: list[Publication]
+    published: list[Publication]
     stack: ExitStack = field(default_factory=ExitStack)
 
-    def relay(self, publisher: MemoryPublisher | None = None, **more: Any) -> Relay:
+    def relay(self, publisher: MemoryPublisher | None = None, **options: Any) -> Relay:
         relay = Relay(
-            self.database.url, publisher or MemoryPublisher(store=self.broker), table=self.table, timeout_s=1.0, **more
+            self.database.url,
+            publisher or MemoryPublisher(store=self.broker),
+            table=self.table,
+            timeout_s=1.0,
+            **options,
         )
         return self.stack.enter_context(relay)
 
     def outbox(self, bind: Any) -> Outbox:
         return Outbox(bind, table=self.table)
 
-    def said(self, channel: str = "") -> list[object]:
-        return [each.to_wire()["data"] for each in self.seen if not channel or each.channel == channel]
+    def data(self, channel: str = "") -> list[object]:
+        return [item.to_wire()["data"] for item in self.published if not channel or item.channel == channel]
 
     def rows(self) -> list[Any]:
         with self.engine.connect() as connection:
             return list(connection.execute(sa.text(f"SELECT * FROM {self.table} ORDER BY row_no")))
 
     def insert(self, *rows: dict[str, object]) -> None:
-        """As another program would, without any check."""
+        """Insert rows without any check, as another program would."""
         statement = f"INSERT INTO {self.table} (id, channel, event, data) VALUES (:id, :channel, :event, :data)"
-        whole = [
+        defaults = [
             {"id": f"raw-{number}", "channel": "orders:1", "event": "n", "data": "1"} for number in range(len(rows))
         ]
         with self.engine.begin() as connection:
-            connection.execute(sa.text(statement), [one | two for one, two in zip(whole, rows, strict=True)])
+            connection.execute(sa.text(statement), [values | row for values, row in zip(defaults, rows, strict=True)])
 
 
 def bench_of(database: Database) -> Iterator[Bench]:
-    seen: list[Publication] = []
+    published: list[Publication] = []
     broker = MemoryStore()
     broker.write_rules({"orders": (1000, 600), "user": (10, 600)})
-    broker.add_listener(seen.append)
-    bench = Bench(database, new_table(), database.engine(), broker, seen)
+    broker.add_listener(published.append)
+    bench = Bench(database, new_table(), database.engine(), broker, published)
     with bench.stack:
         bench.relay().create()
         yield bench
@@ -81,34 +85,34 @@ def bench(request: pytest.FixtureRequest, database_of: Callable[[str], Database]
 
 @pytest.fixture(params=CONCURRENT)
 def concurrent(request: pytest.FixtureRequest, database_of: Callable[[str], Database]) -> Iterator[Bench]:
-    """A bench where two transactions can write at once."""
+    """A bench whose database allows two concurrent writers."""
     yield from bench_of(database_of(request.param))
 
 
-def test_what_is_committed_is_published_and_gone(bench: Bench) -> None:
+def test_committed_rows_are_published_and_deleted(bench: Bench) -> None:
     before_ms = time.time_ns() // 1_000_000
     with bench.engine.begin() as connection:
         first = bench.outbox(connection).emit("shipped", {"é": [1, None, '"']}, channel="orders:1")
         bench.outbox(connection).emit("told", user="7", id="mine")
         bench.outbox(connection).emit("both", 3, channels=["orders:1", "orders:2"])
         assert bench.relay().once(), "nothing of it is visible yet"
-        assert bench.seen == []
+        assert bench.published == []
     assert bench.relay().once()
-    assert sorted((each.channel, each.event) for each in bench.seen) == [
+    assert sorted((item.channel, item.event) for item in bench.published) == [
         ("orders:1", "both"),
         ("orders:1", "shipped"),
         ("orders:2", "both"),
         ("user:7", "told"),
     ]
-    [shipped] = [each for each in bench.seen if each.event == "shipped"]
+    [shipped] = [item for item in bench.published if item.event == "shipped"]
     assert (shipped.id, shipped.to_wire()["data"]) == (first, {"é": [1, None, '"']})
     assert before_ms <= shipped.at_ms <= time.time_ns() // 1_000_000
-    assert [each.id for each in bench.seen if each.event == "told"] == ["mine"]
-    assert len({each.id for each in bench.seen if each.event == "both"}) == 1
+    assert [item.id for item in bench.published if item.event == "told"] == ["mine"]
+    assert len({item.id for item in bench.published if item.event == "both"}) == 1
     assert bench.rows() == []
 
 
-def test_what_is_rolled_back_was_never_said(bench: Bench) -> None:
+def test_rolled_back_rows_are_not_published(bench: Bench) -> None:
     with bench.engine.connect() as connection:
         bench.outbox(connection).emit("n", 1, channel="orders:1")
         connection.rollback()
@@ -119,7 +123,7 @@ def test_what_is_rolled_back_was_never_said(bench: Bench) -> None:
         bench.outbox(connection).emit("n", 4, channel="orders:1")
         connection.commit()
     assert bench.relay().once()
-    assert bench.said() == [2, 4]
+    assert bench.data() == [2, 4]
 
 
 def test_a_channel_keeps_its_order_over_many_batches(bench: Bench) -> None:
@@ -130,9 +134,9 @@ def test_a_channel_keeps_its_order_over_many_batches(bench: Bench) -> None:
                 bench.outbox(connection).emit("n", number, channel=f"orders:{number % 7}")
     relay = bench.relay(batch=4)
     assert relay.once()
-    assert sorted(bench.said()) == list(numbers)  # type: ignore[type-var]
+    assert sorted(bench.data()) == list(numbers)  # type: ignore[type-var]
     for channel in range(7):
-        assert bench.said(f"orders:{channel}") == list(numbers[channel::7])
+        assert bench.data(f"orders:{channel}") == list(numbers[channel::7])
     assert (relay.published, relay.duplicates, relay.put_aside) == (60, 0, 0)
 
 
@@ -158,14 +162,14 @@ def test_a_model_is_pushed_with_the_key_that_its_insert_gave_it(bench: Bench) ->
             session.commit()
             channel = f"orders:{order.id}"
         assert bench.relay().once()
-        [said] = bench.said(channel)
-        assert isinstance(said, dict)
-        assert (said["class"], said["op"], said["model"]["status"]) == ("Order", "created", "new")
+        [push] = bench.data(channel)
+        assert isinstance(push, dict)
+        assert (push["class"], push["op"], push["model"]["status"]) == ("Order", "created", "new")
     finally:
         Base.metadata.drop_all(bench.engine)
 
 
-def test_what_cannot_be_published_raises_before_the_commit(bench: Bench) -> None:
+def test_invalid_publication_raises_before_the_commit(bench: Bench) -> None:
     with Session(bench.engine) as session:
         outbox = bench.outbox(session)
         with pytest.raises(BadChannel):
@@ -179,16 +183,16 @@ def test_what_cannot_be_published_raises_before_the_commit(bench: Bench) -> None
         outbox.emit("n", "good", channel="orders:1")
         session.commit()
     assert bench.relay().once()
-    assert bench.said() == ["good"]
+    assert bench.data() == ["good"]
 
 
-def test_an_engine_is_no_transaction(bench: Bench) -> None:
+def test_engine_is_rejected(bench: Bench) -> None:
     with pytest.raises(BadRequest, match="session or connection"):
         bench.outbox(bench.engine)
 
 
-def test_a_lower_number_that_is_committed_later_is_not_passed_over(concurrent: Bench) -> None:
-    """Numbers are taken at the insert and seen at the commit: a relay that went by the highest would lose these."""
+def test_lower_number_that_is_committed_later_is_published(concurrent: Bench) -> None:
+    """Numbers are assigned at the insert and visible at the commit, so a relay must not rely on the highest."""
     bench = concurrent
     with bench.engine.connect() as slow, bench.engine.connect() as quick:
         bench.outbox(slow).emit("n", "slow 1", channel="orders:1")
@@ -197,14 +201,14 @@ def test_a_lower_number_that_is_committed_later_is_not_passed_over(concurrent: B
         quick.commit()
         relay = bench.relay()
         assert relay.once()
-        assert bench.said() == ["quick"]
+        assert bench.data() == ["quick"]
         slow.commit()
         assert relay.once()
-    assert bench.said() == ["quick", "slow 1", "slow 2"]
+    assert bench.data() == ["quick", "slow 1", "slow 2"]
 
 
 def test_transactions_that_touch_the_same_row_keep_their_order(concurrent: Bench) -> None:
-    """The usual case: who changes order 1 waits for who changes it, and so writes to the outbox after it."""
+    """The usual case: a transaction that changes order 1 waits for an earlier one, so it writes to the outbox later."""
     bench = concurrent
     locked = f"{bench.table}_orders"
     with bench.engine.begin() as connection:
@@ -215,10 +219,10 @@ def test_transactions_that_touch_the_same_row_keep_their_order(concurrent: Bench
             connection.execute(sa.text(f"UPDATE {locked} SET n = {number} WHERE id = 1"))
             bench.outbox(connection).emit("n", number, channel="orders:1")
     assert bench.relay(batch=2).once()
-    assert bench.said() == [0, 1, 2, 3, 4]
+    assert bench.data() == [0, 1, 2, 3, 4]
 
 
-def test_poison_is_put_aside_and_holds_up_nobody(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_rows_are_rejected_and_do_not_stop_others(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     huge = '"' + "x" * 300_000 + '"'
     bench.insert(
         {"data": "0"}, {"data": "{"}, {"channel": "none:1"}, {"channel": "all"}, {"data": huge}, {"id": "a b"}, {}
@@ -226,79 +230,79 @@ def test_poison_is_put_aside_and_holds_up_nobody(bench: Bench, caplog: pytest.Lo
     relay = bench.relay()
     with caplog.at_level(logging.ERROR, "tidings.outbox"):
         assert relay.once()
-    assert bench.said() == [0, 1]
+    assert bench.data() == [0, 1]
     assert (relay.published, relay.put_aside) == (2, 5)
     rows = bench.rows()
     kinds = [row.failed.partition(":")[0] for row in rows]
     assert kinds == ["bad_data", "unknown_namespace", "bad_channel", "too_large", "bad_id"]
     assert {row.attempts for row in rows} == {1}
     assert any(record.getMessage() == "row rejected" for record in caplog.records)
-    # Somebody mends what was wrong, and says that they may be tried again.
+    # The operator corrects the cause and resets `failed`, so that the rows are retried.
     bench.broker.write_rules({"orders": (1000, 600), "none": (10, 600)})
     with bench.engine.begin() as connection:
         connection.execute(sa.text(f"UPDATE {bench.table} SET failed = NULL"))
     assert bench.relay().once()
-    assert bench.said("none:1") == [1]
+    assert bench.data("none:1") == [1]
     assert [row.attempts for row in bench.rows()] == [2, 2, 2, 2]
 
 
 class Faulty(MemoryPublisher):
-    """The memory publisher behind a broker that refuses some channels for a while."""
+    """The memory publisher, as if the broker rejected some channels."""
 
-    def __init__(self, store: MemoryStore, refused: dict[str, TidingsError]) -> None:
+    def __init__(self, store: MemoryStore, errors: dict[str, TidingsError]) -> None:
         super().__init__(store=store)
-        self.refused = refused
+        self.errors = errors
 
     def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
         return [
-            self.refused.get(item.channel) or super(Faulty, self).publish([item], timeout_s=timeout_s)[0]
+            self.errors.get(item.channel) or super(Faulty, self).publish([item], timeout_s=timeout_s)[0]
             for item in items
         ]
 
 
-def test_a_channel_that_fails_waits_in_order_and_the_others_go_on(bench: Bench) -> None:
+def test_failing_channel_waits_in_order_and_others_continue(bench: Bench) -> None:
     with bench.engine.begin() as connection:
         for number in range(30):
             bench.outbox(connection).emit("n", number, channel=f"orders:{number % 3}")
     publisher = Faulty(bench.broker, {"orders:1": Unavailable("this one not")})
     relay = bench.relay(publisher, batch=3)
     assert not relay.once(), "something is left"
-    assert bench.said("orders:0") == list(range(0, 30, 3))
-    assert bench.said("orders:2") == list(range(2, 30, 3))
-    assert bench.said("orders:1") == []
+    assert bench.data("orders:0") == list(range(0, 30, 3))
+    assert bench.data("orders:2") == list(range(2, 30, 3))
+    assert bench.data("orders:1") == []
     assert len(bench.rows()) == 10
     assert [row.attempts for row in bench.rows()] == [0] * 10
-    publisher.refused.clear()
+    publisher.errors.clear()
     assert bench.relay(publisher, batch=3).once()
-    assert bench.said("orders:1") == list(range(1, 30, 3))
+    assert bench.data("orders:1") == list(range(1, 30, 3))
 
 
 def test_only_one_relay_has_a_shard(bench: Bench) -> None:
     stores = [OutboxStore(bench.relay()._engine, bench.table, publication_max_bytes=100) for _ in range(2)]
-    with stores[0].claim(0) as mine:
-        assert mine is not None
-        with stores[1].claim(0) as theirs:
-            assert theirs is None
+    with stores[0].claim(0) as first:
+        assert first is not None
+        with stores[1].claim(0) as second:
+            assert second is None
         if stores[0].shards > 1:
             with stores[1].claim(1) as other:
                 assert other is not None
-    with stores[1].claim(0) as theirs:
-        assert theirs is not None
+    with stores[1].claim(0) as second:
+        assert second is not None
 
 
-def test_a_relay_that_is_frozen_loses_its_shard_after_a_while(concurrent: Bench) -> None:
-    question = {
+def test_frozen_relay_loses_its_shard(concurrent: Bench) -> None:
+    query = {
         "postgresql": "SELECT setting FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'",
         "mariadb": "SELECT @@wait_timeout * 1000",
     }
     store = OutboxStore(concurrent.relay()._engine, concurrent.table, publication_max_bytes=100)
     with store.claim(0) as claim:
         assert claim is not None
-        assert int(claim.connection.scalar(sa.text(question[concurrent.database.kind]))) == SILENCE_S * 1000
+        assert int(claim.connection.scalar(sa.text(query[concurrent.database.kind]))) == SILENCE_S * 1000
     assert CLAIM_MAX_S + TIMEOUT_S < SILENCE_S
 
 
-def test_a_claim_that_fails_gives_its_shard_back_and_keeps_its_rows(bench: Bench) -> None:
+def test_failed_claim_releases_its_shard_and_keeps_its_rows(bench: Bench) -> None:
     bench.insert({}, {})
     first, second = (OutboxStore(bench.relay()._engine, bench.table, publication_max_bytes=100) for _ in range(2))
     shard = first.shards_with_rows((), 10)[0]
@@ -323,7 +327,7 @@ def test_the_table_is_checked(bench: Bench) -> None:
         bench.relay().once()
 
 
-def test_the_table_is_one_of_your_metadata(bench: Bench) -> None:
+def test_table_of_your_metadata(bench: Bench) -> None:
     metadata = sa.MetaData()
     table = outbox_table(metadata, f"{bench.table}_mine")
     metadata.create_all(bench.engine)
@@ -333,11 +337,11 @@ def test_the_table_is_one_of_your_metadata(bench: Bench) -> None:
     with relay:
         relay.create()
         assert relay.once()
-    assert bench.said() == [1]
+    assert bench.data() == [1]
 
 
 def test_names_that_differ_in_case_are_different(bench: Bench) -> None:
     bench.insert({"channel": "orders:a", "id": "x"}, {"channel": "orders:A", "id": "X"})
     publisher = Faulty(bench.broker, {"orders:a": Unavailable("this one not")})
     assert not bench.relay(publisher).once()
-    assert [(each.channel, each.id) for each in bench.seen] == [("orders:A", "X")]
+    assert [(item.channel, item.id) for item in bench.published] == [("orders:A", "X")]

@@ -31,15 +31,15 @@ TO = ("--to", "redis://127.0.0.1:9/0")
     ],
     ids=lambda value: " ".join(value)[:30] if isinstance(value, list) else "",
 )
-def test_every_error_is_one_line_with_a_way_out(
+def test_every_error_is_one_line_with_the_fix(
     arguments: list[str], hint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["outbox", *arguments, *TO]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("tidings: ")
-    assert said.count("\n") == 1
-    assert hint in said
-    assert PASSWORD not in said
+    error = capsys.readouterr().err
+    assert error.startswith("tidings: ")
+    assert error.count("\n") == 1
+    assert hint in error
+    assert PASSWORD not in error
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_every_error_is_one_line_with_a_way_out(
         ("mysql://db/shop", "pymysql", "pip install 'pymysql'"),
     ],
 )
-def test_what_is_not_installed_is_named(url: str, hidden: str, hint: str) -> None:
+def test_missing_package_is_named(url: str, hidden: str, hint: str) -> None:
     server = "eventlet greenlet pydantic flask httptools socketio engineio"
     program = f"""
 import sys
@@ -67,7 +67,7 @@ sys.exit(main({["outbox", url, *TO]!r}))
 
 
 def test_it_needs_nothing_of_the_server_and_shows_no_password() -> None:
-    """A database that refuses: what it says is told, what was given is not."""
+    """If the database rejects the connection, its error is shown and the password is not."""
     program = f"""
 import sys
 sys.modules.update(dict.fromkeys("eventlet pydantic flask httptools socketio engineio".split()))
