@@ -1,4 +1,4 @@
-// A Socket.IO server behind @socket.io/redis-adapter. Clients join the rooms in their auth; the adapter asks its peers.
+// A Socket.IO server behind @socket.io/redis-adapter. Clients join the rooms in their auth; the adapter requests data from its peers.
 // Argument: {port} of Redis as JSON. Prints {port}, then {fetched} for each line of input.
 import { createServer } from "node:http";
 import { createInterface } from "node:readline";

@@ -1,12 +1,12 @@
 /*
  * The emitter of the Node peer: @socket.io/redis-emitter in a process of its own.
  *
- *   node node_emitter.js REDIS_URL     prints {"ready": true}, then obeys lines of JSON on stdin:
+ *   node node_emitter.js REDIS_URL     prints {"ready": true}, then executes lines of JSON on stdin:
  *   {"channels": [...], "order": [...], "first": 0, "rate": 0, "window": 0, "fifo": ""}
  *
  * Emits one event per entry of `order` (an index into `channels`), numbered from `first`;
- * `rate` per second, 0 for flat out. With a window it never has more than that many on the
- * way: a byte in `fifo` says that one has reached all its clients. Answers {"emitted", "took_s", "cpu_s"}.
+ * `rate` per second, 0 for no limit. With a window, at most that many events are in flight: each byte in `fifo` means
+ * that one event has reached all its clients. Responds with {"emitted", "took_s", "cpu_s"}.
  */
 "use strict";
 
@@ -16,7 +16,7 @@ const { Emitter } = require("@socket.io/redis-emitter");
 const { createClient } = require("redis");
 
 const FILL = "a".repeat(159);
-// Lets the client write what it has queued: an emit only appends to a list in memory.
+// A ping after each burst makes the client write: an emit only appends to a list in memory.
 const BURST = 64;
 
 function data(number) {
@@ -27,7 +27,7 @@ function data(number) {
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 async function emitAll(client, emitter, { channels, order, first, rate, window, fifo }) {
-  const began = process.hrtime.bigint();
+  const startedNs = process.hrtime.bigint();
   const cpu = process.cpuUsage();
   const steps = window ? await fs.open(fifo, "r") : null;
   const read = Buffer.alloc(window || 1);
@@ -35,7 +35,7 @@ async function emitAll(client, emitter, { channels, order, first, rate, window, 
   for (let i = 0; i < order.length; i++) {
     const channel = channels[order[i]];
     if (rate) {
-      const due = Number(began) / 1e6 + (i * 1000) / rate;
+      const due = Number(startedNs) / 1e6 + (i * 1000) / rate;
       const wait = due - Number(process.hrtime.bigint()) / 1e6;
       if (wait > 0) await sleep(wait);
     } else if (window) {
@@ -50,7 +50,7 @@ async function emitAll(client, emitter, { channels, order, first, rate, window, 
   const used = process.cpuUsage(cpu);
   return {
     emitted: order.length,
-    took_s: Number(process.hrtime.bigint() - began) / 1e9,
+    took_s: Number(process.hrtime.bigint() - startedNs) / 1e9,
     cpu_s: (used.user + used.system) / 1e6,
   };
 }

@@ -1,7 +1,7 @@
 /*
  * The Node peer: socket.io with @socket.io/redis-adapter, tuned as its documentation's
  * "Performance tuning" and "Memory usage" pages advise: no per-message deflate (the
- * default), bufferutil installed, the first HTTP request let go.
+ * default), bufferutil installed, the first HTTP request released.
  *
  *   node node_server.js REDIS_URL SECRET     prints {"port": N}
  *

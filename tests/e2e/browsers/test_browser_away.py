@@ -1,4 +1,4 @@
-"""A page with the SDK, in Chromium, that sleeps, is offline, or is loaded anew: what it missed comes, or it is told."""
+"""A page with the SDK, in Chromium, that is suspended, offline or reloaded: it recovers, or receives a gap."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from support.network.proxy import Proxy
 from support.processes.hub import CONFIG, HubProcess, token
 from support.waiting import wait_until
 
-# Whoever sleeps is let go after two seconds.
+# The hub closes a suspended page's connection after two seconds.
 PINGS = """
 ping_interval_s = 1.0
 ping_timeout_s = 1.0
 """
-SHORT = """
+SHORT_HISTORY = """
 [namespaces.short]
 subscribe = "token"
 history = 10
@@ -35,7 +35,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
-    process = HubProcess(tmp_path_factory.mktemp("hub"), extra=PINGS, config=CONFIG + SHORT).start()
+    process = HubProcess(tmp_path_factory.mktemp("hub"), extra=PINGS, config=CONFIG + SHORT_HISTORY).start()
     yield process
     process.stop()
 
@@ -54,14 +54,14 @@ def listening(context: BrowserContext, url: str, channel: str, *, script: str = 
 
 def emit(hub: HubProcess, channel: str, numbers: range) -> None:
     items = [{"channel": channel, "event": "updated", "data": {"n": number}} for number in numbers]
-    status, answer, _ = hub.request("POST", "/api/publish", items)
+    status, response, _ = hub.request("POST", "/api/publish", items)
     assert status == 200
-    assert all("cursor" in result for result in answer["results"])
+    assert all("cursor" in result for result in response["results"])
 
 
 @contextmanager
 def paused(page: Page) -> Iterator[None]:
-    """As a browser freezes a page in the background: no line of its scripts runs, and the browser goes on."""
+    """Pauses the page's scripts, as a browser freezes a page in the background."""
     session = page.context.new_cdp_session(page)
     session.send("Debugger.enable")
     session.send("Debugger.pause")
@@ -71,11 +71,11 @@ def paused(page: Page) -> Iterator[None]:
 
 @contextmanager
 def stopped(page: Page) -> Iterator[None]:
-    """As a laptop sleeps: the processes of all pages stand still."""
+    """Stops the processes of all pages, as when a laptop sleeps."""
     browser = page.context.browser
     assert browser is not None
-    found = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
-    pids = [each["id"] for each in found if each["type"] == "renderer"]
+    processes = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
+    pids = [process["id"] for process in processes if process["type"] == "renderer"]
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
@@ -85,28 +85,28 @@ def stopped(page: Page) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-Sleep = Callable[[Page], AbstractContextManager[None]]
-SLEEPS = pytest.mark.parametrize("asleep", [paused, stopped], ids=["paused", "stopped"])
+Suspension = Callable[[Page], AbstractContextManager[None]]
+SUSPENSIONS = pytest.mark.parametrize("asleep", [paused, stopped], ids=["paused", "stopped"])
 
 
-def gone(hub: HubProcess, before: float) -> None:
-    """Wait until the hub has let a connection go that did not answer its ping."""
+def wait_closed(hub: HubProcess, before: float) -> None:
+    """Wait until the hub has closed a connection that did not response its ping."""
     wait_until(lambda: hub.metric("tidings_closed_ping_timeout_total") > before, why="the end of the connection")
 
 
-@SLEEPS
+@SUSPENSIONS
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
-def test_a_page_that_slept_gets_what_it_missed(
-    asleep: Sleep, transport: str, hub: HubProcess, context: BrowserContext
+def test_suspended_page_recovers_missed_publications(
+    suspended: Suspension, transport: str, hub: HubProcess, context: BrowserContext
 ) -> None:
-    channel = f"orders:{asleep.__name__}-{transport}"
+    channel = f"orders:{suspended.__name__}-{transport}"
     page = listening(context, hub.url, channel, transports=[transport])
     emit(hub, channel, range(10))
     page.wait_numbers(10)
     before = hub.metric("tidings_closed_ping_timeout_total")
-    with asleep(page.page):
+    with suspended(page.page):
         emit(hub, channel, range(10, 20))
-        gone(hub, before)
+        wait_closed(hub, before)
         emit(hub, channel, range(20, 30))
     page.wait_event("recovered")
     emit(hub, channel, range(30, 40))
@@ -115,30 +115,32 @@ def test_a_page_that_slept_gets_what_it_missed(
     assert "gap" not in page.events
 
 
-@SLEEPS
-def test_a_page_that_slept_too_long_is_told(asleep: Sleep, hub: HubProcess, context: BrowserContext) -> None:
-    channel = f"short:{asleep.__name__}"
+@SUSPENSIONS
+def test_page_suspended_beyond_the_history_receives_a_gap(
+    suspended: Suspension, hub: HubProcess, context: BrowserContext
+) -> None:
+    channel = f"short:{suspended.__name__}"
     page = listening(context, hub.url, channel)
     emit(hub, channel, range(5))
     page.wait_numbers(5)
     before = hub.metric("tidings_closed_ping_timeout_total")
-    with asleep(page.page):
-        gone(hub, before)
-        # Far more than is kept, which is trimmed in blocks.
+    with suspended(page.page):
+        wait_closed(hub, before)
+        # Far more than the history keeps, because it is trimmed in blocks.
         for start in range(5, 505, 100):
             emit(hub, channel, range(start, start + 100))
     page.wait_event("gap")
     emit(hub, channel, range(505, 510))
     page.wait_numbers(10)
-    # Never a part of what was missed.
+    # None of the missed publications arrive.
     assert page.numbers == [*range(5), *range(505, 510)]
     assert "recovered" not in page.events
 
 
-def test_a_page_that_is_online_again_comes_back_at_once(hub: HubProcess, context: BrowserContext) -> None:
+def test_page_reconnects_immediately_when_online_again(hub: HubProcess, context: BrowserContext) -> None:
     channel = "orders:offline"
     with closing(Proxy(hub.port, plain=True)) as proxy:
-        # Its pauses are as long as they may be: without the browser's word it would wait for several seconds.
+        # All delays are as long as possible: without the browser's event the page would wait for several seconds.
         script = "Math.random = () => 0.999;"
         page = listening(context, f"http://127.0.0.1:{proxy.port}", channel, script=script)
         emit(hub, channel, range(10))
@@ -152,24 +154,22 @@ def test_a_page_that_is_online_again_comes_back_at_once(hub: HubProcess, context
         context.set_offline(False)
         page.wait_event("recovered")
         page.wait_numbers(20)
-        told = page.events
-    start = told.index("online")
-    assert told[start - 1 : start + 3] == ["waiting", "online", "connecting", "online is over"]
-    assert told[start + 3 :] == ["connected", "subscribed", "recovered"]
+        events = page.events
+    start = events.index("online")
+    assert events[start - 1 : start + 3] == ["waiting", "online", "connecting", "online was handled"]
+    assert events[start + 3 :] == ["connected", "subscribed", "recovered"]
     assert page.numbers == list(range(20))
 
 
 @pytest.mark.parametrize("kept", [True, False], ids=["kept", "forgotten"])
-def test_a_page_that_is_loaded_anew_gets_what_it_missed_if_it_keeps_its_place(
-    kept: bool, hub: HubProcess, context: BrowserContext
-) -> None:
-    channel = f"orders:reload-{kept}"
-    page = listening(context, hub.url, channel, **({"keepAs": "reload"} if kept else {}))
+def test_reloaded_page_recovers_only_with_keep_as(keeps_cursor: bool, hub: HubProcess, context: BrowserContext) -> None:
+    channel = f"orders:reload-{keeps_cursor}"
+    page = listening(context, hub.url, channel, **({"keepAs": "reload"} if keeps_cursor else {}))
     emit(hub, channel, range(10))
     page.wait_numbers(10)
 
     def while_loading(route: Route) -> None:
-        # The old page is gone, and the new one has no SDK yet.
+        # The old page has ended, and the new one has not loaded the SDK yet.
         emit(hub, channel, range(10, 20))
         route.continue_()
 
@@ -177,7 +177,7 @@ def test_a_page_that_is_loaded_anew_gets_what_it_missed_if_it_keeps_its_place(
     page.page.reload()
     page.wait_event("subscribed")
     emit(hub, channel, range(20, 30))
-    page.wait_numbers(20 if kept else 10)
-    assert page.numbers == list(range(10 if kept else 20, 30))
-    assert page.events.count("recovered") == (1 if kept else 0)
+    page.wait_numbers(20 if keeps_cursor else 10)
+    assert page.numbers == list(range(10 if keeps_cursor else 20, 30))
+    assert page.events.count("recovered") == (1 if keeps_cursor else 0)
     assert "gap" not in page.events

@@ -1,7 +1,7 @@
-"""A thousand publications a second into a page with the SDK, in Chromium: it stays as quick as before.
+"""A thousand publications per second to a page with the SDK, in Chromium: the page stays responsive.
 
-A long task is one of more than 50 ms (W3C Long Tasks). It is measured here in the time that the page's thread had a
-processor, as Chromium's own trace counts it: time in which others had the processor is not the page's.
+A long task takes more than 50 ms (W3C Long Tasks). The test measures the CPU time of the page's thread in Chromium's
+trace, so that the load of other processes does not count.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 
 def flood(url: str, channel: str) -> int:
-    """Publishes `PER_S` a second for `SECONDS`, at even steps; how many."""
+    """Publish `PER_S` publications per second for `SECONDS`, evenly. Returns their number."""
     count = 0
     with Emitter(url) as emitter:
         start_s = time.monotonic()
@@ -61,15 +61,15 @@ def flood(url: str, channel: str) -> int:
 
 @contextmanager
 def traced(page: Page) -> Iterator[list[float]]:
-    """Fills the list, at the end, with how long each long task of the page's thread had a processor."""
+    """At the end, fills the list with the CPU time of each long task of the page's thread."""
     browser = page.context.browser
     assert browser is not None
     browser.start_tracing(categories=["disabled-by-default-devtools.timeline", "blink.user_timing"])
-    page.evaluate("() => performance.mark('the flood begins')")
+    page.evaluate("() => performance.mark('load starts')")
     long_ms: list[float] = []
     yield long_ms
     events = json.loads(browser.stop_tracing())["traceEvents"]
-    (mark,) = [event for event in events if event["name"] == "the flood begins"]
+    (mark,) = [event for event in events if event["name"] == "load starts"]
     tasks_ms = [
         event["tdur"] / 1000
         for event in events
@@ -80,7 +80,7 @@ def traced(page: Page) -> Iterator[list[float]]:
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
-def test_a_flood_is_no_long_task_and_comes_in_order(
+def test_high_rate_causes_no_long_task_and_arrives_in_order(
     transport: str, hub: HubProcess, shared_redis: RedisProcess, context: BrowserContext
 ) -> None:
     channel = f"orders:flood-{transport}"
@@ -95,14 +95,14 @@ def test_a_flood_is_no_long_task_and_comes_in_order(
     assert long_ms == []
 
 
-def test_a_long_task_would_be_seen(context: BrowserContext) -> None:
+def test_long_task_is_detected(context: BrowserContext) -> None:
     page = context.new_page()
     with traced(page) as long_ms:
         page.evaluate(
             """async () => {
                 for (let n = 0; n < 200; n += 1) await new Promise((resolve) => setTimeout(resolve));
-                for (let n = 0, kept = 0; n < 3e8; n += 1) kept += Math.sqrt(n);
-                // A task is in the trace when it has ended.
+                for (let n = 0, sum = 0; n < 3e8; n += 1) sum += Math.sqrt(n);
+                // A task appears in the trace when it has ended.
                 await new Promise((resolve) => setTimeout(resolve, 50));
             }"""
         )

@@ -16,8 +16,8 @@ from support.browsers.chromium import chromium
 from support.installed_programs import program
 from support.processes.hub import API_KEY, HubProcess, environment
 
-PATIENCE_MS = 20_000
-expect.set_options(timeout=PATIENCE_MS)
+TIMEOUT_MS = 20_000
+expect.set_options(timeout=TIMEOUT_MS)
 
 
 @pytest.fixture(scope="module")
@@ -35,20 +35,20 @@ def hub(tmp_path: Path) -> Iterator[HubProcess]:
 
 @pytest.fixture
 def page(browser: Browser, hub: HubProcess) -> Iterator[Page]:
-    """The page, connected. Whatever the browser complains about fails the test."""
+    """The connected page. The test fails on every error that the browser reports."""
     context = browser.new_context()
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     page = context.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    browser_errors: list[str] = []
+    page.on("pageerror", lambda error: browser_errors.append(str(error)))
+    page.on("console", lambda message: browser_errors.append(message.text) if message.type == "error" else None)
     page.goto(hub.url)
     _connected(page)
     yield page
     context.close()
-    # Refused requests and a hub that is away are what some tests are about; the page shows them itself.
+    # Some tests cause refused requests and lost connections. The page itself shows these errors.
     expected = ("Failed to load resource", "WebSocket connection")
-    assert [text for text in complaints if not text.startswith(expected)] == []
+    assert [text for text in browser_errors if not text.startswith(expected)] == []
 
 
 def _connected(page: Page) -> None:
@@ -70,12 +70,12 @@ def _wait_for_event(page: Page, event: str) -> None:
 
 
 def _run(command: list[str], **extra: str) -> str:
-    done = subprocess.run(command, env=environment() | extra, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    result = subprocess.run(command, env=environment() | extra, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
-def test_the_printed_curl_line_makes_something_appear(page: Page) -> None:
+def test_the_curl_command_publishes_to_the_page(page: Page) -> None:
     page.click("[data-copies=curl]")
     expect(page.locator("[data-copies=curl]")).to_have_text("Copied")
     line = page.evaluate("() => navigator.clipboard.readText()")
@@ -92,7 +92,7 @@ def test_the_printed_curl_line_makes_something_appear(page: Page) -> None:
     expect(page.locator("#empty")).to_be_hidden()
 
 
-def test_the_printed_python_lines_make_something_appear(page: Page) -> None:
+def test_the_python_code_publishes_to_the_page(page: Page) -> None:
     lines = page.locator("#python").inner_text()
 
     _run([sys.executable, "-W", "error", "-c", lines])
@@ -107,29 +107,29 @@ def test_the_form_publishes_and_shows_the_round_trip(page: Page) -> None:
     page.keyboard.press("Enter")
 
     _wait_for_event(page, "said")
-    expect(page.locator("#sent")).to_have_text(re.compile(r"Receipt after .* ms, here after .* ms"))
+    expect(page.locator("#publish-result")).to_have_text(re.compile(r"Receipt after .* ms, arrived here after .* ms"))
     expect(page.locator("#feed .latency").first).to_contain_text("s")
 
     page.fill("#data", "{")
-    page.click("text=Publish")
-    expect(page.locator("#sent.wrong")).to_contain_text("not JSON")
+    page.click("#publish-form button")
+    expect(page.locator("#publish-result.wrong")).to_contain_text("not JSON")
     page.fill("#data", "1")
     page.fill("#event", "disconnect")
-    page.click("text=Publish")
-    expect(page.locator("#sent.wrong")).to_contain_text("reserved")
+    page.click("#publish-form button")
+    expect(page.locator("#publish-result.wrong")).to_contain_text("reserved")
     assert _rows(page) == ["said"]
 
 
-def test_with_an_api_key_page_and_lines_use_it(browser: Browser, tmp_path: Path) -> None:
+def test_page_and_commands_use_the_api_key(browser: Browser, tmp_path: Path) -> None:
     hub = HubProcess(tmp_path, "--dev").start()
     page = browser.new_page()
     try:
         page.goto(hub.url)
         _connected(page)
-        page.click("text=Publish")
-        expect(page.locator("#sent.wrong")).to_contain_text("API key")
+        page.click("#publish-form button")
+        expect(page.locator("#publish-result.wrong")).to_contain_text("API key")
         page.fill("#key", API_KEY)
-        page.click("text=Publish")
+        page.click("#publish-form button")
         expect(page.locator("#feed li")).to_have_count(1)
         _run(["bash", "-c", page.locator("#curl").inner_text()], TIDINGS_API_KEY=API_KEY)
         expect(page.locator("#feed li")).to_have_count(2)
@@ -140,7 +140,7 @@ def test_with_an_api_key_page_and_lines_use_it(browser: Browser, tmp_path: Path)
         hub.stop()
 
 
-def test_long_polling_and_back(page: Page, hub: HubProcess) -> None:
+def test_switching_to_long_polling_and_back(page: Page, hub: HubProcess) -> None:
     _transport(page, "websocket")
     page.check("#polling")
     _connected(page)
@@ -156,14 +156,14 @@ def test_long_polling_and_back(page: Page, hub: HubProcess) -> None:
     assert _rows(page) == ["over_polling", "over_websocket"]
 
 
-def test_what_was_missed_while_cut_arrives_once_and_in_order(page: Page, hub: HubProcess) -> None:
+def test_publications_missed_while_disconnected_arrive_once_and_in_order(page: Page, hub: HubProcess) -> None:
     hub.publish("demo:hello", "before", 0)
     _wait_for_event(page, "before")
-    page.click("#cut")
+    page.click("#connect")
     expect(page.locator("#state")).to_have_text("Disconnected by you")
     for number in range(5):
         hub.publish("demo:hello", f"missed-{number}", number)
-    page.click("#cut")
+    page.click("#connect")
     _wait_for_event(page, "missed-4")
 
     expect(page.locator("#recovered")).to_have_text("recovered: true")
@@ -172,7 +172,7 @@ def test_what_was_missed_while_cut_arrives_once_and_in_order(page: Page, hub: Hu
     assert _rows(page) == ["before", *(f"missed-{number}" for number in range(5)), "after"]
 
 
-def test_what_was_missed_during_a_reload_arrives(page: Page, hub: HubProcess) -> None:
+def test_publications_missed_during_a_reload_arrive(page: Page, hub: HubProcess) -> None:
     hub.publish("demo:hello", "before", 0)
     _wait_for_event(page, "before")
     page.goto("about:blank")
@@ -184,7 +184,7 @@ def test_what_was_missed_during_a_reload_arrives(page: Page, hub: HubProcess) ->
     assert _rows(page) == ["missed"]
 
 
-def test_a_restarted_hub_with_an_empty_memory_says_that_something_is_lost(page: Page, hub: HubProcess) -> None:
+def test_restart_of_a_hub_without_stored_history_shows_a_gap(page: Page, hub: HubProcess) -> None:
     hub.publish("demo:hello", "before", 0)
     _wait_for_event(page, "before")
     hub.stop()
@@ -198,12 +198,12 @@ def test_a_restarted_hub_with_an_empty_memory_says_that_something_is_lost(page: 
     _wait_for_event(page, "again")
 
 
-def test_another_channel(page: Page, hub: HubProcess) -> None:
+def test_switching_to_another_channel(page: Page, hub: HubProcess) -> None:
     page.fill("#channel", "orders:42")
     page.keyboard.press("Enter")
     expect(page.locator("#stream-title")).to_contain_text("orders:42")
     expect(page.locator("#curl")).to_contain_text("orders:42")
-    expect(page.locator("#feed .note")).to_have_text("Listening to orders:42")
+    expect(page.locator("#feed .note")).to_have_text("Subscribed to orders:42")
     hub.publish("demo:hello", "elsewhere", 1)
     hub.publish("orders:42", "here", 2)
     _wait_for_event(page, "here")
@@ -211,7 +211,7 @@ def test_another_channel(page: Page, hub: HubProcess) -> None:
     assert _rows(page) == ["here"]
 
 
-def test_names_and_markup_from_the_wire_stay_text(page: Page, hub: HubProcess) -> None:
+def test_received_names_and_markup_are_shown_as_text(page: Page, hub: HubProcess) -> None:
     data = {"__proto__": {"polluted": True}, "constructor": 1, "html": "<img src=x onerror=alert(1)>"}
     events = ["__proto__", "constructor", "toString", "<b>bold</b>", "\u202eevil"]
     for event in events:
@@ -225,7 +225,7 @@ def test_names_and_markup_from_the_wire_stay_text(page: Page, hub: HubProcess) -
     assert page.evaluate("() => ({}).polluted") is None
 
 
-def test_a_flood_leaves_a_bounded_page(page: Page, hub: HubProcess) -> None:
+def test_number_of_rows_is_bounded(page: Page, hub: HubProcess) -> None:
     for _ in range(5):
         items = [{"channel": "demo:hello", "event": "tick", "data": number} for number in range(100)]
         status, answer, _ = hub.request("POST", "/api/publish", items)

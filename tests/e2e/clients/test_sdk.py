@@ -1,4 +1,4 @@
-"""The JavaScript SDK and a real hub: on Node over each transport, and in Chromium from the bundle that hubs serve."""
+"""The JavaScript SDK with a real hub: in Node over each transport, and in Chromium with the bundle that hubs serve."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.programs.web_page import serve_pages
 from tidings import Emitter
 
 KINDS = ["sdk-websocket", "sdk-polling"]
-PATIENCE_MS = BACK_S * 1000
+TIMEOUT_MS = BACK_S * 1000
 EXTRA = """
 expiry_warning_s = 15.0
 token_leeway_s = 0.0
@@ -30,7 +30,7 @@ drain_s = 0.5
 
 
 class NoWebSocket(Proxy):
-    """A proxy in front of the hub that knows nothing of WebSocket, as companies have them."""
+    """A proxy in front of the hub that blocks WebSockets, like some company proxies."""
 
     def _filter(self, pair: Any, data: bytes) -> bytes:
         return data.replace(b"HTTP/1.1 101 Switching Protocols", b"HTTP/1.1 403 Forbidden")
@@ -61,7 +61,7 @@ def numbers(client: ClientProcess, channel: str) -> list[int]:
 
 
 def subscribed(client: ClientProcess, times: int = 1) -> ClientProcess:
-    """Wait until its channel was subscribed to so many times."""
+    """Wait until its channel has become subscribed `times` times."""
     client.wait(
         lambda client: sum(record.get("state") == "subscribed" for record in client.records_of("state")) >= times,
         within_s=BACK_S,
@@ -70,7 +70,7 @@ def subscribed(client: ClientProcess, times: int = 1) -> ClientProcess:
     return client
 
 
-def ask(client: ClientProcess, command: object) -> Any:
+def request(client: ClientProcess, command: object) -> Any:
     before = len(client.records_of("ack"))
     client.send_command(command)
     client.wait(lambda client: len(client.records_of("ack")) > before, why=f"an answer to {command}")
@@ -78,7 +78,7 @@ def ask(client: ClientProcess, command: object) -> Any:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_was_missed_comes_once_and_in_order(
+def test_missed_publications_arrive_once_and_in_order(
     kind: str, redis: RedisProcess, shared: HubProcess, clients: list[ClientProcess]
 ) -> None:
     channel = f"orders:{kind}"
@@ -87,26 +87,26 @@ def test_what_was_missed_comes_once_and_in_order(
         client = ClientProcess(kind, url, tokens=[token(kind, "orders:*")], channels=[channel])
         clients.append(client)
         subscribed(client)
-        asked = len(client.records_of("token"))
+        token_count = len(client.records_of("token"))
         assert client.records_of("transport")[-1]["name"] == kind.removeprefix("sdk-")
         emit(redis, channel, range(30))
-        client.wait(lambda client: len(client.data()) == 30, why="what came before the cut")
+        client.wait(lambda client: len(client.data()) == 30, why="publications before the disconnect")
         proxy.refuse()
         emit(redis, channel, range(30, 60))
         proxy.accept_again()
         subscribed(client, 2)
         emit(redis, channel, range(60, 90))
-        client.wait(lambda client: len(client.data()) >= 90, why="what came during and after the cut")
+        client.wait(lambda client: len(client.data()) >= 90, why="publications during and after the disconnect")
     assert numbers(client, channel) == list(range(90))
     assert len(client.records_of("recovered")) == 1
     assert client.records_of("gap") == []
-    # Its token still held: the application was not asked again.
-    assert len(client.records_of("token")) == asked
+    # The token was still valid, so getToken was not called again.
+    assert len(client.records_of("token")) == token_count
 
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_hub_that_is_killed_and_comes_back(
+def test_restart_of_the_hub_loses_nothing(
     kind: str, redis: RedisProcess, clients: list[ClientProcess], tmp_path: Path
 ) -> None:
     hub = HubProcess(tmp_path, "--broker", redis.url, extra=EXTRA).start()
@@ -120,7 +120,7 @@ def test_a_hub_that_is_killed_and_comes_back(
         hub.stop()
         client.wait(lambda client: client.records_of("waiting"), why="the end of the connection")
         emit(redis, channel, range(10, 20))
-        # Asked while there is nobody to ask: answered once there is.
+        # A publish without a connection is sent after the reconnect.
         client.send_command({"publish": ["chat:killed", "said", {"text": kind}]})
         hub.start()
         client.wait(lambda client: client.records_of("ack"), within_s=BACK_S, why="the receipt")
@@ -129,14 +129,14 @@ def test_a_hub_that_is_killed_and_comes_back(
         assert numbers(client, channel) == list(range(30))
         assert len(client.records_of("recovered")) == 1
         assert client.records_of("ack")[0]["answer"]["duplicate"] is False
-        (kept,) = ask(client, {"history": ["chat:killed", 1]})
-        assert (kept["data"], kept["cursor"]) == ({"text": kind}, client.records_of("ack")[0]["answer"]["cursor"])
+        (entry,) = request(client, {"history": ["chat:killed", 1]})
+        assert (entry["data"], entry["cursor"]) == ({"text": kind}, client.records_of("ack")[0]["answer"]["cursor"])
     finally:
         hub.stop()
 
 
 @pytest.mark.timeout(240)
-def test_a_hub_that_has_forgotten_everything_says_so(clients: list[ClientProcess], tmp_path: Path) -> None:
+def test_restart_of_a_hub_without_stored_history_is_a_gap(clients: list[ClientProcess], tmp_path: Path) -> None:
     hub = HubProcess(tmp_path, extra=EXTRA).start()
     try:
         client = ClientProcess("sdk-websocket", hub.url, tokens=[token("u", "orders:*")], channels=["orders:1"])
@@ -154,12 +154,12 @@ def test_a_hub_that_has_forgotten_everything_says_so(clients: list[ClientProcess
         hub.stop()
 
 
-def test_a_token_is_renewed_before_its_end(shared: HubProcess, clients: list[ClientProcess]) -> None:
+def test_token_is_refreshed_before_it_expires(shared: HubProcess, clients: list[ClientProcess]) -> None:
     tokens = [token("renewed", "orders:*", expires_in_s=20), token("renewed", "chat:*")]
     client = ClientProcess("sdk-websocket", shared.url, tokens=tokens, channels=["orders:renewed"])
     clients.append(client)
     subscribed(client)
-    # The hub has taken the new token: it covers less.
+    # The hub accepted the new token, which does not cover the channel.
     client.wait(
         lambda client: client.records_of("state")[-1]["state"] == "denied", within_s=BACK_S, why="the new token"
     )
@@ -167,7 +167,7 @@ def test_a_token_is_renewed_before_its_end(shared: HubProcess, clients: list[Cli
     assert (len(client.records_of("ready")), client.records_of("waiting")) == (1, [])
 
 
-def test_a_token_that_ends_in_flight(shared: HubProcess, clients: list[ClientProcess]) -> None:
+def test_token_expires_during_the_connection(shared: HubProcess, clients: list[ClientProcess]) -> None:
     files: dict[str, Callable[[], str]] = {"/token": lambda: token("ended", "orders:*", expires_in_s=5)}
     with serve_pages(files) as backend:
         client = ClientProcess(
@@ -175,14 +175,14 @@ def test_a_token_that_ends_in_flight(shared: HubProcess, clients: list[ClientPro
         )
         clients.append(client)
         subscribed(client)
-        renew = files.pop("/token")
+        serve_token = files.pop("/token")
         shared.publish("orders:ended", "updated", {"n": 1})
         client.wait(lambda client: client.data(), why="a publication")
         client.wait(
             lambda client: client.records_of("error") and client.records_of("waiting"), why="the end of the token"
         )
         shared.publish("orders:ended", "updated", {"n": 2})
-        files["/token"] = renew
+        files["/token"] = serve_token
         client.wait(lambda client: len(client.data()) == 2, within_s=BACK_S, why="what came while it had no token")
         assert numbers(client, "orders:ended") == [1, 2]
         assert client.records_of("gap") == []
@@ -190,7 +190,7 @@ def test_a_token_that_ends_in_flight(shared: HubProcess, clients: list[ClientPro
         client.wait(lambda client: client.records_of("closed"), why="closed")
 
 
-def test_who_may_not_is_told_and_does_not_come_back(shared: HubProcess, clients: list[ClientProcess]) -> None:
+def test_refused_channel_is_denied_and_invalid_token_closes(shared: HubProcess, clients: list[ClientProcess]) -> None:
     denied = ClientProcess("sdk-websocket", shared.url, tokens=[token("denied")], channels=["orders:1"])
     clients.append(denied)
     denied.wait(lambda client: client.records_of("state"), why="an answer")
@@ -200,20 +200,20 @@ def test_who_may_not_is_told_and_does_not_come_back(shared: HubProcess, clients:
         "state": "denied",
         "code": "forbidden",
     }
-    assert ask(denied, {"publish": ["orders:1", "x", 1]}) == {"error": {"code": "forbidden"}}
-    stranger = ClientProcess("sdk-polling", shared.url, tokens=["no token at all"], channels=["orders:1"])
-    clients.append(stranger)
-    stranger.wait(lambda client: client.records_of("closed"), why="closed")
-    assert stranger.records_of("closed")[0]["code"] == "unauthorized"
+    assert request(denied, {"publish": ["orders:1", "x", 1]}) == {"error": {"code": "forbidden"}}
+    invalid = ClientProcess("sdk-polling", shared.url, tokens=["no token at all"], channels=["orders:1"])
+    clients.append(invalid)
+    invalid.wait(lambda client: client.records_of("closed"), why="closed")
+    assert invalid.records_of("closed")[0]["code"] == "unauthorized"
 
 
-def test_a_channel_that_a_backend_takes_away_is_denied(shared: HubProcess, clients: list[ClientProcess]) -> None:
+def test_channel_unsubscribed_by_a_backend_is_denied(shared: HubProcess, clients: list[ClientProcess]) -> None:
     client = ClientProcess("sdk-websocket", shared.url, tokens=[token("taken", "orders:*")], channels=["orders:taken"])
     clients.append(client)
     subscribed(client)
     status, _, _ = shared.request("POST", "/api/users/taken/unsubscribe", {"channel": "orders:taken"})
     assert status == 200
-    client.wait(lambda client: client.records_of("state")[-1]["state"] == "denied", why="being told")
+    client.wait(lambda client: client.records_of("state")[-1]["state"] == "denied", why="the denied state")
     assert client.records_of("state")[-1]["code"] == "forbidden"
 
 
@@ -232,7 +232,7 @@ def test_polling_first_moves_to_websocket(shared: HubProcess, clients: list[Clie
     client = ClientProcess("sdk-upgrade", shared.url, tokens=[token("up", "orders:*")], channels=["orders:up"])
     clients.append(client)
     client.wait(
-        lambda client: [each["name"] for each in client.records_of("transport")][-1:] == ["websocket"],
+        lambda client: [record["name"] for record in client.records_of("transport")][-1:] == ["websocket"],
         why="the upgrade",
     )
     assert client.records_of("transport")[0]["name"] == "polling"
@@ -243,11 +243,11 @@ def test_polling_first_moves_to_websocket(shared: HubProcess, clients: list[Clie
 def live_list(url: str) -> str:
     """The page of the SDK's README, for a hub at `url`."""
     readme = (ROOT / "sdk_js" / "README.md").read_text(encoding="utf-8")
-    found = re.search(r"```html\n(.*?)```", readme, re.DOTALL)
-    assert found is not None
-    assert len(found[1].splitlines()) <= 16
-    # `hub` is a name of the page's script: the test asks it for its transport.
-    return found[1].replace("https://push.example.org", url)
+    example = re.search(r"```html\n(.*?)```", readme, re.DOTALL)
+    assert example is not None
+    assert len(example[1].splitlines()) <= 16
+    # `hub` is a global of the page's script: the test reads its transport.
+    return example[1].replace("https://push.example.org", url)
 
 
 @pytest.mark.timeout(240)
@@ -265,30 +265,30 @@ def test_the_live_list_of_the_readme_in_chromium(blocked: bool, tmp_path: Path) 
 
     with serve_pages(files) as origin, chromium() as browser:
         hub = HubProcess(tmp_path, extra=f'origins = ["{origin}"]\n').start()
-        door = NoWebSocket(hub.port) if blocked else Proxy(hub.port, plain=True)
+        proxy = NoWebSocket(hub.port) if blocked else Proxy(hub.port, plain=True)
         try:
-            files["/"] = lambda: live_list(f"http://127.0.0.1:{door.port}")
+            files["/"] = lambda: live_list(f"http://127.0.0.1:{proxy.port}")
             page = browser.new_page()
-            page.set_default_timeout(PATIENCE_MS)
+            page.set_default_timeout(TIMEOUT_MS)
             page.goto(origin)
             rows = page.locator("#orders li")
-            expect(rows).to_have_text(["Tea", "Milk"], timeout=PATIENCE_MS)
+            expect(rows).to_have_text(["Tea", "Milk"], timeout=TIMEOUT_MS)
             transport = "polling" if blocked else "websocket"
             page.wait_for_function(f"() => hub.transport === '{transport}'")
             push("updated", id=1, title="Green tea", version=4)
             push("created", id=3, title="Honey", version=1)
             push("deleted", id=2, version=2)
             push("updated", id=1, title="Old tea", version=2)
-            expect(rows).to_have_text(["Green tea", "Honey"], timeout=PATIENCE_MS)
-            # The hub forgets everything: the page loads anew.
+            expect(rows).to_have_text(["Green tea", "Honey"], timeout=TIMEOUT_MS)
+            # The restarted hub has no history, so the page loads its data again.
             orders[:] = [{"id": 9, "title": "Bread", "version": 1}]
             hub.stop()
             hub.start()
-            # It comes back by itself as well, after at most 20 s.
+            # Without this call it would reconnect after at most 20 s.
             page.evaluate("() => hub.connect()")
-            expect(rows).to_have_text(["Bread"], timeout=PATIENCE_MS)
+            expect(rows).to_have_text(["Bread"], timeout=TIMEOUT_MS)
             push("updated", id=9, title="Rye bread", version=2)
-            expect(rows).to_have_text(["Rye bread"], timeout=PATIENCE_MS)
+            expect(rows).to_have_text(["Rye bread"], timeout=TIMEOUT_MS)
         finally:
-            door.close()
+            proxy.close()
             hub.stop()

@@ -1,4 +1,4 @@
-"""Presence in the JavaScript SDK and a real hub: two users, a cut, a large channel, a refusal, and a page."""
+"""Presence in the JavaScript SDK with a real hub: changes, a disconnect, a large channel, a refusal, and a page."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from support.processes.hub import CONFIG, HubProcess, token
 from support.processes.redis import RedisProcess
 from support.waiting import wait_until
 
-# The longest pause between two attempts to connect is 20 s, and the first attempt after it has to succeed.
+# The longest delay between two attempts to connect is 20 s. The first attempt after it has to succeed.
 BACK_S = 60.0
-PATIENCE_MS = BACK_S * 1000
+TIMEOUT_MS = BACK_S * 1000
 FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
 LIST_MAX = 4
 EXTRA = f"""
@@ -43,7 +43,7 @@ def hub(shared_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 class Pages:
-    """Opens pages, by their user, that end with the test."""
+    """Opens one client per call, for the given user. All of them end with the test."""
 
     def __init__(self, hub: HubProcess, clients: list[ClientProcess]) -> None:
         self._hub = hub
@@ -63,50 +63,50 @@ def page(hub: HubProcess, clients: list[ClientProcess]) -> Pages:
 
 
 def present(client: ClientProcess) -> dict[str, Any]:
-    """What the last snapshot says; `users` None where they are not listed."""
+    """The last snapshot. `users` is None if the members are not listed."""
     last = client.records_of("present")[-1]
     users = None if last["members"] is None else sorted(member["user"] for member in last["members"])
     return {"users": users, "count": last["count"], "state": last["state"]}
 
 
 def sees(client: ClientProcess, *users: str, within_s: float = 20.0) -> None:
-    wanted = {"users": sorted(users), "count": len(users), "state": "ready"}
-    client.wait(lambda client: present(client) == wanted, within_s=within_s, why=f"{users} are there")
+    expected = {"users": sorted(users), "count": len(users), "state": "ready"}
+    client.wait(lambda client: present(client) == expected, within_s=within_s, why=f"{users} are there")
 
 
-def moves(client: ClientProcess) -> list[tuple[str, str]]:
-    return [(each["kind"], each["user"]) for each in list(client.records) if each["kind"] in ("join", "leave")]
+def changes(client: ClientProcess) -> list[tuple[str, str]]:
+    return [(record["kind"], record["user"]) for record in list(client.records) if record["kind"] in ("join", "leave")]
 
 
 @pytest.mark.parametrize("kind", ["sdk-websocket", "sdk-polling"])
-def test_who_comes_and_goes(kind: str, page: Pages) -> None:
+def test_joins_and_leaves(kind: str, page: Pages) -> None:
     room = f"room:{kind}"
     ann = page("ann", room, watch=room, kind=kind)
     sees(ann, "ann")
     bob = page("bob", room, kind=kind)
     sees(ann, "ann", "bob")
-    # Its snapshot is told first.
-    ann.wait(lambda client: ("join", "bob") in moves(client), why="Bob's coming is told as well")
+    # The snapshot is emitted before the join event.
+    ann.wait(lambda client: ("join", "bob") in changes(client), why="the join event of Bob")
     assert ann.records_of("join")[-1]["info"] == {"name": "Bob"}
-    # Another page of Bob's in time: he has never left.
-    again = page("bob", room)
+    # Bob opens another page within the grace period, so there is no leave event.
+    second_page = page("bob", room)
     bob.stop()
     cleo = page("cleo", room, watch=room)
     sees(cleo, "ann", "bob", "cleo")
-    again.stop()
+    second_page.stop()
     sees(ann, "ann", "cleo")
     sees(cleo, "ann", "cleo")
-    ann.wait(lambda client: ("leave", "bob") in moves(client), why="Bob's leaving is told as well")
-    assert [move for move in moves(ann) if move != ("join", "ann")] == [
+    ann.wait(lambda client: ("leave", "bob") in changes(client), why="the leave event of Bob")
+    assert [change for change in changes(ann) if change != ("join", "ann")] == [
         ("join", "bob"),
         ("join", "cleo"),
         ("leave", "bob"),
     ]
-    # None of it is a publication of the application's.
+    # Presence events are not delivered as publications.
     assert ann.records_of("publication") == cleo.records_of("publication") == []
 
 
-def test_a_cut_and_what_happened_meanwhile(hub: HubProcess, page: Pages) -> None:
+def test_changes_during_a_disconnect(hub: HubProcess, page: Pages) -> None:
     room = "room:cut"
     with closing(Proxy(hub.port, plain=True)) as proxy:
         ann = page("ann", room, watch=room, url=f"http://127.0.0.1:{proxy.port}")
@@ -117,23 +117,23 @@ def test_a_cut_and_what_happened_meanwhile(hub: HubProcess, page: Pages) -> None
         sees(bob, "bob")
         page("cleo", room)
         bob.send_command({"do": "close"})
-        bob.wait(lambda client: client.records_of("closed"), why="Bob goes")
+        bob.wait(lambda client: client.records_of("closed"), why="Bob leaves")
         proxy.accept_again()
         sees(ann, "ann", "cleo", within_s=BACK_S)
-        # The list was asked for anew, and says who moved while nobody could tell her.
-        ann.wait(lambda client: {("join", "cleo"), ("leave", "bob")} <= set(moves(client)), why="who moved")
+        # The list is requested second_page, and yields the changes during the disconnect.
+        ann.wait(lambda client: {("join", "cleo"), ("leave", "bob")} <= set(changes(client)), why="the changes")
         page("dora", room)
         sees(ann, "ann", "cleo", "dora")
 
 
-def test_it_ends_with_the_last_listener_and_not_with_the_channel(hub: HubProcess, page: Pages) -> None:
+def test_presence_ends_with_its_last_listener(hub: HubProcess, page: Pages) -> None:
     room = "room:ends"
     ann = page("ann", room, watch=room)
     sees(ann, "ann")
-    # Her own channel, the room, and its joins and leaves; everybody of the tests before has gone.
+    # Ann's own channel, the room, and its join and leave events. All clients of earlier tests have ended.
     wait_until(lambda: hub.metric("tidings_subscriptions") == 3, why="Ann is alone")
     ann.send_command({"unwatch": room})
-    wait_until(lambda: hub.metric("tidings_subscriptions") == 2, why="joins and leaves have ended")
+    wait_until(lambda: hub.metric("tidings_subscriptions") == 2, why="the end of join and leave events")
     hub.publish(room, "said", 1)
     ann.wait(lambda client: client.data(room) == [1], why="a publication")
     before = len(ann.records_of("present"))
@@ -144,27 +144,27 @@ def test_it_ends_with_the_last_listener_and_not_with_the_channel(hub: HubProcess
     sees(ann, "ann", "bob")
 
 
-def test_a_large_channel_is_a_number(page: Pages) -> None:
+def test_large_channel_has_only_a_count(page: Pages) -> None:
     room = "room:large"
     ann = page("ann", room, watch=room)
     others = [page(f"user-{number}", room) for number in range(LIST_MAX)]
     ann.wait(lambda client: present(client)["users"] is None, why="too many to be listed")
-    wanted = {"users": None, "count": LIST_MAX + 1, "state": "ready"}
-    ann.wait(lambda client: present(client) == wanted, why="the count")
-    # Who comes to a large channel gets the number as well.
+    expected = {"users": None, "count": LIST_MAX + 1, "state": "ready"}
+    ann.wait(lambda client: present(client) == expected, why="the count")
+    # A client that joins a large channel receives the count as well.
     late = page("late", room, watch=room)
-    late.wait(lambda client: present(client) == wanted | {"count": LIST_MAX + 2}, why="the count for who comes later")
+    late.wait(lambda client: present(client) == expected | {"count": LIST_MAX + 2}, why="the count for a later client")
     for other in (*others, late):
         other.stop()
     sees(ann, "ann", within_s=BACK_S)
 
 
-def test_a_namespace_without_presence_says_so(hub: HubProcess, page: Pages) -> None:
+def test_namespace_without_presence_is_refused(hub: HubProcess, page: Pages) -> None:
     ann = page("ann", "orders:1", watch="orders:1")
     ann.wait(lambda client: client.records_of("present")[-1]["state"] == "failed", why="a refusal")
     assert (ann.records_of("present")[-1]["code"], ann.records_of("present")[-1]["members"]) == ("forbidden", [])
     hub.publish("orders:1", "updated", {"n": 1})
-    ann.wait(lambda client: client.data() == [{"n": 1}], why="the channel itself goes on")
+    ann.wait(lambda client: client.data() == [{"n": 1}], why="a publication in the channel itself")
     assert ann.records_of("error") == []
 
 
@@ -181,7 +181,7 @@ PAGE = """<!doctype html>
 
 
 @pytest.mark.timeout(240)
-def test_a_page_in_chromium_with_the_bundle_that_hubs_serve(hub: HubProcess, page: Pages) -> None:
+def test_page_in_chromium_with_the_served_bundle(hub: HubProcess, page: Pages) -> None:
     html = PAGE.replace("TOKEN", json.dumps(token("ann", "*", info={"name": "Ann"})))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program("chromium"), headless=True, args=FLAGS)
@@ -189,10 +189,10 @@ def test_a_page_in_chromium_with_the_bundle_that_hubs_serve(hub: HubProcess, pag
             tab = browser.new_page()
             tab.route("**/who", lambda route: route.fulfill(body=html, content_type="text/html"))
             tab.goto(f"{hub.url}/who")
-            expect(tab.locator("#who")).to_have_text("1: Ann", timeout=PATIENCE_MS)
+            expect(tab.locator("#who")).to_have_text("1: Ann", timeout=TIMEOUT_MS)
             bob = page("bob", "room:page")
-            expect(tab.locator("#who")).to_have_text("2: Ann, Bob", timeout=PATIENCE_MS)
+            expect(tab.locator("#who")).to_have_text("2: Ann, Bob", timeout=TIMEOUT_MS)
             bob.stop()
-            expect(tab.locator("#who")).to_have_text("1: Ann", timeout=PATIENCE_MS)
+            expect(tab.locator("#who")).to_have_text("1: Ann", timeout=TIMEOUT_MS)
         finally:
             browser.close()

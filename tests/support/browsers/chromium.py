@@ -1,4 +1,4 @@
-"""The installed Chromium, and a page that listens with the SDK and records events and publications."""
+"""The installed Chromium, and a page in it that listens with the SDK and records its events."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # A page that a test makes up comes from no address, and may not reach the loopback otherwise.
+    # A page that a test fulfills has no address, so Chromium would not let it connect to the loopback interface.
     "--disable-features=LocalNetworkAccessChecks",
 )
 SDK = Path(tidings_hub.web.__file__).parent / "static" / "vendor" / "tidings.js"
-# The longest pause between two attempts to connect is 20 s, and the first attempt after it has to succeed.
+# The longest delay between two attempts to connect is 20 s. The first attempt after it has to succeed.
 BACK_S = 60.0
-# `told` has states of the hub and events of the channel, `seen` the numbers of the publications.
+# `events` has the states of the hub and the events of the channel, `numbers` the numbers of the publications.
 _PAGE = """<!doctype html><title>listens</title>
 <script src="/tidings.js"></script>
 <script>
-  const seen = [], told = [];
-  addEventListener("online", () => told.push("online"));
+  const numbers = [], events = [];
+  addEventListener("online", () => events.push("online"));
   const hub = tidings.connect("/", {...%(options)s, getToken: () => %(token)s});
-  addEventListener("online", () => told.push("online is over"));
-  hub.on("state", (state) => told.push(state));
-  hub.on("error", (error) => told.push(error.code));
+  addEventListener("online", () => events.push("online was handled"));
+  hub.on("state", (state) => events.push(state));
+  hub.on("error", (error) => events.push(error.code));
   const channel = hub.channel(%(channel)s);
-  channel.on("*", (data) => seen.push(data.n));
-  channel.on("tidings:state", (state) => told.push(state));
-  channel.on("tidings:recovered", () => told.push("recovered"));
-  channel.on("tidings:gap", () => told.push("gap"));
+  channel.on("*", (data) => numbers.push(data.n));
+  channel.on("tidings:state", (state) => events.push(state));
+  channel.on("tidings:recovered", () => events.push("recovered"));
+  channel.on("tidings:gap", () => events.push("gap"));
 </script>"""
 
 
@@ -51,7 +51,7 @@ _PAGE = """<!doctype html><title>listens</title>
 def chromium() -> Iterator[Browser]:
     """A headless browser."""
     if not SDK.exists():
-        pytest.fail("the SDK is not there: make setup (npm ci && npm run build in sdk_js)")
+        pytest.fail("the SDK is not built: run make setup (npm ci && npm run build in sdk_js)")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program("chromium"), headless=True, args=FLAGS)
         try:
@@ -78,15 +78,15 @@ class ListeningPage:
     @property
     def numbers(self) -> list[int]:
         """The numbers of the publications so far."""
-        return list(self._ask("() => seen"))
+        return list(self._evaluate("() => numbers"))
 
     @property
     def events(self) -> list[str]:
-        """The events so far."""
-        return list(self._ask("() => told"))
+        """The states and events so far."""
+        return list(self._evaluate("() => events"))
 
     def wait_event(self, event: str, times: int = 1) -> ListeningPage:
-        """Wait until an event has happened `times` times."""
+        """Wait until this event has occurred `times` times."""
         wait_until(lambda: self.events.count(event) >= times, within_s=BACK_S, why=f"{event} {times} times")
         return self
 
@@ -95,6 +95,6 @@ class ListeningPage:
         wait_until(lambda: len(self.numbers) >= count, within_s=BACK_S, why=f"{count} publications")
         return self
 
-    def _ask(self, script: str) -> Any:
+    def _evaluate(self, script: str) -> Any:
         assert self.page_errors == []
         return self.page.evaluate(script)

@@ -1,29 +1,30 @@
 /**
- * The page's connection: one hub of the JavaScript SDK, from which it hears one channel.
+ * The page's connection: one hub object of the JavaScript SDK, with the listeners of one channel.
  *
  * @typedef {import("tidings").Hub} Hub
- * @typedef {import("tidings").Kept} Kept
+ * @typedef {import("tidings").Kept} HistoryEntry
  * @typedef {import("tidings").Meta} Meta
  * @typedef {import("tidings").TidingsError} TidingsError
  * @typedef {import("tidings").Transport} Transport
  * @typedef {object} Listener
- * @property {(hub: Hub) => void} state the hub's is another one now
- * @property {(name: Transport | undefined) => void} transport undefined: none
- * @property {(data: unknown, meta: Meta) => void} publication
- * @property {(complete: boolean) => void} returned `complete`: all that was missed follows; otherwise something is lost
- * @property {(error: TidingsError) => void} trouble
+ * @property {(hub: Hub) => void} onState the hub's state changed
+ * @property {(name: Transport | undefined) => void} onTransport undefined: no connection
+ * @property {(data: unknown, meta: Meta) => void} onPublication
+ * @property {(recovered: boolean) => void} onReconnect `recovered`: all missed publications follow; otherwise some are
+ *   lost
+ * @property {(error: TidingsError) => void} onError
  */
 
-// What /tidings.js, a script before this one, has left.
+// The script /tidings.js, which the page loads before this module, defines this global.
 /** @type {typeof import("tidings")} */
 const { connect } = Reflect.get(globalThis, "tidings");
-/** Where the cursor is kept: each hub that the page makes goes on from there, also after a reload. */
+/** The key in sessionStorage for the cursor: a new hub object recovers from it, also after a reload. */
 const KEEP_AS = "tidings-page";
 
 export class Connection {
   /** @type {Hub | undefined} */
   #hub;
-  #off = () => {};
+  #removeListeners = () => {};
   #listener;
   /** @type {readonly Transport[]} */
   #transports = ["websocket", "polling"];
@@ -37,35 +38,35 @@ export class Connection {
     this.#listener = listener;
   }
 
-  /** @returns {boolean} whether it stays away: by the user's wish, or because the hub refused it */
-  get cut() {
+  /** @returns {boolean} whether the user or the hub closed it, so that it does not reconnect */
+  get isClosed() {
     return this.#hub?.state === "closed";
   }
 
-  /** Connects, or comes back with the last cursor. */
+  /** Connects, from the last cursor if there is one. */
   connect() {
     const hub = connect(location.origin, { keepAs: KEEP_AS, transports: this.#transports });
-    hub.on("state", () => this.#listener.state(hub));
-    hub.on("transport", this.#listener.transport);
-    hub.on("error", this.#listener.trouble);
+    hub.on("state", () => this.#listener.onState(hub));
+    hub.on("transport", this.#listener.onTransport);
+    hub.on("error", this.#listener.onError);
     this.#hub = hub;
-    this.#hear(hub);
-    this.#listener.state(hub);
+    this.#listen(hub);
+    this.#listener.onState(hub);
   }
 
-  /** Cuts the connection until `connect`. */
+  /** Closes the connection until `connect`. */
   close() {
     this.#hub?.close();
   }
 
   /**
-   * Connects again with or without WebSocket.
+   * Reconnects with or without WebSocket.
    *
-   * @param {boolean} only
+   * @param {boolean} isPollingOnly
    */
-  pollingOnly(only) {
-    this.#transports = only ? ["polling"] : ["websocket", "polling"];
-    if (!this.cut) {
+  setPollingOnly(isPollingOnly) {
+    this.#transports = isPollingOnly ? ["polling"] : ["websocket", "polling"];
+    if (!this.isClosed) {
       this.close();
       this.connect();
     }
@@ -79,30 +80,30 @@ export class Connection {
   switchTo(channel) {
     this.channel = channel;
     if (this.#hub !== undefined) {
-      this.#off();
-      this.#hear(this.#hub);
+      this.#removeListeners();
+      this.#listen(this.#hub);
     }
   }
 
   /**
-   * The last publications of the channel that the hub keeps.
+   * The latest publications from the channel's history.
    *
    * @param {number} limit
-   * @returns {Promise<Kept[]>}
+   * @returns {Promise<HistoryEntry[]>}
    */
-  async newest(limit) {
+  async history(limit) {
     return (await this.#hub?.channel(this.channel).history({ limit })) ?? [];
   }
 
   /** @param {Hub} hub */
-  #hear(hub) {
+  #listen(hub) {
     const channel = hub.channel(this.channel);
-    const offs = [
-      channel.on("*", (data, meta) => this.#listener.publication(data, meta)),
-      channel.on("tidings:recovered", () => this.#listener.returned(true)),
-      channel.on("tidings:gap", () => this.#listener.returned(false)),
-      channel.on("tidings:state", (_state, error) => error && this.#listener.trouble(error)),
+    const removers = [
+      channel.on("*", (data, meta) => this.#listener.onPublication(data, meta)),
+      channel.on("tidings:recovered", () => this.#listener.onReconnect(true)),
+      channel.on("tidings:gap", () => this.#listener.onReconnect(false)),
+      channel.on("tidings:state", (_state, error) => error && this.#listener.onError(error)),
     ];
-    this.#off = () => offs.forEach((off) => off());
+    this.#removeListeners = () => removers.forEach((remove) => remove());
   }
 }

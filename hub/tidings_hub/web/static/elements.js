@@ -3,19 +3,19 @@
  *
  * @template {HTMLElement} T
  * @param {string} id
- * @param {new () => T} type what it must be
+ * @param {new () => T} type the expected class
  * @returns {T}
  */
 export function element(id, type) {
-  const found = document.getElementById(id);
-  if (!(found instanceof type)) {
+  const node = document.getElementById(id);
+  if (!(node instanceof type)) {
     throw new Error(`the page has no ${type.name} #${id}`);
   }
-  return found;
+  return node;
 }
 
 /**
- * A new element with text in it. Text only: nothing that comes over the wire is ever markup.
+ * Creates an element with text in it. Received data is only ever set as text, never as markup.
  *
  * @template {keyof HTMLElementTagNameMap} K
  * @param {K} tag
@@ -24,10 +24,10 @@ export function element(id, type) {
  * @returns {HTMLElementTagNameMap[K]}
  */
 export function make(tag, className, text) {
-  const made = document.createElement(tag);
-  made.className = className;
+  const node = document.createElement(tag);
+  node.className = className;
   if (text !== undefined) {
-    made.textContent = text;
+    node.textContent = text;
   }
-  return made;
+  return node;
 }

@@ -1,42 +1,42 @@
 import { make } from "./elements.js";
 
-/** More would only slow the browser down; the oldest rows go first. */
+/** The maximum number of rows. The oldest ones are removed, because more rows would slow down the browser. */
 const ROWS_MAX = 200;
-/** Marks of our own publishes whose publication has not come back (yet). */
+/** The maximum number of own publishes whose publication has not arrived yet. */
 const SENT_MAX = 100;
 const LINE_MAX = 72;
-const UNKNOWN_YET = "…";
+const PENDING = "…";
 
 /**
- * @typedef {{latency: HTMLElement, id: HTMLElement, atMs: number, settled: boolean}} Entry
- *   `atMs`: when it arrived, in milliseconds since 1970 with fractions; `settled`: there is no more to learn of it
+ * @typedef {{latency: HTMLElement, id: HTMLElement, atMs: number, isComplete: boolean}} Entry
+ *   `atMs`: when it arrived, in milliseconds since 1970 with fractions; `isComplete`: latency and id are final
  */
 
 /**
- * @typedef {{atMs: number, back: (tookMs: number) => void}} Sent when it was published, and whom to tell of its return
+ * @typedef {{atMs: number, onArrival: (tookMs: number) => void}} SentPublish `atMs`: when the page published it
  */
 
 /** The list of publications, newest first. */
 export class Feed {
   /** @type {Map<string, Entry>} by cursor, oldest first */
   #entries = new Map();
-  /** @type {Map<string, Sent>} by cursor, oldest first */
+  /** @type {Map<string, SentPublish>} by cursor, oldest first */
   #sent = new Map();
-  /** @type {HTMLLIElement[]} what came since the last frame */
-  #waiting = [];
+  /** @type {HTMLLIElement[]} rows since the last frame */
+  #pendingRows = [];
 
   /**
    * @param {HTMLOListElement} list
-   * @param {(count: number) => void} changed is told how many publications were seen since `clear`
+   * @param {(count: number) => void} onChange receives the number of publications since `clear`
    */
-  constructor(list, changed) {
+  constructor(list, onChange) {
     this.list = list;
-    this.changed = changed;
+    this.onChange = onChange;
     this.count = 0;
   }
 
   /**
-   * A publication as it arrived.
+   * Adds a publication that arrived now.
    *
    * @param {unknown} data
    * @param {import("tidings").Meta} meta
@@ -46,41 +46,41 @@ export class Feed {
     const row = make("li", "new");
     row.dataset.cursor = cursor;
     const line = make("p", "line");
-    const latency = make("span", "latency", UNKNOWN_YET);
+    const latency = make("span", "latency", PENDING);
     line.append(make("span", "event", event), latency);
     const small = make("p", "small");
-    const time = make("time", "", clock(atMs));
+    const time = make("time", "", timeOfDay(atMs));
     time.dateTime = new Date(atMs).toISOString();
     const id = make("code", "id");
     small.append(time, make("code", "", channel), make("code", "cursor", cursor), id);
-    row.append(line, make("pre", "data", shown(data)), small);
+    row.append(line, make("pre", "data", format(data)), small);
     /** @type {Entry} */
-    const entry = { latency, id, atMs, settled: false };
+    const entry = { latency, id, atMs, isComplete: false };
     this.#entries.set(cursor, entry);
     this.count += 1;
     this.#show(row);
     const sent = this.#sent.get(cursor);
-    const claimedMs = claimed(data);
+    const sentAtMs = sentAtOf(data);
     if (sent !== undefined) {
       this.#sent.delete(cursor);
-      returned(entry, sent);
-    } else if (claimedMs !== undefined) {
-      tell(entry, atMs - claimedMs, "since the data's sent_at_ms");
+      showRoundTrip(entry, sent);
+    } else if (sentAtMs !== undefined) {
+      showLatency(entry, atMs - sentAtMs, "since the data's sent_at_ms");
     }
     this.#trim();
   }
 
   /**
-   * The page published this.
+   * Records a publish of this page.
    *
    * @param {import("tidings").Receipt} receipt
-   * @param {Sent} sent its `back` is called at once if the publication is here already
+   * @param {SentPublish} sent its `onArrival` is called immediately if the publication has arrived already
    */
-  sent(receipt, sent) {
+  addSent(receipt, sent) {
     const entry = this.#entries.get(receipt.cursor);
     if (entry !== undefined) {
       entry.id.textContent = receipt.id;
-      returned(entry, sent);
+      showRoundTrip(entry, sent);
       return;
     }
     this.#sent.set(receipt.cursor, sent);
@@ -91,63 +91,63 @@ export class Feed {
   }
 
   /** @returns {boolean} whether a row may still lack its latency or id */
-  get lacking() {
-    return [...this.#entries.values()].some((entry) => !entry.settled);
+  get isIncomplete() {
+    return [...this.#entries.values()].some((entry) => !entry.isComplete);
   }
 
   /**
-   * Fills in what the wire does not say: ids, and latencies from the emitters' clocks.
+   * Adds what publications do not carry: ids, and latencies by the emitters' clocks.
    *
-   * @param {import("tidings").Kept[]} kept
-   * @param {number} askedMs when this was asked, as from `nowMs`: later rows may be in the next answer
+   * @param {import("tidings").Kept[]} history
+   * @param {number} requestedMs when `history` was requested, as from `nowMs`. It may lack later rows
    */
-  complete(kept, askedMs) {
-    const found = new Map(kept.map((each) => [each.cursor, each]));
+  complete(history, requestedMs) {
+    const byCursor = new Map(history.map((publication) => [publication.cursor, publication]));
     for (const [cursor, entry] of this.#entries) {
-      const each = found.get(cursor);
-      if (each !== undefined && !entry.settled) {
-        entry.settled = true;
-        entry.id.textContent = each.id;
-        if (entry.latency.textContent === UNKNOWN_YET) {
-          tell(entry, entry.atMs - each.atMs, "since the emitter's clock said it was sent");
+      const publication = byCursor.get(cursor);
+      if (publication !== undefined && !entry.isComplete) {
+        entry.isComplete = true;
+        entry.id.textContent = publication.id;
+        if (entry.latency.textContent === PENDING) {
+          showLatency(entry, entry.atMs - publication.atMs, "since the emitter published it, by its clock");
         }
-      } else if (!entry.settled && entry.atMs < askedMs) {
-        entry.settled = true;
-        if (entry.latency.textContent === UNKNOWN_YET) {
+      } else if (!entry.isComplete && entry.atMs < requestedMs) {
+        entry.isComplete = true;
+        if (entry.latency.textContent === PENDING) {
           entry.latency.textContent = "–";
-          entry.latency.title = "not kept by the hub, and without a sent_at_ms in its data";
+          entry.latency.title = "unknown: not in the hub's history, and its data has no sent_at_ms";
         }
       }
     }
   }
 
   /**
-   * Something that happened to the connection, between the publications.
+   * Adds a note about the connection.
    *
    * @param {string} text
-   * @param {boolean} lost whether something is missing here
+   * @param {boolean} isLoss whether publications are missing here
    */
-  note(text, lost) {
-    this.#show(make("li", lost ? "note lost" : "note", text));
+  note(text, isLoss) {
+    this.#show(make("li", isLoss ? "note lost" : "note", text));
   }
 
   /** Empties the list. */
   clear() {
     this.#entries.clear();
-    this.#waiting = [];
+    this.#pendingRows = [];
     this.list.replaceChildren();
     this.count = 0;
-    this.changed(0);
+    this.onChange(0);
   }
 
   /** @param {HTMLLIElement} row */
   #show(row) {
-    // A burst is laid out once per frame, and never more of it than is kept. A hidden page has no frames.
-    this.#waiting.push(row);
-    if (this.#waiting.length > ROWS_MAX) {
-      this.#waiting.shift();
+    // A burst is laid out once per frame, with at most ROWS_MAX rows. A hidden page has no frames.
+    this.#pendingRows.push(row);
+    if (this.#pendingRows.length > ROWS_MAX) {
+      this.#pendingRows.shift();
     }
-    if (this.#waiting.length === 1) {
+    if (this.#pendingRows.length === 1) {
       if (document.hidden) {
         setTimeout(() => this.#flush(), 100);
       } else {
@@ -157,12 +157,12 @@ export class Feed {
   }
 
   #flush() {
-    this.list.prepend(...this.#waiting.reverse());
-    this.#waiting = [];
+    this.list.prepend(...this.#pendingRows.reverse());
+    this.#pendingRows = [];
     while (this.list.childElementCount > ROWS_MAX) {
       this.list.lastElementChild?.remove();
     }
-    this.changed(this.count);
+    this.onChange(this.count);
   }
 
   #trim() {
@@ -173,7 +173,7 @@ export class Feed {
   }
 }
 
-/** @returns {number} milliseconds since 1970, with fractions, never going backwards */
+/** @returns {number} milliseconds since 1970, with fractions; it never decreases */
 export function nowMs() {
   return performance.timeOrigin + performance.now();
 }
@@ -183,16 +183,16 @@ export function nowMs() {
  * @returns {string} such as "3.2 ms" or "4.1 s"
  */
 export function duration(ms) {
-  // Clocks of two machines differ by a little; nothing arrives before it was sent.
-  const took = Math.max(0, ms);
-  return took < 1000 ? `${took.toFixed(took < 10 ? 1 : 0)} ms` : `${(took / 1000).toFixed(1)} s`;
+  // The clocks of two machines differ slightly, so a latency can be negative.
+  const shownMs = Math.max(0, ms);
+  return shownMs < 1000 ? `${shownMs.toFixed(shownMs < 10 ? 1 : 0)} ms` : `${(shownMs / 1000).toFixed(1)} s`;
 }
 
 /**
  * @param {unknown} data
- * @returns {string} on one line if it fits
+ * @returns {string} as JSON, on one line if it fits
  */
-function shown(data) {
+function format(data) {
   const lines = JSON.stringify(data, null, 2) ?? "nothing";
   const line = lines.replace(/\n\s*/gu, " ");
   return line.length <= LINE_MAX ? line : lines;
@@ -201,27 +201,27 @@ function shown(data) {
 /**
  * @param {Entry} entry
  * @param {number} ms
- * @param {string} how
+ * @param {string} explanation
  */
-function tell(entry, ms, how) {
+function showLatency(entry, ms, explanation) {
   entry.latency.replaceChildren(make("b", "", duration(ms)));
-  entry.latency.title = how;
+  entry.latency.title = explanation;
 }
 
 /**
  * @param {Entry} entry
- * @param {Sent} sent
+ * @param {SentPublish} sent
  */
-function returned(entry, sent) {
-  tell(entry, entry.atMs - sent.atMs, "from this page's publish and back");
-  sent.back(entry.atMs - sent.atMs);
+function showRoundTrip(entry, sent) {
+  showLatency(entry, entry.atMs - sent.atMs, "round trip: from this page's publish to the arrival");
+  sent.onArrival(entry.atMs - sent.atMs);
 }
 
 /**
  * @param {unknown} data
  * @returns {number | undefined} the data's own `sent_at_ms`, if it has one
  */
-function claimed(data) {
+function sentAtOf(data) {
   if (typeof data !== "object" || data === null || !Object.hasOwn(data, "sent_at_ms")) {
     return undefined;
   }
@@ -233,9 +233,9 @@ function claimed(data) {
  * @param {number} ms
  * @returns {string} local time of day with milliseconds
  */
-function clock(ms) {
+function timeOfDay(ms) {
   const time = new Date(ms);
-  const two = (/** @type {number} */ value) => String(value).padStart(2, "0");
-  const fraction = String(time.getMilliseconds()).padStart(3, "0");
-  return `${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}.${fraction}`;
+  const twoDigits = (/** @type {number} */ value) => String(value).padStart(2, "0");
+  const [hours, minutes, seconds] = [time.getHours(), time.getMinutes(), time.getSeconds()].map(twoDigits);
+  return `${hours}:${minutes}:${seconds}.${String(time.getMilliseconds()).padStart(3, "0")}`;
 }

@@ -4,15 +4,15 @@ import { duration, Feed, nowMs } from "./feed.js";
 import { publish } from "./publish.js";
 import { copy, recipes } from "./recipes.js";
 
-/** Asking for ids and latencies waits this long, so that a burst is one question. */
+/** The delay before ids and latencies are requested, so that a burst causes one request. */
 const COMPLETE_AFTER_MS = 250;
 const COMPLETE_ROWS = 100;
 const COPIED_MS = 1600;
-/** What the page says of each state of the hub. */
+/** The text for each state of the hub. */
 const STATES = {
   connecting: "Connecting…",
   connected: "Connected",
-  waiting: "No connection, trying again…",
+  waiting: "No connection. Retrying…",
   closed: "Disconnected by you",
 };
 
@@ -20,12 +20,12 @@ const root = document.documentElement;
 const keyNeeded = root.dataset.keyNeeded === "true";
 const channelInput = element("channel", HTMLInputElement);
 const keyInput = element("key", HTMLInputElement);
-const sent = element("sent", HTMLOutputElement);
-const trouble = element("trouble", HTMLElement);
-const state = element("state", HTMLElement);
-const transport = element("transport", HTMLElement);
-const recovered = element("recovered", HTMLElement);
-const cut = element("cut", HTMLButtonElement);
+const publishResult = element("publish-result", HTMLOutputElement);
+const errorNotice = element("error", HTMLElement);
+const stateText = element("state", HTMLElement);
+const transportText = element("transport", HTMLElement);
+const recoveredText = element("recovered", HTMLElement);
+const connectButton = element("connect", HTMLButtonElement);
 
 const feed = new Feed(element("feed", HTMLOListElement), (count) => {
   element("count", HTMLElement).textContent = String(count);
@@ -33,62 +33,62 @@ const feed = new Feed(element("feed", HTMLOListElement), (count) => {
 });
 
 const connection = new Connection(root.dataset.channel ?? "demo:hello", {
-  state: show,
-  transport(name) {
-    transport.hidden = name === undefined;
-    transport.textContent = name ?? "";
+  onState: showState,
+  onTransport(name) {
+    transportText.hidden = name === undefined;
+    transportText.textContent = name ?? "";
   },
-  publication(data, meta) {
+  onPublication(data, meta) {
     element("cursor", HTMLElement).textContent = meta.cursor;
     feed.add(data, meta);
     completeSoon();
   },
-  returned(complete) {
-    recovered.textContent = complete ? "recovered: true" : "recovered: false";
-    const told = complete ? "whatever was said meanwhile follows" : "something is lost, reload the data";
-    feed.note(`Back again: ${told}`, !complete);
+  onReconnect(recovered) {
+    recoveredText.textContent = recovered ? "recovered: true" : "recovered: false";
+    const consequence = recovered ? "all missed publications follow" : "publications are missing, reload your data";
+    feed.note(`Reconnected: ${consequence}`, !recovered);
   },
-  trouble: (error) => say(`${error.message} (${error.code})`),
+  onError: (error) => showError(`${error.message} (${error.code})`),
 });
 
 /** @param {import("tidings").Hub} hub */
-function show({ state: name, error, user }) {
-  const byUser = error?.code === "closed";
+function showState({ state, error, user }) {
+  const isClosedByUser = error?.code === "closed";
   if (error === undefined) {
-    trouble.hidden ||= name === "connected";
-  } else if (!byUser) {
-    say(`${error.message} (${error.code})`);
+    errorNotice.hidden ||= state === "connected";
+  } else if (!isClosedByUser) {
+    showError(`${error.message} (${error.code})`);
   }
-  state.textContent = error === undefined || byUser ? STATES[name] : "Refused by the hub";
-  state.parentElement?.setAttribute("data-state", name);
+  stateText.textContent = error === undefined || isClosedByUser ? STATES[state] : "Refused by the hub";
+  stateText.parentElement?.setAttribute("data-state", state);
   element("user", HTMLElement).textContent = user ?? "–";
-  cut.textContent = name === "closed" ? "Connect" : "Disconnect";
+  connectButton.textContent = state === "closed" ? "Connect" : "Disconnect";
 }
 
 /** @param {string} text */
-function say(text) {
-  trouble.textContent = text;
-  trouble.hidden = false;
+function showError(text) {
+  errorNotice.textContent = text;
+  errorNotice.hidden = false;
 }
 
 /** @type {number | undefined} */
-let completing;
+let completeTimer;
 
 function completeSoon() {
-  if (completing !== undefined) {
+  if (completeTimer !== undefined) {
     return;
   }
-  completing = setTimeout(async () => {
-    const askedMs = nowMs();
+  completeTimer = setTimeout(async () => {
+    const requestedMs = nowMs();
     try {
-      feed.complete(feed.lacking ? await connection.newest(COMPLETE_ROWS) : [], askedMs);
+      feed.complete(feed.isIncomplete ? await connection.history(COMPLETE_ROWS) : [], requestedMs);
     } catch {
-      // Without history the rows do without: the wire itself has neither id nor time.
-      feed.complete([], askedMs);
+      // Without the history, the rows stay without ids: publications carry neither an id nor a time.
+      feed.complete([], requestedMs);
     } finally {
-      completing = undefined;
+      completeTimer = undefined;
     }
-    if (feed.lacking) {
+    if (feed.isIncomplete) {
       completeSoon();
     }
   }, COMPLETE_AFTER_MS);
@@ -98,52 +98,52 @@ function showRecipes() {
   const { curl, python } = recipes(location.origin, connection.channel, keyNeeded);
   element("curl", HTMLElement).textContent = curl;
   element("python", HTMLElement).textContent = python;
-  for (const shown of document.querySelectorAll("[data-shows=channel]")) {
-    shown.textContent = connection.channel;
+  for (const node of document.querySelectorAll("[data-shows=channel]")) {
+    node.textContent = connection.channel;
   }
 }
 
-async function send() {
+async function publishFromForm() {
   const sentMs = nowMs();
-  sent.classList.remove("wrong");
+  publishResult.classList.remove("wrong");
   try {
     const data = JSON.parse(element("data", HTMLTextAreaElement).value);
     const event = element("event", HTMLInputElement).value;
     const receipt = await publish({ channel: connection.channel, event, data }, keyInput.value);
     const text = `Receipt after ${duration(nowMs() - sentMs)}`;
-    sent.value = text;
-    const back = (/** @type {number} */ tookMs) => {
-      sent.value = `${text}, here after ${duration(tookMs)}`;
+    publishResult.value = text;
+    const onArrival = (/** @type {number} */ tookMs) => {
+      publishResult.value = `${text}, arrived here after ${duration(tookMs)}`;
     };
-    feed.sent(receipt, { atMs: sentMs, back });
+    feed.addSent(receipt, { atMs: sentMs, onArrival });
   } catch (error) {
-    sent.classList.add("wrong");
+    publishResult.classList.add("wrong");
     const message = error instanceof Error ? error.message : String(error);
-    sent.value = error instanceof SyntaxError ? `The data is not JSON: ${message}` : message;
+    publishResult.value = error instanceof SyntaxError ? `The data is not JSON: ${message}` : message;
   }
 }
 
-element("send-form", HTMLFormElement).addEventListener("submit", (event) => {
+element("publish-form", HTMLFormElement).addEventListener("submit", (event) => {
   event.preventDefault();
-  void send();
+  void publishFromForm();
 });
 
 element("channel-form", HTMLFormElement).addEventListener("submit", (event) => {
   event.preventDefault();
   if (channelInput.value !== connection.channel) {
-    trouble.hidden = true;
-    feed.note(`Listening to ${channelInput.value}`, false);
+    errorNotice.hidden = true;
+    feed.note(`Subscribed to ${channelInput.value}`, false);
     connection.switchTo(channelInput.value);
     showRecipes();
   }
 });
 
 element("polling", HTMLInputElement).addEventListener("change", (event) => {
-  connection.pollingOnly(event.target instanceof HTMLInputElement && event.target.checked);
+  connection.setPollingOnly(event.target instanceof HTMLInputElement && event.target.checked);
 });
 
-cut.addEventListener("click", () => {
-  if (connection.cut) {
+connectButton.addEventListener("click", () => {
+  if (connection.isClosed) {
     connection.connect();
   } else {
     connection.close();
@@ -154,9 +154,9 @@ element("clear", HTMLButtonElement).addEventListener("click", () => feed.clear()
 
 for (const button of document.querySelectorAll("button[data-copies]")) {
   button.addEventListener("click", async () => {
-    const shown = element(button.getAttribute("data-copies") ?? "", HTMLElement);
-    const copied = await copy(shown.textContent ?? "", shown);
-    const text = copied ? "Copied" : "Selected: press Ctrl+C";
+    const source = element(button.getAttribute("data-copies") ?? "", HTMLElement);
+    const isCopied = await copy(source.textContent ?? "", source);
+    const text = isCopied ? "Copied" : "Selected: press Ctrl+C";
     button.textContent = text;
     element("copied", HTMLElement).textContent = text;
     setTimeout(() => {
@@ -167,7 +167,7 @@ for (const button of document.querySelectorAll("button[data-copies]")) {
 }
 
 element("key-field", HTMLElement).hidden = !keyNeeded;
-// Browsers restore switches and fields on reload; the connection starts from what they show.
+// Browsers restore form fields on reload. These two must match the new connection.
 element("polling", HTMLInputElement).checked = false;
 channelInput.value = connection.channel;
 showRecipes();

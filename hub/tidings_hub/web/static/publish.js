@@ -1,11 +1,11 @@
 /** @typedef {import("tidings").Receipt} Receipt */
 
 /**
- * Publishes as a backend does, over HTTP (/api/openapi.json): a channel need not let its subscribers.
+ * Publishes over the HTTP API (/api/openapi.json), as a backend does. The channel may forbid publishing by subscribers.
  *
  * @param {{channel: string, event: string, data: unknown}} publication
  * @param {string} key an API key, or empty
- * @returns {Promise<Receipt>} rejects with what the hub said against it
+ * @returns {Promise<Receipt>} rejects with the hub's error message
  */
 export async function publish(publication, key) {
   const headers = new Headers({ "Content-Type": "application/json" });
@@ -16,7 +16,7 @@ export async function publish(publication, key) {
   try {
     response = await fetch("/api/publish", { method: "POST", headers, body: JSON.stringify(publication) });
   } catch (cause) {
-    throw new Error("The hub cannot be reached.", { cause });
+    throw new Error("The hub is unreachable.", { cause });
   }
   const body = await response.json();
   if (!response.ok) {

@@ -1,11 +1,11 @@
 /**
- * The lines that make something appear on the page, for the hub at `origin`.
+ * Commands that publish to the page's channel, for the hub at `origin`.
  *
- * A channel's alphabet has no quote, backslash or white space, so it needs no escapes here.
+ * A channel name has no quotes, backslashes or white space, so it is not escaped here.
  *
  * @param {string} origin such as http://127.0.0.1:8000
  * @param {string} channel
- * @param {boolean} keyNeeded whether the hub asks for an API key
+ * @param {boolean} keyNeeded whether the hub requires an API key
  * @returns {{curl: string, python: string}}
  */
 export function recipes(origin, channel, keyNeeded) {
@@ -28,18 +28,18 @@ export function recipes(origin, channel, keyNeeded) {
 }
 
 /**
- * Copies text, also where the clipboard is not allowed (a page that is neither https nor localhost).
+ * Copies text. If the clipboard is not allowed (a page without HTTPS, except localhost), the text is selected instead.
  *
  * @param {string} text
- * @param {HTMLElement} shown where it stands on the page
- * @returns {Promise<boolean>} false: it is selected instead, for the user's own copy
+ * @param {HTMLElement} source the element with the text
+ * @returns {Promise<boolean>} whether it was copied
  */
-export async function copy(text, shown) {
+export async function copy(text, source) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    getSelection()?.selectAllChildren(shown);
+    getSelection()?.selectAllChildren(source);
     return false;
   }
 }
