@@ -86,11 +86,11 @@ def stopped(page: Page) -> Iterator[None]:
 
 
 Suspension = Callable[[Page], AbstractContextManager[None]]
-SUSPENSIONS = pytest.mark.parametrize("asleep", [paused, stopped], ids=["paused", "stopped"])
+SUSPENSIONS = pytest.mark.parametrize("suspended", [paused, stopped], ids=["paused", "stopped"])
 
 
 def wait_closed(hub: HubProcess, before: float) -> None:
-    """Wait until the hub has closed a connection that did not response its ping."""
+    """Wait until the hub has closed a connection that did not answer its ping."""
     wait_until(lambda: hub.metric("tidings_closed_ping_timeout_total") > before, why="the end of the connection")
 
 
@@ -161,7 +161,7 @@ def test_page_reconnects_immediately_when_online_again(hub: HubProcess, context:
     assert page.numbers == list(range(20))
 
 
-@pytest.mark.parametrize("kept", [True, False], ids=["kept", "forgotten"])
+@pytest.mark.parametrize("keeps_cursor", [True, False], ids=["keep-as", "without"])
 def test_reloaded_page_recovers_only_with_keep_as(keeps_cursor: bool, hub: HubProcess, context: BrowserContext) -> None:
     channel = f"orders:reload-{keeps_cursor}"
     page = listening(context, hub.url, channel, **({"keepAs": "reload"} if keeps_cursor else {}))
