@@ -72,7 +72,7 @@ class Node:
 
 
 def ids(past: HistorySnapshot, channel: str) -> list[str]:
-    return [one.id for one in past.channels[channel].publications]
+    return [item.id for item in past.channels[channel].publications]
 
 
 class BrokerContract:
@@ -103,8 +103,8 @@ class BrokerContract:
         first, second = node.publish(self.neighbours[0], id="a"), node.publish(self.neighbours[1], id="b")
         assert (first.id, second.id) == ("a", "b")
         assert not first.duplicate
-        one, two = Cursor.parse(first.cursor), Cursor.parse(second.cursor)
-        assert (two.epoch, two.seq) == (one.epoch, one.seq + 1)
+        item, two = Cursor.parse(first.cursor), Cursor.parse(second.cursor)
+        assert (two.epoch, two.seq) == (item.epoch, item.seq + 1)
 
     def test_a_subscribed_channel_is_delivered_in_order_and_others_are_not(self, node: Node) -> None:
         node.subscribe("orders:1", "gone:1")
@@ -113,16 +113,16 @@ class BrokerContract:
         volatile = node.publish("gone:1").id
         node.wait_for("orders:1", expected)
         node.wait_for("gone:1", [volatile])
-        assert {one.channel for one in node.sink.publications} == {"orders:1", "gone:1"}
-        chain = [one for one in node.sink.publications if one.channel == "orders:1"]
+        assert {item.channel for item in node.sink.publications} == {"orders:1", "gone:1"}
+        chain = [item for item in node.sink.publications if item.channel == "orders:1"]
         assert all(later.prev == earlier.seq for earlier, later in itertools.pairwise(chain))
 
     def test_the_same_id_again_is_the_first_receipt(self, node: Node) -> None:
         node.subscribe("orders:1")
         first = node.publish("orders:1", id="same", idempotency_s=300)
-        again = node.publish("orders:1", id="same", idempotency_s=300)
+        repeated = node.publish("orders:1", id="same", idempotency_s=300)
         elsewhere = node.publish("orders:2", id="same", idempotency_s=300)
-        assert (again.id, again.cursor, again.duplicate) == (first.id, first.cursor, True)
+        assert (repeated.id, repeated.cursor, repeated.duplicate) == (first.id, first.cursor, True)
         assert not elsewhere.duplicate
         end = node.publish("orders:1").id
         node.wait_for("orders:1", ["same", end])
@@ -132,8 +132,8 @@ class BrokerContract:
         wait_until(lambda: not node.publish("orders:1", id="same", idempotency_s=1).duplicate, why="it is forgotten")
 
     def test_without_idempotency_the_same_id_is_published_twice(self, node: Node) -> None:
-        one, two = (node.publish("orders:9", id="same", idempotency_s=0) for _ in range(2))
-        assert one.cursor != two.cursor
+        item, two = (node.publish("orders:9", id="same", idempotency_s=0) for _ in range(2))
+        assert item.cursor != two.cursor
         assert not two.duplicate
 
     def test_an_unknown_namespace_is_refused_in_its_place_in_a_batch(self, node: Node) -> None:
@@ -155,7 +155,7 @@ class BrokerContract:
         node.broker.write_rules({"*": Keep(10, 60)})
         wait_until(lambda: not isinstance(node.broker.publish_many([outgoing("any:1")])[0], TidingsError))
 
-    def test_since_gives_what_came_after_a_cursor(self, node: Node) -> None:
+    def test_read_since_returns_publications_after_a_cursor(self, node: Node) -> None:
         node.subscribe("orders:1", "orders:2")
         node.publish("orders:1")
         start = node.broker.read_since(["orders:1", "orders:2"], None, limit=1).position
@@ -165,18 +165,18 @@ class BrokerContract:
         assert ids(past, "orders:1") == expected
         assert ids(past, "orders:2") == [other]
         assert past.channels["orders:3"].last is None
-        found = missed_since(start, past.position, past.channels["orders:1"], limit=10)
-        assert not isinstance(found, Gap)
-        assert [one.id for one in found] == expected
+        results = missed_since(start, past.position, past.channels["orders:1"], limit=10)
+        assert not isinstance(results, Gap)
+        assert [item.id for item in results] == expected
 
-    def test_since_without_a_cursor_reads_no_publications(self, node: Node) -> None:
+    def test_read_since_without_a_cursor_reads_no_publications(self, node: Node) -> None:
         end = Cursor.parse(node.publish("orders:1").cursor)
         past = node.broker.read_since(["orders:1"], None, limit=10)
         assert (past.position.epoch, past.position.seq) == (end.epoch, end.seq)
         assert past.channels["orders:1"].last == end.seq
         assert past.channels["orders:1"].publications == []
 
-    def test_since_returns_after_everything_up_to_its_position_was_delivered(self, node: Node) -> None:
+    def test_read_since_returns_after_everything_up_to_its_position_was_delivered(self, node: Node) -> None:
         node.subscribe("orders:1")
         for round_ in range(20):
             expected = [node.publish("orders:1").id for _ in range(10)]
@@ -196,8 +196,8 @@ class BrokerContract:
             epoch = publications[0].epoch
             seq = position.seq_in(epoch)
             assert seq is not None
-            ahead.extend([one.cursor for one in publications if one.seq <= seq])
-            behind.extend([one.cursor for one in node.sink.publications if one.epoch == epoch and one.seq > seq])
+            ahead.extend([item.cursor for item in publications if item.seq <= seq])
+            behind.extend([item.cursor for item in node.sink.publications if item.epoch == epoch and item.seq > seq])
             deliver(publications)
 
         node.sink.deliver = look  # type: ignore[method-assign]
@@ -208,7 +208,7 @@ class BrokerContract:
         wait_until(lambda: node.broker.position.seq_in(end.epoch) == end.seq, why="the position follows")  # type: ignore[union-attr]
         assert (ahead, behind) == ([], [])
 
-    def test_since_gives_at_most_one_more_than_the_limit(self, node: Node) -> None:
+    def test_read_since_returns_at_most_one_more_than_the_limit(self, node: Node) -> None:
         start = Cursor.parse(node.publish("orders:1").cursor)
         for _ in range(8):
             node.publish("orders:1")
@@ -216,7 +216,7 @@ class BrokerContract:
         assert len(past.channels["orders:1"].publications) == 5
         assert isinstance(missed_since(start, past.position, past.channels["orders:1"], limit=4), Gap)
 
-    def test_what_was_trimmed_is_a_gap(self, node: Node) -> None:
+    def test_trimmed_publications_are_a_gap(self, node: Node) -> None:
         start = Cursor.parse(node.publish("brief:1").cursor)
         # Redis trims in whole nodes of a hundred entries or so.
         node.broker.publish_many([outgoing("brief:1") for _ in range(500)])
@@ -224,7 +224,7 @@ class BrokerContract:
         assert 5 <= len(past.channels["brief:1"].publications) < 400
         assert isinstance(missed_since(start, past.position, past.channels["brief:1"], limit=1000), Gap)
 
-    def test_what_is_too_old_is_a_gap(self, node: Node) -> None:
+    def test_trimmed_history_is_a_gap(self, node: Node) -> None:
         start = Cursor.parse(node.publish("soon:1").cursor)
         node.publish("soon:1")
         wait_until(lambda: node.broker.history("soon:1", since=None, limit=9, newest=False)[1] == [], why="it expires")
@@ -248,9 +248,9 @@ class BrokerContract:
         node.publish("orders:other")
         id = node.publish("orders:new").id
         past = node.broker.read_since(["orders:new"], start, limit=10)
-        found = missed_since(start, past.position, past.channels["orders:new"], limit=10)
-        assert not isinstance(found, Gap)
-        assert [one.id for one in found] == [id]
+        results = missed_since(start, past.position, past.channels["orders:new"], limit=10)
+        assert not isinstance(results, Gap)
+        assert [item.id for item in results] == [id]
 
     def test_history_pages_from_both_ends(self, node: Node) -> None:
         receipts = [node.publish("orders:1") for _ in range(6)]
@@ -258,9 +258,9 @@ class BrokerContract:
         after = Cursor.parse(receipts[1].cursor)
 
         def page(since: Cursor | None, *, newest: bool) -> list[str]:
-            position, found = node.broker.history("orders:1", since=since, limit=2, newest=newest)
+            position, results = node.broker.history("orders:1", since=since, limit=2, newest=newest)
             assert f"{position.epoch}.{position.seq}" == receipts[-1].cursor
-            return [one.id for one in found]
+            return [item.id for item in results]
 
         assert page(None, newest=False) == names[:2]
         assert page(None, newest=True) == names[-2:]
@@ -280,7 +280,7 @@ class BrokerContract:
         node.wait_for("orders:2", [id])
         assert node.sink.ids("orders:1") == []
 
-    def test_coming_back_after_leaving(self, node: Node) -> None:
+    def test_channel_added_again_after_its_removal(self, node: Node) -> None:
         node.subscribe("orders:1")
         node.broker.unsubscribe(["orders:1"])
         wait_until(lambda: node.broker.state().channels == 0)
@@ -315,8 +315,8 @@ class BrokerContract:
         node.broker.read_since([*expected, "orders:all"], None, limit=1)
         for channel, names in expected.items():
             assert node.sink.ids(channel) == names
-        for epoch in {one.epoch for one in node.sink.publications}:
-            seqs = [one.seq for one in node.sink.publications if one.epoch == epoch]
+        for epoch in {item.epoch for item in node.sink.publications}:
+            seqs = [item.seq for item in node.sink.publications if item.epoch == epoch]
             assert seqs == sorted(seqs)
         assert node.sink.losses == []
 
@@ -325,16 +325,16 @@ class BrokerContract:
         node.broker.send_control(message)
         wait_until(lambda: node.sink.controls == [message], why="the control message comes back")
 
-    def answering(self, node: Node, **said: object) -> None:
+    def answering(self, node: Node, **fields: object) -> None:
         """From now on the node answers every order with this, from a thread as a hub would."""
 
         def control(message: dict[str, object]) -> None:
-            answer = {"node": "n1", **said}
+            answer = {"node": "n1", **fields}
             threading.Thread(target=node.broker.reply, args=(str(message["reply"]), answer)).start()
 
         node.sink.reply_to_control = control
 
-    def test_an_order_is_answered(self, node: Node) -> None:
+    def test_command_is_replied_to(self, node: Node) -> None:
         self.answering(node, connections=2)
         node.broker.write_node("n1", {"node": "n1", "sessions": 3}, lease_s=60)
         order = disconnect(user="7", connection=None)
@@ -355,7 +355,7 @@ class BrokerContract:
         assert nobody == CommandResult(0, 0, ("n1", "n2"))
         assert 0.3 <= time.monotonic() - start_s < 10
 
-    def test_an_order_to_revoke_is_remembered(self, node: Node) -> None:
+    def test_revocation_command_is_stored(self, node: Node) -> None:
         now_s = time.time()
         self.answering(node, connections=0)
         for for_s in (100, 50):
@@ -363,7 +363,7 @@ class BrokerContract:
             assert command_result(node.broker.run_command(order, timeout_s=20)).nodes == 1
         assert node.broker.revocations() == {"user:7": pytest.approx(now_s + 100)}
 
-    def test_a_node_that_could_not_is_an_error(self, node: Node) -> None:
+    def test_command_that_a_node_could_not_run_is_an_error(self, node: Node) -> None:
         self.answering(node, error={"code": "unknown_namespace", "message": "no namespace"})
         answers = node.broker.run_command(subscribe(user="7", channel="orders:1"), timeout_s=20)
         with pytest.raises(UnknownNamespace, match="no namespace"):
@@ -371,9 +371,9 @@ class BrokerContract:
 
     def test_records_of_nodes_hold_as_long_as_their_lease(self, node: Node) -> None:
         node.broker.write_node("n2", {"node": "n2", "connections": {"sse": 2}}, lease_s=0.05)
-        found = node.broker.write_node("n1", {"node": "n1", "channels": 4, "address": "here:1"}, lease_s=60)
-        assert [one.channels for one in found if one.node == "n1"] == [4]
-        wait_until(lambda: [one.node for one in node.broker.nodes()] == ["n1"], why="the lease of n2 ends")
+        results = node.broker.write_node("n1", {"node": "n1", "channels": 4, "address": "here:1"}, lease_s=60)
+        assert [item.channels for item in results if item.node == "n1"] == [4]
+        wait_until(lambda: [item.node for item in node.broker.nodes()] == ["n1"], why="the lease of n2 ends")
         assert node.broker.write_node("n1", None, lease_s=0) == []
 
     def test_revocations_end_by_themselves(self, node: Node) -> None:
@@ -383,7 +383,7 @@ class BrokerContract:
         assert node.broker.revocations() == {"user:7": now_s + 100}
         assert node.broker.revocations() == {"user:7": now_s + 100}
 
-    def test_a_note_is_kept_for_its_owner_and_taken_once(self, node: Node) -> None:
+    def test_session_record_is_claimed_once(self, node: Node) -> None:
         body = b'{"joins":[["fresh","e.1",["orders:1"]]],"x":"\xc3\xbc"}'
         new = SessionRecord(RecordOperation.CREATE, "key-1", "one", 60, "user-7", body)
         assert node.broker.write_sessions(
@@ -396,7 +396,7 @@ class BrokerContract:
         assert node.broker.claim_session("key-2", "") == ClaimedSession("one", "user-8", b"{}")
         assert node.broker.claim_session("never", "user-7") is None
 
-    def test_a_note_changes_only_for_its_owner(self, node: Node) -> None:
+    def test_session_record_changes_only_for_its_owner(self, node: Node) -> None:
         acts = [RecordOperation.UPDATE, RecordOperation.TOUCH, RecordOperation.DELETE]
         assert (
             node.broker.write_sessions([SessionRecord(act, "key", "one", 60, "u", b"old") for act in acts])
@@ -418,20 +418,20 @@ class BrokerContract:
         assert node.broker.write_sessions([SessionRecord(RecordOperation.DELETE, "key", "two")]) == [WriteResult.OK]
         assert node.broker.claim_session("key", "u") is None
 
-    def test_of_many_who_take_a_note_one_gets_it(self, node: Node) -> None:
+    def test_only_one_of_many_claims_gets_a_session_record(self, node: Node) -> None:
         node.broker.write_sessions([SessionRecord(RecordOperation.CREATE, "key", "one", 60, "u", b"x")])
-        found: list[ClaimedSession | None] = []
+        results: list[ClaimedSession | None] = []
         takers = [
-            threading.Thread(target=lambda: found.append(node.broker.claim_session("key", "u"))) for _ in range(8)
+            threading.Thread(target=lambda: results.append(node.broker.claim_session("key", "u"))) for _ in range(8)
         ]
         for taker in takers:
             taker.start()
         for taker in takers:
             taker.join(30)
-        assert len(found) == 8
-        assert [one for one in found if one is not None] == [ClaimedSession("one", "u", b"x")]
+        assert len(results) == 8
+        assert [item for item in results if item is not None] == [ClaimedSession("one", "u", b"x")]
 
-    def test_a_note_ends_by_itself_unless_it_is_prolonged(self, node: Node) -> None:
+    def test_session_record_expires_unless_it_is_touched(self, node: Node) -> None:
         both = [SessionRecord(RecordOperation.CREATE, key, "one", 1, "u", b"x") for key in ("short", "long")]
         assert (
             node.broker.write_sessions([*both, SessionRecord(RecordOperation.TOUCH, "long", "one", 60)])
@@ -441,7 +441,7 @@ class BrokerContract:
         wait_until(lambda: node.broker.claim_session("short", "nobody") is None, why="it ends")
         assert node.broker.claim_session("long", "u") == ClaimedSession("one", "u", b"x")
 
-    def test_a_roll_names_whoever_has_a_lease(self, node: Node) -> None:
+    def test_node_leases_name_every_node_with_a_lease(self, node: Node) -> None:
         first = node.broker.renew_node_lease("n1", "10.0.0.1:8000", lease_s=60)
         assert set(first.by_node) == {"n1"}
         assert first.by_node["n1"].address == "10.0.0.1:8000"
@@ -455,16 +455,16 @@ class BrokerContract:
         moved = node.broker.renew_node_lease("n1", "10.0.0.9:8000", lease_s=60)
         assert moved.by_node["n1"].address == "10.0.0.9:8000"
 
-    def test_a_lease_that_nobody_renews_ends(self, node: Node) -> None:
+    def test_lease_that_is_not_renewed_ends(self, node: Node) -> None:
         node.broker.renew_node_lease("gone", "10.0.0.1:8000", lease_s=0.3)
         wait_until(lambda: "gone" not in node.broker.renew_node_lease("here", "10.0.0.2:8000", lease_s=60).by_node)
 
-    def test_a_lease_that_was_given_up_is_told_without_an_address(self, node: Node) -> None:
+    def test_released_node_lease_has_no_address(self, node: Node) -> None:
         node.broker.renew_node_lease("leaving", "10.0.0.1:8000", lease_s=60)
         node.broker.renew_node_lease("leaving", "", lease_s=60)
         assert node.broker.renew_node_lease("here", "10.0.0.2:8000", lease_s=60).by_node["leaving"].address == ""
 
-    def test_one_at_a_time_holds_a_lease(self, node: Node) -> None:
+    def test_lease_has_one_holder_at_a_time(self, node: Node) -> None:
         hold = node.broker.acquire_lease
         assert hold("work", "a", lease_s=60) is LeaseReply.ACQUIRED
         assert hold("work", "b", lease_s=60) is LeaseReply.DENIED
@@ -475,14 +475,14 @@ class BrokerContract:
         assert hold("work", "a", lease_s=0) is LeaseReply.DENIED
         assert hold("work", "b", lease_s=60) is LeaseReply.ACQUIRED
 
-    def test_a_lease_that_its_holder_does_not_renew_is_taken_anew(self, node: Node) -> None:
+    def test_lease_that_is_not_renewed_is_acquired_again(self, node: Node) -> None:
         assert node.broker.acquire_lease("work", "a", lease_s=0.2) is LeaseReply.ACQUIRED
         wait_until(
             lambda: node.broker.acquire_lease("work", "b", lease_s=60) is LeaseReply.ACQUIRED, why="the lease of a ends"
         )
         assert node.broker.acquire_lease("work", "a", lease_s=60) is LeaseReply.DENIED
 
-    def test_a_canary_comes_back(self, node: Node) -> None:
+    def test_canary_arrives(self, node: Node) -> None:
         assert 0 <= node.broker.canary() < 5
 
     def test_nothing_is_doubted_where_nothing_was_lost(self, node: Node) -> None:
@@ -491,7 +491,7 @@ class BrokerContract:
         assert not node.broker.is_doubted("orders:1", cursor)
         assert not node.broker.is_doubted("orders:1", Cursor("another", 1))
 
-    def test_a_sink_that_fails_once_is_told_of_the_gap(self, node: Node) -> None:
+    def test_failing_sink_receives_the_gap(self, node: Node) -> None:
         node.subscribe("orders:1")
         deliver, failed = node.sink.deliver, []
 
@@ -507,7 +507,7 @@ class BrokerContract:
         node.wait_for("orders:1", [id])
         assert node.sink.lost_channels() == {"orders:1"}
 
-    def test_the_position_is_never_ahead_of_what_was_given_to_the_sink(self, node: Node) -> None:
+    def test_position_is_never_ahead_of_the_sink(self, node: Node) -> None:
         """A client may be told this position at any moment, and be cut off before it gets anything else."""
         ahead: list[tuple[str, int]] = []
         deliver = node.sink.deliver
@@ -516,7 +516,7 @@ class BrokerContract:
             position = node.broker.position
             assert position is not None
             ahead.extend(
-                (str(position), one.seq) for one in publications if (position.seq_in(one.epoch) or 0) >= one.seq
+                (str(position), item.seq) for item in publications if (position.seq_in(item.epoch) or 0) >= item.seq
             )
             deliver(publications)
 

@@ -31,10 +31,12 @@ sys.exit(pytest.main(sys.argv[1:]))
     ],
 )
 def test_where_threads_are_greenlets(file: str, chosen: str) -> None:
-    here = Path(__file__).parent
-    root = here.parents[1]
-    environ = os.environ | {"PYTHONPATH": os.pathsep.join(str(root / one) for one in ("hub", "adapters", "tests"))}
-    command = [sys.executable, "-c", _PATCHED, "-q", "-p", "no:cacheprovider", "-k", chosen, str(here / file)]
+    test_folder = Path(__file__).parent
+    root = test_folder.parents[1]
+    environ = os.environ | {
+        "PYTHONPATH": os.pathsep.join(str(root / folder) for folder in ("hub", "adapters", "tests"))
+    }
+    command = [sys.executable, "-c", _PATCHED, "-q", "-p", "no:cacheprovider", "-k", chosen, str(test_folder / file)]
     done = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, timeout=115, check=False)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-3000:]
     assert " passed" in done.stdout

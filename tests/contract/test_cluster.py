@@ -52,14 +52,14 @@ LONG = {"orders": Keep(1_000_000, 3600)}
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterProcess]:
     """One cluster for all tests of this file; each leaves it whole."""
-    made = ClusterProcess(tmp_path_factory.mktemp("cluster"))
+    created = ClusterProcess(tmp_path_factory.mktemp("cluster"))
     try:
-        made.start()
+        created.start()
         # Replicas take over where a test wants it, not whenever the machine was busy for two seconds.
-        made.configure("cluster-replica-no-failover", "yes")
-        yield made
+        created.configure("cluster-replica-no-failover", "yes")
+        yield created
     finally:
-        made.stop()
+        created.stop()
 
 
 class TestPresence(PresenceContract):
@@ -67,14 +67,14 @@ class TestPresence(PresenceContract):
 
     @pytest.fixture
     def make(self, cluster: ClusterProcess, prefix: str) -> Iterator[Callable[[], Broker]]:
-        made: list[Broker] = []
+        created: list[Broker] = []
 
         def make() -> Broker:
-            made.append(ClusterBroker(cluster.url(), prefix=prefix, limits=LIMITS))
-            return made[-1]
+            created.append(ClusterBroker(cluster.url(), prefix=prefix, limits=LIMITS))
+            return created[-1]
 
         yield make
-        for broker in made:
+        for broker in created:
             broker.stop()
 
     def test_rooms_of_all_buckets_and_emitters(self, broker: Broker, cluster: ClusterProcess, prefix: str) -> None:
@@ -85,11 +85,11 @@ class TestPresence(PresenceContract):
             assert [emitter.presence(room).members for room in rooms] == [{"7": {"n": 1}}] * len(rooms)
         assert node.update(*(PresenceChange(room, "7", None) for room in rooms)).left == len(rooms)
 
-        async def asked() -> object:
+        async def query_rooms() -> object:
             async with AsyncEmitter(cluster.url(), prefix=prefix) as emitter:
                 return [(await emitter.presence(room)).members for room in rooms]
 
-        assert asyncio.run(asked()) == [{}] * len(rooms)
+        assert asyncio.run(query_rooms()) == [{}] * len(rooms)
 
 
 class TestBroker(BrokerContract):
@@ -97,10 +97,10 @@ class TestBroker(BrokerContract):
 
     @pytest.fixture
     def make(self, cluster: ClusterProcess, prefix: str) -> Make:
-        def made(limits: BrokerLimits) -> Broker:
+        def created(limits: BrokerLimits) -> Broker:
             return ClusterBroker(cluster.url(), prefix=prefix, limits=limits)
 
-        return made
+        return created
 
     def test_a_cursor_has_a_place_in_every_bucket(self, node: Node) -> None:
         node.subscribe(*SPREAD)
@@ -125,13 +125,13 @@ class TestBroker(BrokerContract):
         expected = {channel: [node.publish(channel).id for _ in range(3)] for channel in SPREAD}
         past = node.broker.read_since(SPREAD, since, limit=10)
         for channel in SPREAD:
-            found = missed_since(since, past.position, past.channels[channel], limit=10)
-            assert not isinstance(found, Gap)
-            assert [one.id for one in found] == expected[channel]
+            results = missed_since(since, past.position, past.channels[channel], limit=10)
+            assert not isinstance(results, Gap)
+            assert [item.id for item in results] == expected[channel]
         # A place in one bucket says nothing of the others.
         alone = Cursor(since.epoch, since.seq)
         known = [missed_since(alone, past.position, past.channels[channel], limit=10) for channel in SPREAD]
-        assert sum(not isinstance(found, Gap) for found in known) == 1
+        assert sum(not isinstance(results, Gap) for results in known) == 1
 
     def test_a_backend_reads_on_from_any_cursor_and_gives_orders(
         self, node: Node, cluster: ClusterProcess, prefix: str
@@ -146,21 +146,23 @@ class TestBroker(BrokerContract):
 
         async def in_asyncio() -> tuple[dict[str, list[object]], int]:
             publisher = AsyncClusterPublisher(cluster.url(), prefix=prefix)
-            pages = {one: await publisher.history(one, since=since, limit=9, timeout_s=TIMEOUT_S) for one in SPREAD}
+            pages = {item: await publisher.history(item, since=since, limit=9, timeout_s=TIMEOUT_S) for item in SPREAD}
             assert await publisher.nodes(timeout_s=TIMEOUT_S) == []
             done = await publisher.send_command(order, timeout_s=0.3)
             await publisher.close()
-            return {one: [each["id"] for each in page.publications] for one, page in pages.items()}, done.nodes
+            return {
+                item: [publication["id"] for publication in page.publications] for item, page in pages.items()
+            }, done.nodes
 
         # Nobody answers here, but the node hears it.
         assert asyncio.run(in_asyncio()) == (later, 0)
         publisher = ClusterPublisher(cluster.url(), prefix=prefix)
-        pages = {one: publisher.history(one, since=since, limit=9, timeout_s=TIMEOUT_S) for one in SPREAD}
-        assert {one: [each["id"] for each in page.publications] for one, page in pages.items()} == later
+        pages = {item: publisher.history(item, since=since, limit=9, timeout_s=TIMEOUT_S) for item in SPREAD}
+        assert {item: [publication["id"] for publication in page.publications] for item, page in pages.items()} == later
         assert publisher.nodes(timeout_s=TIMEOUT_S) == []
         assert publisher.send_command(order, timeout_s=0.3).nodes == 0
         publisher.close()
-        wait_until(lambda: [one["do"] for one in node.sink.controls] == ["disconnect"] * 2, why="both were heard")
+        wait_until(lambda: [item["do"] for item in node.sink.controls] == ["disconnect"] * 2, why="both were heard")
 
 
 class InCluster(HubPublisherContract):
@@ -208,15 +210,15 @@ def open_kind(request: pytest.FixtureRequest) -> Iterator[Callable[[str, str], P
 
     def open_(url: str, prefix: str) -> Publisher:
         threads = request.param == "threads"
-        opened.append(ClusterPublisher(url, prefix=prefix) if threads else Blocking(lambda: made(url, prefix)))
+        opened.append(ClusterPublisher(url, prefix=prefix) if threads else Blocking(lambda: created(url, prefix)))
         return opened[-1]
 
-    def made(url: str, prefix: str) -> AsyncClusterPublisher:
+    def created(url: str, prefix: str) -> AsyncClusterPublisher:
         return AsyncClusterPublisher(url, prefix=prefix)
 
     yield open_
-    for one in opened:
-        one.end() if isinstance(one, Blocking) else one.close()
+    for item in opened:
+        item.end() if isinstance(item, Blocking) else item.close()
 
 
 Open = Callable[[str, str], Publisher]
@@ -227,13 +229,13 @@ class TestPublishing:
         put_rules(cluster, open_buckets(cluster.url(4), prefix))
         publisher = open_kind(cluster.url(2), prefix)
 
-        def said() -> str:
+        def error_text() -> str:
             (answer,) = publisher.publish([outgoing("orders:1")], timeout_s=1.0)
             assert isinstance(answer, TidingsError)
             return str(answer)
 
         # On a slow machine the first answer may be that it cannot be reached.
-        wait_until(lambda: "buckets" in said(), why="it says what is wrong")
+        wait_until(lambda: "buckets" in error_text(), why="it says what is wrong")
 
     def test_a_slot_that_moves(self, cluster: ClusterProcess, prefix: str, open_kind: Open) -> None:
         buckets = open_buckets(cluster.url(), prefix)
@@ -242,7 +244,7 @@ class TestPublishing:
         receipts(publisher.publish([outgoing(channel) for channel in SPREAD], timeout_s=TIMEOUT_S))
         slot = buckets[0].address.slot
         home = cluster.owner(slot)
-        for target in (next(one for one in cluster.masters() if one is not home), home):
+        for target in (next(item for item in cluster.masters() if item is not home), home):
             cluster.move(slot, target)
             receipts(publisher.publish([outgoing(channel) for channel in SPREAD], timeout_s=TIMEOUT_S))
 
@@ -274,17 +276,17 @@ class TestPublishing:
 
     def test_a_cluster_is_not_one_redis(self, cluster: ClusterProcess, prefix: str) -> None:
         owner = cluster.owner(slot_of("0"))
-        publisher = RedisPublisher(next(one for one in cluster.masters() if one is not owner).url, prefix=prefix)
+        publisher = RedisPublisher(next(item for item in cluster.masters() if item is not owner).url, prefix=prefix)
 
-        def said() -> str:
+        def error_text() -> str:
             (answer,) = publisher.publish([outgoing("orders:1")], timeout_s=1.0)
             assert isinstance(answer, TidingsError)
             return str(answer)
 
-        wait_until(lambda: "redis+cluster://" in said(), why="it says what is wrong")
+        wait_until(lambda: "redis+cluster://" in error_text(), why="it says what is wrong")
         publisher.close()
 
-    def test_where_nobody_listens(self, prefix: str, open_kind: Open) -> None:
+    def test_publish_without_a_listener(self, prefix: str, open_kind: Open) -> None:
         url = f"redis+cluster://user:hunter2secret@127.0.0.1:{free_port()}"
         (answer,) = open_kind(url, prefix).publish([outgoing("orders:1")], timeout_s=0.3)
         assert type(answer) is Unavailable
@@ -370,8 +372,8 @@ class World:
     def recovered(self, channel: str, since: Cursor) -> bool:
         """Whether a client that returns with this cursor is given everything."""
         past = self.node.broker.read_since([channel], since, limit=1_000_000)
-        found = missed_since(since, past.position, past.channels[channel], limit=1_000_000)
-        return not isinstance(found, Gap) and not self.node.broker.is_doubted(channel, since)
+        results = missed_since(since, past.position, past.channels[channel], limit=1_000_000)
+        return not isinstance(results, Gap) and not self.node.broker.is_doubted(channel, since)
 
     def close(self) -> None:
         self._done.set()
@@ -384,13 +386,13 @@ class World:
 @pytest.fixture
 def world(cluster: ClusterProcess, prefix: str, tmp_path: Path) -> Iterator[World]:
     """A node that listens to a channel of each bucket; when the test has ended, the history must hold."""
-    made = World(cluster, prefix, tmp_path / "history.jsonl")
+    created = World(cluster, prefix, tmp_path / "history.jsonl")
     try:
-        made.node.subscribe(*SPREAD)
-        yield made
+        created.node.subscribe(*SPREAD)
+        yield created
     finally:
-        made.close()
-    assert check(made.recorder.path) == []
+        created.close()
+    assert check(created.recorder.path) == []
     wait_until(cluster.is_complete, within_s=60, why="the cluster is whole again")
 
 
@@ -401,7 +403,7 @@ class TestFaults:
         since = Cursor.parse(world.node.sink.publications[-1].cursor)
         slot = world.buckets[0].address.slot
         home = world.cluster.owner(slot)
-        for target in (next(one for one in world.cluster.masters() if one is not home), home):
+        for target in (next(item for item in world.cluster.masters() if item is not home), home):
             world.cluster.move(slot, target)
             world.flow()
         world.settle()

@@ -45,33 +45,33 @@ class Seen:
 
     def __init__(self) -> None:
         self.remote, self.transport, self.closed = "here", "websocket", False
-        self.said: list[Any] = []
+        self.received: list[Any] = []
         self.cursor: str | None = None
 
     def close(self, code: str) -> None:
         self.closed = True
 
-    def take(self, said: Encoded) -> None:
-        parts = json.loads(said.packet[2:])
-        self.said.append(parts)
+    def receive(self, frames: Encoded) -> None:
+        parts = json.loads(frames.packet[2:])
+        self.received.append(parts)
         if not parts[0].startswith("tidings:"):
             self.cursor = parts[3]
         elif "cursor" in parts[1]:
             self.cursor = parts[1]["cursor"]
 
-    def told(self) -> list[str]:
+    def gap_channels(self) -> list[str]:
         """The channels that a `tidings:gap` named."""
-        return [name for parts in self.said if parts[0] == "tidings:gap" for name in parts[1]["channels"]]
+        return [name for parts in self.received if parts[0] == "tidings:gap" for name in parts[1]["channels"]]
 
     def ids(self, channel: str) -> list[int]:
-        return [int(parts[3].split(".")[1]) for parts in self.said if len(parts) > 3 and parts[2] == channel]
+        return [int(parts[3].split(".")[1]) for parts in self.received if len(parts) > 3 and parts[2] == channel]
 
 
-def fan_out(connections: Iterable[Connection], said: Sequence[Encoded]) -> None:
+def fan_out(connections: Iterable[Connection], frames: Sequence[Encoded]) -> None:
     for connection in connections:
         assert isinstance(connection, Seen)
-        for each in said:
-            connection.take(each)
+        for frame in frames:
+            connection.receive(frame)
 
 
 @dataclass
@@ -82,12 +82,12 @@ class Node:
 
     def connect(self, *, since: str | None = None) -> tuple[Seen, PendingSubscription, Session[Connection]]:
         """What a client does on connecting, and what it is told."""
-        seen = Seen()
-        session = self.hub.open(seen, Claims(sub="u", expires_at_s=None, channels=("*",)))
+        client = Seen()
+        session = self.hub.open(client, Claims(sub="u", expires_at_s=None, channels=("*",)))
         joined = subscribe(self.hub, session, CHANNELS, None if since is None else Cursor.parse(since))
         ready = {"cursor": str(joined.cursor), "channels": joined.answers}
         go_live(self.hub, session, joined, hub_event("tidings:ready", ready))
-        return seen, joined, session
+        return client, joined, session
 
     def returns(self, since: str) -> dict[str, object]:
         """Per channel whether a client that returns here is told that it has everything."""
@@ -127,7 +127,7 @@ Build = Callable[..., Two]
 def build(tmp_path: Path) -> Iterator[Build]:
     redis = RedisProcess(tmp_path).start()
     proxy = Proxy(redis.port)
-    made: list[Any] = [RedisPublisher(redis.url)]
+    opened: list[Any] = [RedisPublisher(redis.url)]
 
     def node(url: str, limits: BrokerLimits) -> Node:
         settings = Settings.model_validate({"namespaces": {"orders": {"history": 100}}, "hold_max": 100})
@@ -136,25 +136,25 @@ def build(tmp_path: Path) -> Iterator[Build]:
         hub = Hub(settings, broker, settings.access(), None, fan_out=fan_out, metrics=metrics)
         broker.write_rules(settings.broker_rules())
         broker.start(hub)
-        made.append(broker)
+        opened.append(broker)
         wait_until(lambda: broker.state().connected, why="the node is connected")
         return Node(hub, broker, metrics)
 
     def built(limits: BrokerLimits = SELDOM) -> Two:
-        two = Two(redis, proxy, node(proxy.url, limits), node(redis.url, limits), made[0])
+        two = Two(redis, proxy, node(proxy.url, limits), node(redis.url, limits), opened[0])
         # The first check runs at once.
         wait_until(lambda: two.a.metrics.position_checks == two.b.metrics.position_checks == 1 or limits != SELDOM)
         return two
 
     yield built
-    for one in made[1:]:
-        one.stop()
-    made[0].close()
+    for broker in opened[1:]:
+        broker.stop()
+    opened[0].close()
     proxy.close()
     redis.stop()
 
 
-def test_what_one_node_found_every_node_knows(build: Build) -> None:
+def test_doubt_of_one_node_reaches_every_node(build: Build) -> None:
     two = build()
     client, _, _ = two.a.connect()
     before = str(two.publish("orders:2"))
@@ -168,7 +168,7 @@ def test_what_one_node_found_every_node_knows(build: Build) -> None:
     assert two.a.returns(late) == {"orders:1": False, "orders:2": True}
 
 
-def test_who_moved_before_the_loss_was_found_is_told_then(build: Build) -> None:
+def test_client_that_moved_before_the_loss_was_found_is_notified_then(build: Build) -> None:
     two = build()
     left, _, session = two.a.connect()
     stays, _, _ = two.b.connect()
@@ -179,25 +179,25 @@ def test_who_moved_before_the_loss_was_found_is_told_then(build: Build) -> None:
     assert joined.answers["orders:1"] == {"recovered": True}
     assert dropped.seq not in moved.ids("orders:1")
     two.publish("orders:1")
-    wait_until(lambda: moved.told() == ["orders:1"], why="the client is told that it lacks something")
-    assert stays.told() == []
+    wait_until(lambda: moved.gap_channels() == ["orders:1"], why="the client is told that it lacks something")
+    assert stays.gap_channels() == []
     assert two.b.metrics.gaps_late == 1
     # Once told it is like everybody else: nothing of that is said again.
     two.publish("orders:2")
     end = two.publish("orders:1")
     wait_until(lambda: moved.ids("orders:1")[-1:] == [end.seq] == stays.ids("orders:1")[-1:])
-    assert moved.told() == ["orders:1"]
+    assert moved.gap_channels() == ["orders:1"]
 
 
-def test_who_moved_on_with_newer_cursors_is_not_believed(build: Build) -> None:
+def test_newer_cursor_of_a_client_that_moved_is_doubted(build: Build) -> None:
     two = build()
     left, _, session = two.a.connect()
     _, late = two.lose(left)
     two.a.hub.close(session)
-    moved, _, again = two.b.connect(since=late)
+    moved, _, second_session = two.b.connect(since=late)
     newer = two.publish("orders:2")
     wait_until(lambda: moved.cursor == str(newer))
-    two.b.hub.close(again)
+    two.b.hub.close(second_session)
     two.publish("orders:1")
     wait_until(lambda: two.b.returns(str(newer))["orders:1"] is False, why="node B doubts what it gave out itself")
 
@@ -216,13 +216,13 @@ def test_the_check_of_a_node_finds_it_without_another_publication(build: Build) 
         lambda: (
             dropped.seq in left.ids("orders:1")
             or joined.answers["orders:1"]["recovered"] is False
-            or moved.told() == ["orders:1"]
+            or moved.gap_channels() == ["orders:1"]
         ),
         why="node A's check finds it",
     )
 
 
-def test_a_node_that_ends_looks_once_more(build: Build) -> None:
+def test_stopping_node_checks_positions_once_more(build: Build) -> None:
     two = build()
     left, _, _ = two.a.connect()
     _, late = two.lose(left)
@@ -268,7 +268,7 @@ def test_a_new_epoch_begins_without_doubts(build: Build) -> None:
     wait_until(lambda: two.a.metrics.doubts == 1)
     with two.redis.client() as redis:
         redis.hset(RedisKeys().meta, mapping={"run_id": "another", "checked_ms": "0"})
-    wait_until(lambda: {"orders:1", "orders:2"} <= set(client.told()), why="the new epoch is told")
+    wait_until(lambda: {"orders:1", "orders:2"} <= set(client.gap_channels()), why="the new epoch is told")
     two.b.connect()
     fresh = two.publish("orders:2")
     assert two.b.returns(str(fresh)) == {"orders:1": True, "orders:2": True}

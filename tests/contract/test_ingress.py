@@ -39,20 +39,18 @@ def redis_own(tmp_path: Path) -> Iterator[RedisProcess]:
 
 def emit(url: str, *ids: str) -> None:
     with closing(KombuPublisher(url)) as publisher:
-        receipts(publisher.publish([outgoing("orders:1", id=one) for one in ids], timeout_s=TIMEOUT_S))
+        receipts(publisher.publish([outgoing("orders:1", id=item) for item in ids], timeout_s=TIMEOUT_S))
 
 
 def ids(store: MemoryStore) -> list[str]:
-    return [one.id for one in store.stored("orders:1")]
+    return [item.id for item in store.stored("orders:1")]
 
 
 def numbered(count: int) -> list[str]:
     return [f"id{number}" for number in range(count)]
 
 
-def test_what_was_published_but_not_acknowledged_comes_again_and_changes_nothing(
-    shared_rabbit: RabbitProcess, url: str
-) -> None:
+def test_unacknowledged_message_is_redelivered_without_effect(shared_rabbit: RabbitProcess, url: str) -> None:
     store, metrics = store_of(), Metrics()
     link = Proxy(shared_rabbit.port, plain=True)
     cuts = threading.Semaphore(3)
@@ -76,7 +74,7 @@ def test_what_was_published_but_not_acknowledged_comes_again_and_changes_nothing
 
 
 @pytest.mark.parametrize("kind", ["rabbit", "list"])
-def test_what_the_broker_does_not_take_stays_in_order_and_goes_back_at_the_end(
+def test_messages_the_broker_does_not_accept_stay_in_order_and_return_to_the_queue(
     shared_rabbit: RabbitProcess, shared_redis: RedisProcess, queue: str, kind: str
 ) -> None:
     places = {"rabbit": shared_rabbit.url, "list": f"kombu+redis://127.0.0.1:{shared_redis.port}/8"}
@@ -106,7 +104,7 @@ def test_what_the_broker_does_not_take_stays_in_order_and_goes_back_at_the_end(
         assert ids(store) == numbered(30)
 
 
-def test_a_mistake_of_ours_ends_a_connection_and_not_the_ingress(url: str) -> None:
+def test_unexpected_error_ends_a_connection_and_not_the_ingress(url: str) -> None:
     store, metrics = store_of(), Metrics()
     faults = [ValueError("a mistake"), KeyError("another")]
 
@@ -132,7 +130,7 @@ def test_a_queue_that_is_deleted_is_made_again(shared_rabbit: RabbitProcess, url
         wait_until(lambda: ids(store) == ["after"])
 
 
-def test_a_queue_with_other_properties_is_said_and_taken_as_it_is_on_request(
+def test_queue_with_other_properties_is_reported_and_used_with_declare_off(
     shared_rabbit: RabbitProcess, url: str, queue: str
 ) -> None:
     shared_rabbit.make_queue(queue)
@@ -148,7 +146,7 @@ def test_a_queue_with_other_properties_is_said_and_taken_as_it_is_on_request(
         wait_until(lambda: ids(store) == ["one"])
 
 
-def test_poison_that_cannot_be_put_aside_is_not_thrown_away(shared_rabbit: RabbitProcess, url: str, queue: str) -> None:
+def test_message_that_cannot_be_dead_lettered_is_not_lost(shared_rabbit: RabbitProcess, url: str, queue: str) -> None:
     store, metrics = store_of(), Metrics()
     shared_rabbit.make_queue(queue)
     with running(ingress_of(url, into(store), metrics, declare=False, dead_queue=f"{queue}.grave")):
@@ -163,7 +161,7 @@ def test_poison_that_cannot_be_put_aside_is_not_thrown_away(shared_rabbit: Rabbi
     assert b" poison " in bytes(shared_rabbit.take(f"{queue}.grave").body)
 
 
-def test_a_list_with_what_kombu_did_not_write_goes_on(shared_redis: RedisProcess, queue: str) -> None:
+def test_redis_list_with_foreign_messages_is_still_consumed(shared_redis: RedisProcess, queue: str) -> None:
     url = f"kombu+redis://127.0.0.1:{shared_redis.port}/9?queue={queue}"
     store, metrics = store_of(), Metrics()
     with shared_redis.client() as client:
@@ -174,7 +172,7 @@ def test_a_list_with_what_kombu_did_not_write_goes_on(shared_redis: RedisProcess
         wait_until(lambda: ids(store) == numbered(5), within_s=40)
 
 
-def test_a_list_whose_redis_is_killed_and_comes_back(redis_own: RedisProcess, queue: str) -> None:
+def test_redis_list_is_consumed_after_redis_was_killed_and_restarted(redis_own: RedisProcess, queue: str) -> None:
     url = f"kombu+redis://127.0.0.1:{redis_own.port}/0?queue={queue}"
     store, metrics = store_of(), Metrics()
     with running(ingress_of(url, into(store), metrics)):

@@ -24,20 +24,20 @@ def redis(tmp_path: Path) -> Iterator[RedisProcess]:
 
 @pytest.fixture
 def link(redis: RedisProcess) -> Iterator[PatternSubscriber]:
-    made = PatternSubscriber(redis.url, link_max_bytes=100_000)
-    made.open([b"a#*", b"b"])
-    yield made
-    made.close()
+    subscriber = PatternSubscriber(redis.url, link_max_bytes=100_000)
+    subscriber.open([b"a#*", b"b"])
+    yield subscriber
+    subscriber.close()
 
 
 def read(link: PatternSubscriber, count: int, *, within_s: float = 1.0) -> list[tuple[bytes, bytes]]:
-    found: list[tuple[bytes, bytes]] = []
-    while len(found) < count:
-        found += link.read(within_s)
-    return found
+    messages: list[tuple[bytes, bytes]] = []
+    while len(messages) < count:
+        messages += link.read(within_s)
+    return messages
 
 
-def test_what_matches_comes_in_order_whatever_its_bytes(redis: RedisProcess, link: PatternSubscriber) -> None:
+def test_matching_messages_arrive_in_order_with_any_bytes(redis: RedisProcess, link: PatternSubscriber) -> None:
     sent = [(b"a#1", b"\x00\r\n\xff"), (b"b", b""), (b"a#", b"x" * 50_000)]
     with redis.client() as client:
         assert client.publish(b"c", b"not heard") == 0
@@ -54,13 +54,13 @@ def test_a_quiet_link_lives(redis: RedisProcess, link: PatternSubscriber) -> Non
     assert read(link, 1) == [(b"b", b"after all")]
 
 
-def test_a_redis_that_stands_still_is_noticed(redis: RedisProcess, link: PatternSubscriber) -> None:
+def test_suspended_redis_is_noticed(redis: RedisProcess, link: PatternSubscriber) -> None:
     redis.pause()
     with pytest.raises(Unavailable, match="did not answer a ping"):
         read(link, 1, within_s=0.2)
 
 
-def test_a_redis_that_ends_is_noticed_and_found_again(redis: RedisProcess, link: PatternSubscriber) -> None:
+def test_stopped_redis_is_noticed_and_reconnected(redis: RedisProcess, link: PatternSubscriber) -> None:
     redis.kill()
     with pytest.raises(Unavailable, match="broke"):
         read(link, 1, within_s=0.2)
@@ -96,7 +96,7 @@ def test_interrupting_ends_a_waiting_read(link: PatternSubscriber) -> None:
     wait_until(lambda: ended, why="the read ended")
 
 
-def test_nobody_there_and_a_user_who_may_not(redis: RedisProcess) -> None:
+def test_unreachable_redis_and_user_without_permission(redis: RedisProcess) -> None:
     with pytest.raises(Unavailable, match="cannot be listened to"):
         PatternSubscriber(f"redis://127.0.0.1:{free_port()}/0", link_max_bytes=100_000).open([b"b"])
     with redis.client() as client:

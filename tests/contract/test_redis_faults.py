@@ -150,16 +150,16 @@ def world(build: Build) -> World:
 def recovered(world: World, channel: str, cursor: Cursor) -> list[str] | None:
     """What a client that returns with `cursor` is given; None: it is told `recovered: false`."""
     past = world.broker.read_since([channel], cursor, limit=1000)
-    found = missed_since(cursor, past.position, past.channels[channel], limit=1000)
-    if isinstance(found, Gap) or world.broker.is_doubted(channel, cursor):
+    result = missed_since(cursor, past.position, past.channels[channel], limit=1000)
+    if isinstance(result, Gap) or world.broker.is_doubted(channel, cursor):
         return None
-    return [one.id for one in found]
+    return [item.id for item in result]
 
 
 def link_id(client: Any) -> int:
     """The id of the node's subscriber connection in Redis."""
-    (found,) = [int(one["id"]) for one in client.client_list(_type="pubsub")]
-    return found
+    (result,) = [int(item["id"]) for item in client.client_list(_type="pubsub")]
+    return result
 
 
 class TestOutages:
@@ -175,10 +175,10 @@ class TestOutages:
         world.settle("orders:1", "orders:2", "gone:1")
         assert world.sink.losses == []
         assert world.metrics.gaps_repaired > 0
-        seqs = [one.seq for one in world.sink.publications]
+        seqs = [item.seq for item in world.sink.publications]
         assert seqs == sorted(seqs)
 
-    def test_what_a_volatile_channel_missed_is_told(self, world: World) -> None:
+    def test_loss_of_a_volatile_channel_is_reported(self, world: World) -> None:
         world.subscribe("orders:1", "gone:1", "gone:quiet")
         world.proxy.refuse()
         wait_until(lambda: not world.broker.state().connected)
@@ -190,7 +190,7 @@ class TestOutages:
         assert world.sink.lost_channels() == {"gone:1"}
         assert world.sink.ids("orders:1")[0] == missed_one.id
 
-    def test_what_was_trimmed_meanwhile_is_told(self, world: World) -> None:
+    def test_trimmed_publications_are_reported(self, world: World) -> None:
         world.subscribe("brief:1", "orders:1")
         world.proxy.refuse()
         wait_until(lambda: not world.broker.state().connected)
@@ -213,7 +213,7 @@ class TestOutages:
         world.settle("orders:1")
         assert world.sink.losses == []
 
-    def test_a_paused_redis_goes_on_where_it_was(self, world: World) -> None:
+    def test_paused_redis_continues_where_it_was(self, world: World) -> None:
         world.subscribe("orders:1")
         world.keep_publishing("orders:1")
         world.redis.pause()
@@ -255,7 +255,7 @@ class TestOutages:
         world.connected()
         wait_until(lambda: len(world.sink.publications) == 250)
         assert world.sink.losses == []
-        assert [one.channel for one in world.sink.publications] == channels[::10]
+        assert [item.channel for item in world.sink.publications] == channels[::10]
         world.settle(*channels[::500])
 
     def test_a_link_that_is_read_too_slowly(self, build: Build) -> None:
@@ -268,7 +268,7 @@ class TestOutages:
             world.proxy.pause()
             data = b'"' + b"x" * 60_000 + b'"'
             sent = 0
-            while link in [int(one["id"]) for one in client.client_list(_type="pubsub")]:
+            while link in [int(item["id"]) for item in client.client_list(_type="pubsub")]:
                 item = outgoing("orders:1", data=data)
                 world.recorder.note("backend", "sending", "orders:1", id=item.id)
                 answer = world.backend.publish([item], timeout_s=20)[0]
@@ -306,7 +306,7 @@ class TestBounds:
         assert world.metrics.doubts_widened == 1
         world.settle("orders:1", "orders:2", "orders:3")
 
-    def test_how_long_a_channels_end_is_known(self, build: Build) -> None:
+    def test_pointer_ttl(self, build: Build) -> None:
         """Emitters find it beside the rules, so it holds for what they publish, too."""
         world = build(limits=replace(LIMITS, pointer_ttl_s=20_000)).connected()
         world.subscribe("orders:looked")
@@ -362,7 +362,7 @@ class TestAnotherRedis:
         assert world.sink.losses == []
         assert 0 <= world.broker.canary() < 5
 
-    def test_a_wanted_channel_is_joined_when_redis_comes(self, build: Build) -> None:
+    def test_subscribed_channel_is_active_once_redis_is_reachable(self, build: Build) -> None:
         world = build(started=False, limits=replace(LIMITS, timeout_s=20.0))
         waiting = threading.Thread(target=world.subscribe, args=("orders:1",))
         waiting.start()
@@ -400,7 +400,7 @@ class TestAnotherRedis:
         world.settle("orders:1")
         assert world.sink.losses == []
 
-    def test_a_note_does_not_outlive_its_epoch(self, world: World) -> None:
+    def test_session_record_does_not_outlive_its_epoch(self, world: World) -> None:
         """A Redis that may be older than it was may have a note that was taken, or changed, long ago."""
         note = SessionRecord(RecordOperation.CREATE, "key", "one", 60, "u", b"x")
         assert world.broker.write_sessions([note]) == [WriteResult.OK]
@@ -441,7 +441,7 @@ class TestLostMessages:
         world.settle("orders:1")
         assert (world.proxy.dropped, world.sink.losses) == (7, [])
 
-    def test_one_on_a_volatile_channel_is_told(self, world: World) -> None:
+    def test_loss_in_a_volatile_channel_is_reported(self, world: World) -> None:
         world.subscribe("gone:1")
         world.proxy.drop("gone:1", skip=1)
         for _ in range(3):
@@ -481,7 +481,7 @@ class TestLostMessages:
         assert recovered(world, "orders:1", after) == []
         world.settle("orders:1", "orders:2")
 
-    def test_while_joining(self, world: World) -> None:
+    def test_loss_while_a_channel_is_activated(self, world: World) -> None:
         """Whatever is lost around a subscription, the subscriber is not deceived."""
         world.proxy.drop("orders:1", times=10)
         world.keep_publishing("orders:1", pause_s=0.001)
@@ -489,7 +489,7 @@ class TestLostMessages:
         wait_until(lambda: len(world.sink.publications) > 20)
         world.settle("orders:1")
 
-    def test_all_of_them_for_a_while(self, world: World) -> None:
+    def test_all_faults_for_a_while(self, world: World) -> None:
         world.subscribe("orders:1", "orders:2")
         world.proxy.drop("orders:1", times=-1)
         # Slowly enough for the streams, which keep a hundred.
@@ -506,10 +506,10 @@ def message(seq: int, prev: int, epoch: str, *, id: str = "forged", data: bytes 
 class TestPoison:
     def poison(self, world: World, channel: str, messages: Sequence[bytes]) -> None:
         with world.redis.client() as client:
-            for one in messages:
-                assert client.publish(KEYS.pubsub(channel), one) == 1
+            for item in messages:
+                assert client.publish(KEYS.pubsub(channel), item) == 1
 
-    def test_what_is_not_ours_disturbs_nobody(self, world: World) -> None:
+    def test_foreign_messages_are_skipped(self, world: World) -> None:
         world.subscribe("orders:1", "orders:2")
         receipt = Cursor.parse(world.publish("orders:1").cursor)
         poison = [
@@ -526,13 +526,13 @@ class TestPoison:
             b"t1 " + b"1" * 5_000 + b" 0 e id 1 - 3 " + b'"e",1',
             b"[" * 100_000,
         ]
-        for one in poison:
-            self.poison(world, "orders:1", [one])
+        for item in poison:
+            self.poison(world, "orders:1", [item])
             world.publish("orders:1")
             world.publish("orders:2")
         with world.redis.client() as client:
-            for one in (b"", b"[]", b"null", b"{}", b"[" * 10_000, b'{"do":' + b"1" * 20_000 + b"}", b"\xff"):
-                client.publish(KEYS.control, one)
+            for item in (b"", b"[]", b"null", b"{}", b"[" * 10_000, b'{"do":' + b"1" * 20_000 + b"}", b"\xff"):
+                client.publish(KEYS.control, item)
         world.settle("orders:1", "orders:2")
         assert world.metrics.broker_poisoned == len(poison) + 7
         assert (world.sink.losses, world.sink.controls, world.metrics.broker_reconnects) == ([], [], 0)
@@ -565,7 +565,7 @@ class TestPoison:
         world.settle("orders:1")
         assert (world.metrics.broker_replays, world.sink.losses) == (3, [])
 
-    def test_poison_in_a_stream_is_a_gap_and_not_a_crash(self, world: World) -> None:
+    def test_foreign_entry_in_a_stream_is_a_gap(self, world: World) -> None:
         world.subscribe("orders:1", "orders:2")
         last = Cursor.parse(world.publish("orders:1").cursor)
         world.proxy.refuse()

@@ -13,7 +13,7 @@ def interests() -> Interests:
     return Interests(early_max=256)
 
 
-def test_a_joined_channel_need_not_be_joined_again(interests: Interests) -> None:
+def test_active_channel_need_not_be_activated_again(interests: Interests) -> None:
     assert interests.add(["a:1", "a:2"]) == ["a:1", "a:2"]
     interests.activate("a:1")
     assert interests.add(["a:1", "a:2"]) == ["a:2"]
@@ -24,7 +24,7 @@ def test_a_joined_channel_need_not_be_joined_again(interests: Interests) -> None
     )
 
 
-def test_each_link_is_asked_once_per_channel(interests: Interests) -> None:
+def test_each_channel_is_subscribed_once_per_link(interests: Interests) -> None:
     interests.add(["a:1", "a:2"])
     assert interests.claim_for_link(1, ["a:1", "a:9"]) == ["a:1"]
     assert interests.claim_for_link(1) == ["a:2"]
@@ -32,7 +32,7 @@ def test_each_link_is_asked_once_per_channel(interests: Interests) -> None:
     assert interests.claim_for_link(2) == ["a:1", "a:2"]
 
 
-def test_leaving_takes_its_time_and_can_be_called_off(interests: Interests) -> None:
+def test_removal_lingers_and_can_be_cancelled(interests: Interests) -> None:
     interests.add(["a:1", "a:2", "a:3"])
     interests.schedule_removal(["a:1", "a:9"], 10.0)
     interests.schedule_removal(["a:2"], 11.0)
@@ -45,7 +45,7 @@ def test_leaving_takes_its_time_and_can_be_called_off(interests: Interests) -> N
     assert interests.remove_due(1000.0) == []
 
 
-def test_what_comes_early_is_kept_until_the_channel_is_joined(interests: Interests) -> None:
+def test_early_publications_are_buffered_until_the_channel_is_active(interests: Interests) -> None:
     early = publication(7, 5)
     assert not interests.buffer_early(early)
     interests.add([early.channel])
@@ -54,7 +54,7 @@ def test_what_comes_early_is_kept_until_the_channel_is_joined(interests: Interes
     assert not interests.buffer_early(early)
 
 
-def test_early_ones_of_a_broken_link_are_forgotten(interests: Interests) -> None:
+def test_early_publications_of_a_broken_link_are_discarded(interests: Interests) -> None:
     interests.add(["orders:1"])
     interests.claim_for_link(1)
     interests.buffer_early(publication(7, 5))
@@ -62,8 +62,8 @@ def test_early_ones_of_a_broken_link_are_forgotten(interests: Interests) -> None
     assert interests.activate("orders:1") == []
 
 
-def test_early_ones_are_bounded(interests: Interests) -> None:
+def test_early_publications_are_bounded(interests: Interests) -> None:
     interests.add(["orders:1"])
-    kept = [interests.buffer_early(publication(seq, seq - 1)) for seq in range(1, 1_000)]
-    assert kept.count(True) == 256
+    buffered = [interests.buffer_early(publication(seq, seq - 1)) for seq in range(1, 1_000)]
+    assert buffered.count(True) == 256
     assert len(interests.activate("orders:1")) == 256

@@ -24,32 +24,32 @@ def test_pointers_and_messages() -> None:
     assert past.position == Cursor("e", 9)
     assert past.channels["orders:2"] == ChannelSnapshot(None, [])
     assert past.channels["orders:1"].last == 8
-    assert [one.seq for one in past.channels["orders:1"].publications] == [8]
+    assert [entry.seq for entry in past.channels["orders:1"].publications] == [8]
 
 
-def test_entries_that_are_not_ours_count_as_not_there() -> None:
-    kept = [b"", b"pickle", message(6, "old"), message(7, data="2" * 200), message(8)]
-    past = read_lookup(LOOK, [b"e", b"9", b"0", [b"8", kept, None], [b"1", [], None]], LIMITS)
-    assert [one.seq for one in past.channels["orders:1"].publications] == [8]
+def test_foreign_entries_count_as_missing() -> None:
+    stored = [b"", b"pickle", message(6, "old"), message(7, data="2" * 200), message(8)]
+    past = read_lookup(LOOK, [b"e", b"9", b"0", [b"8", stored, None], [b"1", [], None]], LIMITS)
+    assert [entry.seq for entry in past.channels["orders:1"].publications] == [8]
 
 
 @pytest.mark.parametrize("reply", [None, 1, [], [b"e", b"9"], [b"e", 9, [b"1", []], [b"1", []]], [b"e", b"9", 1, 2]])
-def test_strange_replies_are_errors(reply: object) -> None:
+def test_unexpected_replies_are_errors(reply: object) -> None:
     with pytest.raises(Unavailable):
         read_lookup(LOOK, reply, LIMITS)
 
 
-def test_an_error_reply_is_told() -> None:
+def test_error_reply_raises_unavailable() -> None:
     with pytest.raises(Unavailable, match="NOPERM"):
         read_position(Exception("NOPERM this user has no permissions"))
 
 
 def test_a_page_is_in_order_of_seq() -> None:
     position, page = read_history("orders:1", [b"e", b"9", [message(9), message(7)]], LIMITS)
-    assert (position.seq, [one.seq for one in page]) == (9, [7, 9])
+    assert (position.seq, [entry.seq for entry in page]) == (9, [7, 9])
 
 
-def test_a_look_asks_after_the_given_seqs_only() -> None:
+def test_lookup_reads_after_the_given_seqs_only() -> None:
     packed = pack_lookup(RedisKeys("p:"), LOOK, LIMITS)
     assert packed.endswith(b"$1\r\n5\r\n$1\r\n-\r\n")
     assert packed.index(b"p:{0}:p:orders:1") < packed.index(b"p:{0}:s:orders:1") < packed.index(b"p:{0}:p:orders:2")

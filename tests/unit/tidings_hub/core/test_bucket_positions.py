@@ -16,13 +16,13 @@ CHANNELS = [f"c:{bucket}{name}" for bucket in range(3) for name in "xy"]
 
 def publish(channels: list[int]) -> list[Publication]:
     """Publications in these channels (by index), numbered per bucket."""
-    seqs, lasts, found = [0, 0, 0], dict.fromkeys(CHANNELS, 0), []
+    seqs, lasts, publications = [0, 0, 0], dict.fromkeys(CHANNELS, 0), []
     for index in channels:
         channel, bucket = CHANNELS[index], index // 2
         seqs[bucket] += 1
-        found.append(publication(channel, seqs[bucket], lasts[channel], EPOCHS[bucket]))
+        publications.append(publication(channel, seqs[bucket], lasts[channel], EPOCHS[bucket]))
         lasts[channel] = seqs[bucket]
-    return found
+    return publications
 
 
 def publication(channel: str, seq: int, prev: int, epoch: str) -> Publication:
@@ -31,7 +31,7 @@ def publication(channel: str, seq: int, prev: int, epoch: str) -> Publication:
 
 def after(published: list[Publication]) -> Cursor:
     """Where a node is that delivered these."""
-    ends = [max([one.seq for one in published if one.epoch == epoch], default=0) for epoch in EPOCHS]
+    ends = [max([entry.seq for entry in published if entry.epoch == epoch], default=0) for epoch in EPOCHS]
     cursor = BucketPositions([Cursor(epoch, seq) for epoch, seq in zip(EPOCHS, ends, strict=True)]).cursor
     assert cursor is not None
     return cursor
@@ -39,53 +39,53 @@ def after(published: list[Publication]) -> Cursor:
 
 def recover(since: Cursor, published: list[Publication]) -> list[Publication]:
     """What a hub sends to who returns with `since` when all this was published."""
-    position, found = after(published), []
+    position, publications = after(published), []
     for index, channel in enumerate(CHANNELS):
-        kept = [one for one in published if one.channel == channel]
-        past = ChannelSnapshot(kept[-1].seq if kept else 0, kept, epoch=EPOCHS[index // 2])
+        stored = [entry for entry in published if entry.channel == channel]
+        past = ChannelSnapshot(stored[-1].seq if stored else 0, stored, epoch=EPOCHS[index // 2])
         result = missed_since(since, position, past, limit=100)
         assert not isinstance(result, Gap)
-        found += result
-    return rebase_cursors(since, position, sorted(found, key=lambda one: one.seq))
+        publications += result
+    return rebase_cursors(since, position, sorted(publications, key=lambda entry: entry.seq))
 
 
 @given(st.lists(st.integers(0, 5), max_size=30), st.integers(0, 30), st.integers(0, 30))
-def test_a_recovery_that_is_cut_off_goes_on_where_it_was(channels: list[int], had: int, cut: int) -> None:
+def test_interrupted_recovery_continues_where_it_was(channels: list[int], start: int, cut: int) -> None:
     published = publish(channels)
-    since = after(published[:had])
+    since = after(published[:start])
     first = recover(since, published)
-    assert {one.id for one in first} == {one.id for one in published[had:]}
-    seen = first[:cut]
-    again = recover(Cursor.parse(seen[-1].cursor) if seen else since, published)
-    assert {one.id for one in again} == {one.id for one in first[cut:]}
-    assert len(again) == len(first[cut:])
+    assert {entry.id for entry in first} == {entry.id for entry in published[start:]}
+    received = first[:cut]
+    resumed = recover(Cursor.parse(received[-1].cursor) if received else since, published)
+    assert {entry.id for entry in resumed} == {entry.id for entry in first[cut:]}
+    assert len(resumed) == len(first[cut:])
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30))
 def test_a_live_publication_resumes_every_bucket(channels: list[int]) -> None:
     published = publish(channels)
     at: list[Cursor | None] = [Cursor(epoch, 0) for epoch in EPOCHS]
-    for number, one in enumerate(published):
-        bucket = EPOCHS.index(one.epoch)
-        one.other_places = BucketPositions(at).others(bucket)
-        at[bucket] = Cursor(one.epoch, one.seq)
-        rest = recover(Cursor.parse(one.cursor), published)
-        assert {each.id for each in rest} == {each.id for each in published[number + 1 :]}
+    for number, entry in enumerate(published):
+        bucket = EPOCHS.index(entry.epoch)
+        entry.other_places = BucketPositions(at).others(bucket)
+        at[bucket] = Cursor(entry.epoch, entry.seq)
+        rest = recover(Cursor.parse(entry.cursor), published)
+        assert {other.id for other in rest} == {other.id for other in published[number + 1 :]}
 
 
-def test_what_was_held_back_is_never_behind_what_was_recovered() -> None:
+def test_held_publication_is_never_behind_recovered_ones() -> None:
     position = Cursor("ea", 5, (Cursor("eb", 7), Cursor("ec", 2)))
-    held = publication("c:0x", 6, 5, "ea")
-    held.other_places = "~eb.9~ec.1"
-    ahead = Cursor.parse(with_floor(position, held).cursor)
+    live = publication("c:0x", 6, 5, "ea")
+    live.other_places = "~eb.9~ec.1"
+    ahead = Cursor.parse(with_floor(position, live).cursor)
     assert [ahead.seq_in(epoch) for epoch in EPOCHS] == [6, 9, 2]
 
 
-def test_one_bucket_is_left_as_it_is() -> None:
-    one, position = publication("c:0x", 6, 5, "ea"), Cursor("ea", 9)
-    assert with_floor(position, one) is one
-    assert rebase_cursors(Cursor("ea", 3), position, [one]) == [one]
-    assert one.cursor == "ea.6"
+def test_cursor_of_one_bucket_is_unchanged() -> None:
+    entry, position = publication("c:0x", 6, 5, "ea"), Cursor("ea", 9)
+    assert with_floor(position, entry) is entry
+    assert rebase_cursors(Cursor("ea", 3), position, [entry]) == [entry]
+    assert entry.cursor == "ea.6"
 
 
 def test_an_unknown_bucket_is_left_out_of_cursors() -> None:

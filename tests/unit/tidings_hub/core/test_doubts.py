@@ -21,7 +21,7 @@ def test_an_empty_range_is_no_doubt() -> None:
     assert len(doubts) == 0
 
 
-def test_a_new_epoch_clears_them() -> None:
+def test_new_epoch_clears_doubts() -> None:
     doubts = Doubts(channels_max=1)
     doubts.add("orders:1", 1, 2)
     doubts.add("orders:2", 3, 4)
@@ -40,7 +40,7 @@ def test_beyond_the_limit_the_oldest_counts_for_every_channel() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 100), st.integers(0, 10)), max_size=80))
-def test_what_was_doubted_once_stays_doubted(added: list[tuple[str, int, int]]) -> None:
+def test_doubted_cursor_stays_doubted(added: list[tuple[str, int, int]]) -> None:
     doubts = Doubts(channels_max=3)
     for channel, first, more in added:
         doubts.add(channel, first, first + more)

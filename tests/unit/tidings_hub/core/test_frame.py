@@ -16,24 +16,29 @@ def frame(event: str = "updated", data: object = None, seq: int = 7) -> Frame:
 
 
 def test_the_packet_is_the_socketio_event_with_channel_and_cursor() -> None:
-    made = frame(data={"id": 42, "name": 'Müller \u2028 \\ " \n'})
-    assert made.packet.startswith(b'42["updated",{"id":42')
-    assert json.loads(made.packet[2:]) == ["updated", {"id": 42, "name": 'Müller \u2028 \\ " \n'}, "orders:42", "ep.7"]
-    assert b"\n" not in made.packet
+    encoded = frame(data={"id": 42, "name": 'Müller \u2028 \\ " \n'})
+    assert encoded.packet.startswith(b'42["updated",{"id":42')
+    assert json.loads(encoded.packet[2:]) == [
+        "updated",
+        {"id": 42, "name": 'Müller \u2028 \\ " \n'},
+        "orders:42",
+        "ep.7",
+    ]
+    assert b"\n" not in encoded.packet
 
 
 @pytest.mark.parametrize(("size", "head"), [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10)])
 def test_a_text_frame_has_the_shortest_header(size: int, head: int) -> None:
-    made = text_frame(b"a" * size)
-    assert made[0] == 0x81
-    assert len(made) == size + head
-    declared = {2: made[1], 4: int.from_bytes(made[2:4], "big"), 10: int.from_bytes(made[2:10], "big")}[head]
+    encoded = text_frame(b"a" * size)
+    assert encoded[0] == 0x81
+    assert len(encoded) == size + head
+    declared = {2: encoded[1], 4: int.from_bytes(encoded[2:4], "big"), 10: int.from_bytes(encoded[2:10], "big")}[head]
     assert declared == size
 
 
 def test_an_sse_event_has_its_cursor_as_id_and_one_data_line() -> None:
-    made = frame(data={"text": "a\nb"}).sse
-    assert made == b'id: ep.7\nevent: updated\ndata: {"channel":"orders:42","data":{"text":"a\\nb"}}\n\n'
+    encoded = frame(data={"text": "a\nb"}).sse
+    assert encoded == b'id: ep.7\nevent: updated\ndata: {"channel":"orders:42","data":{"text":"a\\nb"}}\n\n'
 
 
 @pytest.mark.parametrize(
@@ -46,18 +51,18 @@ def test_events_that_no_emitter_writes_do_not_get_this_far(name: bytes) -> None:
 
 
 def test_frames_are_joined_as_each_kind_of_connection_needs_them() -> None:
-    one, two = frame(seq=1), frame(seq=2)
-    assert join_packets([one, two]) == one.packet + b"\x1e" + two.packet
-    assert join_websocket([one, two]) == one.websocket + two.websocket
-    assert join_sse([one, two]) == one.sse + two.sse
+    first, second = frame(seq=1), frame(seq=2)
+    assert join_packets([first, second]) == first.packet + b"\x1e" + second.packet
+    assert join_websocket([first, second]) == first.websocket + second.websocket
+    assert join_sse([first, second]) == first.sse + second.sse
 
 
-def test_a_notice_carries_a_cursor_only_where_it_is_told_to() -> None:
+def test_hub_event_carries_a_cursor_only_if_it_has_one() -> None:
     plain = HubEvent("tidings:ready", b"{}")
     assert plain.packet == b'42["tidings:ready",{}]'
     assert plain.sse == b"event: tidings:ready\ndata: {}\n\n"
     assert HubEvent("tidings:ready", b"{}", cursor="e.1").sse.startswith(b"id: e.1\n")
 
 
-def test_goodbye_says_nothing_on_an_event_stream() -> None:
+def test_disconnect_frame_is_empty_on_an_event_stream() -> None:
     assert (DisconnectFrame().packet, DisconnectFrame().websocket, DisconnectFrame().sse) == (b"41", b"\x81\x0241", b"")

@@ -64,7 +64,7 @@ class Scene:
     def __init__(self) -> None:
         self.link = QueueLink()
         self.hold = LeaseReply.ACQUIRED
-        self.asked: list[float] = []
+        self.requested_leases: list[float] = []
         self.published: list[OutgoingPublication] = []
         self.orders: list[Command] = []
         self.metrics = Metrics()
@@ -74,11 +74,11 @@ class Scene:
         self.listener = Listener(form, self.link, self.lease, outlet, message_max_bytes=1000)
 
     def _ask(self, lease_s: float) -> LeaseReply:
-        self.asked.append(lease_s)
+        self.requested_leases.append(lease_s)
         if not lease_s:
             return LeaseReply.DENIED
-        given, self.hold = self.hold, LeaseReply.RENEWED if self.hold is LeaseReply.ACQUIRED else self.hold
-        return given
+        reply, self.hold = self.hold, LeaseReply.RENEWED if self.hold is LeaseReply.ACQUIRED else self.hold
+        return reply
 
     def _publish(self, items: Sequence[OutgoingPublication]) -> list[Receipt | TidingsError]:
         assert len(items) <= 2
@@ -99,28 +99,28 @@ class Scene:
 
 @pytest.fixture
 def scene() -> Iterator[Scene]:
-    made = Scene()
-    yield made
-    made.listener.stop()
+    new_scene = Scene()
+    yield new_scene
+    new_scene.listener.stop()
 
 
 def heard(*messages: bytes) -> Read:
     return [(b"socketio", message) for message in messages]
 
 
-def test_what_comes_is_published_in_order_in_batches(scene: Scene) -> None:
+def test_messages_are_published_in_order_in_batches(scene: Scene) -> None:
     scene.link.reads.put(heard(*[GOOD.replace(b"[1]", b"[%d]" % number) for number in range(5)]))
     scene.listener.start()
     wait_until(lambda: len(scene.published) == 5, why="all were published")
-    found = [decode(item.channel, b"t1 1 0 e " + item.body, max_bytes=1000) for item in scene.published]
-    assert [each.data_json for each in found] == [b"0", b"1", b"2", b"3", b"4"]
+    publications = [decode(item.channel, b"t1 1 0 e " + item.body, max_bytes=1000) for item in scene.published]
+    assert [publication.data_json for publication in publications] == [b"0", b"1", b"2", b"3", b"4"]
     assert len({item.id for item in scene.published}) == 5
     assert scene.link.opened == [[b"socketio", b"flask-socketio"]]
     wait_until(lambda: scene.metrics.wires_published == {"flask_socketio": 5}, why="they are counted")
     assert scene.metrics.wires_listening == 1
 
 
-def test_orders_keep_their_place_and_failures_are_counted(scene: Scene) -> None:
+def test_commands_keep_their_order_and_failures_are_counted(scene: Scene) -> None:
     end = b'{"method":"disconnect","sid":"user:%b"}'
     scene.link.reads.put(heard(GOOD, end % b"down", GOOD.replace(b"chat", b"nowhere"), b"poison", end % b"7", GOOD))
     scene.listener.start()
@@ -139,7 +139,7 @@ def test_a_message_that_is_too_large_is_not_read(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("hold", [LeaseReply.DENIED, LeaseReply.ACQUIRED])
-def test_what_is_read_after_the_lease_was_lost_is_dropped(scene: Scene, hold: LeaseReply) -> None:
+def test_messages_read_after_the_lease_was_lost_are_dropped(scene: Scene, hold: LeaseReply) -> None:
     def lost() -> Read:
         # Another node has it, or had it in between: both can have published this.
         scene.hold = hold
@@ -164,14 +164,14 @@ def test_nothing_is_read_while_another_node_has_the_lease(scene: Scene) -> None:
     scene.hold = LeaseReply.DENIED
     scene.link.reads.put(heard(GOOD))
     scene.listener.start()
-    wait_until(lambda: scene.asked, why="it asks")
+    wait_until(lambda: scene.requested_leases, why="it asks")
     assert scene.link.opened == []
     scene.hold = LeaseReply.ACQUIRED
     scene.lease.renew()
     wait_until(lambda: len(scene.published) == 1, why="it is published")
 
 
-def test_a_redis_that_has_another_lease_than_before_is_not_listened_to(scene: Scene) -> None:
+def test_redis_with_another_lease_holder_is_not_listened_to(scene: Scene) -> None:
     opened = scene.link.open
 
     def fail_over(patterns: Sequence[bytes]) -> None:
@@ -196,15 +196,15 @@ def test_a_link_that_breaks_is_made_again(scene: Scene) -> None:
     assert scene.link.closed == 1
 
 
-def test_stopping_gives_the_lease_up_and_takes_nothing_more(scene: Scene) -> None:
+def test_stopping_releases_the_lease_and_reads_no_more(scene: Scene) -> None:
     scene.listener.start()
     wait_until(lambda: scene.metrics.wires_listening == 1, why="it listens")
     scene.listener.stop()
-    assert scene.asked[-1] == 0.0
+    assert scene.requested_leases[-1] == 0.0
     scene.link.reads.put(heard(GOOD))
     assert (scene.published, scene.metrics.wires_listening, scene.link.closed) == ([], 0, 1)
     scene.lease.renew()
-    assert scene.asked[-1] == 0.0
+    assert scene.requested_leases[-1] == 0.0
 
 
 def test_a_broker_that_is_away_does_not_end_the_lease_at_once() -> None:
@@ -226,7 +226,7 @@ def test_a_broker_that_is_away_does_not_end_the_lease_at_once() -> None:
         assert lease.is_unbroken(term)
 
 
-def test_a_mistake_in_a_format_is_told_and_the_others_go_on(scene: Scene) -> None:
+def test_unexpected_error_in_a_format_rejects_only_that_message(scene: Scene) -> None:
     read = scene.listener._format.read
 
     def wrong(channel: str, message: bytes) -> Sequence[PublishRequest]:
@@ -241,7 +241,7 @@ def test_a_mistake_in_a_format_is_told_and_the_others_go_on(scene: Scene) -> Non
     assert scene.metrics.wires_refused == {"internal": 1}
 
 
-def test_an_order_that_the_settings_forbid() -> None:
+def test_command_that_the_settings_forbid() -> None:
     form = FlaskSocketioFormat(FlaskSocketio(orders=False), RequestLimits(data_max_bytes=100, channels_max=10))
     assert len(form.read("socketio", GOOD)) == 1
     with pytest.raises(TidingsError, match="orders"):
@@ -250,7 +250,7 @@ def test_an_order_that_the_settings_forbid() -> None:
         form.read("socketio", b"\x80\x04")
 
 
-def test_a_mistake_in_asking_does_not_end_the_asking() -> None:
+def test_unexpected_error_in_a_lease_request_does_not_end_the_renewals() -> None:
     answers: list[Callable[[], LeaseReply]] = [lambda: LeaseReply(1 // 0), lambda: LeaseReply.ACQUIRED]
 
     def ask(lease_s: float) -> LeaseReply:

@@ -24,7 +24,7 @@ def test_the_longest_prefix_then_the_name_then_the_namespace(name: str, channel:
 
 
 @pytest.mark.parametrize("name", ["", None, 7, [], "a b", "a,b", "private-", ":", "orders:", ":42", "a#b", "x" * 300])
-def test_what_cannot_be_a_channel_is_an_error(name: object) -> None:
+def test_invalid_channel_name_is_an_error(name: object) -> None:
     with pytest.raises(BadChannel):
         ChannelMapping("pusher", PREFIXES).to_channel(name)
 

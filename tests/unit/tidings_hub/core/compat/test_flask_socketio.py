@@ -26,13 +26,13 @@ GOOD: dict[str, Any] = {
 }
 
 
-def heard(said: object) -> PublishRequest | CommandRequest:
-    return read_message(said if isinstance(said, bytes) else json.dumps(said).encode(), RENAMES, BOUNDS)
+def parse(message: object) -> PublishRequest | CommandRequest:
+    return read_message(message if isinstance(message, bytes) else json.dumps(message).encode(), RENAMES, BOUNDS)
 
 
 def test_an_emit() -> None:
-    assert heard(GOOD) == PublishRequest(("io:room1",), "hello", b'{"a":1}')
-    assert heard(GOOD | {"room": ["order-1", "io:b"]}) == PublishRequest(("orders:1", "io:b"), "hello", b'{"a":1}')
+    assert parse(GOOD) == PublishRequest(("io:room1",), "hello", b'{"a":1}')
+    assert parse(GOOD | {"room": ["order-1", "io:b"]}) == PublishRequest(("orders:1", "io:b"), "hello", b'{"a":1}')
 
 
 @pytest.mark.parametrize(
@@ -47,23 +47,23 @@ def test_an_emit() -> None:
     ],
 )
 def test_arguments(data: object, published: bytes) -> None:
-    found = heard(GOOD | {"data": data})
-    assert isinstance(found, PublishRequest)
-    assert found.data_json == published
+    request = parse(GOOD | {"data": data})
+    assert isinstance(request, PublishRequest)
+    assert request.data_json == published
 
 
-def test_orders_for_users_and_one_connection() -> None:
+def test_commands_for_users_and_one_connection() -> None:
     order = {"sid": "user:7", "namespace": "/", "host_id": "x"}
-    assert heard(order | {"method": "disconnect"}) == CommandRequest("disconnect", user="7")
-    assert heard(order | {"method": "disconnect", "sid": "9f01"}) == CommandRequest("disconnect", connection="9f01")
-    assert heard(order | {"method": "enter_room", "room": "a"}) == CommandRequest("subscribe", user="7", channel="io:a")
-    assert heard(order | {"method": "leave_room", "room": "a"}) == CommandRequest(
+    assert parse(order | {"method": "disconnect"}) == CommandRequest("disconnect", user="7")
+    assert parse(order | {"method": "disconnect", "sid": "9f01"}) == CommandRequest("disconnect", connection="9f01")
+    assert parse(order | {"method": "enter_room", "room": "a"}) == CommandRequest("subscribe", user="7", channel="io:a")
+    assert parse(order | {"method": "leave_room", "room": "a"}) == CommandRequest(
         "unsubscribe", user="7", channel="io:a"
     )
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "message"),
     [
         (BadChannel, GOOD | {"room": None}),
         (BadChannel, GOOD | {"room": ""}),
@@ -101,6 +101,6 @@ def test_orders_for_users_and_one_connection() -> None:
         (BadRequest, b""),
     ],
 )
-def test_what_cannot_be_done_is_an_error(kind: type[TidingsError], said: object) -> None:
+def test_unsupported_message_is_an_error(kind: type[TidingsError], message: object) -> None:
     with pytest.raises(kind):
-        heard(said)
+        parse(message)

@@ -49,7 +49,7 @@ def test_the_example_of_pushers_documentation() -> None:
 
 
 @pytest.mark.parametrize("late_s", [-600, 0, 600])
-def test_what_the_app_signed_within_ten_minutes_passes(late_s: int) -> None:
+def test_valid_signature_is_accepted_for_ten_minutes(late_s: int) -> None:
     check_signature(APP, PATH, signed(b"x"), now_s=NOW_S + late_s)
 
 
@@ -88,9 +88,9 @@ def test_a_body_that_was_not_signed_is_unauthorized() -> None:
             check_body(query, b"x")
 
 
-def event(**said: Any) -> PublishRequest:
+def event(**fields: Any) -> PublishRequest:
     return read_event(
-        json.dumps({"name": "e", "channel": "c", "data": "1"} | said).encode(), RENAMES, data_max_bytes=99
+        json.dumps({"name": "e", "channel": "c", "data": "1"} | fields).encode(), RENAMES, data_max_bytes=99
     )
 
 
@@ -115,7 +115,7 @@ def test_data_is_the_json_it_contains_or_else_its_text(data: str, published: byt
 
 
 @pytest.mark.parametrize(
-    ("said", "kind"),
+    ("fields", "kind"),
     [
         ({"data": '{"price": NaN}'}, BadData),
         ({"data": "[Infinity]"}, BadData),
@@ -137,15 +137,15 @@ def test_data_is_the_json_it_contains_or_else_its_text(data: str, published: byt
         ({"info": "user_count"}, BadRequest),
     ],
 )
-def test_what_cannot_be_published_is_an_error(said: dict[str, Any], kind: type[TidingsError]) -> None:
+def test_invalid_publication_is_an_error(fields: dict[str, Any], kind: type[TidingsError]) -> None:
     with pytest.raises(kind):
-        event(**said)
+        event(**fields)
 
 
 def test_many_channels_each_once() -> None:
     body = json.dumps({"name": "e", "channels": ["b", "private-orders-7", "b", "#server-to-user-9"], "data": "1"})
-    asked = read_event(body.encode(), RENAMES, data_max_bytes=99)
-    assert asked.channels == ("pusher:b", "orders:7", "user:9")
+    requests = read_event(body.encode(), RENAMES, data_max_bytes=99)
+    assert requests.channels == ("pusher:b", "orders:7", "user:9")
 
 
 @pytest.mark.parametrize("channels", [[], "abc", {"a": 1}, None, ["a", ""], [["a"]], ["c"] * 101])
@@ -154,14 +154,14 @@ def test_no_channel_or_too_many_is_an_error(channels: object) -> None:
         read_event(json.dumps({"name": "e", "channels": channels, "data": "1"}).encode(), RENAMES, data_max_bytes=99)
 
 
-def test_empty_members_that_libraries_send_are_passed_over() -> None:
+def test_empty_members_that_libraries_send_are_ignored() -> None:
     assert event(socket_id=None, info="").channels == ("pusher:c",)
 
 
 def test_a_batch_is_read_in_order_and_names_the_wrong_one() -> None:
     items: list[Any] = [{"name": "a", "channel": "c", "data": "1"}, {"name": "b", "channel": "orders:2", "data": "x"}]
-    asked = read_batch(json.dumps({"batch": items}).encode(), RENAMES, data_max_bytes=99)
-    assert asked == [PublishRequest(("pusher:c",), "a", b"1"), PublishRequest(("orders:2",), "b", b'"x"')]
+    requests = read_batch(json.dumps({"batch": items}).encode(), RENAMES, data_max_bytes=99)
+    assert requests == [PublishRequest(("pusher:c",), "a", b"1"), PublishRequest(("orders:2",), "b", b'"x"')]
     with pytest.raises(BadChannel, match=r"^batch\[2\]: "):
         read_batch(json.dumps({"batch": [*items, {"name": "a", "data": "1"}]}).encode(), RENAMES, data_max_bytes=99)
 

@@ -55,7 +55,7 @@ def test_the_room_that_a_channel_names(channel: str, room: str) -> None:
     assert CHANNELS.room(channel) == room
 
 
-def test_what_is_listened_to() -> None:
+def test_patterns_of_subscriptions() -> None:
     assert EmitterChannels("k", "/admin").patterns() == [b"k#/admin#*", b"k#emitter", b"k-request#/admin#"]
     assert CHANNELS.is_request("socket.io-request#/#")
     assert not CHANNELS.is_request("socket.io#/#-request#")
@@ -76,8 +76,8 @@ def test_options_of_all_emitters(options: dict[str, Any]) -> None:
 
 def test_old_emitters_leave_out_the_uid_and_the_namespace() -> None:
     packet = {"type": 2, "data": ["hello", {"a": 1}]}
-    asked = emit(channel="socket.io#emitter", parts=[packet, {"rooms": ["a"], "flags": []}])
-    assert asked == PublishRequest(("io:a",), "hello", b'{"a":1}')
+    published = emit(channel="socket.io#emitter", parts=[packet, {"rooms": ["a"], "flags": []}])
+    assert published == PublishRequest(("io:a",), "hello", b'{"a":1}')
 
 
 def test_one_message_per_room_that_lists_all_rooms_is_published_once_per_room() -> None:
@@ -100,7 +100,7 @@ def test_a_number_is_a_room() -> None:
 
 
 @pytest.mark.parametrize("rooms", [[], "", None, {}, 0, False])
-def test_everyone_is_refused(rooms: object) -> None:
+def test_emit_to_everyone_is_rejected(rooms: object) -> None:
     with pytest.raises(BadChannel, match="everyone"):
         emit(options={"rooms": rooms})
     with pytest.raises(BadChannel, match="everyone"):
@@ -147,16 +147,16 @@ def test_everyone_is_refused(rooms: object) -> None:
         (BadRequest, {"parts": ["emitter", PACKET, ["a"]]}),
     ],
 )
-def test_what_cannot_be_published_is_an_error(kind: type[TidingsError], changed: dict[str, Any]) -> None:
+def test_invalid_publication_is_an_error(kind: type[TidingsError], changed: dict[str, Any]) -> None:
     with pytest.raises(kind):
         emit(**changed)
 
 
-def request(said: object) -> list[CommandRequest]:
-    return read_request(said if isinstance(said, bytes) else json.dumps(said).encode(), RENAMES, BOUNDS)
+def request(message: object) -> list[CommandRequest]:
+    return read_request(message if isinstance(message, bytes) else json.dumps(message).encode(), RENAMES, BOUNDS)
 
 
-def test_orders_for_users() -> None:
+def test_commands_for_users() -> None:
     rooms = {"rooms": ["user:7"], "except": []}
     assert request({"type": 4, "opts": rooms, "close": True}) == [CommandRequest("disconnect", user="7")]
     assert request({"type": 2, "opts": rooms, "rooms": ["order-1", "io:b"]}) == [
@@ -170,7 +170,7 @@ def test_orders_for_users() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "message"),
     [
         (BadChannel, {"type": 4, "opts": {"rooms": []}, "close": True}),
         (BadChannel, {"type": 4, "opts": {}}),
@@ -193,6 +193,6 @@ def test_orders_for_users() -> None:
         (BadRequest, b"[" * 100_000),
     ],
 )
-def test_requests_that_are_not_for_users_are_refused(kind: type[TidingsError], said: object) -> None:
+def test_requests_that_are_not_for_users_are_refused(kind: type[TidingsError], message: object) -> None:
     with pytest.raises(kind):
-        request(said)
+        request(message)

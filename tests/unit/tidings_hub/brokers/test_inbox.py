@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+
+from support.limits import broker_limits
+from tidings.redis_client.keys import RedisKeys
+from tidings_hub.brokers.inbox import CONTROL_MAX_BYTES, Inbox
+from tidings_hub.metrics import Metrics
+
+KEYS = RedisKeys("t")
+
+
+class Fixture:
+    def __init__(self) -> None:
+        self.metrics = Metrics()
+        self.controls: list[dict[str, object]] = []
+        self.inbox = Inbox(KEYS, "n1", broker_limits(message_max_bytes=500), self.metrics, self.controls.append)
+
+
+@pytest.fixture
+def fixture() -> Fixture:
+    return Fixture()
+
+
+def test_only_names_of_channels_have_a_channel(fixture: Fixture) -> None:
+    assert fixture.inbox.channel(KEYS.pubsub("orders:1")) == "orders:1"
+    assert fixture.inbox.channel(fixture.inbox.canary_name) is None
+    assert fixture.inbox.channel(b"another:orders:1") is None
+
+
+@pytest.mark.parametrize("message", [b"", b"\xff", b"not a publication", b"x" * 501])
+def test_a_foreign_message_in_a_channel_is_counted(fixture: Fixture, message: bytes) -> None:
+    item = [b"message", KEYS.pubsub("orders:1"), message]
+    assert fixture.inbox.publication(item) is None
+    assert fixture.metrics.broker_poisoned == 1
+    assert fixture.inbox.publication(item, count=False) is None
+    assert fixture.metrics.broker_poisoned == 1
+
+
+@pytest.mark.parametrize("item", [b"token", [b"pong", b"token"], [b"subscribe", b"c", 1], ValueError("error")])
+def test_other_items_are_no_publications_and_not_counted(fixture: Fixture, item: object) -> None:
+    assert fixture.inbox.publication(item) is None
+    assert fixture.metrics.broker_poisoned == 0
+
+
+def test_a_control_message_is_delivered(fixture: Fixture) -> None:
+    message = {"do": "disconnect", "user": "7"}
+    fixture.inbox.on_control([b"message", KEYS.control, json.dumps(message).encode()])
+    assert fixture.controls == [message]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [b"{", b"[]", b'{"do":1}', b"{}", b"[" * 10_000, json.dumps({"do": "x" * CONTROL_MAX_BYTES}).encode()],
+    ids=lambda message: ascii(message[:9]),
+)
+def test_an_invalid_control_message_is_counted_and_not_delivered(fixture: Fixture, message: bytes) -> None:
+    fixture.inbox.on_control([b"message", KEYS.control, message])
+    assert (fixture.controls, fixture.metrics.broker_poisoned) == ([], 1)
+
+
+def test_a_canary_wakes_only_its_own_waiter(fixture: Fixture) -> None:
+    events = {b"c1": threading.Event(), b"c2": threading.Event()}
+    fixture.inbox.canaries.update(events)
+    for token in (b"c2", b"unknown"):
+        fixture.inbox.on_control([b"message", fixture.inbox.canary_name, token])
+    assert (events[b"c1"].is_set(), events[b"c2"].is_set()) == (False, True)
+    assert fixture.metrics.broker_poisoned == 0
