@@ -186,7 +186,7 @@ class BrokerContract:
             assert node.broker.position.seq >= past.position.seq
 
     def test_the_position_is_where_the_sink_is(self, node: Node) -> None:
-        """A client is told the position as its cursor for all of its channels: beyond what it got, it would lie."""
+        """Clients receive the position as the cursor of all channels, so it must not be ahead of what they have."""
         node.subscribe("orders:1", "orders:2")
         deliver, ahead, behind = node.sink.deliver, [], []
 
@@ -284,7 +284,7 @@ class BrokerContract:
         node.subscribe("orders:1")
         node.broker.unsubscribe(["orders:1"])
         wait_until(lambda: node.broker.state().channels == 0)
-        # Not recorded: nobody listened. The history has it for whoever returns.
+        # Not recorded, because no client listened. The history has it for clients that resume.
         assert not isinstance(node.broker.publish_many([outgoing("orders:1")])[0], TidingsError)
         node.broker.subscribe(["orders:1"])
         id = node.publish("orders:1").id
@@ -437,8 +437,8 @@ class BrokerContract:
             node.broker.write_sessions([*both, SessionRecord(RecordOperation.TOUCH, "long", "one", 60)])
             == [WriteResult.OK] * 3
         )
-        # Asking as somebody else takes nothing.
-        wait_until(lambda: node.broker.claim_session("short", "nobody") is None, why="it ends")
+        # A claim by another user has no effect.
+        wait_until(lambda: node.broker.claim_session("short", "another") is None, why="the record expires")
         assert node.broker.claim_session("long", "u") == ClaimedSession("one", "u", b"x")
 
     def test_node_leases_name_every_node_with_a_lease(self, node: Node) -> None:
@@ -508,7 +508,7 @@ class BrokerContract:
         assert node.sink.lost_channels() == {"orders:1"}
 
     def test_position_is_never_ahead_of_the_sink(self, node: Node) -> None:
-        """A client may be told this position at any moment, and be cut off before it gets anything else."""
+        """A client may receive this position at any moment, and be cut off before it receives anything else."""
         ahead: list[tuple[str, int]] = []
         deliver = node.sink.deliver
 

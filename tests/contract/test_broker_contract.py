@@ -1,4 +1,4 @@
-"""Every broker keeps the same contract."""
+"""Every broker fulfils the same contract."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tidings_hub.brokers.redis import RedisBroker
 class TestMemory(BrokerContract):
     @pytest.fixture
     def make(self) -> Make:
-        def made(limits: BrokerLimits) -> Broker:
+        def new_broker(limits: BrokerLimits) -> Broker:
             return MemoryBroker(limits=limits, store=MemoryStore())
 
-        return made
+        return new_broker
 
 
 class TestRedis(BrokerContract):
     @pytest.fixture
     def make(self, shared_redis: RedisProcess, prefix: str) -> Make:
-        def made(limits: BrokerLimits) -> Broker:
+        def new_broker(limits: BrokerLimits) -> Broker:
             return RedisBroker(shared_redis.url, prefix=prefix, limits=limits)
 
-        return made
+        return new_broker

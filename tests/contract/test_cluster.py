@@ -1,7 +1,7 @@
-"""A Redis Cluster keeps the contracts of brokers and publishers, and what may happen to one is repaired or told.
+"""A Redis Cluster fulfils the contracts of brokers and publishers, and the hub repairs or reports every loss in it.
 
-The faults record a history; the checker shows for every channel that no acknowledged publication is missing at the
-sink without `lost`, that none came twice, and that the order was kept.
+The faults record a history. The checker verifies for every channel that no acknowledged publication is missing at the
+sink without `lost`, that none arrived twice, and that the order is right.
 """
 
 from __future__ import annotations
@@ -97,10 +97,10 @@ class TestBroker(BrokerContract):
 
     @pytest.fixture
     def make(self, cluster: ClusterProcess, prefix: str) -> Make:
-        def created(limits: BrokerLimits) -> Broker:
+        def new_broker(limits: BrokerLimits) -> Broker:
             return ClusterBroker(cluster.url(), prefix=prefix, limits=limits)
 
-        return created
+        return new_broker
 
     def test_a_cursor_has_a_place_in_every_bucket(self, node: Node) -> None:
         node.subscribe(*SPREAD)
@@ -128,7 +128,7 @@ class TestBroker(BrokerContract):
             results = missed_since(since, past.position, past.channels[channel], limit=10)
             assert not isinstance(results, Gap)
             assert [item.id for item in results] == expected[channel]
-        # A place in one bucket says nothing of the others.
+        # A place in one bucket does not cover the others.
         alone = Cursor(since.epoch, since.seq)
         known = [missed_since(alone, past.position, past.channels[channel], limit=10) for channel in SPREAD]
         assert sum(not isinstance(results, Gap) for results in known) == 1
@@ -154,7 +154,7 @@ class TestBroker(BrokerContract):
                 item: [publication["id"] for publication in page.publications] for item, page in pages.items()
             }, done.nodes
 
-        # Nobody answers here, but the node hears it.
+        # No hub replies here, but the node receives the command.
         assert asyncio.run(in_asyncio()) == (later, 0)
         publisher = ClusterPublisher(cluster.url(), prefix=prefix)
         pages = {item: publisher.history(item, since=since, limit=9, timeout_s=TIMEOUT_S) for item in SPREAD}
@@ -162,7 +162,9 @@ class TestBroker(BrokerContract):
         assert publisher.nodes(timeout_s=TIMEOUT_S) == []
         assert publisher.send_command(order, timeout_s=0.3).nodes == 0
         publisher.close()
-        wait_until(lambda: [item["do"] for item in node.sink.controls] == ["disconnect"] * 2, why="both were heard")
+        wait_until(
+            lambda: [item["do"] for item in node.sink.controls] == ["disconnect"] * 2, why="both commands were received"
+        )
 
 
 class InCluster(HubPublisherContract):
@@ -210,10 +212,10 @@ def open_kind(request: pytest.FixtureRequest) -> Iterator[Callable[[str, str], P
 
     def open_(url: str, prefix: str) -> Publisher:
         threads = request.param == "threads"
-        opened.append(ClusterPublisher(url, prefix=prefix) if threads else Blocking(lambda: created(url, prefix)))
+        opened.append(ClusterPublisher(url, prefix=prefix) if threads else Blocking(lambda: new_publisher(url, prefix)))
         return opened[-1]
 
-    def created(url: str, prefix: str) -> AsyncClusterPublisher:
+    def new_publisher(url: str, prefix: str) -> AsyncClusterPublisher:
         return AsyncClusterPublisher(url, prefix=prefix)
 
     yield open_
@@ -235,7 +237,7 @@ class TestPublishing:
             return str(answer)
 
         # On a slow machine the first answer may be that it cannot be reached.
-        wait_until(lambda: "buckets" in error_text(), why="it says what is wrong")
+        wait_until(lambda: "buckets" in error_text(), why="the error names the cause")
 
     def test_a_slot_that_moves(self, cluster: ClusterProcess, prefix: str, open_kind: Open) -> None:
         buckets = open_buckets(cluster.url(), prefix)
@@ -283,7 +285,7 @@ class TestPublishing:
             assert isinstance(answer, TidingsError)
             return str(answer)
 
-        wait_until(lambda: "redis+cluster://" in error_text(), why="it says what is wrong")
+        wait_until(lambda: "redis+cluster://" in error_text(), why="the error names the cause")
         publisher.close()
 
     def test_publish_without_a_listener(self, prefix: str, open_kind: Open) -> None:
@@ -407,7 +409,7 @@ class TestFaults:
             world.cluster.move(slot, target)
             world.flow()
         world.settle()
-        # The bucket that moved began a new epoch, and its clients were told; the others went on as they were.
+        # The bucket that moved began a new epoch, and its clients were notified. The others continued unchanged.
         moved = [channel for channel in SPREAD if bucket_of(channel, 4) == 0]
         assert world.node.sink.lost_channels() == set(moved)
         assert {channel: world.recovered(channel, since) for channel in SPREAD} == {
@@ -423,7 +425,7 @@ class TestFaults:
         dead = owners[2]
         world.cluster.configure("cluster-replica-no-failover", "no")
         dead.kill()
-        wait_until(world.node.sink.lost_channels, within_s=60, why="the replica took over, clients are told")
+        wait_until(world.node.sink.lost_channels, within_s=60, why="the replica took over, clients are notified")
         world.cluster.configure("cluster-replica-no-failover", "yes")
         world.flow()
         dead.start()
@@ -457,9 +459,9 @@ class TestFaults:
         bucket = world.buckets[0]
         with world.cluster.client(bucket.address.slot) as client:
             client.delete(bucket.keys.meta)
-        wait_until(world.node.sink.lost_channels, within_s=60, why="its clients are told")
+        wait_until(world.node.sink.lost_channels, within_s=60, why="its clients are notified")
         world.connected()
-        # The link was made again, lest it lead to a node that was cut off from its cluster.
+        # The link reconnected, because it could have led to a node that was cut off from its cluster.
         assert world.metrics.broker_reconnects > before
         world.settle()
         assert world.node.sink.lost_channels() == {channel for channel in SPREAD if bucket_of(channel, 4) == 0}

@@ -1,7 +1,7 @@
 """One node loses single messages on an unbroken link, and its clients go to another node.
 
-Node A is behind a proxy that takes messages out; node B is not. Hubs are real, with clients that write down
-what they are told; what is asked is whether `recovered: true` was true, or put right.
+Node A is behind a proxy that drops messages; node B is not. The hubs are real, and their clients record what they
+receive. The tests check whether each `recovered: true` was right, or corrected later.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tidings.wire.cursor import Cursor
 from tidings_hub.brokers.base import BrokerLimits
 from tidings_hub.brokers.redis import RedisBroker
 from tidings_hub.config.settings import Settings
-from tidings_hub.core.frame import Encoded
+from tidings_hub.core.frame import OutgoingFrame
 from tidings_hub.core.sessions import Session
 from tidings_hub.metrics import Metrics
 from tidings_hub.services.client_connection import Connection
@@ -40,8 +40,8 @@ SELDOM = replace(LIMITS, position_check_s=3600.0)
 CHANNELS = ("orders:1", "orders:2")
 
 
-class Seen:
-    """A client's connection, on the client's side: the cursor it would come back with, and what it has."""
+class ClientConnection:
+    """A client's side of a connection: the cursor for its next resume, and what it received."""
 
     def __init__(self) -> None:
         self.remote, self.transport, self.closed = "here", "websocket", False
@@ -51,8 +51,8 @@ class Seen:
     def close(self, code: str) -> None:
         self.closed = True
 
-    def receive(self, frames: Encoded) -> None:
-        parts = json.loads(frames.packet[2:])
+    def receive(self, frame: OutgoingFrame) -> None:
+        parts = json.loads(frame.packet[2:])
         self.received.append(parts)
         if not parts[0].startswith("tidings:"):
             self.cursor = parts[3]
@@ -67,9 +67,9 @@ class Seen:
         return [int(parts[3].split(".")[1]) for parts in self.received if len(parts) > 3 and parts[2] == channel]
 
 
-def fan_out(connections: Iterable[Connection], frames: Sequence[Encoded]) -> None:
+def fan_out(connections: Iterable[Connection], frames: Sequence[OutgoingFrame]) -> None:
     for connection in connections:
-        assert isinstance(connection, Seen)
+        assert isinstance(connection, ClientConnection)
         for frame in frames:
             connection.receive(frame)
 
@@ -80,9 +80,9 @@ class Node:
     broker: RedisBroker
     metrics: Metrics
 
-    def connect(self, *, since: str | None = None) -> tuple[Seen, PendingSubscription, Session[Connection]]:
-        """What a client does on connecting, and what it is told."""
-        client = Seen()
+    def connect(self, *, since: str | None = None) -> tuple[ClientConnection, PendingSubscription, Session[Connection]]:
+        """Connect a client and subscribe it, as the hub does for a CONNECT."""
+        client = ClientConnection()
         session = self.hub.open(client, Claims(sub="u", expires_at_s=None, channels=("*",)))
         joined = subscribe(self.hub, session, CHANNELS, None if since is None else Cursor.parse(since))
         ready = {"cursor": str(joined.cursor), "channels": joined.answers}
@@ -90,14 +90,14 @@ class Node:
         return client, joined, session
 
     def returns(self, since: str) -> dict[str, object]:
-        """Per channel whether a client that returns here is told that it has everything."""
+        """Per channel whether a client that resumes here receives `recovered: true`."""
         _, joined, session = self.connect(since=since)
         self.hub.close(session)
         return {name: answer["recovered"] for name, answer in joined.answers.items()}
 
 
 @dataclass
-class Two:
+class TwoNodes:
     redis: RedisProcess
     proxy: Proxy
     a: Node
@@ -110,7 +110,7 @@ class Two:
         assert isinstance(answer, Receipt), answer
         return Cursor.parse(answer.cursor)
 
-    def lose(self, client: Seen) -> tuple[Cursor, str]:
+    def lose(self, client: ClientConnection) -> tuple[Cursor, str]:
         """Node A loses the next of orders:1; returns that, and a later cursor that its client has from orders:2."""
         self.proxy.drop("orders:1")
         dropped = self.publish("orders:1")
@@ -120,7 +120,7 @@ class Two:
         return dropped, str(late)
 
 
-Build = Callable[..., Two]
+Build = Callable[..., TwoNodes]
 
 
 @pytest.fixture
@@ -140,8 +140,8 @@ def build(tmp_path: Path) -> Iterator[Build]:
         wait_until(lambda: broker.state().connected, why="the node is connected")
         return Node(hub, broker, metrics)
 
-    def built(limits: BrokerLimits = SELDOM) -> Two:
-        two = Two(redis, proxy, node(proxy.url, limits), node(redis.url, limits), opened[0])
+    def built(limits: BrokerLimits = SELDOM) -> TwoNodes:
+        two = TwoNodes(redis, proxy, node(proxy.url, limits), node(redis.url, limits), opened[0])
         # The first check runs at once.
         wait_until(lambda: two.a.metrics.position_checks == two.b.metrics.position_checks == 1 or limits != SELDOM)
         return two
@@ -170,53 +170,53 @@ def test_doubt_of_one_node_reaches_every_node(build: Build) -> None:
 
 def test_client_that_moved_before_the_loss_was_found_is_notified_then(build: Build) -> None:
     two = build()
-    left, _, session = two.a.connect()
-    stays, _, _ = two.b.connect()
-    dropped, late = two.lose(left)
+    first_client, _, session = two.a.connect()
+    resident, _, _ = two.b.connect()
+    dropped, late = two.lose(first_client)
     two.a.hub.close(session)
-    moved, joined, _ = two.b.connect(since=late)
-    # Nobody knows better yet.
+    resumed, joined, _ = two.b.connect(since=late)
+    # No node has found the loss yet.
     assert joined.answers["orders:1"] == {"recovered": True}
-    assert dropped.seq not in moved.ids("orders:1")
+    assert dropped.seq not in resumed.ids("orders:1")
     two.publish("orders:1")
-    wait_until(lambda: moved.gap_channels() == ["orders:1"], why="the client is told that it lacks something")
-    assert stays.gap_channels() == []
+    wait_until(lambda: resumed.gap_channels() == ["orders:1"], why="the client receives the gap")
+    assert resident.gap_channels() == []
     assert two.b.metrics.gaps_late == 1
-    # Once told it is like everybody else: nothing of that is said again.
+    # After that it is like every other client: the gap is not sent again.
     two.publish("orders:2")
     end = two.publish("orders:1")
-    wait_until(lambda: moved.ids("orders:1")[-1:] == [end.seq] == stays.ids("orders:1")[-1:])
-    assert moved.gap_channels() == ["orders:1"]
+    wait_until(lambda: resumed.ids("orders:1")[-1:] == [end.seq] == resident.ids("orders:1")[-1:])
+    assert resumed.gap_channels() == ["orders:1"]
 
 
 def test_newer_cursor_of_a_client_that_moved_is_doubted(build: Build) -> None:
     two = build()
-    left, _, session = two.a.connect()
-    _, late = two.lose(left)
+    first_client, _, session = two.a.connect()
+    _, late = two.lose(first_client)
     two.a.hub.close(session)
-    moved, _, second_session = two.b.connect(since=late)
+    resumed, _, second_session = two.b.connect(since=late)
     newer = two.publish("orders:2")
-    wait_until(lambda: moved.cursor == str(newer))
+    wait_until(lambda: resumed.cursor == str(newer))
     two.b.hub.close(second_session)
     two.publish("orders:1")
-    wait_until(lambda: two.b.returns(str(newer))["orders:1"] is False, why="node B doubts what it gave out itself")
+    wait_until(lambda: two.b.returns(str(newer))["orders:1"] is False, why="node B doubts a cursor that it sent itself")
 
 
-def test_the_check_of_a_node_finds_it_without_another_publication(build: Build) -> None:
+def test_position_check_finds_a_loss_without_another_publication(build: Build) -> None:
     two = build(LIMITS)
-    left, _, session = two.a.connect()
+    first_client, _, session = two.a.connect()
     two.proxy.drop("orders:1")
     dropped = two.publish("orders:1")
     late = two.publish("orders:2")
-    wait_until(lambda: left.cursor is not None and Cursor.parse(left.cursor).seq >= late.seq)
+    wait_until(lambda: first_client.cursor is not None and Cursor.parse(first_client.cursor).seq >= late.seq)
     two.a.hub.close(session)
-    moved, joined, _ = two.b.connect(since=str(late))
-    # The check may come at any of these moments; at each the client either has it, or is told, at once or later.
+    resumed, joined, _ = two.b.connect(since=str(late))
+    # The check may run at any of these moments. Each time the client has the publication, or receives the gap.
     wait_until(
         lambda: (
-            dropped.seq in left.ids("orders:1")
+            dropped.seq in first_client.ids("orders:1")
             or joined.answers["orders:1"]["recovered"] is False
-            or moved.gap_channels() == ["orders:1"]
+            or resumed.gap_channels() == ["orders:1"]
         ),
         why="node A's check finds it",
     )
@@ -224,18 +224,18 @@ def test_the_check_of_a_node_finds_it_without_another_publication(build: Build) 
 
 def test_stopping_node_checks_positions_once_more(build: Build) -> None:
     two = build()
-    left, _, _ = two.a.connect()
-    _, late = two.lose(left)
+    first_client, _, _ = two.a.connect()
+    _, late = two.lose(first_client)
     two.a.broker.stop()
     assert two.b.returns(late) == {"orders:1": False, "orders:2": True}
 
 
 def test_a_link_that_breaks_after_a_silent_loss(build: Build) -> None:
     two = build()
-    left, _, session = two.a.connect()
-    dropped, late = two.lose(left)
+    first_client, _, session = two.a.connect()
+    dropped, late = two.lose(first_client)
     two.proxy.cut()
-    wait_until(lambda: dropped.seq in left.ids("orders:1"), why="it is repaired on the next link")
+    wait_until(lambda: dropped.seq in first_client.ids("orders:1"), why="it is repaired on the next link")
     two.a.hub.close(session)
     assert two.b.returns(late)["orders:1"] is False
 

@@ -1,4 +1,4 @@
-"""Listening by pattern to what others publish on a real Redis, and every way in which that ends."""
+"""Receiving messages of other programs by pattern from a real Redis, and every way in which the link ends."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What may happen between a node and Redis, done to a real one.
+"""Faults between a node and a real Redis.
 
-Every test records a history; the checker then shows for every channel that no acknowledged publication
-is missing at the sink without `lost`, that none came twice, and that the order was kept.
+Every test records a history. The checker then verifies for every channel that no acknowledged publication is missing
+at the sink without `lost`, that none arrived twice, and that the order is right.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def world(build: Build) -> World:
 
 
 def recovered(world: World, channel: str, cursor: Cursor) -> list[str] | None:
-    """What a client that returns with `cursor` is given; None: it is told `recovered: false`."""
+    """The ids that a client receives when it resumes with `cursor`; None: it receives `recovered: false`."""
     past = world.broker.read_since([channel], cursor, limit=1000)
     result = missed_since(cursor, past.position, past.channels[channel], limit=1000)
     if isinstance(result, Gap) or world.broker.is_doubted(channel, cursor):
@@ -158,8 +158,8 @@ def recovered(world: World, channel: str, cursor: Cursor) -> list[str] | None:
 
 def link_id(client: Any) -> int:
     """The id of the node's subscriber connection in Redis."""
-    (result,) = [int(item["id"]) for item in client.client_list(_type="pubsub")]
-    return result
+    (client_id,) = [int(item["id"]) for item in client.client_list(_type="pubsub")]
+    return client_id
 
 
 class TestOutages:
@@ -321,7 +321,7 @@ class TestBounds:
 
 
 class TestAnotherRedis:
-    """Restarts: every older cursor answers `recovered: false`, because nobody can prove that nothing is missing."""
+    """Restarts: every older cursor yields `recovered: false`, because there is no proof that nothing is missing."""
 
     @pytest.mark.parametrize("file", ["same", "empty", "older"])
     def test_killed_and_started_again(self, world: World, file: str) -> None:
@@ -340,7 +340,7 @@ class TestAnotherRedis:
         back_s = time.monotonic()
         world.connected()
         assert time.monotonic() - back_s < 6
-        wait_until(lambda: world.sink.lost_channels() == {"orders:1", "gone:1"}, why="clients are told")
+        wait_until(lambda: world.sink.lost_channels() == {"orders:1", "gone:1"}, why="clients are notified")
         assert world.broker.position is not None
         assert world.broker.position.epoch != cursor.epoch
         assert recovered(world, "orders:1", cursor) is None
@@ -378,7 +378,7 @@ class TestAnotherRedis:
         wait_until(lambda: len(world.sink.publications) == 2)
         with world.redis.client() as client:
             client.flushall()
-        wait_until(lambda: world.sink.lost_channels() == {"orders:1", "gone:1"}, why="clients are told")
+        wait_until(lambda: world.sink.lost_channels() == {"orders:1", "gone:1"}, why="clients are notified")
         world.settle("orders:1", "gone:1")
         assert recovered(world, "orders:1", cursor) is None
         assert world.metrics.epochs == 1
@@ -390,7 +390,7 @@ class TestAnotherRedis:
         wait_until(lambda: len(world.sink.publications) > 20)
         with world.redis.client() as client:
             client.flushall()
-        wait_until(lambda: world.sink.lost_channels() == {"orders:1", "orders:2"}, why="clients are told")
+        wait_until(lambda: world.sink.lost_channels() == {"orders:1", "orders:2"}, why="clients are notified")
         world.settle("orders:1", "orders:2")
 
     def test_vanished_rules_are_written_again(self, world: World) -> None:
@@ -417,7 +417,7 @@ class TestAnotherRedis:
         wait_until(lambda: len(world.sink.publications) == 20)
         with world.redis.client() as client:
             client.hset(KEYS.meta, "seq", 3)
-        wait_until(lambda: world.sink.lost_channels() == {"orders:1", "orders:2"}, why="clients are told")
+        wait_until(lambda: world.sink.lost_channels() == {"orders:1", "orders:2"}, why="clients are notified")
         world.settle("orders:1", "orders:2")
         assert recovered(world, "orders:1", Cursor.parse(cursor)) is None
         assert world.broker.position is not None
@@ -459,11 +459,11 @@ class TestLostMessages:
             wait_until(lambda: world.sink.ids(channel) == [receipt.id], why="it is repaired")
             assert world.sink.losses == []
         else:
-            wait_until(lambda: world.sink.lost_channels() == {channel}, why="it is told")
+            wait_until(lambda: world.sink.lost_channels() == {channel}, why="the gap is reported")
         assert world.proxy.dropped == 1
 
-    def test_a_later_cursor_of_another_channel_is_not_believed(self, build: Build) -> None:
-        """A client's one cursor says too much: it saw the other channel's later publication."""
+    def test_later_cursor_of_another_channel_is_doubted(self, build: Build) -> None:
+        """The client's cursor is too far ahead, since it received the later publication of the other channel."""
         world = build(limits=replace(LIMITS, position_check_s=60.0)).connected()
         # The first check runs at once; after it none disturbs.
         wait_until(lambda: world.metrics.position_checks == 1)

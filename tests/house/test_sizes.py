@@ -17,9 +17,9 @@ LONG_FILES = {
     "hub/tidings_hub/engine/connection.py": "one class whose slots the fan-out reads; its methods are short",
     "hub/tidings_hub/engine/http.py": "one grammar: what a request may look like, and what is refused",
     "hub/tidings_hub/engine/http_connection.py": "one state machine: a socket that speaks HTTP",
-    "hub/tidings_hub/brokers/redis.py": "one class: all that the interface asks of one Redis, each method a few lines",
-    "hub/tidings_hub/brokers/reader.py": "one greenlet's life: connect, resubscribe, repair, read",
-    "hub/tidings_hub/brokers/repair.py": "one procedure: what a node reads again after a gap",
+    "hub/tidings_hub/brokers/redis.py": "one class: the broker interface on one Redis, each method a few lines",
+    "hub/tidings_hub/brokers/reader.py": "one greenlet: connect, resubscribe, repair, read",
+    "hub/tidings_hub/brokers/repair.py": "one procedure: reads and delivers what a node missed",
     "hub/tidings_hub/services/hub.py": "one shell: sessions, subscriptions and the fan-out share its state",
     "hub/tidings_hub/runtime.py": "the only file that knows eventlet, and it must stay one file",
 }

@@ -106,7 +106,7 @@ class Lookups:
         self._stopping = True
         self._wake.set()
 
-    # The own greenlet
+    # Runs in its own greenlet
 
     def run(self) -> None:
         """Run rounds until `stop`. No error ends it."""

@@ -119,7 +119,7 @@ class DisconnectFrame:
     sse = b""
 
 
-class Encoded(Protocol):
+class OutgoingFrame(Protocol):
     """What a fan-out writes: a Frame, a HubEvent or a DisconnectFrame."""
 
     @property
@@ -135,16 +135,16 @@ class Encoded(Protocol):
         """One event of an event stream."""
 
 
-def join_packets(frames: Sequence[Encoded]) -> bytes:
+def join_packets(frames: Sequence[OutgoingFrame]) -> bytes:
     """The frames as one polling payload."""
     return SEPARATOR.join([frame.packet for frame in frames])
 
 
-def join_websocket(frames: Sequence[Encoded]) -> bytes:
+def join_websocket(frames: Sequence[OutgoingFrame]) -> bytes:
     """The frames one after another, for one write."""
     return b"".join([frame.websocket for frame in frames])
 
 
-def join_sse(frames: Sequence[Encoded]) -> bytes:
+def join_sse(frames: Sequence[OutgoingFrame]) -> bytes:
     """The frames one after another, for one write."""
     return b"".join([frame.sse for frame in frames])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from tidings_hub import runtime
-from tidings_hub.core.frame import Encoded, join_packets, join_sse, join_websocket
+from tidings_hub.core.frame import OutgoingFrame, join_packets, join_sse, join_websocket
 from tidings_hub.engine import http
 from tidings_hub.engine.connection import UNLIMITED, Connection
 from tidings_hub.engine.engineio import Kind
@@ -15,7 +15,7 @@ _write = runtime.original("os").write
 _WEBSOCKET = Kind.WEBSOCKET
 
 
-def deliver(connections: Iterable[Connection], frames: Sequence[Encoded]) -> int:
+def deliver(connections: Iterable[Connection], frames: Sequence[OutgoingFrame]) -> int:
     """Fan-out: `frames`, in order, to each connection. How many connections took them.
 
     Joined once per kind of connection, and written with one send(2) each; a waiting poll
@@ -58,7 +58,7 @@ class _Others:
 
     __slots__ = ("_answers", "_events", "_frames", "_joined", "_now_s", "_packets", "_size")
 
-    def __init__(self, frames: Sequence[Encoded]) -> None:
+    def __init__(self, frames: Sequence[OutgoingFrame]) -> None:
         self._frames = frames
         self._now_s = runtime.now_s()
         self._answers: dict[bytes, bytes] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from tidings_hub.core.frame import Encoded
+from tidings_hub.core.frame import OutgoingFrame
 
 
 class Connection(Protocol):
@@ -25,5 +25,5 @@ class Connection(Protocol):
         """End the connection with a code of `tidings.codes`."""
 
 
-FanOut = Callable[[Iterable[Connection], Sequence[Encoded]], None]
+FanOut = Callable[[Iterable[Connection], Sequence[OutgoingFrame]], None]
 """Writes frames to connections: each gets all of them, in order. Never waits, never raises."""

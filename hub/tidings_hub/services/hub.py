@@ -27,7 +27,7 @@ from tidings_hub.brokers.base import Broker
 from tidings_hub.config.settings import Settings
 from tidings_hub.core.access import Access, Revocations
 from tidings_hub.core.delivery_plan import plan
-from tidings_hub.core.frame import DisconnectFrame, Encoded, Frame
+from tidings_hub.core.frame import DisconnectFrame, Frame, OutgoingFrame
 from tidings_hub.core.gap_audience import affected_by_doubt, affected_by_loss
 from tidings_hub.core.local_presence import with_presence_channels
 from tidings_hub.core.recent_recoveries import RecentRecoveries
@@ -167,13 +167,13 @@ class Hub:
         """The open sessions of this node."""
         return self._sessions.values()
 
-    def send(self, connection: Connection, *frames: Encoded) -> None:
+    def send(self, connection: Connection, *frames: OutgoingFrame) -> None:
         """Write frames to one connection, behind what was written to it before."""
         self._fan_out((connection,), frames)
 
     def disconnect(self, connection: Connection, code: str, message: str) -> None:
         """Send the client the reason and close its connection. The code states whether the client should reconnect."""
-        frames: list[Encoded] = [hub_event("tidings:close", {"code": code, "message": message})]
+        frames: list[OutgoingFrame] = [hub_event("tidings:close", {"code": code, "message": message})]
         if not CODES[code].should_reconnect:
             frames.append(DisconnectFrame())
         self.send(connection, *frames)

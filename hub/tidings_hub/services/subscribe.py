@@ -16,7 +16,7 @@ from tidings.wire.cursor import Cursor
 from tidings.wire.publication import Publication
 from tidings_hub.brokers.base import HistorySnapshot
 from tidings_hub.core.bucket_positions import rebase_cursors, with_floor
-from tidings_hub.core.frame import Encoded, Frame
+from tidings_hub.core.frame import Frame, OutgoingFrame
 from tidings_hub.core.local_presence import split_answers
 from tidings_hub.core.recovery import Gap, missed_from
 from tidings_hub.core.resumable_session import ChannelJoin, JoinMode, Resume
@@ -114,7 +114,7 @@ def subscribe(
     return PendingSubscription(catchup, position, answers, missed)
 
 
-def go_live(hub: Hub, session: Session[Connection], pending: PendingSubscription, *first: Encoded) -> None:
+def go_live(hub: Hub, session: Session[Connection], pending: PendingSubscription, *first: OutgoingFrame) -> None:
     """Write `first`, then what was missed, then what was held back. From then on the channels are live."""
     catchup = pending.catchup
     if session.state is State.CLOSED:

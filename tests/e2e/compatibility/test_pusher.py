@@ -25,28 +25,28 @@ prefixes = {{ "private-orders-" = "orders:" }}
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
-    made = HubProcess(tmp_path_factory.mktemp("hub"), config=CONFIG + PUSHER)
+    started = HubProcess(tmp_path_factory.mktemp("hub"), config=CONFIG + PUSHER)
     try:
-        yield made.start()
+        yield started.start()
     finally:
-        made.stop()
-    said = made.log.read_text()
-    assert "Traceback" not in said
-    assert SECRET not in said
+        started.stop()
+    log_text = started.log.read_text()
+    assert "Traceback" not in log_text
+    assert SECRET not in log_text
 
 
 @pytest.fixture
 def client(hub: HubProcess, clients: list[ClientProcess]) -> ClientProcess:
     channels = ["pusher:lobby", "orders:42", "user:7"]
-    made = ClientProcess("js-websocket", hub.url, token=token("7", "orders:*"), channels=channels)
-    clients.append(made)
-    return made.wait_ready()
+    started = ClientProcess("js-websocket", hub.url, token=token("7", "orders:*"), channels=channels)
+    clients.append(started)
+    return started.wait_ready()
 
 
 def arrived(client: ClientProcess, *expected: tuple[str, str, Any]) -> None:
     client.wait(lambda client: len(client.records_of("publication")) >= len(expected), why="all publications")
-    found = [(each["event"], each["channel"], each["data"]) for each in client.records_of("publication")]
-    assert found == list(expected)
+    events = [(item["event"], item["channel"], item["data"]) for item in client.records_of("publication")]
+    assert events == list(expected)
 
 
 def test_the_python_library(hub: HubProcess, client: ClientProcess) -> None:
@@ -71,7 +71,7 @@ def test_the_python_library(hub: HubProcess, client: ClientProcess) -> None:
     assert hub.metric("tidings_wires_published_total") == before + 6
 
 
-def test_what_the_python_library_is_refused(hub: HubProcess) -> None:
+def test_invalid_requests_of_the_python_library_are_rejected(hub: HubProcess) -> None:
     import pusher
     from pusher.errors import PusherBadAuth, PusherBadRequest
 
@@ -104,8 +104,8 @@ def test_the_node_library(hub: HubProcess, client: ClientProcess) -> None:
         ["trigger", ["nowhere-else", "tidings:close", 1]],
     ]
     answers = run("pusher.mjs", {"app": app, "calls": calls})
-    assert [(each["status"], each["body"]) for each in answers[:4]] == [(200, "{}")] * 4
-    assert [each["status"] for each in answers[4:]] == [400, 400]
+    assert [(item["status"], item["body"]) for item in answers[:4]] == [(200, "{}")] * 4
+    assert [item["status"] for item in answers[4:]] == [400, 400]
     assert "socket_id" in answers[4]["body"]
     assert "reserved" in answers[5]["body"]
     (refused,) = run("pusher.mjs", {"app": app | {"secret": SECRET[::-1]}, "calls": [["trigger", ["lobby", "x", 1]]]})

@@ -36,8 +36,8 @@ def emit(*steps: list[Any]) -> list[list[Any]]:
     return list(steps)
 
 
-def to(room: str, *given: Any) -> list[list[Any]]:
-    return emit(["to", [room]], ["emit", list(given)])
+def to(room: str, *arguments: Any) -> list[list[Any]]:
+    return emit(["to", [room]], ["emit", list(arguments)])
 
 
 def publish(two: TwoHubs, channel: str, message: object) -> None:
@@ -98,7 +98,7 @@ def test_emitters_of_other_languages(two: TwoHubs) -> None:
     )
 
 
-def test_poison_is_counted_and_disturbs_nothing(two: TwoHubs) -> None:
+def test_invalid_messages_are_counted_and_skipped(two: TwoHubs) -> None:
     clients = two.everywhere("7", "chat:a")
     before = two.count("refused_total")
     packet = {"type": 2, "data": ["bad", 1], "nsp": "/"}
@@ -141,10 +141,10 @@ def test_poison_is_counted_and_disturbs_nothing(two: TwoHubs) -> None:
     wait_publications(clients, ("good", "chat:a", 1))
     assert two.count("refused_total") == before + len(poison) + 6
     for hub in two.hubs.values():
-        assert hub.log.read_text().count("was refused") <= 2
+        assert hub.log.read_text().count("was rejected") <= 2
 
 
-def test_orders_for_a_user(two: TwoHubs) -> None:
+def test_commands_for_a_user(two: TwoHubs) -> None:
     clients = two.everywhere("7", "chat:a")
     bystanders = two.everywhere("8", "chat:a")
     ordered = two.count("ordered_total")
@@ -200,7 +200,7 @@ def test_another_node_takes_over_when_the_one_that_listens_is_killed(two: TwoHub
     wait_publications([client], *(("n", "chat:a", number) for number in (1, 2, 3)))
 
 
-def test_a_node_that_stood_still_publishes_nothing_of_what_another_did(two: TwoHubs) -> None:
+def test_suspended_node_does_not_publish_a_message_twice(two: TwoHubs) -> None:
     first = two.wait_listening()
     (other,) = (name for name in two.hubs if name != first)
     client = two.everywhere("7", "chat:a")[list(two.hubs).index(other)]
@@ -221,7 +221,7 @@ def test_a_node_that_stood_still_publishes_nothing_of_what_another_did(two: TwoH
     assert two.listening() == [other]
 
 
-def test_a_node_that_ends_hands_over(two: TwoHubs) -> None:
+def test_stopping_node_releases_the_lease(two: TwoHubs) -> None:
     first = two.wait_listening()
     (other,) = (name for name in two.hubs if name != first)
     assert two.hubs[first].terminate() == 0
@@ -231,16 +231,16 @@ def test_a_node_that_ends_hands_over(two: TwoHubs) -> None:
         two.hubs[first].start()
 
 
-def test_a_link_that_redis_cuts_is_made_again(two: TwoHubs) -> None:
+def test_listener_reconnects_after_a_cut_link(two: TwoHubs) -> None:
     clients = two.everywhere("7", "chat:a")
     with two.redis.client() as redis:
         redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
 
-    def heard() -> bool:
+    def is_received() -> bool:
         numbered(two, 1)
         return publications_of(clients[0]) != []
 
-    wait_until(heard, why="it listens again")
+    wait_until(is_received, why="it listens again")
     assert len(two.listening()) == 1
 
 

@@ -30,15 +30,15 @@ class Servers:
 
     def client(self, server: int, *rooms: str) -> NodeProgram:
         """A client of a server, when it is in these rooms."""
-        made = NodeProgram("socketio_client.mjs", {"port": self.ports[server], "rooms": rooms})
-        self.clients.append(made)
-        assert made.read_line() == {"joined": True}
-        return made
+        started = NodeProgram("socketio_client.mjs", {"port": self.ports[server], "rooms": rooms})
+        self.clients.append(started)
+        assert started.read_line() == {"joined": True}
+        return started
 
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[RedisProcess]:
-    """Of the test's own: nobody else listens there."""
+    """A Redis for this test only, so that no other program listens on it."""
     server = RedisProcess(tmp_path).start()
     yield server
     server.stop()
@@ -47,17 +47,17 @@ def redis(tmp_path: Path) -> Iterator[RedisProcess]:
 @pytest.fixture
 def servers(redis: RedisProcess) -> Iterator[Servers]:
     running = [NodeProgram("socketio_server.mjs", {"port": redis.port}) for _ in range(2)]
-    made = Servers(redis, f"socketio+{redis.url}", [], running)
+    started = Servers(redis, f"socketio+{redis.url}", [], running)
     try:
-        made.ports = tuple(server.read_line()["port"] for server in running)
-        yield made
+        started.ports = tuple(server.read_line()["port"] for server in running)
+        yield started
     finally:
-        for program in (*made.clients, *running):
+        for program in (*started.clients, *running):
             program.stop()
 
 
 def test_a_channel_is_a_room_on_every_server(servers: Servers) -> None:
-    one, other = servers.client(0, "orders:1"), servers.client(1, "orders:1", "user:7")
+    first, other = servers.client(0, "orders:1"), servers.client(1, "orders:1", "user:7")
     with Emitter(servers.url) as emitter:
         receipt = emitter.emit("updated", {"n": 1, "t": "ü", "f": 1.5}, channel="orders:1", id="mine")
         assert (receipt.id, receipt.cursor, receipt.duplicate) == ("mine", "", False)
@@ -66,12 +66,12 @@ def test_a_channel_is_a_room_on_every_server(servers: Servers) -> None:
         with emitter.batch() as batch:
             batch.emit("b1", 1, channel="orders:1")
             batch.emit("b2", 2, channel="orders:1")
-    for client in (one, other):
+    for client in (first, other):
         assert client.read_line() == {"event": "updated", "given": [{"n": 1, "t": "ü", "f": 1.5}]}
         assert client.read_line() == {"event": "both", "given": [[None, True]]}
     assert other.read_line() == {"event": "both", "given": [[None, True]]}
     assert other.read_line() == {"event": "yours", "given": [None]}
-    for client in (one, other):
+    for client in (first, other):
         assert [client.read_line()["event"] for _ in range(2)] == ["b1", "b2"]
 
 
@@ -91,7 +91,7 @@ def test_in_asyncio(servers: Servers) -> None:
     assert client.read_line() == {"event": "updated", "given": [1]}
 
 
-def test_nobody_listening_is_never_silence(redis: RedisProcess) -> None:
+def test_publish_without_a_listening_server_raises(redis: RedisProcess) -> None:
     with Emitter(f"socketio+{redis.url}") as emitter:
         with pytest.raises(Unavailable, match=EMPTY):
             emitter.emit("updated", 1, channel="orders:1")
@@ -99,7 +99,7 @@ def test_nobody_listening_is_never_silence(redis: RedisProcess) -> None:
             emitter.emit("updated", 1, channels=["orders:1", "orders:2"])
 
 
-def test_another_key_or_namespace_is_nobody(servers: Servers) -> None:
+def test_another_key_or_namespace_reaches_no_server(servers: Servers) -> None:
     for query in ("?key=other", "?nsp=/admin"):
         with Emitter(servers.url + query) as emitter, pytest.raises(Unavailable, match=EMPTY):
             emitter.emit("updated", 1, channel="orders:1")
@@ -107,7 +107,7 @@ def test_another_key_or_namespace_is_nobody(servers: Servers) -> None:
         emitter.emit("updated", 1, channel="orders:1")
 
 
-def test_a_redis_that_is_away_and_comes_back(servers: Servers) -> None:
+def test_publishing_works_after_a_redis_restart(servers: Servers) -> None:
     with Emitter(servers.url, timeout_s=1.0) as emitter:
         emitter.emit("updated", 1, channel="orders:1")
         servers.redis.kill()
@@ -115,18 +115,18 @@ def test_a_redis_that_is_away_and_comes_back(servers: Servers) -> None:
             emitter.emit("updated", 2, channel="orders:1")
         servers.redis.start()
 
-        def heard() -> bool:
+        def is_received() -> bool:
             try:
                 return emitter.emit("updated", 3, channel="orders:1").cursor == ""
             except Unavailable as error:
-                # The servers come back a moment after Redis.
+                # The servers reconnect shortly after Redis is back.
                 assert EMPTY in str(error)  # noqa: PT017
                 return False
 
-        wait_until(heard, why="the servers are back")
+        wait_until(is_received, why="the servers are back")
 
 
-def test_what_cannot_be_sent_or_asked() -> None:
+def test_unsupported_options_and_queries_raise() -> None:
     nowhere = f"socketio+redis://127.0.0.1:{free_port()}/0"
     with Emitter(nowhere, timeout_s=0.3) as emitter:
         with pytest.raises(Unavailable, match="cannot be reached"):
@@ -145,12 +145,12 @@ def test_what_cannot_be_sent_or_asked() -> None:
     "url",
     ["socketio+redis://h?nsp=admin", "socketio+redis://h?key=", "socketio+http://h", "socketio+redis+cluster://h"],
 )
-def test_a_url_that_is_none(url: str) -> None:
+def test_invalid_url_raises(url: str) -> None:
     with pytest.raises(BadConfig):
         Emitter(url)
 
 
-def test_a_number_that_msgpack_cannot_say_fails_alone(servers: Servers) -> None:
+def test_number_that_msgpack_cannot_encode_fails_alone(servers: Servers) -> None:
     def send(emitter: Emitter) -> None:
         with emitter.batch() as batch:
             batch.emit("huge", 2**70, channel="orders:1")

@@ -35,9 +35,9 @@ class ClusterScene(Scene):
         self.backend_file = folder / "backend.jsonl"
         self.recorder = Recorder(self.backend_file)
         self.backend = Backend(url, self.recorder)
-        here = f"http://127.0.0.1:{self.door.port}"
+        door_url = f"http://127.0.0.1:{self.door.port}"
         self.clients = [
-            ClientProcess(kind, here, token=token(f"u-{kind}", "orders:*"), channels=CHANNELS)
+            ClientProcess(kind, door_url, token=token(f"u-{kind}", "orders:*"), channels=CHANNELS)
             for kind in ("js-websocket", "python-polling", "sse")
         ]
         for client in self.clients:
@@ -70,16 +70,16 @@ class ClusterScene(Scene):
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[ClusterScene]:
-    with closing(ClusterScene(tmp_path)) as made:
-        yield made
+    with closing(ClusterScene(tmp_path)) as new_scene:
+        yield new_scene
 
 
 def test_a_stock_client_returns_to_all_buckets_by_itself(scene: ClusterScene) -> None:
     scene.backend.stop()
     channels = [f"orders:stock-{number}" for number in range(12)]
     assert len({bucket_of(channel, len(scene.buckets)) for channel in channels}) == len(scene.buckets)
-    here = f"http://127.0.0.1:{scene.door.port}"
-    client = ClientProcess("stock-websocket", here, token=token("stock", "orders:*"), channels=channels[:6])
+    door_url = f"http://127.0.0.1:{scene.door.port}"
+    client = ClientProcess("stock-websocket", door_url, token=token("stock", "orders:*"), channels=channels[:6])
     scene.clients.append(client)
     client.wait_ready()
     client.request("tidings:subscribe", {"channels": channels[6:]})
@@ -103,8 +103,8 @@ def test_a_stock_client_returns_to_all_buckets_by_itself(scene: ClusterScene) ->
     publish(3)
     client.wait(lambda client: len(client.data()) >= sum(map(len, expected.values())), why="all")
     assert {channel: [data["n"] for data in client.data(channel)] for channel in channels} == expected
-    assert [one["recovered"] for one in client.records_of("connect")] == [False, True, True]
-    assert len({one["id"] for one in client.records_of("connect")}) == 1
+    assert [item["recovered"] for item in client.records_of("connect")] == [False, True, True]
+    assert len({item["id"] for item in client.records_of("connect")}) == 1
 
 
 def test_acknowledgements_in_every_bucket(scene: ClusterScene) -> None:
@@ -125,14 +125,14 @@ def test_changing_nodes_and_masters_under_load(scene: ClusterScene) -> None:
     assert len({bucket_of(channel, len(scene.buckets)) for channel in CHANNELS}) > 1
     scene.change_nodes(3)
     assert scene.recovered()
-    # Those whose library asks for it did so as the sessions that they were.
+    # Clients with a library that supports it resumed their sessions.
     assert sum(hub.metric("tidings_sessions_recovered_total") for hub in scene.hubs) == 3
-    # A bucket's slot moves: its clients are told to load anew, on both nodes and wherever they are.
+    # The slot of a bucket moves: its clients on both nodes are notified to reload.
     slot = scene.buckets[bucket_of(CHANNELS[0], len(scene.buckets))].address.slot
     home = scene.cluster.owner(slot)
-    scene.cluster.move(slot, next(one for one in scene.cluster.masters() if one is not home))
+    scene.cluster.move(slot, next(item for item in scene.cluster.masters() if item is not home))
     scene.flow()
-    wait_until(scene.told, why="the clients are told")
+    wait_until(scene.told, why="the clients are notified")
     scene.change_nodes(1)
     # A master dies, and its replica takes over.
     scene.cluster.owner(scene.buckets[bucket_of(CHANNELS[1], len(scene.buckets))].address.slot).kill()

@@ -45,11 +45,11 @@ def url_of(port: int, trusted: Authority, issuer: Authority, name: str) -> str:
 
 
 def places(redis: RedisProcess) -> dict[str, int]:
-    """How many of Redis' clients came to each of its ports, the one that asks left out."""
+    """How many clients of Redis are connected to each of its ports, without this test's own client."""
     with redis.client() as client:
-        own = client.client_id()
-        found = [one["laddr"].rpartition(":")[2] for one in client.client_list() if int(one["id"]) != own]
-    return {place: found.count(place) for place in found}
+        own_id = client.client_id()
+        ports = [entry["laddr"].rpartition(":")[2] for entry in client.client_list() if int(entry["id"]) != own_id]
+    return {place: ports.count(place) for place in ports}
 
 
 def test_publications_go_through_tls_in_order_and_survive_a_cut(
@@ -64,16 +64,16 @@ def test_publications_go_through_tls_in_order_and_survive_a_cut(
         data = [{"n": number, "pad": "x" * (30_000 if number % 20 == 0 else 10)} for number in range(200)]
         with Emitter(url_of(port, authority, authority, "backend"), timeout_s=20) as emitter:
             with emitter.batch() as batch:
-                for each in data[:100]:
-                    batch.emit("n", each, channel="orders:1")
-            for each in data[100:150]:
-                emitter.emit("n", each, channel="orders:1")
+                for number in data[:100]:
+                    batch.emit("n", number, channel="orders:1")
+            for number in data[100:150]:
+                emitter.emit("n", number, channel="orders:1")
             client.wait(lambda client: len(client.data("orders:1")) == 150, why="150 publications")
             before = hub.metric("tidings_broker_reconnects_total")
             with process.client() as direct:
                 direct.client_kill_filter(_type="pubsub")
-            for each in data[150:]:
-                emitter.emit("n", each, channel="orders:1")
+            for number in data[150:]:
+                emitter.emit("n", number, channel="orders:1")
             wait_until(lambda: hub.metric("tidings_broker_reconnects_total") > before, why="the link is made again")
             client.wait(lambda client: len(client.data("orders:1")) == 200, why="all publications")
             assert client.data("orders:1") == data
@@ -84,7 +84,7 @@ def test_publications_go_through_tls_in_order_and_survive_a_cut(
         hub.stop()
 
 
-def test_who_cannot_be_vouched_for_is_not_believed(
+def test_untrusted_certificate_is_rejected(
     redis: tuple[RedisProcess, int], authority: Authority, tmp_path: Path
 ) -> None:
     _, port = redis

@@ -25,7 +25,7 @@ from tidings.wire.payload import encode_data
 from tidings.wire.publication import encode_body
 from tidings_hub.brokers.memory import MemoryBroker
 from tidings_hub.config.settings import Settings
-from tidings_hub.core.frame import Encoded
+from tidings_hub.core.frame import OutgoingFrame
 from tidings_hub.core.sessions import Session
 from tidings_hub.metrics import Metrics
 from tidings_hub.node.api import LocalNodeApi
@@ -63,7 +63,7 @@ class Recorder:
         return [said[1] for said in self.said if not str(said[0]).startswith("tidings:")]
 
 
-def fan_out(connections: Iterable[Connection], said: Sequence[Encoded]) -> None:
+def fan_out(connections: Iterable[Connection], said: Sequence[OutgoingFrame]) -> None:
     for connection in connections:
         assert isinstance(connection, Recorder)
         for each in said:

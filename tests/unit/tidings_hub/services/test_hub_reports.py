@@ -17,7 +17,7 @@ from tidings.errors import BadRequest, NotFound, TimedOut
 from tidings.wire.reports import Count, ReportQuery
 from tidings_hub.brokers.memory import MemoryBroker
 from tidings_hub.config.settings import Settings
-from tidings_hub.core.frame import Encoded
+from tidings_hub.core.frame import OutgoingFrame
 from tidings_hub.core.sessions import Session
 from tidings_hub.metrics import Metrics
 from tidings_hub.node.api import LocalNodeApi
@@ -51,7 +51,7 @@ class Client:
         return [int(found[1]) for packet in self.packets if (found := ACK.match(packet))]
 
 
-def fan_out(connections: Iterable[Connection], said: Sequence[Encoded]) -> None:
+def fan_out(connections: Iterable[Connection], said: Sequence[OutgoingFrame]) -> None:
     for connection in connections:
         assert isinstance(connection, Client)
         connection.packets += [each.packet for each in said]
