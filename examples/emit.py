@@ -1,6 +1,6 @@
-"""Tell everybody who looks at order 42. Needs a running hub: `make run`, then `python examples/emit.py`.
+"""Publish an event in the channel of order 42. Needs a running hub: `make run`, then `python examples/emit.py`.
 
-TIDINGS_URL says where it is (default: the Redis on this machine); TIDINGS_API_KEY is for http URLs.
+TIDINGS_URL is the URL of the broker or hub (default: the Redis on this machine). TIDINGS_API_KEY is for http URLs.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
-"""A small shop: a customer looks at an order, and whoever ships it tells them. docker-compose.yml runs it.
+"""A small shop: a customer looks at an order, and sees at once when it is shipped. docker-compose.yml runs it.
 
-TIDINGS_URL says where the hubs' Redis is, and TIDINGS_SECRET is what the hubs check tokens with.
+TIDINGS_URL is the URL of the hubs' Redis. TIDINGS_SECRET is the key with which the hubs verify tokens.
 """
 
 import os
@@ -32,7 +32,7 @@ def page() -> Response:
 
 @app.get("/token")
 def token() -> dict[str, str]:
-    # A real shop asks here who is logged in, and names that customer's own orders.
+    # A real shop checks here who is logged in, and grants that customer's own orders.
     return {"token": issue("customer", key=SECRET, channels=["orders:42"], expires_in_s=3600)}
 
 

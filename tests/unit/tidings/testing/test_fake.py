@@ -32,7 +32,7 @@ def test_assert_pushed_returns_the_matching_publication() -> None:
 
 
 @pytest.mark.parametrize(
-    ("channel", "event", "how"),
+    ("channel", "event", "assertion"),
     [
         ("orders:1", "shipped", {}),
         ("orders:42", "lost", {}),
@@ -42,11 +42,11 @@ def test_assert_pushed_returns_the_matching_publication() -> None:
         ("orders:42", "shipped", {"times": 2}),
     ],
 )
-def test_failed_assertion_lists_what_was_pushed(channel: str, event: str, how: dict[str, object]) -> None:
+def test_failed_assertion_lists_what_was_pushed(channel: str, event: str, assertion: dict[str, object]) -> None:
     hub = FakeHub()
     hub.emit("shipped", {"order": 42, "more": 1}, channel="orders:42")
     with pytest.raises(AssertionError, match="'shipped' in orders:42") as raised:
-        hub.assert_pushed(channel, event, **how)  # type: ignore[arg-type]
+        hub.assert_pushed(channel, event, **assertion)  # type: ignore[arg-type]
     assert '"more": 1' in str(raised.value)
 
 

@@ -21,8 +21,8 @@ def test_every_algorithm(algorithm: str) -> None:
         jwt.decode(token, public, algorithms=[algorithm], options={"verify_exp": False, "verify_iat": False})["sub"]
         == "ann"
     )
-    theirs = jwt.encode(GOOD, private, algorithm=algorithm)
-    assert KeySet([Key(algorithm, public)]).verify(theirs, now_s=NOW).sub == "ann"
+    foreign_token = jwt.encode(GOOD, private, algorithm=algorithm)
+    assert KeySet([Key(algorithm, public)]).verify(foreign_token, now_s=NOW).sub == "ann"
     assert_rejected(token, KeySet([Key("HS256", SECRET, kid="k")]))
 
 

@@ -7,10 +7,10 @@ from tidings.wire.ids import new_id
 
 
 def test_id_has_22_characters_of_the_id_alphabet() -> None:
-    made = new_id(time.time_ns() // 1_000_000)
-    assert len(made) == 22
-    assert check_id(made) == made
-    assert made.isalnum()
+    new = new_id(time.time_ns() // 1_000_000)
+    assert len(new) == 22
+    assert check_id(new) == new
+    assert new.isalnum()
 
 
 def test_later_ids_sort_later() -> None:
@@ -24,7 +24,7 @@ def test_ids_of_one_millisecond_differ() -> None:
 
 
 def test_every_character_occurs_about_equally_often() -> None:
-    made = "".join(new_id(0, random_bytes=bytes([value]).__mul__)[-14:] for value in range(256))
-    assert {made.count(sign) // 14 for sign in set(made)} == {4, 5}
-    assert len(set(made)) == 62
+    characters = "".join(new_id(0, random_bytes=bytes([value]).__mul__)[-14:] for value in range(256))
+    assert {characters.count(sign) // 14 for sign in set(characters)} == {4, 5}
+    assert len(set(characters)) == 62
     assert new_id(0, random_bytes=bytes) == "0" * 22
