@@ -7,7 +7,6 @@ from no other thread. `patch()` comes before any other import of a program.
 
 from __future__ import annotations
 
-import gc
 import io
 import os
 import warnings
@@ -103,16 +102,16 @@ def _ended(*_: object) -> None:
     _live -= 1
 
 
-def live() -> int:
+def live_greenlets() -> int:
     """How many greenlets that `spawn` began have not ended; those of pools are in `Pool.running`."""
     return _live
 
 
-class TooLate(Exception):
+class CallTimeout(Exception):
     """A call took longer than it may."""
 
 
-def within(timeout_s: float, function: Callable[..., Any], *args: object) -> Any:
+def call_with_timeout(timeout_s: float, function: Callable[..., Any], *args: object) -> Any:
     """What `function` returns; it is interrupted where it next waits after `timeout_s`, and nowhere else.
 
     Raises:
@@ -122,7 +121,7 @@ def within(timeout_s: float, function: Callable[..., Any], *args: object) -> Any
     try:
         return function(*args)
     except eventlet.Timeout as error:
-        raise TooLate from error
+        raise CallTimeout from error
     finally:
         limit.cancel()
 
@@ -175,7 +174,7 @@ def unwatch(fd: int) -> None:
         hub.remove(listener)
 
 
-def watched(fd: int) -> bool:
+def is_watched(fd: int) -> bool:
     """Whether the hub still calls back for `fd`: an exception in a callback ends that."""
     return fd in eventlet.hubs.get_hub().listeners[_READ]
 
@@ -186,11 +185,6 @@ def _thrown_away(*_: object) -> None:
 
 def _nothing() -> None:
     """The hub's way to mark a socket object as closed; there is no socket object here."""
-
-
-def greenlets() -> int:
-    """How many greenlets are alive. Walks the heap: for tests and diagnosis, not for hot paths."""
-    return sum(1 for thing in gc.get_objects() if isinstance(thing, greenlet.greenlet) and not thing.dead)
 
 
 class Signal:
@@ -223,12 +217,12 @@ class Pool:
     Greenlets are made on demand and end when nothing waits.
     """
 
-    def __init__(self, size: int, queue_max: int, *, failed: Callable[[BaseException], object] | None = None) -> None:
+    def __init__(self, size: int, queue_max: int, *, on_error: Callable[[BaseException], object] | None = None) -> None:
         self.size = size
         self.queue_max = queue_max
         self.running = 0
         self._waiting: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
-        self._failed = failed
+        self._on_error = on_error
 
     def __len__(self) -> int:
         """How many submitted calls have not begun yet."""
@@ -269,9 +263,9 @@ class Pool:
             function(*args)
         # A Timeout is a BaseException; it must end this call and not the pool's place.
         except (Exception, eventlet.Timeout) as error:
-            if self._failed is None:
+            if self._on_error is None:
                 raise
-            self._failed(error)
+            self._on_error(error)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from support.network.raw_client import masked_frame
 from tidings.errors import BadPacket, BadRequest, TooLarge
-from tidings_hub.engine import engineio as protocol
-from tidings_hub.engine import http, websocket
-from tidings_hub.engine.http import Body
-from tidings_hub.engine.websocket import Message, Reader, Violation
+from tidings_hub.engine.protocols import engineio as protocol
+from tidings_hub.engine.protocols import http_request, websocket
+from tidings_hub.engine.protocols.http_body import RequestBody
+from tidings_hub.engine.protocols.websocket import FrameReader, Message, WebSocketViolation
 
 LIMIT = 2000
 pieces = st.lists(st.binary(max_size=40), max_size=20)
@@ -24,18 +24,18 @@ frames = st.builds(
 )
 
 
-def held(reader: Reader) -> int:
+def held(reader: FrameReader) -> int:
     return len(reader._rest) + sum(map(len, reader._fragments or []))
 
 
 @given(pieces)
 def test_websocket_garbage(parts: list[bytes]) -> None:
-    reader, messages, number = Reader(LIMIT), list[Message](), 0
+    reader, messages, number = FrameReader(LIMIT), list[Message](), 0
     for part in parts:
         try:
             reader.feed(part, messages)
-        except Violation as violation:
-            number = violation.number
+        except WebSocketViolation as violation:
+            number = violation.close_code
             break
         assert held(reader) <= LIMIT + 14
     assert number in (0, 1002, 1007, 1009)
@@ -47,12 +47,12 @@ def test_websocket_frames_read_the_same_however_they_are_split(sent: list[bytes]
     at = data.draw(st.integers(0, len(stream)))
     outcomes = []
     for parts in ([stream], [stream[:at], stream[at:]], [bytes([byte]) for byte in stream]):
-        reader, messages, number = Reader(LIMIT), list[Message](), 0
+        reader, messages, number = FrameReader(LIMIT), list[Message](), 0
         for part in parts:
             try:
                 reader.feed(part, messages)
-            except Violation as violation:
-                number = violation.number
+            except WebSocketViolation as violation:
+                number = violation.close_code
                 break
         outcomes.append((messages, number))
     assert outcomes[0] == outcomes[1] == outcomes[2]
@@ -63,7 +63,7 @@ def test_websocket_frames_read_the_same_however_they_are_split(sent: list[bytes]
 )
 def test_polling_payloads(body: bytes) -> None:
     try:
-        packets = protocol.payload(body)
+        packets = protocol.decode_payload(body)
     except BadPacket:
         return
     assert len(packets) == body.count(b"\x1e") + 1
@@ -72,18 +72,18 @@ def test_polling_payloads(body: bytes) -> None:
 @given(st.text(max_size=20) | st.binary(max_size=20))
 def test_packets(data: str | bytes) -> None:
     try:
-        kind, content = protocol.packet(data)
+        kind, content = protocol.decode_packet(data)
     except BadPacket:
         return
-    assert kind is not protocol.Heard.MESSAGE or type(content) is type(data)
+    assert kind is not protocol.PacketKind.MESSAGE or type(content) is type(data)
 
 
 @given(st.binary(max_size=130))
 def test_close_payloads(payload: bytes) -> None:
     try:
-        number = websocket.close_code(payload)
-    except Violation as violation:
-        refused = violation.number
+        number = websocket.parse_close_code(payload)
+    except WebSocketViolation as violation:
+        refused = violation.close_code
         number = 0
     else:
         refused = 0
@@ -104,7 +104,7 @@ lines = st.lists(
 def test_heads(first: bytes, rest: list[bytes]) -> None:
     data = b"\r\n".join([first, *rest, b"", b""])
     try:
-        head = http.parse_head(data)
+        head = http_request.parse_head(data)
     except BadRequest:
         return
     assert head.path.startswith("/")
@@ -114,7 +114,7 @@ def test_heads(first: bytes, rest: list[bytes]) -> None:
 
 @given(pieces)
 def test_chunked_bodies(parts: list[bytes]) -> None:
-    body, rest = Body(None, 100), b""
+    body, rest = RequestBody(None, 100), b""
     for part in [b"4\r\n", *parts]:
         try:
             rest = body.feed(rest + part) or b""

@@ -20,7 +20,7 @@ DRIVERS = {
     "eventlet": {"hub/tidings_hub/runtime.py"},
     "greenlet": {"hub/tidings_hub/runtime.py"},
     "hiredis": {"hub/tidings_hub/brokers/pubsub_link.py"},
-    "httptools": {"hub/tidings_hub/engine/http.py"},
+    "httptools": {"hub/tidings_hub/engine/protocols/http_request.py"},
     "jwt": {"adapters/tidings/tokens/signing_keys.py"},
     "kombu": {"adapters/tidings/publishers/queue/address.py"},
     "msgpack": {"adapters/tidings/wire/msgpack.py"},

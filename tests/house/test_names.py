@@ -21,7 +21,6 @@ SAME_FILE_NAMES = {
     "server.py": "the Engine.IO server, and the Socket.IO server",
     "session_records.py": "the record in core, and its encoding in Redis",
     "socketio_emitter.py": "the decoder in core, and its subscription in ingress",
-    "sse.py": "the wire format in engine, and the stream in web",
 }
 
 

@@ -15,8 +15,6 @@ FILES_MAX = 25
 # Longer files, each with the reason why it is one file.
 LONG_FILES = {
     "hub/tidings_hub/engine/connection.py": "one class whose slots the fan-out reads; its methods are short",
-    "hub/tidings_hub/engine/http.py": "one grammar: what a request may look like, and what is refused",
-    "hub/tidings_hub/engine/http_connection.py": "one state machine: a socket that speaks HTTP",
     "hub/tidings_hub/brokers/redis.py": "one class: the broker interface on one Redis, each method a few lines",
     "hub/tidings_hub/brokers/reader.py": "one greenlet: connect, resubscribe, repair, read",
     "hub/tidings_hub/brokers/repair.py": "one procedure: reads and delivers what a node missed",
@@ -26,10 +24,7 @@ LONG_FILES = {
 LONG_FUNCTIONS = {
     "hub/tidings_hub/cli.py:parser": "one table: every command and its flags",
 }
-LONG_CLASSES = {
-    "hub/tidings_hub/engine/connection.py:Connection": "the state of one session, which the fan-out reads directly",
-    "hub/tidings_hub/engine/http_connection.py:Link": "one state machine: a socket that speaks HTTP",
-}
+LONG_CLASSES = {}
 
 
 def test_there_is_something_to_check() -> None:

@@ -17,8 +17,8 @@ from typing import Any
 
 from tidings_hub import runtime
 from tidings_hub.config.settings import Settings
+from tidings_hub.engine.application import HandshakeRequest
 from tidings_hub.engine.connection import Connection
-from tidings_hub.engine.interfaces import Opening
 from tidings_hub.engine.limits import AnyOrigin, EngineOptions
 from tidings_hub.engine.server import EngineServer
 from tidings_hub.metrics import Metrics
@@ -43,15 +43,15 @@ AUTH_AFTER_S = 0.05
 class Echo:
     """An Engine.IO application that sends back every message."""
 
-    def opened(self, connection: Connection, opening: Opening) -> None:
+    def on_open(self, connection: Connection, opening: HandshakeRequest) -> None:
         """Nobody has to connect a namespace here."""
         connection.establish()
 
-    def received(self, connection: Connection, data: str | bytes) -> None:
+    def on_message(self, connection: Connection, data: str | bytes) -> None:
         """The same back, text as text and binary as binary."""
         connection.send(data)
 
-    def closed(self, connection: Connection, reason: str) -> None:
+    def on_close(self, connection: Connection, reason: str) -> None:
         """Nothing was kept."""
 
 

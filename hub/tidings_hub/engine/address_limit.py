@@ -1,15 +1,15 @@
-"""How many sessions each client address has: only opening and closing one counts, never a poll or a frame."""
+"""Limit the number of sessions per client address. Only opening and closing a session costs anything."""
 
 from __future__ import annotations
 
 from ipaddress import IPv6Address
 
 
-def household(remote: str) -> str:
-    """What counts as one address: an IPv4 address, or the 64 bits that one IPv6 subscriber has for himself.
+def address_key(remote: str) -> str:
+    """Return what counts as one address: an IPv4 address, or the /64 prefix of an IPv6 address.
 
-    A port that a proxy appended is left out; what is no address at all stands for itself.
-    Source: RFC 6177 section 2 (nobody gets less than a /64), RFC 4291 section 2.5.5.2 (mapped IPv4).
+    A port that a proxy appended is removed. Text that is not an address is returned unchanged.
+    Source: RFC 6177 section 2 (every IPv6 site gets at least a /64), RFC 4291 section 2.5.5.2 (mapped IPv4).
     """
     if ":" not in remote:
         return remote
@@ -25,8 +25,8 @@ def household(remote: str) -> str:
     return str(IPv6Address(int(ip) >> 64 << 64))
 
 
-class Addresses:
-    """Sessions per address, at most `limit`; 0: not counted. Holds no more addresses than there are sessions."""
+class AddressLimit:
+    """Counts sessions per address, up to `limit` (0: no limit and no counting)."""
 
     __slots__ = ("_counts", "_limit")
 
@@ -35,24 +35,24 @@ class Addresses:
         self._counts: dict[str, int] = {}
 
     def __len__(self) -> int:
-        """How many addresses have a session."""
+        """Number of addresses with a session."""
         return len(self._counts)
 
     def has_room(self, remote: str) -> bool:
-        """Whether one more session may come from there."""
-        return not self._limit or self._counts.get(household(remote), 0) < self._limit
+        """Whether this address may open another session."""
+        return not self._limit or self._counts.get(address_key(remote), 0) < self._limit
 
     def add(self, remote: str) -> None:
-        """A session came from there."""
+        """Count a new session of this address."""
         if self._limit:
-            address = household(remote)
+            address = address_key(remote)
             self._counts[address] = self._counts.get(address, 0) + 1
 
     def remove(self, remote: str) -> None:
-        """A session that was added has ended."""
+        """Stop counting a session that was added before."""
         if not self._limit:
             return
-        address = household(remote)
+        address = address_key(remote)
         left = self._counts[address] - 1
         if left:
             self._counts[address] = left

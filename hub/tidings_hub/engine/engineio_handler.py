@@ -1,223 +1,224 @@
-"""Engine.IO requests over HTTP: handshakes, polls, posts and the beginning of upgrades."""
+"""Handle Engine.IO requests over HTTP: handshakes, polls, POSTs and the start of upgrades."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
+from typing import TYPE_CHECKING, Protocol
 
 from tidings.errors import BadPacket
 from tidings_hub.core.frame import text_frame
-from tidings_hub.engine import engineio as protocol
-from tidings_hub.engine import http, websocket
+from tidings_hub.engine.application import HandshakeRequest
 from tidings_hub.engine.connection import Connection
-from tidings_hub.engine.engineio import Kind, Phase, Refusal, Step
-from tidings_hub.engine.interfaces import Opening
-from tidings_hub.engine.upgrade import Probing
+from tidings_hub.engine.protocols import engineio, http_response, websocket
+from tidings_hub.engine.protocols.engineio import EngineioError, RequestAction, TransportKind, UpgradeState
+from tidings_hub.engine.protocols.query import parse_query
+from tidings_hub.engine.upgrade import UpgradeProbe
 
 if TYPE_CHECKING:
-    from tidings_hub.engine.http import Head
-    from tidings_hub.engine.http_connection import Link
+    from tidings_hub.engine.http_connection import HttpConnection
     from tidings_hub.engine.mount import Mount
+    from tidings_hub.engine.protocols.http_request import RequestHead
 
-_FIELDS_MAX = 50
 _OK = b"ok"
-# python-engineio refuses an answer of more than 16 packets ("Too many packets in payload",
-# `Payload.max_decode_packets`, 4.15.1); it speaks HTTP by requests or aiohttp. Nothing but the
-# size of answers depends on it.
+# python-engineio rejects a payload of more than 16 packets ("Too many packets in payload",
+# `Payload.max_decode_packets`, 4.15.1). Its clients use requests or aiohttp for HTTP. Only the number of packets per
+# response depends on this.
 _PYTHON_CLIENTS = ("python-requests/", "Python/")
 _PYTHON_PACKETS_MAX = 16
 
 
-def query_of(head: Head) -> dict[str, str] | None:
-    """The query's fields, the first value of each; None when it is no query or says one of ours twice."""
-    text = head.query
-    if "%" in text or "+" in text or text.count("&") >= _FIELDS_MAX:
-        try:
-            pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_FIELDS_MAX)
-        except ValueError:
-            return None
-    else:
-        # What clients send in every poll: nothing to decode, and three times as fast.
-        pairs = [(name, value) for name, _, value in [field.partition("=") for field in text.split("&")] if name]
-    query: dict[str, str] = {}
-    for name, value in pairs:
-        if name in query and name in ("EIO", "transport", "sid"):
-            return None
-        query.setdefault(name, value)
-    return query
+class SessionRelay(Protocol):
+    """Forwards requests of sessions that other nodes own."""
+
+    def owner_elsewhere(self, http_connection: HttpConnection, head: RequestHead, sid: str) -> str:
+        """Return the id of the other node that owns `sid`, or an empty string if the request must not be forwarded."""
+
+    def forward(
+        self, http_connection: HttpConnection, head: RequestHead, body: bytes, sid: str, *, wait_s: float
+    ) -> bool:
+        """Forward a request to the owner of `sid`. Return False if there is no other owner."""
 
 
-class Front:
-    """Decides what an Engine.IO request of one mount gets."""
+class EngineioHandler:
+    """Handles the Engine.IO requests of one mount."""
 
-    __slots__ = ("_again", "draining", "mount")
+    __slots__ = ("_match_repeated_poll", "is_draining", "mount", "relay")
 
     def __init__(self, mount: Mount, path: str) -> None:
         self.mount = mount
-        # The next poll as every known client asks for it: nothing to decode, nothing twice.
-        self._again = re.compile(
+        # Matches the next poll as all known clients send it: no escapes to decode, no field twice.
+        self._match_repeated_poll = re.compile(
             rb"GET %b/?\?EIO=%b&transport=polling(?:&t=[\w.-]+)?&sid=([\w-]+) HTTP/1\.1\r\n"
-            % (re.escape(path.rstrip("/").encode()), protocol.VERSION.encode())
+            % (re.escape(path.rstrip("/").encode()), engineio.VERSION.encode())
         ).fullmatch
-        # While true, sessions go on and no new one is opened.
-        self.draining = False
+        # While true, existing sessions continue and new ones are refused.
+        self.is_draining = False
+        # None: every session of this hub is on this node.
+        self.relay: SessionRelay | None = None
 
-    def begin(self, link: Link, head: Head) -> int | None:
-        """A request whose body is still to be read: how many bytes it may have, or None when it was refused."""
-        connection, step = self._decide(head)
-        if step is protocol.UNKNOWN_SESSION and self._is_foreign(link, head):
+    # --- the interface of `RequestHandler` ---
+
+    def accept_body(self, http_connection: HttpConnection, head: RequestHead) -> int | None:
+        """Decide on a request whose body follows: return the body's limit in bytes, or None if it was refused."""
+        connection, action = self._decide(head)
+        if action is engineio.UNKNOWN_SESSION and self._is_owned_elsewhere(http_connection, head):
             return self.mount.options.max_payload_bytes
-        if step is not Step.POST or connection is None:
-            self._refuse(link, step if isinstance(step, Refusal) else protocol.BAD_REQUEST)
+        if action is not RequestAction.POST or connection is None:
+            self._refuse(http_connection, action if isinstance(action, EngineioError) else engineio.BAD_REQUEST)
             return None
         if connection.post is not None:
-            # Two at once: which came first is lost, and with it the order (Engine.IO v4, HTTP long-polling).
-            self._end(connection, "bad_packet", websocket.PROTOCOL_ERROR)
-            self._refuse(link, protocol.BAD_REQUEST)
+            # With two POSTs at a time, the order of their packets is unknown (Engine.IO v4, HTTP long-polling).
+            connection.end("bad_packet", websocket.PROTOCOL_ERROR)
+            self._refuse(http_connection, engineio.BAD_REQUEST)
             return None
-        connection.seen()
-        connection.post = link
-        link.posting = connection
+        connection.mark_alive()
+        connection.post = http_connection
+        http_connection.post_target = connection
         return self.mount.options.max_payload_bytes
 
-    def too_large(self, link: Link) -> None:
-        """The body that `begin` allowed is larger than it may be."""
-        posting, link.posting = link.posting, None
-        if posting is not None:
-            posting.post = None
-            self._end(posting, "too_large", websocket.TOO_BIG)
-        self._refuse(link, protocol.TOO_LARGE)
+    def on_body_too_large(self, http_connection: HttpConnection) -> None:
+        """Refuse a POST whose body exceeds the limit, and close its session."""
+        target, http_connection.post_target = http_connection.post_target, None
+        if target is not None:
+            target.post = None
+            target.end("too_large", websocket.TOO_BIG)
+        self._refuse(http_connection, engineio.TOO_LARGE)
 
-    def finish(self, link: Link, head: Head, body: bytes) -> None:
-        """A complete request."""
-        posting, link.posting = link.posting, None
-        if posting is not None:
-            # Decided when its head was read: an upgrade meanwhile does not make its packets wrong.
-            posting.post = None
-            if posting.closed:
-                self._refuse(link, protocol.UNKNOWN_SESSION)
+    def handle(self, http_connection: HttpConnection, head: RequestHead, body: bytes) -> None:
+        """Respond to a complete request, now or later."""
+        target, http_connection.post_target = http_connection.post_target, None
+        if target is not None:
+            # The POST was allowed when its head arrived. An upgrade since then does not make its packets invalid.
+            target.post = None
+            if target.closed:
+                self._refuse(http_connection, engineio.UNKNOWN_SESSION)
             else:
-                self._post(link, posting, body)
+                self._post(http_connection, target, body)
             return
-        connection, step = self._decide(head)
-        if isinstance(step, Refusal):
-            words = self._last_words(head) if step is protocol.UNKNOWN_SESSION else None
-            if step is protocol.UNKNOWN_SESSION and words is None and self._carry(link, head, body):
+        connection, action = self._decide(head)
+        if isinstance(action, EngineioError):
+            payload = self._pop_close_payload(head) if action is engineio.UNKNOWN_SESSION else None
+            if action is engineio.UNKNOWN_SESSION and payload is None and self._forward(http_connection, head, body):
                 return
-            if words is None:
-                self._refuse(link, step)
+            if payload is None:
+                self._refuse(http_connection, action)
             else:
-                link.answer(http.response(200, words, extra=link.extra))
-        elif step is Step.OPEN_POLLING:
-            self._open_polling(link, head)
-        elif step is Step.OPEN_WEBSOCKET:
-            self._open_websocket(link, head)
+                self._respond(http_connection, payload)
+        elif action is RequestAction.OPEN_POLLING:
+            self._open_polling(http_connection, head)
+        elif action is RequestAction.OPEN_WEBSOCKET:
+            self._open_websocket(http_connection, head)
         elif connection is not None:
-            self._session(link, head, connection, step, body)
+            self._handle_session_request(http_connection, head, connection, action, body)
 
-    def again(self, link: Link, line: bytes) -> bool:
-        """The next poll of a session that is polling and that nothing is wrong with; the rest is decided anew."""
-        asked = self._again(line)
-        connection = self.mount.sessions.get(asked[1].decode()) if asked is not None else None
-        if connection is None or connection.phase is not Phase.POLLING or connection.poll is not None:
+    def try_repeat(self, http_connection: HttpConnection, line: bytes) -> bool:
+        """Handle the next poll of a session that only polls. Return False for every other request."""
+        match = self._match_repeated_poll(line)
+        connection = self.mount.sessions.get(match[1].decode()) if match is not None else None
+        if connection is None or connection.upgrade_state is not UpgradeState.POLLING or connection.poll is not None:
             return False
-        if connection.overdue():
+        if connection.close_if_overdue():
             return False
-        connection.seen()
-        self._poll(link, connection)
+        connection.mark_alive()
+        self._poll(http_connection, connection)
         return True
 
-    def _last_words(self, head: Head) -> bytes | None:
-        sid = (query_of(head) or {}).get("sid", "")
-        return self.mount.last_words.take(sid) if head.method == "GET" else None
+    # --- requests of unknown sessions ---
 
-    def _is_foreign(self, link: Link, head: Head) -> bool:
-        relay = self.mount.shared.relay
-        return relay is not None and bool(relay.foreign(link, head, (query_of(head) or {}).get("sid", "")))
+    def _pop_close_payload(self, head: RequestHead) -> bytes | None:
+        return self.mount.close_payloads.pop(_sid_of(head)) if head.method == "GET" else None
 
-    def _carry(self, link: Link, head: Head, body: bytes) -> bool:
-        """Whether the session lives on another node: then the request is on its way there."""
-        relay = self.mount.shared.relay
-        if relay is None:
+    def _is_owned_elsewhere(self, http_connection: HttpConnection, head: RequestHead) -> bool:
+        return self.relay is not None and bool(self.relay.owner_elsewhere(http_connection, head, _sid_of(head)))
+
+    def _forward(self, http_connection: HttpConnection, head: RequestHead, body: bytes) -> bool:
+        """Forward the request if another node owns the session. Return whether it was forwarded."""
+        if self.relay is None:
             return False
         options = self.mount.options
-        # The owner answers every poll within a ping interval.
+        # The owner responds to every poll within a ping interval.
         wait_s = (options.ping_interval_ms + options.ping_timeout_ms) / 1000
-        return relay.carry(link, head, body, (query_of(head) or {}).get("sid", ""), wait_s=wait_s)
+        return self.relay.forward(http_connection, head, body, _sid_of(head), wait_s=wait_s)
 
-    def _decide(self, head: Head) -> tuple[Connection | None, Step | Refusal]:
-        query = query_of(head)
+    # --- requests of sessions ---
+
+    def _decide(self, head: RequestHead) -> tuple[Connection | None, RequestAction | EngineioError]:
+        query = parse_query(head)
         if query is None:
-            return None, protocol.BAD_REQUEST
+            return None, engineio.BAD_REQUEST
         sid = query.get("sid")
         if sid is None:
-            if self.draining:
-                return None, protocol.DRAINING
-            return None, protocol.opening(head.method, query, upgrade=head.wants_upgrade)
+            if self.is_draining:
+                return None, engineio.DRAINING
+            return None, engineio.open_action(head.method, query, upgrade=head.wants_upgrade)
         connection = self.mount.sessions.get(sid)
-        # The wheel may be up to one step late; a request after the deadline must not be.
-        if connection is not None and connection.overdue():
+        # The wheel may be late by its granularity. A request after the deadline must still be refused.
+        if connection is not None and connection.close_if_overdue():
             connection = None
-        phase = connection.phase if connection is not None else None
-        return connection, protocol.request(head.method, query, phase, upgrade=head.wants_upgrade)
+        state = connection.upgrade_state if connection is not None else None
+        return connection, engineio.session_action(head.method, query, state, upgrade=head.wants_upgrade)
 
-    def _session(self, link: Link, head: Head, connection: Connection, step: Step, body: bytes) -> None:
-        connection.seen()
-        if step is Step.POLL:
-            self._poll(link, connection)
-        elif step is Step.POST:
-            # A POST without a body: an empty payload, which is no packet.
-            self._post(link, connection, body)
+    def _handle_session_request(
+        self,
+        http_connection: HttpConnection,
+        head: RequestHead,
+        connection: Connection,
+        action: RequestAction,
+        body: bytes,
+    ) -> None:
+        connection.mark_alive()
+        if action is RequestAction.POLL:
+            self._poll(http_connection, connection)
+        elif action is RequestAction.POST:
+            # A POST without a body is an empty payload, which `_post` refuses.
+            self._post(http_connection, connection, body)
         else:
-            fd = self._shake(link, head)
+            response = self._handshake_response(http_connection, head)
+            fd = None if response is None else http_connection.accept_upgrade(response)
             if fd is None:
                 return
-            if step is Step.PROBE:
-                probing = Probing(connection, fd)
-                self.mount.pump.give(fd, probing)
-                link.hand_bytes_to(probing)
+            if action is RequestAction.PROBE:
+                probe = UpgradeProbe(connection, fd)
+                self.mount.pump.reassign(fd, probe)
+                http_connection.feed_remaining(probe)
             else:
                 self.mount.pump.linger(fd, None, websocket.close_frame(websocket.NORMAL))
 
-    def _poll(self, link: Link, connection: Connection) -> None:
+    def _poll(self, http_connection: HttpConnection, connection: Connection) -> None:
         if connection.poll is not None:
-            self._end(connection, "bad_packet", websocket.PROTOCOL_ERROR)
-            self._refuse(link, protocol.BAD_REQUEST)
+            connection.end("bad_packet", websocket.PROTOCOL_ERROR)
+            self._refuse(http_connection, engineio.BAD_REQUEST)
             return
         out = connection.out
-        if out is None and connection.phase is Phase.PROBED:
-            link.answer(http.response(200, protocol.NOOP, extra=link.extra))
+        if out is None and connection.upgrade_state is UpgradeState.PROBED:
+            self._respond(http_connection, engineio.NOOP)
             return
-        connection.poll = link
-        link.wait(connection)
+        connection.poll = http_connection
+        http_connection.wait_for(connection)
         if not self.mount.pace(connection):
             connection.flush()
 
-    def _post(self, link: Link, connection: Connection, body: bytes) -> None:
+    def _post(self, http_connection: HttpConnection, connection: Connection, body: bytes) -> None:
         try:
-            packets = protocol.payload(body)
+            packets = engineio.decode_payload(body)
         except BadPacket:
-            self._end(connection, "bad_packet", websocket.PROTOCOL_ERROR)
-            self._refuse(link, protocol.BAD_REQUEST)
+            connection.end("bad_packet", websocket.PROTOCOL_ERROR)
+            self._refuse(http_connection, engineio.BAD_REQUEST)
             return
         connection.cork()
-        for heard, content in packets:
-            if connection.closed or not connection.lives():
+        for kind, content in packets:
+            if connection.closed or not connection.count_packet():
                 break
-            connection.hear_packet(heard, content)
+            connection.on_packet(kind, content)
         connection.uncork()
-        link.answer(http.response(200, _OK, kind=b"text/html", extra=link.extra))
+        extra_headers = http_connection.extra_headers
+        http_connection.respond(http_response.render(200, _OK, content_type=b"text/html", extra_headers=extra_headers))
 
-    def _end(self, connection: Connection, reason: str, number: int) -> None:
-        connection.end(reason, number)
+    # --- handshakes ---
 
-    def _opening(self, link: Link, head: Head, kind: Kind) -> Opening:
-        return Opening(head.path, query_of(head) or {}, head.headers, link.remote, link.secure, kind)
-
-    def _handshake(self, connection: Connection, upgrades: tuple[str, ...]) -> bytes:
+    def _open_packet(self, connection: Connection, upgrades: tuple[str, ...]) -> bytes:
         options = self.mount.options
-        return protocol.open_packet(
+        return engineio.open_packet(
             connection.sid,
             upgrades,
             ping_interval_ms=options.ping_interval_ms,
@@ -225,48 +226,58 @@ class Front:
             max_payload_bytes=options.max_payload_bytes,
         )
 
-    def _open_polling(self, link: Link, head: Head) -> None:
-        if self.mount.crowded(link):
+    def _open_polling(self, http_connection: HttpConnection, head: RequestHead) -> None:
+        if self.mount.refuse_if_crowded(http_connection):
             return
-        connection = Connection(self.mount, self.mount.new_sid(), Kind.POLLING, link.remote)
+        connection = Connection(self.mount, self.mount.new_sid(), TransportKind.POLLING, http_connection.remote)
         if head.headers.get("user-agent", "").startswith(_PYTHON_CLIENTS):
             connection.packets_max = _PYTHON_PACKETS_MAX
-        connection.push(self._handshake(connection, ("websocket",)))
-        # The handshake is answered as a poll is; what the application sends at once comes with it.
-        connection.poll = link
-        link.wait(connection)
+        connection.send_packet(self._open_packet(connection, ("websocket",)))
+        # The handshake gets its response like a poll. So it also carries what the application sends in `on_open`.
+        connection.poll = http_connection
+        http_connection.wait_for(connection)
         connection.cork()
-        self.mount.admit(connection, self._opening(link, head, Kind.POLLING))
+        self.mount.admit(connection, _handshake_request(http_connection, head, TransportKind.POLLING))
         connection.uncork()
 
-    def _open_websocket(self, link: Link, head: Head) -> None:
-        if self.mount.crowded(link):
+    def _open_websocket(self, http_connection: HttpConnection, head: RequestHead) -> None:
+        if self.mount.refuse_if_crowded(http_connection):
             return
-        answer = self._answer_handshake(link, head)
-        if answer is None:
+        response = self._handshake_response(http_connection, head)
+        if response is None:
             return
-        fd = link.take()
-        connection = Connection(self.mount, self.mount.new_sid(), Kind.WEBSOCKET, link.remote, fd=fd)
-        self.mount.pump.give(fd, connection)
+        fd, remote = http_connection.release_fd(), http_connection.remote
+        connection = Connection(self.mount, self.mount.new_sid(), TransportKind.WEBSOCKET, remote, fd=fd)
+        self.mount.pump.reassign(fd, connection)
         connection.cork()
-        # In one write: browsers read the first frame with the handshake.
-        connection.write(answer + text_frame(self._handshake(connection, ())))
-        self.mount.admit(connection, self._opening(link, head, Kind.WEBSOCKET))
+        # One write for both: browsers read the first frame together with the handshake.
+        connection.write(response + text_frame(self._open_packet(connection, ())))
+        self.mount.admit(connection, _handshake_request(http_connection, head, TransportKind.WEBSOCKET))
         connection.uncork()
-        link.hand_bytes_to(connection)
+        http_connection.feed_remaining(connection)
 
-    def _shake(self, link: Link, head: Head) -> int | None:
-        answer = self._answer_handshake(link, head)
-        return None if answer is None else link.switch(answer)
-
-    def _answer_handshake(self, link: Link, head: Head) -> bytes | None:
+    def _handshake_response(self, http_connection: HttpConnection, head: RequestHead) -> bytes | None:
         try:
-            return websocket.handshake(head.headers)
+            return websocket.handshake_response(head.headers)
         except BadPacket:
-            self._refuse(link, protocol.BAD_REQUEST)
+            self._refuse(http_connection, engineio.BAD_REQUEST)
             return None
 
-    def _refuse(self, link: Link, refusal: Refusal) -> None:
+    # --- responses ---
+
+    def _respond(self, http_connection: HttpConnection, payload: bytes) -> None:
+        http_connection.respond(http_response.render(200, payload, extra_headers=http_connection.extra_headers))
+
+    def _refuse(self, http_connection: HttpConnection, error: EngineioError) -> None:
         self.mount.metrics.http_refused += 1
-        # Whoever keeps connections to a node that goes away, a balancer above all, must not keep this one.
-        link.refuse(refusal.status, refusal.body(), close=refusal is protocol.DRAINING)
+        # A load balancer must not keep idle connections to a node that is shutting down.
+        http_connection.refuse(error.status, error.body(), close=error is engineio.DRAINING)
+
+
+def _sid_of(head: RequestHead) -> str:
+    return (parse_query(head) or {}).get("sid", "")
+
+
+def _handshake_request(http_connection: HttpConnection, head: RequestHead, kind: TransportKind) -> HandshakeRequest:
+    remote, secure = http_connection.remote, http_connection.secure
+    return HandshakeRequest(head.path, parse_query(head) or {}, head.headers, remote, secure, kind)

@@ -1,4 +1,4 @@
-"""The fan-out: the same publications to many connections, with one write for each."""
+"""The fan-out: the same publications to many connections, with one write for each connection."""
 
 from __future__ import annotations
 
@@ -6,30 +6,29 @@ from collections.abc import Iterable, Sequence
 
 from tidings_hub import runtime
 from tidings_hub.core.frame import OutgoingFrame, join_packets, join_sse, join_websocket
-from tidings_hub.engine import http
 from tidings_hub.engine.connection import UNLIMITED, Connection
-from tidings_hub.engine.engineio import Kind
-from tidings_hub.engine.interfaces import TRANSPORT_CLOSE
+from tidings_hub.engine.protocols import http_response
+from tidings_hub.engine.protocols.engineio import TRANSPORT_CLOSE, TransportKind
 
 _write = runtime.original("os").write
-_WEBSOCKET = Kind.WEBSOCKET
+_WEBSOCKET = TransportKind.WEBSOCKET
 
 
 def deliver(connections: Iterable[Connection], frames: Sequence[OutgoingFrame]) -> int:
-    """Fan-out: `frames`, in order, to each connection. How many connections took them.
+    """Send `frames`, in order, to each connection. Return how many connections were open.
 
-    Joined once per kind of connection, and written with one send(2) each; a waiting poll
-    gets a complete HTTP answer that is shared by all that need the same headers. What a
-    kernel does not take waits in that connection's out-buffer, as a reference.
+    The frames are joined once per transport. Each WebSocket and event stream gets them with one write(2). Waiting
+    polls that need the same headers share one complete HTTP response. What a kernel does not accept waits in the
+    connection's out-buffer, as a reference.
     """
     if not frames:
         return 0
     blob = join_websocket(frames)
     size = len(blob)
-    others: _Others | None = None
+    others: _PollingAndSse | None = None
     write = _write
-    taken = 0
-    # One write(2) per WebSocket is the only cost per recipient: nothing else belongs into this path.
+    recipients = 0
+    # One write(2) per WebSocket is the only cost per recipient. Do not add anything to this path.
     for connection in connections:
         if connection.kind is _WEBSOCKET and connection.out is None:
             try:
@@ -39,64 +38,67 @@ def deliver(connections: Iterable[Connection], frames: Sequence[OutgoingFrame]) 
             except OSError:
                 connection.end(TRANSPORT_CLOSE, 0)
                 continue
-            taken += 1
+            recipients += 1
             if written != size:
-                connection.keep(blob, written)
+                connection.buffer_rest(blob, written)
         elif not connection.closed:
-            taken += 1
+            recipients += 1
             if connection.kind is _WEBSOCKET:
                 connection.write(blob)
                 continue
             if others is None:
-                others = _Others(frames)
+                others = _PollingAndSse(frames)
             others.deliver(connection)
-    return taken
+    return recipients
 
 
-class _Others:
-    """One fan-out's bytes for polling and event streams, each form made at its first use."""
+class _PollingAndSse:
+    """The bytes of one fan-out for polling and event streams. Each form is created at its first use."""
 
-    __slots__ = ("_answers", "_events", "_frames", "_joined", "_now_s", "_packets", "_size")
+    __slots__ = ("_events", "_frames", "_joined", "_now_s", "_packets", "_responses", "_size")
 
     def __init__(self, frames: Sequence[OutgoingFrame]) -> None:
         self._frames = frames
         self._now_s = runtime.now_s()
-        self._answers: dict[bytes, bytes] = {}
+        self._responses: dict[bytes, bytes] = {}
         self._joined: list[bytes] = []
         self._packets: list[bytes] = []
         self._size = 0
         self._events = b""
 
     def deliver(self, connection: Connection) -> None:
-        if connection.kind is Kind.SSE:
+        if connection.kind is TransportKind.SSE:
             self._events = self._events or join_sse(self._frames)
             connection.write(self._events)
             return
         poll = connection.poll
         if connection.packets_max < len(self._frames):
-            self._hold_each(connection)
+            self._buffer_each(connection)
             if poll is not None:
                 connection.flush()
             return
         if poll is not None and connection.out is None:
-            extra = poll.extra
-            answer = self._answers.get(extra)
-            if answer is None:
-                answer = self._answers[extra] = http.response(200, join_packets(self._frames), extra=extra)
+            extra_headers = poll.extra_headers
+            response = self._responses.get(extra_headers)
+            if response is None:
+                payload = join_packets(self._frames)
+                response = http_response.render(200, payload, extra_headers=extra_headers)
+                self._responses[extra_headers] = response
             connection.poll = None
-            connection.answered_s = self._now_s
-            poll.answer(answer)
+            connection.last_response_s = self._now_s
+            poll.respond(response)
             return
         if connection.packets_max < UNLIMITED:
-            self._hold_each(connection)
+            self._buffer_each(connection)
             return
-        # One part per turn, the same for all who wait: their next answers are alike, and made once (answers.py).
+        # All sessions without a waiting poll share one part per fan-out. So their next responses have the same bytes,
+        # and poll_response_cache.py renders them once.
         if not self._joined:
             self._joined = [join_packets(self._frames)]
-        connection.hold(self._joined, len(self._joined[0]))
+        connection.buffer_packets(self._joined, len(self._joined[0]))
 
-    def _hold_each(self, connection: Connection) -> None:
+    def _buffer_each(self, connection: Connection) -> None:
         if not self._packets:
             self._packets = [frame.packet for frame in self._frames]
             self._size = sum(map(len, self._packets))
-        connection.hold(self._packets, self._size)
+        connection.buffer_packets(self._packets, self._size)

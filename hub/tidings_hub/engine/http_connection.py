@@ -1,6 +1,6 @@
-"""The HTTP side of one accepted socket: heads, bodies, answers, keep-alive, and its deadlines.
+"""One accepted client socket while it uses HTTP: reads requests and passes them to their handlers.
 
-A link that waits between requests, or for a poll's answer, holds no parser and no buffer.
+A connection that is idle or waits for the response to a poll holds no parser and no buffer.
 """
 
 from __future__ import annotations
@@ -9,157 +9,125 @@ from typing import TYPE_CHECKING, Protocol
 
 from tidings.errors import BadRequest, TooLarge
 from tidings_hub import runtime
-from tidings_hub.engine import http
-from tidings_hub.engine.http import Body
-from tidings_hub.engine.interfaces import TRANSPORT_CLOSE
-from tidings_hub.engine.outbuffer import OutBuffer
+from tidings_hub.engine.protocols import http_request, http_response
+from tidings_hub.engine.protocols.http_body import RequestBody
+from tidings_hub.engine.response_socket import ResponseSocket, SocketServer
 
 if TYPE_CHECKING:
-    from tidings_hub.engine.connection import Connection, Waiting
-    from tidings_hub.engine.http import Head
-    from tidings_hub.engine.server import EngineServer
+    from tidings_hub.engine.protocols.http_request import RequestHead
 
-_os = runtime.original("os")
-_write = _os.write
-_read = _os.read
+_read = runtime.original("os").read
 _READ_BYTES = 65_536
 _EPOLLOUT = 4
-# A link without a deadline of its own (a waiting poll, a request in WSGI) is looked at again so often.
-_LOOK_S = 30.0
+# Interval of the wheel's visits to a connection without a deadline: one with a waiting poll or a WSGI request.
+_VISIT_S = 30.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Exchange(Protocol):
-    """Who answers the requests of one path."""
+class RequestHandler(Protocol):
+    """Handles the requests of one path."""
 
-    def begin(self, link: Link, head: Head) -> int | None:
-        """A head with a body to come: its limit in bytes, or None when it was refused."""
+    def accept_body(self, http_connection: HttpConnection, head: RequestHead) -> int | None:
+        """Decide on a request whose body follows: return the body's limit in bytes, or None if it was refused."""
 
-    def too_large(self, link: Link) -> None:
-        """The body is larger than `begin` allowed."""
+    def on_body_too_large(self, http_connection: HttpConnection) -> None:
+        """Refuse a request whose body exceeds the limit that `accept_body` returned."""
 
-    def finish(self, link: Link, head: Head, body: bytes) -> None:
-        """A complete request: answer it now or later."""
+    def handle(self, http_connection: HttpConnection, head: RequestHead, body: bytes) -> None:
+        """Respond to a complete request, now or later."""
 
-    def again(self, link: Link, line: bytes) -> bool:
-        """A request whose header lines are those of the last one on this link, which was `finish`ed here.
+    def try_repeat(self, http_connection: HttpConnection, line: bytes) -> bool:
+        """Handle a request with the same header lines as the last one on this connection, or return False.
 
-        So the last one's route, remote address, origin and `link.extra` are right for it, if its request
-        line names the same path. False: nothing was done, and the request goes the long way.
+        The handler's `handle` got the last one. So route, client address, origin and `extra_headers` are still right
+        if the request line names the same path. False: nothing was done, and the request takes the normal path.
         """
 
 
-class Waited(Protocol):
-    """What a link's unanswered request waits for: a session, or another node's answer."""
+class HttpServer(SocketServer, Protocol):
+    """What an HTTP connection and the handlers of its requests need of the server."""
 
-    poll: Waiting | None
+    local_address: tuple[str, int]
 
-    def end(self, reason: str, number: int) -> None:
-        """The client has gone."""
+    def is_trusted_proxy(self, address: str, /) -> bool:
+        """Whether the headers of this proxy are trusted."""
 
-
-class Receiver(Protocol):
-    """What a socket becomes after a handshake."""
-
-    def hear_frames(self, data: bytes) -> None:
-        """Bytes that came right behind the handshake."""
+    def route(self, http_connection: HttpConnection, head: RequestHead) -> RequestHandler | None:
+        """Return the handler of a request, or None if the server has responded to it."""
 
 
-class Link:
-    """Owns a descriptor while it speaks HTTP."""
+class HttpConnection(ResponseSocket):
+    """Reads HTTP requests from one client socket. All its responses leave through the base class."""
 
     __slots__ = (
-        "_again", "_body", "_bodyless", "_close", "_deadline_s", "_exchange", "_fd", "_head", "_in", "_lines", "_out",
-        "_parted", "_reading", "_waiting", "_working", "address", "extra", "host", "posting", "refused", "relayed",
-        "remote", "secure", "server", "slot",
+        "_body", "_handler", "_head", "_is_head_method", "_is_reading", "_last_handler", "_last_lines", "address",
+        "extra_headers", "host", "is_relayed", "over_limit", "remote", "secure", "server",
     )  # fmt: skip
 
-    def __init__(self, server: EngineServer, fd: int, address: tuple[str, int], *, refused: bool) -> None:
+    server: HttpServer
+
+    def __init__(self, server: HttpServer, fd: int, address: tuple[str, int], *, over_limit: bool) -> None:
+        super().__init__(fd)
         self.server = server
-        self.slot = -1
-        # The header lines that every answer to this request needs.
-        self.extra = b""
+        # Header lines that every response to the current request needs.
+        self.extra_headers = b""
+        # The client's address and scheme. Behind a trusted proxy they differ from the socket's.
         self.remote = address[0]
         self.secure = False
-        # The host that the client asked for, and whether another node passed the request on.
+        # The host that the client requested, and whether another node sent the request.
         self.host = ""
-        self.relayed = False
-        # Accepted only to be told that the node is full.
-        self.refused = refused
-        self.posting: Connection | None = None
-        self._fd = fd
+        self.is_relayed = False
+        # The node has too many connections: every new session gets status 503.
+        self.over_limit = over_limit
         self.address = address
-        self._in = b""
-        self._out: OutBuffer | None = None
-        # The request whose body is being read, and who will answer it.
-        self._head: Head | None = None
-        self._exchange: Exchange | None = None
-        self._body: Body | None = None
-        self._waiting: Waited | None = None
-        # Who answered the last request, and its header lines; none if the next one has to be looked at anew.
-        self._again: Exchange | None = None
-        self._lines = b""
-        self._close = False
-        self._parted = False
-        self._working = False
-        self._bodyless = False
-        # Whether the deadline is that of an unfinished request.
-        self._reading = True
-        self._deadline_s = 0.0
-        self._within(server.limits.head_timeout_s)
+        # The request whose body is being read, and its handler.
+        self._head: RequestHead | None = None
+        self._handler: RequestHandler | None = None
+        self._body: RequestBody | None = None
+        # Handler and header lines of the last request, for `try_repeat`. None: the next request is parsed.
+        self._last_handler: RequestHandler | None = None
+        self._last_lines = b""
+        self._is_head_method = False
+        # Whether the deadline is that of an incomplete request.
+        self._is_reading = True
+        self._set_deadline(server.limits.head_timeout_s)
 
-    # --- the pump and the wheel ---
+    # --- called by the pump and the wheel ---
 
-    def event(self, mask: int) -> None:
-        """Readable, writable or broken."""
+    def on_event(self, mask: int) -> None:
+        """Handle epoll's bits in `mask`: the socket is readable, writable or broken."""
         if mask & _EPOLLOUT:
             self._flush()
-        if mask & ~_EPOLLOUT and self._fd >= 0 and not self._parted:
+        if mask & ~_EPOLLOUT and self._fd >= 0 and not self._is_detached:
             self._receive()
 
-    def abort(self) -> None:
-        """Close at once."""
-        self._gone()
-
     def resume(self) -> None:
-        """An answer went out while more requests were waiting behind it."""
-        if self._fd >= 0 and not self._busy:
+        """Continue with requests that were received while an earlier one had no response."""
+        if self._fd >= 0 and not self._is_busy:
             self.server.pump.unmute(self._fd)
-            self._work()
+            self._process_input()
 
-    def due(self, now_s: float) -> float | None:
-        """A deadline: of a head, a body, an answer that is not read, or an idle connection."""
+    def on_deadline(self, now_s: float) -> float | None:
+        """Check the deadline of a head, a body, a response that the client does not read, or an idle connection."""
         if self._fd < 0:
             return None
         if not self._deadline_s:
-            return min(_LOOK_S, self.server.limits.idle_timeout_s)
+            return min(_VISIT_S, self.server.limits.idle_timeout_s)
         if now_s < self._deadline_s:
             return self._deadline_s - now_s
-        if self._reading and (self._in or self._head is not None):
+        if self._is_reading and (self._input or self._head is not None):
             self.server.metrics.http_timeouts += 1
             self.refuse(408, b"", close=True)
             return None
         if self._out is not None:
             self.server.metrics.http_unread += 1
-        elif self._reading:
-            # It never said anything: there is no request to answer.
+        elif self._is_reading:
+            # The client never sent a byte, so there is no request to respond to.
             self.server.metrics.http_timeouts += 1
         else:
             self.server.metrics.http_idle += 1
-        self._gone()
+        self.abort()
         return None
-
-    def _within(self, seconds: float) -> None:
-        self._deadline_s = runtime.now_s() + seconds
-        self.server.wheel.put(self, seconds)
-
-    def _idle(self) -> None:
-        limits = self.server.limits
-        if limits.idle_timeout_s < max(limits.head_timeout_s, limits.body_timeout_s):
-            self._within(limits.idle_timeout_s)
-        else:
-            # The visit that is already planned is not later than this deadline: no need to move it.
-            self._deadline_s = runtime.now_s() + limits.idle_timeout_s
 
     def _receive(self) -> None:
         try:
@@ -167,251 +135,141 @@ class Link:
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            self._gone()
+            self.abort()
             return
         if not data:
-            self._ended()
+            self._on_peer_shutdown()
             return
-        again = self._again
-        # One poll after the other is all that most links ever carry.
+        handler = self._last_handler
+        # Most connections only ever carry one poll after the other.
         if (
-            again is not None
-            and not self._in
-            and data.endswith(self._lines)
-            and not self._busy
-            and again.again(self, data[: -len(self._lines)])
+            handler is not None
+            and not self._input
+            and data.endswith(self._last_lines)
+            and not self._is_busy
+            and handler.try_repeat(self, data[: -len(self._last_lines)])
         ):
             self.server.metrics.http_requests += 1
             return
-        self._in = self._in + data if self._in else data
-        if not self._busy:
-            self._work()
-        elif len(self._in) >= self.server.limits.head_max_bytes:
-            # Pipelined behind a request that is not answered yet: some is kept, the rest stays with the kernel.
+        self._input = self._input + data if self._input else data
+        if not self._is_busy:
+            self._process_input()
+        elif len(self._input) >= self.server.limits.head_max_bytes:
+            # Pipelined requests wait for a response to an earlier one. More than this stays in the kernel's buffer.
             self.server.pump.mute(self._fd)
 
-    def _ended(self) -> None:
+    def _on_peer_shutdown(self) -> None:
         if self._out is None:
-            self._gone()
+            self.abort()
         else:
-            # It shut down its own half and still reads the answer.
-            self._close = True
+            # The client shut down its sending half and still reads the response.
+            self._close_after = True
             self.server.pump.only_write(self._fd)
 
     # --- requests ---
 
     @property
-    def _busy(self) -> bool:
-        return self._waiting is not None or self._out is not None or self._parted
+    def _is_busy(self) -> bool:
+        return self._pending is not None or self._out is not None or self._is_detached
 
-    def _work(self) -> None:
-        if self._working:
+    def _process_input(self) -> None:
+        if self._is_processing:
             return
-        self._working = True
+        self._is_processing = True
         try:
-            while self._in and not self._busy and self._fd >= 0 and self._step():
+            while self._input and not self._is_busy and self._fd >= 0 and self._process_next():
                 pass
         except BadRequest as error:
             self.server.metrics.http_refused += 1
-            self.refuse(400, str(error).encode(), kind=http.TEXT, close=True)
+            self.refuse(400, str(error).encode(), content_type=http_response.TEXT, close=True)
         finally:
-            self._working = False
+            self._is_processing = False
 
-    def _step(self) -> bool:
-        """Read one head, or the next part of a body; whether there may be more to do."""
+    def _process_next(self) -> bool:
+        """Process one head, or the next part of a body. Return whether more input may be processed."""
         if self._head is None:
             return self._read_head()
         return self._read_body(self._head)
 
     def _read_head(self) -> bool:
         # RFC 9112 section 2.2: an empty line before a request is ignored.
-        data = self._in[2:] if self._in.startswith(b"\r\n") else self._in
-        end = data.find(http.END) + len(http.END)
-        complete = end >= len(http.END)
+        data = self._input[2:] if self._input.startswith(b"\r\n") else self._input
+        end = data.find(http_request.HEAD_END) + len(http_request.HEAD_END)
+        is_complete = end >= len(http_request.HEAD_END)
         limit = self.server.limits.head_max_bytes
-        if (end if complete else len(data)) > limit:
+        if (end if is_complete else len(data)) > limit:
             self.server.metrics.http_refused += 1
             self.refuse(431, b"", close=True)
             return False
-        if not complete:
-            http.check_partial(data)
-            self._in = data
-            if not self._reading:
-                self._reading = True
-                self._within(self.server.limits.head_timeout_s)
+        if not is_complete:
+            http_request.check_partial(data)
+            self._input = data
+            if not self._is_reading:
+                self._is_reading = True
+                self._set_deadline(self.server.limits.head_timeout_s)
             return False
-        head = http.parse_head(data[:end])
-        self._in = data[end:]
-        self._begin(head)
+        head = http_request.parse_head(data[:end])
+        self._input = data[end:]
+        self._start_request(head)
         return True
 
-    def _begin(self, head: Head) -> None:
+    def _start_request(self, head: RequestHead) -> None:
         self.server.metrics.http_requests += 1
-        self._reading = False
-        self._close = not head.keep_alive
-        self._bodyless = head.method == "HEAD"
-        # While it is set, an answer comes before the request's end, and the connection cannot go on.
+        self._is_reading = False
+        self._close_after = not head.keep_alive
+        self._is_head_method = head.method == "HEAD"
+        # While `_head` is set, the body is not read to its end: a response now must also close the connection.
         self._head = head if head.has_body else None
-        self._again = None
-        exchange = self.server.route(self, head)
-        if exchange is None:
+        self._last_handler = None
+        handler = self.server.route(self, head)
+        if handler is None:
             return
         if not head.has_body:
-            exchange.finish(self, head, b"")
+            handler.handle(self, head, b"")
             if head.lines and head.keep_alive and self._fd >= 0:
-                self._again, self._lines = exchange, head.lines
+                self._last_handler, self._last_lines = handler, head.lines
             return
-        limit = exchange.begin(self, head)
+        limit = handler.accept_body(self, head)
         if limit is None:
             return
-        self._exchange = exchange
+        self._handler = handler
         try:
-            self._body = Body(head.length, limit)
+            self._body = RequestBody(head.length, limit)
         except TooLarge:
-            exchange.too_large(self)
+            handler.on_body_too_large(self)
             return
-        self._reading = True
-        self._within(self.server.limits.body_timeout_s)
-        if head.headers.get("expect", "").lower() == "100-continue" and not self._in:
+        self._is_reading = True
+        self._set_deadline(self.server.limits.body_timeout_s)
+        if head.headers.get("expect", "").lower() == "100-continue" and not self._input:
             self._write_interim(_CONTINUE)
 
-    def _read_body(self, head: Head) -> bool:
-        body, exchange = self._body, self._exchange
-        if body is None or exchange is None:
+    def _read_body(self, head: RequestHead) -> bool:
+        body, handler = self._body, self._handler
+        if body is None or handler is None:
             return False
         try:
-            self._in = body.feed(self._in) or b""
+            self._input = body.feed(self._input) or b""
         except TooLarge:
-            exchange.too_large(self)
+            handler.on_body_too_large(self)
             return False
         if not body.done:
             return False
-        self._head = self._body = self._exchange = None
-        self._reading = False
-        exchange.finish(self, head, body.data)
+        self._head = self._body = self._handler = None
+        self._is_reading = False
+        handler.handle(self, head, body.data)
         return True
 
-    def _write_interim(self, blob: bytes) -> None:
-        try:
-            whole = _write(self._fd, blob) == len(blob)
-        except OSError:
-            whole = False
-        if not whole:
-            self._gone()
-
-    # --- answers ---
-
-    def wait(self, waited: Waited) -> None:
-        """The request is answered when `waited` has something to say; it is told if the client goes before."""
-        self._waiting = waited
-        self._deadline_s = 0.0
-
-    def answer(self, response: bytes) -> None:
-        """Send a complete answer; never blocks, never raises."""
-        if self._fd < 0:
-            return
-        try:
-            written: int = _write(self._fd, response)
-        except (BlockingIOError, InterruptedError):
-            written = 0
-        except OSError:
-            self._gone()
-            return
-        self._waiting = None
-        if written == len(response):
-            self._answered()
-            return
-        self._out = OutBuffer()
-        self._out.add_rest(response, written)
-        self.server.pump.want_write(self._fd, want=True)
-        self._within(self.server.limits.answer_timeout_s)
-
-    def pass_on(self, response: bytes, *, keep_alive: bool) -> None:
-        """Send another node's answer as it is."""
-        self._close = self._close or not keep_alive
-        self.answer(response)
-
-    def refuse(self, status: int, body: bytes, *, kind: bytes = http.JSON, close: bool = False) -> None:
-        """Answer with an error. The connection ends when `close`, or when the request was not read to its end."""
-        extra = self.extra
-        if (close or self._head is not None) and not self._close:
-            self._close = True
-            extra += http.CLOSE
-        self._head = self._body = self._exchange = None
-        self._reading = False
-        if self._close:
-            self._in = b""
-        self.answer(http.response(status, b"" if self._bodyless else body, kind=kind, extra=extra))
-
-    def _answered(self) -> None:
-        if self._close:
-            fd = self._let_go()
-            self.server.pump.linger(fd, None, b"")
-            return
-        self._idle()
-        if self._in and not self._working:
-            runtime.call_soon(self.server.pump.resume, self)
-
-    def _flush(self) -> None:
-        if self._out is None:
-            return
-        try:
-            done = self._out.flush(self._fd)
-        except OSError:
-            self._gone()
-            return
-        if done:
-            self._out = None
-            self.server.pump.want_write(self._fd, want=False)
-            self._answered()
-
-    # --- giving the descriptor away ---
-
-    def switch(self, answer: bytes) -> int | None:
-        """Answer a handshake and give the descriptor away; None: the connection broke."""
-        self._write_interim(answer)
-        self._waiting = None
-        return self._let_go() if self._fd >= 0 else None
-
-    def take(self) -> int:
-        """Give the descriptor away with its request unanswered."""
-        return self._let_go()
-
-    def hand_bytes_to(self, receiver: Receiver) -> None:
-        """Bytes that came behind the handshake belong to what the socket became."""
-        data, self._in = self._in, b""
-        if data:
-            receiver.hear_frames(data)
-
-    def part(self) -> None:
-        """The request is being answered elsewhere: no events until `rejoin`."""
-        self._parted = True
-        self._deadline_s = 0.0
-        self.server.pump.part(self._fd)
-
-    def rejoin(self, response: bytes, *, keep_alive: bool) -> None:
-        """The answer from elsewhere; then the next request."""
-        if self._fd < 0:
-            return
-        self._parted = False
-        self.server.pump.rejoin(self._fd)
-        self._close = self._close or not keep_alive
-        self.answer(response)
-
-    def _let_go(self) -> int:
-        fd, self._fd = self._fd, -1
-        self.server.wheel.drop(self)
-        return fd
-
-    def _gone(self) -> None:
-        if self._fd < 0:
-            return
-        self.server.pump.close(self._let_go())
-        waiting, self._waiting = self._waiting, None
-        posting, self.posting = self.posting, None
-        if waiting is not None:
-            waiting.poll = None
-            waiting.end(TRANSPORT_CLOSE, 0)
-        if posting is not None and not posting.closed:
-            posting.post = None
-            posting.end(TRANSPORT_CLOSE, 0)
+    def refuse(
+        self, status: int, body: bytes, *, content_type: bytes = http_response.JSON, close: bool = False
+    ) -> None:
+        """Respond with an error. Closes the connection if `close`, or if the request was not read to its end."""
+        extra_headers = self.extra_headers
+        if (close or self._head is not None) and not self._close_after:
+            self._close_after = True
+            extra_headers += http_response.CLOSE
+        self._head = self._body = self._handler = None
+        self._is_reading = False
+        if self._close_after:
+            self._input = b""
+        content = b"" if self._is_head_method else body
+        self.respond(http_response.render(status, content, content_type=content_type, extra_headers=extra_headers))

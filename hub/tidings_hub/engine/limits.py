@@ -1,4 +1,4 @@
-"""The engine's bounds and options, and what it asks of the layers that give them."""
+"""The engine's limits, options and counters."""
 
 from __future__ import annotations
 
@@ -8,43 +8,43 @@ from typing import Protocol
 
 
 class Origins(Protocol):
-    """Which web pages may talk to this hub."""
+    """Decides which web pages may use this hub."""
 
     def allows(self, origin: str | None, host: str, secure: bool) -> bool:
-        """Whether a page of `origin` may, when the request came to `host`; None: no page sent it."""
+        """Whether a page of `origin` may send a request to `host`. `origin` is None for a request without a page."""
 
 
 class AnyOrigin:
-    """Every page may: CORS `*`. For public test targets only."""
+    """Allows every page, as CORS `*` does. For public test targets only."""
 
     def allows(self, origin: str | None, host: str, secure: bool) -> bool:
-        """Yes."""
+        """Return True."""
         return True
 
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """Bounds of one node's front door; what happens at each is said beside it.
+    """Limits of one node's engine, each with what happens when it is exceeded.
 
-    head_max_bytes: a request's head; larger: 431 and close.
-    head_timeout_s: from a head's first byte (or the accept) to its end; later: 408 and close.
-    body_max_bytes: a body that is handed to WSGI; larger: 413 and close.
-    body_timeout_s: from a head's end to its body's end; later: 408 and close.
+    head_max_bytes: the head of a request; larger: 431 and close.
+    head_timeout_s: from the first byte of a head (or the accept) to its end; later: 408 and close.
+    body_max_bytes: a body for the WSGI application; larger: 413 and close.
+    body_timeout_s: from the end of a head to the end of the body; later: 408 and close.
     idle_timeout_s: a kept-alive connection without a request; later: close.
-    answer_timeout_s: from an answer's first byte until the client has read it; later: close.
-    max_connections: open descriptors; past it: 503 with code `full` and close.
-    connections_per_address: sessions of one client address; past it: 429 with code `too_many_connections`. 0: any.
-    backlog: connections that the kernel holds before accept; past it the kernel lets them retry.
-    out_buffer_bytes: bytes that wait for one slow connection; past it: close with `slow`.
+    answer_timeout_s: from the first byte of a response until the client has read it; later: close.
+    max_connections: open descriptors; more: 503 with code `full` and close.
+    connections_per_address: sessions of one client address; more: 429 with code `too_many_connections`. 0: no limit.
+    backlog: connections that the kernel holds before accept; more: the kernel makes the clients retry.
+    out_buffer_bytes: bytes that wait for one slow connection; more: close with `slow`.
     inbound_rate_per_s, inbound_burst: packets from one connection; faster: close with `too_fast`.
-    poll_pace_ms: least time between two answers to one polling client while publications pour in; 0: none.
-    upgrade_timeout_s: from a WebSocket's probe to its upgrade; later: the WebSocket is closed, the session goes on.
-    close_linger_s: how long a closed connection may still read what was written; later: cut.
-    wsgi_pool, wsgi_queue: requests that run and wait in the WSGI application; past it: 503 `full`.
-    wsgi_timeout_s, wsgi_response_max_bytes: one answer; past it: 500.
-    relay_max: requests and WebSockets on their way to other nodes; past it: 503, or the session stays on polling.
-    relay_timeout_s: until another node has taken a request; later: it is answered as an unknown session.
-    trusted_proxies: networks whose X-Forwarded-For, -Proto and -Host are believed.
+    poll_pace_ms: least time between two responses to one polling client at a high publication rate; 0: none.
+    upgrade_timeout_s: from a WebSocket's probe to its upgrade; later: the WebSocket is closed, the session continues.
+    close_linger_s: how long a closed connection may still read what was written; later: reset.
+    wsgi_pool, wsgi_queue: requests that run and wait in the WSGI application; more: 503 `full`.
+    wsgi_timeout_s, wsgi_response_max_bytes: one response; later or larger: 500.
+    relay_max: requests and WebSockets forwarded to other nodes; more: 503, or the session stays on polling.
+    relay_timeout_s: until another node accepts a request; later: the response is "unknown session".
+    trusted_proxies: networks whose X-Forwarded-For, -Proto and -Host headers are trusted.
     """
 
     head_max_bytes: int
@@ -73,11 +73,11 @@ class EngineLimits:
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """What one mounted path offers.
+    """Options of one mounted path.
 
     ping_interval_ms, ping_timeout_ms: Engine.IO heartbeat; an event stream gets a comment every `ping_interval_ms`.
-    max_payload_bytes: one polling body, one WebSocket message; larger: 413 or 1009, and the session is closed.
-    connect_timeout_ms: from opening to `Connection.establish()`; later: close with `connect_timeout`. 0: never.
+    max_payload_bytes: one polling body or WebSocket message; larger: 413 or 1009, and the session is closed.
+    connect_timeout_ms: from the handshake to `Connection.establish()`; later: close with `connect_timeout`. 0: never.
     """
 
     ping_interval_ms: int
@@ -88,7 +88,7 @@ class EngineOptions:
 
 
 class EngineMetrics(Protocol):
-    """The counters that the engine adds to; each is a bound's policy or a flow."""
+    """The counters that the engine increments. Each one counts an event, or an exceeded limit."""
 
     accepted: int = 0
     refused_full: int = 0
@@ -130,10 +130,3 @@ class EngineMetrics(Protocol):
     pump_errors: int = 0
     pump_mended: int = 0
     connections_closed: dict[str, int]
-
-
-class Counters(EngineMetrics):
-    """A plain `EngineMetrics`, for an engine that runs alone."""
-
-    def __init__(self) -> None:
-        self.connections_closed: dict[str, int] = {}

@@ -1,114 +1,133 @@
-"""The end of a connection: what was written still arrives.
+"""Close a connection so that its last bytes still arrive.
 
-Closing a socket while unread bytes wait in it makes the kernel reset the connection, and
-the other side may lose our last answer (RFC 9112 section 9.6). So: write, shut down our
-half, read and forget until the other side ends or the time is over.
+If a socket is closed while unread bytes wait in it, the kernel resets the connection, and the other side may lose the
+last response (RFC 9112 section 9.6). So `Linger` writes the last bytes, shuts down the sending half, then reads and
+discards until the other side ends or a timeout expires.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tidings_hub import runtime
 from tidings_hub.engine.outbuffer import OutBuffer
 
 if TYPE_CHECKING:
-    from tidings_hub.engine.pump import Pump
+    from tidings_hub.engine.timing_wheel import TimingWheel
 
 _os = runtime.original("os")
 _socket: Any = runtime.original("socket")
 _EPOLLOUT = 4
 _READ_BYTES = 65_536
-# A client that goes on sending after its answer is not listened to for ever.
-_FORGOTTEN_MAX_BYTES = 4_194_304
-# struct linger {on, 0 seconds}: close(2) sends a reset and frees the buffers.
+# A client that continues to send after its last response is cut off at this amount.
+_DISCARDED_MAX_BYTES = 4_194_304
+# struct linger {on, 0 seconds}: with it, close(2) sends a reset and frees the buffers.
 _RESET = struct.pack("ii", 1, 0)
 
 
+class LingerPump(Protocol):
+    """What `Linger` needs of the pump."""
+
+    wheel: TimingWheel
+
+    def on_cut_off(self) -> object:
+        """Count a descriptor whose time is over."""
+
+    def want_write(self, fd: int, *, want: bool) -> None:
+        """Watch writability."""
+
+    def only_write(self, fd: int) -> None:
+        """Watch nothing but writability."""
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor."""
+
+
 class Linger:
-    """Owns a descriptor from our last byte to its end."""
+    """Owns a descriptor from the server's last bytes to its close."""
 
-    __slots__ = ("_ended", "_fd", "_forgotten", "_out", "_pump", "_shut", "_wait_s", "slot")
+    __slots__ = ("_discarded_bytes", "_fd", "_is_shut_down", "_out", "_peer_ended", "_pump", "_wait_s", "slot")
 
-    def __init__(self, pump: Pump, fd: int, out: OutBuffer | None, last: bytes, wait_s: float) -> None:
+    def __init__(self, pump: LingerPump, fd: int, out: OutBuffer | None, last_bytes: bytes, wait_s: float) -> None:
         self.slot = -1
         self._pump = pump
         self._fd = fd
         self._out = out if out is not None else OutBuffer()
         self._wait_s = wait_s
-        self._shut = False
-        self._ended = False
-        self._forgotten = 0
-        if last:
-            self._out.add(last)
+        self._is_shut_down = False
+        self._peer_ended = False
+        self._discarded_bytes = 0
+        if last_bytes:
+            self._out.add(last_bytes)
 
-    def begin(self) -> None:
-        """Write what can be written now."""
-        self._pump.wheel.put(self, self._wait_s)
+    def start(self) -> None:
+        """Write as much as the kernel accepts now."""
+        self._pump.wheel.schedule(self, self._wait_s)
         self._flush()
 
-    def event(self, mask: int) -> None:
-        """The pump: go on writing, or see the end."""
+    def on_event(self, mask: int) -> None:
+        """Continue to write, or read and discard."""
         if mask & _EPOLLOUT:
             self._flush()
         if mask & ~_EPOLLOUT and self._fd >= 0:
-            self._forget()
+            self._read_and_discard()
 
     def abort(self) -> None:
-        """Close at once."""
-        self._pump.wheel.drop(self)
+        """Close the descriptor immediately."""
+        self._pump.wheel.cancel(self)
         fd, self._fd = self._fd, -1
         if fd >= 0:
             self._pump.close(fd)
 
-    def due(self, _now_s: float) -> float | None:
-        """The wheel: time is over."""
+    def on_deadline(self, _now_s: float) -> float | None:
+        """Reset the connection: the other side did not end in time."""
         if self._fd >= 0:
-            self._pump.cut_off()
-            # Closed plainly, the kernel would keep what it could not send, megabytes of it, for minutes.
-            self._with_socket(lambda ours: ours.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, _RESET))
+            self._pump.on_cut_off()
+            # After a plain close, the kernel would keep unsent data, up to megabytes, for minutes.
+            self._with_socket(lambda own: own.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, _RESET))
         self.abort()
         return None
 
     def _flush(self) -> None:
         try:
             done = self._out.flush(self._fd)
-            if done and not self._shut:
-                self._shut = True
+            if done and not self._is_shut_down:
+                self._is_shut_down = True
                 self._shut_down()
         except OSError:
             self.abort()
             return
-        if not self._ended:
+        if not self._peer_ended:
             self._pump.want_write(self._fd, want=not done)
         elif done:
             self.abort()
 
     def _shut_down(self) -> None:
-        self._with_socket(lambda ours: ours.shutdown(_socket.SHUT_WR))
+        self._with_socket(lambda own: own.shutdown(_socket.SHUT_WR))
 
-    def _with_socket(self, act: Callable[[Any], object]) -> None:
-        ours = _socket.socket(fileno=self._fd)
+    def _with_socket(self, function: Callable[[Any], object]) -> None:
+        own_socket = _socket.socket(fileno=self._fd)
         try:
-            act(ours)
+            function(own_socket)
         finally:
-            ours.detach()
+            own_socket.detach()
 
-    def _forget(self) -> None:
+    def _read_and_discard(self) -> None:
         try:
             data = _os.read(self._fd, _READ_BYTES)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             data = b""
-        self._forgotten += len(data)
-        if data and self._forgotten <= _FORGOTTEN_MAX_BYTES:
+        self._discarded_bytes += len(data)
+        if data and self._discarded_bytes <= _DISCARDED_MAX_BYTES:
             return
-        # The other side has ended. While we still write, it may have shut down only its own half (`nc -N`).
-        if data or self._shut:
+        # The other side has ended, or sends too much. While bytes are still being written, it may have shut down only
+        # its sending half (as `nc -N` does) and still read.
+        if data or self._is_shut_down:
             self.abort()
         else:
-            self._ended = True
+            self._peer_ended = True
             self._pump.only_write(self._fd)

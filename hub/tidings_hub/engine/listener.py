@@ -1,91 +1,105 @@
-"""Listening sockets: TCP for clients and other nodes, unix sockets for nodes of the same supervisor."""
+"""Listening sockets: TCP for clients and other nodes, Unix sockets for nodes of the same supervisor."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tidings_hub import runtime
 
 if TYPE_CHECKING:
-    from tidings_hub.engine.server import EngineServer
+    import logging
+
+    from tidings_hub.engine.limits import EngineMetrics
+    from tidings_hub.engine.pump import Pump
 
 _os = runtime.original("os")
 _socket: Any = runtime.original("socket")
-# Accepts of one turn; the rest comes with the next, after the sockets that are already here.
+# Accepted sockets per turn. Further ones follow on the next turn, after the events of existing sockets.
 _ACCEPTS_MAX = 128
-# How long a node without descriptors waits before it tries again.
-_NO_DESCRIPTORS_S = 0.25
+# How long a node without free descriptors waits before it accepts again.
+_NO_DESCRIPTORS_PAUSE_S = 0.25
 _NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-# What a unix socket's clients are called: nobody's address, which no network of trusted proxies covers.
-_LOCAL = ("unix", 0)
+# The address of clients of a Unix socket. No network of trusted proxies contains it.
+_UNIX_ADDRESS = ("unix", 0)
 
 
-def bound(host: str, port: int, backlog: int, *, shares_port: bool) -> Any:
-    """A listening TCP socket.
+def listen_tcp(host: str, port: int, backlog: int, *, shares_port: bool) -> Any:
+    """Return a listening TCP socket. `shares_port`: other processes of this user may listen on the port as well.
 
     Raises:
-        OSError: the address is taken or not ours.
+        OSError: the address is in use, or does not belong to this machine.
     """
     family = _socket.AF_INET6 if ":" in host else _socket.AF_INET
-    # Built by hand: eventlet.listen sets SO_REUSEPORT, with which two processes silently share a port.
-    made = _socket.socket(family, _socket.SOCK_STREAM)
+    # Without eventlet.listen, which sets SO_REUSEPORT: with it, two processes silently share a port.
+    listening_socket = _socket.socket(family, _socket.SOCK_STREAM)
     try:
-        made.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+        listening_socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
         if shares_port:
-            # Of one shared socket, epoll wakes the last process that waits: it would get most clients. With one
-            # socket each, the kernel spreads them by their addresses (socket(7), SO_REUSEPORT).
-            made.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEPORT, 1)
-        # Inherited by what is accepted (Linux): without it, two small frames in a row wait for an ACK.
-        made.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
-        made.settimeout(0)
-        made.bind((host, port))
-        made.listen(backlog)
+            # If processes share one socket, epoll wakes the last one that waits, and it gets most clients. With a
+            # socket for each, the kernel distributes clients by their addresses (socket(7), SO_REUSEPORT).
+            listening_socket.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEPORT, 1)
+        # Accepted sockets inherit it (Linux). Without it, the second of two small frames waits for an ACK.
+        listening_socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        listening_socket.settimeout(0)
+        listening_socket.bind((host, port))
+        listening_socket.listen(backlog)
     except BaseException:
-        made.close()
+        listening_socket.close()
         raise
-    return made
+    return listening_socket
 
 
-def bound_unix(path: str, backlog: int) -> Any:
-    """A listening unix socket at `path`; one that a killed process left there is replaced.
+def listen_unix(path: str, backlog: int) -> Any:
+    """Return a listening Unix socket at `path`. Replaces a socket file that a killed process left there.
 
     Raises:
-        OSError: the folder is not there or not ours.
+        OSError: the folder does not exist or is not writable.
     """
     with contextlib.suppress(FileNotFoundError):
         _os.unlink(path)
-    made = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    listening_socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
-        made.settimeout(0)
-        made.bind(path)
-        made.listen(backlog)
+        listening_socket.settimeout(0)
+        listening_socket.bind(path)
+        listening_socket.listen(backlog)
     except BaseException:
-        made.close()
+        listening_socket.close()
         raise
-    return made
+    return listening_socket
+
+
+class ListenerServer(Protocol):
+    """What a listener needs of the server."""
+
+    metrics: EngineMetrics
+    log: logging.Logger
+    pump: Pump
+
+    def on_accept(self, fd: int, address: tuple[str, int]) -> None:
+        """Take ownership of an accepted socket."""
 
 
 class Listener:
     """Owns one listening socket."""
 
-    def __init__(self, server: EngineServer, listening: Any) -> None:
+    def __init__(self, server: ListenerServer, listening_socket: Any) -> None:
         self._server = server
-        self.socket = listening
+        self.socket = listening_socket
         self._resume: runtime.Timer | None = None
 
     @property
     def address(self) -> tuple[str, int]:
-        """(host, port), the port as the kernel chose it."""
+        """The host and the port. If port 0 was requested, this is the port that the kernel chose."""
         host, port = self.socket.getsockname()[:2]
         return host, port
 
     def accept(self) -> None:
-        """Take what waits, up to a batch."""
+        """Accept waiting connections, up to a batch."""
         for _ in range(_ACCEPTS_MAX):
             try:
-                # accept4(2) as the socket module itself calls it: no socket object per client.
+                # Calls accept4(2) as the socket module does, without a socket object per client.
                 fd, address = self.socket._accept()  # noqa: SLF001
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
@@ -95,21 +109,21 @@ class Listener:
                 self._pause()
                 return
             _os.set_blocking(fd, False)
-            # A unix socket's client has no address.
-            self._server.accepted(fd, (address[0], address[1]) if isinstance(address, tuple) else _LOCAL)
+            # The client of a Unix socket has no address.
+            self._server.on_accept(fd, (address[0], address[1]) if isinstance(address, tuple) else _UNIX_ADDRESS)
 
     def _pause(self) -> None:
-        # epoll would tell of the waiting connection without pause.
+        # Without a pause, epoll would report the waiting connection on every turn.
         server = self._server
         server.metrics.accept_paused += 1
-        server.log.warning("no free descriptor: accepting again in %s s", _NO_DESCRIPTORS_S)
-        server.pump.unlisten(self.socket.fileno())
-        self._resume = runtime.call_later(_NO_DESCRIPTORS_S, server.pump.listen, self.socket.fileno(), self)
+        server.log.warning("no free descriptor: accepting again in %s s", _NO_DESCRIPTORS_PAUSE_S)
+        server.pump.stop_listening(self.socket.fileno())
+        self._resume = runtime.call_later(_NO_DESCRIPTORS_PAUSE_S, server.pump.listen, self.socket.fileno(), self)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening and close the socket."""
         if self._resume is not None:
             self._resume.cancel()
         if self.socket.fileno() >= 0:
-            self._server.pump.unlisten(self.socket.fileno())
+            self._server.pump.stop_listening(self.socket.fileno())
             self.socket.close()

@@ -1,42 +1,49 @@
-"""One mounted path: its sessions, its options, and the calls into the application above."""
+"""One mounted path: its connections, its options, and the calls into its application."""
 
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tidings_hub import runtime
 from tidings_hub.core.node_directory import SID_TAIL
-from tidings_hub.engine.address_limit import Addresses
-from tidings_hub.engine.close_payloads import LastWords
-from tidings_hub.engine.engineio import Kind
-from tidings_hub.engine.poll_response_cache import Answers
-from tidings_hub.engine.sse_handler import coded
+from tidings_hub.engine.address_limit import AddressLimit
+from tidings_hub.engine.close_payloads import ClosePayloads
+from tidings_hub.engine.poll_response_cache import PollResponseCache
+from tidings_hub.engine.protocols.engineio import TransportKind
+from tidings_hub.engine.protocols.error_body import error_json
 
 if TYPE_CHECKING:
     import logging
 
+    from tidings_hub.engine.application import Application, HandshakeRequest, SseApplication
     from tidings_hub.engine.connection import Connection
-    from tidings_hub.engine.http_connection import Link
-    from tidings_hub.engine.interfaces import Application, Opening, SseApplication
     from tidings_hub.engine.limits import EngineLimits, EngineMetrics, EngineOptions
     from tidings_hub.engine.pump import Pump
-    from tidings_hub.engine.relay.relay import Relay
-    from tidings_hub.engine.timing_wheel import Wheel
+    from tidings_hub.engine.timing_wheel import TimingWheel
 
-# Together SID_TAIL characters: what stands before them is the node's id.
+# Random bytes of a session id: in base64 they are SID_TAIL characters. The node's id stands before them.
 _SID_BYTES = SID_TAIL * 3 // 4
-_OPENED = {
-    Kind.POLLING: "opened_polling",
-    Kind.WEBSOCKET: "opened_websocket",
-    Kind.SSE: "opened_sse",
+_OPENED_METRICS = {
+    TransportKind.POLLING: "opened_polling",
+    TransportKind.WEBSOCKET: "opened_websocket",
+    TransportKind.SSE: "opened_sse",
 }
 
 
-class Shared:
-    """What all mounts of one server share."""
+class Refusable(Protocol):
+    """An HTTP connection with a request that can be refused."""
 
-    __slots__ = ("addresses", "kinds", "limits", "log", "metrics", "node_id", "pump", "relay", "wheel")
+    remote: str
+
+    def refuse(self, status: int, body: bytes, *, close: bool = False) -> None:
+        """Respond with an error."""
+
+
+class EngineContext:
+    """What all mounts and the relay of one server share."""
+
+    __slots__ = ("addresses", "limits", "log", "metrics", "node_id", "pump", "wheel")
 
     def __init__(
         self,
@@ -46,7 +53,7 @@ class Shared:
         log: logging.Logger,
         node_id: str,
         pump: Pump,
-        wheel: Wheel,
+        wheel: TimingWheel,
     ) -> None:
         self.limits = limits
         self.metrics = metrics
@@ -54,83 +61,83 @@ class Shared:
         self.node_id = node_id
         self.pump = pump
         self.wheel = wheel
-        self.relay: Relay | None = None
-        self.kinds = dict.fromkeys(Kind, 0)
-        self.addresses = Addresses(limits.connections_per_address)
+        self.addresses = AddressLimit(limits.connections_per_address)
 
 
 class Mount:
-    """The connections of one path."""
+    """The connections of one path and their application."""
 
     __slots__ = (
-        "_ended",
+        "_closed",
         "_paced",
-        "answers",
         "application",
-        "last_words",
+        "close_payloads",
+        "context",
         "limits",
         "metrics",
         "options",
+        "poll_responses",
         "pump",
         "sessions",
-        "shared",
         "wheel",
     )
 
-    def __init__(self, shared: Shared, application: Application | SseApplication, options: EngineOptions) -> None:
-        self.shared = shared
+    def __init__(
+        self, context: EngineContext, application: Application | SseApplication, options: EngineOptions
+    ) -> None:
+        self.context = context
         self.application = application
         self.options = options
-        self.limits = shared.limits
-        self.metrics = shared.metrics
-        self.pump = shared.pump
-        self.wheel = shared.wheel
+        self.limits = context.limits
+        self.metrics = context.metrics
+        self.pump = context.pump
+        self.wheel = context.wheel
         self.sessions: dict[str, Connection] = {}
-        self.last_words = LastWords()
-        self.answers = Answers()
-        self._ended: list[tuple[Connection, str]] = []
+        self.close_payloads = ClosePayloads()
+        self.poll_responses = PollResponseCache()
+        # Connections that have ended, and why; the application is notified on the next turn of the hub.
+        self._closed: list[tuple[Connection, str]] = []
         self._paced: list[Connection] = []
 
     def new_sid(self) -> str:
-        """An id that nobody can guess, with the node's in front."""
-        return self.shared.node_id + secrets.token_urlsafe(_SID_BYTES)
+        """Return a new session id: the node's id, then random characters that cannot be guessed."""
+        return self.context.node_id + secrets.token_urlsafe(_SID_BYTES)
 
-    def crowded(self, link: Link) -> bool:
-        """Whether the request's address has all the sessions it may have; if so, the request was refused."""
-        if self.shared.addresses.has_room(link.remote):
+    def refuse_if_crowded(self, http_connection: Refusable) -> bool:
+        """Refuse a new session if its address has the maximum number of sessions. Return whether it was refused."""
+        if self.context.addresses.has_room(http_connection.remote):
             return False
         self.metrics.refused_per_address += 1
-        link.refuse(429, coded("too_many_connections"), close=True)
+        http_connection.refuse(429, error_json("too_many_connections"), close=True)
         return True
 
-    def admit(self, connection: Connection, opening: Opening) -> None:
-        """A new connection: count it, watch its deadlines, tell the application."""
+    def admit(self, connection: Connection, request: HandshakeRequest) -> None:
+        """Register a new connection: count it, schedule its deadlines and notify the application."""
         self.sessions[connection.sid] = connection
-        self.shared.kinds[connection.kind] += 1
-        self.shared.addresses.add(connection.remote)
-        self.count(_OPENED[connection.kind])
-        self.wheel.put(connection, connection.wait_s(runtime.now_s()))
+        self.context.addresses.add(connection.remote)
+        self.increment(_OPENED_METRICS[connection.kind])
+        self.wheel.schedule(connection, connection.next_deadline_s(runtime.now_s()))
         try:
-            self.application.opened(connection, opening)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it ends this connection and not the pump
-            self._failed(connection, error)
+            self.application.on_open(connection, request)
+        except Exception as error:  # noqa: BLE001 - any error ends this connection and not the pump
+            self._on_application_error(connection, error)
 
-    def received(self, connection: Connection, data: str | bytes) -> None:
-        """A message for the application."""
-        # An event stream has no messages, so only an Application is ever asked.
+    def on_message(self, connection: Connection, data: str | bytes) -> None:
+        """Pass a message to the application."""
+        # An event stream receives no messages, so the application is always an `Application` here.
         try:
-            self.application.received(connection, data)  # type: ignore[union-attr]
-        except Exception as error:  # noqa: BLE001 - whatever it is, it ends this connection and not the pump
-            self._failed(connection, error)
+            self.application.on_message(connection, data)  # type: ignore[union-attr]
+        except Exception as error:  # noqa: BLE001 - any error ends this connection and not the pump
+            self._on_application_error(connection, error)
 
     def pace(self, connection: Connection) -> bool:
-        """Whether the answer to this poll waits a moment, for all that is on its way to go into one.
+        """Delay the response to a poll if the last one was less than `poll_pace_ms` ago. Return whether it is delayed.
 
-        While publications pour in, each answer costs more than what is in it. So a client that was answered less than
-        `poll_pace_ms` ago gets what waits for it together with the others that poll then. A client for which
-        nothing waits is answered by the next publication, at once.
+        At a high publication rate, a response costs more than its content. So the packets that wait for a client go
+        out a moment later, together with those that arrive until then, and for all delayed polls on one timer. If
+        nothing waits for the client, the next publication is sent without delay.
         """
-        if connection.out is None or runtime.now_s() - connection.answered_s >= self.limits.poll_pace_ms / 1000:
+        if connection.out is None or runtime.now_s() - connection.last_response_s >= self.limits.poll_pace_ms / 1000:
             return False
         if not self._paced:
             runtime.call_later(self.limits.poll_pace_ms / 1000, self._flush_paced)
@@ -143,42 +150,43 @@ class Mount:
         for connection in paced:
             self.pump.resume(connection)
 
-    def upgraded(self) -> None:
-        """One session went from polling to a WebSocket."""
-        self.shared.kinds[Kind.POLLING] -= 1
-        self.shared.kinds[Kind.WEBSOCKET] += 1
+    def on_upgraded(self) -> None:
+        """Count a session that moved from polling to a WebSocket."""
         self.metrics.upgrades += 1
 
-    def gone(self, connection: Connection, reason: str) -> None:
-        """It has ended: the application hears of it on a later turn, never from inside its own call."""
+    def on_closed(self, connection: Connection, reason: str) -> None:
+        """Remove a connection that has ended.
+
+        The application is notified on a later turn of the hub, so that its own calls never call it back.
+        """
         self.sessions.pop(connection.sid, None)
-        self.shared.kinds[connection.kind] -= 1
-        self.shared.addresses.remove(connection.remote)
-        self.wheel.drop(connection)
+        self.context.addresses.remove(connection.remote)
+        self.wheel.cancel(connection)
         closed = self.metrics.connections_closed
         closed[reason] = closed.get(reason, 0) + 1
-        # Never the sid: whoever has it can speak for this client.
-        self.shared.log.debug("connection from %s closed: %s", connection.remote, reason)
-        if not self._ended:
-            runtime.call_soon(self._tell_ended)
-        self._ended.append((connection, reason))
+        # Never log the sid: it is a secret that gives control over this client's session.
+        self.context.log.debug("connection from %s closed: %s", connection.remote, reason)
+        if not self._closed:
+            runtime.call_soon(self._notify_closed)
+        self._closed.append((connection, reason))
 
-    def count(self, name: str) -> None:
-        """Add one to a counter."""
+    def increment(self, name: str) -> None:
+        """Add one to the counter `name`."""
         setattr(self.metrics, name, getattr(self.metrics, name) + 1)
 
-    def _tell_ended(self) -> None:
-        ended, self._ended = self._ended, []
-        for connection, reason in ended:
+    def _notify_closed(self) -> None:
+        closed, self._closed = self._closed, []
+        for connection, reason in closed:
             try:
-                self.application.closed(connection, reason)
+                self.application.on_close(connection, reason)
             except Exception:
                 self.metrics.application_errors += 1
-                self.shared.log.exception("the application failed in closed()")
-            # The layer above usually points back at the connection: a cycle would wait for the collector.
+                self.context.log.exception("the application failed in on_close()")
+            # The application's object usually refers to the connection: without this, the garbage collector would
+            # have to find the cycle.
             connection.client = None
 
-    def _failed(self, connection: Connection, error: Exception) -> None:
+    def _on_application_error(self, connection: Connection, error: Exception) -> None:
         self.metrics.application_errors += 1
-        self.shared.log.error("the application failed; its connection is closed", exc_info=error)
+        self.context.log.error("the application failed; its connection is closed", exc_info=error)
         connection.close("internal")

@@ -1,4 +1,4 @@
-"""Bytes that wait for one connection: references to shared bytes, in order, with a size."""
+"""Bytes that wait to be written to one connection: references to shared bytes, in order, with a total size."""
 
 from __future__ import annotations
 
@@ -10,66 +10,66 @@ from tidings_hub import runtime
 
 _os = runtime.original("os")
 _writev = _os.writev
-# One writev takes at most IOV_MAX (1,024) parts; a socket buffer is full long before.
+# writev accepts at most IOV_MAX (1,024) parts. A socket buffer is full long before that.
 _PARTS_MAX = 64
 
 
 class OutBuffer:
-    """What could not be written yet, oldest first.
+    """Data that the kernel has not accepted yet, oldest first.
 
-    For a WebSocket or an event stream the parts are bytes of the stream; for a polling
-    session each part is one Engine.IO packet. Its owner checks `size` against its limit.
+    For a WebSocket or an event stream, the parts are bytes of the stream. For a polling session, each part is one or
+    more complete Engine.IO packets. The owner checks `size` against its limit.
     """
 
-    __slots__ = ("begun", "parts", "sent", "size", "watched")
+    __slots__ = ("is_partial", "is_watched", "parts", "sent", "size")
 
     def __init__(self) -> None:
         self.parts: deque[bytes | memoryview] = deque()
         self.size = 0
-        # Whether the first part is the rest of one that was partly written.
-        self.begun = False
-        # Bytes that left since this buffer was made: a slow reader that still reads is alive.
+        # Whether the first part is the rest of a part whose beginning was written.
+        self.is_partial = False
+        # Bytes written since this buffer was created. If it grows, a slow client is still reading.
         self.sent = 0
-        # Whether the pump tells when more can be written.
-        self.watched = False
+        # Whether the pump watches the writability of the socket.
+        self.is_watched = False
 
     def add(self, part: bytes | memoryview) -> None:
-        """Put `part` at the end."""
+        """Append `part`."""
         self.parts.append(part)
         self.size += len(part)
 
     def extend(self, parts: Sequence[bytes], size: int) -> None:
-        """Put all `parts`, together `size` bytes, at the end."""
+        """Append all `parts`, `size` bytes in total."""
         self.parts.extend(parts)
         self.size += size
 
     def add_rest(self, blob: bytes, written: int) -> None:
-        """Put what is left of `blob` after its first `written` bytes at the end."""
-        self.begun = written > 0
+        """Append `blob` without its first `written` bytes."""
+        self.is_partial = written > 0
         self.add(memoryview(blob)[written:] if written else blob)
 
     def take(self, count: int) -> list[bytes | memoryview]:
-        """The first `count` parts, or all; they are gone from here."""
+        """Remove and return the first `count` parts, or all."""
         parts = self.parts
         if len(parts) <= count:
-            taken = list(parts)
+            removed = list(parts)
             parts.clear()
             self.size = 0
-            return taken
-        taken = [parts.popleft() for _ in range(count)]
-        self.size -= sum(map(len, taken))
-        return taken
+            return removed
+        removed = [parts.popleft() for _ in range(count)]
+        self.size -= sum(map(len, removed))
+        return removed
 
-    def keep_begun(self) -> None:
-        """Forget all but the part that the other side has already seen the beginning of."""
-        first = self.parts[0] if self.begun and self.parts else None
+    def keep_partial(self) -> None:
+        """Discard everything except a part whose beginning is already written."""
+        first = self.parts[0] if self.is_partial and self.parts else None
         self.parts.clear()
         self.size = 0
         if first is not None:
             self.add(first)
 
     def flush(self, fd: int) -> bool:
-        """Write what the kernel takes; whether nothing is left.
+        """Write as much as the kernel accepts. Return whether the buffer is empty.
 
         Raises:
             OSError: the connection is broken.
@@ -84,8 +84,8 @@ class OutBuffer:
             self.sent += written
             while parts and written >= len(parts[0]):
                 written -= len(parts.popleft())
-                self.begun = False
+                self.is_partial = False
             if written:
                 parts[0] = memoryview(parts[0])[written:]
-                self.begun = True
+                self.is_partial = True
         return True

@@ -1,7 +1,7 @@
-"""Polling answers that many clients get, made once.
+"""A cache of poll responses that many clients receive.
 
-After a fan-out most clients come back for the same publications within the same moment: their
-answers are the same bytes. The key is the waiting parts themselves, which they share by reference.
+After a fan-out, most clients poll for the same publications at the same time, and their responses have the same bytes.
+The cache key is the tuple of waiting parts, which the clients share by reference.
 """
 
 from __future__ import annotations
@@ -11,39 +11,39 @@ from typing import Final
 
 from tidings_hub import runtime
 from tidings_hub.core.frame import SEPARATOR
-from tidings_hub.engine import http
+from tidings_hub.engine.protocols import http_response
 
-# How long an answer is kept: a little longer than the clients' round trip.
+# How long a response is kept: a little longer than the clients' round trip.
 _KEEP_S: Final = 0.25
-_ANSWERS_MAX: Final = 64
+_RESPONSES_MAX: Final = 64
 _BYTES_MAX: Final = 262_144
 
 
-class Answers:
-    """The last answers, for a moment; at most `_ANSWERS_MAX` of at most `_BYTES_MAX` bytes."""
+class PollResponseCache:
+    """Responses of the last `_KEEP_S`: at most `_RESPONSES_MAX`, each of at most `_BYTES_MAX` bytes."""
 
-    __slots__ = ("_clearing", "_kept")
+    __slots__ = ("_clear_is_scheduled", "_responses")
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[bytes | memoryview, ...], bytes] = {}
-        self._clearing = False
+        self._responses: dict[tuple[bytes | memoryview, ...], bytes] = {}
+        self._clear_is_scheduled = False
 
-    def make(self, parts: Sequence[bytes | memoryview], extra: bytes) -> bytes:
-        """The complete answer with the payload of `parts` and the header lines `extra`."""
-        key = (extra, *parts)
-        found = self._kept.get(key)
-        if found is not None:
-            return found
-        answer = http.response(200, SEPARATOR.join(parts), extra=extra)
-        if len(answer) <= _BYTES_MAX:
-            if len(self._kept) >= _ANSWERS_MAX:
-                self._kept.clear()
-            self._kept[key] = answer
-            if not self._clearing:
-                self._clearing = True
+    def response_for(self, parts: Sequence[bytes | memoryview], extra_headers: bytes) -> bytes:
+        """Return the complete response with `parts` as payload and the header lines `extra_headers`."""
+        key = (extra_headers, *parts)
+        cached = self._responses.get(key)
+        if cached is not None:
+            return cached
+        response = http_response.render(200, SEPARATOR.join(parts), extra_headers=extra_headers)
+        if len(response) <= _BYTES_MAX:
+            if len(self._responses) >= _RESPONSES_MAX:
+                self._responses.clear()
+            self._responses[key] = response
+            if not self._clear_is_scheduled:
+                self._clear_is_scheduled = True
                 runtime.call_later(_KEEP_S, self._clear)
-        return answer
+        return response
 
     def _clear(self) -> None:
-        self._clearing = False
-        self._kept.clear()
+        self._clear_is_scheduled = False
+        self._responses.clear()

@@ -1,7 +1,7 @@
-"""The pump: one epoll of ours owns every client socket; eventlet's hub knows only that epoll.
+"""The pump: the engine's own epoll for every client socket. eventlet's hub watches only that epoll.
 
-Nothing here may block, and no exception may leave the callback: the hub would forget the
-epoll for good, and the node would be deaf (reference: eventlet/hubs/hub.py, squelch_exception).
+Nothing here may block, and no exception may leave the callback. After an exception, eventlet's hub would stop watching
+the epoll, and the node would receive nothing any more (eventlet/hubs/hub.py, squelch_exception).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from tidings_hub import runtime
 from tidings_hub.engine.linger import Linger
 from tidings_hub.engine.outbuffer import OutBuffer
-from tidings_hub.engine.timing_wheel import Wheel
+from tidings_hub.engine.timing_wheel import TimingWheel
 
 _os = runtime.original("os")
 # monkey_patch removes epoll from `select`.
@@ -21,59 +21,60 @@ _select: Any = runtime.original("select")
 _IN = _select.EPOLLIN | _select.EPOLLRDHUP
 _OUT = _select.EPOLLOUT
 _QUIET = _select.EPOLLRDHUP
-# Events of one turn; what is left comes with the hub's next turn, after timers and other greenlets.
+# Events per turn. Further events follow on the hub's next turn, after timers and other greenlets.
 _TURN_MAX = 512
 _WATCH_S = 1.0
 
 
 class Endpoint(Protocol):
-    """What owns one descriptor in the pump."""
+    """The owner of one descriptor in the pump."""
 
-    def event(self, mask: int) -> None:
+    def on_event(self, mask: int) -> None:
         """The descriptor is ready; `mask` holds epoll's bits."""
 
     def abort(self) -> None:
-        """An exception left `event`: close what is left."""
+        """Close the descriptor: `on_event` raised."""
 
 
-class Resumed(Protocol):
-    """What goes on with work that it had put off."""
+class Resumable(Protocol):
+    """An object with postponed work."""
 
     def resume(self) -> None:
-        """Go on."""
+        """Continue the work."""
 
     def abort(self) -> None:
-        """An exception left `resume`: close what is left."""
+        """Close what is open: `resume` raised."""
 
 
 class Acceptor(Protocol):
-    """What owns a listening descriptor."""
+    """The owner of a listening descriptor."""
 
     def accept(self) -> None:
-        """Take what waits."""
+        """Accept waiting connections."""
 
 
 class Pump:
-    """Owns descriptors and tells their endpoints what happens.
+    """Owns descriptors and passes their events to their endpoints.
 
-    `failed` is told of exceptions, `mended` of a mend, `cut_off` of each descriptor whose `linger_s` were over.
+    `on_error` gets every exception of an endpoint. `on_recovered` is called when the hub had lost the epoll and it was
+    registered again. `on_cut_off` is called for each descriptor that was still lingering after `linger_s`.
     """
 
     def __init__(
         self,
-        wheel: Wheel,
+        wheel: TimingWheel,
         *,
         linger_s: float,
-        failed: Callable[[BaseException], object],
-        mended: Callable[[], object],
-        cut_off: Callable[[], object],
+        on_error: Callable[[BaseException], object],
+        on_recovered: Callable[[], object],
+        on_cut_off: Callable[[], object],
     ) -> None:
         self.wheel = wheel
         self.turns = 0
-        self.cut_off = cut_off
+        self.on_cut_off = on_cut_off
         self._linger_s = linger_s
-        self._failed = failed
-        self._mended = mended
+        self._on_error = on_error
+        self._on_recovered = on_recovered
         self._epoll: Any = _select.epoll()
         self._poll = self._epoll.poll
         self._table: dict[int, Endpoint] = {}
@@ -83,11 +84,11 @@ class Pump:
         self._running = False
 
     def __len__(self) -> int:
-        """How many client descriptors are open."""
+        """Number of open client descriptors."""
         return len(self._table)
 
     def start(self) -> None:
-        """Have the hub call us."""
+        """Register the epoll with eventlet's hub."""
         self._running = True
         runtime.watch(self._epoll.fileno(), self._turn)
         self._watchdog = runtime.call_later(_WATCH_S, self._watch)
@@ -105,63 +106,63 @@ class Pump:
         self._epoll.close()
 
     def listen(self, fd: int, acceptor: Acceptor) -> None:
-        """Tell `acceptor` when connections wait on the listening `fd`."""
+        """Call `acceptor` when connections wait on the listening descriptor `fd`."""
         self._acceptors[fd] = acceptor
         self._epoll.register(fd, _select.EPOLLIN)
 
-    def unlisten(self, fd: int) -> None:
-        """Tell no more. Idempotent; the descriptor stays open."""
+    def stop_listening(self, fd: int) -> None:
+        """Stop watching a listening descriptor. Idempotent; the descriptor stays open."""
         if self._acceptors.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
     def add(self, fd: int, endpoint: Endpoint) -> None:
-        """Own a new descriptor."""
+        """Take ownership of a new descriptor and watch it."""
         self._table[fd] = endpoint
         self._epoll.register(fd, _IN)
 
-    def give(self, fd: int, endpoint: Endpoint) -> None:
-        """Another endpoint owns an already known descriptor from now on."""
+    def reassign(self, fd: int, endpoint: Endpoint) -> None:
+        """Make `endpoint` the owner of a descriptor that the pump already watches."""
         self._table[fd] = endpoint
 
     def want_write(self, fd: int, *, want: bool) -> None:
-        """Tell of writability only while something waits for it."""
+        """Watch writability, in addition to input, while `want` is true."""
         self._epoll.modify(fd, _IN | _OUT if want else _IN)
 
     def mute(self, fd: int) -> None:
-        """Tell only of the other side's end: its bytes are not wanted now."""
+        """Watch only for the other side's end, and leave its bytes in the kernel."""
         self._epoll.modify(fd, _QUIET)
 
     def unmute(self, fd: int) -> None:
-        """Tell of bytes again."""
+        """Watch input again, after `mute`."""
         self._epoll.modify(fd, _IN)
 
     def only_write(self, fd: int) -> None:
-        """Tell only of writability: the other side has ended, and epoll would repeat that without pause."""
+        """Watch only writability. The other side has ended, which epoll would report on every turn."""
         self._epoll.modify(fd, _OUT)
 
-    def part(self, fd: int) -> None:
-        """Tell nothing at all: not even an end, which epoll would repeat without pause."""
+    def detach(self, fd: int) -> None:
+        """Stop watching the descriptor, even for its end, which epoll would report on every turn."""
         self._epoll.unregister(fd)
 
-    def rejoin(self, fd: int) -> None:
-        """After `part`: tell again."""
+    def reattach(self, fd: int) -> None:
+        """Watch the descriptor again, after `detach`."""
         self._epoll.register(fd, _IN)
 
     def close(self, fd: int) -> None:
-        """Close a descriptor; epoll forgets it by itself."""
+        """Close a descriptor. epoll removes it by itself."""
         if self._table.pop(fd, None) is not None:
             _os.close(fd)
 
-    def linger(self, fd: int, out: OutBuffer | None, last: bytes) -> None:
-        """Send what waits in `out`, then `last`, and close once the other side has read it, or after `linger_s`."""
+    def linger(self, fd: int, out: OutBuffer | None, last_bytes: bytes) -> None:
+        """Send the content of `out` and `last_bytes`, then close when the other side has ended, or after `linger_s`."""
         if fd not in self._table:
             return
-        linger = Linger(self, fd, out, last, self._linger_s)
+        linger = Linger(self, fd, out, last_bytes, self._linger_s)
         self._table[fd] = linger
-        linger.begin()
+        linger.start()
 
-    def resume(self, endpoint: Resumed) -> None:
-        """Have `endpoint` go on, with the same care as for an event."""
+    def resume(self, endpoint: Resumable) -> None:
+        """Call `endpoint.resume()`, with the same protection as for an event."""
         try:
             endpoint.resume()
         except (KeyboardInterrupt, SystemExit):
@@ -170,17 +171,17 @@ class Pump:
             self._report(error)
             endpoint.abort()
 
-    def guard(self, function: Callable[..., object], *args: object) -> None:
-        """Call something for one connection; its exception is reported, and goes no further."""
+    def call_safely(self, function: Callable[..., object], *args: object) -> None:
+        """Call `function` for one connection. An exception is reported and does not propagate."""
         try:
             function(*args)
         except (KeyboardInterrupt, SystemExit):
             raise
-        except BaseException as error:  # noqa: BLE001 - one connection's fault must not reach the others
+        except BaseException as error:  # noqa: BLE001 - an error of one connection must not affect the others
             self._report(error)
 
-    def lingering(self) -> int:
-        """How many descriptors only wait for their last bytes to be read."""
+    def lingering_count(self) -> int:
+        """Number of descriptors that only wait for the other side to read the last bytes."""
         return sum(isinstance(endpoint, Linger) for endpoint in self._table.values())
 
     def _turn(self, _fd: int) -> None:
@@ -203,13 +204,14 @@ class Pump:
                     accepting.append(acceptor)
                 continue
             try:
-                endpoint.event(mask)
+                endpoint.on_event(mask)
             except (KeyboardInterrupt, SystemExit):
                 raise
-            except BaseException as error:  # noqa: BLE001 - one connection's fault closes that connection only
+            except BaseException as error:  # noqa: BLE001 - an error of one connection closes only that connection
                 self._report(error)
                 self._abort(fd, endpoint)
-        # Last: a descriptor closed above may get its number again here, and must not meet an event of its past.
+        # Last, because a new connection may get the number of a descriptor that was closed above. It must not receive
+        # an event of that descriptor.
         for acceptor in accepting:
             acceptor.accept()
 
@@ -224,21 +226,21 @@ class Pump:
                 self.close(fd)
 
     def _report(self, error: BaseException) -> None:
-        # A failing log must not make the node deaf, and nobody is left to tell.
+        # An error while logging must not leave the callback, and there is no other place to report it.
         with contextlib.suppress(Exception):
-            self._failed(error)
+            self._on_error(error)
 
     def _watch(self) -> None:
-        # First the next look: whatever happens below, the watchdog goes on.
+        # First schedule the next check, so that an exception below cannot stop the watchdog.
         self._watchdog = runtime.call_later(_WATCH_S, self._watch)
         if not self._running:
             return
-        if not self.alive():
+        if not self.is_alive():
             runtime.watch(self._epoll.fileno(), self._turn)
-            self._mended()
+            self._on_recovered()
         self._turns_seen = self.turns
 
-    def alive(self) -> bool:
-        """Whether the hub calls us: it knows the epoll, and events have not waited since the watchdog's last look."""
-        waiting = self.turns == self._turns_seen and bool(self._poll(0, 1))
-        return self._running and not waiting and runtime.watched(self._epoll.fileno())
+    def is_alive(self) -> bool:
+        """Whether eventlet's hub watches the epoll, and no events have waited since the watchdog's last check."""
+        is_waiting = self.turns == self._turns_seen and bool(self._poll(0, 1))
+        return self._running and not is_waiting and runtime.is_watched(self._epoll.fileno())

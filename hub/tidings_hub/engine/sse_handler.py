@@ -1,78 +1,76 @@
-"""Requests for event streams."""
+"""Handle requests for event streams."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
-from tidings.codes import CODES
 from tidings_hub import runtime
+from tidings_hub.engine.application import HandshakeRequest
 from tidings_hub.engine.connection import Connection
-from tidings_hub.engine.engineio import Kind
-from tidings_hub.engine.engineio_handler import query_of
-from tidings_hub.engine.interfaces import Opening
+from tidings_hub.engine.protocols.engineio import TransportKind
+from tidings_hub.engine.protocols.error_body import error_json
+from tidings_hub.engine.protocols.query import parse_query
 
 if TYPE_CHECKING:
-    from tidings_hub.engine.http import Head
-    from tidings_hub.engine.http_connection import Link
+    from tidings_hub.engine.http_connection import HttpConnection
     from tidings_hub.engine.mount import Mount
+    from tidings_hub.engine.protocols.http_request import RequestHead
 
 _socket: Any = runtime.original("socket")
 
 
-def coded(name: str) -> bytes:
-    """A code of `tidings.codes` as the JSON body of an answer."""
-    return json.dumps({"code": name, "message": CODES[name].advice}).encode()
+class SseHandler:
+    """Turns a GET request into a connection of kind SSE. The application accepts or refuses it."""
 
-
-class Streams:
-    """Turns a GET into a connection of kind SSE; the application accepts or refuses it."""
-
-    __slots__ = ("draining", "mount")
+    __slots__ = ("is_draining", "mount")
 
     def __init__(self, mount: Mount) -> None:
         self.mount = mount
-        self.draining = False
+        # While true, new streams are refused.
+        self.is_draining = False
 
-    def begin(self, link: Link, head: Head) -> int | None:
-        """A stream's request has no body."""
-        link.refuse(400, coded("bad_request"))
+    def accept_body(self, http_connection: HttpConnection, head: RequestHead) -> int | None:
+        """Refuse the request: a request for a stream has no body."""
+        http_connection.refuse(400, error_json("bad_request"))
         return None
 
-    def too_large(self, link: Link) -> None:
-        """Never asked: `begin` allows no body."""
-        link.refuse(413, coded("too_large"))
+    def on_body_too_large(self, http_connection: HttpConnection) -> None:
+        """Refuse the request. Never called, because `accept_body` allows no body."""
+        http_connection.refuse(413, error_json("too_large"))
 
-    def again(self, link: Link, line: bytes) -> bool:
-        """Nothing here is worth a short way."""
+    def try_repeat(self, http_connection: HttpConnection, line: bytes) -> bool:
+        """Return False: a stream uses up its connection, so no request follows another."""
         return False
 
-    def finish(self, link: Link, head: Head, body: bytes) -> None:
-        """A complete request."""
-        query = query_of(head)
+    def handle(self, http_connection: HttpConnection, head: RequestHead, body: bytes) -> None:
+        """Open a stream, or refuse the request."""
+        query = parse_query(head)
         if head.method != "GET":
-            link.refuse(405, coded("not_allowed"))
+            http_connection.refuse(405, error_json("not_allowed"))
         elif query is None:
-            link.refuse(400, coded("bad_request"))
-        elif self.draining:
-            link.refuse(503, coded("draining"))
-        elif not self.mount.crowded(link):
-            opening = Opening(head.path, query, head.headers, link.remote, link.secure, Kind.SSE)
-            fd = link.take()
-            self._notice_death(fd)
-            mount = self.mount
-            connection = Connection(mount, mount.new_sid(), Kind.SSE, link.remote, fd=fd, extra=link.extra)
-            mount.pump.give(fd, connection)
-            mount.admit(connection, opening)
+            http_connection.refuse(400, error_json("bad_request"))
+        elif self.is_draining:
+            http_connection.refuse(503, error_json("draining"))
+        elif not self.mount.refuse_if_crowded(http_connection):
+            mount, remote = self.mount, http_connection.remote
+            request = HandshakeRequest(
+                head.path, query, head.headers, remote, http_connection.secure, TransportKind.SSE
+            )
+            fd = http_connection.release_fd()
+            self._set_user_timeout(fd)
+            headers = http_connection.extra_headers
+            connection = Connection(mount, mount.new_sid(), TransportKind.SSE, remote, fd=fd, extra_headers=headers)
+            mount.pump.reassign(fd, connection)
+            mount.admit(connection, request)
 
-    def _notice_death(self, fd: int) -> None:
-        # An event stream's client never answers: a peer that vanished is noticed by the kernel,
-        # when it has not acknowledged our comment for so long (tcp(7), TCP_USER_TIMEOUT).
+    def _set_user_timeout(self, fd: int) -> None:
+        # The client of an event stream never sends anything. So the kernel detects a client that vanished: it
+        # breaks the connection if a comment stays unacknowledged for this time (tcp(7), TCP_USER_TIMEOUT).
         options = self.mount.options
-        ours = _socket.socket(fileno=fd)
+        own_socket = _socket.socket(fileno=fd)
         try:
-            ours.setsockopt(
+            own_socket.setsockopt(
                 _socket.IPPROTO_TCP, _socket.TCP_USER_TIMEOUT, options.ping_interval_ms + options.ping_timeout_ms
             )
         finally:
-            ours.detach()
+            own_socket.detach()

@@ -1,7 +1,7 @@
-"""One timing wheel for every deadline of the engine: no timer per connection.
+"""A timing wheel for all deadlines of the engine, instead of a timer per connection.
 
-Entries are put and dropped in O(1). A slot is visited once per `granularity_s`; an entry
-says itself when it wants to be visited again.
+Scheduling and cancelling an entry costs O(1). The wheel advances by one slot per `granularity_s` and visits the entries
+in it. Each entry returns when it needs its next visit.
 """
 
 from __future__ import annotations
@@ -13,81 +13,81 @@ from typing import Protocol
 from tidings_hub import runtime
 
 _SLOTS = 256
-_NOWHERE = -1
-_random = random.Random()  # noqa: S311 - spreads load, guards nothing
+_UNSCHEDULED = -1
+_random = random.Random()  # noqa: S311 - spreads load; no secret depends on it
 
 
-class Timed(Protocol):
-    """Something with a deadline. `slot` belongs to the wheel; it begins as -1."""
+class TimedEntry(Protocol):
+    """An object with a deadline. `slot` belongs to the wheel; its initial value is -1."""
 
     slot: int
 
-    def due(self, now_s: float) -> float | None:
-        """Do what is due. Seconds until the next visit, or None for no further one."""
+    def on_deadline(self, now_s: float) -> float | None:
+        """Do what is due. Return the seconds until the next visit, or None for no further visit."""
 
 
-def phase_s(interval_s: float) -> float:
-    """When a new connection's first ping is due: spread, so that those opened together are not pinged together.
+def first_ping_delay_s(interval_s: float) -> float:
+    """Return the delay of a new connection's first ping: random, so that pings of many new connections spread out.
 
-    Never later than `interval_s`, which the client waits for.
+    The delay is always shorter than `interval_s`, because the client expects a ping within that time.
     """
     return interval_s * _random.uniform(0.5, 0.9)
 
 
-class Wheel:
-    """Visits what was put into it at the time that it asked for, at most one granularity late.
+class TimingWheel:
+    """Visits entries at their scheduled time, at most one granularity late.
 
-    `failed` is told of an exception from an entry; the wheel goes on turning.
+    `on_error` gets the exception of an entry's visit. The wheel continues.
     """
 
-    def __init__(self, granularity_s: float, failed: Callable[[Timed, BaseException], object]) -> None:
+    def __init__(self, granularity_s: float, on_error: Callable[[TimedEntry, BaseException], object]) -> None:
         self.granularity_s = granularity_s
-        self._failed = failed
-        self._slots: list[set[Timed]] = [set() for _ in range(_SLOTS)]
+        self._on_error = on_error
+        self._slots: list[set[TimedEntry]] = [set() for _ in range(_SLOTS)]
         self._started_s = runtime.now_s()
         self._at = 0
         self._timer: runtime.Timer | None = None
 
     def __len__(self) -> int:
-        """How many entries there are."""
+        """Number of scheduled entries."""
         return sum(map(len, self._slots))
 
     def refine(self, granularity_s: float) -> None:
-        """Turn in finer steps. Only while nothing is in the wheel."""
+        """Advance in finer steps. Call it only while the wheel is empty."""
         self.granularity_s = granularity_s
         self._started_s, self._at = runtime.now_s(), 0
 
-    def put(self, entry: Timed, delay_s: float) -> None:
-        """Visit `entry` in `delay_s`; a longer delay than one turn is visited early, and asks again."""
+    def schedule(self, entry: TimedEntry, delay_s: float) -> None:
+        """Visit `entry` in `delay_s`. If that is longer than one round, the visit is early and must reschedule."""
         if entry.slot >= 0:
             self._slots[entry.slot].discard(entry)
-        # Rounded up, and counted from the wheel's own time: never early by more than the caller can see.
+        # Rounded up and measured from the wheel's own start, so that a visit is never early within one round.
         due = (runtime.now_s() - self._started_s + delay_s) / self.granularity_s
         ahead = min(max(int(due) + 1 - self._at, 1), _SLOTS - 1)
         entry.slot = (self._at + ahead) % _SLOTS
         self._slots[entry.slot].add(entry)
 
-    def drop(self, entry: Timed) -> None:
-        """Forget `entry`. Idempotent."""
+    def cancel(self, entry: TimedEntry) -> None:
+        """Remove `entry`. Idempotent."""
         if entry.slot >= 0:
             self._slots[entry.slot].discard(entry)
-            entry.slot = _NOWHERE
+            entry.slot = _UNSCHEDULED
 
     def start(self) -> None:
-        """Begin to turn."""
+        """Start to advance."""
         self._timer = runtime.call_later(self.granularity_s, self._tick)
 
     def stop(self) -> None:
-        """Turn no more."""
+        """Stop to advance."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def turn(self) -> None:
-        """Visit all slots whose time has come."""
+    def advance(self) -> None:
+        """Visit all slots that are due."""
         now_s = runtime.now_s()
         target = int((now_s - self._started_s) / self.granularity_s)
-        # After a long stop of the process (suspend, SIGSTOP) each slot is visited once, not once per lost round.
+        # After the process was stopped (suspend, SIGSTOP), visit each slot once, not once per lost round.
         self._at = max(self._at, target - _SLOTS)
         while self._at < target:
             self._at += 1
@@ -98,20 +98,20 @@ class Wheel:
     def _visit(self, slot: int, now_s: float) -> None:
         entries, self._slots[slot] = self._slots[slot], set()
         for entry in entries:
-            # An earlier entry's visit may have dropped or moved this one.
+            # The visit of an earlier entry may have cancelled or moved this one.
             if entry.slot != slot:
                 continue
-            entry.slot = _NOWHERE
+            entry.slot = _UNSCHEDULED
             try:
-                again_s = entry.due(now_s)
-                if again_s is not None and entry.slot == _NOWHERE:
-                    self.put(entry, again_s)
+                delay_s = entry.on_deadline(now_s)
+                if delay_s is not None and entry.slot == _UNSCHEDULED:
+                    self.schedule(entry, delay_s)
             except (KeyboardInterrupt, SystemExit):
                 raise
-            except BaseException as error:  # noqa: BLE001 - one entry must not stop all heartbeats
-                self._failed(entry, error)
+            except BaseException as error:  # noqa: BLE001 - an error of one entry must not stop all heartbeats
+                self._on_error(entry, error)
 
     def _tick(self) -> None:
-        # First the next timer: whatever happens below, the wheel goes on.
+        # First start the next timer, so that an exception below cannot stop the wheel.
         self.start()
-        self.turn()
+        self.advance()

@@ -1,7 +1,7 @@
-"""A WebSocket that asks to take over a polling session: probe, answer, upgrade.
+"""A WebSocket that takes over a polling session: probe, pong, upgrade.
 
-Polling stays the session's transport until the client's `5`: what is sent meanwhile waits
-for polls as before, and goes to the WebSocket, in order, with the upgrade.
+The session stays on polling until the client sends `5`. Packets sent before that wait for polls as usual. Those still
+waiting at the upgrade go to the WebSocket, in order.
 """
 
 from __future__ import annotations
@@ -11,22 +11,20 @@ from typing import TYPE_CHECKING
 from tidings.errors import BadPacket
 from tidings_hub import runtime
 from tidings_hub.core.frame import SEPARATOR, text_frame
-from tidings_hub.engine import engineio as protocol
-from tidings_hub.engine import http, websocket
-from tidings_hub.engine.engineio import Kind, Phase, Probe
 from tidings_hub.engine.outbuffer import OutBuffer
-from tidings_hub.engine.websocket import Message, Opcode, Reader, Violation
+from tidings_hub.engine.protocols import engineio, http_response, websocket
+from tidings_hub.engine.protocols.engineio import ProbeAction, TransportKind, UpgradeState
+from tidings_hub.engine.protocols.websocket import FrameReader, Message, Opcode, WebSocketViolation
 
 if TYPE_CHECKING:
     from tidings_hub.engine.connection import Connection
 
 _os = runtime.original("os")
 _READ_BYTES = 65_536
-# Probe packets are a few bytes; the first messages after `5` may come in the same read.
-_ANSWER = text_frame(protocol.PROBE_PONG)
+_PONG_FRAME = text_frame(engineio.PROBE_PONG)
 
 
-class Probing:
+class UpgradeProbe:
     """Owns the WebSocket's descriptor until the session takes it over."""
 
     __slots__ = ("_close_frame", "_connection", "_fd", "_reader", "slot")
@@ -35,15 +33,15 @@ class Probing:
         self.slot = -1
         self._connection = connection
         self._fd = fd
-        self._reader: Reader | None = None
-        # What ends the WebSocket of a session that is closed.
+        self._reader: FrameReader | None = None
+        # Set once the session is closed: the frame that ends the WebSocket.
         self._close_frame = b""
-        connection.phase = Phase.PROBING
-        connection.probe = self
-        connection.mount.wheel.put(self, connection.mount.limits.upgrade_timeout_s)
+        connection.upgrade_state = UpgradeState.PROBING
+        connection.upgrade_probe = self
+        connection.mount.wheel.schedule(self, connection.mount.limits.upgrade_timeout_s)
 
-    def event(self, _mask: int) -> None:
-        """The pump: bytes, or the end."""
+    def on_event(self, _mask: int) -> None:
+        """Read from the socket, or handle its end."""
         try:
             data = _os.read(self._fd, _READ_BYTES)
         except (BlockingIOError, InterruptedError):
@@ -51,132 +49,136 @@ class Probing:
         except OSError:
             data = b""
         if not data:
-            self._give_up(0)
+            self._abandon(0)
             return
-        self.hear_frames(data)
+        self.on_frames(data)
 
     def abort(self) -> None:
-        """Something of ours failed: the session stays on polling."""
-        self._give_up(websocket.PROTOCOL_ERROR)
+        """Close the WebSocket after an internal error. The session stays on polling."""
+        self._abandon(websocket.PROTOCOL_ERROR)
 
-    def close(self, number: int, text: str) -> None:
-        """The session has ended, with a close code for the client (0: none) and a text.
+    def close(self, close_code: int, text: str) -> None:
+        """Close the WebSocket because the session has ended. `close_code` 0: no code for the client.
 
-        engine.io-client stops polling at the pong and never begins again: a WebSocket that is closed before its `5`
-        leaves it deaf until its ping timeout. So the end waits for that, and comes with the last words.
+        engine.io-client stops polling when it receives the pong. If the WebSocket closes before the client's `5`, the
+        client notices nothing until its ping timeout. So the close frame waits for the `5` and follows the session's
+        last packets.
         """
-        if self._connection.phase is Phase.PROBED:
-            self._close_frame = websocket.close_frame(number or websocket.NORMAL, text if number else "")
+        if self._connection.upgrade_state is UpgradeState.PROBED:
+            self._close_frame = websocket.close_frame(close_code or websocket.NORMAL, text if close_code else "")
         else:
-            self._give_up(websocket.NORMAL)
+            self._abandon(websocket.NORMAL)
 
-    def due(self, _now_s: float) -> float | None:
-        """The wheel: the client did not go on."""
+    def on_deadline(self, _now_s: float) -> float | None:
+        """Close the WebSocket because the client did not finish the upgrade in time."""
         if not self._connection.closed:
             self._connection.mount.metrics.upgrade_timeouts += 1
-        self._give_up(websocket.NORMAL)
+        self._abandon(websocket.NORMAL)
         return None
 
-    def hear_frames(self, data: bytes) -> None:
-        """Frames of the probe."""
+    def on_frames(self, data: bytes) -> None:
+        """Decode received bytes and handle the packets of the upgrade."""
         connection = self._connection
         messages: list[Message] = []
-        reader = self._reader = self._reader or Reader(connection.mount.options.max_payload_bytes)
-        violation: Violation | None = None
+        reader = self._reader = self._reader or FrameReader(connection.mount.options.max_payload_bytes)
+        violation: WebSocketViolation | None = None
         try:
             reader.feed(data, messages)
-        except Violation as error:
+        except WebSocketViolation as error:
             violation = error
-        for at, (opcode, content) in enumerate(messages):
+        for index, (opcode, content) in enumerate(messages):
             if self._fd < 0:
                 return
-            connection.seen()
+            connection.mark_alive()
             if opcode > Opcode.BINARY:
-                self._control(opcode, content)
+                self._on_control_frame(opcode, content)
                 continue
             try:
-                step = protocol.probe(connection.phase, content)
+                action = engineio.probe_action(connection.upgrade_state, content)
             except BadPacket:
-                self._give_up(websocket.PROTOCOL_ERROR)
+                self._abandon(websocket.PROTOCOL_ERROR)
                 return
-            if step is Probe.ANSWER:
-                self._answer()
+            if action is ProbeAction.SEND_PONG:
+                self._send_pong()
             elif connection.closed:
-                self._say_goodbye()
+                self._send_close_payloads()
                 return
             else:
-                self._upgrade(messages[at + 1 :], reader, violation)
+                # The client's first messages may arrive together with its `5`.
+                self._upgrade(messages[index + 1 :], reader, violation)
                 return
         if violation is not None:
-            self._give_up(violation.number)
+            self._abandon(violation.close_code)
 
-    def _control(self, opcode: int, content: str | bytes) -> None:
+    def _on_control_frame(self, opcode: int, content: str | bytes) -> None:
         if opcode == Opcode.CLOSE:
-            self._give_up(websocket.NORMAL)
+            self._abandon(websocket.NORMAL)
         elif opcode == Opcode.PING and isinstance(content, bytes):
             self._write(websocket.frame(Opcode.PONG, content))
 
     def _write(self, blob: bytes) -> None:
-        # A few bytes into an empty socket buffer: what does not fit at once belongs to no honest client.
+        # These are a few bytes for an empty socket buffer. If they do not fit at once, the client misbehaves.
         try:
-            whole = _os.write(self._fd, blob) == len(blob)
+            is_complete = _os.write(self._fd, blob) == len(blob)
         except OSError:
-            whole = False
-        if not whole:
-            self._give_up(0)
+            is_complete = False
+        if not is_complete:
+            self._abandon(0)
 
-    def _answer(self) -> None:
+    def _send_pong(self) -> None:
         connection = self._connection
-        connection.phase = Phase.PROBED
-        self._write(_ANSWER)
+        connection.upgrade_state = UpgradeState.PROBED
+        self._write(_PONG_FRAME)
         poll = connection.poll
         if poll is not None and self._fd >= 0:
-            # The client goes on when its poll has come back.
+            # The client continues the upgrade when its poll has a response.
             connection.poll = None
-            poll.answer(http.response(200, protocol.NOOP, extra=poll.extra))
+            poll.respond(http_response.render(200, engineio.NOOP, extra_headers=poll.extra_headers))
 
-    def _upgrade(self, rest: list[Message], reader: Reader, violation: Violation | None) -> None:
+    def _upgrade(self, messages: list[Message], reader: FrameReader, violation: WebSocketViolation | None) -> None:
         connection = self._connection
         mount = connection.mount
         fd, self._fd = self._fd, -1
-        mount.wheel.drop(self)
-        connection.probe = None
+        mount.wheel.cancel(self)
+        connection.upgrade_probe = None
         poll, connection.poll = connection.poll, None
         if poll is not None:
-            poll.answer(http.response(200, protocol.NOOP, extra=poll.extra))
-        waiting, connection.out = connection.out, None
-        connection.fd, connection.kind, connection.phase = fd, Kind.WEBSOCKET, Phase.UPGRADED
-        mount.pump.give(fd, connection)
-        mount.upgraded()
-        if waiting is not None and waiting.parts:
-            # A part may be several packets that were joined for polling.
-            packets = SEPARATOR.join(waiting.parts).split(SEPARATOR)
-            connection.write(b"".join(map(protocol.as_frame, packets)))
-        connection.take_over(rest, reader, violation)
+            poll.respond(http_response.render(200, engineio.NOOP, extra_headers=poll.extra_headers))
+        out, connection.out = connection.out, None
+        connection.fd, connection.kind = fd, TransportKind.WEBSOCKET
+        connection.upgrade_state = UpgradeState.UPGRADED
+        mount.pump.reassign(fd, connection)
+        mount.on_upgraded()
+        if out is not None and out.parts:
+            # One part may hold several packets that were joined for polling.
+            packets = SEPARATOR.join(out.parts).split(SEPARATOR)
+            connection.write(b"".join(map(engineio.packet_to_frame, packets)))
+        connection.on_decoded(messages, reader, violation)
 
-    def _say_goodbye(self) -> None:
+    def _send_close_payloads(self) -> None:
         connection = self._connection
         mount = connection.mount
         fd, self._fd = self._fd, -1
-        mount.wheel.drop(self)
+        mount.wheel.cancel(self)
         out = OutBuffer()
-        # A poll may have taken them already.
-        while (payload := mount.last_words.take(connection.sid)) is not None:
+        # A poll may have fetched some or all of them before.
+        while (payload := mount.close_payloads.pop(connection.sid)) is not None:
             for packet in payload.split(SEPARATOR):
-                if packet != protocol.CLOSE:
-                    out.add(protocol.as_frame(packet))
+                if packet != engineio.CLOSE:
+                    out.add(engineio.packet_to_frame(packet))
         mount.pump.linger(fd, out, self._close_frame)
 
-    def _give_up(self, number: int) -> None:
+    def _abandon(self, close_code: int) -> None:
+        """Close the WebSocket with a close code, or without one if it is 0. The session stays on polling."""
         fd, self._fd = self._fd, -1
         if fd < 0:
             return
         connection = self._connection
-        connection.mount.wheel.drop(self)
-        if connection.probe is self:
-            connection.probe = None
-            connection.phase = Phase.POLLING
-        if number:
-            connection.mount.pump.linger(fd, None, websocket.close_frame(number))
+        connection.mount.wheel.cancel(self)
+        if connection.upgrade_probe is self:
+            connection.upgrade_probe = None
+            connection.upgrade_state = UpgradeState.POLLING
+        if close_code:
+            connection.mount.pump.linger(fd, None, websocket.close_frame(close_code))
         else:
             connection.mount.pump.close(fd)

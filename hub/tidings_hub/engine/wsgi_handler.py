@@ -1,7 +1,7 @@
-"""Requests that are not ours: to the WSGI application, one at a time, and the connection back to the pump.
+"""Pass all other requests to the WSGI application, one at a time per connection.
 
-The request is read to its end before a greenlet sees it, and the answer is written by the
-pump: no greenlet ever waits for a slow client.
+The hub reads a request to its end before a greenlet sees it, and the pump writes the response. So no greenlet ever
+waits for a slow client.
 """
 
 from __future__ import annotations
@@ -9,35 +9,40 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tidings_hub import runtime
-from tidings_hub.engine import http
-from tidings_hub.engine.sse_handler import coded
+from tidings_hub.engine.protocols import http_response
+from tidings_hub.engine.protocols.error_body import error_json
 
 if TYPE_CHECKING:
     import logging
 
-    from tidings_hub.engine.http import Head
-    from tidings_hub.engine.http_connection import Link
+    from tidings_hub.engine.http_connection import HttpConnection
     from tidings_hub.engine.limits import EngineLimits, EngineMetrics
+    from tidings_hub.engine.protocols.http_request import RequestHead
 
-# What belonged to the connection and not to the request, or was settled when the body was read.
-_HOP = frozenset({
+# Headers that describe the connection, or the transfer of a body that is already read.
+_HOP_HEADERS = frozenset({
     "connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "content-length",
     "expect", "http2-settings",
 })  # fmt: skip
-_FORWARDED = ("x-forwarded-", "forwarded", "x-real-ip")
-_RELAY = "tidings-relay"
-# The application sees this line only where another node of this hub sent the request.
-RELAYED_LINE = f"{_RELAY}ed: 1"
+_FORWARDED_PREFIXES = ("x-forwarded-", "forwarded", "x-real-ip")
+_RELAY_PREFIX = "tidings-relay"
+# The application sees this header only if another node of this hub sent the request.
+RELAYED_LINE = f"{_RELAY_PREFIX}ed: 1"
 
 
-def request_bytes(head: Head, body: bytes, *, trusted: bool, relayed: bool = False) -> bytes:
-    """The request once more, in one unambiguous form: no transfer coding, one length, no unbelieved proxy headers."""
+def request_bytes(head: RequestHead, body: bytes, *, trusted: bool, relayed: bool = False) -> bytes:
+    """Serialize a request in one unambiguous form: no transfer coding and exactly one length.
+
+    `trusted`: keep the headers in which proxies describe the client. `relayed`: another node sent the request.
+    """
     target = f"{head.path}?{head.query}" if head.query else head.path
     lines = [f"{head.method} {target} HTTP/{head.version}"]
     lines += [
         f"{name}: {value}"
         for name, value in head.headers.items()
-        if name not in _HOP and not name.startswith(_RELAY) and (trusted or not name.startswith(_FORWARDED))
+        if name not in _HOP_HEADERS
+        and not name.startswith(_RELAY_PREFIX)
+        and (trusted or not name.startswith(_FORWARDED_PREFIXES))
     ]
     if relayed:
         lines.append(RELAYED_LINE)
@@ -47,8 +52,8 @@ def request_bytes(head: Head, body: bytes, *, trusted: bool, relayed: bool = Fal
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
-class Wsgi:
-    """Answers by a WSGI application, in a bounded pool of greenlets."""
+class WsgiHandler:
+    """Runs a WSGI application in a bounded pool of greenlets."""
 
     def __init__(
         self, app: runtime.WsgiApp, *, limits: EngineLimits, metrics: EngineMetrics, log: logging.Logger
@@ -57,54 +62,63 @@ class Wsgi:
         self._metrics = metrics
         self._log = log
         self._server = runtime.WsgiServer(app, log=log)
-        self._pool = runtime.Pool(limits.wsgi_pool, limits.wsgi_queue, failed=self._failed)
+        self._pool = runtime.Pool(limits.wsgi_pool, limits.wsgi_queue, on_error=self._on_error)
 
     @property
     def running(self) -> int:
-        """Requests that the application has not answered yet."""
+        """Number of requests without a response, waiting ones included."""
         return self._pool.running + len(self._pool)
 
-    def begin(self, _link: Link, _head: Head) -> int | None:
-        """The limit of a body."""
+    def accept_body(self, _http_connection: HttpConnection, _head: RequestHead) -> int | None:
+        """Return the limit of a body in bytes."""
         return self._limits.body_max_bytes
 
-    def too_large(self, link: Link) -> None:
-        """413."""
-        link.refuse(413, coded("too_large"))
+    def on_body_too_large(self, http_connection: HttpConnection) -> None:
+        """Respond with status 413."""
+        http_connection.refuse(413, error_json("too_large"))
 
-    def again(self, link: Link, line: bytes) -> bool:
-        """Nothing here is worth a short way."""
+    def try_repeat(self, http_connection: HttpConnection, line: bytes) -> bool:
+        """Return False: WSGI requests always take the normal path."""
         return False
 
-    def finish(self, link: Link, head: Head, body: bytes) -> None:
-        """Hand it over, or refuse when too many wait."""
-        raw = request_bytes(head, body, trusted=link.server.trusts(link.address[0]), relayed=link.relayed)
-        port = link.address[1] if link.remote == link.address[0] else 0
-        request = runtime.WsgiRequest(raw, (link.remote, port), link.server.local, link.secure)
-        link.part()
+    def handle(self, http_connection: HttpConnection, head: RequestHead, body: bytes) -> None:
+        """Pass the request to the pool. If its queue is full, respond with status 503."""
+        address, remote = http_connection.address, http_connection.remote
+        server = http_connection.server
+        is_trusted = server.is_trusted_proxy(address[0])
+        raw = request_bytes(head, body, trusted=is_trusted, relayed=http_connection.is_relayed)
+        port = address[1] if remote == address[0] else 0
+        request = runtime.WsgiRequest(raw, (remote, port), server.local_address, http_connection.secure)
+        http_connection.detach()
         self._metrics.wsgi_requests += 1
-        if not self._pool.submit(self._serve, link, request):
+        if not self._pool.submit(self._serve, http_connection, request):
             self._metrics.wsgi_refused += 1
-            link.rejoin(http.response(503, coded("full"), kind=http.JSON, extra=http.CLOSE), keep_alive=False)
+            http_connection.reattach(_error_response(503, "full"), keep_alive=False)
 
-    def _serve(self, link: Link, request: runtime.WsgiRequest) -> None:
+    def _serve(self, http_connection: HttpConnection, request: runtime.WsgiRequest) -> None:
         limits = self._limits
         try:
-            answer = self._server.serve_wsgi_request(
+            response = self._server.serve_wsgi_request(
                 request, timeout_s=limits.wsgi_timeout_s, response_max_bytes=limits.wsgi_response_max_bytes
             )
-            raw, keep_alive = answer.raw, answer.keep_alive
+            raw, keep_alive = response.raw, response.keep_alive
         except (TimeoutError, runtime.ResponseTooLarge) as error:
             if isinstance(error, TimeoutError):
                 self._metrics.wsgi_timeouts += 1
             else:
                 self._metrics.wsgi_too_large += 1
-            self._log.error("a WSGI answer was given up: %s %s", type(error).__name__, error)
+            self._log.error("a WSGI response was discarded: %s %s", type(error).__name__, error)
             raw, keep_alive = b"", False
         if not raw:
-            raw, keep_alive = http.response(500, coded("internal"), kind=http.JSON, extra=http.CLOSE), False
-        link.rejoin(raw, keep_alive=keep_alive)
+            raw, keep_alive = _error_response(500, "internal"), False
+        http_connection.reattach(raw, keep_alive=keep_alive)
 
-    def _failed(self, error: BaseException) -> None:
+    def _on_error(self, error: BaseException) -> None:
         self._metrics.application_errors += 1
         self._log.error("a WSGI request failed", exc_info=error)
+
+
+def _error_response(status: int, name: str) -> bytes:
+    return http_response.render(
+        status, error_json(name), content_type=http_response.JSON, extra_headers=http_response.CLOSE
+    )

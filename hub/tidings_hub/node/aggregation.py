@@ -82,13 +82,13 @@ class WorkerAggregation:
             for name, path in self._relay.nodes.siblings().items()
         }
         responses: SiblingResponses = {name: task.wait() for name, task in tasks.items()}  # type: ignore[misc]
-        self._relay.shared.metrics.workers_silent += sum(not status for status, _ in responses.values())
+        self._relay.context.metrics.workers_silent += sum(not status for status, _ in responses.values())
         return responses
 
     def _request(self, name: str, path: str, environ: dict[str, Any]) -> tuple[int, bytes]:
         target = environ["PATH_INFO"]
         client, host = environ.get("REMOTE_ADDR", ""), environ.get("HTTP_HOST", "")
-        stamp = Stamp(name, self._relay.unix_s(), client, secure=False, host=host)
+        stamp = Stamp(name, self._relay.cluster_time_s(), client, secure=False, host=host)
         headers = {STAMP_HEADER: write_stamp(self._relay.keys[0], stamp, "GET", target), "Connection": "close"}
         if "HTTP_AUTHORIZATION" in environ:
             headers["Authorization"] = environ["HTTP_AUTHORIZATION"]

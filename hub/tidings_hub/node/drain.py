@@ -121,12 +121,12 @@ def _withdraw(node: Draining) -> None:
     if node.heartbeat is not None:
         node.heartbeat.withdraw()
     if node.engine.relay is not None:
-        node.engine.relay.give_up()
+        node.engine.relay.fail_all()
 
 
 def _await_last_responses(node: Draining) -> None:
     end_s = runtime.now_s() + _LAST_RESPONSES_S
-    while runtime.now_s() < end_s and not (node.engine.settled() and _are_disconnects_reported(node.hub)):
+    while runtime.now_s() < end_s and not (node.engine.is_flushed() and _are_disconnects_reported(node.hub)):
         runtime.sleep(_POLL_S)
 
 

@@ -87,20 +87,20 @@ class Membership:
                 self._renew(relay)
 
     def _renew(self, relay: Relay) -> None:
-        relay.calling()
+        relay.refresh_started()
         try:
             leases = self._renew_lease()
         except TidingsError as error:
             logger.debug("node leases could not be read: %s", error)
-            relay.unheard()
+            relay.refresh_failed()
             return
         except Exception:
             logger.exception("unexpected error in the renewal of this node's lease; retrying")
-            relay.unheard()
+            relay.refresh_failed()
             return
         if self._address:
             self._clock_offset_s = leases.now_s - runtime.now_s()
-        relay.called(leases)
+        relay.refreshed(leases)
 
     def _renew_lease(self) -> NodeLeases:
         if not self._address:

@@ -83,8 +83,8 @@ class Node:
             self.hub,
             now_s=runtime.now_s,
             sleep=runtime.sleep,
-            pump_alive=self.engine.pump.alive,
-            greenlets=lambda: runtime.live() + self._pool.running,
+            pump_alive=self.engine.pump.is_alive,
+            greenlets=lambda: runtime.live_greenlets() + self._pool.running,
             ingress=lambda: {queue.name: queue.state() for queue in self.ingress},
         )
         # A separate pool: commands must run even when clients keep all handlers busy.
@@ -111,7 +111,9 @@ class Node:
         nodes = NodeDirectory(settings.node_id, siblings, silent_s=settings.lease_s)
         membership = Membership(self.broker, nodes, lease_s=settings.lease_s)
         keys = [stamp_key(secret) for secret in settings.relay_secrets()]
-        self.engine.relay_by(nodes, keys, look=membership.refresh_soon, unix_s=membership.cluster_time_s)
+        self.engine.enable_relay(
+            nodes, keys, request_refresh=membership.refresh_soon, cluster_time_s=membership.cluster_time_s
+        )
         return membership
 
     def _mount(self) -> None:

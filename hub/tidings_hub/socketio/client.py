@@ -36,7 +36,7 @@ class Transport(Protocol):
     def uncork(self) -> None:
         """Send what was buffered since `cork`, in one write."""
 
-    def excuse(self) -> None:
+    def refund(self) -> None:
         """Do not count the packet that was just received against the connection's inbound rate."""
 
     def establish(self) -> None:

@@ -100,12 +100,12 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
 
     # The engine's application
 
-    def opened(self, connection: Transport, opening: Opening) -> None:
+    def on_open(self, connection: Transport, opening: Opening) -> None:
         """Register a new connection. It is not authenticated yet."""
         self.eio.clients[connection.sid] = connection.client = Client(connection)
         self._handle_eio_connect(connection.sid, None)
 
-    def received(self, connection: Transport, data: str | bytes) -> None:
+    def on_message(self, connection: Transport, data: str | bytes) -> None:
         """Read a message strictly and handle it later. A malformed message closes the connection."""
         client: Client = connection.client
         try:
@@ -126,7 +126,7 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
             return False
         if self.on_ack(client, packet.id):
             # The hub requested it, so it does not count against the client's inbound rate.
-            client.connection.excuse()
+            client.connection.refund()
             return True
         if self.manager.sid_from_eio_sid(client.connection.sid, "/") in self.manager.callbacks:
             # An app emitted with a callback, through python-socketio.
@@ -134,7 +134,7 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
         self._metrics.acks_unknown += 1
         return True
 
-    def closed(self, connection: Transport, reason: str) -> None:
+    def on_close(self, connection: Transport, reason: str) -> None:
         """Call the disconnect handlers after the handlers of all packets that were received before."""
         client: Client = connection.client
         client.partial = None

@@ -56,23 +56,23 @@ class Pool(Protocol):
 
 
 class EventStreams:
-    """The engine's application for `/sse`. `opened` and `closed` are called from the pump and return at once."""
+    """The engine's application for `/sse`. `on_open` and `on_close` are called from the pump and return at once."""
 
     def __init__(self, hub: Hub, pool: Pool) -> None:
         self._hub = hub
         self._pool = pool
 
-    def opened(self, stream: Stream, opening: Opening) -> None:
+    def on_open(self, stream: Stream, opening: Opening) -> None:
         """A request for a stream; it is answered from a worker greenlet."""
         stream.client = None
         if not self._pool.submit(self._begin, stream, opening):
             self._hub.metrics.handlers_refused += 1
             _refuse(stream, Full())
 
-    def received(self, stream: Stream, data: str | bytes) -> None:
+    def on_message(self, stream: Stream, data: str | bytes) -> None:
         """A stream's client says nothing; the engine closes it if it does."""
 
-    def closed(self, stream: Stream, reason: str) -> None:
+    def on_close(self, stream: Stream, reason: str) -> None:
         """The client has gone."""
         session: Session[Connection] | None = stream.client
         if session is not None:

@@ -17,15 +17,16 @@ from dataclasses import fields  # noqa: E402
 from ipaddress import ip_network  # noqa: E402
 from typing import Any  # noqa: E402
 
+from support.engine_metrics import EngineCounters  # noqa: E402
 from support.limits import engine_limits, engine_options  # noqa: E402
 from tidings.wire.publication import Publication  # noqa: E402
 from tidings_hub.core.frame import Frame  # noqa: E402
 from tidings_hub.core.node_directory import NodeDirectory  # noqa: E402
 from tidings_hub.core.relay_stamp import stamp_key  # noqa: E402
+from tidings_hub.engine.application import HandshakeRequest  # noqa: E402
 from tidings_hub.engine.connection import Connection  # noqa: E402
 from tidings_hub.engine.fanout import deliver  # noqa: E402
-from tidings_hub.engine.interfaces import Opening  # noqa: E402
-from tidings_hub.engine.limits import AnyOrigin, Counters, EngineLimits, EngineOptions  # noqa: E402
+from tidings_hub.engine.limits import AnyOrigin, EngineLimits, EngineOptions  # noqa: E402
 from tidings_hub.engine.server import EngineServer  # noqa: E402
 
 CONFORMANCE: dict[str, object] = {
@@ -56,13 +57,13 @@ class Echo:
         self.silent = silent
         self.number = 0
 
-    def opened(self, connection: Connection, opening: Opening) -> None:
+    def on_open(self, connection: Connection, opening: HandshakeRequest) -> None:
         """Remember it."""
         self.everybody[connection.sid] = connection
         if not self.silent:
             connection.establish()
 
-    def received(self, connection: Connection, data: str | bytes) -> None:
+    def on_message(self, connection: Connection, data: str | bytes) -> None:
         """Echo the message, or run it as a command."""
         match data:
             case "fail":
@@ -96,7 +97,7 @@ class Echo:
         connection.send("because")
         connection.close("unauthorized")
 
-    def closed(self, connection: Connection, reason: str) -> None:
+    def on_close(self, connection: Connection, reason: str) -> None:
         """Forget it."""
         if self.everybody.pop(connection.sid, None) is None:
             reason = "closed twice"
@@ -121,7 +122,7 @@ class Echo:
 class Streams(Echo):
     """Event streams: `?refuse=1` is refused."""
 
-    def opened(self, connection: Connection, opening: Opening) -> None:
+    def on_open(self, connection: Connection, opening: HandshakeRequest) -> None:
         """Accept it at once, or later."""
         if "refuse" in opening.query:
             connection.refuse(403, b'{"code":"forbidden"}')
@@ -177,7 +178,7 @@ def main(words: list[str]) -> None:
     """Serve until the standard input ends."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     limits, options, flags = _options(words)
-    metrics = Counters()
+    metrics = EngineCounters()
     server = EngineServer(limits, metrics=metrics, log=logging.getLogger("engine"), node_id="n1-")
     echo = Echo(silent="silent" in flags)
     server.mount("/engine.io/", echo, options)
@@ -185,7 +186,7 @@ def main(words: list[str]) -> None:
     server.mount_wsgi(web)
     if "relay" in flags:
         nodes = NodeDirectory("n1-", {}, silent_s=1)
-        server.relay_by(nodes, [stamp_key("echo")], look=lambda: None, unix_s=runtime.unix_s)
+        server.enable_relay(nodes, [stamp_key("echo")], request_refresh=lambda: None, cluster_time_s=runtime.unix_s)
     port = server.listen("127.0.0.1", 0)
     server.start()
     sys.stdout.write(f"{port}\n")

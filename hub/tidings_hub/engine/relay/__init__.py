@@ -1,1 +1,1 @@
-"""Requests of a session that lives on another node."""
+"""Forwarding of requests whose session another node owns."""

@@ -1,87 +1,109 @@
-"""A WebSocket whose session lives on another node: bytes are handed on, both ways, unread.
+"""A WebSocket whose session another node owns: bytes are copied in both directions without decoding.
 
-What one side cannot take yet is held, and then the other side is not read: the slow client is the owner's to judge.
+If one side cannot accept bytes, they are buffered and the other side is not read. So the owner notices a slow client
+and applies its own limits to it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tidings_hub import runtime
 from tidings_hub.engine.outbuffer import OutBuffer
 
 if TYPE_CHECKING:
-    from tidings_hub.engine.relay.relay import Relay
+    from tidings_hub.engine.mount import EngineContext
 
 _os = runtime.original("os")
 _READ_BYTES = 65_536
 _EPOLLIN, _EPOLLOUT = 1, 4
 
 
+class Transfer(Protocol):
+    """A request or a WebSocket that this node currently forwards."""
+
+    def fail(self) -> None:
+        """End the transfer: the other node is gone."""
+
+
+class SpliceRelay(Protocol):
+    """What a splice needs of the relay."""
+
+    context: EngineContext
+    sockets: int
+
+    def track(self, owner: str, transfer: Transfer) -> None:
+        """Register a transfer to the node `owner`."""
+
+    def untrack(self, owner: str, transfer: Transfer) -> None:
+        """Remove a finished transfer. Idempotent."""
+
+
 class _Side:
     """One of the two descriptors."""
 
-    __slots__ = ("_splice", "fd", "other", "out", "parted", "wants")
+    __slots__ = ("_splice", "detached", "fd", "interest", "other", "out")
 
     def __init__(self, splice: Splice, fd: int) -> None:
         self._splice = splice
         self.fd = fd
         self.other: _Side = self
-        # What this side has not taken yet.
+        # Bytes that this side has not accepted yet.
         self.out: OutBuffer | None = None
-        self.parted = False
-        self.wants = (True, False)
+        self.detached = False
+        # Whether the pump watches input and writability.
+        self.interest: tuple[bool, bool] = (True, False)
 
-    def event(self, mask: int) -> None:
-        """Readable, writable or broken."""
+    def on_event(self, mask: int) -> None:
+        """Handle epoll's bits in `mask`: the descriptor is readable, writable or broken."""
         if mask & _EPOLLOUT and self.out is not None:
             self._splice.flush(self)
         if mask & ~_EPOLLOUT and self.fd >= 0:
             if self.other.out is None:
                 self._splice.receive(self)
-            elif not mask & _EPOLLIN and not self.parted:
-                # It has ended while its last bytes cannot be passed on yet: epoll would say so without pause.
-                self.parted = True
-                self._splice.part(self)
+            elif not mask & _EPOLLIN and not self.detached:
+                # This side has ended, but its last bytes cannot be passed on yet. epoll would report that every turn.
+                self.detached = True
+                self._splice.detach(self)
 
     def abort(self) -> None:
-        """Something of ours failed."""
+        """Close both sides after an internal error."""
         self._splice.fail()
 
 
 class Splice:
-    """Joins a client's descriptor with one to the owner of its session."""
+    """Connects a client's descriptor to one of the node that owns its session."""
 
-    __slots__ = ("_client", "_ended", "_owner_id", "_pump", "_relay", "_there")
+    __slots__ = ("_client", "_ended", "_owner_id", "_pump", "_relay", "_upstream")
 
-    def __init__(self, relay: Relay, owner_id: str, client: int, there: int) -> None:
+    def __init__(self, relay: SpliceRelay, owner_id: str, client: int, upstream: int) -> None:
         self._relay = relay
-        self._pump = relay.shared.pump
+        self._pump = relay.context.pump
         self._owner_id = owner_id
         self._ended = False
-        self._client, self._there = _Side(self, client), _Side(self, there)
-        self._client.other, self._there.other = self._there, self._client
-        relay.began(owner_id, self)
-        for side in (self._client, self._there):
-            self._pump.give(side.fd, side)
+        self._client, self._upstream = _Side(self, client), _Side(self, upstream)
+        self._client.other, self._upstream.other = self._upstream, self._client
+        relay.track(owner_id, self)
+        for side in (self._client, self._upstream):
+            self._pump.reassign(side.fd, side)
             self._pump.unmute(side.fd)
 
-    def begin(self, rest: bytes) -> None:
-        """Pass on what the owner said right behind its handshake."""
-        if rest:
-            self._write(self._client, rest)
+    def start(self, data: bytes) -> None:
+        """Send the client the bytes that the owner sent directly after its handshake response."""
+        if data:
+            self._write(self._client, data)
 
-    def hear_frames(self, data: bytes) -> None:
-        """What the client said right behind its handshake."""
+    def on_frames(self, data: bytes) -> None:
+        """Send the owner the bytes that the client sent directly after its handshake."""
         if not self._ended:
-            self._write(self._there, data)
+            self._write(self._upstream, data)
 
     def fail(self) -> None:
-        """The owner has gone, or something of ours failed: the client connects anew."""
+        """Close both sides, because the owner is gone or after an internal error. The client reconnects."""
         self._end(None)
 
     def receive(self, side: _Side) -> None:
-        """Bytes of `side` for the other one, or its end."""
+        """Read from `side` and write to the other one, or handle the end of `side`."""
         try:
             data = _os.read(side.fd, _READ_BYTES)
         except (BlockingIOError, InterruptedError):
@@ -94,7 +116,7 @@ class Splice:
             self._end(side.other)
 
     def flush(self, side: _Side) -> None:
-        """Go on writing to `side`."""
+        """Continue to write to `side`."""
         if side.out is None:
             return
         try:
@@ -104,29 +126,29 @@ class Splice:
             return
         if done:
             side.out = None
-            self._listen()
+            self._update_interest()
 
-    def part(self, side: _Side) -> None:
-        """Hear nothing of `side` until the other one has taken what waits."""
-        self._pump.part(side.fd)
+    def detach(self, side: _Side) -> None:
+        """Stop watching `side` until the other one has accepted all buffered bytes."""
+        self._pump.detach(side.fd)
 
     def _write(self, side: _Side, data: bytes) -> None:
         out = side.out = side.out or OutBuffer()
         out.add(data)
         self.flush(side)
         if side.out is not None:
-            self._listen()
+            self._update_interest()
 
-    def _listen(self) -> None:
-        """Have the pump tell what each side can do something with."""
-        for side in (self._client, self._there):
+    def _update_interest(self) -> None:
+        """Set the events that the pump watches for each side."""
+        for side in (self._client, self._upstream):
             reads, writes = side.other.out is None, side.out is not None
-            if side.parted and reads:
-                side.parted = False
-                self._pump.rejoin(side.fd)
-            elif side.parted or (reads, writes) == side.wants:
+            if side.detached and reads:
+                side.detached = False
+                self._pump.reattach(side.fd)
+            elif side.detached or (reads, writes) == side.interest:
                 continue
-            side.wants = reads, writes
+            side.interest = reads, writes
             if reads:
                 self._pump.want_write(side.fd, want=writes)
             elif writes:
@@ -135,16 +157,16 @@ class Splice:
                 self._pump.mute(side.fd)
 
     def _end(self, last: _Side | None) -> None:
-        """Close both; `last` still gets what waits for it."""
+        """Close both sides. `last` still receives its buffered bytes."""
         if self._ended:
             return
         self._ended = True
         self._relay.sockets -= 1
-        self._relay.ended(self._owner_id, self)
-        for side in (self._client, self._there):
+        self._relay.untrack(self._owner_id, self)
+        for side in (self._client, self._upstream):
             fd, side.fd = side.fd, -1
-            if side.parted:
-                self._pump.rejoin(fd)
+            if side.detached:
+                self._pump.reattach(fd)
             if side is last:
                 self._pump.linger(fd, side.out, b"")
             else:

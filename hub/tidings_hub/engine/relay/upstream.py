@@ -1,21 +1,20 @@
-"""One connection to another node; it carries one request at a time, and nobody but the pump waits for the answer."""
+"""One connection to another node. It carries one request at a time; the pump waits for the response."""
 
 from __future__ import annotations
 
 import errno
 import re
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tidings_hub import runtime
-from tidings_hub.engine import http
 from tidings_hub.engine.outbuffer import OutBuffer
-from tidings_hub.engine.relay.splice import Splice
+from tidings_hub.engine.protocols import http_request, http_response
+from tidings_hub.engine.relay.splice import Splice, SpliceRelay
 
 if TYPE_CHECKING:
-    from tidings_hub.engine.connection import Waiting
-    from tidings_hub.engine.http_connection import Link
-    from tidings_hub.engine.relay.relay import Relay
+    from tidings_hub.engine.connection_input import ResponseWriter
+    from tidings_hub.engine.http_connection import HttpConnection
 
 _os = runtime.original("os")
 _read = _os.read
@@ -24,20 +23,20 @@ _READ_BYTES = 65_536
 _EPOLLOUT = 4
 UNIX = "unix:"
 _IPV6 = 6
-# The heads of our own answers, as http.response writes them.
+# Matches in the head of a response of http_response.render.
 _LENGTH = re.compile(rb"\r\nContent-Length: ([0-9]{1,12})\r\n")
 _SWITCHING, _NO_CONTENT = b"101", b"204"
 _HEAD_MAX_BYTES = 16_384
-# An answer holds what waited for the session: its out-buffer, one publication more, and escapes of a proxy's own.
-_ANSWERS_OF_BUFFER = 2
+# A response holds the session's out-buffer and at most one more publication: twice the buffer's limit is enough.
+_RESPONSE_BUFFERS_MAX = 2
 _IDLE_MAX_S = 30.0
 
 
-def connected(address: str) -> int:
-    """A descriptor that is connecting to `host:port` or `unix:path`. The host is an address, never a name.
+def connect(address: str) -> int:
+    """Start to connect to `host:port` or `unix:path` and return the descriptor. The host is an IP address.
 
     Raises:
-        OSError: it cannot be reached, as far as that is known at once.
+        OSError: the connection failed immediately.
     """
     target: str | tuple[str, int]
     if address.startswith(UNIX):
@@ -45,21 +44,21 @@ def connected(address: str) -> int:
     else:
         host, _, port = address.rpartition(":")
         family, target = _endpoint(host.strip("[]"), port)
-    made = _socket.socket(family, _socket.SOCK_STREAM)
+    client_socket = _socket.socket(family, _socket.SOCK_STREAM)
     try:
-        made.settimeout(0)
+        client_socket.settimeout(0)
         if family != _socket.AF_UNIX:
-            made.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+            client_socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
         try:
-            made.connect(target)
+            client_socket.connect(target)
         except BlockingIOError:
-            # A TCP handshake takes its time. A unix socket whose queue is full takes nobody.
+            # A TCP handshake continues in the background. A Unix socket blocks only if its queue is full.
             if family == _socket.AF_UNIX:
                 raise
     except BaseException:
-        made.close()
+        client_socket.close()
         raise
-    fd: int = made.detach()
+    fd: int = client_socket.detach()
     return fd
 
 
@@ -68,62 +67,86 @@ def _endpoint(host: str, port: str) -> tuple[int, tuple[str, int]]:
         version = ip_address(host).version
         return (_socket.AF_INET6 if version == _IPV6 else _socket.AF_INET), (host, int(port))
     except ValueError:
-        # A name would have to be looked up, and nothing may wait here.
-        raise OSError(errno.EINVAL, "not an address of a node") from None
+        # Resolving a name would block.
+        raise OSError(errno.EINVAL, "a node's address must be an IP address and a port") from None
+
+
+class UpstreamRelay(SpliceRelay, Protocol):
+    """What a connection to another node needs of the relay."""
+
+    def keep_idle(self, upstream: Upstream) -> bool:
+        """Keep an idle connection for the next request. False: there are enough idle connections."""
+
+    def forget_idle(self, upstream: Upstream) -> None:
+        """Remove a closed connection from the idle ones. Idempotent."""
+
+    def refuse_unreachable(self, http_connection: HttpConnection) -> None:
+        """Respond with "unknown session": the session's node is unreachable."""
 
 
 class Upstream:
-    """Owns a descriptor to `owner` at `address`."""
+    """Owns a descriptor to the node `owner` at `address`."""
 
     __slots__ = (
-        "_deadline_s", "_fd", "_in", "_link", "_out", "_relay", "_upgrade", "_wait_s", "_wants", "address", "owner",
-        "poll", "slot",
+        "_deadline_s",
+        "_fd",
+        "_http_connection",
+        "_input",
+        "_out",
+        "_relay",
+        "_upgrade",
+        "_wait_s",
+        "_wants",
+        "address",
+        "owner",
+        "poll",
+        "slot",
     )  # fmt: skip
 
-    def __init__(self, relay: Relay, fd: int, owner: str, address: str) -> None:
+    def __init__(self, relay: UpstreamRelay, fd: int, owner: str, address: str) -> None:
         self.slot = -1
         self.owner = owner
         self.address = address
-        # Links clear it when their client goes; nothing here needs it.
-        self.poll: Waiting | None = None
+        # Only for the interface of `PendingRequest`.
+        self.poll: ResponseWriter | None = None
         self._relay = relay
         self._fd = fd
-        self._in = b""
+        self._input = b""
         self._out: OutBuffer | None = None
-        self._link: Link | None = None
+        self._http_connection: HttpConnection | None = None
         self._upgrade = False
         self._wait_s = 0.0
         self._wants = False
         self._deadline_s = 0.0
         relay.sockets += 1
-        relay.shared.pump.add(fd, self)
+        relay.context.pump.add(fd, self)
 
-    def carry(self, link: Link, request: bytes, *, wait_s: float, upgrade: bool) -> None:
-        """Send a request of `link`, and its answer back within `wait_s`."""
-        self._link = link
+    def send(self, http_connection: HttpConnection, request: bytes, *, wait_s: float, upgrade: bool) -> None:
+        """Send a request of `http_connection`. If there is no response within `wait_s`, the client gets an error."""
+        self._http_connection = http_connection
         self._upgrade = upgrade
         self._wait_s = wait_s
-        link.wait(self)
+        http_connection.wait_for(self)
         self._out = OutBuffer()
         self._out.add(request)
-        self._within(self._relay.shared.limits.relay_timeout_s)
+        self._set_deadline(self._relay.context.limits.relay_timeout_s)
         self._flush()
 
-    # --- the pump, the wheel, and the client's link ---
+    # --- called by the pump, the wheel and the client's connection ---
 
-    def event(self, mask: int) -> None:
-        """Writable, readable or broken."""
+    def on_event(self, mask: int) -> None:
+        """Handle epoll's bits in `mask`: the socket is readable, writable or broken."""
         if mask & _EPOLLOUT:
             self._flush()
         if mask & ~_EPOLLOUT and self._fd >= 0:
             self._receive()
 
     def abort(self) -> None:
-        """Something of ours failed."""
+        """Fail the request after an internal error."""
         self.fail()
 
-    def due(self, now_s: float) -> float | None:
-        """The node was not reached, or did not answer; or nobody needed this connection for a while."""
+    def on_deadline(self, now_s: float) -> float | None:
+        """Close the connection: the node was not reached or did not respond, or the connection was idle too long."""
         if self._fd < 0:
             return None
         if now_s < self._deadline_s:
@@ -131,23 +154,23 @@ class Upstream:
         self.fail()
         return None
 
-    def end(self, _reason: str, _number: int) -> None:
-        """The client has gone: so is its request, and the owner sees it go."""
-        self._link = None
+    def end(self, _reason: str, _close_code: int) -> None:
+        """Close the connection: the client disconnected, and the owner has to notice that."""
+        self._http_connection = None
         self._close()
 
     def fail(self) -> None:
-        """No answer will come."""
-        link, self._link = self._link, None
+        """Close the connection and respond with "unknown session" to a pending request."""
+        http_connection, self._http_connection = self._http_connection, None
         self._close()
-        if link is not None:
-            self._relay.refuse(link)
+        if http_connection is not None:
+            self._relay.refuse_unreachable(http_connection)
 
-    # --- the request and its answer ---
+    # --- the request and its response ---
 
-    def _within(self, seconds: float) -> None:
+    def _set_deadline(self, seconds: float) -> None:
         self._deadline_s = runtime.now_s() + seconds
-        self._relay.shared.wheel.put(self, seconds)
+        self._relay.context.wheel.schedule(self, seconds)
 
     def _flush(self) -> None:
         out = self._out
@@ -160,10 +183,10 @@ class Upstream:
             return
         if self._wants is done:
             self._wants = not done
-            self._relay.shared.pump.want_write(self._fd, want=self._wants)
+            self._relay.context.pump.want_write(self._fd, want=self._wants)
         if done:
             self._out = None
-            self._within(self._wait_s)
+            self._set_deadline(self._wait_s)
 
     def _receive(self) -> None:
         try:
@@ -172,58 +195,58 @@ class Upstream:
             return
         except OSError:
             data = b""
-        # An idle connection has nothing to say but its end.
-        if not data or self._link is None:
+        # On an idle connection, only its end is expected.
+        if not data or self._http_connection is None:
             self.fail()
             return
-        self._in = self._in + data if self._in else data
-        self._parse(self._link)
+        self._input = self._input + data if self._input else data
+        self._parse(self._http_connection)
 
-    def _parse(self, link: Link) -> None:
-        end = self._in.find(http.END) + len(http.END)
-        if end < len(http.END):
-            if len(self._in) > _HEAD_MAX_BYTES:
+    def _parse(self, http_connection: HttpConnection) -> None:
+        end = self._input.find(http_request.HEAD_END) + len(http_request.HEAD_END)
+        if end < len(http_request.HEAD_END):
+            if len(self._input) > _HEAD_MAX_BYTES:
                 self.fail()
             return
-        head = self._in[:end]
+        head = self._input[:end]
         status = head[9:12]
         if status == _SWITCHING and self._upgrade:
-            self._switch(link, head)
+            self._start_splice(http_connection, head)
             return
-        found = _LENGTH.search(head)
-        length = 0 if status == _NO_CONTENT else int(found[1]) if found is not None else -1
-        limit = _ANSWERS_OF_BUFFER * self._relay.shared.limits.out_buffer_bytes + _HEAD_MAX_BYTES
-        if length < 0 or end + length > limit or len(self._in) > end + length:
+        match = _LENGTH.search(head)
+        length = 0 if status == _NO_CONTENT else int(match[1]) if match is not None else -1
+        limit = _RESPONSE_BUFFERS_MAX * self._relay.context.limits.out_buffer_bytes + _HEAD_MAX_BYTES
+        if length < 0 or end + length > limit or len(self._input) > end + length:
             self.fail()
-        elif len(self._in) == end + length:
-            self._answer(link, head)
+        elif len(self._input) == end + length:
+            self._finish(http_connection, head)
 
-    def _answer(self, link: Link, head: bytes) -> None:
-        answer, self._in = self._in, b""
-        self._link = None
-        keep_alive = http.CLOSE not in head
-        self._relay.ended(self.owner, self)
-        idle_s = min(self._relay.shared.limits.idle_timeout_s / 2, _IDLE_MAX_S)
-        if keep_alive and idle_s and self._out is None and self._relay.keep(self):
-            # Shorter than the other node keeps it: a request must not meet a closing connection.
-            self._within(idle_s)
+    def _finish(self, http_connection: HttpConnection, head: bytes) -> None:
+        response, self._input = self._input, b""
+        self._http_connection = None
+        keep_alive = http_response.CLOSE not in head
+        self._relay.untrack(self.owner, self)
+        idle_s = min(self._relay.context.limits.idle_timeout_s / 2, _IDLE_MAX_S)
+        if keep_alive and idle_s and self._out is None and self._relay.keep_idle(self):
+            # The other node keeps idle connections longer, so that no request meets a closing connection.
+            self._set_deadline(idle_s)
         else:
             self._close()
-        link.pass_on(answer, keep_alive=keep_alive)
+        http_connection.send_raw(response, keep_alive=keep_alive)
 
-    def _switch(self, link: Link, head: bytes) -> None:
-        rest, self._in = self._in[len(head) :], b""
-        client = link.switch(head)
+    def _start_splice(self, http_connection: HttpConnection, head: bytes) -> None:
+        remaining, self._input = self._input[len(head) :], b""
+        client = http_connection.accept_upgrade(head)
         if client is None:
-            # Its link has told `end`.
+            # The client's connection broke and has called `end`.
             return
-        self._link = None
+        self._http_connection = None
         fd, self._fd = self._fd, -1
-        self._relay.shared.wheel.drop(self)
-        self._relay.ended(self.owner, self)
+        self._relay.context.wheel.cancel(self)
+        self._relay.untrack(self.owner, self)
         splice = Splice(self._relay, self.owner, client, fd)
-        splice.begin(rest)
-        link.hand_bytes_to(splice)
+        splice.start(remaining)
+        http_connection.feed_remaining(splice)
 
     def _close(self) -> None:
         fd, self._fd = self._fd, -1
@@ -232,7 +255,7 @@ class Upstream:
         self._out = None
         relay = self._relay
         relay.sockets -= 1
-        relay.shared.wheel.drop(self)
-        relay.ended(self.owner, self)
-        relay.forget(self)
-        relay.shared.pump.close(fd)
+        relay.context.wheel.cancel(self)
+        relay.untrack(self.owner, self)
+        relay.forget_idle(self)
+        relay.context.pump.close(fd)

@@ -33,10 +33,10 @@ class HandlerRunner:
         """
         began_s = time.monotonic()
         try:
-            return runtime.within(self._timeout_s, handler, *arguments)
+            return runtime.call_with_timeout(self._timeout_s, handler, *arguments)
         except TidingsError:
             raise
-        except runtime.TooLate:
+        except runtime.CallTimeout:
             self._metrics.count(self._metrics.app_timeouts, name)
             self._log(name, f"took more than {self._timeout_s:g} s (app_timeout_s)")
             raise TimedOut(f"the handler of {name} took too long") from None

@@ -62,9 +62,9 @@ class HookClient:
         if not self._free.acquire(timeout=timeout_s):
             raise HookFailed(f"{self._hooks.connections} hooks are in progress (connections)", "timeout")
         try:
-            # `deadline` does not limit the DNS lookup; `within` does.
-            status, response = runtime.within(max(0.001, deadline.left_s()), self._exchange, body, deadline)
-        except runtime.TooLate:
+            # `deadline` does not limit the DNS lookup; `call_with_timeout` does.
+            status, response = runtime.call_with_timeout(max(0.001, deadline.left_s()), self._exchange, body, deadline)
+        except runtime.CallTimeout:
             raise HookFailed(f"no response within {timeout_s:g} s", "timeout") from None
         except (OSError, HTTPException, TidingsError) as error:
             late = deadline.left_s() <= 0

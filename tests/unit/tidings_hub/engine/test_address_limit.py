@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidings_hub.engine.address_limit import Addresses, household
+from tidings_hub.engine.address_limit import AddressLimit, address_key
 
 
 @pytest.mark.parametrize(
@@ -27,12 +27,12 @@ from tidings_hub.engine.address_limit import Addresses, household
     ],
 )
 def test_what_counts_as_one_address(remote: str, counted: str) -> None:
-    assert household(remote) == counted
+    assert address_key(remote) == counted
 
 
 @given(st.text(max_size=64))
 def test_no_text_from_a_proxy_breaks_it(remote: str) -> None:
-    addresses = Addresses(1)
+    addresses = AddressLimit(1)
     assert addresses.has_room(remote)
     addresses.add(remote)
     assert not addresses.has_room(remote)
@@ -41,7 +41,7 @@ def test_no_text_from_a_proxy_breaks_it(remote: str) -> None:
 
 
 def test_each_address_has_its_own_limit() -> None:
-    addresses = Addresses(2)
+    addresses = AddressLimit(2)
     for _ in range(2):
         assert addresses.has_room("192.0.2.1")
         addresses.add("192.0.2.1")
@@ -53,7 +53,7 @@ def test_each_address_has_its_own_limit() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", "::1", "::2", "1.2.3.4"]), st.booleans()), max_size=60))
 def test_it_holds_only_addresses_that_have_a_session(steps: list[tuple[str, bool]]) -> None:
-    addresses, there = Addresses(5), []
+    addresses, there = AddressLimit(5), []
     for remote, comes in steps:
         if comes and addresses.has_room(remote):
             addresses.add(remote)
@@ -61,13 +61,15 @@ def test_it_holds_only_addresses_that_have_a_session(steps: list[tuple[str, bool
         elif not comes and remote in there:
             there.remove(remote)
             addresses.remove(remote)
-        counts = [household(each) for each in there]
+        counts = [address_key(each) for each in there]
         assert len(addresses) == len(set(counts))
-        assert all(addresses.has_room(each) == (counts.count(household(each)) < 5) for each in ("a", "::9", "1.2.3.4"))
+        assert all(
+            addresses.has_room(each) == (counts.count(address_key(each)) < 5) for each in ("a", "::9", "1.2.3.4")
+        )
 
 
 def test_without_a_limit_nothing_is_counted() -> None:
-    addresses = Addresses(0)
+    addresses = AddressLimit(0)
     for _ in range(1000):
         assert addresses.has_room("192.0.2.1")
         addresses.add("192.0.2.1")

@@ -45,10 +45,10 @@ def test_keeps_only_what_was_begun(pair: tuple[socket.socket, socket.socket]) ->
     out.add(b"y" * 100)
     assert not out.flush(ours.fileno())
     left = out.size - 100
-    out.keep_begun()
+    out.keep_partial()
     assert out.size == left
-    out.begun = False
-    out.keep_begun()
+    out.is_partial = False
+    out.keep_partial()
     assert (out.size, len(out.parts)) == (0, 0)
 
 

@@ -1,104 +1,103 @@
-"""The wheel, turned by hand and by the clock."""
+"""The timing wheel, advanced by hand and by the clock."""
 
 from __future__ import annotations
 
 import time
 
-from tidings_hub.engine.timing_wheel import Timed, Wheel, phase_s
+from tidings_hub.engine.timing_wheel import TimedEntry, TimingWheel, first_ping_delay_s
 
 
 class Entry:
-    def __init__(self, *answers: float | None) -> None:
+    def __init__(self, *delays: float | None) -> None:
         self.slot = -1
-        self.answers = list(answers)
+        self.delays = list(delays)
         self.visits: list[float] = []
 
-    def due(self, now_s: float) -> float | None:
+    def on_deadline(self, now_s: float) -> float | None:
         self.visits.append(now_s)
-        return self.answers.pop(0) if self.answers else None
+        return self.delays.pop(0) if self.delays else None
 
 
-class Failing(Entry):
-    def due(self, now_s: float) -> float | None:
-        super().due(now_s)
+class FailingEntry(Entry):
+    def on_deadline(self, now_s: float) -> float | None:
+        super().on_deadline(now_s)
         raise RuntimeError("on purpose")
 
 
-def wheel(failures: list[Timed] | None = None) -> Wheel:
-    return Wheel(0.01, lambda entry, _error: (failures if failures is not None else []).append(entry))
+def new_wheel(failures: list[TimedEntry] | None = None) -> TimingWheel:
+    return TimingWheel(0.01, lambda entry, _error: (failures if failures is not None else []).append(entry))
 
 
-def turn_for(one: Wheel, seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        one.turn()
+def advance_for(wheel: TimingWheel, seconds: float) -> None:
+    end_s = time.monotonic() + seconds
+    while time.monotonic() < end_s:
+        wheel.advance()
         time.sleep(0.002)
 
 
-def test_visits_at_the_time_asked_for_and_not_before() -> None:
-    one, entry, began = wheel(), Entry(0.05), time.monotonic()
-    one.put(entry, 0.05)
-    turn_for(one, 0.2)
+def test_visits_at_the_scheduled_time_and_not_before() -> None:
+    wheel, entry, start_s = new_wheel(), Entry(0.05), time.monotonic()
+    wheel.schedule(entry, 0.05)
+    advance_for(wheel, 0.2)
     assert len(entry.visits) == 2
-    assert entry.visits[0] - began >= 0.05
+    assert entry.visits[0] - start_s >= 0.05
     assert entry.visits[1] - entry.visits[0] >= 0.05
-    assert len(one) == 0
+    assert len(wheel) == 0
     assert entry.slot == -1
 
 
-def test_put_moves_and_drop_forgets() -> None:
-    one, entry = wheel(), Entry()
-    one.put(entry, 0.02)
-    one.put(entry, 0.1)
-    assert len(one) == 1
-    one.drop(entry)
-    one.drop(entry)
-    turn_for(one, 0.15)
+def test_schedule_moves_an_entry_and_cancel_removes_it() -> None:
+    wheel, entry = new_wheel(), Entry()
+    wheel.schedule(entry, 0.02)
+    wheel.schedule(entry, 0.1)
+    assert len(wheel) == 1
+    wheel.cancel(entry)
+    wheel.cancel(entry)
+    advance_for(wheel, 0.15)
     assert entry.visits == []
 
 
-def test_a_delay_longer_than_a_turn_is_asked_again() -> None:
-    one = wheel()
-    entry = Entry()
-    one.put(entry, 3600)
-    assert len(one) == 1
+def test_delay_longer_than_a_round_is_accepted() -> None:
+    wheel, entry = new_wheel(), Entry()
+    wheel.schedule(entry, 3600)
+    assert len(wheel) == 1
 
 
-def test_one_failing_entry_does_not_stop_the_others() -> None:
-    failures: list[Timed] = []
-    one, bad, good = wheel(failures), Failing(), Entry()
-    one.put(bad, 0.01)
-    one.put(good, 0.01)
-    turn_for(one, 0.05)
-    assert failures == [bad]
-    assert len(good.visits) == 1
+def test_failing_entry_does_not_stop_the_others() -> None:
+    failures: list[TimedEntry] = []
+    wheel, failing, other = new_wheel(failures), FailingEntry(), Entry()
+    wheel.schedule(failing, 0.01)
+    wheel.schedule(other, 0.01)
+    advance_for(wheel, 0.05)
+    assert failures == [failing]
+    assert len(other.visits) == 1
 
 
-def test_an_entry_may_drop_another_that_is_due_with_it() -> None:
-    one, other = wheel(), Entry()
+def test_entry_may_cancel_another_that_is_due_with_it() -> None:
+    wheel, other = new_wheel(), Entry()
 
-    class Dropping(Entry):
-        def due(self, now_s: float) -> float | None:
-            one.drop(other)
+    class CancellingEntry(Entry):
+        def on_deadline(self, now_s: float) -> float | None:
+            wheel.cancel(other)
             other.slot = -2
             return None
 
-    one.put(Dropping(), 0.01)
-    one.put(other, 0.01)
-    turn_for(one, 0.05)
+    wheel.schedule(CancellingEntry(), 0.01)
+    wheel.schedule(other, 0.01)
+    advance_for(wheel, 0.05)
     assert len(other.visits) <= 1
 
 
-def test_a_long_pause_visits_each_entry_once() -> None:
-    one, entries = wheel(), [Entry() for _ in range(20)]
+def test_each_entry_is_visited_once_after_a_long_pause() -> None:
+    wheel, entries = new_wheel(), [Entry() for _ in range(20)]
     for number, entry in enumerate(entries):
-        one.put(entry, number / 100)
-    one._started_s -= 1000
-    one.turn()
+        wheel.schedule(entry, number / 100)
+    wheel._started_s -= 1000
+    wheel.advance()
     assert [len(entry.visits) for entry in entries] == [1] * 20
 
 
 def test_first_pings_are_spread_and_never_late() -> None:
-    drawn = [phase_s(10) for _ in range(500)]
-    assert max(drawn) <= 9
-    assert max(drawn) - min(drawn) > 2
+    delays = [first_ping_delay_s(10) for _ in range(500)]
+    assert max(delays) <= 9
+    assert max(delays) - min(delays) > 2

@@ -32,7 +32,7 @@ class Excusing(Recorder):
         super().__init__()
         self.excused = 0
 
-    def excuse(self) -> None:
+    def refund(self) -> None:
         self.excused += 1
 
 
@@ -47,7 +47,7 @@ class Scene:
         )
         self.server.on_ack = self._take
         self.server.on("connect", self._connect)
-        self.server.opened(self.connection, FakeOpening())
+        self.server.on_open(self.connection, FakeOpening())
         self.say("0")
         self.pool.calls = 0
 
@@ -62,7 +62,7 @@ class Scene:
 
     def say(self, *messages: str | bytes) -> None:
         for message in messages:
-            self.server.received(self.connection, message)
+            self.server.on_message(self.connection, message)
 
 
 @pytest.fixture
@@ -98,8 +98,8 @@ def test_in_a_namespace_that_was_not_joined_it_ends_the_connection(scene: Scene)
 def test_before_connecting_it_ends_the_connection(scene: Scene) -> None:
     newcomer = Excusing()
     newcomer.sid = "engine-2"
-    scene.server.opened(newcomer, FakeOpening())
-    scene.server.received(newcomer, f"3{OURS}[]")
+    scene.server.on_open(newcomer, FakeOpening())
+    scene.server.on_message(newcomer, f"3{OURS}[]")
     assert (scene.acked, newcomer.code) == ([], "bad_packet")
 
 

@@ -36,7 +36,7 @@ class Recorder:
     def cork(self) -> None:
         """Everything is kept anyway."""
 
-    uncork = establish = excuse = cork
+    uncork = establish = refund = cork
 
 
 class FakeOpening:
@@ -69,8 +69,8 @@ def test_packets_of_a_connect_handler_follow_the_connect_packet(server: HubServe
 
     server.on("connect", connect)
     connection = Recorder()
-    server.opened(connection, FakeOpening())
-    server.received(connection, '0{"token":"123"}')
+    server.on_open(connection, FakeOpening())
+    server.on_message(connection, '0{"token":"123"}')
     answer, *behind = connection.sent
     assert str(answer).startswith('0{"sid":"')
     assert behind == ['2["auth",{"token":"123"}]', '51-["picture",{"_placeholder":true,"num":0}]', b"\x01"]
@@ -87,9 +87,9 @@ def test_a_session_has_a_public_id_of_its_own(server: HubServer) -> None:
     server.on("connect", connect)
     server.on("hello", sids.append)
     connection = Recorder()
-    server.opened(connection, FakeOpening())
-    server.received(connection, "0")
-    server.received(connection, '2["hello"]')
+    server.on_open(connection, FakeOpening())
+    server.on_message(connection, "0")
+    server.on_message(connection, '2["hello"]')
     assert connection.sent == ['0{"sid":"the-session","pid":"its-secret"}']
     assert sids[0] == sids[1] != "the-session"
 
@@ -99,11 +99,11 @@ def test_disconnect_followed_by_close_counts_as_leaving_on_purpose(server: HubSe
     server.on("connect", lambda *_: None)
     server.on("disconnect", lambda _sid, reason: reasons.append(reason))
     connection = Recorder()
-    server.opened(connection, FakeOpening())
-    server.received(connection, "0")
+    server.on_open(connection, FakeOpening())
+    server.on_message(connection, "0")
     connection.close("transport close")
-    server.received(connection, "1")
-    server.closed(connection, "transport close")
+    server.on_message(connection, "1")
+    server.on_close(connection, "transport close")
     assert reasons == ["client disconnect"]
 
 
@@ -112,7 +112,7 @@ def test_a_transport_close_alone_is_not_leaving_on_purpose(server: HubServer) ->
     server.on("connect", lambda *_: None)
     server.on("disconnect", lambda _sid, reason: reasons.append(reason))
     connection = Recorder()
-    server.opened(connection, FakeOpening())
-    server.received(connection, "0")
-    server.closed(connection, "client disconnect")
+    server.on_open(connection, FakeOpening())
+    server.on_message(connection, "0")
+    server.on_close(connection, "client disconnect")
     assert reasons == ["transport close"]

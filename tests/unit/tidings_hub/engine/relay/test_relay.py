@@ -3,16 +3,16 @@ from __future__ import annotations
 import pytest
 
 from tidings_hub.core.relay_stamp import STAMP_HEADER
-from tidings_hub.engine.http import Head, parse_head
+from tidings_hub.engine.protocols.http_request import RequestHead, parse_head
 from tidings_hub.engine.relay.relay import request_bytes
-from tidings_hub.engine.relay.upstream import connected
+from tidings_hub.engine.relay.upstream import connect
 from tidings_hub.engine.wsgi_handler import request_bytes as for_the_application
 
 TARGET = "/socket.io/?EIO=4&transport=polling&sid=n2"
 STAMP = "1 n2 5 203.0.113.9 http shop.example 00"
 
 
-def head_of(*lines: str, method: str = "GET") -> Head:
+def head_of(*lines: str, method: str = "GET") -> RequestHead:
     return parse_head("\r\n".join([f"{method} {TARGET} HTTP/1.1", "Host: shop.example", *lines, "", ""]).encode())
 
 
@@ -61,4 +61,4 @@ def test_the_application_is_told_only_by_the_hub_that_a_request_was_relayed() ->
 @pytest.mark.parametrize("address", ["", "host", "127.0.0.1:", "127.0.0.1:x", "unix:/nowhere/at/all", "localhost:1"])
 def test_an_address_that_leads_nowhere_is_an_error_of_the_network(address: str) -> None:
     with pytest.raises(OSError, match=r".+"):
-        connected(address)
+        connect(address)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tidings.errors import BadRequest, TooLarge
-from tidings_hub.engine import http
-from tidings_hub.engine.http import Body
+from tidings_hub.engine.protocols import http_request, http_response
+from tidings_hub.engine.protocols.http_body import RequestBody
 
 
-def head(text: str) -> http.Head:
-    return http.parse_head(text.replace("\n", "\r\n").encode("latin-1"))
+def head(text: str) -> http_request.RequestHead:
+    return http_request.parse_head(text.replace("\n", "\r\n").encode("latin-1"))
 
 
 class TestHead:
@@ -49,29 +49,29 @@ class TestHead:
     def test_a_partial_head_may_go_on(self) -> None:
         whole = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
         for at in range(len(whole)):
-            http.check_partial(whole[:at])
+            http_request.check_partial(whole[:at])
 
     @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\nHo", b"GET / HTTP/1.1\rHo"])
     def test_a_partial_head_is_refused_as_soon_as_it_can_be(self, data: bytes) -> None:
         with pytest.raises(BadRequest):
-            http.check_partial(data)
+            http_request.check_partial(data)
 
 
 class TestBody:
     def test_a_length(self) -> None:
-        body = Body(5, 10)
+        body = RequestBody(5, 10)
         assert (body.feed(b"abc"), body.done) == (None, False)
         assert (body.feed(b"deXY"), body.done) == (b"XY", True)
         assert body.data == b"abcde"
 
     def test_a_length_over_the_limit_is_refused_before_a_byte_is_read(self) -> None:
         with pytest.raises(TooLarge):
-            Body(11, 10)
+            RequestBody(11, 10)
 
     def test_chunks_split_at_every_byte(self) -> None:
         stream = b"3\r\nabc\r\n0002;x=1\r\nde\r\n0\r\nTrailer: x\r\n\r\nNEXT"
         for at in range(len(stream) + 1):
-            body, rest = Body(None, 5), b""
+            body, rest = RequestBody(None, 5), b""
             for part in (stream[:at], stream[at:]):
                 rest = body.feed(rest + part) or b"" if not body.done else rest + part
             assert (body.done, body.data, rest) == (True, b"abcde", b"NEXT")
@@ -79,7 +79,7 @@ class TestBody:
     @pytest.mark.parametrize("data", [b"6\r\n", b"3\r\nabc\r\n3\r\n", b"fffff\r\n"])
     def test_chunks_over_the_limit_are_refused_by_their_size_line(self, data: bytes) -> None:
         with pytest.raises(TooLarge):
-            Body(None, 5).feed(data)
+            RequestBody(None, 5).feed(data)
 
     @pytest.mark.parametrize(
         "data",
@@ -99,24 +99,24 @@ class TestBody:
     )
     def test_what_is_not_chunks(self, data: bytes) -> None:
         with pytest.raises(BadRequest):
-            Body(None, 500).feed(data + b"\r\n")
+            RequestBody(None, 500).feed(data + b"\r\n")
 
     def test_endless_trailers(self) -> None:
-        body = Body(None, 5)
+        body = RequestBody(None, 5)
         with pytest.raises(BadRequest):
             body.feed(b"0\r\n" + b"X: y\r\n" * 2000)
 
 
 class TestAnswers:
     def test_a_complete_answer(self) -> None:
-        said = http.response(200, b"hi", extra=b"X: y\r\n")
+        said = http_response.render(200, b"hi", extra_headers=b"X: y\r\n")
         assert said.startswith(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=UTF-8\r\nContent-Length: 2\r\n")
         assert b"\r\nX: y\r\n\r\nhi" in said
         assert b"\r\nDate: " in said
 
     def test_no_content_has_no_length(self) -> None:
-        assert b"Content-Length" not in http.response(204, b"")
+        assert b"Content-Length" not in http_response.render(204, b"")
 
     def test_a_preflight_echoes_only_names(self) -> None:
-        assert b"Allow-Headers: x-a, x-b\r\n" in http.preflight_lines("x-a, x-b")
-        assert b"Allow-Headers: content-type\r\n" in http.preflight_lines("x\r\nSet-Cookie: a")
+        assert b"Allow-Headers: x-a, x-b\r\n" in http_response.preflight_lines("x-a, x-b")
+        assert b"Allow-Headers: content-type\r\n" in http_response.preflight_lines("x\r\nSet-Cookie: a")

@@ -6,20 +6,20 @@ import pytest
 
 from support.network.raw_client import masked_frame
 from tidings.errors import BadPacket
-from tidings_hub.engine.websocket import (
+from tidings_hub.engine.protocols.websocket import (
     BAD_DATA,
     NORMAL,
     PROTOCOL_ERROR,
     TOO_BIG,
+    FrameReader,
     Message,
     Opcode,
-    Reader,
-    Violation,
+    WebSocketViolation,
     accept_key,
-    close_code,
     close_frame,
     frame,
-    handshake,
+    handshake_response,
+    parse_close_code,
     unmask,
 )
 
@@ -31,17 +31,17 @@ HEADERS = {
 }
 
 
-def read(*parts: bytes, limit: int = 1000) -> tuple[list[Message], Reader]:
-    reader, messages = Reader(limit), list[Message]()
+def read(*parts: bytes, limit: int = 1000) -> tuple[list[Message], FrameReader]:
+    reader, messages = FrameReader(limit), list[Message]()
     for part in parts:
         reader.feed(part, messages)
     return messages, reader
 
 
 def broken(*parts: bytes, limit: int = 1000) -> int:
-    with pytest.raises(Violation) as caught:
+    with pytest.raises(WebSocketViolation) as caught:
         read(*parts, limit=limit)
-    return caught.value.number
+    return caught.value.close_code
 
 
 class TestHandshake:
@@ -49,7 +49,9 @@ class TestHandshake:
         assert accept_key("dGhlIHNhbXBsZSBub25jZQ==") == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
     def test_answers_101_and_negotiates_nothing(self) -> None:
-        said = handshake({**HEADERS, "sec-websocket-extensions": "permessage-deflate", "sec-websocket-protocol": "x"})
+        said = handshake_response(
+            {**HEADERS, "sec-websocket-extensions": "permessage-deflate", "sec-websocket-protocol": "x"}
+        )
         assert said == (
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
@@ -57,7 +59,7 @@ class TestHandshake:
 
     @pytest.mark.parametrize("case", ["WebSocket", " websocket "])
     def test_takes_other_spellings(self, case: str) -> None:
-        assert handshake({**HEADERS, "upgrade": case, "connection": "upgrade"})
+        assert handshake_response({**HEADERS, "upgrade": case, "connection": "upgrade"})
 
     @pytest.mark.parametrize(
         ("name", "value"),
@@ -76,12 +78,12 @@ class TestHandshake:
     )
     def test_refuses(self, name: str, value: str) -> None:
         with pytest.raises(BadPacket):
-            handshake({**HEADERS, name: value})
+            handshake_response({**HEADERS, name: value})
 
     @pytest.mark.parametrize("name", sorted(HEADERS))
     def test_refuses_without(self, name: str) -> None:
         with pytest.raises(BadPacket):
-            handshake({key: value for key, value in HEADERS.items() if key != name})
+            handshake_response({key: value for key, value in HEADERS.items() if key != name})
 
 
 class TestReader:
@@ -94,7 +96,7 @@ class TestReader:
         payload = bytes(number % 251 for number in range(size))
         messages, reader = read(masked_frame(2, payload), limit=100_000)
         assert messages == [(Opcode.BINARY, payload)]
-        assert reader.idle
+        assert reader.is_idle
 
     def test_split_at_every_byte(self) -> None:
         stream = (
@@ -114,11 +116,11 @@ class TestReader:
 
     def test_keeps_nothing_between_frames(self) -> None:
         _, reader = read(masked_frame(1, b"4a") * 3)
-        assert reader.idle
+        assert reader.is_idle
         _, reader = read(masked_frame(1, b"4a")[:-1])
-        assert not reader.idle
+        assert not reader.is_idle
         _, reader = read(masked_frame(1, b"4a", fin=False))
-        assert not reader.idle
+        assert not reader.is_idle
 
     def test_the_limit_counts_the_whole_message_before_it_is_kept(self) -> None:
         assert read(masked_frame(2, bytes(1000)))[0]
@@ -132,8 +134,8 @@ class TestReader:
 
     def test_messages_before_a_violation_are_given(self) -> None:
         messages: list[Message] = []
-        with pytest.raises(Violation):
-            Reader(1000).feed(masked_frame(1, b"4a") + b"\xff\xff", messages)
+        with pytest.raises(WebSocketViolation):
+            FrameReader(1000).feed(masked_frame(1, b"4a") + b"\xff\xff", messages)
         assert messages == [(1, "4a")]
 
     @pytest.mark.parametrize(
@@ -167,22 +169,22 @@ class TestCodes:
         "number", [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999]
     )
     def test_allowed(self, number: int) -> None:
-        assert close_code(number.to_bytes(2, "big") + "ré".encode()) == number
+        assert parse_close_code(number.to_bytes(2, "big") + "ré".encode()) == number
 
     @pytest.mark.parametrize("number", [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535])
     def test_never_on_the_wire(self, number: int) -> None:
-        with pytest.raises(Violation) as caught:
-            close_code(number.to_bytes(2, "big"))
-        assert caught.value.number == PROTOCOL_ERROR
+        with pytest.raises(WebSocketViolation) as caught:
+            parse_close_code(number.to_bytes(2, "big"))
+        assert caught.value.close_code == PROTOCOL_ERROR
 
     def test_odd_payloads(self) -> None:
-        assert close_code(b"") == NORMAL
-        with pytest.raises(Violation) as caught:
-            close_code(b"\x03")
-        assert caught.value.number == PROTOCOL_ERROR
-        with pytest.raises(Violation) as caught:
-            close_code(b"\x03\xe8\xff")
-        assert caught.value.number == BAD_DATA
+        assert parse_close_code(b"") == NORMAL
+        with pytest.raises(WebSocketViolation) as caught:
+            parse_close_code(b"\x03")
+        assert caught.value.close_code == PROTOCOL_ERROR
+        with pytest.raises(WebSocketViolation) as caught:
+            parse_close_code(b"\x03\xe8\xff")
+        assert caught.value.close_code == BAD_DATA
 
     def test_a_reason_is_cut_at_a_character(self) -> None:
         said = close_frame(4000, "é" * 100)

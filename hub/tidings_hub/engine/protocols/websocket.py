@@ -1,7 +1,6 @@
 """RFC 6455 without I/O: the opening handshake and the frames, from the server's side.
 
-No extension is ever negotiated. Between two frames nothing is kept: `Reader` is made for
-an unfinished frame or message and dropped with its end.
+The server never negotiates an extension. A connection has a `FrameReader` only while a frame or message is incomplete.
 """
 
 from __future__ import annotations
@@ -53,24 +52,24 @@ _OPCODES = frozenset(int(code) for code in Opcode)
 Message = tuple[int, str | bytes]
 
 
-class Violation(BadPacket):
-    """Frames that break RFC 6455; `number` is the close code that the answer carries."""
+class WebSocketViolation(BadPacket):
+    """The client broke RFC 6455. `close_code` is for the close frame that ends the connection."""
 
-    def __init__(self, number: int, message: str) -> None:
+    def __init__(self, close_code: int, message: str) -> None:
         super().__init__(message)
-        self.number = number
+        self.close_code = close_code
 
 
 def accept_key(key: str) -> str:
-    """Sec-WebSocket-Accept for a Sec-WebSocket-Key (RFC 6455 section 4.2.2)."""
+    """Return the Sec-WebSocket-Accept for a Sec-WebSocket-Key (RFC 6455 section 4.2.2)."""
     return base64.b64encode(hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest()).decode()
 
 
-def handshake(headers: Mapping[str, str]) -> bytes:
-    """The 101 answer to an opening handshake with these headers (names in lower case).
+def handshake_response(headers: Mapping[str, str]) -> bytes:
+    """Return the 101 response to an opening handshake with these headers (names in lower case).
 
     Raises:
-        BadPacket: not a handshake of version 13; the message says what is wrong.
+        BadPacket: the request is not a handshake of version 13.
     Source: RFC 6455 section 4.2.
     """
     if headers.get("upgrade", "").strip().lower() != "websocket":
@@ -86,15 +85,15 @@ def handshake(headers: Mapping[str, str]) -> bytes:
         size = 0
     if size != _KEY_BYTES:
         raise BadPacket("Sec-WebSocket-Key is not 16 bytes in base64.")
-    answer = (
+    response = (
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Accept: {accept_key(key)}\r\n\r\n"
     )
-    return answer.encode()
+    return response.encode()
 
 
 def unmask(payload: bytes, mask: bytes) -> bytes:
-    """`payload` XOR the repeated four bytes of `mask`, as one big integer: linear, without a loop per byte."""
+    """Return `payload` XOR the repeated four bytes of `mask`. One big integer replaces a loop over the bytes."""
     size = len(payload)
     if not size:
         return b""
@@ -103,7 +102,7 @@ def unmask(payload: bytes, mask: bytes) -> bytes:
 
 
 def frame(opcode: int, payload: bytes) -> bytes:
-    """One complete unmasked frame (RFC 6455 section 5.2)."""
+    """Encode one complete unmasked frame (RFC 6455 section 5.2)."""
     size = len(payload)
     if size <= _SHORT_MAX:
         return b"%c%c%b" % (_FIN | opcode, size, payload)
@@ -112,39 +111,39 @@ def frame(opcode: int, payload: bytes) -> bytes:
     return b"%c\x7f%b%b" % (_FIN | opcode, size.to_bytes(8, "big"), payload)
 
 
-def close_frame(number: int, reason: str = "") -> bytes:
-    """A close frame; the reason is cut to what a control frame holds, at a character's edge."""
+def close_frame(close_code: int, reason: str = "") -> bytes:
+    """Encode a close frame. A reason that does not fit into a control frame is cut after a complete character."""
     text = reason.encode()[: _SHORT_MAX - _CODE_BYTES].decode(errors="ignore").encode()
-    return frame(Opcode.CLOSE, number.to_bytes(_CODE_BYTES, "big") + text)
+    return frame(Opcode.CLOSE, close_code.to_bytes(_CODE_BYTES, "big") + text)
 
 
-def close_code(payload: bytes) -> int:
-    """The code of a received close frame's payload; 1000 when it has none.
+def parse_close_code(payload: bytes) -> int:
+    """Return the code in the payload of a received close frame; 1000 if it has none.
 
     Raises:
-        Violation: 1002 for one byte or a code that must not be sent, 1007 for a reason that is not UTF-8.
+        WebSocketViolation: 1002 for one byte or a code that must not be sent, 1007 for a reason that is not UTF-8.
     """
     if not payload:
         return NORMAL
-    number = int.from_bytes(payload[:_CODE_BYTES], "big")
-    if len(payload) < _CODE_BYTES or not (number in _REGISTERED or number in _APPLICATION):
-        raise Violation(PROTOCOL_ERROR, "A close code that must not be sent.")
+    close_code = int.from_bytes(payload[:_CODE_BYTES], "big")
+    if len(payload) < _CODE_BYTES or not (close_code in _REGISTERED or close_code in _APPLICATION):
+        raise WebSocketViolation(PROTOCOL_ERROR, "A close code that must not be sent.")
     _text(payload[_CODE_BYTES:])
-    return number
+    return close_code
 
 
 def _text(payload: bytes) -> str:
     try:
         return payload.decode()
     except UnicodeDecodeError:
-        raise Violation(BAD_DATA, "Text that is not UTF-8.") from None
+        raise WebSocketViolation(BAD_DATA, "Text that is not UTF-8.") from None
 
 
-class Reader:
-    """What is left of a stream of frames between two reads.
+class FrameReader:
+    """Decodes a stream of frames that arrives in arbitrary pieces.
 
-    `message_max_bytes` bounds a whole message, all its fragments together, and is checked
-    against the frame's header, before its payload is kept.
+    `message_max_bytes` limits a whole message, all its fragments together. It is checked when a frame's header arrives,
+    before its payload is buffered.
     """
 
     __slots__ = ("_fragments", "_max_bytes", "_opcode", "_rest", "_size")
@@ -157,36 +156,35 @@ class Reader:
         self._size = 0
 
     @property
-    def idle(self) -> bool:
-        """Nothing unfinished: this reader may be dropped."""
+    def is_idle(self) -> bool:
+        """Whether nothing is incomplete, so that the reader may be deleted."""
         return not self._rest and self._fragments is None
 
     def feed(self, data: bytes, messages: list[Message]) -> None:
-        """Append to `messages` what `data` completes: (opcode, payload), text as str, the rest as bytes.
-
-        Messages before a violation are in the list when it is raised. After it the reader is of no use.
+        """Append every message that `data` completes to `messages`: (opcode, payload), text as str, others as bytes.
 
         Raises:
-            Violation: with the close code of the answer.
+            WebSocketViolation: the client broke RFC 6455. `messages` holds the messages before that. The reader must
+                not be used any more.
         """
         rest = self._rest
         if rest:
             rest += data
-            data = bytes(rest) if len(rest) >= self._wanted(rest) else b""
+            data = bytes(rest) if len(rest) >= self._frame_size(rest) else b""
             if not data:
                 return
             rest.clear()
         at = 0
-        while (end := at + self._wanted(data, at)) <= len(data):
+        while (end := at + self._frame_size(data, at)) <= len(data):
             self._take(data, at, end, messages)
             at = end
         if at < len(data):
             rest += memoryview(data)[at:]
 
-    def _wanted(self, data: bytes | bytearray, at: int = 0) -> int:
-        """Bytes of the frame at `at`: all of them when its header is there, else one more than there are."""
+    def _frame_size(self, data: bytes | bytearray, at: int = 0) -> int:
+        """Return the size of the frame at `at`. If its header is incomplete: one byte more than there are."""
         have = len(data) - at
-        if have < 2:  # RFC 6455: two bytes before anything else
+        if have < 2:  # RFC 6455: the first two bytes of a header
             return have + 1
         first, second = data[at], data[at + 1]
         self._check_start(first, second)
@@ -196,28 +194,29 @@ class Reader:
             header += width
             if have < header:
                 return have + 1
-            least = _SHORT_MAX if width == 2 else _MEDIUM_MAX
+            shorter_form_max = _SHORT_MAX if width == 2 else _MEDIUM_MAX
             size = int.from_bytes(data[at + 2 : at + header], "big")
-            if size <= least or size > _LENGTH_MAX:
-                raise Violation(PROTOCOL_ERROR, "A length that is not in its shortest form.")
-        kept = self._size if not first & _CONTROL else 0
-        if size + kept > self._max_bytes and not first & _CONTROL:
-            raise Violation(TOO_BIG, f"A message of more than {self._max_bytes} bytes.")
+            if size <= shorter_form_max or size > _LENGTH_MAX:
+                raise WebSocketViolation(PROTOCOL_ERROR, "A length that is not in its shortest form.")
+        fragments_size = self._size if not first & _CONTROL else 0
+        if size + fragments_size > self._max_bytes and not first & _CONTROL:
+            raise WebSocketViolation(TOO_BIG, f"A message of more than {self._max_bytes} bytes.")
         return header + _MASK_BYTES + size
 
     def _check_start(self, first: int, second: int) -> None:
         opcode = first & _OPCODE
         if first & _RSV:
-            raise Violation(PROTOCOL_ERROR, "A reserved bit is set and no extension was negotiated.")
+            raise WebSocketViolation(PROTOCOL_ERROR, "A reserved bit is set and no extension was negotiated.")
         if opcode not in _OPCODES:
-            raise Violation(PROTOCOL_ERROR, "A reserved opcode.")
+            raise WebSocketViolation(PROTOCOL_ERROR, "A reserved opcode.")
         if not second & _MASKED:
-            raise Violation(PROTOCOL_ERROR, "A client's frame must be masked.")
+            raise WebSocketViolation(PROTOCOL_ERROR, "A client's frame must be masked.")
         if opcode & _CONTROL:
             if not first & _FIN or second & _LENGTH > _SHORT_MAX:
-                raise Violation(PROTOCOL_ERROR, "A control frame is at most 125 bytes and never fragmented.")
+                raise WebSocketViolation(PROTOCOL_ERROR, "A control frame is at most 125 bytes and never fragmented.")
         elif (opcode == Opcode.CONTINUATION) is (self._fragments is None):
-            raise Violation(PROTOCOL_ERROR, "A continuation without a beginning, or a beginning within a message.")
+            message = "A continuation without a first frame, or a first frame within a message."
+            raise WebSocketViolation(PROTOCOL_ERROR, message)
 
     def _take(self, data: bytes, at: int, end: int, messages: list[Message]) -> None:
         first = data[at]
@@ -229,7 +228,7 @@ class Reader:
             messages.append((opcode, payload))
             return
         if self._fragments is not None:
-            # Empty fragments have no size that the limit could count: they leave nothing.
+            # The limit does not count empty fragments, so they must not use memory.
             if payload:
                 self._fragments.append(payload)
             self._size += len(payload)

@@ -1,0 +1,299 @@
+"""The input side of a connection: frames, packets, the packet rate and the heartbeat.
+
+`ConnectionInput` is the base class of `Connection`, not a second object beside it. A node has tens of thousands of
+connections, and most of them are idle, so every object per connection counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tidings.codes import CODES
+from tidings.errors import BadPacket
+from tidings_hub import runtime
+from tidings_hub.engine.protocols import engineio, http_response, websocket
+from tidings_hub.engine.protocols.engineio import (
+    CLIENT_DISCONNECT,
+    PING_TIMEOUT,
+    TRANSPORT_CLOSE,
+    PacketKind,
+    TransportKind,
+    UpgradeState,
+)
+from tidings_hub.engine.protocols.websocket import FrameReader, Message, Opcode, WebSocketViolation
+from tidings_hub.engine.timing_wheel import first_ping_delay_s
+
+if TYPE_CHECKING:
+    from tidings_hub.engine.limits import EngineLimits, EngineMetrics, EngineOptions
+    from tidings_hub.engine.outbuffer import OutBuffer
+
+_read = runtime.original("os").read
+_READ_BYTES = 65_536
+_EPOLLOUT = 4
+_WEBSOCKET, _POLLING = TransportKind.WEBSOCKET, TransportKind.POLLING
+_PING_FRAME = websocket.frame(Opcode.TEXT, engineio.PING)
+_SSE_COMMENT = b":\n\n"
+_VIOLATION_REASONS = {
+    websocket.PROTOCOL_ERROR: "bad_packet",
+    websocket.BAD_DATA: "bad_packet",
+    websocket.TOO_BIG: "too_large",
+}
+
+
+class ResponseWriter(Protocol):
+    """An HTTP connection with a request that has no response yet."""
+
+    extra_headers: bytes
+
+    def respond(self, response: bytes) -> None:
+        """Send a complete response. Never blocks, never raises."""
+
+
+class InputMount(Protocol):
+    """What the input side of a connection needs of its mount."""
+
+    limits: EngineLimits
+    options: EngineOptions
+    metrics: EngineMetrics
+
+    def on_message(self, connection: Any, data: str | bytes) -> None:
+        """Pass a message of a `Connection` to the application."""
+
+
+class ConnectionInput:
+    """Decodes what a client sends, limits how fast it sends, and closes the connection if it sends nothing."""
+
+    __slots__ = (
+        "_alive", "_awaits_pong", "_bucket", "_connect_by_s", "_cork_depth", "_heartbeat_due_s", "_reader",
+        "_sent_at_ping", "poll",
+    )  # fmt: skip
+
+    # Slots of `Connection`.
+    mount: InputMount
+    fd: int
+    kind: TransportKind
+    upgrade_state: UpgradeState
+    out: OutBuffer | None
+    closed: bool
+
+    def __init__(self, kind: TransportKind, options: EngineOptions) -> None:
+        now_s = runtime.now_s()
+        self.poll: ResponseWriter | None = None
+        # Number of `cork` calls without `uncork`. An event stream is corked until its head is sent.
+        self._cork_depth = 1 if kind is TransportKind.SSE else 0
+        # Exists only while a frame or a message is incomplete.
+        self._reader: FrameReader | None = None
+        # Tokens left and the time when they were counted. None, a full bucket, while the client sends nothing.
+        self._bucket: tuple[float, float] | None = None
+        # 0: the connect timeout is off.
+        self._connect_by_s = now_s + options.connect_timeout_ms / 1000 if options.connect_timeout_ms else 0.0
+        # Whether the client sent anything since the last ping.
+        self._alive = True
+        self._awaits_pong = False
+        # Bytes that had left the out-buffer at the last ping.
+        self._sent_at_ping = 0
+        # When to send the next ping, or when the pong must have arrived.
+        self._heartbeat_due_s = now_s + first_ping_delay_s(options.ping_interval_ms / 1000)
+
+    def write(self, blob: bytes) -> None:
+        """Implemented by `Connection`."""
+        raise NotImplementedError
+
+    def send_packet(self, packet: bytes) -> None:
+        """Implemented by `Connection`."""
+        raise NotImplementedError
+
+    def uncork(self) -> None:
+        """Implemented by `Connection`."""
+        raise NotImplementedError
+
+    def flush(self) -> None:
+        """Implemented by `Connection`."""
+        raise NotImplementedError
+
+    def close(self, code: str) -> None:
+        """Implemented by `Connection`."""
+        raise NotImplementedError
+
+    def end(self, reason: str, close_code: int, text: str | None = None) -> None:
+        """Implemented by `Connection`."""
+        raise NotImplementedError
+
+    def establish(self) -> None:
+        """Stop the connect timeout: the application has identified this client."""
+        self._connect_by_s = 0.0
+
+    # --- bytes, frames and packets ---
+
+    def on_event(self, mask: int) -> None:
+        """Handle epoll's bits in `mask`: this connection's socket is readable, writable or broken."""
+        if mask & _EPOLLOUT:
+            self.flush()
+        if mask & ~_EPOLLOUT and not self.closed:
+            self._receive()
+
+    def _receive(self) -> None:
+        try:
+            data = _read(self.fd, _READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        self._alive = True
+        if not data:
+            self.end(TRANSPORT_CLOSE, 0)
+        elif self.kind is _WEBSOCKET:
+            self.on_frames(data)
+        # Bytes from the client of an event stream have no meaning after its request, so they are discarded.
+
+    def on_frames(self, data: bytes) -> None:
+        """Decode bytes received on a WebSocket and handle the complete messages."""
+        messages: list[Message] = []
+        reader = self._reader or FrameReader(self.mount.options.max_payload_bytes)
+        violation: WebSocketViolation | None = None
+        try:
+            reader.feed(data, messages)
+        except WebSocketViolation as error:
+            violation = error
+        self.on_decoded(messages, reader, violation)
+
+    def on_decoded(
+        self, messages: Sequence[Message], reader: FrameReader, violation: WebSocketViolation | None
+    ) -> None:
+        """Handle a reader's result: complete messages, the reader with an incomplete one, and a protocol error."""
+        self._reader = None if reader.is_idle else reader
+        self.on_messages(messages)
+        if violation is not None and not self.closed:
+            self.end(_VIOLATION_REASONS[violation.close_code], violation.close_code, str(violation))
+
+    def on_messages(self, messages: Sequence[Message]) -> None:
+        """Handle complete WebSocket messages, in order. All packets sent meanwhile go out in one write."""
+        self._cork_depth += 1
+        try:
+            for opcode, data in messages:
+                if self.closed:
+                    return
+                self._on_message(opcode, data)
+        finally:
+            self.uncork()
+
+    def _on_message(self, opcode: int, data: str | bytes) -> None:
+        if not self.count_packet():
+            return
+        if opcode <= Opcode.BINARY:
+            try:
+                kind, content = engineio.decode_packet(data)
+            except BadPacket as error:
+                # engine.io on Node closes with 1000 here. 1002 shows that the client is at fault.
+                self.end("bad_packet", websocket.PROTOCOL_ERROR, str(error))
+                return
+            self.on_packet(kind, content)
+        elif opcode == Opcode.PING and isinstance(data, bytes):
+            self.write(websocket.frame(Opcode.PONG, data))
+        elif opcode == Opcode.CLOSE and isinstance(data, bytes):
+            try:
+                close_code = websocket.parse_close_code(data)
+            except WebSocketViolation as error:
+                self.end("bad_packet", error.close_code)
+            else:
+                self.end(TRANSPORT_CLOSE, close_code, "")
+
+    def on_packet(self, kind: PacketKind, content: str | bytes) -> None:
+        """Handle one Engine.IO packet, from either transport."""
+        if kind is PacketKind.MESSAGE:
+            self.mount.on_message(self, content)
+        elif kind is PacketKind.CLOSE:
+            poll, self.poll = self.poll, None
+            if poll is not None:
+                poll.respond(http_response.render(200, engineio.NOOP, extra_headers=poll.extra_headers))
+            self.end(CLIENT_DISCONNECT, websocket.NORMAL, "")
+
+    # --- packet rate ---
+
+    def count_packet(self) -> bool:
+        """Count one packet from the client: it costs one token and proves that the client is alive.
+
+        False: the client sends too fast, and the connection was closed with `too_fast`.
+        """
+        self._alive = True
+        limits, now_s = self.mount.limits, runtime.now_s()
+        self.mount.metrics.packets_received += 1
+        left = float(limits.inbound_burst)
+        if self._bucket is not None:
+            tokens, counted_s = self._bucket
+            left = min(left, tokens + (now_s - counted_s) * limits.inbound_rate_per_s)
+        self._bucket = (left - 1, now_s)
+        if left >= 1:
+            return True
+        self.close("too_fast")
+        return False
+
+    def refund(self) -> None:
+        """Return the token of the packet counted last, because the server requested that packet."""
+        if self._bucket is not None:
+            tokens, counted_s = self._bucket
+            self._bucket = (tokens + 1, counted_s)
+
+    def _refill_s(self) -> float:
+        return self.mount.limits.inbound_burst / self.mount.limits.inbound_rate_per_s
+
+    # --- heartbeat ---
+
+    def mark_alive(self) -> None:
+        """Note that the client sent a request of this session."""
+        self._alive = True
+
+    def close_if_overdue(self) -> bool:
+        """Close the connection if its ping timeout has passed, to the exact time. Return whether it is closed."""
+        if self._awaits_pong and not self._alive and runtime.now_s() >= self._heartbeat_due_s:
+            self.on_deadline(runtime.now_s())
+        return self.closed
+
+    def on_deadline(self, now_s: float) -> float | None:
+        """Handle a visit of the timing wheel: send a ping, or check that the client replied to the last one.
+
+        Returns the seconds until the next visit, or None if the connection is closed.
+        """
+        if self._connect_by_s and now_s >= self._connect_by_s:
+            self.close("connect_timeout")
+        elif now_s >= self._heartbeat_due_s:
+            self._heartbeat(now_s)
+        if self.closed:
+            return None
+        # By now the bucket is full again, which None means as well.
+        if self._bucket is not None and now_s - self._bucket[1] > self._refill_s():
+            self._bucket = None
+        return self.next_deadline_s(now_s)
+
+    def next_deadline_s(self, now_s: float) -> float:
+        """Return the seconds until this connection's next deadline."""
+        due_s = min(self._heartbeat_due_s, self._connect_by_s) if self._connect_by_s else self._heartbeat_due_s
+        return due_s - now_s
+
+    def _heartbeat(self, now_s: float) -> None:
+        options = self.mount.options
+        interval_s, timeout_s = options.ping_interval_ms / 1000, options.ping_timeout_ms / 1000
+        if self.kind is TransportKind.SSE:
+            if self.upgrade_state is not UpgradeState.PROBING and self.out is None:
+                self.write(_SSE_COMMENT)
+            self._heartbeat_due_s = now_s + interval_s
+        elif not self._awaits_pong:
+            self._awaits_pong, self._alive = True, False
+            self._sent_at_ping = self.out.sent if self.out is not None else 0
+            # The timeout runs from when the ping was due, so that the wheel's granularity does not lengthen it. If
+            # the node itself stood still, its clients get most of that time back.
+            self._heartbeat_due_s = max(self._heartbeat_due_s, now_s - timeout_s / 4) + timeout_s
+            if self.kind is _POLLING:
+                self.send_packet(engineio.PING)
+            else:
+                self.write(_PING_FRAME)
+        elif self._alive:
+            self._awaits_pong = False
+            self._heartbeat_due_s = max(self._heartbeat_due_s - timeout_s + interval_s, now_s)
+        elif self.kind is _WEBSOCKET and self.out is not None and self.out.sent != self._sent_at_ping:
+            # The ping waits behind data that the client is still reading: the client is slow, but alive.
+            self._sent_at_ping = self.out.sent
+            self._heartbeat_due_s = now_s + timeout_s
+        else:
+            self.end(PING_TIMEOUT, CODES["ping_timeout"].number)

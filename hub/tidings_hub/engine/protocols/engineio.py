@@ -1,0 +1,246 @@
+"""Engine.IO v4 without I/O: packets, payloads, errors, and the table of requests that each session state allows.
+
+Source: the Engine.IO protocol, version 4 (docs/engine.io-protocol/v4-current.md in the Socket.IO repository).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, IntEnum, auto
+
+from tidings.errors import BadPacket
+from tidings_hub.core.frame import SEPARATOR, text_frame
+from tidings_hub.engine.protocols import websocket
+
+VERSION = "4"
+OPEN, CLOSE, PING, PONG, MESSAGE, UPGRADE, NOOP = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
+PROBE_PING, PROBE_PONG = b"2probe", b"3probe"
+_BINARY = ord("b")
+
+# Close reasons that python-socketio also uses; all others are names of close codes.
+TRANSPORT_CLOSE = "transport close"
+PING_TIMEOUT = "ping timeout"
+CLIENT_DISCONNECT = "client disconnect"
+SERVER_DISCONNECT = "server disconnect"
+
+
+class TransportKind(IntEnum):
+    """The transport of a connection."""
+
+    POLLING = 0
+    WEBSOCKET = 1
+    SSE = 2
+
+
+TRANSPORTS: Mapping[str, TransportKind] = {"polling": TransportKind.POLLING, "websocket": TransportKind.WEBSOCKET}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineioError:
+    """The error response to a request: HTTP status, Engine.IO error number and text, the same as engine.io on Node."""
+
+    status: int
+    number: int
+    message: str
+
+    def body(self) -> bytes:
+        """Return the JSON body: `{"code": n, "message": "…"}`."""
+        return json.dumps({"code": self.number, "message": self.message}, separators=(",", ":")).encode()
+
+
+UNKNOWN_TRANSPORT = EngineioError(400, 0, "Transport unknown")
+UNKNOWN_SESSION = EngineioError(400, 1, "Session ID unknown")
+BAD_METHOD = EngineioError(400, 2, "Bad handshake method")
+BAD_REQUEST = EngineioError(400, 3, "Bad request")
+FORBIDDEN = EngineioError(403, 4, "Forbidden")
+UNKNOWN_VERSION = EngineioError(400, 5, "Unsupported protocol version")
+TOO_LARGE = EngineioError(413, 3, "Payload too large")
+FULL = EngineioError(503, 4, "This node relays no more requests; try again")
+DRAINING = EngineioError(503, 4, "This node is going away; connect again")
+
+
+class RequestAction(Enum):
+    """What the server does with an allowed request."""
+
+    OPEN_POLLING = auto()
+    OPEN_WEBSOCKET = auto()
+    POLL = auto()
+    POST = auto()
+    PROBE = auto()
+    # A WebSocket for a session that already has one, or is upgrading to one: it is accepted, then closed.
+    REDUNDANT_WEBSOCKET = auto()
+
+
+class UpgradeState(IntEnum):
+    """How far a session's upgrade from polling to a WebSocket has come."""
+
+    POLLING = 0
+    PROBING = 1
+    PROBED = 2
+    UPGRADED = 3
+
+
+# Allowed requests of an existing session: (transport, method, is it a WebSocket handshake), then by upgrade state.
+_BEFORE_UPGRADE = (UpgradeState.POLLING, UpgradeState.PROBING, UpgradeState.PROBED)
+_POLL = dict.fromkeys(_BEFORE_UPGRADE, RequestAction.POLL)
+_POST = dict.fromkeys(_BEFORE_UPGRADE, RequestAction.POST)
+_SOCKET = {
+    UpgradeState.POLLING: RequestAction.PROBE,
+    UpgradeState.PROBING: RequestAction.REDUNDANT_WEBSOCKET,
+    UpgradeState.PROBED: RequestAction.REDUNDANT_WEBSOCKET,
+    UpgradeState.UPGRADED: RequestAction.REDUNDANT_WEBSOCKET,
+}
+_REQUESTS: Mapping[tuple[TransportKind, str, bool], Mapping[UpgradeState, RequestAction]] = {
+    (TransportKind.POLLING, "GET", False): _POLL,
+    (TransportKind.POLLING, "POST", False): _POST,
+    (TransportKind.WEBSOCKET, "GET", True): _SOCKET,
+}
+
+
+def open_action(method: str, query: Mapping[str, str], *, upgrade: bool) -> RequestAction | EngineioError:
+    """Decide on a request without a session id."""
+    if (error := _check_query(query)) is not None:
+        return error
+    if method != "GET":
+        return BAD_METHOD
+    kind = TRANSPORTS[query["transport"]]
+    if upgrade is not (kind is TransportKind.WEBSOCKET):
+        return BAD_REQUEST
+    return RequestAction.OPEN_WEBSOCKET if upgrade else RequestAction.OPEN_POLLING
+
+
+def session_action(
+    method: str, query: Mapping[str, str], state: UpgradeState | None, *, upgrade: bool
+) -> RequestAction | EngineioError:
+    """Decide on a request with a session id. `state`: of the session, or None if there is no such session."""
+    if (error := _check_query(query)) is not None:
+        return error
+    if state is None:
+        return UNKNOWN_SESSION
+    actions = _REQUESTS.get((TRANSPORTS[query["transport"]], method, upgrade), {})
+    return actions.get(state, BAD_REQUEST)
+
+
+def _check_query(query: Mapping[str, str]) -> EngineioError | None:
+    if query.get("transport") not in TRANSPORTS:
+        return UNKNOWN_TRANSPORT
+    return None if query.get("EIO") == VERSION else UNKNOWN_VERSION
+
+
+class PacketKind(Enum):
+    """The type of a packet from a client."""
+
+    MESSAGE = auto()
+    PONG = auto()
+    CLOSE = auto()
+
+
+# Packet types that a client may send on an open transport. Only a server sends open, ping and noop; an upgrade
+# packet belongs to the upgrade itself.
+_FROM_CLIENT: Mapping[int, PacketKind] = {PONG[0]: PacketKind.PONG, CLOSE[0]: PacketKind.CLOSE}
+Packet = tuple[PacketKind, str | bytes]
+
+
+def decode_packet(data: str | bytes) -> Packet:
+    """Decode one packet from a WebSocket message: text with its type in front, or a binary message.
+
+    Raises:
+        BadPacket: the packet is empty, or a client must not send its type here.
+    """
+    if isinstance(data, bytes):
+        return PacketKind.MESSAGE, data
+    if data[:1] == "4":
+        return PacketKind.MESSAGE, data[1:]
+    kind = _FROM_CLIENT.get(ord(data[0])) if data else None
+    # Only the pong of an upgrade probe has data; a close packet has none.
+    if kind is None or len(data) > 1:
+        raise BadPacket("Not an Engine.IO packet that a client may send.")
+    return kind, ""
+
+
+def decode_payload(body: bytes) -> list[Packet]:
+    """Decode the packets of a polling body. Their number is unlimited, because the body's size is limited.
+
+    Raises:
+        BadPacket: one of them is malformed. The whole body is discarded then.
+    """
+    packets: list[Packet] = []
+    for part in body.split(SEPARATOR):
+        if not part:
+            raise BadPacket("A payload with an empty packet.")
+        if part[0] == _BINARY:
+            packets.append((PacketKind.MESSAGE, _decode_base64(part[1:])))
+            continue
+        try:
+            packets.append(decode_packet(part.decode()))
+        except UnicodeDecodeError:
+            raise BadPacket("Text that is not UTF-8.") from None
+    return packets
+
+
+def _decode_base64(text: bytes) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise BadPacket("Binary data that is not base64.") from None
+
+
+def encode_message(data: str | bytes) -> bytes:
+    """Encode a message to the client as one packet of a polling payload."""
+    return b"4" + data.encode() if isinstance(data, str) else b"b" + base64.b64encode(data)
+
+
+def message_frame(data: str | bytes) -> bytes:
+    """Encode a message to the client as one WebSocket frame."""
+    return text_frame(b"4" + data.encode()) if isinstance(data, str) else websocket.frame(websocket.Opcode.BINARY, data)
+
+
+def packet_to_frame(packet: bytes) -> bytes:
+    """Convert a packet of a polling payload to a WebSocket frame, after an upgrade."""
+    if packet[0] == _BINARY:
+        return websocket.frame(websocket.Opcode.BINARY, base64.b64decode(packet[1:]))
+    return text_frame(packet)
+
+
+def open_packet(
+    sid: str, upgrades: Sequence[str], *, ping_interval_ms: int, ping_timeout_ms: int, max_payload_bytes: int
+) -> bytes:
+    """Encode the open packet, the first packet of a session."""
+    # Ids and transport names need no JSON escapes.
+    return b'0{"sid":"%b","upgrades":[%b],"pingInterval":%d,"pingTimeout":%d,"maxPayload":%d}' % (
+        sid.encode(),
+        b",".join([b'"%b"' % name.encode() for name in upgrades]),
+        ping_interval_ms,
+        ping_timeout_ms,
+        max_payload_bytes,
+    )
+
+
+class ProbeAction(Enum):
+    """What the server does with a packet on a WebSocket that upgrades a session."""
+
+    SEND_PONG = auto()
+    UPGRADE = auto()
+
+
+# Exactly one probe, then the upgrade. Any other packet ends that WebSocket, and the session stays on polling.
+_PROBES: Mapping[tuple[UpgradeState, str | bytes], ProbeAction] = {
+    (UpgradeState.PROBING, "2probe"): ProbeAction.SEND_PONG,
+    (UpgradeState.PROBED, "5"): ProbeAction.UPGRADE,
+}
+
+
+def probe_action(state: UpgradeState, data: str | bytes) -> ProbeAction:
+    """Decide on a packet on a WebSocket that upgrades a session.
+
+    Raises:
+        BadPacket: the packet is not the next one of an upgrade.
+    """
+    action = _PROBES.get((state, data))
+    if action is None:
+        raise BadPacket("Not the next packet of an upgrade.")
+    return action

@@ -1,0 +1,74 @@
+"""Render HTTP/1.1 responses, without I/O."""
+
+from __future__ import annotations
+
+import re
+from email.utils import formatdate
+
+from tidings_hub import runtime
+
+_REASONS = {
+    200: "OK", 204: "No Content", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
+    405: "Method Not Allowed", 408: "Request Timeout", 409: "Conflict", 413: "Content Too Large",
+    429: "Too Many Requests", 431: "Request Header Fields Too Large",
+    500: "Internal Server Error", 503: "Service Unavailable",
+}  # fmt: skip
+CLOSE = b"Connection: close\r\n"
+JSON = b"application/json"
+TEXT = b"text/plain; charset=UTF-8"
+_date: tuple[int, bytes] = (0, b"")
+
+
+def date_line() -> bytes:
+    """Return the Date header line, rendered once a second (RFC 9110 section 6.6.1)."""
+    global _date  # noqa: PLW0603 - one cached line per process
+    second = int(runtime.unix_s())
+    if _date[0] != second:
+        _date = second, b"Date: %b\r\n" % formatdate(second, usegmt=True).encode()
+    return _date[1]
+
+
+def render(status: int, body: bytes, *, content_type: bytes = TEXT, extra_headers: bytes = b"") -> bytes:
+    """Render a complete response. `extra_headers`: further header lines, each with its CR LF."""
+    if status == 204:  # RFC 9110 section 8.6: no Content-Length
+        return b"HTTP/1.1 204 No Content\r\n%b%b\r\n" % (date_line(), extra_headers)
+    return (
+        b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\nCache-Control: no-store\r\n"
+        b"X-Content-Type-Options: nosniff\r\n%b%b\r\n%b"
+    ) % (status, _REASONS.get(status, "Error").encode(), content_type, len(body), date_line(), extra_headers, body)
+
+
+def cors_lines(origin: str | None) -> bytes:
+    """Render the header lines that allow a page of `origin` to read the response."""
+    if origin is None:
+        return b""
+    return (
+        b"Access-Control-Allow-Origin: %b\r\nAccess-Control-Allow-Credentials: true\r\nVary: Origin\r\n"
+        % origin.encode("latin-1")
+    )
+
+
+def preflight_lines(requested_headers: str | None) -> bytes:
+    """Render what a cross-origin request may contain (Fetch standard, CORS preflight).
+
+    `requested_headers`: the value of Access-Control-Request-Headers.
+    """
+    names = requested_headers or ""
+    if not re.fullmatch(r"[A-Za-z0-9, -]{1,300}", names):
+        names = "content-type"
+    return (
+        b"Access-Control-Allow-Methods: GET, POST, OPTIONS\r\nAccess-Control-Allow-Headers: %b\r\n"
+        b"Access-Control-Max-Age: 600\r\n" % names.encode()
+    )
+
+
+def event_stream_head(extra_headers: bytes, retry_ms: int) -> bytes:
+    """Render the head of an event stream. `retry_ms`: how long a client waits before it reconnects.
+
+    The stream ends with its connection (`Connection: close`) and is not chunked. A chunk size before every
+    publication would have no use, because neither end reuses the connection. Source: WHATWG HTML section 9.2.
+    """
+    return (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-store\r\n"
+        b"X-Accel-Buffering: no\r\nX-Content-Type-Options: nosniff\r\n%b%b%b\r\nretry: %d\n\n"
+    ) % (date_line(), CLOSE, extra_headers, retry_ms)
