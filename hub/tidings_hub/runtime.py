@@ -84,7 +84,7 @@ class Task(Protocol):
 
 
 def spawn(function: Callable[..., object], *args: object) -> Task:
-    """Run `function` in a greenlet of its own, from the next hub turn on."""
+    """Run `function` in a new greenlet, from the next hub turn on."""
     global _live  # noqa: PLW0603 - one count per process
     _live += 1
     started: Any = eventlet.spawn(function, *args)

@@ -25,7 +25,7 @@ frames = st.builds(
 
 
 def held(reader: FrameReader) -> int:
-    return len(reader._rest) + sum(map(len, reader._fragments or []))
+    return len(reader._pending) + sum(map(len, reader._fragments or []))
 
 
 @given(pieces)

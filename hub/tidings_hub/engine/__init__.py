@@ -1,1 +1,1 @@
-"""The front door and a strict Engine.IO v4 server on an epoll of our own (DESIGN section 4)."""
+"""The HTTP server and Engine.IO v4 server of a node; it owns every client socket through one epoll: see docs/architecture.md#layers."""

@@ -1,6 +1,6 @@
 """One Engine.IO session or one event stream.
 
-A connection is a small object without a greenlet, timer, queue or environ of its own. It writes to the kernel at
+A connection is a small object with no greenlet, timer, queue or environ. It writes to the kernel at
 once; only what the kernel does not accept waits in an out-buffer. The order of the calls is the order on the wire.
 
 A long poll and a packet meet in one of two ways:

@@ -11,7 +11,7 @@ from tidings_hub.engine.application import HandshakeRequest
 from tidings_hub.engine.connection import Connection
 from tidings_hub.engine.protocols import engineio, http_response, websocket
 from tidings_hub.engine.protocols.engineio import EngineioError, RequestAction, TransportKind, UpgradeState
-from tidings_hub.engine.protocols.query import parse_query
+from tidings_hub.engine.protocols.http_query import parse_query
 from tidings_hub.engine.upgrade import UpgradeProbe
 
 if TYPE_CHECKING:

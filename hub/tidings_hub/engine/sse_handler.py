@@ -9,7 +9,7 @@ from tidings_hub.engine.application import HandshakeRequest
 from tidings_hub.engine.connection import Connection
 from tidings_hub.engine.protocols.engineio import TransportKind
 from tidings_hub.engine.protocols.error_body import error_json
-from tidings_hub.engine.protocols.query import parse_query
+from tidings_hub.engine.protocols.http_query import parse_query
 
 if TYPE_CHECKING:
     from tidings_hub.engine.http_connection import HttpConnection

@@ -68,7 +68,7 @@ class RequestHead:
 
     @property
     def wants_upgrade(self) -> bool:
-        """Whether the client asks for another protocol."""
+        """Whether the client requests another protocol."""
         return "upgrade" in self.headers
 
 

@@ -146,11 +146,11 @@ class FrameReader:
     before its payload is buffered.
     """
 
-    __slots__ = ("_fragments", "_max_bytes", "_opcode", "_rest", "_size")
+    __slots__ = ("_fragments", "_max_bytes", "_opcode", "_pending", "_size")
 
     def __init__(self, message_max_bytes: int) -> None:
         self._max_bytes = message_max_bytes
-        self._rest = bytearray()
+        self._pending = bytearray()
         self._fragments: list[bytes] | None = None
         self._opcode = 0
         self._size = 0
@@ -158,7 +158,7 @@ class FrameReader:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is incomplete, so that the reader may be deleted."""
-        return not self._rest and self._fragments is None
+        return not self._pending and self._fragments is None
 
     def feed(self, data: bytes, messages: list[Message]) -> None:
         """Append every message that `data` completes to `messages`: (opcode, payload), text as str, others as bytes.
@@ -167,19 +167,19 @@ class FrameReader:
             WebSocketViolation: the client broke RFC 6455. `messages` holds the messages before that. The reader must
                 not be used any more.
         """
-        rest = self._rest
-        if rest:
-            rest += data
-            data = bytes(rest) if len(rest) >= self._frame_size(rest) else b""
+        pending = self._pending
+        if pending:
+            pending += data
+            data = bytes(pending) if len(pending) >= self._frame_size(pending) else b""
             if not data:
                 return
-            rest.clear()
+            pending.clear()
         at = 0
         while (end := at + self._frame_size(data, at)) <= len(data):
             self._take(data, at, end, messages)
             at = end
         if at < len(data):
-            rest += memoryview(data)[at:]
+            pending += memoryview(data)[at:]
 
     def _frame_size(self, data: bytes | bytearray, at: int = 0) -> int:
         """Return the size of the frame at `at`. If its header is incomplete: one byte more than there are."""

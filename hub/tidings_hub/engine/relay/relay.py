@@ -42,7 +42,7 @@ _IDLE_MAX = 64
 class Relay:
     """Forwards requests to other nodes, and verifies requests that other nodes forwarded.
 
-    `request_refresh` asks for a refresh of `nodes`. The caller reports it by `refresh_started` and then by `refreshed`
+    `request_refresh` requests a refresh of `nodes`. The caller reports it by `refresh_started` and then by `refreshed`
     or `refresh_failed`. `cluster_time_s`: a clock that all nodes share (unix). `keys`: the first one signs stamps, all
     of them verify stamps.
     """

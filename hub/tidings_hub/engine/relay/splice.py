@@ -74,13 +74,13 @@ class _Side:
 class Splice:
     """Connects a client's descriptor to one of the node that owns its session."""
 
-    __slots__ = ("_client", "_ended", "_owner_id", "_pump", "_relay", "_upstream")
+    __slots__ = ("_client", "_is_closed", "_owner_id", "_pump", "_relay", "_upstream")
 
     def __init__(self, relay: SpliceRelay, owner_id: str, client: int, upstream: int) -> None:
         self._relay = relay
         self._pump = relay.context.pump
         self._owner_id = owner_id
-        self._ended = False
+        self._is_closed = False
         self._client, self._upstream = _Side(self, client), _Side(self, upstream)
         self._client.other, self._upstream.other = self._upstream, self._client
         relay.track(owner_id, self)
@@ -95,7 +95,7 @@ class Splice:
 
     def on_frames(self, data: bytes) -> None:
         """Send the owner the bytes that the client sent directly after its handshake."""
-        if not self._ended:
+        if not self._is_closed:
             self._write(self._upstream, data)
 
     def fail(self) -> None:
@@ -158,9 +158,9 @@ class Splice:
 
     def _end(self, last: _Side | None) -> None:
         """Close both sides. `last` still receives its buffered bytes."""
-        if self._ended:
+        if self._is_closed:
             return
-        self._ended = True
+        self._is_closed = True
         self._relay.sockets -= 1
         self._relay.untrack(self._owner_id, self)
         for side in (self._client, self._upstream):
