@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from support.limits import broker_limits
+from support.recording_hub import RecordingConnection, fan_out
 from support.waiting import wait_until
 from tidings.errors import Forbidden, Unavailable, UnknownNamespace
 from tidings.publishers.memory.publisher import MemoryPublisher
@@ -23,7 +24,6 @@ from tidings_hub.services.client_connection import Connection
 from tidings_hub.services.hub import Hub
 from tidings_hub.services.hub_event import hub_event
 from tidings_hub.services.subscribe import go_live, subscribe
-from unit.tidings_hub.services.test_hub import Recorder, fan_out
 
 ROOM = "room:1"
 
@@ -94,15 +94,15 @@ def faulty(hub: Hub) -> FaultyBroker:
 def open_session(
     hub: Hub, user: str, *channels: str, watch: tuple[str, ...] = (), info: object = None, since: str = ""
 ) -> Session[Connection]:
-    session = hub.open(Recorder(), Claims(sub=user, info=info))
+    session = hub.open(RecordingConnection(), Claims(sub=user, info=info))
     pending = subscribe(hub, session, channels, Cursor.parse(since) if since else None, watch)
     go_live(hub, session, pending, hub_event("tidings:ready", pending.reply()))
     return session
 
 
 def events(session: Session[Connection], name: str) -> list[Any]:
-    assert isinstance(session.connection, Recorder)
-    return [event for event in session.connection.said if event[0] == f"tidings:{name}"]
+    assert isinstance(session.connection, RecordingConnection)
+    return [event for event in session.connection.events if event[0] == f"tidings:{name}"]
 
 
 def test_join_and_leave_events_go_to_subscribers_of_presence(hub: Hub) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from support.limits import broker_limits
+from support.recording_hub import NAMESPACES, SECRET, RecordingConnection, fan_out, publish, recorder, run_in_thread
 from support.waiting import wait_until
 from tidings.errors import Unavailable
 from tidings.publishers.memory.store import MemoryStore
@@ -25,7 +26,6 @@ from tidings_hub.services.connect import ConnectRequest, PendingSession, activat
 from tidings_hub.services.hub import Hub
 from tidings_hub.services.hub_event import hub_event
 from tidings_hub.services.subscribe import go_live, subscribe
-from unit.tidings_hub.services.test_hub import NAMESPACES, SECRET, Recorder, fan_out, in_thread, publish, recorder
 
 
 class FlakyBroker(MemoryBroker):
@@ -50,20 +50,20 @@ Start = Callable[..., Hub]
 def start() -> Iterator[Start]:
     hubs: list[Hub] = []
 
-    def started(**more: Any) -> Hub:
+    def start_hub(**more: Any) -> Hub:
         broker = FlakyBroker()
         settings = Settings.model_validate(
             {"secret": SECRET, "namespaces": NAMESPACES, "broker_timeout_s": 2.0, "recovery_window_s": 60.0} | more
         )
         hub = Hub(settings, broker, settings.access(), settings.key_set(), fan_out=fan_out, metrics=Metrics())
-        hub.on_command = Commands(hub, in_thread).on_command
+        hub.on_command = Commands(hub, run_in_thread).on_command
         broker.write_rules(settings.broker_rules())
         broker.start(hub)
         hub.session_store.start()
         hubs.append(hub)
         return hub
 
-    yield started
+    yield start_hub
     for hub in hubs:
         hub.session_store.stop()
         hub.broker.stop()
@@ -77,10 +77,10 @@ def flaky(hub: Hub) -> FlakyBroker:
 def connect(
     hub: Hub, *channels: str, pid: object = "", offset: object = None
 ) -> tuple[Session[Connection], PendingSession]:
-    """What `socketio.events` does for a CONNECT."""
+    """Connect as `socketio.events` does for a CONNECT packet."""
     request = ConnectRequest(issue("7", key=SECRET, channels=("*",)), channels, (), None, pid, offset)
     claims, resume = identify(hub, request, "here")
-    session = hub.open(Recorder(), claims)
+    session = hub.open(RecordingConnection(), claims)
     pending = open_session(hub, session, request, resume)
     cursor = str(pending.subscription.cursor)
     activate(hub, session, pending, hub_event("tidings:ready", pending.subscription.reply(), cursor=cursor))
@@ -88,25 +88,25 @@ def connect(
 
 
 def offset(session: Session[Connection]) -> Any:
-    """What a stock client remembers."""
-    return next(said[-1] for said in reversed(recorder(session).said) if isinstance(said[-1], str))
+    """The offset that a stock client stores."""
+    return next(event[-1] for event in reversed(recorder(session).events) if isinstance(event[-1], str))
 
 
 def stored(hub: Hub, pending: PendingSession) -> dict[str, Any]:
     """The body of the stored record, once everything is written."""
     assert pending.resumable is not None
-    wait_until(lambda: not hub.session_store.has_pending, why="all is written")
-    found = hub.broker.claim_session(pending.resumable.sid, "")
-    assert found is not None
+    wait_until(lambda: not hub.session_store.has_pending, why="all records are written")
+    session = hub.broker.claim_session(pending.resumable.sid, "")
+    assert session is not None
     hub.broker.write_sessions(
-        [SessionRecord(RecordOperation.CREATE, pending.resumable.sid, found.owner, 60, found.user, found.body)]
+        [SessionRecord(RecordOperation.CREATE, pending.resumable.sid, session.owner, 60, session.user, session.body)]
     )
-    said: dict[str, Any] = json.loads(found.body)
-    return said
+    body: dict[str, Any] = json.loads(session.body)
+    return body
 
 
 def joins(hub: Hub, pending: PendingSession) -> dict[str, str]:
-    return {name: how for how, _, names in stored(hub, pending)["joins"] for name in names}
+    return {name: mode for mode, _, names in stored(hub, pending)["joins"] for name in names}
 
 
 class TestResume:
@@ -131,12 +131,12 @@ class TestResume:
         session, first = connect(hub, "orders:1")
         stored(hub, first)
         publish(hub, "orders:2", "not its own")
-        resumed, second = connect(hub, "orders:2", "nobody:1", pid=first.pid, offset=offset(session))
+        resumed, second = connect(hub, "orders:2", "unknown:1", pid=first.pid, offset=offset(session))
         assert second.answer == first.answer
-        ready = recorder(resumed).said[0][1]["channels"]
+        ready = recorder(resumed).events[0][1]["channels"]
         assert ready["orders:1"] == {"recovered": True}
         assert ready["orders:2"] == {"recovered": False}
-        assert ready["nobody:1"]["error"]["code"] == "unknown_namespace"
+        assert ready["unknown:1"]["error"]["code"] == "unknown_namespace"
         assert joins(hub, second)["orders:2"] == JoinMode.FROM_POSITION
         assert recorder(resumed).data() == []
 
@@ -149,7 +149,7 @@ class TestResume:
         stored(hub, first)
         resumed, second = connect(hub, "orders:1", pid=first.pid, offset=at)
         assert second.answer != first.answer
-        assert recorder(resumed).said[0][1]["channels"]["orders:1"] == {"recovered": False}
+        assert recorder(resumed).events[0][1]["channels"]["orders:1"] == {"recovered": False}
         assert recorder(resumed).data() == []
         assert hub.metrics.returns_refused == {"channels": 1}
         assert list(resumed.channels) == ["user:7", "orders:1"]
@@ -158,14 +158,14 @@ class TestResume:
         hub = start()
         session, first = connect(hub, "orders:1")
         stored(hub, first)
-        since = hub.broker.read_since
+        read_since = hub.broker.read_since
 
-        def lost(*arguments: Any, **more: Any) -> Any:
-            past = since(*arguments, **more)
-            hub.on_loss(["orders:1"], past.position)
-            return past
+        def read_since_with_loss(*arguments: Any, **more: Any) -> Any:
+            snapshot = read_since(*arguments, **more)
+            hub.on_loss(["orders:1"], snapshot.position)
+            return snapshot
 
-        hub.broker.read_since = lost  # type: ignore[method-assign]
+        hub.broker.read_since = read_since_with_loss  # type: ignore[method-assign]
         _, second = connect(hub, pid=first.pid, offset=offset(session))
         assert second.answer != first.answer
 
@@ -177,14 +177,14 @@ class TestResume:
         with pytest.raises(Unavailable):
             connect(hub, pid=first.pid, offset=offset(session))
         hub.broker.subscribe = subscribe  # type: ignore[method-assign]
-        wait_until(lambda: not hub.session_store.has_pending, why="it is put back")
+        wait_until(lambda: not hub.session_store.has_pending, why="the session is released")
         assert connect(hub, pid=first.pid, offset=offset(session))[1].answer == first.answer
 
     def test_a_failing_broker_does_not_prevent_a_resume(self, start: Start) -> None:
         hub = start()
         flaky(hub).down = True
         session, first = connect(hub, "orders:1")
-        wait_until(lambda: hub.metrics.recovery_errors, why="it could not be written")
+        wait_until(lambda: hub.metrics.recovery_errors, why="a write failed")
         assert connect(hub, pid=first.pid, offset=offset(session))[1].answer != first.answer
         assert hub.metrics.returns_refused == {"unknown": 1}
 
@@ -195,24 +195,26 @@ def refuse(channels: Sequence[str]) -> None:
 
 class TestChannels:
     def subscribe(self, hub: Hub, session: Session[Connection], channel: str, since: Any = None) -> None:
-        joined = subscribe(hub, session, [channel], since)
-        go_live(hub, session, joined)
+        pending = subscribe(hub, session, [channel], since)
+        go_live(hub, session, pending)
 
     def test_a_channel_is_stored_before_the_client_is_notified(self, start: Start) -> None:
         hub = start()
         session, first = connect(hub)
         stored(hub, first)
-        seen = []
+        stored_joins = []
         subscribe = hub.broker.subscribe
 
-        def look(channels: Sequence[str]) -> None:
-            seen.append(json.loads(flaky(hub)._session_records._records[first.answer["sid"]][1].body)["joins"][-1])  # type: ignore[index]
+        def subscribe_and_record(channels: Sequence[str]) -> None:
+            stored_joins.append(
+                json.loads(flaky(hub)._session_records._records[first.answer["sid"]][1].body)["joins"][-1]
+            )  # type: ignore[index]
             subscribe(channels)
 
-        hub.broker.subscribe = look  # type: ignore[method-assign]
+        hub.broker.subscribe = subscribe_and_record  # type: ignore[method-assign]
         self.subscribe(hub, session, "orders:1")
         self.subscribe(hub, session, "orders:2", hub.broker.position)
-        assert [(how, names[-1]) for how, _, names in seen] == [("fresh", "orders:1"), ("open", "orders:2")]
+        assert [(mode, names[-1]) for mode, _, names in stored_joins] == [("fresh", "orders:1"), ("open", "orders:2")]
         assert joins(hub, first) == {"user:7": "fresh", "orders:1": "fresh", "orders:2": "behind"}
 
     def test_a_channel_that_cannot_be_stored_is_refused(self, start: Start) -> None:
@@ -245,7 +247,7 @@ class TestChannels:
         stored(hub, first)
         self.subscribe(hub, session, "orders:" + "x" * 130)
         self.subscribe(hub, session, "orders:" + "y" * 130)
-        wait_until(lambda: not hub.session_store.has_pending, why="all is written")
+        wait_until(lambda: not hub.session_store.has_pending, why="all records are written")
         assert first.resumable is not None
         assert hub.broker.claim_session(first.resumable.sid, "") is None
         assert (hub.metrics.recovery_sessions_too_large, session.resumable) == (1, None)
@@ -253,13 +255,15 @@ class TestChannels:
 
 class TestEnds:
     @pytest.mark.parametrize(("reason", "stays"), [("transport close", True), ("draining", True), ("revoked", False)])
-    def test_the_reason_decides_whether_it_can_be_resumed(self, start: Start, reason: str, stays: bool) -> None:
+    def test_close_reason_decides_whether_a_session_can_be_resumed(
+        self, start: Start, reason: str, stays: bool
+    ) -> None:
         hub = start()
         session, first = connect(hub, "orders:1")
         at = offset(session)
         stored(hub, first)
         hub.close(session, reason)
-        wait_until(lambda: not hub.session_store.has_pending, why="all is written")
+        wait_until(lambda: not hub.session_store.has_pending, why="all records are written")
         assert (connect(hub, pid=first.pid, offset=at)[1].answer == first.answer) is stays
 
     def test_a_session_that_ends_immediately_is_stored(self, start: Start) -> None:
@@ -285,9 +289,9 @@ class TestEnds:
         assert first.resumable is not None
         hub.broker.claim_session(first.resumable.sid, "")
         hub.unsubscribe(session, ["orders:1"])
-        wait_until(lambda: session.resumable is None, why="it is no longer kept")
+        wait_until(lambda: session.resumable is None, why="the session is not stored any more")
         hub.unsubscribe(session, ["user:7"])
-        wait_until(lambda: not hub.session_store.has_pending, why="all is written")
+        wait_until(lambda: not hub.session_store.has_pending, why="all records are written")
         assert hub.broker.claim_session(first.resumable.sid, "") is None
         assert recorder(session).code is None
 
@@ -301,27 +305,27 @@ class TestEnds:
             [SessionRecord(RecordOperation.CREATE, first.resumable.sid, "elsewhere", 60, "7", b"{}")]
         )
         hub.unsubscribe(session, ["orders:1"])
-        wait_until(lambda: recorder(session).code == "replaced", why="it ends")
+        wait_until(lambda: recorder(session).code == "replaced", why="the session is closed")
         assert hub.broker.claim_session(first.resumable.sid, "") == ClaimedSession("elsewhere", "7", b"{}")
 
-    def test_a_replace_command_of_another_node(self, start: Start) -> None:
+    def test_replace_command_of_another_node_closes_the_session(self, start: Start) -> None:
         hub = start()
         session, _ = connect(hub)
         hub.broker.send_control({"do": "replace", "connections": ["never", session.id]})
-        wait_until(lambda: recorder(session).code == "replaced", why="it ends")
+        wait_until(lambda: recorder(session).code == "replaced", why="the session is closed")
 
 
 class TestBounds:
     def test_closed_sessions_count_towards_the_maximum(self, start: Start) -> None:
         hub = start(recovery_sessions_max=2, recovery_window_s=0.5)
-        (one, _), _ = connect(hub), connect(hub)
+        (session, _), _ = connect(hub), connect(hub)
         assert connect(hub)[1].answer is None
-        hub.close(one, "transport close")
+        hub.close(session, "transport close")
         assert connect(hub)[1].answer is None
         assert hub.metrics.recovery_sessions_refused == 2
-        wait_until(lambda: hub.session_store.new_pid() is not None, why="what was left has ended")
+        wait_until(lambda: hub.session_store.new_pid() is not None, why="the closed session has expired")
 
-    def test_switched_off(self, start: Start) -> None:
+    def test_no_session_is_stored_without_a_recovery_window(self, start: Start) -> None:
         hub = start(recovery_window_s=0)
         _, first = connect(hub, pid="x" * 24, offset="e.1")
         assert (first.answer, flaky(hub).operations) == (None, [])
@@ -334,14 +338,14 @@ class TestBounds:
     def test_a_live_session_is_touched(self, start: Start) -> None:
         hub = start(recovery_window_s=0.5)
         _, first = connect(hub, "orders:1")
-        wait_until(lambda: flaky(hub).operations.count(RecordOperation.TOUCH) >= 3, why="it is prolonged")
+        wait_until(lambda: flaky(hub).operations.count(RecordOperation.TOUCH) >= 3, why="the record is touched")
         assert flaky(hub).operations.count(RecordOperation.CREATE) == 1
         assert stored(hub, first)["joins"]
 
 
 def test_the_session_of_another_user_is_not_claimed(start: Start) -> None:
     hub = start()
-    pid = "kept-in-the-client-alone"
+    pid = "known-to-the-client-only"
     other = ResumableSession(sid_of(pid), "c9", "8", jti=None)
     hub.broker.write_sessions(
         [

@@ -1,4 +1,4 @@
-"""Reports on the memory broker: what a node counts, and what emitters of the same process are told of it."""
+"""Delivery reports on the memory broker: what a node counts, and what emitters of the same process receive."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ACK = re.compile(rb"42(\d+)\[")
 
 
 class Client:
-    """A connection that keeps what is written to it."""
+    """A connection that records the packets written to it."""
 
     def __init__(self, transport: str = "websocket") -> None:
         self.remote = "here"
@@ -47,14 +47,14 @@ class Client:
         self.code = self.code or code
 
     def numbers(self) -> list[int]:
-        """The ack ids of what came."""
-        return [int(found[1]) for packet in self.packets if (found := ACK.match(packet))]
+        """The ack ids of the received packets."""
+        return [int(match[1]) for packet in self.packets if (match := ACK.match(packet))]
 
 
-def fan_out(connections: Iterable[Connection], said: Sequence[OutgoingFrame]) -> None:
+def fan_out(connections: Iterable[Connection], frames: Sequence[OutgoingFrame]) -> None:
     for connection in connections:
         assert isinstance(connection, Client)
-        connection.packets += [each.packet for each in said]
+        connection.packets += [frame.packet for frame in frames]
 
 
 def in_thread(run: Callable[..., object], *arguments: object) -> bool:
@@ -68,21 +68,21 @@ def hub() -> Iterator[Hub]:
         {"broker": f"memory://{secrets.token_hex(4)}", "namespaces": {"orders": {"history": 10}}, "node_id": "n1"}
     )
     broker = MemoryBroker(settings.broker, limits=broker_limits())
-    made = Hub(settings, broker, settings.access(), None, fan_out=fan_out, metrics=Metrics())
-    made.on_command = Commands(made, in_thread).on_command
+    new_hub = Hub(settings, broker, settings.access(), None, fan_out=fan_out, metrics=Metrics())
+    new_hub.on_command = Commands(new_hub, in_thread).on_command
     broker.write_rules(settings.broker_rules())
-    broker.start(made)
-    yield made
+    broker.start(new_hub)
+    yield new_hub
     broker.stop()
 
 
 @pytest.fixture
 def emitter(hub: Hub) -> Iterator[Emitter]:
-    with Emitter(hub.settings.broker) as made:
-        yield made
+    with Emitter(hub.settings.broker) as emitter:
+        yield emitter
 
 
-def opened(hub: Hub, *channels: str, transport: str = "websocket", since: str = "") -> Session[Connection]:
+def open_session(hub: Hub, *channels: str, transport: str = "websocket", since: str = "") -> Session[Connection]:
     session = hub.open(Client(transport), Claims(sub="u", expires_at_s=None, channels=("*",)))
     go_live(hub, session, subscribe(hub, session, channels, Cursor.parse(since) if since else None))
     return session
@@ -93,21 +93,21 @@ def client(session: Session[Connection]) -> Client:
     return session.connection
 
 
-def backends(hub: Hub) -> LocalNodeApi:
+def node_api(hub: Hub) -> LocalNodeApi:
     readiness = Readiness(hub, now_s=lambda: 0.0, sleep=lambda _: None, pump_alive=lambda: True, greenlets=lambda: 0)
     return LocalNodeApi(hub, readiness, Commands(hub, in_thread))
 
 
-def test_the_recipients_are_those_it_was_written_to(hub: Hub, emitter: Emitter) -> None:
-    sessions = [opened(hub, "orders:1", transport=kind) for kind in ("websocket", "polling", "sse")]
-    opened(hub, "orders:2")
-    gone = opened(hub, "orders:1")
-    client(gone).close("slow")
+def test_recipients_are_the_connections_that_were_written_to(hub: Hub, emitter: Emitter) -> None:
+    sessions = [open_session(hub, "orders:1", transport=kind) for kind in ("websocket", "polling", "sse")]
+    open_session(hub, "orders:2")
+    slow_session = open_session(hub, "orders:1")
+    client(slow_session).close("slow")
     receipt = emitter.emit("updated", 1, channel="orders:1", ack=True)
     hub.broker.canary()
     (number,) = client(sessions[0]).numbers()
     assert client(sessions[1]).numbers() == [number]
-    # A frame that only says the cursor once more is no delivery.
+    # A frame that only repeats the cursor is not a delivery.
     assert hub.metrics.deliveries == 4
     for session in sessions[:2]:
         assert hub.deliveries.acknowledge(session.id, number)
@@ -117,8 +117,8 @@ def test_the_recipients_are_those_it_was_written_to(hub: Hub, emitter: Emitter) 
     assert hub.metrics.acks == 2
 
 
-def test_more_than_one_publication_in_one_turn_and_several_channels(hub: Hub, emitter: Emitter) -> None:
-    session = opened(hub, "orders:1", "orders:2")
+def test_publications_of_one_batch_have_separate_reports(hub: Hub, emitter: Emitter) -> None:
+    session = open_session(hub, "orders:1", "orders:2")
     with emitter.batch() as batch:
         batch.emit("a", 1, channel="orders:1", ack=True)
         batch.emit("b", 2, channel="orders:2")
@@ -135,17 +135,17 @@ def test_more_than_one_publication_in_one_turn_and_several_channels(hub: Hub, em
 
 
 def test_an_asyncio_receipt_is_awaited(hub: Hub) -> None:
-    session = opened(hub, "orders:1")
+    session = open_session(hub, "orders:1")
 
     async def emit() -> None:
-        async with AsyncEmitter(hub.settings.broker) as made:
-            receipt = await made.emit("updated", 1, channel="orders:1", ack=True)
+        async with AsyncEmitter(hub.settings.broker) as emitter:
+            receipt = await emitter.emit("updated", 1, channel="orders:1", ack=True)
             assert receipt == Receipt(receipt.id, receipt.cursor)
             with pytest.raises(TimedOut, match="0 of 1"):
                 await receipt.wait(timeout_s=0.3)
             hub.deliveries.acknowledge(session.id, client(session).numbers()[0])
             assert (await receipt.wait()).acks == 1
-            async with made.batch() as batch:
+            async with emitter.batch() as batch:
                 batch.emit("updated", 2, channel="orders:1", ack=True)
                 batch.emit("updated", 3, channel="orders:1")
             with pytest.raises(BadRequest, match="ack=True"):
@@ -154,41 +154,43 @@ def test_an_asyncio_receipt_is_awaited(hub: Hub) -> None:
     asyncio.run(emit())
 
 
-def test_what_was_missed_is_counted_when_it_is_given(hub: Hub, emitter: Emitter) -> None:
+def test_recovered_publication_is_counted_when_it_is_delivered(hub: Hub, emitter: Emitter) -> None:
     before = emitter.emit("updated", 0, channel="orders:1")
     receipt = emitter.emit("updated", 1, channel="orders:1", ack=True)
     hub.broker.canary()
-    session = opened(hub, "orders:1", since=before.cursor)
+    session = open_session(hub, "orders:1", since=before.cursor)
     (number,) = client(session).numbers()
     assert hub.deliveries.acknowledge(session.id, number)
     assert receipt.wait().nodes == {"n1": Count(1, 1)}
 
 
-def test_what_was_held_back_is_counted_when_it_is_given(hub: Hub, emitter: Emitter) -> None:
+def test_held_publication_is_counted_when_it_is_delivered(hub: Hub, emitter: Emitter) -> None:
     session = hub.open(Client(), Claims(sub="u", expires_at_s=None, channels=("*",)))
-    joined = subscribe(hub, session, ["orders:1"], None)
+    pending = subscribe(hub, session, ["orders:1"], None)
     receipt = emitter.emit("updated", 1, channel="orders:1", ack=True)
     hub.broker.canary()
     assert receipt.wait(acks=0).recipients == 0
-    go_live(hub, session, joined)
+    go_live(hub, session, pending)
     hub.deliveries.acknowledge(session.id, client(session).numbers()[0])
     assert receipt.wait().recipients == 1
 
 
-def test_a_node_with_subscribers_that_has_not_got_so_far_is_waited_for(hub: Hub) -> None:
-    opened(hub, "orders:1")
-    place = hub.broker.position
-    assert place is not None
-    there, behind = str(place), str(Cursor(place.epoch, place.seq + 1))
-    api = backends(hub)
-    assert not api.report(ReportQuery("x", "orders:1", behind)).settled
-    assert api.report(ReportQuery("x", "orders:1", there)).settled
-    assert api.report(ReportQuery("x", "orders:2", behind)).settled, "nobody here listens"
-    assert api.report(ReportQuery("x", "orders:1", str(Cursor("other", 99)))).settled, "it will never come"
+def test_report_is_not_settled_before_a_node_with_subscribers_reaches_the_position(hub: Hub) -> None:
+    open_session(hub, "orders:1")
+    position = hub.broker.position
+    assert position is not None
+    current, next_cursor = str(position), str(Cursor(position.epoch, position.seq + 1))
+    api = node_api(hub)
+    assert not api.report(ReportQuery("x", "orders:1", next_cursor)).settled
+    assert api.report(ReportQuery("x", "orders:1", current)).settled
+    assert api.report(ReportQuery("x", "orders:2", next_cursor)).settled, "no subscriber on this node"
+    assert api.report(ReportQuery("x", "orders:1", str(Cursor("other", 99)))).settled, (
+        "no publication of another epoch will arrive"
+    )
 
 
-def test_what_this_node_sent_is_known_though_nobody_listens(hub: Hub, emitter: Emitter) -> None:
-    api = backends(hub)
+def test_node_reports_its_own_publication_without_subscribers(hub: Hub, emitter: Emitter) -> None:
+    api = node_api(hub)
     receipt = emitter.emit("updated", 1, channel="orders:1", ack=True)
     hub.broker.canary()
     with pytest.raises(NotFound):
@@ -201,18 +203,18 @@ def test_what_this_node_sent_is_known_though_nobody_listens(hub: Hub, emitter: E
     assert (report.channel, report.cursor, report.recipients, report.settled) == ("orders:1", receipt.cursor, 0, True)
 
 
-def test_an_id_in_many_channels_makes_no_long_answer(hub: Hub, emitter: Emitter) -> None:
-    session = opened(hub, *(f"orders:{number}" for number in range(20)))
+def test_reply_about_an_id_in_many_channels_is_short(hub: Hub, emitter: Emitter) -> None:
+    session = open_session(hub, *(f"orders:{number}" for number in range(20)))
     receipts = emitter.emit("updated", 1, channels=[f"orders:{number}" for number in range(20)], ack=True, id="x")
     hub.broker.canary()
-    (said,) = hub.broker.run_command(ReportQuery("x", "orders:7").to_command(), timeout_s=5).replies
-    assert [one["channel"] for one in said["found"]] == ["orders:7", "orders:0"]
+    (reply,) = hub.broker.run_command(ReportQuery("x", "orders:7").to_command(), timeout_s=5).replies
+    assert [row["channel"] for row in reply["found"]] == ["orders:7", "orders:0"]
     assert [hub.deliveries.acknowledge(session.id, number) for number in client(session).numbers()] == [True] * 20
-    assert [one.wait(acks=0).acks for one in receipts] == [1] * 20
+    assert [row.wait(acks=0).acks for row in receipts] == [1] * 20
 
 
-def test_reports_end_with_their_time(hub: Hub, emitter: Emitter, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened(hub, "orders:1")
+def test_reports_expire(hub: Hub, emitter: Emitter, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_session(hub, "orders:1")
     emitter.emit("updated", 1, channel="orders:1", ack=True)
     hub.broker.canary()
     hub.tick()
@@ -222,8 +224,8 @@ def test_reports_end_with_their_time(hub: Hub, emitter: Emitter, monkeypatch: py
     assert hub.metrics.reports == 0
 
 
-def test_a_question_of_another_form_is_ignored(hub: Hub) -> None:
+def test_malformed_report_query_is_ignored(hub: Hub) -> None:
     for message in ({"do": "report"}, {"do": "report", "id": "x", "channel": "orders:1", "cursor": "nonsense"}):
         hub.on_control(message)
-    opened(hub, "orders:1")
-    wait_until(lambda: hub.metrics.control_messages == 2, why="both were heard")
+    open_session(hub, "orders:1")
+    wait_until(lambda: hub.metrics.control_messages == 2, why="the hub received both")
