@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tidings.errors import HubError, TimedOut
@@ -21,7 +21,6 @@ from tidings.redis_client.topology import open_buckets
 from tidings.wire.control import Command, NodeRecord, NodeReplies
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence, PresenceChange, PresenceUpdate, PresenceUpdateResult, presence_channel
-from tidings.wire.publication import Publication
 from tidings_hub.brokers.base import (
     BrokerLimits,
     BrokerState,
@@ -31,6 +30,7 @@ from tidings_hub.brokers.base import (
     NodeLeases,
     Sink,
 )
+from tidings_hub.brokers.bucket_sink import BucketSink
 from tidings_hub.brokers.redis import RedisBroker
 from tidings_hub.core.bucket_positions import BucketPositions
 from tidings_hub.core.session_records import ClaimedSession, SessionRecord, WriteResult
@@ -271,36 +271,3 @@ class ClusterBroker:
 def _filled(epochs: list[str], count: int) -> list[str]:
     """`epochs` if there is one per bucket; otherwise epochs that no bucket knows, so that the node starts over."""
     return epochs if len(epochs) == count else ["?"] * count
-
-
-class BucketSink:
-    """The sink of one bucket: adds the places in the other buckets, and passes calls on, one bucket at a time."""
-
-    def __init__(self, bucket: int, positions: Callable[[], BucketPositions], lock: threading.Lock, sink: Sink) -> None:
-        self._bucket = bucket
-        self._positions = positions
-        self._lock = lock
-        self._sink = sink
-
-    def deliver(self, publications: list[Publication]) -> None:
-        """See `Sink.deliver`."""
-        with self._lock:
-            others = self._positions().others(self._bucket)
-            for publication in publications:
-                publication.other_places = others
-            self._sink.deliver(publications)
-
-    def on_loss(self, channels: list[str], position: Cursor) -> None:
-        """See `Sink.on_loss`."""
-        with self._lock:
-            self._sink.on_loss(channels, self._positions().combine({self._bucket: position}))
-
-    def on_doubt(self, channels: list[str], first: int, last: int, position: Cursor) -> bool:
-        """See `Sink.on_doubt`."""
-        with self._lock:
-            return self._sink.on_doubt(channels, first, last, self._positions().combine({self._bucket: position}))
-
-    def on_control(self, message: dict[str, object]) -> None:
-        """See `Sink.on_control`."""
-        with self._lock:
-            self._sink.on_control(message)
