@@ -1,4 +1,4 @@
-"""What one bucket of a cluster reports to the hub, with the places of the other buckets added (PROTOCOL.md section 7)."""
+"""Events of one bucket of a cluster, with the places of the other buckets added (PROTOCOL.md section 7)."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ from tidings.redis_client.topology import open_buckets
 from tidings.wire.control import Command, NodeRecord, NodeReplies
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence, PresenceChange, PresenceUpdate, PresenceUpdateResult, presence_channel
+from tidings.wire.publication import Publication
 from tidings_hub.brokers.base import (
     BrokerLimits,
     BrokerState,
