@@ -74,3 +74,44 @@ def test_every_public_name_exists() -> None:
 
     assert [name for name in tidings.__all__ if getattr(tidings, name) is None] == []
     assert sorted(tidings.__all__) == tidings.__all__
+
+
+def test_the_architecture_names_files_and_methods_that_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    paths = set(re.findall(r"`([\w./-]+\.(?:py|lua))`", text))
+    assert len(paths) > 60
+    assert [
+        path for path in paths if not any(any(ROOT.glob(f"{above}{path}")) for above in ("", "*/*/", "*/*/*/"))
+    ] == []
+    code = {path: text_of(path) for path in SOURCES}
+    methods = set(re.findall(r"`([A-Z]\w+)\.(\w+)`", text))
+    assert methods
+    for name, method in methods:
+        owners = [source for source in code.values() if re.search(rf"^class {name}\b", source, re.MULTILINE)]
+        assert any(re.search(rf"^    (?:async )?def {method}\b", source, re.MULTILINE) for source in owners), name
+
+
+def test_links_and_citations_lead_somewhere() -> None:
+    """Every `docs/page.md#heading` in code, and every link between documents, has its heading."""
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "sdk_js" / "README.md"]
+    anchors = {page: anchors_of(page.read_text(encoding="utf-8")) for page in pages}
+    broken = []
+    for page in pages:
+        for target, anchor in re.findall(
+            r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)", page.read_text(encoding="utf-8")
+        ):
+            file = (page.parent / target).resolve() if target else page
+            if not file.exists() or (anchor and anchor not in anchors.get(file, {anchor})):
+                broken.append(f"{page.name}: {target}#{anchor}")
+    for path in SOURCES:
+        for target, anchor in re.findall(r"(docs/[a-z-]+\.md)(?:#([a-z0-9-]+))?", text_of(path)):
+            file = ROOT / target
+            if not file.exists() or (anchor and anchor not in anchors[file]):
+                broken.append(f"{path.name}: {target}#{anchor}")
+    assert broken == []
+
+
+def anchors_of(text: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

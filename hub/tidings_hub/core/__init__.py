@@ -1,1 +1,1 @@
-"""Decides: values and times in, values out. No I/O, no clock, no thread (DESIGN section 2)."""
+"""Decides: values and times in, values out. No I/O, no clock, no thread (docs/architecture.md#why-core)."""

@@ -1,6 +1,6 @@
 """What a reconnecting client missed, or a gap where it cannot be proven complete.
 
-`recovered: true` is never partial (docs/architecture.md#recover).
+`recovered: true` is never partial (docs/architecture.md#connect).
 """
 
 from __future__ import annotations
