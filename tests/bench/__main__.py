@@ -1,4 +1,4 @@
-"""Runs the suite: `make bench`, `make bench CASE=fanout`, or `PYTHONPATH=hub:adapters:tests python -m bench`."""
+"""Run the suite: `make bench`, `make bench CASE=fanout`, or `PYTHONPATH=hub:adapters:tests python -m bench`."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> int:
-    """Measures, writes the page and the JSON file; 1 if something was lost or a server did not run."""
+    """Measure, and write the page and the JSON file. Returns 1 if a measurement failed."""
     parser = argparse.ArgumentParser(prog="bench", description="tidings and its peers side by side")
     parser.add_argument("--case", default="", help=f"one of: {', '.join(case.name for case in CASES)}; or a prefix")
-    parser.add_argument("--rounds", type=int, help="rounds of each case, instead of its own number")
-    parser.add_argument("--quick", action="store_true", help="two short rounds: shows that it works, not how fast")
+    parser.add_argument("--rounds", type=int, help="rounds of each case, instead of the number in the table of cases")
+    parser.add_argument("--quick", action="store_true", help="two short rounds that only show that the suite works")
     parser.add_argument("--page", type=Path, help="where the Markdown page goes")
     parser.add_argument("--data", type=Path, help="where the JSON file goes")
     options = parser.parse_args()
-    # Part of the suite must not replace the page of all of it.
-    whole = not options.case and not options.quick
-    stem = "benchmarks" if whole else f"benchmarks-{options.case or 'quick'}"
-    folder = _ROOT / "docs" if whole else _ROOT / "build"
+    # A run of a part of the suite must not overwrite the page of the whole suite.
+    is_complete = not options.case and not options.quick
+    stem = "benchmarks" if is_complete else f"benchmarks-{options.case or 'quick'}"
+    folder = _ROOT / "docs" if is_complete else _ROOT / "build"
     page, data = options.page or folder / f"{stem}.md", options.data or folder / f"{stem}.json"
     began_s = time.monotonic()
     if len(os.sched_getaffinity(0)) > 1:
         os.sched_setaffinity(0, {machine.LOAD_CORE})
-    when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    measured_at = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     commands = ["make bench" + (f" CASE={options.case}" if options.case else "")]
     results: list[Result] = []
     with open_rig() as rig:
@@ -42,8 +42,8 @@ def main() -> int:
             case_began_s = time.monotonic()
             results.append(run(case, rig, rounds=options.rounds, quick=options.quick))
             sys.stderr.write(f"{case.name}: {time.monotonic() - case_began_s:.0f} s\n")
-            # After each case: a run that is ended early leaves what it measured.
-            report.write(results, page=page, data=data, when=when, commands=commands)
+            # Written after each case, so an interrupted run keeps its results.
+            report.write(results, page=page, data=data, measured_at=measured_at, commands=commands)
     sys.stderr.write(f"{time.monotonic() - began_s:.0f} s; {page}, {data}\n")
     return 1 if any(result.failures for result in results) else 0
 

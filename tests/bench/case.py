@@ -1,4 +1,4 @@
-"""What a case is, and how its rounds run: the systems in turn, A B A B."""
+"""A benchmark case and its runner. The systems of a case take turns: A B A B."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Row = dict[str, float]
 
 
 class Measure(Protocol):
-    """One round of one started system; `quick` rounds are shorter.
+    """Measure one round of one started system. `quick` rounds are shorter.
 
     Raises:
-        machine.BenchError: nothing was measured.
+        machine.BenchError: the round has no result.
     """
 
     def __call__(self, system: System, *, quick: bool) -> Row: ...
@@ -28,7 +28,7 @@ class Measure(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One figure of a round. `digits` after the point when it is shown."""
+    """One figure of a round, printed with `digits` digits after the decimal point."""
 
     key: str
     heading: str
@@ -37,7 +37,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What tidings must reach: a median of its own, or its ratio to a peer's, against a bound."""
+    """A bound for the median of tidings, or for the ratio of that median to the median of `against`."""
 
     text: str
     column: str
@@ -46,28 +46,29 @@ class Goal:
     at_most: bool = False
 
     def judge(self, rows: Mapping[str, Sequence[Row]]) -> tuple[float, bool] | None:
-        """The value and whether it is reached; None if one of the two did not run."""
-        own, other = rows.get("tidings"), rows.get(self.against) if self.against else None
-        if not own or (self.against and not other) or any(self.column not in row for row in (*own, *(other or ()))):
+        """Return the value and whether it meets the goal; None if one of the two systems did not run."""
+        tidings_rows, peer_rows = rows.get("tidings"), rows.get(self.against) if self.against else None
+        rounds = (*(tidings_rows or ()), *(peer_rows or ()))
+        if not tidings_rows or (self.against and not peer_rows) or any(self.column not in row for row in rounds):
             return None
-        value = median(own, self.column)
-        if other:
-            base = median(other, self.column)
+        value = median(tidings_rows, self.column)
+        if peer_rows:
+            base = median(peer_rows, self.column)
             value = value / base if base else float("inf")
         return value, value <= self.bound if self.at_most else value >= self.bound
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One row of the suite. `measure` runs one round of one started system.
+    """One case of the suite. `measure` runs one round of one started system.
 
-    `fresh`: every round gets a server that was just started.
-    `limit`: where a goal is missed, what the profile shows to be in the way; the page says it then.
+    `fresh`: start a new server for every round.
+    `bottleneck`: the bottleneck that the profile shows. The page contains it only if a goal is missed.
     """
 
     name: str
     title: str
-    how: str
+    description: str
     systems: tuple[str, ...]
     measure: Measure
     columns: tuple[Column, ...]
@@ -75,12 +76,12 @@ class Case:
     fresh: bool = False
     rounds: int = 5
     floor_clients: int = 1000
-    limit: str = ""
+    bottleneck: str = ""
 
 
 @dataclass(slots=True)
 class Result:
-    """All rounds of one case: system -> rows; `failures` says what did not run, and why."""
+    """All rounds of one case, by system. `failures` has the reason for each system that did not run."""
 
     case: Case
     rows: dict[str, list[Row]] = field(default_factory=dict)
@@ -88,53 +89,53 @@ class Result:
 
 
 def median(rows: Sequence[Row], column: str) -> float:
-    """Of one column over the rounds."""
+    """Median of one column over the rounds."""
     return statistics.median(row[column] for row in rows)
 
 
 def spread(rows: Sequence[Row], column: str) -> tuple[float, float]:
-    """Least and most of one column over the rounds."""
+    """Minimum and maximum of one column over the rounds."""
     values = [row[column] for row in rows]
     return min(values), max(values)
 
 
 def run(case: Case, rig: Rig, *, rounds: int | None = None, quick: bool = False) -> Result:
-    """Runs the rounds of a case: every system once, then every system again.
+    """Run the rounds of a case: every system once, then every system again.
 
-    A system that cannot run is left out with its reason; the others go on.
+    A system that fails is skipped from then on, and its error is recorded. The other systems continue.
     """
     result = Result(case)
-    wanted = min(case.rounds, 2) if quick else case.rounds
+    default_rounds = min(case.rounds, 2) if quick else case.rounds
     with ExitStack() as stack:
         running: dict[str, System] = {}
-        for turn in range(rounds or wanted):
+        for turn in range(rounds or default_rounds):
             for name in case.systems:
                 if name in result.failures:
                     continue
                 try:
                     if case.fresh or name == "floor":
-                        with _made(case, name, rig) as system:
+                        with _new_system(case, name, rig) as system:
                             row = case.measure(system, quick=quick)
                     else:
                         if name not in running:
-                            running[name] = stack.enter_context(_made(case, name, rig))
+                            running[name] = stack.enter_context(_new_system(case, name, rig))
                         row = case.measure(running[name], quick=quick)
                 except (machine.BenchError, OSError) as error:
                     result.failures[name] = str(error)
-                    _tell(f"{case.name}: {name}: {error}")
+                    _log(f"{case.name}: {name}: {error}")
                     continue
                 result.rows.setdefault(name, []).append(row)
-                shown = ", ".join(f"{c.heading} {row[c.key]:.{c.digits}f}" for c in case.columns if c.key in row)
-                _tell(f"{case.name} {turn + 1}: {name}: {shown}")
+                figures = ", ".join(f"{c.heading} {row[c.key]:.{c.digits}f}" for c in case.columns if c.key in row)
+                _log(f"{case.name} {turn + 1}: {name}: {figures}")
     return result
 
 
-def _made(case: Case, name: str, rig: Rig) -> System:
+def _new_system(case: Case, name: str, rig: Rig) -> System:
     system = SYSTEMS[name](rig)
     system.clients_expected = case.floor_clients
     return system
 
 
-def _tell(line: str) -> None:
+def _log(line: str) -> None:
     sys.stderr.write(line + "\n")
     sys.stderr.flush()

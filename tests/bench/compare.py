@@ -1,4 +1,4 @@
-"""Two runs side by side: `python -m bench.compare OLD.json NEW.json`."""
+"""Compare two runs: `python -m bench.compare OLD.json NEW.json`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.cases import CASES
 
 
 def compare(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """One line per case, system and figure that both runs have: old median, new median, their ratio."""
+    """One line per case, system and figure that both runs contain: old median, new median and their ratio."""
     lines = []
     for case in CASES:
         for name in case.systems:
@@ -29,14 +29,14 @@ def _shared(columns: tuple[Column, ...], *runs: list[dict[str, float]]) -> list[
 
 
 def _line(case: str, name: str, column: Column, before: list[dict[str, float]], after: list[dict[str, float]]) -> str:
-    was, now = median(before, column.key), median(after, column.key)
-    ratio = f"{now / was:.2f} x" if was else "-"
+    old, new = median(before, column.key), median(after, column.key)
+    ratio = f"{new / old:.2f} x" if old else "-"
     digits = column.digits
-    return f"{case:24} {name:16} {column.heading:36} {was:14,.{digits}f} {now:14,.{digits}f}  {ratio}"
+    return f"{case:24} {name:16} {column.heading:36} {old:14,.{digits}f} {new:14,.{digits}f}  {ratio}"
 
 
 def main(old: str, new: str) -> None:
-    """Prints the comparison of two JSON files of `make bench`."""
+    """Print the comparison of two JSON files of `make bench`."""
     runs = [json.loads(Path(path).read_text()) for path in (old, new)]
     sys.stdout.write("\n".join(compare(runs[0], runs[1])) + "\n")
 

@@ -1,4 +1,4 @@
-"""One round of delivery: clients connect, an emitter emits, every delivery is waited for."""
+"""One round of delivery: clients connect, an emitter publishes, the generator counts every delivery."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.case import Column, Row
 from bench.generator import Outcome, Transport
 from bench.systems import System
 
-# Late enough that python-socketio's slowest case is over.
+# Longer than the slowest case of python-socketio takes.
 _DEADLINE_S = 60.0
 _SEED = 20261122
 
@@ -39,21 +39,23 @@ PACED = (
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What one round does.
+    """One round of publications and deliveries.
 
-    `publications` is per system: slow ones get fewer, so that a round takes seconds.
-    `wanted(i)` is what client i subscribes to; `order(n)` the channel (index) of each of n
-    publications; `fanned(order)` how many deliveries they make. `window`: how many publications
-    may be on the way at once (0: any number; then a server that keeps a long backlog in
-    memory gets to write it in large pieces, and latency is seconds).
+    Attributes:
+        subscriptions: Client i subscribes to `subscriptions[i % len(subscriptions)]`.
+        publications: Number of publications per system. Slow systems get fewer, so that a round takes seconds.
+        order: `order(n)` is the channel (as index) of each of n publications.
+        delivery_count: `delivery_count(order)` is the number of deliveries that these publications make.
+        window: Publications that may be in flight (0: no limit). Without a limit, a server that buffers a long
+            backlog writes it in large pieces, and latency is seconds.
     """
 
     clients: int
     channels: Sequence[str]
-    wanted: Sequence[Sequence[str]]
+    subscriptions: Sequence[Sequence[str]]
     publications: dict[str, int]
     order: Callable[[int], list[int]]
-    fanned: Callable[[list[int]], int]
+    delivery_count: Callable[[list[int]], int]
     transport: Transport = "websocket"
     rate_per_s: float = 0
     batch: dict[str, int] = field(default_factory=dict)
@@ -62,9 +64,9 @@ class Delivery:
     def __call__(self, system: System, *, quick: bool) -> Row:
         count = self.publications[system.name]
         order = self.order(max(10, count // 4) if quick else count)
-        expected = self.fanned(order)
+        expected = self.delivery_count(order)
         sample = 1 if self.rate_per_s else 16
-        with system.clients(self.clients, self.wanted, transport=self.transport, sample=sample) as clients:
+        with system.clients(self.clients, self.subscriptions, transport=self.transport, sample=sample) as clients:
             clients.connect()
             system.settle()
             job = {"channels": self.channels, "order": order, "first": 1, "rate": self.rate_per_s}
@@ -75,15 +77,15 @@ class Delivery:
             system.emit(job | {"batch": self.batch.get(system.name, 0), "window": self.window, "fifo": str(fifo)})
             outcome = clients.outcome()
             used = {name: machine.cpu_s(pid) - before[name] for name, pid in pids.items() if pid}
-            system.emitted()
+            system.emit_result()
         return figures(outcome, used)
 
 
 def figures(outcome: Outcome, used: dict[str, float]) -> Row:
-    """The columns of one round; `used` is CPU seconds by process.
+    """The figures of one round; `used` is CPU seconds by process.
 
     Raises:
-        BenchError: nothing arrived.
+        BenchError: no delivery arrived.
     """
     if not outcome.deliveries:
         raise machine.BenchError(f"no delivery arrived: {outcome.error}")
@@ -113,14 +115,14 @@ def to_one(
     window: int = 0,
     batch: int = 0,
 ) -> Delivery:
-    """One channel that all clients are in; tidings' emitter sends batches of `batch`."""
+    """One channel with all clients; the emitter of tidings sends batches of `batch`."""
     return Delivery(
         clients,
         ["bench:all"],
         [["bench:all"]],
         publications,
         order=lambda count: [0] * count,
-        fanned=lambda order: len(order) * clients,
+        delivery_count=lambda order: len(order) * clients,
         transport=transport,
         rate_per_s=rate_per_s,
         window=window,
@@ -129,7 +131,7 @@ def to_one(
 
 
 def personal(users: int, publications: dict[str, int], *, batch: int) -> Delivery:
-    """A channel per client, a random one per publication."""
+    """One channel per client, a random channel per publication."""
     draw = random.Random(_SEED)
     return Delivery(
         users,
@@ -137,24 +139,26 @@ def personal(users: int, publications: dict[str, int], *, batch: int) -> Deliver
         [[f"bench:u{index}"] for index in range(users)],
         publications,
         order=lambda count: [draw.randrange(users) for _ in range(count)],
-        fanned=len,
+        delivery_count=len,
         batch={"tidings": batch},
     )
 
 
 def mixed(clients: int, channels: int, per_channel: int, publications: dict[str, int], *, batch: int) -> Delivery:
-    """`channels` channels with `per_channel` of the clients each, a random one per publication."""
+    """`channels` channels with `per_channel` of the clients each, a random channel per publication."""
     draw = random.Random(_SEED)
     names = [f"bench:m{index}" for index in range(channels)]
-    each = channels * per_channel // clients
-    # Client i is in `each` channels, evenly: every channel gets per_channel clients.
-    wanted = [[names[(index * each + at) % channels] for at in range(each)] for index in range(clients)]
+    channels_each = channels * per_channel // clients
+    # Spread evenly: every channel has `per_channel` clients.
+    subscriptions = [
+        [names[(index * channels_each + at) % channels] for at in range(channels_each)] for index in range(clients)
+    ]
     return Delivery(
         clients,
         names,
-        wanted,
+        subscriptions,
         publications,
         order=lambda count: [draw.randrange(channels) for _ in range(count)],
-        fanned=lambda order: len(order) * per_channel,
+        delivery_count=lambda order: len(order) * per_channel,
         batch={"tidings": batch},
     )

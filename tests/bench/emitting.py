@@ -1,4 +1,4 @@
-"""The case `emit`: what one emitter gets into the broker, straight and through the HTTP API."""
+"""The case `emit`: publications per second of one emitter, directly to the broker and through the HTTP API."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EMIT = (
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    """One emitter in its own process, on the core of the load, beside Redis; nobody is subscribed."""
+    """One emitter in its own process, on the core of the load, next to Redis. The channel has no subscribers."""
 
     each_s: float = 1.0
 
@@ -35,7 +35,7 @@ class Emit:
             log=system.log,
         )
         try:
-            rates: Row = machine.hear(process)
+            rates: Row = machine.read_reply(process)
         finally:
             machine.stop(process)
         return rates | {"batch_ratio": rates["batch_per_s"] / rates["bare_per_s"]}

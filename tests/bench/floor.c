@@ -1,10 +1,10 @@
 /*
- * The floor of tests/bench: what the kernel alone costs. It lets N clients of load.c in with
- * the least that they accept, then writes ready bytes to every socket: one write(2) per
- * recipient and message, nothing joined, nothing looked up.
+ * The floor of tests/bench: the cost of the kernel alone. It accepts N clients of load.c with the shortest
+ * handshake that they accept. Then it writes prepared bytes to every socket, with one write(2) per recipient
+ * and message. It never combines messages and looks nothing up.
  *
- *   floor CLIENTS          prints {"port": N}, then obeys lines on stdin:
- *   flat COUNT             writes COUNT messages to every client, as fast as it goes
+ *   floor CLIENTS          prints {"port": N}, then executes lines on stdin:
+ *   flat COUNT             writes COUNT messages to every client, as fast as possible
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -32,18 +32,18 @@ static void must(int ok, const char *what)
 static void put(int fd, const char *bytes, size_t count)
 {
     while (count) {
-        ssize_t done = write(fd, bytes, count);
-        must(done > 0, "write");
-        bytes += done;
-        count -= (size_t)done;
+        ssize_t written = write(fd, bytes, count);
+        must(written > 0, "write");
+        bytes += written;
+        count -= (size_t)written;
     }
 }
 
 static void text(int fd, const char *payload)
 {
     char frame[256];
-    int made = snprintf(frame, sizeof frame, "%c%c%s", 0x81, (int)strlen(payload), payload);
-    put(fd, frame, (size_t)made);
+    int length = snprintf(frame, sizeof frame, "%c%c%s", 0x81, (int)strlen(payload), payload);
+    put(fd, frame, (size_t)length);
 }
 
 static void greet(int fd)
@@ -65,9 +65,9 @@ static size_t message(char *frame, unsigned number)
     fill[FILL] = 0;
     clock_gettime(CLOCK_MONOTONIC, &at);
     unsigned long long ns = (unsigned long long)at.tv_sec * 1000000000ull + (unsigned long long)at.tv_nsec;
-    int made = snprintf(payload, sizeof payload,
+    int length = snprintf(payload, sizeof payload,
         "42[\"bench\",{\"t\":\"~T%016llx%08x\",\"x\":\"%s\"},\"bench:all\",\"abcdefghijkl.%08u\"]", ns, number, fill, number);
-    must(made == PAYLOAD, "payload");
+    must(length == PAYLOAD, "payload");
     frame[0] = (char)0x81;
     frame[1] = 126;
     frame[2] = (char)(PAYLOAD >> 8);

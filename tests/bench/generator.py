@@ -1,4 +1,4 @@
-"""load.c as an object: many clients of one server, and what became of them."""
+"""Run the load generator (load.c): many clients of one server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CONNECT_DEADLINE_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Quantiles:
-    """Of one distribution, in microseconds; `count` samples."""
+    """Quantiles of `count` samples, in microseconds."""
 
     count: int
     p50: float
@@ -27,11 +27,13 @@ class Quantiles:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one command of the generator saw.
+    """The result of one command of the generator.
 
-    `elapsed_s`: from the first emit (its own clock, in the data) to the last delivery.
-    `disorder`: deliveries whose number did not rise within their client.
-    `unrecovered`: channels answered `recovered: false`. `cpu_s`: the generator's own.
+    Attributes:
+        disorder: Deliveries whose number was not greater than the previous one of the same client.
+        unrecovered: Channels with `recovered: false`.
+        cpu_s: CPU seconds of the generator.
+        elapsed_s: From the first emit (the data contains its time) to the last delivery.
     """
 
     phase: str
@@ -58,19 +60,22 @@ class Outcome:
     connect_us: Quantiles
 
     @classmethod
-    def parse(cls, answer: dict[str, Any]) -> Self:
-        """From the generator's line."""
-        quantiles = {name: Quantiles(**answer[name]) for name in ("latency_us", "connect_us")}
-        return cls(**(answer | quantiles))
+    def parse(cls, reply: dict[str, Any]) -> Self:
+        """Parse a reply of the generator."""
+        quantiles = {name: Quantiles(**reply[name]) for name in ("latency_us", "connect_us")}
+        return cls(**(reply | quantiles))
 
 
 @dataclass(slots=True)
 class Generator:
     """Many clients of the server on `port`; a context manager.
 
-    `auth` has one CONNECT payload per line, one line per client. `ready` is the event
-    after which a client counts as connected; empty: its CONNECT was accepted. One delivery
-    in `sample` is timed. `keep_cursor`: clients come back with their last cursor.
+    Attributes:
+        auth: A file with one CONNECT payload per client, one per line.
+        ready: The event after which a client counts as connected. If empty, the accepted CONNECT counts.
+        sample: One delivery in `sample` is timed.
+        sources: Number of source addresses; 0 chooses it by the number of clients.
+        keep_cursor: Clients reconnect with their last cursor.
     """
 
     binary: Path
@@ -105,14 +110,14 @@ class Generator:
         machine.stop(self._process)
 
     def _command(self, line: str) -> Outcome:
-        machine.say(self._process, line)
+        machine.send_line(self._process, line)
         return self.outcome()
 
     def connect(self, *, concurrency: int = 200, expected: int = 0, deadline_s: float = _CONNECT_DEADLINE_S) -> Outcome:
-        """Connects all clients and waits for them, and for `expected` deliveries.
+        """Connect all clients, wait until they are ready, and wait for `expected` deliveries.
 
         Raises:
-            machine.BenchError: not all of them became ready.
+            machine.BenchError: not all clients became ready.
         """
         outcome = self._command(f"connect {expected} {deadline_s} {concurrency}")
         if outcome.ready != self.clients:
@@ -120,30 +125,30 @@ class Generator:
         return outcome
 
     def count(self, expected: int, *, deadline_s: float = 60.0, step: int = 0, fifo: Path | None = None) -> None:
-        """Begins to count deliveries; `outcome` waits until `expected` have come or the time is over.
+        """Start counting deliveries. `outcome` waits until `expected` have arrived or `deadline_s` is over.
 
-        A byte goes into `fifo` for every `step` deliveries.
+        The generator writes a byte into `fifo` for every `step` deliveries.
         """
-        machine.say(self._process, f"count {expected} {deadline_s} {step} {fifo or ''}")
-        machine.hear(self._process)
+        machine.send_line(self._process, f"count {expected} {deadline_s} {step} {fifo or ''}")
+        machine.read_reply(self._process)
 
     def outcome(self) -> Outcome:
-        """What the command that was begun last has seen, when it has ended."""
-        return Outcome.parse(machine.hear(self._process))
+        """Wait for the last command and return its result."""
+        return Outcome.parse(machine.read_reply(self._process))
 
     def hold(self, seconds: float) -> Outcome:
-        """Stays connected and answers pings."""
+        """Keep all clients connected; they answer pings."""
         return self._command(f"hold {seconds}")
 
     def cut(self) -> Outcome:
-        """Closes every socket without a word."""
+        """Close every socket without a close packet."""
         return self._command("cut")
 
     def churn(self, times: int, *, concurrency: int, deadline_s: float = 300.0) -> Outcome:
-        """Connects, becomes ready and leaves again, `times` times in all.
+        """Connect a client, wait until it is ready and disconnect it, `times` times in total.
 
         Raises:
-            machine.BenchError: some did not become ready, or the time was over.
+            machine.BenchError: some clients did not become ready, or the deadline passed.
         """
         outcome = self._command(f"churn {times} {deadline_s} {concurrency}")
         if outcome.cycles < times or outcome.failed:

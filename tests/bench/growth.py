@@ -1,17 +1,17 @@
-"""The case `growth`: what a connection and a delivery cost as connections grow; flat is good."""
+"""The case `growth`: cost of a connection and of a delivery at growing numbers of connections. Flat is good."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from bench.case import Column, Row
+from bench.connections import Idle
 from bench.delivery import to_one
-from bench.standing import Idle
 from bench.systems import System
 
 SIZES = (1000, 2000, 4000, 8000, 16_000)
 _QUICK_SIZES = (500, 1000)
-# Every size makes about this many deliveries.
+# Deliveries at each size, about.
 _DELIVERIES = 400_000
 
 GROWTH = (
@@ -29,10 +29,10 @@ def _drift_pct(values: list[float]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """One channel, and idle memory, at every size.
+    """Fan-out in one channel, and idle memory, at every size.
 
-    On a server of its own each: one that had more clients before has their memory still. With one publication on
-    the way: flat out the more are joined in one write the more clients there are, and the cost only falls.
+    Each size has a new server, since a server keeps the memory of earlier clients. One publication is in flight:
+    under full load a server combines more publications per write the more clients it has, and the cost only falls.
     """
 
     def __call__(self, system: System, *, quick: bool) -> Row:
@@ -45,9 +45,9 @@ class Growth:
             with fresh:
                 if not is_floor:
                     row[f"bytes_{size}"] = Idle(size)(fresh, quick=False)["rss_bytes"]
-                # The floor joins nothing anyway, and counts its own publications.
-                one = to_one(size, {system.name: _DELIVERIES // size}, window=0 if is_floor else 1)
-                row[f"us_{size}"] = one(fresh, quick=quick)["server_us"]
+                # The floor never combines publications, and it has no emitter that could keep a window.
+                fan_out = to_one(size, {system.name: _DELIVERIES // size}, window=0 if is_floor else 1)
+                row[f"us_{size}"] = fan_out(fresh, quick=quick)["server_us"]
         row["us_drift_pct"] = _drift_pct([row[f"us_{size}"] for size in sizes])
         if not is_floor:
             row["bytes_drift_pct"] = _drift_pct([row[f"bytes_{size}"] for size in sizes])

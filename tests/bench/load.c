@@ -1,27 +1,27 @@
 /*
- * The load generator of tests/bench: opens many Socket.IO clients, counts what they are
- * sent and says how long it took. One thread, one epoll, no allocation per delivery, so
- * that the server under test is the limit and not this program (it reports its own CPU).
+ * The load generator of tests/bench: opens many Socket.IO clients, counts their deliveries and
+ * measures the time. It has one thread, one epoll and no allocation per delivery, so that the
+ * server under test is the limit and not this program. It reports its own CPU time.
  *
- * It speaks Engine.IO v4 and Socket.IO v5 as a stock client does, over WebSocket or long
- * polling, and is driven by lines on stdin; every command is answered by one line of JSON:
+ * It implements Engine.IO v4 and Socket.IO v5 like a stock client, over WebSocket or long
+ * polling. It reads commands from stdin and responds to each with one line of JSON:
  *
  *   connect EXPECTED DEADLINE_S CONCURRENCY   open all clients; ends when all are ready and
  *                                             EXPECTED deliveries (0: none) have arrived
- *   count EXPECTED DEADLINE_S STEP FIFO       answers {"phase":"counting"} at once, counts from
- *                                             there, ends at EXPECTED deliveries or the deadline;
- *                                             with STEP > 0 writes one byte to FIFO per STEP
- *                                             deliveries, so that an emitter can keep a window
+ *   count EXPECTED DEADLINE_S STEP FIFO       responds {"phase":"counting"}, then counts until
+ *                                             EXPECTED deliveries or the deadline; with STEP > 0
+ *                                             writes one byte to FIFO per STEP deliveries, so
+ *                                             that an emitter can keep a window
  *   hold SECONDS                              stays connected and answers pings
- *   cut                                       closes every socket without a word
- *   churn TIMES DEADLINE_S CONCURRENCY        connects, gets ready and leaves TIMES times
+ *   cut                                       closes every socket without a close packet
+ *   churn TIMES DEADLINE_S CONCURRENCY        connects, becomes ready and disconnects, TIMES times
  *   quit
  *
- * A client is ready when the event named by --ready has come; without it, when CONNECT was
- * accepted. A delivery is an event whose data holds the marker `~T`, 16 hex digits (CLOCK_MONOTONIC
- * in ns, taken by the emitter on this machine) and 8 hex digits (its number, rising).
- * A number that does not rise within one client is counted as `disorder`: a duplicate or
- * a publication out of order.
+ * A client is ready when it has received the event named by --ready; without --ready, when its
+ * CONNECT was accepted. A delivery is an event whose data contains the marker `~T`, 16 hex digits
+ * (CLOCK_MONOTONIC in ns, read by the emitter on this machine) and 8 hex digits (its number). The
+ * numbers rise. A number that is not greater than the client's previous one is counted as
+ * `disorder`: a duplicate or a publication out of order.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -50,7 +50,7 @@
 #define SEPARATOR '\x1e'
 #define SUB_BITS 6 /* histogram: 64 buckets per power of two, so 1.6 % wide */
 #define BUCKETS (64 << SUB_BITS)
-#define LINGER_NS 50000000ull /* after the last expected delivery: time for one too many */
+#define LINGER_NS 50000000ull /* wait after the last expected delivery, to catch duplicates */
 #define NO_NUMBER (-1)
 
 enum stage { AWAY, DIALLING, OPENING, JOINING, READY, LEAVING };
@@ -59,7 +59,7 @@ enum phase { IDLE, CONNECT, COUNT, HOLD, CHURN };
 struct client {
     int fd;
     enum stage stage;
-    bool dialling;     /* the TCP connection is not there yet */
+    bool dialling;     /* the TCP connection is not established yet */
     bool send_auth;    /* polling: the next request is the CONNECT packet */
     bool send_pong;    /* polling: the next request is a pong */
     bool send_close;   /* polling: the next request is the close packet */
@@ -178,14 +178,14 @@ static void keep_error(const char *text, size_t bytes)
     run.error[kept] = 0;
 }
 
-/* What a client says is short and rare: a full socket buffer means a broken server. */
+/* Clients send little: a full socket buffer means that the server does not read. */
 static void send_all(struct client *c, const char *bytes, size_t count)
 {
     if (send(c->fd, bytes, count, MSG_NOSIGNAL) != (ssize_t)count)
         lose(c, "could not send");
 }
 
-/* RFC 6455 section 5.3: what a client sends is masked. */
+/* RFC 6455 section 5.3: a client masks its frames. */
 static void send_frame(struct client *c, int opcode, const char *payload, size_t count)
 {
     static const unsigned char mask[4] = {0x5a, 0xc3, 0x17, 0x8e};
@@ -210,7 +210,7 @@ static void send_frame(struct client *c, int opcode, const char *payload, size_t
     send_all(c, frame, at);
 }
 
-/* The Socket.IO CONNECT packet with the client's line of the auth file, and the cursor if it is to resume. */
+/* The Socket.IO CONNECT packet with the client's line of the auth file, and its cursor with --keep-cursor. */
 static size_t connect_packet(struct client *c, char *into, size_t room)
 {
     const char *line = auth_lines ? auth[(c - clients) % auth_lines] : "";
@@ -223,7 +223,7 @@ static size_t connect_packet(struct client *c, char *into, size_t room)
 
 static void http(struct client *c, const char *method, const char *body, size_t body_bytes)
 {
-    static unsigned turn; /* stock clients put a `t` of their own into every request, against caches */
+    static unsigned turn; /* like stock clients: a different `t` in every request, against caches */
     char request[8192];
     int made = snprintf(request, sizeof request,
         "%s /socket.io/?EIO=4&transport=polling&t=%08x%s%s HTTP/1.1\r\nHost: localhost\r\n", method, ++turn,
@@ -263,12 +263,12 @@ static void upgrade(struct client *c)
     send_all(c, request, sizeof request - 1);
 }
 
-/* ---- a client's life ---- */
+/* ---- connecting and disconnecting ---- */
 
 static void shut(struct client *c)
 {
     if (c->fd >= 0)
-        close(c->fd); /* leaves the epoll with it */
+        close(c->fd); /* also removes it from the epoll */
     c->fd = -1;
     c->carry_bytes = 0;
 }
@@ -301,7 +301,7 @@ static void dial(struct client *c)
         die("socket (is `ulimit -n` large enough?)");
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     if (options.sources > 1) {
-        /* One address has about 28,000 ports; 127.0.0.0/8 is all ours. */
+        /* One address has about 28,000 ports; all of 127.0.0.0/8 is the loopback. */
         struct sockaddr_in from = {.sin_family = AF_INET};
         from.sin_addr.s_addr = htonl(0x7f000002u + (uint32_t)((c - clients) % options.sources));
         setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
@@ -349,14 +349,14 @@ static void dialled(struct client *c)
         upgrade(c);
 }
 
-/* In churn a client leaves in turn without a word, with a WebSocket or Engine.IO close, and with a DISCONNECT. */
+/* In churn, clients take turns: cut the connection, send a WebSocket or Engine.IO close, send DISCONNECT. */
 static void leave(struct client *c, long cycle)
 {
     run.ready--;
     c->stage = LEAVING;
     if (options.polling) {
         if (cycle % 2) {
-            c->send_close = true; /* goes out instead of the next GET */
+            c->send_close = true; /* sent instead of the next GET */
             return;
         }
     } else if (cycle % 3 == 1) {
@@ -399,7 +399,7 @@ static void became_ready(struct client *c, const char *packet, size_t bytes)
 
 /* ---- receiving ---- */
 
-/* Eight lower-case hex digits at once: nibbles, then pairs, then fours. */
+/* Parse eight lower-case hex digits in one step: nibbles, then pairs, then groups of four. */
 static uint64_t eight_digits(const char *from)
 {
     uint64_t v;
@@ -425,7 +425,7 @@ static void delivered(struct client *c, const char *marker, uint64_t at_ns)
         run.first_ns = at_ns;
     run.last_ns = at_ns;
     if (run.step && run.deliveries % run.step == 0 && write(run.steps_fd, "+", 1) != 1)
-        die("the emitter reads no steps");
+        die("the emitter does not read the FIFO");
     if (!--run.unsampled) {
         run.unsampled = (uint64_t)options.sample;
         record(&run.latency, at_ns > sent_ns ? at_ns - sent_ns : 0);
@@ -444,7 +444,7 @@ static void keep_cursor(struct client *c, const char *packet, size_t bytes)
 
 static void event_packet(struct client *c, const char *packet, size_t bytes, uint64_t at_ns)
 {
-    static size_t hint; /* publications of one run are alike: the marker is where it was */
+    static size_t hint; /* publications of one run have the same layout: try the last offset of the marker */
     if (bytes < hint + MARKER_BYTES || memcmp(packet + hint, MARKER, 2)) {
         const char *found = memmem(packet, bytes, MARKER, 2);
         if (!found || (size_t)(packet + bytes - found) < MARKER_BYTES) {
@@ -460,13 +460,13 @@ static void event_packet(struct client *c, const char *packet, size_t bytes, uin
         keep_cursor(c, packet, bytes);
 }
 
-/* Engine.IO's OPEN: a WebSocket client answers at once, a polling client with its next request. */
+/* Engine.IO's OPEN: a WebSocket client sends CONNECT immediately, a polling client with its next request. */
 static void opened(struct client *c, const char *packet, size_t bytes)
 {
     c->stage = JOINING;
     if (!options.polling) {
-        char answer[6144];
-        send_frame(c, 1, answer, connect_packet(c, answer, sizeof answer));
+        char connect[6144];
+        send_frame(c, 1, connect, connect_packet(c, connect, sizeof connect));
         return;
     }
     const char *from = memmem(packet, bytes, "\"sid\":\"", 7);
@@ -493,7 +493,7 @@ static void packet(struct client *c, const char *bytes, size_t count, uint64_t a
                 became_ready(c, bytes, count);
         } else if (bytes[1] == '4' || bytes[1] == '1') {
             keep_error(bytes, count);
-            lose(c, "refused");
+            lose(c, "rejected");
         }
     } else if (bytes[0] == '2') {
         if (options.polling)
@@ -507,7 +507,7 @@ static void packet(struct client *c, const char *bytes, size_t count, uint64_t a
     }
 }
 
-/* One frame at `at`; returns its bytes, or 0 if it is not all there yet. */
+/* Read one frame at `at`; return its size, or 0 if it is incomplete. */
 static size_t frame(struct client *c, const char *at, size_t left, uint64_t at_ns)
 {
     if (left < 2)
@@ -558,8 +558,8 @@ static const char *header(const char *head, size_t bytes, const char *name)
     return NULL;
 }
 
-/* One HTTP answer of a poll or a POST; returns its bytes, or 0 if it is not all there yet. */
-static size_t answer(struct client *c, const char *at, size_t left, uint64_t at_ns)
+/* Read one HTTP response to a poll or a POST; return its size, or 0 if it is incomplete. */
+static size_t response(struct client *c, const char *at, size_t left, uint64_t at_ns)
 {
     const char *end = memmem(at, left, "\r\n\r\n", 4);
     if (!end)
@@ -619,7 +619,7 @@ static size_t consume(struct client *c, const char *bytes, size_t count, uint64_
     size_t used = 0;
     int fd = c->fd;
     while (used < count && c->fd == fd) {
-        size_t step = options.polling ? answer(c, bytes + used, count - used, at_ns)
+        size_t step = options.polling ? response(c, bytes + used, count - used, at_ns)
             : c->stage == OPENING     ? handshake(c, bytes + used, count - used)
                                       : frame(c, bytes + used, count - used, at_ns);
         if (!step)
@@ -641,7 +641,7 @@ static void make_room(struct client *c, size_t room)
 
 static void readable(struct client *c)
 {
-    /* A leftover is finished in its own room if much is missing, else at the head of the shared buffer. */
+    /* A large rest of the last read stays in its own buffer, a small one moves to the shared buffer. */
     size_t kept = c->carry_bytes;
     bool own = kept > READ_BYTES / 4;
     if (own)
@@ -729,7 +729,7 @@ static void command(char *line)
         clear(COUNT, seconds);
         run.expected = expected;
         run.step = step;
-        /* Read-write: opening must not wait for the emitter. */
+        /* Read-write, so that open() does not wait for the emitter. */
         if (step && (run.steps_fd = open(fifo, O_RDWR | O_NONBLOCK)) < 0)
             die(fifo);
         printf("{\"phase\":\"counting\"}\n");
@@ -795,7 +795,7 @@ static void check(void)
     uint64_t now = now_ns();
     if (!run.done_ns && reached())
         run.done_ns = now;
-    /* Only deliveries can come once too often. */
+    /* Only deliveries can be duplicated, so only a count of deliveries waits for more. */
     bool lingered = run.done_ns && (run.expected == 0 || now - run.done_ns > LINGER_NS);
     if (!lingered && now < run.deadline_ns)
         return;
@@ -838,7 +838,7 @@ static void serve(void)
                 if (!commands())
                     return;
             } else if (c->fd < 0) {
-                continue; /* closed by an earlier event of this turn */
+                continue; /* closed by an earlier event of this loop */
             } else if (c->dialling) {
                 dialled(c);
             } else {

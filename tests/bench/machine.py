@@ -1,4 +1,4 @@
-"""Processes on this machine: where they run, what they use, what they are."""
+"""Processes on this machine: start, stop, CPU, memory, versions."""
 
 from __future__ import annotations
 
@@ -16,49 +16,49 @@ from pathlib import Path
 from typing import IO, Any
 
 HERE = Path(__file__).parent
-# The server under test has a core to itself. Everything else (load, emitter, Redis) shares the other.
+# The server under test has one core. Everything else (load, emitter, Redis) shares the other one.
 SERVER_CORE = 0
 LOAD_CORE = 1
 _STOP_S = 15.0
 
 
 class BenchError(Exception):
-    """A run that measured nothing: a server did not start, a client was refused."""
+    """A run without a result: a server did not start, or a client was rejected."""
 
 
 def spawn(command: Sequence[str], *, core: int, log: IO[str] | None = None) -> subprocess.Popen[str]:
-    """Starts a process on one core, with pipes for its lines in and out; `log` takes its stderr."""
+    """Start a process on one core, with pipes for stdin and stdout; its stderr goes to `log`."""
     pinned = ["taskset", "-c", str(core), *command] if (os.cpu_count() or 1) > 1 else list(command)
-    # A child finds the packages where this process found them.
+    # The child imports from the same paths as this process.
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "NODE_ENV": "production"}
     return subprocess.Popen(
         pinned, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1, env=environ
     )
 
 
-def say(process: subprocess.Popen[str], line: str) -> None:
-    """Writes one line to the process."""
+def send_line(process: subprocess.Popen[str], line: str) -> None:
+    """Write one line to the stdin of the process."""
     assert process.stdin is not None
     process.stdin.write(line + "\n")
     process.stdin.flush()
 
 
-def hear(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """The next line of JSON that the process prints.
+def read_reply(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """Read the next line of JSON that the process prints.
 
     Raises:
-        BenchError: it ended instead.
+        BenchError: the process ended.
     """
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
         raise BenchError(f"ended with {process.wait()}: {' '.join(map(str, process.args))[:200]}")  # type: ignore[arg-type]
-    answer: dict[str, Any] = json.loads(line)
-    return answer
+    reply: dict[str, Any] = json.loads(line)
+    return reply
 
 
 def stop(process: subprocess.Popen[str]) -> None:
-    """Ends the process: its input first, then SIGTERM, then SIGKILL."""
+    """Stop the process: close its stdin, send SIGTERM, then SIGKILL."""
     if process.stdin is not None:
         process.stdin.close()
     process.terminate()
@@ -72,7 +72,7 @@ def stop(process: subprocess.Popen[str]) -> None:
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody uses now."""
+    """A loopback port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -89,28 +89,28 @@ def cpu_s(pid: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Resident memory of a process; `pss_bytes` counts shared pages by their share."""
+    """Resident memory of a process. In `pss_bytes` each shared page counts in proportion."""
 
     rss_bytes: int
     pss_bytes: int
 
 
 def memory(pid: int) -> Memory:
-    """What the process holds now."""
-    found = {}
+    """Resident memory of the process now."""
+    sizes = {}
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
         name, _, value = line.partition(":")
-        found[name] = int(value.split()[0]) * 1024
-    return Memory(found["Rss"], found["Pss"])
+        sizes[name] = int(value.split()[0]) * 1024
+    return Memory(sizes["Rss"], sizes["Pss"])
 
 
 def open_files(pid: int) -> int:
-    """How many descriptors the process has."""
+    """Number of open file descriptors of the process."""
     return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
 
 
 def kernel_bytes() -> int:
-    """What the kernel holds in slabs (/proc/meminfo): sockets, files, epoll entries, of all processes."""
+    """Slab memory of the kernel (/proc/meminfo): sockets, files and epoll entries of all processes."""
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("Slab:"):
             return int(line.split()[1]) * 1024
@@ -118,35 +118,35 @@ def kernel_bytes() -> int:
 
 
 def compile_c(name: str, into: Path) -> Path:
-    """Compiles one of this folder's C programs.
+    """Compile one of the C programs in this folder.
 
     Raises:
-        BenchError: there is no C compiler, or it refused.
+        BenchError: no C compiler is installed, or the compiler failed.
     """
     compiler = shutil.which("cc")
     if compiler is None:
         raise BenchError("the load generator is C: install a C compiler (`cc`)")
     binary = into / name
     flags = ["-O2", "-Wall", "-Wextra", "-Werror"]
-    done = subprocess.run(
+    completed = subprocess.run(
         [compiler, *flags, "-o", str(binary), str(HERE / f"{name}.c")], check=False, capture_output=True, text=True
     )
-    if done.returncode:
-        raise BenchError(done.stderr)
+    if completed.returncode:
+        raise BenchError(completed.stderr)
     return binary
 
 
-def _said(*command: str) -> str:
+def _first_line(*command: str) -> str:
     if shutil.which(command[0]) is None:
         return "not installed"
     return subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip().splitlines()[0]
 
 
 def describe() -> dict[str, str]:
-    """The machine and the versions that figures depend on."""
+    """The machine and the versions that the figures depend on."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    redis_line = _said("redis-server", "--version").split()
+    redis_line = _first_line("redis-server", "--version").split()
     node = {}
     lock = HERE / "package-lock.json"
     if lock.exists():
@@ -158,8 +158,8 @@ def describe() -> dict[str, str]:
         "kernel": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         **{name: version(name) for name in ("python-socketio", "python-engineio", "eventlet", "redis")},
-        "node": _said("node", "--version"),
+        "node": _first_line("node", "--version"),
         **node,
         "redis-server": redis_line[2].removeprefix("v=") if len(redis_line) > 2 else "not installed",
-        "compiler": _said("cc", "--version"),
+        "compiler": _first_line("cc", "--version"),
     }

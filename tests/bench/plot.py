@@ -1,4 +1,4 @@
-"""A bar chart as SVG, by hand: one bar per system, its spread as a line."""
+"""Bar charts as SVG: one bar per system, and a line for the spread of its rounds."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _COLOURS = {"tidings": "#0b7285", "node": "#74b816", "python-socketio": "#f08c00
 
 
 def bars(result: Result, column: Column) -> str:
-    """One column of a case: medians as bars, least and most of the rounds as whiskers."""
-    rows = {name: found for name, found in result.rows.items() if all(column.key in row for row in found)}
-    most = max((spread(found, column.key)[1] for found in rows.values()), default=0) or 1
+    """Plot one column of a case: medians as bars, the minimum and maximum of the rounds as whiskers."""
+    rows = {name: rounds for name, rounds in result.rows.items() if all(column.key in row for row in rounds)}
+    most = max((spread(rounds, column.key)[1] for rounds in rows.values()), default=0) or 1
     scale = (_WIDTH - _LABEL - 130) / most
     height = _HEAD + len(rows) * (_BAR + _GAP) + 6
     title = escape(f"{result.case.name}: {column.heading}")
@@ -22,9 +22,9 @@ def bars(result: Result, column: Column) -> str:
         ' font-family="system-ui, sans-serif" font-size="14">\n<rect width="100%" height="100%" fill="#fff"/>\n',
         f'<text x="8" y="24" font-weight="600">{title}</text>\n',
     ]
-    for index, (name, found) in enumerate(rows.items()):
-        top, (low, high) = _HEAD + index * (_BAR + _GAP), spread(found, column.key)
-        middle, value = top + _BAR / 2, median(found, column.key)
+    for index, (name, rounds) in enumerate(rows.items()):
+        top, (low, high) = _HEAD + index * (_BAR + _GAP), spread(rounds, column.key)
+        middle, value = top + _BAR / 2, median(rounds, column.key)
         parts.append(
             f'<text x="8" y="{middle + 5}">{escape(name)}</text>\n'
             f'<rect x="{_LABEL}" y="{top}" width="{value * scale:.1f}" height="{_BAR}" fill="{_COLOURS[name]}"/>\n'

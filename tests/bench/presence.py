@@ -1,6 +1,6 @@
-"""What presence costs: many members of one channel on one node, and Redis' share. `python -m bench.presence`.
+"""The cost of presence: many members of one channel on one node, and the share of Redis. `python -m bench.presence`.
 
-Prints the table of docs/presence.md. CPU seconds, since those are the same whatever else the machine does.
+Prints the table of docs/presence.md. It measures CPU seconds, since other work on the machine does not change them.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ subscribe = "public"
 subscribe = "public"
 presence = true
 """
-_AT_ONCE = 200
-_TIMES = 40
+_CONCURRENCY = 200
+_REPEATS = 40
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
-class Crowd:
-    """Clients that connect, say who they are, and count the bytes and events that they get."""
+class PresenceClients:
+    """Clients that connect, authenticate, and count the bytes and events that they receive."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -55,10 +55,10 @@ class Crowd:
         self.events = 0
 
     def join(self, first: int, count: int, channel: str, *, watch: bool) -> None:
-        """So many more clients, each a user of its own, until all are ready."""
-        for start in range(first, first + count, _AT_ONCE):
+        """Connect `count` more clients, each with another user, and wait until all are ready."""
+        for start in range(first, first + count, _CONCURRENCY):
             waiting: dict[socket.socket, bytes] = {}
-            for number in range(start, min(start + _AT_ONCE, first + count)):
+            for number in range(start, min(start + _CONCURRENCY, first + count)):
                 presence = f',"presence":["{channel}"]' if watch else ""
                 bearer = token(f"user-{number}", info={"name": f"User number {number}"})
                 auth = f'40{{"token":"{bearer}","channels":["{channel}"]{presence}}}'
@@ -76,7 +76,7 @@ class Crowd:
                             del waiting[client]
 
     def read(self, within_s: float) -> Iterator[tuple[socket.socket, bytes]]:
-        """What has come."""
+        """Read what has arrived, at most `within_s` seconds later."""
         for key, _ in self._selector.select(within_s):
             assert isinstance(key.fileobj, socket.socket)
             data = key.fileobj.recv(262_144)
@@ -87,13 +87,13 @@ class Crowd:
             yield key.fileobj, data
 
     def drain(self, seconds: float) -> None:
-        """Read for so long."""
+        """Read for `seconds`."""
         end_s = time.monotonic() + seconds
         while time.monotonic() < end_s:
             list(self.read(0.1))
 
     def leave(self) -> None:
-        """All close."""
+        """Close all connections."""
         for client in self.sockets:
             self._selector.unregister(client)
             client.close()
@@ -101,7 +101,7 @@ class Crowd:
 
 
 class Meter:
-    """CPU seconds of a hub and of Redis, and Redis' commands, since the last look."""
+    """CPU seconds of a hub and of Redis, and the number of Redis commands, since the last row."""
 
     def __init__(self, hub: HubProcess, redis: RedisProcess) -> None:
         self._hub, self._redis = hub, redis
@@ -113,42 +113,42 @@ class Meter:
         cpu_s = info["used_cpu_user"] + info["used_cpu_sys"]
         return time.monotonic(), hub_cpu_s(self._hub), cpu_s, info["total_commands_processed"]
 
-    def take(self) -> str:
-        """The row: wall, hub, Redis, commands."""
+    def next_row(self) -> str:
+        """The columns wall, hub, Redis and commands."""
         last, self._last = self._last, self._now()
         wall_s, hub_s, redis_s, commands = (now - before for now, before in zip(self._last, last, strict=True))
         return f"{wall_s:.1f} s | {hub_s:.2f} s | {redis_s:.2f} s | {commands:,.0f} |"
 
 
-def say(text: str) -> None:
-    """One line."""
+def print_line(text: str) -> None:
+    """Print one line immediately."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 def row(name: str, meter: Meter) -> None:
-    say(f"| {name} | {meter.take()}")
+    print_line(f"| {name} | {meter.next_row()}")
 
 
 def hub_cpu_s(hub: HubProcess) -> float:
-    """User and system time so far."""
+    """User and system time of the hub so far."""
     fields = Path(f"/proc/{hub.pid}/stat").read_text().rpartition(") ")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
 
-def fastest(what: Callable[[], object]) -> str:
-    """The median of some calls, in ms."""
-    took = []
-    for _ in range(_TIMES):
+def median_ms(call: Callable[[], object]) -> str:
+    """Call repeatedly; return the median duration in ms."""
+    durations_ms = []
+    for _ in range(_REPEATS):
         start_s = time.monotonic()
-        what()
-        took.append((time.monotonic() - start_s) * 1000)
-    return f"{sorted(took)[_TIMES // 2]:.1f} ms"
+        call()
+        durations_ms.append((time.monotonic() - start_s) * 1000)
+    return f"{sorted(durations_ms)[_REPEATS // 2]:.1f} ms"
 
 
 @contextmanager
-def standing(folder: Path, list_max: int, nodes: int = 1) -> Iterator[tuple[RedisProcess, list[HubProcess]]]:
-    """A Redis and nodes, ended afterwards."""
+def running_nodes(folder: Path, list_max: int, nodes: int = 1) -> Iterator[tuple[RedisProcess, list[HubProcess]]]:
+    """Run a Redis and nodes."""
     redis = RedisProcess(Path(tempfile.mkdtemp(dir=folder))).start()
     config = _CONFIG.replace("LIST_MAX", str(list_max))
     hubs = [
@@ -166,58 +166,60 @@ def standing(folder: Path, list_max: int, nodes: int = 1) -> Iterator[tuple[Redi
 
 
 def measure(folder: Path, members: int) -> None:
-    say("| case | wall | hub CPU | Redis CPU | Redis commands |\n|---|---|---|---|---|")
-    with standing(folder, 10_000, nodes=2) as (redis, (hub, other)):
+    print_line("| case | wall | hub CPU | Redis CPU | Redis commands |\n|---|---|---|---|---|")
+    with running_nodes(folder, 10_000, nodes=2) as (redis, (hub, other)):
         meter = Meter(hub, redis)
-        crowd = Crowd(hub.port)
-        crowd.join(0, members, "hall:1", watch=False)
+        clients = PresenceClients(hub.port)
+        clients.join(0, members, "hall:1", watch=False)
         row(f"{members:,} join a channel without presence", meter)
-        crowd.drain(10)
-        row("10 s with all of them there", meter)
-        crowd.leave()
+        clients.drain(10)
+        row("10 s with all members connected", meter)
+        clients.leave()
         wait_until(lambda: hub.metric("tidings_sessions") == 0, within_s=60)
-        meter.take()
-        crowd.join(0, members, "room:1", watch=False)
+        meter.next_row()
+        clients.join(0, members, "room:1", watch=False)
         with Emitter(redis.url) as emitter:
             wait_until(lambda: emitter.presence("room:1", limit=1).count == members, within_s=60)
         row(f"{members:,} join a channel with presence", meter)
-        crowd.drain(10)
-        row("10 s with all of them there (two nodes)", meter)
-        questions(redis, hub, members)
-        meter.take()
-        crowd.leave()
+        clients.drain(10)
+        row("10 s with all members connected (two nodes)", meter)
+        measure_queries(redis, hub, members)
+        meter.next_row()
+        clients.leave()
         wait_until(lambda: other.get("/api/channels/room:1/presence")[1]["count"] == 0, within_s=60)
-        row("all leave, and their grace ends", meter)
-        crowd.join(0, members, "room:1", watch=False)
+        row("all leave, until the grace period ends", meter)
+        clients.join(0, members, "room:1", watch=False)
         wait_until(lambda: other.get("/api/channels/room:1/presence")[1]["count"] == members, within_s=60)
         start_s, sweeper = time.monotonic(), Meter(other, redis)
         hub.stop()
         wait_until(lambda: other.metric("tidings_presence_leaves_total") >= members, within_s=60)
         took_s = time.monotonic() - start_s
-        say(f"| all leave with a killed node, lease 5 s, swept {took_s:.1f} s after | {sweeper.take()}")
-        crowd.leave()
+        print_line(f"| all leave with a killed node, lease 5 s, removed after {took_s:.1f} s | {sweeper.next_row()}")
+        clients.leave()
     for count, list_max in ((1_000, 1_000), (members, 1_000)):
-        with standing(folder, list_max) as (redis, (hub,)):
-            meter, crowd = Meter(hub, redis), Crowd(hub.port)
-            crowd.join(0, count, "room:1", watch=True)
-            crowd.drain(3)
-            row(f"{count:,} join and all want to hear it, lists up to {list_max:,}", meter)
-            say(f"\n{crowd.events:,} events, {crowd.bytes / 1e6:.0f} MB to the clients\n")
-            crowd.leave()
+        with running_nodes(folder, list_max) as (redis, (hub,)):
+            meter, clients = Meter(hub, redis), PresenceClients(hub.port)
+            clients.join(0, count, "room:1", watch=True)
+            clients.drain(3)
+            row(f"{count:,} join and all subscribe to presence, lists up to {list_max:,}", meter)
+            print_line(f"\n{clients.events:,} events, {clients.bytes / 1e6:.0f} MB to the clients\n")
+            clients.leave()
 
 
-def questions(redis: RedisProcess, hub: HubProcess, members: int) -> None:
+def measure_queries(redis: RedisProcess, hub: HubProcess, members: int) -> None:
     with Emitter(redis.url) as emitter, Emitter(hub.url, api_key=API_KEY) as over_http, redis.client() as client:
-        for limit, what in ((10_000, f"list of {members:,}"), (10, "number only")):
+        for limit, query in ((10_000, f"list of {members:,}"), (10, "count only")):
             client.config_resetstat()
-            over_redis = fastest(lambda limit=limit: emitter.presence("room:1", limit=limit))  # type: ignore[misc]
-            taken_ms = client.info("commandstats")["cmdstat_eval"]["usec_per_call"] / 1000
+            over_redis = median_ms(lambda limit=limit: emitter.presence("room:1", limit=limit))  # type: ignore[misc]
+            redis_ms = client.info("commandstats")["cmdstat_eval"]["usec_per_call"] / 1000
             before = hub_cpu_s(hub)
-            fastest(lambda limit=limit: over_http.presence("room:1", limit=limit))  # type: ignore[misc]
-            hub_ms = (hub_cpu_s(hub) - before) * 1000 / _TIMES
-            say(f"| one question, {what} | {over_redis} over Redis | {hub_ms:.1f} ms over HTTP | {taken_ms:.2f} ms | |")
+            median_ms(lambda limit=limit: over_http.presence("room:1", limit=limit))  # type: ignore[misc]
+            hub_ms = (hub_cpu_s(hub) - before) * 1000 / _REPEATS
+            print_line(
+                f"| one query, {query} | {over_redis} over Redis | {hub_ms:.1f} ms over HTTP | {redis_ms:.2f} ms | |"
+            )
         size = sum(client.memory_usage(key, samples=0) for key in client.scan_iter("*presence*"))
-    say(f"| Redis' memory | {size / members:.0f} bytes per member | | | |")
+    print_line(f"| Redis' memory | {size / members:.0f} bytes per member | | | |")
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Starts what all cases of one run share, and ends it."""
+"""Start and stop what all cases of one run share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REDIS_START_S = 10.0
 
 @contextmanager
 def open_rig() -> Iterator[Rig]:
-    """A Redis of our own on a free port without persistence, a scratch folder, the compiled C programs."""
+    """Start a Redis without persistence on a free port, create a scratch folder, and compile the C programs."""
     with tempfile.TemporaryDirectory(prefix="tidings-bench-") as name:
         folder = Path(name)
         load, floor = machine.compile_c("load", folder), machine.compile_c("floor", folder)
@@ -39,10 +39,10 @@ def open_rig() -> Iterator[Rig]:
 
 def _await_redis(url: str) -> None:
     deadline_s = time.monotonic() + _REDIS_START_S
-    with redis.Redis.from_url(url) as link:
+    with redis.Redis.from_url(url) as client:
         while True:
             try:
-                link.ping()
+                client.ping()
             except redis.ConnectionError as error:
                 if time.monotonic() > deadline_s:
                     raise machine.BenchError("redis-server did not start") from error

@@ -1,4 +1,4 @@
-"""The servers that are measured, each behind the same few methods."""
+"""The servers under test, behind one interface."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from bench.generator import Generator, Transport
 _START_S = 20.0
 _TOKEN_S = 7200
 _PEERS = machine.HERE / "peers"
-# What one namespace of the benchmark keeps: enough for the case `recover`.
+# The history of the benchmark's namespace: enough for the case `recover`.
 HISTORY = 200
 
 
 @dataclass(slots=True)
 class Rig:
-    """What all systems of one run share: a scratch folder, a Redis, the compiled programs, a secret."""
+    """What all systems of one run share: a scratch folder, a Redis, the compiled programs, the secrets."""
 
     folder: Path
     load: Path
@@ -43,10 +43,10 @@ class Rig:
     api_key: str = field(default_factory=lambda: secrets.token_urlsafe(32))
 
     def auth(self, clients: int, channels: Sequence[Sequence[str]]) -> Path:
-        """A file with a CONNECT payload per client: a token of its own user, and its channels.
+        """Write a file with a CONNECT payload per client: a token (each client is another user) and its channels.
 
-        Client i asks for `channels[i % len(channels)]`. None asks for a pid: like the SDK's, which keeps a cursor, and
-        like the peers' clients, whom nobody lets return through Redis pub/sub.
+        Client i requests `channels[i % len(channels)]`. No client requests a pid: the SDK does not need one because it
+        keeps a cursor, and the peers cannot recover sessions through Redis pub/sub.
         """
         path = self.folder / f"auth-{clients}-{abs(hash(tuple(map(tuple, channels))))}"
         if not path.exists():
@@ -55,19 +55,19 @@ class Rig:
                 for index in range(clients):
                     claims = {"sub": f"u{index}", "exp": expires, "channels": ["bench:*"]}
                     token = jwt.encode(claims, self.secret, algorithm="HS256")
-                    asked = {"token": token, "channels": list(channels[index % len(channels)]), "pid": None}
-                    file.write(json.dumps(asked, separators=(",", ":")) + "\n")
+                    payload = {"token": token, "channels": list(channels[index % len(channels)]), "pid": None}
+                    file.write(json.dumps(payload, separators=(",", ":")) + "\n")
         return path
 
     def fifo(self) -> Path:
-        """A named pipe for one round."""
+        """Create a named pipe for one round."""
         path = self.folder / f"fifo-{secrets.token_hex(4)}"
         os.mkfifo(path)
         return path
 
 
 class System(ABC):
-    """One kind of server; a context manager around one running instance, on the server's core."""
+    """One kind of server; a context manager that runs one instance on the server's core."""
 
     name: ClassVar[str]
     ready_event: ClassVar[str] = ""
@@ -81,7 +81,7 @@ class System(ABC):
 
     @property
     def pid(self) -> int:
-        """Of the server."""
+        """Process id of the server."""
         return self._processes[0].pid
 
     def __enter__(self) -> Self:
@@ -105,23 +105,23 @@ class System(ABC):
 
     @abstractmethod
     def start(self) -> None:
-        """Starts the server, then its emitter; returns when both are ready."""
+        """Start the server, then its emitter; return when both are ready."""
 
     def settle(self) -> None:
-        """Returns when the server is subscribed at Redis to what its clients want."""
+        """Wait until the server has subscribed at Redis to the channels of its clients."""
         time.sleep(0.3)
 
     def emit(self, job: dict[str, Any]) -> None:
-        """Tells the emitter's process what to emit (peers/emit.py); returns at once."""
-        machine.say(self._processes[1], json.dumps(job))
+        """Send a job to the emitter process (peers/emit.py) and return immediately."""
+        machine.send_line(self._processes[1], json.dumps(job))
 
-    def emitted(self) -> dict[str, Any]:
-        """What the emitter says about its last job, when it has finished it."""
-        return machine.hear(self._processes[1])
+    def emit_result(self) -> dict[str, Any]:
+        """Wait for the emitter's last job and return its reply."""
+        return machine.read_reply(self._processes[1])
 
     @property
     def emitter_pid(self) -> int | None:
-        """Of the emitter, if it is a process of its own."""
+        """Process id of the emitter, if it runs in a separate process."""
         return self._processes[1].pid if len(self._processes) > 1 else None
 
     def clients(
@@ -149,12 +149,12 @@ class System(ABC):
 
 
 class Tidings(System):
-    """The hub of this repository, with its default settings and a namespace that keeps history."""
+    """The hub of this repository, with default settings and a namespace with history."""
 
     name = "tidings"
     ready_event = "tidings:ready"
     command = (sys.executable, "-m", "tidings_hub")
-    # TOML that comes before the namespaces.
+    # TOML in front of the namespaces.
     settings: str = ""
 
     def start(self) -> None:
@@ -162,15 +162,15 @@ class Tidings(System):
         keys = f'secret = "{self.rig.secret}"\napi_keys = ["{self.rig.api_key}"]\ndrain_s = 0\n{self.settings}'
         config.write_text(f"{keys}\n[namespaces.bench]\nhistory = {HISTORY}\n")
         self.port = machine.free_port()
-        where = ["--config", str(config), "--port", str(self.port), "--broker", self.rig.redis_url]
-        server = self._spawn(*self.command, "serve", *where, core=machine.SERVER_CORE)
+        arguments = ["--config", str(config), "--port", str(self.port), "--broker", self.rig.redis_url]
+        server = self._spawn(*self.command, "serve", *arguments, core=machine.SERVER_CORE)
         deadline_s = time.monotonic() + _START_S
         while not self._is_ready():
             if server.poll() is not None or time.monotonic() > deadline_s:
                 raise machine.BenchError(f"tidings did not start: {_last_line(self.log.name)}")
             time.sleep(0.05)
         emitter = [sys.executable, str(_PEERS / "emit.py"), "tidings", self.rig.redis_url]
-        machine.hear(self._spawn(*emitter, core=machine.LOAD_CORE))
+        machine.read_reply(self._spawn(*emitter, core=machine.LOAD_CORE))
 
     def _is_ready(self) -> bool:
         try:
@@ -183,42 +183,42 @@ class Tidings(System):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:
             connection.request("GET", path, headers={"Authorization": f"Bearer {self.rig.api_key}"})
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
+            response = connection.getresponse()
+            return response.status, response.read().decode()
         finally:
             connection.close()
 
     def metrics(self) -> dict[str, float]:
-        """The samples of /metrics that have no label but the node's, by name."""
+        """The samples of /metrics whose only label is `node`, by name."""
         status, page = self.get("/metrics")
         if status != http.client.OK:
-            raise machine.BenchError(f"/metrics answers {status}")
+            raise machine.BenchError(f"/metrics returned status {status}")
         samples = re.findall(r'^(\w+)\{node="[^"]*"\} (\S+)', page, re.MULTILINE)
         return {name: float(value) for name, value in samples}
 
 
-class Brisk(Tidings):
-    """A hub that soon notices who has gone and soon leaves a channel: what would stay a minute is gone in seconds."""
+class FastCleanup(Tidings):
+    """A hub that detects cut connections and leaves empty channels within seconds instead of a minute."""
 
     settings = "ping_interval_s = 3\nping_timeout_s = 2\nlinger_s = 1\n"
 
 
 class PythonSocketIO(System):
-    """python-socketio as it comes, on eventlet, with its RedisManager."""
+    """python-socketio with default settings, on eventlet, with its RedisManager."""
 
     name = "python-socketio"
 
     def start(self) -> None:
         script = [sys.executable, str(_PEERS / "socketio_server.py"), self.rig.redis_url, self.rig.secret]
-        self.port = machine.hear(self._spawn(*script, core=machine.SERVER_CORE))["port"]
+        self.port = machine.read_reply(self._spawn(*script, core=machine.SERVER_CORE))["port"]
         emitter = [sys.executable, str(_PEERS / "emit.py"), "socketio", self.rig.redis_url]
-        machine.hear(self._spawn(*emitter, core=machine.LOAD_CORE))
+        machine.read_reply(self._spawn(*emitter, core=machine.LOAD_CORE))
 
     def settle(self) -> None:
-        """python-socketio subscribes at Redis after its first client has come."""
+        """Wait for the subscription at Redis: python-socketio makes it after its first client has connected."""
         deadline_s = time.monotonic() + _START_S
-        with redis.Redis.from_url(self.rig.redis_url) as link:
-            while not link.pubsub_numsub("socketio")[0][1]:
+        with redis.Redis.from_url(self.rig.redis_url) as client:
+            while not client.pubsub_numsub("socketio")[0][1]:
                 if time.monotonic() > deadline_s:
                     raise machine.BenchError("python-socketio did not subscribe")
                 time.sleep(0.05)
@@ -233,23 +233,25 @@ class Node(System):
     def start(self) -> None:
         install_node_peers()
         script = ["node", str(_PEERS / "node_server.js"), self.rig.redis_url, self.rig.secret]
-        self.port = machine.hear(self._spawn(*script, core=machine.SERVER_CORE))["port"]
-        machine.hear(self._spawn("node", str(_PEERS / "node_emitter.js"), self.rig.redis_url, core=machine.LOAD_CORE))
+        self.port = machine.read_reply(self._spawn(*script, core=machine.SERVER_CORE))["port"]
+        machine.read_reply(
+            self._spawn("node", str(_PEERS / "node_emitter.js"), self.rig.redis_url, core=machine.LOAD_CORE)
+        )
 
 
 class Floor(System):
-    """floor.c: ready bytes, one write(2) per recipient and message. Emits by itself, without Redis."""
+    """floor.c: prepared bytes, one write(2) per recipient and message. It generates its messages without Redis."""
 
     name = "floor"
 
     def start(self) -> None:
         server = self._spawn(str(self.rig.floor), str(self.clients_expected), core=machine.SERVER_CORE)
-        self.port = machine.hear(server)["port"]
+        self.port = machine.read_reply(server)["port"]
 
     def emit(self, job: dict[str, Any]) -> None:
-        machine.say(self._processes[0], f"flat {len(job['order'])}")
+        machine.send_line(self._processes[0], f"flat {len(job['order'])}")
 
-    def emitted(self) -> dict[str, Any]:
+    def emit_result(self) -> dict[str, Any]:
         return {}
 
 
@@ -257,20 +259,20 @@ SYSTEMS: dict[str, type[System]] = {kind.name: kind for kind in (Tidings, Node, 
 
 
 def _last_line(path: str) -> str:
-    return (Path(path).read_text().strip().splitlines() or ["it said nothing"])[-1]
+    return (Path(path).read_text().strip().splitlines() or ["it printed nothing"])[-1]
 
 
 def install_node_peers() -> None:
-    """Installs the npm packages that package-lock.json names, once.
+    """Install the npm packages of package-lock.json, unless they are installed.
 
     Raises:
-        machine.BenchError: there is no npm, or it failed.
+        machine.BenchError: npm is not installed, or it failed.
     """
     if (machine.HERE / "node_modules").exists():
         return
     npm = shutil.which("npm")
     if npm is None:
         raise machine.BenchError("the Node peer needs node and npm")
-    done = subprocess.run([npm, "ci"], cwd=machine.HERE, check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise machine.BenchError(f"npm ci failed: {done.stderr[-500:]}")
+    completed = subprocess.run([npm, "ci"], cwd=machine.HERE, check=False, capture_output=True, text=True)
+    if completed.returncode:
+        raise machine.BenchError(f"npm ci failed: {completed.stderr[-500:]}")

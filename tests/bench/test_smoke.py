@@ -1,4 +1,4 @@
-"""The benchmark's own parts work, and a hub loses nothing under them. Says nothing about speed."""
+"""The parts of the benchmark suite work, and a hub loses nothing under its load. Speed is not tested."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def rig() -> Iterator[Rig]:
     missing = [name for name in ("cc", "redis-server", "taskset") if shutil.which(name) is None]
     if missing and not os.environ.get("CI"):
         pytest.skip(f"not installed: {', '.join(missing)}")
-    with open_rig() as made:
-        yield made
+    with open_rig() as shared_rig:
+        yield shared_rig
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
@@ -38,7 +38,7 @@ def test_every_delivery_arrives_once_and_in_order(rig: Rig, transport: str) -> N
     assert row["lost_clients"] == 0
 
 
-def test_the_floor_and_the_generator_agree(rig: Rig) -> None:
+def test_the_generator_receives_everything_from_the_floor(rig: Rig) -> None:
     floor = Floor(rig)
     floor.clients_expected = CLIENTS
     with floor:
@@ -47,7 +47,7 @@ def test_the_floor_and_the_generator_agree(rig: Rig) -> None:
     assert row["disorder"] == 0
 
 
-def test_the_generator_counts_what_is_missing(rig: Rig) -> None:
+def test_the_generator_counts_missing_deliveries(rig: Rig) -> None:
     floor = Floor(rig)
     floor.clients_expected = CLIENTS
     with floor, floor.clients(CLIENTS, [["bench:all"]]) as clients:
@@ -68,28 +68,28 @@ def test_goals_are_judged_by_medians() -> None:
     assert Goal("", "x", 1, "floor").judge(rows) is None
 
 
-def test_the_page_says_what_is_in_the_way_of_a_missed_goal_only() -> None:
-    def page(own: float) -> str:
+def test_the_page_has_the_bottleneck_only_for_a_missed_goal() -> None:
+    def page(figure: float) -> str:
         goals = (Goal("≥ 2", "x", 2),)
-        case = Case("c", "title", "how", ("tidings",), to_one(1, {}), FLAT, goals, limit="the kernel")
-        return markdown([Result(case, rows={"tidings": [{"x": own}]})], "today", [])
+        case = Case("c", "title", "description", ("tidings",), to_one(1, {}), FLAT, goals, bottleneck="the kernel")
+        return markdown([Result(case, rows={"tidings": [{"x": figure}]})], "today", [])
 
-    assert "What is in the way: the kernel" in page(1.0)
+    assert "Bottleneck: the kernel" in page(1.0)
     assert "the kernel" not in page(3.0)
 
 
 def test_two_runs_are_compared() -> None:
-    def ran(rate: float) -> dict[str, object]:
+    def results(rate: float) -> dict[str, object]:
         return {"cases": {"fanout-flat": {"rounds": {"tidings": [{"deliveries_per_s": rate}]}}}}
 
-    (line,) = compare(ran(100), ran(150))
+    (line,) = compare(results(100), results(150))
     assert line.startswith("fanout-flat")
     assert line.endswith("1.50 x")
 
 
-def test_the_page_says_what_did_not_run() -> None:
+def test_the_page_lists_systems_that_did_not_run() -> None:
     goals = (Goal("≥ 2 x node", "x", 2, "node"),)
-    case = Case("c", "title", "how", ("tidings", "node"), to_one(1, {}), FLAT, goals)
+    case = Case("c", "title", "description", ("tidings", "node"), to_one(1, {}), FLAT, goals)
     page = markdown([Result(case, failures={"node": "the Node peer needs node and npm"})], "today", ["make bench"])
     assert "node did not run: the Node peer needs node and npm" in page
     assert "| c | ≥ 2 x node | did not run | - |" in page

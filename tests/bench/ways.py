@@ -1,7 +1,8 @@
-"""What each way in costs, in one run against one node: `make bench-ways`, which writes a table into docs/backends.md.
+"""Latency and throughput of each publishing API, against one node: `make bench-ways`.
 
-One WebSocket client. For each way: latency from the call to the client at a steady pace, and publications a second
-flat out, from the first call until the client has all.
+Writes a table into docs/backends.md. There is one WebSocket client. The latency of each API is measured from the call
+to the client, at a steady rate. The throughput is measured under full load, from the first call until the client has
+received everything.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import pytest
 
 from bench import machine
 from bench.generator import Generator, Outcome
-from bench.inlets import Inlets, Servers, open_servers
+from bench.ingress_hub import IngressHub, Servers, open_servers
 from bench.rig import open_rig
 from bench.systems import Rig
 from support.signals import raise_on_stop_signals
@@ -33,39 +34,42 @@ PACE_PER_S = 50
 _DEADLINE_S = 60.0
 _BEGIN, _END = "<!-- ways: written by `make bench-ways`, do not edit -->\n", "<!-- ways: end -->"
 _TEXT = f"""
-Latency is from the call to the client, at {PACE_PER_S} publications a second. The rates are flat out, from the first
-call until the client has all: the slowest part counts, be it the backend, the queue, the relay or the node.
-{{when}}, one run, {{processor}}: the node has one core; the emitter, Redis, RabbitMQ, PostgreSQL, the relay and the
-one WebSocket client share another. 200 bytes of JSON each, all in one channel. RabbitMQ confirms and PostgreSQL
-commits what is on the disk; the outbox's batch is one transaction; the Redis list is in the hub's Redis.
+Latency is measured from the call to the client, at {PACE_PER_S} publications per second. The rates are measured under
+full load, from the first call until the client has received everything. The slowest part limits the rate: the backend,
+the queue, the relay or the node.
+
+Measured on {{date}}, one run, {{processor}}. The node has one core. The emitter, Redis, RabbitMQ,
+PostgreSQL, the relay and the one WebSocket client share another core. Each publication has 200 bytes of JSON, all in
+one channel. RabbitMQ confirms and PostgreSQL commits when the data is on disk. A batch of the outbox is one
+transaction. The Redis list is in the hub's Redis.
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """One way in; `kind` as in `Inlets.emitter`, `promise` what a call that returned means."""
+class PublishingApi:
+    """One publishing API. `kind` is as in `IngressHub.emitter`; `guarantee` holds after a call has returned."""
 
     kind: str
     name: str
-    promise: str
+    guarantee: str
     batches: bool = False
 
 
-WAYS = (
-    Way("redis", '`Emitter("redis://…")`', "numbered, stored, published", batches=True),
-    Way("http", '`Emitter("http://…")`', "numbered, stored, published", batches=True),
-    Way("rabbit", '`Emitter("amqp://…")`', "RabbitMQ has it on the disk", batches=True),
-    Way("list", '`Emitter("kombu+redis://…")`', "Redis has it in a list", batches=True),
-    Way("outbox", "`Outbox`, PostgreSQL, `tidings outbox`", "committed with your own change", batches=True),
-    Way("pusher", "Pusher's library for Python", "numbered, stored, published"),
-    Way("manager", "python-socketio's write-only manager", "nothing: at most once"),
-    Way("npm", "`@socket.io/redis-emitter`", "nothing: at most once"),
+PUBLISHING_APIS = (
+    PublishingApi("redis", '`Emitter("redis://…")`', "numbered, stored, published", batches=True),
+    PublishingApi("http", '`Emitter("http://…")`', "numbered, stored, published", batches=True),
+    PublishingApi("rabbit", '`Emitter("amqp://…")`', "RabbitMQ has it on disk", batches=True),
+    PublishingApi("list", '`Emitter("kombu+redis://…")`', "Redis has stored it in a list", batches=True),
+    PublishingApi("outbox", "`Outbox`, PostgreSQL, `tidings outbox`", "committed with your own change", batches=True),
+    PublishingApi("pusher", "Pusher's library for Python", "numbered, stored, published"),
+    PublishingApi("manager", "python-socketio's write-only manager", "nothing: at most once"),
+    PublishingApi("npm", "`@socket.io/redis-emitter`", "nothing: at most once"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """How long the two parts of each way take, in seconds, and how many publications say how fast it is about."""
+    """Seconds of the two measurements of each API, and the number of publications that estimate its rate."""
 
     paced_s: float = 5.0
     flat_s: float = 3.0
@@ -74,9 +78,9 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one way costs; `batch_per_s` is None where it has no batches."""
+    """The figures of one API; `batch_per_s` is None if it has no batches."""
 
-    way: Way
+    api: PublishingApi
     p50_ms: float
     p99_ms: float
     one_per_s: float
@@ -85,65 +89,65 @@ class Cost:
 
 @dataclass(slots=True)
 class Meter:
-    """One client of a node, and the numbers of publications so far, which must rise."""
+    """Measures APIs with one client of a node. The numbers of the publications rise over all measurements."""
 
     clients: Generator
     lengths: Lengths
     _next: int = field(default=1, init=False)
 
-    def cost(self, way: Way, emitter: subprocess.Popen[str]) -> Cost:
-        """Measure one way.
+    def cost(self, api: PublishingApi, emitter: subprocess.Popen[str]) -> Cost:
+        """Measure one API.
 
         Raises:
-            machine.BenchError: something was lost, came twice or out of order.
+            machine.BenchError: a publication was lost, duplicated or out of order.
         """
         lengths = self.lengths
-        # Connections are made, and the interpreter has seen its code, before anything counts.
+        # Warm up: open connections, and load and specialize the code.
         self._send(emitter, BATCH // 5)
         paced = self._send(emitter, max(10, int(PACE_PER_S * lengths.paced_s)), rate_per_s=PACE_PER_S).latency_us
-        one_per_s = self._flat(emitter, 1)
-        batch_per_s = self._flat(emitter, BATCH) if way.batches else None
-        return Cost(way, paced.p50 / 1e3, paced.p99 / 1e3, one_per_s, batch_per_s)
+        one_per_s = self._full_load_rate(emitter, 1)
+        batch_per_s = self._full_load_rate(emitter, BATCH) if api.batches else None
+        return Cost(api, paced.p50 / 1e3, paced.p99 / 1e3, one_per_s, batch_per_s)
 
-    def _flat(self, emitter: subprocess.Popen[str], batch: int) -> float:
-        about = self._send(emitter, self.lengths.first, batch=batch)
-        goal = about.deliveries / about.elapsed_s * self.lengths.flat_s
-        whole = max(1, round(goal / batch)) * batch
-        outcome = self._send(emitter, whole, batch=batch)
+    def _full_load_rate(self, emitter: subprocess.Popen[str], batch: int) -> float:
+        estimate = self._send(emitter, self.lengths.first, batch=batch)
+        goal = estimate.deliveries / estimate.elapsed_s * self.lengths.flat_s
+        count = max(1, round(goal / batch)) * batch
+        outcome = self._send(emitter, count, batch=batch)
         return outcome.deliveries / outcome.elapsed_s
 
     def _send(self, emitter: subprocess.Popen[str], count: int, *, rate_per_s: int = 0, batch: int = 1) -> Outcome:
         self.clients.count(count, deadline_s=_DEADLINE_S)
         job = {"channels": [CHANNEL], "order": [0] * count, "first": self._next, "rate": rate_per_s}
-        machine.say(emitter, json.dumps(job | {"batch": batch if batch > 1 else 0}))
+        machine.send_line(emitter, json.dumps(job | {"batch": batch if batch > 1 else 0}))
         self._next += count
         outcome = self.clients.outcome()
-        machine.hear(emitter)
+        machine.read_reply(emitter)
         if outcome.deliveries != count or outcome.disorder:
             raise machine.BenchError(f"{outcome.deliveries} of {count} arrived, {outcome.disorder} out of order")
         return outcome
 
 
-def measure(rig: Rig, servers: Servers, lengths: Lengths, ways: Sequence[Way]) -> Iterator[Cost]:
-    """Each way in turn, against one node.
+def measure(rig: Rig, servers: Servers, lengths: Lengths, apis: Sequence[PublishingApi]) -> Iterator[Cost]:
+    """Measure one API after the other, against one node.
 
     Raises:
-        machine.BenchError: as `Meter.cost`; or the node did not start.
+        machine.BenchError: see `Meter.cost`; or the node did not start.
     """
-    with Inlets(rig, servers) as inlets, inlets.clients(1, [[CHANNEL]]) as clients:
+    with IngressHub(rig, servers) as hub, hub.clients(1, [[CHANNEL]]) as clients:
         clients.connect()
-        inlets.settle()
+        hub.settle()
         meter = Meter(clients, lengths)
-        for way in ways:
-            with inlets.emitter(way.kind) as emitter:
+        for api in apis:
+            with hub.emitter(api.kind) as emitter:
                 try:
-                    yield meter.cost(way, emitter)
+                    yield meter.cost(api, emitter)
                 except machine.BenchError as error:
-                    raise machine.BenchError(f"{way.kind}: {error}") from error
+                    raise machine.BenchError(f"{api.kind}: {error}") from error
 
 
 def table(costs: Sequence[Cost]) -> str:
-    """A row for each way."""
+    """The table, with a row for each API."""
     lines = [
         "| publishing API | a call that returned means | p50 ms | p99 ms | single publications/s | in batches |\n",
         "|---|---|---|---|---|---|\n",
@@ -151,39 +155,39 @@ def table(costs: Sequence[Cost]) -> str:
     for cost in costs:
         batch = "-" if cost.batch_per_s is None else _rounded(cost.batch_per_s)
         figures = f"{cost.p50_ms:.1f} | {cost.p99_ms:.1f} | {_rounded(cost.one_per_s)} | {batch}"
-        lines.append(f"| {cost.way.name} | {cost.way.promise} | {figures} |\n")
+        lines.append(f"| {cost.api.name} | {cost.api.guarantee} | {figures} |\n")
     return "".join(lines)
 
 
 def _rounded(per_s: float) -> str:
-    """Two digits: more would say more than one run knows."""
+    """Round to two digits, the precision of a single run."""
     return f"{float(f'{per_s:.2g}'):,.0f}"
 
 
-def put(page: str, costs: Sequence[Cost], *, when: str, processor: str) -> str:
-    """The page with this table between its two marks.
+def put(page: str, costs: Sequence[Cost], *, date: str, processor: str) -> str:
+    """Return the page with this table between its two marks.
 
     Raises:
-        machine.BenchError: the page does not have both, once.
+        machine.BenchError: the page does not have both marks exactly once.
     """
-    text = table(costs) + _TEXT.format(when=when, processor=processor)
+    text = table(costs) + _TEXT.format(date=date, processor=processor)
     pattern = re.escape(_BEGIN) + ".*?" + re.escape(_END)
-    written, times = re.subn(pattern, lambda _: f"{_BEGIN}\n{text}\n{_END}", page, flags=re.DOTALL)
+    updated, times = re.subn(pattern, lambda _: f"{_BEGIN}\n{text}\n{_END}", page, flags=re.DOTALL)
     if times != 1:
         raise machine.BenchError(f"the page has {times} places between {_BEGIN.strip()} and {_END}")
-    return written
+    return updated
 
 
 def main() -> int:
-    """Measures, and writes the page; with a part of the ways only prints."""
-    parser = argparse.ArgumentParser(prog="bench.ways", description="what each way in costs")
-    parser.add_argument("--way", default="", help=f"one of: {', '.join(way.kind for way in WAYS)}")
-    parser.add_argument("--page", type=Path, default=PAGE, help="the Markdown page that has the place for the table")
+    """Measure all APIs and write the page; with `--way`, measure one API and print its row."""
+    parser = argparse.ArgumentParser(prog="bench.ways", description="latency and throughput of each publishing API")
+    parser.add_argument("--way", default="", help=f"one of: {', '.join(api.kind for api in PUBLISHING_APIS)}")
+    parser.add_argument("--page", type=Path, default=PAGE, help="the Markdown page with the marks for the table")
     options = parser.parse_args()
-    chosen = [way for way in WAYS if options.way in ("", way.kind)]
+    chosen = [api for api in PUBLISHING_APIS if options.way in ("", api.kind)]
     if len(os.sched_getaffinity(0)) > 1:
         os.sched_setaffinity(0, {machine.LOAD_CORE})
-    when, began_s = time.strftime("%Y-%m-%d", time.gmtime()), time.monotonic()
+    date, began_s = time.strftime("%Y-%m-%d", time.gmtime()), time.monotonic()
     costs = []
     try:
         with open_rig() as rig, open_servers() as servers:
@@ -198,7 +202,7 @@ def main() -> int:
     else:
         page = options.page.read_text(encoding="utf-8")
         options.page.write_text(
-            put(page, costs, when=when, processor=machine.describe()["processor"]), encoding="utf-8"
+            put(page, costs, date=date, processor=machine.describe()["processor"]), encoding="utf-8"
         )
     sys.stderr.write(f"{time.monotonic() - began_s:.0f} s\n")
     return 0

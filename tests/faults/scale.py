@@ -62,7 +62,7 @@ def measure(nodes: int) -> Scale:
         systems[0].emit({"channels": ["bench:all"], "order": [0] * PUBLICATIONS, "first": 1, "rate": 0, "batch": 0})
         outcomes = [load.outcome() for load in loads]
         node_s, redis_s = sum(map(cpu_s, pids)) - before, cpu_s(rig.redis_pid) - redis_before
-        systems[0].emitted()
+        systems[0].emit_result()
     return Scale(
         nodes,
         sum(one.deliveries for one in outcomes),

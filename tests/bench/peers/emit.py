@@ -1,12 +1,16 @@
-"""The emitters of the two Python systems, in a process of their own.
+"""The emitters of the two Python systems, each in a separate process.
 
-    python emit.py tidings|socketio REDIS_URL     prints {"ready": true}, then obeys lines of JSON:
+    python emit.py tidings|socketio REDIS_URL     prints {"ready": true}, then executes lines of JSON on stdin:
     {"channels": [...], "order": [...], "first": 0, "rate": 0, "batch": 0, "window": 0, "fifo": ""}
 
-Emits one event per entry of `order` (an index into `channels`), numbered from `first`; `rate`
-per second, 0 for flat out; in batches of `batch`, 0 for one call each (only tidings has
-batches). With a window it never has more than that many on the way: a byte in `fifo` says
-that one has reached all its clients. Answers {"emitted", "took_s", "cpu_s"}.
+Emits one event per entry of `order` (an index into `channels`), numbered from `first`.
+
+- `rate`: events per second, 0 for no limit.
+- `batch`: events per batch, 0 for one call per event. Only tidings has batches.
+- `window`: events that may be in flight, 0 for no limit. Each byte in `fifo` means that one event has reached all its
+  clients.
+
+Responds with {"emitted", "took_s", "cpu_s"}.
 """
 
 from __future__ import annotations
@@ -19,19 +23,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 EVENT = "bench"
-# With the 33 bytes of marker and names around it, 200 bytes of JSON.
+# 200 bytes of JSON together with the marker and the names.
 FILL = "a" * 159
 
 Emit = Callable[[Sequence[tuple[str, dict[str, str]]]], None]
 
 
 def data(number: int) -> dict[str, str]:
-    """200 bytes as JSON, with the marker that load.c looks for: the time in ns and the number."""
+    """Data of 200 bytes as JSON, with the marker for load.c: the time in ns and the number."""
     return {"t": f"~T{time.monotonic_ns():016x}{number:08x}", "x": FILL}
 
 
 def tidings_emit(url: str, api_key: str | None = None) -> Emit:
-    """Emits through tidings' Emitter: one by one, or several as one batch."""
+    """Emit with the `Emitter` of tidings: a single event, or several events as one batch."""
     from tidings import Emitter
 
     emitter = Emitter(url, api_key=api_key)
@@ -49,7 +53,7 @@ def tidings_emit(url: str, api_key: str | None = None) -> Emit:
 
 
 def socketio_emit(url: str) -> Emit:
-    """Emits as python-socketio's documentation shows for external processes."""
+    """Emit with a write-only manager, as python-socketio documents for external processes."""
     import socketio
 
     manager = socketio.RedisManager(url, write_only=True)
@@ -62,7 +66,7 @@ def socketio_emit(url: str) -> Emit:
 
 
 def run(emit: Emit, job: dict[str, Any]) -> dict[str, float]:
-    """Does one job; the answer's times are this process's."""
+    """Execute one job; return its duration and the CPU time of this process."""
     channels, order, first = job["channels"], job["order"], job["first"]
     rate, step = job.get("rate", 0), job.get("batch", 0) or 1
     window, arrived = job.get("window", 0), 0
@@ -84,21 +88,21 @@ def run(emit: Emit, job: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def _answer(content: dict[str, Any]) -> None:
+def _respond(content: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(content) + "\n")
     sys.stdout.flush()
 
 
-def obey(emit: Emit) -> None:
-    """Does the jobs of stdin until it ends."""
-    _answer({"ready": True})
+def execute_jobs(emit: Emit) -> None:
+    """Execute the jobs on stdin until it ends."""
+    _respond({"ready": True})
     for line in sys.stdin:
-        _answer(run(emit, json.loads(line)))
+        _respond(run(emit, json.loads(line)))
 
 
 def main(kind: str, url: str) -> None:
-    """Obeys stdin until it ends."""
-    obey({"tidings": tidings_emit, "socketio": socketio_emit}[kind](url))
+    """Execute the jobs on stdin with one of the emitters."""
+    execute_jobs({"tidings": tidings_emit, "socketio": socketio_emit}[kind](url))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How fast one emitter of tidings is, beside the bare driver: the case `emit`.
+"""Publications per second of one emitter of tidings, and of the bare driver, for the case `emit`.
 
     python emit_rates.py REDIS_URL HUB_URL API_KEY SECONDS     prints one line of JSON, rates per second
 
-`bare_per_s`: the same script, called for one publication at a time through a redis-py pipeline, with everything
-about the calls made beforehand. `batch_per_s`: `Emitter.batch()`, data encoded and ids made on the way.
+`bare_per_s`: the same script through a redis-py pipeline, one publication per call, with arguments that were encoded
+before. `batch_per_s`: `Emitter.batch()`, including encoding the data and generating the ids.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ BATCH = 100
 CHANNEL = "bench:emit"
 
 
-def per_s(work: Callable[[], None], each: int, seconds: float) -> float:
-    """How many publications per second `work` makes, `each` at a call."""
+def per_s(work: Callable[[], None], per_call: int, seconds: float) -> float:
+    """Publications per second of `work`, which makes `per_call` publications per call."""
     work()
     calls, began_s = 0, time.monotonic()
     while time.monotonic() - began_s < seconds:
         work()
         calls += 1
-    return calls * each / (time.monotonic() - began_s)
+    return calls * per_call / (time.monotonic() - began_s)
 
 
 def bare(url: str, seconds: float) -> float:
-    """The script through a pipeline of redis-py, without tidings."""
-    link, keys = redis.Redis.from_url(url), RedisKeys()
+    """Call the script through a pipeline of redis-py, without an `Emitter`."""
+    client, keys = redis.Redis.from_url(url), RedisKeys()
     script = publish_script()
-    link.script_load(script.text)
+    client.script_load(script.text)
     body = encode_body(EVENT, encode_data(data(0)), id="bare", at_ms=0)
-    # Without an idempotency key the script would do less; one id per call, as an emitter has.
+    # As an emitter does: one id per publication. Without an idempotency key the script does less.
     ids = [new_id(0) for _ in range(BATCH)]
-    about_all = (b"candidate", b"%d" % POINTER_TTL_S, keys.publish)
+    common_arguments = (b"candidate", b"%d" % POINTER_TTL_S, keys.publish)
     turn = 0
 
     def work() -> None:
         nonlocal turn
         turn += 1
-        with link.pipeline(transaction=False) as pipeline:
+        with client.pipeline(transaction=False) as pipeline:
             for id_ in ids:
                 names = (keys.stream(CHANNEL), keys.pointer(CHANNEL), keys.idempotency(CHANNEL, f"{id_}{turn}"))
-                arguments = (*about_all, b"bench", keys.pubsub(CHANNEL), body, b"30")
+                arguments = (*common_arguments, b"bench", keys.pubsub(CHANNEL), body, b"30")
                 pipeline.evalsha(script.sha.decode(), 5, keys.meta, keys.rules, *names, *arguments)
             pipeline.execute()
 
@@ -62,7 +62,7 @@ def bare(url: str, seconds: float) -> float:
 
 
 def single(url: str, api_key: str | None, seconds: float) -> float:
-    """One emit after the other."""
+    """One emit after the other, each waits for its receipt."""
     with Emitter(url, api_key=api_key) as emitter:
         return per_s(lambda: _ignore(emitter.emit(EVENT, data(0), channel=CHANNEL)), 1, seconds)
 
@@ -72,9 +72,9 @@ def batch(url: str, api_key: str | None, seconds: float) -> float:
     with Emitter(url, api_key=api_key) as emitter:
 
         def work() -> None:
-            with emitter.batch() as many:
+            with emitter.batch() as pending:
                 for _ in range(BATCH):
-                    many.emit(EVENT, data(0), channel=CHANNEL)
+                    pending.emit(EVENT, data(0), channel=CHANNEL)
 
         return per_s(work, BATCH, seconds)
 
@@ -84,7 +84,7 @@ def _ignore(_: object) -> None:
 
 
 def main(redis_url: str, hub_url: str, api_key: str, seconds: str) -> None:
-    """Measures all five."""
+    """Measure all five rates."""
     each_s = float(seconds)
     rates = {
         "single_per_s": single(redis_url, None, each_s),

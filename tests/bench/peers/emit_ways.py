@@ -1,8 +1,8 @@
-"""The emitters in Python of `bench.ways`, each in a process of its own.
+"""The Python emitters of `bench.ways`, each in a separate process.
 
     python emit_ways.py tidings|socketio|outbox|pusher '{"url": …}'     then as emit.py
 
-The JSON object has what the emitter is made with: `url`; for tidings also `api_key`; for Pusher's library its options.
+The JSON object has the options of the emitter: `url`; for tidings also `api_key`; for Pusher's library its options.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from bench.peers.emit import EVENT, Emit, obey, socketio_emit, tidings_emit
+from bench.peers.emit import EVENT, Emit, execute_jobs, socketio_emit, tidings_emit
 
 
 def outbox_emit(url: str) -> Emit:
-    """Writes into the outbox of a database: one transaction for each call."""
+    """Write into the outbox of a database, with one transaction per call."""
     import sqlalchemy as sa
 
     from tidings.contrib.outbox import Outbox
@@ -33,7 +33,7 @@ def outbox_emit(url: str) -> Emit:
 
 
 def pusher_emit(**options: Any) -> Emit:
-    """Emits with Pusher's own library, whose names of channels have no colon."""
+    """Emit with Pusher's library. Its channel names have no colon."""
     from pusher import Pusher
 
     backend = Pusher(**options)
@@ -48,7 +48,7 @@ def pusher_emit(**options: Any) -> Emit:
 def main(kind: str, options: str) -> None:
     """Obeys stdin until it ends."""
     kinds = {"tidings": tidings_emit, "socketio": socketio_emit, "outbox": outbox_emit, "pusher": pusher_emit}
-    obey(kinds[kind](**json.loads(options)))
+    execute_jobs(kinds[kind](**json.loads(options)))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 /*
- * The emitter of the Node peer: @socket.io/redis-emitter in a process of its own.
+ * The emitter of the Node peer: @socket.io/redis-emitter in a separate process.
  *
  *   node node_emitter.js REDIS_URL     prints {"ready": true}, then executes lines of JSON on stdin:
  *   {"channels": [...], "order": [...], "first": 0, "rate": 0, "window": 0, "fifo": ""}
@@ -30,7 +30,7 @@ async function emitAll(client, emitter, { channels, order, first, rate, window, 
   const startedNs = process.hrtime.bigint();
   const cpu = process.cpuUsage();
   const steps = window ? await fs.open(fifo, "r") : null;
-  const read = Buffer.alloc(window || 1);
+  const chunk = Buffer.alloc(window || 1);
   let arrived = 0;
   for (let i = 0; i < order.length; i++) {
     const channel = channels[order[i]];
@@ -39,7 +39,7 @@ async function emitAll(client, emitter, { channels, order, first, rate, window, 
       const wait = due - Number(process.hrtime.bigint()) / 1e6;
       if (wait > 0) await sleep(wait);
     } else if (window) {
-      while (i - arrived >= window) arrived += (await steps.read(read)).bytesRead;
+      while (i - arrived >= window) arrived += (await steps.read(chunk)).bytesRead;
     } else if (i % BURST === BURST - 1) {
       await client.ping();
     }

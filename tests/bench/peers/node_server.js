@@ -6,7 +6,7 @@
  *   node node_server.js REDIS_URL SECRET     prints {"port": N}
  *
  * A client authenticates with {"token", "channels"} in its CONNECT packet, joins a room
- * per channel and one of its own.
+ * per channel and a room for its user.
  */
 "use strict";
 

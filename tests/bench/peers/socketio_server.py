@@ -1,10 +1,10 @@
-"""The Python peer: python-socketio as it comes, on eventlet, with its RedisManager.
+"""The Python peer: python-socketio with default settings, on eventlet, with its RedisManager.
 
     python socketio_server.py REDIS_URL SECRET     prints {"port": N}
 
-A client authenticates with {"token", "channels"} in its CONNECT packet and enters a room per
-channel and one of its own. Tuned no further than its documentation
-says: a backlog and pool large enough for the clients, no compression of polling answers.
+A client authenticates with {"token", "channels"} in its CONNECT packet and enters a room per channel and a room for
+its user. Tuned as its documentation advises: backlog and pool are large enough for the clients, and polling responses
+are not compressed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import eventlet
 
 eventlet.monkey_patch()
 
-import json  # noqa: E402  (after monkey_patch, as eventlet asks)
+import json  # noqa: E402  (after monkey_patch, as eventlet requires)
 import sys  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -26,7 +26,7 @@ _POOL = 40_000
 
 
 def serve(redis_url: str, secret: str) -> None:
-    """Serves on a free port of the loopback until killed."""
+    """Serve on a free loopback port until killed."""
     server = socketio.Server(
         async_mode="eventlet",
         client_manager=socketio.RedisManager(redis_url),

@@ -1,4 +1,4 @@
-"""One node that is published to in every way, and the emitter of each way in a process of its own."""
+"""One node with all publishing APIs enabled, and an emitter process for each API."""
 
 from __future__ import annotations
 
@@ -37,26 +37,26 @@ prefixes = {{ "bench-" = "bench:" }}
 
 
 class DurablePostgresql(Postgresql):
-    """As people run it: a commit is on the disk."""
+    """PostgreSQL as in production: a commit is on disk."""
 
     fsync = "on"
 
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """What a backend may hand its publications to, besides Redis and the hub: URLs.
+    """URLs of the servers that backends publish through, besides Redis and the hub.
 
-    `look_s`: how often the relay looks into a database that cannot wake it, which PostgreSQL does.
+    `poll_s`: how often the relay polls a database that cannot notify it. PostgreSQL can.
     """
 
     rabbit: str
     database: str
-    look_s: float = 1.0
+    poll_s: float = 1.0
 
 
 @contextmanager
 def open_servers() -> Iterator[Servers]:
-    """A RabbitMQ and a PostgreSQL of our own, on the core of whoever calls."""
+    """Start a RabbitMQ and a PostgreSQL, on the caller's core."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidings-ways-")))
         rabbit, database = RabbitProcess(folder / "rabbit"), DurablePostgresql()
@@ -67,8 +67,8 @@ def open_servers() -> Iterator[Servers]:
         yield Servers(rabbit.url, database.url)
 
 
-class Inlets(Tidings):
-    """A hub that takes publications in every way there is, and the outbox's relay beside the load."""
+class IngressHub(Tidings):
+    """A hub that accepts every ingress and compatibility format, and an outbox relay on the core of the load."""
 
     def __init__(self, rig: Rig, servers: Servers) -> None:
         super().__init__(rig)
@@ -76,22 +76,22 @@ class Inlets(Tidings):
             "rabbit": f"{servers.rabbit}?queue={_QUEUE}",
             "list": f"kombu+{rig.redis_url.removesuffix('/0')}/1?queue={_QUEUE}",
         }
-        self._database, self._look_s = servers.database, servers.look_s
+        self._database, self._poll_s = servers.database, servers.poll_s
         self._secret = secrets.token_hex(16)
         self.settings = _SETTINGS.format(**self.queues, secret=self._secret)
 
     def start(self) -> None:
         super().start()
         relay = [*self.command, "outbox", self._database, "--to", self.rig.redis_url, "--create"]
-        self._spawn(*relay, "--interval", str(self._look_s), core=machine.LOAD_CORE)
-        wait_until(self._listens, why="tidings listens to every way")
+        self._spawn(*relay, "--interval", str(self._poll_s), core=machine.LOAD_CORE)
+        wait_until(self._listens, why="tidings listens to every ingress")
 
     def _listens(self) -> bool:
-        found = self.metrics()
-        return found.get("tidings_ingress_connected") == 2 and found.get("tidings_wires_listening") == 2
+        metrics = self.metrics()
+        return metrics.get("tidings_ingress_connected") == 2 and metrics.get("tidings_wires_listening") == 2
 
     def options(self, kind: str) -> Mapping[str, Any]:
-        """What the emitter of a way is made with (peers/emit_ways.py)."""
+        """The options of the emitter of one API (peers/emit_ways.py)."""
         pusher = {"app_id": "42", "key": "bench", "secret": self._secret, "host": "127.0.0.1", "ssl": False}
         return {
             "redis": {"url": self.rig.redis_url},
@@ -105,16 +105,16 @@ class Inlets(Tidings):
 
     @contextmanager
     def emitter(self, kind: str) -> Iterator[subprocess.Popen[str]]:
-        """The emitter of a way, ready for jobs (peers/emit.py)."""
+        """Run the emitter of one API, ready for jobs (peers/emit.py)."""
         if kind == "npm":
             install_node_peers()
             command = ["node", str(_PEERS / "node_emitter.js"), self.rig.redis_url]
         else:
-            by = {"outbox": "outbox", "pusher": "pusher", "manager": "socketio"}.get(kind, "tidings")
-            command = [sys.executable, str(_PEERS / "emit_ways.py"), by, json.dumps(self.options(kind))]
+            library = {"outbox": "outbox", "pusher": "pusher", "manager": "socketio"}.get(kind, "tidings")
+            command = [sys.executable, str(_PEERS / "emit_ways.py"), library, json.dumps(self.options(kind))]
         process = machine.spawn(command, core=machine.LOAD_CORE, log=self.log)
         try:
-            machine.hear(process)
+            machine.read_reply(process)
             yield process
         finally:
             machine.stop(process)

@@ -1,4 +1,4 @@
-"""Cases about connections as such: what they hold, whether they leave anything, how fast they come."""
+"""Cases about connections: memory, leaks, connects per second, recovery."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import redis
 from bench import machine
 from bench.case import Column, Row
 from bench.generator import Transport
-from bench.systems import Brisk, System, Tidings
+from bench.systems import FastCleanup, System, Tidings
 
 _WARM_CLIENTS = 200
 _SETTLE_S = 3.0
-# Far longer than the hub lingers in a channel (1 s) and than a poll that was cut off is waited for (5 s).
-_RETURN_S = 60.0
+# Much longer than `linger_s` (1 s here) and than the hub waits for a client that cut its poll (5 s).
+_CLEANUP_S = 60.0
 _UNCHANGED_S = 5.0
 _CHANNELS = [["bench:one", "bench:two"]]
 
@@ -29,8 +29,8 @@ MEMORY = (
 )
 LEAK = (
     Column("cycles_per_s", "connects and disconnects/s"),
-    Column("rss_grown_kib", "RSS grown, KiB"),
-    Column("files_grown", "descriptors (Redis pool apart)"),
+    Column("rss_grown_kib", "RSS growth, KiB"),
+    Column("files_grown", "descriptors (without the Redis pool)"),
     Column("redis_grown", "Redis subscriptions"),
     Column("greenlets_grown", "greenlets"),
     Column("sessions_left", "sessions left"),
@@ -44,10 +44,10 @@ CONNECT = (
     Column("load_pct", "generator CPU %"),
 )
 RECOVER = (
-    Column("took_s", "s until all have everything", 2),
+    Column("took_s", "s until all have received everything", 2),
     Column("deliveries_per_s", "deliveries/s"),
     Column("delivered_pct", "delivered %", 2),
-    Column("disorder", "twice or out of order"),
+    Column("disorder", "duplicates or out of order"),
     Column("unrecovered", "recovered: false"),
     Column("load_pct", "generator CPU %"),
 )
@@ -55,7 +55,7 @@ RECOVER = (
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """Memory per idle WebSocket with three channels, and the CPU of its heartbeats over `hold_s`."""
+    """Memory per idle WebSocket with three channels, and the CPU of its heartbeats during `hold_s`."""
 
     clients: int
     hold_s: float = 0
@@ -79,30 +79,30 @@ class Idle:
             }
             if self.hold_s:
                 used_s = machine.cpu_s(system.pid)
-                held = clients.hold(self.hold_s)
-                if held.lost:
-                    raise machine.BenchError(f"{held.lost} idle clients were lost: {held.error}")
-                row["heartbeat_us"] = (machine.cpu_s(system.pid) - used_s) * 1e6 / max(1, held.frames)
-                row["load_pct"] = 100 * held.cpu_s / held.wall_s
+                idle = clients.hold(self.hold_s)
+                if idle.lost:
+                    raise machine.BenchError(f"{idle.lost} idle clients were lost: {idle.error}")
+                row["heartbeat_us"] = (machine.cpu_s(system.pid) - used_s) * 1e6 / max(1, idle.frames)
+                row["load_pct"] = 100 * idle.cpu_s / idle.wall_s
         return row
 
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """What `cycles` connects and disconnects, half of them over polling, leave behind."""
+    """What `cycles` connects and disconnects leave behind. Half of them use polling."""
 
     cycles: int
     concurrency: int = 200
 
     def __call__(self, system: System, *, quick: bool) -> Row:
-        with Brisk(system.rig) as hub:
-            return self._measured(hub, quick=quick)
+        with FastCleanup(system.rig) as hub:
+            return self._measure(hub, quick=quick)
 
-    def _measured(self, system: Tidings, *, quick: bool) -> Row:
+    def _measure(self, system: Tidings, *, quick: bool) -> Row:
         self._churn(system, self.cycles // 10)
-        before = self._standing(system, None)
+        before = self._resources_at_rest(system, None)
         rate = self._churn(system, self.cycles // 10 if quick else self.cycles)
-        after = self._standing(system, before)
+        after = self._resources_at_rest(system, before)
         row = {
             "cycles_per_s": rate,
             "rss_grown_kib": (after["rss_bytes"] - before["rss_bytes"]) / 1024,
@@ -110,7 +110,7 @@ class Leak:
             "redis_grown": after["redis"] - before["redis"],
             "sessions_left": after["sessions"],
         }
-        # A node that does not count its greenlets has this figure as "did not run".
+        # A node that does not count its greenlets has no such figure; the goal shows "did not run".
         if "greenlets" in after:
             row["greenlets_grown"] = after["greenlets"] - before["greenlets"]
         return row
@@ -119,36 +119,36 @@ class Leak:
         rate = 0.0
         transports: tuple[Transport, ...] = ("websocket", "polling")
         for transport in transports:
-            # Few users, so that each comes back often; several source addresses, or ports run out.
+            # Few users, so that each one reconnects often. Several source addresses, since one runs out of ports.
             with system.clients(1000, _CHANNELS, transport=transport, sources=8) as clients:
                 outcome = clients.churn(cycles // 2, concurrency=self.concurrency)
                 rate += outcome.cycles / outcome.wall_s / 2
         return rate
 
-    def _standing(self, system: Tidings, goal: dict[str, float] | None) -> dict[str, float]:
-        """What the server holds once it has come to rest: as in `goal`, or unchanged for a while."""
-        deadline_s = time.monotonic() + _RETURN_S
+    def _resources_at_rest(self, system: Tidings, goal: dict[str, float] | None) -> dict[str, float]:
+        """Resources of the server after its clean-up: subscriptions as in `goal`, or unchanged for some seconds."""
+        deadline_s = time.monotonic() + _CLEANUP_S
         since_s, subscribed = time.monotonic(), -1.0
         while True:
-            now = _holds(system)
+            now = _resources(system)
             if now["redis"] != subscribed:
                 since_s, subscribed = time.monotonic(), now["redis"]
-            rested = subscribed <= goal["redis"] if goal else time.monotonic() - since_s > _UNCHANGED_S
-            if (rested and now["sessions"] == 0) or time.monotonic() > deadline_s:
+            is_at_rest = subscribed <= goal["redis"] if goal else time.monotonic() - since_s > _UNCHANGED_S
+            if (is_at_rest and now["sessions"] == 0) or time.monotonic() > deadline_s:
                 time.sleep(_SETTLE_S)
-                return _holds(system)
+                return _resources(system)
             time.sleep(1)
 
 
-def _holds(system: Tidings) -> dict[str, float]:
+def _resources(system: Tidings) -> dict[str, float]:
     metrics = system.metrics()
-    with redis.Redis.from_url(system.rig.redis_url) as link:
-        clients = link.client_list()
+    with redis.Redis.from_url(system.rig.redis_url) as client:
+        clients = client.client_list()
     subscribed = sum(int(client["sub"]) + int(client["psub"]) for client in clients)
     return {
         "rss_bytes": machine.memory(system.pid).rss_bytes,
-        # The hub's pool of connections to Redis grows to what was once needed at the same time, and stays:
-        # they are the only clients of this Redis that come meanwhile.
+        # The hub's pool of Redis connections grows to its peak and stays there.
+        # Only the hub opens connections to this Redis during a round.
         "files": machine.open_files(system.pid) - len(clients),
         "redis": subscribed,
         **({"greenlets": metrics["tidings_greenlets"]} if "tidings_greenlets" in metrics else {}),
@@ -158,7 +158,10 @@ def _holds(system: Tidings) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Connects with a token and two channels: 200 at a time, then all at once after a cut. `clients` per system."""
+    """Connects with a token and two channels: 200 at a time, then all at once after a cut.
+
+    `clients`: number of clients per system.
+    """
 
     clients: dict[str, int]
     transport: Transport
@@ -183,7 +186,7 @@ class Connect:
 
 @dataclass(frozen=True, slots=True)
 class Recover:
-    """All clients are cut off, `missed` publications are made, all come back at once with their cursor."""
+    """Cut all clients, publish `missed` publications, and reconnect all clients at once with their cursors."""
 
     clients: int
     missed: int
@@ -196,13 +199,13 @@ class Recover:
             clients.cut()
             time.sleep(0.5)
             system.emit({"channels": ["bench:all"], "order": [0] * self.missed, "first": 1})
-            system.emitted()
-            back = clients.connect(concurrency=count, expected=count * self.missed)
+            system.emit_result()
+            recovery = clients.connect(concurrency=count, expected=count * self.missed)
         return {
-            "took_s": back.wall_s,
-            "deliveries_per_s": back.deliveries / back.wall_s,
-            "delivered_pct": 100 * back.deliveries / back.expected,
-            "disorder": back.disorder,
-            "unrecovered": back.unrecovered,
-            "load_pct": 100 * back.cpu_s / back.wall_s,
+            "took_s": recovery.wall_s,
+            "deliveries_per_s": recovery.deliveries / recovery.wall_s,
+            "delivered_pct": 100 * recovery.deliveries / recovery.expected,
+            "disorder": recovery.disorder,
+            "unrecovered": recovery.unrecovered,
+            "load_pct": 100 * recovery.cpu_s / recovery.wall_s,
         }
