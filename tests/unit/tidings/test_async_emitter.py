@@ -14,16 +14,16 @@ from tidings.errors import (
 
 
 class TestAsyncEmitter:
-    def test_the_same_methods(self, url: str, stored: Callable[[str], Any]) -> None:
+    def test_has_the_methods_of_emitter(self, url: str, stored: Callable[[str], Any]) -> None:
         async def run() -> None:
             async with AsyncEmitter(url) as emitter:
-                one = await emitter.emit("one", 1, channel="a:1")
-                many = await emitter.emit("two", 2, channels=["a:1", "a:2"])
+                receipt = await emitter.emit("one", 1, channel="a:1")
+                receipts = await emitter.emit("two", 2, channels=["a:1", "a:2"])
                 models = await emitter.push_model(Thing(5))
                 async with emitter.batch() as batch:
                     batch.emit("three", 3, channel="a:1")
                     batch.push_model(Thing(6), channel="a:3")
-                assert len({one.cursor, *(r.cursor for r in (*many, *models))}) == 5
+                assert len({receipt.cursor, *(r.cursor for r in (*receipts, *models))}) == 5
                 assert len(batch.results) == 2
                 with pytest.raises(ZeroDivisionError):  # noqa: PT012
                     async with emitter.batch() as broken:

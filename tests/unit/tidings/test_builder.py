@@ -45,8 +45,8 @@ def body_of(item: OutgoingPublication) -> Any:
     return decode(item.channel, b"t1 1 0 x " + item.body, max_bytes=100_000)
 
 
-class TestWhereTo:
-    def test_a_channel(self) -> None:
+class TestTarget:
+    def test_publication_to_a_channel(self) -> None:
         (item,) = build("shipped", {"order": 42}, channel="orders:42")
         publication = body_of(item)
         assert (item.channel, publication.event, publication.data_json) == ("orders:42", "shipped", b'{"order":42}')
@@ -54,8 +54,8 @@ class TestWhereTo:
         assert publication.id == item.id
 
     def test_requested_acks_are_in_the_options(self) -> None:
-        assert [body_of(one).options for one in build(channel="a:1")] == ["-"]
-        assert [body_of(one).options for one in build(channels=["a:1", "a:2"], ack=True)] == ["ra", "ra"]
+        assert [body_of(item).options for item in build(channel="a:1")] == ["-"]
+        assert [body_of(item).options for item in build(channels=["a:1", "a:2"], ack=True)] == ["ra", "ra"]
 
     def test_ack_is_rejected_where_none_is_possible(self) -> None:
         builder = PublicationBuilder(no_acks="a queue only takes publications")
@@ -69,7 +69,7 @@ class TestWhereTo:
         assert items[0].body is items[1].body
         assert items[0].id == items[1].id
 
-    def test_a_user(self) -> None:
+    def test_publication_to_a_user(self) -> None:
         assert [item.channel for item in build(user="42")] == ["user:42"]
 
     @pytest.mark.parametrize(
@@ -122,25 +122,25 @@ class TestWhereTo:
         assert store.seq == 0
 
 
-class TestWhatIsSent:
+class TestPublication:
     def test_caller_id_is_remembered_longer_than_generated_id(self) -> None:
-        (given,) = build(channel="a:1", id="order-42")
-        (own,) = build(channel="a:1")
-        assert (given.id, given.idempotency_s) == ("order-42", CALLER_ID_S)
-        assert (len(own.id), own.idempotency_s) == (22, OWN_ID_S)
+        (with_id,) = build(channel="a:1", id="order-42")
+        (without_id,) = build(channel="a:1")
+        assert (with_id.id, with_id.idempotency_s) == ("order-42", CALLER_ID_S)
+        assert (len(without_id.id), without_id.idempotency_s) == (22, OWN_ID_S)
         assert (CALLER_ID_S, OWN_ID_S) == (300, 30)
 
     @pytest.mark.parametrize("id", ["", "a b", "x" * 65, "a/b", 7])
-    def test_a_malformed_id(self, id: Any) -> None:
+    def test_malformed_id_is_rejected(self, id: Any) -> None:
         with pytest.raises(BadId):
             build(channel="a:1", id=id)
 
     @pytest.mark.parametrize("event", ["", "connect", "tidings:ready", "a\nb", "x" * 129, None, 7, "\ud800"])
-    def test_a_malformed_or_reserved_event(self, event: Any) -> None:
+    def test_malformed_or_reserved_event_is_rejected(self, event: Any) -> None:
         with pytest.raises(BadEvent):
             build(event, channel="a:1")
 
-    def test_the_documented_forms(self) -> None:
+    def test_documented_types_are_encoded(self) -> None:
         class Colour(Enum):
             RED = "red"
 
@@ -167,7 +167,7 @@ class TestWhatIsSent:
             with pytest.raises(BadData, match=r"data\.items\[1\]"):
                 build(data={"items": [0, bad]}, channel="a:1")
 
-    def test_too_large(self) -> None:
+    def test_body_over_the_limit_is_rejected(self) -> None:
         builder = PublicationBuilder(publication_max_bytes=10)
         assert builder.build_event("e", "x" * 8, channel="a:1")
         with pytest.raises(TooLarge, match="11 bytes; publication_max_bytes allows 10"):
@@ -178,11 +178,11 @@ class TestResults:
     ITEM = OutgoingPublication("a:1", b"", "i", OWN_ID_S)
 
     def test_duplicate_of_a_retry_is_not_reported_to_the_caller(self) -> None:
-        given = OutgoingPublication("a:1", b"", "i", CALLER_ID_S)
-        seen = without_own_duplicates(
-            [self.ITEM, given], [Receipt("i", "e.1", duplicate=True), Receipt("i", "e.2", duplicate=True)]
+        with_caller_id = OutgoingPublication("a:1", b"", "i", CALLER_ID_S)
+        receipts = without_own_duplicates(
+            [self.ITEM, with_caller_id], [Receipt("i", "e.1", duplicate=True), Receipt("i", "e.2", duplicate=True)]
         )
-        assert seen == [Receipt("i", "e.1"), Receipt("i", "e.2", duplicate=True)]
+        assert receipts == [Receipt("i", "e.1"), Receipt("i", "e.2", duplicate=True)]
 
     def test_missing_result_of_a_publisher_is_an_internal_error(self) -> None:
         with pytest.raises(Internal, match="1 results for 2"):
@@ -200,11 +200,11 @@ class TestResults:
 
     def test_batch_failed_can_be_pickled(self) -> None:
         error = BatchFailed([Receipt("i", "e.1"), Unavailable("down")])
-        again = pickle.loads(pickle.dumps(error))
-        assert str(again) == str(error)
-        assert again.results[0] == Receipt("i", "e.1")
-        assert isinstance(again.results[1], Unavailable)
-        assert str(again.results[1]) == "down"
+        unpickled = pickle.loads(pickle.dumps(error))
+        assert str(unpickled) == str(error)
+        assert unpickled.results[0] == Receipt("i", "e.1")
+        assert isinstance(unpickled.results[1], Unavailable)
+        assert str(unpickled.results[1]) == "down"
 
     def test_no_wire_code_becomes_batch_failed(self) -> None:
         assert type(from_wire("internal", "x")) is Internal

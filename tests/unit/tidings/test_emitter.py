@@ -19,14 +19,14 @@ from tidings.receipts import Receipt
 class TestEmitter:
     def test_returns_receipts(self, url: str, stored: Callable[[str], Any]) -> None:
         with Emitter(url) as emitter:
-            one = emitter.emit("first", {"n": 1}, channel="a:1", id="x")
-            many = emitter.emit("second", channels=["a:1", "a:2"])
-            user = emitter.emit("third", user="7")
-            again = emitter.emit("first", {"n": 1}, channel="a:1", id="x")
-        assert one.id == "x"
-        assert not one.duplicate
-        assert again == Receipt("x", one.cursor, duplicate=True)
-        assert len({one.cursor, *(r.cursor for r in many), user.cursor}) == 4
+            first = emitter.emit("first", {"n": 1}, channel="a:1", id="x")
+            second = emitter.emit("second", channels=["a:1", "a:2"])
+            third = emitter.emit("third", user="7")
+            repeated = emitter.emit("first", {"n": 1}, channel="a:1", id="x")
+        assert first.id == "x"
+        assert not first.duplicate
+        assert repeated == Receipt("x", first.cursor, duplicate=True)
+        assert len({first.cursor, *(receipt.cursor for receipt in second), third.cursor}) == 4
         assert stored("a:1") == [("first", {"n": 1}), ("second", None)]
         assert stored("user:7") == [("third", None)]
 
@@ -75,20 +75,20 @@ class TestEmitter:
                 kind(url)
             assert "hunter2" not in str(caught.value)
 
-    def test_no_password_in_its_repr(self) -> None:
-        shown = repr(Emitter("redis://user:hunter2@redis.example:6380/1?password=hunter2"))
-        assert shown == "Emitter('redis://redis.example:6380/1')"
+    def test_repr_contains_no_password(self) -> None:
+        text = repr(Emitter("redis://user:hunter2@redis.example:6380/1?password=hunter2"))
+        assert text == "Emitter('redis://redis.example:6380/1')"
         assert repr(AsyncEmitter("redis://:hunter2@redis.example")) == "AsyncEmitter('redis://redis.example')"
 
     def test_an_api_key_needs_an_http_url(self) -> None:
         with pytest.raises(BadConfig, match="api_key is only for http"):
             Emitter("redis://localhost", api_key="k")
 
-    def test_from_the_environment(self) -> None:
-        found = Emitter.from_env({"TIDINGS_URL": "https://hub.example/x", "TIDINGS_API_KEY": "k" * 32})
-        assert repr(found) == "Emitter('https://hub.example/x')"
+    def test_settings_from_the_environment(self) -> None:
+        emitter = Emitter.from_env({"TIDINGS_URL": "https://hub.example/x", "TIDINGS_API_KEY": "k" * 32})
+        assert repr(emitter) == "Emitter('https://hub.example/x')"
         assert repr(Emitter.from_env({})) == "Emitter('redis://localhost:6379/0')"
-        # One environment often serves several programs: the key may be meant for another.
+        # Several programs often share an environment, so the key may belong to another one.
         assert repr(AsyncEmitter.from_env({"TIDINGS_URL": "redis://r", "TIDINGS_API_KEY": "k"})) == (
             "AsyncEmitter('redis://r')"
         )

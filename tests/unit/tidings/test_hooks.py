@@ -44,11 +44,11 @@ def test_wrong_signature_is_rejected(header: str | None) -> None:
 
 def test_signature_covers_time_body_and_secret() -> None:
     header = sign(SECRET, BODY, at_s=1000)
-    for secret, given, body in (
+    for secret, signature, body in (
         ("t" * 32, header, BODY), (SECRET, header.replace("t=1000", "t=1001"), BODY), (SECRET, header, BODY + b" "),
     ):  # fmt: skip
         with pytest.raises(Unauthorized):
-            verify(secret, given, body, now_s=1000)
+            verify(secret, signature, body, now_s=1000)
     for now_s in (600, 1400):
         with pytest.raises(Unauthorized, match="too long ago"):
             verify(SECRET, header, BODY, now_s=now_s)

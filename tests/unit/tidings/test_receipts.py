@@ -30,19 +30,19 @@ class TestReceipt:
     def test_pickled_receipt_cannot_wait(self, kind: type[Receipt]) -> None:
         receipt = kind("x", "e.1", duplicate=True)
         receipt.set_waiter(max)
-        again = pickle.loads(pickle.dumps(receipt))
-        assert (type(again), again) == (kind, receipt)
+        unpickled = pickle.loads(pickle.dumps(receipt))
+        assert (type(unpickled), unpickled) == (kind, receipt)
         with pytest.raises(BadRequest, match="ack=True"):
-            Receipt.wait(again)
+            Receipt.wait(unpickled)
 
     def test_receipt_waits_only_with_ack(self, url: str) -> None:
         with Emitter(url) as emitter:
-            asked, _ = emitter.emit("e", channels=["a:1", "a:2"], ack=True)
-            assert asked.wait(acks=0).recipients == 0
-            with pytest.raises(TimedOut, match=f"{asked.id}: 0 of 1"):
-                asked.wait(timeout_s=0.2)
+            receipt, _ = emitter.emit("e", channels=["a:1", "a:2"], ack=True)
+            assert receipt.wait(acks=0).recipients == 0
+            with pytest.raises(TimedOut, match=f"{receipt.id}: 0 of 1"):
+                receipt.wait(timeout_s=0.2)
             with pytest.raises(BadRequest, match="acks"):
-                asked.wait(acks=-1)
+                receipt.wait(acks=-1)
             with pytest.raises(BadRequest, match="ack=True"):
                 emitter.emit("e", channel="a:1").wait()
             with emitter.batch() as batch:
@@ -52,12 +52,12 @@ class TestReceipt:
             assert collected.wait(acks=0).channel == "a:1"
 
     @pytest.mark.parametrize(
-        ("scheme", "why"),
+        ("scheme", "reason"),
         [("amqp://localhost", "only takes publications"), ("socketio+redis://localhost", "do not reply to an emitter")],
     )
-    def test_ack_error_states_why_the_url_has_no_acks(self, scheme: str, why: str) -> None:
+    def test_ack_error_states_why_the_url_has_no_acks(self, scheme: str, reason: str) -> None:
         for emitter in (Emitter(scheme), Emitter(scheme).batch().begin()):
-            with pytest.raises(BadConfig, match=why):
+            with pytest.raises(BadConfig, match=reason):
                 emitter.emit("e", channel="a:1", ack=True)
-        with pytest.raises(BadConfig, match=why):
+        with pytest.raises(BadConfig, match=reason):
             asyncio.run(AsyncEmitter(scheme).emit("e", channel="a:1", ack=True))

@@ -1,4 +1,4 @@
-"""The runtime and the pump, each test in a process of its own, because `runtime.patch()` changes the process."""
+"""The runtime and the pump, each test in its own process, because `runtime.patch()` changes the process."""
 
 from __future__ import annotations
 

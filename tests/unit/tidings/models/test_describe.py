@@ -21,7 +21,7 @@ VECTORS = Path(__file__).parents[3] / "vectors"
 
 
 class TestData:
-    def test_the_four_keys(self) -> None:
+    def test_data_has_four_keys(self) -> None:
         data, channels = described(Order(42), op="created", version=3)
         assert data == {
             "class": "Order",
@@ -79,15 +79,15 @@ class TestFields:
 
     def test_a_property_can_be_named(self) -> None:
         @dataclass
-        class Priced:
+        class Article:
             net: int
 
             @property
             def gross(self) -> int:
                 return self.net + 1
 
-        assert model_of(Priced(1)) == {"net": 1}
-        assert model_of(Priced(1), fields=["gross"]) == {"gross": 2}
+        assert model_of(Article(1)) == {"net": 1}
+        assert model_of(Article(1), fields=["gross"]) == {"gross": 2}
 
     def test_nested_dataclasses_and_cycles(self) -> None:
         @dataclass
@@ -114,18 +114,18 @@ class TestToDict:
     def test_to_dict_takes_precedence(self) -> None:
         assert model_of(ToDict(a=1, _b=2)) == {"a": 1, "_b": 2}
 
-    def test_can_be_limited(self) -> None:
+    def test_fields_and_exclude_apply_to_to_dict(self) -> None:
         assert model_of(ToDict(a=1, b=2), fields=["b"]) == {"b": 2}
         assert model_of(ToDict(a=1, b=2), exclude=["b"]) == {"a": 1}
 
-    @pytest.mark.parametrize("said", [None, [("a", 1)], "text", {1: 2}])
-    def test_must_be_a_dict(self, said: Any) -> None:
+    @pytest.mark.parametrize("value", [None, [("a", 1)], "text", {1: 2}])
+    def test_result_that_is_not_a_dict_is_an_error(self, value: Any) -> None:
         obj = ToDict()
-        obj.values = said
+        obj.values = value
         with pytest.raises(BadData, match=r"ToDict\.to_dict\(\) returned no dict"):
             model_of(obj)
 
-    def test_its_own_exceptions_pass(self) -> None:
+    def test_exceptions_of_to_dict_are_raised_unchanged(self) -> None:
         class Broken:
             def to_dict(self) -> dict[str, Any]:
                 raise LookupError("mine")
@@ -143,24 +143,24 @@ class TestChannels:
         assert [item.channel for item in builder.build_model(Order(1), user="9")] == ["user:9"]
         assert [item.channel for item in builder.build_model(Order(1))] == ["orders:1", "user:ann"]
 
-    def test_a_function(self) -> None:
+    def test_channels_from_a_function(self) -> None:
         assert described(Order(1), Rule(channels=lambda o: f"o:{o.id}"))[1] == ["o:1"]
         assert described(Order(1), Rule(channels=lambda o: [f"o:{o.id}", "o:1", "o:2"]))[1] == ["o:1", "o:2"]
 
-    def test_a_function_in_the_class(self) -> None:
+    def test_channels_from_a_method_of_the_class(self) -> None:
         @dataclass
-        class Told:
+        class Reminder:
             id: int
 
             def __channels__(self) -> list[str]:
-                return [f"told:{self.id}"]
+                return [f"reminders:{self.id}"]
 
-        assert described(Told(3))[1] == ["told:3"]
+        assert described(Reminder(3))[1] == ["reminders:3"]
 
-    @pytest.mark.parametrize("answer", [None, [], "", "orders", [""], [None], 3])
-    def test_function_that_returns_no_channels_is_an_error(self, answer: Any) -> None:
+    @pytest.mark.parametrize("channels", [None, [], "", "orders", [""], [None], 3])
+    def test_function_that_returns_no_channels_is_an_error(self, channels: Any) -> None:
         with pytest.raises(BadChannel):
-            described(Order(1), Rule(channels=lambda _: answer))
+            described(Order(1), Rule(channels=lambda _: channels))
 
     def test_object_without_channels_is_an_error(self) -> None:
         with pytest.raises(BadChannel, match=r"no channel for a Line: .*Line\.__channels__ = \['name:{id}'\]"):
@@ -193,16 +193,16 @@ class TestVersion:
     AT = datetime(2026, 11, 22, 12, 0, 0, 5, tzinfo=UTC)
     AT_US = 1_795_348_800_000_005
 
-    def test_the_option_comes_first(self) -> None:
-        class Versioned(ToDict):
+    def test_version_option_comes_first(self) -> None:
+        class Document(ToDict):
             version = 5
 
-        assert version_of(Versioned(), Rule(version="id"), version=9) == 9
-        assert version_of(Versioned(), Rule(version="id")) == 7
-        assert version_of(Versioned(), Rule(version=lambda o: o.id * 2)) == 14
-        assert version_of(Versioned()) == 5
+        assert version_of(Document(), Rule(version="id"), version=9) == 9
+        assert version_of(Document(), Rule(version="id")) == 7
+        assert version_of(Document(), Rule(version=lambda o: o.id * 2)) == 14
+        assert version_of(Document()) == 5
 
-    def test_updated_at(self) -> None:
+    def test_updated_at_is_the_default_version(self) -> None:
         obj = ToDict()
         obj.updated_at = self.AT  # type: ignore[attr-defined]
         assert version_of(obj) == self.AT_US

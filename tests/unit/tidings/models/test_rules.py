@@ -17,10 +17,10 @@ class TestRegistry:
 
         shared = Registry()
         shared.register(Order, channels=["shared:{id}"], fields=["id"], version="id")
-        own = Registry(shared)
-        own.register(Special, channels=["special:{id}"])
-        assert own.rule(Special) == Rule(("special:{id}",), ("id",), None, "id")
-        assert own.rule(Order) == Rule(("shared:{id}",), ("id",), None, "id")
+        registry = Registry(shared)
+        registry.register(Special, channels=["special:{id}"])
+        assert registry.rule(Special) == Rule(("special:{id}",), ("id",), None, "id")
+        assert registry.rule(Order) == Rule(("shared:{id}",), ("id",), None, "id")
         assert Registry().rule(Special).channels == ["orders:{id}", "user:{customer}"]
 
     def test_shared_registry_applies_to_all_emitters(self) -> None:

@@ -79,8 +79,8 @@ class Purchase(Base):
     __channels__ = ("purchases:{id}", "user:{customer_id}")
 
 
-class Counted(Base):
-    __tablename__ = "counted"
+class Counter(Base):
+    __tablename__ = "counters"
     id: Mapped[int] = mapped_column(primary_key=True)
     turn: Mapped[int] = mapped_column()
     __mapper_args__ = {"version_id_col": turn}  # noqa: RUF012
@@ -211,10 +211,10 @@ class TestSqlalchemy:
         assert queries == []
 
     def test_its_own_version_column(self, session: Session) -> None:
-        counted = Counted(id=1)
-        session.add(counted)
+        counter = Counter(id=1)
+        session.add(counter)
         session.flush()
-        assert version_of(counted) == 1
+        assert version_of(counter) == 1
 
     def test_to_dict_without_a_query_of_its_own(self, session: Session, queries: list[str]) -> None:
         session.add(Spoken(id=1, name="ann"))
@@ -295,9 +295,9 @@ class TestDjango:
         lean = shop.Pet.objects.only("name").get(pk=pet.pk)
         with CaptureQueriesContext(shop.connection) as queries:
             assert model_of(lean, version=1) == {"id": pet.pk, "name": "rex"}
-            for wanted in ({"fields": ["photo"], "version": 1}, {"fields": ["id"]}):
+            for options in ({"fields": ["photo"], "version": 1}, {"fields": ["id"]}):
                 with pytest.raises(BadData, match=r"Pet\.(photo|updated_at) is deferred"):
-                    model_of(lean, **wanted)
+                    model_of(lean, **options)
         assert len(queries) == 0
 
     @pytest.mark.parametrize("name", ["owner", "friends"])
@@ -325,5 +325,5 @@ def test_importing_tidings_imports_no_framework() -> None:
         "print([name for name in ('django', 'sqlalchemy', 'pydantic', 'redis', 'eventlet', 'gevent') "
         "if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

@@ -24,11 +24,15 @@ def test_assert_pushed_returns_the_matching_publication() -> None:
     hub = FakeHub()
     receipt = hub.emit("shipped", {"order": 42, "at": datetime(2026, 1, 2, tzinfo=UTC)}, channel="orders:42")
     hub.push_model(Order(7, Decimal("9.90")))
-    found = hub.assert_pushed("orders:42", "shipped", {"order": 42, "at": datetime(2026, 1, 2, tzinfo=UTC)})
-    assert (found.id, found.cursor, found.data["at"]) == (receipt.id, receipt.cursor, "2026-01-02T00:00:00+00:00")
+    publication = hub.assert_pushed("orders:42", "shipped", {"order": 42, "at": datetime(2026, 1, 2, tzinfo=UTC)})
+    assert (publication.id, publication.cursor, publication.data["at"]) == (
+        receipt.id,
+        receipt.cursor,
+        "2026-01-02T00:00:00+00:00",
+    )
     hub.assert_pushed("orders:42", "shipped", including={"order": 42}, times=1)
     hub.assert_pushed("orders:7", "updated_model", including={"class": "Order", "op": "updated"})
-    assert [one.channel for one in hub.pushed()] == ["orders:42", "orders:7"]
+    assert [pushed.channel for pushed in hub.pushed()] == ["orders:42", "orders:7"]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +46,7 @@ def test_assert_pushed_returns_the_matching_publication() -> None:
         ("orders:42", "shipped", {"times": 2}),
     ],
 )
-def test_failed_assertion_lists_what_was_pushed(channel: str, event: str, assertion: dict[str, object]) -> None:
+def test_failed_assertion_lists_pushed_publications(channel: str, event: str, assertion: dict[str, object]) -> None:
     hub = FakeHub()
     hub.emit("shipped", {"order": 42, "more": 1}, channel="orders:42")
     with pytest.raises(AssertionError, match="'shipped' in orders:42") as raised:
@@ -61,7 +65,7 @@ def test_assert_nothing_pushed() -> None:
     hub.assert_nothing_pushed()
 
 
-def test_fake_makes_the_checks_of_an_emitter() -> None:
+def test_fake_checks_arguments_like_an_emitter() -> None:
     hub = FakeHub(namespaces=["orders"], publication_max_bytes=100)
     with pytest.raises(BadChannel):
         hub.emit("x", channel="")
@@ -82,8 +86,8 @@ def test_fake_makes_the_checks_of_an_emitter() -> None:
 
 def test_repeated_id_is_published_once() -> None:
     hub = FakeHub()
-    first, again = (hub.emit("x", channel="orders:1", id="pay-1") for _ in range(2))
-    assert (first.duplicate, again.duplicate) == (False, True)
+    first, second = (hub.emit("x", channel="orders:1", id="pay-1") for _ in range(2))
+    assert (first.duplicate, second.duplicate) == (False, True)
     hub.assert_pushed("orders:1", "x", times=1)
 
 
@@ -126,5 +130,5 @@ def test_other_emitters_with_the_url_of_the_fake_are_recorded() -> None:
             await emitter.emit("x", 2, channel="orders:1")
 
     asyncio.run(main())
-    assert [one.data for one in hub.pushed("orders:1", "x")] == [1, 2]
+    assert [pushed.data for pushed in hub.pushed("orders:1", "x")] == [1, 2]
     assert FakeHub().pushed() == []

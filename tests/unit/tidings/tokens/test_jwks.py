@@ -17,13 +17,11 @@ from tidings.tokens import KeySet, issue
 from tidings.tokens.jwks import MAX_BYTES, REFETCH_S, Jwks, fetch_bytes
 from tidings.tokens.signing_keys import Key
 
-# JWKS
-
 
 def jwk(algorithm: str, **more: object) -> dict[str, Any]:
     public = serialization.load_pem_public_key(pair(algorithm)[1].encode())
-    made: dict[str, Any] = jwt.get_algorithm_by_name(algorithm).to_jwk(public, as_dict=True)
-    return made | more
+    entry: dict[str, Any] = jwt.get_algorithm_by_name(algorithm).to_jwk(public, as_dict=True)
+    return entry | more
 
 
 def document(*keys: dict[str, Any]) -> bytes:
@@ -31,14 +29,14 @@ def document(*keys: dict[str, Any]) -> bytes:
 
 
 class Issuer:
-    """An issuer whose document can be changed, and that counts how often it was asked."""
+    """An issuer whose document can be changed. `requests`: the requested URLs."""
 
     def __init__(self, body: bytes) -> None:
         self.body = body
-        self.asked: list[str] = []
+        self.requests: list[str] = []
 
     def __call__(self, url: str) -> bytes:
-        self.asked.append(url)
+        self.requests.append(url)
         if not self.body:
             raise OSError("no route")
         return self.body
@@ -57,9 +55,9 @@ def test_keys_from_a_jwks(algorithm: str) -> None:
     keys = KeySet(jwks=[Jwks("https://id.example", url=URL, fetch=issuer)])
     token = by("https://id.example", algorithm=algorithm)
     assert_rejected(token, keys)
-    assert issuer.asked == []
+    assert issuer.requests == []
     assert keys.verify_fresh(token, now_s=NOW).sub == "ann"
-    assert issuer.asked == [URL]
+    assert issuer.requests == [URL]
 
 
 def test_jwks_is_cached_and_fetched_again_in_time() -> None:
@@ -68,9 +66,9 @@ def test_jwks_is_cached_and_fetched_again_in_time() -> None:
     assert keys.refresh(now_s=NOW) == []
     for second in range(0, 600, 50):
         keys.refresh(now_s=NOW + second)
-    assert len(issuer.asked) == 1
+    assert len(issuer.requests) == 1
     keys.refresh(now_s=NOW + 600)
-    assert len(issuer.asked) == 2
+    assert len(issuer.requests) == 2
 
 
 def test_an_unknown_kid_fetches_once_in_thirty_seconds() -> None:
@@ -82,10 +80,10 @@ def test_an_unknown_kid_fetches_once_in_thirty_seconds() -> None:
             keys.verify_fresh(by("me", kid="k2"), now_s=NOW + number / 100)
         if number > 30:
             break
-    assert len(issuer.asked) == 1
+    assert len(issuer.requests) == 1
     issuer.body = document(jwk("RS256", kid="k2"))
     assert keys.verify_fresh(by("me", kid="k2"), now_s=NOW + REFETCH_S).sub == "ann"
-    assert len(issuer.asked) == 2
+    assert len(issuer.requests) == 2
 
 
 def test_keys_stay_if_the_issuer_does_not_respond() -> None:
@@ -102,7 +100,7 @@ def test_keys_stay_if_the_issuer_does_not_respond() -> None:
         b"[" * 9999,
     ):
         issuer.body = broken
-        later_s = NOW + 60 * (len(issuer.asked) + 1)
+        later_s = NOW + 60 * (len(issuer.requests) + 1)
         errors = keys.refresh(now_s=later_s)
         assert [type(error) for error in errors] == [Unavailable]
     claims = keys.verify(by("me"), now_s=NOW)
@@ -110,16 +108,18 @@ def test_keys_stay_if_the_issuer_does_not_respond() -> None:
 
 
 def test_keys_of_one_issuer_do_not_verify_tokens_of_another() -> None:
-    """Same kid, two issuers, and a hub key beside them: each only for its own tokens."""
-    one, two = Issuer(document(jwk("RS256", kid="k1"))), Issuer(document(jwk("ES256", kid="k1")))
-    keys = KeySet([Key("HS256", SECRET)], jwks=[Jwks("one", url=URL, fetch=one), Jwks("two", url=URL, fetch=two)])
+    """Two issuers with the same kid, and a key of the hub: each verifies only its own tokens."""
+    first, second = Issuer(document(jwk("RS256", kid="k1"))), Issuer(document(jwk("ES256", kid="k1")))
+    keys = KeySet(
+        [Key("HS256", SECRET)], jwks=[Jwks("first", url=URL, fetch=first), Jwks("second", url=URL, fetch=second)]
+    )
     keys.refresh(now_s=NOW)
-    assert keys.verify(by("one"), now_s=NOW).issuer == "one"
-    assert keys.verify(by("two", algorithm="ES256"), now_s=NOW).issuer == "two"
-    assert_rejected(by("two"), keys)
-    assert_rejected(by("one", algorithm="ES256"), keys)
-    assert_rejected(by("three"), keys)
-    assert_rejected(signed({**GOOD, "iss": "one"}), keys)
+    assert keys.verify(by("first"), now_s=NOW).issuer == "first"
+    assert keys.verify(by("second", algorithm="ES256"), now_s=NOW).issuer == "second"
+    assert_rejected(by("second"), keys)
+    assert_rejected(by("first", algorithm="ES256"), keys)
+    assert_rejected(by("third"), keys)
+    assert_rejected(signed({**GOOD, "iss": "first"}), keys)
     assert keys.verify(signed({**GOOD, "iss": "me"}), now_s=NOW).sub == "ann"
 
 
@@ -129,7 +129,7 @@ def test_no_claim_becomes_part_of_a_url() -> None:
     for evil in ("http://169.254.169.254/", "me/../x", "https://evil.example"):
         with pytest.raises(Unauthorized):
             keys.verify_fresh(by(evil, kid="https://evil.example/key"), now_s=NOW)
-    assert set(issuer.asked) <= {URL}
+    assert set(issuer.requests) <= {URL}
 
 
 @pytest.mark.parametrize(
@@ -159,11 +159,11 @@ def test_jwks_entries_for_other_uses_are_ignored() -> None:
 
 def jwk_of(kind: str) -> dict[str, Any]:
     public = serialization.load_pem_public_key(pair(kind)[1].encode())
-    made: dict[str, Any] = jwt.get_algorithm_by_name("RS256").to_jwk(public, as_dict=True)
-    return made
+    entry: dict[str, Any] = jwt.get_algorithm_by_name("RS256").to_jwk(public, as_dict=True)
+    return entry
 
 
-def test_a_jwks_from_a_file(tmp_path: Path) -> None:
+def test_keys_from_a_jwks_file(tmp_path: Path) -> None:
     file = tmp_path / "jwks.json"
     file.write_bytes(document(jwk("EdDSA", kid="k1")))
     keys = KeySet(jwks=[Jwks("me", file=str(file))])
@@ -202,7 +202,7 @@ def test_jwks_needs_exactly_one_of_url_and_file() -> None:
         Jwks("", url=URL)
 
 
-class Answers(BaseHTTPRequestHandler):
+class IssuerHandler(BaseHTTPRequestHandler):
     """A small issuer over HTTP."""
 
     body: ClassVar[bytes] = b""
@@ -225,13 +225,13 @@ class Answers(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None:
-        """Quiet."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="module")
 def issuer_url() -> Iterator[str]:
-    Answers.body = document(jwk("RS256", kid="k1"))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    IssuerHandler.body = document(jwk("RS256", kid="k1"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), IssuerHandler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -242,7 +242,7 @@ def issuer_url() -> Iterator[str]:
         server.server_close()
 
 
-def test_a_real_fetch(issuer_url: str) -> None:
+def test_keys_fetched_over_http(issuer_url: str) -> None:
     keys = KeySet(jwks=[Jwks("me", url=f"{issuer_url}/jwks")])
     assert keys.verify_fresh(by("me"), now_s=NOW).sub == "ann"
 

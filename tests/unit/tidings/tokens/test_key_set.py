@@ -121,11 +121,11 @@ def test_audience_and_issuer() -> None:
 
 def test_old_and_new_key_verify_during_rotation() -> None:
     old, new = Key("HS256", SECRET, kid="old"), Key("HS256", OTHER, kid="new")
-    both = KeySet([old, new])
+    keys = KeySet([old, new])
     for key, kid in ((SECRET, "old"), (OTHER, "new"), (SECRET, None), (OTHER, None)):
-        assert both.verify(issue("ann", key=key, kid=kid, now_s=NOW), now_s=NOW).sub == "ann"
-    assert_rejected(issue("ann", key=SECRET, kid="new", now_s=NOW), both)
-    assert_rejected(issue("ann", key=SECRET, kid="unknown", now_s=NOW), both)
+        assert keys.verify(issue("ann", key=key, kid=kid, now_s=NOW), now_s=NOW).sub == "ann"
+    assert_rejected(issue("ann", key=SECRET, kid="new", now_s=NOW), keys)
+    assert_rejected(issue("ann", key=SECRET, kid="unknown", now_s=NOW), keys)
     assert_rejected(issue("ann", key=SECRET, kid="old", now_s=NOW), KeySet([new]))
 
 

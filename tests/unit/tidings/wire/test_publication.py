@@ -30,15 +30,15 @@ EVENTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max
 
 @pytest.mark.parametrize("example", VECTORS["good"], ids=lambda example: example["message"][:30])
 def test_a_message_is_decoded(example: dict[str, Any]) -> None:
-    made = decode("orders:42", example["message"].encode(), max_bytes=10_000)
-    assert made.to_wire() == {
+    publication = decode("orders:42", example["message"].encode(), max_bytes=10_000)
+    assert publication.to_wire() == {
         "event": example["event"],
         "data": example["data"],
         "id": example["id"],
         "cursor": f"{example['epoch']}.{example['seq']}",
         "at_ms": example["at_ms"],
     }
-    assert (made.seq, made.prev, made.epoch, made.options) == tuple(
+    assert (publication.seq, publication.prev, publication.epoch, publication.options) == tuple(
         example[name] for name in ("seq", "prev", "epoch", "options")
     )
 
@@ -72,18 +72,25 @@ def test_encoded_body_decodes_unchanged(event: str, data: Any, seq: int, at_ms: 
     except BadEvent:
         return
     encoded = encode_data(data)
-    made = decode("a:b", b"t1 %d 0 ep " % seq + encode_body(event, encoded, id="i", at_ms=at_ms), max_bytes=10**6)
-    assert (made.event, made.data_json, made.seq, made.at_ms) == (event, encoded, seq, at_ms)
+    publication = decode(
+        "a:b", b"t1 %d 0 ep " % seq + encode_body(event, encoded, id="i", at_ms=at_ms), max_bytes=10**6
+    )
+    assert (publication.event, publication.data_json, publication.seq, publication.at_ms) == (
+        event,
+        encoded,
+        seq,
+        at_ms,
+    )
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_decode_or_are_rejected(junk: bytes) -> None:
     for message in (junk, b"t1 7 3 ep id 1 - 3 " + junk, b't1 7 3 ep id 1 - 3 "x",' + junk):
         try:
-            made = decode("a:b", message, max_bytes=1000)
+            publication = decode("a:b", message, max_bytes=1000)
         except BadPacket:
             continue
-        assert not set(made.fragment) & set(range(32))
+        assert not set(publication.fragment) & set(range(32))
 
 
 def test_malformed_event_or_id_is_not_encoded() -> None:

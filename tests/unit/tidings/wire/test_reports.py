@@ -26,7 +26,7 @@ def reply_of(node: str, *rows: tuple[str, str, int, int, bool], behind: bool = F
     return {"node": node, "found": [dict(zip(names, row, strict=True)) for row in rows], "behind": behind}
 
 
-def test_a_query_contains_what_is_known() -> None:
+def test_query_contains_only_the_given_arguments() -> None:
     assert json.loads(ReportQuery("x").to_command().to_message("r")) == {"do": "report", "id": "x", "reply": "r"}
     assert LOCATED.to_command().arguments == {"id": "x", "channel": "orders:1", "cursor": "e.5"}
     assert ReportQuery("a:b").path() == "/api/publications/a%3Ab"
@@ -67,7 +67,7 @@ def test_an_error_reply_is_raised() -> None:
         merge_reports(LOCATED, replies)
 
 
-def test_any_node_may_know_the_position() -> None:
+def test_position_is_found_in_the_reply_of_any_node() -> None:
     replies = NodeReplies([reply_of("idle"), reply_of("one", ("orders:1", "e.5", 1, 0, True))])
     assert locate(ReportQuery("x"), replies) == LOCATED
 
@@ -103,7 +103,7 @@ def test_an_unknown_publication_times_out_while_a_node_is_missing() -> None:
     assert locate(ReportQuery("x"), replies) == LOCATED
 
 
-def test_read_a_response_of_the_http_api() -> None:
+def test_response_of_the_http_api_is_read() -> None:
     body = {
         "id": "x",
         "cursor": "e.5",

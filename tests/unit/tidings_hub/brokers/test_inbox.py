@@ -13,7 +13,7 @@ from tidings_hub.metrics import Metrics
 KEYS = RedisKeys("t")
 
 
-class Fixture:
+class InboxFixture:
     def __init__(self) -> None:
         self.metrics = Metrics()
         self.controls: list[dict[str, object]] = []
@@ -21,18 +21,18 @@ class Fixture:
 
 
 @pytest.fixture
-def fixture() -> Fixture:
-    return Fixture()
+def fixture() -> InboxFixture:
+    return InboxFixture()
 
 
-def test_only_names_of_channels_have_a_channel(fixture: Fixture) -> None:
+def test_only_pubsub_names_of_channels_map_to_a_channel(fixture: InboxFixture) -> None:
     assert fixture.inbox.channel(KEYS.pubsub("orders:1")) == "orders:1"
     assert fixture.inbox.channel(fixture.inbox.canary_name) is None
     assert fixture.inbox.channel(b"another:orders:1") is None
 
 
 @pytest.mark.parametrize("message", [b"", b"\xff", b"not a publication", b"x" * 501])
-def test_a_foreign_message_in_a_channel_is_counted(fixture: Fixture, message: bytes) -> None:
+def test_a_foreign_message_in_a_channel_is_counted(fixture: InboxFixture, message: bytes) -> None:
     item = [b"message", KEYS.pubsub("orders:1"), message]
     assert fixture.inbox.publication(item) is None
     assert fixture.metrics.broker_poisoned == 1
@@ -41,12 +41,12 @@ def test_a_foreign_message_in_a_channel_is_counted(fixture: Fixture, message: by
 
 
 @pytest.mark.parametrize("item", [b"token", [b"pong", b"token"], [b"subscribe", b"c", 1], ValueError("error")])
-def test_other_items_are_no_publications_and_not_counted(fixture: Fixture, item: object) -> None:
+def test_other_items_are_ignored_and_not_counted(fixture: InboxFixture, item: object) -> None:
     assert fixture.inbox.publication(item) is None
     assert fixture.metrics.broker_poisoned == 0
 
 
-def test_a_control_message_is_delivered(fixture: Fixture) -> None:
+def test_a_control_message_is_delivered(fixture: InboxFixture) -> None:
     message = {"do": "disconnect", "user": "7"}
     fixture.inbox.on_control([b"message", KEYS.control, json.dumps(message).encode()])
     assert fixture.controls == [message]
@@ -57,12 +57,12 @@ def test_a_control_message_is_delivered(fixture: Fixture) -> None:
     [b"{", b"[]", b'{"do":1}', b"{}", b"[" * 10_000, json.dumps({"do": "x" * CONTROL_MAX_BYTES}).encode()],
     ids=lambda message: ascii(message[:9]),
 )
-def test_an_invalid_control_message_is_counted_and_not_delivered(fixture: Fixture, message: bytes) -> None:
+def test_an_invalid_control_message_is_counted_and_not_delivered(fixture: InboxFixture, message: bytes) -> None:
     fixture.inbox.on_control([b"message", KEYS.control, message])
     assert (fixture.controls, fixture.metrics.broker_poisoned) == ([], 1)
 
 
-def test_a_canary_wakes_only_its_own_waiter(fixture: Fixture) -> None:
+def test_a_canary_wakes_only_its_own_waiter(fixture: InboxFixture) -> None:
     events = {b"c1": threading.Event(), b"c2": threading.Event()}
     fixture.inbox.canaries.update(events)
     for token in (b"c2", b"unknown"):

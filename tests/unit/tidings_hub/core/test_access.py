@@ -100,8 +100,8 @@ def test_history_and_presence_rules() -> None:
     hidden.check_presence_enabled("chat:1")
     with pytest.raises(Forbidden, match="only backends"):
         hidden.check_presence_visible("chat:1")
-    known = [hidden.has_presence(channel) for channel in ("chat:1", "orders:1", "tidings:presence:chat:1")]
-    assert known == [True, False, False]
+    has_presence = [hidden.has_presence(channel) for channel in ("chat:1", "orders:1", "tidings:presence:chat:1")]
+    assert has_presence == [True, False, False]
 
 
 HOST = "shop.example"

@@ -1,4 +1,4 @@
-"""Wherever a client with one cursor for several buckets is cut off, it is given exactly the rest."""
+"""A client with one cursor for several buckets recovers exactly the missed publications."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def publication(channel: str, seq: int, prev: int, epoch: str) -> Publication:
 
 
 def after(published: list[Publication]) -> Cursor:
-    """Where a node is that delivered these."""
+    """The position of a node that delivered these publications."""
     ends = [max([entry.seq for entry in published if entry.epoch == epoch], default=0) for epoch in EPOCHS]
     cursor = BucketPositions([Cursor(epoch, seq) for epoch, seq in zip(EPOCHS, ends, strict=True)]).cursor
     assert cursor is not None
@@ -38,19 +38,19 @@ def after(published: list[Publication]) -> Cursor:
 
 
 def recover(since: Cursor, published: list[Publication]) -> list[Publication]:
-    """What a hub sends to who returns with `since` when all this was published."""
+    """The publications that a hub sends to a client that recovers with `since`."""
     position, publications = after(published), []
     for index, channel in enumerate(CHANNELS):
         stored = [entry for entry in published if entry.channel == channel]
-        past = ChannelSnapshot(stored[-1].seq if stored else 0, stored, epoch=EPOCHS[index // 2])
-        result = missed_since(since, position, past, limit=100)
+        snapshot = ChannelSnapshot(stored[-1].seq if stored else 0, stored, epoch=EPOCHS[index // 2])
+        result = missed_since(since, position, snapshot, limit=100)
         assert not isinstance(result, Gap)
         publications += result
     return rebase_cursors(since, position, sorted(publications, key=lambda entry: entry.seq))
 
 
 @given(st.lists(st.integers(0, 5), max_size=30), st.integers(0, 30), st.integers(0, 30))
-def test_interrupted_recovery_continues_where_it_was(channels: list[int], start: int, cut: int) -> None:
+def test_interrupted_recovery_continues_at_its_position(channels: list[int], start: int, cut: int) -> None:
     published = publish(channels)
     since = after(published[:start])
     first = recover(since, published)
@@ -64,13 +64,13 @@ def test_interrupted_recovery_continues_where_it_was(channels: list[int], start:
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30))
 def test_a_live_publication_resumes_every_bucket(channels: list[int]) -> None:
     published = publish(channels)
-    at: list[Cursor | None] = [Cursor(epoch, 0) for epoch in EPOCHS]
+    positions: list[Cursor | None] = [Cursor(epoch, 0) for epoch in EPOCHS]
     for number, entry in enumerate(published):
         bucket = EPOCHS.index(entry.epoch)
-        entry.other_places = BucketPositions(at).others(bucket)
-        at[bucket] = Cursor(entry.epoch, entry.seq)
-        rest = recover(Cursor.parse(entry.cursor), published)
-        assert {other.id for other in rest} == {other.id for other in published[number + 1 :]}
+        entry.other_places = BucketPositions(positions).others(bucket)
+        positions[bucket] = Cursor(entry.epoch, entry.seq)
+        remaining = recover(Cursor.parse(entry.cursor), published)
+        assert {other.id for other in remaining} == {other.id for other in published[number + 1 :]}
 
 
 def test_held_publication_is_never_behind_recovered_ones() -> None:
@@ -99,7 +99,7 @@ def test_an_unknown_bucket_is_left_out_of_cursors() -> None:
 
 
 def test_a_cursor_raised_to_a_floor_keeps_its_own_places() -> None:
-    own = Cursor.parse("ea.5~eb.7")
-    assert cursor_max(own, Cursor.parse("eb.9~ea.3~ec.8")) == Cursor.parse("ea.5~eb.9")
-    assert cursor_max(own, Cursor.parse("ec.8")) == own
+    cursor = Cursor.parse("ea.5~eb.7")
+    assert cursor_max(cursor, Cursor.parse("eb.9~ea.3~ec.8")) == Cursor.parse("ea.5~eb.9")
+    assert cursor_max(cursor, Cursor.parse("ec.8")) == cursor
     assert cursor_max(Cursor("ea", 5), Cursor("ea", 6)) == Cursor("ea", 6)

@@ -1,4 +1,4 @@
-"""Doubts widen when they must, and are never forgotten."""
+"""Doubts can widen, and none is lost."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from tidings_hub.core.doubts import Doubts
 
 
-def test_both_ends_are_doubted() -> None:
+def test_a_doubt_covers_both_ends_of_its_range() -> None:
     doubts = Doubts()
     doubts.add("orders:1", 5, 7)
     assert [doubts.covers("orders:1", seq) for seq in (4, 5, 7, 8)] == [False, True, True, False]
     assert not doubts.covers("orders:2", 5)
 
 
-def test_an_empty_range_is_no_doubt() -> None:
+def test_an_empty_range_adds_no_doubt() -> None:
     doubts = Doubts()
     doubts.add("orders:1", 7, 6)
     assert len(doubts) == 0
@@ -29,7 +29,7 @@ def test_new_epoch_clears_doubts() -> None:
     assert not any(doubts.covers("orders:1", seq) for seq in range(6))
 
 
-def test_beyond_the_limit_the_oldest_counts_for_every_channel() -> None:
+def test_beyond_the_limit_the_oldest_doubt_covers_every_channel() -> None:
     doubts = Doubts(channels_max=1)
     assert not doubts.add("orders:1", 1, 2)
     assert doubts.add("orders:2", 5, 6)

@@ -1,4 +1,4 @@
-"""How far a node is, and what it makes of publications that are not simply the next one."""
+"""The position of a node, and how it classifies publications that are not the next one."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def judge(
     return positions.classify(candidate, Cursor(epoch, seq), ChannelSnapshot(last, stored or []), limit=100)
 
 
-def test_the_next_one_is_delivered_and_moves_the_position() -> None:
+def test_the_next_publication_is_delivered_and_moves_the_position() -> None:
     positions = tracked()
     assert positions.observe(publication(12, 5)) is Verdict.DELIVER
     assert (positions.last_seq(CHANNEL), positions.cursor) == (12, Cursor(EPOCH, 12))
 
 
-def test_before_the_first_contact_there_is_no_position() -> None:
+def test_position_is_unknown_before_the_first_contact() -> None:
     assert Positions().cursor is None
 
 
@@ -81,7 +81,7 @@ def test_regression_and_new_epoch_are_detected_first() -> None:
     assert judge(positions, publication(12, 7), seq=8) is Anomaly.REGRESSION
 
 
-def test_publication_that_was_never_made_is_forged() -> None:
+def test_forged_publication_is_detected() -> None:
     positions = tracked()
     assert judge(positions, publication(101, 5), last=100) is Anomaly.FORGED
     assert judge(positions, publication(12, 5), last=11) is Anomaly.FORGED
@@ -92,11 +92,11 @@ def test_publication_that_was_never_made_is_forged() -> None:
     assert judge(positions, impostor, last=12, stored=chain(7, 12, first_prev=5)) is Anomaly.FORGED
 
 
-def test_messages_that_were_queued_before_the_start() -> None:
+def test_messages_queued_before_the_start_count_as_replayed() -> None:
     assert judge(tracked(), publication(5, 4), last=5) is Anomaly.REPLAYED
 
 
-def test_repairs_and_gaps() -> None:
+def test_missed_publications_are_repaired_or_reported_as_lost() -> None:
     positions = tracked()
     stream = chain(7, 8, 12, first_prev=5)
     assert judge(positions, publication(12, 8), last=12, stored=stream) == Repair(stream[:2])
@@ -105,7 +105,7 @@ def test_repairs_and_gaps() -> None:
     assert judge(positions, publication(12, 8), last=None) == Repair(is_lost=True)
 
 
-def test_a_far_jump_that_is_true_is_no_loss() -> None:
+def test_large_jump_that_the_broker_confirms_is_not_a_loss() -> None:
     far = 9 + JUMP_MAX + 1
     assert judge(tracked(), publication(far, 5), seq=far, last=far) == Repair()
 
@@ -124,7 +124,7 @@ def test_node_delivers_or_reports_every_publication(names: list[str], data: st.D
     streams: dict[str, list[Publication]] = {name: [] for name in "abc"}
     numbered: dict[str, list[int]] = {name: [] for name in "abc"}
     delivered: dict[str, list[int]] = {name: [] for name in "abc"}
-    excused: dict[str, set[int]] = {name: set() for name in "abc"}
+    reported: dict[str, set[int]] = {name: set() for name in "abc"}
     for name in "abc":
         positions.track(name, 0)
     history: list[Publication] = []
@@ -134,34 +134,38 @@ def test_node_delivers_or_reports_every_publication(names: list[str], data: st.D
         streams[name] = [*streams[name], candidate][-data.draw(st.integers(1, 10)) :]
         numbered[name].append(seq)
         history.append(candidate)
-        fate = data.draw(st.sampled_from(["arrives", "arrives", "dropped", "repeated"]))
+        outcome = data.draw(st.sampled_from(["arrives", "arrives", "dropped", "repeated"]))
         arriving = {
             "arrives": [candidate],
             "dropped": [],
             "repeated": [candidate, data.draw(st.sampled_from(history))],
-        }[fate]
+        }[outcome]
         for arrival in arriving:
             last = positions.tracked_seq(arrival.channel)
             verdict = positions.observe(arrival)
             if verdict is Verdict.DELIVER:
                 delivered[arrival.channel].append(arrival.seq)
                 continue
-            stored = [old for old in streams[arrival.channel] if old.seq > last]
-            past = ChannelSnapshot(pointers[arrival.channel], stored)
-            finding = positions.classify(arrival, Cursor(EPOCH, seq), past, limit=100)
-            if isinstance(finding, Repair):
-                if finding.is_lost:
-                    excused[arrival.channel].update(range(last + 1, arrival.seq))
-                delivered[arrival.channel] += [old.seq for old in finding.missed] + [arrival.seq]
+            stored = [
+                stored_publication for stored_publication in streams[arrival.channel] if stored_publication.seq > last
+            ]
+            snapshot = ChannelSnapshot(pointers[arrival.channel], stored)
+            result = positions.classify(arrival, Cursor(EPOCH, seq), snapshot, limit=100)
+            if isinstance(result, Repair):
+                if result.is_lost:
+                    reported[arrival.channel].update(range(last + 1, arrival.seq))
+                delivered[arrival.channel] += [stored_publication.seq for stored_publication in result.missed] + [
+                    arrival.seq
+                ]
                 positions.accept(arrival)
             else:
-                # A repeated message that was dropped before is no replay, it is the real thing.
-                assert finding is Anomaly.REPLAYED
+                # A repeated message that was dropped before counts as its first arrival, not as a replay.
+                assert result is Anomaly.REPLAYED
     for name in "abc":
         assert delivered[name] == sorted(set(delivered[name]))
         reached = positions.tracked_seq(name)
         for seq in numbered[name]:
-            assert seq > reached or seq in delivered[name] or seq in excused[name]
-        rest = contiguous(reached, pointers[name], streams[name], epoch=EPOCH, limit=100)
+            assert seq > reached or seq in delivered[name] or seq in reported[name]
+        remaining = contiguous(reached, pointers[name], streams[name], epoch=EPOCH, limit=100)
         beyond = [seq for seq in numbered[name] if seq > reached]
-        assert isinstance(rest, Gap) or [candidate.seq for candidate in rest] == beyond
+        assert isinstance(remaining, Gap) or [candidate.seq for candidate in remaining] == beyond

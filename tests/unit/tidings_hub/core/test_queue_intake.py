@@ -22,7 +22,7 @@ from tidings.wire.publication import encode_body
 from tidings.wire.queue_message import QueuedPublication, decode_queue_message, encode_queue_message
 from tidings_hub.core.queue_intake import Backlog, Disposition, dead_letter_headers, disposition, read_queued
 
-TAKEN = Receipt("1", "e.1")
+RECEIPT = Receipt("1", "e.1")
 AWAY = Unavailable("away")
 
 
@@ -46,7 +46,7 @@ def waiting(pending: Backlog[str], now_s: float) -> list[str]:
 
 
 @pytest.mark.parametrize("data", ["null", "1", '"x"', '{"a":[1,2.5,{"b":null}]}', "[" * 64 + "]" * 64])
-def test_json_is_read_and_not_touched(data: str) -> None:
+def test_json_is_read_unchanged(data: str) -> None:
     result = read_queued(message(data), data_max_bytes=1000)
     assert isinstance(result, QueuedPublication)
     assert result.data_json == data.encode()
@@ -67,7 +67,7 @@ def test_data_that_is_not_json_is_rejected(data: str) -> None:
 
 
 @given(st.binary(max_size=200) | st.binary(max_size=60).map(lambda noise: message("1")[:-1] + noise))
-def test_no_bytes_raise(noise: bytes) -> None:
+def test_any_bytes_are_read_or_rejected(noise: bytes) -> None:
     result = read_queued(noise, data_max_bytes=100)
     assert isinstance(result, QueuedPublication | TidingsError)
     if isinstance(result, QueuedPublication):
@@ -83,7 +83,7 @@ def test_foreign_message_is_returned_as_an_error() -> None:
 @pytest.mark.parametrize(
     ("answer", "decision"),
     [
-        (TAKEN, Disposition.ACK),
+        (RECEIPT, Disposition.ACK),
         (Receipt("1", "e.1", duplicate=True), Disposition.ACK),
         *((error, Disposition.DEAD_LETTER) for error in (UnknownNamespace(), TooLarge(), Forbidden(), BadChannel())),
         *((error, Disposition.RETRY) for error in (AWAY, TimedOut(), Draining(), Internal())),
@@ -93,7 +93,7 @@ def test_broker_answer_decides_the_disposition(answer: Receipt | TidingsError, d
     assert disposition(answer) is decision
 
 
-def test_the_reason_goes_along() -> None:
+def test_dead_letter_headers_contain_the_reason() -> None:
     headers = dead_letter_headers(UnknownNamespace("no rule for 'x'" + "." * 1000), queue="tidings", node="n1")
     assert headers["tidings-code"] == "unknown_namespace"
     assert headers["tidings-reason"].startswith("no rule for 'x'")
@@ -104,7 +104,7 @@ def test_the_reason_goes_along() -> None:
 def test_accepted_messages_leave_in_order_and_the_next_are_due_immediately() -> None:
     pending = backlog("a", "b", "c")
     assert waiting(pending, 0.0) == ["a", "b", "c"]
-    decisions = pending.apply_answers([TAKEN, UnknownNamespace(), TAKEN], 0.0)
+    decisions = pending.apply_answers([RECEIPT, UnknownNamespace(), RECEIPT], 0.0)
     assert [(queued_message.message, decision) for queued_message, decision, _ in decisions] == [
         ("a", Disposition.ACK),
         ("b", Disposition.DEAD_LETTER),
@@ -125,7 +125,7 @@ def test_back_off_grows_while_the_broker_accepts_nothing() -> None:
     assert pending.wait_s(10.25, most_s=7.0) == 0.75
     pending.apply_answers([AWAY, AWAY, TimedOut()], 11.0)
     assert (waiting(pending, 12.9), waiting(pending, 13.0)) == ([], ["a", "b", "c"])
-    pending.apply_answers([TAKEN, TAKEN, TAKEN], 13.0)
+    pending.apply_answers([RECEIPT, RECEIPT, RECEIPT], 13.0)
     assert (len(pending), pending.held_count) == (0, 0)
     pending.add("d", queued())
     assert waiting(pending, 13.0) == ["d"]
@@ -134,7 +134,7 @@ def test_back_off_grows_while_the_broker_accepts_nothing() -> None:
 def test_message_rejected_alone_stays_in_front_without_back_off() -> None:
     pending = backlog("a", "b", "c")
     for now_s in (10.0, 20.0, 30.0):
-        pending.apply_answers([AWAY, TAKEN, TAKEN], now_s)
+        pending.apply_answers([AWAY, RECEIPT, RECEIPT], now_s)
         pending.add("b", queued())
         pending.add("c", queued())
         assert pending.wait_s(now_s, most_s=7.0) == 1.0
@@ -145,5 +145,7 @@ def test_messages_after_the_attempt_are_not_decided_by_it() -> None:
     pending = backlog("a")
     due = pending.due(0.0)
     pending.add("b", queued())
-    assert [queued_message.message for queued_message, _, _ in pending.apply_answers([TAKEN] * len(due), 0.0)] == ["a"]
+    assert [queued_message.message for queued_message, _, _ in pending.apply_answers([RECEIPT] * len(due), 0.0)] == [
+        "a"
+    ]
     assert waiting(pending, 0.0) == ["b"]

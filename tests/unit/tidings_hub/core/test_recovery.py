@@ -1,4 +1,4 @@
-"""`missed` never says complete when something is missing, whatever was dropped, trimmed or asked."""
+"""A recovery is complete or a gap, whatever was dropped, trimmed or requested."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def chain(*seqs: int, first_prev: int = 0) -> list[Publication]:
     return [publication(seq, prev) for prev, seq in zip([first_prev, *seqs], seqs, strict=False)]
 
 
-def result(since: int, position: int, last: int | None, kept: list[Publication], limit: int = 100) -> list[int] | str:
-    found = missed_since(Cursor(EPOCH, since), Cursor(EPOCH, position), ChannelSnapshot(last, kept), limit=limit)
-    return found.reason if isinstance(found, Gap) else [one.seq for one in found]
+def result(since: int, position: int, last: int | None, stored: list[Publication], limit: int = 100) -> list[int] | str:
+    missed = missed_since(Cursor(EPOCH, since), Cursor(EPOCH, position), ChannelSnapshot(last, stored), limit=limit)
+    return missed.reason if isinstance(missed, Gap) else [entry.seq for entry in missed]
 
 
 @pytest.mark.parametrize(
-    ("since", "position", "last", "kept", "expected"),
+    ("since", "position", "last", "stored", "expected"),
     [
         (5, 9, 5, [], []),
         (7, 9, 5, [], []),
@@ -43,24 +43,26 @@ def result(since: int, position: int, last: int | None, kept: list[Publication],
         (0, 9, 9, [publication(9, 0, epoch="old")], "epoch"),
     ],
 )
-def test_the_rule(since: int, position: int, last: int | None, kept: list[Publication], expected: object) -> None:
-    assert result(since, position, last, kept) == expected
+def test_missed_publications_or_the_reason_of_a_gap(
+    since: int, position: int, last: int | None, stored: list[Publication], expected: object
+) -> None:
+    assert result(since, position, last, stored) == expected
 
 
 def test_another_epoch_is_a_gap() -> None:
     assert missed_since(Cursor("old", 5), Cursor(EPOCH, 9), ChannelSnapshot(5, []), limit=9) == Gap("epoch")
 
 
-def test_the_limit_is_how_many_are_still_recovered() -> None:
-    kept = chain(*range(1, 6))
-    assert result(0, 5, 5, kept, limit=5) == [1, 2, 3, 4, 5]
-    assert result(0, 5, 5, kept, limit=4) == "limit"
+def test_recovery_up_to_the_limit() -> None:
+    stored = chain(*range(1, 6))
+    assert result(0, 5, 5, stored, limit=5) == [1, 2, 3, 4, 5]
+    assert result(0, 5, 5, stored, limit=4) == "limit"
 
 
 def test_publications_past_the_pointer_are_ignored() -> None:
-    found = contiguous(0, 2, chain(1, 2, 3), epoch=EPOCH, limit=9)
-    assert not isinstance(found, Gap)
-    assert [one.seq for one in found] == [1, 2]
+    missed = contiguous(0, 2, chain(1, 2, 3), epoch=EPOCH, limit=9)
+    assert not isinstance(missed, Gap)
+    assert [entry.seq for entry in missed] == [1, 2]
 
 
 @given(
@@ -68,40 +70,40 @@ def test_publications_past_the_pointer_are_ignored() -> None:
     st.data(),
 )
 def test_complete_or_a_gap_for_random_losses(channels: list[str], data: st.DataObject) -> None:
-    """Publish at random, keep any part of the stream, return with any cursor."""
-    made: list[Publication] = []
+    """Publish at random, store any part of the stream, recover from any cursor."""
+    published: list[Publication] = []
     pointer = 0
     for seq, channel in enumerate(channels, start=1):
         if channel == "orders:1":
-            made.append(publication(seq, pointer))
+            published.append(publication(seq, pointer))
             pointer = seq
-    kept = [one for one in made if data.draw(st.booleans())] if data.draw(st.booleans()) else made
-    trim = data.draw(st.integers(0, len(kept)))
-    kept = kept[trim:]
+    stored = [entry for entry in published if data.draw(st.booleans())] if data.draw(st.booleans()) else published
+    trim = data.draw(st.integers(0, len(stored)))
+    stored = stored[trim:]
     since = data.draw(st.integers(0, len(channels) + 2))
     limit = data.draw(st.integers(1, 50))
     position = Cursor(EPOCH, len(channels))
     last = data.draw(st.sampled_from([pointer, None]))
-    # What the broker reads: those after the cursor, at most one more than the limit.
-    read = [one for one in kept if one.seq > since][: limit + 1]
-    found = missed_since(Cursor(EPOCH, since), position, ChannelSnapshot(last, read), limit=limit)
-    truth = [one for one in made if one.seq > since]
-    if isinstance(found, Gap):
-        whole = read == truth and last is not None and since <= position.seq and len(truth) <= limit
-        assert not whole, "a complete past was called a gap"
+    # The broker reads the publications after the cursor, at most one more than the limit.
+    snapshot = [entry for entry in stored if entry.seq > since][: limit + 1]
+    missed = missed_since(Cursor(EPOCH, since), position, ChannelSnapshot(last, snapshot), limit=limit)
+    expected = [entry for entry in published if entry.seq > since]
+    if isinstance(missed, Gap):
+        is_complete = snapshot == expected and last is not None and since <= position.seq and len(expected) <= limit
+        assert not is_complete, "a complete history was reported as a gap"
     else:
-        assert found == truth
+        assert missed == expected
 
 
-def test_from_a_later_place_than_ones_own() -> None:
-    kept = chain(7, 9, first_prev=5)
+def test_recovery_from_a_later_position_than_since() -> None:
+    stored = chain(7, 9, first_prev=5)
     position, since, start = Cursor(EPOCH, 9), Cursor(EPOCH, 5), Cursor(EPOCH, 7)
-    found = missed_from(start, since, position, ChannelSnapshot(9, kept), limit=100)
-    assert not isinstance(found, Gap)
-    assert [one.seq for one in found] == [9]
-    # What is doubted was looked up for `since`: of later places nobody can say.
-    doubted = ChannelSnapshot(9, kept, (1, 2))
+    missed = missed_from(start, since, position, ChannelSnapshot(9, stored), limit=100)
+    assert not isinstance(missed, Gap)
+    assert [entry.seq for entry in missed] == [9]
+    # Doubts were looked up for `since`, so nothing is known about later positions.
+    doubted = ChannelSnapshot(9, stored, (1, 2))
     assert missed_from(start, since, position, doubted, limit=100) == Gap("doubted")
     assert not isinstance(missed_from(since, since, position, doubted, limit=100), Gap)
-    # Read after `since`, with more than the limit: what comes after the place is cut off, and that shows.
-    assert isinstance(missed_from(start, since, position, ChannelSnapshot(9, kept[:1]), limit=1), Gap)
+    # The read after `since` exceeds the limit: publications after the start are cut off, so it is a gap.
+    assert isinstance(missed_from(start, since, position, ChannelSnapshot(9, stored[:1]), limit=1), Gap)

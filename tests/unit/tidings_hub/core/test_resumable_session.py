@@ -1,4 +1,4 @@
-"""What is stored of a session, and when its client may be told that it has everything."""
+"""The stored state of a session, and when a resume is complete."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ PID = "kept-in-the-client-alone"
 
 def session(*joins: tuple[JoinMode, str, list[str]], stale: str = "") -> ResumableSession:
     stored = ResumableSession(sid_of(PID), "c1", "7", jti="t1", stale_offset=stale)
-    for how, at, channels in joins:
-        stored.add_channels(how, at, channels)
+    for mode, position, channels in joins:
+        stored.add_channels(mode, position, channels)
     return stored
 
 
 def starts(stored: ResumableSession, offset: object, since: str | None = None) -> dict[str, str] | ResumeRefusal:
-    found = plan_resume(stored, offset, None if since is None else Cursor.parse(since))
-    if isinstance(found, ResumeRefusal):
-        return found
-    return {"": str(found.offset)} | {name: str(start) for name, start in found.starts.items()}
+    resume = plan_resume(stored, offset, None if since is None else Cursor.parse(since))
+    if isinstance(resume, ResumeRefusal):
+        return resume
+    return {"": str(resume.offset)} | {name: str(start) for name, start in resume.starts.items()}
 
 
-def test_a_sid_is_always_the_same_and_no_pid() -> None:
+def test_sid_is_derived_from_the_pid() -> None:
     assert sid_of(PID) == sid_of(PID) == "uw8ORvT0Dl_lVay-CzVH"
     assert sid_of(PID + "x") != sid_of(PID)
 
@@ -66,10 +66,10 @@ def test_decode_reverses_encode() -> None:
     stored = session(
         (JoinMode.FROM_OFFSET, "", ["user:7", "orders:1"]), (JoinMode.FROM_POSITION, "e.5", ["orders:2"]), stale="e.3"
     )
-    again = ResumableSession.decode(stored.sid, stored.owner, stored.user, stored.encode())
-    assert again is not None
-    assert (again.joins, again.jti, again.stale_offset) == (stored.joins, "t1", "e.3")
-    assert again.channels == ["user:7", "orders:1", "orders:2"]
+    decoded = ResumableSession.decode(stored.sid, stored.owner, stored.user, stored.encode())
+    assert decoded is not None
+    assert (decoded.joins, decoded.jti, decoded.stale_offset) == (stored.joins, "t1", "e.3")
+    assert decoded.channels == ["user:7", "orders:1", "orders:2"]
     assert PID.encode() not in stored.encode()
 
 
@@ -86,7 +86,7 @@ def test_a_malformed_body_is_not_decoded(body: bytes) -> None:
     assert ResumableSession.decode("s", "c", "u", body) is None
 
 
-def test_the_last_way_into_a_channel_counts() -> None:
+def test_the_last_join_of_a_channel_counts() -> None:
     stored = session(
         (JoinMode.FROM_POSITION, "e.5", ["a:1", "a:2"]),
         (JoinMode.FROM_POSITION, "e.5", ["a:3"]),
@@ -101,7 +101,7 @@ def test_the_last_way_into_a_channel_counts() -> None:
     assert stored.joins == (ChannelJoin(JoinMode.REPLAYED, "e.7", ("a:1",)),)
 
 
-def test_a_fresh_channel_begins_where_it_was_joined() -> None:
+def test_new_channel_starts_at_the_position_of_its_join() -> None:
     stored = session(
         (JoinMode.FROM_OFFSET, "", ["user:7"]),
         (JoinMode.FROM_POSITION, "e.5", ["a:1"]),
@@ -110,22 +110,22 @@ def test_a_fresh_channel_begins_where_it_was_joined() -> None:
     assert starts(stored, "e.6") == {"": "e.6", "a:2": "e.9"}
     assert starts(stored, "e.2") == {"": "e.2", "a:1": "e.5", "a:2": "e.9"}
     assert starts(stored, "e.9") == {"": "e.9"}
-    many = session((JoinMode.FROM_POSITION, "e.5~f.8", ["a:1"]))
-    assert starts(many, "f.9~e.2") == {"": "f.9~e.2", "a:1": "f.9~e.5"}
+    clustered = session((JoinMode.FROM_POSITION, "e.5~f.8", ["a:1"]))
+    assert starts(clustered, "f.9~e.2") == {"": "f.9~e.2", "a:1": "f.9~e.5"}
 
 
 def test_replayed_publications_need_a_later_offset() -> None:
     stored = session((JoinMode.REPLAYED, "e.7", ["a:1"]))
     assert starts(stored, "e.8") == {"": "e.8"}
-    # It may be from before: a cursor in between shows nothing.
+    # The cursor may be from before the replay, so it proves nothing.
     assert starts(stored, "e.7") is ResumeRefusal.UNSETTLED
     assert starts(stored, "e.3") is ResumeRefusal.UNSETTLED
     assert starts(stored, "f.99") is ResumeRefusal.UNSETTLED
-    # What its client says of itself shows nothing either.
+    # A cursor that the client sends does not prove it either.
     assert starts(stored, "e.7", since="e.9") is ResumeRefusal.UNSETTLED
-    many = session((JoinMode.REPLAYED, "e.7~f.4", ["a:1"]))
-    assert starts(many, "f.5~e.1") == {"": "f.5~e.1"}
-    assert starts(many, "f.4~e.99") is ResumeRefusal.UNSETTLED
+    clustered = session((JoinMode.REPLAYED, "e.7~f.4", ["a:1"]))
+    assert starts(clustered, "f.5~e.1") == {"": "f.5~e.1"}
+    assert starts(clustered, "f.4~e.99") is ResumeRefusal.UNSETTLED
     assert starts(session((JoinMode.REPLAYING, "", ["a:1"])), "e.99") is ResumeRefusal.UNSETTLED
 
 
@@ -141,24 +141,30 @@ def test_offsets_of_other_sessions_are_refused(offset: object) -> None:
     assert starts(session((JoinMode.FROM_POSITION, "e.1", ["a:1"])), offset) is ResumeRefusal.OFFSET
 
 
-def test_a_place_that_was_not_known_recovers_nothing() -> None:
+def test_unknown_position_recovers_nothing() -> None:
     assert starts(session((JoinMode.FROM_POSITION, "", ["a:1"])), "e.1") is ResumeRefusal.OFFSET
 
 
-def test_an_offset_of_the_session_before_proves_nothing() -> None:
+def test_offset_of_the_previous_connection_is_rejected() -> None:
     stored = session((JoinMode.FROM_POSITION, "e.1", ["a:1"]), stale="e.6")
     assert starts(stored, "e.6") is ResumeRefusal.UNREADY
     assert starts(stored, "e.7") == {"": "e.7"}
 
 
-def test_after_a_return_all_is_in_one_order_again() -> None:
+def test_resumed_session_starts_all_channels_in_one_order() -> None:
     stored = session(
         (JoinMode.REPLAYED, "e.7", ["a:1"]),
         (JoinMode.FROM_POSITION, "e.9", ["a:2"]),
         (JoinMode.FROM_OFFSET, "", ["a:3"]),
         stale="e.1",
     )
-    again = stored.for_connection("c2", None)
-    assert (again.sid, again.owner, again.user, again.jti, again.stale_offset) == (stored.sid, "c2", "7", None, "")
-    assert starts(again, "e.8") == {"": "e.8", "a:2": "e.9"}
-    assert isinstance(plan_resume(again, "e.1"), Resume)
+    resumed = stored.for_connection("c2", None)
+    assert (resumed.sid, resumed.owner, resumed.user, resumed.jti, resumed.stale_offset) == (
+        stored.sid,
+        "c2",
+        "7",
+        None,
+        "",
+    )
+    assert starts(resumed, "e.8") == {"": "e.8", "a:2": "e.9"}
+    assert isinstance(plan_resume(resumed, "e.1"), Resume)

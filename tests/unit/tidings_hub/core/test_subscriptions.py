@@ -16,17 +16,17 @@ def live(subscriptions: Subscriptions[str], connection: str, *channels: str) -> 
     subscriptions.finish(catchup)
 
 
-def planned(frames: list[Frame], subscriptions: Subscriptions[str]) -> dict[str, list[int]]:
-    """What each connection gets; fails if one is in two groups."""
-    found: dict[str, list[int]] = {}
-    for connections, wanted in plan(frames, subscriptions):
+def planned_seqs(frames: list[Frame], subscriptions: Subscriptions[str]) -> dict[str, list[int]]:
+    """The seqs of each connection. Fails if a connection is in two groups."""
+    seqs: dict[str, list[int]] = {}
+    for connections, group_frames in plan(frames, subscriptions):
         for connection in connections:
-            assert connection not in found
-            found[connection] = [each.seq for each in wanted]
-    return found
+            assert connection not in seqs
+            seqs[connection] = [item.seq for item in group_frames]
+    return seqs
 
 
-def test_a_channel_begins_with_its_first_connection_and_ends_with_its_last() -> None:
+def test_channel_exists_from_its_first_to_its_last_connection() -> None:
     subscriptions: Subscriptions[str] = Subscriptions()
     live(subscriptions, "a", "o:1", "o:2")
     live(subscriptions, "b", "o:1")
@@ -45,7 +45,7 @@ def test_a_catchup_holds_live_publications_back() -> None:
     assert subscriptions.count("o:1") == 0
     for seq in (1, 2, 3):
         catchup.hold(frame("o:1", seq))
-    assert [each.seq for each in catchup.held_frames] == [1, 2]
+    assert [late_frame.seq for late_frame in catchup.held_frames] == [1, 2]
     assert catchup.overflowed
     subscriptions.finish(catchup)
     assert subscriptions.count("o:1") == 1
@@ -53,10 +53,10 @@ def test_a_catchup_holds_live_publications_back() -> None:
 
 def test_a_loss_drops_only_the_held_publications_of_its_channel() -> None:
     catchup = Catchup("a", ["o:1", "o:2"], None, hold_max=9)
-    for each in (frame("o:1", 1), frame("o:2", 2), frame("o:1", 3)):
-        catchup.hold(each)
+    for late_frame in (frame("o:1", 1), frame("o:2", 2), frame("o:1", 3)):
+        catchup.hold(late_frame)
     catchup.lose("o:1")
-    assert [each.seq for each in catchup.held_frames] == [2]
+    assert [late_frame.seq for late_frame in catchup.held_frames] == [2]
     assert catchup.lost == {"o:1"}
 
 
@@ -72,11 +72,11 @@ def test_an_abandoned_catchup_frees_only_channels_without_others() -> None:
 def test_the_plan_of_one_channel_is_its_live_set_itself() -> None:
     subscriptions: Subscriptions[str] = Subscriptions()
     live(subscriptions, "a", "o:1")
-    ((connections, wanted),) = plan([frame("o:1", 1), frame("o:9", 2), frame("o:1", 3)], subscriptions)
+    ((connections, group_frames),) = plan([frame("o:1", 1), frame("o:9", 2), frame("o:1", 3)], subscriptions)
     channel = subscriptions.get("o:1")
     assert channel is not None
     assert connections is channel.live
-    assert [each.seq for each in wanted] == [1, 3]
+    assert [item.seq for item in group_frames] == [1, 3]
 
 
 def test_connections_in_several_channels_are_written_once_in_order_of_seq() -> None:
@@ -86,8 +86,8 @@ def test_connections_in_several_channels_are_written_once_in_order_of_seq() -> N
     live(subscriptions, "two", "o:2")
     live(subscriptions, "none", "o:3")
     frames = [frame("o:1", 1), frame("o:2", 2), frame("o:1", 3), frame("o:2", 4)]
-    assert planned(frames, subscriptions) == {"both": [1, 2, 3, 4], "one": [1, 3], "two": [2, 4]}
+    assert planned_seqs(frames, subscriptions) == {"both": [1, 2, 3, 4], "one": [1, 3], "two": [2, 4]}
 
 
 def test_channels_without_subscribers_are_not_planned() -> None:
-    assert planned([frame("o:1", 1)], Subscriptions()) == {}
+    assert planned_seqs([frame("o:1", 1)], Subscriptions()) == {}

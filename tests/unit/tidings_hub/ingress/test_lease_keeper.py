@@ -6,7 +6,7 @@ from tidings_hub.ingress.lease_keeper import LeaseKeeper
 
 
 class Provider:
-    """Replies to lease requests. `requests`: the seconds that each request asked for."""
+    """Replies to lease requests. `requests`: the requested seconds of each."""
 
     def __init__(self, *replies: LeaseReply | Unavailable) -> None:
         self.requests: list[float] = []

@@ -20,7 +20,7 @@ def test_rules_and_keys_change_and_other_settings_need_a_restart() -> None:
     assert set(settings.rules()) == {"user", "chat"}
 
 
-def test_a_generated_node_id_is_no_change() -> None:
+def test_generated_node_id_is_not_reported_as_changed() -> None:
     old, new = Settings(secret=SECRET), Settings(secret=SECRET)
     assert apply_reload(old, new) == (old, [])
     assert apply_reload(old, Settings(secret=SECRET, node_id="n7"))[1] == ["node_id"]

@@ -12,7 +12,7 @@ from tidings_hub.socketio.server import HubServer
 
 
 class Recorder:
-    """A connection that keeps what is written to it."""
+    """A connection that records the packets written to it."""
 
     transport = "websocket"
 
@@ -34,12 +34,12 @@ class Recorder:
         self.code = self.code or code
 
     def cork(self) -> None:
-        """Everything is kept anyway."""
+        """Do nothing: all packets are recorded."""
 
     uncork = establish = refund = cork
 
 
-class FakeOpening:
+class FakeRequest:
     """The first request of a connection."""
 
     def __init__(self) -> None:
@@ -49,8 +49,8 @@ class FakeOpening:
         self.remote = "here"
 
 
-class Inline:
-    """A pool that calls at once."""
+class InlinePool:
+    """A pool that runs each call immediately."""
 
     def submit(self, fn: Callable[..., object], *args: object) -> bool:
         fn(*args)
@@ -59,7 +59,7 @@ class Inline:
 
 @pytest.fixture
 def server() -> HubServer:
-    return HubServer(pool=Inline(), spawn=lambda fn, *args: fn(*args), metrics=Metrics(), max_attachment_bytes=1000)
+    return HubServer(pool=InlinePool(), spawn=lambda fn, *args: fn(*args), metrics=Metrics(), max_attachment_bytes=1000)
 
 
 def test_packets_of_a_connect_handler_follow_the_connect_packet(server: HubServer) -> None:
@@ -69,15 +69,15 @@ def test_packets_of_a_connect_handler_follow_the_connect_packet(server: HubServe
 
     server.on("connect", connect)
     connection = Recorder()
-    server.on_open(connection, FakeOpening())
+    server.on_open(connection, FakeRequest())
     server.on_message(connection, '0{"token":"123"}')
-    answer, *behind = connection.sent
-    assert str(answer).startswith('0{"sid":"')
-    assert behind == ['2["auth",{"token":"123"}]', '51-["picture",{"_placeholder":true,"num":0}]', b"\x01"]
+    connect_packet, *later_packets = connection.sent
+    assert str(connect_packet).startswith('0{"sid":"')
+    assert later_packets == ['2["auth",{"token":"123"}]', '51-["picture",{"_placeholder":true,"num":0}]', b"\x01"]
     assert not connection.closed
 
 
-def test_a_session_has_a_public_id_of_its_own(server: HubServer) -> None:
+def test_session_has_its_own_public_id(server: HubServer) -> None:
     sids = []
 
     def connect(sid: str, _environ: object, _auth: object) -> None:
@@ -87,19 +87,19 @@ def test_a_session_has_a_public_id_of_its_own(server: HubServer) -> None:
     server.on("connect", connect)
     server.on("hello", sids.append)
     connection = Recorder()
-    server.on_open(connection, FakeOpening())
+    server.on_open(connection, FakeRequest())
     server.on_message(connection, "0")
     server.on_message(connection, '2["hello"]')
     assert connection.sent == ['0{"sid":"the-session","pid":"its-secret"}']
     assert sids[0] == sids[1] != "the-session"
 
 
-def test_disconnect_followed_by_close_counts_as_leaving_on_purpose(server: HubServer) -> None:
+def test_disconnect_followed_by_close_is_a_client_disconnect(server: HubServer) -> None:
     reasons: list[object] = []
     server.on("connect", lambda *_: None)
     server.on("disconnect", lambda _sid, reason: reasons.append(reason))
     connection = Recorder()
-    server.on_open(connection, FakeOpening())
+    server.on_open(connection, FakeRequest())
     server.on_message(connection, "0")
     connection.close("transport close")
     server.on_message(connection, "1")
@@ -107,12 +107,12 @@ def test_disconnect_followed_by_close_counts_as_leaving_on_purpose(server: HubSe
     assert reasons == ["client disconnect"]
 
 
-def test_a_transport_close_alone_is_not_leaving_on_purpose(server: HubServer) -> None:
+def test_transport_close_alone_is_not_a_client_disconnect(server: HubServer) -> None:
     reasons: list[object] = []
     server.on("connect", lambda *_: None)
     server.on("disconnect", lambda _sid, reason: reasons.append(reason))
     connection = Recorder()
-    server.on_open(connection, FakeOpening())
+    server.on_open(connection, FakeRequest())
     server.on_message(connection, "0")
     server.on_close(connection, "client disconnect")
     assert reasons == ["transport close"]

@@ -8,7 +8,7 @@ from tidings_hub.socketio.manager import HubManager
 
 
 class Ids:
-    """An engine that only hands out ids."""
+    """An engine that only generates ids."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count()
@@ -20,9 +20,9 @@ class Ids:
 
 @pytest.fixture
 def manager() -> HubManager:
-    made = HubManager()
-    made.server = Ids()
-    return made
+    new_manager = HubManager()
+    new_manager.server = Ids()
+    return new_manager
 
 
 def accepted(manager: HubManager, eio_sid: str, namespace: str = "/") -> str:
@@ -31,7 +31,7 @@ def accepted(manager: HubManager, eio_sid: str, namespace: str = "/") -> str:
     return manager.connect(sid, namespace)
 
 
-def test_a_client_is_dispatched_to_only_between_accept_and_leave(manager: HubManager) -> None:
+def test_client_receives_events_only_between_connect_and_disconnect(manager: HubManager) -> None:
     sid = manager.pre_connect("e1", "/")
     assert sid is not None
     assert not manager.is_connected(sid, "/")
@@ -55,16 +55,16 @@ def test_a_client_cannot_enter_the_room_of_another(manager: HubManager) -> None:
     with pytest.raises(ValueError, match="sid room"):
         manager.enter_room(mine, "/", other)
     with pytest.raises(ValueError, match="not connected"):
-        manager.enter_room("gone", "/", "room")
+        manager.enter_room("unknown", "/", "room")
 
 
 def test_participants_of_rooms_of_clients_and_of_all(manager: HubManager) -> None:
-    one, two, three = (accepted(manager, f"e{number}") for number in range(3))
-    manager.enter_room(one, "/", "room")
-    manager.enter_room(two, "/", "room")
-    assert dict(manager.get_participants("/", "room")) == {one: "e0", two: "e1"}
-    assert dict(manager.get_participants("/", three)) == {three: "e2"}
-    assert dict(manager.get_participants("/", [three, "room"])) == {one: "e0", two: "e1", three: "e2"}
+    first, second, third = (accepted(manager, f"e{number}") for number in range(3))
+    manager.enter_room(first, "/", "room")
+    manager.enter_room(second, "/", "room")
+    assert dict(manager.get_participants("/", "room")) == {first: "e0", second: "e1"}
+    assert dict(manager.get_participants("/", third)) == {third: "e2"}
+    assert dict(manager.get_participants("/", [third, "room"])) == {first: "e0", second: "e1", third: "e2"}
     assert len(dict(manager.get_participants("/", None))) == 3
     assert dict(manager.get_participants("/nowhere", "room")) == {}
 

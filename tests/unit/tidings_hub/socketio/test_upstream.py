@@ -41,13 +41,13 @@ def test_the_versions_are_the_pinned_ones() -> None:
     assert version("python-engineio") == "4.15.1"
 
 
-@pytest.mark.parametrize("thing", HASHES, ids=lambda thing: thing.__qualname__)
-def test_upstream_source_is_unchanged(thing: object) -> None:
-    source = inspect.getsource(thing)  # type: ignore[arg-type]
-    assert hashlib.sha256(source.encode()).hexdigest()[:16] == HASHES[thing]  # type: ignore[index]
+@pytest.mark.parametrize("definition", HASHES, ids=lambda definition: definition.__qualname__)
+def test_upstream_source_is_unchanged(definition: object) -> None:
+    source = inspect.getsource(definition)  # type: ignore[arg-type]
+    assert hashlib.sha256(source.encode()).hexdigest()[:16] == HASHES[definition]  # type: ignore[index]
 
 
-def test_upstream_calls_nothing_of_its_engine_that_the_facade_lacks() -> None:
+def test_upstream_calls_nothing_of_its_engine_that_the_adapter_lacks() -> None:
     import re
 
     from tidings_hub.socketio.engineio_adapter import EngineioAdapter

@@ -87,8 +87,8 @@ def test_no_result_changes_the_order_of_a_channel(plan: list[tuple[str, str]]) -
     closed = {*batch.published, *batch.rejected}
     for name in {channel for channel, _ in plan}:
         own_rows = [number for number, (channel, _) in enumerate(plan) if channel == name]
-        done = [number for number in own_rows if number in closed]
-        assert done == own_rows[: len(done)]
+        closed_rows = [number for number in own_rows if number in closed]
+        assert closed_rows == own_rows[: len(closed_rows)]
         numbers = [int(id[3:]) for id in published]
         assert [number for number in numbers if number in own_rows] == sorted(set(own_rows) & set(batch.published))
     assert all(kinds[f"id-{number}"] == "bad" for number in batch.rejected)

@@ -15,7 +15,7 @@ from tidings_hub import App, Session
 
 
 class Node:
-    """As much of a node as an app publishes through, over a store in memory."""
+    """The part of a node that an app uses, with a store in memory."""
 
     def __init__(self) -> None:
         self.store = MemoryStore()
@@ -24,8 +24,8 @@ class Node:
     def publish(self, items: list[OutgoingPublication]) -> list[Receipt | TidingsError]:
         return [self.store.publish(item) for item in items]
 
-    def history(self, channel: str, **how: Any) -> Any:
-        return self.store.history(channel, **how)
+    def history(self, channel: str, **options: Any) -> Any:
+        return self.store.history(channel, **options)
 
     def presence(self, channel: str, *, limit: int | None = None) -> Presence:
         return self.store.members(channel, limit=limit or 10)
@@ -44,7 +44,7 @@ class Node:
 @pytest.mark.parametrize(
     "event", ["connect", "disconnect", "disconnecting", "connect_error", "tidings:ready", "tidings:", "", "*", "a\nb"]
 )
-def test_reserved_names_are_refused_where_they_are_declared(event: str) -> None:
+def test_reserved_event_name_is_rejected_at_its_declaration(event: str) -> None:
     with pytest.raises(BadEvent):
         App().on(event)
 
@@ -64,7 +64,7 @@ def test_one_event_has_one_handler() -> None:
     app = App()
 
     def handler(session: Session) -> None:
-        """Never called."""
+        """Not called in this test."""
 
     app.on("x")(handler)
     with pytest.raises(BadConfig, match="two handlers for x"):
@@ -77,7 +77,7 @@ def test_one_event_has_one_handler() -> None:
 
 def test_an_invalid_handler_is_rejected() -> None:
     async def coroutine(session: Session) -> None:
-        """Never awaited by a hub."""
+        """Rejected before a hub could await it."""
 
     with pytest.raises(BadConfig, match="coroutine"):
         App().on("x")(coroutine)
@@ -85,7 +85,7 @@ def test_an_invalid_handler_is_rejected() -> None:
         App().on("x")(lambda: 1)
 
 
-def test_without_a_hub_nothing_is_published_in_silence() -> None:
+def test_publishing_without_a_hub_is_an_error() -> None:
     app = App()
     with pytest.raises(Unavailable, match="no hub runs this app"):
         app.emit("x", 1, channel="chat:a")
@@ -95,7 +95,7 @@ def test_without_a_hub_nothing_is_published_in_silence() -> None:
         _ = app.sio
 
 
-def test_in_a_hub_it_is_an_emitter_through_the_node() -> None:
+def test_attached_app_publishes_through_the_node() -> None:
     app, node, sio = App(), Node(), object()
     started: list[object] = []
     app.on_start(started.append)
@@ -106,8 +106,8 @@ def test_in_a_hub_it_is_an_emitter_through_the_node() -> None:
     assert started == [sio]
     assert app.disconnect(user="7").connections == 1
     assert app.nodes() == []
-    seen = app.emit("x", 1, channel="chat:a", ack=True)
-    assert seen.wait() == Report(seen.id, "chat:a", seen.cursor, 2, 1, {"n": Count(2, 1)})
+    acked = app.emit("x", 1, channel="chat:a", ack=True)
+    assert acked.wait() == Report(acked.id, "chat:a", acked.cursor, 2, 1, {"n": Count(2, 1)})
     with pytest.raises(TooLarge):
         app.emit("x", "y" * 21, channel="chat:a")
     app.close()

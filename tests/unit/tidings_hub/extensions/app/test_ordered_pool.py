@@ -12,16 +12,16 @@ from tidings_hub.metrics import Metrics
 
 
 class Work:
-    """Calls that end when they are told to, and what was done."""
+    """Calls that block until `release` is set. `started`: the names of the started calls."""
 
     def __init__(self) -> None:
-        self.begun: list[str] = []
-        self.go = runtime.Signal()
+        self.started: list[str] = []
+        self.release = runtime.Signal()
 
     def call(self, name: str) -> Callable[[], None]:
         def run() -> None:
-            self.begun.append(name)
-            self.go.wait(5)
+            self.started.append(name)
+            self.release.wait(5)
 
         return run
 
@@ -31,40 +31,40 @@ def settle() -> None:
         runtime.sleep()
 
 
-def test_a_clients_calls_are_one_at_a_time_and_in_order() -> None:
-    line, work = OrderedPool(4, 40), Work()
-    assert all(line.submit("ann", work.call(f"a{number}")) for number in range(3))
-    assert line.submit("bob", work.call("b0"))
+def test_calls_of_a_client_run_one_at_a_time_in_order() -> None:
+    pool, work = OrderedPool(4, 40), Work()
+    assert all(pool.submit("ann", work.call(f"a{number}")) for number in range(3))
+    assert pool.submit("bob", work.call("b0"))
     settle()
-    assert sorted(work.begun) == ["a0", "b0"]
-    work.go.set()
+    assert sorted(work.started) == ["a0", "b0"]
+    work.release.set()
     settle()
-    assert [name for name in work.begun if name.startswith("a")] == ["a0", "a1", "a2"]
+    assert [name for name in work.started if name.startswith("a")] == ["a0", "a1", "a2"]
 
 
 def test_waiting_calls_are_limited_in_total_and_per_client() -> None:
-    line, work = OrderedPool(1, 8), Work()
-    assert line.submit("ann", work.call("a"))
+    pool, work = OrderedPool(1, 8), Work()
+    assert pool.submit("ann", work.call("a"))
     settle()
-    assert [line.submit("ann", work.call("a")) for _ in range(3)] == [True, True, False]
-    taken = [line.submit(f"client-{number}", work.call("x")) for number in range(8)]
-    assert taken == [True] * 6 + [False] * 2
-    work.go.set()
+    assert [pool.submit("ann", work.call("a")) for _ in range(3)] == [True, True, False]
+    accepted = [pool.submit(f"client-{number}", work.call("x")) for number in range(8)]
+    assert accepted == [True] * 6 + [False] * 2
+    work.release.set()
     settle()
-    assert len(work.begun) == 9
-    assert line.submit("ann", work.call("again"))
+    assert len(work.started) == 9
+    assert pool.submit("ann", work.call("later"))
 
 
-def test_a_call_that_raises_takes_nobodys_place() -> None:
-    line, work = OrderedPool(1, 8), Work()
-    work.go.set()
+def test_failed_call_does_not_block_later_calls() -> None:
+    pool, work = OrderedPool(1, 8), Work()
+    work.release.set()
 
-    def bad() -> None:
+    def failing_call() -> None:
         raise ValueError
 
-    assert all(line.submit("ann", each) for each in (bad, work.call("after")))
+    assert all(pool.submit("ann", function) for function in (failing_call, work.call("after")))
     settle()
-    assert work.begun == ["after"]
+    assert work.started == ["after"]
 
 
 def test_errors_of_handlers_are_distinguished() -> None:

@@ -1,4 +1,4 @@
-"""One hook over real HTTP, and where none goes."""
+"""Hooks over real HTTP, and addresses that hooks may not use."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tidings_hub.extensions.hooks.client import HookClient, HookFailed
 
 @pytest.fixture
 def server() -> Iterator[HookServer]:
-    with HookServer() as made:
-        yield made
+    with HookServer() as hook_server:
+        yield hook_server
 
 
 Make = Callable[..., HookClient]
@@ -26,37 +26,37 @@ Make = Callable[..., HookClient]
 
 @pytest.fixture
 def client() -> Iterator[Make]:
-    """Makes clients, and closes what they keep."""
-    made: list[HookClient] = []
+    """Makes clients, and closes their connections after the test."""
+    clients: list[HookClient] = []
 
     def make(url: str, **more: Any) -> HookClient:
-        given = {"allow_private": True, "timeout_s": 2.0, **more}
-        made.append(HookClient(Hooks(url=url, events=("connect",), secret=SecretStr(SECRET), **given)))
-        return made[-1]
+        options = {"allow_private": True, "timeout_s": 2.0, **more}
+        clients.append(HookClient(Hooks(url=url, events=("connect",), secret=SecretStr(SECRET), **options)))
+        return clients[-1]
 
     yield make
-    for each in made:
-        each.close()
+    for hook_client in clients:
+        hook_client.close()
 
 
 BODY = b'{"hook":"connect","user":"7"}'
 
 
-def test_connections_are_kept(client: Make, server: HookServer) -> None:
-    asking = client(server.url)
-    assert [asking.send(BODY) for _ in range(3)] == [b"{}"] * 3
+def test_connections_are_reused(client: Make, server: HookServer) -> None:
+    hook_client = client(server.url)
+    assert [hook_client.send(BODY) for _ in range(3)] == [b"{}"] * 3
     assert server.connections == 1
 
 
-def test_a_kept_connection_that_was_closed_is_made_again(client: Make, server: HookServer) -> None:
-    asking = client(server.url)
+def test_closed_connection_is_opened_again(client: Make, server: HookServer) -> None:
+    hook_client = client(server.url)
     server.answer = closing_in_silence
-    assert [asking.send(BODY) for _ in range(3)] == [b"{}"] * 3
+    assert [hook_client.send(BODY) for _ in range(3)] == [b"{}"] * 3
     assert server.connections == 3
 
 
 @pytest.mark.parametrize("answer", [stall, trickle])
-def test_who_does_not_answer_is_given_up(client: Make, server: HookServer, answer: Any) -> None:
+def test_server_that_does_not_respond_is_a_timeout(client: Make, server: HookServer, answer: Any) -> None:
     server.answer = answer
     with pytest.raises(HookFailed) as raised:
         client(server.url, timeout_s=0.3).send(BODY)
@@ -67,7 +67,7 @@ def test_who_does_not_answer_is_given_up(client: Make, server: HookServer, answe
     ("status", "headers"),
     [(301, {"Location": "http://127.0.0.1:1/"}), (307, {"Location": "/x"}), (403, {}), (500, {}), (201, {})],
 )
-def test_any_other_status_is_a_failure_and_no_redirect_is_followed(
+def test_other_status_is_a_failure_and_no_redirect_is_followed(
     client: Make, server: HookServer, status: int, headers: dict[str, str]
 ) -> None:
     server.answer = respond({}, status, **headers)
@@ -76,13 +76,13 @@ def test_any_other_status_is_a_failure_and_no_redirect_is_followed(
     assert len(server.requests) == 1
 
 
-def test_an_answer_is_bounded(client: Make, server: HookServer) -> None:
+def test_size_of_a_response_is_limited(client: Make, server: HookServer) -> None:
     server.answer = respond(b" " * 65)
     with pytest.raises(HookFailed, match="64 bytes"):
         client(server.url, answer_max_bytes=64).send(BODY)
 
 
-def test_nobody_there_is_a_failure(client: Make) -> None:
+def test_refused_connection_is_a_failure(client: Make) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -94,19 +94,19 @@ def test_nobody_there_is_a_failure(client: Make) -> None:
     "host", ["127.0.0.1", "localhost", "2130706433", "0x7f000001", "0x7f.1", "017700000001", "127.1", "0", "[::1]",
              "[::ffff:127.0.0.1]", "169.254.169.254", "10.0.0.1"]
 )  # fmt: skip
-def test_no_request_goes_to_an_address_that_is_not_public(client: Make, host: str, server: HookServer) -> None:
+def test_no_request_is_sent_to_a_private_address(client: Make, host: str, server: HookServer) -> None:
     with pytest.raises(HookFailed, match=r"not allowed|gaierror"):
         client(f"https://{host}:{server.port}/", allow_private=False).send(BODY)
     assert server.connections == 0
 
 
-def test_a_name_with_one_private_address_is_refused_whole(
+def test_host_name_with_one_private_address_is_rejected(
     client: Make, server: HookServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = [
+    addresses = [
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, server.port)) for address in ("8.8.8.8", "127.0.0.1")
     ]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
     with pytest.raises(HookFailed, match="not allowed"):
         client("https://rebound.example/", allow_private=False).send(BODY)
     assert server.connections == 0
@@ -120,7 +120,7 @@ def test_a_name_with_one_private_address_is_refused_whole(
         ("https://shop.example:99999/", "address"), ("https://shop.example/#x", "address"), ("", "address"),
     ],
 )  # fmt: skip
-def test_an_address_that_cannot_be_is_refused_when_the_hub_starts(client: Make, url: str, about: str) -> None:
+def test_invalid_url_is_rejected_at_the_start_of_the_hub(client: Make, url: str, about: str) -> None:
     with pytest.raises(ValidationError, match=about):
         client(url, allow_private=False)
 

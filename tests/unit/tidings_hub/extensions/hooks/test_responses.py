@@ -9,18 +9,18 @@ from tidings.codes import CODES
 from tidings.errors import Forbidden, TidingsError
 from tidings_hub.extensions.hooks.responses import BadHookResponse, read_connect, read_publish, read_subscribe
 
-READERS: list[Callable[[bytes], Any]] = [read_connect, lambda said: read_subscribe(said, ["a:1"]), read_publish]
+READERS: list[Callable[[bytes], Any]] = [read_connect, lambda body: read_subscribe(body, ["a:1"]), read_publish]
 
 
-@pytest.mark.parametrize("read", READERS)
-def test_an_empty_response_allows(read: Callable[[bytes], Any]) -> None:
-    assert not read(b"")
-    assert not read(b"{}")
+@pytest.mark.parametrize("read_response", READERS)
+def test_an_empty_response_allows(read_response: Callable[[bytes], Any]) -> None:
+    assert not read_response(b"")
+    assert not read_response(b"{}")
 
 
-@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("read_response", READERS)
 @pytest.mark.parametrize(
-    "said",
+    "body",
     [
         b"{", b"[]", b"null", b"true", b'"ok"', b'{"eror":{}}', b'{"allowed":false}', b'{"error":null}',
         b'{"error":true}',
@@ -31,21 +31,21 @@ def test_an_empty_response_allows(read: Callable[[bytes], Any]) -> None:
         b"[" * 100_000, b"\xff",
     ],
 )  # fmt: skip
-def test_a_misspelt_response_is_rejected(read: Callable[[bytes], Any], said: bytes) -> None:
+def test_malformed_response_is_rejected(read_response: Callable[[bytes], Any], body: bytes) -> None:
     with pytest.raises(BadHookResponse):
-        read(said)
+        read_response(body)
 
 
-@pytest.mark.parametrize("read", READERS)
-def test_a_refusal_becomes_a_tidings_error(read: Callable[[bytes], Any]) -> None:
+@pytest.mark.parametrize("read_response", READERS)
+def test_a_refusal_becomes_a_tidings_error(read_response: Callable[[bytes], Any]) -> None:
     with pytest.raises(Forbidden, match="closed"):
-        read(b'{"error":{"code":"forbidden","message":"closed"}}')
+        read_response(b'{"error":{"code":"forbidden","message":"closed"}}')
     with pytest.raises(Forbidden) as raised:
-        read(b'{"error":{"code":"forbidden"}}')
+        read_response(b'{"error":{"code":"forbidden"}}')
     assert str(raised.value) == CODES["forbidden"].advice
 
 
-def test_channels_are_given_and_refused() -> None:
+def test_response_grants_or_rejects_channels() -> None:
     assert read_connect(b'{"channels":["a:1","a:2"]}') == ["a:1", "a:2"]
     refused = read_subscribe(b'{"channels":{"a:1":{"error":{"code":"unavailable"}},"a:2":{}}}', ["a:1", "a:2", "a:3"])
     assert {name: error.code.name for name, error in refused.items()} == {"a:1": "unavailable"}
