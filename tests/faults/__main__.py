@@ -41,7 +41,7 @@ def run(case: Case, load: Load, folder: Path) -> tuple[list[str], Outcome]:
 def row(case: Case, outcome: Outcome, problems: list[str]) -> str:
     """One line of the table."""
     figures = outcome.figures
-    told = figures.unrecovered
+    unrecovered = figures.unrecovered
     columns = [
         f"{case.name:<17}",
         "ok  " if not problems else "FAIL",
@@ -49,8 +49,8 @@ def row(case: Case, outcome: Outcome, problems: list[str]) -> str:
         f"{outcome.refused:>5}",
         f"{figures.receipts:>7}",
         f"{figures.returns // 3:>6}",
-        f"{told['load']:>5}",
-        f"{told['brief']:>5}",
+        f"{unrecovered['load']:>5}",
+        f"{unrecovered['brief']:>5}",
         f"{quantile_ms(figures.silence_s, 0.5):>7.0f}",
         f"{quantile_ms(figures.silence_s, 0.99):>7.0f}",
         f"{quantile_ms(figures.silence_s, 1.0):>7.0f}",
@@ -81,19 +81,19 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=1, help="how often, all in a row")
     parser.add_argument("--keep", action="store_true", help="keep the history and the logs in any case")
     parser.add_argument("--scale", action="store_true", help="measure scale instead")
-    given = parser.parse_args()
-    if given.scale:
+    arguments = parser.parse_args()
+    if arguments.scale:
         sys.stdout.write(table())
         return 0
-    unknown = set(given.names) - {case.name for case in CASES}
+    unknown = set(arguments.names) - {case.name for case in CASES}
     if unknown:
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
-    wanted = [case for case in CASES if not given.names or case.name in given.names]
-    load = SHORT if given.short else FULL
+    cases = [case for case in CASES if not arguments.names or case.name in arguments.names]
+    load = SHORT if arguments.short else FULL
     failed = 0
     sys.stdout.write(_HEAD)
-    for turn in range(given.times):
-        for case in wanted:
+    for turn in range(arguments.times):
+        for case in cases:
             folder = Path(tempfile.mkdtemp(prefix=f"tidings-faults-{case.name}-{turn}-"))
             problems, outcome = run(case, load, folder)
             sys.stdout.write(row(case, outcome, problems) + "\n" + cpu(outcome) + "\n")
@@ -101,7 +101,7 @@ def main() -> int:
                 sys.stdout.write(f"    {problem}\n")
             sys.stdout.flush()
             failed += bool(problems)
-            if problems or given.keep:
+            if problems or arguments.keep:
                 sys.stdout.write(f"    {len(problems)} problems; history and logs: {folder}\n")
             else:
                 shutil.rmtree(folder)

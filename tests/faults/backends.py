@@ -66,8 +66,8 @@ class Backends:
         for _ in range(_AGAIN):
             try:
                 receipt = emitter.emit("n", {"id": id, "text": _PADDING}, channel=channel, id=id)
-            except TidingsError as found:
-                error = found
+            except TidingsError as caught:
+                error = caught
                 if self._stopping.is_set() and not id.startswith(MARK):
                     break
             else:

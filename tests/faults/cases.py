@@ -19,7 +19,7 @@ _JUNK = b"x" * 60_000
 _JUNK_MAX = 2_000
 
 
-class Told(Enum):
+class ExpectedGaps(Enum):
     """Who may be told that something is missing, in channels whose history is longer than the fault."""
 
     NOBODY = "nobody"
@@ -33,20 +33,20 @@ class Case:
 
     name: str
     do: Callable[[Scene], None]
-    told: Told
+    expected_gaps: ExpectedGaps
     setting: Setting = field(default_factory=Setting)
     short: bool = False
 
     def breaches(self, scene: Scene, outcome: Outcome) -> list[str]:
         """What is wrong beside the history."""
-        found = [] if outcome.figures.receipts else ["nothing was received"]
-        told = outcome.figures.unrecovered
-        subscriptions = scene.load.clients * scene.load.each
-        if self.told is Told.NOBODY and told["load"]:
-            found.append(f"{told['load']} times a client was told of a gap that need not be")
-        if self.told is Told.EVERYBODY and told.total() < subscriptions:
-            found.append(f"only {told.total()} of {subscriptions} subscriptions were told of a new epoch")
-        return found
+        breaches = [] if outcome.figures.receipts else ["nothing was received"]
+        unrecovered = outcome.figures.unrecovered
+        subscriptions = scene.load.clients * scene.load.channels_per_client
+        if self.expected_gaps is ExpectedGaps.NOBODY and unrecovered["load"]:
+            breaches.append(f"{unrecovered['load']} times a client was told of a gap that need not be")
+        if self.expected_gaps is ExpectedGaps.EVERYBODY and unrecovered.total() < subscriptions:
+            breaches.append(f"only {unrecovered.total()} of {subscriptions} subscriptions were told of a new epoch")
+        return breaches
 
 
 def steady(scene: Scene) -> None:
@@ -99,15 +99,15 @@ def reload_nginx(scene: Scene) -> None:
 
 
 def _redis_comes_back(scene: Scene, file: str) -> None:
-    kept, older = scene.redis.folder / "appendonlydir", scene.folder / "older"
+    current, older = scene.redis.folder / "appendonlydir", scene.folder / "older"
     scene.last(5)
-    shutil.copytree(kept, older)
+    shutil.copytree(current, older)
     scene.last(5)
     scene.redis.kill()
     if file != "same":
-        shutil.rmtree(kept)
+        shutil.rmtree(current)
     if file == "older":
-        shutil.copytree(older, kept)
+        shutil.copytree(older, current)
     scene.last(5)
     scene.redis.start()
     scene.all_ready()
@@ -190,7 +190,7 @@ def reshard(scene: Scene) -> None:
         slot = bucket.address.slot
         scene.last(3)
         home = cluster.owner(slot)
-        cluster.move(slot, next(one for one in cluster.masters() if one is not home))
+        cluster.move(slot, next(node for node in cluster.masters() if node is not home))
         scene.flows()
     scene.all_ready()
     scene.last(5)
@@ -290,22 +290,22 @@ _NARROW = Setting(
     redis_options=("--client-output-buffer-limit", "pubsub 1mb 1mb 1", "--logfile", "redis.log"),
 )
 CASES = [
-    Case("steady", steady, Told.NOBODY),
-    Case("kill-node", kill_node, Told.NOBODY, short=True),
-    Case("stop-node", stop_node, Told.NOBODY),
-    Case("rolling-restart", rolling_restart, Told.NOBODY, short=True),
-    Case("nginx", reload_nginx, Told.NOBODY),
-    Case("redis-same-file", lambda scene: _redis_comes_back(scene, "same"), Told.EVERYBODY, _FILE, short=True),
-    Case("redis-empty", lambda scene: _redis_comes_back(scene, "empty"), Told.EVERYBODY, _FILE, short=True),
-    Case("redis-older-file", lambda scene: _redis_comes_back(scene, "older"), Told.EVERYBODY, _FILE),
-    Case("redis-paused", pause_redis, Told.NOBODY),
-    Case("client-kill", kill_connections, Told.NOBODY, short=True),
-    Case("output-buffer", overflow_output_buffer, Told.NOBODY, _NARROW),
-    Case("fail-over", fail_over, Told.EVERYBODY, Setting(sentinel=True)),
-    Case("reshard", reshard, Told.EVERYBODY, Setting(cluster=True)),
-    Case("cluster-fail-over", kill_master, Told.ANYBODY, Setting(cluster=True)),
-    Case("lossy-link", lossy_link, Told.NOBODY, Setting(proxied=True)),
-    Case("partition", partition, Told.NOBODY, Setting(proxied=True), short=True),
-    Case("sleeping-clients", sleep_clients, Told.NOBODY),
-    Case("clocks", jump_clocks, Told.ANYBODY, Setting(clocks=True)),
+    Case("steady", steady, ExpectedGaps.NOBODY),
+    Case("kill-node", kill_node, ExpectedGaps.NOBODY, short=True),
+    Case("stop-node", stop_node, ExpectedGaps.NOBODY),
+    Case("rolling-restart", rolling_restart, ExpectedGaps.NOBODY, short=True),
+    Case("nginx", reload_nginx, ExpectedGaps.NOBODY),
+    Case("redis-same-file", lambda scene: _redis_comes_back(scene, "same"), ExpectedGaps.EVERYBODY, _FILE, short=True),
+    Case("redis-empty", lambda scene: _redis_comes_back(scene, "empty"), ExpectedGaps.EVERYBODY, _FILE, short=True),
+    Case("redis-older-file", lambda scene: _redis_comes_back(scene, "older"), ExpectedGaps.EVERYBODY, _FILE),
+    Case("redis-paused", pause_redis, ExpectedGaps.NOBODY),
+    Case("client-kill", kill_connections, ExpectedGaps.NOBODY, short=True),
+    Case("output-buffer", overflow_output_buffer, ExpectedGaps.NOBODY, _NARROW),
+    Case("fail-over", fail_over, ExpectedGaps.EVERYBODY, Setting(sentinel=True)),
+    Case("reshard", reshard, ExpectedGaps.EVERYBODY, Setting(cluster=True)),
+    Case("cluster-fail-over", kill_master, ExpectedGaps.ANYBODY, Setting(cluster=True)),
+    Case("lossy-link", lossy_link, ExpectedGaps.NOBODY, Setting(proxied=True)),
+    Case("partition", partition, ExpectedGaps.NOBODY, Setting(proxied=True), short=True),
+    Case("sleeping-clients", sleep_clients, ExpectedGaps.NOBODY),
+    Case("clocks", jump_clocks, ExpectedGaps.ANYBODY, Setting(clocks=True)),
 ]

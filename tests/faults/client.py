@@ -122,7 +122,7 @@ class Client:
                 self._write("lost", channel, cursor=data["cursor"])
             self._remember(data["cursor"])
         elif name == "tidings:close" and self._session is not None:
-            self._session.told = data["code"]
+            self._session.close_reason = data["code"]
             self._session.final = not CODES[data["code"]].should_reconnect
 
     def _ready(self, data: dict[str, object]) -> None:
@@ -169,7 +169,7 @@ class _Session:
     def __init__(self, client: Client) -> None:
         self.client = client
         self.ready = False
-        self.told = ""
+        self.close_reason = ""
         self.final = False
         self.deadline_s = time.monotonic() + OPENING_S
         self._alive_s = OPENING_S
@@ -187,7 +187,7 @@ class _Session:
     def end(self, why: str) -> None:
         """It is over."""
         if not self._over.done():
-            self._over.set_result(self.told or why)
+            self._over.set_result(self.close_reason or why)
 
     def packet(self, text: bytes) -> None:
         """One Engine.IO packet."""

@@ -23,7 +23,7 @@ _TOKEN_S = 86_400.0
 _START_S = 0.002
 
 
-def made(options: dict[str, Any], counts: Counts, note: Callable[[str], object]) -> list[Client]:
+def create_clients(options: dict[str, Any], counts: Counts, note: Callable[[str], object]) -> list[Client]:
     """The clients of process `process`; every process has its share of both transports."""
     load = Load(**options["load"])
     # Valid for a node whose clock is wrong by an hour: what a wrong clock does to tokens is not what is tested.
@@ -32,7 +32,7 @@ def made(options: dict[str, Any], counts: Counts, note: Callable[[str], object])
         Client(
             f"{'p' if load.is_polling(number) else 'w'}{number}",
             polling=load.is_polling(number),
-            channels=load.wanted(number),
+            channels=load.channels_of(number),
             token=token(f"user-{number}", *PATTERNS, now_s=issued_s, expires_in_s=_TOKEN_S),
             door=("127.0.0.1", options["port"]),
             # Another network each, for proxies that tell clients apart by address.
@@ -50,7 +50,7 @@ async def main(options: dict[str, Any], note: Callable[[str], object]) -> None:
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     threading.Thread(target=lambda: (sys.stdin.read(), loop.call_soon_threadsafe(ended.set)), daemon=True).start()
-    clients = made(options, counts, note)
+    clients = create_clients(options, counts, note)
     tasks = []
     for client in clients:
         tasks.append(asyncio.create_task(client.run()))
@@ -71,7 +71,7 @@ async def main(options: dict[str, Any], note: Callable[[str], object]) -> None:
 
 
 if __name__ == "__main__":
-    asked = json.loads(sys.argv[1])
+    options = json.loads(sys.argv[1])
     gc.freeze()
-    with Path(asked["file"]).open("w", encoding="utf-8", buffering=1 << 16) as written:
-        asyncio.run(main(asked, written.write))
+    with Path(options["file"]).open("w", encoding="utf-8", buffering=1 << 16) as written:
+        asyncio.run(main(options, written.write))

@@ -31,7 +31,7 @@ class Load:
     websocket: int
     polling: int
     channels: int
-    each: int
+    channels_per_client: int
     backends: int
     length: float
     processes: int = 2
@@ -45,9 +45,9 @@ class Load:
         """The channels."""
         return [channel(number) for number in range(self.channels)]
 
-    def wanted(self, client: int) -> list[str]:
+    def channels_of(self, client: int) -> list[str]:
         """The channels of one client."""
-        return [channel((client + turn * _STRIDE) % self.channels) for turn in range(self.each)]
+        return [channel((client + turn * _STRIDE) % self.channels) for turn in range(self.channels_per_client)]
 
     def is_polling(self, client: int) -> bool:
         """Spread evenly, so that each process has its share of both."""
@@ -58,8 +58,19 @@ class Load:
         return asdict(self)
 
 
-FULL = Load(publications_per_s=500, websocket=333, polling=167, channels=100, each=3, backends=20, length=1.0)
-SHORT = Load(publications_per_s=60, websocket=16, polling=8, channels=12, each=3, backends=4, length=0.2, processes=1)
+FULL = Load(
+    publications_per_s=500, websocket=333, polling=167, channels=100, channels_per_client=3, backends=20, length=1.0
+)
+SHORT = Load(
+    publications_per_s=60,
+    websocket=16,
+    polling=8,
+    channels=12,
+    channels_per_client=3,
+    backends=4,
+    length=0.2,
+    processes=1,
+)
 
 
 def channel(number: int) -> str:

@@ -46,7 +46,7 @@ def measure(nodes: int) -> Scale:
     """One round with so many nodes, each on a core of its own; the clients of one node are on the other core."""
     with open_rig() as rig, ExitStack() as stack:
         systems = [stack.enter_context(Tidings(rig)) for _ in range(nodes)]
-        loads = [stack.enter_context(one.clients(CLIENTS, [["bench:all"]], sample=16)) for one in systems]
+        loads = [stack.enter_context(system.clients(CLIENTS, [["bench:all"]], sample=16)) for system in systems]
         cores = sorted(os.sched_getaffinity(0))
         for index, (system, load) in enumerate(zip(systems, loads, strict=True)):
             os.sched_setaffinity(system.pid, {cores[index % len(cores)]})
@@ -57,7 +57,7 @@ def measure(nodes: int) -> Scale:
         expected = CLIENTS * PUBLICATIONS
         for load in loads:
             load.count(expected, deadline_s=_DEADLINE_S)
-        pids = [one.pid for one in systems]
+        pids = [system.pid for system in systems]
         before, redis_before = sum(map(cpu_s, pids)), cpu_s(rig.redis_pid)
         systems[0].emit({"channels": ["bench:all"], "order": [0] * PUBLICATIONS, "first": 1, "rate": 0, "batch": 0})
         outcomes = [load.outcome() for load in loads]
@@ -65,9 +65,9 @@ def measure(nodes: int) -> Scale:
         systems[0].emit_result()
     return Scale(
         nodes,
-        sum(one.deliveries for one in outcomes),
+        sum(outcome.deliveries for outcome in outcomes),
         expected * nodes,
-        max(one.elapsed_s for one in outcomes),
+        max(outcome.elapsed_s for outcome in outcomes),
         node_s,
         redis_s,
     )
@@ -75,5 +75,5 @@ def measure(nodes: int) -> Scale:
 
 def table(rounds: int = 3) -> str:
     """Both, the better of some rounds each."""
-    found = [min((measure(nodes) for _ in range(rounds)), key=lambda one: one.elapsed_s) for nodes in (1, 2)]
-    return _HEAD + "".join(one.row() for one in found)
+    outcomes = [min((measure(nodes) for _ in range(rounds)), key=lambda outcome: outcome.elapsed_s) for nodes in (1, 2)]
+    return _HEAD + "".join(outcome.row() for outcome in outcomes)

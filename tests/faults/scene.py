@@ -195,7 +195,7 @@ class Scene:
 
     def count(self, name: str) -> int:
         """The sum over all clients."""
-        return sum(int(one.state.get(name, 0)) for one in self.clients)
+        return sum(int(process.state.get(name, 0)) for process in self.clients)
 
     def state(self, name: str) -> int:
         """What the backends say."""
@@ -243,8 +243,8 @@ class Scene:
             if name in after and after[name][0] == pids
         }
         unsettled = self._mark()
-        for one in [self.backends, *self.clients]:
-            one.finish()
+        for process in [self.backends, *self.clients]:
+            process.finish()
         figures = Figures()
         problems = Checker(figures.watch(lines_of(*self.files)), is_complete=True).problems()
         problems += unsettled + figures.refused
@@ -272,19 +272,19 @@ class Scene:
         """The processes of each kind, and their CPU seconds so far."""
         pids = {f"node {number + 1}": [node.pid] for number, node in enumerate(self.nodes)}
         pids["backends"] = [self.backends.pid]
-        pids["clients"] = [one.pid for one in self.clients]
+        pids["clients"] = [process.pid for process in self.clients]
         pids["nginx"] = self.nginx.pids()
-        pids["redis"] = [one.pid for one in (self.cluster.nodes if self.cluster else [self.redis])]
+        pids["redis"] = [process.pid for process in (self.cluster.nodes if self.cluster else [self.redis])]
         return {
-            name: (found, sum(cpu_s(pid) for pid in found))
-            for name, found in pids.items()
-            if all(Path(f"/proc/{pid}").exists() for pid in found)
+            name: (group, sum(cpu_s(pid) for pid in group))
+            for name, group in pids.items()
+            if all(Path(f"/proc/{pid}").exists() for pid in group)
         }
 
     def close(self) -> None:
         """End everything. Idempotent."""
-        for one in [*([self.backends] if hasattr(self, "backends") else []), *self.clients]:
-            one.finish()
+        for process in [*([self.backends] if hasattr(self, "backends") else []), *self.clients]:
+            process.finish()
         if hasattr(self, "nginx"):
             self.nginx.stop()
         for node in self.nodes:

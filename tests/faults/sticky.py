@@ -116,9 +116,9 @@ class Nginx:
 
 def _parents() -> dict[int, int]:
     """The parent of every process (proc(5), stat: what follows the name in brackets)."""
-    found = {}
+    parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         # A process may end while one looks.
         with contextlib.suppress(OSError):
-            found[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-    return found
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    return parents

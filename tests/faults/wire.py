@@ -70,8 +70,8 @@ class Socket(asyncio.Protocol):
                 return
             self._open = True
             at = end + 4
-        while (found := _frame(data, at)) is not None:
-            opcode, payload, at = found
+        while (parsed := _frame(data, at)) is not None:
+            opcode, payload, at = parsed
             if opcode == _TEXT:
                 self._heard(payload)
             elif opcode == _PING:
@@ -140,8 +140,8 @@ class Requests(asyncio.Protocol):
             self._rest = data
             return
         head = data[:end].lower()
-        found = head.find(b"content-length:")
-        size = int(head[found + 15 :].partition(b"\r\n")[0]) if found >= 0 else 0
+        start = head.find(b"content-length:")
+        size = int(head[start + 15 :].partition(b"\r\n")[0]) if start >= 0 else 0
         stop = end + 4 + size
         if len(data) < stop:
             self._rest = data

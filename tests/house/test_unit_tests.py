@@ -1,0 +1,77 @@
+"""Each module that decides something has a unit test of its name, or a test that is named here."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from support.source_tree import HUB, ROOT, is_protocol, tree_of
+
+UNIT = "tests/unit/tidings_hub"
+# Modules without a unit test of their name, by the test that covers them. They work with sockets or with each other.
+TESTED_BY = {
+    f"{UNIT}/core/test_delivery_reports.py": {"core/delivery_report"},
+    f"{UNIT}/services/test_hub.py": {
+        *("services/authenticator", "services/commands", "services/connect", "services/hub_event"),
+        *("services/permissions", "services/subscribe"),
+    },
+    f"{UNIT}/services/test_presence.py": {"services/presence_sync"},
+    f"{UNIT}/services/test_session_store.py": {"core/session_records", "services/session_writer"},
+    f"{UNIT}/web/test_api.py": {"services/api"},
+    f"{UNIT}/engine/protocols/test_http.py": {
+        *("engine/protocols/error_body", "engine/protocols/http_body", "engine/protocols/http_request"),
+        *("engine/protocols/http_response", "engine/protocols/http_query"),
+    },
+    f"{UNIT}/engine/relay/test_relay.py": {"engine/relay/parked_request", "engine/relay/upstream"},
+    f"{UNIT}/test_runtime.py": {"engine/pump"},
+    "tests/conformance/test_abuse.py": {
+        *(
+            "engine/fanout",
+            "engine/http_connection",
+            "engine/limits",
+            "engine/linger",
+            "engine/listener",
+            "engine/response_socket",
+        ),
+        *("engine/sse_handler", "engine/wsgi_handler"),
+    },
+    "tests/conformance/test_engineio.py": {
+        *(
+            "engine/close_payloads",
+            "engine/connection",
+            "engine/engineio_handler",
+            "engine/application",
+            "engine/connection_input",
+            "engine/mount",
+        ),
+        *("engine/poll_response_cache", "engine/server", "engine/upgrade"),
+    },
+    "tests/e2e/nodes/test_relay.py": {"engine/relay/splice"},
+}
+
+
+def test_each_module_of_core_services_and_engine_is_tested() -> None:
+    covered = set().union(*TESTED_BY.values())
+    modules = [path for folder in ("core", "services", "engine") for path in sorted((HUB / folder).rglob("*.py"))]
+    untested = {module_name(path) for path in modules if has_code(path) and not unit_test(path).is_file()}
+    assert untested - covered == set(), "write a unit test of the same name, or name the test in TESTED_BY"
+
+
+def test_each_named_test_exists() -> None:
+    assert [name for name in TESTED_BY if not (ROOT / name).is_file()] == []
+
+
+def module_name(path: Path) -> str:
+    """The path below tidings_hub, without its ending."""
+    return path.relative_to(HUB).with_suffix("").as_posix()
+
+
+def unit_test(path: Path) -> Path:
+    """Where the unit test of a module is expected."""
+    return ROOT / UNIT / path.relative_to(HUB).parent / f"test_{path.name}"
+
+
+def has_code(path: Path) -> bool:
+    """Whether a module has more than protocols, constants and imports."""
+    definitions = [node for node in tree_of(path).body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+    return any(not isinstance(node, ast.ClassDef) or not is_protocol(node) for node in definitions)
