@@ -281,7 +281,7 @@ def _check_config(arguments: argparse.Namespace) -> int:
     loaded.settings.check_serving()
     where = f" ({loaded.file})" if loaded.file else ""
     print(f"the settings are right{where}")
-    for choice in loaded.settings.insecure():
+    for choice in loaded.settings.insecure_options():
         print(f"INSECURE: {choice}")
     return 0
 

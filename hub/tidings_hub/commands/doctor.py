@@ -38,7 +38,7 @@ class _Report:
 def run(arguments: argparse.Namespace) -> int:
     """Prints one line per check; returns 1 if any failed."""
     report = _Report()
-    found = target.find(arguments)
+    found = target.find_target(arguments)
     report.good(f"settings: publishing to {found.url}, receiving from {found.hub_url}")
     health = _get(found, "/healthz", report, "the hub answers", "is `tidings serve` running, and is that its address?")
     if health is None:
@@ -90,7 +90,7 @@ def _round_trip(arguments: argparse.Namespace, found: Target, report: _Report) -
     channel = arguments.channel
     if not bearer:
         channel = channel or user_channel(sub)
-        bearer = token.for_channels([channel], sub=sub, settings=found.settings, env=os.environ)
+        bearer = token.issue_for_channels([channel], sub=sub, settings=found.settings, env=os.environ)
     if bearer is None:
         # Under dev the hub takes anybody, in any namespace but other users' own.
         channel = arguments.channel or f"doctor:{sub}"
@@ -121,7 +121,7 @@ def _publish_and_wait(found: Target, channel: str, stream: EventStream, report: 
         return
     place = "a queue has it" if receipt.queued else f"cursor {receipt.cursor}"
     report.good(f"published with id {receipt.id}: {place}")
-    stream.silence_after(WAIT_S)
+    stream.set_silence_timeout(WAIT_S)
     try:
         for event in stream:
             if event.name == _EVENT and mark in event.data:

@@ -58,14 +58,14 @@ class EventStream:
             # Kept: http.client forgets the socket of an answer without a length as soon as it has its head.
             self._socket = connection.sock
             self._response = self._open.enter_context(connection.getresponse())
-            self.silence_after(SILENCE_S)
+            self.set_silence_timeout(SILENCE_S)
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise Unavailable(f"no event stream from {hub_url}: {_words(error)}") from error
+            raise Unavailable(f"no event stream from {hub_url}: {_error_text(error)}") from error
         if self._response.status != http.client.OK:
             body = self._response.read(65_536)
             self.close()
-            raise refusal(self._response.status, body)
+            raise read_error(self._response.status, body)
 
     def __iter__(self) -> Iterator[Event]:
         """Events as they come.
@@ -89,9 +89,9 @@ class EventStream:
                         )
                     fields = {}
         except (OSError, http.client.HTTPException) as error:
-            raise Unavailable(f"the event stream broke: {_words(error)}") from error
+            raise Unavailable(f"the event stream broke: {_error_text(error)}") from error
 
-    def silence_after(self, seconds: float) -> None:
+    def set_silence_timeout(self, seconds: float) -> None:
         """From now on, this long a silence counts as broken."""
         self._socket.settimeout(seconds)
 
@@ -123,7 +123,7 @@ def connect(hub_url: str, *, timeout_s: float) -> http.client.HTTPConnection:
     return kind(host, port, timeout=timeout_s)
 
 
-def refusal(status: int, body: bytes) -> TidingsError:
+def read_error(status: int, body: bytes) -> TidingsError:
     """The error in a hub's answer."""
     try:
         error = json.loads(body)["error"]
@@ -132,5 +132,5 @@ def refusal(status: int, body: bytes) -> TidingsError:
         return Unavailable(f"an answer with status {status} that is not a hub's; is that the hub's address?")
 
 
-def _words(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
             "PROXY_CERTIFICATE": _file(arguments.certificate),
             "PROXY_KEY": _file(arguments.key),
         }
-    print(rendered(template(), nodes(arguments.node), values, tls=bool(arguments.certificate)), end="")
+    print(render(template(), parse_nodes(arguments.node), values, tls=bool(arguments.certificate)), end="")
     return 0
 
 
@@ -74,7 +74,7 @@ def template() -> str:
     raise BadConfig(f"{NAME} is missing from this installation; install tidings again")
 
 
-def rendered(text: str, nodes: Sequence[NodeAddress], values: Mapping[str, str], *, tls: bool) -> str:
+def render(text: str, nodes: Sequence[NodeAddress], values: Mapping[str, str], *, tls: bool) -> str:
     """The template with a line per node, and with TLS or without it.
 
     Raises:
@@ -111,7 +111,7 @@ def _filled(line: str, node: NodeAddress, values: Mapping[str, str]) -> str:
     return _VARIABLE.sub(value, line)
 
 
-def nodes(given: Sequence[str]) -> list[NodeAddress]:
+def parse_nodes(given: Sequence[str]) -> list[NodeAddress]:
     """The nodes of `n1=host:port …`.
 
     Raises:

@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
     url = arguments.database or os.environ.get(URL_VARIABLE)
     if not url:
         raise BadConfig(f"no database given; use tidings outbox postgresql://host/name, or set {URL_VARIABLE}")
-    hub = target.find(argparse.Namespace(config=arguments.config, url=arguments.to))
+    hub = target.find_target(argparse.Namespace(config=arguments.config, url=arguments.to))
     log.setup(arguments.log_level, select=select)
     with Relay(
         url,

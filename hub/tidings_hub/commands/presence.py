@@ -10,7 +10,7 @@ from tidings_hub.commands import target
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the answer as JSON."""
-    found = target.find(arguments)
+    found = target.find_target(arguments)
     with Emitter(found.url, prefix=found.prefix, api_key=found.api_key) as emitter:
         answer = emitter.presence(arguments.channel, limit=arguments.limit)
     print(answer.to_json().decode())

@@ -16,7 +16,7 @@ def run(arguments: argparse.Namespace) -> int:
         data = json.loads(arguments.data)
     except ValueError as error:
         raise BadData(f"""the data is not JSON: {error}; quote it, as in '{{"id": 42}}' or '"text"'""") from error
-    found = target.find(arguments)
+    found = target.find_target(arguments)
     with Emitter(found.url, prefix=found.prefix, api_key=found.api_key) as emitter:
         receipt = emitter.emit(arguments.event, data, channel=arguments.channel, id=arguments.id)
     print(json.dumps({"id": receipt.id, "cursor": receipt.cursor, "duplicate": receipt.duplicate}))

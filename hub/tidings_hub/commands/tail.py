@@ -20,13 +20,15 @@ from tidings_hub.log import escape_control
 def run(arguments: argparse.Namespace) -> int:
     """Prints `channel event data` per publication until interrupted, or `--count` is reached."""
     channels = check_channels(arguments.channels)
-    found = target.find(arguments)
+    found = target.find_target(arguments)
     given = arguments.token or os.environ.get("TIDINGS_TOKEN")
     seen = _Seen(arguments.count, arguments.since)
     attempt = 0
     while True:
         # A fresh one each time: the last one may have ended meanwhile.
-        bearer = given or token.for_channels(channels, sub="tidings-tail", settings=found.settings, env=os.environ)
+        bearer = given or token.issue_for_channels(
+            channels, sub="tidings-tail", settings=found.settings, env=os.environ
+        )
         try:
             with EventStream(found.hub_url, channels, token=bearer, since=seen.cursor) as stream:
                 attempt = 0

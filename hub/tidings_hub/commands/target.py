@@ -27,7 +27,7 @@ class Target:
     settings: Settings | None
 
 
-def find(arguments: argparse.Namespace, env: Mapping[str, str] | None = None) -> Target:
+def find_target(arguments: argparse.Namespace, env: Mapping[str, str] | None = None) -> Target:
     """From `--url`, else `TIDINGS_URL`, else the settings: their broker, or the hub if the broker is memory://.
 
     Raises:

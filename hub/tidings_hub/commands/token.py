@@ -61,11 +61,13 @@ def find_secret(settings: Settings | None, env: Mapping[str, str], *, kid: str |
         return settings.secret.get_secret_value(), None
     for each in settings.keys:
         if each.algorithm == "HS256" and kid in (None, each.kid):
-            return each.text(env), each.kid or None
+            return each.read_key(env), each.kid or None
     raise BadConfig(_NO_KEY)
 
 
-def for_channels(channels: Sequence[str], *, sub: str, settings: Settings | None, env: Mapping[str, str]) -> str | None:
+def issue_for_channels(
+    channels: Sequence[str], *, sub: str, settings: Settings | None, env: Mapping[str, str]
+) -> str | None:
     """A short-lived token for one of our own commands, or None if there is no secret to sign with."""
     try:
         key, kid = find_secret(settings, env)

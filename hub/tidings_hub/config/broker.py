@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tidings_hub.config.fields import Model, setting
+from tidings_hub.config.fields import SettingsModel, setting
 
 
-class BrokerSettings(Model):
+class BrokerSettings(SettingsModel):
     """Bounds between a node and its broker. What exceeds one is repaired, or reported as a gap."""
 
     broker_timeout_s: float = setting(
@@ -66,7 +66,7 @@ class BrokerSettings(Model):
     )
 
 
-class ClusterSettings(Model):
+class ClusterSettings(SettingsModel):
     """Communication between all nodes."""
 
     control_timeout_s: float = setting(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tidings_hub.config.fields import Model, setting
+from tidings_hub.config.fields import SettingsModel, setting
 
 
-class RecoverySettings(Model):
+class RecoverySettings(SettingsModel):
     """What the hub stores for clients that reconnect, and how it detects losses."""
 
     history_page_max: int = setting(
@@ -78,7 +78,7 @@ class RecoverySettings(Model):
     position_check_s: float = setting(5.0, "Seconds between two checks for lost publications", ge=0.1, le=300)
 
 
-class ReportSettings(Model):
+class ReportSettings(SettingsModel):
     """Delivery reports of publications that request one."""
 
     report_keep_s: float = setting(
@@ -108,7 +108,7 @@ class ReportSettings(Model):
     )
 
 
-class PresenceSettings(Model):
+class PresenceSettings(SettingsModel):
     """Members of channels, in namespaces with the rule `presence`."""
 
     presence_grace_s: float = setting(

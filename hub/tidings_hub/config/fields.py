@@ -35,7 +35,7 @@ def setting(
     return made  # type: ignore[no-any-return]
 
 
-class Model(BaseModel):
+class SettingsModel(BaseModel):
     """What all parts of the settings have in common: frozen, nothing unknown, no value shown in an error."""
 
     model_config = ConfigDict(

@@ -11,10 +11,10 @@ from pydantic import SecretStr, model_validator
 
 from tidings.errors import BadConfig
 from tidings.tokens.signing_keys import SECRET_MIN_BYTES
-from tidings_hub.config.fields import Model, check_secret, setting
+from tidings_hub.config.fields import SettingsModel, check_secret, setting
 
 
-class Hooks(Model):
+class Hooks(SettingsModel):
     """A backend that authorizes requests over HTTP, `[hooks]` in tidings.toml. Without `events` no hook is sent."""
 
     url: str = setting("", "https URL that receives the hooks (http only with `allow_private`)", shown=False)

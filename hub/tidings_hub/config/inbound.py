@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tidings_hub.config.fields import Model, setting
+from tidings_hub.config.fields import SettingsModel, setting
 from tidings_hub.config.hooks import Hooks
 from tidings_hub.config.ingress import Ingress
 
 
-class IngressSettings(Model):
+class IngressSettings(SettingsModel):
     """Ingress: durable queues, and compatibility formats of other emitters. Each is off unless it is named."""
 
     ingress: Ingress = setting(
@@ -33,7 +33,7 @@ class IngressSettings(Model):
     )
 
 
-class UserCodeSettings(Model):
+class UserCodeSettings(SettingsModel):
     """Your own code in the node: event handlers (docs/handlers.md), hooks, and a WSGI application on the same port."""
 
     app: str = setting("", "Module with a `tidings_hub.App`, as `myapp.realtime` or `myapp.realtime:app`")

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, SecretStr, field_validator, model_valida
 
 from tidings.errors import BadConfig
 from tidings.publishers.queue.address import QueueAddress
-from tidings_hub.config.fields import Model, check_secret, setting
+from tidings_hub.config.fields import SettingsModel, check_secret, setting
 from tidings_hub.core.compat.channel_mapping import ChannelMapping
 from tidings_hub.core.compat.pusher import PusherCredentials
 from tidings_hub.core.compat.socketio_emitter import EmitterChannels
@@ -21,7 +21,7 @@ _NSP = re.compile(r"/[A-Za-z0-9_.:/-]{0,64}\Z")
 _NAMESPACE = re.compile(r"[A-Za-z0-9_-]{0,64}\Z")
 
 
-class ChannelMappingSettings(Model):
+class ChannelMappingSettings(SettingsModel):
     """How the format's channels or rooms are called here."""
 
     namespace: str = setting(
@@ -45,7 +45,7 @@ class ChannelMappingSettings(Model):
             raise ValueError("an empty prefix is every name; set namespace instead")
         return value
 
-    def renames(self) -> ChannelMapping:
+    def channel_mapping(self) -> ChannelMapping:
         """The same as `core` knows it."""
         return ChannelMapping(self.namespace, self.prefixes)
 
@@ -68,7 +68,7 @@ class PusherApp(ChannelMappingSettings):
         check_secret(self.secret, min_bytes=SECRET_MIN_BYTES)
         return self
 
-    def app(self) -> PusherCredentials:
+    def credentials(self) -> PusherCredentials:
         """The same as `core` knows it."""
         return PusherCredentials(self.app_id, self.key, self.secret.get_secret_value())
 
@@ -120,7 +120,7 @@ class FlaskSocketio(PubSubSource):
         return value
 
 
-class QueueSource(Model):
+class QueueSource(SettingsModel):
     """A durable queue that nodes consume, `[ingress.<name>]` in tidings.toml; needs `tidings[kombu]`."""
 
     url: str = setting(
@@ -183,10 +183,10 @@ class QueueSource(Model):
             raise ValueError("an ingress needs a url, such as amqp://user:password@host:5672/vhost")
         try:
             address = self.address()
-            QueueAddress.check_name(self.dead_letters(address.queue))
+            QueueAddress.check_name(self.dead_letter_queue_name(address.queue))
         except BadConfig as error:
             raise ValueError(str(error)) from error
-        if self.dead_letters(address.queue) == address.queue:
+        if self.dead_letter_queue_name(address.queue) == address.queue:
             raise ValueError("queue and dead_queue are the same")
         return self
 
@@ -198,12 +198,12 @@ class QueueSource(Model):
         """
         return QueueAddress.parse(self.url, queue=self.queue or None)
 
-    def dead_letters(self, queue: str) -> str:
+    def dead_letter_queue_name(self, queue: str) -> str:
         """The name of the dead-letter queue."""
         return self.dead_queue or f"{queue}.dead"
 
 
-class Ingress(Model):
+class Ingress(SettingsModel):
     """Other ways in; each is off unless it is named. What is none of these formats is the name of a queue."""
 
     model_config = ConfigDict(extra="allow")
@@ -225,12 +225,12 @@ class Ingress(Model):
         """The durable queues, by name."""
         return self.__pydantic_extra__
 
-    def tables(self) -> dict[str, Model]:
+    def tables(self) -> dict[str, SettingsModel]:
         """All that is named: formats, then queues."""
         formats = {name: getattr(self, name) for name in type(self).model_fields}
         return {name: source for name, source in formats.items() if source is not None} | self.queues
 
-    def listening(self) -> dict[str, PubSubSource]:
+    def pubsub_sources(self) -> dict[str, PubSubSource]:
         """The formats that come over Redis, by name."""
         found = {"socketio_emitter": self.socketio_emitter, "flask_socketio": self.flask_socketio}
         return {name: source for name, source in found.items() if source is not None}

@@ -16,7 +16,7 @@ from typing import Any, get_origin
 from pydantic import ValidationError
 
 from tidings.errors import BadConfig
-from tidings_hub.config.fields import Model
+from tidings_hub.config.fields import SettingsModel
 from tidings_hub.config.hooks import Hooks
 from tidings_hub.config.ingress import FlaskSocketio, Ingress, PusherApp, QueueSource, SocketioEmitter
 from tidings_hub.config.security import JwksSource, KeySource, Namespace
@@ -25,7 +25,7 @@ from tidings_hub.config.settings import Settings
 ENV_PREFIX = "TIDINGS_"
 FILE_NAME = "tidings.toml"
 # Names that mean something else than a setting: the file itself, what `publish` and `tail` use, a supervisor's word.
-NOT_SETTINGS = frozenset(f"TIDINGS_{name}" for name in ("CONFIG", "URL", "API_KEY", "TOKEN", "WORKER", "OUTBOX_URL"))
+OTHER_VARIABLES = frozenset(f"TIDINGS_{name}" for name in ("CONFIG", "URL", "API_KEY", "TOKEN", "WORKER", "OUTBOX_URL"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def load(
     from_file = read_file(path) if path else {}
     layers: tuple[tuple[str, Mapping[str, object]], ...] = (
         ("file", from_file),
-        ("environment", from_environment(env, allowed=_named_variables(from_file, env))),
+        ("environment", from_environment(env, allowed=_secret_variables(from_file, env))),
         ("flag", flags or {}),
     )
     for where, values in layers:
@@ -69,7 +69,7 @@ def load(
     try:
         return LoadedSettings(Settings(**given), origin, path)
     except ValidationError as error:
-        raise BadConfig(_in_words(error, origin)) from None
+        raise BadConfig(_error_text(error, origin)) from None
 
 
 def read_file(path: Path) -> dict[str, object]:
@@ -97,17 +97,17 @@ def from_environment(env: Mapping[str, str], *, allowed: frozenset[str] = frozen
     """
     found: dict[str, object] = {}
     for variable, text in env.items():
-        if not variable.startswith(ENV_PREFIX) or variable in NOT_SETTINGS or variable in allowed:
+        if not variable.startswith(ENV_PREFIX) or variable in OTHER_VARIABLES or variable in allowed:
             continue
         name = variable.removeprefix(ENV_PREFIX).lower()
         if variable != ENV_PREFIX + name.upper():
             raise BadConfig(f"unknown variable {variable}; names are in capitals: {ENV_PREFIX}{name.upper()}")
         _check_name(name, "environment")
-        found[name] = _parsed(name, text)
+        found[name] = _parse(name, text)
     return found
 
 
-def _parsed(name: str, text: str) -> object:
+def _parse(name: str, text: str) -> object:
     annotation = Settings.model_fields[name].annotation
     kind = get_origin(annotation)
     if annotation in (Ingress, Hooks) or kind is dict or (kind is tuple and text.lstrip().startswith("[")):
@@ -120,12 +120,12 @@ def _parsed(name: str, text: str) -> object:
     return text
 
 
-def _named_variables(from_file: Mapping[str, object], env: Mapping[str, str]) -> frozenset[str]:
+def _secret_variables(from_file: Mapping[str, object], env: Mapping[str, str]) -> frozenset[str]:
     """The variables that keys name as `secret_env`: they hold secrets and are no settings."""
     found = from_file.get("keys")
     entries = list(found) if isinstance(found, list) else []
     if "TIDINGS_KEYS" in env:
-        parsed = _parsed("keys", env["TIDINGS_KEYS"])
+        parsed = _parse("keys", env["TIDINGS_KEYS"])
         entries += parsed if isinstance(parsed, list) else []
     return frozenset(str(entry["secret_env"]) for entry in entries if isinstance(entry, dict) and "secret_env" in entry)
 
@@ -134,30 +134,35 @@ def _check_name(name: str, where: str) -> None:
     if name in Settings.model_fields:
         return
     shown = {"environment": ENV_PREFIX + name.upper(), "flag": f"--{name.replace('_', '-')}"}.get(where, name)
-    raise BadConfig(f"unknown setting {shown} ({where}){nearest(name, Settings.model_fields)}")
+    raise BadConfig(f"unknown setting {shown} ({where}){suggest(name, Settings.model_fields)}")
 
 
-def nearest(name: str, names: Mapping[str, object]) -> str:
+def suggest(name: str, names: Mapping[str, object]) -> str:
     """`; did you mean x?` for the name most like `name`, or nothing."""
     found = get_close_matches(name, list(names), n=1, cutoff=0.6)
     return f"; did you mean {found[0]}?" if found else ""
 
 
-def _in_words(error: ValidationError, origin: Mapping[str, str]) -> str:
+def _error_text(error: ValidationError, origin: Mapping[str, str]) -> str:
     parts = []
     for each in error.errors(include_url=False, include_input=False, include_context=False):
         place = ".".join(str(step) for step in each["loc"])
         where = origin.get(str(each["loc"][0]), "") if each["loc"] else ""
         about = each["msg"].removeprefix("Value error, ")
         if each["type"] == "extra_forbidden":
-            about = "unknown setting" + _nearest_entry(each["loc"])
+            about = "unknown setting" + _suggest_for_entry(each["loc"])
         parts.append(f"{place}{f' ({where})' if where else ''}: {about}" if place else about)
     return "; ".join(parts)
 
 
-def _nearest_entry(location: tuple[int | str, ...]) -> str:
-    entries: dict[str, type[Model]] = {"keys": KeySource, "jwks": JwksSource, "namespaces": Namespace, "hooks": Hooks}
-    formats: dict[str, type[Model]] = {
+def _suggest_for_entry(location: tuple[int | str, ...]) -> str:
+    entries: dict[str, type[SettingsModel]] = {
+        "keys": KeySource,
+        "jwks": JwksSource,
+        "namespaces": Namespace,
+        "hooks": Hooks,
+    }
+    formats: dict[str, type[SettingsModel]] = {
         "pusher": PusherApp,
         "socketio_emitter": SocketioEmitter,
         "flask_socketio": FlaskSocketio,
@@ -165,6 +170,6 @@ def _nearest_entry(location: tuple[int | str, ...]) -> str:
     entry = entries.get(str(location[0]))
     if location[0] == "ingress":
         entry = formats.get(str(location[1]), QueueSource)
-        if entry is QueueSource and (hint := nearest(str(location[1]), formats)):
+        if entry is QueueSource and (hint := suggest(str(location[1]), formats)):
             return hint
-    return nearest(str(location[-1]), entry.model_fields) if entry else ""
+    return suggest(str(location[-1]), entry.model_fields) if entry else ""

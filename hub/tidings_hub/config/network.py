@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tidings_hub.config.fields import Model, setting
+from tidings_hub.config.fields import SettingsModel, setting
 
 
 def random_node_id() -> str:
@@ -15,7 +15,7 @@ def random_node_id() -> str:
     return secrets.token_hex(3)
 
 
-class ListeningSettings(Model):
+class ListeningSettings(SettingsModel):
     """Address and identity of a node, its broker, its workers and its shutdown."""
 
     host: str = setting("127.0.0.1", "Address to listen on")
@@ -89,7 +89,7 @@ class ListeningSettings(Model):
     log_level: Literal["debug", "info", "warning", "error"] = setting("info", "Least severe level that is logged")
 
 
-class ConnectionSettings(Model):
+class ConnectionSettings(SettingsModel):
     """Limits on connections. A client that exceeds one receives a code; other clients are not affected."""
 
     max_connections: int = setting(
@@ -216,7 +216,7 @@ class ConnectionSettings(Model):
     )
 
 
-class WorkSettings(Model):
+class WorkSettings(SettingsModel):
     """Limits on the work that a node does at a time, and on the HTTP API."""
 
     handlers: int = setting(256, "Client events handled at a time", ge=1, le=100_000)

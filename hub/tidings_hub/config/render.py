@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from tidings_hub.config.fields import Model
+from tidings_hub.config.fields import SettingsModel
 from tidings_hub.config.hooks import Hooks
 from tidings_hub.config.ingress import FlaskSocketio, Ingress, PusherApp, QueueSource, SocketioEmitter
 from tidings_hub.config.load import LoadedSettings
@@ -33,7 +33,7 @@ def as_toml(loaded: LoadedSettings) -> str:
             lines.append(f"# {name} is not set")
         elif not isinstance(value, dict | Ingress):
             lines.append(f"{name} = {_toml(value)}  # {source}")
-    tables: dict[str, Mapping[str, Model]] = {
+    tables: dict[str, Mapping[str, SettingsModel]] = {
         "namespaces": settings.namespaces,
         "ingress": settings.ingress.tables(),
     }
@@ -47,7 +47,7 @@ def as_toml(loaded: LoadedSettings) -> str:
 def _toml(value: Any) -> str:
     if isinstance(value, SecretStr):
         return json.dumps(_MASK)
-    if isinstance(value, Model):
+    if isinstance(value, SettingsModel):
         given = {name: getattr(value, name) for name in type(value).model_fields}
         return (
             "{ "
@@ -70,7 +70,7 @@ def as_markdown() -> str:
     """docs/settings.md: every setting, from the model."""
     parts = [_PREAMBLE]
     for group in reversed(Settings.__mro__):
-        if group is not Settings and group is not Model and issubclass(group, Model):
+        if group is not Settings and group is not SettingsModel and issubclass(group, SettingsModel):
             about = (group.__doc__ or "").strip()
             names = [name for name in group.model_fields if name in group.__annotations__]
             parts.append(f"## {about.partition('.')[0]}\n\n{about}\n\n{_table(group, names)}")
@@ -97,7 +97,7 @@ force. A bound has a policy (what happens at the bound) and a metric that counts
 `/metrics`)."""
 
 
-def _table(model: type[Model], names: list[str]) -> str:
+def _table(model: type[SettingsModel], names: list[str]) -> str:
     rows = ["| setting | default | bounds | meaning | at the bound | metric |", "|---|---|---|---|---|---|"]
     for name in names:
         field = model.model_fields[name]
@@ -114,7 +114,11 @@ def _default(field: FieldInfo) -> str:
         return "random"
     if isinstance(default, SecretStr):
         return "none"
-    if default is None or default in ("", (), {}) or (isinstance(default, Model) and default == type(default)()):
+    if (
+        default is None
+        or default in ("", (), {})
+        or (isinstance(default, SettingsModel) and default == type(default)())
+    ):
         return "none"
     return f"`{_toml(default)}`"
 

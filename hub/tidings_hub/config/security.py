@@ -11,13 +11,13 @@ from pydantic import SecretStr, model_validator
 from tidings.errors import BadConfig
 from tidings.tokens.jwks import Jwks
 from tidings.tokens.signing_keys import SECRET_MIN_BYTES, Key
-from tidings_hub.config.fields import Model, check_secret, setting
+from tidings_hub.config.fields import SettingsModel, check_secret, setting
 from tidings_hub.core.access import PresenceTo, Publish, Rule, Subscribe
 
 API_KEY_MIN_BYTES = 16
 
 
-class Namespace(Model):
+class Namespace(SettingsModel):
     """The rules of one namespace, `[namespaces.<name>]` in tidings.toml."""
 
     subscribe: Subscribe = setting(
@@ -37,7 +37,7 @@ class Namespace(Model):
         return Rule(self.subscribe, self.publish, self.history, self.history_ttl_s, self.presence, self.presence_to)
 
 
-class KeySource(Model):
+class KeySource(SettingsModel):
     """One key that verifies tokens. Give exactly one of the secret… or public_key… entries."""
 
     kid: str = setting("", "The `kid` of tokens signed with this key; empty: tokens without one")
@@ -51,7 +51,7 @@ class KeySource(Model):
     public_key_file: str = setting("", "Other algorithms: the file that holds the public key, PEM")
 
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
+    def _check_source(self) -> Self:
         secret = [name for name in ("secret", "secret_env", "secret_file") if getattr(self, name)]
         public = [name for name in ("public_key", "public_key_file") if getattr(self, name)]
         wanted, other = (secret, public) if self.algorithm == "HS256" else (public, secret)
@@ -64,7 +64,7 @@ class KeySource(Model):
             check_secret(self.secret, min_bytes=SECRET_MIN_BYTES)
         return self
 
-    def text(self, env: Mapping[str, str]) -> str:
+    def read_key(self, env: Mapping[str, str]) -> str:
         """The secret, or the public key in PEM, from where the entry says.
 
         Raises:
@@ -84,13 +84,13 @@ class KeySource(Model):
         except (OSError, UnicodeDecodeError) as error:
             raise BadConfig(f"cannot read the key file {path}: {type(error).__name__}") from error
 
-    def key(self, env: Mapping[str, str]) -> Key:
+    def load_key(self, env: Mapping[str, str]) -> Key:
         """The key itself.
 
         Raises:
             BadConfig: there is none, or it is no good one.
         """
-        text = self.text(env)
+        text = self.read_key(env)
         try:
             if self.algorithm == "HS256":
                 check_secret(SecretStr(text), min_bytes=SECRET_MIN_BYTES)
@@ -99,7 +99,7 @@ class KeySource(Model):
             raise BadConfig(f"the key {self.kid or 'without a kid'}: {error}") from None
 
 
-class JwksSource(Model):
+class JwksSource(SettingsModel):
     """The key set of one issuer."""
 
     issuer: str = setting("", "The `iss` of tokens that are verified with these keys, and only with these")
@@ -108,7 +108,7 @@ class JwksSource(Model):
     cache_s: float = setting(600.0, "Seconds between two fetches", ge=30, le=86_400)
 
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
+    def _check_source(self) -> Self:
         if not self.issuer or bool(self.url) == bool(self.file):
             raise ValueError("a jwks entry needs an issuer and either url or file")
         return self
@@ -122,7 +122,7 @@ class JwksSource(Model):
         return Jwks(self.issuer, url=self.url, file=self.file, cache_s=self.cache_s)
 
 
-class SecuritySettings(Model):
+class SecuritySettings(SettingsModel):
     """Clients that may connect, and keys that verify tokens and API requests."""
 
     origins: tuple[str, ...] = setting(

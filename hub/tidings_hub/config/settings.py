@@ -183,7 +183,7 @@ class Settings(
         """
         if not self.has_keys:
             return None
-        keys = [each.key(os.environ if env is None else env) for each in self.keys]
+        keys = [each.load_key(os.environ if env is None else env) for each in self.keys]
         if self.secret is not None:
             keys.append(Key("HS256", self.secret.get_secret_value()))
         return KeySet(
@@ -204,7 +204,7 @@ class Settings(
             return [self.relay_secret.get_secret_value()]
         own = [] if self.secret is None else [self.secret.get_secret_value()]
         named = os.environ if env is None else env
-        return own + [each.text(named) for each in self.keys if each.algorithm == "HS256"]
+        return own + [each.read_key(named) for each in self.keys if each.algorithm == "HS256"]
 
     def check_serving(self) -> None:
         """Returns if a node may serve with these settings.
@@ -222,13 +222,13 @@ class Settings(
             raise BadConfig("nodes that relay need a secret in common; set relay_secret to the same on all of them")
         if self.workers > 1 and self.broker.startswith("memory://"):
             raise BadConfig("workers meet in Redis: set broker to redis://host:6379/0, or workers to 1")
-        for name, source in self.ingress.listening().items():
+        for name, source in self.ingress.pubsub_sources().items():
             if not _PLAIN_REDIS.match(source.url or self.broker):
                 raise BadConfig(f"ingress.{name} listens on one Redis: set its url to redis://host:6379/0")
         for queue in self.ingress.queues.values():
             queue.address().check()
 
-    def insecure(self) -> list[str]:
+    def insecure_options(self) -> list[str]:
         """Every unsafe choice, in words; warned about at start and shown by /healthz."""
         found = []
         if self.dev:

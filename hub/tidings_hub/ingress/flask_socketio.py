@@ -17,7 +17,7 @@ class FlaskSocketioFormat:
 
     def __init__(self, settings: FlaskSocketio, limits: RequestLimits) -> None:
         self._allow_commands = settings.orders
-        self._mapping = settings.renames()
+        self._mapping = settings.channel_mapping()
         self._limits = limits
         self.patterns: Sequence[bytes] = [name.encode() for name in settings.channels]
 

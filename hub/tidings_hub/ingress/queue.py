@@ -164,7 +164,7 @@ class QueueIngress:
         order = {"x-single-active-consumer": True} if source.ordered else {}
         channel.queue_declare(queue=queue, durable=True, auto_delete=False, arguments=kind | full | order)
         channel.queue_declare(
-            queue=source.dead_letters(queue),
+            queue=source.dead_letter_queue_name(queue),
             durable=True,
             auto_delete=False,
             arguments=kind | {"x-max-length": source.dead_max, "x-overflow": "drop-head"},
@@ -244,7 +244,7 @@ class QueueIngress:
         """
         if not self._rejected:
             return
-        dead_queue = self._source.dead_letters(self._address.queue)
+        dead_queue = self._source.dead_letter_queue_name(self._address.queue)
         letters = [
             QueueMessage(
                 dead_queue, _bytes(message.body), str(message.properties.get("message_id") or ""), self._reason(error)

@@ -24,7 +24,7 @@ class SocketioEmitterFormat:
         msgpack_module()
         self._settings = settings
         self._channels = settings.channels()
-        self._mapping = settings.renames()
+        self._mapping = settings.channel_mapping()
         self._limits = limits
         self.patterns: Sequence[bytes] = self._channels.patterns()
 

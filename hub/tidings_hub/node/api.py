@@ -34,7 +34,7 @@ class LocalNodeApi:
 
     def health(self) -> Mapping[str, object]:
         """The node's id and every insecure option that is on."""
-        return {"status": "ok", "node": self.settings.node_id, "insecure": self.settings.insecure()}
+        return {"status": "ok", "node": self.settings.node_id, "insecure": self.settings.insecure_options()}
 
     def run_command(self, command: Command) -> CommandResult:
         """Send a command to every node and add up their replies.

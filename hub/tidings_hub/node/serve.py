@@ -234,7 +234,7 @@ def run(
     signal.signal(signal.SIGHUP, lambda *_: runtime.call_soon(runtime.spawn, node.reload, load))
     if worker is not None:
         _end_with_supervisor(node)
-    for warning in settings.insecure():
+    for warning in settings.insecure_options():
         logger.warning("INSECURE: %s", warning)
     logger.info("node %s listens on http://%s:%d/, broker %s", settings.node_id, settings.host, port, node.broker.name)
     sys.stdout.write(f"tidings: http://{settings.host}:{port}/\n")

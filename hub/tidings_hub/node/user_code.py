@@ -24,7 +24,7 @@ from tidings_hub.services.hub import Hub
 from tidings_hub.socketio.app_events import AppEvents
 from tidings_hub.socketio.client import Client
 from tidings_hub.socketio.packet import Packet
-from tidings_hub.web.path_dispatcher import Beside
+from tidings_hub.web.path_dispatcher import PathDispatcher
 
 logger = logging.getLogger("tidings")
 
@@ -79,7 +79,7 @@ class UserCode:
 
     def with_user_wsgi(self, app: runtime.WsgiApp) -> runtime.WsgiApp:
         """`app`, with the user's WSGI application for all paths that are not the hub's."""
-        return app if self._wsgi is None else Beside(app, self._wsgi)
+        return app if self._wsgi is None else PathDispatcher(app, self._wsgi)
 
     def attach(self, hub: Hub, node: NodeApi, sio: object) -> None:
         """Give the authorizers to the hub, and the node to the app.

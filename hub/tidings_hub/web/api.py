@@ -1,4 +1,4 @@
-"""The HTTP API: one method per address; `routes.py` says which address."""
+"""The handlers of the HTTP API. `routes.py` has the address of each."""
 
 from __future__ import annotations
 
@@ -19,187 +19,190 @@ from tidings_hub.metrics import render
 from tidings_hub.services.api import NodeApi
 from tidings_hub.web import routes
 from tidings_hub.web.body import json_body
-from tidings_hub.web.models import (
-    REVOCATIONS,
-    ChannelAnswer,
-    ChannelOfUser,
-    ChannelsAnswer,
-    ConnectionAnswer,
-    ConnectionsAnswer,
-    DisconnectedAnswer,
-    HealthAnswer,
-    NodeAnswer,
-    NodesAnswer,
-    ReadyAnswer,
-    ReceiptAnswer,
-    RevokedAnswer,
-    RevokeTokenFor,
-    RevokeUserFor,
-    SubscribedAnswer,
-    TransportsAnswer,
-)
 from tidings_hub.web.openapi import document
-from tidings_hub.web.pagination import page
-from tidings_hub.web.prefer_header import prefers
 from tidings_hub.web.publishing import publish
-from tidings_hub.web.reports import report_answer
-from tidings_hub.web.responses import json_answer
+from tidings_hub.web.query import has_preference, paginate
+from tidings_hub.web.reports import report_response
+from tidings_hub.web.request_models import REVOCATIONS, ChannelBody, RevokeTokenFor, RevokeUserFor, validate
+from tidings_hub.web.response_models import (
+    ChannelResponse,
+    ChannelsResponse,
+    ConnectionResponse,
+    ConnectionsResponse,
+    DisconnectResponse,
+    HealthResponse,
+    NodeResponse,
+    NodesResponse,
+    ReadinessResponse,
+    ReceiptResponse,
+    RevocationResponse,
+    SubscriptionResponse,
+    TransportsResponse,
+)
+from tidings_hub.web.responses import json_response
 from tidings_hub.web.schemas import check_user
-from tidings_hub.web.validate import validated
 
-# Prometheus' text format (prometheus.io/docs/instrumenting/exposition_formats).
-_EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
+# The text format of Prometheus (prometheus.io/docs/instrumenting/exposition_formats).
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Api:
-    """The API of one hub."""
+    """The HTTP API of one node. Each method answers the current Flask request."""
 
     def __init__(self, hub: NodeApi, *, key_needed: bool) -> None:
         self._hub = hub
         self._document = json.dumps(document(hub.settings, key_needed=key_needed)).encode()
 
     def publish(self) -> Response:
-        """Takes one publication or an array of them."""
-        later = prefers(request.headers.getlist("Prefer"), "respond-async")
-        done = publish(self._hub, self._body(), report=later)
-        answer = json_answer(done, HTTPStatus.ACCEPTED if later else HTTPStatus.OK)
-        if later:
-            answer.headers["Preference-Applied"] = "respond-async"
-        if later and isinstance(done, ReceiptAnswer):
-            answer.headers["Location"] = ReportQuery(done.id).path()
-        return answer
+        """Publish one publication or an array of them."""
+        is_async = has_preference(request.headers.getlist("Prefer"), "respond-async")
+        results = publish(self._hub, self._body(), report=is_async)
+        response = json_response(results, HTTPStatus.ACCEPTED if is_async else HTTPStatus.OK)
+        if is_async:
+            response.headers["Preference-Applied"] = "respond-async"
+        if is_async and isinstance(results, ReceiptResponse):
+            response.headers["Location"] = ReportQuery(results.id).path()
+        return response
 
     def publication(self, id: str) -> Response:
-        """What became of a publication."""
-        sought = ReportQuery(check_id(id), routes.CHANNEL.of(request.args) or "")
-        return report_answer(self._hub.report(sought))
+        """Return the delivery report of a publication."""
+        query = ReportQuery(check_id(id), routes.CHANNEL.value_in(request.args) or "")
+        return report_response(self._hub.report(query))
 
     def history(self, channel: str) -> Response:
-        """Kept publications of a channel, oldest first."""
+        """Return the stored publications of a channel, oldest first."""
         name = check_channel(channel)
-        since = routes.SINCE.of(request.args)
-        asked, most = routes.HISTORY_LIMIT.of(request.args), self._hub.settings.history_page_max
-        self._hub.metrics.history_limited += asked > most
-        newest = routes.NEWEST.of(request.args)
-        cursor, publications = self._hub.history(name, since=since, limit=min(asked, most), newest=newest)
-        listed = b",".join(_publication_json(publication) for publication in publications)
-        return json_answer(b'{"cursor":"%b","publications":[%b]}' % (str(cursor).encode(), listed))
+        since = routes.SINCE.value_in(request.args)
+        limit, limit_max = routes.HISTORY_LIMIT.value_in(request.args), self._hub.settings.history_page_max
+        self._hub.metrics.history_limited += limit > limit_max
+        newest = routes.NEWEST.value_in(request.args)
+        cursor, publications = self._hub.history(name, since=since, limit=min(limit, limit_max), newest=newest)
+        encoded = b",".join(_publication_json(publication) for publication in publications)
+        return json_response(b'{"cursor":"%b","publications":[%b]}' % (str(cursor).encode(), encoded))
 
     def presence(self, channel: str) -> Response:
-        """Who is in a channel."""
-        found = self._hub.presence(check_channel(channel), limit=routes.PRESENCE_LIMIT.of(request.args))
-        return json_answer(found.to_json())
+        """Return the members of a channel."""
+        presence = self._hub.presence(check_channel(channel), limit=routes.PRESENCE_LIMIT.value_in(request.args))
+        return json_response(presence.to_json())
 
     def channels(self) -> Response:
-        """Channels that connections listen to."""
-        after, limit = routes.AFTER_CHANNEL.of(request.args), routes.LIMIT.of(request.args)
-        found = self._hub.channels(after=after, limit=limit + 1, local_only=routes.HERE.of(request.args))
-        rows, following = page(found.rows, "channel", after=after, limit=limit)
-        listed = [ChannelAnswer.model_validate(row) for row in rows]
-        return json_answer(
-            ChannelsAnswer(channels=listed, next=following, nodes=found.nodes, missing=list(found.missing))
+        """Return one page of the channels with subscriptions."""
+        after, limit = routes.AFTER_CHANNEL.value_in(request.args), routes.LIMIT.value_in(request.args)
+        page = self._hub.channels(after=after, limit=limit + 1, local_only=routes.LOCAL_ONLY.value_in(request.args))
+        rows, next_after = paginate(page.rows, "channel", after=after, limit=limit)
+        channels = [ChannelResponse.model_validate(row) for row in rows]
+        return json_response(
+            ChannelsResponse(channels=channels, next=next_after, nodes=page.nodes, missing=list(page.missing))
         )
 
     def connections(self) -> Response:
-        """Connections."""
-        after, limit = routes.AFTER_CONNECTION.of(request.args), routes.LIMIT.of(request.args)
-        found = self._hub.connections(after=after, limit=limit + 1, local_only=routes.HERE.of(request.args))
-        rows, following = page(found.rows, "connection", after=after, limit=limit)
-        listed = [ConnectionAnswer.model_validate(row) for row in rows]
-        return json_answer(
-            ConnectionsAnswer(connections=listed, next=following, nodes=found.nodes, missing=list(found.missing))
+        """Return one page of the connections."""
+        after, limit = routes.AFTER_CONNECTION.value_in(request.args), routes.LIMIT.value_in(request.args)
+        page = self._hub.connections(after=after, limit=limit + 1, local_only=routes.LOCAL_ONLY.value_in(request.args))
+        rows, next_after = paginate(page.rows, "connection", after=after, limit=limit)
+        connections = [ConnectionResponse.model_validate(row) for row in rows]
+        return json_response(
+            ConnectionsResponse(connections=connections, next=next_after, nodes=page.nodes, missing=list(page.missing))
         )
 
     def nodes(self) -> Response:
-        """Every node that lives."""
-        found = [NodeAnswer.model_validate(asdict(each)) for each in self._hub.nodes()]
+        """Return every live node, and totals."""
+        nodes = [NodeResponse.model_validate(asdict(record)) for record in self._hub.nodes()]
         by_transport = {
-            name: sum(getattr(each.connections, name) for each in found) for name in TransportsAnswer.model_fields
+            name: sum(getattr(node.connections, name) for node in nodes) for name in TransportsResponse.model_fields
         }
-        return json_answer(
-            NodesAnswer(
-                nodes=found,
-                connections=TransportsAnswer(**by_transport),
-                sessions=sum(each.sessions for each in found),
-                subscriptions=sum(each.subscriptions for each in found),
+        return json_response(
+            NodesResponse(
+                nodes=nodes,
+                connections=TransportsResponse(**by_transport),
+                sessions=sum(node.sessions for node in nodes),
+                subscriptions=sum(node.subscriptions for node in nodes),
             )
         )
 
     def disconnect(self, user: str) -> Response:
-        """Ends a user's connections."""
+        """Close the connections of a user."""
         return self._disconnect(control.disconnect(user=check_user(user), connection=None))
 
     def disconnect_connection(self, connection: str) -> Response:
-        """Ends one connection."""
+        """Close one connection."""
         return self._disconnect(control.disconnect(user=None, connection=connection))
 
-    def _disconnect(self, order: Command) -> Response:
-        done = self._hub.run_command(order)
-        return json_answer(
-            DisconnectedAnswer(disconnected=done.connections, nodes=done.nodes, missing=list(done.missing))
+    def _disconnect(self, command: Command) -> Response:
+        result = self._hub.run_command(command)
+        return json_response(
+            DisconnectResponse(disconnected=result.connections, nodes=result.nodes, missing=list(result.missing))
         )
 
     def subscribe(self, user: str) -> Response:
-        """Subscribes a user's connections."""
-        return self._subscribed(control.subscribe(user=check_user(user), channel=self._channel()))
+        """Subscribe the connections of a user to a channel."""
+        return self._change_subscriptions(control.subscribe(user=check_user(user), channel=self._channel()))
 
     def unsubscribe(self, user: str) -> Response:
-        """Takes a channel from a user's connections."""
-        return self._subscribed(control.unsubscribe(user=check_user(user), channel=self._channel()))
+        """Unsubscribe the connections of a user from a channel."""
+        return self._change_subscriptions(control.unsubscribe(user=check_user(user), channel=self._channel()))
 
     def _channel(self) -> str:
-        return validated(ChannelOfUser, self._body()).channel
+        return validate(ChannelBody, self._body()).channel
 
-    def _subscribed(self, order: Command) -> Response:
-        done = self._hub.run_command(order)
-        return json_answer(
-            SubscribedAnswer(
-                connections=done.connections, refused=done.refused, nodes=done.nodes, missing=list(done.missing)
+    def _change_subscriptions(self, command: Command) -> Response:
+        result = self._hub.run_command(command)
+        return json_response(
+            SubscriptionResponse(
+                connections=result.connections,
+                refused=result.refused,
+                nodes=result.nodes,
+                missing=list(result.missing),
             )
         )
 
     def revoke(self) -> Response:
-        """Cuts off a user or a token."""
+        """Revoke a user or a token."""
         body = self._body()
         names = body.keys() if isinstance(body, dict) else ()
         model = next((model for keys, model in REVOCATIONS.items() if set(keys) <= set(names)), None)
         if model is None:
             raise BadRequest("give exactly one of user and jti, and exactly one of for_s and until_s")
-        asked = validated(model, body)
-        until_s = time.time() + asked.for_s if isinstance(asked, RevokeUserFor | RevokeTokenFor) else asked.until_s
-        user, jti = getattr(asked, "user", None), getattr(asked, "jti", None)
-        done = self._hub.run_command(control.revoke(user=user, jti=jti, for_s=None, until_s=until_s, now_s=0.0))
-        return json_answer(
-            RevokedAnswer(
+        revocation = validate(model, body)
+        if isinstance(revocation, RevokeUserFor | RevokeTokenFor):
+            until_s = time.time() + revocation.for_s
+        else:
+            until_s = revocation.until_s
+        user, jti = getattr(revocation, "user", None), getattr(revocation, "jti", None)
+        result = self._hub.run_command(control.revoke(user=user, jti=jti, for_s=None, until_s=until_s, now_s=0.0))
+        return json_response(
+            RevocationResponse(
                 user=user,
                 jti=jti,
                 until_s=until_s,
-                disconnected=done.connections,
-                nodes=done.nodes,
-                missing=list(done.missing),
+                disconnected=result.connections,
+                nodes=result.nodes,
+                missing=list(result.missing),
             ),
             HTTPStatus.CREATED,
         )
 
     def openapi(self) -> Response:
-        """The description of this API."""
-        return json_answer(self._document)
+        """Return the OpenAPI document of this API."""
+        return json_response(self._document)
 
     def healthz(self) -> Response:
-        """That the process answers."""
-        insecure = self._hub.settings.insecure()
-        return json_answer(HealthAnswer.model_validate({**self._hub.health(), "status": "ok", "insecure": insecure}))
+        """Return 200 while the process answers requests."""
+        insecure = self._hub.settings.insecure_options()
+        return json_response(
+            HealthResponse.model_validate({**self._hub.health(), "status": "ok", "insecure": insecure})
+        )
 
     def readyz(self) -> Response:
-        """Whether publications flow."""
+        """Return 200 if publications flow through this node, and 503 if not."""
         ready, checks = self._hub.ready()
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
-        return json_answer(ReadyAnswer(ready=ready, checks=dict(checks)), status)
+        return json_response(ReadinessResponse(ready=ready, checks=dict(checks)), status)
 
     def metrics(self) -> Response:
-        """What the node counts."""
+        """Return the metrics of this node."""
         content = render(self._hub.metrics, node=self._hub.settings.node_id)
-        return Response(content, content_type=_EXPOSITION)
+        return Response(content, content_type=_METRICS_TYPE)
 
     def _body(self) -> object:
         try:
@@ -210,7 +213,7 @@ class Api:
 
 
 def _publication_json(publication: Publication) -> bytes:
-    # The same fields as Publication.to_wire, without parsing the data: id and epoch need no escapes.
+    # Same fields as Publication.to_wire, without decoding the data. `id` and `cursor` need no escapes.
     return b'{"event":%b,"data":%b,"id":"%b","cursor":"%b","at_ms":%d}' % (
         publication.fragment[: publication.event_bytes],
         publication.data_json,

@@ -1,4 +1,4 @@
-"""Who may use the HTTP API: the bearers of its keys."""
+"""Authorization of HTTP API requests by API key."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from tidings_hub.metrics import Metrics
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-class Keys:
-    """The API keys of a node; several, so that one can be replaced while the other still holds.
+class ApiKeys:
+    """The API keys of a node. Several keys can be valid, so that one can be rotated while the other is in use.
 
-    `open_`: under `--dev` without keys anybody on this machine may.
+    `allow_keyless`: if there are no keys, programs on this machine may use the API (`--dev`).
     """
 
-    def __init__(self, keys: Iterable[str], *, open_: bool, metrics: Metrics) -> None:
-        self._open = open_
+    def __init__(self, keys: Iterable[str], *, allow_keyless: bool, metrics: Metrics) -> None:
+        self._allow_keyless = allow_keyless
         self._metrics = metrics
-        self.use(keys)
+        self.replace(keys)
 
-    def use(self, keys: Iterable[str]) -> None:
-        """Only these from now on."""
-        # Digests are of one length: comparing them tells nothing about a key's.
+    def replace(self, keys: Iterable[str]) -> None:
+        """Accept only `keys` from now on."""
+        # All digests have the same length, so that the time of a comparison does not depend on the length of a key.
         self._digests = [sha256(key.encode()).digest() for key in keys]
-        self.needed = bool(self._digests) or not self._open
+        self.required = bool(self._digests) or not self._allow_keyless
 
     def check(self, request: Request) -> None:
-        """Returns if the request may go on.
+        """Return if the request is authorized.
 
         Raises:
-            Unauthorized: no key, or none of ours.
-            Forbidden: no key is needed here, but the request names another host: a foreign page that
-                rebinds its own name to this machine would (DNS rebinding).
+            Unauthorized: the request has no key or an unknown one.
+            Forbidden: no key is required, but the Host header is not this machine. A foreign page that
+                rebinds its own name to 127.0.0.1 sends such requests (DNS rebinding).
         """
-        if not self.needed:
+        if not self.required:
             if _hostname(request.host) not in _LOOPBACK:
-                raise Forbidden("--dev without API keys answers to localhost only; set api_keys")
+                raise Forbidden("--dev without API keys accepts requests to localhost only; set api_keys")
             return
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        # Werkzeug gives header bytes as Latin-1.
+        # Werkzeug decodes header bytes as Latin-1.
         digest = sha256(key.strip().encode("latin-1", "replace")).digest()
-        # All of them, always: the time must not tell which one came near.
-        right = sum(hmac.compare_digest(digest, known) for known in self._digests)
-        if scheme.lower() != "bearer" or not right:
+        # Always compare with all keys, so that the response time does not depend on which key matched.
+        matches = sum(hmac.compare_digest(digest, known_digest) for known_digest in self._digests)
+        if scheme.lower() != "bearer" or not matches:
             self._metrics.api_unauthorized += 1
             raise Unauthorized(
                 "send Authorization: Bearer <API key>"

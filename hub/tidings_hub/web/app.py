@@ -1,4 +1,4 @@
-"""The Flask application of a hub: everything that is not the engine's."""
+"""The Flask application of a node. It serves everything that the engine does not serve itself."""
 
 from __future__ import annotations
 
@@ -7,67 +7,69 @@ from collections.abc import Callable
 from flask import Flask, Response, request
 
 from tidings_hub.services.api import NodeApi
-from tidings_hub.web import responses as answers
+from tidings_hub.web import responses
 from tidings_hub.web.api import Api
-from tidings_hub.web.api_keys import Keys
+from tidings_hub.web.api_keys import ApiKeys
 from tidings_hub.web.body import accepts
-from tidings_hub.web.page import dev_page, running
+from tidings_hub.web.page import dev_page, status_page
 from tidings_hub.web.pusher import PusherApi
 from tidings_hub.web.query import check_names
-from tidings_hub.web.routes import ROUTES, Route, guarded
+from tidings_hub.web.routes import ROUTES, Route, needs_key
 from tidings_hub.web.sdk import ENDPOINT, NAMES, sdk_file
 
 
 def create_app(hub: NodeApi) -> Flask:
-    """The WSGI application of `hub`.
+    """Create the WSGI application of a node.
 
-    Under `--dev` it has the page and its files as well. Requests under `/api/` and for `/metrics`
-    need one of the settings' `api_keys`, except under `--dev` without any.
+    Requests to `/api/` and `/metrics` require one of the `api_keys`, except with `--dev` and no keys. With `--dev` the
+    application also serves the demo page and its files.
     """
     settings = hub.settings
     app = Flask(__name__, static_folder="static" if settings.dev else None)
-    # `//api/publish` is not an address of ours; a redirect would make it one.
+    # `//api/publish` is not found. With merged slashes Flask would redirect it to `/api/publish`.
     app.url_map.merge_slashes = False
-    keys = Keys((key.get_secret_value() for key in settings.api_keys), open_=settings.dev, metrics=hub.metrics)
-    by_name = {route.name: route for route in ROUTES}
-    known = settings.api_keys
+    keys = ApiKeys(
+        (key.get_secret_value() for key in settings.api_keys), allow_keyless=settings.dev, metrics=hub.metrics
+    )
+    routes_by_name = {route.name: route for route in ROUTES}
+    current_keys = settings.api_keys
 
-    def admit() -> None:
-        nonlocal known
-        if hub.settings.api_keys is not known:
-            # Reloaded.
-            known = hub.settings.api_keys
-            keys.use(key.get_secret_value() for key in known)
-        # Before routing errors are raised: without a key nobody learns which addresses exist.
-        if guarded(request.path):
+    def check_request() -> None:
+        nonlocal current_keys
+        if hub.settings.api_keys is not current_keys:
+            # SIGHUP replaced the settings.
+            current_keys = hub.settings.api_keys
+            keys.replace(key.get_secret_value() for key in current_keys)
+        # This runs before Flask raises 404, so a caller without a key does not learn which addresses exist.
+        if needs_key(request.path):
             keys.check(request)
-        route = by_name.get(request.endpoint or "")
+        route = routes_by_name.get(request.endpoint or "")
         if route is not None:
-            _check_form(route)
+            _check_query_and_accept(route)
 
-    def count(answer: Response) -> Response:
-        if guarded(request.path):
-            hub.metrics.count(hub.metrics.api_requests, str(answer.status_code))
-        return answer
+    def count_request(response: Response) -> Response:
+        if needs_key(request.path):
+            hub.metrics.count(hub.metrics.api_requests, str(response.status_code))
+        return response
 
-    answers.install(app)
-    app.before_request(admit)
-    app.after_request(count)
+    responses.install(app)
+    app.before_request(check_request)
+    app.after_request(count_request)
     _add_routes(app, hub, keys)
     if settings.ingress.pusher is not None:
         PusherApi(hub, settings.ingress.pusher).install(app)
     return app
 
 
-def _check_form(route: Route) -> None:
+def _check_query_and_accept(route: Route) -> None:
     check_names(request.args, route.query)
-    media_type = "text/plain" if None in route.answers.values() else "application/json"
+    media_type = "text/plain" if None in route.responses.values() else "application/json"
     if not accepts(request, media_type):
-        raise answers.NotAcceptable(f"this address answers {media_type}; say so in Accept")
+        raise responses.NotAcceptable(f"this address returns {media_type}; add it to the Accept header")
 
 
-def _add_routes(app: Flask, hub: NodeApi, keys: Keys) -> None:
-    api = Api(hub, key_needed=keys.needed)
+def _add_routes(app: Flask, hub: NodeApi, keys: ApiKeys) -> None:
+    api = Api(hub, key_needed=keys.required)
     views: dict[str, Callable[..., Response]] = {
         "publish": api.publish,
         "publication": api.publication,
@@ -90,7 +92,7 @@ def _add_routes(app: Flask, hub: NodeApi, keys: Keys) -> None:
         _add(app, route.rule, route.name, views[route.name], route.method)
 
     def index() -> Response:
-        return dev_page(key_needed=keys.needed) if hub.settings.dev else running()
+        return dev_page(key_needed=keys.required) if hub.settings.dev else status_page()
 
     _add(app, "/", "index", index, "GET")
     for name in NAMES:
@@ -100,5 +102,5 @@ def _add_routes(app: Flask, hub: NodeApi, keys: Keys) -> None:
 
 
 def _add(app: Flask, rule: str, name: str, view: Callable[..., Response], method: str) -> None:
-    # OPTIONS is for CORS, which the API does not offer.
+    # Flask would answer OPTIONS by itself, but the API does not support CORS.
     app.add_url_rule(rule, name, view, methods=[method], provide_automatic_options=False)

@@ -1,4 +1,4 @@
-"""The body of one API request, read within its limit."""
+"""Reads the body of an API request, up to a limit."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _CHUNK_BYTES = 65_536
 
 
 def json_body(request: Request, *, max_bytes: int) -> object:
-    """What the body says.
+    """The decoded JSON body.
 
     Raises:
-        UnsupportedMedia: it is not said to be JSON in UTF-8, or it is compressed.
-        TooLarge: longer than `max_bytes`; no more than that was read.
-        BadRequest: not JSON as `strict_json` wants it.
+        UnsupportedMedia: the headers do not announce JSON in UTF-8, or the body is compressed.
+        TooLarge: the body is longer than `max_bytes`. The rest is not read.
+        BadRequest: the body is not valid JSON (see `core.strict_json`).
     """
     if request.mimetype != "application/json":
         raise UnsupportedMedia("send the body with Content-Type: application/json")
@@ -31,20 +31,20 @@ def json_body(request: Request, *, max_bytes: int) -> object:
 
 
 def read_body(request: Request, max_bytes: int) -> bytes:
-    """The body, whatever it is.
+    """The body as bytes.
 
     Raises:
-        TooLarge: longer than `max_bytes`; no more than that was read.
-        BadRequest: there is none.
+        TooLarge: the body is longer than `max_bytes`. The rest is not read.
+        BadRequest: there is no body.
     """
     length = request.content_length
     if length is not None and length > max_bytes:
-        raise TooLarge(f"a body of {length} bytes; api_body_max_bytes allows {max_bytes}")
+        raise TooLarge(f"the body has {length} bytes; api_body_max_bytes allows {max_bytes}")
     chunked = "chunked" in request.headers.get("Transfer-Encoding", "").lower()
     if length is None and not chunked:
         raise BadRequest("the request has no body")
-    # Werkzeug reads a chunked body only from servers that announce `wsgi.input_terminated`; eventlet
-    # ends its input just as well but does not say so.
+    # Werkzeug reads a chunked body only if the server sets `wsgi.input_terminated`. The engine's input ends with the
+    # body, but the flag is not set.
     stream = request.environ["wsgi.input"] if chunked else request.stream
     parts: list[bytes] = []
     size = 0
@@ -52,11 +52,11 @@ def read_body(request: Request, max_bytes: int) -> bytes:
         parts.append(part)
         size += len(part)
         if size > max_bytes:
-            raise TooLarge(f"a body of more than {max_bytes} bytes, which is what api_body_max_bytes allows")
+            raise TooLarge(f"the body has more than {max_bytes} bytes, the limit of api_body_max_bytes")
     return b"".join(parts)
 
 
 def accepts(request: Request, media_type: str) -> bool:
-    """Whether the caller can read `media_type` (RFC 9110 section 12.5.1)."""
-    wanted: MIMEAccept = request.accept_mimetypes
-    return not wanted or wanted.quality(media_type) > 0
+    """Whether the Accept header of `request` allows `media_type` (RFC 9110 section 12.5.1)."""
+    accepted: MIMEAccept = request.accept_mimetypes
+    return not accepted or accepted.quality(media_type) > 0

@@ -1,7 +1,8 @@
-"""The API's description in OpenAPI 3.1, made from the routes and the models, so that it cannot differ."""
+"""Generates the OpenAPI 3.1 document of the HTTP API from the routes and the models."""
 
 from __future__ import annotations
 
+import json
 import re
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -10,87 +11,92 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from tidings_hub.config.settings import Settings
-from tidings_hub.web import models
+from tidings_hub.web.response_models import ErrorResponse
 from tidings_hub.web.routes import ROUTES, Route
 from tidings_hub.web.schemas import Schema
 
 _TEMPLATE = "#/components/schemas/{model}"
+_REFERENCE = re.compile(r"#/components/schemas/(\w+)")
 _VARIABLE = re.compile(r"<(\w+)>")
-_REFUSALS = {
-    400: "Not of the documented form",
+_ERRORS = {
+    400: "The request does not have the documented form",
     401: "No valid API key",
-    403: "The rules do not allow it, or under --dev without keys: asked under another name than localhost",
+    403: "The rules do not allow it. With --dev and no keys: the Host header is not localhost",
     404: "No such channel, namespace or address",
-    406: "The Accept header leaves out what this address answers",
-    413: "Larger than a limit, which is named",
-    415: "Not application/json in UTF-8, or compressed",
-    500: "A mistake in the hub",
+    406: "The Accept header excludes the media type of the response",
+    413: "Larger than a limit; the message names it",
+    415: "The body is not application/json in UTF-8, or it is compressed",
+    500: "Internal error of the hub",
     503: "The broker cannot be reached; nothing was published",
-    504: "The broker did not answer in time; try again with the same id",
+    504: "The broker did not reply in time; retry with the same id",
 }
-_ABOUT = (
-    "Publish from a backend, look into the node, cut users off. Every error is "
-    '`{"error": {"code", "message"}}`. Clients listen over Socket.IO at `/socket.io/` or server-sent events at `/sse`.'
+_DESCRIPTION = (
+    "Publish from a backend, inspect the nodes, revoke users and tokens. Every error is "
+    '`{"error": {"code", "message"}}`. Clients connect with Socket.IO at `/socket.io/` or server-sent events at `/sse`.'
 )
 
 
 def document(settings: Settings, *, key_needed: bool) -> Schema:
     """The OpenAPI document of a node that runs with `settings`."""
     schemas = _schemas()
-    # What the node's own settings bound:
+    # This limit depends on the settings of the node.
     schemas["PublishToChannels"]["properties"]["channels"]["maxItems"] = settings.max_batch
-    found: Schema = {
+    openapi: Schema = {
         "openapi": "3.1.0",
-        "info": {"title": "tidings", "version": _version(), "description": _ABOUT, "license": {"name": "MIT"}},
+        "info": {"title": "tidings", "version": _version(), "description": _DESCRIPTION, "license": {"name": "MIT"}},
         "servers": [{"url": "/"}],
         "paths": {},
         "components": {"schemas": schemas},
     }
     if key_needed:
-        found["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        openapi["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     for route in ROUTES:
         path = _VARIABLE.sub(r"{\1}", route.rule)
         operation = _operation(route, settings, key_needed=key_needed)
-        found["paths"].setdefault(path, {})[route.method.lower()] = operation
-    return found
+        openapi["paths"].setdefault(path, {})[route.method.lower()] = operation
+    return openapi
 
 
 def _version() -> str:
     try:
         return version("tidings")
     except PackageNotFoundError:
-        # Run from the source tree without an install.
+        # The hub runs from the source tree and is not installed.
         return "0"
 
 
 def _schemas() -> dict[str, Any]:
-    asked = [model for route in ROUTES for model in route.body]
-    answered = [
+    """The schema of each model, by its title."""
+    request_models = [model for route in ROUTES for model in route.body]
+    response_models = [
         model
         for route in ROUTES
-        for answer in route.answers.values()
-        for model in (answer["oneOf"] if isinstance(answer, dict) and "oneOf" in answer else [answer])
+        for response in route.responses.values()
+        for model in (response["oneOf"] if isinstance(response, dict) and "oneOf" in response else [response])
         if isinstance(model, type)
     ]
-    _, found = models_json_schema(
-        [(model, "validation") for model in asked]
-        + [(model, "serialization") for model in (*answered, models.ErrorAnswer)],
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in request_models]
+        + [(model, "serialization") for model in (*response_models, ErrorResponse)],
         ref_template=_TEMPLATE,
     )
-    schemas: dict[str, Any] = found["$defs"]
-    return schemas
+    # Pydantic names the schemas by class.
+    schemas: dict[str, Any] = definitions["$defs"]
+    titles = {name: schema["title"] for name, schema in schemas.items()}
+    text = _REFERENCE.sub(lambda match: _TEMPLATE.format(model=titles[match[1]]), json.dumps(schemas))
+    return {titles[name]: schema for name, schema in json.loads(text).items()}
 
 
 def _operation(route: Route, settings: Settings, *, key_needed: bool) -> Schema:
-    own = (401, 403) if route.guarded else ()
-    refusals = sorted({*route.refusals, *own, 406, 500} - set(route.answers))
+    key_statuses = (401, 403) if route.needs_key else ()
+    error_statuses = sorted({*route.error_statuses, *key_statuses, 406, 500} - set(route.responses))
     operation: Schema = {
         "operationId": route.name,
-        "summary": route.about,
+        "summary": route.summary,
         "parameters": _parameters(route),
         "responses": {
-            **{str(status): _answer(answer) for status, answer in route.answers.items()},
-            **{str(status): _refusal(status) for status in refusals},
+            **{str(status): _response(response) for status, response in route.responses.items()},
+            **{str(status): _error_response(status) for status in error_statuses},
         },
     }
     if route.body:
@@ -98,7 +104,7 @@ def _operation(route: Route, settings: Settings, *, key_needed: bool) -> Schema:
             "required": True,
             "content": {"application/json": {"schema": _body(route, settings)}},
         }
-    if route.guarded and key_needed:
+    if route.needs_key and key_needed:
         operation["security"] = [{"key": []}]
     return operation
 
@@ -106,43 +112,51 @@ def _operation(route: Route, settings: Settings, *, key_needed: bool) -> Schema:
 def _parameters(route: Route) -> list[Schema]:
     return [
         *({"name": name, "in": "path", "required": True, "schema": schema} for name, schema in route.path.items()),
-        *({"name": one.name, "in": "query", "description": one.about, "schema": one.schema} for one in route.query),
         *(
-            {"name": name, "in": "header", "description": about, "schema": {"type": "string"}}
-            for name, about in route.headers.items()
+            {
+                "name": parameter.name,
+                "in": "query",
+                "description": parameter.description,
+                "schema": parameter.schema,
+            }
+            for parameter in route.query
+        ),
+        *(
+            {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
+            for name, description in route.headers.items()
         ),
     ]
 
 
 def _body(route: Route, settings: Settings) -> Schema:
-    one = [_reference(model) for model in route.body]
-    if not route.array:
-        return {"oneOf": one}
-    # An item that is wrong is answered in its place, so anything may stand in the array.
-    anything = {"description": "Anything else is answered with its error in the same place"}
-    items = {"anyOf": [*one, anything]}
-    return {"oneOf": [*one, {"type": "array", "minItems": 1, "maxItems": settings.max_batch, "items": items}]}
+    alternatives = [_reference(model) for model in route.body]
+    if not route.accepts_array:
+        return {"oneOf": alternatives}
+    # A wrong item gets an error as its result, so the array may contain anything.
+    anything = {"description": "For anything else, the result in the same position is an error"}
+    items = {"anyOf": [*alternatives, anything]}
+    return {"oneOf": [*alternatives, {"type": "array", "minItems": 1, "maxItems": settings.max_batch, "items": items}]}
 
 
 def _reference(model: type[BaseModel]) -> Schema:
-    return {"$ref": _TEMPLATE.format(model=model.__name__)}
+    return {"$ref": _TEMPLATE.format(model=model.model_config.get("title") or model.__name__)}
 
 
-def _answer(answer: type[BaseModel] | Schema | None) -> Schema:
-    if answer is None:
-        return {"description": "The answer", "content": {"text/plain": {"schema": {"type": "string"}}}}
-    if isinstance(answer, dict):
-        schema = {"oneOf": [_reference(model) for model in answer["oneOf"]]} if "oneOf" in answer else answer
+def _response(body: type[BaseModel] | Schema | None) -> Schema:
+    if body is None:
+        return {"description": "Success", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    if isinstance(body, dict):
+        schema = {"oneOf": [_reference(model) for model in body["oneOf"]]} if "oneOf" in body else body
     else:
-        schema = _reference(answer)
-    return {"description": "The answer", "content": {"application/json": {"schema": schema}}}
+        schema = _reference(body)
+    return {"description": "Success", "content": {"application/json": {"schema": schema}}}
 
 
-def _refusal(status: int) -> Schema:
-    found: Schema = {
-        "description": _REFUSALS[status],
-        "content": {"application/json": {"schema": _reference(models.ErrorAnswer)}},
+def _error_response(status: int) -> Schema:
+    response: Schema = {
+        "description": _ERRORS[status],
+        "content": {"application/json": {"schema": _reference(ErrorResponse)}},
     }
     if status == 401:
-        found["headers"] = {"WWW-Authenticate": {"required": True, "schema": {"type": "string"}}}
-    return found
+        response["headers"] = {"WWW-Authenticate": {"required": True, "schema": {"type": "string"}}}
+    return response

@@ -1,4 +1,4 @@
-"""A user's own WSGI application on the hub's port: every address that is not the hub's is its."""
+"""Serves the user's own WSGI application (`--wsgi`) on the hub's port, at every path that is not the hub's."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ from typing import Any, Final
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
-# `/socket.io/` and `/sse` never come here: the engine has them. `/static/` is the application's, as Flask
-# has it; the hub's own files there belong to the page for trying out, which gives way.
-_OWN: Final = frozenset({"/api", "/healthz", "/readyz", "/metrics", "/tidings.js", "/tidings.js.map"})
-_OWN_FOLDER: Final = "/api/"
+# Requests to `/socket.io/` and `/sse` never arrive here: the engine serves them. `/static/` belongs to the user's
+# application, because Flask serves its files there. The hub's own files there are only for the `--dev` page.
+_HUB_PATHS: Final = frozenset({"/api", "/healthz", "/readyz", "/metrics", "/tidings.js", "/tidings.js.map"})
+_HUB_PREFIX: Final = "/api/"
 
 
-class Beside:
-    """A WSGI application of two. What another node of this hub sent on carries a header that only the hub sees."""
+class PathDispatcher:
+    """A WSGI application that calls the hub's application or the user's, by path.
 
-    def __init__(self, hub: WsgiApp, other: WsgiApp) -> None:
+    The user's application does not see the header that other nodes of this hub add to relayed requests.
+    """
+
+    def __init__(self, hub: WsgiApp, user_app: WsgiApp) -> None:
         self._hub = hub
-        self._other = other
+        self._user_app = user_app
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """WSGI."""
+        """Answer one request (PEP 3333)."""
         path = environ.get("PATH_INFO", "")
-        if path in _OWN or path.startswith(_OWN_FOLDER):
+        if path in _HUB_PATHS or path.startswith(_HUB_PREFIX):
             return self._hub(environ, start_response)
         environ.pop("HTTP_TIDINGS_RELAYED", None)
-        return self._other(environ, start_response)
+        return self._user_app(environ, start_response)

@@ -1,4 +1,4 @@
-"""`POST /api/publish`: from what was sent to what the broker takes, and back."""
+"""`POST /api/publish`: parses the request body, publishes through the broker, and builds the response."""
 
 from __future__ import annotations
 
@@ -15,134 +15,128 @@ from tidings.wire.ids import new_id
 from tidings.wire.payload import encode_data
 from tidings.wire.publication import NO_OPTIONS, encode_body, options_for
 from tidings_hub.services.api import NodeApi
-from tidings_hub.web.models import (
-    TARGETS,
-    EachChannel,
-    EachItem,
-    ErrorAnswer,
-    Fault,
-    Publish,
-    PublishToChannel,
-    PublishToChannels,
-    ReceiptAnswer,
-)
-from tidings_hub.web.validate import validated
+from tidings_hub.web.request_models import TARGETS, PublishBody, PublishToChannel, PublishToChannels, validate
+from tidings_hub.web.response_models import BatchResults, ChannelResults, ErrorDetail, ErrorResponse, ReceiptResponse
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """One object of a request: what goes out for it, and whether it is answered channel by channel."""
+class PublishItem:
+    """The publications of one object in a request. `is_per_channel`: the response has one result per channel."""
 
-    items: list[OutgoingPublication]
-    many: bool
+    publications: list[OutgoingPublication]
+    is_per_channel: bool
 
 
-def publish(hub: NodeApi, body: object, *, report: bool = False) -> ReceiptAnswer | EachChannel | EachItem:
-    """Publishes what `body` asks for, in one round trip to the broker; with `report` all of it asks for one.
+def publish(hub: NodeApi, body: object, *, report: bool = False) -> ReceiptResponse | ChannelResults | BatchResults:
+    """Publish the contents of a request body, in one round trip to the broker.
 
-    One object with `channel` or `user` -> its receipt; with `channels` -> one answer per channel; an
-    array -> one answer per item, also when some are wrong.
+    `report`: keep a delivery report for each publication. The result depends on the body:
+
+    - an object with `channel` or `user`: its receipt
+    - an object with `channels`: one result per channel
+    - an array: one result per item, also if some items are wrong
 
     Raises:
-        TidingsError: a single object that could not be published; a body that is neither; TooLarge
-            for more than `max_batch` publications, of which none was published then.
+        TidingsError: a single object could not be published, or the body is neither an object nor an array.
+        TooLarge: more than `max_batch` publications; none of them was published.
     """
     if isinstance(body, list):
         return _publish_batch(hub, body, report=report)
-    wanted = _wanted(hub, body, report=report)
-    results = _hand_over(hub, wanted.items)
-    if wanted.many:
-        return EachChannel(results=[_answer(result) for result in results])
+    item = _parse_item(hub, body, report=report)
+    results = _publish_all(hub, item.publications)
+    if item.is_per_channel:
+        return ChannelResults(results=[_channel_result(result) for result in results])
     if isinstance(results[0], TidingsError):
         raise results[0]
-    return _receipt(results[0])
+    return _receipt_response(results[0])
 
 
-def _publish_batch(hub: NodeApi, body: list[object], *, report: bool) -> EachItem:
+def _publish_batch(hub: NodeApi, body: list[object], *, report: bool) -> BatchResults:
     if not body:
-        raise BadRequest("an empty array publishes nothing")
+        raise BadRequest("the array is empty; send at least one publication")
     if len(body) > hub.settings.max_batch:
-        _refuse_batch(hub, len(body))
-    wanted = [_wanted_or_error(hub, item, report=report) for item in body]
-    results = iter(_hand_over(hub, [item for each in wanted if isinstance(each, Wanted) for item in each.items]))
-    return EachItem(results=[_item_answer(each, results) for each in wanted])
+        _reject_batch(hub, len(body))
+    items = [_parse_item_or_error(hub, value, report=report) for value in body]
+    publications = [publication for item in items if isinstance(item, PublishItem) for publication in item.publications]
+    results = iter(_publish_all(hub, publications))
+    return BatchResults(results=[_item_result(item, results) for item in items])
 
 
-def _hand_over(hub: NodeApi, items: Sequence[OutgoingPublication]) -> list[Receipt | TidingsError]:
-    if len(items) > hub.settings.max_batch:
-        _refuse_batch(hub, len(items))
-    results = hub.publish(items) if items else []
-    for item, result in zip(items, results, strict=True):
-        if isinstance(result, Receipt) and item.wants_report:
-            hub.open_report(item.channel, result)
+def _publish_all(hub: NodeApi, publications: Sequence[OutgoingPublication]) -> list[Receipt | TidingsError]:
+    if len(publications) > hub.settings.max_batch:
+        _reject_batch(hub, len(publications))
+    results = hub.publish(publications) if publications else []
+    for publication, result in zip(publications, results, strict=True):
+        if isinstance(result, Receipt) and publication.wants_report:
+            hub.open_report(publication.channel, result)
     return results
 
 
-def _refuse_batch(hub: NodeApi, size: int) -> NoReturn:
+def _reject_batch(hub: NodeApi, size: int) -> NoReturn:
     hub.metrics.api_too_large += 1
     raise TooLarge(f"{size} publications in one request; max_batch allows {hub.settings.max_batch}")
 
 
-def _wanted_or_error(hub: NodeApi, item: object, *, report: bool) -> Wanted | TidingsError:
+def _parse_item_or_error(hub: NodeApi, value: object, *, report: bool) -> PublishItem | TidingsError:
     try:
-        return _wanted(hub, item, report=report)
+        return _parse_item(hub, value, report=report)
     except TidingsError as error:
         return error
 
 
-def _wanted(hub: NodeApi, item: object, *, report: bool) -> Wanted:
-    """What one object asks for.
+def _parse_item(hub: NodeApi, value: object, *, report: bool) -> PublishItem:
+    """The publications of one object of a request.
 
     Raises:
         CallerError: its target, event, id or data are wrong.
     """
-    if not isinstance(item, dict):
+    if not isinstance(value, dict):
         raise BadRequest("a publication is an object with event, data and one of channel, channels and user")
-    targets = [name for name in TARGETS if name in item]
+    targets = [name for name in TARGETS if name in value]
     if len(targets) != 1:
-        given = " and ".join(targets) or "none"
-        raise BadChannel(f"give exactly one of channel, channels and user, not {given}; nothing is sent to everyone")
-    wanted: Publish = validated(TARGETS[targets[0]], item)
+        names = " and ".join(targets) or "none"
+        raise BadChannel(f"give exactly one of channel, channels and user, not {names}; nothing is sent to everyone")
+    body = validate(TARGETS[targets[0]], value)
     settings = hub.settings
     try:
-        data = encode_data(wanted.data, max_bytes=settings.publication_max_bytes)
+        data = encode_data(body.data, max_bytes=settings.publication_max_bytes)
     except TooLarge:
         hub.metrics.publications_too_large += 1
         raise
-    idempotency_s = settings.idempotency_s if wanted.id else min(OWN_ID_S, settings.idempotency_s)
+    idempotency_s = settings.idempotency_s if body.id else min(OWN_ID_S, settings.idempotency_s)
     at_ms = time.time_ns() // 1_000_000
-    id_ = wanted.id or new_id(at_ms)
-    options = options_for(report=report, ack=wanted.ack)
-    body = encode_body(wanted.event, data, id=id_, at_ms=at_ms, options=options)
-    return Wanted(
+    id_ = body.id or new_id(at_ms)
+    options = options_for(report=report, ack=body.ack)
+    encoded = encode_body(body.event, data, id=id_, at_ms=at_ms, options=options)
+    return PublishItem(
         [
-            OutgoingPublication(channel, body, id_, idempotency_s, options != NO_OPTIONS)
-            for channel in _channels(wanted)
+            OutgoingPublication(channel, encoded, id_, idempotency_s, options != NO_OPTIONS)
+            for channel in _channels(body)
         ],
-        many=isinstance(wanted, PublishToChannels),
+        is_per_channel=isinstance(body, PublishToChannels),
     )
 
 
-def _channels(wanted: Publish) -> list[str]:
-    if isinstance(wanted, PublishToChannel):
-        return [wanted.channel]
-    return wanted.channels if isinstance(wanted, PublishToChannels) else [user_channel(wanted.user)]
+def _channels(body: PublishBody) -> list[str]:
+    if isinstance(body, PublishToChannel):
+        return [body.channel]
+    return body.channels if isinstance(body, PublishToChannels) else [user_channel(body.user)]
 
 
-def _item_answer(
-    each: Wanted | TidingsError, results: Iterator[Receipt | TidingsError]
-) -> ReceiptAnswer | ErrorAnswer | EachChannel:
-    if isinstance(each, TidingsError):
-        return _answer(each)
-    answers = [_answer(next(results)) for _ in each.items]
-    return EachChannel(results=answers) if each.many else answers[0]
+def _item_result(
+    item: PublishItem | TidingsError, results: Iterator[Receipt | TidingsError]
+) -> ReceiptResponse | ErrorResponse | ChannelResults:
+    if isinstance(item, TidingsError):
+        return _channel_result(item)
+    channel_results = [_channel_result(next(results)) for _ in item.publications]
+    return ChannelResults(results=channel_results) if item.is_per_channel else channel_results[0]
 
 
-def _answer(result: Receipt | TidingsError) -> ReceiptAnswer | ErrorAnswer:
+def _channel_result(result: Receipt | TidingsError) -> ReceiptResponse | ErrorResponse:
     if isinstance(result, TidingsError):
-        return ErrorAnswer(error=Fault(**result.to_wire()))
-    return _receipt(result)
+        return ErrorResponse(error=ErrorDetail(**result.to_wire()))
+    return _receipt_response(result)
 
 
-def _receipt(receipt: Receipt) -> ReceiptAnswer:
-    return ReceiptAnswer(id=receipt.id, cursor=receipt.cursor, duplicate=receipt.duplicate)
+def _receipt_response(receipt: Receipt) -> ReceiptResponse:
+    return ReceiptResponse(id=receipt.id, cursor=receipt.cursor, duplicate=receipt.duplicate)

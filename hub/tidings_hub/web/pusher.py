@@ -1,4 +1,4 @@
-"""Pusher's HTTP publish API: the addresses that backends with a Pusher library post to (docs/other-emitters.md)."""
+"""Pusher's HTTP publishing API, for backends that use a Pusher library (docs/other-emitters.md)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tidings_hub.web.body import read_body
 log = logging.getLogger("tidings.web")
 
 NAME = "pusher"
-# What Pusher's libraries know; every other mistake of the caller is 400 to them.
+# The statuses that Pusher's libraries handle. Every other error of the caller gets 400.
 _STATUSES: dict[type[TidingsError], int] = {
     Unauthorized: HTTPStatus.UNAUTHORIZED,
     Forbidden: HTTPStatus.FORBIDDEN,
@@ -31,57 +31,61 @@ _STATUSES: dict[type[TidingsError], int] = {
 
 
 class PusherApi:
-    """The two addresses of one app. Each answer is `{}`, or a status and a line of text."""
+    """The two addresses of one Pusher app. Each response is `{}`, or an error status with a line of text."""
 
     def __init__(self, hub: NodeApi, source: PusherApp) -> None:
         self._hub = hub
-        self._app: PusherCredentials = source.app()
-        self._renames = source.renames()
+        self._credentials: PusherCredentials = source.credentials()
+        self._channel_mapping = source.channel_mapping()
 
     def install(self, flask: Flask) -> None:
-        """Answer at these addresses."""
-        for place, view in (("events", self.events), ("batch_events", self.batch_events)):
+        """Add the two addresses to the Flask application."""
+        for endpoint, view in (("events", self.events), ("batch_events", self.batch_events)):
             flask.add_url_rule(
-                f"/apps/<app_id>/{place}", f"pusher_{place}", view, methods=["POST"], provide_automatic_options=False
+                f"/apps/<app_id>/{endpoint}",
+                f"pusher_{endpoint}",
+                view,
+                methods=["POST"],
+                provide_automatic_options=False,
             )
 
     def events(self, app_id: str) -> Response:
-        """One event in up to a hundred channels."""
-        return self._answer(app_id, "events")
+        """Publish one event in up to 100 channels."""
+        return self._handle(app_id, "events")
 
     def batch_events(self, app_id: str) -> Response:
-        """Several events, each in its channel."""
-        return self._answer(app_id, "batch_events")
+        """Publish several events, each in one channel."""
+        return self._handle(app_id, "batch_events")
 
-    def _answer(self, app_id: str, place: str) -> Response:
+    def _handle(self, app_id: str, endpoint: str) -> Response:
         metrics = self._hub.metrics
         try:
-            count = self._publish(self._asked(app_id, place))
+            count = self._publish(self._parse_request(app_id, endpoint))
         except TidingsError as error:
             metrics.count(metrics.wires_refused, error.code.name)
-            log_rate_limited(log, logging.WARNING, NAME, "a request in Pusher's format was refused: %s", error)
-            return _refusal(error)
+            log_rate_limited(log, logging.WARNING, NAME, "request in Pusher's format rejected: %s", error)
+            return _error_response(error)
         metrics.count(metrics.wires_published, NAME, count)
         return Response(b"{}", content_type="application/json")
 
-    def _asked(self, app_id: str, place: str) -> list[PublishRequest]:
+    def _parse_request(self, app_id: str, endpoint: str) -> list[PublishRequest]:
         settings, query = self._hub.settings, request.args.to_dict()
         if any(len(values) > 1 for _, values in request.args.lists()):
-            raise Unauthorized("a parameter is given twice")
-        if app_id != self._app.app_id:
-            raise Unauthorized("no such app here: check the app id")
-        check_signature(self._app, f"/apps/{app_id}/{place}", query, now_s=time.time())
+            raise Unauthorized("a parameter of the query string appears twice; send each once")
+        if app_id != self._credentials.app_id:
+            raise Unauthorized("unknown app id; use the one in [ingress.pusher]")
+        check_signature(self._credentials, f"/apps/{app_id}/{endpoint}", query, now_s=time.time())
         body = self._body(settings.api_body_max_bytes)
         check_body(query, body)
-        asked = self._read(body, place)
-        if len(asked) > settings.max_batch:
+        requests = self._read_events(body, endpoint)
+        if len(requests) > settings.max_batch:
             self._hub.metrics.api_too_large += 1
-            raise TooLarge(f"{len(asked)} events in one batch; max_batch allows {settings.max_batch}")
-        # Before anything is published: with a wrong channel among them, none of them is.
+            raise TooLarge(f"{len(requests)} events in one batch; max_batch allows {settings.max_batch}")
+        # Check all channels before anything is published: one wrong channel rejects the whole request.
         access = settings.access()
-        for channel in (channel for each in asked for channel in each.channels):
+        for channel in (channel for event in requests for channel in event.channels):
             access.rule(channel)
-        return asked
+        return requests
 
     def _body(self, max_bytes: int) -> bytes:
         try:
@@ -90,28 +94,28 @@ class PusherApi:
             self._hub.metrics.api_too_large += 1
             raise
 
-    def _read(self, body: bytes, place: str) -> list[PublishRequest]:
+    def _read_events(self, body: bytes, endpoint: str) -> list[PublishRequest]:
         data_max_bytes = self._hub.settings.publication_max_bytes
         try:
-            if place == "events":
-                return [read_event(body, self._renames, data_max_bytes=data_max_bytes)]
-            return read_batch(body, self._renames, data_max_bytes=data_max_bytes)
+            if endpoint == "events":
+                return [read_event(body, self._channel_mapping, data_max_bytes=data_max_bytes)]
+            return read_batch(body, self._channel_mapping, data_max_bytes=data_max_bytes)
         except TooLarge:
             self._hub.metrics.publications_too_large += 1
             raise
 
-    def _publish(self, asked: Sequence[PublishRequest]) -> int:
-        """How many publications it made.
+    def _publish(self, requests: Sequence[PublishRequest]) -> int:
+        """Publish the events and return the number of publications.
 
         Raises:
-            TidingsError: the broker did not take all of them.
+            TidingsError: the broker did not store all of them.
         """
         at_ms, items = time.time_ns() // 1_000_000, []
-        for each in asked:
-            # The format has no id: this one serves only the broker's own retries.
+        for event in requests:
+            # Pusher's format has no id. This one only makes the retries of the broker safe.
             id_ = new_id(at_ms)
-            body = each.body(id=id_, at_ms=at_ms)
-            items += [OutgoingPublication(channel, body, id_, OWN_ID_S) for channel in each.channels]
+            body = event.body(id=id_, at_ms=at_ms)
+            items += [OutgoingPublication(channel, body, id_, OWN_ID_S) for channel in event.channels]
         results = self._hub.publish(items)
         failed = [result for result in results if isinstance(result, TidingsError)]
         if failed:
@@ -119,12 +123,12 @@ class PusherApi:
         return len(items)
 
 
-def _refusal(error: TidingsError) -> Response:
+def _error_response(error: TidingsError) -> Response:
     status = next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), HTTPStatus.BAD_REQUEST)
     if error.code.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         status = error.code.http_status
-    answer = Response(f"{error}\n", status, content_type="text/plain; charset=utf-8")
+    response = Response(f"{error}\n", status, content_type="text/plain; charset=utf-8")
     if isinstance(error, TooLarge):
-        # What is left of the body is not worth reading.
-        answer.headers["Connection"] = "close"
-    return answer
+        # The hub does not read the rest of the body, so the connection cannot be reused.
+        response.headers["Connection"] = "close"
+    return response

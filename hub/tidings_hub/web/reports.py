@@ -1,4 +1,4 @@
-"""`GET /api/publications/<id>`: what became of a publication, and whether anything is still expected."""
+"""`GET /api/publications/<id>`: the delivery report of a publication."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from http import HTTPStatus
 from flask import Response
 
 from tidings.wire.reports import Report
-from tidings_hub.web.models import Answered
-from tidings_hub.web.responses import json_answer
+from tidings_hub.web.response_models import ResponseModel
+from tidings_hub.web.responses import json_response
 from tidings_hub.web.schemas import CursorText
 
-_AGAIN_S = "1"
+_RETRY_AFTER_S = "1"
 
 
-class CountAnswer(Answered):
-    """On one node: connections that it was written to, and how many of them acknowledged it."""
+class NodeReportResponse(ResponseModel, title="CountAnswer"):
+    """On one node: how many connections the publication was written to, and how many of them acknowledged it."""
 
     recipients: int
     acks: int
 
 
-class ReportAnswer(Answered):
-    """What became of a publication so far, on all nodes and on each; `missing` live and did not answer."""
+class ReportResponse(ResponseModel, title="ReportAnswer"):
+    """Deliveries of a publication so far, in total and per node. `missing`: live nodes that did not reply."""
 
     id: str
     cursor: CursorText
     channel: str
     recipients: int
     acks: int
-    nodes: dict[str, CountAnswer]
+    nodes: dict[str, NodeReportResponse]
     missing: list[str]
 
 
-def report_answer(report: Report) -> Response:
-    """The report: 200, or 202 while something is still expected; then asking again is worth while."""
-    answer = json_answer(ReportAnswer.model_validate(asdict(report)))
+def report_response(report: Report) -> Response:
+    """The response for a report: 200 if it is final, 202 with `Retry-After` if its counts may still grow."""
+    response = json_response(ReportResponse.model_validate(asdict(report)))
     if not report.settled:
-        answer.status_code = HTTPStatus.ACCEPTED
-        answer.headers["Retry-After"] = _AGAIN_S
-    return answer
+        response.status_code = HTTPStatus.ACCEPTED
+        response.headers["Retry-After"] = _RETRY_AFTER_S
+    return response

@@ -1,4 +1,4 @@
-"""Every address of the HTTP API, in one table: Flask's rules and the OpenAPI document are made from it."""
+"""All addresses of the HTTP API in one table. `app.py` makes Flask's rules from it, and `openapi.py` its document."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from pydantic import BaseModel
 
 from tidings.wire.channels import check_channel
 from tidings.wire.presence import LIST_MAX
-from tidings_hub.web import models, query
-from tidings_hub.web import schemas as names
+from tidings_hub.web import query, request_models, response_models, schemas
 from tidings_hub.web.query import Parameter
-from tidings_hub.web.reports import ReportAnswer
+from tidings_hub.web.reports import ReportResponse
 from tidings_hub.web.schemas import Schema
 
 PAGE_MAX = 1000
@@ -21,218 +20,225 @@ _HISTORY_MAX = 10_000
 
 LIMIT: Parameter[int] = Parameter(
     "limit",
-    query.whole("limit", most=PAGE_MAX),
+    query.integer("limit", maximum=PAGE_MAX),
     _PAGE_DEFAULT,
     {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": _PAGE_DEFAULT},
-    "Rows in the answer",
+    "Rows in the response",
 )
 AFTER_CHANNEL: Parameter[str | None] = Parameter(
-    "after", check_channel, None, names.CHANNEL, "`next` of the page before: channels in order after this one"
+    "after", check_channel, None, schemas.CHANNEL, "`next` of the previous page: only channels after this one, in order"
 )
 AFTER_CONNECTION: Parameter[str | None] = Parameter(
-    "after", names.check_visible, None, names.VISIBLE, "`next` of the page before: connections in order after this one"
+    "after",
+    schemas.check_visible_ascii,
+    None,
+    schemas.VISIBLE_ASCII,
+    "`next` of the previous page: only connections after this one, in order",
 )
 SINCE: Parameter[Any] = Parameter(
-    "since", names.check_cursor, None, names.CURSOR, "Only publications after this cursor"
+    "since", schemas.check_cursor, None, schemas.CURSOR, "Only publications after this cursor"
 )
 HISTORY_LIMIT: Parameter[int] = Parameter(
     "limit",
-    query.whole("limit", most=_HISTORY_MAX),
+    query.integer("limit", maximum=_HISTORY_MAX),
     _PAGE_DEFAULT,
     {"type": "integer", "minimum": 1, "maximum": _HISTORY_MAX, "default": _PAGE_DEFAULT},
-    "Publications in the answer; more than `history_page_max` are answered with that many",
+    "Publications in the response, and never more than `history_page_max`",
 )
 PRESENCE_LIMIT: Parameter[int] = Parameter(
     "limit",
-    query.whole("limit", most=_HISTORY_MAX),
+    query.integer("limit", maximum=_HISTORY_MAX),
     LIST_MAX,
     {"type": "integer", "minimum": 1, "maximum": _HISTORY_MAX, "default": LIST_MAX},
-    "Users up to which they are listed, at most `presence_list_max`; of more only the number is answered",
+    "List at most this many users, and at most `presence_list_max`; with more users only their number is returned",
 )
 NEWEST: Parameter[bool] = Parameter(
     name="newest",
-    read=query.boolean("newest"),
+    parse=query.boolean("newest"),
     default=False,
     schema={"type": "boolean", "default": False},
-    about="Take the last ones instead of the first; the order stays oldest first",
+    description="Return the newest publications instead of the oldest; the order is still oldest first",
 )
-
-
 CHANNEL: Parameter[str | None] = Parameter(
-    "channel", check_channel, None, names.CHANNEL, "Needed where the same id was published in several channels"
+    "channel", check_channel, None, schemas.CHANNEL, "Required if the same id was published in several channels"
 )
-
-
-HERE: Parameter[bool] = Parameter(
+LOCAL_ONLY: Parameter[bool] = Parameter(
     name="here",
-    read=query.boolean("here"),
+    parse=query.boolean("here"),
     default=False,
     schema={"type": "boolean", "default": False},
-    about="Of the node that answers alone, without asking the others",
+    description="Only this node: do not query the other nodes",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One address and method.
+    """One address and method of the API.
 
-    `body`: schema of what is sent. `answers`: status -> model of what is answered (None: text).
-    `refusals`: the statuses with an error beside those that every route has. `headers`: name -> what it asks for.
+    `body`: models of the request body, one per alternative. `responses`: status -> model of the response body (None:
+    text). `error_statuses`: error statuses besides those of every route. `headers`: name -> description.
     """
 
     name: str
     method: str
     rule: str
-    about: str
-    answers: dict[int, type[BaseModel] | Schema | None]
-    refusals: tuple[int, ...] = ()
+    summary: str
+    responses: dict[int, type[BaseModel] | Schema | None]
+    error_statuses: tuple[int, ...] = ()
     path: dict[str, Schema] = field(default_factory=dict)
     query: tuple[Parameter[Any], ...] = ()
     headers: dict[str, str] = field(default_factory=dict)
     body: tuple[type[BaseModel], ...] = ()
-    array: bool = False
+    accepts_array: bool = False
 
     @property
-    def guarded(self) -> bool:
-        """Whether it takes an API key."""
-        return guarded(self.rule)
+    def needs_key(self) -> bool:
+        """Whether the route requires an API key."""
+        return needs_key(self.rule)
 
 
-def guarded(path: str) -> bool:
-    """Whether a path takes an API key; also paths that do not exist."""
+def needs_key(path: str) -> bool:
+    """Whether a path requires an API key. This includes paths that do not exist."""
     return path.startswith("/api/") or path in {"/api", "/metrics"}
 
 
 _BROKER = (503, 504)
 _BODY = (413, 415)
-_PUBLISHED: Schema = {"oneOf": [models.ReceiptAnswer, models.EachItem]}
+_PUBLISHED: Schema = {"oneOf": [response_models.ReceiptResponse, response_models.BatchResults]}
 
 ROUTES = (
     Route(
         "publish",
         "POST",
         "/api/publish",
-        "Publish one object, or an array of up to `max_batch`, which is answered item by item",
+        "Publish one object, or an array of up to `max_batch` objects with one result per item",
         {200: _PUBLISHED, 202: _PUBLISHED},
         (400, 404, *_BODY, *_BROKER),
         headers={
-            "Prefer": "`respond-async` (RFC 7240): answered 202, and `Location` is where what became of it can be read"
+            "Prefer": "`respond-async` (RFC 7240): the status is 202, and `Location` has the address of the report"
         },
-        body=tuple(models.TARGETS.values()),
-        array=True,
+        body=tuple(request_models.TARGETS.values()),
+        accepts_array=True,
     ),
     Route(
         "publication",
         "GET",
         "/api/publications/<id>",
-        "What became of a publication with `Prefer: respond-async` or `ack`; 202 while something is still expected",
-        {200: ReportAnswer, 202: ReportAnswer},
+        "Delivery report of a publication with `Prefer: respond-async` or `ack`; 202 while its counts may still grow",
+        {200: ReportResponse, 202: ReportResponse},
         (400, 404, *_BROKER),
-        path={"id": names.NAMED_PUBLICATION},
+        path={"id": schemas.PUBLICATION_ID_IN_PATH},
         query=(CHANNEL,),
     ),
     Route(
         "history",
         "GET",
         "/api/channels/<channel>/history",
-        "Kept publications of a channel, oldest first",
-        {200: models.HistoryAnswer},
+        "Stored publications of a channel, oldest first",
+        {200: response_models.HistoryResponse},
         (400, 404, *_BROKER),
-        path={"channel": names.CHANNEL},
+        path={"channel": schemas.CHANNEL},
         query=(SINCE, HISTORY_LIMIT, NEWEST),
     ),
     Route(
         "presence",
         "GET",
         "/api/channels/<channel>/presence",
-        "Who is in a channel, over all nodes",
-        {200: models.PresenceAnswer},
+        "Members of a channel on all nodes",
+        {200: response_models.PresenceResponse},
         (400, 403, 404, *_BROKER),
-        path={"channel": names.CHANNEL},
+        path={"channel": schemas.CHANNEL},
         query=(PRESENCE_LIMIT,),
     ),
     Route(
         "channels",
         "GET",
         "/api/channels",
-        "Channels that connections listen to, on all nodes",
-        {200: models.ChannelsAnswer},
+        "Channels with subscriptions, on all nodes",
+        {200: response_models.ChannelsResponse},
         (400, *_BROKER),
-        query=(LIMIT, AFTER_CHANNEL, HERE),
+        query=(LIMIT, AFTER_CHANNEL, LOCAL_ONLY),
     ),
     Route(
         "connections",
         "GET",
         "/api/connections",
         "Connections of all nodes",
-        {200: models.ConnectionsAnswer},
+        {200: response_models.ConnectionsResponse},
         (400, *_BROKER),
-        query=(LIMIT, AFTER_CONNECTION, HERE),
+        query=(LIMIT, AFTER_CONNECTION, LOCAL_ONLY),
     ),
     Route(
         "disconnect",
         "POST",
         "/api/users/<user>/disconnect",
-        "End all connections of a user, on every node; the user may come back",
-        {200: models.DisconnectedAnswer},
+        "Close all connections of a user on every node; the user may reconnect",
+        {200: response_models.DisconnectResponse},
         (400, 404, *_BROKER),
-        path={"user": names.USER},
+        path={"user": schemas.USER},
     ),
     Route(
         "disconnect_connection",
         "POST",
         "/api/connections/<connection>/disconnect",
-        "End one connection, on whichever node it is; its client may come back",
-        {200: models.DisconnectedAnswer},
+        "Close one connection on any node; its client may reconnect",
+        {200: response_models.DisconnectResponse},
         (400, 404, *_BROKER),
-        path={"connection": names.CONNECTION},
+        path={"connection": schemas.CONNECTION},
     ),
     Route(
         "subscribe",
         "POST",
         "/api/users/<user>/subscribe",
-        "Subscribe a user's live connections to a channel, whatever their tokens cover; they are told",
-        {200: models.SubscribedAnswer},
+        "Subscribe the live connections of a user to a channel, even if their tokens do not cover it, and notify them",
+        {200: response_models.SubscriptionResponse},
         (400, 404, *_BODY, *_BROKER),
-        path={"user": names.USER},
-        body=(models.ChannelOfUser,),
+        path={"user": schemas.USER},
+        body=(request_models.ChannelBody,),
     ),
     Route(
         "unsubscribe",
         "POST",
         "/api/users/<user>/unsubscribe",
-        "Take a channel from a user's live connections; they are told",
-        {200: models.SubscribedAnswer},
+        "Unsubscribe the live connections of a user from a channel, and notify them",
+        {200: response_models.SubscriptionResponse},
         (400, 404, *_BODY, *_BROKER),
-        path={"user": names.USER},
-        body=(models.ChannelOfUser,),
+        path={"user": schemas.USER},
+        body=(request_models.ChannelBody,),
     ),
     Route(
         "nodes",
         "GET",
         "/api/nodes",
-        "Every node that lives, and how many connections, sessions and subscriptions they have",
-        {200: models.NodesAnswer},
+        "Every live node, with its connections, sessions and subscriptions, and the totals",
+        {200: response_models.NodesResponse},
         (400, *_BROKER),
     ),
     Route(
         "revoke",
         "POST",
         "/api/revocations",
-        "Cut off a user, or one token by its `jti`, on every node and at once",
-        {201: models.RevokedAnswer},
+        "Revoke a user, or one token by its `jti`, on every node at once",
+        {201: response_models.RevocationResponse},
         (400, *_BODY, *_BROKER),
-        body=tuple(models.REVOCATIONS.values()),
+        body=tuple(request_models.REVOCATIONS.values()),
     ),
-    Route("openapi", "GET", "/api/openapi.json", "This description", {200: {"type": "object"}}, (400,)),
-    Route("healthz", "GET", "/healthz", "Whether the process answers", {200: models.HealthAnswer}, (400,)),
+    Route("openapi", "GET", "/api/openapi.json", "This OpenAPI document", {200: {"type": "object"}}, (400,)),
+    Route(
+        "healthz",
+        "GET",
+        "/healthz",
+        "Whether the process answers requests",
+        {200: response_models.HealthResponse},
+        (400,),
+    ),
     Route(
         "readyz",
         "GET",
         "/readyz",
         "Whether publications flow through this node; 503 if not",
-        {200: models.ReadyAnswer, 503: models.ReadyAnswer},
+        {200: response_models.ReadinessResponse, 503: response_models.ReadinessResponse},
         (400,),
     ),
-    Route("metrics", "GET", "/metrics", "What this node counts, in Prometheus' text format", {200: None}, (400,)),
+    Route("metrics", "GET", "/metrics", "Metrics of this node, in the text format of Prometheus", {200: None}, (400,)),
 )

@@ -1,4 +1,7 @@
-"""The JSON Schemas of names, and the checks behind them; `tidings.wire.channels` has the rules themselves."""
+"""JSON Schemas of channels, users, events, ids and cursors, and the functions that check such values.
+
+`tidings.wire.channels` implements the rules.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ from tidings.wire.cursor import PLACES_MAX, Cursor
 Schema: TypeAlias = dict[str, Any]
 
 _NAME = r"[A-Za-z0-9_.:@|=+~!$-]{1,135}"
-# Printable ASCII without the space: what a token id or a public connection id can be.
+# Token ids and public connection ids are printable ASCII without the space.
 _VISIBLE_MAX = 200
 
 CHANNEL: Schema = {
@@ -41,65 +44,73 @@ EVENT: Schema = {
     "maxLength": EVENT_MAX,
     "pattern": r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$",
     "not": {"anyOf": [{"enum": sorted(RESERVED_EVENTS)}, {"pattern": f"^{OWN_PREFIX}"}]},
-    "description": "The application's label",
+    "description": "The application's name for the event",
 }
 PUBLICATION_ID: Schema = {
     "type": "string",
     "pattern": f"^[A-Za-z0-9_.:-]{{1,{ID_MAX}}}$",
-    "description": "Publishing again with the same id in the same channel within 5 minutes publishes nothing new",
+    "description": "A second publication with the same id in the same channel within 5 minutes publishes nothing new",
 }
-NAMED_PUBLICATION: Schema = {**PUBLICATION_ID, "not": {"enum": [".", ".."]}, "description": "Its receipt's `id`"}
-_PLACE = r"[A-Za-z0-9_-]{1,32}\.(0|[1-9][0-9]{0,18})"
-# The longest place has 52 characters, and a sign between each two.
+PUBLICATION_ID_IN_PATH: Schema = {
+    **PUBLICATION_ID,
+    "not": {"enum": [".", ".."]},
+    "description": "The `id` in its receipt",
+}
+_POSITION = r"[A-Za-z0-9_-]{1,32}\.(0|[1-9][0-9]{0,18})"
+# The longest position has 52 characters; `~` separates positions.
 CURSOR: Schema = {
     "type": "string",
-    "pattern": f"^{_PLACE}(~{_PLACE}){{0,{PLACES_MAX - 1}}}$",
+    "pattern": f"^{_POSITION}(~{_POSITION}){{0,{PLACES_MAX - 1}}}$",
     "maxLength": 53 * PLACES_MAX - 1,
-    "description": "A place in the sequence of all publications, or in each of several; opaque",
+    "description": "A position in the sequence of all publications, or in each of several sequences; opaque",
 }
 CONNECTION: Schema = {
     "type": "string",
     "pattern": r"^[!-.0-~]{1,200}$",
     "not": {"enum": [".", ".."]},
-    "description": "A connection's public id, as `tidings:ready` and `/api/connections` give it",
+    "description": "The public id of a connection, from `tidings:ready` or `/api/connections`",
 }
-VISIBLE: Schema = {"type": "string", "pattern": f"^[!-~]{{1,{_VISIBLE_MAX}}}$"}
+VISIBLE_ASCII: Schema = {"type": "string", "pattern": f"^[!-~]{{1,{_VISIBLE_MAX}}}$"}
 
 
 def check_user(value: object) -> str:
-    """`value`, if it can be a user.
+    """Return `value` if it is a valid user name.
 
     Raises:
-        BadChannel: it cannot be part of the channel `user:<sub>`.
+        BadChannel: the channel `user:<sub>` would not be valid.
     """
     return user_channel(value).partition(":")[2]
 
 
 def check_cursor(value: object) -> Cursor:
-    """The cursor that `value` says.
+    """Parse a cursor.
 
     Raises:
-        BadCursor: it says none.
+        BadCursor: `value` is not a cursor.
     """
     return Cursor.parse(value)
 
 
-def check_visible(value: object) -> str:
-    """`value`, if it is 1 to 200 visible ASCII characters.
+def check_visible_ascii(value: object) -> str:
+    """Return `value` if it is 1 to 200 visible ASCII characters.
 
     Raises:
-        BadRequest: it is not.
+        BadRequest: it is something else.
     """
-    if isinstance(value, str) and 0 < len(value) <= _VISIBLE_MAX and all("!" <= sign <= "~" for sign in value):
+    if (
+        isinstance(value, str)
+        and 0 < len(value) <= _VISIBLE_MAX
+        and all("!" <= character <= "~" for character in value)
+    ):
         return value
     raise BadRequest(f"expected 1 to {_VISIBLE_MAX} visible ASCII characters")
 
 
-# The checks raise errors of `tidings.errors`, which pydantic lets through: one code per kind of mistake.
+# The checks raise errors of `tidings.errors`. Pydantic does not catch these, so each kind of mistake has its own code.
 ChannelName = Annotated[str, PlainValidator(check_channel), WithJsonSchema(CHANNEL)]
 ChannelNames = Annotated[list[str], PlainValidator(check_channels), WithJsonSchema(CHANNELS)]
 UserName = Annotated[str, PlainValidator(check_user), WithJsonSchema(USER)]
 EventName = Annotated[str, PlainValidator(check_event), WithJsonSchema(EVENT)]
 PublicationId = Annotated[str, PlainValidator(check_id), WithJsonSchema(PUBLICATION_ID)]
-TokenId = Annotated[str, PlainValidator(check_visible), WithJsonSchema(VISIBLE)]
+TokenId = Annotated[str, PlainValidator(check_visible_ascii), WithJsonSchema(VISIBLE_ASCII)]
 CursorText = Annotated[str, WithJsonSchema(CURSOR)]

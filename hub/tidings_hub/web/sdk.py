@@ -1,4 +1,4 @@
-"""`GET /tidings.js`: the JavaScript SDK with socket.io-client in it, so that a page needs one `<script src>`."""
+"""`GET /tidings.js`: the JavaScript SDK, bundled with socket.io-client. A page needs only one `<script src>`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from flask import Response, send_file
 
 from tidings.errors import NotFound
 
-# Built from npm by `make setup`, so not there in a checkout that was never set up.
+# `make setup` builds the SDK with npm. In a checkout without `make setup` the files are missing.
 FOLDER = Path(__file__).parent / "static" / "vendor"
 NAMES = ("tidings.js", "tidings.js.map")
 ENDPOINT = "sdk"
@@ -16,20 +16,20 @@ _TYPES = {".js": "text/javascript; charset=utf-8", ".map": "application/json"}
 
 
 def is_built() -> bool:
-    """Whether the SDK is here."""
+    """Whether the SDK was built."""
     return (FOLDER / NAMES[0]).is_file()
 
 
 def sdk_file(name: str) -> Response:
-    """One of `NAMES`, for pages of any origin: what is in it is public. Browsers ask each time whether it changed.
+    """One of the files in `NAMES`. Pages of any origin may load it, and browsers revalidate it on each load.
 
     Raises:
-        NotFound: it was never built.
+        NotFound: the SDK was not built.
     """
     path = FOLDER / name
     if not path.is_file():
         raise NotFound("the SDK is not built here; run `make setup` with npm installed")
-    answer = send_file(path, mimetype=_TYPES[path.suffix], conditional=True, etag=True)
-    answer.headers["Cache-Control"] = "no-cache"
-    answer.headers["Access-Control-Allow-Origin"] = "*"
-    return answer
+    response = send_file(path, mimetype=_TYPES[path.suffix], conditional=True, etag=True)
+    response.headers["Cache-Control"] = "no-cache"
+    response.headers["Access-Control-Allow-Origin"] = "*"
+    return response

@@ -1,8 +1,8 @@
-"""Server-sent events: the same channels, cursors and recovery as over Socket.IO, for anything that reads HTTP.
+"""Server-sent events, with the same channels, cursors and recovery as Socket.IO (PROTOCOL.md section 6).
 
-`GET /sse?channels=a:1,b:2` with the token in `Authorization: Bearer …` or, for a browser's
-EventSource, which cannot send headers, in `?token=`; `Last-Event-ID` (or `?since=`) is the cursor.
-The stream lives in the pump; only its beginning runs in a worker greenlet (PROTOCOL.md section 6).
+`GET /sse?channels=a:1,b:2` with the token in `Authorization: Bearer …`. EventSource in a browser cannot send headers,
+and uses `?token=` instead. `Last-Event-ID` (or `?since=`) is the cursor. A worker greenlet authenticates the client and
+subscribes it. After that the pump writes the stream.
 """
 
 from __future__ import annotations
@@ -25,123 +25,124 @@ logger = logging.getLogger("tidings.sse")
 
 
 class Stream(Connection, Protocol):
-    """What this layer needs of an engine's event stream."""
+    """The part of the engine's event stream that this layer uses."""
 
     client: Any
 
     def accept(self) -> None:
-        """Answer 200; from now on the stream may be written to."""
+        """Send the response head with status 200. From then on the stream is writable."""
 
     def refuse(self, status: int, body: bytes) -> None:
-        """Answer an error and close."""
+        """Send an error response and close."""
 
 
-class Opening(Protocol):
-    """The request of a stream."""
+class StreamRequest(Protocol):
+    """The HTTP request that opens a stream."""
 
     @property
     def query(self) -> Mapping[str, str]:
-        """The query's parameters, decoded."""
+        """The decoded parameters of the query string."""
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The headers, names in lower case."""
+        """The headers, with names in lower case."""
 
 
-class Pool(Protocol):
+class WorkerPool(Protocol):
     """A bounded set of worker greenlets."""
 
     def submit(self, fn: Callable[..., object], *args: object) -> bool:
-        """Run `fn` soon; False if too many wait already."""
+        """Run `fn` in a worker greenlet. Returns False if the queue is full."""
 
 
 class EventStreams:
-    """The engine's application for `/sse`. `on_open` and `on_close` are called from the pump and return at once."""
+    """The application that the engine calls for `/sse`. The pump calls `on_open` and `on_close`, which must not block."""
 
-    def __init__(self, hub: Hub, pool: Pool) -> None:
+    def __init__(self, hub: Hub, pool: WorkerPool) -> None:
         self._hub = hub
         self._pool = pool
 
-    def on_open(self, stream: Stream, opening: Opening) -> None:
-        """A request for a stream; it is answered from a worker greenlet."""
+    def on_open(self, stream: Stream, request: StreamRequest) -> None:
+        """Handle a new request in a worker greenlet, or reject it if the queue is full."""
         stream.client = None
-        if not self._pool.submit(self._begin, stream, opening):
+        if not self._pool.submit(self._start, stream, request):
             self._hub.metrics.handlers_refused += 1
-            _refuse(stream, Full())
+            _reject(stream, Full())
 
     def on_message(self, stream: Stream, data: str | bytes) -> None:
-        """A stream's client says nothing; the engine closes it if it does."""
+        """Do nothing: the engine closes a stream whose client sends data."""
 
     def on_close(self, stream: Stream, reason: str) -> None:
-        """The client has gone."""
+        """Close the session of a stream whose client has disconnected."""
         session: Session[Connection] | None = stream.client
         if session is not None:
             stream.client = None
             self._hub.close(session, reason)
 
-    def _begin(self, stream: Stream, opening: Opening) -> None:
+    def _start(self, stream: Stream, request: StreamRequest) -> None:
         hub = self._hub
         try:
-            channels, presence = _channels(opening), _listed(opening, "presence")
-            since = _since(opening)
-            claims = hub.authenticator.authenticate(_token(opening), stream.remote)
+            channels, presence = _channels(request), _names(request, "presence")
+            since = _since(request)
+            claims = hub.authenticator.authenticate(_token(request), stream.remote)
             if stream.closed:
                 return
             stream.client = session = hub.open(stream, claims)
-            given = hub.authorizers.connect(session)
-            joined = subscribe(hub, session, [*channels, *given, user_channel(claims.sub)], since, presence)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the client gets an answer
+            granted = hub.authorizers.connect(session)
+            subscription = subscribe(hub, session, [*channels, *granted, user_channel(claims.sub)], since, presence)
+        except Exception as error:  # noqa: BLE001 - the client gets a response after any error
             self._fail(stream, error)
             return
-        refused = [answer["error"] for answer in map(joined.answers.get, channels) if answer and "error" in answer]
-        if len(refused) == len(channels):
-            self._fail(stream, from_wire(**cast("dict[str, str]", refused[0])))
-            go_live(hub, session, joined)
+        results = map(subscription.answers.get, channels)
+        errors = [result["error"] for result in results if result and "error" in result]
+        if len(errors) == len(channels):
+            self._fail(stream, from_wire(**cast("dict[str, str]", errors[0])))
+            go_live(hub, session, subscription)
             return
         stream.accept()
         ready = {
             "user": session.user,
             "connection": session.id,
-            "cursor": str(joined.cursor),
-            **joined.reply(),
+            "cursor": str(subscription.cursor),
+            **subscription.reply(),
         }
-        go_live(hub, session, joined, hub_event("tidings:ready", ready, cursor=str(joined.cursor)))
+        go_live(hub, session, subscription, hub_event("tidings:ready", ready, cursor=str(subscription.cursor)))
 
     def _fail(self, stream: Stream, error: Exception) -> None:
         if stream.client is not None:
             session, stream.client = stream.client, None
             self._hub.close(session)
         if isinstance(error, TidingsError):
-            _refuse(stream, error)
+            _reject(stream, error)
         else:
             self._hub.metrics.handler_errors += 1
-            logger.error("an event stream could not begin", exc_info=error)
-            _refuse(stream, Internal())
+            logger.error("unexpected error while opening an event stream", exc_info=error)
+            _reject(stream, Internal())
 
 
-def _refuse(stream: Stream, error: TidingsError) -> None:
+def _reject(stream: Stream, error: TidingsError) -> None:
     body = json.dumps({"error": error.to_wire()}).encode()
     stream.refuse(error.code.http_status, body)
 
 
-def _token(opening: Opening) -> str | None:
-    scheme, _, given = opening.headers.get("authorization", "").partition(" ")
-    if given and scheme.lower() != "bearer":
+def _token(request: StreamRequest) -> str | None:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if token and scheme.lower() != "bearer":
         raise BadRequest("send the token as `Authorization: Bearer <token>`")
-    return given.strip() or opening.query.get("token") or None
+    return token.strip() or request.query.get("token") or None
 
 
-def _channels(opening: Opening) -> list[str]:
-    channels = _listed(opening, "channels")
+def _channels(request: StreamRequest) -> list[str]:
+    channels = _names(request, "channels")
     if not channels:
-        raise BadChannel("no channel given; ask for /sse?channels=orders:42,news:all")
+        raise BadChannel("no channel given; request /sse?channels=orders:42,news:all")
     return channels
 
 
-def _listed(opening: Opening, what: str) -> list[str]:
-    return [name for name in opening.query.get(what, "").split(",") if name]
+def _names(request: StreamRequest, parameter: str) -> list[str]:
+    return [name for name in request.query.get(parameter, "").split(",") if name]
 
 
-def _since(opening: Opening) -> Cursor | None:
-    text = opening.headers.get("last-event-id") or opening.query.get("since")
+def _since(request: StreamRequest) -> Cursor | None:
+    text = request.headers.get("last-event-id") or request.query.get("since")
     return Cursor.parse(text) if text else None

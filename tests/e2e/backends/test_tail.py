@@ -121,6 +121,6 @@ def test_a_quiet_stream_is_not_a_broken_one(hub: HubProcess) -> None:
         later.start()
         assert next(events).name == "n"
         later.join(20)
-        stream.silence_after(0.2)
+        stream.set_silence_timeout(0.2)
         with pytest.raises(Unavailable, match="timed out"):
             next(events)

@@ -34,5 +34,7 @@ def test_without_events_nobody_is_asked_and_nothing_is_needed(nowhere: Path) -> 
 
 def test_failing_open_is_called_insecure(nowhere: Path) -> None:
     open_ = load(env={"TIDINGS_HOOKS": json.dumps({**TABLE, "fail_open": True})}).settings
-    assert any("fail_open" in each for each in open_.insecure())
-    assert not any("hooks" in each for each in load(env={"TIDINGS_HOOKS": json.dumps(TABLE)}).settings.insecure())
+    assert any("fail_open" in each for each in open_.insecure_options())
+    assert not any(
+        "hooks" in each for each in load(env={"TIDINGS_HOOKS": json.dumps(TABLE)}).settings.insecure_options()
+    )

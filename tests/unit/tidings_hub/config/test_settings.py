@@ -242,7 +242,7 @@ def test_dev_is_for_loopback_only(host: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.3.2.1", "::1", "localhost"])
 def test_dev_on_loopback_says_what_it_is(host: str) -> None:
     settings = Settings(dev=True, host=host)
-    assert any("anonymous" in choice for choice in settings.insecure())
+    assert any("anonymous" in choice for choice in settings.insecure_options())
     assert settings.broker_rules()["*"].subscribe is Subscribe.PUBLIC
     settings.access().check_publish(Claims(sub="x"), "anything:1")
     with pytest.raises(Forbidden):
@@ -250,9 +250,9 @@ def test_dev_on_loopback_says_what_it_is(host: str) -> None:
 
 
 def test_every_unsafe_choice_is_named() -> None:
-    assert Settings().insecure() == []
-    assert "any page" in Settings(origins=("*",)).insecure()[0]
-    assert "anywhere" in Settings(host="0.0.0.0", trusted_proxies=("0.0.0.0/0",)).insecure()[0]
+    assert Settings().insecure_options() == []
+    assert "any page" in Settings(origins=("*",)).insecure_options()[0]
+    assert "anywhere" in Settings(host="0.0.0.0", trusted_proxies=("0.0.0.0/0",)).insecure_options()[0]
 
 
 def test_the_defaults_are_safe() -> None:
@@ -281,9 +281,9 @@ def test_an_ingress_in_the_environment() -> None:
     settings = load(env={"TIDINGS_INGRESS": '{"main": {"url": "amqp://u:pw@h/shop?queue=x"}}'}).settings
     source = settings.ingress.queues["main"]
     assert (str(source.address()), source.address().queue) == ("amqp://h:5672/shop", "x")
-    assert source.dead_letters("x") == "x.dead"
+    assert source.dead_letter_queue_name("x") == "x.dead"
     named = QueueSource(url="amqp://h/?queue=x", queue="y", dead_queue="z")
-    assert (named.address().queue, named.dead_letters("y")) == ("y", "z")
+    assert (named.address().queue, named.dead_letter_queue_name("y")) == ("y", "z")
     settings = Settings(dev=True, ingress=Ingress.model_validate({"main": {"url": "kombu+nosuch://h"}}))
     with pytest.raises(BadConfig, match="no transport"):
         settings.check_serving()
@@ -413,7 +413,7 @@ def test_other_emitters_formats_are_off_unless_they_are_named(nowhere: Path) -> 
     (nowhere / "tidings.toml").write_text(PUSHER + 'prefixes = { "private-" = "orders:" }\n')
     loaded = load(env={})
     assert loaded.settings.ingress.pusher is not None
-    assert loaded.settings.ingress.pusher.app().secret == SECRET
+    assert loaded.settings.ingress.pusher.credentials().secret == SECRET
     text = as_toml(loaded)
     shown = tomllib.loads(text)["ingress"]["pusher"]
     assert shown == {
@@ -429,7 +429,7 @@ def test_other_emitters_formats_are_off_unless_they_are_named(nowhere: Path) -> 
 def test_a_format_with_its_defaults_is_a_switch(nowhere: Path) -> None:
     (nowhere / "tidings.toml").write_text("[ingress]\nsocketio_emitter = true\nflask_socketio = false\n")
     ingress = load(env={}).settings.ingress
-    assert list(ingress.listening()) == ["socketio_emitter"]
+    assert list(ingress.pubsub_sources()) == ["socketio_emitter"]
     assert ingress.socketio_emitter is not None
     assert ingress.socketio_emitter.channels().patterns()[0] == b"socket.io#/#*"
 

@@ -7,7 +7,7 @@ from flask.testing import FlaskClient
 
 from support.small_hub import SmallHub
 from tidings_hub.metrics import FIELDS, Kind
-from tidings_hub.web.models import PresenceAnswer
+from tidings_hub.web.response_models import PresenceResponse
 
 
 def _publish(client: FlaskClient, times: int) -> None:
@@ -232,7 +232,7 @@ def test_who_is_in_a_channel(hub: SmallHub, client: FlaskClient) -> None:
     answer = client.get("/api/channels/demo:1/presence")
     members = [{"user": "a", "info": None}, {"user": "b", "info": {"name": "é", "n": [1, {}]}}]
     assert (answer.status_code, answer.json) == (200, {"cursor": "e1.0", "count": 2, "members": members})
-    PresenceAnswer.model_validate(answer.json)
+    PresenceResponse.model_validate(answer.json)
     assert client.get("/api/channels/demo:1/presence?limit=1").json == {"cursor": "e1.0", "count": 2, "members": None}
     assert client.get("/api/channels/demo:2/presence").json == {"cursor": "e1.0", "count": 0, "members": []}
     assert client.get("/api/channels/user:7/presence").status_code == 403

@@ -7,7 +7,7 @@ from flask.testing import FlaskClient
 
 from support.small_hub import SmallHub
 from tidings.wire.publication import NO_OPTIONS
-from tidings_hub.web.prefer_header import prefers
+from tidings_hub.web.query import has_preference
 
 GOOD: dict[str, Any] = {"channel": "orders:42", "event": "updated", "data": {"id": 42}, "id": "a1"}
 ASYNC = {"Prefer": "respond-async"}
@@ -123,4 +123,4 @@ def test_without_a_key_nobody_is_told(anonymous: FlaskClient) -> None:
     ],
 )
 def test_a_preference_among_others(values: list[str], expected: bool) -> None:
-    assert prefers(values, "respond-async") == expected
+    assert has_preference(values, "respond-async") == expected

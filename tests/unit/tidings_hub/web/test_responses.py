@@ -119,7 +119,9 @@ def test_a_mistake_of_ours_is_500_and_only_the_log_knows_it(
         answer = client.post("/api/publish", json={"channel": "orders:1", "event": "e", "data": 1})
 
     assert answer.status_code == 500
-    assert answer.json == {"error": {"code": "internal", "message": "The hub made a mistake; its log says which."}}
+    assert answer.json == {
+        "error": {"code": "internal", "message": "Internal error in the hub; its log has the cause."}
+    }
     assert "RuntimeError" in caplog.text
     assert API_KEY not in caplog.text
 
