@@ -56,7 +56,7 @@ class WorkerPool(Protocol):
 
 
 class EventStreams:
-    """The application that the engine calls for `/sse`. The pump calls `on_open` and `on_close`, which must not block."""
+    """The engine's application for `/sse`. The pump calls `on_open` and `on_close`; they must not block."""
 
     def __init__(self, hub: Hub, pool: WorkerPool) -> None:
         self._hub = hub
