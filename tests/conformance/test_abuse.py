@@ -1,4 +1,4 @@
-"""What bad and slow clients get, and that nobody else feels it (threats 6: 11, 13-20)."""
+"""Abusive and slow clients: the hub limits or closes them, and other clients are not affected."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def descriptors(pid: int) -> int:
 
 
 def connection_count(client: RawWebSocket) -> int:
-    """How many connections the echo server has, in the view of one of them."""
+    """Return the number of connections that the echo server reports to this client."""
     client.send_text("4who")
     return int(client.receive_text().split()[1])
 
@@ -84,26 +84,26 @@ class TestHttp:
             b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 101 + b"\r\n",
         ],
     )
-    def test_an_ambiguous_request_is_refused_and_the_connection_closed(self, calm: int, head: bytes) -> None:
+    def test_ambiguous_request_is_refused_and_its_connection_closed(self, calm: int, head: bytes) -> None:
         with RawClient(calm) as raw:
             raw.send(head + b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
             assert raw.response().status == 400
             assert raw.is_closed()
 
-    def test_a_head_that_is_too_long(self, calm: int) -> None:
+    def test_head_that_is_too_long_is_refused(self, calm: int) -> None:
         with RawClient(calm) as raw:
             raw.send(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 20_000)
             assert raw.response().status == 431
             assert raw.is_closed()
 
     @pytest.mark.parametrize("chunk", [b"x\r\n", b"-1\r\n", b"5\r\nabcdeX", b"5\nabcde", b"fffffffff\r\n", b"1" * 400])
-    def test_bad_chunks(self, calm: int, chunk: bytes) -> None:
+    def test_malformed_chunks_are_refused(self, calm: int, chunk: bytes) -> None:
         with RawClient(calm) as raw:
             raw.send(b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk + b"\r\n" * 2)
             assert raw.response().status in (400, 413)
             assert raw.is_closed()
 
-    def test_keep_alive_in_both_directions(self, calm: int) -> None:
+    def test_keep_alive_connection_serves_wsgi_polling_and_upgrade(self, calm: int) -> None:
         with RawClient(calm) as raw:
             for _ in range(3):
                 raw.send_request("GET", "/web?a=1")
@@ -125,23 +125,23 @@ class TestHttp:
             assert raw.response().body == b"4a"
             assert raw.response().body.endswith(b"|body")
 
-    def test_a_head_byte_by_byte(self, calm: int) -> None:
+    def test_head_sent_byte_by_byte_is_accepted(self, calm: int) -> None:
         with RawClient(calm) as raw:
             for byte in b"POST /web HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi":
                 raw.send(bytes([byte]))
-                # Long enough that most bytes are read alone.
+                # Long enough that the hub reads most bytes one by one.
                 time.sleep(0.003)
             assert raw.response().body.endswith(b"|hi")
 
-    def test_a_half_closed_client_gets_its_answer(self, calm: int) -> None:
+    def test_half_closed_client_receives_its_response(self, calm: int) -> None:
         with RawClient(calm) as raw:
             raw.send(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
             raw.socket.shutdown(socket.SHUT_WR)
-            answer = raw.response()
-            assert answer.status == 200
-            assert len(answer.body) == 4_000_000
+            response = raw.response()
+            assert response.status == 200
+            assert len(response.body) == 4_000_000
 
-    def test_expect_100_continue(self, calm: int) -> None:
+    def test_expect_100_continue_is_answered(self, calm: int) -> None:
         with RawClient(calm) as raw:
             raw.send(b"POST /web HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
             assert raw.response().status == 100
@@ -154,16 +154,16 @@ class TestHttp:
             assert raw.response().headers["connection"] == "close"
             assert raw.is_closed()
 
-    def test_a_traceback_stays_in_the_log(self) -> None:
+    def test_traceback_is_logged_and_not_sent(self) -> None:
         with EngineProcess(*CALM) as engine:
-            answer = request(engine.port, "GET", "/fail?token=hidden")
-            assert answer.status == 500
-            assert b"secret" not in answer.body
+            response = request(engine.port, "GET", "/fail?token=hidden")
+            assert response.status == 500
+            assert b"secret" not in response.body
             engine.end()
             assert "secret in a traceback" in engine.log
             assert "hidden" not in engine.log
 
-    def test_forwarded_headers_are_believed_only_from_proxies(self, calm: int) -> None:
+    def test_forwarded_headers_apply_only_from_trusted_proxies(self, calm: int) -> None:
         forged = {"X_Forwarded_For": "9.9.9.9, 10.0.0.7", "X_Forwarded_Proto": "https"}
         assert request(calm, "GET", "/w", b"", **forged).body == b"GET /w  127.0.0.1 http |"
         with EngineProcess(*CALM, "--proxied") as engine:
@@ -171,25 +171,25 @@ class TestHttp:
             evil = {"X_Forwarded_For": "6.6.6.6, 9.9.9.9, 10.0.0.7"}
             assert b" 9.9.9.9 http " in request(engine.port, "GET", "/w", b"", **evil).body
 
-    def test_origins(self) -> None:
+    def test_only_configured_origins_are_allowed(self) -> None:
         with EngineProcess(*CALM, "--one-origin") as engine:
             good = request(engine.port, "GET", POLLING, Origin="https://good.example")
             assert good.headers["access-control-allow-origin"] == "https://good.example"
             assert good.headers["access-control-allow-credentials"] == "true"
             assert good.headers["vary"] == "Origin"
-            before = request(
+            preflight = request(
                 engine.port, "OPTIONS", POLLING, Origin="https://good.example", Access_Control_Request_Headers="x-a"
             )
-            assert (before.status, before.headers["access-control-allow-headers"]) == (204, "x-a")
+            assert (preflight.status, preflight.headers["access-control-allow-headers"]) == (204, "x-a")
             assert "access-control-allow-origin" not in request(engine.port, "GET", POLLING).headers
             for bad in ("https://evil.example", "null", "https://good.example.evil.com", "https://good.example:444"):
                 for method in ("GET", "POST", "OPTIONS"):
-                    answer = request(engine.port, method, POLLING, Origin=bad)
-                    assert answer.status == 403
-                    assert answer.error == (4, "Forbidden")
-                    assert "access-control-allow-origin" not in answer.headers
+                    response = request(engine.port, method, POLLING, Origin=bad)
+                    assert response.status == 403
+                    assert response.error == (4, "Forbidden")
+                    assert "access-control-allow-origin" not in response.headers
                 assert RawWebSocket(engine.port, Origin=bad).handshake.status == 403
-            # A client cannot make another host its own.
+            # A client cannot allow another origin with a forged host header.
             forged = {"Origin": "http://evil", "X_Forwarded_Host": "evil"}
             assert request(engine.port, "GET", POLLING, b"", **forged).status == 403
             assert open_websocket(engine.port, Origin="https://good.example").handshake.status == 101
@@ -198,7 +198,7 @@ class TestHttp:
 
 
 class TestTime:
-    def test_slow_heads_and_bodies_are_cut_and_others_are_served(self) -> None:
+    def test_slow_heads_and_bodies_time_out_while_others_are_served(self) -> None:
         with EngineProcess(*CALM, "--head_timeout_s=0.4", "--body_timeout_s=0.4", "--wsgi_pool=2") as engine:
             slow = [RawClient(engine.port) for _ in range(50)]
             for at, raw in enumerate(slow):
@@ -222,7 +222,7 @@ class TestTime:
             engine.end()
             assert engine.metrics["http_timeouts"] == 51
 
-    def test_an_idle_connection_is_closed(self) -> None:
+    def test_idle_connection_is_closed(self) -> None:
         with EngineProcess(*CALM, "--idle_timeout_s=0.3") as engine, RawClient(engine.port) as raw:
             raw.send_request("GET", POLLING)
             assert raw.response().status == 200
@@ -230,7 +230,7 @@ class TestTime:
             engine.end()
             assert engine.metrics["http_idle"] == 1
 
-    def test_an_answer_that_nobody_reads_is_given_up(self) -> None:
+    def test_response_that_the_client_does_not_read_is_aborted(self) -> None:
         with EngineProcess(*CALM, "--answer_timeout_s=0.3") as engine:
             before = descriptors(engine.pid)
             with RawClient(engine.port) as raw:
@@ -240,30 +240,30 @@ class TestTime:
             engine.end()
             assert engine.metrics["http_unread"] == 1
 
-    def test_a_closed_connection_that_does_not_go_is_cut_off(self) -> None:
+    def test_closed_connection_is_cut_when_the_client_stays(self) -> None:
         with EngineProcess(*CALM, "--close_linger_s=1") as engine:
             before = descriptors(engine.pid)
             with RawClient(engine.port) as stubborn:
                 stubborn.send(b"NONSENSE\r\n\r\n")
                 assert stubborn.response().status == 400
                 assert stubborn.is_closed()
-                wait_until(lambda: descriptors(engine.pid) <= before, why="the connection is cut")
+                wait_until(lambda: descriptors(engine.pid) <= before, why="the connection is cut off")
             engine.end()
             assert engine.metrics["closes_cut"] == 1
 
-    def test_a_client_that_never_connects_is_closed(self) -> None:
+    def test_client_that_never_connects_is_closed(self) -> None:
         with EngineProcess(*CALM, "--silent", "--connect_timeout_ms=300") as engine:
-            opened = open_websocket(engine.port)
+            websocket = open_websocket(engine.port)
             sid = open_polling(engine.port)
-            assert opened.close_code() == 4505
+            assert websocket.close_code() == 4505
             wait_until(lambda: poll(engine.port, sid).status == 400, why="the polling session is closed")
             engine.end()
             assert engine.metrics["closed_connect_timeout"] == 2
             assert engine.reasons == ["connect_timeout", "connect_timeout"]
 
-    def test_a_half_open_peer_is_gone_after_its_ping_timeout(self) -> None:
+    def test_half_open_peer_is_closed_after_the_ping_timeout(self) -> None:
         with EngineProcess() as engine:
-            # Never reads and never answers: to the server the same as a peer behind a cut cable.
+            # They never read and never respond. The server sees the same as with a peer behind a cut cable.
             peers = [RawWebSocket(engine.port) for _ in range(5)]
             watcher = open_websocket(engine.port)
             wait_until(lambda: connection_count(watcher) == 1, why="only the watcher is connected")
@@ -271,7 +271,7 @@ class TestTime:
             engine.end()
             assert engine.metrics["closed_ping_timeout"] == 5
 
-    def test_a_broken_peer_leaves_at_once(self, calm: int) -> None:
+    def test_reset_connection_ends_without_ping_timeout(self, calm: int) -> None:
         peers = [open_websocket(calm) for _ in range(5)]
         for peer in peers:
             peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -282,30 +282,30 @@ class TestTime:
 
 
 class TestBounds:
-    def test_too_many_connections_are_told_so(self) -> None:
+    def test_connection_above_the_limit_gets_503(self) -> None:
         with EngineProcess(*CALM, "--max_connections=5") as engine:
             clients = [open_websocket(engine.port) for _ in range(5)]
-            answer = request(engine.port, "GET", POLLING)
-            assert answer.status == 503
-            assert b'"full"' in answer.body
-            assert answer.headers["connection"] == "close"
+            response = request(engine.port, "GET", POLLING)
+            assert response.status == 503
+            assert b'"full"' in response.body
+            assert response.headers["connection"] == "close"
             clients[0].send_text("4fine")
             assert clients[0].receive_text() == "4fine"
             clients.pop().socket.close()
-            wait_until(lambda: connection_count(clients[0]) == 4, why="the closed connection is gone")
+            wait_until(lambda: connection_count(clients[0]) == 4, why="the closed connection is no longer counted")
             assert request(engine.port, "GET", POLLING).status == 200
             engine.end()
             assert engine.metrics["refused_full"] == 1
 
-    def test_too_many_wsgi_requests_are_told_so(self) -> None:
+    def test_wsgi_request_above_the_limit_gets_503(self) -> None:
         with EngineProcess(*CALM, "--wsgi_pool=1", "--wsgi_queue=1") as engine:
-            asked = [RawClient(engine.port) for _ in range(5)]
-            for raw in asked:
+            requests = [RawClient(engine.port) for _ in range(5)]
+            for raw in requests:
                 raw.send_request("GET", "/slow")
-            assert sorted(raw.response().status for raw in asked) == [200, 200, 503, 503, 503]
+            assert sorted(raw.response().status for raw in requests) == [200, 200, 503, 503, 503]
             assert request(engine.port, "GET", "/web").status == 200
 
-    def test_an_application_that_takes_too_long_or_says_too_much(self) -> None:
+    def test_wsgi_response_that_is_too_slow_or_too_large_gets_500(self) -> None:
         with EngineProcess(*CALM, "--wsgi_timeout_s=2", "--wsgi_response_max_bytes=1000000") as engine:
             assert request(engine.port, "GET", "/hang").status == 500
             assert request(engine.port, "GET", "/large").status == 500
@@ -314,16 +314,16 @@ class TestBounds:
             assert engine.metrics["wsgi_timeouts"] == 1
             assert engine.metrics["wsgi_too_large"] == 1
 
-    def test_without_descriptors_it_waits_and_goes_on(self) -> None:
+    def test_node_pauses_accepting_when_it_runs_out_of_descriptors(self) -> None:
         with EngineProcess(*CALM) as engine:
-            kept = open_websocket(engine.port)
+            connected = open_websocket(engine.port)
             used = descriptors(engine.pid)
             resource.prlimit(engine.pid, resource.RLIMIT_NOFILE, (used + 3, used + 3))
             crowd = [RawClient(engine.port) for _ in range(10)]
-            # Longer than the pause after an accept that failed.
+            # Longer than the pause after a failed accept.
             time.sleep(2 * QUIET_S)
-            kept.send_text("4fine")
-            assert kept.receive_text() == "4fine"
+            connected.send_text("4fine")
+            assert connected.receive_text() == "4fine"
             for raw in crowd:
                 raw.socket.close()
             stay_quiet()
@@ -331,7 +331,7 @@ class TestBounds:
             engine.end()
             assert 1 <= engine.metrics["accept_paused"] <= 8
 
-    def test_a_slow_consumer_is_closed_and_its_memory_comes_back(self) -> None:
+    def test_slow_consumer_is_closed_and_its_memory_is_freed(self) -> None:
         with EngineProcess(*CALM, "--out_buffer_bytes=300000") as engine:
             slow = open_websocket(engine.port)
             slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -350,12 +350,12 @@ class TestBounds:
             assert engine.metrics["closed_slow"] == 2
 
     @pytest.mark.parametrize("transport", ["websocket", "polling"])
-    def test_a_flood_of_packets_is_closed(self, transport: str) -> None:
+    def test_connection_that_floods_packets_is_closed(self, transport: str) -> None:
         with EngineProcess(*CALM, "--inbound_rate_per_s=10", "--inbound_burst=20") as engine:
             if transport == "websocket":
-                opened = open_websocket(engine.port)
-                opened.send(masked_frame(1, b"4x") * 21)
-                assert opened.close_code() == 4005
+                websocket = open_websocket(engine.port)
+                websocket.send(masked_frame(1, b"4x") * 21)
+                assert websocket.close_code() == 4005
             else:
                 sid = open_polling(engine.port)
                 post(engine.port, sid, b"\x1e".join([b"4x"] * 21))
@@ -363,15 +363,15 @@ class TestBounds:
             engine.end()
             assert engine.metrics["closed_too_fast"] == 1
 
-    def test_a_steady_sender_is_not_too_fast(self) -> None:
+    def test_steady_sender_below_the_rate_stays_connected(self) -> None:
         with EngineProcess(*CALM, "--inbound_rate_per_s=50", "--inbound_burst=3") as engine:
-            opened = open_websocket(engine.port)
+            websocket = open_websocket(engine.port)
             for number in range(20):
-                opened.send_text(f"4{number}")
-                assert opened.receive_text() == f"4{number}"
+                websocket.send_text(f"4{number}")
+                assert websocket.receive_text() == f"4{number}"
                 time.sleep(0.03)
 
-    def test_connections_and_requests_leave_nothing_behind(self) -> None:
+    def test_connections_and_requests_leak_nothing(self) -> None:
         with EngineProcess(*CALM) as engine:
 
             def churn(times: int) -> None:
@@ -389,7 +389,7 @@ class TestBounds:
 
 
 class TestFaults:
-    def test_a_failing_application_closes_one_connection_and_the_node_hears_on(self) -> None:
+    def test_application_error_closes_only_its_connection(self) -> None:
         with EngineProcess(*CALM) as engine:
             other = open_websocket(engine.port)
             for _ in range(10):
@@ -405,8 +405,8 @@ class TestFaults:
             assert engine.metrics["application_errors"] == 20
             assert "pump_errors" not in engine.metrics
 
-    def test_garbage_of_every_kind(self, calm: int) -> None:
-        seen = open_websocket(calm)
+    def test_garbage_does_not_affect_other_connections(self, calm: int) -> None:
+        other = open_websocket(calm)
         for garbage in (b"\x00" * 100, b"\xff" * 100, bytes(range(256)) * 8, b"\r\n" * 50, b"{}" * 5000):
             with RawClient(calm) as raw:
                 raw.send(garbage)
@@ -416,36 +416,36 @@ class TestFaults:
             spoiled.send(garbage)
             spoiled.socket.shutdown(socket.SHUT_WR)
             assert spoiled.close_code() in (1002, 1007, 1009, -1)
-        seen.send_text("4here")
-        assert seen.receive_text() == "4here"
+        other.send_text("4here")
+        assert other.receive_text() == "4here"
 
-    def test_drain_tells_everybody(self) -> None:
+    def test_drain_closes_every_connection_with_its_code(self) -> None:
         with EngineProcess(*CALM) as engine:
-            opened = [open_websocket(engine.port) for _ in range(10)]
+            websockets = [open_websocket(engine.port) for _ in range(10)]
             sid = open_polling(engine.port)
             waiting = RawClient(engine.port)
             waiting.send_request("GET", f"{POLLING}&sid={sid}")
             assert waiting.is_quiet(0.1)
             engine.end()
-            assert [client.close_code() for client in opened] == [4002] * 10
+            assert [client.close_code() for client in websockets] == [4002] * 10
             assert waiting.response().body == b"1"
             assert engine.reasons == ["draining"] * 11
 
 
 class TestStreams:
-    def test_a_stream(self, calm: int) -> None:
+    def test_stream_starts_with_headers_and_first_event(self, calm: int) -> None:
         with RawClient(calm) as raw:
             raw.send_request("GET", "/sse")
-            answer = raw.response()
-            assert answer.status == 200
-            assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
-            assert answer.headers["cache-control"] == "no-store"
-            assert answer.headers["x-accel-buffering"] == "no"
+            response = raw.response()
+            assert response.status == 200
+            assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+            assert response.headers["cache-control"] == "no-store"
+            assert response.headers["x-accel-buffering"] == "no"
             while b"hello" not in raw.buffer:
                 raw.buffer += raw.read()
             assert raw.buffer == b"retry: 3000\n\nevent: hello\ndata: 1\n\n"
 
-    def test_nothing_is_sent_before_it_is_accepted(self, calm: int) -> None:
+    def test_events_before_the_accept_are_sent_after_it(self, calm: int) -> None:
         with RawClient(calm) as raw:
             raw.send_request("GET", "/sse?wait=1")
             assert raw.response().status == 200
@@ -453,22 +453,22 @@ class TestStreams:
                 raw.buffer += raw.read()
             assert raw.buffer == b"retry: 3000\n\nevent: early\ndata: 1\n\nevent: hello\ndata: 1\n\n"
 
-    def test_refused(self, calm: int) -> None:
+    def test_refused_stream_gets_an_error_response(self, calm: int) -> None:
         with RawClient(calm) as raw:
             raw.send_request("GET", "/sse?refuse=1")
-            answer = raw.response()
-            assert (answer.status, answer.body) == (403, b'{"code":"forbidden"}')
+            response = raw.response()
+            assert (response.status, response.body) == (403, b'{"code":"forbidden"}')
             assert raw.is_closed()
         assert request(calm, "DELETE", "/sse").status == 405
 
-    def test_comments_keep_it_alive(self) -> None:
+    def test_comments_keep_a_stream_alive(self) -> None:
         with EngineProcess() as engine, RawClient(engine.port) as raw:
             raw.send_request("GET", "/sse")
             assert raw.response().status == 200
             while raw.buffer.count(b":\n\n") < 3:
                 raw.buffer += raw.read()
 
-    def test_never_accepted(self) -> None:
+    def test_stream_that_is_never_accepted_times_out(self) -> None:
         with EngineProcess(*CALM, "--connect_timeout_ms=300") as engine, RawClient(engine.port) as raw:
             raw.send_request("GET", "/sse?never=1")
             assert raw.response().status == 408

@@ -1,4 +1,4 @@
-"""`connections_per_address`: who has too many sessions is told so, and nobody else notices."""
+"""`connections_per_address`: a client address with too many sessions gets 429, other addresses are not affected."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LIMITED = (*CALM, "--connections_per_address=3")
 
 
 def open_stream(port: int, **headers: str) -> RawClient:
-    """An event stream after its first event."""
+    """Open an event stream and read its first event."""
     raw = RawClient(port)
     raw.send_request("GET", "/sse", b"", **headers)
     while b"hello" not in raw.buffer:
@@ -36,19 +36,19 @@ def open_stream(port: int, **headers: str) -> RawClient:
     return raw
 
 
-def test_all_transports_count_and_each_is_told() -> None:
+def test_sessions_of_all_transports_count() -> None:
     with EngineProcess(*LIMITED) as engine:
         sid = open_polling(engine.port)
-        opened = open_websocket(engine.port)
+        websocket = open_websocket(engine.port)
         stream = open_stream(engine.port)
         for path, headers in ((POLLING, {}), (SOCKET, HANDSHAKE), ("/sse", {})):
-            refused = request(engine.port, "GET", path, b"", **headers)
-            assert refused.status == 429
-            assert json.loads(refused.body)["code"] == "too_many_connections"
-            assert refused.headers["connection"] == "close"
-        # Those that are here go on, and what is no session is not counted.
-        opened.send_text("4fine")
-        assert opened.receive_text() == "4fine"
+            response = request(engine.port, "GET", path, b"", **headers)
+            assert response.status == 429
+            assert json.loads(response.body)["code"] == "too_many_connections"
+            assert response.headers["connection"] == "close"
+        # Open sessions continue, and other HTTP requests are not counted.
+        websocket.send_text("4fine")
+        assert websocket.receive_text() == "4fine"
         assert post(engine.port, sid, b"4on").status == 200
         assert poll(engine.port, sid).body == b"4on"
         assert request(engine.port, "GET", "/web").status == 200
@@ -58,7 +58,7 @@ def test_all_transports_count_and_each_is_told() -> None:
 
 
 @pytest.mark.parametrize("end", ["close frame", "reset", "close packet", "stream", "refused stream", "ping timeout"])
-def test_a_session_that_ended_makes_room(end: str) -> None:
+def test_ended_session_is_no_longer_counted(end: str) -> None:
     options = ("--ping_interval_ms=300", "--ping_timeout_ms=200") if end == "ping timeout" else CALM
     with EngineProcess(*options, "--connections_per_address=1") as engine:
         if end == "refused stream":
@@ -69,15 +69,17 @@ def test_a_session_that_ended_makes_room(end: str) -> None:
             sid = open_polling(engine.port)
             assert end == "ping timeout" or post(engine.port, sid, b"1").status == 200
         else:
-            opened = open_websocket(engine.port)
+            websocket = open_websocket(engine.port)
             if end == "close frame":
-                opened.send_text("1")
-            opened.socket.close()
-        wait_until(lambda: request(engine.port, "GET", POLLING).status == 200, why="there is room again")
+                websocket.send_text("1")
+            websocket.socket.close()
+        wait_until(
+            lambda: request(engine.port, "GET", POLLING).status == 200, why="the ended session is no longer counted"
+        )
         assert request(engine.port, "GET", POLLING).status == 429 or end == "ping timeout"
 
 
-def test_an_upgrade_is_still_one_session() -> None:
+def test_upgraded_session_counts_once() -> None:
     with EngineProcess(*CALM, "--connections_per_address=1") as engine:
         sid = open_polling(engine.port)
         upgraded = RawWebSocket(engine.port, f"{SOCKET}&sid={sid}")
@@ -88,10 +90,12 @@ def test_an_upgrade_is_still_one_session() -> None:
         assert upgraded.receive_text() == "4here"
         assert request(engine.port, "GET", POLLING).status == 429
         upgraded.socket.close()
-        wait_until(lambda: request(engine.port, "GET", POLLING).status == 200, why="there is room again")
+        wait_until(
+            lambda: request(engine.port, "GET", POLLING).status == 200, why="the ended session is no longer counted"
+        )
 
 
-def test_clients_behind_a_trusted_proxy_are_told_apart() -> None:
+def test_clients_behind_a_trusted_proxy_count_separately() -> None:
     with EngineProcess(*LIMITED, "--proxied") as engine:
 
         def status(chain: str) -> int:
@@ -99,29 +103,29 @@ def test_clients_behind_a_trusted_proxy_are_told_apart() -> None:
 
         for client in ("192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8:0:1::1"):
             assert [status(client) for _ in range(4)] == [200, 200, 200, 429]
-        # Behind a second trusted proxy it is the same client, whatever it claims in front of that.
+        # Behind a second trusted proxy it is the same client. Addresses further left are ignored.
         assert status("192.0.2.1, 10.0.0.7") == 429
         assert status("203.0.113.9, 192.0.2.1, 10.0.0.7") == 429
         assert status("192.0.2.1, 203.0.113.9") == 200
         # One IPv6 subscriber has 64 bits of addresses.
         assert status("2001:db8::ffff:2") == 429
-        # What a WebSocket and a stream say counts in the same way.
+        # WebSockets and event streams count in the same way.
         assert RawWebSocket(engine.port, X_Forwarded_For="192.0.2.1").handshake.status == 429
-        kept: list[RawClient] = [open_websocket(engine.port, X_Forwarded_For="203.0.113.9")]
-        kept.append(open_stream(engine.port, X_Forwarded_For="203.0.113.9"))
+        connections: list[RawClient] = [open_websocket(engine.port, X_Forwarded_For="203.0.113.9")]
+        connections.append(open_stream(engine.port, X_Forwarded_For="203.0.113.9"))
         assert status("203.0.113.9") == 429
 
 
-def test_who_is_no_trusted_proxy_cannot_pretend() -> None:
+def test_forwarded_header_of_an_untrusted_proxy_is_ignored() -> None:
     with EngineProcess(*LIMITED) as engine:
-        answers = [
+        statuses = [
             request(engine.port, "GET", POLLING, b"", X_Forwarded_For=f"192.0.2.{number}").status for number in range(5)
         ]
-        assert answers == [200, 200, 200, 429, 429]
+        assert statuses == [200, 200, 200, 429, 429]
 
 
-def test_a_kept_alive_connection_of_a_proxy_carries_many_clients() -> None:
-    """The address is the request's, not the socket's; repeated polls are none of its business."""
+def test_keep_alive_connection_of_a_proxy_carries_many_clients() -> None:
+    """The limit uses the request's address, not the socket's, and does not count repeated polls."""
     with EngineProcess(*CALM, "--proxied", "--connections_per_address=1") as engine, RawClient(engine.port) as raw:
         sids = []
         for number in range(4):
@@ -133,7 +137,7 @@ def test_a_kept_alive_connection_of_a_proxy_carries_many_clients() -> None:
                 assert raw.response().status == 200
                 raw.send_request("GET", f"{POLLING}&sid={sid}", b"", X_Forwarded_For=f"192.0.2.{number}")
                 assert raw.response().body == b"4x"
-        # It polls from elsewhere and ends: the address that opened it gets its room back.
+        # A session that is closed from another address is subtracted from the address that opened it.
         raw.send_request("POST", f"{POLLING}&sid={sids[0]}", b"1", X_Forwarded_For="192.0.2.99")
         assert raw.response().status == 200
         raw.send_request("GET", POLLING, b"", X_Forwarded_For="192.0.2.0")

@@ -1,4 +1,4 @@
-"""Engine.IO v4 over real sockets, on the ground of the official suite (v4-current.md of Socket.IO)."""
+"""Engine.IO v4 over real sockets, based on the official test suite (v4-current.md of Socket.IO)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from support.processes.engine import EngineProcess
 from support.waiting import QUIET_S, stay_quiet, wait_until
 
 SEPARATOR = b"\x1e"
-# The suite's own: pingInterval 300 ms, pingTimeout 200 ms.
+# As in the official suite: pingInterval 300 ms, pingTimeout 200 ms.
 ALL_PINGS_S = 0.5
 
 
@@ -42,32 +42,32 @@ def port() -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def calm() -> Iterator[int]:
-    """The same with pings that do not come while a test looks."""
+    """An engine with a ping interval longer than any test."""
     with EngineProcess("--ping_interval_ms=60000", "--ping_timeout_ms=20000") as engine:
         yield engine.port
 
 
 class TestHandshake:
-    def test_opens_a_polling_session(self, port: int) -> None:
-        answer = request(port, "GET", POLLING)
-        assert answer.status == 200
-        assert answer.headers["content-type"] == "text/plain; charset=UTF-8"
-        assert answer.body[:1] == b"0"
-        said = json.loads(answer.body[1:])
-        assert sorted(said) == ["maxPayload", "pingInterval", "pingTimeout", "sid", "upgrades"]
-        assert (said["pingInterval"], said["pingTimeout"], said["maxPayload"]) == (300, 200, 1_000_000)
-        assert said["upgrades"] == ["websocket"]
-        assert said["sid"].startswith("n1-")
-        assert len(said["sid"]) == len("n1-") + 20
+    def test_get_opens_a_polling_session(self, port: int) -> None:
+        response = request(port, "GET", POLLING)
+        assert response.status == 200
+        assert response.headers["content-type"] == "text/plain; charset=UTF-8"
+        assert response.body[:1] == b"0"
+        handshake = json.loads(response.body[1:])
+        assert sorted(handshake) == ["maxPayload", "pingInterval", "pingTimeout", "sid", "upgrades"]
+        assert (handshake["pingInterval"], handshake["pingTimeout"], handshake["maxPayload"]) == (300, 200, 1_000_000)
+        assert handshake["upgrades"] == ["websocket"]
+        assert handshake["sid"].startswith("n1-")
+        assert len(handshake["sid"]) == len("n1-") + 20
 
     def test_opens_a_websocket_session_without_extensions(self, port: int) -> None:
-        opened = RawWebSocket(port, Sec_WebSocket_Extensions="permessage-deflate; client_max_window_bits")
-        assert opened.handshake.status == 101
-        assert "sec-websocket-extensions" not in opened.handshake.headers
-        said = json.loads(opened.receive_text()[1:])
-        assert said["upgrades"] == []
+        websocket = RawWebSocket(port, Sec_WebSocket_Extensions="permessage-deflate; client_max_window_bits")
+        assert websocket.handshake.status == 101
+        assert "sec-websocket-extensions" not in websocket.handshake.headers
+        handshake = json.loads(websocket.receive_text()[1:])
+        assert handshake["upgrades"] == []
 
-    def test_ids_differ(self, port: int) -> None:
+    def test_session_ids_differ(self, port: int) -> None:
         assert len({open_polling(port) for _ in range(20)}) == 20
 
     @pytest.mark.parametrize(
@@ -89,16 +89,16 @@ class TestHandshake:
             ("GET", "EIO=4&transport=polling&j=0&sid=nobody", 1, "Session ID unknown"),
         ],
     )
-    def test_refuses(self, port: int, method: str, query: str, number: int, message: str) -> None:
-        answer = request(port, method, f"/engine.io/?{query}")
-        assert answer.status == 400
-        assert answer.error == (number, message)
+    def test_invalid_handshake_is_refused(self, port: int, method: str, query: str, number: int, message: str) -> None:
+        response = request(port, method, f"/engine.io/?{query}")
+        assert response.status == 400
+        assert response.error == (number, message)
 
-    def test_jsonp_is_not_offered(self, port: int) -> None:
+    def test_jsonp_parameter_is_ignored(self, port: int) -> None:
         assert request(port, "GET", f"{POLLING}&j=0").body.startswith(b"0{")
 
     @pytest.mark.parametrize(
-        "wrong",
+        "headers",
         [
             {"Sec_WebSocket_Version": "8"},
             {"Sec_WebSocket_Key": "short"},
@@ -107,13 +107,13 @@ class TestHandshake:
             {"Connection": "close"},
         ],
     )
-    def test_refuses_a_wrong_websocket_handshake(self, port: int, wrong: dict[str, str]) -> None:
+    def test_invalid_websocket_handshake_is_refused(self, port: int, headers: dict[str, str]) -> None:
         with RawClient(port) as raw:
-            raw.send_request("GET", SOCKET, b"", **{**HANDSHAKE, **wrong})
+            raw.send_request("GET", SOCKET, b"", **{**HANDSHAKE, **headers})
             assert raw.response().status == 400
 
     @pytest.mark.parametrize("query", ["EIO=4&transport=abc", "EIO=3&transport=websocket", "EIO=4&transport=polling"])
-    def test_refuses_a_websocket_for_a_wrong_query(self, port: int, query: str) -> None:
+    def test_websocket_with_an_invalid_query_is_refused(self, port: int, query: str) -> None:
         assert RawWebSocket(port, f"/engine.io/?{query}").handshake.status == 400
 
 
@@ -121,11 +121,11 @@ class TestMessages:
     def test_polling_carries_text_and_binary(self, calm: int) -> None:
         sid = open_polling(calm)
         body = SEPARATOR.join([b"4test1", b"b" + base64.b64encode(b"\x01\x02\x03\x04"), "4tëst3 €".encode()])
-        answer = post(calm, sid, body)
-        assert (answer.status, answer.body) == (200, b"ok")
+        response = post(calm, sid, body)
+        assert (response.status, response.body) == (200, b"ok")
         assert poll(calm, sid).body == body
 
-    def test_a_waiting_poll_gets_all_of_a_post_at_once(self, calm: int) -> None:
+    def test_waiting_poll_receives_all_packets_of_a_post(self, calm: int) -> None:
         sid = open_polling(calm)
         with RawClient(calm) as waiting:
             waiting.send_request("GET", f"{POLLING}&sid={sid}")
@@ -133,64 +133,64 @@ class TestMessages:
             assert post(calm, sid, b"4a\x1e4b\x1e4c").status == 200
             assert waiting.response().body == b"4a\x1e4b\x1e4c"
 
-    def test_corks_nest_and_never_stick(self, calm: int) -> None:
-        opened = open_websocket(calm)
+    def test_corks_nest_and_are_released(self, calm: int) -> None:
+        websocket = open_websocket(calm)
         sid = open_polling(calm)
         for _ in range(2):
-            opened.send_text("4corks")
-            assert [opened.receive_text(), opened.receive_text()] == ["4a", "4b"]
+            websocket.send_text("4corks")
+            assert [websocket.receive_text(), websocket.receive_text()] == ["4a", "4b"]
             assert post(calm, sid, b"4corks").status == 200
             assert poll(calm, sid).body == b"4a\x1e4b"
 
-    def test_a_thousand_packets_in_one_post(self, calm: int) -> None:
+    def test_a_thousand_packets_in_one_post_are_accepted(self, calm: int) -> None:
         sid = open_polling(calm)
         body = SEPARATOR.join(b"4%d" % number for number in range(1000))
         assert post(calm, sid, body).status == 200
         assert poll(calm, sid).body == body
 
     def test_a_websocket_carries_text_and_binary(self, calm: int) -> None:
-        opened = open_websocket(calm)
-        opened.send_text("4hello €")
-        assert opened.receive_text() == "4hello €"
-        opened.send(masked_frame(2, b"\x00\xff\x01"))
-        assert opened.frame() == (2, b"\x00\xff\x01")
+        websocket = open_websocket(calm)
+        websocket.send_text("4hello €")
+        assert websocket.receive_text() == "4hello €"
+        websocket.send(masked_frame(2, b"\x00\xff\x01"))
+        assert websocket.frame() == (2, b"\x00\xff\x01")
 
     @pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536, 500_000])
-    def test_sizes_around_each_length_form(self, calm: int, size: int) -> None:
-        opened = open_websocket(calm)
-        opened.send(masked_frame(2, bytes(size)))
-        assert opened.frame() == (2, bytes(size))
+    def test_frame_sizes_around_each_length_encoding(self, calm: int, size: int) -> None:
+        websocket = open_websocket(calm)
+        websocket.send(masked_frame(2, bytes(size)))
+        assert websocket.frame() == (2, bytes(size))
 
-    def test_fragments_are_one_message(self, calm: int) -> None:
-        opened = open_websocket(calm)
-        opened.send(
+    def test_fragments_are_joined_to_one_message(self, calm: int) -> None:
+        websocket = open_websocket(calm)
+        websocket.send(
             masked_frame(1, b"4ab", fin=False)
             + masked_frame(9, b"!")
             + masked_frame(0, b"c", fin=False)
             + masked_frame(0, b"d")
         )
-        assert opened.frame() == (10, b"!")
-        assert opened.receive_text() == "4abcd"
+        assert websocket.frame() == (10, b"!")
+        assert websocket.receive_text() == "4abcd"
 
     @pytest.mark.parametrize("body", [b"abc", b"", b"4a\x1e", b"0", b"2", b"5", b"6", b"9x", b"4\xff", b"b!!!", b"3x"])
-    def test_a_bad_packet_in_a_post_closes_the_session(self, port: int, body: bytes) -> None:
+    def test_malformed_packet_in_a_post_closes_the_session(self, port: int, body: bytes) -> None:
         sid = open_polling(port)
-        answer = post(port, sid, body)
-        assert answer.status == 400
-        assert answer.error == (3, "Bad request")
+        response = post(port, sid, body)
+        assert response.status == 400
+        assert response.error == (3, "Bad request")
         assert poll(port, sid).status == 400
 
     @pytest.mark.parametrize("text", ["abc", "", "0", "2", "5", "6", "9x", "3x"])
-    def test_a_bad_packet_on_a_websocket_closes_it(self, port: int, text: str) -> None:
-        opened = open_websocket(port)
-        opened.send_text(text)
-        assert opened.close_code() == 1002
+    def test_malformed_packet_on_a_websocket_closes_it(self, port: int, text: str) -> None:
+        websocket = open_websocket(port)
+        websocket.send_text(text)
+        assert websocket.close_code() == 1002
 
     def test_put_to_a_session_is_refused(self, port: int) -> None:
         sid = open_polling(port)
         assert request(port, "PUT", f"{POLLING}&sid={sid}", b"4x").status == 400
 
-    def test_a_post_that_is_too_large_is_refused_before_it_is_read(self, port: int) -> None:
+    def test_post_that_is_too_large_is_refused_before_its_body_arrives(self, port: int) -> None:
         sid = open_polling(port)
         with RawClient(port) as raw:
             raw.send(f"POST {POLLING}&sid={sid} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000001\r\n\r\n".encode())
@@ -198,7 +198,7 @@ class TestMessages:
             assert raw.is_closed()
         assert poll(port, sid).status == 400
 
-    def test_a_chunked_post(self, calm: int) -> None:
+    def test_chunked_post_is_accepted(self, calm: int) -> None:
         sid = open_polling(calm)
         with RawClient(calm) as raw:
             raw.send(f"POST {POLLING}&sid={sid} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
@@ -207,7 +207,7 @@ class TestMessages:
             assert raw.response().body == b"ok"
         assert poll(calm, sid).body == b"4hello"
 
-    def test_a_chunked_post_that_is_too_large(self, port: int) -> None:
+    def test_chunked_post_that_is_too_large_is_refused(self, port: int) -> None:
         sid = open_polling(port)
         with RawClient(port) as raw:
             raw.send(f"POST {POLLING}&sid={sid} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
@@ -217,43 +217,43 @@ class TestMessages:
 
 
 class TestHeartbeat:
-    def test_polling(self, port: int) -> None:
+    def test_polling_session_receives_pings(self, port: int) -> None:
         sid = open_polling(port)
         for _ in range(3):
             assert poll(port, sid).body == b"2"
             assert post(port, sid, b"3").status == 200
 
-    def test_a_polling_session_without_pongs_ends_in_time(self, port: int) -> None:
+    def test_polling_session_without_pongs_ends_after_the_timeout(self, port: int) -> None:
         sid = open_polling(port)
-        # Not with `wait_until`: a poll keeps the session alive.
+        # `wait_until` cannot be used here, because a poll keeps the session alive.
         time.sleep(ALL_PINGS_S + QUIET_S)
         assert poll(port, sid).status == 400
 
-    def test_a_websocket(self, port: int) -> None:
-        opened = open_websocket(port)
+    def test_websocket_receives_pings(self, port: int) -> None:
+        websocket = open_websocket(port)
         for _ in range(3):
-            assert opened.frame() == (1, b"2")
-            opened.send_text("3")
+            assert websocket.frame() == (1, b"2")
+            websocket.send_text("3")
 
-    def test_a_silent_websocket_is_closed_in_time(self, port: int) -> None:
-        opened = open_websocket(port)
+    def test_silent_websocket_is_closed_after_the_timeout(self, port: int) -> None:
+        websocket = open_websocket(port)
         began = time.monotonic()
-        assert opened.close_code() == 4007
+        assert websocket.close_code() == 4007
         assert time.monotonic() - began < ALL_PINGS_S + 0.5
 
-    def test_any_frame_counts_as_life(self, port: int) -> None:
-        opened = open_websocket(port)
-        until = time.monotonic() + 3 * ALL_PINGS_S
-        while time.monotonic() < until:
-            opened.send(masked_frame(2, b"."))
+    def test_any_frame_counts_as_a_heartbeat(self, port: int) -> None:
+        websocket = open_websocket(port)
+        deadline_s = time.monotonic() + 3 * ALL_PINGS_S
+        while time.monotonic() < deadline_s:
+            websocket.send(masked_frame(2, b"."))
             time.sleep(0.05)
-        opened.send_text("4end")
-        while (got := opened.frame()) != (1, b"4end"):
-            assert got in ((1, b"2"), (2, b"."))
+        websocket.send_text("4end")
+        while (frame := websocket.frame()) != (1, b"4end"):
+            assert frame in ((1, b"2"), (2, b"."))
 
 
 class TestClose:
-    def test_a_client_ends_a_polling_session(self, port: int) -> None:
+    def test_client_closes_a_polling_session(self, port: int) -> None:
         sid = open_polling(port)
         with RawClient(port) as waiting:
             waiting.send_request("GET", f"{POLLING}&sid={sid}")
@@ -262,7 +262,7 @@ class TestClose:
             assert waiting.response().body == b"6"
         assert poll(port, sid).status == 400
 
-    def test_the_server_ends_a_polling_session(self, calm: int) -> None:
+    def test_server_closes_a_polling_session(self, calm: int) -> None:
         sid = open_polling(calm)
         with RawClient(calm) as waiting:
             waiting.send_request("GET", f"{POLLING}&sid={sid}")
@@ -272,7 +272,7 @@ class TestClose:
         assert poll(calm, sid).status == 400
 
     @pytest.mark.parametrize("waiting", [True, False])
-    def test_what_was_said_before_the_end_arrives(self, calm: int, waiting: bool) -> None:
+    def test_packets_sent_before_a_close_are_delivered(self, calm: int, waiting: bool) -> None:
         sid = open_polling(calm)
         with RawClient(calm) as raw:
             assert post(calm, sid, b"4leave").status == 200
@@ -283,24 +283,24 @@ class TestClose:
                 raw.send_request("GET", f"{POLLING}&sid={sid}")
             assert raw.response().body == b"4because"
         if not waiting:
-            # Never in one payload: socket.io-client would close before it hears what was said.
+            # Never in one payload: socket.io-client would close before it handles the message.
             assert poll(calm, sid).body == b"1"
         assert poll(calm, sid).status == 400
-        opened = open_websocket(calm)
-        opened.send_text("4leave")
-        assert opened.receive_text() == "4because"
-        assert opened.close_code() == 4501
+        websocket = open_websocket(calm)
+        websocket.send_text("4leave")
+        assert websocket.receive_text() == "4because"
+        assert websocket.close_code() == 4501
 
-    def test_a_client_ends_a_websocket_session(self, port: int) -> None:
-        opened = open_websocket(port)
-        opened.send_text("1")
-        assert opened.close_code() == 1000
-        assert opened.is_closed()
+    def test_client_closes_a_websocket_session(self, port: int) -> None:
+        websocket = open_websocket(port)
+        websocket.send_text("1")
+        assert websocket.close_code() == 1000
+        assert websocket.is_closed()
 
-    def test_the_server_ends_a_websocket_session_with_the_codes_number(self, calm: int) -> None:
-        opened = open_websocket(calm)
-        opened.send_text("4close")
-        assert opened.frame() == (8, (4503).to_bytes(2, "big") + b"revoked")
+    def test_server_closes_a_websocket_session_with_the_close_code(self, calm: int) -> None:
+        websocket = open_websocket(calm)
+        websocket.send_text("4close")
+        assert websocket.frame() == (8, (4503).to_bytes(2, "big") + b"revoked")
 
     @pytest.mark.parametrize(
         ("payload", "code"),
@@ -316,10 +316,10 @@ class TestClose:
         ],
     )
     def test_a_close_frame_is_answered(self, calm: int, payload: bytes, code: int) -> None:
-        opened = open_websocket(calm)
-        opened.send(masked_frame(8, payload))
-        assert opened.close_code() == code
-        assert opened.is_closed()
+        websocket = open_websocket(calm)
+        websocket.send(masked_frame(8, payload))
+        assert websocket.close_code() == code
+        assert websocket.is_closed()
 
     @pytest.mark.parametrize(
         ("data", "code"),
@@ -342,11 +342,11 @@ class TestClose:
             (b"\x82\xfe\x00\x01mask1", 1002),
         ],
     )
-    def test_broken_frames_close_with_the_right_code(self, calm: int, data: bytes, code: int) -> None:
-        opened = open_websocket(calm)
+    def test_malformed_frames_close_with_the_right_code(self, calm: int, data: bytes, code: int) -> None:
+        websocket = open_websocket(calm)
         other = open_websocket(calm)
-        opened.send(data)
-        assert opened.close_code() == code
+        websocket.send(data)
+        assert websocket.close_code() == code
         other.send_text("4still here")
         assert other.receive_text() == "4still here"
 
@@ -377,11 +377,11 @@ class TestClose:
         wait_until(lambda: poll(calm, sid).status == 400, why="the session is closed")
 
 
-class TestOneLink:
-    """One poll after the other on one HTTP connection, which is what clients do: the engine takes a short way then."""
+class TestKeepAlive:
+    """Consecutive polls on one HTTP connection, as clients send them: the engine has a fast path for these."""
 
     def begin(self, link: RawClient, sid: str) -> None:
-        """The first answer on this connection; the next request with the same header lines goes the short way."""
+        """Complete the first poll; the next request with the same header lines takes the fast path."""
         assert post(self.port, sid, b"4first").status == 200
         link.send_request("GET", f"{POLLING}&sid={sid}")
         assert link.response().body == b"4first"
@@ -390,7 +390,7 @@ class TestOneLink:
     def _port(self, calm: int) -> None:
         self.port = calm
 
-    def test_polls_with_a_stamp_of_their_own(self) -> None:
+    def test_polls_with_different_cache_busters(self) -> None:
         sid = open_polling(self.port)
         with RawClient(self.port) as link:
             self.begin(link, sid)
@@ -400,16 +400,16 @@ class TestOneLink:
                 assert link.response().body == b"4%d" % turn
 
     def test_sessions_of_several_clients_behind_one_proxy(self) -> None:
-        one, two = open_polling(self.port), open_polling(self.port)
+        first, second = open_polling(self.port), open_polling(self.port)
         with RawClient(self.port) as link:
-            self.begin(link, one)
-            self.begin(link, two)
-            for sid in (one, two, one):
+            self.begin(link, first)
+            self.begin(link, second)
+            for sid in (first, second, first):
                 assert post(self.port, sid, b"4" + sid.encode()).status == 200
                 link.send_request("GET", f"{POLLING}&sid={sid}")
                 assert link.response().body == b"4" + sid.encode()
 
-    def test_a_second_poll_closes_the_session(self) -> None:
+    def test_second_simultaneous_poll_closes_the_session(self) -> None:
         sid = open_polling(self.port)
         with RawClient(self.port) as link, RawClient(self.port) as other:
             self.begin(link, sid)
@@ -428,14 +428,14 @@ class TestOneLink:
             ("/elsewhere/" + POLLING.partition("/engine.io/")[2] + "&sid={sid}", 200),
         ],
     )
-    def test_what_is_not_the_next_poll_is_decided_anew(self, target: str, status: int) -> None:
+    def test_request_other_than_the_next_poll_is_checked_in_full(self, target: str, status: int) -> None:
         sid = open_polling(self.port)
         with RawClient(self.port) as link:
             self.begin(link, sid)
             link.send_request("GET", target.replace("{sid}", sid))
-            answer = link.response()
-            # Another path is answered by the web application, which says what it was asked.
-            assert (answer.status, answer.body[:4] == b"GET ") == (status, status == 200)
+            response = link.response()
+            # Another path is served by the web application, which echoes the request.
+            assert (response.status, response.body[:4] == b"GET ") == (status, status == 200)
         assert post(self.port, sid, b"4alive").status == 200
 
     def test_another_origin_is_refused(self) -> None:
@@ -447,7 +447,7 @@ class TestOneLink:
                 link.send_request("GET", f"{POLLING}&sid={sid}", Origin="https://evil.example")
                 assert link.response().status == 403
 
-    def test_two_heads_in_one_write(self) -> None:
+    def test_two_requests_in_one_write(self) -> None:
         sid = open_polling(self.port)
         with RawClient(self.port) as link:
             self.begin(link, sid)
@@ -469,156 +469,157 @@ class TestOneLink:
 
 
 def probe(port: int, sid: str) -> RawWebSocket:
-    opened = RawWebSocket(port, f"{SOCKET}&sid={sid}")
-    assert opened.handshake.status == 101
-    opened.send_text("2probe")
-    assert opened.receive_text() == "3probe"
-    return opened
+    """Open a WebSocket for a polling session and complete the probe of the upgrade."""
+    websocket = RawWebSocket(port, f"{SOCKET}&sid={sid}")
+    assert websocket.handshake.status == 101
+    websocket.send_text("2probe")
+    assert websocket.receive_text() == "3probe"
+    return websocket
 
 
 class TestUpgrade:
-    def test_goes_on_over_the_websocket(self, calm: int) -> None:
+    def test_session_continues_over_the_websocket(self, calm: int) -> None:
         sid = open_polling(calm)
-        opened = probe(calm, sid)
-        opened.send_text("5")
-        opened.send_text("4hello")
-        assert opened.frame() == (1, b"4hello")
-        assert opened.is_quiet(0.2)
+        websocket = probe(calm, sid)
+        websocket.send_text("5")
+        websocket.send_text("4hello")
+        assert websocket.frame() == (1, b"4hello")
+        assert websocket.is_quiet(0.2)
 
-    def test_a_waiting_poll_is_released(self, calm: int) -> None:
+    def test_waiting_poll_is_released(self, calm: int) -> None:
         sid = open_polling(calm)
         with RawClient(calm) as waiting:
             waiting.send_request("GET", f"{POLLING}&sid={sid}")
             assert waiting.is_quiet(0.05)
-            opened = probe(calm, sid)
+            websocket = probe(calm, sid)
             assert waiting.response().body == b"6"
-            # One that was on its way when the probe came back.
+            # A poll that was in transit when the client received the pong.
             assert poll(calm, sid).body == b"6"
-        opened.send_text("5")
-        opened.send_text("4a")
-        assert opened.frame() == (1, b"4a")
+        websocket.send_text("5")
+        websocket.send_text("4a")
+        assert websocket.frame() == (1, b"4a")
 
-    def test_http_is_refused_afterwards_and_the_session_lives(self, calm: int) -> None:
+    def test_polling_is_refused_after_the_upgrade_and_the_session_stays_open(self, calm: int) -> None:
         sid = open_polling(calm)
-        opened = probe(calm, sid)
-        opened.send_text("5")
+        websocket = probe(calm, sid)
+        websocket.send_text("5")
         wait_until(lambda: poll(calm, sid).status == 400, why="the session is upgraded")
         assert post(calm, sid, b"4x").status == 400
-        opened.send_text("4hello")
-        assert opened.frame() == (1, b"4hello")
+        websocket.send_text("4hello")
+        assert websocket.frame() == (1, b"4hello")
 
     @pytest.mark.parametrize("phase", ["before the probe", "probed", "upgraded"])
     def test_a_second_websocket_is_closed(self, calm: int, phase: str) -> None:
         sid = open_polling(calm)
-        opened = RawWebSocket(calm, f"{SOCKET}&sid={sid}")
+        websocket = RawWebSocket(calm, f"{SOCKET}&sid={sid}")
         if phase != "before the probe":
-            opened.send_text("2probe")
-            assert opened.receive_text() == "3probe"
+            websocket.send_text("2probe")
+            assert websocket.receive_text() == "3probe"
         if phase == "upgraded":
-            opened.send_text("5")
-            opened.send_text("4upgraded")
-            assert opened.receive_text() == "4upgraded"
+            websocket.send_text("5")
+            websocket.send_text("4upgraded")
+            assert websocket.receive_text() == "4upgraded"
         second = RawWebSocket(calm, f"{SOCKET}&sid={sid}")
         assert second.handshake.status == 101
         assert second.close_code() == 1000
         if phase == "before the probe":
-            opened.send_text("2probe")
-            assert opened.receive_text() == "3probe"
+            websocket.send_text("2probe")
+            assert websocket.receive_text() == "3probe"
         if phase != "upgraded":
-            opened.send_text("5")
-        opened.send_text("4hello")
-        assert opened.receive_text() == "4hello"
+            websocket.send_text("5")
+        websocket.send_text("4hello")
+        assert websocket.receive_text() == "4hello"
 
-    @pytest.mark.parametrize("words", [["4hello"], ["5"], ["2probe", "2probe"], ["2probe", "4early"], ["2"]])
-    def test_a_wrong_probe_ends_only_that_websocket(self, calm: int, words: list[str]) -> None:
+    @pytest.mark.parametrize("packets", [["4hello"], ["5"], ["2probe", "2probe"], ["2probe", "4early"], ["2"]])
+    def test_invalid_probe_closes_only_that_websocket(self, calm: int, packets: list[str]) -> None:
         sid = open_polling(calm)
-        opened = RawWebSocket(calm, f"{SOCKET}&sid={sid}")
-        for word in words:
-            opened.send_text(word)
-        assert opened.close_code() == 1002
+        websocket = RawWebSocket(calm, f"{SOCKET}&sid={sid}")
+        for packet in packets:
+            websocket.send_text(packet)
+        assert websocket.close_code() == 1002
         assert post(calm, sid, b"4on").status == 200
         assert poll(calm, sid).body == b"4on"
-        again = probe(calm, sid)
-        again.send_text("5")
-        again.send_text("4x")
-        assert again.receive_text() == "4x"
+        retry = probe(calm, sid)
+        retry.send_text("5")
+        retry.send_text("4x")
+        assert retry.receive_text() == "4x"
 
-    def test_a_probe_that_stops_is_closed_and_the_session_lives(self) -> None:
+    def test_unfinished_upgrade_times_out_and_the_session_stays_open(self) -> None:
         with EngineProcess("--upgrade_timeout_s=0.3", "--ping_interval_ms=2000") as engine:
             sid = open_polling(engine.port)
-            opened = probe(engine.port, sid)
-            assert opened.close_code() == 1000
+            websocket = probe(engine.port, sid)
+            assert websocket.close_code() == 1000
             assert post(engine.port, sid, b"4on").status == 200
             assert poll(engine.port, sid).body == b"4on"
             engine.end()
             assert engine.metrics["upgrade_timeouts"] == 1
 
     @pytest.mark.parametrize("polls_first", [False, True])
-    def test_a_session_that_ends_after_the_pong_says_so_after_the_upgrade(self, calm: int, polls_first: bool) -> None:
-        """engine.io-client does not poll any more, and hears nothing of a WebSocket that is closed before its `5`."""
+    def test_session_closed_after_the_pong_reports_it_after_the_upgrade(self, calm: int, polls_first: bool) -> None:
+        """engine.io-client no longer polls then, and does not notice a WebSocket that is closed before its `5`."""
         sid = open_polling(calm)
-        opened = probe(calm, sid)
+        websocket = probe(calm, sid)
         assert post(calm, sid, b"4leave").status == 200
-        assert opened.is_quiet(0.2)
+        assert websocket.is_quiet(0.2)
         if polls_first:
             assert poll(calm, sid).body == b"4because"
-        opened.send_text("5")
+        websocket.send_text("5")
         if not polls_first:
-            assert opened.receive_text() == "4because"
-        assert opened.close_code() == 4501
+            assert websocket.receive_text() == "4because"
+        assert websocket.close_code() == 4501
         assert poll(calm, sid).status == 400
 
-    def test_a_probe_of_a_session_that_ends_before_the_pong_is_closed(self, calm: int) -> None:
+    def test_probe_of_a_session_that_ends_before_the_pong_is_closed(self, calm: int) -> None:
         sid = open_polling(calm)
-        opened = RawWebSocket(calm, f"{SOCKET}&sid={sid}")
+        websocket = RawWebSocket(calm, f"{SOCKET}&sid={sid}")
         assert post(calm, sid, b"4leave").status == 200
-        assert opened.close_code() == 1000
+        assert websocket.close_code() == 1000
         assert poll(calm, sid).body == b"4because"
 
-    def test_an_ended_session_waits_for_its_upgrade_no_longer_than_another(self) -> None:
+    def test_ended_session_waits_for_its_upgrade_only_until_the_timeout(self) -> None:
         with EngineProcess("--upgrade_timeout_s=0.3", "--ping_interval_ms=2000") as engine:
             sid = open_polling(engine.port)
-            opened = probe(engine.port, sid)
+            websocket = probe(engine.port, sid)
             assert post(engine.port, sid, b"4leave").status == 200
-            assert opened.close_code() == 1000
+            assert websocket.close_code() == 1000
             assert poll(engine.port, sid).body == b"4because"
             engine.end()
             assert "upgrade_timeouts" not in engine.metrics
 
-    def test_a_session_of_another_version_is_refused(self, calm: int) -> None:
+    def test_upgrade_with_another_protocol_version_is_refused(self, calm: int) -> None:
         sid = open_polling(calm)
         assert RawWebSocket(calm, f"/engine.io/?EIO=3&transport=websocket&sid={sid}").handshake.status == 400
         assert poll_after(calm, sid)
 
-    def test_a_websocket_session_takes_no_polls(self, calm: int) -> None:
-        opened = RawWebSocket(calm)
-        sid = json.loads(opened.receive_text()[1:])["sid"]
+    def test_websocket_session_refuses_polls(self, calm: int) -> None:
+        websocket = RawWebSocket(calm)
+        sid = json.loads(websocket.receive_text()[1:])["sid"]
         assert poll(calm, sid).status == 400
-        opened.send_text("4x")
-        assert opened.receive_text() == "4x"
+        websocket.send_text("4x")
+        assert websocket.receive_text() == "4x"
 
     @pytest.mark.parametrize("polls_between", [0, 1, 3])
-    def test_loses_and_reorders_nothing_while_packets_pour_in(self, calm: int, polls_between: int) -> None:
+    def test_upgrade_under_load_loses_and_reorders_nothing(self, calm: int, polls_between: int) -> None:
         count = 3000
         sid = open_polling(calm)
-        got: list[str] = []
+        received: list[str] = []
         assert post(calm, sid, b"4pour %d" % count).status == 200
-        got += packets(poll(calm, sid))
-        opened = RawWebSocket(calm, f"{SOCKET}&sid={sid}")
-        got += packets(poll(calm, sid))
-        opened.send_text("2probe")
-        assert opened.receive_text() == "3probe"
+        received += read_packets(poll(calm, sid))
+        websocket = RawWebSocket(calm, f"{SOCKET}&sid={sid}")
+        received += read_packets(poll(calm, sid))
+        websocket.send_text("2probe")
+        assert websocket.receive_text() == "3probe"
         for _ in range(polls_between):
-            got += packets(poll(calm, sid))
-        opened.send_text("5")
-        while len(got) < count:
-            got.append(opened.receive_text())
-        assert got == [f"4{number}" for number in range(count)]
+            received += read_packets(poll(calm, sid))
+        websocket.send_text("5")
+        while len(received) < count:
+            received.append(websocket.receive_text())
+        assert received == [f"4{number}" for number in range(count)]
 
 
-def packets(answer: RawResponse) -> list[str]:
-    assert answer.status == 200
-    return [part.decode() for part in answer.body.split(SEPARATOR) if part != b"6"]
+def read_packets(response: RawResponse) -> list[str]:
+    assert response.status == 200
+    return [part.decode() for part in response.body.split(SEPARATOR) if part != b"6"]
 
 
 def poll_after(port: int, sid: str) -> bool:

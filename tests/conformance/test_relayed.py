@@ -1,4 +1,4 @@
-"""What a node believes of a request that another node sent on: its client, its scheme, its host."""
+"""Requests relayed by another node: the stamp's client address, scheme and host apply."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ CLIENT = "203.0.113.7"
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[EngineProcess]:
-    with EngineProcess("--relay", "--proxied", "--max_connections=8") as made:
-        yield made
+    with EngineProcess("--relay", "--proxied", "--max_connections=8") as process:
+        yield process
 
 
-def relayed(
+def send_relayed(
     engine: EngineProcess, target: str, *, key: str = "echo", secure: bool = True, **headers: str
 ) -> RawResponse:
     stamp = Stamp("n1-", time.time(), CLIENT, secure, "shop.example")
@@ -28,30 +28,30 @@ def relayed(
     return request(engine.port, "GET", target, **{STAMP_HEADER.replace("-", "_"): line}, **headers)
 
 
-def test_the_client_and_its_scheme_are_what_the_first_node_says(engine: EngineProcess) -> None:
-    said = relayed(engine, "/who", X_Forwarded_For="198.51.100.1", X_Forwarded_Proto="http").body.decode()
-    assert said.split()[:2] == ["GET", "/who"]
-    assert f" {CLIENT} https " in said
-    said = relayed(engine, "/who", secure=False).body.decode()
-    assert f" {CLIENT} http " in said
+def test_client_and_scheme_come_from_the_stamp(engine: EngineProcess) -> None:
+    body = send_relayed(engine, "/who", X_Forwarded_For="198.51.100.1", X_Forwarded_Proto="http").body.decode()
+    assert body.split()[:2] == ["GET", "/who"]
+    assert f" {CLIENT} https " in body
+    body = send_relayed(engine, "/who", secure=False).body.decode()
+    assert f" {CLIENT} http " in body
 
 
-def test_a_stamp_that_does_not_hold_is_no_request_at_all(engine: EngineProcess) -> None:
-    refused = relayed(engine, "/who", key="another")
-    assert (refused.status, refused.body) == (400, b'{"code":1,"message":"Session ID unknown"}')
+def test_request_with_an_invalid_stamp_is_refused(engine: EngineProcess) -> None:
+    response = send_relayed(engine, "/who", key="another")
+    assert (response.status, response.body) == (400, b'{"code":1,"message":"Session ID unknown"}')
 
 
-def test_without_a_stamp_everything_is_as_it_was(engine: EngineProcess) -> None:
-    said = request(engine.port, "GET", "/who", X_Forwarded_For="198.51.100.1").body.decode()
-    assert " 198.51.100.1 http " in said
+def test_request_without_a_stamp_uses_forwarded_headers(engine: EngineProcess) -> None:
+    body = request(engine.port, "GET", "/who", X_Forwarded_For="198.51.100.1").body.decode()
+    assert " 198.51.100.1 http " in body
 
 
-def test_a_node_that_is_full_still_answers_the_sessions_that_it_has(engine: EngineProcess) -> None:
+def test_full_node_still_serves_its_own_sessions(engine: EngineProcess) -> None:
     sid = open_polling(engine.port)
     idle = [RawClient(engine.port) for _ in range(8)]
     try:
         assert request(engine.port, "GET", f"{POLLING}&sid={sid}").status == 503
-        assert relayed(engine, f"{POLLING}&sid={sid}&t=1").status == 200
+        assert send_relayed(engine, f"{POLLING}&sid={sid}&t=1").status == 200
     finally:
-        for one in idle:
-            one.socket.close()
+        for client in idle:
+            client.socket.close()

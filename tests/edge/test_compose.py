@@ -1,4 +1,4 @@
-"""What docker-compose.yml starts does its job: the example backend publishes, stock clients receive through nginx."""
+"""The services of docker-compose.yml: the example backend publishes, and stock clients receive through nginx."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.compose import ROOT, SECRETS, Composition
 from support.processes.client import ClientProcess
 from support.waiting import wait_until
 
-# Clients of other networks: ip_hash sends them to one node or the other.
+# Client addresses in different networks, which ip_hash distributes over both nodes.
 SOURCES = [f"127.0.{number}.1" for number in range(11, 15)]
 NEW_SESSION = "/socket.io/?EIO=4&transport=polling"
 
@@ -40,7 +40,7 @@ def clients() -> Iterator[list[ClientProcess]]:
         client.stop()
 
 
-def ask(
+def send_request(
     url: str,
     path: str,
     *,
@@ -49,7 +49,7 @@ def ask(
     headers: dict[str, str] | None = None,
     source: str | None = None,
 ) -> tuple[int, bytes, dict[str, str]]:
-    """One request from the address `source`."""
+    """Send one request from the address `source`."""
     host = url.removeprefix("http://")
     connection = http.client.HTTPConnection(host, timeout=30, source_address=(source, 0) if source else None)
     try:
@@ -61,17 +61,17 @@ def ask(
 
 
 def token(running: Composition) -> str:
-    """The token that the backend gives to its page."""
-    status, body, _ = ask(running["nginx"].url, "/token")
+    """Return the token that the backend issues for its page."""
+    status, body, _ = send_request(running["nginx"].url, "/token")
     assert status == 200
     token: str = json.loads(body)["token"]
     return token
 
 
 def sessions(running: Composition, hub: str) -> list[dict[str, Any]]:
-    """The connections of one hub."""
+    """Return the connections of one hub."""
     key = {"Authorization": f"Bearer {SECRETS['TIDINGS_API_KEY']}"}
-    status, body, _ = ask(running[hub].url, "/api/connections?here=true&limit=1000", headers=key)
+    status, body, _ = send_request(running[hub].url, "/api/connections?here=true&limit=1000", headers=key)
     assert status == 200, body
     rows: list[dict[str, Any]] = json.loads(body)["connections"]
     return rows
@@ -92,24 +92,27 @@ def test_forwarding_headers_of_a_client_are_ignored(running: Composition) -> Non
         return any(line in running[hub].log.read_text() for hub in ("hub-1", "hub-2"))
 
     def end(at: str, headers: dict[str, str], source: str) -> None:
-        """Begin a session and end it."""
-        status, body, _ = ask(at, NEW_SESSION, headers=headers, source=source)
+        """Open a session and close it."""
+        status, body, _ = send_request(at, NEW_SESSION, headers=headers, source=source)
         assert status == 200, body
         sid = json.loads(body[1:])["sid"]
-        assert ask(at, f"{NEW_SESSION}&sid={sid}", method="POST", body=b"1", headers=headers, source=source)[0] == 200
+        assert (
+            send_request(at, f"{NEW_SESSION}&sid={sid}", method="POST", body=b"1", headers=headers, source=source)[0]
+            == 200
+        )
 
     end(url, forged, "127.0.77.1")
     wait_until(lambda: closed_from("127.0.77.1"), why="the client's own address is in the log")
     assert not closed_from("6.6.6.6")
     # The hub compares the page's origin with the address that the browser requested.
     for origin, status in (("https://evil.test", 403), ("http://evil.test", 403), (url, 200), (url.upper(), 200)):
-        assert ask(url, NEW_SESSION, headers=forged | {"Origin": origin})[0] == status, origin
-    # Whoever reaches a hub past nginx, from nginx' own address, would be believed: so the lines above can fail.
+        assert send_request(url, NEW_SESSION, headers=forged | {"Origin": origin})[0] == status, origin
+    # A request past nginx from its own address is trusted. This shows that the assertions above can fail.
     end(running["hub-1"].url, {"X-Forwarded-For": "6.6.6.6"}, "127.0.0.1")
-    wait_until(lambda: closed_from("6.6.6.6"), why="the hub believes its proxy")
+    wait_until(lambda: closed_from("6.6.6.6"), why="the hub trusts its proxy")
 
 
-def test_the_log_has_no_token(running: Composition, clients: list[ClientProcess]) -> None:
+def test_log_contains_no_token(running: Composition, clients: list[ClientProcess]) -> None:
     url, bearer = running["nginx"].url, token(running)
     host = url.removeprefix("http://")
     connection = http.client.HTTPConnection(host, timeout=30)
@@ -132,31 +135,31 @@ def test_doctor_finds_nothing_wrong(running: Composition, way: str) -> None:
         environment = {name: value for name, value in environment.items() if not name.startswith("TIDINGS_")}
         environment |= {name: SECRETS[name] for name in names}
         command += ["--url", running[way].url]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.endswith("all is well\n")
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.endswith("all is well\n")
 
 
 def test_requests_that_nginx_answers_without_a_hub(running: Composition) -> None:
     url = running["nginx"].url
-    status, body, headers = ask(url, "/static/page.js", headers={"Accept-Encoding": "identity"})
+    status, body, headers = send_request(url, "/static/page.js", headers={"Accept-Encoding": "identity"})
     assert (status, body) == (200, (ROOT / "hub/tidings_hub/web/static/page.js").read_bytes())
     assert headers["x-content-type-options"] == "nosniff"
     assert "javascript" in headers["content-type"]
-    assert ask(url, "/static/page.js", headers={"Accept-Encoding": "gzip"})[2]["content-encoding"] == "gzip"
-    status, body, headers = ask(url, "/tidings.js", headers={"Accept-Encoding": "identity"})
+    assert send_request(url, "/static/page.js", headers={"Accept-Encoding": "gzip"})[2]["content-encoding"] == "gzip"
+    status, body, headers = send_request(url, "/tidings.js", headers={"Accept-Encoding": "identity"})
     assert (status, body) == (200, (ROOT / "hub/tidings_hub/web/static/vendor/tidings.js").read_bytes())
     assert (headers["x-content-type-options"], headers["access-control-allow-origin"]) == ("nosniff", "*")
     assert headers["cache-control"] == "no-cache"
-    assert ask(url, "/tidings.js.map")[0] == 200
-    assert ask(url, "/tidings.jsx")[0] == 404
+    assert send_request(url, "/tidings.js.map")[0] == 200
+    assert send_request(url, "/tidings.jsx")[0] == 404
     for outside in ("/static/../app.py", "/static..%2fapp.py", "/static/%2e%2e/app.py", "/static../app.py"):
-        assert ask(url, outside)[0] in (400, 404), outside
-    assert ask(url, "/metrics")[0] == 404
-    assert ask(url, "/readyz")[0] == 200
-    assert ask(url, "/api/channels")[0] == 401
-    assert ask(url, "/nothing")[0] == 404
-    assert "nginx/" not in str(ask(url, "/static/nothing"))
+        assert send_request(url, outside)[0] in (400, 404), outside
+    assert send_request(url, "/metrics")[0] == 404
+    assert send_request(url, "/readyz")[0] == 200
+    assert send_request(url, "/api/channels")[0] == 401
+    assert send_request(url, "/nothing")[0] == 404
+    assert "nginx/" not in str(send_request(url, "/static/nothing"))
 
 
 def test_requests_are_routed_by_session_id_or_by_client_address(running: Composition) -> None:
@@ -167,7 +170,7 @@ def test_requests_are_routed_by_session_id_or_by_client_address(running: Composi
     for number, node in enumerate(("n1", "n2", "n1-0", "n2-17", "n3", "n1-"), 21):
         source = "127.0.55.1"
         mark = f"/socket.io/{number}"
-        ask(url, f"{mark}?EIO=4&transport=polling&sid={node}{'x' * 20}", source=source)
+        send_request(url, f"{mark}?EIO=4&transport=polling&sid={node}{'x' * 20}", source=source)
         wait_until(lambda mark=mark: f"{mark} HTTP" in log.read_text(), why=f"{mark} is in the log")
         (line,) = [line for line in log.read_text().splitlines() if f"{mark} HTTP" in line]
         upstreams[node] = line.split()[-2]
@@ -192,10 +195,10 @@ def test_timeouts_are_longer_than_the_heartbeat(running: Composition) -> None:
 
 
 def ship(running: Composition, times: int) -> list[str]:
-    """Let the backend publish. Returns the cursors of its receipts."""
+    """Make the backend publish, and return the cursors of its receipts."""
     cursors = []
     for _ in range(times):
-        status, body, _ = ask(running["nginx"].url, "/orders/42/ship", method="POST")
+        status, body, _ = send_request(running["nginx"].url, "/orders/42/ship", method="POST")
         assert status == 200, body
         cursors.append(json.loads(body)["cursor"])
     return cursors
@@ -217,14 +220,14 @@ def test_publications_reach_every_client_over_both_hubs_and_after_one_hub_stops(
     for client in clients:
         client.wait(lambda client: len(client.data()) >= 20, why="20 publications")
         assert [item["cursor"] for item in client.records_of("publication")] == cursors
-        # Sticky: no client lost its session.
+        # Sessions are sticky, so no client lost its session.
         assert (
             len(client.records_of("ready")),
             client.records_of("disconnect"),
             client.records_of("connect_error"),
         ) == (1, [], [])
 
-    # This one is the last test of its composition.
+    # This test must be the last one that uses its composition.
     running["hub-1"].stop()
     cursors += ship(running, 10)
     for client in clients:

@@ -1,4 +1,4 @@
-"""What reads nginx files and compose files for holes finds none in ours."""
+"""Security linters report no findings in the project's nginx and compose files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = FILE.parent
 
 
 def linter(module: str) -> list[str]:
-    """The command of a linter that is a Python module."""
+    """Return the command of a linter that is a Python module."""
     if importlib.util.find_spec(module) is None:
         if os.environ.get("CI"):
             pytest.fail(f"{module} is not installed; it is in the extra `test`")
@@ -27,10 +27,10 @@ def linter(module: str) -> list[str]:
 
 
 def lint(command: list[str]) -> str:
-    """Run a linter, which must find nothing, and return its output."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, cwd=ROOT)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    """Run a linter, check that it succeeds, and return its output."""
+    result = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, cwd=ROOT)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
 
 
 @pytest.mark.parametrize("form", ["compose ip", "compose sid", "command", "tls"])
@@ -60,10 +60,10 @@ def test_gixy_reports_a_problem_in_a_bad_file(tmp_path: Path) -> None:
     bad.write_text(
         "events {}\nhttp { server { location / { proxy_set_header Host $http_host; proxy_pass http://x; } } }\n"
     )
-    done = subprocess.run(
+    result = subprocess.run(
         [*linter("gixy"), "-f", "json", str(bad)], capture_output=True, text=True, timeout=100, check=False
     )
-    assert "host_spoofing" in done.stdout
+    assert "host_spoofing" in result.stdout
 
 
 def test_compose_lint_finds_nothing() -> None:

@@ -1,4 +1,4 @@
-"""`tidings nginx` prints a file that nginx takes, and that docker-compose makes of the same template."""
+"""`tidings nginx` prints a configuration that nginx accepts and that docker-compose builds from the same template."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ NODES = ["--node", "n1=172.31.251.21:8000", "--node", "n2=172.31.251.22:8000"]
 Output = pytest.CaptureFixture[str]
 
 
-def printed(capsys: Output, *arguments: str) -> str:
-    """What the command prints."""
+def print_config(capsys: Output, *arguments: str) -> str:
+    """Run the command and return its output."""
     assert main(["nginx", *arguments]) == 0
     return capsys.readouterr().out
 
@@ -29,7 +29,7 @@ def test_output_equals_the_configuration_of_docker_compose(routing: str, tmp_pat
     service = Composition(tmp_path, SECRETS | {"PROXY_ROUTING": routing})["nginx"]
     of_compose = rendered(service)["tidings.conf"]
     more = ["--port", "8080", "--app", "172.31.251.30:8000", "--static", "/usr/share/nginx/static"]
-    assert printed(capsys, *NODES, "--routing", routing, *more) == of_compose
+    assert print_config(capsys, *NODES, "--routing", routing, *more) == of_compose
     assert "${PROXY_ROUTING}" not in of_compose
 
 
@@ -43,7 +43,7 @@ def test_output_equals_the_configuration_of_docker_compose(routing: str, tmp_pat
     ids=["one", "four", "names"],
 )
 def test_nginx_accepts_the_output(arguments: list[str], tmp_path: Path, capsys: Output) -> None:
-    text = printed(capsys, *arguments)
+    text = print_config(capsys, *arguments)
     check(write_config(tmp_path, text.replace("hub-4.localhost", "127.0.0.4")))
     nodes = [argument for argument in arguments if "=" in argument]
     for node in nodes:
@@ -53,9 +53,9 @@ def test_nginx_accepts_the_output(arguments: list[str], tmp_path: Path, capsys: 
     assert text.count("    server ") == 2 * len(nodes)
 
 
-def test_nginx_takes_the_tls_example(tmp_path: Path, capsys: Output) -> None:
+def test_nginx_accepts_the_tls_example(tmp_path: Path, capsys: Output) -> None:
     chain, key = certificate(tmp_path)
-    text = printed(capsys, *NODES, "--certificate", chain, "--key", key, "--server-name", "push.shop.example")
+    text = print_config(capsys, *NODES, "--certificate", chain, "--key", key, "--server-name", "push.shop.example")
     check(write_config(tmp_path, text))
     assert "#tls" not in text.partition("map $http_upgrade")[2].partition("server {")[2]
     assert text.count("listen 80 ") == text.count("listen 443 ssl ") == 1
@@ -103,13 +103,13 @@ def test_invalid_nodes_and_addresses_are_rejected(arguments: list[str], hint: st
     assert hint in output.err
 
 
-def test_the_wheel_has_the_template(tmp_path: Path, capsys: Output) -> None:
+def test_wheel_contains_the_template(tmp_path: Path, capsys: Output) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=100)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as opened:
         opened.extractall(tmp_path / "installed")
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "tidings_hub", "nginx", *NODES, "--static", "/srv"],
         env=environment() | {"PYTHONPATH": str(tmp_path / "installed")},
         cwd=tmp_path,
@@ -118,4 +118,4 @@ def test_the_wheel_has_the_template(tmp_path: Path, capsys: Output) -> None:
         check=True,
         timeout=60,
     )
-    assert done.stdout == printed(capsys, *NODES, "--static", "/srv")
+    assert result.stdout == print_config(capsys, *NODES, "--static", "/srv")

@@ -1,4 +1,4 @@
-"""The file that `tidings nginx` prints, with TLS, before a hub and an application."""
+"""The output of `tidings nginx` with TLS, used by a real nginx in front of a hub and an application."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tidings_hub.cli import main
 
 
 class Echo(BaseHTTPRequestHandler):
-    """An application that answers with the headers that it got."""
+    """An application that responds with the headers that it received."""
 
     protocol_version = "HTTP/1.1"
 
@@ -41,12 +41,12 @@ class Echo(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Nothing: a test's output is its own."""
+        """Suppress the log, which would be mixed with the output of pytest."""
 
 
 @dataclass(frozen=True)
 class NginxServer:
-    """nginx' ports, without and with TLS, the hub behind it, and the certificate."""
+    """The ports of nginx without and with TLS, the hub behind it, and the certificate."""
 
     plain: int
     tls: int
@@ -55,14 +55,14 @@ class NginxServer:
 
 
 def listens(port: int) -> bool:
-    """Whether a server listens on the port."""
+    """Return whether a server listens on the port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NginxServer]:
-    """A hub behind nginx with TLS, as the command prints it; the plain port and the one with TLS."""
+    """Run a hub behind nginx with the configuration that the command prints, with TLS."""
     folder = tmp_path_factory.mktemp("served")
     chain, key = certificate(folder)
     (folder / "hub").mkdir()
@@ -79,7 +79,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NginxServer]:
         arguments += ["--app", f"127.0.0.1:{application.server_port}"]
         with contextlib.redirect_stdout(io.StringIO()) as output:
             assert main(["nginx", *arguments]) == 0
-        # So low that it does not matter how fast this machine is.
+        # Low enough for slow machines.
         path = write_config(
             folder, output.getvalue().replace("rate=50r/s", "rate=1r/m").replace("burst=200", "burst=9")
         )
@@ -98,7 +98,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NginxServer]:
         thread.join()
 
 
-def test_tls_works(served: NginxServer) -> None:
+def test_clients_connect_over_tls(served: NginxServer) -> None:
     plain, tls = served.plain, served.tls
     with closing(http.client.HTTPConnection("127.0.0.1", plain, timeout=20)) as connection:
         connection.request("GET", "/socket.io/?EIO=4")
@@ -106,14 +106,14 @@ def test_tls_works(served: NginxServer) -> None:
         assert (answer.status, answer.getheader("Location")) == (308, "https://127.0.0.1/socket.io/?EIO=4")
     context = ssl.create_default_context(cafile=served.chain)
     with closing(http.client.HTTPSConnection("127.0.0.1", tls, timeout=20, context=context)) as connection:
-        # The hub's own origin: the hub knows the scheme and the port that the client used.
+        # The hub's own origin is allowed, because the hub receives the scheme and port that the client used.
         for origin, status in ((f"https://127.0.0.1:{tls}", 200), (f"http://127.0.0.1:{tls}", 403)):
             connection.request("GET", "/socket.io/?EIO=4&transport=polling", headers={"Origin": origin})
             answer = connection.getresponse()
             body = answer.read()
             assert answer.status == status, body
             assert answer.getheader("Strict-Transport-Security")
-            # Once, although the hub and nginx both want it.
+            # Only once, although both the hub and nginx set it.
             assert answer.headers.get_all("X-Content-Type-Options") == ["nosniff"]
             if status == 200:
                 assert json.loads(body[1:])["sid"].startswith("n1")
@@ -127,7 +127,7 @@ def test_tls_works(served: NginxServer) -> None:
         assert "tidings:ready" in str(client.recv())
 
 
-def test_forwarding_headers_are_replaced_by_nginx(served: NginxServer) -> None:
+def test_nginx_replaces_forwarding_headers(served: NginxServer) -> None:
     context = ssl.create_default_context(cafile=served.chain)
     forged = dict.fromkeys(("X-Forwarded-For", "X-Real-IP", "X-Forwarded-Host", "X-Forwarded-Server"), "6.6.6.6")
     forged |= {
@@ -178,6 +178,6 @@ def test_new_sessions_of_one_address_are_limited_and_polls_are_not(served: Nginx
     assert [status(new, "127.0.99.1") for _ in range(13)][:10] == [200] * 10
     assert status(new, "127.0.99.1") == 429
     assert status("/sse?channels=chat:room", "127.0.99.1") == 429
-    # Other addresses are not limited, and neither are requests of sessions: the hub answers 400 to an unknown one.
+    # Other addresses and requests of sessions are not limited. The hub responds with 400 to an unknown session.
     assert status(new, "127.0.98.1") == 200
     assert status(f"{new}&sid=n1{'x' * 20}", "127.0.99.1") == 400

@@ -1,4 +1,4 @@
-"""docs/operations.md names what there is: commands, settings, metrics, files and sections."""
+"""All commands, settings, metrics, files and sections that docs/operations.md names exist."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def blocks(kind: str) -> list[str]:
     return re.findall(rf"^```{kind}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 
 
-def test_every_command_is_one() -> None:
+def test_every_command_exists() -> None:
     joined = "\n".join([*blocks("sh"), *re.findall(r"`(tidings [a-z][^`]*)`", TEXT)]).replace("\\\n", " ")
     commands = re.findall(r"^(?:\w+=\S+ )*(tidings .*?)(?: > .*| &&.*)?$", joined, re.MULTILINE)
     assert len(commands) >= 8
@@ -39,14 +39,14 @@ def test_every_command_is_one() -> None:
             parser().parse_args(words)
 
 
-def test_every_metric_is_one() -> None:
+def test_every_metric_exists() -> None:
     existing = {f"tidings_{name}{ending}" for name, (kind, _) in FIELDS.items() for ending in ENDINGS[kind]}
     named = set(re.findall(r"\btidings_[a-z_]*[a-z]", TEXT)) - {"tidings_hub"}
     assert len(named) > 10
     assert named <= existing
 
 
-def test_every_setting_and_metric_in_a_sentence_is_one() -> None:
+def test_every_setting_and_metric_in_a_sentence_exists() -> None:
     words = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", re.sub(r"^```.*?^```", "", TEXT, flags=re.MULTILINE | re.DOTALL)))
     codes = {"bad_origin", "unknown_namespace"}
     of_others = {
@@ -58,14 +58,14 @@ def test_every_setting_and_metric_in_a_sentence_is_one() -> None:
     assert unknown == set()
 
 
-def test_the_alerts_are_yaml() -> None:
+def test_alerts_are_valid_yaml() -> None:
     (text,) = blocks("yaml")
     (group,) = yaml.safe_load(text)["groups"]
     assert all({"alert", "expr"} <= set(rule) for rule in group["rules"])
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)]+)\)", TEXT))))
-def test_every_link_leads_somewhere(link: str) -> None:
+def test_every_link_has_a_target(link: str) -> None:
     path, _, anchor = link.partition("#")
     if path.startswith("http"):
         return

@@ -26,8 +26,8 @@ Start = Callable[..., ClientProcess]
 
 
 @dataclass
-class Two:
-    """Two nodes of one Redis."""
+class TwoNodes:
+    """Two nodes on one Redis."""
 
     redis: RedisProcess
     first: HubProcess
@@ -35,7 +35,7 @@ class Two:
 
 
 @pytest.fixture(scope="module")
-def two(shared_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
+def nodes(shared_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoNodes]:
     hubs = []
     for name in ("one", "other"):
         flags = ("--broker", shared_redis.url, "--node-id", name)
@@ -44,7 +44,7 @@ def two(shared_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) ->
         for hub in hubs:
             hub.start()
         wait_until(lambda: len(hubs[0].get("/api/nodes")[1]["nodes"]) == 2, why="both nodes have a record")
-        yield Two(shared_redis, *hubs)
+        yield TwoNodes(shared_redis, *hubs)
     finally:
         for hub in hubs:
             hub.stop()
@@ -52,25 +52,25 @@ def two(shared_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-def start(two: Two) -> Iterator[Start]:
+def start(nodes: TwoNodes) -> Iterator[Start]:
     clients: list[ClientProcess] = []
 
-    def started(hub: HubProcess, user: str, kind: str = "js-websocket", *channels: str) -> ClientProcess:
+    def start_client(hub: HubProcess, user: str, kind: str = "js-websocket", *channels: str) -> ClientProcess:
         client = ClientProcess(kind, hub.url, token=token(user, "chat:*"), channels=list(channels) or ["chat:x"])
         clients.append(client)
         return client
 
-    yield started
+    yield start_client
     for client in clients:
         client.stop()
 
 
 @contextmanager
-def emitter(two: Two, way: str) -> Iterator[Any]:
+def emitter(nodes: TwoNodes, way: str) -> Iterator[Any]:
     """An emitter of either kind with the methods of the synchronous one."""
-    url, options = two.first.url, {"api_key": API_KEY}
+    url, options = nodes.first.url, {"api_key": API_KEY}
     if way.startswith("redis"):
-        url, options = two.redis.url, {"prefix": "control:"}
+        url, options = nodes.redis.url, {"prefix": "control:"}
     if way.endswith("async"):
         with asyncio.Runner() as runner:
             async_emitter = AsyncEmitter(url, timeout_s=20, **options)  # type: ignore[arg-type]
@@ -95,10 +95,10 @@ EMITTERS = pytest.mark.parametrize("way", ["redis", "redis-async", "http", "http
 SOME_EMITTERS = pytest.mark.parametrize("way", ["redis-async", "http"])
 
 
-def test_counts_include_all_nodes(two: Two, start: Start) -> None:
-    for hub, kind in ((two.first, "js-websocket"), (two.other, "js-polling"), (two.other, "sse")):
+def test_counts_include_all_nodes(nodes: TwoNodes, start: Start) -> None:
+    for hub, kind in ((nodes.first, "js-websocket"), (nodes.other, "js-polling"), (nodes.other, "sse")):
         start(hub, "carla", kind, "chat:counted").wait_ready()
-    for hub in (two.first, two.other):
+    for hub in (nodes.first, nodes.other):
         _, body, _ = hub.get("/api/channels?after=chat:count&limit=1")
         assert body["channels"] == [{"channel": "chat:counted", "connections": 3}]
         assert (body["nodes"], body["missing"]) == (2, [])
@@ -113,25 +113,25 @@ def test_counts_include_all_nodes(two: Two, start: Start) -> None:
         carla_rows = sorted((row["node"], row["transport"], row["channels"]) for row in rows if row["user"] == "carla")
         assert carla_rows == [("one", "websocket", 2), ("other", "polling", 2), ("other", "sse", 2)]
         assert len({row["connection"] for row in rows}) == len(rows)
-    _, local, _ = two.first.get("/api/connections?here=true")
+    _, local, _ = nodes.first.get("/api/connections?here=true")
     assert {row["node"] for row in local["connections"]} == {"one"}
 
     def are_counts_complete() -> bool:
-        _, body, _ = two.first.get("/api/nodes")
+        _, body, _ = nodes.first.get("/api/nodes")
         return bool(body["connections"] == {"websocket": 1, "polling": 1, "sse": 1} and body["sessions"] == 3)
 
     wait_until(are_counts_complete, why="the records of both nodes have the three connections")
-    wait_until(lambda: len(two.other.get("/api/nodes")[1]["nodes"]) == 2, why="both nodes have a record")
-    _, body, _ = two.other.get("/api/nodes")
+    wait_until(lambda: len(nodes.other.get("/api/nodes")[1]["nodes"]) == 2, why="both nodes have a record")
+    _, body, _ = nodes.other.get("/api/nodes")
     assert all(re.fullmatch(r"127\.0\.0\.1:\d+", node["address"]) for node in body["nodes"])
 
 
 @SOME_EMITTERS
-def test_a_user_is_disconnected_on_every_node(two: Two, start: Start, way: str) -> None:
+def test_a_user_is_disconnected_on_every_node(nodes: TwoNodes, start: Start, way: str) -> None:
     user = f"dora-{way}"
-    clients = [start(two.first, user).wait_ready(), start(two.other, user).wait_ready()]
-    bystander = start(two.other, "bystander").wait_ready()
-    with emitter(two, way) as backend:
+    clients = [start(nodes.first, user).wait_ready(), start(nodes.other, user).wait_ready()]
+    bystander = start(nodes.other, "bystander").wait_ready()
+    with emitter(nodes, way) as backend:
         assert backend.disconnect(user=user) == CommandResult(2, 2)
         for client in clients:
             client.wait(lambda client: client.records_of("close"), why="the close event")
@@ -140,35 +140,39 @@ def test_a_user_is_disconnected_on_every_node(two: Two, start: Start, way: str) 
         # One of them, by its public id.
         assert backend.disconnect(connection=clients[1].records_of("ready")[1]["connection"]) == CommandResult(1, 2)
         clients[1].wait_ready(3)
-        assert backend.disconnect(connection="nobody") == CommandResult(0, 2)
+        assert backend.disconnect(connection="unknown") == CommandResult(0, 2)
     assert len(clients[0].records_of("ready")) == 2
     assert bystander.records_of("close") == []
 
 
 @SOME_EMITTERS
-def test_a_user_or_a_token_is_revoked_on_every_node(two: Two, start: Start, way: str) -> None:
+def test_a_user_or_a_token_is_revoked_on_every_node(nodes: TwoNodes, start: Start, way: str) -> None:
     user = f"rita-{way}"
-    clients = [start(two.first, user).wait_ready(), start(two.other, user).wait_ready()]
-    with emitter(two, way) as backend:
-        assert backend.revoke(jti="of-nobody", until_s=time.time() + 60) == CommandResult(0, 2)
+    clients = [start(nodes.first, user).wait_ready(), start(nodes.other, user).wait_ready()]
+    with emitter(nodes, way) as backend:
+        assert backend.revoke(jti="unknown", until_s=time.time() + 60) == CommandResult(0, 2)
         assert backend.revoke(user=user, for_s=600) == CommandResult(2, 2)
         with pytest.raises(BadRequest):
             backend.revoke(user=user)
     for client in clients:
         client.wait(lambda client: client.records_of("close"), why="the close event")
         assert client.records_of("close")[0]["code"] == "revoked"
-    late = start(two.other, user)
+    late = start(nodes.other, user)
     late.wait(lambda client: client.records_of("connect_error"), why="the reconnect is rejected")
     assert late.records_of("connect_error")[0]["data"]["code"] == "revoked"
 
 
 @EMITTERS
-def test_a_backend_subscribes_and_unsubscribes_a_user(two: Two, start: Start, way: str) -> None:
+def test_a_backend_subscribes_and_unsubscribes_a_user(nodes: TwoNodes, start: Start, way: str) -> None:
     user, channel = f"sara-{way}", f"orders:{way}"
-    clients = [start(two.first, user, KINDS[0]), start(two.other, user, KINDS[1]), start(two.other, user, KINDS[2])]
+    clients = [
+        start(nodes.first, user, KINDS[0]),
+        start(nodes.other, user, KINDS[1]),
+        start(nodes.other, user, KINDS[2]),
+    ]
     for client in clients:
         client.wait_ready()
-    with emitter(two, way) as backend:
+    with emitter(nodes, way) as backend:
         assert backend.subscribe(user=user, channel=channel) == CommandResult(3, 2)
         for client in clients:
             client.wait(lambda client: client.records_of("subscribed"), why="the subscription arrives")
@@ -187,7 +191,7 @@ def test_a_backend_subscribes_and_unsubscribes_a_user(two: Two, start: Start, wa
         backend.emit("n", 2, channel=channel)
         backend.emit("end", None, user=user)
         for client in clients:
-            client.wait(lambda client: client.data(f"user:{user}") == [None], why="what came after it")
+            client.wait(lambda client: client.data(f"user:{user}") == [None], why="the publication after it")
             assert client.data(channel) == [1]
             assert len(client.records_of("subscribed")) == 1
         assert backend.unsubscribe(user=user, channel=channel) == CommandResult(0, 2)
@@ -198,9 +202,9 @@ def test_a_backend_subscribes_and_unsubscribes_a_user(two: Two, start: Start, wa
     assert answer["channels"][channel]["error"]["code"] == "forbidden"
 
 
-def test_a_subscription_by_a_backend_survives_a_new_token(two: Two, start: Start) -> None:
-    client = start(two.other, "tina").wait_ready()
-    with emitter(two, "http") as backend:
+def test_a_subscription_by_a_backend_survives_a_new_token(nodes: TwoNodes, start: Start) -> None:
+    client = start(nodes.other, "tina").wait_ready()
+    with emitter(nodes, "http") as backend:
         assert backend.subscribe(user="tina", channel="orders:tina") == CommandResult(1, 2)
         answer = client.request("tidings:refresh", {"token": token("tina", "chat:*")})
         assert answer["left"] == []
@@ -213,18 +217,18 @@ def test_a_subscription_by_a_backend_survives_a_new_token(two: Two, start: Start
         assert client.data("orders:tina") == [1, 1]
 
 
-def test_a_connection_with_too_many_channels_is_counted_as_refused(two: Two, start: Start) -> None:
-    full = start(two.first, "fiona", "js-websocket", "chat:1", "chat:2").wait_ready()
-    start(two.other, "fiona").wait_ready()
-    with emitter(two, "redis") as backend:
+def test_a_connection_with_too_many_channels_is_counted_as_refused(nodes: TwoNodes, start: Start) -> None:
+    full = start(nodes.first, "fiona", "js-websocket", "chat:1", "chat:2").wait_ready()
+    start(nodes.other, "fiona").wait_ready()
+    with emitter(nodes, "redis") as backend:
         assert backend.subscribe(user="fiona", channel="orders:1") == CommandResult(1, 2, refused=1)
     assert full.records_of("subscribed") == []
 
 
 @EMITTERS
-def test_history_and_nodes_from_an_emitter(two: Two, way: str) -> None:
+def test_history_and_nodes_from_an_emitter(nodes: TwoNodes, way: str) -> None:
     channel = f"chat:history-{way}"
-    with emitter(two, way) as backend:
+    with emitter(nodes, way) as backend:
         receipts = [backend.emit("n", {"n": number}, channel=channel) for number in range(4)]
         page = backend.history(channel, limit=2)
         assert [publication["data"] for publication in page.publications] == [{"n": 2}, {"n": 3}]
@@ -246,14 +250,14 @@ def test_history_and_nodes_from_an_emitter(two: Two, way: str) -> None:
         assert all(node.started_s <= time.time() + 1 for node in backend.nodes())
 
 
-def test_a_node_that_cannot_reply_is_reported_as_missing(two: Two, start: Start, tmp_path: Any) -> None:
+def test_node_that_cannot_reply_is_reported_as_missing(nodes: TwoNodes, start: Start, tmp_path: Any) -> None:
     """A paused node receives no command. It is reported as missing in time, and applies the revocation later."""
-    flags = ("--broker", two.redis.url, "--node-id")
-    quick = 'prefix = "still:"\n' + "control_timeout_s = 2.0\nnode_record_s = 30\n"
+    flags = ("--broker", nodes.redis.url, "--node-id")
+    settings = 'prefix = "still:"\n' + "control_timeout_s = 2.0\nnode_record_s = 30\n"
     hubs = []
     for name in ("awake", "asleep"):
         (tmp_path / name).mkdir()
-        hubs.append(HubProcess(tmp_path / name, *flags, name, extra=quick).start())
+        hubs.append(HubProcess(tmp_path / name, *flags, name, extra=settings).start())
     awake, asleep = hubs
     try:
         wait_until(lambda: len(awake.get("/api/nodes")[1]["nodes"]) == 2, why="both nodes have a record")
@@ -274,7 +278,7 @@ def test_a_node_that_cannot_reply_is_reported_as_missing(two: Two, start: Start,
             hub.stop()
 
 
-def test_without_redis_every_query_raises(two: Two) -> None:
+def test_without_redis_every_query_raises(nodes: TwoNodes) -> None:
     with Emitter("redis://127.0.0.1:1/0", timeout_s=0.3) as backend:
         for query in (
             lambda: backend.disconnect(user="u"),

@@ -1,4 +1,4 @@
-"""Through a queue to stock clients, while RabbitMQ, nodes and Redis fail: nothing is lost, nothing comes twice.
+"""From a queue to stock clients, while RabbitMQ, nodes and Redis fail: nothing is lost or delivered twice.
 
 A backend emits numbers without pause. It retries a number without a receipt, with the same id, until it has one. At the
 end each client must have received each number once, in order.
@@ -28,7 +28,7 @@ from tidings.emitter import Emitter
 from tidings.errors import Unavailable
 
 CHANNELS = ["orders:a", "orders:b"]
-# Soon enough for a test to see that the broker takes nothing.
+# Short enough for a test that waits until the broker accepts nothing.
 QUICK = "broker_timeout_s = 0.5\ndrain_notice_s = 0.2\ndrain_s = 0.5\n"
 
 
@@ -54,8 +54,8 @@ class Backend(threading.Thread):
             number += 1
             time.sleep(0.003)
 
-    def flow(self, count: int = 60) -> None:
-        """Let so many more be taken by the queue."""
+    def wait_accepted(self, count: int = 60) -> None:
+        """Wait until the queue has accepted this many more messages."""
         goal = len(self.acked) + count
         wait_until(lambda: len(self.acked) >= goal, within_s=40, why=f"{goal} emitted, not {len(self.acked)}")
 
@@ -83,7 +83,7 @@ def redis(tmp_path: Path) -> Iterator[RedisProcess]:
 
 @pytest.fixture
 def hubs() -> Iterator[list[HubProcess]]:
-    """Hubs that are ended with the test."""
+    """A list of hubs that the test fills. They are stopped at the end of the test."""
     started: list[HubProcess] = []
     yield started
     for process in started:
@@ -91,7 +91,7 @@ def hubs() -> Iterator[list[HubProcess]]:
 
 
 def hub_with(folder: Path, broker: str, *flags: str, **urls: str) -> HubProcess:
-    """A hub that takes publications from these queues."""
+    """Start a hub that consumes publications from these queues."""
     folder.mkdir()
     tables = "".join(f'[ingress.{name}]\nurl = "{url}"\nheartbeat_s = 2\n' for name, url in urls.items())
     hub = HubProcess(folder, "--broker", broker, *flags, extra=QUICK, config=CONFIG + tables).start()
@@ -113,14 +113,14 @@ def listen(hub: HubProcess, clients: list[ClientProcess], *kinds: str) -> None:
 
 
 def dead_of(redis: RedisProcess, queue: str) -> int:
-    """How many messages lie in the dead-letter list of database 1."""
+    """Return the number of messages in the dead-letter list of database 1."""
     with redis.client() as client:
         client.select(1)
         return int(client.llen(f"{queue}.dead"))
 
 
 def check(backend: Backend, clients: list[ClientProcess], hub: HubProcess) -> None:
-    """Each client has had each number once, in order per channel."""
+    """Check that each client has received each number once, in order per channel."""
     backend.stop()
     expected = {name: backend.acked[place::2] for place, name in enumerate(CHANNELS)}
     for client in clients:
@@ -152,13 +152,13 @@ def test_rabbitmq_and_a_redis_list_reach_every_client(
     for name, place in places.items():
         with Emitter(place) as emitter, emitter.batch() as batch:
             batch.emit("n", name, channel="orders:a")
-            batch.emit("n", "nowhere", channel="nobody:1")
+            batch.emit("n", "nowhere", channel="unknown:1")
             for number in range(200):
                 batch.emit("n", {"of": name, "n": number, "text": "ä 🙂 \n"}, channel="orders:a")
-        sent = [name, *({"of": name, "n": number, "text": "ä 🙂 \n"} for number in range(200))]
+        expected = [name, *({"of": name, "n": number, "text": "ä 🙂 \n"} for number in range(200))]
         for client in clients:
-            client.wait(lambda client, last=sent[-1]: last in client.data()[-1:], why=name)
-            assert client.data()[-201:] == sent
+            client.wait(lambda client, last=expected[-1]: last in client.data()[-1:], why=name)
+            assert client.data()[-201:] == expected
     wait_until(lambda: hub.metric("tidings_ingress_dead_total") == 3)
     assert hub.metric("tidings_ingress_acked_total") == 603
     assert rabbit.take(f"{queue}.dead").headers["tidings-code"] == "unknown_namespace"
@@ -191,13 +191,16 @@ def test_publications_survive_a_killed_rabbitmq(
     listen(hub, clients, "js-websocket", "python-websocket")
     backend = Backend(url)
     backend.start()
-    backend.flow()
+    backend.wait_accepted()
     rabbit.kill()
-    wait_until(lambda: backend.refused and hub.metric("tidings_ingress_connected") == 0, why="both noticed")
+    wait_until(
+        lambda: backend.refused and hub.metric("tidings_ingress_connected") == 0,
+        why="backend and hub notice the outage",
+    )
     assert hub.get("/readyz")[0] == 200
     rabbit.start()
-    backend.flow()
-    wait_until(lambda: hub.metric("tidings_ingress_connected") == 1, why="the hub is back")
+    backend.wait_accepted()
+    wait_until(lambda: hub.metric("tidings_ingress_connected") == 1, why="the hub is connected again")
     check(backend, clients, hub)
     assert hub.metric("tidings_ingress_reconnects_total") >= 1
     assert hub.metric("tidings_ingress_dead_total") == 0
@@ -211,17 +214,17 @@ def test_publications_survive_a_killed_node_and_a_stopped_one(
     listen(third, clients, "js-websocket", "python-websocket")
     backend = Backend(url)
     backend.start()
-    backend.flow()
-    # One node at a time takes messages, so that their order is kept.
+    backend.wait_accepted()
+    # One node at a time consumes messages, which keeps their order.
     assert second.metric("tidings_ingress_consumed_total") == 0
     first.pause()
-    backend.flow()
+    backend.wait_accepted()
     first.kill()
-    backend.flow()
+    backend.wait_accepted()
     wait_until(lambda: second.metric("tidings_ingress_acked_total") >= 60, why="the second node took over")
     assert third.metric("tidings_ingress_consumed_total") == 0
     assert second.terminate() == 0
-    backend.flow()
+    backend.wait_accepted()
     wait_until(lambda: third.metric("tidings_ingress_acked_total") > 0, why="the third node took over")
     check(backend, clients, third)
 
@@ -236,15 +239,15 @@ def test_publications_survive_a_redis_outage(
         listen(hub, clients, "js-websocket", "python-websocket")
         backend = Backend(url)
         backend.start()
-        backend.flow()
+        backend.wait_accepted()
         link.refuse()
         link.cut()
-        backend.flow(150)
-        wait_until(lambda: hub.metric("tidings_ingress_held") > 0, why="the hub holds some")
-        # No more than it may have taken, and the queue has the rest.
+        backend.wait_accepted(150)
+        wait_until(lambda: hub.metric("tidings_ingress_held") > 0, why="the hub holds some messages")
+        # It holds at most its prefetch limit, and the queue holds the rest.
         assert hub.metric("tidings_ingress_held") <= 100
         link.accept_again()
-        backend.flow()
+        backend.wait_accepted()
         check(backend, clients, hub)
         wait_until(lambda: hub.metric("tidings_ingress_held") == 0)
         assert hub.metric("tidings_ingress_reconnects_total") == 0
@@ -266,7 +269,7 @@ def test_suspended_queue_does_not_delay_others(
         listen(hub, clients, "js-websocket")
         backend = Backend(url)
         backend.start()
-        backend.flow()
+        backend.wait_accepted()
         link.pause()
         waits_s = []
         while hub.metric("tidings_ingress_reconnects_total") == 0:
@@ -275,11 +278,11 @@ def test_suspended_queue_does_not_delay_others(
             waits_s.append(time.monotonic() - start_s)
             assert len(waits_s) < 500
             time.sleep(0.05)
-        # Two heartbeats of two seconds, in which everything else went on.
+        # Two heartbeats of two seconds. Everything else continued in the meantime.
         assert len(waits_s) > 20
         assert max(waits_s) < 1
         link.resume()
-        backend.flow()
+        backend.wait_accepted()
         check(backend, clients, hub)
 
 

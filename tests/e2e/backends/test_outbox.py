@@ -1,4 +1,4 @@
-"""The outbox from a transaction to a browser: relays killed, several at once, without a database or a broker."""
+"""The outbox from a transaction to a client: killed relays, several relays, and outages of database and broker."""
 
 from __future__ import annotations
 
@@ -50,25 +50,26 @@ class Shop:
         return f"orders:{self.name}-{number}"
 
     def relay(self, *flags: str, killed_when: str | None = None) -> OutboxProcess:
-        """A relay; the hub's settings say which broker and prefix."""
+        """Start a relay process; broker and prefix come from the hub's settings file."""
         arguments = [self.database.url, "--table", self.table, "--config", str(self.hub.config), *flags]
         process = OutboxProcess(self.hub.config.parent, *arguments, killed_when=killed_when)
         self.stack.callback(process.stop)
         return process
 
     def write(self, *numbers: int, channels: int = 1) -> None:
-        """One transaction with these numbers, each in the channel that it falls to."""
+        """Write these numbers in one transaction; number modulo `channels` selects the channel."""
         with self.database.engine().begin() as connection:
             for number in numbers:
                 Outbox(connection, table=self.table).emit("n", number, channel=self.channel(number % channels))
 
-    def got(self, number: int = 0) -> list[Any]:
-        """What the hub has kept of a channel: all that was ever published there, in order."""
+    def published(self, number: int = 0) -> list[Any]:
+        """Return the data of all publications in the hub's history of a channel, in order."""
         status, answer, _ = self.hub.get(f"/api/channels/{self.channel(number)}/history?limit={HISTORY_MAX}")
         assert status == 200, answer
-        return [each["data"] for each in answer["publications"]]
+        return [publication["data"] for publication in answer["publications"]]
 
-    def left(self) -> int:
+    def count_rows(self) -> int:
+        """Return the number of rows in the outbox table."""
         with self.database.engine().connect() as connection:
             return int(connection.scalar(sa.text(f"SELECT count(*) FROM {self.table}")) or 0)
 
@@ -83,17 +84,17 @@ def shop_in(database: Database, hub: HubProcess) -> Iterator[Shop]:
 
 @pytest.fixture(params=KINDS)
 def shop(request: pytest.FixtureRequest, database_of: Callable[[str], Database], hub: HubProcess) -> Iterator[Shop]:
-    with shop_in(database_of(request.param), hub) as made:
-        yield made
+    with shop_in(database_of(request.param), hub) as shop:
+        yield shop
 
 
 @pytest.fixture
 def on_postgresql(database_of: Callable[[str], Database], hub: HubProcess) -> Iterator[Shop]:
-    with shop_in(database_of("postgresql"), hub) as made:
-        yield made
+    with shop_in(database_of("postgresql"), hub) as shop:
+        yield shop
 
 
-def test_a_browser_gets_it_once_however_often_relays_are_killed(shop: Shop, clients: list[ClientProcess]) -> None:
+def test_client_receives_each_publication_once_despite_killed_relays(shop: Shop, clients: list[ClientProcess]) -> None:
     client = ClientProcess("sse", shop.hub.url, token=token("7", "*"), channels=[shop.channel()])
     clients.append(client)
     client.wait_ready()
@@ -104,37 +105,37 @@ def test_a_browser_gets_it_once_however_often_relays_are_killed(shop: Shop, clie
         shop.write(*numbers)
         relay = shop.relay("--once", killed_when=step)
         assert relay.wait() == -9, relay.log_lines
-        # All that was ever written: until the commit nothing is deleted.
-        assert shop.left() == (0 if step == "committed" else len(expected))
+        # Rows are deleted only by the commit.
+        assert shop.count_rows() == (0 if step == "committed" else len(expected))
     shop.write(len(expected))
     expected.append(len(expected))
     last = shop.relay("--once")
     assert last.wait() == 0, last.log_lines
-    assert shop.left() == 0
-    assert shop.got() == expected
-    client.wait(lambda self: len(self.data()) >= len(expected), why="the browser has them all")
+    assert shop.count_rows() == 0
+    assert shop.published() == expected
+    client.wait(lambda self: len(self.data()) >= len(expected), why="the client has received all publications")
     assert client.data() == expected
 
 
 def test_several_relays_publish_once_and_keep_the_order_of_each_channel(shop: Shop) -> None:
     relays = [shop.relay("--interval", "0.05", "--batch", "7") for _ in range(3)]
-    wait_until(lambda: all(relay.has_logged("relaying") for relay in relays), why="all of them work")
+    wait_until(lambda: all(relay.has_logged("relaying") for relay in relays), why="all relays have started")
     writers = [threading.Thread(target=_write, args=(shop, start)) for start in range(0, 240, 80)]
     for writer in writers:
         writer.start()
-    # One is frozen while it may hold rows, and killed: what it held is the others'.
-    wait_until(lambda: shop.got(0), why="they publish")
+    # One relay is suspended while it may hold rows, and then killed. The others publish its rows.
+    wait_until(lambda: shop.published(0), why="the relays publish")
     relays[0].pause()
     relays[0].stop()
     for writer in writers:
         writer.join(60)
-    wait_until(lambda: shop.left() == 0, within_s=40, why="all of it is published")
+    wait_until(lambda: shop.count_rows() == 0, within_s=40, why="all rows are published")
     for number in range(8):
-        got = shop.got(number)
-        assert sorted(got) == [each for each in range(240) if each % 8 == number]
+        published = shop.published(number)
+        assert sorted(published) == [value for value in range(240) if value % 8 == number]
         for start in range(0, 240, 80):
-            mine = [each for each in got if start <= each < start + 80]
-            assert mine == sorted(mine), "each writer's own order"
+            of_writer = [value for value in published if start <= value < start + 80]
+            assert of_writer == sorted(of_writer), "the order of each writer"
     assert [relay.terminate() for relay in relays[1:]] == [0, 0]
 
 
@@ -143,39 +144,37 @@ def _write(shop: Shop, start: int) -> None:
         shop.write(*range(first, first + 8), channels=8)
 
 
-def test_a_commit_wakes_a_relay_that_looks_once_a_minute(on_postgresql: Shop) -> None:
+def test_commit_wakes_a_relay_that_polls_once_a_minute(on_postgresql: Shop) -> None:
     shop = on_postgresql
     relay = shop.relay("--interval", "60")
-    wait_until(lambda: relay.has_logged("relaying"), why="it works")
+    wait_until(lambda: relay.has_logged("relaying"), why="the relay has started")
     for number in range(3):
         shop.write(number)
-        wait_until(lambda: len(shop.got()) > number, within_s=20, why="it was woken")  # noqa: B023 - awaited here
+        wait_until(lambda: len(shop.published()) > number, within_s=20, why="the relay was woken")  # noqa: B023 - awaited here
     assert relay.terminate() == 0, "SIGTERM ends the wait as well"
 
 
-def test_a_database_that_goes_away_comes_back(hub: HubProcess) -> None:
+def test_relay_continues_after_a_database_outage(hub: HubProcess) -> None:
     database = Postgresql()
     try:
         database.start()
         with shop_in(database, hub) as shop:
             relay = shop.relay("--interval", "60")
             shop.write(1)
-            wait_until(lambda: shop.got() == [1], why="it works")
+            wait_until(lambda: shop.published() == [1], why="the relay publishes")
             database.kill()
-            wait_until(lambda: relay.has_logged("the database failed"), why="it says so")
+            wait_until(lambda: relay.has_logged("the database failed"), why="the relay logs the failure")
             database.start()
             shop.write(2)
-            wait_until(lambda: shop.got() == [1, 2], why="it goes on")
+            wait_until(lambda: shop.published() == [1, 2], why="the relay publishes again")
             shop.write(3)
-            wait_until(lambda: shop.got() == [1, 2, 3], within_s=20, why="and is woken again")
+            wait_until(lambda: shop.published() == [1, 2, 3], within_s=20, why="the relay is woken again")
             assert relay.terminate() == 0
     finally:
         database.stop()
 
 
-def test_without_a_broker_everything_waits_and_one_bad_channel_holds_up_no_other(
-    tmp_path: Path, on_postgresql: Shop
-) -> None:
+def test_rows_wait_for_the_broker_and_a_failing_channel_delays_no_other(tmp_path: Path, on_postgresql: Shop) -> None:
     shop = on_postgresql
     redis = RedisProcess(tmp_path).start()
     try:
@@ -184,30 +183,36 @@ def test_without_a_broker_everything_waits_and_one_bad_channel_holds_up_no_other
         to = redis.url.replace("redis://", "redis://relay:secret@")
         relay = shop.relay("--interval", "0.1", "--batch", "5", "--to", to)
         shop.write(*range(20), channels=2)
-        wait_until(lambda: relay.has_logged("no hub has started on this broker yet"), why="it says what is missing")
-        assert shop.left() == 20
+        wait_until(
+            lambda: relay.has_logged("no hub has started on this broker yet"), why="the relay logs the missing hub"
+        )
+        assert shop.count_rows() == 20
         extra = f'broker = "{redis.url}"\nprefix = "{_prefix(shop.hub)}"\n'
         (tmp_path / "hub").mkdir()
         second = HubProcess(tmp_path / "hub", extra=extra).start()
         shop.stack.callback(second.stop)
         with Emitter(redis.url, prefix=_prefix(shop.hub)) as emitter:
 
-            def got(number: int) -> list[object]:
-                return [each["data"] for each in emitter.history(shop.channel(number)).publications]
+            def published(number: int) -> list[object]:
+                return [publication["data"] for publication in emitter.history(shop.channel(number)).publications]
 
-            wait_until(lambda: len(got(0)) + len(got(1)) == 20, within_s=40, why="now there is a hub")
-            assert got(0) == list(range(0, 20, 2))
-            assert got(1) == list(range(1, 20, 2))
-            # What no publish can mend: the relay may not speak in this channel.
+            wait_until(lambda: len(published(0)) + len(published(1)) == 20, within_s=40, why="the hub has started")
+            assert published(0) == list(range(0, 20, 2))
+            assert published(1) == list(range(1, 20, 2))
+            # A permanent failure: Redis forbids the relay to publish in this channel.
             other = RedisKeys(_prefix(shop.hub)).pubsub(shop.channel(1)).decode()
             with redis.client() as client:
                 client.execute_command("ACL", "SETUSER", "relay", "resetchannels", f"&{other}")
                 shop.write(*range(20, 40), channels=2)
-                wait_until(lambda: got(1) == list(range(1, 40, 2)), why="the other channel goes on")
-                assert shop.left() == 10
+                wait_until(lambda: published(1) == list(range(1, 40, 2)), why="the other channel is published")
+                assert shop.count_rows() == 10
                 client.execute_command("ACL", "SETUSER", "relay", "allchannels")
-            wait_until(lambda: got(0) == list(range(0, 40, 2)), within_s=40, why="mended, and in order")
-        wait_until(lambda: shop.left() == 0, why="nothing is left")
+            wait_until(
+                lambda: published(0) == list(range(0, 40, 2)),
+                within_s=40,
+                why="the rows of the failed channel are published in order",
+            )
+        wait_until(lambda: shop.count_rows() == 0, why="no rows are left")
     finally:
         redis.stop()
 
@@ -216,18 +221,18 @@ def _prefix(hub: HubProcess) -> str:
     return hub.config.read_text().partition('prefix = "')[2].partition('"')[0]
 
 
-def test_over_http_with_the_hubs_own_key(on_postgresql: Shop) -> None:
+def test_relay_publishes_over_http_with_the_api_key(on_postgresql: Shop) -> None:
     shop = on_postgresql
     shop.write(*range(5))
     wrong = OutboxProcess(
         shop.hub.config.parent,
         *("--table", shop.table, "--to", shop.hub.url, "--once"),
-        more={"TIDINGS_OUTBOX_URL": shop.database.url, "TIDINGS_API_KEY": "of-somebody-else-entirely"},
+        more={"TIDINGS_OUTBOX_URL": shop.database.url, "TIDINGS_API_KEY": "the-key-of-another-hub"},
     )
     shop.stack.callback(wrong.stop)
     assert wrong.wait() == 1
     assert wrong.has_logged("not published; retrying")
-    assert shop.left() == 5, "a wrong key is not the rows' fault"
+    assert shop.count_rows() == 5, "rows stay in the table when the API key is wrong"
     relay = shop.relay("--once", "--to", shop.hub.url)
     assert relay.wait() == 0, relay.log_lines
-    assert shop.got() == list(range(5))
+    assert shop.published() == list(range(5))

@@ -1,4 +1,4 @@
-"""What became of a publication: two real hubs on one Redis, and every kind of client on them."""
+"""Delivery reports and acknowledgements: two real hubs on one Redis, with every kind of client."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ Start = Callable[..., ClientProcess]
 
 
 @dataclass
-class Two:
-    """Two nodes of one Redis."""
+class TwoNodes:
+    """Two nodes on one Redis."""
 
     redis: RedisProcess
     primary: HubProcess
@@ -43,13 +43,13 @@ def hub_of(folder: Path, redis: RedisProcess, name: str, extra: str) -> HubProce
 
 
 @pytest.fixture(scope="module")
-def two(shared_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
+def nodes(shared_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoNodes]:
     hubs = [hub_of(tmp_path_factory.mktemp(name), shared_redis, name, EXTRA) for name in ("one", "other")]
     try:
         for hub in hubs:
             hub.start()
         wait_until(lambda: len(hubs[0].get("/api/nodes")[1]["nodes"]) == 2, why="both nodes have a record")
-        yield Two(shared_redis, *hubs)
+        yield TwoNodes(shared_redis, *hubs)
     finally:
         for hub in hubs:
             hub.stop()
@@ -58,39 +58,41 @@ def two(shared_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def start(clients: list[ClientProcess]) -> Start:
-    def started(url: str, kind: str, channel: str, **more: object) -> ClientProcess:
-        client = ClientProcess(kind, url, token=token("u", "*"), tokens=[token("u", "*")], channels=[channel], **more)
+    def start_client(url: str, kind: str, channel: str, **options: object) -> ClientProcess:
+        client = ClientProcess(
+            kind, url, token=token("u", "*"), tokens=[token("u", "*")], channels=[channel], **options
+        )
         clients.append(client)
         return client.wait_ready()
 
-    return started
+    return start_client
 
 
-def publish(hub: HubProcess, channel: str, **more: object) -> tuple[int, Any, dict[str, str]]:
-    body = {"channel": channel, "event": "updated", "data": {"n": 1}, **more}
+def publish(hub: HubProcess, channel: str, **extra: object) -> tuple[int, Any, dict[str, str]]:
+    body = {"channel": channel, "event": "updated", "data": {"n": 1}, **extra}
     return hub.request("POST", "/api/publish", body, ASYNC)
 
 
 def wait_settled(hub: HubProcess, location: str) -> Any:
-    """The report, once nothing more is expected."""
-    body: list[Any] = []
+    """Wait until the report is complete, and return it."""
+    reports: list[Any] = []
 
     def is_settled() -> bool:
         status, answer, headers = hub.get(location)
         assert status in {200, 202}, answer
         assert (status == 202) == ("retry-after" in headers)
-        body.append(answer)
+        reports.append(answer)
         return status == 200
 
     wait_until(is_settled, why="the report is complete")
-    return body[-1]
+    return reports[-1]
 
 
 @contextmanager
-def emitter(two: Two, way: str) -> Iterator[Callable[..., Any]]:
-    """`emit` of either kind of emitter, whose receipt has a blocking `wait`."""
+def emitter(nodes: TwoNodes, way: str) -> Iterator[Callable[..., Any]]:
+    """Yield `emit` of a synchronous or asynchronous emitter; the receipts have a blocking `wait`."""
     options: dict[str, Any] = {"prefix": "reports:"} if way.startswith("redis") else {"api_key": API_KEY}
-    url = two.redis.url if way.startswith("redis") else two.primary.url
+    url = nodes.redis.url if way.startswith("redis") else nodes.primary.url
     if not way.endswith("async"):
         with Emitter(url, **options) as plain:
             yield plain.emit
@@ -98,36 +100,36 @@ def emitter(two: Two, way: str) -> Iterator[Callable[..., Any]]:
     with asyncio.Runner() as runner:
         backend = AsyncEmitter(url, **options)
 
-        class BlockingEmitter:
+        class BlockingReceipt:
             def __init__(self, receipt: Any) -> None:
                 self.receipt = receipt
 
             def wait(self, *args: Any, **named: Any) -> Any:
                 return runner.run(self.receipt.wait(*args, **named))
 
-        yield lambda *args, **named: BlockingEmitter(runner.run(backend.emit(*args, **named)))
+        yield lambda *args, **named: BlockingReceipt(runner.run(backend.emit(*args, **named)))
         runner.run(backend.close())
 
 
 WAYS = pytest.mark.parametrize("way", ["redis", "redis-async", "http", "http-async"])
 
 
-def test_every_kind_of_client_is_counted_where_it_is(two: Two, start: Start) -> None:
+def test_every_kind_of_client_is_counted_on_its_node(nodes: TwoNodes, start: Start) -> None:
     channel = "chat:everyone"
     clients = [
-        start(two.primary.url, "js-websocket", channel, acks=True),
-        start(two.primary.url, "sse", channel),
-        start(two.other.url, "js-polling", channel, acks=True),
-        start(two.other.url, "python-websocket", channel),
-        start(two.other.url, "python-polling", channel),
+        start(nodes.primary.url, "js-websocket", channel, acks=True),
+        start(nodes.primary.url, "sse", channel),
+        start(nodes.other.url, "js-polling", channel, acks=True),
+        start(nodes.other.url, "python-websocket", channel),
+        start(nodes.other.url, "python-polling", channel),
     ]
-    status, receipt, headers = publish(two.primary, channel, ack=True)
+    status, receipt, headers = publish(nodes.primary, channel, ack=True)
 
     assert status == 202
     assert set(receipt) == {"id", "cursor", "duplicate"}
     assert headers["location"] == f"/api/publications/{receipt['id']}"
     assert headers["preference-applied"] == "respond-async"
-    for hub in (two.other, two.primary):
+    for hub in (nodes.other, nodes.primary):
         report = wait_settled(hub, headers["location"])
         assert (report["id"], report["cursor"], report["channel"]) == (receipt["id"], receipt["cursor"], channel)
         assert (report["recipients"], report["acks"], report["missing"]) == (5, 4, [])
@@ -139,11 +141,11 @@ def test_every_kind_of_client_is_counted_where_it_is(two: Two, start: Start) -> 
         ]
 
 
-def test_a_report_without_acknowledgements_requests_none(two: Two, start: Start) -> None:
+def test_a_report_without_acknowledgements_requests_none(nodes: TwoNodes, start: Start) -> None:
     channel = "chat:quiet"
-    client = start(two.other.url, "js-websocket", channel, acks=True)
-    _, _, headers = publish(two.primary, channel)
-    report = wait_settled(two.primary, headers["location"])
+    client = start(nodes.other.url, "js-websocket", channel, acks=True)
+    _, _, headers = publish(nodes.primary, channel)
+    report = wait_settled(nodes.primary, headers["location"])
 
     assert (report["recipients"], report["acks"]) == (1, 0)
     assert report["nodes"] == {"one": {"recipients": 0, "acks": 0}, "other": {"recipients": 1, "acks": 0}}
@@ -152,93 +154,93 @@ def test_a_report_without_acknowledgements_requests_none(two: Two, start: Start)
     assert client.records_of("cursor") == []
 
 
-def test_without_the_preference_nothing_changes(two: Two) -> None:
-    status, receipt, headers = two.primary.request(
+def test_publish_without_the_preference_has_no_report(nodes: TwoNodes) -> None:
+    status, receipt, headers = nodes.primary.request(
         "POST", "/api/publish", {"channel": "chat:plain", "event": "updated", "data": 1}
     )
     assert status == 200
     assert "location" not in headers
     assert "preference-applied" not in headers
-    for hub in (two.primary, two.other):
+    for hub in (nodes.primary, nodes.other):
         status, answer, _ = hub.get(f"/api/publications/{receipt['id']}")
         assert (status, answer["error"]["code"]) == (404, "not_found")
-    status, answer, _ = two.primary.get("/api/publications/nobody-sent-this")
+    status, answer, _ = nodes.primary.get("/api/publications/never-published")
     assert (status, answer["error"]["code"]) == (404, "not_found")
 
 
-def test_a_missing_acknowledgement_is_awaited_until_the_timeout(two: Two, start: Start) -> None:
+def test_a_missing_acknowledgement_is_awaited_until_the_timeout(nodes: TwoNodes, start: Start) -> None:
     channel = "chat:silent"
-    start(two.primary.url, "js-websocket", channel)
-    start(two.primary.url, "js-websocket", channel, acks=True)
-    begun_s = time.monotonic()
-    _, _, headers = publish(two.other, channel, ack=True)
-    wait_until(lambda: two.other.get(headers["location"])[1]["acks"] == 1, why="the other one acknowledged")
-    assert two.other.get(headers["location"])[0] == 202
-    report = wait_settled(two.other, headers["location"])
-    assert time.monotonic() - begun_s > ACK_TIMEOUT_S * 0.9
+    start(nodes.primary.url, "js-websocket", channel)
+    start(nodes.primary.url, "js-websocket", channel, acks=True)
+    started_s = time.monotonic()
+    _, _, headers = publish(nodes.other, channel, ack=True)
+    wait_until(lambda: nodes.other.get(headers["location"])[1]["acks"] == 1, why="one of two clients acknowledged")
+    assert nodes.other.get(headers["location"])[0] == 202
+    report = wait_settled(nodes.other, headers["location"])
+    assert time.monotonic() - started_s > ACK_TIMEOUT_S * 0.9
     assert (report["recipients"], report["acks"]) == (2, 1)
 
 
 @WAYS
-def test_a_receipt_waits(two: Two, start: Start, way: str) -> None:
+def test_receipt_waits_for_acknowledgements(nodes: TwoNodes, start: Start, way: str) -> None:
     channel = f"chat:{way}"
-    start(two.primary.url, "js-websocket", channel, acks=True)
-    start(two.other.url, "python-polling", channel)
-    start(two.other.url, "sse", channel)
-    with emitter(two, way) as emit:
+    start(nodes.primary.url, "js-websocket", channel, acks=True)
+    start(nodes.other.url, "python-polling", channel)
+    start(nodes.other.url, "sse", channel)
+    with emitter(nodes, way) as emit:
         receipt = emit("updated", {"n": 1}, channel=channel, ack=True)
         report = receipt.wait(acks=2, timeout_s=10)
         assert (report.acks, report.recipients, report.missing) == (2, 3, ())
         assert report.nodes == {"one": Count(1, 1), "other": Count(2, 1)}
-        begun_s = time.monotonic()
+        started_s = time.monotonic()
         with pytest.raises(TimedOut, match=r"2 of 3 acknowledgements after 0\.7 s, from 3 recipients"):
             receipt.wait(acks=3, timeout_s=0.7)
-        assert 0.6 < time.monotonic() - begun_s < 5
-        # Nobody listens: nothing is on its way, and nobody acknowledges.
-        nobody = emit("updated", 1, channel="chat:nobody", ack=True)
-        assert nobody.wait(acks=0).recipients == 0
+        assert 0.6 < time.monotonic() - started_s < 5
+        # The channel has no subscribers, so there are no acknowledgements.
+        unreceived = emit("updated", 1, channel="chat:empty", ack=True)
+        assert unreceived.wait(acks=0).recipients == 0
         with pytest.raises(TimedOut, match="0 of 1 acknowledgements"):
-            nobody.wait(timeout_s=0.3)
+            unreceived.wait(timeout_s=0.3)
         with pytest.raises(BadRequest, match="ack=True"):
             emit("updated", 1, channel=channel).wait()
 
 
-def test_the_same_id_again_has_the_same_report(two: Two, start: Start) -> None:
+def test_repeated_id_has_the_same_report(nodes: TwoNodes, start: Start) -> None:
     channel = "chat:again"
-    client = start(two.primary.url, "python-websocket", channel)
-    first, second = (publish(hub, channel, id="again-1", ack=True) for hub in (two.primary, two.other))
+    client = start(nodes.primary.url, "python-websocket", channel)
+    first, second = (publish(hub, channel, id="again-1", ack=True) for hub in (nodes.primary, nodes.other))
     assert (second[0], second[1]) == (202, first[1] | {"duplicate": True})
     assert first[2]["location"] == second[2]["location"]
-    report = wait_settled(two.other, first[2]["location"])
+    report = wait_settled(nodes.other, first[2]["location"])
     assert (report["cursor"], report["recipients"], report["acks"]) == (first[1]["cursor"], 1, 1)
     assert len(client.records_of("publication")) == 1
 
 
-def test_one_id_in_several_channels_needs_the_channel(two: Two, start: Start) -> None:
-    start(two.primary.url, "python-websocket", "chat:left")
+def test_report_of_an_id_in_several_channels_requires_the_channel(nodes: TwoNodes, start: Start) -> None:
+    start(nodes.primary.url, "python-websocket", "chat:left")
     body = {"channels": ["chat:left", "chat:right"], "event": "updated", "data": 1, "id": "both"}
-    status, answer, headers = two.primary.request("POST", "/api/publish", body, ASYNC)
+    status, answer, headers = nodes.primary.request("POST", "/api/publish", body, ASYNC)
     assert (status, len(answer["results"])) == (202, 2)
     assert "location" not in headers
-    # The same from two requests: each node knows of one by itself.
-    for hub, channel in ((two.primary, "chat:left"), (two.other, "chat:right")):
+    # The same id from two requests. Each node knows one of the two publications.
+    for hub, channel in ((nodes.primary, "chat:left"), (nodes.other, "chat:right")):
         assert publish(hub, channel, id="each")[0] == 202
-    for hub in (two.primary, two.other):
+    for hub in (nodes.primary, nodes.other):
         for id_ in ("both", "each"):
             status, answer, _ = hub.get(f"/api/publications/{id_}")
             assert (status, answer["error"]["code"]) == (400, "bad_request")
             assert "channel=" in answer["error"]["message"]
             assert wait_settled(hub, f"/api/publications/{id_}?channel=chat:left")["recipients"] == 1
             assert wait_settled(hub, f"/api/publications/{id_}?channel=chat:right")["recipients"] == 0
-            assert hub.get(f"/api/publications/{id_}?channel=chat:nobody")[0] == 404
+            assert hub.get(f"/api/publications/{id_}?channel=chat:empty")[0] == 404
 
 
 @pytest.mark.parametrize("kind", ["sdk-websocket", "sdk-polling"])
-def test_the_sdk_acknowledges_by_itself(two: Two, start: Start, kind: str) -> None:
+def test_sdk_acknowledges_automatically(nodes: TwoNodes, start: Start, kind: str) -> None:
     channel = f"chat:{kind}"
-    client = start(two.primary.url, kind, channel)
-    client.wait(lambda client: client.records_of("state"), why="it is subscribed")
-    with emitter(two, "redis") as emit:
+    client = start(nodes.primary.url, kind, channel)
+    client.wait(lambda client: client.records_of("state"), why="the subscription")
+    with emitter(nodes, "redis") as emit:
         report = emit("updated", {"n": 1}, channel=channel, ack=True).wait(acks=1)
         assert (report.recipients, report.acks) == (1, 1)
         emit("updated", {"n": 2}, channel=channel)
@@ -247,33 +249,35 @@ def test_the_sdk_acknowledges_by_itself(two: Two, start: Start, kind: str) -> No
 
 
 @pytest.mark.parametrize("kind", ["stock-websocket", "stock-polling", "stock4.6-websocket"])
-def test_a_stock_client_that_returns_does_not_get_it_twice(two: Two, start: Start, kind: str) -> None:
-    """Its offset is an event's last argument, and of one that it acknowledges that is a function."""
+def test_reconnected_stock_client_receives_acknowledged_publications_once(
+    nodes: TwoNodes, start: Start, kind: str
+) -> None:
+    """Its offset is the last argument of an event. With an acknowledgement, the last argument is a function instead."""
     channel = f"chat:{kind}"
-    door = Proxy(two.primary.port, plain=True)
+    proxy = Proxy(nodes.primary.port, plain=True)
     try:
-        client = start(f"http://127.0.0.1:{door.port}", kind, channel, acks=True)
+        client = start(f"http://127.0.0.1:{proxy.port}", kind, channel, acks=True)
         sid = client.records_of("connect")[0]["id"]
-        with two.redis.client() as redis:
-            wait_until(lambda: redis.keys(f"reports:*:session:{sid}"), why="its session is kept")
-        with emitter(two, "redis") as emit:
+        with nodes.redis.client() as redis:
+            wait_until(lambda: redis.keys(f"reports:*:session:{sid}"), why="the session is stored")
+        with emitter(nodes, "redis") as emit:
             emit("updated", {"n": 1}, channel=channel, ack=True).wait()
-            door.refuse()
-            client.wait(lambda client: client.records_of("disconnect"), why="it is cut off")
+            proxy.refuse()
+            client.wait(lambda client: client.records_of("disconnect"), why="the disconnect")
             missed = emit("updated", {"n": 2}, channel=channel, ack=True)
-            door.accept_again()
-            # What it had missed asks for an acknowledgement as well.
+            proxy.accept_again()
+            # A recovered publication requests an acknowledgement as well.
             report = missed.wait(timeout_s=20)
             assert (report.recipients, report.acks) == (1, 1)
             emit("updated", {"n": 3}, channel=channel)
-        client.wait(lambda client: len(client.data(channel)) >= 3, why="the last one")
+        client.wait(lambda client: len(client.data(channel)) >= 3, why="the last publication")
         assert client.data(channel) == [{"n": 1}, {"n": 2}, {"n": 3}]
         assert [entry["recovered"] for entry in client.records_of("connect")] == [False, True]
     finally:
-        door.close()
+        proxy.close()
 
 
-def test_a_killed_node_is_missing_and_delays_no_report(
+def test_killed_node_is_reported_as_missing_without_a_delay(
     shared_redis: RedisProcess, start: Start, tmp_path: Path
 ) -> None:
     extra = 'prefix = "killed:"\ncontrol_timeout_s = 1.0\nnode_record_s = 2.0\nack_timeout_s = 60\n'
@@ -290,7 +294,7 @@ def test_a_killed_node_is_missing_and_delays_no_report(
             receipt = backend.emit("updated", 1, channel="chat:x", ack=True)
             assert receipt.wait(acks=2).nodes == {"one": Count(1, 1), "other": Count(1, 1)}
             other.pause()
-            begun_s = time.monotonic()
+            started_s = time.monotonic()
             _, report, _ = primary.get(f"/api/publications/{receipt.id}")
             assert (report["recipients"], report["missing"]) == (1, ["other"])
             other.kill()
@@ -300,7 +304,7 @@ def test_a_killed_node_is_missing_and_delays_no_report(
             assert receipt.wait(acks=1).missing == ("other",)
             with pytest.raises(TimedOut, match="no word of other"):
                 receipt.wait(acks=2, timeout_s=0.5)
-            assert time.monotonic() - begun_s < 8
+            assert time.monotonic() - started_s < 8
     finally:
         for hub in hubs:
             hub.stop()
@@ -310,7 +314,7 @@ def test_a_killed_node_is_missing_and_delays_no_report(
 def test_requested_acknowledgements_do_not_count_against_the_rate_limit(
     shared_redis: RedisProcess, start: Start, tmp_path: Path, kind: str
 ) -> None:
-    """What was asked for does not count towards `inbound_burst`; what was not asked for does, as ever."""
+    """Only acknowledgements that the hub did not request count towards `inbound_burst`."""
     extra = f'prefix = "fast-{kind}:"\ninbound_rate_per_s = 1\ninbound_burst = 20\n'
     hub = hub_of(tmp_path, shared_redis, "only", extra).start()
     try:
@@ -330,45 +334,43 @@ def test_requested_acknowledgements_do_not_count_against_the_rate_limit(
         hub.stop()
 
 
-def test_unrequested_acknowledgements_are_ignored_and_rate_limited(two: Two) -> None:
-    port, before = two.primary.port, two.primary.metric("tidings_acks_unknown_total")
+def test_unrequested_acknowledgements_are_ignored_and_rate_limited(nodes: TwoNodes) -> None:
+    port, before = nodes.primary.port, nodes.primary.metric("tidings_acks_unknown_total")
     sid = connect(port, token("u", "*"), "chat:unasked")
-    _, _, headers = publish(two.primary, "chat:unasked", ack=True)
+    _, _, headers = publish(nodes.primary, "chat:unasked", ack=True)
     (number,) = (int(body[1]) for packet in poll_packets(port, sid) if (body := re.match(r"42(\d+)\[", packet)))
-    others = [number - 1, 7, 0, 999_999_999_999_999]
+    unrequested = [number - 1, 7, 0, 999_999_999_999_999]
 
     def acknowledge(*numbers: int) -> int:
         body = b"\x1e".join(b"43%d[]" % entry for entry in numbers)
         return exchange(port, "POST", f"{POLL}&sid={sid}", body=body)[0]
 
-    assert acknowledge(*others * 10) == 200
-    assert two.primary.get(headers["location"])[1]["acks"] == 0
+    assert acknowledge(*unrequested * 10) == 200
+    assert nodes.primary.get(headers["location"])[1]["acks"] == 0
     assert acknowledge(number, number, number) == 200
-    report = wait_settled(two.primary, headers["location"])
+    report = wait_settled(nodes.primary, headers["location"])
     assert (report["recipients"], report["acks"]) == (1, 1)
-    assert two.primary.metric("tidings_acks_unknown_total") - before == 42
-    acknowledge(*others * 50)
+    assert nodes.primary.metric("tidings_acks_unknown_total") - before == 42
+    acknowledge(*unrequested * 50)
     assert exchange(port, "GET", f"{POLL}&sid={sid}")[0] == 400
 
 
-def test_a_report_is_kept_for_a_while_and_only_so_many_are(
-    shared_redis: RedisProcess, start: Start, tmp_path: Path
-) -> None:
+def test_reports_are_limited_in_age_and_number(shared_redis: RedisProcess, start: Start, tmp_path: Path) -> None:
     extra = 'prefix = "kept:"\nreport_keep_s = 3.0\nreports_max = 2\n'
     hub = hub_of(tmp_path, shared_redis, "only", extra).start()
     try:
         start(hub.url, "python-websocket", "chat:x")
-        oldest, *others = (publish(hub, "chat:x", ack=True)[2]["location"] for _ in range(3))
+        oldest, *recent = (publish(hub, "chat:x", ack=True)[2]["location"] for _ in range(3))
         assert hub.get(oldest)[0] == 404
-        assert [wait_settled(hub, location)["acks"] for location in others] == [1, 1]
-        wait_until(lambda: hub.metric("tidings_reports_dropped_total") == 1, why="the loss is counted")
+        assert [wait_settled(hub, location)["acks"] for location in recent] == [1, 1]
+        wait_until(lambda: hub.metric("tidings_reports_dropped_total") == 1, why="the discarded report is counted")
         assert hub.metric("tidings_reports") == 2
-        wait_until(lambda: hub.get(others[1])[0] == 404, why="the report ends", within_s=10)
-        wait_until(lambda: hub.metric("tidings_reports") == 0, why="nothing is kept")
+        wait_until(lambda: hub.get(recent[1])[0] == 404, why="the report expires", within_s=10)
+        wait_until(lambda: hub.metric("tidings_reports") == 0, why="no report is stored")
         with Emitter(hub.url, api_key=API_KEY) as backend:
             receipt = backend.emit("updated", 1, channel="chat:x", ack=True)
             assert receipt.wait().acks == 1
-            wait_until(lambda: hub.get(f"/api/publications/{receipt.id}")[0] == 404, why="the report ends")
+            wait_until(lambda: hub.get(f"/api/publications/{receipt.id}")[0] == 404, why="the report expires")
             with pytest.raises(NotFound, match="report_keep_s"):
                 receipt.wait()
     finally:

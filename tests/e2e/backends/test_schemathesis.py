@@ -1,4 +1,4 @@
-"""The HTTP API against its own description: whatever the description allows or forbids, it answers so.
+"""The HTTP API against its own description: it accepts what the description allows and refuses the rest.
 
 Every example is generated from `/api/openapi.json`; all of schemathesis' checks are on.
 """
@@ -24,7 +24,7 @@ def _app(*, dev: bool) -> Flask:
     return create_app(SmallHub(Settings(dev=dev, api_keys=() if dev else (SecretStr(API_KEY),))))
 
 
-# 413 is how an array over `maxItems` is refused; schemathesis does not know it as a refusal.
+# The API refuses an array over `maxItems` with 413, which schemathesis does not count as a refusal.
 _CONFIG = SchemathesisConfig.from_dict(
     {"checks": {"negative_data_rejection": {"expected-statuses": [400, 401, 403, 404, 406, 413, 415]}}}
 )
@@ -34,7 +34,7 @@ _open_api = schemathesis.openapi.from_wsgi("/api/openapi.json", _app(dev=True), 
 
 @schemathesis.hook("filter_query")
 def _can_be_sent(_context: schemathesis.HookContext, query: dict[str, Any] | None) -> bool:
-    """Not: a surplus name with nothing as its value. It is left out on the wire, and the request is valid."""
+    """Skip queries with an empty value: it is not sent, so the request is valid."""
     return all(value not in (None, [], {}) for value in (query or {}).values())
 
 
@@ -43,11 +43,11 @@ _few = settings(max_examples=30, deadline=None, derandomize=True, suppress_healt
 
 @_guarded_api.parametrize()
 @_few
-def test_with_keys(case: schemathesis.Case[Any]) -> None:
+def test_api_matches_its_description_with_keys(case: schemathesis.Case[Any]) -> None:
     case.call_and_validate(headers=_BEARER)
 
 
 @_open_api.parametrize()
 @_few
-def test_without_keys_under_dev(case: schemathesis.Case[Any]) -> None:
+def test_api_matches_its_description_without_keys_in_dev_mode(case: schemathesis.Case[Any]) -> None:
     case.call_and_validate()

@@ -1,4 +1,4 @@
-"""`tidings tail` as somebody runs it: what it prints, and what it says after its connection was cut."""
+"""The command `tidings tail`: its output, and what it reports after a lost connection."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tidings_hub.commands.event_stream import EventStream
 
 
 class Tail:
-    """The command; `out` and `said` are the lines of its two outputs so far."""
+    """A running `tidings tail`; `out` and `err` are the lines of its standard output and standard error so far."""
 
     def __init__(self, port: int, *arguments: str) -> None:
         self.out: list[str] = []
-        self.said: list[str] = []
+        self.err: list[str] = []
         command = [sys.executable, "-m", "tidings_hub", "tail", *arguments, "--url", f"http://127.0.0.1:{port}"]
         self._process = subprocess.Popen(
             [*command, "--token", token("tail", "*")],
@@ -33,27 +33,27 @@ class Tail:
         )
         self._readers = [
             threading.Thread(target=self._read, args=(pipe, lines), daemon=True)
-            for pipe, lines in ((self._process.stdout, self.out), (self._process.stderr, self.said))
+            for pipe, lines in ((self._process.stdout, self.out), (self._process.stderr, self.err))
         ]
         for reader in self._readers:
             reader.start()
 
     def missing(self) -> list[str]:
-        """What it said about publications that are missing."""
-        return [line for line in self.said if "may be missing" in line]
+        """Return its reports of missing publications."""
+        return [line for line in self.err if "may be missing" in line]
 
     @staticmethod
     def _read(pipe: Iterator[str], lines: list[str]) -> None:
         for line in pipe:
-            # One by one: the test looks at what is there so far.
+            # One by one, because the test reads the list in the meantime.
             lines.append(line.rstrip("\n"))  # noqa: PERF401
 
     def wait(self) -> int:
-        """Its exit code."""
+        """Wait for the end of the command and return its exit code."""
         return self._process.wait(60)
 
     def stop(self) -> None:
-        """End it. Idempotent."""
+        """Kill the command. Idempotent."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait(20)
@@ -74,46 +74,49 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
 
 
 def publish(hub: HubProcess, channel: str, *numbers: int) -> list[str]:
-    """Publish numbers; the lines that they are printed as."""
+    """Publish numbers, and return the lines that the command prints for them."""
     for number in numbers:
         hub.publish(channel, "n", number)
     return [f"{channel} n {number}" for number in numbers]
 
 
-def test_after_a_cut_it_goes_on_and_says_what_it_missed(hub: HubProcess) -> None:
+def test_tail_recovers_after_a_cut_and_reports_missing_publications(hub: HubProcess) -> None:
     channels = ("orders:1", "brief:1", "ticks:1")
-    with closing(Proxy(hub.port, plain=True)) as door:
-        tail = Tail(door.port, *channels, "--count", "27")
+    with closing(Proxy(hub.port, plain=True)) as proxy:
+        tail = Tail(proxy.port, *channels, "--count", "27")
         try:
-            wait_until(lambda: hub.metric("tidings_subscriptions") >= 3, why="it listens")
+            wait_until(lambda: hub.metric("tidings_subscriptions") >= 3, why="the subscriptions of the command")
             expected = [line for channel in channels for line in publish(hub, channel, 1, 2)]
-            wait_until(lambda: tail.out == expected, why="what is published is printed")
-            assert tail.said == []
-            door.refuse()
-            wait_until(lambda: tail.said, why="it says that it was cut off")
+            wait_until(lambda: tail.out == expected, why="publications are printed")
+            assert tail.err == []
+            proxy.refuse()
+            wait_until(lambda: tail.err, why="the command reports the lost connection")
             expected += publish(hub, "orders:1", *range(3, 13))
             publish(hub, "brief:1", *range(3, 13))
             publish(hub, "ticks:1", *range(3, 13))
-            door.accept_again()
-            wait_until(lambda: tail.out == expected, why="what can be recovered is printed, once and in order")
-            told = [f"tidings: {channel}: publications may be missing here" for channel in ("brief:1", "ticks:1")]
-            wait_until(lambda: sorted(tail.missing()) == told, why="it says what it missed")
+            proxy.accept_again()
+            wait_until(lambda: tail.out == expected, why="recovered publications are printed once and in order")
+            warnings = [f"tidings: {channel}: publications may be missing here" for channel in ("brief:1", "ticks:1")]
+            wait_until(lambda: sorted(tail.missing()) == warnings, why="the command reports missing publications")
             expected += [line for channel in channels for line in publish(hub, channel, 13, 14)]
-            wait_until(lambda: tail.out == expected, why="it goes on")
-            # A second cut, in which nothing is published: nothing is missing, and nothing is said to be.
-            cuts = sum("event stream" in line for line in tail.said)
-            door.cut()
-            wait_until(lambda: sum("event stream" in line for line in tail.said) > cuts, why="it says so again")
+            wait_until(lambda: tail.out == expected, why="new publications are printed")
+            # Nothing is published during a second cut, so the command reports nothing as missing.
+            cuts = sum("event stream" in line for line in tail.err)
+            proxy.cut()
+            wait_until(
+                lambda: sum("event stream" in line for line in tail.err) > cuts,
+                why="the command reports the second cut",
+            )
             expected += publish(hub, "orders:1", 15, 16, 17, 18, 19)
             assert tail.wait() == 0
-            wait_until(lambda: tail.out == expected, why="it ends with the last of its count")
-            assert sorted(tail.missing()) == told
+            wait_until(lambda: tail.out == expected, why="the command exits after its last publication")
+            assert sorted(tail.missing()) == warnings
         finally:
             tail.stop()
 
 
-def test_a_quiet_stream_is_not_a_broken_one(hub: HubProcess) -> None:
-    """Silence is measured in heartbeats, not by how long the first answer may take."""
+def test_quiet_stream_is_not_reported_as_broken(hub: HubProcess) -> None:
+    """The limit for silence follows from the heartbeats, not from the timeout of the first response."""
     with EventStream(hub.url, ["ticks:quiet"], token=token("tail", "*"), timeout_s=1) as stream:
         events = iter(stream)
         assert next(events).name == "tidings:ready"

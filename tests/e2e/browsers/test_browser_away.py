@@ -47,7 +47,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     context.close()
 
 
-def listening(context: BrowserContext, url: str, channel: str, *, script: str = "", **options: object) -> ListeningPage:
+def open_page(context: BrowserContext, url: str, channel: str, *, script: str = "", **options: object) -> ListeningPage:
     page = ListeningPage(context, url, channel, token("away", channel), script=script, **options)
     return page.wait_event("subscribed")
 
@@ -90,8 +90,8 @@ SUSPENSIONS = pytest.mark.parametrize("suspended", [paused, stopped], ids=["paus
 
 
 def wait_closed(hub: HubProcess, before: float) -> None:
-    """Wait until the hub has closed a connection that did not answer its ping."""
-    wait_until(lambda: hub.metric("tidings_closed_ping_timeout_total") > before, why="the end of the connection")
+    """Wait until the hub has closed a connection after a ping timeout."""
+    wait_until(lambda: hub.metric("tidings_closed_ping_timeout_total") > before, why="a ping timeout")
 
 
 @SUSPENSIONS
@@ -100,7 +100,7 @@ def test_suspended_page_recovers_missed_publications(
     suspended: Suspension, transport: str, hub: HubProcess, context: BrowserContext
 ) -> None:
     channel = f"orders:{suspended.__name__}-{transport}"
-    page = listening(context, hub.url, channel, transports=[transport])
+    page = open_page(context, hub.url, channel, transports=[transport])
     emit(hub, channel, range(10))
     page.wait_numbers(10)
     before = hub.metric("tidings_closed_ping_timeout_total")
@@ -120,7 +120,7 @@ def test_page_suspended_beyond_the_history_receives_a_gap(
     suspended: Suspension, hub: HubProcess, context: BrowserContext
 ) -> None:
     channel = f"short:{suspended.__name__}"
-    page = listening(context, hub.url, channel)
+    page = open_page(context, hub.url, channel)
     emit(hub, channel, range(5))
     page.wait_numbers(5)
     before = hub.metric("tidings_closed_ping_timeout_total")
@@ -142,7 +142,7 @@ def test_page_reconnects_immediately_when_online_again(hub: HubProcess, context:
     with closing(Proxy(hub.port, plain=True)) as proxy:
         # All delays are as long as possible: without the browser's event the page would wait for several seconds.
         script = "Math.random = () => 0.999;"
-        page = listening(context, f"http://127.0.0.1:{proxy.port}", channel, script=script)
+        page = open_page(context, f"http://127.0.0.1:{proxy.port}", channel, script=script)
         emit(hub, channel, range(10))
         page.wait_numbers(10)
         context.set_offline(True)
@@ -164,12 +164,12 @@ def test_page_reconnects_immediately_when_online_again(hub: HubProcess, context:
 @pytest.mark.parametrize("keeps_cursor", [True, False], ids=["keep-as", "without"])
 def test_reloaded_page_recovers_only_with_keep_as(keeps_cursor: bool, hub: HubProcess, context: BrowserContext) -> None:
     channel = f"orders:reload-{keeps_cursor}"
-    page = listening(context, hub.url, channel, **({"keepAs": "reload"} if keeps_cursor else {}))
+    page = open_page(context, hub.url, channel, **({"keepAs": "reload"} if keeps_cursor else {}))
     emit(hub, channel, range(10))
     page.wait_numbers(10)
 
     def while_loading(route: Route) -> None:
-        # The old page has ended, and the new one has not loaded the SDK yet.
+        # The old page is closed, and the new page has not loaded the SDK yet.
         emit(hub, channel, range(10, 20))
         route.continue_()
 

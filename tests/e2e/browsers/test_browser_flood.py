@@ -61,7 +61,7 @@ def flood(url: str, channel: str) -> int:
 
 @contextmanager
 def traced(page: Page) -> Iterator[list[float]]:
-    """At the end, fills the list with the CPU time of each long task of the page's thread."""
+    """Yield a list that holds, after the block, the CPU time of each long task of the page's thread."""
     browser = page.context.browser
     assert browser is not None
     browser.start_tracing(categories=["disabled-by-default-devtools.timeline", "blink.user_timing"])

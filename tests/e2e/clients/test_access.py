@@ -1,4 +1,4 @@
-"""Who gets in, what they may do, and how they are cut off: a real hub, raw and stock clients."""
+"""Access control of a real hub: authentication, authorization and forced disconnects, with raw and stock clients."""
 
 from __future__ import annotations
 
@@ -39,41 +39,41 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
     process.stop()
     log = process.log.read_text()
     assert "Traceback" not in log
-    # What the tests below sent as secrets must be nowhere in the log (threats 5).
+    # The log must not contain any secret that the tests below send.
     assert SECRET not in log
     assert API_KEY not in log
     assert "eyJ" not in log
 
 
 def connect(hub: HubProcess, auth: object, **headers: str) -> RawWebSocket:
-    """A raw WebSocket that has sent CONNECT."""
-    made = RawWebSocket(hub.port, PATH, **headers)
-    assert made.handshake.status == 101
-    assert made.receive_text().startswith("0{")
-    made.send_text("40" + json.dumps(auth))
-    return made
+    """Open a raw WebSocket and send CONNECT."""
+    client = RawWebSocket(hub.port, PATH, **headers)
+    assert client.handshake.status == 101
+    assert client.receive_text().startswith("0{")
+    client.send_text("40" + json.dumps(auth))
+    return client
 
 
-def joined(hub: HubProcess, auth: object) -> tuple[RawWebSocket, Any]:
-    """A raw WebSocket after `tidings:ready`, and what that said."""
-    made = connect(hub, auth)
-    assert made.receive_text().startswith('40{"sid"')
-    return made, event(made)[1]
+def connect_ready(hub: HubProcess, auth: object) -> tuple[RawWebSocket, Any]:
+    """Connect a raw WebSocket, and return it with the data of `tidings:ready`."""
+    client = connect(hub, auth)
+    assert client.receive_text().startswith('40{"sid"')
+    return client, receive_event(client)[1]
 
 
-def event(made: RawWebSocket) -> Any:
-    said = made.receive_text()
-    assert said.startswith("42["), said
-    return json.loads(said[2:])
+def receive_event(client: RawWebSocket) -> Any:
+    packet = client.receive_text()
+    assert packet.startswith("42["), packet
+    return json.loads(packet[2:])
 
 
-def ask(made: RawWebSocket, name: str, data: object) -> Any:
-    """Emit and wait for the acknowledgement, over whatever events come before it."""
-    made.send_text("427" + json.dumps([name, data]))
+def call(client: RawWebSocket, name: str, data: object) -> Any:
+    """Emit an event and return its acknowledgement; events that arrive before it are skipped."""
+    client.send_text("427" + json.dumps([name, data]))
     while True:
-        said = made.receive_text()
-        if said.startswith("437"):
-            return json.loads(said[3:])[0]
+        packet = client.receive_text()
+        if packet.startswith("437"):
+            return json.loads(packet[3:])[0]
 
 
 class TestTokens:
@@ -91,65 +91,65 @@ class TestTokens:
             ({"token": issue("x", key=SECRET, expires_in_s=60, now_s=1_000_000)}, "expired"),
         ],
     )
-    def test_a_refused_connect_is_answered_and_closed(self, hub: HubProcess, auth: object, code: str) -> None:
-        made = connect(hub, auth)
+    def test_refused_connect_gets_an_error_and_is_closed(self, hub: HubProcess, auth: object, code: str) -> None:
+        client = connect(hub, auth)
         if code == "expired":
-            # A client with a new token should come back: its transport closes without an answer that would stop it.
-            assert made.close_code() == 4008
+            # The client should reconnect with a new token, so the hub sends no error that would stop it.
+            assert client.close_code() == 4008
             return
-        said = made.receive_text()
-        assert said.startswith("44{")
-        assert json.loads(said[2:])["data"]["code"] == code
-        assert made.close_code() == 4501
+        packet = client.receive_text()
+        assert packet.startswith("44{")
+        assert json.loads(packet[2:])["data"]["code"] == code
+        assert client.close_code() == 4501
 
-    def test_a_bad_cursor_is_refused(self, hub: HubProcess) -> None:
-        made = connect(hub, {"token": token("u"), "since": "nonsense"})
-        assert json.loads(made.receive_text()[2:])["data"]["code"] == "bad_cursor"
+    def test_malformed_cursor_is_refused(self, hub: HubProcess) -> None:
+        client = connect(hub, {"token": token("u"), "since": "nonsense"})
+        assert json.loads(client.receive_text()[2:])["data"]["code"] == "bad_cursor"
 
     @pytest.mark.parametrize("channels", ["orders:1", {"a": 1}, [1], [["orders:1"]], [None]])
     def test_channels_must_be_a_list_of_strings(self, hub: HubProcess, channels: object) -> None:
-        made = connect(hub, {"token": token("u", "*"), "channels": channels})
-        assert json.loads(made.receive_text()[2:])["data"]["code"] == "bad_channel"
+        client = connect(hub, {"token": token("u", "*"), "channels": channels})
+        assert json.loads(client.receive_text()[2:])["data"]["code"] == "bad_channel"
 
-    def test_a_refused_connect_over_polling_is_answered(self, hub: HubProcess) -> None:
+    def test_refused_connect_over_polling_gets_an_error(self, hub: HubProcess) -> None:
         sid = json.loads(request(hub.port, "GET", POLL).body[1:])["sid"]
         request(hub.port, "POST", f"{POLL}&sid={sid}", b'40{"token":"x"}')
-        said = request(hub.port, "GET", f"{POLL}&sid={sid}")
-        assert said.body.startswith(b'44{"message"')
-        # The close comes with the next poll, and after it there is no such session.
-        assert b"\x1e" not in said.body
+        response = request(hub.port, "GET", f"{POLL}&sid={sid}")
+        assert response.body.startswith(b'44{"message"')
+        # The next poll receives the close packet. After it the session is unknown.
+        assert b"\x1e" not in response.body
         assert request(hub.port, "GET", f"{POLL}&sid={sid}").body == b"1"
         assert request(hub.port, "GET", f"{POLL}&sid={sid}").status == 400
 
-    def test_the_end_of_a_token_is_announced_and_enforced(self, hub: HubProcess) -> None:
-        made, ready = joined(hub, {"token": token("short", expires_in_s=3)})
+    def test_token_expiry_is_announced_and_enforced(self, hub: HubProcess) -> None:
+        client, ready = connect_ready(hub, {"token": token("short", expires_in_s=3)})
         assert 1 < ready["expires_in_s"] <= 4
-        name, data = event(made)
+        name, data = receive_event(client)
         assert name == "tidings:expiring"
         assert 0 < data["expires_in_s"] <= 2
-        assert event(made)[1]["code"] == "expired"
-        assert made.close_code() == 4008
+        assert receive_event(client)[1]["code"] == "expired"
+        assert client.close_code() == 4008
 
-    def test_a_refreshed_token_goes_on(self, hub: HubProcess) -> None:
-        made, _ = joined(hub, {"token": token("fresh", "orders:*", expires_in_s=3), "channels": ["orders:1"]})
-        stranger = ask(made, "tidings:refresh", {"token": token("stranger", expires_in_s=60)})
-        assert stranger["error"]["code"] == "forbidden"
-        answer = ask(made, "tidings:refresh", {"token": token("fresh", expires_in_s=60)})
+    def test_refreshed_token_keeps_the_connection_open(self, hub: HubProcess) -> None:
+        client, _ = connect_ready(hub, {"token": token("fresh", "orders:*", expires_in_s=3), "channels": ["orders:1"]})
+        refusal = call(client, "tidings:refresh", {"token": token("stranger", expires_in_s=60)})
+        assert refusal["error"]["code"] == "forbidden"
+        answer = call(client, "tidings:refresh", {"token": token("fresh", expires_in_s=60)})
         assert answer["left"] == ["orders:1"]
         assert 50 < answer["expires_in_s"] <= 61
         time.sleep(3.2)
         hub.publish("user:fresh", "hello", 1)
-        assert event(made)[0] == "hello"
+        assert receive_event(client)[0] == "hello"
 
     def test_a_client_that_does_not_connect_is_closed(self, hub: HubProcess) -> None:
-        made = RawWebSocket(hub.port, PATH)
-        assert made.close_code() == 4505
+        client = RawWebSocket(hub.port, PATH)
+        assert client.close_code() == 4505
 
 
 class TestChannels:
-    def test_each_channel_is_answered_by_itself(self, hub: HubProcess) -> None:
-        wanted = ["orders:1", "other:1", "user:somebody", "nonsense", "", "a b:c", "orders:*", "orders:\n"]
-        _, ready = joined(hub, {"token": token("eve", "orders:1"), "channels": wanted})
+    def test_ready_reports_each_channel_separately(self, hub: HubProcess) -> None:
+        channels = ["orders:1", "other:1", "user:somebody", "nonsense", "", "a b:c", "orders:*", "orders:\n"]
+        _, ready = connect_ready(hub, {"token": token("eve", "orders:1"), "channels": channels})
         codes = {
             name: answer.get("error", {}).get("code", answer.get("recovered"))
             for name, answer in ready["channels"].items()
@@ -160,23 +160,25 @@ class TestChannels:
             "orders:\n": "bad_channel",
         }  # fmt: skip
 
-    def test_the_number_of_channels_is_bounded(self, hub: HubProcess) -> None:
-        made, _ = joined(hub, {"token": token("many", "orders:*")})
-        answer = ask(made, "tidings:subscribe", {"channels": [f"orders:{n}" for n in range(8)]})["channels"]
-        refused = [name for name, each in answer.items() if each.get("error", {}).get("code") == "too_many_channels"]
+    def test_number_of_channels_per_connection_is_limited(self, hub: HubProcess) -> None:
+        client, _ = connect_ready(hub, {"token": token("many", "orders:*")})
+        answer = call(client, "tidings:subscribe", {"channels": [f"orders:{n}" for n in range(8)]})["channels"]
+        refused = [
+            name for name, result in answer.items() if result.get("error", {}).get("code") == "too_many_channels"
+        ]
         assert len(refused) == 4
-        assert ask(made, "tidings:unsubscribe", {"channels": ["orders:0"]}) == {}
-        again = ask(made, "tidings:subscribe", {"channels": ["orders:7"]})["channels"]
-        assert again == {"orders:7": {"recovered": False}}
+        assert call(client, "tidings:unsubscribe", {"channels": ["orders:0"]}) == {}
+        answer = call(client, "tidings:subscribe", {"channels": ["orders:7"]})["channels"]
+        assert answer == {"orders:7": {"recovered": False}}
 
     @pytest.mark.parametrize("name", ["__proto__", "constructor", "toString"])
-    def test_odd_names_are_plain_data(self, hub: HubProcess, name: str) -> None:
-        made, _ = joined(hub, {"token": token(name, f"orders:{name}"), "channels": [f"orders:{name}"]})
+    def test_javascript_builtin_names_are_plain_data(self, hub: HubProcess, name: str) -> None:
+        client, _ = connect_ready(hub, {"token": token(name, f"orders:{name}"), "channels": [f"orders:{name}"]})
         hub.publish(f"orders:{name}", name, {name: {name: 1}})
-        assert event(made)[:3] == [name, {name: {name: 1}}, f"orders:{name}"]
+        assert receive_event(client)[:3] == [name, {name: {name: 1}}, f"orders:{name}"]
 
-    def test_nothing_is_published_to_nobody_in_particular(self, hub: HubProcess) -> None:
-        listening, _ = joined(hub, {"token": token("victim")})
+    def test_publication_without_a_valid_target_is_refused(self, hub: HubProcess) -> None:
+        listener, _ = connect_ready(hub, {"token": token("victim")})
         for body in (
             {"event": "x", "data": 1},
             {"channel": "", "event": "x", "data": 1},
@@ -191,21 +193,23 @@ class TestChannels:
             assert 400 <= status < 500, body
             assert answer["error"]["code"] in ("bad_channel", "bad_request")
         hub.publish("user:victim", "real", 1)
-        assert event(listening)[0] == "real"
+        assert receive_event(listener)[0] == "real"
 
     @pytest.mark.parametrize(
         "raw", [b"NaN", b"Infinity", b"-Infinity", b'"\\ud800"', b"1e999", b"[" * 5000 + b"]" * 5000]
     )
-    def test_data_that_would_break_clients_is_refused(self, hub: HubProcess, raw: bytes) -> None:
+    def test_data_that_clients_cannot_parse_is_refused(self, hub: HubProcess, raw: bytes) -> None:
         status, answer, _ = hub.request("POST", "/api/publish", b'{"channel":"user:a","event":"x","data":' + raw + b"}")
         assert status == 400, answer
 
 
-class TestCutOff:
-    def test_a_revoked_user_is_gone_at_once_and_stays_gone(self, hub: HubProcess, clients: list[ClientProcess]) -> None:
-        good = token("rita")
+class TestForcedDisconnect:
+    def test_revoked_user_is_disconnected_and_cannot_reconnect(
+        self, hub: HubProcess, clients: list[ClientProcess]
+    ) -> None:
+        valid = token("rita")
         for kind in ("js-websocket", "js-polling", "sse"):
-            client = ClientProcess(kind, hub.url, token=good, channels=["chat:x"])
+            client = ClientProcess(kind, hub.url, token=valid, channels=["chat:x"])
             clients.append(client)
         for client in clients:
             client.wait_ready()
@@ -213,51 +217,51 @@ class TestCutOff:
         assert status == 201
         for client in clients:
             client.wait(
-                lambda client: client.records_of("close") or client.records_of("connect_error"), why="being told"
+                lambda client: client.records_of("close") or client.records_of("connect_error"), why="the close notice"
             )
             assert client.records_of("close")[0]["code"] == "revoked"
-        # A stock client that was told goodbye does not come back.
-        clients[0].wait(lambda client: client.records_of("disconnect"), why="the end")
+        # A stock client does not reconnect after a disconnect packet.
+        clients[0].wait(lambda client: client.records_of("disconnect"), why="the disconnect")
         assert clients[0].records_of("disconnect")[0]["reason"] == "io server disconnect"
-        made = connect(hub, {"token": good})
-        assert json.loads(made.receive_text()[2:])["data"]["code"] == "revoked"
-        clients[2].wait(lambda client: client.records_of("connect_error"), why="403 on return")
+        client = connect(hub, {"token": valid})
+        assert json.loads(client.receive_text()[2:])["data"]["code"] == "revoked"
+        clients[2].wait(lambda client: client.records_of("connect_error"), why="403 on reconnect")
         assert clients[2].records_of("connect_error")[0]["message"] == "403"
 
     @pytest.mark.parametrize("kind", ["js-polling", "python-polling"])
-    @pytest.mark.parametrize(("code", "comes_back"), [("revoked", False), ("disconnected", True)])
-    def test_who_is_between_two_polls_is_told_as_well(
-        self, hub: HubProcess, clients: list[ClientProcess], kind: str, code: str, comes_back: bool
+    @pytest.mark.parametrize(("code", "reconnects"), [("revoked", False), ("disconnected", True)])
+    def test_client_between_two_polls_receives_the_close_notice(
+        self, hub: HubProcess, clients: list[ClientProcess], kind: str, code: str, reconnects: bool
     ) -> None:
         user = f"{kind}-{code}"
         proxy = Proxy(hub.port, plain=True)
         client = ClientProcess(kind, f"http://127.0.0.1:{proxy.port}", token=token(user), channels=["chat:x"])
         clients.append(client.wait_ready())
         proxy.pause()
-        # Whatever poll waits at the hub has its answer now, and the next one does not arrive before the end.
+        # This answers the poll that waits at the hub. The next poll arrives only after the disconnect.
         hub.publish(f"user:{user}", "before", 1)
-        if comes_back:
+        if reconnects:
             status, answer, _ = hub.request("POST", f"/api/users/{user}/disconnect")
             assert (status, answer["disconnected"]) == (200, 1)
         else:
             assert hub.request("POST", "/api/revocations", {"user": user, "for_s": 600})[0] == 201
         proxy.resume()
-        client.wait(lambda client: client.records_of("close"), why="being told")
+        client.wait(lambda client: client.records_of("close"), why="the close notice")
         assert client.records_of("close")[0]["code"] == code
         assert client.data() == [1]
-        if comes_back:
+        if reconnects:
             client.wait_ready(2)
         proxy.close()
 
-    def test_a_revoked_token_leaves_the_users_others_alone(self, hub: HubProcess) -> None:
-        first, _ = joined(hub, {"token": token("two", jti="one")})
-        second, _ = joined(hub, {"token": token("two", jti="two")})
+    def test_revoking_a_token_keeps_other_tokens_of_the_user(self, hub: HubProcess) -> None:
+        first, _ = connect_ready(hub, {"token": token("two", jti="one")})
+        second, _ = connect_ready(hub, {"token": token("two", jti="two")})
         hub.request("POST", "/api/revocations", {"jti": "one", "for_s": 60})
-        assert event(first)[1]["code"] == "revoked"
+        assert receive_event(first)[1]["code"] == "revoked"
         hub.publish("user:two", "still", 1)
-        assert event(second)[0] == "still"
+        assert receive_event(second)[0] == "still"
 
-    def test_a_disconnected_user_may_come_back(self, hub: HubProcess, clients: list[ClientProcess]) -> None:
+    def test_disconnected_user_may_reconnect(self, hub: HubProcess, clients: list[ClientProcess]) -> None:
         client = ClientProcess("js-websocket", hub.url, token=token("dora"), channels=[])
         clients.append(client.wait_ready())
         status, answer, _ = hub.request("POST", "/api/users/dora/disconnect")
@@ -265,12 +269,12 @@ class TestCutOff:
         client.wait_ready(2)
         assert client.records_of("close")[0]["code"] == "disconnected"
 
-    def test_who_sends_too_fast_is_closed_with_a_code(self, hub: HubProcess) -> None:
-        made, _ = joined(hub, {"token": token("flood")})
+    def test_client_that_sends_too_fast_is_closed_with_a_code(self, hub: HubProcess) -> None:
+        client, _ = connect_ready(hub, {"token": token("flood")})
         for _ in range(80):
-            made.send_text('42["tidings:history",{}]')
-        assert made.close_code() == 4005
-        wait_until(lambda: hub.metric("tidings_closed_too_fast_total") >= 1, why="it is counted")
+            client.send_text('42["tidings:history",{}]')
+        assert client.close_code() == 4005
+        wait_until(lambda: hub.metric("tidings_closed_too_fast_total") >= 1, why="the close is counted")
 
 
 class TestOrigins:
@@ -282,7 +286,7 @@ class TestOrigins:
         ],
     )  # fmt: skip
     @pytest.mark.parametrize("path", [POLL, PATH, "/sse?channels=chat:a"])
-    def test_foreign_pages_are_refused(self, hub: HubProcess, origin: str, path: str) -> None:
+    def test_pages_of_other_origins_are_refused(self, hub: HubProcess, origin: str, path: str) -> None:
         origin = origin.format(port=hub.port)
         forged = {"Host": f"127.0.0.1:{hub.port}", "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https"}
         connection = http.client.HTTPConnection("127.0.0.1", hub.port, timeout=10)
@@ -294,7 +298,7 @@ class TestOrigins:
         assert connection.getresponse().status == 403
         connection.close()
 
-    def test_the_hubs_own_page_is_served(self, hub: HubProcess) -> None:
+    def test_pages_of_the_hub_itself_are_allowed(self, hub: HubProcess) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", hub.port, timeout=10)
         connection.request("GET", POLL, headers={"Origin": f"http://127.0.0.1:{hub.port}"})
         assert connection.getresponse().status == 200
@@ -324,17 +328,17 @@ class TestEventStreams:
             ("/sse?channels=chat:a", {"T": "1", "Last-Event-ID": "x"}, 400, "bad_cursor"),
         ],
     )
-    def test_errors_are_answers(
+    def test_errors_are_http_responses(
         self, hub: HubProcess, path: str, headers: dict[str, str], status: int, code: str
     ) -> None:
-        sent = dict(headers)
-        if sent.pop("T", None):
-            sent["Authorization"] = f"Bearer {token('s')}"
-        with self.get(hub, path, **sent) as answer:
-            said = answer.read()
-        assert (answer.status, json.loads(said)["error"]["code"]) == (status, code)
+        request_headers = dict(headers)
+        if request_headers.pop("T", None):
+            request_headers["Authorization"] = f"Bearer {token('s')}"
+        with self.get(hub, path, **request_headers) as response:
+            body = response.read()
+        assert (response.status, json.loads(body)["error"]["code"]) == (status, code)
 
-    def test_a_token_in_the_query_works(self, hub: HubProcess) -> None:
+    def test_token_in_the_query_is_accepted(self, hub: HubProcess) -> None:
         with self.get(hub, f"/sse?channels=chat:q,nonsense&token={token('q')}") as answer:
             assert answer.status == 200
             assert answer.headers["Content-Type"] == "text/event-stream; charset=utf-8"

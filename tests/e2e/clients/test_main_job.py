@@ -1,4 +1,4 @@
-"""The main job: a backend in another process emits through Redis, and stock clients get it all, in order."""
+"""The main use case: a backend process emits through Redis, and clients receive every publication in order."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def hub(redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     process.stop()
 
 
-def emit_elsewhere(redis: RedisProcess, channel: str, first: int, last: int) -> None:
+def emit_from_another_process(redis: RedisProcess, channel: str, first: int, last: int) -> None:
     """Emit from another process, as a backend does."""
     command = [sys.executable, "-c", EMIT, redis.url, channel, str(first), str(last)]
     subprocess.run(command, check=True, timeout=60, env=environment())
@@ -57,7 +57,7 @@ def test_every_stock_client_gets_everything_in_order(
         clients.append(ClientProcess(kind, hub.url, token=token(user, "orders:*"), channels=["orders:main"]))
     for client in clients:
         client.wait_ready()
-    emit_elsewhere(redis, "orders:main", 0, 300)
+    emit_from_another_process(redis, "orders:main", 0, 300)
     for client in clients:
         client.wait(lambda client: len(client.data("orders:main")) >= 300, why="300 publications")
         assert client.data("orders:main") == numbers(0, 300)
@@ -74,19 +74,19 @@ def test_a_disconnected_client_recovers_missed_publications(
         )
         clients.append(client)
         client.wait_ready()
-        emit_elsewhere(redis, channel, 0, 20)
-        client.wait(lambda client: len(client.data(channel)) == 20, why="what came before the cut")
+        emit_from_another_process(redis, channel, 0, 20)
+        client.wait(lambda client: len(client.data(channel)) == 20, why="publications before the disconnect")
         proxy.refuse()
-        emit_elsewhere(redis, channel, 20, 60)
+        emit_from_another_process(redis, channel, 20, 60)
         proxy.accept_again()
         client.wait_ready(2)
-        emit_elsewhere(redis, channel, 60, 80)
-        client.wait(lambda client: len(client.data(channel)) >= 80, why="what came during and after the cut")
+        emit_from_another_process(redis, channel, 60, 80)
+        client.wait(lambda client: len(client.data(channel)) >= 80, why="publications during and after the disconnect")
     assert client.data(channel) == numbers(0, 80)
     assert client.records_of("ready")[1]["channels"][channel] == {"recovered": True}
 
 
-def test_a_user_channel_reaches_all_connections_of_the_user_only(
+def test_user_channel_reaches_only_connections_of_the_user(
     redis: RedisProcess, hub: HubProcess, clients: list[ClientProcess]
 ) -> None:
     for kind in ("js-websocket", "sse", "python-polling"):
@@ -96,8 +96,8 @@ def test_a_user_channel_reaches_all_connections_of_the_user_only(
     clients.append(other)
     for client in clients:
         client.wait_ready()
-    emit_elsewhere(redis, "user:anna", 0, 5)
-    emit_elsewhere(redis, "user:bert", 100, 101)
+    emit_from_another_process(redis, "user:anna", 0, 5)
+    emit_from_another_process(redis, "user:bert", 100, 101)
     other.wait(lambda client: client.data(), why="bert's own publication")
     for client in clients[:3]:
         client.wait(lambda client: len(client.data()) == 5, why="anna's publications")
@@ -105,7 +105,7 @@ def test_a_user_channel_reaches_all_connections_of_the_user_only(
     assert other.data() == numbers(100, 101)
 
 
-def test_the_events_of_a_client(hub: HubProcess, clients: list[ClientProcess]) -> None:
+def test_client_events_are_answered(hub: HubProcess, clients: list[ClientProcess]) -> None:
     client = ClientProcess("js-websocket", hub.url, token=token("carl", "orders:*"), channels=[])
     clients.append(client)
     client.wait_ready()
@@ -116,10 +116,10 @@ def test_the_events_of_a_client(hub: HubProcess, clients: list[ClientProcess]) -
     receipt = client.request(
         "tidings:publish", {"channel": "chat:room", "event": "said", "data": {"text": "two"}, "id": "mine-1"}
     )
-    resumed = client.request(
+    repeated = client.request(
         "tidings:publish", {"channel": "chat:room", "event": "said", "data": {"text": "two"}, "id": "mine-1"}
     )
-    assert (receipt["duplicate"], resumed["duplicate"], receipt["cursor"]) == (False, True, resumed["cursor"])
+    assert (receipt["duplicate"], repeated["duplicate"], receipt["cursor"]) == (False, True, repeated["cursor"])
     client.wait(lambda client: client.data("chat:room") == [{"text": "two"}], why="its own publication")
     history = client.request("tidings:history", {"channel": "chat:room", "limit": 10})
     assert [item["data"] for item in history["publications"]] == [{"text": "one"}, {"text": "two"}]
@@ -128,7 +128,7 @@ def test_the_events_of_a_client(hub: HubProcess, clients: list[ClientProcess]) -
     assert client.request("tidings:unsubscribe", {"channels": ["chat:room"]}) == {}
     hub.publish("chat:room", "said", {"text": "three"})
     hub.publish("user:carl", "said", {"text": "end"})
-    client.wait(lambda client: client.data("user:carl"), why="the end")
+    client.wait(lambda client: client.data("user:carl"), why="the last publication")
     assert client.data("chat:room") == [{"text": "two"}]
     assert client.request("nonsense", {})["error"]["code"] == "bad_request"
     assert client.request("tidings:subscribe", {"channels": []})["error"]["code"] == "bad_channel"

@@ -60,8 +60,8 @@ def numbers(client: ClientProcess, channel: str) -> list[int]:
     return [data["n"] for data in client.data(channel)]
 
 
-def subscribed(client: ClientProcess, times: int = 1) -> ClientProcess:
-    """Wait until its channel has become subscribed `times` times."""
+def wait_subscribed(client: ClientProcess, times: int = 1) -> ClientProcess:
+    """Wait until the client's channel has reached the state `subscribed` this number of times."""
     client.wait(
         lambda client: sum(record.get("state") == "subscribed" for record in client.records_of("state")) >= times,
         within_s=BACK_S,
@@ -73,7 +73,7 @@ def subscribed(client: ClientProcess, times: int = 1) -> ClientProcess:
 def request(client: ClientProcess, command: object) -> Any:
     before = len(client.records_of("ack"))
     client.send_command(command)
-    client.wait(lambda client: len(client.records_of("ack")) > before, why=f"an answer to {command}")
+    client.wait(lambda client: len(client.records_of("ack")) > before, why=f"a response to {command}")
     return client.records_of("ack")[before]["answer"]
 
 
@@ -86,7 +86,7 @@ def test_missed_publications_arrive_once_and_in_order(
         url = f"http://127.0.0.1:{proxy.port}"
         client = ClientProcess(kind, url, tokens=[token(kind, "orders:*")], channels=[channel])
         clients.append(client)
-        subscribed(client)
+        wait_subscribed(client)
         token_count = len(client.records_of("token"))
         assert client.records_of("transport")[-1]["name"] == kind.removeprefix("sdk-")
         emit(redis, channel, range(30))
@@ -94,7 +94,7 @@ def test_missed_publications_arrive_once_and_in_order(
         proxy.refuse()
         emit(redis, channel, range(30, 60))
         proxy.accept_again()
-        subscribed(client, 2)
+        wait_subscribed(client, 2)
         emit(redis, channel, range(60, 90))
         client.wait(lambda client: len(client.data()) >= 90, why="publications during and after the disconnect")
     assert numbers(client, channel) == list(range(90))
@@ -114,18 +114,18 @@ def test_restart_of_the_hub_loses_nothing(
         channel = f"orders:killed-{kind}"
         client = ClientProcess(kind, hub.url, tokens=[token(kind, "orders:*")], channels=[channel])
         clients.append(client)
-        subscribed(client)
+        wait_subscribed(client)
         emit(redis, channel, range(10))
-        client.wait(lambda client: len(client.data()) == 10, why="what came before")
+        client.wait(lambda client: len(client.data()) == 10, why="publications before the restart")
         hub.stop()
-        client.wait(lambda client: client.records_of("waiting"), why="the end of the connection")
+        client.wait(lambda client: client.records_of("waiting"), why="the disconnect")
         emit(redis, channel, range(10, 20))
         # A publish without a connection is sent after the reconnect.
         client.send_command({"publish": ["chat:killed", "said", {"text": kind}]})
         hub.start()
         client.wait(lambda client: client.records_of("ack"), within_s=BACK_S, why="the receipt")
         emit(redis, channel, range(20, 30))
-        client.wait(lambda client: len(client.data()) >= 30, why="everything")
+        client.wait(lambda client: len(client.data()) >= 30, why="all publications")
         assert numbers(client, channel) == list(range(30))
         assert len(client.records_of("recovered")) == 1
         assert client.records_of("ack")[0]["answer"]["duplicate"] is False
@@ -141,14 +141,14 @@ def test_restart_of_a_hub_without_stored_history_is_a_gap(clients: list[ClientPr
     try:
         client = ClientProcess("sdk-websocket", hub.url, tokens=[token("u", "orders:*")], channels=["orders:1"])
         clients.append(client)
-        subscribed(client)
+        wait_subscribed(client)
         hub.publish("orders:1", "updated", {"n": 1})
-        client.wait(lambda client: client.data(), why="what came before")
+        client.wait(lambda client: client.data(), why="publications before the restart")
         hub.stop()
         hub.start()
         client.wait(lambda client: client.records_of("gap"), within_s=BACK_S, why="the gap")
         hub.publish("orders:1", "updated", {"n": 2})
-        client.wait(lambda client: len(client.data()) == 2, why="what came after")
+        client.wait(lambda client: len(client.data()) == 2, why="the publication after the restart")
         assert client.records_of("recovered") == []
     finally:
         hub.stop()
@@ -158,7 +158,7 @@ def test_token_is_refreshed_before_it_expires(shared: HubProcess, clients: list[
     tokens = [token("renewed", "orders:*", expires_in_s=20), token("renewed", "chat:*")]
     client = ClientProcess("sdk-websocket", shared.url, tokens=tokens, channels=["orders:renewed"])
     clients.append(client)
-    subscribed(client)
+    wait_subscribed(client)
     # The hub accepted the new token, which does not cover the channel.
     client.wait(
         lambda client: client.records_of("state")[-1]["state"] == "denied", within_s=BACK_S, why="the new token"
@@ -174,16 +174,16 @@ def test_token_expires_during_the_connection(shared: HubProcess, clients: list[C
             "sdk-websocket", shared.url, token_url=f"{backend}/token", tokens=[], channels=["orders:ended"]
         )
         clients.append(client)
-        subscribed(client)
+        wait_subscribed(client)
         serve_token = files.pop("/token")
         shared.publish("orders:ended", "updated", {"n": 1})
         client.wait(lambda client: client.data(), why="a publication")
-        client.wait(
-            lambda client: client.records_of("error") and client.records_of("waiting"), why="the end of the token"
-        )
+        client.wait(lambda client: client.records_of("error") and client.records_of("waiting"), why="the token expires")
         shared.publish("orders:ended", "updated", {"n": 2})
         files["/token"] = serve_token
-        client.wait(lambda client: len(client.data()) == 2, within_s=BACK_S, why="what came while it had no token")
+        client.wait(
+            lambda client: len(client.data()) == 2, within_s=BACK_S, why="the publication missed without a token"
+        )
         assert numbers(client, "orders:ended") == [1, 2]
         assert client.records_of("gap") == []
         client.send_command({"do": "close"})
@@ -193,7 +193,7 @@ def test_token_expires_during_the_connection(shared: HubProcess, clients: list[C
 def test_refused_channel_is_denied_and_invalid_token_closes(shared: HubProcess, clients: list[ClientProcess]) -> None:
     denied = ClientProcess("sdk-websocket", shared.url, tokens=[token("denied")], channels=["orders:1"])
     clients.append(denied)
-    denied.wait(lambda client: client.records_of("state"), why="an answer")
+    denied.wait(lambda client: client.records_of("state"), why="a channel state")
     assert denied.records_of("state")[0] == {
         "kind": "state",
         "channel": "orders:1",
@@ -210,19 +210,19 @@ def test_refused_channel_is_denied_and_invalid_token_closes(shared: HubProcess, 
 def test_channel_unsubscribed_by_a_backend_is_denied(shared: HubProcess, clients: list[ClientProcess]) -> None:
     client = ClientProcess("sdk-websocket", shared.url, tokens=[token("taken", "orders:*")], channels=["orders:taken"])
     clients.append(client)
-    subscribed(client)
+    wait_subscribed(client)
     status, _, _ = shared.request("POST", "/api/users/taken/unsubscribe", {"channel": "orders:taken"})
     assert status == 200
     client.wait(lambda client: client.records_of("state")[-1]["state"] == "denied", why="the denied state")
     assert client.records_of("state")[-1]["code"] == "forbidden"
 
 
-def test_without_websocket_it_falls_back_to_polling(shared: HubProcess, clients: list[ClientProcess]) -> None:
+def test_client_falls_back_to_polling_without_websocket(shared: HubProcess, clients: list[ClientProcess]) -> None:
     with closing(NoWebSocket(shared.port)) as proxy:
         url = f"http://127.0.0.1:{proxy.port}"
         client = ClientProcess("sdk", url, tokens=[token("fallback", "orders:*")], channels=["orders:fallback"])
         clients.append(client)
-        subscribed(client)
+        wait_subscribed(client)
         assert {record["name"] for record in client.records_of("transport")} == {"polling"}
         shared.publish("orders:fallback", "updated", {"n": 1})
         client.wait(lambda client: client.data(), why="a publication")
@@ -241,7 +241,7 @@ def test_polling_first_moves_to_websocket(shared: HubProcess, clients: list[Clie
 
 
 def live_list(url: str) -> str:
-    """The page of the SDK's README, for a hub at `url`."""
+    """Return the example page of the SDK's README, for a hub at `url`."""
     readme = (ROOT / "sdk_js" / "README.md").read_text(encoding="utf-8")
     example = re.search(r"```html\n(.*?)```", readme, re.DOTALL)
     assert example is not None
@@ -252,7 +252,7 @@ def live_list(url: str) -> str:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("blocked", [False, True], ids=["websocket", "fallback"])
-def test_the_live_list_of_the_readme_in_chromium(blocked: bool, tmp_path: Path) -> None:
+def test_live_list_of_the_readme_works_in_chromium(blocked: bool, tmp_path: Path) -> None:
     orders = [{"id": 1, "title": "Tea", "version": 3}, {"id": 2, "title": "Milk", "version": 1}]
     files: dict[str, Callable[[], str]] = {
         "/token": lambda: token("7", "orders:*"),

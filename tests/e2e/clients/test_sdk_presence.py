@@ -43,7 +43,7 @@ def hub(shared_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 class Pages:
-    """Opens one client per call, for the given user. All of them end with the test."""
+    """Opens one client per call, for the given user. All of them are stopped at the end of the test."""
 
     def __init__(self, hub: HubProcess, clients: list[ClientProcess]) -> None:
         self._hub = hub
@@ -51,8 +51,8 @@ class Pages:
 
     def __call__(self, user: str, *channels: str, watch: str = "", kind: str = "sdk-websocket", url: str = "") -> Any:
         tokens = [token(user, "*", info={"name": user.title()})]
-        more = {"watch": [watch]} if watch else {}
-        client = ClientProcess(kind, url or self._hub.url, tokens=tokens, channels=list(channels), **more)
+        options = {"watch": [watch]} if watch else {}
+        client = ClientProcess(kind, url or self._hub.url, tokens=tokens, channels=list(channels), **options)
         self._clients.append(client)
         return client.wait_ready()
 
@@ -62,16 +62,16 @@ def page(hub: HubProcess, clients: list[ClientProcess]) -> Pages:
     return Pages(hub, clients)
 
 
-def present(client: ClientProcess) -> dict[str, Any]:
-    """The last snapshot. `users` is None if the members are not listed."""
+def snapshot(client: ClientProcess) -> dict[str, Any]:
+    """Return the last snapshot. `users` is None if the members are not listed."""
     last = client.records_of("present")[-1]
     users = None if last["members"] is None else sorted(member["user"] for member in last["members"])
     return {"users": users, "count": last["count"], "state": last["state"]}
 
 
-def sees(client: ClientProcess, *users: str, within_s: float = 20.0) -> None:
+def wait_members(client: ClientProcess, *users: str, within_s: float = 20.0) -> None:
     expected = {"users": sorted(users), "count": len(users), "state": "ready"}
-    client.wait(lambda client: present(client) == expected, within_s=within_s, why=f"{users} are there")
+    client.wait(lambda client: snapshot(client) == expected, within_s=within_s, why=f"{users} are listed")
 
 
 def changes(client: ClientProcess) -> list[tuple[str, str]]:
@@ -79,12 +79,12 @@ def changes(client: ClientProcess) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("kind", ["sdk-websocket", "sdk-polling"])
-def test_joins_and_leaves(kind: str, page: Pages) -> None:
+def test_joins_and_leaves_are_reported(kind: str, page: Pages) -> None:
     room = f"room:{kind}"
     ann = page("ann", room, watch=room, kind=kind)
-    sees(ann, "ann")
+    wait_members(ann, "ann")
     bob = page("bob", room, kind=kind)
-    sees(ann, "ann", "bob")
+    wait_members(ann, "ann", "bob")
     # The snapshot is emitted before the join event.
     ann.wait(lambda client: ("join", "bob") in changes(client), why="the join event of Bob")
     assert ann.records_of("join")[-1]["info"] == {"name": "Bob"}
@@ -92,10 +92,10 @@ def test_joins_and_leaves(kind: str, page: Pages) -> None:
     second_page = page("bob", room)
     bob.stop()
     cleo = page("cleo", room, watch=room)
-    sees(cleo, "ann", "bob", "cleo")
+    wait_members(cleo, "ann", "bob", "cleo")
     second_page.stop()
-    sees(ann, "ann", "cleo")
-    sees(cleo, "ann", "cleo")
+    wait_members(ann, "ann", "cleo")
+    wait_members(cleo, "ann", "cleo")
     ann.wait(lambda client: ("leave", "bob") in changes(client), why="the leave event of Bob")
     assert [change for change in changes(ann) if change != ("join", "ann")] == [
         ("join", "bob"),
@@ -106,57 +106,57 @@ def test_joins_and_leaves(kind: str, page: Pages) -> None:
     assert ann.records_of("publication") == cleo.records_of("publication") == []
 
 
-def test_changes_during_a_disconnect(hub: HubProcess, page: Pages) -> None:
+def test_changes_during_a_disconnect_are_reported_after_it(hub: HubProcess, page: Pages) -> None:
     room = "room:cut"
     with closing(Proxy(hub.port, plain=True)) as proxy:
         ann = page("ann", room, watch=room, url=f"http://127.0.0.1:{proxy.port}")
         bob = page("bob", room, watch=room)
-        sees(ann, "ann", "bob")
-        sees(bob, "ann", "bob")
+        wait_members(ann, "ann", "bob")
+        wait_members(bob, "ann", "bob")
         proxy.refuse()
-        sees(bob, "bob")
+        wait_members(bob, "bob")
         page("cleo", room)
         bob.send_command({"do": "close"})
         bob.wait(lambda client: client.records_of("closed"), why="Bob leaves")
         proxy.accept_again()
-        sees(ann, "ann", "cleo", within_s=BACK_S)
-        # The list is requested second_page, and yields the changes during the disconnect.
+        wait_members(ann, "ann", "cleo", within_s=BACK_S)
+        # The SDK requests the members again and derives the changes during the disconnect.
         ann.wait(lambda client: {("join", "cleo"), ("leave", "bob")} <= set(changes(client)), why="the changes")
         page("dora", room)
-        sees(ann, "ann", "cleo", "dora")
+        wait_members(ann, "ann", "cleo", "dora")
 
 
 def test_presence_ends_with_its_last_listener(hub: HubProcess, page: Pages) -> None:
     room = "room:ends"
     ann = page("ann", room, watch=room)
-    sees(ann, "ann")
-    # Ann's own channel, the room, and its join and leave events. All clients of earlier tests have ended.
-    wait_until(lambda: hub.metric("tidings_subscriptions") == 3, why="Ann is alone")
+    wait_members(ann, "ann")
+    # Ann's user channel, the room, and the room's join and leave events. Clients of earlier tests have disconnected.
+    wait_until(lambda: hub.metric("tidings_subscriptions") == 3, why="only Ann is connected")
     ann.send_command({"unwatch": room})
     wait_until(lambda: hub.metric("tidings_subscriptions") == 2, why="the end of join and leave events")
     hub.publish(room, "said", 1)
     ann.wait(lambda client: client.data(room) == [1], why="a publication")
     before = len(ann.records_of("present"))
     bob = page("bob", room, watch=room)
-    sees(bob, "ann", "bob")
+    wait_members(bob, "ann", "bob")
     assert len(ann.records_of("present")) == before
     ann.send_command({"watch": room})
-    sees(ann, "ann", "bob")
+    wait_members(ann, "ann", "bob")
 
 
 def test_large_channel_has_only_a_count(page: Pages) -> None:
     room = "room:large"
     ann = page("ann", room, watch=room)
-    others = [page(f"user-{number}", room) for number in range(LIST_MAX)]
-    ann.wait(lambda client: present(client)["users"] is None, why="too many to be listed")
+    members = [page(f"user-{number}", room) for number in range(LIST_MAX)]
+    ann.wait(lambda client: snapshot(client)["users"] is None, why="the members are no longer listed")
     expected = {"users": None, "count": LIST_MAX + 1, "state": "ready"}
-    ann.wait(lambda client: present(client) == expected, why="the count")
+    ann.wait(lambda client: snapshot(client) == expected, why="the count")
     # A client that joins a large channel receives the count as well.
     late = page("late", room, watch=room)
-    late.wait(lambda client: present(client) == expected | {"count": LIST_MAX + 2}, why="the count for a later client")
-    for other in (*others, late):
-        other.stop()
-    sees(ann, "ann", within_s=BACK_S)
+    late.wait(lambda client: snapshot(client) == expected | {"count": LIST_MAX + 2}, why="the count for a later client")
+    for member in (*members, late):
+        member.stop()
+    wait_members(ann, "ann", within_s=BACK_S)
 
 
 def test_namespace_without_presence_is_refused(hub: HubProcess, page: Pages) -> None:

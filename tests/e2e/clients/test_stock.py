@@ -1,4 +1,4 @@
-"""Stock clients come back by themselves: the same id, what they missed once and in order, without code of ours."""
+"""Unmodified Socket.IO clients recover after a reconnect: same id, and every missed publication once and in order."""
 
 from __future__ import annotations
 
@@ -33,47 +33,47 @@ Start = Callable[..., ClientProcess]
 
 @dataclass
 class Scene:
-    """Two nodes on one Redis, and a door that leads to the first."""
+    """Two nodes on one Redis, and a proxy in front of the first."""
 
     redis: RedisProcess
-    one: HubProcess
-    other: HubProcess
-    door: Proxy
+    first: HubProcess
+    second: HubProcess
+    proxy: Proxy
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.door.port}"
+        return f"http://127.0.0.1:{self.proxy.port}"
 
     @contextmanager
-    def away(self, client: ClientProcess) -> Iterator[None]:
-        """Nobody gets through the door meanwhile, and the client knows."""
+    def disconnected(self, client: ClientProcess) -> Iterator[None]:
+        """Refuse connections at the proxy for the duration of the block, after the client has noticed."""
         before = len(client.records_of("disconnect"))
-        self.door.refuse()
-        client.wait(lambda client: len(client.records_of("disconnect")) > before, why="it is cut off")
+        self.proxy.refuse()
+        client.wait(lambda client: len(client.records_of("disconnect")) > before, why="the client is disconnected")
         try:
             yield
         finally:
-            self.door.accept_again()
+            self.proxy.accept_again()
 
     def publish(self, channel: str, *numbers: int) -> None:
         for number in numbers:
-            self.other.publish(channel, "updated", {"n": number})
+            self.second.publish(channel, "updated", {"n": number})
 
-    def known(self, sid: str) -> list[bytes]:
-        """The key that a session is kept under; none if it is not."""
+    def session_keys(self, sid: str) -> list[bytes]:
+        """Return the Redis key under which a session is stored; an empty list if it is not stored."""
         with self.redis.client() as client:
-            found: list[bytes] = client.keys(f"*:session:{sid}")
-        return found
+            keys: list[bytes] = client.keys(f"*:session:{sid}")
+        return keys
 
-    def kept(self, sid: str) -> None:
-        """Wait until a session is kept: it is written soon after it was opened."""
-        wait_until(lambda: self.known(sid), why="it is kept")
+    def wait_stored(self, sid: str) -> None:
+        """Wait until a session is in the session store: it is written soon after it was opened."""
+        wait_until(lambda: self.session_keys(sid), why="the session is stored")
 
     def refused(self, reason: str) -> float:
-        """How many returns were refused for this reason, on both nodes."""
+        """Return how many recoveries both nodes refused for this reason."""
         return sum(
             float(line.split()[-1])
-            for hub in (self.one, self.other)
+            for hub in (self.first, self.second)
             for line in hub.get("/metrics")[1].decode().splitlines()
             if line.startswith("tidings_returns_refused_total") and f'code="{reason}"' in line
         )
@@ -94,8 +94,8 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
 
 
 @pytest.fixture(scope="module")
-def two(redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[HubProcess]]:
-    hubs = [hub_of(tmp_path_factory.mktemp(name), redis, name) for name in ("one", "other")]
+def nodes(redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[HubProcess]]:
+    hubs = [hub_of(tmp_path_factory.mktemp(name), redis, name) for name in ("first", "second")]
     try:
         for hub in hubs:
             hub.start()
@@ -107,33 +107,35 @@ def two(redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture
-def scene(redis: RedisProcess, two: list[HubProcess]) -> Iterator[Scene]:
-    door = Proxy(two[0].port, plain=True)
-    yield Scene(redis, *two, door)
-    door.close()
+def scene(redis: RedisProcess, nodes: list[HubProcess]) -> Iterator[Scene]:
+    proxy = Proxy(nodes[0].port, plain=True)
+    yield Scene(redis, *nodes, proxy)
+    proxy.close()
 
 
 @pytest.fixture
 def start(scene: Scene, clients: list[ClientProcess]) -> Start:
-    def started(kind: str, user: str, *channels: str, **more: Any) -> ClientProcess:
-        given = more.pop("token", None) or token(user, "orders:*", "brief:*")
-        client = ClientProcess(kind, more.pop("url", scene.url), token=given, channels=list(channels), **more)
+    def start_client(kind: str, user: str, *channels: str, **options: Any) -> ClientProcess:
+        auth_token = options.pop("token", None) or token(user, "orders:*", "brief:*")
+        client = ClientProcess(
+            kind, options.pop("url", scene.url), token=auth_token, channels=list(channels), **options
+        )
         clients.append(client)
         return client.wait_ready()
 
-    return started
+    return start_client
 
 
 def numbers(client: ClientProcess) -> list[int]:
     return [data["n"] for data in client.data()]
 
 
-def got(client: ClientProcess, count: int) -> None:
+def wait_publications(client: ClientProcess, count: int) -> None:
     client.wait(lambda client: len(client.data()) >= count, why=f"{count} publications")
 
 
-def back(client: ClientProcess, times: int = 2, *, recovered: bool = True) -> None:
-    """It came back, and was told so by its own library, with the same id."""
+def wait_reconnected(client: ClientProcess, times: int = 2, *, recovered: bool = True) -> None:
+    """Wait for a reconnect, and check the id and the `recovered` flag of the client's library."""
     client.wait_ready(times)
     connects = client.records_of("connect")
     assert connects[times - 1]["recovered"] is recovered, client.records_of("ready")[-1]
@@ -141,373 +143,382 @@ def back(client: ClientProcess, times: int = 2, *, recovered: bool = True) -> No
 
 
 def refusal(client: ClientProcess) -> dict[str, Any]:
-    """What its CONNECT was answered."""
-    client.wait(lambda client: any("data" in each for each in client.records_of("connect_error")), why="it is refused")
-    return next(each["data"] for each in client.records_of("connect_error") if "data" in each)
+    """Wait for the error in response to CONNECT and return its data."""
+    client.wait(
+        lambda client: any("data" in record for record in client.records_of("connect_error")),
+        why="the client is refused",
+    )
+    return next(record["data"] for record in client.records_of("connect_error") if "data" in record)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_client_that_was_cut_off_is_the_same_and_has_everything(kind: str, scene: Scene, start: Start) -> None:
+def test_reconnected_client_keeps_its_id_and_receives_everything(kind: str, scene: Scene, start: Start) -> None:
     channel = f"orders:cut-{kind}"
     client = start(kind, f"cut-{kind}", channel)
     scene.publish(channel, 0, 1, 2)
-    got(client, 3)
-    with scene.away(client):
+    wait_publications(client, 3)
+    with scene.disconnected(client):
         scene.publish(channel, 3, 4, 5)
     scene.publish(channel, 6)
-    back(client)
-    got(client, 7)
+    wait_reconnected(client)
+    wait_publications(client, 7)
     assert client.records_of("ready")[1]["channels"][channel] == {"recovered": True}
-    # And again, on the other node, which does not know it.
-    with scene.away(client):
+    # Again, on the second node, which has not seen this session before.
+    with scene.disconnected(client):
         scene.publish(channel, 7)
-        scene.door.lead_to(scene.other.port)
-    back(client, 3)
+        scene.proxy.lead_to(scene.second.port)
+    wait_reconnected(client, 3)
     scene.publish(channel, 8)
-    got(client, 9)
+    wait_publications(client, 9)
     assert numbers(client) == list(range(9))
 
 
 @pytest.mark.parametrize("kind", ["stock-websocket", "stock-polling", "stock4.6-websocket"])
-def test_a_client_that_has_had_no_publication_yet(kind: str, scene: Scene, start: Start) -> None:
+def test_client_without_any_publication_yet_is_recovered(kind: str, scene: Scene, start: Start) -> None:
     channel = f"orders:none-{kind}"
     client = start(kind, f"none-{kind}", channel)
-    with scene.away(client):
+    with scene.disconnected(client):
         scene.publish(channel, 0, 1)
-    back(client)
-    got(client, 2)
-    with scene.away(client):
+    wait_reconnected(client)
+    wait_publications(client, 2)
+    with scene.disconnected(client):
         pass
-    back(client, 3)
+    wait_reconnected(client, 3)
     scene.publish(channel, 2)
-    got(client, 3)
+    wait_publications(client, 3)
     assert numbers(client) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("kind", ["stock-websocket", "stock-polling", "stock4.6-polling"])
-def test_channels_that_it_subscribed_to_later(kind: str, scene: Scene, start: Start) -> None:
-    first, later, left = (f"orders:{name}-{kind}" for name in ("first", "later", "left"))
-    client = start(kind, f"later-{kind}", first, left)
-    scene.publish(first, 0)
-    # Published before it subscribes: not its own.
+def test_later_subscriptions_are_recovered(kind: str, scene: Scene, start: Start) -> None:
+    initial, later, unsubscribed = (f"orders:{name}-{kind}" for name in ("initial", "later", "unsubscribed"))
+    client = start(kind, f"later-{kind}", initial, unsubscribed)
+    scene.publish(initial, 0)
+    # Published before the client subscribes, so it is not delivered.
     scene.publish(later, 100)
     assert client.request("tidings:subscribe", {"channels": [later]})["channels"] == {later: {"recovered": False}}
-    assert client.request("tidings:unsubscribe", {"channels": [left]}) == {}
-    got(client, 1)
-    with scene.away(client):
+    assert client.request("tidings:unsubscribe", {"channels": [unsubscribed]}) == {}
+    wait_publications(client, 1)
+    with scene.disconnected(client):
         scene.publish(later, 1)
-        scene.publish(left, 101)
-        scene.publish(first, 2)
-    back(client)
+        scene.publish(unsubscribed, 101)
+        scene.publish(initial, 2)
+    wait_reconnected(client)
     scene.publish(later, 3)
-    got(client, 4)
+    wait_publications(client, 4)
     assert numbers(client) == [0, 1, 2, 3]
-    # What CONNECT names is subscribed to in any case, and says that its past is not whole.
+    # Channels in CONNECT are always subscribed to. `recovered` is false for the one that was unsubscribed.
     channels = client.records_of("ready")[1]["channels"]
-    assert {name: channels[name]["recovered"] for name in (first, later, left)} == {
-        first: True,
+    assert {name: channels[name]["recovered"] for name in (initial, later, unsubscribed)} == {
+        initial: True,
         later: True,
-        left: False,
+        unsubscribed: False,
     }
 
 
-def test_a_subscription_with_a_cursor_and_a_cut_before_anything_else(scene: Scene, start: Start) -> None:
-    since = scene.other.publish("orders:early", "updated", {"n": 0})["cursor"]
+def test_cut_right_after_a_subscription_with_a_cursor_is_not_recovered(scene: Scene, start: Start) -> None:
+    since = scene.second.publish("orders:early", "updated", {"n": 0})["cursor"]
     scene.publish("orders:early", 1, 2)
     client = start("stock-websocket", "early", "orders:calm")
     assert client.request("tidings:subscribe", {"channels": ["orders:early"], "since": since})["channels"] == {
         "orders:early": {"recovered": True}
     }
-    got(client, 2)
-    # Nobody can know that it got them: its offset may be from before.
-    with scene.away(client):
+    wait_publications(client, 2)
+    # The hub cannot tell whether the client received them: its offset may be older.
+    with scene.disconnected(client):
         scene.publish("orders:early", 3)
-    back(client, recovered=False)
-    # Whoever got something afterwards has them.
+    wait_reconnected(client, recovered=False)
+    # A client that received a later publication has received them.
     client.request("tidings:subscribe", {"channels": ["orders:early"]})
     scene.publish("orders:early", 4)
-    got(client, 3)
-    with scene.away(client):
+    wait_publications(client, 3)
+    with scene.disconnected(client):
         scene.publish("orders:early", 5)
-    back(client, 3)
-    got(client, 4)
+    wait_reconnected(client, 3)
+    wait_publications(client, 4)
     assert numbers(client) == [1, 2, 4, 5]
     assert scene.refused("unsettled") == 1
 
 
 @pytest.mark.parametrize("kind", ["stock-websocket", "stock-polling"])
-def test_a_history_that_is_too_short(kind: str, scene: Scene, start: Start) -> None:
-    channel, whole = f"brief:{kind}", f"orders:whole-{kind}"
-    client = start(kind, f"brief-{kind}", channel, whole)
+def test_history_that_is_too_short_is_not_recovered(kind: str, scene: Scene, start: Start) -> None:
+    channel, complete = f"brief:{kind}", f"orders:complete-{kind}"
+    client = start(kind, f"brief-{kind}", channel, complete)
     scene.publish(channel, 0)
-    got(client, 1)
-    with scene.away(client):
-        scene.publish(whole, 1)
-        # A stream is trimmed in blocks of a hundred.
+    wait_publications(client, 1)
+    with scene.disconnected(client):
+        scene.publish(complete, 1)
+        # Redis trims a stream in blocks of a hundred entries.
         scene.publish(channel, *range(100, 350))
-    back(client, recovered=False)
+    wait_reconnected(client, recovered=False)
     assert client.records_of("ready")[1]["channels"][channel] == {"recovered": False}
     scene.publish(channel, 2)
-    got(client, 2)
-    # All or nothing: of the channel that could be recovered nothing came either.
+    wait_publications(client, 2)
+    # All or nothing: the channel with complete history is not recovered either.
     assert numbers(client) == [0, 2]
-    with scene.away(client):
+    with scene.disconnected(client):
         scene.publish(channel, 3)
-    back(client, 3)
-    got(client, 3)
+    wait_reconnected(client, 3)
+    wait_publications(client, 3)
     assert numbers(client) == [0, 2, 3]
 
 
-@pytest.mark.parametrize("moved", [False, True])
-def test_joins_and_leaves_that_were_missed_make_it_new(moved: bool, scene: Scene, start: Start) -> None:
-    room = f"room:{moved}"
+@pytest.mark.parametrize("has_changed", [False, True])
+def test_session_with_missed_presence_changes_is_not_recovered(has_changed: bool, scene: Scene, start: Start) -> None:
+    room = f"room:{has_changed}"
     client = start("stock-websocket", "watches", room, presence=[room])
     client.wait(lambda client: client.records_of("join"), why="its own join")
-    with scene.away(client):
-        if moved:
-            start("stock-websocket", "moves", room, url=scene.other.url)
-            wait_until(lambda: members(scene, room) == ["moves", "watches"], why="the other one is there")
-    back(client, recovered=not moved)
-    assert client.records_of("ready")[1]["presence"] == {room: {"recovered": not moved}}
-    # What CONNECT asked for is watched either way.
-    late = start("stock-websocket", "late", room, url=scene.other.url)
+    with scene.disconnected(client):
+        if has_changed:
+            start("stock-websocket", "moves", room, url=scene.second.url)
+            wait_until(lambda: members(scene, room) == ["moves", "watches"], why="the second member has joined")
+    wait_reconnected(client, recovered=not has_changed)
+    assert client.records_of("ready")[1]["presence"] == {room: {"recovered": not has_changed}}
+    # Presence that CONNECT requests is subscribed to in both cases.
+    late = start("stock-websocket", "late", room, url=scene.second.url)
     client.wait(
-        lambda client: any(one["members"][0]["user"] == "late" for one in client.records_of("join")), why="a join"
+        lambda client: any(record["members"][0]["user"] == "late" for record in client.records_of("join")), why="a join"
     )
     late.stop()
 
 
 @pytest.mark.parametrize("kind", ["stock-websocket", "stock4.6-websocket", "stock-polling"])
-def test_a_node_that_was_killed(kind: str, redis: RedisProcess, scene: Scene, start: Start, tmp_path: Path) -> None:
+def test_client_of_a_killed_node_is_recovered_on_another(
+    kind: str, redis: RedisProcess, scene: Scene, start: Start, tmp_path: Path
+) -> None:
     node = hub_of(tmp_path, redis, f"killed-{kind.replace('.', '')}").start()
     channel, later = f"orders:killed-{kind}", f"orders:killed-later-{kind}"
     try:
-        scene.door.lead_to(node.port)
+        scene.proxy.lead_to(node.port)
         client = start(kind, f"killed-{kind}", channel)
         client.request("tidings:subscribe", {"channels": [later]})
         scene.publish(channel, 0)
-        got(client, 1)
-        scene.door.refuse()
+        wait_publications(client, 1)
+        scene.proxy.refuse()
     finally:
         node.stop()
     scene.publish(channel, 1)
     scene.publish(later, 2)
-    scene.door.lead_to(scene.one.port)
-    scene.door.accept_again()
-    back(client)
+    scene.proxy.lead_to(scene.first.port)
+    scene.proxy.accept_again()
+    wait_reconnected(client)
     scene.publish(channel, 3)
-    got(client, 4)
+    wait_publications(client, 4)
     assert numbers(client) == [0, 1, 2, 3]
 
 
-def test_a_node_that_drains(redis: RedisProcess, scene: Scene, start: Start, tmp_path: Path) -> None:
+def test_client_of_a_draining_node_is_recovered_on_another(
+    redis: RedisProcess, scene: Scene, start: Start, tmp_path: Path
+) -> None:
     node = hub_of(tmp_path, redis, "drains", "drain_notice_s = 0.0\ndrain_s = 0.2\n").start()
-    scene.door.lead_to(node.port)
+    scene.proxy.lead_to(node.port)
     client = start("stock-websocket", "drained", "orders:drained")
     scene.publish("orders:drained", 0)
-    got(client, 1)
-    scene.door.lead_to(scene.one.port) if node.terminate() == 0 else None
-    back(client)
+    wait_publications(client, 1)
+    scene.proxy.lead_to(scene.first.port) if node.terminate() == 0 else None
+    wait_reconnected(client)
     scene.publish("orders:drained", 1)
-    got(client, 2)
+    wait_publications(client, 2)
     assert numbers(client) == [0, 1]
 
 
 class TestPid:
-    """A pid is a secret of one user, good for one return at a time."""
+    """A pid is a secret of one user and recovers one connection at a time."""
 
-    def test_of_two_that_return_with_it_one_is_recovered(self, scene: Scene) -> None:
+    def test_only_one_of_two_connections_with_the_same_pid_is_recovered(self, scene: Scene) -> None:
         auth: dict[str, object] = {"token": token("twice", "orders:*"), "channels": ["orders:twice"]}
-        _, answer, events = connect_events(scene.one.port, auth)
-        scene.kept(answer["sid"])
-        given = auth | {"pid": answer["pid"], "offset": events[0][-1]}
+        _, answer, events = connect_events(scene.first.port, auth)
+        scene.wait_stored(answer["sid"])
+        reconnect = auth | {"pid": answer["pid"], "offset": events[0][-1]}
         with ThreadPoolExecutor(2) as pool:
-            both = list(pool.map(lambda hub: connect_events(hub.port, given)[1], (scene.one, scene.other)))
-        assert [each["pid"] for each in both].count(answer["pid"]) == 1
-        assert [each["sid"] for each in both].count(answer["sid"]) == 1
+            responses = list(pool.map(lambda hub: connect_events(hub.port, reconnect)[1], (scene.first, scene.second)))
+        assert [response["pid"] for response in responses].count(answer["pid"]) == 1
+        assert [response["sid"] for response in responses].count(answer["sid"]) == 1
 
-    def test_who_returns_takes_over_and_the_old_connection_ends(self, scene: Scene) -> None:
-        """Its node has not noticed that it is dead."""
+    def test_reconnect_takes_over_and_closes_the_old_connection(self, scene: Scene) -> None:
+        """The node of the old connection has not noticed that the client is disconnected."""
         auth: dict[str, object] = {"token": token("taken", "orders:*"), "channels": ["orders:taken"]}
-        old, answer, events = connect_events(scene.one.port, auth)
-        for hub in (scene.other, scene.one, scene.one):
-            scene.kept(answer["sid"])
-            _, again, _ = connect_events(hub.port, auth | {"pid": answer["pid"], "offset": events[0][-1]})
-            assert again == answer
-        wait_until(lambda: len(sessions(scene, "taken")) == 1, why="the others have ended")
-        said = "".join(poll_packets(scene.one.port, old))
-        assert '"code":"replaced"' in said
-        assert said.endswith("41") or "41" in poll_packets(scene.one.port, old)
+        old, answer, events = connect_events(scene.first.port, auth)
+        for hub in (scene.second, scene.first, scene.first):
+            scene.wait_stored(answer["sid"])
+            _, response, _ = connect_events(hub.port, auth | {"pid": answer["pid"], "offset": events[0][-1]})
+            assert response == answer
+        wait_until(lambda: len(sessions(scene, "taken")) == 1, why="the old connections are closed")
+        packets = "".join(poll_packets(scene.first.port, old))
+        assert '"code":"replaced"' in packets
+        assert packets.endswith("41") or "41" in poll_packets(scene.first.port, old)
 
-    def test_another_users(self, scene: Scene) -> None:
+    def test_pid_of_another_user_is_refused(self, scene: Scene) -> None:
         auth: dict[str, object] = {"token": token("mine", "orders:*"), "channels": ["orders:mine"]}
-        _, answer, events = connect_events(scene.one.port, auth)
-        scene.kept(answer["sid"])
+        _, answer, events = connect_events(scene.first.port, auth)
+        scene.wait_stored(answer["sid"])
         thief = {"token": token("thief", "orders:*"), "pid": answer["pid"], "offset": events[0][-1]}
-        _, theirs, said = connect_events(scene.other.port, thief)
-        assert theirs["sid"] != answer["sid"]
-        assert theirs["pid"] != answer["pid"]
-        assert said[0][1]["channels"].keys() == {"user:thief"}
+        _, thief_answer, thief_events = connect_events(scene.second.port, thief)
+        assert thief_answer["sid"] != answer["sid"]
+        assert thief_answer["pid"] != answer["pid"]
+        assert thief_events[0][1]["channels"].keys() == {"user:thief"}
         assert scene.refused("user") == 1
-        # It is still good for its owner.
-        assert connect_events(scene.other.port, auth | {"pid": answer["pid"], "offset": events[0][-1]})[1] == answer
+        # It is still valid for its owner.
+        assert connect_events(scene.second.port, auth | {"pid": answer["pid"], "offset": events[0][-1]})[1] == answer
 
     @pytest.mark.parametrize("pid", ["x", "x" * 24, 7, {"a": 1}, ["x"], "\u00e9" * 20, ""])
-    def test_what_is_none(self, scene: Scene, pid: object) -> None:
-        _, answer, _ = connect_events(scene.one.port, {"token": token("none"), "pid": pid, "offset": 5})
+    def test_malformed_pid_is_replaced_by_a_new_one(self, scene: Scene, pid: object) -> None:
+        _, answer, _ = connect_events(scene.first.port, {"token": token("none"), "pid": pid, "offset": 5})
         assert answer.keys() == {"sid", "pid"}
         assert answer["pid"] != pid
 
     @pytest.mark.parametrize("offset", [None, 5, "garbage", "", "other.1"])
-    def test_an_offset_that_is_none(self, scene: Scene, offset: object) -> None:
+    def test_invalid_offset_is_not_recovered(self, scene: Scene, offset: object) -> None:
         auth: dict[str, object] = {"token": token("offset", "orders:*"), "channels": ["orders:offset"]}
-        _, answer, _ = connect_events(scene.one.port, auth)
-        scene.kept(answer["sid"])
-        _, again, said = connect_events(scene.other.port, auth | {"pid": answer["pid"], "offset": offset})
-        assert again["sid"] != answer["sid"]
-        assert said[0][1]["channels"]["orders:offset"] == {"recovered": False}
+        _, answer, _ = connect_events(scene.first.port, auth)
+        scene.wait_stored(answer["sid"])
+        _, response, events = connect_events(scene.second.port, auth | {"pid": answer["pid"], "offset": offset})
+        assert response["sid"] != answer["sid"]
+        assert events[0][1]["channels"]["orders:offset"] == {"recovered": False}
 
-    def test_who_never_heard_ready_is_not_taken_for_whole(self, scene: Scene) -> None:
-        """It still has the offset of the session before: it was cut off right behind the answer to its CONNECT."""
+    def test_client_that_never_received_ready_is_not_recovered(self, scene: Scene) -> None:
+        """It was disconnected right after the response to CONNECT, so it has the offset of its previous session."""
         auth: dict[str, object] = {"token": token("unready", "orders:*"), "channels": ["orders:unready"]}
-        offset = connect_events(scene.one.port, auth)[2][0][-1]
-        brought = auth | {"pid": "of-a-session-that-is-gone", "offset": offset}
-        _, answer, _ = connect_events(scene.one.port, brought)
-        scene.kept(answer["sid"])
-        _, again, _ = connect_events(scene.one.port, brought | {"pid": answer["pid"]})
-        assert again["pid"] != answer["pid"]
+        offset = connect_events(scene.first.port, auth)[2][0][-1]
+        previous = auth | {"pid": "of-a-session-that-has-ended", "offset": offset}
+        _, answer, _ = connect_events(scene.first.port, previous)
+        scene.wait_stored(answer["sid"])
+        _, response, _ = connect_events(scene.first.port, previous | {"pid": answer["pid"]})
+        assert response["pid"] != answer["pid"]
         assert scene.refused("unready") == 1
 
-    def test_none_is_given_to_who_wants_none(self, scene: Scene) -> None:
-        _, answer, _ = connect_events(scene.one.port, {"token": token("own"), "pid": None})
+    def test_client_can_opt_out_of_a_pid(self, scene: Scene) -> None:
+        _, answer, _ = connect_events(scene.first.port, {"token": token("own"), "pid": None})
         assert answer.keys() == {"sid"}
 
-    def test_the_broker_does_not_know_it(self, scene: Scene) -> None:
-        _, answer, _ = connect_events(scene.one.port, {"token": token("secret")})
-        scene.kept(answer["sid"])
-        (name,) = scene.known(answer["sid"])
+    def test_pid_is_not_stored_in_the_broker(self, scene: Scene) -> None:
+        _, answer, _ = connect_events(scene.first.port, {"token": token("secret")})
+        scene.wait_stored(answer["sid"])
+        (name,) = scene.session_keys(answer["sid"])
         with scene.redis.client() as client:
             assert answer["pid"].encode() not in name + client.get(name)
 
 
 class TestAuth:
-    """The token is looked at again: a pid opens nothing by itself."""
+    """A reconnect is authorized by its token as well: a pid alone is not enough."""
 
-    def test_a_token_that_has_ended(self, scene: Scene, start: Start) -> None:
-        before = scene.one.metric("tidings_auth_failures_total")
-        # Its `exp` is a whole second, up to one later than asked for.
+    def test_expired_token_is_refused(self, scene: Scene, start: Start) -> None:
+        before = scene.first.metric("tidings_auth_failures_total")
+        # `exp` is a whole second, up to one second later than requested.
         ended_s = time.time() + 3
         client = start("stock-websocket", "ended", "orders:ended", token=token("ended", "orders:*", expires_in_s=2))
-        with scene.away(client):
+        with scene.disconnected(client):
             time.sleep(max(0.0, ended_s - time.time()) + 0.1)
-        # Whoever could come back with another token is closed without an answer.
-        wait_until(lambda: scene.one.metric("tidings_auth_failures_total") > before, why="it is refused")
+        # A client that could reconnect with another token is closed without a response.
+        wait_until(lambda: scene.first.metric("tidings_auth_failures_total") > before, why="the client is refused")
         assert len(client.records_of("connect")) == 1
 
-    def test_a_revoked_user(self, scene: Scene, start: Start) -> None:
+    def test_revoked_user_is_refused(self, scene: Scene, start: Start) -> None:
         client = start("stock-websocket", "gone", "orders:gone")
-        with scene.away(client):
-            assert scene.other.request("POST", "/api/revocations", {"user": "gone", "for_s": 60})[0] == 201
+        with scene.disconnected(client):
+            assert scene.second.request("POST", "/api/revocations", {"user": "gone", "for_s": 60})[0] == 201
         assert refusal(client)["code"] == "revoked"
 
-    def test_a_revoked_token_takes_its_session_with_it(self, scene: Scene) -> None:
+    def test_revoking_a_token_ends_its_session(self, scene: Scene) -> None:
         auth: dict[str, object] = {"token": token("jti", "orders:*", jti="first"), "channels": ["orders:jti"]}
-        _, answer, events = connect_events(scene.one.port, auth)
-        scene.kept(answer["sid"])
-        assert scene.other.request("POST", "/api/revocations", {"jti": "first", "for_s": 60})[0] == 201
-        again = {"token": token("jti", "orders:*", jti="second"), "pid": answer["pid"], "offset": events[0][-1]}
-        assert connect_events(scene.other.port, again)[1]["pid"] != answer["pid"]
+        _, answer, events = connect_events(scene.first.port, auth)
+        scene.wait_stored(answer["sid"])
+        assert scene.second.request("POST", "/api/revocations", {"jti": "first", "for_s": 60})[0] == 201
+        reconnect = {"token": token("jti", "orders:*", jti="second"), "pid": answer["pid"], "offset": events[0][-1]}
+        assert connect_events(scene.second.port, reconnect)[1]["pid"] != answer["pid"]
 
-    def test_a_token_that_covers_less(self, scene: Scene) -> None:
+    def test_token_that_covers_fewer_channels_is_not_recovered(self, scene: Scene) -> None:
         auth: dict[str, object] = {"token": token("less", "orders:*"), "channels": ["orders:less", "orders:more"]}
-        _, answer, events = connect_events(scene.one.port, auth)
-        scene.kept(answer["sid"])
-        less = auth | {"token": token("less", "orders:less"), "pid": answer["pid"], "offset": events[0][-1]}
-        _, again, said = connect_events(scene.other.port, less)
-        assert again["sid"] != answer["sid"]
-        assert said[0][1]["channels"]["orders:more"]["error"]["code"] == "forbidden"
+        _, answer, events = connect_events(scene.first.port, auth)
+        scene.wait_stored(answer["sid"])
+        reconnect = auth | {"token": token("less", "orders:less"), "pid": answer["pid"], "offset": events[0][-1]}
+        _, response, events = connect_events(scene.second.port, reconnect)
+        assert response["sid"] != answer["sid"]
+        assert events[0][1]["channels"]["orders:more"]["error"]["code"] == "forbidden"
 
 
-class TestForgotten:
-    """Who left, or was sent away, does not come back as the same."""
+class TestEndedSession:
+    """A session that the client or the backend ended is not recovered."""
 
-    def test_a_client_that_disconnects(self, scene: Scene, start: Start) -> None:
+    def test_session_ended_by_the_client_is_not_recovered(self, scene: Scene, start: Start) -> None:
         client = start("stock-websocket", "leaves", "orders:leaves")
         sid = client.records_of("connect")[0]["id"]
-        scene.kept(sid)
+        scene.wait_stored(sid)
         client.send_command({"call": "disconnect"})
-        wait_until(lambda: not scene.known(sid), why="it is forgotten")
+        wait_until(lambda: not scene.session_keys(sid), why="the session is deleted")
         client.send_command({"call": "connect"})
-        back(client, recovered=False)
+        wait_reconnected(client, recovered=False)
 
-    def test_a_backend_that_disconnects(self, scene: Scene, start: Start) -> None:
+    def test_session_ended_by_the_backend_is_not_recovered(self, scene: Scene, start: Start) -> None:
         client = start("stock-websocket", "sent", "orders:sent")
-        scene.kept(client.records_of("connect")[0]["id"])
-        assert scene.other.request("POST", "/api/users/sent/disconnect", {})[1]["disconnected"] == 1
-        back(client, recovered=False)
+        scene.wait_stored(client.records_of("connect")[0]["id"])
+        assert scene.second.request("POST", "/api/users/sent/disconnect", {})[1]["disconnected"] == 1
+        wait_reconnected(client, recovered=False)
 
-    def test_a_channel_that_a_backend_gave(self, scene: Scene, start: Start) -> None:
-        """It may have been taken back meanwhile: nobody knows here."""
+    def test_session_with_a_channel_subscribed_by_the_backend_is_not_recovered(
+        self, scene: Scene, start: Start
+    ) -> None:
+        """The backend may have unsubscribed it in the meantime, and the node cannot know that."""
         client = start("stock-websocket", "given", "orders:given", token=token("given", "orders:given"))
-        answer = scene.other.request("POST", "/api/users/given/subscribe", {"channel": "orders:gift"})[1]
+        answer = scene.second.request("POST", "/api/users/given/subscribe", {"channel": "orders:gift"})[1]
         assert answer["connections"] == 1
-        with scene.away(client):
+        with scene.disconnected(client):
             scene.publish("orders:gift", 1)
-        back(client, recovered=False)
+        wait_reconnected(client, recovered=False)
         assert "orders:gift" not in client.records_of("ready")[1]["channels"]
 
 
-def test_a_redis_that_forgot_everything(clients: list[ClientProcess], tmp_path: Path) -> None:
+def test_flushed_redis_is_not_recovered(clients: list[ClientProcess], tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("redis", "hub")]
     for folder in folders:
         folder.mkdir()
     redis = RedisProcess(folders[0]).start()
     hub = hub_of(folders[1], redis, "forgets").start()
-    door = Proxy(hub.port, plain=True)
+    proxy = Proxy(hub.port, plain=True)
     try:
-        url = f"http://127.0.0.1:{door.port}"
+        url = f"http://127.0.0.1:{proxy.port}"
         client = ClientProcess("stock-websocket", url, token=token("u", "orders:*"), channels=["orders:1"])
         clients.append(client.wait_ready())
         hub.publish("orders:1", "updated", {"n": 0})
-        got(client, 1)
-        door.refuse()
-        with redis.client() as asked:
-            wait_until(lambda: asked.keys("*session:*"), why="the session is kept")
-            asked.flushall()
-        wait_until(lambda: hub.metric("tidings_epochs_total") == 1, why="the node knows")
-        door.accept_again()
-        back(client, recovered=False)
+        wait_publications(client, 1)
+        proxy.refuse()
+        with redis.client() as redis_client:
+            wait_until(lambda: redis_client.keys("*session:*"), why="the session is stored")
+            redis_client.flushall()
+        wait_until(lambda: hub.metric("tidings_epochs_total") == 1, why="the node notices")
+        proxy.accept_again()
+        wait_reconnected(client, recovered=False)
         hub.publish("orders:1", "updated", {"n": 1})
-        got(client, 2)
-        door.refuse()
-        door.accept_again()
-        back(client, 3)
+        wait_publications(client, 2)
+        proxy.refuse()
+        proxy.accept_again()
+        wait_reconnected(client, 3)
     finally:
-        door.close()
+        proxy.close()
         hub.stop()
         redis.stop()
 
 
-def test_one_node_in_memory_for_trial(clients: list[ClientProcess], tmp_path: Path) -> None:
-    """Without a token the pid is who it is."""
+def test_client_is_recovered_by_the_in_memory_broker(clients: list[ClientProcess], tmp_path: Path) -> None:
+    """Without a token the pid identifies the user."""
     hub = HubProcess(tmp_path, "--dev").start()
-    door = Proxy(hub.port, plain=True)
+    proxy = Proxy(hub.port, plain=True)
     try:
-        client = ClientProcess("stock-websocket", f"http://127.0.0.1:{door.port}", channels=["demo:1"])
+        client = ClientProcess("stock-websocket", f"http://127.0.0.1:{proxy.port}", channels=["demo:1"])
         clients.append(client.wait_ready())
-        time.sleep(0.1)  # it is kept soon after it was opened
-        door.refuse()
+        time.sleep(0.1)  # the session is stored soon after it was opened
+        proxy.refuse()
         hub.publish("demo:1", "updated", {"n": 0})
-        door.accept_again()
-        back(client)
-        got(client, 1)
+        proxy.accept_again()
+        wait_reconnected(client)
+        wait_publications(client, 1)
         assert client.records_of("ready")[1]["user"] == client.records_of("ready")[0]["user"]
     finally:
-        door.close()
+        proxy.close()
         hub.stop()
 
 
-def test_it_can_be_switched_off(tmp_path: Path) -> None:
+def test_recovery_can_be_disabled(tmp_path: Path) -> None:
     hub = HubProcess(tmp_path, extra="recovery_window_s = 0\n").start()
     try:
         assert connect_events(hub.port, {"token": token("u"), "pid": "x" * 24, "offset": "e.1"})[1].keys() == {"sid"}
@@ -516,9 +527,9 @@ def test_it_can_be_switched_off(tmp_path: Path) -> None:
 
 
 def sessions(scene: Scene, user: str) -> list[dict[str, Any]]:
-    rows = scene.one.get("/api/connections?limit=1000")[1]["connections"]
+    rows = scene.first.get("/api/connections?limit=1000")[1]["connections"]
     return sorted((row for row in rows if row["user"] == user), key=lambda row: str(row["node"]))
 
 
 def members(scene: Scene, channel: str) -> list[str]:
-    return sorted(one["user"] for one in scene.one.get(f"/api/channels/{channel}/presence")[1]["members"])
+    return sorted(member["user"] for member in scene.first.get(f"/api/channels/{channel}/presence")[1]["members"])

@@ -1,4 +1,4 @@
-"""docs/stock-clients.md is a program, and does what it says."""
+"""The code blocks of docs/stock-clients.md together are a program that does what the page describes."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def hub(tmp_path: Path) -> Iterator[HubProcess]:
 
 
 def calls(client: ClientProcess, kind: str) -> list[tuple[object, ...]]:
-    return [tuple(value for name, value in each.items() if name != "kind") for each in client.records_of(kind)]
+    return [tuple(value for name, value in record.items() if name != "kind") for record in client.records_of(kind)]
 
 
-def test_the_page_runs(hub: HubProcess, clients: list[ClientProcess]) -> None:
-    with closing(Proxy(hub.port, plain=True)) as door:
+def test_program_of_the_page_runs(hub: HubProcess, clients: list[ClientProcess]) -> None:
+    with closing(Proxy(hub.port, plain=True)) as proxy:
         page = ClientProcess(
             "page",
-            f"http://127.0.0.1:{door.port}",
+            f"http://127.0.0.1:{proxy.port}",
             token=token("7", "orders:*", expires_in_s=600),
             channels=[],
             next=token("7", "orders:*"),
@@ -53,11 +53,11 @@ def test_the_page_runs(hub: HubProcess, clients: list[ClientProcess]) -> None:
         assert end["blocks"] == PAGE.read_text(encoding="utf-8").count("```js\n") >= 8
         assert calls(page, "load") == [("orders:42",), ("orders:43",)]
         page.wait(lambda page: ("there", "7") in calls(page, "show"), why="presence")
-        shown = calls(page, "show")
-        assert [one for one in shown if one[0] == "chat:lobby"] == [("chat:lobby", {"text": "hello"})]
-        assert ("receipt", False) in shown
-        assert ("history", {"text": "hello"}) in shown
-        page.wait(lambda page: page.records_of("renewed"), why="the hub warns of the token's end")
+        show_calls = calls(page, "show")
+        assert [call for call in show_calls if call[0] == "chat:lobby"] == [("chat:lobby", {"text": "hello"})]
+        assert ("receipt", False) in show_calls
+        assert ("history", {"text": "hello"}) in show_calls
+        page.wait(lambda page: page.records_of("renewed"), why="the warning before the token expires")
 
         friend = ClientProcess("js-websocket", hub.url, token=token("8"), channels=["chat:lobby"])
         clients.append(friend)
@@ -66,23 +66,28 @@ def test_the_page_runs(hub: HubProcess, clients: list[ClientProcess]) -> None:
         page.wait(lambda page: ("leave", "8") in calls(page, "show"), why="a leave")
 
         assert hub.request("POST", "/api/users/7/subscribe", {"channel": "orders:44"})[1]["connections"] == 1
-        page.wait(lambda page: ("orders:44",) in calls(page, "load"), why="a channel that a backend gave")
+        page.wait(
+            lambda page: ("orders:44",) in calls(page, "load"),
+            why="a channel that the backend subscribed the client to",
+        )
         assert hub.request("POST", "/api/users/7/unsubscribe", {"channel": "orders:44"})[1]["connections"] == 1
-        page.wait(lambda page: ("orders:44", "taken") in calls(page, "complain"), why="and took")
+        page.wait(
+            lambda page: ("orders:44", "taken") in calls(page, "complain"), why="the backend unsubscribed the client"
+        )
 
         hub.publish("orders:42", "updated", {"n": 1})
         page.wait(lambda page: ("orders:42", {"n": 1}) in calls(page, "show"), why="a publication")
-        door.refuse()
-        page.wait(lambda page: page.records_of("disconnect"), why="it is cut off")
+        proxy.refuse()
+        page.wait(lambda page: page.records_of("disconnect"), why="the disconnect")
         hub.publish("orders:42", "updated", {"n": 2})
-        door.accept_again()
-        page.wait(lambda page: ("orders:42", {"n": 2}) in calls(page, "show"), why="what it missed")
-        assert [(one["id"], one["recovered"]) for one in page.records_of("connect")] == [(end["id"], True)]
+        proxy.accept_again()
+        page.wait(lambda page: ("orders:42", {"n": 2}) in calls(page, "show"), why="the missed publication")
+        assert [(record["id"], record["recovered"]) for record in page.records_of("connect")] == [(end["id"], True)]
         assert ("orders:42",) not in calls(page, "load")[2:]
 
         assert hub.request("POST", "/api/revocations", {"user": "7", "for_s": 60})[0] == 201
-        page.wait(lambda page: ("close", "revoked") in calls(page, "complain"), why="why it was closed")
+        page.wait(lambda page: ("close", "revoked") in calls(page, "complain"), why="the reason of the close")
 
 
-def test_the_page_is_named_where_people_look() -> None:
+def test_readme_links_the_page() -> None:
     assert "docs/stock-clients.md" in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -18,18 +18,18 @@ LEASE_S = 1.0
 
 @dataclass
 class TwoHubs:
-    """Two nodes of one Redis; `hubs` are by name."""
+    """Two nodes on one Redis; `hubs` maps their names to them."""
 
     redis: RedisProcess
     hubs: dict[str, HubProcess]
     clients: list[ClientProcess] = field(default_factory=list)
 
     def listening(self) -> list[str]:
-        """The nodes that listen, of those that answer."""
+        """Return the names of the nodes that listen to the compatibility format."""
         return [name for name, hub in self.hubs.items() if hub.metric("tidings_wires_listening") > 0]
 
     def wait_listening(self, *, except_for: str = "") -> str:
-        """The one that listens, as soon as there is one (other than `except_for`, which does not answer)."""
+        """Wait until a node listens, and return its name; `except_for` is a node that is stopped."""
         candidates = {name: hub for name, hub in self.hubs.items() if name != except_for}
         wait_until(
             lambda: any(hub.metric("tidings_wires_listening") > 0 for hub in candidates.values()), why="a node listens"
@@ -38,11 +38,11 @@ class TwoHubs:
         return listener
 
     def count(self, metric: str) -> float:
-        """The sum of a metric over both nodes."""
+        """Return the sum of a metric over both nodes."""
         return sum(hub.metric(f"tidings_wires_{metric}") for hub in self.hubs.values())
 
-    def everywhere(self, user: str, *channels: str) -> list[ClientProcess]:
-        """A client of this user on each node."""
+    def start_clients(self, user: str, *channels: str) -> list[ClientProcess]:
+        """Start a client of this user on each node."""
         clients = [
             ClientProcess("js-websocket", hub.url, token=token(user, "*"), channels=list(channels))
             for hub in self.hubs.values()
@@ -53,14 +53,14 @@ class TwoHubs:
         return clients
 
     def stop_clients(self) -> None:
-        """End all clients."""
+        """Stop all clients."""
         while self.clients:
             self.clients.pop().stop()
 
 
 @contextmanager
 def two_hubs(redis: RedisProcess, folder: Path, prefix: str, ingress: str) -> Iterator[TwoHubs]:
-    """Two hubs; `ingress` is TOML."""
+    """Run two hubs with these ingress settings, given as TOML."""
     settings = f'prefix = "{prefix}"\ningress_lease_s = {LEASE_S}\npublication_max_bytes = 2000\n'
     hubs = {}
     for name in ("one", "other"):
@@ -81,7 +81,7 @@ def two_hubs(redis: RedisProcess, folder: Path, prefix: str, ingress: str) -> It
 
 
 def publications_of(client: ClientProcess) -> list[tuple[str, str, Any]]:
-    """Event, channel and data of all publications that came."""
+    """Return event, channel and data of all publications that the client received."""
     return [(item["event"], item["channel"], item["data"]) for item in client.records_of("publication")]
 
 

@@ -1,4 +1,4 @@
-"""Backends with python-socketio's write-only managers and with Flask-SocketIO: two hubs hear, one publishes."""
+"""Backends with python-socketio's write-only managers and with Flask-SocketIO: one of two hubs publishes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INGRESS = """
 [ingress.flask_socketio]
 prefixes = { "order-" = "orders:" }
 """
-# What a backend is: a process that knows nothing of tidings.
+# A backend process without tidings.
 BACKEND = """
 import sys
 url, way = sys.argv[1:]
@@ -44,9 +44,9 @@ def two(nodes: TwoHubs) -> Iterator[TwoHubs]:
 
 
 def backend(two: TwoHubs, way: str, *lines: str) -> None:
-    """Runs these lines in a process that has an `emitter`."""
+    """Run these lines in a process that has an `emitter`."""
     program = BACKEND + "\n".join(lines)
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", program, two.redis.url, way],
         env=environment(),
         capture_output=True,
@@ -54,7 +54,7 @@ def backend(two: TwoHubs, way: str, *lines: str) -> None:
         timeout=60,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
 
 
 def publish(two: TwoHubs, *messages: Any) -> None:
@@ -64,8 +64,8 @@ def publish(two: TwoHubs, *messages: Any) -> None:
             redis.publish("socketio", message if isinstance(message, bytes) else json.dumps(message))
 
 
-def test_a_write_only_manager(two: TwoHubs) -> None:
-    clients = two.everywhere("7", "chat:a", "orders:1")
+def test_write_only_manager_publishes(two: TwoHubs) -> None:
+    clients = two.start_clients("7", "chat:a", "orders:1")
     backend(
         two,
         "manager",
@@ -89,8 +89,8 @@ def test_a_write_only_manager(two: TwoHubs) -> None:
     )
 
 
-def test_flask_socketio(two: TwoHubs) -> None:
-    clients = two.everywhere("7", "chat:a")
+def test_flask_socketio_publishes(two: TwoHubs) -> None:
+    clients = two.start_clients("7", "chat:a")
     backend(
         two,
         "flask",
@@ -108,9 +108,9 @@ def test_flask_socketio(two: TwoHubs) -> None:
     )
 
 
-def test_commands_for_a_user(two: TwoHubs) -> None:
-    clients = two.everywhere("7", "chat:a")
-    bystanders = two.everywhere("8", "chat:a")
+def test_commands_for_a_user_are_applied(two: TwoHubs) -> None:
+    clients = two.start_clients("7", "chat:a")
+    bystanders = two.start_clients("8", "chat:a")
     backend(two, "manager", "emitter.enter_room('user:7', '/', 'chat:b')", "emitter.emit('joined', 1, room='chat:b')")
     wait_publications(clients, ("joined", "chat:b", 1))
     backend(
@@ -128,12 +128,12 @@ def test_commands_for_a_user(two: TwoHubs) -> None:
         *({"method": "disconnect", "sid": sid, "namespace": "/", "host_id": "x"} for sid in ("user:7", connection_id)),
     )
     for client in [*clients, bystanders[0]]:
-        client.wait(lambda client: len(client.records_of("close")) == 1, why="it is disconnected")
+        client.wait(lambda client: len(client.records_of("close")) == 1, why="the client is disconnected")
     assert bystanders[1].records_of("close") == []
 
 
 def test_invalid_messages_are_counted_and_skipped(two: TwoHubs) -> None:
-    clients = two.everywhere("7", "chat:a")
+    clients = two.start_clients("7", "chat:a")
     before = two.count("refused_total")
     good = {"method": "emit", "event": "bad", "data": [1], "namespace": "/", "room": "chat:a", "callback": None}
     poison: list[Any] = [
@@ -172,7 +172,7 @@ def test_invalid_messages_are_counted_and_skipped(two: TwoHubs) -> None:
 def test_another_node_takes_over(two: TwoHubs) -> None:
     first = two.wait_listening()
     (survivor,) = (name for name in two.hubs if name != first)
-    client = two.everywhere("7", "chat:a")[list(two.hubs).index(survivor)]
+    client = two.start_clients("7", "chat:a")[list(two.hubs).index(survivor)]
     two.hubs[first].stop()
     try:
         assert two.wait_listening(except_for=first) == survivor

@@ -1,4 +1,4 @@
-"""Backends with Pusher's own libraries publish to a hub, and a stock client gets it."""
+"""Backends with Pusher's own libraries publish to a hub, and a stock client receives it."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def client(hub: HubProcess, clients: list[ClientProcess]) -> ClientProcess:
     return started.wait_ready()
 
 
-def arrived(client: ClientProcess, *expected: tuple[str, str, Any]) -> None:
+def wait_publications(client: ClientProcess, *expected: tuple[str, str, Any]) -> None:
     client.wait(lambda client: len(client.records_of("publication")) >= len(expected), why="all publications")
     events = [(item["event"], item["channel"], item["data"]) for item in client.records_of("publication")]
     assert events == list(expected)
 
 
-def test_the_python_library(hub: HubProcess, client: ClientProcess) -> None:
+def test_python_library_publishes(hub: HubProcess, client: ClientProcess) -> None:
     import pusher
 
     backend = pusher.Pusher(app_id="42", key="the-key", secret=SECRET, host="127.0.0.1", port=hub.port, ssl=False)
@@ -59,7 +59,7 @@ def test_the_python_library(hub: HubProcess, client: ClientProcess) -> None:
     batch = [{"channel": "lobby", "name": "one", "data": 1}, {"channel": "private-orders-42", "name": "two", "data": 2}]
     assert backend.trigger_batch(batch) == {}
     assert backend.send_to_user("7", "yours", {"b": True}) == {}
-    arrived(
+    wait_publications(
         client,
         ("hello", "pusher:lobby", {"a": [1, 1.5, None, "ü"]}),
         ("both", "orders:42", "just text"),
@@ -92,7 +92,7 @@ def test_invalid_requests_of_the_python_library_are_rejected(hub: HubProcess) ->
     assert hub.metric("tidings_wires_refused_total") == before + 6
 
 
-def test_the_node_library(hub: HubProcess, client: ClientProcess) -> None:
+def test_node_library_publishes(hub: HubProcess, client: ClientProcess) -> None:
     app = {"appId": "42", "key": "the-key", "secret": SECRET, "host": "127.0.0.1", "port": str(hub.port)}
     batch = [{"channel": "lobby", "name": "one", "data": {"n": 1}}]
     calls = [
@@ -110,7 +110,7 @@ def test_the_node_library(hub: HubProcess, client: ClientProcess) -> None:
     assert "reserved" in answers[5]["body"]
     (refused,) = run("pusher.mjs", {"app": app | {"secret": SECRET[::-1]}, "calls": [["trigger", ["lobby", "x", 1]]]})
     assert refused["status"] == 401
-    arrived(
+    wait_publications(
         client,
         ("hello", "pusher:lobby", {"a": "ü"}),
         ("both", "orders:42", "just text"),

@@ -1,4 +1,4 @@
-"""Handlers of a user's own in a real hub: what stock clients are answered, and that a bad one hurts nobody else."""
+"""Application event handlers in a real hub: their responses to stock clients, and isolation of failing handlers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.clients.test_access import ask, connect, event, joined
+from e2e.clients.test_access import call, connect, connect_ready, receive_event
 from support.processes.client import ClientProcess
 from support.processes.hub import ROOT, SECRET, HubProcess, environment, token
 from support.processes.redis import RedisProcess
@@ -23,7 +23,7 @@ from tidings.errors import Forbidden
 from tidings_hub import App, Session
 
 app = App()
-gone = []
+left = []
 
 
 @app.on("chat:send")
@@ -61,8 +61,8 @@ def leave(session):
     raise SystemExit(3)
 
 
-@app.on("unsayable")
-def unsayable(session):
+@app.on("unserializable")
+def unserializable(session):
     return object()
 
 
@@ -76,9 +76,9 @@ def nothing(session):
     pass
 
 
-@app.on("who")
-def who(session):
-    return gone
+@app.on("disconnected-users")
+def disconnected_users(session):
+    return left
 
 
 @app.on("raw")
@@ -87,7 +87,7 @@ def raw(session):
 
 
 @app.on_start
-def more(sio):
+def add_handler(sio):
     sio.on("sio-own", lambda sid, data: {"echo": data})
 
 
@@ -104,7 +104,7 @@ def connected(session):
 
 @app.on_disconnect
 def disconnected(session):
-    gone.append(session.user)
+    left.append(session.user)
 
 
 @app.on_subscribe
@@ -132,14 +132,14 @@ inbound_burst = 1000
 """
 
 
-def started(folder: Path, *flags: str, module: str = MODULE, extra: str = EXTRA) -> HubProcess:
+def start_hub(folder: Path, *flags: str, module: str = MODULE, extra: str = EXTRA) -> HubProcess:
     (folder / "realtime.py").write_text(module)
     return HubProcess(folder, *flags, extra=extra).start()
 
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
-    process = started(tmp_path_factory.mktemp("hub"))
+    process = start_hub(tmp_path_factory.mktemp("hub"))
     yield process
     process.stop()
     log = process.log.read_text()
@@ -148,7 +148,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
 
 
 @pytest.mark.parametrize("kind", ["js-websocket", "js-polling", "python-websocket"])
-def test_a_stock_client_is_answered_and_others_are_told(
+def test_handler_responds_to_a_stock_client_and_publishes(
     hub: HubProcess, clients: list[ClientProcess], kind: str
 ) -> None:
     user = f"ann-{kind}"
@@ -158,11 +158,11 @@ def test_a_stock_client_is_answered_and_others_are_told(
     assert answer["connection"] == client.records_of("ready")[0]["connection"]
     assert answer["claims"] == []
     client.wait(lambda client: {"from": user, "text": "hello"} in client.data("chat:hall"), why="the message")
-    assert [each["cursor"] for each in client.records_of("publication")][-1] == answer["cursor"]
+    assert [record["cursor"] for record in client.records_of("publication")][-1] == answer["cursor"]
 
 
 @pytest.mark.parametrize("kind", ["js-websocket", "js-polling", "python-polling"])
-def test_a_handler_waits_for_the_client_that_it_answers(
+def test_handler_can_wait_for_an_acknowledgement_of_its_client(
     hub: HubProcess, clients: list[ClientProcess], kind: str
 ) -> None:
     client = ClientProcess(kind, hub.url, token=token(f"seen-{kind}"), channels=[], acks=True)
@@ -171,184 +171,187 @@ def test_a_handler_waits_for_the_client_that_it_answers(
     assert client.data() == ["here"]
 
 
-class TestAnswers:
+class TestResponses:
     @pytest.mark.parametrize(
         ("name", "data", "code"),
         [
             ("broken", [], "internal"),
             ("exit", [], "internal"),
-            ("unsayable", [], "internal"),
+            ("unserializable", [], "internal"),
             ("refuse", [], "forbidden"),
             ("chat:send", [{}], "internal"),
             ("chat:send", [], "bad_request"),
             ("chat:send", [{}, 1], "bad_request"),
             ("slow", [30], "timeout"),
-            ("unheard-of", [1], "bad_request"),
+            ("unknown", [1], "bad_request"),
         ],
     )
-    def test_errors_are_answers(self, hub: HubProcess, name: str, data: list[object], code: str) -> None:
-        made, _ = joined(hub, {"token": token("errors")})
-        made.send_text("421" + json.dumps([name, *data]))
-        said = made.receive_text()
-        assert said.startswith("431["), said
-        assert f'"code":"{code}"' in said.replace(" ", "")
-        assert ask(made, "nothing", 1)["error"]["code"] == "bad_request"
-        made.send_text('422["nothing"]')
-        assert made.receive_text() == "432[null]"
+    def test_errors_are_sent_as_acknowledgements(
+        self, hub: HubProcess, name: str, data: list[object], code: str
+    ) -> None:
+        client, _ = connect_ready(hub, {"token": token("errors")})
+        client.send_text("421" + json.dumps([name, *data]))
+        packet = client.receive_text()
+        assert packet.startswith("431["), packet
+        assert f'"code":"{code}"' in packet.replace(" ", "")
+        assert call(client, "nothing", 1)["error"]["code"] == "bad_request"
+        client.send_text('422["nothing"]')
+        assert client.receive_text() == "432[null]"
 
-    def test_a_failure_is_in_the_log_once_with_its_traceback_and_no_secret(self, hub: HubProcess) -> None:
+    def test_failure_is_logged_once_with_its_traceback_and_without_secrets(self, hub: HubProcess) -> None:
         before = hub.metric("tidings_app_errors_total")
-        made, _ = joined(hub, {"token": token("loud")})
+        client, _ = connect_ready(hub, {"token": token("loud")})
         for _ in range(5):
-            made.send_text('421["broken"]')
-            assert "internal" in made.receive_text()
+            client.send_text('421["broken"]')
+            assert "internal" in client.receive_text()
         assert hub.metric("tidings_app_errors_total") == before + 5
-        told = [line for line in hub.log.read_text().splitlines() if "the handler of broken failed" in line]
-        assert len(told) == 1
-        assert "in broken" in told[0]
-        assert "***" in told[0]
+        log_lines = [line for line in hub.log.read_text().splitlines() if "the handler of broken failed" in line]
+        assert len(log_lines) == 1
+        assert "in broken" in log_lines[0]
+        assert "***" in log_lines[0]
 
-    def test_python_socketio_is_within_reach(self, hub: HubProcess) -> None:
-        made, _ = joined(hub, {"token": token("raw")})
-        made.send_text('42["raw"]')
-        assert event(made)[0] == "from-sio"
-        assert ask(made, "sio-own", 7) == {"echo": 7}
+    def test_handlers_can_use_python_socketio_directly(self, hub: HubProcess) -> None:
+        client, _ = connect_ready(hub, {"token": token("raw")})
+        client.send_text('42["raw"]')
+        assert receive_event(client)[0] == "from-sio"
+        assert call(client, "sio-own", 7) == {"echo": 7}
 
 
-class TestContained:
-    def test_a_slow_handler_delays_nothing_else(self, hub: HubProcess) -> None:
-        made, _ = joined(hub, {"token": token("both"), "channels": ["chat:hall"]})
-        made.send_text('425["slow",0.8]')
-        assert ask(made, "refuse", None)["error"]["code"] == "bad_request"
-        assert "error" not in ask(made, "tidings:history", {"channel": "chat:hall"})
-        assert made.receive_text() == "435[0.8]"
+class TestIsolation:
+    def test_slow_handler_does_not_delay_other_events(self, hub: HubProcess) -> None:
+        client, _ = connect_ready(hub, {"token": token("both"), "channels": ["chat:hall"]})
+        client.send_text('425["slow",0.8]')
+        assert call(client, "refuse", None)["error"]["code"] == "bad_request"
+        assert "error" not in call(client, "tidings:history", {"channel": "chat:hall"})
+        assert client.receive_text() == "435[0.8]"
 
     def test_events_of_one_client_are_answered_in_order(self, hub: HubProcess) -> None:
-        made, _ = joined(hub, {"token": token("order")})
+        client, _ = connect_ready(hub, {"token": token("order")})
         for number, seconds in ((1, 0.2), (2, 0.0), (3, 0.0)):
-            made.send_text(f'42{number}["slow",{seconds}]')
-        assert [made.receive_text() for _ in range(3)] == ["431[0.2]", "432[0.0]", "433[0.0]"]
+            client.send_text(f'42{number}["slow",{seconds}]')
+        assert [client.receive_text() for _ in range(3)] == ["431[0.2]", "432[0.0]", "433[0.0]"]
 
-    def test_a_flood_of_one_event_is_refused_and_the_others_go_on(self, hub: HubProcess) -> None:
-        made = [joined(hub, {"token": token(f"flood-{number}")})[0] for number in range(6)]
-        for each in made:
+    def test_flood_of_one_event_is_refused_without_affecting_others(self, hub: HubProcess) -> None:
+        flooding = [connect_ready(hub, {"token": token(f"flood-{number}")})[0] for number in range(6)]
+        for client in flooding:
             for number in range(5):
-                each.send_text(f'42{number}["slow",0.9]')
-        bystander, _ = joined(hub, {"token": token("bystander")})
-        assert ask(bystander, "chat:send", {"text": "still here"})["cursor"]
-        answers = [each.receive_text() for each in made for _ in range(5)]
+                client.send_text(f'42{number}["slow",0.9]')
+        bystander, _ = connect_ready(hub, {"token": token("bystander")})
+        assert call(bystander, "chat:send", {"text": "still here"})["cursor"]
+        answers = [client.receive_text() for client in flooding for _ in range(5)]
         assert sum("unavailable" in answer for answer in answers) >= 30 - 4 - 8
         assert sum("0.9" in answer for answer in answers) >= 4
         assert hub.metric("tidings_app_refused_total") >= 18
 
-    def test_who_never_yields_is_named_in_the_log(self, hub: HubProcess) -> None:
-        made, _ = joined(hub, {"token": token("hog")})
-        assert ask(made, "hog", 1.0) == "done"
+    def test_handler_that_blocks_the_event_loop_is_named_in_the_log(self, hub: HubProcess) -> None:
+        client, _ = connect_ready(hub, {"token": token("hog")})
+        assert call(client, "hog", 1.0) == "done"
         wait_until(lambda: hub.metric("tidings_loop_stalls_total") >= 1, why="the stall is counted")
-        told = [line for line in hub.log.read_text().splitlines() if "the event loop has stood still" in line]
-        assert len(told) == 1
-        assert "in hog" in told[0]
+        log_lines = [line for line in hub.log.read_text().splitlines() if "the event loop has stood still" in line]
+        assert len(log_lines) == 1
+        assert "in hog" in log_lines[0]
 
-    def test_connects_that_wait_for_a_handler_delay_no_other_event(self, hub: HubProcess) -> None:
-        made, _ = joined(hub, {"token": token("early")})
+    def test_connects_that_wait_for_a_handler_do_not_delay_other_events(self, hub: HubProcess) -> None:
+        client, _ = connect_ready(hub, {"token": token("early")})
         waiting = [connect(hub, {"token": token("patient")}) for _ in range(4)]
-        assert ask(made, "tidings:subscribe", {"channels": ["chat:hall"]})["channels"]["chat:hall"] == {
+        assert call(client, "tidings:subscribe", {"channels": ["chat:hall"]})["channels"]["chat:hall"] == {
             "recovered": False
         }
-        # Nothing came in time: they may come back, so their transport closes without a final answer.
-        assert [each.close_code() for each in waiting] == [4001] * 4
+        # The handler timed out. The clients should reconnect, so the hub closes without an error packet.
+        assert [client.close_code() for client in waiting] == [4001] * 4
 
 
-class TestWhoIsAsked:
-    def test_a_connect_may_be_refused(self, hub: HubProcess) -> None:
-        made = connect(hub, {"token": token("banned")})
-        said = made.receive_text()
-        assert "you are banned" in said
-        assert '"forbidden"' in said
-        assert made.close_code() == 4501
+class TestAuthorization:
+    def test_handler_may_refuse_a_connect(self, hub: HubProcess) -> None:
+        client = connect(hub, {"token": token("banned")})
+        packet = client.receive_text()
+        assert "you are banned" in packet
+        assert '"forbidden"' in packet
+        assert client.close_code() == 4501
 
-    def test_a_connect_whose_handler_fails_may_come_back(self, hub: HubProcess) -> None:
+    def test_client_may_reconnect_after_a_failed_connect_handler(self, hub: HubProcess) -> None:
         assert connect(hub, {"token": token("odd")}).close_code() == 4006
 
-    def test_an_event_stream_is_asked_about_as_well(self, hub: HubProcess) -> None:
+    def test_handler_may_refuse_an_event_stream(self, hub: HubProcess) -> None:
         status, answer, _ = hub.request(
             "GET", "/sse?channels=chat:hall", headers={"Authorization": f"Bearer {token('banned')}"}
         )
         assert (status, answer["error"]["message"]) == (403, "you are banned")
 
-    def test_a_connect_may_be_given_channels_but_none_without_rules(self, hub: HubProcess) -> None:
-        made, ready = joined(hub, {"token": token("gina")})
+    def test_connect_handler_adds_channels_of_known_namespaces_only(self, hub: HubProcess) -> None:
+        client, ready = connect_ready(hub, {"token": token("gina")})
         assert ready["channels"]["orders:of-gina"] == {"recovered": False}
         assert ready["channels"]["nowhere:1"]["error"]["code"] == "unknown_namespace"
         hub.publish("orders:of-gina", "shipped", 1)
-        assert event(made)[:2] == ["shipped", 1]
+        assert receive_event(client)[:2] == ["shipped", 1]
 
-    def test_subscriptions_and_publishing_are_restricted_and_never_widened(self, hub: HubProcess) -> None:
+    def test_handlers_can_only_restrict_subscriptions_and_publishing(self, hub: HubProcess) -> None:
         channels = ["chat:hall", "chat:closed", "chat:broken", "chat:forgotten", "chat:quiet", "orders:1"]
-        made, ready = joined(hub, {"token": token("sue"), "channels": channels})
+        client, ready = connect_ready(hub, {"token": token("sue"), "channels": channels})
         codes = {name: ready["channels"][name].get("error", {}).get("code") for name in channels}
         assert codes == {
             "chat:hall": None, "chat:closed": "forbidden", "chat:broken": "internal", "chat:forgotten": "forbidden",
             "chat:quiet": None, "orders:1": "forbidden",
         }  # fmt: skip
-        sent = {"event": "x", "data": 1}
-        assert ask(made, "tidings:publish", {"channel": "chat:quiet", **sent})["error"]["code"] == "forbidden"
-        assert "cursor" in ask(made, "tidings:publish", {"channel": "chat:hall", **sent})
-        closed = ask(made, "tidings:history", {"channel": "chat:closed"})
+        publication = {"event": "x", "data": 1}
+        assert call(client, "tidings:publish", {"channel": "chat:quiet", **publication})["error"]["code"] == "forbidden"
+        assert "cursor" in call(client, "tidings:publish", {"channel": "chat:hall", **publication})
+        closed = call(client, "tidings:history", {"channel": "chat:closed"})
         assert closed["error"]["code"] == "forbidden"
 
-    def test_a_disconnect_is_told_once(self, hub: HubProcess) -> None:
-        made, _ = joined(hub, {"token": token("leaver")})
-        ask(made, "nothing", None)
-        made.send_text("41")
-        watcher, _ = joined(hub, {"token": token("watcher")})
+    def test_disconnect_handler_is_called_once(self, hub: HubProcess) -> None:
+        client, _ = connect_ready(hub, {"token": token("leaver")})
+        call(client, "nothing", None)
+        client.send_text("41")
+        watcher, _ = connect_ready(hub, {"token": token("watcher")})
 
-        def gone() -> list[str]:
-            watcher.send_text('421["who"]')
+        def disconnected_users() -> list[str]:
+            watcher.send_text('421["disconnected-users"]')
             names: list[str] = json.loads(watcher.receive_text()[3:])[0]
             return names
 
-        wait_until(lambda: "leaver" in gone(), why="being told")
-        assert gone().count("leaver") == 1
-        assert "banned" not in gone()
+        wait_until(lambda: "leaver" in disconnected_users(), why="the disconnect handler")
+        assert disconnected_users().count("leaver") == 1
+        assert "banned" not in disconnected_users()
 
 
-class TestLoading:
+class TestModuleLoading:
     @pytest.mark.parametrize(
         "module", ["1 / 0", "from tidings_hub import App\napp = App()\napp.on_start(lambda sio: 1 / 0)"]
     )
-    def test_what_cannot_be_loaded_ends_the_command(self, tmp_path: Path, module: str) -> None:
+    def test_module_that_cannot_be_loaded_ends_the_command(self, tmp_path: Path, module: str) -> None:
         (tmp_path / "realtime.py").write_text(module)
         command = [sys.executable, "-m", "tidings_hub", "serve", "--dev", "--port", "0", "--app", "realtime"]
-        done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, timeout=60, check=False)
-        assert done.returncode == 2
-        assert b"ZeroDivisionError" in done.stderr
-        assert b"realtime.py" in done.stderr
+        result = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, timeout=60, check=False)
+        assert result.returncode == 2
+        assert b"ZeroDivisionError" in result.stderr
+        assert b"realtime.py" in result.stderr
 
-    def test_each_worker_loads_it(self, tmp_path: Path, shared_redis: RedisProcess, prefix: str) -> None:
+    def test_each_worker_loads_the_module(self, tmp_path: Path, shared_redis: RedisProcess, prefix: str) -> None:
         extra = EXTRA + f'broker = "{shared_redis.url}"\nprefix = "{prefix}"\n'
-        process = started(tmp_path, "--workers", "2", extra=extra)
+        process = start_hub(tmp_path, "--workers", "2", extra=extra)
         try:
-            made = [
-                joined(process, {"token": token(f"w{number}"), "channels": ["chat:hall"]})[0] for number in range(6)
+            members = [
+                connect_ready(process, {"token": token(f"w{number}"), "channels": ["chat:hall"]})[0]
+                for number in range(6)
             ]
-            assert ask(made[0], "chat:send", {"text": "to all workers"})["cursor"]
-            for each in made[1:]:
-                assert event(each)[1]["text"] == "to all workers"
+            assert call(members[0], "chat:send", {"text": "to all workers"})["cursor"]
+            for member in members[1:]:
+                assert receive_event(member)[1]["text"] == "to all workers"
         finally:
             process.stop()
 
 
-def test_the_program_in_the_documentation_works(tmp_path: Path) -> None:
+def test_program_in_the_documentation_works(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "handlers.md").read_text()
-    found = re.search(r"```python\n# realtime.py\n(.*?)```", text, re.DOTALL)
-    assert found is not None
-    assert len(found[1].strip().splitlines()) <= 15
-    process = started(tmp_path, "--dev", "--app", "realtime", module=found[1])
+    match = re.search(r"```python\n# realtime.py\n(.*?)```", text, re.DOTALL)
+    assert match is not None
+    assert len(match[1].strip().splitlines()) <= 15
+    process = start_hub(tmp_path, "--dev", "--app", "realtime", module=match[1])
     try:
-        made, _ = joined(process, {"channels": ["chat:hall"]})
-        answer = ask(made, "chat:send", {"text": "hi"})
+        client, _ = connect_ready(process, {"channels": ["chat:hall"]})
+        answer = call(client, "chat:send", {"text": "hi"})
         assert answer["cursor"]
-        assert "text" in ask(made, "chat:send", {"text": ""})["error"]["message"]
+        assert "text" in call(client, "chat:send", {"text": ""})["error"]["message"]
     finally:
         process.stop()

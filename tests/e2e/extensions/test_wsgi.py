@@ -1,4 +1,4 @@
-"""A user's own Flask application on the hub's port: whose address is whose."""
+"""A Flask application on the hub's port: which paths the hub serves and which the application."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from e2e.clients.test_access import event, joined
+from e2e.clients.test_access import connect_ready, receive_event
 from support.processes.hub import HubProcess, token
 
 MODULE = """
@@ -59,12 +59,12 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
 @pytest.mark.parametrize(
     "path", ["/shop", "/apiary", "/API/publish", "/healthzz", "/sse/x", "/socket.io.js", "/static/x"]
 )
-def test_every_other_address_is_the_applications(hub: HubProcess, path: str) -> None:
+def test_other_paths_are_served_by_the_application(hub: HubProcess, path: str) -> None:
     status, answer, _ = hub.request("POST", path, b"body")
     assert (status, answer) == (200, {"path": path.lstrip("/"), "body": "body", "secure": False, "mine": True})
 
 
-def test_the_hubs_addresses_stay_the_hubs(hub: HubProcess) -> None:
+def test_paths_of_the_hub_are_served_by_the_hub(hub: HubProcess) -> None:
     assert hub.get("/")[1] == b"the shop"
     assert hub.get("/static/own.txt")[1] == b"mine"
     assert hub.get("/healthz")[1]["status"] == "ok"
@@ -76,13 +76,13 @@ def test_the_hubs_addresses_stay_the_hubs(hub: HubProcess) -> None:
     assert hub.get("/socket.io/?EIO=4&transport=polling")[1].startswith(b"0{")
 
 
-def test_a_view_publishes_through_the_app(hub: HubProcess) -> None:
-    made, _ = joined(hub, {"token": token("ann", "orders:*"), "channels": ["orders:7"]})
+def test_view_publishes_through_the_app(hub: HubProcess) -> None:
+    client, _ = connect_ready(hub, {"token": token("ann", "orders:*"), "channels": ["orders:7"]})
     cursor = hub.get("/orders/7/ship")[1].decode()
-    assert event(made) == ["shipped", {"order": "7"}, "orders:7", cursor]
+    assert receive_event(client) == ["shipped", {"order": "7"}, "orders:7", cursor]
 
 
-def test_what_fails_in_it_is_its_own(hub: HubProcess) -> None:
+def test_failing_view_affects_only_its_own_request(hub: HubProcess) -> None:
     assert hub.get("/broken")[0] == 500
     assert hub.get("/slow")[1] == b"slow"
     assert "ValueError: no" in hub.log.read_text()

@@ -1,4 +1,4 @@
-"""Two nodes on a Redis Cluster: stock clients go from one to the other and back with one cursor for all buckets."""
+"""Two nodes on a Redis Cluster: stock clients switch between them with one cursor for all buckets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tidings.redis_client.topology import open_buckets
 
 
 class ClusterScene(Scene):
-    """A cluster, two hubs on it, a door that leads to one of them, clients, and a backend that never stops."""
+    """A cluster, two hubs on it, a proxy in front of one of them, clients, and a backend that publishes."""
 
     def __init__(self, folder: Path) -> None:
         for name in ("cluster", "hub0", "hub1"):
@@ -31,37 +31,37 @@ class ClusterScene(Scene):
         self.buckets = open_buckets(url, "tidings:")
         self.hubs = [HubProcess(folder / f"hub{number}", "--broker", url).start() for number in (0, 1)]
         self.hub = self.hubs[0]
-        self.door = Proxy(self.hub.port, plain=True)
+        self.proxy = Proxy(self.hub.port, plain=True)
         self.backend_file = folder / "backend.jsonl"
         self.recorder = Recorder(self.backend_file)
         self.backend = Backend(url, self.recorder)
-        door_url = f"http://127.0.0.1:{self.door.port}"
+        proxy_url = f"http://127.0.0.1:{self.proxy.port}"
         self.clients = [
-            ClientProcess(kind, door_url, token=token(f"u-{kind}", "orders:*"), channels=CHANNELS)
+            ClientProcess(kind, proxy_url, token=token(f"u-{kind}", "orders:*"), channels=CHANNELS)
             for kind in ("js-websocket", "python-polling", "sse")
         ]
         for client in self.clients:
             client.wait_ready()
         self.backend.start()
-        self.flow()
+        self.wait_published()
 
     def change_nodes(self, times: int) -> None:
-        """Send all clients to the other node, and wait until they are there."""
+        """Switch all clients to the other node, and wait until they are connected."""
         for _ in range(times):
             ready = [len(client.records_of("ready")) for client in self.clients]
-            self.flow(20)
+            self.wait_published(20)
             self.hub = self.hubs[self.hub is self.hubs[0]]
-            self.door.lead_to(self.hub.port)
+            self.proxy.lead_to(self.hub.port)
             for client, before in zip(self.clients, ready, strict=True):
                 client.wait_ready(before + 1)
-            self.flow(20)
+            self.wait_published(20)
 
     def close(self) -> None:
         self.backend.stop()
         self.backend.close()
         for client in self.clients:
             client.stop()
-        self.door.close()
+        self.proxy.close()
         for hub in self.hubs:
             hub.stop()
         self.cluster.stop()
@@ -74,12 +74,12 @@ def scene(tmp_path: Path) -> Iterator[ClusterScene]:
         yield new_scene
 
 
-def test_a_stock_client_returns_to_all_buckets_by_itself(scene: ClusterScene) -> None:
+def test_stock_client_recovers_in_all_buckets(scene: ClusterScene) -> None:
     scene.backend.stop()
     channels = [f"orders:stock-{number}" for number in range(12)]
     assert len({bucket_of(channel, len(scene.buckets)) for channel in channels}) == len(scene.buckets)
-    door_url = f"http://127.0.0.1:{scene.door.port}"
-    client = ClientProcess("stock-websocket", door_url, token=token("stock", "orders:*"), channels=channels[:6])
+    proxy_url = f"http://127.0.0.1:{scene.proxy.port}"
+    client = ClientProcess("stock-websocket", proxy_url, token=token("stock", "orders:*"), channels=channels[:6])
     scene.clients.append(client)
     client.wait_ready()
     client.request("tidings:subscribe", {"channels": channels[6:]})
@@ -91,23 +91,27 @@ def test_a_stock_client_returns_to_all_buckets_by_itself(scene: ClusterScene) ->
             expected[channel].append(n)
 
     publish(0)
-    for away in (1, 2):
-        client.wait(lambda client: len(client.data()) == sum(map(len, expected.values())), why="all so far")
-        scene.door.refuse()
-        client.wait(lambda client, away=away: len(client.records_of("disconnect")) == away, why="it is cut off")
-        publish(away)
+    for disconnects in (1, 2):
+        client.wait(
+            lambda client: len(client.data()) == sum(map(len, expected.values())), why="all publications so far"
+        )
+        scene.proxy.refuse()
+        client.wait(
+            lambda client, count=disconnects: len(client.records_of("disconnect")) == count, why="the disconnect"
+        )
+        publish(disconnects)
         scene.hub = scene.hubs[scene.hub is scene.hubs[0]]
-        scene.door.lead_to(scene.hub.port)
-        scene.door.accept_again()
-        client.wait_ready(away + 1)
+        scene.proxy.lead_to(scene.hub.port)
+        scene.proxy.accept_again()
+        client.wait_ready(disconnects + 1)
     publish(3)
-    client.wait(lambda client: len(client.data()) >= sum(map(len, expected.values())), why="all")
+    client.wait(lambda client: len(client.data()) >= sum(map(len, expected.values())), why="all publications")
     assert {channel: [data["n"] for data in client.data(channel)] for channel in channels} == expected
     assert [item["recovered"] for item in client.records_of("connect")] == [False, True, True]
     assert len({item["id"] for item in client.records_of("connect")}) == 1
 
 
-def test_acknowledgements_in_every_bucket(scene: ClusterScene) -> None:
+def test_publications_are_acknowledged_in_every_bucket(scene: ClusterScene) -> None:
     channels = [f"orders:acked-{number}" for number in range(12)]
     assert len({bucket_of(channel, len(scene.buckets)) for channel in channels}) == len(scene.buckets)
     for hub in scene.hubs:
@@ -121,24 +125,24 @@ def test_acknowledgements_in_every_bucket(scene: ClusterScene) -> None:
                 assert (report.recipients, len(report.nodes), report.missing) == (2, 2, ())
 
 
-def test_changing_nodes_and_masters_under_load(scene: ClusterScene) -> None:
+def test_clients_survive_node_and_master_changes_under_load(scene: ClusterScene) -> None:
     assert len({bucket_of(channel, len(scene.buckets)) for channel in CHANNELS}) > 1
     scene.change_nodes(3)
-    assert scene.recovered()
-    # Clients with a library that supports it resumed their sessions.
+    assert scene.is_recovered()
+    # Only clients whose library supports recovery resumed their sessions.
     assert sum(hub.metric("tidings_sessions_recovered_total") for hub in scene.hubs) == 3
-    # The slot of a bucket moves: its clients on both nodes are notified to reload.
+    # The slot of a bucket moves, so its clients on both nodes receive a gap.
     slot = scene.buckets[bucket_of(CHANNELS[0], len(scene.buckets))].address.slot
-    home = scene.cluster.owner(slot)
-    scene.cluster.move(slot, next(item for item in scene.cluster.masters() if item is not home))
-    scene.flow()
-    wait_until(scene.told, why="the clients are notified")
+    owner = scene.cluster.owner(slot)
+    scene.cluster.move(slot, next(item for item in scene.cluster.masters() if item is not owner))
+    scene.wait_published()
+    wait_until(scene.is_loss_reported, why="the clients receive a gap")
     scene.change_nodes(1)
-    # A master dies, and its replica takes over.
+    # A master is killed, and its replica takes over.
     scene.cluster.owner(scene.buckets[bucket_of(CHANNELS[1], len(scene.buckets))].address.slot).kill()
-    scene.flow()
+    scene.wait_published()
     for hub in scene.hubs:
-        wait_until(lambda: hub.get("/readyz")[0] == 200, within_s=60, why="ready again")  # noqa: B023
-    scene.flow()
+        wait_until(lambda: hub.get("/readyz")[0] == 200, within_s=60, why="the node is ready again")  # noqa: B023
+    scene.wait_published()
     scene.change_nodes(1)
     scene.settle()

@@ -1,8 +1,8 @@
-"""Faults under load, told or repaired: recorded histories of backends and stock clients, held against the promise.
+"""Faults under load: recorded histories of backends and stock clients, checked against the delivery guarantee.
 
-While a backend publishes without pause: clients are cut off for a while, single messages disappear between Redis and
-the node, the node's link is cut, Redis is killed and comes back empty, with its file, and with an older file. No client
-may miss an acknowledged publication without being told, see one twice, or out of order (tests/support/history.py).
+A backend publishes all the time. Meanwhile clients are disconnected, single messages between Redis and the node are
+dropped, and the node's link is cut. Redis is killed and restarts empty, with its file or with an older file. No client
+may miss an acknowledged publication without a gap, or receive one twice or out of order (tests/support/history.py).
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ SETTLED_S = 30.0
 
 
 class Backend(threading.Thread):
-    """Publishes numbers to all channels in turn until it is told to stop, and notes every answer."""
+    """Publishes numbers to all channels in turn until it is stopped, and records every result."""
 
     def __init__(self, url: str, recorder: Recorder) -> None:
         super().__init__(daemon=True)
         self._emitter = Emitter(url, timeout_s=0.3)
         self._recorder = recorder
-        self._done = threading.Event()
+        self._stopped = threading.Event()
         self.acked = 0
         self.refused = 0
 
     def run(self) -> None:
         number = 0
-        while not self._done.is_set():
+        while not self._stopped.is_set():
             number += 1
             self.publish(CHANNELS[number % len(CHANNELS)], f"n{number}")
             time.sleep(0.005)
@@ -61,7 +61,7 @@ class Backend(threading.Thread):
         return True
 
     def stop(self) -> None:
-        self._done.set()
+        self._stopped.set()
         self.join(20)
 
     def mark(self, name: str) -> None:
@@ -76,8 +76,8 @@ class Backend(threading.Thread):
 
 
 def note_client(recorder: Recorder, name: str, client: ClientProcess) -> None:
-    """Write what a client was told into the history, in its order."""
-    known: set[str] = set()
+    """Write the records of a client into the history, in their order."""
+    subscribed: set[str] = set()
     for record in list(client.records):
         if record["kind"] == "publication":
             recorder.note(name, "got", record["channel"], id=record["data"]["id"], cursor=record["cursor"])
@@ -85,15 +85,15 @@ def note_client(recorder: Recorder, name: str, client: ClientProcess) -> None:
             for channel, answer in record["channels"].items():
                 if channel not in CHANNELS:
                     continue
-                if channel not in known:
+                if channel not in subscribed:
                     recorder.note(name, "subscribed", channel, cursor=record["cursor"])
-                    known.add(channel)
+                    subscribed.add(channel)
                 elif not answer["recovered"]:
                     recorder.note(name, "lost", channel, cursor=record["cursor"])
 
 
 class Scene:
-    """Redis, a proxy before it, a hub, a proxy before that, clients, and a backend that never stops."""
+    """Redis, a proxy in front of it, a hub, a proxy in front of that, clients, and a backend that publishes."""
 
     def __init__(self, folder: Path) -> None:
         (folder / "redis").mkdir()
@@ -101,28 +101,28 @@ class Scene:
         self.redis = RedisProcess(folder / "redis").start()
         self.link = Proxy(self.redis.port)
         self.hub = HubProcess(folder / "hub", "--broker", self.link.url).start()
-        self.door = Proxy(self.hub.port, plain=True)
+        self.proxy = Proxy(self.hub.port, plain=True)
         self.backend_file = folder / "backend.jsonl"
         self.recorder = Recorder(self.backend_file)
         self.backend = Backend(self.redis.url, self.recorder)
         self.clients = [
             ClientProcess(
-                kind, f"http://127.0.0.1:{self.door.port}", token=token(f"u-{kind}", "orders:*"), channels=CHANNELS
+                kind, f"http://127.0.0.1:{self.proxy.port}", token=token(f"u-{kind}", "orders:*"), channels=CHANNELS
             )
             for kind in KINDS
         ]
         for client in self.clients:
             client.wait_ready()
         self.backend.start()
-        self.flow()
+        self.wait_published()
 
-    def flow(self, count: int = 40) -> None:
-        """Let so many more be published."""
+    def wait_published(self, count: int = 40) -> None:
+        """Wait until the backend has published this many more."""
         goal = self.backend.acked + count
         wait_until(lambda: self.backend.acked >= goal, within_s=SETTLED_S, why="the backend publishes")
 
     def settle(self) -> None:
-        """Stop publishing, mark the end, wait until every client has it, and check the history."""
+        """Stop publishing, publish an end mark, wait until every client has received it, and check the history."""
         self.backend.stop()
         wait_until(self._mark, within_s=SETTLED_S, why=f"the last publications: {self._missing()}")
         for number, client in enumerate(self.clients):
@@ -131,9 +131,9 @@ class Scene:
         assert problems == []
 
     def _mark(self) -> bool:
-        """Whether every client has an end of every channel; else it gets another one.
+        """Publish an end mark in every channel; return whether every client has received one in each.
 
-        Who comes back after the end and is told `recovered: false` gets none of the past, as it should be.
+        A client that reconnects after a mark with `recovered: false` rightly does not receive it, but the next one.
         """
         self.backend.mark("end")
         time.sleep(0.5)
@@ -147,8 +147,8 @@ class Scene:
             if not any(str(data["id"]).startswith("end-") for data in client.data(channel))
         ]
 
-    def told(self) -> bool:
-        """Whether every client was told at some time that something is missing."""
+    def is_loss_reported(self) -> bool:
+        """Return whether every client has received at least one report of missing publications."""
         return all(
             any(
                 not answer["recovered"]
@@ -159,8 +159,8 @@ class Scene:
             for client in self.clients
         )
 
-    def recovered(self) -> bool:
-        """Whether no client was ever told so."""
+    def is_recovered(self) -> bool:
+        """Return whether no client has received a report of missing publications."""
         return not any(
             not answer["recovered"]
             for client in self.clients
@@ -174,7 +174,7 @@ class Scene:
         self.backend.close()
         for client in self.clients:
             client.stop()
-        self.door.close()
+        self.proxy.close()
         self.hub.stop()
         self.link.close()
         self.redis.stop()
@@ -183,87 +183,87 @@ class Scene:
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
-    with closing(Scene(tmp_path)) as made:
-        yield made
+    with closing(Scene(tmp_path)) as scene:
+        yield scene
 
 
-def test_clients_that_are_cut_off_again_and_again(scene: Scene) -> None:
+def test_clients_that_are_disconnected_repeatedly(scene: Scene) -> None:
     for _ in range(4):
-        scene.door.cut()
-        scene.flow(20)
-        scene.door.refuse()
-        scene.flow(40)
-        scene.door.accept_again()
-        scene.flow(40)
+        scene.proxy.cut()
+        scene.wait_published(20)
+        scene.proxy.refuse()
+        scene.wait_published(40)
+        scene.proxy.accept_again()
+        scene.wait_published(40)
     scene.settle()
-    assert scene.recovered()
+    assert scene.is_recovered()
 
 
-def test_single_messages_that_disappear_before_the_node(scene: Scene) -> None:
+def test_messages_dropped_between_redis_and_the_node(scene: Scene) -> None:
     for channel in CHANNELS:
         scene.link.drop(channel, skip=5, times=1)
-        scene.flow(30)
-        scene.door.cut()
+        scene.wait_published(30)
+        scene.proxy.cut()
         scene.link.drop(channel, skip=3, times=3)
-        scene.flow(40)
+        scene.wait_published(40)
     scene.settle()
     assert scene.link.dropped == 12
 
 
-def test_the_link_of_the_node_is_cut_and_refused_for_a_while(scene: Scene) -> None:
+def test_link_between_node_and_redis_is_cut_and_refused(scene: Scene) -> None:
     scene.link.cut()
-    scene.flow(20)
+    scene.wait_published(20)
     scene.link.refuse()
-    scene.flow(60)
+    scene.wait_published(60)
     scene.link.accept_again()
-    wait_until(lambda: scene.hub.get("/readyz")[0] == 200, why="ready again")
-    scene.flow(20)
+    wait_until(lambda: scene.hub.get("/readyz")[0] == 200, why="the node is ready again")
+    scene.wait_published(20)
     scene.settle()
-    assert scene.recovered()
+    assert scene.is_recovered()
 
 
 @contextmanager
 def outage(scene: Scene, change: Callable[[], Any]) -> Iterator[None]:
-    """Redis goes, `change` happens, and it comes back."""
+    """Kill Redis, call `change` and start Redis again; after the block, check how soon the node is ready."""
     scene.redis.kill()
     change()
     time.sleep(0.5)
     scene.redis.launch()
-    back_s = time.monotonic()
+    restarted_s = time.monotonic()
     yield
-    wait_until(lambda: scene.hub.get("/readyz")[0] == 200, why="ready again")
-    # Two seconds are promised for subscriptions; the canary's interval comes on top here.
-    assert time.monotonic() - back_s < 2.0 + 3.0
+    wait_until(lambda: scene.hub.get("/readyz")[0] == 200, why="the node is ready again")
+    # Subscriptions must be restored within two seconds. The interval of the canary is added to that here.
+    assert time.monotonic() - restarted_s < 2.0 + 3.0
 
 
 @pytest.mark.parametrize("file", ["none", "current", "older"])
-def test_redis_is_killed_and_comes_back(scene: Scene, file: str) -> None:
+def test_redis_is_killed_and_restarted(scene: Scene, file: str) -> None:
     older = scene.redis.save()
-    scene.flow(30)
-    kept = {"none": None, "older": older, "current": scene.redis.save()}[file]
-    scene.flow(10)
-    with outage(scene, lambda: scene.redis.replace_file(kept)):
+    scene.wait_published(30)
+    restored_file = {"none": None, "older": older, "current": scene.redis.save()}[file]
+    scene.wait_published(10)
+    with outage(scene, lambda: scene.redis.replace_file(restored_file)):
         pass
-    scene.flow(30)
-    scene.door.cut()
-    scene.flow(30)
+    scene.wait_published(30)
+    scene.proxy.cut()
+    scene.wait_published(30)
     scene.settle()
-    assert scene.told()
+    assert scene.is_loss_reported()
     assert scene.backend.refused > 0
 
 
-def test_redis_is_frozen_for_a_while(scene: Scene) -> None:
+def test_redis_is_suspended(scene: Scene) -> None:
     scene.redis.pause()
     time.sleep(3.0)
     scene.redis.resume()
-    scene.flow(30)
+    scene.wait_published(30)
     scene.settle()
 
 
-def test_redis_cuts_the_node_off(scene: Scene) -> None:
+def test_redis_closes_the_connection_of_the_node(scene: Scene) -> None:
     with scene.redis.client() as client:
         for _ in range(3):
             client.client_kill_filter(_type="pubsub")
-            scene.flow(20)
+            scene.wait_published(20)
     scene.settle()
-    assert scene.recovered()
+    assert scene.is_recovered()

@@ -1,4 +1,4 @@
-"""`tidings serve --profile`: it shows whose code took the time."""
+"""`tidings serve --profile`: the profile names the functions that took the time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.clients.test_access import ask, joined
+from e2e.clients.test_access import call, connect_ready
 from support.processes.hub import HubProcess
 from support.processes.redis import RedisProcess
 
@@ -19,18 +19,18 @@ app = App()
 
 @app.on("busy")
 def busy(session, number):
-    return sum(each * each for each in range(number))
+    return sum(n * n for n in range(number))
 """
 
 
 @pytest.mark.parametrize("kind", ["txt", "json", "html"])
-def test_a_profile_names_the_handler_that_took_the_time(tmp_path: Path, kind: str) -> None:
+def test_profile_names_a_slow_handler(tmp_path: Path, kind: str) -> None:
     (tmp_path / "realtime.py").write_text(MODULE)
     hub = HubProcess(tmp_path, "--dev", "--app", "realtime", "--profile", f"profile.{kind}")
     try:
         hub.start()
-        hub_process, _ = joined(hub, {})
-        assert ask(hub_process, "busy", 500_000) > 0
+        client, _ = connect_ready(hub, {})
+        assert call(client, "busy", 500_000) > 0
         assert hub.terminate() == 0
     finally:
         hub.stop()
@@ -39,11 +39,11 @@ def test_a_profile_names_the_handler_that_took_the_time(tmp_path: Path, kind: st
     if kind == "json":
         assert "busy" in {frame["name"] for frame in json.loads(text)["shared"]["frames"]}
     elif kind == "txt":
-        # Below what called it, though greenlets took turns.
+        # The handler is below its caller, although greenlets switched in between.
         assert text.index("OrderedPool._work") < text.index("busy")
 
 
-def test_each_worker_writes_its_own(tmp_path: Path, shared_redis: RedisProcess, prefix: str) -> None:
+def test_each_worker_writes_its_own_profile(tmp_path: Path, shared_redis: RedisProcess, prefix: str) -> None:
     hub = HubProcess(
         tmp_path,
         *("--workers", "2", "--profile", "profile.txt"),
@@ -60,7 +60,7 @@ def test_each_worker_writes_its_own(tmp_path: Path, shared_redis: RedisProcess, 
 @pytest.mark.parametrize(
     ("file", "about"), [("profile.pdf", ".html, .json, .txt"), ("no/such/folder.txt", "cannot write")]
 )
-def test_an_impossible_profile_file_is_rejected_before_the_start(file: str, about: str, tmp_path: Path) -> None:
+def test_invalid_profile_file_is_rejected_before_the_start(file: str, about: str, tmp_path: Path) -> None:
     from tidings.errors import BadConfig
     from tidings_hub.node.profiler import Profiler
 

@@ -1,4 +1,4 @@
-"""Any node answers: stock clients behind a balancer that is sticky to nothing, and requests that lie."""
+"""Any node serves any request: stock clients behind a balancer without sticky sessions, and forged requests."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ LEASE_S = 1.5
 
 
 def node(folder: Path, redis: RedisProcess, name: str, extra: str = "") -> HubProcess:
-    """A hub that other hubs reach."""
+    """Create a hub that other hubs can reach."""
     folder.mkdir(exist_ok=True)
     port = free_port()
-    own = f'node_id = "{name}"\nadvertise = "127.0.0.1:{port}"\nlease_s = {LEASE_S}\n'
-    own += "drain_s = 0.5\ndrain_notice_s = 0.2\n"
-    hub = HubProcess(folder, "--broker", redis.url, extra=own + extra)
+    settings = f'node_id = "{name}"\nadvertise = "127.0.0.1:{port}"\nlease_s = {LEASE_S}\n'
+    settings += "drain_s = 0.5\ndrain_notice_s = 0.2\n"
+    hub = HubProcess(folder, "--broker", redis.url, extra=settings + extra)
     hub.port = port
     return hub
 
@@ -49,16 +49,16 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
 @pytest.fixture(scope="module")
 def hubs(redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[HubProcess]]:
     folder = tmp_path_factory.mktemp("hubs")
-    match = [node(folder / name, redis, name, "relay_max = 40\nout_buffer_bytes = 67108864\n") for name in ("n1", "n2")]
-    for hub in match:
+    nodes = [node(folder / name, redis, name, "relay_max = 40\nout_buffer_bytes = 67108864\n") for name in ("n1", "n2")]
+    for hub in nodes:
         hub.start()
-    yield match
-    for hub in match:
+    yield nodes
+    for hub in nodes:
         hub.stop()
 
 
 @pytest.fixture
-def door(hubs: list[HubProcess]) -> Iterator[Balancer]:
+def balancer(hubs: list[HubProcess]) -> Iterator[Balancer]:
     with closing(Balancer(*(hub.port for hub in hubs))) as created:
         yield created
 
@@ -73,19 +73,19 @@ def numbers(first: int, last: int) -> list[dict[str, int]]:
     return [{"n": number} for number in range(first, last)]
 
 
-def test_polling_clients_never_notice_that_every_request_meets_another_node(
-    redis: RedisProcess, hubs: list[HubProcess], door: Balancer, clients: list[ClientProcess]
+def test_polling_clients_work_when_requests_alternate_between_nodes(
+    redis: RedisProcess, hubs: list[HubProcess], balancer: Balancer, clients: list[ClientProcess]
 ) -> None:
     kinds = ["python-polling", "python-polling", "js-polling", "js-polling"]
     for number, kind in enumerate(kinds):
         clients.append(
-            ClientProcess(kind, door.url, token=token(f"p{number}", "orders:*"), channels=["orders:rr", "chat:rr"])
+            ClientProcess(kind, balancer.url, token=token(f"p{number}", "orders:*"), channels=["orders:rr", "chat:rr"])
         )
     for client in clients:
         client.wait_ready()
     emit(redis, "orders:rr", 0, 300)
     for number, client in enumerate(clients):
-        # A POST through whichever node comes next, while publications pour in.
+        # A POST through the next node while publications arrive.
         receipt = client.request(
             "tidings:publish", {"channel": "chat:rr", "event": "said", "data": {"by": number}, "id": f"m{number}"}
         )
@@ -94,26 +94,28 @@ def test_polling_clients_never_notice_that_every_request_meets_another_node(
     for last in range(601, 611):
         # One at a time: each is the response to a separate poll.
         for client in clients:
-            client.wait(lambda client, last=last: len(client.data("orders:rr")) >= last - 1, why=f"{last - 1} of them")
+            client.wait(
+                lambda client, last=last: len(client.data("orders:rr")) >= last - 1, why=f"{last - 1} publications"
+            )
         emit(redis, "orders:rr", last - 1, last)
     for client in clients:
         client.wait(lambda client: len(client.data("orders:rr")) >= 610, why="610 publications")
         client.wait(lambda client: len(client.data("chat:rr")) >= 4, why="4 messages")
         assert client.data("orders:rr") == numbers(0, 610)
         assert client.records_of("disconnect") + client.records_of("connect_error") + client.records_of("gap") == []
-    assert door.statuses() == {200}
-    # At least ten polls and four other requests of each client: half of them, more or less, met the wrong node.
-    assert all(len(answers) > 5 for answers in door.answers.values())
+    assert balancer.statuses() == {200}
+    # Each client sends at least ten polls and four other requests. About half of them reach the wrong node.
+    assert all(len(answers) > 5 for answers in balancer.answers.values())
     assert sum(hub.metric("tidings_relayed_total") for hub in hubs) > 5
     assert all(hub.metric("tidings_relay_failed_total") == 0 for hub in hubs)
 
 
-def test_an_upgrade_at_the_wrong_node_works_and_loses_nothing(
-    redis: RedisProcess, hubs: list[HubProcess], door: Balancer, clients: list[ClientProcess]
+def test_upgrade_at_the_wrong_node_loses_nothing(
+    redis: RedisProcess, hubs: list[HubProcess], balancer: Balancer, clients: list[ClientProcess]
 ) -> None:
     upgrades = sum(hub.metric("tidings_upgrades_total") for hub in hubs)
     clients += [
-        ClientProcess("js-upgrade", door.url, token=token(f"w{number}", "orders:*"), channels=["orders:up"])
+        ClientProcess("js-upgrade", balancer.url, token=token(f"w{number}", "orders:*"), channels=["orders:up"])
         for number in range(6)
     ]
     emit(redis, "orders:up", 0, 200)
@@ -126,18 +128,16 @@ def test_an_upgrade_at_the_wrong_node_works_and_loses_nothing(
         received = [entry["n"] for entry in client.data("orders:up")]
         assert received[-1000:] == list(range(1000, 2000))
         assert client.records_of("disconnect") + client.records_of("connect_error") + client.records_of("gap") == []
-    assert door.statuses() == {200, 101}
+    assert balancer.statuses() == {200, 101}
     assert sum(hub.metric("tidings_upgrades_total") for hub in hubs) == upgrades + 6
-    # Both nodes have joined a WebSocket of the other one's, or the six clients were very lucky.
+    # Each node relayed a WebSocket of the other one. With six clients, chance is very unlikely to prevent that.
     assert sum(hub.metric("tidings_relayed_total") for hub in hubs) > 0
 
 
-def test_a_websocket_that_reads_slowly_gets_all_of_it_through_the_other_node(
-    redis: RedisProcess, hubs: list[HubProcess]
-) -> None:
+def test_slow_websocket_receives_everything_through_the_other_node(redis: RedisProcess, hubs: list[HubProcess]) -> None:
     sid = connect(hubs[1].port, token("slow", "orders:*"), "orders:large")
     target = f"/socket.io/?EIO=4&transport=websocket&sid={sid}"
-    # A small window: nearly everything has to wait somewhere on its way.
+    # With a small receive window, nearly all data has to wait in buffers.
     options = ((socket.SOL_SOCKET, socket.SO_RCVBUF, 8192),)
     client = websocket.create_connection(f"ws://127.0.0.1:{hubs[0].port}{target}", timeout=60, sockopt=options)
     with closing(client):
@@ -145,7 +145,8 @@ def test_a_websocket_that_reads_slowly_gets_all_of_it_through_the_other_node(
         assert client.recv() == "3probe"
         client.send("5")
         wait_until(
-            lambda: exchange(hubs[1].port, "POST", f"{POLL}&sid={sid}", body=b"3")[0] == 400, why="it is upgraded"
+            lambda: exchange(hubs[1].port, "POST", f"{POLL}&sid={sid}", body=b"3")[0] == 400,
+            why="the session is upgraded",
         )
         filling = "x" * 60_000
         with Emitter(redis.url) as emitter:
@@ -161,7 +162,7 @@ def test_a_websocket_that_reads_slowly_gets_all_of_it_through_the_other_node(
                 assert data["filling"] == filling
                 received.append(data["n"])
         assert received == list(range(200))
-        # The other way, too.
+        # And from the client to the hub.
         request = json.dumps(["tidings:history", {"channel": "orders:large", "limit": 1}])
         client.send(f"421{request}")
         while not response.startswith("431["):
@@ -169,12 +170,12 @@ def test_a_websocket_that_reads_slowly_gets_all_of_it_through_the_other_node(
     assert hubs[0].metric("tidings_pump_errors_total") == 0
 
 
-def test_a_killed_node_ends_its_sessions_at_once(
+def test_sessions_of_a_killed_node_end_immediately(
     redis: RedisProcess, hubs: list[HubProcess], tmp_path: Path, clients: list[ClientProcess]
 ) -> None:
     third = node(tmp_path / "n3", redis, "n3").start()
-    with closing(Balancer(hubs[0].port, third.port)) as door:
-        client = ClientProcess("python-polling", door.url, token=token("k", "orders:*"), channels=["orders:kill"])
+    with closing(Balancer(hubs[0].port, third.port)) as balancer:
+        client = ClientProcess("python-polling", balancer.url, token=token("k", "orders:*"), channels=["orders:kill"])
         clients.append(client)
         client.wait_ready()
         sid = open_session(third.port)
@@ -185,14 +186,14 @@ def test_a_killed_node_ends_its_sessions_at_once(
             b'{"code":1,"message":"Session ID unknown"}',
         )
         emit(redis, "orders:kill", 0, 20)
-        client.wait(lambda client: len(client.data("orders:kill")) >= 20, why="it goes on at the other node")
+        client.wait(lambda client: len(client.data("orders:kill")) >= 20, why="publications from the other node")
         assert client.data("orders:kill") == numbers(0, 20)
-    # After its lease has ended, no node owns the session.
-    wait_until(lambda: hubs[0].metric("tidings_relay_nodes") == 1, why="the lease ended")
+    # After its lease has expired, no node owns the session.
+    wait_until(lambda: hubs[0].metric("tidings_relay_nodes") == 1, why="the lease has expired")
     assert exchange(hubs[0].port, "GET", f"{POLL}&sid={sid}")[0] == 400
 
 
-def test_a_node_that_stands_still_is_given_up_when_its_lease_ends(
+def test_relay_gives_up_a_suspended_node_when_its_lease_expires(
     redis: RedisProcess, hubs: list[HubProcess], tmp_path: Path
 ) -> None:
     third = node(tmp_path / "n4", redis, "n4").start()
@@ -212,10 +213,12 @@ def test_a_draining_node_moves_its_clients_without_loss(
 ) -> None:
     third = node(tmp_path / "n5", redis, "n5").start()
     try:
-        with closing(Balancer(hubs[0].port, third.port)) as door:
+        with closing(Balancer(hubs[0].port, third.port)) as balancer:
             for kind in ("js-polling", "python-polling", "js-upgrade", "js-polling"):
                 clients.append(
-                    ClientProcess(kind, door.url, token=token(f"d{len(clients)}", "orders:*"), channels=["orders:go"])
+                    ClientProcess(
+                        kind, balancer.url, token=token(f"d{len(clients)}", "orders:*"), channels=["orders:go"]
+                    )
                 )
             for client in clients:
                 client.wait_ready()
@@ -228,16 +231,16 @@ def test_a_draining_node_moves_its_clients_without_loss(
                 assert all(
                     entry["channels"]["orders:go"] == {"recovered": True} for entry in client.records_of("ready")[1:]
                 )
-        # It has given its lease up: the others need not wait for its end.
-        wait_until(lambda: hubs[0].metric("tidings_relay_nodes") == 1, why="the lease was given up")
+        # The node has released its lease, so the others need not wait until it expires.
+        wait_until(lambda: hubs[0].metric("tidings_relay_nodes") == 1, why="the lease is released")
     finally:
         third.stop()
 
 
-# Requests that lie
+# Forged requests
 
 
-def test_the_response_of_the_owner_is_relayed_byte_for_byte(hubs: list[HubProcess]) -> None:
+def test_response_of_the_owner_is_relayed_byte_for_byte(hubs: list[HubProcess]) -> None:
     # The owner checks the origin, with the host that the client sent to the first node.
     refused = [
         exchange(hub.port, "GET", f"{POLL}&sid={open_session(hubs[0].port)}", "Origin: https://evil.example")
@@ -269,7 +272,7 @@ def refused_once(hub: HubProcess) -> Iterator[None]:
     assert hub.metric("tidings_relay_refused_total") == before + 1
 
 
-def test_a_client_cannot_claim_to_be_a_node(hubs: list[HubProcess]) -> None:
+def test_client_cannot_forge_a_relay_stamp(hubs: list[HubProcess]) -> None:
     sid = open_session(hubs[0].port)
     target = f"{POLL}&sid={sid}"
     lies = {
@@ -284,13 +287,13 @@ def test_a_client_cannot_claim_to_be_a_node(hubs: list[HubProcess]) -> None:
     for reason, line in lies.items():
         with refused_once(hubs[0]):
             assert exchange(hubs[0].port, "GET", target, line)[0] == 400, reason
-    # The session is untouched; and a right stamp is taken.
+    # The session is unaffected, and a valid stamp is accepted.
     status, _, _ = exchange(hubs[0].port, "POST", target, stamp_line(target, method="POST"), body=b"3")
     assert status == 200
 
 
-def test_a_request_is_relayed_once_at_most(hubs: list[HubProcess]) -> None:
-    # A stamped request for a session of a node that this one could reach: it does not go on.
+def test_request_is_relayed_at_most_once(hubs: list[HubProcess]) -> None:
+    # A stamped request for a session of a reachable node is not relayed again.
     sid = open_session(hubs[1].port)
     target = f"{POLL}&sid={sid}"
     before = hubs[0].metric("tidings_relayed_total")
@@ -299,23 +302,23 @@ def test_a_request_is_relayed_once_at_most(hubs: list[HubProcess]) -> None:
     assert hubs[0].metric("tidings_relayed_total") == before
 
 
-def test_the_stamps_of_clients_go_no_further(hubs: list[HubProcess]) -> None:
-    # What a client puts into the header of a request that is to be relayed is refused, not passed on.
+def test_stamp_header_of_a_client_is_refused(hubs: list[HubProcess]) -> None:
+    # A request of a client with a stamp header is refused and not relayed.
     target = f"{POLL}&sid={open_session(hubs[1].port)}"
     with refused_once(hubs[0]):
         assert exchange(hubs[0].port, "GET", target, f"{STAMP_HEADER}: 1 n2 0 1.2.3.4 http h 00")[0] == 400
 
 
-def test_a_session_without_a_node_is_unknown_immediately(hubs: list[HubProcess]) -> None:
+def test_session_of_an_unknown_node_is_refused_immediately(hubs: list[HubProcess]) -> None:
     before = hubs[0].metric("tidings_relay_unknown_total")
     for sid in ("zz" + "x" * 20, "n9" + "y" * 20, "n1" + "z" * 20, "short", "n2" + "q" * 20):
         assert exchange(hubs[0].port, "GET", f"{POLL}&sid={sid}")[0] == 400
         assert exchange(hubs[0].port, "POST", f"{POLL}&sid={sid}", body=b"3")[0] == 400
-    # Two each of the two nodes that nobody has heard of.
+    # Two requests for each of the two unknown nodes.
     assert hubs[0].metric("tidings_relay_unknown_total") == before + 4
 
 
-def test_more_than_relay_max_polls_are_refused_and_the_others_go_on(hubs: list[HubProcess]) -> None:
+def test_polls_above_relay_max_are_refused_without_affecting_others(hubs: list[HubProcess]) -> None:
     sids = [connect(hubs[1].port, token("raw")) for _ in range(42)]
     before = hubs[0].metric("tidings_relay_full_total")
     polls = []
@@ -325,14 +328,16 @@ def test_more_than_relay_max_polls_are_refused_and_the_others_go_on(hubs: list[H
             session.sendall(request("GET", f"{POLL}&sid={sid}"))
             polls.append(session)
         wait_until(
-            lambda: exchange(hubs[0].port, "POST", f"{POLL}&sid={sids[40]}", body=b"3")[0] == 503, why="it is full"
+            lambda: exchange(hubs[0].port, "POST", f"{POLL}&sid={sids[40]}", body=b"3")[0] == 503,
+            why="the limit is reached",
         )
         assert hubs[0].metric("tidings_relay_full_total") > before
-        # Clients that disconnect make room, and the owner is notified.
+        # Polls of disconnected clients no longer count, and the owner is notified.
         for session in polls[:20]:
             session.close()
         wait_until(
-            lambda: exchange(hubs[0].port, "POST", f"{POLL}&sid={sids[41]}", body=b"3")[0] == 200, why="there is room"
+            lambda: exchange(hubs[0].port, "POST", f"{POLL}&sid={sids[41]}", body=b"3")[0] == 200,
+            why="polls are relayed again",
         )
         hubs[0].publish("user:raw", "x", {"n": 1})
         for session in polls[20:]:
@@ -342,7 +347,7 @@ def test_more_than_relay_max_polls_are_refused_and_the_others_go_on(hubs: list[H
             session.close()
 
 
-def test_a_disconnect_reaches_the_owner(hubs: list[HubProcess]) -> None:
+def test_disconnect_of_a_poll_reaches_the_owner(hubs: list[HubProcess]) -> None:
     sid = connect(hubs[1].port, token("raw"))
     with socket.create_connection(("127.0.0.1", hubs[0].port), timeout=30) as poll:
         owner_sid = hubs[1].metric("tidings_relay_taken_total")

@@ -40,19 +40,21 @@ def hub(redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def end(hub: HubProcess) -> None:
-    """End a hub and its workers, whatever they do."""
+    """End a hub and its workers in any state."""
     pids = workers_of(hub)
     hub.stop()
-    wait_until(lambda: not any(lives(pid) for pid in pids), within_s=40, why="the workers end with their supervisor")
+    wait_until(
+        lambda: not any(is_running(pid) for pid in pids), within_s=40, why="the workers end with their supervisor"
+    )
 
 
 def workers_of(hub: HubProcess) -> list[int]:
-    """The processes of a hub's workers."""
+    """Return the process ids of a hub's workers."""
     path = Path(f"/proc/{hub.pid}/task/{hub.pid}/children")
     return [int(pid) for pid in path.read_text().split()] if path.exists() else []
 
 
-def lives(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     path = Path(f"/proc/{pid}/stat")
     return path.exists() and path.read_text().rpartition(")")[2].split()[0] != "Z"
 
@@ -72,7 +74,7 @@ def by_node(hub: HubProcess, name: str) -> dict[str, float]:
     return {node: float(value) for node, value in re.findall(rf'^{name}{{node="([^"]*)"}} (\S+)$', text, re.MULTILINE)}
 
 
-def test_a_session_is_found_by_whichever_worker_takes_the_connection(hub: HubProcess) -> None:
+def test_any_worker_serves_a_session_of_another_worker(hub: HubProcess) -> None:
     sid = connect(hub.port, token("raw"))
     for _ in range(30):
         assert exchange(hub.port, "POST", f"{POLL}&sid={sid}", body=b"3")[:2] == (200, b"ok")
@@ -80,11 +82,11 @@ def test_a_session_is_found_by_whichever_worker_takes_the_connection(hub: HubPro
     assert set(relayed) == {f"w-{index}" for index in range(WORKERS)}
     assert sum(relayed.values()) > 0
     assert sum(used_ports.values()) >= sum(relayed.values())
-    # The kernel has spread the connections of this test over all of them.
+    # The kernel has distributed the connections of this test over all workers.
     assert all(count > 0 for count in by_node(hub, "tidings_accepted_total").values())
 
 
-def test_every_kind_of_client_gets_everything(
+def test_every_kind_of_client_receives_all_publications(
     redis: RedisProcess, hub: HubProcess, clients: list[ClientProcess]
 ) -> None:
     clients += [
@@ -100,7 +102,7 @@ def test_every_kind_of_client_gets_everything(
         assert client.records_of("connect_error") + client.records_of("disconnect") + client.records_of("gap") == []
 
 
-def test_one_metrics_and_one_readyz_speak_for_all(hub: HubProcess) -> None:
+def test_metrics_and_readiness_cover_all_workers(hub: HubProcess) -> None:
     status, text, _ = hub.get("/metrics")
     assert status == 200
     lines = text.decode().splitlines()
@@ -109,11 +111,11 @@ def test_one_metrics_and_one_readyz_speak_for_all(hub: HubProcess) -> None:
     assert set(by_node(hub, "tidings_sessions")) == {"w-0", "w-1", "w-2"}
     assert hub.get("/readyz")[1]["checks"]["workers"] == {"w-0": True, "w-1": True, "w-2": True}
     assert hub.request("GET", "/metrics", headers={"Authorization": "Bearer no"})[0] == 401
-    # A client that claims to be a worker gets no other response.
+    # A client that claims to be a worker gets the same response.
     assert exchange(hub.port, "GET", "/metrics", "Tidings-Relayed: 1")[0] == 401
 
 
-def test_a_crashed_worker_is_started_again_and_its_clients_come_back(
+def test_crashed_worker_is_restarted_and_its_clients_reconnect(
     redis: RedisProcess, hub: HubProcess, clients: list[ClientProcess]
 ) -> None:
     for number in range(6):
@@ -126,7 +128,7 @@ def test_a_crashed_worker_is_started_again_and_its_clients_come_back(
     os.kill(before[0], signal.SIGKILL)
     emit(redis, "orders:crash", 20, 60)
     wait_until(lambda: len([pid for pid in workers_of(hub) if pid not in before]) == 1, why="a new worker")
-    wait_until(lambda: hub.get("/readyz")[0] == 200, why="all are ready again", within_s=40)
+    wait_until(lambda: hub.get("/readyz")[0] == 200, why="all workers are ready again", within_s=40)
     emit(redis, "orders:crash", 60, 80)
     for client in clients:
         client.wait(lambda client: len(client.data("orders:crash")) >= 80, why="all publications", within_s=40)
@@ -135,13 +137,11 @@ def test_a_crashed_worker_is_started_again_and_its_clients_come_back(
     assert len(workers_of(hub)) == WORKERS
 
 
-def test_a_hup_changes_rules_and_keys_on_all_and_no_connection_ends(
-    hub: HubProcess, clients: list[ClientProcess]
-) -> None:
+def test_sighup_reloads_all_workers_and_keeps_connections(hub: HubProcess, clients: list[ClientProcess]) -> None:
     check_reload(hub, clients, nodes=WORKERS)
 
 
-def test_a_hup_of_a_single_node(redis: RedisProcess, tmp_path: Path, clients: list[ClientProcess]) -> None:
+def test_sighup_reloads_a_single_node(redis: RedisProcess, tmp_path: Path, clients: list[ClientProcess]) -> None:
     single = HubProcess(tmp_path, "--broker", redis.url, extra=QUICK).start()
     try:
         check_reload(single, clients, nodes=1)
@@ -159,10 +159,10 @@ def check_reload(hub: HubProcess, clients: list[ClientProcess], *, nodes: int) -
         assert refused["error"]["code"] == "unknown_namespace"
     config = CONFIG.replace(SECRET, other_secret).replace(f'"{API_KEY}"', f'"{API_KEY}", "{other_key}"')
     fresh = '[namespaces.fresh]\nsubscribe = "public"\npublish = "subscribers"\n'
-    done = hub.metric("tidings_reloads_total")
+    reloads = hub.metric("tidings_reloads_total")
     hub.config.write_text(QUICK + config + fresh)
     os.kill(hub.pid, signal.SIGHUP)
-    wait_until(lambda: hub.metric("tidings_reloads_total") == done + nodes, why="all have reloaded")
+    wait_until(lambda: hub.metric("tidings_reloads_total") == reloads + nodes, why="all nodes have reloaded")
     for client in clients:
         answer = client.request("tidings:subscribe", {"channels": ["fresh:1"]})
         assert answer["channels"]["fresh:1"] == {"recovered": False}
@@ -174,22 +174,24 @@ def check_reload(hub: HubProcess, clients: list[ClientProcess], *, nodes: int) -
     old = ClientProcess("js-websocket", hub.url, token=token("o"), channels=[])
     clients += [new, old]
     new.wait_ready()
-    old.wait(lambda client: client.records_of("connect_error"), why="the old secret holds no longer")
+    old.wait(lambda client: client.records_of("connect_error"), why="the old secret is rejected")
     assert hub.request("GET", "/api/channels", headers={"Authorization": f"Bearer {other_key}"})[0] == 200
-    # What is wrong changes nothing.
+    # An invalid file changes nothing.
     failed = hub.metric("tidings_reload_errors_total")
     hub.config.write_text("secret = 7\n")
     os.kill(hub.pid, signal.SIGHUP)
-    wait_until(lambda: hub.metric("tidings_reload_errors_total") == failed + nodes, why="all have refused")
+    wait_until(
+        lambda: hub.metric("tidings_reload_errors_total") == failed + nodes, why="all nodes have rejected the file"
+    )
     assert clients[0].request("tidings:subscribe", {"channels": ["fresh:2"]})["channels"]["fresh:2"] == {
         "recovered": False
     }
     hub.config.write_text(QUICK + CONFIG)
     os.kill(hub.pid, signal.SIGHUP)
-    wait_until(lambda: hub.metric("tidings_reloads_total") == done + 2 * nodes, why="all have reloaded again")
+    wait_until(lambda: hub.metric("tidings_reloads_total") == reloads + 2 * nodes, why="all nodes have reloaded again")
 
 
-def test_the_end_drains_all_and_is_a_good_one(
+def test_sigterm_drains_all_workers_and_exits_with_zero(
     redis: RedisProcess, tmp_path: Path, clients: list[ClientProcess]
 ) -> None:
     hub = HubProcess(tmp_path, "--broker", redis.url, "--workers", "2", extra=QUICK).start()
@@ -203,9 +205,9 @@ def test_the_end_drains_all_and_is_a_good_one(
             client.wait_ready()
         assert len(pids) == 2
         assert hub.terminate() == 0
-        assert not any(lives(pid) for pid in pids)
+        assert not any(is_running(pid) for pid in pids)
         for client in clients:
-            client.wait(lambda client: client.records_of("disconnect"), why="the end of the connection")
+            client.wait(lambda client: client.records_of("disconnect"), why="the disconnect")
         assert {clients[0].records_of("close")[0]["code"], clients[2].records_of("close")[0]["code"]} == {"draining"}
     finally:
         end(hub)
@@ -218,7 +220,7 @@ def test_readiness_fails_before_anything_else_and_waiting_polls_are_answered(tmp
         os.kill(hub.pid, signal.SIGTERM)
         wait_until(lambda: hub.get("/readyz")[0] == 503, why="readiness fails")
         assert hub.get("/readyz")[1]["checks"]["accepting"] is False
-        # Whom the balancer still sends is served as ever.
+        # Clients that the balancer still sends here are served as before.
         assert connect(hub.port, token("late"))
         hub.publish("chat:room", "said", 1)
         status, body, _ = exchange(hub.port, "GET", f"{POLL}&sid={sid}")
@@ -236,12 +238,12 @@ def test_workers_end_when_their_supervisor_is_killed(redis: RedisProcess, tmp_pa
     end(hub)
 
 
-def test_a_port_that_others_listen_on_is_refused(redis: RedisProcess, hub: HubProcess, tmp_path: Path) -> None:
+def test_port_in_use_is_refused(redis: RedisProcess, hub: HubProcess, tmp_path: Path) -> None:
     (tmp_path / "tidings.toml").write_text(CONFIG)
     command = [sys.executable, "-m", "tidings_hub", "serve", "--port", str(hub.port), "--broker", redis.url]
     for flags in (["--workers", "2"], []):
-        done = subprocess.run(
+        result = subprocess.run(
             [*command, *flags], cwd=tmp_path, env=environment(), capture_output=True, timeout=60, check=False
         )
-        assert done.returncode == 2
-        assert b"cannot listen" in done.stderr
+        assert result.returncode == 2
+        assert b"cannot listen" in result.stderr
