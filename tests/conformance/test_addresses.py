@@ -58,7 +58,7 @@ def test_sessions_of_all_transports_count() -> None:
 
 
 @pytest.mark.parametrize("end", ["close frame", "reset", "close packet", "stream", "refused stream", "ping timeout"])
-def test_ended_session_is_no_longer_counted(end: str) -> None:
+def test_ended_session_stops_counting(end: str) -> None:
     options = ("--ping_interval_ms=300", "--ping_timeout_ms=200") if end == "ping timeout" else CALM
     with EngineProcess(*options, "--connections_per_address=1") as engine:
         if end == "refused stream":

@@ -1,4 +1,4 @@
-"""A Celery application whose emitter has a connection before the pool's processes are made."""
+"""A Celery application whose emitter connects before the pool starts its processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PREFIX = os.environ["SHOP_PREFIX"]
 app = Celery("shop", broker=os.environ["SHOP_BROKER"], backend=os.environ["SHOP_BROKER"])
 app.conf.update(task_default_queue=PREFIX, broker_connection_retry_on_startup=True, worker_prefetch_multiplier=20)
 emitter = Emitter(os.environ["SHOP_URL"], prefix=PREFIX, timeout_s=20)
-lost = Emitter("redis://127.0.0.1:1/0", timeout_s=0.05)
+unreachable = Emitter("redis://127.0.0.1:1/0", timeout_s=0.05)
 emitter.emit("e", "parent", channel="a:2")
 
 
@@ -25,12 +25,12 @@ def channel(run: Run) -> str | None:
 
 push_task_states(app, emitter, channel="tasks:{id}", results=True)
 push_task_states(app, emitter, channel=channel, tasks=["shop.fail"])
-push_task_states(app, lost, channel="tasks:lost", tasks=["shop.alone"])
+push_task_states(app, unreachable, channel="tasks:lost", tasks=["shop.alone"])
 push_task_states(Celery("other", set_as_current=False), emitter, channel="tasks:other")
 
 
-@app.task(name="shop.tell")
-def tell(number: int) -> int:
+@app.task(name="shop.count")
+def count(number: int) -> int:
     for part in range(5):
         emitter.emit("e", [number, part], channel="a:1")
     return number
@@ -41,21 +41,21 @@ def fail(user: str = "") -> None:
     raise ValueError("no such order")
 
 
-@app.task(name="shop.again", bind=True)
-def again(self: Any) -> str:
+@app.task(name="shop.retry", bind=True)
+def retry(self: Any) -> str:
     if self.request.retries == 0:
         raise self.retry(countdown=0, exc=KeyError("busy"))
     return "done"
 
 
-@app.task(name="shop.unsaid", ignore_result=True)
-def unsaid() -> object:
+@app.task(name="shop.unserializable", ignore_result=True)
+def unserializable() -> object:
     return {1, 2}
 
 
 @app.task(name="shop.alone")
 def alone() -> None:
-    """What its states cannot reach does not make it fail."""
+    """Succeed, although its states cannot be published."""
 
 
 @app.task(name="shop.die")

@@ -10,13 +10,13 @@ from support.programs.example_programs import PublishedHistory
 
 @pytest.fixture
 def published(shared_redis: RedisProcess, prefix: str) -> PublishedHistory:
-    """What is published in the shared Redis below a prefix that no other test uses."""
+    """The publications in the shared Redis under a prefix of this test only."""
     return PublishedHistory(shared_redis, prefix)
 
 
 @pytest.fixture
 def published_by_default(shared_redis: RedisProcess) -> PublishedHistory:
-    """What is published below the default prefix, which is emptied first: for programs that run as printed."""
+    """The publications under the default prefix, which is emptied first, for unmodified programs of the docs."""
     with shared_redis.client() as client:
         for key in client.scan_iter(b"tidings:*"):
             client.delete(key)

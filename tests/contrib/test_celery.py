@@ -23,7 +23,7 @@ TASKS = 30
 
 
 class Worker:
-    """`celery worker` in a process; `app` sends to it."""
+    """A `celery worker` process; `app` sends tasks to it."""
 
     def __init__(self, published: PublishedHistory, log: Path, pool: str) -> None:
         broker = published.url.replace("/0", "/5")
@@ -47,7 +47,7 @@ class Worker:
         wait_until(lambda: " ready." in self.text(), within_s=40, why=f"the worker is ready: {self.text()}")
 
     def text(self) -> str:
-        """What it has logged."""
+        """Return the log of the worker."""
         return self.log.read_text()
 
     def send(self, task: str, *args: object, **options: Any) -> Any:
@@ -55,7 +55,7 @@ class Worker:
         return self.app.send_task(f"shop.{task}", args, **options)
 
     def stop(self) -> None:
-        """End it, and its children with it: asked politely, it takes five seconds."""
+        """Kill the worker and its child processes, because a graceful stop takes five seconds."""
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(timeout=15)
         self.app.close()
@@ -66,12 +66,13 @@ def states(published: PublishedHistory, task: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("pool", ["prefork", "gevent", "eventlet", "threads", "solo"])
-def test_every_pool(pool: str, published: PublishedHistory, tmp_path: Path) -> None:
+def test_states_and_publications_arrive_from_every_pool(pool: str, published: PublishedHistory, tmp_path: Path) -> None:
     worker = Worker(published, tmp_path / "worker.log", pool)
     try:
-        tasks = [worker.send("tell", number) for number in range(TASKS)]
+        tasks = [worker.send("count", number) for number in range(TASKS)]
         wait_until(
-            lambda: all(len(states(published, task)) == 2 for task in tasks), why=f"all are told: {worker.text()}"
+            lambda: all(len(states(published, task)) == 2 for task in tasks),
+            why=f"two states per task: {worker.text()}",
         )
     finally:
         worker.stop()
@@ -85,7 +86,7 @@ def test_every_pool(pool: str, published: PublishedHistory, tmp_path: Path) -> N
 def shop(
     shared_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[PublishedHistory, Worker]]:
-    """One worker for all that ask for states."""
+    """One worker for all tests of task states."""
     published = PublishedHistory(shared_redis, "test-celery-states:")
     worker = Worker(published, tmp_path_factory.mktemp("celery") / "worker.log", "prefork")
     yield published, worker
@@ -93,7 +94,7 @@ def shop(
 
 
 class TestStates:
-    def until(self, shop: Any, task: Any, *expected: str) -> list[Any]:
+    def wait_states(self, shop: Any, task: Any, *expected: str) -> list[Any]:
         published, worker = shop
         wait_until(
             lambda: states(published, task) == [*expected],
@@ -102,19 +103,19 @@ class TestStates:
         data: list[Any] = published.data(f"tasks:{task.id}")
         return data
 
-    def test_a_result(self, shop: Any) -> None:
-        task = shop[1].send("tell", 7)
-        data = self.until(shop, task, "STARTED", "SUCCESS")
-        assert data[1] == {"id": task.id, "task": "shop.tell", "state": "SUCCESS", "result": 7}
-        # Whoever is told can ask for it.
+    def test_result_is_published(self, shop: Any) -> None:
+        task = shop[1].send("count", 7)
+        data = self.wait_states(shop, task, "STARTED", "SUCCESS")
+        assert data[1] == {"id": task.id, "task": "shop.count", "state": "SUCCESS", "result": 7}
+        # The result is available once the state is published.
         assert task.state == "SUCCESS"
 
-    def test_a_failure(self, shop: Any) -> None:
+    def test_failure_is_published(self, shop: Any) -> None:
         task = shop[1].send("fail", kwargs={"user": "ann"})
-        data = self.until(shop, task, "STARTED", "FAILURE")
+        data = self.wait_states(shop, task, "STARTED", "FAILURE")
         assert (data[1]["error"], data[1]["message"]) == ("ValueError", "no such order")
-        assert [each["state"] for each in shop[0].data("user:ann")] == ["STARTED", "FAILURE"]
-        # Without `results` the text stays here.
+        assert [data["state"] for data in shop[0].data("user:ann")] == ["STARTED", "FAILURE"]
+        # Without `results` the message is not published.
         assert shop[0].data("user:ann")[1] == {
             "id": task.id,
             "task": "shop.fail",
@@ -122,41 +123,41 @@ class TestStates:
             "error": "ValueError",
         }
 
-    def test_a_function_may_name_nobody(self, shop: Any) -> None:
+    def test_channel_function_may_return_none(self, shop: Any) -> None:
         before = len(shop[0].data("user:ann"))
-        self.until(shop, shop[1].send("fail"), "STARTED", "FAILURE")
+        self.wait_states(shop, shop[1].send("fail"), "STARTED", "FAILURE")
         assert len(shop[0].data("user:ann")) == before
 
-    def test_a_retry(self, shop: Any) -> None:
-        data = self.until(shop, shop[1].send("again"), "STARTED", "RETRY", "STARTED", "SUCCESS")
+    def test_retry_is_published(self, shop: Any) -> None:
+        data = self.wait_states(shop, shop[1].send("retry"), "STARTED", "RETRY", "STARTED", "SUCCESS")
         assert (data[1]["error"], data[3]["result"]) == ("KeyError", "done")
 
-    def test_a_revoked_one(self, shop: Any) -> None:
-        self.until(shop, shop[1].send("tell", 1, expires=-10), "REVOKED")
+    def test_revocation_is_published(self, shop: Any) -> None:
+        self.wait_states(shop, shop[1].send("count", 1, expires=-10), "REVOKED")
 
-    def test_a_killed_one(self, shop: Any) -> None:
-        data = self.until(shop, shop[1].send("die"), "STARTED", "FAILURE")
+    def test_killed_worker_process_is_published_as_failure(self, shop: Any) -> None:
+        data = self.wait_states(shop, shop[1].send("die"), "STARTED", "FAILURE")
         assert data[1]["error"] == "WorkerLostError"
 
-    def test_a_result_that_cannot_be_said(self, shop: Any) -> None:
-        data = self.until(shop, shop[1].send("unsaid"), "STARTED", "SUCCESS")
+    def test_result_that_is_not_json_is_left_out(self, shop: Any) -> None:
+        data = self.wait_states(shop, shop[1].send("unserializable"), "STARTED", "SUCCESS")
         assert "result" not in data[1]
         assert "data.result" in shop[1].text()
 
-    def test_a_hub_that_cannot_be_reached(self, shop: Any) -> None:
+    def test_unreachable_broker_does_not_fail_the_task(self, shop: Any) -> None:
         task = shop[1].send("alone")
-        self.until(shop, task, "STARTED", "SUCCESS")
-        wait_until(lambda: shop[1].text().count("not published to tasks:lost") == 2, why="both are logged")
+        self.wait_states(shop, task, "STARTED", "SUCCESS")
+        wait_until(lambda: shop[1].text().count("not published to tasks:lost") == 2, why="both failures are logged")
         assert task.state == "SUCCESS"
 
-    def test_another_applications_tasks_are_its_own(self, shop: Any) -> None:
+    def test_tasks_of_another_application_are_not_published(self, shop: Any) -> None:
         assert shop[0].data("tasks:other") == []
 
 
-def test_the_program_of_the_page(published_by_default: PublishedHistory, tmp_path: Path) -> None:
+def test_program_of_the_page_works(published_by_default: PublishedHistory, tmp_path: Path) -> None:
     run = "\nprint(count.apply(task_id='7').get())"
     broker = published_by_default.url.replace("/0", "/5")
     program = program_of("celery.md") + run
     assert run_program(program, published_by_default.url, tmp_path, BROKER_URL=broker) == "3\n"
-    said = published_by_default.data("tasks:7")
-    assert [data.get("state", data.get("number")) for data in said] == ["STARTED", 0, 1, 2, "SUCCESS"]
+    publications = published_by_default.data("tasks:7")
+    assert [data.get("state", data.get("number")) for data in publications] == ["STARTED", 0, 1, 2, "SUCCESS"]

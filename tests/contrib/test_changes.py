@@ -1,4 +1,4 @@
-"""What several changes of one row are on the whole."""
+"""Several changes of one row are combined into one."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from tidings.models import Op
         ("deleted", "deleted", "deleted"),
     ],
 )
-def test_two_changes_are_one(first: Op | None, then: Op, total: Op | None) -> None:
+def test_two_changes_are_combined(first: Op | None, then: Op, total: Op | None) -> None:
     assert combine(first, then) == total
 
 
-def test_nothing_that_was_deleted_at_the_end_is_told_as_living() -> None:
+def test_row_that_is_deleted_last_is_never_reported_as_existing() -> None:
     for first, then in product(get_args(Op), repeat=2):
         assert combine(first, then) in ((None, "deleted") if then == "deleted" else ("created", "updated"))
 
 
-def test_in_the_order_of_the_first_change_with_the_newest_object() -> None:
+def test_rows_have_the_order_of_their_first_change_and_the_newest_object() -> None:
     changes = Changes(10)
     changes.add(1, "one", "created")
     changes.add(2, "two", "updated")
@@ -46,7 +46,7 @@ def test_in_the_order_of_the_first_change_with_the_newest_object() -> None:
     assert changes.rows() == [("one again", "created"), ("two", "deleted"), ("three", "created")]
 
 
-def test_too_many_are_refused_and_known_ones_are_not() -> None:
+def test_too_many_rows_are_refused_but_known_rows_are_accepted() -> None:
     changes = Changes(2)
     changes.add(1, "one", "created")
     changes.add(2, "two", "created")
@@ -55,7 +55,7 @@ def test_too_many_are_refused_and_known_ones_are_not() -> None:
         changes.add(3, "three", "created")
 
 
-def test_what_came_and_went_is_no_row() -> None:
+def test_created_and_deleted_row_is_left_out() -> None:
     changes = Changes(2)
     changes.add(1, "one", "created")
     changes.add(1, "one", "deleted")

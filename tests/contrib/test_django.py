@@ -1,4 +1,4 @@
-"""The Django application in a real project: SQLite, real transactions, rollbacks and savepoints, a real Redis."""
+"""The Django integration in a real project with SQLite, transactions, rollbacks, savepoints and a real Redis."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         class Meta:
             app_label = "stall"
 
-    class Line(models.Model):  # type: ignore[misc]  # noqa: DJ008
-        __channels__ = ("orders:lines",)
+    class Item(models.Model):  # type: ignore[misc]  # noqa: DJ008
+        __channels__ = ("orders:items",)
         __autopush__ = True
         order = models.ForeignKey(Order, on_delete=models.DO_NOTHING)
 
@@ -70,18 +70,18 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         class Meta:
             app_label = "stall"
 
-    made = [Order, Express, Line, Note, Quiet]
+    new_models = [Order, Express, Item, Note, Quiet]
     for connection in connections.all():
         with connection.schema_editor() as editor:
-            for model in made:
+            for model in new_models:
                 editor.create_model(model)
-    yield SimpleNamespace(**{model.__name__: model for model in made})
+    yield SimpleNamespace(**{model.__name__: model for model in new_models})
     connections.close_all()
 
 
 @pytest.fixture
 def configured(shop: Any) -> Iterator[Callable[..., None]]:
-    """Sets TIDINGS for this test."""
+    """Set TIDINGS for this test."""
     from django.test import override_settings
 
     from tidings.contrib.django import emitter
@@ -94,23 +94,23 @@ def configured(shop: Any) -> Iterator[Callable[..., None]]:
 
     yield set_to
     emitter().close()
-    for each in reversed(overridden):
-        each.disable()
+    for override in reversed(overridden):
+        override.disable()
 
 
 @pytest.fixture
 def project(shop: Any, configured: Callable[..., None], published: PublishedHistory) -> Iterator[Any]:
-    """The models, empty tables, and an emitter to the test's corner of the Redis."""
+    """The models with empty tables, and an emitter with a Redis prefix of this test only."""
     configured(URL=published.url, PREFIX=published.prefix)
     yield shop
     for model in (shop.Express, shop.Order, shop.Note, shop.Quiet):
-        # Not through the objects: nobody is told.
+        # Delete without signals, so that nothing is published.
         model.objects.all()._raw_delete("default")
 
 
 @contextmanager
 def rolled_back() -> Iterator[None]:
-    """A transaction or savepoint that is undone in the end."""
+    """A transaction or savepoint that is rolled back at the end."""
     from django.db import transaction
 
     with transaction.atomic():
@@ -119,7 +119,7 @@ def rolled_back() -> Iterator[None]:
 
 
 class TestEmit:
-    def test_after_the_commit(self, project: Any, published: PublishedHistory) -> None:
+    def test_emit_publishes_after_the_commit(self, project: Any, published: PublishedHistory) -> None:
         from django.db import transaction
 
         from tidings.contrib.django import emit, push_model
@@ -133,7 +133,7 @@ class TestEmit:
         assert published.data("a:1") == [1]
         assert published.ops("orders:quiet") == [("created", {"id": quiet.pk, "status": "new"})]
 
-    def test_never_after_a_rollback(self, project: Any, published: PublishedHistory) -> None:
+    def test_emit_publishes_nothing_after_a_rollback(self, project: Any, published: PublishedHistory) -> None:
         from django.db import transaction
 
         from tidings.contrib.django import emit
@@ -146,7 +146,7 @@ class TestEmit:
             emit("e", 3, channel="a:1")
         assert published.data("a:1") == [3]
 
-    def test_savepoints(self, project: Any, published: PublishedHistory) -> None:
+    def test_emit_in_a_rolled_back_savepoint_is_discarded(self, project: Any, published: PublishedHistory) -> None:
         from django.db import transaction
 
         from tidings.contrib.django import emit
@@ -163,7 +163,9 @@ class TestEmit:
             emit("e", 4, channel="a:1")
         assert published.data("a:1") == [1, 2, 3, 4]
 
-    def test_at_once_outside_of_a_transaction(self, project: Any, published: PublishedHistory) -> None:
+    def test_emit_publishes_immediately_outside_of_a_transaction(
+        self, project: Any, published: PublishedHistory
+    ) -> None:
         from tidings.contrib.django import emit, emitter, push_model
 
         emit("e", 1, channel="a:1")
@@ -171,7 +173,9 @@ class TestEmit:
         assert emitter().emit("e", 3, channel="a:1").cursor == published.publications("a:1")[-1].cursor
         assert len(published.data("a:1")) == 3
 
-    def test_at_once_within_one_by_choice(self, project: Any, published: PublishedHistory) -> None:
+    def test_emitter_publishes_immediately_within_a_transaction(
+        self, project: Any, published: PublishedHistory
+    ) -> None:
 
         from tidings.contrib.django import emitter
 
@@ -179,7 +183,7 @@ class TestEmit:
             emitter().emit("e", 1, channel="a:1")
         assert published.data("a:1") == [1]
 
-    def test_autocommit_off(self, project: Any, published: PublishedHistory) -> None:
+    def test_emit_without_autocommit_raises(self, project: Any, published: PublishedHistory) -> None:
         from django.db import transaction
 
         from tidings.contrib.django import emit
@@ -193,7 +197,7 @@ class TestEmit:
             transaction.set_autocommit(autocommit=True)
         assert published.data("a:1") == []
 
-    def test_of_another_database(self, project: Any, published: PublishedHistory) -> None:
+    def test_emit_with_the_transaction_of_another_database(self, project: Any, published: PublishedHistory) -> None:
         from django.db import transaction
 
         from tidings.contrib.django import emit
@@ -205,7 +209,7 @@ class TestEmit:
             assert published.data("a:1") == []
         assert published.data("a:1") == ["other"]
 
-    def test_in_one_batch_up_to_its_size(self, shop: Any, configured: Callable[..., None]) -> None:
+    def test_emits_of_a_transaction_are_batched(self, shop: Any, configured: Callable[..., None]) -> None:
         from django.db import transaction
 
         from tidings.contrib.django import emit
@@ -219,7 +223,7 @@ class TestEmit:
                     emit("e", 9, channel="a:1")
             assert [len(request) for request in hub.requests] == [4, 4, 1]
 
-    def test_mistakes_are_told_where_they_are_made(self, project: Any, published: PublishedHistory) -> None:
+    def test_invalid_emit_raises_immediately(self, project: Any, published: PublishedHistory) -> None:
         from django.db import transaction
 
         from tidings.contrib.django import emit
@@ -232,7 +236,7 @@ class TestEmit:
                 emit("e", "x" * 70_000, channel="a:1")
         assert published.data("a:1") == [1]
 
-    def test_under_djangos_own_test_case(self, project: Any, published: PublishedHistory) -> None:
+    def test_emit_works_in_a_django_test_case(self, project: Any, published: PublishedHistory) -> None:
         from django.test import TestCase
 
         from tidings.contrib.django import emit
@@ -252,7 +256,7 @@ class TestEmit:
 
 class TestAutopush:
     @pytest.mark.parametrize("atomic", [True, False])
-    def test_saved_and_deleted(self, atomic: bool, project: Any, published: PublishedHistory) -> None:
+    def test_saves_and_deletes_are_pushed(self, atomic: bool, project: Any, published: PublishedHistory) -> None:
         from django.db import transaction
 
         with transaction.atomic() if atomic else nullcontext():
@@ -268,7 +272,7 @@ class TestAutopush:
             ("deleted", {"id": key, "status": "paid", "count": 1}),
         ]
 
-    def test_rolled_back(self, project: Any, published: PublishedHistory) -> None:
+    def test_rolled_back_changes_are_not_pushed(self, project: Any, published: PublishedHistory) -> None:
         from django.db import transaction
 
         with rolled_back():
@@ -279,20 +283,20 @@ class TestAutopush:
             project.Order.objects.create(status="kept")
         assert [model["status"] for _, model in published.ops("orders:all")] == ["kept"]
 
-    def test_a_commit_that_the_database_refuses(self, project: Any, published: PublishedHistory) -> None:
+    def test_failed_commit_pushes_nothing(self, project: Any, published: PublishedHistory) -> None:
         from django.db import IntegrityError, transaction
 
         def work() -> None:
             with transaction.atomic():
-                project.Line.objects.create(order_id=404)
-                assert project.Line.objects.count() == 1
+                project.Item.objects.create(order_id=404)
+                assert project.Item.objects.count() == 1
 
         with pytest.raises(IntegrityError):
             work()
-        assert project.Line.objects.count() == 0
-        assert published.data("orders:lines") == []
+        assert project.Item.objects.count() == 0
+        assert published.data("orders:items") == []
 
-    def test_an_expression_is_told_as_its_value(self, project: Any, published: PublishedHistory) -> None:
+    def test_expression_is_pushed_as_its_value(self, project: Any, published: PublishedHistory) -> None:
         from django.db.models import F
 
         order = project.Order.objects.create()
@@ -300,7 +304,7 @@ class TestAutopush:
         order.save()
         assert published.ops("orders:all")[-1][1]["count"] == 42
 
-    def test_subclasses(self, project: Any, published: PublishedHistory) -> None:
+    def test_changes_of_subclasses_are_pushed(self, project: Any, published: PublishedHistory) -> None:
         express = project.Express.objects.create(hours=2)
         express.delete()
         assert [(data["class"], data["op"]) for data in published.data("orders:all")] == [
@@ -309,26 +313,26 @@ class TestAutopush:
             ("Order", "deleted"),
         ]
 
-    def test_querysets(self, project: Any, published: PublishedHistory) -> None:
+    def test_only_queryset_deletes_are_pushed(self, project: Any, published: PublishedHistory) -> None:
         project.Order.objects.bulk_create([project.Order(), project.Order()])
         project.Order.objects.update(status="bulk")
         assert published.data("orders:all") == []
         project.Order.objects.all().delete()
         assert [op for op, _ in published.ops("orders:all")] == ["deleted", "deleted"]
 
-    def test_a_decorated_model_whose_function_names_no_channel(self, project: Any, published: PublishedHistory) -> None:
+    def test_channel_function_may_return_no_channel(self, project: Any, published: PublishedHistory) -> None:
         project.Note.objects.create(text="secret")
         note = project.Note.objects.create(text="open", inner="hidden")
         assert published.ops("orders:notes") == [("created", {"id": note.pk, "text": "open"})]
 
-    def test_who_does_not_say_so_is_not_pushed(self, project: Any, published: PublishedHistory) -> None:
+    def test_model_without_autopush_is_not_pushed(self, project: Any, published: PublishedHistory) -> None:
         from django.db.models.signals import post_delete
 
         project.Quiet.objects.create()
         assert published.data("orders:quiet") == []
         assert not post_delete.has_listeners(project.Quiet)
 
-    def test_a_fixture_is_not_told(self, project: Any, published: PublishedHistory) -> None:
+    def test_loaded_fixture_is_not_pushed(self, project: Any, published: PublishedHistory) -> None:
         from django.core.serializers.base import DeserializedObject
 
         DeserializedObject(project.Order(id=7)).save()
@@ -338,17 +342,17 @@ class TestAutopush:
 
 class TestErrors:
     @pytest.fixture
-    def lost(self) -> dict[str, object]:
+    def unreachable(self) -> dict[str, object]:
         return {"URL": f"redis://127.0.0.1:{free_port()}/0", "TIMEOUT_S": 0.05}
 
-    def test_are_logged_and_what_is_committed_stays(
-        self, project: Any, configured: Callable[..., None], lost: Any, caplog: pytest.LogCaptureFixture
+    def test_push_error_is_logged_and_the_commit_stays(
+        self, project: Any, configured: Callable[..., None], unreachable: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
         from django.db import transaction
 
         from tidings.contrib.django import emit
 
-        configured(**lost)
+        configured(**unreachable)
         with caplog.at_level(logging.ERROR, "tidings"):
             with transaction.atomic():
                 project.Order.objects.create(id=1)
@@ -359,15 +363,19 @@ class TestErrors:
         with pytest.raises(BatchFailed):
             emit("e", channel="a:1")
 
-    def test_or_raised(self, project: Any, configured: Callable[..., None], lost: Any) -> None:
+    def test_push_error_is_raised_by_choice(
+        self, project: Any, configured: Callable[..., None], unreachable: Any
+    ) -> None:
         from django.db import transaction
 
-        configured(**lost, ON_ERROR="tidings.contrib.delivery.raise_error")
+        configured(**unreachable, ON_ERROR="tidings.contrib.delivery.raise_error")
         with pytest.raises(BatchFailed), transaction.atomic():
             project.Order.objects.create(id=1)
         assert project.Order.objects.count() == 1
 
-    def test_of_an_object(self, project: Any, published: PublishedHistory, caplog: pytest.LogCaptureFixture) -> None:
+    def test_invalid_channel_of_an_object_fails_the_transaction(
+        self, project: Any, published: PublishedHistory, caplog: pytest.LogCaptureFixture
+    ) -> None:
         from django.db import transaction
 
         from tidings.contrib.django import emitter
@@ -376,7 +384,7 @@ class TestErrors:
         with pytest.raises(BadChannel), transaction.atomic():
             project.Order.objects.create(status="")
         assert project.Order.objects.count() == 0
-        # Without a transaction the row is there, whatever is said of it.
+        # Without a transaction the row is stored in spite of the error.
         project.Order.objects.create(status="")
         assert project.Order.objects.count() == 1
         assert "the work is done, but it was not published: 'orders:{status}'" in caplog.text
@@ -402,7 +410,7 @@ ship(Order.objects.create(id=42, owner="ann"))
 """
 
 
-def test_the_program_of_the_page(published_by_default: PublishedHistory, tmp_path: Path) -> None:
+def test_program_of_the_page_works(published_by_default: PublishedHistory, tmp_path: Path) -> None:
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "models.py").write_text(program_of("django.md"))
     database = 'DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}\n'

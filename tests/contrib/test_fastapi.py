@@ -1,6 +1,6 @@
-"""The integration in real FastAPI and Starlette applications, before a real Redis.
+"""The integration in real FastAPI and Starlette applications, with a real Redis.
 
-Annotations are evaluated here: FastAPI reads those of functions inside of tests.
+This module does not postpone annotations, because FastAPI evaluates those of functions inside tests.
 """
 
 import logging
@@ -28,7 +28,7 @@ from tidings.errors import BadChannel, BadRequest, TooLarge
 
 
 class App:
-    """An application of FastAPI with tidings, and `client`, which does not raise its exceptions."""
+    """A FastAPI application with tidings, and a `client` that does not raise the application's exceptions."""
 
     def __init__(self, published: PublishedHistory, **settings: Any) -> None:
         self.app = FastAPI(**settings)
@@ -42,31 +42,31 @@ def shop(published: PublishedHistory) -> App:
 
 
 class TestLater:
-    def test_sent_after_the_response(self, shop: App, published: PublishedHistory) -> None:
-        seen = []
+    def test_publications_are_sent_after_the_response(self, shop: App, published: PublishedHistory) -> None:
+        published_data = []
 
         async def session() -> AsyncIterator[None]:
             yield
-            # Where a session of a database would be committed.
-            seen.append(published.data("a:1"))
+            # A database session would be committed here.
+            published_data.append(published.data("a:1"))
 
         def look() -> None:
-            seen.append(published.data("a:1"))
+            published_data.append(published.data("a:1"))
 
         @shop.app.post("/", dependencies=[Depends(session)])
         async def work(later: Annotated[Collected, Depends(shop.push.later)]) -> Response:
             later.emit("e", 1, channel="a:1")
-            later.push_model(_Thing(), channels=["a:1", "a:2"])
+            later.push_model(_Model(), channels=["a:1", "a:2"])
             look()
             return JSONResponse("done", background=BackgroundTask(look))
 
         with shop.client as client:
             assert client.post("/").json() == "done"
-        assert seen == [[], [], []]
-        assert [one.event for one in published.publications("a:1")] == ["e", "updated_model"]
+        assert published_data == [[], [], []]
+        assert [publication.event for publication in published.publications("a:1")] == ["e", "updated_model"]
         assert len(published.data("a:2")) == 1
 
-    def test_in_one_batch(self) -> None:
+    def test_publications_of_a_request_are_one_batch(self) -> None:
         with HttpHub() as hub:
             app = FastAPI()
             push = Tidings(app, lambda: AsyncEmitter(hub.url, api_key=API_KEY))
@@ -86,7 +86,7 @@ class TestLater:
 
     @pytest.mark.parametrize("status", [200, 204, 303, 400, 404, 422, 500])
     @pytest.mark.parametrize("raised", [True, False])
-    def test_by_the_status(
+    def test_response_status_decides_about_publishing(
         self, status: int, raised: bool, shop: App, published: PublishedHistory, caplog: pytest.LogCaptureFixture
     ) -> None:
         @shop.app.get("/")
@@ -99,10 +99,10 @@ class TestLater:
         with shop.client as client, caplog.at_level(logging.INFO, "tidings"):
             assert client.get("/", follow_redirects=False).status_code == status
         assert len(published.data("a:1")) == (status < 400)
-        said = [record.getMessage() for record in caplog.records if record.name == "tidings"]
-        assert said == ([] if status < 400 else [f"discarded because the response is a {status}: a:1"])
+        messages = [record.getMessage() for record in caplog.records if record.name == "tidings"]
+        assert messages == ([] if status < 400 else [f"discarded because the response is a {status}: a:1"])
 
-    def test_an_exception_tells_nothing(self, shop: App, published: PublishedHistory) -> None:
+    def test_exception_discards_the_publications(self, shop: App, published: PublishedHistory) -> None:
 
         async def session() -> AsyncIterator[None]:
             yield
@@ -131,7 +131,7 @@ class TestLater:
                 client.get(path)
         assert published.data("a:1") == []
 
-    def test_mistakes_are_told_where_they_are_made(self, shop: App, published: PublishedHistory) -> None:
+    def test_invalid_emit_raises_immediately(self, shop: App, published: PublishedHistory) -> None:
         @shop.app.get("/")
         async def work(later: Annotated[Collected, Depends(shop.push.later)]) -> str:
             with pytest.raises(BadChannel):
@@ -145,7 +145,7 @@ class TestLater:
             assert client.get("/").status_code == 200
         assert len(published.data("a:1")) == 1
 
-    def test_given_up_by_choice(self, shop: App, published: PublishedHistory) -> None:
+    def test_publications_can_be_dropped(self, shop: App, published: PublishedHistory) -> None:
         @shop.app.get("/")
         async def work(later: Annotated[Collected, Depends(shop.push.later)]) -> None:
             later.emit("e", channel="a:1")
@@ -155,7 +155,7 @@ class TestLater:
             assert client.get("/").status_code == 200
         assert published.data("a:1") == []
 
-    def test_a_websocket_has_no_response(self, shop: App, published: PublishedHistory) -> None:
+    def test_later_is_refused_for_a_websocket(self, shop: App, published: PublishedHistory) -> None:
         @shop.app.websocket("/")
         async def work(socket: WebSocket) -> None:
             await socket.accept()
@@ -168,7 +168,7 @@ class TestLater:
             assert socket.receive_text() == "done"
         assert published.data("a:1") == [1]
 
-    def test_routers_and_mounted_applications(self, shop: App, published: PublishedHistory) -> None:
+    def test_later_works_in_routers_and_mounted_applications(self, shop: App, published: PublishedHistory) -> None:
         router, inner = APIRouter(), FastAPI()
 
         @router.get("/router")
@@ -184,7 +184,7 @@ class TestLater:
 
 
 class TestNow:
-    def test_at_once_with_a_receipt(self, shop: App, published: PublishedHistory) -> None:
+    def test_now_publishes_immediately_with_a_receipt(self, shop: App, published: PublishedHistory) -> None:
         @shop.app.get("/")
         async def work() -> Response:
             receipt = await shop.push.now.emit("e", channel="a:1")
@@ -195,8 +195,8 @@ class TestNow:
             assert client.get("/").status_code == 500
         assert len(published.data("a:1")) == 1
 
-    def test_started_again_and_again_inside_of_its_own_lifespan(self, published: PublishedHistory) -> None:
-        seen = []
+    def test_emitter_works_in_a_lifespan_that_runs_twice(self, published: PublishedHistory) -> None:
+        state_numbers = []
 
         @asynccontextmanager
         async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, int]]:
@@ -208,20 +208,22 @@ class TestNow:
 
         @shop.app.get("/")
         async def work(request: Request, later: Annotated[Collected, Depends(shop.push.later)]) -> None:
-            seen.append(request.state.number)
+            state_numbers.append(request.state.number)
             later.emit("e", "request", channel="a:1")
 
         for _ in range(2):
             with TestClient(shop.app) as client:
                 client.get("/")
-        assert seen == [7, 7]
+        assert state_numbers == [7, 7]
         assert published.data("a:1") == ["start", "request", "end"] * 2
 
 
-@pytest.mark.parametrize("loud", [False, True])
-def test_a_hub_that_cannot_be_reached(loud: bool, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("has_error_handler", [False, True])
+def test_unreachable_broker_does_not_fail_the_response(
+    has_error_handler: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     app, errors = FastAPI(), []
-    options = {"on_error": lambda error, batch: errors.append((error, batch.channels))} if loud else {}
+    options = {"on_error": lambda error, batch: errors.append((error, batch.channels))} if has_error_handler else {}
     push = Tidings(app, lambda: AsyncEmitter(f"redis://127.0.0.1:{free_port()}/0", timeout_s=0.05), **options)
 
     @app.get("/")
@@ -232,11 +234,11 @@ def test_a_hub_that_cannot_be_reached(loud: bool, caplog: pytest.LogCaptureFixtu
     with TestClient(app) as client:
         assert client.get("/").json() == "done"
     logged = [record.levelname for record in caplog.records if record.name == "tidings"]
-    assert logged == ([] if loud else ["ERROR"])
-    assert [channels for _, channels in errors] == ([["a:1"]] if loud else [])
+    assert logged == ([] if has_error_handler else ["ERROR"])
+    assert [channels for _, channels in errors] == ([["a:1"]] if has_error_handler else [])
 
 
-def test_starlette(published: PublishedHistory) -> None:
+def test_later_works_in_starlette(published: PublishedHistory) -> None:
     async def work(request: Request) -> Response:
         later = await push.later(request)
         later.emit("e", 1, channel="a:1")
@@ -249,17 +251,17 @@ def test_starlette(published: PublishedHistory) -> None:
     assert published.data("a:1") == [1]
 
 
-class _Thing:
+class _Model:
     def to_dict(self) -> dict[str, object]:
         return {"id": 1}
 
 
-def test_the_program_of_the_page(published_by_default: PublishedHistory, tmp_path: Path) -> None:
-    ask = """
+def test_program_of_the_page_works(published_by_default: PublishedHistory, tmp_path: Path) -> None:
+    send_request = """
 from fastapi.testclient import TestClient
 with TestClient(app) as client:
     print(client.post("/orders/42/ship").status_code)
 """
-    program = program_of("fastapi.md") + ask
+    program = program_of("fastapi.md") + send_request
     assert run_program(program, published_by_default.url, tmp_path) == "204\n"
     assert published_by_default.data("orders:42") == [{"order": 42}]

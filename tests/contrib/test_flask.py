@@ -1,4 +1,4 @@
-"""The Flask extension in real applications, with and without Flask-SQLAlchemy, before a real Redis."""
+"""The Flask extension in real applications, with and without Flask-SQLAlchemy, with a real Redis."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ def app(published: PublishedHistory) -> Iterator[Flask]:
     app.extensions["tidings"].close()
 
 
-class TestInARequest:
-    def test_sent_when_the_response_is_made(self, app: Flask, published: PublishedHistory) -> None:
+class TestInRequest:
+    def test_publications_are_sent_after_the_response_is_built(self, app: Flask, published: PublishedHistory) -> None:
         push = Tidings(app)
-        seen = []
+        published_data = []
 
         @app.post("/")
         def work() -> str:
             push.emit("e", 1, channel="a:1")
-            push.push_model(_Thing(), channels=["a:1", "a:2"])
-            seen.append(published.data("a:1"))
+            push.push_model(_Model(), channels=["a:1", "a:2"])
+            published_data.append(published.data("a:1"))
             return "done"
 
         @app.after_request
         def look(response: Response) -> Response:
-            seen.append(published.data("a:1"))
+            published_data.append(published.data("a:1"))
             return response
 
         assert app.test_client().post("/").status_code == 200
-        assert seen == [[], []]
-        assert [one.event for one in published.publications("a:1")] == ["e", "updated_model"]
+        assert published_data == [[], []]
+        assert [publication.event for publication in published.publications("a:1")] == ["e", "updated_model"]
         assert len(published.data("a:2")) == 1
 
-    def test_in_one_batch(self) -> None:
+    def test_publications_of_a_request_are_one_batch(self) -> None:
         with HttpHub() as hub:
             app = Flask(__name__)
             app.config.update(TIDINGS_URL=hub.url, TIDINGS_API_KEY=API_KEY)
@@ -72,7 +72,7 @@ class TestInARequest:
             push.now.close()
 
     @pytest.mark.parametrize("status", [200, 204, 302, 303, 400, 404, 409, 500, 503])
-    def test_by_the_status(
+    def test_response_status_decides_about_publishing(
         self, status: int, app: Flask, published: PublishedHistory, caplog: pytest.LogCaptureFixture
     ) -> None:
         push = Tidings(app)
@@ -88,7 +88,9 @@ class TestInARequest:
         assert caplog.messages == ([] if status < 400 else [f"discarded because the response is a {status}: a:1"])
 
     @pytest.mark.parametrize("propagate", [True, False])
-    def test_an_exception_tells_nothing(self, propagate: bool, app: Flask, published: PublishedHistory) -> None:
+    def test_exception_discards_the_publications(
+        self, propagate: bool, app: Flask, published: PublishedHistory
+    ) -> None:
         push = Tidings(app)
         app.config["PROPAGATE_EXCEPTIONS"] = propagate
 
@@ -98,7 +100,7 @@ class TestInARequest:
             raise RuntimeError("a bug")
 
         @app.get("/abort")
-        def gone() -> str:
+        def abort_request() -> str:
             push.emit("e", channel="a:1")
             abort(410)
 
@@ -111,7 +113,9 @@ class TestInARequest:
         assert client.get("/abort").status_code == 410
         assert published.data("a:1") == []
 
-    def test_an_after_request_function_that_fails(self, app: Flask, published: PublishedHistory) -> None:
+    def test_failing_after_request_function_discards_the_publications(
+        self, app: Flask, published: PublishedHistory
+    ) -> None:
         push = Tidings(app)
 
         @app.get("/")
@@ -127,7 +131,7 @@ class TestInARequest:
         assert app.test_client().get("/").status_code == 500
         assert published.data("a:1") == []
 
-    def test_from_a_stream_and_from_a_teardown_function(self, app: Flask, published: PublishedHistory) -> None:
+    def test_streams_and_teardown_functions_can_publish(self, app: Flask, published: PublishedHistory) -> None:
         push = Tidings(app)
 
         @app.get("/")
@@ -145,10 +149,10 @@ class TestInARequest:
             push.emit("e", "teardown", channel="a:1")
 
         assert app.test_client().get("/").text == "done"
-        # Flask tears down twice: before the stream and after it.
+        # Flask calls teardown functions twice: before the stream and after it.
         assert set(published.data("a:1")) == {"stream", "teardown", "view"}
 
-    def test_mistakes_are_told_where_they_are_made(self, app: Flask, published: PublishedHistory) -> None:
+    def test_invalid_emit_raises_immediately(self, app: Flask, published: PublishedHistory) -> None:
         push = Tidings(app)
 
         @app.get("/")
@@ -163,18 +167,18 @@ class TestInARequest:
         assert app.test_client().get("/").text == "done"
         assert len(published.data("a:1")) == 1
 
-    def test_at_once_with_a_receipt(self, app: Flask, published: PublishedHistory) -> None:
+    def test_now_publishes_immediately_with_a_receipt(self, app: Flask, published: PublishedHistory) -> None:
         push = Tidings(app)
 
         @app.get("/")
         def work() -> tuple[str, int]:
             receipt = push.now.emit("e", channel="a:1")
-            g.seen = published.publications("a:1")[0].cursor
-            return str(receipt.cursor == g.seen), 500
+            g.cursor = published.publications("a:1")[0].cursor
+            return str(receipt.cursor == g.cursor), 500
 
         assert app.test_client().get("/").text == "True"
 
-    def test_requests_do_not_mix(self, app: Flask, published: PublishedHistory) -> None:
+    def test_nested_requests_are_independent(self, app: Flask, published: PublishedHistory) -> None:
         push = Tidings(app)
 
         @app.get("/outer")
@@ -192,15 +196,15 @@ class TestInARequest:
         assert published.data("a:1") == ["outer"]
 
 
-class TestOutsideOfARequest:
-    def test_at_once(self, app: Flask, published: PublishedHistory) -> None:
+class TestOutsideOfRequest:
+    def test_emit_publishes_immediately(self, app: Flask, published: PublishedHistory) -> None:
         push = Tidings(app)
         push.emit("e", 1, channel="a:1")
         with app.app_context():
-            push.push_model(_Thing(), channel="a:1")
-        assert [one.event for one in published.publications("a:1")] == ["e", "updated_model"]
+            push.push_model(_Model(), channel="a:1")
+        assert [publication.event for publication in published.publications("a:1")] == ["e", "updated_model"]
 
-    def test_without_an_application(self, app: Flask, published: PublishedHistory) -> None:
+    def test_emit_without_an_application_raises(self, app: Flask, published: PublishedHistory) -> None:
         push = Tidings()
         with pytest.raises(BadConfig, match="init_app"):
             push.emit("e", channel="a:1")
@@ -211,7 +215,7 @@ class TestOutsideOfARequest:
             push.emit("e", channel="a:1")
         assert len(published.data("a:1")) == 1
 
-    def test_twice_for_one_application(self, app: Flask) -> None:
+    def test_second_extension_for_one_application_raises(self, app: Flask) -> None:
         Tidings(app)
         with pytest.raises(BadConfig, match="already"):
             Tidings(app)
@@ -219,20 +223,22 @@ class TestOutsideOfARequest:
 
 class TestErrors:
     @pytest.fixture
-    def lost(self) -> Flask:
+    def unreachable(self) -> Flask:
         app = Flask(__name__)
         app.config.update(TIDINGS_URL=f"redis://127.0.0.1:{free_port()}/0", TIDINGS_TIMEOUT_S=0.05)
         return app
 
-    def test_are_logged_and_the_response_stands(self, lost: Flask, caplog: pytest.LogCaptureFixture) -> None:
-        push = Tidings(lost)
+    def test_push_error_is_logged_and_the_response_stays(
+        self, unreachable: Flask, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        push = Tidings(unreachable)
 
-        @lost.get("/")
+        @unreachable.get("/")
         def work() -> str:
             push.emit("e", channel="a:1")
             return "done"
 
-        assert lost.test_client().get("/").text == "done"
+        assert unreachable.test_client().get("/").text == "done"
         assert [record.levelname for record in caplog.records] == ["ERROR"]
         assert "a:1: 1 of 1 publications were not taken" in caplog.text
         with pytest.raises(Unavailable):
@@ -240,20 +246,22 @@ class TestErrors:
         with pytest.raises(BatchFailed):
             push.emit("e", channel="a:1")
 
-    def test_or_raised(self, lost: Flask) -> None:
-        push = Tidings(lost, on_error=raise_error)
+    def test_push_error_is_raised_by_choice(self, unreachable: Flask) -> None:
+        push = Tidings(unreachable, on_error=raise_error)
 
-        @lost.get("/")
+        @unreachable.get("/")
         def work() -> str:
             push.emit("e", channel="a:1")
             return "done"
 
-        assert lost.test_client().get("/").status_code == 500
+        assert unreachable.test_client().get("/").status_code == 500
 
 
 class TestFlaskSqlalchemy:
     @pytest.mark.parametrize("end", ["commit", "rollback", "nothing", "abort after the commit"])
-    def test_what_is_committed_is_told(self, end: str, app: Flask, published: PublishedHistory, tmp_path: Path) -> None:
+    def test_committed_changes_are_pushed(
+        self, end: str, app: Flask, published: PublishedHistory, tmp_path: Path
+    ) -> None:
         class Base(DeclarativeBase):
             pass
 
@@ -289,12 +297,12 @@ class TestFlaskSqlalchemy:
         assert len(published.data("a:1")) == (end in {"commit", "rollback"})
 
 
-class _Thing:
+class _Model:
     def to_dict(self) -> dict[str, object]:
         return {"id": 1}
 
 
-def test_the_program_of_the_page(published_by_default: PublishedHistory, tmp_path: Path) -> None:
+def test_program_of_the_page_works(published_by_default: PublishedHistory, tmp_path: Path) -> None:
     program = program_of("flask.md") + "\nassert app.test_client().post('/orders/42/ship').status_code == 204\n"
     subprocess.run(
         [sys.executable, "-c", program],
@@ -303,4 +311,4 @@ def test_the_program_of_the_page(published_by_default: PublishedHistory, tmp_pat
         cwd=tmp_path,
         env=environment() | {"TIDINGS_URL": published_by_default.url},
     )
-    assert [one.event for one in published_by_default.publications("orders:42")] == ["shipped"]
+    assert [publication.event for publication in published_by_default.publications("orders:42")] == ["shipped"]

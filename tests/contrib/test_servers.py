@@ -1,6 +1,6 @@
-"""Emitters under gunicorn and uWSGI: real servers with several workers, forked after the emitter had published.
+"""Emitters under gunicorn and uWSGI: real servers whose workers are forked after the emitter has published.
 
-All requests at once, over Redis or HTTP through one hub to one listener: each receipt arrives there exactly once.
+The tests send many requests in parallel. Each receipt's publication reaches the listener exactly once.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ UWSGI = [
     *("--master", "--die-on-term", "--need-app", "--listen", "64", "--module", "wsgi_shop:app"),
 ]
 BOOTED, SPAWNED, LOADED = "Booting worker", "spawned uWSGI worker", "WSGI app 0"
-# Servers with the number of processes that they have, and what each of these says when it is there.
+# Number of processes of each server, the message that each process logs when it is ready, and the command.
 SERVERS = {
     "gunicorn sync": (4, BOOTED, [*GUNICORN, "--workers", "4"]),
     "gunicorn gthread": (2, BOOTED, [*GUNICORN, "--workers", "2", "--threads", "4", "--worker-class", "gthread"]),
@@ -68,7 +68,7 @@ def hub(redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 class Server:
-    """One of `SERVERS` in a process; it publishes in `channel`."""
+    """A server process of `SERVERS`; it publishes in `channel`."""
 
     def __init__(self, command: list[str], channel: str, log: Path, **env: str) -> None:
         self.port = free_port()
@@ -81,7 +81,7 @@ class Server:
             )
 
     def get(self, path: str) -> list[str]:
-        """The cursor of the receipt, and the worker's process id."""
+        """Send a request; return the cursor of the receipt and the worker's process id."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request("GET", path)
@@ -92,13 +92,13 @@ class Server:
         assert answer.status == 200, self.log.read_text()
         return text.split()
 
-    def said(self, what: str) -> int:
-        """How often it said this."""
+    def count_logged(self, message: str) -> int:
+        """Return how often the server has logged this message."""
         assert self._process.poll() is None, self.log.read_text()
-        return self.log.read_text().count(what)
+        return self.log.read_text().count(message)
 
     def stop(self) -> None:
-        """End it, and its workers with it."""
+        """Stop the server and its workers."""
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(timeout=20)
@@ -111,36 +111,38 @@ class Server:
     ("name", "way"), [*((name, "redis") for name in SERVERS), ("gunicorn sync", "http"), ("uwsgi processes", "http")]
 )
 def test_every_receipt_arrives_once(name: str, way: str, redis: RedisProcess, hub: HubProcess, tmp_path: Path) -> None:
-    processes, there, command = SERVERS[name]
+    processes, ready_message, command = SERVERS[name]
     channel = f"ticks:{way}-{name.replace(' ', '-')}"
-    where = {"TIDINGS_URL": redis.url} if way == "redis" else {"TIDINGS_URL": hub.url, "TIDINGS_API_KEY": API_KEY}
+    variables = {"TIDINGS_URL": redis.url} if way == "redis" else {"TIDINGS_URL": hub.url, "TIDINGS_API_KEY": API_KEY}
     listener = ClientProcess("sse", hub.url, token=token("ann"), channels=[channel]).wait_ready()
-    server = Server(command, channel, tmp_path / "server.log", **where)
+    server = Server(command, channel, tmp_path / "server.log", **variables)
     try:
-        wait_until(lambda: server.said(there) >= processes, within_s=60, why="every worker is there")
+        wait_until(lambda: server.count_logged(ready_message) >= processes, within_s=60, why="every worker is ready")
         with ThreadPoolExecutor(CLIENTS) as clients:
-            answers = list(clients.map(server.get, [f"/{number}" for number in range(REQUESTS)]))
-        listener.wait(lambda it: len([data for data in it.data() if isinstance(data, str)]) >= REQUESTS, why="all came")
+            responses = list(clients.map(server.get, [f"/{number}" for number in range(REQUESTS)]))
+        listener.wait(
+            lambda it: len([data for data in it.data() if isinstance(data, str)]) >= REQUESTS, why="all publications"
+        )
     finally:
         server.stop()
         listener.stop()
-    said = [record for record in listener.records_of("publication") if record["event"] == "e"]
-    assert {record["cursor"]: record["data"] for record in said} == {
-        cursor: f"/{number}" for number, (cursor, _) in enumerate(answers)
+    publications = [record for record in listener.records_of("publication") if record["event"] == "e"]
+    assert {record["cursor"]: record["data"] for record in publications} == {
+        cursor: f"/{number}" for number, (cursor, _) in enumerate(responses)
     }
-    assert len(said) == REQUESTS
-    assert len({worker for _, worker in answers}) == processes
+    assert len(publications) == REQUESTS
+    assert len({worker for _, worker in responses}) == processes
     assert listener.records_of("gap") == []
 
 
-def test_the_program_of_the_page(published_by_default: PublishedHistory, tmp_path: Path) -> None:
+def test_program_of_the_page_works(published_by_default: PublishedHistory, tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(program_of("servers.md"))
     command = [*(sys.executable, "-W", "ignore", "-m", "gunicorn"), *("--bind", "127.0.0.1:{port}", "shop:app")]
     server = Server(command, "", tmp_path / "server.log", TIDINGS_URL=published_by_default.url)
     try:
-        wait_until(lambda: server.said(BOOTED) >= 1, within_s=60, why="a worker is there")
+        wait_until(lambda: server.count_logged(BOOTED) >= 1, within_s=60, why="a worker is ready")
         (cursor,) = server.get("/orders")
     finally:
         server.stop()
-    assert [one.cursor for one in published_by_default.publications("a:visits")] == [cursor]
+    assert [publication.cursor for publication in published_by_default.publications("a:visits")] == [cursor]
     assert published_by_default.data("a:visits") == [{"path": "/orders"}]

@@ -36,12 +36,12 @@ class Order(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     status: Mapped[str] = mapped_column(default="new")
     changes: Mapped[int] = mapped_column(server_default="1", onupdate=func.abs(-7))
-    lines: Mapped[list[Line]] = relationship(cascade="all, delete-orphan")
+    items: Mapped[list[Item]] = relationship(cascade="all, delete-orphan")
 
 
-class Line(Base):
-    __tablename__ = "lines"
-    __channels__ = "orders:lines"
+class Item(Base):
+    __tablename__ = "items"
+    __channels__ = "orders:items"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     order_id: Mapped[int] = mapped_column(ForeignKey("orders.id", deferrable=True, initially="DEFERRED"))
@@ -75,14 +75,16 @@ def maker(engine: Engine, emitter: Emitter) -> sessionmaker[Session]:
 
 
 class TestCommit:
-    def test_created_updated_and_deleted(self, maker: sessionmaker[Session], published: PublishedHistory) -> None:
+    def test_creates_updates_and_deletes_are_pushed(
+        self, maker: sessionmaker[Session], published: PublishedHistory
+    ) -> None:
         with maker() as session:
             order = Order(id=1)
             session.add_all([order, Secret(id=1)])
             session.commit()
             order.status = "paid"
             session.commit()
-            # Expired by the commit: what is told of it has to be read before the row goes.
+            # The commit expires the object. Its values must be loaded before the row is deleted.
             session.delete(order)
             session.commit()
         assert published.ops("orders:1") == [
@@ -94,7 +96,9 @@ class TestCommit:
         versions = [data["version"] for data in published.data("orders:1")]
         assert versions == sorted(set(versions))
 
-    def test_nobody_is_told_before(self, maker: sessionmaker[Session], published: PublishedHistory) -> None:
+    def test_nothing_is_pushed_before_the_commit(
+        self, maker: sessionmaker[Session], published: PublishedHistory
+    ) -> None:
         with maker() as session:
             session.add(Order(id=1))
             session.flush()
@@ -102,23 +106,23 @@ class TestCommit:
             session.commit()
             assert len(published.data("orders:1")) == 1
 
-    def test_when_told_others_see_it(
+    def test_change_is_visible_to_other_sessions_when_it_is_pushed(
         self, maker: sessionmaker[Session], engine: Engine, published: PublishedHistory
     ) -> None:
-        seen = []
+        is_visible = []
 
         def look(error: object, batch: object) -> None:
             with Session(engine) as other:
-                seen.append(other.get(Order, 1) is not None)
+                is_visible.append(other.get(Order, 1) is not None)
 
-        nowhere = sessionmaker(engine)
+        maker = sessionmaker(engine)
         with Emitter(f"redis://127.0.0.1:{free_port()}/0", timeout_s=0.05) as lost:
-            autopush(nowhere, lost, on_error=look)
-            with nowhere.begin() as session:
+            autopush(maker, lost, on_error=look)
+            with maker.begin() as session:
                 session.add(Order(id=1))
-        assert seen == [True]
+        assert is_visible == [True]
 
-    def test_values_as_of_the_commit_and_one_push_per_row(
+    def test_each_row_is_pushed_once_with_its_values_at_the_commit(
         self, maker: sessionmaker[Session], published: PublishedHistory
     ) -> None:
         with maker.begin() as session:
@@ -131,7 +135,9 @@ class TestCommit:
             session.execute(update(Order).values(status="by hand"))
         assert published.ops("orders:1") == [("created", {"id": 1, "status": "by hand", "changes": 7})]
 
-    def test_what_came_and_went_is_not_told(self, maker: sessionmaker[Session], published: PublishedHistory) -> None:
+    def test_created_and_deleted_row_is_not_pushed(
+        self, maker: sessionmaker[Session], published: PublishedHistory
+    ) -> None:
         with maker.begin() as session:
             order = Order(id=1)
             session.add(order)
@@ -139,30 +145,30 @@ class TestCommit:
             session.delete(order)
         assert published.data("orders:1") == []
 
-    def test_what_did_not_change_is_not_told(self, maker: sessionmaker[Session], published: PublishedHistory) -> None:
+    def test_unchanged_row_is_not_pushed(self, maker: sessionmaker[Session], published: PublishedHistory) -> None:
         with maker.begin() as session:
             session.add(Order(id=1))
         with maker.begin() as session:
             order = session.get_one(Order, 1)
             order.status = "new"
-            order.lines.append(Line(id=5))
+            order.items.append(Item(id=5))
         assert len(published.data("orders:1")) == 1
-        assert published.ops("orders:lines") == [("created", {"id": 5, "order_id": 1})]
+        assert published.ops("orders:items") == [("created", {"id": 5, "order_id": 1})]
 
-    def test_cascades_and_orphans(self, maker: sessionmaker[Session], published: PublishedHistory) -> None:
+    def test_cascades_and_orphans_are_pushed(self, maker: sessionmaker[Session], published: PublishedHistory) -> None:
         with maker.begin() as session:
-            session.add(Order(id=1, lines=[Line(id=1), Line(id=2)]))
+            session.add(Order(id=1, items=[Item(id=1), Item(id=2)]))
         with maker.begin() as session:
             order = session.get_one(Order, 1)
-            del order.lines[0]
+            del order.items[0]
         with maker.begin() as session:
             session.delete(session.get_one(Order, 1))
-        assert [(op, model["id"]) for op, model in published.ops("orders:lines")] == [
+        assert [(op, model["id"]) for op, model in published.ops("orders:items")] == [
             *(("created", 1), ("created", 2)),
             *(("deleted", 1), ("deleted", 2)),
         ]
 
-    def test_bulk_operations_are_not_seen(self, maker: sessionmaker[Session], published: PublishedHistory) -> None:
+    def test_bulk_operations_are_not_pushed(self, maker: sessionmaker[Session], published: PublishedHistory) -> None:
         with maker.begin() as session:
             session.bulk_insert_mappings(Order.__mapper__, [{"id": 1}])
         with maker.begin() as session:
@@ -171,20 +177,24 @@ class TestCommit:
             order = session.get_one(Order, 1)
             session.expire(order, ["status"])
             session.execute(delete(Order).where(Order.id == 1))
-            # It was found in the session, but cannot be said any more: no reason to fail.
+            # The bulk delete has removed the changed object from the session. The commit must not fail.
             assert order not in session
             session.commit()
         assert published.data("orders:all") == []
 
-    def test_a_change_before_a_bulk_delete(self, maker: sessionmaker[Session], published: PublishedHistory) -> None:
+    def test_change_before_a_bulk_delete_is_not_pushed(
+        self, maker: sessionmaker[Session], published: PublishedHistory
+    ) -> None:
         with maker.begin() as session:
-            session.add_all([Order(id=1), Line(id=1, order_id=1)])
+            session.add_all([Order(id=1), Item(id=1, order_id=1)])
             session.flush()
-            session.execute(delete(Line))
-        assert published.ops("orders:lines") == []
+            session.execute(delete(Item))
+        assert published.ops("orders:items") == []
         assert len(published.ops("orders:1")) == 1
 
-    def test_in_the_order_of_their_creation(self, maker: sessionmaker[Session], published: PublishedHistory) -> None:
+    def test_pushes_keep_the_order_of_the_changes(
+        self, maker: sessionmaker[Session], published: PublishedHistory
+    ) -> None:
         numbers = [*range(20, 0, -1)]
         with maker.begin() as session:
             session.add_all([Order(id=number) for number in numbers])
@@ -193,7 +203,7 @@ class TestCommit:
                 session.delete(session.get_one(Order, number))
         assert [model["id"] for _, model in published.ops("orders:all")] == numbers * 2
 
-    def test_what_another_listener_changes_at_the_last_moment(
+    def test_change_by_a_before_commit_listener_is_pushed(
         self, maker: sessionmaker[Session], published: PublishedHistory
     ) -> None:
         @event.listens_for(maker, "before_commit")
@@ -208,7 +218,9 @@ class TestCommit:
 
 
 class TestRollback:
-    def test_of_the_transaction(self, maker: sessionmaker[Session], published: PublishedHistory) -> None:
+    def test_rolled_back_transaction_is_not_pushed(
+        self, maker: sessionmaker[Session], published: PublishedHistory
+    ) -> None:
         with maker() as session:
             session.add(Order(id=1))
             session.flush()
@@ -220,7 +232,9 @@ class TestRollback:
             session.commit()
         assert [model["id"] for _, model in published.ops("orders:all")] == [3]
 
-    def test_of_a_savepoint(self, maker: sessionmaker[Session], published: PublishedHistory) -> None:
+    def test_rolled_back_savepoint_is_not_pushed(
+        self, maker: sessionmaker[Session], published: PublishedHistory
+    ) -> None:
         with maker() as session:
             order = Order(id=1)
             session.add(order)
@@ -237,14 +251,16 @@ class TestRollback:
             ("created", 1, "kept")
         ]
 
-    def test_after_a_released_savepoint(self, maker: sessionmaker[Session], published: PublishedHistory) -> None:
+    def test_rollback_after_a_released_savepoint_pushes_nothing(
+        self, maker: sessionmaker[Session], published: PublishedHistory
+    ) -> None:
         with maker() as session:
             with session.begin_nested():
                 session.add(Order(id=1))
             session.rollback()
         assert published.data("orders:all") == []
 
-    def test_a_commit_over_the_head_of_a_savepoint(
+    def test_commit_with_an_open_savepoint_is_pushed(
         self, maker: sessionmaker[Session], published: PublishedHistory
     ) -> None:
         with maker() as session:
@@ -255,7 +271,7 @@ class TestRollback:
             assert session.scalar(select(func.count()).select_from(Order)) == 1
         assert [model["id"] for _, model in published.ops("orders:all")] == [1]
 
-    def test_a_commit_that_the_database_refuses(
+    def test_commit_that_the_database_refuses_pushes_nothing(
         self, maker: sessionmaker[Session], engine: Engine, published: PublishedHistory
     ) -> None:
         @event.listens_for(engine, "connect")
@@ -264,17 +280,19 @@ class TestRollback:
 
         engine.dispose()
         with maker() as session:
-            session.add_all([Order(id=1), Line(id=1, order_id=404)])
+            session.add_all([Order(id=1), Item(id=1, order_id=404)])
             session.flush()
             with pytest.raises(IntegrityError):
                 session.commit()
             session.rollback()
             session.add(Order(id=2))
             session.commit()
-        assert published.data("orders:lines") == []
+        assert published.data("orders:items") == []
         assert [model["id"] for _, model in published.ops("orders:all")] == [2]
 
-    def test_a_commit_that_fails(self, maker: sessionmaker[Session], published: PublishedHistory) -> None:
+    def test_commit_that_a_listener_refuses_pushes_nothing(
+        self, maker: sessionmaker[Session], published: PublishedHistory
+    ) -> None:
         @event.listens_for(maker, "before_commit")
         def refuse(_session: Session) -> None:
             raise RuntimeError("no")
@@ -288,13 +306,15 @@ class TestRollback:
 
 class TestErrors:
     @pytest.fixture
-    def lost(self) -> Iterator[Emitter]:
+    def unreachable(self) -> Iterator[Emitter]:
         with Emitter(f"redis://127.0.0.1:{free_port()}/0", timeout_s=0.05) as emitter:
             yield emitter
 
-    def test_are_logged_once(self, engine: Engine, lost: Emitter, caplog: pytest.LogCaptureFixture) -> None:
+    def test_push_error_is_logged_once(
+        self, engine: Engine, unreachable: Emitter, caplog: pytest.LogCaptureFixture
+    ) -> None:
         with Session(engine) as session:
-            autopush(session, lost)
+            autopush(session, unreachable)
             session.add_all([Order(id=1), Order(id=2)])
             with caplog.at_level(logging.ERROR, "tidings"):
                 session.commit()
@@ -302,22 +322,24 @@ class TestErrors:
         assert len(caplog.records) == 1
         assert "orders:1, orders:all, orders:2: 4 of 4 publications were not taken" in caplog.text
 
-    def test_raised_by_choice_they_leave_the_session_usable(self, engine: Engine, lost: Emitter) -> None:
+    def test_raised_push_error_leaves_the_session_usable(self, engine: Engine, unreachable: Emitter) -> None:
         with Session(engine) as session:
-            autopush(session, lost, on_error=raise_error)
+            autopush(session, unreachable, on_error=raise_error)
             session.add(Order(id=1))
             with pytest.raises(BatchFailed):
                 session.commit()
             assert not session.in_transaction()
             assert session.get_one(Order, 1).status == "new"
         maker = sessionmaker(engine)
-        autopush(maker, lost, on_error=raise_error)
+        autopush(maker, unreachable, on_error=raise_error)
         with pytest.raises(BatchFailed), maker.begin() as session:
             session.add(Order(id=2))
         with Session(engine) as session:
             assert session.get(Order, 2) is not None
 
-    def test_of_an_object_fail_the_commit(self, engine: Engine, emitter: Emitter, published: PublishedHistory) -> None:
+    def test_invalid_channel_of_an_object_fails_the_commit(
+        self, engine: Engine, emitter: Emitter, published: PublishedHistory
+    ) -> None:
         emitter.register(Order, channels="orders:{status}")
         maker = sessionmaker(engine)
         autopush(maker, emitter)
@@ -327,7 +349,7 @@ class TestErrors:
             assert session.get(Order, 1) is None
         assert published.data("orders:new") == []
 
-    def test_too_many_rows(self, engine: Engine, emitter: Emitter, published: PublishedHistory) -> None:
+    def test_too_many_rows_fail_the_commit(self, engine: Engine, emitter: Emitter, published: PublishedHistory) -> None:
         maker = sessionmaker(engine)
         autopush(maker, emitter, changes_max=10)
         with pytest.raises(TooLarge, match="changes_max"), maker.begin() as session:
@@ -337,7 +359,7 @@ class TestErrors:
             session.add_all([Order(id=number) for number in range(1, 12)])
         assert published.data("orders:all") == []
 
-    def test_the_wrong_kind_of_emitter(self, engine: Engine, emitter: Emitter, published: PublishedHistory) -> None:
+    def test_wrong_kind_of_emitter_raises(self, engine: Engine, emitter: Emitter, published: PublishedHistory) -> None:
         with pytest.raises(BadConfig, match="AsyncEmitter"):
             autopush(async_sessionmaker(), emitter)
         maker = sessionmaker(engine)
@@ -346,16 +368,18 @@ class TestErrors:
             session.add(Order(id=1))
 
 
-class TestChoice:
-    def test_only_these_models(self, engine: Engine, emitter: Emitter, published: PublishedHistory) -> None:
+class TestOptions:
+    def test_only_selected_models_are_pushed(
+        self, engine: Engine, emitter: Emitter, published: PublishedHistory
+    ) -> None:
         maker = sessionmaker(engine)
-        autopush(maker, emitter, models=[Line])
+        autopush(maker, emitter, models=[Item])
         with maker.begin() as session:
-            session.add(Order(id=1, lines=[Line(id=1)]))
+            session.add(Order(id=1, items=[Item(id=1)]))
         assert published.data("orders:all") == []
-        assert len(published.data("orders:lines")) == 1
+        assert len(published.data("orders:items")) == 1
 
-    def test_a_registered_function_may_name_no_channel(
+    def test_channel_function_may_return_no_channel(
         self, engine: Engine, emitter: Emitter, published: PublishedHistory
     ) -> None:
         def channels(obj: Secret) -> list[str] | str:
@@ -368,20 +392,20 @@ class TestChoice:
             session.add_all([Secret(id=1), Secret(id=2)])
         assert published.ops("orders:secret") == [("created", {"id": 2})]
 
-    def test_a_scoped_session_and_an_emitter_that_is_made_later(
+    def test_scoped_session_with_an_emitter_that_is_created_later(
         self, engine: Engine, published: PublishedHistory
     ) -> None:
-        made: list[Emitter] = []
+        emitters: list[Emitter] = []
         scoped = scoped_session(sessionmaker(engine))
-        autopush(scoped, lambda: made[0])
+        autopush(scoped, lambda: emitters[0])
         with Emitter(published.url, prefix=published.prefix) as emitter:
-            made.append(emitter)
+            emitters.append(emitter)
             scoped.add(Order(id=1))
             scoped.commit()
             scoped.remove()
         assert len(published.data("orders:1")) == 1
 
-    def test_one_batch_per_commit_or_as_few_as_there_can_be(self, engine: Engine) -> None:
+    def test_commit_is_pushed_in_as_few_batches_as_possible(self, engine: Engine) -> None:
         with HttpHub() as hub, Emitter(hub.url, api_key=API_KEY, batch_max=5) as emitter:
             maker = sessionmaker(engine)
             autopush(maker, emitter)
@@ -395,7 +419,9 @@ class TestChoice:
 
 class TestAsync:
     @pytest.mark.parametrize("kind", ["maker", "scoped", "session", "inner"])
-    def test_commit_rollback_and_savepoint(self, kind: str, engine: Engine, published: PublishedHistory) -> None:
+    def test_commits_rollbacks_and_savepoints_of_async_sessions(
+        self, kind: str, engine: Engine, published: PublishedHistory
+    ) -> None:
         async def run() -> None:
             async_engine = create_async_engine(str(engine.url).replace("sqlite:", "sqlite+aiosqlite:"))
             maker = async_sessionmaker(async_engine)
@@ -435,13 +461,13 @@ class TestAsync:
         await session.commit()
 
 
-def test_greenlet_is_only_for_asyncio(published_by_default: PublishedHistory, tmp_path: Path) -> None:
+def test_greenlet_is_required_only_for_asyncio(published_by_default: PublishedHistory, tmp_path: Path) -> None:
     without = "import sys\nsys.modules['greenlet'] = None\n"
     run_program(without + program_of("sqlalchemy.md"), published_by_default.url, tmp_path)
     assert len(published_by_default.ops("orders:42")) == 2
 
 
-def test_the_program_of_the_page(published_by_default: PublishedHistory, tmp_path: Path) -> None:
+def test_program_of_the_page_works(published_by_default: PublishedHistory, tmp_path: Path) -> None:
     run_program(program_of("sqlalchemy.md"), published_by_default.url, tmp_path)
     assert published_by_default.ops("orders:42") == [
         ("created", {"id": 42, "status": "new"}),

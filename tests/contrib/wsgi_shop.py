@@ -13,7 +13,7 @@ emitter.emit("loaded", os.getpid(), channel=CHANNEL)
 
 
 def app(environ: dict[str, str], start_response: Callable[..., object]) -> Iterable[bytes]:
-    """Publish the request's path in the shop's channel; answer the receipt's cursor and the worker's process id."""
+    """Publish the request's path in the shop's channel; return the receipt's cursor and the worker's process id."""
     receipt = emitter.emit("e", environ["PATH_INFO"], channel=CHANNEL)
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [f"{receipt.cursor} {os.getpid()}".encode()]

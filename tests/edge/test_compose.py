@@ -140,7 +140,7 @@ def test_doctor_finds_nothing_wrong(running: Composition, way: str) -> None:
     assert result.stdout.endswith("all is well\n")
 
 
-def test_requests_that_nginx_answers_without_a_hub(running: Composition) -> None:
+def test_nginx_serves_static_files_and_hides_internal_paths(running: Composition) -> None:
     url = running["nginx"].url
     status, body, headers = send_request(url, "/static/page.js", headers={"Accept-Encoding": "identity"})
     assert (status, body) == (200, (ROOT / "hub/tidings_hub/web/static/page.js").read_bytes())

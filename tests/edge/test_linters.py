@@ -49,8 +49,8 @@ def test_gixy_finds_nothing(form: str, tmp_path: Path, capsys: pytest.CaptureFix
         text = capsys.readouterr().out
     (tmp_path / "tidings.conf").write_text(text)
     main_file = tmp_path / "nginx.conf"
-    own = (ROOT / "nginx" / "nginx.conf").read_text(encoding="utf-8")
-    main_file.write_text(own.replace("/etc/nginx/conf.d/*.conf", str(tmp_path / "tidings.conf")))
+    nginx_config = (ROOT / "nginx" / "nginx.conf").read_text(encoding="utf-8")
+    main_file.write_text(nginx_config.replace("/etc/nginx/conf.d/*.conf", str(tmp_path / "tidings.conf")))
     output = lint([*linter("gixy"), "-f", "json", str(main_file)])
     assert output.strip() == "[]"
 

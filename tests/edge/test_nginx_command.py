@@ -107,8 +107,8 @@ def test_wheel_contains_the_template(tmp_path: Path, capsys: Output) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=100)
     (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as opened:
-        opened.extractall(tmp_path / "installed")
+    with zipfile.ZipFile(wheel) as wheel_file:
+        wheel_file.extractall(tmp_path / "installed")
     result = subprocess.run(
         [sys.executable, "-m", "tidings_hub", "nginx", *NODES, "--static", "/srv"],
         env=environment() | {"PYTHONPATH": str(tmp_path / "installed")},

@@ -1,4 +1,4 @@
-"""The page that `tidings serve --dev` shows, in a real Chromium against a real hub."""
+"""The page of `tidings serve --dev` in a real Chromium with a real hub."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def test_number_of_rows_is_bounded(page: Page, hub: HubProcess) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(("width", "height"), [(1280, 900), (360, 740)], ids=["desk", "phone"])
-def test_it_fits_and_can_be_read(
+def test_page_fits_the_window_and_has_enough_contrast(
     browser: Browser, hub: HubProcess, tmp_path: Path, scheme: str, width: int, height: int
 ) -> None:
     context = browser.new_context(
@@ -262,7 +262,7 @@ def test_it_fits_and_can_be_read(
 
 
 def _contrast(page: Page, selector: str) -> float:
-    """The contrast ratio of text to its ground (WCAG 2.2, relative luminance)."""
+    """Return the contrast ratio of text to its background (WCAG 2.2, relative luminance)."""
     colours = page.evaluate(
         """selector => {
             const style = getComputedStyle(document.querySelector(selector));

@@ -1,4 +1,4 @@
-"""Backends with Socket.IO's Redis emitters: two hubs hear every message, and it is published once."""
+"""Backends with Socket.IO's Redis emitters: two hubs receive every message and publish it once."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def to(room: str, *arguments: Any) -> list[list[Any]]:
 
 
 def publish(two: TwoHubs, channel: str, message: object) -> None:
-    """As an emitter of any language does."""
+    """Publish a message on Redis as an emitter in any language does."""
     with two.redis.client() as client:
         client.publish(channel, message if isinstance(message, bytes) else pack(message))
 
 
-def test_the_npm_emitter(two: TwoHubs) -> None:
-    clients = two.everywhere("7", "chat:a", "orders:1")
+def test_npm_emitter_publishes(two: TwoHubs) -> None:
+    clients = two.start_clients("7", "chat:a", "orders:1")
     messages = [
         to("chat:a", "one", {"n": 1, "t": "ü"}),
         to("order-1", "two", 2),
@@ -70,15 +70,15 @@ def test_the_npm_emitter(two: TwoHubs) -> None:
     )
 
 
-def test_the_old_npm_emitter(two: TwoHubs) -> None:
-    clients = two.everywhere("7", "chat:a", "chat:b")
+def test_old_npm_emitter_publishes(two: TwoHubs) -> None:
+    clients = two.start_clients("7", "chat:a", "chat:b")
     messages = [to("chat:a", "one", {"n": 1}), emit(["to", ["chat:a"]], ["to", ["chat:b"]], ["emit", ["two", 2]])]
     run("redis_emitter.mjs", {"port": two.redis.port, "old": True, "messages": messages})
     wait_publications(clients, ("one", "chat:a", {"n": 1}), ("two", "chat:a", 2), ("two", "chat:b", 2))
 
 
-def test_emitters_of_other_languages(two: TwoHubs) -> None:
-    clients = two.everywhere("7", "chat:a", "chat:b")
+def test_emitters_of_other_languages_publish(two: TwoHubs) -> None:
+    clients = two.start_clients("7", "chat:a", "chat:b")
     packet = {"type": 2, "data": ["python", 1], "nsp": "/"}
     for room in ("chat:b", "chat:a"):
         # PyPI socket.io-emitter: one message per room, each with all rooms.
@@ -99,7 +99,7 @@ def test_emitters_of_other_languages(two: TwoHubs) -> None:
 
 
 def test_invalid_messages_are_counted_and_skipped(two: TwoHubs) -> None:
-    clients = two.everywhere("7", "chat:a")
+    clients = two.start_clients("7", "chat:a")
     before = two.count("refused_total")
     packet = {"type": 2, "data": ["bad", 1], "nsp": "/"}
     poison: list[Any] = [
@@ -144,9 +144,9 @@ def test_invalid_messages_are_counted_and_skipped(two: TwoHubs) -> None:
         assert hub.log.read_text().count("was rejected") <= 2
 
 
-def test_commands_for_a_user(two: TwoHubs) -> None:
-    clients = two.everywhere("7", "chat:a")
-    bystanders = two.everywhere("8", "chat:a")
+def test_commands_for_a_user_are_applied(two: TwoHubs) -> None:
+    clients = two.start_clients("7", "chat:a")
+    bystanders = two.start_clients("8", "chat:a")
     ordered = two.count("ordered_total")
 
     def send(*messages: list[list[Any]]) -> None:
@@ -158,7 +158,7 @@ def test_commands_for_a_user(two: TwoHubs) -> None:
     wait_publications(clients, ("joined", "chat:b", 1), ("still", "chat:a", 3))
     send(emit(["in", ["user:7"]], ["disconnectSockets", [True]]))
     for client in clients:
-        client.wait(lambda client: len(client.records_of("close")) == 1, why="it is disconnected")
+        client.wait(lambda client: len(client.records_of("close")) == 1, why="the client is disconnected")
     wait_publications(bystanders, ("still", "chat:a", 3))
     assert all(client.records_of("close") == [] for client in bystanders)
     assert two.count("ordered_total") == ordered + 3
@@ -181,10 +181,10 @@ def numbered(two: TwoHubs, number: int) -> None:
     publish(two, "socket.io#/#chat:a#", ["emitter", packet, {"rooms": ["chat:a"], "flags": {}}])
 
 
-def test_another_node_takes_over_when_the_one_that_listens_is_killed(two: TwoHubs) -> None:
+def test_another_node_takes_over_when_the_listening_node_is_killed(two: TwoHubs) -> None:
     first = two.wait_listening()
     (survivor,) = (name for name in two.hubs if name != first)
-    client = two.everywhere("7", "chat:a")[list(two.hubs).index(survivor)]
+    client = two.start_clients("7", "chat:a")[list(two.hubs).index(survivor)]
     numbered(two, 1)
     wait_publications([client], ("n", "chat:a", 1))
     two.hubs[first].stop()
@@ -203,19 +203,19 @@ def test_another_node_takes_over_when_the_one_that_listens_is_killed(two: TwoHub
 def test_suspended_node_does_not_publish_a_message_twice(two: TwoHubs) -> None:
     first = two.wait_listening()
     (other,) = (name for name in two.hubs if name != first)
-    client = two.everywhere("7", "chat:a")[list(two.hubs).index(other)]
+    client = two.start_clients("7", "chat:a")[list(two.hubs).index(other)]
     paused = two.hubs[first]
     paused.pause()
     try:
         two.wait_listening(except_for=first)
         for number in range(20):
-            # Both have these: the one that stands still in its socket.
+            # Both nodes have these messages; the suspended one in the buffer of its socket.
             numbered(two, number)
         client.wait(lambda client: len(publications_of(client)) == 20, why="the other node publishes")
     finally:
         paused.resume()
-    wait_until(lambda: paused.get("/readyz")[0] == 200, why="it goes on")
-    wait_until(lambda: paused.metric("tidings_wires_listening") == 0, why="it knows that it has lost the lease")
+    wait_until(lambda: paused.get("/readyz")[0] == 200, why="the node is resumed")
+    wait_until(lambda: paused.metric("tidings_wires_listening") == 0, why="the node notices the lost lease")
     numbered(two, 20)
     wait_publications([client], *(("n", "chat:a", number) for number in range(21)))
     assert two.listening() == [other]
@@ -232,7 +232,7 @@ def test_stopping_node_releases_the_lease(two: TwoHubs) -> None:
 
 
 def test_listener_reconnects_after_a_cut_link(two: TwoHubs) -> None:
-    clients = two.everywhere("7", "chat:a")
+    clients = two.start_clients("7", "chat:a")
     with two.redis.client() as redis:
         redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
 
@@ -240,11 +240,11 @@ def test_listener_reconnects_after_a_cut_link(two: TwoHubs) -> None:
         numbered(two, 1)
         return publications_of(clients[0]) != []
 
-    wait_until(is_received, why="it listens again")
+    wait_until(is_received, why="the node listens again")
     assert len(two.listening()) == 1
 
 
-def test_the_lease_names_the_node_that_listens(two: TwoHubs) -> None:
+def test_lease_names_the_listening_node(two: TwoHubs) -> None:
     name = two.wait_listening()
     with two.redis.client() as client:
         holder = client.get("emitter:{0}:lease:socketio_emitter")

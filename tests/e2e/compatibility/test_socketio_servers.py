@@ -1,4 +1,4 @@
-"""An Emitter publishes to Socket.IO servers on Node: two behind the Redis adapter, stock clients on both."""
+"""An Emitter publishes to two Socket.IO servers on Node with the Redis adapter and stock clients on both."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Servers:
     ports: tuple[int, ...] = ()
 
     def client(self, server: int, *rooms: str) -> NodeProgram:
-        """A client of a server, when it is in these rooms."""
+        """Start a client of a server, and wait until it is in these rooms."""
         started = NodeProgram("socketio_client.mjs", {"port": self.ports[server], "rooms": rooms})
         self.clients.append(started)
         assert started.read_line() == {"joined": True}
@@ -56,7 +56,7 @@ def servers(redis: RedisProcess) -> Iterator[Servers]:
             program.stop()
 
 
-def test_a_channel_is_a_room_on_every_server(servers: Servers) -> None:
+def test_channel_is_a_room_on_every_server(servers: Servers) -> None:
     first, other = servers.client(0, "orders:1"), servers.client(1, "orders:1", "user:7")
     with Emitter(servers.url) as emitter:
         receipt = emitter.emit("updated", {"n": 1, "t": "ü", "f": 1.5}, channel="orders:1", id="mine")
@@ -75,7 +75,7 @@ def test_a_channel_is_a_room_on_every_server(servers: Servers) -> None:
         assert [client.read_line()["event"] for _ in range(2)] == ["b1", "b2"]
 
 
-def test_in_asyncio(servers: Servers) -> None:
+def test_async_emitter_publishes(servers: Servers) -> None:
     client = servers.client(0, "orders:1")
 
     async def emit() -> None:
@@ -119,11 +119,11 @@ def test_publishing_works_after_a_redis_restart(servers: Servers) -> None:
             try:
                 return emitter.emit("updated", 3, channel="orders:1").cursor == ""
             except Unavailable as error:
-                # The servers reconnect shortly after Redis is back.
+                # The servers reconnect shortly after Redis has restarted.
                 assert EMPTY in str(error)  # noqa: PT017
                 return False
 
-        wait_until(is_received, why="the servers are back")
+        wait_until(is_received, why="the servers are connected again")
 
 
 def test_unsupported_options_and_queries_raise() -> None:
