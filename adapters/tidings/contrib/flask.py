@@ -28,7 +28,7 @@ from tidings.options import EventOptions, PushOptions
 _BATCH = "tidings.batch"
 _STATUS = "tidings.status"
 # The first status that means that the work was not done (RFC 9110 section 15.5).
-REFUSED = 400
+FAILED_FROM_STATUS = 400
 
 _logger = logging.getLogger("tidings")
 
@@ -122,7 +122,7 @@ class Tidings:
         batch: Batch | None = request.environ.pop(_BATCH, None)
         if batch is None:
             return
-        if status < REFUSED:
+        if status < FAILED_FROM_STATUS:
             deliver(batch, self._on_error)
         else:
             _logger.info("discarded because the response is a %d: %s", status, ", ".join(batch.channels))

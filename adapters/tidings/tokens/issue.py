@@ -1,4 +1,4 @@
-"""`issue` makes a token for a client (PROTOCOL.md section 6). Needs the extra `[jwt]`."""
+"""`issue` makes a token for a client (PROTOCOL.md section 9). Needs the extra `[jwt]`."""
 
 from __future__ import annotations
 

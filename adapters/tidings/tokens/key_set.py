@@ -1,4 +1,4 @@
-"""Verifying tokens in a hub (PROTOCOL.md section 6).
+"""Verifying tokens in a hub (PROTOCOL.md section 9).
 
 The key determines the algorithm, never the token. Needs the extra `[jwt]`.
 """

@@ -1,4 +1,4 @@
-"""The cursor: one string from which a client resumes every channel (PROTOCOL.md section 5).
+"""The cursor: one string from which a client resumes every channel (PROTOCOL.md section 1).
 
 A cursor is `<epoch>.<seq>`. If the broker has several buckets, it has a place in each: `<epoch>.<seq>~<epoch>.<seq>`.
 An epoch names one sequence permanently, so the order of the places has no meaning. Clients treat a cursor as opaque;

@@ -81,7 +81,7 @@ class Reader:
         self._link: PubSubLink | None = None
         self.link_number = 0
         self.live = threading.Event()
-        self.since_s = time.time()
+        self.state_since_s = time.time()
         self.last_error = ""
 
     # For other greenlets
@@ -142,7 +142,7 @@ class Reader:
 
     def _disconnect(self) -> None:
         if self.live.is_set():
-            self.since_s = time.time()
+            self.state_since_s = time.time()
         self.live.clear()
         self._metrics.broker_connected = 0
         link, self._link = self._link, None
@@ -160,7 +160,7 @@ class Reader:
         link.subscribe([self._keys.control, self._inbox.canary_name])
         self._subscribe_all(link, items)
         self._resync(link, items)
-        self.since_s = time.time()
+        self.state_since_s = time.time()
         self._metrics.broker_connected = 1
         self._metrics.broker_reconnects += self.link_number > 1
         if self.last_error:
@@ -184,10 +184,10 @@ class Reader:
                 self._positions.forget(channel)
         for start in range(0, len(channels), _SUBSCRIBE_CHUNK):
             link.subscribe([self._keys.pubsub(channel) for channel in channels[start : start + _SUBSCRIBE_CHUNK]])
-            self._read_untilpong_token(link, items)
+            self._read_until_pong(link, items)
         self._metrics.broker_channels += self._interests.pop_size_change()
 
-    def _read_untilpong_token(self, link: PubSubLink, items: deque[Any]) -> None:
+    def _read_until_pong(self, link: PubSubLink, items: deque[Any]) -> None:
         """Ping, and read into `items` until the reply: then they hold everything that Redis has sent so far."""
         token = self._barriers.new_token()
         link.ping(token)
@@ -214,7 +214,7 @@ class Reader:
         """Repair every tracked channel up to the broker's position, or report it as lost."""
         snapshots = self._repairs.lookup_all()
         before = len(items)
-        self._read_untilpong_token(link, items)
+        self._read_until_pong(link, items)
         decoded = (self._inbox.publication(item, count=False) for item in items)
         received = [publication for publication in decoded if publication is not None]
         if self._repairs.apply_resync(snapshots, received):

@@ -343,7 +343,7 @@ class RedisBroker:
         reader = self._started[2]
         return BrokerState(
             connected=reader.live.is_set(),
-            since_s=reader.since_s,
+            since_s=reader.state_since_s,
             reconnects=self._metrics.broker_reconnects,
             channels=len(self._interests),
             last_error=reader.last_error,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tidings.errors import TimedOut, Unavailable
-from tidings.redis_client.connection import ConnectionLost, RedisPool, error_text
+from tidings.redis_client.connection import ConnectionLost, RedisPool, error_text, has_lost_script
 from tidings.redis_client.scripts import Script
 from tidings.redis_client.url import RedisAddress
 from tidings_hub.metrics import Metrics
@@ -32,8 +32,8 @@ class RedisCommands:
         deadline_s = time.monotonic() + (timeout_s or self._timeout_s)
         try:
             replies = self._call(packed, count, scripts, deadline_s)
-            if any(type(reply).__name__ == "NoScriptError" for reply in replies):
-                # The script cache was emptied. Every command that uses a script may run twice.
+            if has_lost_script(replies):
+                # The script cache was emptied. Every command that uses a script is safe to run twice.
                 replies = self._call(packed, count, scripts, deadline_s)
         except ConnectionLost as error:
             self._metrics.broker_timeouts += time.monotonic() >= deadline_s

@@ -15,7 +15,7 @@ def random_node_id() -> str:
     return secrets.token_hex(3)
 
 
-class ListeningSettings(SettingsModel):
+class NodeSettings(SettingsModel):
     """Address and identity of a node, its broker, its workers and its shutdown."""
 
     host: str = setting("127.0.0.1", "Address to listen on")

@@ -1,8 +1,7 @@
-"""The settings of a node: one frozen model, read once (`sources.py` reads it).
+"""The settings of a node: one frozen model. `load.py` reads it at start, and again on SIGHUP (`node/reload.py`).
 
-Each setting has its unit in its name, a default that is safe, bounds, and, where it is a
-bound on what others do, a policy and the metric that counts it. docs/settings.md is
-generated from this file and checked against it.
+Each setting has its unit in its name, a safe default and bounds. A setting that limits others also has a policy and a
+metric. docs/settings.md is generated from the files of this package; a test compares the two.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from tidings_hub.config.delivery import PresenceSettings, RecoverySettings, Repo
 from tidings_hub.config.fields import check_secret, is_placeholder
 from tidings_hub.config.inbound import IngressSettings, UserCodeSettings
 from tidings_hub.config.ingress import Ingress
-from tidings_hub.config.network import ConnectionSettings, ListeningSettings, WorkSettings, random_node_id
+from tidings_hub.config.network import ConnectionSettings, NodeSettings, WorkSettings, random_node_id
 from tidings_hub.config.security import API_KEY_MIN_BYTES, Namespace, SecuritySettings
 from tidings_hub.core.access import RESERVED_NAMESPACES, USER_NAMESPACE, Access, Origins, Publish, Rule, Subscribe
 
@@ -48,9 +47,9 @@ class Settings(
     WorkSettings,
     ConnectionSettings,
     SecuritySettings,
-    ListeningSettings,
+    NodeSettings,
 ):
-    """All settings of one node. `sources.load` makes it; tests may make it directly."""
+    """All settings of one node. `load.load` creates it; tests may create it directly."""
 
     @field_validator("broker")
     @classmethod

@@ -1,6 +1,6 @@
 """Access rules: what a client may do in a channel, which pages may connect, and which users and tokens are revoked.
 
-All of it is decided here and nowhere else (PROTOCOL.md section 6).
+All of it is decided here and nowhere else (PROTOCOL.md section 9).
 """
 
 from __future__ import annotations

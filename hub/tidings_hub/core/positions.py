@@ -58,7 +58,7 @@ class Positions:
         self.epoch: str | None = None
         self.seq = 0
         self._last: dict[str, int] = {}
-        self._ignored_until = 0
+        self._repaired_until = 0
 
     def __len__(self) -> int:
         return len(self._last)
@@ -99,7 +99,7 @@ class Positions:
 
     def ignore_until(self, seq: int) -> None:
         """After a repair: ignore publications up to `seq` that are already processed. 0 ends that."""
-        self._ignored_until = seq
+        self._repaired_until = seq
 
     def observe(self, publication: Publication) -> Verdict:
         """What to do with the next live publication. DELIVER means that the position has already moved past it."""
@@ -110,7 +110,7 @@ class Positions:
         if publication.epoch == self.epoch and publication.prev == last and last < seq <= self.seq + JUMP_MAX:
             self.accept(publication)
             return Verdict.DELIVER
-        if self._ignored_until and (publication.epoch != self.epoch or seq <= last):
+        if self._repaired_until and (publication.epoch != self.epoch or seq <= last):
             return Verdict.ALREADY_REPAIRED
         return Verdict.LOOK_UP
 

@@ -100,10 +100,10 @@ class Node:
         )
         self.heartbeat: NodeHeartbeat | None = None
         self._stopped = threading.Event()
-        self.membership = self._relay()
+        self.membership = self._set_up_relay()
         self._mount()
 
-    def _relay(self) -> Membership | None:
+    def _set_up_relay(self) -> Membership | None:
         """Set up the relay and the membership; None if this node can reach no other node."""
         settings, siblings = self.settings, self._worker.addresses if self._worker is not None else {}
         if not settings.advertise and len(siblings) < 2:
@@ -160,7 +160,7 @@ class Node:
         self.heartbeat = NodeHeartbeat(self.hub, address=f"{self.settings.host}:{port}", sleep=runtime.sleep)
         runtime.spawn(self.heartbeat.run)
         runtime.spawn(self.readiness.watch)
-        runtime.spawn(self._tick)
+        runtime.spawn(self._run_every_second)
         runtime.spawn(self._refresh_keys)
         self._user_code.start()
         for queue in self.ingress:
@@ -169,7 +169,7 @@ class Node:
             listener.start()
         return port
 
-    def _tick(self) -> None:
+    def _run_every_second(self) -> None:
         while True:
             runtime.sleep(1)
             try:

@@ -96,7 +96,7 @@ def subscribe(
     hub.unsubscribe(session, channels)
     # The session store first: a client that learns of these channels must not be resumed without them.
     mode = JoinMode.FROM_POSITION if since is None else JoinMode.REPLAYING
-    hub.session_store.before_subscribe(session, channels, mode, _text(hub.broker.position))
+    hub.session_store.before_subscribe(session, channels, mode, _cursor_text(hub.broker.position))
     hub.subscriptions.begin(catchup)
     try:
         hub.broker.subscribe(channels)
@@ -172,14 +172,14 @@ def joins_at_connect(pending: PendingSubscription) -> list[ChannelJoin]:
 
 def _joins_while_live(hub: Hub, pending: PendingSubscription) -> list[ChannelJoin]:
     """The same for channels that it joins later: what it missed there is sent after newer publications of others."""
-    delivered = _text(hub.broker.position)
+    delivered = _cursor_text(hub.broker.position)
     return [
         ChannelJoin(JoinMode.REPLAYED, delivered, join.channels) if join.mode is JoinMode.FROM_OFFSET else join
         for join in joins_at_connect(pending)
     ]
 
 
-def _text(position: Cursor | None) -> str:
+def _cursor_text(position: Cursor | None) -> str:
     return "" if position is None else str(position)
 
 

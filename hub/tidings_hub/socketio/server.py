@@ -1,7 +1,7 @@
 """The Socket.IO server: python-socketio's, on the engine's connections, as strict as the JavaScript server.
 
-The engine's pump calls `opened`, `received` and `closed`. They read packets and return at once. Handlers run in worker
-greenlets: one packet of a connection at a time, in the order of receipt.
+The engine's pump calls `on_open`, `on_message` and `on_close`. They read packets and return at once. Handlers run in
+worker greenlets: one packet of a connection at a time, in the order of receipt.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ class HubConnection(HTTPConnection):
 
         Raises:
             TimedOut, OSError, http.client.HTTPException: the connection must be closed.
-            Internal: the response is longer than `answer_max_bytes`.
+            Internal: the response is longer than `response_max_bytes`.
         """
         self.request_started = False
         self.request("GET" if body is None else "POST", path, body, headers)

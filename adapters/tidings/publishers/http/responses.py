@@ -3,7 +3,7 @@
 Request: `POST /api/publish` with a JSON array of `{"channel", "id", "event", "data", "ack"?}`.
 Response: 200 `{"results": [{"id", "cursor", "duplicate"} | {"error": {"code", "message"}}, …]}`, or,
 if the whole request was rejected, another status with `{"error": {"code", "message"}}`.
-Source: PROTOCOL.md section 5.
+Source: PROTOCOL.md section 8.
 """
 
 from __future__ import annotations
