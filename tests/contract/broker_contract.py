@@ -93,20 +93,20 @@ class BrokerContract:
             wait_until(lambda: node.broker.state().connected, why="the broker connects")
             yield node
             # What was acknowledged last is still on its way to the sink.
-            wait_until(lambda: check(recorder.path) == [], within_s=5.0, why=f"history in {recorder.path} is whole")
+            wait_until(lambda: check(recorder.path) == [], within_s=5.0, why=f"history in {recorder.path} is complete")
         finally:
             node.broker.stop()
             recorder.close()
         assert check(recorder.path) == []
 
-    def test_a_receipt_names_the_place_and_seq_counts_over_all_channels(self, node: Node) -> None:
+    def test_receipt_has_the_position_and_seq_counts_over_all_channels(self, node: Node) -> None:
         first, second = node.publish(self.neighbours[0], id="a"), node.publish(self.neighbours[1], id="b")
         assert (first.id, second.id) == ("a", "b")
         assert not first.duplicate
         item, two = Cursor.parse(first.cursor), Cursor.parse(second.cursor)
         assert (two.epoch, two.seq) == (item.epoch, item.seq + 1)
 
-    def test_a_subscribed_channel_is_delivered_in_order_and_others_are_not(self, node: Node) -> None:
+    def test_only_subscribed_channels_are_delivered_in_order(self, node: Node) -> None:
         node.subscribe("orders:1", "gone:1")
         expected = [node.publish("orders:1").id for _ in range(20)]
         node.publish("orders:2")
@@ -117,7 +117,7 @@ class BrokerContract:
         chain = [item for item in node.sink.publications if item.channel == "orders:1"]
         assert all(later.prev == earlier.seq for earlier, later in itertools.pairwise(chain))
 
-    def test_the_same_id_again_is_the_first_receipt(self, node: Node) -> None:
+    def test_repeated_id_returns_the_first_receipt(self, node: Node) -> None:
         node.subscribe("orders:1")
         first = node.publish("orders:1", id="same", idempotency_s=300)
         repeated = node.publish("orders:1", id="same", idempotency_s=300)
@@ -127,16 +127,16 @@ class BrokerContract:
         end = node.publish("orders:1").id
         node.wait_for("orders:1", ["same", end])
 
-    def test_an_id_is_forgotten_after_its_time(self, node: Node) -> None:
+    def test_id_expires_after_its_idempotency_time(self, node: Node) -> None:
         assert not node.publish("orders:1", id="same", idempotency_s=1).duplicate
-        wait_until(lambda: not node.publish("orders:1", id="same", idempotency_s=1).duplicate, why="it is forgotten")
+        wait_until(lambda: not node.publish("orders:1", id="same", idempotency_s=1).duplicate, why="the id expires")
 
     def test_without_idempotency_the_same_id_is_published_twice(self, node: Node) -> None:
         item, two = (node.publish("orders:9", id="same", idempotency_s=0) for _ in range(2))
         assert item.cursor != two.cursor
         assert not two.duplicate
 
-    def test_an_unknown_namespace_is_refused_in_its_place_in_a_batch(self, node: Node) -> None:
+    def test_unknown_namespace_is_rejected_at_its_position_in_a_batch(self, node: Node) -> None:
         with pytest.raises(UnknownNamespace, match="nobody"):
             node.publish("nobody:1")
         answers = node.broker.publish_many([outgoing("orders:1"), outgoing("nobody:1"), outgoing("orders:1")])
@@ -151,7 +151,7 @@ class BrokerContract:
         assert seqs == sorted(seqs)
         node.wait_for("orders:1", [item.id for item in items])
 
-    def test_star_is_the_rule_of_every_other_namespace(self, node: Node) -> None:
+    def test_star_rule_applies_to_every_other_namespace(self, node: Node) -> None:
         node.broker.write_rules({"*": Keep(10, 60)})
         wait_until(lambda: not isinstance(node.broker.publish_many([outgoing("any:1")])[0], TidingsError))
 
@@ -185,7 +185,7 @@ class BrokerContract:
             assert node.broker.position is not None
             assert node.broker.position.seq >= past.position.seq
 
-    def test_the_position_is_where_the_sink_is(self, node: Node) -> None:
+    def test_position_equals_the_delivered_position(self, node: Node) -> None:
         """Clients receive the position as the cursor of all channels, so it must not be ahead of what they have."""
         node.subscribe("orders:1", "orders:2")
         deliver, ahead, behind = node.sink.deliver, [], []
@@ -203,7 +203,7 @@ class BrokerContract:
         node.sink.deliver = look  # type: ignore[method-assign]
         for _ in range(20):
             node.broker.publish_many([outgoing(f"orders:{1 + number % 2}") for number in range(100)])
-        wait_until(lambda: len(node.sink.publications) == 2000, why="all came")
+        wait_until(lambda: len(node.sink.publications) == 2000, why="all are delivered")
         end = node.sink.publications[-1]
         wait_until(lambda: node.broker.position.seq_in(end.epoch) == end.seq, why="the position follows")  # type: ignore[union-attr]
         assert (ahead, behind) == ([], [])
@@ -240,7 +240,7 @@ class BrokerContract:
         past = node.broker.read_since(["gone:1"], start, limit=10)
         assert isinstance(missed_since(start, past.position, past.channels["gone:1"], limit=10), Gap)
 
-    def test_subscribing_makes_a_new_channels_first_publication_no_gap(self, node: Node) -> None:
+    def test_first_publication_after_a_subscribe_is_not_a_gap(self, node: Node) -> None:
         node.publish("orders:other")
         node.subscribe("orders:new")
         start = node.broker.position
@@ -269,11 +269,11 @@ class BrokerContract:
         assert page(Cursor("another", 99), newest=False) == names[:2]
         assert node.broker.history("orders:none", since=None, limit=2, newest=True)[1] == []
 
-    def test_unsubscribing_lingers_and_then_leaves(self, node: Node) -> None:
+    def test_unsubscribe_takes_effect_after_the_linger_time(self, node: Node) -> None:
         node.subscribe("orders:1", "orders:2")
         node.broker.unsubscribe(["orders:1", "orders:2", "orders:never"])
         node.broker.subscribe(["orders:2"])
-        wait_until(lambda: node.broker.state().channels == 1, why="the channel is left")
+        wait_until(lambda: node.broker.state().channels == 1, why="the channel is unsubscribed")
         node.sink.recorder.note("node", "left", "orders:1")
         node.publish("orders:1")
         id = node.publish("orders:2").id
@@ -292,7 +292,7 @@ class BrokerContract:
         assert node.sink.ids("orders:1") == [id]
         assert node.sink.losses == []
 
-    def test_many_subscribe_and_publish_at_once(self, node: Node) -> None:
+    def test_many_threads_subscribe_and_publish_together(self, node: Node) -> None:
         expected: dict[str, list[str]] = {f"orders:{number}": [] for number in range(8)}
         failures: list[BaseException] = []
 
@@ -323,7 +323,7 @@ class BrokerContract:
     def test_control_messages_reach_the_node_itself(self, node: Node) -> None:
         message: dict[str, object] = {"do": "disconnect", "user": "ü-1"}
         node.broker.send_control(message)
-        wait_until(lambda: node.sink.controls == [message], why="the control message comes back")
+        wait_until(lambda: node.sink.controls == [message], why="the node receives its own control message")
 
     def answering(self, node: Node, **fields: object) -> None:
         """From now on the node answers every order with this, from a thread as a hub would."""
@@ -342,7 +342,7 @@ class BrokerContract:
         assert command_result(answers) == CommandResult(2, 1)
         assert (node.sink.controls[0]["do"], node.sink.controls[0]["user"]) == ("disconnect", "7")
 
-    def test_a_node_that_does_not_answer_is_named_in_time(self, node: Node) -> None:
+    def test_node_that_does_not_reply_is_listed_after_the_timeout(self, node: Node) -> None:
         self.answering(node, connections=1)
         node.broker.write_node("n1", {"node": "n1"}, lease_s=60)
         node.broker.write_node("n2", {"node": "n2"}, lease_s=60)
@@ -363,20 +363,20 @@ class BrokerContract:
             assert command_result(node.broker.run_command(order, timeout_s=20)).nodes == 1
         assert node.broker.revocations() == {"user:7": pytest.approx(now_s + 100)}
 
-    def test_command_that_a_node_could_not_run_is_an_error(self, node: Node) -> None:
+    def test_failed_command_of_a_node_is_an_error(self, node: Node) -> None:
         self.answering(node, error={"code": "unknown_namespace", "message": "no namespace"})
         answers = node.broker.run_command(subscribe(user="7", channel="orders:1"), timeout_s=20)
         with pytest.raises(UnknownNamespace, match="no namespace"):
             command_result(answers)
 
-    def test_records_of_nodes_hold_as_long_as_their_lease(self, node: Node) -> None:
+    def test_node_records_expire_with_their_lease(self, node: Node) -> None:
         node.broker.write_node("n2", {"node": "n2", "connections": {"sse": 2}}, lease_s=0.05)
         results = node.broker.write_node("n1", {"node": "n1", "channels": 4, "address": "here:1"}, lease_s=60)
         assert [item.channels for item in results if item.node == "n1"] == [4]
         wait_until(lambda: [item.node for item in node.broker.nodes()] == ["n1"], why="the lease of n2 ends")
         assert node.broker.write_node("n1", None, lease_s=0) == []
 
-    def test_revocations_end_by_themselves(self, node: Node) -> None:
+    def test_revocations_expire(self, node: Node) -> None:
         now_s = time.time()
         node.broker.revoke("user:7", now_s + 100)
         node.broker.revoke("jti:x", now_s - 1)
@@ -397,20 +397,25 @@ class BrokerContract:
         assert node.broker.claim_session("never", "user-7") is None
 
     def test_session_record_changes_only_for_its_owner(self, node: Node) -> None:
-        acts = [RecordOperation.UPDATE, RecordOperation.TOUCH, RecordOperation.DELETE]
+        operations = [RecordOperation.UPDATE, RecordOperation.TOUCH, RecordOperation.DELETE]
         assert (
-            node.broker.write_sessions([SessionRecord(act, "key", "one", 60, "u", b"old") for act in acts])
+            node.broker.write_sessions(
+                [SessionRecord(operation, "key", "one", 60, "u", b"old") for operation in operations]
+            )
             == [WriteResult.MISSING] * 3
         )
         assert node.broker.write_sessions([]) == []
         node.broker.write_sessions([SessionRecord(RecordOperation.CREATE, "key", "one", 60, "u", b"old")])
-        others = [SessionRecord(act, "key", "two", 60, "u", b"theirs") for act in (RecordOperation.CREATE, *acts)]
-        assert node.broker.write_sessions(others) == [WriteResult.NOT_OWNER] * 4
-        own = [
+        foreign_records = [
+            SessionRecord(operation, "key", "two", 60, "u", b"theirs")
+            for operation in (RecordOperation.CREATE, *operations)
+        ]
+        assert node.broker.write_sessions(foreign_records) == [WriteResult.NOT_OWNER] * 4
+        own_records = [
             SessionRecord(RecordOperation.UPDATE, "key", "one", 60, "u", b"new"),
             SessionRecord(RecordOperation.TOUCH, "key", "one", 60),
         ]
-        assert node.broker.write_sessions(own) == [WriteResult.OK, WriteResult.OK]
+        assert node.broker.write_sessions(own_records) == [WriteResult.OK, WriteResult.OK]
         assert node.broker.claim_session("key", "u") == ClaimedSession("one", "u", b"new")
         assert node.broker.write_sessions([SessionRecord(RecordOperation.CREATE, "key", "two", 60, "u", b"")]) == [
             WriteResult.OK
@@ -421,20 +426,20 @@ class BrokerContract:
     def test_only_one_of_many_claims_gets_a_session_record(self, node: Node) -> None:
         node.broker.write_sessions([SessionRecord(RecordOperation.CREATE, "key", "one", 60, "u", b"x")])
         results: list[ClaimedSession | None] = []
-        takers = [
+        claims = [
             threading.Thread(target=lambda: results.append(node.broker.claim_session("key", "u"))) for _ in range(8)
         ]
-        for taker in takers:
-            taker.start()
-        for taker in takers:
-            taker.join(30)
+        for claim in claims:
+            claim.start()
+        for claim in claims:
+            claim.join(30)
         assert len(results) == 8
         assert [item for item in results if item is not None] == [ClaimedSession("one", "u", b"x")]
 
     def test_session_record_expires_unless_it_is_touched(self, node: Node) -> None:
-        both = [SessionRecord(RecordOperation.CREATE, key, "one", 1, "u", b"x") for key in ("short", "long")]
+        records = [SessionRecord(RecordOperation.CREATE, key, "one", 1, "u", b"x") for key in ("short", "long")]
         assert (
-            node.broker.write_sessions([*both, SessionRecord(RecordOperation.TOUCH, "long", "one", 60)])
+            node.broker.write_sessions([*records, SessionRecord(RecordOperation.TOUCH, "long", "one", 60)])
             == [WriteResult.OK] * 3
         )
         # A claim by another user has no effect.
@@ -447,8 +452,8 @@ class BrokerContract:
         assert first.by_node["n1"].address == "10.0.0.1:8000"
         assert 50 < first.by_node["n1"].left_s <= 60
         assert abs(first.now_s - time.time()) < 30
-        both = node.broker.renew_node_lease("n2", "unix:/run/n2", lease_s=60)
-        assert {name: lease.address for name, lease in both.by_node.items()} == {
+        leases = node.broker.renew_node_lease("n2", "unix:/run/n2", lease_s=60)
+        assert {name: lease.address for name, lease in leases.by_node.items()} == {
             "n1": "10.0.0.1:8000",
             "n2": "unix:/run/n2",
         }
@@ -485,7 +490,7 @@ class BrokerContract:
     def test_canary_arrives(self, node: Node) -> None:
         assert 0 <= node.broker.canary() < 5
 
-    def test_nothing_is_doubted_where_nothing_was_lost(self, node: Node) -> None:
+    def test_no_doubt_without_a_loss(self, node: Node) -> None:
         node.subscribe("orders:1")
         cursor = Cursor.parse(node.publish("orders:1").cursor)
         assert not node.broker.is_doubted("orders:1", cursor)
@@ -498,7 +503,7 @@ class BrokerContract:
         def fail(publications: object) -> None:
             failed.append(publications)
             node.sink.deliver = deliver  # type: ignore[method-assign]
-            raise RuntimeError("the sink's mistake")
+            raise RuntimeError("error in the sink")
 
         node.sink.deliver = fail  # type: ignore[method-assign]
         node.publish("orders:1")
@@ -526,7 +531,7 @@ class BrokerContract:
             end = node.publish(f"orders:{number % 2 + 1}")
         last = Cursor.parse(end.cursor)
         wait_until(lambda: node.broker.position.seq_in(last.epoch) == last.seq, why="the position follows")  # type: ignore[union-attr]
-        wait_until(lambda: len(node.sink.publications) == 50, why="all came")
+        wait_until(lambda: len(node.sink.publications) == 50, why="all are delivered")
         assert ahead == []
 
     def test_stopping_makes_waiting_callers_fail(self, node: Node) -> None:

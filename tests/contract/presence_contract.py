@@ -106,7 +106,7 @@ class PresenceContract:
         wait_until(lambda: len(recorder.events()) >= count, why=f"{count} events, not {recorder.events()}")
         return recorder.events()
 
-    def test_a_user_joins_once_and_leaves_once_over_all_nodes(
+    def test_user_joins_once_and_leaves_once_over_all_nodes(
         self, make: Make, broker: Broker, recorder: EventRecorder
     ) -> None:
         first, other = Node(broker, "a"), Node(make(), "b")
@@ -141,10 +141,10 @@ class PresenceContract:
         for thread in threads:
             thread.join(30)
         assert len(totals) == len(nodes)
-        joined, left = (sum(column) for column in zip(*totals, strict=True))
-        assert joined - left == len(names)
+        join_count, leave_count = (sum(column) for column in zip(*totals, strict=True))
+        assert join_count - leave_count == len(names)
         assert users(broker) == set(names)
-        events = self.wait_for_events(recorder, joined + left)
+        events = self.wait_for_events(recorder, join_count + leave_count)
         members: set[str] = set()
         for event, data in events:
             if event == "join":
@@ -156,7 +156,7 @@ class PresenceContract:
             assert data["count"] == len(members)
         assert members == set(names)
 
-    def test_the_last_info_counts(self, broker: Broker) -> None:
+    def test_the_latest_info_is_listed(self, broker: Broker) -> None:
         node = Node(broker, "a")
         node.enter("7", info=b'{"n":1}')
         node.enter("7", info=b'{"n":[1,{"x y":"\xc3\xa9 %s"}]}')
@@ -165,7 +165,7 @@ class PresenceContract:
         assert presence.count == 1
         assert Cursor.parse(presence.cursor).epoch in node.epoch.split("~")
 
-    def test_hostile_but_legal_names_stay_apart(self, broker: Broker, recorder: EventRecorder) -> None:
+    def test_names_with_special_characters_stay_separate(self, broker: Broker, recorder: EventRecorder) -> None:
         node = Node(broker, "a")
         names = ["a.b", "a:b", "$1", "a@b|c=d+e~f!g-h", "-", "null", "0", "x" * 135]
         odd = "room:1:$~|@=+!."
@@ -201,7 +201,9 @@ class PresenceContract:
         assert [data["count"] for _, data in events] == [10, 12, 14, 11, 9, 8]
         assert [data.get("listed") for _, data in events] == [None, False, False, False, True, None]
 
-    def test_a_join_storm_is_published_in_parts_that_fit(self, broker: Broker, recorder: EventRecorder) -> None:
+    def test_many_joins_are_published_in_parts_below_the_size_limit(
+        self, broker: Broker, recorder: EventRecorder
+    ) -> None:
         node = Node(broker, "a", event_max_bytes=2_000)
         names = [f"user-{number}" for number in range(100)]
         node.enter(*names, info=b'{"text":"%b"}' % (b"x" * 100))
@@ -273,7 +275,7 @@ class PresenceContract:
         other.enter("8")
         assert [event for event, _ in self.wait_for_events(recorder, 2)] == ["join", "join"]
 
-    def test_no_node_is_dead_if_all_were_silent(self, broker: Broker) -> None:
+    def test_no_node_is_dead_if_no_node_sent_heartbeats(self, broker: Broker) -> None:
         first, other = Node(broker, "a", lease_s=SHORT_S), Node(broker, "b", lease_s=SHORT_S)
         first.enter("7")
         other.enter("8")

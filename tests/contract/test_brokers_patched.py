@@ -27,16 +27,16 @@ sys.exit(pytest.main(sys.argv[1:]))
         ("test_broker_contract.py", ""),
         ("test_redis_faults.py", ""),
         ("test_doubts_over_nodes.py", ""),
-        ("test_cluster.py", "TestFaults or resumes or at_once"),
+        ("test_cluster.py", "TestFaults or resumes or publish_together"),
     ],
 )
-def test_where_threads_are_greenlets(file: str, chosen: str) -> None:
+def test_brokers_work_with_threads_as_greenlets(file: str, chosen: str) -> None:
     test_folder = Path(__file__).parent
     root = test_folder.parents[1]
     environ = os.environ | {
         "PYTHONPATH": os.pathsep.join(str(root / folder) for folder in ("hub", "adapters", "tests"))
     }
     command = [sys.executable, "-c", _PATCHED, "-q", "-p", "no:cacheprovider", "-k", chosen, str(test_folder / file)]
-    done = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, timeout=115, check=False)
-    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-3000:]
-    assert " passed" in done.stdout
+    result = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, timeout=115, check=False)
+    assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-3000:]
+    assert " passed" in result.stdout

@@ -19,7 +19,7 @@ from contract.broker_contract import LIMITS, BrokerContract, Keep, Make, Node, o
 from contract.presence_contract import Node as InPresence
 from contract.presence_contract import PresenceContract
 from contract.publisher_contract import TIMEOUT_S, HubPublisherContract, StoredIds, receipts
-from contract.test_publisher_contract import Blocking
+from contract.test_publisher_contract import BlockingPublisher
 from support.history import Listener, Recorder, check
 from support.ports import free_port
 from support.processes.cluster import ClusterProcess
@@ -51,7 +51,7 @@ LONG = {"orders": Keep(1_000_000, 3600)}
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterProcess]:
-    """One cluster for all tests of this file; each leaves it whole."""
+    """One cluster for all tests of this file. Each test leaves it complete."""
     created = ClusterProcess(tmp_path_factory.mktemp("cluster"))
     try:
         created.start()
@@ -125,15 +125,15 @@ class TestBroker(BrokerContract):
         expected = {channel: [node.publish(channel).id for _ in range(3)] for channel in SPREAD}
         past = node.broker.read_since(SPREAD, since, limit=10)
         for channel in SPREAD:
-            results = missed_since(since, past.position, past.channels[channel], limit=10)
-            assert not isinstance(results, Gap)
-            assert [item.id for item in results] == expected[channel]
-        # A place in one bucket does not cover the others.
+            missed = missed_since(since, past.position, past.channels[channel], limit=10)
+            assert not isinstance(missed, Gap)
+            assert [item.id for item in missed] == expected[channel]
+        # A position in one bucket does not cover the others.
         alone = Cursor(since.epoch, since.seq)
-        known = [missed_since(alone, past.position, past.channels[channel], limit=10) for channel in SPREAD]
-        assert sum(not isinstance(results, Gap) for results in known) == 1
+        results = [missed_since(alone, past.position, past.channels[channel], limit=10) for channel in SPREAD]
+        assert sum(not isinstance(missed, Gap) for missed in results) == 1
 
-    def test_a_backend_reads_on_from_any_cursor_and_gives_orders(
+    def test_backend_reads_history_from_any_cursor_and_sends_commands(
         self, node: Node, cluster: ClusterProcess, prefix: str
     ) -> None:
         node.subscribe(*SPREAD)
@@ -148,11 +148,11 @@ class TestBroker(BrokerContract):
             publisher = AsyncClusterPublisher(cluster.url(), prefix=prefix)
             pages = {item: await publisher.history(item, since=since, limit=9, timeout_s=TIMEOUT_S) for item in SPREAD}
             assert await publisher.nodes(timeout_s=TIMEOUT_S) == []
-            done = await publisher.send_command(order, timeout_s=0.3)
+            result = await publisher.send_command(order, timeout_s=0.3)
             await publisher.close()
             return {
                 item: [publication["id"] for publication in page.publications] for item, page in pages.items()
-            }, done.nodes
+            }, result.nodes
 
         # No hub replies here, but the node receives the command.
         assert asyncio.run(in_asyncio()) == (later, 0)
@@ -194,7 +194,7 @@ class TestPublisher(InCluster):
 class TestAsyncPublisher(InCluster):
     @pytest.fixture
     def publisher(self, cluster: ClusterProcess, prefix: str, stored_ids: StoredIds) -> Iterator[Publisher]:
-        publisher = Blocking(lambda: open_async_publisher(cluster.url(), prefix=prefix))
+        publisher = BlockingPublisher(lambda: open_async_publisher(cluster.url(), prefix=prefix))
         yield publisher
         publisher.end()
 
@@ -207,12 +207,14 @@ def put_rules(cluster: ClusterProcess, buckets: list[Bucket]) -> None:
 
 @pytest.fixture(params=["threads", "asyncio"])
 def open_kind(request: pytest.FixtureRequest) -> Iterator[Callable[[str, str], Publisher]]:
-    """Opens publishers of either world."""
+    """Opens blocking and asyncio publishers."""
     opened: list[Publisher] = []
 
     def open_(url: str, prefix: str) -> Publisher:
         threads = request.param == "threads"
-        opened.append(ClusterPublisher(url, prefix=prefix) if threads else Blocking(lambda: new_publisher(url, prefix)))
+        opened.append(
+            ClusterPublisher(url, prefix=prefix) if threads else BlockingPublisher(lambda: new_publisher(url, prefix))
+        )
         return opened[-1]
 
     def new_publisher(url: str, prefix: str) -> AsyncClusterPublisher:
@@ -220,14 +222,14 @@ def open_kind(request: pytest.FixtureRequest) -> Iterator[Callable[[str, str], P
 
     yield open_
     for item in opened:
-        item.end() if isinstance(item, Blocking) else item.close()
+        item.end() if isinstance(item, BlockingPublisher) else item.close()
 
 
 Open = Callable[[str, str], Publisher]
 
 
-class TestPublishing:
-    def test_another_number_of_buckets_is_refused(self, cluster: ClusterProcess, prefix: str, open_kind: Open) -> None:
+class TestClusterPublishers:
+    def test_wrong_number_of_buckets_is_rejected(self, cluster: ClusterProcess, prefix: str, open_kind: Open) -> None:
         put_rules(cluster, open_buckets(cluster.url(4), prefix))
         publisher = open_kind(cluster.url(2), prefix)
 
@@ -239,7 +241,7 @@ class TestPublishing:
         # On a slow machine the first answer may be that it cannot be reached.
         wait_until(lambda: "buckets" in error_text(), why="the error names the cause")
 
-    def test_a_slot_that_moves(self, cluster: ClusterProcess, prefix: str, open_kind: Open) -> None:
+    def test_publishers_follow_a_moved_slot(self, cluster: ClusterProcess, prefix: str, open_kind: Open) -> None:
         buckets = open_buckets(cluster.url(), prefix)
         put_rules(cluster, buckets)
         publisher = open_kind(cluster.url(), prefix)
@@ -250,7 +252,7 @@ class TestPublishing:
             cluster.move(slot, target)
             receipts(publisher.publish([outgoing(channel) for channel in SPREAD], timeout_s=TIMEOUT_S))
 
-    def test_a_master_that_hangs_costs_only_its_own_items(
+    def test_suspended_master_fails_only_its_own_items(
         self, cluster: ClusterProcess, prefix: str, open_kind: Open
     ) -> None:
         buckets = open_buckets(cluster.url(), prefix)
@@ -270,13 +272,17 @@ class TestPublishing:
         failed = [channel for channel, answer in zip(SPREAD, answers, strict=True) if not isinstance(answer, Receipt)]
         assert failed == mine
 
-    def test_one_redis_is_no_cluster(self, shared_redis: RedisProcess, prefix: str, open_kind: Open) -> None:
+    def test_cluster_url_of_a_single_redis_is_unavailable(
+        self, shared_redis: RedisProcess, prefix: str, open_kind: Open
+    ) -> None:
         url = f"redis+cluster://:hunter2secret@127.0.0.1:{shared_redis.port}"
         (answer,) = open_kind(url, prefix).publish([outgoing("orders:1")], timeout_s=0.3)
         assert isinstance(answer, Unavailable)
         assert "hunter2secret" not in str(answer)
 
-    def test_a_cluster_is_not_one_redis(self, cluster: ClusterProcess, prefix: str) -> None:
+    def test_plain_url_of_a_cluster_node_is_an_error_that_names_the_scheme(
+        self, cluster: ClusterProcess, prefix: str
+    ) -> None:
         owner = cluster.owner(slot_of("0"))
         publisher = RedisPublisher(next(item for item in cluster.masters() if item is not owner).url, prefix=prefix)
 
@@ -312,7 +318,7 @@ class TestPublishing:
         assert "pwsecret" not in str(caught.value)
 
 
-class World:
+class Scene:
     """A node on the cluster and backends that publish into all buckets without pause."""
 
     def __init__(self, cluster: ClusterProcess, prefix: str, path: Path) -> None:
@@ -334,7 +340,7 @@ class World:
         wait_until(lambda: self.node.broker.state().connected, within_s=60, why="the node reaches every bucket")
 
     def keep_publishing(self) -> None:
-        """One backend per channel. What fails is published again with the same id, as a backend would."""
+        """Run one backend per channel. A failed publish is retried with the same id, as a backend would."""
         for channel in SPREAD:
             self._backends.append(threading.Thread(target=self._publish, args=(channel,)))
             self._backends[-1].start()
@@ -354,25 +360,25 @@ class World:
         publisher.close()
 
     def flow(self, count: int = 10) -> None:
-        """Until so many more have come in every channel."""
+        """Wait until each channel has received `count` more publications."""
         before = {channel: len(self.node.sink.ids(channel)) for channel in SPREAD}
         wait_until(
             lambda: all(len(self.node.sink.ids(channel)) >= number + count for channel, number in before.items()),
             within_s=60,
-            why="publications come in every channel",
+            why="publications arrive in every channel",
         )
 
     def settle(self) -> None:
-        """Stop the backends, publish a last one in each channel, wait for it."""
+        """Stop the backends, publish once more in each channel and wait for these publications."""
         self._done.set()
         for thread in self._backends:
             thread.join(60)
         ends = {channel: self.node.publish(channel).id for channel in SPREAD}
         for channel, end in ends.items():
-            wait_until(lambda: end in self.node.sink.ids(channel), why=f"the end of {channel}")  # noqa: B023
+            wait_until(lambda: end in self.node.sink.ids(channel), why=f"the last publication of {channel}")  # noqa: B023
 
     def recovered(self, channel: str, since: Cursor) -> bool:
-        """Whether a client that returns with this cursor is given everything."""
+        """Whether a client that recovers with this cursor receives all missed publications."""
         past = self.node.broker.read_since([channel], since, limit=1_000_000)
         results = missed_since(since, past.position, past.channels[channel], limit=1_000_000)
         return not isinstance(results, Gap) and not self.node.broker.is_doubted(channel, since)
@@ -386,95 +392,95 @@ class World:
 
 
 @pytest.fixture
-def world(cluster: ClusterProcess, prefix: str, tmp_path: Path) -> Iterator[World]:
-    """A node that listens to a channel of each bucket; when the test has ended, the history must hold."""
-    created = World(cluster, prefix, tmp_path / "history.jsonl")
+def scene(cluster: ClusterProcess, prefix: str, tmp_path: Path) -> Iterator[Scene]:
+    """A node that is subscribed to a channel of each bucket. After the test, its history is checked."""
+    created = Scene(cluster, prefix, tmp_path / "history.jsonl")
     try:
         created.node.subscribe(*SPREAD)
         yield created
     finally:
         created.close()
     assert check(created.recorder.path) == []
-    wait_until(cluster.is_complete, within_s=60, why="the cluster is whole again")
+    wait_until(cluster.is_complete, within_s=60, why="the cluster is complete again")
 
 
 class TestFaults:
-    def test_a_slot_moves_and_back_while_backends_publish(self, world: World) -> None:
-        world.keep_publishing()
-        world.flow()
-        since = Cursor.parse(world.node.sink.publications[-1].cursor)
-        slot = world.buckets[0].address.slot
-        home = world.cluster.owner(slot)
-        for target in (next(item for item in world.cluster.masters() if item is not home), home):
-            world.cluster.move(slot, target)
-            world.flow()
-        world.settle()
+    def test_slot_moves_away_and_back_while_backends_publish(self, scene: Scene) -> None:
+        scene.keep_publishing()
+        scene.flow()
+        since = Cursor.parse(scene.node.sink.publications[-1].cursor)
+        slot = scene.buckets[0].address.slot
+        home = scene.cluster.owner(slot)
+        for target in (next(item for item in scene.cluster.masters() if item is not home), home):
+            scene.cluster.move(slot, target)
+            scene.flow()
+        scene.settle()
         # The bucket that moved began a new epoch, and its clients were notified. The others continued unchanged.
         moved = [channel for channel in SPREAD if bucket_of(channel, 4) == 0]
-        assert world.node.sink.lost_channels() == set(moved)
-        assert {channel: world.recovered(channel, since) for channel in SPREAD} == {
+        assert scene.node.sink.lost_channels() == set(moved)
+        assert {channel: scene.recovered(channel, since) for channel in SPREAD} == {
             channel: channel not in moved for channel in SPREAD
         }
-        assert world.metrics.epochs > 0
+        assert scene.metrics.epochs > 0
 
-    def test_a_master_dies_while_backends_publish(self, world: World) -> None:
-        world.keep_publishing()
-        world.flow()
-        since = Cursor.parse(world.node.sink.publications[-1].cursor)
-        owners = [world.cluster.owner(bucket.address.slot) for bucket in world.buckets]
+    def test_a_master_dies_while_backends_publish(self, scene: Scene) -> None:
+        scene.keep_publishing()
+        scene.flow()
+        since = Cursor.parse(scene.node.sink.publications[-1].cursor)
+        owners = [scene.cluster.owner(bucket.address.slot) for bucket in scene.buckets]
         dead = owners[2]
-        world.cluster.configure("cluster-replica-no-failover", "no")
+        scene.cluster.configure("cluster-replica-no-failover", "no")
         dead.kill()
-        wait_until(world.node.sink.lost_channels, within_s=60, why="the replica took over, clients are notified")
-        world.cluster.configure("cluster-replica-no-failover", "yes")
-        world.flow()
+        wait_until(scene.node.sink.lost_channels, within_s=60, why="the replica took over, clients are notified")
+        scene.cluster.configure("cluster-replica-no-failover", "yes")
+        scene.flow()
         dead.start()
-        world.cluster.configure("cluster-replica-no-failover", "yes")
-        wait_until(world.cluster.is_complete, within_s=60, why="the old master is a replica now")
-        world.connected()
-        world.flow()
-        world.settle()
+        scene.cluster.configure("cluster-replica-no-failover", "yes")
+        wait_until(scene.cluster.is_complete, within_s=60, why="the old master is a replica now")
+        scene.connected()
+        scene.flow()
+        scene.settle()
         # On a very slow machine another master may have been replaced as well.
-        now = [world.cluster.owner(bucket.address.slot) for bucket in world.buckets]
+        now = [scene.cluster.owner(bucket.address.slot) for bucket in scene.buckets]
         hit = {channel for channel in SPREAD if now[bucket_of(channel, 4)] is not owners[bucket_of(channel, 4)]}
         assert {channel for channel in SPREAD if owners[bucket_of(channel, 4)] is dead} <= hit
-        assert world.node.sink.lost_channels() == hit
-        assert {channel: world.recovered(channel, since) for channel in SPREAD} == {
+        assert scene.node.sink.lost_channels() == hit
+        assert {channel: scene.recovered(channel, since) for channel in SPREAD} == {
             channel: channel not in hit for channel in SPREAD
         }
 
-    def test_a_planned_failover_while_backends_publish(self, world: World) -> None:
-        world.keep_publishing()
-        world.flow()
-        slot = world.buckets[3].address.slot
-        before = world.cluster.owner(slot)
-        world.cluster.replace(before)
-        wait_until(lambda: world.cluster.is_agreed(slot) and world.cluster.owner(slot) is not before, within_s=60)
-        world.connected()
-        world.flow()
-        world.settle()
+    def test_a_planned_failover_while_backends_publish(self, scene: Scene) -> None:
+        scene.keep_publishing()
+        scene.flow()
+        slot = scene.buckets[3].address.slot
+        before = scene.cluster.owner(slot)
+        scene.cluster.replace(before)
+        wait_until(lambda: scene.cluster.is_agreed(slot) and scene.cluster.owner(slot) is not before, within_s=60)
+        scene.connected()
+        scene.flow()
+        scene.settle()
 
-    def test_a_quiet_bucket_is_emptied(self, world: World) -> None:
-        before = world.metrics.broker_reconnects
-        bucket = world.buckets[0]
-        with world.cluster.client(bucket.address.slot) as client:
+    def test_a_quiet_bucket_is_emptied(self, scene: Scene) -> None:
+        before = scene.metrics.broker_reconnects
+        bucket = scene.buckets[0]
+        with scene.cluster.client(bucket.address.slot) as client:
             client.delete(bucket.keys.meta)
-        wait_until(world.node.sink.lost_channels, within_s=60, why="its clients are notified")
-        world.connected()
+        wait_until(scene.node.sink.lost_channels, within_s=60, why="its clients are notified")
+        scene.connected()
         # The link reconnected, because it could have led to a node that was cut off from its cluster.
-        assert world.metrics.broker_reconnects > before
-        world.settle()
-        assert world.node.sink.lost_channels() == {channel for channel in SPREAD if bucket_of(channel, 4) == 0}
+        assert scene.metrics.broker_reconnects > before
+        scene.settle()
+        assert scene.node.sink.lost_channels() == {channel for channel in SPREAD if bucket_of(channel, 4) == 0}
 
-    def test_the_links_are_cut_while_backends_publish(self, world: World) -> None:
-        world.keep_publishing()
-        world.flow()
+    def test_broken_links_while_backends_publish(self, scene: Scene) -> None:
+        scene.keep_publishing()
+        scene.flow()
         for number in range(1, 3):
-            for node in world.cluster.masters():
+            for node in scene.cluster.masters():
                 with node.client() as client:
                     client.execute_command("CLIENT KILL TYPE pubsub")
-            wait_until(lambda: world.metrics.broker_reconnects >= 4 * number, why="every bucket's link is new")  # noqa: B023
-            world.connected()
-            world.flow()
-        world.settle()
-        assert world.node.sink.losses == []
+            wait_until(lambda: scene.metrics.broker_reconnects >= 4 * number, why="the link of every bucket is new")  # noqa: B023
+            scene.connected()
+            scene.flow()
+        scene.settle()
+        assert scene.node.sink.losses == []

@@ -60,7 +60,7 @@ class ClientConnection:
             self.cursor = parts[1]["cursor"]
 
     def gap_channels(self) -> list[str]:
-        """The channels that a `tidings:gap` named."""
+        """The channels listed in a `tidings:gap` event."""
         return [name for parts in self.received if parts[0] == "tidings:gap" for name in parts[1]["channels"]]
 
     def ids(self, channel: str) -> list[int]:
@@ -111,11 +111,11 @@ class TwoNodes:
         return Cursor.parse(answer.cursor)
 
     def lose(self, client: ClientConnection) -> tuple[Cursor, str]:
-        """Node A loses the next of orders:1; returns that, and a later cursor that its client has from orders:2."""
+        """Node A loses a publication of orders:1. Return it, and a later cursor of orders:2 that the client has."""
         self.proxy.drop("orders:1")
         dropped = self.publish("orders:1")
         late = self.publish("orders:2")
-        wait_until(lambda: client.cursor == str(late), why="the client has a cursor that says too much")
+        wait_until(lambda: client.cursor == str(late), why="the client has a cursor after the lost publication")
         assert dropped.seq not in client.ids("orders:1")
         return dropped, str(late)
 
@@ -218,7 +218,7 @@ def test_position_check_finds_a_loss_without_another_publication(build: Build) -
             or joined.answers["orders:1"]["recovered"] is False
             or resumed.gap_channels() == ["orders:1"]
         ),
-        why="node A's check finds it",
+        why="the position check of node A finds the loss",
     )
 
 
@@ -230,7 +230,7 @@ def test_stopping_node_checks_positions_once_more(build: Build) -> None:
     assert two.b.returns(late) == {"orders:1": False, "orders:2": True}
 
 
-def test_a_link_that_breaks_after_a_silent_loss(build: Build) -> None:
+def test_loss_before_a_broken_link_is_doubted(build: Build) -> None:
     two = build()
     first_client, _, session = two.a.connect()
     dropped, late = two.lose(first_client)
@@ -240,7 +240,7 @@ def test_a_link_that_breaks_after_a_silent_loss(build: Build) -> None:
     assert two.b.returns(late)["orders:1"] is False
 
 
-def test_too_many_channels_widen_to_all(build: Build) -> None:
+def test_beyond_the_limit_doubts_cover_all_channels(build: Build) -> None:
     two = build(replace(SELDOM, doubts_max=1))
     client, _, _ = two.a.connect()
     _, late = two.lose(client)
@@ -268,7 +268,9 @@ def test_a_new_epoch_begins_without_doubts(build: Build) -> None:
     wait_until(lambda: two.a.metrics.doubts == 1)
     with two.redis.client() as redis:
         redis.hset(RedisKeys().meta, mapping={"run_id": "another", "checked_ms": "0"})
-    wait_until(lambda: {"orders:1", "orders:2"} <= set(client.gap_channels()), why="the new epoch is told")
+    wait_until(
+        lambda: {"orders:1", "orders:2"} <= set(client.gap_channels()), why="the client is notified of the new epoch"
+    )
     two.b.connect()
     fresh = two.publish("orders:2")
     assert two.b.returns(str(fresh)) == {"orders:1": True, "orders:2": True}

@@ -76,14 +76,14 @@ print("done")
 
 
 def run(program: str, url: str, api_key: str) -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program, url, api_key],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert done.stdout == "done\n", done.stderr
+    assert result.stdout == "done\n", result.stderr
 
 
 @pytest.fixture

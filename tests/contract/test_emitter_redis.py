@@ -32,20 +32,20 @@ KEYS = RedisKeys("tidings:")
 
 
 def put_rules(server: RedisProcess) -> None:
-    """What a hub writes when it starts."""
+    """Write the rules as a hub does at its start."""
     with server.client() as client:
         client.hset(KEYS.rules, mapping={"a": "100000 600", "orders": "100 600", "user": "10 600"})
 
 
 def history(server: RedisProcess, channel: str) -> list[Any]:
-    """The publications kept in a channel."""
+    """The stored publications of a channel."""
     with server.client() as client:
         entries = client.xrange(KEYS.stream(channel))
     return [decode(channel, fields[b"m"], max_bytes=100_000) for _, fields in entries]
 
 
 def data(server: RedisProcess, channel: str) -> list[Any]:
-    return [json.loads(one.data_json) for one in history(server, channel)]
+    return [json.loads(item.data_json) for item in history(server, channel)]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def server(shared: RedisProcess) -> RedisProcess:
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[RedisProcess]:
+def own_redis(tmp_path: Path) -> Iterator[RedisProcess]:
     server = RedisProcess(tmp_path).start()
     put_rules(server)
     yield server
@@ -79,26 +79,26 @@ class Order:
 
 
 class TestEmit:
-    def test_everything_once(self, server: RedisProcess) -> None:
+    def test_events_models_and_batches_are_stored(self, server: RedisProcess) -> None:
         with Emitter(server.url) as emitter:
             emitter.emit("shipped", {"order": 42}, channel="orders:42", id="x")
             emitter.push_model(Order(42), version=1)
             with emitter.batch() as batch:
                 batch.emit("one", 1, channel="a:1")
                 batch.emit("two", 2, channels=["a:1", "a:2"])
-        kept = history(server, "orders:42")
-        assert (kept[0].event, kept[0].id) == ("shipped", "x")
-        assert [one.seq for one in kept] == [1, 2]
-        assert json.loads(kept[1].data_json) == {"class": "Order", "model": {"id": 42}, "op": "updated", "version": 1}
+        stored = history(server, "orders:42")
+        assert (stored[0].event, stored[0].id) == ("shipped", "x")
+        assert [item.seq for item in stored] == [1, 2]
+        assert json.loads(stored[1].data_json) == {"class": "Order", "model": {"id": 42}, "op": "updated", "version": 1}
         assert data(server, "a:1") == [1, 2]
-        assert [Cursor.parse(r.cursor).seq for r in batch.results if isinstance(r, Receipt)] == [4, 5, 6]
+        assert [Cursor.parse(result.cursor).seq for result in batch.results if isinstance(result, Receipt)] == [4, 5, 6]
 
-    def test_the_same_id_twice(self, server: RedisProcess) -> None:
+    def test_repeated_id_is_published_once(self, server: RedisProcess) -> None:
         with Emitter(server.url) as emitter:
             first = emitter.emit("e", 1, channel="a:1", id="x")
-            again = emitter.emit("e", 1, channel="a:1", id="x")
-        assert (first.duplicate, again.duplicate) == (False, True)
-        assert first.cursor == again.cursor
+            second = emitter.emit("e", 1, channel="a:1", id="x")
+        assert (first.duplicate, second.duplicate) == (False, True)
+        assert first.cursor == second.cursor
         assert data(server, "a:1") == [1]
         with server.client() as client:
             assert 290 < client.ttl(KEYS.idempotency("a:1", "x")) <= 300
@@ -109,7 +109,7 @@ class TestEmit:
         with server.client() as client:
             assert 20 < client.ttl(KEYS.idempotency("a:1", receipt.id)) <= 30
 
-    def test_an_unknown_namespace(self, server: RedisProcess) -> None:
+    def test_unknown_namespace_is_an_error(self, server: RedisProcess) -> None:
         with Emitter(server.url) as emitter:
             with pytest.raises(UnknownNamespace, match="nobody"):
                 emitter.emit("e", channel="nobody:1")
@@ -125,7 +125,7 @@ class TestEmit:
             assert list(client.scan_iter(b"other:*:s:*")) == []
 
 
-class TestOneCallForMany:
+class TestBatch:
     """publish.lua with several bodies at once: each is for itself."""
 
     def test_every_channel_has_its_own_chain(self, server: RedisProcess) -> None:
@@ -136,7 +136,7 @@ class TestOneCallForMany:
                     batch.emit("e", number, channel=channel)
             emitter.emit("e", 6, channel="a:2")
         for channel, links in {"a:1": [(1, 0), (2, 1), (4, 2), (7, 4)], "a:2": [(3, 2), (6, 3), (8, 6)]}.items():
-            assert [(one.seq, one.prev) for one in history(server, channel)] == links
+            assert [(item.seq, item.prev) for item in history(server, channel)] == links
         with server.client() as client:
             assert [client.get(KEYS.pointer(channel)) for channel in ("a:1", "a:2", "orders:1")] == [b"7", b"8", b"5"]
             assert 590 < client.ttl(KEYS.stream("a:1")) <= 600
@@ -160,37 +160,37 @@ class TestOneCallForMany:
         with Emitter(server.url.replace("redis://", "redis://shop:secret@")) as emitter:
             batch = emitter.batch().begin()
             for number in (1, 2, 3):
-                batch.emit("e", number, channel=f"a:{number}", id=(refused_id := "mine") if number == 2 else None)
+                batch.emit("e", number, channel=f"a:{number}", id=(rejected_id := "mine") if number == 2 else None)
             with pytest.raises(BatchFailed):
                 batch.send()
-        taken, refused, third = batch.results
-        assert isinstance(taken, Receipt)
-        assert isinstance(refused, Unavailable)
-        assert "can't publish" in str(refused)
+        accepted, rejected, third = batch.results
+        assert isinstance(accepted, Receipt)
+        assert isinstance(rejected, Unavailable)
+        assert "can't publish" in str(rejected)
         assert isinstance(third, Receipt)
         assert [data(server, f"a:{number}") for number in (1, 2, 3)] == [[1], [], [3]]
-        again = Emitter(server.url).emit("e", 2, channel="a:2", id=refused_id)
-        assert not again.duplicate
-        (kept,) = history(server, "a:2")
-        # What was refused has taken a number: whoever had all before it sees that something may be missing.
-        assert (kept.seq, kept.prev) == (4, 2)
+        repeated = Emitter(server.url).emit("e", 2, channel="a:2", id=rejected_id)
+        assert not repeated.duplicate
+        (stored,) = history(server, "a:2")
+        # The rejected publication used a seq, so clients that received all before it detect a possible loss.
+        assert (stored.seq, stored.prev) == (4, 2)
 
-    def test_full_redis_accepts_nothing_and_raises(self, own: RedisProcess) -> None:
-        with own.client() as client:
+    def test_full_redis_accepts_nothing_and_raises(self, own_redis: RedisProcess) -> None:
+        with own_redis.client() as client:
             client.config_set("maxmemory", 1)
-            with Emitter(own.url) as emitter:
+            with Emitter(own_redis.url) as emitter:
                 batch = emitter.batch().begin()
                 for number in range(3):
                     batch.emit("e", number, channel="a:1")
                 with pytest.raises(BatchFailed):
                     batch.send()
-            assert ["maxmemory" in str(one) for one in batch.results] == [True] * 3
+            assert ["maxmemory" in str(result) for result in batch.results] == [True] * 3
             client.config_set("maxmemory", 0)
-            assert data(own, "a:1") == []
+            assert data(own_redis, "a:1") == []
             assert not client.exists(KEYS.pointer("a:1"))
 
 
-class TestTogether:
+class TestConcurrency:
     def test_eight_threads_share_one_emitter(self, server: RedisProcess) -> None:
         receipts: dict[int, list[Receipt]] = {number: [] for number in range(8)}
 
@@ -205,21 +205,25 @@ class TestTogether:
                 thread.start()
             for thread in threads:
                 thread.join()
-        cursors = [Cursor.parse(receipt.cursor) for mine in receipts.values() for receipt in mine]
+        cursors = [Cursor.parse(receipt.cursor) for thread_receipts in receipts.values() for receipt in thread_receipts]
         assert len({cursor.seq for cursor in cursors}) == 1600
-        assert len({receipt.id for mine in receipts.values() for receipt in mine}) == 1600
-        for mine in receipts.values():
-            seqs = [Cursor.parse(receipt.cursor).seq for receipt in mine]
+        assert len({receipt.id for thread_receipts in receipts.values() for receipt in thread_receipts}) == 1600
+        for thread_receipts in receipts.values():
+            seqs = [Cursor.parse(receipt.cursor).seq for receipt in thread_receipts]
             assert seqs == sorted(seqs)
         for channel in (0, 1):
-            kept = history(server, f"a:{channel}")
-            assert len(kept) == 800
-            assert [one.prev for one in kept[1:]] == [one.seq for one in kept[:-1]]
+            stored = history(server, f"a:{channel}")
+            assert len(stored) == 800
+            assert [item.prev for item in stored[1:]] == [item.seq for item in stored[:-1]]
             for number in range(channel, 8, 2):
-                turns = [turn for who, turn in (json.loads(one.data_json) for one in kept) if who == number]
+                turns = [
+                    turn
+                    for thread_number, turn in map(json.loads, (item.data_json for item in stored))
+                    if thread_number == number
+                ]
                 assert turns == list(range(200))
 
-    def test_a_forked_child_leaves_its_parents_connections_alone(self, server: RedisProcess) -> None:
+    def test_forked_child_does_not_use_connections_of_its_parent(self, server: RedisProcess) -> None:
         emitter = Emitter(server.url)
         emitter.emit("e", "parent before", channel="a:1")
         child = os.fork()
@@ -231,19 +235,21 @@ class TestTogether:
                 status = 0
             finally:
                 os._exit(status)
-        mine = [emitter.emit("e", f"parent {number}", channel="a:1") for number in range(50)]
+        parent_receipts = [emitter.emit("e", f"parent {number}", channel="a:1") for number in range(50)]
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         emitter.close()
-        kept = history(server, "a:1")
-        assert len(kept) == 101
-        assert {one.cursor for one in kept if "parent" in str(one.data_json)} >= {receipt.cursor for receipt in mine}
+        stored = history(server, "a:1")
+        assert len(stored) == 101
+        assert {item.cursor for item in stored if "parent" in str(item.data_json)} >= {
+            receipt.cursor for receipt in parent_receipts
+        }
 
-    def test_a_child_forked_while_threads_emit(self, server: RedisProcess) -> None:
+    def test_fork_while_threads_emit(self, server: RedisProcess) -> None:
         emitter = Emitter(server.url)
-        done = threading.Event()
+        stopped = threading.Event()
 
         def run() -> None:
-            while not done.is_set():
+            while not stopped.is_set():
                 emitter.emit("e", "thread", channel="a:2")
 
         threads = [threading.Thread(target=run) for _ in range(4)]
@@ -261,13 +267,13 @@ class TestTogether:
                         os._exit(status)
                 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         finally:
-            done.set()
+            stopped.set()
             for thread in threads:
                 thread.join()
             emitter.close()
         assert data(server, "a:1") == ["child"] * 10
 
-    def test_preforked_workers(self, server: RedisProcess) -> None:
+    def test_preforked_workers_share_an_emitter(self, server: RedisProcess) -> None:
         emitter = Emitter(server.url)
         emitter.emit("e", -1, channel="a:1")
         context = multiprocessing.get_context("fork")
@@ -301,7 +307,7 @@ def _work(emitter: Emitter, number: int) -> None:
 
 
 class TestAsync:
-    def test_a_hundred_at_once(self, server: RedisProcess) -> None:
+    def test_a_hundred_concurrent_emits(self, server: RedisProcess) -> None:
         async def run() -> list[Receipt]:
             async with AsyncEmitter(server.url) as emitter:
                 receipts = await asyncio.gather(*[emitter.emit("e", n, channel="a:1") for n in range(100)])
@@ -314,7 +320,7 @@ class TestAsync:
         assert len({receipt.cursor for receipt in receipts}) == 100
         assert sorted(data(server, "a:1")) == list(range(100))
 
-    def test_one_emitter_for_many_event_loops(self, server: RedisProcess) -> None:
+    def test_emitter_is_used_by_several_event_loops(self, server: RedisProcess) -> None:
         emitter = AsyncEmitter(server.url)
 
         async def run(number: int) -> None:
@@ -332,7 +338,7 @@ class TestAsync:
         assert sorted(data(server, "a:1")) == list(range(6))
 
     @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-    def test_event_loops_that_have_ended_leave_nothing_behind(self, server: RedisProcess) -> None:
+    def test_closed_event_loops_leave_no_connections(self, server: RedisProcess) -> None:
         emitter = AsyncEmitter(server.url)
         for number in range(30):
             asyncio.run(emitter.emit("e", number, channel="a:1"))
@@ -342,22 +348,22 @@ class TestAsync:
         with server.client() as client:
             wait_until(lambda: len(client.client_list()) <= 4, why="the connections are closed")
 
-    def test_a_cancelled_emit_leaves_a_usable_emitter(self, own: RedisProcess) -> None:
+    def test_a_cancelled_emit_leaves_a_usable_emitter(self, own_redis: RedisProcess) -> None:
         async def run() -> None:
-            async with AsyncEmitter(own.url) as emitter:
+            async with AsyncEmitter(own_redis.url) as emitter:
                 await emitter.emit("e", 1, channel="a:1")
-                own.pause()
+                own_redis.pause()
                 task = asyncio.create_task(emitter.emit("e", 2, channel="a:1"))
                 await asyncio.sleep(0.1)
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
-                own.resume()
+                own_redis.resume()
                 receipt = await emitter.emit("e", 3, channel="a:1", id="three")
                 assert receipt.id == "three"
 
         asyncio.run(run())
-        assert data(own, "a:1")[-1] == 3
+        assert data(own_redis, "a:1")[-1] == 3
 
 
 def sync_emit(url: str, timeout_s: float, **arguments: Any) -> Receipt:
@@ -384,28 +390,30 @@ class TestOutage:
         assert not isinstance(caught.value, TimedOut)
         assert "hunter2" not in str(caught.value)
 
-    def test_a_paused_server(self, own: RedisProcess, emit: Callable[..., Receipt]) -> None:
-        emit(own.url, 5.0)
-        own.pause()
+    def test_suspended_server_is_unavailable(self, own_redis: RedisProcess, emit: Callable[..., Receipt]) -> None:
+        emit(own_redis.url, 5.0)
+        own_redis.pause()
         start_s = time.monotonic()
         with pytest.raises(Unavailable):
-            emit(own.url, 0.5)
+            emit(own_redis.url, 0.5)
         assert time.monotonic() - start_s < 5
 
-    def test_a_server_that_returns_in_time(self, own: RedisProcess, emit: Callable[..., Receipt]) -> None:
-        own.kill()
+    def test_publish_succeeds_if_the_server_restarts_in_time(
+        self, own_redis: RedisProcess, emit: Callable[..., Receipt]
+    ) -> None:
+        own_redis.kill()
 
         def restart() -> None:
-            own.start()
-            put_rules(own)
+            own_redis.start()
+            put_rules(own_redis)
 
         later = threading.Timer(0.3, restart)
         later.start()
-        receipt = emit(own.url, 20.0)
+        receipt = emit(own_redis.url, 20.0)
         later.join()
-        assert [one.cursor for one in history(own, "a:1")] == [receipt.cursor]
+        assert [item.cursor for item in history(own_redis, "a:1")] == [receipt.cursor]
 
-    def test_a_wrong_password(self, tmp_path: Path, emit: Callable[..., Receipt]) -> None:
+    def test_wrong_password_is_unavailable_and_not_shown(self, tmp_path: Path, emit: Callable[..., Receipt]) -> None:
         server = RedisProcess(tmp_path, "--requirepass", "hunter2").start()
         try:
             with pytest.raises(Unavailable) as caught:
@@ -419,28 +427,28 @@ class TestOutage:
             with Cutter(server.port) as cutter:
                 receipt = emit(f"redis://127.0.0.1:{cutter.port}/0", 10.0, **arguments)
             assert cutter.cuts == 1
-            # Of an id that the caller gave, nobody can say whose call was first.
+            # With an id of the caller it is unknown which call was first, so the receipt is a duplicate.
             assert receipt.duplicate == bool(arguments)
             assert history(server, "a:1")[-1].cursor == receipt.cursor
         assert data(server, "a:1") == [1, 1]
 
 
-def test_a_paused_server_leaves_a_doubt(own: RedisProcess) -> None:
-    with Emitter(own.url, timeout_s=0.5) as emitter:
+def test_timed_out_publish_can_be_repeated_with_the_same_id(own_redis: RedisProcess) -> None:
+    with Emitter(own_redis.url, timeout_s=0.5) as emitter:
         emitter.emit("e", 1, channel="a:1")
-        own.pause()
+        own_redis.pause()
         start_s = time.monotonic()
         with pytest.raises(TimedOut, match="same id"):
             emitter.emit("e", 2, channel="a:1", id="x")
         assert time.monotonic() - start_s < 5
-        own.resume()
+        own_redis.resume()
         receipt = emitter.emit("e", 2, channel="a:1", id="x")
-    assert data(own, "a:1") == [1, 2]
+    assert data(own_redis, "a:1") == [1, 2]
     assert receipt.id == "x"
 
 
 class Cutter:
-    """A proxy before a Redis that swallows the first answer to an EVALSHA, and closes."""
+    """A proxy for Redis that drops the first reply to an EVALSHA and closes the connection."""
 
     def __init__(self, port: int) -> None:
         self.cuts = 0
@@ -448,7 +456,7 @@ class Cutter:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(0.05)
         self.port: int = self._listener.getsockname()[1]
-        self._done = threading.Event()
+        self._stopped = threading.Event()
         self._threads = [threading.Thread(target=self._accept)]
 
     def __enter__(self) -> Self:
@@ -456,13 +464,13 @@ class Cutter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._done.set()
+        self._stopped.set()
         for thread in self._threads:
             thread.join()
         self._listener.close()
 
     def _accept(self) -> None:
-        while not self._done.is_set():
+        while not self._stopped.is_set():
             try:
                 client, _ = self._listener.accept()
             except TimeoutError:
@@ -475,20 +483,20 @@ class Cutter:
             client.settimeout(0.02)
             redis.settimeout(0.02)
             published = False
-            while not self._done.is_set():
-                asked = self._read(client)
-                if asked == b"":
+            while not self._stopped.is_set():
+                request = self._read(client)
+                if request == b"":
                     return
-                if asked is not None:
-                    published = published or b"EVALSHA" in asked
-                    redis.sendall(asked)
-                said = self._read(redis)
-                if said is not None and published and self.cuts == 0 and b"." in said:
-                    # The receipt's cursor is in it: the publication has happened.
+                if request is not None:
+                    published = published or b"EVALSHA" in request
+                    redis.sendall(request)
+                reply = self._read(redis)
+                if reply is not None and published and self.cuts == 0 and b"." in reply:
+                    # The reply has the receipt's cursor, so Redis has run the publish.
                     self.cuts += 1
                     return
-                if said:
-                    client.sendall(said)
+                if reply:
+                    client.sendall(reply)
 
     @staticmethod
     def _read(wire: socket.socket) -> bytes | None:
@@ -504,14 +512,14 @@ class TestPresence:
     def test_commands_without_a_hub_time_out(self, server: RedisProcess) -> None:
         with Emitter(server.url) as emitter, pytest.raises(Unavailable, match="no hub with presence"):
             emitter.presence("a:1")
-        assert asyncio.run(self._ask_async(server.url)) == "unavailable"
+        assert asyncio.run(self._presence_error(server.url)) == "unavailable"
 
-    def test_no_redis(self) -> None:
+    def test_unreachable_redis_is_unavailable(self) -> None:
         with Emitter(f"redis://127.0.0.1:{free_port()}/0", timeout_s=1.0) as emitter, pytest.raises(Unavailable):
             emitter.presence("a:1")
-        assert asyncio.run(self._ask_async(f"redis://127.0.0.1:{free_port()}/0")) == "unavailable"
+        assert asyncio.run(self._presence_error(f"redis://127.0.0.1:{free_port()}/0")) == "unavailable"
 
-    def test_connections_that_died_while_idle(self, server: RedisProcess) -> None:
+    def test_connection_that_broke_while_idle_is_replaced(self, server: RedisProcess) -> None:
         with Emitter(server.url) as emitter:
             emitter.emit("e", channel="a:1")
             with server.client() as client:
@@ -521,10 +529,10 @@ class TestPresence:
                 client.client_kill_filter(_type="normal", skipme=True)
             assert emitter.presence("a:1").members == {"7": {"n": 1}}
 
-    async def _ask_async(self, url: str) -> str:
+    async def _presence_error(self, url: str) -> str:
         async with AsyncEmitter(url, timeout_s=1.0) as emitter:
             try:
                 await emitter.presence("a:1")
             except Unavailable as error:
                 return error.code_name
-        return "answered"
+        return "no error"

@@ -62,8 +62,8 @@ def item(number: int, *, size: int = 0) -> OutgoingPublication:
     return OutgoingPublication("a:1", encode_body('é, "b" c', data, id=f"i{number}", at_ms=1), f"i{number}", 30)
 
 
-class TestTheWire:
-    def test_event_and_data_arrive_as_they_were(self, hub: HttpHub, emitter: Emitter) -> None:
+class TestRequests:
+    def test_event_and_data_arrive_unchanged(self, hub: HttpHub, emitter: Emitter) -> None:
         receipt = emitter.emit('é, "b" c', {"text": "ü\u2028\n", "n": [1.5, None]}, channel="a:1", id="x")
         assert hub.requests == [
             [{"channel": "a:1", "id": "x", "event": 'é, "b" c', "data": {"text": "ü\u2028\n", "n": [1.5, None]}}]
@@ -87,7 +87,7 @@ class TestTheWire:
         assert hub.published("a:1") == list(range(250))
         assert len({result.cursor for result in batch.results if isinstance(result, Receipt)}) == 250
 
-    def test_a_request_is_bounded_in_bytes(self, hub: HttpHub) -> None:
+    def test_request_size_is_limited(self, hub: HttpHub) -> None:
         publisher = HttpPublisher(hub.url, api_key=API_KEY, request_max_bytes=1_000)
         answers = publisher.publish([item(1, size=400), item(2, size=400), item(3, size=5_000), item(4)], timeout_s=5)
         publisher.close()
@@ -117,16 +117,14 @@ class TestTheWire:
 
 class TestFaults:
     @pytest.mark.parametrize("fault", [cut, cut_within, say(503, b"<html>"), say(502, b""), say(504, b"")])
-    def test_a_lost_answer_is_asked_for_again_and_published_once(
-        self, hub: HttpHub, emitter: Emitter, fault: Any
-    ) -> None:
+    def test_lost_response_is_retried_and_published_once(self, hub: HttpHub, emitter: Emitter, fault: Any) -> None:
         hub.faults.append(fault)
         receipt = emitter.emit("e", 1, channel="a:1")
         assert len(hub.requests) == 2
         assert hub.published("a:1") == [1]
         assert receipt == Receipt(receipt.id, f"{hub.store.epoch}.1", duplicate=False)
 
-    def test_a_lost_answer_to_a_batch(self, hub: HttpHub, emitter: Emitter) -> None:
+    def test_batch_with_a_lost_response_is_published_once(self, hub: HttpHub, emitter: Emitter) -> None:
         hub.faults.append(cut)
         with emitter.batch() as batch:
             for number in range(10):
@@ -137,7 +135,7 @@ class TestFaults:
         ]
 
     @pytest.mark.parametrize("last", [closing, closing_in_silence])
-    def test_a_connection_that_the_hub_closed_is_replaced(self, hub: HttpHub, emitter: Emitter, last: Any) -> None:
+    def test_connection_that_the_hub_closed_is_replaced(self, hub: HttpHub, emitter: Emitter, last: Any) -> None:
         for number in range(3):
             hub.faults.append(last)
             emitter.emit("e", number, channel="a:1")
@@ -145,7 +143,7 @@ class TestFaults:
         assert hub.connections == 3
 
     @pytest.mark.parametrize("fault", [stall, trickle])
-    def test_no_answer_is_timed_out(self, hub: HttpHub, fault: Any) -> None:
+    def test_missing_response_times_out(self, hub: HttpHub, fault: Any) -> None:
         hub.faults.append(fault)
         with Emitter(hub.url, api_key=API_KEY, timeout_s=0.5) as emitter:
             start_s = time.monotonic()
@@ -153,17 +151,17 @@ class TestFaults:
                 emitter.emit("e", 1, channel="a:1")
             assert 0.4 < time.monotonic() - start_s < 5
 
-    def test_a_hub_that_vanished_after_a_request_leaves_a_doubt(self, hub: HttpHub) -> None:
-        def die(handler: Any, said: bytes) -> None:
+    def test_hub_that_stops_after_a_request_is_a_timeout(self, hub: HttpHub) -> None:
+        def stop_hub(handler: Any, body: bytes) -> None:
             hub._server.socket.close()
-            cut(handler, said)
+            cut(handler, body)
 
-        hub.faults.append(die)
+        hub.faults.append(stop_hub)
         with Emitter(hub.url, api_key=API_KEY, timeout_s=0.5) as emitter, pytest.raises(TimedOut):
             emitter.emit("e", 1, channel="a:1")
         assert hub.published("a:1") == [1]
 
-    def test_no_hub_is_unavailable(self) -> None:
+    def test_unreachable_hub_is_unavailable(self) -> None:
         port = free_port()
         with Emitter(f"http://127.0.0.1:{port}", api_key=SECRET, timeout_s=0.5) as emitter:
             start_s = time.monotonic()
@@ -173,7 +171,7 @@ class TestFaults:
         assert not isinstance(caught.value, TimedOut)
         assert SECRET not in str(caught.value)
 
-    def test_a_port_that_never_answers_a_connect(self) -> None:
+    def test_connect_without_a_reply_is_unavailable(self) -> None:
         with socket.socket() as full:
             full.bind(("127.0.0.1", 0))
             full.listen(0)
@@ -188,7 +186,7 @@ class TestFaults:
             for filler in fillers:
                 filler.close()
 
-    def test_a_name_that_does_not_resolve(self) -> None:
+    def test_unknown_host_name_is_unavailable(self) -> None:
         with Emitter("http://nowhere.invalid", timeout_s=0.5) as emitter, pytest.raises(Unavailable, match="nowhere"):
             emitter.emit("e", 1, channel="a:1")
 
@@ -211,7 +209,7 @@ class TestFaults:
             (200, b"x" * 1_100_000, Internal, "more than 1048576 bytes"),
         ],
     )
-    def test_a_refusal_is_not_repeated(
+    def test_rejected_publish_is_not_retried(
         self, hub: HttpHub, emitter: Emitter, status: int, body: Any, error: type[Exception], message: str
     ) -> None:
         hub.faults.append(say(status, body))
@@ -227,12 +225,12 @@ class TestFaults:
                 emitter.emit("e", 1, channel="a:1")
             assert elsewhere.connections == 0
 
-    def test_a_wrong_key(self, hub: HttpHub) -> None:
+    def test_wrong_api_key_is_unauthorized(self, hub: HttpHub) -> None:
         with Emitter(hub.url, api_key=SECRET) as emitter, pytest.raises(Unauthorized) as caught:
             emitter.emit("e", 1, channel="a:1")
         assert SECRET not in str(caught.value)
 
-    def test_one_bad_item_fails_alone(self, hub: HttpHub, emitter: Emitter) -> None:
+    def test_invalid_item_does_not_fail_the_others(self, hub: HttpHub, emitter: Emitter) -> None:
         hub.store.write_rules({"a": (10, 60)})
         with pytest.raises(BatchFailed) as caught, emitter.batch() as batch:  # noqa: PT012
             batch.emit("e", 1, channel="a:1")
@@ -241,7 +239,7 @@ class TestFaults:
         assert [type(result) for result in caught.value.results] == [Receipt, UnknownNamespace, Receipt]
         assert hub.published("a:1") == [1, 3]
 
-    def test_closed(self, hub: HttpHub, emitter: Emitter) -> None:
+    def test_closed_emitter_is_unavailable(self, hub: HttpHub, emitter: Emitter) -> None:
         emitter.emit("e", 1, channel="a:1")
         emitter.close()
         with pytest.raises(Unavailable, match="closed"):
@@ -264,17 +262,17 @@ class TestSettings:
             "http://host/a\r\nX-Evil: 1",
         ],
     )
-    def test_a_url_that_cannot_be(self, url: str) -> None:
+    def test_invalid_url_is_rejected(self, url: str) -> None:
         with pytest.raises(BadConfig) as caught:
             HttpPublisher(url)
         assert SECRET not in str(caught.value)
 
     @pytest.mark.parametrize("key", ["", "a b", "a\r\nX-Evil: 1", "ключ", "x" * 600])
-    def test_a_key_that_would_end_its_header(self, key: str) -> None:
+    def test_api_key_with_a_line_break_is_rejected(self, key: str) -> None:
         with pytest.raises(BadConfig, match="the API key contains"):
             HttpPublisher("http://host", api_key=key)
 
-    def test_https_checks_the_certificate_and_speaks_tls(self, hub: HttpHub) -> None:
+    def test_https_verifies_the_certificate(self, hub: HttpHub) -> None:
         secure = hub.url.replace("http:", "https:")
         with Emitter(secure, api_key=API_KEY, timeout_s=0.5) as emitter, pytest.raises(Unavailable):
             emitter.emit("e", 1, channel="a:1")
@@ -285,7 +283,7 @@ class TestSettings:
 
 
 class TestAsync:
-    def test_a_hundred_at_once(self, hub: HttpHub) -> None:
+    def test_a_hundred_concurrent_emits(self, hub: HttpHub) -> None:
         async def run() -> list[Receipt]:
             async with AsyncEmitter(hub.url, api_key=API_KEY) as emitter:
                 return await asyncio.gather(*[emitter.emit("e", n, channel="a:1") for n in range(100)])
@@ -294,7 +292,7 @@ class TestAsync:
         assert len({receipt.cursor for receipt in receipts}) == 100
         assert sorted(hub.published("a:1")) == list(range(100))
 
-    def test_waiting_for_a_thread_counts(self, hub: HttpHub) -> None:
+    def test_timeout_includes_the_wait_for_a_thread(self, hub: HttpHub) -> None:
         hub.faults.extend([stall] * 16)
 
         async def run() -> list[Any]:
@@ -308,7 +306,7 @@ class TestAsync:
         assert {type(result) for result in results} <= {Receipt, TimedOut, Unavailable}
         assert [type(result) for result in results].count(TimedOut) >= 16
 
-    def test_closed(self, hub: HttpHub) -> None:
+    def test_closed_emitter_is_unavailable(self, hub: HttpHub) -> None:
         async def run() -> None:
             emitter = AsyncEmitter(hub.url, api_key=API_KEY)
             await emitter.emit("e", 1, channel="a:1")

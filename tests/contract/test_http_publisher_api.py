@@ -62,35 +62,35 @@ def emitter(url: str) -> Iterator[Emitter]:
         yield emitter
 
 
-def test_receipts(hub: SmallHub, emitter: Emitter) -> None:
+def test_emit_returns_receipts(hub: SmallHub, emitter: Emitter) -> None:
     first = emitter.emit('ä"', {"n": [1, None]}, channel="orders:1", id="x")
-    again = emitter.emit('ä"', {"n": [1, None]}, channel="orders:1", id="x")
-    own = emitter.emit("e", channels=["orders:1", "orders:2"])
+    repeated = emitter.emit('ä"', {"n": [1, None]}, channel="orders:1", id="x")
+    generated = emitter.emit("e", channels=["orders:1", "orders:2"])
     assert (first.id, first.duplicate) == ("x", False)
-    assert again == Receipt("x", first.cursor, duplicate=True)
-    assert [len(receipt.id) for receipt in own] == [22, 22]
-    assert [(one.event, json.loads(one.data_json)) for one in hub.histories["orders:1"]] == [
+    assert repeated == Receipt("x", first.cursor, duplicate=True)
+    assert [len(receipt.id) for receipt in generated] == [22, 22]
+    assert [(item.event, json.loads(item.data_json)) for item in hub.histories["orders:1"]] == [
         ('ä"', {"n": [1, None]}),
         ("e", None),
     ]
 
 
-def test_a_batch_larger_than_the_hub_takes_at_once(hub: SmallHub, emitter: Emitter) -> None:
+def test_batch_over_the_request_limit_is_split(hub: SmallHub, emitter: Emitter) -> None:
     with emitter.batch() as batch:
         for number in range(hub.settings.max_batch * 2 + 1):
             batch.emit("e", number, channel="orders:1")
     assert all(isinstance(result, Receipt) for result in batch.results)
-    assert [int(one.data_json) for one in hub.histories["orders:1"]] == list(range(len(batch)))
+    assert [int(item.data_json) for item in hub.histories["orders:1"]] == list(range(len(batch)))
 
 
-def test_a_batch_of_the_largest_publications(hub: SmallHub, emitter: Emitter) -> None:
+def test_batch_of_the_largest_publications_is_accepted(hub: SmallHub, emitter: Emitter) -> None:
     with emitter.batch() as batch:
         for _ in range(20):
             batch.emit("e", "x" * (hub.settings.publication_max_bytes - 2), channel="orders:1")
     assert len(hub.histories["orders:1"]) == 20
 
 
-def test_errors(hub: SmallHub, emitter: Emitter, url: str) -> None:
+def test_errors_of_the_hub_are_raised(hub: SmallHub, emitter: Emitter, url: str) -> None:
     with pytest.raises(UnknownNamespace):
         emitter.emit("e", channel="elsewhere:1")
     with pytest.raises(BatchFailed) as caught:
@@ -107,7 +107,7 @@ def test_errors(hub: SmallHub, emitter: Emitter, url: str) -> None:
         large.emit("e", "x" * 70_000, channel="orders:1")
 
 
-def test_a_hub_without_its_broker(hub: SmallHub, emitter: Emitter) -> None:
+def test_hub_without_its_broker_is_retried_and_then_unavailable(hub: SmallHub, emitter: Emitter) -> None:
     hub.down = True
     threading.Timer(0.3, setattr, (hub, "down", False)).start()
     emitter.emit("e", 1, channel="orders:1")
@@ -118,23 +118,23 @@ def test_a_hub_without_its_broker(hub: SmallHub, emitter: Emitter) -> None:
 
 
 def test_a_receipt_waits_for_acknowledgements(hub: SmallHub, emitter: Emitter, url: str) -> None:
-    one, other = emitter.emit("e", {"n": 1}, channels=["orders:1|$~", "orders:2"], ack=True, id="x")
-    assert [kept.options for name in hub.histories for kept in hub.histories[name]] == ["ra", "ra"]
-    report = one.wait(acks=1)
-    assert (report.id, report.channel, report.cursor) == ("x", "orders:1|$~", one.cursor)
+    first, second = emitter.emit("e", {"n": 1}, channels=["orders:1|$~", "orders:2"], ack=True, id="x")
+    assert [publication.options for name in hub.histories for publication in hub.histories[name]] == ["ra", "ra"]
+    report = first.wait(acks=1)
+    assert (report.id, report.channel, report.cursor) == ("x", "orders:1|$~", first.cursor)
     assert (report.recipients, report.acks, report.nodes, report.settled) == (2, 1, {"n1": Count(2, 1)}, True)
-    assert other.wait(acks=1).channel == "orders:2"
+    assert second.wait(acks=1).channel == "orders:2"
     hub.is_settled, hub.missing = False, ("n2",)
     with pytest.raises(TimedOut, match=r"more is expected after 0\.3 s, from 2 recipients, and no word of n2"):
-        one.wait(acks=0, timeout_s=0.3)
-    assert not one.wait(acks=1).settled
+        first.wait(acks=0, timeout_s=0.3)
+    assert not first.wait(acks=1).settled
     assert asyncio.run(_wait_async(url)) == 1
     hub.reports.clear()
     with pytest.raises(NotFound):
-        one.wait()
+        first.wait()
     hub.down = True
     with pytest.raises(Unavailable):
-        one.wait(timeout_s=0.3)
+        first.wait(timeout_s=0.3)
 
 
 async def _wait_async(url: str) -> int:
@@ -143,7 +143,7 @@ async def _wait_async(url: str) -> int:
         return (await receipt.wait(acks=1, timeout_s=2)).acks
 
 
-def test_presence(hub: SmallHub, emitter: Emitter, url: str) -> None:
+def test_presence_is_read(hub: SmallHub, emitter: Emitter, url: str) -> None:
     hub.present["orders:1|$~"] = {"7": b'{"name":"\xc3\xa9"}', "8": b"null"}
     assert emitter.presence("orders:1|$~").members == {"7": {"name": "é"}, "8": None}
     assert (emitter.presence("orders:1|$~", limit=1).count, emitter.presence("orders:1|$~", limit=1).members) == (

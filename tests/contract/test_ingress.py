@@ -1,4 +1,4 @@
-"""What an ingress does when things go wrong around it: real queues, and a store in memory in the place of the hub."""
+"""Faults around an ingress: real queues, and a store in memory in place of the hub."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def url(shared_rabbit: RabbitProcess, queue: str) -> str:
 
 @pytest.fixture
 def redis_own(tmp_path: Path) -> Iterator[RedisProcess]:
-    """One that may be killed."""
+    """A server that the test may kill."""
     server = RedisProcess(tmp_path).start()
     yield server
     server.stop()
@@ -65,7 +65,7 @@ def test_unacknowledged_message_is_redelivered_without_effect(shared_rabbit: Rab
     place = url.replace(f":{shared_rabbit.port}/", f":{link.port}/")
     with closing(link), running(ingress_of(place, publish, metrics)):
         emit(url, *numbered(50))
-        wait_until(lambda: metrics.ingress_acked >= 50 and metrics.ingress_connected, why="acknowledged in the end")
+        wait_until(lambda: metrics.ingress_acked >= 50 and metrics.ingress_connected, why="all are acknowledged")
         emit(url, "last")
         wait_until(lambda: "last" in ids(store))
     assert ids(store) == [*numbered(50), "last"]
@@ -92,10 +92,10 @@ def test_messages_the_broker_does_not_accept_stay_in_order_and_return_to_the_que
     emit(url, *numbered(30))
     wait_until(lambda: metrics.ingress_held == 10 and len(attempts) >= 3, why="ten are held")
     assert max(attempts) == 10
-    # The node is told to end while the broker is away.
+    # The node stops while the broker is unreachable.
     first.stop()
     assert (metrics.ingress_acked, metrics.ingress_held, metrics.ingress_connected) == (0, 0, 0)
-    # Attempts get rarer: without a pause there would be thousands in these seconds.
+    # The back-off grows. Without it there would be thousands of attempts.
     assert len(attempts) < 60
     with running(ingress_of(url, into(store), metrics)):
         wait_until(lambda: len(ids(store)) == 30)
@@ -119,7 +119,7 @@ def test_unexpected_error_ends_a_connection_and_not_the_ingress(url: str) -> Non
     assert metrics.ingress_reconnects == 2
 
 
-def test_a_queue_that_is_deleted_is_made_again(shared_rabbit: RabbitProcess, url: str, queue: str) -> None:
+def test_deleted_queue_is_declared_again(shared_rabbit: RabbitProcess, url: str, queue: str) -> None:
     store, metrics = store_of(), Metrics()
     with running(ingress_of(url, into(store), metrics)):
         channel = shared_rabbit.channel()
@@ -151,10 +151,10 @@ def test_message_that_cannot_be_dead_lettered_is_not_lost(shared_rabbit: RabbitP
     shared_rabbit.make_queue(queue)
     with running(ingress_of(url, into(store), metrics, declare=False, dead_queue=f"{queue}.grave")):
         with closing(KombuPublisher(url)) as publisher:
-            receipts(publisher.publish([outgoing("nobody:1", id="poison")], timeout_s=TIMEOUT_S))
-        wait_until(lambda: metrics.ingress_reconnects >= 1, why="it was not put aside")
+            receipts(publisher.publish([outgoing("unknown:1", id="poison")], timeout_s=TIMEOUT_S))
+        wait_until(lambda: metrics.ingress_reconnects >= 1, why="the dead-lettering failed")
         emit(url, "good")
-        wait_until(lambda: ids(store) == ["good"], why="the rest goes on")
+        wait_until(lambda: ids(store) == ["good"], why="later messages are published")
         assert metrics.ingress_dead == {}
         shared_rabbit.make_queue(f"{queue}.grave")
         wait_until(lambda: metrics.ingress_dead == {"unknown_namespace": 1})
@@ -179,14 +179,14 @@ def test_redis_list_is_consumed_after_redis_was_killed_and_restarted(redis_own: 
         emit(url, "before")
         wait_until(lambda: ids(store) == ["before"])
         redis_own.restart(redis_own.save())
-        wait_until(lambda: metrics.ingress_reconnects >= 1, why="it was noticed")
-        wait_until(lambda: metrics.ingress_connected == 1, why="it is back")
+        wait_until(lambda: metrics.ingress_reconnects >= 1, why="the ingress noticed the deletion")
+        wait_until(lambda: metrics.ingress_connected == 1, why="the ingress is connected again")
         emit(url, "after")
         wait_until(lambda: ids(store) == ["before", "after"])
 
 
 @pytest.mark.parametrize("by_hand", [False, True])
-def test_quorum_queues(shared_rabbit: RabbitProcess, url: str, queue: str, by_hand: bool) -> None:
+def test_quorum_queues_are_consumed(shared_rabbit: RabbitProcess, url: str, queue: str, by_hand: bool) -> None:
     store, metrics = store_of(), Metrics()
     if by_hand:
         for name in (queue, f"{queue}.dead"):
@@ -195,10 +195,12 @@ def test_quorum_queues(shared_rabbit: RabbitProcess, url: str, queue: str, by_ha
     with running(ingress_of(url, into(store), metrics, **settings)):
         emit(url, *numbered(50))
         with closing(KombuPublisher(url)) as publisher:
-            receipts(publisher.publish([outgoing("nobody:1", id="poison")], timeout_s=TIMEOUT_S))
-        wait_until(lambda: metrics.ingress_acked == 50 and metrics.ingress_dead, why="all are settled")
+            receipts(publisher.publish([outgoing("unknown:1", id="poison")], timeout_s=TIMEOUT_S))
+        wait_until(
+            lambda: metrics.ingress_acked == 50 and metrics.ingress_dead, why="all are acknowledged or dead-lettered"
+        )
     assert ids(store) == numbered(50)
-    # A declaration that differs in nothing else says what it is.
+    # The error for a declaration that differs only in the type states the type of the queue.
     bounds = {"x-max-length": 1_000_000, "x-overflow": "reject-publish", "x-single-active-consumer": True}
     with pytest.raises(PreconditionFailed, match=r"'x-queue-type'.*current is.*'quorum'"):
         shared_rabbit.make_queue(queue, **({} if by_hand else bounds), **{"x-queue-type": "classic"})

@@ -18,7 +18,7 @@ import pytest
 from contract.broker_contract import outgoing
 from contract.publisher_contract import TIMEOUT_S, PublisherContract, StoredIds, receipts
 from contract.test_emitter_greenlets import PATCHED, UNPATCHED, WAIT, run
-from contract.test_publisher_contract import RULES, Blocking
+from contract.test_publisher_contract import RULES, BlockingPublisher
 from support.network.certificates import Authority
 from support.network.proxy import Proxy
 from support.ports import free_port
@@ -72,7 +72,7 @@ def running(ingress: QueueIngress) -> Iterator[None]:
         ingress.stop()
 
 
-class ThroughAQueue(PublisherContract):
+class QueuePublisherContract(PublisherContract):
     """The contract as far as a queue can keep it: numbers, duplicates and rules are the ingress' business."""
 
     @pytest.fixture
@@ -129,7 +129,7 @@ class ThroughAQueue(PublisherContract):
         assert stored_ids("orders:1") == [items[0].id, items[2].id]
         wait_until(lambda: metrics.ingress_dead == {"unknown_namespace": 1})
 
-    def test_it_offers_no_node_queries(self, url: str) -> None:
+    def test_publisher_offers_no_node_queries(self, url: str) -> None:
         # Nodes do not reply through a queue.
         with closing(KombuPublisher(url)) as publisher:
             assert not isinstance(publisher, NodeQueries)
@@ -144,7 +144,7 @@ class ThroughAQueue(PublisherContract):
                 emitter.history("orders:1")
 
     def test_threads_share_a_publisher(self, publisher: Publisher, stored_ids: StoredIds) -> None:
-        sent: list[list[str]] = [[] for _ in range(8)]
+        ids_by_thread: list[list[str]] = [[] for _ in range(8)]
 
         def work(sent_ids: list[str]) -> None:
             for _ in range(10):
@@ -152,17 +152,17 @@ class ThroughAQueue(PublisherContract):
                 receipts(publisher.publish([item], timeout_s=TIMEOUT_S))
                 sent_ids.append(item.id)
 
-        workers = [threading.Thread(target=work, args=(sent_ids,)) for sent_ids in sent]
+        workers = [threading.Thread(target=work, args=(sent_ids,)) for sent_ids in ids_by_thread]
         for worker in workers:
             worker.start()
         for worker in workers:
             worker.join()
         stored = stored_ids("orders:1")
         assert len(stored) == 80
-        assert [[id for id in stored if id in sent_ids] for sent_ids in sent] == sent
+        assert [[id for id in stored if id in sent_ids] for sent_ids in ids_by_thread] == ids_by_thread
 
 
-class TestKombu(ThroughAQueue):
+class TestKombu(QueuePublisherContract):
     def test_malformed_message_is_dead_lettered_with_the_reason(
         self, shared_rabbit: RabbitProcess, publisher: Publisher, stored_ids: StoredIds, metrics: Metrics, queue: str
     ) -> None:
@@ -191,15 +191,15 @@ class TestKombu(ThroughAQueue):
         assert shared_rabbit.take(f"{queue}.dead") is None
 
 
-class TestAsyncKombu(ThroughAQueue):
+class TestAsyncKombu(QueuePublisherContract):
     @pytest.fixture
     def publisher(self, url: str, metrics: Metrics) -> Iterator[Publisher]:
-        publisher = Blocking(lambda: AsyncKombuPublisher(url))
+        publisher = BlockingPublisher(lambda: AsyncKombuPublisher(url))
         yield publisher
         publisher.end()
 
 
-class TestKombuOnRedis(ThroughAQueue):
+class TestKombuOnRedis(QueuePublisherContract):
     @pytest.fixture
     def url(self, shared_redis: RedisProcess, queue: str) -> str:
         return f"kombu+redis://127.0.0.1:{shared_redis.port}/7?queue={queue}"
@@ -231,7 +231,7 @@ def test_publish_to_a_missing_queue_is_unavailable(shared_rabbit: RabbitProcess,
     assert f"there is no queue '{queue}'" in str(error)
 
 
-def test_full_queue_rejects_only_what_does_not_fit(shared_rabbit: RabbitProcess, queue: str) -> None:
+def test_full_queue_rejects_only_messages_over_its_limit(shared_rabbit: RabbitProcess, queue: str) -> None:
     shared_rabbit.make_queue(queue, **{"x-max-length": 3, "x-overflow": "reject-publish"})
     with closing(KombuPublisher(f"{shared_rabbit.url}?queue={queue}")) as publisher:
         results = publisher.publish([outgoing("orders:1") for _ in range(10)], timeout_s=0.5)
@@ -326,9 +326,9 @@ def test_forked_child_opens_new_connections(
         emitter.emit("e", "first", channel="orders:1")
         child = os.fork()
         if child == 0:
-            sent = [emitter.emit("e", n, channel="orders:child") for n in range(50)]
+            child_receipts = [emitter.emit("e", n, channel="orders:child") for n in range(50)]
             emitter.close()
-            os._exit(0 if all(receipt.queued for receipt in sent) else 1)
+            os._exit(0 if all(receipt.queued for receipt in child_receipts) else 1)
         for n in range(50):
             emitter.emit("e", n, channel="orders:parent")
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -356,11 +356,13 @@ print("done")
 """
 
 
-@pytest.mark.parametrize("world", [PATCHED, UNPATCHED], ids=["patched", "unpatched"])
+@pytest.mark.parametrize("programs", [PATCHED, UNPATCHED], ids=["patched", "unpatched"])
 @pytest.mark.parametrize("library", ["gevent", "eventlet"])
-def test_greenlets(shared_rabbit: RabbitProcess, queue: str, library: str, world: dict[str, str]) -> None:
+def test_emitter_works_with_greenlets(
+    shared_rabbit: RabbitProcess, queue: str, library: str, programs: dict[str, str]
+) -> None:
     shared_rabbit.make_queue(queue)
-    run(world[library] + EMIT, f"{shared_rabbit.url}?queue={queue}", "")
+    run(programs[library] + EMIT, f"{shared_rabbit.url}?queue={queue}", "")
     assert shared_rabbit.count(queue) == 60
 
 
@@ -372,7 +374,7 @@ def test_waiting_for_a_confirm_lets_others_run(shared_rabbit: RabbitProcess, que
         run(PATCHED[library] + WAIT, f"amqp://127.0.0.1:{proxy.port}//?queue={queue}", "")
 
 
-def test_without_kombu_it_says_what_to_install() -> None:
+def test_missing_kombu_error_has_the_pip_line() -> None:
     program = (
         "import sys; sys.modules['kombu'] = None\n"
         "from tidings import Emitter\n"
@@ -381,7 +383,7 @@ def test_without_kombu_it_says_what_to_install() -> None:
         "try: Emitter('amqp://h')\n"
         "except MissingExtra as error: print(error)\n"
     )
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True, env=environment()
     )
-    assert "pip install 'tidings[kombu]'" in done.stdout
+    assert "pip install 'tidings[kombu]'" in result.stdout

@@ -1,4 +1,4 @@
-"""The outbox on every database: what is committed is published, once, in order; what is not, is not."""
+"""The outbox on every database: committed rows are published once and in order, rolled-back rows are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Receiving messages of other programs by pattern from a real Redis, and every way in which the link ends."""
+"""Receiving messages of other programs by pattern from a real Redis, and all faults of the link."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def read(link: PatternSubscriber, count: int, *, within_s: float = 1.0) -> list[
 
 
 def test_matching_messages_arrive_in_order_with_any_bytes(redis: RedisProcess, link: PatternSubscriber) -> None:
-    sent = [(b"a#1", b"\x00\r\n\xff"), (b"b", b""), (b"a#", b"x" * 50_000)]
+    messages = [(b"a#1", b"\x00\r\n\xff"), (b"b", b""), (b"a#", b"x" * 50_000)]
     with redis.client() as client:
-        assert client.publish(b"c", b"not heard") == 0
-        for channel, message in sent:
+        assert client.publish(b"c", b"not received") == 0
+        for channel, message in messages:
             assert client.publish(channel, message) == 1
         assert client.pubsub_numsub("b") == [(b"b", 0)]
-    assert read(link, 3) == sent
+    assert read(link, 3) == messages
 
 
-def test_a_quiet_link_lives(redis: RedisProcess, link: PatternSubscriber) -> None:
+def test_link_without_messages_stays_open(redis: RedisProcess, link: PatternSubscriber) -> None:
     assert [link.read(0.05) for _ in range(6)] == [[]] * 6
     with redis.client() as client:
         client.publish("b", b"after all")
@@ -74,26 +74,26 @@ def test_stopped_redis_is_noticed_and_reconnected(redis: RedisProcess, link: Pat
     assert read(link, 1) == [(b"b", b"again")]
 
 
-def test_a_message_that_is_too_large_breaks_the_link(redis: RedisProcess, link: PatternSubscriber) -> None:
+def test_message_over_the_size_limit_breaks_the_link(redis: RedisProcess, link: PatternSubscriber) -> None:
     with redis.client() as client:
         client.publish("b", b"x" * 2_000_000)
     with pytest.raises(Unavailable, match="link_max_bytes"):
         read(link, 1)
 
 
-def test_interrupting_ends_a_waiting_read(link: PatternSubscriber) -> None:
-    ended: list[Unavailable] = []
+def test_interrupt_ends_a_waiting_read(link: PatternSubscriber) -> None:
+    errors: list[Unavailable] = []
 
     def wait() -> None:
         try:
             link.read(60.0)
         except Unavailable as error:
-            ended.append(error)
+            errors.append(error)
 
     reader = threading.Thread(target=wait, daemon=True)
     reader.start()
     link.interrupt()
-    wait_until(lambda: ended, why="the read ended")
+    wait_until(lambda: errors, why="the read ended")
 
 
 def test_unreachable_redis_and_user_without_permission(redis: RedisProcess) -> None:

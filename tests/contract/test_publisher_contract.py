@@ -30,8 +30,8 @@ from tidings.wire.reports import Report, ReportQuery
 RULES = {"orders": Keep(100, 3600)}
 
 
-class Blocking:
-    """An async publisher behind the blocking interface: its event loop runs in a thread of its own."""
+class BlockingPublisher:
+    """An async publisher behind the blocking interface: its event loop runs in another thread."""
 
     def __init__(self, make: Callable[[], AsyncPublisher]) -> None:
         self._loop = asyncio.new_event_loop()
@@ -67,7 +67,7 @@ def opened(kind: str, url: str, prefix: str = "tidings:") -> Iterator[Publisher]
         yield publisher
         publisher.close()
     else:
-        blocking = Blocking(lambda: AsyncRedisPublisher(url, prefix=prefix))
+        blocking = BlockingPublisher(lambda: AsyncRedisPublisher(url, prefix=prefix))
         yield blocking
         blocking.end()
 
@@ -125,7 +125,7 @@ class TestMemory(InMemory):
 class TestAsyncMemory(InMemory):
     @pytest.fixture
     def publisher(self, store: MemoryStore) -> Iterator[Publisher]:
-        publisher = Blocking(lambda: AsyncMemoryPublisher(store=store))
+        publisher = BlockingPublisher(lambda: AsyncMemoryPublisher(store=store))
         yield publisher
         publisher.end()
 

@@ -36,8 +36,8 @@ KEYS = RedisKeys()
 
 
 @dataclass
-class World:
-    """A Redis, a proxy before it, a node behind the proxy, and a backend that goes to Redis directly."""
+class Scene:
+    """A Redis with a proxy, a node that connects through the proxy, and a backend that connects directly."""
 
     redis: RedisProcess
     recorder: Recorder
@@ -49,12 +49,12 @@ class World:
     busy: list[threading.Thread] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
 
-    def start(self) -> World:
+    def start(self) -> Scene:
         self.broker.write_rules(RULES)
         self.broker.start(self.sink)
         return self
 
-    def connected(self) -> World:
+    def connected(self) -> Scene:
         wait_until(lambda: self.broker.state().connected, why="the node is connected")
         return self
 
@@ -75,7 +75,7 @@ class World:
         return item
 
     def keep_publishing(self, *channels: str, pause_s: float = 0.002) -> None:
-        """Publish round robin in the background, until `quiet`. What fails is published again, as a backend would."""
+        """Publish round robin in the background, until `quiet`. A failed publish is retried, as a backend would."""
 
         def work() -> None:
             backend = RedisPublisher(self.redis.url)
@@ -101,11 +101,11 @@ class World:
         self.busy.clear()
 
     def settle(self, *channels: str) -> None:
-        """Publish once more in each channel and wait for that: what has not come by then never will."""
+        """Publish once more in each channel and wait for it. Publications missing then will never arrive."""
         self.quiet()
         for channel in channels:
             end = self.publish(channel)
-            wait_until(lambda: end.id in self.sink.ids(channel), why=f"the end of {channel} comes")  # noqa: B023
+            wait_until(lambda: end.id in self.sink.ids(channel), why=f"the last publication of {channel}")  # noqa: B023
 
     def close(self) -> None:
         self.quiet()
@@ -116,15 +116,15 @@ class World:
         self.recorder.close()
 
 
-Build = Callable[..., World]
+Build = Callable[..., Scene]
 
 
 @pytest.fixture
 def build(tmp_path: Path) -> Iterator[Build]:
-    """Makes a world; when the test has ended, its history must hold."""
-    worlds: list[World] = []
+    """Makes a scene. After the test, its history is checked."""
+    worlds: list[Scene] = []
 
-    def built(*options: str, started: bool = True, limits: BrokerLimits = LIMITS) -> World:
+    def built(*options: str, started: bool = True, limits: BrokerLimits = LIMITS) -> Scene:
         folder = tmp_path / "redis"
         folder.mkdir()
         redis = RedisProcess(folder, *options)
@@ -132,26 +132,26 @@ def build(tmp_path: Path) -> Iterator[Build]:
             redis.start()
         recorder, proxy, metrics = Recorder(tmp_path / "history.jsonl"), Proxy(redis.port), Metrics()
         broker = RedisBroker(proxy.url, limits=limits, metrics=metrics)
-        world = World(redis, recorder, proxy, Listener(recorder), broker, metrics, RedisPublisher(redis.url))
-        worlds.append(world)
-        return world.start()
+        scene = Scene(redis, recorder, proxy, Listener(recorder), broker, metrics, RedisPublisher(redis.url))
+        worlds.append(scene)
+        return scene.start()
 
     yield built
-    for world in worlds:
-        world.close()
-        assert check(world.recorder.path) == []
+    for scene in worlds:
+        scene.close()
+        assert check(scene.recorder.path) == []
 
 
 @pytest.fixture
-def world(build: Build) -> World:
+def scene(build: Build) -> Scene:
     return build().connected()
 
 
-def recovered(world: World, channel: str, cursor: Cursor) -> list[str] | None:
+def recovered(scene: Scene, channel: str, cursor: Cursor) -> list[str] | None:
     """The ids that a client receives when it resumes with `cursor`; None: it receives `recovered: false`."""
-    past = world.broker.read_since([channel], cursor, limit=1000)
+    past = scene.broker.read_since([channel], cursor, limit=1000)
     result = missed_since(cursor, past.position, past.channels[channel], limit=1000)
-    if isinstance(result, Gap) or world.broker.is_doubted(channel, cursor):
+    if isinstance(result, Gap) or scene.broker.is_doubted(channel, cursor):
         return None
     return [item.id for item in result]
 
@@ -163,355 +163,355 @@ def link_id(client: Any) -> int:
 
 
 class TestOutages:
-    def test_a_short_cut_is_repaired_from_the_streams(self, world: World) -> None:
-        world.subscribe("orders:1", "orders:2", "gone:1")
-        world.publish("gone:1")
-        world.keep_publishing("orders:1", "orders:2")
+    def test_short_outage_is_repaired_from_the_streams(self, scene: Scene) -> None:
+        scene.subscribe("orders:1", "orders:2", "gone:1")
+        scene.publish("gone:1")
+        scene.keep_publishing("orders:1", "orders:2")
         for _ in range(3):
-            before = len(world.sink.publications)
-            wait_until(lambda: len(world.sink.publications) > before + 20)  # noqa: B023
-            world.proxy.cut()
-        wait_until(lambda: world.metrics.broker_reconnects >= 3)
-        world.settle("orders:1", "orders:2", "gone:1")
-        assert world.sink.losses == []
-        assert world.metrics.gaps_repaired > 0
-        seqs = [item.seq for item in world.sink.publications]
+            before = len(scene.sink.publications)
+            wait_until(lambda: len(scene.sink.publications) > before + 20)  # noqa: B023
+            scene.proxy.cut()
+        wait_until(lambda: scene.metrics.broker_reconnects >= 3)
+        scene.settle("orders:1", "orders:2", "gone:1")
+        assert scene.sink.losses == []
+        assert scene.metrics.gaps_repaired > 0
+        seqs = [item.seq for item in scene.sink.publications]
         assert seqs == sorted(seqs)
 
-    def test_loss_of_a_volatile_channel_is_reported(self, world: World) -> None:
-        world.subscribe("orders:1", "gone:1", "gone:quiet")
-        world.proxy.refuse()
-        wait_until(lambda: not world.broker.state().connected)
-        world.publish("gone:1")
-        missed_one = world.publish("orders:1")
-        world.proxy.accept_again()
-        world.connected()
-        world.settle("orders:1", "gone:1", "gone:quiet")
-        assert world.sink.lost_channels() == {"gone:1"}
-        assert world.sink.ids("orders:1")[0] == missed_one.id
+    def test_loss_of_a_volatile_channel_is_reported(self, scene: Scene) -> None:
+        scene.subscribe("orders:1", "gone:1", "gone:quiet")
+        scene.proxy.refuse()
+        wait_until(lambda: not scene.broker.state().connected)
+        scene.publish("gone:1")
+        missed_one = scene.publish("orders:1")
+        scene.proxy.accept_again()
+        scene.connected()
+        scene.settle("orders:1", "gone:1", "gone:quiet")
+        assert scene.sink.lost_channels() == {"gone:1"}
+        assert scene.sink.ids("orders:1")[0] == missed_one.id
 
-    def test_trimmed_publications_are_reported(self, world: World) -> None:
-        world.subscribe("brief:1", "orders:1")
-        world.proxy.refuse()
-        wait_until(lambda: not world.broker.state().connected)
-        world.publish("orders:1")
+    def test_trimmed_publications_are_reported(self, scene: Scene) -> None:
+        scene.subscribe("brief:1", "orders:1")
+        scene.proxy.refuse()
+        wait_until(lambda: not scene.broker.state().connected)
+        scene.publish("orders:1")
         for _ in range(250):
-            world.publish("brief:1")
-        world.proxy.accept_again()
-        world.connected()
-        world.settle("brief:1", "orders:1")
-        assert world.sink.lost_channels() == {"brief:1"}
+            scene.publish("brief:1")
+        scene.proxy.accept_again()
+        scene.connected()
+        scene.settle("brief:1", "orders:1")
+        assert scene.sink.lost_channels() == {"brief:1"}
 
-    def test_the_link_killed_by_its_id(self, world: World) -> None:
-        world.subscribe("orders:1")
-        world.keep_publishing("orders:1")
-        with world.redis.client() as client:
+    def test_killed_link_is_repaired(self, scene: Scene) -> None:
+        scene.subscribe("orders:1")
+        scene.keep_publishing("orders:1")
+        with scene.redis.client() as client:
             for number in range(1, 4):
                 client.client_kill_filter(_id=link_id(client))
-                wait_until(lambda: world.metrics.broker_reconnects == number)  # noqa: B023
-                world.connected()
-        world.settle("orders:1")
-        assert world.sink.losses == []
+                wait_until(lambda: scene.metrics.broker_reconnects == number)  # noqa: B023
+                scene.connected()
+        scene.settle("orders:1")
+        assert scene.sink.losses == []
 
-    def test_paused_redis_continues_where_it_was(self, world: World) -> None:
-        world.subscribe("orders:1")
-        world.keep_publishing("orders:1")
-        world.redis.pause()
-        wait_until(lambda: not world.broker.state().connected, why="the heartbeat notices")
-        world.redis.resume()
+    def test_paused_redis_continues_where_it_was(self, scene: Scene) -> None:
+        scene.subscribe("orders:1")
+        scene.keep_publishing("orders:1")
+        scene.redis.pause()
+        wait_until(lambda: not scene.broker.state().connected, why="the heartbeat notices")
+        scene.redis.resume()
         resumed_s = time.monotonic()
-        world.connected()
+        scene.connected()
         # 2 s is the promise; the rest is for a machine with better things to do.
         assert time.monotonic() - resumed_s < 6
-        world.settle("orders:1")
-        assert world.sink.losses == []
+        scene.settle("orders:1")
+        assert scene.sink.losses == []
 
-    def test_a_silent_network_is_noticed(self, world: World) -> None:
-        world.subscribe("orders:1")
-        world.proxy.pause()
-        wait_until(lambda: not world.broker.state().connected, why="the heartbeat notices")
-        world.publish("orders:1")
-        world.proxy.resume()
-        world.connected()
-        world.settle("orders:1")
-        assert world.sink.losses == []
+    def test_silent_network_is_detected(self, scene: Scene) -> None:
+        scene.subscribe("orders:1")
+        scene.proxy.pause()
+        wait_until(lambda: not scene.broker.state().connected, why="the heartbeat notices")
+        scene.publish("orders:1")
+        scene.proxy.resume()
+        scene.connected()
+        scene.settle("orders:1")
+        assert scene.sink.losses == []
 
-    def test_a_slow_network_is_no_outage(self, world: World) -> None:
-        world.proxy.delay_s = 0.05
-        world.subscribe("orders:1")
-        world.keep_publishing("orders:1", pause_s=0.01)
-        wait_until(lambda: len(world.sink.publications) > 50)
-        world.settle("orders:1")
-        assert (world.sink.losses, world.metrics.broker_reconnects) == ([], 0)
+    def test_slow_network_does_not_break_the_link(self, scene: Scene) -> None:
+        scene.proxy.delay_s = 0.05
+        scene.subscribe("orders:1")
+        scene.keep_publishing("orders:1", pause_s=0.01)
+        wait_until(lambda: len(scene.sink.publications) > 50)
+        scene.settle("orders:1")
+        assert (scene.sink.losses, scene.metrics.broker_reconnects) == ([], 0)
 
-    def test_many_channels_are_all_repaired(self, world: World) -> None:
+    def test_many_channels_are_all_repaired(self, scene: Scene) -> None:
         channels = [f"orders:{number}" for number in range(2_500)]
-        world.subscribe(*channels)
-        world.proxy.refuse()
-        wait_until(lambda: not world.broker.state().connected)
+        scene.subscribe(*channels)
+        scene.proxy.refuse()
+        wait_until(lambda: not scene.broker.state().connected)
         for channel in channels[::10]:
-            world.publish(channel)
-        world.proxy.accept_again()
-        world.connected()
-        wait_until(lambda: len(world.sink.publications) == 250)
-        assert world.sink.losses == []
-        assert [item.channel for item in world.sink.publications] == channels[::10]
-        world.settle(*channels[::500])
+            scene.publish(channel)
+        scene.proxy.accept_again()
+        scene.connected()
+        wait_until(lambda: len(scene.sink.publications) == 250)
+        assert scene.sink.losses == []
+        assert [item.channel for item in scene.sink.publications] == channels[::10]
+        scene.settle(*channels[::500])
 
-    def test_a_link_that_is_read_too_slowly(self, build: Build) -> None:
-        """Redis itself cuts a subscriber whose output buffer is full."""
+    def test_link_closed_for_a_full_output_buffer_is_repaired(self, build: Build) -> None:
+        """Redis closes the connection of a subscriber whose output buffer is full."""
         limits = replace(LIMITS, position_check_s=60.0)
-        world = build("--client-output-buffer-limit", "pubsub 1mb 1mb 1", limits=limits).connected()
-        world.subscribe("orders:1")
-        with world.redis.client() as client:
+        scene = build("--client-output-buffer-limit", "pubsub 1mb 1mb 1", limits=limits).connected()
+        scene.subscribe("orders:1")
+        with scene.redis.client() as client:
             link = link_id(client)
-            world.proxy.pause()
+            scene.proxy.pause()
             data = b'"' + b"x" * 60_000 + b'"'
-            sent = 0
+            published = 0
             while link in [int(item["id"]) for item in client.client_list(_type="pubsub")]:
                 item = outgoing("orders:1", data=data)
-                world.recorder.note("backend", "sending", "orders:1", id=item.id)
-                answer = world.backend.publish([item], timeout_s=20)[0]
-                world.recorder.acked("backend", "orders:1", item.id, answer)
-                sent += 1
-                assert sent < 5_000
-        world.proxy.resume()
-        world.connected()
-        world.settle("orders:1")
-        assert len(world.sink.publications) == sent + 1 or world.sink.lost_channels() == {"orders:1"}
+                scene.recorder.note("backend", "sending", "orders:1", id=item.id)
+                result = scene.backend.publish([item], timeout_s=20)[0]
+                scene.recorder.acked("backend", "orders:1", item.id, result)
+                published += 1
+                assert published < 5_000
+        scene.proxy.resume()
+        scene.connected()
+        scene.settle("orders:1")
+        assert len(scene.sink.publications) == published + 1 or scene.sink.lost_channels() == {"orders:1"}
 
 
 class TestBounds:
-    def test_an_answer_that_does_not_come_is_counted(self, build: Build) -> None:
-        world = build(limits=replace(LIMITS, timeout_s=1.0)).connected()
-        world.subscribe("orders:1")
-        world.proxy.pause()
+    def test_missing_reply_is_counted(self, build: Build) -> None:
+        scene = build(limits=replace(LIMITS, timeout_s=1.0)).connected()
+        scene.subscribe("orders:1")
+        scene.proxy.pause()
         with pytest.raises(Unavailable):
-            world.broker.read_since(["orders:1"], None, limit=1)
-        assert world.metrics.broker_timeouts > 0
-        world.proxy.resume()
-        world.connected()
-        world.settle("orders:1")
+            scene.broker.read_since(["orders:1"], None, limit=1)
+        assert scene.metrics.broker_timeouts > 0
+        scene.proxy.resume()
+        scene.connected()
+        scene.settle("orders:1")
 
-    def test_doubt_beyond_its_bound_is_counted(self, build: Build) -> None:
-        world = build(limits=replace(LIMITS, doubts_max=1)).connected()
-        world.subscribe("orders:1", "orders:2", "orders:3")
+    def test_doubt_beyond_its_limit_is_counted(self, build: Build) -> None:
+        scene = build(limits=replace(LIMITS, doubts_max=1)).connected()
+        scene.subscribe("orders:1", "orders:2", "orders:3")
         for number in (1, 2):
-            world.proxy.drop(f"orders:{number}", skip=1)
+            scene.proxy.drop(f"orders:{number}", skip=1)
             for _ in range(2):
-                world.publish(f"orders:{number}")
-            world.publish("orders:3")
-            world.publish(f"orders:{number}")
-            wait_until(lambda: world.metrics.gaps_repaired == number, why="the gap is repaired")  # noqa: B023
-        assert world.metrics.doubts_widened == 1
-        world.settle("orders:1", "orders:2", "orders:3")
+                scene.publish(f"orders:{number}")
+            scene.publish("orders:3")
+            scene.publish(f"orders:{number}")
+            wait_until(lambda: scene.metrics.gaps_repaired == number, why="the gap is repaired")  # noqa: B023
+        assert scene.metrics.doubts_widened == 1
+        scene.settle("orders:1", "orders:2", "orders:3")
 
-    def test_pointer_ttl(self, build: Build) -> None:
-        """Emitters find it beside the rules, so it holds for what they publish, too."""
-        world = build(limits=replace(LIMITS, pointer_ttl_s=20_000)).connected()
-        world.subscribe("orders:looked")
-        world.publish("orders:published")
-        with world.redis.client() as client:
+    def test_pointer_has_a_ttl(self, build: Build) -> None:
+        """Emitters read the setting beside the rules, so it also applies to their publications."""
+        scene = build(limits=replace(LIMITS, pointer_ttl_s=20_000)).connected()
+        scene.subscribe("orders:looked")
+        scene.publish("orders:published")
+        with scene.redis.client() as client:
             for channel in ("orders:looked", "orders:published"):
                 assert 19_000 < client.ttl(KEYS.pointer(channel)) <= 20_000
             client.hset(KEYS.rules, ":pointer_ttl_s", "poison")
-            world.publish("orders:published")
+            scene.publish("orders:published")
             assert client.ttl(KEYS.pointer("orders:published")) > 600_000
-        world.settle("orders:looked")
+        scene.settle("orders:looked")
 
 
 class TestAnotherRedis:
     """Restarts: every older cursor yields `recovered: false`, because there is no proof that nothing is missing."""
 
     @pytest.mark.parametrize("file", ["same", "empty", "older"])
-    def test_killed_and_started_again(self, world: World, file: str) -> None:
-        world.subscribe("orders:1", "gone:1")
-        world.publish("orders:1")
-        older = world.redis.save()
-        world.keep_publishing("orders:1", "gone:1")
-        wait_until(lambda: len(world.sink.publications) > 30)
-        cursor = world.broker.position
+    def test_restarted_redis_with_new_old_or_current_data(self, scene: Scene, file: str) -> None:
+        scene.subscribe("orders:1", "gone:1")
+        scene.publish("orders:1")
+        older = scene.redis.save()
+        scene.keep_publishing("orders:1", "gone:1")
+        wait_until(lambda: len(scene.sink.publications) > 30)
+        cursor = scene.broker.position
         assert cursor is not None
-        content = None if file == "empty" else older if file == "older" else world.redis.save()
-        world.redis.kill()
-        wait_until(lambda: not world.broker.state().connected)
-        world.redis.replace_file(content)
-        world.redis.start()
-        back_s = time.monotonic()
-        world.connected()
-        assert time.monotonic() - back_s < 6
-        wait_until(lambda: world.sink.lost_channels() == {"orders:1", "gone:1"}, why="clients are notified")
-        assert world.broker.position is not None
-        assert world.broker.position.epoch != cursor.epoch
-        assert recovered(world, "orders:1", cursor) is None
-        before = len(world.sink.publications)
-        wait_until(lambda: len(world.sink.publications) > before + 10, why="publications come again")
-        world.settle("orders:1", "gone:1")
+        content = None if file == "empty" else older if file == "older" else scene.redis.save()
+        scene.redis.kill()
+        wait_until(lambda: not scene.broker.state().connected)
+        scene.redis.replace_file(content)
+        scene.redis.start()
+        start_s = time.monotonic()
+        scene.connected()
+        assert time.monotonic() - start_s < 6
+        wait_until(lambda: scene.sink.lost_channels() == {"orders:1", "gone:1"}, why="clients are notified")
+        assert scene.broker.position is not None
+        assert scene.broker.position.epoch != cursor.epoch
+        assert recovered(scene, "orders:1", cursor) is None
+        before = len(scene.sink.publications)
+        wait_until(lambda: len(scene.sink.publications) > before + 10, why="publications arrive again")
+        scene.settle("orders:1", "gone:1")
 
-    def test_down_at_start(self, build: Build) -> None:
-        world = build(started=False, limits=replace(LIMITS, timeout_s=0.3))
+    def test_node_starts_while_redis_is_down(self, build: Build) -> None:
+        scene = build(started=False, limits=replace(LIMITS, timeout_s=0.3))
         with pytest.raises(Unavailable):
-            world.broker.subscribe(["orders:1"])
+            scene.broker.subscribe(["orders:1"])
         with pytest.raises(Unavailable):
-            world.broker.canary()
-        assert world.broker.position is None
-        world.redis.start()
-        world.connected()
-        world.subscribe("orders:1")
-        world.settle("orders:1")
-        assert world.sink.losses == []
-        assert 0 <= world.broker.canary() < 5
+            scene.broker.canary()
+        assert scene.broker.position is None
+        scene.redis.start()
+        scene.connected()
+        scene.subscribe("orders:1")
+        scene.settle("orders:1")
+        assert scene.sink.losses == []
+        assert 0 <= scene.broker.canary() < 5
 
     def test_subscribed_channel_is_active_once_redis_is_reachable(self, build: Build) -> None:
-        world = build(started=False, limits=replace(LIMITS, timeout_s=20.0))
-        waiting = threading.Thread(target=world.subscribe, args=("orders:1",))
+        scene = build(started=False, limits=replace(LIMITS, timeout_s=20.0))
+        waiting = threading.Thread(target=scene.subscribe, args=("orders:1",))
         waiting.start()
-        world.redis.start()
+        scene.redis.start()
         waiting.join(20)
         assert not waiting.is_alive()
-        world.settle("orders:1")
+        scene.settle("orders:1")
 
-    def test_emptied_while_running(self, world: World) -> None:
-        world.subscribe("orders:1", "gone:1")
-        world.publish("orders:1")
-        cursor = Cursor.parse(world.publish("gone:1").cursor)
-        wait_until(lambda: len(world.sink.publications) == 2)
-        with world.redis.client() as client:
+    def test_emptied_redis_reports_a_loss(self, scene: Scene) -> None:
+        scene.subscribe("orders:1", "gone:1")
+        scene.publish("orders:1")
+        cursor = Cursor.parse(scene.publish("gone:1").cursor)
+        wait_until(lambda: len(scene.sink.publications) == 2)
+        with scene.redis.client() as client:
             client.flushall()
-        wait_until(lambda: world.sink.lost_channels() == {"orders:1", "gone:1"}, why="clients are notified")
-        world.settle("orders:1", "gone:1")
-        assert recovered(world, "orders:1", cursor) is None
-        assert world.metrics.epochs == 1
-        assert world.metrics.broker_reconnects == 0
+        wait_until(lambda: scene.sink.lost_channels() == {"orders:1", "gone:1"}, why="clients are notified")
+        scene.settle("orders:1", "gone:1")
+        assert recovered(scene, "orders:1", cursor) is None
+        assert scene.metrics.epochs == 1
+        assert scene.metrics.broker_reconnects == 0
 
-    def test_emptied_while_busy(self, world: World) -> None:
-        world.subscribe("orders:1", "orders:2")
-        world.keep_publishing("orders:1", "orders:2")
-        wait_until(lambda: len(world.sink.publications) > 20)
-        with world.redis.client() as client:
+    def test_redis_emptied_during_publications(self, scene: Scene) -> None:
+        scene.subscribe("orders:1", "orders:2")
+        scene.keep_publishing("orders:1", "orders:2")
+        wait_until(lambda: len(scene.sink.publications) > 20)
+        with scene.redis.client() as client:
             client.flushall()
-        wait_until(lambda: world.sink.lost_channels() == {"orders:1", "orders:2"}, why="clients are notified")
-        world.settle("orders:1", "orders:2")
+        wait_until(lambda: scene.sink.lost_channels() == {"orders:1", "orders:2"}, why="clients are notified")
+        scene.settle("orders:1", "orders:2")
 
-    def test_vanished_rules_are_written_again(self, world: World) -> None:
-        with world.redis.client() as client:
+    def test_deleted_rules_are_written_again(self, scene: Scene) -> None:
+        with scene.redis.client() as client:
             client.delete(KEYS.rules)
-        world.subscribe("orders:1")
-        world.settle("orders:1")
-        assert world.sink.losses == []
+        scene.subscribe("orders:1")
+        scene.settle("orders:1")
+        assert scene.sink.losses == []
 
-    def test_session_record_does_not_outlive_its_epoch(self, world: World) -> None:
-        """A Redis that may be older than it was may have a note that was taken, or changed, long ago."""
-        note = SessionRecord(RecordOperation.CREATE, "key", "one", 60, "u", b"x")
-        assert world.broker.write_sessions([note]) == [WriteResult.OK]
-        with world.redis.client() as client:
+    def test_session_record_does_not_outlive_its_epoch(self, scene: Scene) -> None:
+        """A restored Redis may have a session record that was claimed or changed since."""
+        record = SessionRecord(RecordOperation.CREATE, "key", "one", 60, "u", b"x")
+        assert scene.broker.write_sessions([record]) == [WriteResult.OK]
+        with scene.redis.client() as client:
             client.hset(KEYS.meta, mapping={"run_id": "of-another", "checked_ms": 0})
-        assert world.broker.write_sessions([replace(note, operation=RecordOperation.TOUCH)]) == [WriteResult.MISSING]
-        assert world.broker.claim_session("key", "u") is None
-        assert world.broker.write_sessions([replace(note, owner="two")]) == [WriteResult.OK]
-        assert world.broker.claim_session("key", "") == ClaimedSession("two", "u", b"x")
+        assert scene.broker.write_sessions([replace(record, operation=RecordOperation.TOUCH)]) == [WriteResult.MISSING]
+        assert scene.broker.claim_session("key", "u") is None
+        assert scene.broker.write_sessions([replace(record, owner="two")]) == [WriteResult.OK]
+        assert scene.broker.claim_session("key", "") == ClaimedSession("two", "u", b"x")
 
-    def test_a_sequence_that_goes_backwards_in_the_same_process(self, world: World) -> None:
-        world.subscribe("orders:1", "orders:2")
-        cursor = [world.publish(f"orders:{1 + number % 2}") for number in range(20)][-1].cursor
-        wait_until(lambda: len(world.sink.publications) == 20)
-        with world.redis.client() as client:
+    def test_decreased_sequence_starts_a_new_epoch(self, scene: Scene) -> None:
+        scene.subscribe("orders:1", "orders:2")
+        cursor = [scene.publish(f"orders:{1 + number % 2}") for number in range(20)][-1].cursor
+        wait_until(lambda: len(scene.sink.publications) == 20)
+        with scene.redis.client() as client:
             client.hset(KEYS.meta, "seq", 3)
-        wait_until(lambda: world.sink.lost_channels() == {"orders:1", "orders:2"}, why="clients are notified")
-        world.settle("orders:1", "orders:2")
-        assert recovered(world, "orders:1", Cursor.parse(cursor)) is None
-        assert world.broker.position is not None
-        assert world.broker.position.epoch != Cursor.parse(cursor).epoch
+        wait_until(lambda: scene.sink.lost_channels() == {"orders:1", "orders:2"}, why="clients are notified")
+        scene.settle("orders:1", "orders:2")
+        assert recovered(scene, "orders:1", Cursor.parse(cursor)) is None
+        assert scene.broker.position is not None
+        assert scene.broker.position.epoch != Cursor.parse(cursor).epoch
 
 
 class TestLostMessages:
-    def test_one_in_the_middle_of_a_busy_channel(self, world: World) -> None:
-        world.subscribe("orders:1", "orders:2")
-        world.proxy.drop("orders:1", skip=5)
-        world.keep_publishing("orders:1", "orders:2")
-        wait_until(lambda: world.metrics.gaps_repaired == 1)
-        world.settle("orders:1", "orders:2")
-        assert (world.proxy.dropped, world.sink.losses) == (1, [])
+    def test_lost_message_in_a_busy_channel_is_repaired(self, scene: Scene) -> None:
+        scene.subscribe("orders:1", "orders:2")
+        scene.proxy.drop("orders:1", skip=5)
+        scene.keep_publishing("orders:1", "orders:2")
+        wait_until(lambda: scene.metrics.gaps_repaired == 1)
+        scene.settle("orders:1", "orders:2")
+        assert (scene.proxy.dropped, scene.sink.losses) == (1, [])
 
-    def test_several_in_a_row(self, world: World) -> None:
-        world.subscribe("orders:1")
-        world.proxy.drop("orders:1", skip=2, times=7)
+    def test_several_lost_messages_in_a_row_are_repaired(self, scene: Scene) -> None:
+        scene.subscribe("orders:1")
+        scene.proxy.drop("orders:1", skip=2, times=7)
         for _ in range(12):
-            world.publish("orders:1")
-        world.settle("orders:1")
-        assert (world.proxy.dropped, world.sink.losses) == (7, [])
+            scene.publish("orders:1")
+        scene.settle("orders:1")
+        assert (scene.proxy.dropped, scene.sink.losses) == (7, [])
 
-    def test_loss_in_a_volatile_channel_is_reported(self, world: World) -> None:
-        world.subscribe("gone:1")
-        world.proxy.drop("gone:1", skip=1)
+    def test_loss_in_a_volatile_channel_is_reported(self, scene: Scene) -> None:
+        scene.subscribe("gone:1")
+        scene.proxy.drop("gone:1", skip=1)
         for _ in range(3):
-            world.publish("gone:1")
-        wait_until(lambda: world.sink.lost_channels() == {"gone:1"})
-        world.settle("gone:1")
+            scene.publish("gone:1")
+        wait_until(lambda: scene.sink.lost_channels() == {"gone:1"})
+        scene.settle("gone:1")
 
     @pytest.mark.parametrize("channel", ["orders:1", "gone:1"])
-    def test_the_last_one_before_a_silence(self, world: World, channel: str) -> None:
+    def test_lost_last_message_is_repaired_by_the_position_check(self, scene: Scene, channel: str) -> None:
         """No later publication shows the gap: the position check finds it."""
-        world.subscribe(channel)
-        world.proxy.drop(channel)
-        receipt = world.publish(channel)
+        scene.subscribe(channel)
+        scene.proxy.drop(channel)
+        receipt = scene.publish(channel)
         if channel == "orders:1":
-            wait_until(lambda: world.sink.ids(channel) == [receipt.id], why="it is repaired")
-            assert world.sink.losses == []
+            wait_until(lambda: scene.sink.ids(channel) == [receipt.id], why="it is repaired")
+            assert scene.sink.losses == []
         else:
-            wait_until(lambda: world.sink.lost_channels() == {channel}, why="the gap is reported")
-        assert world.proxy.dropped == 1
+            wait_until(lambda: scene.sink.lost_channels() == {channel}, why="the gap is reported")
+        assert scene.proxy.dropped == 1
 
     def test_later_cursor_of_another_channel_is_doubted(self, build: Build) -> None:
         """The client's cursor is too far ahead, since it received the later publication of the other channel."""
-        world = build(limits=replace(LIMITS, position_check_s=60.0)).connected()
+        scene = build(limits=replace(LIMITS, position_check_s=60.0)).connected()
         # The first check runs at once; after it none disturbs.
-        wait_until(lambda: world.metrics.position_checks == 1)
-        world.subscribe("orders:1", "orders:2")
-        early = Cursor.parse(world.publish("orders:2").cursor)
-        world.proxy.drop("orders:1")
-        dropped = world.publish("orders:1")
-        late = Cursor.parse(world.publish("orders:2").cursor)
-        wait_until(lambda: len(world.sink.publications) == 2)
-        assert recovered(world, "orders:1", late) is None
-        assert recovered(world, "orders:2", late) == []
-        assert recovered(world, "orders:1", early) == [dropped.id]
-        assert world.sink.ids("orders:1") == [dropped.id]
-        after = Cursor.parse(world.publish("orders:2").cursor)
-        assert recovered(world, "orders:1", after) == []
-        world.settle("orders:1", "orders:2")
+        wait_until(lambda: scene.metrics.position_checks == 1)
+        scene.subscribe("orders:1", "orders:2")
+        early = Cursor.parse(scene.publish("orders:2").cursor)
+        scene.proxy.drop("orders:1")
+        dropped = scene.publish("orders:1")
+        late = Cursor.parse(scene.publish("orders:2").cursor)
+        wait_until(lambda: len(scene.sink.publications) == 2)
+        assert recovered(scene, "orders:1", late) is None
+        assert recovered(scene, "orders:2", late) == []
+        assert recovered(scene, "orders:1", early) == [dropped.id]
+        assert scene.sink.ids("orders:1") == [dropped.id]
+        after = Cursor.parse(scene.publish("orders:2").cursor)
+        assert recovered(scene, "orders:1", after) == []
+        scene.settle("orders:1", "orders:2")
 
-    def test_loss_while_a_channel_is_activated(self, world: World) -> None:
-        """Whatever is lost around a subscription, the subscriber is not deceived."""
-        world.proxy.drop("orders:1", times=10)
-        world.keep_publishing("orders:1", pause_s=0.001)
-        world.subscribe("orders:1")
-        wait_until(lambda: len(world.sink.publications) > 20)
-        world.settle("orders:1")
+    def test_loss_while_a_channel_is_activated(self, scene: Scene) -> None:
+        """A loss during a subscription is repaired or reported, wherever it occurs."""
+        scene.proxy.drop("orders:1", times=10)
+        scene.keep_publishing("orders:1", pause_s=0.001)
+        scene.subscribe("orders:1")
+        wait_until(lambda: len(scene.sink.publications) > 20)
+        scene.settle("orders:1")
 
-    def test_all_faults_for_a_while(self, world: World) -> None:
-        world.subscribe("orders:1", "orders:2")
-        world.proxy.drop("orders:1", times=-1)
-        # Slowly enough for the streams, which keep a hundred.
-        world.keep_publishing("orders:1", "orders:2", pause_s=0.02)
-        wait_until(lambda: len(world.sink.ids("orders:1")) > 30, why="checks repair what never comes")
-        world.proxy.drop_no_more()
-        world.settle("orders:1", "orders:2")
+    def test_random_mix_of_all_faults(self, scene: Scene) -> None:
+        scene.subscribe("orders:1", "orders:2")
+        scene.proxy.drop("orders:1", times=-1)
+        # The pause keeps the dropped publications within the 100 of each stream.
+        scene.keep_publishing("orders:1", "orders:2", pause_s=0.02)
+        wait_until(lambda: len(scene.sink.ids("orders:1")) > 30, why="position checks repair the dropped messages")
+        scene.proxy.drop_no_more()
+        scene.settle("orders:1", "orders:2")
 
 
 def message(seq: int, prev: int, epoch: str, *, id: str = "forged", data: bytes = b"1") -> bytes:
     return b't1 %d %d %b %b 1 - 9 "updated",%b' % (seq, prev, epoch.encode(), id.encode(), data)
 
 
-class TestPoison:
-    def poison(self, world: World, channel: str, messages: Sequence[bytes]) -> None:
-        with world.redis.client() as client:
+class TestForeignMessages:
+    def poison(self, scene: Scene, channel: str, messages: Sequence[bytes]) -> None:
+        with scene.redis.client() as client:
             for item in messages:
                 assert client.publish(KEYS.pubsub(channel), item) == 1
 
-    def test_foreign_messages_are_skipped(self, world: World) -> None:
-        world.subscribe("orders:1", "orders:2")
-        receipt = Cursor.parse(world.publish("orders:1").cursor)
+    def test_foreign_messages_are_skipped(self, scene: Scene) -> None:
+        scene.subscribe("orders:1", "orders:2")
+        receipt = Cursor.parse(scene.publish("orders:1").cursor)
         poison = [
             b"",
             b"\x80\x04K\x01.",
@@ -527,21 +527,21 @@ class TestPoison:
             b"[" * 100_000,
         ]
         for item in poison:
-            self.poison(world, "orders:1", [item])
-            world.publish("orders:1")
-            world.publish("orders:2")
-        with world.redis.client() as client:
+            self.poison(scene, "orders:1", [item])
+            scene.publish("orders:1")
+            scene.publish("orders:2")
+        with scene.redis.client() as client:
             for item in (b"", b"[]", b"null", b"{}", b"[" * 10_000, b'{"do":' + b"1" * 20_000 + b"}", b"\xff"):
                 client.publish(KEYS.control, item)
-        world.settle("orders:1", "orders:2")
-        assert world.metrics.broker_poisoned == len(poison) + 7
-        assert (world.sink.losses, world.sink.controls, world.metrics.broker_reconnects) == ([], [], 0)
+        scene.settle("orders:1", "orders:2")
+        assert scene.metrics.broker_poisoned == len(poison) + 7
+        assert (scene.sink.losses, scene.sink.controls, scene.metrics.broker_reconnects) == ([], [], 0)
 
-    def test_forged_numbers(self, world: World) -> None:
-        world.subscribe("orders:1", "gone:1")
-        last = Cursor.parse(world.publish("orders:1").cursor)
-        loose = Cursor.parse(world.publish("gone:1").cursor)
-        wait_until(lambda: len(world.sink.publications) == 2)
+    def test_forged_seqs_are_counted(self, scene: Scene) -> None:
+        scene.subscribe("orders:1", "gone:1")
+        last = Cursor.parse(scene.publish("orders:1").cursor)
+        loose = Cursor.parse(scene.publish("gone:1").cursor)
+        wait_until(lambda: len(scene.sink.publications) == 2)
         forged = [
             message(last.seq + 1_000_000, last.seq, last.epoch),
             message(last.seq + 100, last.seq + 50, last.epoch),
@@ -549,50 +549,50 @@ class TestPoison:
             message(last.seq + 1, last.seq, "anotherepoch"),
             message(1, 0, "anotherepoch"),
         ]
-        self.poison(world, "orders:1", forged)
-        self.poison(world, "gone:1", [message(loose.seq + 50_000, loose.seq, loose.epoch)])
-        world.settle("orders:1", "gone:1")
-        assert world.metrics.broker_poisoned == len(forged) + 1
-        assert (world.sink.losses, world.metrics.epochs) == ([], 0)
+        self.poison(scene, "orders:1", forged)
+        self.poison(scene, "gone:1", [message(loose.seq + 50_000, loose.seq, loose.epoch)])
+        scene.settle("orders:1", "gone:1")
+        assert scene.metrics.broker_poisoned == len(forged) + 1
+        assert (scene.sink.losses, scene.metrics.epochs) == ([], 0)
 
-    def test_a_replayed_message_is_dropped(self, world: World) -> None:
-        world.subscribe("orders:1")
-        world.publish("orders:1")
-        with world.redis.client() as client:
+    def test_a_replayed_message_is_dropped(self, scene: Scene) -> None:
+        scene.subscribe("orders:1")
+        scene.publish("orders:1")
+        with scene.redis.client() as client:
             ((_, entry),) = client.xrange(KEYS.stream("orders:1"))
-        world.publish("orders:1")
-        self.poison(world, "orders:1", [entry[b"m"]] * 3)
-        world.settle("orders:1")
-        assert (world.metrics.broker_replays, world.sink.losses) == (3, [])
+        scene.publish("orders:1")
+        self.poison(scene, "orders:1", [entry[b"m"]] * 3)
+        scene.settle("orders:1")
+        assert (scene.metrics.broker_replays, scene.sink.losses) == (3, [])
 
-    def test_foreign_entry_in_a_stream_is_a_gap(self, world: World) -> None:
-        world.subscribe("orders:1", "orders:2")
-        last = Cursor.parse(world.publish("orders:1").cursor)
-        world.proxy.refuse()
-        wait_until(lambda: not world.broker.state().connected)
-        with world.redis.client() as client:
+    def test_foreign_entry_in_a_stream_is_a_gap(self, scene: Scene) -> None:
+        scene.subscribe("orders:1", "orders:2")
+        last = Cursor.parse(scene.publish("orders:1").cursor)
+        scene.proxy.refuse()
+        wait_until(lambda: not scene.broker.state().connected)
+        with scene.redis.client() as client:
             number = client.hincrby(KEYS.meta, "seq", 1)
             client.xadd(KEYS.stream("orders:1"), {"x": "y" * 10, "m": "z"}, id=f"{number}-0")
             client.set(KEYS.pointer("orders:1"), number)
             client.set(KEYS.stream("orders:2"), "not a stream")
-        world.publish("orders:2")
-        world.proxy.accept_again()
-        world.connected()
-        assert recovered(world, "orders:1", last) is None
-        world.settle("orders:1", "orders:2")
-        assert world.sink.lost_channels() == {"orders:1"}
+        scene.publish("orders:2")
+        scene.proxy.accept_again()
+        scene.connected()
+        assert recovered(scene, "orders:1", last) is None
+        scene.settle("orders:1", "orders:2")
+        assert scene.sink.lost_channels() == {"orders:1"}
 
-    def test_a_message_that_never_ends_breaks_the_link_and_not_the_node(self, build: Build) -> None:
-        world = build(limits=replace(LIMITS, link_max_bytes=2_000_000)).connected()
-        world.subscribe("orders:1")
-        self.poison(world, "orders:1", [b"x" * 20_000_000])
-        wait_until(lambda: world.metrics.broker_reconnects == 1)
-        world.connected()
-        world.settle("orders:1")
-        assert (world.sink.losses, world.metrics.broker_oversize) == ([], 1)
+    def test_endless_message_breaks_the_link_but_not_the_node(self, build: Build) -> None:
+        scene = build(limits=replace(LIMITS, link_max_bytes=2_000_000)).connected()
+        scene.subscribe("orders:1")
+        self.poison(scene, "orders:1", [b"x" * 20_000_000])
+        wait_until(lambda: scene.metrics.broker_reconnects == 1)
+        scene.connected()
+        scene.settle("orders:1")
+        assert (scene.sink.losses, scene.metrics.broker_oversize) == ([], 1)
 
 
-def test_a_password_is_in_no_state_and_no_error(tmp_path: Path) -> None:
+def test_password_is_not_in_the_state_or_an_error(tmp_path: Path) -> None:
     redis = RedisProcess(tmp_path, "--requirepass", "right").start()
     recorder = Recorder(tmp_path / "history.jsonl")
     broker = RedisBroker(f"redis://:hunter2secret@127.0.0.1:{redis.port}/0", limits=replace(LIMITS, timeout_s=0.5))
