@@ -1,4 +1,4 @@
-"""`Tidings` for Flask: publications of a request are sent when its response is made, in one batch.
+"""`Tidings` for Flask: publications of a request are sent in one batch, after the view has returned.
 
     push = Tidings(app)
 

@@ -195,7 +195,8 @@ class Repairs:
     def apply_lookup(self, snapshot: HistorySnapshot, floor: Cursor | None, *, activates: bool) -> bool:
         """Apply a lookup that began at `floor`, once the link has received everything up to it.
 
-        Activates pending channels if `activates`, and repairs channels with gaps. False: repeat the useless lookup.
+        Activates pending channels if `activates`, and repairs channels with gaps. False: the result is unusable;
+        repeat the lookup.
         """
         positions = self.positions
         if snapshot.position.epoch != positions.epoch:

@@ -155,7 +155,7 @@ class Connection(ConnectionInput):
         """Close the connection with a code of `tidings.codes`. Idempotent.
 
         WebSocket: sends a close frame with the code's number. Polling: responds to a waiting poll with `1`. Event
-        stream: ends it. `Application.on_close` follows on a later turn of the hub.
+        stream: ends it. `Application.on_close` follows on a later turn of the event loop.
         """
         self.end(code, CODES[code].number)
 

@@ -95,7 +95,7 @@ class Mount:
         self.sessions: dict[str, Connection] = {}
         self.close_payloads = ClosePayloads()
         self.poll_responses = PollResponseCache()
-        # Connections that have ended, and why; the application is notified on the next turn of the hub.
+        # Connections that have ended, and why; the application is notified on the next turn of the event loop.
         self._closed: list[tuple[Connection, str]] = []
         self._paced: list[Connection] = []
 
@@ -157,7 +157,7 @@ class Mount:
     def on_closed(self, connection: Connection, reason: str) -> None:
         """Remove a connection that has ended.
 
-        The application is notified on a later turn of the hub, so that its own calls never call it back.
+        The application is notified on a later turn of the event loop, so that its own calls never call it back.
         """
         self.sessions.pop(connection.sid, None)
         self.context.addresses.remove(connection.remote)

@@ -57,10 +57,10 @@ class PendingSubscription:
 
     @property
     def cursor(self) -> Cursor:
-        """The cursor that the client may store on receipt of the reply, even if it is cut off right behind it.
+        """The cursor that the client may store when it receives the reply, even if it is cut off right after it.
 
-        The cursor is never beyond what is still to be written. If missed publications follow, it is the client's own
-        `since`. If held publications follow, it is before the first of them.
+        The cursor is never later than the first publication that is not yet written. If missed publications follow,
+        it is the client's own `since`. If held publications follow, it is before the first of them.
         """
         if self.missed and self.catchup.since is not None:
             return self.catchup.since
@@ -132,7 +132,7 @@ def go_live(hub: Hub, session: Session[Connection], pending: PendingSubscription
     hub.metrics.channels = len(hub.subscriptions)
     recovered = [name for name, answer in answers.items() if answer.get("recovered")]
     if catchup.since is not None and recovered:
-        # With several buckets this is too much rather than too little: a doubt may send an unnecessary gap.
+        # With several buckets this covers too much: a doubt may cause an unnecessary gap, but never a missed one.
         for place in catchup.since.places:
             hub.record_recovery(session, place.seq, recovered)
     if joins:
@@ -171,7 +171,7 @@ def joins_at_connect(pending: PendingSubscription) -> list[ChannelJoin]:
 
 
 def _joins_while_live(hub: Hub, pending: PendingSubscription) -> list[ChannelJoin]:
-    """The same for channels that it joins later: what it missed there is sent after newer publications of others."""
+    """As `joins_at_connect`, for a live session: missed publications follow newer ones of other channels."""
     delivered = _cursor_text(hub.broker.position)
     return [
         ChannelJoin(JoinMode.REPLAYED, delivered, join.channels) if join.mode is JoinMode.FROM_OFFSET else join

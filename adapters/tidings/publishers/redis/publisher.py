@@ -1,7 +1,8 @@
 """Publishing to Redis: one Lua call per up to 100 publications, one round trip per batch.
 
 `RedisPublisher` works in threads, after a fork, and under gevent or eventlet: it has no thread, lock or event loop.
-`AsyncRedisPublisher` does the same for asyncio. Both do the I/O for `RedisBatch`, which decides.
+`AsyncRedisPublisher` does the same for asyncio. Both do the I/O for `RedisBatch`, which decides what to send and what
+to retry.
 """
 
 from __future__ import annotations
