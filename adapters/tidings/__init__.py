@@ -1,4 +1,4 @@
-"""tidings: tell every browser that should know.
+"""tidings: publish events to browsers, in real time and in order.
 
     from tidings import Emitter
 

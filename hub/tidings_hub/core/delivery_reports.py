@@ -81,7 +81,7 @@ class DeliveryReports:
         self._open(id, channel, cursor, now_s)
 
     def with_reports(self, frames: Sequence[Frame], *, now_s: float, since_ms: int = 0) -> list[Frame]:
-        """`frames`, where each frame that requests a report is replaced by a `ReportedFrame`.
+        """`frames`, with a `ReportedFrame` for each frame that requests a report.
 
         A publication that was published before `since_ms` (its `at_ms`) gets a report only if it has one already.
         """

@@ -16,7 +16,7 @@ from tidings_hub.core.delivery_report import DeliveryReport
 _FIN_TEXT = 0x81
 _SHORT_MAX = 125
 _MEDIUM_MAX = 0xFFFF
-# Engine.IO v4: packets of one polling payload are joined by a record separator.
+# Engine.IO v4: a record separator joins the packets of one polling payload.
 SEPARATOR = b"\x1e"
 
 

@@ -51,7 +51,7 @@ class LocalNodeApi:
     def open_report(self, channel: str, receipt: Receipt) -> None:
         """Open the report of a publication that this node has just published and that requests one.
 
-        A duplicate opens none: the node cannot tell whether the first publication requested a report.
+        A duplicate opens none: the node does not know whether the first publication requested a report.
         """
         if not receipt.duplicate:
             position = own_position(receipt.cursor)
@@ -73,7 +73,7 @@ class LocalNodeApi:
         return merge_reports(located, replies)
 
     def _locate(self, query: ReportQuery) -> ReportQuery:
-        """`query` with channel and cursor. Nodes need both to tell whether the publication is still to arrive there."""
+        """`query` with channel and cursor. Nodes need both to know whether they still expect the publication."""
         own = [
             ReportQuery(report.id, report.channel, report.cursor)
             for report in self._hub.deliveries.reports.find(query.id, query.channel)

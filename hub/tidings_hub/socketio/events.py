@@ -1,6 +1,6 @@
 """What clients send over Socket.IO: CONNECT and the events `tidings:…` of PROTOCOL.md section 5.
 
-Every event is answered by its acknowledgement. An error of the whole request is `{"error": {"code", "message"}}`.
+The acknowledgement answers every event. An error of the whole request is `{"error": {"code", "message"}}`.
 Errors of single channels are listed beside the answers for the other channels.
 """
 
