@@ -107,7 +107,7 @@ def test_clients_behind_a_trusted_proxy_count_separately() -> None:
         assert status("192.0.2.1, 10.0.0.7") == 429
         assert status("203.0.113.9, 192.0.2.1, 10.0.0.7") == 429
         assert status("192.0.2.1, 203.0.113.9") == 200
-        # One IPv6 subscriber has 64 bits of addresses.
+        # All addresses of an IPv6 /64 network count as one client.
         assert status("2001:db8::ffff:2") == 429
         # WebSockets and event streams count in the same way.
         assert RawWebSocket(engine.port, X_Forwarded_For="192.0.2.1").handshake.status == 429

@@ -69,7 +69,7 @@ class TestConnect:
         assert connection.receive_text().startswith('40/custom,{"sid":"')
         assert connection.receive_text() == '42/custom,["auth",{}]'
 
-    def test_a_custom_namespace_with_a_payload(self, port: int) -> None:
+    def test_payload_is_passed_to_a_custom_namespace(self, port: int) -> None:
         connection = open_connection(port)
         connection.send_text('40/custom,{"token":"abc"}')
         assert connection.receive_text().startswith('40/custom,{"sid":"')
@@ -135,12 +135,12 @@ class TestDisconnect:
 
 
 class TestMessage:
-    def test_text(self, port: int) -> None:
+    def test_text_is_echoed(self, port: int) -> None:
         connection = connect(port)
         connection.send_text('42["message",1,"2",{"3":[true]}]')
         assert connection.receive_text() == '42["message-back",1,"2",{"3":[true]}]'
 
-    def test_text_with_an_acknowledgement(self, port: int) -> None:
+    def test_text_is_acknowledged(self, port: int) -> None:
         connection = connect(port)
         connection.send_text('42456["message-with-ack",1,"2",{"3":[false]}]')
         assert connection.receive_text() == '43456[1,"2",{"3":[false]}]'
@@ -152,7 +152,7 @@ class TestMessage:
             ('452-789["message-with-ack",{}]', "462-789[{}]"),
         ],
     )
-    def test_binary(self, port: int, packet: str, response: str) -> None:
+    def test_binary_is_echoed(self, port: int, packet: str, response: str) -> None:
         placeholders = '{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}'
         connection = connect(port)
         connection.send_text(packet.replace("{}", placeholders))

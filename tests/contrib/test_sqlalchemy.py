@@ -182,7 +182,7 @@ class TestCommit:
             session.commit()
         assert published.data("orders:all") == []
 
-    def test_change_before_a_bulk_delete_is_not_pushed(
+    def test_row_removed_by_a_bulk_delete_is_not_pushed(
         self, maker: sessionmaker[Session], published: PublishedHistory
     ) -> None:
         with maker.begin() as session:

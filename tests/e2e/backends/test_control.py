@@ -1,4 +1,4 @@
-"""Commands to all nodes: two real hubs on one Redis with stock clients on both; commands over HTTP and by emitters."""
+"""Commands to all nodes, over HTTP and by emitters: two real hubs on one Redis with stock clients on both."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def start(nodes: TwoNodes) -> Iterator[Start]:
 
 @contextmanager
 def emitter(nodes: TwoNodes, way: str) -> Iterator[Any]:
-    """An emitter of either kind with the methods of the synchronous one."""
+    """Yield a synchronous or asynchronous emitter with the methods of the synchronous one."""
     url, options = nodes.first.url, {"api_key": API_KEY}
     if way.startswith("redis"):
         url, options = nodes.redis.url, {"prefix": "control:"}
@@ -137,7 +137,7 @@ def test_a_user_is_disconnected_on_every_node(nodes: TwoNodes, start: Start, way
             client.wait(lambda client: client.records_of("close"), why="the close event")
             assert client.records_of("close")[0]["code"] == "disconnected"
             client.wait_ready(2)
-        # One of them, by its public id.
+        # Disconnect one of the two connections by its public id.
         assert backend.disconnect(connection=clients[1].records_of("ready")[1]["connection"]) == CommandResult(1, 2)
         clients[1].wait_ready(3)
         assert backend.disconnect(connection="unknown") == CommandResult(0, 2)

@@ -150,7 +150,7 @@ def test_a_report_without_acknowledgements_requests_none(nodes: TwoNodes, start:
     assert (report["recipients"], report["acks"]) == (1, 0)
     assert report["nodes"] == {"one": {"recipients": 0, "acks": 0}, "other": {"recipients": 1, "acks": 0}}
     client.wait(lambda client: client.records_of("publication"), why="the publication")
-    assert "asked" not in client.records_of("publication")[0]
+    assert "ackRequested" not in client.records_of("publication")[0]
     assert client.records_of("cursor") == []
 
 

@@ -61,7 +61,7 @@ def emit(hub: HubProcess, channel: str, numbers: range) -> None:
 
 @contextmanager
 def paused(page: Page) -> Iterator[None]:
-    """Pauses the page's scripts, as a browser freezes a page in the background."""
+    """Pause the page's scripts, as a browser freezes a page in the background."""
     session = page.context.new_cdp_session(page)
     session.send("Debugger.enable")
     session.send("Debugger.pause")
@@ -71,7 +71,7 @@ def paused(page: Page) -> Iterator[None]:
 
 @contextmanager
 def stopped(page: Page) -> Iterator[None]:
-    """Stops the processes of all pages, as when a laptop sleeps."""
+    """Stop the processes of all pages, as when a laptop sleeps."""
     browser = page.context.browser
     assert browser is not None
     processes = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]

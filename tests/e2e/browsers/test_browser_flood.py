@@ -46,7 +46,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 
 def flood(url: str, channel: str) -> int:
-    """Publish `PER_S` publications per second for `SECONDS`, evenly. Returns their number."""
+    """Publish `PER_S` publications per second for `SECONDS`, evenly, and return their number."""
     count = 0
     with Emitter(url) as emitter:
         start_s = time.monotonic()

@@ -1,4 +1,4 @@
-"""The example chat, started with its one command, and two users in Chromium."""
+"""The example chat, started with its command, and two users in Chromium."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from support.waiting import wait_until
 TIMEOUT_MS = BACK_S * 1000
 ATTACK = "<img src=x onerror=\"document.title='broken into'\">"
 PHONE = {"width": 360, "height": 740}
-# As a shell starts a background job. The chat has to stop on SIGINT all the same.
+# A shell starts background jobs with SIGINT ignored. The chat must still stop on SIGINT.
 IGNORING_SIGINT = ("bash", "-c", """trap '' INT; exec "$@" """, "bash")
 
 
@@ -42,7 +42,7 @@ def is_ok(port: int, path: str) -> bool:
 def chat(
     request: pytest.FixtureRequest, shared_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The chat's address. It uses an existing Redis, or starts its own."""
+    """The address of a running chat, which uses an existing Redis or starts one."""
     program("redis-server")
     folder = tmp_path_factory.mktemp("chat")
     port, hub_port = free_port(), free_port()

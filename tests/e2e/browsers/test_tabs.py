@@ -52,7 +52,7 @@ class Site:
         self._context = context
 
     def open(self, fragment: str = "") -> Page:
-        """A new tab that is subscribed. `fragment` has its options."""
+        """Open a tab with the options in `fragment`, and wait until it is subscribed."""
         page = self._context.new_page()
         page.set_default_timeout(TIMEOUT_MS)
         page.goto(f"{self._origin}/#{fragment}")
@@ -60,7 +60,7 @@ class Site:
         return page
 
     def connections(self) -> int:
-        """The number of connections at the hub."""
+        """Return the number of connections at the hub."""
         return len(self.hub.get("/api/connections")[1]["connections"])
 
     def wait_connections(self, count: int) -> None:
@@ -95,7 +95,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 @contextmanager
 def in_background(work: Callable[[], None]) -> Iterator[None]:
-    """Runs `work` in a thread during the block, and waits for it at the end."""
+    """Run `work` in a thread during the block, and wait for it at the end."""
     thread = threading.Thread(target=work)
     thread.start()
     try:
@@ -105,19 +105,19 @@ def in_background(work: Callable[[], None]) -> Iterator[None]:
 
 
 def numbers(page: Page) -> list[int]:
-    """The numbers that a tab received."""
+    """Return the numbers that a tab received."""
     return [publication["n"] for publication in page.evaluate("() => received")]
 
 
 def wait_numbers(page: Page, count: int) -> list[int]:
-    """The numbers that a tab received: at least `count`, and any excess ones within 200 ms."""
+    """Wait until a tab has received `count` numbers and for 200 ms more, and return all received numbers."""
     page.wait_for_function(f"() => received.length >= {count}")
     page.wait_for_timeout(200)
     return numbers(page)
 
 
 def disconnected_ms(page: Page) -> float:
-    """The duration of a tab's last disconnection."""
+    """Return how long a tab was last disconnected."""
     states: list[dict[str, Any]] = page.evaluate("() => states")
     lost_ms = max(entry["atMs"] for entry in states if entry["state"] == "waiting")
     connected_ms = max(entry["atMs"] for entry in states if entry["state"] == "connected")

@@ -49,7 +49,7 @@ def numbers(first: int, last: int) -> list[dict[str, int]]:
     return [{"n": number} for number in range(first, last)]
 
 
-def test_every_stock_client_gets_everything_in_order(
+def test_every_kind_of_client_receives_everything_in_order(
     redis: RedisProcess, hub: HubProcess, clients: list[ClientProcess]
 ) -> None:
     for kind in KINDS:
@@ -137,7 +137,7 @@ def test_client_events_are_answered(hub: HubProcess, clients: list[ClientProcess
     )
 
 
-def test_a_hub_drains_on_sigterm(redis: RedisProcess, tmp_path: Path, clients: list[ClientProcess]) -> None:
+def test_hub_drains_on_sigterm(redis: RedisProcess, tmp_path: Path, clients: list[ClientProcess]) -> None:
     hub = HubProcess(tmp_path, "--broker", redis.url, extra="drain_s = 0.5\n").start()
     try:
         for kind in ("js-websocket", "js-polling", "sse"):
@@ -147,7 +147,7 @@ def test_a_hub_drains_on_sigterm(redis: RedisProcess, tmp_path: Path, clients: l
             client.wait_ready()
         assert hub.terminate() == 0
         for client in clients:
-            client.wait(lambda client: client.records_of("disconnect"), why="the end of the connection")
+            client.wait(lambda client: client.records_of("disconnect"), why="the disconnect")
         assert clients[0].records_of("close")[0]["code"] == "draining"
         hub.start()
         for client in clients:

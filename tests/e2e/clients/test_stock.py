@@ -468,7 +468,7 @@ class TestEndedSession:
         assert "orders:gift" not in client.records_of("ready")[1]["channels"]
 
 
-def test_flushed_redis_is_not_recovered(clients: list[ClientProcess], tmp_path: Path) -> None:
+def test_session_is_not_recovered_after_redis_is_flushed(clients: list[ClientProcess], tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("redis", "hub")]
     for folder in folders:
         folder.mkdir()

@@ -24,7 +24,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="module")
 def redis(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RedisProcess, int]]:
-    """A Redis that also listens with TLS, and wants its clients' certificates; its TLS port."""
+    """A Redis that also accepts TLS connections with client certificates, and its TLS port."""
     certificate, key = authority.issue("redis")
     port = free_port()
     process = RedisProcess(
@@ -44,12 +44,12 @@ def url_of(port: int, trusted: Authority, issuer: Authority, name: str) -> str:
     )
 
 
-def places(redis: RedisProcess) -> dict[str, int]:
-    """How many clients of Redis are connected to each of its ports, without this test's own client."""
+def connections_by_port(redis: RedisProcess) -> dict[str, int]:
+    """Return the number of Redis connections per port, without the test's own connection."""
     with redis.client() as client:
         own_id = client.client_id()
         ports = [entry["laddr"].rpartition(":")[2] for entry in client.client_list() if int(entry["id"]) != own_id]
-    return {place: ports.count(place) for place in ports}
+    return {port: ports.count(port) for port in ports}
 
 
 def test_publications_go_through_tls_in_order_and_survive_a_cut(
@@ -60,7 +60,7 @@ def test_publications_go_through_tls_in_order_and_survive_a_cut(
     client = ClientProcess("js-websocket", hub.url, token=token("ann", "orders:*"), channels=["orders:1"])
     try:
         client.wait_ready()
-        # Larger than one TLS record, and many at once: the link reads what OpenSSL holds back as well.
+        # Many messages larger than one TLS record: the link must also read data that OpenSSL has buffered.
         data = [{"n": number, "pad": "x" * (30_000 if number % 20 == 0 else 10)} for number in range(200)]
         with Emitter(url_of(port, authority, authority, "backend"), timeout_s=20) as emitter:
             with emitter.batch() as batch:
@@ -74,11 +74,11 @@ def test_publications_go_through_tls_in_order_and_survive_a_cut(
                 direct.client_kill_filter(_type="pubsub")
             for number in data[150:]:
                 emitter.emit("n", number, channel="orders:1")
-            wait_until(lambda: hub.metric("tidings_broker_reconnects_total") > before, why="the link is made again")
+            wait_until(lambda: hub.metric("tidings_broker_reconnects_total") > before, why="the link is reconnected")
             client.wait(lambda client: len(client.data("orders:1")) == 200, why="all publications")
             assert client.data("orders:1") == data
             assert client.records_of("gap") == []
-            assert set(places(process)) == {str(port)}, "everybody came with TLS"
+            assert set(connections_by_port(process)) == {str(port)}, "all connections use TLS"
     finally:
         client.stop()
         hub.stop()
@@ -88,17 +88,20 @@ def test_untrusted_certificate_is_rejected(
     redis: tuple[RedisProcess, int], authority: Authority, tmp_path: Path
 ) -> None:
     _, port = redis
-    stranger = Authority.make(tmp_path / "stranger")
-    # It does not trust Redis; and Redis does not trust it.
-    unsure, unknown = url_of(port, stranger, authority, "hub"), url_of(port, authority, stranger, "hub")
-    for url in (unsure, unknown):
+    other_authority = Authority.make(tmp_path / "other")
+    # With the first URL the client does not trust Redis, with the second one Redis does not trust the client.
+    untrusting, untrusted = (
+        url_of(port, other_authority, authority, "hub"),
+        url_of(port, authority, other_authority, "hub"),
+    )
+    for url in (untrusting, untrusted):
         with Emitter(url, timeout_s=1) as emitter, pytest.raises(Unavailable):
             emitter.emit("n", 1, channel="orders:1")
     folder = tmp_path / "hub"
     folder.mkdir()
-    hub = HubProcess(folder, "--broker", unsure).start(ready=False)
+    hub = HubProcess(folder, "--broker", untrusting).start(ready=False)
     try:
-        wait_until(lambda: "CERTIFICATE_VERIFY_FAILED" in hub.log.read_text(), why="the log says why")
+        wait_until(lambda: "CERTIFICATE_VERIFY_FAILED" in hub.log.read_text(), why="the cause is in the log")
         assert hub.get("/readyz")[0] == 503
         assert hub.get("/healthz")[0] == 200
     finally:

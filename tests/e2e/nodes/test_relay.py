@@ -92,7 +92,7 @@ def test_polling_clients_work_when_requests_alternate_between_nodes(
         assert receipt["duplicate"] is False
     emit(redis, "orders:rr", 300, 600)
     for last in range(601, 611):
-        # One at a time: each is the response to a separate poll.
+        # One publication at a time, so that each is the response to a separate poll.
         for client in clients:
             client.wait(
                 lambda client, last=last: len(client.data("orders:rr")) >= last - 1, why=f"{last - 1} publications"
@@ -130,7 +130,7 @@ def test_upgrade_at_the_wrong_node_loses_nothing(
         assert client.records_of("disconnect") + client.records_of("connect_error") + client.records_of("gap") == []
     assert balancer.statuses() == {200, 101}
     assert sum(hub.metric("tidings_upgrades_total") for hub in hubs) == upgrades + 6
-    # Each node relayed a WebSocket of the other one. With six clients, chance is very unlikely to prevent that.
+    # Each node has relayed a WebSocket of the other one, which is almost certain with six clients.
     assert sum(hub.metric("tidings_relayed_total") for hub in hubs) > 0
 
 
@@ -208,7 +208,7 @@ def test_relay_gives_up_a_suspended_node_when_its_lease_expires(
         third.stop()
 
 
-def test_a_draining_node_moves_its_clients_without_loss(
+def test_draining_node_moves_its_clients_without_loss(
     redis: RedisProcess, hubs: list[HubProcess], tmp_path: Path, clients: list[ClientProcess]
 ) -> None:
     third = node(tmp_path / "n5", redis, "n5").start()

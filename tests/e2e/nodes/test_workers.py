@@ -1,4 +1,4 @@
-"""`tidings serve --workers N`: several nodes on one port, with nothing in front of them."""
+"""`tidings serve --workers N`: several nodes on one port, without a proxy in front of them."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ socket.onAny((event, data, channel, cursor, ack) => {
     const [epoch, seq] = cursor.split("~")[0].split(".");
     const lastSeq = new Map((since ?? "").split("~").map((place) => place.split("."))).get(epoch);
     if (lastSeq === undefined || Number(seq) > Number(lastSeq)) since = cursor;
-    print({ kind: "publication", event, data, channel, cursor, ...(ack ? { asked: true } : {}) });
+    print({ kind: "publication", event, data, channel, cursor, ...(ack ? { ackRequested: true } : {}) });
     if (options.acks) ack?.();
   }
 });
