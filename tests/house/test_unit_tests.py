@@ -11,12 +11,11 @@ UNIT = "tests/unit/tidings_hub"
 # Modules without a unit test of their name, by the test that covers them. They work with sockets or with each other.
 TESTED_BY = {
     f"{UNIT}/core/test_delivery_reports.py": {"core/delivery_report"},
-    f"{UNIT}/services/test_hub.py": {
-        *("services/authenticator", "services/commands", "services/connect", "services/hub_event"),
-        *("services/permissions", "services/subscribe"),
-    },
+    f"{UNIT}/services/test_subscribe.py": {"services/hub_event", "services/permissions"},
     f"{UNIT}/services/test_presence.py": {"services/presence_sync"},
-    f"{UNIT}/services/test_session_store.py": {"core/session_records", "services/session_writer"},
+    f"{UNIT}/services/test_session_store.py": {
+        *("core/session_records", "services/connect", "services/session_writer"),
+    },
     f"{UNIT}/web/test_api.py": {"services/api"},
     f"{UNIT}/engine/protocols/test_http.py": {
         *("engine/protocols/error_body", "engine/protocols/http_body", "engine/protocols/http_request"),

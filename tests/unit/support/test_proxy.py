@@ -1,4 +1,4 @@
-"""The proxy of the tests knows where a RESP item ends."""
+"""The proxy of the tests finds the end of each RESP item."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FRAMES = [
 
 
 @pytest.mark.parametrize("frame", FRAMES)
-def test_an_item_ends_where_it_ends(frame: bytes) -> None:
+def test_end_of_a_resp_item_is_found(frame: bytes) -> None:
     assert frame_end(frame + b"+next\r\n") == len(frame)
     for cut in range(len(frame)):
         assert frame_end(frame[:cut]) is None

@@ -51,7 +51,7 @@ class TestBatch:
             assert len(batch) == 0
         assert batch.results == []
 
-    def test_a_failure_names_every_item(self) -> None:
+    def test_failure_has_the_result_of_every_item(self) -> None:
         store = open_store("memory://failing")
         store.write_rules({"orders": (10, 60)})
         emitter = Emitter("memory://failing")
@@ -63,13 +63,13 @@ class TestBatch:
         assert batch.results == caught.value.results
         assert isinstance(caught.value.__cause__, UnknownNamespace)
 
-    def test_is_bounded(self, url: str, store: MemoryStore) -> None:
+    def test_batch_size_is_limited(self, url: str, store: MemoryStore) -> None:
         with pytest.raises(TooLarge, match="more than 2"), Emitter(url, batch_max=2).batch() as batch:  # noqa: PT012
             batch.emit("e", channels=["a:1", "a:2"])
             batch.emit("e", channel="a:3")
         assert store.seq == 0
 
-    def test_is_for_one_block(self, url: str) -> None:
+    def test_batch_is_used_in_one_with_block(self, url: str) -> None:
         batch = Emitter(url).batch()
         with pytest.raises(BadRequest, match="inside its `with` block"):
             batch.emit("e", channel="a:1")
@@ -80,7 +80,7 @@ class TestBatch:
         with pytest.raises(BadRequest, match="one `with` block"), batch:
             pass
 
-    def test_by_hand(self, url: str, stored: Callable[[str], Any]) -> None:
+    def test_batch_without_a_with_block(self, url: str, stored: Callable[[str], Any]) -> None:
         emitter = Emitter(url)
         batch = emitter.batch().begin()
         batch.emit("e", 1, channels=["a:1", "a:2"])

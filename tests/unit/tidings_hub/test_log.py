@@ -40,7 +40,7 @@ def test_secrets_are_masked(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["channel orders:42", "redis://host:6379/0", "a cursor ab.12", "http://127.0.0.1:8000/"]
 )
-def test_the_rest_is_left_alone(text: str) -> None:
+def test_text_without_secrets_is_unchanged(text: str) -> None:
     assert mask_secrets(text) == text
 
 
@@ -49,20 +49,20 @@ def test_control_characters_are_escaped() -> None:
 
 
 def record(message: str, *, error: bool = False, **extra: object) -> logging.LogRecord:
-    caught = None
+    exc_info = None
     if error:
         try:
             raise ValueError(f"token={CANARY}\nsecond line")
         except ValueError:
-            caught = sys.exc_info()
+            exc_info = sys.exc_info()
     log_record = logging.getLogger("tidings.t").makeRecord(
-        "tidings.t", logging.INFO, "f", 1, message, (), caught, extra=extra
+        "tidings.t", logging.INFO, "f", 1, message, (), exc_info, extra=extra
     )
     log_record.created, log_record.msecs = 0.0, 7.0
     return log_record
 
 
-def test_a_line() -> None:
+def test_format_of_a_line() -> None:
     line = LineFormatter().format(record("listening", port=8000, name_="a b", empty="", forged="x\ny=1"))
     assert line == '1970-01-01T00:00:00.007Z INFO tidings.t listening port=8000 name_="a b" empty="" forged="x\\\\ny=1"'
 
@@ -82,7 +82,7 @@ def pipe() -> Iterator[tuple[int, int]]:
     os.close(writing)
 
 
-def test_a_log_that_is_not_read_blocks_nothing(pipe: tuple[int, int]) -> None:
+def test_log_that_is_not_read_does_not_block(pipe: tuple[int, int]) -> None:
     reading, writing = pipe
     handler = StderrHandler(select, writing)
     handler.setFormatter(LineFormatter())
@@ -91,9 +91,9 @@ def test_a_log_that_is_not_read_blocks_nothing(pipe: tuple[int, int]) -> None:
     assert handler.dropped > 0
     dropped = handler.dropped
     os.read(reading, 65_536)
-    handler.emit(record("again"))
+    handler.emit(record("next"))
     assert handler.dropped == 0
-    assert os.read(reading, 1_000_000).decode().rstrip().endswith(f"again dropped={dropped}")
+    assert os.read(reading, 1_000_000).decode().rstrip().endswith(f"next dropped={dropped}")
 
 
 def test_a_long_line_keeps_both_ends(pipe: tuple[int, int]) -> None:
@@ -107,7 +107,7 @@ def test_a_long_line_keeps_both_ends(pipe: tuple[int, int]) -> None:
     assert line.endswith(b"end\n")
 
 
-def test_once_a_minute() -> None:
+def test_line_is_written_once_a_minute() -> None:
     limit = RateLimit()
     assert limit.passes("a", now_s=0) == 0
     assert [limit.passes("a", now_s=second) for second in (1, 30, 59.9)] == [None] * 3
@@ -116,7 +116,7 @@ def test_once_a_minute() -> None:
     assert limit.passes("a", now_s=120) == 0
 
 
-def test_the_limit_itself_is_bounded() -> None:
+def test_memory_of_the_rate_limit_is_limited() -> None:
     limit = RateLimit()
     for number in range(10_000):
         limit.passes(str(number), now_s=0)

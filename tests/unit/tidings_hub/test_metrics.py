@@ -26,7 +26,9 @@ def test_counted_values_are_rendered() -> None:
     families = {family.name: family for family in text_string_to_metric_families(render(metrics, node="n1").decode())}
     assert set(families) == {f"tidings_{name}" for name in FIELDS}
     samples = {
-        (sample.name, *sorted(sample.labels.items())): sample.value for f in families.values() for sample in f.samples
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in families.values()
+        for sample in family.samples
     }
     node = ("node", "n1")
     assert samples["tidings_deliveries_total", node] == 3
@@ -38,18 +40,18 @@ def test_counted_values_are_rendered() -> None:
 
 
 @pytest.mark.parametrize("bound", BUCKETS_S)
-def test_a_bucket_holds_its_own_bound(bound: float) -> None:
+def test_bucket_includes_its_upper_bound(bound: float) -> None:
     histogram = Histogram()
     histogram.observe(bound)
     assert histogram.counts[BUCKETS_S.index(bound)] == 1
 
 
-def test_a_misspelt_metric_is_an_error() -> None:
+def test_misspelt_metric_is_an_error() -> None:
     with pytest.raises(AttributeError):
         Metrics().deliverys = 1  # type: ignore[attr-defined]
 
 
-def test_the_metrics_of_several_nodes_become_one_text() -> None:
+def test_metrics_of_several_nodes_are_merged() -> None:
     first, second = Metrics(), Metrics()
     first.deliveries, second.deliveries = 3, 4
     second.count(second.connections_closed, "slow")
@@ -57,7 +59,9 @@ def test_the_metrics_of_several_nodes_become_one_text() -> None:
     text = merge_texts([render(first, node="n-0"), render(second, node="n-1")]).decode()
     families = list(text_string_to_metric_families(text))
     assert sorted(family.name for family in families) == sorted(f"tidings_{name}" for name in FIELDS)
-    samples = {(sample.name, *sorted(sample.labels.items())): sample.value for f in families for sample in f.samples}
+    samples = {
+        (sample.name, *sorted(sample.labels.items())): sample.value for family in families for sample in family.samples
+    }
     assert samples["tidings_deliveries_total", ("node", "n-0")] == 3
     assert samples["tidings_deliveries_total", ("node", "n-1")] == 4
     assert samples["tidings_connections_closed_total", ("code", "slow"), ("node", "n-1")] == 1

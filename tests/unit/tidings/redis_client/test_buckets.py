@@ -13,12 +13,12 @@ VECTORS = examples("buckets")
 
 
 @pytest.mark.parametrize("example", VECTORS["channels"], ids=lambda example: str(example["bucket"]))
-def test_the_bucket_of_a_channel(example: dict[str, object]) -> None:
+def test_bucket_vectors_of_channels(example: dict[str, object]) -> None:
     assert bucket_of(str(example["channel"]), int(str(example["buckets"]))) == example["bucket"]
 
 
 @pytest.mark.parametrize("example", VECTORS["tags"], ids=lambda example: example["tag"])
-def test_the_tag_of_a_bucket(example: dict[str, object]) -> None:
+def test_tag_vectors_of_buckets(example: dict[str, object]) -> None:
     tag = tag_of(int(str(example["bucket"])), int(str(example["buckets"])))
     assert (tag, slot_of(tag)) == (example["tag"], example["slot"])
 

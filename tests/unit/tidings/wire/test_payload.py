@@ -26,7 +26,7 @@ class Size(enum.IntEnum):
 
 
 @pytest.mark.parametrize("example", examples("payload")["forms"], ids=lambda example: ascii(example["json"][:30]))
-def test_the_documented_form(example: dict[str, Any]) -> None:
+def test_documented_forms_are_encoded(example: dict[str, Any]) -> None:
     assert encode_data(example["data"]) == example["json"].encode()
 
 
@@ -51,7 +51,7 @@ def test_python_types_beyond_json_are_encoded(value: object, encoded: str) -> No
 
 def _cycle() -> dict[str, object]:
     inner: dict[str, object] = {}
-    inner["again"] = [inner]
+    inner["cycle"] = [inner]
     return inner
 
 
@@ -65,7 +65,7 @@ def _cycle() -> dict[str, object]:
         ({"raw": b"x"}, "data.raw"),
         ({"f": print}, "data.f"),
         ({"o": object()}, "data.o"),
-        (_cycle(), "data.again[0]"),
+        (_cycle(), "data.cycle[0]"),
         ("\ud800", "data"),
         ({"a\udfff": 1}, "(a key)"),
         ({(1, 2): 3}, "tuple"),

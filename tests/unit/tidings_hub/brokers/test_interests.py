@@ -1,4 +1,4 @@
-"""Wanting, joining, lingering and leaving, without a broker."""
+"""Adding, activating and removing channels, without a broker."""
 
 from __future__ import annotations
 

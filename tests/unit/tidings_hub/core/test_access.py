@@ -43,7 +43,7 @@ def bearer(*channels: str, sub: str = "ann") -> Claims:
         (bearer(sub="urn:a"), "user:urn:a"),
     ],
 )
-def test_may_subscribe(claims: Claims, channel: str) -> None:
+def test_subscribe_is_allowed(claims: Claims, channel: str) -> None:
     ACCESS.check_subscribe(claims, channel)
 
 
@@ -61,20 +61,20 @@ def test_may_subscribe(claims: Claims, channel: str) -> None:
         (bearer("Orders:*"), "orders:42"),
     ],
 )
-def test_may_not_subscribe(claims: Claims, channel: str) -> None:
+def test_subscribe_is_forbidden(claims: Claims, channel: str) -> None:
     with pytest.raises(Forbidden):
         ACCESS.check_subscribe(claims, channel)
 
 
 @pytest.mark.parametrize("channel", ["other:1", "order:1", "canary:n1", "tidings:x", "__proto__:x"])
-def test_an_unknown_namespace_is_refused(channel: str) -> None:
+def test_unknown_namespace_is_rejected(channel: str) -> None:
     with pytest.raises(UnknownNamespace):
         ACCESS.check_subscribe(bearer("*"), channel)
 
 
-def test_elsewhere_is_every_namespace_but_the_brokers_own() -> None:
+def test_default_rule_applies_to_other_namespaces_except_the_brokers() -> None:
     access = Access(RULES, default=Rule(subscribe=Subscribe.PUBLIC, publish=Publish.SUBSCRIBERS))
-    access.check_publish(bearer(), "whatever:1")
+    access.check_publish(bearer(), "other:1")
     with pytest.raises(UnknownNamespace):
         access.check_subscribe(bearer("*"), "canary:n1")
     with pytest.raises(Forbidden):
@@ -153,16 +153,16 @@ FOREIGN = [
 
 @pytest.mark.parametrize("origin", FOREIGN)
 @pytest.mark.parametrize("allowed", [(), ("https://shop.example",)])
-def test_another_origin_is_refused(origin: str, allowed: tuple[str, ...]) -> None:
+def test_another_origin_is_rejected(origin: str, allowed: tuple[str, ...]) -> None:
     assert not Origins(allowed).allows(origin, HOST, True)
 
 
 @pytest.mark.parametrize("host", ["", "evil.example", "shop.example, evil.example", "a@shop.example", "shop.example/x"])
-def test_same_origin_needs_a_host_that_is_one(host: str) -> None:
+def test_same_origin_needs_a_valid_host(host: str) -> None:
     assert not Origins().allows("https://shop.example", host, True)
 
 
-def test_a_list_is_matched_in_full_and_replaces_same_origin() -> None:
+def test_origins_are_matched_in_full_and_replace_the_same_origin() -> None:
     origins = Origins(["https://App.example", "http://localhost:3000"])
     assert origins.allows("https://app.example:443", HOST, True)
     assert origins.allows("http://localhost:3000", HOST, True)
@@ -170,7 +170,7 @@ def test_a_list_is_matched_in_full_and_replaces_same_origin() -> None:
     assert not origins.allows("https://shop.example", HOST, True)
 
 
-def test_any_page_still_means_a_page() -> None:
+def test_star_allows_only_valid_origins() -> None:
     origins = Origins(["*"])
     assert origins.any
     assert origins.allows("https://evil.example", HOST, True)
@@ -181,17 +181,17 @@ def test_any_page_still_means_a_page() -> None:
 @pytest.mark.parametrize(
     "entry", ["", "null", "shop.example", "https://shop.example/", "https://*.example", "https://a b"]
 )
-def test_a_list_of_no_origins_is_refused(entry: str) -> None:
+def test_invalid_origin_in_the_list_is_rejected(entry: str) -> None:
     with pytest.raises(BadConfig, match="origin"):
         Origins(["https://good.example", entry])
 
 
-def test_a_normal_origin_has_its_port() -> None:
+def test_normalized_origin_has_its_port() -> None:
     assert normal_origin("HTTPS://A.example") == "https://a.example:443"
     assert normal_origin("http://[::1]") == "http://[::1]:80"
 
 
-def test_a_revocation_holds_until_its_time() -> None:
+def test_revocation_applies_until_its_end() -> None:
     revocations = Revocations({user_key("ann"): 100.0, token_key("t9"): 50.0})
     assert revocations.is_revoked(bearer(), now_s=99.9)
     assert not revocations.is_revoked(bearer(), now_s=100.0)
@@ -200,12 +200,12 @@ def test_a_revocation_holds_until_its_time() -> None:
     assert not revocations.is_revoked(Claims(sub="bob", jti=None), now_s=49.0)
 
 
-def test_a_user_and_a_token_of_the_same_name_are_apart() -> None:
+def test_revocations_of_users_and_tokens_are_separate() -> None:
     assert not Revocations({token_key("ann"): 100.0}).is_revoked(bearer(sub="ann"), now_s=1.0)
     assert not Revocations({user_key("t1"): 100.0}).is_revoked(bearer(sub="ann"), now_s=1.0)
 
 
-def test_the_later_end_wins() -> None:
+def test_later_end_of_a_revocation_counts() -> None:
     revocations = Revocations()
     revocations.add(user_key("ann"), 100.0)
     revocations.add(user_key("ann"), 50.0)
@@ -214,7 +214,7 @@ def test_the_later_end_wins() -> None:
     assert revocations.is_revoked(bearer(), now_s=150.0)
 
 
-def test_ended_revocations_are_removed() -> None:
+def test_expired_revocations_are_removed() -> None:
     revocations = Revocations({"user:a": 10.0, "user:b": 20.0})
     assert revocations.forget_past(now_s=10.0) == ["user:a"]
     assert len(revocations) == 1

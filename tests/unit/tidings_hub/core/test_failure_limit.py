@@ -10,7 +10,7 @@ def test_an_address_is_over_the_limit_until_its_window_ends() -> None:
     assert not failures.add("a", now_s=60)
 
 
-def test_the_addresses_that_are_known_are_bounded() -> None:
+def test_number_of_stored_addresses_is_limited() -> None:
     failures = FailureLimit(1, addresses_max=10)
     for number in range(1000):
         failures.add(str(number), now_s=0)

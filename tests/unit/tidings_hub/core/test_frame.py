@@ -44,13 +44,13 @@ def test_an_sse_event_has_its_cursor_as_id_and_one_data_line() -> None:
 @pytest.mark.parametrize(
     "name", [b'"a\\ndata: evil"', b'"connect"', b'"tidings:ready"', b'"\\u0063onnect"', b'"\\x"', b'"\\u0000"']
 )
-def test_events_that_no_emitter_writes_do_not_get_this_far(name: bytes) -> None:
+def test_publication_with_a_reserved_or_malformed_event_is_not_decoded(name: bytes) -> None:
     message = b"t1 7 3 ep x 1 - %d %b,1" % (len(name), name)
     with pytest.raises(BadPacket):
         decode("orders:42", message, max_bytes=999)
 
 
-def test_frames_are_joined_as_each_kind_of_connection_needs_them() -> None:
+def test_frames_are_joined_for_each_transport() -> None:
     first, second = frame(seq=1), frame(seq=2)
     assert join_packets([first, second]) == first.packet + b"\x1e" + second.packet
     assert join_websocket([first, second]) == first.websocket + second.websocket

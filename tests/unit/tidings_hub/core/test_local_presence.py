@@ -7,35 +7,35 @@ from tidings_hub.core.local_presence import LocalPresence, presence_frame, split
 NO_INFO = b"null"
 
 
-def popped(presence: LocalPresence, now_s: float = 0.0) -> list[tuple[str, str, bytes | None]]:
+def pop_tuples(presence: LocalPresence, now_s: float = 0.0) -> list[tuple[str, str, bytes | None]]:
     return [(change.channel, change.user, change.info) for change in presence.pop_changes(now_s)]
 
 
-def test_the_first_connection_joins_and_the_last_one_leaves_after_the_grace() -> None:
+def test_user_joins_with_the_first_connection_and_leaves_after_the_last() -> None:
     presence = LocalPresence(grace_s=3)
     presence.join(["a:1"], "7", NO_INFO)
     presence.join(["a:1"], "7", NO_INFO)
-    assert popped(presence) == [("a:1", "7", NO_INFO)]
+    assert pop_tuples(presence) == [("a:1", "7", NO_INFO)]
     presence.leave(["a:1"], "7", now_s=10)
-    assert (presence.next_expiry_s(), popped(presence, 100)) == (None, [])
+    assert (presence.next_expiry_s(), pop_tuples(presence, 100)) == (None, [])
     presence.leave(["a:1"], "7", now_s=10)
     assert presence.next_expiry_s() == 13
-    assert popped(presence, 12.9) == []
-    assert popped(presence, 13) == [("a:1", "7", None)]
+    assert pop_tuples(presence, 12.9) == []
+    assert pop_tuples(presence, 13) == [("a:1", "7", None)]
     assert len(presence) == 0
 
 
-def test_a_page_change_produces_no_change() -> None:
+def test_reconnect_within_the_grace_period_produces_no_change() -> None:
     presence = LocalPresence(grace_s=3)
     presence.join(["a:1"], "7", NO_INFO)
-    popped(presence)
+    pop_tuples(presence)
     for now_s in (1.0, 2.0, 3.0):
         presence.leave(["a:1"], "7", now_s=now_s)
         presence.join(["a:1"], "7", NO_INFO)
-    assert popped(presence, 100) == []
+    assert pop_tuples(presence, 100) == []
     presence.leave(["a:1"], "7", now_s=100)
-    assert popped(presence, 102) == []
-    assert popped(presence, 103) == [("a:1", "7", None)]
+    assert pop_tuples(presence, 102) == []
+    assert pop_tuples(presence, 103) == [("a:1", "7", None)]
 
 
 def test_an_older_expiry_does_not_end_a_later_membership() -> None:
@@ -44,9 +44,9 @@ def test_an_older_expiry_does_not_end_a_later_membership() -> None:
     presence.leave(["a:1"], "7", now_s=0)
     presence.join(["a:1"], "7", NO_INFO)
     presence.leave(["a:1"], "7", now_s=2)
-    popped(presence)
-    assert popped(presence, 4) == []
-    assert popped(presence, 5) == [("a:1", "7", None)]
+    pop_tuples(presence)
+    assert pop_tuples(presence, 4) == []
+    assert pop_tuples(presence, 5) == [("a:1", "7", None)]
 
 
 def test_a_change_contains_the_current_state() -> None:
@@ -54,7 +54,7 @@ def test_a_change_contains_the_current_state() -> None:
     presence.join(["a:1", "a:2"], "7", NO_INFO)
     presence.leave(["a:1"], "7", now_s=1)
     presence.update_info(["a:1", "a:2", "a:3"], "7", b"{}")
-    assert popped(presence, 1) == [("a:1", "7", None), ("a:2", "7", b"{}")]
+    assert pop_tuples(presence, 1) == [("a:1", "7", None), ("a:2", "7", b"{}")]
     assert not presence.has_changes
 
 
@@ -64,8 +64,8 @@ def test_leaving_twice_or_without_joining_is_ignored() -> None:
     presence.join(["a:1"], "7", NO_INFO)
     presence.leave(["a:1"], "7", now_s=0)
     presence.leave(["a:1"], "7", now_s=0)
-    assert popped(presence) == [("a:1", "7", None)]
-    assert popped(presence) == []
+    assert pop_tuples(presence) == [("a:1", "7", None)]
+    assert pop_tuples(presence) == []
 
 
 def test_restored_changes_contain_the_state_at_the_retry() -> None:
@@ -74,17 +74,17 @@ def test_restored_changes_contain_the_state_at_the_retry() -> None:
     changes = presence.pop_changes(0)
     presence.leave(["a:2"], "7", now_s=0)
     presence.restore_changes(changes)
-    assert sorted(popped(presence), key=str) == [("a:1", "7", NO_INFO), ("a:2", "7", None)]
+    assert sorted(pop_tuples(presence), key=str) == [("a:1", "7", NO_INFO), ("a:2", "7", None)]
 
 
 def test_mark_all_changed_includes_members_only() -> None:
     presence = LocalPresence(grace_s=3)
     presence.join(["a:1", "a:2"], "7", NO_INFO)
-    popped(presence)
+    pop_tuples(presence)
     presence.leave(["a:1"], "7", now_s=0)
     presence.mark_all_changed()
-    assert popped(presence, 1) == [("a:1", "7", NO_INFO), ("a:2", "7", NO_INFO)]
-    assert popped(presence, 3) == [("a:1", "7", None)]
+    assert pop_tuples(presence, 1) == [("a:1", "7", NO_INFO), ("a:2", "7", NO_INFO)]
+    assert pop_tuples(presence, 3) == [("a:1", "7", None)]
 
 
 def test_answers_are_split_by_kind() -> None:

@@ -23,7 +23,7 @@ def test_dropped_recoveries_may_be_affected() -> None:
     assert recoveries.may_include(["orders:2"], 1, 9, 12.0)
 
 
-def test_old_recoveries_are_forgotten() -> None:
+def test_old_recoveries_are_removed() -> None:
     recoveries = RecentRecoveries(recoveries_max=2, keep_s=60.0)
     recoveries.add(5, ["orders:1"], 10.0)
     recoveries.add(6, ["orders:1"], 40.0)

@@ -34,7 +34,7 @@ def read(text: str) -> Packet:
         ("2[5]", 2, None, None, [5]),
     ],
 )
-def test_packets_of_the_protocol(text: str, kind: int, namespace: str | None, ack_id: int | None, data: object) -> None:
+def test_valid_packets_are_read(text: str, kind: int, namespace: str | None, ack_id: int | None, data: object) -> None:
     packet = read(text)
     assert (packet.packet_type, packet.namespace, packet.id, packet.data) == (kind, namespace, ack_id, data)
 
@@ -61,13 +61,13 @@ def test_packets_that_clients_may_not_send_are_rejected(text: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["__proto__", "constructor", "toString", "hasOwnProperty", "\u202e", "\x00", "a b"])
-def test_odd_names_are_plain_data(name: str) -> None:
+def test_special_names_are_plain_data(name: str) -> None:
     import json
 
     assert read("2" + json.dumps([name, {name: 1}])).data == [name, {name: 1}]
 
 
-def test_attachments_come_to_their_places() -> None:
+def test_attachments_replace_their_placeholders() -> None:
     packet = read('52-7["m",{"_placeholder":true,"num":1},[{"_placeholder":true,"num":0}]]')
     assert (packet.attachment_count, packet.id) == (2, 7)
     assert not packet.add_attachment(b"zero")
@@ -76,19 +76,19 @@ def test_attachments_come_to_their_places() -> None:
 
 
 @pytest.mark.parametrize("number", ["-1", "1", "99", '"0"', "0.0", "true", "null", "[]"])
-def test_a_placeholder_must_name_an_attachment(number: str) -> None:
+def test_placeholder_without_an_attachment_is_rejected(number: str) -> None:
     packet = read('51-["m",{"_placeholder":true,"num":' + number + "}]")
     with pytest.raises(BadPacket):
         packet.add_attachment(b"zero")
 
 
-def test_the_number_of_attachments_is_bounded() -> None:
+def test_number_of_attachments_is_limited() -> None:
     assert read(f'5{ATTACHMENTS_MAX}-["m"]').attachment_count == ATTACHMENTS_MAX
     with pytest.raises(BadPacket):
         read(f'5{ATTACHMENTS_MAX + 1}-["m"]')
 
 
-def test_binary_data_without_an_announcement_is_refused() -> None:
+def test_binary_data_without_an_event_is_rejected() -> None:
     with pytest.raises(BadPacket):
         Packet(encoded_packet=b"\x01\x02")
 
@@ -97,7 +97,7 @@ def test_binary_data_without_an_announcement_is_refused() -> None:
     st.text(max_size=60)
     | st.from_regex(r"[0-7](\d{0,3}-)?(/[a-z]{0,5},?)?\d{0,4}[\[{\"a-z0-9,:\]}]{0,20}", fullmatch=True)
 )
-def test_garbage_is_read_or_refused_and_nothing_else(text: str) -> None:
+def test_any_text_is_read_or_rejected(text: str) -> None:
     if not text:
         return
     try:

@@ -1,4 +1,4 @@
-"""Queue URLs: their parts, and that passwords are never shown. And the retries of a batch."""
+"""Queue URLs, whose passwords are never shown, and the retries of a batch."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def test_a_command_is_made_for_each_user_and_channel() -> None:
     ]
 
 
-def test_a_command_for_a_room_of_no_user_is_rejected() -> None:
+def test_command_for_a_room_that_is_not_a_user_is_rejected() -> None:
     with pytest.raises(BadChannel, match="user:<id>"):
         command_requests("disconnect", ["lobby"], (), MAPPING, LIMITS)
 

@@ -11,8 +11,8 @@ from tidings_hub.core.compat.channel_mapping import ChannelMapping
 from tidings_hub.core.compat.flask_socketio import read_message
 from tidings_hub.core.compat.requests import CommandRequest, PublishRequest, RequestLimits
 
-BOUNDS = RequestLimits(data_max_bytes=200, channels_max=3)
-RENAMES = ChannelMapping("io", {"order-": "orders:"})
+LIMITS = RequestLimits(data_max_bytes=200, channels_max=3)
+MAPPING = ChannelMapping("io", {"order-": "orders:"})
 GOOD: dict[str, Any] = {
     "method": "emit",
     "event": "hello",
@@ -27,10 +27,10 @@ GOOD: dict[str, Any] = {
 
 
 def parse(message: object) -> PublishRequest | CommandRequest:
-    return read_message(message if isinstance(message, bytes) else json.dumps(message).encode(), RENAMES, BOUNDS)
+    return read_message(message if isinstance(message, bytes) else json.dumps(message).encode(), MAPPING, LIMITS)
 
 
-def test_an_emit() -> None:
+def test_emit_becomes_a_publish_request() -> None:
     assert parse(GOOD) == PublishRequest(("io:room1",), "hello", b'{"a":1}')
     assert parse(GOOD | {"room": ["order-1", "io:b"]}) == PublishRequest(("orders:1", "io:b"), "hello", b'{"a":1}')
 
@@ -46,18 +46,20 @@ def test_an_emit() -> None:
         ("x", b'"x"'),
     ],
 )
-def test_arguments(data: object, published: bytes) -> None:
+def test_arguments_become_data(data: object, published: bytes) -> None:
     request = parse(GOOD | {"data": data})
     assert isinstance(request, PublishRequest)
     assert request.data_json == published
 
 
 def test_commands_for_users_and_one_connection() -> None:
-    order = {"sid": "user:7", "namespace": "/", "host_id": "x"}
-    assert parse(order | {"method": "disconnect"}) == CommandRequest("disconnect", user="7")
-    assert parse(order | {"method": "disconnect", "sid": "9f01"}) == CommandRequest("disconnect", connection="9f01")
-    assert parse(order | {"method": "enter_room", "room": "a"}) == CommandRequest("subscribe", user="7", channel="io:a")
-    assert parse(order | {"method": "leave_room", "room": "a"}) == CommandRequest(
+    message = {"sid": "user:7", "namespace": "/", "host_id": "x"}
+    assert parse(message | {"method": "disconnect"}) == CommandRequest("disconnect", user="7")
+    assert parse(message | {"method": "disconnect", "sid": "9f01"}) == CommandRequest("disconnect", connection="9f01")
+    assert parse(message | {"method": "enter_room", "room": "a"}) == CommandRequest(
+        "subscribe", user="7", channel="io:a"
+    )
+    assert parse(message | {"method": "leave_room", "room": "a"}) == CommandRequest(
         "unsubscribe", user="7", channel="io:a"
     )
 

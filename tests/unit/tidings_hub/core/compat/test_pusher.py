@@ -14,7 +14,7 @@ from tidings_hub.core.compat.requests import PublishRequest
 
 APP = PusherCredentials("42", "the-key", "7ad3773142a6692b25b8")
 PATH = "/apps/42/events"
-RENAMES = ChannelMapping("pusher", {"private-orders-": "orders:"})
+MAPPING = ChannelMapping("pusher", {"private-orders-": "orders:"})
 NOW_S = 1_795_340_415.0
 
 
@@ -30,7 +30,7 @@ def signed(body: bytes, *, app: PusherCredentials = APP, path: str = PATH, **cha
     return query | {"auth_signature": hmac.new(app.secret.encode(), text.encode(), sha256).hexdigest()}
 
 
-def test_the_example_of_pushers_documentation() -> None:
+def test_example_of_the_pusher_documentation() -> None:
     # pusher.com/docs/channels/library_auth_reference/rest-api, "worked authentication example".
     app = PusherCredentials("3", "278d425bdf160c739803", "7ad3773142a6692b25b8")
     body = b'{"name":"foo","channels":["project-3"],"data":"{\\"some\\":\\"data\\"}"}'
@@ -43,7 +43,7 @@ def test_the_example_of_pushers_documentation() -> None:
     }
     check_signature(app, "/apps/3/events", query, now_s=1_353_088_179)
     check_body(query, body)
-    assert read_event(body, RENAMES, data_max_bytes=100) == PublishRequest(
+    assert read_event(body, MAPPING, data_max_bytes=100) == PublishRequest(
         ("pusher:project-3",), "foo", b'{"some":"data"}'
     )
 
@@ -54,7 +54,7 @@ def test_valid_signature_is_accepted_for_ten_minutes(late_s: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "about"),
+    ("query", "reason"),
     [
         ({}, "signature"),
         (signed(b"x") | {"auth_signature": ""}, "signature"),
@@ -74,8 +74,8 @@ def test_valid_signature_is_accepted_for_ten_minutes(late_s: int) -> None:
         (signed(b"x", auth_timestamp="\u0661"), "auth_timestamp"),
     ],
 )
-def test_everything_else_is_unauthorized_without_a_secret_in_the_message(query: dict[str, str], about: str) -> None:
-    with pytest.raises(Unauthorized, match=about) as caught:
+def test_invalid_signature_is_unauthorized_without_a_secret_in_the_message(query: dict[str, str], reason: str) -> None:
+    with pytest.raises(Unauthorized, match=reason) as caught:
         check_signature(APP, PATH, query, now_s=NOW_S)
     assert APP.secret not in str(caught.value) + repr(APP)
     assert signed(b"x")["auth_signature"] not in str(caught.value)
@@ -90,7 +90,7 @@ def test_a_body_that_was_not_signed_is_unauthorized() -> None:
 
 def event(**fields: Any) -> PublishRequest:
     return read_event(
-        json.dumps({"name": "e", "channel": "c", "data": "1"} | fields).encode(), RENAMES, data_max_bytes=99
+        json.dumps({"name": "e", "channel": "c", "data": "1"} | fields).encode(), MAPPING, data_max_bytes=99
     )
 
 
@@ -110,7 +110,7 @@ def event(**fields: Any) -> PublishRequest:
         ('{"price": 1.10, "n": 12345678901234567890}', b'{"price":1.1,"n":12345678901234567890}'),
     ],
 )
-def test_data_is_the_json_it_contains_or_else_its_text(data: str, published: bytes) -> None:
+def test_data_is_decoded_as_json_or_stays_text(data: str, published: bytes) -> None:
     assert event(data=data).data_json == published
 
 
@@ -142,31 +142,31 @@ def test_invalid_publication_is_an_error(fields: dict[str, Any], kind: type[Tidi
         event(**fields)
 
 
-def test_many_channels_each_once() -> None:
+def test_repeated_channels_are_removed() -> None:
     body = json.dumps({"name": "e", "channels": ["b", "private-orders-7", "b", "#server-to-user-9"], "data": "1"})
-    requests = read_event(body.encode(), RENAMES, data_max_bytes=99)
+    requests = read_event(body.encode(), MAPPING, data_max_bytes=99)
     assert requests.channels == ("pusher:b", "orders:7", "user:9")
 
 
 @pytest.mark.parametrize("channels", [[], "abc", {"a": 1}, None, ["a", ""], [["a"]], ["c"] * 101])
 def test_no_channel_or_too_many_is_an_error(channels: object) -> None:
     with pytest.raises((BadChannel, BadRequest)):
-        read_event(json.dumps({"name": "e", "channels": channels, "data": "1"}).encode(), RENAMES, data_max_bytes=99)
+        read_event(json.dumps({"name": "e", "channels": channels, "data": "1"}).encode(), MAPPING, data_max_bytes=99)
 
 
-def test_empty_members_that_libraries_send_are_ignored() -> None:
+def test_empty_optional_fields_are_ignored() -> None:
     assert event(socket_id=None, info="").channels == ("pusher:c",)
 
 
-def test_a_batch_is_read_in_order_and_names_the_wrong_one() -> None:
+def test_batch_is_read_in_order_and_errors_have_an_index() -> None:
     items: list[Any] = [{"name": "a", "channel": "c", "data": "1"}, {"name": "b", "channel": "orders:2", "data": "x"}]
-    requests = read_batch(json.dumps({"batch": items}).encode(), RENAMES, data_max_bytes=99)
+    requests = read_batch(json.dumps({"batch": items}).encode(), MAPPING, data_max_bytes=99)
     assert requests == [PublishRequest(("pusher:c",), "a", b"1"), PublishRequest(("orders:2",), "b", b'"x"')]
     with pytest.raises(BadChannel, match=r"^batch\[2\]: "):
-        read_batch(json.dumps({"batch": [*items, {"name": "a", "data": "1"}]}).encode(), RENAMES, data_max_bytes=99)
+        read_batch(json.dumps({"batch": [*items, {"name": "a", "data": "1"}]}).encode(), MAPPING, data_max_bytes=99)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"batch":[]}', b'{"batch":{}}', b'{"batch":[1]}', b"\x80\x04"])
-def test_a_batch_that_is_none_is_an_error(body: bytes) -> None:
+def test_malformed_batch_is_an_error(body: bytes) -> None:
     with pytest.raises(BadRequest):
-        read_batch(body, RENAMES, data_max_bytes=99)
+        read_batch(body, MAPPING, data_max_bytes=99)

@@ -13,8 +13,8 @@ from tidings_hub.core.compat.channel_mapping import ChannelMapping
 from tidings_hub.core.compat.requests import CommandRequest, PublishRequest, RequestLimits
 from tidings_hub.core.compat.socketio_emitter import EmitterChannels, read_emit, read_request
 
-BOUNDS = RequestLimits(data_max_bytes=200, channels_max=3)
-RENAMES = ChannelMapping("io", {"order-": "orders:"})
+LIMITS = RequestLimits(data_max_bytes=200, channels_max=3)
+MAPPING = ChannelMapping("io", {"order-": "orders:"})
 CHANNELS = EmitterChannels("socket.io", "/")
 PACKET = {"type": 2, "data": ["hello", {"a": 1}], "nsp": "/"}
 
@@ -29,16 +29,16 @@ def emit(
 ) -> PublishRequest:
     options = {"rooms": ["io:a"]} if options is None else options
     message = pack(["emitter", packet, options] if parts is None else parts)
-    return read_emit(CHANNELS.room(channel), unpack(message), nsp, RENAMES, BOUNDS)
+    return read_emit(CHANNELS.room(channel), unpack(message), nsp, MAPPING, LIMITS)
 
 
-def test_the_bytes_of_the_npm_emitter() -> None:
+def test_message_of_the_npm_emitter_is_read() -> None:
     message = bytes.fromhex(
         "93 a7 656d6974746572 83 a4 74797065 02 a4 64617461 92 a5 68656c6c6f 81 a1 61 01 a3 6e7370 a1 2f"
         "83 a5 726f6f6d73 91 a5 726f6f6d31 a5 666c616773 80 a6 657863657074 90"
     )
     room = CHANNELS.room("socket.io#/#room1#")
-    assert read_emit(room, unpack(message), "/", RENAMES, BOUNDS) == PublishRequest(("io:room1",), "hello", b'{"a":1}')
+    assert read_emit(room, unpack(message), "/", MAPPING, LIMITS) == PublishRequest(("io:room1",), "hello", b'{"a":1}')
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_the_bytes_of_the_npm_emitter() -> None:
         ("socket.io#emitter", ""),
     ],
 )
-def test_the_room_that_a_channel_names(channel: str, room: str) -> None:
+def test_room_of_a_channel(channel: str, room: str) -> None:
     assert CHANNELS.room(channel) == room
 
 
@@ -80,7 +80,7 @@ def test_old_emitters_leave_out_the_uid_and_the_namespace() -> None:
     assert published == PublishRequest(("io:a",), "hello", b'{"a":1}')
 
 
-def test_one_message_per_room_that_lists_all_rooms_is_published_once_per_room() -> None:
+def test_message_repeated_for_each_room_is_published_once_per_room() -> None:
     options = {"rooms": ["a", "b", "c"], "flags": ""}
     channels = [emit(options=options, channel=f"socket.io#/#{room}#").channels for room in "abc"]
     assert channels == [("io:a",), ("io:b",), ("io:c",)]
@@ -90,11 +90,11 @@ def test_one_message_per_room_that_lists_all_rooms_is_published_once_per_room() 
     ("arguments", "data"),
     [([], b"null"), ([None], b"null"), ([7], b"7"), ([[1]], b"[1]"), ([1, "b"], b'[1,"b"]'), (["ü"], '"ü"'.encode())],
 )
-def test_arguments(arguments: list[Any], data: bytes) -> None:
+def test_arguments_become_data(arguments: list[Any], data: bytes) -> None:
     assert emit({**PACKET, "data": ["hello", *arguments]}).data_json == data
 
 
-def test_a_number_is_a_room() -> None:
+def test_room_may_be_a_number() -> None:
     assert emit(options={"rooms": [42]}).channels == ("io:42",)
     assert emit(options={"rooms": [42]}, channel="socket.io#/#42#").channels == ("io:42",)
 
@@ -153,10 +153,10 @@ def test_invalid_publication_is_an_error(kind: type[TidingsError], changed: dict
 
 
 def request(message: object) -> list[CommandRequest]:
-    return read_request(message if isinstance(message, bytes) else json.dumps(message).encode(), RENAMES, BOUNDS)
+    return read_request(message if isinstance(message, bytes) else json.dumps(message).encode(), MAPPING, LIMITS)
 
 
-def test_commands_for_users() -> None:
+def test_requests_for_users_become_commands() -> None:
     rooms = {"rooms": ["user:7"], "except": []}
     assert request({"type": 4, "opts": rooms, "close": True}) == [CommandRequest("disconnect", user="7")]
     assert request({"type": 2, "opts": rooms, "rooms": ["order-1", "io:b"]}) == [
@@ -174,8 +174,8 @@ def test_commands_for_users() -> None:
     [
         (BadChannel, {"type": 4, "opts": {"rooms": []}, "close": True}),
         (BadChannel, {"type": 4, "opts": {}}),
-        (BadChannel, {"type": 4, "opts": {"rooms": ["io:everybody"]}}),
-        (BadChannel, {"type": 4, "opts": {"rooms": ["user:7", "io:everybody"]}}),
+        (BadChannel, {"type": 4, "opts": {"rooms": ["io:everyone"]}}),
+        (BadChannel, {"type": 4, "opts": {"rooms": ["user:7", "io:everyone"]}}),
         (BadChannel, {"type": 4, "opts": {"rooms": ["user:"]}}),
         (BadRequest, {"type": 4, "opts": {"rooms": ["user:7"], "except": ["x"]}}),
         (BadChannel, {"type": 2, "opts": {"rooms": ["user:7"]}, "rooms": []}),
@@ -193,6 +193,6 @@ def test_commands_for_users() -> None:
         (BadRequest, b"[" * 100_000),
     ],
 )
-def test_requests_that_are_not_for_users_are_refused(kind: type[TidingsError], message: object) -> None:
+def test_requests_that_are_not_for_users_are_rejected(kind: type[TidingsError], message: object) -> None:
     with pytest.raises(kind):
         request(message)

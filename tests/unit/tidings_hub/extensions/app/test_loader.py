@@ -16,7 +16,7 @@ _NUMBERS = itertools.count()
 
 @pytest.fixture
 def module(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A module that no other test has imported; written by the test."""
+    """The path of a module that no other test has imported. The test writes it."""
     monkeypatch.setattr("sys.path", list(sys.path))
     return nowhere / f"module_of_a_test_{next(_NUMBERS)}.py"
 
@@ -28,7 +28,7 @@ def test_the_only_app_of_a_module_is_found(module: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "name", "about"),
+    ("text", "name", "message"),
     [
         ("x = 1", "", "has no tidings_hub.App"),
         ("x = 1", ":x", "is not a tidings_hub.App"),
@@ -40,9 +40,9 @@ def test_the_only_app_of_a_module_is_found(module: Path) -> None:
         ("from tidings_hub import App\nApp().on_connect(lambda: 1)", "", "must take an argument"),
     ],
 )
-def test_errors_of_loading_are_reported(module: Path, text: str, name: str, about: str) -> None:
+def test_errors_of_loading_are_reported(module: Path, text: str, name: str, message: str) -> None:
     module.write_text(text)
-    with pytest.raises(BadConfig, match=re.escape(about)):
+    with pytest.raises(BadConfig, match=re.escape(message)):
         load_app(module.stem + name)
 
 
@@ -54,6 +54,6 @@ def test_a_wsgi_application_is_found_by_its_name(module: Path) -> None:
             load_wsgi(f"{module.stem}:{name}")
 
 
-def test_a_module_that_is_not_there_is_named() -> None:
+def test_error_names_the_missing_module() -> None:
     with pytest.raises(BadConfig, match="no module nothing_of_that_name"):
         load_app("nothing_of_that_name.realtime")
