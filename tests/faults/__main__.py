@@ -1,6 +1,6 @@
-"""`make faults`: every fault under the full load, one line each, and the history of what went wrong.
+"""`make faults`: every fault under the full load, with one line each, and the history of a failed one.
 
-python -m faults                         all of them
+python -m faults                         all faults
 python -m faults kill-node rolling-restart --times 3
 python -m faults --short                 the load and the times of `make test`
 """
@@ -24,16 +24,16 @@ _SHOWN_MAX = 20
 
 
 def run(case: Case, load: Load, folder: Path) -> tuple[list[str], Outcome]:
-    """One fault; returns what is wrong. A fault that could not be gone through with ends in the same way."""
+    """Run one fault; return its problems and the outcome. An error during the fault counts as a problem."""
     scene = Scene(folder, load, case.setting)
     try:
         try:
-            case.do(scene)
-            stuck = []
+            case.inject(scene)
+            errors = []
         except (AssertionError, OSError) as error:
-            stuck = [f"{type(error).__name__}: {error}"]
-        outcome = scene.settle()
-        return [*stuck, *outcome.problems, *case.breaches(scene, outcome)], outcome
+            errors = [f"{type(error).__name__}: {error}"]
+        outcome = scene.finish()
+        return [*errors, *outcome.problems, *case.violations(scene, outcome)], outcome
     finally:
         scene.close()
 
@@ -41,7 +41,7 @@ def run(case: Case, load: Load, folder: Path) -> tuple[list[str], Outcome]:
 def row(case: Case, outcome: Outcome, problems: list[str]) -> str:
     """One line of the table."""
     figures = outcome.figures
-    unrecovered = figures.unrecovered
+    gaps = figures.unrecovered
     columns = [
         f"{case.name:<17}",
         "ok  " if not problems else "FAIL",
@@ -49,24 +49,25 @@ def row(case: Case, outcome: Outcome, problems: list[str]) -> str:
         f"{outcome.refused:>5}",
         f"{figures.receipts:>7}",
         f"{figures.returns // 3:>6}",
-        f"{unrecovered['load']:>5}",
-        f"{unrecovered['brief']:>5}",
+        f"{gaps['load']:>5}",
+        f"{gaps['brief']:>5}",
         f"{quantile_ms(figures.silence_s, 0.5):>7.0f}",
         f"{quantile_ms(figures.silence_s, 0.99):>7.0f}",
         f"{quantile_ms(figures.silence_s, 1.0):>7.0f}",
-        f"{quantile_ms(figures.way_s, 1.0):>7.0f}",
+        f"{quantile_ms(figures.delay_s, 1.0):>7.0f}",
     ]
     return " | ".join(columns)
 
 
 _HEAD = """\
-told: times that a client was told of a gap in a channel with a long history; gap: longest silence of a client, in ms
-fault             |      | acked  | errors| receipts|returns | told  | brief | gap p50 |     p99 |     max | way max
+gaps: gaps in channels with a long history; brief: in channels with a short one; silence: longest of a client, in ms;
+delay: longest time from publish to delivery, in ms
+fault             |      | acked  | errors| receipts| reconn | gaps  | brief | sil p50 |     p99 |     max | delay max
 """
 
 
 def cpu(outcome: Outcome) -> str:
-    """Who used how much of a core, and Redis' part of a publication."""
+    """CPU usage by process, and the cost of a publication in Redis."""
     used = outcome.cpu_s
     parts = [f"{name} {100 * spent / outcome.load_s:.0f} %" for name, spent in sorted(used.items())]
     if "redis" in used and outcome.acked:
@@ -78,21 +79,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="fault", help=", ".join(case.name for case in CASES))
     parser.add_argument("--short", action="store_true", help="small load, short times")
-    parser.add_argument("--times", type=int, default=1, help="how often, all in a row")
-    parser.add_argument("--keep", action="store_true", help="keep the history and the logs in any case")
+    parser.add_argument("--times", type=int, default=1, help="how often to run all of them")
+    parser.add_argument("--keep", action="store_true", help="keep the history and the logs of every fault")
     parser.add_argument("--scale", action="store_true", help="measure scale instead")
-    arguments = parser.parse_args()
-    if arguments.scale:
+    options = parser.parse_args()
+    if options.scale:
         sys.stdout.write(table())
         return 0
-    unknown = set(arguments.names) - {case.name for case in CASES}
+    unknown = set(options.names) - {case.name for case in CASES}
     if unknown:
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
-    cases = [case for case in CASES if not arguments.names or case.name in arguments.names]
-    load = SHORT if arguments.short else FULL
+    cases = [case for case in CASES if not options.names or case.name in options.names]
+    load = SHORT if options.short else FULL
     failed = 0
     sys.stdout.write(_HEAD)
-    for turn in range(arguments.times):
+    for turn in range(options.times):
         for case in cases:
             folder = Path(tempfile.mkdtemp(prefix=f"tidings-faults-{case.name}-{turn}-"))
             problems, outcome = run(case, load, folder)
@@ -101,7 +102,7 @@ def main() -> int:
                 sys.stdout.write(f"    {problem}\n")
             sys.stdout.flush()
             failed += bool(problems)
-            if problems or arguments.keep:
+            if problems or options.keep:
                 sys.stdout.write(f"    {len(problems)} problems; history and logs: {folder}\n")
             else:
                 shutil.rmtree(folder)

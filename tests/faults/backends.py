@@ -1,8 +1,8 @@
-"""One process with many backends that publish without pause, most into Redis, some over HTTP through the proxy.
+"""One process with many backends that publish continuously, most to Redis, some over HTTP through nginx.
 
-Every publish and its answer is noted. A publish that failed is tried again with the same id, as the errors advise.
-Prints what was done so far as lines of JSON. Lines on its input: `stop` ends the load, `mark` publishes a last
-publication in every channel.
+The process records every publish and its result. It retries a failed publish with the same id. It prints its counters
+as lines of JSON. Lines on stdin: `start` starts the load, `stop` stops it, `mark` publishes a last publication in every
+channel.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from tidings import Emitter
 from tidings.errors import TidingsError, Unavailable
 
 _TIMEOUT_S = 1.0
-_AGAIN = 3
-# One backend of so many publishes over HTTP.
+_ATTEMPTS = 3
+# Every tenth backend publishes over HTTP.
 _HTTP_EVERY = 10
-_TELL_S = 0.25
+_REPORT_S = 0.25
 _PADDING = "x" * 100
 
 
@@ -53,30 +53,30 @@ class Backends:
         count = 0
         while not self._stopping.wait(max(0.0, at_s - time.monotonic())):
             count += 1
-            # Each backend goes through all channels, all of them at other places.
+            # Each backend cycles through all channels, from another start.
             channel = names[(count * 7 + number * 13) % len(names)]
             self._publish(emitter, channel, f"b{number}-{count}")
-            # What could not be published in time is not made up for: a load without bursts.
+            # A delayed backend does not catch up, so that the load has no bursts.
             at_s = max(at_s + every_s, time.monotonic() - 1.0)
 
     def _publish(self, emitter: Emitter, channel: str, id: str) -> bool:
-        who = id.partition("-")[0]
-        self._recorder.note(who, "sending", channel, id=id)
+        actor = id.partition("-")[0]
+        self._recorder.note(actor, "sending", channel, id=id)
         error: TidingsError = Unavailable()
-        for _ in range(_AGAIN):
+        for _ in range(_ATTEMPTS):
             try:
                 receipt = emitter.emit("n", {"id": id, "text": _PADDING}, channel=channel, id=id)
-            except TidingsError as caught:
-                error = caught
+            except TidingsError as failure:
+                error = failure
                 if self._stopping.is_set() and not id.startswith(MARK):
                     break
             else:
                 self.acked += 1
                 self.duplicates += receipt.duplicate
-                self._recorder.acked(who, channel, id, receipt)
+                self._recorder.acked(actor, channel, id, receipt)
                 return True
         self.refused += 1
-        self._recorder.acked(who, channel, id, error)
+        self._recorder.acked(actor, channel, id, error)
         return False
 
     def start(self) -> None:
@@ -89,37 +89,37 @@ class Backends:
             thread.join()
 
     def mark(self) -> None:
-        """A publication that ends the history, in every channel, however long it takes."""
+        """Publish a last publication in every channel. Retries until it succeeds."""
         self._marks += 1
         for channel in self._load.names():
             while not self._publish(self._redis, channel, f"{MARK}{self._marks}-{time.monotonic_ns()}"):
                 time.sleep(0.1)
 
-    def say(self, **more: object) -> None:
+    def report(self, **more: object) -> None:
         counts = {"acked": self.acked, "refused": self.refused, "duplicates": self.duplicates}
         print(json.dumps({**counts, **more}), flush=True)
 
 
 def main() -> None:
     backends = Backends(json.loads(sys.argv[1]))
-    ended = threading.Event()
+    stopped = threading.Event()
 
-    def tell() -> None:
-        while not ended.wait(_TELL_S):
-            backends.say()
+    def report_counters() -> None:
+        while not stopped.wait(_REPORT_S):
+            backends.report()
 
-    threading.Thread(target=tell, daemon=True).start()
+    threading.Thread(target=report_counters, daemon=True).start()
     for line in sys.stdin:
         match line.strip():
             case "start":
                 backends.start()
             case "stop":
                 backends.stop()
-                backends.say(stopped=True)
+                backends.report(stopped=True)
             case "mark":
                 backends.mark()
-                backends.say(mark=backends._marks)
-    ended.set()
+                backends.report(mark=backends._marks)
+    stopped.set()
 
 
 if __name__ == "__main__":

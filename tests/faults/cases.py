@@ -1,4 +1,4 @@
-"""The faults: what is done to a scene under load, and what its clients may be told."""
+"""The faults that are injected into a scene under load, and the gaps that its clients may report."""
 
 from __future__ import annotations
 
@@ -15,207 +15,207 @@ from support.waiting import wait_until
 from tidings.redis_client.keys import DEFAULT_PREFIX, RedisKeys
 from tidings.redis_client.topology import open_buckets
 
-_JUNK = b"x" * 60_000
-_JUNK_MAX = 2_000
+_INVALID_MESSAGE = b"x" * 60_000
+_INVALID_MESSAGE_MAX = 2_000
 
 
 class ExpectedGaps(Enum):
-    """Who may be told that something is missing, in channels whose history is longer than the fault."""
+    """How many subscriptions report a gap, in channels whose history is longer than the fault."""
 
-    NOBODY = "nobody"
-    EVERYBODY = "everybody"
-    ANYBODY = "anybody"
+    NONE = "none"
+    ALL = "all"
+    ANY = "any"
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One fault. `short`: part of `make test`."""
+    """One fault. `short` ones are part of `make test`."""
 
     name: str
-    do: Callable[[Scene], None]
+    inject: Callable[[Scene], None]
     expected_gaps: ExpectedGaps
     setting: Setting = field(default_factory=Setting)
     short: bool = False
 
-    def breaches(self, scene: Scene, outcome: Outcome) -> list[str]:
-        """What is wrong beside the history."""
-        breaches = [] if outcome.figures.receipts else ["nothing was received"]
-        unrecovered = outcome.figures.unrecovered
+    def violations(self, scene: Scene, outcome: Outcome) -> list[str]:
+        """Problems that the checker of histories does not find."""
+        problems = [] if outcome.figures.receipts else ["nothing was received"]
+        gaps = outcome.figures.unrecovered
         subscriptions = scene.load.clients * scene.load.channels_per_client
-        if self.expected_gaps is ExpectedGaps.NOBODY and unrecovered["load"]:
-            breaches.append(f"{unrecovered['load']} times a client was told of a gap that need not be")
-        if self.expected_gaps is ExpectedGaps.EVERYBODY and unrecovered.total() < subscriptions:
-            breaches.append(f"only {unrecovered.total()} of {subscriptions} subscriptions were told of a new epoch")
-        return breaches
+        if self.expected_gaps is ExpectedGaps.NONE and gaps["load"]:
+            problems.append(f"clients received {gaps['load']} unnecessary gaps")
+        if self.expected_gaps is ExpectedGaps.ALL and gaps.total() < subscriptions:
+            problems.append(f"only {gaps.total()} of {subscriptions} subscriptions were notified of a new epoch")
+        return problems
 
 
 def steady(scene: Scene) -> None:
-    """Nothing happens."""
-    scene.last(30)
+    """No fault."""
+    scene.run_load(30)
 
 
 def kill_node(scene: Scene) -> None:
-    """SIGKILL; its clients find the other node, and it comes back."""
-    scene.last(5)
+    """SIGKILL. The clients reconnect to the other node, and the killed node is started again."""
+    scene.run_load(5)
     scene.nodes[0].stop()
-    scene.flows()
-    scene.last(10)
+    scene.wait_for_deliveries()
+    scene.run_load(10)
     scene.nodes[0].start()
-    scene.last(10)
-    scene.all_back()
+    scene.run_load(10)
+    scene.wait_for_clients()
 
 
 def stop_node(scene: Scene) -> None:
-    """SIGSTOP for 40 s: its sockets stay open, and nobody answers."""
-    scene.last(5)
+    """SIGSTOP for 40 s: the sockets of the node stay open, and it does not respond."""
+    scene.run_load(5)
     scene.pause(scene.nodes[0])
-    scene.last(40)
+    scene.run_load(40)
     scene.resume(scene.nodes[0])
-    scene.last(10)
-    scene.all_ready()
-    scene.all_back()
+    scene.run_load(10)
+    scene.wait_for_nodes()
+    scene.wait_for_clients()
 
 
 def rolling_restart(scene: Scene) -> None:
-    """SIGTERM, exit 0, start, ready: one node after the other, as a deployment does."""
+    """SIGTERM, exit 0, start, ready: one node after the other, as in a deployment."""
     for node in scene.nodes:
-        scene.last(5)
+        scene.run_load(5)
         code = node.terminate()
         if code != 0:
-            raise AssertionError(f"a node that drained ended with {code}: {node.log.read_text()[-2000:]}")
+            raise AssertionError(f"a node exited with {code} after draining: {node.log.read_text()[-2000:]}")
         node.start()
-        scene.last(5)
-    scene.all_back()
+        scene.run_load(5)
+    scene.wait_for_clients()
 
 
 def reload_nginx(scene: Scene) -> None:
-    """Reload with connections on the old workers, and a restart that cuts all."""
+    """Reload nginx while old workers have connections, and restart it, which cuts all connections."""
     for change in (scene.nginx.reload, scene.nginx.restart, scene.nginx.reload):
-        scene.last(5)
+        scene.run_load(5)
         change()
-        scene.flows()
-        scene.last(8)
-    scene.all_back()
+        scene.wait_for_deliveries()
+        scene.run_load(8)
+    scene.wait_for_clients()
 
 
-def _redis_comes_back(scene: Scene, file: str) -> None:
+def _restart_redis(scene: Scene, file: str) -> None:
     current, older = scene.redis.folder / "appendonlydir", scene.folder / "older"
-    scene.last(5)
+    scene.run_load(5)
     shutil.copytree(current, older)
-    scene.last(5)
+    scene.run_load(5)
     scene.redis.kill()
     if file != "same":
         shutil.rmtree(current)
     if file == "older":
         shutil.copytree(older, current)
-    scene.last(5)
+    scene.run_load(5)
     scene.redis.start()
-    scene.all_ready()
-    scene.flows()
-    scene.last(10)
-    # Whoever returns now has a cursor of the new epoch.
+    scene.wait_for_nodes()
+    scene.wait_for_deliveries()
+    scene.run_load(10)
+    # Clients that reconnect now have a cursor of the new epoch.
     scene.nginx.restart()
-    scene.last(5)
-    scene.all_back()
+    scene.run_load(5)
+    scene.wait_for_clients()
 
 
 def pause_redis(scene: Scene) -> None:
-    """SIGSTOP: connections stay open, nothing answers."""
-    scene.last(5)
+    """SIGSTOP for Redis: connections stay open, and Redis does not respond."""
+    scene.run_load(5)
     scene.redis.pause()
-    scene.last(10)
+    scene.run_load(10)
     scene.redis.resume()
-    scene.all_ready()
-    scene.flows()
-    scene.last(10)
+    scene.wait_for_nodes()
+    scene.wait_for_deliveries()
+    scene.run_load(10)
 
 
 def kill_connections(scene: Scene) -> None:
-    """CLIENT KILL of all connections, again and again: those that listen, and those that ask."""
+    """CLIENT KILL, several times: all subscriber connections, then all command connections."""
     with scene.redis.client() as client:
         for kind in ("pubsub", "normal") * 3:
-            scene.last(4)
+            scene.run_load(4)
             client.client_kill_filter(_type=kind, skipme=True)
-            scene.flows()
-    scene.all_ready()
+            scene.wait_for_deliveries()
+    scene.wait_for_nodes()
 
 
 def overflow_output_buffer(scene: Scene) -> None:
-    """A node that reads too slowly for Redis, which cuts it off."""
+    """A node reads too slowly, and Redis closes its connection."""
     with scene.redis.client() as client:
         for proxy in scene.proxies:
-            scene.last(3)
-            before = _cut_off(scene)
+            scene.run_load(3)
+            before = _overflow_count(scene)
             proxy.pause()
-            # The kernel would take minutes of the load in: junk, which every node listens to and skips, is quicker.
-            for _ in range(_JUNK_MAX):
-                client.publish(RedisKeys().control, _JUNK)
-                if _cut_off(scene) > before:
+            # The kernel buffers minutes of the load. Invalid messages, which nodes ignore, fill the buffers faster.
+            for _ in range(_INVALID_MESSAGE_MAX):
+                client.publish(RedisKeys().control, _INVALID_MESSAGE)
+                if _overflow_count(scene) > before:
                     break
             else:
-                raise AssertionError("Redis did not cut the node off")
-            scene.last(3)
+                raise AssertionError("Redis did not close the connection of the node")
+            scene.run_load(3)
             proxy.resume()
-            scene.all_ready()
-            scene.flows()
-    scene.last(5)
+            scene.wait_for_nodes()
+            scene.wait_for_deliveries()
+    scene.run_load(5)
 
 
-def _cut_off(scene: Scene) -> int:
+def _overflow_count(scene: Scene) -> int:
     """How often Redis closed a connection because of its output buffer."""
     return (scene.redis.folder / "redis.log").read_text().count("output buffer limits")
 
 
 def fail_over(scene: Scene) -> None:
-    """The master is killed and a replica takes over; the old one comes back as a replica."""
-    guarded = scene.guarded
-    if guarded is None:
+    """The master is killed and a replica takes over. The old master returns as a replica."""
+    sentinels = scene.sentinels
+    if sentinels is None:
         raise AssertionError("this fault needs sentinels")
-    scene.last(5)
-    guarded.kill_master()
-    guarded.wait_for_another_master()
-    scene.all_ready()
-    scene.flows()
+    scene.run_load(5)
+    sentinels.kill_master()
+    sentinels.wait_for_another_master()
+    scene.wait_for_nodes()
+    scene.wait_for_deliveries()
     scene.redis.start()
-    scene.last(10)
+    scene.run_load(10)
     scene.nginx.restart()
-    scene.last(5)
-    scene.all_back()
+    scene.run_load(5)
+    scene.wait_for_clients()
 
 
 def reshard(scene: Scene) -> None:
-    """Every bucket moves to another master, key by key, while publications pour in."""
+    """Every bucket moves to another master, key by key, while backends publish."""
     cluster = _cluster(scene)
     for bucket in open_buckets(scene.broker, DEFAULT_PREFIX):
         slot = bucket.address.slot
-        scene.last(3)
-        home = cluster.owner(slot)
-        cluster.move(slot, next(node for node in cluster.masters() if node is not home))
-        scene.flows()
-    scene.all_ready()
-    scene.last(5)
-    # Whoever returns now has a cursor of the new epochs.
+        scene.run_load(3)
+        owner = cluster.owner(slot)
+        cluster.move(slot, next(master for master in cluster.masters() if master is not owner))
+        scene.wait_for_deliveries()
+    scene.wait_for_nodes()
+    scene.run_load(5)
+    # Clients that reconnect now have cursors of the new epochs.
     scene.nginx.restart()
-    scene.last(5)
-    scene.all_back()
+    scene.run_load(5)
+    scene.wait_for_clients()
 
 
 def kill_master(scene: Scene) -> None:
-    """A master of the cluster is killed, a replica takes over, and the old master comes back as a replica."""
+    """A master of the cluster is killed and a replica takes over. The old master returns as a replica."""
     cluster = _cluster(scene)
     slot = open_buckets(scene.broker, DEFAULT_PREFIX)[0].address.slot
-    scene.last(5)
+    scene.run_load(5)
     master = cluster.owner(slot)
     master.kill()
     wait_until(lambda: cluster.is_agreed(slot), within_s=SETTLED_S, why="a replica takes over")
-    scene.all_ready()
-    scene.flows()
-    scene.last(5)
+    scene.wait_for_nodes()
+    scene.wait_for_deliveries()
+    scene.run_load(5)
     master.start()
-    scene.last(5)
+    scene.run_load(5)
     scene.nginx.restart()
-    scene.last(5)
-    scene.all_back()
+    scene.run_load(5)
+    scene.wait_for_clients()
 
 
 def _cluster(scene: Scene) -> ClusterProcess:
@@ -225,87 +225,87 @@ def _cluster(scene: Scene) -> ClusterProcess:
 
 
 def lossy_link(scene: Scene) -> None:
-    """Stalls, as TCP makes them of lost packets, messages that never come, and cuts, at both nodes."""
+    """Stalls (as after lost TCP packets), dropped messages and cut connections, at both nodes."""
     names = cycle(scene.load.names())
     for turn in range(8):
         proxy = scene.proxies[turn % 2]
         for _ in range(scene.load.channels // 5):
             proxy.drop(next(names), skip=turn % 3, times=1 + turn % 2)
         proxy.delay_s = 0.3 * (turn % 3 == 0)
-        scene.last(3)
+        scene.run_load(3)
         proxy.delay_s = 0.0
         if turn % 4 == 3:
             proxy.cut()
     for proxy in scene.proxies:
         proxy.drop_no_more()
-    scene.all_ready()
-    scene.flows()
+    scene.wait_for_nodes()
+    scene.wait_for_deliveries()
 
 
 def partition(scene: Scene) -> None:
-    """Nothing gets through between one node and Redis, and no connection ends; then connections are refused."""
+    """Nothing passes between one node and Redis, without closing connections. Then connections are refused."""
     first, second = scene.proxies
-    scene.last(5)
+    scene.run_load(5)
     first.pause()
-    scene.last(20)
+    scene.run_load(20)
     first.resume()
-    scene.all_ready()
-    scene.flows()
+    scene.wait_for_nodes()
+    scene.wait_for_deliveries()
     second.refuse()
-    scene.last(10)
+    scene.run_load(10)
     second.accept_again()
-    scene.all_ready()
-    scene.flows()
-    scene.last(5)
+    scene.wait_for_nodes()
+    scene.wait_for_deliveries()
+    scene.run_load(5)
 
 
 def sleep_clients(scene: Scene) -> None:
-    """Half of the clients sleep through several heartbeats, as a closed laptop does, and wake up."""
+    """Half of the clients stop for several heartbeats, like a closed laptop, and continue."""
     sleeper = scene.clients[0]
-    scene.last(5)
+    scene.run_load(5)
     sleeper.signal(signal.SIGSTOP)
-    scene.last(30)
+    scene.run_load(30)
     sleeper.signal(signal.SIGCONT)
-    scene.last(10)
-    scene.all_back()
+    scene.run_load(10)
+    scene.wait_for_clients()
 
 
 def jump_clocks(scene: Scene) -> None:
-    """The wall clocks of Redis and of a node go an hour ahead, back, an hour behind, and back; clients return."""
+    """The wall clocks of Redis and of a node jump an hour forward, back, an hour backward, and back."""
     for name, by_s in (("node", 3600), ("redis", 3600), ("redis", 0), ("node", -3600), ("redis", -3600), ("redis", 0)):
-        scene.last(4)
+        scene.run_load(4)
         scene.clocks[name].jump(by_s)
-        scene.flows()
+        scene.wait_for_deliveries()
         if name == "redis":
             scene.nginx.restart()
     scene.clocks["node"].jump(0)
-    scene.last(4)
-    scene.all_ready()
-    scene.all_back()
+    scene.run_load(4)
+    scene.wait_for_nodes()
+    scene.wait_for_clients()
 
 
-_FILE = Setting(redis_options=("--appendonly", "yes", "--appendfsync", "everysec"))
-_NARROW = Setting(
+_PERSISTENT = Setting(redis_options=("--appendonly", "yes", "--appendfsync", "everysec"))
+_SMALL_OUTPUT_BUFFER = Setting(
     proxied=True,
     redis_options=("--client-output-buffer-limit", "pubsub 1mb 1mb 1", "--logfile", "redis.log"),
 )
 CASES = [
-    Case("steady", steady, ExpectedGaps.NOBODY),
-    Case("kill-node", kill_node, ExpectedGaps.NOBODY, short=True),
-    Case("stop-node", stop_node, ExpectedGaps.NOBODY),
-    Case("rolling-restart", rolling_restart, ExpectedGaps.NOBODY, short=True),
-    Case("nginx", reload_nginx, ExpectedGaps.NOBODY),
-    Case("redis-same-file", lambda scene: _redis_comes_back(scene, "same"), ExpectedGaps.EVERYBODY, _FILE, short=True),
-    Case("redis-empty", lambda scene: _redis_comes_back(scene, "empty"), ExpectedGaps.EVERYBODY, _FILE, short=True),
-    Case("redis-older-file", lambda scene: _redis_comes_back(scene, "older"), ExpectedGaps.EVERYBODY, _FILE),
-    Case("redis-paused", pause_redis, ExpectedGaps.NOBODY),
-    Case("client-kill", kill_connections, ExpectedGaps.NOBODY, short=True),
-    Case("output-buffer", overflow_output_buffer, ExpectedGaps.NOBODY, _NARROW),
-    Case("fail-over", fail_over, ExpectedGaps.EVERYBODY, Setting(sentinel=True)),
-    Case("reshard", reshard, ExpectedGaps.EVERYBODY, Setting(cluster=True)),
-    Case("cluster-fail-over", kill_master, ExpectedGaps.ANYBODY, Setting(cluster=True)),
-    Case("lossy-link", lossy_link, ExpectedGaps.NOBODY, Setting(proxied=True)),
-    Case("partition", partition, ExpectedGaps.NOBODY, Setting(proxied=True), short=True),
-    Case("sleeping-clients", sleep_clients, ExpectedGaps.NOBODY),
-    Case("clocks", jump_clocks, ExpectedGaps.ANYBODY, Setting(clocks=True)),
+    Case("steady", steady, ExpectedGaps.NONE),
+    Case("kill-node", kill_node, ExpectedGaps.NONE, short=True),
+    Case("stop-node", stop_node, ExpectedGaps.NONE),
+    Case("rolling-restart", rolling_restart, ExpectedGaps.NONE, short=True),
+    Case("nginx", reload_nginx, ExpectedGaps.NONE),
+    Case("redis-same-file", lambda scene: _restart_redis(scene, "same"), ExpectedGaps.ALL, _PERSISTENT, short=True),
+    Case("redis-empty", lambda scene: _restart_redis(scene, "empty"), ExpectedGaps.ALL, _PERSISTENT, short=True),
+    Case("redis-older-file", lambda scene: _restart_redis(scene, "older"), ExpectedGaps.ALL, _PERSISTENT),
+    Case("redis-paused", pause_redis, ExpectedGaps.NONE),
+    Case("client-kill", kill_connections, ExpectedGaps.NONE, short=True),
+    Case("output-buffer", overflow_output_buffer, ExpectedGaps.NONE, _SMALL_OUTPUT_BUFFER),
+    Case("fail-over", fail_over, ExpectedGaps.ALL, Setting(sentinel=True)),
+    Case("reshard", reshard, ExpectedGaps.ALL, Setting(cluster=True)),
+    Case("cluster-fail-over", kill_master, ExpectedGaps.ANY, Setting(cluster=True)),
+    Case("lossy-link", lossy_link, ExpectedGaps.NONE, Setting(proxied=True)),
+    Case("partition", partition, ExpectedGaps.NONE, Setting(proxied=True), short=True),
+    Case("sleeping-clients", sleep_clients, ExpectedGaps.NONE),
+    Case("clocks", jump_clocks, ExpectedGaps.ANY, Setting(clocks=True)),
 ]

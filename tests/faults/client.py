@@ -1,8 +1,10 @@
-"""A client of its own: speaks Engine.IO 4 and Socket.IO 5 by hand, remembers its cursor, comes back by the rules.
+"""A minimal client for Engine.IO 4 and Socket.IO 5. It stores its cursor and reconnects as PROTOCOL.md requires.
 
-It notes everything that it is told, in the form of tests/support/history.py. The rules are those of PROTOCOL.md:
-the highest cursor of the newest epoch is the one to remember; a close with a number below 4500 means to come back, at
-once from a node that drains, otherwise after a back-off; whoever hears no ping in time takes itself for cut off.
+It records everything that it receives, in the format of tests/support/history.py. The rules of PROTOCOL.md:
+
+- The client stores the highest cursor of the newest epoch.
+- It reconnects after a close with a number below 4500: immediately if the node drains, otherwise after a back-off.
+- It closes its connection if no ping arrives in time.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from faults.load import MARK
-from faults.wire import Requests, Socket
+from faults.wire import HttpProtocol, WebSocketProtocol
 from tidings.backoff import delay_s
 from tidings.codes import CODES
 
@@ -29,10 +31,10 @@ _SEPARATOR = b"\x1e"
 
 @dataclass(slots=True)
 class Counts:
-    """What the clients of one process did so far."""
+    """Counters of the clients of one process."""
 
     ready: int = 0
-    got: int = 0
+    received: int = 0
     marked: int = 0
     returns: int = 0
     unrecovered: int = 0
@@ -40,7 +42,7 @@ class Counts:
 
 
 class Client:
-    """One client. `source` is the address that it comes from; `note` writes one line."""
+    """One client. `address` is the server's, `source` its own IP address; `write_line` appends to the history."""
 
     def __init__(
         self,
@@ -49,39 +51,39 @@ class Client:
         polling: bool,
         channels: list[str],
         token: str,
-        door: tuple[str, int],
+        address: tuple[str, int],
         source: str,
-        note: Callable[[str], object],
+        write_line: Callable[[str], object],
         counts: Counts,
     ) -> None:
         self.name = name
         self._polling = polling
-        self._asked: dict[str, object] = {"token": token, "channels": channels}
+        self._connect_payload: dict[str, object] = {"token": token, "channels": channels}
         self._channels = channels
-        self._door = door
+        self._address = address
         self._source = source
-        self._note = note
+        self._write_line = write_line
         self._counts = counts
         self._since: str | None = None
-        self._known = False
-        self._marks: set[str] = set()
+        self._has_subscribed = False
+        self._marked_channels: set[str] = set()
         self._attempt = 0
         self._session: _Session | None = None
 
     async def run(self) -> None:
-        """Connect, and again whenever the connection ends, until a close forbids it."""
+        """Connect, and reconnect whenever the connection ends, until a close forbids it."""
         while True:
             session = self._session = _PollingSession(self) if self._polling else _SocketSession(self)
             try:
-                why = await session.live()
+                reason = await session.run()
             finally:
                 session.abort()
             self._counts.ready -= session.ready
-            self._write("cut", "", why=why)
+            self._record("cut", "", why=reason)
             if session.final:
-                self._write("gone", "", why=why)
+                self._record("gone", "", why=reason)
                 return
-            if why == "draining":
+            if reason == "draining":
                 self._attempt = 0
                 await asyncio.sleep(delay_s(0, base_s=_DRAINED_S))
             else:
@@ -89,7 +91,7 @@ class Client:
                 self._attempt += 1
 
     def watch(self, now_s: float) -> None:
-        """Give the connection up if nothing was heard for too long. Call it often."""
+        """Close the connection if nothing has arrived for too long. Call it often."""
         session = self._session
         if session is not None and now_s > session.deadline_s:
             session.end("silence")
@@ -97,32 +99,32 @@ class Client:
     def connect_packet(self) -> bytes:
         """The CONNECT packet."""
         since = {} if self._since is None else {"since": self._since}
-        return b"40" + json.dumps(self._asked | since, separators=(",", ":")).encode()
+        return b"40" + json.dumps(self._connect_payload | since, separators=(",", ":")).encode()
 
     async def open(self, protocol: Callable[[], asyncio.Protocol]) -> None:
-        """One TCP connection."""
-        await asyncio.get_running_loop().create_connection(protocol, *self._door, local_addr=(self._source, 0))
+        """Open one TCP connection."""
+        await asyncio.get_running_loop().create_connection(protocol, *self._address, local_addr=(self._source, 0))
 
     def event(self, text: bytes) -> None:
-        """A publication, or something that the hub says by itself."""
+        """Handle a publication or an event of the hub."""
         name, data, *more = json.loads(text)
         if not name.startswith("tidings:"):
             channel, cursor = more
-            self._write("got", channel, id=data["id"], cursor=cursor)
+            self._record("got", channel, id=data["id"], cursor=cursor)
             self._remember(cursor)
-            self._counts.got += 1
-            if data["id"].startswith(MARK) and channel not in self._marks:
-                self._marks.add(channel)
-                self._counts.marked += len(self._marks) == len(self._channels)
+            self._counts.received += 1
+            if data["id"].startswith(MARK) and channel not in self._marked_channels:
+                self._marked_channels.add(channel)
+                self._counts.marked += len(self._marked_channels) == len(self._channels)
         elif name == "tidings:ready":
             self._ready(data)
         elif name == "tidings:gap":
             self._counts.gaps += len(data["channels"])
             for channel in data["channels"]:
-                self._write("lost", channel, cursor=data["cursor"])
+                self._record("lost", channel, cursor=data["cursor"])
             self._remember(data["cursor"])
         elif name == "tidings:close" and self._session is not None:
-            self._session.close_reason = data["code"]
+            self._session.close_code = data["code"]
             self._session.final = not CODES[data["code"]].should_reconnect
 
     def _ready(self, data: dict[str, object]) -> None:
@@ -130,21 +132,21 @@ class Client:
         self._session.ready = True
         self._attempt = 0
         self._counts.ready += 1
-        self._counts.returns += self._known
-        cursor, answers = data["cursor"], data["channels"]
+        self._counts.returns += self._has_subscribed
+        cursor, results = data["cursor"], data["channels"]
         assert isinstance(cursor, str)
-        assert isinstance(answers, dict)
+        assert isinstance(results, dict)
         for channel in self._channels:
-            if "recovered" not in answers[channel]:
-                self._write("refused", channel, error=answers[channel]["error"]["code"])
-            elif not self._known:
-                self._write("subscribed", channel, cursor=cursor)
+            if "recovered" not in results[channel]:
+                self._record("refused", channel, error=results[channel]["error"]["code"])
+            elif not self._has_subscribed:
+                self._record("subscribed", channel, cursor=cursor)
             else:
                 assert self._since is not None
-                recovered = answers[channel]["recovered"]
+                recovered = results[channel]["recovered"]
                 self._counts.unrecovered += not recovered
-                self._write("back", channel, cursor=cursor, since=self._since, recovered=recovered)
-        self._known = True
+                self._record("back", channel, cursor=cursor, since=self._since, recovered=recovered)
+        self._has_subscribed = True
         self._since = cursor
 
     def _remember(self, cursor: str) -> None:
@@ -152,45 +154,45 @@ class Client:
         if self._since is None or seq > dict(_places(self._since)).get(epoch, -1):
             self._since = cursor
 
-    def _write(self, do: str, channel: str, **more: object) -> None:
+    def _record(self, do: str, channel: str, **more: object) -> None:
         line = {"who": self.name, "do": do, "channel": channel, **more, "at": round(time.monotonic(), 6)}
-        self._note(json.dumps(line) + "\n")
+        self._write_line(json.dumps(line) + "\n")
 
 
 def _places(cursor: str) -> list[tuple[str, int]]:
-    """Epoch and seq of each bucket; one unless the broker is a cluster."""
+    """Epoch and seq of each bucket. Only a cluster has several."""
     places = [place.partition(".") for place in cursor.split("~")]
     return [(epoch, int(seq)) for epoch, _, seq in places]
 
 
 class _Session:
-    """One connection from its first byte to its last."""
+    """One connection, from connecting to its end."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
         self.ready = False
-        self.close_reason = ""
+        self.close_code = ""
         self.final = False
         self.deadline_s = time.monotonic() + OPENING_S
         self._alive_s = OPENING_S
-        self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._end_reason: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    async def live(self) -> str:
-        """From connecting to the end; returns why it ended."""
+    async def run(self) -> str:
+        """Connect and wait for the end; return its reason."""
         try:
             async with asyncio.timeout(OPENING_S):
                 await self.dial()
         except (OSError, TimeoutError) as error:
             return f"no connection: {type(error).__name__}"
-        return await self._over
+        return await self._end_reason
 
-    def end(self, why: str) -> None:
-        """It is over."""
-        if not self._over.done():
-            self._over.set_result(self.close_reason or why)
+    def end(self, reason: str) -> None:
+        """End the session."""
+        if not self._end_reason.done():
+            self._end_reason.set_result(self.close_code or reason)
 
     def packet(self, text: bytes) -> None:
-        """One Engine.IO packet."""
+        """Handle one Engine.IO packet."""
         self.deadline_s = time.monotonic() + self._alive_s
         if text.startswith(b"42"):
             self.client.event(text[2:])
@@ -202,9 +204,9 @@ class _Session:
             self.opened(opened["sid"])
             self.send(self.client.connect_packet())
         elif text.startswith(b"44"):
-            refusal = json.loads(text[2:])["data"]["code"]
-            self.final = not CODES[refusal].should_reconnect
-            self.end(refusal)
+            code = json.loads(text[2:])["data"]["code"]
+            self.final = not CODES[code].should_reconnect
+            self.end(code)
         elif text.startswith(b"41"):
             self.final = True
             self.end("disconnect")
@@ -216,10 +218,10 @@ class _Session:
         raise NotImplementedError
 
     def opened(self, sid: str) -> None:
-        """The handshake was answered."""
+        """Called after the Engine.IO handshake."""
 
     def send(self, text: bytes) -> None:
-        """One Engine.IO packet to the hub."""
+        """Send one Engine.IO packet."""
         raise NotImplementedError
 
     def abort(self) -> None:
@@ -228,14 +230,14 @@ class _Session:
 
 
 class _SocketSession(_Session):
-    """Over WebSocket from the beginning."""
+    """A connection over WebSocket, without long polling first."""
 
     def __init__(self, client: Client) -> None:
         super().__init__(client)
-        self._socket: Socket | None = None
+        self._socket: WebSocketProtocol | None = None
 
     async def dial(self) -> None:
-        self._socket = Socket("localhost", self.packet, self.end)
+        self._socket = WebSocketProtocol("localhost", self.packet, self.end)
         socket = self._socket
         await self.client.open(lambda: socket)
 
@@ -249,27 +251,27 @@ class _SocketSession(_Session):
 
 
 class _PollingSession(_Session):
-    """Over long polling: an HTTP connection for what is heard and one for what is said, made anew when closed."""
+    """A connection over long polling: one HTTP connection for GET and one for POST, reopened when closed."""
 
     def __init__(self, client: Client) -> None:
         super().__init__(client)
         self._path = _POLLING
-        self._polls = Requests("localhost", self._polled, self.end)
-        self._posts = Requests("localhost", self._posted, self.end)
+        self._polls = HttpProtocol("localhost", self._on_poll, self.end)
+        self._posts = HttpProtocol("localhost", self._on_post, self.end)
         self._dialling: set[asyncio.Task[None]] = set()
-        self._waiting: list[bytes] = []
+        self._unsent: list[bytes] = []
         self._posting = False
 
     async def dial(self) -> None:
         await self.client.open(lambda: self._polls)
         await self.client.open(lambda: self._posts)
-        self._polls.ask(b"GET", self._path)
+        self._polls.request(b"GET", self._path)
 
     def opened(self, sid: str) -> None:
         self._path = _POLLING + b"&sid=" + sid.encode()
 
     def send(self, text: bytes) -> None:
-        self._waiting.append(text)
+        self._unsent.append(text)
         self._post()
 
     def abort(self) -> None:
@@ -278,21 +280,21 @@ class _PollingSession(_Session):
         self._polls.abort()
         self._posts.abort()
 
-    def _polled(self, status: int, body: bytes) -> None:
+    def _on_poll(self, status: int, body: bytes) -> None:
         if status != 200:
             self.end(f"status {status}")
             return
         for packet in body.split(_SEPARATOR):
             self.packet(packet)
-        if self._over.done():
+        if self._end_reason.done():
             return
-        if self._polls.over:
-            self._polls = Requests("localhost", self._polled, self.end)
+        if self._polls.is_unusable:
+            self._polls = HttpProtocol("localhost", self._on_poll, self.end)
             self._spawn(self._redial(self._polls, b"GET", b""))
         else:
-            self._polls.ask(b"GET", self._path)
+            self._polls.request(b"GET", self._path)
 
-    def _posted(self, status: int, body: bytes) -> None:
+    def _on_post(self, status: int, body: bytes) -> None:
         self._posting = False
         if status != 200:
             self.end(f"status {status} to a POST")
@@ -300,26 +302,26 @@ class _PollingSession(_Session):
             self._post()
 
     def _post(self) -> None:
-        if not self._waiting or self._posting or self._over.done():
+        if not self._unsent or self._posting or self._end_reason.done():
             return
         self._posting = True
-        body = _SEPARATOR.join(self._waiting)
-        self._waiting.clear()
-        if self._posts.over:
-            self._posts = Requests("localhost", self._posted, self.end)
+        body = _SEPARATOR.join(self._unsent)
+        self._unsent.clear()
+        if self._posts.is_unusable:
+            self._posts = HttpProtocol("localhost", self._on_post, self.end)
             self._spawn(self._redial(self._posts, b"POST", body))
         else:
-            self._posts.ask(b"POST", self._path, body)
+            self._posts.request(b"POST", self._path, body)
 
     def _spawn(self, dialling: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(dialling)
         self._dialling.add(task)
         task.add_done_callback(self._dialling.discard)
 
-    async def _redial(self, requests: Requests, method: bytes, body: bytes) -> None:
+    async def _redial(self, requests: HttpProtocol, method: bytes, body: bytes) -> None:
         try:
             await self.client.open(lambda: requests)
         except OSError as error:
             self.end(f"no connection: {type(error).__name__}")
         else:
-            requests.ask(method, self._path, body)
+            requests.request(method, self._path, body)

@@ -1,4 +1,4 @@
-"""One process with many clients. Prints what they did so far as lines of JSON; ends when its input ends."""
+"""One process with many clients. It prints their counters as lines of JSON and ends when its stdin ends."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from faults.client import Client, Counts
 from faults.load import PATTERNS, Load
 from support.processes.hub import token
 
-_TELL_S = 0.25
+_REPORT_S = 0.25
 _TOKEN_S = 86_400.0
-# Not all in the same moment: a start is not what is tested.
+# Clients start one after the other: mass connects are not tested here.
 _START_S = 0.002
 
 
-def create_clients(options: dict[str, Any], counts: Counts, note: Callable[[str], object]) -> list[Client]:
-    """The clients of process `process`; every process has its share of both transports."""
+def own_clients(options: dict[str, Any], counts: Counts, write_line: Callable[[str], object]) -> list[Client]:
+    """Create the clients of this process. Every process has its share of both transports."""
     load = Load(**options["load"])
-    # Valid for a node whose clock is wrong by an hour: what a wrong clock does to tokens is not what is tested.
+    # Valid also for a node whose clock is wrong by an hour: tokens are not tested here.
     issued_s = time.time() - _TOKEN_S / 2
     return [
         Client(
@@ -34,10 +34,10 @@ def create_clients(options: dict[str, Any], counts: Counts, note: Callable[[str]
             polling=load.is_polling(number),
             channels=load.channels_of(number),
             token=token(f"user-{number}", *PATTERNS, now_s=issued_s, expires_in_s=_TOKEN_S),
-            door=("127.0.0.1", options["port"]),
-            # Another network each, for proxies that tell clients apart by address.
+            address=("127.0.0.1", options["port"]),
+            # Different networks, for proxies that distinguish clients by address.
             source=f"127.0.{1 + number % 250}.{1 + number // 250}",
-            note=note,
+            write_line=write_line,
             counts=counts,
         )
         for number in range(load.clients)
@@ -45,26 +45,28 @@ def create_clients(options: dict[str, Any], counts: Counts, note: Callable[[str]
     ]
 
 
-async def main(options: dict[str, Any], note: Callable[[str], object]) -> None:
+async def main(options: dict[str, Any], write_line: Callable[[str], object]) -> None:
     counts = Counts()
-    ended = asyncio.Event()
+    stdin_closed = asyncio.Event()
     loop = asyncio.get_running_loop()
-    threading.Thread(target=lambda: (sys.stdin.read(), loop.call_soon_threadsafe(ended.set)), daemon=True).start()
-    clients = create_clients(options, counts, note)
+    threading.Thread(
+        target=lambda: (sys.stdin.read(), loop.call_soon_threadsafe(stdin_closed.set)), daemon=True
+    ).start()
+    clients = own_clients(options, counts, write_line)
     tasks = []
     for client in clients:
         tasks.append(asyncio.create_task(client.run()))
         await asyncio.sleep(_START_S)
-    while not ended.is_set():
+    while not stdin_closed.is_set():
         now_s = time.monotonic()
         for client in clients:
             client.watch(now_s)
-        gone = [task for task in tasks if task.done()]
-        for task in gone:
-            # A mistake in the client ends all of them, loudly.
+        finished = [task for task in tasks if task.done()]
+        for task in finished:
+            # Raises an unexpected error of a client, which ends the process.
             task.result()
-        print(json.dumps({**asdict(counts), "clients": len(clients), "gone": len(gone)}), flush=True)
-        await asyncio.sleep(_TELL_S)
+        print(json.dumps({**asdict(counts), "clients": len(clients), "gone": len(finished)}), flush=True)
+        await asyncio.sleep(_REPORT_S)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -73,5 +75,5 @@ async def main(options: dict[str, Any], note: Callable[[str], object]) -> None:
 if __name__ == "__main__":
     options = json.loads(sys.argv[1])
     gc.freeze()
-    with Path(options["file"]).open("w", encoding="utf-8", buffering=1 << 16) as written:
-        asyncio.run(main(options, written.write))
+    with Path(options["file"]).open("w", encoding="utf-8", buffering=1 << 16) as file:
+        asyncio.run(main(options, file.write))

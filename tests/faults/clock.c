@@ -1,7 +1,7 @@
 /*
- * A wall clock that a test can make jump, for one process: preloaded, it adds the seconds that stand (as text)
- * in the file named by FAULTS_CLOCK to what the C library says of CLOCK_REALTIME. The file is mapped, so
- * a jump is there at once. Monotonic clocks are as they are: those do not jump on a real machine either.
+ * A wall clock that a test can set, for one process. If preloaded, it adds an offset in seconds to CLOCK_REALTIME.
+ * The file named by FAULTS_CLOCK contains the offset as text. The file is mapped, so a change has an immediate effect.
+ * Monotonic clocks are unchanged: they do not jump on a real machine either.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -22,10 +22,10 @@ __attribute__((constructor)) static void map(void)
     int fd = name ? open(name, O_RDONLY) : -1;
     if (fd < 0)
         return;
-    void *found = mmap(NULL, FILE_BYTES, PROT_READ, MAP_SHARED, fd, 0);
+    void *mapping = mmap(NULL, FILE_BYTES, PROT_READ, MAP_SHARED, fd, 0);
     close(fd);
-    if (found != MAP_FAILED)
-        offset = found;
+    if (mapping != MAP_FAILED)
+        offset = mapping;
 }
 
 static time_t jump_s(void)

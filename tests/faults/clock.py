@@ -1,4 +1,4 @@
-"""Wall clocks that jump: clock.c, compiled once, for single processes."""
+"""A wall clock per process that a test can set. Compiles and preloads clock.c."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FILE_BYTES = 32
 
 
 class Clock:
-    """The wall clock of a process that is started with this environment. `file` is where its jump stands."""
+    """The wall clock of a process that is started with `environment()`. `file` stores its offset."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -23,14 +23,14 @@ class Clock:
         self.jump(0)
 
     def jump(self, by_s: int) -> None:
-        """From now on the clock is wrong by so many seconds."""
+        """Set the offset of the clock, in seconds."""
         with self._file.open("r+b" if self._file.exists() else "wb") as file:
             file.write(str(by_s).encode().ljust(_FILE_BYTES, b"\0"))
 
     def environment(self) -> dict[str, str]:
-        """What the process must be started with."""
+        """The environment variables of the process."""
         return {"LD_PRELOAD": str(self._library), "FAULTS_CLOCK": str(self._file)}
 
     def program(self, *command: str) -> tuple[str, ...]:
-        """A command that starts another with this clock."""
+        """Wrap a command so that it runs with this clock."""
         return "env", *(f"{name}={value}" for name, value in self.environment().items()), *command

@@ -1,13 +1,13 @@
-"""How much is published to how many clients, and which channels they share."""
+"""The load: publications per second, number of clients, and the channels that they share."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
-# Every tenth channel keeps so few publications that whoever is away for some seconds is told of a gap.
+# Every tenth channel has a short history: clients that are disconnected for some seconds receive a gap.
 _BRIEF_EVERY = 10
-# Clients that are neighbours by number share one channel, not all of them.
+# Clients with neighbouring numbers share one channel, not all.
 _STRIDE = 37
 CONFIG = """
 [namespaces.load]
@@ -25,7 +25,7 @@ MARK = "end-"
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """`length`: what the times of a fault are multiplied with. `processes`: that the clients are spread over."""
+    """One load. `length` is the factor for the times of a fault; `processes` is the number of client processes."""
 
     publications_per_s: int
     websocket: int
@@ -38,11 +38,11 @@ class Load:
 
     @property
     def clients(self) -> int:
-        """All of them."""
+        """Number of clients."""
         return self.websocket + self.polling
 
     def names(self) -> list[str]:
-        """The channels."""
+        """The names of all channels."""
         return [channel(number) for number in range(self.channels)]
 
     def channels_of(self, client: int) -> list[str]:
@@ -50,11 +50,11 @@ class Load:
         return [channel((client + turn * _STRIDE) % self.channels) for turn in range(self.channels_per_client)]
 
     def is_polling(self, client: int) -> bool:
-        """Spread evenly, so that each process has its share of both."""
+        """Whether a client uses long polling. Both transports are spread evenly over the processes."""
         return client * self.polling // self.clients != (client + 1) * self.polling // self.clients
 
     def as_options(self) -> dict[str, Any]:
-        """For a program's command line."""
+        """The load as JSON options for a program."""
         return asdict(self)
 
 

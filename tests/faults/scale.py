@@ -1,9 +1,8 @@
-"""What a second node on a second core brings, and what a publication costs Redis: `python -m faults --scale`.
+"""Scaling to two nodes, and the cost of a publication in Redis: `python -m faults --scale`.
 
-Every node has clients of its own in one channel, and one emitter publishes as fast as it can, so each node has the
-same work. Generators, emitter and Redis share the cores with the nodes: on two cores the deliveries per second
-of two nodes cannot double, and what shows the scale is the CPU time that a delivery costs a node. Only on a quiet
-machine do the figures mean anything.
+All clients are in one channel, every node has the same number of them, and one emitter publishes as fast as it can.
+Generators, emitter and Redis share the cores with the nodes. On two cores, two nodes therefore cannot double the
+deliveries per second. The CPU time per delivery shows how the hub scales. Measure only on an idle machine.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _HEAD = "nodes | clients | deliveries/s | node us/delivery | deliveries/s of nod
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """What so many nodes did. `node_s`: CPU of all nodes."""
+    """The result with `nodes` nodes. `node_s` is the CPU time of all nodes."""
 
     nodes: int
     deliveries: int
@@ -43,7 +42,7 @@ class Scale:
 
 
 def measure(nodes: int) -> Scale:
-    """One round with so many nodes, each on a core of its own; the clients of one node are on the other core."""
+    """Measure one round. Each node is pinned to a core; its clients are pinned to the next core."""
     with open_rig() as rig, ExitStack() as stack:
         systems = [stack.enter_context(Tidings(rig)) for _ in range(nodes)]
         loads = [stack.enter_context(system.clients(CLIENTS, [["bench:all"]], sample=16)) for system in systems]
@@ -74,6 +73,6 @@ def measure(nodes: int) -> Scale:
 
 
 def table(rounds: int = 3) -> str:
-    """Both, the better of some rounds each."""
-    outcomes = [min((measure(nodes) for _ in range(rounds)), key=lambda outcome: outcome.elapsed_s) for nodes in (1, 2)]
-    return _HEAD + "".join(outcome.row() for outcome in outcomes)
+    """The table for one and for two nodes, with the best of `rounds` rounds each."""
+    results = [min((measure(nodes) for _ in range(rounds)), key=lambda result: result.elapsed_s) for nodes in (1, 2)]
+    return _HEAD + "".join(result.row() for result in results)

@@ -1,4 +1,4 @@
-"""Redis, hub nodes behind nginx, clients and backends: all processes of their own, and the history that they write."""
+"""Redis, hub nodes behind nginx, clients and backends: separate processes, and the history that they write."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from support.processes.redis import RedisProcess
 from support.processes.sentinels import SentinelGroup
 from support.waiting import wait_until
 
-# Longer than anything should take, on a machine that is busy with other things.
+# Longer than every step takes, also on a busy machine.
 SETTLED_S = 90.0
-_MARK_AGAIN_S = 8.0
+_MARK_INTERVAL_S = 8.0
 NODES = ("one-", "two-")
 CLOCKS = ("redis", "node")
 _HUB = f"""
@@ -45,7 +45,7 @@ trusted_proxies = ["127.0.0.0/8"]
 
 
 class Program:
-    """A process that prints its state as lines of JSON; `state` is what it said last."""
+    """A process that prints its state as lines of JSON; `state` has the latest values."""
 
     def __init__(self, module: str, options: dict[str, Any]) -> None:
         env = environment()
@@ -63,7 +63,7 @@ class Program:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self._process.pid
 
     def _read(self) -> None:
@@ -71,8 +71,8 @@ class Program:
         for line in self._process.stdout:
             self.state = {**self.state, **json.loads(line)}
 
-    def say(self, line: str) -> None:
-        """One line on its input."""
+    def send_line(self, line: str) -> None:
+        """Write one line to its stdin."""
         assert self._process.stdin is not None
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
@@ -82,7 +82,7 @@ class Program:
         self._process.send_signal(number)
 
     def finish(self) -> None:
-        """Close its input and wait until it has ended."""
+        """Close its stdin and wait until it has ended."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         if self._process.poll() is None:
@@ -100,11 +100,13 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a fault needs of the scene.
+    """What a fault requires of the scene.
 
-    `proxied`: a proxy between each node and Redis.
-    `sentinel`: a replica, and sentinels that decide. `cluster`: a Redis Cluster instead of one Redis. `clocks`: clocks
-    of Redis and the first node that can be made to jump.
+    Attributes:
+        proxied: A proxy between each node and Redis.
+        sentinel: A replica, and sentinels that decide on a fail-over.
+        cluster: A Redis Cluster instead of one Redis.
+        clocks: Wall clocks of Redis and of the first node that a test can set.
     """
 
     proxied: bool = False
@@ -116,7 +118,7 @@ class Setting:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of one run."""
+    """The result of one run."""
 
     problems: list[str]
     figures: Figures
@@ -128,7 +130,7 @@ class Outcome:
 
 
 class Scene:
-    """Everything that one fault is done to. `folder` is empty and belongs to it."""
+    """All processes that one fault is injected into. `folder` must be empty."""
 
     def __init__(self, folder: Path, load: Load, setting: Setting | None = None) -> None:
         self.folder = folder
@@ -140,7 +142,7 @@ class Scene:
         self.clocks = {name: Clock(folder / f"{name}.clock") for name in CLOCKS} if self.setting.clocks else {}
         program = self.clocks["redis"].program("redis-server") if self.clocks else ("redis-server",)
         self.redis = RedisProcess(self._sub("redis"), *self.setting.redis_options, program=program)
-        self.guarded: SentinelGroup | None = None
+        self.sentinels: SentinelGroup | None = None
         self.cluster: ClusterProcess | None = None
         try:
             self._start()
@@ -155,8 +157,8 @@ class Scene:
 
     def _start(self) -> None:
         if self.setting.sentinel:
-            self.guarded = SentinelGroup(self._sub("guarded"))
-            self.redis = self.guarded.redises[0]
+            self.sentinels = SentinelGroup(self._sub("guarded"))
+            self.redis = self.sentinels.redises[0]
         elif self.setting.cluster:
             self.cluster = ClusterProcess(self._sub("cluster"))
             self.redis = self.cluster.start().nodes[0]
@@ -183,116 +185,121 @@ class Scene:
         wait_until(lambda: self.count("ready") == self.load.clients, within_s=SETTLED_S, why="all clients are ready")
         self._cpu_before = self._cpu()
         self._began_s = time.monotonic()
-        self.backends.say("start")
+        self.backends.send_line("start")
         wait_until(lambda: self.state("acked") > 0, why="the backends publish")
 
     @property
     def broker(self) -> str:
-        """Where the backends publish, and the nodes listen if nothing is between."""
+        """The URL for the backends, and for the nodes unless they have a proxy."""
         if self.cluster is not None:
             return self.cluster.url()
-        return self.guarded.url if self.guarded else self.redis.url
+        return self.sentinels.url if self.sentinels else self.redis.url
 
     def count(self, name: str) -> int:
-        """The sum over all clients."""
-        return sum(int(process.state.get(name, 0)) for process in self.clients)
+        """A counter of the clients, as the sum over all processes."""
+        return sum(int(clients.state.get(name, 0)) for clients in self.clients)
 
     def state(self, name: str) -> int:
-        """What the backends say."""
+        """A counter of the backends."""
         return int(self.backends.state.get(name, 0))
 
-    def last(self, full_s: float) -> None:
-        """Let the load go on for so long, in a short run for a part of it."""
+    def run_load(self, full_s: float) -> None:
+        """Let the load run for `full_s`, or for a part of it in a short run."""
         time.sleep(full_s * self.load.length)
 
-    def flows(self) -> None:
-        """Wait until publications are acknowledged and arrive again."""
-        acked, got = self.state("acked"), self.count("got")
+    def wait_for_deliveries(self) -> None:
+        """Wait until new publications have been acknowledged and delivered."""
+        acked, received = self.state("acked"), self.count("received")
         wait_until(
-            lambda: self.state("acked") > acked and self.count("got") > got + self.load.clients,
+            lambda: self.state("acked") > acked and self.count("received") > received + self.load.clients,
             within_s=SETTLED_S,
-            why="publications flow",
+            why="clients receive new publications",
         )
 
-    def all_ready(self) -> None:
+    def wait_for_nodes(self) -> None:
         """Wait until every node is ready."""
         for node in self.nodes:
             wait_until(lambda node=node: node.get("/readyz")[0] == 200, within_s=SETTLED_S, why="the node is ready")
 
-    def all_back(self) -> None:
+    def wait_for_clients(self) -> None:
         """Wait until every client is connected."""
-        wait_until(lambda: self.count("ready") == self.load.clients, within_s=SETTLED_S, why="all clients are back")
+        wait_until(
+            lambda: self.count("ready") == self.load.clients, within_s=SETTLED_S, why="all clients are connected"
+        )
 
     def pause(self, node: HubProcess) -> None:
-        """SIGSTOP."""
+        """Send SIGSTOP."""
         os.kill(node.pid, signal.SIGSTOP)
 
     def resume(self, node: HubProcess) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         os.kill(node.pid, signal.SIGCONT)
 
-    def settle(self) -> Outcome:
-        """End the load, wait until everybody has the last publications, and hold the history against the promise."""
+    def finish(self) -> Outcome:
+        """Stop the load, wait until all clients have the last publications, and check the history."""
         after = self._cpu()
         load_s = time.monotonic() - self._began_s
-        self.backends.say("stop")
+        self.backends.send_line("stop")
         wait_until(lambda: self.backends.state.get("stopped"), within_s=SETTLED_S, why="the backends stop")
         spent = {
             name: after[name][1] - used_s
             for name, (pids, used_s) in self._cpu_before.items()
             if name in after and after[name][0] == pids
         }
-        unsettled = self._mark()
-        for process in [self.backends, *self.clients]:
-            process.finish()
+        unmarked = self._mark()
+        for program in [self.backends, *self.clients]:
+            program.finish()
         figures = Figures()
         problems = Checker(figures.watch(lines_of(*self.files)), is_complete=True).problems()
-        problems += unsettled + figures.refused
+        problems += unmarked + figures.refused
         if self.count("gone"):
-            problems.append(f"{self.count('gone')} clients were told not to come back")
+            problems.append(f"{self.count('gone')} clients were not allowed to reconnect")
         return Outcome(
             problems, figures, self.state("acked"), self.state("refused"), self.state("duplicates"), load_s, spent
         )
 
     def _mark(self) -> list[str]:
-        """Who was told of a gap just now may not get a mark that came before: then there is another."""
+        """Publish marks until every client has one in each channel.
+
+        A client that has just received a gap may miss the current mark, so there are several.
+        """
         end_s = time.monotonic() + SETTLED_S
         number = 0
         while time.monotonic() < end_s:
             number += 1
-            self.backends.say("mark")
-            again_s = time.monotonic() + _MARK_AGAIN_S
-            while time.monotonic() < again_s or self.state("mark") < number:
+            self.backends.send_line("mark")
+            next_mark_s = time.monotonic() + _MARK_INTERVAL_S
+            while time.monotonic() < next_mark_s or self.state("mark") < number:
                 if self.count("marked") == self.load.clients:
                     return []
                 time.sleep(0.05)
-        return [f"{self.load.clients - self.count('marked')} clients never got the last publications"]
+        return [f"{self.load.clients - self.count('marked')} clients did not receive the last publications"]
 
     def _cpu(self) -> dict[str, tuple[list[int], float]]:
         """The processes of each kind, and their CPU seconds so far."""
         pids = {f"node {number + 1}": [node.pid] for number, node in enumerate(self.nodes)}
         pids["backends"] = [self.backends.pid]
-        pids["clients"] = [process.pid for process in self.clients]
+        pids["clients"] = [program.pid for program in self.clients]
         pids["nginx"] = self.nginx.pids()
-        pids["redis"] = [process.pid for process in (self.cluster.nodes if self.cluster else [self.redis])]
+        pids["redis"] = [redis.pid for redis in (self.cluster.nodes if self.cluster else [self.redis])]
         return {
-            name: (group, sum(cpu_s(pid) for pid in group))
-            for name, group in pids.items()
-            if all(Path(f"/proc/{pid}").exists() for pid in group)
+            name: (ids, sum(cpu_s(pid) for pid in ids))
+            for name, ids in pids.items()
+            if all(Path(f"/proc/{pid}").exists() for pid in ids)
         }
 
     def close(self) -> None:
-        """End everything. Idempotent."""
-        for process in [*([self.backends] if hasattr(self, "backends") else []), *self.clients]:
-            process.finish()
+        """Stop everything. Idempotent."""
+        for program in [*([self.backends] if hasattr(self, "backends") else []), *self.clients]:
+            program.finish()
         if hasattr(self, "nginx"):
             self.nginx.stop()
         for node in self.nodes:
             node.stop()
         for proxy in self.proxies:
             proxy.close()
-        if self.guarded is not None:
-            self.guarded.stop()
+        if self.sentinels is not None:
+            self.sentinels.stop()
         if self.cluster is not None:
             self.cluster.stop()
         self.redis.stop()

@@ -1,4 +1,4 @@
-"""nginx before the nodes of a test. The one place that knows its file."""
+"""nginx in front of the nodes of a test, and its configuration."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from support.installed_programs import program
 from support.ports import free_port
 from support.waiting import wait_until
 
-# A session id begins with its node's name: later requests of a session go there, new sessions in turn. A node that
-# is down is tried again with each request (max_fails=0): it is back as soon as it listens.
-_FILE = """
+# A session id begins with the name of its node, and nginx routes by it. New sessions are distributed round robin.
+# With max_fails=0 each request tries a node that was down, so it gets requests as soon as it listens.
+_CONFIG = """
 daemon off;
 worker_processes 1;
 worker_rlimit_nofile 8192;
@@ -66,7 +66,7 @@ class Nginx:
         self._folder = folder
         self._program = program("nginx")
         self._process: subprocess.Popen[bytes] | None = None
-        text = _FILE.format(
+        text = _CONFIG.format(
             folder=folder,
             port=self.port,
             shutdown_s=shutdown_s,
@@ -90,22 +90,22 @@ class Nginx:
         return self
 
     def reload(self) -> None:
-        """Read the file again: new workers, and the old ones end when their connections do."""
+        """Reload the configuration. New workers start, and the old ones end with their connections."""
         subprocess.run([*self._command(), "-s", "reload"], check=True, capture_output=True)
 
     def restart(self) -> None:
-        """End it at once, and start it again."""
+        """Stop nginx immediately and start it again."""
         self.stop()
         self.start()
 
     def pids(self) -> list[int]:
-        """Master and workers."""
+        """Process ids of the master and the workers."""
         assert self._process is not None
         master = self._process.pid
         return [master, *(pid for pid, parent in _parents().items() if parent == master)]
 
     def stop(self) -> None:
-        """End it. Idempotent."""
+        """Stop nginx. Idempotent."""
         if self._process is not None and self._process.poll() is None:
             workers = self.pids()[1:]
             self._process.send_signal(signal.SIGTERM)
@@ -115,10 +115,10 @@ class Nginx:
 
 
 def _parents() -> dict[int, int]:
-    """The parent of every process (proc(5), stat: what follows the name in brackets)."""
+    """The parent of every process (proc(5), stat: the fields after the name in brackets)."""
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
-        # A process may end while one looks.
+        # A process may end at any time.
         with contextlib.suppress(OSError):
             parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
     return parents

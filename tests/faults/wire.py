@@ -1,11 +1,11 @@
-"""HTTP/1.1 and WebSocket as a client says them, on asyncio's protocols: cheap enough for hundreds on half a core."""
+"""HTTP/1.1 and WebSocket clients as asyncio protocols, cheap enough for hundreds on half a core."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
-# RFC 6455 section 5.3: what a client sends is masked; the mask hides nothing here.
+# RFC 6455 section 5.3: clients mask their frames. A constant mask is sufficient in a test.
 _MASK = b"\x5a\xc3\x17\x8e"
 _UPGRADE = (
     b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: %b\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -15,23 +15,23 @@ _TEXT, _CLOSE, _PING, _PONG = 1, 8, 9, 10
 
 
 def frame(opcode: int, payload: bytes) -> bytes:
-    """One masked frame."""
+    """Encode one masked frame."""
     size = len(payload)
     head = bytes([0x80 | opcode, 0x80 | size]) if size < 126 else bytes([0x80 | opcode, 0xFE]) + size.to_bytes(2)
     mask = (_MASK * (size // 4 + 1))[:size]
     return head + _MASK + (int.from_bytes(payload) ^ int.from_bytes(mask)).to_bytes(size)
 
 
-class Socket(asyncio.Protocol):
-    """One WebSocket; `heard` gets each text message, `ended` why it is over, once."""
+class WebSocketProtocol(asyncio.Protocol):
+    """One WebSocket. `on_message` gets each text message; `on_closed` gets the reason, once."""
 
-    def __init__(self, host: str, heard: Callable[[bytes], None], ended: Callable[[str], None]) -> None:
+    def __init__(self, host: str, on_message: Callable[[bytes], None], on_closed: Callable[[str], None]) -> None:
         self._host = host.encode()
-        self._heard = heard
-        self._ended = ended
+        self._on_message = on_message
+        self._on_closed = on_closed
         self._open = False
-        self._rest = b""
-        self._why = "cut"
+        self._unparsed = b""
+        self._close_reason = "cut"
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -40,10 +40,10 @@ class Socket(asyncio.Protocol):
         transport.write(_UPGRADE % self._host)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._ended(self._why)
+        self._on_closed(self._close_reason)
 
     def send(self, text: bytes) -> None:
-        """One text message."""
+        """Send one text message."""
         self._write(frame(_TEXT, text))
 
     def _write(self, data: bytes) -> None:
@@ -51,21 +51,21 @@ class Socket(asyncio.Protocol):
             self._transport.write(data)
 
     def abort(self) -> None:
-        """End it without a word."""
+        """Close the connection without a close frame."""
         if self._transport is not None:
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        data = self._rest + data
+        data = self._unparsed + data
         at = 0
         if not self._open:
             end = data.find(b"\r\n\r\n")
             if end < 0:
-                self._rest = data
+                self._unparsed = data
                 return
             status = data[9:12]
             if status != b"101":
-                self._why = f"status {status.decode()}"
+                self._close_reason = f"status {status.decode()}"
                 self.abort()
                 return
             self._open = True
@@ -73,17 +73,17 @@ class Socket(asyncio.Protocol):
         while (parsed := _frame(data, at)) is not None:
             opcode, payload, at = parsed
             if opcode == _TEXT:
-                self._heard(payload)
+                self._on_message(payload)
             elif opcode == _PING:
                 self._write(frame(_PONG, payload))
             elif opcode == _CLOSE:
-                self._why = f"close {int.from_bytes(payload[:2])}"
+                self._close_reason = f"close {int.from_bytes(payload[:2])}"
                 self.abort()
-        self._rest = data[at:]
+        self._unparsed = data[at:]
 
 
 def _frame(data: bytes, at: int) -> tuple[int, bytes, int] | None:
-    """Opcode and payload of the frame at a place, and where it ends; None when it is not complete."""
+    """Opcode, payload and end of the frame at `at`; None if it is incomplete."""
     if len(data) - at < 2:
         return None
     size, start = data[at + 1], at + 2
@@ -95,31 +95,32 @@ def _frame(data: bytes, at: int) -> tuple[int, bytes, int] | None:
     return None if end > len(data) else (data[at] & 15, data[start:end], end)
 
 
-class Requests(asyncio.Protocol):
-    """One HTTP connection with one request at a time; `answered` gets status and body, `failed` that none comes.
+class HttpProtocol(asyncio.Protocol):
+    """One HTTP connection with one request at a time.
 
-    `over`: it cannot be used (again); an idle connection may be closed at any time.
+    `on_response` gets status and body. `on_failure` is called if the connection ends before the response.
+    `is_unusable`: the connection is closed or will be. The server may close an idle one at any time.
     """
 
-    def __init__(self, host: str, answered: Callable[[int, bytes], None], failed: Callable[[str], None]) -> None:
+    def __init__(self, host: str, on_response: Callable[[int, bytes], None], on_failure: Callable[[str], None]) -> None:
         self._host = host.encode()
-        self._answered = answered
-        self._failed = failed
-        self._rest = b""
+        self._on_response = on_response
+        self._on_failure = on_failure
+        self._unparsed = b""
         self._transport: asyncio.Transport | None = None
         self._busy = False
-        self.over = False
+        self.is_unusable = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.over = True
+        self.is_unusable = True
         if self._busy:
-            self._failed("cut")
+            self._on_failure("cut")
 
-    def ask(self, method: bytes, path: bytes, body: bytes = b"") -> None:
+    def request(self, method: bytes, path: bytes, body: bytes = b"") -> None:
         """Send one request."""
         assert self._transport is not None
         self._busy = True
@@ -127,27 +128,27 @@ class Requests(asyncio.Protocol):
         self._transport.write(b"%b %b HTTP/1.1\r\nHost: %b\r\n%b\r\n%b" % (method, path, self._host, size, body))
 
     def abort(self) -> None:
-        """End it without a word."""
-        self.over = True
+        """Close the connection. `on_failure` is not called."""
+        self.is_unusable = True
         self._busy = False
         if self._transport is not None:
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        data = self._rest + data
+        data = self._unparsed + data
         end = data.find(b"\r\n\r\n")
         if end < 0:
-            self._rest = data
+            self._unparsed = data
             return
         head = data[:end].lower()
-        start = head.find(b"content-length:")
-        size = int(head[start + 15 :].partition(b"\r\n")[0]) if start >= 0 else 0
+        position = head.find(b"content-length:")
+        size = int(head[position + 15 :].partition(b"\r\n")[0]) if position >= 0 else 0
         stop = end + 4 + size
         if len(data) < stop:
-            self._rest = data
+            self._unparsed = data
             return
-        self._rest = data[stop:]
+        self._unparsed = data[stop:]
         self._busy = False
         if b"connection: close" in head:
-            self.over = True
-        self._answered(int(data[9:12]), data[end + 4 : stop])
+            self.is_unusable = True
+        self._on_response(int(data[9:12]), data[end + 4 : stop])
