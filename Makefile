@@ -1,4 +1,4 @@
-# Everything one does with a checkout. `make test` is what CI runs, and nothing else.
+# The tasks of a checkout. CI runs exactly `make test`.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -10,16 +10,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := .stamps
 VALE_VERSION := v3.21.0
-# Processes that share the tests.
+# Number of processes that run the tests.
 WORKERS ?= 3
-# nginx and others live in /usr/sbin, which is not on every PATH.
+# nginx and other programs are in /usr/sbin, which is not in every PATH.
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .PHONY: help setup run chat test check check-python check-js check-prose pytest bench bench-ways faults docs sync build clean
-help: ## say what there is
+help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: ## install everything (quick when it is there)
+setup: ## install everything (quick if it is installed)
 	@$(MAKE) --no-print-directory --jobs=4 $(STAMPS)/system $(STAMPS)/python $(STAMPS)/js $(STAMPS)/emitters $(STAMPS)/vale
 
 $(STAMPS):
@@ -40,7 +40,7 @@ $(STAMPS)/python: pyproject.toml $(BIN)/python | $(STAMPS)
 	done
 	@touch $@
 
-# Without npm the hub works; only its page for trying out has no client, and there is no /tidings.js.
+# Without npm the hub works, but the page of `make run` has no client, and /tidings.js is missing.
 $(STAMPS)/npm: $(wildcard sdk_js/package-lock.json sdk_js/package.json) | $(STAMPS)/system
 	@if command -v npm >/dev/null; then \
 	    cd sdk_js && npm ci --silent --no-audit --no-fund; \
@@ -49,7 +49,7 @@ $(STAMPS)/npm: $(wildcard sdk_js/package-lock.json sdk_js/package.json) | $(STAM
 	fi
 	@touch $@
 
-# Vale checks the prose. There is no package of it on PyPI or npm that brings the program, so Go builds it.
+# Vale checks the prose. Go builds it, because no package on PyPI or npm contains the program.
 $(STAMPS)/vale: $(BIN)/python | $(STAMPS)
 	@if command -v go >/dev/null; then \
 	    GOBIN="$(CURDIR)/$(BIN)" go install github.com/vale-cli/vale/v3/cmd/vale@$(VALE_VERSION) 2>$@.log || { cat $@.log >&2; exit 1; }; \
@@ -58,7 +58,7 @@ $(STAMPS)/vale: $(BIN)/python | $(STAMPS)
 	fi
 	@touch $@
 
-# Other emitters that the tests let a hub meet.
+# Third-party emitters for the compatibility tests.
 $(STAMPS)/emitters: tests/emitters/package-lock.json tests/emitters/package.json | $(STAMPS)/system
 	@if command -v npm >/dev/null; then cd tests/emitters && npm ci --silent --no-audit --no-fund; fi
 	@touch $@
@@ -67,19 +67,19 @@ $(STAMPS)/js: $(STAMPS)/npm $(wildcard sdk_js/scripts/*) $(shell find sdk_js/src
 	@if command -v npm >/dev/null; then cd sdk_js && npm run --silent build; fi
 	@touch $@
 
-run: setup ## run a hub for trying out, on http://127.0.0.1:8000/
+run: setup ## run a development hub on http://127.0.0.1:8000/
 	@exec $(BIN)/tidings serve --dev $(ARGS)
 
-chat: setup ## run the example chat, on http://127.0.0.1:5000/
+chat: setup ## run the example chat on http://127.0.0.1:5000/
 	@exec $(BIN)/python examples/chat $(ARGS)
 
-test: setup check pytest ## everything that CI checks
+test: setup check pytest ## run everything that CI runs
 
-# The tests of one file run in one process, in order; most of their time is waiting. WORKERS=0 runs all of them in one process.
+# The tests of one file run in one process, in order. Most of their time is waiting. WORKERS=0 runs all tests in one process.
 pytest: setup
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-check: check-python check-js ## style, types and layers
+check: check-python check-js ## check style, types and layers
 
 check-python: setup
 	@$(BIN)/ruff check .
@@ -97,7 +97,7 @@ check-js: setup
 	    cd sdk_js && npm run --silent check; \
 	fi
 
-check-prose: setup ## documents, docstrings and comments, by the rules in docs/style
+check-prose: setup ## check documents, docstrings and comments by the rules in docs/style
 	@if ! PATH="$(CURDIR)/$(BIN):$$PATH" command -v vale >/dev/null; then \
 	    echo 'vale is not installed: prose is not checked' >&2; \
 	    [ -z "$${CI:-}" ]; \
@@ -105,25 +105,25 @@ check-prose: setup ## documents, docstrings and comments, by the rules in docs/s
 	    PATH="$(CURDIR)/$(BIN):$$PATH" vale --output=line $$(git ls-files '*.md' 'hub/*.py' 'adapters/*.py' 'tests/*.py' 'examples/*.py' 'sdk_js/*.js' ':!tests/**/node_modules'); \
 	fi
 
-bench: setup ## measure against peers, and write docs/benchmarks.md (CASE=fanout for a part)
+bench: setup ## run the benchmarks and write docs/benchmarks.md (CASE=fanout for a part)
 	@PYTHONPATH=tests $(BIN)/python -m bench $(if $(CASE),--case $(CASE)) $(ARGS)
 
-bench-ways: setup ## measure each way in, and write the table of docs/backends.md (ARGS='--way redis' prints one)
+bench-ways: setup ## measure each publishing API and write the table of docs/backends.md (ARGS='--way redis' prints one row)
 	@PYTHONPATH=tests $(BIN)/python -m bench.ways $(ARGS)
 
-faults: setup ## every fault under the full load (FAULT='kill-node nginx' for some, ARGS='--times 3')
+faults: setup ## test every fault under the full load (FAULT='kill-node nginx' for some, ARGS='--times 3')
 	@PYTHONPATH=tests $(BIN)/python -m faults $(FAULT) $(ARGS)
 
-docs: setup ## write docs/settings.md anew
+docs: setup ## regenerate docs/settings.md
 	@$(BIN)/python -c 'from tidings_hub.config.render import as_markdown; print(as_markdown(), end="")' > docs/settings.md
 
-sync: setup ## write the blocking emitter from the asynchronous one
+sync: setup ## generate the blocking emitter from the asynchronous one
 	@$(BIN)/python tools/async_to_sync.py
 
-build: setup ## the wheel, in dist/
+build: setup ## build the wheel in dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
-clean: ## remove what was made
+clean: ## remove all generated files
 	@rm -rf $(VENV) $(STAMPS) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .schemathesis
 	@rm -rf sdk_js/node_modules tests/emitters/node_modules sdk_js/types hub/tidings_hub/web/static/vendor
 	@find hub adapters tests -name __pycache__ -type d -prune -exec rm -rf {} +

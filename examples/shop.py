@@ -32,7 +32,7 @@ def page() -> Response:
 
 @app.get("/token")
 def token() -> dict[str, str]:
-    # A real shop checks here who is logged in, and grants that customer's own orders.
+    # A real shop identifies the customer by the login here, and grants the channels of this customer's orders.
     return {"token": issue("customer", key=SECRET, channels=["orders:42"], expires_in_s=3600)}
 
 

@@ -81,9 +81,9 @@ def push_failed(error: TidingsError) -> tuple[dict[str, str], int]:
 @app.after_request
 def add_content_security_policy(response: Response) -> Response:
     """Only the page's own scripts and the hub's can run, even if markup gets through."""
-    own = f"'self' {HUB}"
+    sources = f"'self' {HUB}"
     response.headers["Content-Security-Policy"] = (
-        f"default-src 'self'; script-src {own}; connect-src {own} {HUB.replace('http', 'ws', 1)}; "
+        f"default-src 'self'; script-src {sources}; connect-src {sources} {HUB.replace('http', 'ws', 1)}; "
         "base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
     )
     return response

@@ -240,10 +240,10 @@ describe("collection", () => {
     await settle();
     await harness.link.accept();
     off();
-    const again = collection.subscribe(() => {});
+    const offSecond = collection.subscribe(() => {});
     await harness.clock.pass(0);
     assert.deepEqual([server.loads, harness.link.requests], [1, []]);
-    again();
+    offSecond();
     await harness.clock.pass(0);
     await harness.clock.pass(0);
     assert.deepEqual(harness.link.nextRequest("tidings:unsubscribe").body, { channels: ["orders:all"] });

@@ -78,10 +78,10 @@ describe("backoff", () => {
 });
 
 describe("reconnect state", () => {
-  const both = /** @type {const} */ (["websocket", "polling"]);
+  const bothTransports = /** @type {const} */ (["websocket", "polling"]);
 
   /** @param {readonly import("../src/core/reconnect.js").Transport[]} transports */
-  const started = (transports = both) => {
+  const started = (transports = bothTransports) => {
     const state = new ReconnectState(transports, () => 0.5);
     state.start();
     return state;

@@ -56,7 +56,7 @@ describe("merging requests", () => {
 
 test("a new link receives the missed events of recovered channels, in order per channel", () => {
   const hubEvent = (event, channel, seq) => ({ event, values: [seq, channel, `e.${seq}`] });
-  const held = [
+  const heldEvents = [
     hubEvent("x", "a:1", 9),
     hubEvent("x", "a:2", 8),
     { event: "tidings:gap", values: [{}] },
@@ -69,7 +69,7 @@ test("a new link receives the missed events of recovered channels, in order per 
     channels: { "a:1": { recovered: true }, "a:2": { recovered: false } },
     presence: { "a:2": { recovered: true } },
   };
-  const events = readyEvents(join({ since: "e.6" }), results, "e.10", held);
+  const events = readyEvents(join({ since: "e.6" }), results, "e.10", heldEvents);
   assert.equal(events[0].values[0].cursor, "e.6");
   const missed = events.slice(1).map(({ event, values }) => [event, values[1], values[0]]);
   assert.deepEqual(missed, [
@@ -79,5 +79,5 @@ test("a new link receives the missed events of recovered channels, in order per 
     ["tidings:join", "a:2", 10],
     ["x", "a:1", 9],
   ]);
-  assert.deepEqual(readyEvents(join({}), results, "e.10", held).map(({ values }) => values[0].cursor), ["e.10"]);
+  assert.deepEqual(readyEvents(join({}), results, "e.10", heldEvents).map(({ values }) => values[0].cursor), ["e.10"]);
 });

@@ -124,9 +124,9 @@ describe("channels and presence of several links", () => {
     assert.deepEqual(hub.requests, []);
     await request("two", "tidings:unsubscribe", { presence: ["b:1"] });
     await settle();
-    const left = hub.nextRequest("tidings:unsubscribe");
-    assert.deepEqual(left.body, { channels: [], presence: ["b:1"] });
-    left.respond({});
+    const unsubscribe = hub.nextRequest("tidings:unsubscribe");
+    assert.deepEqual(unsubscribe.body, { channels: [], presence: ["b:1"] });
+    unsubscribe.respond({});
     multiplexer.removeLink("two");
     await settle();
     assert.deepEqual(hub.nextRequest("tidings:unsubscribe").body, { channels: ["b:1"], presence: [] });

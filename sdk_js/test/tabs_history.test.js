@@ -175,7 +175,7 @@ class Scenario {
   check() {
     assert.deepEqual(new Set([...this.tabs.keys()].map((tab) => tab.hub.state)), new Set(["connected"]));
     assert.equal(this.browser.server.connections.size, 1);
-    const recorders = [...this.tabs.values()].flatMap((each) => [...each.values()]);
+    const recorders = [...this.tabs.values()].flatMap((recordersByName) => [...recordersByName.values()]);
     recorders.forEach((recorder) => recorder.check(this.published));
     return recorders;
   }

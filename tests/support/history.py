@@ -243,7 +243,7 @@ class Checker:
 
 def _out_of_order(story: Story) -> list[str]:
     problems = []
-    seen: set[Cursor] = set()
+    cursors: set[Cursor] = set()
     last: Cursor | None = None
     loss_reported = False
     for observation in story.observations:
@@ -251,9 +251,9 @@ def _out_of_order(story: Story) -> list[str]:
         if observation.do != "got":
             continue
         cursor = observation.cursor
-        if cursor in seen:
+        if cursor in cursors:
             problems.append(f"{story.name}: {cursor} came twice")
-        seen.add(cursor)
+        cursors.add(cursor)
         if last is not None and last.epoch == cursor.epoch and cursor.seq < last.seq:
             problems.append(f"{story.name}: {cursor} came after {last}")
         if last is not None and last.epoch != cursor.epoch and not loss_reported:

@@ -61,7 +61,7 @@ class Thing:
 
 
 class Note:
-    """Not a dataclass of ours: it has no channels."""
+    """A class without channels."""
 
     def to_dict(self) -> dict[str, Any]:
         return {"text": "hello"}

@@ -64,7 +64,7 @@ GOOD = {"sub": "ann", "exp": NOW + 60}
 
 
 def assert_rejected(token: object, keys: KeySet = KEYS, now_s: float = NOW) -> None:
-    """The token is assert_rejected, with the one message that helps nobody."""
+    """Assert that the token is rejected, with a message that reveals nothing about the keys."""
     with pytest.raises(Unauthorized) as caught:
         keys.verify(token, now_s=now_s)
     assert type(caught.value) is Unauthorized

@@ -1,4 +1,4 @@
-// What must compile, against the types that are shipped.
+// Code that must compile against the shipped types.
 import {
   connect,
   TidingsError,
@@ -34,8 +34,8 @@ off();
 channel.on("*", (data: Order | { id: number }) => console.log(data.id));
 channel.on("tidings:state", (state, error) => {
   const isDenied: boolean = state === "denied";
-  const why: string | undefined = error?.message;
-  console.log(isDenied, why);
+  const message: string | undefined = error?.message;
+  console.log(isDenied, message);
 });
 channel.on("tidings:gap", (name: string) => console.log(name));
 hub.channel("chat:1").on("said", (data) => console.log(data.text));
@@ -43,18 +43,20 @@ hub.on("state", (state, error) => console.log(state === "closed", error?.code));
 hub.on("error", (error: TidingsError) => console.log(error.code));
 
 const receipt: Promise<{ id: string; cursor: string; duplicate: boolean }> = channel.publish("removed", { id: 1 });
-const ats: Promise<number[]> = channel.history({ limit: 10 }).then((kept) => kept.map((one) => one.atMs));
+const times: Promise<number[]> = channel
+  .history({ limit: 10 })
+  .then((publications) => publications.map(({ atMs }) => atMs));
 
 const orders: Collection<Order> = hub.collection<Order>("Order", {
   channel: "orders:all",
   load: async ({ signal }) => (await fetch("/orders", { signal })).json(),
   sort: (a, b) => a.total - b.total,
 });
-// The shapes of React's useSyncExternalStore and of a Svelte store.
+// The types of React's useSyncExternalStore and of a Svelte store.
 declare function useSyncExternalStore<T>(subscribe: (changed: () => void) => () => void, getSnapshot: () => T): T;
-const seen: Snapshot<Order> = useSyncExternalStore(orders.subscribe, orders.getSnapshot);
+const snapshot: Snapshot<Order> = useSyncExternalStore(orders.subscribe, orders.getSnapshot);
 const store: { subscribe(run: (value: Snapshot<Order>) => void): () => void } = orders;
-console.log(receipt, ats, seen.items[0]?.total, store);
+console.log(receipt, times, snapshot.items[0]?.total, store);
 
 const presence: Presence = channel.presence();
 const offJoin: () => void = presence.on("join", (member: Readonly<Member>) => console.log(member.user, member.info?.name));
@@ -62,14 +64,14 @@ presence.on("leave", ({ user }) => console.log(user));
 presence.on("change", ({ count }) => console.log(count));
 const people: Present = useSyncExternalStore(presence.subscribe, presence.getSnapshot);
 const users: string[] | undefined = people.members?.map((member) => member.user);
-const crowd: { subscribe(run: (value: Present) => void): () => void } = presence;
+const presenceStore: { subscribe(run: (value: Present) => void): () => void } = presence;
 const isDenied: boolean = people.state === "failed" && people.error?.code === "forbidden";
-console.log(offJoin, users, crowd, isDenied);
+console.log(offJoin, users, presenceStore, isDenied);
 
 useChannel(channel, "updated", (order, meta) => console.log(order.total, meta.cursor));
 useChannel(channel, "*", (data: Order | { id: number }) => console.log(data.id));
 useChannel(channel, "tidings:gap", (name: string) => console.log(name));
 useChannel(hub.channel("chat:1"), "said", (data) => console.log(data.text));
 const rows: readonly Readonly<Order>[] = useCollection(orders).items;
-const here: number = usePresence(hub.channel("room:1")).count;
-console.log(rows, here);
+const count: number = usePresence(hub.channel("room:1")).count;
+console.log(rows, count);

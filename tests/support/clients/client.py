@@ -1,6 +1,6 @@
-"""A stock python-socketio client that prints what it gets; the twin of client.mjs.
+"""A stock python-socketio client that prints what it receives; the Python version of client.mjs.
 
-The asyncio client, since the threaded one runs each event in a thread of its own and so loses their order.
+It is the asyncio client: the threaded one runs each event in a separate thread, and loses their order.
 """
 
 from __future__ import annotations

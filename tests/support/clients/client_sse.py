@@ -1,4 +1,4 @@
-"""A plain reader of server-sent events that comes back with Last-Event-ID, as a browser's EventSource does."""
+"""A simple reader of server-sent events that reconnects with Last-Event-ID, like EventSource in a browser."""
 
 from __future__ import annotations
 

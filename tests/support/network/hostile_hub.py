@@ -1,7 +1,7 @@
-"""A hub that means no good: it speaks Engine.IO over WebSocket and long polling, and says whatever a script wants.
+"""A hostile hub: it implements Engine.IO over WebSocket and long polling, and sends what a script prescribes.
 
-The first part of a path names the script: `/garbage/socket.io/` is for `garbage`. Each new session calls it in a thread
-of its own, with the number of this script's sessions before.
+The first part of a path names the script: `/garbage/socket.io/` is for `garbage`. Each new session runs the script in a
+new thread, and passes the number of earlier sessions of this script.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ class ConnectionEnded(Exception):
 
 
 def event(name: str, *values: object) -> str:
-    """The packet of an event."""
+    """Encode the packet of an event."""
     return "42" + json.dumps([name, *values])
 
 
 class Session:
-    """One Engine.IO session, whatever carries it."""
+    """One Engine.IO session over either transport."""
 
     def __init__(self) -> None:
         self._packets: queue.Queue[str | None] = queue.Queue()
 
     def send(self, *packets: str) -> None:
-        """Packets as texts, right after each other."""
+        """Send packets as text messages, in one write."""
         raise NotImplementedError
 
     def send_bytes(self, *packets: bytes) -> None:
-        """The same as binary messages."""
+        """Send packets as binary messages, in one write."""
         raise NotImplementedError
 
     def send_raw(self, data: bytes) -> None:
-        """What lies between us and TCP: frames of a WebSocket, the body of an answer to a poll."""
+        """Send raw bytes: WebSocket frames, or the body of the response to a poll."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -56,7 +56,7 @@ class Session:
         raise NotImplementedError
 
     def receive(self, beginning: str = "4") -> str:
-        """The next packet that begins so."""
+        """Wait for the next packet with this beginning."""
         while True:
             try:
                 packet = self._packets.get(timeout=_PATIENCE_S)
@@ -69,19 +69,19 @@ class Session:
 
 
 class WebSocketSession(Session):
-    """Over a WebSocket whose handshake is done."""
+    """A session over a WebSocket, after its handshake."""
 
     def __init__(self, connection: socket.socket) -> None:
         super().__init__()
         self._connection = connection
 
-    def say(self, *packets: str) -> None:
+    def send(self, *packets: str) -> None:
         self._send(b"".join(_frame(0x81, packet.encode()) for packet in packets))
 
-    def say_bytes(self, *packets: bytes) -> None:
+    def send_bytes(self, *packets: bytes) -> None:
         self._send(b"".join(_frame(0x82, packet) for packet in packets))
 
-    def say_raw(self, data: bytes) -> None:
+    def send_raw(self, data: bytes) -> None:
         self._send(data)
 
     def close(self) -> None:
@@ -95,7 +95,7 @@ class WebSocketSession(Session):
             raise ConnectionEnded from error
 
     def read(self) -> None:
-        """Hears until the client leaves."""
+        """Read frames until the client disconnects."""
         with contextlib.suppress(OSError, EOFError), self._connection.makefile("rb") as stream:
             while True:
                 first, second = _exactly(stream.read(2), 2)
@@ -111,26 +111,26 @@ class WebSocketSession(Session):
 
 
 class PollingSession(Session):
-    """Over long polling: what is said waits for the next poll."""
+    """A session over long polling. Packets wait for the next poll."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.answers: queue.Queue[bytes | None] = queue.Queue()
+        self.bodies: queue.Queue[bytes | None] = queue.Queue()
 
-    def say(self, *packets: str) -> None:
-        self.answers.put("\x1e".join(packets).encode())
+    def send(self, *packets: str) -> None:
+        self.bodies.put("\x1e".join(packets).encode())
 
-    def say_bytes(self, *packets: bytes) -> None:
-        self.answers.put(b"\x1e".join(b"b" + base64.b64encode(packet) for packet in packets))
+    def send_bytes(self, *packets: bytes) -> None:
+        self.bodies.put(b"\x1e".join(b"b" + base64.b64encode(packet) for packet in packets))
 
-    def say_raw(self, data: bytes) -> None:
-        self.answers.put(data)
+    def send_raw(self, data: bytes) -> None:
+        self.bodies.put(data)
 
     def close(self) -> None:
-        self.answers.put(None)
+        self.bodies.put(None)
 
     def on_body(self, body: bytes) -> None:
-        """A POST came."""
+        """Handle the body of a POST."""
         for packet in body.decode().split("\x1e"):
             self._packets.put(packet)
 
@@ -139,7 +139,7 @@ Script = Callable[[Session, int], None]
 
 
 class HostileHub:
-    """It, listening on `url`. `sessions`: how many there were, by script."""
+    """A hostile hub that listens on `url`. `sessions` counts the sessions by script."""
 
     def __init__(self, scripts: Mapping[str, Script]) -> None:
         self.sessions: Counter[str] = Counter()
@@ -157,23 +157,23 @@ class HostileHub:
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """The base URL."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def begin(self, name: str, session: Session) -> None:
-        """Plays the script in a thread."""
+        """Run the script in a thread."""
         with self._lock:
             before = self.sessions[name]
             self.sessions[name] += 1
 
-        def play() -> None:
+        def run() -> None:
             with contextlib.suppress(ConnectionEnded):
                 self._scripts[name](session, before)
 
-        threading.Thread(target=play, daemon=True).start()
+        threading.Thread(target=run, daemon=True).start()
 
     def close(self) -> None:
-        """End it."""
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -193,25 +193,25 @@ class _Handler(BaseHTTPRequestHandler):
             sid = f"s{id(session)}"
             self.owner.polling[sid] = session
             self.owner.begin(name, session)
-            body = session.answers.get(timeout=_PATIENCE_S)
-            self._answer(body and body.replace(b'"hostile"', f'"{sid}"'.encode()))
+            body = session.bodies.get(timeout=_PATIENCE_S)
+            self._respond(body and body.replace(b'"hostile"', f'"{sid}"'.encode()))
             return
         try:
-            self._answer(session.answers.get(timeout=_PATIENCE_S))
+            self._respond(session.bodies.get(timeout=_PATIENCE_S))
         except queue.Empty:
-            self._answer(None)
+            self._respond(None)
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         session = self._session()
         if session is not None:
             session.on_body(body)
-        self._answer(None if session is None else b"ok")
+        self._respond(None if session is None else b"ok")
 
     def _session(self) -> PollingSession | None:
         return self.owner.polling.get(parse_qs(urlsplit(self.path).query).get("sid", [""])[0])
 
-    def _answer(self, body: bytes | None) -> None:
+    def _respond(self, body: bytes | None) -> None:
         self.send_response(400 if body is None else 200)
         self.send_header("Content-Type", "text/plain; charset=UTF-8")
         self.send_header("Content-Length", str(len(body or b"")))
@@ -231,7 +231,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Nothing: a test's output is its own."""
+        """Do not log requests into the output of the tests."""
 
 
 def _exactly(data: bytes, size: int) -> bytes:

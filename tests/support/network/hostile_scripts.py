@@ -1,4 +1,4 @@
-"""What a hostile hub says to the SDK, as scripts of `hostile_hub`: packets, their order, and the bytes below them."""
+"""Scripts for `hostile_hub`: invalid packets, a wrong order of packets, and invalid bytes below them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NAMES = ["__proto__", "constructor", "toString", "hasOwnProperty"]
 HUGE = 20_000_000
 GOOD = {"n": "good"}
 ACCEPTED = '40{"sid":"s"}'
-Say = Callable[[Session], None]
+Step = Callable[[Session], None]
 
 
 def ready(epoch: str, *, recovered: bool = False) -> str:
@@ -21,36 +21,36 @@ def ready(epoch: str, *, recovered: bool = False) -> str:
 
 
 def welcome(session: Session, epoch: str = "bad", *, recovered: bool = False) -> None:
-    """Up to `tidings:ready`."""
+    """Connect a session, up to `tidings:ready`."""
     session.send(OPEN)
     session.receive("40")
     session.send(ACCEPTED, ready(epoch, recovered=recovered))
 
 
-def be_good(session: Session) -> None:
-    """A publication, in an epoch of its own, and an answer to each subscription."""
+def behave(session: Session) -> None:
+    """Send a publication in another epoch, and accept each subscription."""
     session.send(event("updated", GOOD, "orders:1", "good.10"))
     while True:
         packet = session.receive("42")
-        number, _, rest = packet[2:].partition("[")
-        name, *values = json.loads("[" + rest)
+        number, _, body = packet[2:].partition("[")
+        name, *values = json.loads("[" + body)
         if name == "tidings:subscribe":
-            answer = {
+            response = {
                 "cursor": "good.5",
                 "channels": {channel: {"recovered": False} for channel in values[0]["channels"]},
             }
-            session.send(f"43{number}{json.dumps([answer])}")
+            session.send(f"43{number}{json.dumps([response])}")
 
 
-def once(hostile: Say) -> Script:
-    """Hostile in the first session, then good, and good in all later ones."""
+def once(hostile: Step) -> Script:
+    """Run `hostile` in the first session only. After it, and in later sessions, behave correctly."""
 
     def script(session: Session, before: int) -> None:
         if before == 0:
             hostile(session)
         else:
             welcome(session, "good", recovered=True)
-        be_good(session)
+        behave(session)
 
     return script
 
@@ -64,7 +64,7 @@ def after_ready(*packets: str) -> Script:
 
 
 def raw(text: bytes) -> Script:
-    """Bytes below the packets, and then the end."""
+    """Send raw bytes, then close."""
 
     def hostile(session: Session) -> None:
         welcome(session)
@@ -83,7 +83,7 @@ def binary(*packets: bytes) -> Script:
 
 
 def before_ready(*packets: str) -> Script:
-    """In place of what `welcome` says."""
+    """Send packets instead of those of `welcome`."""
 
     def hostile(session: Session) -> None:
         session.send(OPEN)
@@ -99,23 +99,23 @@ def binary_channel(session: Session) -> None:
     session.send_bytes(b"orders:1")
 
 
-# What is no packet at all, and what is one that nobody asked for.
+# Invalid packets, and unexpected ones.
 GARBAGE = ["", "\0", "9", "x", "4", "4x", "42", "42{", "42[", '42{"a":1}', "42null", "42[]", "42[null]", "42[1,2]"]
 GARBAGE += ["42[{}]", "42[[]]", "43", "43[", "431", "43999[{}]", '430"x"', "43-1[]", "430[null]", "431[1,2]", "45"]
 GARBAGE += ['451-["x",{"_placeholder":true,"num":0}]', '45999999999-["x"]', '450-["updated",{"_placeholder":true}]']
 GARBAGE += ["46", "49", "4/admin,0", '4/admin,2["updated",{"n":1},"orders:1","bad.7"]', "40", '40{"sid":5}', "40[]"]
 GARBAGE += ["1", "3", "3probe", "5", "6", "2probe", "[" * 5000, '42["updated",' + "[" * 50_000, "42" + "9" * 5000]
-# What is no handshake.
+# Invalid handshakes.
 OPENS = ["", "x", "0", "0{", "0null", "0[]", '0{"sid":1}', '0{"sid":"s","upgrades":5,"pingInterval":-1}', "4", "1"]
-# Events that are no publications.
+# Events that are not valid publications.
 NO_PUBLICATIONS = ['42["updated"]', '42["updated",1]', '42["updated",1,2,3]', '42["updated",1,["orders:1"],"bad.7"]']
 NO_PUBLICATIONS += ['42["updated",1,"orders:1",7]', '42["updated",1,"orders:1"]', '42["updated",1,{},"bad.7"]']
-# What `tidings:ready` and others are not told with.
+# Invalid data of `tidings:ready` and other events.
 WRONG = [None, 1, "x", [], [[]], {}, {"channels": 5}, {"channels": {"orders:1": 7}}, {"channels": {"orders:1": None}}]
 WRONG += [{"channels": [], "cursor": {}, "user": {}, "expires_in_s": "x"}, {"expires_in_s": -1e300}, {"cursor": 7}]
 WRONG += [{"channels": {"orders:1": {"error": error}}} for error in (None, 1, "x", [], {"code": {}, "message": []})]
 WRONG += [{"channels": {name: {"recovered": True} for name in NAMES}, "user": "__proto__", "cursor": "__proto__.1"}]
-# Events of the hub's own, of this version and of none.
+# Events of the hub: some exist in this version, some do not.
 OWN = ["gap", "expiring", "subscribed", "unsubscribed", "join", "stats", "close2", ""]
 CURSORS = ["", ".", "bad", "bad.-1", "bad.1e9", "bad.07", "__proto__.1", "bad.99999999999999999999", "x" * 1_000_000]
 CURSORS += ["bad.9999999999999999999", "bad.5~bad.6", "~".join(["bad.5"] * 1000)]
@@ -174,7 +174,7 @@ BROKEN = {
 
 
 def closing(*packets: str) -> Script:
-    """Each session ends like that."""
+    """Close every session after these packets."""
 
     def script(session: Session, before: int) -> None:
         session.send(OPEN)

@@ -55,7 +55,7 @@ class EngineProcess:
         self.metrics, self.reasons = ast.literal_eval(counted), ast.literal_eval(reasons)
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
             self.end()

@@ -52,14 +52,14 @@ class Echo:
     """Echoes each message; some messages are commands."""
 
     def __init__(self, *, silent: bool) -> None:
-        self.everybody: dict[str, Connection] = {}
+        self.connections: dict[str, Connection] = {}
         self.reasons: list[str] = []
         self.silent = silent
         self.number = 0
 
     def on_open(self, connection: Connection, opening: HandshakeRequest) -> None:
         """Remember it."""
-        self.everybody[connection.sid] = connection
+        self.connections[connection.sid] = connection
         if not self.silent:
             connection.establish()
 
@@ -84,7 +84,7 @@ class Echo:
                 connection.uncork()
                 connection.uncork()
             case "who":
-                connection.send(f"{connection.remote} {len(self.everybody)} {sorted(self.reasons)}")
+                connection.send(f"{connection.remote} {len(self.connections)} {sorted(self.reasons)}")
             case str() if data.startswith("flood "):
                 self.flood(int(data.split()[1]), int(data.split()[2]))
             case str() if data.startswith("pour "):
@@ -99,17 +99,17 @@ class Echo:
 
     def on_close(self, connection: Connection, reason: str) -> None:
         """Forget it."""
-        if self.everybody.pop(connection.sid, None) is None:
+        if self.connections.pop(connection.sid, None) is None:
             reason = "closed twice"
         self.reasons.append(reason)
 
     def flood(self, count: int, size: int) -> None:
-        """`count` publications of `size` bytes to everybody."""
+        """Send `count` publications of `size` bytes to all connections."""
         for _ in range(count):
             self.number += 1
             body = b'"ev",{"n":%d,"pad":"%b"}' % (self.number, b"x" * size)
             publication = Publication("room:1", self.number, self.number - 1, "e", "i", 0, "-", 4, body)
-            deliver(self.everybody.values(), [Frame(publication)])
+            deliver(self.connections.values(), [Frame(publication)])
 
     def pour(self, connection: Connection, count: int) -> None:
         """Numbers, one after another, while the client does something else."""
@@ -132,7 +132,7 @@ class Streams(Echo):
             connection.send("event: early\ndata: 1\n\n")
         elif "never" not in opening.query:
             connection.accept()
-        self.everybody[connection.sid] = connection
+        self.connections[connection.sid] = connection
         connection.send("event: hello\ndata: 1\n\n")
 
 
