@@ -1,8 +1,8 @@
-"""The event loop, behind names of our own: the only file that imports eventlet.
+"""The event loop. This is the only file that imports eventlet.
 
-One hub (eventlet's) runs timers, ordinary greenlets and one callback per watched
-descriptor. Everything here may be called from any greenlet of the hub's thread, and
-from no other thread. `patch()` comes before any other import of a program.
+In this file, "hub" means eventlet's hub, that is its event loop. It runs timers, greenlets and one callback per watched
+descriptor. Call the functions of this module only from greenlets of the hub's thread. A program calls `patch()` before
+all its other imports.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-# eventlet warns at import that it is in maintenance. We know: that is why it stands behind this file.
+# eventlet warns at import that it is only maintained. To make it replaceable, no other file imports it.
 with warnings.catch_warnings():
-    # The class of the warning cannot be imported before eventlet is; so by its text.
+    # Filter by text, because the warning's class is part of eventlet and not imported yet.
     warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
     import eventlet
     import eventlet.event
@@ -34,13 +34,14 @@ if TYPE_CHECKING:
     WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 _READ: Final = "read"
+# How long a greenlet of a pool may run calls before the hub gets a turn.
 _TURN_MAX_S: Final = 0.005
 
 
 def patch() -> None:
-    """Make the standard library cooperative, on an epoll hub. Call it before any other import.
+    """Make the standard library cooperative. Call it before any other import.
 
-    `EVENTLET_HUB` in the environment chooses another hub.
+    The hub uses epoll, unless the environment variable `EVENTLET_HUB` names another hub.
     """
     if "EVENTLET_HUB" not in os.environ:
         eventlet.hubs.use_hub("epolls")
@@ -48,7 +49,7 @@ def patch() -> None:
 
 
 def original(name: str) -> ModuleType:
-    """The module as it was before `patch()`: its calls never yield to the hub."""
+    """Return a module without the changes of `patch()`. Its calls block the whole thread."""
     module: ModuleType = eventlet.patcher.original(name)
     return module
 
@@ -57,19 +58,19 @@ _time = original("time")
 
 
 def now_s() -> float:
-    """Monotonic seconds."""
+    """Return the monotonic time in seconds."""
     value: float = _time.monotonic()
     return value
 
 
 def unix_s() -> float:
-    """Seconds since 1970."""
+    """Return the Unix time in seconds."""
     value: float = _time.time()
     return value
 
 
 def sleep(seconds: float = 0) -> None:
-    """Let others run for `seconds`. Not from a pump callback: there nothing may wait."""
+    """Let other greenlets run for `seconds`. Not allowed in callbacks of the hub, because they must not block."""
     eventlet.sleep(seconds)
 
 
@@ -77,83 +78,85 @@ class Task(Protocol):
     """A spawned greenlet."""
 
     def kill(self) -> None:
-        """End it where it stands."""
+        """Stop the greenlet at the call where it waits."""
 
     def wait(self) -> object:
-        """Its result; raises what it raised."""
+        """Wait for the end of the greenlet. Return its result, or raise its exception."""
 
 
 def spawn(function: Callable[..., object], *args: object) -> Task:
-    """Run `function` in a new greenlet, from the next hub turn on."""
-    global _live  # noqa: PLW0603 - one count per process
-    _live += 1
-    started: Any = eventlet.spawn(function, *args)
-    started.link(_ended)
-    task: Task = started
+    """Run `function` in a new greenlet, which starts on the next turn of the hub."""
+    global _live_count  # noqa: PLW0603 - one count per process
+    _live_count += 1
+    green_thread: Any = eventlet.spawn(function, *args)
+    green_thread.link(_on_task_end)
+    task: Task = green_thread
     return task
 
 
-# Greenlets of `spawn` that have not ended: a count, since walking the heap would stall the pump.
-_live = 0
+# Number of greenlets of `spawn` that have not ended. Finding them on the heap instead would block the pump.
+_live_count = 0
 
 
-def _ended(*_: object) -> None:
-    global _live  # noqa: PLW0603 - as above
-    _live -= 1
+def _on_task_end(*_: object) -> None:
+    global _live_count  # noqa: PLW0603 - as above
+    _live_count -= 1
 
 
 def live_greenlets() -> int:
-    """How many greenlets that `spawn` began have not ended; those of pools are in `Pool.running`."""
-    return _live
+    """Return how many greenlets of `spawn` have not ended. Greenlets of pools are counted in `Pool.running`."""
+    return _live_count
 
 
 class CallTimeout(Exception):
-    """A call took longer than it may."""
+    """A call exceeded its timeout."""
 
 
 def call_with_timeout(timeout_s: float, function: Callable[..., Any], *args: object) -> Any:
-    """What `function` returns; it is interrupted where it next waits after `timeout_s`, and nowhere else.
+    """Call `function` and return its result. After `timeout_s`, interrupt it at the next call that waits.
+
+    Code that never waits is not interrupted.
 
     Raises:
-        TooLate: it was interrupted, or a time limit of its own was.
+        CallTimeout: the call was interrupted, or another eventlet timeout within it expired.
     """
-    limit = eventlet.Timeout(timeout_s)
+    timeout = eventlet.Timeout(timeout_s)
     try:
         return function(*args)
     except eventlet.Timeout as error:
         raise CallTimeout from error
     finally:
-        limit.cancel()
+        timeout.cancel()
 
 
 class Timer(Protocol):
-    """A call that is still to come."""
+    """A scheduled call."""
 
     def cancel(self) -> None:
-        """Do not call any more. Idempotent."""
+        """Cancel the call. Idempotent."""
 
 
 def call_later(seconds: float, function: Callable[..., object], *args: object) -> Timer:
-    """Call `function` from the hub greenlet after `seconds`; it must not block."""
+    """Call `function` in the hub's greenlet after `seconds`. It must not block."""
     timer: Timer = eventlet.hubs.get_hub().schedule_call_global(seconds, function, *args)
     return timer
 
 
 def call_soon(function: Callable[..., object], *args: object) -> Timer:
-    """Call `function` from the hub greenlet on the next turn; it must not block."""
+    """Call `function` in the hub's greenlet on its next turn. It must not block."""
     return call_later(0, function, *args)
 
 
 def in_hub() -> bool:
-    """Whether the caller runs in the hub greenlet, where nothing may block."""
-    here: object = greenlet.getcurrent()
-    return here is eventlet.hubs.get_hub().greenlet
+    """Whether the caller runs in the hub's greenlet, where no call may block."""
+    current: object = greenlet.getcurrent()
+    return current is eventlet.hubs.get_hub().greenlet
 
 
 def watch(fd: int, callback: Callable[[int], object]) -> None:
-    """Call `callback(fd)` from the hub greenlet whenever `fd` is readable, until `unwatch`.
+    """Call `callback(fd)` in the hub's greenlet whenever `fd` is readable, until `unwatch`.
 
-    Registered from the hub greenlet itself: a listener keeps the greenlet that made it alive.
+    The registration always runs in the hub's greenlet, because a listener keeps the greenlet that created it alive.
     """
     if in_hub():
         _watch(fd, callback)
@@ -163,11 +166,11 @@ def watch(fd: int, callback: Callable[[int], object]) -> None:
 
 def _watch(fd: int, callback: Callable[[int], object]) -> None:
     unwatch(fd)
-    eventlet.hubs.get_hub().add(_READ, fd, callback, _thrown_away, _nothing)
+    eventlet.hubs.get_hub().add(_READ, fd, callback, _on_descriptor_reused, _on_socket_closed)
 
 
 def unwatch(fd: int) -> None:
-    """Stop watching `fd`; call it before closing the descriptor. Idempotent."""
+    """Stop watching `fd`. Call this before you close the descriptor. Idempotent."""
     hub = eventlet.hubs.get_hub()
     listener = hub.listeners[_READ].get(fd)
     if listener is not None:
@@ -175,46 +178,46 @@ def unwatch(fd: int) -> None:
 
 
 def is_watched(fd: int) -> bool:
-    """Whether the hub still calls back for `fd`: an exception in a callback ends that."""
+    """Whether the hub watches `fd`. After an exception in the callback, the hub no longer does."""
     return fd in eventlet.hubs.get_hub().listeners[_READ]
 
 
-def _thrown_away(*_: object) -> None:
-    """The hub's way to tell a waiting greenlet of a reused descriptor; nobody waits here."""
+def _on_descriptor_reused(*_: object) -> None:
+    """Ignore that a descriptor was reused. eventlet would raise in the waiting greenlet, but no greenlet waits."""
 
 
-def _nothing() -> None:
-    """The hub's way to mark a socket object as closed; there is no socket object here."""
+def _on_socket_closed() -> None:
+    """Ignore that a descriptor was closed. eventlet would mark its socket object, but there is none."""
 
 
 class Signal:
-    """Something that happens once; greenlets wait for it."""
+    """An event that happens once. Greenlets can wait for it."""
 
     def __init__(self) -> None:
         self._event = eventlet.event.Event()
 
     @property
     def is_set(self) -> bool:
-        """Whether it has happened."""
+        """Whether the event has happened."""
         return bool(self._event.ready())
 
     def set(self) -> None:
-        """It has happened. Idempotent; from the pump, too."""
+        """Wake all waiting greenlets. Idempotent. Allowed in callbacks of the hub, too."""
         if not self._event.ready():
             self._event.send(None)
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait for it, for at most `timeout_s`; whether it has happened."""
+        """Wait for the event, for at most `timeout_s`. Return whether it has happened."""
         if not self._event.ready():
             self._event.wait(timeout_s)
         return self.is_set
 
 
 class Pool:
-    """At most `size` greenlets that run what is submitted, at most `queue_max` waiting.
+    """A pool of at most `size` greenlets that run submitted calls. At most `queue_max` calls wait.
 
-    Full means that `submit` answers False: the caller refuses, nothing is dropped in silence.
-    Greenlets are made on demand and end when nothing waits.
+    If the queue is full, `submit` returns False, and the caller rejects the work. The pool itself never discards a
+    call. It creates greenlets on demand and ends them when no call waits. `on_error` gets the exceptions of the calls.
     """
 
     def __init__(self, size: int, queue_max: int, *, on_error: Callable[[BaseException], object] | None = None) -> None:
@@ -225,11 +228,11 @@ class Pool:
         self._on_error = on_error
 
     def __len__(self) -> int:
-        """How many submitted calls have not begun yet."""
+        """Number of submitted calls that have not started."""
         return len(self._waiting)
 
     def submit(self, function: Callable[..., object], *args: object) -> bool:
-        """Have `function` called by a greenlet of the pool, in order of submission. False: the queue is full."""
+        """Start `function` in a greenlet of the pool, in order of submission. Return False if the queue is full."""
         if self.running < self.size:
             self.running += 1
             eventlet.spawn_n(self._work, function, args)
@@ -240,20 +243,20 @@ class Pool:
         return True
 
     def _work(self, function: Callable[..., object], args: tuple[object, ...]) -> None:
-        turn_s = now_s()
+        turn_started_s = now_s()
         try:
             while True:
                 self._call(function, args)
                 if not self._waiting:
                     return
                 function, args = self._waiting.popleft()
-                # Calls that never wait themselves must not keep the hub from its sockets and timers.
-                if now_s() - turn_s > _TURN_MAX_S:
+                # Calls that never wait must not block the hub, which also serves sockets and timers.
+                if now_s() - turn_started_s > _TURN_MAX_S:
                     sleep()
-                    turn_s = now_s()
+                    turn_started_s = now_s()
         finally:
             self.running -= 1
-            # A call that raised took its greenlet with it; those that still wait get a new one.
+            # If a call raised, this greenlet ends. The waiting calls get a new one.
             if self._waiting and self.running < self.size:
                 self.running += 1
                 eventlet.spawn_n(self._work, *self._waiting.popleft())
@@ -261,7 +264,7 @@ class Pool:
     def _call(self, function: Callable[..., object], args: tuple[object, ...]) -> None:
         try:
             function(*args)
-        # A Timeout is a BaseException; it must end this call and not the pool's place.
+        # eventlet's Timeout is a BaseException. It must end this call, but not the greenlet of the pool.
         except (Exception, eventlet.Timeout) as error:
             if self._on_error is None:
                 raise
@@ -270,9 +273,9 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class WsgiRequest:
-    """One HTTP request that was read to its end.
+    """One complete HTTP request.
 
-    `raw`: head and body as HTTP/1.1 bytes with a Content-Length. `remote` and `local` are (address, port).
+    `raw`: head and body as HTTP/1.1 bytes with a Content-Length. `remote` and `local`: pairs of address and port.
     """
 
     raw: bytes
@@ -283,35 +286,35 @@ class WsgiRequest:
 
 @dataclass(frozen=True, slots=True)
 class WsgiResponse:
-    """What the application answered: complete HTTP bytes, and whether the connection may be used again."""
+    """The response of a WSGI application. `raw`: its complete HTTP bytes. `keep_alive`: the connection stays open."""
 
     raw: bytes
     keep_alive: bool
 
 
 class ResponseTooLarge(Exception):
-    """A WSGI application answered more than the limit."""
+    """The response of a WSGI application exceeds the limit."""
 
 
-class _Written(io.RawIOBase):
-    """What the application wrote, kept until the pump sends it: no greenlet waits for a slow reader."""
+class _ResponseBuffer(io.RawIOBase):
+    """Collects the response of an application. The pump sends it, so no greenlet waits for a slow client."""
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__()
         self.parts: list[bytes] = []
-        self._left_bytes = max_bytes
+        self._remaining_bytes = max_bytes
 
     @property
-    def too_large(self) -> bool:
-        """Whether something was refused; eventlet keeps that from whoever called it, once a head was written."""
-        return self._left_bytes < 0
+    def is_over_limit(self) -> bool:
+        """Whether `write` has raised. After the head was written, eventlet does not pass that exception on."""
+        return self._remaining_bytes < 0
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any) -> int:
-        self._left_bytes -= len(data)
-        if self._left_bytes < 0:
+        self._remaining_bytes -= len(data)
+        if self._remaining_bytes < 0:
             raise ResponseTooLarge
         self.parts.append(bytes(data))
         return len(data)
@@ -321,52 +324,52 @@ class _Written(io.RawIOBase):
             self.write(line)
 
     def close(self) -> None:
-        """Nothing to close: the bytes are read after the protocol object has closed its files."""
+        """Keep the bytes: they are used after eventlet has closed its files."""
 
 
-class _Bytes:
-    """Looks like a socket to eventlet.wsgi: yields exactly one request and then the end."""
+class _RequestSocket:
+    """Stands in for a socket in eventlet.wsgi. It provides one request, then the end of the stream."""
 
     def __init__(self, request: WsgiRequest, max_bytes: int) -> None:
         self._request = request
-        self.written = _Written(max_bytes)
+        self.response = _ResponseBuffer(max_bytes)
 
     def makefile(self, mode: str, _size: int = -1) -> Any:
-        return io.BytesIO(self._request.raw) if "r" in mode else self.written
+        return io.BytesIO(self._request.raw) if "r" in mode else self.response
 
     def getsockname(self) -> tuple[str, int]:
         return self._request.local
 
     def setsockopt(self, *_: object) -> None:
-        """The descriptor is the pump's; its options are set."""
+        """Do nothing: the pump owns the descriptor and has set its options."""
 
     settimeout = shutdown = setsockopt
 
     def close(self) -> None:
-        """The descriptor is the pump's."""
+        """Do nothing: the pump owns the descriptor."""
 
 
-class _OneRequest(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]
-    """eventlet's HTTP protocol for a single request that was already read."""
+class _SingleRequestProtocol(eventlet.wsgi.HttpProtocol):  # type: ignore[misc]
+    """eventlet's HTTP protocol, limited to one request that was read before."""
 
     def handle(self) -> None:
         self.close_connection = True
         self.handle_one_request()
 
     def finish(self) -> None:
-        """Nothing to shut down: the bytes go to the pump."""
+        """Do nothing: there is no socket to shut down."""
 
     def get_environ(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environ()
         if self.conn_state[3].secure:
             environ["wsgi.url_scheme"] = "https"
-        # It pins this object and leads around the pump.
+        # It refers to this object and bypasses the pump.
         environ.pop("eventlet.set_idle", None)
         return environ
 
 
-class _Tracebacks:
-    """eventlet.wsgi's log: an application's traceback goes to our log, never to a client."""
+class _ErrorLog:
+    """The log of eventlet.wsgi. Tracebacks of applications go to `log`, never to a client."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
@@ -381,7 +384,7 @@ class _Tracebacks:
 
 
 class WsgiServer:
-    """Runs a WSGI application through eventlet.wsgi, one complete request at a time, without a socket."""
+    """Runs a WSGI application with eventlet.wsgi. Requests and responses are complete bytes; there is no socket."""
 
     def __init__(self, app: WsgiApp, *, log: logging.Logger, environ: Mapping[str, object] | None = None) -> None:
         self._server = eventlet.wsgi.Server(
@@ -392,35 +395,35 @@ class WsgiServer:
             log_output=False,
             debug=False,
             keepalive=True,
-            protocol=_OneRequest,
+            protocol=_SingleRequestProtocol,
         )
-        # With log_output off, eventlet would also swallow tracebacks.
-        self._server.log = _Tracebacks(log)
+        # With `log_output=False`, eventlet would discard tracebacks as well.
+        self._server.log = _ErrorLog(log)
 
     def serve_wsgi_request(self, request: WsgiRequest, *, timeout_s: float, response_max_bytes: int) -> WsgiResponse:
-        """The application's answer. Runs in the caller's greenlet, which may be switched away from meanwhile.
+        """Return the application's response. The application runs in the caller's greenlet and may wait.
 
         Raises:
-            TimeoutError: no complete answer within `timeout_s`.
-            ResponseTooLarge: more than `response_max_bytes`.
+            TimeoutError: the application did not complete its response within `timeout_s`.
+            ResponseTooLarge: the response is larger than `response_max_bytes`.
         """
-        connection = _Bytes(request, response_max_bytes)
+        connection = _RequestSocket(request, response_max_bytes)
         state: list[Any] = [request.remote, connection, eventlet.wsgi.STATE_REQUEST, request]
-        limit = eventlet.Timeout(timeout_s)
-        late = False
+        timeout = eventlet.Timeout(timeout_s)
+        is_late = False
         try:
-            protocol = _OneRequest(state, self._server)
-        except eventlet.Timeout as timeout:
-            if timeout is not limit:
+            protocol = _SingleRequestProtocol(state, self._server)
+        except eventlet.Timeout as error:
+            if error is not timeout:
                 raise
-            late = True
+            is_late = True
         finally:
-            # eventlet.wsgi answers 500 by itself when a timeout hits the application.
-            late = late or not limit.pending
-            limit.cancel()
-        if late:
-            message = f"no answer within {timeout_s} s"
+            # If the timeout expires in the application, eventlet.wsgi catches it and responds with status 500.
+            is_late = is_late or not timeout.pending
+            timeout.cancel()
+        if is_late:
+            message = f"no response within {timeout_s} s"
             raise TimeoutError(message)
-        if connection.written.too_large:
+        if connection.response.is_over_limit:
             raise ResponseTooLarge
-        return WsgiResponse(b"".join(connection.written.parts), keep_alive=not protocol.close_connection)
+        return WsgiResponse(b"".join(connection.response.parts), keep_alive=not protocol.close_connection)
