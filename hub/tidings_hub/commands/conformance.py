@@ -43,7 +43,7 @@ AUTH_AFTER_S = 0.05
 class Echo:
     """An Engine.IO application that sends back every message."""
 
-    def on_open(self, connection: Connection, opening: HandshakeRequest) -> None:
+    def on_open(self, connection: Connection, request: HandshakeRequest) -> None:
         """Nobody has to connect a namespace here."""
         connection.establish()
 

@@ -46,7 +46,7 @@ class ChannelMappingSettings(SettingsModel):
         return value
 
     def channel_mapping(self) -> ChannelMapping:
-        """The same as `core` knows it."""
+        """Return the mapping of the format's channel names to channels of the hub."""
         return ChannelMapping(self.namespace, self.prefixes)
 
 

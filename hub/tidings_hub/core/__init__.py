@@ -1,1 +1,1 @@
-"""Decides: values and times in, values out. No I/O, no clock, no thread (docs/architecture.md#why-core)."""
+"""Decisions: functions of values and times, without I/O, clocks and threads (docs/architecture.md#why-core)."""

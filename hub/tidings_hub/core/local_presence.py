@@ -81,7 +81,7 @@ class LocalPresence:
         while self._expiries and self._expiries[0][0] <= now_s:
             until_s, key = self._expiries.popleft()
             member = self._members.get(key)
-            # A user who reconnected, and perhaps left again, has another expiry.
+            # The expiry differs if the user reconnected meanwhile, even if the user disconnected again.
             if member is not None and member.until_s == until_s:
                 del self._members[key]
                 self._changed[key] = None

@@ -115,9 +115,9 @@ class Backlog(Generic[M]):
         decisions = [
             (queued, disposition(answer), answer) for queued, answer in zip(self._waiting, answers, strict=False)
         ]
-        held = [queued for queued, decision, _ in decisions if decision is Disposition.RETRY]
-        self._waiting = held + self._waiting[len(decisions) :]
+        retried = [queued for queued, decision, _ in decisions if decision is Disposition.RETRY]
+        self._waiting = retried + self._waiting[len(decisions) :]
         # A message that is rejected while others are accepted must not slow down the others.
-        self._failed = self._failed + 1 if held and len(held) == len(decisions) else min(len(held), 1)
-        self._due_s = now_s + (self._pause_s(self._failed - 1) if held else 0.0)
+        self._failed = self._failed + 1 if retried and len(retried) == len(decisions) else min(len(retried), 1)
+        self._due_s = now_s + (self._pause_s(self._failed - 1) if retried else 0.0)
         return decisions

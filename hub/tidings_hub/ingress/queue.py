@@ -77,7 +77,7 @@ class QueueIngress:
         # Why it is not connected, for the log and for tests. It names the queue's server, so the API does not show it.
         self.last_error = ""
         self._connected = 0
-        self._held = 0
+        self._held_count = 0
 
     def start(self) -> None:
         """Start the thread, which consumes messages as soon as the queue's server is reachable."""
@@ -234,7 +234,7 @@ class QueueIngress:
                     *(logger, logging.WARNING, f"ingress {self.name} held"),
                     *("ingress %s: publications wait because the broker does not accept them: %s", self.name, answer),
                 )
-        self._update_metrics(held=self._backlog.held_count)
+        self._update_metrics(held_count=self._backlog.held_count)
 
     def _dead_letter(self) -> None:
         """Move rejected messages to the dead-letter queue, then acknowledge them.
@@ -266,12 +266,12 @@ class QueueIngress:
     def _reason(self, error: TidingsError) -> dict[str, str]:
         return dead_letter_headers(error, queue=self._address.queue, node=self._node_id)
 
-    def _update_metrics(self, *, connected: int | None = None, held: int = 0) -> None:
+    def _update_metrics(self, *, connected: int | None = None, held_count: int = 0) -> None:
         """Update this queue's share of the metrics that all queues share."""
         connected = self._connected if connected is None else connected
         self._metrics.ingress_connected += connected - self._connected
-        self._metrics.ingress_held += held - self._held
-        self._connected, self._held = connected, held
+        self._metrics.ingress_held += held_count - self._held_count
+        self._connected, self._held_count = connected, held_count
 
 
 def _pause_s(attempt: int) -> float:

@@ -146,9 +146,7 @@ def go_live(hub: Hub, session: Session[Connection], pending: PendingSubscription
         hub.deliveries.count_written((session.connection,), (*missed, *live))
     if catchup.overflowed:
         hub.metrics.held_overflows += 1
-        hub.disconnect(
-            session.connection, "slow", "too much was published during the recovery (hold_max); connect again"
-        )
+        hub.disconnect(session.connection, "slow", "too much was published during the recovery (hold_max); reconnect")
 
 
 def abandon(hub: Hub, pending: PendingSubscription) -> None:

@@ -57,7 +57,7 @@ class Echo:
         self.silent = silent
         self.number = 0
 
-    def on_open(self, connection: Connection, opening: HandshakeRequest) -> None:
+    def on_open(self, connection: Connection, request: HandshakeRequest) -> None:
         """Remember it."""
         self.connections[connection.sid] = connection
         if not self.silent:
@@ -122,15 +122,15 @@ class Echo:
 class Streams(Echo):
     """Event streams: `?refuse=1` is refused."""
 
-    def on_open(self, connection: Connection, opening: HandshakeRequest) -> None:
+    def on_open(self, connection: Connection, request: HandshakeRequest) -> None:
         """Accept it at once, or later."""
-        if "refuse" in opening.query:
+        if "refuse" in request.query:
             connection.refuse(403, b'{"code":"forbidden"}')
             return
-        if "wait" in opening.query:
+        if "wait" in request.query:
             runtime.call_later(0.05, connection.accept)
             connection.send("event: early\ndata: 1\n\n")
-        elif "never" not in opening.query:
+        elif "never" not in request.query:
             connection.accept()
         self.connections[connection.sid] = connection
         connection.send("event: hello\ndata: 1\n\n")

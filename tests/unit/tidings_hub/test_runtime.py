@@ -1,4 +1,4 @@
-"""The runtime and the pump, each test in its own process, because `runtime.patch()` changes the process."""
+"""The runtime and the pump. Each test runs a child process, because `runtime.patch()` changes the whole process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def run(program: str, **environment: str) -> str:
     """Run `program` after `runtime.patch()` and return its output."""
-    text = "\n".join(
+    source = "\n".join(
         [
             "from tidings_hub import runtime",
             "runtime.patch()",
@@ -23,7 +23,7 @@ def run(program: str, **environment: str) -> str:
     )
     path = os.pathsep.join(str(ROOT / name) for name in ("hub", "adapters", "tests"))
     process = subprocess.run(
-        [sys.executable, "-W", "error::DeprecationWarning:eventlet", "-c", text],
+        [sys.executable, "-W", "error::DeprecationWarning:eventlet", "-c", source],
         env={**os.environ, "PYTHONPATH": path, **environment},
         capture_output=True,
         text=True,
@@ -76,7 +76,7 @@ def test_timers_and_signals() -> None:
         runtime.call_later(0.01, calls.append, "never").cancel()
         runtime.call_later(0.04, signal.set)
         runtime.call_soon(lambda: calls.append(runtime.in_hub()))
-        print(runtime.in_hub(), signal.wait(0.001) if False else signal.is_set)
+        print(runtime.in_hub(), signal.is_set)
         print(signal.wait(5), calls)
         signal.set()
     """)

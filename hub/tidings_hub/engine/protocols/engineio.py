@@ -59,8 +59,8 @@ BAD_REQUEST = EngineioError(400, 3, "Bad request")
 FORBIDDEN = EngineioError(403, 4, "Forbidden")
 UNKNOWN_VERSION = EngineioError(400, 5, "Unsupported protocol version")
 TOO_LARGE = EngineioError(413, 3, "Payload too large")
-FULL = EngineioError(503, 4, "This node relays no more requests; try again")
-DRAINING = EngineioError(503, 4, "This node is going away; connect again")
+RELAY_FULL = EngineioError(503, 4, "This node forwards no more requests to other nodes; try again")
+DRAINING = EngineioError(503, 4, "This node is shutting down; reconnect")
 
 
 class RequestAction(Enum):

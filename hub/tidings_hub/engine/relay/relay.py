@@ -155,7 +155,7 @@ class Relay:
 
     def _refuse_full(self, http_connection: HttpConnection) -> None:
         self.context.metrics.relay_full += 1
-        http_connection.refuse(engineio.FULL.status, engineio.FULL.body())
+        http_connection.refuse(engineio.RELAY_FULL.status, engineio.RELAY_FULL.body())
 
     def refuse_unreachable(self, http_connection: HttpConnection) -> None:
         """Respond with "unknown session", so that the client reconnects: the session's node is unreachable."""

@@ -1,3 +1,5 @@
+"""The limit of sessions per client address."""
+
 from __future__ import annotations
 
 import pytest
@@ -8,7 +10,7 @@ from tidings_hub.engine.address_limit import AddressLimit, address_key
 
 
 @pytest.mark.parametrize(
-    ("remote", "counted"),
+    ("remote", "key"),
     [
         ("192.0.2.7", "192.0.2.7"),
         ("192.0.2.7:5123", "192.0.2.7"),
@@ -26,12 +28,12 @@ from tidings_hub.engine.address_limit import AddressLimit, address_key
         ("fe80::1%eth0", "fe80::"),
     ],
 )
-def test_what_counts_as_one_address(remote: str, counted: str) -> None:
-    assert address_key(remote) == counted
+def test_address_key_of_a_remote_address(remote: str, key: str) -> None:
+    assert address_key(remote) == key
 
 
 @given(st.text(max_size=64))
-def test_no_text_from_a_proxy_breaks_it(remote: str) -> None:
+def test_any_text_from_a_proxy_is_accepted(remote: str) -> None:
     addresses = AddressLimit(1)
     assert addresses.has_room(remote)
     addresses.add(remote)
@@ -52,23 +54,23 @@ def test_each_address_has_its_own_limit() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", "::1", "::2", "1.2.3.4"]), st.booleans()), max_size=60))
-def test_it_holds_only_addresses_that_have_a_session(steps: list[tuple[str, bool]]) -> None:
-    addresses, there = AddressLimit(5), []
-    for remote, comes in steps:
-        if comes and addresses.has_room(remote):
+def test_only_addresses_with_a_session_are_stored(steps: list[tuple[str, bool]]) -> None:
+    addresses, connected = AddressLimit(5), []
+    for remote, is_connect in steps:
+        if is_connect and addresses.has_room(remote):
             addresses.add(remote)
-            there.append(remote)
-        elif not comes and remote in there:
-            there.remove(remote)
+            connected.append(remote)
+        elif not is_connect and remote in connected:
+            connected.remove(remote)
             addresses.remove(remote)
-        counts = [address_key(each) for each in there]
-        assert len(addresses) == len(set(counts))
+        keys = [address_key(address) for address in connected]
+        assert len(addresses) == len(set(keys))
         assert all(
-            addresses.has_room(each) == (counts.count(address_key(each)) < 5) for each in ("a", "::9", "1.2.3.4")
+            addresses.has_room(address) == (keys.count(address_key(address)) < 5) for address in ("a", "::9", "1.2.3.4")
         )
 
 
-def test_without_a_limit_nothing_is_counted() -> None:
+def test_limit_of_zero_means_no_limit_and_no_counting() -> None:
     addresses = AddressLimit(0)
     for _ in range(1000):
         assert addresses.has_room("192.0.2.1")

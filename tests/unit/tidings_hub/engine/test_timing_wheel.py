@@ -97,7 +97,7 @@ def test_each_entry_is_visited_once_after_a_long_pause() -> None:
     assert [len(entry.visits) for entry in entries] == [1] * 20
 
 
-def test_first_pings_are_spread_and_never_late() -> None:
+def test_first_pings_are_spread_and_not_late() -> None:
     delays = [first_ping_delay_s(10) for _ in range(500)]
     assert max(delays) <= 9
     assert max(delays) - min(delays) > 2

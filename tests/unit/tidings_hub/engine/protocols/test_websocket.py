@@ -1,4 +1,4 @@
-"""RFC 6455 frames without a socket: its own examples, every close code, every limit, split at every byte."""
+"""RFC 6455 without a socket: the examples of the RFC, every close code, every limit, splits at every byte."""
 
 from __future__ import annotations
 
@@ -38,28 +38,28 @@ def read(*parts: bytes, limit: int = 1000) -> tuple[list[Message], FrameReader]:
     return messages, reader
 
 
-def broken(*parts: bytes, limit: int = 1000) -> int:
+def violation_of(*parts: bytes, limit: int = 1000) -> int:
     with pytest.raises(WebSocketViolation) as caught:
         read(*parts, limit=limit)
     return caught.value.close_code
 
 
 class TestHandshake:
-    def test_the_rfcs_key(self) -> None:
+    def test_accept_key_of_the_rfc(self) -> None:
         assert accept_key("dGhlIHNhbXBsZSBub25jZQ==") == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
-    def test_answers_101_and_negotiates_nothing(self) -> None:
-        said = handshake_response(
+    def test_response_is_101_without_extensions_or_protocol(self) -> None:
+        response = handshake_response(
             {**HEADERS, "sec-websocket-extensions": "permessage-deflate", "sec-websocket-protocol": "x"}
         )
-        assert said == (
+        assert response == (
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
         )
 
-    @pytest.mark.parametrize("case", ["WebSocket", " websocket "])
-    def test_takes_other_spellings(self, case: str) -> None:
-        assert handshake_response({**HEADERS, "upgrade": case, "connection": "upgrade"})
+    @pytest.mark.parametrize("upgrade", ["WebSocket", " websocket "])
+    def test_case_and_spaces_of_upgrade_are_ignored(self, upgrade: str) -> None:
+        assert handshake_response({**HEADERS, "upgrade": upgrade, "connection": "upgrade"})
 
     @pytest.mark.parametrize(
         ("name", "value"),
@@ -76,29 +76,29 @@ class TestHandshake:
             ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZWFh"),
         ],
     )
-    def test_refuses(self, name: str, value: str) -> None:
+    def test_bad_header_is_rejected(self, name: str, value: str) -> None:
         with pytest.raises(BadPacket):
             handshake_response({**HEADERS, name: value})
 
     @pytest.mark.parametrize("name", sorted(HEADERS))
-    def test_refuses_without(self, name: str) -> None:
+    def test_missing_header_is_rejected(self, name: str) -> None:
         with pytest.raises(BadPacket):
             handshake_response({key: value for key, value in HEADERS.items() if key != name})
 
 
 class TestReader:
-    def test_the_rfcs_examples(self) -> None:
+    def test_frames_of_the_rfc(self) -> None:
         assert read(b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58")[0] == [(Opcode.TEXT, "Hello")]
         assert read(b"\x89\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58")[0] == [(Opcode.PING, b"Hello")]
 
     @pytest.mark.parametrize("size", [0, 1, 3, 4, 5, 125, 126, 127, 65_535, 65_536, 70_001])
-    def test_every_length_form(self, size: int) -> None:
+    def test_every_form_of_the_length_is_read(self, size: int) -> None:
         payload = bytes(number % 251 for number in range(size))
         messages, reader = read(masked_frame(2, payload), limit=100_000)
         assert messages == [(Opcode.BINARY, payload)]
         assert reader.is_idle
 
-    def test_split_at_every_byte(self) -> None:
+    def test_stream_may_be_split_at_any_byte(self) -> None:
         stream = (
             masked_frame(1, "4tëxt".encode())
             + masked_frame(2, b"x" * 200)
@@ -108,13 +108,13 @@ class TestReader:
             + masked_frame(0, b"b")
             + masked_frame(8, b"\x03\xe8")
         )
-        whole, _ = read(stream)
-        assert whole[2:] == [(9, b"ping"), (1, "4ab"), (8, b"\x03\xe8")]
-        for at in range(len(stream) + 1):
-            assert read(stream[:at], stream[at:])[0] == whole
-        assert read(*[bytes([byte]) for byte in stream])[0] == whole
+        expected, _ = read(stream)
+        assert expected[2:] == [(9, b"ping"), (1, "4ab"), (8, b"\x03\xe8")]
+        for position in range(len(stream) + 1):
+            assert read(stream[:position], stream[position:])[0] == expected
+        assert read(*[bytes([byte]) for byte in stream])[0] == expected
 
-    def test_keeps_nothing_between_frames(self) -> None:
+    def test_reader_is_idle_only_between_messages(self) -> None:
         _, reader = read(masked_frame(1, b"4a") * 3)
         assert reader.is_idle
         _, reader = read(masked_frame(1, b"4a")[:-1])
@@ -122,24 +122,26 @@ class TestReader:
         _, reader = read(masked_frame(1, b"4a", fin=False))
         assert not reader.is_idle
 
-    def test_the_limit_counts_the_whole_message_before_it_is_kept(self) -> None:
+    def test_limit_applies_to_the_announced_size_of_a_whole_message(self) -> None:
         assert read(masked_frame(2, bytes(1000)))[0]
-        assert broken(masked_frame(2, bytes(1001))[:4]) == TOO_BIG
-        assert broken(masked_frame(2, bytes(600), fin=False), masked_frame(0, bytes(401), fin=False)[:4]) == TOO_BIG
+        assert violation_of(masked_frame(2, bytes(1001))[:4]) == TOO_BIG
+        assert (
+            violation_of(masked_frame(2, bytes(600), fin=False), masked_frame(0, bytes(401), fin=False)[:4]) == TOO_BIG
+        )
         assert read(masked_frame(2, bytes(600), fin=False), masked_frame(9, bytes(125)), masked_frame(0, bytes(400)))[0]
 
-    def test_empty_fragments_are_not_collected(self) -> None:
+    def test_empty_fragments_use_no_memory(self) -> None:
         _, reader = read(masked_frame(1, b"", fin=False), masked_frame(0, b"", fin=False) * 500)
         assert len(reader._fragments or []) <= 1
 
-    def test_messages_before_a_violation_are_given(self) -> None:
+    def test_messages_before_a_violation_are_returned(self) -> None:
         messages: list[Message] = []
         with pytest.raises(WebSocketViolation):
             FrameReader(1000).feed(masked_frame(1, b"4a") + b"\xff\xff", messages)
         assert messages == [(1, "4a")]
 
     @pytest.mark.parametrize(
-        ("data", "number"),
+        ("data", "close_code"),
         [
             (b"\x81\x05Hello", PROTOCOL_ERROR),
             *[(masked_frame(1, b"x", rsv=bit), PROTOCOL_ERROR) for bit in (0x10, 0x20, 0x40)],
@@ -157,27 +159,27 @@ class TestReader:
             (masked_frame(1, b"\xce", fin=False) + masked_frame(0, b"\xba\xff"), BAD_DATA),
         ],
     )
-    def test_violations(self, data: bytes, number: int) -> None:
-        assert broken(data) == number
+    def test_violation_has_its_close_code(self, data: bytes, close_code: int) -> None:
+        assert violation_of(data) == close_code
 
-    def test_a_character_may_be_split_between_fragments(self) -> None:
+    def test_character_may_be_split_between_fragments(self) -> None:
         assert read(masked_frame(1, b"\xce", fin=False) + masked_frame(0, b"\xba"))[0] == [(1, "κ")]
 
 
-class TestCodes:
+class TestCloseFrames:
     @pytest.mark.parametrize(
         "number", [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999]
     )
-    def test_allowed(self, number: int) -> None:
+    def test_allowed_close_code_is_returned(self, number: int) -> None:
         assert parse_close_code(number.to_bytes(2, "big") + "ré".encode()) == number
 
     @pytest.mark.parametrize("number", [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535])
-    def test_never_on_the_wire(self, number: int) -> None:
+    def test_reserved_close_code_is_a_violation(self, number: int) -> None:
         with pytest.raises(WebSocketViolation) as caught:
             parse_close_code(number.to_bytes(2, "big"))
         assert caught.value.close_code == PROTOCOL_ERROR
 
-    def test_odd_payloads(self) -> None:
+    def test_empty_and_malformed_close_payloads(self) -> None:
         assert parse_close_code(b"") == NORMAL
         with pytest.raises(WebSocketViolation) as caught:
             parse_close_code(b"\x03")
@@ -186,10 +188,10 @@ class TestCodes:
             parse_close_code(b"\x03\xe8\xff")
         assert caught.value.close_code == BAD_DATA
 
-    def test_a_reason_is_cut_at_a_character(self) -> None:
-        said = close_frame(4000, "é" * 100)
-        assert said[1] == len(said) - 2 <= 125
-        assert said[4:].decode() == "é" * 61
+    def test_long_reason_is_cut_between_characters(self) -> None:
+        blob = close_frame(4000, "é" * 100)
+        assert blob[1] == len(blob) - 2 <= 125
+        assert blob[4:].decode() == "é" * 61
 
 
 class TestFrames:
@@ -202,12 +204,12 @@ class TestFrames:
             (65_536, b"\x82\x7f" + (65_536).to_bytes(8, "big")),
         ],
     )
-    def test_lengths(self, size: int, head: bytes) -> None:
+    def test_head_has_the_shortest_length_form(self, size: int, head: bytes) -> None:
         assert frame(Opcode.BINARY, bytes(size)) == head + bytes(size)
 
     def test_unmask_is_its_own_inverse(self) -> None:
         for size in range(20):
             data = bytes(range(size))
             mask = b"\x00\xff\x10\x80"
-            assert unmask(data, mask) == bytes(byte ^ mask[at % 4] for at, byte in enumerate(data))
+            assert unmask(data, mask) == bytes(byte ^ mask[index % 4] for index, byte in enumerate(data))
             assert unmask(unmask(data, mask), mask) == data
