@@ -1,9 +1,10 @@
 """One Engine.IO session or one event stream.
 
-A connection is a small object with no greenlet, timer, queue or environ. It writes to the kernel at
-once; only what the kernel does not accept waits in an out-buffer. The order of the calls is the order on the wire.
+A connection is a small object. It has no greenlet, timer, queue or WSGI environ. It writes to its socket at once and
+never blocks. Bytes that the kernel does not accept wait in an out-buffer, which exists only then. Packets are sent in
+the order of the calls.
 
-A long poll and a packet meet in one of two ways:
+A long poll gets a packet in one of two ways:
 
     a poll waits                            a poll comes later
 
@@ -11,7 +12,7 @@ A long poll and a packet meet in one of two ways:
     packet  -->  poll.respond(packet)       client  --GET-->  poll is set, flush()
     client  <--200--                        client  <--200--  all packets in out
 
-In both, `poll` is None again once the response is written.
+In both, `poll` is None again after the response is written.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ _INITIAL_STATE = {
     TransportKind.WEBSOCKET: UpgradeState.UPGRADED,
     TransportKind.SSE: UpgradeState.PROBING,
 }
-# The out-buffer of every closed connection. So one check in the fan-out's loop finds slow and closed connections.
+# All closed connections have this out-buffer. So the fan-out needs only one check, `out is None`, to find a WebSocket
+# that it can write to at once: one that is open and has no bytes waiting.
 _CLOSED_OUT = OutBuffer()
 # The counter of each close reason that has one.
 _METRICS = {
@@ -92,8 +94,8 @@ class ConnectionMount(InputMount, Protocol):
 class Connection(ConnectionInput):
     """One client, as the application sees it.
 
-    `sid`: its session id. `kind`: its transport. `client`: free for use by the application. `remote`: the client's
-    address. No method blocks or raises. Call them only from greenlets of the hub's thread.
+    `sid`: the Engine.IO session id. `kind`: the transport. `client`: free for use by the application. `remote`: the
+    client's address. No method blocks or raises. Call the methods only from greenlets of the hub's thread.
     """
 
     __slots__ = (
@@ -154,8 +156,9 @@ class Connection(ConnectionInput):
     def close(self, code: str) -> None:
         """Close the connection with a code of `tidings.codes`. Idempotent.
 
-        WebSocket: sends a close frame with the code's number. Polling: responds to a waiting poll with `1`. Event
-        stream: ends it. `Application.on_close` follows on a later turn of the event loop.
+        A WebSocket gets a close frame with the code's number. A polling session gets its last packets and the close
+        packet `1` with its next polls (see close_payloads.py). An event stream ends; if it was not accepted yet, the
+        client gets an error response. `Application.on_close` is called on a later turn of the event loop.
         """
         self.end(code, CODES[code].number)
 
@@ -164,7 +167,7 @@ class Connection(ConnectionInput):
         self._cork_depth += 1
 
     def uncork(self) -> None:
-        """Send what `cork` buffered, unless another `cork` is active. Has no effect without a `cork` before."""
+        """Send what `cork` buffered, unless an outer `cork` is still active. Without a `cork`, do nothing."""
         if self._cork_depth:
             self._cork_depth -= 1
         if self.out is not None and not self._cork_depth and not self.closed:
@@ -195,7 +198,7 @@ class Connection(ConnectionInput):
     # --- output, called by the engine ---
 
     def write(self, blob: bytes) -> None:
-        """Write bytes of a WebSocket or an event stream. What the kernel does not accept goes to the out-buffer."""
+        """Write bytes to a WebSocket or an event stream. Bytes that the kernel does not accept go to the out-buffer."""
         out = self.out
         if out is not None or self._cork_depth:
             if out is None:
@@ -222,7 +225,7 @@ class Connection(ConnectionInput):
         self._check_buffer_size(out)
 
     def send_packet(self, packet: bytes) -> None:
-        """Send one Engine.IO packet of a polling session: with the waiting poll, or else with the next one."""
+        """Send one Engine.IO packet of a polling session in response to the waiting poll, or else to the next one."""
         poll = self.poll
         if poll is not None and self.out is None and not self._cork_depth:
             self.poll = None
@@ -235,7 +238,7 @@ class Connection(ConnectionInput):
         self._check_buffer_size(out)
 
     def buffer_packets(self, packets: Sequence[bytes], size: int) -> None:
-        """Buffer references to packets of a polling session without a waiting poll, until its next poll."""
+        """Buffer packets, without copying them, until the next poll of a polling session."""
         out = self.out
         if out is None:
             out = self.out = OutBuffer()
@@ -243,7 +246,7 @@ class Connection(ConnectionInput):
         self._check_buffer_size(out)
 
     def flush(self) -> None:
-        """Send buffered data, as far as the kernel or a waiting poll takes it."""
+        """Send buffered data: to the socket, as far as the kernel accepts it, or in response to a waiting poll."""
         out = self.out
         if out is None or self.closed or self._cork_depth:
             return
@@ -270,7 +273,7 @@ class Connection(ConnectionInput):
             self.mount.pump.want_write(self.fd, want=not done)
 
     def resume(self) -> None:
-        """Send a paced response that is due."""
+        """Respond to a poll that `Mount.pace` delayed."""
         self.flush()
 
     def _check_buffer_size(self, out: OutBuffer) -> None:
@@ -282,9 +285,10 @@ class Connection(ConnectionInput):
     # --- the end ---
 
     def end(self, reason: str, close_code: int, text: str | None = None) -> None:
-        """Close the connection. `reason` goes to the application, `close_code` to the client. Idempotent.
+        """Close the connection. The application gets `reason`, the client gets `close_code`. Idempotent.
 
-        A `close_code` of 0 closes without a message. `text`: the text of the close frame, `reason` by default.
+        A `close_code` of 0 closes without a message to the client. `text`: the text of the close frame, by default
+        `reason`.
         """
         if self.closed:
             return
@@ -321,11 +325,11 @@ class Connection(ConnectionInput):
         if poll is not None:
             poll.respond(http_response.render(200, payloads.pop(0), extra_headers=poll.extra_headers))
         elif payloads == [engineio.CLOSE]:
-            # Nothing was buffered. The next poll gets "unknown session", which ends the client's session as well.
+            # Nothing was buffered. The next poll gets the error "unknown session", which ends the client's session.
             return
         # No poll was waiting, or there is more than one payload: the client's next polls fetch them.
         self.mount.close_payloads.keep(self.sid, payloads)
 
     def abort(self) -> None:
-        """Close the connection: the engine or the application failed while it handled one of its events."""
+        """Close the connection after an exception of the engine or the application."""
         self.close("internal")

@@ -1,7 +1,7 @@
 """The input side of a connection: frames, packets, the packet rate and the heartbeat.
 
-`ConnectionInput` is the base class of `Connection`, not a second object beside it. A node has tens of thousands of
-connections, and most of them are idle, so every object per connection counts.
+`ConnectionInput` is the base class of `Connection` instead of a separate object. A node has tens of thousands of
+connections, most of them idle, so each additional object per connection costs memory.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class InputMount(Protocol):
 
 
 class ConnectionInput:
-    """Decodes what a client sends, limits how fast it sends, and closes the connection if it sends nothing."""
+    """Decodes the client's packets, limits their rate, and closes connections whose clients do not reply to pings."""
 
     __slots__ = (
         "_alive", "_awaits_pong", "_bucket", "_connect_by_s", "_cork_depth", "_heartbeat_due_s", "_reader",
@@ -84,14 +84,14 @@ class ConnectionInput:
         self._cork_depth = 1 if kind is TransportKind.SSE else 0
         # Exists only while a frame or a message is incomplete.
         self._reader: FrameReader | None = None
-        # Tokens left and the time when they were counted. None, a full bucket, while the client sends nothing.
+        # The token bucket: remaining tokens and the time of that count. None means a full bucket.
         self._bucket: tuple[float, float] | None = None
-        # 0: the connect timeout is off.
+        # When the connect timeout expires. 0: there is none.
         self._connect_by_s = now_s + options.connect_timeout_ms / 1000 if options.connect_timeout_ms else 0.0
         # Whether the client sent anything since the last ping.
         self._alive = True
         self._awaits_pong = False
-        # Bytes that had left the out-buffer at the last ping.
+        # `out.sent` at the last ping.
         self._sent_at_ping = 0
         # When to send the next ping, or when the pong must have arrived.
         self._heartbeat_due_s = now_s + first_ping_delay_s(options.ping_interval_ms / 1000)
@@ -121,7 +121,7 @@ class ConnectionInput:
         raise NotImplementedError
 
     def establish(self) -> None:
-        """Stop the connect timeout: the application has identified this client."""
+        """Stop the connect timeout, because the application has authenticated the client."""
         self._connect_by_s = 0.0
 
     # --- bytes, frames and packets ---
@@ -161,14 +161,14 @@ class ConnectionInput:
     def on_decoded(
         self, messages: Sequence[Message], reader: FrameReader, violation: WebSocketViolation | None
     ) -> None:
-        """Handle a reader's result: complete messages, the reader with an incomplete one, and a protocol error."""
+        """Handle the result of `reader.feed`: complete messages, and a protocol error after them, if any."""
         self._reader = None if reader.is_idle else reader
         self.on_messages(messages)
         if violation is not None and not self.closed:
             self.end(_VIOLATION_REASONS[violation.close_code], violation.close_code, str(violation))
 
     def on_messages(self, messages: Sequence[Message]) -> None:
-        """Handle complete WebSocket messages, in order. All packets sent meanwhile go out in one write."""
+        """Handle complete WebSocket messages, in order. Packets that are sent meanwhile leave in one write."""
         self._cork_depth += 1
         try:
             for opcode, data in messages:
@@ -212,9 +212,9 @@ class ConnectionInput:
     # --- packet rate ---
 
     def count_packet(self) -> bool:
-        """Count one packet from the client: it costs one token and proves that the client is alive.
+        """Count one packet from the client: take one token and mark the client as alive.
 
-        False: the client sends too fast, and the connection was closed with `too_fast`.
+        Return False if there was no token. The client sends too fast, and the connection was closed with `too_fast`.
         """
         self._alive = True
         limits, now_s = self.mount.limits, runtime.now_s()
@@ -230,7 +230,7 @@ class ConnectionInput:
         return False
 
     def refund(self) -> None:
-        """Return the token of the packet counted last, because the server requested that packet."""
+        """Put the token of the last packet back, because the server requested that packet."""
         if self._bucket is not None:
             tokens, counted_s = self._bucket
             self._bucket = (tokens + 1, counted_s)
@@ -241,11 +241,14 @@ class ConnectionInput:
     # --- heartbeat ---
 
     def mark_alive(self) -> None:
-        """Note that the client sent a request of this session."""
+        """Mark the client as alive, because it sent a request of this session."""
         self._alive = True
 
     def close_if_overdue(self) -> bool:
-        """Close the connection if its ping timeout has passed, to the exact time. Return whether it is closed."""
+        """Close the connection if its ping timeout has passed. Return whether the connection is closed.
+
+        The wheel visits connections with a delay of up to its granularity. This method is exact.
+        """
         if self._awaits_pong and not self._alive and runtime.now_s() >= self._heartbeat_due_s:
             self.on_deadline(runtime.now_s())
         return self.closed
@@ -261,7 +264,7 @@ class ConnectionInput:
             self._heartbeat(now_s)
         if self.closed:
             return None
-        # By now the bucket is full again, which None means as well.
+        # By now the bucket is full again. None takes no memory.
         if self._bucket is not None and now_s - self._bucket[1] > self._refill_s():
             self._bucket = None
         return self.next_deadline_s(now_s)
@@ -281,8 +284,8 @@ class ConnectionInput:
         elif not self._awaits_pong:
             self._awaits_pong, self._alive = True, False
             self._sent_at_ping = self.out.sent if self.out is not None else 0
-            # The timeout runs from when the ping was due, so that the wheel's granularity does not lengthen it. If
-            # the node itself stood still, its clients get most of that time back.
+            # The timeout starts when the ping was due, so the wheel's granularity does not lengthen it. If the node
+            # was blocked and sends the ping much later, the client still gets at least 3/4 of the timeout.
             self._heartbeat_due_s = max(self._heartbeat_due_s, now_s - timeout_s / 4) + timeout_s
             if self.kind is _POLLING:
                 self.send_packet(engineio.PING)
@@ -292,7 +295,7 @@ class ConnectionInput:
             self._awaits_pong = False
             self._heartbeat_due_s = max(self._heartbeat_due_s - timeout_s + interval_s, now_s)
         elif self.kind is _WEBSOCKET and self.out is not None and self.out.sent != self._sent_at_ping:
-            # The ping waits behind data that the client is still reading: the client is slow, but alive.
+            # The client still reads data that was sent before the ping. It is slow, but alive.
             self._sent_at_ping = self.out.sent
             self._heartbeat_due_s = now_s + timeout_s
         else:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from tidings_hub.engine.protocols.http_request import RequestHead
 
 _OK = b"ok"
-# python-engineio rejects a payload of more than 16 packets ("Too many packets in payload",
-# `Payload.max_decode_packets`, 4.15.1). Its clients use requests or aiohttp for HTTP. Only the number of packets per
-# response depends on this.
+# python-engineio (4.15.1) rejects a payload of more than 16 packets with "Too many packets in payload"
+# (`Payload.max_decode_packets`). Its clients use requests or aiohttp, so these User-Agent headers identify them. A
+# wrong guess only changes the number of packets per response.
 _PYTHON_CLIENTS = ("python-requests/", "Python/")
 _PYTHON_PACKETS_MAX = 16
 
@@ -46,14 +46,14 @@ class EngineioHandler:
 
     def __init__(self, mount: Mount, path: str) -> None:
         self.mount = mount
-        # Matches the next poll as all known clients send it: no escapes to decode, no field twice.
+        # Matches the request line of a poll as all known clients send it: without escapes or repeated fields.
         self._match_repeated_poll = re.compile(
             rb"GET %b/?\?EIO=%b&transport=polling(?:&t=[\w.-]+)?&sid=([\w-]+) HTTP/1\.1\r\n"
             % (re.escape(path.rstrip("/").encode()), engineio.VERSION.encode())
         ).fullmatch
         # While true, existing sessions continue and new ones are refused.
         self.is_draining = False
-        # None: every session of this hub is on this node.
+        # None: there are no other nodes, so an unknown session id is an error.
         self.relay: SessionRelay | None = None
 
     # --- the interface of `RequestHandler` ---
@@ -67,7 +67,7 @@ class EngineioHandler:
             self._refuse(http_connection, action if isinstance(action, EngineioError) else engineio.BAD_REQUEST)
             return None
         if connection.post is not None:
-            # With two POSTs at a time, the order of their packets is unknown (Engine.IO v4, HTTP long-polling).
+            # The order of the packets of two concurrent POSTs is unknown (Engine.IO v4, HTTP long-polling).
             connection.end("bad_packet", websocket.PROTOCOL_ERROR)
             self._refuse(http_connection, engineio.BAD_REQUEST)
             return None
@@ -88,7 +88,7 @@ class EngineioHandler:
         """Respond to a complete request, now or later."""
         target, http_connection.post_target = http_connection.post_target, None
         if target is not None:
-            # The POST was allowed when its head arrived. An upgrade since then does not make its packets invalid.
+            # The POST was allowed when its head arrived. It stays valid if the session was upgraded since then.
             target.post = None
             if target.closed:
                 self._refuse(http_connection, engineio.UNKNOWN_SESSION)
@@ -112,7 +112,7 @@ class EngineioHandler:
             self._handle_session_request(http_connection, head, connection, action, body)
 
     def try_repeat(self, http_connection: HttpConnection, line: bytes) -> bool:
-        """Handle the next poll of a session that only polls. Return False for every other request."""
+        """Handle a poll without parsing its whole head. Return False for all other requests. See `RequestHandler`."""
         match = self._match_repeated_poll(line)
         connection = self.mount.sessions.get(match[1].decode()) if match is not None else None
         if connection is None or connection.upgrade_state is not UpgradeState.POLLING or connection.poll is not None:
@@ -233,7 +233,7 @@ class EngineioHandler:
         if head.headers.get("user-agent", "").startswith(_PYTHON_CLIENTS):
             connection.packets_max = _PYTHON_PACKETS_MAX
         connection.send_packet(self._open_packet(connection, ("websocket",)))
-        # The handshake gets its response like a poll. So it also carries what the application sends in `on_open`.
+        # Respond to the handshake like to a poll, after `on_open`, to include packets that the application sends there.
         connection.poll = http_connection
         http_connection.wait_for(connection)
         connection.cork()
@@ -250,7 +250,7 @@ class EngineioHandler:
         connection = Connection(self.mount, self.mount.new_sid(), TransportKind.WEBSOCKET, remote, fd=fd)
         self.mount.pump.reassign(fd, connection)
         connection.cork()
-        # One write for both: browsers read the first frame together with the handshake.
+        # The handshake response and the open packet leave in one write. Browsers accept a frame in the same segment.
         connection.write(response + text_frame(self._open_packet(connection, ())))
         self.mount.admit(connection, _handshake_request(http_connection, head, TransportKind.WEBSOCKET))
         connection.uncork()

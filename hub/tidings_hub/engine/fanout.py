@@ -1,4 +1,4 @@
-"""The fan-out: the same publications to many connections, with one write for each connection."""
+"""The fan-out: send the same publications to many connections, with one write per connection."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def deliver(connections: Iterable[Connection], frames: Sequence[OutgoingFrame]) 
     """Send `frames`, in order, to each connection. Return how many connections were open.
 
     The frames are joined once per transport. Each WebSocket and event stream gets them with one write(2). Waiting
-    polls that need the same headers share one complete HTTP response. What a kernel does not accept waits in the
-    connection's out-buffer, as a reference.
+    polls that need the same headers get the same HTTP response, which is rendered once. Bytes that the kernel does not
+    accept wait in the connection's out-buffer, which refers to the shared bytes and does not copy them.
     """
     if not frames:
         return 0
@@ -53,7 +53,7 @@ def deliver(connections: Iterable[Connection], frames: Sequence[OutgoingFrame]) 
 
 
 class _PollingAndSse:
-    """The bytes of one fan-out for polling and event streams. Each form is created at its first use."""
+    """The joined frames of one fan-out for polling sessions and event streams. Each form is created when needed."""
 
     __slots__ = ("_events", "_frames", "_joined", "_now_s", "_packets", "_responses", "_size")
 
@@ -91,8 +91,8 @@ class _PollingAndSse:
         if connection.packets_max < UNLIMITED:
             self._buffer_each(connection)
             return
-        # All sessions without a waiting poll share one part per fan-out. So their next responses have the same bytes,
-        # and poll_response_cache.py renders them once.
+        # All sessions without a waiting poll buffer the same joined part. So their next responses have the same bytes,
+        # and poll_response_cache.py renders such a response once.
         if not self._joined:
             self._joined = [join_packets(self._frames)]
         connection.buffer_packets(self._joined, len(self._joined[0]))

@@ -37,10 +37,11 @@ class RequestHandler(Protocol):
         """Respond to a complete request, now or later."""
 
     def try_repeat(self, http_connection: HttpConnection, line: bytes) -> bool:
-        """Handle a request with the same header lines as the last one on this connection, or return False.
+        """Handle a request with the same header lines as the previous one on this connection, or return False.
 
-        The handler's `handle` got the last one. So route, client address, origin and `extra_headers` are still right
-        if the request line names the same path. False: nothing was done, and the request takes the normal path.
+        `line` is the request line. The previous request went to this handler's `handle`. Since the header lines are
+        the same, the client address, the origin check and `extra_headers` still apply. The handler must check that the
+        path is the same. If it returns False, it has changed nothing, and the request is parsed as usual.
         """
 
 
@@ -57,7 +58,7 @@ class HttpServer(SocketServer, Protocol):
 
 
 class HttpConnection(ResponseSocket):
-    """Reads HTTP requests from one client socket. All its responses leave through the base class."""
+    """Reads HTTP requests from one client socket. The base class sends the responses."""
 
     __slots__ = (
         "_body", "_handler", "_head", "_is_head_method", "_is_reading", "_last_handler", "_last_lines", "address",
@@ -77,7 +78,8 @@ class HttpConnection(ResponseSocket):
         # The host that the client requested, and whether another node sent the request.
         self.host = ""
         self.is_relayed = False
-        # The node has too many connections: every new session gets status 503.
+        # Whether the node had too many connections when this one was accepted. Then all its requests get status 503,
+        # except requests that another node relays.
         self.over_limit = over_limit
         self.address = address
         # The request whose body is being read, and its handler.
@@ -88,7 +90,7 @@ class HttpConnection(ResponseSocket):
         self._last_handler: RequestHandler | None = None
         self._last_lines = b""
         self._is_head_method = False
-        # Whether the deadline is that of an incomplete request.
+        # Whether the deadline applies to an incomplete request.
         self._is_reading = True
         self._set_deadline(server.limits.head_timeout_s)
 
@@ -102,13 +104,16 @@ class HttpConnection(ResponseSocket):
             self._receive()
 
     def resume(self) -> None:
-        """Continue with requests that were received while an earlier one had no response."""
+        """Process requests that were received while an earlier one waited for its response."""
         if self._fd >= 0 and not self._is_busy:
             self.server.pump.unmute(self._fd)
             self._process_input()
 
     def on_deadline(self, now_s: float) -> float | None:
-        """Check the deadline of a head, a body, a response that the client does not read, or an idle connection."""
+        """Close the connection if its deadline has passed. Return the seconds until the next visit of the wheel.
+
+        There are deadlines for a head, a body, a response that the client does not read, and an idle connection.
+        """
         if self._fd < 0:
             return None
         if not self._deadline_s:
@@ -141,7 +146,7 @@ class HttpConnection(ResponseSocket):
             self._on_peer_shutdown()
             return
         handler = self._last_handler
-        # Most connections only ever carry one poll after the other.
+        # Fast path: most connections only carry polls, one after the other.
         if (
             handler is not None
             and not self._input
@@ -155,14 +160,14 @@ class HttpConnection(ResponseSocket):
         if not self._is_busy:
             self._process_input()
         elif len(self._input) >= self.server.limits.head_max_bytes:
-            # Pipelined requests wait for a response to an earlier one. More than this stays in the kernel's buffer.
+            # Pipelined requests wait until an earlier one has its response. Beyond this size they stay in the kernel.
             self.server.pump.mute(self._fd)
 
     def _on_peer_shutdown(self) -> None:
         if self._out is None:
             self.abort()
         else:
-            # The client shut down its sending half and still reads the response.
+            # The client has shut down its sending side and may still read the response.
             self._close_after = True
             self.server.pump.only_write(self._fd)
 
@@ -218,7 +223,7 @@ class HttpConnection(ResponseSocket):
         self._is_reading = False
         self._close_after = not head.keep_alive
         self._is_head_method = head.method == "HEAD"
-        # While `_head` is set, the body is not read to its end: a response now must also close the connection.
+        # While `_head` is set, the body is incomplete. A response in that state must also close the connection.
         self._head = head if head.has_body else None
         self._last_handler = None
         handler = self.server.route(self, head)
@@ -262,7 +267,7 @@ class HttpConnection(ResponseSocket):
     def refuse(
         self, status: int, body: bytes, *, content_type: bytes = http_response.JSON, close: bool = False
     ) -> None:
-        """Respond with an error. Closes the connection if `close`, or if the request was not read to its end."""
+        """Respond with an error. Close the connection if `close` is true or the request was not read completely."""
         extra_headers = self.extra_headers
         if (close or self._head is not None) and not self._close_after:
             self._close_after = True

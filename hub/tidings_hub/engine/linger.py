@@ -1,7 +1,7 @@
 """Close a connection so that its last bytes still arrive.
 
-If a socket is closed while unread bytes wait in it, the kernel resets the connection, and the other side may lose the
-last response (RFC 9112 section 9.6). So `Linger` writes the last bytes, shuts down the sending half, then reads and
+If a socket with unread bytes is closed, the kernel resets the connection, and the other side may lose the last response
+(RFC 9112 section 9.6). So `Linger` writes the last bytes, shuts down the sending half, then reads and
 discards until the other side ends or a timeout expires.
 """
 

@@ -1,4 +1,4 @@
-"""One mounted path: its connections, its options, and the calls into its application."""
+"""One mounted path: its connections, its options and its application."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tidings_hub.engine.pump import Pump
     from tidings_hub.engine.timing_wheel import TimingWheel
 
-# Random bytes of a session id: in base64 they are SID_TAIL characters. The node's id stands before them.
+# Random bytes of a session id. In base64 they are SID_TAIL characters, which follow the node's id.
 _SID_BYTES = SID_TAIL * 3 // 4
 _OPENED_METRICS = {
     TransportKind.POLLING: "opened_polling",
@@ -95,7 +95,7 @@ class Mount:
         self.sessions: dict[str, Connection] = {}
         self.close_payloads = ClosePayloads()
         self.poll_responses = PollResponseCache()
-        # Connections that have ended, and why; the application is notified on the next turn of the event loop.
+        # Closed connections with the reason. The application is notified on the next turn of the event loop.
         self._closed: list[tuple[Connection, str]] = []
         self._paced: list[Connection] = []
 
@@ -133,9 +133,9 @@ class Mount:
     def pace(self, connection: Connection) -> bool:
         """Delay the response to a poll if the last one was less than `poll_pace_ms` ago. Return whether it is delayed.
 
-        At a high publication rate, a response costs more than its content. So the packets that wait for a client go
-        out a moment later, together with those that arrive until then, and for all delayed polls on one timer. If
-        nothing waits for the client, the next publication is sent without delay.
+        At a high publication rate, the overhead of a response exceeds the cost of its content. A delay combines
+        several packets into one response. All delayed polls share one timer. A poll without waiting packets is not
+        delayed: it gets the next publication at once.
         """
         if connection.out is None or runtime.now_s() - connection.last_response_s >= self.limits.poll_pace_ms / 1000:
             return False
@@ -157,7 +157,8 @@ class Mount:
     def on_closed(self, connection: Connection, reason: str) -> None:
         """Remove a connection that has ended.
 
-        The application is notified on a later turn of the event loop, so that its own calls never call it back.
+        The application is notified on a later turn of the event loop. So `on_close` never runs inside a call that the
+        application makes.
         """
         self.sessions.pop(connection.sid, None)
         self.context.addresses.remove(connection.remote)
@@ -182,8 +183,8 @@ class Mount:
             except Exception:
                 self.metrics.application_errors += 1
                 self.context.log.exception("the application failed in on_close()")
-            # The application's object usually refers to the connection: without this, the garbage collector would
-            # have to find the cycle.
+            # The application's object usually refers to the connection. Break this reference cycle here, so the
+            # garbage collector does not have to find it.
             connection.client = None
 
     def _on_application_error(self, connection: Connection, error: Exception) -> None:

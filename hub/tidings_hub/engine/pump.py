@@ -1,7 +1,8 @@
-"""The pump: the engine's own epoll for every client socket. eventlet's hub watches only that epoll.
+"""The pump: one epoll object for all client sockets. eventlet's hub watches only the descriptor of that object.
 
-Nothing here may block, and no exception may leave the callback. After an exception, eventlet's hub would stop watching
-the epoll, and the node would receive nothing any more (eventlet/hubs/hub.py, squelch_exception).
+Code in this file must not block, and no exception may leave the hub's callback (`Pump._turn`). After an exception,
+eventlet's hub would stop watching the epoll, and the node would receive nothing (eventlet/hubs/hub.py,
+squelch_exception).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _select: Any = runtime.original("select")
 _IN = _select.EPOLLIN | _select.EPOLLRDHUP
 _OUT = _select.EPOLLOUT
 _QUIET = _select.EPOLLRDHUP
-# Events per turn. Further events follow on the hub's next turn, after timers and other greenlets.
+# Maximum number of events per turn. Timers and other greenlets run before the next turn.
 _TURN_MAX = 512
 _WATCH_S = 1.0
 
@@ -56,8 +57,9 @@ class Acceptor(Protocol):
 class Pump:
     """Owns descriptors and passes their events to their endpoints.
 
-    `on_error` gets every exception of an endpoint. `on_recovered` is called when the hub had lost the epoll and it was
-    registered again. `on_cut_off` is called for each descriptor that was still lingering after `linger_s`.
+    `on_error` gets every exception of an endpoint. `on_recovered` is called after the watchdog found that the hub no
+    longer watched the epoll, and registered it again. `on_cut_off` is called for each descriptor that is closed while
+    lingering, because `linger_s` is over.
     """
 
     def __init__(
@@ -129,7 +131,7 @@ class Pump:
         self._epoll.modify(fd, _IN | _OUT if want else _IN)
 
     def mute(self, fd: int) -> None:
-        """Watch only for the other side's end, and leave its bytes in the kernel."""
+        """Stop reading: watch only whether the other side closes. Its bytes stay in the kernel."""
         self._epoll.modify(fd, _QUIET)
 
     def unmute(self, fd: int) -> None:
@@ -137,11 +139,11 @@ class Pump:
         self._epoll.modify(fd, _IN)
 
     def only_write(self, fd: int) -> None:
-        """Watch only writability. The other side has ended, which epoll would report on every turn."""
+        """Watch only writability. The other side has closed; epoll would report that on every turn."""
         self._epoll.modify(fd, _OUT)
 
     def detach(self, fd: int) -> None:
-        """Stop watching the descriptor, even for its end, which epoll would report on every turn."""
+        """Stop watching the descriptor. With `mute`, epoll would report a closed peer on every turn."""
         self._epoll.unregister(fd)
 
     def reattach(self, fd: int) -> None:
@@ -154,7 +156,7 @@ class Pump:
             _os.close(fd)
 
     def linger(self, fd: int, out: OutBuffer | None, last_bytes: bytes) -> None:
-        """Send the content of `out` and `last_bytes`, then close when the other side has ended, or after `linger_s`."""
+        """Send the content of `out` and `last_bytes`. Then close when the other side closes, or after `linger_s`."""
         if fd not in self._table:
             return
         linger = Linger(self, fd, out, last_bytes, self._linger_s)
@@ -181,7 +183,7 @@ class Pump:
             self._report(error)
 
     def lingering_count(self) -> int:
-        """Number of descriptors that only wait for the other side to read the last bytes."""
+        """Number of descriptors that stay open only until the other side has read the last bytes."""
         return sum(isinstance(endpoint, Linger) for endpoint in self._table.values())
 
     def _turn(self, _fd: int) -> None:
@@ -210,8 +212,8 @@ class Pump:
             except BaseException as error:  # noqa: BLE001 - an error of one connection closes only that connection
                 self._report(error)
                 self._abort(fd, endpoint)
-        # Last, because a new connection may get the number of a descriptor that was closed above. It must not receive
-        # an event of that descriptor.
+        # Accept last. A new connection may get the number of a descriptor that was closed above, and must not receive
+        # an event that belongs to the closed one.
         for acceptor in accepting:
             acceptor.accept()
 

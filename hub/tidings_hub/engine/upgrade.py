@@ -1,7 +1,7 @@
-"""A WebSocket that takes over a polling session: probe, pong, upgrade.
+"""The upgrade of a session from polling to a WebSocket: `2probe`, `3probe`, `5`.
 
-The session stays on polling until the client sends `5`. Packets sent before that wait for polls as usual. Those still
-waiting at the upgrade go to the WebSocket, in order.
+The session stays on polling until the client sends `5`. Packets before that are sent in response to polls as usual.
+Packets that still wait at the upgrade are sent on the WebSocket, in order.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PONG_FRAME = text_frame(engineio.PROBE_PONG)
 
 
 class UpgradeProbe:
-    """Owns the WebSocket's descriptor until the session takes it over."""
+    """A WebSocket that is not upgraded yet. It owns the descriptor until the upgrade."""
 
     __slots__ = ("_close_frame", "_connection", "_fd", "_reader", "slot")
 
@@ -34,7 +34,7 @@ class UpgradeProbe:
         self._connection = connection
         self._fd = fd
         self._reader: FrameReader | None = None
-        # Set once the session is closed: the frame that ends the WebSocket.
+        # The close frame to send after the client's `5`. Set if the session was closed before the upgrade.
         self._close_frame = b""
         connection.upgrade_state = UpgradeState.PROBING
         connection.upgrade_probe = self
@@ -58,11 +58,11 @@ class UpgradeProbe:
         self._abandon(websocket.PROTOCOL_ERROR)
 
     def close(self, close_code: int, text: str) -> None:
-        """Close the WebSocket because the session has ended. `close_code` 0: no code for the client.
+        """Close the WebSocket, because its session was closed. A `close_code` of 0 closes it with 1000 and no text.
 
-        engine.io-client stops polling when it receives the pong. If the WebSocket closes before the client's `5`, the
-        client notices nothing until its ping timeout. So the close frame waits for the `5` and follows the session's
-        last packets.
+        engine.io-client stops polling when it receives `3probe`. If the WebSocket closed before the client sends `5`,
+        the client would not notice until its ping timeout. So the close frame is sent after the `5` and after the
+        session's last packets.
         """
         if self._connection.upgrade_state is UpgradeState.PROBED:
             self._close_frame = websocket.close_frame(close_code or websocket.NORMAL, text if close_code else "")
@@ -131,7 +131,7 @@ class UpgradeProbe:
         self._write(_PONG_FRAME)
         poll = connection.poll
         if poll is not None and self._fd >= 0:
-            # The client continues the upgrade when its poll has a response.
+            # The client waits for the response to its poll before it sends `5`.
             connection.poll = None
             poll.respond(http_response.render(200, engineio.NOOP, extra_headers=poll.extra_headers))
 
@@ -161,7 +161,7 @@ class UpgradeProbe:
         fd, self._fd = self._fd, -1
         mount.wheel.cancel(self)
         out = OutBuffer()
-        # A poll may have fetched some or all of them before.
+        # Earlier polls may have fetched some or all of them.
         while (payload := mount.close_payloads.pop(connection.sid)) is not None:
             for packet in payload.split(SEPARATOR):
                 if packet != engineio.CLOSE:
