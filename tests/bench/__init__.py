@@ -1,1 +1,1 @@
-"""The benchmark suite: tidings and its peers side by side, on one machine, in one run."""
+"""The benchmark suite: compares tidings with its peers on one machine."""

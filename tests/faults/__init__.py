@@ -1,1 +1,1 @@
-"""Real processes, continuous load, recorded histories: `make faults`, and a short form in `make test`."""
+"""Fault injection with real processes, continuous load and recorded histories. `make faults` runs it."""

@@ -1,4 +1,4 @@
-"""Other emitters' messages, whatever they hold, are read or refused with a documented error."""
+"""Any message in a compatibility format is decoded, or rejected with a documented error."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BOUNDS = RequestLimits(data_max_bytes=500, channels_max=5)
 RENAMES = ChannelMapping("io", {"order-": "orders:", "u": "user:"})
 CHANNELS = EmitterChannels("socket.io", "/")
 
-# A shared machine may take its time for one example.
+# One example may take long on a shared machine.
 FUZZ = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 texts = st.one_of(st.text(max_size=12), st.sampled_from(["a", "chat:a", "user:7", "order-1", "hello", "/", ""]))
@@ -44,12 +44,12 @@ packed = nested(st.one_of(scalars, st.binary(max_size=4)))
 
 
 def like(names: dict[str, st.SearchStrategy[Any]], anything: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """An object that is nearly right: each name is there or not, right or not."""
+    """An object that is nearly valid: each name may be missing or have an invalid value."""
     return st.fixed_dictionaries({}, optional={name: st.one_of(right, anything) for name, right in names.items()})
 
 
 def check(request: PublishRequest | CommandRequest) -> None:
-    """What was accepted must be something that the broker and all clients can take."""
+    """Check that the broker and all clients can handle an accepted request."""
     if isinstance(request, CommandRequest):
         assert request.action in {"disconnect", "subscribe", "unsubscribe"}
         assert bool(request.user) != bool(request.connection)
@@ -60,10 +60,10 @@ def check(request: PublishRequest | CommandRequest) -> None:
     assert encode_data(json.loads(request.data_json), max_bytes=500) == request.data_json
 
 
-def accepted(read: Callable[[], Sequence[PublishRequest | CommandRequest]]) -> bool:
-    """Whether the message was read; otherwise a documented error was raised."""
+def accepted(decode: Callable[[], Sequence[PublishRequest | CommandRequest]]) -> bool:
+    """Decode a message; return False if a documented error was raised."""
     try:
-        requests = read()
+        requests = decode()
     except CallerError:
         return False
     for request in requests:
@@ -79,8 +79,8 @@ emit_channels = st.sampled_from(["socket.io#/#", "socket.io#emitter", "socket.io
 
 @FUZZ
 @given(emit_channels, packets, options)
-def test_emits(channel: str, packet: Any, about: Any) -> None:
-    message = pack(["emitter", packet, about])
+def test_emits(channel: str, packet: Any, details: Any) -> None:
+    message = pack(["emitter", packet, details])
     accepted(lambda: [read_emit(CHANNELS.room(channel), unpack(message), "/", RENAMES, BOUNDS)])
 
 

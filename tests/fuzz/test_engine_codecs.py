@@ -1,4 +1,4 @@
-"""Garbage either parses or raises the one error that the caller handles, never anything else."""
+"""Invalid input either parses or raises the error that the caller handles, and no other error."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ frames = st.builds(
 )
 
 
-def held(reader: FrameReader) -> int:
+def buffered_bytes(reader: FrameReader) -> int:
     return len(reader._pending) + sum(map(len, reader._fragments or []))
 
 
@@ -37,13 +37,13 @@ def test_websocket_garbage(parts: list[bytes]) -> None:
         except WebSocketViolation as violation:
             number = violation.close_code
             break
-        assert held(reader) <= LIMIT + 14
+        assert buffered_bytes(reader) <= LIMIT + 14
     assert number in (0, 1002, 1007, 1009)
 
 
 @given(st.lists(frames, max_size=12), st.data())
-def test_websocket_frames_read_the_same_however_they_are_split(sent: list[bytes], data: st.DataObject) -> None:
-    stream = b"".join(sent)
+def test_websocket_frames_read_the_same_however_they_are_split(parts_sent: list[bytes], data: st.DataObject) -> None:
+    stream = b"".join(parts_sent)
     at = data.draw(st.integers(0, len(stream)))
     outcomes = []
     for parts in ([stream], [stream[:at], stream[at:]], [bytes([byte]) for byte in stream]):
@@ -101,8 +101,8 @@ lines = st.lists(
 
 @settings(max_examples=300)
 @given(st.sampled_from([b"GET / HTTP/1.1", b"POST /x?y HTTP/1.0", b"\xff", b"GET  HTTP/1.1", b"PRI * HTTP/2.0"]), lines)
-def test_heads(first: bytes, rest: list[bytes]) -> None:
-    data = b"\r\n".join([first, *rest, b"", b""])
+def test_heads(request_line: bytes, header_lines: list[bytes]) -> None:
+    data = b"\r\n".join([request_line, *header_lines, b"", b""])
     try:
         head = http_request.parse_head(data)
     except BadRequest:

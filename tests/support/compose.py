@@ -34,7 +34,7 @@ SECRETS = {
     "REDIS_PASSWORD": "a1b2c3d4e5f60718293a4b5c6d7e8f90",
 }
 _VARIABLE = re.compile(r"\$(?:(\$)|\{(\w+)(?:(:\?|:-)([^}]*))?\})")
-# What an image has, and what stands for it here.
+# Paths in the images, and their replacements here.
 _PROGRAMS = {
     "tidings": [sys.executable, "-m", "tidings_hub"],
     "gunicorn": [sys.executable, "-m", "gunicorn"],
@@ -93,7 +93,7 @@ class Service:
         self._process: subprocess.Popen[bytes] | None = None
 
     def local(self, text: str, *, name: str = "") -> str:
-        """The text as it must be here; `name` is the variable's that has it as its value."""
+        """Adapt a text to this machine; `name` is the variable with this value."""
         if name.endswith("_PORT"):
             return str(self._composition.port(self.name, int(text)))
         return self._composition.pattern(self).sub(self._replaced, text)
@@ -117,14 +117,14 @@ class Service:
         return place
 
     def paths(self) -> list[str]:
-        """The places in the container that are not the image's own: volumes, tmpfs, what was copied, logs."""
+        """Paths in the container that are not from the base image: volumes, tmpfs, copied files, logs."""
         mounted = [str(volume).split(":") for volume in self.spec.get("volumes", [])]
         tmpfs = [str(mount).split(":")[0] for mount in self.spec.get("tmpfs", [])]
         return [*self._copied, *[parts[1] for parts in mounted], *tmpfs, "/var/log/nginx"]
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the command and the health check have as environment."""
+        """The environment of the command and of the health check."""
         environment = {
             name: self.local(str(value), name=name) for name, value in self.spec.get("environment", {}).items()
         }
@@ -132,7 +132,7 @@ class Service:
         return {"PATH": os.environ["PATH"], "HOME": str(self.folder), "PYTHONPATH": sources} | environment
 
     def argv(self, command: list[str]) -> list[str]:
-        """A command of this service as it is started here."""
+        """A command of this service, adapted to this machine."""
         first, *rest = command
         return [*_PROGRAMS.get(first, [first]), *[self.local(argument) for argument in rest]]
 
@@ -165,12 +165,12 @@ class Service:
         return self
 
     def wait(self) -> int:
-        """Until it has ended by itself; its exit code."""
+        """Wait until it has ended; return the exit code."""
         assert self._process is not None
         return self._process.wait(timeout=60)
 
     def stop(self) -> None:
-        """End it and its children whatever they do. Idempotent."""
+        """Kill it and its children if necessary. Idempotent."""
         if self._process is not None:
             if self._process.poll() is None:
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -188,7 +188,7 @@ class Service:
 
 
 class Composition:
-    """All services. `variables` is what .env and the shell give."""
+    """All services. `variables` are those of .env and of the shell."""
 
     def __init__(self, folder: Path, variables: Mapping[str, str] = SECRETS) -> None:
         self.folder = folder
@@ -206,7 +206,7 @@ class Composition:
         return self.services[name]
 
     def owner(self, host: str) -> str | None:
-        """The service of a host's name or address."""
+        """The service with a host name or address."""
         return self._owners.get(host)
 
     def port(self, service: str, inside: int) -> int:
@@ -216,12 +216,12 @@ class Composition:
         return self._ports[service, inside]
 
     def only_port(self, service: str) -> int:
-        """The one port of a service that is known."""
+        """The only known port of a service."""
         (port,) = [port for (name, _), port in self._ports.items() if name == service]
         return port
 
     def pattern(self, service: Service) -> re.Pattern[str]:
-        """All that is different here, in one pattern, so that nothing is replaced twice."""
+        """One pattern for all replacements, so that nothing is replaced twice."""
         hosts = "|".join(re.escape(host) for host in [*self._owners, "0.0.0.0", "127.0.0.1"])
         addresses = "|".join(re.escape(host) for host in [*self._owners, "0.0.0.0"] if host[0].isdigit())
         paths = "|".join(re.escape(path) for path in sorted(service.paths(), key=len, reverse=True))
@@ -256,7 +256,7 @@ class Composition:
 
 
 def start_nginx(service: Service) -> None:
-    """What the image's entrypoint does before nginx, envsubst over the templates; then nginx."""
+    """Run envsubst over the templates, like the entrypoint of the image, and then nginx."""
     conf = Path(service.local("/etc/nginx/conf.d"))
     for name, text in rendered(service).items():
         conf.joinpath(name).write_text(service.local(text))

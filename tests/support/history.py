@@ -199,7 +199,7 @@ class Checker:
             since = Cursor.parse(line["since"]) if line.get("since") else None
             cursor = Cursor.parse(line["cursor"]) if "cursor" in line else _NOWHERE
             if do == "got":
-                # A publication's own place: the rest of its cursor is about other buckets.
+                # The place of the publication. The rest of its cursor is about other buckets.
                 cursor = Cursor(cursor.epoch, cursor.seq)
             observation = Observation(index, do, cursor, line.get("id", ""), since)
             observation.lost = do == "lost" or (do == "back" and not line["recovered"])

@@ -1,4 +1,4 @@
-"""Programs that tests start: without one a test is skipped on a laptop, and fails where `CI` is set."""
+"""Programs that tests start. If one is missing, the test is skipped on a laptop and fails if `CI` is set."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 
 def program(name: str) -> str:
-    """The path of a program."""
+    """Return the path of a program."""
     path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
     if path is None:
         if os.environ.get("CI"):

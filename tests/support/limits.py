@@ -12,15 +12,15 @@ from tidings_hub.node import limits
 
 
 def broker_limits(**changes: Any) -> BrokerLimits:
-    """What a node with default settings gives to its broker, with `changes`."""
+    """The limits of a broker of a node with default settings, with `changes`."""
     return replace(limits.broker_limits(Settings(dev=True)), **changes)
 
 
 def engine_limits(**changes: Any) -> EngineLimits:
-    """What a node with default settings gives to its engine, with `changes`."""
+    """The limits of the engine of a node with default settings, with `changes`."""
     return replace(limits.engine_limits(Settings(dev=True)), **changes)
 
 
 def engine_options(**changes: Any) -> EngineOptions:
-    """What a node with default settings gives to each mounted path, with `changes`."""
+    """The options of each mounted path of a node with default settings, with `changes`."""
     return replace(limits.engine_options(Settings(dev=True)), **changes)

@@ -1,4 +1,4 @@
-"""Dataclasses for `push_model`, and what it publishes about them."""
+"""Dataclasses for `push_model`, and the data that it publishes for them."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def _own_range() -> range:
     return range(first, first + _PER_WORKER)
 
 
-# Each test run on this machine begins elsewhere in the range: two of them rarely meet.
+# Each test run on this machine begins at another port of the range, so that two runs rarely collide.
 _ports = cycle(random.sample(_own_range(), _PER_WORKER))
 
 

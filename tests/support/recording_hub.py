@@ -94,7 +94,7 @@ def node_api(hub: Hub) -> LocalNodeApi:
 
 
 def settle(hub: Hub) -> None:
-    """Wait until all that was published or sent so far has reached the hub."""
+    """Wait until the hub has processed everything that was published or sent so far."""
     hub.broker.canary()
 
 

@@ -26,7 +26,7 @@ OTHER = "Zk4mR9wXtE6yUqC1vBnP8sD2fGhJ5aLo"
 
 @cache
 def pair(algorithm: str) -> tuple[str, str]:
-    """A private and its public key, PEM."""
+    """A private key and its public key, as PEM."""
     private_key: Any = {
         "RS256": lambda: rsa.generate_private_key(65537, 2048),
         "RSA1024": lambda: rsa.generate_private_key(65537, 1024),

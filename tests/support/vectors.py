@@ -10,5 +10,5 @@ FOLDER = Path(__file__).parents[1] / "vectors"
 
 
 def examples(name: str) -> Any:
-    """The content of one file of examples."""
+    """Load one file of examples."""
     return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))

@@ -61,7 +61,7 @@ def chromium() -> Iterator[Browser]:
 
 
 class ListeningPage:
-    """A page of the hub's own origin, `url`, that listens to one channel."""
+    """A page of the hub's origin (`url`) that subscribes to one channel."""
 
     def __init__(
         self, context: BrowserContext, url: str, channel: str, token: str, *, script: str = "", **options: object

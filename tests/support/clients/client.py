@@ -21,12 +21,12 @@ since: str | None = options.get("since")
 
 
 def http_session() -> aiohttp.ClientSession:
-    """From the address `source`, if one is given: a client of another network."""
+    """Connect from the address `source`, if it is set, like a client of another network."""
     source = options.get("source")
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(local_addr=(source, 0) if source else None))
 
 
-# Its own reconnection gives up after some errors of polling (5.18.1): this program calls connect again by itself.
+# The reconnection of python-socketio 5.18.1 gives up after some polling errors, so this program calls connect again.
 client = socketio.AsyncClient(reconnection=False, http_session=http_session)
 
 

@@ -1,4 +1,4 @@
-"""A TCP proxy of our own between something and Redis, which can do to a connection what networks do.
+"""A TCP proxy between a program and Redis that simulates network faults.
 
 It cuts, refuses, pauses and delays, and it reads enough RESP to take single pub/sub messages out of
 the stream without breaking it.
@@ -29,7 +29,7 @@ _NESTED = {ord("*"): 1, ord("~"): 1, ord(">"): 1, ord("%"): 2, ord("|"): 2}
 
 
 def frame_end(data: bytes, start: int = 0) -> int | None:
-    """Where the RESP item that begins at `start` ends; None when it is not complete."""
+    """End of the RESP item at `start`; None if it is incomplete."""
     line_end = data.find(b"\r\n", start)
     if line_end < 0:
         return None
@@ -49,7 +49,7 @@ def frame_end(data: bytes, start: int = 0) -> int | None:
 
 
 def message_channel(frame: bytes) -> bytes | None:
-    """The pub/sub name of a `message` frame."""
+    """The pub/sub channel of a `message` frame."""
     parts = frame.split(b"\r\n", 6)
     if len(parts) == 7 and parts[0] in {b"*3", b">3"} and parts[2] == b"message":
         return parts[4]
@@ -58,7 +58,7 @@ def message_channel(frame: bytes) -> bytes | None:
 
 @dataclass
 class _Drop:
-    """Messages to take out: those of a channel, after `skip` others, `left` times. `-1`: all."""
+    """Drop `left` messages of a channel (-1: all), after the next `skip` messages."""
 
     channel: bytes
     skip: int
@@ -79,7 +79,7 @@ class _Pair:
 
 
 class Proxy:
-    """Listens on a free port of the loopback and forwards to `port`. `plain`: what flows is not RESP."""
+    """Listens on a free loopback port and forwards to `port`. `plain`: the protocol is not RESP."""
 
     def __init__(self, port: int, *, plain: bool = False) -> None:
         self._target = port
@@ -103,12 +103,12 @@ class Proxy:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def drop(self, channel: str, *, skip: int = 0, times: int = 1) -> None:
-        """Take `times` messages of a channel out (-1: all), after letting `skip` through."""
+        """Drop `times` messages of a channel (-1: all), after forwarding `skip` messages."""
         with self._lock:
             self._drops.append(_Drop(channel.encode(), skip, times))
 
     def drop_no_more(self) -> None:
-        """Let everything through again."""
+        """Forward all messages again."""
         with self._lock:
             self._drops.clear()
 

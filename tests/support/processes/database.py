@@ -1,4 +1,4 @@
-"""Real databases of a test's own: PostgreSQL, MariaDB and SQLite, each in its own folder and without a port."""
+"""Database servers for single tests: PostgreSQL, MariaDB and SQLite, each in a new folder and without a port."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from support.installed_programs import program
 from support.waiting import wait_until
 
 KINDS = ["sqlite", "postgresql", "mariadb"]
-# These let two transactions write at once.
+# Databases that allow two concurrent writers.
 CONCURRENT = ["postgresql", "mariadb"]
 
 
 class Database:
-    """One database; `url` is what a backend and a relay are given."""
+    """One database. Backends and relays use its `url`."""
 
     kind = ""
 
     def __init__(self) -> None:
-        # Not pytest's folder, which only its user may enter: the servers refuse to be root.
+        # Not the folder of pytest, which only its user may enter: the servers do not run as root.
         self.folder = Path(tempfile.mkdtemp(prefix="tidings-db-"))
         self._process: subprocess.Popen[bytes] | None = None
         self._owner: dict[str, Any] = {}
@@ -44,11 +44,11 @@ class Database:
         raise NotImplementedError
 
     def engine(self) -> sa.Engine:
-        """An engine without a pool: nothing stays open."""
+        """An engine without a pool, so that no connection stays open."""
         return sa.create_engine(self.url, poolclass=sa.NullPool)
 
     def answers(self) -> bool:
-        """Whether one can ask it something."""
+        """Whether it accepts queries."""
         try:
             with self.engine().connect() as connection:
                 return bool(connection.scalar(sa.text("SELECT 1")) == 1)
@@ -56,11 +56,11 @@ class Database:
             return False
 
     def start(self) -> Database:
-        """Start it and wait until it answers."""
+        """Start it and wait until it accepts queries."""
         return self
 
     def stop(self) -> None:
-        """End it whatever it does, and remove its folder."""
+        """Kill it and remove its folder."""
         self.kill()
         shutil.rmtree(self.folder)
 
@@ -84,7 +84,7 @@ class Database:
 
 
 class Sqlite(Database):
-    """A file."""
+    """An SQLite file."""
 
     kind = "sqlite"
 
@@ -107,7 +107,7 @@ class Postgresql(Database):
         return f"postgresql+psycopg://tidings@/postgres?host={self.folder}"
 
     def start(self) -> Postgresql:
-        """Start it (again) and wait until it answers."""
+        """Start or restart it and wait until it accepts queries."""
         data = self.folder / "data"
         if not data.exists():
             self._run(_postgres("initdb"), "-D", str(data), "-U", "tidings", "-A", "trust", "--no-sync", "-E", "UTF8")
@@ -124,7 +124,7 @@ class Postgresql(Database):
         return self
 
     def kill(self) -> None:
-        """SIGQUIT: at once, with all its processes; it recovers at the next start."""
+        """Send SIGQUIT, which ends all its processes immediately. It recovers at the next start."""
         if self._process is not None:
             self._process.send_signal(signal.SIGQUIT)
             self._process.wait(20)
@@ -142,13 +142,13 @@ class Mariadb(Database):
         return f"mariadb+pymysql://root@localhost/test?unix_socket={self.folder}/socket"
 
     def answers(self) -> bool:
-        """Whether it greets. Its driver leaves sockets open that were refused."""
+        """Whether it sends its greeting. The driver is not used, because it leaks rejected sockets."""
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(5)
             return probe.connect_ex(f"{self.folder}/socket") == 0 and len(probe.recv(64)) > 0
 
     def start(self) -> Mariadb:
-        """Start it (again) and wait until it answers."""
+        """Start or restart it and wait until it accepts queries."""
         data, server = self.folder / "data", program("mariadbd")
         if not data.exists():
             self._run(
@@ -163,13 +163,13 @@ class Mariadb(Database):
 
 
 def _postgres(name: str) -> str:
-    """One of the server's programs, which Debian keeps out of the path."""
+    """The path of a program of the server, which Debian does not put into PATH."""
     paths = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
     return str(paths[-1]) if paths else program(name)
 
 
 def start_database(kind: str) -> Database:
-    """A database of this kind, started."""
+    """Start a database of this kind."""
     kinds: dict[str, type[Database]] = {kind.kind: kind for kind in (Sqlite, Postgresql, Mariadb)}
     database = kinds[kind]()
     try:
@@ -180,5 +180,5 @@ def start_database(kind: str) -> Database:
 
 
 def new_table() -> str:
-    """A table's name that no other test uses."""
+    """A table name that no other test uses."""
     return f"outbox_{secrets.token_hex(4)}"

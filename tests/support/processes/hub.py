@@ -1,4 +1,4 @@
-"""A real hub of a test's own: the command `tidings serve` in a process, free port, own configuration."""
+"""A hub for a test: the command `tidings serve` in a process, with a free port and its own configuration."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ history = 0
 
 
 def environment() -> dict[str, str]:
-    """This process' environment with the project's source roots, and without settings of a developer's own."""
+    """The environment of this process, with the source roots of the project and without `TIDINGS_…` settings."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("TIDINGS_")}
     env["PYTHONPATH"] = f"{ROOT / 'hub'}:{ROOT / 'adapters'}"
     return env
@@ -52,7 +52,7 @@ class HubProcess:
         self._flags = flags
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
-        # More of the environment, for a test that changes what the process sees of the world.
+        # More environment variables for the process.
         self.environment: dict[str, str] = {}
         self.log = folder / "hub.log"
         self.config = folder / "tidings.toml"
@@ -70,7 +70,7 @@ class HubProcess:
         return self._process.pid
 
     def start(self, *, ready: bool = True) -> HubProcess:
-        """Start it (again on the same port) and wait until it listens, or until it is ready."""
+        """Start it, or restart it on the same port, and wait until it listens or is ready."""
         command = [sys.executable, "-m", "tidings_hub", "serve", "--port", str(self.port), *self._flags]
         if "--dev" not in self._flags:
             command += ["--config", str(self.config)]
@@ -131,27 +131,27 @@ class HubProcess:
         return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE))
 
     def terminate(self) -> int:
-        """SIGTERM; returns the exit code."""
+        """Send SIGTERM; return the exit code."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(timeout=30)
 
     def kill(self) -> None:
-        """SIGKILL, also while it stands still."""
+        """Send SIGKILL, also while it is stopped."""
         assert self._process is not None
         self._process.kill()
         self._process.wait(timeout=20)
 
     def pause(self) -> None:
-        """SIGSTOP: it stands still, its connections stay."""
+        """Send SIGSTOP: it does not respond, its connections stay open."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         os.kill(self.pid, signal.SIGCONT)
 
     def stop(self) -> None:
-        """End it whatever it does. Idempotent."""
+        """Kill it if necessary. Idempotent."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGCONT)
             self._process.kill()

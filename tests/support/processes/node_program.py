@@ -25,14 +25,14 @@ def node(name: str) -> list[str]:
 
 
 def run(name: str, options: object) -> list[dict[str, Any]]:
-    """What the program prints until it ends."""
+    """Run the program until it ends; return its output."""
     done = subprocess.run([*node(name), json.dumps(options)], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 class NodeProgram:
-    """A program that goes on until it is stopped; `say` gives it a line and returns the line that it answers."""
+    """A program that runs until it is stopped. `say` sends it a line and returns its reply."""
 
     def __init__(self, name: str, options: object) -> None:
         self._process = subprocess.Popen(
@@ -40,20 +40,20 @@ class NodeProgram:
         )
 
     def read_line(self) -> dict[str, Any]:
-        """Its next line."""
+        """Read its next line."""
         assert self._process.stdout is not None
         record: dict[str, Any] = json.loads(self._process.stdout.readline())
         return record
 
     def exchange(self, line: str) -> dict[str, Any]:
-        """Its answer."""
+        """Send a line and read the reply."""
         assert self._process.stdin is not None
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
         return self.read_line()
 
     def stop(self) -> None:
-        """End it. Idempotent."""
+        """Stop it. Idempotent."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait(timeout=20)

@@ -14,7 +14,7 @@ KILLED = Path(__file__).parents[1] / "programs" / "outbox_killed.py"
 
 
 class OutboxProcess:
-    """One relay; `said` are the lines of its log so far. `killed_when`: the step at which it kills itself."""
+    """One relay process. `said` has the lines of its log so far. `killed_when` is the step at which it kills itself."""
 
     def __init__(
         self, folder: Path, *arguments: str, killed_when: str | None = None, more: dict[str, str] | None = None
@@ -34,30 +34,30 @@ class OutboxProcess:
     def _read(self) -> None:
         assert self._process.stderr is not None
         for line in self._process.stderr:
-            # One by one: a test looks at what is there so far.
+            # Line by line, so that a test can check the lines so far.
             self.log_lines.append(line.rstrip("\n"))
 
     def has_logged(self, text: str) -> bool:
-        """Whether a line has this in it."""
+        """Whether a line contains this text."""
         return any(text in line for line in self.log_lines)
 
     def wait(self) -> int:
-        """Its exit code, once it has ended."""
+        """Wait until it has ended; return the exit code."""
         code = self._process.wait(60)
         self._reader.join(20)
         return code
 
     def terminate(self) -> int:
-        """SIGTERM; returns the exit code."""
+        """Send SIGTERM; return the exit code."""
         self._process.send_signal(signal.SIGTERM)
         return self.wait()
 
     def pause(self) -> None:
-        """SIGSTOP."""
+        """Send SIGSTOP."""
         self._process.send_signal(signal.SIGSTOP)
 
     def stop(self) -> None:
-        """End it whatever it does. Idempotent."""
+        """Kill it if necessary. Idempotent."""
         if self._process.poll() is None:
             self._process.kill()
         self.wait()

@@ -1,4 +1,4 @@
-"""A real RabbitMQ of a test's own: free ports, own folder, as the present user, ended by its process id."""
+"""A RabbitMQ server for a test, on free ports, in a new folder, as the current user."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from support.network.certificates import Authority
 from support.ports import free_port
 from support.waiting import wait_until
 
-# What /usr/sbin/rabbitmq-server starts, as another user; where a package puts it.
+# The program that /usr/sbin/rabbitmq-server starts as another user.
 _SCRIPTS = ("/usr/lib/rabbitmq/bin/rabbitmq-server", "/opt/rabbitmq/sbin/rabbitmq-server")
 _START_S = 60.0
 
 
 def script() -> str:
-    """The program that starts a server as the present user."""
+    """The program that starts a server as the current user."""
     program("epmd")
     path = next((path for path in _SCRIPTS if Path(path).is_file()), None)
     return path or program("rabbitmq-server")
@@ -43,7 +43,7 @@ class RabbitProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._config = (
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
-            # Enough for any test; a machine with little left must not block publishers.
+            # Enough for every test. RabbitMQ must not block publishers on a machine with little memory.
             "vm_memory_high_watermark.absolute = 512MB\n"
             "disk_free_limit.absolute = 1MB\n"
             "log.console = false\n"
@@ -75,7 +75,7 @@ class RabbitProcess:
         return kombu.Connection(self.url).channel()
 
     def count(self, queue: str) -> int:
-        """How many messages wait in a queue."""
+        """Number of messages in a queue."""
         channel = self.channel()
         try:
             return int(channel.queue_declare(queue=queue, passive=True).message_count)
@@ -100,7 +100,7 @@ class RabbitProcess:
             client.close()
 
     def start(self) -> RabbitProcess:
-        """Start it (again, with what it kept) and wait until it accepts connections."""
+        """Start or restart it with its data, and wait until it accepts connections."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "rabbitmq.conf").write_text(self._config)
         (self.folder / "enabled_plugins").write_text("[].\n")
@@ -128,9 +128,9 @@ class RabbitProcess:
             "RABBITMQ_LOG_BASE": str(self.folder / "log"),
             "RABBITMQ_PID_FILE": str(self.folder / "pid"),
             "RABBITMQ_GENERATED_CONFIG_DIR": str(self.folder / "schema"),
-            # The script becomes the server, instead of waiting for it: its process id is the one to kill.
+            # The script uses exec, so that its process id is that of the server.
             "RUNNING_UNDER_SYSTEMD": "true",
-            # One scheduler that sleeps when it has nothing to do: tests share their machine.
+            # One scheduler that sleeps when idle, because tests share their machine.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none",
         }
 
@@ -147,23 +147,23 @@ class RabbitProcess:
         return _accepts(self.port, b"AMQP\x00\x00\x09\x01")
 
     def kill(self) -> None:
-        """SIGKILL: it keeps what it had confirmed."""
+        """Send SIGKILL. It does not lose confirmed messages."""
         assert self._process is not None
         self._process.kill()
         self._process.wait(timeout=20)
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open, nothing answers."""
+        """Send SIGSTOP: connections stay open, and it does not respond."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """End it whatever it does, and its name server. Idempotent."""
+        """Kill it and its name server. Idempotent."""
         for process in (self._process, self._names):
             if process is not None and process.poll() is None:
                 process.send_signal(signal.SIGCONT)

@@ -1,4 +1,4 @@
-"""A master, its replica, and the sentinels that watch them: real ones, ended by their process ids."""
+"""Redis Sentinel for tests: a master, its replica and three sentinels."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class SentinelGroup:
         return f"redis+sentinel://{','.join(places)}/{_SERVICE}/0"
 
     def kill_master(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL to the master."""
         self.redises[0].kill()
 
     def start_failover(self) -> None:
@@ -69,7 +69,7 @@ class SentinelGroup:
             client.sentinel_failover(_SERVICE)
 
     def wait_for_another_master(self) -> None:
-        """Until every sentinel names the other Redis."""
+        """Wait until every sentinel reports the other Redis as the master."""
         wait_until(
             lambda: all(self._ask(sentinel)["port"] != self.master for sentinel in self.sentinels),
             within_s=90.0,
@@ -77,6 +77,6 @@ class SentinelGroup:
         )
 
     def stop(self) -> None:
-        """End all of them. Idempotent."""
+        """Stop all processes. Idempotent."""
         for process in (*self.sentinels, *self.redises):
             process.stop()

@@ -9,10 +9,10 @@ from django.conf import settings
 
 
 def configure(folder: Path) -> None:
-    """Set it up, at the first call: two databases in `folder`, and tidings.contrib.django as the only application."""
+    """Set the project up once: two databases in `folder`, and only the application tidings.contrib.django."""
     if settings.configured:
         return
-    # Files, so that a second connection sees what is committed and nothing else.
+    # Files, so that a second connection sees only committed data.
     settings.configure(
         DATABASES={
             name: {"ENGINE": "django.db.backends.sqlite3", "NAME": folder / f"{name}.db"}

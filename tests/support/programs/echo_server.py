@@ -35,15 +35,15 @@ CONFORMANCE: dict[str, object] = {
     "max_payload_bytes": 1_000_000,
     "connect_timeout_ms": 45_000,
 }
-# Larger than the settings' defaults: most abuse tests look at another limit.
+# Larger than the defaults of the settings, because most abuse tests check another limit.
 LIMITS: dict[str, Any] = {"inbound_rate_per_s": 100.0, "inbound_burst": 1000}
 
 
 class OneOrigin:
-    """Pages of https://good.example, and everything that is not a page."""
+    """Allows pages of https://good.example, and clients that are not pages."""
 
     def allows(self, origin: str | None, host: str, secure: bool) -> bool:
-        """Whether it is that one, or the host's own."""
+        """Whether the origin is that one, or the origin of the host."""
         own = f"{'https' if secure else 'http'}://{host}"
         return origin is None or origin in ("https://good.example", own)
 
@@ -58,7 +58,7 @@ class Echo:
         self.number = 0
 
     def on_open(self, connection: Connection, request: HandshakeRequest) -> None:
-        """Remember it."""
+        """Add the connection."""
         self.connections[connection.sid] = connection
         if not self.silent:
             connection.establish()
@@ -74,7 +74,7 @@ class Echo:
             case "leave":
                 runtime.call_later(0.02, self.leave, connection)
             case "corks":
-                # One too few before, one too many after: neither may hold anything back.
+                # Unbalanced calls before and after must not block anything.
                 connection.uncork()
                 connection.cork()
                 connection.cork()
@@ -93,12 +93,12 @@ class Echo:
                 connection.send(data)
 
     def leave(self, connection: Connection) -> None:
-        """Say why, and close."""
+        """Close with the reason."""
         connection.send("because")
         connection.close("unauthorized")
 
     def on_close(self, connection: Connection, reason: str) -> None:
-        """Forget it."""
+        """Remove the connection."""
         if self.connections.pop(connection.sid, None) is None:
             reason = "closed twice"
         self.reasons.append(reason)
@@ -112,7 +112,7 @@ class Echo:
             deliver(self.connections.values(), [Frame(publication)])
 
     def pour(self, connection: Connection, count: int) -> None:
-        """Numbers, one after another, while the client does something else."""
+        """Send rising numbers in the background."""
         for number in range(count):
             connection.send(str(number))
             if number % 7 == 0:
@@ -120,10 +120,10 @@ class Echo:
 
 
 class Streams(Echo):
-    """Event streams: `?refuse=1` is refused."""
+    """Event streams. A request with `?refuse=1` is rejected."""
 
     def on_open(self, connection: Connection, request: HandshakeRequest) -> None:
-        """Accept it at once, or later."""
+        """Accept the stream immediately, or later."""
         if "refuse" in request.query:
             connection.refuse(403, b'{"code":"forbidden"}')
             return
@@ -148,7 +148,7 @@ def web(environ: dict[str, Any], start_response: Callable[..., object]) -> Itera
         runtime.sleep(60)
     if path in ("/large", "/huge"):
         start_response("200 OK", [("Content-Type", "text/plain")])
-        # Huge is more than the kernel holds for a client that does not read (net.ipv4.tcp_wmem: 4 MiB).
+        # Larger than the kernel buffers for a client that does not read (net.ipv4.tcp_wmem: 4 MiB).
         return [b"x" * (4_000_000 if path == "/large" else 16_000_000)]
     body = environ["wsgi.input"].read()
     names = ("REQUEST_METHOD", "PATH_INFO", "QUERY_STRING", "REMOTE_ADDR", "wsgi.url_scheme", "HTTP_X_FORWARDED_FOR")

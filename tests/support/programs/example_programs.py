@@ -16,7 +16,7 @@ from tidings.wire.publication import Publication, decode
 
 
 class PublishedHistory:
-    """Rules for the namespaces `a`, `orders`, `tasks` and `user` in a Redis, and what was published there."""
+    """Rules for the namespaces `a`, `orders`, `tasks` and `user` in a Redis, and the publications in them."""
 
     def __init__(self, server: RedisProcess, prefix: str = "tidings:") -> None:
         self.url = server.url
@@ -28,22 +28,22 @@ class PublishedHistory:
             client.hset(self._keys.rules, mapping=rules)
 
     def publications(self, channel: str) -> list[Publication]:
-        """All that was published in a channel, in order."""
+        """All publications of a channel, in order."""
         with self._server.client() as client:
             entries = client.xrange(self._keys.stream(channel))
         return [decode(channel, fields[b"m"], max_bytes=100_000) for _, fields in entries]
 
     def data(self, channel: str) -> list[Any]:
-        """The data of each."""
+        """The data of each publication of a channel."""
         return [json.loads(publication.data_json) for publication in self.publications(channel)]
 
     def ops(self, channel: str) -> list[tuple[str, Any]]:
-        """Of each `updated_model` the op and the fields."""
+        """The op and the fields of each `updated_model` event."""
         return [(data["op"], data["model"]) for data in self.data(channel)]
 
 
 def program_of(page: str, number: int = 0) -> str:
-    """The first (or another) Python program of a page of docs: at most 15 lines that are not empty."""
+    """The first (or another) Python program of a page in docs, with at most 15 non-empty lines."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     program: str = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[number]
     assert len([line for line in program.splitlines() if line]) <= 15, page
@@ -51,7 +51,7 @@ def program_of(page: str, number: int = 0) -> str:
 
 
 def run_program(program: str, url: str, folder: Path, **env: str) -> str:
-    """Run it with `TIDINGS_URL`, and more of the environment; returns what it printed."""
+    """Run the program with `TIDINGS_URL` and more environment variables; return its output."""
     done = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,

@@ -14,7 +14,7 @@ from tidings_hub.cli import main
 
 
 def die() -> None:
-    """As kill -9 does it: nothing of this process runs any more."""
+    """Kill this process immediately, like kill -9."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 

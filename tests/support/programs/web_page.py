@@ -1,4 +1,4 @@
-"""A web server of a test: each path has a function that returns its page."""
+"""A web server for a test. A function per path returns the page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @contextmanager
 def serve_pages(files: dict[str, Callable[[], str]]) -> Iterator[str]:
-    """A backend's web server; its address."""
+    """Run a web server of a backend; yields its address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -23,7 +23,7 @@ def serve_pages(files: dict[str, Callable[[], str]]) -> Iterator[str]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *arguments: object) -> None:
-            """Tests are quiet."""
+            """Do not log requests."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
