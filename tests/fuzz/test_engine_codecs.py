@@ -1,4 +1,4 @@
-"""Invalid input either parses or raises the error that the caller handles, and no other error."""
+"""Invalid input either parses or raises only the error that the caller handles."""
 
 from __future__ import annotations
 
