@@ -17,10 +17,6 @@ TESTED_BY = {
         *("core/session_records", "services/connect", "services/session_writer"),
     },
     f"{UNIT}/web/test_api.py": {"services/api"},
-    f"{UNIT}/engine/protocols/test_http.py": {
-        *("engine/protocols/error_body", "engine/protocols/http_body", "engine/protocols/http_request"),
-        *("engine/protocols/http_response", "engine/protocols/http_query"),
-    },
     f"{UNIT}/engine/relay/test_relay.py": {"engine/relay/parked_request", "engine/relay/upstream"},
     f"{UNIT}/test_runtime.py": {"engine/pump"},
     "tests/conformance/test_abuse.py": {

@@ -245,10 +245,7 @@ class ConnectionInput:
         self._alive = True
 
     def close_if_overdue(self) -> bool:
-        """Close the connection if its ping timeout has passed. Return whether the connection is closed.
-
-        The wheel visits connections with a delay of up to its granularity. This method is exact.
-        """
+        """Close the connection if its ping timeout has passed. Exact, unlike the wheel. Return whether it is closed."""
         if self._awaits_pong and not self._alive and runtime.now_s() >= self._heartbeat_due_s:
             self.on_deadline(runtime.now_s())
         return self.closed

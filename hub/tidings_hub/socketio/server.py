@@ -37,7 +37,7 @@ class Pool(Protocol):
         """Run `fn` soon. False: too many calls are waiting already."""
 
 
-class HandshakeRequest(Protocol):
+class Handshake(Protocol):
     """The first request of a connection."""
 
     path: str
@@ -100,7 +100,7 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
 
     # The engine's application
 
-    def on_open(self, connection: Transport, request: HandshakeRequest) -> None:
+    def on_open(self, connection: Transport, request: Handshake) -> None:
         """Register a new connection. It is not authenticated yet."""
         self.eio.clients[connection.sid] = connection.client = Client(connection)
         self._handle_eio_connect(connection.sid, None)
