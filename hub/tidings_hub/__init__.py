@@ -1,4 +1,4 @@
-"""The server of tidings. Handlers of your own are declared on an `App` (docs/handlers.md), without any driver."""
+"""The hub of tidings. Declare your event handlers on an `App` (docs/handlers.md); this import loads no driver."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 __all__ = ["App", "Session"]
 
-_WHERE = {"App": "tidings_hub.extensions.app.app", "Session": "tidings_hub.extensions.app.session"}
+_MODULES = {"App": "tidings_hub.extensions.app.app", "Session": "tidings_hub.extensions.app.session"}
 
 
 def __getattr__(name: str) -> Any:
-    """The names that are loaded at first use."""
-    if name not in _WHERE:
+    """Import a public name when it is first used."""
+    if name not in _MODULES:
         raise AttributeError(f"module 'tidings_hub' has no attribute {name!r}")
-    return getattr(import_module(_WHERE[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -1,7 +1,7 @@
-"""The command `tidings`: a hub, and what one needs around it.
+"""The command line program `tidings`, which runs a hub and has tools for it.
 
-Exit codes: 0 done, 1 it did not work, 2 it was asked wrongly or a setting is wrong. Every
-error is one line on standard error that says what to do.
+Exit codes: 0 success, 1 failure, 2 wrong arguments or a wrong setting. Every error is one line on standard error, with
+the fix.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tidings_hub.config.settings import Settings
 
 Command = Callable[[argparse.Namespace], int]
-# What `pip install tidings` alone does not bring, by the name that an ImportError has.
+# Packages of the extra `[server]`, by the module name in an ImportError.
 _SERVER_MODULES = frozenset(
     {"engineio", "eventlet", "flask", "greenlet", "hiredis", "httptools", "prometheus_client", "pydantic", "socketio"}
 )
@@ -30,7 +30,7 @@ _SERVE_FLAGS = ("dev", "host", "port", "broker", "node_id", "log_level", "worker
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code."""
+    """Run one command and return its exit code."""
     arguments = parser().parse_args(argv)
     _restore_interrupt()
     try:
@@ -38,11 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in _SERVER_MODULES:
             raise
-        return _failed(MissingExtra(f"this needs the hub's own packages ({error.name}): pip install 'tidings[server]'"))
+        return _print_error(MissingExtra(f"missing module {error.name}: pip install 'tidings[server]'"))
     except TidingsError as error:
-        return _failed(error)
+        return _print_error(error)
     except BrokenPipeError:
-        # Whoever read our output has gone; there is nobody to tell, and no more output to flush.
+        # The reader of our output has closed the pipe. Python must not fail again when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except KeyboardInterrupt:
@@ -55,133 +55,135 @@ def _restore_interrupt() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _failed(error: TidingsError) -> int:
+def _print_error(error: TidingsError) -> int:
     print(f"tidings: {error}", file=sys.stderr)
     return 2 if isinstance(error, CallerError) else 1
 
 
 def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one table
-    """Every command and its flags."""
-    top = argparse.ArgumentParser(
+    """The argument parser, with every command and its flags."""
+    root = argparse.ArgumentParser(
         prog="tidings", description="A push hub that loses nothing in silence.", allow_abbrev=False
     )
-    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    commands = root.add_subparsers(metavar="COMMAND", required=True)
 
-    serve = _add(commands, "serve", _serve, "run a hub")
-    _settings_flags(serve)
-    serve.add_argument("--dev", action="store_true", default=None, help="no tokens, no keys; loopback only, for trial")
+    serve = _command(commands, "serve", _serve, "run a hub")
+    _add_settings_flags(serve)
+    serve.add_argument("--dev", action="store_true", default=None, help="no tokens, no keys; only for local use")
     serve.add_argument("--host", help="address to listen on (127.0.0.1)")
     serve.add_argument("--port", type=int, help="port to listen on (8000)")
     serve.add_argument("--broker", metavar="URL", help="memory:// or redis://host:6379/0")
     serve.add_argument("--node-id", help="this node's name")
-    serve.add_argument("--workers", type=int, metavar="N", help="so many nodes on one port; needs Redis (1)")
-    serve.add_argument("--log-level", choices=["debug", "info", "warning", "error"], help="least important line (info)")
-    serve.add_argument("--app", metavar="MODULE", help="your handlers of client events, module or module:name")
-    serve.add_argument("--wsgi", metavar="MODULE:NAME", help="your WSGI application, for every other address")
-    serve.add_argument("--profile", type=Path, metavar="FILE", help="write where time went, .html, .json or .txt")
+    serve.add_argument("--workers", type=int, metavar="N", help="number of nodes on one port (1); needs Redis")
+    serve.add_argument("--log-level", choices=["debug", "info", "warning", "error"], help="minimum level to log (info)")
+    serve.add_argument("--app", metavar="MODULE", help="your event handlers, module or module:name")
+    serve.add_argument("--wsgi", metavar="MODULE:NAME", help="your WSGI application, for every other path")
+    serve.add_argument("--profile", type=Path, metavar="FILE", help="write a profile: .html, .json or .txt")
 
-    token = _add(commands, "token", _token, "make a token for a user")
-    _settings_flags(token)
+    token = _command(commands, "token", _token, "issue a token for a user")
+    _add_settings_flags(token)
     token.add_argument("--sub", required=True, help="the user")
     token.add_argument(
         "--channels", nargs="+", default=[], metavar="PATTERN", help="channels, such as orders:42 or orders:*"
     )
-    token.add_argument("--expires-in-s", type=float, default=3600.0, help="seconds until the token ends (3600)")
-    token.add_argument("--info", metavar="JSON", help="what presence shows of the user")
-    token.add_argument("--kid", help="which key to sign with, if there are several")
+    token.add_argument("--expires-in-s", type=float, default=3600.0, help="seconds until the token expires (3600)")
+    token.add_argument("--info", metavar="JSON", help="the info that presence shows for the user")
+    token.add_argument("--kid", help="key to sign with, if there are several")
     token.add_argument("--algorithm", default="HS256", choices=["HS256", "RS256", "ES256", "EdDSA"])
     token.add_argument("--key-file", type=Path, help="secret or private key in PEM, instead of the configured secret")
 
-    publish = _add(commands, "publish", _publish, "publish one event in a channel")
-    _connection_flags(publish)
+    publish = _command(commands, "publish", _publish, "publish one event in a channel")
+    _add_connection_flags(publish)
     publish.add_argument("channel")
     publish.add_argument("event")
     publish.add_argument("data", metavar="JSON", nargs="?", default="null")
-    publish.add_argument("--id", help="publishing again with the same id changes nothing")
+    publish.add_argument("--id", help="a repeated id publishes nothing new")
 
-    tail = _add(commands, "tail", _tail, "print what is published in channels")
-    _connection_flags(tail)
+    tail = _command(commands, "tail", _tail, "print the publications of channels as they arrive")
+    _add_connection_flags(tail)
     tail.add_argument("channels", nargs="+", metavar="CHANNEL")
-    tail.add_argument("--token", help="default: TIDINGS_TOKEN, or one made with the configured secret")
-    tail.add_argument("--since", metavar="CURSOR", help="begin after this cursor")
-    tail.add_argument("--count", type=int, metavar="N", help="end after N publications")
+    tail.add_argument("--token", help="default: TIDINGS_TOKEN, or one signed with the configured secret")
+    tail.add_argument("--since", metavar="CURSOR", help="start after this cursor")
+    tail.add_argument("--count", type=int, metavar="N", help="stop after N publications")
 
-    presence = _add(commands, "presence", _presence, "say who is in a channel, over all nodes")
-    _connection_flags(presence)
+    presence = _command(commands, "presence", _presence, "print the members of a channel on all nodes")
+    _add_connection_flags(presence)
     presence.add_argument("channel")
     presence.add_argument("--limit", type=int, default=1000, metavar="N", help="list at most N users (1000)")
 
-    outbox = _add(commands, "outbox", _outbox, "publish what backends wrote into a database's outbox")
-    _settings_flags(outbox)
+    outbox = _command(commands, "outbox", _outbox, "publish the rows that backends wrote into a database's outbox")
+    _add_settings_flags(outbox)
     outbox.add_argument("database", metavar="URL", nargs="?", help="postgresql://…; default: TIDINGS_OUTBOX_URL")
     outbox.add_argument("--to", metavar="URL", help="the hub's broker, redis://…, or the hub; default: TIDINGS_URL")
     outbox.add_argument("--table", default="tidings_outbox", metavar="NAME", help="the table (tidings_outbox)")
     outbox.add_argument("--batch", type=int, default=200, metavar="N", help="rows per transaction (200)")
-    outbox.add_argument("--interval", type=float, default=1.0, metavar="S", help="look at least every S seconds (1)")
-    outbox.add_argument("--keep", type=int, default=300, metavar="S", help="seconds that Redis knows an id (300)")
-    outbox.add_argument("--once", action="store_true", help="publish what is there, and end; 1 if something is left")
-    outbox.add_argument("--create", action="store_true", help="make the table if it is not there")
+    outbox.add_argument("--interval", type=float, default=1.0, metavar="S", help="poll at least every S seconds (1)")
+    outbox.add_argument("--keep", type=int, default=300, metavar="S", help="seconds that Redis remembers an id (300)")
+    outbox.add_argument("--once", action="store_true", help="publish all rows and exit; exit code 1 if rows are left")
+    outbox.add_argument("--create", action="store_true", help="create the table if it does not exist")
     outbox.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
 
-    doctor = _add(commands, "doctor", _doctor, "try a real publish and receive, and say what is wrong")
-    _connection_flags(doctor)
-    doctor.add_argument("--token", help="default: TIDINGS_TOKEN, or one made with the configured secret")
-    doctor.add_argument("--channel", help="a channel that the token covers and nobody minds; default: one of its own")
+    doctor = _command(commands, "doctor", _doctor, "publish and receive one event, and print what fails")
+    _add_connection_flags(doctor)
+    doctor.add_argument("--token", help="default: TIDINGS_TOKEN, or one signed with the configured secret")
+    doctor.add_argument("--channel", help="a channel that the token covers; default: a new one")
 
-    _settings_flags(_add(commands, "check-config", _check_config, "say whether the settings are right"))
-    _settings_flags(_add(commands, "print-config", _print_config, "print the settings in force, without secrets"))
+    _add_settings_flags(_command(commands, "check-config", _check_config, "check the settings"))
+    _add_settings_flags(
+        _command(commands, "print-config", _print_config, "print the settings in force, without secrets")
+    )
 
-    nginx = _add(commands, "nginx", _nginx, "print an nginx file for these nodes")
-    nginx.add_argument("--node", action="append", required=True, metavar="ID=HOST:PORT", help="a node; once for each")
-    nginx.add_argument("--routing", choices=["ip", "sid"], default="ip", help="polls by address or by session (ip)")
+    nginx = _command(commands, "nginx", _nginx, "print an nginx configuration for some nodes")
+    nginx.add_argument("--node", action="append", required=True, metavar="ID=HOST:PORT", help="a node (repeatable)")
+    nginx.add_argument("--routing", choices=["ip", "sid"], default="ip", help="route by client address or session (ip)")
     nginx.add_argument("--port", default="80", help="port to listen on (80)")
-    nginx.add_argument("--server-name", default="_", help="names that it answers to; default: any")
+    nginx.add_argument("--server-name", default="_", help="host names of the server; default: any")
     nginx.add_argument("--app", metavar="HOST:PORT", help="your application, for every other path; default: the hubs")
-    nginx.add_argument("--static", metavar="FOLDER", help="what /static/ shows; default: the hub's own files")
+    nginx.add_argument("--static", metavar="FOLDER", help="folder for /static/; default: the hub's own files")
     nginx.add_argument("--certificate", metavar="FILE", help="TLS: the certificate with its chain, PEM")
     nginx.add_argument("--key", metavar="FILE", help="TLS: its private key, PEM")
-    nginx.add_argument("--tls-port", default="443", help="TLS: port to listen on (443); the other one redirects")
+    nginx.add_argument("--tls-port", default="443", help="TLS: port to listen on (443); --port redirects to it")
 
-    conformance = _add(commands, "conformance", _conformance, "run the target of the official protocol test suites")
+    conformance = _command(commands, "conformance", _conformance, "run a server for the official test suites")
     conformance.add_argument("--host", default="127.0.0.1")
     conformance.add_argument("--port", type=int, default=3000)
-    return top
+    return root
 
 
-def _add(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, run: Command, about: str
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, run: Command, description: str
 ) -> argparse.ArgumentParser:
-    made = commands.add_parser(name, help=about, description=about, allow_abbrev=False)
-    made.set_defaults(run=run)
-    return made
+    command = commands.add_parser(name, help=description, description=description, allow_abbrev=False)
+    command.set_defaults(run=run)
+    return command
 
 
-def _settings_flags(command: argparse.ArgumentParser) -> None:
+def _add_settings_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--config", type=Path, metavar="FILE", help="TIDINGS_CONFIG, or else tidings.toml")
 
 
-def _connection_flags(command: argparse.ArgumentParser) -> None:
-    _settings_flags(command)
+def _add_connection_flags(command: argparse.ArgumentParser) -> None:
+    _add_settings_flags(command)
     command.add_argument("--url", help="the hub, http://host:8000, or its broker, redis://host; default: TIDINGS_URL")
 
 
 def _serve(arguments: argparse.Namespace) -> int:
     from tidings_hub.node.worker import VARIABLE, Worker
 
-    asked = arguments.workers or os.environ.get("TIDINGS_WORKERS")
-    if asked not in {None, "1", 1} and VARIABLE not in os.environ:
+    workers = arguments.workers or os.environ.get("TIDINGS_WORKERS")
+    if workers not in {None, "1", 1} and VARIABLE not in os.environ:
         return _supervise(arguments)
     from tidings_hub import runtime
 
     runtime.patch()
     from tidings_hub import log
 
-    settings = _serve_settings(arguments)
+    settings = _load_serve_settings(arguments)
     settings.check_serving()
     if settings.workers > 1 and VARIABLE not in os.environ:
-        # Said by the file: what runs from here on must not be patched.
+        # The number comes from tidings.toml. The supervisor must run unpatched, so start again with the flag.
         flags = [*_serve_flags(arguments), "--workers", str(settings.workers)]
-        os.execv(sys.executable, [sys.executable, "-m", "tidings_hub", "serve", *flags])  # noqa: S606 - no shell meant
+        os.execv(sys.executable, [sys.executable, "-m", "tidings_hub", "serve", *flags])  # noqa: S606 - no shell is needed
     log.setup(settings.log_level, select=runtime.original("select"))
     from tidings_hub.node import serve
     from tidings_hub.node.profiler import Profiler, for_worker
@@ -189,7 +191,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     worker, profile = Worker.from_environment(os.environ), None
     if arguments.profile is not None:
         profile = Profiler(arguments.profile if worker is None else for_worker(arguments.profile, worker.index))
-    return serve.run(settings, load=lambda: _serve_settings(arguments), worker=worker, profile=profile)
+    return serve.run(settings, load=lambda: _load_serve_settings(arguments), worker=worker, profile=profile)
 
 
 def _supervise(arguments: argparse.Namespace) -> int:
@@ -198,13 +200,13 @@ def _supervise(arguments: argparse.Namespace) -> int:
     from tidings_hub import log
     from tidings_hub.node.supervisor import Supervisor
 
-    settings = _serve_settings(arguments)
+    settings = _load_serve_settings(arguments)
     settings.check_serving()
     log.setup(settings.log_level, select=select)
     return Supervisor(settings, _serve_flags(arguments), os.environ).run()
 
 
-def _serve_settings(arguments: argparse.Namespace) -> Settings:
+def _load_serve_settings(arguments: argparse.Namespace) -> Settings:
     from tidings_hub.config.load import load
 
     flags = {name: value for name in _SERVE_FLAGS if (value := getattr(arguments, name)) is not None}
@@ -212,7 +214,7 @@ def _serve_settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _serve_flags(arguments: argparse.Namespace) -> list[str]:
-    """The command line once more, but for what a supervisor chooses for each worker; later flags win anyway."""
+    """The flags of this command line, for a new process. The supervisor appends flags, and the last one wins."""
     flags = ["--dev"] if arguments.dev else []
     for name in ("config", "host", "port", "broker", "node_id", "log_level", "app", "wsgi", "profile"):
         value = getattr(arguments, name)
@@ -279,10 +281,10 @@ def _check_config(arguments: argparse.Namespace) -> int:
 
     loaded = load(file=arguments.config, env=os.environ)
     loaded.settings.check_serving()
-    where = f" ({loaded.file})" if loaded.file else ""
-    print(f"the settings are right{where}")
-    for choice in loaded.settings.insecure_options():
-        print(f"INSECURE: {choice}")
+    file = f" ({loaded.file})" if loaded.file else ""
+    print(f"the settings are right{file}")
+    for option in loaded.settings.insecure_options():
+        print(f"INSECURE: {option}")
     return 0
 
 

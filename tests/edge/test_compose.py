@@ -137,7 +137,7 @@ def test_doctor_finds_nothing_wrong(running: Composition, way: str) -> None:
         command += ["--url", running[way].url]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert result.stdout.endswith("all is well\n")
+    assert result.stdout.endswith("all checks passed\n")
 
 
 def test_nginx_serves_static_files_and_hides_internal_paths(running: Composition) -> None:

@@ -1,1 +1,1 @@
-"""What the commands beside `serve` do. They work without the extra `[server]` as far as they can."""
+"""The commands besides `serve`. Most of them work without the extra `[server]`."""

@@ -1,9 +1,8 @@
-"""The engine as a public test target: `tidings conformance --port 3000`.
+"""`tidings conformance --port 3000`: a server for the official Engine.IO v4 and Socket.IO v5 test suites.
 
-Runs exactly the engine and the Socket.IO server that serve users, with the handlers and the
-timing that the official Engine.IO v4 and Socket.IO v5 test suites expect of a server
-(socketio/engine.io-protocol and socketio/socket.io-protocol, folders `test-suite`). Not for
-production: every origin may connect and nobody is authenticated.
+It runs the same engine and Socket.IO server as `tidings serve`, with the handlers and the timing that the suites
+expect. The suites are in the folders `test-suite` of socketio/engine.io-protocol and socketio/socket.io-protocol. Not
+for production: every origin may connect, without authentication.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from tidings_hub.socketio.server import HubServer
 
 logger = logging.getLogger("tidings.engine")
 
-# The suites wait for pings and timeouts of just this length.
+# The suites expect exactly these intervals and timeouts.
 OPTIONS = EngineOptions(
     ping_interval_ms=300,
     ping_timeout_ms=200,
@@ -35,28 +34,28 @@ OPTIONS = EngineOptions(
     connect_timeout_ms=1_000,
     origins=AnyOrigin(),
 )
-# The Socket.IO suite listens for the CONNECT answer and for `auth` one after the other, and misses
-# whichever comes in the same read as the one before. (The JavaScript server fails on that, too.)
+# The Socket.IO suite first waits for the CONNECT response and then for `auth`. It misses `auth` if both arrive in one
+# read. The official JavaScript server has the same problem.
 AUTH_AFTER_S = 0.05
 
 
 class Echo:
-    """An Engine.IO application that sends back every message."""
+    """An Engine.IO application that sends every message back."""
 
     def on_open(self, connection: Connection, request: HandshakeRequest) -> None:
-        """Nobody has to connect a namespace here."""
+        """Accept the connection at once: Engine.IO alone has no namespaces."""
         connection.establish()
 
     def on_message(self, connection: Connection, data: str | bytes) -> None:
-        """The same back, text as text and binary as binary."""
+        """Send the message back, text as text and binary as binary."""
         connection.send(data)
 
     def on_close(self, connection: Connection, reason: str) -> None:
-        """Nothing was kept."""
+        """Do nothing: the application has no state per connection."""
 
 
 def register(server: HubServer) -> None:
-    """The handlers of the Socket.IO v5 suite: `auth`, `message`, `message-with-ack` and `/custom`."""
+    """Register the handlers of the Socket.IO v5 suite: `auth`, `message`, `message-with-ack` and `/custom`."""
 
     def greet(sid: str, auth: object, namespace: str) -> None:
         runtime.sleep(AUTH_AFTER_S)
@@ -92,12 +91,12 @@ def run(host: str, port: int) -> int:
     register(server)
     engine.mount("/engine.io/", Echo(), OPTIONS)
     engine.mount("/socket.io/", server, OPTIONS)
-    bound = engine.listen(host, port)
+    bound_port = engine.listen(host, port)
     engine.start()
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runtime.call_soon(stopped.set))
-    sys.stdout.write(f"tidings conformance: http://{host}:{bound}/engine.io/ and /socket.io/\n")
+    sys.stdout.write(f"tidings conformance: http://{host}:{bound_port}/engine.io/ and /socket.io/\n")
     sys.stdout.flush()
     stopped.wait()
     engine.stop()

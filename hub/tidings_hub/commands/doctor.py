@@ -1,4 +1,4 @@
-"""`tidings doctor`: a real publish and a real receive, and in words what is wrong."""
+"""`tidings doctor`: publishes and receives one event through the hub, and prints what fails and how to fix it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any
 from tidings.emitter import Emitter
 from tidings.errors import HubError, TidingsError, Unavailable
 from tidings.wire.channels import user_channel
-from tidings_hub.commands import target, token
+from tidings_hub.commands import token
 from tidings_hub.commands.event_stream import EventStream, connect
-from tidings_hub.commands.target import Target
+from tidings_hub.commands.target import Target, find_target
 from tidings_hub.log import escape_control, mask_secrets
 
 WAIT_S = 5.0
@@ -24,112 +24,124 @@ _EVENT = "doctor"
 
 
 @dataclass(slots=True)
-class _Report:
-    failed: int = 0
+class _Checklist:
+    failures: int = 0
 
-    def good(self, text: str) -> None:
+    def passed(self, text: str) -> None:
         print(f"ok    {escape_control(mask_secrets(text))}", flush=True)
 
-    def bad(self, text: str) -> None:
-        self.failed += 1
+    def failed(self, text: str) -> None:
+        self.failures += 1
         print(f"FAIL  {escape_control(mask_secrets(text))}", flush=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints one line per check; returns 1 if any failed."""
-    report = _Report()
-    found = target.find_target(arguments)
-    report.good(f"settings: publishing to {found.url}, receiving from {found.hub_url}")
-    health = _get(found, "/healthz", report, "the hub answers", "is `tidings serve` running, and is that its address?")
+    """Print one line per check. Returns 1 if any check failed."""
+    checklist = _Checklist()
+    target = find_target(arguments)
+    checklist.passed(f"settings: publishing to {target.url}, receiving from {target.hub_url}")
+    health = _get(
+        target, "/healthz", checklist, "the hub answers", "is `tidings serve` running, and is that its address?"
+    )
     if health is None:
         return 1
-    for choice in health.get("insecure") or []:
-        print(f"note  insecure: {escape_control(str(choice))}")
-    ready = _get(found, "/readyz", report, "the hub is ready", "its link to the broker does not work; its log says why")
-    _ingress(ready or {}, report)
-    _round_trip(arguments, found, report)
-    print("all is well" if not report.failed else f"{report.failed} of these failed")
-    return 1 if report.failed else 0
+    for option in health.get("insecure") or []:
+        print(f"note  insecure: {escape_control(str(option))}")
+    ready = _get(
+        target,
+        "/readyz",
+        checklist,
+        "the hub is ready",
+        "the node has no working connection to the broker; its log has the cause",
+    )
+    _check_ingress(ready or {}, checklist)
+    _check_round_trip(arguments, target, checklist)
+    print("all checks passed" if not checklist.failures else f"failed checks: {checklist.failures}")
+    return 1 if checklist.failures else 0
 
 
-def _get(found: Target, path: str, report: _Report, good: str, hint: str) -> dict[str, Any] | None:
-    connection = connect(found.hub_url, timeout_s=WAIT_S)
+def _get(target: Target, path: str, checklist: _Checklist, success: str, hint: str) -> dict[str, Any] | None:
+    connection = connect(target.hub_url, timeout_s=WAIT_S)
     try:
         connection.request("GET", path)
-        answer = connection.getresponse()
-        body = answer.read(65_536)
-        parsed = json.loads(body)
+        response = connection.getresponse()
+        body = response.read(65_536)
+        decoded = json.loads(body)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        report.bad(f"{found.hub_url}{path}: {type(error).__name__}: {error}; {hint}")
+        checklist.failed(f"{target.hub_url}{path}: {type(error).__name__}: {error}; {hint}")
         return None
     finally:
         connection.close()
-    if answer.status != http.client.OK:
-        report.bad(f"{found.hub_url}{path} answers {answer.status}: {body.decode('utf-8', 'replace').strip()}; {hint}")
+    if response.status != http.client.OK:
+        checklist.failed(
+            f"{target.hub_url}{path} returned {response.status}: {body.decode('utf-8', 'replace').strip()}; {hint}"
+        )
         return None
-    report.good(f"{good} at {found.hub_url}{path}")
-    return parsed if isinstance(parsed, dict) else {}
+    checklist.passed(f"{success} at {target.hub_url}{path}")
+    return decoded if isinstance(decoded, dict) else {}
 
 
-def _ingress(ready: dict[str, Any], report: _Report) -> None:
-    """What the node says of each queue that it takes publications from."""
+def _check_ingress(ready: dict[str, Any], checklist: _Checklist) -> None:
+    """Check the state of each queue that the node consumes."""
     checks = ready.get("checks")
     queues = checks.get("ingress") if isinstance(checks, dict) else None
     for name, state in queues.items() if isinstance(queues, dict) else ():
         if state == "connected":
-            report.good(f"ingress {name}: {state}")
+            checklist.passed(f"ingress {name}: {state}")
         else:
-            report.bad(
-                f"ingress {name}: {state}; is the queue's server there, and the URL right? The hub's log says why"
+            checklist.failed(
+                f"ingress {name}: {state}; check that the queue's server runs, and its URL. The hub's log has the cause"
             )
 
 
-def _round_trip(arguments: argparse.Namespace, found: Target, report: _Report) -> None:
+def _check_round_trip(arguments: argparse.Namespace, target: Target, checklist: _Checklist) -> None:
     sub = f"doctor-{secrets.token_hex(4)}"
-    bearer = arguments.token or os.environ.get("TIDINGS_TOKEN")
+    bearer_token = arguments.token or os.environ.get("TIDINGS_TOKEN")
     channel = arguments.channel
-    if not bearer:
+    if not bearer_token:
         channel = channel or user_channel(sub)
-        bearer = token.issue_for_channels([channel], sub=sub, settings=found.settings, env=os.environ)
-    if bearer is None:
-        # Under dev the hub takes anybody, in any namespace but other users' own.
+        bearer_token = token.issue_for_channels([channel], sub=sub, settings=target.settings, env=os.environ)
+    if bearer_token is None:
+        # With dev the hub accepts clients without a token, in every namespace except `user`.
         channel = arguments.channel or f"doctor:{sub}"
     if not channel:
-        report.bad("a token of yours was given, but not what it covers; add --channel, or drop the token")
+        checklist.failed("there is a token, but no channel that it covers; add --channel, or remove the token")
         return
     try:
-        with EventStream(found.hub_url, [channel], token=bearer, timeout_s=WAIT_S) as stream:
-            report.good(f"an event stream of {channel} is open")
-            _publish_and_wait(found, channel, stream, report)
+        with EventStream(target.hub_url, [channel], token=bearer_token, timeout_s=WAIT_S) as stream:
+            checklist.passed(f"an event stream of {channel} is open")
+            _publish_and_wait(target, channel, stream, checklist)
     except HubError as error:
-        report.bad(f"receiving: {error}")
+        checklist.failed(f"receiving: {error}")
     except TidingsError as error:
-        report.bad(
-            f"subscribing to {channel} was refused ({error.code.name}): {error}"
+        checklist.failed(
+            f"subscribing to {channel} was rejected ({error.code.name}): {error}"
             " Does TIDINGS_SECRET here equal the hub's? Or pass --token and --channel."
         )
 
 
-def _publish_and_wait(found: Target, channel: str, stream: EventStream, report: _Report) -> None:
-    mark = secrets.token_hex(8)
+def _publish_and_wait(target: Target, channel: str, stream: EventStream, checklist: _Checklist) -> None:
+    marker = secrets.token_hex(8)
     started_s = time.monotonic()
     try:
-        with Emitter(found.url, prefix=found.prefix, api_key=found.api_key, timeout_s=WAIT_S) as emitter:
-            receipt = emitter.emit(_EVENT, {"mark": mark}, channel=channel)
+        with Emitter(target.url, prefix=target.prefix, api_key=target.api_key, timeout_s=WAIT_S) as emitter:
+            receipt = emitter.emit(_EVENT, {"mark": marker}, channel=channel)
     except TidingsError as error:
-        report.bad(f"publishing through {found.url} failed ({error.code.name}): {error}")
+        checklist.failed(f"publishing through {target.url} failed ({error.code.name}): {error}")
         return
-    place = "a queue has it" if receipt.queued else f"cursor {receipt.cursor}"
-    report.good(f"published with id {receipt.id}: {place}")
+    position = "stored in a queue" if receipt.queued else f"cursor {receipt.cursor}"
+    checklist.passed(f"published with id {receipt.id}: {position}")
     stream.set_silence_timeout(WAIT_S)
     try:
         for event in stream:
-            if event.name == _EVENT and mark in event.data:
-                report.good(f"received after {(time.monotonic() - started_s) * 1000:.1f} ms")
+            if event.name == _EVENT and marker in event.data:
+                checklist.passed(f"received after {(time.monotonic() - started_s) * 1000:.1f} ms")
                 return
             if time.monotonic() - started_s > WAIT_S:
                 break
     except Unavailable as error:
-        report.bad(f"published, but not received: {error}")
+        checklist.failed(f"published, but not received: {error}")
         return
-    report.bad(f"published, but not received in {WAIT_S:g} s: do hub and publisher use the same broker and prefix?")
+    checklist.failed(
+        f"published, but not received in {WAIT_S:g} s: do hub and publisher use the same broker and prefix?"
+    )

@@ -1,4 +1,4 @@
-"""A reader of the hub's event stream (WHATWG HTML section 9.2), on the standard library alone."""
+"""A client of the hub's event stream (WHATWG HTML section 9.2). It uses only the standard library."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit
 
 from tidings.errors import BadConfig, TidingsError, Unavailable, from_wire
 
-# Heartbeats come every ping_interval_s, 25 by default.
+# The hub sends a heartbeat every `ping_interval_s` (25 seconds).
 SILENCE_S = 60.0
 _LINE_MAX_BYTES = 16_777_216
 
@@ -27,12 +27,12 @@ class Event:
 
 
 class EventStream:
-    """One open stream. Iterating ends when the hub closes it.
+    """One open event stream. Iteration ends when the hub closes it.
 
     Raises:
-        BadConfig: `hub_url` is not an http address.
-        Unavailable: nobody answers there.
-        TidingsError: the hub refused; which error says why.
+        BadConfig: `hub_url` is not an http URL.
+        Unavailable: the hub cannot be reached.
+        TidingsError: the hub rejected the request, with the error of its response.
     """
 
     def __init__(
@@ -44,9 +44,9 @@ class EventStream:
         since: str | None = None,
         timeout_s: float = 10,
     ) -> None:
-        self._open = ExitStack()
+        self._resources = ExitStack()
         connection = connect(hub_url, timeout_s=timeout_s)
-        self._open.callback(connection.close)
+        self._resources.callback(connection.close)
         path = urlsplit(hub_url).path.rstrip("/") + "/sse?" + urlencode({"channels": ",".join(channels)})
         headers = {"Accept": "text/event-stream"}
         if token:
@@ -55,9 +55,9 @@ class EventStream:
             headers["Last-Event-ID"] = since
         try:
             connection.request("GET", path, headers=headers)
-            # Kept: http.client forgets the socket of an answer without a length as soon as it has its head.
+            # http.client drops its reference to the socket after the head of a response without a length.
             self._socket = connection.sock
-            self._response = self._open.enter_context(connection.getresponse())
+            self._response = self._resources.enter_context(connection.getresponse())
             self.set_silence_timeout(SILENCE_S)
         except (OSError, http.client.HTTPException) as error:
             self.close()
@@ -68,10 +68,10 @@ class EventStream:
             raise read_error(self._response.status, body)
 
     def __iter__(self) -> Iterator[Event]:
-        """Events as they come.
+        """Yield events as they arrive.
 
         Raises:
-            Unavailable: the connection broke, or was silent for longer than any heartbeat.
+            Unavailable: the connection broke, or no heartbeat arrived in time.
         """
         fields: dict[str, list[str]] = {}
         try:
@@ -92,12 +92,12 @@ class EventStream:
             raise Unavailable(f"the event stream broke: {_error_text(error)}") from error
 
     def set_silence_timeout(self, seconds: float) -> None:
-        """From now on, this long a silence counts as broken."""
+        """Treat the connection as broken after so many seconds without data."""
         self._socket.settimeout(seconds)
 
     def close(self) -> None:
-        """Ends the stream."""
-        self._open.close()
+        """Close the stream."""
+        self._resources.close()
 
     def __enter__(self) -> Self:
         return self
@@ -107,10 +107,10 @@ class EventStream:
 
 
 def connect(hub_url: str, *, timeout_s: float) -> http.client.HTTPConnection:
-    """A connection to the hub, not opened yet.
+    """A connection to the hub that is not open yet.
 
     Raises:
-        BadConfig: not an http address.
+        BadConfig: `hub_url` is not an http URL.
     """
     try:
         parts = urlsplit(hub_url)
@@ -119,17 +119,17 @@ def connect(hub_url: str, *, timeout_s: float) -> http.client.HTTPConnection:
         host = port = None
     if not host or parts.scheme not in ("http", "https"):
         raise BadConfig(f"{hub_url} is not the address of a hub, http://host:port")
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    return kind(host, port, timeout=timeout_s)
+    connection_class = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    return connection_class(host, port, timeout=timeout_s)
 
 
 def read_error(status: int, body: bytes) -> TidingsError:
-    """The error in a hub's answer."""
+    """The error in a response of the hub."""
     try:
         error = json.loads(body)["error"]
         return from_wire(str(error["code"]), str(error["message"]))
     except (ValueError, KeyError, TypeError):
-        return Unavailable(f"an answer with status {status} that is not a hub's; is that the hub's address?")
+        return Unavailable(f"a response with status {status} that is not from a hub; is that the hub's address?")
 
 
 def _error_text(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""`tidings nginx`: a ready nginx file for these nodes, from the one template that docker-compose uses as well."""
+"""`tidings nginx`: prints an nginx configuration for some nodes, from the template that docker-compose uses too."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tidings.errors import BadConfig
 
 NAME = "tidings.conf.template"
 ROUTINGS = ("ip", "sid")
-# What docker-compose.yml says, too; the rest of the variables has no default.
+# The same as in docker-compose.yml. The other variables have no default.
 DEFAULTS = {
     "PROXY_BODY_MAX": "1m",
     "PROXY_CONNECTIONS": "256",
@@ -35,14 +35,14 @@ _PLAIN = " #plain\n"
 
 @dataclass(frozen=True, slots=True)
 class NodeAddress:
-    """One `upstream` server: its node's id, and `host:port`."""
+    """One server of the `upstream` block: the node id, and `host:port`."""
 
     id: str
     address: str
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the file."""
+    """Print the nginx configuration."""
     if bool(arguments.certificate) != bool(arguments.key):
         raise BadConfig("--certificate and --key belong together")
     values = DEFAULTS | {
@@ -63,32 +63,32 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def template() -> str:
-    """The template: in a wheel inside the package, in a checkout under nginx/.
+    """Read the template. A wheel has it inside the package, and a checkout has it under nginx/.
 
     Raises:
-        BadConfig: it is in neither place.
+        BadConfig: the template is in neither place.
     """
-    for place in (_HOME / "nginx" / NAME, _HOME.parent.parent / "nginx" / "templates" / NAME):
-        if place.is_file():
-            return place.read_text(encoding="utf-8")
+    for path in (_HOME / "nginx" / NAME, _HOME.parent.parent / "nginx" / "templates" / NAME):
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
     raise BadConfig(f"{NAME} is missing from this installation; install tidings again")
 
 
 def render(text: str, nodes: Sequence[NodeAddress], values: Mapping[str, str], *, tls: bool) -> str:
-    """The template with a line per node, and with TLS or without it.
+    """Fill in the template, with one line per node, and with TLS or without it.
 
     Raises:
-        BadConfig: the template wants a value that is not given.
+        BadConfig: the template has a variable without a value.
     """
     return "".join(
-        _filled(line, node, values)
-        for line in _chosen(text, tls=tls)
+        _fill(line, node, values)
+        for line in _select_lines(text, tls=tls)
         if "${PROXY_NODE_2" not in line
         for node in (nodes if "${PROXY_NODE_1" in line else nodes[:1])
     )
 
 
-def _chosen(text: str, *, tls: bool) -> list[str]:
+def _select_lines(text: str, *, tls: bool) -> list[str]:
     lines = text.splitlines(keepends=True)
     if not tls:
         return lines
@@ -99,45 +99,45 @@ def _is_tls(line: str) -> bool:
     return line.lstrip().startswith(_TLS)
 
 
-def _filled(line: str, node: NodeAddress, values: Mapping[str, str]) -> str:
-    own = {"PROXY_NODE_1": node.id, "PROXY_NODE_1_ADDRESS": node.address, **values}
+def _fill(line: str, node: NodeAddress, values: Mapping[str, str]) -> str:
+    variables = {"PROXY_NODE_1": node.id, "PROXY_NODE_1_ADDRESS": node.address, **values}
 
-    def value(found: re.Match[str]) -> str:
-        # As with envsubst, what is commented out keeps the names of what it wants.
-        if found[1] not in own and not _is_tls(line):
-            raise BadConfig(f"the template wants {found[1]}, which has no value")
-        return own.get(found[1], found[0])
+    def value(match: re.Match[str]) -> str:
+        # As with envsubst, lines that are commented out keep the names of variables without a value.
+        if match[1] not in variables and not _is_tls(line):
+            raise BadConfig(f"the template has the variable {match[1]}, which has no value")
+        return variables.get(match[1], match[0])
 
     return _VARIABLE.sub(value, line)
 
 
-def parse_nodes(given: Sequence[str]) -> list[NodeAddress]:
-    """The nodes of `n1=host:port …`.
+def parse_nodes(texts: Sequence[str]) -> list[NodeAddress]:
+    """Parse nodes such as `n1=host:port`.
 
     Raises:
-        BadConfig: no node, a name or address that is none, or one that stands twice.
+        BadConfig: a name or an address is not valid, or appears twice.
     """
-    found: list[NodeAddress] = []
-    for each in given:
-        id, sign, address = each.partition("=")
-        if not sign:
-            raise BadConfig(f"{each!r} is not a node: write its id and its address, as in n1=10.0.0.1:8000")
+    nodes: list[NodeAddress] = []
+    for text in texts:
+        id, separator, address = text.partition("=")
+        if not separator:
+            raise BadConfig(f"{text!r} is not a node: write its id and its address, as in n1=10.0.0.1:8000")
         if not _NODE_ID.fullmatch(id):
             raise BadConfig(f"{id!r} is not a node's id: 1 to 32 letters, digits and the signs _ -")
-        found.append(NodeAddress(id, _address(address)))
-    for twice in ([node.id for node in found], [node.address for node in found]):
-        if len(set(twice)) != len(twice):
-            raise BadConfig(f"{max(twice, key=twice.count)} stands twice; every node has its own id and address")
-    for node in found:
+        nodes.append(NodeAddress(id, _address(address)))
+    for values in ([node.id for node in nodes], [node.address for node in nodes]):
+        if len(set(values)) != len(values):
+            raise BadConfig(f"{max(values, key=values.count)} appears twice; every node has its own id and address")
+    for node in nodes:
         machine, _, number = node.id.rpartition("-")
-        if number.isdecimal() and machine in {other.id for other in found}:
-            raise BadConfig(f"{node.id} would be taken for a worker of {machine}; call one of them something else")
-    return found
+        if number.isdecimal() and machine in {other.id for other in nodes}:
+            raise BadConfig(f"{node.id} looks like a worker of {machine}; rename one of them")
+    return nodes
 
 
 def _address(text: str) -> str:
-    host, sign, port = text.rpartition(":")
-    if not sign or not (_is_ipv6(host) or _HOST_NAME.fullmatch(host)):
+    host, separator, port = text.rpartition(":")
+    if not separator or not (_is_ipv6(host) or _HOST_NAME.fullmatch(host)):
         raise BadConfig(f"{text!r} is not host:port, such as 10.0.0.1:8000, hub-1:8000 or [::1]:8000")
     return f"{host}:{_port(port)}"
 

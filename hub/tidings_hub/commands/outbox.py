@@ -1,4 +1,4 @@
-"""`tidings outbox URL`: runs the relay, which publishes what backends wrote into an outbox."""
+"""`tidings outbox URL`: runs the relay process, which publishes the rows that backends wrote into an outbox."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tidings.errors import BadConfig
 from tidings.publishers import open_publisher
 from tidings.wire.payload import MAX_BYTES
 from tidings_hub import log
-from tidings_hub.commands import target
+from tidings_hub.commands.target import find_target
 
 URL_VARIABLE = "TIDINGS_OUTBOX_URL"
 
@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace) -> int:
     url = arguments.database or os.environ.get(URL_VARIABLE)
     if not url:
         raise BadConfig(f"no database given; use tidings outbox postgresql://host/name, or set {URL_VARIABLE}")
-    hub = target.find_target(argparse.Namespace(config=arguments.config, url=arguments.to))
+    hub = find_target(argparse.Namespace(config=arguments.config, url=arguments.to))
     log.setup(arguments.log_level, select=select)
     with Relay(
         url,

@@ -1,4 +1,4 @@
-"""`tidings publish CHANNEL EVENT JSON`: one publication, and its receipt."""
+"""`tidings publish CHANNEL EVENT JSON`: publishes one event and prints its receipt."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import json
 
 from tidings.emitter import Emitter
 from tidings.errors import BadData
-from tidings_hub.commands import target
+from tidings_hub.commands.target import find_target
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Publishes and prints the receipt as JSON."""
+    """Publish the event and print the receipt as JSON."""
     try:
         data = json.loads(arguments.data)
     except ValueError as error:
         raise BadData(f"""the data is not JSON: {error}; quote it, as in '{{"id": 42}}' or '"text"'""") from error
-    found = target.find_target(arguments)
-    with Emitter(found.url, prefix=found.prefix, api_key=found.api_key) as emitter:
+    target = find_target(arguments)
+    with Emitter(target.url, prefix=target.prefix, api_key=target.api_key) as emitter:
         receipt = emitter.emit(arguments.event, data, channel=arguments.channel, id=arguments.id)
     print(json.dumps({"id": receipt.id, "cursor": receipt.cursor, "duplicate": receipt.duplicate}))
     return 0

@@ -1,4 +1,4 @@
-"""`tidings tail CHANNEL…`: prints publications as they come, and comes back after a cut where it was."""
+"""`tidings tail CHANNEL…`: prints publications as they arrive. After a lost connection it resumes from its cursor."""
 
 from __future__ import annotations
 
@@ -12,31 +12,32 @@ from tidings.backoff import delay_s
 from tidings.codes import Fault
 from tidings.errors import TidingsError, Unauthorized
 from tidings.wire.channels import check_channels
-from tidings_hub.commands import target, token
+from tidings_hub.commands import token
 from tidings_hub.commands.event_stream import Event, EventStream
+from tidings_hub.commands.target import find_target
 from tidings_hub.log import escape_control
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints `channel event data` per publication until interrupted, or `--count` is reached."""
+    """Print `channel event data` for each publication, until an interrupt or until `--count` is reached."""
     channels = check_channels(arguments.channels)
-    found = target.find_target(arguments)
-    given = arguments.token or os.environ.get("TIDINGS_TOKEN")
-    seen = _Seen(arguments.count, arguments.since)
+    target = find_target(arguments)
+    configured_token = arguments.token or os.environ.get("TIDINGS_TOKEN")
+    printer = _Printer(arguments.count, arguments.since)
     attempt = 0
     while True:
-        # A fresh one each time: the last one may have ended meanwhile.
-        bearer = given or token.issue_for_channels(
-            channels, sub="tidings-tail", settings=found.settings, env=os.environ
+        # Issue a new token for each connection: the previous one may have expired.
+        bearer_token = configured_token or token.issue_for_channels(
+            channels, sub="tidings-tail", settings=target.settings, env=os.environ
         )
         try:
-            with EventStream(found.hub_url, channels, token=bearer, since=seen.cursor) as stream:
+            with EventStream(target.hub_url, channels, token=bearer_token, since=printer.cursor) as stream:
                 attempt = 0
                 for event in stream:
-                    seen.show(event)
-                    if seen.enough:
+                    printer.show(event)
+                    if printer.is_done:
                         return 0
-            print("tidings: the hub ended the event stream; coming back", file=sys.stderr)
+            print("tidings: the hub closed the event stream; reconnecting", file=sys.stderr)
         except TidingsError as error:
             if error.code.fault is Fault.CALLER or isinstance(error, Unauthorized):
                 raise
@@ -45,34 +46,35 @@ def run(arguments: argparse.Namespace) -> int:
         attempt += 1
 
 
-class _Seen:
+class _Printer:
     def __init__(self, count: int | None, since: str | None) -> None:
         self._left = count
         self.cursor = since
 
     @property
-    def enough(self) -> bool:
+    def is_done(self) -> bool:
         return self._left is not None and self._left <= 0
 
     def show(self, event: Event) -> None:
-        before, self.cursor = self.cursor, event.cursor or self.cursor
+        is_resuming = self.cursor is not None
+        self.cursor = event.cursor or self.cursor
         data = json.loads(event.data)
         if event.name.startswith("tidings:"):
-            self._tell(data, returning=before is not None)
+            self._show_results(data, is_resuming=is_resuming)
             return
-        # A terminal obeys control characters: none of a publication's may reach it.
+        # A publication may contain control characters, and a terminal would execute them.
         text = json.dumps(data["data"], ensure_ascii=False, separators=(",", ":"))
         print(f"{data['channel']} {escape_control(event.name)} {escape_control(text)}", flush=True)
         if self._left is not None:
             self._left -= 1
 
-    def _tell(self, data: dict[str, object], *, returning: bool) -> None:
+    def _show_results(self, data: dict[str, object], *, is_resuming: bool) -> None:
         channels = data.get("channels")
-        for channel, answer in channels.items() if isinstance(channels, dict) else ():
-            if "error" in answer:
+        for channel, result in channels.items() if isinstance(channels, dict) else ():
+            if "error" in result:
                 print(
-                    f"tidings: {escape_control(channel)}: {escape_control(str(answer['error'].get('message')))}",
+                    f"tidings: {escape_control(channel)}: {escape_control(str(result['error'].get('message')))}",
                     file=sys.stderr,
                 )
-            elif returning and answer.get("recovered") is False:
+            elif is_resuming and result.get("recovered") is False:
                 print(f"tidings: {escape_control(channel)}: publications may be missing here", file=sys.stderr)

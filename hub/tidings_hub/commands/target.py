@@ -1,4 +1,4 @@
-"""What a command talks to: the hub over HTTP, or its broker; and with which key."""
+"""Finds the hub or the broker that a command connects to, and the API key."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`url`: where to publish. `hub_url`: the hub over HTTP. `settings`: None without the extra `[server]`."""
+    """`url`: the broker or the hub to publish to. `hub_url`: the hub over HTTP. `settings`: None without `[server]`."""
 
     url: str
     hub_url: str
@@ -28,38 +28,40 @@ class Target:
 
 
 def find_target(arguments: argparse.Namespace, env: Mapping[str, str] | None = None) -> Target:
-    """From `--url`, else `TIDINGS_URL`, else the settings: their broker, or the hub if the broker is memory://.
+    """The target in `--url`, `TIDINGS_URL` or the settings, in this order.
+
+    From the settings it is the broker, or the hub if the broker is memory://.
 
     Raises:
         BadConfig: a setting is wrong.
     """
     env = os.environ if env is None else env
     settings = load_settings(arguments, env)
-    given = arguments.url or env.get("TIDINGS_URL") or ""
-    hub_url = given if given.startswith(("http://", "https://")) else _hub_url(settings)
+    explicit_url = arguments.url or env.get("TIDINGS_URL") or ""
+    hub_url = explicit_url if explicit_url.startswith(("http://", "https://")) else _hub_url(settings)
     broker = settings.broker if settings else "memory://"
-    url = given or (hub_url if broker == "memory://" else broker)
+    url = explicit_url or (hub_url if broker == "memory://" else broker)
     api_key = env.get("TIDINGS_API_KEY") or (
         settings.api_keys[0].get_secret_value() if settings and settings.api_keys else None
     )
     if url.startswith("memory://"):
-        raise BadConfig("memory:// is inside one process; give the hub's address, --url http://host:8000")
-    over_http = url.startswith(("http://", "https://"))
+        raise BadConfig("memory:// works only inside one process; give the hub's address, --url http://host:8000")
+    is_http = url.startswith(("http://", "https://"))
     return Target(
         url=url,
         hub_url=hub_url.rstrip("/"),
-        api_key=api_key if over_http else None,
+        api_key=api_key if is_http else None,
         prefix=settings.prefix if settings else "tidings:",
         settings=settings,
     )
 
 
 def load_settings(arguments: argparse.Namespace, env: Mapping[str, str]) -> Settings | None:
-    """The settings in force, or None where pydantic is not installed and no file was named.
+    """The settings in force, or None if pydantic is not installed and there is no `--config`.
 
     Raises:
         BadConfig: a setting is wrong.
-        ImportError: a file was named, and reading it needs the extra `[server]`.
+        ImportError: there is a `--config`, but not the extra `[server]` that reads it.
     """
     try:
         from tidings_hub.config.load import load

@@ -1,4 +1,4 @@
-"""`tidings token`: a token for a user, signed with the configured secret or with a key file."""
+"""`tidings token`: issues a token for a user, signed with the configured secret or a key file."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _NO_KEY = (
 
 
 def run(arguments: argparse.Namespace, env: Mapping[str, str] | None = None) -> int:
-    """Prints one token."""
+    """Issue one token and print it."""
     env = os.environ if env is None else env
     settings = load_settings(arguments, env)
     if arguments.key_file:
-        key, kid = _read(arguments), arguments.kid
+        key, kid = _read_key_file(arguments), arguments.kid
     elif arguments.algorithm != "HS256":
         raise BadConfig(f"{arguments.algorithm} needs a private key: --key-file PEM")
     else:
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace, env: Mapping[str, str] | None = None) -> 
             algorithm=arguments.algorithm,
             channels=arguments.channels,
             expires_in_s=arguments.expires_in_s,
-            info=_info(arguments.info),
+            info=_parse_info(arguments.info),
             audience=(settings.audience if settings else None) or None,
             issuer=(settings.issuer if settings else None) or None,
         )
@@ -48,10 +48,10 @@ def run(arguments: argparse.Namespace, env: Mapping[str, str] | None = None) -> 
 
 
 def find_secret(settings: Settings | None, env: Mapping[str, str], *, kid: str | None = None) -> tuple[str, str | None]:
-    """A configured HS256 secret and its `kid`: the one of that `kid`, or the first.
+    """The configured HS256 secret with the given `kid`, or the first one, and its `kid`.
 
     Raises:
-        BadConfig: there is none.
+        BadConfig: no such secret is configured.
     """
     if settings is None:
         if env.get("TIDINGS_SECRET") and kid is None:
@@ -59,9 +59,9 @@ def find_secret(settings: Settings | None, env: Mapping[str, str], *, kid: str |
         raise BadConfig(_NO_KEY)
     if settings.secret is not None and kid is None:
         return settings.secret.get_secret_value(), None
-    for each in settings.keys:
-        if each.algorithm == "HS256" and kid in (None, each.kid):
-            return each.read_key(env), each.kid or None
+    for source in settings.keys:
+        if source.algorithm == "HS256" and kid in (None, source.kid):
+            return source.read_key(env), source.kid or None
     raise BadConfig(_NO_KEY)
 
 
@@ -83,14 +83,14 @@ def issue_for_channels(
     )
 
 
-def _read(arguments: argparse.Namespace) -> str:
+def _read_key_file(arguments: argparse.Namespace) -> str:
     try:
         return str(arguments.key_file.read_text(encoding="utf-8")).strip()
     except (OSError, UnicodeDecodeError) as error:
         raise BadConfig(f"cannot read {arguments.key_file}: {type(error).__name__}") from error
 
 
-def _info(text: str | None) -> object:
+def _parse_info(text: str | None) -> object:
     try:
         return json.loads(text) if text is not None else None
     except ValueError as error:

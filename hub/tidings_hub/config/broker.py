@@ -1,4 +1,4 @@
-"""Settings of the broker, and of what all nodes do together."""
+"""Settings of the broker, and of communication between nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the settings are made of: how a field is declared, and the entries of its lists and tables."""
+"""How settings are declared: the function `setting`, the base class of all groups, and the check of secrets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 T = TypeVar("T")
 
-# What stands in documentation where a secret belongs, or a single sign repeated.
+# Words that documentation uses in place of a secret, or one character repeated.
 _PLACEHOLDER = re.compile(
     r"change.?(me|this|it)|place.?holder|your.{0,12}(key|secret|token)|example|sample|dummy|insecure|password|\A(.)\3*\Z",
     re.IGNORECASE,
@@ -26,17 +26,17 @@ def setting(
     le: float | None = None,
     shown: bool = True,
 ) -> T:
-    """A field: what it is, its bounds, what happens to who passes it, and which metric counts that.
+    """Declare a setting: its description, its bounds, what happens at the bound, and the metric that counts it.
 
-    `shown` False keeps a value that may hold a password out of `repr`.
+    `shown=False` keeps a value that may contain a password out of `repr`.
     """
     extra: dict[str, Any] = {"policy": policy, "metric": metric}
-    made: Any = Field(default=default, description=about, ge=ge, le=le, json_schema_extra=extra, repr=shown)
-    return made  # type: ignore[no-any-return]
+    field: Any = Field(default=default, description=about, ge=ge, le=le, json_schema_extra=extra, repr=shown)
+    return field  # type: ignore[no-any-return]
 
 
 class SettingsModel(BaseModel):
-    """What all parts of the settings have in common: frozen, nothing unknown, no value shown in an error."""
+    """Base class of all settings: frozen, without unknown names, and errors do not show values."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True, str_strip_whitespace=True
@@ -44,10 +44,10 @@ class SettingsModel(BaseModel):
 
 
 def check_secret(secret: SecretStr, *, min_bytes: int) -> None:
-    """Returns if `secret` can be one.
+    """Return if `secret` is good enough.
 
     Raises:
-        ValueError: too short, or what documentation puts where a secret belongs.
+        ValueError: it is too short, or a placeholder from documentation.
     """
     text = secret.get_secret_value()
     if len(text.encode()) < min_bytes:
@@ -59,5 +59,5 @@ def check_secret(secret: SecretStr, *, min_bytes: int) -> None:
 
 
 def is_placeholder(text: str) -> bool:
-    """Whether this is what documentation puts where a secret belongs."""
+    """Whether `text` is a placeholder from documentation."""
     return _PLACEHOLDER.search(text) is not None

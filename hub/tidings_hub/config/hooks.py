@@ -1,4 +1,4 @@
-"""The table `[hooks]` of the settings."""
+"""Settings of HTTP hooks, the table `[hooks]`."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ class Hooks(SettingsModel):
             return self
         try:
             parts = urlsplit(self.url)
-            right = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+            is_valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
         except ValueError:
-            right = False
-        if not right or parts.username is not None or parts.fragment or not self.url.isascii():
-            raise ValueError("url is an address such as https://shop.example/tidings, without a user or a fragment")
+            is_valid = False
+        if not is_valid or parts.username is not None or parts.fragment or not self.url.isascii():
+            raise ValueError("url must be like https://shop.example/tidings, without a user or a fragment")
         if parts.scheme == "http" and not self.allow_private:
-            raise ValueError("url must be https: what hooks say of users is not for everybody on the way")
+            raise ValueError("url must be https: hooks contain data of users; or set allow_private")
         if bool(self.secret) == bool(self.secret_env):
             raise ValueError("hooks are signed; give one of secret and secret_env")
         if self.secret is not None:
@@ -75,10 +75,10 @@ class Hooks(SettingsModel):
         return self
 
     def signing_secret(self, env: Mapping[str, str] | None = None) -> str:
-        """What hooks are signed with.
+        """The secret that signs hooks.
 
         Raises:
-            BadConfig: the variable is not set, or holds no good secret.
+            BadConfig: the variable is not set, or its secret is not good enough.
         """
         text = self.secret.get_secret_value() if self.secret else (env or os.environ).get(self.secret_env, "")
         try:

@@ -1,4 +1,4 @@
-"""Settings of what else runs in a node: ingress, and code of users."""
+"""Settings of ingress and of user code."""
 
 from __future__ import annotations
 

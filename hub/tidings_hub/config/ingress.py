@@ -1,4 +1,4 @@
-"""What the settings of other ways in are made of: `[ingress.<format>]` in tidings.toml, or the name of a queue."""
+"""Settings of ingress: `[ingress.<format>]` for a compatibility format, `[ingress.<name>]` for a queue."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ChannelMappingSettings(SettingsModel):
     @classmethod
     def _prefixes(cls, value: dict[str, str]) -> dict[str, str]:
         if "" in value:
-            raise ValueError("an empty prefix is every name; set namespace instead")
+            raise ValueError("an empty prefix matches every name; set namespace instead")
         return value
 
     def channel_mapping(self) -> ChannelMapping:
@@ -62,19 +62,19 @@ class PusherApp(ChannelMappingSettings):
     )
 
     @model_validator(mode="after")
-    def _complete(self) -> Self:
+    def _check_credentials(self) -> Self:
         if not _APP_ID.match(self.app_id) or not self.key:
             raise ValueError("needs app_id (letters, digits, _ and -), key and secret")
         check_secret(self.secret, min_bytes=SECRET_MIN_BYTES)
         return self
 
     def credentials(self) -> PusherCredentials:
-        """The same as `core` knows it."""
+        """The credentials as an object of `core`."""
         return PusherCredentials(self.app_id, self.key, self.secret.get_secret_value())
 
 
 class PubSubSource(ChannelMappingSettings):
-    """What the formats that come over Redis have in common."""
+    """Settings that all formats over Redis pub/sub have."""
 
     url: str = setting(
         "",
@@ -94,13 +94,13 @@ class SocketioEmitter(PubSubSource):
     nsp: str = setting("/", "The Socket.IO namespace to receive")
 
     @model_validator(mode="after")
-    def _plain(self) -> Self:
+    def _check_names(self) -> Self:
         if not _KEY.match(self.key) or not _NSP.match(self.nsp):
             raise ValueError("key is letters, digits and the signs _ . : - and nsp a / and the same signs")
         return self
 
     def channels(self) -> EmitterChannels:
-        """The same as `core` knows it."""
+        """The pub/sub channels as an object of `core`."""
         return EmitterChannels(self.key, self.nsp)
 
 
@@ -114,7 +114,7 @@ class FlaskSocketio(PubSubSource):
 
     @field_validator("channels")
     @classmethod
-    def _plain(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_channels(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value or not all(_KEY.match(name) for name in value):
             raise ValueError("at least one channel, of letters, digits and the signs _ . : -")
         return value
@@ -178,7 +178,7 @@ class QueueSource(SettingsModel):
     )
 
     @model_validator(mode="after")
-    def _reachable(self) -> Self:
+    def _check_addresses(self) -> Self:
         if not self.url:
             raise ValueError("an ingress needs a url, such as amqp://user:password@host:5672/vhost")
         try:
@@ -191,10 +191,10 @@ class QueueSource(SettingsModel):
         return self
 
     def address(self) -> QueueAddress:
-        """Where the queue is.
+        """The address of the queue.
 
         Raises:
-            BadConfig: the URL is none.
+            BadConfig: the URL is not valid.
         """
         return QueueAddress.parse(self.url, queue=self.queue or None)
 
@@ -204,10 +204,10 @@ class QueueSource(SettingsModel):
 
 
 class Ingress(SettingsModel):
-    """Other ways in; each is off unless it is named. What is none of these formats is the name of a queue."""
+    """All ingress tables. Each is off unless it is named. A name that is not a format is the name of a queue."""
 
     model_config = ConfigDict(extra="allow")
-    # Not an argument of __init__, as pydantic's documentation has it for type checkers.
+    # `init=False` as in pydantic's documentation: for type checkers it is not an argument of __init__.
     __pydantic_extra__: dict[str, QueueSource] = Field(init=False)
 
     pusher: PusherApp | None = setting(None, "Pusher's HTTP publish API")
@@ -216,8 +216,8 @@ class Ingress(SettingsModel):
 
     @field_validator("socketio_emitter", "flask_socketio", mode="before")
     @classmethod
-    def _switch(cls, value: object) -> object:
-        # `socketio_emitter = true` is the format with its defaults.
+    def _expand_boolean(cls, value: object) -> object:
+        # `socketio_emitter = true` enables the format with its defaults.
         return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
     @property
@@ -226,11 +226,11 @@ class Ingress(SettingsModel):
         return self.__pydantic_extra__
 
     def tables(self) -> dict[str, SettingsModel]:
-        """All that is named: formats, then queues."""
+        """All configured tables by name: formats first, then queues."""
         formats = {name: getattr(self, name) for name in type(self).model_fields}
         return {name: source for name, source in formats.items() if source is not None} | self.queues
 
     def pubsub_sources(self) -> dict[str, PubSubSource]:
-        """The formats that come over Redis, by name."""
-        found = {"socketio_emitter": self.socketio_emitter, "flask_socketio": self.flask_socketio}
-        return {name: source for name, source in found.items() if source is not None}
+        """The configured formats over Redis pub/sub, by name."""
+        sources = {"socketio_emitter": self.socketio_emitter, "flask_socketio": self.flask_socketio}
+        return {name: source for name, source in sources.items() if source is not None}

@@ -1,6 +1,6 @@
-"""Where settings come from: a TOML file, then `TIDINGS_*` in the environment, then flags.
+"""Loads settings from a TOML file, then from `TIDINGS_*` in the environment, then from flags.
 
-The later wins. An unknown name is refused, with the nearest right one.
+The later source wins. An unknown name is an error that suggests the most similar known name.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from tidings_hub.config.settings import Settings
 
 ENV_PREFIX = "TIDINGS_"
 FILE_NAME = "tidings.toml"
-# Names that mean something else than a setting: the file itself, what `publish` and `tail` use, a supervisor's word.
+# Variables that are not settings: the settings file, arguments of other commands, and one that the supervisor sets.
 OTHER_VARIABLES = frozenset(f"TIDINGS_{name}" for name in ("CONFIG", "URL", "API_KEY", "TOKEN", "WORKER", "OUTBOX_URL"))
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:
-    """Settings, and for each name that was given, where: `file`, `environment` or `flag`."""
+    """Settings, and the origin of each one that is set: `file`, `environment` or `flag`."""
 
     settings: Settings
     origin: dict[str, str]
@@ -40,20 +40,20 @@ class LoadedSettings:
 def load(
     *, file: Path | None = None, env: Mapping[str, str] | None = None, flags: Mapping[str, object] | None = None
 ) -> LoadedSettings:
-    """The settings from all sources.
+    """Load the settings from all sources.
 
-    `file` None means `TIDINGS_CONFIG`, or else `tidings.toml` in the working directory if
-    there is one. `flags` holds what the command line said, under the settings' own names.
+    Without `file`, the path is `TIDINGS_CONFIG`, or `tidings.toml` in the working directory if it exists. `flags` has
+    the values from the command line, by the names of the settings.
 
     Raises:
-        BadConfig: a file that cannot be read, an unknown name, or a value out of bounds; one
-            line says all of it, without any value that might be a secret.
+        BadConfig: a file that cannot be read, an unknown name, or a value out of bounds. One line lists all errors, and
+            no value that might be a secret.
     """
     env = env or {}
     path = file or (Path(env["TIDINGS_CONFIG"]) if env.get("TIDINGS_CONFIG") else None)
     if path is None and Path(FILE_NAME).is_file():
         path = Path(FILE_NAME)
-    given: dict[str, Any] = {}
+    merged: dict[str, Any] = {}
     origin: dict[str, str] = {}
     from_file = read_file(path) if path else {}
     layers: tuple[tuple[str, Mapping[str, object]], ...] = (
@@ -61,13 +61,13 @@ def load(
         ("environment", from_environment(env, allowed=_secret_variables(from_file, env))),
         ("flag", flags or {}),
     )
-    for where, values in layers:
+    for source, values in layers:
         for name, value in values.items():
-            _check_name(name, where)
-            given[name] = value
-            origin[name] = where
+            _check_name(name, source)
+            merged[name] = value
+            origin[name] = source
     try:
-        return LoadedSettings(Settings(**given), origin, path)
+        return LoadedSettings(Settings(**merged), origin, path)
     except ValidationError as error:
         raise BadConfig(_error_text(error, origin)) from None
 
@@ -76,11 +76,11 @@ def read_file(path: Path) -> dict[str, object]:
     """The settings in a TOML file.
 
     Raises:
-        BadConfig: it cannot be read, or is not TOML.
+        BadConfig: the file cannot be read, or is not TOML.
     """
     try:
-        with path.open("rb") as opened:
-            return tomllib.load(opened)
+        with path.open("rb") as file:
+            return tomllib.load(file)
     except OSError as error:
         raise BadConfig(f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -88,70 +88,70 @@ def read_file(path: Path) -> dict[str, object]:
 
 
 def from_environment(env: Mapping[str, str], *, allowed: frozenset[str] = frozenset()) -> dict[str, object]:
-    """The settings in the environment: `TIDINGS_PORT=8000`, lists with commas, tables as JSON.
+    """The settings in the environment, such as `TIDINGS_PORT=8000`. Lists use commas, tables use JSON.
 
-    `allowed` are variables that begin with `TIDINGS_` but only hold a key's secret.
+    `allowed`: variables that start with `TIDINGS_` but only contain the secret of a key.
 
     Raises:
-        BadConfig: a variable that begins with `TIDINGS_` and is no setting, or JSON that is none.
+        BadConfig: a variable starts with `TIDINGS_` and is not a setting, or a value is not valid JSON.
     """
-    found: dict[str, object] = {}
+    settings: dict[str, object] = {}
     for variable, text in env.items():
         if not variable.startswith(ENV_PREFIX) or variable in OTHER_VARIABLES or variable in allowed:
             continue
         name = variable.removeprefix(ENV_PREFIX).lower()
         if variable != ENV_PREFIX + name.upper():
-            raise BadConfig(f"unknown variable {variable}; names are in capitals: {ENV_PREFIX}{name.upper()}")
+            raise BadConfig(f"unknown variable {variable}; names are in upper case: {ENV_PREFIX}{name.upper()}")
         _check_name(name, "environment")
-        found[name] = _parse(name, text)
-    return found
+        settings[name] = _parse(name, text)
+    return settings
 
 
 def _parse(name: str, text: str) -> object:
     annotation = Settings.model_fields[name].annotation
-    kind = get_origin(annotation)
-    if annotation in (Ingress, Hooks) or kind is dict or (kind is tuple and text.lstrip().startswith("[")):
+    container = get_origin(annotation)
+    if annotation in (Ingress, Hooks) or container is dict or (container is tuple and text.lstrip().startswith("[")):
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
             raise BadConfig(f"{ENV_PREFIX}{name.upper()} is not JSON") from None
-    if kind is tuple:
+    if container is tuple:
         return [part.strip() for part in text.split(",") if part.strip()]
     return text
 
 
 def _secret_variables(from_file: Mapping[str, object], env: Mapping[str, str]) -> frozenset[str]:
-    """The variables that keys name as `secret_env`: they hold secrets and are no settings."""
-    found = from_file.get("keys")
-    entries = list(found) if isinstance(found, list) else []
+    """The variables in `secret_env` of the keys. They contain secrets and are not settings."""
+    keys = from_file.get("keys")
+    entries = list(keys) if isinstance(keys, list) else []
     if "TIDINGS_KEYS" in env:
-        parsed = _parse("keys", env["TIDINGS_KEYS"])
-        entries += parsed if isinstance(parsed, list) else []
+        env_keys = _parse("keys", env["TIDINGS_KEYS"])
+        entries += env_keys if isinstance(env_keys, list) else []
     return frozenset(str(entry["secret_env"]) for entry in entries if isinstance(entry, dict) and "secret_env" in entry)
 
 
-def _check_name(name: str, where: str) -> None:
+def _check_name(name: str, source: str) -> None:
     if name in Settings.model_fields:
         return
-    shown = {"environment": ENV_PREFIX + name.upper(), "flag": f"--{name.replace('_', '-')}"}.get(where, name)
-    raise BadConfig(f"unknown setting {shown} ({where}){suggest(name, Settings.model_fields)}")
+    displayed = {"environment": ENV_PREFIX + name.upper(), "flag": f"--{name.replace('_', '-')}"}.get(source, name)
+    raise BadConfig(f"unknown setting {displayed} ({source}){suggest(name, Settings.model_fields)}")
 
 
 def suggest(name: str, names: Mapping[str, object]) -> str:
-    """`; did you mean x?` for the name most like `name`, or nothing."""
-    found = get_close_matches(name, list(names), n=1, cutoff=0.6)
-    return f"; did you mean {found[0]}?" if found else ""
+    """`; did you mean x?` with the name most similar to `name`, or an empty string."""
+    matches = get_close_matches(name, list(names), n=1, cutoff=0.6)
+    return f"; did you mean {matches[0]}?" if matches else ""
 
 
 def _error_text(error: ValidationError, origin: Mapping[str, str]) -> str:
     parts = []
-    for each in error.errors(include_url=False, include_input=False, include_context=False):
-        place = ".".join(str(step) for step in each["loc"])
-        where = origin.get(str(each["loc"][0]), "") if each["loc"] else ""
-        about = each["msg"].removeprefix("Value error, ")
-        if each["type"] == "extra_forbidden":
-            about = "unknown setting" + _suggest_for_entry(each["loc"])
-        parts.append(f"{place}{f' ({where})' if where else ''}: {about}" if place else about)
+    for details in error.errors(include_url=False, include_input=False, include_context=False):
+        path = ".".join(str(step) for step in details["loc"])
+        source = origin.get(str(details["loc"][0]), "") if details["loc"] else ""
+        message = details["msg"].removeprefix("Value error, ")
+        if details["type"] == "extra_forbidden":
+            message = "unknown setting" + _suggest_for_entry(details["loc"])
+        parts.append(f"{path}{f' ({source})' if source else ''}: {message}" if path else message)
     return "; ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""The settings as text: what is in force, as TOML without secrets, and docs/settings.md."""
+"""Renders settings as text: the settings in force as TOML without secrets, and docs/settings.md."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MASK = "***"
 
 
 def as_toml(loaded: LoadedSettings) -> str:
-    """The settings in force, each with where it came from; secrets and passwords are masked."""
+    """The settings in force as TOML, each with its origin. Secrets and passwords are masked."""
     settings = loaded.settings
     lines = [f"# file: {loaded.file or 'none'}"]
     for name in Settings.model_fields:
@@ -40,7 +40,7 @@ def as_toml(loaded: LoadedSettings) -> str:
     for table, entries in tables.items():
         for name, values in entries.items():
             lines += ["", f"[{table}.{name}]  # {loaded.origin.get(table, 'default')}"]
-            lines += [f"{each} = {_toml(getattr(values, each))}" for each in type(values).model_fields]
+            lines += [f"{field} = {_toml(getattr(values, field))}" for field in type(values).model_fields]
     return "\n".join(lines) + "\n"
 
 
@@ -48,10 +48,10 @@ def _toml(value: Any) -> str:
     if isinstance(value, SecretStr):
         return json.dumps(_MASK)
     if isinstance(value, SettingsModel):
-        given = {name: getattr(value, name) for name in type(value).model_fields}
+        fields = {name: getattr(value, name) for name in type(value).model_fields}
         return (
             "{ "
-            + ", ".join(f"{name} = {_toml(item)}" for name, item in given.items() if item not in (None, "", {}))
+            + ", ".join(f"{name} = {_toml(item)}" for name, item in fields.items() if item not in (None, "", {}))
             + " }"
         )
     if isinstance(value, dict):
@@ -61,19 +61,19 @@ def _toml(value: Any) -> str:
     if isinstance(value, Enum):
         return json.dumps(value.value)
     if isinstance(value, str):
-        # A JSON string is a TOML basic string, but for DEL, which no setting may hold.
+        # A JSON string is also a TOML basic string, except for DEL, which no setting may contain.
         return json.dumps(mask_secrets(value), ensure_ascii=False)
     return json.dumps(value)
 
 
 def as_markdown() -> str:
-    """docs/settings.md: every setting, from the model."""
+    """The text of docs/settings.md: every setting, from the models."""
     parts = [_PREAMBLE]
     for group in reversed(Settings.__mro__):
         if group is not Settings and group is not SettingsModel and issubclass(group, SettingsModel):
-            about = (group.__doc__ or "").strip()
+            description = (group.__doc__ or "").strip()
             names = [name for name in group.model_fields if name in group.__annotations__]
-            parts.append(f"## {about.partition('.')[0]}\n\n{about}\n\n{_table(group, names)}")
+            parts.append(f"## {description.partition('.')[0]}\n\n{description}\n\n{_table(group, names)}")
     entries = ((Namespace, "namespaces.<name>"), (KeySource, "keys"), (JwksSource, "jwks"), (Hooks, "hooks"))
     ingress = (
         (QueueSource, "ingress.<name>"),
@@ -125,12 +125,12 @@ def _default(field: FieldInfo) -> str:
 
 def _bounds(field: FieldInfo) -> str:
     limits = {
-        kind: limit
+        bound: limit
         for item in field.metadata
-        for kind in ("ge", "le")
-        if (limit := getattr(item, kind, None)) is not None
+        for bound in ("ge", "le")
+        if (limit := getattr(item, bound, None)) is not None
     }
     if not limits:
         return ""
-    least = f"{limits.get('ge', 0):,.10g}"
-    return f"{least} to {limits['le']:,.10g}" if "le" in limits else f"from {least}"
+    minimum = f"{limits.get('ge', 0):,.10g}"
+    return f"{minimum} to {limits['le']:,.10g}" if "le" in limits else f"from {minimum}"

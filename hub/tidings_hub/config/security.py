@@ -33,7 +33,7 @@ class Namespace(SettingsModel):
     )
 
     def rule(self) -> Rule:
-        """The same as `core` knows it."""
+        """The rules as an object of `core`."""
         return Rule(self.subscribe, self.publish, self.history, self.history_ttl_s, self.presence, self.presence_to)
 
 
@@ -54,21 +54,21 @@ class KeySource(SettingsModel):
     def _check_source(self) -> Self:
         secret = [name for name in ("secret", "secret_env", "secret_file") if getattr(self, name)]
         public = [name for name in ("public_key", "public_key_file") if getattr(self, name)]
-        wanted, other = (secret, public) if self.algorithm == "HS256" else (public, secret)
-        if len(wanted) != 1 or other:
-            kind = (
+        allowed, forbidden = (secret, public) if self.algorithm == "HS256" else (public, secret)
+        if len(allowed) != 1 or forbidden:
+            names = (
                 "secret, secret_env and secret_file" if self.algorithm == "HS256" else "public_key and public_key_file"
             )
-            raise ValueError(f"a key for {self.algorithm} needs exactly one of {kind}, and nothing else")
+            raise ValueError(f"a key for {self.algorithm} needs exactly one of {names}, and nothing else")
         if self.secret is not None:
             check_secret(self.secret, min_bytes=SECRET_MIN_BYTES)
         return self
 
     def read_key(self, env: Mapping[str, str]) -> str:
-        """The secret, or the public key in PEM, from where the entry says.
+        """The secret or the PEM text of the public key, from the entry, the environment or a file.
 
         Raises:
-            BadConfig: there is nothing there.
+            BadConfig: the variable or the file is missing.
         """
         if self.secret is not None:
             return self.secret.get_secret_value()
@@ -76,7 +76,7 @@ class KeySource(SettingsModel):
             return self.public_key
         if self.secret_env:
             if not env.get(self.secret_env):
-                raise BadConfig(f"the variable {self.secret_env}, which a key names, is not set")
+                raise BadConfig(f"the variable {self.secret_env} (secret_env of a key) is not set")
             return env[self.secret_env]
         path = Path(self.secret_file or self.public_key_file)
         try:
@@ -85,10 +85,10 @@ class KeySource(SettingsModel):
             raise BadConfig(f"cannot read the key file {path}: {type(error).__name__}") from error
 
     def load_key(self, env: Mapping[str, str]) -> Key:
-        """The key itself.
+        """The key, ready to verify tokens.
 
         Raises:
-            BadConfig: there is none, or it is no good one.
+            BadConfig: the key is missing or not good enough.
         """
         text = self.read_key(env)
         try:
@@ -114,7 +114,7 @@ class JwksSource(SettingsModel):
         return self
 
     def open(self) -> Jwks:
-        """The source itself; nothing is fetched yet.
+        """The key set of the issuer. Nothing is fetched yet.
 
         Raises:
             BadConfig: an address that is not https.

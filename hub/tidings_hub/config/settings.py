@@ -1,7 +1,8 @@
-"""The settings of a node: one frozen model. `load.py` reads it at start, and again on SIGHUP (`node/reload.py`).
+"""The settings of a node: one frozen model.
 
-Each setting has its unit in its name, a safe default and bounds. A setting that limits others also has a policy and a
-metric. docs/settings.md is generated from the files of this package; a test compares the two.
+`load.py` reads it at start, and again on SIGHUP, which replaces the fields named in `node/reload.py`. Each setting has
+its unit in its name, a safe default, and bounds. A limit on clients or backends also has a policy and a metric that
+counts it. `render.py` generates docs/settings.md from the models, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tidings_hub.config.delivery import PresenceSettings, RecoverySettings, Repo
 from tidings_hub.config.fields import check_secret, is_placeholder
 from tidings_hub.config.inbound import IngressSettings, UserCodeSettings
 from tidings_hub.config.ingress import Ingress
-from tidings_hub.config.network import ConnectionSettings, NodeSettings, WorkSettings, random_node_id
+from tidings_hub.config.network import ConnectionSettings, ListeningSettings, WorkSettings, random_node_id
 from tidings_hub.config.security import API_KEY_MIN_BYTES, Namespace, SecuritySettings
 from tidings_hub.core.access import RESERVED_NAMESPACES, USER_NAMESPACE, Access, Origins, Publish, Rule, Subscribe
 
@@ -47,7 +48,7 @@ class Settings(
     WorkSettings,
     ConnectionSettings,
     SecuritySettings,
-    NodeSettings,
+    ListeningSettings,
 ):
     """All settings of one node. `load.load` creates it; tests may create it directly."""
 
@@ -76,7 +77,7 @@ class Settings(
         if value and not (host and port.isdecimal() and int(port) <= 65_535):
             raise ValueError("an address is host:port, such as 10.0.0.5:8000")
         if host in {"0.0.0.0", "[::]"}:
-            raise ValueError(f"{host} is every address of this machine; name the one that other nodes reach")
+            raise ValueError(f"{host} means every address of this machine; set the one that other nodes connect to")
         return value
 
     @field_validator("prefix")
@@ -155,34 +156,34 @@ class Settings(
 
     @property
     def has_keys(self) -> bool:
-        """Whether any token can be checked."""
+        """Whether there is any key to verify tokens with."""
         return bool(self.keys or self.jwks or self.secret)
 
     def rules(self) -> dict[str, Rule]:
-        """The rule of each namespace, `user` included."""
+        """The rule of each namespace, including `user`."""
         return {USER_NAMESPACE: USER_RULE} | {name: rules.rule() for name, rules in self.namespaces.items()}
 
     def broker_rules(self) -> dict[str, Rule]:
-        """The rules as the broker keeps them; under dev `*` stands for every other namespace."""
+        """The rules for the broker. With dev, `*` is the rule of every other namespace."""
         return self.rules() | ({"*": DEV_RULE} if self.dev else {})
 
     def access(self) -> Access:
-        """Who may do what in a channel."""
+        """The access rules for channels."""
         return Access(self.rules(), default=DEV_RULE if self.dev else None)
 
     def origin_policy(self) -> Origins:
-        """Which pages may connect."""
+        """The origins whose pages may connect."""
         return Origins(self.origins)
 
     def key_set(self, *, env: Mapping[str, str] | None = None) -> KeySet | None:
-        """What tokens are checked with; None if there is no key. Reads key files; fetches nothing.
+        """The keys that verify tokens, or None if there is no key. Reads key files, but fetches no JWKS.
 
         Raises:
-            BadConfig: a key that is missing or too weak.
+            BadConfig: a key is missing or too weak.
         """
         if not self.has_keys:
             return None
-        keys = [each.load_key(os.environ if env is None else env) for each in self.keys]
+        keys = [source.load_key(os.environ if env is None else env) for source in self.keys]
         if self.secret is not None:
             keys.append(Key("HS256", self.secret.get_secret_value()))
         return KeySet(
@@ -190,59 +191,59 @@ class Settings(
             audience=self.audience,
             issuer=self.issuer,
             leeway_s=self.token_leeway_s,
-            jwks=[each.open() for each in self.jwks],
+            jwks=[source.open() for source in self.jwks],
         )
 
     def relay_secrets(self, *, env: Mapping[str, str] | None = None) -> list[str]:
-        """The secrets that all nodes have: the first one makes stamps, all of them are believed.
+        """The secrets that all nodes share. A node signs relayed requests with the first one and accepts all of them.
 
         Raises:
             BadConfig: a key's secret cannot be read.
         """
         if self.relay_secret is not None:
             return [self.relay_secret.get_secret_value()]
-        own = [] if self.secret is None else [self.secret.get_secret_value()]
-        named = os.environ if env is None else env
-        return own + [each.read_key(named) for each in self.keys if each.algorithm == "HS256"]
+        secrets = [] if self.secret is None else [self.secret.get_secret_value()]
+        variables = os.environ if env is None else env
+        return secrets + [source.read_key(variables) for source in self.keys if source.algorithm == "HS256"]
 
     def check_serving(self) -> None:
-        """Returns if a node may serve with these settings.
+        """Return if a node may serve with these settings.
 
         Raises:
-            BadConfig: no key to check tokens with, or one that does not do; the message says how to make one.
-            MissingExtra: what an ingress needs is not installed.
+            BadConfig: there is no key for tokens, a key is not valid, or settings contradict each other.
+            MissingExtra: a package that an ingress needs is not installed.
         """
         if self.key_set() is None and not self.dev:
             raise BadConfig(
-                "no key to check tokens with; run `export TIDINGS_SECRET=$(openssl rand -base64 32)` first,"
+                "no key to verify tokens with; run `export TIDINGS_SECRET=$(openssl rand -base64 32)` first,"
                 " or try it out with --dev"
             )
         if self.advertise and not self.relay_secrets():
-            raise BadConfig("nodes that relay need a secret in common; set relay_secret to the same on all of them")
+            raise BadConfig("nodes that relay need a shared secret; set relay_secret to the same value on all of them")
         if self.workers > 1 and self.broker.startswith("memory://"):
-            raise BadConfig("workers meet in Redis: set broker to redis://host:6379/0, or workers to 1")
+            raise BadConfig("workers need Redis: set broker to redis://host:6379/0, or workers to 1")
         for name, source in self.ingress.pubsub_sources().items():
             if not _PLAIN_REDIS.match(source.url or self.broker):
-                raise BadConfig(f"ingress.{name} listens on one Redis: set its url to redis://host:6379/0")
+                raise BadConfig(f"ingress.{name} needs a single Redis: set its url to redis://host:6379/0")
         for queue in self.ingress.queues.values():
             queue.address().check()
 
     def insecure_options(self) -> list[str]:
-        """Every unsafe choice, in words; warned about at start and shown by /healthz."""
-        found = []
+        """A description of every unsafe option in use. They are logged at start and shown by /healthz."""
+        options = []
         if self.dev:
-            found.append("dev: anonymous clients, any namespace, no API key")
+            options.append("dev: anonymous clients, any namespace, no API key")
         if self.hooks.events and self.hooks.fail_open:
-            found.append("hooks: fail_open allows what nobody answered")
+            options.append("hooks: fail_open allows a request if its hook fails")
         if "*" in self.origins:
-            found.append("origins: any page may connect")
+            options.append("origins: any page may connect")
         if not is_loopback(self.host) and any(network.endswith("/0") for network in self.trusted_proxies):
-            found.append("trusted_proxies: forwarded headers are believed from anywhere")
-        return found
+            options.append("trusted_proxies: forwarded headers are trusted from any address")
+        return options
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
+    """Whether `host` is a loopback address, which only this machine can reach."""
     if host == "localhost":
         return True
     try:

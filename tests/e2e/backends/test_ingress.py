@@ -174,7 +174,7 @@ def test_rabbitmq_and_a_redis_list_reach_every_client(
     )
     assert "ok    ingress rabbit: connected" in doctor.stdout, doctor.stderr
     assert "a queue has it" in doctor.stdout
-    assert "all is well" in doctor.stdout
+    assert "all checks passed" in doctor.stdout
     assert "guest:guest" not in hub.log.read_text() + doctor.stdout
 
 

@@ -21,9 +21,9 @@ Output = pytest.CaptureFixture[str]
 
 
 def command(*arguments: str, env: dict[str, str] | None = None, hide: str = "") -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own; `hide`: modules that are as if not installed."""
-    hiding = f"import sys; sys.modules.update(dict.fromkeys({hide.split()!r}))\n" if hide else ""
-    program = f"{hiding}import sys\nfrom tidings_hub.cli import main\nsys.exit(main({list(arguments)!r}))"
+    """Run the command in its own process. `hide`: modules that cannot be imported there."""
+    prelude = f"import sys; sys.modules.update(dict.fromkeys({hide.split()!r}))\n" if hide else ""
+    program = f"{prelude}import sys\nfrom tidings_hub.cli import main\nsys.exit(main({list(arguments)!r}))"
     paths = os.pathsep.join([str(ROOT / "hub"), str(ROOT / "adapters")])
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": paths} | (env or {})
     return subprocess.run(
@@ -31,56 +31,57 @@ def command(*arguments: str, env: dict[str, str] | None = None, hide: str = "") 
     )
 
 
-def one_line(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.stderr.startswith("tidings: "), done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert done.stdout == ""
-    return done.stderr
+def error_line(process: subprocess.CompletedProcess[str]) -> str:
+    """The only output of a command that failed."""
+    assert process.stderr.startswith("tidings: "), process.stderr
+    assert process.stderr.count("\n") == 1, process.stderr
+    assert process.stdout == ""
+    return process.stderr
 
 
-def test_serve_without_keys_says_how_to_make_one() -> None:
-    done = command("serve", "--port", "0")
-    assert done.returncode == 2
-    assert "TIDINGS_SECRET=$(openssl rand -base64 32)" in one_line(done)
+def test_serve_without_keys_prints_the_command_that_generates_one() -> None:
+    process = command("serve", "--port", "0")
+    assert process.returncode == 2
+    assert "TIDINGS_SECRET=$(openssl rand -base64 32)" in error_line(process)
 
 
-def test_serve_dev_only_on_loopback() -> None:
-    done = command("serve", "--dev", "--host", "0.0.0.0")
-    assert done.returncode == 2
-    assert "loopback" in one_line(done)
+def test_serve_dev_is_rejected_outside_loopback() -> None:
+    process = command("serve", "--dev", "--host", "0.0.0.0")
+    assert process.returncode == 2
+    assert "loopback" in error_line(process)
 
 
-def test_serve_refuses_the_sample_secret() -> None:
-    done = command("serve", env={"TIDINGS_SECRET": "change-me-change-me-change-me-change-me"})
-    assert done.returncode == 2
-    assert "placeholder" in one_line(done)
+def test_serve_rejects_a_placeholder_secret() -> None:
+    process = command("serve", env={"TIDINGS_SECRET": "change-me-change-me-change-me-change-me"})
+    assert process.returncode == 2
+    assert "placeholder" in error_line(process)
 
 
 @pytest.mark.parametrize("arguments", [["serve"], ["check-config"], ["print-config"], ["conformance"]])
-def test_without_the_extra_the_pip_line_is_named(arguments: list[str]) -> None:
-    done = command(*arguments, hide="eventlet greenlet pydantic flask httptools socketio engineio")
-    assert done.returncode == 2
-    assert "pip install 'tidings[server]'" in one_line(done)
+def test_missing_server_extra_prints_the_pip_command(arguments: list[str]) -> None:
+    process = command(*arguments, hide="eventlet greenlet pydantic flask httptools socketio engineio")
+    assert process.returncode == 2
+    assert "pip install 'tidings[server]'" in error_line(process)
 
 
-def test_without_the_profiler_the_pip_line_is_named() -> None:
-    done = command("serve", "--dev", "--profile", "profile.html", hide="pyinstrument")
-    assert done.returncode == 2
-    assert "pip install 'tidings[profile]'" in one_line(done)
+def test_missing_profiler_prints_the_pip_command() -> None:
+    process = command("serve", "--dev", "--profile", "profile.html", hide="pyinstrument")
+    assert process.returncode == 2
+    assert "pip install 'tidings[profile]'" in error_line(process)
 
 
-def test_token_needs_only_its_own_extra() -> None:
+def test_token_needs_only_the_jwt_extra() -> None:
     bare = "eventlet greenlet pydantic flask httptools socketio engineio redis hiredis"
-    done = command("token", "--sub", "ann", env={"TIDINGS_SECRET": SECRET}, hide=bare)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert KeySet([Key("HS256", SECRET)]).verify(done.stdout.strip(), now_s=time.time()).sub == "ann"
-    done = command("token", "--sub", "ann", env={"TIDINGS_SECRET": SECRET}, hide=bare + " jwt")
-    assert done.returncode == 2
-    assert "pip install 'tidings[jwt]'" in one_line(done)
+    process = command("token", "--sub", "ann", env={"TIDINGS_SECRET": SECRET}, hide=bare)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert KeySet([Key("HS256", SECRET)]).verify(process.stdout.strip(), now_s=time.time()).sub == "ann"
+    process = command("token", "--sub", "ann", env={"TIDINGS_SECRET": SECRET}, hide=bare + " jwt")
+    assert process.returncode == 2
+    assert "pip install 'tidings[jwt]'" in error_line(process)
 
 
-def test_publish_without_the_extra_reaches_for_the_hub() -> None:
-    done = command(
+def test_publish_works_without_the_server_extra() -> None:
+    process = command(
         "publish",
         "a:b",
         "x",
@@ -89,11 +90,11 @@ def test_publish_without_the_extra_reaches_for_the_hub() -> None:
         "http://127.0.0.1:9",
         hide="eventlet greenlet pydantic flask httptools socketio engineio",
     )
-    assert done.returncode == 1
-    one_line(done)
+    assert process.returncode == 1
+    error_line(process)
 
 
-def test_token_is_what_was_asked_for(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_has_the_requested_claims(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDINGS_SECRET", SECRET)
     monkeypatch.setenv("TIDINGS_AUDIENCE", "hub")
     flags = ["--channels", "orders:*", "news:1", "--expires-in-s", "60", "--info", '{"name":"Ann"}']
@@ -104,7 +105,7 @@ def test_token_is_what_was_asked_for(capsys: Output, monkeypatch: pytest.MonkeyP
     assert 50 < (claims.expires_at_s or 0) - time.time() < 62
 
 
-def test_token_by_kid(capsys: Output, nowhere: Path) -> None:
+def test_token_is_signed_with_the_key_of_the_kid(capsys: Output, nowhere: Path) -> None:
     (nowhere / "tidings.toml").write_text(
         f'[[keys]]\nkid = "a"\nsecret = "{SECRET}"\n[[keys]]\nkid = "b"\nsecret = "{SECRET[::-1]}"\n'
     )
@@ -132,7 +133,7 @@ def test_token_by_kid(capsys: Output, nowhere: Path) -> None:
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
-def test_every_error_is_one_line_with_a_way_out(arguments: list[str], hint: str, capsys: Output) -> None:
+def test_every_error_is_one_line_with_the_fix(arguments: list[str], hint: str, capsys: Output) -> None:
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -141,35 +142,35 @@ def test_every_error_is_one_line_with_a_way_out(arguments: list[str], hint: str,
     assert hint in captured.err
 
 
-def test_nobody_there(capsys: Output) -> None:
+def test_unreachable_broker_and_hub_are_reported(capsys: Output) -> None:
     assert main(["publish", "a:b", "x", "1", "--url", "redis://127.0.0.1:9/0"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
     assert main(["doctor", "--url", "http://127.0.0.1:9"]) == 1
-    said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("ok    settings")
-    assert said[1].startswith("FAIL  http://127.0.0.1:9/healthz")
-    assert "tidings serve" in said[1]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("ok    settings")
+    assert lines[1].startswith("FAIL  http://127.0.0.1:9/healthz")
+    assert "tidings serve" in lines[1]
 
 
 def test_check_config_and_print_config(capsys: Output, nowhere: Path) -> None:
     (nowhere / "tidings.toml").write_text(f'secret = "{SECRET}"\norigins = ["*"]\n')
     assert main(["check-config"]) == 0
-    said = capsys.readouterr().out
-    assert "the settings are right (tidings.toml)" in said
-    assert "INSECURE" in said
+    output = capsys.readouterr().out
+    assert "the settings are right (tidings.toml)" in output
+    assert "INSECURE" in output
     assert main(["print-config"]) == 0
-    shown = capsys.readouterr().out
-    assert SECRET not in shown
-    assert 'origins = ["*"]  # file' in shown
+    toml = capsys.readouterr().out
+    assert SECRET not in toml
+    assert 'origins = ["*"]  # file' in toml
 
 
 @pytest.mark.parametrize(
     "arguments", [[], ["fly"], ["publish"], ["token"], ["serve", "--prot", "1"], ["serve", "--por", "1"]]
 )
-def test_asked_wrongly(arguments: list[str], capsys: Output) -> None:
-    with pytest.raises(SystemExit) as caught:
+def test_wrong_arguments_exit_with_2_and_print_the_usage(arguments: list[str], capsys: Output) -> None:
+    with pytest.raises(SystemExit) as exit_info:
         main(arguments)
-    assert caught.value.code == 2
+    assert exit_info.value.code == 2
     assert "usage: tidings" in capsys.readouterr().err
 
 
@@ -178,7 +179,7 @@ def test_importing_tidings_loads_no_driver() -> None:
         "import sys, json, tidings; before = set(sys.modules); tidings.Emitter; tidings.issue\n"
         "print(json.dumps(sorted(set(sys.modules))))"
     )
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code],
         env={"PYTHONPATH": str(ROOT / "adapters")},
         capture_output=True,
@@ -186,7 +187,7 @@ def test_importing_tidings_loads_no_driver() -> None:
         check=True,
         timeout=60,
     )
-    loaded = {name.partition(".")[0] for name in json.loads(done.stdout)}
+    loaded = {name.partition(".")[0] for name in json.loads(process.stdout)}
     drivers = {
         "redis",
         "hiredis",
@@ -204,6 +205,6 @@ def test_importing_tidings_loads_no_driver() -> None:
 
 
 def test_workers_need_redis() -> None:
-    done = command("serve", "--dev", "--workers", "2")
-    assert done.returncode == 2
-    assert "set broker to redis://" in one_line(done)
+    process = command("serve", "--dev", "--workers", "2")
+    assert process.returncode == 2
+    assert "set broker to redis://" in error_line(process)

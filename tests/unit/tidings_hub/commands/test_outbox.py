@@ -1,4 +1,4 @@
-"""`tidings outbox` asked wrongly, or where something is not installed: one line with a way out, and no secret."""
+"""Errors of `tidings outbox`, from wrong arguments or missing packages: one line with the fix, and no secret."""
 
 from __future__ import annotations
 
@@ -43,30 +43,30 @@ def test_every_error_is_one_line_with_the_fix(
 
 
 @pytest.mark.parametrize(
-    ("url", "hidden", "hint"),
+    ("url", "hidden_module", "hint"),
     [
         ("sqlite:///shop.db", "sqlalchemy", "pip install 'tidings[outbox]'"),
         ("postgresql://db/shop", "psycopg", "pip install 'psycopg[binary]'"),
         ("mysql://db/shop", "pymysql", "pip install 'pymysql'"),
     ],
 )
-def test_missing_package_is_named(url: str, hidden: str, hint: str) -> None:
-    server = "eventlet greenlet pydantic flask httptools socketio engineio"
+def test_missing_package_is_named(url: str, hidden_module: str, hint: str) -> None:
+    server_modules = "eventlet greenlet pydantic flask httptools socketio engineio"
     program = f"""
 import sys
-sys.modules.update(dict.fromkeys({f"{hidden} {server}".split()!r}))
+sys.modules.update(dict.fromkeys({f"{hidden_module} {server_modules}".split()!r}))
 from tidings_hub.cli import main
 sys.exit(main({["outbox", url, *TO]!r}))
 """
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == 2
-    assert hint in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert process.returncode == 2
+    assert hint in process.stderr
+    assert process.stderr.count("\n") == 1
 
 
-def test_it_needs_nothing_of_the_server_and_shows_no_password() -> None:
+def test_outbox_works_without_the_server_extra_and_hides_the_password() -> None:
     """If the database rejects the connection, its error is shown and the password is not."""
     program = f"""
 import sys
@@ -74,9 +74,9 @@ sys.modules.update(dict.fromkeys("eventlet pydantic flask httptools socketio eng
 from tidings_hub.cli import main
 sys.exit(main(["outbox", "postgresql://shop:{PASSWORD}@127.0.0.1:9/shop", "--once", *{TO!r}]))
 """
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == 1
-    assert "the database failed" in done.stderr
-    assert PASSWORD not in done.stderr + done.stdout
+    assert process.returncode == 1
+    assert "the database failed" in process.stderr
+    assert PASSWORD not in process.stderr + process.stdout

@@ -252,7 +252,7 @@ def test_dev_on_loopback_says_what_it_is(host: str) -> None:
 def test_every_unsafe_choice_is_named() -> None:
     assert Settings().insecure_options() == []
     assert "any page" in Settings(origins=("*",)).insecure_options()[0]
-    assert "anywhere" in Settings(host="0.0.0.0", trusted_proxies=("0.0.0.0/0",)).insecure_options()[0]
+    assert "from any address" in Settings(host="0.0.0.0", trusted_proxies=("0.0.0.0/0",)).insecure_options()[0]
 
 
 def test_the_defaults_are_safe() -> None:
@@ -400,7 +400,7 @@ def test_nodes_prove_themselves_with_the_first_secret_that_they_share() -> None:
 def test_relaying_needs_a_secret_and_workers_need_redis() -> None:
     with pytest.raises(BadConfig, match="relay_secret"):
         Settings(dev=True, advertise="10.0.0.5:8000").check_serving()
-    with pytest.raises(BadConfig, match="workers meet in Redis"):
+    with pytest.raises(BadConfig, match="workers need Redis"):
         Settings(secret=SECRET, workers=2).check_serving()
     Settings(secret=SECRET, workers=2, advertise="10.0.0.5:8000", broker="redis://127.0.0.1").check_serving()
 
@@ -451,7 +451,7 @@ def test_a_format_that_comes_over_redis_needs_one(broker: str, url: str, serves:
     if serves:
         settings.check_serving()
     else:
-        with pytest.raises(BadConfig, match="flask_socketio listens on one Redis"):
+        with pytest.raises(BadConfig, match="flask_socketio needs a single Redis"):
             settings.check_serving()
 
 
