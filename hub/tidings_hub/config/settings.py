@@ -23,7 +23,7 @@ from tidings_hub.config.delivery import PresenceSettings, RecoverySettings, Repo
 from tidings_hub.config.fields import check_secret, is_placeholder
 from tidings_hub.config.inbound import IngressSettings, UserCodeSettings
 from tidings_hub.config.ingress import Ingress
-from tidings_hub.config.network import ConnectionSettings, ListeningSettings, WorkSettings, random_node_id
+from tidings_hub.config.network import ConnectionSettings, NodeSettings, WorkSettings, random_node_id
 from tidings_hub.config.security import API_KEY_MIN_BYTES, Namespace, SecuritySettings
 from tidings_hub.core.access import RESERVED_NAMESPACES, USER_NAMESPACE, Access, Origins, Publish, Rule, Subscribe
 
@@ -48,7 +48,7 @@ class Settings(
     WorkSettings,
     ConnectionSettings,
     SecuritySettings,
-    ListeningSettings,
+    NodeSettings,
 ):
     """All settings of one node. `load.load` creates it; tests may create it directly."""
 
