@@ -1,4 +1,4 @@
-"""A hub in one object, for tests of the web layer: it numbers, keeps and answers like a real one."""
+"""A hub in memory, for tests of the web layer. It numbers and stores publications as a real hub does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OLD_API_KEY = "k3y-of-a-test-backend-B"
 
 
 class SmallHub:
-    """Fits `NodeApi`. `down` makes the broker unreachable; `histories` has the publications of each channel."""
+    """Implements `NodeApi`. With `down` the broker is unreachable. `histories`: the publications of each channel."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -50,18 +50,18 @@ class SmallHub:
         return self._metrics
 
     def publish(self, items: Sequence[OutgoingPublication]) -> list[Receipt | TidingsError]:
-        return [self._publish_one(item) for item in items]
+        return [self._publish_item(item) for item in items]
 
-    def _publish_one(self, item: OutgoingPublication) -> Receipt | TidingsError:
+    def _publish_item(self, item: OutgoingPublication) -> Receipt | TidingsError:
         if self.bug is not None:
             raise self.bug
         if self.down:
             return Unavailable()
-        if not self._known(item.channel):
+        if not self._is_known(item.channel):
             return UnknownNamespace()
-        known = self._ids.get((item.channel, item.id))
-        if known is not None:
-            return Receipt(known.id, known.cursor, duplicate=True)
+        earlier = self._ids.get((item.channel, item.id))
+        if earlier is not None:
+            return Receipt(earlier.id, earlier.cursor, duplicate=True)
         history = self.histories.setdefault(item.channel, [])
         prev = history[-1].seq if history else self._seq
         self._seq += 1
@@ -71,7 +71,7 @@ class SmallHub:
         self._ids[item.channel, item.id] = receipt
         return receipt
 
-    def _known(self, channel: str) -> bool:
+    def _is_known(self, channel: str) -> bool:
         return self.settings.dev or namespace_of(channel) in self.settings.rules()
 
     def open_report(self, channel: str, receipt: Receipt) -> None:
@@ -82,8 +82,8 @@ class SmallHub:
             raise Unavailable
         matches = [
             (name, cursor)
-            for (known, name), cursor in self.reports.items()
-            if known == query.id and query.channel in {"", name}
+            for (id_, name), cursor in self.reports.items()
+            if id_ == query.id and query.channel in {"", name}
         ]
         if not matches:
             raise NotFound
@@ -96,7 +96,7 @@ class SmallHub:
     ) -> tuple[Cursor, list[Publication]]:
         if self.down:
             raise Unavailable
-        if not self._known(channel):
+        if not self._is_known(channel):
             raise UnknownNamespace
         after = since.seq if since is not None else 0
         newer = [item for item in self.histories.get(channel, []) if item.seq > after]
@@ -105,24 +105,24 @@ class SmallHub:
     def presence(self, channel: str, *, limit: int | None = None) -> Presence:
         if self.down:
             raise Unavailable
-        if not self._known(channel):
+        if not self._is_known(channel):
             raise UnknownNamespace
         if namespace_of(channel) == "user":
             raise Forbidden
         members = self.present.get(channel, {})
-        listed = limit is None or len(members) <= limit
-        return Presence(f"e1.{self._seq}", len(members), members if listed else None)
+        is_listed = limit is None or len(members) <= limit
+        return Presence(f"e1.{self._seq}", len(members), members if is_listed else None)
 
     def channels(self, *, after: str | None, limit: int, local_only: bool) -> RowPage:
         rows: list[dict[str, object]] = [
             {"channel": name, "connections": len(history)} for name, history in self.histories.items()
         ]
-        return self._listed(rows, local_only=local_only)
+        return self._page(rows, local_only=local_only)
 
     def connections(self, *, after: str | None, limit: int, local_only: bool) -> RowPage:
-        return self._listed(self.rows, local_only=local_only)
+        return self._page(self.rows, local_only=local_only)
 
-    def _listed(self, rows: list[dict[str, object]], *, local_only: bool) -> RowPage:
+    def _page(self, rows: list[dict[str, object]], *, local_only: bool) -> RowPage:
         if self.down and not local_only:
             raise Unavailable
         return RowPage(rows, 1, () if local_only else self.missing)
@@ -130,18 +130,18 @@ class SmallHub:
     def run_command(self, command: Command) -> CommandResult:
         if self.down:
             raise Unavailable
-        about = command.arguments
-        if "channel" in about and not self._known(str(about["channel"])):
+        arguments = command.arguments
+        if "channel" in arguments and not self._is_known(str(arguments["channel"])):
             raise UnknownNamespace
         if command.revocation is not None:
             name, until_s = command.revocation
             self.revoked[name] = until_s
-        concerned = [row for row in self.rows if about.get("user") in (None, row["user"])]
-        concerned = [row for row in concerned if about.get("connection") in (None, row["connection"])]
+        matching_rows = [row for row in self.rows if arguments.get("user") in (None, row["user"])]
+        matching_rows = [row for row in matching_rows if arguments.get("connection") in (None, row["connection"])]
         if command.name in {"disconnect", "revoke"}:
-            self.rows = [row for row in self.rows if row not in concerned]
+            self.rows = [row for row in self.rows if row not in matching_rows]
         self.commands.append(command)
-        return CommandResult(len(concerned), 1, self.missing)
+        return CommandResult(len(matching_rows), 1, self.missing)
 
     def nodes(self) -> list[NodeRecord]:
         if self.down:

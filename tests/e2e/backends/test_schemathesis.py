@@ -1,6 +1,6 @@
-"""The HTTP API against its own description: it accepts what the description allows and refuses the rest.
+"""The HTTP API matches its OpenAPI document: it accepts valid requests and rejects all others.
 
-Every example is generated from `/api/openapi.json`; all of schemathesis' checks are on.
+Schemathesis generates every example from `/api/openapi.json`, with all checks enabled.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _app(*, dev: bool) -> Flask:
     return create_app(SmallHub(Settings(dev=dev, api_keys=() if dev else (SecretStr(API_KEY),))))
 
 
-# The API refuses an array over `maxItems` with 413, which schemathesis does not count as a refusal.
+# The API rejects an array over `maxItems` with 413. Schemathesis does not expect this status by default.
 _CONFIG = SchemathesisConfig.from_dict(
     {"checks": {"negative_data_rejection": {"expected-statuses": [400, 401, 403, 404, 406, 413, 415]}}}
 )
@@ -33,21 +33,21 @@ _open_api = schemathesis.openapi.from_wsgi("/api/openapi.json", _app(dev=True), 
 
 
 @schemathesis.hook("filter_query")
-def _can_be_sent(_context: schemathesis.HookContext, query: dict[str, Any] | None) -> bool:
-    """Skip queries with an empty value: it is not sent, so the request is valid."""
+def _has_values(_context: schemathesis.HookContext, query: dict[str, Any] | None) -> bool:
+    """Skip queries with an empty value. It would not be sent, so the request would be valid."""
     return all(value not in (None, [], {}) for value in (query or {}).values())
 
 
-_few = settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+_settings = settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 @_guarded_api.parametrize()
-@_few
+@_settings
 def test_api_matches_its_description_with_keys(case: schemathesis.Case[Any]) -> None:
     case.call_and_validate(headers=_BEARER)
 
 
 @_open_api.parametrize()
-@_few
+@_settings
 def test_api_matches_its_description_without_keys_in_dev_mode(case: schemathesis.Case[Any]) -> None:
     case.call_and_validate()

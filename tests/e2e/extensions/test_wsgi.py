@@ -1,4 +1,4 @@
-"""A Flask application on the hub's port: which paths the hub serves and which the application."""
+"""A Flask application on the hub's port (`--wsgi`): which paths the hub serves, and which the application serves."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
     "path", ["/shop", "/apiary", "/API/publish", "/healthzz", "/sse/x", "/socket.io.js", "/static/x"]
 )
 def test_other_paths_are_served_by_the_application(hub: HubProcess, path: str) -> None:
-    status, answer, _ = hub.request("POST", path, b"body")
-    assert (status, answer) == (200, {"path": path.lstrip("/"), "body": "body", "secure": False, "mine": True})
+    status, body, _ = hub.request("POST", path, b"body")
+    assert (status, body) == (200, {"path": path.lstrip("/"), "body": "body", "secure": False, "mine": True})
 
 
 def test_paths_of_the_hub_are_served_by_the_hub(hub: HubProcess) -> None:

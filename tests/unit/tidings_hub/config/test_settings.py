@@ -26,10 +26,10 @@ ROOT = FOLDER.parent.parent
 pytestmark = pytest.mark.usefixtures("nowhere")
 
 
-def refusal(env: dict[str, str] | None = None, **more: Any) -> str:
-    with pytest.raises(BadConfig) as caught:
-        load(env=env, **more).settings.check_serving()
-    message = str(caught.value)
+def error_message(env: dict[str, str] | None = None, **arguments: Any) -> str:
+    with pytest.raises(BadConfig) as error:
+        load(env=env, **arguments).settings.check_serving()
+    message = str(error.value)
     assert "\n" not in message
     return message
 
@@ -43,7 +43,7 @@ def test_later_sources_win(nowhere: Path) -> None:
     assert loaded.settings.max_batch == 100
 
 
-def test_the_file_is_found(nowhere: Path) -> None:
+def test_settings_file_is_found_by_name_variable_and_flag(nowhere: Path) -> None:
     assert load(env={}).file is None
     (nowhere / "tidings.toml").write_text("port = 7\n")
     assert load(env={}).settings.port == 7
@@ -52,9 +52,9 @@ def test_the_file_is_found(nowhere: Path) -> None:
     assert load(file=nowhere / "tidings.toml", env={"TIDINGS_CONFIG": "other.toml"}).settings.port == 7
 
 
-def test_an_unknown_name_is_refused_with_the_nearest_right_one(nowhere: Path) -> None:
-    assert "did you mean ping_interval_s?" in refusal({"TIDINGS_PING_INTERVAL": "1"})
-    assert "did you mean port?" in refusal({}, flags={"prot": 1})
+def test_unknown_name_is_rejected_with_the_most_similar_one(nowhere: Path) -> None:
+    assert "did you mean ping_interval_s?" in error_message({"TIDINGS_PING_INTERVAL": "1"})
+    assert "did you mean port?" in error_message({}, flags={"prot": 1})
     for text, hint in (
         ("orgins = []", "did you mean origins?"),
         ("[namespaces.orders]\nhistry = 1", "did you mean history?"),
@@ -63,19 +63,19 @@ def test_an_unknown_name_is_refused_with_the_nearest_right_one(nowhere: Path) ->
         ("wholly_different = 1", "unknown setting wholly_different"),
     ):
         (nowhere / "tidings.toml").write_text(text)
-        assert hint in refusal({})
+        assert hint in error_message({})
 
 
-def test_names_in_the_environment_are_capitals() -> None:
-    assert "TIDINGS_PORT" in refusal({"TIDINGS_port": "1"})
+def test_variable_in_lower_case_is_rejected() -> None:
+    assert "TIDINGS_PORT" in error_message({"TIDINGS_port": "1"})
 
 
-def test_what_commands_use_is_no_setting() -> None:
+def test_variables_of_commands_are_not_settings() -> None:
     names = ("TIDINGS_URL", "TIDINGS_API_KEY", "TIDINGS_TOKEN")
     assert load(env=dict.fromkeys(names, "x")).origin == {}
 
 
-def test_lists_and_tables_in_the_environment() -> None:
+def test_environment_variables_contain_lists_and_tables() -> None:
     settings = load(
         env={
             "TIDINGS_ORIGINS": "https://a.example, https://b.example",
@@ -88,23 +88,23 @@ def test_lists_and_tables_in_the_environment() -> None:
     assert settings.origins == ("https://a.example", "https://b.example")
     assert settings.api_keys[0].get_secret_value() == API_KEY
     assert settings.namespaces["orders"].history == 5
-    assert "not JSON" in refusal({"TIDINGS_NAMESPACES": "{"})
+    assert "not JSON" in error_message({"TIDINGS_NAMESPACES": "{"})
 
 
 @pytest.mark.parametrize(
     "text",
     ["port = ", "port = 70000", 'port = "x"', "= 1", "port = 1\nport = 2", "keys = 7", "namespaces = []", "\x00"],
 )
-def test_a_broken_file(nowhere: Path, text: str) -> None:
+def test_malformed_file_is_rejected(nowhere: Path, text: str) -> None:
     (nowhere / "tidings.toml").write_text(text)
-    assert refusal({})
+    assert error_message({})
 
 
-def test_a_file_that_is_not_there(nowhere: Path) -> None:
-    assert "none.toml" in refusal({}, file=nowhere / "none.toml")
-    assert refusal({}, file=nowhere)
+def test_unreadable_file_is_rejected(nowhere: Path) -> None:
+    assert "none.toml" in error_message({}, file=nowhere / "none.toml")
+    assert error_message({}, file=nowhere)
     (nowhere / "latin.toml").write_bytes(b'host = "\xff"')
-    assert refusal({}, file=nowhere / "latin.toml")
+    assert error_message({}, file=nowhere / "latin.toml")
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_file_that_is_not_there(nowhere: Path) -> None:
     ],
     ids=lambda settings: ascii(settings)[:60],
 )
-def test_a_value_that_cannot_be(settings: dict[str, Any]) -> None:
+def test_value_out_of_bounds_is_rejected(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         Settings(**settings)
 
@@ -167,27 +167,27 @@ PLACEHOLDERS = [
 
 
 @pytest.mark.parametrize("secret", ["", "short", SECRET[:31], *PLACEHOLDERS])
-def test_a_weak_or_sample_secret_is_refused(secret: str) -> None:
-    assert "secret" in refusal({"TIDINGS_SECRET": secret})
-    message = refusal({"TIDINGS_KEYS": json.dumps([{"secret_env": "TIDINGS_KEY_A"}]), "TIDINGS_KEY_A": secret})
+def test_weak_or_placeholder_secret_is_rejected(secret: str) -> None:
+    assert "secret" in error_message({"TIDINGS_SECRET": secret})
+    message = error_message({"TIDINGS_KEYS": json.dumps([{"secret_env": "TIDINGS_KEY_A"}]), "TIDINGS_KEY_A": secret})
     assert secret[:12] not in message or not secret
 
 
 @pytest.mark.parametrize("key", ["", "123456789012345", "change-me-change-me", "a" * 20])
-def test_a_weak_api_key_is_refused(key: str) -> None:
-    assert refusal({"TIDINGS_API_KEYS": json.dumps([key])})
+def test_weak_api_key_is_rejected(key: str) -> None:
+    assert error_message({"TIDINGS_API_KEYS": json.dumps([key])})
 
 
-def test_a_broker_with_a_sample_password_is_refused() -> None:
+def test_broker_with_a_placeholder_password_is_rejected() -> None:
     broker = "redis://tidings:change-me-to-what-openssl-rand-hex-24-prints@redis:6379/0"
-    message = refusal({"TIDINGS_BROKER": broker})
+    message = error_message({"TIDINGS_BROKER": broker})
     assert "placeholder" in message
     assert "prints@" not in message
     assert Settings(broker=broker, dev=True).broker == broker
     assert Settings(broker="redis://tidings:4be1cf3b1ab0f3a7@change-me:6379/0").broker
 
 
-def test_good_secrets_are_taken() -> None:
+def test_random_secrets_are_accepted() -> None:
     import base64
     import secrets
 
@@ -200,7 +200,7 @@ def test_good_secrets_are_taken() -> None:
             assert Settings(secret=secret).has_keys
 
 
-def test_keys_from_everywhere(nowhere: Path) -> None:
+def test_keys_are_read_from_the_entry_a_file_and_the_environment(nowhere: Path) -> None:
     (nowhere / "key").write_text(SECRET + "\n")
     settings = load(
         env={
@@ -226,8 +226,8 @@ def test_keys_from_everywhere(nowhere: Path) -> None:
         settings.key_set(env={"TIDINGS_KEY_E": SECRET})
 
 
-def test_without_a_key_nothing_is_served_and_the_message_says_how_to_make_one() -> None:
-    message = refusal({})
+def test_serving_without_a_key_is_rejected_with_the_command_that_generates_one() -> None:
+    message = error_message({})
     assert "openssl rand" in message
     assert "--dev" in message
     Settings(secret=SECRET).check_serving()
@@ -235,27 +235,27 @@ def test_without_a_key_nothing_is_served_and_the_message_says_how_to_make_one() 
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "hub.example", "", "localhost.evil.example"])
-def test_dev_is_for_loopback_only(host: str) -> None:
-    assert "loopback" in refusal({"TIDINGS_DEV": "1", "TIDINGS_HOST": host})
+def test_dev_is_rejected_outside_loopback(host: str) -> None:
+    assert "loopback" in error_message({"TIDINGS_DEV": "1", "TIDINGS_HOST": host})
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.3.2.1", "::1", "localhost"])
-def test_dev_on_loopback_says_what_it_is(host: str) -> None:
+def test_dev_on_loopback_is_an_insecure_option_with_open_rules(host: str) -> None:
     settings = Settings(dev=True, host=host)
-    assert any("anonymous" in choice for choice in settings.insecure_options())
+    assert any("anonymous" in option for option in settings.insecure_options())
     assert settings.broker_rules()["*"].subscribe is Subscribe.PUBLIC
     settings.access().check_publish(Claims(sub="x"), "anything:1")
     with pytest.raises(Forbidden):
         settings.access().check_subscribe(Claims(sub="x", channels=("*",)), "user:y")
 
 
-def test_every_unsafe_choice_is_named() -> None:
+def test_every_unsafe_option_is_listed() -> None:
     assert Settings().insecure_options() == []
     assert "any page" in Settings(origins=("*",)).insecure_options()[0]
     assert "from any address" in Settings(host="0.0.0.0", trusted_proxies=("0.0.0.0/0",)).insecure_options()[0]
 
 
-def test_the_defaults_are_safe() -> None:
+def test_defaults_are_safe() -> None:
     settings = Settings()
     assert settings.host == "127.0.0.1"
     assert not settings.dev
@@ -266,18 +266,18 @@ def test_the_defaults_are_safe() -> None:
         settings.access().check_subscribe(Claims(sub="x", channels=("*",)), "orders:1")
 
 
-def test_each_node_has_a_name() -> None:
+def test_node_id_is_random_by_default() -> None:
     names = {Settings().node_id for _ in range(10)} | {Settings(node_id="").node_id for _ in range(10)}
     assert len(names) > 15
     assert Settings(node_id="n1").node_id == "n1"
 
 
-def test_settings_do_not_change() -> None:
+def test_settings_are_immutable() -> None:
     with pytest.raises(ValueError):
         Settings().port = 1  # type: ignore[misc]
 
 
-def test_an_ingress_in_the_environment() -> None:
+def test_ingress_is_read_from_the_environment() -> None:
     settings = load(env={"TIDINGS_INGRESS": '{"main": {"url": "amqp://u:pw@h/shop?queue=x"}}'}).settings
     source = settings.ingress.queues["main"]
     assert (str(source.address()), source.address().queue) == ("amqp://h:5672/shop", "x")
@@ -289,7 +289,7 @@ def test_an_ingress_in_the_environment() -> None:
         settings.check_serving()
 
 
-def test_no_secret_is_ever_shown(nowhere: Path) -> None:
+def test_secrets_are_masked_everywhere(nowhere: Path) -> None:
     file = nowhere / "tidings.toml"
     file.write_text(
         f'secret = "{SECRET}"\napi_keys = ["{API_KEY}"]\nbroker = "redis://ann:{SECRET}@h:1/0"\n'
@@ -297,14 +297,14 @@ def test_no_secret_is_ever_shown(nowhere: Path) -> None:
         f'[ingress.main]\nurl = "amqp://ann:{SECRET}@h/shop"\n'
     )
     loaded = load(env={})
-    for shown in (as_toml(loaded), repr(loaded), str(loaded.settings), repr(loaded.settings.keys)):
-        assert SECRET not in shown
-        assert API_KEY not in shown
+    for text in (as_toml(loaded), repr(loaded), str(loaded.settings), repr(loaded.settings.keys)):
+        assert SECRET not in text
+        assert API_KEY not in text
     file.write_text(f'secret = "{SECRET}"\nport = "{SECRET}"\nprefix = "{SECRET} "\nnode_id = "a b {SECRET}"\n')
-    assert SECRET not in refusal({})
+    assert SECRET not in error_message({})
 
 
-def test_print_config_is_toml_and_says_where_from(nowhere: Path) -> None:
+def test_print_config_is_toml_with_the_origin_of_each_setting(nowhere: Path) -> None:
     (nowhere / "tidings.toml").write_text(
         'port = 9\n[namespaces.orders]\nsubscribe = "public"\n[ingress.main]\nurl = "amqp://ann:pw@h/shop"\n'
     )
@@ -328,38 +328,40 @@ def test_print_config_is_toml_and_says_where_from(nowhere: Path) -> None:
     assert set(parsed) | {"secret", "relay_secret", "namespaces"} == set(Settings.model_fields)
 
 
-def test_the_documentation_is_what_the_model_says() -> None:
+def test_documentation_matches_the_models() -> None:
     assert (ROOT / "docs" / "settings.md").read_text(encoding="utf-8") == as_markdown(), "run `make docs`"
 
 
-def test_every_policy_has_its_metric() -> None:
-    without = [
+def test_every_policy_has_a_metric() -> None:
+    without_metric = [
         name
         for name, field in Settings.model_fields.items()
         if isinstance(extra := field.json_schema_extra, dict) and extra.get("policy") and not extra.get("metric")
     ]
-    assert without == []
+    assert without_metric == []
 
 
-def test_every_bound_of_engine_and_broker_is_a_setting() -> None:
-    """Each numeric setting moved away from its default: no bound of theirs may be what it was."""
-    moved: dict[str, Any] = {"trusted_proxies": ("10.0.0.0/8",), "origins": ("*",)}
+def test_every_limit_of_engine_and_broker_is_a_setting() -> None:
+    """If every numeric setting differs from its default, then every limit differs from its default too."""
+    changed: dict[str, Any] = {"trusted_proxies": ("10.0.0.0/8",), "origins": ("*",)}
     for name, field in Settings.model_fields.items():
         if type(field.default) in (int, float):
-            moved[name] = field.default + 7
-    moved["publication_max_bytes"] += 13
-    settings = Settings(**moved)
-    for made, usual in (
+            changed[name] = field.default + 7
+    changed["publication_max_bytes"] += 13
+    settings = Settings(**changed)
+    for limits, defaults in (
         (engine_limits(settings), engine_limits(Settings())),
         (broker_limits(settings), broker_limits(Settings())),
         (engine_options(settings), engine_options(Settings())),
     ):
-        same = [each.name for each in fields(made) if getattr(made, each.name) == getattr(usual, each.name)]
-        assert same == []
+        unchanged = [
+            field.name for field in fields(limits) if getattr(limits, field.name) == getattr(defaults, field.name)
+        ]
+        assert unchanged == []
 
 
 @pytest.mark.parametrize("name", ["link_max_bytes", "held_max_bytes", "repair_max_bytes", "recovery_max_bytes"])
-def test_a_bound_that_no_publication_would_pass(name: str) -> None:
+def test_limit_below_two_publications_is_rejected(name: str) -> None:
     enough = dict.fromkeys(("link_max_bytes", "held_max_bytes", "repair_max_bytes", "recovery_max_bytes"), 33_554_432)
     Settings(publication_max_bytes=16_777_216, **enough)
     with pytest.raises(ValueError, match=name):
@@ -374,13 +376,13 @@ def test_every_setting_is_documented_and_counted() -> None:
         extra = field.json_schema_extra or {}
         assert isinstance(extra, dict)
         metric = str(extra.get("metric") or "")
-        assert not metric or metric in FIELDS, f"{name} names the metric {metric}, which is none"
+        assert not metric or metric in FIELDS, f"{name} names the metric {metric}, which does not exist"
         if isinstance(field.default, float):
             assert name.endswith("_s"), f"{name} needs its unit in its name"
 
 
 @pytest.mark.parametrize("advertise", ["10.0.0.5", ":8000", "host:", "host:99999", "host:x"])
-def test_an_advertised_address_has_a_host_and_a_port(advertise: str) -> None:
+def test_advertised_address_needs_a_host_and_a_port(advertise: str) -> None:
     with pytest.raises(ValueError, match="host:port"):
         Settings(advertise=advertise)
     with pytest.raises(ValueError, match="every address"):
@@ -388,16 +390,16 @@ def test_an_advertised_address_has_a_host_and_a_port(advertise: str) -> None:
     assert Settings(advertise="[::1]:8000").advertise == "[::1]:8000"
 
 
-def test_nodes_prove_themselves_with_the_first_secret_that_they_share() -> None:
+def test_relay_secrets_start_with_the_one_that_signs() -> None:
     other = SECRET[::-1]
     assert Settings().relay_secrets() == []
     assert Settings(secret=SECRET).relay_secrets() == [SECRET]
-    both = Settings(secret=SECRET, keys=[{"kid": "a", "secret_env": "A"}])
-    assert both.relay_secrets(env={"A": other}) == [SECRET, other]
+    two_secrets = Settings(secret=SECRET, keys=[{"kid": "a", "secret_env": "A"}])
+    assert two_secrets.relay_secrets(env={"A": other}) == [SECRET, other]
     assert Settings(secret=SECRET, relay_secret=other).relay_secrets() == [other]
 
 
-def test_relaying_needs_a_secret_and_workers_need_redis() -> None:
+def test_relay_needs_a_secret_and_workers_need_redis() -> None:
     with pytest.raises(BadConfig, match="relay_secret"):
         Settings(dev=True, advertise="10.0.0.5:8000").check_serving()
     with pytest.raises(BadConfig, match="workers need Redis"):
@@ -408,15 +410,15 @@ def test_relaying_needs_a_secret_and_workers_need_redis() -> None:
 PUSHER = f'[ingress.pusher]\napp_id = "42"\nkey = "k"\nsecret = "{SECRET}"\n'
 
 
-def test_other_emitters_formats_are_off_unless_they_are_named(nowhere: Path) -> None:
+def test_compatibility_formats_are_off_unless_they_are_named(nowhere: Path) -> None:
     assert load(env={}).settings.ingress.pusher is None
     (nowhere / "tidings.toml").write_text(PUSHER + 'prefixes = { "private-" = "orders:" }\n')
     loaded = load(env={})
     assert loaded.settings.ingress.pusher is not None
     assert loaded.settings.ingress.pusher.credentials().secret == SECRET
     text = as_toml(loaded)
-    shown = tomllib.loads(text)["ingress"]["pusher"]
-    assert shown == {
+    table = tomllib.loads(text)["ingress"]["pusher"]
+    assert table == {
         "namespace": "pusher",
         "prefixes": {"private-": "orders:"},
         "app_id": "42",
@@ -426,7 +428,7 @@ def test_other_emitters_formats_are_off_unless_they_are_named(nowhere: Path) -> 
     assert SECRET not in text + repr(loaded.settings)
 
 
-def test_a_format_with_its_defaults_is_a_switch(nowhere: Path) -> None:
+def test_true_enables_a_format_with_its_defaults(nowhere: Path) -> None:
     (nowhere / "tidings.toml").write_text("[ingress]\nsocketio_emitter = true\nflask_socketio = false\n")
     ingress = load(env={}).settings.ingress
     assert list(ingress.pubsub_sources()) == ["socketio_emitter"]
@@ -435,7 +437,7 @@ def test_a_format_with_its_defaults_is_a_switch(nowhere: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("broker", "url", "serves"),
+    ("broker", "url", "is_valid"),
     [
         ("memory://", "", False),
         ("redis+cluster://h:1", "", False),
@@ -445,31 +447,31 @@ def test_a_format_with_its_defaults_is_a_switch(nowhere: Path) -> None:
         ("redis+cluster://h:1", "rediss://h:1", True),
     ],
 )
-def test_a_format_that_comes_over_redis_needs_one(broker: str, url: str, serves: bool) -> None:
+def test_pubsub_format_needs_a_single_redis(broker: str, url: str, is_valid: bool) -> None:
     ingress = Ingress(flask_socketio=FlaskSocketio(url=url))
     settings = Settings(dev=True, broker=broker, ingress=ingress)
-    if serves:
+    if is_valid:
         settings.check_serving()
     else:
         with pytest.raises(BadConfig, match="flask_socketio needs a single Redis"):
             settings.check_serving()
 
 
-def test_a_password_in_the_url_of_a_format_is_not_shown(nowhere: Path) -> None:
+def test_password_in_the_url_of_a_format_is_masked(nowhere: Path) -> None:
     (nowhere / "tidings.toml").write_text(f'[ingress.flask_socketio]\nurl = "redis://ann:{SECRET}@h:1/0"\n')
     loaded = load(env={})
     assert SECRET not in as_toml(loaded) + repr(loaded.settings)
 
 
-def test_a_format_can_be_set_in_the_environment() -> None:
-    said = json.dumps({"pusher": {"app_id": "42", "key": "k", "secret": SECRET}})
-    pusher = load(env={"TIDINGS_INGRESS": said}).settings.ingress.pusher
+def test_format_is_read_from_the_environment() -> None:
+    table = json.dumps({"pusher": {"app_id": "42", "key": "k", "secret": SECRET}})
+    pusher = load(env={"TIDINGS_INGRESS": table}).settings.ingress.pusher
     assert pusher is not None
     assert pusher.app_id == "42"
 
 
-def test_a_format_that_is_set_wrongly(nowhere: Path) -> None:
-    for text, about in (
+def test_wrong_settings_of_a_format_are_rejected(nowhere: Path) -> None:
+    for text, expected in (
         ('[ingress.pusher]\napp_id = "42"\n', "needs app_id"),
         (PUSHER.replace(SECRET, "short"), "fewer than 16 bytes"),
         (PUSHER.replace(SECRET, "change-me-change-me"), "placeholder"),
@@ -485,6 +487,6 @@ def test_a_format_that_is_set_wrongly(nowhere: Path) -> None:
         ('[ingress.flask_socketio]\nchannels = ["a?"]\n', "at least one channel"),
     ):
         (nowhere / "tidings.toml").write_text(text)
-        said = refusal({})
-        assert about in said
-        assert SECRET not in said
+        message = error_message({})
+        assert expected in message
+        assert SECRET not in message

@@ -26,7 +26,7 @@ def hub() -> SmallHub:
 
 @pytest.fixture
 def client(hub: SmallHub) -> FlaskClient:
-    """Requests with a valid key."""
+    """A client that sends a valid key."""
     client = create_app(hub).test_client()
     client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {API_KEY}"
     return client
@@ -34,11 +34,11 @@ def client(hub: SmallHub) -> FlaskClient:
 
 @pytest.fixture
 def anonymous(hub: SmallHub) -> FlaskClient:
-    """Requests without a key."""
+    """A client that sends no key."""
     return create_app(hub).test_client()
 
 
 @pytest.fixture
 def dev() -> FlaskClient:
-    """A hub under `--dev`, without keys."""
+    """A client of a hub with `--dev` and without keys."""
     return create_app(SmallHub(Settings(dev=True))).test_client()

@@ -21,14 +21,14 @@ def _row(number: int, user: str) -> dict[str, object]:
     return row | {"sid": "the Engine.IO sid, a secret"}
 
 
-def test_history_has_what_was_published(client: FlaskClient, hub: SmallHub) -> None:
+def test_history_returns_the_publications(client: FlaskClient, hub: SmallHub) -> None:
     _publish(client, 2)
-    answer = client.get("/api/channels/orders:1/history").json
+    response = client.get("/api/channels/orders:1/history").json
 
-    assert answer is not None
-    assert answer["cursor"] == "e1.2"
-    assert answer["publications"] == [publication.to_wire() for publication in hub.histories["orders:1"]]
-    assert answer["publications"][0]["data"] == {"n": 1}
+    assert response is not None
+    assert response["cursor"] == "e1.2"
+    assert response["publications"] == [publication.to_wire() for publication in hub.histories["orders:1"]]
+    assert response["publications"][0]["data"] == {"n": 1}
 
 
 @pytest.mark.parametrize(
@@ -42,12 +42,14 @@ def test_history_has_what_was_published(client: FlaskClient, hub: SmallHub) -> N
         ("?since=e1.4", []),
     ],
 )
-def test_history_is_paged(hub: SmallHub, client: FlaskClient, query: str, numbers: list[int]) -> None:
+def test_history_limit_since_and_newest_select_publications(
+    hub: SmallHub, client: FlaskClient, query: str, numbers: list[int]
+) -> None:
     _publish(client, 4)
-    answer = client.get(f"/api/channels/orders:1/history{query}").json
+    response = client.get(f"/api/channels/orders:1/history{query}").json
 
-    assert answer is not None
-    assert [publication["data"]["n"] for publication in answer["publications"]] == numbers
+    assert response is not None
+    assert [publication["data"]["n"] for publication in response["publications"]] == numbers
     assert hub.metrics.history_limited == ("limit=2" not in query)
 
 
@@ -69,56 +71,56 @@ def test_history_is_paged(hub: SmallHub, client: FlaskClient, query: str, number
         ("/api/connections?after=a%0Ab", "bad_request"),
     ],
 )
-def test_a_wrong_question_is_named(client: FlaskClient, path: str, code: str) -> None:
-    answer = client.get(path)
+def test_wrong_query_is_rejected_with_its_code(client: FlaskClient, path: str, code: str) -> None:
+    response = client.get(path)
 
-    assert answer.status_code in {400, 404}
-    assert answer.json is not None
-    assert answer.json["error"]["code"] == code
+    assert response.status_code in {400, 404}
+    assert response.json is not None
+    assert response.json["error"]["code"] == code
 
 
-def test_connections_come_page_by_page_and_without_secrets(client: FlaskClient, hub: SmallHub) -> None:
+def test_connections_are_paginated_and_contain_no_secrets(client: FlaskClient, hub: SmallHub) -> None:
     hub.rows = [_row(number, "u1") for number in (3, 1, 5, 2, 4)]
-    seen: list[str] = []
+    names: list[str] = []
     after = ""
     while True:
-        answer = client.get(f"/api/connections?limit=2{after}")
-        assert answer.json is not None
-        assert "sid" not in answer.text
-        seen += [row["connection"] for row in answer.json["connections"]]
-        if answer.json["next"] is None:
+        response = client.get(f"/api/connections?limit=2{after}")
+        assert response.json is not None
+        assert "sid" not in response.text
+        names += [row["connection"] for row in response.json["connections"]]
+        if response.json["next"] is None:
             break
-        after = f"&after={answer.json['next']}"
+        after = f"&after={response.json['next']}"
 
-    assert seen == ["c1", "c2", "c3", "c4", "c5"]
+    assert names == ["c1", "c2", "c3", "c4", "c5"]
 
 
-def test_channels_are_listed_with_their_connections(client: FlaskClient) -> None:
+def test_channels_are_listed_with_connection_counts(client: FlaskClient) -> None:
     _publish(client, 1)
 
     expected = {"channels": [{"channel": "orders:1", "connections": 1}], "next": None, "nodes": 1, "missing": []}
     assert client.get("/api/channels").json == expected
 
 
-def test_a_node_answers_for_itself_without_its_broker(client: FlaskClient, hub: SmallHub) -> None:
+def test_local_query_works_without_the_broker(client: FlaskClient, hub: SmallHub) -> None:
     hub.down, hub.rows = True, [_row(1, "u1")]
 
     assert client.get("/api/connections").status_code == 503
-    answer = client.get("/api/connections?here=true").json
-    assert answer is not None
-    assert [row["connection"] for row in answer["connections"]] == ["c1"]
+    response = client.get("/api/connections?here=true").json
+    assert response is not None
+    assert [row["connection"] for row in response["connections"]] == ["c1"]
 
 
-def test_nodes_are_summed_up(client: FlaskClient) -> None:
-    answer = client.get("/api/nodes").json
+def test_nodes_response_has_totals(client: FlaskClient) -> None:
+    response = client.get("/api/nodes").json
 
-    assert answer is not None
-    assert [node["node"] for node in answer["nodes"]] == ["n1", "n2"]
-    assert answer["connections"] == {"websocket": 4, "polling": 2, "sse": 0}
-    assert (answer["sessions"], answer["subscriptions"]) == (6, 10)
+    assert response is not None
+    assert [node["node"] for node in response["nodes"]] == ["n1", "n2"]
+    assert response["connections"] == {"websocket": 4, "polling": 2, "sse": 0}
+    assert (response["sessions"], response["subscriptions"]) == (6, 10)
 
 
-def test_a_user_is_disconnected(client: FlaskClient, hub: SmallHub) -> None:
+def test_user_is_disconnected(client: FlaskClient, hub: SmallHub) -> None:
     hub.rows = [_row(1, "u1"), _row(2, "u2"), _row(3, "u1")]
 
     hub.missing = ("n2",)
@@ -127,7 +129,7 @@ def test_a_user_is_disconnected(client: FlaskClient, hub: SmallHub) -> None:
     assert client.post("/api/users/a%20b/disconnect").status_code == 400
 
 
-def test_a_connection_is_disconnected(client: FlaskClient, hub: SmallHub) -> None:
+def test_connection_is_disconnected(client: FlaskClient, hub: SmallHub) -> None:
     hub.rows = [_row(1, "u1"), _row(3, "u1")]
 
     assert client.post("/api/connections/c3/disconnect").json == {"disconnected": 1, "nodes": 1, "missing": []}
@@ -135,39 +137,41 @@ def test_a_connection_is_disconnected(client: FlaskClient, hub: SmallHub) -> Non
     assert client.post("/api/connections/a%20b/disconnect").status_code == 400
 
 
-@pytest.mark.parametrize("do", ["subscribe", "unsubscribe"])
-def test_a_users_connections_get_or_lose_a_channel(client: FlaskClient, hub: SmallHub, do: str) -> None:
+@pytest.mark.parametrize("action", ["subscribe", "unsubscribe"])
+def test_connections_of_a_user_are_subscribed_and_unsubscribed(client: FlaskClient, hub: SmallHub, action: str) -> None:
     hub.rows = [_row(1, "u1"), _row(2, "u2")]
-    answer = client.post(f"/api/users/u1/{do}", json={"channel": "orders:1"})
+    response = client.post(f"/api/users/u1/{action}", json={"channel": "orders:1"})
 
-    assert (answer.status_code, answer.json) == (
+    assert (response.status_code, response.json) == (
         200,
         {"connections": 1, "refused": 0, "nodes": 1, "missing": []},
     )
-    assert [(order.name, order.arguments) for order in hub.commands] == [(do, {"user": "u1", "channel": "orders:1"})]
-    assert client.post(f"/api/users/u1/{do}", json={"channel": "nowhere:1"}).status_code == 404
-    assert client.post(f"/api/users/u1/{do}", json={"channel": "orders"}).status_code == 400
-    assert client.post(f"/api/users/u1/{do}", json={}).status_code == 400
+    assert [(command.name, command.arguments) for command in hub.commands] == [
+        (action, {"user": "u1", "channel": "orders:1"})
+    ]
+    assert client.post(f"/api/users/u1/{action}", json={"channel": "nowhere:1"}).status_code == 404
+    assert client.post(f"/api/users/u1/{action}", json={"channel": "orders"}).status_code == 400
+    assert client.post(f"/api/users/u1/{action}", json={}).status_code == 400
 
 
-def test_a_users_own_channel_stays(client: FlaskClient, hub: SmallHub) -> None:
-    answer = client.post("/api/users/u1/unsubscribe", json={"channel": "user:u1"})
+def test_user_channel_cannot_be_unsubscribed(client: FlaskClient, hub: SmallHub) -> None:
+    response = client.post("/api/users/u1/unsubscribe", json={"channel": "user:u1"})
 
-    assert answer.status_code == 400
+    assert response.status_code == 400
     assert hub.commands == []
 
 
-@pytest.mark.parametrize(("who", "key"), [({"user": "u1"}, "user:u1"), ({"jti": "t-1"}, "jti:t-1")])
-@pytest.mark.parametrize("when", ["for_s", "until_s"])
-def test_a_user_or_a_token_is_revoked(
-    client: FlaskClient, hub: SmallHub, who: dict[str, str], key: str, when: str
+@pytest.mark.parametrize(("target", "key"), [({"user": "u1"}, "user:u1"), ({"jti": "t-1"}, "jti:t-1")])
+@pytest.mark.parametrize("period", ["for_s", "until_s"])
+def test_user_or_token_is_revoked(
+    client: FlaskClient, hub: SmallHub, target: dict[str, str], key: str, period: str
 ) -> None:
     now_s = time.time()
-    answer = client.post("/api/revocations", json=who | {when: 60 if when == "for_s" else now_s + 60})
+    response = client.post("/api/revocations", json=target | {period: 60 if period == "for_s" else now_s + 60})
 
-    assert answer.status_code == 201
-    about = {"until_s": hub.revoked[key], "disconnected": 0, "nodes": 1, "missing": []}
-    assert answer.json == {"user": None, "jti": None} | who | about
+    assert response.status_code == 201
+    details = {"until_s": hub.revoked[key], "disconnected": 0, "nodes": 1, "missing": []}
+    assert response.json == {"user": None, "jti": None} | target | details
     assert hub.revoked[key] == pytest.approx(now_s + 60, abs=30)
 
 
@@ -190,7 +194,7 @@ def test_a_user_or_a_token_is_revoked(
     ],
     ids=str,
 )
-def test_a_wrong_revocation_revokes_nothing(client: FlaskClient, hub: SmallHub, body: object) -> None:
+def test_malformed_revocation_is_rejected(client: FlaskClient, hub: SmallHub, body: object) -> None:
     assert client.post("/api/revocations", json=body).status_code == 400
     assert hub.revoked == {}
 
@@ -208,31 +212,31 @@ def test_health_and_readiness_need_no_key(anonymous: FlaskClient, hub: SmallHub)
     assert ready.json == {"ready": False, "checks": {"broker": False}}
 
 
-def test_health_names_what_is_insecure(dev: FlaskClient, anonymous: FlaskClient) -> None:
-    answers = [client.get("/healthz").json for client in (anonymous, dev)]
+def test_health_lists_insecure_options(dev: FlaskClient, anonymous: FlaskClient) -> None:
+    responses = [client.get("/healthz").json for client in (anonymous, dev)]
 
-    assert answers[0] is not None
-    assert answers[1] is not None
-    assert answers[0]["insecure"] == []
-    assert answers[1]["insecure"][0].startswith("dev:")
+    assert responses[0] is not None
+    assert responses[1] is not None
+    assert responses[0]["insecure"] == []
+    assert responses[1]["insecure"][0].startswith("dev:")
 
 
 def test_metrics_show_every_field(client: FlaskClient, hub: SmallHub) -> None:
     hub.metrics.count(hub.metrics.publish_errors, "unavailable", 3)
-    answer = client.get("/metrics")
+    response = client.get("/metrics")
 
-    assert answer.content_type == "text/plain; version=0.0.4; charset=utf-8"
+    assert response.content_type == "text/plain; version=0.0.4; charset=utf-8"
     for name, (kind, _) in FIELDS.items():
-        assert f"# TYPE tidings_{name}" + ("_total" if kind in {Kind.COUNTER, Kind.BY_CODE} else "") in answer.text
-    assert 'tidings_publish_errors_total{code="unavailable"' in answer.text
+        assert f"# TYPE tidings_{name}" + ("_total" if kind in {Kind.COUNTER, Kind.BY_CODE} else "") in response.text
+    assert 'tidings_publish_errors_total{code="unavailable"' in response.text
 
 
-def test_who_is_in_a_channel(hub: SmallHub, client: FlaskClient) -> None:
+def test_presence_returns_the_members(hub: SmallHub, client: FlaskClient) -> None:
     hub.present["demo:1"] = {"b": b'{"name":"\xc3\xa9","n":[1,{}]}', "a": b"null"}
-    answer = client.get("/api/channels/demo:1/presence")
+    response = client.get("/api/channels/demo:1/presence")
     members = [{"user": "a", "info": None}, {"user": "b", "info": {"name": "é", "n": [1, {}]}}]
-    assert (answer.status_code, answer.json) == (200, {"cursor": "e1.0", "count": 2, "members": members})
-    PresenceResponse.model_validate(answer.json)
+    assert (response.status_code, response.json) == (200, {"cursor": "e1.0", "count": 2, "members": members})
+    PresenceResponse.model_validate(response.json)
     assert client.get("/api/channels/demo:1/presence?limit=1").json == {"cursor": "e1.0", "count": 2, "members": None}
     assert client.get("/api/channels/demo:2/presence").json == {"cursor": "e1.0", "count": 0, "members": []}
     assert client.get("/api/channels/user:7/presence").status_code == 403

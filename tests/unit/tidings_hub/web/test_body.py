@@ -38,21 +38,21 @@ GOOD = b'{"channel":"orders:1","event":"e","data":1}'
     ],
     ids=lambda body: ascii(body[-24:]),
 )
-def test_what_is_not_strict_json_is_refused(client: FlaskClient, hub: SmallHub, body: bytes) -> None:
-    answer = client.post("/api/publish", data=body, content_type="application/json")
+def test_body_that_is_not_strict_json_is_rejected(client: FlaskClient, hub: SmallHub, body: bytes) -> None:
+    response = client.post("/api/publish", data=body, content_type="application/json")
 
-    assert answer.status_code == 400
-    assert answer.json is not None
-    assert answer.json["error"]["code"] in {"bad_request", "bad_channel"}
+    assert response.status_code == 400
+    assert response.json is not None
+    assert response.json["error"]["code"] in {"bad_request", "bad_channel"}
     assert hub.histories == {}
 
 
-def test_a_whole_surrogate_pair_is_fine(client: FlaskClient, hub: SmallHub) -> None:
-    answer = client.post(
+def test_complete_surrogate_pair_is_accepted(client: FlaskClient, hub: SmallHub) -> None:
+    response = client.post(
         "/api/publish", data=GOOD.replace(b"1}", b'"\\ud83d\\ude00"}'), content_type="application/json"
     )
 
-    assert answer.status_code == 200
+    assert response.status_code == 200
     assert hub.histories["orders:1"][0].data_json == '"😀"'.encode()
 
 
@@ -67,17 +67,19 @@ def test_a_whole_surrogate_pair_is_fine(client: FlaskClient, hub: SmallHub) -> N
         ("application/json", "gzip"),
     ],
 )
-def test_other_kinds_of_body_are_415(client: FlaskClient, content_type: str, encoding: str | None) -> None:
+def test_other_content_types_and_encodings_get_415(
+    client: FlaskClient, content_type: str, encoding: str | None
+) -> None:
     headers = {"Content-Encoding": encoding} if encoding else {}
-    answer = client.post("/api/publish", data=GOOD, content_type=content_type, headers=headers)
+    response = client.post("/api/publish", data=GOOD, content_type=content_type, headers=headers)
 
-    assert answer.status_code == 415
-    assert answer.json is not None
-    assert answer.json["error"]["code"] == "unsupported_media"
+    assert response.status_code == 415
+    assert response.json is not None
+    assert response.json["error"]["code"] == "unsupported_media"
 
 
-class Endless(io.RawIOBase):
-    """A body that never ends; it counts what was read of it."""
+class EndlessBody(io.RawIOBase):
+    """A body without an end. It counts the bytes that were read."""
 
     read_bytes = 0
 
@@ -95,44 +97,44 @@ class Endless(io.RawIOBase):
 
 
 def _post(client: FlaskClient, body: io.IOBase, **environ: str) -> TestResponse:
-    """A request whose head says what `environ` says, whatever the body is like."""
-    asked = EnvironBuilder(path="/api/publish", method="POST", content_type="application/json").get_environ()
-    asked["HTTP_AUTHORIZATION"] = client.environ_base["HTTP_AUTHORIZATION"]
+    """Send a request with the headers in `environ`, which need not match the body."""
+    base_environ = EnvironBuilder(path="/api/publish", method="POST", content_type="application/json").get_environ()
+    base_environ["HTTP_AUTHORIZATION"] = client.environ_base["HTTP_AUTHORIZATION"]
     return TestResponse(
-        *run_wsgi_app(client.application, asked | {"wsgi.input": body} | environ), request=Request(asked)
+        *run_wsgi_app(client.application, base_environ | {"wsgi.input": body} | environ), request=Request(base_environ)
     )
 
 
-def test_a_body_over_the_limit_is_refused_unread(client: FlaskClient, hub: SmallHub) -> None:
-    body = Endless()
-    answer = _post(client, body, CONTENT_LENGTH="4097")
+def test_body_over_the_limit_is_rejected_without_reading_it(client: FlaskClient, hub: SmallHub) -> None:
+    body = EndlessBody()
+    response = _post(client, body, CONTENT_LENGTH="4097")
 
-    assert answer.status_code == 413
-    assert answer.headers["Connection"] == "close"
+    assert response.status_code == 413
+    assert response.headers["Connection"] == "close"
     assert body.read_bytes == 0
     assert hub.metrics.api_too_large == 1
 
 
-def test_a_chunked_body_is_read_up_to_the_limit_and_no_further(client: FlaskClient) -> None:
-    body = Endless()
-    answer = _post(client, body, HTTP_TRANSFER_ENCODING="chunked")
+def test_chunked_body_is_read_only_up_to_the_limit(client: FlaskClient) -> None:
+    body = EndlessBody()
+    response = _post(client, body, HTTP_TRANSFER_ENCODING="chunked")
 
-    assert answer.status_code == 413
+    assert response.status_code == 413
     assert 0 < body.read_bytes <= 4097
 
 
-def test_a_chunked_body_is_read_whole(client: FlaskClient, hub: SmallHub) -> None:
-    answer = _post(client, io.BytesIO(GOOD), HTTP_TRANSFER_ENCODING="chunked")
+def test_chunked_body_is_accepted(client: FlaskClient, hub: SmallHub) -> None:
+    response = _post(client, io.BytesIO(GOOD), HTTP_TRANSFER_ENCODING="chunked")
 
-    assert answer.status_code == 200
+    assert response.status_code == 200
     assert len(hub.histories["orders:1"]) == 1
 
 
 @pytest.mark.parametrize("length", [str(len(GOOD) + 5), "-1", "4e1", ""])
-def test_a_length_that_lies_is_refused(client: FlaskClient, hub: SmallHub, length: str) -> None:
-    answer = _post(client, io.BytesIO(GOOD), CONTENT_LENGTH=length)
+def test_wrong_content_length_is_rejected(client: FlaskClient, hub: SmallHub, length: str) -> None:
+    response = _post(client, io.BytesIO(GOOD), CONTENT_LENGTH=length)
 
-    assert answer.status_code == 400
-    assert answer.json is not None
-    assert answer.json["error"]["code"] == "bad_request"
+    assert response.status_code == 400
+    assert response.json is not None
+    assert response.json["error"]["code"] == "bad_request"
     assert hub.histories == {}

@@ -12,74 +12,78 @@ from tidings_hub.web import sdk
 STATIC = Path(tidings_hub.web.__file__).parent / "static"
 
 
-def test_the_page_is_for_dev_only(dev: FlaskClient, anonymous: FlaskClient) -> None:
+def test_demo_page_is_served_only_in_dev_mode(dev: FlaskClient, anonymous: FlaskClient) -> None:
     assert 'data-channel="demo:hello"' in dev.get("/").text
-    answer = anonymous.get("/")
-    assert answer.status_code == 200
-    assert "tidings hub is running" in answer.text
-    assert "script" not in answer.text
-    asked = anonymous.get("/", headers={"Accept": "application/json"})
-    assert asked.json == {"message": "tidings hub is running"}
+    response = anonymous.get("/")
+    assert response.status_code == 200
+    assert "tidings hub is running" in response.text
+    assert "script" not in response.text
+    json_response = anonymous.get("/", headers={"Accept": "application/json"})
+    assert json_response.json == {"message": "tidings hub is running"}
 
 
-def test_the_page_has_no_inline_code_and_nothing_from_elsewhere(dev: FlaskClient) -> None:
-    answer = dev.get("/")
-    policy = answer.headers["Content-Security-Policy"]
+def test_demo_page_has_no_inline_code_and_no_external_files(dev: FlaskClient) -> None:
+    response = dev.get("/")
+    policy = response.headers["Content-Security-Policy"]
 
     assert "script-src 'self'" in policy
     assert "unsafe" not in policy
-    assert not re.search(r"<script(?![^>]*\ssrc=)", answer.text)
-    assert not re.search(r"\s(style|on\w+)=", answer.text)
-    assert not re.search(r"(?:src|href)=\"(?:https?:)?//", answer.text)
+    assert not re.search(r"<script(?![^>]*\ssrc=)", response.text)
+    assert not re.search(r"\s(style|on\w+)=", response.text)
+    assert not re.search(r"(?:src|href)=\"(?:https?:)?//", response.text)
 
 
-def test_every_file_that_the_page_names_is_served(dev: FlaskClient) -> None:
-    found = re.findall(r"(?:src|href)=\"(/static/[^\"]+)\"", dev.get("/").text)
-    assert len(found) >= 3
-    for path in found:
-        answer = dev.get(path)
-        assert answer.status_code == 200
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        answer.close()
+def test_every_file_of_the_demo_page_is_served(dev: FlaskClient) -> None:
+    paths = re.findall(r"(?:src|href)=\"(/static/[^\"]+)\"", dev.get("/").text)
+    assert len(paths) >= 3
+    for path in paths:
+        response = dev.get(path)
+        assert response.status_code == 200
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        response.close()
 
 
 @pytest.mark.parametrize("path", ["/static/../app.py", "/static/..%2fapp.py", "/static/%2e%2e/app.py"])
-def test_nothing_beside_the_static_files_is_served(dev: FlaskClient, path: str) -> None:
+def test_files_outside_the_static_folder_are_not_served(dev: FlaskClient, path: str) -> None:
     assert dev.get(path).status_code == 404
 
 
-def test_the_pages_scripts_never_make_markup() -> None:
+def test_scripts_of_the_demo_page_do_not_create_markup_from_strings() -> None:
     scripts = list(STATIC.glob("*.js"))
     assert len(scripts) >= 5
     for script in scripts:
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", script.read_text())
 
 
-def test_the_page_says_what_is_missing(dev: FlaskClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_demo_page_explains_how_to_build_a_missing_sdk(
+    dev: FlaskClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(sdk, "FOLDER", tmp_path)
     assert "make setup" in dev.get("/").text
     (tmp_path / "tidings.js").write_text("")
     assert "make setup" not in dev.get("/").text
 
 
-def test_the_sdk_is_served_to_pages_of_any_origin(anonymous: FlaskClient) -> None:
-    for name, kind in (("tidings.js", "text/javascript"), ("tidings.js.map", "application/json")):
-        answer = anonymous.get(f"/{name}")
-        assert answer.status_code == 200, "make setup builds it"
-        assert answer.content_type.startswith(kind)
-        assert answer.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
-        assert answer.headers["Cache-Control"] == "no-cache"
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        again = anonymous.get(f"/{name}", headers={"If-None-Match": answer.headers["ETag"]})
-        assert again.status_code == 304
-        answer.close()
-        again.close()
+def test_sdk_is_served_to_pages_of_any_origin(anonymous: FlaskClient) -> None:
+    for name, media_type in (("tidings.js", "text/javascript"), ("tidings.js.map", "application/json")):
+        response = anonymous.get(f"/{name}")
+        assert response.status_code == 200, "make setup builds it"
+        assert response.content_type.startswith(media_type)
+        assert response.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
+        assert response.headers["Cache-Control"] == "no-cache"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        revalidation = anonymous.get(f"/{name}", headers={"If-None-Match": response.headers["ETag"]})
+        assert revalidation.status_code == 304
+        response.close()
+        revalidation.close()
     assert anonymous.post("/tidings.js").status_code == 405
     assert anonymous.get("/tidings.mjs").status_code == 404
 
 
-def test_a_missing_sdk_is_said(anonymous: FlaskClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_sdk_is_404_with_the_fix(
+    anonymous: FlaskClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(sdk, "FOLDER", tmp_path)
-    answer = anonymous.get("/tidings.js")
-    assert answer.status_code == 404
-    assert "make setup" in answer.text
+    response = anonymous.get("/tidings.js")
+    assert response.status_code == 404
+    assert "make setup" in response.text

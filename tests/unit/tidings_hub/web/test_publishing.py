@@ -12,23 +12,23 @@ from support.small_hub import SmallHub
 GOOD: dict[str, Any] = {"channel": "orders:42", "event": "updated", "data": {"id": 42}}
 
 
-def _code(answer: TestResponse) -> str:
-    assert answer.json is not None
-    assert set(answer.json) == {"error"}
-    assert set(answer.json["error"]) == {"code", "message"}
-    return str(answer.json["error"]["code"])
+def _code(response: TestResponse) -> str:
+    assert response.json is not None
+    assert set(response.json) == {"error"}
+    assert set(response.json["error"]) == {"code", "message"}
+    return str(response.json["error"]["code"])
 
 
-def test_one_publication_is_answered_with_its_receipt(client: FlaskClient, hub: SmallHub) -> None:
-    answer = client.post("/api/publish", json=GOOD | {"id": "a1"})
+def test_publish_returns_the_receipt(client: FlaskClient, hub: SmallHub) -> None:
+    response = client.post("/api/publish", json=GOOD | {"id": "a1"})
 
-    assert answer.status_code == 200
-    assert answer.json == {"id": "a1", "cursor": "e1.1", "duplicate": False}
-    (kept,) = hub.histories["orders:42"]
-    assert (kept.event, kept.data_json, kept.id) == ("updated", b'{"id":42}', "a1")
+    assert response.status_code == 200
+    assert response.json == {"id": "a1", "cursor": "e1.1", "duplicate": False}
+    (publication,) = hub.histories["orders:42"]
+    assert (publication.event, publication.data_json, publication.id) == ("updated", b'{"id":42}', "a1")
 
 
-def test_the_same_id_again_is_a_duplicate_with_the_first_cursor(client: FlaskClient, hub: SmallHub) -> None:
+def test_repeated_id_is_a_duplicate_with_the_first_cursor(client: FlaskClient, hub: SmallHub) -> None:
     first = client.post("/api/publish", json=GOOD | {"id": "a1"}).json
     second = client.post("/api/publish", json=GOOD | {"id": "a1"}).json
 
@@ -37,48 +37,48 @@ def test_the_same_id_again_is_a_duplicate_with_the_first_cursor(client: FlaskCli
     assert len(hub.histories["orders:42"]) == 1
 
 
-def test_without_an_id_the_hub_makes_a_new_one_each_time(client: FlaskClient, hub: SmallHub) -> None:
-    answers = [client.post("/api/publish", json=GOOD).json for _ in range(2)]
+def test_hub_generates_a_new_id_for_each_publication_without_one(client: FlaskClient, hub: SmallHub) -> None:
+    responses = [client.post("/api/publish", json=GOOD).json for _ in range(2)]
 
-    ids = [answer["id"] for answer in answers if answer is not None]
-    assert ids == [kept.id for kept in hub.histories["orders:42"]]
+    ids = [response["id"] for response in responses if response is not None]
+    assert ids == [publication.id for publication in hub.histories["orders:42"]]
     assert len(set(ids)) == 2
 
 
-def test_a_user_is_their_channel(client: FlaskClient, hub: SmallHub) -> None:
-    answer = client.post("/api/publish", json={"user": "u1", "event": "updated", "data": None})
+def test_user_target_publishes_in_the_user_channel(client: FlaskClient, hub: SmallHub) -> None:
+    response = client.post("/api/publish", json={"user": "u1", "event": "updated", "data": None})
 
-    assert answer.status_code == 200
+    assert response.status_code == 200
     assert list(hub.histories) == ["user:u1"]
 
 
-def test_several_channels_are_answered_one_by_one(client: FlaskClient, hub: SmallHub) -> None:
+def test_several_channels_have_one_result_each(client: FlaskClient, hub: SmallHub) -> None:
     body = {"channels": ["orders:1", "nowhere:2", "orders:3", "orders:1"], "event": "updated", "data": 1, "id": "x"}
-    answer = client.post("/api/publish", json=body)
+    response = client.post("/api/publish", json=body)
 
-    assert answer.status_code == 200
-    assert answer.json is not None
-    results = answer.json["results"]
+    assert response.status_code == 200
+    assert response.json is not None
+    results = response.json["results"]
     assert [result.get("cursor") for result in results] == ["e1.1", None, "e1.2"]
     assert results[1]["error"]["code"] == "unknown_namespace"
 
 
-def test_a_batch_is_answered_item_by_item(client: FlaskClient, hub: SmallHub) -> None:
+def test_batch_has_one_result_per_item(client: FlaskClient, hub: SmallHub) -> None:
     items = [
         GOOD,
         GOOD | {"channel": ""},
         "no object",
         {"channels": ["orders:1", "orders:2"], "event": "updated", "data": 1},
     ]
-    answer = client.post("/api/publish", json=items)
+    response = client.post("/api/publish", json=items)
 
-    assert answer.status_code == 200
-    assert answer.json is not None
-    receipt, no_channel, no_object, both = answer.json["results"]
+    assert response.status_code == 200
+    assert response.json is not None
+    receipt, no_channel, no_object, two_channels = response.json["results"]
     assert receipt["cursor"] == "e1.1"
     assert no_channel["error"]["code"] == "bad_channel"
     assert no_object["error"]["code"] == "bad_request"
-    assert [each["cursor"] for each in both["results"]] == ["e1.2", "e1.3"]
+    assert [result["cursor"] for result in two_channels["results"]] == ["e1.2", "e1.3"]
 
 
 @pytest.mark.parametrize(
@@ -86,11 +86,11 @@ def test_a_batch_is_answered_item_by_item(client: FlaskClient, hub: SmallHub) ->
     [[GOOD] * 6, [{"channels": ["orders:1", "orders:2", "orders:3"], "event": "e", "data": 1}] * 2],
     ids=["six items", "six channels in two items"],
 )
-def test_a_batch_over_the_limit_publishes_nothing(client: FlaskClient, hub: SmallHub, items: object) -> None:
-    answer = client.post("/api/publish", json=items)
+def test_batch_over_the_limit_publishes_nothing(client: FlaskClient, hub: SmallHub, items: object) -> None:
+    response = client.post("/api/publish", json=items)
 
-    assert answer.status_code == 413
-    assert _code(answer) == "too_large"
+    assert response.status_code == 413
+    assert _code(response) == "too_large"
     assert hub.histories == {}
     assert hub.metrics.api_too_large == 1
 
@@ -119,11 +119,11 @@ def test_a_batch_over_the_limit_publishes_nothing(client: FlaskClient, hub: Smal
     ],
     ids=str,
 )
-def test_a_wrong_target_is_an_error_and_never_everyone(client: FlaskClient, hub: SmallHub, target: object) -> None:
-    answer = client.post("/api/publish", json={"event": "updated", "data": 1} | target)  # type: ignore[operator]
+def test_wrong_target_is_rejected_and_nothing_is_published(client: FlaskClient, hub: SmallHub, target: object) -> None:
+    response = client.post("/api/publish", json={"event": "updated", "data": 1} | target)  # type: ignore[operator]
 
-    assert answer.status_code == 400
-    assert _code(answer) == "bad_channel"
+    assert response.status_code == 400
+    assert _code(response) == "bad_channel"
     assert hub.histories == {}
 
 
@@ -149,54 +149,56 @@ def test_a_wrong_target_is_an_error_and_never_everyone(client: FlaskClient, hub:
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_is_wrong_is_named(client: FlaskClient, hub: SmallHub, change: dict[str, Any], code: str) -> None:
-    answer = client.post("/api/publish", json=GOOD | change)
+def test_wrong_field_is_rejected_with_its_code(
+    client: FlaskClient, hub: SmallHub, change: dict[str, Any], code: str
+) -> None:
+    response = client.post("/api/publish", json=GOOD | change)
 
-    assert _code(answer) == code
+    assert _code(response) == code
     assert hub.histories == {}
 
 
 @pytest.mark.parametrize("name", ["event", "data"])
-def test_a_missing_name_is_an_error(client: FlaskClient, name: str) -> None:
-    answer = client.post("/api/publish", json={key: value for key, value in GOOD.items() if key != name})
+def test_missing_field_is_named_in_the_error(client: FlaskClient, name: str) -> None:
+    response = client.post("/api/publish", json={key: value for key, value in GOOD.items() if key != name})
 
-    assert answer.status_code == 400
-    assert answer.json is not None
-    assert name in answer.json["error"]["message"]
+    assert response.status_code == 400
+    assert response.json is not None
+    assert name in response.json["error"]["message"]
 
 
 @pytest.mark.parametrize("name", ["__proto__", "constructor", "prototype", "toString"])
-def test_names_that_javascript_reserves_are_plain_data(client: FlaskClient, hub: SmallHub, name: str) -> None:
-    answer = client.post(
+def test_names_reserved_in_javascript_are_plain_data(client: FlaskClient, hub: SmallHub, name: str) -> None:
+    response = client.post(
         "/api/publish", json={"channel": f"orders:{name}", "event": name, "data": {name: {"a": name}}, "id": name}
     )
 
-    assert answer.status_code == 200
-    (kept,) = hub.histories[f"orders:{name}"]
-    assert json.loads(kept.data_json) == {name: {"a": name}}
+    assert response.status_code == 200
+    (publication,) = hub.histories[f"orders:{name}"]
+    assert json.loads(publication.data_json) == {name: {"a": name}}
 
 
-def test_deep_data_is_refused(client: FlaskClient) -> None:
-    answer = client.post(
+def test_deeply_nested_data_is_rejected(client: FlaskClient) -> None:
+    response = client.post(
         "/api/publish",
         data='{"channel":"orders:1","event":"e","data":' + "[" * 66 + "]" * 66 + "}",
         content_type="application/json",
     )
 
-    assert answer.status_code == 400
-    assert _code(answer) == "bad_data"
+    assert response.status_code == 400
+    assert _code(response) == "bad_data"
 
 
-def test_a_broker_that_is_away_is_said(client: FlaskClient, hub: SmallHub) -> None:
+def test_unreachable_broker_is_503_with_retry_after(client: FlaskClient, hub: SmallHub) -> None:
     hub.down = True
-    answer = client.post("/api/publish", json=GOOD)
+    response = client.post("/api/publish", json=GOOD)
 
-    assert answer.status_code == 503
-    assert answer.headers["Retry-After"] == "1"
-    assert _code(answer) == "unavailable"
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "1"
+    assert _code(response) == "unavailable"
 
 
-def test_data_passes_through_compact_and_unchanged(client: FlaskClient, hub: SmallHub) -> None:
+def test_data_is_stored_compact_and_unchanged(client: FlaskClient, hub: SmallHub) -> None:
     client.post(
         "/api/publish",
         data='{"channel":"orders:1", "event":"e", "data": {"ä": [1.5, true, null, "\\u20ac"]}}'.encode(),

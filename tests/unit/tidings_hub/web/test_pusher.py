@@ -36,51 +36,51 @@ def hub() -> SmallHub:
 
 @pytest.fixture
 def client(hub: SmallHub) -> FlaskClient:
-    """Without an API key."""
+    """Requests without an API key."""
     return create_app(hub).test_client()
 
 
 def post(
-    client: FlaskClient, said: object, place: str = "events", *, app: PusherCredentials = APP, **more: str
+    client: FlaskClient, event: object, endpoint: str = "events", *, app: PusherCredentials = APP, **parameters: str
 ) -> TestResponse:
-    body = said if isinstance(said, bytes) else json.dumps(said).encode()
-    path = f"/apps/{app.app_id}/{place}"
-    query = signed(body, app=app, path=path, auth_timestamp=str(int(time.time()))) | more
+    body = event if isinstance(event, bytes) else json.dumps(event).encode()
+    path = f"/apps/{app.app_id}/{endpoint}"
+    query = signed(body, app=app, path=path, auth_timestamp=str(int(time.time()))) | parameters
     return client.post(path, query_string=query, data=body, content_type="application/json")
 
 
-def refused(hub: SmallHub, answer: TestResponse, status: int, about: str) -> None:
-    assert (answer.status_code, answer.mimetype) == (status, "text/plain")
-    assert about in answer.text
+def assert_rejected(hub: SmallHub, response: TestResponse, status: int, text: str) -> None:
+    assert (response.status_code, response.mimetype) == (status, "text/plain")
+    assert text in response.text
     assert hub.histories == {}
     assert sum(hub.metrics.wires_refused.values()) == 1
 
 
-def test_an_event_is_published_and_answered_with_an_empty_object(client: FlaskClient, hub: SmallHub) -> None:
-    answer = post(client, GOOD)
-    assert (answer.status_code, answer.json) == (200, {})
-    (kept,) = hub.histories["orders:42"]
-    assert (kept.event, kept.data_json) == ("updated", b'{"id":42}')
+def test_event_is_published_and_the_response_is_an_empty_object(client: FlaskClient, hub: SmallHub) -> None:
+    response = post(client, GOOD)
+    assert (response.status_code, response.json) == (200, {})
+    (publication,) = hub.histories["orders:42"]
+    assert (publication.event, publication.data_json) == ("updated", b'{"id":42}')
     assert hub.metrics.wires_published == {"pusher": 1}
 
 
-def test_the_same_event_twice_in_a_second_is_published_twice(client: FlaskClient, hub: SmallHub) -> None:
+def test_same_event_twice_in_a_second_is_published_twice(client: FlaskClient, hub: SmallHub) -> None:
     assert [post(client, GOOD).status_code for _ in range(2)] == [200, 200]
     assert len(hub.histories["orders:42"]) == 2
 
 
-def test_several_channels_and_a_batch(client: FlaskClient, hub: SmallHub) -> None:
+def test_several_channels_and_batches_are_published(client: FlaskClient, hub: SmallHub) -> None:
     assert post(client, {"name": "a", "channels": ["x", "orders:1"], "data": "1"}).status_code == 200
     batch = [{"name": "b", "channel": "x", "data": "2"}, {"name": "c", "channel": "orders:1", "data": "3"}]
     assert post(client, {"batch": batch}, "batch_events").json == {}
-    assert {name: [each.data_json for each in kept] for name, kept in hub.histories.items()} == {
+    assert {name: [publication.data_json for publication in history] for name, history in hub.histories.items()} == {
         "pusher:x": [b"1", b"2"],
         "orders:1": [b"1", b"3"],
     }
 
 
 @pytest.mark.parametrize(
-    ("said", "more", "status", "about"),
+    ("event", "parameters", "status", "text"),
     [
         (GOOD, {"auth_signature": "0" * 64}, 401, "signature"),
         (GOOD, {"auth_timestamp": "1"}, 401, "signature"),
@@ -94,38 +94,38 @@ def test_several_channels_and_a_batch(client: FlaskClient, hub: SmallHub) -> Non
         (b"x" * 5000, {}, 413, "api_body_max_bytes"),
     ],
 )
-def test_refusals_are_pushers_statuses_and_a_line_of_text(
-    client: FlaskClient, hub: SmallHub, said: object, more: dict[str, str], status: int, about: str
+def test_errors_have_pushers_status_and_a_line_of_text(
+    client: FlaskClient, hub: SmallHub, event: object, parameters: dict[str, str], status: int, text: str
 ) -> None:
-    refused(hub, post(client, said, **more), status, about)
+    assert_rejected(hub, post(client, event, **parameters), status, text)
 
 
-def test_one_wrong_channel_and_nothing_is_published(client: FlaskClient, hub: SmallHub) -> None:
-    said = {"name": "a", "channels": ["orders:1", "nowhere:1"], "data": "1"}
-    refused(hub, post(client, said), 400, "nowhere")
+def test_one_wrong_channel_rejects_the_whole_event(client: FlaskClient, hub: SmallHub) -> None:
+    event = {"name": "a", "channels": ["orders:1", "nowhere:1"], "data": "1"}
+    assert_rejected(hub, post(client, event), 400, "nowhere")
 
 
-def test_a_batch_over_the_limit(client: FlaskClient, hub: SmallHub) -> None:
-    refused(hub, post(client, {"batch": [GOOD] * 4}, "batch_events"), 413, "max_batch")
+def test_batch_over_the_limit_is_rejected(client: FlaskClient, hub: SmallHub) -> None:
+    assert_rejected(hub, post(client, {"batch": [GOOD] * 4}, "batch_events"), 413, "max_batch")
 
 
-def test_another_app_and_a_parameter_given_twice(client: FlaskClient, hub: SmallHub) -> None:
-    refused(hub, post(client, GOOD, app=PusherCredentials("43", APP.key, APP.secret)), 401, "app id")
+def test_other_app_and_repeated_parameter_are_rejected(client: FlaskClient, hub: SmallHub) -> None:
+    assert_rejected(hub, post(client, GOOD, app=PusherCredentials("43", APP.key, APP.secret)), 401, "app id")
     query = list(signed(b"{}", auth_timestamp=str(int(time.time()))).items())
-    answer = client.post("/apps/42/events", query_string=[*query, query[0]], data=b"{}")
-    assert answer.status_code == 401
+    response = client.post("/apps/42/events", query_string=[*query, query[0]], data=b"{}")
+    assert response.status_code == 401
 
 
-def test_a_body_that_was_changed_on_its_way(client: FlaskClient, hub: SmallHub) -> None:
+def test_changed_body_is_rejected(client: FlaskClient, hub: SmallHub) -> None:
     query = signed(json.dumps(GOOD).encode(), auth_timestamp=str(int(time.time())))
-    refused(hub, client.post("/apps/42/events", query_string=query, json=GOOD | {"data": "2"}), 401, "body_md5")
+    assert_rejected(hub, client.post("/apps/42/events", query_string=query, json=GOOD | {"data": "2"}), 401, "body_md5")
 
 
-def test_a_broker_that_is_away_is_ours_to_mend(client: FlaskClient, hub: SmallHub) -> None:
+def test_unreachable_broker_is_503(client: FlaskClient, hub: SmallHub) -> None:
     hub.down = True
-    refused(hub, post(client, GOOD), 503, "1 of 1 were not published")
+    assert_rejected(hub, post(client, GOOD), 503, "1 of 1 were not published")
 
 
-def test_without_the_setting_there_is_no_such_address() -> None:
+def test_addresses_are_404_without_the_setting() -> None:
     client = create_app(SmallHub(Settings())).test_client()
     assert post(client, GOOD).status_code == 404

@@ -14,63 +14,63 @@ ASYNC = {"Prefer": "respond-async"}
 
 
 def options(hub: SmallHub, channel: str = "orders:42") -> list[str]:
-    return [kept.options for kept in hub.histories[channel]]
+    return [publication.options for publication in hub.histories[channel]]
 
 
-def test_with_the_preference_it_is_accepted_and_named(client: FlaskClient, hub: SmallHub) -> None:
-    answer = client.post("/api/publish", json=GOOD, headers=ASYNC)
+def test_respond_async_returns_202_and_the_location_of_the_report(client: FlaskClient, hub: SmallHub) -> None:
+    response = client.post("/api/publish", json=GOOD, headers=ASYNC)
 
-    assert answer.status_code == 202
-    assert answer.json == {"id": "a1", "cursor": "e1.1", "duplicate": False}
-    assert answer.headers["Location"] == "/api/publications/a1"
-    assert answer.headers["Preference-Applied"] == "respond-async"
+    assert response.status_code == 202
+    assert response.json == {"id": "a1", "cursor": "e1.1", "duplicate": False}
+    assert response.headers["Location"] == "/api/publications/a1"
+    assert response.headers["Preference-Applied"] == "respond-async"
     assert options(hub) == ["r"]
 
 
-def test_with_the_preference_an_error_is_the_usual_one(client: FlaskClient, hub: SmallHub) -> None:
+def test_respond_async_does_not_change_errors(client: FlaskClient, hub: SmallHub) -> None:
     hub.down = True
-    answer = client.post("/api/publish", json=GOOD, headers=ASYNC)
-    assert answer.status_code == 503
-    assert "Location" not in answer.headers
-    assert "Preference-Applied" not in answer.headers
+    response = client.post("/api/publish", json=GOOD, headers=ASYNC)
+    assert response.status_code == 503
+    assert "Location" not in response.headers
+    assert "Preference-Applied" not in response.headers
     assert hub.reports == {}
 
 
-def test_without_it_nothing_changes(client: FlaskClient, hub: SmallHub) -> None:
-    answer = client.post("/api/publish", json=GOOD)
-    assert answer.status_code == 200
-    assert "Location" not in answer.headers
+def test_without_respond_async_no_report_is_opened(client: FlaskClient, hub: SmallHub) -> None:
+    response = client.post("/api/publish", json=GOOD)
+    assert response.status_code == 200
+    assert "Location" not in response.headers
     assert (options(hub), hub.reports) == ([NO_OPTIONS], {})
 
 
-def test_who_wants_acknowledgements_gets_a_report_without_asking(client: FlaskClient, hub: SmallHub) -> None:
+def test_ack_opens_a_report_without_respond_async(client: FlaskClient, hub: SmallHub) -> None:
     assert client.post("/api/publish", json=GOOD | {"ack": True}).status_code == 200
     assert options(hub) == ["ra"]
     assert client.get("/api/publications/a1").status_code == 200
 
 
 @pytest.mark.parametrize("ack", [1, "true", None, []])
-def test_ack_is_true_or_false(client: FlaskClient, ack: object) -> None:
-    answer = client.post("/api/publish", json=GOOD | {"ack": ack})
-    assert answer.status_code == 400
-    assert answer.json is not None
-    assert answer.json["error"]["message"].startswith("ack:")
+def test_ack_that_is_not_a_boolean_is_rejected(client: FlaskClient, ack: object) -> None:
+    response = client.post("/api/publish", json=GOOD | {"ack": ack})
+    assert response.status_code == 400
+    assert response.json is not None
+    assert response.json["error"]["message"].startswith("ack:")
 
 
-def test_of_several_each_has_a_report_and_there_is_no_one_place(client: FlaskClient, hub: SmallHub) -> None:
-    several = {"channels": ["orders:1", "nowhere:2", "orders:3"], "event": "updated", "data": 1, "id": "x"}
-    for body in (several, [several | {"id": "y"}, "nothing"]):
-        answer = client.post("/api/publish", json=body, headers=ASYNC)
-        assert answer.status_code == 202
-        assert answer.headers["Preference-Applied"] == "respond-async"
-        assert "Location" not in answer.headers
+def test_several_publications_have_a_report_each_and_no_location(client: FlaskClient, hub: SmallHub) -> None:
+    publication = {"channels": ["orders:1", "nowhere:2", "orders:3"], "event": "updated", "data": 1, "id": "x"}
+    for body in (publication, [publication | {"id": "y"}, "nothing"]):
+        response = client.post("/api/publish", json=body, headers=ASYNC)
+        assert response.status_code == 202
+        assert response.headers["Preference-Applied"] == "respond-async"
+        assert "Location" not in response.headers
     assert sorted(hub.reports) == [(id_, name) for id_ in "xy" for name in ("orders:1", "orders:3")]
 
 
-def test_the_report(client: FlaskClient, hub: SmallHub) -> None:
+def test_report_is_202_until_its_counts_are_final(client: FlaskClient, hub: SmallHub) -> None:
     client.post("/api/publish", json=GOOD, headers=ASYNC)
     hub.missing = ("n2",)
-    answer = client.get("/api/publications/a1")
+    response = client.get("/api/publications/a1")
     expected = {
         "id": "a1",
         "cursor": "e1.1",
@@ -80,11 +80,11 @@ def test_the_report(client: FlaskClient, hub: SmallHub) -> None:
         "nodes": {"n1": {"recipients": 2, "acks": 1}},
         "missing": ["n2"],
     }
-    assert (answer.status_code, answer.json) == (200, expected)
-    assert "Retry-After" not in answer.headers
+    assert (response.status_code, response.json) == (200, expected)
+    assert "Retry-After" not in response.headers
     hub.is_settled = False
-    answer = client.get("/api/publications/a1")
-    assert (answer.status_code, answer.json, answer.headers["Retry-After"]) == (202, expected, "1")
+    response = client.get("/api/publications/a1")
+    assert (response.status_code, response.json, response.headers["Retry-After"]) == (202, expected, "1")
 
 
 @pytest.mark.parametrize(
@@ -96,14 +96,14 @@ def test_the_report(client: FlaskClient, hub: SmallHub) -> None:
         ("a1?chanel=orders:42", 400, "bad_request"),
     ],
 )
-def test_what_there_is_not(client: FlaskClient, path: str, status: int, code: str) -> None:
+def test_unknown_or_malformed_id_is_rejected(client: FlaskClient, path: str, status: int, code: str) -> None:
     client.post("/api/publish", json=GOOD, headers=ASYNC)
-    answer = client.get(f"/api/publications/{path}")
-    assert answer.json is not None
-    assert (answer.status_code, answer.json["error"]["code"]) == (status, code)
+    response = client.get(f"/api/publications/{path}")
+    assert response.json is not None
+    assert (response.status_code, response.json["error"]["code"]) == (status, code)
 
 
-def test_without_a_key_nobody_is_told(anonymous: FlaskClient) -> None:
+def test_report_requires_an_api_key(anonymous: FlaskClient) -> None:
     assert anonymous.get("/api/publications/a1").status_code == 401
 
 
@@ -122,5 +122,5 @@ def test_without_a_key_nobody_is_told(anonymous: FlaskClient) -> None:
         (['wait="respond-async"'], False),
     ],
 )
-def test_a_preference_among_others(values: list[str], expected: bool) -> None:
+def test_preference_is_found_among_others(values: list[str], expected: bool) -> None:
     assert has_preference(values, "respond-async") == expected
