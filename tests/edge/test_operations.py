@@ -29,7 +29,9 @@ def blocks(kind: str) -> list[str]:
 
 
 def test_every_command_exists() -> None:
-    joined = "\n".join([*blocks("sh"), *re.findall(r"`(tidings [a-z][^`]*)`", TEXT)]).replace("\\\n", " ")
+    # Commands in a sentence may be wrapped.
+    in_sentences = [command.replace("\n", " ") for command in re.findall(r"`(tidings [a-z][^`]*)`", TEXT)]
+    joined = "\n".join([*blocks("sh"), *in_sentences]).replace("\\\n", " ")
     commands = re.findall(r"^(?:\w+=\S+ )*(tidings .*?)(?: > .*| &&.*)?$", joined, re.MULTILINE)
     assert len(commands) >= 8
     for command in commands:
