@@ -79,7 +79,7 @@ test: setup check pytest ## run everything that CI runs
 pytest: setup
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-check: check-python check-js ## check style, types and layers
+check: check-python check-js check-prose ## style, types, layers and prose
 
 check-python: setup
 	@$(BIN)/ruff check .
@@ -102,7 +102,7 @@ check-prose: setup ## check documents, docstrings and comments by the rules in d
 	    echo 'vale is not installed: prose is not checked' >&2; \
 	    [ -z "$${CI:-}" ]; \
 	else \
-	    PATH="$(CURDIR)/$(BIN):$$PATH" vale --output=line $$(git ls-files '*.md' 'hub/*.py' 'adapters/*.py' 'tests/*.py' 'examples/*.py' 'sdk_js/*.js' ':!tests/**/node_modules'); \
+	    PATH="$(CURDIR)/$(BIN):$$PATH" vale --output=line $$(git ls-files '*.md' 'hub/*.py' 'adapters/*.py' 'tests/*.py' 'examples/*.py' 'tools/*.py' 'sdk_js/*.js' ':!tests/**/node_modules'); \
 	fi
 
 bench: setup ## run the benchmarks and write docs/benchmarks.md (CASE=fanout for a part)

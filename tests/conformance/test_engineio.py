@@ -434,7 +434,7 @@ class TestKeepAlive:
             self.begin(link, sid)
             link.send_request("GET", target.replace("{sid}", sid))
             response = link.response()
-            # Another path is served by the web application, which echoes the request.
+            # The web application serves another path, and echoes the request.
             assert (response.status, response.body[:4] == b"GET ") == (status, status == 200)
         assert post(self.port, sid, b"4alive").status == 200
 

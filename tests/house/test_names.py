@@ -28,7 +28,7 @@ SAME_FILE_NAMES = {
     "session_records.py": "the record in core, and its encoding in Redis",
     "socketio_emitter.py": "the decoder in core, and its subscription in ingress",
 }
-# Class names that a package uses twice. The packages of the two classes tell them apart.
+# Class names that a package uses twice. Their packages distinguish the two classes.
 SAME_CLASS_NAMES = {
     "tidings.Tidings": "documented: the class of the Flask and of the FastAPI integration",
     "tidings_hub.Connection": "a connection of the engine, and the view of it in services",

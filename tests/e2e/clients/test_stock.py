@@ -224,7 +224,7 @@ def test_cut_right_after_a_subscription_with_a_cursor_is_not_recovered(scene: Sc
         "orders:early": {"recovered": True}
     }
     wait_publications(client, 2)
-    # The hub cannot tell whether the client received them: its offset may be older.
+    # The hub does not know whether the client received them: its offset may be older.
     with scene.disconnected(client):
         scene.publish("orders:early", 3)
     wait_reconnected(client, recovered=False)
@@ -400,7 +400,7 @@ class TestPid:
 
 
 class TestAuth:
-    """A reconnect is authorized by its token as well: a pid alone is not enough."""
+    """A reconnect needs a valid token as well: a pid alone is not enough."""
 
     def test_expired_token_is_refused(self, scene: Scene, start: Start) -> None:
         before = scene.first.metric("tidings_auth_failures_total")

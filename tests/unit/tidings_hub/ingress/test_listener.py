@@ -28,7 +28,7 @@ Read = list[tuple[bytes, bytes]]
 
 
 class QueueLink:
-    """A link whose reads are set by the test. An exception is raised, and a function is called in the read."""
+    """A link with reads that the test sets. A read raises an exception from the list, and calls a function from it."""
 
     def __init__(self) -> None:
         self.reads: queue.Queue[Read | TidingsError | Callable[[], Read]] = queue.Queue()
