@@ -148,5 +148,5 @@ def _pairs(text: bytes) -> dict[str, str]:
 
 
 def _slots(client: Any) -> Any:
-    client.set_response_callback("CLUSTER SLOTS", lambda found, **_: found)
+    client.set_response_callback("CLUSTER SLOTS", lambda reply, **_: reply)
     return client.execute_command("CLUSTER SLOTS")
