@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.nodeid import coerce_node_id
 
 from support.network.certificates import Authority
 from support.processes.database import Database, start_database
@@ -25,6 +27,20 @@ def pytest_configure() -> None:
         if signal.getsignal(number) is signal.SIG_IGN:
             # A handler is reset when a program starts; to pytest itself the signal still does nothing.
             signal.signal(number, lambda *_: None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test its own id: pytest-xdist runs tests with equal ids only once.
+
+    Schemathesis makes one test for each operation of the API, all with the id of their function.
+    """
+    for item in items:
+        if not item.nodeid.endswith(item.name):
+            # pytest has no public way. If this one stops working, the check below fails.
+            item._id = coerce_node_id(f"{item.nodeid}{item.name.removeprefix(item.nodeid.rpartition('::')[2])}")
+    repeated = sorted(test_id for test_id, count in Counter(item.nodeid for item in items).items() if count > 1)
+    if repeated:
+        raise pytest.UsageError(f"tests with equal ids: {', '.join(repeated)}")
 
 
 @pytest.fixture(autouse=True)

@@ -65,7 +65,7 @@ class Hooks(SettingsModel):
         except ValueError:
             is_valid = False
         if not is_valid or parts.username is not None or parts.fragment or not self.url.isascii():
-            raise ValueError("url must be like https://shop.example/tidings, without a user or a fragment")
+            raise ValueError("url must be an address like https://shop.example/tidings, without a user or a fragment")
         if parts.scheme == "http" and not self.allow_private:
             raise ValueError("url must be https: hooks contain data of users; or set allow_private")
         if bool(self.secret) == bool(self.secret_env):

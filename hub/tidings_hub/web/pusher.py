@@ -73,7 +73,7 @@ class PusherApi:
         if any(len(values) > 1 for _, values in request.args.lists()):
             raise Unauthorized("a parameter of the query string appears twice; send each once")
         if app_id != self._credentials.app_id:
-            raise Unauthorized("unknown app id; use the one in [ingress.pusher]")
+            raise Unauthorized("unknown app id; check it against [ingress.pusher]")
         check_signature(self._credentials, f"/apps/{app_id}/{endpoint}", query, now_s=time.time())
         body = self._body(settings.api_body_max_bytes)
         check_body(query, body)

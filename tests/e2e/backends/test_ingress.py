@@ -173,7 +173,7 @@ def test_rabbitmq_and_a_redis_list_reach_every_client(
         env=environment() | {"TIDINGS_PORT": str(hub.port)},
     )
     assert "ok    ingress rabbit: connected" in doctor.stdout, doctor.stderr
-    assert "a queue has it" in doctor.stdout
+    assert "stored in a queue" in doctor.stdout
     assert "all checks passed" in doctor.stdout
     assert "guest:guest" not in hub.log.read_text() + doctor.stdout
 
