@@ -134,10 +134,10 @@ class Node:
         self.engine.mount_sse("/sse", streams, engine_options(settings))
         self._user_code.attach(self.hub, self.api, sockets)
         app = self._user_code.with_user_wsgi(create_app(self.api))
-        together = (
+        aggregation = (
             None if self._worker is None or self.engine.relay is None else WorkerAggregation(app, self.engine.relay)
         )
-        self.engine.mount_wsgi(together or app)
+        self.engine.mount_wsgi(aggregation or app)
 
     def start(self) -> int:
         """Start to serve; returns the port."""
