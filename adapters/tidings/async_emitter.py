@@ -30,6 +30,8 @@ from tidings.wire.reports import Report, ReportQuery
 class AsyncEmitter:
     """Publishes to the hub. Every call returns a receipt or raises, within `timeout_s` seconds.
 
+    Only the look-up of a host's name may take longer, where the system's resolver does.
+
     `url` is one of these:
 
     - the hub's broker: `redis://`, `rediss://`, `redis+sentinel://`, `redis+cluster://`, `unix://`;
@@ -44,7 +46,8 @@ class AsyncEmitter:
 
     Create one emitter for the process. It connects at the first publish. Several event loops may use it, one after
     another (`asyncio.run` in a task queue) or in several threads: each has its own connections, until `close` or the
-    end of the loop. A cancelled call may still be published. Without asyncio, use `Emitter`.
+    end of the loop. A forked process runs a loop of its own: with that of its parent, a call raises BadConfig. A
+    cancelled call may still be published. Without asyncio, use `Emitter`.
 
     Raises:
         BadConfig: an invalid setting.
@@ -145,12 +148,12 @@ class AsyncEmitter:
         user: str | None = None,
         **options: Unpack[ModelOptions],
     ) -> AsyncReceipt | list[AsyncReceipt]:
-        """Publish the state of an object: event `updated_model` with `{"class", "model", "op", "version"}`.
+        """Publish the state of an object: event `updated_model` with its class, fields, op and version.
 
         `obj` is a dataclass, a pydantic, SQLAlchemy or Django model, or has `to_dict()`. Without a channel here, its
         class names the channels (`__channels__`, or `register`), and the result is a list.
         Options: `op` ("created", "updated", "deleted"), `fields`, `exclude`, `version`, `id`. See
-        `models.ModelOptions` and, for the version, `models.describe`. Exceptions of the object's own code pass.
+        `models.ModelOptions` and, for the version, `models.versions`. Exceptions of the object's own code pass.
 
         Raises:
             CallerError: as `emit`; BadData also if reading the object would need a database query.

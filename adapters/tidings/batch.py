@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self, Unpack
 
 from tidings.builder import PublicationBuilder, without_own_duplicates
 from tidings.errors import BadRequest, TidingsError, TooLarge
+from tidings.models.versions import VersionOfKind
 from tidings.options import EventOptions, PushOptions
 from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.receipts import BatchFailed
@@ -43,6 +44,26 @@ class Collected:
             CallerError: as `Emitter.push_model`; TooLarge also for a full batch.
         """
         self._add(self._builder.build_model(obj, **options))
+
+    def push_row(
+        self, obj: object, fallback: VersionOfKind | None, /, **options: Unpack[PushOptions]
+    ) -> list[OutgoingPublication]:
+        """As `push_model`, for integrations. `fallback`: the version of an object that has none of its own."""
+        items = self.build_row(obj, fallback, **options)
+        self._add(items)
+        return items
+
+    def build_row(
+        self, obj: object, fallback: VersionOfKind | None, /, **options: Unpack[PushOptions]
+    ) -> list[OutgoingPublication]:
+        """What `push_row` would add."""
+        return self._builder.build_model(obj, fallback, **options)
+
+    def replace(self, previous: Sequence[OutgoingPublication], items: Sequence[OutgoingPublication]) -> None:
+        """Put `items` in the place of publications that one `push_row` added; at the end if there are none."""
+        places = [place for place, item in enumerate(self._items) if any(item is old for old in previous)]
+        start = places[0] if places else len(self._items)
+        self._items[start : start + len(places)] = items
 
     def begin(self) -> Self:
         """Do what entering the `with` block does. Then call `send` or `drop` later, outside a `with` block.

@@ -13,6 +13,7 @@ from typing import Self, Unpack, cast
 from tidings.errors import BadChannel, BadConfig, Internal, TidingsError
 from tidings.models.describe import ModelOptions, describe
 from tidings.models.rules import SHARED, Registry
+from tidings.models.versions import EmitterClock, VersionOfKind
 from tidings.options import Options
 from tidings.publishers.base import CALLER_ID_S, OWN_ID_S, OutgoingPublication, PublishResult
 from tidings.receipts import AsyncReceipt, BatchFailed, Receipt
@@ -62,7 +63,7 @@ class PublicationBuilder:
         self.max_bytes = publication_max_bytes
         self._clock_ns = clock_ns
         self._no_acks = no_acks
-        self._latest_us = 0
+        self._clock = EmitterClock(clock_ns)
 
     @classmethod
     def for_emitter(cls, options: Options) -> Self:
@@ -98,20 +99,23 @@ class PublicationBuilder:
     def build_model(
         self,
         obj: object,
+        fallback: VersionOfKind | None = None,
+        /,
         *,
         channel: str | None = None,
         channels: Iterable[str] | None = None,
         user: str | None = None,
         **options: Unpack[ModelOptions],
     ) -> list[OutgoingPublication]:
-        """What `push_model` sends.
+        """What `push_model` sends. `fallback`: the version of an object without one; the default is the time.
 
         Raises:
             BadChannel, BadData, BadId, BadRequest, TooLarge: nothing is sent.
         """
         named_channels = resolve_channels(channel=channel, channels=channels, user=user)
         rule = self.registry.rule(type(obj))
-        data, all_channels = describe(obj, options, rule, channels=named_channels, now_us=self._now_us())
+        latest = self._clock.version() if fallback is None else fallback
+        data, all_channels = describe(obj, options, rule, channels=named_channels, fallback=latest)
         return self._outgoing(MODEL_EVENT, data, all_channels, options.get("id"), options_for())
 
     def _outgoing(
@@ -125,13 +129,6 @@ class PublicationBuilder:
         data_json = encode_data(data, max_bytes=self.max_bytes)
         body = encode_body(event, data_json, id=id_, at_ms=now_ms, options=options)
         return [OutgoingPublication(channel, body, id_, idempotency_s, options != NO_OPTIONS) for channel in channels]
-
-    def _now_us(self) -> int:
-        """Microseconds since 1970. Never decreases, even if the clock is set back."""
-        # Two threads may race here. Then one version is equal to or just below the other, which is harmless: two
-        # pushes of one object at the same moment have no order anyway.
-        self._latest_us = max(self._latest_us, self._clock_ns() // 1000)
-        return self._latest_us
 
 
 def without_own_duplicates(

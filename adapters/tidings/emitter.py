@@ -29,6 +29,8 @@ from tidings.wire.reports import Report, ReportQuery
 class Emitter:
     """Publishes to the hub. Every call returns a receipt or raises, within `timeout_s` seconds.
 
+    Only the look-up of a host's name may take longer, where the system's resolver does.
+
     `url` is one of these:
 
     - the hub's broker: `redis://`, `rediss://`, `redis+sentinel://`, `redis+cluster://`, `unix://`;
@@ -143,12 +145,12 @@ class Emitter:
         user: str | None = None,
         **options: Unpack[ModelOptions],
     ) -> Receipt | list[Receipt]:
-        """Publish the state of an object: event `updated_model` with `{"class", "model", "op", "version"}`.
+        """Publish the state of an object: event `updated_model` with its class, fields, op and version.
 
         `obj` is a dataclass, a pydantic, SQLAlchemy or Django model, or has `to_dict()`. Without a channel here, its
         class names the channels (`__channels__`, or `register`), and the result is a list.
         Options: `op` ("created", "updated", "deleted"), `fields`, `exclude`, `version`, `id`. See
-        `models.ModelOptions` and, for the version, `models.describe`. Exceptions of the object's own code pass.
+        `models.ModelOptions` and, for the version, `models.versions`. Exceptions of the object's own code pass.
 
         Raises:
             CallerError: as `emit`; BadData also if reading the object would need a database query.

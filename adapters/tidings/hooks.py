@@ -6,6 +6,8 @@ from tidings.hooks import HEADER, verify
 def hook():
 hook_request = verify(SECRET, request.headers.get(HEADER), request.get_data())
 return {"error": {"code": "forbidden", "message": "closed"}} if hook_request["user"] == "7" else {}
+
+The hub keeps its connection if the response repeats the header `Tidings-Signature`. Otherwise it opens one per hook.
 """
 
 from __future__ import annotations
@@ -54,4 +56,4 @@ def verify(
 
 
 def _digest(secret: str, at: str, body: bytes) -> str:
-    return hmac.new(secret.encode(), at.encode() + b"." + body, "sha256").hexdigest()
+    return hmac.new(secret.strip().encode(), at.encode() + b"." + body, "sha256").hexdigest()

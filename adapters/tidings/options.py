@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping
+from types import UnionType
 from typing import TypedDict
 
 from tidings.errors import BadConfig
@@ -58,6 +59,12 @@ class Options:
         publication_max_bytes: int,
         batch_max: int,
     ) -> None:
+        _check_type(url, str, "url", "text")
+        _check_type(prefix, str, "prefix", "text")
+        _check_type(api_key, str | None, "api_key", "text")
+        _check_type(timeout_s, int | float, "timeout_s", "a number of seconds")
+        _check_type(publication_max_bytes, int, "publication_max_bytes", "a number")
+        _check_type(batch_max, int, "batch_max", "a number")
         if not (math.isfinite(timeout_s) and timeout_s > 0):
             raise BadConfig(f"timeout_s is {timeout_s}; it is a number of seconds above 0")
         if publication_max_bytes < 1 or batch_max < 1:
@@ -82,6 +89,12 @@ class Options:
         scheme, _, location = self.url.partition("://")
         host_and_path = location.partition("?")[0].rpartition("@")[2]
         return f"{scheme}://{host_and_path}"
+
+
+def _check_type(value: object, kind: type | UnionType, name: str, form: str) -> None:
+    """Reject a value of another type. Frameworks pass what their configuration has."""
+    if not isinstance(value, kind):
+        raise BadConfig(f"{name} must be {form}, not a {type(value).__name__}")
 
 
 def read_environment(environ: Mapping[str, str] | None) -> tuple[str, str | None]:

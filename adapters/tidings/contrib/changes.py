@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from tidings.errors import TooLarge
 from tidings.models.describe import Op
 from tidings.models.rules import Rule
+from tidings.wire.channels import check_channels
 
 
 @dataclass(slots=True)
@@ -56,9 +58,34 @@ def combine(first: Op | None, then: Op) -> Op | None:
     return then if then == "deleted" else "updated"
 
 
+def one_per_row(rows: Iterable[tuple[object, Op]], key_of: Callable[[object], object]) -> list[tuple[object, Op]]:
+    """The rows, without deleted objects in whose place another object has been stored under the same key.
+
+    That one is an updated row. A deletion with the version of the new row would remove it from lists, since the clock
+    of a transaction has one time.
+    """
+    keyed = [(key_of(obj), obj, op) for obj, op in rows]
+    replaced = {key for key, _, op in keyed if op == "deleted"} & {key for key, _, op in keyed if op != "deleted"}
+    return [
+        (obj, "updated" if key in replaced else op)
+        for key, obj, op in keyed
+        if not (op == "deleted" and key in replaced)
+    ]
+
+
 def explicit_channels(rule: Rule, obj: object) -> list[str] | None:
-    """The channels that a registered function returns; none of them: no publication. None: the rule has templates."""
+    """The channels that a registered function returns; none of them: no publication. None: the rule has templates.
+
+    Raises:
+        BadChannel: it returned neither None nor a channel nor a list of channels.
+    """
     if not callable(rule.channels):
         return None
-    channels = rule.channels(obj)
-    return [channels] if isinstance(channels, str) else list(channels)
+    # None is what a function without a `return` for this object gives.
+    channels: object = rule.channels(obj)
+    if channels is None:
+        return []
+    if isinstance(channels, str | bytes | dict) or not isinstance(channels, Iterable):
+        return check_channels([channels] if isinstance(channels, str) else channels)
+    names = list(channels)
+    return check_channels(names) if names else []

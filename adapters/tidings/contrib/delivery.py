@@ -12,11 +12,12 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from tidings.batch import AsyncBatch, Batch, Collected
-from tidings.errors import TidingsError
+from tidings.errors import Internal, TidingsError
 
 OnError = Callable[[TidingsError, Collected], object]
 
 CHANNELS_SHOWN = 5
+TEXT_MAX = 300
 _logger = logging.getLogger("tidings")
 
 
@@ -39,17 +40,25 @@ def raise_error(error: TidingsError, _batch: Collected) -> NoReturn:
     raise error
 
 
+def after_work(error: Exception) -> TidingsError:
+    """The error to pass to `on_error` for any exception after the work was done."""
+    if isinstance(error, TidingsError):
+        return error
+    _logger.error("an unexpected exception after the work was done", exc_info=error)
+    return Internal(f"{type(error).__name__} in the application's own code, or in tidings: {error}"[:TEXT_MAX])
+
+
 def deliver(batch: Batch, on_error: OnError) -> None:
     """Send a batch. An error is passed to `on_error`."""
     try:
         batch.send()
-    except TidingsError as error:
-        on_error(error, batch)
+    except Exception as error:  # noqa: BLE001
+        on_error(after_work(error), batch)
 
 
 async def deliver_async(batch: AsyncBatch, on_error: OnError) -> None:
     """As `deliver`, for an `AsyncBatch`."""
     try:
         await batch.send()
-    except TidingsError as error:
-        on_error(error, batch)
+    except Exception as error:  # noqa: BLE001
+        on_error(after_work(error), batch)

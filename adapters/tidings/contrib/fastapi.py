@@ -105,6 +105,7 @@ class _Middleware:
         batches: list[AsyncBatch] = []
         # Without a response the work counts as not done.
         status = 500
+        failure: BaseException | None = None
 
         async def watch(message: Message) -> None:
             nonlocal status
@@ -114,16 +115,22 @@ class _Middleware:
 
         try:
             await self._app({**scope, _KEY: batches}, receive, watch)
-        except BaseException:
-            status = 500
+        except BaseException as error:
+            failure = error
             raise
         finally:
             for batch in batches:
-                await self._finish(batch, status)
+                await self._finish(batch, status, failure)
 
-    async def _finish(self, batch: AsyncBatch, status: int) -> None:
-        if status < REFUSED:
-            await deliver_async(batch, self._on_error)
-        else:
-            _logger.info("discarded because the response is a %d: %s", status, ", ".join(batch.channels))
+    async def _finish(self, batch: AsyncBatch, status: int, failure: BaseException | None) -> None:
+        channels = ", ".join(batch.channels)
+        if status >= REFUSED:
+            _logger.info("discarded because the response is a %d: %s", status, channels)
             batch.drop()
+        elif failure is not None:
+            # The client has a response that says that the work is done.
+            kind = type(failure).__name__
+            _logger.warning("discarded because the request ended with %s after its response: %s", kind, channels)
+            batch.drop()
+        else:
+            await deliver_async(batch, self._on_error)

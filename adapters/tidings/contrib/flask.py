@@ -7,15 +7,20 @@
         …
         push.emit("shipped", {"order": id}, channel=f"orders:{id}")
 
-If a request ends in an exception or with a status of 400 or more, its publications are discarded. See docs/flask.md.
+If a request ends in an exception or with a status of 400 or more, its publications are discarded. Each request context
+has its own batch, so a copy of the context, or a context in a job, is sent when it ends. See docs/flask.md.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
 from typing import Unpack
+from weakref import WeakKeyDictionary, finalize
 
-from flask import Flask, Response, current_app, has_app_context, has_request_context, request
+from flask import Flask, Response, current_app, has_app_context, has_request_context
+from flask.globals import request_ctx
 
 from tidings.batch import Batch
 from tidings.contrib.delivery import OnError, deliver, log_error
@@ -24,13 +29,19 @@ from tidings.emitter import Emitter
 from tidings.errors import BadConfig
 from tidings.options import EventOptions, PushOptions
 
-# Keys of the WSGI environment: the batch of this request, and the status of its response.
-_BATCH = "tidings.batch"
-_STATUS = "tidings.status"
 # The first status that means that the work was not done (RFC 9110 section 15.5).
 FAILED_FROM_STATUS = 400
 
 _logger = logging.getLogger("tidings")
+
+
+@dataclass(slots=True)
+class _ContextState:
+    """What a request context publishes. `status`: that of its response. `ended`: it was torn down after that."""
+
+    batch: Batch | None = None
+    status: int | None = None
+    ended: bool = False
 
 
 class Tidings:
@@ -46,6 +57,8 @@ class Tidings:
     def __init__(self, app: Flask | None = None, *, on_error: OnError = log_error) -> None:
         self._app = app
         self._on_error = on_error
+        # By the context's identity: a copy of a context has the same request and the same WSGI environment.
+        self._states: MutableMapping[object, _ContextState] = WeakKeyDictionary()
         if app is not None:
             self.init_app(app)
 
@@ -77,17 +90,16 @@ class Tidings:
     def emit(self, event: str, data: object = None, **options: Unpack[EventOptions]) -> None:
         """Publish when the response is made, or immediately outside of a request. Arguments as `Emitter.emit`.
 
+        A request context without a response (`copy_current_request_context`, `test_request_context`) publishes at its
+        end, unless that is an exception.
+
         There is no `ack`: no receipt could wait for it.
 
         Raises:
             CallerError: as `Emitter.emit`; TooLarge also for more than `TIDINGS_BATCH_MAX` publications in one request.
             Unavailable, TimedOut, BatchFailed: only outside of a request.
         """
-        if has_request_context():
-            self._batch().emit(event, data, ack=False, **options)
-        else:
-            with self.now.batch() as batch:
-                batch.emit(event, data, ack=False, **options)
+        self._publish(lambda batch: batch.emit(event, data, ack=False, **options))
 
     def push_model(self, obj: object, **options: Unpack[PushOptions]) -> None:
         """Publish an object's current state when the response is made, or immediately outside of a request.
@@ -95,35 +107,60 @@ class Tidings:
         Raises:
             CallerError: as `Emitter.push_model`; otherwise as `emit`.
         """
-        if has_request_context():
-            self._batch().push_model(obj, **options)
-        else:
-            with self.now.batch() as batch:
-                batch.push_model(obj, **options)
+        self._publish(lambda batch: batch.push_model(obj, **options))
 
-    def _batch(self) -> Batch:
-        if _BATCH not in request.environ:
-            request.environ[_BATCH] = self.now.batch().begin()
-        batch: Batch = request.environ[_BATCH]
-        return batch
+    def _publish(self, add: Callable[[Batch], None]) -> None:
+        # `with other.app_context():` in a request: that application has its own emitter, and no request.
+        if not has_request_context() or request_ctx.app.extensions is not current_app.extensions:
+            with self.now.batch() as batch:
+                add(batch)
+            return
+        state = self._state()
+        if state.batch is None:
+            state.batch = self.now.batch().begin()
+            finalize(request_ctx._get_current_object(), _warn_of_unsent, state)  # type: ignore[attr-defined]  # noqa: SLF001
+        add(state.batch)
+        if state.ended:
+            # In a streamed body, or in code that outlives its request: no other end is certain to come.
+            self._finish(state)
+
+    def _state(self) -> _ContextState:
+        context = request_ctx._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
+        state = self._states.get(context)
+        if state is None:
+            state = self._states[context] = _ContextState()
+        return state
 
     def _after_request(self, response: Response) -> Response:
-        request.environ[_STATUS] = response.status_code
-        self._finish(response.status_code)
+        state = self._state()
+        state.status = response.status_code
+        self._finish(state)
         return response
 
     def _teardown_request(self, error: BaseException | None) -> None:
-        # Publications made after the response: in a streamed body, or in another teardown function. Without a response
-        # an exception was not handled.
-        status: int | None = request.environ.get(_STATUS)
-        self._finish(500 if error is not None or status is None else status)
+        # Publications made after the response, in another teardown function, or in a context that has no response: a
+        # copy for a thread, or `test_request_context` in a job.
+        state = self._state()
+        self._finish(state, error)
+        state.ended = state.status is not None
 
-    def _finish(self, status: int) -> None:
-        batch: Batch | None = request.environ.pop(_BATCH, None)
+    def _finish(self, state: _ContextState, error: BaseException | None = None) -> None:
+        batch, state.batch = state.batch, None
         if batch is None:
             return
-        if status < FAILED_FROM_STATUS:
-            deliver(batch, self._on_error)
+        if error is not None:
+            _discard(batch, logging.WARNING, f"the request context ended with {type(error).__name__}")
+        elif state.status is not None and state.status >= FAILED_FROM_STATUS:
+            _discard(batch, logging.INFO, f"the response is a {state.status}")
         else:
-            _logger.info("discarded because the response is a %d: %s", status, ", ".join(batch.channels))
-            batch.drop()
+            deliver(batch, self._on_error)
+
+
+def _discard(batch: Batch, level: int, reason: str) -> None:
+    _logger.log(level, "discarded because %s: %s", reason, ", ".join(batch.channels))
+    batch.drop()
+
+
+def _warn_of_unsent(state: _ContextState) -> None:
+    if state.batch is not None and len(state.batch):
+        _discard(state.batch, logging.WARNING, "the request context was pushed and never popped")

@@ -10,33 +10,41 @@ the changes, that of a savepoint only those of the savepoint. docs/sqlalchemy.md
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import Column, event, inspect
-from sqlalchemy.exc import MissingGreenlet
-from sqlalchemy.orm import Session, SessionTransaction, scoped_session, sessionmaker
+from sqlalchemy import event, inspect
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.util import await_only
 
 from tidings.async_emitter import AsyncEmitter
 from tidings.batch import AsyncBatch, Batch
-from tidings.contrib.changes import Changes, explicit_channels
+from tidings.contrib.changes import Changes, explicit_channels, one_per_row
+from tidings.contrib.database_rows import (
+    Bind,
+    DatabaseClock,
+    expired_columns,
+    has_changed,
+    load_columns,
+    lock_base_rows,
+    reread,
+    row_key,
+)
 from tidings.contrib.delivery import OnError, deliver, deliver_async, log_error
+from tidings.contrib.orphans import orphans
+from tidings.contrib.sqlalchemy_targets import AsyncTarget, SyncTarget, can_await, earlier_listeners, events_target
 from tidings.emitter import Emitter
-from tidings.errors import BadConfig, Internal, TidingsError, TooLarge
+from tidings.errors import BadConfig, BadRequest, Internal, TidingsError, TooLarge, Unavailable
 from tidings.models.describe import Op
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
-
-# Any: the session class is the application's.
-SyncTarget: TypeAlias = Session | sessionmaker[Any] | scoped_session[Any] | type[Session]
-AsyncTarget: TypeAlias = "AsyncSession | async_sessionmaker[Any] | async_scoped_session[Any]"
+from tidings.models.rules import Rule
+from tidings.models.versions import VersionOfKind
 
 CHANGES_MAX = 10_000
+_logger = logging.getLogger("tidings")
 
 
 def autopush(
@@ -52,47 +60,35 @@ def autopush(
     `target`: a session, a session maker, or a session class. `emitter`: an AsyncEmitter for asyncio sessions, otherwise
     an Emitter, or a function that returns it at the commit. `models`: only these classes and their subclasses.
     `changes_max`: more rows in one transaction are rejected (TooLarge, at the flush).
-    `session.info["autopush"] = False` turns it off for one session.
+    `session.info["autopush"] = False` turns it off for a session. Of several calls with one emitter the first pushes.
 
-    Values are read just before the commit. Values that the database computed at the flush are loaded with one query per
-    row. If an object cannot be pushed (BadData, BadChannel, …), the commit raises and nothing is committed. After the
-    commit only `on_error` can raise: see `delivery`.
+    Rows are read again just before the commit, with one query per class. `register(…, reread=False)` saves it. If an
+    object cannot be pushed (BadData, BadChannel, …), the commit raises and nothing is committed. After the commit only
+    `on_error` can raise: see `delivery`.
 
     Raises:
         BadConfig: an AsyncEmitter for a blocking session, or an Emitter for an asyncio session.
     """
-    events_target = _events_target(target)
-    if events_target is not target and not isinstance(emitter, AsyncEmitter):
+    listened = events_target(target)
+    if listened is not target and not isinstance(emitter, AsyncEmitter):
         raise BadConfig("asyncio sessions need an AsyncEmitter: an Emitter would block the event loop while it sends")
-    _Autopush(emitter, models, on_error, changes_max).listen(events_target)
-
-
-def _events_target(target: Any) -> SyncTarget:
-    """The object that SQLAlchemy sends events for: the blocking session, or its class, inside an asyncio session."""
-    # Not imported: it needs greenlet, which SQLAlchemy no longer installs. If the target is of asyncio, it is loaded.
-    asyncio: Any = sys.modules.get("sqlalchemy.ext.asyncio")
-    if asyncio is not None and isinstance(target, asyncio.async_scoped_session):
-        target = target.session_factory
-    if asyncio is not None and isinstance(target, asyncio.AsyncSession):
-        target = target.sync_session
-    elif asyncio is not None and isinstance(target, asyncio.async_sessionmaker):
-        # A separate class, so that sessions of other makers send no events here.
-        base = target.kw.get("sync_session_class") or target.class_.sync_session_class
-        session_class = type(base.__name__, (base,), {})
-        target.configure(sync_session_class=session_class)
-        target = session_class
-    result: SyncTarget = target
-    return result
+    _Autopush(emitter, models, on_error, changes_max).listen(listened)
 
 
 @dataclass(slots=True)
 class _Frame:
-    """One transaction or savepoint. `batches`: to send after the commit."""
+    """One transaction or savepoint. `batches`: to send after the commit.
+
+    `expired`: columns of changed objects that were not loaded before the flush. `gone`: deleted objects without a row.
+    Both by the state of the object: objects may be unhashable.
+    """
 
     changes: Changes
     flushing: bool = False
     committed: bool = False
     batches: list[Batch | AsyncBatch] | None = None
+    expired: dict[object, set[str]] = field(default_factory=dict)
+    gone: set[object] = field(default_factory=set)
 
 
 class _Autopush:
@@ -125,28 +121,35 @@ class _Autopush:
     # SQLAlchemy's events, in the order in which they occur
 
     def before_flush(self, session: Session, _context: object, _objects: object) -> None:
-        for obj in session.deleted:
-            if self._is_pushed(session, obj):
-                # After the flush the row is gone.
-                _load(obj)
+        frame = self._frame(session)
+        changed = [obj for obj in session.dirty if self.is_pushed(session, obj)]
+        frame.expired = {inspect(obj): expired_columns(obj) for obj in changed}
+        lock_base_rows(session, filter(self._is_reread, changed))
+        deleted = [obj for obj in (*session.deleted, *orphans(session)) if self.is_pushed(session, obj)]
+        # After the flush the row is gone. Locked, since another transaction may still change it.
+        frame.gone |= reread(session, filter(self._is_reread, deleted), {}, self._rule, lock=True)
+        for obj in (obj for obj in deleted if inspect(obj) not in frame.gone):
+            load_columns(session, obj, self._rule)
 
     def after_flush(self, session: Session, _context: object) -> None:
+        frame = self._frame(session)
         for obj in session.new:
-            if self._is_pushed(session, obj):
+            if self.is_pushed(session, obj):
                 self._add(session, obj, "created")
         for obj in session.dirty:
-            if self._is_pushed(session, obj) and _has_changed(obj):
+            if self.is_pushed(session, obj) and has_changed(obj, frame.expired.get(inspect(obj), set())):
                 self._add(session, obj, "updated")
         for obj in session.deleted:
-            if self._is_pushed(session, obj):
+            if self.is_pushed(session, obj):
                 self._add(session, obj, "deleted")
-        self._frame(session).flushing = True
+        frame.expired = {}
+        frame.flushing = True
 
     def persistent_to_deleted(self, session: Session, obj: object) -> None:
         # During a flush this is called again for the objects above, in no order, and for orphans. Outside of a flush a
         # bulk DELETE has matched an object of the session: values may not be loaded, and some deleted rows are missing.
         frame = self._frame(session)
-        if (frame.flushing or inspect(obj) in frame.changes) and self._is_pushed(session, obj):
+        if (frame.flushing or inspect(obj) in frame.changes) and self.is_pushed(session, obj):
             self._add(session, obj, "deleted")
 
     def after_flush_postexec(self, session: Session, _context: object) -> None:
@@ -154,21 +157,17 @@ class _Autopush:
         frame.flushing = False
         if frame.batches is not None:
             # Another before_commit listener changed something after this one.
-            frame.batches = self._build_batches(frame)
+            frame.batches = self._build_batches(session, frame)
 
     def before_commit(self, session: Session) -> None:
         if session.get_nested_transaction() is None:
             # Flush here and not in the commit itself, so that the changes of this flush are read as well.
             session.flush()
             frame = self._frame(session)
-            frame.batches = self._build_batches(frame)
+            frame.batches = self._build_batches(session, frame)
 
     def after_commit(self, session: Session) -> None:
-        frame = self._frame(session)
-        frame.committed = True
-        if frame.batches is None and session.get_nested_transaction() is None:
-            # The transaction was committed while a savepoint was open. Values cannot be loaded any more.
-            frame.batches = self._build_batches_late(frame)
+        self._frame(session).committed = True
 
     def after_transaction_end(self, session: Session, transaction: SessionTransaction) -> None:
         # Not in after_commit: here the database connection is free, and the session stays usable after an error.
@@ -178,12 +177,13 @@ class _Autopush:
         if transaction.nested:
             self._frame(session).changes.absorb(frame.changes)
             return
+        if frame.batches is None:
+            # The transaction was committed while a savepoint was open. This session cannot read any more.
+            frame.batches = self._build_batches_late(session, frame)
         with ExitStack() as stack:
             # Each batch is sent even if on_error raises for the one before.
             for batch in reversed(frame.batches or []):
                 stack.callback(self._send, batch)
-
-    # Helpers of the events
 
     def _frames(self, session: Session) -> dict[SessionTransaction, _Frame]:
         frames: dict[SessionTransaction, _Frame] = session.info.setdefault(self, {})
@@ -199,80 +199,102 @@ class _Autopush:
             frames[current] = _Frame(Changes(self._changes_max))
         return frames[current]
 
-    def _is_pushed(self, session: Session, obj: object) -> bool:
+    def is_pushed(self, session: Session, obj: object) -> bool:
         if session.info.get("autopush") is False or (self._models is not None and not isinstance(obj, self._models)):
             return False
-        return self._open_emitter().rule(type(obj)).channels is not None
+        emitter, earlier = self.open_emitter(), earlier_listeners(session, self)
+        is_first = not any(other.open_emitter() is emitter and other.is_pushed(session, obj) for other in earlier)
+        return is_first and emitter.rule(type(obj)).channels is not None
+
+    def _is_reread(self, obj: object) -> bool:
+        return self._rule(type(obj)).reread is not False
+
+    def _rule(self, model: type) -> Rule:
+        return self.open_emitter().rule(model)
 
     def _add(self, session: Session, obj: object, op: Op) -> None:
-        self._frame(session).changes.add(inspect(obj), obj, op)
+        frame = self._frame(session)
+        state: Any = inspect(obj)
+        if state in frame.gone:
+            # Another transaction has deleted it, and publishes that.
+            return
+        if not hasattr(session, "shard_chooser"):
+            # During a flush, so that a session that reads from replicas returns the database that it writes.
+            self._binds(session)[state.mapper] = session.get_bind(state.mapper)
+        frame.changes.add(state, obj, op)
 
-    def _open_emitter(self) -> Emitter | AsyncEmitter:
+    def _binds(self, session: Session) -> dict[object, Bind]:
+        binds: dict[object, Bind] = session.info.setdefault((self, "binds"), {})
+        return binds
+
+    def open_emitter(self) -> Emitter | AsyncEmitter:
         return self._emitter() if callable(self._emitter) else self._emitter
 
-    def _build_batches(self, frame: _Frame, *, load: bool = True) -> list[Batch | AsyncBatch]:
-        """The batches with all changes, each filled up to the limit."""
+    def _build_batches(self, session: Session, frame: _Frame) -> list[Batch | AsyncBatch]:
+        """The batches with all changes, as the rows are in the database now and so after the commit."""
         batches: list[Batch | AsyncBatch] = []
-        emitter, rows = self._open_emitter(), frame.changes.rows()
-        if rows and isinstance(emitter, AsyncEmitter) and not _can_await():
+        rows = one_per_row(frame.changes.rows(), row_key)
+        if rows and isinstance(self.open_emitter(), AsyncEmitter) and not can_await():
             raise BadConfig("an AsyncEmitter cannot send from a blocking session; use an Emitter")
-        for obj, op in rows:
-            if load:
-                _load(obj)
-            channels = explicit_channels(emitter.rule(type(obj)), obj)
-            if channels == []:
-                continue
-            if not batches:
-                batches.append(emitter.batch().begin())
-            try:
-                batches[-1].push_model(obj, channels=channels, op=op)
-            except TooLarge:
-                if not len(batches[-1]):
-                    raise
-                batches.append(emitter.batch().begin())
-                batches[-1].push_model(obj, channels=channels, op=op)
+        clock = DatabaseClock(session, self._binds(session))
+        versions = [clock.version(obj, self._rule(type(obj))) for obj, _ in rows]
+        stored = [obj for obj, op in rows if op != "deleted" and self._is_reread(obj)]
+        gone = reread(session, stored, self._binds(session), self._rule)
+        for (obj, op), version in zip(rows, versions, strict=True):
+            if inspect(obj) not in gone:
+                if op != "deleted":
+                    load_columns(session, obj, self._rule)
+                self._add_to_batches(batches, obj, op, version)
+            elif op == "updated":
+                self._add_to_batches(batches, obj, "deleted", version)
+            else:
+                name = type(obj).__name__
+                _logger.warning("a new row of %s was not published: this transaction does not see it any more", name)
         return batches
 
-    def _build_batches_late(self, frame: _Frame) -> list[Batch | AsyncBatch]:
+    def _add_to_batches(
+        self, batches: list[Batch | AsyncBatch], obj: object, op: Op, version: VersionOfKind | None
+    ) -> None:
+        """Add one publication, to a new batch if the last one is full."""
+        emitter = self.open_emitter()
+        channels = explicit_channels(self._rule(type(obj)), obj)
+        if channels == []:
+            return
+        if not batches:
+            batches.append(emitter.batch().begin())
         try:
-            return self._build_batches(frame, load=False)
+            batches[-1].push_row(obj, version, channels=channels, op=op)
+        except TooLarge:
+            if not len(batches[-1]):
+                raise
+            batches.append(emitter.batch().begin())
+            batches[-1].push_row(obj, version, channels=channels, op=op)
+
+    def _build_batches_late(self, session: Session, frame: _Frame) -> list[Batch | AsyncBatch]:
+        """As `_build_batches`, after the commit, with objects of another session. Errors are passed to `on_error`."""
+        batches: list[Batch | AsyncBatch] = []
+        binds = self._binds(session)
+        try:
+            for obj, op in one_per_row(frame.changes.rows(), row_key):
+                mapper: Any = inspect(obj).mapper
+                with Session(binds.get(mapper) or session.get_bind(mapper)) as fresh:
+                    version = DatabaseClock(fresh, binds).version(obj, self._rule(type(obj)))
+                    current = obj if op == "deleted" else fresh.get(type(obj), inspect(obj).identity)
+                    if current is not None:
+                        self._add_to_batches(batches, current, op, version)
         except TidingsError as error:
-            self._on_error(error, self._open_emitter().batch())
-            return []
+            self._on_error(error, self.open_emitter().batch())
+        except SQLAlchemyError as error:
+            unread = Unavailable(f"the committed rows could not be read again: {type(error).__name__}")
+            self._on_error(unread, self.open_emitter().batch())
+        except Exception as error:  # noqa: BLE001
+            # The application's own code. After the commit nothing may raise.
+            refused = BadRequest(f"channels, version or to_dict() of a row raised {error!r:.100}")
+            self._on_error(refused, self.open_emitter().batch())
+        return batches
 
     def _send(self, batch: Batch | AsyncBatch) -> None:
         if isinstance(batch, AsyncBatch):
             await_only(deliver_async(batch, self._on_error))
         else:
             deliver(batch, self._on_error)
-
-
-def _can_await() -> bool:
-    """Whether this runs for an asyncio session. SQLAlchemy 2.0.0 has no function for that."""
-    probe = _do_nothing()
-    try:
-        await_only(probe)
-    except MissingGreenlet:
-        probe.close()
-        return False
-    return True
-
-
-async def _do_nothing() -> None:
-    """A coroutine that ends immediately."""
-
-
-def _has_changed(obj: object) -> bool:
-    """Whether a column has a new value. A changed collection alone does not count."""
-    state: Any = inspect(obj)
-    return any(state.attrs[column.key].history.has_changes() for column in state.mapper.column_attrs)
-
-
-def _load(obj: object) -> None:
-    """Load the column values that `push_model` needs and that are expired or not loaded."""
-    state: Any = inspect(obj)
-    if not state.persistent:
-        return
-    for column in state.mapper.column_attrs:
-        if column.key in state.unloaded and not column.deferred and isinstance(column.columns[0], Column):
-            getattr(obj, column.key)

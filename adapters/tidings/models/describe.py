@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
 from enum import Enum
 from string import Formatter
 from typing import Literal, TypedDict, get_args
 
-from tidings.errors import BadChannel, BadData, BadRequest
+from tidings.errors import BadChannel, BadRequest
 from tidings.models.rules import Rule, Version, channel_templates, field_names
 from tidings.models.snapshots import Snapshot, snapshot
+from tidings.models.versions import VersionOfKind, version_of
 from tidings.wire.channels import check_channels
 
 Op = Literal["created", "updated", "deleted"]
 
 _OPS: tuple[str, ...] = get_args(Op)
-_UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class ModelOptions(TypedDict, total=False):
     """The options of `push_model` that determine what of the object is sent.
 
     `op`: "created", "updated" (the default) or "deleted". `fields`: only these.
-    `exclude`: all but these. `version`: see `describe`. `id`: the publication's id.
+    `exclude`: all but these. `version`: see `versions`. `id`: the publication's id.
     """
 
     op: Op
@@ -36,15 +33,13 @@ class ModelOptions(TypedDict, total=False):
 
 
 def describe(
-    obj: object, options: ModelOptions, rule: Rule, *, channels: list[str] | None, now_us: int
+    obj: object, options: ModelOptions, rule: Rule, *, channels: list[str] | None, fallback: VersionOfKind
 ) -> tuple[dict[str, object], list[str]]:
     """The data of the event `updated_model`, and the channels that it goes to.
 
-    Data: `{"class": str, "model": {field: value}, "op": str, "version": int | float | str}`.
-    The version is the first of these that exists: the option, the rule's version, SQLAlchemy's `version_id_col`, an
-    integer attribute `version`, an attribute `updated_at`, `now_us`.
-    A datetime becomes microseconds since 1970, an integer that compares with the clock's. A naive one counts as UTC.
-    A receiver discards the event if it has a higher version.
+    Data: `{"class": str, "model": {field: value}, "op": str, "version": int | float | str, "version_kind": str}`.
+    `versions` decides the version; `fallback` is that of an object without one. A receiver discards the event if it
+    has a higher version of the same kind.
 
     Raises:
         BadData: not a model, an attribute that cannot be read without a query, a
@@ -64,8 +59,14 @@ def describe(
         rule.fields if fields is None else field_names(fields, "fields"),
         {*(rule.exclude or ()), *(() if exclude is None else field_names(exclude, "exclude"))},
     )
-    version = _version(obj, state, options.get("version"), rule, now_us)
-    data: dict[str, object] = {"class": state.name, "model": model, "op": op, "version": version}
+    version = version_of(obj, state, options.get("version"), rule, fallback)
+    data: dict[str, object] = {
+        "class": state.name,
+        "model": model,
+        "op": op,
+        "version": version.value,
+        "version_kind": version.kind,
+    }
     return data, _channels(obj, state, rule) if channels is None else channels
 
 
@@ -112,34 +113,3 @@ def _field_text(template: str, name: str, state: Snapshot) -> str:
             "push after it was saved and before it was deleted, or give channel="
         )
     return text
-
-
-def _version(obj: object, state: Snapshot, option: Version | None, rule: Rule, now_us: int) -> int | float | str:
-    if option is not None:
-        return _comparable(option, "version")
-    if callable(rule.version):
-        return _comparable(rule.version(obj), f"the version of {state.name}")
-    attribute = rule.version or state.version_name
-    if attribute is not None:
-        return _comparable(state.read(attribute), f"{state.name}.{attribute}")
-    version = state.read_if_present("version")
-    # A version that is text ("1.10") belongs to the application and may not grow.
-    if isinstance(version, int) and not isinstance(version, bool):
-        return version
-    updated_at = state.read_if_present("updated_at")
-    if isinstance(updated_at, datetime) or (isinstance(updated_at, int) and not isinstance(updated_at, bool)):
-        return _comparable(updated_at, f"{state.name}.updated_at")
-    return now_us
-
-
-def _comparable(version: object, source: str) -> int | float | str:
-    if isinstance(version, datetime):
-        at = version.replace(tzinfo=UTC) if version.tzinfo is None else version
-        return (at - _UNIX_EPOCH) // _MICROSECOND
-    if isinstance(version, int | float | str) and not isinstance(version, bool) and _finite(version):
-        return version
-    raise BadData(f"{source} is {version!a:.40}; a version is a number, a string or a datetime that grows")
-
-
-def _finite(version: float | str) -> bool:
-    return not isinstance(version, float) or math.isfinite(version)

@@ -1,7 +1,7 @@
 """Rules for the classes that `push_model` takes: their channels, fields and version.
 
 Each part of a rule comes from the first of these that has it: the emitter's own registry, the registry of the process
-(`register`), the class itself (`__channels__`, `__push_fields__`).
+(`register`), the class itself (`__channels__`, `__push_fields__`, `__push_reread__`).
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from string import Formatter
 from typing import Any
 
 from tidings.errors import BadRequest
 
 Version = int | float | str | datetime
 # Any: the caller's own class; a registered function is only ever called with an instance of it.
-Channels = str | Iterable[str] | Callable[[Any], str | Iterable[str]]
+Channels = str | Iterable[str] | Callable[[Any], str | Iterable[str] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Rule:
     fields: tuple[str, ...] | None = None
     exclude: tuple[str, ...] | None = None
     version: str | Callable[[Any], Version] | None = None
+    reread: bool | None = None
 
     def with_defaults(self, other: Rule) -> Rule:
         """This rule, with what `other` decides where this one has None."""
@@ -34,7 +36,27 @@ class Rule:
             other.fields if self.fields is None else self.fields,
             other.exclude if self.exclude is None else self.exclude,
             other.version if self.version is None else self.version,
+            other.reread if self.reread is None else self.reread,
         )
+
+
+def named_attributes(rule: Rule) -> set[str]:
+    """The attributes that a rule names: its fields, its version, and the names in its templates of channels."""
+    names = set(rule.fields or ())
+    if isinstance(rule.version, str):
+        names.add(rule.version)
+    if rule.channels is not None and not callable(rule.channels):
+        for template in channel_templates(rule.channels):
+            names |= _template_names(template)
+    return names
+
+
+def _template_names(template: str) -> set[str]:
+    try:
+        return {name for _, name, _, _ in Formatter().parse(template) if name}
+    except (TypeError, ValueError):
+        # `describe` raises BadChannel for it.
+        return set()
 
 
 class Registry:
@@ -52,22 +74,27 @@ class Registry:
         fields: Iterable[str] | None = None,
         exclude: Iterable[str] | None = None,
         version: str | Callable[[Any], Version] | None = None,
+        reread: bool | None = None,
     ) -> None:
         """Register how objects of `cls` and of its subclasses are pushed. Registering a class again replaces its rule.
 
         `channels`: templates such as "orders:{id}", or a function that takes the object and returns channels.
         `fields`, `exclude`: names of fields. `version`: the name of an attribute, or a function that takes the object.
+        `reread=False`: `autopush` and `Outbox` do not read the row again, and push the values that the object has.
 
         Raises:
-            BadRequest: `cls` is not a class.
+            BadRequest: `cls` is not a class, or an argument is not of its type.
         """
         if not isinstance(cls, type):
             raise BadRequest(f"not a class: {type(cls).__name__}; register(Order, channels=…)")
+        if not (version is None or isinstance(version, str) or callable(version)):
+            raise BadRequest("version must be the name of an attribute, or a function that takes the object")
         self._rules[cls] = Rule(
             channels if channels is None or callable(channels) else channel_templates(channels),
             None if fields is None else field_names(fields, "fields"),
             None if exclude is None else field_names(exclude, "exclude"),
             version,
+            reread,
         )
 
     def rule(self, cls: type) -> Rule:
@@ -76,6 +103,7 @@ class Registry:
         class_rule = Rule(
             channels=getattr(cls, "__channels__", None),
             fields=None if push_fields is None else field_names(push_fields, "__push_fields__"),
+            reread=getattr(cls, "__push_reread__", None),
         )
         return self._registered(cls).with_defaults(class_rule)
 
@@ -106,5 +134,12 @@ def field_names(names: Iterable[str], parameter: str) -> tuple[str, ...]:
 
 
 def channel_templates(templates: str | Iterable[str]) -> tuple[str, ...]:
-    """One template, or several, as a tuple."""
+    """One template, or several, as a tuple.
+
+    Raises:
+        BadRequest: neither.
+    """
+    channels: object = templates
+    if isinstance(channels, bytes) or not isinstance(channels, Iterable):
+        raise BadRequest("channels must be a template such as 'orders:{id}', a list of them, or a function")
     return (templates,) if isinstance(templates, str) else tuple(templates)

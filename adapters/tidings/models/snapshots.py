@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields as dataclass_fields
+from inspect import getattr_static
 from typing import Any
 
 from tidings.errors import BadData, BadRequest
@@ -18,6 +19,9 @@ from tidings.errors import BadData, BadRequest
 # The same depth as in `payload`.
 _DEPTH_MAX = 64
 _NOTHING = object()
+_DEFERRED = "is deferred; call refresh_from_db() first, or use exclude or fields"
+_UNFLUSHED = "is an SQL expression; flush the session first"
+_UNREAD = "is an expression; call refresh_from_db() first"
 _RELATED = "is a relationship, which is left out; push the other object by itself, or return it from to_dict()"
 
 
@@ -128,7 +132,10 @@ class Snapshot:
         return self.fields[name] if name in self.fields else self.read(name)
 
     def _has(self, name: str) -> bool:
-        return name in self.fields or name in self._missing or hasattr(type(self._obj), name)
+        if name in self.fields or name in self._missing:
+            return True
+        # Static: a hybrid property of SQLAlchemy is computed also for the class, and may raise there.
+        return getattr_static(type(self._obj), name, _NOTHING) is not _NOTHING
 
 
 def snapshot(obj: object, *, deleted: bool = False) -> Snapshot:
@@ -200,28 +207,42 @@ def _sqlalchemy(obj: Any, *, deleted: bool) -> Snapshot:
         cure = "is not loaded (a commit or flush expired it); session.refresh() first, or use expire_on_commit=False"
     # Without SQL expressions (column_property): those expire with every flush.
     sent_by_default = {p.key: not p.deferred and p.columns[0].__visit_name__ == "column" for p in mapper.column_attrs}
-    loaded = {key: state.dict[key] for key in sent_by_default if key in state.dict}
+    loaded = {key: state.dict.get(key) for key in sent_by_default if key in state.dict or _is_null(state, key)}
+    computed = {key: _UNFLUSHED for key, value in loaded.items() if hasattr(value, "__visit_name__")}
+    loaded = {key: value for key, value in loaded.items() if key not in computed}
     related = dict.fromkeys(mapper.relationships.keys(), _RELATED)
     version = mapper.version_id_col
     return Snapshot(
         obj,
         {key: value for key, value in loaded.items() if sent_by_default[key]},
         columns=loaded,
-        missing={**related, **{key: cure for key in sent_by_default if key not in loaded}},
+        missing={**related, **{key: cure for key in sent_by_default if key not in loaded}, **computed},
         optional=[*related, *(key for key, default in sent_by_default.items() if not default)],
         version_name=None if version is None else mapper.get_property_by_column(version).key,
     )
 
 
+def _is_null(state: Any, key: str) -> bool:
+    """Whether an attribute of a stored row was never set: SQLAlchemy inserted NULL and reads None without a query."""
+    is_stored = state.key is not None
+    # With a callable the attribute is deferred: it is read with a query.
+    is_deferred = key in state.callables or state.manager[key].impl.callable_ is not None
+    return is_stored and not is_deferred and key not in state.expired_attributes
+
+
 def _django(obj: Any, *, deleted: bool) -> Snapshot:
     meta = obj._meta  # noqa: SLF001
-    if deleted and obj.__dict__.get(meta.pk.attname) is None:
+    # The key of several columns is a tuple.
+    key = obj.pk if deleted else ()
+    if key is None or (isinstance(key, tuple) and None in key):
         raise BadData(f"this {type(obj).__name__} has lost its primary key by delete(); push before it")
     columns = [field.attname for field in meta.concrete_fields]
     loaded = {name: obj.__dict__[name] for name in columns if name in obj.__dict__}
+    computed = {name: _UNREAD for name, value in loaded.items() if hasattr(value, "resolve_expression")}
+    loaded = {name: value for name, value in loaded.items() if name not in computed}
     related = {field.name: _RELATED for field in meta.get_fields() if field.is_relation}
-    missing = {**related, **{name: "is deferred; load it first" for name in columns if name not in loaded}}
-    return Snapshot(obj, loaded, columns=loaded, missing=missing, optional=list(missing))
+    deferred = dict.fromkeys((name for name in columns if name not in obj.__dict__), _DEFERRED)
+    return Snapshot(obj, loaded, columns=loaded, missing={**related, **deferred, **computed}, optional=list(related))
 
 
 def _plain(value: object, path: str, above: tuple[int, ...]) -> object:

@@ -30,7 +30,9 @@ class OutgoingPublication:
     """One publication to send to a broker.
 
     `channel` is a valid channel. `body` comes from `encode_body` and contains the same `id`. The broker remembers the
-    id for `idempotency_s` seconds (0: not at all). `wants_report`: its options request a delivery report.
+    id for `idempotency_s` seconds (0: not at all). `wants_report`: its options request a delivery report. `user`: whose
+    client chose the id, empty for backends. Otherwise a client could publish first with the id of another sender, whose
+    publication would be taken for a repetition.
     """
 
     channel: str
@@ -38,6 +40,12 @@ class OutgoingPublication:
     id: str
     idempotency_s: int = OWN_ID_S
     wants_report: bool = False
+    user: str = ""
+
+    @property
+    def sender_and_id(self) -> str:
+        """What the broker remembers in the channel. Neither a user nor an id contains the slash."""
+        return f"{self.user}/{self.id}" if self.user else self.id
 
 
 class Publisher(Protocol):

@@ -11,16 +11,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
 from tidings.backoff import delay_s
 from tidings.errors import BadConfig, BadData, BadRequest, TidingsError, TimedOut, Unavailable
+from tidings.http_client.hosts import check_unicode
 from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.publishers.threaded import ThreadedPublisher
 from tidings.receipts import Receipt
 from tidings.redis_client.connection import ConnectionLost, RedisPool, error_text
 from tidings.redis_client.scripts import pack
 from tidings.redis_client.url import RedisAddress
+from tidings.redis_client.url_options import read_query
 from tidings.wire.msgpack import msgpack_module
 from tidings.wire.msgpack import pack as pack_value
 from tidings.wire.publication import split_body
@@ -47,12 +49,16 @@ class SocketioPublisher:
 
     def __init__(self, url: str) -> None:
         msgpack_module()
+        try:
+            check_unicode(url)
+        except ValueError as error:
+            raise BadConfig("the URL is not UTF-8") from error
         base_url, _, query = url.removeprefix(SCHEME).partition("?")
-        options = dict(parse_qsl(query, keep_blank_values=True))
+        options = read_query(query)
         self._key, self._nsp = options.pop("key", "socket.io"), options.pop("nsp", "/")
         if not self._key or not self._nsp.startswith("/"):
             raise BadConfig("key must not be empty, and nsp must begin with /")
-        self._pool = RedisPool(RedisAddress.parse(f"{base_url}?{urlencode(options)}" if options else base_url))
+        self._pool = RedisPool(RedisAddress.open(f"{base_url}?{urlencode(options)}" if options else base_url))
         self._used_s = 0.0
         self._closed = False
 

@@ -34,9 +34,10 @@ class ThreadedPublisher:
 
     async def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
         """See `Publisher.publish`."""
-        if self._closed:
-            return [Unavailable("this publisher was closed; make a new one")] * len(items)
-        return await self._in_thread(self._publisher.publish, items, timeout_s=timeout_s)
+        try:
+            return await self._in_thread(self._publisher.publish, items, timeout_s=timeout_s)
+        except Unavailable as error:
+            return [error] * len(items)
 
     async def _in_thread(self, call: Callable[..., T], *args: object, timeout_s: float, **options: object) -> T:
         if self._closed:
@@ -47,7 +48,14 @@ class ThreadedPublisher:
             # The wait for a free thread counts.
             return call(*args, timeout_s=deadline_s - time.monotonic(), **options)
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+        try:
+            result = asyncio.get_running_loop().run_in_executor(self._threads, run)
+        except RuntimeError as error:
+            raise Unavailable(
+                "not sent: Python has begun to exit and starts no threads, because the main thread has ended;"
+                " publish earlier, or use Emitter, which needs no threads"
+            ) from error
+        return await result
 
     async def close(self) -> None:
         """See `Publisher.close`."""

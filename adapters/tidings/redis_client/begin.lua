@@ -9,6 +9,10 @@ local function begin(meta, candidate)
   local found = redis.call('HMGET', meta, 'epoch', 'seq', 'run_id', 'checked_ms')
   local epoch, seq = found[1], tonumber(found[2] or '')
   local age_ms = now_ms - (tonumber(found[4] or '') or 0)
+  if age_ms < 0 then
+    -- The clock went back. Keys that expire live shorter by that than the time of earlier marks (horizon.lua) says.
+    redis.call('HINCRBY', meta, 'back_ms', string.format('%.0f', -age_ms))
+  end
   if epoch and seq and age_ms >= 0 and age_ms <= 50 then
     return epoch, seq
   end

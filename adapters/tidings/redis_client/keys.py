@@ -42,9 +42,12 @@ class RedisKeys:
         """The seq of a channel's last publication."""
         return self.base + b"p:" + channel.encode()
 
-    def idempotency(self, channel: str, id: str) -> bytes:
-        """The cursor of the publication that was published with this id."""
-        return self.base + b"i:" + channel.encode() + b":" + id.encode()
+    def idempotency(self, channel: str, sender_and_id: str) -> bytes:
+        """The cursor of the publication that was published with this id (`OutgoingPublication.sender_and_id`).
+
+        No channel contains the slash: `a:b` with the id `c:1` and `a:b:c` with the id `1` have different keys.
+        """
+        return self.base + b"i:" + channel.encode() + b"/" + sender_and_id.encode()
 
     def session_record(self, name: str) -> bytes:
         """The stored state of a session that its client can resume."""

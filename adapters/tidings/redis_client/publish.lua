@@ -29,7 +29,17 @@ for i = 1, count do
 end
 local epoch, last = begin(KEYS[1], ARGV[1])
 local known = redis.call('MGET', unpack(asked))
-local numbers, prevs, first, ends, fresh = {}, {}, {}, {}, last
+local numbers, prevs, first, ends, fresh, horizon_seq = {}, {}, {}, {}, last, nil
+
+-- The `prev` of a publication whose channel has no pointer: nothing was published between the two. Where a stream
+-- shows that the pointer was lost, or nothing is proven, it is the publication before, of any channel: a possible gap.
+local function prev_without_pointer(stream, number)
+  if horizon_seq == nil then
+    horizon_seq = horizon(KEYS[1], epoch) or false
+  end
+  return horizon_seq and not has_lost_pointer(stream) and horizon_seq or number - 1
+end
+
 for i = 1, count do
   local pointer, id = KEYS[3 * i + 1], KEYS[3 * i + 2]
   local idempotent = tonumber(ARGV[4 * i + 3]) > 0
@@ -39,7 +49,10 @@ for i = 1, count do
     fresh = fresh + 1
     numbers[i] = fresh
     local prev = ends[pointer] or tonumber(known[2 * i - 1] or '')
-    -- Where the pointer is missing or of another sequence, the past is unknown: a possible gap.
+    if not prev and not known[2 * i - 1] then
+      prev = prev_without_pointer(KEYS[3 * i], fresh)
+    end
+    -- Where the pointer is of another sequence, the past is unknown: a possible gap.
     prevs[i] = prev and prev < fresh and prev or fresh - 1
     ends[pointer] = fresh
     if idempotent then
@@ -54,6 +67,16 @@ if fresh > last then
     redis.call('SET', pointer, string.format('%.0f', number), 'EX', pointer_ttl_s)
   end
 end
+-- Redis reserves 4 KiB for a stream's first node. A copy has only what its entries take, and grows with them. Where an
+-- ACL refuses to copy or to rename, the stream stays as it is.
+local function create(stream, id, message)
+  local copy = KEYS[1] .. ':copy'
+  redis.call('XADD', stream, id, 'm', message)
+  if redis.pcall('COPY', stream, copy, 'REPLACE') == 1 and redis.pcall('RENAME', copy, stream).err then
+    redis.call('DEL', copy)
+  end
+end
+
 local expires = {}
 local function put(i)
   local seq = string.format('%.0f', numbers[i])
@@ -61,11 +84,14 @@ local function put(i)
   local stream, rule = KEYS[3 * i], rules[ARGV[4 * i]]
   if rule[1] then
     local id = seq .. '-0'
-    local added = redis.pcall('XADD', stream, 'MAXLEN', '~', rule[1], id, 'm', message)
-    if type(added) == 'table' and added.err then
+    local added = redis.pcall('XADD', stream, 'NOMKSTREAM', 'MAXLEN', '~', rule[1], id, 'm', message)
+    if not added then
+      create(stream, id, message)
+      expires[stream] = nil
+    elseif type(added) == 'table' and added.err then
       -- The stream is of a sequence that went further, or is no stream: nothing in it counts any more.
       redis.call('DEL', stream)
-      redis.call('XADD', stream, 'MAXLEN', '~', rule[1], id, 'm', message)
+      create(stream, id, message)
       expires[stream] = nil
     end
     if not expires[stream] then

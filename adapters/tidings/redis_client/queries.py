@@ -28,6 +28,9 @@ PAGE_MAX_BYTES = 4 * 1024 * 1024
 MESSAGE_MAX_BYTES = 64 * 1024 * 1024
 # For the network, on top of the time that BLPOP itself waits.
 _GRACE_S = 1.0
+# How long to wait for more replies once every node with a record has replied. Redis counts the subscribers of all its
+# databases, and nodes of another database never reply. A node that has just started has no record yet.
+_UNRECORDED_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +62,26 @@ def history_script() -> Script:
 
 
 def command_dialogue(
-    keys: RedisKeys, order: Command, *, timeout_s: float, now_s: Callable[[], float]
+    keys: RedisKeys, order: Command, *, timeout_s: float, now_s: Callable[[], float], accept_s: float | None = None
 ) -> Generator[RoundTrip, list[Any], NodeReplies]:
     """Send a command to every node. Returns the replies that arrive within `timeout_s`.
+
+    `accept_s`: how long to wait until Redis has accepted it, if not `timeout_s`.
 
     Raises:
         Unavailable: Redis did not accept the command.
     """
     end_s = now_s() + timeout_s
     token = secrets.token_urlsafe(12)
-    name, until_s = order.revocation or ("", 0.0)
-    arguments = (keys.control, order.to_message(token), name.encode(), repr(until_s).encode())
-    call = pack_call(control_script(), (keys.revoked,), (*arguments, *((keys.publish,) if keys.sharded else ())))
-    replies = yield RoundTrip(call + pack_nodes(keys), 2, (control_script(), nodes_script()), timeout_s)
+    call = pack_control(keys, order.to_message(token), order.revocation, order.for_s)
+    replies = yield RoundTrip(call + pack_nodes(keys), 2, (control_script(), nodes_script()), accept_s or timeout_s)
     recipients, live_nodes = _number(replies[0]), [record.node for record in read_nodes(replies[1])]
     # By node: if a connection broke and the command was sent twice, nodes reply twice.
     replies_by_node: dict[str, Mapping[str, Any]] = {}
     left_s = end_s - now_s()
     while len(replies_by_node) < recipients and left_s > 0:
+        if live_nodes and replies_by_node.keys() >= set(live_nodes):
+            left_s = min(left_s, _UNRECORDED_S)
         (reply,) = yield RoundTrip(pack(b"BLPOP", keys.reply(token), b"%.3f" % left_s), 1, (), left_s + _GRACE_S)
         if not isinstance(reply, list):
             break
@@ -87,6 +92,25 @@ def command_dialogue(
     return NodeReplies(
         list(replies_by_node.values()), tuple(sorted(node for node in live_nodes if node not in replies_by_node))
     )
+
+
+def store_revocation(keys: RedisKeys, order: Command, *, timeout_s: float) -> RoundTrip:
+    """Store a revocation, and send it to every node without a reply. For the other buckets of a cluster."""
+    packed = pack_control(keys, order.to_message(""), order.revocation, order.for_s)
+    return RoundTrip(packed, 1, (control_script(),), timeout_s)
+
+
+def pack_control(
+    keys: RedisKeys, message: bytes, revocation: tuple[str, float] | None = None, for_s: float = 0.0
+) -> bytes:
+    """The call of control.lua: stores the revocation, if given, and sends the message (a JSON object) to every node.
+
+    `for_s`: the duration of the revocation by the clock of Redis as well; 0: only its end counts.
+    """
+    name, until_s = revocation or ("", 0.0)
+    end = name.encode(), repr(until_s).encode(), repr(for_s).encode()
+    arguments = [_candidate(), keys.control, message, *end, keys.publish]
+    return pack_call(control_script(), (keys.meta, keys.revoked), arguments)
 
 
 def pack_reply(keys: RedisKeys, token: str, reply: Mapping[str, object]) -> tuple[bytes, int]:
@@ -146,9 +170,14 @@ def pack_history(
 ) -> bytes:
     """The call of history.lua. `bounds`: the maximum of entries, of bytes in total, and of bytes per message."""
     after = (b"%d" % since.seq, since.epoch.encode()) if since else (b"0", b"")
-    candidate = secrets.token_urlsafe(9).encode()
+    candidate = _candidate()
     limits = [b"%d" % bound for bound in bounds]
     return pack_call(history_script(), (keys.meta, keys.stream(channel)), (candidate, *limits, *after, b"%d" % newest))
+
+
+def _candidate() -> bytes:
+    """The epoch that begins if the database has none, or is of another Redis process."""
+    return secrets.token_urlsafe(9).encode()
 
 
 def _number(reply: object) -> int:

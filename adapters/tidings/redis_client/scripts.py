@@ -18,17 +18,20 @@ class Script:
 
 
 @cache
-def load_script(package: str, name: str) -> Script:
-    """The script `name` of a package, with `begin.lua` in front of it."""
-    begin = files("tidings.redis_client").joinpath("begin.lua").read_bytes()
-    text = begin + files(package).joinpath(name).read_bytes()
+def load_script(package: str, name: str, *, knows_horizon: bool = False) -> Script:
+    """The script `name` of a package, with `begin.lua` in front of it, and `horizon.lua` if `knows_horizon`."""
+    own = files("tidings.redis_client")
+    text = own.joinpath("begin.lua").read_bytes()
+    if knows_horizon:
+        text += own.joinpath("horizon.lua").read_bytes()
+    text += files(package).joinpath(name).read_bytes()
     # EVALSHA names scripts by their SHA-1; it secures nothing.
     return Script(text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
 
 
 def publish_script() -> Script:
     """The script that numbers, stores and publishes bodies."""
-    return load_script("tidings.redis_client", "publish.lua")
+    return load_script("tidings.redis_client", "publish.lua", knows_horizon=True)
 
 
 def pack(*parts: bytes) -> bytes:

@@ -2,45 +2,41 @@
 
     redis+cluster://[user:password@]host[:port][,host[:port]…][?buckets=4]      rediss+cluster:// with TLS
 
-The hosts are the seeds; CLUSTER SLOTS names the other nodes. `buckets` must be the same for hubs and emitters. Other
-parameters of the query are passed to redis-py's connections.
+The hosts are the seeds; CLUSTER SLOTS names the other nodes. `buckets` must be the same for hubs and emitters.
+`url_options` has the other options.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from tidings.errors import BadConfig
 from tidings.redis_client.buckets import BUCKETS, check_buckets, slot_of, tag_of
-from tidings.redis_client.keys import RedisKeys
-from tidings.redis_client.url import CLUSTER_SCHEMES, HostAndPort, HostsUrl, RedisAddress, async_module, redis_module
+from tidings.redis_client.host_order import HostOrder
+from tidings.redis_client.hosts_url import HostAndPort, HostsUrl
+from tidings.redis_client.keys import DEFAULT_PREFIX, RedisKeys
+from tidings.redis_client.tls_files import check_tls
+from tidings.redis_client.url import CLUSTER_SCHEMES, RedisAddress, async_module, check_once, redis_module
+from tidings.redis_client.url_options import read_options
 
 _PORT = 6379
 _NODES_MAX = 64
 
 
-class ClusterTopology:
-    """The nodes that CLUSTER SLOTS can be sent to. A node that was tried goes to the end of the list."""
+class ClusterTopology(HostOrder):
+    """The nodes that CLUSTER SLOTS can be sent to."""
 
     def __init__(self, seeds: Iterable[HostAndPort]) -> None:
         self._seeds = tuple(seeds)
-        self._nodes = list(self._seeds)
-
-    def candidates(self, end_s: float) -> Iterator[tuple[HostAndPort, float]]:
-        """Each node with its share of the time until `end_s` (of `time.monotonic`), in seconds."""
-        nodes = list(self._nodes)
-        for number, node in enumerate(nodes):
-            left_s = end_s - time.monotonic()
-            if left_s <= 0:
-                return
-            self._nodes = [*(other for other in self._nodes if other != node), node]
-            yield node, left_s / min(len(nodes) - number, 3)
+        super().__init__(self._seeds)
 
     def learn(self, slots: object, source: HostAndPort, slot: int) -> HostAndPort | None:
         """The master of a slot, from the reply of `source` to CLUSTER SLOTS. Remembers all nodes in the reply."""
+        self.report_answer(source)
+        self._silent &= frozenset(self._hosts)
         master, learned = None, []
         for part in slots if isinstance(slots, list) else ():
             first, last, *nodes = part
@@ -48,8 +44,8 @@ class ClusterTopology:
             learned += addresses
             if first <= slot <= last and addresses:
                 master = addresses[0]
-        known = [node for node in self._nodes if node in learned or node in self._seeds]
-        self._nodes = [*(node for node in dict.fromkeys(learned) if node not in known), *known][:_NODES_MAX]
+        known = [node for node in self._hosts if node in learned or node in self._seeds]
+        self._hosts = [*(node for node in dict.fromkeys(learned) if node not in known), *known][:_NODES_MAX]
         return master
 
 
@@ -72,6 +68,7 @@ class SlotAddress(RedisAddress):
                 raise
             except (redis.RedisError, OSError) as error:
                 last_error = error
+                self.topology.report_silent(node)
                 continue
             finally:
                 connection.disconnect()
@@ -92,6 +89,7 @@ class SlotAddress(RedisAddress):
                 raise
             except (redis.RedisError, OSError) as error:
                 last_error = error
+                self.topology.report_silent(node)
                 continue
             finally:
                 await connection.disconnect(nowait=True)
@@ -120,7 +118,7 @@ def open_buckets(url: str, prefix: str) -> list[Bucket]:
     """The buckets of a cluster's URL.
 
     Raises:
-        BadConfig: an invalid URL or prefix. The message does not repeat the URL, which may hold a password.
+        BadConfig: an invalid URL, prefix or TLS option. The message does not repeat the URL, which may hold a password.
     """
     try:
         parts = HostsUrl.parse(url, port=_PORT)
@@ -131,7 +129,14 @@ def open_buckets(url: str, prefix: str) -> list[Bucket]:
     if parts.path not in {"", "0"}:
         raise BadConfig("a cluster has no numbered databases; remove the part after the / in the URL")
     redis_module()
-    options = {**parts.query, **parts.login, "kind": parts.scheme.removesuffix("+cluster")}
+    query_options = read_options(parts.query, parts.scheme)
+    check_once(parts.login, query_options)
+    options = {
+        **query_options,
+        **parts.login,
+        "kind": parts.scheme.removesuffix("+cluster"),
+    }
+    check_tls(options, "ssl_", "")
     buckets = check_buckets(options.pop("buckets", str(BUCKETS)))
     topology, result = ClusterTopology(parts.nodes), []
     for number in range(buckets):
@@ -139,6 +144,18 @@ def open_buckets(url: str, prefix: str) -> list[Bucket]:
         address = SlotAddress(parts.display_url, options, slot=slot_of(tag), topology=topology)
         result.append(Bucket(number, address, RedisKeys(prefix, tag=tag, sharded=True)))
     return result
+
+
+def check_redis_url(url: str) -> None:
+    """Check the URL of a Redis, a Sentinel or a cluster. Does not connect.
+
+    Raises:
+        BadConfig: it is invalid, or has an unknown or wrong option.
+    """
+    if url.partition("://")[0] in CLUSTER_SCHEMES:
+        open_buckets(url, DEFAULT_PREFIX)
+    else:
+        RedisAddress.open(url)
 
 
 def _host(text: Any) -> str:

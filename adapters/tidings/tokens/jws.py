@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import json
 import re
 from typing import Any
@@ -11,9 +12,35 @@ from tidings.errors import Unauthorized
 from tidings.tokens.signing_keys import ALGORITHMS
 
 TOKEN_MAX_BYTES = 8192
-# One message for every malformed or forged token: details would help an attacker.
-TOKEN_REJECTED = "token rejected: it is not valid here; send a new one"  # noqa: S105 - a message
+_NOT_A_JWT = "it is not a JWT; send the token as it was issued, without quotes and without `Bearer`"
+# One message for every token that no key here has signed: whether a key exists would help an attacker.
+_NOT_SIGNED = "it is not signed with a key of this hub; send a new one"
 _SEGMENT = re.compile(r"[A-Za-z0-9_-]+\Z")
+# One spelling per token: the unused bits of a segment's last character must be zero (RFC 4648 section 3.5).
+# By the length modulo 4: the padding, and the last characters that are allowed there.
+_PADDING = ("", "", "==", "=")
+_LAST = (None, "", "AQgw", "AEIMQUYcgkosw048")
+
+
+def malformed(reason: str) -> Unauthorized:
+    """The error for text that is no token. `reason` is a note of the error, for the log."""
+    return _rejection(_NOT_A_JWT, reason)
+
+
+def not_signed(reason: str) -> Unauthorized:
+    """The error for a token that no key here has signed. `reason` is a note of the error, for the log."""
+    return _rejection(_NOT_SIGNED, reason)
+
+
+def bad_claim(problem: str, reason: str = "") -> Unauthorized:
+    """The error for a correctly signed token with a wrong claim. Its sender learns which claim it is."""
+    return _rejection(problem, reason or problem)
+
+
+def _rejection(text: str, reason: str) -> Unauthorized:
+    error = Unauthorized(f"token rejected: {text}")
+    error.add_note(reason)
+    return error
 
 
 def parse_token(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -23,14 +50,16 @@ def parse_token(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
         Unauthorized: the token is malformed, or its header has an unknown algorithm or extension.
     """
     parts = token.split(".")
-    if len(parts) != 3 or not all(_SEGMENT.match(part) for part in parts):
-        raise Unauthorized(TOKEN_REJECTED)
-    header, claims = (_object(decode_segment(part)) for part in parts[:2])
+    if len(parts) != 3:
+        raise malformed("it does not consist of three parts, separated by dots")
+    header, claims = _object(decode_segment(parts[0])), _object(decode_segment(parts[1]))
     # RFC 7515 section 4.1.11: unknown critical extensions must be rejected, and we know none.
-    if header.get("alg") not in ALGORITHMS or "crit" in header or header.get("b64", True) is not True:
-        raise Unauthorized(TOKEN_REJECTED)
+    if header.get("alg") not in ALGORITHMS:
+        raise not_signed(f"the algorithm {str(header.get('alg'))[:20]!r} is none of {', '.join(ALGORITHMS)}")
+    if "crit" in header or header.get("b64", True) is not True:
+        raise not_signed("its header has crit or b64, which are not supported")
     if not isinstance(header.get("kid", ""), str):
-        raise Unauthorized(TOKEN_REJECTED)
+        raise not_signed("its kid is not a string")
     return header, claims
 
 
@@ -40,14 +69,13 @@ def decode_segment(segment: str) -> bytes:
     Raises:
         Unauthorized: it is not canonical base64url without padding.
     """
-    try:
-        decoded = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
-    except ValueError:
-        raise Unauthorized(TOKEN_REJECTED) from None
-    # One spelling per token: the unused bits of the last character must be zero (RFC 4648 section 3.5).
-    if encode_segment(decoded) != segment:
-        raise Unauthorized(TOKEN_REJECTED)
-    return decoded
+    if not _SEGMENT.match(segment):
+        raise malformed("a part is empty or not base64url")
+    rest = len(segment) % 4
+    allowed = _LAST[rest]
+    if allowed is not None and segment[-1] not in allowed:
+        raise malformed("a part is not canonical base64url")
+    return binascii.a2b_base64(segment.replace("-", "+").replace("_", "/") + _PADDING[rest])
 
 
 def encode_segment(plain: bytes) -> str:
@@ -60,9 +88,9 @@ def _object(encoded: bytes) -> dict[str, Any]:
     try:
         parsed = _DECODER.decode(encoded.decode())
     except (ValueError, RecursionError):
-        raise Unauthorized(TOKEN_REJECTED) from None
+        raise malformed("header or claims are not JSON, or have a name twice") from None
     if not isinstance(parsed, dict):
-        raise Unauthorized(TOKEN_REJECTED)
+        raise malformed("header or claims are not a JSON object")
     return parsed
 
 

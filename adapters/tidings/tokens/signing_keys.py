@@ -7,8 +7,10 @@ strictly. Needs the extra `[jwt]`.
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from tidings.drivers import load_driver
 from tidings.errors import BadConfig, MissingExtra
 
 if TYPE_CHECKING:
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
 SECRET_MIN_BYTES = 32
 RSA_MIN_BITS = 2048
+# What others allow as well (Go's crypto/tls). With 100 keys that have an exponent of 3,000 bits, each token without a
+# kid would stop a node for 1.6 s.
+RSA_MAX_BITS = 8192
+_RSA_EXPONENT_MAX_BITS = 32
 # If a public key is used as a secret, anyone can sign (CVE-2022-29217, CVE-2026-102268).
 _KEY_FILE = re.compile(rb"-----\s*BEGIN|ssh-(rsa|ed25519|dss)\s|ecdsa-sha2-|\"\s*kty\s*\"", re.IGNORECASE)
 _FAMILY = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}
@@ -26,11 +32,11 @@ _PRIVATE_PARTS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 class Key:
     """One key, for one algorithm only: a secret, or the public or private key of a pair.
 
-    `material` is the secret (HS256) or a key in PEM (the others): the public key, or with `private` the private key,
-    which signs. `kid` names the key in tokens.
+    `material` is the secret (HS256; white space at the ends of a text is ignored), or a key in PEM (the others): the
+    public key, or with `private` the private key, which signs. `kid` names the key in tokens.
 
     Raises:
-        BadConfig: unknown algorithm, a secret under 32 bytes, a key file as a secret, RSA under 2048 bits.
+        BadConfig: unknown algorithm, a secret under 32 bytes, a key file as a secret, RSA under 2048 or over 8192 bits.
         MissingExtra: PyJWT is not installed.
     """
 
@@ -39,7 +45,10 @@ class Key:
     def __init__(self, algorithm: str, material: str | bytes, *, kid: str | None = None, private: bool = False) -> None:
         if algorithm not in ALGORITHMS:
             raise BadConfig(f"unknown algorithm {algorithm!r}; use one of {', '.join(ALGORITHMS)}")
-        encoded = material.encode() if isinstance(material, str) else material
+        if not isinstance(material, str | bytes):
+            raise BadConfig(f"a key is a text or bytes, not {type(material).__name__}; is its variable or setting set?")
+        # A secret from a file or a variable often ends with a line break. The settings of a hub ignore it as well.
+        encoded = material.strip().encode() if isinstance(material, str) else material
         self.algorithm = algorithm
         self.kid = kid or None
         self._scheme = _scheme(algorithm)
@@ -53,16 +62,21 @@ class Key:
             BadConfig: not a public key for signing with RS256, ES256 or EdDSA, or too weak.
         """
         algorithm = _FAMILY.get(str(jwk.get("kty")), "")
-        if not algorithm or jwk.get("alg", algorithm) not in (algorithm, "Ed25519") or jwk.get("use", "sig") != "sig":
+        names = (algorithm, "Ed25519") if algorithm == "EdDSA" else (algorithm,)
+        uses = jwk.get("key_ops", ["verify"])
+        if not algorithm or jwk.get("alg", algorithm) not in names or jwk.get("use", "sig") != "sig":
             raise BadConfig("not a public key for RS256, ES256 or EdDSA")
         kid = jwk.get("kid")
+        # A key without `kid` is tried with every token, so a malformed one must not become such a key.
+        if not isinstance(kid, str | None) or not isinstance(uses, list) or "verify" not in uses:
+            raise BadConfig("a key whose kid is no string, or that is not for verifying")
         public = {name: value for name, value in jwk.items() if name not in _PRIVATE_PARTS}
         try:
             parsed = _scheme(algorithm).from_jwk(public)
             pem = parsed.public_bytes(*_pem_format())
         except (_jwt().PyJWTError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise BadConfig("a malformed key in a JWKS") from error
-        return cls(algorithm, pem, kid=kid if isinstance(kid, str) else None)
+        return cls(algorithm, pem, kid=kid)
 
     def sign(self, signing_input: bytes) -> bytes:
         """The signature (RFC 7515 section 5.1) over `<header>.<claims>`."""
@@ -103,13 +117,29 @@ def _secret(scheme: Any, secret: bytes) -> Any:
 
 
 def _check_strength(algorithm: str, prepared: Any) -> None:
-    if algorithm == "RS256" and prepared.key_size < RSA_MIN_BITS:
-        raise BadConfig(f"an RSA key of {prepared.key_size} bits; at least {RSA_MIN_BITS} are needed")
+    if algorithm == "RS256":
+        _check_rsa(prepared)
     if algorithm == "ES256" and prepared.curve.name != "secp256r1":
         raise BadConfig(f"ES256 needs a key on the curve P-256, and this is on {prepared.curve.name}")
 
 
+def _check_rsa(prepared: Any) -> None:
+    if prepared.key_size < RSA_MIN_BITS:
+        raise BadConfig(f"an RSA key of {prepared.key_size} bits; at least {RSA_MIN_BITS} are needed")
+    public = prepared.public_key() if hasattr(prepared, "sign") else prepared
+    if prepared.key_size > RSA_MAX_BITS or public.public_numbers().e.bit_length() > _RSA_EXPONENT_MAX_BITS:
+        raise BadConfig(
+            f"an RSA key that makes verifying slow; use at most {RSA_MAX_BITS} bits, and an exponent of at most"
+            f" {_RSA_EXPONENT_MAX_BITS} bits (65537 is usual)"
+        )
+
+
+@cache
 def _pem_format() -> tuple[Any, Any]:
+    return load_driver("cryptography", "this key needs cryptography: pip install 'tidings[jwt]'", _load_pem_format)
+
+
+def _load_pem_format() -> tuple[Any, Any]:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     return Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
@@ -122,9 +152,13 @@ def _scheme(algorithm: str) -> Any:
         raise MissingExtra(f"{algorithm} needs cryptography: pip install 'tidings[jwt]'") from error
 
 
+@cache
 def _jwt() -> ModuleType:
-    try:
-        import jwt
-    except ImportError as error:
-        raise MissingExtra("tokens need PyJWT: pip install 'tidings[jwt]'") from error
+    return load_driver("jwt", "tokens need PyJWT: pip install 'tidings[jwt]'", _load_jwt)
+
+
+def _load_jwt() -> ModuleType:
+    import jwt
+    import jwt.algorithms
+
     return jwt

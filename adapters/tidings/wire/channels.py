@@ -109,6 +109,14 @@ def matches(pattern: str, channel: str) -> bool:
     return pattern == channel
 
 
+def covers(patterns: Iterable[str], channel: str) -> bool:
+    """Whether one of a token's patterns covers a channel, see `matches`."""
+    for pattern in patterns:  # noqa: SIM110 - `any` would create a generator for each channel
+        if matches(pattern, channel):
+            return True
+    return False
+
+
 def check_patterns(patterns: object) -> tuple[str, ...]:
     """`patterns`, if it is a list of channels, or of patterns that `matches` takes.
 
@@ -124,5 +132,6 @@ def check_patterns(patterns: object) -> tuple[str, ...]:
 
 
 def _quoted(value: object) -> str:
-    text = ascii(value)
+    # What is nested 1,000 levels deep has no `ascii`, and that of a megabyte takes long.
+    text = ascii(value) if isinstance(value, str | bytes | int | float | None) else f"a {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -43,10 +43,18 @@ class Command:
         name = "user" if "user" in self.arguments else "jti"
         return f"{name}:{self.arguments[name]}", float(self.arguments["until_s"])
 
+    @property
+    def for_s(self) -> float:
+        """The duration of a revocation in seconds; 0: its end was given instead."""
+        return float(self.arguments.get("for_s", 0.0))
+
     def to_http(self) -> tuple[str, bytes]:
         """Path and body of this command for the HTTP API."""
         arguments = dict(self.arguments)
         if self.name == "revoke":
+            if "for_s" in arguments:
+                # The duration counts by the clock of the hub.
+                del arguments["until_s"]
             return "/api/revocations", json.dumps(arguments).encode()
         name = "user" if "user" in arguments else "connection"
         value = quote(str(arguments.pop(name)), safe="")
@@ -124,6 +132,8 @@ def disconnect(*, user: str | None, connection: str | None) -> Command:
 def revoke(*, user: str | None, jti: str | None, for_s: float | None, until_s: float | None, now_s: float) -> Command:
     """Revoke a user or one token, for some seconds or until a time.
 
+    Seconds count by `now_s` and by the clock of Redis, whichever end is later: a backend's clock may be wrong.
+
     Raises:
         BadRequest: not exactly one of each pair is passed, or the time is invalid.
         BadChannel: `user` is no valid user id.
@@ -134,7 +144,8 @@ def revoke(*, user: str | None, jti: str | None, for_s: float | None, until_s: f
     if not math.isfinite(end_s) or (for_s is not None and for_s <= 0):
         raise BadRequest("for_s is a number of seconds above 0, until_s a time in seconds since 1970")
     subject = {"user": _user(user)} if user is not None else {"jti": _visible("jti", jti)}
-    return Command("revoke", {**subject, "until_s": float(end_s)})
+    duration = {} if for_s is None else {"for_s": float(for_s)}
+    return Command("revoke", {**subject, "until_s": float(end_s), **duration})
 
 
 def subscribe(*, user: str, channel: str) -> Command:

@@ -2,51 +2,52 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, NoReturn
 
-from tidings.errors import BadRequest, MissingExtra
-
-# The library allocates a list by the length that the message claims, on each of at most 1,024 levels.
-LIST_MAX = 8_192
+from tidings.drivers import load_driver
+from tidings.errors import BadRequest
 
 
+@cache
 def msgpack_module() -> Any:
     """The library, imported at first use.
 
     Raises:
         MissingExtra: it is not installed.
     """
-    try:
-        import msgpack
-    except ImportError as error:
-        raise MissingExtra("Socket.IO's Redis format needs msgpack: pip install 'tidings[socketio]'") from error
+    missing = "Socket.IO's Redis format needs msgpack: pip install 'tidings[socketio]'"
+    return load_driver("msgpack", missing, _load_msgpack)
+
+
+def _load_msgpack() -> Any:
+    import msgpack
+
     return msgpack
 
 
 def unpack(message: bytes) -> object:
     """The value in a message: null, booleans, numbers, text, bytes, lists, and objects whose names are text or bytes.
 
-    Extension types, such as timestamps, and lists of more than `LIST_MAX` entries are rejected.
+    Extension types, such as timestamps, are rejected.
 
     Raises:
         BadRequest: the message is not one such value.
     """
-    size = len(message)
+    size, module = len(message), msgpack_module()
+    limits: dict[str, int] = dict.fromkeys(("max_str_len", "max_bin_len", "max_array_len", "max_map_len"), size)
     try:
-        value: object = msgpack_module().unpackb(
-            message,
-            raw=False,
-            strict_map_key=True,
-            ext_hook=_no_ext,
-            max_str_len=size,
-            max_bin_len=size,
-            max_array_len=min(size, LIST_MAX),
-            max_map_len=size,
-            max_ext_len=0,
+        # The library allocates each list by the length that the message claims: 12 KB could claim 64 MB. It does not
+        # while it skips a value, and only if all entries are there it has a value to skip.
+        unpacker = module.Unpacker(max_buffer_size=size, **limits)
+        unpacker.feed(message)
+        unpacker.skip()
+        value: object = module.unpackb(
+            message, raw=False, strict_map_key=True, ext_hook=_no_ext, max_ext_len=0, **limits
         )
     except BadRequest:
         raise
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, RecursionError, module.OutOfData) as error:
         # All errors of msgpack are subclasses of these; so is the error for text that is not UTF-8.
         raise BadRequest(f"the message is not msgpack: {type(error).__name__}") from error
     return value

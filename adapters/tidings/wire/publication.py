@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -87,6 +88,16 @@ class Publication:
             "at_ms": self.at_ms,
         }
 
+    def to_json(self) -> bytes:
+        """`to_wire` as JSON, without decoding the data. `id` and `cursor` need no escapes."""
+        return b'{"event":%b,"data":%b,"id":"%b","cursor":"%b","at_ms":%d}' % (
+            self.fragment[: self.event_bytes],
+            self.data_json,
+            self.id.encode(),
+            self.cursor.encode(),
+            self.at_ms,
+        )
+
 
 def encode_body(event: str, data_json: bytes, *, id: str, at_ms: int, options: str = NO_OPTIONS) -> bytes:
     """The part of a message that the emitter writes.
@@ -104,6 +115,12 @@ def encode_body(event: str, data_json: bytes, *, id: str, at_ms: int, options: s
 def options_for(*, report: bool = False, ack: bool = False) -> str:
     """The field `options` for a delivery report, or for acknowledgements, which include a report."""
     return f"{REPORT if report or ack else ''}{ACK if ack else ''}" or NO_OPTIONS
+
+
+def history_json(position: Cursor, publications: Iterable[Publication]) -> bytes:
+    """A page of history as JSON: `{"cursor", "publications"}`. Data is not decoded: a page can have megabytes of it."""
+    page = b",".join(publication.to_json() for publication in publications)
+    return b'{"cursor":"%b","publications":[%b]}' % (str(position).encode(), page)
 
 
 def split_body(body: bytes) -> tuple[str, bytes]:
@@ -161,11 +178,11 @@ def _header_error(message: bytes) -> str:
 
 @lru_cache(maxsize=1024)
 def _check_name(name_json: bytes) -> None:
-    """Reject an event that no emitter writes. Only names with escapes are parsed."""
+    """Reject an event that no emitter writes. Only names with escapes or quotes are parsed."""
     name = name_json[1:-1]
     if name in _RESERVED or name.startswith(_OWN_PREFIX):
         raise BadPacket("a broker message whose event is reserved")
-    if b"\\" in name:
+    if b"\\" in name or b'"' in name:
         try:
             check_event(json.loads(name_json))
         except (ValueError, BadEvent) as error:

@@ -89,7 +89,8 @@ def locate(query: ReportQuery, replies: NodeReplies) -> ReportQuery:
         )
     if not cursors:
         raise NotFound(
-            f"no report on the publication {query.id}: it did not request one, or it is too old (report_keep_s)"
+            f"no report on the publication {query.id}: no client was subscribed to its channel, it did not request a"
+            " report, or it is too old (report_keep_s)"
         )
     if len(cursors) > 1:
         raise _ambiguous(query)

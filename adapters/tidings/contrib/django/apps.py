@@ -7,7 +7,7 @@ from typing import Any
 from django.apps import AppConfig
 from django.core import checks
 
-from tidings.contrib.django.configured import emitter, on_error
+from tidings.contrib.django.configured import changes_max, emitter, on_error
 from tidings.errors import BadConfig
 
 
@@ -27,6 +27,7 @@ def _check(**_: Any) -> list[checks.CheckMessage]:
     try:
         emitter()
         on_error()
+        changes_max()
     except (BadConfig, ImportError) as error:
         return [checks.Error(f"settings.TIDINGS: {error}", id="tidings.E001")]
     return []

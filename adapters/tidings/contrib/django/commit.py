@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Unpack
 
-from django.db import transaction
+from django.db import DEFAULT_DB_ALIAS, transaction
 
 from tidings.batch import Batch
-from tidings.contrib.delivery import deliver
-from tidings.contrib.django.configured import changes_max, emitter, on_error
+from tidings.contrib.changes import explicit_channels
+from tidings.contrib.django.configured import changes_max, emitter
+from tidings.contrib.django.rows import ChangedRow, complete
+from tidings.contrib.django.stored import PendingRow, publish_object, publish_rows
 from tidings.errors import TooLarge
+from tidings.models.describe import Op
 from tidings.options import EventOptions, PushOptions
+from tidings.publishers.base import OutgoingPublication
 
 
 def emit(event: str, data: object = None, *, using: str | None = None, **options: Unpack[EventOptions]) -> None:
@@ -38,9 +42,12 @@ def push_model(obj: object, *, using: str | None = None, **options: Unpack[PushO
     Raises:
         CallerError: as `Emitter.push_model`; otherwise as `emit`.
     """
+    name = using or DEFAULT_DB_ALIAS
+    is_model = hasattr(type(obj), "_meta") and hasattr(obj, "_state")
+    present = complete(obj, name) if is_model and options.get("op") != "deleted" else obj
 
     def add(batch: Batch) -> None:
-        batch.push_model(obj, **options)
+        batch.push_model(present, **options)
 
     publish_on_commit(add, using)
 
@@ -61,35 +68,69 @@ def is_open(connection: Any) -> bool:
     return bool(connection.in_atomic_block or manual)
 
 
-def _put(add: Callable[[Batch], None], connection: Any) -> None:
+def publish_row_on_commit(instance: Any, op: Op, using: str, *, reread: bool) -> None:
+    """Publish a saved or deleted row after the commit, if `reread` as it is then.
+
+    Raises:
+        CallerError: this object cannot be published.
+    """
+    present = complete(instance, using) if op != "deleted" else instance
+    channels = explicit_channels(emitter().rule(type(present)), present)
+    if channels == [] and not reread:
+        return
+    items: list[OutgoingPublication] = []
+
+    def add(batch: Batch) -> None:
+        if channels != []:
+            items.extend(batch.push_row(present, None, channels=channels, op=op))
+
+    hook = _put(add, transaction.get_connection(using))
+    if reread:
+        hook.rows.append(PendingRow(ChangedRow.of(instance, op), items))
+
+
+def publish_stored_row(instance: Any, op: Op, using: str, *, reread: bool) -> None:
+    """Publish a row that is already committed. Errors are passed to `on_error`."""
+    batch = emitter().batch().begin()
+    if reread:
+        publish_rows(batch, [PendingRow(ChangedRow.of(instance, op), [])], using)
+    else:
+        publish_object(batch, instance, op, using)
+
+
+def _put(add: Callable[[Batch], None], connection: Any) -> _CommitHook:
     hooks = [(savepoints, hook) for savepoints, hook, _ in connection.run_on_commit if _is_unsent(hook)]
     count = sum(len(hook.batch) for _, hook in hooks)
     if count >= changes_max():
         raise TooLarge(f"{count} publications in one transaction; commit in parts, or raise TIDINGS['CHANGES_MAX']")
-    if hooks and hooks[-1][0] == set(connection.savepoint_ids):
-        last = hooks[-1][1].batch
+    # None stands for an `atomic(savepoint=False)`, which shares the fate of the block around it: a delete is one.
+    if hooks and hooks[-1][0] - {None} == set(connection.savepoint_ids) - {None}:
+        last: _CommitHook = hooks[-1][1]
         try:
-            add(last)
+            add(last.batch)
         except TooLarge:
-            if not len(last):
+            if not len(last.batch):
                 raise
         else:
-            return
-    batch = emitter().batch().begin()
-    add(batch)
-    transaction.on_commit(_CommitHook(batch), using=connection.alias)
+            return last
+    hook = _CommitHook(emitter().batch().begin(), connection.alias)
+    add(hook.batch)
+    transaction.on_commit(hook, using=connection.alias)
+    return hook
 
 
 class _CommitHook:
     """The function that Django calls after the commit, and discards with the savepoint."""
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: Batch, using: str) -> None:
         self.batch = batch
+        self.rows: list[PendingRow] = []
         self.is_sent = False
+        self._using = using
 
     def __call__(self) -> None:
         self.is_sent = True
-        deliver(self.batch, on_error())
+        publish_rows(self.batch, self.rows, self._using)
 
 
 def _is_unsent(function: object) -> bool:

@@ -22,16 +22,23 @@ from tidings.errors import BadConfig
 CHANGES_MAX = 10_000
 
 
-@cache
 def emitter() -> Emitter:
     """The emitter of this project, made at the first call. `emitter().emit(…)` sends immediately and returns a receipt.
 
     Raises:
         BadConfig, MissingExtra: as `Emitter`, and for an unknown setting.
     """
+    current = _emitters.get(_CURRENT)
+    if current is not None:
+        return current
     values = _settings()
     reject_unknown(values, "ON_ERROR", "CHANGES_MAX")
-    return emitter_of(values)
+    # Of several threads at the first call, all get the emitter of the first one. The others have not connected.
+    return _emitters.setdefault(_CURRENT, emitter_of(values))
+
+
+_CURRENT = "emitter"
+_emitters: dict[str, Emitter] = {}
 
 
 @cache
@@ -39,15 +46,28 @@ def on_error() -> OnError:
     """The function that is called if a batch cannot be sent after the commit.
 
     Raises:
-        ImportError: the dotted path does not exist.
+        ImportError: the dotted path does not exist. BadConfig: it is not a function.
     """
     handler = _settings().get("ON_ERROR", log_error)
-    return cast("OnError", import_string(handler) if isinstance(handler, str) else handler)
+    function = import_string(handler) if isinstance(handler, str) else handler
+    if not callable(function):
+        raise BadConfig("TIDINGS['ON_ERROR'] must be a function or its dotted path")
+    return cast("OnError", function)
 
 
 def changes_max() -> int:
-    """The maximum of publications per transaction."""
-    return int(_settings().get("CHANGES_MAX", CHANGES_MAX))
+    """The maximum of publications per transaction.
+
+    Raises:
+        BadConfig: not a number above 0.
+    """
+    try:
+        value = int(_settings().get("CHANGES_MAX", CHANGES_MAX))
+    except (TypeError, ValueError) as error:
+        raise BadConfig("TIDINGS['CHANGES_MAX'] must be a number of publications") from error
+    if value < 1:
+        raise BadConfig("TIDINGS['CHANGES_MAX'] must be at least 1")
+    return value
 
 
 def _settings() -> Mapping[str, Any]:
@@ -60,7 +80,7 @@ def _settings() -> Mapping[str, Any]:
 def _on_setting_changed(*, setting: str, **_: Any) -> None:
     """Clear the caches when a test overrides the setting."""
     if setting == "TIDINGS":
-        emitter.cache_clear()
+        _emitters.clear()
         on_error.cache_clear()
 
 

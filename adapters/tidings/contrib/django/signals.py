@@ -6,14 +6,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, overload
 
 from django.db import transaction
-from django.db.models.signals import class_prepared, post_delete, post_save
+from django.db.models.signals import class_prepared, post_delete, post_save, pre_delete
 
-from tidings.batch import Batch
-from tidings.contrib.changes import explicit_channels
-from tidings.contrib.delivery import deliver
-from tidings.contrib.django.commit import is_open, publish_on_commit
-from tidings.contrib.django.configured import emitter, on_error
-from tidings.errors import TidingsError
+from tidings.contrib.django.commit import is_open, publish_row_on_commit, publish_stored_row
+from tidings.contrib.django.configured import emitter
+from tidings.contrib.django.rows import read_row
 from tidings.models.describe import Op
 from tidings.models.rules import Channels, Version, register
 
@@ -29,6 +26,7 @@ def autopush(
     fields: Iterable[str] | None = None,
     exclude: Iterable[str] | None = None,
     version: str | Callable[[Any], Version] | None = None,
+    reread: bool | None = None,
 ) -> Callable[[Model], Model]: ...
 def autopush(model: Any = None, /, **rule: Any) -> Any:
     """Push the objects of a model, and of its subclasses and proxies, whenever they are saved or deleted.
@@ -40,8 +38,14 @@ def autopush(model: Any = None, /, **rule: Any) -> Any:
     if model is None:
         return lambda cls: autopush(_registered(cls, rule))
     model.__autopush__ = True
-    _listen(model)
+    # Those that exist already: of a model that another application defines, as `autopush(User)` in `ready()`.
+    for existing in _with_subclasses(model):
+        _listen(existing)
     return model
+
+
+def _with_subclasses(model: Any) -> list[Any]:
+    return [model, *(heir for subclass in model.__subclasses__() for heir in _with_subclasses(subclass))]
 
 
 def _registered(model: Any, rule: Any) -> Any:
@@ -53,47 +57,42 @@ def _listen(sender: Any, **_: Any) -> None:
     """Connect the signals of one model. For all models, Django would load every row that any of them deletes."""
     if getattr(sender, "__autopush__", False):
         post_save.connect(_on_saved, sender=sender, dispatch_uid="tidings")
+        pre_delete.connect(_on_delete, sender=sender, dispatch_uid="tidings")
         post_delete.connect(_on_deleted, sender=sender, dispatch_uid="tidings")
 
 
 def _on_saved(instance: Any, *, created: bool, raw: bool, using: str, **_: Any) -> None:
     # Raw: a fixture is being loaded, and rows that it refers to may not exist yet.
     if not raw:
-        _push(_current(instance, using), "created" if created else "updated", using)
+        _push(instance, "created" if created else "updated", using)
+
+
+def _on_delete(instance: Any, *, using: str, origin: Any = None, **_: Any) -> None:
+    """Read and lock the row of an object that is about to be deleted. Those of a queryset were loaded just now."""
+    if origin is instance and _is_reread(instance):
+        instance.__dict__[_LATEST] = read_row(instance, using, lock=True)
 
 
 def _on_deleted(instance: Any, *, using: str, **_: Any) -> None:
-    _push(instance, "deleted", using)
+    latest = instance.__dict__.pop(_LATEST, instance)
+    # Without a row, another transaction has deleted it, and publishes that.
+    if latest is not None:
+        _push(latest, "deleted", using)
 
 
-def _current(instance: Any, using: str) -> Any:
-    """The object, loaded again from the database if a field is an expression (`F("count") + 1`)."""
-    meta = instance._meta  # noqa: SLF001
-    values = (instance.__dict__.get(field.attname) for field in meta.concrete_fields)
-    if any(hasattr(value, "resolve_expression") for value in values):
-        return type(instance)._base_manager.using(using).get(pk=instance.pk)  # noqa: SLF001
-    return instance
+_LATEST = "_tidings_latest"
+
+
+def _is_reread(instance: Any) -> bool:
+    return emitter().rule(type(instance)).reread is not False
 
 
 def _push(instance: Any, op: Op, using: str) -> None:
-    channels = explicit_channels(emitter().rule(type(instance)), instance)
-    if channels == []:
-        return
-
-    def add(batch: Batch) -> None:
-        batch.push_model(instance, channels=channels, op=op)
-
     if is_open(transaction.get_connection(using)):
-        publish_on_commit(add, using)
-        return
-    # The row is already stored: an error here cannot undo it.
-    batch = emitter().batch().begin()
-    try:
-        add(batch)
-    except TidingsError as error:
-        on_error()(error, batch)
+        # What cannot be published raises here, and so ends the transaction.
+        publish_row_on_commit(instance, op, using, reread=_is_reread(instance))
     else:
-        deliver(batch, on_error())
+        publish_stored_row(instance, op, using, reread=_is_reread(instance))
 
 
 class_prepared.connect(_listen)

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tidings.backoff import delay_s
-from tidings.contrib.outbox.relay_batch import ChannelBackoff, RelayBatch
+from tidings.contrib.outbox.relay_batch import ATTEMPTS_MAX, ChannelBackoff, RelayBatch
 from tidings.contrib.outbox.store import OutboxStore, open_engine
 from tidings.contrib.outbox.table import NAME, sqlalchemy_module
 from tidings.contrib.outbox.wakeup import WakeUp
@@ -22,6 +22,7 @@ BATCH = 200
 BATCH_MAX = 5000
 INTERVAL_S = 1.0
 KEEP_MAX_S = 86_400
+ATTEMPTS_LIMIT = 1_000_000
 REPORT_S = 60.0
 # A claim is a transaction. It must end before the database's time limit for idle transactions.
 CLAIM_MAX_S = 10.0
@@ -35,12 +36,14 @@ class Relay:
     `batch`: rows per claim. After a relay was killed, up to this many are published again, with the same ids.
     `interval_s`: the longest time between two looks at the table. `keep_s`: seconds for which Redis remembers an id and
     discards repetitions (over HTTP the hub's `idempotency_s` applies). `timeout_s`: for one round trip to the hub.
+    `attempts_max`: after so many attempts the relay rejects a row that the hub refuses with an error which may be the
+    row's fault or the hub's (`internal`, `forbidden`).
 
     Raises:
         BadConfig: an invalid setting. MissingExtra: a package is not installed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is one setting, by name
         self,
         url: str,
         publisher: Publisher,
@@ -49,6 +52,7 @@ class Relay:
         batch: int = BATCH,
         interval_s: float = INTERVAL_S,
         keep_s: int = CALLER_ID_S,
+        attempts_max: int = ATTEMPTS_MAX,
         timeout_s: float = TIMEOUT_S,
         publication_max_bytes: int = MAX_BYTES,
     ) -> None:
@@ -58,7 +62,10 @@ class Relay:
             raise BadConfig("interval and timeout are numbers of seconds above 0")
         if not 1 <= keep_s <= KEEP_MAX_S:
             raise BadConfig(f"keep is {keep_s}; it is a number of seconds, 1 to {KEEP_MAX_S}")
+        if not 1 <= attempts_max <= ATTEMPTS_LIMIT:
+            raise BadConfig(f"attempts is {attempts_max}; it is a number of attempts, 1 to {ATTEMPTS_LIMIT}")
         self._batch, self._interval_s, self._keep_s, self._timeout_s = batch, interval_s, keep_s, timeout_s
+        self._attempts_max = attempts_max
         self._publication_max_bytes = publication_max_bytes
         self._publisher = publisher
         self._engine = open_engine(url)
@@ -169,11 +176,13 @@ class Relay:
                 keep_s=self._keep_s,
                 now_ms=time.time_ns() // 1_000_000,
                 publication_max_bytes=self._publication_max_bytes,
+                attempts_max=self._attempts_max,
+                proven=self._backoff.proven_channels(),
             )
             end_s = time.monotonic() + CLAIM_MAX_S
             while (items := batch.next_items()) and not self._stopped and time.monotonic() < end_s:
                 batch.on_results(self._publisher.publish(items, timeout_s=self._timeout_s))
-            claim.record_results(batch.published, batch.rejected)
+            claim.record_results(batch.published, batch.rejected, batch.refused)
         self._record(batch)
         return batch
 

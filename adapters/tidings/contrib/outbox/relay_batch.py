@@ -3,23 +3,48 @@
 Rows of a channel are always published in the order of their numbers. So a request holds at most one row per channel:
 the first open one. A broker may reject one publication of a request and accept the next: Redis at its memory limit or
 before its first hub, a slot of a cluster that moves. Two rows of one channel in a request could change their order.
+
+An error of the row itself rejects the row. An error of the hub, the broker or the relay postpones the channel, for as
+long as it lasts. Every other answer (`internal`, `forbidden`) may be the fault of either. It counts if the request had
+this row alone, and only up to a limit, because no row may block its channel for ever.
 """
 
 from __future__ import annotations
 
 import random as _random
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 
 from tidings.backoff import delay_s
 from tidings.contrib.outbox.rows import Row, publication_of
-from tidings.errors import BadChannel, BadData, BadEvent, BadId, TidingsError, TooLarge, UnknownNamespace
+from tidings.errors import (
+    BadChannel,
+    BadConfig,
+    BadData,
+    BadEvent,
+    BadId,
+    BadRequest,
+    Draining,
+    Full,
+    TidingsError,
+    TooFast,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+    UnknownNamespace,
+)
 from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.receipts import Receipt
 
-# Errors of the row itself. All other errors are temporary, also that of a wrong API key: it must not reject all rows.
-ROW_ERRORS = (BadChannel, BadEvent, BadData, BadId, TooLarge, UnknownNamespace)
+# Errors of the row itself. BadRequest: a hub does not take the row for a reason that this version does not check.
+ROW_ERRORS = (BadRequest, BadChannel, BadEvent, BadData, BadId, TooLarge, UnknownNamespace)
+# Errors that are never the row's: a broker that is away, a wrong API key or URL. They must not reject any row.
+TEMPORARY_ERRORS = (Unavailable, Draining, Full, TooFast, Unauthorized, BadConfig)
+# The default number of all other errors after which a row is rejected. With the back-off this takes about 15 minutes.
+ATTEMPTS_MAX = 100
+# While the relay publishes nothing else, this many times as many: then the hub is more likely at fault than the row.
+UNPROVEN_FACTOR = 10
 REASON_MAX = 500
 CHANNELS_MAX = 500
 BASE_S = 0.2
@@ -33,20 +58,35 @@ class RelayBatch:
 
     `published`: numbers of the rows that the broker has; `duplicates`: how many of them it had before.
     `rejected`: reasons by row number of rows that cannot be published. `postponed`: errors by channel, to retry later.
-    `progressed`: channels of which a row was published or rejected. `broker_away`: the broker accepted nothing of the
-    last request, which ends the batch.
+    `refused`: numbers of the postponed rows whose attempt counts. `progressed`: channels of which a row was published
+    or rejected. `broker_away`: the broker accepted nothing of the last request, which ends the batch.
+
+    `attempts_max`: see `ATTEMPTS_MAX`. `proven`: channels since whose last attempt the hub accepted other rows.
     """
 
-    def __init__(self, rows: Sequence[Row], *, keep_s: int, now_ms: int, publication_max_bytes: int) -> None:
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        *,
+        keep_s: int,
+        now_ms: int,
+        publication_max_bytes: int,
+        attempts_max: int = ATTEMPTS_MAX,
+        proven: Collection[str] = (),
+    ) -> None:
         self.published: list[int] = []
         self.duplicates = 0
         self.rejected: dict[int, str] = {}
         self.postponed: dict[str, TidingsError] = {}
         self.progressed: set[str] = set()
+        self.refused: list[int] = []
         self.broker_away = False
+        self._attempts_max = attempts_max
+        self._proven = frozenset(proven)
+        self._attempts: dict[int, int] = {}
         self._open: dict[str, deque[tuple[int, OutgoingPublication]]] = {}
         self._requested: list[str] = []
-        self._to_retry_alone: deque[str] = deque()
+        self._to_try_alone: deque[str] = deque()
         for row in rows:
             try:
                 item = publication_of(row, keep_s=keep_s, now_ms=now_ms, publication_max_bytes=publication_max_bytes)
@@ -54,12 +94,20 @@ class RelayBatch:
                 self._reject(row.row_no, error)
             else:
                 self._open.setdefault(row.channel, deque()).append((row.row_no, item))
+                # SQLite stores any type in any column.
+                self._attempts[row.row_no] = row.attempts if isinstance(row.attempts, int) else 0
 
     def next_items(self) -> list[OutgoingPublication]:
-        """The first open row of each channel, or one row that failed in a larger request. Empty: the batch is done."""
-        self._requested = (
-            [self._to_retry_alone.popleft()] if self._to_retry_alone else [] if self.broker_away else list(self._open)
-        )
+        """The first open row of each channel, or one row that failed before. Empty: the batch is done.
+
+        A row that the hub refused in an earlier batch would make the hub refuse the others of a request again.
+        """
+        self._requested = []
+        if not self._to_try_alone and not self.broker_away:
+            for channel, rows in self._open.items():
+                (self._to_try_alone if self._attempts[rows[0][0]] else self._requested).append(channel)
+        if not self._requested and self._to_try_alone and not self.broker_away:
+            self._requested = [self._to_try_alone.popleft()]
         return [self._open[channel][0][1] for channel in self._requested]
 
     def on_results(self, results: Sequence[PublishResult]) -> None:
@@ -70,17 +118,33 @@ class RelayBatch:
                 is_reachable = True
                 self.duplicates += result.duplicate
                 self.published.append(self._close_first(channel))
-            elif not isinstance(result, ROW_ERRORS):
-                self.postponed[channel] = result
-                del self._open[channel]
+            elif isinstance(result, TEMPORARY_ERRORS):
+                self._postpone(channel, result)
             elif len(self._requested) > 1:
                 # A hub or proxy may have rejected the whole request. A request with this row alone shows the cause.
                 is_reachable = True
-                self._to_retry_alone.append(channel)
-            else:
+                self._to_try_alone.append(channel)
+            elif isinstance(result, ROW_ERRORS):
                 is_reachable = True
                 self._reject(self._close_first(channel), result)
+            else:
+                is_reachable = True
+                self._refuse(channel, result)
         self.broker_away = not is_reachable
+
+    def _refuse(self, channel: str, error: TidingsError) -> None:
+        row_no, _ = self._open[channel][0]
+        attempts = self._attempts[row_no] + 1
+        is_proven = bool(self.published) or channel in self._proven
+        if attempts >= self._attempts_max * (1 if is_proven else UNPROVEN_FACTOR):
+            self._reject(self._close_first(channel), error, effort=f" (after {attempts} attempts)")
+        else:
+            self.refused.append(row_no)
+            self._postpone(channel, error)
+
+    def _postpone(self, channel: str, error: TidingsError) -> None:
+        self.postponed[channel] = error
+        del self._open[channel]
 
     def _close_first(self, channel: str) -> int:
         rows = self._open[channel]
@@ -90,8 +154,10 @@ class RelayBatch:
             del self._open[channel]
         return row_no
 
-    def _reject(self, row_no: int, error: TidingsError) -> None:
-        self.rejected[row_no] = f"{error.code.name}: {error}"[:REASON_MAX]
+    def _reject(self, row_no: int, error: TidingsError, *, effort: str = "") -> None:
+        # The reason may hold a key of the data. PostgreSQL stores no NUL, and then the row would stop its channel.
+        reason = "".join(char if char.isprintable() else "?" for char in str(error))
+        self.rejected[row_no] = f"{error.code.name}: {reason}"[: REASON_MAX - len(effort)] + effort
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +165,8 @@ class _Pause:
     attempts: int
     until_s: float
     broker_away: bool
+    # Whether a row of another channel was published since.
+    is_proven: bool = False
 
 
 class ChannelBackoff:
@@ -115,7 +183,7 @@ class ChannelBackoff:
         """Pause postponed channels. End the pause of channels that progressed, or that only waited for the broker."""
         is_broker_back = bool(batch.published)
         self._pauses = {
-            channel: pause
+            channel: replace(pause, is_proven=pause.is_proven or is_broker_back)
             for channel, pause in self._pauses.items()
             if channel not in batch.progressed
             and not (is_broker_back and pause.broker_away)
@@ -132,6 +200,10 @@ class ChannelBackoff:
     def paused_channels(self, now_s: float) -> list[str]:
         """The channels that are paused now."""
         return [channel for channel, pause in self._pauses.items() if pause.until_s > now_s]
+
+    def proven_channels(self) -> list[str]:
+        """The paused channels since whose last attempt the hub accepted rows of others: it works."""
+        return [channel for channel, pause in self._pauses.items() if pause.is_proven]
 
     def is_full(self, now_s: float) -> bool:
         """Whether so many channels are paused that no other should be tried."""

@@ -18,14 +18,15 @@ WHITESPACE_FACTOR = 4
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One unchecked row. `data` is None if it was too large to read."""
+    """One unchecked row. `data` is None if it was too large to read. `attempts`: how often the hub refused it."""
 
     row_no: int
     id: object
     channel: str
     event: object
     data: str | None
-    at_ms: int | None
+    at_ms: object
+    attempts: object = 0
 
 
 def columns_of(items: Iterable[OutgoingPublication]) -> list[dict[str, object]]:
@@ -59,9 +60,21 @@ def publication_of(row: Row, *, keep_s: int, now_ms: int, publication_max_bytes:
     if not isinstance(row.event, str):
         raise BadEvent("the event is not text")
     try:
-        data = json.loads(row.data)
+        data = json.loads(row.data, object_pairs_hook=_unique_names)
+    except BadData:
+        raise
     except (ValueError, RecursionError) as error:
         raise BadData(f"the data is not JSON: {error}") from error
+    # SQLite stores any type in any column.
+    if not isinstance(row.at_ms, int | None):
+        raise BadData("at_ms is not a whole number")
     id_, at_ms = check_id(row.id), now_ms if row.at_ms is None or row.at_ms < 0 else row.at_ms
     body = encode_body(row.event, encode_data(data, max_bytes=publication_max_bytes), id=id_, at_ms=at_ms)
     return OutgoingPublication(check_channel(row.channel), body, id_, keep_s)
+
+
+def _unique_names(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    names = dict(pairs)
+    if len(names) != len(pairs):
+        raise BadData("the data has an object with the same name twice")
+    return names

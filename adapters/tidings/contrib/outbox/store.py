@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # The drivers for URLs without one. SQLAlchemy's defaults differ between versions.
 _DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
 _BACKENDS = (*_DRIVERS, "sqlite")
+# psycopg is installed, but neither psycopg[binary] nor the system's libpq.
+_NO_LIBPQ = "no pq wrapper"
 _UNSUPPORTED = "unsupported database; an outbox needs postgresql://, mariadb://, mysql:// or sqlite:///file"
 _CONNECT_S = 10
 _RESPONSE_S = 30
@@ -75,10 +77,24 @@ def open_engine(url: str) -> Engine:
         raise BadConfig(_UNSUPPORTED) from error
     except (sa.exc.ArgumentError, ValueError) as error:
         raise BadConfig("not a database URL; its form is postgresql://user:password@host/database") from error
+    except ModuleNotFoundError as error:
+        raise _missing_driver("psycopg[binary]" if error.name == "psycopg" else error.name) from error
     except ImportError as error:
-        driver = "psycopg[binary]" if error.name in {None, "psycopg"} else error.name
-        raise MissingExtra(f"this database needs a driver: pip install '{driver}'") from error
+        if _NO_LIBPQ not in str(error):
+            raise BadConfig(f"the database's driver is installed, but cannot be imported: {error}") from error
+        raise _missing_driver("psycopg[binary]") from error
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _read_any_text)
     return engine
+
+
+def _read_any_text(connection: Any, _record: object) -> None:
+    """Read text that is not UTF-8, which SQLite accepts. The row is rejected; otherwise no row could be read."""
+    connection.text_factory = lambda encoded: encoded.decode(errors="surrogateescape")
+
+
+def _missing_driver(package: str | None) -> MissingExtra:
+    return MissingExtra(f"this database needs a driver: pip install '{package}'")
 
 
 def _with_driver(url: URL) -> URL:
@@ -169,21 +185,26 @@ class OutboxStore:
         columns = self.table.c
         data = sa.case((sa.func.length(columns.data) <= self._data_max, columns.data), else_=None)
         query = (
-            sa.select(columns.row_no, columns.id, columns.channel, columns.event, data, columns.at_ms)
+            sa.select(columns.row_no, columns.id, columns.channel, columns.event, data, columns.at_ms, columns.attempts)
             .where(self._locks.shard_of(self.table) == shard, *self._waiting(without))
             .order_by(columns.row_no)
             .limit(limit)
         )
         return [Row(*values) for values in connection.execute(query)]
 
-    def record_results(self, connection: Connection, published: Sequence[int], rejected: Mapping[int, str]) -> None:
-        """Delete published rows. Store the reason in `failed` of rejected rows."""
+    def record_results(
+        self, connection: Connection, published: Sequence[int], rejected: Mapping[int, str], refused: Sequence[int]
+    ) -> None:
+        """Delete published rows. Store the reason in `failed` of rejected rows. Count the attempts of both others."""
         columns = self.table.c
         if published:
             connection.execute(self.table.delete().where(columns.row_no.in_(published)))
         for row_no, reason in rejected.items():
             statement = self.table.update().where(columns.row_no == row_no)
             connection.execute(statement.values(failed=reason, attempts=columns.attempts + 1))
+        if refused:
+            statement = self.table.update().where(columns.row_no.in_(refused))
+            connection.execute(statement.values(attempts=columns.attempts + 1))
 
     def _waiting(self, without: Collection[str]) -> list[ColumnElement[bool]]:
         columns = self.table.c
@@ -203,6 +224,6 @@ class Claim:
         """See `OutboxStore.rows`."""
         return self.store.rows(self.connection, self.shard, without, limit)
 
-    def record_results(self, published: Sequence[int], rejected: Mapping[int, str]) -> None:
+    def record_results(self, published: Sequence[int], rejected: Mapping[int, str], refused: Sequence[int]) -> None:
         """See `OutboxStore.record_results`."""
-        self.store.record_results(self.connection, published, rejected)
+        self.store.record_results(self.connection, published, rejected, refused)

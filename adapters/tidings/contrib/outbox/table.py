@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from tidings.errors import BadConfig, MissingExtra
+from tidings.drivers import load_driver
+from tidings.errors import BadConfig
 from tidings.wire.channels import CHANNEL_MAX, EVENT_MAX, ID_MAX
 
 if TYPE_CHECKING:
@@ -18,16 +19,19 @@ NAME = "tidings_outbox"
 _NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,47}\.)?[A-Za-z_][A-Za-z0-9_]{0,47}\Z")
 
 
+@cache
 def sqlalchemy_module() -> ModuleType:
     """SQLAlchemy, imported at the first use.
 
     Raises:
         MissingExtra: it is not installed.
     """
-    try:
-        import sqlalchemy
-    except ImportError as error:
-        raise MissingExtra("the outbox needs SQLAlchemy: pip install 'tidings[outbox]'") from error
+    return load_driver("sqlalchemy", "the outbox needs SQLAlchemy: pip install 'tidings[outbox]'", _load_sqlalchemy)
+
+
+def _load_sqlalchemy() -> ModuleType:
+    import sqlalchemy
+
     return sqlalchemy
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Unpack
 
 from tidings.builder import PublicationBuilder
 from tidings.contrib.outbox.rows import columns_of
 from tidings.contrib.outbox.table import NAME, own_table, sqlalchemy_module
-from tidings.errors import BadRequest
+from tidings.errors import BadData, BadRequest
 from tidings.models.rules import SHARED
+from tidings.models.versions import VersionOfKind
 from tidings.options import EventOptions, PushOptions
 from tidings.publishers.base import OutgoingPublication
 from tidings.wire.payload import MAX_BYTES
@@ -28,7 +30,7 @@ class Outbox:
     Make one per transaction; it is cheap. With asyncio: `await session.run_sync(lambda s: Outbox(s).emit(…))`.
 
     Raises:
-        BadRequest: neither a session nor a connection. BadConfig: an invalid table name.
+        BadRequest: neither a session nor a connection, or one of asyncio. BadConfig: an invalid table name.
     """
 
     def __init__(
@@ -39,8 +41,16 @@ class Outbox:
         publication_max_bytes: int = MAX_BYTES,
         notify: bool = True,
     ) -> None:
-        if not hasattr(bind, "execute"):
+        if not callable(getattr(bind, "execute", None)) or isinstance(bind, type):
             raise BadRequest("an outbox needs the session or connection that commits, not an engine")
+        if iscoroutinefunction(bind.execute):
+            # Its execute would return without a row written.
+            raise BadRequest(
+                f"an {type(bind).__name__} cannot be written to without await: "
+                "await session.run_sync(lambda s: Outbox(s).emit(…))"
+            )
+        if not any(hasattr(bind, name) for name in ("dialect", "flush")):
+            raise BadRequest(f"a {type(bind).__name__} is not a connection or a session of SQLAlchemy")
         self._bind = bind
         self._table = own_table(table) if isinstance(table, str) else table
         self._builder = _shared_builder(publication_max_bytes)
@@ -60,16 +70,38 @@ class Outbox:
     def push_model(self, obj: object, **options: Unpack[PushOptions]) -> str:
         """As `Emitter.push_model`. A session is flushed first, so that a new row has its key.
 
+        A row of the session is locked and read again, so that what is published is what the transaction commits. A
+        later change in the same transaction needs another call. `register(…, reread=False)` saves the query.
         Classes are registered with `tidings.models.register`, or have `__channels__`.
 
         Raises:
             BadChannel, BadData, BadId, BadRequest, TooLarge: nothing was written.
             sqlalchemy.exc.SQLAlchemyError: the database's own.
         """
-        flush = getattr(self._bind, "flush", None)
-        if flush is not None:
-            flush()
-        return self._write(self._builder.build_model(obj, **options))
+        bind: Any = self._bind
+        version = None
+        if hasattr(bind, "flush"):
+            # A scoped session has a registry.
+            session = bind.registry() if hasattr(bind, "registry") else bind
+            session.flush()
+            version = self._read_again(session, obj, options.get("op"))
+        return self._write(self._builder.build_model(obj, version, **options))
+
+    def _read_again(self, session: Session, obj: object, op: str | None) -> VersionOfKind | None:
+        """Bring an object of the session up to date; its version if it has none of its own."""
+        # Not imported at the top: it imports SQLAlchemy.
+        from tidings.contrib.database_rows import DatabaseClock, load_columns, reread, session_of
+
+        rule = self._builder.registry.rule(type(obj))
+        if session_of(obj) is not session or rule.reread is False:
+            return None
+        version = DatabaseClock(session, {}).version(obj, rule)
+        if reread(session, [obj], {}, self._builder.registry.rule, lock=True) and op != "deleted":
+            raise BadData(
+                f"the row of this {type(obj).__name__} does not exist any more; use push_model(…, op='deleted')"
+            )
+        load_columns(session, obj, self._builder.registry.rule)
+        return version
 
     def _write(self, items: list[OutgoingPublication]) -> str:
         sa = sqlalchemy_module()

@@ -11,14 +11,16 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
 from tidings.backoff import delay_s
-from tidings.errors import BadConfig, Draining, Full, TidingsError, TimedOut, Unavailable
+from tidings.errors import BadConfig, Draining, Full, Internal, TidingsError, TimedOut, Unavailable
+from tidings.http_client.connection import HttpAddress, HttpConnection
+from tidings.http_client.deadline import Deadline
+from tidings.http_client.hosts import check_quoted_host
+from tidings.http_client.response import BadHttpResponse, ResponseTooLarge
 from tidings.publishers.base import OutgoingPublication, PublishResult
-from tidings.publishers.http.connection import Deadline, HubAddress, HubConnection
 from tidings.publishers.http.requests import (
     NODES_PATH,
     PAGE_MAX_BYTES,
@@ -52,9 +54,10 @@ _PORTS = {"http": 80, "https": 443}
 class HttpPublisher:
     """A `HubPublisher` that posts to a hub at `http(s)://host[:port][/path]`.
 
-    Threads and greenlets share its connections: each publish takes an idle one or opens one. A request without a
-    response is retried until the timeout; the hub publishes each id once. Proxies of the environment are not used,
-    redirects are not followed. `tls`: the context for https. The default checks the certificate and the host's name.
+    Threads and greenlets share its connections: each publish takes an idle one or opens one. Commands and queries open
+    one. A publish without a response is retried until the timeout; the hub publishes each id once. Proxies of the
+    environment are not used, redirects are not followed. `tls`: the context for https. The default checks the
+    certificate and the host's name.
 
     Raises:
         BadConfig: an invalid URL or API key.
@@ -79,7 +82,7 @@ class HttpPublisher:
         self._items_max = items_max
         self._request_max_bytes = request_max_bytes
         # append and pop of a deque are atomic, so there is no lock that a fork could copy while held.
-        self._idle: deque[HubConnection] = deque()
+        self._idle: deque[HttpConnection] = deque()
         self._pid = os.getpid()
         self.closed = False
 
@@ -91,8 +94,8 @@ class HttpPublisher:
         """As `publish`, with a deadline instead of a timeout."""
         results: list[PublishResult] = []
         requests = split_requests(items, items_max=self._items_max, request_max_bytes=self._request_max_bytes)
-        for count, body in requests:
-            results += self._publish_with_retries(body, count, deadline)
+        for ids, body in requests:
+            results += self._publish_with_retries(body, ids, deadline)
         return results
 
     def send_command(self, command: Command, *, timeout_s: float) -> CommandResult:
@@ -123,24 +126,26 @@ class HttpPublisher:
         deadline: Deadline,
         read: Callable[[int, bytes], dict[str, Any]] = read_object,
     ) -> dict[str, Any]:
-        """Send one request and return the object in the response. A GET if `body` is None. It is not retried.
+        """Send one request on a new connection and return the object in the response. A GET if `body` is None.
+
+        It is not retried.
 
         Raises:
             TidingsError: an error response, or none before the deadline.
         """
-        while True:
-            if self.closed:
-                raise Unavailable("this publisher was closed; make a new one")
-            idle = self._acquire()
-            connection = idle or HubConnection(self._address)
-            try:
-                status, content = self._exchange(connection, self._base + path, body, deadline, PAGE_MAX_BYTES)
-            except (OSError, HTTPException, TidingsError) as error:
-                # As with a publish, the hub may have closed an idle connection.
-                if idle is None or isinstance(error, TimeoutError | TidingsError):
-                    raise self._failure(error, request_started=connection.request_started) from error
-            else:
-                return read(status, content)
+        if self.closed:
+            raise Unavailable("this publisher was closed; make a new one")
+        # No id in the response proves that it belongs to this request. On a connection that was used before, it could
+        # be a late one to an earlier request: "revoked" about another user.
+        connection = HttpConnection(self._address)
+        try:
+            status, content = connection.exchange(
+                self._base + path, body, self._headers, deadline=deadline, response_max_bytes=PAGE_MAX_BYTES
+            )
+        except (OSError, TidingsError) as error:
+            raise self._failure(error, request_started=connection.request_started) from error
+        self._release(connection)
+        return read(status, content)
 
     def close(self) -> None:
         """See `Publisher.close`."""
@@ -148,7 +153,7 @@ class HttpPublisher:
         while self._idle:
             self._idle.pop().close()
 
-    def _publish_with_retries(self, body: bytes, count: int, deadline: Deadline) -> list[PublishResult]:
+    def _publish_with_retries(self, body: bytes, ids: Sequence[str], deadline: Deadline) -> list[PublishResult]:
         """The results of one request. It is retried while the hub accepts no item of it and time is left.
 
         Once an item was accepted there is no retry: the other items would be published after it, out of order.
@@ -156,54 +161,55 @@ class HttpPublisher:
         attempt = 0
         timed_out: PublishResult | None = None
         while True:
-            results = self._attempt(body, count, deadline)
+            started_s = time.monotonic()
+            results = self._attempt(body, ids, deadline)
+            took_s = time.monotonic() - started_s
             if self.closed or not all(_is_transient(result) for result in results):
                 return results
             timed_out = next((result for result in results if isinstance(result, TimedOut)), timed_out)
             pause_s = delay_s(attempt, base_s=_RETRY_BASE_S, cap_s=_RETRY_CAP_S)
-            if pause_s >= deadline.left_s():
+            # The next attempt may take as long. Interrupted at the deadline, it would turn an `Unavailable` into a
+            # `TimedOut`, after which the caller does not know whether the publication was accepted.
+            if pause_s + took_s >= deadline.left_s():
                 # An earlier attempt may have arrived, so `Unavailable` might be wrong.
-                return results if timed_out is None else [timed_out] * count
+                return results if timed_out is None else [timed_out] * len(ids)
             time.sleep(pause_s)
             attempt += 1
 
-    def _attempt(self, body: bytes, count: int, deadline: Deadline) -> list[PublishResult]:
+    def _attempt(self, body: bytes, ids: Sequence[str], deadline: Deadline) -> list[PublishResult]:
         """One attempt. Failures of the hub or the network are returned, not raised."""
         if self.closed:
-            return [Unavailable("this publisher was closed; make a new one")] * count
+            return [Unavailable("this publisher was closed; make a new one")] * len(ids)
         if deadline.left_s() <= 0:
-            return [Unavailable("not sent: no time left; raise timeout_s or publish fewer items at a time")] * count
+            return [Unavailable("not sent: no time left; raise timeout_s or publish fewer items at a time")] * len(ids)
         request_started = False
         while True:
             idle = self._acquire()
-            connection = idle or HubConnection(self._address)
+            connection = idle or HttpConnection(self._address)
             try:
-                return self._publish_over(connection, body, count, deadline)
-            except (OSError, HTTPException, TidingsError) as error:
+                return self._publish_over(connection, body, ids, deadline)
+            except (OSError, TidingsError) as error:
                 request_started = request_started or connection.request_started
                 # The hub may have closed an idle connection: send the request again on another one.
-                if idle is None or isinstance(error, TimeoutError | TidingsError):
-                    return [self._failure(error, request_started=request_started)] * count
+                if idle is None or not _was_closed_while_idle(connection, error):
+                    return [self._failure(error, request_started=request_started)] * len(ids)
 
     def _publish_over(
-        self, connection: HubConnection, body: bytes, count: int, deadline: Deadline
+        self, connection: HttpConnection, body: bytes, ids: Sequence[str], deadline: Deadline
     ) -> list[PublishResult]:
-        return read_results(*self._exchange(connection, self._path, body, deadline, RESPONSE_MAX_BYTES), count)
-
-    def _exchange(
-        self, connection: HubConnection, path: str, body: bytes | None, deadline: Deadline, answer_max_bytes: int
-    ) -> tuple[int, bytes]:
-        connection.deadline = deadline
+        status, content = connection.exchange(
+            self._path, body, self._headers, deadline=deadline, response_max_bytes=RESPONSE_MAX_BYTES
+        )
         try:
-            status, content = connection.exchange(path, body, self._headers, response_max_bytes=answer_max_bytes)
-        except BaseException:
+            results = read_results(status, content, ids)
+        except BadHttpResponse:
             connection.close()
             raise
         self._release(connection)
-        return status, content
+        return results
 
-    def _acquire(self) -> HubConnection | None:
-        """The most recently used idle connection, unless it was idle for too long; None: there is none."""
+    def _acquire(self) -> HttpConnection | None:
+        """The most recently used idle connection that can be used again; None: there is none."""
         if self._pid != os.getpid():
             # Forked: the parent still uses its connections. uWSGI forks without Python's fork hooks.
             self._idle, self._pid = deque(), os.getpid()
@@ -213,12 +219,12 @@ class HttpPublisher:
             except IndexError:
                 # Another thread took the last one in between.
                 return None
-            if time.monotonic() - connection.idle_since_s < IDLE_MAX_S:
+            if time.monotonic() - connection.idle_since_s < IDLE_MAX_S and connection.is_reusable():
                 return connection
             connection.close()
         return None
 
-    def _release(self, connection: HubConnection) -> None:
+    def _release(self, connection: HttpConnection) -> None:
         connection.idle_since_s = time.monotonic()
         if self.closed or len(self._idle) >= IDLE_MAX or not connection.is_open:
             connection.close()
@@ -228,6 +234,8 @@ class HttpPublisher:
     def _failure(self, error: Exception, *, request_started: bool) -> TidingsError:
         if isinstance(error, TidingsError) and not isinstance(error, TimedOut):
             return error
+        if isinstance(error, ResponseTooLarge):
+            return Internal(f"{error}; is this the URL of a tidings hub?")
         location = f"{self._address.host}:{self._address.port}"
         if request_started:
             return TimedOut(
@@ -249,22 +257,28 @@ class AsyncHttpPublisher(ThreadedHubPublisher):
         super().__init__(HttpPublisher(url, api_key=api_key, tls=tls), name="http")
 
 
+def _was_closed_while_idle(connection: HttpConnection, error: Exception) -> bool:
+    """Whether the server closed the connection before it processed the request."""
+    return not (isinstance(error, TimeoutError | TidingsError) or connection.response_started)
+
+
 def _is_transient(result: PublishResult) -> bool:
     """Whether the same request may succeed a moment later."""
     return isinstance(result, Unavailable | Draining | Full)
 
 
-def _parse_url(url: str, tls: ssl.SSLContext | None) -> tuple[HubAddress, str]:
+def _parse_url(url: str, tls: ssl.SSLContext | None) -> tuple[HttpAddress, str]:
     try:
         parts = urlsplit(url)
         port = parts.port
+        check_quoted_host(parts.hostname or "localhost")
     except ValueError as error:
         raise BadConfig("the hub's URL is malformed; it is http(s)://host[:port][/path]") from error
-    if parts.scheme not in _PORTS or not parts.hostname or parts.query or parts.fragment:
+    if parts.scheme not in _PORTS or not parts.hostname or port == 0 or parts.query or parts.fragment:
         raise BadConfig("the hub's URL is http(s)://host[:port][/path], without ? and #")
     if parts.username is not None or parts.password is not None:
         raise BadConfig("the hub's URL must not contain a password; use api_key instead")
     if not re.fullmatch(r"[\x21-\x7e]*", url):
         raise BadConfig("the hub's URL contains white space or non-ASCII characters")
     context = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
-    return HubAddress(parts.hostname, port or _PORTS[parts.scheme], context), parts.path.rstrip("/")
+    return HttpAddress(parts.hostname, port or _PORTS[parts.scheme], context), parts.path.rstrip("/")

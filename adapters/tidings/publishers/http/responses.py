@@ -25,6 +25,7 @@ from tidings.errors import (
     Unavailable,
     from_wire,
 )
+from tidings.http_client.response import BadHttpResponse
 from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.receipts import Receipt
 from tidings.wire.publication import ACK
@@ -67,33 +68,42 @@ def encode_item(item: OutgoingPublication) -> bytes:
 
 def split_requests(
     items: Sequence[OutgoingPublication], *, items_max: int, request_max_bytes: int
-) -> Iterator[tuple[int, bytes]]:
-    """The requests that publish `items` in order: how many items each has, and its body.
+) -> Iterator[tuple[list[str], bytes]]:
+    """The requests that publish `items` in order: the ids of its items, and its body.
 
     A request has at most `items_max` items and, unless it has only one, `request_max_bytes` bytes.
     """
     parts: list[bytes] = []
+    ids: list[str] = []
     size = 1
     for item in items:
         part = encode_item(item)
         if parts and (len(parts) == items_max or size + len(part) + 1 > request_max_bytes):
-            yield len(parts), b"[%b]" % b",".join(parts)
-            parts, size = [], 1
+            yield ids, b"[%b]" % b",".join(parts)
+            parts, ids, size = [], [], 1
         parts.append(part)
+        ids.append(item.id)
         size += len(part) + 1
     if parts:
-        yield len(parts), b"[%b]" % b",".join(parts)
+        yield ids, b"[%b]" % b",".join(parts)
 
 
-def read_results(status: int, body: bytes, count: int) -> list[PublishResult]:
-    """The result of each of the `count` items of one request."""
+def read_results(status: int, body: bytes, ids: Sequence[str]) -> list[PublishResult]:
+    """The result of each item of one request, whose items have these ids.
+
+    Raises:
+        BadHttpResponse: a receipt has another id, so this is the response to another request.
+    """
     response = _parse(body)
-    if status == _OK:
-        results = response.get("results")
-        if isinstance(results, list) and len(results) == count:
-            return [_result(result) for result in results]
-        return [Internal(_NOT_A_HUB)] * count
-    return [_error(status, response)] * count
+    if status != _OK:
+        return [_error(status, response)] * len(ids)
+    values = response.get("results")
+    if not isinstance(values, list) or len(values) != len(ids):
+        return [Internal(_NOT_A_HUB)] * len(ids)
+    results = [_result(value) for value in values]
+    if any(isinstance(result, Receipt) and result.id != id for result, id in zip(results, ids, strict=True)):
+        raise BadHttpResponse("the response to another publish")
+    return results
 
 
 def read_error(status: int, body: bytes) -> TidingsError:

@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
-from tidings.errors import BadPacket, TidingsError, Unavailable, UnknownNamespace
+from tidings.errors import BadConfig, BadPacket, TidingsError, Unavailable, UnknownNamespace
 from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.publishers.memory.commands import MemoryCommands
+from tidings.publishers.memory.horizon import Horizon
 from tidings.publishers.memory.presence import MemoryPresence
 from tidings.receipts import Receipt
 from tidings.redis_client.keys import POINTER_TTL_S
@@ -54,6 +55,7 @@ class MemoryStore:
         self._rules: dict[str, tuple[int, int]] | None = None
         self._pointer_ttl_s = POINTER_TTL_S
         self._channels: dict[str, _Channel] = {}
+        self._horizon = Horizon()
         self._ids: dict[tuple[str, str], tuple[float, str]] = {}
         # Ids in the order in which they expire, one queue per lifetime: expiry costs O(1) per publication.
         self._expiring_ids: dict[int, deque[tuple[str, str]]] = {}
@@ -62,10 +64,17 @@ class MemoryStore:
         self._listeners: list[Callable[[Publication], None]] = []
         self._presence = MemoryPresence(self._publish_presence)
 
+    @property
+    def channels_stored(self) -> int:
+        """How many channels it stores: those with a publication that has not expired."""
+        return len(self._channels)
+
     def write_rules(self, rules: Mapping[str, tuple[int, int]], *, pointer_ttl_s: int = POINTER_TTL_S) -> None:
         """Set the rules: namespace (or `*`) to (history, history_ttl_s), and how long a channel's pointer is stored."""
         with self.lock:
             self._rules = dict(rules)
+            if pointer_ttl_s < self._pointer_ttl_s:
+                self._horizon.clear()
             self._pointer_ttl_s = pointer_ttl_s
 
     def add_listener(self, listener: Callable[[Publication], None]) -> None:
@@ -89,7 +98,7 @@ class MemoryStore:
 
     def _publish(self, item: OutgoingPublication, now_s: float) -> Receipt:
         history, ttl_s = self._rule(item.channel)
-        key = (item.channel, item.id)
+        key = (item.channel, item.sender_and_id)
         until_s, first = self._ids.get(key, (0.0, ""))
         if item.idempotency_s > 0 and until_s > now_s:
             return Receipt(item.id, first, duplicate=True)
@@ -107,7 +116,7 @@ class MemoryStore:
 
     def _numbered(self, channel: str, body: bytes, now_s: float) -> Publication:
         pointer = self._pointer(channel, now_s)
-        prev = self.seq if pointer is None else pointer
+        prev = self._horizon_seq(now_s) if pointer is None else pointer
         head = b"t1 %d %d %b " % (self.seq + 1, prev, self.epoch.encode())
         try:
             publication = decode(channel, head + body, max_bytes=_MESSAGE_MAX_BYTES)
@@ -144,7 +153,9 @@ class MemoryStore:
         name = namespace_of(channel)
         rule = self._rules.get(name) or self._rules.get("*")
         if rule is None:
-            raise UnknownNamespace(f"no rule for the namespace {name!r}; add it to tidings.toml and restart the hub")
+            raise UnknownNamespace(
+                f"no rule for the namespace {name!r}; add it to tidings.toml and reload the hub (SIGHUP)"
+            )
         return rule
 
     def _store(self, publication: Publication, history: int, ttl_s: int, now_s: float) -> None:
@@ -165,19 +176,30 @@ class MemoryStore:
     def read_channels(self, names: Sequence[str], after: int | None, *, limit: int) -> dict[str, ChannelState]:
         """Pointer and stored publications of each channel. The caller holds `lock`.
 
-        A missing pointer is set to the current seq and reported as None. `after` None reads no publications.
+        A missing pointer is None: nothing was published in the channel after `horizon`. `after` None reads no
+        publications.
         """
         now_s = self._now_s()
         states: dict[str, ChannelState] = {}
         for name in names:
-            pointer = self._pointer(name, now_s)
-            channel = self._channels.setdefault(name, _Channel())
-            if pointer is None:
-                channel.pointer = self.seq
-            channel.pointer_until_s = now_s + self._pointer_ttl_s
             stored = [] if after is None else [item for item in self.stored(name) if item.seq > after][: limit + 1]
-            states[name] = (pointer, stored)
+            states[name] = (self._pointer(name, now_s), stored)
+        self.keep_pointers(names)
         return states
+
+    def keep_pointers(self, names: Sequence[str]) -> None:
+        """Prolong the pointers of channels that are used. The caller holds `lock`."""
+        now_s = self._now_s()
+        for name in names:
+            if self._pointer(name, now_s) is not None:
+                self._channels[name].pointer_until_s = now_s + self._pointer_ttl_s
+
+    def horizon(self) -> int:
+        """The seq after which channels without a pointer have no publication. The caller holds `lock`."""
+        return self._horizon_seq(self._now_s())
+
+    def _horizon_seq(self, now_s: float) -> int:
+        return self._horizon.seq(self.seq, life_s=self._pointer_ttl_s, now_s=now_s)
 
     def stored(self, name: str) -> list[Publication]:
         """The stored publications of a channel, oldest first."""
@@ -225,7 +247,13 @@ _stores_lock = threading.Lock()
 
 
 def open_store(url: str) -> MemoryStore:
-    """The store of a `memory://` or `memory://<name>` URL. It exists as long as something refers to it."""
+    """The store of a `memory://` or `memory://<name>` URL. It exists as long as something refers to it.
+
+    Raises:
+        BadConfig: the URL has options.
+    """
+    if "?" in url:
+        raise BadConfig("a memory:// URL has no options; its form is memory://<name>")
     with _stores_lock:
         store = _stores.get(url)
         if store is None:

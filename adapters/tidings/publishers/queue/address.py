@@ -1,4 +1,4 @@
-"""Queue URLs and kombu's connections. Only this file imports kombu.
+"""Queue URLs, and how kombu connects to them. Only this file imports kombu.
 
 amqp://user:password@host:5672[,host:5672…]/vhost?queue=tidings         RabbitMQ and what speaks AMQP 0-9-1
 amqps://user:password@host/vhost?ca_certs=/etc/tls/ca.pem               the same over TLS, always verified
@@ -9,38 +9,54 @@ from __future__ import annotations
 
 import re
 import ssl
+import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from types import ModuleType
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlencode
+from urllib.parse import unquote, urlencode
 
+from tidings.drivers import load_driver
 from tidings.errors import BadConfig, MissingExtra
-from tidings.redis_client.url import HostsUrl
+from tidings.http_client.hosts import check_quoted_host, check_unicode
+from tidings.publishers.queue.queue_connection import HostReports, QueueConnection
+from tidings.redis_client.host_order import HostOrder
+from tidings.redis_client.hosts_url import HostAndPort, HostsUrl
+from tidings.redis_client.tls_files import check_tls
+from tidings.redis_client.url_options import parse_option, read_query, unknown_option
 
 QUEUE = "tidings"
 AMQP_SCHEMES = ("amqp", "amqps")
 OWN_PREFIX = "kombu+"
+# Of the other transports kombu reads the host, if they have one, from the URL.
+_ONLY_HOST: HostAndPort = ("", 0)
 _PORTS = {"amqp": 5672, "amqps": 5671}
+# Transports whose receipts would mean nothing: no hub receives what they have stored.
+_UNSHARED = {
+    "memory": "only this process could read it; use memory:// for tests",
+    "filesystem": "without kombu's own options it writes to one folder and reads from another",
+}
 _TLS_OPTIONS = ("ca_certs", "certfile", "keyfile")
+_KOMBU_TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
+_TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _QUEUE_FORM = re.compile(r"[A-Za-z0-9_.:-]{1,200}\Z")
 _TRANSPORT_FORM = re.compile(r"[a-z][a-z0-9]{1,31}\Z")
-# The timeout of the close handshake.
-_CLOSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class QueueAddress:
     """A queue's name and its server. `str()` shows neither user nor password. `amqp`: it has confirms and returns.
 
-    `options`: arguments for kombu's Connection, one set per host.
+    `options`: arguments for kombu's Connection, one set per host. `hosts`: the order in which they are tried.
     """
 
     display_url: str
     queue: str
     amqp: bool
-    options: tuple[Mapping[str, Any], ...] = field(repr=False)
+    options: Mapping[HostAndPort, Mapping[str, Any]] = field(repr=False)
+    hosts: HostOrder = field(repr=False, compare=False)
+    tls_options: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:
         return self.display_url
@@ -77,17 +93,26 @@ class QueueAddress:
         """Check that kombu is installed and has the transport. Does not connect.
 
         Raises:
-            MissingExtra: kombu, or a package of its transport, is not installed. BadConfig: there is no such transport.
+            MissingExtra: kombu, or a package of its transport, is not installed.
+            BadConfig: there is no such transport, or a TLS option is wrong.
         """
+        kombu_module()
+        check_tls(self.tls_options, "ssl_" if self.display_url.startswith(OWN_PREFIX) else "", "")
         try:
-            self._new_connection(self.options[0], 1.0, 0.0, 1.0).get_transport_cls()
-        except (ImportError, AttributeError) as error:
-            raise MissingExtra(f"kombu's transport for {self} needs a package: {error}") from error
+            load_driver("kombu", "", self._load_transport)
+        except TypeError as error:
+            raise BadConfig(f"the URL of {self} has an option that kombu does not know") from error
         except (KeyError, ValueError) as error:
             raise BadConfig(f"kombu has no transport for {self}") from error
+        except (BadConfig, NameError) as error:
+            # Some transports replace a missing package by None, and then fail to use it.
+            raise MissingExtra(f"kombu's transport for {self} needs a package: {error}") from error
+
+    def _load_transport(self) -> Any:
+        return self._new_connection(next(iter(self.options.values())), 1.0, 0.0, 1.0).get_transport_cls()
 
     def connect(self, *, timeout_s: float, heartbeat_s: float = 0.0, redelivery_s: float = 3600.0) -> QueueConnection:
-        """Connect to the first host that responds. Each host gets an equal part of `timeout_s`.
+        """Connect to the first host that responds. The hosts share `timeout_s`; those that failed last come last.
 
         `heartbeat_s`: AMQP's heartbeat interval; then `check_heartbeat` must be called every second. `redelivery_s`:
         the time after which transports other than AMQP redeliver a message that was not acknowledged.
@@ -95,18 +120,19 @@ class QueueAddress:
         Raises:
             Exception: an error of kombu, its driver or the system: no host could be connected to.
         """
-        last_error: Exception | None = None
-        for options in self.options:
+        last_error: Exception = TimeoutError("no time left to connect")
+        for host, share_s in self.hosts.candidates(time.monotonic() + timeout_s):
             # Two steps can block, one after the other: the TCP connect and the first reply.
-            step_s = timeout_s / len(self.options) / 2
-            connection = self._new_connection(options, step_s, heartbeat_s, redelivery_s)
+            step_s = share_s / 2
+            connection = self._new_connection(self.options[host], step_s, heartbeat_s, redelivery_s)
             try:
-                return QueueConnection(
-                    connection, connection.transport.establish_connection(), amqp=self.amqp, step_s=step_s
-                )
+                raw = connection.transport.establish_connection()
             except Exception as error:  # noqa: BLE001 - each transport has errors of its own
                 last_error = error
-        assert last_error is not None  # noqa: S101 - there is at least one host
+                self.hosts.report_silent(host)
+                continue
+            reports = HostReports(partial(self.hosts.report_answer, host), partial(self.hosts.report_silent, host))
+            return QueueConnection(connection, raw, reports, amqp=self.amqp, step_s=step_s)
         raise last_error
 
     def _new_connection(
@@ -132,84 +158,18 @@ class QueueAddress:
         )
 
 
-class QueueConnection:
-    """One connection, for one thread or greenlet at a time. `errors`: the types that mean it broke."""
-
-    def __init__(self, connection: Any, raw: Any, *, amqp: bool, step_s: float) -> None:
-        self._transport = connection.transport
-        self._raw = raw
-        self.amqp = amqp
-        self.step_s = step_s
-        # py-amqp raises AttributeError if a connection breaks while it is in use (kombu/transport/pyamqp.py).
-        self.errors: tuple[type[Exception], ...] = (
-            *(*connection.connection_errors, *connection.channel_errors),
-            *(OSError, AttributeError),
-        )
-
-    def channel(self) -> Any:
-        """A new channel (kombu's interface)."""
-        return self._transport.create_channel(self._raw)
-
-    def drain(self, timeout_s: float) -> None:
-        """Wait for the next event from the server and handle it.
-
-        Raises:
-            TimeoutError: no event for `timeout_s`. One of `errors`: the connection broke.
-        """
-        # Not 0: then py-amqp would spin while only half a frame has arrived.
-        self._transport.drain_events(self._raw, timeout=max(timeout_s, 0.001))
-
-    def set_timeout(self, timeout_s: float) -> None:
-        """Set the timeout of each later step, where the transport supports it.
-
-        Raises:
-            OSError: the connection is closed. py-amqp itself would silently open a new one.
-        """
-        if self.amqp:
-            if not self._raw.connected:
-                raise ConnectionResetError("the connection was closed")
-            self._raw.transport.sock.settimeout(timeout_s)
-
-    def on_blocked(self, callback: Any) -> None:
-        """Call `callback(reason)` when RabbitMQ blocks publishers (an alarm), `callback("")` when it unblocks them."""
-        if self.amqp:
-            self._raw.on_blocked = callback
-            self._raw.on_unblocked = lambda: callback("")
-            # Otherwise py-amqp checks for it before each publish, in the spinning way described above.
-            self._raw.client_properties.setdefault("capabilities", {})["connection.blocked"] = False
-
-    def check_heartbeat(self) -> None:
-        """Send a heartbeat if one is due, and check the server's. Call it every second.
-
-        Raises:
-            One of `errors`: the server sent none for too long.
-        """
-        self._transport.heartbeat_check(self._raw)
-
-    def close(self) -> None:
-        """Close the connection with AMQP's close handshake. Idempotent."""
-        try:
-            self.set_timeout(_CLOSE_S)
-            self._transport.close_connection(self._raw)
-        except self.errors:
-            self.drop()
-
-    def drop(self) -> None:
-        """Close a broken connection without a handshake."""
-        # Errors while closing a broken connection have no remedy.
-        with suppress(*self.errors):
-            if self.amqp:
-                self._raw.collect()
-            else:
-                self._transport.close_connection(self._raw)
-
-
+@cache
 def kombu_module() -> ModuleType:
     """kombu, imported at the first use, so after any monkey patching."""
-    try:
-        import kombu
-    except ImportError as error:
-        raise MissingExtra("a queue URL needs kombu: pip install 'tidings[kombu]'") from error
+    return load_driver("kombu", "a queue URL needs kombu: pip install 'tidings[kombu]'", _load_kombu)
+
+
+def _load_kombu() -> ModuleType:
+    import kombu
+
+    # kombu imports the modules of these at their first use.
+    for name in ("Connection", "Consumer", "Queue"):
+        getattr(kombu, name)
     return kombu
 
 
@@ -221,18 +181,18 @@ def is_refusal(error: BaseException) -> bool:
 
 def _parse_amqp(url: str) -> QueueAddress:
     parts = HostsUrl.parse(url, port=_PORTS[url.partition("://")[0]])
-    query = dict(parts.query)
+    query = read_query(parts.query)
     queue = str(query.pop("queue", QUEUE))
     tls: dict[str, Any] | bool = False
     if parts.scheme == "amqps":
         tls = {name: query.pop(name) for name in _TLS_OPTIONS if name in query} | {"cert_reqs": ssl.CERT_REQUIRED}
     if query:
-        # The message does not repeat the option: it is part of the password if that contains a `?`.
-        raise BadConfig("unknown option in a queue URL; there are queue and, over TLS, ca_certs, certfile, keyfile")
+        known = dict.fromkeys(("queue", *(_TLS_OPTIONS if parts.scheme == "amqps" else ())))
+        raise unknown_option(next(iter(query)), parts.query, parts.scheme, known)
     vhost = unquote(parts.path) or "/"
     login = {"userid": parts.login.get("username"), "password": parts.login.get("password")}
-    options = [
-        {
+    options = {
+        (host, port): {
             **login,
             "hostname": host,
             "port": port,
@@ -242,20 +202,55 @@ def _parse_amqp(url: str) -> QueueAddress:
             "ssl": {**tls, "server_hostname": host} if isinstance(tls, dict) else False,
         }
         for host, port in parts.nodes
-    ]
+    }
     return QueueAddress(
-        f"{parts.display_url}/{'' if vhost == '/' else parts.path}", queue, amqp=True, options=tuple(options)
+        f"{parts.display_url}/{'' if vhost == '/' else parts.path}",
+        queue,
+        amqp=True,
+        options=options,
+        hosts=HostOrder(options, rotates=False),
+        tls_options={name: tls[name] for name in _TLS_OPTIONS if name in tls} if isinstance(tls, dict) else {},
     )
 
 
 def _parse_other(kind: str, rest: str) -> QueueAddress:
+    if kind in _UNSHARED:
+        raise BadConfig(f"{OWN_PREFIX}{kind}:// reaches no hub: {_UNSHARED[kind]}")
+    check_unicode(rest)
     location, _, query_string = rest.partition("?")
-    query = dict(parse_qsl(query_string))
+    query = read_query(query_string)
     queue = str(query.pop("queue", QUEUE))
+    if kind in ("redis", "rediss"):
+        _check_redis(kind, location, query_string, query)
     if kind == "rediss":
         # By default kombu does not verify the certificate and only logs a line.
         query = {"ssl_cert_reqs": "required", "ssl_check_hostname": "true"} | query
     url = f"{kind}://{location}" + (f"?{urlencode(query)}" if query else "")
     return QueueAddress(
-        f"{OWN_PREFIX}{kind}://{location.rpartition('@')[2]}", queue, amqp=False, options=({"hostname": url},)
+        f"{OWN_PREFIX}{kind}://{location.rpartition('@')[2]}",
+        queue,
+        amqp=False,
+        options={_ONLY_HOST: {"hostname": url}},
+        hosts=HostOrder([_ONLY_HOST]),
+        tls_options={name: value for name, value in query.items() if name in _TLS_FILES},
     )
+
+
+def _check_redis(kind: str, location: str, query_string: str, query: dict[str, str]) -> None:
+    """Check database and options, of which kombu takes a wrong one for another, or raises at the first publish."""
+    host, _, path = location.rpartition("@")[2].partition("/")
+    if host and not host.startswith("["):
+        check_quoted_host(host.partition(":")[0])
+    database = path.strip("/")
+    if database and not (database.isascii() and database.isdecimal()):
+        raise BadConfig("the database in the URL is not a number")
+    known = dict.fromkeys(("queue", *(_KOMBU_TLS_OPTIONS if kind == "rediss" else ())))
+    for name, value in list(query.items()):
+        if name not in known:
+            raise unknown_option(name, query_string, f"{OWN_PREFIX}{kind}", known)
+        if name == "ssl_cert_reqs":
+            # kombu also knows the names of Python's constants.
+            parse_option(name, value.removeprefix("CERT_").lower(), kind)
+        elif name == "ssl_check_hostname":
+            # kombu takes everything but `false` for true.
+            query[name] = str(parse_option(name, value, kind)).lower()

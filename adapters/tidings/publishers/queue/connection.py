@@ -9,16 +9,22 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from tidings.errors import TidingsError
-from tidings.publishers.queue.address import QueueAddress, QueueConnection, is_refusal
+from tidings.publishers.queue.address import QueueAddress, is_refusal
+from tidings.publishers.queue.queue_connection import QueueConnection
 from tidings.redis_client.connection import CONNECT_TIMEOUT_S, IDLE_MAX, ConnectionLost, reason_of
 from tidings.wire.queue_message import CONTENT_TYPE
 
 _PERSISTENT = 2
+# Longest wait in one write of `send_patiently`.
+_WRITE_S = 10.0
+# Longest time between two heartbeat checks of `send_patiently`.
+_CONFIRM_STEP_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +38,16 @@ class QueueMessage:
 
 
 class QueueProducer:
-    """One connection that publishes, for one call at a time.
+    """One connection that publishes, for one call at a time. `heartbeat_s`: see `QueueAddress.connect`.
 
     Raises:
         ConnectionLost: no connection within `timeout_s`, or the login was rejected.
     """
 
-    def __init__(self, address: QueueAddress, *, timeout_s: float) -> None:
+    def __init__(self, address: QueueAddress, *, timeout_s: float, heartbeat_s: float = 0.0) -> None:
         self._address = address
         try:
-            self._connection: QueueConnection = address.connect(timeout_s=timeout_s)
+            self._connection: QueueConnection = address.connect(timeout_s=timeout_s, heartbeat_s=heartbeat_s)
         except TidingsError:
             raise
         except Exception as error:
@@ -53,11 +59,17 @@ class QueueProducer:
         self._rejected: dict[int, str] = {}
         self._blocked = ""
         try:
-            self._connection.set_timeout(timeout_s)
+            # Another host has time left if this one hangs after the login.
+            self._connection.set_timeout(min(timeout_s, 2 * self.step_s))
             self._channel: Any = self._connection.channel()
             if address.amqp:
                 self._enable_confirms()
-        except self._connection.errors as error:
+        except TidingsError:
+            self.drop()
+            raise
+        except Exception as error:
+            self._connection.report_failure()
+            # Transports raise errors of their own, such as those of SQLAlchemy for kombu+sqlalchemy.
             self.drop()
             raise _connect_failed(address, error) from error
         except BaseException:
@@ -80,23 +92,75 @@ class QueueProducer:
             ConnectionLost: the connection broke, or the deadline passed. The queue may have any of the messages.
         """
         self._unconfirmed, self._rejected = {}, {}
-        try:
+        with self._dropped_on_error():
             for index, message in enumerate(messages):
                 self._set_timeout(deadline_s)
                 self._publish(index, message)
             while self._unconfirmed:
                 self._connection.drain(self._set_timeout(deadline_s))
+        return self._rejected
+
+    def send_patiently(self, messages: Sequence[QueueMessage], *, is_abandoned: Callable[[], bool]) -> dict[int, str]:
+        """As `send`, but wait for the confirms as long as the connection works. It needs a `heartbeat_s`.
+
+        While RabbitMQ blocks publishers, it does not read what this connection sent. It reads that later, even if the
+        connection is closed by then. So a connection that gives up and sends again makes duplicates.
+
+        Raises:
+            ConnectionLost: the connection broke, or `is_abandoned` returned true. The queue may have any of them.
+        """
+        self._unconfirmed, self._rejected = {}, {}
+        with self._dropped_on_error():
+            for index, message in enumerate(messages):
+                self._connection.set_timeout(_WRITE_S)
+                self._publish(index, message)
+            while self._unconfirmed:
+                if is_abandoned():
+                    raise TimeoutError("the wait for a confirm was abandoned")
+                self.keep_alive(_CONFIRM_STEP_S)
+        return self._rejected
+
+    def keep_alive(self, wait_s: float) -> None:
+        """Handle what arrives within `wait_s`, and send and check heartbeats. Call it every second.
+
+        Raises:
+            One of the connection's `errors`: it broke.
+        """
+        if not self._address.amqp:
+            return
+        self._connection.check_heartbeat()
+        try:
+            self._connection.drain(wait_s)
+        except TimeoutError:
+            # Nothing arrived. A broken connection raises another error, or misses its heartbeats.
+            return
+
+    @contextmanager
+    def _dropped_on_error(self) -> Iterator[None]:
+        """Drop the connection after any error, and raise ConnectionLost for those of the connection."""
+        try:
+            yield
         except self._connection.errors as error:
+            self._connection.report_failure()
             self.drop()
             if is_refusal(error):
                 raise ConnectionLost(
                     f"{self._address} rejected it ({reason_of(error)})", sent=False, final=True
                 ) from error
             raise ConnectionLost(f"{self._address} did not answer ({self._reason(error)})", sent=True) from error
+        except Exception as error:
+            self.drop()
+            if self._address.amqp:
+                raise
+            raise ConnectionLost(f"{self._address} failed ({self._reason(error)})", sent=True) from error
         except BaseException:
             self.drop()
             raise
-        return self._rejected
+
+    @property
+    def blocked(self) -> str:
+        """Why RabbitMQ blocks this connection (an alarm); empty if it does not."""
+        return self._blocked
 
     def _publish(self, index: int, message: QueueMessage) -> None:
         self._tag += 1

@@ -96,7 +96,9 @@ def _result(item: OutgoingPublication, line: str) -> PublishResult:
         return Receipt(item.id, text, duplicate=sign == _DUPLICATE)
     if text.startswith("UNKNOWNNAMESPACE"):
         name = item.channel.partition(":")[0]
-        return UnknownNamespace(f"no rule for the namespace {name!r}; add it to tidings.toml and restart the hub")
+        return UnknownNamespace(
+            f"no rule for the namespace {name!r}; add it to tidings.toml and reload the hub (SIGHUP)"
+        )
     return Unavailable(f"Redis returned an error: {text[:200]}")
 
 

@@ -7,9 +7,11 @@ not reply, only the items of that bucket fail.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable, Sequence
 
+from tidings.errors import HubError, TimedOut
 from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.publishers.redis.publisher import AsyncRedisPublisher, RedisPublisher
 from tidings.redis_client.buckets import bucket_of
@@ -19,6 +21,11 @@ from tidings.wire.control import Command, CommandResult, History, NodeRecord
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence, presence_channel
 from tidings.wire.reports import Report, ReportQuery
+
+logger = logging.getLogger("tidings.emitter")
+
+# How long each of the other buckets may take to store it.
+_STORE_S = 0.5
 
 
 class ClusterPublisher:
@@ -54,8 +61,33 @@ class ClusterPublisher:
         return _merge(items, shares.values(), [batch.results() for batch in batches.values()])
 
     def send_command(self, command: Command, *, timeout_s: float) -> CommandResult:
-        """See `NodeQueries.send_command`."""
-        return self._buckets[0].send_command(command, timeout_s=timeout_s)
+        """See `NodeQueries.send_command`. A revocation takes the first bucket that accepts it.
+
+        Each bucket gets its share of the time to accept it: one that hangs leaves the others theirs.
+        """
+        if command.revocation is None:
+            return self._buckets[0].send_command(command, timeout_s=timeout_s)
+        end_s, errors = time.monotonic() + timeout_s, list[HubError]()
+        for number, bucket in enumerate(self._buckets):
+            left_s = end_s - time.monotonic()
+            accept_s = left_s / (len(self._buckets) - number)
+            try:
+                result = bucket.send_command(command, timeout_s=left_s, accept_s=accept_s)
+            except HubError as error:
+                errors.append(error)
+                continue
+            self._store_revocation(self._buckets[number + 1 :], command)
+            return result
+        # A bucket that did not reply in time may have it.
+        raise next((error for error in errors if isinstance(error, TimedOut)), errors[0])
+
+    def _store_revocation(self, buckets: Sequence[RedisPublisher], command: Command) -> None:
+        """Store it in the other buckets as well. One that does not answer gets it from a node."""
+        for bucket in buckets:
+            try:
+                bucket.store_revocation(command, timeout_s=_STORE_S)
+            except HubError as error:
+                logger.info("a bucket has not stored a revocation; a node will write it: %s", error)
 
     def report(self, query: ReportQuery, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`."""
@@ -102,8 +134,33 @@ class AsyncClusterPublisher:
         return _merge(items, shares.values(), [task.result() for task in tasks])
 
     async def send_command(self, command: Command, *, timeout_s: float) -> CommandResult:
-        """See `NodeQueries.send_command`."""
-        return await self._buckets[0].send_command(command, timeout_s=timeout_s)
+        """See `NodeQueries.send_command`. A revocation takes the first bucket that accepts it.
+
+        Each bucket gets its share of the time to accept it: one that hangs leaves the others theirs.
+        """
+        if command.revocation is None:
+            return await self._buckets[0].send_command(command, timeout_s=timeout_s)
+        end_s, errors = time.monotonic() + timeout_s, list[HubError]()
+        for number, bucket in enumerate(self._buckets):
+            left_s = end_s - time.monotonic()
+            accept_s = left_s / (len(self._buckets) - number)
+            try:
+                result = await bucket.send_command(command, timeout_s=left_s, accept_s=accept_s)
+            except HubError as error:
+                errors.append(error)
+                continue
+            await self._store_revocation(self._buckets[number + 1 :], command)
+            return result
+        # A bucket that did not reply in time may have it.
+        raise next((error for error in errors if isinstance(error, TimedOut)), errors[0])
+
+    async def _store_revocation(self, buckets: Sequence[AsyncRedisPublisher], command: Command) -> None:
+        """Store it in the other buckets as well. One that does not answer gets it from a node."""
+        for bucket in buckets:
+            try:
+                await bucket.store_revocation(command, timeout_s=_STORE_S)
+            except HubError as error:
+                logger.info("a bucket has not stored a revocation; a node will write it: %s", error)
 
     async def report(self, query: ReportQuery, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`."""

@@ -19,7 +19,7 @@ def pack_publish(keys: RedisKeys, items: Sequence[OutgoingPublication], candidat
     )
     for item in items:
         channel_keys, id_key_start, channel_arguments = _of_channel(keys, item.channel)
-        id_, body = item.id.encode(), item.body
+        id_, body = item.sender_and_id.encode(), item.body
         key_parts.append(b"%b$%d\r\n%b%b\r\n" % (channel_keys, len(id_key_start) + len(id_), id_key_start, id_))
         argument_parts.append(
             b"%b$%d\r\n%b\r\n%b" % (channel_arguments, len(body), body, _of_seconds(item.idempotency_s))

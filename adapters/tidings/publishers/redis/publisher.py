@@ -27,6 +27,7 @@ from tidings.redis_client.queries import (
     nodes_script,
     pack_nodes,
     read_nodes,
+    store_revocation,
 )
 from tidings.redis_client.scripts import pack_load, publish_script
 from tidings.redis_client.url import RedisAddress
@@ -49,7 +50,9 @@ class RedisPublisher:
 
     def __init__(self, url: str | RedisAddress, *, prefix: str = DEFAULT_PREFIX, keys: RedisKeys | None = None) -> None:
         self._keys = keys or RedisKeys(prefix)
-        self._pool = RedisPool(url if isinstance(url, RedisAddress) else RedisAddress.parse(url))
+        self._pool = RedisPool(url if isinstance(url, RedisAddress) else RedisAddress.open(url))
+        # Its first use imports modules, and a fork during an import hangs the child.
+        publish_script()
         self._closed = False
 
     def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
@@ -85,17 +88,21 @@ class RedisPublisher:
             batch.fail(_CLOSED, sent=False, final=True)
         return batch.pause_s(time.monotonic())
 
-    def send_command(self, command: Command, *, timeout_s: float) -> CommandResult:
-        """See `NodeQueries.send_command`."""
-        return command_result(self._request_nodes(command, timeout_s))
+    def send_command(self, command: Command, *, timeout_s: float, accept_s: float | None = None) -> CommandResult:
+        """See `NodeQueries.send_command`. `accept_s`: the longest wait until Redis has accepted it."""
+        return command_result(self._request_nodes(command, timeout_s, accept_s))
+
+    def store_revocation(self, command: Command, *, timeout_s: float) -> None:
+        """Store the revocation of a command that another bucket has accepted."""
+        self._call(store_revocation(self._keys, command, timeout_s=timeout_s))
 
     def report(self, query: ReportQuery, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`. If no node has a report, the publication has reached no client."""
         return merge_reports(query, self._request_nodes(query.to_command(), timeout_s))
 
-    def _request_nodes(self, command: Command, timeout_s: float) -> NodeReplies:
+    def _request_nodes(self, command: Command, timeout_s: float, accept_s: float | None = None) -> NodeReplies:
         replies: NodeReplies = self._run(
-            command_dialogue(self._keys, command, timeout_s=timeout_s, now_s=time.monotonic)
+            command_dialogue(self._keys, command, timeout_s=timeout_s, now_s=time.monotonic, accept_s=accept_s)
         )
         return replies
 
@@ -151,7 +158,9 @@ class AsyncRedisPublisher:
 
     def __init__(self, url: str | RedisAddress, *, prefix: str = DEFAULT_PREFIX, keys: RedisKeys | None = None) -> None:
         self._keys = keys or RedisKeys(prefix)
-        self._pool = AsyncRedisPool(url if isinstance(url, RedisAddress) else RedisAddress.parse(url))
+        self._pool = AsyncRedisPool(url if isinstance(url, RedisAddress) else RedisAddress.open(url))
+        # Its first use imports modules, and a fork during an import hangs the child.
+        publish_script()
         self._closed = False
 
     async def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
@@ -174,17 +183,21 @@ class AsyncRedisPublisher:
             batch.fail(_CLOSED, sent=False, final=True)
         return batch.pause_s(time.monotonic())
 
-    async def send_command(self, command: Command, *, timeout_s: float) -> CommandResult:
-        """See `NodeQueries.send_command`."""
-        return command_result(await self._request_nodes(command, timeout_s))
+    async def send_command(self, command: Command, *, timeout_s: float, accept_s: float | None = None) -> CommandResult:
+        """See `NodeQueries.send_command`. `accept_s`: the longest wait until Redis has accepted it."""
+        return command_result(await self._request_nodes(command, timeout_s, accept_s))
+
+    async def store_revocation(self, command: Command, *, timeout_s: float) -> None:
+        """Store the revocation of a command that another bucket has accepted."""
+        await self._call(store_revocation(self._keys, command, timeout_s=timeout_s))
 
     async def report(self, query: ReportQuery, *, timeout_s: float) -> Report:
         """See `NodeQueries.report`."""
         return merge_reports(query, await self._request_nodes(query.to_command(), timeout_s))
 
-    async def _request_nodes(self, command: Command, timeout_s: float) -> NodeReplies:
+    async def _request_nodes(self, command: Command, timeout_s: float, accept_s: float | None = None) -> NodeReplies:
         replies: NodeReplies = await self._run(
-            command_dialogue(self._keys, command, timeout_s=timeout_s, now_s=time.monotonic)
+            command_dialogue(self._keys, command, timeout_s=timeout_s, now_s=time.monotonic, accept_s=accept_s)
         )
         return replies
 
