@@ -35,8 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _restore_interrupt()
     try:
         return int(arguments.run(arguments))
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] not in _SERVER_MODULES:
+    except ModuleNotFoundError as error:
+        if error.name not in _SERVER_MODULES:
             raise
         return _print_error(MissingExtra(f"missing module {error.name}: pip install 'tidings[server]'"))
     except TidingsError as error:
@@ -119,6 +119,7 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one table
     outbox.add_argument("--batch", type=int, default=200, metavar="N", help="rows per transaction (200)")
     outbox.add_argument("--interval", type=float, default=1.0, metavar="S", help="poll at least every S seconds (1)")
     outbox.add_argument("--keep", type=int, default=300, metavar="S", help="seconds that Redis remembers an id (300)")
+    outbox.add_argument("--attempts", type=int, default=100, metavar="N", help="dead-letter after N refusals (100)")
     outbox.add_argument("--once", action="store_true", help="publish all rows and exit; exit code 1 if rows are left")
     outbox.add_argument("--create", action="store_true", help="create the table if it does not exist")
     outbox.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")

@@ -24,18 +24,27 @@ LINE_MAX_BYTES = 4096
 _SEARCHED_MAX = 16_384
 REPEAT_S = 60.0
 _KEYS_MAX = 1000
+# The logger of python-socketio.
+UPSTREAM = "tidings.socketio.upstream"
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _MASK = "***"
+# What our own messages write in the place of a secret. A placeholder shows that something belongs there.
+_NO_PLACEHOLDER = r"(?!<[A-Za-z ]{1,30}>|\$\(openssl |…[\s}\"']|…$)"
 # No pattern begins with an unbounded repetition, so the time is proportional to the length of the line.
 _SECRETS = (
     # A JWT anywhere in the line.
     (re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]*)?"), _MASK),
-    (re.compile(r"(?i)\b(bearer|basic) +[^\s\"',;]+"), rf"\1 {_MASK}"),
+    (re.compile(rf"(?i)\b(bearer|basic) +{_NO_PLACEHOLDER}(?!realm=)[^\s\"',;]+"), rf"\1 {_MASK}"),
     (re.compile(r"(?i)(authorization[\"']? ?[:=] ?[\"']?)(?!bearer|basic)[^\s\"',;]+"), rf"\1{_MASK}"),
-    (re.compile(r"(?i)((?:token|secret|passw(?:or)?d|api[_-]?key)[\"']? ?[:=] ?[\"']?)[^\s\"',;&}]+"), rf"\1{_MASK}"),
+    (
+        re.compile(
+            rf"(?i)((?:token|secret|passw(?:or)?d|api[_-]?key)[\"']? ?[:=] ?[\"']?){_NO_PLACEHOLDER}[^\s\"',;&}}]+"
+        ),
+        rf"\1{_MASK}",
+    ),
     # scheme://user:password@host
-    (re.compile(r"(://[^\s/@:]*:)[^\s/@]+(@)"), rf"\1{_MASK}\2"),
+    (re.compile(r"(://[^\s/@:]*:)(?!password\]?@)[^\s/@]+(@)"), rf"\1{_MASK}\2"),
 )
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -140,6 +149,8 @@ def setup(level: str, *, select: ModuleType) -> StderrHandler:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS[level])
+    # At `info` it writes a line for each event of a client, so that a client could fill the log.
+    logging.getLogger(UPSTREAM).setLevel(logging.NOTSET if level == "debug" else logging.WARNING)
     # No line contains these fields, and computing them is slow in a process with greenlets.
     logging.logThreads = False
     logging.logMultiprocessing = False

@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 _READ: Final = "read"
-# How long a greenlet of a pool may run calls before the hub gets a turn.
+# How long a greenlet may run calls, one after the other, before the hub gets a turn.
 _TURN_MAX_S: Final = 0.005
+# The time for such turns in one round of the hub.
+_TURNS_MAX_S: Final = 0.01
 
 
 def patch() -> None:
@@ -57,21 +59,69 @@ def original(name: str) -> ModuleType:
 _time = original("time")
 
 
-def now_s() -> float:
-    """Return the monotonic time in seconds."""
-    value: float = _time.monotonic()
-    return value
-
-
-def unix_s() -> float:
-    """Return the Unix time in seconds."""
-    value: float = _time.time()
-    return value
+# Return the monotonic time, and the Unix time, in seconds. Every packet reads them, so there is no call in between.
+now_s: Callable[[], float] = _time.monotonic
+unix_s: Callable[[], float] = _time.time
 
 
 def sleep(seconds: float = 0) -> None:
     """Let other greenlets run for `seconds`. Not allowed in callbacks of the hub, because they must not block."""
     eventlet.sleep(seconds)
+
+
+def share_turn(started_s: float) -> float:
+    """Let other greenlets run if the caller's turn, which began at `started_s`, is long. Return when its turn began.
+
+    Call it between calls that may never wait: they must not block the hub, which also serves sockets and timers.
+    """
+    if now_s() - started_s <= _TURN_MAX_S:
+        return started_s
+    _turns.wait()
+    return now_s()
+
+
+class _Turns:
+    """Greenlets that wait for their next turn, in order.
+
+    With `sleep()` all of them would run in the next round of the hub: 256 turns of 5 ms are more than a second.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[Any] = deque()
+        self._is_scheduled = False
+
+    def wait(self) -> None:
+        """Wait until all that came earlier had their turns."""
+        current = greenlet.getcurrent()
+        self._waiting.append(current)
+        self._schedule()
+        try:
+            eventlet.hubs.get_hub().switch()
+        except BaseException:
+            # A timeout, or it was killed.
+            self._waiting.remove(current)
+            raise
+
+    def _schedule(self) -> None:
+        if self._waiting and not self._is_scheduled:
+            self._is_scheduled = True
+            call_soon(self._resume)
+
+    def _resume(self) -> None:
+        self._is_scheduled = False
+        end_s = now_s() + _TURNS_MAX_S
+        # Those that come meanwhile get their turns in the next round. Others may end while they wait.
+        turns = len(self._waiting)
+        try:
+            while self._waiting and turns > 0 and now_s() < end_s:
+                turns -= 1
+                self._waiting.popleft().switch()
+        finally:
+            # An exception that ends one greenlet arrives here. The others must still get their turns.
+            self._schedule()
+
+
+_turns = _Turns()
 
 
 class Task(Protocol):
@@ -106,6 +156,10 @@ def _on_task_end(*_: object) -> None:
 def live_greenlets() -> int:
     """Return how many greenlets of `spawn` have not ended. Greenlets of pools are counted in `Pool.running`."""
     return _live_count
+
+
+# What a timeout of eventlet raises in a greenlet. It is a BaseException: `except Exception` does not catch it.
+Interruption: type[BaseException] = eventlet.Timeout
 
 
 class CallTimeout(Exception):
@@ -220,7 +274,7 @@ class Pool:
     call. It creates greenlets on demand and ends them when no call waits. `on_error` gets the exceptions of the calls.
     """
 
-    def __init__(self, size: int, queue_max: int, *, on_error: Callable[[BaseException], object] | None = None) -> None:
+    def __init__(self, size: int, queue_max: int, *, on_error: Callable[[BaseException], object]) -> None:
         self.size = size
         self.queue_max = queue_max
         self.running = 0
@@ -230,6 +284,11 @@ class Pool:
     def __len__(self) -> int:
         """Number of submitted calls that have not started."""
         return len(self._waiting)
+
+    @property
+    def unfinished(self) -> int:
+        """Number of submitted calls that have not returned."""
+        return self.running + len(self._waiting)
 
     def submit(self, function: Callable[..., object], *args: object) -> bool:
         """Start `function` in a greenlet of the pool, in order of submission. Return False if the queue is full."""
@@ -250,10 +309,7 @@ class Pool:
                 if not self._waiting:
                     return
                 function, args = self._waiting.popleft()
-                # Calls that never wait must not block the hub, which also serves sockets and timers.
-                if now_s() - turn_started_s > _TURN_MAX_S:
-                    sleep()
-                    turn_started_s = now_s()
+                turn_started_s = share_turn(turn_started_s)
         finally:
             self.running -= 1
             # If a call raised, this greenlet ends. The waiting calls get a new one.
@@ -265,9 +321,7 @@ class Pool:
         try:
             function(*args)
         # eventlet's Timeout is a BaseException. It must end this call, but not the greenlet of the pool.
-        except (Exception, eventlet.Timeout) as error:
-            if self._on_error is None:
-                raise
+        except (Exception, eventlet.Timeout) as error:  # noqa: BLE001 - `on_error` gets it
             self._on_error(error)
 
 

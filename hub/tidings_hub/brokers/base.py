@@ -12,6 +12,7 @@ from tidings.wire.control import Command, NodeRecord, NodeReplies
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence, PresenceUpdate, PresenceUpdateResult
 from tidings.wire.publication import Publication
+from tidings_hub.brokers.broker_state import BrokerPart, BrokerState
 from tidings_hub.core.lease import LeaseReply
 from tidings_hub.core.node_directory import NodeLease, NodeLeases
 from tidings_hub.core.recovery import ChannelSnapshot, HistorySnapshot
@@ -20,6 +21,7 @@ from tidings_hub.core.session_records import ClaimedSession, SessionRecord, Writ
 __all__ = [
     "Broker",
     "BrokerLimits",
+    "BrokerPart",
     "BrokerState",
     "ChannelSnapshot",
     "ClaimedSession",
@@ -68,24 +70,15 @@ class Sink(Protocol):
 
 
 @dataclass(slots=True, frozen=True)
-class BrokerState:
-    """The state of a broker for health pages. `last_error` contains no secret; `since_s` is a wall clock time."""
-
-    connected: bool
-    since_s: float
-    reconnects: int
-    channels: int
-    last_error: str = ""
-
-
-@dataclass(slots=True, frozen=True)
 class BrokerLimits:
     """Limits and intervals of a broker, each with its policy.
 
     message_max_bytes: a larger message is counted as foreign and skipped.
     repair_max: publications repaired per channel after a gap; with more, the gap is reported.
+    repair_first: channels repaired before a reconnected node delivers again; the others follow in steps.
     repair_max_bytes: read in one repair of all channels; for channels beyond it, a gap is reported.
-    recovery_max_bytes: read for one `read_since` or `history`; channels beyond it count as incomplete.
+    recovery_max_bytes: read for one channel of `read_since`, or for `history`; a channel beyond it is incomplete.
+    recovery_round_max_bytes: read at a time for all callers of `read_since`; the others wait for the next read.
     early_max: live publications of one channel buffered before it is active; later ones are dropped and repaired.
     held_max_bytes: live messages buffered during a repair; later ones are dropped and then repaired.
     link_max_bytes: an unfinished message of more than this breaks the link.
@@ -93,14 +86,17 @@ class BrokerLimits:
     pointer_ttl_s: how long the last seq of a channel is stored after its last use.
     linger_s: how long a channel without a listener stays subscribed.
     position_check_s: interval of the check for lost messages in channels without traffic.
+    commands_without_epoch: execute commands that name no epoch; otherwise they are ignored.
     timeout_s: longest wait for one reply of the broker.
     canary_timeout_s: longest wait for a canary.
     """
 
     message_max_bytes: int
     repair_max: int
+    repair_first: int
     repair_max_bytes: int
     recovery_max_bytes: int
+    recovery_round_max_bytes: int
     early_max: int
     held_max_bytes: int
     link_max_bytes: int
@@ -108,6 +104,7 @@ class BrokerLimits:
     pointer_ttl_s: int
     linger_s: float
     position_check_s: float
+    commands_without_epoch: bool
     timeout_s: float
     canary_timeout_s: float
 
@@ -185,7 +182,7 @@ class Broker(Protocol):
     def run_command(self, command: Command, *, timeout_s: float) -> NodeReplies:
         """Send a command to every node. Returns the replies within `timeout_s` seconds, and the nodes without one.
 
-        A revocation is stored in the same step, as by `revoke`.
+        A revocation is stored in the same step, as by `write_revocations`.
 
         Raises:
             Unavailable: the broker did not accept it.
@@ -212,11 +209,15 @@ class Broker(Protocol):
             Unavailable: the broker did not answer.
         """
 
-    def revoke(self, key: str, until_s: float) -> None:
-        """Store a revocation (`user:<sub>` or `jti:<jti>`) until that wall clock time."""
+    def write_revocations(self, until_s: Mapping[str, float]) -> None:
+        """Store some hundred revocations in one atomic step. Never shortens one. Raises as `revocations`."""
 
     def revocations(self) -> dict[str, float]:
-        """The revocations in force: key to the wall clock time of the end."""
+        """The revocations in force: key (`user:<sub>` or `jti:<jti>`) to the wall clock time of the end.
+
+        Raises:
+            Unavailable: the broker did not answer in time.
+        """
 
     def renew_node_lease(self, node_id: str, address: str, *, lease_s: float) -> NodeLeases:
         """Store a node's address for `lease_s` seconds. Returns the leases of all nodes, including this one.
@@ -270,10 +271,19 @@ class Broker(Protocol):
         """
 
     def canary(self) -> float:
-        """Publish a message to this node itself; returns the seconds until it arrived.
+        """Publish to this node itself, as every publication is published; returns the seconds until it arrived.
+
+        With several parts: through each; the slowest that returned counts.
 
         Raises:
-            Unavailable: it did not arrive in time.
+            Unavailable: the broker rejected it, or it did not arrive in time.
+        """
+
+    def eviction_policy(self) -> str:
+        """How the broker evicts keys when its memory is full, such as `noeviction`; empty: unknown, or never.
+
+        Raises:
+            Unavailable: the broker did not answer in time.
         """
 
     @property

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Final
 
 from tidings.wire.cursor import Cursor
 from tidings.wire.publication import Publication
 from tidings_hub.brokers.base import Sink
 from tidings_hub.core.bucket_positions import BucketPositions
+
+# Between the bucket of a command and the token for its reply.
+REPLY_SEPARATOR: Final = "~"
 
 
 class BucketSink:
@@ -39,6 +43,8 @@ class BucketSink:
             return self._sink.on_doubt(channels, first, last, self._positions().combine({self._bucket: position}))
 
     def on_control(self, message: dict[str, object]) -> None:
-        """See `Sink.on_control`."""
+        """See `Sink.on_control`. The reply goes to the bucket that the command came from."""
+        if reply := message.get("reply"):
+            message = {**message, "reply": f"{self._bucket}{REPLY_SEPARATOR}{reply}"}
         with self._lock:
             self._sink.on_control(message)

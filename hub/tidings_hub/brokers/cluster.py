@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tidings.errors import HubError, TimedOut
+from tidings.errors import HubError
 from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.publishers.redis.cluster import ClusterPublisher
 from tidings.receipts import Receipt
@@ -31,7 +31,11 @@ from tidings_hub.brokers.base import (
     NodeLeases,
     Sink,
 )
-from tidings_hub.brokers.bucket_sink import BucketSink
+from tidings_hub.brokers.bucket_sink import REPLY_SEPARATOR, BucketSink
+from tidings_hub.brokers.buckets.bucket_revocations import BucketRevocations
+from tidings_hub.brokers.health.bucket_health import BucketHealth, check_all
+from tidings_hub.brokers.health.eviction import NO_EVICTION
+from tidings_hub.brokers.health.guarded_publisher import GuardedPublisher
 from tidings_hub.brokers.redis import RedisBroker
 from tidings_hub.core.bucket_positions import BucketPositions
 from tidings_hub.core.session_records import ClaimedSession, SessionRecord, WriteResult
@@ -73,6 +77,14 @@ class ClusterBroker:
             )
             for bucket in buckets
         ]
+        self._publishing = GuardedPublisher(
+            self._publisher,
+            self._metrics,
+            timeout_s=limits.timeout_s,
+            buckets=len(buckets),
+        )
+        self._revocations = BucketRevocations(self._brokers, self._metrics)
+        self._health = [BucketHealth(f"bucket {number}", broker) for number, broker in enumerate(self._brokers)]
 
     def _positions(self) -> BucketPositions:
         return BucketPositions([broker.position for broker in self._brokers])
@@ -106,9 +118,7 @@ class ClusterBroker:
 
     def publish_many(self, items: Sequence[OutgoingPublication]) -> list[PublishResult]:
         """See `Broker.publish_many`. One round trip per bucket."""
-        answers = self._publisher.publish(items, timeout_s=self._limits.timeout_s)
-        self._metrics.broker_timeouts += any(isinstance(answer, TimedOut) for answer in answers)
-        return answers
+        return self._publishing.publish(items)
 
     # Channels
 
@@ -127,7 +137,7 @@ class ClusterBroker:
 
     def read_since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> HistorySnapshot:
         """See `Broker.read_since`. One atomic lookup per bucket, all at the same time."""
-        shares = self._shares(channels) or {0: []}
+        shares = self._shares(channels) or {self._first_connected(): []}
         lookups = {
             bucket: self._brokers[bucket].submit_read_since(names, self._cursor_in(bucket, cursor), limit=limit)
             for bucket, names in shares.items()
@@ -140,6 +150,10 @@ class ClusterBroker:
         }
         position = self._positions().combine({bucket: snapshot.position for bucket, snapshot in snapshots.items()})
         return HistorySnapshot(position, by_channel)
+
+    def _first_connected(self) -> int:
+        states = [broker.state().connected for broker in self._brokers]
+        return states.index(True) if True in states else 0
 
     def _cursor_in(self, bucket: int, cursor: Cursor | None) -> Cursor | None:
         """The place of `cursor` in one bucket; None if it has none there."""
@@ -160,7 +174,7 @@ class ClusterBroker:
         position, publications = self._brokers[bucket].history(channel, since=bucket_cursor, limit=limit, newest=newest)
         return self._positions().combine({bucket: position}), publications
 
-    # Rules are stored in every bucket, everything else in the first one.
+    # Rules and revocations are stored in every bucket, everything else in the first one.
 
     def write_rules(self, rules: Mapping[str, HistoryRule]) -> None:
         """See `Broker.write_rules`."""
@@ -172,12 +186,15 @@ class ClusterBroker:
         self._brokers[0].send_control(message)
 
     def run_command(self, command: Command, *, timeout_s: float) -> NodeReplies:
-        """See `Broker.run_command`."""
+        """See `Broker.run_command`. A revocation takes the first bucket that answers, and is stored in the others."""
+        if command.revocation is not None:
+            return self._revocations.send(command, timeout_s=timeout_s)
         return self._brokers[0].run_command(command, timeout_s=timeout_s)
 
     def reply(self, token: str, reply: Mapping[str, object]) -> None:
         """See `Broker.reply`."""
-        self._brokers[0].reply(token, reply)
+        bucket, _, own_token = token.partition(REPLY_SEPARATOR)
+        self._brokers[int(bucket)].reply(own_token, reply)
 
     def write_node(self, node: str, record: Mapping[str, object] | None, *, lease_s: float) -> list[NodeRecord]:
         """See `Broker.write_node`."""
@@ -187,13 +204,13 @@ class ClusterBroker:
         """See `Broker.nodes`."""
         return self._brokers[0].nodes()
 
-    def revoke(self, key: str, until_s: float) -> None:
-        """See `Broker.revoke`."""
-        self._brokers[0].revoke(key, until_s)
+    def write_revocations(self, until_s: Mapping[str, float]) -> None:
+        """See `Broker.write_revocations`. To every bucket that answers; one is enough."""
+        self._revocations.write(until_s)
 
     def revocations(self) -> dict[str, float]:
-        """See `Broker.revocations`."""
-        return self._brokers[0].revocations()
+        """See `Broker.revocations`. From every bucket that answers; one is enough."""
+        return self._revocations.read()
 
     def renew_node_lease(self, node_id: str, address: str, *, lease_s: float) -> NodeLeases:
         """See `Broker.renew_node_lease`."""
@@ -249,8 +266,13 @@ class ClusterBroker:
     # Health
 
     def canary(self) -> float:
-        """See `Broker.canary`. Through every bucket; the slowest counts."""
-        return max(broker.canary() for broker in self._brokers)
+        """See `Broker.canary`."""
+        return check_all(self._health)
+
+    def eviction_policy(self) -> str:
+        """See `Broker.eviction_policy`. Of a bucket whose master evicts, if there is one."""
+        policies = [broker.eviction_policy() for broker in self._brokers if broker.state().connected]
+        return next((policy for policy in policies if policy not in {"", NO_EVICTION}), policies[0] if policies else "")
 
     @property
     def position(self) -> Cursor | None:
@@ -266,6 +288,7 @@ class ClusterBroker:
             reconnects=self._metrics.broker_reconnects,
             channels=sum(state.channels for state in states),
             last_error=next((state.last_error for state in states if state.last_error), ""),
+            parts=tuple(health.part() for health in self._health),
         )
 
 

@@ -14,6 +14,7 @@ position check.
 from __future__ import annotations
 
 import logging
+import time
 
 from tidings.errors import Unavailable
 from tidings.redis_client.keys import RedisKeys
@@ -30,6 +31,10 @@ logger = logging.getLogger("tidings.broker")
 
 EVERYWHERE = "*"
 _CHUNK = 500
+# Reading the ranges of 10,000 channels takes 20 ms. While many are stored one after another, they are read this often.
+_READ_EVERY_S = 0.25
+# Channels whose doubt is passed on before other greenlets run.
+_NOTIFY_CHUNK = 10_000
 
 
 class DoubtSync:
@@ -48,6 +53,7 @@ class DoubtSync:
         self._unstored: dict[str, tuple[int, int]] = {}
         self._epoch = ""
         self._serial: int | None = None
+        self._read_at_s = -_READ_EVERY_S
         self._seen_ranges: dict[str, tuple[int, int]] = {}
 
     def begin_epoch(self, epoch: str) -> None:
@@ -100,15 +106,26 @@ class DoubtSync:
         """Notify the sink of a doubted range. Returns whether a client of this node had resumed with such a cursor."""
         name, first, last = news
         channels = positions.channels() if name == EVERYWHERE else [name]
-        try:
-            return self._sink.on_doubt(channels, first, last, position)
-        except Exception:
-            logger.exception("unexpected error in the sink while handling doubted cursors")
-            return True
+        is_affected = False
+        for start in range(0, len(channels), _NOTIFY_CHUNK):
+            try:
+                part = channels[start : start + _NOTIFY_CHUNK]
+                is_affected = self._sink.on_doubt(part, first, last, position) or is_affected
+            except Exception:
+                logger.exception("unexpected error in the sink while handling doubted cursors")
+                is_affected = True
+            if start + _NOTIFY_CHUNK < len(channels):
+                time.sleep(0)
+        return is_affected
 
     def _news(self, serial: int) -> list[Range]:
         if serial == self._serial or (self._serial is None and serial == 0):
             return []
+        now_s = time.monotonic()
+        if now_s - self._read_at_s < _READ_EVERY_S:
+            # The serial number stays unknown, so a later lookup reads them; there is one in every second.
+            return []
+        self._read_at_s = now_s
         reply = self._commands.run(pack(b"HGETALL", self._keys.doubts))[0]
         if isinstance(reply, Exception):
             raise Unavailable(f"Redis rejected reading doubted cursors: {str(reply)[:200]}")

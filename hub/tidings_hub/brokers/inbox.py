@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Container
 from typing import Any
 
 from tidings.errors import BadPacket
@@ -32,15 +32,14 @@ class Inbox:
         node_id: str,
         limits: BrokerLimits,
         metrics: Metrics,
-        deliver_control: Callable[[dict[str, object]], None],
     ) -> None:
         self._live = keys.live
         self._control_name = keys.control
-        self.canary_name = keys.pubsub(f"canary:{node_id}")
+        self.canary_channel = f"canary:{node_id}"
+        self.canary_name = keys.pubsub(self.canary_channel)
         self.canaries: dict[bytes, threading.Event] = {}
         self._limits = limits
         self._metrics = metrics
-        self._deliver_control = deliver_control
 
     def channel(self, name: bytes) -> str | None:
         """The channel of a pub/sub name; None for control messages, canaries and foreign names."""
@@ -48,17 +47,20 @@ class Inbox:
             return None
         return name[len(self._live) :].decode("ascii", "replace")
 
-    def publication(self, item: Any, *, count: bool = True) -> Publication | None:
-        """The publication in an item that hiredis parsed; None for anything else. `count`: count foreign messages."""
+    def publication(self, item: Any, *, among: Container[str] | None = None) -> Publication | None:
+        """The publication in an item that hiredis parsed; None for anything else. A foreign message is counted.
+
+        `among`: only a publication of these channels, and without counting, because the item is processed later.
+        """
         if not (isinstance(item, list) and len(item) == 3 and item[0] == b"message"):
             return None
         channel = self.channel(item[1])
-        if channel is None:
+        if channel is None or (among is not None and channel not in among):
             return None
         try:
             return decode(channel, item[2], max_bytes=self._limits.message_max_bytes)
         except BadPacket as error:
-            if count:
+            if among is None:
                 self.count_foreign(str(error), channel)
             return None
 
@@ -67,22 +69,24 @@ class Inbox:
         self._metrics.broker_poisoned += 1
         log_rate_limited(logger, logging.WARNING, "poison", "skipped a message in %s: %s", channel, cause)
 
-    def on_control(self, item: Any) -> None:
-        """Deliver a control message, or wake the greenlet that waits for this canary."""
+    def command(self, item: Any) -> dict[str, object] | None:
+        """The command in a message that is no publication; None for a canary, which wakes its greenlet."""
         name, message = item[1], item[2]
         if name == self.canary_name:
-            event = self.canaries.get(message)
+            # The token is the body of a publication, at its end.
+            event = self.canaries.get(message.rpartition(b" ")[2])
             if event is not None:
                 event.set()
         elif name == self._control_name:
-            self._read_control(message)
+            return self._read_command(message)
+        return None
 
-    def _read_control(self, message: bytes) -> None:
+    def _read_command(self, message: bytes) -> dict[str, object] | None:
         try:
             control = json.loads(message) if len(message) <= CONTROL_MAX_BYTES else None
         except (ValueError, RecursionError):
             control = None
         if isinstance(control, dict) and isinstance(control.get("do"), str):
-            self._deliver_control(control)
-        else:
-            self.count_foreign("not a control message of tidings", "control")
+            return control
+        self.count_foreign("not a control message of tidings", "control")
+        return None

@@ -7,8 +7,9 @@ while a greenlet waits.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from tidings.wire.publication import Publication
 
@@ -30,6 +31,7 @@ class Interest:
 class Interests:
     """All channels of this node.
 
+    After a reconnect every channel is unverified: not yet subscribed on the new link and compared with the broker.
     Between the broker's confirmation and the node's lookup, at most `early_max` live publications of a channel are
     buffered. More are dropped; the channel's next publication shows that, and they are repaired.
     """
@@ -40,7 +42,10 @@ class Interests:
         self._interests: dict[str, Interest] = {}
         # In order of removal, since every channel lingers equally long.
         self._lingering: dict[str, None] = {}
+        # In the order in which they are verified.
+        self._unverified: dict[str, None] = {}
         self._counted = 0
+        self._counted_unverified = 0
 
     def __len__(self) -> int:
         return len(self._interests)
@@ -51,13 +56,28 @@ class Interests:
             change, self._counted = len(self._interests) - self._counted, len(self._interests)
             return change
 
+    def pop_unverified_change(self) -> int:
+        """By how many channels the number of unverified ones changed since the last call."""
+        with self._lock:
+            change = len(self._unverified) - self._counted_unverified
+            self._counted_unverified = len(self._unverified)
+            return change
+
     def __contains__(self, channel: str) -> bool:
         return channel in self._interests
 
     def add(self, channels: Iterable[str]) -> list[str]:
-        """Add channels, or cancel their removal. Returns those that are not active yet."""
+        """Add channels, or cancel their removal. Returns those that are not active, or not verified on this link."""
         with self._lock:
-            return [channel for channel in channels if not self._add(channel).is_active]
+            return [channel for channel in channels if not self._add(channel).is_active or channel in self._unverified]
+
+    def are_active(self, channels: Iterable[str]) -> bool:
+        """Whether `add` would return none of these channels."""
+        for channel in channels:
+            interest = self._interests.get(channel)
+            if interest is None or not interest.is_active or channel in self._unverified:
+                return False
+        return True
 
     def _add(self, channel: str) -> Interest:
         interest = self._interests.get(channel)
@@ -77,34 +97,59 @@ class Interests:
                     interest.remove_at_s = remove_at_s
                     self._lingering[channel] = None
 
-    def due(self, now_s: float) -> list[str]:
-        """The channels whose removal is due."""
+    def due(self, now_s: float, count: int) -> list[str]:
+        """At most `count` channels whose removal is due."""
         with self._lock:
-            return self._due(now_s)
+            due = []
+            for channel in islice(self._lingering, count):
+                if not self._is_due(channel, now_s):
+                    break
+                due.append(channel)
+            return due
 
-    def _due(self, now_s: float) -> list[str]:
-        due = []
-        for channel in self._lingering:
-            remove_at_s = self._interests[channel].remove_at_s
-            if remove_at_s is None or remove_at_s > now_s:
-                break
-            due.append(channel)
-        return due
+    def _is_due(self, channel: str, now_s: float) -> bool:
+        interest = self._interests.get(channel)
+        return interest is not None and interest.remove_at_s is not None and interest.remove_at_s <= now_s
 
-    def remove_due(self, now_s: float) -> list[str]:
-        """Remove and return the channels whose removal is due."""
+    def remove(self, channels: Iterable[str], now_s: float) -> list[str]:
+        """Remove those of `channels` whose removal is still due. Returns them."""
         with self._lock:
-            removed = self._due(now_s)
+            removed = [channel for channel in channels if self._is_due(channel, now_s)]
             for channel in removed:
                 del self._lingering[channel]
                 del self._interests[channel]
+                self._unverified.pop(channel, None)
         return removed
 
-    def claim_for_link(self, link: int, channels: Iterable[str] | None = None) -> list[str]:
-        """Those of `channels` (default: all) that must still be subscribed on this link; they count as subscribed."""
+    def begin_link(self, by_traffic: Sequence[str]) -> list[str]:
+        """Count every channel as unverified, at the start of a link. They are verified in the given order.
+
+        Channels that are not in `by_traffic` follow at the end. Returns those of `by_traffic` that were removed.
+        """
+        with self._lock:
+            interests = self._interests
+            self._unverified = {channel: None for channel in by_traffic if channel in interests}
+            known = len(self._unverified)
+            if known < len(interests):
+                self._unverified |= dict.fromkeys(interests)
+            return [] if known == len(by_traffic) else [name for name in by_traffic if name not in interests]
+
+    def next_unverified(self, count: int) -> list[str]:
+        """The next channels to verify, at most `count`."""
+        with self._lock:
+            return list(islice(self._unverified, count))
+
+    def mark_verified(self, channels: Iterable[str]) -> None:
+        """Record that these channels were subscribed on this link, and compared with the broker after that."""
+        with self._lock:
+            for channel in channels:
+                self._unverified.pop(channel, None)
+
+    def claim_for_link(self, link: int, channels: Iterable[str]) -> list[str]:
+        """Those of `channels` that must still be subscribed on this link; they count as subscribed from now on."""
         with self._lock:
             fresh = []
-            for channel in list(self._interests) if channels is None else channels:
+            for channel in channels:
                 interest = self._interests.get(channel)
                 if interest is not None and interest.link != link:
                     interest.link = link

@@ -1,4 +1,4 @@
-"""Packs the calls of the lookup scripts and reads their replies. No I/O.
+"""Packs the calls of the scripts for lookups, doubts and rules, and reads their replies. No I/O.
 
 Entries of a stream are checked like live messages: a foreign entry counts as missing.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from tidings.errors import BadPacket, Unavailable
 from tidings.redis_client.connection import error_text
-from tidings.redis_client.keys import RedisKeys
+from tidings.redis_client.keys import POINTER_TTL_FIELD, RedisKeys
 from tidings.redis_client.scripts import Script, load_script, pack_call
 from tidings.wire.cursor import Cursor
 from tidings.wire.publication import Publication, decode
@@ -27,9 +27,11 @@ Range = tuple[str, int, int]
 
 @dataclass(slots=True, frozen=True)
 class LookupRequest:
-    """What to request up. `after`: per channel, the seq after which to read; without one only the pointer is read.
+    """What to look up. `after`: per channel, the seq after which to read; without one only the pointer is read.
 
     `count` and `bytes_max` limit the publications per channel and in all. `refresh` extends the TTL of the pointers.
+    `channel_bytes_max`: None: the oldest publications are read. Otherwise the newest ones, at most so many bytes per
+    channel; where `bytes_max` ends the read, the channel's snapshot `is_unread`.
     """
 
     channels: Sequence[str]
@@ -37,11 +39,29 @@ class LookupRequest:
     count: int = 1
     bytes_max: int = 0
     refresh: bool = False
+    channel_bytes_max: int | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class ComparisonRequest:
+    """Channels to compare with the broker. `after`: the last processed seq; a channel without one is always returned.
+
+    `refresh` extends the TTL of the pointers, and returns every channel that has none.
+    """
+
+    channels: Sequence[str]
+    after: Mapping[str, int] = field(default_factory=dict)
+    refresh: bool = False
+
+
+def compare_script() -> Script:
+    """The script that compares the last seq of channels in one atomic step."""
+    return load_script(_PACKAGE, "compare.lua", knows_horizon=True)
 
 
 def since_script() -> Script:
     """The script that looks up channels in one atomic step."""
-    return load_script(_PACKAGE, "since.lua")
+    return load_script(_PACKAGE, "since.lua", knows_horizon=True)
 
 
 def doubt_script() -> Script:
@@ -52,6 +72,29 @@ def doubt_script() -> Script:
 def rotate_script() -> Script:
     """The script that begins a new epoch where a sequence went backwards."""
     return load_script(_PACKAGE, "rotate.lua")
+
+
+def rules_script() -> Script:
+    """The script that replaces the rules, and keeps the marks of the horizon true to the life of pointers."""
+    return load_script(_PACKAGE, "rules.lua")
+
+
+def pack_rules(keys: RedisKeys, rules: Mapping[bytes, bytes], limits: BrokerLimits) -> bytes:
+    """EVALSHA of rules.lua. `rules`: namespace to `<history> <history_ttl_s>`."""
+    fields = [part for pair in rules.items() for part in pair]
+    # Emitters extend the TTL of the pointers as well, so it is stored with the rules.
+    ttl_s = b"%d" % limits.pointer_ttl_s
+    return pack_call(rules_script(), (keys.meta, keys.rules), (ttl_s, *fields, POINTER_TTL_FIELD, ttl_s))
+
+
+def check_rules_reply(reply: object) -> None:
+    """Check that the rules were written.
+
+    Raises:
+        Unavailable: Redis rejected the script.
+    """
+    if isinstance(reply, Exception):
+        raise Unavailable(f"Redis rejected the rules: {error_text(reply)}")
 
 
 def pack_lookup(keys: RedisKeys, request: LookupRequest, limits: BrokerLimits) -> bytes:
@@ -69,7 +112,8 @@ def pack_lookup(keys: RedisKeys, request: LookupRequest, limits: BrokerLimits) -
         name_at,
     )
     numbers = [b"%d" % bound for bound in bounds]
-    return pack_call(since_script(), (keys.meta, keys.doubts, *names), (_candidate(), *numbers, *after))
+    channel_max = b"-" if request.channel_bytes_max is None else b"%d" % request.channel_bytes_max
+    return pack_call(since_script(), (keys.meta, keys.doubts, *names), (_candidate(), *numbers, channel_max, *after))
 
 
 def read_lookup(request: LookupRequest, reply: object, limits: BrokerLimits) -> HistorySnapshot:
@@ -84,9 +128,53 @@ def read_lookup(request: LookupRequest, reply: object, limits: BrokerLimits) -> 
     for channel, part in zip(request.channels, parts[3:], strict=True):
         pointer, messages, doubt = _parts(part, 3)
         stored = read_messages(channel, messages, position.epoch, limits)
-        last = int(pointer) if isinstance(pointer, bytes) else None
-        channels[channel] = ChannelSnapshot(last, stored, read_range(doubt))
+        if request.channel_bytes_max is not None:
+            stored.reverse()
+        last, quiet_since = _read_pointer(pointer)
+        is_unread = messages is None
+        channels[channel] = ChannelSnapshot(
+            last, stored, read_range(doubt), quiet_since=quiet_since, is_unread=is_unread
+        )
     return HistorySnapshot(position, channels, int(parts[2]) if isinstance(parts[2], bytes) else 0)
+
+
+def _read_pointer(pointer: object) -> tuple[int | None, int | None]:
+    """`last` and `quiet_since` of a `ChannelSnapshot`. `-<seq>` stands for a channel without a pointer."""
+    if not isinstance(pointer, bytes):
+        return None, None
+    return (None, int(pointer[1:])) if pointer.startswith(b"-") else (int(pointer), None)
+
+
+def pack_comparison(keys: RedisKeys, request: ComparisonRequest, limits: BrokerLimits) -> bytes:
+    """EVALSHA of compare.lua for one comparison."""
+    names = [key for channel in request.channels for key in (keys.pointer(channel), keys.stream(channel))]
+    after = [b"%d" % request.after[channel] if channel in request.after else b"-" for channel in request.channels]
+    head = (_candidate(), b"%d" % limits.pointer_ttl_s, b"%d" % request.refresh)
+    return pack_call(compare_script(), (keys.meta, keys.doubts, *names), (*head, *after))
+
+
+def read_comparison(request: ComparisonRequest, reply: object) -> tuple[HistorySnapshot, list[str]]:
+    """The channels that are not at their last processed seq, without publications; and those to look up instead.
+
+    Raises:
+        Unavailable: the reply is an error, or not one that the script returns.
+    """
+    position = read_position(reply)
+    parts = reply if isinstance(reply, list) else []
+    if len(parts) < 3 or not isinstance(parts[2], bytes):
+        raise _unexpected(reply)
+    channels: dict[str, ChannelSnapshot] = {}
+    undecided: list[str] = []
+    for part in parts[3:]:
+        index, pointer = _parts(part, 2)
+        if not isinstance(index, int) or index >= len(request.channels):
+            raise _unexpected(reply)
+        last, quiet_since = _read_pointer(pointer)
+        if last is None and quiet_since is None:
+            undecided.append(request.channels[index])
+        else:
+            channels[request.channels[index]] = ChannelSnapshot(last, [], quiet_since=quiet_since)
+    return HistorySnapshot(position, channels, int(parts[2])), undecided
 
 
 def pack_doubts(keys: RedisKeys, epoch: str, ranges: Sequence[Range], limits: BrokerLimits, *, news: bool) -> bytes:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from tidings.errors import TidingsError, Unavailable
 from tidings.publishers.base import OutgoingPublication, PublishResult
@@ -22,6 +23,7 @@ from tidings.wire.presence import Presence, PresenceUpdate, PresenceUpdateResult
 from tidings.wire.publication import Publication
 from tidings_hub.brokers.base import (
     BrokerLimits,
+    BrokerPart,
     BrokerState,
     ChannelSnapshot,
     HistoryRule,
@@ -34,6 +36,7 @@ from tidings_hub.brokers.base import (
 from tidings_hub.brokers.session_records import MemorySessionRecords
 from tidings_hub.core.session_records import ClaimedSession, SessionRecord, WriteResult
 from tidings_hub.metrics import Metrics
+from tidings_hub.supervised_task import SupervisedTask
 
 logger = logging.getLogger("tidings.broker")
 
@@ -80,7 +83,9 @@ class MemoryBroker:
         self._store.add_listener(self._on_publication)
         self._store.commands.add_listener(self._on_control)
         self._metrics.broker_connected = 1
-        self._thread = threading.Thread(target=self._run, args=(sink,), name="tidings-memory", daemon=True)
+        self._thread = threading.Thread(
+            target=SupervisedTask("memory", partial(self._run, sink), self._metrics), name="tidings-memory", daemon=True
+        )
         self._thread.start()
 
     def stop(self) -> None:
@@ -143,9 +148,11 @@ class MemoryBroker:
 
     def _remove_unused(self) -> None:
         now_s = time.monotonic()
-        for name, remove_at_s in list(self._channels.items()):
-            if remove_at_s is not None and remove_at_s <= now_s:
-                del self._channels[name]
+        # Where threads are not greenlets, others change the dict meanwhile.
+        with self._store.lock:
+            for name, remove_at_s in list(self._channels.items()):
+                if remove_at_s is not None and remove_at_s <= now_s:
+                    del self._channels[name]
         self._metrics.broker_channels = len(self._channels)
 
     def _wait_until_delivered(self) -> None:
@@ -179,7 +186,7 @@ class MemoryBroker:
         """See `Broker.subscribe`."""
         with self._store.lock:
             self._channels.update(dict.fromkeys(channels))
-            self._store.read_channels(channels, None, limit=0)
+            self._store.keep_pointers(channels)
             position = self._store.seq
         self._metrics.broker_channels = len(self._channels)
         self._wait_until_delivered()
@@ -188,18 +195,22 @@ class MemoryBroker:
     def unsubscribe(self, channels: Sequence[str]) -> None:
         """See `Broker.unsubscribe`. Never waits."""
         remove_at_s = time.monotonic() + self._limits.linger_s
-        for channel in channels:
-            if self._channels.get(channel, remove_at_s) is None:
-                self._channels[channel] = remove_at_s
+        with self._store.lock:
+            for channel in channels:
+                if self._channels.get(channel, remove_at_s) is None:
+                    self._channels[channel] = remove_at_s
 
     def read_since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> HistorySnapshot:
         """See `Broker.read_since`."""
         with self._store.lock:
             channel_history = self._store.read_channels(channels, None if cursor is None else cursor.seq, limit=limit)
-            position = self._store.position()
+            position, horizon = self._store.position(), self._store.horizon()
         self._wait_until_delivered()
         self._seq = max(self._seq, position.seq)
-        snapshots = {name: ChannelSnapshot(last, stored) for name, (last, stored) in channel_history.items()}
+        snapshots = {
+            name: ChannelSnapshot(last, stored, quiet_since=horizon if last is None else None)
+            for name, (last, stored) in channel_history.items()
+        }
         return HistorySnapshot(position, snapshots)
 
     def is_doubted(self, channel: str, cursor: Cursor) -> bool:
@@ -246,9 +257,10 @@ class MemoryBroker:
         """See `Broker.nodes`."""
         return self._store.commands.nodes()
 
-    def revoke(self, key: str, until_s: float) -> None:
-        """See `Broker.revoke`."""
-        self._store.commands.revoke(key, until_s)
+    def write_revocations(self, until_s: Mapping[str, float]) -> None:
+        """See `Broker.write_revocations`."""
+        for key, end_s in until_s.items():
+            self._store.commands.revoke(key, end_s)
 
     def revocations(self) -> dict[str, float]:
         """See `Broker.revocations`."""
@@ -303,6 +315,10 @@ class MemoryBroker:
         self._wait_until_delivered()
         return time.monotonic() - start_s
 
+    def eviction_policy(self) -> str:
+        """See `Broker.eviction_policy`."""
+        return ""
+
     @property
     def position(self) -> Cursor | None:
         """See `Broker.position`."""
@@ -311,4 +327,10 @@ class MemoryBroker:
     def state(self) -> BrokerState:
         """See `Broker.state`."""
         running = self._sink is not None and not self._stopping
-        return BrokerState(connected=running, since_s=self._since_s, reconnects=0, channels=len(self._channels))
+        return BrokerState(
+            connected=running,
+            since_s=self._since_s,
+            reconnects=0,
+            channels=len(self._channels),
+            parts=(BrokerPart(self.name, running, self._since_s),),
+        )

@@ -88,11 +88,18 @@ local function leave(name, channel, user)
   end
 end
 
+-- As in publish.lua: a pointer of every program lives as long as the rules say, or the horizon would prove too much.
+local pointer_ttl_s = tonumber(redis.call('HGET', ARGV[2] .. 'rules', ':pointer_ttl_s') or '') or ARGV[8]
+
 -- A publication in the channel's presence channel: numbered like any other, not stored.
 local function tell(channel, event, data)
   local name = 'tidings:presence:' .. channel
   local pointer = ARGV[2] .. 'p:' .. name
-  local prev = tonumber(redis.call('GET', pointer) or '')
+  local known = redis.call('GET', pointer)
+  local prev = tonumber(known or '')
+  if not known then
+    prev = horizon(KEYS[1], epoch)
+  end
   local number = redis.call('HINCRBY', KEYS[1], 'seq', 1)
   local seq = string.format('%.0f', number)
   if not prev or prev >= number then
@@ -100,7 +107,7 @@ local function tell(channel, event, data)
   end
   local head = 't1 ' .. seq .. ' ' .. string.format('%.0f', prev) .. ' ' .. epoch
   local body = 'presence-' .. seq .. ' ' .. at_ms .. ' - ' .. (#event + 2) .. ' "' .. event .. '",' .. data
-  redis.call('SET', pointer, seq, 'EX', ARGV[8])
+  redis.call('SET', pointer, seq, 'EX', pointer_ttl_s)
   redis.call(ARGV[10], ARGV[2] .. 'c:' .. name, head .. ' ' .. body)
 end
 

@@ -13,7 +13,7 @@ from tidings_hub.brokers.base import BrokerLimits
 
 def presence_script() -> Script:
     """`presence.lua`: applies one update of a node."""
-    return load_script("tidings_hub.brokers", "presence.lua")
+    return load_script("tidings_hub.brokers", "presence.lua", knows_horizon=True)
 
 
 def pack_presence_update(keys: RedisKeys, update: PresenceUpdate, limits: BrokerLimits) -> bytes:

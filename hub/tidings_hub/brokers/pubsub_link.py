@@ -7,6 +7,7 @@ redis-py opens the connection. From then on this module reads its socket, up to 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -14,6 +15,8 @@ from tidings.redis_client.scripts import pack
 from tidings.redis_client.url import RedisAddress
 
 _READ_BYTES = 256 * 1024
+# Redis reads at once, unless it stands still. Then the link breaks: the reader notices after the same time.
+_SEND_TIMEOUT_S = 4.0
 
 
 class LinkDown(Exception):
@@ -57,12 +60,22 @@ class PubSubLink:
         self._send(pack(b"PING", token))
 
     def _send(self, packed: bytes) -> None:
+        end_s = time.monotonic() + _SEND_TIMEOUT_S
         # Two greenlets must not write to one socket at the same time.
-        with self._lock:
-            try:
-                self._socket.sendall(packed)
-            except OSError as error:
-                raise LinkDown(f"cannot write to Redis: {error}") from error
+        if not self._lock.acquire(timeout=_SEND_TIMEOUT_S):
+            raise LinkDown("cannot write to Redis: it does not read")
+        try:
+            rest = memoryview(packed)
+            while rest:
+                # `sendall` has a timeout for each part only, and the lock must not be held for longer than one.
+                self._socket.settimeout(max(0.001, end_s - time.monotonic()))
+                rest = rest[self._socket.send(rest) :]
+        except OSError as error:
+            # A part of the commands may be sent, so the link is useless.
+            self.interrupt()
+            raise LinkDown(f"cannot write to Redis: {error}") from error
+        finally:
+            self._lock.release()
 
     def read(self, timeout_s: float) -> list[Any]:
         """All complete items of one read; empty if nothing arrived within `timeout_s`."""

@@ -3,10 +3,12 @@
 Only the reader calls the sink and moves the positions. So it can repair a gap before it delivers any later publication.
 The steps of a session:
 
-1. Subscribe to all channels.
-2. Look up all channels.
-3. Wait until the link has received everything up to that lookup.
+1. Subscribe to the channels with the newest publications, at most `repair_first`.
+2. Compare these channels with the broker, and read those that moved.
+3. Wait until the link has received everything up to that read.
 4. Repair the gaps, then deliver live publications.
+
+`resync/channel_checks.py` subscribes to the remaining channels in steps, and repairs them, while the reader delivers.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tidings.backoff import delay_s
@@ -26,6 +28,8 @@ from tidings.redis_client.url import RedisAddress, redis_module
 from tidings.wire.publication import Publication
 from tidings_hub.brokers.barriers import Barrier, Barriers
 from tidings_hub.brokers.base import BrokerLimits
+from tidings_hub.brokers.command_gate import CommandGate
+from tidings_hub.brokers.health.namespace_rules import NamespaceRules
 from tidings_hub.brokers.inbox import Inbox
 from tidings_hub.brokers.interests import Interests
 from tidings_hub.brokers.pubsub_link import (
@@ -33,10 +37,11 @@ from tidings_hub.brokers.pubsub_link import (
     MessageTooLarge,
     PubSubLink,
     ShardedPubSubLink,
-    message_bytes,
     pong_token,
 )
-from tidings_hub.brokers.repair import Repairs
+from tidings_hub.brokers.repair import Repairs, seq_of
+from tidings_hub.brokers.resync.held_items import HeldItems
+from tidings_hub.brokers.resync.missed_channels import Resync
 from tidings_hub.core.positions import Anomaly, Repair, Verdict
 from tidings_hub.metrics import Metrics
 
@@ -47,7 +52,8 @@ REPLY_TIMEOUT_S = 2.0
 CONNECT_TIMEOUT_S = 1.0
 BACKOFF_BASE_S = 0.05
 BACKOFF_CAP_S = 0.8
-_SUBSCRIBE_CHUNK = 1_000
+# Names in one SUBSCRIBE. Redis buffers its confirmations, about 100 KB, until this node has read them.
+SUBSCRIBE_CHUNK = 1_000
 _HEARTBEAT = b"heartbeat"
 _END_OF_HELD = object()
 
@@ -65,17 +71,20 @@ class Reader:
         *,
         limits: BrokerLimits,
         metrics: Metrics,
-        write_rules: Callable[[], None],
+        rules: NamespaceRules,
     ) -> None:
         self._address = address
         self._keys = keys
         self._inbox = inbox
         self._interests = interests
         self._repairs = repairs
+        self._resync = Resync(repairs, interests, limits, metrics)
         self._positions = repairs.positions
         self._limits = limits
         self._metrics = metrics
-        self._write_rules = write_rules
+        self._rules = rules
+        self._epochs = repairs.epochs
+        self._gate = CommandGate(repairs, limits, metrics)
         self._stopping = threading.Event()
         self._barriers = Barriers()
         self._link: PubSubLink | None = None
@@ -105,6 +114,16 @@ class Reader:
             raise LinkDown("the link to Redis broke")
         link.ping(token)
         return barrier
+
+    def pass_barrier(self, link: PubSubLink, number: int, action: Callable[[], None] | None = None) -> None:
+        """Wait until the link has received everything that Redis sent so far, and `action` has run.
+
+        Raises:
+            LinkDown: the link broke, or the reply to the ping did not arrive within `timeout_s`.
+        """
+        barrier = self.barrier(link, number, action)
+        if not barrier.passed.wait(self._limits.timeout_s) or not barrier.ok:
+            raise LinkDown("the link to Redis broke")
 
     def stop(self) -> None:
         """End the current session and start no other one."""
@@ -155,11 +174,15 @@ class Reader:
         link = self._link = self._connect()
         if self._stopping.is_set():
             return
-        items: deque[Any] = deque()
-        self._write_rules()
+        self._rules.write()
         link.subscribe([self._keys.control, self._inbox.canary_name])
-        self._subscribe_all(link, items)
-        self._resync(link, items)
+        held = HeldItems(self._limits.held_max_bytes)
+        channels = self._resync.begin_link()
+        self._subscribe(link, channels, held)
+        missed = self._repair(link, channels, held)
+        self._interests.mark_verified(channels)
+        self._metrics.broker_channels_unverified += self._interests.pop_unverified_change()
+        self._process(link, held.items, missed)
         self.state_since_s = time.time()
         self._metrics.broker_connected = 1
         self._metrics.broker_reconnects += self.link_number > 1
@@ -167,7 +190,6 @@ class Reader:
             logger.warning("the link to Redis is up again")
         self.last_error = ""
         self.live.set()
-        self._process(link, items)
         self._listen(link)
 
     def _connect(self) -> PubSubLink:
@@ -176,52 +198,56 @@ class Reader:
             return ShardedPubSubLink(address, self._keys.control, timeout_s=timeout_s, max_bytes=max_bytes)
         return PubSubLink(address, timeout_s=timeout_s, max_bytes=max_bytes)
 
-    def _subscribe_all(self, link: PubSubLink, items: deque[Any]) -> None:
-        """Subscribe in chunks, each confirmed before the next, so that Redis need not buffer all replies."""
-        channels = self._interests.claim_for_link(self.link_number)
-        for channel in self._positions.channels():
-            if channel not in self._interests:
-                self._positions.forget(channel)
-        for start in range(0, len(channels), _SUBSCRIBE_CHUNK):
-            link.subscribe([self._keys.pubsub(channel) for channel in channels[start : start + _SUBSCRIBE_CHUNK]])
-            self._read_until_pong(link, items)
+    def _subscribe(self, link: PubSubLink, channels: Sequence[str], held: HeldItems) -> None:
+        """Subscribe in steps, each confirmed before the next, so that Redis need not buffer all confirmations."""
+        fresh = self._interests.claim_for_link(self.link_number, channels)
+        for start in range(0, len(fresh), SUBSCRIBE_CHUNK):
+            link.subscribe([self._keys.pubsub(channel) for channel in fresh[start : start + SUBSCRIBE_CHUNK]])
+            self._read_until_pong(link, held)
         self._metrics.broker_channels += self._interests.pop_size_change()
+        self._metrics.broker_channels_unverified += self._interests.pop_unverified_change()
 
-    def _read_until_pong(self, link: PubSubLink, items: deque[Any]) -> None:
-        """Ping, and read into `items` until the reply: then they hold everything that Redis has sent so far."""
+    def _read_until_pong(self, link: PubSubLink, held: HeldItems) -> None:
+        """Ping, and hold what arrives until the reply: then `held` has everything that Redis has sent so far."""
         token = self._barriers.new_token()
         link.ping(token)
         end_s = time.monotonic() + self._limits.timeout_s
-        room = self._limits.held_max_bytes - sum(message_bytes(item) for item in items)
         while time.monotonic() < end_s:
             has_reply = False
             for item in link.read(REPLY_TIMEOUT_S):
+                # Hold the items that the same read returned after the reply.
                 if pong_token(item) == token:
-                    # Keep the items that the same read returned after the reply.
                     has_reply = True
-                    continue
-                room -= message_bytes(item)
-                if room >= 0 or message_bytes(item) == 0:
-                    items.append(item)
                 else:
-                    # The channel's next publication or the next position check shows the gap, and it is repaired.
-                    self._metrics.broker_held_dropped += 1
+                    held.add(item)
+            # A read that finds data does not wait, so other greenlets would not run.
+            time.sleep(0)
             if has_reply:
                 return
         raise LinkDown("Redis did not answer a ping")
 
-    def _resync(self, link: PubSubLink, items: deque[Any]) -> None:
-        """Repair every tracked channel up to the broker's position, or report it as lost."""
-        snapshots = self._repairs.lookup_all()
-        before = len(items)
-        self._read_until_pong(link, items)
-        decoded = (self._inbox.publication(item, count=False) for item in items)
-        received = [publication for publication in decoded if publication is not None]
-        if self._repairs.apply_resync(snapshots, received):
+    def _repair(self, link: PubSubLink, channels: Sequence[str], held: HeldItems) -> list[Publication]:
+        """Repair these channels up to the broker's position. Returns what they missed, to deliver with `held`."""
+        missed = self._resync.find_missed(channels)
+        self._read_until_pong(link, held)
+        received = [self._inbox.publication(item, among=missed.channels) for item in held.items]
+        epoch = self._positions.epoch
+        publications = self._resync.apply(missed, [entry for entry in received if entry is not None])
+        if epoch not in (None, missed.end.epoch):
             # If Redis was emptied, the rules are gone as well.
-            self._write_rules()
-        logger.debug("resynchronised %d channels, %d items held", len(self._positions), len(items) - before)
-        items.append(_END_OF_HELD)
+            self._rules.write()
+        if held.dropped:
+            # The next publication or the next position check of such a channel shows the gap, and it is repaired.
+            self._metrics.broker_held_dropped += held.dropped
+            self._repairs.needs_check = True
+        logger.debug("resynchronised %d channels, %d items held", len(channels), len(held.items))
+        held.items.append(_END_OF_HELD)
+        return publications
+
+    def _repair_again(self, link: PubSubLink, items: deque[Any]) -> list[Publication]:
+        """Repair on an unbroken link, before the received `items`. They are extended by what arrives meanwhile."""
+        held = HeldItems(self._limits.held_max_bytes, items)
+        return self._repair(link, self._positions.by_traffic()[: self._limits.repair_first], held)
 
     def _listen(self, link: PubSubLink) -> None:
         is_ping_sent = False
@@ -238,14 +264,20 @@ class Reader:
                 link.ping(_HEARTBEAT)
                 is_ping_sent = True
 
-    def _process(self, link: PubSubLink, items: deque[Any]) -> None:
-        """Process received items in order. Publications are delivered in one batch where possible."""
-        batch: list[Publication] = []
+    def _process(self, link: PubSubLink, items: deque[Any], missed: list[Publication] | None = None) -> None:
+        """Process received items in order. Publications are delivered in one batch where possible.
+
+        `missed`: publications that a repair found. They are merged with the held ones in order of seq.
+        """
+        batch: list[Publication] = missed or []
         self._metrics.broker_bytes += link.pop_bytes_read()
         while items:
             item = items.popleft()
             if item is _END_OF_HELD:
                 self._positions.ignore_until(0)
+                self._repairs.deliver(sorted(batch, key=seq_of))
+                self._repairs.delivered = self._positions.cursor
+                batch = []
                 continue
             publication = self._inbox.publication(item)
             if publication is not None:
@@ -259,39 +291,51 @@ class Reader:
                 continue
             token = pong_token(item)
             if token is None:
-                self._process_other(item)
+                if not self._process_other(item):
+                    self._repairs.deliver(sorted(batch, key=seq_of))
+                    items.appendleft(item)
+                    batch = self._repair_again(link, items)
             elif token != _HEARTBEAT:
-                self._repairs.deliver(batch)
-                batch = []
-                self._on_pong(link, token, items)
+                self._repairs.deliver(sorted(batch, key=seq_of))
+                batch = self._on_pong(link, token, items)
         self._repairs.deliver(batch)
 
-    def _on_pong(self, link: PubSubLink, token: bytes, items: deque[Any]) -> None:
+    def _on_pong(self, link: PubSubLink, token: bytes, items: deque[Any]) -> list[Publication]:
+        """Run the action of a barrier. Returns the batch to continue with."""
         barrier = self._barriers.pop(token)
         if barrier is not None:
             barrier.run()
-        if self._repairs.needs_resync:
-            self._repairs.needs_resync = False
-            if self._keys.sharded:
-                # A Redis node that was cut off from its cluster does not report that another one serves the slot now.
-                raise LinkDown("a new epoch began; the bucket may be on another node")
-            self._resync(link, items)
+        if not self._repairs.needs_resync:
+            return []
+        self._repairs.needs_resync = False
+        if self._keys.sharded:
+            # A Redis node that was cut off from its cluster does not report that another one serves the slot now.
+            raise LinkDown("a new epoch began; the bucket may be on another node")
+        return self._repair_again(link, items)
 
-    def _process_other(self, item: Any) -> None:
+    def _process_other(self, item: Any) -> bool:
+        """Process an item that is neither a publication nor a pong. False: a new epoch began; resynchronise first."""
         kind = item[0] if isinstance(item, list) and item else item
         if kind == b"unsubscribe" and isinstance(item[1], bytes):
             channel = self._inbox.channel(item[1])
             if channel is not None and (channel not in self._interests or self._interests.is_pending(channel)):
                 self._positions.forget(channel)
         elif kind == b"message":
-            self._inbox.on_control(item)
+            command = self._inbox.command(item)
+            return command is None or self._gate.process(command)
         elif isinstance(kind, Exception):
             raise LinkDown(f"Redis rejected a subscription: {kind}")
+        return True
 
     def _inspect(
         self, link: PubSubLink, item: Any, publication: Publication, batch: list[Publication], items: deque[Any]
     ) -> list[Publication]:
         """Look up a publication that is not simply the next one. Returns the batch to continue with."""
+        if self._epochs.is_foreign(publication.epoch, now_s=time.monotonic()):
+            # The load of another database costs no lookups.
+            self._inbox.count_foreign("a publication of another database", publication.channel)
+            return batch
+        batch.sort(key=seq_of)
         finding = self._repairs.inspect(publication)
         if isinstance(finding, Repair):
             return self._repairs.apply_repair(finding, publication, batch)
@@ -299,11 +343,12 @@ class Reader:
             self._metrics.broker_replays += 1
         elif finding is Anomaly.FORGED:
             self._inbox.count_foreign("a publication that the broker never made", publication.channel)
+            if publication.epoch != self._positions.epoch:
+                self._epochs.rule_out(publication.epoch, now_s=time.monotonic())
         else:
             self._repairs.deliver(batch)
             items.appendleft(item)
             if finding is Anomaly.REGRESSION:
                 self._repairs.rotate_epoch()
-            self._resync(link, items)
-            return []
+            return self._repair_again(link, items)
         return batch

@@ -11,15 +11,17 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from tidings.errors import TidingsError, TimedOut, Unavailable
+from tidings.errors import TidingsError, Unavailable
 from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.publishers.redis.publisher import RedisPublisher
 from tidings.receipts import Receipt
-from tidings.redis_client.keys import DEFAULT_PREFIX, POINTER_TTL_FIELD, RedisKeys
+from tidings.redis_client.keys import DEFAULT_PREFIX, RedisKeys
 from tidings.redis_client.queries import (
     command_dialogue,
+    control_script,
     history_script,
     nodes_script,
+    pack_control,
     pack_history,
     pack_nodes,
     pack_reply,
@@ -34,6 +36,7 @@ from tidings.wire.presence import Presence, PresenceUpdate, PresenceUpdateResult
 from tidings.wire.publication import Publication
 from tidings_hub.brokers.base import (
     BrokerLimits,
+    BrokerPart,
     BrokerState,
     HistoryRule,
     HistorySnapshot,
@@ -41,16 +44,23 @@ from tidings_hub.brokers.base import (
     NodeLeases,
     Sink,
 )
+from tidings_hub.brokers.health.call_guard import CallGuard
+from tidings_hub.brokers.health.canary import Canary
+from tidings_hub.brokers.health.eviction import read_eviction_policy
+from tidings_hub.brokers.health.guarded_publisher import GuardedPublisher
+from tidings_hub.brokers.health.namespace_rules import NamespaceRules
+from tidings_hub.brokers.herd.shared_lookups import Lookup
 from tidings_hub.brokers.inbox import Inbox
 from tidings_hub.brokers.interests import Interests
 from tidings_hub.brokers.leases import lease_script, pack_lease, read_lease_reply
 from tidings_hub.brokers.lookup_script import LookupRequest, read_history
-from tidings_hub.brokers.lookups import Lookup, Lookups
+from tidings_hub.brokers.lookups import Lookups
 from tidings_hub.brokers.node_leases import node_leases_script, pack_node_lease, read_node_leases
 from tidings_hub.brokers.presence_script import pack_presence_update, presence_script, read_presence_result
 from tidings_hub.brokers.reader import Reader
 from tidings_hub.brokers.redis_commands import RedisCommands
 from tidings_hub.brokers.repair import Repairs
+from tidings_hub.brokers.revocation_script import FIRST, pack_read, pack_write, read_stored, revocations_script
 from tidings_hub.brokers.session_records import (
     claim_script,
     pack_claim,
@@ -61,9 +71,12 @@ from tidings_hub.brokers.session_records import (
 )
 from tidings_hub.core.session_records import ClaimedSession, SessionRecord, WriteResult
 from tidings_hub.metrics import Metrics
+from tidings_hub.supervised_task import SupervisedTask
 
 _STOP_S = 5.0
 _LAST_CHECK_S = 2.0
+# Ended revocations that one call removes: about a millisecond of Redis' time. The next call removes the next ones.
+_ENDED_PER_CALL = 500
 
 
 class RedisBroker:
@@ -92,9 +105,11 @@ class RedisBroker:
         self._metrics = metrics or Metrics()
         self._node_id = node_id or secrets.token_hex(4)
         self._publisher = RedisPublisher(self._address, keys=self._keys)
+        self._publishing = GuardedPublisher(self._publisher, self._metrics, timeout_s=limits.timeout_s)
         self._commands = RedisCommands(self._address, timeout_s=self._limits.timeout_s, metrics=self._metrics)
         self._interests = Interests(early_max=self._limits.early_max)
-        self._rules: dict[bytes, bytes] = {}
+        self._query_guard = CallGuard("queries", self._metrics, timeout_s=limits.timeout_s)
+        self._rules = NamespaceRules(self._keys, self._commands, limits)
         self._threads: list[threading.Thread] = []
         self._started: tuple[Inbox, Repairs, Reader, Lookups] | None = None
 
@@ -105,9 +120,8 @@ class RedisBroker:
         limits, metrics = self._limits, self._metrics
         # The reader blocks while it waits for replies, so it has its own pool.
         reader_commands = RedisCommands(self._address, timeout_s=limits.timeout_s, metrics=metrics)
-        inbox = Inbox(self._keys, self._node_id, limits, metrics, sink.on_control)
+        inbox = Inbox(self._keys, self._node_id, limits, metrics)
         repairs = Repairs(self._keys, reader_commands, self._interests, sink, limits, metrics)
-        write_rules = self._write_rules
         reader = Reader(
             self._address,
             self._keys,
@@ -116,7 +130,7 @@ class RedisBroker:
             repairs,
             limits=limits,
             metrics=metrics,
-            write_rules=write_rules,
+            rules=self._rules,
         )
         lookups = Lookups(
             self._keys,
@@ -126,11 +140,12 @@ class RedisBroker:
             repairs,
             limits=limits,
             metrics=metrics,
-            write_rules=write_rules,
+            rules=self._rules,
         )
         self._started = inbox, repairs, reader, lookups
-        for run, name in ((reader.run, "tidings-reader"), (lookups.run, "tidings-lookups")):
-            thread = threading.Thread(target=run, name=name, daemon=True)
+        for run, name in ((reader.run, "reader"), (lookups.run, "lookups")):
+            task = SupervisedTask(name, run, metrics)
+            thread = threading.Thread(target=task, name=f"tidings-{name}", daemon=True)
             self._threads.append(thread)
             thread.start()
 
@@ -163,9 +178,7 @@ class RedisBroker:
 
     def publish_many(self, items: Sequence[OutgoingPublication]) -> list[PublishResult]:
         """See `Broker.publish_many`."""
-        answers = self._publisher.publish(items, timeout_s=self._limits.timeout_s)
-        self._metrics.broker_timeouts += any(isinstance(answer, TimedOut) for answer in answers)
-        return answers
+        return self._publishing.publish(items)
 
     # Channels
 
@@ -176,8 +189,15 @@ class RedisBroker:
             self.wait_for(lookup)
 
     def submit_subscribe(self, channels: Sequence[str]) -> Lookup | None:
-        """Start to subscribe. Returns a lookup for `wait_for`; None if all channels are active."""
+        """Start to subscribe. Returns a lookup for `wait_for`; None if all channels are active.
+
+        Raises:
+            Unavailable: Redis does not answer, and another caller is trying.
+        """
         _, _, _, lookups = self._running()
+        if not self._interests.are_active(channels):
+            # Before they are added: while Redis is away, refused channels take no memory.
+            lookups.admit()
         fresh = self._interests.add(channels)
         return lookups.submit(LookupRequest(fresh), activates=True) if fresh else None
 
@@ -190,11 +210,13 @@ class RedisBroker:
         return self.wait_for(self.submit_read_since(channels, cursor, limit=limit))
 
     def submit_read_since(self, channels: Sequence[str], cursor: Cursor | None, *, limit: int) -> Lookup:
-        """Start to read missed publications. Returns a lookup for `wait_for`."""
+        """Start to read missed publications. Returns a lookup for `wait_for`. Raises as `submit_subscribe`."""
         _, _, _, lookups = self._running()
+        lookups.admit()
         after = {} if cursor is None else dict.fromkeys(channels, cursor.seq)
+        most_bytes = self._limits.recovery_max_bytes
         return lookups.submit(
-            LookupRequest(list(channels), after, limit + 1, self._limits.recovery_max_bytes, refresh=True)
+            LookupRequest(list(channels), after, limit + 1, most_bytes, refresh=True, channel_bytes_max=most_bytes)
         )
 
     def wait_for(self, lookup: Lookup) -> HistorySnapshot:
@@ -214,30 +236,22 @@ class RedisBroker:
         """See `Broker.history`."""
         bounds = limit, self._limits.recovery_max_bytes, self._limits.message_max_bytes
         packed = pack_history(self._keys, channel, since, bounds, newest=newest)
-        return read_history(channel, self._commands.run(packed, 1, (history_script(),))[0], self._limits)
+        with self._query_guard.call():
+            (reply,) = self._commands.run(packed, 1, (history_script(),))
+        return read_history(channel, reply, self._limits)
 
     # Rules, control, revocations
 
     def write_rules(self, rules: Mapping[str, HistoryRule]) -> None:
         """See `Broker.write_rules`. Before `start` it only remembers them."""
-        self._rules = {name.encode(): b"%d %d" % (rule.history, rule.history_ttl_s) for name, rule in rules.items()}
-        # Emitters extend the TTL of the pointers as well, so it is stored with the rules.
-        self._rules[POINTER_TTL_FIELD] = b"%d" % self._limits.pointer_ttl_s
+        self._rules.remember(rules)
         if self._started is not None and self._started[2].live.is_set():
-            self._write_rules()
-
-    def _write_rules(self) -> None:
-        if not self._rules:
-            return
-        pairs = [part for pair in self._rules.items() for part in pair]
-        rules = self._keys.rules
-        packed = [pack(b"MULTI"), pack(b"DEL", rules), pack(b"HSET", rules, *pairs), pack(b"EXEC")]
-        self._commands.run_checked(b"".join(packed), len(packed))
+            self._rules.write()
 
     def send_control(self, message: dict[str, object]) -> None:
         """See `Broker.send_control`."""
-        packed = pack(self._keys.publish, self._keys.control, json.dumps(message, separators=(",", ":")).encode())
-        self._commands.run_checked(packed)
+        packed = pack_control(self._keys, json.dumps(message, separators=(",", ":")).encode())
+        self._commands.run_checked(packed, scripts=(control_script(),))
 
     def run_command(self, command: Command, *, timeout_s: float) -> NodeReplies:
         """See `Broker.run_command`."""
@@ -265,19 +279,24 @@ class RedisBroker:
         """See `Broker.nodes`."""
         return read_nodes(self._commands.run(pack_nodes(self._keys), 1, (nodes_script(),))[0])
 
-    def revoke(self, key: str, until_s: float) -> None:
-        """See `Broker.revoke`."""
-        self._commands.run_checked(pack(b"HSET", self._keys.revoked, key.encode(), repr(until_s).encode()))
+    def write_revocations(self, until_s: Mapping[str, float]) -> None:
+        """See `Broker.write_revocations`."""
+        if until_s:
+            self._commands.run_checked(pack_write(self._keys, until_s), 1, (revocations_script(),))
 
     def revocations(self) -> dict[str, float]:
-        """See `Broker.revocations`."""
-        parts = self._commands.run_checked(pack(b"HGETALL", self._keys.revoked))[0]
-        ends_s = {name: _number(end) for name, end in zip(parts[::2], parts[1::2], strict=True)}
-        now_s = time.time()
-        expired = [name for name, until_s in ends_s.items() if until_s <= now_s]
-        if expired:
-            self._commands.run_checked(pack(b"HDEL", self._keys.revoked, *expired))
-        return {name.decode("utf-8", "replace"): until_s for name, until_s in ends_s.items() if until_s > now_s}
+        """See `Broker.revocations`. Removes some that have ended. Neither Redis nor this node stands still for many."""
+        active: dict[str, float] = {}
+        ended: list[tuple[bytes, bytes]] = []
+        cursor: bytes | None = FIRST
+        while cursor is not None:
+            part = read_stored(self._commands.run(*pack_read(self._keys, cursor)), now_s=time.time())
+            active.update(part.active)
+            ended += part.ended[: _ENDED_PER_CALL - len(ended)]
+            cursor = part.cursor
+        if ended:
+            self._commands.run_checked(pack_write(self._keys, {}, ended), 1, (revocations_script(),))
+        return active
 
     def renew_node_lease(self, node_id: str, address: str, *, lease_s: float) -> NodeLeases:
         """See `Broker.renew_node_lease`."""
@@ -310,26 +329,26 @@ class RedisBroker:
 
     def members(self, channel: str, *, limit: int) -> Presence:
         """See `Broker.members`."""
-        return self._publisher.presence(channel, limit=limit, timeout_s=self._limits.timeout_s)
+        with self._query_guard.call():
+            return self._publisher.presence(channel, limit=limit, timeout_s=self._limits.timeout_s)
 
     # Health
 
     def canary(self) -> float:
         """See `Broker.canary`."""
         inbox, _, reader, _ = self._running()
-        token = secrets.token_hex(8).encode()
-        event = inbox.canaries[token] = threading.Event()
-        start_s = time.monotonic()
-        try:
-            packed = pack(self._keys.publish, inbox.canary_name, token)
-            self._commands.run_checked(packed, timeout_s=self._limits.canary_timeout_s)
-            if not event.wait(max(0.0, start_s + self._limits.canary_timeout_s - time.monotonic())):
-                cause = reader.last_error or "the link to Redis receives nothing"
-                timeout_s = self._limits.canary_timeout_s
-                raise Unavailable(f"a canary did not arrive within {timeout_s:g} s: {cause}")
-        finally:
-            del inbox.canaries[token]
-        return time.monotonic() - start_s
+        canary = Canary(
+            inbox,
+            self._publisher,
+            self._limits,
+            self._rules,
+            link_error=lambda: reader.last_error,
+        )
+        return canary.send()
+
+    def eviction_policy(self) -> str:
+        """See `Broker.eviction_policy`."""
+        return read_eviction_policy(self._commands.run(pack(b"INFO", b"memory"))[0])
 
     @property
     def position(self) -> Cursor | None:
@@ -341,18 +360,12 @@ class RedisBroker:
         if self._started is None:
             return BrokerState(connected=False, since_s=time.time(), reconnects=0, channels=0, last_error="not started")
         reader = self._started[2]
+        is_live = reader.live.is_set()
         return BrokerState(
-            connected=reader.live.is_set(),
+            connected=is_live,
             since_s=reader.state_since_s,
             reconnects=self._metrics.broker_reconnects,
             channels=len(self._interests),
             last_error=reader.last_error,
+            parts=(BrokerPart(self.name, is_live, reader.state_since_s, reader.last_error),),
         )
-
-
-def _number(text: bytes) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        # Not written by tidings. It counts as expired and is removed.
-        return 0.0

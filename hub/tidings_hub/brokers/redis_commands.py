@@ -40,13 +40,15 @@ class RedisCommands:
             raise (TimedOut if error.sent else Unavailable)(str(error)) from error
         return replies
 
-    def run_checked(self, packed: bytes, count: int = 1, *, timeout_s: float | None = None) -> list[list[bytes]]:
+    def run_checked(
+        self, packed: bytes, count: int = 1, scripts: Sequence[Script] = (), *, timeout_s: float | None = None
+    ) -> list[list[bytes]]:
         """As `run`, for commands whose reply is a list or of no interest.
 
         Raises:
             Unavailable, TimedOut: as `run`, or a reply is an error.
         """
-        replies = self.run(packed, count, timeout_s=timeout_s)
+        replies = self.run(packed, count, scripts, timeout_s=timeout_s)
         for reply in replies:
             if isinstance(reply, Exception):
                 raise Unavailable(f"Redis rejected a command: {error_text(reply)}")

@@ -14,6 +14,7 @@ import threading
 from dataclasses import replace
 from typing import Any
 
+from tidings.errors import BadConfig
 from tidings_hub import runtime
 from tidings_hub.config.settings import Settings
 from tidings_hub.engine.application import HandshakeRequest
@@ -22,7 +23,9 @@ from tidings_hub.engine.limits import AnyOrigin, EngineOptions
 from tidings_hub.engine.server import EngineServer
 from tidings_hub.metrics import Metrics
 from tidings_hub.node.limits import engine_limits
+from tidings_hub.services.connect_queue import ConnectQueue
 from tidings_hub.socketio.server import HubServer
+from tidings_hub.supervised_task import WorkerErrors
 
 logger = logging.getLogger("tidings.engine")
 
@@ -45,6 +48,7 @@ class Echo:
     def on_open(self, connection: Connection, request: HandshakeRequest) -> None:
         """Accept the connection at once: Engine.IO alone has no namespaces."""
         connection.establish()
+        connection.trust()
 
     def on_message(self, connection: Connection, data: str | bytes) -> None:
         """Send the message back, text as text and binary as binary."""
@@ -77,21 +81,31 @@ def register(server: HubServer) -> None:
 
 
 def run(host: str, port: int) -> int:
-    """Serve the test target until SIGTERM or SIGINT. Call it after `runtime.patch()`."""
+    """Serve the test target until SIGTERM or SIGINT. Call it after `runtime.patch()`.
+
+    Raises:
+        BadConfig: nothing can listen at this address.
+    """
     metrics = Metrics()
     limits = replace(engine_limits(Settings(dev=True)), inbound_rate_per_s=100.0, inbound_burst=100_000)
     engine = EngineServer(limits, metrics=metrics, log=logger, node_id="c")
     server = HubServer(
-        pool=runtime.Pool(64, 10_000),
+        pool=runtime.Pool(64, 10_000, on_error=WorkerErrors("events", metrics)),
         spawn=runtime.spawn,
         metrics=metrics,
         max_attachment_bytes=OPTIONS.max_payload_bytes,
+        # A test target: it accepts every CONNECT at once.
+        connects=ConnectQueue(waits_max=10_000, timeout_s=60.0, metrics=metrics, now_s=runtime.now_s),
         namespaces=["/", "/custom"],
     )
     register(server)
     engine.mount("/engine.io/", Echo(), OPTIONS)
     engine.mount("/socket.io/", server, OPTIONS)
-    bound_port = engine.listen(host, port)
+    try:
+        bound_port = engine.listen(host, port)
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a port, 0 to 65535"
+        raise BadConfig(f"cannot listen on {host}:{port}: {reason}") from error
     engine.start()
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

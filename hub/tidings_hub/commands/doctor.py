@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import json
 import os
 import secrets
 import time
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from tidings.emitter import Emitter
-from tidings.errors import HubError, TidingsError, Unavailable
+from tidings.errors import Forbidden, HubError, TidingsError, Unauthorized, Unavailable
 from tidings.wire.channels import user_channel
 from tidings_hub.commands import token
-from tidings_hub.commands.event_stream import EventStream, connect
+from tidings_hub.commands.event_stream import EventStream, connect, not_from_hub, read_json_object
 from tidings_hub.commands.target import Target, find_target
 from tidings_hub.log import escape_control, mask_secrets
 
@@ -55,30 +55,35 @@ def run(arguments: argparse.Namespace) -> int:
         "the node has no working connection to the broker; its log has the cause",
     )
     _check_ingress(ready or {}, checklist)
+    _check_keys(ready or {}, checklist)
+    _check_broker(ready or {}, checklist)
     _check_round_trip(arguments, target, checklist)
     print("all checks passed" if not checklist.failures else f"failed checks: {checklist.failures}")
     return 1 if checklist.failures else 0
 
 
 def _get(target: Target, path: str, checklist: _Checklist, success: str, hint: str) -> dict[str, Any] | None:
+    url = f"{target.hub_url}{path}"
     connection = connect(target.hub_url, timeout_s=WAIT_S)
     try:
-        connection.request("GET", path)
+        connection.request("GET", urlsplit(url).path)
         response = connection.getresponse()
         body = response.read(65_536)
-        decoded = json.loads(body)
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        checklist.failed(f"{target.hub_url}{path}: {type(error).__name__}: {error}; {hint}")
+    except (OSError, http.client.HTTPException) as error:
+        checklist.failed(f"{url}: {type(error).__name__}: {error}; {hint}")
         return None
     finally:
         connection.close()
-    if response.status != http.client.OK:
-        checklist.failed(
-            f"{target.hub_url}{path} returned {response.status}: {body.decode('utf-8', 'replace').strip()}; {hint}"
-        )
+    decoded = read_json_object(body)
+    if decoded is None:
+        # A proxy or another server sent it: the hub responds with a JSON object at this path.
+        checklist.failed(f"{url}: {not_from_hub(response.status)}")
         return None
-    checklist.passed(f"{success} at {target.hub_url}{path}")
-    return decoded if isinstance(decoded, dict) else {}
+    if response.status != http.client.OK:
+        checklist.failed(f"{url} returned {response.status}: {body.decode('utf-8', 'replace').strip()}; {hint}")
+        return None
+    checklist.passed(f"{success} at {url}")
+    return decoded
 
 
 def _check_ingress(ready: dict[str, Any], checklist: _Checklist) -> None:
@@ -92,6 +97,35 @@ def _check_ingress(ready: dict[str, Any], checklist: _Checklist) -> None:
             checklist.failed(
                 f"ingress {name}: {state}; check that the queue's server runs, and its URL. The hub's log has the cause"
             )
+
+
+def _check_keys(ready: dict[str, Any], checklist: _Checklist) -> None:
+    """Check the key set of each issuer."""
+    checks = ready.get("checks")
+    issuers = checks.get("keys") if isinstance(checks, dict) else None
+    for issuer, state in issuers.items() if isinstance(issuers, dict) else ():
+        if state == "fresh":
+            checklist.passed(f"keys of {issuer}: {state}")
+        else:
+            checklist.failed(f"keys of {issuer}: {state}; check the url of its JWKS. The hub's log has the cause")
+
+
+def _check_broker(ready: dict[str, Any], checklist: _Checklist) -> None:
+    """Check what is wrong with the broker, or with the node's address, although the node can serve."""
+    checks = ready.get("checks")
+    if not isinstance(checks, dict):
+        return
+    parts = checks.get("parts")
+    for name, state in parts.items() if isinstance(parts, dict) else ():
+        if state != "served":
+            checklist.failed(f"{name} of the cluster is not served: {state}; its channels receive nothing")
+    if address_error := checks.get("advertise"):
+        checklist.failed(str(address_error))
+    if policy := checks.get("eviction"):
+        checklist.failed(
+            f"Redis has maxmemory-policy {policy}: when its memory is full, it deletes histories and revocations."
+            " Set maxmemory-policy to noeviction"
+        )
 
 
 def _check_round_trip(arguments: argparse.Namespace, target: Target, checklist: _Checklist) -> None:
@@ -113,11 +147,14 @@ def _check_round_trip(arguments: argparse.Namespace, target: Target, checklist: 
             _publish_and_wait(target, channel, stream, checklist)
     except HubError as error:
         checklist.failed(f"receiving: {error}")
+    except Unauthorized as error:
+        hint = "does TIDINGS_SECRET here equal the hub's?" if bearer_token else token.LOGIN_ADVICE
+        checklist.failed(f"subscribing to {channel} was rejected ({error.code.name}): {error}; {hint}")
+    except Forbidden as error:
+        hint = "pass --token and --channel that belong together"
+        checklist.failed(f"subscribing to {channel} was rejected ({error.code.name}): {error}; {hint}")
     except TidingsError as error:
-        checklist.failed(
-            f"subscribing to {channel} was rejected ({error.code.name}): {error}"
-            " Does TIDINGS_SECRET here equal the hub's? Or pass --token and --channel."
-        )
+        checklist.failed(f"subscribing to {channel} was rejected ({error.code.name}): {error}")
 
 
 def _publish_and_wait(target: Target, channel: str, stream: EventStream, checklist: _Checklist) -> None:

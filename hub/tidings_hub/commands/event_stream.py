@@ -7,14 +7,18 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 
-from tidings.errors import BadConfig, TidingsError, Unavailable, from_wire
+from tidings.errors import BadConfig, NotFound, TidingsError, Unavailable, from_wire
+from tidings.http_client.hosts import check_quoted_host
+from tidings_hub.log import mask_secrets
 
 # The hub sends a heartbeat every `ping_interval_s` (25 seconds).
 SILENCE_S = 60.0
 _LINE_MAX_BYTES = 16_777_216
+# What a proxy responds while the server behind it is not there: Bad Gateway, Service Unavailable, Gateway Timeout.
+_GATEWAY_ERRORS = (502, 503, 504)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +54,9 @@ class EventStream:
         path = urlsplit(hub_url).path.rstrip("/") + "/sse?" + urlencode({"channels": ",".join(channels)})
         headers = {"Accept": "text/event-stream"}
         if token:
-            headers["Authorization"] = f"Bearer {token}"
+            headers["Authorization"] = f"Bearer {_check_header('the token', token)}"
         if since:
-            headers["Last-Event-ID"] = since
+            headers["Last-Event-ID"] = _check_header("the cursor", since)
         try:
             connection.request("GET", path, headers=headers)
             # http.client drops its reference to the socket after the head of a response without a length.
@@ -61,11 +65,17 @@ class EventStream:
             self.set_silence_timeout(SILENCE_S)
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise Unavailable(f"no event stream from {hub_url}: {_error_text(error)}") from error
+            hint = "is `tidings serve` running, and is --url its address?"
+            raise Unavailable(f"no event stream from {hub_url}: {_error_text(error)}; {hint}") from error
         if self._response.status != http.client.OK:
             body = self._response.read(65_536)
             self.close()
-            raise read_error(self._response.status, body)
+            rejection = read_error(self._response.status, body)
+            raise BadConfig(not_from_hub(self._response.status)) if isinstance(rejection, NotFound) else rejection
+        if self._response.headers.get_content_type() != "text/event-stream":
+            self.close()
+            # A fault of the URL: another attempt would get the same page.
+            raise BadConfig(not_from_hub(self._response.status))
 
     def __iter__(self) -> Iterator[Event]:
         """Yield events as they arrive.
@@ -106,6 +116,18 @@ class EventStream:
         self.close()
 
 
+def _check_header(what: str, value: str) -> str:
+    """`value` without white space at its ends, as a file or a variable may have it.
+
+    Raises:
+        BadConfig: no header can contain it.
+    """
+    text = value.strip()
+    if not text.isascii() or not text.isprintable():
+        raise BadConfig(f"{what} contains line breaks, control or non-ASCII characters; copy it again")
+    return text
+
+
 def connect(hub_url: str, *, timeout_s: float) -> http.client.HTTPConnection:
     """A connection to the hub that is not open yet.
 
@@ -115,21 +137,40 @@ def connect(hub_url: str, *, timeout_s: float) -> http.client.HTTPConnection:
     try:
         parts = urlsplit(hub_url)
         host, port = parts.hostname, parts.port
+        check_quoted_host(host)
     except ValueError:
         host = port = None
-    if not host or parts.scheme not in ("http", "https"):
-        raise BadConfig(f"{hub_url} is not the address of a hub, http://host:port")
+    is_printable = hub_url.isascii() and hub_url.isprintable() and " " not in hub_url
+    if not host or not is_printable or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
+        raise BadConfig(f"{mask_secrets(hub_url)} is not the address of a hub, http(s)://host[:port][/path]")
+    if parts.username or parts.password:
+        raise BadConfig("the hub's URL must not contain a password; use TIDINGS_API_KEY, or --token")
     connection_class = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     return connection_class(host, port, timeout=timeout_s)
 
 
 def read_error(status: int, body: bytes) -> TidingsError:
-    """The error in a response of the hub."""
+    """The error in a response of the hub, or of a proxy in front of it."""
+    match read_json_object(body):
+        case {"error": {"code": str(code), "message": str(message)}}:
+            return from_wire(code, message)
+    return Unavailable(not_from_hub(status))
+
+
+def read_json_object(body: bytes) -> dict[str, Any] | None:
+    """The JSON object in a response; None: it contains something else, so it is not from a hub."""
     try:
-        error = json.loads(body)["error"]
-        return from_wire(str(error["code"]), str(error["message"]))
-    except (ValueError, KeyError, TypeError):
-        return Unavailable(f"a response with status {status} that is not from a hub; is that the hub's address?")
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def not_from_hub(status: int) -> str:
+    """What a response that is not from a hub means, and what to do."""
+    if status in _GATEWAY_ERRORS:
+        return f"the proxy there returned {status}: it cannot reach the hub; is `tidings serve` running behind it?"
+    return f"a response with status {status} that is not from a hub; is that the hub's address?"
 
 
 def _error_text(error: Exception) -> str:

@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
         batch=arguments.batch,
         interval_s=arguments.interval,
         keep_s=arguments.keep,
+        attempts_max=arguments.attempts,
         publication_max_bytes=hub.settings.publication_max_bytes if hub.settings else MAX_BYTES,
     ) as relay:
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 
 from tidings.backoff import delay_s
 from tidings.codes import Fault
@@ -23,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     channels = check_channels(arguments.channels)
     target = find_target(arguments)
     configured_token = arguments.token or os.environ.get("TIDINGS_TOKEN")
-    printer = _Printer(arguments.count, arguments.since)
+    printer = _Printer(channels, arguments.count, arguments.since)
     attempt = 0
     while True:
         # Issue a new token for each connection: the previous one may have expired.
@@ -38,8 +39,12 @@ def run(arguments: argparse.Namespace) -> int:
                     if printer.is_done:
                         return 0
             print("tidings: the hub closed the event stream; reconnecting", file=sys.stderr)
+        except Unauthorized as error:
+            if bearer_token:
+                raise
+            raise Unauthorized(token.LOGIN_ADVICE) from error
         except TidingsError as error:
-            if error.code.fault is Fault.CALLER or isinstance(error, Unauthorized):
+            if error.code.fault is Fault.CALLER:
                 raise
             print(f"tidings: {error}", file=sys.stderr)
         time.sleep(delay_s(attempt, cap_s=5.0))
@@ -47,7 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class _Printer:
-    def __init__(self, count: int | None, since: str | None) -> None:
+    def __init__(self, channels: Sequence[str], count: int | None, since: str | None) -> None:
+        self._channels = frozenset(channels)
         self._left = count
         self.cursor = since
 
@@ -59,18 +65,23 @@ class _Printer:
         is_resuming = self.cursor is not None
         self.cursor = event.cursor or self.cursor
         data = json.loads(event.data)
-        if event.name.startswith("tidings:"):
+        # The name of a publication that an EventSource would take for its own event (PROTOCOL.md section 6).
+        name = data["event"] if event.name == "tidings:event" else event.name
+        if name.startswith("tidings:"):
             self._show_results(data, is_resuming=is_resuming)
             return
         # A publication may contain control characters, and a terminal would execute them.
         text = json.dumps(data["data"], ensure_ascii=False, separators=(",", ":"))
-        print(f"{data['channel']} {escape_control(event.name)} {escape_control(text)}", flush=True)
+        print(f"{data['channel']} {escape_control(name)} {escape_control(text)}", flush=True)
         if self._left is not None:
             self._left -= 1
 
     def _show_results(self, data: dict[str, object], *, is_resuming: bool) -> None:
         channels = data.get("channels")
         for channel, result in channels.items() if isinstance(channels, dict) else ():
+            if channel not in self._channels:
+                # The hub also subscribes the channel of the token's user, of which nothing is printed unless requested.
+                continue
             if "error" in result:
                 print(
                     f"tidings: {escape_control(channel)}: {escape_control(str(result['error'].get('message')))}",

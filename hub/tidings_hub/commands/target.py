@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tidings.errors import BadConfig
+from tidings.publishers import kind_of
 
 if TYPE_CHECKING:
     from tidings_hub.config.settings import Settings
@@ -33,7 +34,7 @@ def find_target(arguments: argparse.Namespace, env: Mapping[str, str] | None = N
     From the settings it is the broker, or the hub if the broker is memory://.
 
     Raises:
-        BadConfig: a setting is wrong.
+        BadConfig: a setting is wrong, or the URL is none that an emitter supports.
     """
     env = os.environ if env is None else env
     settings = load_settings(arguments, env)
@@ -44,9 +45,9 @@ def find_target(arguments: argparse.Namespace, env: Mapping[str, str] | None = N
     api_key = env.get("TIDINGS_API_KEY") or (
         settings.api_keys[0].get_secret_value() if settings and settings.api_keys else None
     )
+    is_http = kind_of(url) == "http"
     if url.startswith("memory://"):
         raise BadConfig("memory:// works only inside one process; give the hub's address, --url http://host:8000")
-    is_http = url.startswith(("http://", "https://"))
     return Target(
         url=url,
         hub_url=hub_url.rstrip("/"),
@@ -61,12 +62,12 @@ def load_settings(arguments: argparse.Namespace, env: Mapping[str, str]) -> Sett
 
     Raises:
         BadConfig: a setting is wrong.
-        ImportError: there is a `--config`, but not the extra `[server]` that reads it.
+        ModuleNotFoundError: there is a `--config`, but not the extra `[server]` that reads it.
     """
     try:
         from tidings_hub.config.load import load
-    except ImportError:
-        if arguments.config:
+    except ModuleNotFoundError as error:
+        if arguments.config or error.name != "pydantic":
             raise
         return None
     return load(file=arguments.config, env=env).settings

@@ -20,11 +20,15 @@ _NO_KEY = (
     " or make one: export TIDINGS_SECRET=$(openssl rand -base64 32)"
 )
 
+LOGIN_ADVICE = "the hub needs a token; set TIDINGS_SECRET to the hub's, or pass --token (TIDINGS_TOKEN)"
+
 
 def run(arguments: argparse.Namespace, env: Mapping[str, str] | None = None) -> int:
     """Issue one token and print it."""
     env = os.environ if env is None else env
     settings = load_settings(arguments, env)
+    if not arguments.expires_in_s > 0:
+        raise BadData("--expires-in-s is a number of seconds above 0: this token would be expired at once")
     if arguments.key_file:
         key, kid = _read_key_file(arguments), arguments.kid
     elif arguments.algorithm != "HS256":
@@ -62,6 +66,10 @@ def find_secret(settings: Settings | None, env: Mapping[str, str], *, kid: str |
     for source in settings.keys:
         if source.algorithm == "HS256" and kid in (None, source.kid):
             return source.read_key(env), source.kid or None
+    if kid is not None:
+        raise BadConfig(
+            f"no secret with the kid {kid!r} among the configured `keys`; name one of them, or use --key-file"
+        )
     raise BadConfig(_NO_KEY)
 
 
@@ -87,7 +95,8 @@ def _read_key_file(arguments: argparse.Namespace) -> str:
     try:
         return str(arguments.key_file.read_text(encoding="utf-8")).strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise BadConfig(f"cannot read {arguments.key_file}: {type(error).__name__}") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise BadConfig(f"cannot read {arguments.key_file}: {reason}") from error
 
 
 def _parse_info(text: str | None) -> object:

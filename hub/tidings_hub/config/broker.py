@@ -8,8 +8,9 @@ from tidings_hub.config.fields import SettingsModel, setting
 class BrokerSettings(SettingsModel):
     """Bounds between a node and its broker. What exceeds one is repaired, or reported as a gap."""
 
+    # Below the 5 s of an Emitter, so that an emitter with the hub's URL learns that the broker is away.
     broker_timeout_s: float = setting(
-        5.0,
+        4.0,
         "Seconds to wait for one reply of the broker",
         ge=0.1,
         le=300,
@@ -48,6 +49,14 @@ class BrokerSettings(SettingsModel):
         policy="drop; the loss is detected and repaired",
         metric="broker_held_dropped",
     )
+    repair_first: int = setting(
+        20_000,
+        "Channels that are repaired before a reconnected node delivers again: those with the newest publications",
+        ge=1,
+        le=1_000_000,
+        policy="repair the other channels in steps, while the node delivers",
+        metric="broker_channels_unverified",
+    )
     repair_max_bytes: int = setting(
         67_108_864,
         "Bytes read from the broker in one repair",
@@ -76,6 +85,12 @@ class ClusterSettings(SettingsModel):
         le=60,
         policy="report the nodes that are missing",
         metric="control_unanswered",
+    )
+    commands_without_epoch: bool = setting(
+        default=True,
+        about="Execute commands that name no epoch, as version 0.1 sends them, also those of another database",
+        policy="if false, ignore them",
+        metric="control_without_epoch",
     )
     node_record_s: float = setting(
         5.0,

@@ -1,4 +1,4 @@
-"""Settings of delivery: history and recovery, delivery reports, presence."""
+"""Settings of delivery: history and recovery, delivery reports, presence, channels of clients."""
 
 from __future__ import annotations
 
@@ -26,11 +26,19 @@ class RecoverySettings(SettingsModel):
     )
     recovery_max_bytes: int = setting(
         4_194_304,
-        "Bytes read from the broker for one recovery or history response",
+        "Bytes read from the broker for one channel of a recovery, or for one history response",
         ge=65_536,
         le=268_435_456,
         policy="answer `recovered: false`; a history response has fewer publications",
         metric="recoveries_failed",
+    )
+    recovery_round_max_bytes: int = setting(
+        16_777_216,
+        "Bytes read from the broker at a time for all clients that recover; at least `recovery_max_bytes`",
+        ge=65_536,
+        le=1_073_741_824,
+        policy="read for the other clients after these",
+        metric="recoveries_deferred",
     )
     hold_max: int = setting(
         10_000,
@@ -45,6 +53,14 @@ class RecoverySettings(SettingsModel):
         "Seconds, at least, during which a stock client can resume its session with a pid; 0: never",
         ge=0,
         le=86_400,
+    )
+    recovery_away_s: float = setting(
+        30.0,
+        "Seconds for which a client with a pid is sent back with `unavailable` while the session store does not answer",
+        ge=0,
+        le=86_400,
+        policy="open a new session, without a pid: such a client gets `recovered: false`",
+        metric="returns_refused",
     )
     recovery_sessions_max: int = setting(
         200_000,
@@ -72,6 +88,14 @@ class RecoverySettings(SettingsModel):
         "Seconds until a canary must return",
         ge=0.1,
         le=300,
+        policy="it counts as failed",
+        metric="canaries_lost",
+    )
+    canary_failures: int = setting(
+        2,
+        "Canaries that must fail in a row until the node is not ready",
+        ge=1,
+        le=100,
         policy="/readyz answers 503",
         metric="canaries_lost",
     )
@@ -132,4 +156,34 @@ class PresenceSettings(SettingsModel):
         le=1024,
         policy="show null instead",
         metric="presence_infos_refused",
+    )
+
+
+class ChannelSettings(SettingsModel):
+    """Channels of clients. A channel beyond a limit is rejected; the other channels of the request are not affected."""
+
+    channels_per_connection: int = setting(
+        128,
+        "Channels that one connection may subscribe to",
+        ge=1,
+        le=100_000,
+        policy="reject with `too_many_channels`",
+        metric="channels_refused",
+    )
+    new_channels_per_minute: int = setting(
+        120,
+        "New channels that one user may subscribe to or publish in, per minute on average; 0: no limit. A channel is"
+        " new if it has no subscriber on this node and is not among the latest 10,000 that were new",
+        ge=0,
+        le=1_000_000,
+        policy="reject with `too_fast`",
+        metric="new_channels_refused",
+    )
+    new_channels_burst: int = setting(
+        1000,
+        "New channels that one user may use at once",
+        ge=1,
+        le=1_000_000,
+        policy="reject with `too_fast`",
+        metric="new_channels_refused",
     )

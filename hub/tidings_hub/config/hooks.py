@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr, model_validator
 
 from tidings.errors import BadConfig
+from tidings.http_client.hosts import check_quoted_host
 from tidings.tokens.signing_keys import SECRET_MIN_BYTES
 from tidings_hub.config.fields import SettingsModel, check_secret, setting
 
@@ -61,6 +62,7 @@ class Hooks(SettingsModel):
             return self
         try:
             parts = urlsplit(self.url)
+            check_quoted_host(parts.hostname)
             is_valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
         except ValueError:
             is_valid = False

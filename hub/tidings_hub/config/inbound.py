@@ -53,7 +53,7 @@ class UserCodeSettings(SettingsModel):
     app_timeout_s: float = setting(
         5.0,
         "Seconds for one call of a handler, which is interrupted where it next waits. For `on_connect`"
-        " keep it below `connect_timeout_s`",
+        " keep it below `connect_queue_timeout_s`",
         ge=0.05,
         le=600,
         policy="answer `timeout`",

@@ -163,6 +163,15 @@ class QueueSource(SettingsModel):
         policy="receive no more until the broker has stored these",
         metric="ingress_held",
     )
+    dead_waiting_max_bytes: int = setting(
+        16_777_216,
+        "Bytes of rejected messages that a node keeps until the dead-letter queue has them; one more message may"
+        " arrive, which is at most as large as RabbitMQ's max_message_size",
+        ge=65_536,
+        le=1_073_741_824,
+        policy="receive no more until the dead-letter queue has stored these",
+        metric="ingress_dead_waiting",
+    )
     idempotency_s: int = setting(
         3600, "Seconds for which the broker remembers the id of a publication from this queue", ge=60, le=604_800
     )

@@ -20,6 +20,7 @@ from tidings_hub.config.fields import SettingsModel
 from tidings_hub.config.hooks import Hooks
 from tidings_hub.config.ingress import FlaskSocketio, Ingress, PusherApp, QueueSource, SocketioEmitter
 from tidings_hub.config.security import JwksSource, KeySource, Namespace
+from tidings_hub.config.service_links import service_links
 from tidings_hub.config.settings import Settings
 
 ENV_PREFIX = "TIDINGS_"
@@ -96,8 +97,9 @@ def from_environment(env: Mapping[str, str], *, allowed: frozenset[str] = frozen
         BadConfig: a variable starts with `TIDINGS_` and is not a setting, or a value is not valid JSON.
     """
     settings: dict[str, object] = {}
+    ignored = OTHER_VARIABLES | allowed | service_links(env, start=ENV_PREFIX)
     for variable, text in env.items():
-        if not variable.startswith(ENV_PREFIX) or variable in OTHER_VARIABLES or variable in allowed:
+        if not variable.startswith(ENV_PREFIX) or variable in ignored:
             continue
         name = variable.removeprefix(ENV_PREFIX).lower()
         if variable != ENV_PREFIX + name.upper():

@@ -1,4 +1,4 @@
-"""Settings of the network: where a node listens, what it allows its connections, and how much it handles at a time."""
+"""Settings of the network: where a node listens, and what it allows its connections."""
 
 from __future__ import annotations
 
@@ -68,6 +68,22 @@ class NodeSettings(SettingsModel):
         ge=1,
         le=256,
     )
+    worker_timeout_s: float = setting(
+        30.0,
+        "Seconds without a heartbeat of a worker, because it is stopped or its event loop is blocked",
+        ge=3,
+        le=3600,
+        policy="the supervisor kills and restarts it",
+        metric="worker_hangs",
+    )
+    worker_start_timeout_s: float = setting(
+        120.0,
+        "Seconds from the start of a worker until it listens",
+        ge=5,
+        le=3600,
+        policy="the supervisor kills and restarts it",
+        metric="worker_hangs",
+    )
     drain_notice_s: float = setting(
         2.0,
         "Seconds between the first failing /readyz of a draining node and its last accepted connection,"
@@ -84,7 +100,11 @@ class NodeSettings(SettingsModel):
         metric="connections_closed",
     )
     dev: bool = setting(
-        default=False, about="Anonymous clients, any namespace, no API key; only on loopback. For local use only"
+        default=False,
+        about="Anonymous clients, any namespace, no API key; only on loopback. For local use only. Requests whose Host"
+        " header is neither this machine nor the host of one of the `origins` are refused",
+        policy="answer 403",
+        metric="bad_hosts",
     )
     log_level: Literal["debug", "info", "warning", "error"] = setting("info", "Least severe level that is logged")
 
@@ -93,7 +113,22 @@ class ConnectionSettings(SettingsModel):
     """Limits on connections. A client that exceeds one receives a code; other clients are not affected."""
 
     max_connections: int = setting(
-        50_000, "Connections per node", ge=1, le=5_000_000, policy="reject with `full`", metric="refused_full"
+        50_000,
+        "Sessions and event streams per node. At start it is lowered to what the limit of open files allows",
+        ge=1,
+        le=5_000_000,
+        policy="reject with `full` and status 503",
+        metric="refused_full",
+    )
+    reserved_connections: int = setting(
+        1_000,
+        "Client sockets beyond `max_connections`: room for probes, metrics, backends, pages and second requests of a"
+        " session on a full node",
+        ge=8,
+        le=1_000_000,
+        policy="close the socket that has waited longest without a request; refuse with `full` what leaves less than"
+        " half of it",
+        metric="sockets_shed",
     )
     connections_per_address: int = setting(
         0,
@@ -114,11 +149,28 @@ class ConnectionSettings(SettingsModel):
     )
     connect_timeout_s: float = setting(
         10.0,
-        "Seconds from the handshake until a session must be authenticated",
+        "Seconds until CONNECT must have arrived after the handshake; a grace of a quarter follows",
         ge=0.1,
         le=300,
         policy="close with `connect_timeout`",
         metric="closed_connect_timeout",
+    )
+    connect_queue: int = setting(
+        20_000,
+        "Clients whose CONNECT, or request for an event stream, waits for its answer",
+        ge=1,
+        le=5_000_000,
+        policy="close with `full`: the client reconnects",
+        metric="connects_refused",
+    )
+    connect_queue_timeout_s: float = setting(
+        20.0,
+        "Seconds for which a CONNECT waits for its answer. The exact time is random, from two thirds of it to all of"
+        " it, so that a crowd does not reconnect at the same moment",
+        ge=0.1,
+        le=600,
+        policy="close with `full`: the client reconnects",
+        metric="connects_expired",
     )
     head_timeout_s: float = setting(
         10.0,
@@ -174,6 +226,22 @@ class ConnectionSettings(SettingsModel):
         policy="reject before it is buffered; close with 1009 or answer 413",
         metric="closed_too_large",
     )
+    connect_max_bytes: int = setting(
+        65_536,
+        "Bytes that one session may send before it is authenticated, all its messages together",
+        ge=1024,
+        le=67_108_864,
+        policy="close with `too_large`",
+        metric="closed_too_large",
+    )
+    input_max_bytes: int = setting(
+        134_217_728,
+        "Bytes that a node holds of incomplete requests and of sessions that are not authenticated",
+        ge=1_048_576,
+        le=1_099_511_627_776,
+        policy="close the one that began first, with `full` or status 503",
+        metric="input_shed",
+    )
     poll_pace_ms: int = setting(
         3,
         "Least time between two responses to one long-polling client under load; 0: none",
@@ -192,7 +260,8 @@ class ConnectionSettings(SettingsModel):
     )
     inbound_rate_per_s: float = setting(
         50.0,
-        "Messages per second that one connection may send on average",
+        "Messages per second that one connection may send on average. Control frames, packets in a POST, and"
+        " WebSocket fragments below 1 KiB count as messages",
         ge=0.1,
         le=100_000,
         policy="close with `too_fast`",
@@ -200,65 +269,9 @@ class ConnectionSettings(SettingsModel):
     )
     inbound_burst: int = setting(
         200,
-        "Messages that one connection may send in a burst",
+        "Messages that one connection may send in a burst, beside those that wait while the event loop is blocked",
         ge=1,
         le=1_000_000,
         policy="close with `too_fast`",
         metric="closed_too_fast",
-    )
-    channels_per_connection: int = setting(
-        128,
-        "Channels that one connection may subscribe to",
-        ge=1,
-        le=100_000,
-        policy="reject with `too_many_channels`",
-        metric="channels_refused",
-    )
-
-
-class WorkSettings(SettingsModel):
-    """Limits on the work that a node does at a time, and on the HTTP API."""
-
-    handlers: int = setting(256, "Client events handled at a time", ge=1, le=100_000)
-    handler_queue: int = setting(
-        10_000,
-        "Client events that wait for a handler",
-        ge=1,
-        le=1_000_000,
-        policy="answer `unavailable`",
-        metric="handlers_refused",
-    )
-    wsgi_requests: int = setting(256, "HTTP requests that Flask handles at a time", ge=1, le=100_000)
-    wsgi_queue: int = setting(
-        256,
-        "HTTP requests that wait for Flask",
-        ge=0,
-        le=100_000,
-        policy="answer 503",
-        metric="wsgi_refused",
-    )
-    wsgi_timeout_s: float = setting(
-        30.0, "Seconds for one response of Flask", ge=0.1, le=600, policy="answer 500, close", metric="wsgi_timeouts"
-    )
-    wsgi_response_max_bytes: int = setting(
-        16_777_216,
-        "Bytes of one response of Flask",
-        ge=65_536,
-        le=1_073_741_824,
-        policy="answer 500, close",
-        metric="wsgi_too_large",
-    )
-    api_body_max_bytes: int = setting(
-        1_048_576, "Bytes of an API request", ge=1024, le=268_435_456, policy="answer 413", metric="api_too_large"
-    )
-    max_batch: int = setting(
-        100, "Publications in one API request", ge=1, le=10_000, policy="answer 413", metric="api_too_large"
-    )
-    publication_max_bytes: int = setting(
-        65_536,
-        "Bytes of a publication's data as JSON",
-        ge=256,
-        le=16_777_216,
-        policy="reject with `too_large`",
-        metric="publications_too_large",
     )

@@ -106,20 +106,50 @@ class JwksSource(SettingsModel):
     url: str = setting("", "https URL of the JWKS (http only on loopback)")
     file: str = setting("", "File with the JWKS, instead of a URL")
     cache_s: float = setting(600.0, "Seconds between two fetches", ge=30, le=86_400)
+    stale_max_s: float = setting(
+        86_400.0,
+        "Seconds for which keys stay valid after the last successful fetch, at least `cache_s`",
+        ge=30,
+        le=2_592_000,
+        policy="reject tokens of the issuer with `unavailable`",
+        metric="jwks_stale",
+    )
+    timeout_s: float = setting(
+        5.0,
+        "Seconds for one fetch, from connect to the last byte",
+        ge=0.1,
+        le=60,
+        policy="keep the known keys, try again after 30 seconds",
+        metric="jwks_errors",
+    )
+    proxy: str = setting(
+        "",
+        "`http://host:port` of a proxy for the fetch; `environment`: HTTPS_PROXY and NO_PROXY; empty: none",
+    )
 
     @model_validator(mode="after")
     def _check_source(self) -> Self:
         if not self.issuer or bool(self.url) == bool(self.file):
             raise ValueError("a jwks entry needs an issuer and either url or file")
+        if self.stale_max_s < self.cache_s:
+            raise ValueError("stale_max_s of a jwks entry is less than its cache_s")
         return self
 
     def open(self) -> Jwks:
         """The key set of the issuer. Nothing is fetched yet.
 
         Raises:
-            BadConfig: an address that is not https.
+            BadConfig: an address that is not https, or a malformed proxy.
         """
-        return Jwks(self.issuer, url=self.url, file=self.file, cache_s=self.cache_s)
+        return Jwks(
+            self.issuer,
+            url=self.url,
+            file=self.file,
+            cache_s=self.cache_s,
+            stale_max_s=self.stale_max_s,
+            timeout_s=self.timeout_s,
+            proxy=self.proxy,
+        )
 
 
 class SecuritySettings(SettingsModel):
@@ -127,12 +157,13 @@ class SecuritySettings(SettingsModel):
 
     origins: tuple[str, ...] = setting(
         (),
-        "Origins of pages that may connect. Empty: the hub's own origin; `*`: any page (unsafe)",
+        "Origins of pages that may connect, also of applications (`capacitor://localhost`). Empty: the hub's own"
+        " origin; `*`: any page (unsafe)",
         policy="reject with `bad_origin`",
         metric="bad_origins",
     )
     trusted_proxies: tuple[str, ...] = setting(
-        (), "Networks whose X-Forwarded-For and X-Forwarded-Proto headers the hub trusts"
+        (), "Networks whose X-Forwarded-For, -Proto and -Host headers, or Forwarded header, the hub trusts"
     )
     secret: SecretStr | None = setting(
         None, f"The short way to one HS256 key: a secret of at least {SECRET_MIN_BYTES} bytes that backends sign with"
@@ -143,19 +174,52 @@ class SecuritySettings(SettingsModel):
     )
     keys: tuple[KeySource, ...] = setting((), "Keys that verify tokens; several at a time for rotation")
     jwks: tuple[JwksSource, ...] = setting((), "Issuers whose keys are read from a JWKS")
+    jwks_wait_s: float = setting(
+        2.0,
+        "Seconds that a token with an unknown `kid` waits for its issuer's keys",
+        ge=0,
+        le=30,
+        policy="reject with `unavailable`",
+        metric="auth_failures",
+    )
+    jwks_waiting_max: int = setting(
+        16,
+        "Tokens of one issuer that wait for its keys at the same time; those of all issuers: half of `handlers`",
+        ge=1,
+        le=10_000,
+        policy="reject with `unavailable` at once; tokens with a known `kid` never wait",
+        metric="jwks_waits_refused",
+    )
     audience: str = setting("", "The `aud` that tokens must have; empty: not checked")
     issuer: str = setting("", "The `iss` that tokens signed with `keys` must have; empty: not checked")
-    token_leeway_s: float = setting(10.0, "Clock difference allowed in `exp`, `nbf` and `iat`", ge=0, le=300)
+    token_leeway_s: float = setting(
+        10.0, "Clock difference allowed in `exp`, `nbf` and `iat`; connections end this long after `exp`", ge=0, le=300
+    )
     auth_failures_per_minute: int = setting(
         60,
         "Invalid tokens from one address per minute that get a response",
         ge=1,
         le=1_000_000,
-        policy="close with `too_fast`, without a response; valid tokens are not affected",
+        policy="reject with `too_fast`; valid tokens are not affected",
         metric="auth_throttled",
     )
     expiry_warning_s: float = setting(
         30.0, "Seconds before a token expires at which its client receives `tidings:expiring`", ge=0, le=3600
+    )
+    revocations_file: str = setting(
+        "",
+        "File that keeps revocations when the broker loses its memory; all nodes of one machine may share it."
+        " Empty: none",
+        policy="refuse to start if it is unusable; later log, keep the revocations in memory and retry",
+        metric="revocations_file_errors",
+    )
+    revocations_file_max: int = setting(
+        100_000,
+        "Revocations in that file that have not ended",
+        ge=1,
+        le=10_000_000,
+        policy="keep more of them in memory and in the broker only",
+        metric="revocations_unsaved",
     )
     api_keys: tuple[SecretStr, ...] = setting(
         (),

@@ -16,15 +16,17 @@ from typing import Self
 from pydantic import SecretStr, field_validator, model_validator
 
 from tidings.errors import BadConfig
+from tidings.redis_client.topology import check_redis_url
 from tidings.tokens import KeySet
 from tidings.tokens.signing_keys import SECRET_MIN_BYTES, Key
 from tidings_hub.config.broker import BrokerSettings, ClusterSettings
-from tidings_hub.config.delivery import PresenceSettings, RecoverySettings, ReportSettings
+from tidings_hub.config.delivery import ChannelSettings, PresenceSettings, RecoverySettings, ReportSettings
 from tidings_hub.config.fields import check_secret, is_placeholder
 from tidings_hub.config.inbound import IngressSettings, UserCodeSettings
 from tidings_hub.config.ingress import Ingress
-from tidings_hub.config.network import ConnectionSettings, NodeSettings, WorkSettings, random_node_id
+from tidings_hub.config.network import ConnectionSettings, NodeSettings, random_node_id
 from tidings_hub.config.security import API_KEY_MIN_BYTES, Namespace, SecuritySettings
+from tidings_hub.config.work import WorkSettings
 from tidings_hub.core.access import RESERVED_NAMESPACES, USER_NAMESPACE, Access, Origins, Publish, Rule, Subscribe
 
 USER_RULE = Rule(subscribe=Subscribe.USER, history=100, history_ttl_s=86_400)
@@ -46,6 +48,7 @@ class Settings(
     BrokerSettings,
     RecoverySettings,
     WorkSettings,
+    ChannelSettings,
     ConnectionSettings,
     SecuritySettings,
     NodeSettings,
@@ -192,7 +195,14 @@ class Settings(
             issuer=self.issuer,
             leeway_s=self.token_leeway_s,
             jwks=[source.open() for source in self.jwks],
+            wait_s=self.jwks_wait_s,
+            waiting_max=self.waiting_max_per_issuer,
         )
+
+    @property
+    def waiting_max_per_issuer(self) -> int:
+        """`jwks_waiting_max`, or less: the waits for all issuers leave half of the `handlers` for other CONNECTs."""
+        return max(1, min(self.jwks_waiting_max, self.handlers // (2 * max(1, len(self.jwks)))))
 
     def relay_secrets(self, *, env: Mapping[str, str] | None = None) -> list[str]:
         """The secrets that all nodes share. A node signs relayed requests with the first one and accepts all of them.
@@ -225,6 +235,9 @@ class Settings(
         for name, source in self.ingress.pubsub_sources().items():
             if not _PLAIN_REDIS.match(source.url or self.broker):
                 raise BadConfig(f"ingress.{name} needs a single Redis: set its url to redis://host:6379/0")
+        for url in (self.broker, *(source.url for source in self.ingress.pubsub_sources().values())):
+            if url and not url.startswith("memory://"):
+                check_redis_url(url)
         for queue in self.ingress.queues.values():
             queue.address().check()
 
@@ -237,9 +250,17 @@ class Settings(
             options.append("hooks: fail_open allows a request if its hook fails")
         if "*" in self.origins:
             options.append("origins: any page may connect")
-        if not is_loopback(self.host) and any(network.endswith("/0") for network in self.trusted_proxies):
-            options.append("trusted_proxies: forwarded headers are trusted from any address")
+        if wide := [network for network in self.trusted_proxies if is_wide(ipaddress.ip_network(network))]:
+            options.append(
+                f"trusted_proxies: {', '.join(wide)} trusts forwarded headers from any address, so clients choose the"
+                " address that the hub sees; name your proxies only"
+            )
         return options
+
+
+def is_wide(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
+    """Whether a network is larger than every private one: 10.0.0.0/8 and fc00::/7. It has clients in it."""
+    return network.prefixlen < (8 if network.version == 4 else 7)
 
 
 def is_loopback(host: str) -> bool:

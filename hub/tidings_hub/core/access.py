@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from tidings.errors import BadConfig, Forbidden, TidingsError, UnknownNamespace
-from tidings.wire.channels import matches, namespace_of
+from tidings.wire.channels import covers, namespace_of
 
 USER_NAMESPACE = "user"
 # Used by the broker itself: a subscriber of it would see the heartbeats of nodes.
@@ -104,7 +104,7 @@ class Access:
         rule = self.rule(channel)
         if rule.subscribe is Subscribe.USER and channel.partition(":")[2] != bearer.sub:
             raise Forbidden(f"{channel} belongs to another user")
-        if rule.subscribe is Subscribe.TOKEN and not any(matches(pattern, channel) for pattern in bearer.channels):
+        if rule.subscribe is Subscribe.TOKEN and not covers(bearer.channels, channel):
             raise Forbidden(f"the token does not cover {channel}; issue one whose claim `channels` does")
 
     def allows(self, bearer: Bearer, channel: str) -> bool:
@@ -165,17 +165,19 @@ class Access:
 
 # RFC 6454 section 7 without user, path or query; the host is a name, an IPv4 or a bracketed IPv6 address.
 _HOST = r"(?P<host>[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
-_ORIGIN = re.compile(rf"(?P<scheme>https?)://{_HOST}\Z")
+# Pages of applications have schemes of their own: capacitor://localhost, chrome-extension://<id>, tauri://localhost.
+_ORIGIN = re.compile(rf"(?P<scheme>[a-z][a-z0-9+.-]*)://{_HOST}\Z")
 _AUTHORITY = re.compile(rf"{_HOST}\Z")
 _DEFAULT_PORT = {"http": 80, "https": 443}
 
 
 def normal_origin(text: str) -> str:
-    """`text` in lower case with its port, as `http://host:80`; empty if it is no origin."""
+    """`text` in lower case, with the port of http and https, as `http://host:80`; empty if it is no origin."""
     match = _ORIGIN.match(text.lower())
     if match is None:
         return ""
-    return f"{match['scheme']}://{match['host']}:{int(match['port'] or _DEFAULT_PORT[match['scheme']])}"
+    port = match["port"] or _DEFAULT_PORT.get(match["scheme"])
+    return f"{match['scheme']}://{match['host']}" + ("" if port is None else f":{int(port)}")
 
 
 class Origins:
@@ -214,49 +216,3 @@ class Origins:
         if self._allowed or not _AUTHORITY.match(host.lower()):
             return False
         return normal == normal_origin(f"{'https' if secure else 'http'}://{host}")
-
-
-class Revocations:
-    """Revoked users and tokens, each until its time. The key is `user:<sub>` or `jti:<jti>`."""
-
-    __slots__ = ("_until_s",)
-
-    def __init__(self, until_s: Mapping[str, float] | None = None) -> None:
-        self._until_s: dict[str, float] = {}
-        for key, end_s in (until_s or {}).items():
-            self.add(key, end_s)
-
-    def __len__(self) -> int:
-        return len(self._until_s)
-
-    def add(self, key: str, until_s: float) -> None:
-        """Revoke until `until_s` (unix seconds). An earlier end than the known one changes nothing."""
-        self._until_s[key] = max(until_s, self._until_s.get(key, until_s))
-
-    def is_revoked(self, bearer: Bearer, *, now_s: float) -> bool:
-        """Whether the bearer's user or token is revoked."""
-        if not self._until_s:
-            return False
-        return self._is_active(user_key(bearer.sub), now_s) or (
-            bearer.jti is not None and self._is_active(token_key(bearer.jti), now_s)
-        )
-
-    def forget_past(self, *, now_s: float) -> list[str]:
-        """Remove the revocations that have ended, and return their keys."""
-        past = [key for key, until_s in self._until_s.items() if until_s <= now_s]
-        for key in past:
-            del self._until_s[key]
-        return past
-
-    def _is_active(self, key: str, now_s: float) -> bool:
-        return self._until_s.get(key, now_s) > now_s
-
-
-def user_key(user: str) -> str:
-    """The revocation key of a user."""
-    return f"user:{user}"
-
-
-def token_key(jti: str) -> str:
-    """The revocation key of one token."""
-    return f"jti:{jti}"

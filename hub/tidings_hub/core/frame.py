@@ -30,15 +30,30 @@ def text_frame(payload: bytes) -> bytes:
     return b"%c\x7f%b%b" % (_FIN_TEXT, size.to_bytes(8, "big"), payload)
 
 
+def as_chunk(blob: bytes) -> bytes:
+    """`blob` as one chunk of a chunked body (RFC 9112 section 7.1). No bytes: no chunk, since an empty one is the last.
+
+    Clients such as Python's `requests` return a chunk when it arrives. Without chunks they wait for a full buffer.
+    """
+    return b"%x\r\n%b\r\n" % (len(blob), blob) if blob else b""
+
+
+# The end of a chunked body.
+LAST_CHUNK = b"0\r\n\r\n"
+# An EventSource fires these events itself, so a publication with such a name would look like one of them.
+_EVENT_SOURCE_EVENTS = frozenset({"error", "open"})
+_SUBSTITUTE_EVENT = "tidings:event"
+
+
 class Frame:
     """The bytes of one publication, per kind of connection.
 
     `packet`: the Engine.IO packet of a polling payload, `42[event,data,channel,cursor]`.
     `websocket`: the same as one complete text frame.
-    `sse`: one event of an event stream (WHATWG HTML section 9.2.6), its id the cursor.
+    `sse`: one event of an event stream (WHATWG HTML section 9.2.6), its id the cursor. `chunk`: the same as one chunk.
     """
 
-    __slots__ = ("_sse", "_websocket", "packet", "publication", "seq")
+    __slots__ = ("_chunk", "_sse", "_websocket", "packet", "publication", "seq")
     # Counts the recipients. Few publications request that (`core.delivery_reports.ReportedFrame`).
     report: DeliveryReport | None = None
 
@@ -55,6 +70,7 @@ class Frame:
         )
         self._websocket: bytes | None = None
         self._sse: bytes | None = None
+        self._chunk: bytes | None = None
 
     @property
     def websocket(self) -> bytes:
@@ -67,17 +83,29 @@ class Frame:
     def sse(self) -> bytes:
         """One SSE event: id, event and a single data line (an event name and JSON contain no raw line break).
 
-        The data line also names the channel: `{"channel": …, "data": …}`.
+        The data line also names the channel: `{"channel": …, "data": …}`. Of an event that an EventSource fires itself,
+        it has the name, too.
         """
         if self._sse is None:
             publication = self.publication
-            self._sse = b'id: %b\nevent: %b\ndata: {"channel":"%b","data":%b}\n\n' % (
+            event, name = publication.event, b""
+            if event in _EVENT_SOURCE_EVENTS:
+                event, name = _SUBSTITUTE_EVENT, b'"event":"%b",' % event.encode()
+            self._sse = b'id: %b\nevent: %b\ndata: {"channel":"%b",%b"data":%b}\n\n' % (
                 publication.cursor.encode(),
-                publication.event.encode(),
+                event.encode(),
                 publication.channel.encode(),
+                name,
                 publication.data_json,
             )
         return self._sse
+
+    @property
+    def chunk(self) -> bytes:
+        """The SSE event as one chunk."""
+        if self._chunk is None:
+            self._chunk = as_chunk(self.sse)
+        return self._chunk
 
 
 class HubEvent:
@@ -109,6 +137,11 @@ class HubEvent:
         id_line = b"" if self._cursor is None else b"id: %b\n" % self._cursor.encode()
         return b"%bevent: %b\ndata: %b\n\n" % (id_line, self._event.encode(), self._data_json)
 
+    @property
+    def chunk(self) -> bytes:
+        """The SSE event as one chunk."""
+        return as_chunk(self.sse)
+
 
 class DisconnectFrame:
     """Socket.IO's DISCONNECT packet: a stock client that receives it does not reconnect by itself."""
@@ -116,7 +149,7 @@ class DisconnectFrame:
     __slots__ = ()
     packet = b"41"
     websocket = text_frame(b"41")
-    sse = b""
+    sse = chunk = b""
 
 
 class OutgoingFrame(Protocol):
@@ -133,6 +166,10 @@ class OutgoingFrame(Protocol):
     @property
     def sse(self) -> bytes:
         """One event of an event stream."""
+
+    @property
+    def chunk(self) -> bytes:
+        """The same as one chunk of a chunked body; empty if there is no event."""
 
 
 def join_packets(frames: Sequence[OutgoingFrame]) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from tidings.wire.channels import OWN_PREFIX
 from tidings.wire.presence import PresenceChange, presence_channel, presence_of
@@ -76,17 +77,28 @@ class LocalPresence:
                 member.until_s = now_s + self._grace_s
                 self._expiries.append((member.until_s, (channel, user)))
 
-    def pop_changes(self, now_s: float) -> list[PresenceChange]:
-        """Return the changes for the broker, and mark them as written."""
-        while self._expiries and self._expiries[0][0] <= now_s:
+    def pop_changes(self, now_s: float, *, limit: int | None = None) -> list[PresenceChange]:
+        """Return the changes for the broker, the oldest first and at most `limit`, and mark them as written."""
+        self._end_memberships(now_s, limit)
+        if limit is None or len(self._changed) <= limit:
+            changed, self._changed = self._changed, {}
+            return [self._change(key) for key in changed]
+        keys = list(islice(self._changed, limit))
+        for key in keys:
+            del self._changed[key]
+        return [self._change(key) for key in keys]
+
+    def _end_memberships(self, now_s: float, limit: int | None) -> None:
+        """End the memberships whose grace period is over, at most `limit`."""
+        ended = 0
+        while self._expiries and self._expiries[0][0] <= now_s and ended != limit:
             until_s, key = self._expiries.popleft()
+            ended += 1
             member = self._members.get(key)
             # The expiry differs if the user reconnected meanwhile, even if the user disconnected again.
             if member is not None and member.until_s == until_s:
                 del self._members[key]
                 self._changed[key] = None
-        changed, self._changed = self._changed, {}
-        return [self._change(key) for key in changed]
 
     def _change(self, key: tuple[str, str]) -> PresenceChange:
         member = self._members.get(key)

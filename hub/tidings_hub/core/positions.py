@@ -57,6 +57,7 @@ class Positions:
     def __init__(self) -> None:
         self.epoch: str | None = None
         self.seq = 0
+        # Of a quiet channel the complement (`~`), which is negative: a second dict would cost every channel memory.
         self._last: dict[str, int] = {}
         self._repaired_until = 0
 
@@ -72,17 +73,40 @@ class Positions:
         """The tracked channels."""
         return list(self._last)
 
+    def by_traffic(self) -> list[str]:
+        """The tracked channels, those with the newest publications first, those that never had one last."""
+        return sorted(self._last, key=self._last.__getitem__, reverse=True)
+
     def last_seq(self, channel: str) -> int | None:
         """The channel's last processed seq; None if it is not tracked."""
-        return self._last.get(channel)
+        last = self._last.get(channel)
+        return last if last is None or last >= 0 else ~last
 
     def tracked_seq(self, channel: str) -> int:
         """The last processed seq of a channel that is tracked."""
-        return self._last[channel]
+        last = self._last[channel]
+        return last if last >= 0 else ~last
 
     def track(self, channel: str, last: int) -> None:
         """Track this channel from the publication after `last` on."""
         self._last[channel] = last
+
+    def track_quiet(self, channel: str, seq: int) -> None:
+        """Track a channel that had no pointer when the sequence was at `seq`.
+
+        The `prev` of its first publication is a seq at or before `seq`, not that of another publication: the broker
+        proves by it that nothing was published in between (`ChannelSnapshot.quiet_since`).
+        """
+        self._last[channel] = ~seq
+
+    def track_as_stored(self, channel: str, stored: ChannelSnapshot, seq: int, *, floor: int = 0) -> int:
+        """Track a channel as the broker had it at `seq`, or from `floor` on if that is later. Returns from where."""
+        if stored.last is None:
+            self.track_quiet(channel, seq)
+            return seq
+        last = max(stored.last, floor)
+        self.track(channel, last)
+        return last
 
     def forget(self, channel: str) -> None:
         """Stop tracking this channel. Idempotent."""
@@ -106,8 +130,11 @@ class Positions:
         last = self._last.get(publication.channel)
         if last is None:
             return Verdict.UNTRACKED
-        seq = publication.seq
-        if publication.epoch == self.epoch and publication.prev == last and last < seq <= self.seq + JUMP_MAX:
+        seq, prev = publication.seq, publication.prev
+        if last < 0:
+            last = ~last
+            prev = max(prev, last)
+        if publication.epoch == self.epoch and prev == last and last < seq <= self.seq + JUMP_MAX:
             self.accept(publication)
             return Verdict.DELIVER
         if self._repaired_until and (publication.epoch != self.epoch or seq <= last):
@@ -130,7 +157,7 @@ class Positions:
             return Anomaly.NEW_EPOCH
         if position.seq < self.seq:
             return Anomaly.REGRESSION
-        last = self._last[publication.channel]
+        last = self.tracked_seq(publication.channel)
         if publication.epoch != self.epoch or publication.seq > position.seq:
             return Anomaly.FORGED
         if publication.seq <= last:
@@ -139,6 +166,8 @@ class Positions:
             return Repair(is_lost=True)
         if publication.seq > past.last or _contradicts(publication, last, past.last, past.publications, limit=limit):
             return Anomaly.FORGED
+        if publication.prev < last and self._last[publication.channel] < 0:
+            return Repair()
         return _repair(publication, last, past.publications, limit=limit)
 
 

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from tidings.wire.cursor import Cursor
@@ -20,21 +21,47 @@ class Gap:
     reason: str
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class ChannelSnapshot:
-    """One channel as a broker stores it.
+    """One channel as a broker stores it. Clients that recover at the same time share it; none of them changes it.
 
-    `last`: the channel's pointer, the seq of its last publication. None: the pointer was missing; the broker then sets
-    it to the position.
+    `last`: the channel's pointer, the seq of its last publication. None: it has none.
+    `quiet_since`: without a pointer, a seq after which nothing was published in the channel, up to the position
+    (docs/architecture.md#why-horizon). Of what was published before, nothing is known. None: nothing is proven.
     `publications`: the stored publications after the requested seq, oldest first.
     `doubted`: the first and the last seq of cursors that may be too far ahead, because a node lost a publication.
     `epoch`: that of the channel's bucket, if there are several buckets; otherwise empty, and the position's applies.
+    `is_unread`: there were publications, but the bound of the read for all channels was reached before them.
     """
 
     last: int | None
     publications: list[Publication]
     doubted: tuple[int, int] | None = None
     epoch: str = ""
+    quiet_since: int | None = None
+    is_unread: bool = False
+    # Whether `publications` have no hole and end at `last`, in the epoch for which this was checked; see `is_chain`.
+    _checked_epoch: str | None = field(default=None, init=False, repr=False, compare=False)
+    _is_chain: bool = field(default=False, init=False, repr=False, compare=False)
+
+    def is_quiet_after(self, seq: int) -> bool:
+        """Whether the channel has no pointer, and provably no publication after `seq`."""
+        return self.last is None and self.quiet_since is not None and self.quiet_since <= seq
+
+    def is_chain(self, epoch: str) -> bool:
+        """Whether `publications` are the last ones of the channel in this epoch, without a hole. Checked once."""
+        if self._checked_epoch != epoch:
+            stored = self.publications
+            self._checked_epoch = epoch
+            self._is_chain = (
+                bool(stored)
+                and stored[-1].seq == self.last
+                and all(publication.epoch == epoch for publication in stored)
+                and all(
+                    publication.prev == previous.seq < publication.seq for previous, publication in pairwise(stored)
+                )
+            )
+        return self._is_chain
 
 
 @dataclass(slots=True, frozen=True)
@@ -60,11 +87,24 @@ def missed_since(since: Cursor, position: Cursor, channel: ChannelSnapshot, *, l
         return Gap("epoch")
     if end is None or after > end:
         return Gap("ahead")
-    if channel.last is None:
-        return Gap("pointer")
     if channel.doubted is not None and channel.doubted[0] <= after <= channel.doubted[1]:
+        # First: without a pointer, only what follows the cursor is proven, not that the client has what precedes it.
         return Gap("doubted")
+    if channel.last is None:
+        return [] if channel.is_quiet_after(after) else Gap("pointer")
+    if after < channel.last and channel.is_chain(epoch):
+        return _end_of_chain(after, channel.publications, limit=limit)
     return contiguous(after, channel.last, channel.publications, epoch=epoch, limit=limit)
+
+
+def _end_of_chain(after: int, chain: Sequence[Publication], *, limit: int) -> list[Publication] | Gap:
+    """As `contiguous`, for publications that have no hole. Thousands of clients may share them."""
+    start = bisect_right(chain, after, key=_seq_of)
+    if len(chain) - start > limit:
+        return Gap("limit")
+    if chain[start].prev > after:
+        return Gap("trimmed")
+    return list(chain[start:])
 
 
 def missed_from(
@@ -101,3 +141,7 @@ def contiguous(
     if missed[-1].seq != last:
         return Gap("end")
     return missed
+
+
+def _seq_of(publication: Publication) -> int:
+    return publication.seq

@@ -70,6 +70,8 @@ class ResumeRefusal(StrEnum):
     """Why a client with a pid gets a new session. The values are labels of the metric `returns_refused`."""
 
     UNKNOWN = "unknown"
+    # The session store has not answered for `recovery_away_s`.
+    AWAY = "away"
     # The session belongs to another user.
     USER = "user"
     REVOKED = "revoked"
@@ -150,7 +152,7 @@ class ResumableSession:
                 ChannelJoin(JoinMode(mode), str(position), tuple(map(str, channels)))
                 for mode, position, channels in fields["joins"]
             )
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return None
         return session
 

@@ -14,12 +14,15 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from typing import NoReturn
 
 from tidings.errors import BadRequest
 
-# The largest double has 309 digits.
-_DIGITS_MAX = 310
+# The largest double has 309 digits, and so have larger numbers.
+_DIGITS_MAX = 309
+# Characters of a name in a message.
+_SHOWN_MAX = 50
 _HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -66,14 +69,15 @@ def _finite_float(text: str) -> float:
 
 def _bounded_int(text: str) -> int:
     if len(text) >= _DIGITS_MAX:
-        raise BadRequest("a number is too large for a double; send it as a string")
+        _finite_float(text)
     return int(text)
 
 
 def _unique_names(pairs: list[tuple[str, object]]) -> dict[str, object]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        names = [name for name, _ in pairs]
-        duplicate = next(name for name in names if names.count(name) > 1)
-        raise BadRequest(f"an object has the name {ascii(duplicate)[:60]} twice")
+        # In linear time: an object can have 100,000 names, and the event loop waits.
+        counts = Counter(name for name, _ in pairs)
+        duplicate = next(name for name, count in counts.items() if count > 1)
+        raise BadRequest(f"an object has the name {duplicate[:_SHOWN_MAX]!a} twice")
     return value

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from tidings_hub.engine.connection import Connection
     from tidings_hub.engine.protocols.engineio import TransportKind
+    from tidings_hub.engine.sse_stream import SseStream
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,8 @@ class Application(Protocol):
 class SseApplication(Protocol):
     """Receives the events of event streams. The rules of `Application` apply."""
 
-    def on_open(self, connection: Connection, request: HandshakeRequest) -> None:
+    def on_open(self, connection: SseStream, request: HandshakeRequest) -> None:
         """A client requested a stream. Call `connection.accept()` or `connection.refuse(status, json)`, now or soon."""
 
-    def on_close(self, connection: Connection, reason: str) -> None:
+    def on_close(self, connection: SseStream, reason: str) -> None:
         """The stream ended. Called exactly once."""

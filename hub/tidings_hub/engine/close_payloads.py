@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from tidings.codes import CODES
@@ -17,11 +18,12 @@ from tidings_hub.engine.protocols import engineio
 
 if TYPE_CHECKING:
     from tidings_hub.engine.outbuffer import OutBuffer
+    from tidings_hub.engine.protocols.request_history import RequestHistory
 
 # A live client polls again within its round trip. After this time the client is considered gone.
 _KEEP_S: Final = 10.0
-# Number of sessions whose payloads are kept, and bytes of each. Beyond that the oldest are discarded: their clients
-# get "unknown session" and reconnect.
+# Number of sessions whose payloads are kept, and bytes of each with its last response. Beyond that the oldest are
+# discarded: their clients get "unknown session" and reconnect.
 _SESSIONS_MAX: Final = 1_000
 _BYTES_MAX: Final = 65_536
 # Close codes of the application: packets sent before such a close are still delivered. A client that exceeded a limit
@@ -30,54 +32,81 @@ _FLUSHED_BEFORE_CLOSE = frozenset(CODES) - {"slow", "too_fast", "too_large", "ba
 
 
 def final_payloads(out: OutBuffer | None, reason: str, packets_max: int) -> list[bytes]:
-    """Return the payloads that a polling session still receives after it was closed with `reason`; at least one.
+    """Return the payloads that a polling session still receives after it was closed with `reason`.
 
     These are the buffered packets of `out`, up to `packets_max` in each payload, and Engine.IO's close packet. The
     close packet never shares a payload with packets before it. socket.io-client handles a packet one microtask after
     it read it, and by then a close in the same payload would have removed the listeners. A client that should
-    reconnect gets no close packet after its last packets but "unknown session", because python-engineio never
-    reconnects after a close packet.
+    reconnect gets no close packet but the error "unknown session" with the code, because python-engineio never
+    reconnects after a close packet. The same holds if `reason` is empty: the session ends without a message.
     """
     payloads: list[bytes] = []
     if out is not None and reason in _FLUSHED_BEFORE_CLOSE:
         while out.parts:
             payloads.append(SEPARATOR.join(out.take(packets_max)))
-    if not payloads or not CODES[reason].should_reconnect:
+    if reason and not error_after(reason):
         payloads.append(engineio.CLOSE)
     return payloads
+
+
+def error_after(reason: str) -> str:
+    """Return the code that the error "unknown session" contains after a close with `reason`. Empty: there is none."""
+    code = CODES.get(reason)
+    return reason if code is not None and code.should_reconnect else ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedSession:
+    """What remains of a closed polling session.
+
+    `payloads`: what its client still receives, one payload per poll. `error`: the code in the response after them,
+    or empty. `history`: decides whether a poll is a repeat.
+    """
+
+    expires_s: float
+    payloads: list[bytes]
+    error: str
+    history: RequestHistory
 
 
 class ClosePayloads:
     """Payloads of closed polling sessions. Each is handed out once, in order."""
 
     def __init__(self) -> None:
-        self._payloads: OrderedDict[str, tuple[float, list[bytes]]] = OrderedDict()
+        self._sessions: OrderedDict[str, ClosedSession] = OrderedDict()
         self._purge: runtime.Timer | None = None
 
-    def keep(self, sid: str, payloads: Sequence[bytes]) -> None:
-        """Keep `payloads` for the session's next polls, one for each."""
-        if not payloads or sum(map(len, payloads)) > _BYTES_MAX:
+    def keep(self, sid: str, payloads: Sequence[bytes], history: RequestHistory, error: str = "") -> None:
+        """Keep `payloads` for the session's next polls, one for each, and `error` for the poll after them."""
+        size = sum(map(len, payloads)) + len(history.response or b"")
+        if not (payloads or error) or size > _BYTES_MAX:
             return
-        self._payloads[sid] = (runtime.now_s() + _KEEP_S, list(payloads))
-        if len(self._payloads) > _SESSIONS_MAX:
-            self._payloads.popitem(last=False)
+        self._sessions[sid] = ClosedSession(runtime.now_s() + _KEEP_S, list(payloads), error, history)
+        if len(self._sessions) > _SESSIONS_MAX:
+            self._sessions.popitem(last=False)
         if self._purge is None:
             self._purge = runtime.call_later(_KEEP_S, self._remove_expired)
 
+    def find(self, sid: str) -> ClosedSession | None:
+        """Return what remains of a session, or None."""
+        return self._sessions.get(sid)
+
     def pop(self, sid: str) -> bytes | None:
-        """Remove and return the session's next payload, or None if there is none."""
-        entry = self._payloads.get(sid)
-        if entry is None:
-            return None
-        payload = entry[1].pop(0)
-        if not entry[1]:
-            del self._payloads[sid]
-        return payload
+        """Remove and return the session's next payload, or None if there is none.
+
+        The session stays until it expires, because its last poll can be repeated as well.
+        """
+        closed = self._sessions.get(sid)
+        return closed.payloads.pop(0) if closed is not None and closed.payloads else None
+
+    def discard(self, sid: str) -> None:
+        """Forget a session. Idempotent."""
+        self._sessions.pop(sid, None)
 
     def _remove_expired(self) -> None:
         self._purge = None
         now_s = runtime.now_s()
-        while self._payloads and next(iter(self._payloads.values()))[0] <= now_s:
-            self._payloads.popitem(last=False)
-        if self._payloads:
+        while self._sessions and next(iter(self._sessions.values())).expires_s <= now_s:
+            self._sessions.popitem(last=False)
+        if self._sessions:
             self._purge = runtime.call_later(_KEEP_S, self._remove_expired)

@@ -1,4 +1,4 @@
-"""One Engine.IO session or one event stream.
+"""One Engine.IO session, or one event stream (sse_stream.py).
 
 A connection is a small object. It has no greenlet, timer, queue or WSGI environ. It writes to its socket at once and
 never blocks. Bytes that the kernel does not accept wait in an out-buffer, which exists only then. Packets are sent in
@@ -17,23 +17,22 @@ In both, `poll` is None again after the response is written.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from tidings.codes import CODES
 from tidings_hub import runtime
-from tidings_hub.engine.close_payloads import final_payloads
+from tidings_hub.engine.close_payloads import error_after, final_payloads
 from tidings_hub.engine.connection_input import ConnectionInput, InputMount
 from tidings_hub.engine.outbuffer import OutBuffer
 from tidings_hub.engine.protocols import engineio, http_response, websocket
 from tidings_hub.engine.protocols.engineio import (
     PING_TIMEOUT,
-    SERVER_DISCONNECT,
     TRANSPORT_CLOSE,
     TransportKind,
     UpgradeState,
 )
+from tidings_hub.engine.protocols.request_history import NO_HISTORY, RequestHistory
 
 if TYPE_CHECKING:
     from tidings_hub.engine.close_payloads import ClosePayloads
@@ -44,8 +43,8 @@ if TYPE_CHECKING:
 
 _write = runtime.original("os").write
 _WEBSOCKET, _POLLING = TransportKind.WEBSOCKET, TransportKind.POLLING
-# Far more packets than an out-buffer holds.
-UNLIMITED = 1 << 30
+# A connect timeout that has passed when it is stopped counts as this much, since 0 stands for none.
+_LEFT_MIN_S = 0.001
 # An event stream is PROBING until the application accepts it.
 _INITIAL_STATE = {
     TransportKind.POLLING: UpgradeState.POLLING,
@@ -99,8 +98,8 @@ class Connection(ConnectionInput):
     """
 
     __slots__ = (
-        "__weakref__", "client", "closed", "extra_headers", "fd", "kind", "last_response_s",
-        "mount", "out", "packets_max", "post", "remote", "sid", "slot", "upgrade_probe", "upgrade_state",
+        "__weakref__", "client", "closed", "fd", "is_text_only", "kind", "last_response_s", "mount",
+        "out", "post", "remote", "sid", "slot", "upgrade_probe", "upgrade_state",
     )  # fmt: skip
 
     mount: ConnectionMount
@@ -113,9 +112,10 @@ class Connection(ConnectionInput):
         remote: str,
         *,
         fd: int = -1,
-        extra_headers: bytes = b"",
+        history: RequestHistory = NO_HISTORY,
+        is_text_only: bool = False,
     ) -> None:
-        super().__init__(kind, mount.options)
+        super().__init__(kind, mount.options, history)
         self.mount = mount
         self.sid = sid
         self.kind = kind
@@ -124,12 +124,10 @@ class Connection(ConnectionInput):
         self.client: object | None = None
         self.closed = False
         self.out: OutBuffer | None = None
-        # Packets per poll response; fewer for clients that reject more (see engineio_handler.py).
-        self.packets_max = UNLIMITED
         # When the last poll got a response with waiting packets or a publication (see Mount.pace).
         self.last_response_s = 0.0
-        # Header lines for the response of an event stream; empty for other transports.
-        self.extra_headers = extra_headers
+        # Whether binary data goes out as base64 on a WebSocket, too.
+        self.is_text_only = is_text_only
         self.upgrade_state = _INITIAL_STATE[kind]
         self.post: ResponseWriter | None = None
         self.upgrade_probe: UpgradeSocket | None = None
@@ -143,15 +141,13 @@ class Connection(ConnectionInput):
         return self.kind.name.lower()
 
     def send(self, packet: bytes | str) -> None:
-        """Send one Engine.IO message: text (without its type) or binary. On an event stream, send the bytes as is."""
+        """Send one Engine.IO message: text (without its type) or binary."""
         if self.closed:
             return
         if self.kind is _POLLING:
             self.send_packet(engineio.encode_message(packet))
-        elif self.kind is _WEBSOCKET:
-            self.write(engineio.message_frame(packet))
         else:
-            self.write(packet.encode() if isinstance(packet, str) else packet)
+            self.write(engineio.message_frame(packet, is_text_only=self.is_text_only))
 
     def close(self, code: str) -> None:
         """Close the connection with a code of `tidings.codes`. Idempotent.
@@ -161,6 +157,15 @@ class Connection(ConnectionInput):
         client gets an error response. `Application.on_close` is called on a later turn of the event loop.
         """
         self.end(code, CODES[code].number)
+
+    def establish(self) -> float:
+        """Stop the connect timeout: the client has sent its CONNECT. Return the seconds that were left, 0 if none."""
+        connect_by_s, self._connect_by_s = self._connect_by_s, 0.0
+        return max(abs(connect_by_s) - runtime.now_s(), _LEFT_MIN_S) if connect_by_s else 0.0
+
+    def await_connect(self, left_s: float) -> None:
+        """Let the connect timeout continue. The wheel may notice its end only at the next heartbeat."""
+        self._connect_by_s = runtime.now_s() + left_s
 
     def cork(self) -> None:
         """Buffer all output until `uncork`, which sends it in one write or one payload. Calls nest."""
@@ -173,27 +178,31 @@ class Connection(ConnectionInput):
         if self.out is not None and not self._cork_depth and not self.closed:
             self.flush()
 
-    def accept(self, *, retry_ms: int = 3000) -> None:
-        """Accept an event stream: respond with status 200, then send everything that is buffered."""
-        if self.closed or self.upgrade_state is not UpgradeState.PROBING or self.kind is not TransportKind.SSE:
-            return
-        self.upgrade_state = UpgradeState.UPGRADED
-        self.establish()
-        buffered, self.out = self.out, None
-        self._cork_depth -= 1
-        self.write(http_response.event_stream_head(self.extra_headers, retry_ms))
-        for part in buffered.parts if buffered is not None else ():
-            self.write(bytes(part))
+    # --- long polling, called by the engine ---
 
-    def refuse(self, status: int, body: bytes) -> None:
-        """Refuse an event stream: respond with an error whose `body` is JSON. Use it instead of `accept`."""
-        if self.closed or self.upgrade_state is not UpgradeState.PROBING or self.kind is not TransportKind.SSE:
-            return
-        fd, self.fd = self.fd, -1
-        headers = http_response.CLOSE + self.extra_headers
-        response = http_response.render(status, body, content_type=http_response.JSON, extra_headers=headers)
-        self.mount.pump.linger(fd, None, response)
-        self.end(SERVER_DISCONNECT, 0)
+    def hold_poll(self) -> None:
+        """Hold the waiting poll until a pong proves that the last response arrived."""
+        self.history.is_held = True
+        self.cork()
+
+    def release_poll(self) -> None:
+        """Continue with a held poll: it is the next one."""
+        self.history.is_held = False
+        self.history.decide(0, is_waiting=False)
+        self.uncork()
+        if self.upgrade_state is UpgradeState.PROBED and self.out is None:
+            self.respond_to_poll(engineio.NOOP)
+
+    def leave_polling(self, fd: int) -> OutBuffer | None:
+        """Continue on the WebSocket `fd`. Return what was not sent yet."""
+        if self.history.is_held:
+            self._cork_depth -= 1
+        self.respond_to_poll(engineio.NOOP)
+        self.history = NO_HISTORY
+        out, self.out = self.out, None
+        self.fd, self.kind = fd, _WEBSOCKET
+        self.upgrade_state = UpgradeState.UPGRADED
+        return out
 
     # --- output, called by the engine ---
 
@@ -226,19 +235,28 @@ class Connection(ConnectionInput):
 
     def send_packet(self, packet: bytes) -> None:
         """Send one Engine.IO packet of a polling session in response to the waiting poll, or else to the next one."""
-        poll = self.poll
-        if poll is not None and self.out is None and not self._cork_depth:
-            self.poll = None
-            poll.respond(http_response.render(200, packet, extra_headers=poll.extra_headers))
+        can_respond = self.poll is not None and self.out is None and not self._cork_depth
+        if can_respond and not self.history.needs_pings:
+            self.respond_to_poll(packet)
             return
         out = self.out
         if out is None:
             out = self.out = OutBuffer()
         out.add(packet)
-        self._check_buffer_size(out)
+        if can_respond:
+            self.flush()
+        else:
+            self._check_buffer_size(out)
+
+    def respond_to_poll(self, payload: bytes) -> None:
+        """Respond to the waiting poll, if there is one, with `payload` and without buffered packets."""
+        poll, self.poll = self.poll, None
+        if poll is not None:
+            self.history.response = http_response.render(200, payload, extra_headers=poll.extra_headers)
+            poll.respond(self.history.response)
 
     def buffer_packets(self, packets: Sequence[bytes], size: int) -> None:
-        """Buffer packets, without copying them, until the next poll of a polling session."""
+        """Buffer packets, or parts of a stream, without copying them, until the next `flush`."""
         out = self.out
         if out is None:
             out = self.out = OutBuffer()
@@ -252,12 +270,7 @@ class Connection(ConnectionInput):
             return
         if self.kind is _POLLING:
             if self.poll is not None and out.parts:
-                poll, self.poll = self.poll, None
-                packets = out.take(self.packets_max)
-                self.last_response_s = runtime.now_s()
-                if not out.parts:
-                    self.out = None
-                poll.respond(self.mount.poll_responses.response_for(packets, poll.extra_headers))
+                self._respond_with_buffered(self.poll, out)
             elif not out.parts:
                 self.out = None
             return
@@ -271,6 +284,21 @@ class Connection(ConnectionInput):
         if out.is_watched is done:
             out.is_watched = not done
             self.mount.pump.want_write(self.fd, want=not done)
+
+    def _respond_with_buffered(self, poll: ResponseWriter, out: OutBuffer) -> None:
+        history = self.history
+        # A ping that is added counts as well.
+        packets = out.take(history.packets_max - history.needs_pings)
+        if history.needs_pings:
+            if engineio.PING not in packets:
+                packets.append(engineio.PING)
+            history.add_pings(packets.count(engineio.PING))
+        self.poll = None
+        self.last_response_s = runtime.now_s()
+        if not out.parts:
+            self.out = None
+        response = self.mount.poll_responses.response_for(packets, poll.extra_headers)
+        poll.respond(history.keep(response, packets, poll.extra_headers))
 
     def resume(self) -> None:
         """Respond to a poll that `Mount.pace` delayed."""
@@ -292,12 +320,6 @@ class Connection(ConnectionInput):
         """
         if self.closed:
             return
-        is_unaccepted = self.kind is TransportKind.SSE and self.upgrade_state is UpgradeState.PROBING
-        if is_unaccepted and self.fd >= 0 and close_code:
-            code = CODES[reason]
-            body = json.dumps({"code": code.name, "message": code.advice}).encode()
-            self.refuse(code.http_status, body)
-            return
         self.closed = True
         out, self.out = self.out, _CLOSED_OUT
         fd, self.fd = self.fd, -1
@@ -310,25 +332,27 @@ class Connection(ConnectionInput):
             self._end_polling(poll, out, reason if close_code else "")
         if upgrade_probe is not None:
             upgrade_probe.close(close_code, reason if text is None else text)
-        if fd >= 0:
-            frame = b""
-            if close_code and self.kind is _WEBSOCKET:
-                frame = websocket.close_frame(close_code, reason if text is None else text)
-            if close_code:
-                self.mount.pump.linger(fd, out, frame)
-            else:
-                self.mount.pump.close(fd)
+        if fd >= 0 and close_code:
+            self.mount.pump.linger(fd, out, self._last_bytes(close_code, reason if text is None else text))
+        elif fd >= 0:
+            self.mount.pump.close(fd)
         self.mount.on_closed(self, reason)
 
+    def _last_bytes(self, close_code: int, text: str) -> bytes:
+        return websocket.close_frame(close_code, text)
+
     def _end_polling(self, poll: ResponseWriter | None, out: OutBuffer | None, reason: str) -> None:
-        payloads = final_payloads(out, reason, self.packets_max)
-        if poll is not None:
-            poll.respond(http_response.render(200, payloads.pop(0), extra_headers=poll.extra_headers))
-        elif payloads == [engineio.CLOSE]:
-            # Nothing was buffered. The next poll gets the error "unknown session", which ends the client's session.
+        payloads, error = final_payloads(out, reason, self.history.packets_max), error_after(reason)
+        # A client with a held poll may not have the last response. Later packets would hide that it missed some.
+        if poll is not None and (self.history.is_held or not payloads):
+            poll.respond(engineio.UNKNOWN_SESSION.response(poll.extra_headers, name=error))
             return
-        # No poll was waiting, or there is more than one payload: the client's next polls fetch them.
-        self.mount.close_payloads.keep(self.sid, payloads)
+        if poll is not None:
+            response = http_response.render(200, payloads.pop(0), extra_headers=poll.extra_headers)
+            poll.respond(self.history.keep_final(response))
+        # A close packet alone is not kept for the next poll: "unknown session" ends the client's session as well.
+        if poll is not None or payloads != [engineio.CLOSE]:
+            self.mount.close_payloads.keep(self.sid, payloads, self.history, error)
 
     def abort(self) -> None:
         """Close the connection after an exception of the engine or the application."""

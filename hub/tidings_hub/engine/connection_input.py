@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tidings.codes import CODES
 from tidings.errors import BadPacket
 from tidings_hub import runtime
-from tidings_hub.engine.protocols import engineio, http_response, websocket
+from tidings_hub.engine.capacity.packet_rate import PacketRate, RateMount
+from tidings_hub.engine.protocols import engineio, websocket
 from tidings_hub.engine.protocols.engineio import (
     CLIENT_DISCONNECT,
     PING_TIMEOUT,
@@ -21,19 +22,28 @@ from tidings_hub.engine.protocols.engineio import (
     TransportKind,
     UpgradeState,
 )
-from tidings_hub.engine.protocols.websocket import FrameReader, Message, Opcode, WebSocketViolation
+from tidings_hub.engine.protocols.websocket import (
+    SMALL_READ_BYTES,
+    FrameReader,
+    Message,
+    Opcode,
+    WebSocketViolation,
+    decode_frames,
+)
 from tidings_hub.engine.timing_wheel import first_ping_delay_s
 
 if TYPE_CHECKING:
-    from tidings_hub.engine.limits import EngineLimits, EngineMetrics, EngineOptions
+    from tidings_hub.engine.limits import EngineOptions
     from tidings_hub.engine.outbuffer import OutBuffer
+    from tidings_hub.engine.protocols.request_history import RequestHistory
 
 _read = runtime.original("os").read
 _READ_BYTES = 65_536
 _EPOLLOUT = 4
 _WEBSOCKET, _POLLING = TransportKind.WEBSOCKET, TransportKind.POLLING
 _PING_FRAME = websocket.frame(Opcode.TEXT, engineio.PING)
-_SSE_COMMENT = b":\n\n"
+# The part of the connect timeout that follows it. The heartbeat gives a client as much after a block of the node.
+_CONNECT_GRACE = 1 / 4
 _VIOLATION_REASONS = {
     websocket.PROTOCOL_ERROR: "bad_packet",
     websocket.BAD_DATA: "bad_packet",
@@ -49,24 +59,31 @@ class ResponseWriter(Protocol):
     def respond(self, response: bytes) -> None:
         """Send a complete response. Never blocks, never raises."""
 
+    def refuse(self, status: int, body: bytes, *, close: bool = False) -> None:
+        """Respond with an error."""
 
-class InputMount(Protocol):
+    def stop_waiting(self) -> None:
+        """Let the session of the request go. The request still needs a response."""
+
+    def is_closed_by_client(self) -> bool:
+        """Whether the client closed the connection without announcing that in its last request."""
+
+
+class InputMount(RateMount, Protocol):
     """What the input side of a connection needs of its mount."""
 
-    limits: EngineLimits
     options: EngineOptions
-    metrics: EngineMetrics
 
     def on_message(self, connection: Any, data: str | bytes) -> None:
         """Pass a message of a `Connection` to the application."""
 
 
-class ConnectionInput:
+class ConnectionInput(PacketRate):
     """Decodes the client's packets, limits their rate, and closes connections whose clients do not reply to pings."""
 
     __slots__ = (
-        "_alive", "_awaits_pong", "_bucket", "_connect_by_s", "_cork_depth", "_heartbeat_due_s", "_reader",
-        "_sent_at_ping", "poll",
+        "_awaits_pong", "_connect_by_s", "_cork_depth", "_heartbeat_due_s", "_reader", "_sent_at_ping", "history",
+        "poll",
     )  # fmt: skip
 
     # Slots of `Connection`.
@@ -77,19 +94,17 @@ class ConnectionInput:
     out: OutBuffer | None
     closed: bool
 
-    def __init__(self, kind: TransportKind, options: EngineOptions) -> None:
+    def __init__(self, kind: TransportKind, options: EngineOptions, history: RequestHistory) -> None:
+        super().__init__()
         now_s = runtime.now_s()
+        self.history = history
         self.poll: ResponseWriter | None = None
         # Number of `cork` calls without `uncork`. An event stream is corked until its head is sent.
         self._cork_depth = 1 if kind is TransportKind.SSE else 0
         # Exists only while a frame or a message is incomplete.
         self._reader: FrameReader | None = None
-        # The token bucket: remaining tokens and the time of that count. None means a full bucket.
-        self._bucket: tuple[float, float] | None = None
-        # When the connect timeout expires. 0: there is none.
+        # When the connect timeout expires. Negative: the end of the grace after it. 0: there is none.
         self._connect_by_s = now_s + options.connect_timeout_ms / 1000 if options.connect_timeout_ms else 0.0
-        # Whether the client sent anything since the last ping.
-        self._alive = True
         self._awaits_pong = False
         # `out.sent` at the last ping.
         self._sent_at_ping = 0
@@ -104,6 +119,14 @@ class ConnectionInput:
         """Implemented by `Connection`."""
         raise NotImplementedError
 
+    def respond_to_poll(self, payload: bytes) -> None:
+        """Implemented by `Connection`."""
+        raise NotImplementedError
+
+    def release_poll(self) -> None:
+        """Implemented by `Connection`."""
+        raise NotImplementedError
+
     def uncork(self) -> None:
         """Implemented by `Connection`."""
         raise NotImplementedError
@@ -112,17 +135,9 @@ class ConnectionInput:
         """Implemented by `Connection`."""
         raise NotImplementedError
 
-    def close(self, code: str) -> None:
-        """Implemented by `Connection`."""
-        raise NotImplementedError
-
     def end(self, reason: str, close_code: int, text: str | None = None) -> None:
         """Implemented by `Connection`."""
         raise NotImplementedError
-
-    def establish(self) -> None:
-        """Stop the connect timeout, because the application has authenticated the client."""
-        self._connect_by_s = 0.0
 
     # --- bytes, frames and packets ---
 
@@ -149,34 +164,43 @@ class ConnectionInput:
 
     def on_frames(self, data: bytes) -> None:
         """Decode bytes received on a WebSocket and handle the complete messages."""
-        messages: list[Message] = []
-        reader = self._reader or FrameReader(self.mount.options.max_payload_bytes)
-        violation: WebSocketViolation | None = None
-        try:
-            reader.feed(data, messages)
-        except WebSocketViolation as error:
-            violation = error
+        if not self.count_input(len(data)):
+            return
+        reader = self._reader
+        if reader is None:
+            reader = FrameReader(self.mount.options.max_payload_bytes)
+        is_small = reader.is_mid_frame and len(data) < SMALL_READ_BYTES
+        messages, violation = decode_frames(reader, data)
+        if is_small and not messages and not self.count_packet():
+            return
         self.on_decoded(messages, reader, violation)
 
     def on_decoded(
         self, messages: Sequence[Message], reader: FrameReader, violation: WebSocketViolation | None
     ) -> None:
-        """Handle the result of `reader.feed`: complete messages, and a protocol error after them, if any."""
-        self._reader = None if reader.is_idle else reader
-        self.on_messages(messages)
+        """Handle what `decode_frames` returned, in order, and decode the rest batch by batch.
+
+        Packets that are sent meanwhile leave in one write.
+        """
+        self._cork_depth += 1
+        try:
+            while True:
+                self._reader = None if reader.is_idle else reader
+                if not reader.small_fragments or self.count_packet(reader.small_fragments):
+                    self._on_messages(messages)
+                if self.closed or violation is not None or not reader.has_more:
+                    break
+                messages, violation = decode_frames(reader, b"")
+        finally:
+            self.uncork()
         if violation is not None and not self.closed:
             self.end(_VIOLATION_REASONS[violation.close_code], violation.close_code, str(violation))
 
-    def on_messages(self, messages: Sequence[Message]) -> None:
-        """Handle complete WebSocket messages, in order. Packets that are sent meanwhile leave in one write."""
-        self._cork_depth += 1
-        try:
-            for opcode, data in messages:
-                if self.closed:
-                    return
-                self._on_message(opcode, data)
-        finally:
-            self.uncork()
+    def _on_messages(self, messages: Sequence[Message]) -> None:
+        for opcode, data in messages:
+            if self.closed:
+                return
+            self._on_message(opcode, data)
 
     def _on_message(self, opcode: int, data: str | bytes) -> None:
         if not self.count_packet():
@@ -203,40 +227,14 @@ class ConnectionInput:
         """Handle one Engine.IO packet, from either transport."""
         if kind is PacketKind.MESSAGE:
             self.mount.on_message(self, content)
+        elif kind is PacketKind.PONG:
+            if self.history.on_pong():
+                self.refund()
+                if self.history.is_held and self.history.is_proven():
+                    self.release_poll()
         elif kind is PacketKind.CLOSE:
-            poll, self.poll = self.poll, None
-            if poll is not None:
-                poll.respond(http_response.render(200, engineio.NOOP, extra_headers=poll.extra_headers))
+            self.respond_to_poll(engineio.NOOP)
             self.end(CLIENT_DISCONNECT, websocket.NORMAL, "")
-
-    # --- packet rate ---
-
-    def count_packet(self) -> bool:
-        """Count one packet from the client: take one token and mark the client as alive.
-
-        Return False if there was no token. The client sends too fast, and the connection was closed with `too_fast`.
-        """
-        self._alive = True
-        limits, now_s = self.mount.limits, runtime.now_s()
-        self.mount.metrics.packets_received += 1
-        left = float(limits.inbound_burst)
-        if self._bucket is not None:
-            tokens, counted_s = self._bucket
-            left = min(left, tokens + (now_s - counted_s) * limits.inbound_rate_per_s)
-        self._bucket = (left - 1, now_s)
-        if left >= 1:
-            return True
-        self.close("too_fast")
-        return False
-
-    def refund(self) -> None:
-        """Put the token of the last packet back, because the server requested that packet."""
-        if self._bucket is not None:
-            tokens, counted_s = self._bucket
-            self._bucket = (tokens + 1, counted_s)
-
-    def _refill_s(self) -> float:
-        return self.mount.limits.inbound_burst / self.mount.limits.inbound_rate_per_s
 
     # --- heartbeat ---
 
@@ -246,7 +244,8 @@ class ConnectionInput:
 
     def close_if_overdue(self) -> bool:
         """Close the connection if its ping timeout has passed. Exact, unlike the wheel. Return whether it is closed."""
-        if self._awaits_pong and not self._alive and runtime.now_s() >= self._heartbeat_due_s:
+        is_overdue = self._awaits_pong and not self._alive and runtime.now_s() >= self._heartbeat_due_s
+        if is_overdue and not self.mount.wheel.is_behind:
             self.on_deadline(runtime.now_s())
         return self.closed
 
@@ -255,30 +254,30 @@ class ConnectionInput:
 
         Returns the seconds until the next visit, or None if the connection is closed.
         """
-        if self._connect_by_s and now_s >= self._connect_by_s:
-            self.close("connect_timeout")
+        if self._connect_by_s and now_s >= abs(self._connect_by_s):
+            self._on_connect_timeout(now_s)
         elif now_s >= self._heartbeat_due_s:
             self._heartbeat(now_s)
         if self.closed:
             return None
-        # By now the bucket is full again. None takes no memory.
-        if self._bucket is not None and now_s - self._bucket[1] > self._refill_s():
-            self._bucket = None
+        self.forget_full_bucket(now_s)
         return self.next_deadline_s(now_s)
 
     def next_deadline_s(self, now_s: float) -> float:
         """Return the seconds until this connection's next deadline."""
-        due_s = min(self._heartbeat_due_s, self._connect_by_s) if self._connect_by_s else self._heartbeat_due_s
-        return due_s - now_s
+        return min(self._heartbeat_due_s, abs(self._connect_by_s) or self._heartbeat_due_s) - now_s
+
+    def _on_connect_timeout(self, now_s: float) -> None:
+        if self._connect_by_s < 0:
+            self.close("connect_timeout")
+        else:
+            # If the node was blocked, CONNECT may wait in the kernel. So the pump gets turns before the end.
+            self._connect_by_s = -(now_s + _CONNECT_GRACE * self.mount.options.connect_timeout_ms / 1000)
 
     def _heartbeat(self, now_s: float) -> None:
         options = self.mount.options
         interval_s, timeout_s = options.ping_interval_ms / 1000, options.ping_timeout_ms / 1000
-        if self.kind is TransportKind.SSE:
-            if self.upgrade_state is not UpgradeState.PROBING and self.out is None:
-                self.write(_SSE_COMMENT)
-            self._heartbeat_due_s = now_s + interval_s
-        elif not self._awaits_pong:
+        if not self._awaits_pong:
             self._awaits_pong, self._alive = True, False
             self._sent_at_ping = self.out.sent if self.out is not None else 0
             # The timeout starts when the ping was due, so the wheel's granularity does not lengthen it. If the node

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from tidings.errors import BadPacket
+from tidings_hub import runtime
 from tidings_hub.core.frame import text_frame
 from tidings_hub.engine.application import HandshakeRequest
 from tidings_hub.engine.connection import Connection
-from tidings_hub.engine.protocols import engineio, http_response, websocket
+from tidings_hub.engine.poll_handler import PollHandler, is_proxied
+from tidings_hub.engine.protocols import engineio, websocket
 from tidings_hub.engine.protocols.engineio import EngineioError, RequestAction, TransportKind, UpgradeState
 from tidings_hub.engine.protocols.http_query import parse_query
+from tidings_hub.engine.protocols.request_history import (
+    TIME_ID_DELAY_S,
+    UNLIMITED,
+    RequestHistory,
+    is_time_id,
+    request_id,
+)
 from tidings_hub.engine.upgrade import UpgradeProbe
 
 if TYPE_CHECKING:
@@ -19,7 +29,6 @@ if TYPE_CHECKING:
     from tidings_hub.engine.mount import Mount
     from tidings_hub.engine.protocols.http_request import RequestHead
 
-_OK = b"ok"
 # python-engineio (4.15.1) rejects a payload of more than 16 packets with "Too many packets in payload"
 # (`Payload.max_decode_packets`). Its clients use requests or aiohttp, so these User-Agent headers identify them. A
 # wrong guess only changes the number of packets per response.
@@ -42,13 +51,14 @@ class SessionRelay(Protocol):
 class EngineioHandler:
     """Handles the Engine.IO requests of one mount."""
 
-    __slots__ = ("_match_repeated_poll", "is_draining", "mount", "relay")
+    __slots__ = ("_match_repeated_poll", "_polls", "is_draining", "mount", "relay")
 
     def __init__(self, mount: Mount, path: str) -> None:
         self.mount = mount
+        self._polls = PollHandler(mount)
         # Matches the request line of a poll as all known clients send it: without escapes or repeated fields.
         self._match_repeated_poll = re.compile(
-            rb"GET %b/?\?EIO=%b&transport=polling(?:&t=[\w.-]+)?&sid=([\w-]+) HTTP/1\.1\r\n"
+            rb"GET %b/?\?EIO=%b&transport=polling(?:&t=([\w.-]+))?&sid=([\w-]+) HTTP/1\.1\r\n"
             % (re.escape(path.rstrip("/").encode()), engineio.VERSION.encode())
         ).fullmatch
         # While true, existing sessions continue and new ones are refused.
@@ -67,9 +77,7 @@ class EngineioHandler:
             self._refuse(http_connection, action if isinstance(action, EngineioError) else engineio.BAD_REQUEST)
             return None
         if connection.post is not None:
-            # The order of the packets of two concurrent POSTs is unknown (Engine.IO v4, HTTP long-polling).
-            connection.end("bad_packet", websocket.PROTOCOL_ERROR)
-            self._refuse(http_connection, engineio.BAD_REQUEST)
+            self._polls.refuse_concurrent_post(http_connection, connection, head, connection.post)
             return None
         connection.mark_alive()
         connection.post = http_connection
@@ -93,17 +101,16 @@ class EngineioHandler:
             if target.closed:
                 self._refuse(http_connection, engineio.UNKNOWN_SESSION)
             else:
-                self._post(http_connection, target, body)
+                self._polls.post(http_connection, target, head, body)
             return
         connection, action = self._decide(head)
         if isinstance(action, EngineioError):
-            payload = self._pop_close_payload(head) if action is engineio.UNKNOWN_SESSION else None
-            if action is engineio.UNKNOWN_SESSION and payload is None and self._forward(http_connection, head, body):
+            if action is engineio.UNKNOWN_SESSION and (
+                self._polls.respond_after_close(http_connection, head, _sid_of(head))
+                or self._forward(http_connection, head, body)
+            ):
                 return
-            if payload is None:
-                self._refuse(http_connection, action)
-            else:
-                self._respond(http_connection, payload)
+            self._refuse(http_connection, action)
         elif action is RequestAction.OPEN_POLLING:
             self._open_polling(http_connection, head)
         elif action is RequestAction.OPEN_WEBSOCKET:
@@ -114,19 +121,14 @@ class EngineioHandler:
     def try_repeat(self, http_connection: HttpConnection, line: bytes) -> bool:
         """Handle a poll without parsing its whole head. Return False for all other requests. See `RequestHandler`."""
         match = self._match_repeated_poll(line)
-        connection = self.mount.sessions.get(match[1].decode()) if match is not None else None
-        if connection is None or connection.upgrade_state is not UpgradeState.POLLING or connection.poll is not None:
+        connection = self.mount.sessions.get(match[2].decode()) if match is not None else None
+        if match is None or connection is None or connection.poll is not None:
             return False
-        if connection.close_if_overdue():
+        if connection.upgrade_state is not UpgradeState.POLLING or connection.close_if_overdue():
             return False
-        connection.mark_alive()
-        self._poll(http_connection, connection)
-        return True
+        return self._polls.accept_next(http_connection, connection, match[1])
 
     # --- requests of unknown sessions ---
-
-    def _pop_close_payload(self, head: RequestHead) -> bytes | None:
-        return self.mount.close_payloads.pop(_sid_of(head)) if head.method == "GET" else None
 
     def _is_owned_elsewhere(self, http_connection: HttpConnection, head: RequestHead) -> bool:
         return self.relay is not None and bool(self.relay.owner_elsewhere(http_connection, head, _sid_of(head)))
@@ -150,13 +152,13 @@ class EngineioHandler:
         if sid is None:
             if self.is_draining:
                 return None, engineio.DRAINING
-            return None, engineio.open_action(head.method, query, upgrade=head.wants_upgrade)
+            return None, engineio.open_action(head.method, query, upgrade=head.wants_websocket)
         connection = self.mount.sessions.get(sid)
         # The wheel may be late by its granularity. A request after the deadline must still be refused.
         if connection is not None and connection.close_if_overdue():
             connection = None
         state = connection.upgrade_state if connection is not None else None
-        return connection, engineio.session_action(head.method, query, state, upgrade=head.wants_upgrade)
+        return connection, engineio.session_action(head.method, query, state, upgrade=head.wants_websocket)
 
     def _handle_session_request(
         self,
@@ -167,11 +169,13 @@ class EngineioHandler:
         body: bytes,
     ) -> None:
         connection.mark_alive()
-        if action is RequestAction.POLL:
-            self._poll(http_connection, connection)
+        if action is RequestAction.POLL and connection.history.has_time_ids:
+            http_connection.pause(TIME_ID_DELAY_S, self._poll_later, http_connection, head)
+        elif action is RequestAction.POLL:
+            self._polls.poll(http_connection, connection, head)
         elif action is RequestAction.POST:
-            # A POST without a body is an empty payload, which `_post` refuses.
-            self._post(http_connection, connection, body)
+            # A POST without a body is an empty payload, which `post` refuses.
+            self._polls.post(http_connection, connection, head, body)
         else:
             response = self._handshake_response(http_connection, head)
             fd = None if response is None else http_connection.accept_upgrade(response)
@@ -183,36 +187,6 @@ class EngineioHandler:
                 http_connection.feed_remaining(probe)
             else:
                 self.mount.pump.linger(fd, None, websocket.close_frame(websocket.NORMAL))
-
-    def _poll(self, http_connection: HttpConnection, connection: Connection) -> None:
-        if connection.poll is not None:
-            connection.end("bad_packet", websocket.PROTOCOL_ERROR)
-            self._refuse(http_connection, engineio.BAD_REQUEST)
-            return
-        out = connection.out
-        if out is None and connection.upgrade_state is UpgradeState.PROBED:
-            self._respond(http_connection, engineio.NOOP)
-            return
-        connection.poll = http_connection
-        http_connection.wait_for(connection)
-        if not self.mount.pace(connection):
-            connection.flush()
-
-    def _post(self, http_connection: HttpConnection, connection: Connection, body: bytes) -> None:
-        try:
-            packets = engineio.decode_payload(body)
-        except BadPacket:
-            connection.end("bad_packet", websocket.PROTOCOL_ERROR)
-            self._refuse(http_connection, engineio.BAD_REQUEST)
-            return
-        connection.cork()
-        for kind, content in packets:
-            if connection.closed or not connection.count_packet():
-                break
-            connection.on_packet(kind, content)
-        connection.uncork()
-        extra_headers = http_connection.extra_headers
-        http_connection.respond(http_response.render(200, _OK, content_type=b"text/html", extra_headers=extra_headers))
 
     # --- handshakes ---
 
@@ -226,19 +200,48 @@ class EngineioHandler:
             max_payload_bytes=options.max_payload_bytes,
         )
 
-    def _open_polling(self, http_connection: HttpConnection, head: RequestHead) -> None:
+    def _poll_later(self, http_connection: HttpConnection, head: RequestHead) -> None:
+        """Handle a poll that was delayed. Its session may have ended or moved to a WebSocket meanwhile."""
+        connection, action = self._decide(head)
+        if connection is not None and action is RequestAction.POLL:
+            self._polls.poll(http_connection, connection, head)
+        else:
+            self.handle(http_connection, head, b"")
+
+    def _open_polling(self, http_connection: HttpConnection, head: RequestHead, *, is_late: bool = False) -> None:
+        query = parse_query(head) or {}
+        t = query.get("t")
+        has_time_ids = is_time_id(t, runtime.unix_s())
+        if has_time_ids and not is_late:
+            http_connection.pause(TIME_ID_DELAY_S, partial(self._open_polling, is_late=True), http_connection, head)
+            return
         if self.mount.refuse_if_crowded(http_connection):
             return
-        connection = Connection(self.mount, self.mount.new_sid(), TransportKind.POLLING, http_connection.remote)
-        if head.headers.get("user-agent", "").startswith(_PYTHON_CLIENTS):
-            connection.packets_max = _PYTHON_PACKETS_MAX
+        is_python = head.headers.get("user-agent", "").startswith(_PYTHON_CLIENTS)
+        history = RequestHistory(
+            request_id(t),
+            is_proxied=is_proxied(http_connection, head),
+            packets_max=_PYTHON_PACKETS_MAX if is_python else UNLIMITED,
+            has_time_ids=has_time_ids,
+        )
+        sid, remote = self.mount.new_sid(), http_connection.remote
+        connection = Connection(
+            self.mount,
+            sid,
+            TransportKind.POLLING,
+            remote,
+            history=history,
+            is_text_only=engineio.wants_text_only(query),
+        )
         connection.send_packet(self._open_packet(connection, ("websocket",)))
         # Respond to the handshake like to a poll, after `on_open`, to include packets that the application sends there.
         connection.poll = http_connection
+        history.carry(http_connection)
         http_connection.wait_for(connection)
         connection.cork()
-        self.mount.admit(connection, _handshake_request(http_connection, head, TransportKind.POLLING))
+        self.mount.admit(connection, _handshake_request(http_connection, head, query, TransportKind.POLLING))
         connection.uncork()
+        history.start_session()
 
     def _open_websocket(self, http_connection: HttpConnection, head: RequestHead) -> None:
         if self.mount.refuse_if_crowded(http_connection):
@@ -246,13 +249,21 @@ class EngineioHandler:
         response = self._handshake_response(http_connection, head)
         if response is None:
             return
+        query = parse_query(head) or {}
         fd, remote = http_connection.release_fd(), http_connection.remote
-        connection = Connection(self.mount, self.mount.new_sid(), TransportKind.WEBSOCKET, remote, fd=fd)
+        connection = Connection(
+            self.mount,
+            self.mount.new_sid(),
+            TransportKind.WEBSOCKET,
+            remote,
+            fd=fd,
+            is_text_only=engineio.wants_text_only(query),
+        )
         self.mount.pump.reassign(fd, connection)
         connection.cork()
         # The handshake response and the open packet leave in one write. Browsers accept a frame in the same segment.
         connection.write(response + text_frame(self._open_packet(connection, ())))
-        self.mount.admit(connection, _handshake_request(http_connection, head, TransportKind.WEBSOCKET))
+        self.mount.admit(connection, _handshake_request(http_connection, head, query, TransportKind.WEBSOCKET))
         connection.uncork()
         http_connection.feed_remaining(connection)
 
@@ -265,9 +276,6 @@ class EngineioHandler:
 
     # --- responses ---
 
-    def _respond(self, http_connection: HttpConnection, payload: bytes) -> None:
-        http_connection.respond(http_response.render(200, payload, extra_headers=http_connection.extra_headers))
-
     def _refuse(self, http_connection: HttpConnection, error: EngineioError) -> None:
         self.mount.metrics.http_refused += 1
         # A load balancer must not keep idle connections to a node that is shutting down.
@@ -278,6 +286,8 @@ def _sid_of(head: RequestHead) -> str:
     return (parse_query(head) or {}).get("sid", "")
 
 
-def _handshake_request(http_connection: HttpConnection, head: RequestHead, kind: TransportKind) -> HandshakeRequest:
+def _handshake_request(
+    http_connection: HttpConnection, head: RequestHead, query: dict[str, str], kind: TransportKind
+) -> HandshakeRequest:
     remote, secure = http_connection.remote, http_connection.secure
-    return HandshakeRequest(head.path, parse_query(head) or {}, head.headers, remote, secure, kind)
+    return HandshakeRequest(head.path, query, head.headers, remote, secure, kind)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from tidings_hub import runtime
-from tidings_hub.core.frame import OutgoingFrame, join_packets, join_sse, join_websocket
-from tidings_hub.engine.connection import UNLIMITED, Connection
+from tidings_hub.core.frame import OutgoingFrame, as_chunk, join_packets, join_sse, join_websocket
+from tidings_hub.engine.connection import Connection
 from tidings_hub.engine.protocols import http_response
 from tidings_hub.engine.protocols.engineio import TRANSPORT_CLOSE, TransportKind
+from tidings_hub.engine.protocols.request_history import UNLIMITED
+from tidings_hub.engine.sse_stream import SseStream
 
 _write = runtime.original("os").write
 _WEBSOCKET = TransportKind.WEBSOCKET
+# Fewer frames are copied into one piece: that is faster than many small parts.
+_REPLAY_MIN = 16
 
 
 def deliver(connections: Iterable[Connection], frames: Sequence[OutgoingFrame]) -> int:
@@ -52,10 +56,30 @@ def deliver(connections: Iterable[Connection], frames: Sequence[OutgoingFrame]) 
     return recipients
 
 
+def replay(connection: Connection, frames: Sequence[OutgoingFrame]) -> None:
+    """Send `frames`, in order, to one connection, which shares them with connections of other calls.
+
+    A slow client's out-buffer refers to the bytes of the frames. So thousands of clients that missed the same
+    publications need their memory once.
+    """
+    if len(frames) < _REPLAY_MIN or connection.closed:
+        deliver((connection,), frames)
+        return
+    if connection.kind is _WEBSOCKET:
+        parts = [frame.websocket for frame in frames]
+    elif isinstance(connection, SseStream):
+        parts = [frame.chunk if connection.is_chunked else frame.sse for frame in frames]
+    else:
+        parts = [frame.packet for frame in frames]
+    connection.cork()
+    connection.buffer_packets(parts, sum(map(len, parts)))
+    connection.uncork()
+
+
 class _PollingAndSse:
     """The joined frames of one fan-out for polling sessions and event streams. Each form is created when needed."""
 
-    __slots__ = ("_events", "_frames", "_joined", "_now_s", "_packets", "_responses", "_size")
+    __slots__ = ("_chunk", "_events", "_frames", "_joined", "_now_s", "_packets", "_responses", "_size")
 
     def __init__(self, frames: Sequence[OutgoingFrame]) -> None:
         self._frames = frames
@@ -64,15 +88,17 @@ class _PollingAndSse:
         self._joined: list[bytes] = []
         self._packets: list[bytes] = []
         self._size = 0
-        self._events = b""
+        self._events = self._chunk = b""
 
     def deliver(self, connection: Connection) -> None:
-        if connection.kind is TransportKind.SSE:
+        if isinstance(connection, SseStream):
             self._events = self._events or join_sse(self._frames)
-            connection.write(self._events)
+            if connection.is_chunked:
+                self._chunk = self._chunk or as_chunk(self._events)
+            connection.write(self._chunk if connection.is_chunked else self._events)
             return
-        poll = connection.poll
-        if connection.packets_max < len(self._frames):
+        poll, history = connection.poll, connection.history
+        if history.packets_max < len(self._frames) or history.needs_pings:
             self._buffer_each(connection)
             if poll is not None:
                 connection.flush()
@@ -86,9 +112,10 @@ class _PollingAndSse:
                 self._responses[extra_headers] = response
             connection.poll = None
             connection.last_response_s = self._now_s
+            history.response = response
             poll.respond(response)
             return
-        if connection.packets_max < UNLIMITED:
+        if history.packets_max < UNLIMITED:
             self._buffer_each(connection)
             return
         # All sessions without a waiting poll buffer the same joined part. So their next responses have the same bytes,

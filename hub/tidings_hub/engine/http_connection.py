@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from tidings.errors import BadRequest, TooLarge
 from tidings_hub import runtime
 from tidings_hub.engine.protocols import http_request, http_response
+from tidings_hub.engine.protocols.error_body import error_json
 from tidings_hub.engine.protocols.http_body import RequestBody
 from tidings_hub.engine.response_socket import ResponseSocket, SocketServer
 
@@ -21,6 +22,8 @@ _READ_BYTES = 65_536
 _EPOLLOUT = 4
 # Interval of the wheel's visits to a connection without a deadline: one with a waiting poll or a WSGI request.
 _VISIT_S = 30.0
+# Pipelined requests of one connection that are processed before other connections get a turn.
+_REQUESTS_PER_TURN = 16
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -61,26 +64,21 @@ class HttpConnection(ResponseSocket):
     """Reads HTTP requests from one client socket. The base class sends the responses."""
 
     __slots__ = (
-        "_body", "_handler", "_head", "_is_head_method", "_is_reading", "_last_handler", "_last_lines", "address",
-        "extra_headers", "host", "is_relayed", "over_limit", "remote", "secure", "server",
+        "_body", "_handler", "_head", "_is_head_method", "_last_handler", "_last_lines", "address",
+        "extra_headers", "host", "is_relayed", "remote", "secure", "server",
     )  # fmt: skip
 
     server: HttpServer
 
-    def __init__(self, server: HttpServer, fd: int, address: tuple[str, int], *, over_limit: bool) -> None:
+    def __init__(self, server: HttpServer, fd: int, address: tuple[str, int]) -> None:
         super().__init__(fd)
         self.server = server
         # Header lines that every response to the current request needs.
         self.extra_headers = b""
-        # The client's address and scheme. Behind a trusted proxy they differ from the socket's.
-        self.remote = address[0]
-        self.secure = False
-        # The host that the client requested, and whether another node sent the request.
-        self.host = ""
+        # The client's address, scheme and requested host. Behind a trusted proxy they differ from the socket's.
+        self.remote, self.secure, self.host = address[0], False, ""
+        # Whether another node sent the request.
         self.is_relayed = False
-        # Whether the node had too many connections when this one was accepted. Then all its requests get status 503,
-        # except requests that another node relays.
-        self.over_limit = over_limit
         self.address = address
         # The request whose body is being read, and its handler.
         self._head: RequestHead | None = None
@@ -90,9 +88,7 @@ class HttpConnection(ResponseSocket):
         self._last_handler: RequestHandler | None = None
         self._last_lines = b""
         self._is_head_method = False
-        # Whether the deadline applies to an incomplete request.
-        self._is_reading = True
-        self._set_deadline(server.limits.head_timeout_s)
+        self._read_within(server.limits.head_timeout_s)
 
     # --- called by the pump and the wheel ---
 
@@ -116,17 +112,17 @@ class HttpConnection(ResponseSocket):
         """
         if self._fd < 0:
             return None
-        if not self._deadline_s:
+        if not self._deadline_s or self._is_detached:
             return min(_VISIT_S, self.server.limits.idle_timeout_s)
         if now_s < self._deadline_s:
             return self._deadline_s - now_s
-        if self._is_reading and (self._input or self._head is not None):
+        if self._reading_s and (self._input or self._head is not None):
             self.server.metrics.http_timeouts += 1
             self.refuse(408, b"", close=True)
             return None
         if self._out is not None:
             self.server.metrics.http_unread += 1
-        elif self._is_reading:
+        elif self._reading_s:
             # The client never sent a byte, so there is no request to respond to.
             self.server.metrics.http_timeouts += 1
         else:
@@ -156,12 +152,18 @@ class HttpConnection(ResponseSocket):
         ):
             self.server.metrics.http_requests += 1
             return
+        is_in_head = bool(self._input) and self._head is None and not self._is_busy
+        is_incomplete = is_in_head and http_request.stays_incomplete(self._input, data)
         self._input = self._input + data if self._input else data
-        if not self._is_busy:
+        if is_incomplete and len(self._input) <= self.server.limits.head_max_bytes:
+            self._count_input()
+        elif not self._is_busy:
             self._process_input()
         elif len(self._input) >= self.server.limits.head_max_bytes:
             # Pipelined requests wait until an earlier one has its response. Beyond this size they stay in the kernel.
             self.server.pump.mute(self._fd)
+        if self._input:
+            self._count_input()
 
     def _on_peer_shutdown(self) -> None:
         if self._out is None:
@@ -173,6 +175,10 @@ class HttpConnection(ResponseSocket):
 
     # --- requests ---
 
+    def is_reused(self) -> bool:
+        """Whether the client sent an earlier GET request on this connection. Large heads do not count."""
+        return bool(self._last_lines)
+
     @property
     def _is_busy(self) -> bool:
         return self._pending is not None or self._out is not None or self._is_detached
@@ -182,23 +188,40 @@ class HttpConnection(ResponseSocket):
             return
         self._is_processing = True
         try:
-            while self._input and not self._is_busy and self._fd >= 0 and self._process_next():
-                pass
+            for _ in range(_REQUESTS_PER_TURN):
+                if not self._input or self._is_busy or self._fd < 0 or not self._process_next():
+                    break
+            else:
+                if self._input and not self._is_busy and self._fd >= 0:
+                    self.pause(0, self.resume)
         except BadRequest as error:
             self.server.metrics.http_refused += 1
             self.refuse(400, str(error).encode(), content_type=http_response.TEXT, close=True)
         finally:
             self._is_processing = False
+        self._count_input()
+
+    def _count_input(self) -> None:
+        size = len(self._input) + (0 if self._body is None else self._body.size)
+        if self._fd < 0 or not size:
+            self.server.budget.release(self)
+        else:
+            self.server.budget.hold(self, size)
+
+    def shed_input(self) -> None:
+        """Close with status 503: the node holds too many incomplete requests."""
+        if self._is_busy or self._fd < 0:
+            self.abort()
+            return
+        self.extra_headers = http_response.retry_after_line()
+        self.refuse(503, error_json("full"), close=True)
 
     def _process_next(self) -> bool:
         """Process one head, or the next part of a body. Return whether more input may be processed."""
-        if self._head is None:
-            return self._read_head()
-        return self._read_body(self._head)
+        return self._read_head() if self._head is None else self._read_body(self._head)
 
     def _read_head(self) -> bool:
-        # RFC 9112 section 2.2: an empty line before a request is ignored.
-        data = self._input[2:] if self._input.startswith(b"\r\n") else self._input
+        data = self._input.removeprefix(b"\r\n")  # An empty line before a request is ignored (RFC 9112 section 2.2).
         end = data.find(http_request.HEAD_END) + len(http_request.HEAD_END)
         is_complete = end >= len(http_request.HEAD_END)
         limit = self.server.limits.head_max_bytes
@@ -209,9 +232,8 @@ class HttpConnection(ResponseSocket):
         if not is_complete:
             http_request.check_partial(data)
             self._input = data
-            if not self._is_reading:
-                self._is_reading = True
-                self._set_deadline(self.server.limits.head_timeout_s)
+            if not self._reading_s:
+                self._read_within(self.server.limits.head_timeout_s)
             return False
         head = http_request.parse_head(data[:end])
         self._input = data[end:]
@@ -220,14 +242,13 @@ class HttpConnection(ResponseSocket):
 
     def _start_request(self, head: RequestHead) -> None:
         self.server.metrics.http_requests += 1
-        self._is_reading = False
+        self._reading_s = 0.0
         self._close_after = not head.keep_alive
         self._is_head_method = head.method == "HEAD"
         # While `_head` is set, the body is incomplete. A response in that state must also close the connection.
         self._head = head if head.has_body else None
         self._last_handler = None
-        handler = self.server.route(self, head)
-        if handler is None:
+        if (handler := self.server.route(self, head)) is None:
             return
         if not head.has_body:
             handler.handle(self, head, b"")
@@ -243,8 +264,7 @@ class HttpConnection(ResponseSocket):
         except TooLarge:
             handler.on_body_too_large(self)
             return
-        self._is_reading = True
-        self._set_deadline(self.server.limits.body_timeout_s)
+        self._read_within(self.server.limits.body_timeout_s)
         if head.headers.get("expect", "").lower() == "100-continue" and not self._input:
             self._write_interim(_CONTINUE)
 
@@ -260,7 +280,7 @@ class HttpConnection(ResponseSocket):
         if not body.done:
             return False
         self._head = self._body = self._handler = None
-        self._is_reading = False
+        self._reading_s = 0.0
         handler.handle(self, head, body.data)
         return True
 
@@ -273,7 +293,7 @@ class HttpConnection(ResponseSocket):
             self._close_after = True
             extra_headers += http_response.CLOSE
         self._head = self._body = self._handler = None
-        self._is_reading = False
+        self._reading_s = 0.0
         if self._close_after:
             self._input = b""
         content = b"" if self._is_head_method else body

@@ -14,6 +14,13 @@ class Origins(Protocol):
         """Whether a page of `origin` may send a request to `host`. `origin` is None for a request without a page."""
 
 
+class Hosts(Protocol):
+    """Decides which hosts a request may name."""
+
+    def allows(self, host: str) -> bool:
+        """Whether a request with this Host header may be served."""
+
+
 class AnyOrigin:
     """Allows every page, as CORS `*` does. For public test targets only."""
 
@@ -32,8 +39,11 @@ class EngineLimits:
     body_timeout_s: from the end of a head to the end of the body; later: 408 and close.
     idle_timeout_s: a kept-alive connection without a request; later: close.
     answer_timeout_s: from the first byte of a response until the client has read it; later: close.
-    max_connections: open descriptors; more: 503 with code `full` and close.
+    max_connections: sessions and event streams; more: 503 with code `full` and close.
+    reserved_connections: client sockets beyond max_connections; more: those that wait longest are closed.
     connections_per_address: sessions of one client address; more: 429 with code `too_many_connections`. 0: no limit.
+    connect_max_bytes: bytes that one session may send before it is authenticated; more: close with `too_large`.
+    input_max_bytes: bytes of all incomplete requests and unauthenticated sessions; more: the first ones are closed.
     backlog: connections that the kernel holds before accept; more: the kernel makes the clients retry.
     out_buffer_bytes: bytes that wait for one slow connection; more: close with `slow`.
     inbound_rate_per_s, inbound_burst: packets from one connection; faster: close with `too_fast`.
@@ -44,7 +54,7 @@ class EngineLimits:
     wsgi_timeout_s, wsgi_response_max_bytes: one response; later or larger: 500.
     relay_max: requests and WebSockets forwarded to other nodes; more: 503, or the session stays on polling.
     relay_timeout_s: until another node accepts a request; later: the response is "unknown session".
-    trusted_proxies: networks whose X-Forwarded-For, -Proto and -Host headers are trusted.
+    trusted_proxies: networks whose X-Forwarded-For, -Proto and -Host headers, or Forwarded header, are trusted.
     """
 
     head_max_bytes: int
@@ -54,7 +64,10 @@ class EngineLimits:
     idle_timeout_s: float
     answer_timeout_s: float
     max_connections: int
+    reserved_connections: int
     connections_per_address: int
+    connect_max_bytes: int
+    input_max_bytes: int
     backlog: int
     out_buffer_bytes: int
     inbound_rate_per_s: float
@@ -93,6 +106,8 @@ class EngineMetrics(Protocol):
     accepted: int = 0
     refused_full: int = 0
     refused_per_address: int = 0
+    sockets_shed: int = 0
+    input_shed: int = 0
     accept_paused: int = 0
     http_requests: int = 0
     http_refused: int = 0
@@ -110,9 +125,13 @@ class EngineMetrics(Protocol):
     upgrades: int = 0
     upgrade_timeouts: int = 0
     polls_paced: int = 0
+    polls_repeated: int = 0
+    polls_unproven: int = 0
+    posts_repeated: int = 0
     packets_received: int = 0
     bad_packets: int = 0
     bad_origins: int = 0
+    bad_hosts: int = 0
     closed_slow: int = 0
     closed_too_fast: int = 0
     closed_too_large: int = 0

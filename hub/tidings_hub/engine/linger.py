@@ -67,6 +67,10 @@ class Linger:
         self._pump.wheel.schedule(self, self._wait_s)
         self._flush()
 
+    def waiting_rank(self, _now_s: float) -> tuple[int, float] | None:
+        """The first to be closed for a new client. None: the last bytes are not written yet. See `SocketRoom`."""
+        return (0, 0.0) if self._is_shut_down else None
+
     def on_event(self, mask: int) -> None:
         """Continue to write, or read and discard."""
         if mask & _EPOLLOUT:

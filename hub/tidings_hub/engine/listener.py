@@ -11,6 +11,7 @@ from tidings_hub import runtime
 if TYPE_CHECKING:
     import logging
 
+    from tidings_hub.engine.capacity.socket_room import SocketRoom
     from tidings_hub.engine.limits import EngineMetrics
     from tidings_hub.engine.pump import Pump
 
@@ -20,6 +21,8 @@ _socket: Any = runtime.original("socket")
 _ACCEPTS_MAX = 128
 # How long a node without free descriptors waits before it accepts again.
 _NO_DESCRIPTORS_PAUSE_S = 0.25
+# How long a node whose sockets all serve requests waits before it accepts again.
+_NO_ROOM_PAUSE_S = 0.1
 _NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 # The address of clients of a Unix socket. No network of trusted proxies contains it.
 _UNIX_ADDRESS = ("unix", 0)
@@ -76,6 +79,7 @@ class ListenerServer(Protocol):
     metrics: EngineMetrics
     log: logging.Logger
     pump: Pump
+    room: SocketRoom
 
     def on_accept(self, fd: int, address: tuple[str, int]) -> None:
         """Take ownership of an accepted socket."""
@@ -86,6 +90,7 @@ class Listener:
 
     def __init__(self, server: ListenerServer, listening_socket: Any) -> None:
         self._server = server
+        self._room = server.room
         self.socket = listening_socket
         self._resume: runtime.Timer | None = None
 
@@ -97,7 +102,15 @@ class Listener:
 
     def accept(self) -> None:
         """Accept waiting connections, up to a batch."""
-        for _ in range(_ACCEPTS_MAX):
+        for count in range(_ACCEPTS_MAX):
+            if not self._room.has_room():
+                # Sockets of this turn are read in the next one. Until then none is closed for another.
+                if count:
+                    return
+                if not self._room.make_room():
+                    # All sockets serve requests. New clients wait in the backlog of the kernel.
+                    self._pause(_NO_ROOM_PAUSE_S)
+                    return
             try:
                 # Calls accept4(2) as the socket module does, without a socket object per client.
                 fd, address = self.socket._accept()  # noqa: SLF001
@@ -106,19 +119,28 @@ class Listener:
             except OSError as error:
                 if error.errno not in _NO_DESCRIPTORS:
                     raise
-                self._pause()
+                if self._room.on_no_descriptors():
+                    continue
+                self._pause(_NO_DESCRIPTORS_PAUSE_S)
                 return
             _os.set_blocking(fd, False)
             # The client of a Unix socket has no address.
             self._server.on_accept(fd, (address[0], address[1]) if isinstance(address, tuple) else _UNIX_ADDRESS)
 
-    def _pause(self) -> None:
+    def _pause(self, seconds: float) -> None:
         # Without a pause, epoll would report the waiting connection on every turn.
         server = self._server
         server.metrics.accept_paused += 1
-        server.log.warning("no free descriptor: accepting again in %s s", _NO_DESCRIPTORS_PAUSE_S)
         server.pump.stop_listening(self.socket.fileno())
-        self._resume = runtime.call_later(_NO_DESCRIPTORS_PAUSE_S, server.pump.listen, self.socket.fileno(), self)
+        self._resume = runtime.call_later(seconds, self._listen_again)
+
+    def _listen_again(self) -> None:
+        try:
+            self._server.pump.listen(self.socket.fileno(), self)
+        except OSError as error:
+            # Without another attempt the node would never accept again.
+            self._server.log.warning("cannot accept yet: %s", error)
+            self._resume = runtime.call_later(_NO_DESCRIPTORS_PAUSE_S, self._listen_again)
 
     def close(self) -> None:
         """Stop listening and close the socket."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Protocol
 
+from tidings.codes import CODES, Fault
 from tidings_hub import runtime
 from tidings_hub.core.node_directory import SID_TAIL
-from tidings_hub.engine.address_limit import AddressLimit
+from tidings_hub.engine.capacity.address_limit import AddressLimit
+from tidings_hub.engine.capacity.input_budget import InputBudget, Strangers
 from tidings_hub.engine.close_payloads import ClosePayloads
 from tidings_hub.engine.poll_response_cache import PollResponseCache
+from tidings_hub.engine.protocols import http_response
 from tidings_hub.engine.protocols.engineio import TransportKind
 from tidings_hub.engine.protocols.error_body import error_json
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     import logging
 
     from tidings_hub.engine.application import Application, HandshakeRequest, SseApplication
+    from tidings_hub.engine.capacity.socket_room import SocketRoom
     from tidings_hub.engine.connection import Connection
     from tidings_hub.engine.limits import EngineLimits, EngineMetrics, EngineOptions
     from tidings_hub.engine.pump import Pump
@@ -35,15 +39,23 @@ class Refusable(Protocol):
     """An HTTP connection with a request that can be refused."""
 
     remote: str
+    extra_headers: bytes
 
     def refuse(self, status: int, body: bytes, *, close: bool = False) -> None:
         """Respond with an error."""
 
 
+def refuse_session(http_connection: Refusable, code: str) -> None:
+    """Refuse a new session with a code of `tidings.codes`."""
+    if CODES[code].fault is Fault.OURS:
+        http_connection.extra_headers += http_response.retry_after_line()
+    http_connection.refuse(CODES[code].http_status, error_json(code), close=True)
+
+
 class EngineContext:
     """What all mounts and the relay of one server share."""
 
-    __slots__ = ("addresses", "limits", "log", "metrics", "node_id", "pump", "wheel")
+    __slots__ = ("addresses", "budget", "limits", "log", "metrics", "node_id", "pump", "room", "strangers", "wheel")
 
     def __init__(
         self,
@@ -54,6 +66,7 @@ class EngineContext:
         node_id: str,
         pump: Pump,
         wheel: TimingWheel,
+        room: SocketRoom,
     ) -> None:
         self.limits = limits
         self.metrics = metrics
@@ -61,6 +74,9 @@ class EngineContext:
         self.node_id = node_id
         self.pump = pump
         self.wheel = wheel
+        self.room = room
+        self.budget = InputBudget(limits, metrics, call_safely=pump.call_safely)
+        self.strangers = Strangers(limits, self.budget)
         self.addresses = AddressLimit(limits.connections_per_address)
 
 
@@ -79,6 +95,7 @@ class Mount:
         "poll_responses",
         "pump",
         "sessions",
+        "strangers",
         "wheel",
     )
 
@@ -92,6 +109,7 @@ class Mount:
         self.metrics = context.metrics
         self.pump = context.pump
         self.wheel = context.wheel
+        self.strangers = context.strangers
         self.sessions: dict[str, Connection] = {}
         self.close_payloads = ClosePayloads()
         self.poll_responses = PollResponseCache()
@@ -103,22 +121,35 @@ class Mount:
         """Return a new session id: the node's id, then random characters that cannot be guessed."""
         return self.context.node_id + secrets.token_urlsafe(_SID_BYTES)
 
-    def refuse_if_crowded(self, http_connection: Refusable) -> bool:
-        """Refuse a new session if its address has the maximum number of sessions. Return whether it was refused."""
-        if self.context.addresses.has_room(http_connection.remote):
-            return False
+    def count_refusal(self, remote: str) -> str:
+        """Return the code with which a new session is refused, and count it. Empty: there is room for the session."""
+        if not self.context.room.has_session_room():
+            self.metrics.refused_full += 1
+            return "full"
+        if self.context.addresses.has_room(remote):
+            return ""
         self.metrics.refused_per_address += 1
-        http_connection.refuse(429, error_json("too_many_connections"), close=True)
-        return True
+        return "too_many_connections"
+
+    def refuse_if_crowded(self, http_connection: Refusable) -> bool:
+        """Refuse a new session if the node or its address has the maximum number of sessions. Return whether it did."""
+        code = self.count_refusal(http_connection.remote)
+        if code:
+            refuse_session(http_connection, code)
+        return bool(code)
 
     def admit(self, connection: Connection, request: HandshakeRequest) -> None:
         """Register a new connection: count it, schedule its deadlines and notify the application."""
         self.sessions[connection.sid] = connection
         self.context.addresses.add(connection.remote)
+        self.context.room.sessions += 1
+        if connection.kind is not TransportKind.SSE:
+            self.strangers.add(connection)
         self.increment(_OPENED_METRICS[connection.kind])
         self.wheel.schedule(connection, connection.next_deadline_s(runtime.now_s()))
         try:
-            self.application.on_open(connection, request)
+            # An `SseApplication` only gets event streams: its mount has only an `SseHandler`.
+            self.application.on_open(connection, request)  # type: ignore[arg-type]
         except Exception as error:  # noqa: BLE001 - any error ends this connection and not the pump
             self._on_application_error(connection, error)
 
@@ -161,6 +192,8 @@ class Mount:
         application makes.
         """
         self.sessions.pop(connection.sid, None)
+        self.context.room.sessions -= 1
+        self.strangers.remove(connection)
         self.context.addresses.remove(connection.remote)
         self.wheel.cancel(connection)
         closed = self.metrics.connections_closed
@@ -179,7 +212,7 @@ class Mount:
         closed, self._closed = self._closed, []
         for connection, reason in closed:
             try:
-                self.application.on_close(connection, reason)
+                self.application.on_close(connection, reason)  # type: ignore[arg-type]
             except Exception:
                 self.metrics.application_errors += 1
                 self.context.log.exception("the application failed in on_close()")

@@ -8,7 +8,7 @@ squelch_exception).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from tidings_hub import runtime
@@ -22,8 +22,11 @@ _select: Any = runtime.original("select")
 _IN = _select.EPOLLIN | _select.EPOLLRDHUP
 _OUT = _select.EPOLLOUT
 _QUIET = _select.EPOLLRDHUP
-# Maximum number of events per turn. Timers and other greenlets run before the next turn.
+# A turn ends after so many events, or after this time. Timers and other greenlets run before the next turn.
 _TURN_MAX = 512
+_TURN_MAX_S = 0.01
+# Events that are fetched together. The kernel returns the descriptors in turn, so none waits for the others for long.
+_BATCH_MAX = 32
 _WATCH_S = 1.0
 
 
@@ -72,6 +75,7 @@ class Pump:
         on_cut_off: Callable[[], object],
     ) -> None:
         self.wheel = wheel
+        wheel.has_input = self.has_input
         self.turns = 0
         self.on_cut_off = on_cut_off
         self._linger_s = linger_s
@@ -83,6 +87,7 @@ class Pump:
         self._acceptors: dict[int, Acceptor] = {}
         self._watchdog: runtime.Timer | None = None
         self._turns_seen = -1
+        self._waiting_at_check = False
         self._running = False
 
     def __len__(self) -> int:
@@ -182,6 +187,10 @@ class Pump:
         except BaseException as error:  # noqa: BLE001 - an error of one connection must not affect the others
             self._report(error)
 
+    def endpoints(self) -> Iterable[tuple[int, Endpoint]]:
+        """All descriptors with their owners. Do not add or close one while you iterate."""
+        return self._table.items()
+
     def lingering_count(self) -> int:
         """Number of descriptors that stay open only until the other side has read the last bytes."""
         return sum(isinstance(endpoint, Linger) for endpoint in self._table.values())
@@ -196,14 +205,27 @@ class Pump:
             self._report(error)
 
     def _work(self) -> None:
+        accepting: dict[int, Acceptor] = {}
+        # To read 64 KB and parse it takes up to 5 ms, so 512 clients could stop the event loop for seconds.
+        end_s = runtime.now_s() + _TURN_MAX_S
+        for _ in range(_TURN_MAX // _BATCH_MAX):
+            events = self._poll(0, _BATCH_MAX)
+            self._handle(events, accepting)
+            if len(events) < _BATCH_MAX or runtime.now_s() >= end_s:
+                break
+        # Accept last. A new connection may get the number of a descriptor that was closed above, and must not receive
+        # an event that belongs to the closed one.
+        for acceptor in accepting.values():
+            acceptor.accept()
+
+    def _handle(self, events: Iterable[tuple[int, int]], accepting: dict[int, Acceptor]) -> None:
         table = self._table
-        accepting = []
-        for fd, mask in self._poll(0, _TURN_MAX):
+        for fd, mask in events:
             endpoint = table.get(fd)
             if endpoint is None:
                 acceptor = self._acceptors.get(fd)
                 if acceptor is not None:
-                    accepting.append(acceptor)
+                    accepting[fd] = acceptor
                 continue
             try:
                 endpoint.on_event(mask)
@@ -212,10 +234,6 @@ class Pump:
             except BaseException as error:  # noqa: BLE001 - an error of one connection closes only that connection
                 self._report(error)
                 self._abort(fd, endpoint)
-        # Accept last. A new connection may get the number of a descriptor that was closed above, and must not receive
-        # an event that belongs to the closed one.
-        for acceptor in accepting:
-            acceptor.accept()
 
     def _abort(self, fd: int, endpoint: Endpoint) -> None:
         try:
@@ -237,12 +255,21 @@ class Pump:
         self._watchdog = runtime.call_later(_WATCH_S, self._watch)
         if not self._running:
             return
-        if not self.is_alive():
+        was_waiting, self._waiting_at_check = self._waiting_at_check, self._is_waiting()
+        # On a busy machine the event loop itself may not have run since the last check. Between two checks it has.
+        if not runtime.is_watched(self._epoll.fileno()) or (was_waiting and self._waiting_at_check):
             runtime.watch(self._epoll.fileno(), self._turn)
+            self._waiting_at_check = False
             self._on_recovered()
         self._turns_seen = self.turns
 
+    def has_input(self) -> bool:
+        """Whether events wait for the next turn."""
+        return self._running and bool(self._poll(0, 1))
+
     def is_alive(self) -> bool:
         """Whether eventlet's hub watches the epoll, and no events have waited since the watchdog's last check."""
-        is_waiting = self.turns == self._turns_seen and bool(self._poll(0, 1))
-        return self._running and not is_waiting and runtime.is_watched(self._epoll.fileno())
+        return self._running and not self._is_waiting() and runtime.is_watched(self._epoll.fileno())
+
+    def _is_waiting(self) -> bool:
+        return self.turns == self._turns_seen and bool(self._poll(0, 1))

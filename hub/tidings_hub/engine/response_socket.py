@@ -5,13 +5,20 @@
 
 from __future__ import annotations
 
+import fcntl
+import select
+import sys
 from typing import TYPE_CHECKING, Protocol
 
 from tidings_hub import runtime
+from tidings_hub.engine.capacity.waiting_tiers import IDLE_TIER, LAST_TIER, POLL_TIER, waiting_tier
 from tidings_hub.engine.outbuffer import OutBuffer
 from tidings_hub.engine.protocols.engineio import TRANSPORT_CLOSE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tidings_hub.engine.capacity.input_budget import InputBudget
     from tidings_hub.engine.connection import Connection
     from tidings_hub.engine.connection_input import ResponseWriter
     from tidings_hub.engine.limits import EngineLimits, EngineMetrics
@@ -19,6 +26,11 @@ if TYPE_CHECKING:
     from tidings_hub.engine.timing_wheel import TimingWheel
 
 _write = runtime.original("os").write
+_poll = runtime.original("select").poll
+# The client closed the connection, or only its sending side; or the connection broke. See epoll_ctl(2).
+_HANGUP = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+# tcp(7) has no name for it: linux/sockios.h.
+_SIOCOUTQNSD = 0x894B
 
 
 class PendingRequest(Protocol):
@@ -40,10 +52,20 @@ class FrameReceiver(Protocol):
 class SocketServer(Protocol):
     """What the output side of an HTTP connection needs of the server."""
 
+    budget: InputBudget
     limits: EngineLimits
     metrics: EngineMetrics
     pump: Pump
     wheel: TimingWheel
+
+
+def _unsent_bytes(fd: int) -> int:
+    """Bytes that the kernel holds for the peer of a TCP socket, because the peer does not read. 0 if unknown."""
+    try:
+        return int.from_bytes(fcntl.ioctl(fd, _SIOCOUTQNSD, bytes(4)), sys.byteorder)
+    except (OSError, ValueError):
+        # A closed socket, or one that is no TCP socket.
+        return 0
 
 
 class ResponseSocket:
@@ -51,7 +73,7 @@ class ResponseSocket:
 
     __slots__ = (
         "_close_after", "_deadline_s", "_fd", "_input", "_is_detached", "_is_processing", "_out", "_pending",
-        "post_target", "slot",
+        "_reading_s", "post_target", "slot",
     )  # fmt: skip
 
     # A slot of `HttpConnection`.
@@ -72,6 +94,8 @@ class ResponseSocket:
         self._is_processing = False
         # 0: no deadline.
         self._deadline_s = 0.0
+        # The time that an incomplete request has, if the deadline applies to one. 0: no request is being read.
+        self._reading_s = 0.0
 
     def abort(self) -> None:
         """Close the descriptor and notify the owner of a pending request."""
@@ -93,6 +117,30 @@ class ResponseSocket:
         self._deadline_s = runtime.now_s() + seconds
         self.server.wheel.schedule(self, seconds)
 
+    def _read_within(self, seconds: float) -> None:
+        self._reading_s = seconds
+        self._set_deadline(seconds)
+
+    def waiting_rank(self, now_s: float) -> tuple[int, float] | None:
+        """The order in which waiting connections are closed for new ones, smallest first; see `SocketRoom`.
+
+        First those that have not completed a request, or not read a response, for a second; then idle ones, the longest
+        idle first; then new ones. The POST of a session is late, since the session ends with it, and a poll is last.
+        None: a greenlet serves its request.
+        """
+        if self._pending is not None:
+            return POLL_TIER, 0.0
+        if self._is_detached or not self._deadline_s:
+            return None
+        limits = self.server.limits
+        if self._out is not None:
+            since_s = self._deadline_s - limits.answer_timeout_s
+        elif self._reading_s:
+            since_s = self._deadline_s - self._reading_s
+        else:
+            return IDLE_TIER, self._deadline_s - limits.idle_timeout_s
+        return (waiting_tier(now_s - since_s) if self.post_target is None else LAST_TIER), since_s
+
     def _start_idle_timeout(self) -> None:
         limits = self.server.limits
         if limits.idle_timeout_s < max(limits.head_timeout_s, limits.body_timeout_s):
@@ -109,12 +157,32 @@ class ResponseSocket:
         """Implemented by `HttpConnection`."""
         raise NotImplementedError
 
+    def shed_input(self) -> None:
+        """Implemented by `HttpConnection`."""
+        raise NotImplementedError
+
     # --- responses ---
 
     def wait_for(self, pending: PendingRequest) -> None:
         """Let `pending` respond later. If the client disconnects before that, `pending.end` is called."""
         self._pending = pending
         self._deadline_s = 0.0
+
+    def stop_waiting(self) -> None:
+        """Let the owner of the pending request go: another connection has the request now."""
+        self._pending = None
+
+    def is_unread(self) -> bool:
+        """Whether a part of the last response was not even sent: the client does not read it."""
+        return self._out is not None or _unsent_bytes(self._fd) > 0
+
+    def is_closed_by_client(self) -> bool:
+        """Whether the client closed the connection. False if its last request announced that."""
+        if self._fd < 0:
+            return not self._close_after
+        watch = _poll()
+        watch.register(self._fd, _HANGUP)
+        return bool(watch.poll(0))
 
     def respond(self, response: bytes) -> None:
         """Send a complete response. Never blocks, never raises."""
@@ -177,12 +245,15 @@ class ResponseSocket:
         """Send the response to a WebSocket handshake and release the descriptor. None: the connection broke."""
         self._write_interim(response)
         self._pending = None
+        # The client read the last response before it sent this request, so this is no loss of connection.
+        self._close_after = True
         return self.release_fd() if self._fd >= 0 else None
 
     def release_fd(self) -> int:
         """Give up the descriptor, without a response to the current request. The caller owns it from now on."""
         fd, self._fd = self._fd, -1
         self.server.wheel.cancel(self)
+        self.server.budget.release(self)
         return fd
 
     def feed_remaining(self, receiver: FrameReceiver) -> None:
@@ -205,3 +276,18 @@ class ResponseSocket:
         self.server.pump.reattach(self._fd)
         self._close_after = self._close_after or not keep_alive
         self.respond(response)
+
+    def pause(self, delay_s: float, function: Callable[..., object], *args: object) -> None:
+        """Let other connections be served for at least `delay_s` seconds, then call `function`.
+
+        Until then nothing is read: the input does not grow, and the client's end does not discard its requests.
+        """
+        self._is_detached = True
+        self.server.pump.detach(self._fd)
+        runtime.call_later(delay_s, self.server.pump.call_safely, self._end_pause, function, args)
+
+    def _end_pause(self, function: Callable[..., object], args: Sequence[object]) -> None:
+        if self._fd >= 0:
+            self._is_detached = False
+            self.server.pump.reattach(self._fd)
+            function(*args)

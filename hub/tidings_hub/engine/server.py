@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from tidings_hub import runtime
 from tidings_hub.core.relay_stamp import STAMP_HEADER
+from tidings_hub.engine.capacity.socket_room import SocketRoom
 from tidings_hub.engine.engineio_handler import EngineioHandler
 from tidings_hub.engine.http_connection import HttpConnection, RequestHandler
-from tidings_hub.engine.limits import EngineLimits, EngineMetrics, EngineOptions
+from tidings_hub.engine.limits import EngineLimits, EngineMetrics, EngineOptions, Hosts
 from tidings_hub.engine.listener import Listener, listen_tcp, listen_unix
 from tidings_hub.engine.mount import EngineContext, Mount
 from tidings_hub.engine.protocols import engineio, http_response
 from tidings_hub.engine.protocols.error_body import error_json
 from tidings_hub.engine.pump import Pump
+from tidings_hub.engine.refused_origin import log_refused_origin, refuse_origin
 from tidings_hub.engine.relay.relay import Relay
 from tidings_hub.engine.sse_handler import SseHandler
 from tidings_hub.engine.timing_wheel import TimedEntry, TimingWheel
-from tidings_hub.engine.wsgi_handler import WsgiHandler
+from tidings_hub.engine.trusted_proxies import TrustedProxies
+from tidings_hub.engine.wsgi_handler import Workload, WsgiHandler, only_pages
+from tidings_hub.log import log_rate_limited
 
 if TYPE_CHECKING:
-    import logging
-
     from tidings_hub.core.node_directory import NodeDirectory
     from tidings_hub.engine.application import Application, SseApplication
     from tidings_hub.engine.connection import Connection
     from tidings_hub.engine.protocols.http_request import RequestHead
 
-_os = runtime.original("os")
-# Connections above max_connections that are accepted only to get status 503. Further ones are closed without response.
-_REFUSED_MAX = 256
 _GRANULARITY_MAX_S = 1.0
 _GRANULARITY_MIN_S = 0.005
 _DRAIN_STEP_S = 0.05
@@ -45,8 +43,18 @@ class EngineServer:
     `runtime.patch()`.
     """
 
-    def __init__(self, limits: EngineLimits, *, metrics: EngineMetrics, log: logging.Logger, node_id: str = "") -> None:
+    def __init__(
+        self,
+        limits: EngineLimits,
+        *,
+        metrics: EngineMetrics,
+        log: logging.Logger,
+        node_id: str = "",
+        hosts: Hosts | None = None,
+    ) -> None:
         self.limits = limits
+        # None: a request may name any host.
+        self._hosts = hosts
         self.metrics = metrics
         self.log = log
         self.wheel = TimingWheel(_GRANULARITY_MAX_S, self._on_wheel_error)
@@ -57,9 +65,17 @@ class EngineServer:
             on_recovered=self._on_pump_recovered,
             on_cut_off=self._on_cut_off,
         )
+        self.room = SocketRoom(self.pump, limits, metrics, log)
         self._context = EngineContext(
-            limits=limits, metrics=metrics, log=log, node_id=node_id, pump=self.pump, wheel=self.wheel
+            limits=limits,
+            metrics=metrics,
+            log=log,
+            node_id=node_id,
+            pump=self.pump,
+            wheel=self.wheel,
+            room=self.room,
         )
+        self.budget = self._context.budget
         # Handlers by path, each with the options of its mount.
         self._routes: dict[str, tuple[RequestHandler, EngineOptions]] = {}
         self._handlers: list[EngineioHandler | SseHandler] = []
@@ -67,7 +83,8 @@ class EngineServer:
         self._listeners: list[Listener] = []
         self.local_address = ("127.0.0.1", 0)
         self.relay: Relay | None = None
-        self.is_trusted_proxy = lru_cache(maxsize=4096)(self._is_in_trusted_network)
+        self._proxies = TrustedProxies(limits.trusted_proxies)
+        self.is_trusted_proxy = self._proxies.contains
 
     # --- setup ---
 
@@ -91,9 +108,11 @@ class EngineServer:
         if granularity_s < self.wheel.granularity_s:
             self.wheel.refine(granularity_s)
 
-    def mount_wsgi(self, app: runtime.WsgiApp) -> None:
-        """Pass all other requests to `app`. Call it before `start`."""
-        self._wsgi = WsgiHandler(app, limits=self.limits, metrics=self.metrics, log=self.log)
+    def mount_wsgi(self, app: runtime.WsgiApp, *, workload_of: Callable[[str], Workload] = only_pages) -> None:
+        """Pass all other requests to `app`. Call it before `start`. `workload_of`: the workload of a path."""
+        self._wsgi = WsgiHandler(
+            app, workload_of=workload_of, room=self.room, limits=self.limits, metrics=self.metrics, log=self.log
+        )
 
     def enable_relay(
         self,
@@ -105,6 +124,7 @@ class EngineServer:
     ) -> Relay:
         """Relay requests to and from other nodes. Call it before `start`. The parameters are those of `Relay`."""
         self.relay = Relay(self._context, nodes, keys, request_refresh=request_refresh, cluster_time_s=cluster_time_s)
+        self.room.relay = self.relay
         for handler in self._handlers:
             if isinstance(handler, EngineioHandler):
                 handler.relay = self.relay
@@ -133,6 +153,7 @@ class EngineServer:
 
     def start(self) -> None:
         """Start to serve. Returns immediately."""
+        self.room.start()
         self.wheel.start()
         self.pump.start()
 
@@ -183,21 +204,14 @@ class EngineServer:
             connection.close("draining")
         self.pump.stop()
         self.wheel.stop()
+        self.room.close()
 
     # --- called by listeners and HTTP connections ---
 
     def on_accept(self, fd: int, address: tuple[str, int]) -> None:
         """Take ownership of a new client socket."""
         self.metrics.accepted += 1
-        excess = len(self.pump) - self.limits.max_connections
-        if self.relay is not None:
-            excess -= self.relay.sockets
-        if excess >= 0:
-            self.metrics.refused_full += 1
-            if excess >= _REFUSED_MAX:
-                _os.close(fd)
-                return
-        self.pump.add(fd, HttpConnection(self, fd, address, over_limit=excess >= 0))
+        self.pump.add(fd, HttpConnection(self, fd, address))
 
     def route(self, http_connection: HttpConnection, head: RequestHead) -> RequestHandler | None:
         """Return the handler of a request, or None if the request already has a response."""
@@ -205,9 +219,7 @@ class EngineServer:
         if not self._identify(http_connection, head):
             http_connection.refuse(engineio.UNKNOWN_SESSION.status, engineio.UNKNOWN_SESSION.body(), close=True)
             return None
-        # A full node still serves its own sessions when another node relays their requests.
-        if http_connection.over_limit and not http_connection.is_relayed:
-            http_connection.refuse(503, error_json("full"), close=True)
+        if self._hosts is not None and not self._check_host(http_connection, head, self._hosts):
             return None
         route = self._routes.get(head.path)
         if route is not None:
@@ -216,13 +228,32 @@ class EngineServer:
             http_connection.refuse(404, error_json("not_found"))
         return self._wsgi
 
+    def _check_host(self, http_connection: HttpConnection, head: RequestHead, hosts: Hosts) -> bool:
+        """Refuse a request to a foreign host. A page can forge forwarded headers, so the Host header counts as well."""
+        host = head.headers.get("host", "")
+        if hosts.allows(host) and hosts.allows(http_connection.host):
+            return True
+        self.metrics.bad_hosts += 1
+        log_rate_limited(
+            self.log,
+            logging.WARNING,
+            "bad host",
+            "a request with the Host header %r was refused: --dev serves this machine only; if a page has this address,"
+            " list it in `origins`",
+            host,
+        )
+        http_connection.refuse(403, error_json("forbidden"), close=True)
+        return False
+
     def _check_origin(
         self, http_connection: HttpConnection, head: RequestHead, handler: RequestHandler, options: EngineOptions
     ) -> RequestHandler | None:
         origin = head.headers.get("origin")
         if not options.origins.allows(origin, http_connection.host, http_connection.secure):
             self.metrics.bad_origins += 1
-            http_connection.refuse(403, engineio.FORBIDDEN.body(), close=True)
+            log_refused_origin(self.log, str(origin), http_connection.host)
+            is_engineio = isinstance(handler, EngineioHandler)
+            refuse_origin(http_connection, head, options, self.pump, is_engineio=is_engineio)
             return None
         if origin is not None:
             http_connection.extra_headers += http_response.cors_lines(origin)
@@ -239,7 +270,7 @@ class EngineServer:
         """Set the client's address, scheme and host. False: the request has an invalid stamp of another node."""
         http_connection.is_relayed = False
         if self.relay is None or STAMP_HEADER not in head.headers:
-            http_connection.host = self._read_client_address(http_connection, head)
+            self._proxies.read_client(http_connection, head.headers)
             return True
         stamp = self.relay.verify_stamp(head)
         if stamp is None:
@@ -247,31 +278,6 @@ class EngineServer:
         http_connection.is_relayed = True
         http_connection.remote, http_connection.secure, http_connection.host = stamp.remote, stamp.secure, stamp.host
         return True
-
-    def _read_client_address(self, http_connection: HttpConnection, head: RequestHead) -> str:
-        """Set the client's address and scheme, and return the host that it requested."""
-        headers = head.headers
-        host = headers.get("host", "")
-        peer = http_connection.address[0]
-        http_connection.remote, http_connection.secure = peer, False
-        if not self.limits.trusted_proxies or not self.is_trusted_proxy(peer):
-            return host
-        # Each proxy appends the address of its peer. So from the right, the first untrusted address is the client's.
-        for hop in reversed([part.strip() for part in headers.get("x-forwarded-for", "").split(",")]):
-            if not hop:
-                break
-            http_connection.remote = hop[:64]
-            if not self.is_trusted_proxy(hop):
-                break
-        http_connection.secure = headers.get("x-forwarded-proto", "").lower() == "https"
-        return headers.get("x-forwarded-host", host)
-
-    def _is_in_trusted_network(self, address: str) -> bool:
-        try:
-            ip = ip_address(address)
-        except ValueError:
-            return False
-        return any(ip in network for network in self.limits.trusted_proxies)
 
     # --- called by the pump and the wheel ---
 

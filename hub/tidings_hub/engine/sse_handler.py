@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tidings.codes import CODES, Fault
 from tidings_hub import runtime
+from tidings_hub.core.frame import LAST_CHUNK, HubEvent
 from tidings_hub.engine.application import HandshakeRequest
-from tidings_hub.engine.connection import Connection
+from tidings_hub.engine.mount import refuse_session
+from tidings_hub.engine.protocols import http_response
 from tidings_hub.engine.protocols.engineio import TransportKind
 from tidings_hub.engine.protocols.error_body import error_json
 from tidings_hub.engine.protocols.http_query import parse_query
+from tidings_hub.engine.sse_stream import SseStream, stream_start
 
 if TYPE_CHECKING:
     from tidings_hub.engine.http_connection import HttpConnection
     from tidings_hub.engine.mount import Mount
     from tidings_hub.engine.protocols.http_request import RequestHead
 
+# Browsers send it to HTTPS and to the loopback interface. Neither scripts nor other programs set it.
+BROWSER_HEADER = "sec-fetch-mode"
 _socket: Any = runtime.original("socket")
 
 
@@ -49,9 +55,9 @@ class SseHandler:
             http_connection.refuse(405, error_json("not_allowed"))
         elif query is None:
             http_connection.refuse(400, error_json("bad_request"))
-        elif self.is_draining:
-            http_connection.refuse(503, error_json("draining"))
-        elif not self.mount.refuse_if_crowded(http_connection):
+        elif code := "draining" if self.is_draining else self.mount.count_refusal(http_connection.remote):
+            self._refuse(http_connection, head, code)
+        else:
             mount, remote = self.mount, http_connection.remote
             request = HandshakeRequest(
                 head.path, query, head.headers, remote, http_connection.secure, TransportKind.SSE
@@ -59,9 +65,25 @@ class SseHandler:
             fd = http_connection.release_fd()
             self._set_user_timeout(fd)
             headers = http_connection.extra_headers
-            connection = Connection(mount, mount.new_sid(), TransportKind.SSE, remote, fd=fd, extra_headers=headers)
-            mount.pump.reassign(fd, connection)
-            mount.admit(connection, request)
+            is_chunked = head.version == "1.1"
+            stream = SseStream(mount, mount.new_sid(), remote, fd=fd, extra_headers=headers, is_chunked=is_chunked)
+            mount.pump.reassign(fd, stream)
+            mount.admit(stream, request)
+
+    def _refuse(self, http_connection: HttpConnection, head: RequestHead, code: str) -> None:
+        """Refuse a stream for which there is no room.
+
+        An EventSource never reconnects after an error status. So a browser gets a stream that ends after
+        `tidings:close`, if the hub is at fault (PROTOCOL.md section 6).
+        """
+        if CODES[code].fault is not Fault.OURS or BROWSER_HEADER not in head.headers:
+            refuse_session(http_connection, code)
+            return
+        is_chunked = head.version == "1.1"
+        start = stream_start(http_connection.extra_headers, http_response.retry_ms(), is_chunked=is_chunked)
+        event = HubEvent("tidings:close", error_json(code))
+        body = event.chunk + LAST_CHUNK if is_chunked else event.sse
+        http_connection.send_raw(start + body, keep_alive=False)
 
     def _set_user_timeout(self, fd: int) -> None:
         # The client of an event stream never sends anything. So the kernel detects a client that vanished: it

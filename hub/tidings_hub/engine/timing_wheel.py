@@ -6,14 +6,20 @@ in it. Each entry returns when it needs its next visit.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from typing import Protocol
 
 from tidings_hub import runtime
+from tidings_hub.core.health.loop_stalls import LoopStalls
 
 _SLOTS = 256
 _UNSCHEDULED = -1
+# A tick that is later than this follows a stall of the event loop.
+_LATE_S = 0.1
+# How long the visits wait at most for the input of a stall. A node under load always has some input.
+_CATCH_UP_S = 2.0
 _random = random.Random()  # noqa: S311 - spreads load; no secret depends on it
 
 
@@ -37,16 +43,25 @@ def first_ping_delay_s(interval_s: float) -> float:
 class TimingWheel:
     """Visits entries at their scheduled time, at most one granularity late.
 
-    `on_error` gets the exception of an entry's visit. The wheel continues.
+    `on_error` gets the exception of an entry's visit. The wheel continues. `stalls`: how late it was.
+
+    While the event loop stood still, clients kept their deadlines, but what they sent waits in the kernel. So after a
+    stall the visits wait until it was read: while `has_input`, at most `_CATCH_UP_S`.
     """
 
     def __init__(self, granularity_s: float, on_error: Callable[[TimedEntry, BaseException], object]) -> None:
         self.granularity_s = granularity_s
+        self.stalls = LoopStalls()
         self._on_error = on_error
         self._slots: list[set[TimedEntry]] = [set() for _ in range(_SLOTS)]
         self._started_s = runtime.now_s()
         self._at = 0
         self._timer: runtime.Timer | None = None
+        # Whether events of sockets wait to be handled.
+        self.has_input: Callable[[], bool] = lambda: False
+        self._due_s = math.inf
+        # Until when the visits may wait. 0: they do not.
+        self._catch_up_until_s = 0.0
 
     def __len__(self) -> int:
         """Number of scheduled entries."""
@@ -76,12 +91,16 @@ class TimingWheel:
     def start(self) -> None:
         """Start to advance."""
         self._timer = runtime.call_later(self.granularity_s, self._tick)
+        self._due_s = runtime.now_s() + self.granularity_s
+        self.stalls.expect(runtime.now_s(), self.granularity_s)
 
     def stop(self) -> None:
         """Stop to advance."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._due_s = math.inf
+        self.stalls.expect(runtime.now_s(), math.inf)
 
     def advance(self) -> None:
         """Visit all slots that are due."""
@@ -111,7 +130,23 @@ class TimingWheel:
             except BaseException as error:  # noqa: BLE001 - an error of one entry must not stop all heartbeats
                 self._on_error(entry, error)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the event loop stood still, and the input of that time may not be read yet."""
+        return bool(self._catch_up_until_s) or runtime.now_s() - self._due_s >= _LATE_S
+
     def _tick(self) -> None:
+        now_s = runtime.now_s()
+        self.stalls.observe(now_s)
+        is_late = now_s - self._due_s >= _LATE_S
         # First start the next timer, so that an exception below cannot stop the wheel.
         self.start()
+        if not self._catch_up_until_s:
+            if is_late:
+                # The pump gets its first turn before the next tick.
+                self._catch_up_until_s = now_s + _CATCH_UP_S
+                return
+        elif now_s < self._catch_up_until_s and self.has_input():
+            return
+        self._catch_up_until_s = 0.0
         self.advance()

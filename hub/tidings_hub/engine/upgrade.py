@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tidings.codes import CODES
 from tidings.errors import BadPacket
 from tidings_hub import runtime
 from tidings_hub.core.frame import SEPARATOR, text_frame
+from tidings_hub.engine.capacity.waiting_tiers import LAST_TIER, waiting_tier
 from tidings_hub.engine.outbuffer import OutBuffer
-from tidings_hub.engine.protocols import engineio, http_response, websocket
+from tidings_hub.engine.protocols import engineio, websocket
 from tidings_hub.engine.protocols.engineio import ProbeAction, TransportKind, UpgradeState
-from tidings_hub.engine.protocols.websocket import FrameReader, Message, Opcode, WebSocketViolation
+from tidings_hub.engine.protocols.websocket import SMALL_READ_BYTES, FrameReader, Opcode, decode_frames
 
 if TYPE_CHECKING:
     from tidings_hub.engine.connection import Connection
@@ -27,13 +29,14 @@ _PONG_FRAME = text_frame(engineio.PROBE_PONG)
 class UpgradeProbe:
     """A WebSocket that is not upgraded yet. It owns the descriptor until the upgrade."""
 
-    __slots__ = ("_close_frame", "_connection", "_fd", "_reader", "slot")
+    __slots__ = ("_close_frame", "_connection", "_fd", "_reader", "_started_s", "slot")
 
     def __init__(self, connection: Connection, fd: int) -> None:
         self.slot = -1
         self._connection = connection
         self._fd = fd
         self._reader: FrameReader | None = None
+        self._started_s = runtime.now_s()
         # The close frame to send after the client's `5`. Set if the session was closed before the upgrade.
         self._close_frame = b""
         connection.upgrade_state = UpgradeState.PROBING
@@ -57,6 +60,13 @@ class UpgradeProbe:
         """Close the WebSocket after an internal error. The session stays on polling."""
         self._abandon(websocket.PROTOCOL_ERROR)
 
+    def waiting_rank(self, now_s: float) -> tuple[int, float] | None:
+        """The order in which waiting sockets are closed for new ones; see `ResponseSocket.waiting_rank`."""
+        if self._connection.upgrade_state is UpgradeState.PROBING:
+            # Without the probe, the client stays on polling.
+            return waiting_tier(now_s - self._started_s), self._started_s
+        return LAST_TIER, self._started_s
+
     def close(self, close_code: int, text: str) -> None:
         """Close the WebSocket, because its session was closed. A `close_code` of 0 closes it with 1000 and no text.
 
@@ -79,36 +89,57 @@ class UpgradeProbe:
     def on_frames(self, data: bytes) -> None:
         """Decode received bytes and handle the packets of the upgrade."""
         connection = self._connection
-        messages: list[Message] = []
+        if not connection.count_input(len(data)):
+            self._abandon(websocket.NORMAL)
+            return
         reader = self._reader = self._reader or FrameReader(connection.mount.options.max_payload_bytes)
-        violation: WebSocketViolation | None = None
-        try:
-            reader.feed(data, messages)
-        except WebSocketViolation as error:
-            violation = error
-        for index, (opcode, content) in enumerate(messages):
-            if self._fd < 0:
+        cost = int(reader.is_mid_frame and len(data) < SMALL_READ_BYTES)
+        while self._fd >= 0:
+            messages, violation = decode_frames(reader, data)
+            data = b""
+            # The connection counts what `on_decoded` gets.
+            fragments, reader.small_fragments = reader.small_fragments, 0
+            if cost + fragments and not self._count(cost + fragments):
                 return
-            connection.mark_alive()
-            if opcode > Opcode.BINARY:
+            cost = 0
+            for index, (opcode, content) in enumerate(messages):
+                if not self._on_message(opcode, content):
+                    # The client's first messages may arrive together with its `5`.
+                    if connection.kind is TransportKind.WEBSOCKET and not connection.closed:
+                        connection.on_decoded(messages[index + 1 :], reader, violation)
+                    return
+            if violation is not None:
+                self._abandon(violation.close_code)
+            elif not reader.has_more:
+                return
+
+    def _on_message(self, opcode: int, content: str | bytes) -> bool:
+        """Handle one message. Return whether this object still owns the descriptor."""
+        connection = self._connection
+        connection.mark_alive()
+        if opcode > Opcode.BINARY:
+            if self._count(1):
                 self._on_control_frame(opcode, content)
-                continue
-            try:
-                action = engineio.probe_action(connection.upgrade_state, content)
-            except BadPacket:
-                self._abandon(websocket.PROTOCOL_ERROR)
-                return
-            if action is ProbeAction.SEND_PONG:
-                self._send_pong()
-            elif connection.closed:
-                self._send_close_payloads()
-                return
-            else:
-                # The client's first messages may arrive together with its `5`.
-                self._upgrade(messages[index + 1 :], reader, violation)
-                return
-        if violation is not None:
-            self._abandon(violation.close_code)
+            return self._fd >= 0
+        try:
+            action = engineio.probe_action(connection.upgrade_state, content)
+        except BadPacket:
+            self._abandon(websocket.PROTOCOL_ERROR)
+            return False
+        if action is ProbeAction.SEND_PONG:
+            self._send_pong()
+        elif connection.closed:
+            self._send_close_payloads()
+        else:
+            self._upgrade()
+        return self._fd >= 0
+
+    def _count(self, cost: int) -> bool:
+        """Count frames against the inbound rate of the session. Return whether there was room for them."""
+        if self._connection.count_packet(cost):
+            return True
+        self._abandon(CODES["too_fast"].number)
+        return False
 
     def _on_control_frame(self, opcode: int, content: str | bytes) -> None:
         if opcode == Opcode.CLOSE:
@@ -129,31 +160,25 @@ class UpgradeProbe:
         connection = self._connection
         connection.upgrade_state = UpgradeState.PROBED
         self._write(_PONG_FRAME)
-        poll = connection.poll
-        if poll is not None and self._fd >= 0:
+        if self._fd >= 0 and not connection.history.is_held:
             # The client waits for the response to its poll before it sends `5`.
-            connection.poll = None
-            poll.respond(http_response.render(200, engineio.NOOP, extra_headers=poll.extra_headers))
+            connection.respond_to_poll(engineio.NOOP)
 
-    def _upgrade(self, messages: list[Message], reader: FrameReader, violation: WebSocketViolation | None) -> None:
+    def _upgrade(self) -> None:
         connection = self._connection
         mount = connection.mount
         fd, self._fd = self._fd, -1
         mount.wheel.cancel(self)
         connection.upgrade_probe = None
-        poll, connection.poll = connection.poll, None
-        if poll is not None:
-            poll.respond(http_response.render(200, engineio.NOOP, extra_headers=poll.extra_headers))
-        out, connection.out = connection.out, None
-        connection.fd, connection.kind = fd, TransportKind.WEBSOCKET
-        connection.upgrade_state = UpgradeState.UPGRADED
+        out = connection.leave_polling(fd)
         mount.pump.reassign(fd, connection)
         mount.on_upgraded()
         if out is not None and out.parts:
             # One part may hold several packets that were joined for polling.
             packets = SEPARATOR.join(out.parts).split(SEPARATOR)
-            connection.write(b"".join(map(engineio.packet_to_frame, packets)))
-        connection.on_decoded(messages, reader, violation)
+            is_text_only = connection.is_text_only
+            frames = [engineio.packet_to_frame(packet, is_text_only=is_text_only) for packet in packets]
+            connection.write(b"".join(frames))
 
     def _send_close_payloads(self) -> None:
         connection = self._connection
@@ -165,7 +190,7 @@ class UpgradeProbe:
         while (payload := mount.close_payloads.pop(connection.sid)) is not None:
             for packet in payload.split(SEPARATOR):
                 if packet != engineio.CLOSE:
-                    out.add(engineio.packet_to_frame(packet))
+                    out.add(engineio.packet_to_frame(packet, is_text_only=connection.is_text_only))
         mount.pump.linger(fd, out, self._close_frame)
 
     def _abandon(self, close_code: int) -> None:

@@ -6,6 +6,8 @@ waits for a slow client.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from tidings_hub import runtime
@@ -15,6 +17,7 @@ from tidings_hub.engine.protocols.error_body import error_json
 if TYPE_CHECKING:
     import logging
 
+    from tidings_hub.engine.capacity.socket_room import SocketRoom
     from tidings_hub.engine.http_connection import HttpConnection
     from tidings_hub.engine.limits import EngineLimits, EngineMetrics
     from tidings_hub.engine.protocols.http_request import RequestHead
@@ -52,22 +55,68 @@ def request_bytes(head: RequestHead, body: bytes, *, trusted: bool, relayed: boo
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
+class Workload(Enum):
+    """Kinds of requests. Each has its own greenlets, so a slow kind does not delay the others."""
+
+    # Liveness, readiness and metrics: a few at a time, answered at once.
+    PROBES = "probes"
+    # The HTTP API.
+    BACKENDS = "backends"
+    # Everything else, including the user's own application.
+    PAGES = "pages"
+
+
+# Probes of a balancer, a supervisor and Prometheus, at a time and waiting.
+_PROBES = 16
+_PROBE_QUEUE = 64
+
+
+def only_pages(_path: str) -> Workload:
+    """All requests are of one kind."""
+    return Workload.PAGES
+
+
 class WsgiHandler:
-    """Runs a WSGI application in a bounded pool of greenlets."""
+    """Runs a WSGI application in bounded pools of greenlets.
+
+    `workload_of`: the workload of a path. `room`: the room for sockets that serve requests.
+    """
 
     def __init__(
-        self, app: runtime.WsgiApp, *, limits: EngineLimits, metrics: EngineMetrics, log: logging.Logger
+        self,
+        app: runtime.WsgiApp,
+        *,
+        workload_of: Callable[[str], Workload],
+        room: SocketRoom,
+        limits: EngineLimits,
+        metrics: EngineMetrics,
+        log: logging.Logger,
     ) -> None:
+        self._workload_of = workload_of
+        self._room = room
+        room.wsgi = self
         self._limits = limits
         self._metrics = metrics
         self._log = log
         self._server = runtime.WsgiServer(app, log=log)
-        self._pool = runtime.Pool(limits.wsgi_pool, limits.wsgi_queue, on_error=self._on_error)
+        self._pools = {
+            workload: runtime.Pool(limits.wsgi_pool, limits.wsgi_queue, on_error=self._on_error)
+            for workload in (Workload.BACKENDS, Workload.PAGES)
+        }
+        self._served = (self._pools[Workload.BACKENDS], self._pools[Workload.PAGES])
+        self._pools[Workload.PROBES] = runtime.Pool(_PROBES, _PROBE_QUEUE, on_error=self._on_error)
 
     @property
     def running(self) -> int:
         """Number of requests without a response, waiting ones included."""
-        return self._pool.running + len(self._pool)
+        return sum(pool.unfinished for pool in self._pools.values())
+
+    @property
+    def served(self) -> int:
+        """Number of requests without a response, except probes."""
+        # Every new session reads it.
+        backends, pages = self._served
+        return backends.unfinished + pages.unfinished
 
     def accept_body(self, _http_connection: HttpConnection, _head: RequestHead) -> int | None:
         """Return the limit of a body in bytes."""
@@ -82,7 +131,13 @@ class WsgiHandler:
         return False
 
     def handle(self, http_connection: HttpConnection, head: RequestHead, body: bytes) -> None:
-        """Pass the request to the pool. If its queue is full, respond with status 503."""
+        """Pass the request to the pool of its workload. If that or the node has no room, respond with status 503."""
+        workload = self._workload_of(head.path)
+        if not self._has_room(workload):
+            self._metrics.wsgi_refused += 1
+            http_connection.extra_headers += http_response.retry_after_line()
+            http_connection.refuse(503, error_json("full"), close=True)
+            return
         address, remote = http_connection.address, http_connection.remote
         server = http_connection.server
         is_trusted = server.is_trusted_proxy(address[0])
@@ -91,9 +146,15 @@ class WsgiHandler:
         request = runtime.WsgiRequest(raw, (remote, port), server.local_address, http_connection.secure)
         http_connection.detach()
         self._metrics.wsgi_requests += 1
-        if not self._pool.submit(self._serve, http_connection, request):
+        if not self._pools[workload].submit(self._serve, http_connection, request):
             self._metrics.wsgi_refused += 1
-            http_connection.reattach(_error_response(503, "full"), keep_alive=False)
+            response = _error_response(503, "full", http_response.retry_after_line())
+            http_connection.reattach(response, keep_alive=False)
+
+    def _has_room(self, workload: Workload) -> bool:
+        if workload is Workload.PROBES:
+            return True
+        return self._room.has_backend_room() if workload is Workload.BACKENDS else self._room.has_page_room()
 
     def _serve(self, http_connection: HttpConnection, request: runtime.WsgiRequest) -> None:
         limits = self._limits
@@ -118,7 +179,6 @@ class WsgiHandler:
         self._log.error("a WSGI request failed", exc_info=error)
 
 
-def _error_response(status: int, name: str) -> bytes:
-    return http_response.render(
-        status, error_json(name), content_type=http_response.JSON, extra_headers=http_response.CLOSE
-    )
+def _error_response(status: int, name: str, extra_headers: bytes = b"") -> bytes:
+    extra_headers += http_response.CLOSE
+    return http_response.render(status, error_json(name), content_type=http_response.JSON, extra_headers=extra_headers)

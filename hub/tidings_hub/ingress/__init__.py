@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-from tidings.errors import TidingsError
-from tidings.publishers.base import OutgoingPublication
-from tidings.receipts import Receipt
 from tidings_hub.config.settings import Settings
+from tidings_hub.ingress.crash_guard import Acquire
+from tidings_hub.ingress.message_intake import Publish
 from tidings_hub.ingress.queue import QueueIngress
 from tidings_hub.metrics import Metrics
 
@@ -16,7 +13,8 @@ __all__ = ["QueueIngress", "open_ingress"]
 
 def open_ingress(
     settings: Settings,
-    publish: Callable[[Sequence[OutgoingPublication]], list[Receipt | TidingsError]],
+    publish: Publish,
+    acquire_lease: Acquire,
     metrics: Metrics,
 ) -> list[QueueIngress]:
     """One ingress for each queue in the settings. Each connects when it is started.
@@ -31,6 +29,9 @@ def open_ingress(
             node_id=settings.node_id,
             data_max_bytes=settings.publication_max_bytes,
             publish=publish,
+            acquire_lease=acquire_lease,
+            # A publish, and the release of its lease.
+            attempt_max_s=2 * settings.broker_timeout_s + 1,
             metrics=metrics,
         )
         for name, source in settings.ingress.queues.items()

@@ -19,6 +19,7 @@ from tidings_hub.core.compat.requests import CommandRequest, PublishRequest
 from tidings_hub.ingress.dispatcher import Dispatcher
 from tidings_hub.ingress.lease_keeper import LeaseKeeper
 from tidings_hub.log import log_rate_limited
+from tidings_hub.supervised_task import SupervisedTask
 
 logger = logging.getLogger("tidings.ingress")
 
@@ -81,7 +82,8 @@ class Listener:
     def start(self) -> None:
         """Start the threads. The listener receives messages as soon as the broker grants the lease."""
         for run, role in ((self._lease.run, "lease"), (self._run, "listener")):
-            thread = threading.Thread(target=run, name=f"{role}-{self.name}", daemon=True)
+            task = SupervisedTask(role, run, self._dispatcher.metrics)
+            thread = threading.Thread(target=task, name=f"{role}-{self.name}", daemon=True)
             self._threads.append(thread)
             thread.start()
 

@@ -1,8 +1,8 @@
 """Consumes publications from one durable queue: at most `prefetch` at once, acknowledged when the broker has them.
 
-The ingress runs in a thread, which is a greenlet where threads are patched. It consumes on one connection and sends
-dead letters on a second one. When a connection or the node ends, the queue delivers unacknowledged messages again, to
-this node or another. Each message has an id, so the hub discards duplicates.
+The ingress runs in a thread, which is a greenlet where threads are patched. When its connection or the node ends, the
+queue delivers unacknowledged messages again, to this node or another. Each message has an id, so the hub discards
+duplicates. `MessageIntake` handles the messages, `DeadLetters` moves those that can never be published.
 """
 
 from __future__ import annotations
@@ -11,19 +11,21 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from tidings.backoff import delay_s
-from tidings.errors import TidingsError, TooLarge, Unavailable
-from tidings.publishers.base import OutgoingPublication
-from tidings.publishers.queue.address import QueueAddress, QueueConnection, kombu_module
-from tidings.publishers.queue.connection import QueueMessage, QueueProducerPool
-from tidings.receipts import Receipt
+from tidings.publishers.queue.address import QueueAddress, kombu_module
+from tidings.publishers.queue.queue_connection import QueueConnection
+from tidings.wire.queue_message import HEAD_MAX_BYTES
 from tidings_hub.config.ingress import QueueSource
-from tidings_hub.core.queue_intake import Backlog, Disposition, QueuedMessage, dead_letter_headers, read_queued
+from tidings_hub.core.queues.dead_letter_book import LETTER_BYTES
+from tidings_hub.ingress.crash_guard import Acquire, CrashGuard
+from tidings_hub.ingress.dead_letters import DeadLetters
+from tidings_hub.ingress.message_intake import MessageIntake, Publish
+from tidings_hub.ingress.undecoded_message import leave_undecoded
 from tidings_hub.log import log_rate_limited
 from tidings_hub.metrics import Metrics
+from tidings_hub.supervised_task import SupervisedTask
 
 logger = logging.getLogger("tidings.ingress")
 
@@ -31,21 +33,25 @@ logger = logging.getLogger("tidings.ingress")
 _READ_TIMEOUT_S = 0.5
 _HEARTBEAT_S = 1.0
 _CONNECT_S = 5.0
-_DEAD_LETTER_TIMEOUT_S = 5.0
+# Messages that are received before those already received are handled. Most of them are far smaller.
+_ARRIVED_MAX_BYTES = 1_048_576
+# How long dead letters may use up `prefetch`. They wait for milliseconds, except during an alarm.
+_CROWDED_S = 1.0
+# Between two looks at the dead letters while they use up dead_waiting_max_bytes.
+_FULL_S = 0.05
 # How long a stopping node keeps trying to publish the messages it has received.
 _STOP_S = 5.0
 # Longest back-off between two connection attempts.
 _RECONNECT_CAP_S = 5.0
 # After a connection of this length the back-off starts from the beginning.
 _STABLE_S = 60.0
-# Back-off between two attempts while the broker accepts no messages.
-_RETRY_BASE_S = 0.2
-_RETRY_CAP_S = 5.0
 _random = secrets.SystemRandom().random
 
 
 class QueueIngress:
     """The consumer of one queue of the settings. `publish` sends items to the broker in one round trip and may wait.
+
+    `acquire_lease`: `Broker.acquire_lease`. `attempt_max_s`: the longest time that `publish` takes.
 
     Raises:
         MissingExtra: kombu is not installed. BadConfig: kombu has no such transport.
@@ -58,31 +64,53 @@ class QueueIngress:
         *,
         node_id: str,
         data_max_bytes: int,
-        publish: Callable[[Sequence[OutgoingPublication]], list[Receipt | TidingsError]],
+        publish: Publish,
+        acquire_lease: Acquire,
+        attempt_max_s: float,
         metrics: Metrics,
     ) -> None:
         self.name = name
         self._source = source
         self._address: QueueAddress = source.address()
         self._address.check()
-        self._node_id = node_id
-        self._data_max_bytes = data_max_bytes
-        self._publish = publish
+        self._message_max_bytes = data_max_bytes + HEAD_MAX_BYTES
         self._metrics = metrics
-        self._backlog: Backlog[Any] = Backlog(_pause_s)
-        self._rejected: list[tuple[Any, TidingsError]] = []
-        self._dead_letter_queue = QueueProducerPool(self._address)
+        self._dead_queue = source.dead_letter_queue_name(self._address.queue)
+        self._dead_letters = DeadLetters(
+            self._address,
+            self._dead_queue,
+            node_id=node_id,
+            heartbeat_s=source.heartbeat_s,
+            # Only messages that are not acknowledged are delivered again.
+            remembered_max=source.prefetch + source.dead_waiting_max_bytes // LETTER_BYTES,
+            metrics=metrics,
+        )
+        self._intake = MessageIntake(
+            name,
+            publish=publish,
+            guard=CrashGuard(acquire_lease, node_id=node_id, attempt_max_s=attempt_max_s),
+            dead_letters=self._dead_letters,
+            data_max_bytes=data_max_bytes,
+            idempotency_s=source.idempotency_s,
+            metrics=metrics,
+        )
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         # Why it is not connected, for the log and for tests. It names the queue's server, so the API does not show it.
         self.last_error = ""
         self._connected = 0
         self._held_count = 0
+        # Dead letters that waited when this node last began to consume, and since when there are too many new ones.
+        self._waited_before = 0
+        self._crowded_s = 0.0
 
     def start(self) -> None:
         """Start the thread, which consumes messages as soon as the queue's server is reachable."""
-        self._thread = threading.Thread(target=self._run, name=f"ingress-{self.name}", daemon=True)
+        self._thread = threading.Thread(
+            target=SupervisedTask("queue", self._run, self._metrics), name=f"ingress-{self.name}", daemon=True
+        )
         self._thread.start()
+        self._dead_letters.start()
 
     def stop_consuming(self) -> None:
         """Receive no more messages. Those received are still published and acknowledged. Never waits."""
@@ -93,7 +121,7 @@ class QueueIngress:
         self.stop_consuming()
         if self._thread is not None:
             self._thread.join(timeout=_STOP_S + _CONNECT_S)
-        self._dead_letter_queue.close()
+        self._dead_letters.stop(_CONNECT_S)
 
     def state(self) -> str:
         """`connected`, or `not connected`; the log has the cause."""
@@ -113,8 +141,15 @@ class QueueIngress:
     def _log_failure(self, error: Exception) -> None:
         self._metrics.ingress_reconnects += 1
         text = str(error) or type(error).__name__
-        if type(error).__name__ == "PreconditionFailed":
+        # RabbitMQ closes a channel with the same code for other reasons. To delete the queue would lose messages then.
+        if type(error).__name__ == "PreconditionFailed" and "inequivalent arg" in text:
             text += " (it exists with other properties: delete it, or set `declare = false`)"
+        elif type(error).__name__ == "PreconditionFailed" and "timed out" in text:
+            text = "messages waited longer than RabbitMQ's consumer_timeout, so it delivers them again; nothing is lost"
+        elif type(error).__name__ == "ConsumerCancelled":
+            self._metrics.ingress_deleted += 1
+            text = f"the queue {self._address.queue} was deleted, or its server stopped. A deleted queue takes with it"
+            text += " what it held, also what the server had confirmed"
         self.last_error = text[:300]
         log_rate_limited(
             *(logger, logging.WARNING, f"ingress {self.name}"),
@@ -128,11 +163,13 @@ class QueueIngress:
         link = self._address.connect(
             timeout_s=_CONNECT_S, heartbeat_s=source.heartbeat_s, redelivery_s=source.redelivery_s
         )
-        # The queue delivers messages of an earlier connection again.
-        self._backlog, self._rejected = Backlog(_pause_s), []
+        self._intake.forget()
+        self._waited_before = len(self._dead_letters)
         try:
             link.set_timeout(_CONNECT_S)
+            link.tolerate_malformed_properties()
             channel = link.channel()
+            leave_undecoded(channel, self._address.queue, message_max_bytes=self._message_max_bytes)
             if source.declare:
                 self._declare(channel)
             kombu: Any = kombu_module()
@@ -142,14 +179,16 @@ class QueueIngress:
                 auto_declare=False,
                 no_ack=False,
                 prefetch_count=source.prefetch,
-                on_message=self._on_message,
-                on_decode_error=self._on_decode_error,
+                # kombu decodes nothing with `on_message`. If it did, it would accept no serializer.
+                accept=[],
+                on_message=self._intake.receive,
             )
             consumer.consume()
             self._update_metrics(connected=1)
             logger.info("ingress %s consumes queue %s at %s", self.name, self._address.queue, self._address)
-            self._consume_until_stopped(link, consumer)
+            self._consume_until_stopped(link, channel, consumer)
         except BaseException:
+            link.report_failure()
             link.drop()
             raise
         finally:
@@ -163,14 +202,19 @@ class QueueIngress:
         full = {"x-max-length": source.queue_max, "x-overflow": "reject-publish"} if source.queue_max else {}
         order = {"x-single-active-consumer": True} if source.ordered else {}
         channel.queue_declare(queue=queue, durable=True, auto_delete=False, arguments=kind | full | order)
+        self._declare_dead_queue(channel)
+
+    def _declare_dead_queue(self, channel: Any) -> None:
+        source = self._source
+        kind: dict[str, object] = {"x-queue-type": "quorum"} if source.quorum else {}
         channel.queue_declare(
-            queue=source.dead_letter_queue_name(queue),
+            queue=self._dead_queue,
             durable=True,
             auto_delete=False,
             arguments=kind | {"x-max-length": source.dead_max, "x-overflow": "drop-head"},
         )
 
-    def _consume_until_stopped(self, link: QueueConnection, consumer: Any) -> None:
+    def _consume_until_stopped(self, link: QueueConnection, channel: Any, consumer: Any) -> None:
         heartbeat_at_s, end_s = 0.0, None
         while True:
             now_s = time.monotonic()
@@ -179,92 +223,57 @@ class QueueIngress:
                     consumer.cancel()
                     end_s = now_s + _STOP_S
                 # If the broker accepts nothing, do not wait: another node will receive these messages.
-                if not self._backlog or self._backlog.held_count or now_s >= end_s:
+                is_done = not self._intake and not self._dead_letters
+                if is_done or self._intake.held_count or now_s >= end_s:
                     return
-            if now_s >= heartbeat_at_s:
-                link.check_heartbeat()
-                heartbeat_at_s = now_s + _HEARTBEAT_S
-            self._receive(link, self._backlog.wait_s(now_s, most_s=_READ_TIMEOUT_S))
-            self._dead_letter()
-            due = self._backlog.due(time.monotonic())
-            if due:
-                self._publish_due(due)
-                self._dead_letter()
+            if self._dead_letters.waiting_bytes >= self._source.dead_waiting_max_bytes:
+                heartbeat_at_s = self._wait_for_dead_letters(link, heartbeat_at_s)
+            else:
+                if now_s >= heartbeat_at_s:
+                    link.check_heartbeat()
+                    heartbeat_at_s = now_s + _HEARTBEAT_S
+                self._receive(link, self._intake.wait_s(now_s, most_s=_READ_TIMEOUT_S))
+            if self._dead_letters.is_missing and self._source.declare:
+                self._dead_letters.is_missing = False
+                self._declare_dead_queue(channel)
+            self._intake.work()
+            self._make_room(consumer)
+            self._update_metrics(held_count=self._intake.held_count)
 
     def _receive(self, link: QueueConnection, wait_s: float) -> None:
         """Wait for a message, then receive all that are available, up to `prefetch`."""
         try:
             link.drain(wait_s)
-            while len(self._backlog) < self._source.prefetch:
+            while len(self._intake) < self._source.prefetch and self._intake.arrived_bytes < _ARRIVED_MAX_BYTES:
                 link.drain(0)
         except TimeoutError:
-            # No more messages for now. A broken connection raises another error, now or at the next call.
+            # No more messages for now. A broken connection raises another error, or at the next call.
             return
 
-    def _on_message(self, message: Any) -> None:
-        self._metrics.ingress_consumed += 1
-        queued = read_queued(_bytes(message.body), data_max_bytes=self._data_max_bytes)
-        if isinstance(queued, TidingsError):
-            self._metrics.publications_too_large += isinstance(queued, TooLarge)
-            self._rejected.append((message, queued))
-        else:
-            self._backlog.add(message, queued)
+    def _make_room(self, consumer: Any) -> None:
+        """Start another consumer while dead letters that wait use up `prefetch`: RabbitMQ counts messages per consumer.
 
-    def _on_decode_error(self, message: Any, error: Exception) -> None:
-        logger.debug("ingress %s: kombu cannot decode a message: %s", self.name, error)
-        self._on_message(message)
-
-    def _publish_due(self, due: Sequence[QueuedMessage[Any]]) -> None:
-        """Publish the due messages, then acknowledge, retry or dead-letter each one."""
-        keep_s = self._source.idempotency_s
-        queued = [message.queued for message in due]
-        items = [OutgoingPublication(item.channel, item.body, item.id, keep_s) for item in queued]
-        try:
-            answers = self._publish(items)
-        except TidingsError as error:
-            answers = [error] * len(items)
-        for message, decision, answer in self._backlog.apply_answers(answers, time.monotonic()):
-            if decision is Disposition.ACK:
-                message.message.ack()
-                self._metrics.ingress_acked += 1
-            elif decision is Disposition.DEAD_LETTER and isinstance(answer, TidingsError):
-                self._rejected.append((message.message, answer))
-            elif isinstance(answer, TidingsError):
-                log_rate_limited(
-                    *(logger, logging.WARNING, f"ingress {self.name} held"),
-                    *("ingress %s: publications wait because the broker does not accept them: %s", self.name, answer),
-                )
-        self._update_metrics(held_count=self._backlog.held_count)
-
-    def _dead_letter(self) -> None:
-        """Move rejected messages to the dead-letter queue, then acknowledge them.
-
-        Raises:
-            ConnectionLost, Unavailable: it failed. After the reconnect the queue delivers the messages again.
+        Otherwise they would stop the queue during an alarm. `dead_waiting_max_bytes` bounds how many there can be.
         """
-        if not self._rejected:
-            return
-        dead_queue = self._source.dead_letter_queue_name(self._address.queue)
-        letters = [
-            QueueMessage(
-                dead_queue, _bytes(message.body), str(message.properties.get("message_id") or ""), self._reason(error)
-            )
-            for message, error in self._rejected
-        ]
-        refusals = self._dead_letter_queue.send(letters, deadline_s=time.monotonic() + _DEAD_LETTER_TIMEOUT_S)
-        if refusals:
-            raise Unavailable(f"the dead-letter queue {dead_queue!r} accepted nothing: {min(refusals.values())}")
-        for message, error in self._rejected:
-            message.ack()
-            self._metrics.count(self._metrics.ingress_dead, error.code.name)
-            log_rate_limited(
-                *(logger, logging.WARNING, f"ingress {self.name} dead {error.code.name}"),
-                *("ingress %s: dead-lettered to %s (%s): %s", self.name, dead_queue, error.code.name, error),
-            )
-        self._rejected = []
+        self._waited_before = min(self._waited_before, len(self._dead_letters))
+        is_crowded = 2 * (len(self._dead_letters) - self._waited_before) >= self._source.prefetch and not self._intake
+        now_s = time.monotonic()
+        if not is_crowded or not self._address.amqp or self._stopping.is_set():
+            self._crowded_s = now_s
+        elif now_s - self._crowded_s >= _CROWDED_S:
+            consumer.cancel()
+            consumer.consume()
+            self._waited_before = len(self._dead_letters)
 
-    def _reason(self, error: TidingsError) -> dict[str, str]:
-        return dead_letter_headers(error, queue=self._address.queue, node=self._node_id)
+    def _wait_for_dead_letters(self, link: QueueConnection, heartbeat_at_s: float) -> float:
+        """Receive nothing, so that memory stays bounded. Returns the time of the next heartbeat."""
+        now_s = time.monotonic()
+        if now_s >= heartbeat_at_s:
+            # The server's heartbeats wait unread behind its messages.
+            link.send_heartbeat()
+            heartbeat_at_s = now_s + _HEARTBEAT_S
+        time.sleep(_FULL_S)
+        return heartbeat_at_s
 
     def _update_metrics(self, *, connected: int | None = None, held_count: int = 0) -> None:
         """Update this queue's share of the metrics that all queues share."""
@@ -272,12 +281,3 @@ class QueueIngress:
         self._metrics.ingress_connected += connected - self._connected
         self._metrics.ingress_held += held_count - self._held_count
         self._connected, self._held_count = connected, held_count
-
-
-def _pause_s(attempt: int) -> float:
-    return delay_s(attempt, base_s=_RETRY_BASE_S, cap_s=_RETRY_CAP_S, random=_random)
-
-
-def _bytes(body: Any) -> bytes:
-    # py-amqp decodes bodies with a text content type.
-    return body.encode() if isinstance(body, str) else bytes(body)

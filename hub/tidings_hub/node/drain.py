@@ -87,9 +87,14 @@ def drain(node: Draining, *, on_stopped: Callable[[], object]) -> None:
         _close_connections(node)
         _withdraw(node)
         _await_last_responses(node)
+    except (Exception, runtime.Interruption):
+        logger.exception("unexpected error while draining; stopping at once")
     finally:
-        _stop(node)
-        on_stopped()
+        try:
+            _stop(node)
+        finally:
+            # Without this call the process would wait for ever.
+            on_stopped()
 
 
 def _close_connections(node: Draining) -> None:
@@ -135,9 +140,10 @@ def _are_disconnects_reported(hub: Hub) -> bool:
 
 
 def _stop(node: Draining) -> None:
-    for queue in node.ingress:
-        queue.stop()
-    node.hub.presence.stop()
-    node.hub.session_store.stop()
-    node.broker.stop()
-    node.engine.stop()
+    queues = [queue.stop for queue in node.ingress]
+    services = (node.hub.presence.stop, node.hub.session_store.stop, node.hub.revocations.stop)
+    for stop in (*queues, *services, node.broker.stop, node.engine.stop):
+        try:
+            stop()
+        except (Exception, runtime.Interruption):
+            logger.exception("unexpected error in the shutdown; stopping the other parts")

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from tidings import __version__
 from tidings.errors import TidingsError
+from tidings.wire.control import NodeRecord
+from tidings_hub.log import log_rate_limited
 from tidings_hub.services.hub import Hub
 
 logger = logging.getLogger("tidings.nodes")
@@ -27,7 +29,8 @@ class NodeHeartbeat:
         self._hub = hub
         self._address = address
         self._sleep = sleep
-        self._started_s = hub.wall_s()
+        self._started_s = round(hub.wall_s(), 1)
+        self._was_written = False
         self._withdrawn = False
 
     def run(self) -> None:
@@ -50,8 +53,23 @@ class NodeHeartbeat:
             Unavailable: the broker did not accept the record.
         """
         hub = self._hub
+        if self._was_written:
+            self._check_name(hub.broker.nodes())
         lease_s = hub.settings.node_record_s * _LEASE_INTERVALS
         hub.metrics.nodes = len(hub.broker.write_node(hub.settings.node_id, self.record(), lease_s=lease_s))
+        self._was_written = True
+
+    def _check_name(self, records: Iterable[NodeRecord]) -> None:
+        """Log if another node with the same name has replaced the record of this one."""
+        own = self._hub.settings.node_id, self._address, self._started_s
+        for record in records:
+            if record.node == own[0] and (record.node, record.address, record.started_s) != own:
+                log_rate_limited(
+                    *(logger, logging.ERROR, "node id"),
+                    "another node, which listens on %s, has the node_id %s as well: give each node its own. Until then "
+                    "commands do not report a node that did not reply, and requests are relayed to the wrong node",
+                    *(record.address, record.node),
+                )
 
     def withdraw(self) -> None:
         """Stop, and remove the record. If the broker is unreachable, the record ends with its lease."""
@@ -69,7 +87,7 @@ class NodeHeartbeat:
             "node": hub.settings.node_id,
             "address": self._address,
             "version": __version__,
-            "started_s": round(self._started_s, 1),
+            "started_s": self._started_s,
             "at_s": round(hub.wall_s(), 1),
             "connections": {name: by_transport[name] for name in ("websocket", "polling", "sse")},
             "sessions": len(hub.sessions()),

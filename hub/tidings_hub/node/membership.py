@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import logging
 import socket
+from functools import partial
 
 from tidings.errors import BadConfig, TidingsError
 from tidings_hub import runtime
 from tidings_hub.brokers.base import Broker
 from tidings_hub.core.node_directory import NodeDirectory, NodeLeases
 from tidings_hub.engine.relay.relay import Relay
+from tidings_hub.metrics import Metrics
+from tidings_hub.supervised_task import SupervisedTask
 
 logger = logging.getLogger("tidings.membership")
 
 # Renewals per lease: two of them may fail.
 _RENEWALS_PER_LEASE = 3
+# Seconds until this node has accepted a connection to its own address.
+_PROBE_TIMEOUT_S = 2.0
 # Minimum seconds between two renewals, however many requests call `refresh_soon`.
 _RENEWALS_APART_S = 0.1
 
@@ -41,9 +46,10 @@ class Membership:
     With an empty `address` nothing is registered: only workers of the same supervisor can reach this node.
     """
 
-    def __init__(self, broker: Broker, nodes: NodeDirectory, *, lease_s: float) -> None:
+    def __init__(self, broker: Broker, nodes: NodeDirectory, metrics: Metrics, *, lease_s: float) -> None:
         self._broker = broker
         self._nodes = nodes
+        self._metrics = metrics
         self._lease_s = lease_s
         self._wake = runtime.Signal()
         self._address = ""
@@ -64,7 +70,22 @@ class Membership:
         """Register this node at `address`, and renew the lease in the background until `leave`."""
         self._address = address
         self._renew(relay)
-        runtime.spawn(self._run, relay)
+        runtime.spawn(SupervisedTask("membership", partial(self._run, relay), self._metrics))
+
+    def address_error(self) -> str:
+        """Why this node's own address accepts no connection. Empty: it does, or the node has none."""
+        if not self._address:
+            return ""
+        host, _, port = self._address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE_TIMEOUT_S).close()
+        except OSError as error:
+            return (
+                f"nothing accepts connections at {self._address}, the `advertise` address of this node"
+                f" ({error.strerror or error}): requests that arrive at other nodes lose their sessions."
+                " Set `advertise` to the address and port at which other nodes reach this one"
+            )
+        return ""
 
     def leave(self) -> None:
         """Give up the lease. Idempotent."""

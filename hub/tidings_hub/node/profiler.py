@@ -29,7 +29,9 @@ class Profiler:
     def __init__(self, file: Path) -> None:
         try:
             from pyinstrument import Profiler as Sampler
-        except ImportError:
+        except ModuleNotFoundError as error:
+            if error.name != "pyinstrument":
+                raise
             raise MissingExtra("--profile needs pyinstrument: pip install 'tidings[profile]'") from None
         if file.suffix not in _SUFFIXES:
             raise BadConfig(f"--profile writes {', '.join(_SUFFIXES)}; {file} is none of them")

@@ -12,6 +12,8 @@ RELOADABLE: Final = (
     "relay_secret",
     "keys",
     "jwks",
+    "jwks_wait_s",
+    "jwks_waiting_max",
     "audience",
     "issuer",
     "token_leeway_s",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import signal
 import sys
 import threading
@@ -19,38 +18,46 @@ from tidings_hub.brokers.pattern_link import PatternSubscriber
 from tidings_hub.config.settings import Settings
 from tidings_hub.core.node_directory import NodeDirectory
 from tidings_hub.core.relay_stamp import stamp_key
-from tidings_hub.engine.fanout import deliver
+from tidings_hub.engine.fanout import deliver, replay
+from tidings_hub.engine.protocols.http_host import LocalHosts
 from tidings_hub.engine.relay.upstream import UNIX
 from tidings_hub.engine.server import EngineServer
 from tidings_hub.ingress import open_ingress
 from tidings_hub.ingress.dispatcher import Dispatcher
 from tidings_hub.ingress.pubsub import open_pubsub_ingress
-from tidings_hub.metrics import Metrics
+from tidings_hub.metrics import Metrics, render
 from tidings_hub.node.aggregation import WorkerAggregation
 from tidings_hub.node.api import LocalNodeApi
 from tidings_hub.node.drain import drain
 from tidings_hub.node.heartbeat import NodeHeartbeat
+from tidings_hub.node.key_refresh import KeyRefresh
 from tidings_hub.node.limits import broker_limits, engine_limits, engine_options
 from tidings_hub.node.membership import Membership, resolve_address
+from tidings_hub.node.open_files import fit_open_files
 from tidings_hub.node.profiler import Profiler
 from tidings_hub.node.readiness import Readiness
 from tidings_hub.node.reload import apply_reload
 from tidings_hub.node.user_code import UserCode
 from tidings_hub.node.worker import Worker
-from tidings_hub.services.client_connection import FanOut
+from tidings_hub.node.worker_beats import on_supervisor_end, report_listening, start_beats
+from tidings_hub.services.client_connection import FanOut, Replay
 from tidings_hub.services.commands import Commands
+from tidings_hub.services.connect_queue import ConnectQueue
 from tidings_hub.services.hub import Hub
 from tidings_hub.socketio.events import ClientEvents
 from tidings_hub.socketio.server import HubServer
+from tidings_hub.supervised_task import SupervisedTask, WorkerErrors
 from tidings_hub.web.app import create_app
+from tidings_hub.web.path_dispatcher import workload_of
 from tidings_hub.web.sse import EventStreams
 
 logger = logging.getLogger("tidings")
 
 # Commands to all nodes that this node executes concurrently.
 _COMMANDS = 16
-# Seconds between two checks for key sets that are due (`cache_s`).
-_KEYS_CHECK_S = 5.0
+# How long a node that starts waits for the revocations before it listens. A broker in reach needs milliseconds. Without
+# one the node serves its probes, and clients get `unavailable`.
+_FIRST_READ_S = 5.0
 
 
 class Node:
@@ -60,35 +67,37 @@ class Node:
         self.settings = settings
         self._worker = worker
         self.metrics = Metrics()
-        self._pool = runtime.Pool(settings.handlers, settings.handler_queue)
+        self.metrics.workers = settings.workers
+        self._pool = self._new_pool("events", settings.handlers, settings.handler_queue)
+        # A pool of its own: when thousands of clients reconnect, the events of the other clients do not wait for them.
+        self._connect_pool = self._new_pool("connects", settings.handlers, settings.connect_queue)
+        self._connects = _connect_queue(settings, self.metrics)
         self._user_code = UserCode(settings, self.metrics)
         self.broker = open_broker(settings, broker_limits(settings), self.metrics)
-        self.engine = EngineServer(
-            engine_limits(settings),
-            metrics=self.metrics,
-            log=logging.getLogger("tidings.engine"),
-            node_id=settings.node_id,
-        )
-        self._keys = settings.key_set()
+        self.engine = self._open_engine()
+        self.key_refresh = KeyRefresh(settings.key_set(), self.metrics, sleep=runtime.sleep)
         self.hub = Hub(
             settings,
             self.broker,
             settings.access(),
-            self._keys,
+            self.key_refresh.keys,
             fan_out=cast("FanOut", deliver),
+            replay=cast("Replay", replay),
             metrics=self.metrics,
         )
-        self.ingress = open_ingress(settings, self.hub.publish, self.metrics)
+        self.ingress = open_ingress(settings, self.hub.publish, self.broker.acquire_lease, self.metrics)
         self.readiness = Readiness(
             self.hub,
             now_s=runtime.now_s,
             sleep=runtime.sleep,
             pump_alive=self.engine.pump.is_alive,
-            greenlets=lambda: runtime.live_greenlets() + self._pool.running,
+            greenlets=lambda: runtime.live_greenlets() + self._pool.running + self._connect_pool.running,
             ingress=lambda: {queue.name: queue.state() for queue in self.ingress},
+            keys=self.key_refresh.states,
+            address_error=lambda: "" if self.membership is None else self.membership.address_error(),
         )
         # A separate pool: commands must run even when clients keep all handlers busy.
-        self._command_pool = runtime.Pool(_COMMANDS, settings.handler_queue)
+        self._command_pool = self._new_pool("commands", _COMMANDS, settings.handler_queue)
         self.commands = Commands(self.hub, self._command_pool.submit)
         self.hub.on_command = self.commands.on_command
         self.api = LocalNodeApi(self.hub, self.readiness, self.commands)
@@ -103,13 +112,28 @@ class Node:
         self.membership = self._set_up_relay()
         self._mount()
 
+    def _open_engine(self) -> EngineServer:
+        settings = self.settings
+        limits = fit_open_files(
+            engine_limits(settings),
+            relays=bool(settings.advertise) or self._worker is not None,
+            level=logging.INFO if settings.dev else logging.WARNING,
+        )
+        return EngineServer(
+            limits,
+            metrics=self.metrics,
+            log=logging.getLogger("tidings.engine"),
+            node_id=settings.node_id,
+            hosts=LocalHosts(settings.origins) if settings.dev else None,
+        )
+
     def _set_up_relay(self) -> Membership | None:
         """Set up the relay and the membership; None if this node can reach no other node."""
         settings, siblings = self.settings, self._worker.addresses if self._worker is not None else {}
         if not settings.advertise and len(siblings) < 2:
             return None
         nodes = NodeDirectory(settings.node_id, siblings, silent_s=settings.lease_s)
-        membership = Membership(self.broker, nodes, lease_s=settings.lease_s)
+        membership = Membership(self.broker, nodes, self.metrics, lease_s=settings.lease_s)
         keys = [stamp_key(secret) for secret in settings.relay_secrets()]
         self.engine.enable_relay(
             nodes, keys, request_refresh=membership.refresh_soon, cluster_time_s=membership.cluster_time_s
@@ -119,33 +143,40 @@ class Node:
     def _mount(self) -> None:
         settings = self.settings
         events = ClientEvents(self.hub)
+        pools = {"connect": self._connect_pool, **self._user_code.pools}
         sockets = HubServer(
             pool=self._pool,
             spawn=runtime.spawn,
             metrics=self.metrics,
             max_attachment_bytes=settings.max_payload_bytes,
             on_connected=events.on_connected,
-            app_events=self._user_code.on_app_event,
-            pools=self._user_code.pools,
+            connects=self._connects,
+            pools=pools,
         )
+        sockets.on_app_event = self._user_code.on_app_event
         events.register(sockets)
         self.engine.mount("/socket.io/", sockets, engine_options(settings))
-        streams = EventStreams(self.hub, self._user_code.pools.get("connect", self._pool))
+        streams = EventStreams(self.hub, pools["connect"], self._connects)
         self.engine.mount_sse("/sse", streams, engine_options(settings))
         self._user_code.attach(self.hub, self.api, sockets)
         app = self._user_code.with_user_wsgi(create_app(self.api))
         aggregation = (
             None if self._worker is None or self.engine.relay is None else WorkerAggregation(app, self.engine.relay)
         )
-        self.engine.mount_wsgi(aggregation or app)
+        self.engine.mount_wsgi(aggregation or app, workload_of=workload_of)
 
     def start(self) -> int:
         """Start to serve; returns the port."""
         settings, worker, relay = self.settings, self._worker, self.engine.relay
+        render(self.metrics, node=settings.node_id)  # It loads modules, which fails at the limit of open files.
+        self.hub.revocations.start()
+        self.key_refresh.fetch_first()
         self.broker.write_rules(settings.broker_rules())
         self.broker.start(self.hub)
         self.hub.presence.start()
         self.hub.session_store.start()
+        if not self.hub.revocations.wait_until_read(_FIRST_READ_S):
+            logger.warning("the revocations could not be read yet: clients are refused until this node has read them")
         address = settings.advertise
         if worker is not None:
             address = worker.advertise(address)
@@ -158,10 +189,10 @@ class Node:
         port = self.engine.listen(settings.host, settings.port, shares_port=worker is not None)
         self.engine.start()
         self.heartbeat = NodeHeartbeat(self.hub, address=f"{self.settings.host}:{port}", sleep=runtime.sleep)
-        runtime.spawn(self.heartbeat.run)
-        runtime.spawn(self.readiness.watch)
-        runtime.spawn(self._run_every_second)
-        runtime.spawn(self._refresh_keys)
+        self._spawn_supervised("heartbeat", self.heartbeat.run)
+        self._spawn_supervised("readiness", self.readiness.watch)
+        self._spawn_supervised("tick", self._run_every_second)
+        self._spawn_supervised("keys", self.key_refresh.run)
         self._user_code.start()
         for queue in self.ingress:
             queue.start()
@@ -169,21 +200,20 @@ class Node:
             listener.start()
         return port
 
+    def _new_pool(self, name: str, size: int, queue_max: int) -> runtime.Pool:
+        return runtime.Pool(size, queue_max, on_error=WorkerErrors(name, self.metrics))
+
+    def _spawn_supervised(self, name: str, run: Callable[[], object]) -> None:
+        runtime.spawn(SupervisedTask(name, run, self.metrics))
+
     def _run_every_second(self) -> None:
         while True:
             runtime.sleep(1)
             try:
+                self._connects.tick()
                 self.hub.tick()
             except Exception:
                 logger.exception("unexpected error in the tick of every second; continuing")
-
-    def _refresh_keys(self) -> None:
-        """Fetch key sets when they are due, so that this node rejects keys that an issuer has removed."""
-        while True:
-            for error in () if self._keys is None else self._keys.refresh(now_s=runtime.unix_s()):
-                self.metrics.jwks_errors += 1
-                logger.warning("%s", error)
-            runtime.sleep(_KEYS_CHECK_S)
 
     def drain(self) -> None:
         """Shut down as `node.drain` describes. A second call returns immediately."""
@@ -196,7 +226,7 @@ class Node:
             new.check_serving()
             keys, secrets = new.key_set(), new.relay_secrets()
             settings, need_restart = apply_reload(self.settings, new)
-            self._keys = keys
+            self.key_refresh.replace(keys)
             self.hub.apply_settings(settings, keys)
             self.settings = settings
             if self.engine.relay is not None and secrets:
@@ -205,6 +235,10 @@ class Node:
         except TidingsError as error:
             self.metrics.reload_errors += 1
             logger.error("the settings were not reloaded: %s", error)  # noqa: TRY400 - the message is enough
+            return
+        except Exception:
+            self.metrics.reload_errors += 1
+            logger.exception("unexpected error while the settings were reloaded; some may be in use")
             return
         self.metrics.reloads += 1
         logger.info(
@@ -225,6 +259,10 @@ def run(
     On SIGHUP, `load` reads the settings again.
     """
     node = Node(settings, worker)
+    if worker is not None:
+        # Before the start, which may wait for key sets.
+        start_beats(worker.beat_fd, node.metrics)
+        node.metrics.worker_restarts, node.metrics.worker_hangs = worker.restarts, worker.hangs
     try:
         port = node.start()
     except OSError as error:
@@ -233,12 +271,15 @@ def run(
         signal.signal(number, lambda *_: runtime.call_soon(runtime.spawn, node.drain))
     signal.signal(signal.SIGHUP, lambda *_: runtime.call_soon(runtime.spawn, node.reload, load))
     if worker is not None:
-        _end_with_supervisor(node)
+        on_supervisor_end(node.drain)
     for warning in settings.insecure_options():
         logger.warning("INSECURE: %s", warning)
     logger.info("node %s listens on http://%s:%d/, broker %s", settings.node_id, settings.host, port, node.broker.name)
-    sys.stdout.write(f"tidings: http://{settings.host}:{port}/\n")
-    sys.stdout.flush()
+    if worker is not None:
+        report_listening(worker.beat_fd)
+    else:
+        sys.stdout.write(f"tidings: http://{settings.host}:{port}/\n")
+        sys.stdout.flush()
     # These objects stay for the life of the process: the collector can skip them.
     gc.collect()
     gc.freeze()
@@ -250,14 +291,10 @@ def run(
     return 0
 
 
-def _end_with_supervisor(node: Node) -> None:
-    """Drain when standard input ends: it is a pipe from the supervisor, so the supervisor has ended."""
-    fd = 0
-
-    def on_readable(_fd: int) -> None:
-        if not runtime.original("os").read(fd, 4096):
-            runtime.unwatch(fd)
-            runtime.spawn(node.drain)
-
-    os.set_blocking(fd, False)
-    runtime.watch(fd, on_readable)
+def _connect_queue(settings: Settings, metrics: Metrics) -> ConnectQueue:
+    return ConnectQueue(
+        waits_max=settings.connect_queue,
+        timeout_s=settings.connect_queue_timeout_s,
+        metrics=metrics,
+        now_s=runtime.now_s,
+    )

@@ -13,6 +13,7 @@ from typing import Final
 
 from tidings_hub import runtime
 from tidings_hub.metrics import Metrics
+from tidings_hub.supervised_task import SupervisedTask
 
 logger = logging.getLogger("tidings.stalls")
 
@@ -33,7 +34,7 @@ class StallDetector:
         """Watch from now on, until the process ends."""
         threads = runtime.original("_thread")
         self._thread_id = threads.get_ident()
-        runtime.spawn(self._beat)
+        runtime.spawn(SupervisedTask("stall_beat", self._beat, self._metrics))
         threads.start_new_thread(self._watch, ())
 
     def _beat(self) -> None:
@@ -51,7 +52,10 @@ class StallDetector:
             last_beat_s = self._last_beat_s
             if last_beat_s != reported_beat_s and runtime.now_s() - last_beat_s > self._warn_s:
                 reported_beat_s = last_beat_s
-                self._log_stack()
+                try:
+                    self._log_stack()
+                except Exception:  # noqa: BLE001 - nothing supervises this thread, and its logger may be what failed
+                    self._metrics.count(self._metrics.task_restarts, "stall_watch")
 
     def _log_stack(self) -> None:
         frame = sys._current_frames().get(self._thread_id)  # noqa: SLF001 - the only way to see another thread's stack

@@ -1,31 +1,30 @@
-"""`tidings serve --workers N`: starts N nodes on one port, restarts those that crash, and forwards signals.
+"""`tidings serve --workers N`: starts N nodes on one port, restarts those that crash or hang, and forwards signals.
 
 The supervisor is a plain process without an event loop, and no client can reach it. Each node listens on the port
 itself (SO_REUSEPORT), and on a unix socket for requests that the kernel gave to a sibling. The standard input of each
-node is a pipe from the supervisor. When it ends, for whatever reason the supervisor ended, the node drains.
+node is a pipe from the supervisor. When it ends, for whatever reason the supervisor ended, the node drains. Each node
+sends heartbeats through another pipe. One whose heartbeats end (SIGSTOP, a blocked event loop) is killed and restarted.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import selectors
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 from tidings.errors import BadConfig
 from tidings_hub.config.settings import Settings
-from tidings_hub.node.restart_backoff import RestartBackoff
-from tidings_hub.node.worker import VARIABLE, Worker
+from tidings_hub.node.liveness import Liveness
+from tidings_hub.node.worker import Worker
+from tidings_hub.node.worker_process import WorkerProcess
 
 logger = logging.getLogger("tidings.supervisor")
 
@@ -33,28 +32,10 @@ _STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 _HANDLED = (*sorted(_STOP_SIGNALS), signal.SIGHUP, signal.SIGCHLD)
 # Seconds that a drain may take longer than its settings allow, before the worker is killed.
 _KILL_AFTER_S = 15.0
+# If the supervisor wakes this much later than planned, it was stopped itself, perhaps together with its workers.
+_LATE_S = 1.0
 _NODE_ID_MAX = 32
 _USAGE_ERROR = 2
-
-
-class _Process:
-    """One worker: its process, if it runs, and whether it listens yet."""
-
-    def __init__(self, name: str, environment: dict[str, str]) -> None:
-        self.name = name
-        self.environment = environment
-        self.restarts = RestartBackoff()
-        self.running: subprocess.Popen[bytes] | None = None
-        self.restart_at_s: float | None = 0.0
-        self.listened = False
-        self.code = 0
-
-    @property
-    def output(self) -> IO[bytes]:
-        """The pipe to which the worker writes one line when it listens."""
-        if self.running is None or self.running.stdout is None:
-            raise RuntimeError(f"{self.name} does not run")
-        return self.running.stdout
 
 
 class Supervisor:
@@ -71,8 +52,9 @@ class Supervisor:
         self._is_stopping = False
         self._kill_at_s: float | None = None
         self._has_announced = False
+        self._has_failures = False
         self._code = 0
-        self._workers: list[_Process] = []
+        self._workers: list[WorkerProcess] = []
         self._port = settings.port
 
     def run(self) -> int:
@@ -91,13 +73,13 @@ class Supervisor:
         finally:
             for worker in self._workers:
                 if worker.running is not None:
-                    worker.running.kill()
+                    worker.kill()
                     worker.running.wait()
             shutil.rmtree(folder, ignore_errors=True)
             reserved.close()
         return self._code
 
-    def _build_workers(self, folder: Path) -> list[_Process]:
+    def _build_workers(self, folder: Path) -> list[WorkerProcess]:
         settings = self._settings
         names = [f"{settings.node_id}-{index}" for index in range(settings.workers)]
         if len(names[-1]) > _NODE_ID_MAX:
@@ -107,8 +89,15 @@ class Supervisor:
         if not settings.relay_secrets():
             # Under --dev, or with public keys only: only these workers need the secret.
             shared["TIDINGS_RELAY_SECRET"] = secrets.token_urlsafe(32)
+        timeout_s, start_timeout_s = settings.worker_timeout_s, settings.worker_start_timeout_s
         return [
-            _Process(name, {**shared, VARIABLE: Worker(index, addresses).to_text()}) for index, name in enumerate(names)
+            WorkerProcess(
+                name,
+                Worker(index, addresses),
+                shared,
+                Liveness(timeout_s=timeout_s, start_timeout_s=start_timeout_s),
+            )
+            for index, name in enumerate(names)
         ]
 
     def _listen_to_signals(self) -> None:
@@ -124,52 +113,60 @@ class Supervisor:
     def _step(self) -> None:
         now_s = time.monotonic()
         if not self._is_stopping:
-            for worker in self._workers:
-                if worker.restart_at_s is not None and worker.restart_at_s <= now_s:
-                    self._start(worker, now_s)
+            self._check_workers(now_s)
         elif self._kill_at_s is not None and now_s >= self._kill_at_s:
             self._kill()
-        for key, _ in self._selector.select(self._wait_s(now_s)):
-            if isinstance(key.data, _Process):
-                self._on_output(key.data)
-            else:
+        wait_s = self._wait_s(now_s)
+        events = self._selector.select(wait_s)
+        woke_s = time.monotonic()
+        late_s = 0.0 if wait_s is None else woke_s - now_s - wait_s
+        if late_s > _LATE_S:
+            for worker in self._workers:
+                worker.liveness.on_resumed(late_s, now_s=woke_s)
+        for key, _ in events:
+            if not isinstance(key.data, WorkerProcess):
                 self._on_signals(key.data[0].recv(4096))
+            elif key.data.read_beats(now_s=woke_s):
+                self._announce()
+            else:
+                self._selector.unregister(key.fd)
         self._reap()
 
-    def _wait_s(self, now_s: float) -> float | None:
-        times = [
-            worker.restart_at_s for worker in self._workers if worker.restart_at_s is not None and not self._is_stopping
-        ]
-        if self._kill_at_s is not None:
-            times.append(self._kill_at_s)
-        return max(0.0, min(times) - now_s) if times else None
+    def _check_workers(self, now_s: float) -> None:
+        """Start the workers that are due, and kill those that hang."""
+        for worker in self._workers:
+            if worker.restart_at_s is not None and worker.restart_at_s <= now_s:
+                self._start(worker, now_s)
+            elif worker.is_hung(now_s=now_s):
+                logger.error("node %s hangs: no heartbeat, or it does not listen; killing it", worker.name)
+                worker.kill()
 
-    def _start(self, worker: _Process, now_s: float) -> None:
+    def _wait_s(self, now_s: float) -> float | None:
+        times = [] if self._is_stopping else [worker.due_s for worker in self._workers]
+        pending = [time_s for time_s in (*times, self._kill_at_s) if time_s is not None]
+        return max(0.0, min(pending) - now_s) if pending else None
+
+    def _start(self, worker: WorkerProcess, now_s: float) -> None:
         command = [sys.executable, "-m", "tidings_hub", "serve", *self._arguments]
         command += ["--node-id", worker.name, "--port", str(self._port), "--workers", str(self._settings.workers)]
-        worker.restart_at_s = None
-        worker.restarts.on_started(now_s=now_s)
         try:
-            worker.running = subprocess.Popen(  # noqa: S603 - this program itself
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=worker.environment
-            )
+            worker.start(command, now_s=now_s)
         except OSError as error:
-            worker.restart_at_s = worker.restarts.on_exited(now_s=now_s)
             logger.error("node %s could not be started: %s", worker.name, error)  # noqa: TRY400 - the system's, not ours
             return
-        self._selector.register(worker.output, selectors.EVENT_READ, worker)
+        if worker.beats is not None:
+            self._selector.register(worker.beats, selectors.EVENT_READ, worker)
 
-    def _on_output(self, worker: _Process) -> None:
-        """Handle the line that a worker writes when it listens; end of file: it has ended."""
-        if os.read(worker.output.fileno(), 4096):
-            worker.listened = True
-        self._selector.unregister(worker.output)
-        if not self._has_announced and all(worker.listened for worker in self._workers):
-            self._has_announced = True
-            host = self._settings.host
-            logger.info("%d nodes listen on http://%s:%d/", len(self._workers), host, self._port)
-            sys.stdout.write(f"tidings: http://{host}:{self._port}/\n")
-            sys.stdout.flush()
+    def _announce(self) -> None:
+        """Report the address when all workers listen. If one of them hangs or crashes, the others suffice."""
+        listening = sum(worker.liveness.has_listened for worker in self._workers)
+        if self._has_announced or not listening or (listening < len(self._workers) and not self._has_failures):
+            return
+        self._has_announced = True
+        host = self._settings.host
+        logger.info("%d nodes listen on http://%s:%d/", listening, host, self._port)
+        sys.stdout.write(f"tidings: http://{host}:{self._port}/\n")
+        sys.stdout.flush()
 
     def _on_signals(self, numbers: bytes) -> None:
         for number in numbers:
@@ -181,7 +178,7 @@ class Supervisor:
     def _send_signal(self, number: signal.Signals) -> None:
         for worker in self._workers:
             # A SIGHUP would end a worker that does not listen yet. It loads the current settings anyway.
-            if worker.running is not None and (worker.listened or number != signal.SIGHUP):
+            if worker.running is not None and (worker.liveness.has_listened or number != signal.SIGHUP):
                 worker.running.send_signal(number)
 
     def _stop(self) -> None:
@@ -198,7 +195,7 @@ class Supervisor:
         for worker in self._workers:
             if worker.running is not None:
                 logger.error("node %s did not drain in time and is killed", worker.name)
-                worker.running.kill()
+                worker.kill()
 
     def _reap(self) -> None:
         for worker in self._workers:
@@ -217,14 +214,13 @@ class Supervisor:
                 worker.restart_at_s = worker.restarts.on_exited(now_s=now_s)
                 wait_s = worker.restart_at_s - now_s
                 logger.error("node %s ended with %d; restarting it in %.1f s", worker.name, code, wait_s)
+                self._has_failures = True
+                self._announce()
 
-    def _forget(self, worker: _Process) -> None:
-        running, worker.running, worker.listened = worker.running, None, False
-        for pipe in (running.stdin, running.stdout) if running is not None else ():
-            if pipe is not None:
-                if pipe in self._selector.get_map():
-                    self._selector.unregister(pipe)
-                pipe.close()
+    def _forget(self, worker: WorkerProcess) -> None:
+        if worker.beats is not None and worker.beats in self._selector.get_map():
+            self._selector.unregister(worker.beats)
+        worker.on_exited()
 
 
 def _ignore(*_: object) -> None:

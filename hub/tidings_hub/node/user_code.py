@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from tidings.errors import BadConfig
+from tidings.errors import BadConfig, TidingsError
 from tidings_hub import runtime
 from tidings_hub.config.settings import Settings
 from tidings_hub.extensions.app.app import App
@@ -24,6 +24,7 @@ from tidings_hub.services.hub import Hub
 from tidings_hub.socketio.app_events import AppEvents
 from tidings_hub.socketio.client import Client
 from tidings_hub.socketio.packet import Packet
+from tidings_hub.supervised_task import WorkerErrors
 from tidings_hub.web.path_dispatcher import PathDispatcher
 
 logger = logging.getLogger("tidings")
@@ -50,7 +51,7 @@ class UserCode:
         self._runner = HandlerRunner(metrics, timeout_s=settings.app_timeout_s)
         self.authorizers = Authorizers(self._open_authorizers())
         self.pools = {
-            packet: runtime.Pool(settings.app_handlers, settings.handler_queue)
+            packet: runtime.Pool(settings.app_handlers, settings.handler_queue, on_error=WorkerErrors(packet, metrics))
             for action, packet in _AUTHORIZED_PACKETS.items()
             if action in self.authorizers.handles
         }
@@ -85,13 +86,15 @@ class UserCode:
         """Give the authorizers to the hub, and the node to the app.
 
         Raises:
-            BadConfig: the app's `on_start` failed; the log has the traceback.
+            BadConfig: the app's `on_start` failed. The log has the traceback, unless it raised an error of tidings.
         """
         hub.authorizers = self.authorizers
         if self._app is None:
             return
         try:
             self._app.attach(node, sio, publication_max_bytes=self._settings.publication_max_bytes)
+        except TidingsError as error:
+            raise BadConfig(f"on_start failed: {error}") from error
         except Exception as error:
             logger.exception("on_start failed")
             raise BadConfig(f"on_start failed: {type(error).__name__}; the log has the traceback") from error

@@ -1,26 +1,37 @@
-"""What a supervisor passes to each of its worker processes: the worker's index and the addresses of all workers."""
+"""What a supervisor passes to each of its worker processes: its index, its past, and the addresses of all workers."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 # The supervisor sets this environment variable for its own processes. It is not a setting.
 VARIABLE: Final = "TIDINGS_WORKER"
+NO_PIPE: Final = -1
+# What a worker writes to the pipe of its supervisor: it lives; it listens.
+BEAT: Final = b"."
+LISTENS: Final = b"L"
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One node of a supervisor. `addresses`: node id to unix socket, for all of its nodes including this one."""
+    """One node of a supervisor. `addresses`: node id to unix socket, for all of its nodes including this one.
+
+    `restarts`: how often the supervisor restarted this worker; `hangs`: how often of these because it did not respond.
+    `beat_fd`: the pipe to the supervisor, for heartbeats.
+    """
 
     index: int
     addresses: dict[str, str]
+    restarts: int = 0
+    hangs: int = 0
+    beat_fd: int = NO_PIPE
 
     def to_text(self) -> str:
         """The value of the environment variable."""
-        return json.dumps({"index": self.index, "addresses": self.addresses})
+        return json.dumps(asdict(self))
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> Worker | None:
@@ -28,7 +39,7 @@ class Worker:
         if VARIABLE not in env:
             return None
         fields = json.loads(env[VARIABLE])
-        return cls(int(fields["index"]), dict(fields["addresses"]))
+        return cls(**fields)
 
     def advertise(self, address: str) -> str:
         """The address of this worker for other machines: the setting `advertise`, with the index added to the port."""

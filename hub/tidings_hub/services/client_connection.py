@@ -27,3 +27,6 @@ class Connection(Protocol):
 
 FanOut = Callable[[Iterable[Connection], Sequence[OutgoingFrame]], None]
 """Writes frames to connections: each gets all of them, in order. Never waits, never raises."""
+
+Replay = Callable[[Connection, Sequence[OutgoingFrame]], None]
+"""Writes frames to one connection. Other connections receive the same frames at other times, so they are not copied."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -17,7 +18,7 @@ from tidings.wire.channels import user_channel
 from tidings.wire.control import Command, NodeReplies, command_result
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import presence_of
-from tidings_hub.core.access import token_key, user_key
+from tidings_hub.core.revocations.revoked import is_revocation, token_key, user_key
 from tidings_hub.core.sessions import Session, State
 from tidings_hub.services.client_connection import Connection
 from tidings_hub.services.hub import Hub
@@ -29,6 +30,10 @@ logger = logging.getLogger("tidings.control")
 # Seconds between two looks at a connection whose handshake is not complete.
 _HANDSHAKE_POLL_S = 0.02
 _LIST_MAX = 1_001
+# What the fields of a malformed message raise: OverflowError an infinite number, RecursionError a deep one as text.
+_MALFORMED = (KeyError, TypeError, ValueError, OverflowError, RecursionError)
+# The name of the list that gets the replies.
+_REPLY_TO = re.compile(r"[!-~]{0,200}\Z")
 
 Submit = Callable[..., bool]
 Rows = list[dict[str, object]]
@@ -57,6 +62,7 @@ class Commands:
         self._deferred: dict[str, CommandHandler] = {
             "subscribe": self._subscribe,
             "list": self._list,
+            "read_revocations": self._read_revocations,
         }
 
     def request(self, command: Command) -> NodeReplies:
@@ -69,15 +75,17 @@ class Commands:
 
     def on_command(self, message: Mapping[str, object]) -> None:
         """Execute a control message of a node or an emitter. Never waits. A malformed message is logged and ignored."""
-        name = message.get("do")
+        name, reply_to = message.get("do"), message.get("reply") or ""
         try:
+            if not isinstance(reply_to, str) or not _REPLY_TO.match(reply_to):
+                raise BadRequest("reply is no name of a list")
             if name in self._immediate:
                 self._reply(message, self._immediate[str(name)](message))
             elif name in self._deferred:
                 self._run_in_worker(self._run_deferred, message)
             else:
                 raise BadRequest("unknown command")
-        except (CallerError, KeyError, TypeError, ValueError):
+        except (CallerError, *_MALFORMED):
             logger.warning("a malformed control message was ignored")
 
     def _run_deferred(self, message: Mapping[str, object]) -> None:
@@ -85,10 +93,11 @@ class Commands:
             reply = self._deferred[str(message["do"])](message)
         except TidingsError as error:
             reply = {"error": error.to_wire()}
-        except (KeyError, TypeError, ValueError):
+        except _MALFORMED:
             logger.warning("a malformed control message was ignored")
             return
-        self._send_reply(message, reply)
+        if message.get("reply"):
+            self._send_reply(message, reply)
 
     def _reply(self, message: Mapping[str, object], reply: Mapping[str, object]) -> None:
         if message.get("reply"):
@@ -100,6 +109,9 @@ class Commands:
             self._hub.metrics.control_unanswered += 1
 
     def _send_reply(self, message: Mapping[str, object], reply: Mapping[str, object]) -> None:
+        if message["do"] == "revoke":
+            # The caller may count on the file when it has the reply.
+            self._hub.revocations.flush(timeout_s=self._hub.settings.control_timeout_s / 2)
         try:
             self._hub.broker.reply(str(message["reply"]), {"node": self._node, **reply})
         except TidingsError as error:
@@ -112,17 +124,25 @@ class Commands:
         user, connection_id = _exactly_one(message, "user", "connection")
         hub = self._hub
         sessions = (
-            _sessions_of(hub, user) if user else [session for session in hub.sessions() if session.id == connection_id]
+            list(hub.open_sessions.of_user(user))
+            if user
+            else [session for session in hub.sessions() if session.id == connection_id]
         )
         return {"connections": hub.disconnect_all(sessions, "disconnected", "a backend ended this connection")}
 
     def _revoke(self, message: Mapping[str, Any]) -> Mapping[str, object]:
         user, jti = _exactly_one(message, "user", "jti")
-        until_s = message["until_s"]
-        if type(until_s) not in (int, float):
+        key, until_s = user_key(user) if user else token_key(jti), message["until_s"]
+        if not is_revocation(key, until_s):
             raise BadRequest("until_s is a number")
-        self._hub.revocations.add(user_key(user) if user else token_key(jti), float(until_s))
-        return {"connections": self._hub.enforce_revocations()}
+        hub = self._hub
+        hub.revocations.add(key, float(until_s))
+        sessions = (
+            list(hub.open_sessions.of_user(user))
+            if user
+            else [session for session in hub.sessions() if session.claims.jti == jti]
+        )
+        return {"connections": hub.end_revoked(sessions)}
 
     def _replace(self, message: Mapping[str, Any]) -> Mapping[str, object]:
         return {"connections": self._hub.session_store.end_replaced_here(list(message["connections"]))}
@@ -130,7 +150,7 @@ class Commands:
     def _unsubscribe(self, message: Mapping[str, Any]) -> Mapping[str, object]:
         user, channel = str(message["user"]), str(message["channel"])
         hub, count = self._hub, 0
-        for session in _sessions_of(hub, user):
+        for session in list(hub.open_sessions.of_user(user)):
             session.granted -= {channel}
             if channel in session.channels and channel != user_channel(user):
                 hub.unsubscribe(session, [channel])
@@ -172,7 +192,9 @@ class Commands:
         user, channel = str(message["user"]), str(message["channel"])
         self._hub.access.rule(channel)
         end_s = time.monotonic() + self._hub.settings.control_timeout_s
-        outcomes = [self._subscribe_one(session, channel, end_s) for session in _sessions_of(self._hub, user)]
+        outcomes = [
+            self._subscribe_one(session, channel, end_s) for session in list(self._hub.open_sessions.of_user(user))
+        ]
         return {"connections": outcomes.count(True), "refused": outcomes.count(False)}
 
     def _subscribe_one(self, session: Session[Connection], channel: str, end_s: float) -> bool | None:
@@ -197,6 +219,9 @@ class Commands:
         data = {"cursor": cursor, "channels": pending.final_answers()}
         go_live(hub, session, pending, hub_event("tidings:subscribed", data, cursor=cursor))
         return None if session.state is State.CLOSED else True
+
+    def _read_revocations(self, _message: Mapping[str, Any]) -> Mapping[str, object]:
+        return {"connections": self._hub.revocations.sync()}
 
     def _list(self, message: Mapping[str, Any]) -> Mapping[str, object]:
         limit, after = int(message["limit"]), message.get("after")
@@ -242,10 +267,6 @@ def merge_rows(command: Command, replies: NodeReplies, *, key: str) -> Rows:
                 known["connections"] = int(str(known["connections"])) + int(row["connections"])
     limit = int(command.arguments["limit"])
     return [merged[name] for name in sorted(merged)[:limit]]
-
-
-def _sessions_of(hub: Hub, user: str) -> list[Session[Connection]]:
-    return [session for session in hub.sessions() if session.user == user]
 
 
 def _exactly_one(message: Mapping[str, Any], *names: str) -> tuple[str, ...]:

@@ -73,23 +73,24 @@ def identify(hub: Hub, request: ConnectRequest, remote: str) -> tuple[Claims, Re
     # Under `dev` a client without a token has a new user name each time; its pid alone identifies the session.
     is_anonymous = request.token is None
     resumable = hub.session_store.claim(request.pid, "" if is_anonymous else claims.sub)
+    hub.authenticator.check_not_revoked(claims)
     resume = _check_resume(hub, resumable, request, is_anonymous=is_anonymous)
     if isinstance(resume, ResumeRefusal):
         hub.metrics.count(hub.metrics.returns_refused, resume.value)
-        if resumable is not None and resumable.owner:
+        if not isinstance(resumable, ResumeRefusal) and resumable.owner:
             hub.session_store.end_previous_connection(resumable.owner)
         return claims, None
     return (replace(claims, sub=resume.session.user) if is_anonymous else claims), resume
 
 
 def _check_resume(
-    hub: Hub, resumable: ResumableSession | None, request: ConnectRequest, *, is_anonymous: bool
+    hub: Hub, resumable: ResumableSession | ResumeRefusal, request: ConnectRequest, *, is_anonymous: bool
 ) -> Resume | ResumeRefusal:
-    if resumable is None:
-        return ResumeRefusal.UNKNOWN
+    if isinstance(resumable, ResumeRefusal):
+        return resumable
     if not resumable.owner or (is_anonymous and not resumable.user.startswith(ANONYMOUS_PREFIX)):
         return ResumeRefusal.USER
-    if hub.revocations.is_revoked(Claims(resumable.user, jti=resumable.jti), now_s=hub.wall_s()):
+    if hub.revocations.is_revoked(Claims(resumable.user, jti=resumable.jti)):
         return ResumeRefusal.REVOKED
     return plan_resume(resumable, request.offset, request.since)
 

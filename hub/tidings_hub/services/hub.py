@@ -25,22 +25,25 @@ from tidings.wire.presence import presence_of
 from tidings.wire.publication import NO_OPTIONS, Publication
 from tidings_hub.brokers.base import Broker
 from tidings_hub.config.settings import Settings
-from tidings_hub.core.access import Access, Revocations
+from tidings_hub.core.access import Access
 from tidings_hub.core.delivery_plan import plan
 from tidings_hub.core.frame import DisconnectFrame, Frame, OutgoingFrame
 from tidings_hub.core.gap_audience import affected_by_doubt, affected_by_loss
 from tidings_hub.core.local_presence import with_presence_channels
+from tidings_hub.core.new_channel_rate import NewChannelRate
 from tidings_hub.core.recent_recoveries import RecentRecoveries
-from tidings_hub.core.sessions import Expiries, Session, State
+from tidings_hub.core.sessions import Expiries, OpenSessions, Session, State
 from tidings_hub.core.small_set import remove_member
 from tidings_hub.core.subscriptions import Subscriptions
 from tidings_hub.metrics import Metrics
 from tidings_hub.services.authenticator import Authenticator
 from tidings_hub.services.authorizers import Authorizers
-from tidings_hub.services.client_connection import Connection, FanOut
+from tidings_hub.services.client_connection import Connection, FanOut, Replay
 from tidings_hub.services.delivery_tracker import DeliveryTracker
 from tidings_hub.services.hub_event import gap_event, hub_event
 from tidings_hub.services.presence import PresenceService
+from tidings_hub.services.replays import Replays
+from tidings_hub.services.revocations import RevocationService
 from tidings_hub.services.session_store import SessionStore
 
 logger = logging.getLogger("tidings.hub")
@@ -58,6 +61,7 @@ class Hub:
         *,
         fan_out: FanOut,
         metrics: Metrics,
+        replay: Replay | None = None,
         wall_s: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
@@ -65,27 +69,29 @@ class Hub:
         self.access = access
         self.metrics = metrics
         self.subscriptions: Subscriptions[Connection] = Subscriptions()
+        self.new_channels = NewChannelRate()
         self.presence = PresenceService(settings, broker, access, metrics)
         self.session_store = SessionStore(settings, broker, metrics, self._on_replaced)
-        self.revocations = Revocations()
+        self.revocations = RevocationService(settings, broker, metrics, self.sessions, self.end_revoked, wall_s=wall_s)
         self.authenticator = Authenticator(settings, keys, self.revocations, metrics, wall_s=wall_s)
         self.authorizers = Authorizers()
         self.deliveries = DeliveryTracker(settings, metrics, wall_s=wall_s)
         self.wall_s = wall_s
         # `services.commands` replaces this when the node is assembled.
-        self.on_command: Callable[[Mapping[str, object]], None] = partial(
-            logger.warning, "a control message arrived before the node was ready; ignored: %s"
-        )
+        early = "a control message arrived before the node was ready; ignored: %s"
+        self.on_command: Callable[[Mapping[str, object]], None] = partial(logger.warning, early)
         self._fan_out = fan_out
-        self._sessions: dict[Connection, Session[Connection]] = {}
-        self._expiries: Expiries[Connection] = Expiries(warning_s=settings.expiry_warning_s)
+        self.replays = Replays(self.presence, self.deliveries, fan_out, replay)
+        self.open_sessions: OpenSessions[Connection] = OpenSessions()
+        self._expiries: Expiries[Connection] = Expiries(settings.expiry_warning_s, settings.token_leeway_s)
         self._recent_recoveries = RecentRecoveries()
 
     def apply_settings(self, settings: Settings, keys: KeySet | None) -> None:
         """Apply new rules and keys to what happens from now on. Open sessions keep their subscriptions."""
         self.settings, self.access = settings, settings.access()
         self.authenticator.apply_settings(settings, keys)
-        self.presence.apply_settings(settings, self.access, self._sessions.values())
+        self._expiries.leeway_s = settings.token_leeway_s
+        self.presence.apply_settings(settings, self.access, self.sessions())
 
     # Sessions
 
@@ -93,7 +99,7 @@ class Hub:
         """Register a new session on `connection`."""
         session = Session(secrets.token_hex(6), connection, claims, self.wall_s())
         session.state = State.OPEN
-        self._sessions[connection] = session
+        self.open_sessions.add(session)
         self._expiries.add(session)
         self.metrics.sessions += 1
         return session
@@ -106,7 +112,7 @@ class Hub:
         if session.state is State.CLOSED:
             return
         session.state = State.CLOSED
-        self._sessions.pop(session.connection, None)
+        self.open_sessions.remove(session)
         self._expiries.discard(session)
         self.metrics.sessions -= 1
         self.session_store.on_closed(session, reason)
@@ -141,8 +147,7 @@ class Hub:
 
     def unsubscribe(self, session: Session[Connection], channels: Collection[str]) -> None:
         """Stop sending these channels, and their joins and leaves, to the session."""
-        if not session.channels:
-            # Shortcut: every CONNECT gets here.
+        if not session.channels:  # a shortcut for each CONNECT
             return
         left = [name for name in with_presence_channels(channels) if name in session.channels]
         for name in left:
@@ -161,11 +166,11 @@ class Hub:
 
     def has_session(self, connection: Connection) -> bool:
         """Whether a session of this node is open on `connection`."""
-        return connection in self._sessions
+        return connection in self.open_sessions.by_connection
 
     def sessions(self) -> Collection[Session[Connection]]:
         """The open sessions of this node."""
-        return self._sessions.values()
+        return self.open_sessions.by_connection.values()
 
     def send(self, connection: Connection, *frames: OutgoingFrame) -> None:
         """Write frames to one connection, behind what was written to it before."""
@@ -185,16 +190,17 @@ class Hub:
     def tick(self) -> None:
         """Send warnings before tokens expire, and end sessions whose token has expired. Call it every second."""
         self.deliveries.tick()
+        self.replays.tick()
         now_s = self.wall_s()
         for session in self._expiries.pop_due(now_s):
-            left_s = session.expires_in_s(now_s) or 0.0
-            if left_s > 0:
-                session.warned = True
-                self.send(session.connection, hub_event("tidings:expiring", {"expires_in_s": round(left_s, 1)}))
-                self._expiries.add(session)
-            else:
+            if self._expiries.is_over(session, now_s):
                 self.metrics.tokens_expired += 1
                 self.disconnect(session.connection, "expired", "the token has expired; connect with a new one")
+                continue
+            session.warned = True
+            left_s = round(session.expires_in_s(now_s) or 0.0, 1)
+            self.send(session.connection, hub_event("tidings:expiring", {"expires_in_s": left_s}))
+            self._expiries.add(session)
 
     # The broker's sink
 
@@ -219,10 +225,6 @@ class Hub:
         if frames:
             metrics.fanout_s.observe(max(0.0, self.wall_s() - publications[0].at_ms / 1000))
 
-    def catchup_frames(self, publications: Sequence[Publication]) -> list[Frame]:
-        """The frames of publications that one client missed, or that were held back for it."""
-        return self.deliveries.catchup_frames(self._frames(publications))
-
     def _frames(self, publications: Sequence[Publication]) -> list[Frame]:
         # Every publication of the node gets here. In a presence channel it is a join, a leave or a count.
         return [
@@ -246,7 +248,7 @@ class Hub:
         Another node gave out those cursors, although it had lost a publication before them. Returns whether a client
         may be affected, also if it has disconnected since.
         """
-        affected = affected_by_doubt(self.subscriptions, channels, first, last, self._sessions.get)
+        affected = affected_by_doubt(self.subscriptions, channels, first, last, self.open_sessions.by_connection.get)
         for connection, names in affected.items():
             self.metrics.gaps_late += len(names)
             self.send(connection, gap_event(names, position))
@@ -257,13 +259,10 @@ class Hub:
         self.metrics.control_messages += 1
         self.on_command(message)
 
-    def enforce_revocations(self) -> int:
-        """End every session whose user or token is revoked. Returns how many there were."""
-        now_s = self.wall_s()
-        self.revocations.forget_past(now_s=now_s)
-        revoked = [
-            session for session in self._sessions.values() if self.revocations.is_revoked(session.claims, now_s=now_s)
-        ]
+    def end_revoked(self, sessions: Sequence[Session[Connection]]) -> int:
+        """End those of these sessions whose user or token is revoked. Returns how many there were."""
+        open_sessions = (session for session in sessions if session.state is not State.CLOSED)
+        revoked = [session for session in open_sessions if self.revocations.is_revoked(session.claims)]
         self.disconnect_all(revoked, "revoked", "this user or token was revoked; sign in again")
         self.metrics.revoked += len(revoked)
         return len(revoked)

@@ -1,30 +1,60 @@
-"""Which channels of a subscribe request a session may have: rules first, then authorizers, then presence."""
+"""Which channels a session may have: rules first, then the rate of new ones, then authorizers, then presence."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Collection, Sequence
 
-from tidings.errors import Forbidden, TidingsError, TooManyChannels
+from tidings.errors import Forbidden, TidingsError, TooFast, TooManyChannels
 from tidings.wire.channels import check_channel, user_channel
 from tidings.wire.presence import presence_channel
 from tidings_hub.core.sessions import Session
+from tidings_hub.log import log_rate_limited
 from tidings_hub.services.client_connection import Connection
 from tidings_hub.services.hub import Hub
+
+logger = logging.getLogger("tidings.hub")
+
+# Names of a request that are checked in any case.
+_NAMES_MAX = 256
 
 Answers = dict[str, dict[str, object]]
 """Per channel what the client receives: `{"recovered": bool}` or `{"error": {…}}`."""
 
 
 def permitted_channels(
-    hub: Hub, session: Session[Connection], names: Sequence[object], presence: Sequence[object], answers: Answers
+    hub: Hub,
+    session: Session[Connection],
+    names: Sequence[object],
+    presence: Sequence[object],
+    answers: Answers,
+    known: Collection[str] = (),
 ) -> list[str]:
     """The channels in `names` that the session may have, and the presence channels of those in `presence`.
 
+    `known`: channels of the session that the client resumes. They are not new.
     Each of the others gets an error in `answers`. May wait for an app or a hook, for a bounded time.
     """
     allowed = _check_rules(hub, session, names, answers)
+    allowed = _limit_new_channels(hub, session, allowed, answers, known)
     allowed = _apply_authorizers(hub, session, allowed, answers)
     return allowed + _presence_channels(hub, session, presence, allowed, answers)
+
+
+def _checked_names(hub: Hub, names: Sequence[object], answers: Answers, *, presence: bool = False) -> Collection[str]:
+    """The first names, without repetitions. The others are rejected: 64 KB have 6,000, which take 20 to 300 ms."""
+    distinct = dict.fromkeys(map(str, names))
+    channels_max = hub.settings.channels_per_connection
+    names_max = max(_NAMES_MAX, 2 * channels_max)
+    if len(distinct) <= names_max:
+        return distinct
+    listed = list(distinct)
+    text = f"a request may name {names_max} channels; a connection may have {channels_max} (channels_per_connection)"
+    answer: dict[str, object] = {"error": TooManyChannels(text).to_wire()}
+    hub.metrics.channels_refused += len(listed) - names_max
+    for name in listed[names_max:]:
+        answers[presence_channel(name[:200]) if presence else name[:200]] = answer
+    return listed[:names_max]
 
 
 def _check_rules(hub: Hub, session: Session[Connection], names: Sequence[object], answers: Answers) -> list[str]:
@@ -32,7 +62,7 @@ def _check_rules(hub: Hub, session: Session[Connection], names: Sequence[object]
     allowed: list[str] = []
     channels_max = hub.settings.channels_per_connection
     free = channels_max - len(session.channels)
-    for name in dict.fromkeys(str(name) for name in names):
+    for name in _checked_names(hub, names, answers):
         try:
             check_channel(name)
             if name in session.granted:
@@ -47,6 +77,47 @@ def _check_rules(hub: Hub, session: Session[Connection], names: Sequence[object]
         else:
             allowed.append(name)
     return allowed
+
+
+def _limit_new_channels(
+    hub: Hub, session: Session[Connection], allowed: list[str], answers: Answers, known: Collection[str]
+) -> list[str]:
+    """`allowed` without the new channels beyond the user's rate. The user's own and granted ones are never new."""
+    own = user_channel(session.user)
+    names = [name for name in allowed if name != own and name not in known and name not in session.granted]
+    refused = refused_new_channels(hub, session.user, names)
+    for name in refused:
+        _reject(hub, name, too_many_new_channels(hub), answers)
+    return [name for name in allowed if name not in refused] if refused else allowed
+
+
+def refused_new_channels(hub: Hub, user: str, names: Sequence[str]) -> list[str]:
+    """Those of `names` that the user may not use now: new ones beyond the rate. They are counted and logged."""
+    per_minute, burst = hub.settings.new_channels_per_minute, hub.settings.new_channels_burst
+    unused = [name for name in names if name not in hub.subscriptions]
+    if not unused:
+        return []
+    refused = hub.new_channels.take(user, unused, per_minute=per_minute, burst=burst, now_s=hub.wall_s())
+    hub.metrics.new_channels_refused += len(refused)
+    if refused:
+        log_rate_limited(
+            logger,
+            logging.WARNING,
+            "new channels",
+            "user %s uses new channels faster than new_channels_per_minute = %d and new_channels_burst = %d allow;"
+            " %s is refused with too_fast",
+            user,
+            per_minute,
+            burst,
+            refused[0],
+        )
+    return refused
+
+
+def too_many_new_channels(hub: Hub) -> TooFast:
+    """The error of a channel beyond the rate."""
+    per_minute = hub.settings.new_channels_per_minute
+    return TooFast(f"a user may use {per_minute} new channels per minute (new_channels_per_minute); wait, then retry")
 
 
 def _apply_authorizers(hub: Hub, session: Session[Connection], allowed: list[str], answers: Answers) -> list[str]:
@@ -70,9 +141,11 @@ def _presence_channels(
 ) -> list[str]:
     """The presence channels of those channels whose joins and leaves the session may receive."""
     presence_channels: list[str] = []
+    if not names:
+        return presence_channels
     channels_max = hub.settings.channels_per_connection
     free = channels_max - len({*session.channels, *allowed})
-    for name in dict.fromkeys(str(name) for name in names):
+    for name in _checked_names(hub, names, answers, presence=True):
         try:
             hub.access.check_presence_visible(check_channel(name))
             if name not in allowed and name not in session.channels:

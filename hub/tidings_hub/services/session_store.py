@@ -15,8 +15,17 @@ from typing import Any
 
 from tidings.errors import HubError
 from tidings_hub.brokers.base import Broker
+from tidings_hub.brokers.health.call_guard import CallGuard
 from tidings_hub.config.settings import Settings
-from tidings_hub.core.resumable_session import ChannelJoin, JoinMode, ResumableSession, is_final, is_pid, sid_of
+from tidings_hub.core.resumable_session import (
+    ChannelJoin,
+    JoinMode,
+    ResumableSession,
+    ResumeRefusal,
+    is_final,
+    is_pid,
+    sid_of,
+)
 from tidings_hub.core.session_records import RecordOperation, SessionRecord, WriteResult
 from tidings_hub.core.sessions import Session
 from tidings_hub.metrics import Metrics
@@ -50,9 +59,11 @@ class SessionStore:
         self._metrics = metrics
         self._on_replaced = on_replaced
         self._now_s = now_s
+        self._guard = CallGuard("sessions", metrics, timeout_s=settings.broker_timeout_s, now_s=now_s)
         self._writer = SessionWriter(
             broker,
             metrics,
+            self._guard,
             record_for=self._record_for,
             on_written=self._on_written,
             before_round=self._before_round,
@@ -84,11 +95,10 @@ class SessionStore:
 
     def new_pid(self) -> str | None:
         """A pid for a new session. None: it cannot be saved."""
-        if not self._writer.is_running:
+        # While the store is away, one session at a time gets a pid. To store it is the probe.
+        if not self._writer.is_running or (self._is_away and not self._guard.admits()):
             return None
-        now_s = self._now_s()
-        while self._abandoned_until_s and self._abandoned_until_s[0] <= now_s:
-            self._abandoned_until_s.popleft()
+        self._forget_expired(self._now_s())
         if len(self._sessions) + len(self._abandoned_until_s) >= self._settings.recovery_sessions_max:
             self._metrics.recovery_sessions_refused += 1
             return None
@@ -110,10 +120,12 @@ class SessionStore:
         resumable = session.resumable
         if resumable is None or not channels:
             return
+        started_s = self._guard.admit()
         resumable.add_channels(mode, position, channels)
         try:
             self._writer.flush(resumable, RecordOperation.UPDATE, timeout_s=self._settings.broker_timeout_s)
         except HubError:
+            self._guard.fail(started_s)
             # The write may still succeed. Then the channels have to be removed again.
             self.on_unsubscribed(session, channels)
             raise
@@ -159,24 +171,35 @@ class SessionStore:
 
     # Resume
 
-    def claim(self, pid: object, user: str) -> ResumableSession | None:
-        """The session that a pid belongs to; None if there is none. Waits for the broker.
+    @property
+    def _is_away(self) -> bool:
+        """Whether the broker has not answered for so long that clients no longer wait for their sessions."""
+        return not self._guard.is_closed and self._guard.away_s >= self._settings.recovery_away_s
+
+    def claim(self, pid: object, user: str) -> ResumableSession | ResumeRefusal:
+        """The session that a pid belongs to; UNKNOWN if there is none. Waits for the broker.
 
         Only one caller gets the session. The session of another user is not claimed: the result then has an empty
-        `owner`. An empty `user` matches every user.
+        `owner`. An empty `user` matches every user. AWAY: the broker has not answered for `recovery_away_s`.
 
         Raises:
             Unavailable, TimedOut: the broker did not answer.
         """
         if not self._writer.is_running or not is_pid(pid):
-            return None
+            return ResumeRefusal.UNKNOWN
         sid = sid_of(str(pid))
-        claimed = self._broker.claim_session(sid, user)
+        try:
+            with self._guard.call():
+                claimed = self._broker.claim_session(sid, user)
+        except HubError:
+            if self._is_away:
+                return ResumeRefusal.AWAY
+            raise
         if claimed is None:
-            return None
+            return ResumeRefusal.UNKNOWN
         if not claimed.owner:
             return ResumableSession(sid, "", "", jti=None)
-        return ResumableSession.decode(sid, claimed.owner, claimed.user, claimed.body)
+        return ResumableSession.decode(sid, claimed.owner, claimed.user, claimed.body) or ResumeRefusal.UNKNOWN
 
     def release(self, resumable: ResumableSession) -> None:
         """Write a claimed session back: its client could not connect, and may try again."""
@@ -201,6 +224,7 @@ class SessionStore:
     def _before_round(self) -> None:
         """Enqueue the lifetimes that are due, and send the other nodes the connections whose sessions resumed here."""
         now_s = self._now_s()
+        self._forget_expired(now_s)
         while self._touches and self._touches[0][0] <= now_s:
             _, session_ids = self._touches.popleft()
             for session in (self._sessions.get(id_) for id_ in session_ids):
@@ -211,6 +235,10 @@ class SessionStore:
             connections = self._previous_connections[:_CONNECTIONS_PER_COMMAND]
             self._previous_connections = self._previous_connections[_CONNECTIONS_PER_COMMAND:]
             self._broker.send_control({"do": "replace", "connections": connections})
+
+    def _forget_expired(self, now_s: float) -> None:
+        while self._abandoned_until_s and self._abandoned_until_s[0] <= now_s:
+            self._abandoned_until_s.popleft()
 
     def _record_for(self, resumable: ResumableSession, operation: RecordOperation) -> SessionRecord:
         if operation in (RecordOperation.DELETE, RecordOperation.TOUCH):

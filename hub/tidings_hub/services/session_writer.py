@@ -13,10 +13,12 @@ from collections.abc import Callable, Sequence
 
 from tidings.errors import HubError, Unavailable
 from tidings_hub.brokers.base import Broker
+from tidings_hub.brokers.health.call_guard import CallGuard
 from tidings_hub.core.resumable_session import ResumableSession
 from tidings_hub.core.session_records import RecordOperation, SessionRecord, WriteResult
 from tidings_hub.log import log_rate_limited
 from tidings_hub.metrics import Metrics
+from tidings_hub.supervised_task import SupervisedTask
 
 logger = logging.getLogger("tidings.keeping")
 
@@ -43,13 +45,14 @@ class SessionWriter:
 
     `record_for` makes the record of an operation, right before the write. `on_written` gets the result.
     `before_round` is called before each round of writes, at least every `idle_s` seconds. It may raise the errors of
-    a broker.
+    a broker. `guard` gets the result of each call: writes are never refused, since only this greenlet waits for them.
     """
 
     def __init__(
         self,
         broker: Broker,
         metrics: Metrics,
+        guard: CallGuard,
         *,
         record_for: Callable[[ResumableSession, RecordOperation], SessionRecord],
         on_written: Callable[[ResumableSession, RecordOperation, WriteResult], None],
@@ -58,6 +61,7 @@ class SessionWriter:
     ) -> None:
         self._broker = broker
         self._metrics = metrics
+        self._guard = guard
         self._record_for = record_for
         self._on_written = on_written
         self._before_round = before_round
@@ -72,7 +76,9 @@ class SessionWriter:
 
     def start(self) -> None:
         """Start the greenlet."""
-        self._thread = threading.Thread(target=self._run, name="tidings-keeping", daemon=True)
+        self._thread = threading.Thread(
+            target=SupervisedTask("sessions", self._run, self._metrics), name="tidings-keeping", daemon=True
+        )
         self._thread.start()
 
     def stop(self) -> None:
@@ -174,12 +180,18 @@ class SessionWriter:
     def _write(self, sessions: Sequence[ResumableSession]) -> None:
         operations = [(resumable, self._pending.pop(resumable)) for resumable in sessions if resumable in self._pending]
         records = [self._record_for(resumable, operation) for resumable, operation in operations]
+        started_s = self._guard.now_s()
         try:
             results = self._broker.write_sessions(records)
         except BaseException:
+            if not self._guard.is_closed:
+                # Only clients that wait for the store find out that it is away; this may have been their probe.
+                self._guard.fail(started_s)
             for resumable, operation in operations:
                 self._pending[resumable] = _merge(operation, self._pending.get(resumable, operation))
             raise
+        if records:
+            self._guard.succeed()
         for (resumable, _), record, result in zip(operations, records, results, strict=True):
             self._on_written(resumable, record.operation, result)
 

@@ -90,7 +90,8 @@ def subscribe(
         Unavailable: the broker does not answer; the session is subscribed to nothing new.
     """
     answers: Answers = {}
-    channels = permitted_channels(hub, session, channel_names, presence, answers)
+    known: Collection[str] = () if resume is None else resume.session.channels
+    channels = permitted_channels(hub, session, channel_names, presence, answers, known)
     catchup = Catchup(session.connection, channels, since, hold_max=hub.settings.hold_max)
     # A repeated subscription starts over: `since` alone decides what the client receives.
     hub.unsubscribe(session, channels)
@@ -142,7 +143,7 @@ def go_live(hub: Hub, session: Session[Connection], pending: PendingSubscription
     frames = [*first, *missed, *live]
     hub.metrics.deliveries += len(frames) - len(first)
     if frames:
-        hub.send(session.connection, *frames)
+        hub.replays.send(session.connection, frames)
         hub.deliveries.count_written((session.connection,), (*missed, *live))
     if catchup.overflowed:
         hub.metrics.held_overflows += 1
@@ -208,7 +209,7 @@ def _recover(
     hub.metrics.recoveries_failed += len(channels) - len(missed)
     ordered = sorted((item for publications in missed.values() for item in publications), key=lambda item: item.seq)
     hub.metrics.recovered_publications += len(ordered)
-    return hub.catchup_frames(rebase_cursors(since, history.position, ordered))
+    return hub.replays.frames(rebase_cursors(since, history.position, ordered))
 
 
 def _over_budget(missed: dict[str, list[Publication]], budget_bytes: int) -> list[str]:
@@ -239,6 +240,6 @@ def _held_frames(hub: Hub, position: Cursor, catchup: Catchup[Connection]) -> li
         frames = [frame for frame in frames if (end := ends[frame.publication.epoch]) is None or frame.seq > end]
     if not position.other_places:
         return frames
-    # A publication may stand here as several frames (`CursorFrame`); `catchup_frames` makes all of them again.
+    # A publication may stand here as several frames (`CursorFrame`); `Replays.frames` makes all of them again.
     publications = {(frame.publication.epoch, frame.seq): frame.publication for frame in frames}
-    return hub.catchup_frames([with_floor(position, publication) for publication in publications.values()])
+    return hub.replays.frames([with_floor(position, publication) for publication in publications.values()])

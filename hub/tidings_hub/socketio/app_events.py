@@ -45,7 +45,8 @@ class AppEvents:
         pool = self._pools.get(event)
         if pool is None or client.session is None:
             return False
-        if not pool.submit(client, partial(self._handle, client, packet.id, event, arguments)):
+        call = partial(self._handle, client, packet.id, event, arguments)
+        if not pool.submit(client, call, memory_bytes=packet.memory_bytes):
             self._metrics.app_refused += 1
             error = Unavailable(f"too many {event} events are waiting; try again later")
             self._answer(client, packet.id, self._encode_answer(event, {"error": error.to_wire()}))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Mapping
 from typing import Any, Protocol
 
+from tidings.errors import BadPacket
 from tidings_hub.services.connect import PendingSession
-from tidings_hub.socketio.packet import Packet
+from tidings_hub.socketio.packet import BEFORE_CONNECT, Packet, check_item_count
+from tidings_hub.socketio.packet_inbox import PacketInbox
 
 
 class Transport(Protocol):
@@ -19,6 +21,10 @@ class Transport(Protocol):
     @property
     def closed(self) -> bool:
         """Whether the connection has ended: nothing that is written reaches the client any more."""
+
+    @property
+    def is_stranger(self) -> bool:
+        """Whether no namespace was connected yet, so that the client is not authenticated."""
 
     @property
     def transport(self) -> str:
@@ -39,8 +45,23 @@ class Transport(Protocol):
     def refund(self) -> None:
         """Do not count the packet that was just received against the connection's inbound rate."""
 
-    def establish(self) -> None:
-        """Stop the connect timeout: a Socket.IO namespace is connected."""
+    def establish(self) -> float:
+        """Stop the connect timeout: CONNECT has arrived. Returns the seconds that were left of it; 0: none."""
+
+    def await_connect(self, left_s: float) -> None:
+        """Let the connect timeout continue: that CONNECT connected no namespace."""
+
+    def trust(self) -> None:
+        """A namespace is connected: the client is no stranger any more."""
+
+
+class Handshake(Protocol):
+    """The first request of a connection. Names of headers are in lower case."""
+
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    remote: str
 
 
 class PendingConnect:
@@ -48,14 +69,17 @@ class PendingConnect:
 
     `session`: the session that the handler opened. None: the handler refused, or belongs to an app.
     `answer`: the data of the CONNECT packet. None: python-socketio's own, `{"sid": …}`.
+    `refusal`: the code with which the connection closes if it has joined no namespace then. Empty: without an answer,
+    after a pause.
     `held_packets`: what the handler sent. It must not overtake the CONNECT packet, and goes out behind it.
     """
 
-    __slots__ = ("answer", "held_packets", "session")
+    __slots__ = ("answer", "held_packets", "refusal", "session")
 
     def __init__(self) -> None:
         self.session: PendingSession | None = None
         self.answer: dict[str, str] | None = None
+        self.refusal = "unauthorized"
         self.held_packets: list[str | bytes] | None = []
 
     def release(self) -> list[str | bytes]:
@@ -74,13 +98,47 @@ class Client:
     `session`: the hub's session, once it exists. `user_session`: python-socketio's session, which an app may use.
     """
 
-    __slots__ = ("connection", "inbox", "partial", "partial_bytes", "pending", "session", "user_session")
+    __slots__ = ("connection", "handshake", "inbox", "partial", "partial_bytes", "pending", "session", "user_session")
 
     def __init__(self, connection: Transport) -> None:
         self.connection = connection
-        self.inbox: deque[Packet | str] | None = None
+        # The first request, if an app may need it (environs.py).
+        self.handshake: Handshake | None = None
+        self.inbox: PacketInbox | None = None
         self.partial: Packet | None = None
         self.partial_bytes = 0
         self.pending: PendingConnect | None = None
         self.session: Any = None
         self.user_session: dict[str, object] | None = None
+
+    def read(self, data: str | bytes, *, max_attachment_bytes: int) -> Packet | None:
+        """Read one message: returns the packet that it completes, or None while attachments are missing.
+
+        Raises:
+            BadPacket: it is not what Socket.IO sends, all attachments together are too large, or the client may not
+                send it before CONNECT.
+        """
+        is_stranger = self.connection.is_stranger
+        if is_stranger and isinstance(data, str):
+            check_item_count(data)
+        partial = self.partial
+        if partial is None:
+            packet = Packet(encoded_packet=data) if data else None
+            if packet is None:
+                raise BadPacket("an empty packet")
+            if is_stranger and self.inbox is None and packet.packet_type not in BEFORE_CONNECT:
+                # As in the JavaScript server, but before attachments or a queue use memory.
+                raise BadPacket("a packet before CONNECT")
+            if packet.attachment_count == 0:
+                return packet
+            self.partial, self.partial_bytes = packet, 0
+            return None
+        if isinstance(data, str):
+            raise BadPacket("text where an attachment was announced")
+        self.partial_bytes += len(data)
+        if self.partial_bytes > max_attachment_bytes:
+            raise BadPacket(f"attachments of more than {max_attachment_bytes} bytes")
+        if not partial.add_attachment(data):
+            return None
+        self.partial = None
+        return partial

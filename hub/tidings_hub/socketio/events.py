@@ -13,26 +13,30 @@ from typing import Any
 
 from socketio.exceptions import ConnectionRefusedError as Refused
 
-from tidings.errors import BadChannel, BadRequest, Forbidden, Internal, TidingsError
+from tidings.errors import BadChannel, BadRequest, Expired, Forbidden, Internal, TidingsError, TooFast
 from tidings.publishers.base import CALLER_ID_S, OWN_ID_S, OutgoingPublication
 from tidings.wire.channels import check_channel, check_channels, check_event, user_channel
 from tidings.wire.cursor import Cursor
 from tidings.wire.ids import new_id
 from tidings.wire.payload import encode_data
 from tidings.wire.presence import presence_channel
-from tidings.wire.publication import encode_body
+from tidings.wire.publication import encode_body, history_json
 from tidings_hub.core.sessions import Session
 from tidings_hub.services.client_connection import Connection
 from tidings_hub.services.connect import ConnectRequest, activate, identify, open_session
 from tidings_hub.services.hub import Hub
 from tidings_hub.services.hub_event import hub_event
+from tidings_hub.services.permissions import refused_new_channels, too_many_new_channels
 from tidings_hub.services.subscribe import abandon, go_live, subscribe
 from tidings_hub.socketio.client import Client
+from tidings_hub.socketio.packet import EncodedJson
 from tidings_hub.socketio.server import HubServer
 
 logger = logging.getLogger("tidings.socketio")
 
 Answer = dict[str, Any]
+# Values of a rejected publication among which the path of the error is searched: about a millisecond.
+_SEARCHED_MAX = 1_000
 
 
 class ClientEvents:
@@ -63,13 +67,14 @@ class ClientEvents:
 
     def _connect(self, sid: str, environ: object, auth: object) -> None:
         client = self._server.client(sid)
+        request: ConnectRequest | None = None
         try:
             request = _connect_request(auth)
             claims, resume = identify(self._hub, request, client.connection.remote)
             client.session = self._hub.open(_connection(client), claims)
             session = open_session(self._hub, client.session, request, resume)
         except TidingsError as error:
-            raise self._refusal(client, error) from error
+            raise self._refusal(client, error, request) from error
         # `HubServer` sets `pending` before it calls this handler.
         if client.pending is not None:
             client.pending.session, client.pending.answer = session, session.answer
@@ -92,14 +97,21 @@ class ClientEvents:
         }
         activate(self._hub, session, opened, hub_event("tidings:ready", ready, cursor=cursor))
 
-    def _refusal(self, client: Client, error: TidingsError) -> Refused:
+    def _refusal(self, client: Client, error: TidingsError, request: ConnectRequest | None) -> Refused:
+        # Without a session the token was refused. A stock client would send the same one every second, without end.
+        needs_new_token = client.session is None and isinstance(error, Expired | TooFast)
         if client.session is not None:
             self._hub.close(client.session)
             client.session = None
-        if error.code.should_reconnect:
+        if error.code.should_reconnect and not needs_new_token:
             # A stock client that receives CONNECT_ERROR gives up for good. If its transport closes, it reconnects by
-            # itself after a back-off.
-            client.connection.close(error.code.name)
+            # itself. Its back-off starts again with each transport that opens, so the hub makes the pause.
+            if request is not None and request.pid is None:
+                client.connection.close(error.code.name)
+            else:
+                self._server.hold(client, error.code.name)
+        elif client.pending is not None:
+            client.pending.refusal = error.code.name
         return Refused(str(error), error.to_wire())
 
     def _disconnect(self, sid: str, reason: object = None) -> None:
@@ -120,8 +132,10 @@ class ClientEvents:
 
     # Events
 
-    def _handler(self, answer: Callable[[Session[Connection], Mapping[str, Any]], Answer]) -> Callable[..., Answer]:
-        def handle(sid: str, *arguments: object) -> Answer:
+    def _handler(
+        self, answer: Callable[[Session[Connection], Mapping[str, Any]], Answer | EncodedJson]
+    ) -> Callable[..., Answer | EncodedJson]:
+        def handle(sid: str, *arguments: object) -> Answer | EncodedJson:
             try:
                 session = self._server.client(sid).session
                 return answer(session, _object(arguments))
@@ -146,7 +160,7 @@ class ClientEvents:
 
     def _unsubscribe(self, session: Session[Connection], request: Mapping[str, Any]) -> Answer:
         presence = [presence_channel(check_channel(name)) for name in _names(request, "presence")]
-        channels = [] if presence and "channels" not in request else check_channels(request.get("channels"))
+        channels = [] if presence and "channels" not in request else check_channels(_names(request, "channels"))
         if user_channel(session.user) in channels:
             raise BadChannel("a user's own channel cannot be left; it ends with the connection")
         self._hub.unsubscribe(session, [*channels, *presence])
@@ -156,20 +170,22 @@ class ClientEvents:
         hub = self._hub
         channel = check_channel(request.get("channel"))
         hub.access.check_publish(session.claims, channel)
+        if refused_new_channels(hub, session.user, [channel]):
+            raise too_many_new_channels(hub)
         client_id = request.get("id")
         at_ms = time.time_ns() // 1_000_000
         id_ = new_id(at_ms) if client_id is None else client_id
         event, data = check_event(request.get("event")), request.get("data")
-        data_json = encode_data(data, max_bytes=hub.settings.publication_max_bytes)
+        data_json = encode_data(data, max_bytes=hub.settings.publication_max_bytes, searched_max=_SEARCHED_MAX)
         body = encode_body(event, data_json, id=id_, at_ms=at_ms)
         hub.authorizers.publish(session, channel, event, data)
         keep_s = OWN_ID_S if client_id is None else CALLER_ID_S
-        (result,) = hub.publish([OutgoingPublication(channel, body, id_, keep_s)])
+        (result,) = hub.publish([OutgoingPublication(channel, body, id_, keep_s, user=session.user)])
         if isinstance(result, TidingsError):
             raise result
         return {"id": result.id, "cursor": result.cursor, "duplicate": result.duplicate}
 
-    def _history(self, session: Session[Connection], request: Mapping[str, Any]) -> Answer:
+    def _history(self, session: Session[Connection], request: Mapping[str, Any]) -> EncodedJson:
         hub = self._hub
         channel = check_channel(request.get("channel"))
         hub.access.check_read_history(session.claims, channel)
@@ -182,7 +198,7 @@ class ClientEvents:
             raise BadRequest(f"limit must be a whole number from 1 to {hub.settings.history_page_max}")
         since = _since(request)
         position, publications = hub.history(channel, since=since, limit=limit, newest=since is None)
-        return {"cursor": str(position), "publications": [publication.to_wire() for publication in publications]}
+        return EncodedJson(history_json(position, publications).decode())
 
     def _presence(self, session: Session[Connection], request: Mapping[str, Any]) -> Answer:
         return self._hub.presence.members_for(session, check_channel(request.get("channel"))).to_wire()
@@ -220,11 +236,14 @@ def _object(arguments: tuple[object, ...]) -> Mapping[str, Any]:
 
 
 def _names(request: Mapping[str, Any], field: str) -> list[object]:
+    """A list of names, or one string of names with commas. The `auth` of a Java client can hold only strings."""
     names = request.get(field)
     if names is None:
         return []
+    if isinstance(names, str):
+        return [name for part in names.split(",") if (name := part.strip())]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise BadChannel(f"{field} must be a list of strings")
+        raise BadChannel(f'{field} must be a list of strings, or one string such as "orders:42,news:all"')
     return list(names)
 
 

@@ -8,11 +8,16 @@ before the connect handler has accepted.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
 from bidict import bidict
 from socketio import Manager
+
+from tidings_hub.log import log_rate_limited
+
+logger = logging.getLogger("tidings.socketio")
 
 
 class HubManager(Manager):  # type: ignore[misc]  # python-socketio has no types
@@ -54,6 +59,14 @@ class HubManager(Manager):  # type: ignore[misc]  # python-socketio has no types
         clients = self.rooms.get(namespace, {}).get(None)
         return None if clients is None else clients.inverse.get(eio_sid)
 
+    def has_joined(self, eio_sid: str) -> bool:
+        """Whether a connection is a client of any namespace."""
+        for rooms in self.rooms.values():
+            clients = rooms.get(None)
+            if clients is not None and eio_sid in clients.inverse:
+                return True
+        return False
+
     def eio_sid_from_sid(self, sid: str, namespace: str) -> str | None:
         """The connection of a client."""
         eio_sid: str | None = self.rooms.get(namespace, {}).get(None, {}).get(sid)
@@ -70,6 +83,19 @@ class HubManager(Manager):  # type: ignore[misc]  # python-socketio has no types
             else:
                 participants.update(self.rooms.get(namespace, {}).get(name, {}))
         yield from participants.items()
+
+    def emit(self, event: str, data: Any, namespace: str, *args: Any, callback: object = None, **options: Any) -> None:
+        """As upstream's, for what an app emits. Warns of an event that ends the recovery of stock clients."""
+        if namespace == "/" and not callback and isinstance(_last_argument(event, data), str):
+            log_rate_limited(
+                logger,
+                logging.WARNING,
+                "string at the end of an emit",
+                "app.sio.emit(%r) ends with a string: a stock client takes it for its offset and cannot resume its"
+                " session, or not even connect again if it is long; append None, or use app.emit",
+                event,
+            )
+        super().emit(event, data, namespace, *args, callback=callback, **options)
 
     def pre_disconnect(self, sid: str, namespace: str) -> str | None:
         """Mark a client whose disconnect handler is about to run and may still look it up."""
@@ -125,3 +151,9 @@ class HubManager(Manager):  # type: ignore[misc]  # python-socketio has no types
         """The client's rooms, its own among them, as upstream lists them."""
         own_room = [sid] if self.is_sid_room(namespace, sid) else []
         return own_room + sorted(self._rooms_of.get(sid, ()))
+
+
+def _last_argument(event: str, data: object) -> object:
+    """What a client receives as the last argument. Without data that is the event's name."""
+    arguments = data if isinstance(data, tuple) else () if data is None else (data,)
+    return arguments[-1] if arguments else event

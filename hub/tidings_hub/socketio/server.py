@@ -7,27 +7,28 @@ worker greenlets: one packet of a connection at a time, in the order of receipt.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import socketio
 from socketio import packet as upstream
 
-from tidings.errors import BadPacket
+from tidings.errors import BadConfig, BadPacket
+from tidings_hub import runtime
+from tidings_hub.log import UPSTREAM
 from tidings_hub.metrics import Metrics
-from tidings_hub.socketio.client import Client, PendingConnect, Transport
+from tidings_hub.services.connect_queue import ConnectQueue
+from tidings_hub.socketio.client import Client, Handshake, PendingConnect, Transport
 from tidings_hub.socketio.engineio_adapter import EngineioAdapter
 from tidings_hub.socketio.environs import Environs
 from tidings_hub.socketio.manager import HubManager
-from tidings_hub.socketio.packet import Packet
+from tidings_hub.socketio.packet import Packet, connect_error
+from tidings_hub.socketio.packet_inbox import PacketInbox
 
 logger = logging.getLogger("tidings.socketio")
 
 _EVENTS = (upstream.EVENT, upstream.BINARY_EVENT)
 _ACKS = (upstream.ACK, upstream.BINARY_ACK)
-# Packets of one connection that wait while another one is handled. A client with more is closed as `too_fast`.
-INBOX_MAX = 1000
 
 
 class Pool(Protocol):
@@ -37,23 +38,14 @@ class Pool(Protocol):
         """Run `fn` soon. False: too many calls are waiting already."""
 
 
-class Handshake(Protocol):
-    """The first request of a connection."""
-
-    path: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    remote: str
-
-
 class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has no types
     """`socketio.Server` over the engine's connections.
 
     `on_connected(client)` is called right behind a CONNECT packet, in the same greenlet: what it writes comes directly
     after that packet.
-    `app_events(client, packet)` returns whether an app takes the event; the app then also answers it.
     `pools`: for CONNECT (`connect`) and for events by name, a pool of their own: their handlers may wait for user code.
     `max_attachment_bytes` limits all attachments of one packet together.
+    `connects`: the clients that wait for the answer to their CONNECT.
     """
 
     def __init__(
@@ -63,8 +55,8 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
         spawn: Callable[..., object],
         metrics: Metrics,
         max_attachment_bytes: int,
+        connects: ConnectQueue,
         on_connected: Callable[[Client], None] | None = None,
-        app_events: Callable[[Client, Packet], bool] | None = None,
         pools: Mapping[str, Pool] | None = None,
         namespaces: list[str] | None = None,
     ) -> None:
@@ -73,21 +65,30 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
             serializer=Packet,
             async_handlers=False,
             namespaces=namespaces or ["/"],
-            logger=logging.getLogger("tidings.socketio.upstream"),
+            logger=logging.getLogger(UPSTREAM),
         )
         self._pool = pool
         self._spawn = spawn
         self._metrics = metrics
         self._max_attachment_bytes = max_attachment_bytes
+        self._connects = connects
         self._on_connected = on_connected
-        self._app_events = app_events
+        # Returns whether an app takes the event; the app then also answers it.
+        self.on_app_event: Callable[[Client, Packet], bool] | None = None
         # Returns whether the hub requested this acknowledgement (namespace `/` only). Called from the pump.
         self.on_ack: Callable[[Client, int], bool] | None = None
         self._pools = pools or {}
-        self.environ = Environs(self.eio.clients)
+        # The hub's own namespace is one of them.
+        self.environ = Environs(
+            self.eio.clients, are_kept=lambda: len(self.handlers) + len(self.namespace_handlers) > 1
+        )
 
     def _engineio_server_class(self) -> type[EngineioAdapter]:
         return EngineioAdapter
+
+    def instrument(self, *_: object, **_options: object) -> NoReturn:
+        """Raise `BadConfig`: the Admin UI patches python-socketio's own Engine.IO server."""
+        raise BadConfig("sio.instrument (the Admin UI) does not work with this engine; use /metrics, /api/connections")
 
     def client(self, sid: str, namespace: str = "/") -> Client:
         """The client behind a Socket.IO session id.
@@ -103,20 +104,24 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
     def on_open(self, connection: Transport, request: Handshake) -> None:
         """Register a new connection. It is not authenticated yet."""
         self.eio.clients[connection.sid] = connection.client = Client(connection)
-        self._handle_eio_connect(connection.sid, None)
+        self._handle_eio_connect(connection.sid, request)
 
     def on_message(self, connection: Transport, data: str | bytes) -> None:
         """Read a message strictly and handle it later. A malformed message closes the connection."""
         client: Client = connection.client
         try:
-            packet = self._read(client, data)
+            packet = client.read(data, max_attachment_bytes=self._max_attachment_bytes)
         except BadPacket as error:
             self._metrics.packets_bad += 1
             logger.debug("closing %s: %s", connection.remote, error)
             connection.close("bad_packet")
             return
-        if packet is not None and not self._take_ack(client, packet):
-            self._enqueue(client, packet)
+        if packet is None or self._take_ack(client, packet):
+            return
+        if packet.packet_type == upstream.CONNECT and not self._connects.begin(connection):
+            connection.close("full")
+            return
+        self._enqueue(client, packet)
 
     def _take_ack(self, client: Client, packet: Packet) -> bool:
         """Whether the packet was an acknowledgement for the hub. It skips the inbox: thousands may come at once."""
@@ -138,40 +143,16 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
         """Call the disconnect handlers after the handlers of all packets that were received before."""
         client: Client = connection.client
         client.partial = None
+        self._connects.discard(connection)
         self._enqueue(client, reason)
-
-    def _read(self, client: Client, data: str | bytes) -> Packet | None:
-        """The packet, or None while attachments are missing."""
-        partial = client.partial
-        if partial is None:
-            packet = Packet(encoded_packet=data) if data else None
-            if packet is None:
-                raise BadPacket("an empty packet")
-            if packet.attachment_count == 0:
-                return packet
-            client.partial, client.partial_bytes = packet, 0
-            return None
-        if isinstance(data, str):
-            raise BadPacket("text where an attachment was announced")
-        client.partial_bytes += len(data)
-        if client.partial_bytes > self._max_attachment_bytes:
-            raise BadPacket(f"attachments of more than {self._max_attachment_bytes} bytes")
-        if not partial.add_attachment(data):
-            return None
-        client.partial = None
-        return partial
-
-    # One packet at a time
 
     def _enqueue(self, client: Client, work: Packet | str) -> None:
         if client.inbox is not None:
-            if len(client.inbox) >= INBOX_MAX and not isinstance(work, str):
-                self._metrics.rate_limited += 1
-                client.connection.close("too_fast")
-            else:
-                client.inbox.append(work)
+            if not client.inbox.add(work):
+                self._metrics.inboxes_full += 1
+                client.connection.close("full")
             return
-        client.inbox = deque((work,))
+        client.inbox = PacketInbox(work)
         pool = self._pool_of(work)
         if not pool.submit(self._work, client, pool):
             self._metrics.handlers_refused += 1
@@ -191,22 +172,23 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
 
     def _work(self, client: Client, pool: Pool) -> None:
         """Handle the packets in a client's inbox, in order. Runs in a worker greenlet."""
-        inbox = client.inbox
+        inbox, turn_started_s = client.inbox, runtime.now_s()
         while inbox:
-            next_pool = self._pool_of(inbox[0])
+            turn_started_s = runtime.share_turn(turn_started_s)
+            next_pool = self._pool_of(inbox.first)
             if next_pool is not pool and not client.connection.closed:
                 if next_pool.submit(self._work, client, next_pool):
                     return
                 self._metrics.handlers_refused += 1
                 client.connection.close("full")
-            work = inbox.popleft()
+            work = inbox.pop()
             try:
                 if isinstance(work, str):
                     self._disconnected(client, work)
                 elif not client.connection.closed or work.packet_type == upstream.DISCONNECT:
                     # A client that leaves on purpose sends DISCONNECT and closes at once: the reason still counts.
                     self._dispatch(client, work)
-            except Exception:
+            except (Exception, runtime.Interruption):
                 self._metrics.handler_errors += 1
                 logger.exception("a handler failed; its connection is closed")
                 client.connection.close("internal")
@@ -215,39 +197,54 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
     def _dispatch(self, client: Client, packet: Packet) -> None:
         eio_sid, namespace = client.connection.sid, packet.namespace or "/"
         if packet.packet_type == upstream.CONNECT:
-            self._connect(client, namespace, packet.data)
+            is_connected = False
+            try:
+                is_connected = self._connect(client, namespace, packet.data)
+            finally:
+                self._connects.end(client.connection, connected=is_connected)
         elif packet.packet_type == upstream.DISCONNECT:
             self._handle_disconnect(eio_sid, namespace, self.reason.CLIENT_DISCONNECT)
         elif not self.manager.is_connected(self.manager.sid_from_eio_sid(eio_sid, namespace), namespace):
             # As in the JavaScript server: a packet for a namespace that is not connected closes the connection.
             client.connection.close("bad_packet")
         elif packet.packet_type in _EVENTS:
-            if self._app_events is not None and namespace == "/" and self._app_events(client, packet):
+            if self.on_app_event is not None and namespace == "/" and self.on_app_event(client, packet):
                 return
             self._handle_event(eio_sid, namespace, packet.id, packet.data)
         elif packet.packet_type in _ACKS:
             self._handle_ack(eio_sid, namespace, packet.id, packet.data)
 
-    def _connect(self, client: Client, namespace: str, auth: object) -> None:
+    def _connect(self, client: Client, namespace: str, auth: object) -> bool:
+        """Answer a CONNECT. Return whether the client has joined any namespace."""
         connection = client.connection
-        if not self._serves(namespace):
-            error = {"message": "Invalid namespace"}
-            connection.send(Packet(upstream.CONNECT_ERROR, data=error, namespace=namespace).encode())
-            return
-        client.pending = PendingConnect()
+        is_readable = auth is None or isinstance(auth, dict)
+        if not (is_readable and self._serves(namespace)):
+            connection.send(connect_error(namespace, is_readable=is_readable))
+            if not is_readable and not self.manager.has_joined(connection.sid):
+                connection.close("bad_request")
+            return bool(self.manager.has_joined(connection.sid))
+        pending = client.pending = PendingConnect()
         try:
-            self._call_handler(client, client.pending, namespace, auth)
+            self._call_handler(client, pending, namespace, auth)
             sid = self.manager.sid_from_eio_sid(connection.sid, namespace)
-            if self.manager.is_connected(sid, namespace):
-                connection.establish()
-                if self._on_connected is not None:
-                    self._on_connected(client)
+            if self.manager.is_connected(sid, namespace) and self._on_connected is not None:
+                self._on_connected(client)
         finally:
             connection.uncork()
         client.pending = None
-        if not any(self.manager.sid_from_eio_sid(connection.sid, name) for name in self.manager.get_namespaces()):
+        if self.manager.has_joined(connection.sid):
+            connection.trust()
+            return True
+        if pending.refusal:
             # A refused CONNECT closes the transport after its answer; upstream leaves it open for ever.
-            connection.close("unauthorized")
+            connection.close(pending.refusal)
+        return False
+
+    def hold(self, client: Client, code: str) -> None:
+        """Close a client whose CONNECT is being answered with `code`, after a pause and without an answer."""
+        if client.pending is not None and not client.connection.closed:
+            client.pending.refusal = ""
+            self._connects.hold(client.connection, code)
 
     def _call_handler(self, client: Client, pending: PendingConnect, namespace: str, auth: object) -> None:
         """Upstream's connect: call the handler, then send CONNECT or CONNECT_ERROR, then what the handler sent."""
@@ -283,6 +280,8 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
         if pending is not None and pending.held_packets is not None and pkt.packet_type in _EVENTS:
             encoded = pkt.encode()
             pending.held_packets += encoded if isinstance(encoded, list) else [encoded]
+            return
+        if pending is not None and pkt.packet_type == upstream.CONNECT_ERROR and not pending.refusal:
             return
         if pending is not None and pkt.packet_type == upstream.CONNECT:
             if pending.session is not None:

@@ -13,7 +13,7 @@ from tidings.errors import BadRequest, TooLarge
 from tidings.wire import control
 from tidings.wire.channels import check_channel, check_id
 from tidings.wire.control import Command
-from tidings.wire.publication import Publication
+from tidings.wire.publication import history_json
 from tidings.wire.reports import ReportQuery
 from tidings_hub.metrics import render
 from tidings_hub.services.api import NodeApi
@@ -23,7 +23,7 @@ from tidings_hub.web.openapi import document
 from tidings_hub.web.publishing import publish
 from tidings_hub.web.query import has_preference, paginate
 from tidings_hub.web.reports import report_response
-from tidings_hub.web.request_models import REVOCATIONS, ChannelBody, RevokeTokenFor, RevokeUserFor, validate
+from tidings_hub.web.request_models import REVOCATIONS, ChannelBody, validate
 from tidings_hub.web.response_models import (
     ChannelResponse,
     ChannelsResponse,
@@ -76,9 +76,11 @@ class Api:
         limit, limit_max = routes.HISTORY_LIMIT.value_in(request.args), self._hub.settings.history_page_max
         self._hub.metrics.history_limited += limit > limit_max
         newest = routes.NEWEST.value_in(request.args)
+        if newest is None:
+            # As `Emitter.history` and the events of clients.
+            newest = since is None
         cursor, publications = self._hub.history(name, since=since, limit=min(limit, limit_max), newest=newest)
-        encoded = b",".join(_publication_json(publication) for publication in publications)
-        return json_response(b'{"cursor":"%b","publications":[%b]}' % (str(cursor).encode(), encoded))
+        return json_response(history_json(cursor, publications))
 
     def presence(self, channel: str) -> Response:
         """Return the members of a channel."""
@@ -164,17 +166,14 @@ class Api:
         if model is None:
             raise BadRequest("give exactly one of user and jti, and exactly one of for_s and until_s")
         revocation = validate(model, body)
-        if isinstance(revocation, RevokeUserFor | RevokeTokenFor):
-            until_s = time.time() + revocation.for_s
-        else:
-            until_s = revocation.until_s
-        user, jti = getattr(revocation, "user", None), getattr(revocation, "jti", None)
-        result = self._hub.run_command(control.revoke(user=user, jti=jti, for_s=None, until_s=until_s, now_s=0.0))
+        user, jti, for_s, until_s = (getattr(revocation, name, None) for name in ("user", "jti", "for_s", "until_s"))
+        command = control.revoke(user=user, jti=jti, for_s=for_s, until_s=until_s, now_s=time.time())
+        result = self._hub.run_command(command)
         return json_response(
             RevocationResponse(
                 user=user,
                 jti=jti,
-                until_s=until_s,
+                until_s=float(command.arguments["until_s"]),
                 disconnected=result.connections,
                 nodes=result.nodes,
                 missing=list(result.missing),
@@ -210,14 +209,3 @@ class Api:
         except TooLarge:
             self._hub.metrics.api_too_large += 1
             raise
-
-
-def _publication_json(publication: Publication) -> bytes:
-    # Same fields as Publication.to_wire, without decoding the data. `id` and `cursor` need no escapes.
-    return b'{"event":%b,"data":%b,"id":"%b","cursor":"%b","at_ms":%d}' % (
-        publication.fragment[: publication.event_bytes],
-        publication.data_json,
-        publication.id.encode(),
-        publication.cursor.encode(),
-        publication.at_ms,
-    )

@@ -9,9 +9,8 @@ from hashlib import sha256
 from flask import Request
 
 from tidings.errors import Forbidden, Unauthorized
+from tidings_hub.engine.protocols.http_host import hostname, is_loopback_name
 from tidings_hub.metrics import Metrics
-
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class ApiKeys:
@@ -40,7 +39,7 @@ class ApiKeys:
                 rebinds its own name to 127.0.0.1 sends such requests (DNS rebinding).
         """
         if not self.required:
-            if _hostname(request.host) not in _LOOPBACK:
+            if not is_loopback_name(hostname(request.host)):
                 raise Forbidden("--dev without API keys accepts requests to localhost only; set api_keys")
             return
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
@@ -50,12 +49,11 @@ class ApiKeys:
         matches = sum(hmac.compare_digest(digest, known_digest) for known_digest in self._digests)
         if scheme.lower() != "bearer" or not matches:
             self._metrics.api_unauthorized += 1
-            raise Unauthorized(
-                "send Authorization: Bearer <API key>"
-                if self._digests
-                else "this hub has no API keys: add one to the setting api_keys"
-            )
+            raise Unauthorized(self._advice(is_sent=scheme.lower() == "bearer" and bool(key.strip())))
 
-
-def _hostname(host: str) -> str:
-    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0].lower()
+    def _advice(self, *, is_sent: bool) -> str:
+        if not self._digests:
+            return "this hub has no API keys: add one to the setting api_keys"
+        if is_sent:
+            return "the hub does not know this API key; compare it with the hub's setting api_keys"
+        return "send an API key: Authorization: Bearer <API key>, which emitters and commands do with TIDINGS_API_KEY"

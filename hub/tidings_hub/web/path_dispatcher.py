@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from tidings_hub.engine.wsgi_handler import Workload
+
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 # Requests to `/socket.io/` and `/sse` never arrive here: the engine serves them. `/static/` belongs to the user's
 # application, because Flask serves its files there. The hub's own files there are only for the `--dev` page.
 _HUB_PATHS: Final = frozenset({"/api", "/healthz", "/readyz", "/metrics", "/tidings.js", "/tidings.js.map"})
 _HUB_PREFIX: Final = "/api/"
+
+
+_PROBE_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+
+
+def workload_of(path: str) -> Workload:
+    """The workload of a request that the engine does not serve itself."""
+    if path in _PROBE_PATHS:
+        return Workload.PROBES
+    return Workload.BACKENDS if path.startswith(_HUB_PREFIX) else Workload.PAGES
 
 
 class PathDispatcher:

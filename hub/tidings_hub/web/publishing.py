@@ -18,6 +18,9 @@ from tidings_hub.services.api import NodeApi
 from tidings_hub.web.request_models import TARGETS, PublishBody, PublishToChannel, PublishToChannels, validate
 from tidings_hub.web.response_models import BatchResults, ChannelResults, ErrorDetail, ErrorResponse, ReceiptResponse
 
+# Values of a rejected publication among which the path of the error is searched: about a millisecond.
+_SEARCHED_MAX = 1_000
+
 
 @dataclass(frozen=True, slots=True)
 class PublishItem:
@@ -99,7 +102,7 @@ def _parse_item(hub: NodeApi, value: object, *, report: bool) -> PublishItem:
     body = validate(TARGETS[targets[0]], value)
     settings = hub.settings
     try:
-        data = encode_data(body.data, max_bytes=settings.publication_max_bytes)
+        data = encode_data(body.data, max_bytes=settings.publication_max_bytes, searched_max=_SEARCHED_MAX)
     except TooLarge:
         hub.metrics.publications_too_large += 1
         raise

@@ -52,12 +52,13 @@ PRESENCE_LIMIT: Parameter[int] = Parameter(
     {"type": "integer", "minimum": 1, "maximum": _HISTORY_MAX, "default": LIST_MAX},
     "List at most this many users, and at most `presence_list_max`; with more users only their number is returned",
 )
-NEWEST: Parameter[bool] = Parameter(
+NEWEST: Parameter[bool | None] = Parameter(
     name="newest",
     parse=query.boolean("newest"),
-    default=False,
-    schema={"type": "boolean", "default": False},
-    description="Return the newest publications instead of the oldest; the order is still oldest first",
+    default=None,
+    schema={"type": "boolean"},
+    description="Return the last publications, or the first ones; the order is oldest first in both cases. Without it:"
+    " the first ones after `since` if there is one, otherwise the last ones",
 )
 CHANNEL: Parameter[str | None] = Parameter(
     "channel", check_channel, None, schemas.CHANNEL, "Required if the same id was published in several channels"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+from functools import lru_cache
 from pathlib import Path
 
-from flask import Response, send_file
+from flask import Response, request, send_file
+from werkzeug.datastructures import Accept
 
 from tidings.errors import NotFound
 
@@ -12,12 +15,25 @@ from tidings.errors import NotFound
 FOLDER = Path(__file__).parent / "static" / "vendor"
 NAMES = ("tidings.js", "tidings.js.map")
 ENDPOINT = "sdk"
-_TYPES = {".js": "text/javascript; charset=utf-8", ".map": "application/json"}
+_GZIP = ("gzip", "x-gzip")
+# Flask adds the charset to a text type.
+_TYPES = {".js": "text/javascript", ".map": "application/json"}
 
 
 def is_built() -> bool:
     """Whether the SDK was built."""
     return (FOLDER / NAMES[0]).is_file()
+
+
+def accepts_gzip(encodings: Accept) -> bool:
+    """Whether a client's Accept-Encoding names gzip (RFC 9110 section 12.5.3). `*` or no header: it does not."""
+    return any(name.lower() in _GZIP and quality > 0 for name, quality in encodings)
+
+
+@lru_cache(maxsize=len(NAMES))
+def _compress(path: Path, _changed_ns: int) -> bytes:
+    """The file, compressed once per version of it."""
+    return gzip.compress(path.read_bytes(), mtime=0)
 
 
 def sdk_file(name: str) -> Response:
@@ -29,7 +45,17 @@ def sdk_file(name: str) -> Response:
     path = FOLDER / name
     if not path.is_file():
         raise NotFound("the SDK is not built here; run `make setup` with npm installed")
-    response = send_file(path, mimetype=_TYPES[path.suffix], conditional=True, etag=True)
+    mimetype = _TYPES[path.suffix]
+    if accepts_gzip(request.accept_encodings):
+        changed_ns = path.stat().st_mtime_ns
+        response = Response(_compress(path, changed_ns), mimetype=mimetype)
+        response.headers["Content-Encoding"] = "gzip"
+        # Weak: another version of zlib may compress the same file to other bytes.
+        response.set_etag(f"{changed_ns}-gzip", weak=True)
+        response.make_conditional(request)
+    else:
+        response = send_file(path, mimetype=mimetype, conditional=True, etag=True)
+    response.vary.add("Accept-Encoding")
     response.headers["Cache-Control"] = "no-cache"
     response.headers["Access-Control-Allow-Origin"] = "*"
     return response

@@ -12,11 +12,15 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
+from tidings.codes import CODES, Fault
 from tidings.errors import BadChannel, BadRequest, Full, Internal, TidingsError, from_wire
 from tidings.wire.channels import user_channel
 from tidings.wire.cursor import Cursor
 from tidings_hub.core.sessions import Session
+from tidings_hub.engine.protocols.http_response import retry_ms
+from tidings_hub.engine.sse_handler import BROWSER_HEADER
 from tidings_hub.services.client_connection import Connection
+from tidings_hub.services.connect_queue import ConnectQueue
 from tidings_hub.services.hub import Hub
 from tidings_hub.services.hub_event import hub_event
 from tidings_hub.services.subscribe import go_live, subscribe
@@ -29,8 +33,14 @@ class Stream(Connection, Protocol):
 
     client: Any
 
-    def accept(self) -> None:
+    def accept(self, *, retry_ms: int) -> None:
         """Send the response head with status 200. From then on the stream is writable."""
+
+    def send(self, packet: bytes) -> None:
+        """Write bytes of the stream."""
+
+    def establish(self) -> float:
+        """Stop the connect timeout. Returns the seconds that were left of it; 0: none."""
 
     def refuse(self, status: int, body: bytes) -> None:
         """Send an error response and close."""
@@ -48,6 +58,40 @@ class StreamRequest(Protocol):
         """The headers, with names in lower case."""
 
 
+class OpeningStream:
+    """A stream that was not accepted or rejected yet."""
+
+    __slots__ = ("request", "stream")
+
+    def __init__(self, stream: Stream, request: StreamRequest) -> None:
+        self.stream = stream
+        self.request = request
+
+    def establish(self) -> float:
+        """Stop the connect timeout: the request is complete."""
+        return self.stream.establish()
+
+    def await_connect(self, left_s: float) -> None:
+        """Do nothing: a stream that is answered is open or closed."""
+
+    def close(self, code: str) -> None:
+        """Reject the stream with a code of `tidings.codes`."""
+        self.reject(from_wire(code, CODES[code].advice))
+
+    def reject(self, error: TidingsError) -> None:
+        """Send an error response and close.
+
+        An EventSource never reconnects after an error status. So if the hub is at fault, a browser gets a stream that
+        ends after `tidings:close`, and reconnects by itself.
+        """
+        if error.code.fault is Fault.OURS and BROWSER_HEADER in self.request.headers:
+            self.stream.accept(retry_ms=retry_ms())
+            self.stream.send(hub_event("tidings:close", error.to_wire()).sse)
+            self.stream.close(error.code.name)
+        else:
+            self.stream.refuse(error.code.http_status, json.dumps({"error": error.to_wire()}).encode())
+
+
 class WorkerPool(Protocol):
     """A bounded set of worker greenlets."""
 
@@ -58,29 +102,41 @@ class WorkerPool(Protocol):
 class EventStreams:
     """The engine's application for `/sse`. The pump calls `on_open` and `on_close`; they must not block."""
 
-    def __init__(self, hub: Hub, pool: WorkerPool) -> None:
+    def __init__(self, hub: Hub, pool: WorkerPool, connects: ConnectQueue) -> None:
         self._hub = hub
         self._pool = pool
+        self._connects = connects
 
     def on_open(self, stream: Stream, request: StreamRequest) -> None:
         """Handle a new request in a worker greenlet, or reject it if the queue is full."""
-        stream.client = None
-        if not self._pool.submit(self._start, stream, request):
+        opening = stream.client = OpeningStream(stream, request)
+        if not self._connects.begin(opening):
+            opening.reject(Full())
+        elif not self._pool.submit(self._start, opening):
             self._hub.metrics.handlers_refused += 1
-            _reject(stream, Full())
+            opening.reject(Full())
 
     def on_message(self, stream: Stream, data: str | bytes) -> None:
         """Do nothing: the engine closes a stream whose client sends data."""
 
     def on_close(self, stream: Stream, reason: str) -> None:
         """Close the session of a stream whose client has disconnected."""
-        session: Session[Connection] | None = stream.client
-        if session is not None:
-            stream.client = None
-            self._hub.close(session, reason)
+        client: OpeningStream | Session[Connection] | None = stream.client
+        stream.client = None
+        if isinstance(client, OpeningStream):
+            self._connects.discard(client)
+        elif client is not None:
+            self._hub.close(client, reason)
 
-    def _start(self, stream: Stream, request: StreamRequest) -> None:
-        hub = self._hub
+    def _start(self, opening: OpeningStream) -> None:
+        try:
+            if not opening.stream.closed:
+                self._open(opening)
+        finally:
+            self._connects.discard(opening)
+
+    def _open(self, opening: OpeningStream) -> None:
+        hub, stream, request = self._hub, opening.stream, opening.request
         try:
             channels, presence = _channels(request), _names(request, "presence")
             since = _since(request)
@@ -91,15 +147,15 @@ class EventStreams:
             granted = hub.authorizers.connect(session)
             subscription = subscribe(hub, session, [*channels, *granted, user_channel(claims.sub)], since, presence)
         except Exception as error:  # noqa: BLE001 - the client gets a response after any error
-            self._fail(stream, error)
+            self._fail(opening, error)
             return
         results = map(subscription.answers.get, channels)
         errors = [result["error"] for result in results if result and "error" in result]
         if len(errors) == len(channels):
-            self._fail(stream, from_wire(**cast("dict[str, str]", errors[0])))
+            self._fail(opening, from_wire(**cast("dict[str, str]", errors[0])))
             go_live(hub, session, subscription)
             return
-        stream.accept()
+        stream.accept(retry_ms=retry_ms())
         ready = {
             "user": session.user,
             "connection": session.id,
@@ -108,21 +164,16 @@ class EventStreams:
         }
         go_live(hub, session, subscription, hub_event("tidings:ready", ready, cursor=str(subscription.cursor)))
 
-    def _fail(self, stream: Stream, error: Exception) -> None:
-        if stream.client is not None:
-            session, stream.client = stream.client, None
+    def _fail(self, opening: OpeningStream, error: Exception) -> None:
+        session, opening.stream.client = opening.stream.client, None
+        if isinstance(session, Session):
             self._hub.close(session)
         if isinstance(error, TidingsError):
-            _reject(stream, error)
+            opening.reject(error)
         else:
             self._hub.metrics.handler_errors += 1
             logger.error("unexpected error while opening an event stream", exc_info=error)
-            _reject(stream, Internal())
-
-
-def _reject(stream: Stream, error: TidingsError) -> None:
-    body = json.dumps({"error": error.to_wire()}).encode()
-    stream.refuse(error.code.http_status, body)
+            opening.reject(Internal())
 
 
 def _token(request: StreamRequest) -> str | None:
@@ -140,7 +191,7 @@ def _channels(request: StreamRequest) -> list[str]:
 
 
 def _names(request: StreamRequest, parameter: str) -> list[str]:
-    return [name for name in request.query.get(parameter, "").split(",") if name]
+    return [name for part in request.query.get(parameter, "").split(",") if (name := part.strip())]
 
 
 def _since(request: StreamRequest) -> Cursor | None:

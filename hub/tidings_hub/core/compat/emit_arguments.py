@@ -27,7 +27,7 @@ def publish_request(
 
 
 def channels_of_rooms(rooms: object, mapping: ChannelMapping, limits: RequestLimits) -> tuple[str, ...]:
-    """The channels for a list of rooms, without duplicates.
+    """The channels for a list of rooms, or for one room, without duplicates.
 
     Raises:
         BadChannel: there is no room, which in Socket.IO means all clients, or a room is not a valid channel.
@@ -37,8 +37,11 @@ def channels_of_rooms(rooms: object, mapping: ChannelMapping, limits: RequestLim
         raise BadChannel(
             "no room, which means everyone in Socket.IO; tidings never publishes to everyone, so name a room"
         )
+    if isinstance(rooms, str):
+        # As the emitter of Java writes a single room.
+        rooms = [rooms]
     if not isinstance(rooms, list):
-        raise BadRequest("rooms must be a list")
+        raise BadRequest("rooms must be a list, or one room")
     if len(rooms) > limits.channels_max:
         raise TooLarge(f"{len(rooms)} rooms at once; max_batch allows {limits.channels_max}")
     # Node's adapter accepts numbers as rooms.

@@ -75,7 +75,9 @@ def read_emit(room: str, message: object, nsp: str, mapping: ChannelMapping, lim
     rooms = options.get("rooms")
     if room:
         # One of several messages that differ only in their channel: each one counts for its own room.
-        if not isinstance(rooms, list) or room not in [str(name) for name in rooms]:
+        names = rooms if isinstance(rooms, list) else [rooms]
+        # Lists of msgpack can be nested deeper than `str` goes.
+        if room not in [str(name) for name in names if isinstance(name, str | int)]:
             raise BadRequest("the message does not name the room of its channel")
         rooms = [room]
     return publish_request(data[0], data[1:], rooms, mapping, limits)

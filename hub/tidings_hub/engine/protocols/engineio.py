@@ -6,20 +6,24 @@ Source: the Engine.IO protocol, version 4 (docs/engine.io-protocol/v4-current.md
 from __future__ import annotations
 
 import base64
-import binascii
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum, auto
 
+from tidings.codes import CODES
 from tidings.errors import BadPacket
 from tidings_hub.core.frame import SEPARATOR, text_frame
-from tidings_hub.engine.protocols import websocket
+from tidings_hub.engine.protocols import http_response, websocket
 
 VERSION = "4"
 OPEN, CLOSE, PING, PONG, MESSAGE, UPGRADE, NOOP = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
 PROBE_PING, PROBE_PONG = b"2probe", b"3probe"
 _BINARY = ord("b")
+# Some clients break base64 into lines or end it with a line feed (Android's Base64.DEFAULT, MIME), or use the alphabet
+# of URLs. engine.io on Node accepts all of this.
+_TO_STANDARD_BASE64 = bytes.maketrans(b"-_", b"+/")
+_LINE_BREAKS = b"\r\n"
 
 # Close reasons that python-socketio also uses; all others are names of close codes.
 TRANSPORT_CLOSE = "transport close"
@@ -41,15 +45,27 @@ TRANSPORTS: Mapping[str, TransportKind] = {"polling": TransportKind.POLLING, "we
 
 @dataclass(frozen=True, slots=True)
 class EngineioError:
-    """The error response to a request: HTTP status, Engine.IO error number and text, the same as engine.io on Node."""
+    """The error response to a request: HTTP status, Engine.IO error number and text, the same as engine.io on Node.
+
+    `name`: the code of `tidings.codes` that the body contains as well, if there is one.
+    """
 
     status: int
     number: int
     message: str
+    name: str = ""
 
-    def body(self) -> bytes:
-        """Return the JSON body: `{"code": n, "message": "…"}`."""
-        return json.dumps({"code": self.number, "message": self.message}, separators=(",", ":")).encode()
+    def body(self, name: str = "") -> bytes:
+        """Return the JSON body: `{"code": n, "message": "…"}`, with the code `name` of `tidings.codes` as `error`."""
+        name = name or self.name
+        error = {"error": {"code": name, "message": CODES[name].advice}} if name else {}
+        return json.dumps({"code": self.number, "message": self.message, **error}, separators=(",", ":")).encode()
+
+    def response(self, extra_headers: bytes = b"", *, name: str = "") -> bytes:
+        """Return the complete HTTP response, with the header lines `extra_headers` and the body for `name`."""
+        return http_response.render(
+            self.status, self.body(name), content_type=http_response.JSON, extra_headers=extra_headers
+        )
 
 
 UNKNOWN_TRANSPORT = EngineioError(400, 0, "Transport unknown")
@@ -59,8 +75,8 @@ BAD_REQUEST = EngineioError(400, 3, "Bad request")
 FORBIDDEN = EngineioError(403, 4, "Forbidden")
 UNKNOWN_VERSION = EngineioError(400, 5, "Unsupported protocol version")
 TOO_LARGE = EngineioError(413, 3, "Payload too large")
-RELAY_FULL = EngineioError(503, 4, "This node forwards no more requests to other nodes; try again")
-DRAINING = EngineioError(503, 4, "This node is shutting down; reconnect")
+RELAY_FULL = EngineioError(503, 4, "This node forwards no more requests to other nodes; try again", "full")
+DRAINING = EngineioError(503, 4, "This node is shutting down; reconnect", "draining")
 
 
 class RequestAction(Enum):
@@ -131,6 +147,11 @@ def _check_query(query: Mapping[str, str]) -> EngineioError | None:
     return None if query.get("EIO") == VERSION else UNKNOWN_VERSION
 
 
+def wants_text_only(query: Mapping[str, str]) -> bool:
+    """Whether a client asks in its handshake for binary data as base64 on a WebSocket, as on polling (`b64=1`)."""
+    return bool(query.get("b64"))
+
+
 class PacketKind(Enum):
     """The type of a packet from a client."""
 
@@ -146,7 +167,7 @@ Packet = tuple[PacketKind, str | bytes]
 
 
 def decode_packet(data: str | bytes) -> Packet:
-    """Decode one packet from a WebSocket message: text with its type in front, or a binary message.
+    """Decode one packet: text with its type in front, binary data, or `b` and binary data in base64.
 
     Raises:
         BadPacket: the packet is empty, or a client must not send its type here.
@@ -155,6 +176,9 @@ def decode_packet(data: str | bytes) -> Packet:
         return PacketKind.MESSAGE, data
     if data[:1] == "4":
         return PacketKind.MESSAGE, data[1:]
+    if data[:1] == "b":
+        # Binary data of a client that sends only text, such as socket.io-client with `forceBase64`.
+        return PacketKind.MESSAGE, _decode_base64(data[1:])
     kind = _FROM_CLIENT.get(ord(data[0])) if data else None
     # Only the pong of an upgrade probe has data; a close packet has none.
     if kind is None or len(data) > 1:
@@ -162,30 +186,30 @@ def decode_packet(data: str | bytes) -> Packet:
     return kind, ""
 
 
-def decode_payload(body: bytes) -> list[Packet]:
-    """Decode the packets of a polling body. Their number is unlimited, because the body's size is limited.
+def decode_payload(body: bytes) -> Iterator[Packet]:
+    """Decode the packets of a polling body, each when it is requested. So a caller can stop at the inbound rate.
 
     Raises:
-        BadPacket: one of them is malformed. The whole body is discarded then.
+        BadPacket: the next packet is malformed.
     """
-    packets: list[Packet] = []
-    for part in body.split(SEPARATOR):
+    start = 0
+    while start <= len(body):
+        end = body.find(SEPARATOR, start)
+        part = body[start:] if end < 0 else body[start:end]
+        start = len(body) + 1 if end < 0 else end + 1
         if not part:
             raise BadPacket("A payload with an empty packet.")
-        if part[0] == _BINARY:
-            packets.append((PacketKind.MESSAGE, _decode_base64(part[1:])))
-            continue
         try:
-            packets.append(decode_packet(part.decode()))
+            yield decode_packet(part.decode())
         except UnicodeDecodeError:
             raise BadPacket("Text that is not UTF-8.") from None
-    return packets
 
 
-def _decode_base64(text: bytes) -> bytes:
+def _decode_base64(text: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error:
+        digits = text.encode("ascii").translate(_TO_STANDARD_BASE64, _LINE_BREAKS).rstrip(b"=")
+        return base64.b64decode(digits + b"=" * (-len(digits) % 4), validate=True)
+    except ValueError:
         raise BadPacket("Binary data that is not base64.") from None
 
 
@@ -194,14 +218,16 @@ def encode_message(data: str | bytes) -> bytes:
     return b"4" + data.encode() if isinstance(data, str) else b"b" + base64.b64encode(data)
 
 
-def message_frame(data: str | bytes) -> bytes:
-    """Encode a message to the client as one WebSocket frame."""
-    return text_frame(b"4" + data.encode()) if isinstance(data, str) else websocket.frame(websocket.Opcode.BINARY, data)
+def message_frame(data: str | bytes, *, is_text_only: bool) -> bytes:
+    """Encode a message to the client as one WebSocket frame. `is_text_only`: see `wants_text_only`."""
+    if isinstance(data, bytes) and not is_text_only:
+        return websocket.frame(websocket.Opcode.BINARY, data)
+    return text_frame(encode_message(data))
 
 
-def packet_to_frame(packet: bytes) -> bytes:
+def packet_to_frame(packet: bytes, *, is_text_only: bool) -> bytes:
     """Convert a packet of a polling payload to a WebSocket frame, after an upgrade."""
-    if packet[0] == _BINARY:
+    if packet[0] == _BINARY and not is_text_only:
         return websocket.frame(websocket.Opcode.BINARY, base64.b64decode(packet[1:]))
     return text_frame(packet)
 

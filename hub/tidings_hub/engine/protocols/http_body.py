@@ -9,6 +9,9 @@ from tidings.errors import BadRequest, TooLarge
 _CHUNK_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[^\r\n]{0,256})?\r\n")
 _CHUNK_LINE_MAX = 300
 _TRAILERS_MAX = 4096
+# Chunks of fewer bytes cost more to decode than to send. Programs that write a body line by line send some of them.
+_SMALL_CHUNK_BYTES = 64
+_SMALL_CHUNKS_MAX = 1_000
 
 
 class RequestBody:
@@ -19,7 +22,7 @@ class RequestBody:
         BadRequest: the chunks do not follow RFC 9112 section 7.1.
     """
 
-    __slots__ = ("_chunk_left", "_data", "_length", "_max_bytes", "_state", "_trailer_bytes")
+    __slots__ = ("_chunk_left", "_data", "_length", "_max_bytes", "_small_chunks", "_state", "_trailer_bytes")
     _SIZE, _CHUNK_DATA, _CHUNK_END, _TRAILER, _DONE = range(5)
 
     def __init__(self, length: int | None, max_bytes: int) -> None:
@@ -30,7 +33,13 @@ class RequestBody:
         self._data = bytearray()
         self._state = self._SIZE
         self._chunk_left = 0
+        self._small_chunks = 0
         self._trailer_bytes = 0
+
+    @property
+    def size(self) -> int:
+        """Number of bytes collected so far."""
+        return len(self._data)
 
     @property
     def data(self) -> bytes:
@@ -102,5 +111,8 @@ class RequestBody:
         size = int(match[1], 16)
         if len(self._data) + size > self._max_bytes:
             raise TooLarge(f"The body has more than {self._max_bytes} bytes.")
+        self._small_chunks += size < _SMALL_CHUNK_BYTES
+        if self._small_chunks > _SMALL_CHUNKS_MAX:
+            raise BadRequest(f"More than {_SMALL_CHUNKS_MAX} chunks of fewer than {_SMALL_CHUNK_BYTES} bytes.")
         self._chunk_left = size
         self._state = self._CHUNK_DATA if size else self._TRAILER

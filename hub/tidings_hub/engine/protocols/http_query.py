@@ -10,13 +10,19 @@ if TYPE_CHECKING:
 
 _FIELDS_MAX = 50
 _SINGLE_FIELDS = ("EIO", "transport", "sid")
+# HTTP clients write a list as one field per entry: `params={"channels": [a, b]}` of `requests`.
+_LIST_FIELDS = ("channels", "presence")
 
 
 def parse_query(head: RequestHead) -> dict[str, str] | None:
-    """Return the first value of each query field.
+    """Return the first value of each query field; lists that are repeated are joined with commas.
+
+    Do not modify the result, which `head` keeps.
 
     None: the query is malformed, has too many fields, or repeats a field that Engine.IO defines.
     """
+    if head.query_fields is not None:
+        return head.query_fields
     text = head.query
     if "%" in text or "+" in text or text.count("&") >= _FIELDS_MAX:
         try:
@@ -30,5 +36,8 @@ def parse_query(head: RequestHead) -> dict[str, str] | None:
     for name, value in pairs:
         if name in query and name in _SINGLE_FIELDS:
             return None
+        if name in query and name in _LIST_FIELDS:
+            query[name] += f",{value}"
         query.setdefault(name, value)
+    head.query_fields = query
     return query

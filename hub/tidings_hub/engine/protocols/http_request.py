@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import httptools
 
 from tidings.errors import BadRequest
+from tidings_hub.engine.protocols.http_host import hostname
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,12 +25,15 @@ _HEADERS_MAX = 100
 _LENGTH = re.compile(r"[0-9]{1,15}\Z")
 # If one of these headers appears twice, the hub and a proxy could each use a different one.
 _SINGLE_HEADERS = frozenset({
-    "host", "content-length", "transfer-encoding", "content-type", "authorization", "origin", "upgrade", "expect",
-    "sec-websocket-key", "sec-websocket-version", "x-forwarded-proto", "x-forwarded-host", "last-event-id",
+    "host", "content-length", "transfer-encoding", "content-type", "authorization", "origin", "expect",
+    "sec-websocket-key", "sec-websocket-version", "last-event-id",
 })  # fmt: skip
 # WSGI maps `_` and `-` to the same name. A header that WSGI would confuse with one of these is always rejected.
 _PROTECTED_HEADERS = _SINGLE_HEADERS | {
     "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "upgrade",
     "connection",
     "cookie",
     "x-api-key",
@@ -50,6 +54,7 @@ class RequestHead:
     """The head of one request. Header names are in lower case; `length` is None for a chunked body.
 
     `lines`: the header lines as received, if the parsed headers are cached for further requests; else empty.
+    `query_fields`: the result of `parse_query`, after its first call.
     """
 
     method: str
@@ -60,6 +65,7 @@ class RequestHead:
     length: int | None
     version: str
     lines: bytes = b""
+    query_fields: dict[str, str] | None = None
 
     @property
     def has_body(self) -> bool:
@@ -67,9 +73,24 @@ class RequestHead:
         return self.length != 0
 
     @property
-    def wants_upgrade(self) -> bool:
-        """Whether the client requests another protocol."""
-        return "upgrade" in self.headers
+    def wants_websocket(self) -> bool:
+        """Whether the client requests a WebSocket (RFC 6455 section 4.1). Other upgrades, such as h2c, are ignored.
+
+        RFC 9110 section 7.8: a server may ignore an upgrade, and must ignore one of HTTP/1.0.
+        """
+        headers = self.headers
+        return (
+            "upgrade" in headers
+            and (self.method, self.version) == ("GET", "1.1")
+            and _lists(headers["upgrade"], "websocket")
+            and _lists(headers.get("connection", ""), "upgrade")
+        )
+
+
+def _lists(value: str, token: str) -> bool:
+    """Whether a comma-separated header names `token`, in upper or lower case."""
+    value = value.lower()
+    return value == token or token in (item.strip(" \t") for item in value.split(","))
 
 
 class _Collector:
@@ -86,6 +107,20 @@ class _Collector:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name, value))
+
+
+def stays_incomplete(head: bytes, data: bytes) -> bool:
+    """Whether `head`, which `check_partial` accepted, is still incomplete and acceptable with `data` behind it.
+
+    Only `data` is read. So a head that arrives byte by byte costs no more than its packets.
+    """
+    if HEAD_END in head[1 - len(HEAD_END) :] + data:
+        return False
+    try:
+        check_partial(head[-1:] + data if head.endswith(b"\r") else data)
+    except BadRequest:
+        return False
+    return True
 
 
 def check_partial(data: bytes) -> None:
@@ -135,7 +170,7 @@ def _parse(data: bytes) -> RequestHead:
     collector = _Collector()
     parser = httptools.HttpRequestParser(collector)
     try:
-        # An upgrade is not an error here: the request handler decides about it.
+        # An upgrade is not an error here: `RequestHead.wants_websocket` decides about it.
         with contextlib.suppress(httptools.HttpParserUpgrade):
             parser.feed_data(data)
     except httptools.HttpParserError:
@@ -146,10 +181,16 @@ def _parse(data: bytes) -> RequestHead:
     headers = _merge_headers(collector.headers)
     if version == "1.1" and "host" not in headers:
         raise BadRequest("Host is missing.")
-    path, query = _split_target(collector.url)
+    path, query, authority = _split_target(collector.url)
+    if authority:
+        # RFC 9112 section 3.2.2: the host of an absolute target replaces the Host header.
+        headers["host"] = authority
     keep_alive = version == "1.1" and "close" not in headers.get("connection", "").lower()
     length = _body_length(headers, version)
-    return RequestHead(parser.get_method().decode(), path, query, headers, keep_alive, length, version)
+    head = RequestHead(parser.get_method().decode(), path, query, headers, keep_alive, length, version)
+    if head.has_body and head.wants_websocket:
+        raise BadRequest("A WebSocket handshake must not have a body.")
+    return head
 
 
 def _merge_headers(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -173,19 +214,25 @@ def _merge_headers(pairs: list[tuple[bytes, bytes]]) -> dict[str, str]:
     return headers
 
 
-def _split_target(url: bytes) -> tuple[str, str]:
+def _split_target(url: bytes) -> tuple[str, str, str]:
+    """Return path, query and authority. The authority is empty unless the target is absolute."""
     try:
         text = url.decode("ascii")
     except UnicodeDecodeError:
         raise BadRequest("The target has bytes outside ASCII.") from None
-    if text.startswith(("http://", "https://")):
-        _, _, authority_and_path = text.partition("://")
-        slash = authority_and_path.find("/")
-        text = authority_and_path[slash:] if slash >= 0 else "/"
+    authority = ""
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme.lower() in ("http", "https"):
+        end = min((at for at in (rest.find(sign) for sign in "/?#") if at >= 0), default=len(rest))
+        authority, text = rest[:end], rest[end:]
+        if not hostname(authority):
+            raise BadRequest("The target names no valid host.")
+        if not text.startswith("/"):
+            text = f"/{text}"
     if not text.startswith("/"):
         raise BadRequest("The target is not a path.")
-    path, _, query = text.partition("?")
-    return path, query.partition("#")[0]
+    path, _, query = text.partition("#")[0].partition("?")
+    return path, query, authority
 
 
 def _body_length(headers: Mapping[str, str], version: str) -> int | None:
@@ -195,13 +242,9 @@ def _body_length(headers: Mapping[str, str], version: str) -> int | None:
             raise BadRequest("Content-Length and Transfer-Encoding exclude each other.")
         if coding.lower() != "chunked":
             raise BadRequest("The only supported transfer coding is chunked.")
-        if "upgrade" in headers:
-            raise BadRequest("An upgrade request must not have a body.")
         return None
     if length is None:
         return 0
     if not _LENGTH.match(length):
         raise BadRequest("Content-Length is not a number.")
-    if int(length) and "upgrade" in headers:
-        raise BadRequest("An upgrade request must not have a body.")
     return int(length)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from email.utils import formatdate
 
@@ -16,6 +17,10 @@ _REASONS = {
 CLOSE = b"Connection: close\r\n"
 JSON = b"application/json"
 TEXT = b"text/plain; charset=UTF-8"
+_RETRY_AFTER_MAX_S = 10
+# RFC 9110 section 5.6.2, `token`.
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_random = random.Random()  # noqa: S311 - spreads load; no secret depends on it
 _date: tuple[int, bytes] = (0, b"")
 
 
@@ -28,14 +33,40 @@ def date_line() -> bytes:
     return _date[1]
 
 
-def render(status: int, body: bytes, *, content_type: bytes = TEXT, extra_headers: bytes = b"") -> bytes:
-    """Render a complete response. `extra_headers`: further header lines, each with its CR LF."""
+def retry_after_line() -> bytes:
+    """Render a Retry-After line (RFC 9110 section 10.2.3). It is random, so that refused clients spread out."""
+    return b"Retry-After: %d\r\n" % _random.randint(1, _RETRY_AFTER_MAX_S)
+
+
+def retry_ms() -> int:
+    """Return how long a client of an event stream waits before it reconnects: about 3 s, spread likewise."""
+    return _random.randint(2000, 4000)
+
+
+def date_line_of(response: bytes) -> bytes:
+    """Return the Date header line of a response of `render`."""
+    start = response.index(b"\r\nDate: ") + 2
+    return response[start : response.index(b"\r\n", start) + 2]
+
+
+def render(
+    status: int, body: bytes, *, content_type: bytes = TEXT, extra_headers: bytes = b"", date: bytes = b""
+) -> bytes:
+    """Render a complete response. `extra_headers`: further header lines, each with its CR LF. `date`: the Date line."""
     if status == 204:  # RFC 9110 section 8.6: no Content-Length
         return b"HTTP/1.1 204 No Content\r\n%b%b\r\n" % (date_line(), extra_headers)
     return (
         b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\nCache-Control: no-store\r\n"
         b"X-Content-Type-Options: nosniff\r\n%b%b\r\n%b"
-    ) % (status, _REASONS.get(status, "Error").encode(), content_type, len(body), date_line(), extra_headers, body)
+    ) % (
+        status,
+        _REASONS.get(status, "Error").encode(),
+        content_type,
+        len(body),
+        date or date_line(),
+        extra_headers,
+        body,
+    )
 
 
 def cors_lines(origin: str | None) -> bytes:
@@ -53,22 +84,20 @@ def preflight_lines(requested_headers: str | None) -> bytes:
 
     `requested_headers`: the value of Access-Control-Request-Headers.
     """
-    names = requested_headers or ""
-    if not re.fullmatch(r"[A-Za-z0-9, -]{1,300}", names):
-        names = "content-type"
+    requested = [name.strip(" \t") for name in (requested_headers or "").split(",")]
+    names = ", ".join(filter(_HEADER_NAME.fullmatch, requested)) or "content-type"
     return (
         b"Access-Control-Allow-Methods: GET, POST, OPTIONS\r\nAccess-Control-Allow-Headers: %b\r\n"
         b"Access-Control-Max-Age: 600\r\n" % names.encode()
     )
 
 
-def event_stream_head(extra_headers: bytes, retry_ms: int) -> bytes:
-    """Render the head of an event stream. `retry_ms`: how long a client waits before it reconnects.
+def event_stream_head(extra_headers: bytes, *, is_chunked: bool) -> bytes:
+    """Render the head of an event stream (WHATWG HTML section 9.2), which ends with its connection.
 
-    The stream ends with its connection (`Connection: close`) and is not chunked. A chunk size before every
-    publication would have no use, because neither end reuses the connection. Source: WHATWG HTML section 9.2.
+    `is_chunked`: the client speaks HTTP/1.1 and gets the stream in chunks.
     """
     return (
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-store\r\n"
-        b"X-Accel-Buffering: no\r\nX-Content-Type-Options: nosniff\r\n%b%b%b\r\nretry: %d\n\n"
-    ) % (date_line(), CLOSE, extra_headers, retry_ms)
+        b"X-Accel-Buffering: no\r\nX-Content-Type-Options: nosniff\r\n%b%b%b%b\r\n"
+    ) % (date_line(), CLOSE, b"Transfer-Encoding: chunked\r\n" if is_chunked else b"", extra_headers)

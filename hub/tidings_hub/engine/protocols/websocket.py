@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Mapping
 from enum import IntEnum
 
@@ -27,6 +28,14 @@ _LENGTH_MAX = 2**63 - 1
 _KEY_BYTES = 16
 _MASK_BYTES = 4
 _CODE_BYTES = 2
+# Frames that one call of `FrameReader.feed` decodes. The caller charges them before it decodes the next ones, so a read
+# full of tiny frames costs no more than this batch after the client's inbound rate is exceeded.
+_BATCH_MAX = 64
+# A fragment of fewer bytes costs more to decode than to send. Browsers and proxies split messages into larger ones.
+_SMALL_FRAGMENT_BYTES = 1_024
+# A read of fewer bytes in the middle of a frame costs as much as a packet. The first read of a frame is free: some
+# clients write a frame's header and its payload separately.
+SMALL_READ_BYTES = 64
 
 NORMAL = 1000
 PROTOCOL_ERROR = 1002
@@ -50,6 +59,8 @@ class Opcode(IntEnum):
 
 _OPCODES = frozenset(int(code) for code in Opcode)
 Message = tuple[int, str | bytes]
+# The first entry of a list of tokens (RFC 9110 section 5.6.2).
+_TOKEN = re.compile(r"[ \t,]*([!#$%&'*+.^_`|~0-9A-Za-z-]{1,100})[ \t]*(?:,|\Z)")
 
 
 class WebSocketViolation(BadPacket):
@@ -68,14 +79,15 @@ def accept_key(key: str) -> str:
 def handshake_response(headers: Mapping[str, str]) -> bytes:
     """Return the 101 response to an opening handshake with these headers (names in lower case).
 
+    The caller has checked that the request asks for a WebSocket (`RequestHead.wants_websocket`).
+
+    The first subprotocol that the client offers is accepted, as engine.io on Node does. If none is, a browser ends the
+    connection (the option `protocols` of socket.io-client).
+
     Raises:
         BadPacket: the request is not a handshake of version 13.
     Source: RFC 6455 section 4.2.
     """
-    if headers.get("upgrade", "").strip().lower() != "websocket":
-        raise BadPacket("Upgrade is not websocket.")
-    if "upgrade" not in {token.strip().lower() for token in headers.get("connection", "").split(",")}:
-        raise BadPacket("Connection does not name Upgrade.")
     if headers.get("sec-websocket-version", "").strip() != "13":
         raise BadPacket("Sec-WebSocket-Version is not 13.")
     key = headers.get("sec-websocket-key", "").strip()
@@ -85,9 +97,11 @@ def handshake_response(headers: Mapping[str, str]) -> bytes:
         size = 0
     if size != _KEY_BYTES:
         raise BadPacket("Sec-WebSocket-Key is not 16 bytes in base64.")
+    offered = _TOKEN.match(headers.get("sec-websocket-protocol", ""))
+    protocol = f"Sec-WebSocket-Protocol: {offered[1]}\r\n" if offered else ""
     response = (
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Accept: {accept_key(key)}\r\n\r\n"
+        f"Sec-WebSocket-Accept: {accept_key(key)}\r\n{protocol}\r\n"
     )
     return response.encode()
 
@@ -143,30 +157,48 @@ class FrameReader:
     """Decodes a stream of frames that arrives in arbitrary pieces.
 
     `message_max_bytes` limits a whole message, all its fragments together. It is checked when a frame's header arrives,
-    before its payload is buffered.
+    before its payload is buffered. An incomplete message is one buffer, however many fragments it has.
+
+    has_more: `feed` stopped after a batch of frames; call it again with `b""`.
+    small_fragments: fragments of fewer than 1,024 bytes that the last call of `feed` decoded, without last fragments.
     """
 
-    __slots__ = ("_fragments", "_max_bytes", "_opcode", "_pending", "_size")
+    __slots__ = ("_max_bytes", "_message", "_opcode", "_pending", "has_more", "small_fragments")
 
     def __init__(self, message_max_bytes: int) -> None:
         self._max_bytes = message_max_bytes
         self._pending = bytearray()
-        self._fragments: list[bytes] | None = None
+        # The fragments of an incomplete message, joined.
+        self._message: bytearray | None = None
         self._opcode = 0
-        self._size = 0
+        self.has_more = False
+        self.small_fragments = 0
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is incomplete, so that the reader may be deleted."""
-        return not self._pending and self._fragments is None
+        return not self._pending and self._message is None
+
+    @property
+    def is_mid_frame(self) -> bool:
+        """Whether a frame is incomplete."""
+        return bool(self._pending)
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes of an incomplete frame and an incomplete message."""
+        return len(self._pending) + (0 if self._message is None else len(self._message))
 
     def feed(self, data: bytes, messages: list[Message]) -> None:
-        """Append every message that `data` completes to `messages`: (opcode, payload), text as str, others as bytes.
+        """Append the messages that `data` completes to `messages`: (opcode, payload), text as str, others as bytes.
+
+        One call decodes a batch of frames. `has_more` states whether to call it again.
 
         Raises:
             WebSocketViolation: the client broke RFC 6455. `messages` holds the messages before that. The reader must
                 not be used any more.
         """
+        self.has_more, self.small_fragments = False, 0
         pending = self._pending
         if pending:
             pending += data
@@ -175,9 +207,13 @@ class FrameReader:
                 return
             pending.clear()
         at = 0
-        while (end := at + self._frame_size(data, at)) <= len(data):
+        for _ in range(_BATCH_MAX):
+            if (end := at + self._frame_size(data, at)) > len(data):
+                break
             self._take(data, at, end, messages)
             at = end
+        else:
+            self.has_more = at < len(data)
         if at < len(data):
             pending += memoryview(data)[at:]
 
@@ -198,7 +234,7 @@ class FrameReader:
             size = int.from_bytes(data[at + 2 : at + header], "big")
             if size <= shorter_form_max or size > _LENGTH_MAX:
                 raise WebSocketViolation(PROTOCOL_ERROR, "A length that is not in its shortest form.")
-        fragments_size = self._size if not first & _CONTROL else 0
+        fragments_size = len(self._message) if self._message is not None else 0
         if size + fragments_size > self._max_bytes and not first & _CONTROL:
             raise WebSocketViolation(TOO_BIG, f"A message of more than {self._max_bytes} bytes.")
         return header + _MASK_BYTES + size
@@ -214,7 +250,7 @@ class FrameReader:
         if opcode & _CONTROL:
             if not first & _FIN or second & _LENGTH > _SHORT_MAX:
                 raise WebSocketViolation(PROTOCOL_ERROR, "A control frame is at most 125 bytes and never fragmented.")
-        elif (opcode == Opcode.CONTINUATION) is (self._fragments is None):
+        elif (opcode == Opcode.CONTINUATION) is (self._message is None):
             message = "A continuation without a first frame, or a first frame within a message."
             raise WebSocketViolation(PROTOCOL_ERROR, message)
 
@@ -227,16 +263,26 @@ class FrameReader:
         if opcode & _CONTROL:
             messages.append((opcode, payload))
             return
-        if self._fragments is not None:
-            # The limit does not count empty fragments, so they must not use memory.
-            if payload:
-                self._fragments.append(payload)
-            self._size += len(payload)
-            if not first & _FIN:
-                return
-            opcode, payload = self._opcode, b"".join(self._fragments)
-            self._fragments, self._size = None, 0
-        elif not first & _FIN:
-            self._opcode, self._fragments, self._size = opcode, [payload], len(payload)
+        message = self._message
+        if not first & _FIN:
+            self.small_fragments += len(payload) < _SMALL_FRAGMENT_BYTES
+            if message is None:
+                self._opcode, self._message = opcode, bytearray(payload)
+            else:
+                message += payload
             return
+        if message is not None:
+            message += payload
+            opcode, payload = self._opcode, bytes(message)
+            self._message = None
         messages.append((opcode, _text(payload) if opcode == Opcode.TEXT else payload))
+
+
+def decode_frames(reader: FrameReader, data: bytes) -> tuple[list[Message], WebSocketViolation | None]:
+    """Return the complete messages of the next batch of frames, and a protocol error after them, if any."""
+    messages: list[Message] = []
+    try:
+        reader.feed(data, messages)
+    except WebSocketViolation as error:
+        return messages, error
+    return messages, None

@@ -117,7 +117,7 @@ class Relay:
         owner = self.owner_elsewhere(http_connection, head, sid)
         if not owner:
             return False
-        if len(self) >= self.context.limits.relay_max:
+        if len(self) >= self.context.limits.relay_max or not self.context.room.has_relay_room():
             self._refuse_full(http_connection)
             return True
         address = self.nodes.find(owner, now_s=runtime.now_s())
@@ -133,14 +133,17 @@ class Relay:
     def _send(
         self, http_connection: HttpConnection, head: RequestHead, body: bytes, owner: str, address: str, wait_s: float
     ) -> None:
+        if head.method == "GET" and http_connection.is_closed_by_client():
+            # This node was frozen meanwhile. A proxy may have repeated the poll elsewhere, and the session went on. The
+            # owner would take it for the next poll, and its packets would be lost.
+            http_connection.abort()
+            return
         stamp = Stamp(
             owner, self.cluster_time_s(), http_connection.remote, http_connection.secure, http_connection.host
         )
         request = request_bytes(head, body, write_stamp(self.keys[0], stamp, head.method, _target_of(head)))
-        idle = self._idle.get(address)
-        if idle:
-            upstream = idle.pop()
-        else:
+        upstream = self._pop_idle(address)
+        if upstream is None:
             try:
                 upstream = Upstream(self, connect(address), owner, address)
             except OSError as error:
@@ -151,7 +154,17 @@ class Relay:
                 return
         self.context.metrics.relayed += 1
         self.track(owner, upstream)
-        upstream.send(http_connection, request, wait_s=wait_s, upgrade=head.wants_upgrade)
+        upstream.send(http_connection, request, wait_s=wait_s, upgrade=head.wants_websocket)
+
+    def _pop_idle(self, address: str) -> Upstream | None:
+        """An idle connection. One on which anything arrived is closed: it would be the response to this request."""
+        idle = self._idle.get(address)
+        while idle:
+            upstream = idle.pop()
+            if upstream.is_reusable():
+                return upstream
+            upstream.fail()
+        return None
 
     def _refuse_full(self, http_connection: HttpConnection) -> None:
         self.context.metrics.relay_full += 1
@@ -258,8 +271,8 @@ def request_bytes(head: RequestHead, body: bytes, stamp: str) -> bytes:
     host = headers.get("host", "")
     lines = [f"{head.method} {_target_of(head)} HTTP/1.1", f"host: {host}", f"{STAMP_HEADER}: {stamp}"]
     lines += [f"{name}: {headers[name]}" for name in _FORWARDED_HEADERS if name in headers]
-    if head.wants_upgrade:
-        lines += ["connection: Upgrade", f"upgrade: {headers['upgrade']}"]
+    if head.wants_websocket:
+        lines += ["connection: Upgrade", "upgrade: websocket"]
     elif not head.keep_alive:
         # The owner's response goes back to the client unchanged, so it must close this client's connection.
         lines.append("connection: close")

@@ -136,7 +136,8 @@ class Splice:
         out = side.out = side.out or OutBuffer()
         out.add(data)
         self.flush(side)
-        if side.out is not None:
+        # `flush` ends the splice if the connection of `side` broke.
+        if not self._is_closed:
             self._update_interest()
 
     def _update_interest(self) -> None:

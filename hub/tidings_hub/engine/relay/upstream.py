@@ -132,6 +132,16 @@ class Upstream:
         self._set_deadline(self._relay.context.limits.relay_timeout_s)
         self._flush()
 
+    def is_reusable(self) -> bool:
+        """Whether an idle connection is open and quiet. The pump may not have seen yet what arrived on it."""
+        try:
+            _read(self._fd, 1)
+        except (BlockingIOError, InterruptedError):
+            return True
+        except OSError:
+            return False
+        return False
+
     # --- called by the pump, the wheel and the client's connection ---
 
     def on_event(self, mask: int) -> None:

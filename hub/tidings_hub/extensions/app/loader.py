@@ -48,6 +48,8 @@ def load_wsgi(reference: str) -> Any:
 
 
 def _module(name: str) -> ModuleType:
+    if not name.replace(".", "_").isidentifier():
+        raise BadConfig(f"{name!r} is not a module; --app and --wsgi name one, such as shop.push or shop.push:app")
     # Like `python -m`: modules in the working directory can be imported.
     working_directory = str(Path.cwd())
     if working_directory not in sys.path:

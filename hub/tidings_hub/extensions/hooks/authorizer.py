@@ -17,6 +17,7 @@ from tidings_hub.extensions.hooks.client import HookClient, HookFailed
 from tidings_hub.extensions.hooks.responses import BadHookResponse, read_connect, read_publish, read_subscribe
 from tidings_hub.log import log_rate_limited
 from tidings_hub.metrics import Metrics
+from tidings_hub.supervised_task import WorkerErrors
 
 logger = logging.getLogger("tidings.hooks")
 
@@ -34,7 +35,7 @@ class HookAuthorizer:
         self._client = client
         self._metrics = metrics
         self._node_id = node_id
-        self._disconnects = runtime.Pool(_DISCONNECTS, hooks.queue)
+        self._disconnects = runtime.Pool(_DISCONNECTS, hooks.queue, on_error=WorkerErrors("hooks", metrics))
         self.handles = frozenset[str](hooks.events)
 
     def connect(self, session: Session[Any]) -> Sequence[str]:

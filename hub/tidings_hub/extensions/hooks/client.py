@@ -5,13 +5,14 @@ from __future__ import annotations
 import ssl
 import threading
 from collections import deque
-from http.client import HTTPException
 from typing import Final
 from urllib.parse import urlsplit
 
 from tidings.errors import TidingsError
 from tidings.hooks import HEADER, sign
-from tidings.publishers.http.connection import Deadline, HubAddress, HubConnection
+from tidings.http_client.connection import HttpAddress, HttpConnection
+from tidings.http_client.deadline import Deadline
+from tidings.http_client.response import AmbiguousResponse
 from tidings_hub import runtime
 from tidings_hub.config.hooks import Hooks
 from tidings_hub.core.public_address import is_public
@@ -30,7 +31,7 @@ class HookFailed(Exception):
 
 
 class HookClient:
-    """Sends hooks over at most `connections` connections, which are reused.
+    """Sends hooks over at most `connections` connections. Those whose answer repeats the signature are reused.
 
     Raises:
         BadConfig: no secret is configured to sign them.
@@ -39,7 +40,7 @@ class HookClient:
     def __init__(self, hooks: Hooks, *, tls: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(hooks.url)
         secure = parts.scheme == "https"
-        self._address = HubAddress(
+        self._address = HttpAddress(
             parts.hostname or "",
             parts.port or (443 if secure else 80),
             (tls or ssl.create_default_context()) if secure else None,
@@ -49,7 +50,7 @@ class HookClient:
         self._hooks = hooks
         self._secret = hooks.signing_secret()
         self._free = threading.Semaphore(hooks.connections)
-        self._idle: deque[HubConnection] = deque()
+        self._idle: deque[HttpConnection] = deque()
 
     def send(self, body: bytes) -> bytes:
         """Send a hook and return the body of the response, whose status is 200 or 204.
@@ -66,7 +67,7 @@ class HookClient:
             status, response = runtime.call_with_timeout(max(0.001, deadline.left_s()), self._exchange, body, deadline)
         except runtime.CallTimeout:
             raise HookFailed(f"no response within {timeout_s:g} s", "timeout") from None
-        except (OSError, HTTPException, TidingsError) as error:
+        except (OSError, TidingsError) as error:
             late = deadline.left_s() <= 0
             raise HookFailed(f"{type(error).__name__}: {error}", "timeout" if late else "failed") from error
         finally:
@@ -89,31 +90,32 @@ class HookClient:
         }
         while True:
             idle = self._pop_idle()
-            link = idle or HubConnection(self._address)
-            link.deadline = deadline
+            link = idle or HttpConnection(self._address)
             try:
-                answer = link.exchange(self._target, body, headers, response_max_bytes=self._hooks.answer_max_bytes)
+                answer = link.exchange(
+                    *(self._target, body, headers),
+                    deadline=deadline,
+                    response_max_bytes=self._hooks.answer_max_bytes,
+                    echo_header=HEADER,
+                )
             except TimeoutError:
-                link.close()
                 raise
-            except (OSError, HTTPException):
-                link.close()
-                # The backend may have closed the idle connection: try once more on a new one.
-                if idle is None:
+            except OSError as error:
+                # The backend may have closed the idle connection, or sent on it what belongs to an earlier hook: try
+                # once more on a new one.
+                if idle is None or (link.response_started and not isinstance(error, AmbiguousResponse)):
                     raise
-            except BaseException:
-                link.close()
-                raise
             else:
                 if link.is_open:
                     link.idle_since_s = runtime.now_s()
                     self._idle.append(link)
                 return answer
 
-    def _pop_idle(self) -> HubConnection | None:
+    def _pop_idle(self) -> HttpConnection | None:
+        """An idle connection. One on which anything arrived is closed: it would be the answer to the next hook."""
         while self._idle:
             link = self._idle.pop()
-            if runtime.now_s() - link.idle_since_s < _IDLE_MAX_S:
+            if runtime.now_s() - link.idle_since_s < _IDLE_MAX_S and link.is_reusable():
                 return link
             link.close()
         return None

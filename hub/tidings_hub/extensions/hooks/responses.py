@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from tidings.errors import TidingsError, from_wire
+from tidings.errors import BadRequest, TidingsError, from_wire
+from tidings_hub.core import strict_json
 
 _MESSAGE_MAX: Final = 500
 
@@ -19,7 +19,7 @@ def read_connect(response: bytes) -> list[str]:
     """`{"channels": ["orders:7"]}`: channels that the connection gets beside those it requests.
 
     Raises:
-        BadAnswer: not of this form. TidingsError: the refusal in it.
+        BadHookResponse: not of this form. TidingsError: the refusal in it.
     """
     channels = _object(response, "channels").get("channels", [])
     if not isinstance(channels, list) or not all(isinstance(name, str) for name in channels):
@@ -31,7 +31,7 @@ def read_subscribe(response: bytes, requested: Sequence[str]) -> dict[str, Tidin
     """`{"channels": {"orders:7": {"error": {…}}}}`: the refused channels.
 
     Raises:
-        BadAnswer: not of this form. TidingsError: the refusal of all.
+        BadHookResponse: not of this form. TidingsError: the refusal of all.
     """
     channels = _object(response, "channels").get("channels", {})
     if not isinstance(channels, dict) or not channels.keys() <= set(requested):
@@ -49,16 +49,17 @@ def read_publish(response: bytes) -> None:
     """`{}`: the client may publish.
 
     Raises:
-        BadAnswer: not of this form. TidingsError: the refusal in it.
+        BadHookResponse: not of this form. TidingsError: the refusal in it.
     """
     _object(response)
 
 
 def _object(response: bytes, *names: str) -> dict[str, Any]:
     try:
-        answer = json.loads(response) if response.strip() else {}
-    except (ValueError, RecursionError):
-        raise BadHookResponse("it is not JSON") from None
+        # Of a name that is there twice Python would use the last one, also where the first one is the refusal.
+        answer = strict_json.loads(response) if response.strip() else {}
+    except BadRequest as error:
+        raise BadHookResponse(str(error)) from None
     if not isinstance(answer, dict):
         raise BadHookResponse("it is not an object")
     unknown = answer.keys() - {"error", *names}

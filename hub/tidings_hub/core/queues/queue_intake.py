@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from tidings.errors import BadData, BadRequest, HubError, TidingsError
 from tidings.receipts import Receipt
-from tidings.wire.payload import MAX_DEPTH, check_depth
+from tidings.wire.payload import MAX_DEPTH, is_too_deep
 from tidings.wire.queue_message import QueuedPublication, decode_queue_message
 from tidings_hub.core.strict_json import loads
 
@@ -38,11 +38,9 @@ def read_queued(message: bytes, *, data_max_bytes: int) -> QueuedPublication | T
     """
     try:
         queued = decode_queue_message(message, data_max_bytes=data_max_bytes)
-        data = queued.data_json
-        value = loads(data)
-        # Nothing is nested deeper than there are brackets.
-        if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
-            check_depth(value)
+        loads(queued.data_json)
+        if is_too_deep(queued.data_json):
+            return BadData(f"the data is nested deeper than {MAX_DEPTH} levels")
     except BadRequest as error:
         return BadData(str(error).replace("the body", "the data"))
     except TidingsError as error:

@@ -1,0 +1,1 @@
+"""The health of a broker: its canaries, its parts and its configuration."""

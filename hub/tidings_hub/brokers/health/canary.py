@@ -1,0 +1,75 @@
+"""The canary of one sequence: a publication of a node to itself, on the path of every other publication.
+
+It is numbered, stored and published by the same script, with the same connections and the same rights. So what makes
+every publish fail makes the canary fail: Redis without free memory (OOM), too few replicas (NOREPLICAS), a replica
+instead of a master (READONLY), failed snapshots (MISCONF), a missing right (NOPERM).
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from tidings.errors import TidingsError, Unavailable
+from tidings.publishers.base import OutgoingPublication
+from tidings.publishers.redis.publisher import RedisPublisher
+from tidings_hub.brokers.base import BrokerLimits
+from tidings_hub.brokers.inbox import Inbox
+
+# The rule of the reserved namespace, as Redis stores it: a history of about one publication, for a minute.
+CANARY_NAMESPACE: Final = b"canary"
+CANARY_RULE: Final = b"1 60"
+
+
+class StoredRules(Protocol):
+    """The part of the rules in Redis that this module uses."""
+
+    def restore(self) -> None:
+        """Write the rules that Redis lacks."""
+
+
+class Canary:
+    """Publishes to the node's own channel `canary:<node id>` and waits until the reader receives it."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        publisher: RedisPublisher,
+        limits: BrokerLimits,
+        rules: StoredRules,
+        *,
+        link_error: Callable[[], str],
+    ) -> None:
+        self._inbox = inbox
+        self._publisher = publisher
+        self._limits = limits
+        self._rules = rules
+        self._link_error = link_error
+
+    def send(self) -> float:
+        """Send one canary. Returns the seconds until it arrived.
+
+        Raises:
+            Unavailable: Redis rejected it, or it did not arrive within `canary_timeout_s`. TimedOut: no reply in time.
+        """
+        timeout_s = self._limits.canary_timeout_s
+        token = secrets.token_hex(8)
+        event = self._inbox.canaries[token.encode()] = threading.Event()
+        start_s = time.monotonic()
+        # Without an id of its own: nothing repeats it, and Redis stores no id.
+        item = OutgoingPublication(self._inbox.canary_channel, token.encode(), token, 0)
+        try:
+            result = self._publisher.publish([item], timeout_s=timeout_s)[0]
+            if isinstance(result, TidingsError):
+                # It may have no rule for canaries: Redis evicted it, or a hub of version 0.1 wrote its own.
+                self._rules.restore()
+                raise Unavailable(f"a canary was not published: {result}") from result
+            if not event.wait(max(0.0, start_s + timeout_s - time.monotonic())):
+                cause = self._link_error() or "the link to Redis receives nothing"
+                raise Unavailable(f"a canary did not arrive within {timeout_s:g} s: {cause}")
+        finally:
+            del self._inbox.canaries[token.encode()]
+        return time.monotonic() - start_s

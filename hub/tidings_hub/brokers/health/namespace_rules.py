@@ -1,0 +1,75 @@
+"""The rules of the namespaces in Redis, from which emitters and nodes read how much history a channel keeps.
+
+A publish to a namespace without a rule is refused with `unknown_namespace`. Rules that this node has and Redis lacks
+are written back: Redis evicted them, an operator deleted them, or a node with an older configuration wrote its own.
+Rules that this node does not have stay, since they may belong to a newer configuration.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from tidings.redis_client.keys import POINTER_TTL_FIELD, RedisKeys
+from tidings.redis_client.scripts import pack
+from tidings_hub.brokers.base import BrokerLimits, HistoryRule
+from tidings_hub.brokers.health.canary import CANARY_NAMESPACE, CANARY_RULE
+from tidings_hub.brokers.lookup_script import check_rules_reply, pack_rules, rules_script
+from tidings_hub.brokers.redis_commands import RedisCommands
+from tidings_hub.log import log_rate_limited
+
+logger = logging.getLogger("tidings.broker")
+
+
+class NamespaceRules:
+    """The rules of this node's configuration, and those of the canary."""
+
+    def __init__(self, keys: RedisKeys, commands: RedisCommands, limits: BrokerLimits) -> None:
+        self._keys = keys
+        self._commands = commands
+        self._limits = limits
+        self._rules: dict[bytes, bytes] = {}
+
+    def remember(self, rules: Mapping[str, HistoryRule]) -> None:
+        """Use these rules from now on."""
+        self._rules = {name.encode(): b"%d %d" % (rule.history, rule.history_ttl_s) for name, rule in rules.items()}
+        self._rules[CANARY_NAMESPACE] = CANARY_RULE
+
+    def write(self) -> None:
+        """Replace the rules in Redis by these.
+
+        Raises:
+            Unavailable, TimedOut: Redis did not store them.
+        """
+        if self._rules:
+            packed = pack_rules(self._keys, self._rules, self._limits)
+            check_rules_reply(self._commands.run(packed, 1, (rules_script(),))[0])
+
+    def restore(self) -> None:
+        """Write the rules that Redis lacks.
+
+        Raises:
+            Unavailable, TimedOut: as `write`.
+        """
+        if not self._rules:
+            return
+        stored = self._commands.run(pack(b"HKEYS", self._keys.rules))[0]
+        if isinstance(stored, Exception) or not stored:
+            # Without any rule, the key is missing.
+            self.write()
+            return
+        # Emitters extend the life of pointers by the field beside the rules.
+        fields = {**self._rules, POINTER_TTL_FIELD: b"%d" % self._limits.pointer_ttl_s}
+        missing = [(name, rule) for name, rule in fields.items() if name not in stored]
+        if not missing:
+            return
+        log_rate_limited(
+            logger,
+            logging.WARNING,
+            "rules missing",
+            "Redis had no rule for the namespace %s: an operator deleted it, or a node has another configuration; it"
+            " is written again",
+            missing[0][0].decode(),
+        )
+        packed = b"".join(pack(b"HSETNX", self._keys.rules, name, rule) for name, rule in missing)
+        self._commands.run_checked(packed, len(missing))

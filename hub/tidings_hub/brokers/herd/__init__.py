@@ -1,0 +1,1 @@
+"""Reads of the broker that many clients share."""

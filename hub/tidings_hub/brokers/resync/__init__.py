@@ -1,0 +1,1 @@
+"""Finds and repairs what a node missed: after a broken link, and on a link that stays open."""

@@ -1,0 +1,1 @@
+"""The health of one node: rules of readiness, and stalls of the event loop."""

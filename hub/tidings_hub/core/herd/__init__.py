@@ -1,0 +1,1 @@
+"""Decisions for many clients that connect at the same time."""

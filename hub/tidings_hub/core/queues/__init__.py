@@ -1,0 +1,1 @@
+"""Messages of durable queues: how each one ends."""

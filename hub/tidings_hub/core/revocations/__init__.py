@@ -1,0 +1,1 @@
+"""Revocations of users and tokens."""

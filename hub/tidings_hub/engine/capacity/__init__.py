@@ -1,0 +1,1 @@
+"""How much a node takes from its clients: sockets, descriptors, sessions per address, packets per second."""
