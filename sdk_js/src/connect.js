@@ -1,4 +1,6 @@
+import { TidingsError } from "./core/error.js";
 import { Hub } from "./hub.js";
+import { LazySession } from "./lazy_session.js";
 import { Session } from "./session.js";
 import { socketTo } from "./socket.js";
 
@@ -8,16 +10,20 @@ import { socketTo } from "./socket.js";
  */
 
 /**
- * Connects to the hub at `url`, and reconnects automatically.
+ * Connects to the hub at `url`: at once in a browser. Without a page, a module may be loaded only to render one on a
+ * server, so the first listener or request connects.
  *
- * @param {string | URL} url such as `https://push.example.org`, or relative to the page
- * @param {Options} [options]
+ * @param {import("./parts.js").Parts} parts
+ * @param {string | URL} url
+ * @param {Options} options
  * @returns {Hub}
  */
-export function connect(url, options = {}) {
-  const { keepAs } = options;
+export function connectWith(parts, url, options) {
+  const { keepAs, keepQueueAs } = options;
+  const isPage = "document" in globalThis || "WorkerGlobalScope" in globalThis;
   const environment = {
-    openLink: socketTo(String(url)),
+    parts,
+    openLink: onFirstUse(`${url}`),
     nowMs: () => performance.now(),
     setTimer: (/** @type {() => void} */ callback, /** @type {number} */ delayMs) => {
       const timer = setTimeout(callback, delayMs);
@@ -28,28 +34,71 @@ export function connect(url, options = {}) {
     saved: keepAs === undefined ? { channels: [] } : loadState(keepAs),
     save: (/** @type {SavedState} */ state) => keepAs !== undefined && saveState(keepAs, state),
   };
+  if (!isPage && globalThis.navigator?.product !== "ReactNative") {
+    return new Hub(new LazySession(environment, options));
+  }
   const session = options.shareTabs
-    ? sharedSession(String(url), environment, options)
+    ? sharedSession(url, environment, options)
     : new Session(environment, options);
   const hub = new Hub(session);
+  if (keepQueueAs !== undefined) {
+    const onFailed = (/** @type {unknown} */ cause) =>
+      session.report(new TidingsError("not_loaded", "Publishes do not outlive this page.", { cause }));
+    session.keptQueue = parts.queue().then(({ openQueue }) => openQueue(keepQueueAs, session)).catch(onFailed);
+  }
+  closePrevious(hub, `tidings ${url}`, options.hot);
   session.start();
   return hub;
+}
+
+/**
+ * Closes this hub when its module is replaced, and the hub of the module that this one replaces. webpack calls
+ * `dispose` of every replaced module. Vite calls it only for a module that accepts itself, but keeps `data`.
+ *
+ * @param {Hub} hub
+ * @param {string} key
+ * @param {import("./options.js").HotModule} [hot]
+ */
+function closePrevious(hub, key, hot) {
+  hot?.dispose(() => hub.close());
+  const hubs = hot?.data ?? {};
+  hubs[key]?.close();
+  hubs[key] = hub;
+}
+
+/**
+ * As `socketTo`, but if the address is none of a hub, the hub closes with `bad_url`. So is a relative one, unless a
+ * page makes it absolute.
+ *
+ * @param {string | URL} url
+ * @returns {(...args: Parameters<ReturnType<typeof socketTo>>) => import("./socket.js").Link}
+ */
+function onFirstUse(url) {
+  return (transports, listener) => {
+    try {
+      return socketTo(url)(transports, listener);
+    } catch (cause) {
+      const message = `"${url}" is no address of a hub: pass an absolute URL.`;
+      listener.onLost({ code: "bad_url", refused: true, message, cause });
+      return { request: () => Promise.reject(cause), close: () => {} };
+    }
+  };
 }
 
 /**
  * A session that may use the connection of another tab. The code for this is loaded only here; if it cannot be loaded,
  * the session has its own connection.
  *
- * @param {string} url
- * @param {import("./tabs/tab.js").DirectEnvironment} environment
+ * @param {string | URL} url
+ * @param {import("./tabs/tab.js").DirectEnvironment & {parts: import("./parts.js").Parts}} environment
  * @param {Options} options
  * @returns {Session}
  */
 function sharedSession(url, environment, options) {
-  const loading = import("./tabs/share.js").then(
-    ({ share }) => share(url, environment, options),
-    () => ({ ...environment, ...options }),
-  );
+  const loading = environment.parts
+    .tabs()
+    .then(({ share }) => share(url, environment, options))
+    .catch(() => ({ ...environment, ...options }));
   return new Session(
     {
       ...environment,
@@ -69,7 +118,7 @@ function watchPage(onWake, onLeave) {
   const unwatched = new AbortController();
   if (page) {
     addEventListener("online", onWake, unwatched);
-    addEventListener("pageshow", onWake, unwatched);
+    addEventListener("pageshow", ({ persisted }) => onWake(persisted), unwatched);
     addEventListener("pagehide", onLeave, unwatched);
     page.addEventListener("visibilitychange", () => page.visibilityState === "visible" && onWake(), unwatched);
   }
@@ -82,8 +131,8 @@ function watchPage(onWake, onLeave) {
  */
 function loadState(key) {
   try {
-    const { cursor, channels } = JSON.parse(sessionStorage[key]);
-    return { cursor: String(cursor), channels: channels.map(String) };
+    const { cursor, channels, user } = JSON.parse(String(sessionStorage.getItem(key)));
+    return { cursor: String(cursor), channels: channels.map(String), user };
   } catch {
     // The key is missing or holds another format, or the browser blocks sessionStorage.
     return { channels: [] };
@@ -96,7 +145,7 @@ function loadState(key) {
  */
 function saveState(key, state) {
   try {
-    sessionStorage[key] = JSON.stringify(state);
+    sessionStorage.setItem(key, JSON.stringify(state));
   } catch {
     // sessionStorage is blocked or full: the next page cannot recover, and loads its data again.
   }

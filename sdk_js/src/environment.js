@@ -3,15 +3,18 @@
 /**
  * @typedef {object} Environment
  * @property {import("./socket.js").OpenLink} openLink
+ * @property {{rows: () => Promise<typeof import("./core/rows.js")>, presence: () => Promise<any>}} parts what is loaded
+ *   on first use
  * @property {() => number} nowMs
  * @property {import("./timers.js").SetTimer} setTimer
  * @property {() => number} random in [0, 1)
- * @property {(onWake: () => void, onLeave: () => void) => () => void} watch calls `onWake` when the network is back
- *   or the page is shown, and `onLeave` when the page may be closed; returns a function that ends this
+ * @property {(onWake: (wasCached?: unknown) => void, onLeave: () => void) => () => void} watch calls `onWake` when the
+ *   network is back or the page is shown, with `true` if it comes from the back/forward cache, and `onLeave` when the
+ *   page may be closed; returns a function that ends this
  * @property {SavedState} saved the state that the page before this one saved
  * @property {(state: SavedState) => void} save
  */
 
-/** @typedef {{cursor?: string, channels: string[]}} SavedState */
+/** @typedef {{cursor?: string, channels: string[], user?: string | undefined}} SavedState `user`: whose state it is */
 
 export {};

@@ -1,10 +1,11 @@
 // A hub and its channels. They share a file because the public type of each refers to the other.
 import { Collection } from "./collection.js";
+import { TidingsError } from "./core/error.js";
+import { checkJson } from "./core/json.js";
 import { checkChannel } from "./core/names.js";
 import { Presence } from "./presence.js";
 
 /**
- * @typedef {import("./core/error.js").TidingsError} TidingsError
  * @typedef {import("./core/reconnect.js").State} State
  * @typedef {import("./core/reconnect.js").Transport} Transport
  * @typedef {import("./core/subscriptions.js").ChannelState} ChannelState
@@ -22,7 +23,7 @@ import { Presence } from "./presence.js";
 
 /**
  * @typedef {object} HubEvents
- * @property {(state: State, error: TidingsError | undefined) => void} state `error`: why it is `closed`
+ * @property {(state: State, error: TidingsError | undefined) => void} state `error`: why it is `waiting` or `closed`
  * @property {(transport: Transport | undefined) => void} transport the transport in use from now on
  * @property {(error: TidingsError) => void} error an error that is not the result of a call
  */
@@ -53,7 +54,7 @@ export class Channel {
     return this.#session.channels.get(this.name)?.state ?? "idle";
   }
 
-  /** @returns {TidingsError | undefined} why it is `denied` */
+  /** @returns {TidingsError | undefined} why it is `denied`, or `idle` because the hub is closed */
   get error() {
     return this.#session.channels.get(this.name)?.error;
   }
@@ -87,17 +88,21 @@ export class Channel {
    * @template {keyof Events & string} Event
    * @param {Event} event
    * @param {Events[Event]} data any value that JSON can represent
-   * @param {{id?: string}} [options] `id`: a repetition of an id within 5 minutes is not published again
+   * @param {{id?: string | undefined}} [options] `id`: a repetition of an id within 5 minutes is not published again
    * @returns {Promise<Receipt>} rejects with a TidingsError; after `timeout` it may or may not have been published
    */
   async publish(event, data, { id = newId() } = {}) {
-    return this.#request("tidings:publish", { channel: this.name, event, data, id });
+    const body = { channel: this.name, event, data, id };
+    checkJson(body);
+    const { keptQueue } = this.#session;
+    const queue = keptQueue && (await keptQueue);
+    return this.#request("tidings:publish", body, queue || undefined);
   }
 
   /**
    * Publications from the hub's history: the last `limit`, or the first `limit` after `since`; oldest first.
    *
-   * @param {{limit?: number, since?: string}} [options]
+   * @param {{limit?: number | undefined, since?: string | undefined}} [options]
    * @returns {Promise<HistoryEntry[]>}
    */
   async history({ limit = 100, since } = {}) {
@@ -108,14 +113,15 @@ export class Channel {
   /**
    * @param {string} event
    * @param {object} body
+   * @param {{publish: (body: object) => Promise<any>}} [queue] sends the request instead of the outbox
    * @returns {Promise<any>}
    */
-  async #request(event, body) {
-    const { error, outbox } = this.#session;
-    if (error) {
+  async #request(event, body, queue) {
+    const { error, outbox, reconnect } = this.#session;
+    if (error && reconnect.state === "closed") {
       throw error;
     }
-    return outbox.request(event, body);
+    return queue ? queue.publish(body) : outbox.request(event, body);
   }
 }
 
@@ -133,7 +139,7 @@ export class Hub {
     return this.#session.reconnect.state;
   }
 
-  /** @returns {TidingsError | undefined} why it is `closed` */
+  /** @returns {TidingsError | undefined} why there is no connection: the last attempt, the hub or `close` ended it */
   get error() {
     return this.#session.error;
   }
@@ -145,7 +151,9 @@ export class Hub {
 
   /** @returns {string | undefined} the user's id at the hub, known once connected */
   get user() {
-    return this.#session.user;
+    const { user, outbox } = this.#session;
+    // The next connection may be that of another user already.
+    return [undefined, user].includes(outbox.user) ? user : undefined;
   }
 
   /**
@@ -177,9 +185,14 @@ export class Hub {
    * @param {string} name the models' class, such as `Order`
    * @param {import("./collection.js").CollectionOptions<Model>} options
    * @returns {Collection<Model>}
+   * @throws {TidingsError} `bad_channel`, or `bad_option` without a function `load`
    */
   collection(name, options) {
-    return new Collection(name, this.channel(options.channel), options, this.#session.environment);
+    if (typeof Object(options).load !== "function") {
+      throw new TidingsError("bad_option", "load is missing: pass a function that returns the models.");
+    }
+    const { environment, report } = this.#session;
+    return new Collection(name, this.channel(options.channel), options, environment, report);
   }
 
   /** Connects again after `close` or a refusal. If the hub is `waiting` to retry, it retries immediately. */
@@ -193,7 +206,8 @@ export class Hub {
   }
 }
 
-/** @returns {string} 128 random bits; pages without TLS have no `crypto.randomUUID` */
+/** @returns {string} 128 random bits; pages without TLS have no `crypto.randomUUID`, React Native has no `crypto` */
 function newId() {
-  return crypto.getRandomValues(new Uint32Array(4)).join("-");
+  const words = new Uint32Array(4);
+  return (globalThis.crypto?.getRandomValues(words) ?? words.map(() => Math.random() * 2 ** 32)).join("-");
 }

@@ -1,4 +1,6 @@
-export { connect } from "./connect.js";
+import { connectWith } from "./connect.js";
+import { LOADED_PARTS } from "./parts.js";
+
 export { TidingsError } from "./core/error.js";
 
 /**
@@ -29,3 +31,14 @@ export { TidingsError } from "./core/error.js";
  * @template {object} Model
  * @typedef {import("./collection.js").Snapshot<Model>} Snapshot
  */
+
+/**
+ * Connects to the hub at `url`, and reconnects automatically. A server that renders pages connects on first use.
+ *
+ * @param {string | URL} url such as `https://push.example.org`, or relative to the page
+ * @param {Options} [options]
+ * @returns {Hub}
+ */
+export function connect(url, options = {}) {
+  return connectWith(LOADED_PARTS, url, options);
+}

@@ -1,6 +1,7 @@
 import { delayMs } from "./core/backoff.js";
 import { RETRYABLE_CODES } from "./core/codes.js";
 import { errorFrom, TidingsError } from "./core/error.js";
+import { checkLimit, TIMER_MAX_MS } from "./core/limits.js";
 import { request } from "./socket.js";
 
 /**
@@ -14,7 +15,9 @@ import { request } from "./socket.js";
  * @typedef {object} Entry
  * @property {string} event
  * @property {object} body
+ * @property {string | undefined} user whose it is; undefined: of the user of the next connection
  * @property {boolean} isSent whether it was sent over the current link
+ * @property {() => void} onSent called each time before it is sent
  * @property {(response: any) => void} resolve
  * @property {(error: TidingsError) => void} reject
  * @property {() => void} cancel cancels its time limit
@@ -25,6 +28,10 @@ import { request } from "./socket.js";
  * rejected and no waiting one is dropped. Each request is settled exactly once, within its time limit.
  */
 export class Outbox {
+  /** @type {string | undefined} the user of new requests, if known: that of the connection or of its token */
+  user;
+  /** @type {string | undefined} otherwise, until the hub closes: the user of the page before this one */
+  likelyUser;
   /** @type {Set<Entry>} in the order of the calls */
   #entries = new Set();
   /** @type {Link | undefined} */
@@ -39,36 +46,43 @@ export class Outbox {
    * @param {Environment} environment
    * @param {number | undefined} max
    * @param {number | undefined} timeoutMs
+   * @throws {TidingsError} `bad_option`
    */
   constructor(environment, max = 100, timeoutMs = 30_000) {
     this.#environment = environment;
-    this.#max = max;
-    this.#timeoutMs = timeoutMs;
+    this.#max = checkLimit("queueMax", max);
+    this.#timeoutMs = checkLimit("requestTimeoutMs", timeoutMs);
   }
 
   /**
    * @param {string} event
    * @param {object} body
+   * @param {() => void} [onSent] called each time before it is sent
+   * @param {string} [user] whose it is
    * @returns {Promise<any>} the hub's response; rejects with a TidingsError
    */
-  request(event, body) {
+  request(event, body, onSent = () => {}, user = this.user) {
     return new Promise((resolve, reject) => {
       if (this.#entries.size >= this.#max) {
-        reject(new TidingsError("queue_full", "Too many wait."));
-        return;
+        throw new TidingsError("queue_full", "Too many wait.");
       }
       /** @type {Entry} */
       const entry = {
         event,
         body,
+        user,
         isSent: false,
+        onSent,
         resolve,
         reject,
-        cancel: this.#environment.setTimer(() => {
+        cancel: () => {},
+      };
+      if (this.#timeoutMs <= TIMER_MAX_MS) {
+        entry.cancel = this.#environment.setTimer(() => {
           const message = entry.isSent ? "No answer in time: it may have been done." : "No connection in time.";
           this.#reject(entry, new TidingsError("timeout", message));
-        }, this.#timeoutMs),
-      };
+        }, this.#timeoutMs);
+      }
       this.#entries.add(entry);
       this.#send();
     });
@@ -84,8 +98,24 @@ export class Outbox {
     this.#send();
   }
 
-  /** @param {TidingsError} error */
+  /**
+   * Rejects the requests of another user, which this one must not send.
+   *
+   * @param {string | undefined} user of the next connection; undefined: only the hub will name it
+   */
+  setUser(user) {
+    this.user = user ?? this.user;
+    for (const entry of this.#entries) {
+      entry.user ??= user;
+      if (user && entry.user !== user) {
+        this.#reject(entry, new TidingsError("closed", "Another user signed in."));
+      }
+    }
+  }
+
+  /** @param {TidingsError} error after which another user may sign in */
   rejectAll(error) {
+    this.user = this.likelyUser = undefined;
     for (const entry of this.#entries) {
       this.#reject(entry, error);
     }
@@ -95,6 +125,7 @@ export class Outbox {
     for (const entry of this.#entries) {
       if (this.#link && !entry.isSent) {
         entry.isSent = true;
+        entry.onSent();
         void this.#request(this.#link, entry);
       }
     }

@@ -25,10 +25,12 @@ import { NOT_LOADED } from "./core/presence_snapshot.js";
  */
 
 const RETRY_MS = 5000;
+const EVENTS = ["tidings:change", "tidings:join", "tidings:leave"];
 
 /**
  * The members of a channel. They are requested while there is a listener, and then the channel is subscribed. React's
- * `useSyncExternalStore` takes `subscribe` and `getSnapshot`; an object with `subscribe` is a Svelte store.
+ * `useSyncExternalStore` takes `subscribe`, `getSnapshot` and `getServerSnapshot`; an object with `subscribe` is a
+ * Svelte store.
  */
 export class Presence {
   #channel;
@@ -43,10 +45,13 @@ export class Presence {
     this.#session = session;
   }
 
-  // These two are passed as functions, so they cannot rely on `this`.
+  // These are passed as functions, so they cannot rely on `this`.
 
   /** @returns {PresenceSnapshot} the same object until something changes */
   getSnapshot = () => this.#session.channels.get(this.#channel.name)?.presence ?? NOT_LOADED;
+
+  /** @returns {PresenceSnapshot} what a server renders: always `loading`, so each part of a page can hydrate later */
+  getServerSnapshot = () => NOT_LOADED;
 
   /**
    * Calls `listener` now and after each change.
@@ -73,21 +78,24 @@ export class Presence {
 }
 
 /**
- * Loads the code that requests members from the hub, once per session. A load that fails is retried.
+ * Loads the code that requests members from the hub, once per session. While there are listeners, a failed load is
+ * retried.
  *
  * @param {import("./session.js").Session} session
  */
 function loadPresenceClient(session) {
-  session.presenceLoading ??= import("./presence_client.js").then(
+  session.presenceLoading ??= session.environment.parts.presence().then(
     ({ PresenceClient }) => {
       session.presenceClient = new PresenceClient(session);
       session.subscribeSoon();
     },
     (cause) => {
-      session.listeners.emit("error", new TidingsError("not_loaded", "Presence was not loaded.", { cause }));
+      session.report(new TidingsError("not_loaded", `Presence was not loaded: ${cause.message}`, { cause }));
       session.environment.setTimer(() => {
         session.presenceLoading = undefined;
-        loadPresenceClient(session);
+        if (session.channels.all.some(({ listeners }) => EVENTS.some((event) => listeners.has(event)))) {
+          loadPresenceClient(session);
+        }
       }, RETRY_MS);
     },
   );

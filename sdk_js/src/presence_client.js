@@ -1,4 +1,5 @@
 import { RETRYABLE_CODES } from "./core/codes.js";
+import { errorFrom } from "./core/error.js";
 import { MemberList } from "./core/members.js";
 import { NOT_LOADED } from "./core/presence_snapshot.js";
 
@@ -70,13 +71,13 @@ export class PresenceClient {
    * @param {MemberList} list
    */
   #unwatch(subscription, list) {
-    const { outbox, listeners } = this.#session;
+    const { outbox, report } = this.#session;
     this.#lists.delete(subscription);
     subscription.presence = undefined;
     if (list.receivesEvents) {
       outbox
         .request("tidings:unsubscribe", { presence: [subscription.name] })
-        .catch((error) => listeners.emit("error", error));
+        .catch(report);
     }
   }
 
@@ -88,7 +89,7 @@ export class PresenceClient {
     const { name } = subscription;
     this.#lists.set(subscription, list);
     list.onChannelState(subscription.isJoined ? "subscribed" : subscription.state, subscription.error);
-    emitChanges(subscription, list);
+    this.#emitChanges(subscription, list);
     const due = list.takeRequest();
     if (due === "subscribe") {
       this.#request(name, list, "tidings:subscribe", { presence: [name] }, ({ presence }) =>
@@ -132,9 +133,29 @@ export class PresenceClient {
     const subscription = this.#session.channels.get(name);
     const list = subscription && this.#lists.get(subscription);
     if (subscription !== undefined && list !== undefined) {
-      emitChanges(subscription, list, change(list));
+      this.#emitChanges(subscription, list, change(list));
       this.#session.subscribeSoon();
     }
+  }
+
+  /**
+   * @param {Subscription} subscription
+   * @param {MemberList} list
+   * @param {MemberChanges | void} [changes]
+   */
+  #emitChanges(subscription, { snapshot }, changes) {
+    const previous = subscription.presence ?? NOT_LOADED;
+    if (previous !== snapshot) {
+      const { error } = snapshot;
+      subscription.presence = snapshot;
+      subscription.listeners.emit("tidings:change", snapshot);
+      // A refusal of the channel itself is reported with the channel, the end of the connection by the session.
+      if (error && error !== previous.error && error !== subscription.error) {
+        this.#session.report(errorFrom(error, subscription.name));
+      }
+    }
+    changes?.joined.forEach((member) => subscription.listeners.emit("tidings:join", member));
+    changes?.left.forEach((member) => subscription.listeners.emit("tidings:leave", member));
   }
 }
 
@@ -144,18 +165,4 @@ export class PresenceClient {
  */
 function isWatched({ listeners }) {
   return EVENTS.some((event) => listeners.has(event));
-}
-
-/**
- * @param {Subscription} subscription
- * @param {MemberList} list
- * @param {MemberChanges | void} changes
- */
-function emitChanges(subscription, { snapshot }, changes) {
-  if ((subscription.presence ?? NOT_LOADED) !== snapshot) {
-    subscription.presence = snapshot;
-    subscription.listeners.emit("tidings:change", snapshot);
-  }
-  changes?.joined.forEach((member) => subscription.listeners.emit("tidings:join", member));
-  changes?.left.forEach((member) => subscription.listeners.emit("tidings:leave", member));
 }

@@ -31,8 +31,8 @@ export function useChannel(channel, event, handler) {
  * @param {import("./collection.js").Collection<Model>} collection
  * @returns {import("./collection.js").Snapshot<Model>}
  */
-export function useCollection({ subscribe, getSnapshot }) {
-  return useSyncExternalStore(subscribe, getSnapshot, getSnapshot);
+export function useCollection({ subscribe, getSnapshot, getServerSnapshot }) {
+  return useSyncExternalStore(subscribe, getSnapshot, getServerSnapshot);
 }
 
 /**
@@ -42,6 +42,6 @@ export function useCollection({ subscribe, getSnapshot }) {
  * @returns {import("./core/presence_snapshot.js").PresenceSnapshot}
  */
 export function usePresence({ hub, name }) {
-  const { subscribe, getSnapshot } = useMemo(() => hub.channel(name).presence(), [hub, name]);
-  return useSyncExternalStore(subscribe, getSnapshot, getSnapshot);
+  const { subscribe, getSnapshot, getServerSnapshot } = useMemo(() => hub.channel(name).presence(), [hub, name]);
+  return useSyncExternalStore(subscribe, getSnapshot, getServerSnapshot);
 }

@@ -1,43 +1,51 @@
-import { RETRYABLE_CODES } from "./core/codes.js";
-import { errorFrom, TidingsError } from "./core/error.js";
+import { isFailure, needsNewToken } from "./core/codes.js";
+import { TidingsError } from "./core/error.js";
 import { Listeners } from "./core/listeners.js";
 import { Positions } from "./core/positions.js";
 import { ReconnectState } from "./core/reconnect.js";
-import { Subscriptions } from "./core/subscriptions.js";
+import { endRecovery, Subscriptions } from "./core/subscriptions.js";
+import { userOf } from "./core/token_user.js";
+import { ErrorReports } from "./error_reports.js";
 import { Outbox } from "./outbox.js";
-import { NO_RESPONSE, request } from "./socket.js";
+import { SubscribeRequests } from "./subscribe_requests.js";
 import { Timers } from "./timers.js";
+import { TokenRefresh } from "./token_refresh.js";
 import { Tokens } from "./tokens.js";
 
-/**
- * @typedef {import("./core/codes.js").CloseReason} CloseReason
- * @typedef {import("./core/reconnect.js").Transport} Transport
- * @typedef {import("./socket.js").LinkListener} LinkListener
- */
+/** @typedef {import("./core/codes.js").CloseReason} CloseReason */
+/** @typedef {import("./core/reconnect.js").Transport} Transport */
+/** @typedef {import("./socket.js").LinkListener} LinkListener */
 
 const SHORT_DELAY_MS = 1000;
-const RETRY_MS = 5000;
 
 /** The logical connection across reconnects. It does what the modules in `core` decide. */
 export class Session {
   listeners = new Listeners();
+  #reports = new ErrorReports(this.listeners);
+  report = this.#reports.report;
   /** @type {Transport | undefined} */
   transport;
   /** @type {string | undefined} */
   user;
-  /** @type {TidingsError | undefined} */
+  /** @type {TidingsError | undefined} why there is no connection */
   error;
   /** @type {(Pick<LinkListener, "onEvent"> & {namesForConnect: () => string[], update: () => void}) | undefined} */
   presenceClient;
   /** @type {Promise<void> | undefined} the loading of `presenceClient`, started by the first use of presence */
   presenceLoading;
+  /** @type {Promise<{publish: (body: object) => Promise<any>} | void> | undefined} if publishes outlive the page */
+  keptQueue;
   /** @type {import("./socket.js").Link | undefined} */
   #link;
-  /** Identifies the current connection attempt: results of an earlier one are ignored. */
+  /** Identifies the current connection attempt: results of an earlier one are ignored. Listeners may end it. */
   #attempt = {};
+  /** @type {string | undefined} the user of the last connection, or of the page before this one */
+  #lastUser;
   #unwatchPage = () => {};
   #timers;
+  #requests;
   #tokens;
+  #refresh;
   #positions;
 
   /**
@@ -48,22 +56,43 @@ export class Session {
     this.environment = environment;
     this.reconnect = new ReconnectState(options.transports ?? ["websocket", "polling"], environment.random);
     this.#positions = new Positions(environment.saved.cursor);
-    this.channels = new Subscriptions(this.#positions, environment.saved.channels);
+    this.channels = new Subscriptions(this.#positions, environment.saved.channels, this.report);
     this.#timers = new Timers(environment.setTimer);
+    const onLost = (/** @type {CloseReason} */ reason) => this.#onLost(reason);
+    const { random } = environment;
+    this.#requests = new SubscribeRequests(this.channels, this.#timers, random, onLost, () => this.subscribeSoon());
     this.outbox = new Outbox(environment, options.queueMax, options.requestTimeoutMs);
-    this.#tokens = new Tokens(options.getToken, environment, (error) => this.listeners.emit("error", error));
+    this.#lastUser = this.outbox.likelyUser = environment.saved.user;
+    this.#tokens = new Tokens(options.getToken, environment);
+    const onRefreshed = (/** @type {unknown} */ left) => {
+      this.#deny(left);
+      this.channels.retryDenied();
+      this.#subscribe();
+    };
+    this.#refresh = new TokenRefresh(this.#tokens, environment, onRefreshed, onLost, this.report);
   }
 
   /** Connects, unless it is connected or connecting. */
   start() {
     if (this.reconnect.start()) {
+      this.#tokens.forget();
+      this.error = undefined;
+      this.channels.onLost();
       this.#unwatchPage();
-      this.#unwatchPage = this.environment.watch(
-        () => this.reconnect.apply("wake") && this.#open(),
-        () => this.#save(),
-      );
+      this.#unwatchPage = this.environment.watch((cached) => this.#wake(cached === true), () => this.#save());
       void this.#open();
     }
+  }
+
+  /** @param {boolean} wasCached back from the back/forward cache: connections may have ended, and users changed */
+  #wake(wasCached) {
+    if (wasCached) {
+      this.#tokens.forget();
+    }
+    if (wasCached && this.reconnect.state !== "waiting") {
+      this.#onLost({ message: "The page was in the back/forward cache.", isHarmless: true });
+    }
+    return this.reconnect.apply("wake") && this.#open();
   }
 
   /** Closes the connection and rejects waiting requests. */
@@ -81,33 +110,33 @@ export class Session {
   async #open() {
     const attempt = {};
     this.#attempt = attempt;
-    this.error = undefined;
     this.#timers.cancel("retry");
     this.#timers.set("attempt", this.reconnect.attemptMs, () => this.#onLost({ message: "No answer in time." }));
     this.#emitState();
-    const token = await this.#tokens.get();
-    if (this.#attempt !== attempt) {
+    const token = this.#attempt === attempt ? await this.#tokens.get() : null;
+    if (this.#attempt !== attempt || token === null) {
       return;
     }
     if (typeof token === "object") {
       this.#onLost(token);
       return;
     }
+    this.outbox.setUser(userOf(token));
     const link = await this.environment.openLink(this.reconnect.transports, {
-      auth: () => ({
-        channels: this.channels.namesForConnect(),
-        presence: this.presenceClient?.namesForConnect(),
-        // This client keeps its own cursor, so the hub does not store a session for it.
-        pid: null,
-        token: this.#tokens.take(),
-        since: this.#positions.cursor,
-      }),
-      onEvent: (event, values) => this.#onEvent(event, values),
-      onTransport: (name) => {
-        this.reconnect.onTransport(name);
-        this.#setTransport(name);
+      auth: () => {
+        this.#tokens.onSent();
+        return {
+          channels: this.channels.namesForConnect(),
+          presence: this.presenceClient?.namesForConnect(),
+          // This client keeps its own cursor, so the hub does not store a session for it.
+          pid: null,
+          token,
+          since: this.#positions.cursor,
+        };
       },
-      onLost: (reason) => this.#onLost(reason),
+      onEvent: (event, values) => this.#attempt === attempt && this.#onEvent(event, values),
+      onTransport: (name) => this.#attempt === attempt && this.#setTransport(name),
+      onLost: (reason) => this.#attempt === attempt && this.#onLost(reason),
     });
     if (this.#attempt === attempt) {
       this.#link = link;
@@ -119,6 +148,9 @@ export class Session {
   /** @type {LinkListener["onEvent"]} */
   #onEvent(event, values) {
     const body = Object(values[0]);
+    if (event === "tidings:ready") {
+      this.#setUser(body);
+    }
     this.presenceClient?.onEvent(event, values);
     if (!event.startsWith("tidings:")) {
       this.#onPublication(event, values);
@@ -132,7 +164,7 @@ export class Session {
       this.#deny(body.channels);
     } else if (event === "tidings:expiring") {
       // After a delay: an application that returns the same token again would otherwise be called in a loop.
-      this.#scheduleRefresh(SHORT_DELAY_MS);
+      this.#refresh.schedule(SHORT_DELAY_MS);
     } else {
       // Join and leave events have a cursor, as publications do.
       this.#positions.advance(values[2]);
@@ -142,7 +174,7 @@ export class Session {
   /** @type {LinkListener["onEvent"]} */
   #onPublication(event, [data, channel, cursor]) {
     if (typeof channel !== "string" || typeof cursor !== "string") {
-      this.listeners.emit("error", new TidingsError("bad_packet", "No publication."));
+      this.report(new TidingsError("bad_packet", "The hub sent no valid publication."));
       return;
     }
     const listeners = this.channels.get(channel)?.listeners;
@@ -156,68 +188,89 @@ export class Session {
     this.#saveSoon();
   }
 
+  /** @param {any} ready `tidings:ready`. Requests of another user are rejected, none of its channels is recovered */
+  #setUser(ready) {
+    // Without tokens, which only `--dev` allows, every connection has a new anonymous user.
+    if (this.#tokens.areUsed) {
+      this.outbox.setUser(ready.user);
+      const isSame = ready.user === (this.#lastUser ?? ready.user);
+      (isSame ? [] : [ready.channels, ready.presence]).forEach(endRecovery);
+    }
+    this.#lastUser = this.user = this.outbox.likelyUser = ready.user;
+  }
+
   /** @param {any} ready the body of `tidings:ready` */
   #onReady(ready) {
     this.#timers.cancel("attempt");
     this.#positions.advance(ready.cursor);
-    this.user = ready.user;
-    this.#scheduleRefresh(this.#tokens.accept(ready.expires_in_s));
+    this.error = undefined;
+    this.#reports.onConnected();
+    this.#refresh.setLink(this.#link);
+    this.#refresh.schedule(this.#tokens.accept(ready.expires_in_s));
     this.reconnect.onReady(this.environment.nowMs());
     this.#emitState();
     this.channels.onReady(Object(ready.channels), ready.cursor);
-    void this.#subscribe();
+    this.#requests.setLink(this.#link);
+    this.#subscribe();
     this.outbox.setLink(this.#link);
     this.#saveSoon();
   }
 
   /** @param {CloseReason} reason */
   #onLost(reason) {
-    if (reason.code === "expired") {
-      this.#tokens.take();
+    if (needsNewToken(reason)) {
+      this.#tokens.forget();
     }
+    const isReported = isFailure(reason, this.reconnect.state === "connected");
     const retryMs = this.reconnect.onLost(reason, this.environment.nowMs());
+    const { code = reason.refused ? "disconnected" : "unreachable", message, cause } = reason;
+    const error = new TidingsError(code, message ?? "The hub closed the connection.", { cause });
     if (retryMs === undefined) {
-      this.#close(new TidingsError(reason.code ?? "disconnected", reason.message ?? "The hub closed the connection."));
-      return;
+      this.#close(error);
+    } else {
+      this.error = error;
+      this.#dropLink();
+      this.#timers.set("retry", retryMs, () => this.reconnect.apply("retry") && this.#open());
+      this.#emitState();
     }
-    this.#dropLink();
-    this.#timers.set("retry", retryMs, () => this.reconnect.apply("retry") && this.#open());
-    this.#emitState();
+    this.#reports.reportFailure(isReported ? error : undefined);
   }
 
   /** @param {TidingsError} error */
   #close(error) {
     this.error = error;
+    this.user = undefined;
+    this.#tokens.forget();
     this.#unwatchPage();
-    this.#dropLink();
     this.outbox.rejectAll(error);
     this.#timers.clear();
+    // Last: a listener may connect again.
+    this.#dropLink(error);
+    this.presenceClient?.update();
     this.#save();
     this.#emitState();
   }
 
-  #dropLink() {
+  /** @param {TidingsError} [closeError] why there will be no other connection */
+  #dropLink(closeError) {
     this.#attempt = {};
     this.#timers.cancel("attempt");
-    this.#timers.cancel("refresh");
     this.#link?.close();
     this.#link = undefined;
+    this.#refresh.setLink();
     this.outbox.setLink();
-    this.channels.onLost();
+    this.#requests.setLink();
+    this.channels.onLost(closeError);
     this.#setTransport();
   }
 
   /** @param {Transport} [name] */
   #setTransport(name) {
+    if (name) {
+      this.reconnect.onTransport(name);
+    }
     this.transport = name;
     this.listeners.emit("transport", name);
-  }
-
-  /** @param {number | undefined} delayMs undefined: no refresh is needed */
-  #scheduleRefresh(delayMs) {
-    if (delayMs !== undefined) {
-      this.#timers.set("refresh", delayMs, () => this.#refreshToken());
-    }
   }
 
   /** @param {unknown} names channels that the new token does not cover, or that a backend unsubscribed */
@@ -225,72 +278,19 @@ export class Session {
     this.channels.deny(Array.isArray(names) ? names : [], new TidingsError("forbidden", "No longer allowed."));
   }
 
-  async #refreshToken() {
-    const link = this.#link;
-    if (!link) {
-      return;
-    }
-    const token = await this.#tokens.renew();
-    const response = typeof token === "string" ? await request(link, "tidings:refresh", { token }) : NO_RESPONSE;
-    if (link !== this.#link) {
-      return;
-    }
-    if (response === NO_RESPONSE) {
-      if (typeof token === "object" && token.refused) {
-        this.#onLost(token);
-      } else {
-        this.#scheduleRefresh(RETRY_MS * this.environment.random());
-      }
-    } else if (!response.error) {
-      this.#scheduleRefresh(this.#tokens.accept(response.expires_in_s));
-      this.#deny(response.left);
-      this.channels.retryDenied();
-      void this.#subscribe();
-    } else {
-      // The token is invalid or belongs to another user. Reconnecting with it decides.
-      this.#onLost({ code: "disconnected" });
-    }
-  }
-
-  async #subscribe() {
+  #subscribe() {
     this.presenceClient?.update();
-    const link = this.#link;
-    if (!link || this.reconnect.state !== "connected") {
-      return;
-    }
-    const { subscribe, unsubscribe } = this.channels.takeChanges();
-    if (unsubscribe.length) {
-      void request(link, "tidings:unsubscribe", { channels: unsubscribe });
-    }
-    if (!subscribe.length) {
-      return;
-    }
-    const response = await request(link, "tidings:subscribe", { channels: subscribe });
-    if (link !== this.#link) {
-      return;
-    }
-    const error = response.error && errorFrom(response.error);
-    if (!error) {
-      this.channels.apply(Object(response.channels), response.cursor);
-      this.subscribeSoon();
-    } else if (RETRYABLE_CODES.has(error.code)) {
-      // If the link has ended, its close reason arrives first and decides whether to reconnect.
-      this.#timers.set("attempt", 0, () => this.#onLost(error));
-    } else {
-      this.channels.deny(subscribe, error);
-    }
+    void this.#requests.send();
   }
 
   #saveSoon() {
-    if (!this.#timers.has("save")) {
-      this.#timers.set("save", SHORT_DELAY_MS, () => this.#save());
-    }
+    this.#timers.setOnce("save", SHORT_DELAY_MS, () => this.#save());
   }
 
   #save() {
     const { cursor } = this.#positions;
     if (cursor !== undefined) {
-      this.environment.save({ cursor, channels: this.channels.recoverableNames });
+      this.environment.save({ cursor, channels: this.channels.recoverableNames, user: this.#lastUser });
     }
   }
 

@@ -1,5 +1,6 @@
 import { io } from "socket.io-client";
-import { errorFrom } from "./core/error.js";
+import { requestBytes } from "./core/json.js";
+import { closeReason, connectErrorReason, contextReason, watchPolicy } from "./loss_reasons.js";
 
 /**
  * @typedef {import("./core/codes.js").CloseReason} CloseReason
@@ -26,6 +27,8 @@ import { errorFrom } from "./core/error.js";
 /** @typedef {(transports: Transport[], listener: LinkListener) => Link | Promise<Link>} OpenLink */
 
 const RESPONSE_TIMEOUT_MS = 10_000;
+// The session reconnects, and has a shorter time limit.
+const OPTIONS = { tryAllTransports: true, reconnection: false, forceNew: true, timeout: 60_000 };
 /** The response if no acknowledgement arrives before the time limit or the close, in the form of a hub's error. */
 export const NO_RESPONSE = { error: { code: "timeout", message: "No answer in time." } };
 
@@ -48,11 +51,16 @@ export async function request(link, event, body) {
 /**
  * A function that connects to the hub at `url` with socket.io-client. Its own reconnecting is off.
  *
- * @param {string} url where the hub is; a path before `/socket.io/` is kept
+ * @param {string | URL} url where the hub is; a path before `/socket.io/` is kept
  * @returns {(transports: Transport[], listener: LinkListener) => Link}
+ * @throws {TypeError} `url` is no address of a hub
  */
 export function socketTo(url) {
   const target = new URL(url, globalThis.location?.href);
+  // React Native's URL takes any text.
+  if (!/^(http|ws)/.test(target.origin)) {
+    throw new TypeError(`${target.protocol} is not HTTP.`);
+  }
   const path = target.pathname.replace(/\/*$/, "/socket.io/");
   return (transports, listener) => open(target.origin, path, transports, listener);
 }
@@ -65,23 +73,15 @@ export function socketTo(url) {
  * @returns {Link}
  */
 function open(origin, path, transports, listener) {
-  const socket = io(origin, {
-    path,
-    transports,
-    tryAllTransports: true,
-    reconnection: false,
-    forceNew: true,
-    // The session has a shorter time limit.
-    timeout: 60_000,
-    auth: (send) => send(listener.auth()),
-  });
+  const socket = io(origin, { ...OPTIONS, path, transports, auth: (send) => send(listener.auth()) });
   const manager = socket.io;
-  /** @type {CloseReason} the reason that the hub sent before it closed */
-  let sentReason = {};
+  const policy = watchPolicy(origin);
+  let sentReason = /** @type {CloseReason} the reason that the hub sent before it closed */ ({});
   let isClosed = false;
   let refused = false;
   const close = () => {
     isClosed = true;
+    policy.stop();
     socket.offAny();
     socket.disconnect();
   };
@@ -91,14 +91,12 @@ function open(origin, path, transports, listener) {
       listener.onLost({ ...reason, ...sentReason });
     }
   };
+  const onTransport = () => !isClosed && listener.onTransport(/** @type {Transport} */ (manager.engine.transport.name));
   manager.on("open", () => {
-    const onTransport = () =>
-      !isClosed && listener.onTransport(/** @type {Transport} */ (manager.engine.transport.name));
     onTransport();
     manager.engine.on("upgrade", onTransport);
   });
-  /** @type {(...packet: any[]) => void} */
-  const onPacket = (event, data, channel, cursor, ack) => {
+  const onPacket = (/** @type {any[]} */ ...[event, data, channel, cursor, ack]) => {
     if (event === "tidings:close") {
       sentReason = closeReason(Object(data));
     }
@@ -118,35 +116,29 @@ function open(origin, path, transports, listener) {
       for (const packet of isClosed ? [] : socket.receiveBuffer) {
         onPacket(...packet);
       }
-      onLost({ number: /** @type {any} */ (details)?.context?.code, refused, message });
+      onLost({ refused, message: `The connection ended: ${message}.`, ...contextReason(Object(details).context) });
     });
   });
-  socket.on("connect_error", (error) => onLost(connectErrorReason(error, !socket.active)));
-  return { request: (event, body, timeoutMs) => socket.timeout(timeoutMs).emitWithAck(event, body), close };
+  socket.on("connect_error", (error) => {
+    const reason = connectErrorReason(error, origin, !socket.active);
+    // The browser reports in another task that the page's policy blocked the connection.
+    setTimeout(() => onLost({ ...reason, ...(reason.code ? {} : policy.violation) }));
+  });
+  return { request: boundedRequests(socket), close };
 }
 
 /**
- * @param {Error & {data?: any, context?: any}} error
- * @param {boolean} refused whether the hub sent CONNECT_ERROR
- * @returns {CloseReason}
+ * @param {import("socket.io-client").Socket} socket before its handshake
+ * @returns {Link["request"]} answers `too_large` instead of the hub, which would close this connection, and each later
+ *   one because of the repetition
  */
-function connectErrorReason(error, refused) {
-  if (refused) {
-    return { refused, ...closeReason(Object(error.data)) };
-  }
-  try {
-    // A refused HTTP request has the reason in its body.
-    return { refused: true, ...closeReason(JSON.parse(error.context.responseText).error) };
-  } catch {
-    return { message: error.message };
-  }
-}
-
-/**
- * @param {object} error as the hub sends it
- * @returns {CloseReason}
- */
-function closeReason(error) {
-  const { code, message } = errorFrom(error);
-  return { code, message };
+function boundedRequests(socket) {
+  let maxBytes = Infinity;
+  socket.io.engine.on("handshake", (/** @type {{maxPayload?: number} | null} */ handshake) => {
+    maxBytes = handshake?.maxPayload ?? Infinity;
+  });
+  return async (event, body, timeoutMs) =>
+    requestBytes(event, body) > maxBytes
+      ? { error: { code: "too_large", message: `A request has at most ${maxBytes} bytes: send less at once.` } }
+      : socket.timeout(timeoutMs).emitWithAck(event, body);
 }

@@ -27,6 +27,19 @@ export class Timers {
     this.#cancels.set(name, cancel);
   }
 
+  /**
+   * Starts a timer unless one of the same name is running.
+   *
+   * @param {string} name
+   * @param {number} delayMs
+   * @param {() => unknown} callback
+   */
+  setOnce(name, delayMs, callback) {
+    if (!this.has(name)) {
+      this.set(name, delayMs, callback);
+    }
+  }
+
   /** @param {string} name */
   has(name) {
     return this.#cancels.has(name);

@@ -1,5 +1,6 @@
 // A browser in memory: tabs of one origin, each with its own session, and a hub.
 import { Hub } from "../src/hub.js";
+import { LOADED_PARTS } from "../src/parts.js";
 import { Session } from "../src/session.js";
 import { Tab } from "../src/tabs/tab.js";
 import { MemoryHub } from "./memory_hub.js";
@@ -50,6 +51,7 @@ export class TestTab {
         }
         return link;
       },
+      parts: LOADED_PARTS,
       nowMs: () => clock.nowMs,
       setTimer: (callback, delayMs) => clock.setTimer(() => isAlive() && !this.api.hangs && callback(), delayMs),
       random,

@@ -1,12 +1,25 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
-import { Rows, versionOf } from "../src/core/rows.js";
+import { Rows, fieldVersion } from "../src/core/rows.js";
 import { SessionHarness, settle } from "./session_harness.js";
 
 /** @typedef {{id: number, v?: number, name?: string}} Model */
 
-const rowsOf = () => new Rows((/** @type {Model} */ model) => model.id, (model) => model.v);
+const FRAME_MS = 16;
+
+const rowsOf = () => new Rows("Order", (/** @type {Model} */ model) => model.id, (model) => model.v);
+
+/**
+ * Rows without the option `version`, and the warnings that they write until the test ends.
+ *
+ * @param {import("node:test").TestContext} context
+ */
+function rowsAndWarnings(context) {
+  const { mock } = context.mock.method(console, "warn", () => {});
+  const rows = new Rows("Order", (/** @type {any} */ model) => model.id);
+  return { rows, warnings: () => mock.calls.map((call) => String(call.arguments[0])) };
+}
 
 describe("rows", () => {
   test("an older version does not replace a newer one", () => {
@@ -19,7 +32,7 @@ describe("rows", () => {
     assert.equal(rows.apply("deleted", { id: 1 }, 5), true);
     assert.equal(rows.apply("updated", { id: 1, name: "late" }, 5), false);
     assert.deepEqual(rows.models, []);
-    assert.equal(rows.apply("created", { id: 1, name: "again" }, 6), true);
+    assert.equal(rows.apply("updated", { id: 1, name: "again" }, 6), true);
     assert.deepEqual(rows.models, [{ id: 1, name: "again" }]);
   });
 
@@ -49,12 +62,8 @@ describe("rows", () => {
     assert.deepEqual(rows.models.map(({ id, name }) => [id, name]), [[1, "loaded"], [2, "loaded"], [3, "during"]]);
   });
 
-  test("models are frozen, and only the latest deleted versions are kept", () => {
+  test("only the latest deleted versions are kept", () => {
     const rows = rowsOf();
-    rows.apply("created", { id: 1 }, 1);
-    assert.throws(() => {
-      rows.models[0].name = "x";
-    }, TypeError);
     for (let id = 2; id < 1500; id += 1) {
       rows.apply("deleted", { id }, 9);
     }
@@ -72,12 +81,87 @@ describe("rows", () => {
   test("versions match the vectors shared with Python", () => {
     const url = new URL("../../tests/vectors/model_version.json", import.meta.url);
     const { good } = JSON.parse(readFileSync(url, "utf8"));
-    for (const { model, version } of good) {
-      assert.equal(versionOf(model), version, JSON.stringify(model));
+    for (const { model, field, version } of good) {
+      assert.equal(fieldVersion(model, `field:${field}`, version), version, JSON.stringify(model));
     }
-    for (const model of [{}, { version: "1" }, { version: 1.5 }, { updated_at: "yesterday" }, { updated_at: null }]) {
-      assert.equal(versionOf(model), undefined, JSON.stringify(model));
+    for (const model of [{}, { version: "1" }, { version: "yesterday" }, { version: null }]) {
+      assert.equal(fieldVersion(model, "field:version", 1), undefined, JSON.stringify(model));
     }
+    assert.equal(fieldVersion({ version: 1, clock: 1, given: 1 }, "given", 1), undefined);
+  });
+});
+
+describe("kinds of versions", () => {
+  test("a loaded row ranks by the field that the push names", (context) => {
+    const { rows, warnings } = rowsAndWarnings(context);
+    const loaded = { id: 1, turn: 3, updated_at: "2026-11-22T20:35:01Z", version: 90 };
+    rows.load([loaded]);
+    assert.equal(rows.apply("updated", { id: 1, name: "old" }, 2, "field:turn"), false);
+    assert.equal(rows.apply("updated", { id: 1, name: "new" }, 4, "field:turn"), true);
+    rows.load([loaded]);
+    assert.deepEqual(rows.models, [{ id: 1, name: "new" }]);
+    rows.load([{ ...loaded, turn: 5 }]);
+    assert.equal(rows.models[0].turn, 5);
+    assert.deepEqual(warnings(), []);
+  });
+
+  test("unlike kinds are not compared: the later arrival wins, with one warning", (context) => {
+    const { rows, warnings } = rowsAndWarnings(context);
+    rows.load([{ id: 1, updated_at: "2026-11-22T20:35:01Z" }, { id: 2, turn: 9 }]);
+    assert.equal(rows.apply("updated", { id: 1, name: "by turn" }, 2, "field:turn"), true);
+    assert.equal(rows.apply("updated", { id: 1, name: "given" }, 1, "given"), true);
+    assert.equal(rows.apply("updated", { id: 2, turn: "9" }, "a", "field:turn"), true);
+    assert.deepEqual(rows.models, [{ id: 1, name: "given" }, { id: 2, turn: "9" }]);
+    assert.equal(warnings().length, 1);
+    assert.match(warnings()[0], /versions of Order cannot be compared.*"field:turn" of a push with a loaded model/);
+    // A load is later than what was pushed before it.
+    rows.startLoad();
+    rows.load([{ id: 1, name: "loaded" }]);
+    assert.deepEqual(rows.models, [{ id: 1, name: "loaded" }]);
+  });
+
+  test("a backend whose clock is behind loses nothing, and one clock keeps its order", (context) => {
+    const { rows, warnings } = rowsAndWarnings(context);
+    const now = Date.now() * 1000;
+    rows.load([{ id: 1, updated_at: new Date().toISOString() }]);
+    assert.equal(rows.apply("updated", { id: 1, name: "right clock" }, now, "clock:a"), true);
+    assert.equal(rows.apply("updated", { id: 1, name: "clock behind" }, now - 60e6, "clock:b"), true);
+    assert.equal(rows.apply("updated", { id: 1, name: "late" }, now - 61e6, "clock:b"), false);
+    assert.deepEqual(rows.models, [{ id: 1, name: "clock behind" }]);
+    assert.equal(rows.apply("deleted", { id: 1 }, now - 70e6, "clock:a"), true);
+    assert.equal(rows.apply("created", { id: 1, name: "late" }, now - 71e6, "clock:a"), false);
+    rows.startLoad();
+    rows.load([{ id: 1, name: "loaded after the deletion" }]);
+    assert.equal(rows.models.length, 1);
+    assert.deepEqual(warnings(), []);
+  });
+
+  test("the database's clock orders pushes of all backends, and mixed pushes are reported", (context) => {
+    const { rows, warnings } = rowsAndWarnings(context);
+    assert.equal(rows.apply("updated", { id: 1, name: "second" }, 20, "database"), true);
+    assert.equal(rows.apply("updated", { id: 1, name: "first" }, 10, "database"), false);
+    assert.deepEqual(warnings(), []);
+    assert.equal(rows.apply("updated", { id: 1, name: "by hand" }, 5, "clock:a"), true);
+    assert.match(warnings()[0], /"clock:a" of a push with "database" of another one/);
+  });
+
+  test("the option version is compared with counters, not with clocks", (context) => {
+    const { mock } = context.mock.method(console, "warn", () => {});
+    const rows = rowsOf();
+    rows.load([{ id: 1, v: 5 }]);
+    assert.equal(rows.apply("updated", { id: 1, name: "old" }, 4, "field:turn"), false);
+    assert.equal(rows.apply("updated", { id: 1, name: "old" }, 4, "given"), false);
+    assert.equal(mock.calls.length, 0);
+    assert.equal(rows.apply("updated", { id: 1, name: "new" }, 4, "database"), true);
+    assert.equal(mock.calls.length, 1);
+  });
+
+  test("a counter starts again for a row that is created again under its old key", () => {
+    const rows = rowsOf();
+    rows.apply("deleted", { id: 1 }, 9, "field:turn");
+    assert.equal(rows.apply("updated", { id: 1, name: "late" }, 8, "field:turn"), false);
+    assert.equal(rows.apply("created", { id: 1, name: "again" }, 1, "field:turn"), true);
+    assert.deepEqual(rows.models, [{ id: 1, name: "again" }]);
   });
 });
 
@@ -121,9 +205,9 @@ describe("collection", () => {
     push("deleted", { id: 2 }, 2);
     push("created", { id: 9 }, 1, "Invoice");
     harness.link.emit("other", { class: "Order", model: { id: 8 }, op: "created", version: 1 }, "orders:all", "e.90");
-    await settle();
+    await harness.clock.pass(FRAME_MS);
     assert.deepEqual(collection.getSnapshot().items, [{ id: 1, name: "b" }, { id: 3 }]);
-    // Pushes that arrive together cause one snapshot.
+    // The pushes of a frame cause one snapshot.
     assert.deepEqual(snapshots, [["loading", 0], ["ready", 2], ["ready", 2]]);
     assert.equal(server.loads, 1);
   });
@@ -138,13 +222,13 @@ describe("collection", () => {
     const before = getSnapshot();
     assert.equal(getSnapshot(), before);
     push("updated", { id: 1, name: "old" }, 4);
-    await settle();
+    await harness.clock.pass(FRAME_MS);
     assert.equal(getSnapshot(), before);
     push("updated", { id: 1, name: "new" }, 6);
-    await settle();
+    await harness.clock.pass(FRAME_MS);
     assert.notEqual(getSnapshot(), before);
     assert.deepEqual(before.items, [{ id: 1, v: 5 }]);
-    assert.ok(Object.isFrozen(before) && Object.isFrozen(before.items) && Object.isFrozen(before.items[0]));
+    assert.ok(Object.isFrozen(before) && Object.isFrozen(before.items));
     const off = subscribe(() => {});
     off();
   });
@@ -184,7 +268,7 @@ describe("collection", () => {
     collection.reload();
     await settle();
     push("created", { id: 4 }, 1);
-    await settle();
+    await harness.clock.pass(FRAME_MS);
     // Model 2 was pushed before the second load started, so that load would include it.
     assert.deepEqual(shownIds(), [1, 3, 4]);
     assert.equal(collection.getSnapshot().items[0].name, "newer");
@@ -214,9 +298,12 @@ describe("collection", () => {
     await harness.link.accept();
     const { state, error } = collection.getSnapshot();
     assert.equal(state, "failed");
-    assert.ok(error instanceof Error && error.message === "502");
+    assert.deepEqual([error?.code, error?.channel, error?.message], [
+      "load_failed", "orders:all", "The list was not loaded: 502",
+    ]);
+    assert.ok(error?.cause instanceof Error && error.cause.message === "502");
     push("created", { id: 7 }, 1);
-    await settle();
+    await harness.clock.pass(FRAME_MS);
     assert.deepEqual(shownIds(), [7]);
     server.failing = false;
     server.models = [{ id: 7, v: 1 }, { id: 8, v: 1 }];
@@ -265,5 +352,71 @@ describe("collection", () => {
     await settle();
     await harness.link.accept();
     assert.deepEqual(collection.getSnapshot().items, [{ sku: "a" }, { sku: "b" }]);
+  });
+
+  for (const [what, loaded, text] of /** @type {[string, any, RegExp][]} */ ([
+    ["a page of models", { results: [] }, /value of type object; return the array/u],
+    ["nothing", undefined, /value of type undefined; return the array/u],
+    ["null among the models", [{ id: 1 }, null], /a model without "id"; name its key/u],
+    ["models with another key, which would all be one row", [{ pk: 1 }, { pk: 2 }], /a model without "id"/u],
+  ])) {
+    test(`load that returns ${what} fails with the reason, reported once`, async () => {
+      const { harness, collection } = testCollection({ load: () => loaded });
+      const errors = /** @type {string[]} */ ([]);
+      harness.hub.on("error", ({ message }) => errors.push(message));
+      collection.subscribe(() => {});
+      await settle();
+      await harness.link.accept();
+      await harness.clock.pass(10_000);
+      const { state, error } = collection.getSnapshot();
+      assert.deepEqual([state, error?.code], ["failed", "load_failed"]);
+      assert.match(String(error?.message), text);
+      assert.equal(errors.length, 1);
+    });
+  }
+
+  test("a sort function that throws is reported, and the list shows what it showed", async () => {
+    let isBroken = false;
+    const sort = (/** @type {Model} */ a, /** @type {Model} */ b) => {
+      if (isBroken) {
+        throw new Error("no name");
+      }
+      return a.id - b.id;
+    };
+    const { harness, server, collection, push, shownIds } = testCollection({ sort });
+    const errors = /** @type {string[]} */ ([]);
+    harness.hub.on("error", ({ message }) => errors.push(message));
+    server.models = [{ id: 2, v: 1 }, { id: 1, v: 1 }];
+    collection.subscribe(() => {});
+    await settle();
+    await harness.link.accept();
+    isBroken = true;
+    for (const id of [3, 4]) {
+      push("created", { id }, 1);
+      await harness.clock.pass(FRAME_MS);
+    }
+    assert.deepEqual([collection.getSnapshot().state, shownIds()], ["failed", [1, 2]]);
+    assert.deepEqual(errors, ["The list was not sorted: no name"]);
+    isBroken = false;
+    collection.reload();
+    await settle();
+    assert.equal(collection.getSnapshot().state, "ready");
+  });
+
+  test("a sort function that throws from the start does not leave the list loading", async () => {
+    const { harness, server, collection } = testCollection({ sort: () => assert.fail("always") });
+    server.models = [{ id: 2, v: 1 }, { id: 1, v: 1 }];
+    collection.subscribe(() => {});
+    await settle();
+    await harness.link.accept();
+    assert.equal(collection.getSnapshot().state, "failed");
+  });
+
+  test("without load it is an error of the call", () => {
+    const { harness } = testCollection();
+    for (const options of /** @type {any[]} */ ([undefined, {}, { channel: "orders:all", load: [] }])) {
+      const message = /^load is missing/u;
+      assert.throws(() => harness.hub.collection("Order", options), { code: "bad_option", message });
+    }
   });
 });

@@ -10,6 +10,23 @@
  *   boolean}} HubOptions
  */
 
+/**
+ * @param {string | undefined} token
+ * @returns {string} the user of a token made by `tokenFor`; of any other one "7"
+ */
+function userOf(token = "") {
+  const [, claims] = token.split(".");
+  return claims ? JSON.parse(Buffer.from(claims, "base64url").toString()).sub : "7";
+}
+
+/**
+ * @param {string} sub the user
+ * @returns {string} a JWT without a signature
+ */
+export function tokenFor(sub) {
+  return `h.${Buffer.from(JSON.stringify({ sub })).toString("base64url")}.s`;
+}
+
 class Connection {
   channels = new Set();
   presence = new Set();
@@ -59,9 +76,12 @@ class Connection {
     this.#auth = auth;
     this.hub.connections.add(this);
     this.hub.openedCount += 1;
-    await this.#join(["user:7", ...auth.channels], auth.presence, auth.since, ({ results, cursor, hasMissed }) => {
+    const user = userOf(auth.token);
+    const channels = [`user:${user}`, ...auth.channels];
+    await this.#join(channels, auth.presence, auth.since, ({ results, cursor, hasMissed }) => {
       const readyCursor = hasMissed && auth.since ? auth.since : cursor;
-      this.emit("tidings:ready", { user: "7", connection: "c", expires_in_s: 100, ...results, cursor: readyCursor });
+      const ready = { user, connection: "c", expires_in_s: 100, ...results, cursor: readyCursor };
+      this.emit("tidings:ready", ready);
     });
   }
 
@@ -170,6 +190,9 @@ class Connection {
       return {};
     }
     if (event === "tidings:refresh") {
+      if (userOf(body.token) !== userOf(this.#auth.token)) {
+        return { error: { code: "forbidden", message: "The token belongs to another user." } };
+      }
       this.#auth = { ...this.#auth, token: body.token };
       const left = [...this.channels].filter((name) => !this.hub.may(this.#auth, name));
       left.forEach((name) => this.channels.delete(name));

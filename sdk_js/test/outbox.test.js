@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { connect } from "../src/index.js";
 import { SessionHarness, settle } from "./session_harness.js";
 
 /** @param {import("../src/options.js").Options} [options] */
@@ -80,6 +81,51 @@ test("a publish without a connection is rejected at the time limit", async () =>
   assert.deepEqual(harness.link.requests, []);
 });
 
+for (const requestTimeoutMs of [Infinity, 2 ** 31, Number.MAX_VALUE]) {
+  test(`with a time limit of ${requestTimeoutMs} ms, which no timer has, a publish waits`, async () => {
+    const { harness, channel } = await connected({ requestTimeoutMs });
+    await harness.link.disconnect({});
+    const receipt = channel.publish("said", 1);
+    assert.equal(harness.clock.longestDelayMs < 2 ** 31, true);
+    await harness.clock.pass(10_000);
+    await harness.link.accept();
+    harness.link.nextRequest("tidings:publish").respond(RECEIPT);
+    assert.deepEqual(await receipt, RECEIPT);
+  });
+}
+
+test("an endless publish ends with the hub", async () => {
+  const { harness, channel } = await connected({ requestTimeoutMs: Infinity });
+  const rejection = assert.rejects(channel.publish("said", 1), { code: "closed" });
+  harness.hub.close();
+  await rejection;
+});
+
+test("a queue may be endless", async () => {
+  const { harness, channel } = await connected({ queueMax: Infinity });
+  await harness.link.disconnect({});
+  const rejections = Array.from({ length: 200 }, () => assert.rejects(channel.publish("said", 1), { code: "closed" }));
+  harness.hub.close();
+  await Promise.all(rejections);
+});
+
+for (const option of ["queueMax", "requestTimeoutMs"]) {
+  for (const value of [NaN, -1, 0, -Infinity, "5", null, {}, [], true]) {
+    test(`${option} of ${JSON.stringify(value)} (${value}) is an error of the call`, () => {
+      const text = new RegExp(`^${option} is .*: pass a number above 0, or Infinity`, "u");
+      const options = /** @type {any} */ ({ [option]: value });
+      assert.throws(() => connect("http://127.0.0.1:9/", options), { code: "bad_option", message: text });
+    });
+  }
+}
+
+for (const transports of [[], "websocket", ["webtransport"], ["polling", "polling", "polling"], 7]) {
+  test(`transports of ${JSON.stringify(transports)} are an error of the call`, () => {
+    const options = /** @type {any} */ ({ transports });
+    assert.throws(() => connect("http://127.0.0.1:9/", options), { code: "bad_option", message: /^transports is/u });
+  });
+}
+
 test("a full queue rejects new requests and keeps the waiting ones", async () => {
   const { harness, channel } = await connected({ queueMax: 3 });
   await harness.link.disconnect({});
@@ -95,6 +141,21 @@ test("a full queue rejects new requests and keeps the waiting ones", async () =>
   void channel.publish("said", 5).catch(() => {});
   assert.equal(harness.link.requests.at(-1)?.body.data, 5);
 });
+
+for (const [what, data] of Object.entries({
+  "a BigInt": { n: 1n },
+  "an object that contains itself": (() => {
+    const cycle = {};
+    return Object.assign(cycle, { cycle });
+  })(),
+  "an object whose toJSON throws": { toJSON: () => assert.fail("of the application") },
+})) {
+  test(`${what} is rejected at once and never sent`, async () => {
+    const { harness, channel } = await connected();
+    await assert.rejects(channel.publish("said", data), { name: "TidingsError", code: "bad_data" });
+    assert.deepEqual(harness.link.requests, []);
+  });
+}
 
 test("history returns entries with atMs", async () => {
   const { harness, channel } = await connected();

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { afterEach, test } from "node:test";
+import { transformSync } from "esbuild";
 import { Window } from "happy-dom";
 import { SessionHarness, settle } from "./session_harness.js";
 // Imported here, because they are loaded on first use otherwise.
@@ -10,8 +12,8 @@ const window = /** @type {any} */ (new Window());
 Object.assign(globalThis, { window, document: window.document, IS_REACT_ACT_ENVIRONMENT: true });
 globalThis.navigator ??= window.navigator;
 // React uses the page when it is imported, so it is imported after this.
-const { act, createElement, StrictMode, useLayoutEffect, useState } = await import("react");
-const { createRoot } = await import("react-dom/client");
+const { act, createElement, lazy, StrictMode, Suspense, useLayoutEffect, useState } = await import("react");
+const { createRoot, hydrateRoot } = await import("react-dom/client");
 const { renderToString } = await import("react-dom/server");
 const { useChannel, useCollection, usePresence } = await import("../src/react.js");
 
@@ -187,6 +189,7 @@ test("useCollection: loads once and renders each change", async () => {
   assert.deepEqual([page.text(), loads.length], ["ready: Tea", 1]);
   const model = { id: 2, title: "Milk", version: 1 };
   await emit(harness, "updated_model", { class: "Order", op: "created", model, version: 1 }, "orders:all", "e.1");
+  await pass(harness, 16);
   assert.equal(page.text(), "ready: Tea, Milk");
   await page.unmount();
   await pass(harness);
@@ -232,4 +235,78 @@ test("server rendering: everything is loading, and nothing is requested", async 
   assert.equal(renderToString(createElement(Page)), "loading loading");
   await settle();
   assert.deepEqual((await harness.link.accept()).channels, []);
+});
+
+test("the README's component shows every publication, also of those between two renders", async () => {
+  const readme = readFileSync(new URL("../README.md", import.meta.url), "utf8");
+  const example = String(/```jsx\n(.*?)```/s.exec(readme)?.[1]).replace(/^import .*$/gm, "");
+  const { code } = transformSync(example, { loader: "jsx", jsxFactory: "createElement" });
+  const harness = new SessionHarness();
+  const names = { createElement, useState, useChannel, useCollection, usePresence, hub: harness.hub };
+  const orders = harness.hub.collection("Order", { channel: "orders:all", load: () => [{ id: 1, version: 1 }] });
+  const component = new Function(...Object.keys(names), "orders", `${code}\nreturn Room;`);
+  const page = await render(component(...Object.values(names), orders), { id: 1 });
+  await accepted(harness);
+  // The list is loaded in other tasks.
+  while (!page.text().includes("1 orders")) {
+    await pass(harness);
+  }
+  await act(async () => {
+    ["a", "b", "c"].forEach((text, index) => harness.link.emit("said", { text }, ROOM, `e.${index + 1}`));
+  });
+  assert.match(page.text(), /1 orders: a, b, c$/);
+});
+
+/**
+ * Hydrates a page whose parts hydrate one after another: `ready` lets the second one hydrate.
+ *
+ * @param {() => any} part
+ */
+async function hydrate(part) {
+  let ready = () => {};
+  const code = new Promise((resolve) => {
+    ready = () => resolve({ default: part });
+  });
+  const Late = lazy(() => code);
+  const page = (/** @type {any} */ late) =>
+    createElement("main", null, createElement(part), createElement(Suspense, null, createElement(late)));
+  const element = window.document.createElement("div");
+  element.innerHTML = renderToString(page(part));
+  const fromServer = element.textContent;
+  const mismatches = [];
+  const onRecoverableError = (/** @type {any} */ error) => mismatches.push(error.message);
+  await act(async () => roots.push(hydrateRoot(element, page(Late), { onRecoverableError })));
+  return { ready: () => act(async () => ready()), text: () => element.textContent, fromServer, mismatches };
+}
+
+test("hydration: a boundary that hydrates after the list has loaded matches the server's page", async () => {
+  const harness = new SessionHarness();
+  const load = () => [{ id: 1, title: "Tea", version: 1 }];
+  const orders = harness.hub.collection("Order", { channel: "orders:all", load });
+  const page = await hydrate(() => {
+    const { state, items } = useCollection(orders);
+    return createElement("p", null, `${state} ${items.length}.`);
+  });
+  assert.equal(page.fromServer, "loading 0.loading 0.");
+  await accepted(harness);
+  assert.equal(page.text(), "ready 1.loading 0.");
+  await page.ready();
+  assert.deepEqual([page.mismatches, page.text()], [[], "ready 1.ready 1."]);
+});
+
+test("hydration: a boundary that hydrates after the members have loaded matches the server's page", async () => {
+  const harness = new SessionHarness();
+  const page = await hydrate(() => {
+    const { state, count } = usePresence(harness.hub.channel(ROOM));
+    return createElement("p", null, `${state} ${count}.`);
+  });
+  await accepted(harness);
+  harness.link.nextRequest("tidings:subscribe").respond({ presence: { [ROOM]: { recovered: false } } });
+  await pass(harness);
+  const members = [{ user: "ann", info: null }];
+  harness.link.nextRequest("tidings:presence").respond({ cursor: "e.1", count: 1, members });
+  await pass(harness);
+  assert.equal(page.text(), "ready 1.loading 0.");
+  await page.ready();
+  assert.deepEqual([page.mismatches, page.text()], [[], "ready 1.ready 1."]);
 });

@@ -256,7 +256,7 @@ describe("recovery", () => {
     await harness.clock.pass(2000);
     harness.link.emit("e", 1, "orders:1", "e.6");
     harness.leave();
-    assert.deepEqual(harness.savedStates.at(-1), { cursor: "e.6", channels: ["orders:1"] });
+    assert.deepEqual(harness.savedStates.at(-1), { cursor: "e.6", channels: ["orders:1"], user: "7" });
 
     const nextPage = new SessionHarness({}, harness.savedStates.at(-1));
     const events = [];
@@ -269,7 +269,7 @@ describe("recovery", () => {
   });
 
   test("across pages: a channel that is opened later cannot be recovered", async () => {
-    const nextPage = new SessionHarness({}, { cursor: "e.6", channels: ["orders:1"] });
+    const nextPage = new SessionHarness({}, { cursor: "e.6", channels: ["orders:1"], user: "7" });
     await settle();
     await nextPage.link.accept();
     nextPage.link.emit("e", 1, "user:7", "e.9");
@@ -326,6 +326,36 @@ describe("subscribing on a live connection", () => {
     await harness.clock.pass(0);
     assert.equal(hub.state, "waiting");
     assert.equal(hub.channel("a:2").state, "subscribing");
+  });
+
+  test("a channel that the hub refuses for now is requested again later", async () => {
+    const { harness, hub } = await connected([]);
+    for (const name of ["a:1", "a:2"]) {
+      hub.channel(name).on("e", () => {});
+    }
+    await harness.clock.pass(0);
+    const tooFast = { error: { code: "too_fast", message: "m" } };
+    const channels = { "a:1": { recovered: false }, "a:2": tooFast };
+    harness.link.nextRequest("tidings:subscribe").respond({ cursor: "e.9", channels });
+    await harness.clock.pass(4000);
+    assert.deepEqual([hub.channel("a:1").state, hub.channel("a:2").state], ["subscribed", "subscribing"]);
+    assert.deepEqual(harness.link.requests, []);
+    await harness.clock.pass(6000);
+    assert.deepEqual(harness.link.requests[0].body, { channels: ["a:2"] });
+    await harness.link.acceptSubscribe();
+    assert.equal(hub.channel("a:2").state, "subscribed");
+  });
+
+  test("a channel that is refused for now after a reconnect has a gap", async () => {
+    const { harness, hub, events } = await connected(["orders:1"]);
+    await harness.link.disconnect({});
+    await harness.clock.pass(20_000);
+    await harness.link.accept({ channels: { "orders:1": { error: { code: "too_fast", message: "m" } } } });
+    assert.equal(hub.channel("orders:1").state, "subscribing");
+    events.length = 0;
+    await harness.clock.pass(10_000);
+    await harness.link.acceptSubscribe();
+    assert.deepEqual(events, [["tidings:state", "subscribed"], ["tidings:gap", "orders:1"]]);
   });
 
   test("the close reason takes precedence over a request without a response", async () => {

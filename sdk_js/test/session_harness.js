@@ -1,10 +1,12 @@
 // A session with its environment in memory: a clock that only tests advance, and links whose hub side a test controls.
 import { Hub } from "../src/hub.js";
+import { LOADED_PARTS } from "../src/parts.js";
 import { Session } from "../src/session.js";
 
 /** A clock that only tests advance. */
 export class TestClock {
   nowMs = 0;
+  longestDelayMs = 0;
   /** @type {Set<{atMs: number, callback: () => void}>} */
   #timers = new Set();
 
@@ -13,6 +15,7 @@ export class TestClock {
    * @param {number} delayMs
    */
   setTimer(callback, delayMs) {
+    this.longestDelayMs = Math.max(this.longestDelayMs, delayMs);
     const timer = { atMs: this.nowMs + delayMs, callback };
     this.#timers.add(timer);
     return () => this.#timers.delete(timer);
@@ -155,6 +158,7 @@ export class SessionHarness {
           this.links.push(link);
           return link;
         },
+        parts: LOADED_PARTS,
         nowMs: () => this.clock.nowMs,
         setTimer: (callback, delayMs) => this.clock.setTimer(callback, delayMs),
         random: () => this.random,

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { share } from "../src/tabs/share.js";
 import { TestBrowser } from "./browser.js";
+import { tokenFor } from "./memory_hub.js";
 
 /** @typedef {import("./browser.js").TestTab} TestTab */
 
@@ -235,6 +236,116 @@ describe("tokens", () => {
     covered = ["a:1", "c:1"];
     await clock.pass(95_000);
     assert.deepEqual(states(), ["subscribed", "denied", "subscribed"]);
+  });
+});
+
+describe("the next user", () => {
+  /** Connected tabs of user `a`. `users` is the user of each tab: null is signed out, a promise is a slow answer. */
+  async function openTabsOf(count = 2, shareTabs = "a") {
+    const users = Array.from({ length: count }, () => /** @type {any} */ ("a"));
+    const calls = users.map(() => 0);
+    const options = (/** @type {number} */ index) => ({
+      shareTabs,
+      getToken: async () => {
+        calls[index] += 1;
+        const user = await users[index];
+        return user === null ? null : tokenFor(user);
+      },
+    });
+    const opened = await openTabs(count, options);
+    const signedIn = () => opened.tabs.map(({ hub }) => [hub.state, hub.user]);
+    const reconnect = async (/** @type {number} */ index, /** @type {any} */ user) => {
+      opened.tabs[index].hub.close();
+      users[index] = user;
+      opened.tabs[index].hub.connect();
+      await opened.clock.pass(2000);
+    };
+    return { ...opened, users, calls, signedIn, reconnect };
+  }
+
+  test("a tab that signs in as another user does not follow, and is not followed", async () => {
+    for (const index of [0, 1]) {
+      const { server, signedIn, reconnect, received, publish } = await openTabsOf();
+      await reconnect(index, "b");
+      const expected = [["connected", "a"], ["connected", "a"]];
+      expected[index] = ["connected", "b"];
+      assert.deepEqual([signedIn(), server.connections.size], [expected, 2]);
+      received.forEach((list) => list.splice(0));
+      await publish(1);
+      assert.deepEqual(received, [[1], [1]]);
+    }
+  });
+
+  test("a tab that signs out stays closed although another tab is connected", async () => {
+    for (const index of [0, 1]) {
+      const { tabs, signedIn, reconnect } = await openTabsOf();
+      await reconnect(index, null);
+      assert.deepEqual(signedIn()[index], ["closed", undefined]);
+      assert.equal(tabs[index].hub.error?.code, "unauthorized");
+      assert.deepEqual(signedIn()[1 - index], ["connected", "a"]);
+    }
+  });
+
+  test("tabs of the new user share one connection; the first user's tabs keep theirs", async () => {
+    const { server, signedIn, reconnect } = await openTabsOf(3);
+    await reconnect(0, "b");
+    await reconnect(2, "b");
+    assert.deepEqual([signedIn().map(([, user]) => user), server.connections.size], [["b", "a", "b"], 2]);
+  });
+
+  test("the same user shares again after close()", async () => {
+    const { server, signedIn, reconnect, calls } = await openTabsOf(2);
+    await reconnect(1, "a");
+    await reconnect(0, "a");
+    assert.deepEqual(signedIn(), [["connected", "a"], ["connected", "a"]]);
+    assert.deepEqual([server.connections.size, calls], [1, [2, 2]]);
+  });
+
+  test("a single tab with shareTabs requests a new token after close()", async () => {
+    const { signedIn, reconnect, calls } = await openTabsOf(1);
+    await reconnect(0, "b");
+    assert.deepEqual([signedIn(), calls], [[["connected", "b"]], [2]]);
+  });
+
+  test("a slow getToken from before close() has no effect", async () => {
+    const { tabs, clock, signedIn, users } = await openTabsOf();
+    /** @type {(user: string) => void} */
+    let resolveUser = () => {};
+    tabs[1].hub.close();
+    users[1] = new Promise((resolve) => {
+      resolveUser = resolve;
+    });
+    tabs[1].hub.connect();
+    await clock.pass(10);
+    tabs[1].hub.close();
+    users[1] = "b";
+    tabs[1].hub.connect();
+    await clock.pass(0);
+    resolveUser("a");
+    await clock.pass(2000);
+    assert.deepEqual(signedIn(), [["connected", "a"], ["connected", "b"]]);
+  });
+
+  test("a leader whose token changes to another user leaves the group to its tabs", async () => {
+    const { server, clock, signedIn, users } = await openTabsOf(3);
+    users[0] = "b";
+    await clock.pass(120_000);
+    assert.deepEqual(signedIn().map(([, user]) => user), ["b", "a", "a"]);
+    assert.equal(server.connections.size, 2);
+  });
+
+  test("a follower does not continue on the connection of another user", async () => {
+    const { browser, tabs, clock, calls, signedIn } = await openTabsOf(2, "any");
+    tabs[1].leave();
+    tabs[0].kill();
+    const other = browser.open({ shareTabs: "any", getToken: () => tokenFor("b") });
+    await clock.pass(1000);
+    const users = [];
+    tabs[1].hub.on("state", () => users.push(tabs[1].hub.user));
+    tabs[1].wake();
+    await clock.pass(30_000);
+    assert.deepEqual([signedIn()[1], other.hub.user, calls[1]], [["connected", "a"], "b", 1]);
+    assert.deepEqual(new Set(users), new Set(["a"]));
   });
 });
 

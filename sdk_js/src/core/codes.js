@@ -14,17 +14,26 @@ export const RETRYABLE_CODES = new Set([
   "expired",
   "disconnected",
   "too_many_connections",
+  "replaced",
 ]);
+
+/** Names and close codes after which a client reconnects with a new token: a hub or a backend ended the old one. */
+/** @type {Set<unknown>} */
+const NEEDS_NEW_TOKEN = new Set(["expired", "disconnected", 4008, 4009]);
 
 const RETRYABLE_MAX = 4499;
 const PROTOCOL_CODE_MIN = 4000;
 
+/** Codes after which the SDK reconnects at once, and the application has nothing to do. */
+const HARMLESS_CODES = new Set(["draining", "unavailable", "ping_timeout"]);
+
 /**
- * Why a connection ended. `code`: the name that the hub sent; `number`: the WebSocket close code; `refused`: the hub
- * sent Socket.IO's DISCONNECT or CONNECT_ERROR, after which a stock client does not reconnect.
+ * Why a connection ended. `code`: the name that the hub sent, or one of the SDK's; `number`: the WebSocket close code;
+ * `refused`: the hub sent Socket.IO's DISCONNECT or CONNECT_ERROR, after which a stock client does not reconnect;
+ * `isHarmless`: the SDK itself ended it, and connects again.
  *
- * @typedef {{code?: string | undefined, number?: number | undefined, refused?: boolean, message?: string |
- *   undefined}} CloseReason
+ * @typedef {{code?: string | undefined, number?: number | undefined, refused?: boolean, message?: string | undefined,
+ *   cause?: unknown, isHarmless?: boolean}} CloseReason
  */
 
 /**
@@ -41,4 +50,26 @@ export function isRetryable({ code, number = 0, refused }) {
     return true;
   }
   return number >= PROTOCOL_CODE_MIN ? number <= RETRYABLE_MAX : !refused;
+}
+
+/**
+ * Whether this is an error for the application: an attempt failed, or the hub closed the connection for a reason.
+ *
+ * @param {CloseReason} reason
+ * @param {boolean} wasConnected
+ * @returns {boolean}
+ */
+export function isFailure(reason, wasConnected) {
+  const { code, isHarmless } = reason;
+  return !isHarmless && (!wasConnected || !isRetryable(reason) || (code !== undefined && !HARMLESS_CODES.has(code)));
+}
+
+/**
+ * Whether the token of this connection must not be used again.
+ *
+ * @param {CloseReason} reason
+ * @returns {boolean}
+ */
+export function needsNewToken(reason) {
+  return !isRetryable(reason) || NEEDS_NEW_TOKEN.has(reason.code) || NEEDS_NEW_TOKEN.has(reason.number);
 }

@@ -56,7 +56,7 @@ export class MemberList {
     } else if (this.#eventsState === "inactive") {
       this.#eventsState = "due";
     }
-    if (state === "denied") {
+    if (state === "denied" || state === "idle") {
       this.#clear(error);
     }
   }
@@ -183,7 +183,11 @@ export class MemberList {
     this.#members = undefined;
     this.#isCurrent = false;
     this.#count = 0;
-    this.#setSnapshot("failed", error);
+    if (error?.code === "closed") {
+      this.snapshot = NOT_LOADED;
+    } else {
+      this.#setSnapshot("failed", error);
+    }
   }
 
   /**

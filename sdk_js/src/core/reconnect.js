@@ -1,5 +1,6 @@
 import { delayMs } from "./backoff.js";
 import { isRetryable } from "./codes.js";
+import { checkTransports } from "./limits.js";
 
 /**
  * @typedef {import("./codes.js").CloseReason} CloseReason
@@ -38,15 +39,17 @@ export class ReconnectState {
   /**
    * @param {readonly Transport[]} transports in the application's order of preference
    * @param {() => number} random
+   * @throws {import("./error.js").TidingsError} `bad_option`
    */
   constructor(transports, random) {
-    this.#preferred = transports;
+    this.#preferred = checkTransports(transports);
     this.#random = random;
   }
 
   /** @returns {Transport[]} the transports in the order of the next attempt */
   get transports() {
-    return this.#isReversed ? this.#preferred.toReversed() : [...this.#preferred];
+    const transports = [...this.#preferred];
+    return this.#isReversed ? transports.reverse() : transports;
   }
 
   /** @returns {number} the time limit of this attempt, until `tidings:ready` */

@@ -1,3 +1,4 @@
+import { RETRYABLE_CODES } from "./codes.js";
 import { errorFrom } from "./error.js";
 import { Listeners } from "./listeners.js";
 
@@ -17,7 +18,8 @@ import { Listeners } from "./listeners.js";
  * @property {TidingsError | undefined} error
  * @property {boolean} isRecoverable it was subscribed under the current cursor, so missed publications can be requested
  * @property {boolean} isJoined this connection is subscribed to it
- * @property {boolean} isPending a subscribe request for it has no response yet
+ * @property {boolean} isPending a subscribe request for it has no response yet, or is to be repeated later
+ * @property {boolean} isPostponed the hub refused it for now
  * @property {import("./presence_snapshot.js").PresenceSnapshot | undefined} presence its members, if presence is used
  */
 
@@ -32,14 +34,19 @@ export class Subscriptions {
   /** @type {Set<string>} channels of the page before this one */
   #savedNames;
   #positions;
+  #onError;
+  /** @type {TidingsError | undefined} why the hub is closed; undefined while it connects or is connected */
+  #closeError;
 
   /**
    * @param {Positions} positions
    * @param {Iterable<string>} savedNames channels of the page before this one
+   * @param {(error: TidingsError) => void} onError the hub refused a channel
    */
-  constructor(positions, savedNames) {
+  constructor(positions, savedNames, onError) {
     this.#positions = positions;
     this.#savedNames = new Set(savedNames);
+    this.#onError = onError;
   }
 
   /**
@@ -71,11 +78,12 @@ export class Subscriptions {
       name,
       listeners: new Listeners(),
       /** @type {ChannelState} */
-      state: "subscribing",
-      error: undefined,
+      state: this.#closeError ? "idle" : "subscribing",
+      error: this.#closeError,
       isRecoverable: this.#savedNames.delete(name),
       isJoined: false,
       isPending: false,
+      isPostponed: false,
       presence: undefined,
     };
     this.#all.set(name, subscription);
@@ -95,16 +103,22 @@ export class Subscriptions {
       .map((subscription) => subscription.name);
   }
 
-  /** The connection ended. */
-  onLost() {
+  /**
+   * The connection ended, or the first attempt begins.
+   *
+   * @param {TidingsError} [closeError] why there will be no other one
+   */
+  onLost(closeError) {
+    this.#closeError = closeError;
     this.#userChannels.clear();
     for (const subscription of this.all) {
       subscription.isJoined = false;
       subscription.isPending = false;
+      subscription.isPostponed = false;
       if (!subscription.listeners.size) {
         this.#remove(subscription);
       } else {
-        this.#setState(subscription, "subscribing");
+        this.#setState(subscription, closeError ? "idle" : "subscribing", closeError);
       }
     }
   }
@@ -158,15 +172,29 @@ export class Subscriptions {
    * Marks these channels as denied.
    *
    * @param {string[]} names
-   * @param {TidingsError} error
+   * @param {{code?: unknown, message?: unknown}} error
    */
   deny(names, error) {
     for (const name of names) {
       const subscription = this.#all.get(name);
       if (subscription) {
+        const refusal = errorFrom(error, name);
         Object.assign(subscription, { isPending: false, isRecoverable: false, isJoined: false });
-        this.#setState(subscription, "denied", error);
+        this.#setState(subscription, "denied", refusal);
+        this.#onError(refusal);
       }
+    }
+  }
+
+  /** @returns {boolean} whether the hub refused a channel for now, such as with `too_fast` */
+  get hasPostponed() {
+    return this.all.some((subscription) => subscription.isPostponed);
+  }
+
+  /** Makes the channels that the hub refused for now due for another request. */
+  retryPostponed() {
+    for (const subscription of this.all.filter(({ isPostponed }) => isPostponed)) {
+      Object.assign(subscription, { isPending: false, isPostponed: false });
     }
   }
 
@@ -219,7 +247,15 @@ export class Subscriptions {
    */
   #applyResult(subscription, result, cursor) {
     if (result.error) {
-      this.deny([subscription.name], errorFrom(Object(result.error)));
+      const error = errorFrom(Object(result.error), subscription.name);
+      if (!RETRYABLE_CODES.has(error.code)) {
+        this.deny([subscription.name], error);
+        return;
+      }
+      // It stays recoverable: the later response recovers nothing, and the application gets `tidings:gap`.
+      Object.assign(subscription, { isPending: true, isPostponed: true, isJoined: false });
+      this.#setState(subscription, "subscribing");
+      this.#onError(error);
       return;
     }
     const wasRecoverable = subscription.isRecoverable;
@@ -245,5 +281,16 @@ export class Subscriptions {
       subscription.error = error;
       subscription.listeners.emit("tidings:state", state, error);
     }
+  }
+}
+
+/**
+ * Marks nothing as recovered: what another user received does not count.
+ *
+ * @param {unknown} results by name, changed in place
+ */
+export function endRecovery(results) {
+  for (const result of Object.values(Object(results))) {
+    Object(result).recovered = false;
   }
 }

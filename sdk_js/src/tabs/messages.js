@@ -24,7 +24,20 @@
  */
 
 /** The close reason for links whose leader lost its connection. They reconnect, to the next leader. */
-export const LEADER_LOST = { code: "unavailable", message: "The tab that connects has no connection." };
+export const LEADER_LOST = {
+  code: "unavailable",
+  message: "The tab that connects has no connection.",
+  isHarmless: true,
+};
+
+/**
+ * @param {CloseReason | undefined} reason why the leader lost its connection, if it was not on purpose
+ * @returns {CloseReason} the reason for the other links
+ */
+export function lostThrough(reason = LEADER_LOST) {
+  const { isHarmless, message } = reason;
+  return isHarmless ? LEADER_LOST : { code: LEADER_LOST.code, message: `Through another tab: ${message}` };
+}
 
 /**
  * Calls the listener's method for a message.

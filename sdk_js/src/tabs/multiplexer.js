@@ -5,7 +5,7 @@ import { NO_RESPONSE, request } from "../socket.js";
 import { JoinQueue } from "./join_queue.js";
 import { errorResults, readyEvents } from "./join_request.js";
 import { LinkSubscriptions } from "./link_subscriptions.js";
-import { isChannelEvent, LEADER_LOST } from "./messages.js";
+import { isChannelEvent, LEADER_LOST, lostThrough } from "./messages.js";
 import { SerialQueue } from "./serial_queue.js";
 
 /**
@@ -291,7 +291,7 @@ export class Multiplexer {
       this.#isClosed = true;
       this.#queue.stop();
       const ids = new Set([...this.#links.keys(), ...this.#joins.ids]);
-      this.#send([...ids].filter((id) => id !== this.#ownId), { lost: LEADER_LOST });
+      this.#send([...ids].filter((id) => id !== this.#ownId), { lost: lostThrough(reason) });
       if (reason !== undefined) {
         this.#send([this.#ownId], { lost: reason });
       }

@@ -14,7 +14,7 @@ const VERSION = 1;
  * How a session connects if its tab may share a connection with others. If the browser does not support this, the
  * result connects directly.
  *
- * @param {string} url
+ * @param {string | URL} url
  * @param {DirectEnvironment} environment
  * @param {Options} options
  * @returns {SharedConnection}

@@ -2,6 +2,7 @@ import { LeaderElection } from "./election.js";
 import { Follower } from "./follower.js";
 import { dispatch, LEADER_LOST } from "./messages.js";
 import { Multiplexer } from "./multiplexer.js";
+import { TabUser } from "./tab_user.js";
 
 /**
  * @typedef {import("../core/codes.js").CloseReason} CloseReason
@@ -35,7 +36,9 @@ export class Tab {
   #api;
   #group;
   #environment;
-  #getToken;
+  #user;
+  /** The name of the group that `#election` is for. */
+  #joinedGroup = "";
 
   /**
    * @param {import("./election.js").TabChannelApi} api
@@ -47,7 +50,7 @@ export class Tab {
     this.#api = api;
     this.#group = group;
     this.#environment = environment;
-    this.#getToken = getToken;
+    this.#user = new TabUser(getToken);
   }
 
   /** @type {Environment["watch"]} */
@@ -60,19 +63,27 @@ export class Tab {
     });
     return () => {
       unwatch();
+      this.#user.onClose();
       this.#leave();
     };
   };
 
   /** @returns {Promise<string | null | undefined>} a token if this tab connects, otherwise a placeholder */
   getToken = async () => {
+    let token;
+    if (this.#user.isUnknown) {
+      // The group depends on the user, so the token comes first.
+      token = await this.#user.readToken();
+      if (this.#user.isUnknown) {
+        return token;
+      }
+    }
     const election = await this.#joinElection();
     if (isFollower(election)) {
       return PLACEHOLDER_TOKEN;
     }
-    let token;
     try {
-      token = await this.#getToken?.();
+      token ??= await this.#user.readToken();
     } finally {
       if (!token && this.#multiplexer === undefined && this.#election === election) {
         // Another tab may get a token.
@@ -104,7 +115,8 @@ export class Tab {
         listener.onLost(reason);
       }
     };
-    const link = this.#newLink(election, transports, { ...listener, onLost: this.#endLink });
+    const onEvent = (/** @type {[string, unknown[]]} */ ...args) => current.isClosed || listener.onEvent(...args);
+    const link = this.#newLink(election, transports, { ...listener, onEvent, onLost: this.#endLink });
     current.close = () => link.close();
     return { request: (...args) => link.request(...args), close };
   };
@@ -117,12 +129,20 @@ export class Tab {
    */
   #newLink(election, transports, listener) {
     const { openLink, setTimer } = this.#environment;
-    if (election.hasLeft) {
+    const follows = isFollower(election);
+    if (follows && this.#user.isUnknown) {
+      // The hub closed after this token was requested. The token counts as used, so the next attempt gets a new one.
+      listener.auth();
+    }
+    if (election.hasLeft || (follows && this.#user.isUnknown)) {
       setTimer(() => listener.onLost(LEADER_LOST), 0);
       return { request: () => Promise.reject(new Error("no connection")), close: () => {} };
     }
-    if (isFollower(election)) {
-      return this.#followerLink(election, listener);
+    if (follows) {
+      return this.#followerLink(
+        election,
+        this.#user.check(listener, () => this.#leave()),
+      );
     }
     const auth = () => {
       const payload = /** @type {{token?: string}} */ (listener.auth());
@@ -132,7 +152,7 @@ export class Tab {
       }
       return payload;
     };
-    const ownListener = { ...listener, auth };
+    const ownListener = this.#user.check({ ...listener, auth });
     return election.isLeader
       ? this.#leaderLink(election, (hubListener) => openLink(transports, hubListener), ownListener)
       : openLink(transports, ownListener);
@@ -179,13 +199,18 @@ export class Tab {
   }
 
   async #joinElection() {
+    const group = this.#user.nameOf(this.#group);
+    if (group !== this.#joinedGroup) {
+      this.#leave();
+      this.#joinedGroup = group;
+    }
     const election = (this.#election ??= this.#newElection());
     await election.waitForLeader();
     return election;
   }
 
   #newElection() {
-    const election = new LeaderElection(this.#api, this.#group, this.#environment.setTimer, {
+    const election = new LeaderElection(this.#api, this.#joinedGroup, this.#environment.setTimer, {
       onElected: () => {
         this.#endLink(LEADER_LOST);
         this.#onWake();

@@ -22,7 +22,24 @@ const hub: Hub = connect("https://push.example.org", {
 });
 connect(new URL("/", "https://push.example.org"), { getToken: () => null, transports: ["polling"] as const });
 connect("/", { shareTabs: true });
-connect("/", { shareTabs: "user 7" });
+connect("/", { shareTabs: "user 7", keepQueueAs: "queue 7" });
+
+// With `exactOptionalPropertyTypes`, an option that is not set may be undefined.
+const unset = undefined;
+connect("/", {
+  getToken: unset,
+  transports: unset,
+  keepAs: unset,
+  queueMax: unset,
+  requestTimeoutMs: unset,
+  keepQueueAs: unset,
+  shareTabs: unset,
+  hot: unset,
+});
+hub.collection<Order>("Order", { channel: "orders:all", load: () => [], key: unset, version: unset, sort: unset });
+void hub.channel("chat:1").publish("said", 1, { id: unset });
+void hub.channel("chat:1").history({ limit: unset, since: unset });
+new TidingsError("code", "message", { channel: unset, cause: unset });
 
 const channel: Channel<OrderEvents> = hub.channel<OrderEvents>("orders:42");
 const off: () => void = channel.on("updated", (order, meta) => {
@@ -53,8 +70,13 @@ const orders: Collection<Order> = hub.collection<Order>("Order", {
   sort: (a, b) => a.total - b.total,
 });
 // The types of React's useSyncExternalStore and of a Svelte store.
-declare function useSyncExternalStore<T>(subscribe: (changed: () => void) => () => void, getSnapshot: () => T): T;
-const snapshot: Snapshot<Order> = useSyncExternalStore(orders.subscribe, orders.getSnapshot);
+declare function useSyncExternalStore<T>(
+  subscribe: (changed: () => void) => () => void,
+  getSnapshot: () => T,
+  getServerSnapshot: () => T,
+): T;
+const { subscribe, getSnapshot, getServerSnapshot } = orders;
+const snapshot: Snapshot<Order> = useSyncExternalStore(subscribe, getSnapshot, getServerSnapshot);
 const store: { subscribe(run: (value: Snapshot<Order>) => void): () => void } = orders;
 console.log(receipt, times, snapshot.items[0]?.total, store);
 
@@ -62,7 +84,11 @@ const presence: Presence = channel.presence();
 const offJoin: () => void = presence.on("join", (member: Readonly<Member>) => console.log(member.user, member.info?.name));
 presence.on("leave", ({ user }) => console.log(user));
 presence.on("change", ({ count }) => console.log(count));
-const people: Present = useSyncExternalStore(presence.subscribe, presence.getSnapshot);
+const people: Present = useSyncExternalStore(
+  presence.subscribe,
+  presence.getSnapshot,
+  presence.getServerSnapshot,
+);
 const users: string[] | undefined = people.members?.map((member) => member.user);
 const presenceStore: { subscribe(run: (value: Present) => void): () => void } = presence;
 const isDenied: boolean = people.state === "failed" && people.error?.code === "forbidden";

@@ -1,0 +1,2 @@
+// As static.js, for `moduleResolution: node10`.
+export * from "./types/static.js";
