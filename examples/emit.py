@@ -1,6 +1,9 @@
-"""Publish an event in the channel of order 42. Needs a running hub: `make run`, then `python examples/emit.py`.
+"""Publish an event in the channel of order 42. Needs a running hub: `make run`, then in another terminal
 
-TIDINGS_URL is the URL of the broker or hub (default: the Redis on this machine). TIDINGS_API_KEY is for http URLs.
+    TIDINGS_URL=http://127.0.0.1:8000 .venv/bin/python examples/emit.py
+
+TIDINGS_URL is the URL of the hub, or of its broker (default: the Redis on this machine; `make run` has none).
+TIDINGS_API_KEY is for http URLs of a hub that does not run with `--dev`.
 """
 
 from dataclasses import dataclass

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
 import redis
@@ -38,19 +39,22 @@ def main() -> None:
             "TIDINGS_ORIGINS": f'["{page}"]',
             "REDIS_URL": redis_url,
         }
-        hub_command = ["tidings_hub", "serve", "--port", str(arguments.hub_port), "--broker", redis_url]
-        commands = [
-            [*hub_command, "--config", "tidings.toml"],
-            ["flask", "--app", "app", "run", "--port", str(arguments.port)],
-            ["celery", "--app", "worker", "worker", "--pool", "solo", "--loglevel", "warning"],
-        ]
-        children = [
-            subprocess.Popen([sys.executable, "-m", *command], cwd=HERE, env=environment)  # noqa: S603 - fixed commands
-            for command in commands
-        ]
-        print(f"The chat is at {page}/", flush=True)
+
+        def start(*command: str) -> subprocess.Popen[bytes]:
+            return subprocess.Popen([sys.executable, "-m", *command], cwd=HERE, env=environment)  # noqa: S603
+
+        hub_options = ["--port", str(arguments.hub_port), "--broker", redis_url, "--config", "tidings.toml"]
+        children = [start("tidings_hub", "serve", *hub_options)]
         try:
+            # The page loads the SDK from the hub, so the hub is ready first.
+            wait_until_ready(f"{hub}/readyz", children)
+            children.append(start("flask", "--app", "app", "run", "--port", str(arguments.port)))
+            children.append(start("celery", "--app", "worker", "worker", "--pool", "solo", "--loglevel", "warning"))
+            wait_until_ready(f"{page}/", children)
+            print(f"The chat is at {page}/", flush=True)
             run_until_one_ends(children)
+        except KeyboardInterrupt:
+            print("Stopping.")
         finally:
             stop(children)
             stop(redis_server)
@@ -80,12 +84,19 @@ def responds(url: str) -> bool:
             return False
 
 
+def wait_until_ready(url: str, children: list[subprocess.Popen[bytes]]) -> None:
+    """Wait until the address responds, or until a child ends: it has printed the reason."""
+    while all(child.poll() is None for child in children):
+        try:
+            with urllib.request.urlopen(url, timeout=1):  # noqa: S310 - an address of this program
+                return
+        except OSError:
+            time.sleep(0.1)
+
+
 def run_until_one_ends(children: list[subprocess.Popen[bytes]]) -> None:
-    try:
-        while all(child.poll() is None for child in children):
-            time.sleep(0.2)
-    except KeyboardInterrupt:
-        print("Stopping.")
+    while all(child.poll() is None for child in children):
+        time.sleep(0.2)
 
 
 def stop(children: list[subprocess.Popen[bytes]]) -> None:

@@ -10,6 +10,14 @@ async function request(path, options) {
   return response;
 }
 
+if (typeof tidings === "undefined") {
+  // The hub serves the SDK. While it does not respond, the page tries again.
+  byId("state").textContent = "The hub does not respond. Retrying…";
+  byId("state").hidden = false;
+  setTimeout(() => location.reload(), 2000);
+  throw new Error(`${url}/tidings.js was not loaded.`);
+}
+
 const hub = tidings.connect(url, { getToken: async () => (await request("/token")).text() });
 const stateTexts = {
   connecting: "Connecting…",
