@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import re
 import secrets
 import signal
 from collections import Counter
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from _pytest.nodeid import coerce_node_id
+from hypothesis import HealthCheck, settings
 
 from support.network.certificates import Authority
 from support.processes.database import Database, start_database
@@ -21,12 +24,24 @@ from support.processes.redis import RedisProcess
 _INHERITED_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 
 
+# Other processes may take the core from an example at any time: its time says nothing about the code.
+settings.register_profile("tidings", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tidings")
+
+
 def pytest_configure() -> None:
     """Let programs that tests start receive signals, however pytest was started."""
     for number in _INHERITED_SIGNALS:
         if signal.getsignal(number) is signal.SIG_IGN:
             # A handler is reset when a program starts; to pytest itself the signal still does nothing.
             signal.signal(number, lambda *_: None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collect_garbage() -> Iterator[None]:
+    """Collect what the tests of a file left. A socket that they did not close is then their failure, not another's."""
+    yield
+    gc.collect()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,6 +56,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     repeated = sorted(test_id for test_id, count in Counter(item.nodeid for item in items).items() if count > 1)
     if repeated:
         raise pytest.UsageError(f"tests with equal ids: {', '.join(repeated)}")
+    # Every process of pytest-xdist must collect the same ids.
+    addresses = [item.nodeid for item in items if re.search(r"\bat 0x[0-9a-f]+", item.nodeid)]
+    if addresses:
+        raise pytest.UsageError(f"tests whose ids change with each process: {', '.join(addresses)}")
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +79,15 @@ def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProc
         yield server.start()
     finally:
         server.stop()
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisProcess]:
+    """A redis-server of the test's own, which it may kill, pause and configure."""
+    (tmp_path / "redis").mkdir()
+    process = RedisProcess(tmp_path / "redis").start()
+    yield process
+    process.stop()
 
 
 @pytest.fixture(scope="session")

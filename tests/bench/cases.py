@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from bench.case import Case, Goal
+from bench.channel_memory import CHANNEL_MEMORY, ChannelMemory
 from bench.connections import CONNECT, LEAK, MEMORY, RECOVER, Connect, Idle, Leak, Recover
 from bench.delivery import FLAT, PACED, mixed, personal, to_one
 from bench.emitting import EMIT, Emit
 from bench.growth import GROWTH, Growth
+from bench.herd import HERD, Herd
+from bench.resubscribe import RESUBSCRIBE, Resubscribe
 
 _ALL = ("tidings", "node", "python-socketio", "floor")
 _PEERS = ("tidings", "node", "python-socketio")
@@ -228,6 +231,39 @@ CASES = (
         (*_LOSSLESS, Goal("all recovered", "unrecovered", 0, at_most=True)),
     ),
     Case(
+        "herd",
+        "5,000 clients return at once, 100 missed publications each, while other clients are served",
+        "Each client has the channel of its user and two shared ones. 50 other clients receive 50 publications a "
+        "second meanwhile. Memory is the largest resident memory of the server minus the one before the return.",
+        ("tidings",),
+        Herd(5000, 100),
+        HERD,
+        (
+            *_LOSSLESS,
+            Goal("all recovered", "unrecovered", 0, at_most=True),
+            Goal("memory grows by ≤ 64 MiB", "grown_mib", 64, at_most=True),
+            Goal("less than one script per 10 clients", "redis_scripts", 500, at_most=True),
+        ),
+        fresh=True,
+    ),
+    Case(
+        "resubscribe",
+        "the connection to Redis breaks on a node with 1,000, 10,000 and 100,000 channels",
+        "100 channels per client, 500 publications per second, nine of ten of them in 100 busy channels. Redis closes "
+        "the subscriber connection of the node. Latency is that of the publications of the next four seconds. The "
+        "peers lose what is published until they have subscribed again.",
+        ("tidings",),
+        Resubscribe(),
+        RESUBSCRIBE,
+        (
+            Goal("every delivery arrives", "delivered_pct", _ALL_PCT),
+            Goal("p50 at 100,000 channels ≤ 100 ms", "p50_ms_100000", 100, at_most=True),
+            Goal("all of 100,000 channels repaired in ≤ 10 s", "repaired_s_100000", 10, at_most=True),
+        ),
+        fresh=True,
+        rounds=3,
+    ),
+    Case(
         "emit",
         "one emitter, directly to Redis and through the HTTP API",
         "One call after the other, each waits for its receipt; then batches of 100. Emitter and Redis share a core.",
@@ -235,6 +271,17 @@ CASES = (
         Emit(),
         EMIT,
         (Goal("batch ≥ 0.7 x a bare redis-py pipeline of the same script", "batch_ratio", 0.7),),
+    ),
+    Case(
+        "channel-memory",
+        "memory of Redis per channel",
+        "Growth of Redis' `used_memory` per channel: its history and its pointer, without the ids of publications. A "
+        "channel in which nothing was published costs nothing.",
+        ("tidings",),
+        ChannelMemory(2000),
+        CHANNEL_MEMORY,
+        (Goal("a channel with one publication of 200 bytes ≤ 1,000 bytes", "bytes_1_200", 1000, at_most=True),),
+        rounds=3,
     ),
     Case(
         "growth",

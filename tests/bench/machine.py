@@ -104,6 +104,19 @@ def memory(pid: int) -> Memory:
     return Memory(sizes["Rss"], sizes["Pss"])
 
 
+def reset_peak(pid: int) -> None:
+    """Let `peak_bytes` start from the present resident memory (proc(5), clear_refs)."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def peak_bytes(pid: int) -> int:
+    """The largest resident memory of the process since `reset_peak`."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
 def open_files(pid: int) -> int:
     """Number of open file descriptors of the process."""
     return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())

@@ -203,6 +203,12 @@ class FastCleanup(Tidings):
     settings = "ping_interval_s = 3\nping_timeout_s = 2\nlinger_s = 1\n"
 
 
+class ManyChannels(Tidings):
+    """A hub whose clients may subscribe to as many new channels as they like."""
+
+    settings = "new_channels_per_minute = 0\n"
+
+
 class PythonSocketIO(System):
     """python-socketio with default settings, on eventlet, with its RedisManager."""
 

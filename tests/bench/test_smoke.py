@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from bench.case import Case, Goal, Result, Row, median, spread
+from bench.channel_memory import ChannelMemory
 from bench.compare import compare
 from bench.delivery import FLAT, to_one
 from bench.report import markdown
@@ -36,6 +37,12 @@ def test_every_delivery_arrives_once_and_in_order(rig: Rig, transport: str) -> N
     assert row["delivered_pct"] == 100
     assert row["disorder"] == 0
     assert row["lost_clients"] == 0
+
+
+def test_memory_per_channel_is_measured(rig: Rig) -> None:
+    with Tidings(rig) as hub:
+        row = ChannelMemory(200)(hub, quick=False)
+    assert 100 < row["bytes_1_200"] < row["bytes_5_200"] < row["bytes_100_200"]
 
 
 def test_the_generator_receives_everything_from_the_floor(rig: Rig) -> None:

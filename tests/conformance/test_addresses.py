@@ -131,11 +131,11 @@ def test_keep_alive_connection_of_a_proxy_carries_many_clients() -> None:
         for number in range(4):
             raw.send_request("GET", POLLING, b"", X_Forwarded_For=f"192.0.2.{number}")
             sids.append(json.loads(raw.response().body[1:])["sid"])
-        for _ in range(3):
+        for turn in range(3):
             for number, sid in enumerate(sids):
                 raw.send_request("POST", f"{POLLING}&sid={sid}", b"4x", X_Forwarded_For=f"192.0.2.{number}")
                 assert raw.response().status == 200
-                raw.send_request("GET", f"{POLLING}&sid={sid}", b"", X_Forwarded_For=f"192.0.2.{number}")
+                raw.send_request("GET", f"{POLLING}&t=poll{turn}&sid={sid}", b"", X_Forwarded_For=f"192.0.2.{number}")
                 assert raw.response().body == b"4x"
         # A session that is closed from another address is subtracted from the address that opened it.
         raw.send_request("POST", f"{POLLING}&sid={sids[0]}", b"1", X_Forwarded_For="192.0.2.99")

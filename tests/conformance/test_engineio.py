@@ -155,6 +155,20 @@ class TestMessages:
         websocket.send(masked_frame(2, b"\x00\xff\x01"))
         assert websocket.frame() == (2, b"\x00\xff\x01")
 
+    def test_binary_data_may_be_base64_on_a_websocket(self, calm: int) -> None:
+        """socket.io-client with `forceBase64` sends it so. Only a client with `b64` gets it so."""
+        for path, reply in ((SOCKET, (2, b"\x00\xff\x01")), (f"{SOCKET}&b64=1", (1, b"bAP8B"))):
+            websocket = RawWebSocket(calm, path)
+            assert websocket.receive_text().startswith("0{")
+            websocket.send_text("bAP8B")
+            assert websocket.frame() == reply
+
+    def test_base64_may_have_line_feeds(self, calm: int) -> None:
+        """The Java client ends it with one (Android's Base64.DEFAULT)."""
+        sid = open_polling(calm)
+        assert post(calm, sid, b"bAAEC\n\x1e4text\x1ebAA\nEC\n").body == b"ok"
+        assert poll(calm, sid).body == b"bAAEC\x1e4text\x1ebAAEC"
+
     @pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536, 500_000])
     def test_frame_sizes_around_each_length_encoding(self, calm: int, size: int) -> None:
         websocket = open_websocket(calm)
@@ -270,6 +284,22 @@ class TestClose:
             assert post(calm, sid, b"4close").status == 200
             assert waiting.response().body == b"1"
         assert poll(calm, sid).status == 400
+
+    @pytest.mark.parametrize("waiting", [True, False])
+    def test_close_after_which_the_client_reconnects_has_its_code(self, calm: int, waiting: bool) -> None:
+        sid = open_polling(calm)
+        with RawClient(calm) as raw:
+            if waiting:
+                raw.send_request("GET", f"{POLLING}&sid={sid}")
+                assert raw.is_quiet(0.05)
+            assert post(calm, sid, b"4unavailable").status == 200
+            if not waiting:
+                raw.send_request("GET", f"{POLLING}&sid={sid}")
+            response = raw.response()
+        # python-engineio reconnects after an error, and not after a close packet.
+        assert (response.status, response.error) == (400, (1, "Session ID unknown"))
+        assert json.loads(response.body)["error"]["code"] == "unavailable"
+        assert json.loads(poll(calm, sid).body) == {"code": 1, "message": "Session ID unknown"}
 
     @pytest.mark.parametrize("waiting", [True, False])
     def test_packets_sent_before_a_close_are_delivered(self, calm: int, waiting: bool) -> None:

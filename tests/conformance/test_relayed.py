@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.network.raw_client import POLLING, RawClient, RawResponse, open_polling, request
+from support.network.raw_client import POLLING, RawResponse, open_polling, post, request
 from support.processes.engine import EngineProcess
 from tidings_hub.core.relay_stamp import STAMP_HEADER, Stamp, stamp_key, write_stamp
 
@@ -47,11 +47,15 @@ def test_request_without_a_stamp_uses_forwarded_headers(engine: EngineProcess) -
 
 
 def test_full_node_still_serves_its_own_sessions(engine: EngineProcess) -> None:
-    sid = open_polling(engine.port)
-    idle = [RawClient(engine.port) for _ in range(8)]
+    sessions = [open_polling(engine.port) for _ in range(8)]
     try:
-        assert request(engine.port, "GET", f"{POLLING}&sid={sid}").status == 503
-        assert send_relayed(engine, f"{POLLING}&sid={sid}&t=1").status == 200
+        assert request(engine.port, "GET", POLLING).status == 503
+        for index, sid in enumerate(sessions):
+            assert post(engine.port, sid, b"4hello").status == 200
+            target = f"{POLLING}&sid={sid}"
+            response = send_relayed(engine, target) if index % 2 else request(engine.port, "GET", target)
+            # With a trusted proxy, a ping follows.
+            assert response.body.startswith(b"4hello")
     finally:
-        for client in idle:
-            client.socket.close()
+        for sid in sessions:
+            post(engine.port, sid, b"1")

@@ -185,7 +185,7 @@ class TestGarbage:
     @pytest.mark.parametrize(
         "packet",
         [
-            "4abc", "4", "49", "42{}", "42[]", "42", '42abc["message-with-ack",1]', '44{"message":"x"}', "43{}", "40[]",
+            "4abc", "4", "49", "42{}", "42[]", "42", '42abc["message-with-ack",1]', '44{"message":"x"}', "43{}",
             '42["connect",{},{"token":"x"}]', '42["disconnect","x"]', '42["connect_error"]', '42["disconnecting"]',
             '42["newListener"]', '42["removeListener"]', '42["x",NaN]', '42["x",1e999e]', '450-["message"]',
             '4599-["message"]', '459999999999-["message"]', '42/custom,["message"]',

@@ -6,7 +6,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -36,7 +36,13 @@ class Keep:
     history_ttl_s: int
 
 
-RULES = {"orders": Keep(100, 3600), "brief": Keep(5, 3600), "gone": Keep(0, 0), "soon": Keep(10, 1)}
+RULES = {
+    "orders": Keep(100, 3600),
+    "long": Keep(300, 3600),
+    "brief": Keep(5, 3600),
+    "gone": Keep(0, 0),
+    "soon": Keep(10, 1),
+}
 
 
 def outgoing(
@@ -68,7 +74,9 @@ class Node:
             self.sink.recorder.note(self.sink.actor, "subscribed", channel, cursor=str(self.broker.position))
 
     def wait_for(self, channel: str, ids: list[str]) -> None:
-        wait_until(lambda: self.sink.ids(channel) == ids, why=f"{channel} has {self.sink.ids(channel)}, not {ids}")
+        wait_until(
+            lambda: self.sink.ids(channel) == ids, why=lambda: f"{channel} has {self.sink.ids(channel)}, not {ids}"
+        )
 
 
 def ids(past: HistorySnapshot, channel: str) -> list[str]:
@@ -126,6 +134,13 @@ class BrokerContract:
         assert not elsewhere.duplicate
         end = node.publish("orders:1").id
         node.wait_for("orders:1", ["same", end])
+
+    def test_id_that_a_client_chose_is_that_of_its_user_alone(self, node: Node) -> None:
+        items = [replace(outgoing("orders:1", id="same"), user=user) for user in ("7", "8", "")]
+        first = [answer for answer in node.broker.publish_many(items) if isinstance(answer, Receipt)]
+        assert [answer.duplicate for answer in first] == [False] * 3
+        repeated = [answer for answer in node.broker.publish_many(items) if isinstance(answer, Receipt)]
+        assert [(answer.cursor, answer.duplicate) for answer in repeated] == [(item.cursor, True) for item in first]
 
     def test_id_expires_after_its_idempotency_time(self, node: Node) -> None:
         assert not node.publish("orders:1", id="same", idempotency_s=1).duplicate
@@ -216,6 +231,29 @@ class BrokerContract:
         assert len(past.channels["orders:1"].publications) == 5
         assert isinstance(missed_since(start, past.position, past.channels["orders:1"], limit=4), Gap)
 
+    def test_callers_with_different_cursors_read_at_the_same_time(self, node: Node) -> None:
+        node.subscribe("orders:1")
+        cursors = [Cursor.parse(node.publish("orders:1").cursor) for _ in range(30)]
+        missed: dict[int, object] = {}
+
+        def read(number: int) -> None:
+            past = node.broker.read_since(["orders:1", f"orders:own-{number}"], cursors[number], limit=10)
+            missed[number] = missed_since(cursors[number], past.position, past.channels["orders:1"], limit=10)
+
+        threads = [threading.Thread(target=read, args=(number,)) for number in range(30)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for number, publications in missed.items():
+            if number < 19:
+                # A client that missed more than the limit does not cut short what the others get.
+                assert publications == Gap("limit")
+            else:
+                assert isinstance(publications, list)
+                assert [item.seq for item in publications] == [cursor.seq for cursor in cursors[number + 1 :]]
+        assert len(missed) == 30
+
     def test_trimmed_publications_are_a_gap(self, node: Node) -> None:
         start = Cursor.parse(node.publish("brief:1").cursor)
         # Redis trims in whole nodes of a hundred entries or so.
@@ -268,6 +306,14 @@ class BrokerContract:
         assert page(after, newest=True) == names[-2:]
         assert page(Cursor("another", 99), newest=False) == names[:2]
         assert node.broker.history("orders:none", since=None, limit=2, newest=True)[1] == []
+
+    def test_history_of_many_publications_is_one_page_in_order(self, node: Node) -> None:
+        """Redis reads a page in steps of 100 entries."""
+        names = [node.publish("long:1").id for _ in range(250)]
+        for limit in (99, 100, 101, 230, 250, 999):
+            for newest, expected in ((False, names[:limit]), (True, names[-limit:])):
+                _, results = node.broker.history("long:1", since=None, limit=limit, newest=newest)
+                assert [item.id for item in results] == expected
 
     def test_unsubscribe_takes_effect_after_the_linger_time(self, node: Node) -> None:
         node.subscribe("orders:1", "orders:2")
@@ -323,7 +369,8 @@ class BrokerContract:
     def test_control_messages_reach_the_node_itself(self, node: Node) -> None:
         message: dict[str, object] = {"do": "disconnect", "user": "ü-1"}
         node.broker.send_control(message)
-        wait_until(lambda: node.sink.controls == [message], why="the node receives its own control message")
+        wait_until(lambda: len(node.sink.controls) == 1, why="the node receives its own control message")
+        assert {name: node.sink.controls[0][name] for name in message} == message
 
     def answering(self, node: Node, **fields: object) -> None:
         """From now on the node answers every order with this, from a thread as a hub would."""
@@ -378,10 +425,18 @@ class BrokerContract:
 
     def test_revocations_expire(self, node: Node) -> None:
         now_s = time.time()
-        node.broker.revoke("user:7", now_s + 100)
-        node.broker.revoke("jti:x", now_s - 1)
+        node.broker.write_revocations({"user:7": now_s + 100, "jti:x": now_s - 1})
         assert node.broker.revocations() == {"user:7": now_s + 100}
         assert node.broker.revocations() == {"user:7": now_s + 100}
+
+    def test_written_revocations_never_shorten_stored_ones(self, node: Node) -> None:
+        now_s = time.time()
+        many = {f"jti:{number}": now_s + 100 + number for number in range(2_500)}
+        node.broker.write_revocations(many)
+        node.broker.write_revocations({"jti:0": now_s + 50, "jti:1": now_s + 900, "user:é": now_s + 0.25 + 60})
+        node.broker.write_revocations({})
+        expected = {**many, "jti:1": now_s + 900, "user:é": now_s + 0.25 + 60}
+        assert node.broker.revocations() == expected
 
     def test_session_record_is_claimed_once(self, node: Node) -> None:
         body = b'{"joins":[["fresh","e.1",["orders:1"]]],"x":"\xc3\xbc"}'
@@ -489,6 +544,13 @@ class BrokerContract:
 
     def test_canary_arrives(self, node: Node) -> None:
         assert 0 <= node.broker.canary() < 5
+
+    def test_every_part_of_a_reachable_broker_is_served(self, node: Node) -> None:
+        node.broker.canary()
+        state = node.broker.state()
+        assert state.can_serve
+        assert [part for part in state.parts if not part.is_served] == []
+        assert len({part.name for part in state.parts}) == len(state.parts)
 
     def test_no_doubt_without_a_loss(self, node: Node) -> None:
         node.subscribe("orders:1")

@@ -103,7 +103,7 @@ class PresenceContract:
             broker.stop()
 
     def wait_for_events(self, recorder: EventRecorder, count: int) -> list[tuple[str, Any]]:
-        wait_until(lambda: len(recorder.events()) >= count, why=f"{count} events, not {recorder.events()}")
+        wait_until(lambda: len(recorder.events()) >= count, why=lambda: f"{count} events, not {recorder.events()}")
         return recorder.events()
 
     def test_user_joins_once_and_leaves_once_over_all_nodes(

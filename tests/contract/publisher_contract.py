@@ -57,6 +57,16 @@ class PublisherContract:
         assert not other.duplicate
         assert stored_ids("orders:1") == ["same"]
 
+    def test_id_and_channel_are_never_taken_for_those_of_another_channel(
+        self, publisher: Publisher, stored_ids: StoredIds
+    ) -> None:
+        # Several pairs, because in a cluster the two channels of a pair may lie in different buckets.
+        parts = ("a", "b", "c", "d", "e", "f", "g", "h")
+        pairs = [(outgoing("orders:1", id=f"{part}:x"), outgoing(f"orders:1:{part}", id="x")) for part in parts]
+        results = receipts(publisher.publish(list(itertools.chain(*pairs)), timeout_s=TIMEOUT_S))
+        assert not any(receipt.duplicate for receipt in results)
+        assert [stored_ids(f"orders:1:{part}") for part in parts] == [["x"]] * len(parts)
+
     def test_rejected_item_does_not_stop_the_others(self, publisher: Publisher, stored_ids: StoredIds) -> None:
         items = [outgoing("orders:1"), outgoing("unknown:1"), outgoing("orders:1")]
         results = publisher.publish(items, timeout_s=TIMEOUT_S)

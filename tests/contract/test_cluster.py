@@ -11,6 +11,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ from tidings.publishers.redis.publisher import RedisPublisher
 from tidings.receipts import Receipt
 from tidings.redis_client.buckets import bucket_of, slot_of
 from tidings.redis_client.topology import Bucket, open_buckets
-from tidings.wire.control import disconnect
+from tidings.wire.control import Command, disconnect
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import PresenceChange
 from tidings_hub.brokers.base import Broker, BrokerLimits
@@ -133,6 +134,50 @@ class TestBroker(BrokerContract):
         results = [missed_since(alone, past.position, past.channels[channel], limit=10) for channel in SPREAD]
         assert sum(not isinstance(missed, Gap) for missed in results) == 1
 
+    def test_revocations_are_stored_in_every_bucket_and_read_from_any(
+        self, node: Node, cluster: ClusterProcess, prefix: str
+    ) -> None:
+        end_s, later_s = time.time() + 100, time.time() + 200
+        buckets = open_buckets(cluster.url(), prefix)
+
+        def stored() -> list[dict[str, float]]:
+            entries = []
+            for bucket in buckets:
+                with cluster.client(bucket.address.slot) as client:
+                    fields = client.hgetall(bucket.keys.revoked)
+                entries.append({name.decode(): float(end) for name, end in fields.items()})
+            return entries
+
+        wait_until(lambda: node.broker.state().connected, why="every bucket is connected")
+        node.broker.write_revocations({"user:7": end_s})
+        node.broker.run_command(Command("revoke", {"jti": "x", "until_s": end_s}), timeout_s=0.3)
+        expected = {"user:7": end_s, "jti:x": end_s}
+        assert stored() == [expected] * len(buckets)
+        # A bucket that was away, and one that an earlier version of a hub wrote to.
+        with cluster.client(buckets[2].address.slot) as client:
+            client.delete(buckets[2].keys.revoked)
+        with cluster.client(buckets[0].address.slot) as client:
+            client.hset(buckets[0].keys.revoked, "user:7", repr(later_s))
+        expected["user:7"] = later_s
+        assert node.broker.revocations() == expected
+        assert stored() == [expected] * len(buckets)
+
+    @pytest.mark.parametrize("kind", [ClusterPublisher, AsyncClusterPublisher])
+    def test_emitter_stores_a_revocation_in_every_bucket(
+        self, node: Node, cluster: ClusterProcess, prefix: str, kind: type[ClusterPublisher | AsyncClusterPublisher]
+    ) -> None:
+        wait_until(lambda: node.broker.state().connected, why="every bucket is connected")
+        order = Command("revoke", {"user": "7", "until_s": time.time() + 100})
+        publisher = kind(cluster.url(), prefix=prefix)
+        if isinstance(publisher, ClusterPublisher):
+            publisher.send_command(order, timeout_s=0.3)
+            publisher.close()
+        else:
+            asyncio.run(send_and_close(publisher, order))
+        for bucket in open_buckets(cluster.url(), prefix):
+            with cluster.client(bucket.address.slot) as client:
+                assert client.hkeys(bucket.keys.revoked) == [b"user:7"]
+
     def test_backend_reads_history_from_any_cursor_and_sends_commands(
         self, node: Node, cluster: ClusterProcess, prefix: str
     ) -> None:
@@ -165,6 +210,11 @@ class TestBroker(BrokerContract):
         wait_until(
             lambda: [item["do"] for item in node.sink.controls] == ["disconnect"] * 2, why="both commands were received"
         )
+
+
+async def send_and_close(publisher: AsyncClusterPublisher, order: Command) -> None:
+    await publisher.send_command(order, timeout_s=0.3)
+    await publisher.close()
 
 
 class InCluster(HubPublisherContract):
@@ -321,14 +371,14 @@ class TestClusterPublishers:
 class Scene:
     """A node on the cluster and backends that publish into all buckets without pause."""
 
-    def __init__(self, cluster: ClusterProcess, prefix: str, path: Path) -> None:
+    def __init__(self, cluster: ClusterProcess, prefix: str, path: Path, *, limits: BrokerLimits = LIMITS) -> None:
         self.cluster = cluster
         self.recorder = Recorder(path)
         self.metrics = Metrics()
         self.url, self.prefix = cluster.url(), prefix
         self.buckets = open_buckets(self.url, prefix)
         self.node = Node(
-            ClusterBroker(self.url, prefix=prefix, limits=LIMITS, metrics=self.metrics), Listener(self.recorder)
+            ClusterBroker(self.url, prefix=prefix, limits=limits, metrics=self.metrics), Listener(self.recorder)
         )
         self.node.broker.write_rules(LONG)
         self.node.broker.start(self.node.sink)
@@ -368,14 +418,18 @@ class Scene:
             why="publications arrive in every channel",
         )
 
+    def flow_once(self) -> None:
+        """Publish once in each channel and wait for it."""
+        for channel in SPREAD:
+            end = self.node.publish(channel).id
+            wait_until(lambda: end in self.node.sink.ids(channel), why=f"a publication of {channel}")  # noqa: B023
+
     def settle(self) -> None:
         """Stop the backends, publish once more in each channel and wait for these publications."""
         self._done.set()
         for thread in self._backends:
             thread.join(60)
-        ends = {channel: self.node.publish(channel).id for channel in SPREAD}
-        for channel, end in ends.items():
-            wait_until(lambda: end in self.node.sink.ids(channel), why=f"the last publication of {channel}")  # noqa: B023
+        self.flow_once()
 
     def recovered(self, channel: str, since: Cursor) -> bool:
         """Whether a client that recovers with this cursor receives all missed publications."""
@@ -389,6 +443,11 @@ class Scene:
             thread.join(60)
         self.node.broker.stop()
         self.recorder.close()
+
+
+def unserved(broker: Broker) -> set[str]:
+    """The names of the parts of the broker that are not served."""
+    return {part.name for part in broker.state().parts if not part.is_served}
 
 
 @pytest.fixture
@@ -484,3 +543,53 @@ class TestFaults:
             scene.flow()
         scene.settle()
         assert scene.node.sink.losses == []
+
+    def test_one_bucket_away_is_named_while_the_others_are_served(self, scene: Scene) -> None:
+        owners = [scene.cluster.owner(bucket.address.slot) for bucket in scene.buckets]
+        frozen = owners[3]
+        away = {f"bucket {bucket}" for bucket, owner in enumerate(owners) if owner is frozen}
+        served = [channel for channel in SPREAD if owners[bucket_of(channel, 4)] is not frozen]
+        broker = scene.node.broker
+        scene.flow_once()
+        frozen.pause()
+        try:
+            # The canaries of the other buckets return, so the broker's canary does as well.
+            assert broker.canary() < LIMITS.timeout_s
+            assert unserved(broker) == away
+            assert broker.state().can_serve
+            assert all(part.last_error for part in broker.state().parts if not part.is_served)
+            for channel in served:
+                end = scene.node.publish(channel).id
+                wait_until(lambda: end in scene.node.sink.ids(channel), why=f"{channel} is served")  # noqa: B023
+        finally:
+            frozen.resume()
+        wait_until(scene.cluster.is_complete, within_s=60)
+        scene.connected()
+        assert broker.canary() < LIMITS.timeout_s
+        assert unserved(broker) == set()
+        scene.settle()
+
+    def test_broken_links_of_buckets_with_many_channels(
+        self, cluster: ClusterProcess, prefix: str, tmp_path: Path
+    ) -> None:
+        scene = Scene(cluster, prefix, tmp_path / "history.jsonl", limits=replace(LIMITS, repair_first=5))
+        try:
+            scene.node.subscribe(*SPREAD, *(f"orders:many-{number}" for number in range(400)))
+            scene.keep_publishing()
+            scene.flow()
+            for number in range(1, 3):
+                for node in cluster.masters():
+                    with node.client() as client:
+                        client.execute_command("CLIENT KILL TYPE pubsub")
+                wait_until(lambda: scene.metrics.broker_reconnects >= 4 * number, why="the link of every bucket is new")  # noqa: B023
+                scene.connected()
+                scene.flow()
+            wait_until(lambda: scene.metrics.broker_channels_unverified == 0, why="every channel is repaired")
+            for number in range(0, 400, 50):
+                end = scene.node.publish(f"orders:many-{number}").id
+                wait_until(lambda: end in scene.node.sink.ids(f"orders:many-{number}"))  # noqa: B023
+            scene.settle()
+            assert scene.node.sink.losses == []
+        finally:
+            scene.close()
+        assert check(scene.recorder.path) == []

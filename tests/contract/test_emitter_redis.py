@@ -89,7 +89,8 @@ class TestEmit:
         stored = history(server, "orders:42")
         assert (stored[0].event, stored[0].id) == ("shipped", "x")
         assert [item.seq for item in stored] == [1, 2]
-        assert json.loads(stored[1].data_json) == {"class": "Order", "model": {"id": 42}, "op": "updated", "version": 1}
+        kind = {"version": 1, "version_kind": "given"}
+        assert json.loads(stored[1].data_json) == {"class": "Order", "model": {"id": 42}, "op": "updated", **kind}
         assert data(server, "a:1") == [1, 2]
         assert [Cursor.parse(result.cursor).seq for result in batch.results if isinstance(result, Receipt)] == [4, 5, 6]
 

@@ -24,6 +24,7 @@ from support.network.http_hub import (
     stall,
     trickle,
 )
+from support.network.scripted_server import Peer, ScriptedServer, answering, response
 from support.ports import free_port
 from tidings.async_emitter import AsyncEmitter
 from tidings.emitter import Emitter
@@ -142,6 +143,46 @@ class TestFaults:
         assert hub.published("a:1") == [0, 1, 2]
         assert hub.connections == 3
 
+    def test_stray_second_response_is_not_the_response_to_the_next_publish(self, hub: HttpHub) -> None:
+        def answer_twice(handler: Any, body: bytes) -> None:
+            handler.answer(200, body)
+            handler.answer(200, body)
+
+        with Emitter(hub.url, api_key=API_KEY) as emitter:
+            hub.faults.append(answer_twice)
+            receipts = [emitter.emit("e", number, channel="a:1", id=f"i{number}") for number in range(3)]
+        assert [receipt.id for receipt in receipts] == ["i0", "i1", "i2"]
+        assert [str(receipt.cursor) for receipt in receipts] == [f"{hub.store.epoch}.{seq}" for seq in (1, 2, 3)]
+        assert hub.connections == 2
+
+    @pytest.mark.parametrize("request_kind", ["command", "query"])
+    def test_stray_response_is_not_the_response_to_a_command_or_query(self, request_kind: str) -> None:
+        """It arrives after the request was sent. Unlike a receipt, such a response has no id that would show it."""
+        receipt = b'{"results": [{"id": "x", "cursor": "e.1", "duplicate": false}]}'
+        old, current = (b'{"connections": %d, "nodes": 1, "missing": [], "members": []}' % n for n in (7, 0))
+
+        def answer_late(peer: Peer) -> None:
+            peer.read_request()
+            peer.send(response(receipt))
+            peer.read_request()
+            peer.send(response(old))
+
+        with ScriptedServer(answer_late) as server, Emitter(server.url) as emitter:
+            emitter.emit("e", 1, channel="a:1", id="x")
+            server.script = answering(response(current if request_kind == "command" else b'{"nodes": []}'))
+            if request_kind == "command":
+                assert emitter.revoke(user="7", for_s=60).connections == 0
+            else:
+                assert emitter.nodes() == []
+            assert server.connections == 2
+
+    def test_response_to_another_publish_is_no_receipt(self, hub: HttpHub, emitter: Emitter) -> None:
+        """The publication may be published, so the emitter sends it again with the same id."""
+        receipt = {"id": "other", "cursor": f"{hub.store.epoch}.9", "duplicate": False}
+        hub.faults.append(say(200, {"results": [receipt]}))
+        assert emitter.emit("e", 1, channel="a:1", id="x") == Receipt("x", f"{hub.store.epoch}.1", duplicate=True)
+        assert hub.connections == 2
+
     @pytest.mark.parametrize("fault", [stall, trickle])
     def test_missing_response_times_out(self, hub: HttpHub, fault: Any) -> None:
         hub.faults.append(fault)
@@ -170,6 +211,19 @@ class TestFaults:
             assert time.monotonic() - start_s < 5
         assert not isinstance(caught.value, TimedOut)
         assert SECRET not in str(caught.value)
+
+    def test_broker_that_is_away_is_unavailable_and_no_timeout(self, hub: HttpHub) -> None:
+        """A hub needs its own time limit to find out. A second attempt would end at the deadline, without a result."""
+
+        def refuse_late(handler: Any, body: bytes) -> None:
+            threading.Event().wait(0.6)
+            say(503, {"error": {"code": "unavailable", "message": "the broker is away"}})(handler, body)
+
+        hub.faults += [refuse_late] * 3
+        with Emitter(hub.url, api_key=API_KEY, timeout_s=1) as emitter, pytest.raises(Unavailable) as caught:
+            emitter.emit("e", 1, channel="a:1")
+        assert "the broker is away" in str(caught.value)
+        assert hub.connections == 1
 
     def test_connect_without_a_reply_is_unavailable(self) -> None:
         with socket.socket() as full:

@@ -65,11 +65,10 @@ def test_unacknowledged_message_is_redelivered_without_effect(shared_rabbit: Rab
     place = url.replace(f":{shared_rabbit.port}/", f":{link.port}/")
     with closing(link), running(ingress_of(place, publish, metrics)):
         emit(url, *numbered(50))
-        wait_until(lambda: metrics.ingress_acked >= 50 and metrics.ingress_connected, why="all are acknowledged")
+        wait_until(lambda: metrics.ingress_reconnects >= 2 and metrics.ingress_connected, why="connected again")
         emit(url, "last")
         wait_until(lambda: "last" in ids(store))
     assert ids(store) == [*numbered(50), "last"]
-    assert metrics.ingress_reconnects >= 3
     assert metrics.ingress_consumed > 51
 
 
@@ -152,13 +151,15 @@ def test_message_that_cannot_be_dead_lettered_is_not_lost(shared_rabbit: RabbitP
     with running(ingress_of(url, into(store), metrics, declare=False, dead_queue=f"{queue}.grave")):
         with closing(KombuPublisher(url)) as publisher:
             receipts(publisher.publish([outgoing("unknown:1", id="poison")], timeout_s=TIMEOUT_S))
-        wait_until(lambda: metrics.ingress_reconnects >= 1, why="the dead-lettering failed")
+        wait_until(lambda: metrics.ingress_dead_waiting == 1, why="the message is rejected")
         emit(url, "good")
         wait_until(lambda: ids(store) == ["good"], why="later messages are published")
         assert metrics.ingress_dead == {}
         shared_rabbit.make_queue(f"{queue}.grave")
         wait_until(lambda: metrics.ingress_dead == {"unknown_namespace": 1})
+        assert (metrics.ingress_dead_waiting, metrics.ingress_reconnects) == (0, 0)
     assert b" poison " in bytes(shared_rabbit.take(f"{queue}.grave").body)
+    assert shared_rabbit.count(f"{queue}.grave") == 0
 
 
 def test_redis_list_with_foreign_messages_is_still_consumed(shared_redis: RedisProcess, queue: str) -> None:
@@ -170,6 +171,26 @@ def test_redis_list_with_foreign_messages_is_still_consumed(shared_redis: RedisP
     with running(ingress_of(url, into(store), metrics)):
         emit(url, *numbered(5))
         wait_until(lambda: ids(store) == numbered(5), within_s=40)
+
+
+@pytest.mark.parametrize("stops", [1, 2])
+def test_messages_that_a_stopping_node_returns_to_a_redis_list_keep_their_order(
+    shared_redis: RedisProcess, queue: str, stops: int
+) -> None:
+    url, store = f"kombu+redis://127.0.0.1:{shared_redis.port}/9?queue={queue}", store_of()
+
+    def refuse(items: Sequence[OutgoingPublication]) -> list[PublishResult]:
+        return [Unavailable("away")] * len(items)
+
+    sent = [f"m{number}" for number in range(12)]
+    emit(url, *sent)
+    for _ in range(stops):
+        metrics = Metrics()
+        with running(ingress_of(url, refuse, metrics, prefetch=5)):
+            wait_until(lambda held=metrics: held.ingress_held == 5, why="the node holds what it has received")
+    with running(ingress_of(url, into(store), Metrics())):
+        wait_until(lambda: len(ids(store)) == len(sent))
+    assert ids(store) == sent
 
 
 def test_redis_list_is_consumed_after_redis_was_killed_and_restarted(redis_own: RedisProcess, queue: str) -> None:

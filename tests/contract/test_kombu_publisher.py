@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,39 @@ from tidings.emitter import Emitter
 from tidings.errors import BadConfig, TidingsError, TimedOut, Unavailable
 from tidings.publishers.base import AsyncNodeQueries, NodeQueries, OutgoingPublication, Publisher, PublishResult
 from tidings.publishers.memory.store import MemoryStore
+from tidings.publishers.queue.address import QueueAddress
 from tidings.publishers.queue.publisher import AsyncKombuPublisher, KombuPublisher
 from tidings.receipts import Receipt
 from tidings_hub.config.ingress import QueueSource
+from tidings_hub.core.lease import LeaseReply
 from tidings_hub.ingress import QueueIngress
 from tidings_hub.metrics import Metrics
 
 
+class SharedLeases:
+    """The leases of a broker. Several ingresses of a test share them, as nodes do. They do not expire."""
+
+    def __init__(self) -> None:
+        self._holders: dict[str, str] = {}
+
+    def __call__(self, name: str, holder: str, *, lease_s: float) -> LeaseReply:
+        current = self._holders.get(name)
+        if current not in (None, holder):
+            return LeaseReply.DENIED
+        if not lease_s:
+            self._holders.pop(name, None)
+            return LeaseReply.DENIED
+        self._holders[name] = holder
+        return LeaseReply.RENEWED if current else LeaseReply.ACQUIRED
+
+
 def ingress_of(
-    url: str, publish: Callable[[Sequence[OutgoingPublication]], list[PublishResult]], metrics: Metrics, **settings: Any
+    url: str,
+    publish: Callable[[Sequence[OutgoingPublication]], list[PublishResult]],
+    metrics: Metrics,
+    *,
+    leases: SharedLeases | None = None,
+    **settings: Any,
 ) -> QueueIngress:
     return QueueIngress(
         "main",
@@ -47,6 +72,8 @@ def ingress_of(
         node_id="n1",
         data_max_bytes=65_536,
         publish=publish,
+        acquire_lease=leases or SharedLeases(),
+        attempt_max_s=1.0,
         metrics=metrics,
     )
 
@@ -387,3 +414,65 @@ def test_missing_kombu_error_has_the_pip_line() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True, env=environment()
     )
     assert "pip install 'tidings[kombu]'" in result.stdout
+
+
+# The class and the method of Connection.OpenOk (AMQP 0-9-1 section 1.4.2.8).
+_OPEN_OK = b"\x00\x0a\x00\x29"
+
+
+def _relay_login(client: socket.socket, port: int) -> None:
+    """Forward until the client is logged in, then nothing that the server says."""
+    received = b""
+    with client, socket.create_connection(("127.0.0.1", port)) as server, suppress(OSError):
+        server.settimeout(0.05)
+        client.settimeout(0.05)
+        while True:
+            with suppress(TimeoutError):
+                if not (sent := client.recv(65_536)):
+                    return
+                server.sendall(sent)
+            with suppress(TimeoutError):
+                reply = server.recv(65_536)
+                if _OPEN_OK not in received:
+                    client.sendall(reply)
+                received += reply
+
+
+@contextmanager
+def hanging(port: int, *, logs_in: bool) -> Iterator[tuple[int, list[float]]]:
+    """A port that accepts connections and then says nothing, and when it accepted each. `logs_in`: after the login."""
+    accepted_s: list[float] = []
+    clients: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    client, _ = listener.accept()
+                    accepted_s.append(time.monotonic())
+                    clients.append(client)
+                    if logs_in:
+                        threading.Thread(target=_relay_login, args=(client, port), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1], accepted_s
+        listener.shutdown(socket.SHUT_RDWR)
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.parametrize("logs_in", [False, True])
+def test_host_that_hangs_leaves_time_for_the_next_one_and_is_tried_last(
+    shared_rabbit: RabbitProcess, queue: str, logs_in: bool
+) -> None:
+    """One that hung after the login was tried alone, again and again, until the time was over."""
+    with closing(QueueAddress.parse(f"{shared_rabbit.url}?queue={queue}").connect(timeout_s=TIMEOUT_S)) as link:
+        link.channel().queue_declare(queue=queue, durable=False, auto_delete=False)
+        with hanging(shared_rabbit.port, logs_in=logs_in) as (port, accepted_s):
+            url = f"{shared_rabbit.url}?queue={queue}".replace("127.0.0.1:", f"127.0.0.1:{port},127.0.0.1:", 1)
+            with closing(KombuPublisher(url)) as publisher:
+                for _ in range(3):
+                    receipts(publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S))
+                    publisher._pool.drop_idle()
+            assert len(accepted_s) == 1
+        link.channel().queue_delete(queue)

@@ -18,7 +18,17 @@ from tidings.contrib.outbox import Outbox, Relay, outbox_table
 from tidings.contrib.outbox.locks import SILENCE_S
 from tidings.contrib.outbox.relay import CLAIM_MAX_S
 from tidings.contrib.outbox.store import OutboxStore
-from tidings.errors import BadChannel, BadConfig, BadData, BadRequest, TidingsError, TooLarge, Unavailable
+from tidings.errors import (
+    BadChannel,
+    BadConfig,
+    BadData,
+    BadRequest,
+    Forbidden,
+    Internal,
+    TidingsError,
+    TooLarge,
+    Unavailable,
+)
 from tidings.options import TIMEOUT_S
 from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.publishers.memory.publisher import MemoryPublisher
@@ -277,6 +287,57 @@ def test_failing_channel_waits_in_order_and_others_continue(bench: Bench) -> Non
     assert bench.data("orders:1") == list(range(1, 30, 3))
 
 
+class Firewall(MemoryPublisher):
+    """The memory publisher behind a proxy that answers 403 to a whole request because of one row."""
+
+    def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
+        if any(b"<script>" in item.body for item in items):
+            return [Forbidden("HTTP 403")] * len(items)
+        return super().publish(items, timeout_s=timeout_s)
+
+
+def test_row_that_is_refused_for_ever_delays_no_other_channel_and_is_dead_lettered(bench: Bench) -> None:
+    publisher = Firewall(store=bench.broker)
+    for attempt in (1, 2):
+        with bench.engine.begin() as connection:
+            if attempt == 1:
+                bench.outbox(connection).emit("n", "<script>", channel="orders:1")
+                bench.outbox(connection).emit("n", "next", channel="orders:1")
+            for channel in range(2, 12):
+                bench.outbox(connection).emit("n", attempt, channel=f"orders:{channel}")
+        # Another relay each time, as with cron: the attempts are in the table.
+        assert not bench.relay(publisher, attempts_max=3).once()
+        assert [(row.attempts, row.failed) for row in bench.rows()] == [(attempt, None), (0, None)]
+        assert all(bench.data(f"orders:{channel}")[-1] == attempt for channel in range(2, 12))
+    with bench.engine.begin() as connection:
+        for channel in range(2, 12):
+            bench.outbox(connection).emit("n", 3, channel=f"orders:{channel}")
+    relay = bench.relay(publisher, attempts_max=3)
+    while not relay.once():
+        # On databases with several shards, the relay may see only later that the hub accepts other rows.
+        with bench.engine.begin() as connection:
+            bench.outbox(connection).emit("n", 4, channel="orders:2")
+    assert bench.data("orders:1") == ["next"]
+    [row] = bench.rows()
+    assert row.failed == f"forbidden: HTTP 403 (after {row.attempts} attempts)"
+    assert row.attempts >= 3
+    assert relay.put_aside == 1
+
+
+def test_hub_that_refuses_everything_costs_no_row(bench: Bench) -> None:
+    with bench.engine.begin() as connection:
+        for number in range(4):
+            bench.outbox(connection).emit("n", number, channel=f"orders:{number % 2}")
+    errors: dict[str, TidingsError] = {f"orders:{number}": Internal("a bug") for number in range(2)}
+    publisher = Faulty(bench.broker, errors)
+    for _ in range(3):
+        assert not bench.relay(publisher, attempts_max=1).once()
+    assert [row.failed for row in bench.rows()] == [None] * 4
+    publisher.errors.clear()
+    assert bench.relay(publisher, attempts_max=1).once()
+    assert (bench.data("orders:0"), bench.data("orders:1")) == ([0, 2], [1, 3])
+
+
 def test_only_one_relay_has_a_shard(bench: Bench) -> None:
     stores = [OutboxStore(bench.relay()._engine, bench.table, publication_max_bytes=100) for _ in range(2)]
     with stores[0].claim(0) as first:
@@ -308,7 +369,7 @@ def test_failed_claim_releases_its_shard_and_keeps_its_rows(bench: Bench) -> Non
     shard = first.shards_with_rows((), 10)[0]
     with pytest.raises(ZeroDivisionError), first.claim(shard) as claim:  # noqa: PT012 - the end of the claim raises
         assert claim is not None
-        claim.record_results([row.row_no for row in claim.rows((), 10)], {})
+        claim.record_results([row.row_no for row in claim.rows((), 10)], {}, [])
         raise ZeroDivisionError
     with second.claim(shard) as claim:
         assert claim is not None

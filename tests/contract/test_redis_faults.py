@@ -162,6 +162,14 @@ def link_id(client: Any) -> int:
     return client_id
 
 
+def arguments_of(entry: Any) -> int:
+    """The number of arguments of a command in the slow log, which shows 32 and the number of the others."""
+    words = entry["command"].split(b" ")
+    if words[-2:] == [b"more", b"arguments)"]:
+        return 31 + int(words[-3].lstrip(b"("))
+    return len(words)
+
+
 class TestOutages:
     def test_short_outage_is_repaired_from_the_streams(self, scene: Scene) -> None:
         scene.subscribe("orders:1", "orders:2", "gone:1")
@@ -256,7 +264,112 @@ class TestOutages:
         wait_until(lambda: len(scene.sink.publications) == 250)
         assert scene.sink.losses == []
         assert [item.channel for item in scene.sink.publications] == channels[::10]
+        assert scene.metrics.broker_channels_unverified == 0
         scene.settle(*channels[::500])
+
+    def test_channels_with_the_newest_publications_are_repaired_first(self, build: Build) -> None:
+        scene = build(limits=replace(LIMITS, repair_first=1)).connected()
+        channels = [f"orders:{number}" for number in range(3)]
+        scene.subscribe(*channels)
+        scene.publish("orders:1")
+        scene.publish("orders:2")
+        wait_until(lambda: len(scene.sink.publications) == 2)
+        scene.proxy.refuse()
+        wait_until(lambda: not scene.broker.state().connected)
+        for channel in channels:
+            scene.publish(channel)
+        scene.proxy.accept_again()
+        wait_until(lambda: len(scene.sink.publications) == 5)
+        # The other two are repaired in one step, in order of seq.
+        assert [item.channel for item in scene.sink.publications[2:]] == ["orders:2", "orders:0", "orders:1"]
+        wait_until(lambda: scene.metrics.broker_channels_unverified == 0)
+        assert scene.sink.losses == []
+        scene.settle(*channels)
+
+    def test_cursor_beyond_a_channel_that_is_repaired_later_is_doubted(self, build: Build) -> None:
+        """A client may receive the later publication, disconnect, and return with a cursor that claims too much."""
+        scene = build(limits=replace(LIMITS, repair_first=1)).connected()
+        scene.subscribe("orders:late", "orders:first")
+        start = Cursor.parse(scene.publish("orders:first").cursor)
+        wait_until(lambda: len(scene.sink.publications) == 1)
+        scene.proxy.refuse()
+        wait_until(lambda: not scene.broker.state().connected)
+        missed = scene.publish("orders:late")
+        later = Cursor.parse(scene.publish("orders:first").cursor)
+        scene.proxy.accept_again()
+        wait_until(lambda: scene.sink.ids("orders:late") == [missed.id])
+        assert recovered(scene, "orders:late", start) == [missed.id]
+        assert recovered(scene, "orders:late", later) is None
+        after = Cursor.parse(scene.publish("orders:first").cursor)
+        assert recovered(scene, "orders:late", after) == []
+        scene.settle("orders:late", "orders:first")
+
+    def test_many_channels_under_load_lose_nothing_when_the_link_breaks(self, build: Build) -> None:
+        scene = build(limits=replace(LIMITS, repair_first=100)).connected()
+        channels = [f"orders:{number}" for number in range(2_000)]
+        scene.subscribe(*channels)
+        scene.keep_publishing(*channels, pause_s=0)
+        for number in range(1, 4):
+            before = len(scene.sink.publications)
+            wait_until(lambda: len(scene.sink.publications) > before + 500)  # noqa: B023
+            scene.proxy.cut()
+            wait_until(lambda: scene.metrics.broker_reconnects == number)  # noqa: B023
+            scene.connected()
+        wait_until(lambda: scene.metrics.broker_channels_unverified == 0, why="every channel is repaired")
+        scene.settle(*channels[::100])
+        assert scene.sink.losses == []
+        assert scene.metrics.gaps_repaired > 0
+
+    def test_reconnect_and_position_check_use_bounded_commands(self, build: Build) -> None:
+        scene = build(limits=replace(LIMITS, repair_first=1_500)).connected()
+        channels = [f"orders:{number}" for number in range(3_500)]
+        scene.subscribe(*channels)
+        with scene.redis.client() as client:
+            client.config_set("slowlog-max-len", 100_000)
+            client.config_set("slowlog-log-slower-than", 0)
+            scene.proxy.refuse()
+            wait_until(lambda: not scene.broker.state().connected)
+            for channel in channels[::2]:
+                scene.publish(channel)
+            scene.proxy.accept_again()
+            scene.connected()
+            wait_until(lambda: len(scene.sink.publications) == len(channels[::2]))
+            wait_until(lambda: scene.metrics.broker_channels_unverified == 0)
+            checks = scene.metrics.position_checks
+            wait_until(lambda: scene.metrics.position_checks > checks + 1)
+            commands = [(entry["command"].split(b" ")[0], arguments_of(entry)) for entry in client.slowlog_get(100_000)]
+        subscribed = [count for name, count in commands if name == b"SUBSCRIBE"]
+        called = [count for name, count in commands if name == b"EVALSHA"]
+        # 1,000 names; 1,000 channels with two keys and a seq each, and the head of the call.
+        assert sum(subscribed) >= len(channels)
+        assert max(subscribed) <= 1_001
+        assert max(called) <= 3_020
+        assert scene.sink.losses == []
+        scene.settle(*channels[::500])
+
+    def test_many_revocations_are_read_in_parts(self, build: Build) -> None:
+        scene = build().connected()
+        until_s = {f"jti:{number}": time.time() + 900 for number in range(5_000)}
+        scene.broker.write_revocations(until_s)
+        with scene.redis.client() as client:
+            client.config_resetstat()
+            assert scene.broker.revocations() == until_s
+            calls = {name: int(stats["calls"]) for name, stats in client.info("commandstats").items()}
+        assert calls["cmdstat_hscan"] >= 4, "no part takes Redis long"
+        assert "cmdstat_hgetall" not in calls
+
+    def test_subscription_of_a_channel_is_not_delayed_by_those_that_are_repaired_later(self, build: Build) -> None:
+        scene = build(limits=replace(LIMITS, repair_first=1)).connected()
+        channels = [f"orders:{number}" for number in range(3_000)]
+        scene.subscribe(*channels)
+        scene.proxy.cut()
+        wait_until(lambda: scene.metrics.broker_reconnects == 1)
+        scene.subscribe("orders:new", "orders:2999")
+        end = scene.publish("orders:2999")
+        wait_until(lambda: end.id in scene.sink.ids("orders:2999"))
+        wait_until(lambda: scene.metrics.broker_channels_unverified == 0)
+        scene.settle("orders:new", *channels[::500])
+        assert scene.sink.losses == []
 
     def test_link_closed_for_a_full_output_buffer_is_repaired(self, build: Build) -> None:
         """Redis closes the connection of a subscriber whose output buffer is full."""
@@ -293,6 +406,45 @@ class TestBounds:
         scene.connected()
         scene.settle("orders:1")
 
+    def test_one_caller_at_a_time_waits_for_a_redis_that_is_away(self, build: Build) -> None:
+        scene = build(limits=replace(LIMITS, timeout_s=0.5)).connected()
+        scene.subscribe("orders:1")
+        scene.proxy.pause()
+
+        def publish() -> None:
+            (answer,) = scene.broker.publish_many([outgoing("gone:1")])
+            assert isinstance(answer, Unavailable)
+            raise answer
+
+        calls: list[Callable[[], object]] = [
+            lambda: scene.broker.read_since(["orders:1"], None, limit=1),
+            lambda: scene.broker.subscribe([f"orders:{time.monotonic_ns()}"]),
+            lambda: scene.broker.history("orders:1", since=None, limit=1, newest=True),
+            publish,
+        ]
+        for call in calls:
+            for _ in range(50):
+                with pytest.raises(Unavailable):
+                    call()
+        refused = scene.metrics.broker_calls_refused
+        assert refused.keys() == {"channels", "queries", "publishes"}
+        assert min(refused.values()) > 25
+        # Channels that were refused take no memory.
+        assert scene.broker.state().channels < 20
+        scene.broker.subscribe(["orders:1"])
+        scene.proxy.resume()
+        scene.connected()
+
+        def answers() -> bool:
+            try:
+                scene.broker.read_since(["orders:1"], None, limit=1)
+            except Unavailable:
+                return False
+            return True
+
+        wait_until(answers, why="calls are tried again")
+        scene.settle("orders:1")
+
     def test_doubt_beyond_its_limit_is_counted(self, build: Build) -> None:
         scene = build(limits=replace(LIMITS, doubts_max=1)).connected()
         scene.subscribe("orders:1", "orders:2", "orders:3")
@@ -309,11 +461,11 @@ class TestBounds:
     def test_pointer_has_a_ttl(self, build: Build) -> None:
         """Emitters read the setting beside the rules, so it also applies to their publications."""
         scene = build(limits=replace(LIMITS, pointer_ttl_s=20_000)).connected()
-        scene.subscribe("orders:looked")
+        scene.subscribe("orders:looked", "orders:published")
         scene.publish("orders:published")
         with scene.redis.client() as client:
-            for channel in ("orders:looked", "orders:published"):
-                assert 19_000 < client.ttl(KEYS.pointer(channel)) <= 20_000
+            assert not client.exists(KEYS.pointer("orders:looked"))
+            assert 19_000 < client.ttl(KEYS.pointer("orders:published")) <= 20_000
             client.hset(KEYS.rules, ":pointer_ttl_s", "poison")
             scene.publish("orders:published")
             assert client.ttl(KEYS.pointer("orders:published")) > 600_000
@@ -371,6 +523,15 @@ class TestAnotherRedis:
         assert not waiting.is_alive()
         scene.settle("orders:1")
 
+    def test_channel_whose_caller_gave_up_becomes_active_as_well(self, build: Build) -> None:
+        scene = build(started=False, limits=replace(LIMITS, timeout_s=0.2))
+        with pytest.raises(Unavailable):
+            scene.broker.subscribe(["orders:1"])
+        scene.redis.start()
+        scene.connected()
+        wait_until(lambda: scene.metrics.broker_channels_unverified == 0, why="it is subscribed and active")
+        scene.settle("orders:1")
+
     def test_emptied_redis_reports_a_loss(self, scene: Scene) -> None:
         scene.subscribe("orders:1", "gone:1")
         scene.publish("orders:1")
@@ -396,6 +557,18 @@ class TestAnotherRedis:
     def test_deleted_rules_are_written_again(self, scene: Scene) -> None:
         with scene.redis.client() as client:
             client.delete(KEYS.rules)
+        scene.subscribe("orders:1")
+        scene.settle("orders:1")
+        assert scene.sink.losses == []
+
+    def test_missing_rule_is_written_again_and_rules_of_others_stay(self, scene: Scene) -> None:
+        """Without its rule, a publish to a namespace is refused, while canaries and other namespaces are published."""
+        with scene.redis.client() as client:
+            client.hset(KEYS.rules, "newer", "5 60")
+            stored = client.hgetall(KEYS.rules)
+            for gone in (["orders"], ["orders", "canary", ":pointer_ttl_s"]):
+                client.hdel(KEYS.rules, *gone)
+                wait_until(lambda: client.hgetall(KEYS.rules) == stored, why="the node restored the rules")
         scene.subscribe("orders:1")
         scene.settle("orders:1")
         assert scene.sink.losses == []

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from support.processes.redis import RedisProcess
 from support.programs.example_programs import PublishedHistory
+from tidings import Emitter
 
 
 @pytest.fixture
@@ -21,3 +24,10 @@ def published_by_default(shared_redis: RedisProcess) -> PublishedHistory:
         for key in client.scan_iter(b"tidings:*"):
             client.delete(key)
     return PublishedHistory(shared_redis)
+
+
+@pytest.fixture
+def emitter(published: PublishedHistory) -> Iterator[Emitter]:
+    """An emitter of `published`."""
+    with Emitter(published.url, prefix=published.prefix) as emitter:
+        yield emitter

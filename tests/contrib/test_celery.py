@@ -44,7 +44,7 @@ class Worker:
                 cwd=log.parent,
                 start_new_session=True,
             )
-        wait_until(lambda: " ready." in self.text(), within_s=40, why=f"the worker is ready: {self.text()}")
+        wait_until(lambda: " ready." in self.text(), within_s=40, why=lambda: f"the worker is ready: {self.text()}")
 
     def text(self) -> str:
         """Return the log of the worker."""
@@ -61,8 +61,10 @@ class Worker:
         self.app.close()
 
 
-def states(published: PublishedHistory, task: Any) -> list[str]:
-    return [data["state"] for data in published.data(f"tasks:{task.id}")]
+def states(published: PublishedHistory, task: Any, channel: str = "") -> list[str]:
+    """The states of one task in its own channel, or in another one."""
+    data = published.data(channel or f"tasks:{task.id}")
+    return [state["state"] for state in data if state["id"] == task.id]
 
 
 @pytest.mark.parametrize("pool", ["prefork", "gevent", "eventlet", "threads", "solo"])
@@ -72,7 +74,7 @@ def test_states_and_publications_arrive_from_every_pool(pool: str, published: Pu
         tasks = [worker.send("count", number) for number in range(TASKS)]
         wait_until(
             lambda: all(len(states(published, task)) == 2 for task in tasks),
-            why=f"two states per task: {worker.text()}",
+            why=lambda: f"two states per task: {worker.text()}",
         )
     finally:
         worker.stop()
@@ -94,14 +96,24 @@ def shop(
 
 
 class TestStates:
-    def wait_states(self, shop: Any, task: Any, *expected: str) -> list[Any]:
+    def wait_states(self, shop: Any, task: Any, *expected: str, channel: str = "") -> list[Any]:
+        """Wait for these states of a task, in its own channel or in another one. Returns their data."""
         published, worker = shop
         wait_until(
-            lambda: states(published, task) == [*expected],
-            why=f"{expected}, not {states(published, task)} {worker.text()}",
+            lambda: states(published, task, channel) == [*expected],
+            why=lambda: f"{expected}, not {states(published, task, channel)} {worker.text()}",
         )
-        data: list[Any] = published.data(f"tasks:{task.id}")
-        return data
+        data: list[Any] = published.data(channel or f"tasks:{task.id}")
+        return [state for state in data if state["id"] == task.id]
+
+    def assert_ended(self, shop: Any, task: Any, *expected: str) -> None:
+        """Check that no state of the task comes after these, once the worker has run as many tasks as it has processes.
+
+        The pool's main process, which reports some states, has handled the end of the task by then.
+        """
+        for following in [shop[1].send("count", number) for number in range(4)]:
+            self.wait_states(shop, following, "STARTED", "SUCCESS")
+        assert states(shop[0], task) == [*expected]
 
     def test_result_is_published(self, shop: Any) -> None:
         task = shop[1].send("count", 7)
@@ -114,9 +126,8 @@ class TestStates:
         task = shop[1].send("fail", kwargs={"user": "ann"})
         data = self.wait_states(shop, task, "STARTED", "FAILURE")
         assert (data[1]["error"], data[1]["message"]) == ("ValueError", "no such order")
-        assert [data["state"] for data in shop[0].data("user:ann")] == ["STARTED", "FAILURE"]
         # Without `results` the message is not published.
-        assert shop[0].data("user:ann")[1] == {
+        assert self.wait_states(shop, task, "STARTED", "FAILURE", channel="user:ann")[1] == {
             "id": task.id,
             "task": "shop.fail",
             "state": "FAILURE",
@@ -124,13 +135,27 @@ class TestStates:
         }
 
     def test_channel_function_may_return_none(self, shop: Any) -> None:
-        before = len(shop[0].data("user:ann"))
-        self.wait_states(shop, shop[1].send("fail"), "STARTED", "FAILURE")
-        assert len(shop[0].data("user:ann")) == before
+        task = shop[1].send("fail")
+        self.wait_states(shop, task, "STARTED", "FAILURE")
+        self.assert_ended(shop, task, "STARTED", "FAILURE")
+        assert states(shop[0], task, "user:ann") == []
 
     def test_retry_is_published(self, shop: Any) -> None:
-        data = self.wait_states(shop, shop[1].send("retry"), "STARTED", "RETRY", "STARTED", "SUCCESS")
-        assert (data[1]["error"], data[3]["result"]) == ("KeyError", "done")
+        task = shop[1].send("retry")
+        wait_until(lambda: len(states(shop[0], task)) == 4, why=lambda: f"{states(shop[0], task)} {shop[1].text()}")
+        data = shop[0].data(f"tasks:{task.id}")
+        # The next attempt may start before the RETRY is published.
+        (retry,) = [state for state in data if state["state"] == "RETRY"]
+        assert (retry["error"], retry["retries"]) == ("KeyError", 0)
+        others = [state for state in data if state != retry]
+        assert [(state["state"], state.get("retries")) for state in others] == [
+            *(("STARTED", 0), ("STARTED", 1), ("SUCCESS", None))
+        ]
+        assert others[2]["result"] == "done"
+
+    def test_retry_that_is_published_late_is_known_by_its_number(self, shop: Any) -> None:
+        data = self.wait_states(shop, shop[1].send("report_late"), "STARTED", "STARTED", "SUCCESS", "RETRY")
+        assert [state.get("retries") for state in data] == [0, 1, None, 0]
 
     def test_revocation_is_published(self, shop: Any) -> None:
         self.wait_states(shop, shop[1].send("count", 1, expires=-10), "REVOKED")
@@ -138,6 +163,30 @@ class TestStates:
     def test_killed_worker_process_is_published_as_failure(self, shop: Any) -> None:
         data = self.wait_states(shop, shop[1].send("die"), "STARTED", "FAILURE")
         assert data[1]["error"] == "WorkerLostError"
+
+    def test_time_limit_is_published_once(self, shop: Any) -> None:
+        task = shop[1].send("slow")
+        data = self.wait_states(shop, task, "STARTED", "FAILURE")
+        assert data[1]["error"] == "TimeLimitExceeded"
+        self.assert_ended(shop, task, "STARTED", "FAILURE")
+
+    def test_time_limit_of_a_task_that_is_delivered_again_is_published(self, shop: Any) -> None:
+        self.wait_states(shop, shop[1].send("slow_again"), "STARTED", "FAILURE", "STARTED", "SUCCESS")
+
+    @pytest.mark.parametrize(("task", "state"), [("ignore", "IGNORED"), ("reject", "REJECTED")])
+    def test_task_that_is_ignored_or_rejected_has_an_end(self, task: str, state: str, shop: Any) -> None:
+        sent = shop[1].send(task)
+        self.wait_states(shop, sent, "STARTED", state)
+        self.assert_ended(shop, sent, "STARTED", state)
+
+    def test_application_may_be_the_current_one(self, shop: Any) -> None:
+        self.wait_states(shop, shop[1].send("ignore"), "STARTED", "IGNORED", channel="tasks:current")
+
+    def test_task_that_replaces_itself_ends_with_the_other_task(self, shop: Any) -> None:
+        task = shop[1].send("replace")
+        data = self.wait_states(shop, task, "STARTED", "STARTED", "SUCCESS")
+        assert [state["task"] for state in data] == ["shop.replace", "shop.count", "shop.count"]
+        self.assert_ended(shop, task, "STARTED", "STARTED", "SUCCESS")
 
     def test_result_that_is_not_json_is_left_out(self, shop: Any) -> None:
         data = self.wait_states(shop, shop[1].send("unserializable"), "STARTED", "SUCCESS")

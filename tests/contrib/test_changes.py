@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
-from tidings.contrib.changes import Changes, combine
-from tidings.errors import TooLarge
+from tidings.contrib.changes import Changes, combine, explicit_channels, one_per_row
+from tidings.errors import BadChannel, TooLarge
 from tidings.models import Op
+from tidings.models.rules import Rule
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,18 @@ def test_rows_have_the_order_of_their_first_change_and_the_newest_object() -> No
     assert changes.rows() == [("one again", "created"), ("two", "deleted"), ("three", "created")]
 
 
+def test_new_object_under_the_key_of_a_deleted_one_is_an_updated_row() -> None:
+    """Whatever their order: SQLAlchemy names new objects first. Lists ignore a row after a deletion of its version."""
+    rows: list[tuple[object, Op]] = [("new 1", "created"), ("old 1", "deleted"), ("old 2", "deleted")]
+    rows += [("old 3", "deleted"), ("new 3", "updated"), ("new 4", "created")]
+    assert one_per_row(rows, lambda obj: str(obj)[-1]) == [
+        ("new 1", "updated"),
+        ("old 2", "deleted"),
+        ("new 3", "updated"),
+        ("new 4", "created"),
+    ]
+
+
 def test_too_many_rows_are_refused_but_known_rows_are_accepted() -> None:
     changes = Changes(2)
     changes.add(1, "one", "created")
@@ -63,3 +76,20 @@ def test_created_and_deleted_row_is_left_out() -> None:
     outer = Changes(2)
     outer.absorb(changes)
     assert changes.rows() == outer.rows() == []
+
+
+@pytest.mark.parametrize(
+    ("returned", "channels"),
+    [
+        *((None, []), ([], []), ((), []), (iter(()), []), ("a:1", ["a:1"]), (("a:1", "a:2"), ["a:1", "a:2"])),
+        (iter(["a:1", "a:1"]), ["a:1"]),
+    ],
+)
+def test_function_may_return_no_channel(returned: Any, channels: list[str]) -> None:
+    assert explicit_channels(Rule(channels=lambda _: returned), object()) == channels
+
+
+@pytest.mark.parametrize("returned", [5, True, b"a:1", "", "nonsense", [None], [5], {"a:1": 1}, ["a:1", ""]])
+def test_function_that_returns_no_channels_is_an_error_with_a_code(returned: Any) -> None:
+    with pytest.raises(BadChannel):
+        explicit_channels(Rule(channels=lambda _: returned), object())

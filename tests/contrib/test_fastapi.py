@@ -102,8 +102,9 @@ class TestLater:
         messages = [record.getMessage() for record in caplog.records if record.name == "tidings"]
         assert messages == ([] if status < 400 else [f"discarded because the response is a {status}: a:1"])
 
-    def test_exception_discards_the_publications(self, shop: App, published: PublishedHistory) -> None:
-
+    def test_exception_discards_the_publications(
+        self, shop: App, published: PublishedHistory, caplog: pytest.LogCaptureFixture
+    ) -> None:
         async def session() -> AsyncIterator[None]:
             yield
             raise RuntimeError("the commit failed")
@@ -126,10 +127,22 @@ class TestLater:
             later.emit("e", channel="a:1")
             return StreamingResponse(parts())
 
-        with shop.client as client:
-            for path in ("/bug", "/commit", "/stream"):
-                client.get(path)
+        @shop.app.get("/background")
+        async def background(later: Annotated[Collected, Depends(shop.push.later)]) -> Response:
+            def fail() -> None:
+                raise RuntimeError("a bug")
+
+            later.emit("e", channel="a:1")
+            return JSONResponse("done", background=BackgroundTask(fail))
+
+        with shop.client as client, caplog.at_level(logging.INFO, "tidings"):
+            statuses = [client.get(path).status_code for path in ("/bug", "/commit", "/stream", "/background")]
         assert published.data("a:1") == []
+        levels = [record.levelname for record in caplog.records if record.name == "tidings"]
+        # An answer of 200 says that the work is done.
+        assert levels == ["INFO" if status == 500 else "WARNING" for status in statuses]
+        assert (statuses[0], statuses[-1]) == (500, 200)
+        assert "the request ended with RuntimeError after its response: a:1" in caplog.text
 
     def test_invalid_emit_raises_immediately(self, shop: App, published: PublishedHistory) -> None:
         @shop.app.get("/")

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextvars import Context, copy_context
 from pathlib import Path
+from threading import Thread
 
 import pytest
-from flask import Flask, Response, abort, g, stream_with_context
+from flask import Flask, Response, abort, copy_current_request_context, g, request, stream_with_context
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from support.network.http_hub import API_KEY, HttpHub
 from support.ports import free_port
 from support.processes.hub import environment
+from support.processes.redis import RedisProcess
 from support.programs.example_programs import PublishedHistory, program_of
 from tidings.contrib.delivery import raise_error
 from tidings.contrib.flask import Tidings
@@ -194,6 +198,144 @@ class TestInRequest:
 
         assert app.test_client().get("/outer").status_code == 200
         assert published.data("a:1") == ["outer"]
+
+
+class TestOtherContexts:
+    """Each request context has its own batch, which is sent at its own end."""
+
+    def test_copy_of_the_context_in_a_thread_leaves_the_publications_of_the_request(
+        self, app: Flask, published: PublishedHistory
+    ) -> None:
+        push = Tidings(app)
+
+        @app.get("/")
+        def work() -> str:
+            push.emit("e", "view", channel="a:1")
+
+            @copy_current_request_context
+            def job() -> None:
+                push.emit("e", "thread", channel="a:1")
+
+            for _ in range(2):
+                thread = Thread(target=job)
+                thread.start()
+                thread.join()
+            push.emit("e", "view", channel="a:1")
+            return "done"
+
+        assert app.test_client().get("/").status_code == 200
+        assert published.data("a:1") == ["thread", "thread", "view", "view"]
+
+    def test_copy_of_a_failed_request_keeps_its_own_publications(self, app: Flask, published: PublishedHistory) -> None:
+        push = Tidings(app)
+
+        @app.get("/")
+        def work() -> tuple[str, int]:
+            push.emit("e", "view", channel="a:1")
+            copy_current_request_context(lambda: push.emit("e", "copy", channel="a:1"))()
+            return "", 500
+
+        assert app.test_client().get("/").status_code == 500
+        assert published.data("a:1") == ["copy"]
+
+    def test_context_of_the_same_environ_inside_a_view_has_its_own_batch(
+        self, app: Flask, published: PublishedHistory, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        push = Tidings(app)
+
+        @app.get("/")
+        def work() -> str:
+            push.emit("e", "view", channel="a:1")
+            with app.request_context(request.environ):
+                push.emit("e", "inner", channel="a:1")
+            with pytest.raises(RuntimeError):
+                fail()
+            return "done"
+
+        def fail() -> None:
+            with app.request_context(request.environ):
+                push.emit("e", "failed", channel="a:2")
+                raise RuntimeError("a bug")
+
+        assert app.test_client().get("/").status_code == 200
+        assert published.data("a:1") == ["inner", "view"]
+        assert published.data("a:2") == []
+        assert caplog.messages == ["discarded because the request context ended with RuntimeError: a:2"]
+
+    def test_context_of_another_application_publishes_with_its_emitter(
+        self, app: Flask, published: PublishedHistory, shared_redis: RedisProcess
+    ) -> None:
+        other, of_other = Flask("other"), PublishedHistory(shared_redis, f"{published.prefix}other:")
+        other.config.update(TIDINGS_URL=published.url, TIDINGS_PREFIX=of_other.prefix)
+        push = Tidings()
+        push.init_app(app)
+        push.init_app(other)
+
+        @app.get("/")
+        def work() -> str:
+            push.emit("e", "first", channel="a:1")
+            with other.app_context():
+                push.emit("e", "other", channel="a:1")
+            return "done"
+
+        assert app.test_client().get("/").status_code == 200
+        assert (published.data("a:1"), of_other.data("a:1")) == (["first"], ["other"])
+        other.extensions["tidings"].close()
+
+    def test_job_in_a_test_request_context_publishes_at_its_end(self, app: Flask, published: PublishedHistory) -> None:
+        push = Tidings(app)
+        with app.test_request_context("/"):
+            push.emit("e", 1, channel="a:1")
+            push.push_model(_Model(), channel="a:1")
+            assert published.data("a:1") == []
+        assert [publication.event for publication in published.publications("a:1")] == ["e", "updated_model"]
+
+    def test_context_that_is_never_popped_warns(
+        self, app: Flask, published: PublishedHistory, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        push = Tidings(app)
+
+        def script() -> None:
+            app.test_request_context("/").push()
+            push.emit("e", channel="a:1")
+
+        # The context variables of the copy are all that refers to the pushed context.
+        copy_context().run(script)
+        gc.collect()
+        assert caplog.messages == ["discarded because the request context was pushed and never popped: a:1"]
+        assert published.data("a:1") == []
+
+    @pytest.mark.parametrize("status", [200, 500])
+    def test_code_that_outlives_its_request_publishes_at_once(
+        self, status: int, app: Flask, published: PublishedHistory, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        push = Tidings(app)
+        contexts: list[Context] = []
+
+        @app.get("/")
+        def work() -> tuple[str, int]:
+            contexts.append(copy_context())
+            return "", status
+
+        assert app.test_client().get("/").status_code == status
+        with caplog.at_level(logging.INFO, "tidings"):
+            contexts[0].run(push.emit, "e", "late", channel="a:1")
+        assert published.data("a:1") == (["late"] if status < 400 else [])
+        assert len(caplog.messages) == (status >= 400)
+
+    def test_streamed_body_publishes_while_it_is_sent(self, app: Flask, published: PublishedHistory) -> None:
+        push = Tidings(app)
+
+        @app.get("/")
+        def work() -> Response:
+            @stream_with_context
+            def stream() -> Iterator[str]:
+                push.emit("e", "stream", channel="a:1")
+                yield str(published.data("a:1"))
+
+            return Response(stream())
+
+        assert app.test_client().get("/").text == "['stream']"
 
 
 class TestOutsideOfRequest:

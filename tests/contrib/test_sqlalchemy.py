@@ -62,12 +62,6 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def emitter(published: PublishedHistory) -> Iterator[Emitter]:
-    with Emitter(published.url, prefix=published.prefix) as emitter:
-        yield emitter
-
-
-@pytest.fixture
 def maker(engine: Engine, emitter: Emitter) -> sessionmaker[Session]:
     maker = sessionmaker(engine)
     autopush(maker, emitter)
@@ -369,6 +363,32 @@ class TestErrors:
 
 
 class TestOptions:
+    def test_second_autopush_with_the_same_emitter_pushes_nothing_twice(
+        self, engine: Engine, emitter: Emitter, published: PublishedHistory
+    ) -> None:
+        maker = sessionmaker(engine)
+        for models in (None, None, [Order]):
+            autopush(maker, emitter, models=models)
+            autopush(maker, lambda: emitter)
+        with Emitter(published.url, prefix=published.prefix) as other, maker() as session:
+            autopush(session, other)
+            session.add(order := Order(id=1))
+            session.commit()
+            session.delete(order)
+            session.commit()
+        assert [op for op, _ in published.ops("orders:1")] == ["created", "created", "deleted", "deleted"]
+
+    def test_later_autopush_pushes_the_models_that_an_earlier_one_does_not(
+        self, engine: Engine, emitter: Emitter, published: PublishedHistory
+    ) -> None:
+        maker = sessionmaker(engine)
+        autopush(maker, emitter, models=[Item])
+        autopush(maker, emitter)
+        with maker() as session:
+            session.add(Order(id=1, items=[Item(id=1)]))
+            session.commit()
+        assert len(published.data("orders:1")) == len(published.data("orders:items")) == 1
+
     def test_only_selected_models_are_pushed(
         self, engine: Engine, emitter: Emitter, published: PublishedHistory
     ) -> None:

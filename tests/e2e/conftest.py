@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.processes.client import ClientProcess
+from support.processes.hub import HubProcess
 
 
 @pytest.fixture
@@ -16,3 +17,12 @@ def clients() -> Iterator[list[ClientProcess]]:
     yield started
     for client in started:
         client.stop()
+
+
+@pytest.fixture
+def hubs() -> Iterator[list[HubProcess]]:
+    """A list of hubs that the test fills. They are stopped at the end of the test."""
+    started: list[HubProcess] = []
+    yield started
+    for process in started:
+        process.stop()

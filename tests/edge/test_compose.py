@@ -186,8 +186,8 @@ def test_timeouts_are_longer_than_the_heartbeat(running: Composition) -> None:
 
     settings = Settings()
     text = (Path(running["nginx"].local("/etc/nginx/conf.d")) / "tidings.conf").read_text()
-    for place in ("location /socket.io/ {", "location = /sse {"):
-        block = text.split(place)[1].split("}")[0]
+    for place in ("location /socket.io/ {", "location @tidings_session {", "location = /sse {"):
+        block = text.split(place)[1].split("\n    }")[0]
         (idle_s,) = re.findall(r"proxy_read_timeout (\d+)s;", block)
         assert int(idle_s) > settings.ping_interval_s + settings.ping_timeout_s
     for idle in re.findall(r"keepalive_timeout (\d+)s;", text):

@@ -21,11 +21,15 @@ import pytest
 import websocket
 
 from support.installed_programs import program
+from support.network.proxy import Proxy
 from support.ports import free_port
 from support.processes.hub import HubProcess, token
 from support.processes.nginx import certificate, check, write_config
+from support.source_tree import ROOT
 from support.waiting import wait_until
 from tidings_hub.cli import main
+
+VENDOR = ROOT / "hub" / "tidings_hub" / "web" / "static" / "vendor"
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -51,6 +55,7 @@ class NginxServer:
     plain: int
     tls: int
     hub: HubProcess
+    proxy: Proxy
     chain: str
 
 
@@ -72,11 +77,15 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NginxServer]:
     thread = threading.Thread(target=application.serve_forever, args=(0.05,))
     thread.start()
     nginx: subprocess.Popen[bytes] | None = None
+    proxy: Proxy | None = None
     try:
-        hub.start()
-        arguments = ["--node", f"n1=127.0.0.1:{hub.port}", "--routing", "sid", "--port", str(plain)]
+        proxy = Proxy(hub.start().port, plain=True)
+        arguments = ["--node", f"n1=127.0.0.1:{proxy.port}", "--routing", "sid", "--port", str(plain)]
         arguments += ["--certificate", chain, "--key", key, "--tls-port", str(tls)]
         arguments += ["--app", f"127.0.0.1:{application.server_port}"]
+        (folder / "static").mkdir()
+        (folder / "static" / "own.css").write_text("p { color: red }")
+        arguments += ["--static", str(folder / "static")]
         with contextlib.redirect_stdout(io.StringIO()) as output:
             assert main(["nginx", *arguments]) == 0
         # Low enough for slow machines.
@@ -87,11 +96,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NginxServer]:
         command = [program("nginx"), "-e", str(folder / "error.log"), "-c", str(path)]
         nginx = subprocess.Popen(command, start_new_session=True)
         wait_until(lambda: listens(plain) and listens(tls), why="nginx listens")
-        yield NginxServer(plain, tls, hub, chain)
+        yield NginxServer(plain, tls, hub, proxy, chain)
     finally:
         if nginx is not None:
             os.killpg(nginx.pid, signal.SIGTERM)
             nginx.wait(timeout=20)
+        if proxy is not None:
+            proxy.close()
         hub.stop()
         application.shutdown()
         application.server_close()
@@ -125,6 +136,28 @@ def test_clients_connect_over_tls(served: NginxServer) -> None:
         client.send("40" + json.dumps({"token": token("ann")}))
         assert str(client.recv()).startswith("40")
         assert "tidings:ready" in str(client.recv())
+
+
+def test_poll_is_not_repeated_by_nginx(served: NginxServer) -> None:
+    """nginx repeats requests without a session on another connection, but reports the lost response of a poll."""
+    context = ssl.create_default_context(cafile=served.chain)
+    poll = "/socket.io/?EIO=4&transport=polling"
+
+    def send(method: str, target: str, body: bytes = b"") -> tuple[int, bytes]:
+        connection = http.client.HTTPSConnection("127.0.0.1", served.tls, timeout=20, context=context)
+        with closing(connection):
+            connection.request(method, target, body)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+
+    sid = json.loads(send("GET", f"{poll}&t=h")[1][1:])["sid"]
+    repeated = served.hub.metric("tidings_polls_repeated_total")
+    assert send("POST", f"{poll}&t=p&sid={sid}", b"40" + json.dumps({"token": token("ann")}).encode())[0] == 200
+    served.proxy.lose_response(b"tidings:ready")
+    statuses = [send("GET", f"{poll}&t=a{turn}&sid={sid}")[0] for turn in range(2)]
+    assert 502 in statuses
+    assert served.proxy.responses_lost == 1
+    assert served.hub.metric("tidings_polls_repeated_total") == repeated
 
 
 def test_nginx_replaces_forwarding_headers(served: NginxServer) -> None:
@@ -181,3 +214,19 @@ def test_new_sessions_of_one_address_are_limited_and_polls_are_not(served: Nginx
     # Other addresses and requests of sessions are not limited. The hub responds with 400 to an unknown session.
     assert status(new, "127.0.98.1") == 200
     assert status(f"{new}&sid=n1{'x' * 20}", "127.0.99.1") == 400
+
+
+def test_sdk_is_served_beside_a_folder_of_own_files(served: NginxServer) -> None:
+    context = ssl.create_default_context(cafile=served.chain)
+    with closing(http.client.HTTPSConnection("127.0.0.1", served.tls, timeout=20, context=context)) as connection:
+
+        def get(path: str, encoding: str = "identity") -> tuple[int, bytes, str | None]:
+            connection.request("GET", path, headers={"Accept-Encoding": encoding})
+            response = connection.getresponse()
+            return response.status, response.read(), response.getheader("Content-Encoding")
+
+        assert get("/static/own.css")[:2] == (200, b"p { color: red }")
+        for name in ("tidings.js", "tidings.js.map"):
+            assert get(f"/{name}")[:2] == (200, (VENDOR / name).read_bytes())
+        assert get("/tidings.js", "gzip")[2] == "gzip"
+        assert get("/tidings.jsx")[1] != (VENDOR / "tidings.js").read_bytes()

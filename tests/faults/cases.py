@@ -9,7 +9,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import cycle
 
+from faults.full_nodes import FULL_NODE_OPTIONS, fill_node
+from faults.idle_channels import NODE_OPTIONS, cut_many_channels
+from faults.issuers import drip_key_set, garble_key_set
+from faults.partial import fill_redis, freeze_bucket, freeze_sessions, freeze_worker
 from faults.scene import SETTLED_S, Outcome, Scene, Setting
+from faults.shared_redis import cross_databases, forget_revocations
 from support.processes.cluster import ClusterProcess
 from support.waiting import wait_until
 from tidings.redis_client.keys import DEFAULT_PREFIX, RedisKeys
@@ -128,6 +133,25 @@ def pause_redis(scene: Scene) -> None:
     scene.wait_for_nodes()
     scene.wait_for_deliveries()
     scene.run_load(10)
+
+
+def herd(scene: Scene) -> None:
+    """All clients return at once with missed publications, under load. Then they return while Redis is suspended."""
+    scene.run_load(5)
+    scene.nginx.stop()
+    scene.run_load(8)
+    scene.nginx.start()
+    scene.wait_for_clients()
+    scene.wait_for_deliveries()
+    scene.run_load(5)
+    scene.redis.pause()
+    scene.nginx.restart()
+    scene.run_load(14)
+    scene.redis.resume()
+    scene.wait_for_nodes()
+    scene.wait_for_clients()
+    scene.wait_for_deliveries()
+    scene.run_load(5)
 
 
 def kill_connections(scene: Scene) -> None:
@@ -270,6 +294,18 @@ def sleep_clients(scene: Scene) -> None:
     scene.wait_for_clients()
 
 
+def lose_responses(scene: Scene) -> None:
+    """The connection between nginx and a node breaks with a poll response on it, and nginx repeats the poll."""
+    for _ in range(20):
+        for proxy in scene.http_proxies:
+            proxy.lose_response(b'42["')
+        scene.run_load(2)
+    scene.wait_for_clients()
+    repeated = sum(node.metric("tidings_polls_repeated_total") for node in scene.nodes)
+    if not repeated:
+        raise AssertionError("nginx repeated no poll, so this run proves nothing")
+
+
 def jump_clocks(scene: Scene) -> None:
     """The wall clocks of Redis and of a node jump an hour forward, back, an hour backward, and back."""
     for name, by_s in (("node", 3600), ("redis", 3600), ("redis", 0), ("node", -3600), ("redis", -3600), ("redis", 0)):
@@ -285,10 +321,15 @@ def jump_clocks(scene: Scene) -> None:
 
 
 _PERSISTENT = Setting(redis_options=("--appendonly", "yes", "--appendfsync", "everysec"))
+# Fewer workers than clients, and a connect timeout that is shorter than the pause of Redis, also in a short run.
+_FEW_WORKERS = Setting(
+    node_options="handlers = 8\nconnect_timeout_s = 1.5\nconnect_queue_timeout_s = 6.0\nbroker_timeout_s = 4.0\n"
+)
 _SMALL_OUTPUT_BUFFER = Setting(
     proxied=True,
     redis_options=("--client-output-buffer-limit", "pubsub 1mb 1mb 1", "--logfile", "redis.log"),
 )
+_WORKERS = Setting(node_options="workers = 2\nworker_timeout_s = 5.0\n")
 CASES = [
     Case("steady", steady, ExpectedGaps.NONE),
     Case("kill-node", kill_node, ExpectedGaps.NONE, short=True),
@@ -298,8 +339,22 @@ CASES = [
     Case("redis-same-file", lambda scene: _restart_redis(scene, "same"), ExpectedGaps.ALL, _PERSISTENT, short=True),
     Case("redis-empty", lambda scene: _restart_redis(scene, "empty"), ExpectedGaps.ALL, _PERSISTENT, short=True),
     Case("redis-older-file", lambda scene: _restart_redis(scene, "older"), ExpectedGaps.ALL, _PERSISTENT),
+    Case("revocations", forget_revocations, ExpectedGaps.ALL, short=True),
+    Case("databases-crossed", cross_databases, ExpectedGaps.NONE, short=True),
     Case("redis-paused", pause_redis, ExpectedGaps.NONE),
+    Case("redis-full", fill_redis, ExpectedGaps.NONE, short=True),
+    Case("bucket-away", freeze_bucket, ExpectedGaps.ANY, Setting(cluster=True)),
+    Case("sessions-away", freeze_sessions, ExpectedGaps.ANY, Setting(cluster=True)),
+    Case("worker-frozen", freeze_worker, ExpectedGaps.NONE, _WORKERS),
+    Case("herd", herd, ExpectedGaps.NONE, _FEW_WORKERS, short=True),
     Case("client-kill", kill_connections, ExpectedGaps.NONE, short=True),
+    Case(
+        "many-channels",
+        cut_many_channels,
+        ExpectedGaps.NONE,
+        Setting(proxied=True, node_options=NODE_OPTIONS),
+        short=True,
+    ),
     Case("output-buffer", overflow_output_buffer, ExpectedGaps.NONE, _SMALL_OUTPUT_BUFFER),
     Case("fail-over", fail_over, ExpectedGaps.ALL, Setting(sentinel=True)),
     Case("reshard", reshard, ExpectedGaps.ALL, Setting(cluster=True)),
@@ -307,5 +362,9 @@ CASES = [
     Case("lossy-link", lossy_link, ExpectedGaps.NONE, Setting(proxied=True)),
     Case("partition", partition, ExpectedGaps.NONE, Setting(proxied=True), short=True),
     Case("sleeping-clients", sleep_clients, ExpectedGaps.NONE),
+    Case("poll-repeated", lose_responses, ExpectedGaps.NONE, Setting(loses_responses=True), short=True),
+    Case("jwks-drips", drip_key_set, ExpectedGaps.NONE, Setting(issuer=True), short=True),
+    Case("jwks-lies", garble_key_set, ExpectedGaps.NONE, Setting(issuer=True)),
+    Case("full-node", fill_node, ExpectedGaps.NONE, Setting(node_options=FULL_NODE_OPTIONS), short=True),
     Case("clocks", jump_clocks, ExpectedGaps.ANY, Setting(clocks=True)),
 ]

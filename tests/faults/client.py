@@ -19,7 +19,7 @@ from typing import Any
 from faults.load import MARK
 from faults.wire import HttpProtocol, WebSocketProtocol
 from tidings.backoff import delay_s
-from tidings.codes import CODES
+from tidings.codes import CODES, RECONNECT_MAX
 
 OPENING_S = 5.0
 _BACKOFF_BASE_S = 0.5
@@ -42,13 +42,17 @@ class Counts:
 
 
 class Client:
-    """One client. `address` is the server's, `source` its own IP address; `write_line` appends to the history."""
+    """One client. `address` is the server's, `source` its own IP address; `write_line` appends to the history.
+
+    `sends_t`: whether its requests have a `t` that identifies them, as those of socket.io-client have.
+    """
 
     def __init__(
         self,
         name: str,
         *,
         polling: bool,
+        sends_t: bool,
         channels: list[str],
         token: str,
         address: tuple[str, int],
@@ -58,6 +62,7 @@ class Client:
     ) -> None:
         self.name = name
         self._polling = polling
+        self.sends_t = sends_t
         self._connect_payload: dict[str, object] = {"token": token, "channels": channels}
         self._channels = channels
         self._address = address
@@ -187,7 +192,9 @@ class _Session:
         return await self._end_reason
 
     def end(self, reason: str) -> None:
-        """End the session."""
+        """End the session. After a close number from 4500 on the client does not return."""
+        word, _, number = reason.partition(" ")
+        self.final = self.final or (word == "close" and int(number) > RECONNECT_MAX)
         if not self._end_reason.done():
             self._end_reason.set_result(self.close_code or reason)
 
@@ -261,11 +268,16 @@ class _PollingSession(_Session):
         self._dialling: set[asyncio.Task[None]] = set()
         self._unsent: list[bytes] = []
         self._posting = False
+        self._requests = 0
 
     async def dial(self) -> None:
         await self.client.open(lambda: self._polls)
         await self.client.open(lambda: self._posts)
-        self._polls.request(b"GET", self._path)
+        self._polls.request(b"GET", self._target())
+
+    def _target(self) -> bytes:
+        self._requests += 1
+        return self._path + (b"&t=request%d" % self._requests if self.client.sends_t else b"")
 
     def opened(self, sid: str) -> None:
         self._path = _POLLING + b"&sid=" + sid.encode()
@@ -292,7 +304,7 @@ class _PollingSession(_Session):
             self._polls = HttpProtocol("localhost", self._on_poll, self.end)
             self._spawn(self._redial(self._polls, b"GET", b""))
         else:
-            self._polls.request(b"GET", self._path)
+            self._polls.request(b"GET", self._target())
 
     def _on_post(self, status: int, body: bytes) -> None:
         self._posting = False
@@ -311,7 +323,7 @@ class _PollingSession(_Session):
             self._posts = HttpProtocol("localhost", self._on_post, self.end)
             self._spawn(self._redial(self._posts, b"POST", body))
         else:
-            self._posts.request(b"POST", self._path, body)
+            self._posts.request(b"POST", self._target(), body)
 
     def _spawn(self, dialling: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(dialling)
@@ -324,4 +336,4 @@ class _PollingSession(_Session):
         except OSError as error:
             self.end(f"no connection: {type(error).__name__}")
         else:
-            requests.request(method, self._path, body)
+            requests.request(method, self._target(), body)

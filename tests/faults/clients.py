@@ -32,6 +32,7 @@ def own_clients(options: dict[str, Any], counts: Counts, write_line: Callable[[s
         Client(
             f"{'p' if load.is_polling(number) else 'w'}{number}",
             polling=load.is_polling(number),
+            sends_t=number % 2 == 0,
             channels=load.channels_of(number),
             token=token(f"user-{number}", *PATTERNS, now_s=issued_s, expires_in_s=_TOKEN_S),
             address=("127.0.0.1", options["port"]),

@@ -19,6 +19,7 @@ from faults.figures import Figures
 from faults.load import CONFIG, Load
 from faults.sticky import Nginx
 from support.history import Checker, lines_of
+from support.network.issuer import ISSUER, publishing
 from support.network.proxy import Proxy
 from support.processes.cluster import ClusterProcess
 from support.processes.hub import API_KEY, ROOT, SECRET, HubProcess, environment
@@ -107,6 +108,9 @@ class Setting:
         sentinel: A replica, and sentinels that decide on a fail-over.
         cluster: A Redis Cluster instead of one Redis.
         clocks: Wall clocks of Redis and of the first node that a test can set.
+        issuer: An issuer whose key set the nodes fetch, with the key `k1`.
+        loses_responses: A proxy between nginx and each node.
+        node_options: More settings of the nodes, as TOML. `{clients}` is the number of clients.
     """
 
     proxied: bool = False
@@ -114,6 +118,9 @@ class Setting:
     sentinel: bool = False
     cluster: bool = False
     clocks: bool = False
+    issuer: bool = False
+    loses_responses: bool = False
+    node_options: str = ""
 
 
 @dataclass(slots=True)
@@ -137,11 +144,13 @@ class Scene:
         self.load = load
         self.setting = setting or Setting()
         self.proxies: list[Proxy] = []
+        self.http_proxies: list[Proxy] = []
         self.nodes: list[HubProcess] = []
         self.clients: list[Program] = []
         self.clocks = {name: Clock(folder / f"{name}.clock") for name in CLOCKS} if self.setting.clocks else {}
         program = self.clocks["redis"].program("redis-server") if self.clocks else ("redis-server",)
         self.redis = RedisProcess(self._sub("redis"), *self.setting.redis_options, program=program)
+        self.issuer = publishing("k1")
         self.sentinels: SentinelGroup | None = None
         self.cluster: ClusterProcess | None = None
         try:
@@ -164,17 +173,24 @@ class Scene:
             self.redis = self.cluster.start().nodes[0]
         else:
             self.redis.start()
+        config = _HUB + self.setting.node_options.replace("{clients}", str(self.load.clients)) + CONFIG
+        if self.setting.issuer:
+            self.issuer.start()
+            config += f'[[jwks]]\nissuer = "{ISSUER}"\nurl = "{self.issuer.url}/jwks"\ncache_s = 30\n'
         for number, name in enumerate(NODES):
             broker = self.broker
             if self.setting.proxied:
                 self.proxies.append(Proxy(self.redis.port))
                 broker = self.proxies[-1].url
-            node = HubProcess(self._sub(name), "--broker", broker, "--node-id", name, config=_HUB + CONFIG)
+            node = HubProcess(self._sub(name), "--broker", broker, "--node-id", name, config=config)
             if self.clocks and number == 0:
                 node.environment = self.clocks["node"].environment()
             self.nodes.append(node.start())
-        ports = {name: node.port for name, node in zip(NODES, self.nodes, strict=True)}
-        self.nginx = Nginx(self._sub("nginx"), ports).start()
+        ports = [node.port for node in self.nodes]
+        if self.setting.loses_responses:
+            self.http_proxies = [Proxy(port, plain=True) for port in ports]
+            ports = [proxy.port for proxy in self.http_proxies]
+        self.nginx = Nginx(self._sub("nginx"), dict(zip(NODES, ports, strict=True))).start()
         options = {"load": self.load.as_options(), "port": self.nginx.port, "broker": self.broker}
         self.files = [self.folder / "backends.jsonl"]
         self.backends = Program("faults.backends", {**options, "file": str(self.files[0])})
@@ -296,7 +312,8 @@ class Scene:
             self.nginx.stop()
         for node in self.nodes:
             node.stop()
-        for proxy in self.proxies:
+        self.issuer.close()
+        for proxy in (*self.proxies, *self.http_proxies):
             proxy.close()
         if self.sentinels is not None:
             self.sentinels.stop()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tidings.errors import CallerError, Unauthorized
@@ -25,7 +25,6 @@ RENAMES = ChannelMapping("io", {"order-": "orders:", "u": "user:"})
 CHANNELS = EmitterChannels("socket.io", "/")
 
 # One example may take long on a shared machine.
-FUZZ = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 texts = st.one_of(st.text(max_size=12), st.sampled_from(["a", "chat:a", "user:7", "order-1", "hello", "/", ""]))
 scalars = st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(), texts)
@@ -77,14 +76,12 @@ options = like({"rooms": rooms, "except": st.just([]), "flags": st.just({})}, pa
 emit_channels = st.sampled_from(["socket.io#/#", "socket.io#emitter", "socket.io#/#chat:a#", "socket.io#/#a"])
 
 
-@FUZZ
 @given(emit_channels, packets, options)
 def test_emits(channel: str, packet: Any, details: Any) -> None:
     message = pack(["emitter", packet, details])
     accepted(lambda: [read_emit(CHANNELS.room(channel), unpack(message), "/", RENAMES, BOUNDS)])
 
 
-@FUZZ
 @given(st.one_of(st.binary(max_size=60), packed.map(pack)), st.text(max_size=30))
 def test_random_bytes_are_rejected(message: bytes, channel: str) -> None:
     assert not accepted(lambda: [read_emit(CHANNELS.room(channel), unpack(message), "/", RENAMES, BOUNDS)])
@@ -97,7 +94,6 @@ def test_random_bytes_are_rejected(message: bytes, channel: str) -> None:
 requests = like({"type": st.sampled_from([2, 3, 4]), "opts": like({"rooms": rooms}, values), "rooms": rooms}, values)
 
 
-@FUZZ
 @given(requests)
 def test_requests(message: Any) -> None:
     accepted(lambda: read_request(json.dumps(message).encode(), RENAMES, BOUNDS))
@@ -109,7 +105,6 @@ managers = like(
 )
 
 
-@FUZZ
 @given(managers)
 def test_managers(message: Any) -> None:
     accepted(lambda: [read_message(json.dumps(message).encode(), RENAMES, BOUNDS)])
@@ -118,7 +113,6 @@ def test_managers(message: Any) -> None:
 events = like({"name": texts, "channel": texts, "channels": rooms, "data": values.map(json.dumps)}, values)
 
 
-@FUZZ
 @given(events, st.lists(events, max_size=4))
 def test_events_and_batches(message: Any, batch: Any) -> None:
     accepted(lambda: [read_event(json.dumps(message).encode(), RENAMES, data_max_bytes=500)])
@@ -131,7 +125,6 @@ queries = st.dictionaries(
 )
 
 
-@FUZZ
 @given(queries, st.binary(max_size=10))
 def test_unsigned_requests_are_rejected(query: dict[str, str], body: bytes) -> None:
     with pytest.raises(Unauthorized):

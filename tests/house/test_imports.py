@@ -35,7 +35,13 @@ DRIVERS = {
     "django": {"adapters/tidings/contrib/django/"},
     "fastapi": set(),
     "flask": {"hub/tidings_hub/web/", "adapters/tidings/contrib/flask.py"},
-    "sqlalchemy": {"adapters/tidings/contrib/sqlalchemy.py", "adapters/tidings/contrib/outbox/"},
+    "sqlalchemy": {
+        "adapters/tidings/contrib/database_rows.py",
+        "adapters/tidings/contrib/orphans.py",
+        "adapters/tidings/contrib/sqlalchemy.py",
+        "adapters/tidings/contrib/sqlalchemy_targets.py",
+        "adapters/tidings/contrib/outbox/",
+    },
     "starlette": {"adapters/tidings/contrib/fastapi.py"},
     "werkzeug": {"hub/tidings_hub/web/"},
 }

@@ -28,8 +28,9 @@ TESTED_BY = {
             "engine/listener",
             "engine/response_socket",
         ),
-        *("engine/sse_handler", "engine/wsgi_handler"),
+        *("engine/refused_origin", "engine/sse_handler", "engine/wsgi_handler"),
     },
+    "tests/conformance/test_full.py": {"engine/capacity/socket_room", "engine/capacity/waiting_tiers"},
     "tests/conformance/test_engineio.py": {
         *(
             "engine/close_payloads",
@@ -41,6 +42,7 @@ TESTED_BY = {
         ),
         *("engine/poll_response_cache", "engine/server", "engine/upgrade"),
     },
+    "tests/conformance/test_repeated_polls.py": {"engine/poll_handler"},
     "tests/e2e/nodes/test_relay.py": {"engine/relay/splice"},
 }
 

@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
 
 from tidings.models import ModelOptions, Registry, Rule, describe
+from tidings.models.versions import VersionOfKind
 from tidings.wire.payload import encode_data
 
-NOW_US = 1_790_000_000_123_456
+NOW = VersionOfKind(1_790_000_000_123_456, "clock:5f3a90c1")
 
 
 def described(obj: object, rule: Rule | None = None, **shape: Any) -> tuple[dict[str, Any], list[str]]:
     data, channels = describe(
-        obj, cast("ModelOptions", shape), rule or Registry().rule(type(obj)), channels=None, now_us=NOW_US
+        obj, cast("ModelOptions", shape), rule or Registry().rule(type(obj)), channels=None, fallback=NOW
     )
     encode_data(data)
     return data, channels
@@ -26,7 +27,12 @@ def model_of(obj: object, **shape: Any) -> dict[str, Any]:
 
 
 def version_of(obj: object, rule: Rule | None = None, **shape: Any) -> Any:
-    return described(obj, (rule or Rule()).with_defaults(Rule(channels="any:1")), **shape)[0]["version"]
+    return versioned(obj, rule, **shape).value
+
+
+def versioned(obj: object, rule: Rule | None = None, **shape: Any) -> VersionOfKind:
+    data = described(obj, (rule or Rule()).with_defaults(Rule(channels="any:1")), **shape)[0]
+    return VersionOfKind(data["version"], data["version_kind"])
 
 
 @dataclass

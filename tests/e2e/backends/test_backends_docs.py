@@ -171,11 +171,14 @@ class Scene:
         """Check that the client receives exactly these publications during the block, in this order."""
         before = len(publications_of(self.client))
         yield
-        self.client.wait(lambda client: len(publications_of(client)) >= before + len(expected), why=str(expected))
+        self.client.wait(
+            lambda client: len(publications_of(client)) >= before + len(expected), why=lambda: str(expected)
+        )
         new = publications_of(self.client)[before:]
         for event, _, data in new:
             if event == "updated_model":
                 assert data.pop("version")
+                assert data.pop("version_kind")
         assert new == list(expected)
 
 
@@ -257,7 +260,7 @@ def test_web_application_reaches_the_client(scene: Scene, name: str) -> None:
     options = f"--bind 127.0.0.1:{port} --no-control-socket"
     command = [sys.executable, "-W", "ignore", "-m", server, *arguments]
     with scene.running(command, GUNICORN_CMD_ARGS=options) as log:
-        wait_until(lambda: accepts(port), why=f"{server} listens: {log.read_text()}")
+        wait_until(lambda: accepts(port), why=lambda: f"{server} listens: {log.read_text()}")
         with scene.expect_publications(SHIPPED):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
             connection.request("POST", "/orders/42/ship", headers={"Content-Length": "0"})
@@ -281,7 +284,7 @@ def test_celery_program_reaches_the_client(scene: Scene) -> None:
     before = len(publications_of(scene.client))
     with scene.running([sys.executable, "-W", "ignore", "-m", server, *arguments], **variables) as log:
         scene.finish([sys.executable, "-c", "from celery_shop import ship; ship.delay(42)"], **variables)
-        scene.client.wait(lambda client: len(publications_of(client)) >= before + 3, why=log.read_text())
+        scene.client.wait(lambda client: len(publications_of(client)) >= before + 3, why=log.read_text)
     started, shipped, succeeded = publications_of(scene.client)[before:]
     assert [(event, data["task"], data["state"]) for event, _, data in (started, succeeded)] == [
         ("task", "shop.ship", "STARTED"),
@@ -297,7 +300,7 @@ def test_program_emits_to_another_socketio_server(scene: Scene, tmp_path: Path) 
     server = [*node("")[:1], str(scene.write("server.mjs"))]
     try:
         with scene.running(server, REDIS_URL=redis.url, PORT=str(port)) as log:
-            wait_until(lambda: accepts(port), why=f"the server listens: {log.read_text()}")
+            wait_until(lambda: accepts(port), why=lambda: f"the server listens: {log.read_text()}")
             client = NodeProgram("socketio_client.mjs", {"port": port, "rooms": []})
             try:
                 assert client.read_line() == {"joined": True}

@@ -57,7 +57,7 @@ class Backend(threading.Thread):
     def wait_accepted(self, count: int = 60) -> None:
         """Wait until the queue has accepted this many more messages."""
         goal = len(self.acked) + count
-        wait_until(lambda: len(self.acked) >= goal, within_s=40, why=f"{goal} emitted, not {len(self.acked)}")
+        wait_until(lambda: len(self.acked) >= goal, within_s=40, why=lambda: f"{goal} emitted, not {len(self.acked)}")
 
     def stop(self) -> None:
         self._done.set()
@@ -71,23 +71,6 @@ def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitProcess]:
     process = RabbitProcess(folder / "server", authority=Authority.make(folder / "authority")).start()
     yield process
     process.stop()
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisProcess]:
-    (tmp_path / "redis").mkdir()
-    process = RedisProcess(tmp_path / "redis").start()
-    yield process
-    process.stop()
-
-
-@pytest.fixture
-def hubs() -> Iterator[list[HubProcess]]:
-    """A list of hubs that the test fills. They are stopped at the end of the test."""
-    started: list[HubProcess] = []
-    yield started
-    for process in started:
-        process.stop()
 
 
 def hub_with(folder: Path, broker: str, *flags: str, **urls: str) -> HubProcess:
@@ -127,7 +110,7 @@ def check(backend: Backend, clients: list[ClientProcess], hub: HubProcess) -> No
         client.wait(
             lambda client: len(client.data()) >= len(backend.acked),
             within_s=30,
-            why=f"{len(backend.acked)} numbers; {hub.log.read_text()[-2000:]}",
+            why=lambda: f"{len(backend.acked)} numbers; {hub.log.read_text()[-2000:]}",
         )
         assert {name: client.data(name) for name in CHANNELS} == expected, client.kind
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,15 +120,14 @@ def test_client_receives_each_publication_once_despite_killed_relays(shop: Shop,
 def test_several_relays_publish_once_and_keep_the_order_of_each_channel(shop: Shop) -> None:
     relays = [shop.relay("--interval", "0.05", "--batch", "7") for _ in range(3)]
     wait_until(lambda: all(relay.has_logged("relaying") for relay in relays), why="all relays have started")
-    writers = [threading.Thread(target=_write, args=(shop, start)) for start in range(0, 240, 80)]
-    for writer in writers:
-        writer.start()
-    # One relay is suspended while it may hold rows, and then killed. The others publish its rows.
-    wait_until(lambda: shop.published(0), why="the relays publish")
-    relays[0].pause()
-    relays[0].stop()
-    for writer in writers:
-        writer.join(60)
+    with ThreadPoolExecutor() as threads:
+        writers = [threads.submit(_write, shop, start) for start in range(0, 240, 80)]
+        # One relay is suspended while it may hold rows, and then killed. The others publish its rows.
+        wait_until(lambda: shop.published(0), why="the relays publish")
+        relays[0].pause()
+        relays[0].stop()
+        for writer in writers:
+            writer.result(60)
     wait_until(lambda: shop.count_rows() == 0, within_s=40, why="all rows are published")
     for number in range(8):
         published = shop.published(number)

@@ -115,6 +115,20 @@ def test_tail_recovers_after_a_cut_and_reports_missing_publications(hub: HubProc
             tail.stop()
 
 
+def test_since_a_cursor_nothing_is_missing_in_a_complete_history(hub: HubProcess) -> None:
+    """The stream also has the channel of the token's user, for which `--since` has no position."""
+    hub.publish("orders:since", "n", 1)
+    cursor = hub.get("/api/channels/orders:since/history")[1]["cursor"]
+    expected = publish(hub, "orders:since", 2, 3)
+    tail = Tail(hub.port, "orders:since", "--since", cursor, "--count", "2")
+    try:
+        assert tail.wait() == 0
+        wait_until(lambda: tail.out == expected, why="the publications after the cursor are printed")
+    finally:
+        tail.stop()
+    assert tail.err == []
+
+
 def test_quiet_stream_is_not_reported_as_broken(hub: HubProcess) -> None:
     """The limit for silence follows from the heartbeats, not from the timeout of the first response."""
     with EventStream(hub.url, ["ticks:quiet"], token=token("tail", "*"), timeout_s=1) as stream:

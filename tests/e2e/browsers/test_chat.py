@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from support.browsers.chromium import BACK_S, chromium
 from support.installed_programs import program
 from support.ports import free_port
-from support.processes.hub import ROOT, environment
+from support.processes.hub import ROOT, SECRET, HubProcess, environment
 from support.processes.redis import RedisProcess
 from support.waiting import wait_until
 
@@ -143,3 +143,28 @@ def test_token_and_messages_require_sign_in(chat: str) -> None:
     port = int(chat.rpartition(":")[2])
     for path in ("/token", "/messages"):
         assert not is_ok(port, path)
+
+
+def test_page_starts_when_its_hub_does(browser: Browser, shared_redis: RedisProcess, tmp_path: Path) -> None:
+    port = free_port()
+    page_url = f"http://127.0.0.1:{port}"
+    config = (ROOT / "examples" / "chat" / "tidings.toml").read_text()
+    hub = HubProcess(tmp_path, "--broker", shared_redis.url, config=f'origins = ["{page_url}"]\n{config}')
+    hub.port = free_port()
+    values = {"CHAT_DATA": str(tmp_path / "chat.sqlite"), "CHAT_HUB": hub.url, "CHAT_SECRET": "c" * 32}
+    values |= {"TIDINGS_SECRET": SECRET, "REDIS_URL": shared_redis.url}
+    hub.environment["TIDINGS_SECRET"] = SECRET
+    command = [sys.executable, "-m", "flask", "--app", "app", "run", "--port", str(port)]
+    application = subprocess.Popen(command, cwd=ROOT / "examples" / "chat", env=environment() | values)
+    context = browser.new_context()
+    try:
+        wait_until(lambda: is_ok(port, "/"), within_s=60, why="the application listens")
+        page = sign_in(context, page_url, "Ann")
+        expect(page.locator("#state")).to_contain_text("hub does not respond", timeout=TIMEOUT_MS)
+        hub.start()
+        expect(page.locator("#online li")).to_have_text(["Ann"], timeout=TIMEOUT_MS)
+    finally:
+        context.close()
+        application.kill()
+        application.wait(timeout=20)
+        hub.stop()

@@ -43,10 +43,16 @@ PAGE = """<!doctype html>
 
 
 class Site:
-    """A hub, a backend that serves the page, and a browser. `token_requests` has an entry for each call of `/token`."""
+    """A hub, a backend that serves the page, and a browser.
 
-    def __init__(self, hub: HubProcess, origin: str, context: BrowserContext, token_requests: list[str]) -> None:
+    `sign_ins[-1]` is the signed-in user; an empty string: signed out. `token_requests` has the user of each request.
+    """
+
+    def __init__(
+        self, hub: HubProcess, origin: str, context: BrowserContext, sign_ins: list[str], token_requests: list[str]
+    ) -> None:
         self.hub = hub
+        self.sign_ins = sign_ins
         self.token_requests = token_requests
         self._origin = origin
         self._context = context
@@ -76,10 +82,11 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     token_requests: list[str] = []
+    sign_ins = ["7"]
 
     def new_token() -> str:
-        token_requests.append("token")
-        return token("7", "orders:*")
+        token_requests.append(sign_ins[-1])
+        return token(sign_ins[-1], "orders:*") if sign_ins[-1] else ""
 
     files: dict[str, Callable[[], str]] = {"/token": new_token}
     with serve_pages(files) as origin, sync_playwright() as playwright:
@@ -87,7 +94,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         browser = playwright.chromium.launch(executable_path=program("chromium"), headless=True, args=FLAGS)
         try:
             files["/"] = lambda: PAGE % (hub.url, hub.url)
-            yield Site(hub, origin, browser.new_context(), token_requests)
+            yield Site(hub, origin, browser.new_context(), sign_ins, token_requests)
         finally:
             browser.close()
             hub.stop()
@@ -149,12 +156,25 @@ def test_closing_the_leader_during_publications_loses_nothing(
     site: Site, record_property: Callable[[str, object], None]
 ) -> None:
     pages = [site.open() for _ in range(4)]
-    with in_background(lambda: site.publish(range(400))):
-        for leader in pages[:2]:
-            leader.wait_for_timeout(300)
-            leader.close()
     remaining = pages[2:]
-    assert [wait_numbers(page, 400) for page in remaining] == [list(range(400))] * 2
+    published: list[int] = []
+    is_over = threading.Event()
+
+    def publish() -> None:
+        while not is_over.is_set():
+            site.publish(range(len(published), len(published) + 1))
+            published.append(len(published))
+
+    with in_background(publish):
+        try:
+            for takeovers, leader in enumerate(pages[:2], start=1):
+                remaining[1].wait_for_function("() => received.length % 100 > 50")
+                leader.close()
+                for page in remaining:
+                    page.wait_for_function(f"() => events.length === {takeovers}")
+        finally:
+            is_over.set()
+    assert [wait_numbers(page, len(published)) for page in remaining] == [published] * 2
     assert [page.evaluate("() => events") for page in remaining] == [["tidings:recovered"] * 2] * 2
     site.wait_connections(1)
     took_ms = max(disconnected_ms(page) for page in remaining)
@@ -224,6 +244,46 @@ def test_different_share_names_use_different_connections(site: Site) -> None:
     site.publish(range(3))
     assert [wait_numbers(page, 3) for page in pages] == [[0, 1, 2]] * 3
     assert site.connections() == 2
+
+
+def sign_in(site: Site, page: Page, user: str) -> None:
+    """Close the hub of a tab, sign in as another user (empty: sign out), and connect again."""
+    page.evaluate("() => hub.close()")
+    site.sign_ins.append(user)
+    page.evaluate("() => hub.connect()")
+
+
+@pytest.mark.parametrize("fragment", ["as=", "as=ann"], ids=["own connection", "shared connection"])
+def test_next_user_of_a_tab_connects_with_a_token_of_their_own(site: Site, fragment: str) -> None:
+    pages = [site.open(fragment) for _ in range(2)]
+    for page in pages:
+        sign_in(site, page, "8")
+        page.wait_for_function("() => hub.user === '8'")
+        page.wait_for_function("() => channel.state === 'subscribed'")
+    assert site.token_requests[-1] == "8"
+    site.publish(range(3))
+    assert [wait_numbers(page, 3) for page in pages] == [[0, 1, 2]] * 2
+    site.wait_connections(1 if fragment == "as=ann" else 2)
+
+
+@pytest.mark.parametrize("fragment", ["as=", "as=ann"], ids=["own connection", "shared connection"])
+def test_signed_out_tab_does_not_connect(site: Site, fragment: str) -> None:
+    leader, follower = site.open(fragment), site.open(fragment)
+    sign_in(site, follower, "")
+    follower.wait_for_function("() => hub.state === 'closed'")
+    assert follower.evaluate("() => [hub.user, hub.error.code]") == [None, "unauthorized"]
+    assert leader.evaluate("() => [hub.user, hub.state]") == ["7", "connected"]
+
+
+def test_revoked_tab_requests_a_new_token(site: Site) -> None:
+    page = site.open("as=")
+    with Emitter(site.hub.url, api_key=API_KEY) as emitter:
+        emitter.revoke(user="7", for_s=600)
+    page.wait_for_function("() => hub.state === 'closed'")
+    assert page.evaluate("() => hub.error.code") == "revoked"
+    site.sign_ins.append("8")
+    page.evaluate("() => hub.connect()")
+    page.wait_for_function("() => hub.user === '8'")
 
 
 def test_without_web_locks_each_tab_has_its_own_connection(site: Site) -> None:

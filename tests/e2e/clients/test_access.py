@@ -93,23 +93,39 @@ class TestTokens:
     )
     def test_refused_connect_gets_an_error_and_is_closed(self, hub: HubProcess, auth: object, code: str) -> None:
         client = connect(hub, auth)
-        if code == "expired":
-            # The client should reconnect with a new token, so the hub sends no error that would stop it.
-            assert client.close_code() == 4008
-            return
         packet = client.receive_text()
         assert packet.startswith("44{")
         assert json.loads(packet[2:])["data"]["code"] == code
-        assert client.close_code() == 4501
+        assert client.close_code() == {"unauthorized": 4501, "expired": 4008}[code]
+
+    @pytest.mark.parametrize("auth", ["the token", ["the token"], True])
+    def test_auth_that_is_no_object_is_refused_with_a_code(self, hub: HubProcess, auth: object) -> None:
+        """`auth: token` in place of `auth: {token}`. Before, a stock client retried for ever, without a reason."""
+        client = connect(hub, auth)
+        packet = client.receive_text()
+        assert json.loads(packet[2:])["data"]["code"] == "bad_request"
+        assert "auth must be an object" in packet
+        assert client.close_code() == 4500
 
     def test_malformed_cursor_is_refused(self, hub: HubProcess) -> None:
         client = connect(hub, {"token": token("u"), "since": "nonsense"})
         assert json.loads(client.receive_text()[2:])["data"]["code"] == "bad_cursor"
 
-    @pytest.mark.parametrize("channels", ["orders:1", {"a": 1}, [1], [["orders:1"]], [None]])
+    @pytest.mark.parametrize("channels", [7, {"a": 1}, [1], [["orders:1"]], [None]])
     def test_channels_must_be_a_list_of_strings(self, hub: HubProcess, channels: object) -> None:
         client = connect(hub, {"token": token("u", "*"), "channels": channels})
         assert json.loads(client.receive_text()[2:])["data"]["code"] == "bad_channel"
+
+    def test_channels_may_be_one_string(self, hub: HubProcess) -> None:
+        """A client whose `auth` can only hold strings cannot send a list."""
+        client = connect(hub, {"token": token("u", "*"), "channels": "orders:1, chat:a,,"})
+        assert client.receive_text().startswith('40{"sid"')
+        ready = json.loads(client.receive_text()[2:])[1]
+        assert sorted(ready["channels"]) == ["chat:a", "orders:1", "user:u"]
+        client.send_text('420["tidings:unsubscribe",{"channels":"orders:1,chat:a"}]')
+        assert client.receive_text() == "430[{}]"
+        client.send_text('421["tidings:subscribe",{"channels":"chat:b"}]')
+        assert '"chat:b":{"recovered":false}' in client.receive_text()
 
     def test_refused_connect_over_polling_gets_an_error(self, hub: HubProcess) -> None:
         sid = json.loads(request(hub.port, "GET", POLL).body[1:])["sid"]
@@ -295,8 +311,23 @@ class TestOrigins:
             "Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg==",
         }  # fmt: skip
         connection.request("GET", path, headers={"Origin": origin, **forged, **(upgrade if path == PATH else {})})
-        assert connection.getresponse().status == 403
+        response = connection.getresponse()
+        if path == PATH:
+            # Accepted, so that the page learns why, and closed at once.
+            assert response.status == 101
+        else:
+            assert response.status == 403
+            assert b"bad_origin" in response.read()
         connection.close()
+
+    def test_refused_websocket_gets_the_reason_and_no_session(self, hub: HubProcess) -> None:
+        before = hub.metric("tidings_opened_websocket_total")
+        client = RawWebSocket(hub.port, PATH, Origin="https://evil.example")
+        client.send_text("40" + json.dumps({"token": token("u")}))
+        assert client.receive_text().startswith("0{")
+        assert json.loads(client.receive_text().removeprefix("44"))["data"]["code"] == "bad_origin"
+        assert client.close_code() == 4504
+        assert hub.metric("tidings_opened_websocket_total") == before
 
     def test_pages_of_the_hub_itself_are_allowed(self, hub: HubProcess) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", hub.port, timeout=10)
@@ -337,6 +368,14 @@ class TestEventStreams:
         with self.get(hub, path, **request_headers) as response:
             body = response.read()
         assert (response.status, json.loads(body)["error"]["code"]) == (status, code)
+
+    @pytest.mark.parametrize("query", ["channels=chat:a&channels=chat:b", "channels=chat:a,+chat:b"])
+    def test_list_is_read_as_http_clients_write_it(self, hub: HubProcess, query: str) -> None:
+        """`requests`, `httpx` and `aiohttp` repeat a parameter for each entry of a list."""
+        with self.get(hub, f"/sse?{query}&token={token('q')}") as answer:
+            lines = [answer.readline().decode().strip() for _ in range(5)]
+        ready = json.loads(next(line for line in lines if line.startswith("data: "))[6:])
+        assert ready["channels"].keys() == {"chat:a", "chat:b", "user:q"}
 
     def test_token_in_the_query_is_accepted(self, hub: HubProcess) -> None:
         with self.get(hub, f"/sse?channels=chat:q,nonsense&token={token('q')}") as answer:

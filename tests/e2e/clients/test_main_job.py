@@ -105,6 +105,21 @@ def test_user_channel_reaches_only_connections_of_the_user(
     assert other.data() == numbers(100, 101)
 
 
+def test_client_cannot_use_up_the_ids_of_others(hub: HubProcess, clients: list[ClientProcess]) -> None:
+    """The hub answered that it was a duplicate, and never delivered what a backend or another user published."""
+    publication = {"channel": "chat:ids", "event": "said", "id": "order-42-paid"}
+    answers = []
+    for user in ("mallory", "carl"):
+        client = ClientProcess("js-websocket", hub.url, token=token(user), channels=["chat:ids"])
+        clients.append(client)
+        client.wait_ready()
+        answers.append(client.request("tidings:publish", {**publication, "data": {"by": user}}))
+    answers.append(hub.publish("chat:ids", "said", {"by": "backend"}, id="order-42-paid"))
+    assert [answer["duplicate"] for answer in answers] == [False, False, False]
+    expected = [{"by": "mallory"}, {"by": "carl"}, {"by": "backend"}]
+    clients[0].wait(lambda client: client.data("chat:ids") == expected, why="the publications of all")
+
+
 def test_client_events_are_answered(hub: HubProcess, clients: list[ClientProcess]) -> None:
     client = ClientProcess("js-websocket", hub.url, token=token("carl", "orders:*"), channels=[])
     clients.append(client)

@@ -341,7 +341,7 @@ class TestRules:
         for name, code in [*codes.items(), (7, "bad_channel"), ("user:ann", "forbidden"), ("", "bad_channel")]:
             assert ann.request("presence", {"channel": name})["error"]["code"] == code
         assert ann.request("subscribe", {"channels": [], "presence": []})["error"]["code"] == "bad_channel"
-        assert ann.request("subscribe", {"presence": "room:1"})["error"]["code"] == "bad_channel"
+        assert ann.request("subscribe", {"presence": 7})["error"]["code"] == "bad_channel"
         # The channel that carries joins and leaves cannot be subscribed to either.
         hidden = "tidings:presence:staff:1"
         assert (

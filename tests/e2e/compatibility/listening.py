@@ -88,5 +88,7 @@ def publications_of(client: ClientProcess) -> list[tuple[str, str, Any]]:
 def wait_publications(clients: list[ClientProcess], *expected: tuple[str, str, Any]) -> None:
     """Wait until each client has received exactly these publications, in this order."""
     for client in clients:
-        client.wait(lambda client: len(publications_of(client)) >= len(expected), why=f"{len(expected)} publications")
+        client.wait(
+            lambda client: len(publications_of(client)) >= len(expected), why=lambda: f"{len(expected)} publications"
+        )
         assert publications_of(client) == list(expected)

@@ -245,11 +245,11 @@ class TestIsolation:
 
     def test_handler_that_blocks_the_event_loop_is_named_in_the_log(self, hub: HubProcess) -> None:
         client, _ = connect_ready(hub, {"token": token("hog")})
-        assert call(client, "hog", 1.0) == "done"
+        assert call(client, "hog", 3.0) == "done"
         wait_until(lambda: hub.metric("tidings_loop_stalls_total") >= 1, why="the stall is counted")
-        log_lines = [line for line in hub.log.read_text().splitlines() if "the event loop has stood still" in line]
-        assert len(log_lines) == 1
-        assert "in hog" in log_lines[0]
+        # A busy machine may stop the loop elsewhere as well. This stall has one line.
+        reports = hub.log.read_text().split("the event loop has stood still")[1:]
+        assert sum("in hog" in report for report in reports) == 1
 
     def test_connects_that_wait_for_a_handler_do_not_delay_other_events(self, hub: HubProcess) -> None:
         client, _ = connect_ready(hub, {"token": token("early")})
@@ -267,7 +267,7 @@ class TestAuthorization:
         packet = client.receive_text()
         assert "you are banned" in packet
         assert '"forbidden"' in packet
-        assert client.close_code() == 4501
+        assert client.close_code() == 4502
 
     def test_client_may_reconnect_after_a_failed_connect_handler(self, hub: HubProcess) -> None:
         assert connect(hub, {"token": token("odd")}).close_code() == 4006

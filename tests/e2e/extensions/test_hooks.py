@@ -95,7 +95,7 @@ class TestRefusals:
         backend.answer = refuse("forbidden", "your bill is not paid")
         client = connect(hub, {"token": token("debtor")})
         assert "your bill is not paid" in client.receive_text()
-        assert client.close_code() == 4501
+        assert client.close_code() == 4502
         status, answer, _ = hub.request(
             "GET", "/sse?channels=chat:hall", headers={"Authorization": f"Bearer {token('debtor')}"}
         )

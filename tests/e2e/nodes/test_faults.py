@@ -124,7 +124,7 @@ class Scene:
     def settle(self) -> None:
         """Stop publishing, publish an end mark, wait until every client has received it, and check the history."""
         self.backend.stop()
-        wait_until(self._mark, within_s=SETTLED_S, why=f"the last publications: {self._missing()}")
+        wait_until(self._mark, within_s=SETTLED_S, why=lambda: f"the last publications: {self._missing()}")
         for number, client in enumerate(self.clients):
             note_client(self.recorder, f"client {number} {client.kind}", client)
         problems = check(self.backend_file)

@@ -10,7 +10,9 @@ const print = (record) => process.stdout.write(JSON.stringify({ at: Date.now(), 
 
 const auth = { ...(token ? { token } : {}), channels, ...otherOptions };
 const socket = io(url, { transports, reconnectionDelay: 50, reconnectionDelayMax: 300, auth });
-socket.on("connect", () => print({ kind: "connect", id: socket.id, recovered: socket.recovered === true }));
+socket.on("connect", () =>
+  print({ kind: "connect", id: socket.id, recovered: socket.recovered === true, pid: socket._pid }),
+);
 socket.on("connect_error", (error) => print({ kind: "connect_error", message: error.message, data: error.data }));
 socket.on("disconnect", (reason) => print({ kind: "disconnect", reason }));
 socket.onAny((event, ...values) => {

@@ -21,11 +21,15 @@ class _Server(ThreadingHTTPServer):
 
 
 class HookServer:
-    """`answer` is called with each hook that was rightly signed; `asked` has them all, in order of arrival."""
+    """`answer` is called with each hook that was rightly signed; `requests` has them all, in order of arrival.
+
+    `echoes`: its answers have the signature of their hook, so that the hub keeps connections.
+    """
 
     def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[dict[str, Any]] = []
         self.connections = 0
+        self.echoes = False
         self.answer: Answer = respond({})
         self.released = threading.Event()
         self._server = _Server(("127.0.0.1", 0), type("Bound", (Handler,), {"hooks": self}))
@@ -75,6 +79,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
+        if self.hooks.echoes:
+            self.send_header(HEADER, self.headers[HEADER])
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

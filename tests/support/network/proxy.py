@@ -95,6 +95,8 @@ class Proxy:
         self._lock = threading.Lock()
         self._pairs: set[_Pair] = set()
         self._drops: list[_Drop] = []
+        self._marker = b""
+        self.responses_lost = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -118,6 +120,19 @@ class Proxy:
             pairs, self._pairs = self._pairs, set()
         for pair in pairs:
             pair.close()
+
+    def lose_response(self, marker: bytes) -> None:
+        """Break the connection of the next HTTP response that contains `marker`, instead of forwarding it."""
+        with self._lock:
+            self._marker = marker
+
+    def _loses(self, data: bytes) -> bool:
+        with self._lock:
+            if not self._marker or self._marker not in data or not data.startswith(b"HTTP/1.1 200"):
+                return False
+            self._marker = b""
+            self.responses_lost += 1
+            return True
 
     def refuse(self) -> None:
         """Break all connections, and every new one at once."""
@@ -179,6 +194,8 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := source.recv(_READ_BYTES):
                 self._flowing.wait()
+                if replies and self._loses(data):
+                    break
                 if self.delay_s:
                     time.sleep(self.delay_s)
                 target.sendall(self._filter(pair, data) if replies and not self._plain else data)

@@ -31,14 +31,20 @@ class RawResponse:
 
 @dataclass
 class RawClient:
-    """A raw TCP connection that can speak HTTP."""
+    """A raw TCP connection that can speak HTTP. `receive_bytes`: the size of its receive buffer; 0: as usual."""
 
     port: int
     buffer: bytes = b""
+    receive_bytes: int = 0
     socket: socket.socket = field(init=False)
 
     def __post_init__(self) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=WAIT_S)
+        self.socket = socket.socket()
+        self.socket.settimeout(WAIT_S)
+        if self.receive_bytes:
+            # Only before the handshake it limits the window.
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_bytes)
+        self.socket.connect(("127.0.0.1", self.port))
 
     def __enter__(self) -> Self:
         return self

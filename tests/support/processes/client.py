@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from support.processes.hub import ROOT, environment
-from support.waiting import wait_until
+from support.waiting import WAIT_MAX_S, wait_until
 
 FOLDER = Path(__file__).parents[1] / "clients"
 COMMANDS = {
@@ -21,6 +22,8 @@ COMMANDS = {
     "stock4.6": ["node", str(FOLDER / "client_stock.mjs"), "socket.io-client-4-6"],
     # The code of docs/stock-clients.md as a program.
     "page": ["node", str(FOLDER / "client_page.mjs"), str(ROOT / "docs" / "stock-clients.md")],
+    # The code of README.md as a program.
+    "readme": ["node", str(FOLDER / "client_readme.mjs"), str(ROOT / "README.md")],
     "sdk": ["node", str(FOLDER / "client_sdk.mjs")],
     "hostile": ["node", str(FOLDER / "client_hostile.mjs")],
     "python": [sys.executable, str(FOLDER / "client.py")],
@@ -77,9 +80,19 @@ class ClientProcess:
         """The data of all publications so far (of one channel), in order of arrival."""
         return [record["data"] for record in self.records_of("publication") if channel in (None, record["channel"])]
 
-    def wait(self, condition: Callable[[ClientProcess], object], *, within_s: float = 20.0, why: str = "") -> None:
+    def wait(
+        self,
+        condition: Callable[[ClientProcess], object],
+        *,
+        within_s: float = WAIT_MAX_S,
+        why: str | Callable[[], str] = "",
+    ) -> None:
         """Wait until `condition(self)` is true."""
-        wait_until(lambda: condition(self), within_s=within_s, why=f"{why} ({self.kind}, last: {self.records[-3:]})")
+
+        def reason() -> str:
+            return f"{why() if callable(why) else why} ({self.kind}, last: {self.records[-3:]})"
+
+        wait_until(lambda: condition(self), within_s=within_s, why=reason)
 
     def wait_ready(self, times: int = 1) -> ClientProcess:
         """Wait until `tidings:ready` has arrived `times` times."""
@@ -98,6 +111,14 @@ class ClientProcess:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(command).encode() + b"\n")
         self._process.stdin.flush()
+
+    def pause(self) -> None:
+        """Send SIGSTOP, as if its machine slept."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Send SIGCONT."""
+        self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """Kill it. Idempotent."""

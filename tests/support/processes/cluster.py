@@ -89,6 +89,12 @@ class ClusterProcess:
                     return int(master[1])
         return None
 
+    def replicates(self, node: RedisProcess, master: RedisProcess) -> bool:
+        """Whether a node is a replica of this master."""
+        with node.client() as client:
+            replication = client.info("replication")
+        return bool(replication["role"] == "slave" and replication["master_port"] == master.port)
+
     def configure(self, name: str, value: str) -> None:
         """Set an option on every node that answers."""
         for node in [node for node in self.nodes if node.answers()]:

@@ -93,6 +93,10 @@ class Sqlite(Database):
         """Its URL."""
         return f"sqlite:///{self.folder}/shop.db"
 
+    def engine(self) -> sa.Engine:
+        """As for other databases. A writer waits for the lock as long as a relay does, not only five seconds."""
+        return sa.create_engine(self.url, poolclass=sa.NullPool, connect_args={"timeout": 30})
+
 
 class Postgresql(Database):
     """One server, only on a UNIX socket in its folder."""

@@ -136,6 +136,10 @@ class HubProcess:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(timeout=30)
 
+    def reload(self) -> None:
+        """Send SIGHUP: it reads its settings again."""
+        os.kill(self.pid, signal.SIGHUP)
+
     def kill(self) -> None:
         """Send SIGKILL, also while it is stopped."""
         assert self._process is not None

@@ -90,6 +90,14 @@ class RabbitProcess:
         finally:
             channel.connection.client.close()
 
+    def delete(self, queue: str) -> None:
+        """Delete a queue with what it holds."""
+        channel = self.channel()
+        try:
+            channel.queue_delete(queue)
+        finally:
+            channel.connection.client.close()
+
     def make_queue(self, queue: str, **arguments: object) -> None:
         """Declare a durable queue."""
         channel = self.channel()
@@ -133,6 +141,30 @@ class RabbitProcess:
             # One scheduler that sleeps when idle, because tests share their machine.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none",
         }
+
+    def set_alarm(self, *, on: bool) -> None:
+        """Raise or clear the memory alarm, during which RabbitMQ blocks publishers."""
+        self._control("set_vm_memory_high_watermark", *(["0"] if on else ["absolute", "512MB"]))
+
+    def set_consumer_timeout(self, seconds: float | None) -> None:
+        """Set how long new channels may hold a message, and check it often; None: half an hour, its default."""
+        timeout_ms, check_ms = (1_800_000, 60_000) if seconds is None else (int(seconds * 1000), 300)
+        self._control(
+            "eval",
+            f"application:set_env(rabbit, consumer_timeout, {timeout_ms}),"
+            f" application:set_env(rabbit, channel_tick_interval, {check_ms}).",
+        )
+
+    def _control(self, *command: str) -> None:
+        control = Path(self._script).with_name("rabbitmqctl")
+        subprocess.run(
+            [str(control), *command],
+            check=True,
+            capture_output=True,
+            env=self._environment(),
+            cwd=self.folder,
+            timeout=60,
+        )
 
     def _run(self, command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:

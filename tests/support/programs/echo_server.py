@@ -28,6 +28,7 @@ from tidings_hub.engine.connection import Connection  # noqa: E402
 from tidings_hub.engine.fanout import deliver  # noqa: E402
 from tidings_hub.engine.limits import AnyOrigin, EngineLimits, EngineOptions  # noqa: E402
 from tidings_hub.engine.server import EngineServer  # noqa: E402
+from tidings_hub.engine.sse_stream import SseStream  # noqa: E402
 
 CONFORMANCE: dict[str, object] = {
     "ping_interval_ms": 300,
@@ -51,7 +52,8 @@ class OneOrigin:
 class Echo:
     """Echoes each message; some messages are commands."""
 
-    def __init__(self, *, silent: bool) -> None:
+    def __init__(self, metrics: EngineCounters, *, silent: bool) -> None:
+        self.metrics = metrics
         self.connections: dict[str, Connection] = {}
         self.reasons: list[str] = []
         self.silent = silent
@@ -62,8 +64,9 @@ class Echo:
         self.connections[connection.sid] = connection
         if not self.silent:
             connection.establish()
+            connection.trust()
 
-    def on_message(self, connection: Connection, data: str | bytes) -> None:
+    def on_message(self, connection: Connection, data: str | bytes) -> None:  # noqa: C901 - a table of commands
         """Echo the message, or run it as a command."""
         match data:
             case "fail":
@@ -71,6 +74,8 @@ class Echo:
                 raise RuntimeError(message)
             case "close":
                 connection.close("revoked")
+            case "unavailable":
+                connection.close("unavailable")
             case "leave":
                 runtime.call_later(0.02, self.leave, connection)
             case "corks":
@@ -85,6 +90,10 @@ class Echo:
                 connection.uncork()
             case "who":
                 connection.send(f"{connection.remote} {len(self.connections)} {sorted(self.reasons)}")
+            case "requests":
+                connection.send(str(self.metrics.http_requests))
+            case str() if data.startswith("block "):
+                self.block(float(data.split()[1]))
             case str() if data.startswith("flood "):
                 self.flood(int(data.split()[1]), int(data.split()[2]))
             case str() if data.startswith("pour "):
@@ -111,6 +120,12 @@ class Echo:
             publication = Publication("room:1", self.number, self.number - 1, "e", "i", 0, "-", 4, body)
             deliver(self.connections.values(), [Frame(publication)])
 
+    def block(self, seconds: float) -> None:
+        """Let the event loop stand still, as code that never yields. First notify all clients."""
+        for other in self.connections.values():
+            other.send("blocking")
+        runtime.original("time").sleep(seconds)
+
     def pour(self, connection: Connection, count: int) -> None:
         """Send rising numbers in the background."""
         for number in range(count):
@@ -122,7 +137,7 @@ class Echo:
 class Streams(Echo):
     """Event streams. A request with `?refuse=1` is rejected."""
 
-    def on_open(self, connection: Connection, request: HandshakeRequest) -> None:
+    def on_open(self, connection: SseStream, request: HandshakeRequest) -> None:  # type: ignore[override]
         """Accept the stream immediately, or later."""
         if "refuse" in request.query:
             connection.refuse(403, b'{"code":"forbidden"}')
@@ -180,9 +195,9 @@ def main(words: list[str]) -> None:
     limits, options, flags = _options(words)
     metrics = EngineCounters()
     server = EngineServer(limits, metrics=metrics, log=logging.getLogger("engine"), node_id="n1-")
-    echo = Echo(silent="silent" in flags)
+    echo = Echo(metrics, silent="silent" in flags)
     server.mount("/engine.io/", echo, options)
-    server.mount_sse("/sse", Streams(silent=False), options)
+    server.mount_sse("/sse", Streams(metrics, silent=False), options)
     server.mount_wsgi(web)
     if "relay" in flags:
         nodes = NodeDirectory("n1-", {}, silent_s=1)

@@ -36,15 +36,15 @@ class TestEmitter:
         assert isinstance(emitter.push_model(Thing(5), channel="a:1", version=1), Receipt)
         assert len(emitter.push_model(Thing(5), op="deleted", version=2)) == 2
         assert len(emitter.push_model(Note())) == 1
-        assert stored("a:1") == [
-            ("updated_model", {"class": "Thing", "model": {"id": 5}, "op": "updated", "version": 1})
-        ]
+        data = {"class": "Thing", "model": {"id": 5}, "op": "updated", "version": 1, "version_kind": "given"}
+        assert stored("a:1") == [("updated_model", data)]
         assert stored("list:things")[0][1]["op"] == "deleted"
         assert stored("notes:all")[0][1] == {
             "class": "Note",
             "model": {"text": "hello"},
             "op": "updated",
             "version": 3,
+            "version_kind": "given",
         }
 
     def test_registered_rules_belong_to_one_emitter(self, url: str) -> None:
@@ -68,15 +68,15 @@ class TestEmitter:
             with pytest.raises(BadConfig):
                 Emitter("memory://", **settings)
 
-    @pytest.mark.parametrize("url", ["", "redis", "localhost:6379", "mqtt://user:hunter2@host", "//hunter2", None])
-    def test_unknown_url_is_rejected_without_repeating_it(self, url: Any) -> None:
+    @pytest.mark.parametrize("url", ["", "redis", "localhost:6379", "mqtt://user:hunter2@host", "//hunter2"])
+    def test_unknown_url_is_rejected_without_repeating_it(self, url: str) -> None:
         for kind in (Emitter, AsyncEmitter):
             with pytest.raises(BadConfig, match="redis") as caught:
                 kind(url)
             assert "hunter2" not in str(caught.value)
 
     def test_repr_contains_no_password(self) -> None:
-        text = repr(Emitter("redis://user:hunter2@redis.example:6380/1?password=hunter2"))
+        text = repr(Emitter("redis://user:hunter2@redis.example:6380/1?client_name=hunter2"))
         assert text == "Emitter('redis://redis.example:6380/1')"
         assert repr(AsyncEmitter("redis://:hunter2@redis.example")) == "AsyncEmitter('redis://redis.example')"
 
@@ -92,3 +92,22 @@ class TestEmitter:
         assert repr(AsyncEmitter.from_env({"TIDINGS_URL": "redis://r", "TIDINGS_API_KEY": "k"})) == (
             "AsyncEmitter('redis://r')"
         )
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"timeout_s": "5"},
+        {"timeout_s": None},
+        {"batch_max": "1"},
+        {"publication_max_bytes": None},
+        {"prefix": b"x"},
+        {"api_key": 1},
+        {"url": None},
+        {"url": b"redis://h"},
+    ],
+    ids=repr,
+)
+def test_setting_of_another_type_is_bad_config(setting: dict[str, Any]) -> None:
+    with pytest.raises(BadConfig):
+        Emitter(**setting)

@@ -24,6 +24,10 @@ def test_the_signature_is_the_documented_one() -> None:
     )
 
 
+def test_line_break_at_the_end_of_the_secret_is_ignored() -> None:
+    assert verify(SECRET + "\n", sign(SECRET, BODY, at_s=1000), BODY, now_s=1000) == json.loads(BODY)
+
+
 @pytest.mark.parametrize(
     "header",
     [

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from support.network.scripted_server import Peer, ScriptedServer
 from support.vectors import FOLDER
+from tidings.errors import TidingsError
 from tidings.tokens import Key, KeySet
 from tidings_hub.cli import main
+from tidings_hub.commands.event_stream import EventStream
 
 SECRET = "n7Qe2VYcB5sK0xTfM8rL1uJ9dWzHgA3p"
-ROOT = FOLDER.parents[2]
+ROOT = FOLDER.parents[1]
 
 pytestmark = pytest.mark.usefixtures("nowhere")
 Output = pytest.CaptureFixture[str]
@@ -128,6 +131,17 @@ def test_token_is_signed_with_the_key_of_the_kid(capsys: Output, nowhere: Path) 
         (["publish", "a:b", "x", "1", "--url", "mysql://x"], "redis"),
         (["tail", "everyone"], "namespace:name"),
         (["tail", "a:b", "--url", "http://"], "http"),
+        (["tail", "a:b", "--url", "http://127.0.0.1:9", "--token", "the\ntoken"], "the token contains line breaks"),
+        (["tail", "a:b", "--url", "http://127.0.0.1:9", "--token", "t\u00f6ken"], "non-ASCII"),
+        (["tail", "a:b", "--url", "http://127.0.0.1:9", "--since", "a\tb"], "the cursor contains"),
+        (["tail", "a:b", "--url", "http://127.0.0.1:9/p\u00fcsh"], "not the address of a hub"),
+        (["tail", "a:b", "--url", "http://127.0.0.1:9?x=1"], "not the address of a hub"),
+        (["tail", "a:b", "--url", "http://ann:hunter2@127.0.0.1:9"], "must not contain a password"),
+        (["tail", "a:b", "--url", "127.0.0.1:9"], "followed by ://"),
+        (["doctor", "--url", "127.0.0.1:9"], "followed by ://"),
+        (["token", "--sub", "ann", "--expires-in-s", "nan"], "above 0"),
+        (["token", "--sub", "ann", "--expires-in-s", "-1"], "above 0"),
+        (["token", "--sub", "ann", "--key-file", "."], "Is a directory"),
         (["check-config"], "openssl rand"),
         (["check-config", "--config", "none.toml"], "none.toml"),
     ],
@@ -140,6 +154,16 @@ def test_every_error_is_one_line_with_the_fix(arguments: list[str], hint: str, c
     assert captured.err.count("\n") == 1
     assert captured.err.startswith("tidings: ")
     assert hint in captured.err
+    assert "hunter2" not in captured.err
+
+
+@pytest.mark.parametrize(
+    ("flag", "hint"), [("--port=70000", "not a port"), ("--host=256.256.256.256", "cannot listen")]
+)
+def test_conformance_that_cannot_listen_prints_one_line(flag: str, hint: str) -> None:
+    process = command("conformance", flag)
+    assert process.returncode == 2
+    assert hint in error_line(process)
 
 
 def test_unreachable_broker_and_hub_are_reported(capsys: Output) -> None:
@@ -150,6 +174,26 @@ def test_unreachable_broker_and_hub_are_reported(capsys: Output) -> None:
     assert lines[0].startswith("ok    settings")
     assert lines[1].startswith("FAIL  http://127.0.0.1:9/healthz")
     assert "tidings serve" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("status", "hint"), [("502 Bad Gateway", "cannot reach the hub"), ("200 OK", "not from a hub")]
+)
+def test_response_of_another_server_is_explained(status: str, hint: str, capsys: Output) -> None:
+    requests = []
+
+    def respond(peer: Peer) -> None:
+        requests.append(peer.read_request().partition(b" HTTP/")[0])
+        page = b"<html>nginx</html>"
+        peer.send(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status.encode(), len(page), page))
+
+    with ScriptedServer(respond) as server:
+        assert main(["doctor", "--url", f"{server.url}/push"]) == 1
+        assert hint in capsys.readouterr().out.splitlines()[1]
+        with pytest.raises(TidingsError, match=hint):
+            EventStream(f"{server.url}/push", ["a:b"], token=None)
+    # The path of the URL is kept.
+    assert (requests[0], requests[-1]) == (b"GET /push/healthz", b"GET /push/sse?channels=a%3Ab")
 
 
 def test_check_config_and_print_config(capsys: Output, nowhere: Path) -> None:

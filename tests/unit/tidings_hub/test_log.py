@@ -31,6 +31,10 @@ CANARY = "s3cr3t-canary"
         f'{{"secret": "{CANARY}"}}',
         f"TIDINGS_SECRET={CANARY}",
         f"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.{CANARY}",
+        f"token=…{CANARY}",
+        f"secret: <{CANARY}1>",
+        f"secret: $({CANARY})",
+        f"redis://ann:password{CANARY}@host",
     ],
 )
 def test_secrets_are_masked(text: str) -> None:
@@ -38,7 +42,13 @@ def test_secrets_are_masked(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["channel orders:42", "redis://host:6379/0", "a cursor ab.12", "http://127.0.0.1:8000/"]
+    "text",
+    [
+        *("channel orders:42", "redis://host:6379/0", "a cursor ab.12", "http://127.0.0.1:8000/"),
+        # Advice that names the place of a secret.
+        *("auth {token: …}", "Authorization: Bearer <API key>", "TIDINGS_SECRET=$(openssl rand -base64 32)"),
+        *("amqp://user:password@host:5672/vhost", "redis://[user:password@]host[:port][/db]", 'Bearer realm="tidings"'),
+    ],
 )
 def test_text_without_secrets_is_unchanged(text: str) -> None:
     assert mask_secrets(text) == text

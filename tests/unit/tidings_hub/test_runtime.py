@@ -163,6 +163,27 @@ def test_pump_survives_a_failing_abort_and_a_failing_log() -> None:
     )
 
 
+def test_watchdog_waits_for_the_event_loop_of_a_starved_machine() -> None:
+    """After a blocked loop, timers run first: events wait, although the pump is not lost."""
+    assert (
+        run(
+            PUMP
+            + """
+    good = Reader()
+    good.write(b"a")
+    for _ in range(3):
+        # Two periods of the watchdog. The last event waits for the loop, as the watchdog's timer does.
+        good.write_only(b"b")
+        runtime.original("time").sleep(2.1)
+        runtime.sleep()
+    wait_until(lambda: good.received == b"abbb")
+    print(recoveries, pump.is_alive())
+    """
+        )
+        == "[] True"
+    )
+
+
 def test_watchdog_registers_a_lost_pump_again() -> None:
     assert (
         run(
@@ -194,4 +215,71 @@ def test_pump_runs_on_the_asyncio_hub() -> None:
             EVENTLET_HUB="asyncio",
         )
         == "b'a'"
+    )
+
+
+def test_turn_of_the_pump_is_short_and_serves_all_in_turn() -> None:
+    """Clients that all send much share the event loop with timers and greenlets."""
+    assert (
+        run(
+            PUMP
+            + """
+    class Busy(Reader):
+        count = 0
+        def on_event(self, mask):
+            # Its input stays, so that it is ready in every turn.
+            self.count += 1
+            per_turn[pump.turns] = per_turn.get(pump.turns, 0) + 1
+            end_s = runtime.now_s() + 0.001
+            while runtime.now_s() < end_s:
+                pass
+    per_turn = {}
+    clients = [Busy() for _ in range(150)]
+    for client in clients:
+        client.write_only(b"x")
+    wait_until(lambda: len(per_turn) > 20)
+    counts = [client.count for client in clients]
+    print(max(per_turn.values()) <= 32, min(counts) > 0, max(counts) - min(counts) <= 1)
+    """
+        )
+        == "True True True"
+    )
+
+
+def test_turns_of_greenlets_are_spread_over_the_rounds_of_the_hub() -> None:
+    """Each is short, but those of all greenlets together would stop the hub."""
+    assert (
+        run("""
+        import eventlet
+        turns_s, rounds, ended = {}, [0], []
+        def count_round():
+            rounds[0] += 1
+            runtime.call_soon(count_round)
+        def work(number):
+            started_s = 0.0
+            try:
+                for _ in range(3):
+                    started_s = runtime.share_turn(started_s)
+                    turns_s[rounds[0]] = turns_s.get(rounds[0], 0) + 1
+                    end_s = runtime.now_s() + 0.006
+                    while runtime.now_s() < end_s:
+                        pass
+                    started_s = 0.0
+            except eventlet.Timeout:
+                pass
+            ended.append(number)
+        def work_with_timeout(number):
+            with eventlet.Timeout(0.03):
+                work(number)
+        count_round()
+        for number in range(40):
+            runtime.spawn(work, number)
+        killed = runtime.spawn(work, 40)
+        runtime.spawn(work_with_timeout, 41)
+        runtime.sleep()
+        killed.kill()
+        wait_until(lambda: len(ended) == 41)
+        print(max(turns_s.values()) <= 2, sum(turns_s.values()) >= 120, ended[:-1] == [41, *range(39)], ended[-1])
+    """)
+        == "True True True 39"
     )

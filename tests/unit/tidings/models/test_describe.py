@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
-from decimal import Decimal
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.models import NOW_US, Line, Order, ToDict, described, model_of, version_of
+from support.models import Line, Order, ToDict, described, model_of
 from tidings.builder import PublicationBuilder
 from tidings.errors import BadChannel, BadData, BadRequest
 from tidings.models import Rule
 
-VECTORS = Path(__file__).parents[3] / "vectors"
-
 
 class TestData:
-    def test_data_has_four_keys(self) -> None:
+    def test_data_has_five_keys(self) -> None:
         data, channels = described(Order(42), op="created", version=3)
         assert data == {
             "class": "Order",
             "model": {"id": 42, "customer": "ann", "lines": []},
             "op": "created",
             "version": 3,
+            "version_kind": "given",
         }
         assert channels == ["orders:42", "user:ann"]
 
@@ -187,58 +182,3 @@ class TestChannels:
             NORTH = "north"
 
         assert described(Order(1, customer=Region.NORTH))[1][1] == "user:north"  # type: ignore[arg-type]
-
-
-class TestVersion:
-    AT = datetime(2026, 11, 22, 12, 0, 0, 5, tzinfo=UTC)
-    AT_US = 1_795_348_800_000_005
-
-    def test_version_option_comes_first(self) -> None:
-        class Document(ToDict):
-            version = 5
-
-        assert version_of(Document(), Rule(version="id"), version=9) == 9
-        assert version_of(Document(), Rule(version="id")) == 7
-        assert version_of(Document(), Rule(version=lambda o: o.id * 2)) == 14
-        assert version_of(Document()) == 5
-
-    def test_updated_at_is_the_default_version(self) -> None:
-        obj = ToDict()
-        obj.updated_at = self.AT  # type: ignore[attr-defined]
-        assert version_of(obj) == self.AT_US
-
-    def test_version_vectors_shared_with_javascript(self) -> None:
-        for case in json.loads((VECTORS / "model_version.json").read_text())["good"]:
-            obj = ToDict()
-            for name, value in case["model"].items():
-                setattr(obj, name, value if name == "version" else datetime.fromisoformat(value))
-            assert version_of(obj) == case["version"]
-
-    def test_datetimes_compare_with_each_other_and_with_the_clock(self) -> None:
-        east = self.AT.astimezone(timezone(timedelta(hours=5)))
-        assert version_of(ToDict(), version=east) == self.AT_US
-        assert version_of(ToDict(), version=self.AT.replace(tzinfo=None)) == self.AT_US
-        assert version_of(ToDict()) == NOW_US
-
-    def test_text_attribute_named_version_is_ignored(self) -> None:
-        obj = ToDict()
-        obj.version = "1.10"  # type: ignore[attr-defined]
-        assert version_of(obj) == NOW_US
-        assert version_of(obj, Rule(version="version")) == "1.10"
-
-    @pytest.mark.parametrize("version", [True, float("nan"), float("inf"), b"\x01", [1], Decimal(1), object()])
-    def test_incomparable_version_is_rejected(self, version: Any) -> None:
-        with pytest.raises(BadData, match="a version is a number, a string or a datetime"):
-            version_of(ToDict(), version=version)
-
-    def test_registered_version_attribute_that_is_none_is_rejected(self) -> None:
-        with pytest.raises(BadData, match=r"Order\.customer is None"):
-            version_of(Order(1, customer=None), Rule(version="customer"))  # type: ignore[arg-type]
-
-    def test_version_grows_if_the_clock_is_set_back(self) -> None:
-        moments = iter([2_000_000, 2_000_000, 1_000_000, 1_000_000, 3_000_000, 3_000_000])
-        builder = PublicationBuilder(clock_ns=lambda: next(moments))
-        pushed = [builder.build_model(Line("x"), channel="a:1")[0].body for _ in range(3)]
-        assert [b'"version":%d' % number in body for number, body in zip((2000, 2000, 3000), pushed, strict=True)] == (
-            [True] * 3
-        )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from pydantic import BaseModel, Field, SecretStr
@@ -20,7 +21,7 @@ from sqlalchemy.orm import (
     relationship,
 )
 
-from support.models import described, model_of, version_of
+from support.models import NOW, described, model_of, versioned
 from support.programs.django_project import configure
 from tidings.errors import BadChannel, BadData
 from tidings.models import Rule
@@ -84,6 +85,24 @@ class Counter(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     turn: Mapped[int] = mapped_column()
     __mapper_args__ = {"version_id_col": turn}  # noqa: RUF012
+
+
+class Tagged(Base):
+    __tablename__ = "tagged"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    tag: Mapped[str] = mapped_column()
+    version: Mapped[int] = mapped_column(default=3)
+    __mapper_args__ = {"version_id_col": tag, "version_id_generator": lambda _: uuid4().hex}  # noqa: RUF012
+
+
+class Draft(Base):
+    __tablename__ = "drafts"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    note: Mapped[str | None]
+    owner_id: Mapped[int | None] = mapped_column(ForeignKey("customer.id"))
+    edits: Mapped[int | None] = mapped_column(onupdate=text("6"))
+    hidden: Mapped[str | None] = mapped_column(deferred=True)
+    version: Mapped[int | None]
 
 
 class Spoken(Base):
@@ -156,6 +175,35 @@ class TestSqlalchemy:
         session.commit()
         assert model_of(purchase) == flushed == {"id": 2, "total": Decimal(1), "touched": 5, "customer_id": 1}
 
+    def test_unset_columns_of_a_stored_row_are_null(self, session: Session, queries: list[str]) -> None:
+        session.expire_on_commit = False
+        session.add(draft := Draft())
+        session.flush()
+        queries.clear()
+        stored = {"id": 1, "note": None, "owner_id": None, "edits": None, "version": None}
+        assert model_of(draft) == stored
+        assert versioned(draft) == NOW
+        assert model_of(draft, fields=["note"]) == {"note": None}
+        session.commit()
+        assert model_of(draft) == stored
+        session.expunge(draft)
+        assert model_of(draft) == stored
+        assert queries == []
+        with pytest.raises(BadData, match=r"Draft\.hidden is not loaded"):
+            model_of(draft, fields=["hidden"])
+
+    def test_expression_is_refused_until_it_is_flushed_and_loaded(self, session: Session, queries: list[str]) -> None:
+        purchase = session.get_one(Purchase, 1)
+        purchase.total = Purchase.total + 1
+        queries.clear()
+        with pytest.raises(BadData, match=r"Purchase\.total is an SQL expression; flush the session first"):
+            model_of(purchase)
+        session.flush()
+        queries.clear()
+        with pytest.raises(BadData, match=r"Purchase\.total is not loaded"):
+            model_of(purchase)
+        assert queries == []
+
     def test_not_yet_flushed(self) -> None:
         with pytest.raises(BadData, match=r"Purchase\.id is not set yet; flush the session first"):
             described(Purchase(total=Decimal(1)))
@@ -214,7 +262,13 @@ class TestSqlalchemy:
         counter = Counter(id=1)
         session.add(counter)
         session.flush()
-        assert version_of(counter) == 1
+        assert versioned(counter) == (1, "field:turn")
+
+    def test_version_column_that_does_not_count_is_no_version(self, session: Session) -> None:
+        session.add(tagged := Tagged(id=1))
+        session.flush()
+        assert versioned(tagged) == NOW
+        assert versioned(tagged, Rule(version="tag")) == (tagged.tag, "field:tag")
 
     def test_to_dict_without_a_query_of_its_own(self, session: Session, queries: list[str]) -> None:
         session.add(Spoken(id=1, name="ann"))
@@ -286,19 +340,30 @@ class TestDjango:
             "updated_at": pet.updated_at,
             "owner_id": pet.owner_id,
         }
-        assert data["version"] == round(pet.updated_at.timestamp() * 1_000_000)
+        assert (data["version"], data["version_kind"]) == NOW
+        updated_us = round(pet.updated_at.timestamp() * 1_000_000)
+        assert versioned(fresh, Rule(version="updated_at")) == (updated_us, "field:updated_at")
         assert channels == [f"pets:{pet.pk}", f"user:{pet.owner_id}"]
 
-    def test_deferred_columns_only_if_loaded(self, shop: Any, pet: Any) -> None:
+    def test_deferred_columns_are_refused_and_can_be_left_out(self, shop: Any, pet: Any) -> None:
         from django.test.utils import CaptureQueriesContext
 
         lean = shop.Pet.objects.only("name").get(pk=pet.pk)
         with CaptureQueriesContext(shop.connection) as queries:
-            assert model_of(lean, version=1) == {"id": pet.pk, "name": "rex"}
-            for options in ({"fields": ["photo"], "version": 1}, {"fields": ["id"]}):
-                with pytest.raises(BadData, match=r"Pet\.(photo|updated_at) is deferred"):
+            assert model_of(lean, fields=["id", "name"]) == {"id": pet.pk, "name": "rex"}
+            assert model_of(lean, exclude=["photo", "updated_at", "owner_id"]) == {"id": pet.pk, "name": "rex"}
+            for options in ({}, {"fields": ["photo"]}, {"exclude": ["photo"]}):
+                with pytest.raises(BadData, match=r"Pet\.(photo|updated_at) is deferred; call refresh_from_db"):
                     model_of(lean, **options)
         assert len(queries) == 0
+
+    def test_expression_is_refused(self, shop: Any, pet: Any) -> None:
+        from django.db.models import F
+
+        pet.name = F("photo")
+        with pytest.raises(BadData, match=r"Pet\.name is an expression; call refresh_from_db\(\) first"):
+            model_of(pet)
+        assert model_of(pet, fields=["photo"]) == {"photo": "rex.png"}
 
     @pytest.mark.parametrize("name", ["owner", "friends"])
     def test_relationships_are_left_out(self, pet: Any, name: str) -> None:

@@ -9,6 +9,7 @@ from support.tokens import GOOD, KEYS, NOW, OTHER, SECRET, assert_rejected, pair
 from tidings.errors import Expired, Unauthorized
 from tidings.tokens import Claims, KeySet, issue
 from tidings.tokens.signing_keys import Key
+from tidings.wire.channels import PATTERN_MAX
 
 
 def test_issued_token_verifies() -> None:
@@ -64,6 +65,68 @@ def test_times(claims: dict[str, Any], error: type[Exception] | None) -> None:
     with pytest.raises(error) as caught:
         KEYS.verify(token, now_s=NOW)
     assert type(caught.value) is error
+
+
+@pytest.mark.parametrize(
+    ("claims", "text"),
+    [
+        ({"sub": 7}, "sub is not a string; write a number in quotes"),
+        ({"sub": None}, "sub is missing"),
+        ({"sub": "a b"}, "sub cannot be part of a channel; use letters, digits and - _ . @ only"),
+        ({"exp": str(NOW + 60)}, "exp is not a number of seconds"),
+        ({"exp": (NOW + 60) * 1000}, "exp is too large; it is in seconds since 1970, not in milliseconds"),
+        ({"exp": None}, "exp is not a number of seconds"),
+        ({"iat": NOW + 60}, "iat is in the future; set the clock of its issuer, or of the hub"),
+        ({"nbf": NOW + 60}, "nbf is in the future; set the clock of its issuer, or of the hub"),
+        ({"aud": "other"}, "aud does not name this hub; issue it with the hub's audience"),
+        ({"iss": "other"}, "iss is not the issuer that this hub accepts"),
+        ({"channels": "orders:*"}, "channels is not a list of channels or patterns such as orders:*"),
+        ({"jti": 7}, f"jti is not a string of at most {PATTERN_MAX} characters"),
+    ],
+)
+def test_signed_token_is_rejected_with_the_claim_that_is_wrong(claims: dict[str, Any], text: str) -> None:
+    keys = KeySet([Key("HS256", SECRET)], audience="hub", issuer="me")
+    good = {**GOOD, "aud": "hub", "iss": "me"}
+    assert keys.verify(signed(good), now_s=NOW).sub == "ann"
+    with pytest.raises(Unauthorized) as caught:
+        keys.verify(signed(good | claims), now_s=NOW)
+    assert str(caught.value) == f"token rejected: {text}"
+
+
+def test_token_without_exp_is_rejected_with_the_reason() -> None:
+    with pytest.raises(Unauthorized, match="exp is missing; issue tokens that expire"):
+        KEYS.verify(signed({"sub": "ann"}), now_s=NOW)
+
+
+def test_unsigned_token_reveals_no_claim_and_no_key() -> None:
+    """A sender without a key gets the same message for a wrong signature, an unknown kid and another algorithm."""
+    keys = KeySet([Key("HS256", SECRET, kid="k1")])
+    claims, other = {"sub": 7}, "o" * 32
+    private, _ = pair("RS256")
+    tokens = {
+        signed(claims, header={"alg": "HS256", "kid": "k1"}, secret=other): "its signature does not match the key 'k1'",
+        signed(claims, header={"alg": "HS256"}, secret=other): "its signature is wrong",
+        signed(claims, header={"alg": "HS256", "kid": "k2"}): "this hub has no key for HS256 with the kid 'k2'",
+        signed(claims, header={"alg": "none"}): "the algorithm 'none' is none of HS256, RS256, ES256, EdDSA",
+        issue("ann", key=private, algorithm="RS256", now_s=NOW): "this hub has no key for RS256",
+    }
+    for token, reason in tokens.items():
+        with pytest.raises(Unauthorized) as caught:
+            keys.verify(token, now_s=NOW)
+        assert str(caught.value) == "token rejected: it is not signed with a key of this hub; send a new one"
+        assert caught.value.__notes__ == [reason]
+
+
+@pytest.mark.parametrize("around", ['"%s"', "Bearer %s", " %s", "%s\n", "'%s'"])
+def test_text_around_a_token_is_named(around: str) -> None:
+    with pytest.raises(Unauthorized, match="without quotes and without `Bearer`"):
+        KEYS.verify(around % signed(GOOD), now_s=NOW)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", " "])
+def test_line_break_at_the_end_of_a_secret_is_ignored(end: str) -> None:
+    """A hub's settings ignore it as well. The secret of a file or a variable often ends with one."""
+    assert KEYS.verify(issue("ann", key=SECRET + end, now_s=NOW), now_s=NOW).sub == "ann"
 
 
 def test_token_without_exp_needs_require_exp_false() -> None:

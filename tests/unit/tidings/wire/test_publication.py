@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 from support.vectors import examples
 from tidings.errors import BadEvent, BadId, BadPacket
 from tidings.wire.channels import EVENT_MAX, check_event
+from tidings.wire.cursor import Cursor
 from tidings.wire.payload import encode_data
-from tidings.wire.publication import decode, encode_body, split_body
+from tidings.wire.publication import decode, encode_body, history_json, split_body
 
 VECTORS = examples("publication")
 JSON = st.recursive(
@@ -38,6 +40,8 @@ def test_a_message_is_decoded(example: dict[str, Any]) -> None:
         "cursor": f"{example['epoch']}.{example['seq']}",
         "at_ms": example["at_ms"],
     }
+    page = json.loads(history_json(Cursor("e", 7), [publication, publication]))
+    assert page == {"cursor": "e.7", "publications": [publication.to_wire()] * 2}
     assert (publication.seq, publication.prev, publication.epoch, publication.options) == tuple(
         example[name] for name in ("seq", "prev", "epoch", "options")
     )

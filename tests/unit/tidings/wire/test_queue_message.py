@@ -8,7 +8,7 @@ from support.vectors import examples
 from tidings.errors import BadPacket, TidingsError, TooLarge
 from tidings.wire.publication import encode_body
 from tidings.wire.queue_message import HEAD_MAX_BYTES, QueuedPublication, decode_queue_message, encode_queue_message
-from tidings_hub.core.queue_intake import read_queued
+from tidings_hub.core.queues.queue_intake import read_queued
 
 VECTORS = examples("queued")
 BODY = encode_body("updated", '{"text":"ä €"}'.encode(), id="order-7", at_ms=1_700_000_000_000)

@@ -16,8 +16,7 @@ KEYS = RedisKeys("t")
 class InboxFixture:
     def __init__(self) -> None:
         self.metrics = Metrics()
-        self.controls: list[dict[str, object]] = []
-        self.inbox = Inbox(KEYS, "n1", broker_limits(message_max_bytes=500), self.metrics, self.controls.append)
+        self.inbox = Inbox(KEYS, "n1", broker_limits(message_max_bytes=500), self.metrics)
 
 
 @pytest.fixture
@@ -36,7 +35,7 @@ def test_a_foreign_message_in_a_channel_is_counted(fixture: InboxFixture, messag
     item = [b"message", KEYS.pubsub("orders:1"), message]
     assert fixture.inbox.publication(item) is None
     assert fixture.metrics.broker_poisoned == 1
-    assert fixture.inbox.publication(item, count=False) is None
+    assert fixture.inbox.publication(item, among=set()) is None
     assert fixture.metrics.broker_poisoned == 1
 
 
@@ -46,10 +45,9 @@ def test_other_items_are_ignored_and_not_counted(fixture: InboxFixture, item: ob
     assert fixture.metrics.broker_poisoned == 0
 
 
-def test_a_control_message_is_delivered(fixture: InboxFixture) -> None:
-    message = {"do": "disconnect", "user": "7"}
-    fixture.inbox.on_control([b"message", KEYS.control, json.dumps(message).encode()])
-    assert fixture.controls == [message]
+def test_a_command_is_decoded(fixture: InboxFixture) -> None:
+    message = {"epoch": "e", "do": "disconnect", "user": "7"}
+    assert fixture.inbox.command([b"message", KEYS.control, json.dumps(message).encode()]) == message
 
 
 @pytest.mark.parametrize(
@@ -57,15 +55,15 @@ def test_a_control_message_is_delivered(fixture: InboxFixture) -> None:
     [b"{", b"[]", b'{"do":1}', b"{}", b"[" * 10_000, json.dumps({"do": "x" * CONTROL_MAX_BYTES}).encode()],
     ids=lambda message: ascii(message[:9]),
 )
-def test_an_invalid_control_message_is_counted_and_not_delivered(fixture: InboxFixture, message: bytes) -> None:
-    fixture.inbox.on_control([b"message", KEYS.control, message])
-    assert (fixture.controls, fixture.metrics.broker_poisoned) == ([], 1)
+def test_an_invalid_command_is_counted(fixture: InboxFixture, message: bytes) -> None:
+    assert fixture.inbox.command([b"message", KEYS.control, message]) is None
+    assert fixture.metrics.broker_poisoned == 1
 
 
 def test_a_canary_wakes_only_its_own_waiter(fixture: InboxFixture) -> None:
     events = {b"c1": threading.Event(), b"c2": threading.Event()}
     fixture.inbox.canaries.update(events)
     for token in (b"c2", b"unknown"):
-        fixture.inbox.on_control([b"message", fixture.inbox.canary_name, token])
+        assert fixture.inbox.command([b"message", fixture.inbox.canary_name, token]) is None
     assert (events[b"c1"].is_set(), events[b"c2"].is_set()) == (False, True)
     assert fixture.metrics.broker_poisoned == 0

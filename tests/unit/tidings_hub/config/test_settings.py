@@ -226,6 +226,15 @@ def test_keys_are_read_from_the_entry_a_file_and_the_environment(nowhere: Path) 
         settings.key_set(env={"TIDINGS_KEY_E": SECRET})
 
 
+@pytest.mark.parametrize(
+    ("issuers", "handlers", "waiting_max"), [(1, 256, 16), (8, 256, 16), (16, 256, 8), (2, 8, 2), (9, 8, 1), (0, 1, 1)]
+)
+def test_waits_for_keys_take_at_most_half_of_the_handlers(issuers: int, handlers: int, waiting_max: int) -> None:
+    jwks = [{"issuer": f"i{number}", "url": "https://id.example/"} for number in range(issuers)]
+    settings = Settings.model_validate({"jwks": jwks, "handlers": handlers})
+    assert settings.waiting_max_per_issuer == waiting_max
+
+
 def test_serving_without_a_key_is_rejected_with_the_command_that_generates_one() -> None:
     message = error_message({})
     assert "openssl rand" in message
@@ -252,7 +261,12 @@ def test_dev_on_loopback_is_an_insecure_option_with_open_rules(host: str) -> Non
 def test_every_unsafe_option_is_listed() -> None:
     assert Settings().insecure_options() == []
     assert "any page" in Settings(origins=("*",)).insecure_options()[0]
-    assert "from any address" in Settings(host="0.0.0.0", trusted_proxies=("0.0.0.0/0",)).insecure_options()[0]
+    for network in ("0.0.0.0/0", "::/0", "128.0.0.0/1"):
+        for host in ("0.0.0.0", "127.0.0.1"):
+            proxies = ("10.0.0.0/8", network)
+            (text,) = Settings(host=host, trusted_proxies=proxies).insecure_options()
+            assert text.startswith(f"trusted_proxies: {network} trusts forwarded headers from any address")
+    assert Settings(host="0.0.0.0", trusted_proxies=("10.0.0.0/8", "fc00::/7")).insecure_options() == []
 
 
 def test_defaults_are_safe() -> None:
@@ -348,6 +362,7 @@ def test_every_limit_of_engine_and_broker_is_a_setting() -> None:
         if type(field.default) in (int, float):
             changed[name] = field.default + 7
     changed["publication_max_bytes"] += 13
+    changed["commands_without_epoch"] = False
     settings = Settings(**changed)
     for limits, defaults in (
         (engine_limits(settings), engine_limits(Settings())),
@@ -490,3 +505,34 @@ def test_wrong_settings_of_a_format_are_rejected(nowhere: Path) -> None:
         message = error_message({})
         assert expected in message
         assert SECRET not in message
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"broker": "redis://h/0?client_nam=x"},
+        {"broker": "redis+sentinel://h/main?sentinel_pasword=x"},
+        {"broker": "rediss+cluster://h?ssl_ca_cert=x"},
+        {"ingress": {"flask_socketio": {"url": "redis://h?ssl_ca_certs=/x"}}},
+        {"ingress": {"shop": {"url": "amqp://h?queu=x"}}},
+    ],
+    ids=repr,
+)
+def test_wrong_option_of_a_url_is_an_error_of_the_settings(settings: dict[str, Any]) -> None:
+    with pytest.raises((BadConfig, ValueError), match="unknown option"):
+        Settings.model_validate({"secret": SECRET, **settings}).check_serving()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({"broker": url} for url in ("redis://a..b", "redis+cluster://a..b", "redis+sentinel://a..b/main")),
+        {"ingress": {"flask_socketio": {"url": "redis://a..b"}}},
+        {"ingress": {"shop": {"url": "amqp://a..b"}}},
+        {"hooks": {"events": ["connect"], "url": "https://a..b/", "secret": SECRET}},
+    ],
+    ids=repr,
+)
+def test_host_that_cannot_exist_is_an_error_of_the_settings(settings: dict[str, Any]) -> None:
+    with pytest.raises((BadConfig, ValueError)):
+        Settings.model_validate({"secret": SECRET, **settings}).check_serving()

@@ -4,18 +4,7 @@ import pytest
 
 from tidings.errors import BadConfig, Forbidden, UnknownNamespace
 from tidings.tokens import Claims
-from tidings_hub.core.access import (
-    Access,
-    Origins,
-    PresenceTo,
-    Publish,
-    Revocations,
-    Rule,
-    Subscribe,
-    normal_origin,
-    token_key,
-    user_key,
-)
+from tidings_hub.core.access import Access, Origins, PresenceTo, Publish, Rule, Subscribe, normal_origin
 
 RULES = {
     "user": Rule(subscribe=Subscribe.USER),
@@ -170,6 +159,31 @@ def test_origins_are_matched_in_full_and_replace_the_same_origin() -> None:
     assert not origins.allows("https://shop.example", HOST, True)
 
 
+APPS = [
+    "capacitor://localhost",
+    "ionic://localhost",
+    "tauri://localhost",
+    "app://bundle.local",
+    "chrome-extension://aapbdbdomjkkjkaonfhkkikfgjllcleb",
+    "moz-extension://0f9b1f0a-9c5e-4d3f-8f3c-2a1b0c9d8e7f",
+    "safari-web-extension://9E1B5A0C-13C2-4F2A-A9A8-6C0E7C7B9F10",
+    "vscode-webview://1h2j3k4l5m6n7o8p",
+]
+
+
+@pytest.mark.parametrize("origin", APPS)
+def test_application_with_its_own_scheme_can_be_allowed(origin: str) -> None:
+    for allowed in ([origin], ["*"]):
+        assert Origins(allowed).allows(origin, HOST, False)
+    for others in ([], ["https://localhost"], ["electron://localhost", f"{origin}x"], [f"{origin}:80"]):
+        assert not Origins(others).allows(origin, "localhost", False)
+
+
+@pytest.mark.parametrize("origin", ["file://", "data:", "capacitor:localhost", "1app://x", "app:///", "capacitor://"])
+def test_page_without_a_host_is_not_allowed(origin: str) -> None:
+    assert not Origins(["*"]).allows(origin, HOST, False)
+
+
 def test_star_allows_only_valid_origins() -> None:
     origins = Origins(["*"])
     assert origins.any
@@ -189,33 +203,3 @@ def test_invalid_origin_in_the_list_is_rejected(entry: str) -> None:
 def test_normalized_origin_has_its_port() -> None:
     assert normal_origin("HTTPS://A.example") == "https://a.example:443"
     assert normal_origin("http://[::1]") == "http://[::1]:80"
-
-
-def test_revocation_applies_until_its_end() -> None:
-    revocations = Revocations({user_key("ann"): 100.0, token_key("t9"): 50.0})
-    assert revocations.is_revoked(bearer(), now_s=99.9)
-    assert not revocations.is_revoked(bearer(), now_s=100.0)
-    assert not revocations.is_revoked(bearer(sub="bob"), now_s=10.0)
-    assert revocations.is_revoked(Claims(sub="bob", jti="t9"), now_s=49.0)
-    assert not revocations.is_revoked(Claims(sub="bob", jti=None), now_s=49.0)
-
-
-def test_revocations_of_users_and_tokens_are_separate() -> None:
-    assert not Revocations({token_key("ann"): 100.0}).is_revoked(bearer(sub="ann"), now_s=1.0)
-    assert not Revocations({user_key("t1"): 100.0}).is_revoked(bearer(sub="ann"), now_s=1.0)
-
-
-def test_later_end_of_a_revocation_counts() -> None:
-    revocations = Revocations()
-    revocations.add(user_key("ann"), 100.0)
-    revocations.add(user_key("ann"), 50.0)
-    assert revocations.is_revoked(bearer(), now_s=75.0)
-    revocations.add(user_key("ann"), 200.0)
-    assert revocations.is_revoked(bearer(), now_s=150.0)
-
-
-def test_expired_revocations_are_removed() -> None:
-    revocations = Revocations({"user:a": 10.0, "user:b": 20.0})
-    assert revocations.forget_past(now_s=10.0) == ["user:a"]
-    assert len(revocations) == 1
-    assert not Revocations().is_revoked(bearer(), now_s=0.0)

@@ -7,7 +7,16 @@ import pytest
 from tidings.errors import BadPacket
 from tidings.wire.payload import encode_data
 from tidings.wire.publication import decode, encode_body
-from tidings_hub.core.frame import DisconnectFrame, Frame, HubEvent, join_packets, join_sse, join_websocket, text_frame
+from tidings_hub.core.frame import (
+    DisconnectFrame,
+    Frame,
+    HubEvent,
+    as_chunk,
+    join_packets,
+    join_sse,
+    join_websocket,
+    text_frame,
+)
 
 
 def frame(event: str = "updated", data: object = None, seq: int = 7) -> Frame:
@@ -65,4 +74,26 @@ def test_hub_event_carries_a_cursor_only_if_it_has_one() -> None:
 
 
 def test_disconnect_frame_is_empty_on_an_event_stream() -> None:
-    assert (DisconnectFrame().packet, DisconnectFrame().websocket, DisconnectFrame().sse) == (b"41", b"\x81\x0241", b"")
+    assert (DisconnectFrame().packet, DisconnectFrame().websocket) == (b"41", b"\x81\x0241")
+    assert (DisconnectFrame().sse, DisconnectFrame().chunk) == (b"", b"")
+
+
+def test_chunk_is_the_sse_event_with_its_size() -> None:
+    for encoded in (frame(data={"text": "ü"}), HubEvent("tidings:ready", b"{}")):
+        size, _, rest = encoded.chunk.partition(b"\r\n")
+        assert rest == encoded.sse + b"\r\n"
+        assert int(size, 16) == len(encoded.sse)
+    assert as_chunk(b"") == b"", "an empty chunk would end the stream"
+
+
+@pytest.mark.parametrize("event", ["error", "open"])
+def test_event_that_an_event_source_fires_itself_has_another_name(event: str) -> None:
+    lines = frame(event, {"n": 1}).sse.decode().split("\n")
+    assert lines[1] == "event: tidings:event"
+    assert json.loads(lines[2].removeprefix("data: ")) == {"channel": "orders:42", "event": event, "data": {"n": 1}}
+    assert json.loads(frame(event).packet[2:])[0] == event
+
+
+@pytest.mark.parametrize("event", ["errors", "Error", "message", "opened"])
+def test_other_event_keeps_its_name_on_an_event_stream(event: str) -> None:
+    assert f"event: {event}\n".encode() in frame(event).sse

@@ -106,3 +106,16 @@ def test_a_join_frame_is_an_event_of_the_channel_itself() -> None:
     assert frame.websocket[2:] == frame.packet
     assert frame.sse == (b'id: e.7\nevent: tidings:join\ndata: {"channel":"a:1","data":{"members":[],"count":0}}\n\n')
     assert (frame.publication.channel, frame.seq) == (channel, 7)
+
+
+def test_changes_and_ended_memberships_are_returned_in_parts_the_oldest_first() -> None:
+    presence = LocalPresence(grace_s=3)
+    for number in range(5):
+        presence.join(["a:1"], str(number), NO_INFO)
+    parts = [[change.user for change in presence.pop_changes(0, limit=2)] for _ in range(4)]
+    assert parts == [["0", "1"], ["2", "3"], ["4"], []]
+    for number in range(5):
+        presence.leave(["a:1"], str(number), now_s=0)
+    parts = [[change.user for change in presence.pop_changes(3, limit=2)] for _ in range(4)]
+    assert parts == [["0", "1"], ["2", "3"], ["4"], []]
+    assert len(presence) == 0

@@ -115,6 +115,43 @@ def test_publication_whose_prev_skips_processed_ones_must_be_in_the_stream() -> 
     assert judge(tracked(), publication(12, 3), last=12) == Repair(is_lost=True)
 
 
+def test_first_publication_of_a_quiet_channel_names_any_earlier_seq() -> None:
+    for prev in (0, 4, 5):
+        positions = tracked()
+        positions.track_quiet(CHANNEL, 5)
+        assert (positions.last_seq(CHANNEL), positions.tracked_seq(CHANNEL)) == (5, 5)
+        assert positions.observe(publication(12, prev)) is Verdict.DELIVER
+        # From now on `prev` names a publication.
+        assert positions.observe(publication(14, 4)) is Verdict.LOOK_UP
+        assert positions.observe(publication(14, 12)) is Verdict.DELIVER
+
+
+def test_channel_is_tracked_as_the_broker_stores_it() -> None:
+    positions = tracked()
+    assert positions.track_as_stored(CHANNEL, ChannelSnapshot(None, []), 9) == 9
+    assert positions.observe(publication(12, 3)) is Verdict.DELIVER
+    assert positions.track_as_stored(CHANNEL, ChannelSnapshot(7, []), 9) == 7
+    assert positions.observe(publication(12, 3)) is Verdict.LOOK_UP
+    assert positions.track_as_stored(CHANNEL, ChannelSnapshot(7, []), 9, floor=8) == 8
+    assert positions.last_seq(CHANNEL) == 8
+
+
+def test_quiet_channel_that_missed_its_first_publication_is_looked_up() -> None:
+    positions = tracked()
+    positions.track_quiet(CHANNEL, 0)
+    assert positions.observe(publication(12, 7)) is Verdict.LOOK_UP
+    stream = [publication(7, 0), publication(12, 7)]
+    assert judge(positions, stream[1], last=12, stored=stream) == Repair(stream[:1])
+    assert judge(positions, stream[1], last=12) == Repair(is_lost=True)
+
+
+def test_large_jump_in_a_quiet_channel_is_not_a_loss() -> None:
+    positions, far = tracked(), 9 + JUMP_MAX + 1
+    positions.track_quiet(CHANNEL, 5)
+    assert positions.observe(publication(far, 3)) is Verdict.LOOK_UP
+    assert judge(positions, publication(far, 3), seq=far, last=far) == Repair()
+
+
 @given(st.lists(st.sampled_from("abc"), max_size=60), st.data())
 def test_node_delivers_or_reports_every_publication(names: list[str], data: st.DataObject) -> None:
     """Publish in three channels, drop and repeat messages at random, trim at random; then compare."""
@@ -126,7 +163,7 @@ def test_node_delivers_or_reports_every_publication(names: list[str], data: st.D
     delivered: dict[str, list[int]] = {name: [] for name in "abc"}
     reported: dict[str, set[int]] = {name: set() for name in "abc"}
     for name in "abc":
-        positions.track(name, 0)
+        (positions.track_quiet if data.draw(st.booleans()) else positions.track)(name, 0)
     history: list[Publication] = []
     for seq, name in enumerate(names, start=1):
         candidate = publication(seq, pointers[name], channel=name)
@@ -169,3 +206,11 @@ def test_node_delivers_or_reports_every_publication(names: list[str], data: st.D
         remaining = contiguous(reached, pointers[name], streams[name], epoch=EPOCH, limit=100)
         beyond = [seq for seq in numbered[name] if seq > reached]
         assert isinstance(remaining, Gap) or [candidate.seq for candidate in remaining] == beyond
+
+
+def test_channels_are_ordered_by_their_newest_publication() -> None:
+    positions = Positions()
+    for channel, last in (("quiet:1", 3), ("busy:1", 90), ("busy:2", 80), ("quiet:2", 1)):
+        positions.track(channel, last)
+    positions.track_quiet("never:1", 95)
+    assert positions.by_traffic() == ["busy:1", "busy:2", "quiet:1", "quiet:2", "never:1"]

@@ -49,6 +49,15 @@ def test_missed_publications_or_the_reason_of_a_gap(
     assert result(since, position, last, stored) == expected
 
 
+@pytest.mark.parametrize(("quiet_since", "expected"), [(4, []), (5, []), (6, "pointer"), (None, "pointer")])
+def test_channel_without_a_pointer_is_complete_if_nothing_came_after_the_cursor(
+    quiet_since: int | None, expected: object
+) -> None:
+    snapshot = ChannelSnapshot(None, [], quiet_since=quiet_since)
+    missed = missed_since(Cursor(EPOCH, 5), Cursor(EPOCH, 9), snapshot, limit=9)
+    assert (missed.reason if isinstance(missed, Gap) else missed) == expected
+
+
 def test_another_epoch_is_a_gap() -> None:
     assert missed_since(Cursor("old", 5), Cursor(EPOCH, 9), ChannelSnapshot(5, []), limit=9) == Gap("epoch")
 
@@ -107,3 +116,39 @@ def test_recovery_from_a_later_position_than_since() -> None:
     assert not isinstance(missed_from(since, since, position, doubted, limit=100), Gap)
     # The read after `since` exceeds the limit: publications after the start are cut off, so it is a gap.
     assert isinstance(missed_from(start, since, position, ChannelSnapshot(9, stored[:1]), limit=1), Gap)
+
+
+def test_doubted_cursor_is_a_gap_also_if_the_pointer_has_expired() -> None:
+    """The pointer of the lost publication is gone, and nothing was published after the cursor."""
+    channel = ChannelSnapshot(None, [], (2, 4), quiet_since=3)
+    assert missed_since(Cursor(EPOCH, 4), Cursor(EPOCH, 9), channel, limit=100) == Gap("doubted")
+    assert missed_since(Cursor(EPOCH, 5), Cursor(EPOCH, 9), channel, limit=100) == []
+
+
+@given(st.lists(st.integers(1, 30), unique=True, max_size=12), st.data())
+def test_shared_snapshot_gives_each_client_what_a_snapshot_of_its_own_gives(
+    seqs: list[int], data: st.DataObject
+) -> None:
+    """Many clients read one snapshot, with any cursors. Some snapshots have a hole or another epoch."""
+    stored = chain(*sorted(seqs))
+    for index, entry in enumerate(stored):
+        change = data.draw(st.sampled_from(["", "", "", "hole", "epoch"]))
+        if change:
+            prev, epoch = (entry.prev - 1, EPOCH) if change == "hole" else (entry.prev, "old")
+            stored[index] = publication(entry.seq, prev, epoch=epoch)
+    last = data.draw(st.sampled_from([stored[-1].seq if stored else 0, 31]))
+    shared = ChannelSnapshot(last, stored)
+    limit = data.draw(st.integers(1, 12))
+    for after in data.draw(st.lists(st.integers(0, 31), min_size=1, max_size=8)):
+        missed = missed_since(Cursor(EPOCH, after), Cursor(EPOCH, 31), shared, limit=limit)
+        alone = contiguous(after, last, stored, epoch=EPOCH, limit=limit)
+        assert isinstance(missed, Gap) == isinstance(alone, Gap)
+        assert isinstance(missed, Gap) or missed == alone
+
+
+def test_clients_cannot_change_what_they_share() -> None:
+    shared = ChannelSnapshot(3, chain(1, 2, 3))
+    missed = missed_since(Cursor(EPOCH, 0), Cursor(EPOCH, 3), shared, limit=9)
+    assert isinstance(missed, list)
+    missed.clear()
+    assert len(shared.publications) == 3

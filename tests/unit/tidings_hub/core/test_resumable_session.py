@@ -56,9 +56,9 @@ def test_invalid_pids(other: object) -> None:
 
 def test_final_reasons() -> None:
     assert [
-        name for name in ("draining", "slow", "ping_timeout", "transport close", "unavailable", "") if is_final(name)
+        name for name in ("draining", "slow", "ping_timeout", "replaced", "transport close", "") if is_final(name)
     ] == []
-    assert all(is_final(name) for name in ("client disconnect", "expired", "disconnected", "replaced", "revoked"))
+    assert all(is_final(name) for name in ("client disconnect", "expired", "disconnected", "revoked"))
     assert all(is_final(code.name) for code in CODES.values() if not code.should_reconnect)
 
 
@@ -76,7 +76,7 @@ def test_decode_reverses_encode() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        *(b"", b"x", b"[]", b"{}", b"null", b"\xff"),
+        *(b"", b"x", b"[]", b"{}", b"null", b"\xff", b"[" * 100_000),
         json.dumps({"jti": None, "stale": "", "joins": [["other", "", []]]}).encode(),
         json.dumps({"jti": None, "stale": "", "joins": [["since", ""]]}).encode(),
         json.dumps({"jti": None, "stale": "", "joins": [["since", "", 5]]}).encode(),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from tidings_hub.engine.timing_wheel import TimedEntry, TimingWheel, first_ping_delay_s
 
 
@@ -101,3 +103,41 @@ def test_first_pings_are_spread_and_not_late() -> None:
     delays = [first_ping_delay_s(10) for _ in range(500)]
     assert max(delays) <= 9
     assert max(delays) - min(delays) > 2
+
+
+def stall(wheel: TimingWheel) -> None:
+    """Start the wheel and let its tick be due for longer than a loop under load is late."""
+    wheel.start()
+    time.sleep(0.15)
+
+
+def test_after_a_stall_the_visits_wait_for_input() -> None:
+    wheel, entry, waiting = new_wheel(), Entry(), [True]
+    wheel.has_input = lambda: waiting[0]
+    wheel.schedule(entry, 0.02)
+    stall(wheel)
+    assert wheel.is_behind
+    for _ in range(3):
+        wheel._tick()
+        assert entry.visits == []
+        assert wheel.is_behind
+    waiting.clear()
+    waiting.append(False)
+    wheel._tick()
+    assert len(entry.visits) == 1
+    assert not wheel.is_behind
+    wheel.stop()
+
+
+def test_endless_input_does_not_stop_the_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidings_hub.engine.timing_wheel._CATCH_UP_S", 0.05)
+    wheel, entry = new_wheel(), Entry()
+    wheel.has_input = lambda: True
+    wheel.schedule(entry, 0.02)
+    stall(wheel)
+    wheel._tick()
+    assert entry.visits == []
+    time.sleep(0.06)
+    wheel._tick()
+    assert len(entry.visits) == 1
+    wheel.stop()

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from support.recording_hub import SECRET, Clock
 from tidings.errors import TooFast, Unauthorized
 from tidings.tokens import issue
+from tidings_hub.log import RateLimit
 from tidings_hub.services.hub import Hub
 
 
@@ -26,3 +29,30 @@ class TestAuthentication:
         with pytest.raises(Unauthorized):
             hub.authenticator.authenticate("x", "elsewhere")
         assert hub.metrics.auth_throttled == 1
+
+    def test_the_log_has_the_reason_once_a_minute(
+        self, hub: Hub, clock: Clock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        forged = issue("u", key="f" * 32, kid="k7", now_s=clock.now_s)
+        for _ in range(20):
+            with pytest.raises(Unauthorized) as caught:
+                hub.authenticator.authenticate(forged, "far")
+            assert "k7" not in str(caught.value)
+        lines = [record.getMessage() for record in caplog.records if record.name == "tidings.tokens"]
+        assert lines == ["a token was rejected: its signature does not match the key 'k7'"]
+
+    def test_the_log_names_every_other_reason_as_well(
+        self, hub: Hub, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Other tests of this process may have written the same lines within this minute.
+        monkeypatch.setattr("tidings_hub.log._LIMIT", RateLimit())
+        caplog.set_level(logging.INFO, "tidings.tokens")
+        expired = issue("u", key=SECRET, now_s=clock.now_s, expires_in_s=-90)
+        for token in (None, expired, None, expired):
+            with pytest.raises(Unauthorized):
+                hub.authenticator.authenticate(token, "the-log")
+        lines = [(record.levelname, record.getMessage().partition(": ")[2]) for record in caplog.records]
+        assert lines == [
+            ("WARNING", "the client sent none as a text in `auth`, or over /sse in its query or in Authorization"),
+            ("INFO", "it expired 90 s ago"),
+        ]

@@ -18,6 +18,13 @@ from tidings_hub.services.hub_event import hub_event
 from tidings_hub.services.subscribe import go_live, subscribe
 
 
+def nested(depth: int) -> object:
+    value: object = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 class TestCommands:
     def test_commands_of_an_emitter_in_the_same_process_are_run(self, hub: Hub, clock: Clock) -> None:
         target, other = open_session(hub, clock, "one"), open_session(hub, clock, "other")
@@ -140,6 +147,13 @@ class TestCommands:
         assert (recorder(target).code, recorder(other).code) == ("disconnected", None)
         assert recorder(target).names()[-1] == "tidings:close"
 
+    def test_stored_revocations_are_read_on_request(self, hub: Hub, clock: Clock) -> None:
+        revoked, other = open_session(hub, clock, "one"), open_session(hub, clock, "other")
+        hub.broker.write_revocations({"user:one": clock.now_s + 60})
+        command = control.Command("read_revocations", {})
+        assert node_api(hub).run_command(command).connections == 1
+        assert (recorder(revoked).code, recorder(other).code) == ("revoked", None)
+
     def test_malformed_control_messages_are_ignored(self, hub: Hub, clock: Clock) -> None:
         session = open_session(hub, clock)
         for message in (
@@ -148,6 +162,18 @@ class TestCommands:
             {"do": "revoke", "user": "u"},
             {"do": "disconnect", "user": 7},
             {"do": []},
+            {"do": "list", "what": "channels", "limit": float("inf")},
+            {"do": "unsubscribe", "user": nested(5_000), "channel": "orders:1"},
+            {"do": "revoke", "user": "\ud800", "until_s": 9e9},
+            {"do": "revoke", "jti": "\ud800", "until_s": 9e9},
+            *(
+                {"do": "revoke", "user": "u", "until_s": 9e9, "reply": name}
+                for name in ("\ud800", 7, nested(900), "r" * 201)
+            ),
         ):
             hub.on_control(message)  # type: ignore[arg-type]
+        settle(hub)
         assert recorder(session).code is None
+        assert hub.metrics.worker_errors == {}
+        assert hub.revocations.sync() == 0
+        assert hub.metrics.revocations == 0

@@ -44,7 +44,11 @@ class TestSessions:
         clock.now_s += 75
         hub.tick()
         assert recorder(session).names() == ["tidings:expiring"]
+        # As long as CONNECT accepts the token, the session stays.
         clock.now_s += 30
+        hub.tick()
+        assert recorder(session).names() == ["tidings:expiring"]
+        clock.now_s += hub.settings.token_leeway_s
         hub.tick()
         assert recorder(session).names() == ["tidings:expiring", "tidings:close"]
         assert recorder(session).code == "expired"

@@ -29,18 +29,29 @@ from tidings_hub.services.subscribe import go_live, subscribe
 
 
 class FlakyBroker(MemoryBroker):
-    """A broker that rejects session records while `down`, and records the operations that succeeded."""
+    """A broker that rejects session records while `down`, and records the operations that succeeded.
+
+    While `away` it rejects claims as well, and counts them.
+    """
 
     def __init__(self) -> None:
         super().__init__(limits=broker_limits(), store=MemoryStore())
         self.down = False
+        self.away = False
+        self.claims = 0
         self.operations: list[RecordOperation] = []
 
     def write_sessions(self, records: Sequence[SessionRecord]) -> list[WriteResult]:
-        if self.down:
+        if self.down or self.away:
             raise Unavailable("no")
         self.operations += [record.operation for record in records]
         return super().write_sessions(records)
+
+    def claim_session(self, key: str, user: str) -> ClaimedSession | None:
+        self.claims += 1
+        if self.away:
+            raise Unavailable("no")
+        return super().claim_session(key, user)
 
 
 Start = Callable[..., Hub]
@@ -123,7 +134,8 @@ class TestResume:
         assert resumed.id != session.id
         assert recorder(resumed).data() == [1, 2]
         assert recorder(session).code == "replaced"
-        assert recorder(session).names()[-3:-1] == ["tidings:close", "DISCONNECT"]
+        # A stock client that receives DISCONNECT never reconnects.
+        assert "DISCONNECT" not in recorder(session).names()
         assert hub.metrics.sessions_recovered == 1
 
     def test_requested_channels_are_added_to_a_resumed_session(self, start: Start) -> None:
@@ -313,6 +325,71 @@ class TestEnds:
         session, _ = connect(hub)
         hub.broker.send_control({"do": "replace", "connections": ["never", session.id]})
         wait_until(lambda: recorder(session).code == "replaced", why="the session is closed")
+
+
+class TestAway:
+    def test_one_client_at_a_time_waits_for_a_store_that_is_away(self, start: Start) -> None:
+        hub = start()
+        flaky(hub).away = True
+        for _ in range(20):
+            with pytest.raises(Unavailable):
+                connect(hub, pid="x" * 24, offset="e.1")
+        assert flaky(hub).claims < 20
+        assert hub.metrics.broker_calls_refused["sessions"] == 20 - flaky(hub).claims
+        assert hub.metrics.returns_refused == {}
+        # A client without a pid does not need the store to connect.
+        assert connect(hub, "orders:1")[1].answer is not None
+
+    def test_client_gets_a_new_session_without_a_pid_after_recovery_away_s(self, start: Start) -> None:
+        hub = start(recovery_away_s=0.2)
+        session, first = connect(hub, "orders:1")
+        at = offset(session)
+        stored(hub, first)
+        flaky(hub).away = True
+
+        def is_new() -> bool:
+            try:
+                return connect(hub, "orders:1", pid=first.pid, offset=at)[1].answer is None
+            except Unavailable:
+                return False
+
+        wait_until(is_new, why="a new session without a pid")
+        assert hub.metrics.returns_refused["away"] >= 1
+        assert hub.metrics.sessions_recovered == 0
+
+    def test_channel_is_refused_at_once_while_the_store_is_away(self, start: Start) -> None:
+        hub = start(broker_timeout_s=30.0)
+        session, first = connect(hub, "orders:1")
+        stored(hub, first)
+        flaky(hub).away = True
+        with pytest.raises(Unavailable):
+            connect(hub, pid="x" * 24, offset="e.1")
+        with pytest.raises(Unavailable, match="sessions"):
+            subscribe(hub, session, ["orders:2"], None)
+        assert "orders:2" not in session.channels
+        flaky(hub).away = False
+
+        def is_subscribed() -> bool:
+            try:
+                go_live(hub, session, subscribe(hub, session, ["orders:2"], None))
+            except Unavailable:
+                return False
+            return "orders:2" in session.channels
+
+        wait_until(is_subscribed, why="the store is asked again")
+        assert joins(hub, first).keys() == {"user:7", "orders:1", "orders:2"}
+
+    def test_sessions_are_resumed_once_the_store_is_back(self, start: Start) -> None:
+        hub = start(recovery_away_s=0.0)
+        flaky(hub).away = True
+        assert connect(hub, pid="x" * 24, offset="e.1")[1].answer is None
+        flaky(hub).away = False
+        # No client has a pid, so saving a session is the probe.
+        wait_until(lambda: connect(hub)[1].answer is not None, why="a session with a pid")
+        wait_until(lambda: not hub.session_store.has_pending, why="it is saved")
+        session, first = connect(hub, "orders:1")
+        stored(hub, first)
+        assert connect(hub, pid=first.pid, offset=offset(session))[1].answer == first.answer
 
 
 class TestBounds:

@@ -6,9 +6,83 @@ import pytest
 
 from support.recording_hub import Clock, join, open_session, publish, recorder
 from tidings.wire.cursor import Cursor
+from tidings_hub.core.resumable_session import JoinMode, ResumableSession, Resume, plan_resume
 from tidings_hub.services.hub import Hub
 from tidings_hub.services.hub_event import hub_event
 from tidings_hub.services.subscribe import go_live, subscribe
+
+
+def with_new_channels(hub: Hub, *, per_minute: int, burst: int) -> None:
+    hub.settings = hub.settings.model_copy(
+        update={"new_channels_per_minute": per_minute, "new_channels_burst": burst, "channels_per_connection": 10_000}
+    )
+
+
+class TestNewChannels:
+    def test_new_channels_beyond_the_rate_are_refused(
+        self, hub: Hub, clock: Clock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with_new_channels(hub, per_minute=60, burst=3)
+        session = open_session(hub, clock)
+        names = [f"orders:{number}" for number in range(5)]
+        answers = join(hub, session, "user:u", *names).answers
+        assert [name for name in names if "error" in answers[name]] == names[3:]
+        assert answers[names[3]]["error"]["code"] == "too_fast"  # type: ignore[index]
+        assert set(session.channels) == {"user:u", *names[:3]}
+        assert hub.metrics.new_channels_refused == 2
+        join(hub, session, names[4])
+        lines = [record.getMessage() for record in caplog.records if "new_channels" in record.getMessage()]
+        assert lines == [
+            (
+                "user u uses new channels faster than new_channels_per_minute = 60 and new_channels_burst = 3 allow;"
+                " orders:3 is refused with too_fast"
+            )
+        ]
+        clock.now_s += 2
+        assert "error" not in join(hub, session, names[3], names[4]).answers[names[4]]
+
+    def test_channels_with_a_subscriber_are_not_new(self, hub: Hub, clock: Clock) -> None:
+        names = [f"orders:{number}" for number in range(5)]
+        join(hub, open_session(hub, clock, "another"), *names)
+        with_new_channels(hub, per_minute=60, burst=1)
+        answers = join(hub, open_session(hub, clock), *names).answers
+        assert all("error" not in answer for answer in answers.values())
+
+    def test_crowd_that_returns_with_all_its_channels_is_not_refused(self, hub: Hub, clock: Clock) -> None:
+        for user in range(40):
+            names = [f"orders:{user}-{number}" for number in range(hub.settings.channels_per_connection - 1)]
+            session = open_session(hub, clock, f"u{user}")
+            answers = join(hub, session, f"user:u{user}", *names).answers
+            assert all("error" not in answer for answer in answers.values())
+        assert hub.metrics.new_channels_refused == 0
+
+    def test_resumed_session_keeps_its_channels(self, hub: Hub, clock: Clock) -> None:
+        with_new_channels(hub, per_minute=60, burst=1)
+        names = [f"orders:{number}" for number in range(5)]
+        stored = ResumableSession("sid", "old", "u", jti="")
+        stored.add_channels(JoinMode.FROM_POSITION, str(hub.broker.position), names)
+        resume = plan_resume(stored, str(hub.broker.position), None)
+        assert isinstance(resume, Resume)
+        pending = subscribe(hub, open_session(hub, clock), names, hub.broker.position, (), resume)
+        assert [pending.answers[name] for name in names] == [{"recovered": True}] * 5
+
+
+class TestNames:
+    def test_names_beyond_twice_the_limit_are_rejected_unchecked(self, hub: Hub, clock: Clock) -> None:
+        hub.settings = hub.settings.model_copy(update={"channels_per_connection": 200})
+        session = open_session(hub, clock)
+        names = [f"unknown:{number}" for number in range(399)]
+        answers = join(hub, session, *names, "orders:1", *["orders:1"] * 5, "orders:2", "no channel").answers
+        assert "error" not in answers["orders:1"]
+        codes = [answers[name]["error"]["code"] for name in (names[0], "orders:2", "no channel")]  # type: ignore[index]
+        assert codes == ["unknown_namespace", "too_many_channels", "too_many_channels"]
+        assert hub.metrics.channels_refused == 2
+
+    def test_names_of_presence_have_the_same_bound(self, hub: Hub, clock: Clock) -> None:
+        names = [f"orders:{number}" for number in range(257)]
+        pending = subscribe(hub, open_session(hub, clock), ["orders:1"], None, names)
+        codes = [pending.reply()["presence"][name]["error"]["code"] for name in names[255:]]  # type: ignore[index]
+        assert codes == ["forbidden", "too_many_channels"]
 
 
 class TestSubscribe:

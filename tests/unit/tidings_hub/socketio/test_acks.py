@@ -10,7 +10,7 @@ import pytest
 from tidings_hub.metrics import Metrics
 from tidings_hub.socketio.client import Client
 from tidings_hub.socketio.server import HubServer
-from unit.tidings_hub.socketio.test_connect import FakeRequest, Recorder
+from unit.tidings_hub.socketio.test_connect import FakeRequest, Recorder, connect_queue
 
 EXPECTED_ID = 5_000_000
 
@@ -43,7 +43,11 @@ class Scene:
         self.pool, self.metrics, self.connection = CountingPool(), Metrics(), RefundRecorder()
         self.acked: list[int] = []
         self.server = HubServer(
-            pool=self.pool, spawn=lambda fn, *args: fn(*args), metrics=self.metrics, max_attachment_bytes=1000
+            pool=self.pool,
+            spawn=lambda fn, *args: fn(*args),
+            metrics=self.metrics,
+            max_attachment_bytes=1000,
+            connects=connect_queue(),
         )
         self.server.on_ack = self._on_ack
         self.server.on("connect", self._connect)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from types import FrameType
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from socketio import packet as upstream
 
 from tidings.errors import BadPacket
-from tidings_hub.socketio.packet import ATTACHMENTS_MAX, Packet
+from tidings_hub.socketio import packet as packets
+from tidings_hub.socketio.packet import ATTACHMENTS_MAX, EncodedJson, Packet
 
 
 def read(text: str) -> Packet:
@@ -19,6 +25,8 @@ def read(text: str) -> Packet:
     [
         ("0", 0, None, None, None),
         ('0{"token":"123"}', 0, None, None, {"token": "123"}),
+        ('0"x"', 0, None, None, "x"),
+        ("0[]", 0, None, None, []),
         ("0/custom,", 0, "/custom", None, None),
         ("0/custom", 0, "/custom", None, None),
         ('0/admin,{"a":1}', 0, "/admin", None, {"a": 1}),
@@ -46,11 +54,13 @@ def test_valid_packets_are_read(text: str, kind: int, namespace: str | None, ack
         "2[true]", "2[{}]", "2[[]]",
         '2["connect"]', '2["connect_error"]', '2["disconnect"]', '2["disconnecting"]', '2["newListener"]',
         '2["removeListener"]',
-        "0[]", "0null", '0"x"', "01", "1{}", "1[]", "112", "3[]", "3", '3{"a":1}', '4{"message":"x"}', "4",
+        "0null", "01", "1{}", "1[]", "112", "3[]", "3", '3{"a":1}', '4{"message":"x"}', "4",
         '2abc["message"]', '2["x",NaN]', '2["x",Infinity]', '2["x",-Infinity]', '2["x",{"a":1,"a":2}]',
         '2["' + "e" * 257 + '"]', '21234567890123456["x"]', '2["x",' + "9" * 5000 + "]",
         '2["x",' + "[" * 100_000 + "]" * 100_000 + "]",
         '51["x"]', '5["x",{"_placeholder":true,"num":0}]', '50-["x"]', '599-["x"]', '59999999999-["x"]',
+        '51-["x",' + "[" * 100 + '{"_placeholder":true,"num":0}' + "]" * 101,
+        "61-1[" + '{"a":' * 900 + '{"_placeholder":true,"num":0}' + "}" * 900 + "]",
         '21-["x"]', '5-1-["x"]', "6-1[]",
         "0/" + "n" * 200,
     ],
@@ -62,8 +72,6 @@ def test_packets_that_clients_may_not_send_are_rejected(text: str) -> None:
 
 @pytest.mark.parametrize("name", ["__proto__", "constructor", "toString", "hasOwnProperty", "\u202e", "\x00", "a b"])
 def test_special_names_are_plain_data(name: str) -> None:
-    import json
-
     assert read("2" + json.dumps([name, {name: 1}])).data == [name, {name: 1}]
 
 
@@ -80,6 +88,24 @@ def test_placeholder_without_an_attachment_is_rejected(number: str) -> None:
     packet = read('51-["m",{"_placeholder":true,"num":' + number + "}]")
     with pytest.raises(BadPacket):
         packet.add_attachment(b"zero")
+
+
+def test_data_is_not_visited_in_python_for_its_attachments() -> None:
+    calls = 0
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        nonlocal calls
+        calls += event == "call" and frame.f_code.co_filename in {packets.__file__, upstream.__file__}
+
+    packet = read("51-" + json.dumps(["m", {"_placeholder": True, "num": 0}, [[]] * 20_000]))
+    sys.setprofile(count)
+    try:
+        packet.add_attachment(b"zero")
+    finally:
+        sys.setprofile(None)
+    # To walk through the lists takes 10 ms, and a client may send 25 such packets per second.
+    assert calls < 50
+    assert packet.data == ["m", b"zero", [[]] * 20_000]
 
 
 def test_number_of_attachments_is_limited() -> None:
@@ -105,3 +131,15 @@ def test_any_text_is_read_or_rejected(text: str) -> None:
     except BadPacket:
         return
     assert 0 <= packet.packet_type <= 6
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_json_lacks_are_not_written(value: float) -> None:
+    """The client's parser would fail, and the client would disconnect."""
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        Packet(upstream.EVENT, data=["x", {"v": value}]).encode()
+
+
+def test_an_encoded_answer_is_not_encoded_again() -> None:
+    answer = EncodedJson('{"a":[1,"ü"]}')
+    assert Packet(upstream.ACK, id=7, data=[answer]).encode() == '37[{"a":[1,"ü"]}]'

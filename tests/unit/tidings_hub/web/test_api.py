@@ -34,9 +34,12 @@ def test_history_returns_the_publications(client: FlaskClient, hub: SmallHub) ->
 @pytest.mark.parametrize(
     ("query", "numbers"),
     [
-        ("", [1, 2, 3]),
-        ("?limit=2", [1, 2]),
-        ("?limit=9999", [1, 2, 3]),
+        # As everywhere else: the last ones, unless a cursor says where to begin.
+        ("", [2, 3, 4]),
+        ("?limit=2", [3, 4]),
+        ("?limit=9999", [2, 3, 4]),
+        ("?limit=2&newest=false", [1, 2]),
+        ("?limit=2&since=e1.1", [2, 3]),
         ("?limit=2&newest=true", [3, 4]),
         ("?newest=false&since=e1.2", [3, 4]),
         ("?since=e1.4", []),

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gzip
 import re
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -65,10 +67,10 @@ def test_demo_page_explains_how_to_build_a_missing_sdk(
 
 
 def test_sdk_is_served_to_pages_of_any_origin(anonymous: FlaskClient) -> None:
-    for name, media_type in (("tidings.js", "text/javascript"), ("tidings.js.map", "application/json")):
+    for name, media_type in (("tidings.js", "text/javascript; charset=utf-8"), ("tidings.js.map", "application/json")):
         response = anonymous.get(f"/{name}")
         assert response.status_code == 200, "make setup builds it"
-        assert response.content_type.startswith(media_type)
+        assert response.content_type == media_type
         assert response.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
         assert response.headers["Cache-Control"] == "no-cache"
         assert response.headers["X-Content-Type-Options"] == "nosniff"
@@ -87,3 +89,25 @@ def test_missing_sdk_is_404_with_the_fix(
     response = anonymous.get("/tidings.js")
     assert response.status_code == 404
     assert "make setup" in response.text
+
+
+@pytest.mark.parametrize(
+    ("accepted", "is_compressed"),
+    [("gzip, deflate, br", True), ("x-gzip", True), ("gzip;q=0", False), ("br", False), ("", False)],
+)
+def test_sdk_is_compressed_for_clients_that_accept_it(
+    anonymous: FlaskClient, accepted: str, *, is_compressed: bool
+) -> None:
+    path, headers = "/tidings.js", {"Accept-Encoding": accepted}
+    size_bytes = (sdk.FOLDER / "tidings.js").stat().st_size
+    with closing(anonymous.get(path, headers=headers)) as response:
+        assert response.headers.get("Content-Encoding") == ("gzip" if is_compressed else None)
+        assert response.headers["Vary"] == "Accept-Encoding"
+        sent = response.data
+        etag = response.headers["ETag"]
+    assert len(gzip.decompress(sent) if is_compressed else sent) == size_bytes
+    assert len(sent) < size_bytes / 2 or not is_compressed
+    with closing(anonymous.get(path, headers=headers | {"If-None-Match": etag})) as revalidation:
+        assert revalidation.status_code == 304
+    with closing(anonymous.head(path, headers=headers)) as head:
+        assert head.headers["Content-Length"] == str(len(sent))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,12 +12,15 @@ from hypothesis import strategies as st
 
 from tidings.builder import PublicationBuilder
 from tidings.contrib.outbox.relay_batch import (
+    ATTEMPTS_MAX,
     BASE_S,
     CAP_S,
     CHANNELS_MAX,
     FORGET_S,
     REASON_MAX,
     ROW_ERRORS,
+    TEMPORARY_ERRORS,
+    UNPROVEN_FACTOR,
     ChannelBackoff,
     RelayBatch,
 )
@@ -26,7 +30,13 @@ from tidings.errors import (
     BadData,
     BadEvent,
     BadId,
+    BadRequest,
+    Draining,
+    Forbidden,
+    Full,
+    Internal,
     TidingsError,
+    TooFast,
     TooLarge,
     Unauthorized,
     Unavailable,
@@ -44,8 +54,8 @@ def row(row_no: int, channel: str = "orders:1", **columns: object) -> Row:
     return Row(row_no, channel=channel, **values)  # type: ignore[arg-type]
 
 
-def batch_of(*rows: Row, max_bytes: int = 100) -> RelayBatch:
-    return RelayBatch(rows, keep_s=77, now_ms=1234, publication_max_bytes=max_bytes)
+def batch_of(*rows: Row, max_bytes: int = 100, **options: Any) -> RelayBatch:
+    return RelayBatch(rows, keep_s=77, now_ms=1234, publication_max_bytes=max_bytes, **options)
 
 
 def receipts(items: Sequence[OutgoingPublication]) -> list[PublishResult]:
@@ -168,8 +178,13 @@ def test_row_rejected_among_others_is_retried_alone_first() -> None:
     assert batch.rejected == {2: "too_large: HTTP 413"}
 
 
-@pytest.mark.parametrize("error", [AWAY, Unauthorized("no key"), BadConfig("no hub here")], ids=lambda e: e.code.name)
+@pytest.mark.parametrize(
+    "error",
+    [AWAY, Unauthorized("no key"), BadConfig("no hub here"), Draining(), Full(), TooFast()],
+    ids=lambda error: error.code.name,
+)
 def test_temporary_error_postpones_the_channel(error: TidingsError) -> None:
+    assert isinstance(error, TEMPORARY_ERRORS)
     assert not isinstance(error, ROW_ERRORS)
     batch = batch_of(row(1), row(2, "orders:2"), row(3), row(4, "orders:2"))
     batch.next_items()
@@ -177,6 +192,91 @@ def test_temporary_error_postpones_the_channel(error: TidingsError) -> None:
     assert publish_all(batch) == [["id-4"]]
     assert (batch.published, batch.duplicates, batch.broker_away) == ([2, 4], 1, False)
     assert batch.postponed == {"orders:1": error}
+    assert batch.refused == []
+
+
+REFUSALS = pytest.mark.parametrize(
+    "error", [Forbidden("not here"), Internal("a bug")], ids=lambda error: error.code.name
+)
+
+
+@REFUSALS
+def test_refused_row_is_counted_if_it_was_alone(error: TidingsError) -> None:
+    batch = batch_of(row(1), row(2, "orders:2"), row(3))
+    assert ids(batch.next_items()) == ["id-1", "id-2"]
+    batch.on_results([error, error])
+    assert (batch.refused, batch.postponed) == ([], {})
+    assert ids(batch.next_items()) == ["id-1"]
+    batch.on_results([error])
+    assert ids(batch.next_items()) == ["id-2"]
+    batch.on_results([Receipt("id-2", "e.1")])
+    assert batch.next_items() == []
+    assert (batch.refused, batch.postponed, batch.published) == ([1], {"orders:1": error}, [2])
+    assert not batch.rejected
+
+
+@REFUSALS
+def test_row_that_was_refused_before_is_tried_alone_after_the_others(error: TidingsError) -> None:
+    batch = batch_of(row(1, attempts=2), row(2, "orders:2"), row(3), row(4, "orders:2"), attempts_max=3)
+    assert ids(batch.next_items()) == ["id-2"]
+    batch.on_results([Receipt("id-2", "e.1")])
+    assert ids(batch.next_items()) == ["id-1"]
+    batch.on_results([error])
+    assert batch.rejected == {1: f"{error.code.name}: {error} (after 3 attempts)"}
+    # The next row of the channel is published.
+    assert publish_all(batch) == [["id-3", "id-4"]]
+
+
+@pytest.mark.parametrize(
+    ("attempts", "proven", "is_rejected"),
+    [
+        (ATTEMPTS_MAX - 2, ["orders:1"], False),
+        (ATTEMPTS_MAX - 1, ["orders:1"], True),
+        (ATTEMPTS_MAX - 1, ["orders:2"], False),
+        (ATTEMPTS_MAX * UNPROVEN_FACTOR - 2, [], False),
+        (ATTEMPTS_MAX * UNPROVEN_FACTOR - 1, [], True),
+        ("many", ["orders:1"], False),
+    ],
+)
+def test_row_is_rejected_earlier_if_the_hub_accepts_others(
+    attempts: object, proven: list[str], is_rejected: bool
+) -> None:
+    batch = batch_of(row(1, attempts=attempts), proven=proven)
+    batch.next_items()
+    batch.on_results([Internal("a bug")])
+    assert (list(batch.rejected), batch.refused) == (([1], []) if is_rejected else ([], [1]))
+
+
+def test_long_reason_keeps_the_number_of_attempts() -> None:
+    batch = batch_of(row(1), attempts_max=1, proven=["orders:1"])
+    batch.next_items()
+    batch.on_results([Internal("x" * 2 * REASON_MAX)])
+    assert len(batch.rejected[1]) == REASON_MAX
+    assert batch.rejected[1].endswith(" (after 1 attempts)")
+
+
+def test_refused_row_waits_while_the_broker_is_away() -> None:
+    batch = batch_of(row(1, attempts=1), row(2, "orders:2"))
+    batch.next_items()
+    batch.on_results([AWAY])
+    assert batch.next_items() == []
+    assert (batch.broker_away, batch.refused) == (True, [])
+
+
+def test_channel_is_proven_by_publications_since_its_last_attempt() -> None:
+    def refused(channel: str) -> RelayBatch:
+        batch = batch_of(row(1, channel))
+        batch.next_items()
+        batch.on_results([Internal("a bug")])
+        return batch
+
+    backoff = ChannelBackoff(random=lambda: 0.0)
+    backoff.update(refused("a:1"), 0.0)
+    assert backoff.proven_channels() == []
+    backoff.update(failed(published="a:2"), 0.0)
+    assert backoff.proven_channels() == ["a:1"]
+    backoff.update(refused("a:1"), 1.0)
+    assert backoff.proven_channels() == []
 
 
 def test_broker_that_accepts_nothing_ends_the_batch() -> None:
@@ -237,3 +337,31 @@ def test_pauses_are_bounded() -> None:
     assert not backoff.is_full(BASE_S)
     backoff.update(failed("b:1"), BASE_S + FORGET_S)
     assert backoff.paused_channels(0.0) == ["b:1"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"data": f'{{"n": 1{"0" * 309}}}'}, "bad_data: data.n is too large"),
+        ({"data": f"{'9' * 5000}"}, "bad_data: the data is not JSON"),
+        ({"data": '{"a": {"b": 1, "b": 2}}'}, "bad_data: the data has an object with the same name twice"),
+        ({"data": '{"\\u0000\\ud800": NaN}'}, "bad_data: "),
+        ({"at_ms": "yesterday"}, "bad_data: at_ms"),
+        ({"at_ms": 5.5}, "bad_data: at_ms"),
+    ],
+)
+def test_row_that_no_hub_takes_is_put_aside_and_the_next_one_is_published(
+    columns: dict[str, object], reason: str
+) -> None:
+    batch = batch_of(row(1, **columns), row(2), max_bytes=20_000)
+    assert batch.rejected[1].startswith(reason)
+    assert batch.rejected[1].isprintable()
+    assert publish_all(batch) == [["id-2"]]
+
+
+def test_row_that_the_hub_rejects_for_an_unknown_reason_is_put_aside() -> None:
+    batch = batch_of(row(1), row(2))
+    batch.next_items()
+    batch.on_results([BadRequest("an object has the name 'a' twice")])
+    assert list(batch.rejected) == [1]
+    assert ids(batch.next_items()) == ["id-2"]

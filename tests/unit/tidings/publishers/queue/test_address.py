@@ -23,10 +23,10 @@ from tidings.receipts import Receipt
         ("amqp://u:pwsecret@h//", "amqp://h:5672/", "tidings"),
         ("amqp://u:pwsecret@h/shop?queue=news", "amqp://h:5672/shop", "news"),
         ("amqp://u:pw%2Fsecret@a,b:7/%2Fshop", "amqp://a:5672,b:7/%2Fshop", "tidings"),
-        ("amqps://u:pwsecret@h/?ca_certs=/x", "amqps://h:5671/", "tidings"),
+        ("amqps://u:pwsecret@h/", "amqps://h:5671/", "tidings"),
         ("kombu+amqp://u:pwsecret@h/", "amqp://h:5672/", "tidings"),
         ("kombu+redis://:pwsecret@h:6379/1?queue=a.b", "kombu+redis://h:6379/1", "a.b"),
-        ("kombu+memory://", "kombu+memory://", "tidings"),
+        ("kombu+consul://", "kombu+consul://", "tidings"),
     ],
 )
 def test_address_shows_no_password(url: str, display_url: str, queue: str) -> None:
@@ -50,13 +50,21 @@ def test_invalid_url_is_rejected_without_repeating_it(url: str) -> None:
     assert "pwsecret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["memory", "filesystem"])
+def test_transport_that_reaches_no_hub_is_refused(kind: str) -> None:
+    """It gave receipts for publications that no hub could ever receive."""
+    with pytest.raises(BadConfig, match="reaches no hub"):
+        KombuPublisher(f"kombu+{kind}://")
+
+
 def test_transport_without_its_package_is_a_missing_extra() -> None:
     with pytest.raises(MissingExtra, match="kombu\\+sqs"):
         KombuPublisher("kombu+sqs://u:pw@h")
 
 
 def options(url: str) -> dict[str, Any]:
-    return dict(QueueAddress.parse(url).options[0])
+    (only,) = QueueAddress.parse(url).options.values()
+    return dict(only)
 
 
 def test_parts_of_an_amqp_url() -> None:
@@ -75,6 +83,21 @@ def test_tls_always_verifies_the_host_name() -> None:
     # By default kombu does not verify.
     assert "ssl_cert_reqs=required" in options("kombu+rediss://h/0")["hostname"]
     assert "ssl_check_hostname=true" in options("kombu+rediss://h/0?ssl_ca_certs=/ca.pem")["hostname"]
+
+
+def test_options_of_kombus_tls_are_checked() -> None:
+    assert "ssl_check_hostname=false" in options("kombu+rediss://h/0?ssl_check_hostname=0")["hostname"]
+    assert "ssl_cert_reqs=CERT_NONE" in options("kombu+rediss://h/0?ssl_cert_reqs=CERT_NONE")["hostname"]
+    with pytest.raises(BadConfig, match=r"ssl_check_hostname .* must be true or false"):
+        options("kombu+rediss://h/0?ssl_check_hostname=maybe")
+    with pytest.raises(BadConfig, match=r"ssl_cert_reqs .* must be required"):
+        options("kombu+rediss://h/0?ssl_cert_reqs=always")
+
+
+@pytest.mark.parametrize("url", ["kombu+redis://h/main", "kombu+rediss://u:p@h:1/0x1?queue=q"])
+def test_database_of_kombus_redis_is_a_number(url: str) -> None:
+    with pytest.raises(BadConfig, match="database"):
+        options(url)
 
 
 def test_operations_that_need_a_reply_raise_bad_config() -> None:

@@ -27,6 +27,7 @@ def test_bytes_are_not_valid_data() -> None:
 
 def test_rooms_become_channels_without_duplicates() -> None:
     assert channels_of_rooms(["a", 7, "io:a"], MAPPING, LIMITS) == ("io:a", "io:7")
+    assert channels_of_rooms("a", MAPPING, LIMITS) == ("io:a",)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def test_rooms_become_channels_without_duplicates() -> None:
     [
         (None, BadChannel),
         ([], BadChannel),
-        ("a", BadRequest),
+        (7, BadRequest),
         (["a", "b", "c", "d"], TooLarge),
         ([True], BadChannel),
         ([""], BadChannel),

@@ -99,6 +99,12 @@ def test_room_may_be_a_number() -> None:
     assert emit(options={"rooms": [42]}, channel="socket.io#/#42#").channels == ("io:42",)
 
 
+def test_single_room_may_be_text() -> None:
+    """As the emitter of Java writes it."""
+    assert emit(options={"rooms": "a"}).channels == ("io:a",)
+    assert emit(options={"rooms": "a"}, channel="socket.io#/#a#").channels == ("io:a",)
+
+
 @pytest.mark.parametrize("rooms", [[], "", None, {}, 0, False])
 def test_emit_to_everyone_is_rejected(rooms: object) -> None:
     with pytest.raises(BadChannel, match="everyone"):
@@ -116,7 +122,8 @@ def test_emit_to_everyone_is_rejected(rooms: object) -> None:
         (BadChannel, {"options": {"rooms": [["a"]]}}),
         (BadChannel, {"options": {"rooms": ["a#b"]}}),
         (BadChannel, {"options": {"rooms": [b"a"]}}),
-        (BadRequest, {"options": {"rooms": "a"}}),
+        (BadRequest, {"options": {"rooms": "b"}, "channel": "socket.io#/#a#"}),
+        (BadChannel, {"options": {"rooms": "a#b"}}),
         (BadRequest, {"options": {"rooms": {"a": 1}}}),
         (TooLarge, {"options": {"rooms": ["a", "b", "c", "d"]}}),
         (BadRequest, {"options": {"rooms": ["a"], "except": ["b"]}}),
@@ -150,6 +157,31 @@ def test_emit_to_everyone_is_rejected(rooms: object) -> None:
 def test_invalid_publication_is_an_error(kind: type[TidingsError], changed: dict[str, Any]) -> None:
     with pytest.raises(kind):
         emit(**changed)
+
+
+@pytest.mark.parametrize("place", ["rooms", "a room", "event", "data", "except", "type", "nsp"])
+@pytest.mark.parametrize("channel", ["socket.io#/#", "socket.io#/#io:a#"])
+def test_deepest_value_of_msgpack_is_rejected_without_another_error(place: str, channel: str) -> None:
+    # Lists in lists, as deep as msgpack reads them. Python's `str` of such a value raises RecursionError.
+    deepest = b"\x91" * 1_018 + b"\x90"
+    places: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+        "rooms": ({}, {"rooms": "deep"}),
+        "a room": ({}, {"rooms": ["io:a", "deep"]}),
+        "event": ({"data": ["deep", 1]}, {}),
+        "data": ({"data": ["hello", "deep"]}, {}),
+        "except": ({}, {"except": "deep"}),
+        "type": ({"type": "deep"}, {}),
+        "nsp": ({"nsp": "deep"}, {}),
+    }
+    packet, options = places[place]
+    message = pack(["emitter", {**PACKET, **packet}, {"rooms": ["io:a"], **options}])
+    unpacked = unpack(message.replace(pack("deep"), deepest))
+    try:
+        published = read_emit(CHANNELS.room(channel), unpacked, "/", MAPPING, LIMITS)
+    except TidingsError:
+        return
+    # The other room is that of the channel.
+    assert (place, published.channels) == ("a room", ("io:a",))
 
 
 def request(message: object) -> list[CommandRequest]:

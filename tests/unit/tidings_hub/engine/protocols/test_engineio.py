@@ -29,22 +29,55 @@ class TestPackets:
             protocol.decode_packet(text)
 
     def test_payload_is_split_into_packets(self) -> None:
-        assert protocol.decode_payload(b"4hello\x1ebAQID\x1e3") == [
+        assert list(protocol.decode_payload(b"4hello\x1ebAQID\x1e3")) == [
             (PacketKind.MESSAGE, "hello"),
             (PacketKind.MESSAGE, b"\x01\x02\x03"),
             (PacketKind.PONG, ""),
         ]
-        assert len(protocol.decode_payload(b"\x1e".join([b"4x"] * 5000))) == 5000
+        assert len(list(protocol.decode_payload(b"\x1e".join([b"4x"] * 5000)))) == 5000
+
+    def test_packets_of_a_payload_are_decoded_when_they_are_requested(self) -> None:
+        packets = protocol.decode_payload(b"4a\x1e\xff\x1e4b")
+        assert next(packets) == (PacketKind.MESSAGE, "a")
+        with pytest.raises(BadPacket):
+            next(packets)
 
     @pytest.mark.parametrize("body", [b"", b"\x1e", b"4a\x1e", b"\x1e4a", b"4\xff", b"bA", b"b!", b"b\xff", b"abc"])
     def test_malformed_payload_is_rejected(self, body: bytes) -> None:
         with pytest.raises(BadPacket):
-            protocol.decode_payload(body)
+            list(protocol.decode_payload(body))
 
     @pytest.mark.parametrize("data", ["", "text €", b"", b"\x00\xff"])
     def test_encoded_message_decodes_to_the_same_data(self, data: str | bytes) -> None:
-        assert protocol.decode_payload(protocol.encode_message(data)) == [(PacketKind.MESSAGE, data)]
-        assert protocol.packet_to_frame(protocol.encode_message(data)) == protocol.message_frame(data)
+        assert list(protocol.decode_payload(protocol.encode_message(data))) == [(PacketKind.MESSAGE, data)]
+        for is_text_only in (False, True):
+            frame = protocol.message_frame(data, is_text_only=is_text_only)
+            assert protocol.packet_to_frame(protocol.encode_message(data), is_text_only=is_text_only) == frame
+
+    @pytest.mark.parametrize(
+        "text", ["AP+/AQID", "AP-_AQID", "AP+/\nAQID\n", "AP+/AQID\r\n", "\nA\nP\n+\n/\nA\nQ\nI\nD"]
+    )
+    def test_base64_of_any_client_is_accepted_on_both_transports(self, text: str) -> None:
+        expected = (PacketKind.MESSAGE, b"\x00\xff\xbf\x01\x02\x03")
+        assert list(protocol.decode_payload(b"4a\x1eb" + text.encode()))[1] == expected
+        assert protocol.decode_packet(f"b{text}") == expected
+
+    @pytest.mark.parametrize(("text", "data"), [("", b""), ("AA", b"\0"), ("AA==", b"\0"), ("AAA=\n", b"\0\0")])
+    def test_base64_needs_no_padding(self, text: str, data: bytes) -> None:
+        assert protocol.decode_packet(f"b{text}") == (PacketKind.MESSAGE, data)
+
+    @pytest.mark.parametrize("text", ["A", "AA A", "AA\t", "A=A", "AAAA=AAAA", "AA\0A", "\u0663AAA", "!"])
+    def test_other_text_is_not_base64(self, text: str) -> None:
+        with pytest.raises(BadPacket):
+            protocol.decode_packet(f"b{text}")
+
+    def test_client_that_asks_for_base64_gets_text_frames_only(self) -> None:
+        assert protocol.wants_text_only({"b64": "1"})
+        assert not protocol.wants_text_only({})
+        assert (
+            protocol.message_frame(b"\0", is_text_only=True)
+            == protocol.message_frame("x", is_text_only=True)[:1] + b"\x05bAA=="
+        )
 
     def test_open_packet_states_times_in_milliseconds(self) -> None:
         packet = protocol.open_packet(

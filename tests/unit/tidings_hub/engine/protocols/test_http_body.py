@@ -56,6 +56,17 @@ def test_malformed_chunks_are_rejected(data: bytes) -> None:
         RequestBody(None, 500).feed(data + b"\r\n")
 
 
+@pytest.mark.parametrize(("chunk", "is_accepted"), [(b"1\r\nx\r\n", False), (b"40\r\n" + bytes(64) + b"\r\n", True)])
+def test_body_of_thousands_of_tiny_chunks_is_rejected(chunk: bytes, is_accepted: bool) -> None:
+    body = RequestBody(None, 1_000_000)
+    body.feed(chunk * 1_000)
+    if is_accepted:
+        body.feed(chunk)
+        return
+    with pytest.raises(BadRequest):
+        body.feed(chunk)
+
+
 def test_endless_trailers_are_rejected() -> None:
     body = RequestBody(None, 5)
     with pytest.raises(BadRequest):

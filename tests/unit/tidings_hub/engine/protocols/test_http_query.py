@@ -19,6 +19,8 @@ def parse(query: str) -> dict[str, str] | None:
         ("EIO=4&transport=polling", {"EIO": "4", "transport": "polling"}),
         ("a=b%20c+d", {"a": "b c d"}),
         ("a=1&a=2", {"a": "1"}),
+        ("channels=a:1&since=x&channels=b%3A2,c:3", {"channels": "a:1,b:2,c:3", "since": "x"}),
+        ("presence=a:1&presence=b:2", {"presence": "a:1,b:2"}),
         ("&".join(f"f{number}=" for number in range(50)), {f"f{number}": "" for number in range(50)}),
     ],
 )

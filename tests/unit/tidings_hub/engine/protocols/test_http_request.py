@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from tidings.errors import BadRequest
@@ -21,12 +23,27 @@ def test_head_is_parsed_into_its_parts() -> None:
     assert parsed.headers["cookie"] == "a=1; b=2"
     assert parsed.keep_alive
     assert parsed.has_body
-    assert not parsed.wants_upgrade
+    assert not parsed.wants_websocket
 
 
-def test_absolute_target_is_reduced_to_its_path() -> None:
-    assert parse("GET http://other/x?y HTTP/1.1\nHost: h\n\n").path == "/x"
-    assert parse("GET http://other HTTP/1.1\nHost: h\n\n").path == "/"
+@pytest.mark.parametrize(
+    ("target", "path", "query", "host"),
+    [
+        ("http://other/x?y", "/x", "y", "other"),
+        ("http://other", "/", "", "other"),
+        ("HTTPS://other:8000?y", "/", "y", "other:8000"),
+        ("http://[::1]:80/x#z", "/x", "", "[::1]:80"),
+    ],
+)
+def test_host_of_an_absolute_target_replaces_the_header(target: str, path: str, query: str, host: str) -> None:
+    head = parse(f"GET {target} HTTP/1.1\nHost: h\n\n")
+    assert (head.path, head.query, head.headers["host"]) == (path, query, host)
+
+
+@pytest.mark.parametrize("target", ["http:///x", "http://a@b/x", "http://a:b/x", "ftp://h/x", "http://a b/x"])
+def test_absolute_target_without_a_valid_host_is_rejected(target: str) -> None:
+    with pytest.raises(BadRequest):
+        parse(f"GET {target} HTTP/1.1\nHost: h\n\n")
 
 
 def test_keep_alive_depends_on_version_and_connection_header() -> None:
@@ -38,6 +55,40 @@ def test_chunked_body_has_no_length() -> None:
     parsed = parse("POST / HTTP/1.1\nHost: h\nTransfer-Encoding: Chunked\n\n")
     assert parsed.length is None
     assert parsed.has_body
+
+
+@pytest.mark.parametrize(
+    "upgrade", ["websocket", "WebSocket", " websocket ", "h2c, websocket", "h2c\nUpgrade: websocket"]
+)
+@pytest.mark.parametrize("connection", ["Upgrade", "keep-alive, Upgrade", "upgrade,HTTP2-Settings"])
+def test_websocket_handshake_is_recognized(upgrade: str, connection: str) -> None:
+    assert parse(f"GET / HTTP/1.1\nHost: h\nConnection: {connection}\nUpgrade: {upgrade}\n\n").wants_websocket
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "GET / HTTP/1.1\nHost: h\nConnection: Upgrade, HTTP2-Settings\nUpgrade: h2c\n\n",
+        "GET / HTTP/1.1\nHost: h\nConnection: Upgrade\nUpgrade: TLS/1.0, HTTP/2.0\n\n",
+        "GET / HTTP/1.1\nHost: h\nConnection: Upgrade\nUpgrade: websocket2\n\n",
+        "GET / HTTP/1.1\nHost: h\nConnection: Upgrade\nUpgrade:\n\n",
+        "GET / HTTP/1.1\nHost: h\nConnection: not-upgrade\nUpgrade: websocket\n\n",
+        "GET / HTTP/1.1\nHost: h\nUpgrade: websocket\n\n",
+        "GET / HTTP/1.0\nConnection: Upgrade\nUpgrade: websocket\n\n",
+        "POST / HTTP/1.1\nHost: h\nConnection: Upgrade\nUpgrade: websocket\nContent-Length: 2\n\n",
+    ],
+)
+def test_other_upgrade_is_ignored(start: str) -> None:
+    assert not parse(start).wants_websocket
+
+
+@pytest.mark.parametrize("body", ["Content-Length: 2", "Transfer-Encoding: chunked"])
+def test_body_may_come_with_an_upgrade_to_http_2_but_not_to_a_websocket(body: str) -> None:
+    start = f"HTTP/1.1\nHost: h\nConnection: Upgrade\n{body}\nUpgrade:"
+    assert parse(f"POST / {start} h2c\n\n").has_body
+    assert parse(f"GET / {start} h2c\n\n").has_body
+    with pytest.raises(BadRequest):
+        parse(f"GET / {start} websocket\n\n")
 
 
 def test_header_name_with_underscore_is_discarded() -> None:
@@ -60,3 +111,30 @@ def test_every_start_of_a_valid_head_is_accepted() -> None:
 def test_partial_head_is_rejected_at_its_first_bad_line(data: bytes) -> None:
     with pytest.raises(BadRequest):
         http_request.check_partial(data)
+
+
+HEAD = b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n"
+
+
+def test_head_is_incomplete_until_its_last_byte() -> None:
+    for position in range(1, len(HEAD)):
+        for end in range(position + 1, len(HEAD) + 1):
+            assert http_request.stays_incomplete(HEAD[:position], HEAD[position:end]) is (end < len(HEAD))
+
+
+@pytest.mark.parametrize("data", [b"\n", b"x\ny", b"\rx"])
+def test_line_without_cr_lf_is_not_accepted_as_incomplete(data: bytes) -> None:
+    assert not http_request.stays_incomplete(b"GET / HTTP/1.1\r\nX: y", data)
+    assert not http_request.stays_incomplete(b"GET / HTTP/1.1\r", b"x")
+
+
+def test_bytes_that_lengthen_a_head_cost_the_same_however_long_it_is() -> None:
+    """Counted in bytes that are allocated, which does not depend on the machine."""
+    peaks = []
+    for size in (100, 16_000):
+        head = b"GET / HTTP/1.1\r\nX: " + b"y" * size
+        tracemalloc.start()
+        assert http_request.stays_incomplete(head, b"z")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] <= peaks[0] + 100

@@ -18,4 +18,12 @@ def test_status_204_has_no_content_length() -> None:
 
 def test_preflight_echoes_only_valid_header_names() -> None:
     assert b"Allow-Headers: x-a, x-b\r\n" in http_response.preflight_lines("x-a, x-b")
+    assert b"Allow-Headers: x_request_id, x.trace\r\n" in http_response.preflight_lines("x_request_id,x.trace")
     assert b"Allow-Headers: content-type\r\n" in http_response.preflight_lines("x\r\nSet-Cookie: a")
+    assert b"Allow-Headers: x-a\r\n" in http_response.preflight_lines("x b, x-a,, \xe9")
+    assert b"Allow-Headers: content-type\r\n" in http_response.preflight_lines(None)
+
+
+def test_preflight_echoes_a_long_list() -> None:
+    names = ", ".join(f"x-header-{number}" for number in range(100))
+    assert f"Allow-Headers: {names}\r\n".encode() in http_response.preflight_lines(names)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import eventlet
 import pytest
 
 from tidings.errors import Forbidden, Internal, TimedOut
@@ -40,6 +41,40 @@ def test_calls_of_a_client_run_one_at_a_time_in_order() -> None:
     work.release.set()
     settle()
     assert [name for name in work.started if name.startswith("a")] == ["a0", "a1", "a2"]
+
+
+def test_data_of_waiting_calls_takes_bounded_memory() -> None:
+    pool, work, size = OrderedPool(1, 4_000), Work(), 1_000_000
+    counts = dict.fromkeys("abcde", 0)
+    for client in counts:
+        while pool.submit(client, work.call(client), memory_bytes=size):
+            counts[client] += 1
+    # A client has a quarter of 64 MB, and all have 64 MB.
+    assert list(counts.values()) == [16, 16, 16, 16, 3]
+    assert pool.submit("f", work.call("small"))
+    work.release.set()
+    while len(pool):
+        settle()
+    assert len(pool) == 0
+    assert pool.submit("g", work.call("g"), memory_bytes=100_000_000)
+    assert not pool.submit("g", work.call("g"), memory_bytes=size)
+
+
+@pytest.mark.parametrize("error", [ValueError(), eventlet.Timeout(None)], ids=["error", "timeout of eventlet"])
+def test_call_that_raises_does_not_stop_the_next_ones(error: BaseException) -> None:
+    pool, work = OrderedPool(1, 40), Work()
+    work.release.set()
+
+    def fail() -> None:
+        raise error
+
+    assert pool.submit("ann", fail)
+    assert pool.submit("ann", work.call("a1"))
+    settle()
+    assert pool.submit("ann", work.call("a2"))
+    settle()
+    assert work.started == ["a1", "a2"]
+    assert len(pool) == 0
 
 
 def test_waiting_calls_are_limited_in_total_and_per_client() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from support.network.hook_server import SECRET, HookServer, closing_in_silence, respond, stall, trickle
+from support.network.scripted_server import Peer, ScriptedServer, answering, closing_after, response
 from tidings.errors import BadConfig
 from tidings_hub.config.hooks import Hooks
 from tidings_hub.extensions.hooks.client import HookClient, HookFailed
@@ -42,13 +45,146 @@ def client() -> Iterator[Make]:
 BODY = b'{"hook":"connect","user":"7"}'
 
 
-def test_connections_are_reused(client: Make, server: HookServer) -> None:
+def test_connections_are_reused_if_answers_repeat_the_signature(client: Make, server: HookServer) -> None:
+    server.echoes = True
     hook_client = client(server.url)
     assert [hook_client.send(BODY) for _ in range(3)] == [b"{}"] * 3
     assert server.connections == 1
 
 
+def test_connections_are_not_reused_otherwise(client: Make, server: HookServer) -> None:
+    hook_client = client(server.url)
+    assert [hook_client.send(BODY) for _ in range(3)] == [b"{}"] * 3
+    assert server.connections == 3
+
+
+DENIED = b'{"error":{"code":"forbidden"}}'
+
+
+def signed(request: bytes, body: bytes) -> bytes:
+    """An answer that repeats the signature of its request."""
+    line = next(line for line in request.split(b"\r\n") if line.startswith(b"Tidings-Signature"))
+    return response(body, headers=line + b"\r\n")
+
+
+def hook(number: int) -> bytes:
+    return b'{"hook":"connect","id":"%d"}' % number
+
+
+@pytest.mark.parametrize("is_signed", [True, False])
+@pytest.mark.parametrize("when", ["with the answer", "before the next hook", "after the next hook"])
+def test_stray_second_answer_is_not_the_answer_to_the_next_hook(client: Make, when: str, is_signed: bool) -> None:
+    """A denial must not become "allowed", whenever the stray answer arrives and whether the backend signs or not."""
+    stray_is_sent = threading.Event()
+
+    def allow_first(peer: Peer) -> None:
+        first = peer.read_request()
+        answer = signed(first, b"{}") if is_signed else response(b"{}")
+        stray = signed(first, b"{}") if is_signed else response(b"{}")
+        if when == "with the answer":
+            peer.send(answer + stray)
+        else:
+            peer.send(answer)
+            if when == "before the next hook":
+                peer.send(stray)
+        stray_is_sent.set()
+        second = peer.read_request()
+        if when == "after the next hook":
+            peer.send(stray)
+            peer.wait(0.1)
+        peer.send(signed(second, DENIED) if is_signed else response(DENIED))
+
+    with ScriptedServer(allow_first) as server:
+        hook_client = client(server.url)
+        assert hook_client.send(hook(1)) == b"{}"
+        assert stray_is_sent.wait(5)
+        server.script = answering(response(DENIED))
+        assert hook_client.send(hook(2)) == DENIED
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("stray", [b"", b"Tidings-Signature: t=1,v1=00\r\n"])
+def test_kept_connection_requires_the_signature(client: Make, stray: bytes) -> None:
+    """The backend repeats it once, and a proxy before it answers the next hook by itself."""
+
+    def sign_once(peer: Peer) -> None:
+        peer.send(signed(peer.read_request(), b"{}"))
+        peer.read_request()
+        peer.send(response(b"{}", headers=stray))
+
+    with ScriptedServer(sign_once) as server:
+        hook_client = client(server.url)
+        assert hook_client.send(hook(1)) == b"{}"
+        server.script = answering(response(DENIED))
+        assert hook_client.send(hook(2)) == DENIED
+        assert server.connections == 2
+
+
+def test_answer_that_waits_for_the_next_hook_is_not_its_answer(client: Make) -> None:
+    """Two answers arrive to the second hook. Neither is used, and the hook is sent again on a new connection."""
+
+    def answer_late(peer: Peer) -> None:
+        peer.send(signed(peer.read_request(), b"{}"))
+        second = peer.read_request()
+        peer.send(signed(second, b"{}") + signed(second, DENIED))
+
+    with ScriptedServer(answer_late) as server:
+        hook_client = client(server.url)
+        assert hook_client.send(hook(1)) == b"{}"
+        server.script = answering(response(DENIED))
+        assert hook_client.send(hook(2)) == DENIED
+        assert server.connections == 2
+
+
+def test_answer_with_the_signature_of_another_hook_is_a_failure(client: Make) -> None:
+    foreign = response(b"{}", headers=b"Tidings-Signature: t=1,v1=00\r\n")
+    with ScriptedServer(answering(foreign)) as server, pytest.raises(HookFailed, match="another request"):
+        client(server.url).send(BODY)
+
+
+def test_late_answer_of_a_hook_that_timed_out_is_dropped(client: Make) -> None:
+    def answer_late(peer: Peer) -> None:
+        peer.read_request()
+        peer.wait(0.4)
+        peer.send(response(b"{}"))
+        peer.read_request()
+        peer.send(response(b"{}"))
+
+    with ScriptedServer(answer_late) as server:
+        hook_client = client(server.url, timeout_s=0.2)
+        with pytest.raises(HookFailed):
+            hook_client.send(BODY)
+        server.script = answering(response(DENIED))
+        time.sleep(0.4)
+        assert hook_client.send(BODY) == DENIED
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 0\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nX\r\nContent-Length: 30\r\n\r\n" + DENIED,
+        b"HTTP/1.1 103 Early Hints\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n{}",
+        b"220 mail.example ESMTP\r\n\r\n",
+    ],
+)
+def test_answer_that_is_not_exactly_http_is_a_failure(client: Make, data: bytes) -> None:
+    with ScriptedServer(closing_after(data)) as server, pytest.raises(HookFailed) as raised:
+        client(server.url).send(BODY)
+    assert raised.value.outcome == "failed"
+
+
+def test_interim_responses_precede_the_answer(client: Make) -> None:
+    with ScriptedServer(answering(b"HTTP/1.1 103 Early Hints\r\n\r\n" + response(DENIED))) as server:
+        assert client(server.url).send(BODY) == DENIED
+
+
 def test_closed_connection_is_opened_again(client: Make, server: HookServer) -> None:
+    server.echoes = True
     hook_client = client(server.url)
     server.answer = closing_in_silence
     assert [hook_client.send(BODY) for _ in range(3)] == [b"{}"] * 3

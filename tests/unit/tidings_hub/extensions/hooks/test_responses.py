@@ -29,6 +29,7 @@ def test_an_empty_response_allows(read_response: Callable[[bytes], Any]) -> None
         b'{"error":{"code":"forbidden","message":"' + b"x" * 501 + b'"}}', b'{"channels":7}', b'{"channels":[1]}',
         b'{"channels":{"a:1":true}}', b'{"channels":{"b:1":{}}}', b'{"channels":{"a:1":{"eror":{}}}}',
         b"[" * 100_000, b"\xff",
+        b'{"error":{"code":"forbidden"},"error":{}}', b'{"channels":{"a:1":{"error":{"code":"forbidden"}},"a:1":{}}}',
     ],
 )  # fmt: skip
 def test_malformed_response_is_rejected(read_response: Callable[[bytes], Any], body: bytes) -> None:

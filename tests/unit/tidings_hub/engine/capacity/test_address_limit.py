@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidings_hub.engine.address_limit import AddressLimit, address_key
+from tidings_hub.engine.capacity.address_limit import AddressLimit, address_key
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from tidings.errors import (
 from tidings.receipts import Receipt
 from tidings.wire.publication import encode_body
 from tidings.wire.queue_message import QueuedPublication, decode_queue_message, encode_queue_message
-from tidings_hub.core.queue_intake import Backlog, Disposition, dead_letter_headers, disposition, read_queued
+from tidings_hub.core.queues.queue_intake import Backlog, Disposition, dead_letter_headers, disposition, read_queued
 
 RECEIPT = Receipt("1", "e.1")
 AWAY = Unavailable("away")

@@ -1,0 +1,75 @@
+"""What the outbox rejects: binds that cannot be written to at once, and text in SQLite that is not UTF-8."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
+
+from tidings.contrib.outbox import Outbox, Relay, outbox_table
+from tidings.errors import BadRequest
+from tidings.publishers.memory.publisher import MemoryPublisher
+from tidings.publishers.memory.store import MemoryStore
+from tidings.wire.publication import Publication
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """A database with an empty outbox."""
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    outbox_table(metadata := sa.MetaData())
+    metadata.create_all(engine := sa.create_engine(url))
+    engine.dispose()
+    return url
+
+
+def test_binds_of_asyncio_are_rejected_where_they_are_given(url: str) -> None:
+    """`execute` of an AsyncConnection returns a coroutine: the outbox would return an id without a row."""
+
+    async def run() -> None:
+        engine = create_async_engine(url.replace("sqlite:", "sqlite+aiosqlite:"))
+        scoped = async_scoped_session(async_sessionmaker(engine), scopefunc=asyncio.current_task)
+        async with engine.begin() as connection, AsyncSession(engine) as session:
+            for bind in (connection, session, scoped):
+                with pytest.raises(BadRequest, match="run_sync"):
+                    Outbox(bind)  # type: ignore[arg-type]
+            await connection.run_sync(lambda blocking: Outbox(blocking).emit("e", 1, channel="a:1"))
+        await scoped.remove()
+        await engine.dispose()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        asyncio.run(run())
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        assert connection.scalar(sa.text("SELECT count(*) FROM tidings_outbox")) == 1
+        cursor = connection.connection.cursor()
+        with pytest.raises(BadRequest, match="not a connection or a session of SQLAlchemy"):
+            Outbox(cursor)  # type: ignore[arg-type]
+        cursor.close()
+    engine.dispose()
+
+
+def test_text_that_is_not_utf8_is_rejected_and_other_rows_are_published(url: str) -> None:
+    """SQLite stores any bytes as text, and reading one such row fails the whole query."""
+    engine = sa.create_engine(url)
+    values = ["'a', 'a:1', 'e', CAST(x'22ff22' AS TEXT)", "'b', CAST(x'61ff' AS TEXT), 'e', '1'"]
+    values += ["CAST(x'61ff' AS TEXT), 'a:1', 'e', '1'", "'d', 'a:1', CAST(x'ff' AS TEXT), '1'", "'e', 'a:1', 'e', '5'"]
+    with engine.begin() as connection:
+        for row in values:
+            connection.exec_driver_sql(f"INSERT INTO tidings_outbox (id, channel, event, data) VALUES ({row})")
+    published: list[Publication] = []
+    broker = MemoryStore()
+    broker.write_rules({"a": (1000, 600)})
+    broker.add_listener(published.append)
+    with Relay(url, MemoryPublisher(store=broker)) as relay:
+        assert relay.once()
+    assert [publication.to_wire()["data"] for publication in published] == [5]
+    with engine.connect() as connection:
+        reasons = connection.scalars(sa.text("SELECT failed FROM tidings_outbox ORDER BY row_no")).all()
+    assert [reason.partition(":")[0] for reason in reasons] == ["bad_data", "bad_channel", "bad_id", "bad_event"]
+    engine.dispose()
