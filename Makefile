@@ -15,12 +15,12 @@ WORKERS ?= 3
 # nginx and other programs are in /usr/sbin, which is not in every PATH.
 export PATH := $(PATH):/usr/sbin:/sbin
 
-.PHONY: help setup run chat test check check-python check-js check-prose pytest bench bench-ways faults docs sync build clean
+.PHONY: help setup run chat test check check-python check-js check-prose pytest bench bench-ways faults growth docs sync build clean
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: ## install everything (quick if it is installed)
-	@$(MAKE) --no-print-directory --jobs=4 $(STAMPS)/system $(STAMPS)/python $(STAMPS)/js $(STAMPS)/emitters $(STAMPS)/vale
+	@$(MAKE) --no-print-directory --jobs=4 $(STAMPS)/system $(STAMPS)/python $(STAMPS)/js $(STAMPS)/emitters $(STAMPS)/toolchains $(STAMPS)/java $(STAMPS)/go $(STAMPS)/vale
 
 $(STAMPS):
 	@mkdir -p $@
@@ -58,9 +58,34 @@ $(STAMPS)/vale: $(BIN)/python | $(STAMPS)
 	fi
 	@touch $@
 
+# Clients in Java and Go for the tests. Maven and Go keep what they download in their caches.
+JAVA_CLIENT := tests/foreign/java
+$(STAMPS)/java: $(JAVA_CLIENT)/pom.xml $(JAVA_CLIENT)/ForeignClient.java | $(STAMPS)/system
+	@if command -v mvn >/dev/null && command -v javac >/dev/null; then \
+	    rm -rf $(JAVA_CLIENT)/build && mkdir -p $(JAVA_CLIENT)/build; \
+	    mvn -q -B -f $(JAVA_CLIENT)/pom.xml dependency:copy-dependencies -DoutputDirectory=build/lib >$@.log || { cat $@.log >&2; exit 1; }; \
+	    javac -cp '$(JAVA_CLIENT)/build/lib/*' -d $(JAVA_CLIENT)/build/classes $(JAVA_CLIENT)/ForeignClient.java; \
+	else \
+	    echo 'mvn or javac is not installed: tests of Java clients are skipped' >&2; \
+	fi
+	@touch $@
+
+$(STAMPS)/go: $(wildcard tests/foreign/go/*.go tests/foreign/go/go.*) | $(STAMPS)/system
+	@if command -v go >/dev/null; then \
+	    cd tests/foreign/go && go build -o build/client . 2>$(CURDIR)/$@.log || { cat $(CURDIR)/$@.log >&2; exit 1; }; \
+	else \
+	    echo 'go is not installed: tests of Go clients are skipped' >&2; \
+	fi
+	@touch $@
+
 # Third-party emitters for the compatibility tests.
 $(STAMPS)/emitters: tests/emitters/package-lock.json tests/emitters/package.json | $(STAMPS)/system
 	@if command -v npm >/dev/null; then cd tests/emitters && npm ci --silent --no-audit --no-fund; fi
+	@touch $@
+
+# Bundlers, test runners and versions of Node for the tests of the npm package. None of them needs its install script.
+$(STAMPS)/toolchains: tests/toolchains/package-lock.json tests/toolchains/package.json | $(STAMPS)/system
+	@if command -v npm >/dev/null; then cd tests/toolchains && npm ci --silent --no-audit --no-fund --ignore-scripts; fi
 	@touch $@
 
 $(STAMPS)/js: $(STAMPS)/npm $(wildcard sdk_js/scripts/*) $(shell find sdk_js/src -name '*.js' 2>/dev/null)
@@ -114,6 +139,9 @@ bench-ways: setup ## measure each publishing API and write the table of docs/bac
 faults: setup ## test every fault under the full load (FAULT='kill-node nginx' for some, ARGS='--times 3')
 	@PYTHONPATH=tests $(BIN)/python -m faults $(FAULT) $(ARGS)
 
+growth: setup ## hostile clients for an hour: nothing may grow (HOURS=0.5 for another time)
+	@PYTHONPATH=hub:adapters:tests $(BIN)/python -m growth --hours $(or $(HOURS),1)
+
 docs: setup ## regenerate docs/settings.md
 	@$(BIN)/python -c 'from tidings_hub.config.render import as_markdown; print(as_markdown(), end="")' > docs/settings.md
 
@@ -125,5 +153,5 @@ build: setup ## build the wheel in dist/
 
 clean: ## remove all generated files
 	@rm -rf $(VENV) $(STAMPS) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .schemathesis
-	@rm -rf sdk_js/node_modules tests/emitters/node_modules sdk_js/types hub/tidings_hub/web/static/vendor
+	@rm -rf sdk_js/node_modules tests/emitters/node_modules tests/toolchains/node_modules tests/toolchains/build tests/foreign/*/build sdk_js/types hub/tidings_hub/web/static/vendor
 	@find hub adapters tests -name __pycache__ -type d -prune -exec rm -rf {} +

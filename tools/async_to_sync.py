@@ -41,7 +41,8 @@ SENTENCES = {
     """\
     Create one emitter for the process. It connects at the first publish. Several event loops may use it, one after
     another (`asyncio.run` in a task queue) or in several threads: each has its own connections, until `close` or the
-    end of the loop. A cancelled call may still be published. Without asyncio, use `Emitter`.
+    end of the loop. A forked process runs a loop of its own: with that of its parent, a call raises BadConfig. A
+    cancelled call may still be published. Without asyncio, use `Emitter`.
 """: """\
     Create one emitter for the process. It connects at the first publish. Threads and greenlets may share it, and a
     forked child process opens its own connections. With asyncio, use `AsyncEmitter`.
