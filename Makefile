@@ -102,7 +102,8 @@ test: setup check pytest ## run everything that CI runs
 
 # The tests of one file run in one process, in order. Most of their time is waiting. WORKERS=0 runs all tests in one process.
 pytest: setup
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@code=0; $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS) || code=$$?; \
+	if [ $$code -eq 1 ]; then $(BIN)/python tools/rerun_failed.py; else exit $$code; fi
 
 check: check-python check-js check-prose ## style, types, layers and prose
 
