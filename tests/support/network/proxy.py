@@ -90,6 +90,8 @@ class Proxy:
         self.dropped = 0
         self.accepted = 0
         self._refusing = False
+        # Of `cut`: a connection that is being forwarded meanwhile is broken too.
+        self._cuts = 0
         self._flowing = threading.Event()
         self._flowing.set()
         self._lock = threading.Lock()
@@ -117,6 +119,7 @@ class Proxy:
     def cut(self) -> None:
         """Break all connections now."""
         with self._lock:
+            self._cuts += 1
             pairs, self._pairs = self._pairs, set()
         for pair in pairs:
             pair.close()
@@ -172,6 +175,7 @@ class Proxy:
             except OSError:
                 return
             self.accepted += 1
+            cuts = self._cuts
             if self._refusing:
                 client.close()
                 continue
@@ -185,7 +189,12 @@ class Proxy:
                 side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             pair = _Pair(client, server)
             with self._lock:
-                self._pairs.add(pair)
+                is_cut = cuts != self._cuts
+                if not is_cut:
+                    self._pairs.add(pair)
+            if is_cut:
+                pair.close()
+                continue
             threading.Thread(target=self._pump, args=(pair, client, server, False), daemon=True).start()
             threading.Thread(target=self._pump, args=(pair, server, client, True), daemon=True).start()
 
