@@ -1,17 +1,18 @@
 -- What a missing pointer proves (docs/architecture.md#why-horizon, PROTOCOL.md section 7).
--- The horizon is a seq. A channel without a pointer has no publication after it, so that a channel in which nothing
--- was ever published needs no key. A mark `<seq> <until_ms>` says: at `until_ms` minus the pointers' life, the sequence
--- was at `seq`. The oldest mark that holds is the horizon. Proof: a publication after it was made later than the mark,
--- so its pointer lives until after `until_ms`. What could end a pointer earlier, voids or shortens the mark:
--- another epoch (its name stands in front of the marks), an eviction (marks count only while Redis has evicted
--- nothing, and its statistics were not reset), a shorter life (rules.lua deletes the marks), a clock that goes back
--- (`back_ms`, begin.lua).
--- A mark ends a sixteenth of the life early. No time is compared more closely than that.
+-- The horizon is a seq. A channel without a pointer has no publication after it. So a channel in which nothing was ever
+-- published needs no key. A mark `<seq> <until_ms>` means: at `until_ms` minus the lifetime of pointers, the sequence
+-- was at `seq`. The oldest valid mark is the horizon. Proof: a publication after the horizon is younger than the mark,
+-- so its pointer expires after `until_ms`. Whatever can end a pointer earlier invalidates or shortens the mark:
+--   another epoch: the marks begin with the name of theirs
+--   an eviction: marks are valid only while Redis has evicted nothing, and its statistics were not reset
+--   a shorter lifetime of pointers: rules.lua deletes the marks
+--   a clock that goes back: begin.lua adds the difference to `back_ms`
+-- A mark ends a sixteenth of the lifetime early. No time is compared more exactly than that.
 
 -- CONFIG RESETSTAT hides an eviction, but it is itself the first command in the new statistics: Redis counts a command
--- after it ran. Redis 6 counts all CONFIG commands as one. To read the statistics of all commands takes some 20 us. So
--- they are read only if Redis can have executed `total_commands_processed` commands since the last time: 10 million
--- commands per second, more than any Redis can, and as many for 10 ms, in which this script runs.
+-- after it ran. Redis 6 counts all CONFIG commands together. Reading the statistics of all commands takes about 20 us.
+-- So the script reads them only if Redis may have executed all of `total_commands_processed` since the last time. The
+-- limit is 10 million commands per second, more than any Redis executes, plus 10 ms, in which this script runs.
 local function may_have_evicted(meta, clock_ms, checked)
   local stats = redis.call('INFO', 'stats')
   if string.match(stats, 'evicted_keys:(%d+)') ~= '0' then
@@ -22,9 +23,9 @@ local function may_have_evicted(meta, clock_ms, checked)
   if age_ms >= 0 and commands > (age_ms + 10) * 10000 then
     return false
   end
-  local each = redis.call('INFO', 'commandstats')
-  if not string.find(each, 'cmdstat_', 1, true) or string.find(each, 'cmdstat_config|resetstat:calls=[1-9]')
-    or string.find(each, 'cmdstat_config:calls=[1-9]') then
+  local commandstats = redis.call('INFO', 'commandstats')
+  if not string.find(commandstats, 'cmdstat_', 1, true) or string.find(commandstats, 'cmdstat_config|resetstat:calls=[1-9]')
+    or string.find(commandstats, 'cmdstat_config:calls=[1-9]') then
     return true
   end
   redis.call('HSET', meta, 'stats_ms', string.format('%.0f', clock_ms))
@@ -50,7 +51,7 @@ local function read_marks(meta, epoch)
   return marks
 end
 
--- Whether a channel without a pointer must have had one: it has a history.
+-- Whether a channel without a pointer has lost one: it has a history.
 local function has_lost_pointer(stream)
   return redis.call('TYPE', stream).ok == 'stream'
 end

@@ -1,19 +1,19 @@
--- Number, store and publish bodies, or say what their ids got the first time.
+-- Number, store and publish bodies.
 -- KEYS: meta, rules, and for each body: stream, pointer, idempotency
 -- ARGV: candidate epoch, pointer_ttl_s (if the rules have none), PUBLISH or in a cluster SPUBLISH, and for each body:
 --       namespace, pub/sub channel, body, idempotency_s
--- Returns a line for each body: '+<cursor>', '=<cursor>' if its id was there before, '-<error>'.
--- An error of the whole means that nothing was stored or published: what can fail later, fails for its body only.
+-- Returns a line for each body: '+<cursor>', '=<first cursor>' for a repeated id, or '-<error>'.
+-- An error of the script means that nothing was stored or published. A later error fails its own body only.
 local count = (#KEYS - 2) / 3
 local pointer_ttl_s, publish = ARGV[2], ARGV[3]
-local lines, rules, asked = {}, {}, {}
+local lines, rules, read_keys = {}, {}, {}
 for i = 1, count do
   local namespace = ARGV[4 * i]
   local rule = rules[namespace]
   if rule == nil then
-    local found = redis.call('HMGET', KEYS[2], namespace, '*', ':pointer_ttl_s')
-    pointer_ttl_s = tonumber(found[3] or '') or pointer_ttl_s
-    rule = found[1] or found[2]
+    local fields = redis.call('HMGET', KEYS[2], namespace, '*', ':pointer_ttl_s')
+    pointer_ttl_s = tonumber(fields[3] or '') or pointer_ttl_s
+    rule = fields[1] or fields[2]
     if rule then
       local history, history_ttl_s = string.match(rule, '^(%d+) (%d+)$')
       rule = {history ~= '0' and history, history_ttl_s}
@@ -25,13 +25,13 @@ for i = 1, count do
   if not rule then
     lines[i] = '-UNKNOWNNAMESPACE ' .. namespace
   end
-  asked[2 * i - 1], asked[2 * i] = KEYS[3 * i + 1], KEYS[3 * i + 2]
+  read_keys[2 * i - 1], read_keys[2 * i] = KEYS[3 * i + 1], KEYS[3 * i + 2]
 end
 local epoch, last = begin(KEYS[1], ARGV[1])
-local known = redis.call('MGET', unpack(asked))
-local numbers, prevs, first, ends, fresh, horizon_seq = {}, {}, {}, {}, last, nil
+local stored = redis.call('MGET', unpack(read_keys))
+local numbers, prevs, first_index, channel_ends, newest, horizon_seq = {}, {}, {}, {}, last, nil
 
--- The `prev` of a publication whose channel has no pointer: nothing was published between the two. Where a stream
+-- The `prev` of a publication whose channel has no pointer: nothing was published in the channel since then. If a stream
 -- shows that the pointer was lost, or nothing is proven, it is the publication before, of any channel: a possible gap.
 local function prev_without_pointer(stream, number)
   if horizon_seq == nil then
@@ -43,32 +43,32 @@ end
 for i = 1, count do
   local pointer, id = KEYS[3 * i + 1], KEYS[3 * i + 2]
   local idempotent = tonumber(ARGV[4 * i + 3]) > 0
-  if idempotent and not lines[i] and known[2 * i] then
-    lines[i] = '=' .. known[2 * i]
-  elseif not lines[i] and not (idempotent and first[id]) then
-    fresh = fresh + 1
-    numbers[i] = fresh
-    local prev = ends[pointer] or tonumber(known[2 * i - 1] or '')
-    if not prev and not known[2 * i - 1] then
-      prev = prev_without_pointer(KEYS[3 * i], fresh)
+  if idempotent and not lines[i] and stored[2 * i] then
+    lines[i] = '=' .. stored[2 * i]
+  elseif not lines[i] and not (idempotent and first_index[id]) then
+    newest = newest + 1
+    numbers[i] = newest
+    local prev = channel_ends[pointer] or tonumber(stored[2 * i - 1] or '')
+    if not prev and not stored[2 * i - 1] then
+      prev = prev_without_pointer(KEYS[3 * i], newest)
     end
-    -- Where the pointer is of another sequence, the past is unknown: a possible gap.
-    prevs[i] = prev and prev < fresh and prev or fresh - 1
-    ends[pointer] = fresh
+    -- If the pointer belongs to another sequence, the past is unknown: a possible gap.
+    prevs[i] = prev and prev < newest and prev or newest - 1
+    channel_ends[pointer] = newest
     if idempotent then
-      first[id] = i
+      first_index[id] = i
     end
   end
 end
-if fresh > last then
-  redis.call('HINCRBY', KEYS[1], 'seq', fresh - last)
-  -- Before the first of them is stored: should one fail, its channel has a possible gap, and none that nobody sees.
-  for pointer, number in pairs(ends) do
+if newest > last then
+  redis.call('HINCRBY', KEYS[1], 'seq', newest - last)
+  -- Before the first of them is stored: if one fails, its channel shows a possible gap.
+  for pointer, number in pairs(channel_ends) do
     redis.call('SET', pointer, string.format('%.0f', number), 'EX', pointer_ttl_s)
   end
 end
--- Redis reserves 4 KiB for a stream's first node. A copy has only what its entries take, and grows with them. Where an
--- ACL refuses to copy or to rename, the stream stays as it is.
+-- Redis reserves 4 KiB for the first node of a stream. A copy takes only the size of its entries, and grows with them.
+-- If an ACL forbids to copy or to rename, the stream stays as it is.
 local function create(stream, id, message)
   local copy = KEYS[1] .. ':copy'
   redis.call('XADD', stream, id, 'm', message)
@@ -89,7 +89,7 @@ local function put(i)
       create(stream, id, message)
       expires[stream] = nil
     elseif type(added) == 'table' and added.err then
-      -- The stream is of a sequence that went further, or is no stream: nothing in it counts any more.
+      -- The stream belongs to a sequence that was further ahead, or is no stream. Its content is void.
       redis.call('DEL', stream)
       create(stream, id, message)
       expires[stream] = nil
@@ -100,7 +100,7 @@ local function put(i)
     end
   end
   local cursor = epoch .. '.' .. seq
-  -- After it is stored, so that an id never stands for what was not.
+  -- After the publication is stored, so that no id refers to one that was not.
   if tonumber(ARGV[4 * i + 3]) > 0 then
     redis.call('SET', KEYS[3 * i + 2], cursor, 'EX', ARGV[4 * i + 3])
   end
@@ -109,17 +109,17 @@ local function put(i)
 end
 for i = 1, count do
   if numbers[i] then
-    local done, said = pcall(put, i)
-    if not done then
-      -- Nothing of it stays: published again, it is not taken for its own duplicate.
+    local is_done, line = pcall(put, i)
+    if not is_done then
+      -- Remove all of it. Otherwise a retry would count as a duplicate.
       redis.pcall('XDEL', KEYS[3 * i], string.format('%.0f', numbers[i]) .. '-0')
       redis.pcall('DEL', KEYS[3 * i + 2])
-      -- A table since Redis 7, before that a string.
-      said = '-' .. string.gsub(type(said) == 'table' and said.err or tostring(said), '%c', ' ')
+      -- The error is a table since Redis 7, before that a string.
+      line = '-' .. string.gsub(type(line) == 'table' and line.err or tostring(line), '%c', ' ')
     end
-    lines[i] = said
+    lines[i] = line
   elseif not lines[i] then
-    lines[i] = string.gsub(lines[first[KEYS[3 * i + 2]]], '^%+', '=')
+    lines[i] = string.gsub(lines[first_index[KEYS[3 * i + 2]]], '^%+', '=')
   end
 end
 return table.concat(lines, '\n')

@@ -1,7 +1,7 @@
--- Takes, keeps or gives up a lease.
+-- Acquire, renew or release a lease.
 -- KEYS: the lease
--- ARGV: who asks, milliseconds (0: it is given up)
--- Returns 0: another has it, or nobody any more; 1: it was taken anew; 2: it was kept.
+-- ARGV: the caller, lease in ms (0: release it)
+-- Returns 0: another caller has it, or it was released; 1: acquired; 2: renewed.
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then
   return 0

@@ -1,9 +1,10 @@
--- One turn of a node: renew its lease, write its changes, sweep dead nodes, publish what came of it.
--- KEYS: meta. The others are made from channels that only the script sees; they lie in meta's slot.
--- ARGV: candidate epoch, base of all keys, node, the epoch that it knows (empty: its life begins), lease_ms, list_max,
---       event_max_bytes, pointer_ttl_s, sweep_max, PUBLISH or SPUBLISH, number of namespaces, the namespaces,
---       then per change channel, user, info (empty: the user is no longer there)
--- Returns {epoch, known, more to sweep, users joined, users left, nodes whose lease ended}.
+-- One presence round of a node: renew its lease, write its changes, sweep dead nodes, and publish joins and leaves.
+-- KEYS: meta. The script builds the other keys from the names of channels. They are in the same slot.
+-- ARGV: candidate epoch, prefix of all keys, node, the epoch that it has written to (empty: it starts), lease_ms,
+--       list_max, event_max_bytes, pointer_ttl_s, sweep_max, PUBLISH or SPUBLISH, number of namespaces, the namespaces,
+--       then for each change: channel, user, info (empty: the user has left)
+-- Returns {epoch, 1 (0: Redis does not have this node's members, so nothing was written), nodes that are still to be
+-- swept, users joined, users left, nodes whose lease ended}.
 local epoch = begin(KEYS[1], ARGV[1])
 local base, node, lease_ms, list_max = ARGV[2] .. 'presence', ARGV[3], tonumber(ARGV[5]), tonumber(ARGV[6])
 local event_max, sweep_max, names = tonumber(ARGV[7]), tonumber(ARGV[9]), tonumber(ARGV[11])
@@ -13,10 +14,10 @@ local now_ms = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local at_ms = string.format('%.0f', now_ms)
 local users_joined, users_left, nodes_ended = 0, 0, 0
 
-local home = redis.call('HMGET', base, 'epoch', 'turned_ms')
-if home[1] ~= epoch or now_ms - (tonumber(home[2] or '') or 0) > lease_ms / 2 then
-  -- This Redis may have forgotten what was written last, or could not be reached by anybody: it was not the nodes
-  -- that were silent. Nobody is swept before all had time for a turn.
+local round = redis.call('HMGET', base, 'epoch', 'turned_ms')
+if round[1] ~= epoch or now_ms - (tonumber(round[2] or '') or 0) > lease_ms / 2 then
+  -- This Redis may have lost the latest writes, or no node could reach it. That is no fault of the nodes. So no node is
+  -- swept before all of them had time for a round.
   for _, name in ipairs(redis.call('ZRANGE', leases, 0, -1)) do
     redis.call('ZADD', leases, 'GT', string.format('%.0f', now_ms + lease_ms), name)
   end
@@ -34,36 +35,36 @@ if ARGV[4] == '' then
 end
 
 -- What changed in each channel, over all nodes.
-local touched, order = {}, {}
-local function of(channel)
-  local one = touched[channel]
-  if not one then
-    one = {joined = {}, left = {}}
-    touched[channel] = one
-    order[#order + 1] = channel
+local changes, changed_channels = {}, {}
+local function changes_of(channel)
+  local change = changes[channel]
+  if not change then
+    change = {joined = {}, left = {}}
+    changes[channel] = change
+    changed_channels[#changed_channels + 1] = channel
   end
-  return one
+  return change
 end
 
--- The nodes of a user without one of them.
+-- The nodes in a list of names, without `name`.
 local function without(nodes, name)
   local rest = {}
-  for one in string.gmatch(nodes, '[^,]+') do
-    if one ~= name then
-      rest[#rest + 1] = one
+  for other in string.gmatch(nodes, '[^,]+') do
+    if other ~= name then
+      rest[#rest + 1] = other
     end
   end
   return rest
 end
 
-local function enter(channel, user, info)
+local function join(channel, user, info)
   local key, nodes = base .. ':of:' .. channel, {}
-  local old = redis.call('HGET', key, user)
-  if old then
-    nodes = without(string.match(old, '^%S*'), node)
+  local entry = redis.call('HGET', key, user)
+  if entry then
+    nodes = without(string.match(entry, '^%S*'), node)
   else
-    local one = of(channel)
-    one.joined[#one.joined + 1] = '{"user":"' .. user .. '","info":' .. info .. '}'
+    local joined = changes_of(channel).joined
+    joined[#joined + 1] = '{"user":"' .. user .. '","info":' .. info .. '}'
     users_joined = users_joined + 1
   end
   nodes[#nodes + 1] = node
@@ -82,22 +83,22 @@ local function leave(name, channel, user)
     redis.call('HSET', key, user, table.concat(rest, ',') .. ' ' .. info)
   else
     redis.call('HDEL', key, user)
-    local one = of(channel)
-    one.left[#one.left + 1] = '"' .. user .. '"'
+    local left = changes_of(channel).left
+    left[#left + 1] = '"' .. user .. '"'
     users_left = users_left + 1
   end
 end
 
--- As in publish.lua: a pointer of every program lives as long as the rules say, or the horizon would prove too much.
+-- As in publish.lua: pointers have the lifetime of the rules, whatever program writes them. The horizon depends on it.
 local pointer_ttl_s = tonumber(redis.call('HGET', ARGV[2] .. 'rules', ':pointer_ttl_s') or '') or ARGV[8]
 
--- A publication in the channel's presence channel: numbered like any other, not stored.
-local function tell(channel, event, data)
+-- Publish an event in the presence channel of `channel`. It has a seq like every publication, but is not stored.
+local function publish(channel, event, data)
   local name = 'tidings:presence:' .. channel
   local pointer = ARGV[2] .. 'p:' .. name
-  local known = redis.call('GET', pointer)
-  local prev = tonumber(known or '')
-  if not known then
+  local stored = redis.call('GET', pointer)
+  local prev = tonumber(stored or '')
+  if not stored then
     prev = horizon(KEYS[1], epoch)
   end
   local number = redis.call('HINCRBY', KEYS[1], 'seq', 1)
@@ -111,32 +112,33 @@ local function tell(channel, event, data)
   redis.call(ARGV[10], ARGV[2] .. 'c:' .. name, head .. ' ' .. body)
 end
 
-local function tell_each(channel, event, what, items, count)
+-- Publish events with `items` under the key `field`, each of at most `event_max` bytes.
+local function publish_items(channel, event, field, items, count)
   local part, bytes = {}, 0
   for index, item in ipairs(items) do
     part[#part + 1] = item
     bytes = bytes + #item + 1
     if index == #items or bytes + #items[index + 1] + 64 > event_max then
-      tell(channel, event, '{"' .. what .. '":[' .. table.concat(part, ',') .. '],"count":' .. count .. '}')
+      publish(channel, event, '{"' .. field .. '":[' .. table.concat(part, ',') .. '],"count":' .. count .. '}')
       part, bytes = {}, 0
     end
   end
 end
 
-local function tell_count(channel, count, listed)
-  tell(channel, 'stats', '{"count":' .. count .. ',"listed":' .. listed .. '}')
+local function publish_count(channel, count, listed)
+  publish(channel, 'stats', '{"count":' .. count .. ',"listed":' .. listed .. '}')
 end
 
--- Changes before sweeping: whoever moved here from a dead node has never left.
+-- Changes before the sweep: a user who moved here from a dead node has never left.
 for index = 12 + names, #ARGV, 3 do
   if ARGV[index + 2] == '' then
     leave(node, ARGV[index], ARGV[index + 1])
     redis.call('SREM', base .. ':at:' .. node, ARGV[index] .. ' ' .. ARGV[index + 1])
   else
-    enter(ARGV[index], ARGV[index + 1], ARGV[index + 2])
+    join(ARGV[index], ARGV[index + 1], ARGV[index + 2])
   end
 end
--- A node whose lease has ended leaves the leases at once, so that it cannot come back half swept.
+-- The lease of a dead node is removed at once, so that the node cannot return while it is only half swept.
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', at_ms, 'LIMIT', 0, 10)) do
   redis.call('ZREM', leases, name)
   redis.call('SADD', ended, name)
@@ -158,33 +160,33 @@ for _, name in ipairs(redis.call('SRANDMEMBER', ended, 10)) do
   end
 end
 
-for _, channel in ipairs(order) do
-  local one, count = touched[channel], redis.call('HLEN', base .. ':of:' .. channel)
+for _, channel in ipairs(changed_channels) do
+  local change, count = changes[channel], redis.call('HLEN', base .. ':of:' .. channel)
   if redis.call('SISMEMBER', large, channel) == 1 then
     if count * 10 <= list_max * 9 then
       redis.call('SREM', large, channel)
       redis.call('SREM', changed, channel)
-      tell_count(channel, count, 'true')
+      publish_count(channel, count, 'true')
     else
       redis.call('SADD', changed, channel)
     end
   elseif count > list_max then
     redis.call('SADD', large, channel)
-    tell_count(channel, count, 'false')
+    publish_count(channel, count, 'false')
   else
-    tell_each(channel, 'join', 'members', one.joined, count)
-    tell_each(channel, 'leave', 'users', one.left, count)
+    publish_items(channel, 'join', 'members', change.joined, count)
+    publish_items(channel, 'leave', 'users', change.left, count)
   end
 end
 -- Counts of large channels, at most once a second over all nodes.
-local told_ms = tonumber(redis.call('HGET', base, 'told_ms') or '') or 0
-if now_ms - told_ms >= 1000 or now_ms < told_ms then
-  local found = redis.call('SPOP', changed, 100)
-  if #found > 0 then
+local counted_ms = tonumber(redis.call('HGET', base, 'told_ms') or '') or 0
+if now_ms - counted_ms >= 1000 or now_ms < counted_ms then
+  local channels = redis.call('SPOP', changed, 100)
+  if #channels > 0 then
     redis.call('HSET', base, 'told_ms', at_ms)
   end
-  for _, channel in ipairs(found) do
-    tell_count(channel, redis.call('HLEN', base .. ':of:' .. channel), 'false')
+  for _, channel in ipairs(channels) do
+    publish_count(channel, redis.call('HLEN', base .. ':of:' .. channel), 'false')
   end
 end
 return {epoch, 1, redis.call('SCARD', ended), users_joined, users_left, nodes_ended}

@@ -1,4 +1,4 @@
--- Begin a new epoch, if the sequence is behind what a node has already seen of it.
+-- Begin a new epoch if the sequence is behind what a node has already received of it.
 -- KEYS: meta
 -- ARGV: candidate epoch, the node's epoch, the node's seq
 -- Returns {epoch, seq}.

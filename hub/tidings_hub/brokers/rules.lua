@@ -1,9 +1,9 @@
--- Write the rules of all namespaces, and how long pointers live from now on.
+-- Replace the rules of all namespaces, and set the lifetime of new pointers.
 -- KEYS: meta, rules
 -- ARGV: pointer_ttl_s, then field and value of each rule
--- Pointers that live shorter than before end earlier than the marks of the horizon say: they are deleted.
-local known = tonumber(redis.call('HGET', KEYS[1], 'pointer_ttl_s') or '')
-if not known or known > tonumber(ARGV[1]) then
+-- A shorter lifetime than before contradicts the marks of the horizon (horizon.lua), so they are deleted.
+local stored_ttl_s = tonumber(redis.call('HGET', KEYS[1], 'pointer_ttl_s') or '')
+if not stored_ttl_s or stored_ttl_s > tonumber(ARGV[1]) then
   redis.call('HDEL', KEYS[1], 'marks')
 end
 redis.call('HSET', KEYS[1], 'pointer_ttl_s', ARGV[1])

@@ -1,25 +1,25 @@
--- Acts on notes (PROTOCOL.md section 7): each under the name of one owner, and of one epoch.
--- KEYS: meta, then one per act
--- ARGV: candidate epoch, then per act: what (new, change, prolong, drop), owner, ttl_s, user, body
--- Returns per act 1: done, 0: there is no such note (any more), -1: it is another owner's.
-local epoch, found = begin(KEYS[1], ARGV[1]), {}
+-- Create, update, touch and delete session records (PROTOCOL.md section 7). Each has one owner and one epoch.
+-- KEYS: meta, then the record of each operation
+-- ARGV: candidate epoch, then for each operation: create, update, touch or delete; owner, ttl_s, user, body
+-- Returns for each operation 1: done, 0: there is no such record, -1: the record has another owner.
+local epoch, results = begin(KEYS[1], ARGV[1]), {}
 for index = 2, #KEYS do
-  local key, at = KEYS[index], 5 * index - 8
-  local act, head = ARGV[at], epoch .. ' ' .. ARGV[at + 1] .. ' '
-  local known_epoch, known_owner = string.match(redis.call('GETRANGE', key, 0, 127), '^(%S+) (%S+) ')
-  if known_epoch == epoch and known_owner ~= ARGV[at + 1] then
-    found[#found + 1] = -1
-  elseif known_epoch ~= epoch and act ~= 'new' then
-    found[#found + 1] = 0
+  local key, argument = KEYS[index], 5 * index - 8
+  local operation, head = ARGV[argument], epoch .. ' ' .. ARGV[argument + 1] .. ' '
+  local stored_epoch, stored_owner = string.match(redis.call('GETRANGE', key, 0, 127), '^(%S+) (%S+) ')
+  if stored_epoch == epoch and stored_owner ~= ARGV[argument + 1] then
+    results[#results + 1] = -1
+  elseif stored_epoch ~= epoch and operation ~= 'create' then
+    results[#results + 1] = 0
   else
-    if act == 'drop' then
+    if operation == 'delete' then
       redis.call('DEL', key)
-    elseif act == 'prolong' then
-      redis.call('EXPIRE', key, ARGV[at + 2])
+    elseif operation == 'touch' then
+      redis.call('EXPIRE', key, ARGV[argument + 2])
     else
-      redis.call('SET', key, head .. ARGV[at + 3] .. ' ' .. ARGV[at + 4], 'EX', ARGV[at + 2])
+      redis.call('SET', key, head .. ARGV[argument + 3] .. ' ' .. ARGV[argument + 4], 'EX', ARGV[argument + 2])
     end
-    found[#found + 1] = 1
+    results[#results + 1] = 1
   end
 end
-return found
+return results

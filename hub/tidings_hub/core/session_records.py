@@ -13,11 +13,11 @@ from enum import IntEnum, StrEnum
 class RecordOperation(StrEnum):
     """What to do with a record. All but CREATE need a record of the same owner. The values go to Redis."""
 
-    CREATE = "new"
-    UPDATE = "change"
+    CREATE = "create"
+    UPDATE = "update"
     # Extend the record's lifetime.
-    TOUCH = "prolong"
-    DELETE = "drop"
+    TOUCH = "touch"
+    DELETE = "delete"
 
 
 class WriteResult(IntEnum):
