@@ -12,6 +12,7 @@ STAMPS := .stamps
 VALE_VERSION := v3.21.0
 # Number of processes that run the tests.
 WORKERS ?= 3
+COMMA := ,
 # nginx and other programs are in /usr/sbin, which is not in every PATH.
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -19,29 +20,49 @@ export PATH := $(PATH):/usr/sbin:/sbin
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: ## install everything (quick if it is installed)
+setup: ## install what all tests need (quick if it is installed)
 	@$(MAKE) --no-print-directory --jobs=4 $(STAMPS)/system $(STAMPS)/python $(STAMPS)/js $(STAMPS)/emitters $(STAMPS)/toolchains $(STAMPS)/java $(STAMPS)/go $(STAMPS)/vale
 
 $(STAMPS):
 	@mkdir -p $@
 
-$(STAMPS)/system: .ci/install | $(STAMPS)
+# What a hub and its page need. The tests need more: databases, brokers, browsers, compilers.
+$(STAMPS)/node: .ci/install | $(STAMPS)
+	@PYTHON=$(PYTHON) .ci/install node npm
+	@touch $@
+
+$(STAMPS)/redis: .ci/install | $(STAMPS)
+	@PYTHON=$(PYTHON) .ci/install redis-server
+	@touch $@
+
+$(STAMPS)/system: .ci/install | $(STAMPS)/node
 	@PYTHON=$(PYTHON) .ci/install
 	@touch $@
 
-$(BIN)/python: | $(STAMPS)/system
+$(BIN)/python: | $(STAMPS)/node
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tidings needs Python 3.11 or newer; set PYTHON")'
 	@$(PYTHON) -m venv $(VENV)
 
-$(STAMPS)/python: pyproject.toml $(BIN)/python | $(STAMPS)
-	@for attempt in 1 2 3; do \
-	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[server,kombu,socketio,jwt,test]' && break; \
+# A registry may refuse a request now and then.
+pip_install = for attempt in 1 2 3; do \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(1)]' && break; \
 	    [ $$attempt -lt 3 ] && sleep 5 || exit 1; \
 	done
+
+$(STAMPS)/server: pyproject.toml $(BIN)/python | $(STAMPS)
+	@$(call pip_install,server)
 	@touch $@
 
+$(STAMPS)/examples: pyproject.toml $(BIN)/python | $(STAMPS)
+	@$(call pip_install,server$(COMMA)examples)
+	@touch $@ $(STAMPS)/server
+
+$(STAMPS)/python: pyproject.toml $(BIN)/python | $(STAMPS)
+	@$(call pip_install,server$(COMMA)kombu$(COMMA)socketio$(COMMA)jwt$(COMMA)test)
+	@touch $@ $(STAMPS)/server $(STAMPS)/examples
+
 # Without npm the hub works, but the page of `make run` has no client, and /tidings.js is missing.
-$(STAMPS)/npm: $(wildcard sdk_js/package-lock.json sdk_js/package.json) | $(STAMPS)/system
+$(STAMPS)/npm: $(wildcard sdk_js/package-lock.json sdk_js/package.json) | $(STAMPS)/node
 	@if command -v npm >/dev/null; then \
 	    cd sdk_js && npm ci --silent --no-audit --no-fund; \
 	else \
@@ -92,10 +113,11 @@ $(STAMPS)/js: $(STAMPS)/npm $(wildcard sdk_js/scripts/*) $(shell find sdk_js/src
 	@if command -v npm >/dev/null; then cd sdk_js && npm run --silent build; fi
 	@touch $@
 
-run: setup ## run a development hub on http://127.0.0.1:8000/
+run: ## run a development hub on http://127.0.0.1:8000/
+	@$(MAKE) --no-print-directory --jobs=2 $(STAMPS)/server $(STAMPS)/js
 	@exec $(BIN)/tidings serve --dev $(ARGS)
 
-chat: setup ## run the example chat on http://127.0.0.1:5000/
+chat: $(STAMPS)/examples $(STAMPS)/js $(STAMPS)/redis ## run the example chat on http://127.0.0.1:5000/
 	@exec $(BIN)/python examples/chat $(ARGS)
 
 test: setup check pytest ## run everything that CI runs
