@@ -59,6 +59,18 @@ class Collected:
         """What `push_row` would add."""
         return self._builder.build_model(obj, fallback, **options)
 
+    def push_departure(
+        self, previous: object, present: object, fallback: VersionOfKind | None, channels: list[str]
+    ) -> None:
+        """Add what `build_departure` returns."""
+        self._add(self.build_departure(previous, present, fallback, channels))
+
+    def build_departure(
+        self, previous: object, present: object, fallback: VersionOfKind | None, channels: list[str]
+    ) -> list[OutgoingPublication]:
+        """The deletion of a row in channels that it has left, for integrations. See `PublicationBuilder`."""
+        return self._builder.build_departure(previous, present, fallback, channels)
+
     def replace(self, previous: Sequence[OutgoingPublication], items: Sequence[OutgoingPublication]) -> None:
         """Put `items` in the place of publications that one `push_row` added; at the end if there are none."""
         places = [place for place, item in enumerate(self._items) if any(item is old for old in previous)]

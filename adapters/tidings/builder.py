@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Self, Unpack, cast
 
 from tidings.errors import BadChannel, BadConfig, Internal, TidingsError
-from tidings.models.describe import ModelOptions, describe
+from tidings.models.describe import ModelOptions, describe, describe_departure
 from tidings.models.rules import SHARED, Registry
 from tidings.models.versions import EmitterClock, VersionOfKind
 from tidings.options import Options
@@ -117,6 +117,19 @@ class PublicationBuilder:
         latest = self._clock.version() if fallback is None else fallback
         data, all_channels = describe(obj, options, rule, channels=named_channels, fallback=latest)
         return self._outgoing(MODEL_EVENT, data, all_channels, options.get("id"), options_for())
+
+    def build_departure(
+        self, previous: object, present: object, fallback: VersionOfKind | None, channels: list[str]
+    ) -> list[OutgoingPublication]:
+        """The deletion of an object in channels that it has left. `previous`: the object as it was there.
+
+        Raises:
+            BadData, BadRequest, TooLarge: it cannot be published.
+        """
+        latest = self._clock.version() if fallback is None else fallback
+        rule = self.registry.rule(type(present))
+        data = describe_departure(previous, present, rule, channels=channels, fallback=latest)
+        return self._outgoing(MODEL_EVENT, data, channels, None, options_for())
 
     def _outgoing(
         self, event: str, data: object, channels: list[str], caller_id: str | None, options: str

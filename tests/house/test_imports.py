@@ -38,6 +38,8 @@ DRIVERS = {
     "sqlalchemy": {
         "adapters/tidings/contrib/database_rows.py",
         "adapters/tidings/contrib/orphans.py",
+        "adapters/tidings/contrib/previous_rows.py",
+        "adapters/tidings/contrib/row_queries.py",
         "adapters/tidings/contrib/sqlalchemy.py",
         "adapters/tidings/contrib/sqlalchemy_targets.py",
         "adapters/tidings/contrib/outbox/",

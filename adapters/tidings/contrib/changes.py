@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from tidings.errors import TooLarge
-from tidings.models.describe import Op
+from tidings.models.describe import Op, template_channels
 from tidings.models.rules import Rule
 from tidings.wire.channels import check_channels
 
@@ -38,6 +38,10 @@ class Changes:
     def __contains__(self, key: object) -> bool:
         return key in self._rows
 
+    def is_new(self, key: object) -> bool:
+        """Whether the transaction created this row, so that it was never visible."""
+        return key in self._rows and self._rows[key][1] in {"created", None}
+
     def absorb(self, inner: Changes) -> None:
         """Add the changes of a savepoint that was released."""
         for key, (obj, op) in inner._rows.items():
@@ -58,19 +62,39 @@ def combine(first: Op | None, then: Op) -> Op | None:
     return then if then == "deleted" else "updated"
 
 
-def one_per_row(rows: Iterable[tuple[object, Op]], key_of: Callable[[object], object]) -> list[tuple[object, Op]]:
+@dataclass(frozen=True, slots=True)
+class RowChange:
+    """A changed row. `replaced`: the deleted object in whose place `obj` was stored under the same key."""
+
+    obj: object
+    op: Op
+    replaced: object | None = None
+
+
+def one_per_row(rows: Iterable[tuple[object, Op]], key_of: Callable[[object], object]) -> list[RowChange]:
     """The rows, without deleted objects in whose place another object has been stored under the same key.
 
     That one is an updated row. A deletion with the version of the new row would remove it from lists, since the clock
     of a transaction has one time.
     """
     keyed = [(key_of(obj), obj, op) for obj, op in rows]
-    replaced = {key for key, _, op in keyed if op == "deleted"} & {key for key, _, op in keyed if op != "deleted"}
+    stored = {key for key, _, op in keyed if op != "deleted"}
+    replaced = {key: obj for key, obj, op in keyed if op == "deleted" and key in stored}
     return [
-        (obj, "updated" if key in replaced else op)
+        RowChange(obj, "updated" if key in replaced else op, replaced.get(key))
         for key, obj, op in keyed
         if not (op == "deleted" and key in replaced)
     ]
+
+
+def channels_of(rule: Rule, obj: object) -> list[str]:
+    """The channels of a row, by its templates or a registered function.
+
+    Raises:
+        BadChannel, BadData: the templates or the function give no channel.
+    """
+    explicit = explicit_channels(rule, obj)
+    return template_channels(obj, rule) if explicit is None else explicit
 
 
 def explicit_channels(rule: Rule, obj: object) -> list[str] | None:

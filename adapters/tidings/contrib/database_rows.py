@@ -6,26 +6,32 @@ the row. After the flush this transaction has the row locked, so what it reads t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from datetime import date, time
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Column, Join, Table, and_, inspect, or_, select, text
+from sqlalchemy import Column, inspect, text
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import InstanceState, Session
 from sqlalchemy.orm.attributes import set_committed_value
-from sqlalchemy.sql import visitors
 
 from tidings.contrib.database_clock import clock_query, version_at
+from tidings.contrib.row_queries import (
+    ROWS_PER_QUERY,
+    Bind,
+    RuleOf,
+    bind_arguments,
+    by_mapper,
+    column_keys,
+    identity_of,
+    read_values,
+    reads_snapshots,
+)
+from tidings.errors import BadData
 from tidings.models.rules import Rule, named_attributes
 from tidings.models.versions import EmitterClock, VersionOfKind
 
-# Any: SQLAlchemy's mappers, states, engines and connections are generic in the application's classes.
-Bind = Any
-RuleOf = Callable[[type], Rule]
-
-ROWS_PER_QUERY = 200
 _emitter_clock = EmitterClock()
 
 
@@ -42,14 +48,14 @@ def reread(
     """
     gone: set[object] = set()
     with session.no_autoflush:
-        for mapper, group in _by_mapper(objs).items():
+        for mapper, group in by_mapper(objs).items():
             bind = binds.get(mapper)
             for start in range(0, len(group), ROWS_PER_QUERY):
                 chunk = group[start : start + ROWS_PER_QUERY]
-                keys = _column_keys(mapper, chunk, rule_of)
-                rows = _rows(session, mapper, chunk, keys, bind, lock=lock)
+                keys = column_keys(mapper, chunk, rule_of)
+                rows = read_values(session, mapper, chunk, keys, bind, lock=lock)
                 gone |= {
-                    inspect(obj) for obj in chunk if not _update(session, obj, keys, rows.get(_identity(obj)), bind)
+                    inspect(obj) for obj in chunk if not _update(session, obj, keys, rows.get(identity_of(obj)), bind)
                 }
     return gone
 
@@ -58,11 +64,13 @@ def load_columns(session: Session, obj: object, rule_of: RuleOf) -> None:
     """Load the column values that `push_model` needs and that are expired or not loaded, with one query.
 
     SQL expressions (`column_property`) that the rule names are always read: other rows may have changed since.
+
+    Raises:
+        BadData: one of them cannot be read.
     """
     state: Any = inspect(obj)
     if not state.persistent or state.session is not session:
         return
-    unloaded = [key for key in _column_keys(state.mapper, [obj], rule_of) if key in state.unloaded]
     named = named_attributes(rule_of(type(obj)))
     expressions = [
         column.key
@@ -70,31 +78,22 @@ def load_columns(session: Session, obj: object, rule_of: RuleOf) -> None:
         if column.key in named and not isinstance(column.columns[0], Column)
     ]
     with session.no_autoflush:
+        if unloaded := [key for key in column_keys(state.mapper, [obj], rule_of) if key in state.unloaded]:
+            # Not by reading the attributes, which raise if they were loaded with `raiseload`.
+            rows = read_values(session, state.mapper, [obj], unloaded, None, lock=False)
+            if not _update(session, obj, unloaded, rows.get(identity_of(obj)), None):
+                raise BadData(f"the row of this {type(obj).__name__} does not exist any more, and was not loaded")
         if expressions:
             session.expire(obj, expressions)
         for key in (*unloaded, *expressions):
-            getattr(obj, key)
+            _read(obj, key)
 
 
-def lock_base_rows(session: Session, objs: Iterable[object]) -> None:
-    """Lock the row of the base table of objects that are changed and whose columns are in several tables.
-
-    Two transactions that change different tables of one object lock different rows. Neither would see the other one.
-    SQLAlchemy writes the base table first, so this adds a query but no new order of locks.
-    """
-    changed = [obj for obj in objs if inspect(obj).modified]
-    for mapper, group in _by_mapper(changed).items():
-        table = mapper.base_mapper.local_table
-        # With concrete inheritance each class has its own table.
-        if mapper.local_table is table or mapper.concrete or not isinstance(table, Table):
-            continue
-        columns = mapper.base_mapper.primary_key
-        identities = _in_order(_identity(obj) for obj in group)
-        with session.no_autoflush:
-            connection = session.connection(bind_arguments={"bind": session.get_bind(mapper)})
-            for start in range(0, len(identities), ROWS_PER_QUERY):
-                matches = _matches(columns, identities[start : start + ROWS_PER_QUERY])
-                connection.execute(select(*columns).where(matches).order_by(*columns).with_for_update(key_share=True))
+def _read(obj: object, key: str) -> None:
+    try:
+        getattr(obj, key)
+    except InvalidRequestError as error:
+        raise BadData(f"{type(obj).__name__}.{key} cannot be loaded: {error}") from error
 
 
 def row_key(obj: object) -> object:
@@ -127,7 +126,7 @@ class DatabaseClock:
         state: Any = inspect(obj)
         bind = self._binds.get(state.mapper)
         if bind not in self._versions:
-            connection = self._session.connection(bind_arguments=_bind_arguments(state.mapper, bind))
+            connection = self._session.connection(bind_arguments=bind_arguments(state.mapper, bind))
             query = clock_query(connection.dialect.name)
             clock_us = None if query is None else connection.scalar(text(query))
             self._versions[bind] = _emitter_clock.version() if clock_us is None else version_at(clock_us)
@@ -159,36 +158,6 @@ def has_changed(obj: object, expired: set[str]) -> bool:
     return is_set or not expired_columns(obj) <= expired
 
 
-def _rows(
-    session: Session, mapper: Any, group: Sequence[object], keys: Sequence[str], bind: Bind | None, *, lock: bool
-) -> dict[tuple[object, ...], dict[str, object]]:
-    """The present values of these columns of each object that exists, by its primary key."""
-    if any(inspect(obj).identity_token is not None for obj in group):
-        # Only the session knows the shard of each object.
-        return {}
-    primary_key = mapper.primary_key
-    matches = _matches(primary_key, [_identity(obj) for obj in group])
-    # Tables, not attributes: with_polymorphic would add a second join, and single-table inheritance a criterion.
-    columns = (mapper.attrs[key].columns[0] for key in keys)
-    query = select(*primary_key, *columns).select_from(mapper.persist_selectable).where(matches)
-    # Not through the session: its criteria could hide a row that was only marked as deleted.
-    connection = session.connection(bind_arguments=_bind_arguments(mapper, bind))
-    if lock:
-        query = query.order_by(*primary_key).with_for_update(of=_lockable(mapper))
-    elif _reads_snapshots(connection):
-        query = query.with_for_update(read=True)
-    width = len(primary_key)
-    return {tuple(row[:width]): dict(zip(keys, row[width:], strict=True)) for row in connection.execute(query)}
-
-
-def _lockable(mapper: Any) -> list[Any] | None:
-    """The tables to lock: those of the primary key if there is an outer join. None: all tables."""
-    joins = [element for element in visitors.iterate(mapper.persist_selectable) if isinstance(element, Join)]
-    if any(join.isouter or join.full for join in joins):
-        return list(dict.fromkeys(column.table for column in mapper.primary_key))
-    return None
-
-
 def _update(session: Session, obj: object, keys: list[str], row: dict[str, object] | None, bind: Bind | None) -> bool:
     """Take over the values that differ. Returns whether the row exists."""
     state: Any = inspect(obj)
@@ -214,8 +183,8 @@ def _refresh(session: Session, obj: object, keys: list[str], bind: Bind | None) 
     """Load the columns of one object again. Returns whether the row exists."""
     state: Any = inspect(obj)
     previous = {key: state.dict[key] for key in keys if key in state.dict}
-    connection = session.connection(bind_arguments=_bind_arguments(state.mapper, bind))
-    locks = _reads_snapshots(connection)
+    connection = session.connection(bind_arguments=bind_arguments(state.mapper, bind))
+    locks = reads_snapshots(connection)
     if locks and state.mapper.version_id_col is not None:
         # SQLAlchemy checks the version of what it locks.
         keys = [*dict.fromkeys([*keys, state.mapper.get_property_by_column(state.mapper.version_id_col).key])]
@@ -229,15 +198,10 @@ def _refresh(session: Session, obj: object, keys: list[str], bind: Bind | None) 
     return True
 
 
-def _reads_snapshots(connection: Any) -> bool:
-    """Whether a plain SELECT reads the snapshot of the transaction, which may be older than the lock of the row."""
-    return connection.dialect.name in {"mysql", "mariadb"}
-
-
 def _differs(state: Any, key: str, value: object) -> bool:
     if key not in state.dict:
-        # Never set: SQLAlchemy inserted NULL and reads None.
-        return value is not None or key in state.expired_attributes
+        # Never set: SQLAlchemy inserted NULL and reads None. With a callable it is deferred.
+        return value is not None or key in state.expired_attributes or key in state.callables
     present = state.dict[key]
     # Arrays compare element by element: what is not clearly equal differs.
     if state.mapper.attrs[key].columns[0].type.compare_values(present, value) is not True:
@@ -247,50 +211,3 @@ def _differs(state: Any, key: str, value: object) -> bool:
 
 
 _FORMS = (int, float, Decimal, str, date, time)
-
-
-def _column_keys(mapper: Any, objs: Sequence[object], rule_of: RuleOf) -> list[str]:
-    """The columns that are loaded by default, and deferred ones that are loaded or that the rule names."""
-    loaded = {key for obj in objs for key in inspect(obj).dict} | named_attributes(rule_of(mapper.class_))
-    return [
-        column.key
-        for column in mapper.column_attrs
-        if isinstance(column.columns[0], Column) and (not column.deferred or column.key in loaded)
-    ]
-
-
-def _by_mapper(objs: Iterable[object]) -> dict[Any, list[object]]:
-    groups: dict[Any, list[object]] = {}
-    for obj in objs:
-        state: Any = inspect(obj)
-        if state.persistent or state.detached:
-            groups.setdefault(state.mapper, []).append(obj)
-    return groups
-
-
-def _identity(obj: object) -> tuple[object, ...]:
-    state: Any = inspect(obj)
-    return tuple(state.identity)
-
-
-def _in_order(identities: Iterable[tuple[object, ...]]) -> list[tuple[object, ...]]:
-    """In one order in all transactions. Keys such as those of an Enum have none of their own."""
-    keys: list[Any] = list(identities)
-    try:
-        return sorted(keys)
-    except TypeError:
-        return sorted(keys, key=repr)
-
-
-def _matches(columns: Sequence[Any], identities: Iterable[Sequence[object]]) -> Any:
-    if len(columns) == 1:
-        return columns[0].in_([identity[0] for identity in identities])
-    return or_(*(and_(*map(_equals, columns, identity)) for identity in identities))
-
-
-def _equals(column: Any, value: object) -> Any:
-    return column == value
-
-
-def _bind_arguments(mapper: object, bind: Bind | None) -> dict[str, object]:
-    return {"mapper": mapper} if bind is None else {"bind": bind}

@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import event, inspect
@@ -23,25 +22,19 @@ from sqlalchemy.util import await_only
 
 from tidings.async_emitter import AsyncEmitter
 from tidings.batch import AsyncBatch, Batch
-from tidings.contrib.changes import Changes, explicit_channels, one_per_row
-from tidings.contrib.database_rows import (
-    Bind,
-    DatabaseClock,
-    expired_columns,
-    has_changed,
-    load_columns,
-    lock_base_rows,
-    reread,
-    row_key,
-)
+from tidings.contrib.changes import Changes, RowChange, one_per_row
+from tidings.contrib.database_rows import DatabaseClock, expired_columns, has_changed, load_columns, reread, row_key
 from tidings.contrib.delivery import OnError, deliver, deliver_async, log_error
 from tidings.contrib.orphans import orphans
+from tidings.contrib.previous_rows import close_previous, may_move, previous_by_history, previous_of, read_previous
+from tidings.contrib.row_publications import Previous, RowPublications
+from tidings.contrib.row_queries import Bind, lock_base_rows
+from tidings.contrib.session_frame import Frame
 from tidings.contrib.sqlalchemy_targets import AsyncTarget, SyncTarget, can_await, earlier_listeners, events_target
 from tidings.emitter import Emitter
-from tidings.errors import BadConfig, BadRequest, Internal, TidingsError, TooLarge, Unavailable
+from tidings.errors import BadConfig, BadRequest, Internal, TidingsError, Unavailable
 from tidings.models.describe import Op
 from tidings.models.rules import Rule
-from tidings.models.versions import VersionOfKind
 
 CHANGES_MAX = 10_000
 _logger = logging.getLogger("tidings")
@@ -73,22 +66,6 @@ def autopush(
     if listened is not target and not isinstance(emitter, AsyncEmitter):
         raise BadConfig("asyncio sessions need an AsyncEmitter: an Emitter would block the event loop while it sends")
     _Autopush(emitter, models, on_error, changes_max).listen(listened)
-
-
-@dataclass(slots=True)
-class _Frame:
-    """One transaction or savepoint. `batches`: to send after the commit.
-
-    `expired`: columns of changed objects that were not loaded before the flush. `gone`: deleted objects without a row.
-    Both by the state of the object: objects may be unhashable.
-    """
-
-    changes: Changes
-    flushing: bool = False
-    committed: bool = False
-    batches: list[Batch | AsyncBatch] | None = None
-    expired: dict[object, set[str]] = field(default_factory=dict)
-    gone: set[object] = field(default_factory=set)
 
 
 class _Autopush:
@@ -125,10 +102,13 @@ class _Autopush:
         changed = [obj for obj in session.dirty if self.is_pushed(session, obj)]
         frame.expired = {inspect(obj): expired_columns(obj) for obj in changed}
         lock_base_rows(session, filter(self._is_reread, changed))
+        moving = [obj for obj in changed if self._is_reread(obj) and self._may_move(session, obj)]
+        frame.previous |= read_previous(session, moving, self._rule)
         deleted = [obj for obj in (*session.deleted, *orphans(session)) if self.is_pushed(session, obj)]
         # After the flush the row is gone. Locked, since another transaction may still change it.
         frame.gone |= reread(session, filter(self._is_reread, deleted), {}, self._rule, lock=True)
         for obj in (obj for obj in deleted if inspect(obj) not in frame.gone):
+            self._add_previous(session, obj)
             load_columns(session, obj, self._rule)
 
     def after_flush(self, session: Session, _context: object) -> None:
@@ -138,6 +118,7 @@ class _Autopush:
                 self._add(session, obj, "created")
         for obj in session.dirty:
             if self.is_pushed(session, obj) and has_changed(obj, frame.expired.get(inspect(obj), set())):
+                self._add_previous(session, obj)
                 self._add(session, obj, "updated")
         for obj in session.deleted:
             if self.is_pushed(session, obj):
@@ -172,10 +153,17 @@ class _Autopush:
     def after_transaction_end(self, session: Session, transaction: SessionTransaction) -> None:
         # Not in after_commit: here the database connection is free, and the session stays usable after an error.
         frame = self._frames(session).pop(transaction, None)
+        try:
+            self._on_end(session, transaction, frame)
+        finally:
+            if transaction.parent is None:
+                close_previous(session)
+
+    def _on_end(self, session: Session, transaction: SessionTransaction, frame: Frame | None) -> None:
         if frame is None or not frame.committed:
             return
         if transaction.nested:
-            self._frame(session).changes.absorb(frame.changes)
+            self._frame(session).absorb(frame)
             return
         if frame.batches is None:
             # The transaction was committed while a savepoint was open. This session cannot read any more.
@@ -185,18 +173,18 @@ class _Autopush:
             for batch in reversed(frame.batches or []):
                 stack.callback(self._send, batch)
 
-    def _frames(self, session: Session) -> dict[SessionTransaction, _Frame]:
-        frames: dict[SessionTransaction, _Frame] = session.info.setdefault(self, {})
+    def _frames(self, session: Session) -> dict[SessionTransaction, Frame]:
+        frames: dict[SessionTransaction, Frame] = session.info.setdefault(self, {})
         return frames
 
-    def _frame(self, session: Session) -> _Frame:
+    def _frame(self, session: Session) -> Frame:
         """The frame of the innermost savepoint, or of the transaction."""
         current = session.get_nested_transaction() or session.get_transaction()
         if current is None:
             raise Internal("a session without a transaction; please report this")
         frames = self._frames(session)
         if current not in frames:
-            frames[current] = _Frame(Changes(self._changes_max))
+            frames[current] = Frame(Changes(self._changes_max))
         return frames[current]
 
     def is_pushed(self, session: Session, obj: object) -> bool:
@@ -230,58 +218,57 @@ class _Autopush:
     def open_emitter(self) -> Emitter | AsyncEmitter:
         return self._emitter() if callable(self._emitter) else self._emitter
 
-    def _build_batches(self, session: Session, frame: _Frame) -> list[Batch | AsyncBatch]:
+    def _may_move(self, session: Session, obj: object) -> bool:
+        """Whether a change of this object may be the first that changes its channels."""
+        state, frames = inspect(obj), self._frames(session).values()
+        is_known = any(state in frame.previous or frame.changes.is_new(state) for frame in frames)
+        return not is_known and may_move(obj, self._rule(type(obj)))
+
+    def _add_previous(self, session: Session, obj: object) -> None:
+        """Remember what the session knows about a row that was not read before: `reread=False`, or set by the flush."""
+        if self._may_move(session, obj):
+            self._frame(session).previous[inspect(obj)] = previous_by_history(session, obj, self._rule)
+
+    def _build_batches(self, session: Session, frame: Frame) -> list[Batch | AsyncBatch]:
         """The batches with all changes, as the rows are in the database now and so after the commit."""
-        batches: list[Batch | AsyncBatch] = []
-        rows = one_per_row(frame.changes.rows(), row_key)
-        if rows and isinstance(self.open_emitter(), AsyncEmitter) and not can_await():
+        publications = RowPublications(self.open_emitter())
+        changes = one_per_row(frame.changes.rows(), row_key)
+        if changes and isinstance(self.open_emitter(), AsyncEmitter) and not can_await():
             raise BadConfig("an AsyncEmitter cannot send from a blocking session; use an Emitter")
         clock = DatabaseClock(session, self._binds(session))
-        versions = [clock.version(obj, self._rule(type(obj))) for obj, _ in rows]
-        stored = [obj for obj, op in rows if op != "deleted" and self._is_reread(obj)]
+        versions = [clock.version(change.obj, self._rule(type(change.obj))) for change in changes]
+        stored = [change.obj for change in changes if change.op != "deleted" and self._is_reread(change.obj)]
         gone = reread(session, stored, self._binds(session), self._rule)
-        for (obj, op), version in zip(rows, versions, strict=True):
+        for change, version in zip(changes, versions, strict=True):
+            obj, previous = change.obj, self._previous(frame, change)
             if inspect(obj) not in gone:
-                if op != "deleted":
+                if change.op != "deleted":
                     load_columns(session, obj, self._rule)
-                self._add_to_batches(batches, obj, op, version)
-            elif op == "updated":
-                self._add_to_batches(batches, obj, "deleted", version)
+                publications.add(obj, change.op, version, previous)
+            elif change.op == "updated":
+                publications.add(obj, "deleted", version, previous)
             else:
                 name = type(obj).__name__
                 _logger.warning("a new row of %s was not published: this transaction does not see it any more", name)
-        return batches
+        return publications.batches
 
-    def _add_to_batches(
-        self, batches: list[Batch | AsyncBatch], obj: object, op: Op, version: VersionOfKind | None
-    ) -> None:
-        """Add one publication, to a new batch if the last one is full."""
-        emitter = self.open_emitter()
-        channels = explicit_channels(self._rule(type(obj)), obj)
-        if channels == []:
-            return
-        if not batches:
-            batches.append(emitter.batch().begin())
-        try:
-            batches[-1].push_row(obj, version, channels=channels, op=op)
-        except TooLarge:
-            if not len(batches[-1]):
-                raise
-            batches.append(emitter.batch().begin())
-            batches[-1].push_row(obj, version, channels=channels, op=op)
+    def _previous(self, frame: Frame, change: RowChange) -> Previous | None:
+        if change.replaced is None:
+            return frame.previous.get(inspect(change.obj))
+        return frame.previous.get(inspect(change.replaced)) or previous_of(change.replaced, self._rule)
 
-    def _build_batches_late(self, session: Session, frame: _Frame) -> list[Batch | AsyncBatch]:
+    def _build_batches_late(self, session: Session, frame: Frame) -> list[Batch | AsyncBatch]:
         """As `_build_batches`, after the commit, with objects of another session. Errors are passed to `on_error`."""
-        batches: list[Batch | AsyncBatch] = []
+        publications = RowPublications(self.open_emitter())
         binds = self._binds(session)
         try:
-            for obj, op in one_per_row(frame.changes.rows(), row_key):
-                mapper: Any = inspect(obj).mapper
+            for change in one_per_row(frame.changes.rows(), row_key):
+                obj, mapper = change.obj, inspect(change.obj).mapper
                 with Session(binds.get(mapper) or session.get_bind(mapper)) as fresh:
                     version = DatabaseClock(fresh, binds).version(obj, self._rule(type(obj)))
-                    current = obj if op == "deleted" else fresh.get(type(obj), inspect(obj).identity)
+                    current = obj if change.op == "deleted" else fresh.get(type(obj), inspect(obj).identity)
                     if current is not None:
-                        self._add_to_batches(batches, current, op, version)
+                        publications.add(current, change.op, version, self._previous(frame, change))
         except TidingsError as error:
             self._on_error(error, self.open_emitter().batch())
         except SQLAlchemyError as error:
@@ -291,7 +278,7 @@ class _Autopush:
             # The application's own code. After the commit nothing may raise.
             refused = BadRequest(f"channels, version or to_dict() of a row raised {error!r:.100}")
             self._on_error(refused, self.open_emitter().batch())
-        return batches
+        return publications.batches
 
     def _send(self, batch: Batch | AsyncBatch) -> None:
         if isinstance(batch, AsyncBatch):

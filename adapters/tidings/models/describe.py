@@ -32,6 +32,18 @@ class ModelOptions(TypedDict, total=False):
     id: str | None
 
 
+def describe_departure(
+    previous: object, present: object, rule: Rule, *, channels: list[str], fallback: VersionOfKind
+) -> dict[str, object]:
+    """The data of `updated_model` in channels that an object has left: deleted, with the fields that it had there.
+
+    The version is that of the object as it is now. `fallback`: as for `describe`.
+    """
+    data, _ = describe(previous, {"op": "deleted"}, rule, channels=channels, fallback=fallback)
+    version = version_of(present, snapshot(present, deleted=True), None, rule, fallback)
+    return data | {"version": version.value, "version_kind": version.kind}
+
+
 def describe(
     obj: object, options: ModelOptions, rule: Rule, *, channels: list[str] | None, fallback: VersionOfKind
 ) -> tuple[dict[str, object], list[str]]:
@@ -68,6 +80,15 @@ def describe(
         "version_kind": version.kind,
     }
     return data, _channels(obj, state, rule) if channels is None else channels
+
+
+def template_channels(obj: object, rule: Rule) -> list[str]:
+    """The channels that the templates or the function of a rule give for an object, whether it is deleted or not.
+
+    Raises:
+        BadChannel, BadData: as `describe`.
+    """
+    return _channels(obj, snapshot(obj, deleted=True), rule)
 
 
 def _channels(obj: object, state: Snapshot, rule: Rule) -> list[str]:

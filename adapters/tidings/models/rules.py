@@ -47,11 +47,12 @@ def named_attributes(rule: Rule) -> set[str]:
         names.add(rule.version)
     if rule.channels is not None and not callable(rule.channels):
         for template in channel_templates(rule.channels):
-            names |= _template_names(template)
+            names |= template_names(template)
     return names
 
 
-def _template_names(template: str) -> set[str]:
+def template_names(template: str) -> set[str]:
+    """The attributes that a template of channels names."""
     try:
         return {name for _, name, _, _ in Formatter().parse(template) if name}
     except (TypeError, ValueError):
