@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 import sqlalchemy as sa
@@ -236,9 +236,7 @@ def test_function_of_a_relationship(
     assert ops(published, "orders:two") == ([] if archived else [("updated", 1)])
 
 
-def test_property_of_the_class(
-    maker: sessionmaker[Session], engine: sa.Engine, published: PublishedHistory
-) -> None:
+def test_property_of_the_class(maker: sessionmaker[Session], engine: sa.Engine, published: PublishedHistory) -> None:
     add(engine, Shelf(id=1))
     with maker.begin() as session:
         session.get_one(Shelf, 1).room = 5

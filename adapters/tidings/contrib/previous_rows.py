@@ -58,7 +58,7 @@ def may_move(obj: object, rule: Rule) -> bool:
     keys = {*names, *(mapper.get_property_by_column(column).key for column in mapper.primary_key)}
     if any(state.attrs[key].history.has_changes() for key in keys):
         return True
-    # A foreign key is set by the flush.
+    # The flush sets foreign keys.
     foreign = {columns[key] for key in keys}
     return any(
         relation.direction is MANYTOONE
