@@ -265,8 +265,8 @@ def test_columns_that_raise_when_they_are_read(
     add(engine, Trusted(id=1, note="n"), Trusted(id=2))
     with maker.begin() as session:
         query = sa.select(Trusted).options(load_only(Trusted.id, raiseload=True)).order_by(Trusted.id)
-        kept, deleted = session.scalars(query)
-        kept.room = "blue"
+        changed, deleted = session.scalars(query)
+        changed.room = "blue"
         session.delete(deleted)
     assert published.ops("orders:blue") == [("updated", {"id": 1, "room": "blue", "note": "n"})]
     assert published.ops("orders:red") == [("deleted", {"id": 2, "room": "red", "note": None})]

@@ -57,8 +57,10 @@ class RowPublications:
 
             self._add(push)
         if previous is not None:
-            kept = channels if previous.has_key_of(obj) else []
-            self._add_departure(previous, obj, version, [name for name in previous.channels if name not in kept])
+            present_channels = channels if previous.has_key_of(obj) else []
+            self._add_departure(
+                previous, obj, version, [name for name in previous.channels if name not in present_channels]
+            )
 
     def _add_departure(
         self, previous: Previous, present: object, version: VersionOfKind | None, channels: list[str]
