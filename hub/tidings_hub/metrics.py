@@ -160,6 +160,9 @@ class Metrics:
     published: int = _counter("Publications this node handed to the broker")
     publish_duplicates: int = _counter("Publishes whose id the broker already had")
     publish_errors: dict[str, int] = _by_code("Publishes that failed, by code")
+    publish_bytes_refused: int = _counter(
+        "Publications of clients refused because of publish_bytes_per_minute and publish_burst_bytes"
+    )
     publications_too_large: int = _counter("Publications refused because of publication_max_bytes")
     recoveries: int = _counter("Channels recovered completely")
     recoveries_failed: int = _counter("Channels answered with recovered: false")

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from growth.attacks import ATTACKS
-from growth.bounds import violations
+from growth.bounds import history_problems, violations
 from growth.target import Figures, Target
 from support.signals import raise_on_stop_signals
 
@@ -52,7 +52,7 @@ def run(target: Target, hours: float) -> list[str]:
             figures = target.figures()
             if time.monotonic() < warm_s:
                 warm.append(figures)
-            problems += _too_many(figures, _KEYS_PER_ROUND * (len(rounds_s) + 1))
+            problems += _too_many(figures, _KEYS_PER_ROUND * (len(rounds_s) + 1)) + history_problems(figures)
             say(f"{(time.monotonic() - start_s) / 60:6.1f} min  {figures.line()}")
     time.sleep(_SETTLE_S)
     last = target.figures()

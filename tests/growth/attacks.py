@@ -17,6 +17,10 @@ _WEBSOCKET = "/socket.io/?EIO=4&transport=websocket"
 _POLLING = "/socket.io/?EIO=4&transport=polling"
 _CHANNELS = 20
 ATTACKER = "attacker"
+# Publishes much, so that the other one still has bytes left.
+FLOODER = "flooder"
+_FLOODED_CHANNELS = 20
+_FLOOD_BYTES = 60_000
 
 Attack = Callable[[int, int], None]
 """Act so many times on the hub at this port. Returns when the hub has answered every act."""
@@ -86,6 +90,16 @@ def publish_with_fresh_ids(port: int, count: int) -> None:
     with attacker(port, pid=None) as client:
         for _ in range(count):
             client.call("tidings:publish", {"channel": "chat:one", "event": fresh(), "data": 1, "id": fresh()})
+
+
+def flood(port: int, count: int) -> None:
+    """Publish as much as a publication can hold, in a few channels, over two connections of one user."""
+    with attacker(port, FLOODER, pid=None) as first, attacker(port, FLOODER, pid=None) as second:
+        for number in range(count):
+            channel = f"chat:flooded-{number % _FLOODED_CHANNELS}"
+            client = (first, second)[number % 2]
+            answer = client.call("tidings:publish", {"channel": channel, "event": "e", "data": "x" * _FLOOD_BYTES})
+            assert answer.get("error", {"code": "too_fast"})["code"] == "too_fast", answer
 
 
 def connect_with_fresh_pids(port: int, count: int) -> None:
@@ -174,6 +188,7 @@ ATTACKS: tuple[Attack, ...] = (
     subscribe_with_presence,
     publish,
     publish_with_fresh_ids,
+    flood,
     connect_with_fresh_pids,
     connect_as_fresh_users,
     odd_events,

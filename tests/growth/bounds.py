@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from growth.target import LASTING, Figures, Target
-from tidings_hub.core.new_channel_rate import NAMES_MAX
+from tidings_hub.core.rates.new_channel_rate import NAMES_MAX
 
 # Kinds of keys that outlive the acts: the longest life of each in seconds.
 _EXPIRING = {"p": 7 * 86_400, "p of presence": 7 * 86_400, "canary": 7 * 86_400, "i": 300, "r": 60}
@@ -50,7 +50,15 @@ def violations(target: Target, before: Figures, now: Figures, acts: int) -> list
         for kind in ("p", "p of presence")
         if now.keys[kind] > now.new_channels_max
     ]
+    problems += history_problems(now)
     members = target.lasting_members()
     if members > _LASTING_MEMBERS_MAX:
         problems.append(f"{members} members in keys that last")
     return problems
+
+
+def history_problems(now: Figures) -> list[str]:
+    """Whether users stored more history than `publish_bytes_per_minute` allows."""
+    if now.history_bytes <= now.history_bytes_max:
+        return []
+    return [f"{now.history_bytes} bytes of history, and users may have published {now.history_bytes_max}"]

@@ -15,6 +15,8 @@ from tidings.redis_client.keys import RedisKeys
 
 BURST = 300
 PER_MINUTE = 60
+PUBLISH_BURST_BYTES = 2_097_152
+PUBLISH_BYTES_PER_MINUTE = 2_097_152
 _BASE = RedisKeys().base.decode()
 # One key each, whatever clients do. Everything else expires.
 LASTING = frozenset(
@@ -23,11 +25,17 @@ LASTING = frozenset(
         *("presence", "presence:leases", "presence:namespaces", "presence:ended", "presence:large", "presence:changed"),
     }
 )
+# Users who publish: `attacks.ATTACKER`, `attacks.FLOODER`.
+_PUBLISHERS = 2
+# What a history takes in Redis beside its publications: the stream and the block that is not full (docs/operations.md).
+_STREAM_BYTES = 5_120
 _CONFIG = f"""
 secret = "{SECRET}"
 api_keys = ["{API_KEY}"]
 new_channels_per_minute = {PER_MINUTE}
 new_channels_burst = {BURST}
+publish_bytes_per_minute = {PUBLISH_BYTES_PER_MINUTE}
+publish_burst_bytes = {PUBLISH_BURST_BYTES}
 inbound_rate_per_s = 100000
 inbound_burst = 1000000
 auth_failures_per_minute = 1000000
@@ -65,6 +73,7 @@ class Figures:
     `keys`: per kind their number; `longest_s`: per kind the longest life left.
     `largest`: the size of the largest containers, by their type and their first entry.
     `new_channels_max`: how many new channels the attacker may have used since the start.
+    `history_bytes`: the memory of all histories; `history_bytes_max`: what users may have published since the start.
     """
 
     keys: Counter[str] = field(default_factory=Counter)
@@ -78,12 +87,15 @@ class Figures:
     rss_bytes: int = 0
     log_lines: int = 0
     new_channels_max: int = 0
+    history_bytes: int = 0
+    history_bytes_max: int = 0
 
     def line(self) -> str:
         """One line for a person."""
         kinds = " ".join(f"{kind}={count}" for kind, count in sorted(self.keys.items()) if kind not in LASTING)
         return (
-            f"redis {self.redis_bytes / 2**20:.1f} MiB, node {self.rss_bytes / 2**20:.1f} MiB, "
+            f"redis {self.redis_bytes / 2**20:.1f} MiB, history {self.history_bytes / 2**20:.1f} MiB, "
+            f"node {self.rss_bytes / 2**20:.1f} MiB, "
             f"{self.entries} entries, {self.objects} objects, {self.series} series, "
             f"{self.log_lines} log lines | {kinds}"
         )
@@ -116,6 +128,8 @@ class Target:
         for name in self._client.scan_iter(count=1000):
             kind = kind_of(name.decode())
             life_s = self._client.ttl(name)
+            if kind == "s":
+                figures.history_bytes += self._client.memory_usage(name, samples=0) or 0
             if life_s != -2:
                 figures.keys[kind] += 1
                 longest_s = figures.longest_s.get(kind, 0)
@@ -126,7 +140,10 @@ class Target:
         figures.largest = {name: size for size, name in probed["largest"]}
         figures.series = len(re.findall(rb"^tidings_", self.hub.get("/metrics")[1], re.MULTILINE))
         statm = Path(f"/proc/{self.hub.pid}/statm").read_text(encoding="ascii")
-        figures.new_channels_max = BURST + int((time.monotonic() - self._start_s) / 60 * PER_MINUTE) + 1
+        minutes = (time.monotonic() - self._start_s) / 60
+        figures.new_channels_max = BURST + int(minutes * PER_MINUTE) + 1
+        published_bytes_max = PUBLISH_BURST_BYTES + int(minutes * PUBLISH_BYTES_PER_MINUTE)
+        figures.history_bytes_max = _PUBLISHERS * published_bytes_max + figures.keys["s"] * _STREAM_BYTES
         figures.log_lines = self.hub.log.read_bytes().count(b"\n")
         figures.rss_bytes = int(statm.split()[1]) * 4096
         return figures

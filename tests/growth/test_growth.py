@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from growth.attacks import ATTACKS
-from growth.bounds import grown, violations
-from growth.target import Figures, Target
+from growth.attacks import ATTACKS, flood
+from growth.bounds import grown, history_problems, violations
+from growth.target import PUBLISH_BURST_BYTES, Figures, Target
 from support.waiting import wait_until
 
 _ACTS = 200
@@ -32,6 +32,19 @@ def settled(target: Target) -> Figures:
 
     wait_until(is_stable, within_s=60.0, why="the node has come to rest")
     return figures[-1]
+
+
+def test_history_of_a_user_who_publishes_much_is_bounded(tmp_path: Path) -> None:
+    target = Target(tmp_path, brief=False)
+    try:
+        flood(target.hub.port, 300)
+        figures = target.figures()
+        refused = target.hub.metric("tidings_publish_bytes_refused_total")
+    finally:
+        target.close()
+    assert history_problems(figures) == []
+    assert figures.history_bytes > PUBLISH_BURST_BYTES // 2
+    assert refused > 0
 
 
 @pytest.mark.timeout(300)

@@ -160,7 +160,7 @@ class PresenceSettings(SettingsModel):
 
 
 class ChannelSettings(SettingsModel):
-    """Channels of clients. A channel beyond a limit is rejected; the other channels of the request are not affected."""
+    """Channels of clients, and what clients publish in them. What exceeds a limit is rejected, and nothing else."""
 
     channels_per_connection: int = setting(
         128,
@@ -186,4 +186,21 @@ class ChannelSettings(SettingsModel):
         le=1_000_000,
         policy="reject with `too_fast`",
         metric="new_channels_refused",
+    )
+    publish_bytes_per_minute: int = setting(
+        2_097_152,
+        "Bytes that one user may publish in channels with history, per minute on average; 0: no limit. Each"
+        " publication counts with its data, event and id, and 110 bytes that the broker stores beside them",
+        ge=0,
+        le=1_099_511_627_776,
+        policy="reject with `too_fast`",
+        metric="publish_bytes_refused",
+    )
+    publish_burst_bytes: int = setting(
+        4_194_304,
+        "Bytes that one user may publish in channels with history at once",
+        ge=4096,
+        le=1_099_511_627_776,
+        policy="reject with `too_fast`",
+        metric="publish_bytes_refused",
     )

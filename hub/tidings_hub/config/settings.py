@@ -152,7 +152,13 @@ class Settings(
         kids = [key.kid for key in self.keys if key.kid]
         if len(kids) != len(set(kids)):
             raise ValueError("two keys have the same kid")
-        for name in ("link_max_bytes", "held_max_bytes", "repair_max_bytes", "recovery_max_bytes"):
+        for name in (
+            "link_max_bytes",
+            "held_max_bytes",
+            "repair_max_bytes",
+            "recovery_max_bytes",
+            "publish_burst_bytes",
+        ):
             if getattr(self, name) < 2 * self.publication_max_bytes:
                 raise ValueError(f"{name} is less than two publications of publication_max_bytes; raise it")
         return self

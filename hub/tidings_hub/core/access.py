@@ -115,16 +115,18 @@ class Access:
             return False
         return True
 
-    def check_publish(self, bearer: Bearer, channel: str) -> None:
-        """Return if `bearer`, a client, may publish in `channel`.
+    def check_publish(self, bearer: Bearer, channel: str) -> Rule:
+        """Return the rule of `channel` if `bearer`, a client, may publish in it.
 
         Raises:
             Forbidden, UnknownNamespace: it may not.
         """
-        if self.rule(channel).publish is not Publish.SUBSCRIBERS:
+        rule = self.rule(channel)
+        if rule.publish is not Publish.SUBSCRIBERS:
             namespace = namespace_of(channel)
             raise Forbidden(f'only backends publish in {namespace!r}; its rule publish = "subscribers" would allow it')
         self.check_subscribe(bearer, channel)
+        return rule
 
     def check_read_history(self, bearer: Bearer, channel: str) -> None:
         """Return if `bearer` may read the history of `channel`.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from tidings.errors import Expired, Revoked, TidingsError, TooFast, Unauthorized, Unavailable
 from tidings.tokens import Claims, KeySet
 from tidings_hub.config.settings import Settings
-from tidings_hub.core.failure_limit import FailureLimit
+from tidings_hub.core.rates.failure_limit import FailureLimit
 from tidings_hub.log import log_rate_limited
 from tidings_hub.metrics import Metrics
 from tidings_hub.services.revocations import RevocationService

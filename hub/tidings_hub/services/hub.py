@@ -30,7 +30,7 @@ from tidings_hub.core.delivery_plan import plan
 from tidings_hub.core.frame import DisconnectFrame, Frame, OutgoingFrame
 from tidings_hub.core.gap_audience import affected_by_doubt, affected_by_loss
 from tidings_hub.core.local_presence import with_presence_channels
-from tidings_hub.core.new_channel_rate import NewChannelRate
+from tidings_hub.core.rates.user_rates import UserRates
 from tidings_hub.core.recent_recoveries import RecentRecoveries
 from tidings_hub.core.sessions import Expiries, OpenSessions, Session, State
 from tidings_hub.core.small_set import remove_member
@@ -69,7 +69,7 @@ class Hub:
         self.access = access
         self.metrics = metrics
         self.subscriptions: Subscriptions[Connection] = Subscriptions()
-        self.new_channels = NewChannelRate()
+        self.rates = UserRates()
         self.presence = PresenceService(settings, broker, access, metrics)
         self.session_store = SessionStore(settings, broker, metrics, self._on_replaced)
         self.revocations = RevocationService(settings, broker, metrics, self.sessions, self.end_revoked, wall_s=wall_s)

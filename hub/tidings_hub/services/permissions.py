@@ -17,6 +17,8 @@ logger = logging.getLogger("tidings.hub")
 
 # Names of a request that are checked in any case.
 _NAMES_MAX = 256
+# What Redis stores beside the body of a publication (docs/operations.md).
+_STORED_BESIDE_BYTES = 110
 
 Answers = dict[str, dict[str, object]]
 """Per channel what the client receives: `{"recovered": bool}` or `{"error": {…}}`."""
@@ -97,7 +99,7 @@ def refused_new_channels(hub: Hub, user: str, names: Sequence[str]) -> list[str]
     unused = [name for name in names if name not in hub.subscriptions]
     if not unused:
         return []
-    refused = hub.new_channels.take(user, unused, per_minute=per_minute, burst=burst, now_s=hub.wall_s())
+    refused = hub.rates.new_channels.take(user, unused, per_minute=per_minute, burst=burst, now_s=hub.wall_s())
     hub.metrics.new_channels_refused += len(refused)
     if refused:
         log_rate_limited(
@@ -118,6 +120,39 @@ def too_many_new_channels(hub: Hub) -> TooFast:
     """The error of a channel beyond the rate."""
     per_minute = hub.settings.new_channels_per_minute
     return TooFast(f"a user may use {per_minute} new channels per minute (new_channels_per_minute); wait, then retry")
+
+
+def check_publish_rate(hub: Hub, user: str, channel: str, body_bytes: int) -> None:
+    """Return if the user may publish so many bytes in a channel with history now.
+
+    Raises:
+        TooFast: the user published too much; it is counted and logged.
+    """
+    settings = hub.settings
+    per_minute, burst = settings.publish_bytes_per_minute, settings.publish_burst_bytes
+    stored_bytes = body_bytes + _STORED_BESIDE_BYTES
+    taken = not per_minute or hub.rates.published_bytes.take(
+        user, stored_bytes, per_minute=per_minute, burst=burst, now_s=hub.wall_s()
+    )
+    if taken:
+        return
+    hub.metrics.publish_bytes_refused += 1
+    log_rate_limited(
+        logger,
+        logging.WARNING,
+        "published bytes",
+        "user %s publishes faster than publish_bytes_per_minute = %d and publish_burst_bytes = %d allow;"
+        " a publication of %d bytes in %s is refused with too_fast",
+        user,
+        per_minute,
+        burst,
+        body_bytes,
+        channel,
+    )
+    raise TooFast(
+        f"a user may publish {per_minute} bytes per minute in channels with history (publish_bytes_per_minute);"
+        " wait, then retry"
+    )
 
 
 def _apply_authorizers(hub: Hub, session: Session[Connection], allowed: list[str], answers: Answers) -> list[str]:

@@ -26,7 +26,7 @@ from tidings_hub.services.client_connection import Connection
 from tidings_hub.services.connect import ConnectRequest, activate, identify, open_session
 from tidings_hub.services.hub import Hub
 from tidings_hub.services.hub_event import hub_event
-from tidings_hub.services.permissions import refused_new_channels, too_many_new_channels
+from tidings_hub.services.permissions import check_publish_rate, refused_new_channels, too_many_new_channels
 from tidings_hub.services.subscribe import abandon, go_live, subscribe
 from tidings_hub.socketio.client import Client
 from tidings_hub.socketio.packet import EncodedJson
@@ -169,7 +169,7 @@ class ClientEvents:
     def _publish(self, session: Session[Connection], request: Mapping[str, Any]) -> Answer:
         hub = self._hub
         channel = check_channel(request.get("channel"))
-        hub.access.check_publish(session.claims, channel)
+        rule = hub.access.check_publish(session.claims, channel)
         if refused_new_channels(hub, session.user, [channel]):
             raise too_many_new_channels(hub)
         client_id = request.get("id")
@@ -178,6 +178,8 @@ class ClientEvents:
         event, data = check_event(request.get("event")), request.get("data")
         data_json = encode_data(data, max_bytes=hub.settings.publication_max_bytes, searched_max=_SEARCHED_MAX)
         body = encode_body(event, data_json, id=id_, at_ms=at_ms)
+        if rule.history:
+            check_publish_rate(hub, session.user, channel, len(body))
         hub.authorizers.publish(session, channel, event, data)
         keep_s = OWN_ID_S if client_id is None else CALLER_ID_S
         (result,) = hub.publish([OutgoingPublication(channel, body, id_, keep_s, user=session.user)])

@@ -375,9 +375,14 @@ def test_every_limit_of_engine_and_broker_is_a_setting() -> None:
         assert unchanged == []
 
 
-@pytest.mark.parametrize("name", ["link_max_bytes", "held_max_bytes", "repair_max_bytes", "recovery_max_bytes"])
+AT_LEAST_TWO_PUBLICATIONS = (
+    *("link_max_bytes", "held_max_bytes", "repair_max_bytes", "recovery_max_bytes", "publish_burst_bytes"),
+)
+
+
+@pytest.mark.parametrize("name", AT_LEAST_TWO_PUBLICATIONS)
 def test_limit_below_two_publications_is_rejected(name: str) -> None:
-    enough = dict.fromkeys(("link_max_bytes", "held_max_bytes", "repair_max_bytes", "recovery_max_bytes"), 33_554_432)
+    enough = dict.fromkeys(AT_LEAST_TWO_PUBLICATIONS, 33_554_432)
     Settings(publication_max_bytes=16_777_216, **enough)
     with pytest.raises(ValueError, match=name):
         Settings(publication_max_bytes=16_777_216, **{**enough, name: 33_554_431})

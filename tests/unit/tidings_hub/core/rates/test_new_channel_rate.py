@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tidings_hub.core.new_channel_rate import NewChannelRate
+from tidings_hub.core.rates.new_channel_rate import NewChannelRate
 
 
 def names(first: int, count: int) -> list[str]:

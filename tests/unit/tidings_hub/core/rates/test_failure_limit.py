@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from tidings_hub.core.failure_limit import FailureLimit
+from tidings_hub.core.rates.failure_limit import FailureLimit
 
 
 def test_an_address_is_over_the_limit_until_its_window_ends() -> None:

@@ -1,0 +1,1 @@
+"""How much one user or one address may do in a time."""
