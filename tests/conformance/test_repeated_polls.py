@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -366,40 +367,57 @@ class TestThroughAProxy:
         assert websocket.receive_text() == "4two"
 
 
+# One tick of the clock that Python before 3.13 reads on Windows.
+TICK_NS = 15_625_000
+
+
+def dart_time(tick_ns: int = 1_000_000) -> str:
+    """The `t` of socket_io_client for Dart: milliseconds in base 36."""
+    digits, rest = "", time.time_ns() // tick_ns * tick_ns // 1_000_000
+    while rest:
+        rest, digit = divmod(rest, 36)
+        digits = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + digits
+    return digits
+
+
+def python_time() -> str:
+    """The `t` of python-socketio on Windows."""
+    return str(time.time_ns() // TICK_NS * TICK_NS / 1e9)
+
+
 class TestTimesAsIds:
-    """socket_io_client for Dart: `t` is the time in milliseconds, in base 36. A fast client sends two polls in one."""
+    """Clients whose `t` is the time. A fast client sends two requests in one tick of its clock."""
 
-    def time_id(self) -> str:
-        digits, rest = "", time.time_ns() // 1_000_000
-        while rest:
-            rest, digit = divmod(rest, 36)
-            digits = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + digits
-        return digits
-
-    def exchange(self, link: RawClient, method: str, sid: str, body: bytes = b"") -> RawResponse:
-        path = f"{POLLING}&t={self.time_id()}" + (f"&sid={sid}" if sid else "")
+    def exchange(self, link: RawClient, method: str, sid: str, body: bytes = b"", *, t: str) -> RawResponse:
+        path = POLLING + (f"&t={t}" if t else "") + (f"&sid={sid}" if sid else "")
         # At most 16 packets per response, so that polls follow at once.
         link.send_request(method, path, body, User_Agent="python-requests/2.32")
         return link.response()
 
-    def test_polls_that_follow_at_once_get_each_packet_once(self, port: int) -> None:
+    @pytest.mark.parametrize("make_t", [dart_time, partial(dart_time, TICK_NS), python_time])
+    def test_requests_that_follow_at_once_are_no_repeats(self, port: int, make_t: Callable[[], str]) -> None:
+        post_t = "" if make_t is python_time else None
         with RawClient(port) as link, RawClient(port) as other:
-            sid = self.exchange(link, "GET", "").body.split(b'"sid":"')[1].split(b'"')[0].decode()
-            packets = [b"4%d" % number for number in range(800)]
+            handshake_t = make_t()
+            sid = self.exchange(link, "GET", "", t=handshake_t).body.split(b'"sid":"')[1].split(b'"')[0].decode()
+            # A first poll with the `t` of the handshake would show that the values identify nothing.
+            wait_until(lambda: make_t() != handshake_t)
+            packets = [b"4%d" % number for number in range(640)]
             assert post(port, sid, b"\x1e".join(packets)).body == b"ok"
             received: list[bytes] = []
             while len(received) < len(packets):
-                received += self.exchange(link, "GET", sid).body.split(b"\x1e")
+                received += self.exchange(link, "GET", sid, t=make_t()).body.split(b"\x1e")
             assert received == packets
             for _ in range(50):
-                assert self.exchange(other, "POST", sid, b"4same").body == b"ok"
+                t = make_t() if post_t is None else post_t
+                assert self.exchange(other, "POST", sid, b"4same", t=t).body == b"ok"
             received = []
             while len(received) < 50:
-                received += self.exchange(link, "GET", sid).body.split(b"\x1e")
+                received += self.exchange(link, "GET", sid, t=make_t()).body.split(b"\x1e")
             assert received == [b"4same"] * 50
 
     def test_repeat_gets_the_same_bytes_again(self, port: int) -> None:
-        t = self.time_id()
+        t = dart_time()
         sid = open_as(port, t)
         assert post(port, sid, b"4one").status == 200
         first = poll_as(port, sid, t + "0")
@@ -408,28 +426,28 @@ class TestTimesAsIds:
         assert first.body == b"4one"
 
     def test_session_moves_to_a_websocket(self, port: int) -> None:
-        sid = open_as(port, self.time_id())
+        sid = open_as(port, dart_time())
         websocket = RawWebSocket(port, f"/engine.io/?EIO=4&transport=websocket&sid={sid}")
         with RawClient(port) as link:
-            link.send_request("GET", f"{POLLING}&t={self.time_id()}&sid={sid}")
+            link.send_request("GET", f"{POLLING}&t={dart_time()}&sid={sid}")
             websocket.send_text("2probe")
             assert websocket.receive_text() == "3probe"
             assert link.response().body == b"6"
             # This poll may be handled after the upgrade.
-            link.send_request("GET", f"{POLLING}&t={self.time_id()}1&sid={sid}")
+            link.send_request("GET", f"{POLLING}&t={dart_time()}1&sid={sid}")
             websocket.send_text("5")
             websocket.send_text("4two")
             assert websocket.receive_text() == "4two"
             assert link.response().status in (200, 400)
 
     def test_session_may_end_before_its_poll_is_handled(self, port: int) -> None:
-        sid = open_as(port, self.time_id())
+        sid = open_as(port, dart_time())
         with RawClient(port) as link:
-            link.send_request("GET", f"{POLLING}&t={self.time_id()}&sid={sid}")
+            link.send_request("GET", f"{POLLING}&t={dart_time()}&sid={sid}")
             assert post(port, sid, b"1").status == 200
             assert link.response().status in (200, 400)
         with RawClient(port) as link:
-            link.send_request("GET", f"{POLLING}&t={self.time_id()}&sid={sid}")
+            link.send_request("GET", f"{POLLING}&t={dart_time()}&sid={sid}")
             assert link.response().error == UNKNOWN
 
 

@@ -15,13 +15,8 @@ from tidings_hub.engine.poll_handler import PollHandler, is_proxied
 from tidings_hub.engine.protocols import engineio, websocket
 from tidings_hub.engine.protocols.engineio import EngineioError, RequestAction, TransportKind, UpgradeState
 from tidings_hub.engine.protocols.http_query import parse_query
-from tidings_hub.engine.protocols.request_history import (
-    TIME_ID_DELAY_S,
-    UNLIMITED,
-    RequestHistory,
-    is_time_id,
-    request_id,
-)
+from tidings_hub.engine.protocols.request_history import UNLIMITED, RequestHistory
+from tidings_hub.engine.protocols.request_id import TIME_ID_DELAY_S, is_time_id, request_id
 from tidings_hub.engine.upgrade import UpgradeProbe
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from tidings_hub import runtime
 from tidings_hub.engine.protocols import engineio, http_response, websocket
 from tidings_hub.engine.protocols.engineio import TRANSPORT_CLOSE, UpgradeState
 from tidings_hub.engine.protocols.http_query import parse_query
-from tidings_hub.engine.protocols.request_history import TIME_ID_DELAY_S, PollDecision, request_id
+from tidings_hub.engine.protocols.request_history import PollDecision
+from tidings_hub.engine.protocols.request_id import TIME_ID_DELAY_S, request_id
 from tidings_hub.log import log_rate_limited
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ class PollHandler:
         if is_malformed:
             connection.end("bad_packet", websocket.PROTOCOL_ERROR)
             self._refuse(http_connection, engineio.BAD_REQUEST)
-        elif connection.history.has_time_ids:
+        elif connection.history.has_time_ids and poll_id_of(head):
             http_connection.pause(TIME_ID_DELAY_S, self._respond_ok, http_connection)
         else:
             self._respond_ok(http_connection)

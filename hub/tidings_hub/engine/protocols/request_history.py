@@ -7,7 +7,7 @@ proves that the client received it:
 
     the poll's `t` is new                 it is the next poll: its client has read the last response
     the poll has the `t` of the last one  a repeat: the client gets the same response again
-    `t` is the time in milliseconds       as above, because the session's responses are late enough (TIME_ID_DELAY_S)
+    `t` is the time                       as above, because the session's responses are late enough (TIME_ID_DELAY_S)
     no `t`, through a proxy               each response has a ping; the pong proves that it arrived
     no `t`, direct, same connection       it is the next poll: HTTP has no repeat on a working connection
     no `t`, direct, another connection    the connection of the last response must not have failed
@@ -24,13 +24,6 @@ from typing import Final, Protocol
 from tidings_hub.core.frame import SEPARATOR
 from tidings_hub.engine.protocols import http_response
 
-# Times in seconds or milliseconds have up to 13 digits. Two polls can have the same time, so it identifies neither.
-_TIME_DIGITS_MAX: Final = 13
-# socket_io_client for Dart sends the time in milliseconds, in base 36, as `t`. That has 8 digits until 2059. Its next
-# request has another `t` if the response to the last one takes more than a millisecond.
-_TIME_ID_DIGITS: Final = 8
-_TIME_ID_RANGE_MS: Final = 86_400_000
-TIME_ID_DELAY_S: Final = 0.002
 # nginx and browsers repeat a request once for each node or connection. A client whose `t` never changes looks like
 # endless repeats.
 _REPEATS_MAX: Final = 3
@@ -59,23 +52,6 @@ class PollDecision(Enum):
     END_SESSION = auto()
     # A second poll without an id while one waits, both from the client itself: a violation of the protocol.
     CONFLICT = auto()
-
-
-def request_id(t: str | None) -> int:
-    """Return a number that identifies a request by its query field `t`; 0 if the field is missing or only a time."""
-    if not t or (len(t) <= _TIME_DIGITS_MAX and t.isdigit()):
-        return 0
-    return hash(t) or 1
-
-
-def is_time_id(t: str | None, now_s: float) -> bool:
-    """Whether `t` is the time in milliseconds, in base 36, by a clock that differs from `now_s` by at most a day.
-
-    One of 16,000 random values of 8 digits is one as well. It only makes its session slower.
-    """
-    if not t or len(t) != _TIME_ID_DIGITS or not (t.isascii() and t.isalnum() and t == t.lower()):
-        return False
-    return abs(int(t, 36) - now_s * 1000) < _TIME_ID_RANGE_MS
 
 
 class LargeResponse:

@@ -7,13 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from tidings_hub.engine.protocols.request_history import (
-    NO_HISTORY,
-    PollDecision,
-    RequestHistory,
-    is_time_id,
-    request_id,
-)
+from tidings_hub.engine.protocols.request_history import NO_HISTORY, PollDecision, RequestHistory
+from tidings_hub.engine.protocols.request_id import request_id
 
 ACCEPT, REPLAY, END = PollDecision.ACCEPT, PollDecision.REPLAY, PollDecision.END_SESSION
 
@@ -54,29 +49,6 @@ def decide(history: RequestHistory, t: str, *, is_waiting: bool = False, intact:
 def answered(history: RequestHistory, t: str, response: bytes = b"r") -> None:
     assert decide(history, t) is ACCEPT
     history.response = response
-
-
-@pytest.mark.parametrize("t", [None, "", "7", "1764428400", "1764428400123"])
-def test_times_and_missing_values_identify_nothing(t: str | None) -> None:
-    assert request_id(t) == 0
-
-
-@pytest.mark.parametrize("t", ["PXy1.0", "n2k9x4m1qz", "1764428400.12", "17644284001234"])
-def test_unique_values_identify_a_request(t: str) -> None:
-    assert request_id(t) == request_id(t) != 0
-
-
-@pytest.mark.parametrize(
-    ("t", "is_time"),
-    [
-        ("mik6h3cs", True), ("milqvi67", True), ("mimqvi67", False), ("MIK6H3CS", False), ("mik6h3c", False),
-        ("mik6h3cs0", False), ("+ik6h3cs", False), ("mik6_3cs", False), ("1764428400123", False), ("", False),
-        (None, False),
-    ],
-)  # fmt: skip
-def test_time_in_base_36_is_recognized(t: str | None, is_time: bool) -> None:
-    """socket_io_client for Dart sends it."""
-    assert is_time_id(t, 1_764_428_400.0) is is_time
 
 
 def test_poll_with_a_time_is_never_accepted_on_the_fast_path() -> None:
