@@ -26,7 +26,7 @@ sys.exit(pytest.main(sys.argv[1:]))
     [
         ("test_broker_contract.py", ""),
         ("test_redis_faults.py", ""),
-        ("test_doubts_over_nodes.py", ""),
+        ("doubts", ""),
         ("test_cluster.py", "TestFaults or resumes or publish_together"),
     ],
 )

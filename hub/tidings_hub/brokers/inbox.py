@@ -1,4 +1,4 @@
-"""Classifies a pub/sub message: a publication, a control message, a canary, or a foreign message.
+"""Classifies a pub/sub message: a publication, doubted cursors, a control message, a canary, or a foreign message.
 
 A foreign message is one that no tidings program sent. It is counted, logged once a minute, and skipped.
 """
@@ -15,6 +15,7 @@ from tidings.errors import BadPacket
 from tidings.redis_client.keys import RedisKeys
 from tidings.wire.publication import Publication, decode
 from tidings_hub.brokers.base import BrokerLimits
+from tidings_hub.brokers.doubts.doubt_script import DoubtMessage, read_message
 from tidings_hub.log import log_rate_limited
 from tidings_hub.metrics import Metrics
 
@@ -35,6 +36,7 @@ class Inbox:
     ) -> None:
         self._live = keys.live
         self._control_name = keys.control
+        self._doubts_name = keys.doubts
         self.canary_channel = f"canary:{node_id}"
         self.canary_name = keys.pubsub(self.canary_channel)
         self.canaries: dict[bytes, threading.Event] = {}
@@ -62,6 +64,16 @@ class Inbox:
         except BadPacket as error:
             if among is None:
                 self.count_foreign(str(error), channel)
+            return None
+
+    def doubts(self, item: Any) -> DoubtMessage | None:
+        """The doubted cursors in an item that is no publication; None for anything else."""
+        if not (isinstance(item, list) and len(item) == 3 and item[0] == b"message" and item[1] == self._doubts_name):
+            return None
+        try:
+            return read_message(item[2])
+        except BadPacket as error:
+            self.count_foreign(str(error), "doubts")
             return None
 
     def count_foreign(self, cause: str, channel: str) -> None:

@@ -1,4 +1,4 @@
-"""Packs the calls of the scripts for lookups, doubts and rules, and reads their replies. No I/O.
+"""Packs the calls of the scripts for lookups and rules, and reads their replies. No I/O.
 
 Entries of a stream are checked like live messages: a foreign entry counts as missing.
 """
@@ -18,11 +18,6 @@ from tidings.wire.publication import Publication, decode
 from tidings_hub.brokers.base import BrokerLimits, ChannelSnapshot, HistorySnapshot
 
 _PACKAGE = "tidings_hub.brokers"
-
-# More would make reading all of them slow, and would block Redis.
-_DOUBTS_MAX = 10_000
-# A channel (`*`: all channels), and the first and the last seq of the doubted cursors.
-Range = tuple[str, int, int]
 
 
 @dataclass(slots=True, frozen=True)
@@ -62,11 +57,6 @@ def compare_script() -> Script:
 def since_script() -> Script:
     """The script that looks up channels in one atomic step."""
     return load_script(_PACKAGE, "since.lua", knows_horizon=True)
-
-
-def doubt_script() -> Script:
-    """The script that stores doubted cursors."""
-    return load_script(_PACKAGE, "doubt.lua")
 
 
 def rotate_script() -> Script:
@@ -175,23 +165,6 @@ def read_comparison(request: ComparisonRequest, reply: object) -> tuple[HistoryS
         else:
             channels[request.channels[index]] = ChannelSnapshot(last, [], quiet_since=quiet_since)
     return HistorySnapshot(position, channels, int(parts[2])), undecided
-
-
-def pack_doubts(keys: RedisKeys, epoch: str, ranges: Sequence[Range], limits: BrokerLimits, *, news: bool) -> bytes:
-    """EVALSHA of doubt.lua: store ranges of doubted cursors. `news`: raise the serial number, so nodes read them."""
-    numbers = [part for name, first, last in ranges for part in (name.encode(), b"%d" % first, b"%d" % last)]
-    head = (_candidate(), epoch.encode(), b"%d" % min(limits.doubts_max, _DOUBTS_MAX), b"%d" % news)
-    return pack_call(doubt_script(), (keys.meta, keys.doubts), (*head, *numbers))
-
-
-def read_doubts(reply: object) -> tuple[str, int, list[Range]]:
-    """The epoch, the serial number and the ranges of all doubts (HGETALL); the range of `*` is for all channels."""
-    parts = [part for part in reply if isinstance(part, bytes)] if isinstance(reply, list) else []
-    fields = {name.decode("ascii", "replace"): value for name, value in zip(parts[::2], parts[1::2], strict=False)}
-    serial = fields.pop("#", b"0")
-    epoch = fields.pop("@", b"").decode("ascii", "replace")
-    ranges = [(name, *bounds) for name, value in fields.items() if (bounds := read_range(value)) is not None]
-    return epoch, int(serial) if serial.isdigit() else 0, ranges
 
 
 def read_range(value: object) -> tuple[int, int] | None:

@@ -56,6 +56,8 @@ BACKOFF_CAP_S = 0.8
 SUBSCRIBE_CHUNK = 1_000
 _HEARTBEAT = b"heartbeat"
 _END_OF_HELD = object()
+# Publications that are delivered together, as soon as an item follows that is none.
+Batch = list[Publication]
 
 
 class Reader:
@@ -175,7 +177,7 @@ class Reader:
         if self._stopping.is_set():
             return
         self._rules.write()
-        link.subscribe([self._keys.control, self._inbox.canary_name])
+        link.subscribe([self._keys.control, self._keys.doubts, self._inbox.canary_name])
         held = HeldItems(self._limits.held_max_bytes)
         channels = self._resync.begin_link()
         self._subscribe(link, channels, held)
@@ -264,12 +266,12 @@ class Reader:
                 link.ping(_HEARTBEAT)
                 is_ping_sent = True
 
-    def _process(self, link: PubSubLink, items: deque[Any], missed: list[Publication] | None = None) -> None:
+    def _process(self, link: PubSubLink, items: deque[Any], missed: Batch | None = None) -> None:
         """Process received items in order. Publications are delivered in one batch where possible.
 
         `missed`: publications that a repair found. They are merged with the held ones in order of seq.
         """
-        batch: list[Publication] = missed or []
+        batch: Batch = missed or []
         self._metrics.broker_bytes += link.pop_bytes_read()
         while items:
             item = items.popleft()
@@ -291,16 +293,13 @@ class Reader:
                 continue
             token = pong_token(item)
             if token is None:
-                if not self._process_other(item):
-                    self._repairs.deliver(sorted(batch, key=seq_of))
-                    items.appendleft(item)
-                    batch = self._repair_again(link, items)
+                batch = self._process_unnumbered(link, item, batch, items)
             elif token != _HEARTBEAT:
                 self._repairs.deliver(sorted(batch, key=seq_of))
                 batch = self._on_pong(link, token, items)
         self._repairs.deliver(batch)
 
-    def _on_pong(self, link: PubSubLink, token: bytes, items: deque[Any]) -> list[Publication]:
+    def _on_pong(self, link: PubSubLink, token: bytes, items: deque[Any]) -> Batch:
         """Run the action of a barrier. Returns the batch to continue with."""
         barrier = self._barriers.pop(token)
         if barrier is not None:
@@ -313,8 +312,19 @@ class Reader:
             raise LinkDown("a new epoch began; the bucket may be on another node")
         return self._repair_again(link, items)
 
+    def _process_unnumbered(self, link: PubSubLink, item: Any, batch: Batch, items: deque[Any]) -> Batch:
+        """Process an item that is neither a publication nor a pong. Returns the batch to continue with."""
+        doubts = self._inbox.doubts(item)
+        if doubts is not None:
+            return self._repairs.receive_doubts(doubts, batch)
+        if self._process_other(item):
+            return batch
+        self._repairs.deliver(sorted(batch, key=seq_of))
+        items.appendleft(item)
+        return self._repair_again(link, items)
+
     def _process_other(self, item: Any) -> bool:
-        """Process an item that is neither a publication nor a pong. False: a new epoch began; resynchronise first."""
+        """Process a command or a confirmation. False: a new epoch began; resynchronise first."""
         kind = item[0] if isinstance(item, list) and item else item
         if kind == b"unsubscribe" and isinstance(item[1], bytes):
             channel = self._inbox.channel(item[1])
@@ -327,9 +337,7 @@ class Reader:
             raise LinkDown(f"Redis rejected a subscription: {kind}")
         return True
 
-    def _inspect(
-        self, link: PubSubLink, item: Any, publication: Publication, batch: list[Publication], items: deque[Any]
-    ) -> list[Publication]:
+    def _inspect(self, link: PubSubLink, item: Any, publication: Publication, batch: Batch, items: deque[Any]) -> Batch:
         """Look up a publication that is not simply the next one. Returns the batch to continue with."""
         if self._epochs.is_foreign(publication.epoch, now_s=time.monotonic()):
             # The load of another database costs no lookups.

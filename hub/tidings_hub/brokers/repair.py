@@ -13,7 +13,8 @@ from tidings.redis_client.keys import RedisKeys
 from tidings.wire.cursor import Cursor
 from tidings.wire.publication import Publication
 from tidings_hub.brokers.base import BrokerLimits, ChannelSnapshot, HistorySnapshot, Sink
-from tidings_hub.brokers.doubt_sync import DoubtSync
+from tidings_hub.brokers.doubts.doubt_script import DoubtMessage
+from tidings_hub.brokers.doubts.doubt_sync import DoubtSync
 from tidings_hub.brokers.interests import Interests
 from tidings_hub.brokers.known_epochs import KnownEpochs
 from tidings_hub.brokers.lookup_script import (
@@ -95,21 +96,13 @@ class Repairs:
     def _processed(self, channels: Sequence[str]) -> dict[str, int]:
         return {channel: last for channel in channels if (last := self.positions.last_seq(channel)) is not None}
 
-    def read_position(self) -> Cursor:
-        """The position of the broker.
-
-        Raises:
-            Unavailable: the broker did not answer.
-        """
-        return self.lookup([], 0).position
-
     def read_epoch(self) -> str:
         """The epoch that the broker has now. Waits for it.
 
         Raises:
             Unavailable: the broker did not answer.
         """
-        return self.read_position().epoch
+        return self.lookup([], 0).position.epoch
 
     # While the link is live
 
@@ -137,6 +130,12 @@ class Repairs:
             self._metrics.gaps_repaired += 1
             self.doubts.add(channel, repair.missed[0].seq, doubted_until, store=True)
         return sorted([*batch, *repair.missed, publication], key=seq_of)
+
+    def receive_doubts(self, doubts: DoubtMessage, batch: list[Publication]) -> list[Publication]:
+        """Deliver the batch that precedes new doubts, then process these. Returns the batch to continue with."""
+        self.deliver(sorted(batch, key=seq_of))
+        self.doubts.receive(doubts, self.positions)
+        return []
 
     def apply_lookup(self, snapshot: HistorySnapshot, floor: Cursor | None, *, activates: bool) -> bool:
         """Apply a lookup that began at `floor`, once the link has received everything up to it.

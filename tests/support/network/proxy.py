@@ -58,9 +58,9 @@ def message_channel(frame: bytes) -> bytes | None:
 
 @dataclass
 class _Drop:
-    """Drop `left` messages of a channel (-1: all), after the next `skip` messages."""
+    """Drop `left` messages (-1: all) of the pub/sub channels with this ending, after the next `skip` messages."""
 
-    channel: bytes
+    name_end: bytes
     skip: int
     left: int
 
@@ -109,7 +109,12 @@ class Proxy:
     def drop(self, channel: str, *, skip: int = 0, times: int = 1) -> None:
         """Drop `times` messages of a channel (-1: all), after forwarding `skip` messages."""
         with self._lock:
-            self._drops.append(_Drop(channel.encode(), skip, times))
+            self._drops.append(_Drop(b":c:" + channel.encode(), skip, times))
+
+    def drop_doubts(self, *, times: int = 1) -> None:
+        """Drop `times` messages about doubted cursors (-1: all)."""
+        with self._lock:
+            self._drops.append(_Drop(b":doubts", 0, times))
 
     def drop_no_more(self) -> None:
         """Forward all messages again."""
@@ -229,7 +234,7 @@ class Proxy:
             return False
         with self._lock:
             for drop in self._drops:
-                if name.endswith(b":c:" + drop.channel):
+                if name.endswith(drop.name_end):
                     if drop.skip:
                         drop.skip -= 1
                     elif drop.left:

@@ -16,6 +16,7 @@ from tidings.errors import Unavailable
 from tidings.wire.cursor import Cursor
 from tidings.wire.publication import Publication
 from tidings_hub.brokers.base import BrokerLimits, ChannelSnapshot, HistorySnapshot
+from tidings_hub.brokers.doubts.doubt_script import StoredDoubts
 from tidings_hub.brokers.interests import Interests
 from tidings_hub.brokers.repair import COMPARE_CHUNK, LOOKUP_CHUNK, Repairs, seq_of
 from tidings_hub.core.recovery import Gap, contiguous
@@ -32,11 +33,13 @@ class MissedChannels:
     """What a comparison showed: the position before it, the position after the last read, and the channels that moved.
 
     `channels`: with the position at which each was read. In a new epoch it has all channels, without publications.
+    `doubts`: those that this node does not know, read after the channels.
     """
 
     first: Cursor
     end: Cursor
     channels: dict[str, tuple[Cursor, ChannelSnapshot]] = field(default_factory=dict)
+    doubts: StoredDoubts | None = None
 
 
 class Resync:
@@ -67,7 +70,8 @@ class Resync:
         """
         positions = self._repairs.positions
         for _ in range(_ROUNDS_MAX):
-            position = self._repairs.read_position()
+            start = self._repairs.lookup([], 0)
+            position = start.position
             if positions.epoch in (None, position.epoch):
                 if position.seq < positions.seq and positions.epoch is not None:
                     self._repairs.rotate_epoch()
@@ -77,13 +81,16 @@ class Resync:
             else:
                 snapshots = self._compare(positions.channels(), is_new_epoch=True)
             if all(snapshot.position.epoch == position.epoch for snapshot in snapshots):
-                end = snapshots[-1].position if snapshots else position
+                last = snapshots[-1] if snapshots else start
                 moved = {
                     name: (snapshot.position, stored)
                     for snapshot in snapshots
                     for name, stored in snapshot.channels.items()
                 }
-                return MissedChannels(position, end, moved)
+                is_same = positions.epoch == position.epoch
+                return MissedChannels(
+                    position, last.position, moved, self._repairs.doubts.read(last.doubts) if is_same else None
+                )
         raise Unavailable("the broker's epoch keeps changing")
 
     def _compare(self, channels: Sequence[str], *, is_new_epoch: bool = False) -> list[HistorySnapshot]:
@@ -130,6 +137,8 @@ class Resync:
             positions.begin_epoch(end.epoch, end.seq)
             self._repairs.doubts.begin_epoch(end.epoch)
         before = Cursor(end.epoch, positions.seq)
+        # At the old position, and before anything later is delivered: clients may have brought such cursors here.
+        self._repairs.doubts.apply(missed.doubts, positions)
         repaired, lost = self._repair(missed, received, before)
         positions.advance_to(end.seq)
         # Losses first, at the old position: a client that is cut off now resumes with a cursor that shows the gap.
