@@ -31,7 +31,7 @@ class ModelClient:
     received: dict[str, list[int]] = field(default_factory=dict)
     during_gap: set[int] = field(default_factory=set)
     errors: list[str] = field(default_factory=list)
-    connected_at_s: float = 0.0
+    is_connecting: bool = False
     session: Session[Connection] | None = None
     hub: Hub | None = None
     on_gap: Callable[[ModelClient], int] = lambda _: 0
@@ -44,6 +44,9 @@ class ModelClient:
         if event == "tidings:ready":
             lost = [name for name, answer in data["channels"].items() if not answer.get("recovered")]
             self.reload(lost, Cursor.parse(data["position"]).seq)
+            if data["lost"]:
+                # The hub has dropped what it held back of these channels: the client reloads them from now on.
+                self.reload(data["lost"], self.on_gap(self))
             self.store(data["cursor"])
         elif event == "tidings:gap":
             self.reload(data["channels"], self.on_gap(self))

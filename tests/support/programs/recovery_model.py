@@ -17,6 +17,7 @@ import threading  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Callable, Sequence  # noqa: E402
 from dataclasses import replace  # noqa: E402
+from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -46,8 +47,6 @@ from tidings_hub.services.subscribe import go_live, subscribe  # noqa: E402
 BOUNDS = replace(LIMITS, repair_first=6, recovery_max_bytes=3_000, recovery_round_max_bytes=3_000)
 NAMESPACES = {"orders": {"history": 100}, "brief": {"history": 3}, "gone": {"history": 0}}
 CLIENTS_MAX = 30
-# A client that changes nodes twice within a second may miss a doubt (brokers/doubt_sync.py).
-STAY_S = 1.5
 # As if the clock of Redis went ahead: keys and marks of the horizon end earlier.
 AGE = """
 local past_ms = tonumber(ARGV[1])
@@ -69,15 +68,13 @@ end
 class World:
     """Two hubs, their clients, and every publication that was acknowledged: its seq and its channel."""
 
-    def __init__(
-        self, brokers: Sequence[Callable[[Metrics], Broker]], publish: Callable[..., list[Any]], *, stay_s: float
-    ) -> None:
-        self._stay_s = stay_s
+    def __init__(self, brokers: Sequence[Callable[[Metrics], Broker]], publish: Callable[..., list[Any]]) -> None:
         self.published: list[tuple[int, str]] = []
         self.clients: list[ModelClient] = []
         self.channels = ["orders:0", "orders:1", "brief:0", "gone:0", *(f"orders:{number}" for number in range(2, 7))]
         self._publish = publish
         self._calls: list[list[ModelClient]] = []
+        self._threads: list[threading.Thread] = []
         self.hubs = [self._hub(make) for make in brokers]
 
     def _hub(self, make: Callable[[Metrics], Broker]) -> Hub:
@@ -115,7 +112,13 @@ class World:
         return client
 
     def connect(self, client: ModelClient, hub: Hub) -> None:
-        client.connected_at_s = time.monotonic()
+        client.is_connecting = True
+        try:
+            self._subscribe(client, hub)
+        finally:
+            client.is_connecting = False
+
+    def _subscribe(self, client: ModelClient, hub: Hub) -> None:
         session = hub.open(client, Claims(sub="u", expires_at_s=None, channels=("*",)))
         since = None if client.cursor is None else Cursor.parse(client.cursor)
         try:
@@ -124,7 +127,12 @@ class World:
             hub.close(session)
             return
         client.session, client.hub = session, hub
-        ready = {"cursor": str(joined.cursor), "channels": joined.final_answers(), "position": str(joined.position)}
+        ready = {
+            "cursor": str(joined.cursor),
+            "channels": joined.final_answers(),
+            "position": str(joined.position),
+            "lost": sorted(joined.catchup.lost),
+        }
         go_live(hub, session, joined, hub_event("tidings:ready", ready))
 
     def disconnect(self, client: ModelClient) -> None:
@@ -134,20 +142,33 @@ class World:
 
     def away(self) -> list[ModelClient]:
         """The clients that may connect again."""
-        now_s = time.monotonic()
-        return [
-            client for client in self.clients if client.session is None and now_s > client.connected_at_s + self._stay_s
-        ]
+        return [client for client in self.clients if client.session is None and not client.is_connecting]
+
+    def in_background(self, function: Callable[..., object], *arguments: object) -> None:
+        """Call the function in a thread. `settle` waits for it."""
+        self._threads.append(threading.Thread(target=function, args=arguments, daemon=True))
+        self._threads[-1].start()
 
     def settle(self) -> None:
-        """Connect every client, and wait until each loss must have been found."""
-        time.sleep(self._stay_s)
+        """Connect every client, and wait until each loss is found and each node knows of it."""
+        for thread in self._threads:
+            thread.join()
         for hub in self.hubs:
             wait_until(lambda: hub.broker.state().connected)  # noqa: B023 - called at once
         for client in self.clients:
             while client.session is None:
                 self.connect(client, self.hubs[0])
-        time.sleep(self._stay_s)
+        doubts = -1
+        while doubts != (doubts := sum(hub.metrics.doubts for hub in self.hubs)):
+            for hub in self.hubs:
+                self._check(hub)
+
+    def _check(self, hub: Hub) -> None:
+        """Wait for a whole check of the hub's channels. It has read all doubts then that were stored before."""
+        if hub.broker.name == "redis":
+            before = hub.metrics.position_checks
+            # A check begins when the one before it is finished.
+            wait_until(lambda: hub.metrics.position_checks >= before + 2, why="the hub checks its channels")
 
 
 def act(world: World, rng: random.Random, faults: Sequence[Callable[[], object]]) -> None:
@@ -156,16 +177,16 @@ def act(world: World, rng: random.Random, faults: Sequence[Callable[[], object]]
     present = [client for client in world.clients if client.session is not None]
     if kind == "publish":
         channels = world.busy_channels(rng, rng.choice([1, 2, 5, 30]))
-        rng.choice([world.publish, in_background(world.publish)])(channels)
+        rng.choice([world.publish, partial(world.in_background, world.publish)])(channels)
     elif kind == "connect" and len(world.clients) < CLIENTS_MAX:
         channels = rng.sample(world.channels, rng.randint(1, 6))
         world.connect(world.add_client(channels, is_highest=rng.random() < 0.5), rng.choice(world.hubs))
     elif kind == "return":
         for client in world.away():
-            in_background(world.connect)(client, rng.choice(world.hubs))
+            world.in_background(world.connect, client, rng.choice(world.hubs))
         for channel in world.busy_channels(rng, 8):
             # While they subscribe and read.
-            in_background(world.publish)([channel])
+            world.in_background(world.publish, [channel])
             time.sleep(0)
     elif kind == "leave":
         for client in rng.sample(present, min(len(present), rng.choice([1, 5]))):
@@ -175,10 +196,6 @@ def act(world: World, rng: random.Random, faults: Sequence[Callable[[], object]]
     elif kind == "fault" and faults:
         rng.choice(faults)()
     time.sleep(rng.random() * 0.02)
-
-
-def in_background(function: Callable[..., object]) -> Callable[..., None]:
-    return lambda *arguments: threading.Thread(target=function, args=arguments, daemon=True).start()
 
 
 def run(world: World, rng: random.Random, seconds: float, faults: Sequence[Callable[[], object]]) -> list[str]:
@@ -199,7 +216,7 @@ def run_on_memory(rng: random.Random, seconds: float) -> list[str]:
         return [store.publish(item) for item in items]
 
     brokers = [lambda metrics: MemoryBroker(limits=BOUNDS, metrics=metrics, store=store)] * 2
-    return run(World(brokers, publish, stay_s=0.05), rng, seconds, [])
+    return run(World(brokers, publish), rng, seconds, [])
 
 
 def run_on_redis(rng: random.Random, seconds: float) -> list[str]:
@@ -211,7 +228,7 @@ def run_on_redis(rng: random.Random, seconds: float) -> list[str]:
         brokers = [
             lambda metrics, proxy=proxy: RedisBroker(proxy.url, limits=BOUNDS, metrics=metrics) for proxy in proxies
         ]
-        world = World(brokers, lambda items: backend.publish(items, timeout_s=10), stay_s=STAY_S)
+        world = World(brokers, lambda items: backend.publish(items, timeout_s=10))
 
         def lose() -> None:
             rng.choice(proxies).drop(rng.choice(world.channels))
