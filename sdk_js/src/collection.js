@@ -168,9 +168,9 @@ export class Collection {
   }
 
   /**
-   * The hub closed: another user may be the next one.
+   * Forgets the models: without a connection or subscribers they may change, and another user may be the next one.
    *
-   * @param {TidingsError} [error]
+   * @param {TidingsError} [error] why the hub is closed
    */
   #clear(error) {
     this.#cancelLoad();
@@ -191,7 +191,8 @@ export class Collection {
       off();
     }
     this.#removeListeners = undefined;
-    this.#cancelLoad();
+    // It gets no changes from now on, and the next subscriber may be another user.
+    this.#clear();
   }
 
   /** @param {any} data as `push_model` sends it */

@@ -17,6 +17,8 @@ import { TidingsError } from "./core/error.js";
 const STORE = "publishes";
 /** A hub recognizes a repeated id for 5 minutes (PROTOCOL.md section 2). A minute is for clocks and the way there. */
 const REPEATABLE_MS = 240_000;
+/** While another tab deletes the database, opening it waits without an event. */
+const OPEN_MAX_MS = 2000;
 
 /** The publishes of one page, which are also in IndexedDB until they have a response. */
 export class KeptQueue {
@@ -65,7 +67,7 @@ export class KeptQueue {
     // As JSON, as the hub would receive it: IndexedDB would ignore `toJSON`.
     /** @type {KeptPublish} */
     const entry = { page: this.#page, user, body: JSON.parse(JSON.stringify(body)) };
-    entry.number = Number(await this.#do((store) => store.add(entry)));
+    entry.number = await this.#try((store) => store.add(entry));
     return this.#send(entry, outbox.user);
   }
 
@@ -75,7 +77,7 @@ export class KeptQueue {
     const all = await this.#do((store) => store.getAll());
     for (const entry of all.filter((other) => other.page === page)) {
       entry.page = this.#page;
-      void this.#do((store) => store.put(entry));
+      void this.#try((store) => store.put(entry));
       this.#resend(entry).catch(({ code, message }) => {
         this.#session.report(new TidingsError(code, `A publish of an earlier page failed: ${message}`, entry.body));
       });
@@ -89,7 +91,7 @@ export class KeptQueue {
     outbox.likelyUser ??= user;
     const isOwn = user !== undefined && [undefined, user].includes(outbox.user);
     if (!isOwn || Date.now() - (sentAtMs ?? Infinity) > REPEATABLE_MS) {
-      void this.#do((store) => store.delete(Number(entry.number)));
+      void this.#delete(entry);
       throw isOwn
         ? new TidingsError("timeout", "it was sent long ago, and may have been published.")
         : new TidingsError("closed", "another user may have signed in.");
@@ -107,14 +109,31 @@ export class KeptQueue {
       if (entry.sentAtMs === undefined) {
         entry.sentAtMs = Date.now();
         entry.user = outbox.user ?? entry.user;
-        void this.#do((store) => store.put(entry));
+        void (entry.number && this.#try((store) => store.put(entry)));
       }
     };
     try {
       return await outbox.request("tidings:publish", entry.body, onSent, user);
     } finally {
-      void this.#do((store) => store.delete(Number(entry.number)));
+      void this.#delete(entry);
     }
+  }
+
+  /** @param {KeptPublish} entry without a number if it could not be stored */
+  async #delete({ number }) {
+    await (number && this.#try((store) => store.delete(number)));
+  }
+
+  /**
+   * As `#do`. A failure is an error of the hub, for example when the user has cleared the site's data: publishes are
+   * sent all the same, but do not outlive the page.
+   *
+   * @param {(store: IDBObjectStore) => IDBRequest} operation
+   */
+  #try(operation) {
+    return this.#do(operation).catch((cause) => {
+      this.#session.report(new TidingsError("not_loaded", "Publishes do not outlive this page.", { cause }));
+    });
   }
 
   /** @param {string} page */
@@ -126,7 +145,7 @@ export class KeptQueue {
    * @param {(store: IDBObjectStore) => IDBRequest} operation
    * @returns {Promise<any>} its result
    */
-  #do(operation) {
+  async #do(operation) {
     return resultOf(operation(this.#database.transaction(STORE, "readwrite").objectStore(STORE)));
   }
 }
@@ -136,14 +155,28 @@ export class KeptQueue {
  *
  * @param {string} name
  * @param {Session} session
- * @returns {Promise<KeptQueue>}
+ * @returns {Promise<KeptQueue>} rejects if IndexedDB refuses it, or does not respond
  */
-export async function openQueue(name, session) {
+export function openQueue(name, session) {
+  return new Promise((resolve, reject) => {
+    setTimeout(() => reject(new Error("IndexedDB does not respond.")), OPEN_MAX_MS);
+    start(name, session).then(resolve, reject);
+  });
+}
+
+/**
+ * @param {string} name
+ * @param {Session} session
+ */
+async function start(name, session) {
   const opening = indexedDB.open(`tidings ${name}`, 1);
   opening.onupgradeneeded = () => {
     opening.result.createObjectStore(STORE, { keyPath: "number", autoIncrement: true });
   };
-  const queue = new KeptQueue(`tidings queue ${name}`, await resultOf(opening), session);
+  const database = await resultOf(opening);
+  // Otherwise no tab could delete it.
+  database.onversionchange = () => database.close();
+  const queue = new KeptQueue(`tidings queue ${name}`, database, session);
   await queue.start();
   return queue;
 }

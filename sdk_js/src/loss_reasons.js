@@ -14,8 +14,9 @@ export function watchPolicy(origin) {
   const stopped = new AbortController();
   const policy = { violation: /** @type {CloseReason | undefined} */ (undefined), stop: () => stopped.abort() };
   const message = `This page's Content-Security-Policy blocks ${origin}: add it to connect-src.`;
-  const onViolation = (/** @type {SecurityPolicyViolationEvent} */ { effectiveDirective, blockedURI }) => {
-    if (effectiveDirective === "connect-src" && blockedURI.replace(/^ws/, "http").startsWith(origin)) {
+  const onViolation = (/** @type {SecurityPolicyViolationEvent} */ { effectiveDirective, blockedURI, disposition }) => {
+    const isBlocked = disposition === "enforce" && effectiveDirective === "connect-src";
+    if (isBlocked && blockedURI.replace(/^ws/, "http").startsWith(origin)) {
       policy.violation = { code: "blocked", message };
     }
   };

@@ -112,7 +112,7 @@ export class Tokens {
  * @returns {string | undefined} undefined: signed out
  * @throws {Error} it is no token
  */
-function checkToken(token) {
+export function checkToken(token) {
   if (!token) {
     return undefined;
   }

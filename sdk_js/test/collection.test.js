@@ -342,6 +342,25 @@ describe("collection", () => {
     assert.equal(server.loads, 2);
   });
 
+  test("without subscribers it forgets its models, whose changes it does not get any more", async () => {
+    const { harness, server, collection } = testCollection();
+    server.models = [{ id: 1 }];
+    const off = collection.subscribe(() => {});
+    await settle();
+    await harness.link.accept();
+    assert.deepEqual([collection.getSnapshot().items.length, server.loads], [1, 1]);
+    off();
+    await harness.clock.pass(FRAME_MS);
+    harness.link.nextRequest("tidings:unsubscribe");
+    /** @type {unknown[]} */
+    const states = [];
+    collection.subscribe(({ state, items }) => states.push([state, items.length]));
+    assert.deepEqual(states, [["loading", 0]]);
+    await harness.clock.pass(0);
+    await harness.link.acceptSubscribe();
+    assert.deepEqual([states.at(-1), server.loads], [["ready", 1], 2]);
+  });
+
   test("uses sort and key options", async () => {
     const { harness, server, collection } = testCollection({
       key: "sku",

@@ -259,6 +259,24 @@ describe("a closed hub", () => {
     assert.deepEqual(orders.getSnapshot().items, [{ id: 2, version: 1 }]);
   });
 
+  test("shows the next user no model of the one before, also in a list without subscribers", async () => {
+    const { harness, hub } = await reporting();
+    const orders = hub.collection("Order", { channel: CHANNEL, load: async () => [{ id: 1 }] });
+    const off = orders.subscribe(() => {});
+    await settle();
+    await harness.link.accept();
+    await settle();
+    assert.equal(orders.getSnapshot().items.length, 1);
+    off();
+    await harness.clock.pass(0);
+    hub.close();
+    hub.connect();
+    /** @type {number[]} */
+    const shown = [];
+    orders.subscribe(({ items }) => shown.push(items.length));
+    assert.deepEqual(shown, [0]);
+  });
+
   test("that was refused gives its lists the reason", async () => {
     const { harness, hub, orders, presence, errors } = await signedIn();
     await harness.link.disconnect({ code: "revoked", refused: true, message: "sign in again" });

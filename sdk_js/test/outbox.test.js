@@ -142,6 +142,16 @@ test("a full queue rejects new requests and keeps the waiting ones", async () =>
   assert.equal(harness.link.requests.at(-1)?.body.data, 5);
 });
 
+/** @param {number} levels */
+function nested(levels) {
+  /** @type {unknown} */
+  let data = 1;
+  for (let level = 0; level < levels; level += 1) {
+    data = level % 2 ? { data } : [data];
+  }
+  return data;
+}
+
 for (const [what, data] of Object.entries({
   "a BigInt": { n: 1n },
   "an object that contains itself": (() => {
@@ -149,6 +159,11 @@ for (const [what, data] of Object.entries({
     return Object.assign(cycle, { cycle });
   })(),
   "an object whose toJSON throws": { toJSON: () => assert.fail("of the application") },
+  "data with 65 levels": nested(65),
+  "an array of bytes": { bytes: new Uint8Array(2) },
+  "a buffer": [new ArrayBuffer(2)],
+  "a Buffer of Node": Buffer.from("x"),
+  "a file": { file: new File(["x"], "x.txt") },
 })) {
   test(`${what} is rejected at once and never sent`, async () => {
     const { harness, channel } = await connected();
@@ -156,6 +171,18 @@ for (const [what, data] of Object.entries({
     assert.deepEqual(harness.link.requests, []);
   });
 }
+
+test("data with 64 levels, or with brackets in its text, is sent", async () => {
+  const { harness, channel } = await connected();
+  const text = '[[{{\\"[\\\\'.repeat(40);
+  for (const data of [nested(64), { [text]: [text] }]) {
+    const receipt = channel.publish("said", data);
+    const { body, respond } = harness.link.nextRequest("tidings:publish");
+    assert.deepEqual(body.data, data);
+    respond(RECEIPT);
+    await receipt;
+  }
+});
 
 test("history returns entries with atMs", async () => {
   const { harness, channel } = await connected();

@@ -213,6 +213,21 @@ describe("tokens", () => {
     assert.equal(browser.server.connections.size, 0);
   });
 
+  for (const wrong of ["<html>502</html>", { token: "t0" }]) {
+    test(`a leader that gets ${typeof wrong === "string" ? "an error page" : "an object"} hands over`, async () => {
+      const { application, options } = countingOptions();
+      application.give = (index) => (index === 0 ? /** @type {string} */ (wrong) : `t${index}`);
+      const browser = new TestBrowser();
+      const tabs = [0, 1].map((index) => browser.open(options(index)));
+      await browser.clock.pass(5000);
+      assert.deepEqual(tabs.map((tab) => tab.hub.state), ["connected", "connected"]);
+      application.give = () => /** @type {string} */ (wrong);
+      browser.server.disconnectAll({ code: "expired" });
+      await browser.clock.pass(60_000);
+      assert.deepEqual(tabs.map((tab) => tab.hub.error?.code), ["no_token", "no_token"]);
+    });
+  }
+
   test("are requested by a tab that connects by itself", async () => {
     const { tokenCalls, options } = countingOptions();
     const may = ({ token }) => /^t\d$/.test(token);

@@ -1,4 +1,5 @@
 import { userOf } from "../core/token_user.js";
+import { checkToken } from "../tokens.js";
 
 /**
  * @typedef {import("../socket.js").LinkListener} LinkListener
@@ -40,10 +41,14 @@ export class TabUser {
     this.#isUnknown = true;
   }
 
-  /** @returns {Promise<string | null | undefined>} the application's token */
+  /**
+   * @returns {Promise<string | undefined>} the application's token
+   * @throws {Error} it is no token
+   */
   async readToken() {
     const visit = this.#visit;
-    const token = await this.#getToken?.();
+    // Without a token a tab must not lead: another tab may get one.
+    const token = checkToken(await this.#getToken?.());
     if (token && visit === this.#visit) {
       if (this.#isUnknown) {
         // With another kind of token this tab shares its connection with no other tab.

@@ -31,6 +31,12 @@ _PAGE = """<!doctype html><title>page</title><script src="/tidings.js"></script>
 </script>"""
 
 
+_DELETE = """new Promise((resolve) => { indexedDB.deleteDatabase("tidings queue").onsuccess = resolve; })"""
+_OPEN = """new Promise((resolve) => {
+  indexedDB.open("tidings queue", 1).onsuccess = ({ target }) => { window.database = target.result; resolve(); };
+})"""
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as browser:
@@ -194,3 +200,42 @@ def test_closed_hub_drops_what_waits(context: BrowserContext, hub: HubProcess, c
     page.evaluate("hub.close()")
     wait_until(lambda: page.evaluate("waiting()") == [], why="it is removed")
     assert page.evaluate("receipts") == ["closed"]
+
+
+def test_without_its_database_a_publish_is_sent_all_the_same(
+    context: BrowserContext, hub: HubProcess, channel: str
+) -> None:
+    page = _open(context, hub, channel)
+    _connected(page)
+    page.evaluate("publish(1)")
+    page.evaluate(_DELETE)
+    page.evaluate("publish(2)")
+    _wait_for_history(hub, channel, 1, 2)
+    assert page.evaluate("receipts") == ["id-1", "id-2"]
+    assert page.evaluate("errors.map(([code]) => code)")[:1] == ["not_loaded"]
+
+
+def test_database_that_does_not_open_holds_no_publish_up(
+    context: BrowserContext, hub: HubProcess, channel: str
+) -> None:
+    other = context.new_page()
+    other.route(f"{hub.url}/other", lambda route: route.fulfill(body="", content_type="text/html"))
+    other.goto(f"{hub.url}/other")
+    # A deletion waits for this tab, and every opening waits for the deletion.
+    other.evaluate(_OPEN)
+    other.evaluate(f"void {_DELETE}")
+    page = _open(context, hub, channel)
+    _connected(page)
+    page.evaluate("void publish(1)")
+    _wait_for_history(hub, channel, 1)
+    wait_until(lambda: page.evaluate("receipts") == ["id-1"], why="the receipt arrives")
+    assert page.evaluate("errors.map(([code]) => code)")[:1] == ["not_loaded"]
+
+
+def test_bytes_are_refused_as_without_a_queue(context: BrowserContext, hub: HubProcess, channel: str) -> None:
+    page = _open(context, hub, channel)
+    _connected(page)
+    for data in ("new Uint8Array(2)", "new ArrayBuffer(2)", 'new Blob(["x"])', '{file: new File(["x"], "x.txt")}'):
+        publish = f"hub.channel({json.dumps(channel)}).publish('said', {data})"
+        assert page.evaluate(f"{publish}.then(() => 'published', ({{code}}) => code)") == "bad_data", data
+    assert _history(hub, channel) == []

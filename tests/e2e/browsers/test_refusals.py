@@ -171,6 +171,19 @@ def test_policy_of_the_page_is_named(browser: Browser, open_hub: HubProcess, tra
     page.page.close()
 
 
+def test_policy_that_only_reports_is_not_blamed(browser: Browser, closed_port: int) -> None:
+    url = f"http://127.0.0.1:{closed_port}"
+    page = browser.new_page()
+    body = _SDK_PAGE % {"head": "", "url": json.dumps(url), "options": "{}", "token": '"a"', "channel": '"orders:1"'}
+    policy = {"Content-Security-Policy-Report-Only": "connect-src https://api.example"}
+    page.route(PAGE, lambda route: route.fulfill(body=body, content_type="text/html", headers=policy))
+    page.route("**/tidings.js", lambda route: route.fulfill(path=SDK))
+    page.goto(PAGE)
+    wait_until(lambda: page.evaluate("errors.length") > 0, why="the hub is not reachable")
+    assert page.evaluate("errors.map(([code]) => code)") == ["unreachable"]
+    page.close()
+
+
 def test_another_server_at_the_address_is_named(browser: Browser, open_hub: HubProcess) -> None:
     page = load(browser, _SDK_PAGE, f"{open_hub.url}/nowhere", token=token("7"), options={"transports": ["polling"]})
     page.wait("errors.length > 0", "a refused attempt")
