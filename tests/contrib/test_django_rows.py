@@ -351,7 +351,119 @@ class TestWriters:
         assert "a row of Owned was not published: it is not in the database after its commit" in caplog.text
 
 
+class TestMoves:
+    """A row that leaves a channel is deleted in the lists of that channel."""
+
+    @BOTH
+    def test_row_is_deleted_in_the_channel_that_it_left(
+        self, is_atomic: bool, project: Any, elsewhere: Callable[..., None], published: PublishedHistory
+    ) -> None:
+        project.Owned.objects.using(project.using).bulk_create([project.Owned()])
+        owned = project.Owned.objects.using(project.using).get()
+        elsewhere("UPDATE rows_owned SET owner = 'cid'")
+        owned.owner, owned.version = "bob", 2
+        with atomic(project.using, is_atomic=is_atomic):
+            owned.save()
+        assert ops(published, "orders:bob") == [("updated", owned.pk)]
+        # Not that of the object, which was loaded earlier; with the fields that the channel knows.
+        assert published.data("orders:ann") == []
+        [push] = published.data("orders:cid")
+        assert push["model"] == {"id": owned.pk, "owner": "cid", "version": 1}
+        assert (push["op"], push["version"], push["version_kind"]) == ("deleted", 2, "field:version")
+
+    def test_several_changes_of_one_transaction(self, project: Any, published: PublishedHistory) -> None:
+        from django.db import transaction
+
+        manager = project.Owned.objects.using(project.using)
+        manager.bulk_create([project.Owned(id=number) for number in range(1, 7)])
+        moved, back, rolled, deleted, replaced, none = manager.order_by("id")
+        with atomic(project.using):
+            for owned in (moved, back, deleted):
+                owned.owner = "bob"
+                owned.save()
+            moved.owner, back.owner, none.owner = "cid", "ann", "none"
+            for owned in (moved, back, none):
+                owned.save()
+            for owned in (deleted, replaced):
+                owned.delete()
+            with atomic(project.using):
+                rolled.owner = "bob"
+                rolled.save()
+                transaction.set_rollback(True, project.using)
+            project.Owned(id=5, owner="cid").save(using=project.using)
+            new = manager.create(owner="bob")
+            new.owner = "cid"
+            new.save()
+        assert sorted(ops(published, "orders:ann")) == [
+            *(("deleted", 1), ("deleted", 4), ("deleted", 5), ("deleted", 6)),
+            ("updated", 2),
+        ]
+        assert sorted(ops(published, "orders:cid")) == [("created", new.pk), ("updated", 1), ("updated", 5)]
+        assert published.data("orders:bob") == []
+
+    def test_nothing_is_read_if_the_channel_cannot_change(self, project: Any, published: PublishedHistory) -> None:
+        from django.db import connections
+        from django.test.utils import CaptureQueriesContext
+
+        order = project.Order(id=1)
+        order.save(using=project.using)
+        with CaptureQueriesContext(connections[project.using]) as queries:
+            order.save(using=project.using)
+        clock = project.kind != "sqlite"
+        assert [query["sql"].split()[0] for query in queries] == ["UPDATE", *["SELECT"] * (1 + clock)]
+
+    def test_row_before_that_has_no_channel_can_be_changed(
+        self, project: Any, published: PublishedHistory, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        project.Owned.objects.using(project.using).bulk_create(
+            [project.Owned(owner="a b"), project.Owned(owner="boom")]
+        )
+        with caplog.at_level(logging.WARNING, "tidings"):
+            for owned in manager.order_by("id"):
+                owned.owner = "bob"
+                owned.save()
+        assert [op for op, _ in ops(published, "orders:bob")] == ["updated", "updated"]
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert "lists may keep a changed Owned: channels of its previous row raised ZeroDivisionError" in caplog.text
+
+
+def ops(published: PublishedHistory, channel: str) -> list[tuple[str, int]]:
+    return [(op, model["id"]) for op, model in published.ops(channel)]
+
+
 class TestErrors:
+    def test_nothing_is_lost_if_a_function_of_the_application_raises(
+        self, project: Any, published: PublishedHistory
+    ) -> None:
+        from django.db import transaction
+
+        from tidings.contrib.django import emit
+
+        calls: list[str] = []
+
+        def fail() -> None:
+            calls.append("fail")
+            raise ZeroDivisionError("the application's own")
+
+        def block() -> None:
+            with transaction.atomic(project.using):
+                emit("e", 1, channel="a:1", using=project.using)
+                transaction.on_commit(fail, using=project.using)
+                transaction.on_commit(lambda: calls.append("later"), using=project.using)
+                with transaction.atomic(project.using):
+                    emit("e", 2, channel="a:1", using=project.using)
+                    project.Order.objects.using(project.using).create()
+                with transaction.atomic(project.using):
+                    emit("e", 3, channel="a:1", using=project.using)
+                    transaction.set_rollback(True, project.using)
+
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError):
+                block()
+        assert published.data("a:1") == [1, 2, 1, 2]
+        assert len(published.data("orders:all")) == 2
+        assert calls == ["fail", "fail"]
+
     @BOTH
     def test_row_that_the_application_cannot_load_is_reported_and_others_are_published(
         self, is_atomic: bool, project: Any, published: PublishedHistory, caplog: pytest.LogCaptureFixture

@@ -9,7 +9,9 @@ from django.db import DEFAULT_DB_ALIAS, transaction
 
 from tidings.batch import Batch
 from tidings.contrib.changes import explicit_channels
+from tidings.contrib.django.commit_hook import CommitHook, is_unsent, send_also_after_errors
 from tidings.contrib.django.configured import changes_max, emitter
+from tidings.contrib.django.previous import PreviousRow
 from tidings.contrib.django.rows import ChangedRow, complete
 from tidings.contrib.django.stored import PendingRow, publish_object, publish_rows
 from tidings.errors import TooLarge
@@ -68,8 +70,10 @@ def is_open(connection: Any) -> bool:
     return bool(connection.in_atomic_block or manual)
 
 
-def publish_row_on_commit(instance: Any, op: Op, using: str, *, reread: bool) -> None:
-    """Publish a saved or deleted row after the commit, if `reread` as it is then.
+def publish_row_on_commit(
+    instance: Any, op: Op, using: str, *, reread: bool, previous: PreviousRow | None = None
+) -> None:
+    """Publish a saved or deleted row after the commit, if `reread` as it is then. `previous`: as it was before.
 
     Raises:
         CallerError: this object cannot be published.
@@ -86,26 +90,26 @@ def publish_row_on_commit(instance: Any, op: Op, using: str, *, reread: bool) ->
 
     hook = _put(add, transaction.get_connection(using))
     if reread:
-        hook.rows.append(PendingRow(ChangedRow.of(instance, op), items))
+        hook.rows.append(PendingRow(ChangedRow.of(instance, op), items, previous))
 
 
-def publish_stored_row(instance: Any, op: Op, using: str, *, reread: bool) -> None:
+def publish_stored_row(instance: Any, op: Op, using: str, *, reread: bool, previous: PreviousRow | None = None) -> None:
     """Publish a row that is already committed. Errors are passed to `on_error`."""
     batch = emitter().batch().begin()
     if reread:
-        publish_rows(batch, [PendingRow(ChangedRow.of(instance, op), [])], using)
+        publish_rows(batch, [PendingRow(ChangedRow.of(instance, op), [], previous)], using)
     else:
         publish_object(batch, instance, op, using)
 
 
-def _put(add: Callable[[Batch], None], connection: Any) -> _CommitHook:
-    hooks = [(savepoints, hook) for savepoints, hook, _ in connection.run_on_commit if _is_unsent(hook)]
+def _put(add: Callable[[Batch], None], connection: Any) -> CommitHook:
+    hooks = [(savepoints, hook) for savepoints, hook, _ in connection.run_on_commit if is_unsent(hook)]
     count = sum(len(hook.batch) for _, hook in hooks)
     if count >= changes_max():
         raise TooLarge(f"{count} publications in one transaction; commit in parts, or raise TIDINGS['CHANGES_MAX']")
     # None stands for an `atomic(savepoint=False)`, which shares the fate of the block around it: a delete is one.
     if hooks and hooks[-1][0] - {None} == set(connection.savepoint_ids) - {None}:
-        last: _CommitHook = hooks[-1][1]
+        last: CommitHook = hooks[-1][1]
         try:
             add(last.batch)
         except TooLarge:
@@ -113,26 +117,8 @@ def _put(add: Callable[[Batch], None], connection: Any) -> _CommitHook:
                 raise
         else:
             return last
-    hook = _CommitHook(emitter().batch().begin(), connection.alias)
+    hook = CommitHook(emitter().batch().begin(), connection.alias)
     add(hook.batch)
+    send_also_after_errors(connection)
     transaction.on_commit(hook, using=connection.alias)
     return hook
-
-
-class _CommitHook:
-    """The function that Django calls after the commit, and discards with the savepoint."""
-
-    def __init__(self, batch: Batch, using: str) -> None:
-        self.batch = batch
-        self.rows: list[PendingRow] = []
-        self.is_sent = False
-        self._using = using
-
-    def __call__(self) -> None:
-        self.is_sent = True
-        publish_rows(self.batch, self.rows, self._using)
-
-
-def _is_unsent(function: object) -> bool:
-    # Django's captureOnCommitCallbacks calls the functions during a transaction and leaves them in the list.
-    return isinstance(function, _CommitHook) and not function.is_sent

@@ -65,12 +65,17 @@ def read_rows(rows: Iterable[ChangedRow], using: str) -> dict[tuple[Any, object]
     }
 
 
-def read_row(instance: Instance, using: str, *, lock: bool = False) -> Instance | None:
-    """The object as its row is now; None if there is no row. `lock`: until the end of the transaction."""
+def read_row(instance: Instance, using: str, *, lock: bool = False, no_key: bool = False) -> Instance | None:
+    """The object as its row is now; None if there is no row. `lock`: until the end of the transaction.
+
+    `no_key`: other transactions may still refer to the row (PostgreSQL).
+    """
     rows = _manager(type(instance), using).filter(pk=instance.pk)
     connection = transaction.get_connection(using)
     can_lock = connection.in_atomic_block and connection.features.has_select_for_update
-    return (rows.select_for_update() if lock and can_lock else rows).first()
+    if lock and can_lock:
+        rows = rows.select_for_update(no_key=no_key and connection.features.has_select_for_no_key_update)
+    return rows.first()
 
 
 def complete(instance: Instance, using: str) -> Instance:

@@ -14,6 +14,7 @@ from tidings.batch import Batch
 from tidings.contrib.changes import combine, explicit_channels
 from tidings.contrib.delivery import deliver
 from tidings.contrib.django.configured import emitter, on_error
+from tidings.contrib.django.previous import PreviousRow, previous_of
 from tidings.contrib.django.rows import ChangedRow, clock_version, complete, read_rows
 from tidings.errors import BadRequest, TidingsError, Unavailable
 from tidings.models.describe import Op
@@ -25,10 +26,14 @@ _logger = logging.getLogger("tidings")
 
 @dataclass(slots=True)
 class PendingRow:
-    """A changed row whose publications, as they were before the commit, have their place in a batch."""
+    """A changed row whose publications, as they were before the commit, have their place in a batch.
+
+    `previous`: the row as it was before, if the change may have moved it to other channels.
+    """
 
     row: ChangedRow
     items: list[OutgoingPublication]
+    previous: PreviousRow | None = None
 
 
 def publish_rows(batch: Batch, pending: Sequence[PendingRow], using: str) -> None:
@@ -48,14 +53,8 @@ def publish_rows(batch: Batch, pending: Sequence[PendingRow], using: str) -> Non
         errors.append(_unread(error))
         rows = []
     for change in rows:
-        row = change.row
-        key = (row.model, row.key)
-        present = row.deleted if row.op == "deleted" else instances.get(key)
-        if present is None and key not in instances:
-            name = row.model.__name__
-            _logger.warning("a row of %s was not published: it is not in the database after its commit", name)
         try:
-            items = [] if present is None else _built(batch, present, row.op, version)
+            items = _present_items(batch, change, instances, version)
         except TidingsError as error:
             items = []
             errors.append(error)
@@ -130,6 +129,50 @@ def _built(batch: Batch, instance: Any, op: Op, version: VersionOfKind | None) -
         ) from error
 
 
+def _present_items(
+    batch: Batch, change: PendingRow, instances: dict[tuple[Any, object], Any], version: VersionOfKind | None
+) -> list[OutgoingPublication]:
+    """The publications of a row as it is now, and of its deletion in channels that it has left.
+
+    Raises:
+        CallerError: it cannot be published.
+    """
+    row, key = change.row, (change.row.model, change.row.key)
+    if row.op == "deleted":
+        # A row that was moved and then deleted: its new channels have never shown it.
+        items = [] if change.previous else _built(batch, row.deleted, row.op, version)
+        return items + _departures(batch, row.deleted, items, change.previous, version)
+    if key not in instances:
+        _logger.warning("a row of %s was not published: it is not in the database after its commit", row.model.__name__)
+        return _departures(batch, None, [], change.previous, version)
+    if instances[key] is None:
+        # It could not be read, which was reported.
+        return []
+    items = _built(batch, instances[key], row.op, version)
+    return items + _departures(batch, instances[key], items, change.previous, version)
+
+
+def _departures(
+    batch: Batch,
+    present: Any,
+    items: Sequence[OutgoingPublication],
+    previous: PreviousRow | None,
+    version: VersionOfKind | None,
+) -> list[OutgoingPublication]:
+    """The deletions of a row in channels that it has left. `present`: None if the row is gone."""
+    if previous is None:
+        return []
+    channels = [name for name in previous.channels if all(item.channel != name for item in items)]
+    try:
+        latest = previous.obj if present is None else present
+        return batch.build_departure(previous.obj, latest, version, channels) if channels else []
+    except Exception as error:  # noqa: BLE001
+        # The values from before cannot be published. From here on nothing raises.
+        shown, name = ", ".join(channels)[:300], type(previous.obj).__name__
+        _logger.warning("lists of %s may keep a %s that has left: %s", shown, name, repr(error)[:200])
+        return []
+
+
 def _combined(batch: Batch, pending: Sequence[PendingRow]) -> list[PendingRow]:
     """One change per row, in the place of the first."""
     combined: dict[tuple[Any, object], tuple[PendingRow, Op | None]] = {}
@@ -140,7 +183,8 @@ def _combined(batch: Batch, pending: Sequence[PendingRow]) -> list[PendingRow]:
             combined[key] = (change, change.row.op)
             continue
         first, op = combined[key]
-        combined[key] = (PendingRow(change.row, first.items), combine(op, change.row.op))
+        previous = first.previous or _replaced(first.row) or change.previous
+        combined[key] = (PendingRow(change.row, first.items, previous), combine(op, change.row.op))
         batch.replace(change.items, [])
     for change, op in combined.values():
         if op is None:
@@ -149,10 +193,16 @@ def _combined(batch: Batch, pending: Sequence[PendingRow]) -> list[PendingRow]:
         PendingRow(
             ChangedRow(change.row.model, change.row.key, op, change.row.deleted if op == "deleted" else None),
             change.items,
+            None if op == "created" else change.previous,
         )
         for change, op in combined.values()
         if op is not None
     ]
+
+
+def _replaced(row: ChangedRow) -> PreviousRow | None:
+    """A deleted object, in whose place another one may have been stored."""
+    return None if row.deleted is None else previous_of(row.deleted, emitter().rule(row.model))
 
 
 def _needs_clock(model: Any) -> bool:
