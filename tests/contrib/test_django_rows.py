@@ -415,9 +415,8 @@ class TestMoves:
     def test_row_before_that_has_no_channel_can_be_changed(
         self, project: Any, published: PublishedHistory, caplog: pytest.LogCaptureFixture
     ) -> None:
-        project.Owned.objects.using(project.using).bulk_create(
-            [project.Owned(owner="a b"), project.Owned(owner="boom")]
-        )
+        manager = project.Owned.objects.using(project.using)
+        manager.bulk_create([project.Owned(owner="a b"), project.Owned(owner="boom")])
         with caplog.at_level(logging.WARNING, "tidings"):
             for owned in manager.order_by("id"):
                 owned.owner = "bob"
