@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from tidings.errors import BadRequest, TimedOut, Unavailable
+from tidings.number_checks import check_count, check_seconds
 from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.receipts import AsyncReceipt, Receipt
 from tidings.wire.reports import Report, ReportQuery, own_position
@@ -30,10 +30,8 @@ class AckWait:
     """
 
     def __init__(self, id: str, acks: int, timeout_s: float, *, now_s: float) -> None:
-        if type(acks) is not int or acks < 0:
-            raise BadRequest("acks is a whole number, 0 or more")
-        if not (math.isfinite(timeout_s) and timeout_s > 0):
-            raise BadRequest(f"timeout_s is {timeout_s}; it is a number of seconds above 0")
+        check_count(acks, "acks", least=0, error=BadRequest)
+        check_seconds(timeout_s, "timeout_s", error=BadRequest)
         self._id, self._acks, self._timeout_s = id, acks, timeout_s
         self._started_s = now_s
         self._pause_s = _FIRST_PAUSE_S

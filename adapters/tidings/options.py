@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Mapping
 from types import UnionType
@@ -10,6 +9,7 @@ from typing import TypedDict
 
 from tidings.errors import BadConfig
 from tidings.models.describe import ModelOptions
+from tidings.number_checks import check_count, check_seconds
 from tidings.publishers import PublisherKind, kind_of
 
 DEFAULT_URL = "redis://localhost:6379/0"
@@ -62,13 +62,9 @@ class Options:
         _check_type(url, str, "url", "text")
         _check_type(prefix, str, "prefix", "text")
         _check_type(api_key, str | None, "api_key", "text")
-        _check_type(timeout_s, int | float, "timeout_s", "a number of seconds")
-        _check_type(publication_max_bytes, int, "publication_max_bytes", "a number")
-        _check_type(batch_max, int, "batch_max", "a number")
-        if not (math.isfinite(timeout_s) and timeout_s > 0):
-            raise BadConfig(f"timeout_s is {timeout_s}; it is a number of seconds above 0")
-        if publication_max_bytes < 1 or batch_max < 1:
-            raise BadConfig("publication_max_bytes and batch_max must be at least 1")
+        check_seconds(timeout_s, "timeout_s")
+        check_count(publication_max_bytes, "publication_max_bytes")
+        check_count(batch_max, "batch_max")
         self.url, self.prefix, self.timeout_s, self.api_key = url, prefix, timeout_s, api_key
         self.publication_max_bytes, self.batch_max = publication_max_bytes, batch_max
 

@@ -16,7 +16,7 @@ from typing import Any
 from celery import Celery, signals
 from celery.exceptions import Ignore, Reject, TimeLimitExceeded
 
-from tidings.contrib.delivery import OnError, after_work, deliver, log_error
+from tidings.contrib.delivery import OnError, after_work, check_on_error, deliver, log_error
 from tidings.emitter import Emitter
 from tidings.errors import BadConfig, BadData, TooLarge
 
@@ -64,8 +64,9 @@ def push_task_states(
     Celery logs it. While the hub is unreachable, each task takes longer by twice the emitter's `timeout_s`.
 
     Raises:
-        BadConfig: `channel` is a template with other fields than `{id}` and `{task}`.
+        BadConfig: `channel` is a template with other fields than `{id}` and `{task}`, or `on_error` is no function.
     """
+    check_on_error(on_error)
     _States(app, emitter, channel, tasks, results=results, on_error=on_error).connect()
 
 

@@ -12,13 +12,23 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from tidings.batch import AsyncBatch, Batch, Collected
-from tidings.errors import Internal, TidingsError
+from tidings.errors import BadConfig, Internal, TidingsError
 
 OnError = Callable[[TidingsError, Collected], object]
 
 CHANNELS_SHOWN = 5
 TEXT_MAX = 300
 _logger = logging.getLogger("tidings")
+
+
+def check_on_error(on_error: object) -> None:
+    """Check that `on_error` can be called: after the work it is too late for an error.
+
+    Raises:
+        BadConfig: it cannot.
+    """
+    if not callable(on_error):
+        raise BadConfig(f"on_error is a function of an error and a batch, not a {type(on_error).__name__}")
 
 
 def log_error(error: TidingsError, batch: Collected) -> None:

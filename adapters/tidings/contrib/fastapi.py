@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tidings.async_emitter import AsyncEmitter
 from tidings.batch import AsyncBatch, Collected
-from tidings.contrib.delivery import OnError, deliver_async, log_error
+from tidings.contrib.delivery import OnError, check_on_error, deliver_async, log_error
 from tidings.errors import BadRequest
 
 # The key of the ASGI scope that holds the list with the request's batch.
@@ -52,6 +52,7 @@ class Tidings:
         *,
         on_error: OnError = log_error,
     ) -> None:
+        check_on_error(on_error)
         self._make_emitter = make_emitter
         self._emitter: AsyncEmitter | None = make_emitter()
         app.add_middleware(_Middleware, on_error=on_error)

@@ -23,7 +23,7 @@ from flask import Flask, Response, current_app, has_app_context, has_request_con
 from flask.globals import request_ctx
 
 from tidings.batch import Batch
-from tidings.contrib.delivery import OnError, deliver, log_error
+from tidings.contrib.delivery import OnError, check_on_error, deliver, log_error
 from tidings.contrib.settings import emitter_of
 from tidings.emitter import Emitter
 from tidings.errors import BadConfig
@@ -55,6 +55,7 @@ class Tidings:
     """
 
     def __init__(self, app: Flask | None = None, *, on_error: OnError = log_error) -> None:
+        check_on_error(on_error)
         self._app = app
         self._on_error = on_error
         # By the context's identity: a copy of a context has the same request and the same WSGI environment.

@@ -24,7 +24,7 @@ from tidings.async_emitter import AsyncEmitter
 from tidings.batch import AsyncBatch, Batch
 from tidings.contrib.changes import Changes, RowChange, one_per_row
 from tidings.contrib.database_rows import DatabaseClock, expired_columns, has_changed, load_columns, reread, row_key
-from tidings.contrib.delivery import OnError, deliver, deliver_async, log_error
+from tidings.contrib.delivery import OnError, check_on_error, deliver, deliver_async, log_error
 from tidings.contrib.orphans import orphans
 from tidings.contrib.previous_rows import close_previous, may_move, previous_by_history, previous_of, read_previous
 from tidings.contrib.row_publications import Previous, RowPublications
@@ -35,6 +35,7 @@ from tidings.emitter import Emitter
 from tidings.errors import BadConfig, BadRequest, Internal, TidingsError, Unavailable
 from tidings.models.describe import Op
 from tidings.models.rules import Rule
+from tidings.number_checks import check_count
 
 CHANGES_MAX = 10_000
 _logger = logging.getLogger("tidings")
@@ -60,8 +61,10 @@ def autopush(
     `on_error` can raise: see `delivery`.
 
     Raises:
-        BadConfig: an AsyncEmitter for a blocking session, or an Emitter for an asyncio session.
+        BadConfig: an AsyncEmitter for a blocking session, or an Emitter for an asyncio session; an invalid setting.
     """
+    check_on_error(on_error)
+    check_count(changes_max, "changes_max")
     listened = events_target(target)
     if listened is not target and not isinstance(emitter, AsyncEmitter):
         raise BadConfig("asyncio sessions need an AsyncEmitter: an Emitter would block the event loop while it sends")

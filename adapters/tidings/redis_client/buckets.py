@@ -12,6 +12,7 @@ import zlib
 from functools import cache
 
 from tidings.errors import BadConfig
+from tidings.redis_client.url_options import NUMBER
 from tidings.wire.cursor import PLACES_MAX
 
 SLOTS = 16_384
@@ -51,6 +52,6 @@ def check_buckets(text: str) -> int:
     Raises:
         BadConfig: not a number from 1 to `BUCKETS_MAX`.
     """
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= BUCKETS_MAX):
+    if not (NUMBER.match(text) and 1 <= int(text) <= BUCKETS_MAX):
         raise BadConfig(f"buckets must be a number from 1 to {BUCKETS_MAX}")
     return int(text)

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from tidings.http_client.hosts import check_host, check_unicode
+from tidings.redis_client.url_options import NUMBER
 
 HostAndPort = tuple[str, int]
 
@@ -62,7 +63,7 @@ def _host_and_port(text: str, default: int) -> HostAndPort:
 
 
 def _port(text: str, default: int) -> int:
-    if text and not (text.isascii() and text.isdigit()):
+    if text and not NUMBER.match(text):
         # Python's numbers may have signs, underscores and white space.
         raise ValueError("not the number of a port")
     port = int(text or default)

@@ -23,7 +23,7 @@ from tidings.http_client.hosts import check_host, check_unicode
 from tidings.redis_client.host_order import HostOrder
 from tidings.redis_client.hosts_url import HostAndPort, HostsUrl
 from tidings.redis_client.tls_files import check_tls
-from tidings.redis_client.url_options import read_options
+from tidings.redis_client.url_options import NUMBER, read_options
 
 _SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
@@ -249,7 +249,7 @@ def _parse_plain(url: str) -> RedisAddress:
         return RedisAddress(f"unix://{path}?db={options.get('db', 0)}", options)
     parts = urlsplit(location)
     path = parts.path.strip("/")
-    if (path and not (path.isascii() and path.isdecimal())) or parts.port == 0:
+    if (path and not NUMBER.match(path)) or parts.port == 0:
         # redis-py would use database 0, and the usual port.
         raise ValueError("the database is not a number, or the port does not exist")
     check_host(options.setdefault("host", "localhost"))
@@ -262,7 +262,7 @@ def _parse_sentinel(url: str) -> RedisAddress:
     service, _, db = unquote(parts.path).partition("/")
     if not service:
         raise ValueError("no service")
-    if db and not (db.isascii() and db.isdigit()):
+    if db and not NUMBER.match(db):
         raise ValueError("the database is not a number")
     query_options = read_options(parts.query, parts.scheme)
     check_once({**parts.login, **({"db": db} if db else {})}, query_options)

@@ -12,6 +12,8 @@ from tidings.errors import BadConfig
 
 Parse = Callable[[str], Any]
 
+# A port or a database. Python does not convert very long texts to an integer.
+NUMBER = re.compile(r"[0-9]{1,9}\Z")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}\Z")
 _CLIENT_NAME = re.compile(r"[!-~]{1,512}\Z")
 _TRUE = {"true", "yes", "1", "on"}
@@ -33,7 +35,7 @@ def _client_name(text: str) -> str:
 
 
 def _number(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
+    if not NUMBER.match(text):
         raise ValueError("a number")
     return int(text)
 

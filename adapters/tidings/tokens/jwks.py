@@ -15,6 +15,7 @@ from enum import Enum
 from pathlib import Path
 
 from tidings.errors import BadConfig, TidingsError, Unavailable
+from tidings.number_checks import TIME_MAX_S, check_seconds
 from tidings.tokens.jwks_document import read_keys
 from tidings.tokens.jwks_fetch import JWKS_MAX_BYTES, JwksFetch
 from tidings.tokens.signing_keys import Key
@@ -90,6 +91,8 @@ class Jwks:
     ) -> None:
         if not issuer or bool(url) == bool(file):
             raise BadConfig("a JWKS needs an issuer and either url or file")
+        for name, value_s in (("cache_s", cache_s), ("stale_max_s", stale_max_s), ("timeout_s", timeout_s)):
+            check_seconds(value_s, f"{name} of a JWKS", most_s=TIME_MAX_S)
         if stale_max_s < cache_s:
             raise BadConfig("stale_max_s of a JWKS is less than its cache_s: its keys would end before the next fetch")
         over_http = JwksFetch(url, timeout_s=timeout_s, proxy=proxy) if url else None

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tidings.errors import BadChannel, Expired, TidingsError, Unauthorized, Unavailable
+from tidings.number_checks import check_count, check_seconds
 from tidings.tokens.jwks import Jwks, JwksRefresh, JwksState
 from tidings.tokens.jws import TOKEN_MAX_BYTES, bad_claim, decode_segment, malformed, not_signed, parse_token
 from tidings.tokens.signing_keys import SECRET_MIN_BYTES, Key
@@ -70,6 +71,9 @@ class KeySet:
         wait_s: float = WAIT_S,
         waiting_max: int = WAITING_MAX,
     ) -> None:
+        check_seconds(leeway_s, "leeway_s", is_zero_valid=True)
+        check_seconds(wait_s, "wait_s", is_zero_valid=True)
+        check_count(waiting_max, "waiting_max", least=0)
         self._keys = list(keys)
         self._audience = audience
         self._issuer = issuer

@@ -7,7 +7,6 @@ learns which nodes are alive and did not reply.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tidings.errors import BadChannel, BadRequest, Internal, from_wire
+from tidings.number_checks import TIME_MAX_S, check_seconds
 from tidings.wire.channels import check_channel, user_channel
 from tidings.wire.cursor import Cursor
 
@@ -140,9 +140,10 @@ def revoke(*, user: str | None, jti: str | None, for_s: float | None, until_s: f
     """
     if (user is None) == (jti is None) or (for_s is None) == (until_s is None):
         raise BadRequest("pass exactly one of user and jti, and exactly one of for_s and until_s")
-    end_s = until_s if until_s is not None else now_s + (for_s or 0.0)
-    if not math.isfinite(end_s) or (for_s is not None and for_s <= 0):
-        raise BadRequest("for_s is a number of seconds above 0, until_s a time in seconds since 1970")
+    if for_s is None:
+        end_s = check_seconds(until_s, "until_s", most_s=TIME_MAX_S, error=BadRequest)
+    else:
+        end_s = now_s + check_seconds(for_s, "for_s", most_s=TIME_MAX_S, error=BadRequest)
     subject = {"user": _user(user)} if user is not None else {"jti": _visible("jti", jti)}
     duration = {} if for_s is None else {"for_s": float(for_s)}
     return Command("revoke", {**subject, "until_s": float(end_s), **duration})

@@ -1,9 +1,9 @@
 """Data as JSON: how values are encoded, and which are errors (PROTOCOL.md section 3).
 
-Besides JSON's own types: datetime, date and time become ISO 8601 text (an aware UTC time ends in `+00:00`), UUID and
-Decimal become text, an Enum its value, a tuple a list, a lazy translation its text. `push_model` encodes dataclasses
-and models. Bytes, sets, NaN, cycles, integers that no double can hold, and keys that are equal as text are errors. The
-message has the path.
+Besides JSON's own types: datetime, date, time and timedelta become ISO 8601 text (an aware UTC time ends in `+00:00`).
+UUID, Decimal and the addresses and networks of `ipaddress` become text, an Enum its value, a tuple a list, a lazy
+translation its text. `push_model` encodes dataclasses and models. Bytes, sets, NaN, cycles, integers that no double can
+hold, and keys that are equal as text are errors. The message has the path.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from itertools import accumulate
@@ -42,8 +42,9 @@ _KEY_BITS_MAX = 14_000
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEP = tuple(1 if byte == ord("[") else -1 for byte in range(256))
-# Classes of translated text, by module and name. They are not imported: an application that uses them has done that.
-_LAZY_TEXTS = {
+# Classes that become text, by module and name. They are not imported: an application that uses them has done that.
+_TEXTS = {
+    *(("ipaddress", f"IPv{version}{kind}") for version in (4, 6) for kind in ("Address", "Network", "Interface")),
     ("django.utils.functional", "Promise"),
     ("flask_babel.speaklater", "LazyString"),
     ("babel.support", "LazyProxy"),
@@ -111,15 +112,28 @@ def _simple(value: object) -> object:
         return value.value
     if isinstance(value, datetime | date | time):
         return value.isoformat()
+    if isinstance(value, timedelta):
+        return duration_text(value)
     if isinstance(value, UUID | Decimal):
         if isinstance(value, Decimal) and not value.is_finite():
             raise ValueError(f"{value} is not a finite number")
         return str(value)
     if isinstance(value, Mapping):
         return dict(value)
-    if any((base.__module__, base.__name__) in _LAZY_TEXTS for base in type(value).__mro__):
+    if any((base.__module__, base.__name__) in _TEXTS for base in type(value).__mro__):
         return str(value)
     raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def duration_text(duration: timedelta) -> str:
+    """A duration as ISO 8601 text: `P1DT2H3M4.5S`, `-PT1S`."""
+    seconds, microseconds = divmod(abs(duration) // timedelta(microseconds=1), 1_000_000)
+    days, seconds = divmod(seconds, 86_400)
+    fraction = f".{microseconds:06d}".rstrip("0").rstrip(".")
+    parts = ((seconds // 3600, "H"), (seconds // 60 % 60, "M"), (f"{seconds % 60}{fraction}", "S"))
+    clock = "".join(f"{part}{unit}" for part, unit in parts if part not in {0, "0"})
+    text = (f"{days}D" if days else "") + (f"T{clock}" if clock else "")
+    return ("-" if duration < timedelta() else "") + "P" + (text or "T0S")
 
 
 # json.dumps would create an encoder per call.

@@ -77,7 +77,7 @@ class Settings(
     @classmethod
     def _advertise(cls, value: str) -> str:
         host, _, port = value.rpartition(":")
-        if value and not (host and port.isdecimal() and int(port) <= 65_535):
+        if value and not (host and re.fullmatch("[0-9]{1,5}", port) and int(port) <= 65_535):
             raise ValueError("an address is host:port, such as 10.0.0.5:8000")
         if host in {"0.0.0.0", "[::]"}:
             raise ValueError(f"{host} means every address of this machine; set the one that other nodes connect to")

@@ -18,6 +18,7 @@ from tidings.contrib.delivery import OnError, log_error
 from tidings.contrib.settings import emitter_of, reject_unknown
 from tidings.emitter import Emitter
 from tidings.errors import BadConfig
+from tidings.number_checks import check_count
 
 CHANGES_MAX = 10_000
 
@@ -61,13 +62,7 @@ def changes_max() -> int:
     Raises:
         BadConfig: not a number above 0.
     """
-    try:
-        value = int(_settings().get("CHANGES_MAX", CHANGES_MAX))
-    except (TypeError, ValueError) as error:
-        raise BadConfig("TIDINGS['CHANGES_MAX'] must be a number of publications") from error
-    if value < 1:
-        raise BadConfig("TIDINGS['CHANGES_MAX'] must be at least 1")
-    return value
+    return check_count(_settings().get("CHANGES_MAX", CHANGES_MAX), "TIDINGS['CHANGES_MAX']")
 
 
 def _settings() -> Mapping[str, Any]:

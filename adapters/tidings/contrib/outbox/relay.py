@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from types import TracebackType
 from typing import Any, Self
@@ -13,7 +12,8 @@ from tidings.contrib.outbox.relay_batch import ATTEMPTS_MAX, ChannelBackoff, Rel
 from tidings.contrib.outbox.store import OutboxStore, open_engine
 from tidings.contrib.outbox.table import NAME, sqlalchemy_module
 from tidings.contrib.outbox.wakeup import WakeUp
-from tidings.errors import BadConfig, Unavailable
+from tidings.errors import Unavailable
+from tidings.number_checks import check_count, check_seconds
 from tidings.options import TIMEOUT_S
 from tidings.publishers.base import CALLER_ID_S, Publisher
 from tidings.wire.payload import MAX_BYTES
@@ -56,14 +56,12 @@ class Relay:
         timeout_s: float = TIMEOUT_S,
         publication_max_bytes: int = MAX_BYTES,
     ) -> None:
-        if not 1 <= batch <= BATCH_MAX:
-            raise BadConfig(f"batch is {batch}; it is a number of rows, 1 to {BATCH_MAX}")
-        if not (math.isfinite(interval_s) and interval_s > 0 and math.isfinite(timeout_s) and timeout_s > 0):
-            raise BadConfig("interval and timeout are numbers of seconds above 0")
-        if not 1 <= keep_s <= KEEP_MAX_S:
-            raise BadConfig(f"keep is {keep_s}; it is a number of seconds, 1 to {KEEP_MAX_S}")
-        if not 1 <= attempts_max <= ATTEMPTS_LIMIT:
-            raise BadConfig(f"attempts is {attempts_max}; it is a number of attempts, 1 to {ATTEMPTS_LIMIT}")
+        check_count(batch, "batch", most=BATCH_MAX)
+        check_seconds(interval_s, "interval")
+        check_seconds(timeout_s, "timeout_s")
+        check_count(keep_s, "keep", most=KEEP_MAX_S)
+        check_count(attempts_max, "attempts", most=ATTEMPTS_LIMIT)
+        check_count(publication_max_bytes, "publication_max_bytes")
         self._batch, self._interval_s, self._keep_s, self._timeout_s = batch, interval_s, keep_s, timeout_s
         self._attempts_max = attempts_max
         self._publication_max_bytes = publication_max_bytes

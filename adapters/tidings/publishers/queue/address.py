@@ -24,7 +24,7 @@ from tidings.publishers.queue.queue_connection import HostReports, QueueConnecti
 from tidings.redis_client.host_order import HostOrder
 from tidings.redis_client.hosts_url import HostAndPort, HostsUrl
 from tidings.redis_client.tls_files import check_tls
-from tidings.redis_client.url_options import parse_option, read_query, unknown_option
+from tidings.redis_client.url_options import NUMBER, parse_option, read_query, unknown_option
 
 QUEUE = "tidings"
 AMQP_SCHEMES = ("amqp", "amqps")
@@ -242,7 +242,7 @@ def _check_redis(kind: str, location: str, query_string: str, query: dict[str, s
     if host and not host.startswith("["):
         check_quoted_host(host.partition(":")[0])
     database = path.strip("/")
-    if database and not (database.isascii() and database.isdecimal()):
+    if database and not NUMBER.match(database):
         raise BadConfig("the database in the URL is not a number")
     known = dict.fromkeys(("queue", *(_KOMBU_TLS_OPTIONS if kind == "rediss" else ())))
     for name, value in list(query.items()):

@@ -6,9 +6,10 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock
 from decimal import Decimal
+from ipaddress import ip_address, ip_interface, ip_network
 from types import FrameType, MappingProxyType
 from typing import Any
 from uuid import UUID
@@ -44,6 +45,14 @@ def test_documented_forms_are_encoded(example: dict[str, Any]) -> None:
         (clock(17, 30), '"17:30:00"'),
         (UUID("12345678-1234-5678-1234-567812345678"), '"12345678-1234-5678-1234-567812345678"'),
         (Decimal("12.340"), '"12.340"'),
+        (timedelta(), '"PT0S"'),
+        (timedelta(days=1, hours=2, minutes=3, seconds=4.5), '"P1DT2H3M4.5S"'),
+        (-timedelta(minutes=1), '"-PT1M"'),
+        (timedelta(microseconds=-10), '"-PT0.00001S"'),
+        (timedelta.min, '"-P999999999D"'),
+        (ip_address("10.0.0.1"), '"10.0.0.1"'),
+        (ip_network("2001:db8::/32"), '"2001:db8::/32"'),
+        (ip_interface("10.0.0.1/8"), '"10.0.0.1/8"'),
         (Colour.RED, '"red"'),
         (Size.BIG, "3"),
         ((1, 2), "[1,2]"),
