@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import threading
@@ -104,12 +105,12 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one table
     tail.add_argument("channels", nargs="+", metavar="CHANNEL")
     tail.add_argument("--token", help="default: TIDINGS_TOKEN, or one signed with the configured secret")
     tail.add_argument("--since", metavar="CURSOR", help="start after this cursor")
-    tail.add_argument("--count", type=int, metavar="N", help="stop after N publications")
+    tail.add_argument("--count", type=_count, metavar="N", help="stop after N publications")
 
     presence = _command(commands, "presence", _presence, "print the members of a channel on all nodes")
     _add_connection_flags(presence)
     presence.add_argument("channel")
-    presence.add_argument("--limit", type=int, default=1000, metavar="N", help="list at most N users (1000)")
+    presence.add_argument("--limit", type=_count, default=1000, metavar="N", help="list at most N users (1000)")
 
     outbox = _command(commands, "outbox", _outbox, "publish the rows that backends wrote into a database's outbox")
     _add_settings_flags(outbox)
@@ -149,6 +150,13 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one table
     conformance.add_argument("--host", default="127.0.0.1")
     conformance.add_argument("--port", type=int, default=3000)
     return root
+
+
+def _count(text: str) -> int:
+    """The value of a flag that is a number of things."""
+    if not re.fullmatch("[0-9]{1,9}", text) or not int(text):
+        raise argparse.ArgumentTypeError("not a whole number above 0")
+    return int(text)
 
 
 def _command(

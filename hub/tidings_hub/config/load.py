@@ -16,6 +16,7 @@ from typing import Any, get_origin
 from pydantic import ValidationError
 
 from tidings.errors import BadConfig
+from tidings_hub.config.error_texts import error_text
 from tidings_hub.config.fields import SettingsModel
 from tidings_hub.config.hooks import Hooks
 from tidings_hub.config.ingress import FlaskSocketio, Ingress, PusherApp, QueueSource, SocketioEmitter
@@ -147,10 +148,10 @@ def suggest(name: str, names: Mapping[str, object]) -> str:
 
 def _error_text(error: ValidationError, origin: Mapping[str, str]) -> str:
     parts = []
-    for details in error.errors(include_url=False, include_input=False, include_context=False):
+    for details in error.errors(include_url=False, include_input=False, include_context=True):
         path = ".".join(str(step) for step in details["loc"])
         source = origin.get(str(details["loc"][0]), "") if details["loc"] else ""
-        message = details["msg"].removeprefix("Value error, ")
+        message = error_text(details)
         if details["type"] == "extra_forbidden":
             message = "unknown setting" + _suggest_for_entry(details["loc"])
         parts.append(f"{path}{f' ({source})' if source else ''}: {message}" if path else message)

@@ -11,7 +11,7 @@ from tidings.batch import Batch
 from tidings.contrib.changes import explicit_channels
 from tidings.contrib.django.commit_hook import CommitHook, is_unsent, send_also_after_errors
 from tidings.contrib.django.configured import changes_max, emitter
-from tidings.contrib.django.previous import PreviousRow
+from tidings.contrib.django.previous import RowBefore
 from tidings.contrib.django.rows import ChangedRow, complete
 from tidings.contrib.django.stored import PendingRow, publish_object, publish_rows
 from tidings.errors import TooLarge
@@ -71,7 +71,7 @@ def is_open(connection: Any) -> bool:
 
 
 def publish_row_on_commit(
-    instance: Any, op: Op, using: str, *, reread: bool, previous: PreviousRow | None = None
+    instance: Any, op: Op, using: str, *, reread: bool, previous: RowBefore | None = None
 ) -> None:
     """Publish a saved or deleted row after the commit, if `reread` as it is then. `previous`: as it was before.
 
@@ -93,7 +93,7 @@ def publish_row_on_commit(
         hook.rows.append(PendingRow(ChangedRow.of(instance, op), items, previous))
 
 
-def publish_stored_row(instance: Any, op: Op, using: str, *, reread: bool, previous: PreviousRow | None = None) -> None:
+def publish_stored_row(instance: Any, op: Op, using: str, *, reread: bool, previous: RowBefore | None = None) -> None:
     """Publish a row that is already committed. Errors are passed to `on_error`."""
     batch = emitter().batch().begin()
     if reread:

@@ -20,7 +20,7 @@ _logger = logging.getLogger("tidings")
 
 
 @dataclass(frozen=True, slots=True)
-class PreviousRow:
+class RowBefore:
     """A row before it was saved, and its channels."""
 
     obj: Any
@@ -45,15 +45,15 @@ def may_move(instance: Any, rule: Rule, update_fields: Collection[str] | None) -
     return any(fields[name].name in update_fields or name in update_fields for name in names)
 
 
-def read_previous(instance: Any, rule: Rule, using: str) -> PreviousRow | None:
+def read_previous(instance: Any, rule: Rule, using: str) -> RowBefore | None:
     """Lock and read the row of an object that is about to be saved. None: there is none."""
     row = read_row(instance, using, lock=True, no_key=True)
     return None if row is None else previous_of(row, rule)
 
 
-def previous_of(row: Any, rule: Rule) -> PreviousRow:
+def previous_of(row: Any, rule: Rule) -> RowBefore:
     """An object with the values of a row before a change."""
-    return PreviousRow(row, _channels(row, rule))
+    return RowBefore(row, _channels(row, rule))
 
 
 def _channels(row: Any, rule: Rule) -> list[str]:

@@ -10,7 +10,7 @@ from django.db.models.signals import class_prepared, post_delete, post_save, pre
 
 from tidings.contrib.django.commit import is_open, publish_row_on_commit, publish_stored_row
 from tidings.contrib.django.configured import emitter
-from tidings.contrib.django.previous import PreviousRow, may_move, read_previous
+from tidings.contrib.django.previous import RowBefore, may_move, read_previous
 from tidings.contrib.django.rows import read_row
 from tidings.models.describe import Op
 from tidings.models.rules import Channels, Version, register
@@ -107,7 +107,7 @@ def _is_reread(instance: Any) -> bool:
     return emitter().rule(type(instance)).reread is not False
 
 
-def _push(instance: Any, op: Op, using: str, previous: PreviousRow | None = None) -> None:
+def _push(instance: Any, op: Op, using: str, previous: RowBefore | None = None) -> None:
     if is_open(transaction.get_connection(using)):
         # What cannot be published raises here, and so ends the transaction.
         publish_row_on_commit(instance, op, using, reread=_is_reread(instance), previous=previous)

@@ -14,7 +14,7 @@ from tidings.batch import Batch
 from tidings.contrib.changes import combine, explicit_channels
 from tidings.contrib.delivery import deliver
 from tidings.contrib.django.configured import emitter, on_error
-from tidings.contrib.django.previous import PreviousRow, previous_of
+from tidings.contrib.django.previous import RowBefore, previous_of
 from tidings.contrib.django.rows import ChangedRow, clock_version, complete, read_rows
 from tidings.errors import BadRequest, TidingsError, Unavailable
 from tidings.models.describe import Op
@@ -33,7 +33,7 @@ class PendingRow:
 
     row: ChangedRow
     items: list[OutgoingPublication]
-    previous: PreviousRow | None = None
+    previous: RowBefore | None = None
 
 
 def publish_rows(batch: Batch, pending: Sequence[PendingRow], using: str) -> None:
@@ -156,7 +156,7 @@ def _departures(
     batch: Batch,
     present: Any,
     items: Sequence[OutgoingPublication],
-    previous: PreviousRow | None,
+    previous: RowBefore | None,
     version: VersionOfKind | None,
 ) -> list[OutgoingPublication]:
     """The deletions of a row in channels that it has left. `present`: None if the row is gone."""
@@ -200,7 +200,7 @@ def _combined(batch: Batch, pending: Sequence[PendingRow]) -> list[PendingRow]:
     ]
 
 
-def _replaced(row: ChangedRow) -> PreviousRow | None:
+def _replaced(row: ChangedRow) -> RowBefore | None:
     """A deleted object, in whose place another one may have been stored."""
     return None if row.deleted is None else previous_of(row.deleted, emitter().rule(row.model))
 
