@@ -48,6 +48,14 @@ def test_serve_without_keys_prints_the_command_that_generates_one() -> None:
     assert "TIDINGS_SECRET=$(openssl rand -base64 32)" in error_line(process)
 
 
+@pytest.mark.parametrize("flag", [["tail", "a:1", "--count"], ["presence", "a:1", "--limit"]])
+@pytest.mark.parametrize("number", ["-1", "0", "1.5", "9" * 5000])
+def test_flag_that_counts_is_above_zero(flag: list[str], number: str, capsys: Output) -> None:
+    with pytest.raises(SystemExit):
+        main([*flag, number])
+    assert "not a whole number above 0" in capsys.readouterr().err
+
+
 def test_serve_dev_is_rejected_outside_loopback() -> None:
     process = command("serve", "--dev", "--host", "0.0.0.0")
     assert process.returncode == 2
