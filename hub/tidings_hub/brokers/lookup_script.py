@@ -128,6 +128,17 @@ def read_lookup(request: LookupRequest, reply: object, limits: BrokerLimits) -> 
     return HistorySnapshot(position, channels, int(parts[2]) if isinstance(parts[2], bytes) else 0)
 
 
+def read_message_count(reply: object) -> tuple[Cursor, int]:
+    """The position, and how many messages a lookup of one channel has read, whatever they are.
+
+    Raises:
+        Unavailable: the reply is an error, or not one that the script returns.
+    """
+    parts = _parts(reply, 4)
+    messages = _parts(parts[3], 3)[1]
+    return read_position(parts), len(messages) if isinstance(messages, list) else 0
+
+
 def _read_pointer(pointer: object) -> tuple[int | None, int | None]:
     """`last` and `quiet_since` of a `ChannelSnapshot`. `-<seq>` stands for a channel without a pointer."""
     if not isinstance(pointer, bytes):

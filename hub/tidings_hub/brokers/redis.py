@@ -338,8 +338,10 @@ class RedisBroker:
         """See `Broker.canary`."""
         inbox, _, reader, _ = self._running()
         canary = Canary(
+            self._keys,
             inbox,
             self._publisher,
+            self._commands,
             self._limits,
             self._rules,
             link_error=lambda: reader.last_error,

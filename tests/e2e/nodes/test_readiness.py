@@ -91,6 +91,32 @@ def test_node_is_not_ready_while_redis_rejects_every_publication(
     assert client.records_of("disconnect") == []
 
 
+@pytest.mark.parametrize("right", ["xrange", "xrevrange"])
+def test_node_is_not_ready_while_redis_returns_no_history(redis: RedisProcess, hub: HubProcess, right: str) -> None:
+    """Publishing works, but each client that returns would have to reload, without end and without a cause."""
+    wait_status(hub, 200)
+    with redis.client() as administrator:
+        administrator.execute_command(f"ACL SETUSER hub -{right}")
+        try:
+            checks = wait_status(hub, 503)
+            assert "XRANGE" in checks["canary_error"], checks
+            hub.publish("orders:1", "updated", 1)
+        finally:
+            administrator.execute_command(f"ACL SETUSER hub +{right}")
+    wait_status(hub, 200)
+
+
+def test_node_is_not_ready_while_redis_rejects_every_lookup(redis: RedisProcess, hub: HubProcess) -> None:
+    wait_status(hub, 200)
+    with redis.client() as client:
+        client.set("tidings:{0}:doubts", "not a hash")
+        try:
+            assert "WRONGTYPE" in wait_status(hub, 503)["canary_error"]
+        finally:
+            client.delete("tidings:{0}:doubts")
+    wait_status(hub, 200)
+
+
 def test_rules_that_redis_lost_are_written_again(redis: RedisProcess, hub: HubProcess) -> None:
     wait_status(hub, 200)
     with redis.client() as client:

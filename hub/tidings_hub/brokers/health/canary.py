@@ -3,6 +3,9 @@
 It is numbered, stored and published by the same script, with the same connections and the same rights. So what makes
 every publish fail makes the canary fail: Redis without free memory (OOM), too few replicas (NOREPLICAS), a replica
 instead of a master (READONLY), failed snapshots (MISCONF), a missing right (NOPERM).
+
+Then the node reads it back, as it reads what a client or the node itself has missed. What makes every such read fail
+makes the canary fail as well. Otherwise no client would recover, and nothing would say so.
 """
 
 from __future__ import annotations
@@ -11,13 +14,18 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, Protocol
 
 from tidings.errors import TidingsError, Unavailable
 from tidings.publishers.base import OutgoingPublication
 from tidings.publishers.redis.publisher import RedisPublisher
+from tidings.redis_client.keys import RedisKeys
+from tidings.wire.cursor import Cursor
 from tidings_hub.brokers.base import BrokerLimits
 from tidings_hub.brokers.inbox import Inbox
+from tidings_hub.brokers.lookup_script import LookupRequest, pack_lookup, read_message_count, since_script
+from tidings_hub.brokers.redis_commands import RedisCommands
 
 # The rule of the reserved namespace, as Redis stores it: a history of about one publication, for a minute.
 CANARY_NAMESPACE: Final = b"canary"
@@ -36,15 +44,19 @@ class Canary:
 
     def __init__(
         self,
+        keys: RedisKeys,
         inbox: Inbox,
         publisher: RedisPublisher,
+        commands: RedisCommands,
         limits: BrokerLimits,
         rules: StoredRules,
         *,
         link_error: Callable[[], str],
     ) -> None:
+        self._keys = keys
         self._inbox = inbox
         self._publisher = publisher
+        self._commands = commands
         self._limits = limits
         self._rules = rules
         self._link_error = link_error
@@ -53,7 +65,8 @@ class Canary:
         """Send one canary. Returns the seconds until it arrived.
 
         Raises:
-            Unavailable: Redis rejected it, or it did not arrive within `canary_timeout_s`. TimedOut: no reply in time.
+            Unavailable: Redis rejected it or does not return it, or it did not arrive within `canary_timeout_s`.
+            TimedOut: no reply in time.
         """
         timeout_s = self._limits.canary_timeout_s
         token = secrets.token_hex(8)
@@ -72,4 +85,25 @@ class Canary:
                 raise Unavailable(f"a canary did not arrive within {timeout_s:g} s: {cause}")
         finally:
             del self._inbox.canaries[token.encode()]
-        return time.monotonic() - start_s
+        trip_s = time.monotonic() - start_s
+        self._read_back(Cursor.parse(result.cursor))
+        return trip_s
+
+    def _read_back(self, cursor: Cursor) -> None:
+        """Read it in both ways: oldest first, as repairs do, and newest first, as clients recover.
+
+        Raises:
+            Unavailable: Redis rejected the read, or does not return the canary. TimedOut: no reply in time.
+        """
+        channel, limits = self._inbox.canary_channel, self._limits
+        oldest = LookupRequest([channel], {channel: cursor.seq - 1}, bytes_max=limits.message_max_bytes)
+        requests = (oldest, replace(oldest, channel_bytes_max=limits.message_max_bytes))
+        packed = b"".join(pack_lookup(self._keys, request, limits) for request in requests)
+        for reply in self._commands.run(packed, 2, (since_script(),), timeout_s=limits.canary_timeout_s):
+            position, count = read_message_count(reply)
+            # In a new epoch nothing of the old one is returned.
+            if position.epoch == cursor.epoch and not count:
+                raise Unavailable(
+                    "a canary was published, but Redis does not return it from its stream: nothing can be recovered."
+                    " Does its ACL allow XRANGE and XREVRANGE?"
+                )

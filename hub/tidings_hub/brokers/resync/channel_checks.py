@@ -29,7 +29,8 @@ from tidings_hub.brokers.redis_commands import RedisCommands
 from tidings_hub.brokers.repair import COMPARE_CHUNK, LOOKUP_CHUNK, Repairs
 from tidings_hub.metrics import Metrics
 
-# The lifetime of pointers of channels in use is extended this often, much more often than the shortest `pointer_ttl_s` requires.
+# The lifetime of pointers of channels in use is extended this often, much more often than the shortest `pointer_ttl_s`
+# requires.
 _REFRESH_EVERY_S = 3600.0
 
 
