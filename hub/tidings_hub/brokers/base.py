@@ -170,7 +170,7 @@ class Broker(Protocol):
         """
 
     def write_rules(self, rules: Mapping[str, HistoryRule]) -> None:
-        """Write the rules of all namespaces, now and after every reconnect. `*` stands for any other namespace."""
+        """Write all rules, now and after every reconnect (`*`: any other namespace). After a HubError: later."""
 
     def send_control(self, message: dict[str, object]) -> None:
         """Send `message` to the `Sink.on_control` of every node.

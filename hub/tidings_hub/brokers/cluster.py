@@ -10,6 +10,7 @@ import secrets
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from tidings.errors import HubError
 from tidings.publishers.base import OutgoingPublication, PublishResult
@@ -33,6 +34,7 @@ from tidings_hub.brokers.base import (
 )
 from tidings_hub.brokers.bucket_sink import REPLY_SEPARATOR, BucketSink
 from tidings_hub.brokers.buckets.bucket_revocations import BucketRevocations
+from tidings_hub.brokers.buckets.call_all import call_all
 from tidings_hub.brokers.health.bucket_health import BucketHealth, check_all
 from tidings_hub.brokers.health.eviction import NO_EVICTION
 from tidings_hub.brokers.health.guarded_publisher import GuardedPublisher
@@ -177,9 +179,8 @@ class ClusterBroker:
     # Rules and revocations are stored in every bucket, everything else in the first one.
 
     def write_rules(self, rules: Mapping[str, HistoryRule]) -> None:
-        """See `Broker.write_rules`."""
-        for broker in self._brokers:
-            broker.write_rules(rules)
+        """See `Broker.write_rules`. A bucket that is away does not keep the others from their rules."""
+        call_all(partial(broker.write_rules, rules) for broker in self._brokers)
 
     def send_control(self, message: dict[str, object]) -> None:
         """See `Broker.send_control`."""

@@ -25,12 +25,11 @@ class KeyRefresh:
         self._sleep = sleep
         self._states: dict[str, JwksState] = {}
 
-    def replace(self, keys: KeySet | None) -> None:
-        """Use the keys of reloaded settings. They keep what was fetched, and new sources are fetched before."""
+    def prepare(self, keys: KeySet | None) -> None:
+        """Fetch what is new in the keys of reloaded settings, before they replace `keys`. Waits for the issuers."""
         if keys is not None:
             keys.adopt(self.keys)
             keys.refresh(keys.fetch_timeout_s)
-        self.keys = keys
 
     def fetch_first(self) -> None:
         """Fetch all key sets, so that the first clients need not wait. Returns after `timeout_s` of the sources."""

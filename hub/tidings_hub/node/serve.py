@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import cast
 
-from tidings.errors import BadConfig, TidingsError
+from tidings.errors import BadConfig
 from tidings_hub import runtime
 from tidings_hub.brokers import open_broker
 from tidings_hub.brokers.pattern_link import PatternSubscriber
@@ -36,7 +36,7 @@ from tidings_hub.node.membership import Membership, resolve_address
 from tidings_hub.node.open_files import fit_open_files
 from tidings_hub.node.profiler import Profiler
 from tidings_hub.node.readiness import Readiness
-from tidings_hub.node.reload import apply_reload
+from tidings_hub.node.reload import Reloads
 from tidings_hub.node.user_code import UserCode
 from tidings_hub.node.worker import Worker
 from tidings_hub.node.worker_beats import on_supervisor_end, report_listening, start_beats
@@ -219,33 +219,6 @@ class Node:
         """Shut down as `node.drain` describes. A second call returns immediately."""
         drain(self, on_stopped=self._stopped.set)
 
-    def reload(self, load: Callable[[], Settings]) -> None:
-        """Load the settings and apply their rules and keys. If the settings are invalid, nothing changes."""
-        try:
-            new = load()
-            new.check_serving()
-            keys, secrets = new.key_set(), new.relay_secrets()
-            settings, need_restart = apply_reload(self.settings, new)
-            self.key_refresh.replace(keys)
-            self.hub.apply_settings(settings, keys)
-            self.settings = settings
-            if self.engine.relay is not None and secrets:
-                self.engine.relay.keys = [stamp_key(secret) for secret in secrets]
-            self.broker.write_rules(settings.broker_rules())
-        except TidingsError as error:
-            self.metrics.reload_errors += 1
-            logger.error("the settings were not reloaded: %s", error)  # noqa: TRY400 - the message is enough
-            return
-        except Exception:
-            self.metrics.reload_errors += 1
-            logger.exception("unexpected error while the settings were reloaded; some may be in use")
-            return
-        self.metrics.reloads += 1
-        logger.info(
-            "rules and keys were reloaded%s",
-            f"; these need a restart: {', '.join(need_restart)}" if need_restart else "",
-        )
-
     def wait(self) -> None:
         """Wait until the node has stopped."""
         self._stopped.wait()
@@ -269,7 +242,8 @@ def run(
         raise BadConfig(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runtime.call_soon(runtime.spawn, node.drain))
-    signal.signal(signal.SIGHUP, lambda *_: runtime.call_soon(runtime.spawn, node.reload, load))
+    reloads = Reloads(node, load)
+    signal.signal(signal.SIGHUP, lambda *_: runtime.call_soon(runtime.spawn, reloads.run))
     if worker is not None:
         on_supervisor_end(node.drain)
     for warning in settings.insecure_options():

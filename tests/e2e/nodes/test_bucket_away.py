@@ -226,6 +226,25 @@ def test_a_node_that_starts_while_bucket_zero_is_away_refuses_what_was_revoked(
         wait_until(lambda bucket=bucket: set(scene.revoked(bucket)) == expected, within_s=60, why="it is written back")
 
 
+def test_reload_while_bucket_zero_is_away_reaches_the_other_buckets_at_once_and_this_one_later(
+    scene: ClusterScene, frozen: Callable[[], None]
+) -> None:
+    hub, (channel,), (away,) = scene.hubs[0], scene.names("fresh:", 1), scene.names("fresh:", 1, away=True)
+    frozen()
+    before = hub.metric("tidings_reloads_total"), hub.metric("tidings_reload_errors_total")
+    hub.config.write_text(hub.config.read_text() + "[namespaces.fresh]\n")
+    hub.reload()
+    wait_until(lambda: hub.metric("tidings_reloads_total") == before[0] + 1, within_s=60, why="the rules are in force")
+
+    def publishes(name: str) -> bool:
+        return hub.request("POST", "/api/publish", {"channel": name, "event": "said", "data": 1})[0] == 200
+
+    wait_until(lambda: publishes(channel), within_s=30, why="the other buckets have the rule")
+    scene.master.resume()
+    wait_until(lambda: publishes(away), within_s=60, why="this bucket has the rule")
+    assert hub.metric("tidings_reload_errors_total") == before[1]
+
+
 def test_sessions_are_resumed_again_when_bucket_zero_is_back(scene: ClusterScene) -> None:
     hub, (channel,), (user,) = scene.hubs[0], scene.names("orders:", 1), scene.users(1)
     user += "-again"

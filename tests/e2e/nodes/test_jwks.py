@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from support.network.issuer import ISSUER, publishing, sign_in, token_by
+from support.network.issuer import ISSUER, key_set, publishing, sign_in, token_by
 from support.network.raw_polling import connect
-from support.network.scripted_server import Script, ScriptedServer, answering, dripping, response, silent
+from support.network.scripted_server import Peer, Script, ScriptedServer, answering, dripping, response, silent
 from support.processes.hub import API_KEY, HubProcess, environment, token
 from support.waiting import wait_until
 
@@ -97,6 +97,34 @@ def test_reload_keeps_the_keys(hub: HubProcess, issuer: ScriptedServer) -> None:
     hub.reload()
     wait_until(lambda: hub.metric("tidings_reloads_total") == 1)
     assert connect(hub.port, token_by("k1", "orders:1"), "orders:1")
+
+
+def test_reload_that_waits_for_an_issuer_does_not_undo_a_later_one(hub: HubProcess, issuer: ScriptedServer) -> None:
+    """Its settings still have an issuer and an API key that were removed meanwhile."""
+    settings, other_key = hub.config.read_text(), "another-key-0123456789"
+    hub.start()
+    replaced = settings.replace("/jwks", "/other").replace(f'"{API_KEY}"', f'"{API_KEY}", "{other_key}"')
+    hub.config.write_text(replaced)
+    is_asked, may_respond = threading.Event(), threading.Event()
+
+    def wait(peer: Peer) -> None:
+        peer.read_request()
+        is_asked.set()
+        may_respond.wait(0.8)
+        peer.send(response(key_set("k1")))
+
+    issuer.script = wait
+    hub.reload()
+    assert is_asked.wait(5)
+    hub.config.write_text(settings.partition("[[jwks]]")[0])
+    hub.reload()
+    wait_until(lambda: hub.metric("tidings_reloads_total") == 1, why="the second reload does not wait")
+    assert status_of(hub, "k1") == (401, "unauthorized")
+    may_respond.set()
+    wait_until(lambda: "only the newer ones are used" in hub.log.read_text(), why="the first reload ends")
+    assert status_of(hub, "k1") == (401, "unauthorized")
+    assert hub.request("GET", "/api/channels", headers={"Authorization": f"Bearer {other_key}"})[0] == 401
+    assert hub.metric("tidings_reloads_total") == 1
 
 
 def doctor(hub: HubProcess) -> str:

@@ -125,6 +125,25 @@ def test_rules_that_redis_lost_are_written_again(redis: RedisProcess, hub: HubPr
     hub.publish("orders:1", "updated", 1)
 
 
+def test_reloaded_rules_that_redis_did_not_take_are_written_later(redis: RedisProcess, hub: HubProcess) -> None:
+    wait_status(hub, 200)
+    settings, reloads = hub.config.read_text(), hub.metric("tidings_reloads_total")
+    hub.config.write_text(settings.replace("history = 1000\n", "history = 77\n"))
+    with redis.client() as client:
+        stored = client.hget("tidings:{0}:rules", "orders")
+        assert stored is not None
+        assert stored.startswith(b"1000 ")
+        client.execute_command("ACL SETUSER hub -del -hset")
+        try:
+            hub.reload()
+            wait_until(lambda: hub.metric("tidings_reloads_total") == reloads + 1, why="the rules are in force")
+            assert client.hget("tidings:{0}:rules", "orders") == stored
+        finally:
+            client.execute_command("ACL SETUSER hub +del +hset")
+        wait_until(lambda: client.hget("tidings:{0}:rules", "orders").startswith(b"77 "), why="Redis has the rules")
+    assert hub.metric("tidings_reload_errors_total") == 0
+
+
 def test_canaries_use_bounded_memory_that_expires(redis: RedisProcess, hub: HubProcess) -> None:
     before = hub.metric("tidings_canaries_total")
     wait_until(lambda: hub.metric("tidings_canaries_total") > before + 2, within_s=30, why="canaries")

@@ -29,11 +29,14 @@ class NamespaceRules:
         self._commands = commands
         self._limits = limits
         self._rules: dict[bytes, bytes] = {}
+        # Whether Redis has had these rules.
+        self._is_written = False
 
     def remember(self, rules: Mapping[str, HistoryRule]) -> None:
         """Use these rules from now on."""
         self._rules = {name.encode(): b"%d %d" % (rule.history, rule.history_ttl_s) for name, rule in rules.items()}
         self._rules[CANARY_NAMESPACE] = CANARY_RULE
+        self._is_written = False
 
     def write(self) -> None:
         """Replace the rules in Redis by these.
@@ -41,17 +44,23 @@ class NamespaceRules:
         Raises:
             Unavailable, TimedOut: Redis did not store them.
         """
-        if self._rules:
-            packed = pack_rules(self._keys, self._rules, self._limits)
+        rules = self._rules
+        if rules:
+            packed = pack_rules(self._keys, rules, self._limits)
             check_rules_reply(self._commands.run(packed, 1, (rules_script(),))[0])
+            # Redis may execute two writes in any order: the later rules are written again.
+            self._is_written = rules is self._rules
 
     def restore(self) -> None:
-        """Write the rules that Redis lacks.
+        """Write the rules that Redis lacks: all of them if they were never written.
 
         Raises:
             Unavailable, TimedOut: as `write`.
         """
         if not self._rules:
+            return
+        if not self._is_written:
+            self.write()
             return
         stored = self._commands.run(pack(b"HKEYS", self._keys.rules))[0]
         if isinstance(stored, Exception) or not stored:
