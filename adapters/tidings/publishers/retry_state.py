@@ -68,7 +68,7 @@ class RetryState:
         return [self._failure() if result is None else result for result in self._results]
 
     def _failure(self) -> TidingsError:
-        effort = f"after {self._attempts} attempts in {self._timeout_s:g} s"
+        effort = f"after {self._attempts} attempts in {round(self._timeout_s, 2):g} s"
         if self._sent:
             return TimedOut(
                 f"no answer {effort}: {self._reason}. It may or may not be published; "

@@ -23,8 +23,9 @@ def check_tls(options: Mapping[str, Any], prefix: str, shown_prefix: str) -> Non
     shown = shown_prefix + prefix
     if by_name.get("cert_reqs") == "none" and by_name.get("check_hostname"):
         raise BadConfig(f"{shown}check_hostname=true has no effect with {shown}cert_reqs=none; use required")
-    if "keyfile" in by_name and "certfile" not in by_name:
-        raise BadConfig(f"the option {shown}keyfile in the URL needs {shown}certfile")
+    for name in ("keyfile", "password"):
+        if name in by_name and "certfile" not in by_name:
+            raise BadConfig(f"the option {shown}{name} in the URL needs {shown}certfile")
     if "ca_path" in by_name and not Path(by_name["ca_path"]).is_dir():
         raise BadConfig(f"the option {shown}ca_path in the URL does not name a folder")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

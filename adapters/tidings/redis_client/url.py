@@ -27,6 +27,12 @@ from tidings.redis_client.url_options import NUMBER, read_options
 
 _SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
+_FORM = "redis://[user:password@]host[:port][/db]"
+_FORMS = {
+    "redis+sentinel": "redis+sentinel://[user:password@]host[:port][,host[:port]…]/service[/db]",
+    "rediss+sentinel": "rediss+sentinel://[user:password@]host[:port][,host[:port]…]/service[/db]",
+    "unix": "unix:///path?db=0",
+}
 _SENTINEL_PORT = 26379
 # `sun_path` of Linux, without its end (man 7 unix).
 _UNIX_PATH_MAX_BYTES = 107
@@ -52,9 +58,9 @@ class RedisAddress:
         Raises:
             BadConfig: an invalid URL. The message does not repeat it, because it may hold a password.
         """
+        scheme = url.partition("://")[0]
         try:
             check_unicode(url)
-            scheme = url.partition("://")[0]
             if scheme in CLUSTER_SCHEMES:
                 raise BadConfig("this is a cluster URL; use the URL of a single Redis here")
             if scheme not in _SCHEMES or "://" not in url:
@@ -67,7 +73,7 @@ class RedisAddress:
                 raise BadConfig("a Redis URL contains no #; if the password contains one, write %23 for it")
             return _parse_plain(url)
         except ValueError as error:
-            raise BadConfig("not a Redis URL; its form is redis://[user:password@]host[:port][/db]") from error
+            raise BadConfig(f"not a Redis URL; its form is {_FORMS.get(scheme, _FORM)}") from error
 
     @classmethod
     def open(cls, url: str) -> RedisAddress:

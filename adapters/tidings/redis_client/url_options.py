@@ -71,6 +71,7 @@ _CONNECTION: Mapping[str, Parse] = {"client_name": _client_name, "socket_keepali
 _SENTINEL: Mapping[str, Parse] = {
     f"sentinel_{name}": parse for name, parse in {**_LOGIN, "ssl": _boolean, **_TLS}.items()
 }
+_WITHOUT_TLS = frozenset({"redis", "redis+sentinel", "redis+cluster", "unix", "kombu+redis"})
 # Options of redis-py that other programs need in the same URL. They have no effect: tidings has timeouts of its own,
 # reads bytes in RESP2, and keeps its own connections.
 _IGNORED = frozenset(
@@ -144,5 +145,5 @@ def unknown_option(name: str, query: str, scheme: str, known: Mapping[str, objec
     if "@" in query or not _NAME.match(name):
         # Most likely the end of a password, of which no part may be shown.
         return BadConfig("unknown option in the URL; if the password contains a ?, write %3F for it")
-    hint = "; options that begin with ssl_ need rediss" if name in _TLS else ""
+    hint = "; options that begin with ssl_ need rediss" if name in _TLS and scheme in _WITHOUT_TLS else ""
     return BadConfig(f"the URL has the unknown option {name}{hint}. With {scheme}:// there are {', '.join(known)}")

@@ -16,6 +16,7 @@ from tidings_hub import runtime
 from tidings_hub.core.relay_stamp import STAMP_HEADER, Stamp, write_stamp
 from tidings_hub.engine.relay.relay import Relay
 from tidings_hub.engine.relay.upstream import UNIX
+from tidings_hub.log import log_rate_limited
 from tidings_hub.metrics import merge_texts
 
 logger = logging.getLogger("tidings.together")
@@ -60,14 +61,15 @@ class WorkerAggregation:
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """The WSGI call (PEP 3333)."""
-        merge = self._merges.get(environ["PATH_INFO"])
-        if merge is None or environ["REQUEST_METHOD"] != "GET" or "HTTP_TIDINGS_RELAYED" in environ:
+        merge, method = self._merges.get(environ["PATH_INFO"]), environ["REQUEST_METHOD"]
+        if merge is None or method not in {"GET", "HEAD"} or "HTTP_TIDINGS_RELAYED" in environ:
             return self._app(environ, start_response)
         wait_s = _READINESS_WAIT_S if environ["PATH_INFO"] == "/readyz" else _METRICS_WAIT_S
-        status, headers, body = merge(self._own_response(environ), self._sibling_responses(environ, wait_s))
+        own = self._own_response({**environ, "REQUEST_METHOD": "GET"})
+        status, headers, body = merge(own, self._sibling_responses(environ, wait_s))
         headers = [(name, value) for name, value in headers if name.lower() != "content-length"]
         start_response(status, [*headers, ("Content-Length", str(len(body)))])
-        return [body]
+        return [] if method == "HEAD" else [body]
 
     def _own_response(self, environ: dict[str, Any]) -> Response:
         head: list[Any] = []
@@ -105,7 +107,10 @@ class WorkerAggregation:
             # The timeout of the socket limits each read only.
             response: tuple[int, bytes] = runtime.call_with_timeout(wait_s, _get, connection, target, headers)
         except (OSError, http.client.HTTPException, runtime.CallTimeout) as error:
-            logger.warning("node %s did not answer for %s: %s", name, target, type(error).__name__)
+            log_rate_limited(
+                *(logger, logging.WARNING, f"silent {name}"),
+                *("node %s did not answer for %s: %s", name, target, type(error).__name__),
+            )
             return 0, b""
         else:
             return response

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -90,3 +91,40 @@ def test_stock_client_of_the_readme_recovers_from_a_backend_without_tokens(hub: 
         client.wait(lambda client: client.records_of("reload"), why="tidings:ready")
         _publish(hub, 4)
         _wait_for(client, 4)
+
+
+class _Backend:
+    """Responds with the token of one user, as soon as it may."""
+
+    def __init__(self, user: str) -> None:
+        self._user = user
+        self.is_asked, self.may_respond = threading.Event(), threading.Event()
+
+    def respond(self) -> str:
+        self.is_asked.set()
+        self.may_respond.wait(20)
+        return token(self._user, "orders:*")
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+@pytest.mark.parametrize("comes", ["before the new one", "after the new one"])
+def test_late_token_of_the_previous_user_is_not_used(hub: HubProcess, files: Files, transport: str, comes: str) -> None:
+    backends = [_Backend("ann"), _Backend("bob")]
+    ann, bob = backends
+    files["/token"] = ann.respond
+    with _page(transport, hub, files) as client:
+        assert ann.is_asked.wait(20)
+        client.send_command({"call": "disconnect"})
+        files["/token"] = bob.respond
+        client.send_command({"call": "connect"})
+        assert bob.is_asked.wait(20)
+        for backend in backends if comes == "before the new one" else backends[::-1]:
+            responses = len(client.records_of("response"))
+            backend.may_respond.set()
+            client.wait(lambda client, count=responses: len(client.records_of("response")) > count, why="a token")
+            if backend is bob:
+                client.wait_ready()
+        _publish(hub, 1)
+        _wait_for(client, 1)
+        assert {record["user"] for record in client.records_of("ready")} == {"bob"}
+        assert client.records_of("connect_error") == []

@@ -36,6 +36,7 @@ _PORTS = {"amqp": 5672, "amqps": 5671}
 _UNSHARED = {
     "memory": "only this process could read it; use memory:// for tests",
     "filesystem": "without kombu's own options it writes to one folder and reads from another",
+    "sentinel": "without kombu's own options it does not know the name of the master; use redis+sentinel://",
 }
 _TLS_OPTIONS = ("ca_certs", "certfile", "keyfile")
 _KOMBU_TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")

@@ -106,6 +106,17 @@ def test_tls_needs_a_url_that_uses_it() -> None:
         Emitter("redis+sentinel://h/main?sentinel_ssl_ca_certs=/x")
 
 
+def test_advice_fits_the_url() -> None:
+    """A URL that has TLS needs no other scheme, and a sentinel's URL has a form of its own."""
+    with pytest.raises(BadConfig, match="ca_certs, certfile") as caught:
+        Emitter("amqps://h/?ssl_ca_certs=/x")
+    assert "rediss" not in str(caught.value)
+    for url in ("redis+sentinel://h", "rediss+sentinel://h/", "redis+sentinel://h/main/x"):
+        with pytest.raises(BadConfig, match=r"host\[:port\].*/service") as caught:
+            Emitter(url)
+        assert f"its form is {url.partition('://')[0]}://" in str(caught.value)
+
+
 def test_sentinels_inherit_the_authority_and_not_the_login() -> None:
     address = RedisAddress.parse("rediss+sentinel://u:pw@h/main?ssl_ca_certs=/x&ssl_certfile=/a&sentinel_ssl=true")
     assert address.sentinel_options == {"ssl": True, "ssl_ca_certs": "/x", "ssl_certfile": "/a"}

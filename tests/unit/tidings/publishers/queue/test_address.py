@@ -50,7 +50,7 @@ def test_invalid_url_is_rejected_without_repeating_it(url: str) -> None:
     assert "pwsecret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["memory", "filesystem"])
+@pytest.mark.parametrize("kind", ["memory", "filesystem", "sentinel"])
 def test_transport_that_reaches_no_hub_is_refused(kind: str) -> None:
     """It gave receipts for publications that no hub could ever receive."""
     with pytest.raises(BadConfig, match="reaches no hub"):
