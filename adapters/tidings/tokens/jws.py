@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 import re
-from typing import Any
+from typing import Any, Self
 
 from tidings.errors import Unauthorized
 from tidings.tokens.signing_keys import ALGORITHMS
@@ -22,22 +22,35 @@ _PADDING = ("", "", "==", "=")
 _LAST = (None, "", "AQgw", "AEIMQUYcgkosw048")
 
 
+class Reason(str):
+    """Why a token is rejected: a note of the error, for a log. `kind` is the same for every token with this fault."""
+
+    __slots__ = ("kind",)
+    kind: str
+
+    def __new__(cls, text: str, kind: str) -> Self:
+        """A text for a log, and its kind."""
+        reason = super().__new__(cls, text)
+        reason.kind = kind
+        return reason
+
+
 def malformed(reason: str) -> Unauthorized:
     """The error for text that is no token. `reason` is a note of the error, for the log."""
-    return _rejection(_NOT_A_JWT, reason)
+    return _rejection(_NOT_A_JWT, Reason(reason, reason))
 
 
-def not_signed(reason: str) -> Unauthorized:
-    """The error for a token that no key here has signed. `reason` is a note of the error, for the log."""
-    return _rejection(_NOT_SIGNED, reason)
+def not_signed(reason: str, *values: str) -> Unauthorized:
+    """The error for a token that no key here has signed. `reason % values` is a note of the error, for the log."""
+    return _rejection(_NOT_SIGNED, Reason(reason % values, reason))
 
 
 def bad_claim(problem: str, reason: str = "") -> Unauthorized:
     """The error for a correctly signed token with a wrong claim. Its sender learns which claim it is."""
-    return _rejection(problem, reason or problem)
+    return _rejection(problem, Reason(reason or problem, problem))
 
 
-def _rejection(text: str, reason: str) -> Unauthorized:
+def _rejection(text: str, reason: Reason) -> Unauthorized:
     error = Unauthorized(f"token rejected: {text}")
     error.add_note(reason)
     return error
@@ -55,7 +68,7 @@ def parse_token(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
     header, claims = _object(decode_segment(parts[0])), _object(decode_segment(parts[1]))
     # RFC 7515 section 4.1.11: unknown critical extensions must be rejected, and we know none.
     if header.get("alg") not in ALGORITHMS:
-        raise not_signed(f"the algorithm {str(header.get('alg'))[:20]!r} is none of {', '.join(ALGORITHMS)}")
+        raise not_signed(f"the algorithm %r is none of {', '.join(ALGORITHMS)}", str(header.get("alg"))[:20])
     if "crit" in header or header.get("b64", True) is not True:
         raise not_signed("its header has crit or b64, which are not supported")
     if not isinstance(header.get("kid", ""), str):

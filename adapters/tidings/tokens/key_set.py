@@ -26,6 +26,7 @@ WAITING_MAX = 16
 
 # The `kid` and the algorithm of a token: what selects its key.
 _KeyName = tuple[str | None, str]
+_BAD_SUB = "sub cannot be part of a channel; use 1 to 135 letters, digits and the signs _ . : @ | = + ~ ! $ -"
 # A number of seconds from here on is a date after the year 33658, so more likely one in milliseconds.
 _TIME_MAX_S = 1e12
 
@@ -168,7 +169,7 @@ class KeySet:
         except _UnknownKey:
             name = _key_name(header)
             if source is None or not self._would_be_valid(claims, source, now_s):
-                raise not_signed(_no_key(name, source)) from None
+                raise not_signed(*_no_key(name, source, claims.get("iss"))) from None
             issued_s = _number(claims, "iat")
             issued_ago_s = None if issued_s is None else now_s - issued_s - self._leeway_s
             self._wait_for_keys(source, name, wait_s, issued_ago_s=issued_ago_s)
@@ -176,7 +177,7 @@ class KeySet:
                 self._check_signature(token, header, source.keys)
             except _UnknownKey:
                 if source.was_fetched_for(name, issued_ago_s=issued_ago_s):
-                    raise not_signed(_no_key(name, source)) from None
+                    raise not_signed(*_no_key(name, source, claims.get("iss"))) from None
                 raise Unavailable("the keys of this token's issuer are not available; try again later") from None
         exp, iat = self._check_times(claims, now_s)
         self._check_names(claims, issuer=source.issuer if source else self._issuer)
@@ -209,7 +210,9 @@ class KeySet:
         if not candidates:
             raise _UnknownKey
         if not any(matches):
-            raise not_signed(f"its signature does not match the key {kid!r}" if kid else "its signature is wrong")
+            if kid:
+                raise not_signed("its signature does not match the key %r", kid)
+            raise not_signed("its signature is wrong")
 
     def _check_times(self, claims: dict[str, Any], now_s: float) -> tuple[float | None, float | None]:
         """Return `exp` and `iat`."""
@@ -240,14 +243,18 @@ def _key_name(header: dict[str, Any]) -> _KeyName:
     return header.get("kid"), header["alg"]
 
 
-def _no_key(name: _KeyName, source: Jwks | None) -> str:
+def _no_key(name: _KeyName, source: Jwks | None, issuer: object) -> list[str]:
+    """The reason, and the values in it. Without a `source` it names the `issuer`, which may be the wrong one."""
     kid, algorithm = name
-    owner = "this hub" if source is None else f"the issuer {source.issuer}"
-    return (
-        f"{owner} has no key for {algorithm} with the kid {kid[:100]!r}"
-        if kid
-        else f"{owner} has no key for {algorithm}"
-    )
+    reason = "this hub has no key for %s" if source is None else "the issuer %s has no key for %s"
+    values = [algorithm] if source is None else [source.issuer, algorithm]
+    if kid:
+        reason += " with the kid %r"
+        values.append(kid[:100])
+    if source is None and isinstance(issuer, str):
+        reason += ", and no jwks for the issuer %r"
+        values.append(issuer[:200])
+    return [reason, *values]
 
 
 def _number(claims: dict[str, Any], name: str) -> float | None:
@@ -272,7 +279,7 @@ def _to_claims(claims: dict[str, Any], exp: float | None, iat: float | None) -> 
     try:
         user_channel(sub)
     except BadChannel:
-        raise bad_claim("sub cannot be part of a channel; use letters, digits and - _ . @ only") from None
+        raise bad_claim(_BAD_SUB) from None
     try:
         patterns = check_patterns(claims.get("channels", []))
     except BadChannel:

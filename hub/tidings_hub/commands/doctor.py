@@ -15,7 +15,7 @@ from tidings.emitter import Emitter
 from tidings.errors import Forbidden, HubError, TidingsError, Unauthorized, Unavailable
 from tidings.wire.channels import user_channel
 from tidings_hub.commands import token
-from tidings_hub.commands.event_stream import EventStream, connect, not_from_hub, read_json_object
+from tidings_hub.commands.event_stream import EventStream, connect, error_text, not_from_hub, read_json_object
 from tidings_hub.commands.target import Target, find_target
 from tidings_hub.log import escape_control, mask_secrets
 
@@ -70,14 +70,14 @@ def _get(target: Target, path: str, checklist: _Checklist, success: str, hint: s
         response = connection.getresponse()
         body = response.read(65_536)
     except (OSError, http.client.HTTPException) as error:
-        checklist.failed(f"{url}: {type(error).__name__}: {error}; {hint}")
+        checklist.failed(f"{url}: {error_text(error)}; {hint}")
         return None
     finally:
         connection.close()
     decoded = read_json_object(body)
     if decoded is None:
         # A proxy or another server sent it: the hub responds with a JSON object at this path.
-        checklist.failed(f"{url}: {not_from_hub(response.status)}")
+        checklist.failed(f"{url}: {not_from_hub(response)}")
         return None
     if response.status != http.client.OK:
         checklist.failed(f"{url} returned {response.status}: {body.decode('utf-8', 'replace').strip()}; {hint}")

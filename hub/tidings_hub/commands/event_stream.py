@@ -19,6 +19,9 @@ SILENCE_S = 60.0
 _LINE_MAX_BYTES = 16_777_216
 # What a proxy responds while the server behind it is not there: Bad Gateway, Service Unavailable, Gateway Timeout.
 _GATEWAY_ERRORS = (502, 503, 504)
+_REDIRECTS = (301, 302, 303, 307, 308)
+# So much of the text of another server is shown.
+_TEXT_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +69,17 @@ class EventStream:
         except (OSError, http.client.HTTPException) as error:
             self.close()
             hint = "is `tidings serve` running, and is --url its address?"
-            raise Unavailable(f"no event stream from {hub_url}: {_error_text(error)}; {hint}") from error
+            raise Unavailable(f"no event stream from {hub_url}: {error_text(error)}; {hint}") from error
         if self._response.status != http.client.OK:
             body = self._response.read(65_536)
             self.close()
-            rejection = read_error(self._response.status, body)
-            raise BadConfig(not_from_hub(self._response.status)) if isinstance(rejection, NotFound) else rejection
+            rejection = read_error(body)
+            other = not_from_hub(self._response)
+            raise BadConfig(other) if isinstance(rejection, NotFound) else rejection or Unavailable(other)
         if self._response.headers.get_content_type() != "text/event-stream":
             self.close()
             # A fault of the URL: another attempt would get the same page.
-            raise BadConfig(not_from_hub(self._response.status))
+            raise BadConfig(not_from_hub(self._response))
 
     def __iter__(self) -> Iterator[Event]:
         """Yield events as they arrive.
@@ -99,7 +103,7 @@ class EventStream:
                         )
                     fields = {}
         except (OSError, http.client.HTTPException) as error:
-            raise Unavailable(f"the event stream broke: {_error_text(error)}") from error
+            raise Unavailable(f"the event stream broke: {error_text(error)}") from error
 
     def set_silence_timeout(self, seconds: float) -> None:
         """Treat the connection as broken after so many seconds without data."""
@@ -149,12 +153,12 @@ def connect(hub_url: str, *, timeout_s: float) -> http.client.HTTPConnection:
     return connection_class(host, port, timeout=timeout_s)
 
 
-def read_error(status: int, body: bytes) -> TidingsError:
-    """The error in a response of the hub, or of a proxy in front of it."""
+def read_error(body: bytes) -> TidingsError | None:
+    """The error in a response of the hub. None: it is not from a hub."""
     match read_json_object(body):
         case {"error": {"code": str(code), "message": str(message)}}:
             return from_wire(code, message)
-    return Unavailable(not_from_hub(status))
+    return None
 
 
 def read_json_object(body: bytes) -> dict[str, Any] | None:
@@ -166,12 +170,18 @@ def read_json_object(body: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def not_from_hub(status: int) -> str:
+def not_from_hub(response: http.client.HTTPResponse) -> str:
     """What a response that is not from a hub means, and what to do."""
+    status, location = response.status, response.headers.get("Location")
     if status in _GATEWAY_ERRORS:
         return f"the proxy there returned {status}: it cannot reach the hub; is `tidings serve` running behind it?"
+    if location and status in _REDIRECTS:
+        return f"it redirects to {location[:_TEXT_MAX]!r} (status {status}); use the hub's address there"
     return f"a response with status {status} that is not from a hub; is that the hub's address?"
 
 
-def _error_text(error: Exception) -> str:
+def error_text(error: Exception) -> str:
+    """What went wrong in a request, in one line without control characters of the other side."""
+    if type(error) is http.client.BadStatusLine:
+        return f"the server there does not speak HTTP: {str(error).strip()[:_TEXT_MAX]!r}"
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

@@ -55,9 +55,12 @@ def check_secret(secret: SecretStr, *, min_bytes: int) -> None:
     """Return if `secret` is good enough.
 
     Raises:
-        ValueError: it is too short, or a placeholder from documentation.
+        ValueError: it is in quotes, too short, or a placeholder from documentation.
     """
     text = secret.get_secret_value()
+    if text[:1] in ("'", '"') and text.endswith(text[0]):
+        # As `docker run --env-file` passes `NAME="text"` on. Backends that read it elsewhere have it without quotes.
+        raise ValueError("it is in quotes, which would be a part of it; write it without them")
     if len(text.encode()) < min_bytes:
         raise ValueError(
             f"a secret of fewer than {min_bytes} bytes; `openssl rand -base64 {min_bytes}` makes a good one"

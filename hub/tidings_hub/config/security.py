@@ -158,7 +158,8 @@ class SecuritySettings(SettingsModel):
     origins: tuple[str, ...] = setting(
         (),
         "Origins of pages that may connect, also of applications (`capacitor://localhost`). Empty: the hub's own"
-        " origin; `*`: any page (unsafe)",
+        " origin; `*`: any page (unsafe). Files and sandboxed pages (`null`, `file://`) never may: serve them over"
+        " HTTP",
         policy="reject with `bad_origin`",
         metric="bad_origins",
     )

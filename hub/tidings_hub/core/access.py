@@ -198,7 +198,8 @@ class Origins:
         if "" in self._allowed:
             invalid = next(entry for entry in entries if entry != "*" and not normal_origin(entry))
             raise BadConfig(
-                f"not an origin: {invalid!r}; an origin is scheme://host[:port], such as https://shop.example"
+                f"not an origin: {invalid!r}; an origin is scheme://host[:port], such as https://shop.example. Files"
+                " and sandboxed pages (null, file://) have none: serve them over HTTP"
             )
 
     def allows(self, origin: str | None, host: str, secure: bool) -> bool:
@@ -206,7 +207,7 @@ class Origins:
 
         `host` is the request's Host header, and `secure` whether the client used TLS, both after the rules for trusted
         proxies. A request without Origin is allowed: it is not a browser's cross-origin request (Fetch section 3.2).
-        The origin `null` (a sandboxed page) is never allowed.
+        The origin `null` (a file, a sandboxed page) is never allowed: every site can have such a page.
         """
         if origin is None:
             return True

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from tidings_hub.engine.pump import Pump
 
 _CODE = CODES["bad_origin"]
-_ERROR = {"code": _CODE.name, "message": _CODE.advice}
+# The origins of files and sandboxed frames (HTML standard, "opaque origin"). Every site can have such a page.
+_OPAQUE: Final = frozenset({"null", "file://"})
+_SERVE_IT: Final = "A file or sandboxed page has no origin that can be allowed: serve it over HTTP."
 _READABLE: Final = b"Access-Control-Allow-Origin: *\r\n"
-# Socket.IO's CONNECT_ERROR, after which a stock client does not reconnect.
-_CONNECT_ERROR = b"44" + json.dumps({"message": _CODE.advice, "data": _ERROR}).encode()
 
 
 class RefusableHandshake(Protocol):
@@ -44,6 +44,9 @@ class RefusableHandshake(Protocol):
 
 def log_refused_origin(log: logging.Logger, origin: str, host: str) -> None:
     """Log how to allow the page, if it should be."""
+    if origin in _OPAQUE:
+        log_rate_limited(log, logging.WARNING, "no origin", "a page was refused (Origin: %s): %s", origin, _SERVE_IT)
+        return
     log_rate_limited(
         log,
         logging.WARNING,
@@ -59,15 +62,17 @@ def refuse_origin(
     http_connection: RefusableHandshake, head: RequestHead, options: EngineOptions, pump: Pump, *, is_engineio: bool
 ) -> None:
     """Respond to a request of a page whose origin is not allowed."""
-    if is_engineio and head.wants_websocket and _refuse_websocket(http_connection, head, options, pump):
+    message = _SERVE_IT if head.headers.get("origin") in _OPAQUE else _CODE.advice
+    if is_engineio and head.wants_websocket and _refuse_websocket(http_connection, head, options, pump, message):
         return
     http_connection.extra_headers += _READABLE
-    body = engineio.FORBIDDEN.body(_CODE.name) if is_engineio else json.dumps(_ERROR).encode()
+    error = {"code": _CODE.name, "message": message}
+    body = engineio.FORBIDDEN.body(_CODE.name, message) if is_engineio else json.dumps(error).encode()
     http_connection.refuse(_CODE.http_status, body, close=True)
 
 
 def _refuse_websocket(
-    http_connection: RefusableHandshake, head: RequestHead, options: EngineOptions, pump: Pump
+    http_connection: RefusableHandshake, head: RequestHead, options: EngineOptions, pump: Pump, message: str
 ) -> bool:
     """Accept a WebSocket that would open a session, and close it with the reason. Return whether it was accepted."""
     query = parse_query(head) or {}
@@ -87,6 +92,8 @@ def _refuse_websocket(
             ping_timeout_ms=options.ping_timeout_ms,
             max_payload_bytes=options.max_payload_bytes,
         )
-        close_frame = websocket.close_frame(_CODE.number, _CODE.name)
-        pump.linger(fd, None, text_frame(open_packet) + text_frame(_CONNECT_ERROR) + close_frame)
+        # After CONNECT_ERROR a stock client does not reconnect.
+        error = {"message": message, "data": {"code": _CODE.name, "message": message}}
+        refusal = text_frame(open_packet) + text_frame(b"44" + json.dumps(error).encode())
+        pump.linger(fd, None, refusal + websocket.close_frame(_CODE.number, _CODE.name))
     return True

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from tidings.errors import Expired, Revoked, TidingsError, TooFast, Unauthorized, Unavailable
 from tidings.tokens import Claims, KeySet
+from tidings.tokens.jws import Reason
 from tidings_hub.config.settings import Settings
 from tidings_hub.core.rates.failure_limit import FailureLimit
 from tidings_hub.log import log_rate_limited
@@ -66,9 +67,11 @@ class Authenticator:
             self.check_not_revoked(claims)
         except TidingsError as error:
             self._metrics.count(self._metrics.auth_failures, error.code.name)
-            # The message is a constant, so it can be the key. A note may name keys, so clients do not get it.
+            # A note may name keys, so clients do not get it. Each kind of reason has its own line: tokens of an
+            # attacker must not hide why those of an application are rejected.
             reason = getattr(error, "__notes__", [str(error)])[0]
-            log_rate_limited(logger, _level(error), str(error), "a token was rejected: %s", reason)
+            kind = reason.kind if isinstance(reason, Reason) else str(error)
+            log_rate_limited(logger, _level(error), kind, "a token was rejected: %s", reason)
             if not isinstance(error, Expired | Unavailable) and self._failures.add(remote, now_s=self._wall_s()):
                 self._metrics.auth_throttled += 1
                 log_rate_limited(logger, logging.WARNING, "throttled", "%s sends too many invalid tokens", remote)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from support.network.raw_client import RawWebSocket
 from support.processes.hub import HubProcess
 from support.waiting import wait_until
 
@@ -57,6 +58,18 @@ def test_refused_origin_is_logged_with_advice(app_hub: HubProcess) -> None:
     assert app_hub.request("GET", POLL, headers={"Origin": "ionic://localhost"})[0] == 403
     wait_until(lambda: "'ionic://localhost'" in app_hub.log.read_text(), why="the refused origin is in the log")
     assert "add it to `origins`" in app_hub.log.read_text()
+
+
+@pytest.mark.parametrize("origin", ["null", "file://"])
+def test_page_without_an_origin_learns_that_it_cannot_be_allowed(app_hub: HubProcess, origin: str) -> None:
+    status, body, _ = app_hub.request("GET", POLL, headers={"Origin": origin})
+    assert (status, body["error"]["code"]) == (403, "bad_origin")
+    assert "serve it over HTTP" in body["error"]["message"]
+    websocket = RawWebSocket(app_hub.port, "/socket.io/?EIO=4&transport=websocket", Origin=origin)
+    assert websocket.receive_text().startswith("0{")
+    assert "serve it over HTTP" in websocket.receive_text()
+    # One line a minute has one of the two.
+    wait_until(lambda: "a page was refused (Origin: " in app_hub.log.read_text(), why="the log says why")
 
 
 def test_preflight_allows_any_header_name(app_hub: HubProcess) -> None:

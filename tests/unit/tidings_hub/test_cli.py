@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -202,6 +203,29 @@ def test_response_of_another_server_is_explained(status: str, hint: str, capsys:
             EventStream(f"{server.url}/push", ["a:b"], token=None)
     # The path of the URL is kept.
     assert (requests[0], requests[-1]) == (b"GET /push/healthz", b"GET /push/sse?channels=a%3Ab")
+
+
+@pytest.mark.parametrize(
+    ("response", "hint"),
+    [
+        (b"SSH-2.0-x\x1b[31m\r\n", r"does not speak HTTP: 'SSH-2\.0-x\\x1b\[31m'"),
+        (
+            b"HTTP/1.1 301 Moved\r\nLocation: https://push.example/sse\r\nContent-Length: 0\r\n\r\n",
+            r"redirects to 'https://push\.example/sse' \(status 301\)",
+        ),
+    ],
+)
+def test_another_server_at_the_address_is_reported_in_one_line(capsys: Output, response: bytes, hint: str) -> None:
+    def respond(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(response)
+
+    with ScriptedServer(respond) as server:
+        assert main(["doctor", "--url", server.url]) == 1
+        assert re.search(hint, capsys.readouterr().out)
+        with pytest.raises(TidingsError, match=hint) as caught:
+            EventStream(server.url, ["a:b"], token=None)
+        assert str(caught.value).isprintable()
 
 
 def test_check_config_and_print_config(capsys: Output, nowhere: Path) -> None:

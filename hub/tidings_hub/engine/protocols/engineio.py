@@ -55,10 +55,10 @@ class EngineioError:
     message: str
     name: str = ""
 
-    def body(self, name: str = "") -> bytes:
+    def body(self, name: str = "", advice: str = "") -> bytes:
         """Return the JSON body: `{"code": n, "message": "…"}`, with the code `name` of `tidings.codes` as `error`."""
         name = name or self.name
-        error = {"error": {"code": name, "message": CODES[name].advice}} if name else {}
+        error = {"error": {"code": name, "message": advice or CODES[name].advice}} if name else {}
         return json.dumps({"code": self.number, "message": self.message, **error}, separators=(",", ":")).encode()
 
     def response(self, extra_headers: bytes = b"", *, name: str = "") -> bytes:

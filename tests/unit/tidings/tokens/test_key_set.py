@@ -67,12 +67,16 @@ def test_times(claims: dict[str, Any], error: type[Exception] | None) -> None:
     assert type(caught.value) is error
 
 
+BAD_SUB = "sub cannot be part of a channel; use 1 to 135 letters, digits and the signs _ . : @ | = + ~ ! $ -"
+
+
 @pytest.mark.parametrize(
     ("claims", "text"),
     [
         ({"sub": 7}, "sub is not a string; write a number in quotes"),
         ({"sub": None}, "sub is missing"),
-        ({"sub": "a b"}, "sub cannot be part of a channel; use letters, digits and - _ . @ only"),
+        ({"sub": "a b"}, BAD_SUB),
+        ({"sub": "a" * 136}, BAD_SUB),
         ({"exp": str(NOW + 60)}, "exp is not a number of seconds"),
         ({"exp": (NOW + 60) * 1000}, "exp is too large; it is in seconds since 1970, not in milliseconds"),
         ({"exp": None}, "exp is not a number of seconds"),
@@ -109,6 +113,9 @@ def test_unsigned_token_reveals_no_claim_and_no_key() -> None:
         signed(claims, header={"alg": "HS256", "kid": "k2"}): "this hub has no key for HS256 with the kid 'k2'",
         signed(claims, header={"alg": "none"}): "the algorithm 'none' is none of HS256, RS256, ES256, EdDSA",
         issue("ann", key=private, algorithm="RS256", now_s=NOW): "this hub has no key for RS256",
+        signed(claims | {"iss": "https://a.example/"}, header={"alg": "HS256", "kid": "k2"}): (
+            "this hub has no key for HS256 with the kid 'k2', and no jwks for the issuer 'https://a.example/'"
+        ),
     }
     for token, reason in tokens.items():
         with pytest.raises(Unauthorized) as caught:

@@ -34,6 +34,21 @@ def error_message(env: dict[str, str] | None = None, **arguments: Any) -> str:
     return message
 
 
+def test_file_of_a_windows_editor_is_read(nowhere: Path) -> None:
+    file = nowhere / "hub.toml"
+    file.write_bytes(b'\xef\xbb\xbfport = 8001\r\nhost = "127.0.0.2"\r\n')
+    settings = load(file=file, env={}).settings
+    assert (settings.port, settings.host) == (8001, "127.0.0.2")
+
+
+@pytest.mark.parametrize("variable", ["TIDINGS_SECRET", "TIDINGS_RELAY_SECRET", "TIDINGS_API_KEYS"])
+@pytest.mark.parametrize("quoted", [f'"{SECRET}"', f"'{SECRET}'", f"""'["{SECRET}"]'"""])
+def test_secret_in_quotes_is_rejected(variable: str, quoted: str) -> None:
+    """`docker run --env-file` keeps them. Backends that read the secret elsewhere have it without quotes."""
+    assert "it is in quotes" in error_message({variable: quoted})
+    load(env={variable: f'{SECRET}"'})
+
+
 def test_later_sources_win(nowhere: Path) -> None:
     file = nowhere / "hub.toml"
     file.write_text('port = 1\nhost = "127.0.0.2"\nhandlers = 5\n')

@@ -56,3 +56,24 @@ class TestAuthentication:
             ("WARNING", "the client sent none as a text in `auth`, or over /sse in its query or in Authorization"),
             ("INFO", "it expired 90 s ago"),
         ]
+
+    def test_the_log_has_each_reason_that_clients_are_told_in_the_same_words(
+        self, hub: Hub, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A scanner's token must not hide for a minute why those of an application are rejected."""
+        monkeypatch.setattr("tidings_hub.log._LIMIT", RateLimit())
+        wrong = [issue("u", key="w" * 32, kid=kid, now_s=clock.now_s) for kid in ("k1", "k2", None)]
+        unsigned = "eyJhbGciOiJub25lIn0.e30.AA"
+        messages = set()
+        for token in (unsigned, *wrong, "one.two", "x.y.z"):
+            with pytest.raises(Unauthorized) as caught:
+                hub.authenticator.authenticate(token, "two-texts")
+            messages.add(str(caught.value))
+        assert len(messages) == 2
+        assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
+            "the algorithm 'none' is none of HS256, RS256, ES256, EdDSA",
+            "its signature does not match the key 'k1'",
+            "its signature is wrong",
+            "it does not consist of three parts, separated by dots",
+            "a part is not canonical base64url",
+        ]
