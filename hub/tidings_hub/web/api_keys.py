@@ -9,18 +9,22 @@ from hashlib import sha256
 from flask import Request
 
 from tidings.errors import Forbidden, Unauthorized
+from tidings_hub.core.access import Origins
 from tidings_hub.engine.protocols.http_host import hostname, is_loopback_name
 from tidings_hub.metrics import Metrics
+
+_SAME_ORIGIN = Origins()
 
 
 class ApiKeys:
     """The API keys of a node. Several keys can be valid, so that one can be rotated while the other is in use.
 
-    `allow_keyless`: if there are no keys, programs on this machine may use the API (`--dev`).
+    `allow_keyless`: if there are no keys, programs on this machine may use the API (`--dev`), and pages of `origins`.
     """
 
-    def __init__(self, keys: Iterable[str], *, allow_keyless: bool, metrics: Metrics) -> None:
+    def __init__(self, keys: Iterable[str], *, allow_keyless: bool, origins: Origins, metrics: Metrics) -> None:
         self._allow_keyless = allow_keyless
+        self._origins = origins
         self._metrics = metrics
         self.replace(keys)
 
@@ -35,12 +39,10 @@ class ApiKeys:
 
         Raises:
             Unauthorized: the request has no key or an unknown one.
-            Forbidden: no key is required, but the Host header is not this machine. A foreign page that
-                rebinds its own name to 127.0.0.1 sends such requests (DNS rebinding).
+            Forbidden: no key is required, but the request is not of this machine.
         """
         if not self.required:
-            if not is_loopback_name(hostname(request.host)):
-                raise Forbidden("--dev without API keys accepts requests to localhost only; set api_keys")
+            self._check_local(request)
             return
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
         # Werkzeug decodes header bytes as Latin-1.
@@ -50,6 +52,18 @@ class ApiKeys:
         if scheme.lower() != "bearer" or not matches:
             self._metrics.api_unauthorized += 1
             raise Unauthorized(self._advice(is_sent=scheme.lower() == "bearer" and bool(key.strip())))
+
+    def _check_local(self, request: Request) -> None:
+        """Refuse the requests of foreign pages. A browser sends their POSTs without JSON to every address.
+
+        Such a page names this machine in the Host header, or its own name, which it rebinds to 127.0.0.1.
+        """
+        if not is_loopback_name(hostname(request.host)):
+            raise Forbidden("--dev without API keys accepts requests to localhost only; set api_keys")
+        origin = request.headers.get("Origin")
+        policies = (_SAME_ORIGIN, self._origins)
+        if not any(policy.allows(origin, request.host, request.is_secure) for policy in policies):
+            raise Forbidden("--dev without API keys refuses this page; add its origin to the setting origins")
 
     def _advice(self, *, is_sent: bool) -> str:
         if not self._digests:

@@ -29,7 +29,10 @@ def create_app(hub: NodeApi) -> Flask:
     # `//api/publish` is not found. With merged slashes Flask would redirect it to `/api/publish`.
     app.url_map.merge_slashes = False
     keys = ApiKeys(
-        (key.get_secret_value() for key in settings.api_keys), allow_keyless=settings.dev, metrics=hub.metrics
+        (key.get_secret_value() for key in settings.api_keys),
+        allow_keyless=settings.dev,
+        origins=settings.origin_policy(),
+        metrics=hub.metrics,
     )
     routes_by_name = {route.name: route for route in ROUTES}
     current_keys = settings.api_keys

@@ -87,6 +87,19 @@ def test_repeated_poll_is_checked_like_the_first_one(hub: HubProcess) -> None:
             assert raw.response().status == status
 
 
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1", "http://localhost:1"])
+def test_page_of_another_origin_cannot_use_the_api(hub: HubProcess, origin: str) -> None:
+    """A browser sends a POST without JSON to any address, and asks for permission only before it shows the response."""
+    for method, path in (("POST", "/api/users/7/disconnect"), ("GET", "/api/channels"), ("GET", "/metrics")):
+        status, body, _ = hub.request(method, path, headers={"Origin": origin, "Content-Type": "text/plain"})
+        assert (status, body["error"]["code"]) == (403, "forbidden")
+
+
+def test_own_page_and_programs_can_use_the_api(hub: HubProcess) -> None:
+    for headers in ({"Origin": f"http://127.0.0.1:{hub.port}"}, {}):
+        assert hub.request("POST", "/api/users/7/disconnect", headers=headers)[0] == 200
+
+
 def test_host_of_a_listed_origin_is_served(tmp_path: Path) -> None:
     hub = HubProcess(tmp_path, "--dev", config="")
     hub.environment = {"TIDINGS_ORIGINS": "http://my.example:5173"}
@@ -94,6 +107,8 @@ def test_host_of_a_listed_origin_is_served(tmp_path: Path) -> None:
         hub.start()
         assert get(hub, PATHS[-2], "my.example:5173").status == 200
         assert get(hub, PATHS[-2], "evil.example").status == 403
+        for origin, status in (("http://my.example:5173", 200), (hub.url, 200), ("http://evil.example", 403)):
+            assert hub.request("GET", "/api/channels", headers={"Origin": origin})[0] == status
         assert hub.metric("tidings_bad_hosts_total") == 1
         assert "evil.example" in hub.log.read_text()
     finally:
