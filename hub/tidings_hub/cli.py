@@ -122,6 +122,7 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one table
     outbox.add_argument("--keep", type=int, default=300, metavar="S", help="seconds that Redis remembers an id (300)")
     outbox.add_argument("--attempts", type=int, default=100, metavar="N", help="dead-letter after N refusals (100)")
     outbox.add_argument("--once", action="store_true", help="publish all rows and exit; exit code 1 if rows are left")
+    outbox.add_argument("--status", action="store_true", help="print which channels wait, and exit")
     outbox.add_argument("--create", action="store_true", help="create the table if it does not exist")
     outbox.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
 

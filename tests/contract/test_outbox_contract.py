@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from support.processes.database import CONCURRENT, KINDS, Database, new_table
-from tidings.contrib.outbox import Outbox, Relay, outbox_table
+from tidings.contrib.outbox import Outbox, Relay, outbox_table, status_lines
 from tidings.contrib.outbox.locks import SILENCE_S
 from tidings.contrib.outbox.relay import CLAIM_MAX_S
 from tidings.contrib.outbox.store import OutboxStore
@@ -349,6 +349,63 @@ def test_only_one_relay_has_a_shard(bench: Bench) -> None:
                 assert other is not None
     with stores[1].claim(0) as second:
         assert second is not None
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_schema_in_the_name_of_the_table_changes_no_lock(is_first: bool, bench: Bench) -> None:
+    schema = {"sqlite": "main", "postgresql": "public", "mariadb": "test"}[bench.database.kind]
+    names = [bench.table, f"{schema}.{bench.table}"]
+    first, second = (
+        OutboxStore(bench.relay()._engine, name, publication_max_bytes=100) for name in names[:: 1 if is_first else -1]
+    )
+    with first.claim(0) as claim:
+        assert claim is not None
+        with second.claim(0) as other:
+            assert other is None
+    other_table = OutboxStore(bench.relay()._engine, new_table(), publication_max_bytes=100)
+    other_table.create()
+    with first.claim(0), other_table.claim(0) as independent:
+        assert independent is not None
+
+
+def test_blocked_channel_is_reported_with_its_row(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.insert({"channel": "orders:a"}, {"channel": "orders:a"}, {"channel": "orders:b"})
+    publisher = Faulty(bench.broker, {"orders:a": Unavailable("no such bucket")})
+    relay = bench.relay(publisher, report_s=0.001)
+    with caplog.at_level(logging.INFO, "tidings.outbox"):
+        relay.sweep()
+        time.sleep(0.002)
+        relay._report()
+    [blocked] = [record for record in caplog.records if record.getMessage().startswith("channel blocked")]
+    first = bench.rows()[0]
+    values = vars(blocked)
+    assert (values["channel"], values["row_no"], values["attempts"]) == ("orders:a", first.row_no, 1)
+    assert str(values["error"]) == "no such bucket"
+    [report] = [vars(record) for record in caplog.records if record.getMessage() == "relayed"]
+    assert (report["blocked"], report["waiting"], report["published"]) == (1, 2, 1)
+    publisher.errors.clear()
+    time.sleep(0.5)
+    assert relay.once()
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "tidings.outbox"):
+        relay._report()
+    assert [vars(record)["blocked"] for record in caplog.records] == [0]
+
+
+def test_status_names_channels_and_dead_letters(bench: Bench) -> None:
+    assert status_lines(bench.database.url, table=bench.table) == ["waiting=0 oldest_s=0.0 failed=0"]
+    bench.insert(*[{"channel": f"orders:{name}"} for name in "baab"], {"channel": "orders:c", "data": "no JSON"})
+    publisher = Faulty(bench.broker, {f"orders:{name}": Unavailable("away") for name in "ab"})
+    assert not bench.relay(publisher).once()
+    numbers = [row.row_no for row in bench.rows()]
+    lines = status_lines(bench.database.url, table=bench.table)
+    assert lines[0] == "waiting=4 oldest_s=0.0 failed=1"
+    assert lines[1:3] == [
+        f"channel=orders:b waiting=2 first_row={numbers[0]} oldest_s=0.0 attempts=0",
+        f"channel=orders:a waiting=2 first_row={numbers[1]} oldest_s=0.0 attempts=0",
+    ]
+    [failed] = lines[3:]
+    assert failed.startswith(f"failed row_no={numbers[4]} channel=orders:c: bad_data: the data is not JSON")
 
 
 def test_frozen_relay_loses_its_shard(concurrent: Bench) -> None:

@@ -7,21 +7,29 @@ import os
 import select
 import signal
 
-from tidings.contrib.outbox import Relay
+from tidings.contrib.outbox import Relay, status_lines
 from tidings.errors import BadConfig
 from tidings.publishers import open_publisher
 from tidings.wire.payload import MAX_BYTES
 from tidings_hub import log
 from tidings_hub.commands.target import find_target
+from tidings_hub.log import escape_control
 
 URL_VARIABLE = "TIDINGS_OUTBOX_URL"
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run a relay until SIGTERM or SIGINT. With `--once`: publish all rows, and return 1 if any are left."""
+    """Run a relay until SIGTERM or SIGINT. With `--once`: publish all rows, and return 1 if any are left.
+
+    With `--status`: print the state of the table.
+    """
     url = arguments.database or os.environ.get(URL_VARIABLE)
     if not url:
         raise BadConfig(f"no database given; use tidings outbox postgresql://host/name, or set {URL_VARIABLE}")
+    if arguments.status:
+        for line in status_lines(url, table=arguments.table):
+            print(escape_control(line))
+        return 0
     hub = find_target(argparse.Namespace(config=arguments.config, url=arguments.to))
     log.setup(arguments.log_level, select=select)
     with Relay(

@@ -10,7 +10,8 @@
 from __future__ import annotations
 
 from tidings.contrib.outbox.relay import Relay
+from tidings.contrib.outbox.status import status_lines
 from tidings.contrib.outbox.table import outbox_table
 from tidings.contrib.outbox.writing import Outbox
 
-__all__ = ["Outbox", "Relay", "outbox_table"]
+__all__ = ["Outbox", "Relay", "outbox_table", "status_lines"]

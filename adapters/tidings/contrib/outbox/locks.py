@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import zlib
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tidings.contrib.outbox.table import sqlalchemy_module
@@ -22,6 +21,11 @@ if TYPE_CHECKING:
 SHARDS = 8
 # Longer than a claim takes with a slow broker (`relay.CLAIM_MAX_S` and one more timeout).
 SILENCE_S = 60
+# By the number of the table, which is the same whether its name has a schema or not. The locks belong to a database.
+_TRY_LOCK = """
+SELECT pg_try_advisory_xact_lock(hashtext('tidings:' || CAST(to_regclass(:name) AS oid)), CAST(:shard AS INTEGER)),
+  set_config('idle_in_transaction_session_timeout', :limit, true)
+"""
 
 
 class Locks(Protocol):
@@ -63,8 +67,7 @@ class PostgresqlLocks:
     shards = SHARDS
 
     def __init__(self, table: Table) -> None:
-        # Two keys of 32 bits, signed; advisory locks belong to one database.
-        self._key = zlib.crc32(f"tidings:{table.fullname}".encode()) - 2**31
+        self._table = table
 
     def shard_of(self, table: Table) -> Any:
         """See `Locks`."""
@@ -73,11 +76,12 @@ class PostgresqlLocks:
 
     def acquire(self, connection: Connection, shard: int) -> bool:
         """See `Locks`."""
-        sa = sqlalchemy_module()
-        key, number = (sa.cast(value, sa.Integer) for value in (self._key, shard))
-        lock = sa.func.pg_try_advisory_xact_lock(key, number)
-        limit = sa.func.set_config("idle_in_transaction_session_timeout", f"{SILENCE_S}s", sa.true())
-        return bool(connection.execute(sa.select(lock, limit)).one()[0])
+        values = {
+            "name": connection.dialect.identifier_preparer.format_table(self._table),
+            "shard": shard,
+            "limit": f"{SILENCE_S}s",
+        }
+        return bool(connection.execute(sqlalchemy_module().text(_TRY_LOCK), values).one()[0])
 
     def release(self, connection: Connection, shard: int) -> None:
         """See `Locks`. The lock has ended with the transaction."""
@@ -89,7 +93,7 @@ class MysqlLocks:
     shards = SHARDS
 
     def __init__(self, table: Table) -> None:
-        self._table = table.fullname
+        self._table = table
 
     def shard_of(self, table: Table) -> Any:
         """See `Locks`."""
@@ -107,7 +111,8 @@ class MysqlLocks:
 
     def _name(self, shard: int) -> Any:
         func = sqlalchemy_module().func
-        table_path = func.concat(func.database(), ".", self._table)
+        database = func.database() if self._table.schema is None else self._table.schema
+        table_path = func.concat(database, ".", self._table.name)
         return func.concat("tidings:", func.sha1(table_path), ":", str(shard))
 
 
@@ -124,7 +129,8 @@ class SqliteLocks:
             raise BadConfig(
                 "an outbox in SQLite needs a database file that the backend also opens: sqlite:////folder/file.db"
             )
-        self._path = f"{database}.{table.fullname}.lock"
+        # SQLite ignores the case of names, and has one schema for the file. A link has the lock of its database.
+        self._path = f"{os.path.realpath(database)}.{table.name.lower()}.lock"
         self._fd: int | None = None
 
     def shard_of(self, table: Table) -> Any:

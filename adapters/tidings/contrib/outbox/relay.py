@@ -24,6 +24,8 @@ INTERVAL_S = 1.0
 KEEP_MAX_S = 86_400
 ATTEMPTS_LIMIT = 1_000_000
 REPORT_S = 60.0
+# The report names so many blocked channels, those that are blocked longest.
+BLOCKED_SHOWN = 5
 # A claim is a transaction. It must end before the database's time limit for idle transactions.
 CLAIM_MAX_S = 10.0
 
@@ -37,7 +39,8 @@ class Relay:
     `interval_s`: the longest time between two looks at the table. `keep_s`: seconds for which Redis remembers an id and
     discards repetitions (over HTTP the hub's `idempotency_s` applies). `timeout_s`: for one round trip to the hub.
     `attempts_max`: after so many attempts the relay rejects a row that the hub refuses with an error which may be the
-    row's fault or the hub's (`internal`, `forbidden`).
+    row's fault or the hub's (`internal`, `forbidden`). `report_s`: the time between two reports in the log. A channel
+    counts as blocked once its first row has been refused for so long.
 
     Raises:
         BadConfig: an invalid setting. MissingExtra: a package is not installed.
@@ -55,6 +58,7 @@ class Relay:
         attempts_max: int = ATTEMPTS_MAX,
         timeout_s: float = TIMEOUT_S,
         publication_max_bytes: int = MAX_BYTES,
+        report_s: float = REPORT_S,
     ) -> None:
         check_count(batch, "batch", most=BATCH_MAX)
         check_seconds(interval_s, "interval")
@@ -62,6 +66,7 @@ class Relay:
         check_count(keep_s, "keep", most=KEEP_MAX_S)
         check_count(attempts_max, "attempts", most=ATTEMPTS_LIMIT)
         check_count(publication_max_bytes, "publication_max_bytes")
+        self._report_s = check_seconds(report_s, "report_s")
         self._batch, self._interval_s, self._keep_s, self._timeout_s = batch, interval_s, keep_s, timeout_s
         self._attempts_max = attempts_max
         self._publication_max_bytes = publication_max_bytes
@@ -72,7 +77,7 @@ class Relay:
         self._backoff = ChannelBackoff()
         self._stopped = False
         self._sweeps = 0
-        self._report_at_s = time.monotonic() + REPORT_S
+        self._report_at_s = time.monotonic() + report_s
         # Counts since the start: published, of these duplicates, and rejected.
         self.published = self.duplicates = self.put_aside = 0
 
@@ -195,19 +200,30 @@ class Relay:
         if batch.postponed:
             channel, error = next(iter(batch.postponed.items()))
             fields = {"channels": len(batch.postponed), "first": channel, "error": error}
-            log.warning("not published; retrying", extra=fields)
+            log.warning("not published; retrying", extra=fields | {"row_no": batch.postponed_rows[channel]})
 
     def _wait(self) -> None:
         pause_s = self._backoff.next_retry_s(time.monotonic())
         self._wake_up.wait(self._interval_s if pause_s is None else min(pause_s, self._interval_s))
 
     def _report(self) -> None:
-        """Log the counts since the start and the lag, once a minute."""
+        """Log the counts since the start, the lag, and the blocked channels, once every `report_s`."""
         if time.monotonic() < self._report_at_s:
             return
-        self._report_at_s = time.monotonic() + REPORT_S
+        self._report_at_s = time.monotonic() + self._report_s
         lag = self._store.lag()
-        oldest_s = 0.0 if lag.oldest_ms is None else max(0.0, time.time() - lag.oldest_ms / 1000)
+        blocked = self._backoff.blocked_channels(time.monotonic(), for_s=self._report_s)
+        for channel in blocked[:BLOCKED_SHOWN]:
+            log.warning(
+                "channel blocked: its first row is refused again and again",
+                extra={
+                    "channel": channel.channel,
+                    "row_no": channel.row_no,
+                    "for_s": f"{time.monotonic() - channel.since_s:.0f}",
+                    "attempts": channel.attempts,
+                    "error": channel.error,
+                },
+            )
         log.info(
             "relayed",
             extra={
@@ -215,8 +231,9 @@ class Relay:
                 "duplicates": self.duplicates,
                 "put_aside": self.put_aside,
                 "waiting": lag.waiting,
-                "oldest_s": f"{oldest_s:.1f}",
+                "oldest_s": f"{lag.oldest_s(time.time()):.1f}",
                 "failed": lag.failed,
+                "blocked": len(blocked),
             },
         )
 

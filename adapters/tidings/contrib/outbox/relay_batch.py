@@ -58,6 +58,7 @@ class RelayBatch:
 
     `published`: numbers of the rows that the broker has; `duplicates`: how many of them it had before.
     `rejected`: reasons by row number of rows that cannot be published. `postponed`: errors by channel, to retry later.
+    `postponed_rows`: the numbers of their rows by channel.
     `refused`: numbers of the postponed rows whose attempt counts. `progressed`: channels of which a row was published
     or rejected. `broker_away`: the broker accepted nothing of the last request, which ends the batch.
 
@@ -78,6 +79,7 @@ class RelayBatch:
         self.duplicates = 0
         self.rejected: dict[int, str] = {}
         self.postponed: dict[str, TidingsError] = {}
+        self.postponed_rows: dict[str, int] = {}
         self.progressed: set[str] = set()
         self.refused: list[int] = []
         self.broker_away = False
@@ -144,7 +146,7 @@ class RelayBatch:
 
     def _postpone(self, channel: str, error: TidingsError) -> None:
         self.postponed[channel] = error
-        del self._open[channel]
+        self.postponed_rows[channel] = self._open.pop(channel)[0][0]
 
     def _close_first(self, channel: str) -> int:
         rows = self._open[channel]
@@ -161,10 +163,22 @@ class RelayBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockedChannel:
+    """A channel whose first row has been refused again and again, since `since_s`. Its later rows wait."""
+
+    channel: str
+    row_no: int
+    since_s: float
+    attempts: int
+    error: TidingsError
+
+
+@dataclass(frozen=True, slots=True)
 class _Pause:
     attempts: int
     until_s: float
     broker_away: bool
+    blocked: BlockedChannel
     # Whether a row of another channel was published since.
     is_proven: bool = False
 
@@ -192,10 +206,14 @@ class ChannelBackoff:
 
     def _longer(self, channel: str, batch: RelayBatch, now_s: float) -> _Pause:
         before = self._pauses.get(channel)
-        attempts = 0 if before is None or channel in batch.progressed else before.attempts
+        before = None if channel in batch.progressed else before
+        attempts = 0 if before is None else before.attempts
+        since_s = now_s if before is None else before.blocked.since_s
         # The jitter may be close to 0: the constant keeps the relay from retrying immediately.
         pause_s = BASE_S + delay_s(attempts, base_s=BASE_S, cap_s=CAP_S, random=self._random)
-        return _Pause(attempts + 1, now_s + pause_s, batch.broker_away)
+        row_no, error = batch.postponed_rows[channel], batch.postponed[channel]
+        blocked = BlockedChannel(channel, row_no, since_s, attempts + 1, error)
+        return _Pause(attempts + 1, now_s + pause_s, batch.broker_away, blocked)
 
     def paused_channels(self, now_s: float) -> list[str]:
         """The channels that are paused now."""
@@ -204,6 +222,11 @@ class ChannelBackoff:
     def proven_channels(self) -> list[str]:
         """The paused channels since whose last attempt the hub accepted rows of others: it works."""
         return [channel for channel, pause in self._pauses.items() if pause.is_proven]
+
+    def blocked_channels(self, now_s: float, *, for_s: float) -> list[BlockedChannel]:
+        """The channels that have been refused for `for_s` seconds or longer, the longest one first."""
+        blocked = (pause.blocked for pause in self._pauses.values())
+        return sorted((each for each in blocked if now_s - each.since_s >= for_s), key=lambda each: each.since_s)
 
     def is_full(self, now_s: float) -> bool:
         """Whether so many channels are paused that no other should be tried."""

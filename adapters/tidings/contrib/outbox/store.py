@@ -54,6 +54,10 @@ class Lag:
     oldest_ms: int | None
     failed: int
 
+    def oldest_s(self, now_s: float) -> float:
+        """The age of the first waiting row at a unix time, in seconds; 0 if no row has a time."""
+        return 0.0 if self.oldest_ms is None else max(0.0, now_s - self.oldest_ms / 1000)
+
 
 def open_engine(url: str) -> Engine:
     """An engine for a relay. Each statement sees all commits before it.
@@ -178,6 +182,34 @@ class OutboxStore:
             ).one()
             failed = connection.scalar(sa.select(sa.func.count()).where(columns.failed.is_not(None)))
         return Lag(int(waiting), None if oldest_ms is None else int(oldest_ms), int(failed or 0))
+
+    def waiting_channels(self, limit: int) -> list[tuple[str, Lag, int, int]]:
+        """The channels that wait, oldest row first: name, lag, first `row_no`, and that row's highest `attempts`."""
+        sa = sqlalchemy_module()
+        columns = self.table.c
+        first = sa.func.min(columns.row_no)
+        query = (
+            sa.select(
+                columns.channel, sa.func.count(), sa.func.min(columns.at_ms), first, sa.func.max(columns.attempts)
+            )
+            .where(columns.failed.is_(None))
+            .group_by(columns.channel)
+            .order_by(first)
+            .limit(limit)
+        )
+        with self.engine.connect() as connection:
+            return [
+                (channel, Lag(count, since_ms, 0), row_no, tries)
+                for channel, count, since_ms, row_no, tries in connection.execute(query)
+            ]
+
+    def dead_letters(self, limit: int) -> list[tuple[int, str, str]]:
+        """The first rows that cannot be published: `row_no`, channel and reason."""
+        sa = sqlalchemy_module()
+        columns = self.table.c
+        query = sa.select(columns.row_no, columns.channel, columns.failed).where(columns.failed.is_not(None))
+        with self.engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(query.order_by(columns.row_no).limit(limit))]
 
     def rows(self, connection: Connection, shard: int, without: Collection[str], limit: int) -> list[Row]:
         """The first rows of a shard, in order. All rows of one transaction become visible together."""
