@@ -10,6 +10,7 @@ from typing import ClassVar
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from sqlalchemy.ext.declarative import ConcreteBase
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -94,6 +95,33 @@ class Shelf(Base):
     @property
     def wing(self) -> str:
         return f"wing-{self.room // 10}"
+
+
+class Vehicle(ConcreteBase, Base):
+    __tablename__ = "vehicles"
+    __channels__ = "orders:{room}"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    room: Mapped[str] = mapped_column(sa.String(20), default="red")
+    __mapper_args__: ClassVar[dict[str, object]] = {"polymorphic_identity": "vehicle", "concrete": True}
+
+
+class Van(Vehicle):
+    __tablename__ = "vans"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    room: Mapped[str] = mapped_column(sa.String(20), default="red")
+    load: Mapped[int | None]
+    __mapper_args__: ClassVar[dict[str, object]] = {"polymorphic_identity": "van", "concrete": True}
+
+
+class Sealed(Base):
+    """Its columns are deferred, and one raises when it is read."""
+
+    __tablename__ = "sealed"
+    __channels__ = "orders:{room}"
+    __push_fields__ = ("id", "note")
+    id: Mapped[int] = mapped_column(primary_key=True)
+    room: Mapped[str] = mapped_column(sa.String(20), default="red", deferred=True)
+    note: Mapped[str | None] = mapped_column(sa.String(20), deferred=True, deferred_raiseload=True)
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -270,6 +298,34 @@ def test_columns_that_raise_when_they_are_read(
         session.delete(deleted)
     assert published.ops("orders:blue") == [("updated", {"id": 1, "room": "blue", "note": "n"})]
     assert published.ops("orders:red") == [("deleted", {"id": 2, "room": "red", "note": None})]
+
+
+def test_concrete_inheritance(
+    maker: sessionmaker[Session], engine: sa.Engine, emitter: Emitter, published: PublishedHistory
+) -> None:
+    add(engine, Vehicle(id=1), Van(id=2))
+    with maker.begin() as session:
+        session.get_one(Vehicle, 1).room = "blue"
+        van = session.get_one(Van, 2)
+        van.room = "blue"
+        session.add(Van(id=3, room="blue"))
+    assert sorted(ops(published, "orders:blue")) == [("created", 3), ("updated", 1), ("updated", 2)]
+    assert sorted(ops(published, "orders:red")) == [("deleted", 1), ("deleted", 2)]
+    with Session(engine) as session:
+        emitter.push_model(session.get_one(Van, 3), channel="a:1")
+    assert published.ops("a:1") == [("updated", {"id": 3, "room": "blue", "load": None})]
+
+
+def test_deferred_columns_that_the_rule_names(
+    maker: sessionmaker[Session], engine: sa.Engine, published: PublishedHistory
+) -> None:
+    add(engine, Sealed(id=1), Sealed(id=2, note="n"))
+    with maker.begin() as session:
+        for sealed in session.scalars(sa.select(Sealed)):
+            sealed.room = "blue"
+    pushes = sorted(published.ops("orders:blue"), key=lambda push: push[1]["id"])
+    assert pushes == [("updated", {"id": 1, "note": None}), ("updated", {"id": 2, "note": "n"})]
+    assert sorted(ops(published, "orders:red")) == [("deleted", 1), ("deleted", 2)]
 
 
 def test_row_without_a_valid_channel_before_can_be_changed(

@@ -154,7 +154,9 @@ def has_changed(obj: object, expired: set[str]) -> bool:
     `expired`: the expired columns before this flush. After it, a column that was set to an SQL expression is one.
     """
     state: Any = inspect(obj)
-    is_set = any(state.attrs[column.key].history.has_changes() for column in state.mapper.column_attrs)
+    # SQL expressions do not change. The discriminator of concrete inheritance is one.
+    columns = (column for column in state.mapper.column_attrs if isinstance(column.columns[0], Column))
+    is_set = any(state.attrs[column.key].history.has_changes() for column in columns)
     return is_set or not expired_columns(obj) <= expired
 
 
@@ -201,7 +203,8 @@ def _refresh(session: Session, obj: object, keys: list[str], bind: Bind | None) 
 def _differs(state: Any, key: str, value: object) -> bool:
     if key not in state.dict:
         # Never set: SQLAlchemy inserted NULL and reads None. With a callable it is deferred.
-        return value is not None or key in state.expired_attributes or key in state.callables
+        is_deferred = key in state.callables or state.manager[key].impl.callable_ is not None
+        return value is not None or key in state.expired_attributes or is_deferred
     present = state.dict[key]
     # Arrays compare element by element: what is not clearly equal differs.
     if state.mapper.attrs[key].columns[0].type.compare_values(present, value) is not True:

@@ -206,7 +206,9 @@ def _sqlalchemy(obj: Any, *, deleted: bool) -> Snapshot:
     else:
         cure = "is not loaded (a commit or flush expired it); session.refresh() first, or use expire_on_commit=False"
     # Without SQL expressions (column_property): those expire with every flush.
-    sent_by_default = {p.key: not p.deferred and p.columns[0].__visit_name__ == "column" for p in mapper.column_attrs}
+    # Without the discriminator of concrete inheritance, which is no attribute of its class, or not its own.
+    columns = [p for p in mapper.column_attrs if hasattr(_impl(state, p.key), "callable_")]
+    sent_by_default = {p.key: not p.deferred and p.columns[0].__visit_name__ == "column" for p in columns}
     loaded = {key: state.dict.get(key) for key in sent_by_default if key in state.dict or _is_null(state, key)}
     computed = {key: _UNFLUSHED for key, value in loaded.items() if hasattr(value, "__visit_name__")}
     loaded = {key: value for key, value in loaded.items() if key not in computed}
@@ -226,8 +228,12 @@ def _is_null(state: Any, key: str) -> bool:
     """Whether an attribute of a stored row was never set: SQLAlchemy inserted NULL and reads None without a query."""
     is_stored = state.key is not None
     # With a callable the attribute is deferred: it is read with a query.
-    is_deferred = key in state.callables or state.manager[key].impl.callable_ is not None
+    is_deferred = key in state.callables or _impl(state, key).callable_ is not None
     return is_stored and not is_deferred and key not in state.expired_attributes
+
+
+def _impl(state: Any, key: str) -> Any:
+    return getattr(state.manager.get(key), "impl", None)
 
 
 def _django(obj: Any, *, deleted: bool) -> Snapshot:

@@ -226,7 +226,8 @@ class ChannelBackoff:
     def blocked_channels(self, now_s: float, *, for_s: float) -> list[BlockedChannel]:
         """The channels that have been refused for `for_s` seconds or longer, the longest one first."""
         blocked = (pause.blocked for pause in self._pauses.values())
-        return sorted((each for each in blocked if now_s - each.since_s >= for_s), key=lambda each: each.since_s)
+        long_blocked = [channel for channel in blocked if now_s - channel.since_s >= for_s]
+        return sorted(long_blocked, key=lambda channel: channel.since_s)
 
     def is_full(self, now_s: float) -> bool:
         """Whether so many channels are paused that no other should be tried."""
