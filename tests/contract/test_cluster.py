@@ -41,6 +41,8 @@ from tidings.wire.cursor import Cursor
 from tidings.wire.presence import PresenceChange
 from tidings_hub.brokers.base import Broker, BrokerLimits
 from tidings_hub.brokers.cluster import ClusterBroker
+from tidings_hub.brokers.doubts.doubt_script import doubt_script, pack_doubts
+from tidings_hub.brokers.redis_commands import RedisCommands
 from tidings_hub.core.recovery import Gap, missed_since
 from tidings_hub.metrics import Metrics
 
@@ -133,6 +135,22 @@ class TestBroker(BrokerContract):
         alone = Cursor(since.epoch, since.seq)
         results = [missed_since(alone, past.position, past.channels[channel], limit=10) for channel in SPREAD]
         assert sum(not isinstance(missed, Gap) for missed in results) == 1
+
+    def test_doubt_reaches_the_node_before_the_next_publication_of_its_bucket(
+        self, node: Node, cluster: ClusterProcess, prefix: str
+    ) -> None:
+        node.subscribe(*SPREAD)
+        buckets = open_buckets(cluster.url(), prefix)
+        for channel in SPREAD:
+            bucket = buckets[bucket_of(channel, len(buckets))]
+            doubted = Cursor.parse(node.publish(channel).cursor)
+            packed = pack_doubts(bucket.keys, doubted.epoch, {channel: doubted.seq}, LIMITS)
+            commands = RedisCommands(bucket.address, timeout_s=10.0, metrics=Metrics())
+            commands.run_checked(packed, 1, (doubt_script(),))
+            commands.close()
+            later = node.publish(channel).id
+            wait_until(lambda: later in node.sink.ids(channel), why="a later publication")  # noqa: B023 - called at once
+            assert node.sink.doubts[-1:] == [(channel, doubted.seq, doubted.seq)]
 
     def test_revocations_are_stored_in_every_bucket_and_read_from_any(
         self, node: Node, cluster: ClusterProcess, prefix: str

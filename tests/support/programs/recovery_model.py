@@ -173,7 +173,8 @@ class World:
 
 def act(world: World, rng: random.Random, faults: Sequence[Callable[[], object]]) -> None:
     """One random act."""
-    kind = rng.choices(["publish", "connect", "return", "leave", "fresh", "fault"], [30, 12, 6, 9, 3, 10])[0]
+    kinds = {"publish": 30, "connect": 12, "return": 6, "leave": 9, "move": 12, "fresh": 3, "fault": 10}
+    kind = rng.choices(list(kinds), list(kinds.values()))[0]
     present = [client for client in world.clients if client.session is not None]
     if kind == "publish":
         channels = world.busy_channels(rng, rng.choice([1, 2, 5, 30]))
@@ -182,20 +183,27 @@ def act(world: World, rng: random.Random, faults: Sequence[Callable[[], object]]
         channels = rng.sample(world.channels, rng.randint(1, 6))
         world.connect(world.add_client(channels, is_highest=rng.random() < 0.5), rng.choice(world.hubs))
     elif kind == "return":
-        for client in world.away():
-            world.in_background(world.connect, client, rng.choice(world.hubs))
-        for channel in world.busy_channels(rng, 8):
-            # While they subscribe and read.
-            world.in_background(world.publish, [channel])
-            time.sleep(0)
-    elif kind == "leave":
-        for client in rng.sample(present, min(len(present), rng.choice([1, 5]))):
+        reconnect(world, rng, world.away())
+    elif kind in {"leave", "move"}:
+        for client in (leaving := rng.sample(present, min(len(present), rng.choice([1, 5])))):
             world.disconnect(client)
+        if kind == "move":
+            reconnect(world, rng, leaving)
     elif kind == "fresh":
         world.channels.append(f"orders:fresh-{len(world.channels)}")
     elif kind == "fault" and faults:
         rng.choice(faults)()
     time.sleep(rng.random() * 0.02)
+
+
+def reconnect(world: World, rng: random.Random, clients: Sequence[ModelClient]) -> None:
+    """Connect these clients with the cursors that they have, while publications arrive."""
+    for client in clients:
+        world.in_background(world.connect, client, rng.choice(world.hubs))
+    for channel in world.busy_channels(rng, 8):
+        # While they subscribe and read.
+        world.in_background(world.publish, [channel])
+        time.sleep(0)
 
 
 def run(world: World, rng: random.Random, seconds: float, faults: Sequence[Callable[[], object]]) -> list[str]:
@@ -231,7 +239,10 @@ def run_on_redis(rng: random.Random, seconds: float) -> list[str]:
         world = World(brokers, lambda items: backend.publish(items, timeout_s=10))
 
         def lose() -> None:
-            rng.choice(proxies).drop(rng.choice(world.channels))
+            proxy = rng.choice(proxies)
+            proxy.drop(rng.choice(world.channels))
+            if rng.random() < 0.2:
+                proxy.drop_doubts()
 
         def age() -> None:
             # Seldom, because no history outlives it. Quiet channels may lose their pointers, then clients return.
