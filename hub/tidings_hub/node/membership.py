@@ -24,6 +24,14 @@ _PROBE_TIMEOUT_S = 2.0
 _RENEWALS_APART_S = 0.1
 
 
+_CONSEQUENCE = (
+    "requests that arrive at other nodes lose their sessions. Set `advertise` to the address and port at which other"
+    " nodes reach this one"
+)
+# More than the response to a probe has.
+_RESPONSE_MAX_BYTES = 65_536
+
+
 def resolve_address(advertise: str) -> str:
     """`host:port` with the host resolved to an IP address, so that other nodes need no name server.
 
@@ -73,17 +81,23 @@ class Membership:
         runtime.spawn(SupervisedTask("membership", partial(self._run, relay), self._metrics))
 
     def address_error(self) -> str:
-        """Why this node's own address accepts no connection. Empty: it does, or the node has none."""
+        """Why other nodes do not reach this one at its address. Empty: they do, or it has none."""
         if not self._address:
             return ""
         host, _, port = self._address.rpartition(":")
         try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE_TIMEOUT_S).close()
+            connection = socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE_TIMEOUT_S)
         except OSError as error:
             return (
                 f"nothing accepts connections at {self._address}, the `advertise` address of this node"
-                f" ({error.strerror or error}): requests that arrive at other nodes lose their sessions."
-                " Set `advertise` to the address and port at which other nodes reach this one"
+                f" ({error.strerror or error}): {_CONSEQUENCE}"
+            )
+        with connection:
+            response = _read_health(connection)
+        if response and b'"node":"%b"' % self._nodes.own_id.encode() not in response:
+            return (
+                f"another server responds at {self._address}, the `advertise` address of this node: {_CONSEQUENCE}."
+                " Two nodes never have the same one"
             )
         return ""
 
@@ -128,3 +142,16 @@ class Membership:
             # No other machine can reach this node, and it reaches no other machine.
             return NodeLeases(runtime.unix_s(), {})
         return self._broker.renew_node_lease(self._nodes.own_id, self._address, lease_s=self._lease_s)
+
+
+def _read_health(connection: socket.socket) -> bytes:
+    """The response to a request for `/healthz`. Empty: none in time, or of a node without room."""
+    response = b""
+    try:
+        # Without a Host header, which a node under --dev would check.
+        connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        while len(response) < _RESPONSE_MAX_BYTES and (received := connection.recv(_RESPONSE_MAX_BYTES)):
+            response += received
+    except OSError:
+        return b""
+    return b"" if response[9:12] in (b"429", b"503") else response

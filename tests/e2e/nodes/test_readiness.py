@@ -244,3 +244,26 @@ def test_address_of_the_node_itself_is_reachable(shared_redis: RedisProcess, pre
         assert "advertise" not in hub.get("/readyz")[1]["checks"]
     finally:
         hub.stop()
+
+
+def test_address_of_another_node_is_reported(shared_redis: RedisProcess, prefix: str, tmp_path: Path) -> None:
+    """Two nodes with one configuration: each has the address of the first."""
+    port = free_port()
+    settings = f'prefix = "{prefix}"\nadvertise = "127.0.0.1:{port}"\n'
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        folder.mkdir()
+    first, second = (HubProcess(folder, "--broker", shared_redis.url, extra=settings) for folder in folders)
+    first.port = port
+    try:
+        first.start()
+        second.start()
+        wait_until(lambda: "advertise" in second.get("/readyz")[1]["checks"], why="the check of the address")
+        report = f"another server responds at 127.0.0.1:{port}"
+        assert second.get("/readyz")[1]["checks"]["advertise"].startswith(report)
+        assert report in second.log.read_text()
+        wait_until(lambda: first.metric("tidings_canaries_total") > 1, why="the checks have run")
+        assert "advertise" not in first.get("/readyz")[1]["checks"]
+    finally:
+        second.stop()
+        first.stop()
