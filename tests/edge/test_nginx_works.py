@@ -230,3 +230,37 @@ def test_sdk_is_served_beside_a_folder_of_own_files(served: NginxServer) -> None
             assert get(f"/{name}")[:2] == (200, (VENDOR / name).read_bytes())
         assert get("/tidings.js", "gzip")[2] == "gzip"
         assert get("/tidings.jsx")[1] != (VENDOR / "tidings.js").read_bytes()
+
+
+def test_event_source_returns_after_a_limit_and_while_no_hub_answers(served: NginxServer) -> None:
+    """It would give up for good after 429 or 502. Other programs get the status."""
+    context = ssl.create_default_context(cafile=served.chain)
+
+    def get(source: str, **headers: str) -> tuple[int, str | None, str]:
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", served.tls, timeout=20, context=context, source_address=(source, 0)
+        )
+        with closing(connection):
+            address = f"/sse?channels=chat:room&token={token('ann')}"
+            connection.request("GET", address, headers={"Origin": "https://shop.example", **headers})
+            response = connection.getresponse()
+            is_live = response.getheader("X-Accel-Buffering") or response.getheader("Transfer-Encoding") == "chunked"
+            return response.status, response.getheader("Content-Type"), "" if is_live else response.read().decode()
+
+    def assert_returns(source: str, **headers: str) -> None:
+        status, kind, text = get(source, **headers)
+        assert (status, kind) == (200, "text/event-stream")
+        assert text.startswith("retry: ")
+        assert 'event: tidings:close\ndata: {"code":"unavailable"' in text
+
+    served.proxy.refuse()
+    try:
+        assert get("127.0.97.1")[0] == 502
+        assert_returns("127.0.97.1", Accept="text/event-stream")
+        assert_returns("127.0.97.1", **{"Sec-Fetch-Mode": "cors"})
+    finally:
+        served.proxy.accept_again()
+    wait_until(lambda: get("127.0.96.1")[0] in {200, 403}, why="nginx reaches the hub again")
+    while get("127.0.95.1")[0] != 429:
+        pass
+    assert_returns("127.0.95.1", Accept="text/event-stream")
