@@ -46,20 +46,22 @@ export function contextReason(context) {
  * Why a connection did not open.
  *
  * @param {{data?: object, context?: any}} error
- * @param {string} origin
+ * @param {string} address the one that was tried
  * @param {boolean} refused whether the hub sent CONNECT_ERROR
  * @returns {CloseReason}
  */
-export function connectErrorReason({ data, context }, origin, refused) {
+export function connectErrorReason({ data, context }, address, refused) {
   const reason = refused ? closeReason(Object(data)) : contextReason(context);
-  if (reason.code) {
+  if (reason.code && reason.code !== "not_found") {
     return { ...reason, refused: true };
   }
   const { status } = Object(context);
   return {
+    ...reason,
+    refused: Boolean(reason.code),
     message: status
-      ? `${origin} responded with status ${status}, and not as a hub: check the address and the proxy.`
-      : `${origin} is not reachable: check that the hub runs, its address, TLS and the network.`,
+      ? `${address} is no hub (status ${status}): check its path and the proxy.`
+      : `${address} is not reachable: check the hub, TLS and the network.`,
   };
 }
 

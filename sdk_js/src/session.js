@@ -111,7 +111,7 @@ export class Session {
     const attempt = {};
     this.#attempt = attempt;
     this.#timers.cancel("retry");
-    this.#timers.set("attempt", this.reconnect.attemptMs, () => this.#onLost({ message: "No answer in time." }));
+    this.#timers.set("attempt", this.reconnect.attemptMs, () => this.#onLost(this.#tokens.lateReason));
     this.#emitState();
     const token = this.#attempt === attempt ? await this.#tokens.get() : null;
     if (this.#attempt !== attempt || token === null) {

@@ -120,7 +120,7 @@ function open(origin, path, transports, listener) {
     });
   });
   socket.on("connect_error", (error) => {
-    const reason = connectErrorReason(error, origin, !socket.active);
+    const reason = connectErrorReason(error, origin + path, !socket.active);
     // The browser reports in another task that the page's policy blocked the connection.
     setTimeout(() => onLost({ ...reason, ...(reason.code ? {} : policy.violation) }));
   });

@@ -42,6 +42,13 @@ export class Tokens {
     return this.#getToken !== undefined;
   }
 
+  /** @returns {CloseReason} why an attempt failed that lasted too long */
+  get lateReason() {
+    return this.#callCount > this.#lastAnswered
+      ? { code: "no_token", message: "getToken: No answer in time." }
+      : { message: "No answer in time." };
+  }
+
   /** Drops the token, and the answers of all pending calls: another user may sign in from now on. */
   forget() {
     this.#token = undefined;
@@ -117,11 +124,11 @@ export function checkToken(token) {
     return undefined;
   }
   if (typeof token !== "string") {
-    throw new Error(`it returned a value of type ${typeof token}; return the token as a string.`);
+    throw new Error(`it returned a value of type ${typeof token}: return text.`);
   }
   const trimmed = token.trim();
   if (!TOKEN.test(trimmed)) {
-    throw new Error("it returned text that is no token; check the status of the response before you use its text.");
+    throw new Error("it returned text that is no token: check the status of its response.");
   }
   return trimmed;
 }

@@ -133,6 +133,26 @@ describe("a connection that does not come about", () => {
     assert.equal(lines.length, 2);
   });
 
+  test("because getToken never answers names getToken: once, while each attempt asks it again", async () => {
+    let calls = 0;
+    const getToken = () => {
+      calls += 1;
+      return new Promise(() => {});
+    };
+    const { harness, hub, errors } = await reporting({ getToken });
+    await harness.clock.pass(60_000);
+    assert.ok(calls > 1);
+    assert.equal(hub.error?.code, "no_token");
+    assert.deepEqual(errors, [["no_token", undefined]]);
+    assert.deepEqual(lines, ["tidings: connection: getToken: No answer in time. (no_token)"]);
+  });
+
+  test("although getToken answered is not the fault of getToken", async () => {
+    const { harness, hub } = await reporting({ getToken: () => "a.b.c" });
+    await harness.clock.pass(9000);
+    assert.equal(hub.error?.code, "unreachable");
+  });
+
   test("of which the hub gave the reason is an error also if it was established", async () => {
     for (const code of ["slow", "expired", "disconnected", "revoked", "draining"]) {
       const { harness, hub, errors } = await reporting();
@@ -170,8 +190,8 @@ describe("a connection that does not come about", () => {
 describe("getToken", () => {
   const PAGE = "<html><body>502 Bad Gateway</body></html>";
   for (const [name, value, text] of /** @type {[string, any, RegExp][]} */ ([
-    ["an object", { token: "a.b.c" }, /type object; return the token as a string/],
-    ["an error page", PAGE, /no token; check the status/],
+    ["an object", { token: "a.b.c" }, /type object: return text/],
+    ["an error page", PAGE, /no token: check the status/],
     ["a token in quotes", '"a.b.c"', /no token/],
     ["a number", 7, /type number/],
   ])) {
