@@ -20,6 +20,10 @@ class SilentApplication:
     def on_message(self, connection: object, data: object) -> None:
         """Do nothing."""
 
+    def last_frames(self, connection: object, code: str, message: str | None) -> tuple[()]:
+        """Return nothing: the client gets the close frame or packet alone."""
+        return ()
+
     def on_close(self, connection: object, reason: str) -> None:
         """Do nothing."""
 

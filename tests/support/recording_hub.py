@@ -15,7 +15,7 @@ from tidings.tokens import issue
 from tidings.wire.cursor import Cursor
 from tidings.wire.payload import encode_data
 from tidings.wire.publication import encode_body
-from tidings_hub.core.frame import OutgoingFrame
+from tidings_hub.core.frame import OutgoingFrame, closing_frames
 from tidings_hub.core.sessions import Session
 from tidings_hub.node.api import LocalNodeApi
 from tidings_hub.node.readiness import Readiness
@@ -43,8 +43,10 @@ class RecordingConnection:
     def closed(self) -> bool:
         return self.code is not None
 
-    def close(self, code: str) -> None:
-        self.code = self.code or code
+    def close(self, code: str, message: str | None = None) -> None:
+        if not self.closed:
+            fan_out((self,), closing_frames(code, message))
+            self.code = code
 
     def names(self) -> list[Any]:
         return [event[0] for event in self.events]

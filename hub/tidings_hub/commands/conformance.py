@@ -11,12 +11,14 @@ import logging
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from tidings.errors import BadConfig
 from tidings_hub import runtime
 from tidings_hub.config.settings import Settings
+from tidings_hub.core.frame import OutgoingFrame
 from tidings_hub.engine.application import HandshakeRequest
 from tidings_hub.engine.connection import Connection
 from tidings_hub.engine.limits import AnyOrigin, EngineOptions
@@ -53,6 +55,10 @@ class Echo:
     def on_message(self, connection: Connection, data: str | bytes) -> None:
         """Send the message back, text as text and binary as binary."""
         connection.send(data)
+
+    def last_frames(self, connection: Connection, code: str, message: str | None) -> Sequence[OutgoingFrame]:
+        """Return nothing: the client gets the close frame or packet alone."""
+        return ()
 
     def on_close(self, connection: Connection, reason: str) -> None:
         """Do nothing: the application has no state per connection."""

@@ -55,7 +55,8 @@ class EventStream:
         connection = connect(hub_url, timeout_s=timeout_s)
         self._resources.callback(connection.close)
         path = urlsplit(hub_url).path.rstrip("/") + "/sse?" + urlencode({"channels": ",".join(channels)})
-        headers = {"Accept": "text/event-stream"}
+        # Refusals are statuses with JSON. With "text/event-stream" alone this would be an EventSource for the hub.
+        headers = {"Accept": "text/event-stream, application/json"}
         if token:
             headers["Authorization"] = f"Bearer {_check_header('the token', token)}"
         if since:

@@ -6,12 +6,15 @@ publication is never parsed.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Protocol
 
+from tidings.codes import CODES
 from tidings.wire.publication import Publication
 from tidings_hub.core.delivery_report import DeliveryReport
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 # RFC 6455 section 5.2: FIN and opcode text; the server's frames are not masked.
 _FIN_TEXT = 0x81
 _SHORT_MAX = 125
@@ -152,8 +155,24 @@ class DisconnectFrame:
     sse = chunk = b""
 
 
+class ConnectErrorFrame:
+    """Socket.IO's CONNECT_ERROR packet: a stock client emits `connect_error` with the code and does not reconnect."""
+
+    __slots__ = ("packet",)
+    sse = chunk = b""
+
+    def __init__(self, code: str, message: str | None = None) -> None:
+        text = CODES[code].advice if message is None else message
+        self.packet = b"44" + _encode({"message": text, "data": {"code": code, "message": text}}).encode()
+
+    @property
+    def websocket(self) -> bytes:
+        """A complete unmasked text frame."""
+        return text_frame(self.packet)
+
+
 class OutgoingFrame(Protocol):
-    """What a fan-out writes: a Frame, a HubEvent or a DisconnectFrame."""
+    """What a fan-out writes: a Frame, or one of the others above."""
 
     @property
     def packet(self) -> bytes:
@@ -170,6 +189,17 @@ class OutgoingFrame(Protocol):
     @property
     def chunk(self) -> bytes:
         """The same as one chunk of a chunked body; empty if there is no event."""
+
+
+def closing_frames(code: str, message: str | None = None) -> Sequence[OutgoingFrame]:
+    """What a client receives before its connection is closed on purpose (PROTOCOL.md section 4).
+
+    `tidings:close`, and Socket.IO's DISCONNECT if the client should not reconnect. `message`: None stands for the
+    advice of the code.
+    """
+    text = CODES[code].advice if message is None else message
+    event = HubEvent("tidings:close", _encode({"code": code, "message": text}).encode())
+    return (event,) if CODES[code].should_reconnect else (event, DisconnectFrame())
 
 
 def join_packets(frames: Sequence[OutgoingFrame]) -> bytes:

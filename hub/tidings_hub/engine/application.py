@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from tidings_hub.core.frame import OutgoingFrame
     from tidings_hub.engine.connection import Connection
     from tidings_hub.engine.protocols.engineio import TransportKind
     from tidings_hub.engine.sse_stream import SseStream
@@ -39,6 +41,12 @@ class Application(Protocol):
     def on_message(self, connection: Connection, data: str | bytes) -> None:
         """An Engine.IO message arrived: text without its type, or binary."""
 
+    def last_frames(self, connection: Connection, code: str, message: str | None) -> Sequence[OutgoingFrame]:
+        """What the client receives before the connection closes with `code`. Must not send, and must not raise.
+
+        `message`: the one that `Connection.close` got; None: the engine closes the connection.
+        """
+
     def on_close(self, connection: Connection, reason: str) -> None:
         """The session ended. Called exactly once, and never from inside `send`, `deliver` or `close`.
 
@@ -50,7 +58,10 @@ class SseApplication(Protocol):
     """Receives the events of event streams. The rules of `Application` apply."""
 
     def on_open(self, connection: SseStream, request: HandshakeRequest) -> None:
-        """A client requested a stream. Call `connection.accept()` or `connection.refuse(status, json)`, now or soon."""
+        """A client requested a stream. Call `connection.accept()` or `connection.refuse(code, text)`, now or soon."""
+
+    def last_frames(self, connection: SseStream, code: str, message: str | None) -> Sequence[OutgoingFrame]:
+        """What the client receives before an accepted stream ends with `code`."""
 
     def on_close(self, connection: SseStream, reason: str) -> None:
         """The stream ended. Called exactly once."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from tidings.codes import CODES
 from tidings_hub import runtime
-from tidings_hub.core.frame import SEPARATOR
+from tidings_hub.core.frame import SEPARATOR, OutgoingFrame, join_packets
 from tidings_hub.engine.protocols import engineio
 
 if TYPE_CHECKING:
@@ -31,19 +31,24 @@ _BYTES_MAX: Final = 65_536
 _FLUSHED_BEFORE_CLOSE = frozenset(CODES) - {"slow", "too_fast", "too_large", "bad_packet", "ping_timeout"}
 
 
-def final_payloads(out: OutBuffer | None, reason: str, packets_max: int) -> list[bytes]:
+def final_payloads(
+    out: OutBuffer | None, reason: str, packets_max: int, frames: Sequence[OutgoingFrame] = ()
+) -> list[bytes]:
     """Return the payloads that a polling session still receives after it was closed with `reason`.
 
-    These are the buffered packets of `out`, up to `packets_max` in each payload, and Engine.IO's close packet. The
-    close packet never shares a payload with packets before it. socket.io-client handles a packet one microtask after
-    it read it, and by then a close in the same payload would have removed the listeners. A client that should
-    reconnect gets no close packet but the error "unknown session" with the code, because python-engineio never
-    reconnects after a close packet. The same holds if `reason` is empty: the session ends without a message.
+    These are the buffered packets of `out`, up to `packets_max` in each payload, the application's last `frames`, and
+    Engine.IO's close packet. The close packet never shares a payload with packets before it. socket.io-client handles a
+    packet one microtask after it read it, and by then a close in the same payload would have removed the listeners. A
+    client that should reconnect gets no close packet but the error "unknown session" with the code, because
+    python-engineio never reconnects after a close packet. The same holds if `reason` is empty: the session ends without
+    a message.
     """
     payloads: list[bytes] = []
     if out is not None and reason in _FLUSHED_BEFORE_CLOSE:
         while out.parts:
             payloads.append(SEPARATOR.join(out.take(packets_max)))
+    if frames:
+        payloads.append(join_packets(frames))
     if reason and not error_after(reason):
         payloads.append(engineio.CLOSE)
     return payloads
@@ -59,14 +64,19 @@ def error_after(reason: str) -> str:
 class ClosedSession:
     """What remains of a closed polling session.
 
-    `payloads`: what its client still receives, one payload per poll. `error`: the code in the response after them,
-    or empty. `history`: decides whether a poll is a repeat.
+    `payloads`: what its client still receives, one payload per poll. `code`: with which it was closed, or empty.
+    `history`: decides whether a poll is a repeat.
     """
 
     expires_s: float
     payloads: list[bytes]
-    error: str
+    code: str
     history: RequestHistory
+
+    @property
+    def error(self) -> str:
+        """The code in the response after the payloads, or empty."""
+        return error_after(self.code)
 
 
 class ClosePayloads:
@@ -76,12 +86,12 @@ class ClosePayloads:
         self._sessions: OrderedDict[str, ClosedSession] = OrderedDict()
         self._purge: runtime.Timer | None = None
 
-    def keep(self, sid: str, payloads: Sequence[bytes], history: RequestHistory, error: str = "") -> None:
-        """Keep `payloads` for the session's next polls, one for each, and `error` for the poll after them."""
+    def keep(self, sid: str, payloads: Sequence[bytes], history: RequestHistory, code: str = "") -> None:
+        """Keep `payloads` for the session's next polls, one for each, and `code` for the poll after them."""
         size = sum(map(len, payloads)) + len(history.response or b"")
-        if not (payloads or error) or size > _BYTES_MAX:
+        if not (payloads or error_after(code)) or size > _BYTES_MAX:
             return
-        self._sessions[sid] = ClosedSession(runtime.now_s() + _KEEP_S, list(payloads), error, history)
+        self._sessions[sid] = ClosedSession(runtime.now_s() + _KEEP_S, list(payloads), code, history)
         if len(self._sessions) > _SESSIONS_MAX:
             self._sessions.popitem(last=False)
         if self._purge is None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tidings.codes import CODES
 from tidings_hub import runtime
+from tidings_hub.core.frame import join_websocket
 from tidings_hub.engine.close_payloads import error_after, final_payloads
 from tidings_hub.engine.connection_input import ConnectionInput, InputMount
 from tidings_hub.engine.outbuffer import OutBuffer
@@ -35,6 +36,7 @@ from tidings_hub.engine.protocols.engineio import (
 from tidings_hub.engine.protocols.request_history import NO_HISTORY, RequestHistory
 
 if TYPE_CHECKING:
+    from tidings_hub.core.frame import OutgoingFrame
     from tidings_hub.engine.close_payloads import ClosePayloads
     from tidings_hub.engine.connection_input import ResponseWriter
     from tidings_hub.engine.poll_response_cache import PollResponseCache
@@ -82,6 +84,9 @@ class ConnectionMount(InputMount, Protocol):
 
     def on_upgraded(self) -> None:
         """Count a session that moved from polling to a WebSocket."""
+
+    def last_frames(self, connection: Connection, code: str, message: str | None) -> Sequence[OutgoingFrame]:
+        """What the client receives before the connection closes with `code`."""
 
     def on_closed(self, connection: Connection, reason: str) -> None:
         """Remove a connection that has ended."""
@@ -149,14 +154,16 @@ class Connection(ConnectionInput):
         else:
             self.write(engineio.message_frame(packet, is_text_only=self.is_text_only))
 
-    def close(self, code: str) -> None:
+    def close(self, code: str, message: str | None = None) -> None:
         """Close the connection with a code of `tidings.codes`. Idempotent.
 
-        A WebSocket gets a close frame with the code's number. A polling session gets its last packets and the close
-        packet `1` with its next polls (see close_payloads.py). An event stream ends; if it was not accepted yet, the
-        client gets an error response. `Application.on_close` is called on a later turn of the event loop.
+        First the client receives the application's `last_frames`. `message`: for them; an empty one: there are none,
+        since the client has the code already. A WebSocket then gets a close frame with the code's number. A polling
+        session gets its last packets and the close packet `1` with its next polls (see close_payloads.py). An event
+        stream ends; if it was not accepted yet, the client gets an error response. `Application.on_close` is called on
+        a later turn of the event loop.
         """
-        self.end(code, CODES[code].number)
+        self.end(code, CODES[code].number, message=message)
 
     def establish(self) -> float:
         """Stop the connect timeout: the client has sent its CONNECT. Return the seconds that were left, 0 if none."""
@@ -312,14 +319,16 @@ class Connection(ConnectionInput):
 
     # --- the end ---
 
-    def end(self, reason: str, close_code: int, text: str | None = None) -> None:
+    def end(self, reason: str, close_code: int, text: str | None = None, message: str | None = None) -> None:
         """Close the connection. The application gets `reason`, the client gets `close_code`. Idempotent.
 
-        A `close_code` of 0 closes without a message to the client. `text`: the text of the close frame, by default
-        `reason`.
+        A `close_code` of 0 closes without a message to the client. `text`: the text of the close frame, by default the
+        name of the code. `message`: see `close`.
         """
         if self.closed:
             return
+        code = "ping_timeout" if reason == PING_TIMEOUT else reason
+        frames = self.mount.last_frames(self, code, message) if close_code and code in CODES else ()
         self.closed = True
         out, self.out = self.out, _CLOSED_OUT
         fd, self.fd = self.fd, -1
@@ -329,22 +338,26 @@ class Connection(ConnectionInput):
         if (metric := _METRICS.get(reason)) is not None:
             self.mount.increment(metric)
         if self.kind is _POLLING:
-            self._end_polling(poll, out, reason if close_code else "")
+            self._end_polling(poll, out, code if close_code else "", frames)
         if upgrade_probe is not None:
-            upgrade_probe.close(close_code, reason if text is None else text)
+            upgrade_probe.close(close_code, code if text is None else text)
         if fd >= 0 and close_code:
-            self.mount.pump.linger(fd, out, self._last_bytes(close_code, reason if text is None else text))
+            self.mount.pump.linger(fd, out, self._last_bytes(frames, close_code, code if text is None else text))
         elif fd >= 0:
             self.mount.pump.close(fd)
         self.mount.on_closed(self, reason)
 
-    def _last_bytes(self, close_code: int, text: str) -> bytes:
-        return websocket.close_frame(close_code, text)
+    def _last_bytes(self, frames: Sequence[OutgoingFrame], close_code: int, text: str) -> bytes:
+        return join_websocket(frames) + websocket.close_frame(close_code, text)
 
-    def _end_polling(self, poll: ResponseWriter | None, out: OutBuffer | None, reason: str) -> None:
-        payloads, error = final_payloads(out, reason, self.history.packets_max), error_after(reason)
-        # A client with a held poll may not have the last response. Later packets would hide that it missed some.
-        if poll is not None and (self.history.is_held or not payloads):
+    def _end_polling(
+        self, poll: ResponseWriter | None, out: OutBuffer | None, code: str, frames: Sequence[OutgoingFrame]
+    ) -> None:
+        is_held, error = self.history.is_held, error_after(code)
+        # A client with a held poll may not have the last response. Later packets would hide that it missed some. The
+        # end for good hides nothing.
+        payloads = final_payloads(None if is_held else out, code, self.history.packets_max, frames)
+        if poll is not None and (not payloads or (is_held and (error or not frames))):
             poll.respond(engineio.UNKNOWN_SESSION.response(poll.extra_headers, name=error))
             return
         if poll is not None:
@@ -352,7 +365,7 @@ class Connection(ConnectionInput):
             poll.respond(self.history.keep_final(response))
         # A close packet alone is not kept for the next poll: "unknown session" ends the client's session as well.
         if poll is not None or payloads != [engineio.CLOSE]:
-            self.mount.close_payloads.keep(self.sid, payloads, self.history, error)
+            self.mount.close_payloads.keep(self.sid, payloads, self.history, code)
 
     def abort(self) -> None:
         """Close the connection after an exception of the engine or the application."""

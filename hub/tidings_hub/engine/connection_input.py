@@ -135,7 +135,7 @@ class ConnectionInput(PacketRate):
         """Implemented by `Connection`."""
         raise NotImplementedError
 
-    def end(self, reason: str, close_code: int, text: str | None = None) -> None:
+    def end(self, reason: str, close_code: int, text: str | None = None, message: str | None = None) -> None:
         """Implemented by `Connection`."""
         raise NotImplementedError
 

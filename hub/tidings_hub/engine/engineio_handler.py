@@ -85,7 +85,9 @@ class EngineioHandler:
         if target is not None:
             target.post = None
             target.end("too_large", websocket.TOO_BIG)
-        self._refuse(http_connection, engineio.TOO_LARGE)
+            self._polls.refuse_post(http_connection, engineio.TOO_LARGE, "too_large")
+        else:
+            self._refuse(http_connection, engineio.TOO_LARGE)
 
     def handle(self, http_connection: HttpConnection, head: RequestHead, body: bytes) -> None:
         """Respond to a complete request, now or later."""
@@ -94,7 +96,7 @@ class EngineioHandler:
             # The POST was allowed when its head arrived. It stays valid if the session was upgraded since then.
             target.post = None
             if target.closed:
-                self._refuse(http_connection, engineio.UNKNOWN_SESSION)
+                self._polls.refuse_closed(http_connection, target.sid)
             else:
                 self._polls.post(http_connection, target, head, body)
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Protocol
 
-from tidings.codes import CODES, Fault
+from tidings.codes import CODES
 from tidings_hub import runtime
 from tidings_hub.core.node_directory import SID_TAIL
 from tidings_hub.engine.capacity.address_limit import AddressLimit
@@ -18,7 +18,9 @@ from tidings_hub.engine.protocols.error_body import error_json
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Sequence
 
+    from tidings_hub.core.frame import OutgoingFrame
     from tidings_hub.engine.application import Application, HandshakeRequest, SseApplication
     from tidings_hub.engine.capacity.socket_room import SocketRoom
     from tidings_hub.engine.connection import Connection
@@ -46,9 +48,8 @@ class Refusable(Protocol):
 
 
 def refuse_session(http_connection: Refusable, code: str) -> None:
-    """Refuse a new session with a code of `tidings.codes`."""
-    if CODES[code].fault is Fault.OURS:
-        http_connection.extra_headers += http_response.retry_after_line()
+    """Refuse a new session for which there is no room, with a code of `tidings.codes`. Its client returns."""
+    http_connection.extra_headers += http_response.retry_after_line()
     http_connection.refuse(CODES[code].http_status, error_json(code), close=True)
 
 
@@ -180,6 +181,10 @@ class Mount:
         paced, self._paced = self._paced, []
         for connection in paced:
             self.pump.resume(connection)
+
+    def last_frames(self, connection: Connection, code: str, message: str | None) -> Sequence[OutgoingFrame]:
+        """What the client receives before the connection closes with `code`."""
+        return self.application.last_frames(connection, code, message)  # type: ignore[arg-type]
 
     def on_upgraded(self) -> None:
         """Count a session that moved from polling to a WebSocket."""

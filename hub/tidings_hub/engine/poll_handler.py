@@ -29,6 +29,8 @@ _OK = b"ok"
 # A client sends its pong at the same time as its next poll. On a slow network the two arrive seconds apart. If
 # `ping_timeout_s` is shorter, it applies.
 _PONG_WAIT_S: Final = 3.0
+# By how much the refusal of a POST follows the last packets of its session.
+_LAST_PACKETS_S: Final = 0.25
 # Header fields that show that a proxy forwarded a request.
 _PROXY_FIELDS: Final = frozenset({"x-forwarded-for", "forwarded", "via", "x-real-ip"})
 
@@ -92,7 +94,7 @@ class PollHandler:
             self._refuse(http_connection, engineio.UNKNOWN_SESSION)
         else:
             connection.end("bad_packet", websocket.PROTOCOL_ERROR)
-            self._refuse(http_connection, engineio.BAD_REQUEST)
+            self._refuse(http_connection, engineio.BAD_REQUEST, "bad_packet")
 
     def _start(self, http_connection: HttpConnection, connection: Connection) -> None:
         _let_wait(http_connection, connection)
@@ -175,7 +177,14 @@ class PollHandler:
             self._refuse(http_connection, engineio.UNKNOWN_SESSION)
         else:
             connection.end("bad_packet", websocket.PROTOCOL_ERROR)
-            self._refuse(http_connection, engineio.BAD_REQUEST)
+            self.refuse_post(http_connection, engineio.BAD_REQUEST, "bad_packet")
+
+    def refuse_post(self, http_connection: HttpConnection, error: engineio.EngineioError, code: str) -> None:
+        """Refuse a POST that has ended its session with `code`.
+
+        The session's last packets are on their way to its poll. A client that receives the refusal first drops them.
+        """
+        http_connection.pause(_LAST_PACKETS_S, self._refuse, http_connection, error, code)
 
     def post(self, http_connection: HttpConnection, connection: Connection, head: RequestHead, body: bytes) -> None:
         """Handle a POST: pass its packets to the application, unless it is a repeat."""
@@ -199,7 +208,7 @@ class PollHandler:
         connection.uncork()
         if is_malformed:
             connection.end("bad_packet", websocket.PROTOCOL_ERROR)
-            self._refuse(http_connection, engineio.BAD_REQUEST)
+            self.refuse_post(http_connection, engineio.BAD_REQUEST, "bad_packet")
         elif connection.history.has_time_ids and poll_id_of(head):
             http_connection.pause(TIME_ID_DELAY_S, self._respond_ok, http_connection)
         else:
@@ -208,6 +217,11 @@ class PollHandler:
     def _respond_ok(self, http_connection: HttpConnection) -> None:
         extra_headers = http_connection.extra_headers
         http_connection.respond(http_response.render(200, _OK, content_type=b"text/html", extra_headers=extra_headers))
+
+    def refuse_closed(self, http_connection: HttpConnection, sid: str) -> None:
+        """Refuse a request of a closed session, with the code of the close if it is still known."""
+        closed = self.mount.close_payloads.find(sid)
+        self._refuse(http_connection, engineio.UNKNOWN_SESSION, "" if closed is None else closed.code)
 
     def _refuse(self, http_connection: HttpConnection, error: engineio.EngineioError, name: str = "") -> None:
         self.mount.metrics.http_refused += 1

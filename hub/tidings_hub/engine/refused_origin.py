@@ -66,7 +66,7 @@ def refuse_origin(
     if is_engineio and head.wants_websocket and _refuse_websocket(http_connection, head, options, pump, message):
         return
     http_connection.extra_headers += _READABLE
-    error = {"code": _CODE.name, "message": message}
+    error = {"error": {"code": _CODE.name, "message": message}}
     body = engineio.FORBIDDEN.body(_CODE.name, message) if is_engineio else json.dumps(error).encode()
     http_connection.refuse(_CODE.http_status, body, close=True)
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tidings.codes import CODES, Fault
+from tidings.codes import CODES
 from tidings_hub import runtime
 from tidings_hub.core.frame import LAST_CHUNK, HubEvent
 from tidings_hub.engine.application import HandshakeRequest
-from tidings_hub.engine.mount import refuse_session
-from tidings_hub.engine.protocols import http_response
+from tidings_hub.engine.protocols import event_source, http_response
 from tidings_hub.engine.protocols.engineio import TransportKind
-from tidings_hub.engine.protocols.error_body import error_json
+from tidings_hub.engine.protocols.error_body import api_error_json, error_json
 from tidings_hub.engine.protocols.http_query import parse_query
 from tidings_hub.engine.sse_stream import SseStream, stream_start
 
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from tidings_hub.engine.mount import Mount
     from tidings_hub.engine.protocols.http_request import RequestHead
 
-# Browsers send it to HTTPS and to the loopback interface. Neither scripts nor other programs set it.
-BROWSER_HEADER = "sec-fetch-mode"
 _socket: Any = runtime.original("socket")
 
 
@@ -37,12 +34,12 @@ class SseHandler:
 
     def accept_body(self, http_connection: HttpConnection, head: RequestHead) -> int | None:
         """Refuse the request: a request for a stream has no body."""
-        http_connection.refuse(400, error_json("bad_request"))
+        http_connection.refuse(400, api_error_json("bad_request"))
         return None
 
     def on_body_too_large(self, http_connection: HttpConnection) -> None:
         """Refuse the request. Never called, because `accept_body` allows no body."""
-        http_connection.refuse(413, error_json("too_large"))
+        http_connection.refuse(413, api_error_json("too_large"))
 
     def try_repeat(self, http_connection: HttpConnection, line: bytes) -> bool:
         """Return False: a stream uses up its connection, so no request follows another."""
@@ -52,9 +49,9 @@ class SseHandler:
         """Open a stream, or refuse the request."""
         query = parse_query(head)
         if head.method != "GET":
-            http_connection.refuse(405, error_json("not_allowed"))
+            http_connection.refuse(405, api_error_json("not_allowed"))
         elif query is None:
-            http_connection.refuse(400, error_json("bad_request"))
+            http_connection.refuse(400, api_error_json("bad_request"))
         elif code := "draining" if self.is_draining else self.mount.count_refusal(http_connection.remote):
             self._refuse(http_connection, head, code)
         else:
@@ -65,22 +62,26 @@ class SseHandler:
             fd = http_connection.release_fd()
             self._set_user_timeout(fd)
             headers = http_connection.extra_headers
-            is_chunked = head.version == "1.1"
-            stream = SseStream(mount, mount.new_sid(), remote, fd=fd, extra_headers=headers, is_chunked=is_chunked)
+            stream = SseStream(
+                mount,
+                mount.new_sid(),
+                remote,
+                fd=fd,
+                extra_headers=headers,
+                is_chunked=head.version == "1.1",
+                is_event_source=event_source.is_event_source(head.headers),
+            )
             mount.pump.reassign(fd, stream)
             mount.admit(stream, request)
 
     def _refuse(self, http_connection: HttpConnection, head: RequestHead, code: str) -> None:
-        """Refuse a stream for which there is no room.
-
-        An EventSource never reconnects after an error status. So a browser gets a stream that ends after
-        `tidings:close`, if the hub is at fault (PROTOCOL.md section 6).
-        """
-        if CODES[code].fault is not Fault.OURS or BROWSER_HEADER not in head.headers:
-            refuse_session(http_connection, code)
+        """Refuse a stream for which there is no room, so that its client returns (PROTOCOL.md section 6)."""
+        if not event_source.is_event_source(head.headers):
+            http_connection.extra_headers += http_response.retry_after_line()
+            http_connection.refuse(CODES[code].http_status, api_error_json(code), close=True)
             return
         is_chunked = head.version == "1.1"
-        start = stream_start(http_connection.extra_headers, http_response.retry_ms(), is_chunked=is_chunked)
+        start = stream_start(http_connection.extra_headers, event_source.retry_ms(code), is_chunked=is_chunked)
         event = HubEvent("tidings:close", error_json(code))
         body = event.chunk + LAST_CHUNK if is_chunked else event.sse
         http_connection.send_raw(start + body, keep_alive=False)

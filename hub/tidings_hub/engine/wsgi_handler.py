@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tidings_hub import runtime
 from tidings_hub.engine.protocols import http_response
-from tidings_hub.engine.protocols.error_body import error_json
+from tidings_hub.engine.protocols.error_body import api_error_json
 
 if TYPE_CHECKING:
     import logging
@@ -124,7 +124,7 @@ class WsgiHandler:
 
     def on_body_too_large(self, http_connection: HttpConnection) -> None:
         """Respond with status 413."""
-        http_connection.refuse(413, error_json("too_large"))
+        http_connection.refuse(413, api_error_json("too_large"))
 
     def try_repeat(self, http_connection: HttpConnection, line: bytes) -> bool:
         """Return False: WSGI requests always take the normal path."""
@@ -136,7 +136,7 @@ class WsgiHandler:
         if not self._has_room(workload):
             self._metrics.wsgi_refused += 1
             http_connection.extra_headers += http_response.retry_after_line()
-            http_connection.refuse(503, error_json("full"), close=True)
+            http_connection.refuse(503, api_error_json("full"), close=True)
             return
         address, remote = http_connection.address, http_connection.remote
         server = http_connection.server
@@ -181,4 +181,6 @@ class WsgiHandler:
 
 def _error_response(status: int, name: str, extra_headers: bytes = b"") -> bytes:
     extra_headers += http_response.CLOSE
-    return http_response.render(status, error_json(name), content_type=http_response.JSON, extra_headers=extra_headers)
+    return http_response.render(
+        status, api_error_json(name), content_type=http_response.JSON, extra_headers=extra_headers
+    )

@@ -21,8 +21,8 @@ class Connection(Protocol):
     def transport(self) -> str:
         """`websocket`, `polling` or `sse`."""
 
-    def close(self, code: str) -> None:
-        """End the connection with a code of `tidings.codes`."""
+    def close(self, code: str, message: str | None = None) -> None:
+        """End the connection with a code of `tidings.codes`. First the client receives the code and `message`."""
 
 
 FanOut = Callable[[Iterable[Connection], Sequence[OutgoingFrame]], None]

@@ -79,6 +79,7 @@ class ConnectQueue:
 
     def hold(self, client: ConnectingClient, code: str) -> None:
         """Close a client with `code`, which lets it reconnect, after a pause. Its CONNECT stays without an answer."""
+        client.establish()
         self._held.hold(client, code, now_s=self._now_s(), draw=self._draw())
         self._metrics.connects_held = len(self._held)
 

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
-from tidings.codes import CODES
 from tidings.errors import Forbidden, TidingsError
 from tidings.publishers.base import OutgoingPublication
 from tidings.receipts import Receipt
@@ -27,7 +26,7 @@ from tidings_hub.brokers.base import Broker
 from tidings_hub.config.settings import Settings
 from tidings_hub.core.access import Access
 from tidings_hub.core.delivery_plan import plan
-from tidings_hub.core.frame import DisconnectFrame, Frame, OutgoingFrame
+from tidings_hub.core.frame import Frame, OutgoingFrame
 from tidings_hub.core.gap_audience import affected_by_doubt, affected_by_loss
 from tidings_hub.core.local_presence import with_presence_channels
 from tidings_hub.core.rates.user_rates import UserRates
@@ -178,11 +177,7 @@ class Hub:
 
     def disconnect(self, connection: Connection, code: str, message: str) -> None:
         """Send the client the reason and close its connection. The code states whether the client should reconnect."""
-        frames: list[OutgoingFrame] = [hub_event("tidings:close", {"code": code, "message": message})]
-        if not CODES[code].should_reconnect:
-            frames.append(DisconnectFrame())
-        self.send(connection, *frames)
-        connection.close(code)
+        connection.close(code, message)
 
     def _on_replaced(self, session: Session[Connection]) -> None:
         self.disconnect(session.connection, "replaced", "this session was resumed on another connection")

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Sequence
 
 from tidings.errors import Forbidden, TidingsError, TooFast, TooManyChannels
-from tidings.wire.channels import check_channel, user_channel
+from tidings.wire.channels import CHANNEL_MAX, check_channel, user_channel
 from tidings.wire.presence import presence_channel
 from tidings_hub.core.sessions import Session
 from tidings_hub.log import log_rate_limited
@@ -43,20 +43,46 @@ def permitted_channels(
     return allowed + _presence_channels(hub, session, presence, allowed, answers)
 
 
-def _checked_names(hub: Hub, names: Sequence[object], answers: Answers, *, presence: bool = False) -> Collection[str]:
-    """The first names, without repetitions. The others are rejected: 64 KB have 6,000, which take 20 to 300 ms."""
-    distinct = dict.fromkeys(map(str, names))
+def check_name_count(hub: Hub, names: Collection[object]) -> None:
+    """Raise an error if a request names too many channels: 64 KB have 6,000, and to check these takes 20 to 300 ms.
+
+    Raises:
+        TooManyChannels: they are too many; none of them should be looked at.
+    """
+    excess = len(names) - _names_max(hub)
+    if excess > 0:
+        hub.metrics.channels_refused += excess
+        raise _too_many_names(hub)
+
+
+def _names_max(hub: Hub) -> int:
+    return max(_NAMES_MAX, 2 * hub.settings.channels_per_connection)
+
+
+def _too_many_names(hub: Hub) -> TooManyChannels:
     channels_max = hub.settings.channels_per_connection
-    names_max = max(_NAMES_MAX, 2 * channels_max)
+    return TooManyChannels(
+        f"a request may name {_names_max(hub)} channels; a connection may have {channels_max} (channels_per_connection)"
+    )
+
+
+def _checked_names(hub: Hub, names: Sequence[object], answers: Answers, *, presence: bool = False) -> Collection[str]:
+    """The first names, without repetitions. The others are rejected, see `check_name_count`."""
+    distinct = dict.fromkeys(map(str, names))
+    names_max = _names_max(hub)
     if len(distinct) <= names_max:
         return distinct
     listed = list(distinct)
-    text = f"a request may name {names_max} channels; a connection may have {channels_max} (channels_per_connection)"
-    answer: dict[str, object] = {"error": TooManyChannels(text).to_wire()}
+    answer: dict[str, object] = {"error": _too_many_names(hub).to_wire()}
     hub.metrics.channels_refused += len(listed) - names_max
     for name in listed[names_max:]:
-        answers[presence_channel(name[:200]) if presence else name[:200]] = answer
+        answers[presence_channel(_shown(name)) if presence else _shown(name)] = answer
     return listed[:names_max]
+
+
+def _shown(name: str) -> str:
+    """A rejected name in the answer. A shortened one is no channel, so it never stands for another one's answer."""
+    return name if len(name) <= CHANNEL_MAX else f"{name[:CHANNEL_MAX]}…"
 
 
 def _check_rules(hub: Hub, session: Session[Connection], names: Sequence[object], answers: Answers) -> list[str]:
@@ -75,7 +101,7 @@ def _check_rules(hub: Hub, session: Session[Connection], names: Sequence[object]
                 hub.metrics.channels_refused += 1
                 raise TooManyChannels(f"a connection may have {channels_max} channels (channels_per_connection)")
         except TidingsError as error:
-            _reject(hub, name[:200], error, answers)
+            _reject(hub, _shown(name), error, answers)
         else:
             allowed.append(name)
     return allowed
@@ -192,7 +218,7 @@ def _presence_channels(
                     " and joins and leaves count as one"
                 )
         except TidingsError as error:
-            _reject(hub, presence_channel(name[:200]), error, answers)
+            _reject(hub, presence_channel(_shown(name)), error, answers)
         else:
             presence_channels.append(presence_channel(name))
     return presence_channels

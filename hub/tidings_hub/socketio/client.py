@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from tidings.codes import CODES
 from tidings.errors import BadPacket
+from tidings_hub.core.frame import ConnectErrorFrame, OutgoingFrame, closing_frames
 from tidings_hub.services.connect import PendingSession
 from tidings_hub.socketio.packet import BEFORE_CONNECT, Packet, check_item_count
 from tidings_hub.socketio.packet_inbox import PacketInbox
@@ -33,8 +35,8 @@ class Transport(Protocol):
     def send(self, packet: str | bytes) -> None:
         """Write an Engine.IO message; never waits, never raises."""
 
-    def close(self, code: str) -> None:
-        """End the connection with a code of `tidings.codes`."""
+    def close(self, code: str, message: str | None = None) -> None:
+        """End the connection with a code of `tidings.codes`. An empty `message`: the client has the code already."""
 
     def cork(self) -> None:
         """Buffer what is sent until `uncork`."""
@@ -110,6 +112,18 @@ class Client:
         self.pending: PendingConnect | None = None
         self.session: Any = None
         self.user_session: dict[str, object] | None = None
+
+    def last_frames(self, code: str, message: str | None) -> Sequence[OutgoingFrame]:
+        """What the client receives before its connection closes with `code`. See `Transport.close`."""
+        if message == "":
+            return ()
+        is_answered = self.pending is not None and self.pending.held_packets is None
+        if is_answered or not self.connection.is_stranger:
+            return () if self.session is None else closing_frames(code, message)
+        # A stock client discards events before CONNECT is answered. If it should reconnect, it gets no answer. The same
+        # holds without a CONNECT: the page may still be waiting for its token.
+        is_final = not CODES[code].should_reconnect and code != "connect_timeout"
+        return (ConnectErrorFrame(code, message),) if is_final else ()
 
     def read(self, data: str | bytes, *, max_attachment_bytes: int) -> Packet | None:
         """Read one message: returns the packet that it completes, or None while attachments are missing.

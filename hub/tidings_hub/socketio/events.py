@@ -26,7 +26,12 @@ from tidings_hub.services.client_connection import Connection
 from tidings_hub.services.connect import ConnectRequest, activate, identify, open_session
 from tidings_hub.services.hub import Hub
 from tidings_hub.services.hub_event import hub_event
-from tidings_hub.services.permissions import check_publish_rate, refused_new_channels, too_many_new_channels
+from tidings_hub.services.permissions import (
+    check_name_count,
+    check_publish_rate,
+    refused_new_channels,
+    too_many_new_channels,
+)
 from tidings_hub.services.subscribe import abandon, go_live, subscribe
 from tidings_hub.socketio.client import Client
 from tidings_hub.socketio.packet import EncodedJson
@@ -159,8 +164,11 @@ class ClientEvents:
         return {"cursor": str(pending.position), **pending.reply()}
 
     def _unsubscribe(self, session: Session[Connection], request: Mapping[str, Any]) -> Answer:
-        presence = [presence_channel(check_channel(name)) for name in _names(request, "presence")]
-        channels = [] if presence and "channels" not in request else check_channels(_names(request, "channels"))
+        names, presence_names = _names(request, "channels"), _names(request, "presence")
+        check_name_count(self._hub, names)
+        check_name_count(self._hub, presence_names)
+        presence = [presence_channel(check_channel(name)) for name in presence_names]
+        channels = [] if presence and "channels" not in request else check_channels(names)
         if user_channel(session.user) in channels:
             raise BadChannel("a user's own channel cannot be left; it ends with the connection")
         self._hub.unsubscribe(session, [*channels, *presence])

@@ -7,14 +7,15 @@ worker greenlets: one packet of a connection at a time, in the order of receipt.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
 
 import socketio
 from socketio import packet as upstream
 
 from tidings.errors import BadConfig, BadPacket
 from tidings_hub import runtime
+from tidings_hub.core.frame import OutgoingFrame
 from tidings_hub.log import UPSTREAM
 from tidings_hub.metrics import Metrics
 from tidings_hub.services.connect_queue import ConnectQueue
@@ -24,18 +25,12 @@ from tidings_hub.socketio.environs import Environs
 from tidings_hub.socketio.manager import HubManager
 from tidings_hub.socketio.packet import Packet, connect_error
 from tidings_hub.socketio.packet_inbox import PacketInbox
+from tidings_hub.socketio.refused_work import Pool, refuse
 
 logger = logging.getLogger("tidings.socketio")
 
 _EVENTS = (upstream.EVENT, upstream.BINARY_EVENT)
 _ACKS = (upstream.ACK, upstream.BINARY_ACK)
-
-
-class Pool(Protocol):
-    """A bounded set of worker greenlets."""
-
-    def submit(self, fn: Callable[..., object], *args: object) -> bool:
-        """Run `fn` soon. False: too many calls are waiting already."""
 
 
 class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has no types
@@ -119,7 +114,7 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
         if packet is None or self._take_ack(client, packet):
             return
         if packet.packet_type == upstream.CONNECT and not self._connects.begin(connection):
-            connection.close("full")
+            refuse(self._connects, client.connection, packet, "full")
             return
         self._enqueue(client, packet)
 
@@ -138,6 +133,11 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
             return False
         self._metrics.acks_unknown += 1
         return True
+
+    def last_frames(self, connection: Transport, code: str, message: str | None) -> Sequence[OutgoingFrame]:
+        """What the client receives before its connection closes with `code`."""
+        client: Client | None = connection.client
+        return () if client is None else client.last_frames(code, message)
 
     def on_close(self, connection: Transport, reason: str) -> None:
         """Call the disconnect handlers after the handlers of all packets that were received before."""
@@ -158,7 +158,8 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
             self._metrics.handlers_refused += 1
             if not isinstance(work, str):
                 client.inbox.clear()
-                client.connection.close("full")
+                refuse(self._connects, client.connection, work, "full")
+                self._connects.end(client.connection, connected=False)
             # A disconnect must never be dropped: it frees the memory of the client.
             self._spawn(self._work, client, pool)
 
@@ -191,7 +192,7 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
             except (Exception, runtime.Interruption):
                 self._metrics.handler_errors += 1
                 logger.exception("a handler failed; its connection is closed")
-                client.connection.close("internal")
+                refuse(self._connects, client.connection, work, "internal")
         client.inbox = None
 
     def _dispatch(self, client: Client, packet: Packet) -> None:
@@ -221,7 +222,7 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
         if not (is_readable and self._serves(namespace)):
             connection.send(connect_error(namespace, is_readable=is_readable))
             if not is_readable and not self.manager.has_joined(connection.sid):
-                connection.close("bad_request")
+                connection.close("bad_request", "")
             return bool(self.manager.has_joined(connection.sid))
         pending = client.pending = PendingConnect()
         try:
@@ -237,7 +238,7 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
             return True
         if pending.refusal:
             # A refused CONNECT closes the transport after its answer; upstream leaves it open for ever.
-            connection.close(pending.refusal)
+            connection.close(pending.refusal, "")
         return False
 
     def hold(self, client: Client, code: str) -> None:

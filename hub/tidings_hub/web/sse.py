@@ -7,18 +7,17 @@ subscribes it. After that the pump writes the stream.
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
-from tidings.codes import CODES, Fault
+from tidings.codes import CODES
 from tidings.errors import BadChannel, BadRequest, Full, Internal, TidingsError, from_wire
 from tidings.wire.channels import user_channel
 from tidings.wire.cursor import Cursor
+from tidings_hub.core.frame import OutgoingFrame, closing_frames
 from tidings_hub.core.sessions import Session
-from tidings_hub.engine.protocols.http_response import retry_ms
-from tidings_hub.engine.sse_handler import BROWSER_HEADER
+from tidings_hub.engine.protocols.event_source import retry_ms
 from tidings_hub.services.client_connection import Connection
 from tidings_hub.services.connect_queue import ConnectQueue
 from tidings_hub.services.hub import Hub
@@ -42,8 +41,8 @@ class Stream(Connection, Protocol):
     def establish(self) -> float:
         """Stop the connect timeout. Returns the seconds that were left of it; 0: none."""
 
-    def refuse(self, status: int, body: bytes) -> None:
-        """Send an error response and close."""
+    def refuse(self, code: str, message: str) -> None:
+        """Respond with an error, in a form that the client understands, and close."""
 
 
 class StreamRequest(Protocol):
@@ -79,17 +78,8 @@ class OpeningStream:
         self.reject(from_wire(code, CODES[code].advice))
 
     def reject(self, error: TidingsError) -> None:
-        """Send an error response and close.
-
-        An EventSource never reconnects after an error status. So if the hub is at fault, a browser gets a stream that
-        ends after `tidings:close`, and reconnects by itself.
-        """
-        if error.code.fault is Fault.OURS and BROWSER_HEADER in self.request.headers:
-            self.stream.accept(retry_ms=retry_ms())
-            self.stream.send(hub_event("tidings:close", error.to_wire()).sse)
-            self.stream.close(error.code.name)
-        else:
-            self.stream.refuse(error.code.http_status, json.dumps({"error": error.to_wire()}).encode())
+        """Respond with an error and close."""
+        self.stream.refuse(error.code.name, str(error))
 
 
 class WorkerPool(Protocol):
@@ -118,6 +108,10 @@ class EventStreams:
 
     def on_message(self, stream: Stream, data: str | bytes) -> None:
         """Do nothing: the engine closes a stream whose client sends data."""
+
+    def last_frames(self, _stream: Stream, code: str, message: str | None) -> Sequence[OutgoingFrame]:
+        """Return `tidings:close`, the last event of a stream that ends on purpose."""
+        return closing_frames(code, message)
 
     def on_close(self, stream: Stream, reason: str) -> None:
         """Close the session of a stream whose client has disconnected."""

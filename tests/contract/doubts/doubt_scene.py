@@ -44,7 +44,7 @@ class ClientConnection:
         self.received: list[Any] = []
         self.cursor: str | None = None
 
-    def close(self, code: str) -> None:
+    def close(self, code: str, message: str | None = None) -> None:
         self.closed = True
 
     def receive(self, frame: OutgoingFrame) -> None:

@@ -87,6 +87,42 @@ def test_event_source_reconnects_to_a_node_that_was_full(tmp_path: Path, page: P
         hub.stop()
 
 
+def test_event_source_reconnects_when_its_address_has_room_again(tmp_path: Path, page: Page) -> None:
+    hub = HubProcess(tmp_path, extra="connections_per_address = 1\n").start()
+    try:
+        websocket = RawWebSocket(hub.port, "/socket.io/?EIO=4&transport=websocket")
+        page.goto(f"{hub.url}/listens")
+        page.evaluate(LISTEN, f"/sse?channels=orders:1&token={token('u', 'orders:*')}")
+        wait_event(page, 'tidings:close {"code": "too_many_connections"')
+        websocket.socket.close()
+        wait_event(page, "tidings:ready")
+    finally:
+        hub.stop()
+
+
+def test_event_source_reconnects_with_a_channel_that_was_new_too_fast(tmp_path: Path, page: Page) -> None:
+    hub = HubProcess(tmp_path, extra="new_channels_per_minute = 6\nnew_channels_burst = 1\n").start()
+    try:
+        page.goto(f"{hub.url}/listens")
+        for number in range(2):
+            # The first one uses up the user's rate for ten seconds.
+            page.evaluate(LISTEN, f"/sse?channels=orders:{number}&token={token('u', 'orders:*')}")
+        wait_event(page, 'tidings:close {"code":"too_fast"')
+        wait_event(page, "tidings:ready")
+    finally:
+        hub.stop()
+
+
+def test_event_source_learns_the_code_of_a_close(hub: HubProcess, page: Page) -> None:
+    page.goto(f"{hub.url}/listens")
+    page.evaluate(LISTEN, f"/sse?channels=orders:1&token={token('cy', 'orders:1')}")
+    wait_event(page, "tidings:ready")
+    assert hub.request("POST", "/api/revocations", {"user": "cy", "for_s": 600})[0] == 201
+    wait_event(page, 'tidings:close {"code":"revoked"')
+    # It reconnects once, and the hub refuses it for good.
+    page.wait_for_function("source.readyState === 2", timeout=BACK_S * 1e3)
+
+
 def test_publications_do_not_call_the_handlers_of_an_event_source(hub: HubProcess, page: Page) -> None:
     page.goto(f"{hub.url}/listens")
     page.evaluate(LISTEN, f"/sse?channels=orders:2&token={token('bob', 'orders:2')}")

@@ -14,7 +14,7 @@ const hub = connect(options.url, {
 });
 hub.on("state", (state, error) => print({ kind: state === "connected" ? "ready" : state, user: hub.user, code: error?.code }));
 hub.on("transport", (name) => name && print({ kind: "transport", name }));
-hub.on("error", (error) => print({ kind: "error", code: error.code }));
+hub.on("error", (error) => print({ kind: "error", code: error.code, message: error.message }));
 options.channels.forEach(listen);
 const watches = new Map();
 options.watch?.forEach(watch);

@@ -36,7 +36,7 @@ class ModelClient:
     hub: Hub | None = None
     on_gap: Callable[[ModelClient], int] = lambda _: 0
 
-    def close(self, code: str) -> None:
+    def close(self, code: str, message: str | None = None) -> None:
         self.closed = True
 
     def receive(self, frame: OutgoingFrame) -> None:

@@ -26,6 +26,9 @@ COMMANDS = {
     "readme": ["node", str(FOLDER / "client_readme.mjs"), str(ROOT / "README.md")],
     "sdk": ["node", str(FOLDER / "client_sdk.mjs")],
     "hostile": ["node", str(FOLDER / "client_hostile.mjs")],
+    # They print every code that reaches them.
+    "codes.js": ["node", str(FOLDER / "client_codes.mjs")],
+    "codes.python": [sys.executable, str(FOLDER / "client_codes.py")],
     "python": [sys.executable, str(FOLDER / "client.py")],
     "sse": [sys.executable, str(FOLDER / "client_sse.py")],
 }

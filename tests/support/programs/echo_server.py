@@ -101,6 +101,10 @@ class Echo:
             case _:
                 connection.send(data)
 
+    def last_frames(self, connection: Connection, code: str, message: str | None) -> tuple[()]:
+        """Return nothing: the client gets the close frame or packet alone."""
+        return ()
+
     def leave(self, connection: Connection) -> None:
         """Close with the reason."""
         connection.send("because")
@@ -137,10 +141,14 @@ class Echo:
 class Streams(Echo):
     """Event streams. A request with `?refuse=1` is rejected."""
 
+    def last_frames(self, connection: SseStream, code: str, message: str | None) -> tuple[()]:
+        """Return nothing: the stream ends without an event."""
+        return ()
+
     def on_open(self, connection: SseStream, request: HandshakeRequest) -> None:  # type: ignore[override]
         """Accept the stream immediately, or later."""
         if "refuse" in request.query:
-            connection.refuse(403, b'{"code":"forbidden"}')
+            connection.refuse("forbidden", "on purpose")
             return
         if "wait" in request.query:
             runtime.call_later(0.05, connection.accept)

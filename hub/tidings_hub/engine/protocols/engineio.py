@@ -74,7 +74,7 @@ BAD_METHOD = EngineioError(400, 2, "Bad handshake method")
 BAD_REQUEST = EngineioError(400, 3, "Bad request")
 FORBIDDEN = EngineioError(403, 4, "Forbidden")
 UNKNOWN_VERSION = EngineioError(400, 5, "Unsupported protocol version")
-TOO_LARGE = EngineioError(413, 3, "Payload too large")
+TOO_LARGE = EngineioError(413, 3, "Payload too large", "too_large")
 RELAY_FULL = EngineioError(503, 4, "This node forwards no more requests to other nodes; try again", "full")
 DRAINING = EngineioError(503, 4, "This node is shutting down; reconnect", "draining")
 

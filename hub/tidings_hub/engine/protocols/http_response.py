@@ -38,11 +38,6 @@ def retry_after_line() -> bytes:
     return b"Retry-After: %d\r\n" % _random.randint(1, _RETRY_AFTER_MAX_S)
 
 
-def retry_ms() -> int:
-    """Return how long a client of an event stream waits before it reconnects: about 3 s, spread likewise."""
-    return _random.randint(2000, 4000)
-
-
 def date_line_of(response: bytes) -> bytes:
     """Return the Date header line of a response of `render`."""
     start = response.index(b"\r\nDate: ") + 2

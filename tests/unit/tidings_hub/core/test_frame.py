@@ -4,14 +4,17 @@ import json
 
 import pytest
 
+from tidings.codes import CODES
 from tidings.errors import BadPacket
 from tidings.wire.payload import encode_data
 from tidings.wire.publication import decode, encode_body
 from tidings_hub.core.frame import (
+    ConnectErrorFrame,
     DisconnectFrame,
     Frame,
     HubEvent,
     as_chunk,
+    closing_frames,
     join_packets,
     join_sse,
     join_websocket,
@@ -97,3 +100,23 @@ def test_event_that_an_event_source_fires_itself_has_another_name(event: str) ->
 @pytest.mark.parametrize("event", ["errors", "Error", "message", "opened"])
 def test_other_event_keeps_its_name_on_an_event_stream(event: str) -> None:
     assert f"event: {event}\n".encode() in frame(event).sse
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_stock_client_receives_the_code_and_returns_only_if_it_should(code: str) -> None:
+    event, *others = [frame.packet for frame in closing_frames(code)]
+    assert json.loads(event[2:]) == ["tidings:close", {"code": code, "message": CODES[code].advice}]
+    assert others == ([] if CODES[code].should_reconnect else [b"41"])
+
+
+def test_message_replaces_the_advice() -> None:
+    (event,) = closing_frames("expired", "the token has expired")
+    assert event.sse == b'event: tidings:close\ndata: {"code":"expired","message":"the token has expired"}\n\n'
+
+
+def test_connect_error_has_the_code_as_data_and_does_not_exist_on_an_event_stream() -> None:
+    frame = ConnectErrorFrame("bad_packet")
+    advice = CODES["bad_packet"].advice
+    assert json.loads(frame.packet[2:]) == {"message": advice, "data": {"code": "bad_packet", "message": advice}}
+    assert frame.websocket.endswith(frame.packet)
+    assert (frame.sse, frame.chunk) == (b"", b"")

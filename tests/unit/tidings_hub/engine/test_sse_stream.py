@@ -105,9 +105,9 @@ def test_slow_client_receives_the_rest_of_its_chunks_and_the_last_one(
 def test_refused_stream_gets_one_response(mount: Mount, pair: tuple[socket.socket, socket.socket]) -> None:
     stream = open_stream(mount, pair[0], is_chunked=True)
     stream.send("event: early\n\n")
-    stream.refuse(403, b'{"code":"forbidden"}')
+    stream.refuse("forbidden", "no")
     stream.accept()
     assert stream.closed
     response = pair[1].recv(65_536)
     assert response.startswith(b"HTTP/1.1 403 ")
-    assert response.endswith(b'\r\n\r\n{"code":"forbidden"}')
+    assert response.endswith(b'\r\n\r\n{"error": {"code": "forbidden", "message": "no"}}')

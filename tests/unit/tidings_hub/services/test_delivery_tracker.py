@@ -43,7 +43,7 @@ class Client:
     def closed(self) -> bool:
         return self.code is not None
 
-    def close(self, code: str) -> None:
+    def close(self, code: str, message: str | None = None) -> None:
         self.code = self.code or code
 
     def numbers(self) -> list[int]:

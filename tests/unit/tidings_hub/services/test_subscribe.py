@@ -18,6 +18,22 @@ def with_new_channels(hub: Hub, *, per_minute: int, burst: int) -> None:
     )
 
 
+class TestShortenedNames:
+    def test_shortened_name_does_not_take_the_answer_of_a_channel(self, hub: Hub, clock: Clock) -> None:
+        valid = f"{'o' * 64}:{'x' * 135}"
+        too_long = f"{valid}y"
+        session = open_session(hub, clock)
+        pending = subscribe(hub, session, [valid, too_long], None, [valid, too_long])
+        reply = pending.reply()
+        assert len(valid) == 200
+        for part in ("channels", "presence"):
+            assert len(reply[part]) == 2, reply
+            assert {len(name) for name in reply[part]} == {200, 201}
+        codes = {name: answer["error"]["code"] for name, answer in reply["channels"].items()}  # type: ignore[index]
+        assert codes[f"{valid}…"] == "bad_channel"
+        assert codes[valid] == "unknown_namespace"
+
+
 class TestNewChannels:
     def test_new_channels_beyond_the_rate_are_refused(
         self, hub: Hub, clock: Clock, caplog: pytest.LogCaptureFixture

@@ -14,10 +14,12 @@ from socketio.exceptions import ConnectionRefusedError as Refused
 
 import tidings_hub.log
 from tidings.errors import BadConfig
+from tidings_hub.core.herd.held_refusals import BASE_S
 from tidings_hub.metrics import Metrics
 from tidings_hub.services.connect_queue import ConnectQueue
 from tidings_hub.socketio.packet_inbox import INBOX_MAX, INBOX_MAX_BYTES
-from tidings_hub.socketio.server import HubServer, Pool
+from tidings_hub.socketio.refused_work import Pool
+from tidings_hub.socketio.server import HubServer
 
 
 class Recorder:
@@ -42,7 +44,7 @@ class Recorder:
     def send(self, packet: str | bytes) -> None:
         self.sent.append(packet)
 
-    def close(self, code: str) -> None:
+    def close(self, code: str, message: str | None = None) -> None:
         self.code = self.code or code
 
     def cork(self) -> None:
@@ -94,6 +96,13 @@ class HeldPool:
         calls, self.calls = self.calls, []
         for call in calls:
             call()
+
+
+class FullPool:
+    """A pool without room."""
+
+    def submit(self, fn: Callable[..., object], *args: object) -> bool:
+        return False
 
 
 def connect_queue(*, waits_max: int = 100, now_s: Callable[[], float] = lambda: 0.0) -> ConnectQueue:
@@ -277,8 +286,9 @@ class TestConnectThatWaits:
         connects.tick()
         assert connection.code == "full"
 
-    def test_connect_beyond_the_bound_is_closed_as_full(self) -> None:
-        pool, connects = HeldPool(), connect_queue(waits_max=1)
+    def test_connect_beyond_the_bound_is_closed_as_full_after_a_pause(self) -> None:
+        times = [0.0]
+        pool, connects = HeldPool(), connect_queue(waits_max=1, now_s=lambda: times[0])
         server = new_server(pool, connects)
         server.on("connect", lambda *_: None)
         first, second, third = Recorder(), Recorder(), Recorder()
@@ -287,10 +297,50 @@ class TestConnectThatWaits:
             server.on_open(connection, FakeRequest())
         server.on_message(first, "0")
         server.on_message(second, "0")
+        # A stock client would return every second, and the connect timeout must not end the pause.
+        assert (first.code, second.code, second.left_s) == (None, None, 0)
+        times[0] = BASE_S
+        connects.tick()
         assert (first.code, second.code) == (None, "full")
         pool.run()
         server.on_message(third, "0")
         assert third.code is None
+
+    def test_client_with_its_own_pauses_is_closed_as_full_at_once(self) -> None:
+        pool, connects = HeldPool(), connect_queue(waits_max=1)
+        server = new_server(pool, connects)
+        connections = [Recorder(), Recorder()]
+        for number, connection in enumerate(connections):
+            connection.sid = f"engine-{number}"
+            server.on_open(connection, FakeRequest())
+            server.on_message(connection, '0{"pid":null}')
+        assert [connection.code for connection in connections] == [None, "full"]
+
+    def test_connect_without_a_worker_is_closed_as_full_after_a_pause(self) -> None:
+        times = [0.0]
+        connects = connect_queue(now_s=lambda: times[0])
+        server = new_server(FullPool(), connects)
+        connection = Recorder()
+        server.on_open(connection, FakeRequest())
+        server.on_message(connection, "0")
+        assert (connection.code, connection.left_s) == (None, 0)
+        times[0] = BASE_S
+        connects.tick()
+        assert connection.code == "full"
+
+    def test_connect_that_raises_in_the_hub_is_closed_after_a_pause(self) -> None:
+        times = [0.0]
+        pool, connects = HeldPool(), connect_queue(now_s=lambda: times[0])
+        server = new_server(pool, connects)
+        server.on("connect", lambda *_: 1 / 0)
+        connection = Recorder()
+        server.on_open(connection, FakeRequest())
+        server.on_message(connection, "0")
+        pool.run()
+        assert (connection.code, connection.left_s) == (None, 0)
+        times[0] = BASE_S
+        connects.tick()
+        assert connection.code == "internal"
 
     def test_client_that_left_makes_room(self) -> None:
         pool, connects = HeldPool(), connect_queue(waits_max=1)
