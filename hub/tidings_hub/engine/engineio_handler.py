@@ -17,7 +17,7 @@ from tidings_hub.engine.protocols.engineio import EngineioError, RequestAction, 
 from tidings_hub.engine.protocols.http_query import parse_query
 from tidings_hub.engine.protocols.request_history import UNLIMITED, RequestHistory
 from tidings_hub.engine.protocols.request_id import TIME_ID_DELAY_S, is_time_id, request_id
-from tidings_hub.engine.upgrade import UpgradeProbe
+from tidings_hub.engine.upgrade import UpgradeProbe, log_missing_upgrade
 
 if TYPE_CHECKING:
     from tidings_hub.engine.http_connection import HttpConnection
@@ -107,6 +107,7 @@ class EngineioHandler:
                 or self._forward(http_connection, head, body)
             ):
                 return
+            log_missing_upgrade(self.mount.context.log, head)
             self._refuse(http_connection, action)
         elif action is RequestAction.OPEN_POLLING:
             self._open_polling(http_connection, head)

@@ -6,6 +6,7 @@ Packets that still wait at the upgrade are sent on the WebSocket, in order.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from tidings.codes import CODES
@@ -16,14 +17,30 @@ from tidings_hub.engine.capacity.waiting_tiers import LAST_TIER, waiting_tier
 from tidings_hub.engine.outbuffer import OutBuffer
 from tidings_hub.engine.protocols import engineio, websocket
 from tidings_hub.engine.protocols.engineio import ProbeAction, TransportKind, UpgradeState
+from tidings_hub.engine.protocols.http_query import parse_query
 from tidings_hub.engine.protocols.websocket import SMALL_READ_BYTES, FrameReader, Opcode, decode_frames
+from tidings_hub.log import log_rate_limited
 
 if TYPE_CHECKING:
     from tidings_hub.engine.connection import Connection
+    from tidings_hub.engine.protocols.http_request import RequestHead
 
 _os = runtime.original("os")
 _READ_BYTES = 65_536
 _PONG_FRAME = text_frame(engineio.PROBE_PONG)
+
+
+def log_missing_upgrade(log: logging.Logger, head: RequestHead) -> None:
+    """Log that a proxy drops the upgrade of WebSockets, if it does: clients use long polling then, without a reason."""
+    fields = parse_query(head)
+    if fields and fields.get("transport") == "websocket" and head.method == "GET" and not head.wants_websocket:
+        log_rate_limited(
+            log,
+            logging.WARNING,
+            "missing upgrade",
+            "a request for a WebSocket has no `Upgrade: websocket`: the proxy in front of this node drops the header,"
+            " so clients use long polling. It must forward Upgrade and Connection, over HTTP/1.1",
+        )
 
 
 class UpgradeProbe:

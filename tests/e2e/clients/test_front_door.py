@@ -72,6 +72,13 @@ def test_page_without_an_origin_learns_that_it_cannot_be_allowed(app_hub: HubPro
     wait_until(lambda: "a page was refused (Origin: " in app_hub.log.read_text(), why="the log says why")
 
 
+@pytest.mark.parametrize("headers", [{}, {"Upgrade": "websocket"}, {"Connection": "upgrade"}])
+def test_proxy_that_drops_the_upgrade_is_named_in_the_log(app_hub: HubProcess, headers: dict[str, str]) -> None:
+    status, body, _ = app_hub.request("GET", "/socket.io/?EIO=4&transport=websocket", headers=headers)
+    assert (status, body["message"]) == (400, "Bad request")
+    wait_until(lambda: "has no `Upgrade: websocket`" in app_hub.log.read_text(), why="the log names the header")
+
+
 def test_preflight_allows_any_header_name(app_hub: HubProcess) -> None:
     names = ", ".join(["x_request_id", "authorization", *(f"x-trace-{number}" for number in range(40))])
     headers = {"Origin": "capacitor://localhost", "Access-Control-Request-Headers": names}
