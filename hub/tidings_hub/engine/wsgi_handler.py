@@ -6,6 +6,7 @@ waits for a slow client.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING
 from tidings_hub import runtime
 from tidings_hub.engine.protocols import http_response
 from tidings_hub.engine.protocols.error_body import api_error_json
+from tidings_hub.engine.protocols.wsgi_response import BadWsgiResponse, checked_response
+from tidings_hub.log import log_rate_limited
 
 if TYPE_CHECKING:
-    import logging
-
     from tidings_hub.engine.capacity.socket_room import SocketRoom
     from tidings_hub.engine.http_connection import HttpConnection
     from tidings_hub.engine.limits import EngineLimits, EngineMetrics
@@ -163,16 +164,28 @@ class WsgiHandler:
                 request, timeout_s=limits.wsgi_timeout_s, response_max_bytes=limits.wsgi_response_max_bytes
             )
             raw, keep_alive = response.raw, response.keep_alive
-        except (TimeoutError, runtime.ResponseTooLarge) as error:
-            if isinstance(error, TimeoutError):
-                self._metrics.wsgi_timeouts += 1
-            else:
-                self._metrics.wsgi_too_large += 1
-            self._log.error("a WSGI response was discarded: %s %s", type(error).__name__, error)
+            if raw:
+                is_head_method = request.raw.startswith(b"HEAD ")
+                raw = checked_response(raw, is_head_method=is_head_method, keep_alive=keep_alive)
+        except (TimeoutError, runtime.ResponseTooLarge, BadWsgiResponse, SystemExit) as error:
+            # SystemExit: `sys.exit` in a view must not end the node.
+            self._count(error)
+            log_rate_limited(
+                *(self._log, logging.ERROR, f"wsgi {type(error).__name__}"),
+                *("a WSGI response was discarded: %s %s", type(error).__name__, error),
+            )
             raw, keep_alive = b"", False
         if not raw:
             raw, keep_alive = _error_response(500, "internal"), False
         http_connection.reattach(raw, keep_alive=keep_alive)
+
+    def _count(self, error: BaseException) -> None:
+        if isinstance(error, TimeoutError):
+            self._metrics.wsgi_timeouts += 1
+        elif isinstance(error, runtime.ResponseTooLarge):
+            self._metrics.wsgi_too_large += 1
+        else:
+            self._metrics.application_errors += 1
 
     def _on_error(self, error: BaseException) -> None:
         self._metrics.application_errors += 1

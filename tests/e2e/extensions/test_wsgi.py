@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from e2e.clients.test_access import connect_ready, receive_event
+from support.network.raw_client import RawClient
 from support.processes.hub import HubProcess, token
 
 MODULE = """
@@ -43,6 +44,57 @@ def slow():
 def broken():
     raise ValueError("no")
 """
+
+
+# What frameworks pass on: a body that HTTP does not allow, and one that does not have its length.
+PLAIN_MODULE = """
+import sys
+STRAY = b"HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\nSTRAY"
+
+def app(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path == "/exit":
+        sys.exit(3)
+    headers = {"/long": [("Content-Length", "1")], "/short": [("Content-Length", "99")]}.get(path, [])
+    start_response("204 No Content" if path == "/204" else "200 OK", headers)
+    return [b"next"] if path == "/next" else [STRAY]
+"""
+
+
+@pytest.fixture(scope="module")
+def plain_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    folder = tmp_path_factory.mktemp("plain_hub")
+    (folder / "plain.py").write_text(PLAIN_MODULE)
+    process = HubProcess(folder, "--wsgi", "plain:app").start()
+    yield process
+    process.stop()
+
+
+def read_until(client: RawClient, end: bytes) -> bytes:
+    """What arrives up to the first `end`."""
+    while end not in client.buffer:
+        data = client.read()
+        assert data, f"the connection ended after {client.buffer!r}"
+        client.buffer += data
+    before, _, client.buffer = client.buffer.partition(end)
+    return before + end
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["/long", "/short", "/204", "/other", "/exit"])
+def test_nothing_follows_a_response(plain_hub: HubProcess, method: str, path: str) -> None:
+    """Otherwise it would be the response to the next request: behind a proxy that of another client."""
+    with RawClient(plain_hub.port) as client:
+        client.send_request(method, path)
+        head = read_until(client, b"\r\n\r\n")
+        if b"Connection: close" in head:
+            assert b" 500 " in head
+            return
+        if (method, path) == ("GET", "/other"):
+            assert read_until(client, b"STRAY").endswith(b"STRAY")
+        client.send_request("GET", "/next")
+        assert read_until(client, b"next").startswith(b"HTTP/1.1 200 OK")
+    assert plain_hub.get("/healthz")[0] == 200
 
 
 @pytest.fixture(scope="module")
