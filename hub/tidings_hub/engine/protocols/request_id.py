@@ -7,12 +7,13 @@ from typing import Final
 
 # Times in seconds or milliseconds have up to 13 digits. Two polls can have the same time, so it identifies neither.
 _TIME_DIGITS_MAX: Final = 13
-# Two clients send the time as `t`. socket_io_client for Dart sends milliseconds in base 36, with 8 digits until 2059.
-# python-socketio sends seconds with a fraction. Their next request has another `t` if the response to the last one
-# takes longer than a tick of their clock. The longest tick is that of Python before 3.13 on Windows: 15.625 ms.
+# Some clients send the time as `t`. socket_io_client for Dart sends milliseconds in base 36, with 8 digits until 2059.
+# python-socketio sends seconds with a fraction, others whole microseconds or nanoseconds. Their next request has
+# another `t` if the response to the last one takes longer than a tick of their clock. The longest tick is that of
+# Python before 3.13 on Windows: 15.625 ms.
 _BASE_36_DIGITS: Final = 8
 _BASE_36_RANGE_MS: Final = 86_400_000
-_SECONDS: Final = re.compile(r"[0-9]{9,11}\.[0-9]{1,9}")
+_DECIMAL_TIME: Final = re.compile(r"[0-9]{9,11}\.[0-9]{1,9}|[0-9]{14,20}")
 TIME_ID_DELAY_S: Final = 0.017
 
 
@@ -24,12 +25,12 @@ def request_id(t: str | None) -> int:
 
 
 def is_time_id(t: str | None, now_s: float) -> bool:
-    """Whether `t` is a time in seconds with a fraction, or in milliseconds in base 36.
+    """Whether `t` is a time: seconds with a fraction, whole microseconds or less, or milliseconds in base 36.
 
-    The latter only if it differs from `now_s` by at most a day. One of 16,000 random values of 8 digits counts as well.
+    The last only if it differs from `now_s` by at most a day. One of 16,000 random values of 8 digits counts as well.
     It only makes its session slower.
     """
-    if t and _SECONDS.fullmatch(t):
+    if t and _DECIMAL_TIME.fullmatch(t):
         return True
     if not t or len(t) != _BASE_36_DIGITS or not (t.isascii() and t.isalnum() and t == t.lower()):
         return False

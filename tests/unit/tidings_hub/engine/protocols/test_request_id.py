@@ -23,7 +23,8 @@ def test_unique_values_identify_a_request(t: str) -> None:
         ("mik6h3cs", True), ("milqvi67", True), ("mimqvi67", False), ("MIK6H3CS", False), ("mik6h3c", False),
         ("mik6h3cs0", False), ("+ik6h3cs", False), ("mik6_3cs", False), ("1764428400123", False), ("", False),
         (None, False), ("1764428400.123456", True), ("1764428400.0", True), ("99.5", False), ("1764428400.", False),
-        ("1764428400.12e4", False),
+        ("1764428400.12e4", False), ("1764428400123456", True), ("1764428400123456789", True),
+        ("638999999999999999", True), ("176442840012345678901", False),
     ],
 )  # fmt: skip
 def test_time_is_recognized(t: str | None, is_time: bool) -> None:
