@@ -95,7 +95,7 @@ class UserCode:
             self._app.attach(node, sio, publication_max_bytes=self._settings.publication_max_bytes)
         except TidingsError as error:
             raise BadConfig(f"on_start failed: {error}") from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             logger.exception("on_start failed")
             raise BadConfig(f"on_start failed: {type(error).__name__}; the log has the traceback") from error
 

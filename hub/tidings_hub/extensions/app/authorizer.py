@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-from tidings.errors import Forbidden, Internal, TidingsError
+from tidings.errors import Forbidden, TidingsError
 from tidings_hub.core.sessions import Session as LiveSession
 from tidings_hub.extensions.app.app import App
 from tidings_hub.extensions.app.ordered_pool import OrderedPool
@@ -36,12 +37,10 @@ class AppAuthorizer:
     def connect(self, live: LiveSession[Any]) -> Sequence[str]:
         """See `Authorizer.connect`."""
         handler = self._app.connect_handler
-        channels = None if handler is None else self._runner.call("on_connect", handler, Session.of(live))
-        if channels is None:
+        if handler is None:
             return ()
-        if isinstance(channels, str) or not all(isinstance(name, str) for name in channels):
-            raise Internal("on_connect returns a list of channels, or nothing")
-        return list(channels)
+        channels: list[str] = self._runner.call("on_connect", partial(_granted_channels, handler), Session.of(live))
+        return channels
 
     def subscribe(self, live: LiveSession[Any], channels: Sequence[str]) -> dict[str, TidingsError]:
         """See `Authorizer.subscribe`."""
@@ -62,9 +61,15 @@ class AppAuthorizer:
 
     def _authorize(self, session: Session, channel: str, action: str) -> None:
         handler = self._app.authorize_handler
-        # A handler that returns nothing refuses.
-        if handler is not None and not self._runner.call("authorize", handler, session, channel, action):
-            raise Forbidden(f"the application does not let you {action} in {channel}")
+        if handler is None:
+            return
+        result = self._runner.call("authorize", handler, session, channel, action)
+        if result is True:
+            return
+        # A handler that returns nothing refuses. Another true value may be a mistake, such as the text "denied".
+        if result:
+            self._runner.record_wrong_result("authorize", result, "True or False")
+        raise Forbidden(f"the application does not let you {action} in {channel}")
 
     def disconnect(self, live: LiveSession[Any], reason: str) -> None:
         """See `Authorizer.disconnect`."""
@@ -82,3 +87,12 @@ class AppAuthorizer:
             except TidingsError as error:
                 # The client is gone already, so there is nothing to refuse.
                 logger.debug("on_disconnect raised %s", error.code.name)
+
+
+def _granted_channels(handler: Callable[[Session], object], session: Session) -> list[str]:
+    """The channels that `on_connect` returns. A generator runs here, as a part of the handler."""
+    channels: Any = handler(session)
+    names = [] if channels is None else list(channels)
+    if isinstance(channels, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError("on_connect returns a list of channels, or nothing")
+    return names

@@ -62,6 +62,7 @@ def _module(name: str) -> ModuleType:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             logger.exception("%s cannot be imported", name)
         raise BadConfig(f"no module {error.name}; --app and --wsgi name modules that Python can import") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        # A script without `if __name__ == "__main__"`, or one that lacks a variable, would end the hub with its status.
         logger.exception("%s cannot be imported", name)
         raise BadConfig(f"{name} cannot be imported: {type(error).__name__}; the log has the traceback") from error

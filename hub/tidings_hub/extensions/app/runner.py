@@ -52,6 +52,11 @@ class HandlerRunner:
         self._metrics.count(self._metrics.app_errors, name)
         self._log(name, "failed", trace=True)
 
+    def record_wrong_result(self, name: str, result: object, expected: str) -> None:
+        """Count and log that this handler returned something else than it should."""
+        self._metrics.count(self._metrics.app_errors, name)
+        self._log(name, f"returned a value of type {type(result).__name__}; return {expected}")
+
     def _log(self, name: str, event: str, *, trace: bool = False) -> None:
         suppressed = self._limit.passes(f"{name} {event}", now_s=time.monotonic())
         if suppressed is not None:

@@ -36,6 +36,8 @@ def test_the_only_app_of_a_module_is_found(module: Path) -> None:
         ("from tidings_hub import App\na, b = App(), App()", "", "has 2 tidings_hub.App"),
         ("import nothing_of_that_name", "", "no module nothing_of_that_name"),
         ("1 / 0", "", "cannot be imported: ZeroDivisionError"),
+        ("import sys\nsys.exit()", "", "cannot be imported: SystemExit"),
+        ("import argparse\nargparse.ArgumentParser().error('x')", "", "cannot be imported: SystemExit"),
         ("from tidings_hub import App\nApp().on('tidings:x')", "", "cannot be imported: BadEvent"),
         ("from tidings_hub import App\nApp().on_connect(lambda: 1)", "", "must take an argument"),
     ],
