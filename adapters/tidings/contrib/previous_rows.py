@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import Column, Connection, inspect
 from sqlalchemy.orm import Session, make_transient_to_detached
@@ -24,6 +24,8 @@ from tidings.errors import TidingsError
 from tidings.models.rules import Rule, channel_templates, template_names
 
 _SESSIONS = "tidings.previous_rows"
+# By mapper and templates: the attributes whose change may change the channels.
+_by_templates: WeakKeyDictionary[Any, dict[tuple[str, ...], frozenset[str] | None]] = WeakKeyDictionary()
 _logger = logging.getLogger("tidings")
 
 
@@ -51,21 +53,32 @@ def may_move(obj: object, rule: Rule) -> bool:
         return False
     if callable(rule.channels):
         return True
-    names = _names(channel_templates(rule.channels))
+    attributes = _moving_attributes(mapper, channel_templates(rule.channels))
+    return attributes is None or any(state.attrs[key].history.has_changes() for key in attributes)
+
+
+def _moving_attributes(mapper: Any, templates: tuple[str, ...]) -> frozenset[str] | None:
+    """The attributes whose change may change the channels that the templates give. None: any attribute."""
+    known = _by_templates.setdefault(mapper, {})
+    if templates not in known:
+        known[templates] = _find_moving_attributes(mapper, templates)
+    return known[templates]
+
+
+def _find_moving_attributes(mapper: Any, templates: tuple[str, ...]) -> frozenset[str] | None:
+    names = {name for template in templates for name in template_names(template)}
     columns = {column.key: column.columns[0] for column in mapper.column_attrs}
     if any(not isinstance(columns.get(name), Column) for name in names):
-        return True
+        return None
     keys = {*names, *(mapper.get_property_by_column(column).key for column in mapper.primary_key)}
-    if any(state.attrs[key].history.has_changes() for key in keys):
-        return True
-    # The flush sets foreign keys.
+    # The flush sets foreign keys from relationships.
     foreign = {columns[key] for key in keys}
-    return any(
-        relation.direction is MANYTOONE
-        and not foreign.isdisjoint(relation.local_columns)
-        and state.attrs[relation.key].history.has_changes()
+    relations = {
+        relation.key
         for relation in mapper.relationships
-    )
+        if relation.direction is MANYTOONE and not foreign.isdisjoint(relation.local_columns)
+    }
+    return frozenset(keys | relations)
 
 
 def read_previous(session: Session, objs: Iterable[object], rule_of: RuleOf) -> dict[object, PreviousRow]:
@@ -150,8 +163,3 @@ def _channels(previous: object, second: Session | None, rule_of: RuleOf) -> list
         name = type(previous).__name__
         _logger.warning("lists may keep a changed %s: channels of its previous row raised %s", name, repr(error)[:100])
         return []
-
-
-@lru_cache(maxsize=1024)
-def _names(templates: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(name for template in templates for name in template_names(template))

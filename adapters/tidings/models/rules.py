@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from string import Formatter
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from tidings.errors import BadRequest
 
@@ -60,12 +61,19 @@ def template_names(template: str) -> set[str]:
         return set()
 
 
+# How often `register` was called in this process, for any registry.
+_registrations = [0]
+
+
 class Registry:
     """Rules by class, which subclasses inherit. The rules of `parent` come after all rules of this registry."""
 
     def __init__(self, parent: Registry | None = None) -> None:
         self._parent = parent
         self._rules: dict[type, Rule] = {}
+        # What is registered for a class and its ancestors, since the last registration anywhere.
+        self._combined: WeakKeyDictionary[type, Rule] = WeakKeyDictionary()
+        self._combined_at = _registrations[0]
 
     def register(
         self,
@@ -97,6 +105,7 @@ class Registry:
             version,
             reread,
         )
+        _registrations[0] += 1
 
     def rule(self, cls: type) -> Rule:
         """The rule for one class: what is registered for it, then its own attributes."""
@@ -109,6 +118,15 @@ class Registry:
         return self._registered(cls).with_defaults(class_rule)
 
     def _registered(self, cls: type) -> Rule:
+        if self._combined_at != _registrations[0]:
+            self._combined_at = _registrations[0]
+            self._combined = WeakKeyDictionary()
+        known = self._combined.get(cls)
+        if known is None:
+            known = self._combined[cls] = self._combine(cls)
+        return known
+
+    def _combine(self, cls: type) -> Rule:
         rule = Rule()
         for ancestor in cls.__mro__:
             if inherited := self._rules.get(ancestor):

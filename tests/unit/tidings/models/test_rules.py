@@ -84,3 +84,19 @@ def test_member_that_only_objects_have_can_be_named() -> None:
     assert b'"member":"of the object"' in item.body
     with pytest.raises(BadRequest, match="has no membre"):
         builder.build_model(WithMember(1), channel="a:1", fields=["membre"])
+
+
+def test_registration_counts_from_then_on_also_for_a_class_whose_rule_was_used() -> None:
+    class Parent: ...
+
+    class Child(Parent): ...
+
+    shared = Registry()
+    own = Registry(shared)
+    assert own.rule(Child).channels is None
+    shared.register(Parent, channels="a:1")
+    assert own.rule(Child).channels == ("a:1",)
+    own.register(Child, channels="a:2")
+    assert (own.rule(Child).channels, own.rule(Parent).channels) == (("a:2",), ("a:1",))
+    shared.register(Parent, channels="a:3", exclude=["secret"])
+    assert (own.rule(Child).channels, own.rule(Child).exclude) == (("a:2",), ("secret",))
