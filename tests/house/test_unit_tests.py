@@ -42,6 +42,7 @@ TESTED_BY = {
         ),
         *("engine/poll_response_cache", "engine/server", "engine/upgrade"),
     },
+    "tests/conformance/test_priority.py": {"engine/capacity/priority_sockets"},
     "tests/conformance/test_repeated_polls.py": {"engine/poll_handler"},
     "tests/unit/tidings_hub/services/test_permissions.py": {"core/rates/user_rates"},
     "tests/e2e/nodes/test_relay.py": {"engine/relay/splice"},

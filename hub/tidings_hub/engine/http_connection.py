@@ -255,8 +255,7 @@ class HttpConnection(ResponseSocket):
             if head.lines and head.keep_alive and self._fd >= 0:
                 self._last_handler, self._last_lines = handler, head.lines
             return
-        limit = handler.accept_body(self, head)
-        if limit is None:
+        if (limit := handler.accept_body(self, head)) is None:
             return
         self._handler = handler
         try:
@@ -264,6 +263,7 @@ class HttpConnection(ResponseSocket):
         except TooLarge:
             handler.on_body_too_large(self)
             return
+        self.end_priority()
         self._read_within(self.server.limits.body_timeout_s)
         if head.headers.get("expect", "").lower() == "100-continue" and not self._input:
             self._write_interim(_CONTINUE)

@@ -1,5 +1,7 @@
 """The pump: one epoll object for all client sockets. eventlet's hub watches only the descriptor of that object.
 
+Sockets with priority have a second epoll object, inside the first one (`capacity/priority_sockets.py`).
+
 Code in this file must not block, and no exception may leave the hub's callback (`Pump._turn`). After an exception,
 eventlet's hub would stop watching the epoll, and the node would receive nothing (eventlet/hubs/hub.py,
 squelch_exception).
@@ -12,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from tidings_hub import runtime
+from tidings_hub.engine.capacity.priority_sockets import Acceptor, PrioritySockets
 from tidings_hub.engine.linger import Linger
 from tidings_hub.engine.outbuffer import OutBuffer
 from tidings_hub.engine.timing_wheel import TimingWheel
@@ -27,6 +30,8 @@ _TURN_MAX = 512
 _TURN_MAX_S = 0.01
 # Events that are fetched together. The kernel returns the descriptors in turn, so none waits for the others for long.
 _BATCH_MAX = 32
+# The same after a turn that took too long: a batch is not interrupted.
+_SLOW_BATCH_MAX = 4
 _WATCH_S = 1.0
 
 
@@ -48,13 +53,6 @@ class Resumable(Protocol):
 
     def abort(self) -> None:
         """Close what is open: `resume` raised."""
-
-
-class Acceptor(Protocol):
-    """The owner of a listening descriptor."""
-
-    def accept(self) -> None:
-        """Accept waiting connections."""
 
 
 class Pump:
@@ -84,7 +82,9 @@ class Pump:
         self._epoll: Any = _select.epoll()
         self._poll = self._epoll.poll
         self._table: dict[int, Endpoint] = {}
-        self._acceptors: dict[int, Acceptor] = {}
+        self._priority = PrioritySockets()
+        self._epoll.register(self._priority.epoll.fileno(), _select.EPOLLIN)
+        self._batch_max = _BATCH_MAX
         self._watchdog: runtime.Timer | None = None
         self._turns_seen = -1
         self._waiting_at_check = False
@@ -111,21 +111,26 @@ class Pump:
         for fd in list(self._table):
             self.close(fd)
         self._epoll.close()
+        self._priority.epoll.close()
 
     def listen(self, fd: int, acceptor: Acceptor) -> None:
         """Call `acceptor` when connections wait on the listening descriptor `fd`."""
-        self._acceptors[fd] = acceptor
-        self._epoll.register(fd, _select.EPOLLIN)
+        self._priority.listen(fd, acceptor)
 
     def stop_listening(self, fd: int) -> None:
         """Stop watching a listening descriptor. Idempotent; the descriptor stays open."""
-        if self._acceptors.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
+        self._priority.stop_listening(fd)
 
-    def add(self, fd: int, endpoint: Endpoint) -> None:
+    def add(self, fd: int, endpoint: Endpoint, *, has_priority: bool = False) -> None:
         """Take ownership of a new descriptor and watch it."""
         self._table[fd] = endpoint
-        self._epoll.register(fd, _IN)
+        self.reattach(fd, has_priority=has_priority)
+
+    def end_priority(self, fd: int) -> None:
+        """Handle the descriptor in turn with all others from now on. Idempotent."""
+        if fd in self._priority:
+            self.detach(fd)
+            self.reattach(fd)
 
     def reassign(self, fd: int, endpoint: Endpoint) -> None:
         """Make `endpoint` the owner of a descriptor that the pump already watches."""
@@ -133,37 +138,45 @@ class Pump:
 
     def want_write(self, fd: int, *, want: bool) -> None:
         """Watch writability, in addition to input, while `want` is true."""
-        self._epoll.modify(fd, _IN | _OUT if want else _IN)
+        self._epoll_of(fd).modify(fd, _IN | _OUT if want else _IN)
 
     def mute(self, fd: int) -> None:
         """Stop reading: watch only whether the other side closes. Its bytes stay in the kernel."""
-        self._epoll.modify(fd, _QUIET)
+        self._epoll_of(fd).modify(fd, _QUIET)
 
     def unmute(self, fd: int) -> None:
         """Watch input again, after `mute`."""
-        self._epoll.modify(fd, _IN)
+        self._epoll_of(fd).modify(fd, _IN)
 
     def only_write(self, fd: int) -> None:
         """Watch only writability. The other side has closed; epoll would report that on every turn."""
-        self._epoll.modify(fd, _OUT)
+        self._epoll_of(fd).modify(fd, _OUT)
 
     def detach(self, fd: int) -> None:
         """Stop watching the descriptor. With `mute`, epoll would report a closed peer on every turn."""
-        self._epoll.unregister(fd)
+        self._epoll_of(fd).unregister(fd)
+        self._priority.discard(fd)
 
-    def reattach(self, fd: int) -> None:
+    def reattach(self, fd: int, *, has_priority: bool = False) -> None:
         """Watch the descriptor again, after `detach`."""
-        self._epoll.register(fd, _IN)
+        if has_priority:
+            self._priority.add(fd)
+        self._epoll_of(fd).register(fd, _IN)
+
+    def _epoll_of(self, fd: int) -> Any:
+        return self._priority.epoll if fd in self._priority else self._epoll
 
     def close(self, fd: int) -> None:
         """Close a descriptor. epoll removes it by itself."""
         if self._table.pop(fd, None) is not None:
+            self._priority.discard(fd)
             _os.close(fd)
 
     def linger(self, fd: int, out: OutBuffer | None, last_bytes: bytes) -> None:
         """Send the content of `out` and `last_bytes`. Then close when the other side closes, or after `linger_s`."""
         if fd not in self._table:
             return
+        self.end_priority(fd)
         linger = Linger(self, fd, out, last_bytes, self._linger_s)
         self._table[fd] = linger
         linger.start()
@@ -205,27 +218,35 @@ class Pump:
             self._report(error)
 
     def _work(self) -> None:
-        accepting: dict[int, Acceptor] = {}
+        # Sockets that were just accepted often have their request already.
+        if self._handle_priority():
+            self._handle_priority()
         # To read 64 KB and parse it takes up to 5 ms, so 512 clients could stop the event loop for seconds.
         end_s = runtime.now_s() + _TURN_MAX_S
+        batch_max, self._batch_max = self._batch_max, _BATCH_MAX
         for _ in range(_TURN_MAX // _BATCH_MAX):
-            events = self._poll(0, _BATCH_MAX)
-            self._handle(events, accepting)
-            if len(events) < _BATCH_MAX or runtime.now_s() >= end_s:
+            events = self._poll(0, batch_max)
+            self._handle(events)
+            if runtime.now_s() >= end_s:
+                self._batch_max = _SLOW_BATCH_MAX
                 break
+            if len(events) < batch_max:
+                break
+
+    def _handle_priority(self) -> bool:
+        """Handle the events with priority. Return whether sockets may have been accepted."""
+        events = self._priority.events()
+        self._handle(events)
         # Accept last. A new connection may get the number of a descriptor that was closed above, and must not receive
         # an event that belongs to the closed one.
-        for acceptor in accepting.values():
-            acceptor.accept()
+        return self._priority.accept(events)
 
-    def _handle(self, events: Iterable[tuple[int, int]], accepting: dict[int, Acceptor]) -> None:
+    def _handle(self, events: Iterable[tuple[int, int]]) -> None:
         table = self._table
         for fd, mask in events:
             endpoint = table.get(fd)
             if endpoint is None:
-                acceptor = self._acceptors.get(fd)
-                if acceptor is not None:
-                    accepting[fd] = acceptor
+                # It was closed above, listens, or is the epoll object with priority.
                 continue
             try:
                 endpoint.on_event(mask)

@@ -262,18 +262,22 @@ class ResponseSocket:
         if data:
             receiver.on_frames(data)
 
+    def end_priority(self) -> None:
+        """Serve this connection in turn with all others: it is no probe's."""
+        self.server.pump.end_priority(self._fd)
+
     def detach(self) -> None:
         """Stop all events of the descriptor until `reattach`, because a greenlet handles the request."""
         self._is_detached = True
         self._deadline_s = 0.0
         self.server.pump.detach(self._fd)
 
-    def reattach(self, response: bytes, *, keep_alive: bool) -> None:
-        """Send the greenlet's response and continue with the next request."""
+    def reattach(self, response: bytes, *, keep_alive: bool, is_probe: bool = False) -> None:
+        """Send the greenlet's response and continue with the next request. The next one after a probe has priority."""
         if self._fd < 0:
             return
         self._is_detached = False
-        self.server.pump.reattach(self._fd)
+        self.server.pump.reattach(self._fd, has_priority=is_probe)
         self._close_after = self._close_after or not keep_alive
         self.respond(response)
 

@@ -211,7 +211,7 @@ class EngineServer:
     def on_accept(self, fd: int, address: tuple[str, int]) -> None:
         """Take ownership of a new client socket."""
         self.metrics.accepted += 1
-        self.pump.add(fd, HttpConnection(self, fd, address))
+        self.pump.add(fd, HttpConnection(self, fd, address), has_priority=True)
 
     def route(self, http_connection: HttpConnection, head: RequestHead) -> RequestHandler | None:
         """Return the handler of a request, or None if the request already has a response."""
@@ -223,6 +223,7 @@ class EngineServer:
             return None
         route = self._routes.get(head.path)
         if route is not None:
+            http_connection.end_priority()
             return self._check_origin(http_connection, head, *route)
         if self._wsgi is None:
             http_connection.refuse(404, error_json("not_found"))

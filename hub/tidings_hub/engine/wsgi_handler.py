@@ -147,7 +147,7 @@ class WsgiHandler:
         request = runtime.WsgiRequest(raw, (remote, port), server.local_address, http_connection.secure)
         http_connection.detach()
         self._metrics.wsgi_requests += 1
-        if not self._pools[workload].submit(self._serve, http_connection, request):
+        if not self._pools[workload].submit(self._serve, http_connection, request, workload):
             self._metrics.wsgi_refused += 1
             response = _error_response(503, "full", http_response.retry_after_line())
             http_connection.reattach(response, keep_alive=False)
@@ -157,7 +157,7 @@ class WsgiHandler:
             return True
         return self._room.has_backend_room() if workload is Workload.BACKENDS else self._room.has_page_room()
 
-    def _serve(self, http_connection: HttpConnection, request: runtime.WsgiRequest) -> None:
+    def _serve(self, http_connection: HttpConnection, request: runtime.WsgiRequest, workload: Workload) -> None:
         limits = self._limits
         try:
             response = self._server.serve_wsgi_request(
@@ -177,7 +177,7 @@ class WsgiHandler:
             raw, keep_alive = b"", False
         if not raw:
             raw, keep_alive = _error_response(500, "internal"), False
-        http_connection.reattach(raw, keep_alive=keep_alive)
+        http_connection.reattach(raw, keep_alive=keep_alive, is_probe=workload is Workload.PROBES)
 
     def _count(self, error: BaseException) -> None:
         if isinstance(error, TimeoutError):

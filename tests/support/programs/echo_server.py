@@ -29,6 +29,7 @@ from tidings_hub.engine.fanout import deliver  # noqa: E402
 from tidings_hub.engine.limits import AnyOrigin, EngineLimits, EngineOptions  # noqa: E402
 from tidings_hub.engine.server import EngineServer  # noqa: E402
 from tidings_hub.engine.sse_stream import SseStream  # noqa: E402
+from tidings_hub.engine.wsgi_handler import Workload  # noqa: E402
 
 CONFORMANCE: dict[str, object] = {
     "ping_interval_ms": 300,
@@ -206,7 +207,7 @@ def main(words: list[str]) -> None:
     echo = Echo(metrics, silent="silent" in flags)
     server.mount("/engine.io/", echo, options)
     server.mount_sse("/sse", Streams(metrics, silent=False), options)
-    server.mount_wsgi(web)
+    server.mount_wsgi(web, workload_of=lambda path: Workload.PROBES if path == "/probe" else Workload.PAGES)
     if "relay" in flags:
         nodes = NodeDirectory("n1-", {}, silent_s=1)
         server.enable_relay(nodes, [stamp_key("echo")], request_refresh=lambda: None, cluster_time_s=runtime.unix_s)
