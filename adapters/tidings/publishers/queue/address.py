@@ -21,6 +21,7 @@ from tidings.drivers import load_driver
 from tidings.errors import BadConfig, MissingExtra
 from tidings.http_client.hosts import check_quoted_host, check_unicode
 from tidings.publishers.queue.queue_connection import HostReports, QueueConnection
+from tidings.publishers.queue.read_deadline import bound_reads
 from tidings.redis_client.host_order import HostOrder
 from tidings.redis_client.hosts_url import HostAndPort, HostsUrl
 from tidings.redis_client.tls_files import check_tls
@@ -127,6 +128,8 @@ class QueueAddress:
             step_s = share_s / 2
             connection = self._new_connection(self.options[host], step_s, heartbeat_s, redelivery_s)
             try:
+                if self.amqp:
+                    bound_reads(connection.transport, end_s=time.monotonic() + share_s)
                 raw = connection.transport.establish_connection()
             except Exception as error:  # noqa: BLE001 - each transport has errors of its own
                 last_error = error

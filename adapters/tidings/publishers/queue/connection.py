@@ -46,6 +46,7 @@ class QueueProducer:
 
     def __init__(self, address: QueueAddress, *, timeout_s: float, heartbeat_s: float = 0.0) -> None:
         self._address = address
+        end_s = time.monotonic() + timeout_s
         try:
             self._connection: QueueConnection = address.connect(timeout_s=timeout_s, heartbeat_s=heartbeat_s)
         except TidingsError:
@@ -60,10 +61,12 @@ class QueueProducer:
         self._blocked = ""
         try:
             # Another host has time left if this one hangs after the login.
-            self._connection.set_timeout(min(timeout_s, 2 * self.step_s))
-            self._channel: Any = self._connection.channel()
-            if address.amqp:
-                self._enable_confirms()
+            step_s = max(0.001, min(end_s - time.monotonic(), 2 * self.step_s))
+            self._connection.set_timeout(step_s)
+            with self._connection.reads_within(step_s):
+                self._channel: Any = self._connection.channel()
+                if address.amqp:
+                    self._enable_confirms()
         except TidingsError:
             self.drop()
             raise
@@ -92,7 +95,7 @@ class QueueProducer:
             ConnectionLost: the connection broke, or the deadline passed. The queue may have any of the messages.
         """
         self._unconfirmed, self._rejected = {}, {}
-        with self._dropped_on_error():
+        with self._dropped_on_error(), self._connection.reads_within(deadline_s - time.monotonic()):
             for index, message in enumerate(messages):
                 self._set_timeout(deadline_s)
                 self._publish(index, message)

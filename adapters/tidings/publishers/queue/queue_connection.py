@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +35,7 @@ class QueueConnection:
         self._raw = raw
         self.amqp = amqp
         self.step_s = step_s
+        self._set_read_deadline(math.inf)
         # py-amqp raises AttributeError if a connection breaks while it is in use (kombu/transport/pyamqp.py).
         self.errors: tuple[type[Exception], ...] = (
             *(*connection.connection_errors, *connection.channel_errors),
@@ -56,7 +59,24 @@ class QueueConnection:
             TimeoutError: no event for `timeout_s`. One of `errors`: the connection broke.
         """
         # Not 0: then py-amqp would spin while only half a frame has arrived.
-        self._transport.drain_events(self._raw, timeout=max(timeout_s, 0.001))
+        step_s = max(timeout_s, 0.001)
+        with self.reads_within(step_s):
+            self._transport.drain_events(self._raw, timeout=step_s)
+
+    @contextmanager
+    def reads_within(self, seconds: float) -> Iterator[None]:
+        """Within the block, AMQP reads for so long in all. A read that takes longer raises TimeoutError."""
+        earlier_s = self._read_deadline_s
+        self._set_read_deadline(min(earlier_s, time.monotonic() + seconds))
+        try:
+            yield
+        finally:
+            self._set_read_deadline(earlier_s)
+
+    def _set_read_deadline(self, end_s: float) -> None:
+        self._read_deadline_s = end_s
+        if self.amqp:
+            self._raw.read_deadline_s = end_s
 
     def set_timeout(self, timeout_s: float) -> None:
         """Set the timeout of each later step, where the transport supports it.
@@ -103,7 +123,8 @@ class QueueConnection:
         """Close the connection with AMQP's close handshake. Idempotent."""
         try:
             self.set_timeout(_CLOSE_S)
-            self._transport.close_connection(self._raw)
+            with self.reads_within(_CLOSE_S):
+                self._transport.close_connection(self._raw)
         except self.errors:
             self.drop()
 
