@@ -116,7 +116,8 @@ class Metrics:
     pump_mended: int = _counter("Times the watchdog registered the pump again")
     # Socket.IO
     packets_bad: int = _counter("Malformed Socket.IO packets; each closes its connection")
-    inboxes_full: int = _counter("Connections closed because 1,000 of their events, or 16 MB, waited for this node")
+    inboxes_full: int = _counter("Connections closed because of inbox_packets_max or inbox_max_bytes")
+    inboxes_shed: int = _counter("Connections closed because of inboxes_max_bytes")
     greenlets: int = _gauge("Greenlets that have not ended, counted with every canary")
     connects_waiting: int = _gauge("Clients that wait for the answer to their CONNECT")
     connects_held: int = _gauge("Clients whose CONNECT was refused, and who are closed after a pause")

@@ -25,7 +25,7 @@ from tidings_hub.engine.limits import AnyOrigin, EngineOptions
 from tidings_hub.engine.server import EngineServer
 from tidings_hub.metrics import Metrics
 from tidings_hub.node.limits import engine_limits
-from tidings_hub.services.connect_queue import ConnectQueue
+from tidings_hub.node.queues import connect_queue, inbox_bounds
 from tidings_hub.socketio.server import HubServer
 from tidings_hub.supervised_task import WorkerErrors
 
@@ -93,7 +93,8 @@ def run(host: str, port: int) -> int:
         BadConfig: nothing can listen at this address.
     """
     metrics = Metrics()
-    limits = replace(engine_limits(Settings(dev=True)), inbound_rate_per_s=100.0, inbound_burst=100_000)
+    settings = Settings(dev=True)
+    limits = replace(engine_limits(settings), inbound_rate_per_s=100.0, inbound_burst=100_000)
     engine = EngineServer(limits, metrics=metrics, log=logger, node_id="c")
     server = HubServer(
         pool=runtime.Pool(64, 10_000, on_error=WorkerErrors("events", metrics)),
@@ -101,7 +102,8 @@ def run(host: str, port: int) -> int:
         metrics=metrics,
         max_attachment_bytes=OPTIONS.max_payload_bytes,
         # A test target: it accepts every CONNECT at once.
-        connects=ConnectQueue(waits_max=10_000, timeout_s=60.0, metrics=metrics, now_s=runtime.now_s),
+        connects=connect_queue(settings, metrics),
+        inboxes=inbox_bounds(settings, metrics),
         namespaces=["/", "/custom"],
     )
     register(server)

@@ -170,6 +170,14 @@ class ChannelSettings(SettingsModel):
         policy="reject with `too_many_channels`",
         metric="channels_refused",
     )
+    request_channels_max: int = setting(
+        256,
+        "Channels that one request may name; at least twice `channels_per_connection`, whatever the value",
+        ge=1,
+        le=100_000,
+        policy="reject the others with `too_many_channels`, unchecked",
+        metric="channels_refused",
+    )
     new_channels_per_minute: int = setting(
         120,
         "New channels that one user may subscribe to or publish in, per minute on average; 0: no limit. A channel is"

@@ -172,6 +172,12 @@ class ConnectionSettings(SettingsModel):
         policy="close with `full`: the client reconnects",
         metric="connects_expired",
     )
+    refusal_pause_max_s: float = setting(
+        20.0,
+        "Seconds, at most, between a refused CONNECT that the client should repeat and the close that makes it do so",
+        ge=0,
+        le=600,
+    )
     head_timeout_s: float = setting(
         10.0,
         "Seconds for a request's head to arrive",

@@ -94,7 +94,11 @@ The hub reads settings from `tidings.toml` (or the file in `--config` or `TIDING
 from flags of `tidings serve`. The later source wins. In the environment a setting is `TIDINGS_` and its name in
 capitals; lists use commas, tables JSON. An unknown name is an error. `tidings print-config` prints the settings in
 force. A bound has a policy (what happens at the bound) and a metric that counts it (`tidings_<name>_total` at
-`/metrics`)."""
+`/metrics`).
+
+The times by which a node divides its work are no settings. A handler runs for 5 ms until others have their turn,
+waiting handlers run for 10 ms together, and the node reads sockets for 10 ms. These times refuse nothing. Longer turns
+would delay the probes and publications of any application, and shorter ones would cost more switches."""
 
 
 def _table(model: type[SettingsModel], names: list[str]) -> str:

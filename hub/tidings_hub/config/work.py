@@ -17,6 +17,30 @@ class WorkSettings(SettingsModel):
         policy="answer `unavailable`",
         metric="handlers_refused",
     )
+    inbox_packets_max: int = setting(
+        1000,
+        "Events of one client that wait for its earlier ones",
+        ge=1,
+        le=1_000_000,
+        policy="close with `full`: the client reconnects",
+        metric="inboxes_full",
+    )
+    inbox_max_bytes: int = setting(
+        16_777_216,
+        "Memory of these events, about; a single one may be larger",
+        ge=65_536,
+        le=1_099_511_627_776,
+        policy="close with `full`: the client reconnects",
+        metric="inboxes_full",
+    )
+    inboxes_max_bytes: int = setting(
+        268_435_456,
+        "Memory of the waiting events of all clients, about",
+        ge=1_048_576,
+        le=1_099_511_627_776,
+        policy="close the clients with the most, with `full`: they reconnect",
+        metric="inboxes_shed",
+    )
     wsgi_requests: int = setting(256, "HTTP requests that Flask handles at a time", ge=1, le=100_000)
     wsgi_queue: int = setting(
         256,

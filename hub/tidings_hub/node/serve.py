@@ -35,6 +35,7 @@ from tidings_hub.node.limits import broker_limits, engine_limits, engine_options
 from tidings_hub.node.membership import Membership, resolve_address
 from tidings_hub.node.open_files import fit_open_files
 from tidings_hub.node.profiler import Profiler
+from tidings_hub.node.queues import connect_queue, inbox_bounds
 from tidings_hub.node.readiness import Readiness
 from tidings_hub.node.reload import Reloads
 from tidings_hub.node.user_code import UserCode
@@ -42,7 +43,6 @@ from tidings_hub.node.worker import Worker
 from tidings_hub.node.worker_beats import on_supervisor_end, report_listening, start_beats
 from tidings_hub.services.client_connection import FanOut, Replay
 from tidings_hub.services.commands import Commands
-from tidings_hub.services.connect_queue import ConnectQueue
 from tidings_hub.services.hub import Hub
 from tidings_hub.socketio.events import ClientEvents
 from tidings_hub.socketio.server import HubServer
@@ -71,7 +71,7 @@ class Node:
         self._pool = self._new_pool("events", settings.handlers, settings.handler_queue)
         # A pool of its own: when thousands of clients reconnect, the events of the other clients do not wait for them.
         self._connect_pool = self._new_pool("connects", settings.handlers, settings.connect_queue)
-        self._connects = _connect_queue(settings, self.metrics)
+        self._connects = connect_queue(settings, self.metrics)
         self._user_code = UserCode(settings, self.metrics)
         self.broker = open_broker(settings, broker_limits(settings), self.metrics)
         self.engine = self._open_engine()
@@ -151,6 +151,7 @@ class Node:
             max_attachment_bytes=settings.max_payload_bytes,
             on_connected=events.on_connected,
             connects=self._connects,
+            inboxes=inbox_bounds(settings, self.metrics),
             pools=pools,
         )
         sockets.on_app_event = self._user_code.on_app_event
@@ -263,12 +264,3 @@ def run(
     if profile is not None:
         profile.write()
     return 0
-
-
-def _connect_queue(settings: Settings, metrics: Metrics) -> ConnectQueue:
-    return ConnectQueue(
-        waits_max=settings.connect_queue,
-        timeout_s=settings.connect_queue_timeout_s,
-        metrics=metrics,
-        now_s=runtime.now_s,
-    )

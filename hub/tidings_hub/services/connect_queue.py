@@ -41,12 +41,13 @@ class ConnectQueue:
         *,
         waits_max: int,
         timeout_s: float,
+        pause_max_s: float,
         metrics: Metrics,
         now_s: Callable[[], float],
         draw: Callable[[], float] = _random.random,
     ) -> None:
         self._waits: ConnectWaits[ConnectingClient] = ConnectWaits(waits_max=waits_max, timeout_s=timeout_s)
-        self._held: HeldRefusals[ConnectingClient] = HeldRefusals()
+        self._held: HeldRefusals[ConnectingClient] = HeldRefusals(pause_max_s)
         self._metrics = metrics
         self._now_s = now_s
         self._draw = draw

@@ -15,8 +15,6 @@ from tidings_hub.services.hub import Hub
 
 logger = logging.getLogger("tidings.hub")
 
-# Names of a request that are checked in any case.
-_NAMES_MAX = 256
 # What Redis stores beside the body of a publication (docs/operations.md).
 _STORED_BESIDE_BYTES = 110
 
@@ -56,7 +54,7 @@ def check_name_count(hub: Hub, names: Collection[object]) -> None:
 
 
 def _names_max(hub: Hub) -> int:
-    return max(_NAMES_MAX, 2 * hub.settings.channels_per_connection)
+    return max(hub.settings.request_channels_max, 2 * hub.settings.channels_per_connection)
 
 
 def _too_many_names(hub: Hub) -> TooManyChannels:

@@ -125,6 +125,10 @@ class Client:
         is_final = not CODES[code].should_reconnect and code != "connect_timeout"
         return (ConnectErrorFrame(code, message),) if is_final else ()
 
+    def end(self, code: str) -> None:
+        """Close the connection with a code of `tidings.codes`. Idempotent."""
+        self.connection.close(code)
+
     def read(self, data: str | bytes, *, max_attachment_bytes: int) -> Packet | None:
         """Read one message: returns the packet that it completes, or None while attachments are missing.
 

@@ -24,7 +24,7 @@ from tidings_hub.socketio.engineio_adapter import EngineioAdapter
 from tidings_hub.socketio.environs import Environs
 from tidings_hub.socketio.manager import HubManager
 from tidings_hub.socketio.packet import Packet, connect_error
-from tidings_hub.socketio.packet_inbox import PacketInbox
+from tidings_hub.socketio.packet_inbox import InboxBounds, PacketInbox
 from tidings_hub.socketio.refused_work import Pool, refuse
 
 logger = logging.getLogger("tidings.socketio")
@@ -40,10 +40,10 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
     after that packet.
     `pools`: for CONNECT (`connect`) and for events by name, a pool of their own: their handlers may wait for user code.
     `max_attachment_bytes` limits all attachments of one packet together.
-    `connects`: the clients that wait for the answer to their CONNECT.
+    `connects`: the clients that wait for the answer to their CONNECT. `inboxes`: how many packets may wait.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is one part of the node, by name
         self,
         *,
         pool: Pool,
@@ -51,6 +51,7 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
         metrics: Metrics,
         max_attachment_bytes: int,
         connects: ConnectQueue,
+        inboxes: InboxBounds,
         on_connected: Callable[[Client], None] | None = None,
         pools: Mapping[str, Pool] | None = None,
         namespaces: list[str] | None = None,
@@ -62,12 +63,9 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
             namespaces=namespaces or ["/"],
             logger=logging.getLogger(UPSTREAM),
         )
-        self._pool = pool
-        self._spawn = spawn
-        self._metrics = metrics
+        self._pool, self._spawn, self._metrics = pool, spawn, metrics
         self._max_attachment_bytes = max_attachment_bytes
-        self._connects = connects
-        self._on_connected = on_connected
+        self._connects, self._inboxes, self._on_connected = connects, inboxes, on_connected
         # Returns whether an app takes the event; the app then also answers it.
         self.on_app_event: Callable[[Client, Packet], bool] | None = None
         # Returns whether the hub requested this acknowledgement (namespace `/` only). Called from the pump.
@@ -117,6 +115,8 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
             refuse(self._connects, client.connection, packet, "full")
             return
         self._enqueue(client, packet)
+        if self._inboxes.total_bytes > self._inboxes.total_max_bytes:
+            self._inboxes.shed(self.eio.clients.values())
 
     def _take_ack(self, client: Client, packet: Packet) -> bool:
         """Whether the packet was an acknowledgement for the hub. It skips the inbox: thousands may come at once."""
@@ -152,7 +152,7 @@ class HubServer(socketio.Server):  # type: ignore[misc]  # python-socketio has n
                 self._metrics.inboxes_full += 1
                 client.connection.close("full")
             return
-        client.inbox = PacketInbox(work)
+        client.inbox = PacketInbox(work, self._inboxes)
         pool = self._pool_of(work)
         if not pool.submit(self._work, client, pool):
             self._metrics.handlers_refused += 1

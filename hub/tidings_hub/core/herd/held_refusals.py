@@ -13,15 +13,15 @@ C = TypeVar("C")
 
 # As in the SDK's back-off (sdk_js/src/core/backoff.js).
 BASE_S = 1.0
-CAP_S = 20.0
 # After so long without a refusal the pauses are short again. Few clients need no long ones.
 QUIET_S = 2.0
 
 
 class HeldRefusals(Generic[C]):
-    """The longer clients are refused, the longer their pauses: uniform between 0 and that time, at most `CAP_S`."""
+    """The longer clients are refused, the longer their pauses: between 0 and that time, at most `pause_max_s`."""
 
-    def __init__(self) -> None:
+    def __init__(self, pause_max_s: float) -> None:
+        self._pause_max_s = pause_max_s
         self._held: dict[C, tuple[float, str]] = {}
         self._since_s = 0.0
         self._last_s = -math.inf
@@ -40,7 +40,7 @@ class HeldRefusals(Generic[C]):
         if now_s - self._last_s > QUIET_S:
             self._since_s = now_s
         self._last_s = now_s
-        due_s = now_s + draw * min(max(now_s - self._since_s, BASE_S), CAP_S)
+        due_s = now_s + draw * min(max(now_s - self._since_s, BASE_S), self._pause_max_s)
         self._held.setdefault(client, (due_s, code))
 
     def discard(self, client: C) -> None:

@@ -29,7 +29,12 @@ class Scene:
         self.at_s = 50.0
         self.metrics = Metrics()
         self.queue = ConnectQueue(
-            waits_max=waits_max, timeout_s=6.0, metrics=self.metrics, now_s=lambda: self.at_s, draw=lambda: 0.0
+            waits_max=waits_max,
+            timeout_s=6.0,
+            pause_max_s=20.0,
+            metrics=self.metrics,
+            now_s=lambda: self.at_s,
+            draw=lambda: 0.0,
         )
 
 

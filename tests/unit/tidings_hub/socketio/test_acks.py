@@ -10,7 +10,7 @@ import pytest
 from tidings_hub.metrics import Metrics
 from tidings_hub.socketio.client import Client
 from tidings_hub.socketio.server import HubServer
-from unit.tidings_hub.socketio.test_connect import FakeRequest, Recorder, connect_queue
+from unit.tidings_hub.socketio.test_connect import FakeRequest, Recorder, connect_queue, inbox_bounds
 
 EXPECTED_ID = 5_000_000
 
@@ -48,6 +48,7 @@ class Scene:
             metrics=self.metrics,
             max_attachment_bytes=1000,
             connects=connect_queue(),
+            inboxes=inbox_bounds(),
         )
         self.server.on_ack = self._on_ack
         self.server.on("connect", self._connect)

@@ -17,7 +17,7 @@ from tidings.errors import BadConfig
 from tidings_hub.core.herd.held_refusals import BASE_S
 from tidings_hub.metrics import Metrics
 from tidings_hub.services.connect_queue import ConnectQueue
-from tidings_hub.socketio.packet_inbox import INBOX_MAX, INBOX_MAX_BYTES
+from tidings_hub.socketio.packet_inbox import InboxBounds
 from tidings_hub.socketio.refused_work import Pool
 from tidings_hub.socketio.server import HubServer
 
@@ -105,17 +105,30 @@ class FullPool:
         return False
 
 
+INBOX_MAX = 1000
+INBOX_MAX_BYTES = 16_777_216
+
+
 def connect_queue(*, waits_max: int = 100, now_s: Callable[[], float] = lambda: 0.0) -> ConnectQueue:
-    return ConnectQueue(waits_max=waits_max, timeout_s=30.0, metrics=Metrics(), now_s=now_s, draw=lambda: 0.0)
+    return ConnectQueue(
+        waits_max=waits_max, timeout_s=30.0, pause_max_s=20.0, metrics=Metrics(), now_s=now_s, draw=lambda: 0.0
+    )
 
 
-def new_server(pool: Pool, connects: ConnectQueue) -> HubServer:
+def inbox_bounds(*, total_max_bytes: int = 64_000_000) -> InboxBounds:
+    return InboxBounds(
+        packets_max=INBOX_MAX, max_bytes=INBOX_MAX_BYTES, total_max_bytes=total_max_bytes, metrics=Metrics()
+    )
+
+
+def new_server(pool: Pool, connects: ConnectQueue, inboxes: InboxBounds | None = None) -> HubServer:
     return HubServer(
         pool=pool,
         spawn=lambda fn, *args: fn(*args),
         metrics=Metrics(),
         max_attachment_bytes=1000,
         connects=connects,
+        inboxes=inboxes or inbox_bounds(),
     )
 
 
@@ -379,6 +392,41 @@ class TestConnectThatWaits:
         tracemalloc.stop()
         assert connection.code == "full"
         assert INBOX_MAX_BYTES / 4 < held_bytes < 2 * INBOX_MAX_BYTES
+
+
+class LeavingRecorder(Recorder):
+    """A connection that reports its end to the server, as the engine does."""
+
+    def __init__(self, server: HubServer, sid: str) -> None:
+        super().__init__()
+        self.server, self.sid = server, sid
+
+    def close(self, code: str) -> None:
+        if self.code is None:
+            super().close(code)
+            self.server.on_close(self, code)
+
+
+def test_data_of_all_waiting_events_takes_bounded_memory() -> None:
+    """Each client sends one event, which waits for a handler: no client is above its own bound."""
+    pool, metrics = HeldPool(), Metrics()
+    inboxes = InboxBounds(packets_max=INBOX_MAX, max_bytes=INBOX_MAX_BYTES, total_max_bytes=1_000_000, metrics=metrics)
+    server = new_server(pool, connect_queue(), inboxes)
+    server.on("connect", lambda *_: None)
+    server.on("disconnect", lambda *_: None)
+    connections = [LeavingRecorder(server, f"engine-{number}") for number in range(100)]
+    for connection in connections:
+        server.on_open(connection, FakeRequest())
+        server.on_message(connection, "0")
+    pool.run()
+    for connection in connections:
+        server.on_message(connection, f'2["hello","{"x" * 50_000}"]')
+        assert inboxes.total_bytes <= 1_000_000
+    closed = [connection for connection in connections if connection.code == "full"]
+    assert metrics.inboxes_shed == len(closed) > 50
+    pool.run()
+    assert inboxes.total_bytes == 0
+    assert len(server.eio.clients) == len(connections) - len(closed)
 
 
 def test_events_that_waited_let_other_greenlets_run(server: HubServer) -> None:

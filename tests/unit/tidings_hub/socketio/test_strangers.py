@@ -11,7 +11,7 @@ from tidings.errors import BadPacket
 from tidings_hub.socketio.client import Client
 from tidings_hub.socketio.packet import Packet
 from tidings_hub.socketio.packet_inbox import PacketInbox
-from unit.tidings_hub.socketio.test_connect import Recorder
+from unit.tidings_hub.socketio.test_connect import Recorder, inbox_bounds
 
 
 def new_client() -> Client:
@@ -40,7 +40,7 @@ def test_connect_and_disconnect_are_accepted(text: str) -> None:
 
 def test_packet_behind_a_connect_that_is_being_handled_is_accepted() -> None:
     client = new_client()
-    client.inbox = PacketInbox(Packet(encoded_packet="0"))
+    client.inbox = PacketInbox(Packet(encoded_packet="0"), inbox_bounds())
     assert read(client, '2["event"]') is not None
 
 
