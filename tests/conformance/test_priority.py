@@ -31,15 +31,15 @@ def blocks_seen(observer: RawWebSocket) -> int:
 @pytest.mark.parametrize("is_kept", [False, True], ids=["new connection", "kept connection"])
 def test_probe_does_not_wait_for_all_clients_that_flood(is_kept: bool) -> None:
     with EngineProcess(*_NO_PINGS) as engine:
-        observer, kept = open_websocket(engine.port), RawClient(engine.port)
-        kept.send_request("GET", "/probe")
-        assert kept.response().status == 200
+        observer, kept_client = open_websocket(engine.port), RawClient(engine.port)
+        kept_client.send_request("GET", "/probe")
+        assert kept_client.response().status == 200
         flooders = [open_websocket(engine.port) for _ in range(_FLOODERS)]
         # All of this arrives before the node looks again.
         os.kill(engine.pid, signal.SIGSTOP)
         for flooder in flooders:
             flooder.send_text(_BLOCK)
-        probe = kept if is_kept else RawClient(engine.port)
+        probe = kept_client if is_kept else RawClient(engine.port)
         probe.send_request("GET", "/probe")
         os.kill(engine.pid, signal.SIGCONT)
         assert probe.response().status == 200
