@@ -23,13 +23,27 @@ from tidings_hub.engine.capacity.waiting_tiers import LAST_TIER, POLL_TIER
 from tidings_hub.log import log_rate_limited
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from tidings_hub.engine.limits import EngineLimits, EngineMetrics
-    from tidings_hub.engine.pump import Pump
 
 # A search visits every socket, so it closes this share of the reserve at once.
 _SHED_SHARE = 16
 # Seconds between two attempts to open the spare descriptors again.
 _RESTORE_S = 1.0
+
+
+class ClientSockets(Protocol):
+    """The pump, as far as its sockets count."""
+
+    def __len__(self) -> int:
+        """Number of open client sockets."""
+
+    def endpoints(self) -> Iterable[tuple[int, object]]:
+        """All descriptors with their owners."""
+
+    def call_safely(self, function: Callable[..., object], *args: object) -> None:
+        """Call `function`. An exception is reported and does not propagate."""
 
 
 class RelaySockets(Protocol):
@@ -62,7 +76,7 @@ class WaitingSocket(Protocol):
 class SocketRoom:
     """Counts the sessions and sockets of one node, and decides which have room."""
 
-    def __init__(self, pump: Pump, limits: EngineLimits, metrics: EngineMetrics, log: logging.Logger) -> None:
+    def __init__(self, pump: ClientSockets, limits: EngineLimits, metrics: EngineMetrics, log: logging.Logger) -> None:
         self._pump = pump
         self._limits = limits
         self._metrics = metrics
