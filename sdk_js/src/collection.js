@@ -219,7 +219,8 @@ export class Collection {
       if (signal.aborted) {
         return;
       }
-      const keyOf = (/** @type {Model} */ model) => /** @type {Record<string, unknown>} */ (model)[key];
+      // As text: some backends load ids as strings (GraphQL), and push them as numbers.
+      const keyOf = (/** @type {Model} */ model) => `${/** @type {Record<string, unknown>} */ (model)[key]}`;
       this.#rows ??= new Rows(this.#name, keyOf, version, sort);
       this.#rows.startLoad();
       const models = checkModels(await this.#options.load({ signal }), key);

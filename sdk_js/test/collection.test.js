@@ -361,6 +361,18 @@ describe("collection", () => {
     assert.deepEqual([states.at(-1), server.loads], [["ready", 1], 2]);
   });
 
+  test("a model whose key is loaded as text and pushed as a number is one row", async () => {
+    const { harness, server, collection, push } = testCollection();
+    server.models = [/** @type {any} */ ({ id: "1", v: 1 }), { id: 2, v: 1 }];
+    collection.subscribe(() => {});
+    await settle();
+    await harness.link.accept();
+    push("updated", { id: 1, v: 2, name: "new" }, 2);
+    push("deleted", /** @type {any} */ ({ id: "2", v: 2 }), 2);
+    await harness.clock.pass(FRAME_MS);
+    assert.deepEqual(collection.getSnapshot().items, [{ id: 1, v: 2, name: "new" }]);
+  });
+
   test("uses sort and key options", async () => {
     const { harness, server, collection } = testCollection({
       key: "sku",
