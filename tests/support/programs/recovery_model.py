@@ -140,6 +140,13 @@ class World:
             client.hub.close(client.session)
             client.session = client.hub = None
 
+    def move(self, clients: Sequence[ModelClient], hub: Hub) -> None:
+        """Connect these clients to another hub, with the cursors that they have."""
+        for client in clients:
+            self.disconnect(client)
+            if not client.is_connecting:
+                self.connect(client, hub)
+
     def away(self) -> list[ModelClient]:
         """The clients that may connect again."""
         return [client for client in self.clients if client.session is None and not client.is_connecting]
@@ -244,6 +251,19 @@ def run_on_redis(rng: random.Random, seconds: float) -> list[str]:
             if rng.random() < 0.2:
                 proxy.drop_doubts()
 
+        def lose_and_move() -> None:
+            number, channel = rng.randrange(2), rng.choice(world.channels)
+            here, there = world.hubs[number], world.hubs[1 - number]
+            moving = [client for client in world.clients if client.hub is here and channel in client.channels]
+            proxies[number].drop(channel)
+            for hub in (there, here):
+                # The first publication is lost. The second one shows that to the node, after its clients have left.
+                world.publish([channel])
+                time.sleep(rng.random() * 0.02)
+                world.publish(world.busy_channels(rng, 5))
+                time.sleep(rng.random() * 0.02)
+                world.move(moving, hub)
+
         def age() -> None:
             # Seldom, because no history outlives it. Quiet channels may lose their pointers, then clients return.
             if rng.random() < 0.6:
@@ -253,7 +273,8 @@ def run_on_redis(rng: random.Random, seconds: float) -> list[str]:
                 for client in world.away():
                     world.connect(client, rng.choice(world.hubs))
 
-        faults = [lose, lose, age, lambda: rng.choice(proxies).cut(), lambda: raw.client_kill_filter(_type="pubsub")]
+        faults = [lose, lose, lose_and_move, age, lambda: rng.choice(proxies).cut()]
+        faults.append(lambda: raw.client_kill_filter(_type="pubsub"))
         try:
             return run(world, rng, seconds, faults)
         finally:
