@@ -258,8 +258,9 @@ def _names(request: Mapping[str, Any], field: str) -> list[object]:
 
 
 def _since(request: Mapping[str, Any]) -> Cursor | None:
+    """The cursor. A Java client that has none yet can only send an empty string."""
     since = request.get("since")
-    return None if since is None else Cursor.parse(since)
+    return None if since is None or since == "" else Cursor.parse(since)
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -107,6 +107,11 @@ class TestTokens:
         assert "auth must be an object" in packet
         assert client.close_code() == 4500
 
+    def test_empty_since_is_no_cursor(self, hub: HubProcess) -> None:
+        """A Java client can send only strings, also before it has a cursor."""
+        _, ready = connect_ready(hub, {"token": token("u"), "channels": "orders:1", "since": ""})
+        assert ready["channels"]["user:u"] == {"recovered": False}
+
     def test_malformed_cursor_is_refused(self, hub: HubProcess) -> None:
         client = connect(hub, {"token": token("u"), "since": "nonsense"})
         assert json.loads(client.receive_text()[2:])["data"]["code"] == "bad_cursor"
