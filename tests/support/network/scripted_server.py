@@ -34,6 +34,10 @@ class Peer:
         body, self._input = self._input[:length], self._input[length:]
         return head + _HEAD_END + body
 
+    def await_input(self) -> None:
+        """Wait until the client has sent something more."""
+        self._fill()
+
     def _fill(self) -> None:
         data = self._connection.recv(65_536)
         if not data:

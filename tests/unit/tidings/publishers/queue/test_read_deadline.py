@@ -45,10 +45,13 @@ CONFIRM_OK = method(1, 85, 11, b"")
 
 def log_in(peer: Peer) -> None:
     """Answer as a server that accepts everything. py-amqp reads one frame after the other."""
+    peer.await_input()
     peer.send(start() + TUNE + CONNECTION_OPEN_OK)
 
 
 def drip_login(peer: Peer) -> None:
+    # As every AMQP server. py-amqp cannot set its socket's options once data has arrived.
+    peer.await_input()
     peer.drip(start(b"x" * ENDLESS_BYTES))
 
 
