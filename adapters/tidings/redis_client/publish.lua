@@ -31,8 +31,9 @@ local epoch, last = begin(KEYS[1], ARGV[1])
 local stored = redis.call('MGET', unpack(read_keys))
 local numbers, prevs, first_index, channel_ends, newest, horizon_seq = {}, {}, {}, {}, last, nil
 
--- The `prev` of a publication whose channel has no pointer: nothing was published in the channel since then. If a stream
--- shows that the pointer was lost, or nothing is proven, it is the publication before, of any channel: a possible gap.
+-- The `prev` of a publication whose channel has no pointer: nothing was published in the channel since then. If a
+-- stream shows that the pointer was lost, or nothing is proven, it is the publication before, of any channel: a
+-- possible gap.
 local function prev_without_pointer(stream, number)
   if horizon_seq == nil then
     horizon_seq = horizon(KEYS[1], epoch) or false

@@ -1,6 +1,6 @@
 -- Compare the last seq of channels with what a node has processed, in one atomic step. It writes nothing.
 -- KEYS: meta, doubts, then pointer and stream of each channel
--- ARGV: candidate epoch, pointer_ttl_s, refresh (1: prolong pointers that are used, and return channels without one),
+-- ARGV: candidate epoch, pointer_ttl_s, refresh (1: extend the lifetime of pointers, and return channels without one),
 --       then per channel the last processed seq (-: return the channel in any case)
 -- Returns {epoch, seq, serial of the doubts, {index from 0, pointer}, ...}, without the channels whose pointer is the
 -- last processed seq. Instead of a missing pointer: '-<seq>', after which nothing was published (horizon.lua). Without
@@ -8,7 +8,7 @@
 local epoch, seq = begin(KEYS[1], ARGV[1])
 local ttl_s, refresh = tonumber(ARGV[2]), ARGV[3] == '1'
 local doubts = redis.call('HMGET', KEYS[2], '@', '#')
-local answer = {epoch, string.format('%.0f', seq), doubts[1] == epoch and doubts[2] or '0'}
+local results = {epoch, string.format('%.0f', seq), doubts[1] == epoch and doubts[2] or '0'}
 
 -- The horizon, read once; false if a missing pointer proves nothing.
 local horizon_seq
@@ -32,15 +32,15 @@ for index, pointer in ipairs(pointers) do
       redis.call('EXPIRE', names[index], ttl_s)
     end
     if pointer ~= after then
-      answer[#answer + 1] = {index - 1, pointer}
+      results[#results + 1] = {index - 1, pointer}
     end
   else
     local quiet = not pointer and quiet_since(KEYS[2 * index + 2])
     if not quiet then
-      answer[#answer + 1] = {index - 1, false}
+      results[#results + 1] = {index - 1, false}
     elseif refresh or after == '-' or quiet > tonumber(after) then
-      answer[#answer + 1] = {index - 1, string.format('-%.0f', quiet)}
+      results[#results + 1] = {index - 1, string.format('-%.0f', quiet)}
     end
   end
 end
-return answer
+return results
