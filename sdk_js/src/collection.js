@@ -1,5 +1,5 @@
 import { delayMs } from "./core/backoff.js";
-import { TidingsError } from "./core/error.js";
+import { messageOf, TidingsError } from "./core/error.js";
 import { Listeners } from "./core/listeners.js";
 
 /**
@@ -246,7 +246,7 @@ export class Collection {
   #failureOf(what, cause) {
     const { error: last } = this.#snapshot;
     const { name: channel } = this.#channel;
-    const text = `${what}: ${cause instanceof Error ? cause.message : cause}`;
+    const text = `${what}: ${messageOf(cause)}`;
     if (last?.message === text) {
       return last;
     }

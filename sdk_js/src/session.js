@@ -90,7 +90,7 @@ export class Session {
       this.#tokens.forget();
     }
     if (wasCached && this.reconnect.state !== "waiting") {
-      this.#onLost({ message: "The page was in the back/forward cache.", isHarmless: true });
+      this.#onLost({ message: "From the back/forward cache.", isHarmless: true });
     }
     return this.reconnect.apply("wake") && this.#open();
   }
@@ -160,6 +160,8 @@ export class Session {
       this.#positions.advance(body.cursor);
       this.channels.onGap(Object(body.channels));
       this.#saveSoon();
+    } else if (event === "tidings:subscribed") {
+      this.channels.apply(Object(body.channels), body.cursor);
     } else if (event === "tidings:unsubscribed") {
       this.#deny(body.channels);
     } else if (event === "tidings:expiring") {
@@ -173,12 +175,10 @@ export class Session {
 
   /** @type {LinkListener["onEvent"]} */
   #onPublication(event, [data, channel, cursor]) {
+    const listeners = this.channels.get(/** @type {string} */ (channel))?.listeners;
     if (typeof channel !== "string" || typeof cursor !== "string") {
-      this.report(new TidingsError("bad_packet", "The hub sent no valid publication."));
-      return;
-    }
-    const listeners = this.channels.get(channel)?.listeners;
-    if (!listeners) {
+      this.report(new TidingsError("bad_packet", "The hub sent no publication."));
+    } else if (!listeners) {
       this.#positions.advance(cursor);
     } else if (this.#positions.accept(channel, cursor)) {
       const meta = { event, channel, cursor };

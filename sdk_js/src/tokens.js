@@ -1,3 +1,4 @@
+import { messageOf } from "./core/error.js";
 import { TIMER_MAX_MS } from "./core/limits.js";
 
 /**
@@ -87,8 +88,7 @@ export class Tokens {
         // The application does not wait for this token any more, so its failure needs no action.
         return null;
       }
-      const text = cause instanceof Error ? cause.message : cause;
-      return { code: "no_token", message: `getToken failed: ${text}`, cause };
+      return { code: "no_token", message: `getToken failed: ${messageOf(cause)}`, cause };
     }
   }
 
@@ -128,7 +128,7 @@ export function checkToken(token) {
   }
   const trimmed = token.trim();
   if (!TOKEN.test(trimmed)) {
-    throw new Error("it returned text that is no token: check the status of its response.");
+    throw new Error("it returned no token: check the status of its response.");
   }
   return trimmed;
 }

@@ -406,6 +406,14 @@ describe("collection", () => {
     });
   }
 
+  test("load that throws what is no text fails", async () => {
+    const { harness, collection } = testCollection({ load: () => Promise.reject(Object.create(null)) });
+    collection.subscribe(() => {});
+    await settle();
+    await harness.link.accept();
+    assert.equal(collection.getSnapshot().error?.message, "The list was not loaded: no text");
+  });
+
   test("a sort function that throws is reported, and the list shows what it showed", async () => {
     let isBroken = false;
     const sort = (/** @type {Model} */ a, /** @type {Model} */ b) => {

@@ -88,6 +88,22 @@ describe("a refused channel", () => {
     assert.deepEqual(states.slice(3), [["failed", "forbidden", 1]]);
   });
 
+  test("is subscribed once a backend grants it, and its list is loaded again", async () => {
+    const { harness, hub } = await reporting();
+    let loads = 0;
+    const orders = hub.collection("Order", { channel: CHANNEL, load: () => [{ id: 1, version: (loads += 1) }] });
+    orders.subscribe(() => {});
+    await refuse(harness);
+    while (orders.getSnapshot().state === "loading") {
+      await settle();
+    }
+    assert.deepEqual([orders.getSnapshot().state, loads], ["failed", 1]);
+    harness.link.emit("tidings:subscribed", { cursor: "e.4", channels: { [CHANNEL]: { recovered: false } } });
+    await settle();
+    assert.deepEqual([hub.channel(CHANNEL).state, hub.channel(CHANNEL).error], ["subscribed", undefined]);
+    assert.deepEqual([orders.getSnapshot().state, orders.getSnapshot().error, loads], ["ready", undefined, 2]);
+  });
+
   test("has no presence: the namespace's refusal is an error of the hub, with its channel", async () => {
     const { harness, hub, errors } = await reporting();
     await harness.link.accept();
@@ -205,6 +221,20 @@ describe("getToken", () => {
       assert.deepEqual(errors, [["no_token", undefined]]);
       assert.ok(!lines.join("").includes("a.b.c"));
       assert.equal(harness.link.connect().token, "a.b.c");
+    });
+  }
+
+  for (const [name, cause, text] of /** @type {[string, any, string][]} */ ([
+    ["a Response", new Response("", { status: 502 }), "502"],
+    ["an object with a message", { message: "no session" }, "no session"],
+    ["text", "no session", "no session"],
+    ["another object", Object.create(null), "no text"],
+    ["nothing", undefined, "undefined"],
+    ["a Symbol", Symbol("s"), "Symbol(s)"],
+  ])) {
+    test(`that throws ${name} is an error with the reason`, async () => {
+      const { hub } = await reporting({ getToken: () => Promise.reject(cause) });
+      assert.deepEqual([hub.state, hub.error?.message], ["waiting", `getToken failed: ${text}`]);
     });
   }
 

@@ -33,6 +33,15 @@ export function errorFrom({ code, message }, channel) {
 }
 
 /**
+ * @param {unknown} cause what was thrown: an error, a Response, or anything else
+ * @returns {string} never a failure of its own, as that of a Symbol in a template would be
+ */
+export function messageOf(cause) {
+  const { message, status } = Object(cause);
+  return String(message ?? status ?? (typeof cause === "object" ? "no text" : cause));
+}
+
+/**
  * @param {unknown} value
  * @returns {string} `value` if it is a string, otherwise "unknown"
  */

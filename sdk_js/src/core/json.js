@@ -1,4 +1,4 @@
-import { TidingsError } from "./error.js";
+import { messageOf, TidingsError } from "./error.js";
 
 /** The digits and signs that Socket.IO puts around a request, with room for a long number. */
 const FRAME_BYTES = 20;
@@ -24,7 +24,7 @@ export function checkJson(body) {
       brackets = brackets.replace(/\[]|{}/g, "");
     }
   } catch (cause) {
-    throw new TidingsError("bad_data", `It is no JSON: ${cause instanceof Error ? cause.message : cause}`, { cause });
+    throw new TidingsError("bad_data", `It is no JSON: ${messageOf(cause)}`, { cause });
   }
 }
 
