@@ -36,6 +36,8 @@ _NODE_ID = re.compile(r"[A-Za-z0-9_-]{1,32}\Z")
 _PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z")
 _PASSWORD = re.compile(r"://[^/?#@]*:([^/?#@]*)@")
 _PLAIN_REDIS = re.compile(r"(rediss?|unix|rediss?\+sentinel)://")
+# IPv4 addresses as a socket on `::` shows them.
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 _BROKER = re.compile(r"(memory|rediss?|unix|rediss?\+(sentinel|cluster))://")
 
 
@@ -103,7 +105,7 @@ class Settings(
     @classmethod
     def _proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for network in value:
-            ipaddress.ip_network(network)
+            proxy_network(network)
         return value
 
     @field_validator("secret", "relay_secret")
@@ -184,6 +186,10 @@ class Settings(
         """The origins whose pages may connect."""
         return Origins(self.origins)
 
+    def proxy_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """The networks of `trusted_proxies`."""
+        return tuple(map(proxy_network, self.trusted_proxies))
+
     def key_set(self, *, env: Mapping[str, str] | None = None) -> KeySet | None:
         """The keys that verify tokens, or None if there is no key. Reads key files, but fetches no JWKS.
 
@@ -256,12 +262,22 @@ class Settings(
             options.append("hooks: fail_open allows a request if its hook fails")
         if "*" in self.origins:
             options.append("origins: any page may connect")
-        if wide := [network for network in self.trusted_proxies if is_wide(ipaddress.ip_network(network))]:
+        if wide := [network for network in self.trusted_proxies if is_wide(proxy_network(network))]:
             options.append(
                 f"trusted_proxies: {', '.join(wide)} trusts forwarded headers from any address, so clients choose the"
                 " address that the hub sees; name your proxies only"
             )
         return options
+
+
+def proxy_network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """A network of `trusted_proxies`. The hub reads ::ffff:10.0.0.1, the peer of a socket on `::`, as 10.0.0.1."""
+    network = ipaddress.ip_network(text)
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
+        return ipaddress.IPv4Network(
+            (int(network.network_address) & 0xFFFF_FFFF, network.prefixlen - _MAPPED.prefixlen)
+        )
+    return network
 
 
 def is_wide(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:

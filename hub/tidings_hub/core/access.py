@@ -165,8 +165,9 @@ class Access:
             raise Forbidden(f"the namespace {namespace!r} has no presence; its rule presence = true would give it one")
 
 
-# RFC 6454 section 7 without user, path or query; the host is a name, an IPv4 or a bracketed IPv6 address.
-_HOST = r"(?P<host>[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
+# RFC 6454 section 7 without user, path or query; the host is a name, an IPv4 or a bracketed IPv6 address. Pages of
+# Electron have the host `-` (`app://-`).
+_HOST = r"(?P<host>[a-z0-9_-](?:[a-z0-9._-]*[a-z0-9_-])?|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
 # Pages of applications have schemes of their own: capacitor://localhost, chrome-extension://<id>, tauri://localhost.
 _ORIGIN = re.compile(rf"(?P<scheme>[a-z][a-z0-9+.-]*)://{_HOST}\Z")
 _AUTHORITY = re.compile(rf"{_HOST}\Z")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Final
 
 from tidings_hub.brokers.base import BrokerLimits
@@ -63,7 +62,7 @@ def engine_limits(settings: Settings) -> EngineLimits:
         wsgi_response_max_bytes=settings.wsgi_response_max_bytes,
         relay_max=settings.relay_max,
         relay_timeout_s=settings.relay_timeout_s,
-        trusted_proxies=tuple(ipaddress.ip_network(network) for network in settings.trusted_proxies),
+        trusted_proxies=settings.proxy_networks(),
     )
 
 

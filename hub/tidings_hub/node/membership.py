@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import socket
 from functools import partial
@@ -9,6 +10,7 @@ from functools import partial
 from tidings.errors import BadConfig, TidingsError
 from tidings_hub import runtime
 from tidings_hub.brokers.base import Broker
+from tidings_hub.config.settings import is_loopback
 from tidings_hub.core.node_directory import NodeDirectory, NodeLeases
 from tidings_hub.engine.relay.relay import Relay
 from tidings_hub.metrics import Metrics
@@ -36,7 +38,7 @@ def resolve_address(advertise: str) -> str:
     """`host:port` with the host resolved to an IP address, so that other nodes need no name server.
 
     Raises:
-        BadConfig: the host name cannot be resolved.
+        BadConfig: the host name cannot be resolved, or means every address.
     """
     host, _, port = advertise.rpartition(":")
     try:
@@ -45,6 +47,10 @@ def resolve_address(advertise: str) -> str:
         raise BadConfig(
             f"advertise names the host {host}, which this machine cannot resolve: {error.strerror}"
         ) from error
+    if ipaddress.ip_address(address).is_unspecified:
+        raise BadConfig(
+            f"advertise: {host} means every address of this machine; set the one that other nodes connect to"
+        )
     return f"[{address}]:{port}" if ":" in str(address) else f"{address}:{port}"
 
 
@@ -60,7 +66,7 @@ class Membership:
         self._metrics = metrics
         self._lease_s = lease_s
         self._wake = runtime.Signal()
-        self._address = ""
+        self._address = self._advertise = ""
         self._has_left = False
         # The broker's clock minus this process's monotonic clock. All nodes share the broker's clock, so a jump of one
         # machine's wall clock does not matter.
@@ -74,9 +80,14 @@ class Membership:
         """Seconds since 1970 by the broker's clock; by this machine's clock before the first contact."""
         return runtime.unix_s() if self._clock_offset_s is None else runtime.now_s() + self._clock_offset_s
 
-    def join(self, relay: Relay, address: str) -> None:
-        """Register this node at `address`, and renew the lease in the background until `leave`."""
-        self._address = address
+    def join(self, relay: Relay, advertise: str) -> None:
+        """Register this node at `advertise`, and renew the lease in the background until `leave`.
+
+        Raises:
+            BadConfig: it is no address of one machine.
+        """
+        self._advertise = advertise
+        self._address = resolve_address(advertise) if advertise else ""
         self._renew(relay)
         runtime.spawn(SupervisedTask("membership", partial(self._run, relay), self._metrics))
 
@@ -85,6 +96,10 @@ class Membership:
         if not self._address:
             return ""
         host, _, port = self._address.rpartition(":")
+        name = self._advertise.rpartition(":")[0]
+        if is_loopback(host.strip("[]")) and not is_loopback(name.strip("[]")):
+            # Debian gives the machine's own name 127.0.1.1. Other nodes would connect to themselves.
+            return f"{name}, the host of `advertise`, is {host} on this machine: {_CONSEQUENCE}"
         try:
             connection = socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE_TIMEOUT_S)
         except OSError as error:

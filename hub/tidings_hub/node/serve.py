@@ -32,7 +32,7 @@ from tidings_hub.node.drain import drain
 from tidings_hub.node.heartbeat import NodeHeartbeat
 from tidings_hub.node.key_refresh import KeyRefresh
 from tidings_hub.node.limits import broker_limits, engine_limits, engine_options
-from tidings_hub.node.membership import Membership, resolve_address
+from tidings_hub.node.membership import Membership
 from tidings_hub.node.open_files import fit_open_files
 from tidings_hub.node.profiler import Profiler
 from tidings_hub.node.queues import connect_queue, inbox_bounds
@@ -186,7 +186,7 @@ class Node:
                 self.engine.listen(settings.host, int(address.rpartition(":")[2]))
         if self.membership is not None and relay is not None:
             # Before the first client connects: other nodes that get a session id of this node must find its lease.
-            self.membership.join(relay, resolve_address(address) if address else "")
+            self.membership.join(relay, address)
         port = self.engine.listen(settings.host, settings.port, shares_port=worker is not None)
         self.engine.start()
         self.heartbeat = NodeHeartbeat(self.hub, address=f"{self.settings.host}:{port}", sleep=runtime.sleep)

@@ -273,10 +273,16 @@ def test_dev_on_loopback_is_an_insecure_option_with_open_rules(host: str) -> Non
         settings.access().check_subscribe(Claims(sub="x", channels=("*",)), "user:y")
 
 
+def test_mapped_address_of_a_proxy_is_one_of_ipv4() -> None:
+    """As the log of a hub that listens on `::` shows it."""
+    networks = Settings(trusted_proxies=("::ffff:10.0.0.7", "::ffff:10.1.0.0/112", "fc00::/7")).proxy_networks()
+    assert [str(network) for network in networks] == ["10.0.0.7/32", "10.1.0.0/16", "fc00::/7"]
+
+
 def test_every_unsafe_option_is_listed() -> None:
     assert Settings().insecure_options() == []
     assert "any page" in Settings(origins=("*",)).insecure_options()[0]
-    for network in ("0.0.0.0/0", "::/0", "128.0.0.0/1"):
+    for network in ("0.0.0.0/0", "::/0", "128.0.0.0/1", "::ffff:0:0/96"):
         for host in ("0.0.0.0", "127.0.0.1"):
             proxies = ("10.0.0.0/8", network)
             (text,) = Settings(host=host, trusted_proxies=proxies).insecure_options()

@@ -164,6 +164,8 @@ APPS = [
     "ionic://localhost",
     "tauri://localhost",
     "app://bundle.local",
+    "app://-",
+    "capacitor-electron://-",
     "chrome-extension://aapbdbdomjkkjkaonfhkkikfgjllcleb",
     "moz-extension://0f9b1f0a-9c5e-4d3f-8f3c-2a1b0c9d8e7f",
     "safari-web-extension://9E1B5A0C-13C2-4F2A-A9A8-6C0E7C7B9F10",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import cast
 
+import pytest
+
 from support.limits import broker_limits
+from tidings.errors import BadConfig
 from tidings_hub import runtime
 from tidings_hub.brokers.memory import MemoryBroker
 from tidings_hub.core.node_directory import NodeDirectory, NodeLeases
 from tidings_hub.engine.relay.relay import Relay
 from tidings_hub.metrics import Metrics
-from tidings_hub.node.membership import Membership
+from tidings_hub.node.membership import Membership, resolve_address
 
 
 class FailingRelay:
@@ -42,3 +45,30 @@ def test_lease_is_still_renewed_after_an_unexpected_error() -> None:
     membership.leave()
     assert relay.refreshes >= 5
     assert metrics.task_restarts == {"membership": 2}
+
+
+@pytest.mark.parametrize(
+    ("advertise", "report"),
+    [
+        # As a hosts file may have it. "127.1" is a name as well as 127.0.0.1 in short.
+        ("127.1:1", "127.1, the host of `advertise`, is 127.0.0.1 on this machine: "),
+        ("127.0.0.1:1", "nothing accepts connections at 127.0.0.1:1"),
+        ("[::1]:1", "nothing accepts connections at [::1]:1"),
+        ("localhost:1", "nothing accepts connections at "),
+    ],
+)
+def test_name_that_is_this_machine_for_every_node_is_reported(advertise: str, report: str) -> None:
+    metrics = Metrics()
+    broker = MemoryBroker("memory://names", limits=broker_limits(), metrics=metrics)
+    membership = Membership(broker, NodeDirectory("n1-", {}, silent_s=9.0), metrics, lease_s=9.0)
+    membership.join(cast("Relay", FailingRelay(0)), advertise)
+    try:
+        assert membership.address_error().startswith(report)
+    finally:
+        membership.leave()
+
+
+@pytest.mark.parametrize("host", ["0", "[::0]", "[0::]"])
+def test_every_address_is_no_address_of_a_node(host: str) -> None:
+    with pytest.raises(BadConfig, match="every address"):
+        resolve_address(f"{host}:8000")
