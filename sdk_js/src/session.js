@@ -90,7 +90,7 @@ export class Session {
       this.#tokens.forget();
     }
     if (wasCached && this.reconnect.state !== "waiting") {
-      this.#onLost({ message: "From the back/forward cache.", isHarmless: true });
+      this.#onLost({ message: "Back from the cache.", isHarmless: true });
     }
     return this.reconnect.apply("wake") && this.#open();
   }
@@ -177,7 +177,7 @@ export class Session {
   #onPublication(event, [data, channel, cursor]) {
     const listeners = this.channels.get(/** @type {string} */ (channel))?.listeners;
     if (typeof channel !== "string" || typeof cursor !== "string") {
-      this.report(new TidingsError("bad_packet", "The hub sent no publication."));
+      this.report(new TidingsError("bad_packet", "A malformed publication."));
     } else if (!listeners) {
       this.#positions.advance(cursor);
     } else if (this.#positions.accept(channel, cursor)) {
