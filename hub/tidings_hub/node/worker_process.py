@@ -48,6 +48,16 @@ class WorkerProcess:
         self.restart_at_s = None
         self.restarts.on_started(now_s=now_s)
         self.liveness.on_started(now_s=now_s)
+        try:
+            self._launch(command)
+        except OSError:
+            # Also if there is no descriptor for its pipe.
+            self.restart_at_s = self.restarts.on_exited(now_s=now_s)
+            raise
+        self._starts += 1
+        self._is_hung = False
+
+    def _launch(self, command: Sequence[str]) -> None:
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
         worker = replace(self._worker, restarts=self._starts, hangs=self._hangs, beat_fd=writer)
@@ -60,13 +70,10 @@ class WorkerProcess:
             )
         except OSError:
             os.close(reader)
-            self.restart_at_s = self.restarts.on_exited(now_s=now_s)
             raise
         finally:
             os.close(writer)
         self.beats = reader
-        self._starts += 1
-        self._is_hung = False
 
     def read_beats(self, *, now_s: float) -> bool:
         """Read the heartbeats that have arrived. Returns whether more can arrive."""

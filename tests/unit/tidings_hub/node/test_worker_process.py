@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import sys
@@ -105,3 +106,20 @@ def test_failed_start_is_tried_again_later(process: WorkerProcess) -> None:
     assert process.running is None
     assert process.due_s is not None
     assert process.due_s > 10.0
+
+
+def test_start_without_free_descriptors_is_tried_again_later(process: WorkerProcess) -> None:
+    """It was never started again: the other workers had to serve its clients for good."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Open descriptors stay usable.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            process.start([sys.executable, "-c", "input()"], now_s=10.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert process.running is None
+    assert process.due_s is not None
+    assert process.due_s > 10.0
+    start(process, b".L")
+    assert process.liveness.has_listened
