@@ -252,8 +252,11 @@ def failure(url: str, *, timeout_s: float) -> tuple[TidingsError, float]:
     return result, time.monotonic() - start_s
 
 
-def test_publish_to_a_missing_queue_is_unavailable(shared_rabbit: RabbitProcess, queue: str) -> None:
-    error, _ = failure(f"{shared_rabbit.url}?queue={queue}", timeout_s=0.5)
+@pytest.mark.parametrize("scheme", ["amqp", "kombu+amqp", "kombu+pyamqp"])
+def test_publish_to_a_missing_queue_is_unavailable(shared_rabbit: RabbitProcess, queue: str, scheme: str) -> None:
+    """Without RabbitMQ's confirms it would return a receipt."""
+    url = shared_rabbit.url.replace("amqp", scheme, 1)
+    error, _ = failure(f"{url}?queue={queue}", timeout_s=2.0)
     assert type(error) is Unavailable
     assert f"there is no queue '{queue}'" in str(error)
 

@@ -30,6 +30,8 @@ from tidings.redis_client.url_options import NUMBER, parse_option, read_query, u
 QUEUE = "tidings"
 AMQP_SCHEMES = ("amqp", "amqps")
 OWN_PREFIX = "kombu+"
+# kombu's other names for RabbitMQ. As transports of kombu they would give receipts without confirms.
+_AMQP_NAMES = {"pyamqp": "amqp", "librabbitmq": "amqp"}
 # Of the other transports kombu reads the host, if they have one, from the URL.
 _ONLY_HOST: HostAndPort = ("", 0)
 _PORTS = {"amqp": 5672, "amqps": 5671}
@@ -72,6 +74,7 @@ class QueueAddress:
         """
         scheme, mark, rest = url.partition("://")
         kind = scheme.removeprefix(OWN_PREFIX)
+        kind = _AMQP_NAMES.get(kind, kind)
         if not mark or not _TRANSPORT_FORM.match(kind) or not (scheme in AMQP_SCHEMES or scheme.startswith(OWN_PREFIX)):
             raise BadConfig("not a queue URL; it begins with amqp://, amqps:// or kombu+<transport>://")
         try:

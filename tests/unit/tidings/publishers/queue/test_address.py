@@ -25,6 +25,8 @@ from tidings.receipts import Receipt
         ("amqp://u:pw%2Fsecret@a,b:7/%2Fshop", "amqp://a:5672,b:7/%2Fshop", "tidings"),
         ("amqps://u:pwsecret@h/", "amqps://h:5671/", "tidings"),
         ("kombu+amqp://u:pwsecret@h/", "amqp://h:5672/", "tidings"),
+        ("kombu+pyamqp://u:pwsecret@h//", "amqp://h:5672/", "tidings"),
+        ("kombu+librabbitmq://u:pwsecret@h/shop", "amqp://h:5672/shop", "tidings"),
         ("kombu+redis://:pwsecret@h:6379/1?queue=a.b", "kombu+redis://h:6379/1", "a.b"),
         ("kombu+consul://", "kombu+consul://", "tidings"),
     ],
