@@ -12,6 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from tidings_hub import runtime
+from tidings_hub.engine.capacity.address_limit import AddressLimit
 from tidings_hub.engine.protocols import http_response
 from tidings_hub.engine.protocols.error_body import api_error_json
 from tidings_hub.engine.protocols.wsgi_response import BadWsgiResponse, checked_response
@@ -67,9 +68,11 @@ class Workload(Enum):
     PAGES = "pages"
 
 
-# Probes of a balancer, a supervisor and Prometheus, at a time and waiting.
+# Probes of a balancer, a supervisor and Prometheus, at a time and waiting. Anyone may send them, so one address may
+# have only a part of them: a node that refuses the probe of its supervisor is killed.
 _PROBES = 16
-_PROBE_QUEUE = 64
+_PROBE_QUEUE = 240
+_PROBES_PER_ADDRESS = 16
 
 
 def only_pages(_path: str) -> Workload:
@@ -106,6 +109,7 @@ class WsgiHandler:
         }
         self._served = (self._pools[Workload.BACKENDS], self._pools[Workload.PAGES])
         self._pools[Workload.PROBES] = runtime.Pool(_PROBES, _PROBE_QUEUE, on_error=self._on_error)
+        self._probes = AddressLimit(_PROBES_PER_ADDRESS)
 
     @property
     def running(self) -> int:
@@ -134,7 +138,7 @@ class WsgiHandler:
     def handle(self, http_connection: HttpConnection, head: RequestHead, body: bytes) -> None:
         """Pass the request to the pool of its workload. If that or the node has no room, respond with status 503."""
         workload = self._workload_of(head.path)
-        if not self._has_room(workload):
+        if not self._has_room(workload, http_connection.remote):
             self._metrics.wsgi_refused += 1
             http_connection.extra_headers += http_response.retry_after_line()
             http_connection.refuse(503, api_error_json("full"), close=True)
@@ -147,15 +151,25 @@ class WsgiHandler:
         request = runtime.WsgiRequest(raw, (remote, port), server.local_address, http_connection.secure)
         http_connection.detach()
         self._metrics.wsgi_requests += 1
-        if not self._pools[workload].submit(self._serve, http_connection, request, workload):
+        serve = self._serve_probe if workload is Workload.PROBES else self._serve
+        if not self._pools[workload].submit(serve, http_connection, request, workload):
             self._metrics.wsgi_refused += 1
             response = _error_response(503, "full", http_response.retry_after_line())
             http_connection.reattach(response, keep_alive=False)
+        elif workload is Workload.PROBES:
+            self._probes.add(remote)
 
-    def _has_room(self, workload: Workload) -> bool:
+    def _has_room(self, workload: Workload, remote: str) -> bool:
         if workload is Workload.PROBES:
-            return True
+            return self._probes.has_room(remote)
         return self._room.has_backend_room() if workload is Workload.BACKENDS else self._room.has_page_room()
+
+    def _serve_probe(self, http_connection: HttpConnection, request: runtime.WsgiRequest, workload: Workload) -> None:
+        remote = request.remote[0]
+        try:
+            self._serve(http_connection, request, workload)
+        finally:
+            self._probes.remove(remote)
 
     def _serve(self, http_connection: HttpConnection, request: runtime.WsgiRequest, workload: Workload) -> None:
         limits = self._limits

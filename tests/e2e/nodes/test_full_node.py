@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -140,6 +141,26 @@ def test_slow_application_does_not_delay_probes_and_backends(tmp_path: Path) -> 
         assert hub.get("/readyz")[0] == 200
         assert hub.publish("chat:1", "said", {"n": 1})["id"]
         assert len(waiting) == 3
+    finally:
+        hub.stop()
+
+
+def test_probes_of_one_address_leave_room_for_those_of_others(tmp_path: Path) -> None:
+    """Anyone may send them. Refused its own, a supervisor kills the node."""
+    hub = HubProcess(tmp_path).start()
+    try:
+        # Stopped, the node gets all of them in one turn.
+        hub.pause()
+        flood = [RawClient(hub.port, address="127.0.0.2") for _ in range(300)]
+        for client in flood:
+            client.send_request("GET", "/healthz")
+        supervisor = RawClient(hub.port)
+        supervisor.send_request("GET", "/healthz")
+        hub.resume()
+        assert supervisor.response().status == 200
+        statuses = Counter(client.response().status for client in flood)
+        assert statuses.keys() == {200, 503}
+        assert statuses[200] >= 16
     finally:
         hub.stop()
 

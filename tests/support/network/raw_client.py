@@ -31,11 +31,15 @@ class RawResponse:
 
 @dataclass
 class RawClient:
-    """A raw TCP connection that can speak HTTP. `receive_bytes`: the size of its receive buffer; 0: as usual."""
+    """A raw TCP connection that can speak HTTP.
+
+    `receive_bytes`: the size of its receive buffer; 0: as usual. `address`: its own one on loopback; "": as usual.
+    """
 
     port: int
     buffer: bytes = b""
     receive_bytes: int = 0
+    address: str = ""
     socket: socket.socket = field(init=False)
 
     def __post_init__(self) -> None:
@@ -44,6 +48,8 @@ class RawClient:
         if self.receive_bytes:
             # Only before the handshake it limits the window.
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_bytes)
+        if self.address:
+            self.socket.bind((self.address, 0))
         self.socket.connect(("127.0.0.1", self.port))
 
     def __enter__(self) -> Self:

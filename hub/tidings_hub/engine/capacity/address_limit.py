@@ -1,4 +1,4 @@
-"""Limit the number of sessions per client address. Only opening and closing a session costs anything."""
+"""Limit what each client address has at a time: sessions, or probes. Only their begin and end cost anything."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def address_key(remote: str) -> str:
 
 
 class AddressLimit:
-    """Counts sessions per address, up to `limit` (0: no limit and no counting)."""
+    """Counts sessions or probes per address, up to `limit` (0: no limit and no counting)."""
 
     __slots__ = ("_counts", "_limit")
 
@@ -35,21 +35,21 @@ class AddressLimit:
         self._counts: dict[str, int] = {}
 
     def __len__(self) -> int:
-        """Number of addresses with a session."""
+        """Number of addresses with one."""
         return len(self._counts)
 
     def has_room(self, remote: str) -> bool:
-        """Whether this address may open another session."""
+        """Whether this address may have another one."""
         return not self._limit or self._counts.get(address_key(remote), 0) < self._limit
 
     def add(self, remote: str) -> None:
-        """Count a new session of this address."""
+        """Count a new one of this address."""
         if self._limit:
             address = address_key(remote)
             self._counts[address] = self._counts.get(address, 0) + 1
 
     def remove(self, remote: str) -> None:
-        """Stop counting a session that was added before."""
+        """Stop counting one that was added before."""
         if not self._limit:
             return
         address = address_key(remote)
