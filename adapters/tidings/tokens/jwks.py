@@ -147,8 +147,13 @@ class Jwks:
         age_s, named_s = self.age_s, self._named_s.get(name)
         if age_s is None or named_s is None or self._requested_s is None:
             return False
-        is_older = issued_ago_s is None or issued_ago_s >= self._now_s() - self._requested_s
-        return age_s < REFETCH_S and named_s <= self._requested_s and is_older
+        return age_s < REFETCH_S and named_s <= self._requested_s and not self.is_older_than(issued_ago_s)
+
+    def is_older_than(self, issued_ago_s: float | None) -> bool:
+        """Whether a token was issued after the request for the keys, so that its key may be newer. None: unknown."""
+        if issued_ago_s is None or self._requested_s is None:
+            return False
+        return issued_ago_s < self._now_s() - self._requested_s
 
     def on_unknown_key(self, name: Hashable) -> None:
         """A token names a key that is not known. Makes the next refresh due earlier."""

@@ -40,6 +40,12 @@ def malformed(reason: str) -> Unauthorized:
     return _rejection(_NOT_A_JWT, Reason(reason, reason))
 
 
+def too_long() -> Unauthorized:
+    """The error for a text that is longer than `TOKEN_MAX_BYTES`."""
+    problem = f"it is longer than {TOKEN_MAX_BYTES} bytes; name fewer channels in it, or patterns such as orders:*"
+    return _rejection(problem, Reason(problem, problem))
+
+
 def not_signed(reason: str, *values: str) -> Unauthorized:
     """The error for a token that no key here has signed. `reason % values` is a note of the error, for the log."""
     return _rejection(_NOT_SIGNED, Reason(reason % values, reason))

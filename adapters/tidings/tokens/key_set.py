@@ -14,7 +14,7 @@ from typing import Any
 from tidings.errors import BadChannel, Expired, TidingsError, Unauthorized, Unavailable
 from tidings.number_checks import check_count, check_seconds
 from tidings.tokens.jwks import Jwks, JwksRefresh, JwksState
-from tidings.tokens.jws import TOKEN_MAX_BYTES, bad_claim, decode_segment, malformed, not_signed, parse_token
+from tidings.tokens.jws import TOKEN_MAX_BYTES, bad_claim, decode_segment, malformed, not_signed, parse_token, too_long
 from tidings.tokens.signing_keys import SECRET_MIN_BYTES, Key
 from tidings.wire.channels import PATTERN_MAX, check_patterns, user_channel
 from tidings.wire.claims import Claims
@@ -26,13 +26,14 @@ WAITING_MAX = 16
 
 # The `kid` and the algorithm of a token: what selects its key.
 _KeyName = tuple[str | None, str]
+_WRONG_SIGNATURE = "its signature is wrong"
 _BAD_SUB = "sub cannot be part of a channel; use 1 to 135 letters, digits and the signs _ . : @ | = + ~ ! $ -"
 # A number of seconds from here on is a date after the year 33658, so more likely one in milliseconds.
 _TIME_MAX_S = 1e12
 
 
 class _UnknownKey(Exception):
-    """No key of the token's issuer fits its `kid` and algorithm."""
+    """No key fits the token's `kid` and algorithm, or its signature. Then the arguments are the reason."""
 
 
 class _Waits:
@@ -157,8 +158,10 @@ class KeySet:
                 source.adopt(known)
 
     def _verify(self, token: object, now_s: float, *, wait_s: float) -> Claims:
-        if not isinstance(token, str) or len(token) > TOKEN_MAX_BYTES:
-            raise malformed(f"it is not a text of at most {TOKEN_MAX_BYTES} bytes")
+        if not isinstance(token, str):
+            raise malformed("it is not a text")
+        if len(token) > TOKEN_MAX_BYTES:
+            raise too_long()
         header, claims = parse_token(token)
         # The issuer only selects among the configured ones. It is trusted once the signature matches its keys.
         source = self._jwks.get(str(claims.get("iss")))
@@ -166,18 +169,22 @@ class KeySet:
             source.start_refresh()
         try:
             self._check_signature(token, header, self._keys if source is None else source.keys)
-        except _UnknownKey:
-            name = _key_name(header)
+        except _UnknownKey as unknown:
+            name, is_known = _key_name(header), bool(unknown.args)
+            reason = unknown.args or _no_key(name, source, claims.get("iss"))
             if source is None or not self._would_be_valid(claims, source, now_s):
-                raise not_signed(*_no_key(name, source, claims.get("iss"))) from None
+                raise not_signed(*reason) from None
             issued_s = _number(claims, "iat")
             issued_ago_s = None if issued_s is None else now_s - issued_s - self._leeway_s
-            self._wait_for_keys(source, name, wait_s, issued_ago_s=issued_ago_s)
+            # A new key may have the name of an old one, or none.
+            if is_known and not source.is_older_than(issued_ago_s):
+                raise not_signed(*reason) from None
+            self._wait_for_keys(source, name, 0.0 if is_known else wait_s, issued_ago_s=issued_ago_s)
             try:
                 self._check_signature(token, header, source.keys)
             except _UnknownKey:
                 if source.was_fetched_for(name, issued_ago_s=issued_ago_s):
-                    raise not_signed(*_no_key(name, source, claims.get("iss"))) from None
+                    raise not_signed(*reason) from None
                 raise Unavailable("the keys of this token's issuer are not available; try again later") from None
         exp, iat = self._check_times(claims, now_s)
         self._check_names(claims, issuer=source.issuer if source else self._issuer)
@@ -210,9 +217,7 @@ class KeySet:
         if not candidates:
             raise _UnknownKey
         if not any(matches):
-            if kid:
-                raise not_signed("its signature does not match the key %r", kid)
-            raise not_signed("its signature is wrong")
+            raise _UnknownKey("its signature does not match the key %r", kid) if kid else _UnknownKey(_WRONG_SIGNATURE)
 
     def _check_times(self, claims: dict[str, Any], now_s: float) -> tuple[float | None, float | None]:
         """Return `exp` and `iat`."""

@@ -11,6 +11,7 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from support.tokens import GOOD, NOW, SECRET, assert_rejected, b64, pair, signed
 from support.waiting import wait_until
@@ -185,6 +186,34 @@ def test_name_of_a_future_key_that_was_guessed_does_not_reject_its_tokens(issuer
             keys.verify(token, now_s=NOW + later_s)
     clock.s = 5_000 + 2 * REFETCH_S
     assert keys.verify_fresh(token, now_s=NOW + 2 * REFETCH_S).sub == "ann"
+
+
+@pytest.mark.parametrize("kid", [None, "k1"])
+def test_new_key_without_a_name_of_its_own_rejects_no_token_for_good(clock: Clock, kid: str | None) -> None:
+    """The issuer replaces a key by another one with the same `kid`, or without any."""
+    name = {} if kid is None else {"kid": kid}
+    issuer = Issuer(document(jwk("RS256", **name)))
+    keys = KeySet(jwks=[opened(issuer, clock)])
+    assert keys.refresh(SOON_S) == []
+    clock.s += 10
+    new = rsa.generate_private_key(65537, 2048)
+    issuer.body = document(jwt.get_algorithm_by_name("RS256").to_jwk(new.public_key(), as_dict=True) | name)
+    claims = {"sub": "ann", "iss": "me", "exp": NOW + 600, "iat": NOW + 30}
+    token = jwt.encode(claims, new, algorithm="RS256", headers=name)
+    clock.s += REFETCH_S - 11
+    with pytest.raises(Unavailable):
+        keys.verify(token, now_s=NOW + 29)
+    assert issuer.requests == 1
+    clock.s += 1
+    assert keys.refresh(SOON_S) == []
+    assert keys.verify(token, now_s=NOW + 30).sub == "ann"
+    # A forgery is refused for good once the keys are newer than it.
+    forged = jwt.encode(claims, pair("RS256")[0], algorithm="RS256", headers=name)
+    clock.s += REFETCH_S
+    with pytest.raises(Unavailable):
+        keys.verify(forged, now_s=NOW + 30)
+    assert keys.refresh(SOON_S) == []
+    assert_rejected(forged, keys, NOW + 60)
 
 
 def test_token_without_a_time_is_rejected_once_its_key_was_fetched_for(issuer: Issuer, clock: Clock) -> None:

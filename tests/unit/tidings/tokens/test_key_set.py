@@ -130,6 +130,12 @@ def test_text_around_a_token_is_named(around: str) -> None:
         KEYS.verify(around % signed(GOOD), now_s=NOW)
 
 
+def test_token_that_is_too_long_is_told_so() -> None:
+    many = {**GOOD, "channels": [f"orders:{number}" for number in range(900)]}
+    with pytest.raises(Unauthorized, match=r"longer than 8192 bytes; name fewer channels in it, or patterns"):
+        KEYS.verify(signed(many), now_s=NOW)
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", " "])
 def test_line_break_at_the_end_of_a_secret_is_ignored(end: str) -> None:
     """A hub's settings ignore it as well. The secret of a file or a variable often ends with one."""
