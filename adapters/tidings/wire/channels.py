@@ -1,6 +1,7 @@
 """The form of channel names, event names and publication ids.
 
-An empty, missing or malformed channel is an error and never "everyone".
+An empty, missing or malformed channel is an error and never "everyone". So is a proxy of text, such as Django's
+`SimpleLazyObject`: `isinstance` takes it for text, and a regular expression does not.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def check_channel(name: object) -> str:
     Raises:
         BadChannel: it is not a string of the form `namespace:name`.
     """
-    if isinstance(name, str) and _CHANNEL.match(name):
+    if isinstance(name, str) and issubclass(type(name), str) and _CHANNEL.match(name):
         return name
     raise BadChannel(
         f"not a channel: {_quoted(name)}; a channel is namespace:name, "
@@ -81,7 +82,12 @@ def check_event(name: object) -> str:
         BadEvent: empty, longer than 128 characters, reserved, or with control
             characters in it.
     """
-    if not isinstance(name, str) or not 0 < len(name) <= EVENT_MAX or _CONTROL.search(name):
+    if (
+        not isinstance(name, str)
+        or not issubclass(type(name), str)
+        or not 0 < len(name) <= EVENT_MAX
+        or _CONTROL.search(name)
+    ):
         raise BadEvent(f"not an event: {_quoted(name)}; an event is a string of 1 to {EVENT_MAX} characters")
     if name in RESERVED_EVENTS or name.startswith(OWN_PREFIX):
         raise BadEvent(f"the event {name!r} is reserved; choose another name")
@@ -94,7 +100,7 @@ def check_id(value: object) -> str:
     Raises:
         BadId: not 1 to 64 characters of letters, digits and `. _ : -`.
     """
-    if isinstance(value, str) and _ID.match(value):
+    if isinstance(value, str) and issubclass(type(value), str) and _ID.match(value):
         return value
     raise BadId(f"not an id: {_quoted(value)}; an id is 1 to {ID_MAX} letters, digits and the signs . _ : -")
 
@@ -133,5 +139,6 @@ def check_patterns(patterns: object) -> tuple[str, ...]:
 
 def _quoted(value: object) -> str:
     # What is nested 1,000 levels deep has no `ascii`, and that of a megabyte takes long.
-    text = ascii(value) if isinstance(value, str | bytes | int | float | None) else f"a {type(value).__name__}"
+    is_shown = issubclass(type(value), str | bytes | int | float | None)
+    text = ascii(value) if is_shown else f"a {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "..."

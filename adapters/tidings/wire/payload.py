@@ -30,6 +30,9 @@ _SAME_TEXT = "two keys become the same text in JSON, as 1 and '1' do"
 _PATH_MAX = 300
 _SHOWN_MAX = 60
 _CONTAINERS = (dict, list, tuple, Mapping)
+# Compared with `type`: `isinstance` takes a proxy for what it stands for, and the encoder does not.
+_LISTS = (list, tuple)
+_SCALARS = (str, int, float, type(None))
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 # The largest double has 309 digits, and so have larger numbers.
 _DIGITS_MAX = 309
@@ -120,9 +123,14 @@ def _simple(value: object) -> object:
         return str(value)
     if isinstance(value, Mapping):
         return dict(value)
-    if any((base.__module__, base.__name__) in _TEXTS for base in type(value).__mro__):
+    if any((base.__module__, base.__name__) in _TEXTS for base in type(value).__mro__) and not _is_other_lazy(value):
         return str(value)
     raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def _is_other_lazy(value: object) -> bool:
+    """Whether this is the result of Django's `lazy` for another type than text. It has the methods of that type."""
+    return type(value).__name__ == "__proxy__" and not hasattr(type(value), "encode")
 
 
 def duration_text(duration: timedelta) -> str:
@@ -204,13 +212,13 @@ class _FaultSearch:
             raise BadData(f"{self._path()} is nested deeper than {MAX_DEPTH} levels")
         if isinstance(value, int | float):
             self._explain_number(value)
-        if isinstance(value, str) and _HALF_PAIR.search(value):
+        if issubclass(type(value), str) and _HALF_PAIR.search(str(value)):
             raise BadData(f"{self._path()} has half of a surrogate pair, which UTF-8 cannot represent")
         if isinstance(value, Mapping):
             self._explain_keys(value)
-        if isinstance(value, _CONTAINERS):
+        if isinstance(value, Mapping) or issubclass(type(value), _LISTS):
             self._explain_children(value)
-        elif not isinstance(value, str | int | float | bool | None):
+        elif not issubclass(type(value), _SCALARS):
             self._explain_other(value)
 
     def _explain_children(self, value: object) -> None:
@@ -246,7 +254,7 @@ class _FaultSearch:
             self._left -= 1
             if self._left < 0:
                 return
-            if not isinstance(key, str | int | float | bool | None):
+            if not issubclass(type(key), _SCALARS):
                 raise BadData(f"{self._path()} has a key of type {type(key).__name__}; JSON's keys are strings")
             if isinstance(key, str) and _HALF_PAIR.search(key):
                 raise BadData(f"{self._path()} (a key) has half of a surrogate pair, which UTF-8 cannot represent")

@@ -3,6 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.utils.functional import SimpleLazyObject
+from werkzeug.local import LocalProxy
 
 from support.vectors import examples
 from tidings.errors import BadChannel, BadEvent, BadId
@@ -25,6 +27,14 @@ VECTORS = examples("channels")
 def test_a_channel(name: str) -> None:
     assert check_channel(name) == name
     assert f"{namespace_of(name)}:" == name[: len(namespace_of(name)) + 1]
+
+
+def test_proxy_of_text_is_an_error_with_its_kind() -> None:
+    """`isinstance` takes such a proxy for text, and a regular expression raises TypeError."""
+    for check, error in ((check_channel, BadChannel), (check_event, BadEvent), (check_id, BadId)):
+        for proxy in (SimpleLazyObject(lambda: "orders:1"), LocalProxy(lambda: "orders:1")):
+            with pytest.raises(error, match=type(proxy).__name__):
+                check(proxy)
 
 
 @pytest.mark.parametrize("name", VECTORS["channels"]["bad"], ids=ascii)

@@ -15,7 +15,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.utils.functional import lazystr
+from django.utils.functional import SimpleLazyObject, lazy, lazystr
+from werkzeug.local import LocalProxy
 
 from support.vectors import examples
 from tidings.errors import BadData, BadRequest, TooLarge
@@ -254,3 +255,20 @@ def test_lazy_translation_becomes_its_text() -> None:
     assert encode_data({"status": lazystr("paid")}) == b'{"status":"paid"}'
     with pytest.raises(BadData, match=r"data.status has half of a surrogate"):
         encode_data({"status": lazystr("\ud800")})
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        ({"name": SimpleLazyObject(lambda: "ann")}, r"data\.name: SimpleLazyObject"),
+        ([1, LocalProxy(lambda: 3)], r"data\[1\]: LocalProxy"),
+        ({"rows": SimpleLazyObject(lambda: [1])}, r"data\.rows: SimpleLazyObject"),
+        ({SimpleLazyObject(lambda: "ann"): 1}, r"data has a key of type SimpleLazyObject"),
+        # Its text would be a number in quotes, or Python's notation of a dict.
+        ({"count": lazy(lambda: 5, int)()}, r"data\.count: __proxy__"),
+    ],
+)
+def test_proxy_is_an_error_with_its_path(value: object, path: str) -> None:
+    """`isinstance` takes it for what it stands for, and the encoder does not."""
+    with pytest.raises(BadData, match=path):
+        encode_data(value)
