@@ -209,7 +209,8 @@ def _sqlalchemy(obj: Any, *, deleted: bool) -> Snapshot:
     # Without the discriminator of concrete inheritance, which is no attribute of its class, or not its own.
     columns = [p for p in mapper.column_attrs if hasattr(_impl(state, p.key), "callable_")]
     sent_by_default = {p.key: not p.deferred and p.columns[0].__visit_name__ == "column" for p in columns}
-    loaded = {key: state.dict.get(key) for key in sent_by_default if key in state.dict or _is_null(state, key)}
+    present = (key for key in sent_by_default if key in state.dict or _is_null(state, key))
+    loaded = {key: _without_json_null(state.dict.get(key)) for key in present}
     computed = {key: _UNFLUSHED for key, value in loaded.items() if hasattr(value, "__visit_name__")}
     loaded = {key: value for key, value in loaded.items() if key not in computed}
     related = dict.fromkeys(mapper.relationships.keys(), _RELATED)
@@ -222,6 +223,11 @@ def _sqlalchemy(obj: Any, *, deleted: bool) -> Snapshot:
         optional=[*related, *(key for key, default in sent_by_default.items() if not default)],
         version_name=None if version is None else mapper.get_property_by_column(version).key,
     )
+
+
+def _without_json_null(value: object) -> object:
+    """The value, or None for SQLAlchemy's `JSON.NULL`, the `null` of a JSON column. It is a subclass of int."""
+    return None if type(value).__name__ == "symbol" and getattr(value, "name", "") == "JSON_NULL" else value
 
 
 def _is_null(state: Any, key: str) -> bool:

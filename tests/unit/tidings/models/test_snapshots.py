@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 from pydantic import BaseModel, Field, SecretStr
-from sqlalchemy import ForeignKey, create_engine, event, func, select, text
+from sqlalchemy import JSON, ForeignKey, create_engine, event, func, select, text
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -105,6 +105,12 @@ class Draft(Base):
     version: Mapped[int | None]
 
 
+class Memo(Base):
+    __tablename__ = "memos"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    tags: Mapped[Any] = mapped_column(JSON, nullable=True)
+
+
 class Spoken(Base):
     __tablename__ = "spoken"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -191,6 +197,11 @@ class TestSqlalchemy:
         assert queries == []
         with pytest.raises(BadData, match=r"Draft\.hidden is not loaded"):
             model_of(draft, fields=["hidden"])
+
+    def test_null_of_a_json_column_is_null(self, session: Session) -> None:
+        session.add(memo := Memo(id=1, tags=JSON.NULL))
+        session.flush()
+        assert model_of(memo) == {"id": 1, "tags": None}
 
     def test_expression_is_refused_until_it_is_flushed_and_loaded(self, session: Session, queries: list[str]) -> None:
         purchase = session.get_one(Purchase, 1)
