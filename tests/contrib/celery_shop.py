@@ -74,6 +74,18 @@ def unserializable() -> object:
     return {1, 2}
 
 
+class OutOfStock(Exception):
+    """Pickle refuses it: its arguments are not those of its constructor."""
+
+    def __init__(self, order: int, left: int) -> None:
+        super().__init__(f"{left} left of order {order}")
+
+
+@app.task(name="shop.sell_out")
+def sell_out() -> None:
+    raise OutOfStock(7, 0)
+
+
 @app.task(name="shop.alone")
 def alone() -> None:
     """Succeed, although its states cannot be published."""

@@ -134,6 +134,11 @@ class TestStates:
             "error": "ValueError",
         }
 
+    def test_failure_that_pickle_refuses_has_its_class(self, shop: Any) -> None:
+        task = shop[1].send("sell_out", kwargs={})
+        data = self.wait_states(shop, task, "STARTED", "FAILURE")
+        assert data[1]["error"] == "OutOfStock"
+
     def test_channel_function_may_return_none(self, shop: Any) -> None:
         task = shop[1].send("fail")
         self.wait_states(shop, task, "STARTED", "FAILURE")

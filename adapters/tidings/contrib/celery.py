@@ -157,7 +157,8 @@ class _States:
 
     def _error(self, exception: object) -> dict[str, object]:
         details = {"message": str(exception)} if self._results else {}
-        return {"error": type(exception).__name__, **details}
+        # Celery wraps an exception that pickle refuses, such as one whose constructor takes two arguments.
+        return {"error": getattr(exception, "exc_cls_name", type(exception).__name__), **details}
 
     def _is_for(self, task: Any) -> bool:
         """Whether this call is for the task, and no earlier one with the same arguments.
