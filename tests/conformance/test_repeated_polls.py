@@ -224,6 +224,23 @@ class TestWithoutId:
             assert post(port, sid, b"4next").status == 200
             assert request(port, "GET", f"{POLLING}&sid={sid}").error == UNKNOWN
 
+    def test_response_that_the_network_lost_ends_the_session(self, port: int) -> None:
+        """A phone changes its network and keeps its public address. Nothing has closed the old connection."""
+        sid = open_polling(port)
+        with RawClient(port) as lost:
+            for body in (b"41", b"42"):
+                assert post(port, sid, body).status == 200
+                lost.send_request("GET", f"{POLLING}&sid={sid}")
+                assert lost.response().body == body
+            lost.send_request("GET", f"{POLLING}&sid={sid}")
+            assert lost.is_quiet(0.05)
+            lost.drop_everything()
+            assert post(port, sid, b"4lost").status == 200
+            # The kernel sends it again for the first time after 0.2 s, if the machine is not busy.
+            assert lost.is_quiet(1.0)
+            assert post(port, sid, b"4next").status == 200
+            assert request(port, "GET", f"{POLLING}&sid={sid}").error == UNKNOWN
+
     def test_client_with_several_connections_continues(self, port: int) -> None:
         sid = open_polling(port)
         with RawClient(port) as first, RawClient(port) as second:

@@ -1,17 +1,27 @@
-"""Bytes that wait to be written to one connection: references to shared bytes, in order, with a total size."""
+"""Bytes that wait to be written to one connection: references to shared bytes, in order, with a total size.
+
+`is_undelivered` asks the kernel about the bytes that it has accepted. Linux only, like epoll.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import sys
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
+from typing import Final
 
 from tidings_hub import runtime
 
-_os = runtime.original("os")
+_os, _socket = runtime.original("os"), runtime.original("socket")
 _writev = _os.writev
 # writev accepts at most IOV_MAX (1,024) parts. A socket buffer is full long before that.
 _PARTS_MAX = 64
+# tcp(7) has no name for it: linux/sockios.h.
+_SIOCOUTQNSD: Final = 0x894B
+# The offset of `tcpi_retransmits` in `struct tcp_info`: linux/tcp.h.
+_RETRANSMITS_AT: Final = 2
 
 
 class OutBuffer:
@@ -89,3 +99,31 @@ class OutBuffer:
                 parts[0] = memoryview(parts[0])[written:]
                 self.is_partial = True
         return True
+
+
+def is_undelivered(fd: int) -> bool:
+    """Whether the client's machine does not take what was written to this TCP socket. False if unknown.
+
+    Either the kernel holds bytes, because the client does not read. Or it sends bytes again, because no
+    acknowledgement comes: the client's network or address has changed, and nothing has closed the connection.
+    """
+    try:
+        return _unsent_bytes(fd) > 0 or _retransmits(fd) > 0
+    except (OSError, ValueError):
+        # A closed socket, or one that is no TCP socket.
+        return False
+
+
+def _unsent_bytes(fd: int) -> int:
+    return int.from_bytes(fcntl.ioctl(fd, _SIOCOUTQNSD, bytes(4)), sys.byteorder)
+
+
+def _retransmits(fd: int) -> int:
+    """How often the oldest bytes were sent again. A working connection acknowledges them before the first time."""
+    tcp = _socket.socket(fileno=fd)
+    try:
+        info: bytes = tcp.getsockopt(_socket.IPPROTO_TCP, _socket.TCP_INFO, _RETRANSMITS_AT + 1)
+        return info[_RETRANSMITS_AT]
+    finally:
+        # The descriptor stays open.
+        tcp.detach()

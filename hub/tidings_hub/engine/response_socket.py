@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import select
-import sys
 from typing import TYPE_CHECKING, Protocol
 
 from tidings_hub import runtime
 from tidings_hub.engine.capacity.waiting_tiers import IDLE_TIER, LAST_TIER, POLL_TIER, waiting_tier
-from tidings_hub.engine.outbuffer import OutBuffer
+from tidings_hub.engine.outbuffer import OutBuffer, is_undelivered
 from tidings_hub.engine.protocols.engineio import TRANSPORT_CLOSE
 
 if TYPE_CHECKING:
@@ -29,8 +27,6 @@ _write = runtime.original("os").write
 _poll = runtime.original("select").poll
 # The client closed the connection, or only its sending side; or the connection broke. See epoll_ctl(2).
 _HANGUP = select.POLLRDHUP | select.POLLHUP | select.POLLERR
-# tcp(7) has no name for it: linux/sockios.h.
-_SIOCOUTQNSD = 0x894B
 
 
 class PendingRequest(Protocol):
@@ -57,15 +53,6 @@ class SocketServer(Protocol):
     metrics: EngineMetrics
     pump: Pump
     wheel: TimingWheel
-
-
-def _unsent_bytes(fd: int) -> int:
-    """Bytes that the kernel holds for the peer of a TCP socket, because the peer does not read. 0 if unknown."""
-    try:
-        return int.from_bytes(fcntl.ioctl(fd, _SIOCOUTQNSD, bytes(4)), sys.byteorder)
-    except (OSError, ValueError):
-        # A closed socket, or one that is no TCP socket.
-        return 0
 
 
 class ResponseSocket:
@@ -173,8 +160,8 @@ class ResponseSocket:
         self._pending = None
 
     def is_unread(self) -> bool:
-        """Whether a part of the last response was not even sent: the client does not read it."""
-        return self._out is not None or _unsent_bytes(self._fd) > 0
+        """Whether a part of the last response has not even reached the client's machine."""
+        return self._out is not None or is_undelivered(self._fd)
 
     def is_closed_by_client(self) -> bool:
         """Whether the client closed the connection. False if its last request announced that."""

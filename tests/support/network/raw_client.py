@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import base64
+import ctypes
 import json
 import select
 import socket
+import struct
 from dataclasses import dataclass, field
 from typing import Self
 
 WAIT_S = 10.0
 POLLING = "/engine.io/?EIO=4&transport=polling"
 SOCKET = "/engine.io/?EIO=4&transport=websocket"
+# asm-generic/socket.h, linux/bpf_common.h
+_SO_ATTACH_FILTER = 26
+_BPF_RET = 6
 
 
 @dataclass
@@ -98,6 +103,12 @@ class RawClient:
             self.buffer += data
         body, self.buffer = self.buffer[:length], self.buffer[length:]
         return RawResponse(int(first.split()[1]), headers, body)
+
+    def drop_everything(self) -> None:
+        """From now on this machine drops and does not acknowledge what arrives for this connection (socket(7))."""
+        # One instruction of the classic packet filter: accept 0 bytes.
+        program = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RET, 0, 0, 0))
+        self.socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program)))
 
     def is_quiet(self, seconds: float) -> bool:
         """Whether nothing comes for so long."""

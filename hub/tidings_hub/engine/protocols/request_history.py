@@ -10,7 +10,7 @@ proves that the client received it:
     `t` is the time                       as above, because the session's responses are late enough (TIME_ID_DELAY_S)
     no `t`, through a proxy               each response has a ping; the pong proves that it arrived
     no `t`, direct, same connection       it is the next poll: HTTP has no repeat on a working connection
-    no `t`, direct, another connection    the connection of the last response must not have failed
+    no `t`, direct, another connection    the last response must have arrived, and its connection not have failed
 
 A poll that proves nothing ends the session. Its client then reconnects and recovers what it missed.
 """
@@ -86,7 +86,7 @@ class Carrier(Protocol):
         """Whether the client sent an earlier GET request on it."""
 
     def is_unread(self) -> bool:
-        """Whether a part of the last response was not even sent: the client does not read it."""
+        """Whether a part of the last response has not even reached the client's machine."""
 
     def is_closed_by_client(self) -> bool:
         """Whether the client closed it without announcing that in its last request."""
