@@ -302,6 +302,19 @@ class TestThroughAProxy:
             else:
                 assert response.error == UNKNOWN
 
+    @pytest.mark.parametrize(
+        "field",
+        [
+            *("Forwarded", "Via", "X_Real_IP", "X_Forwarded_Host", "X_Forwarded_Port"),
+            # Envoy without `use_remote_address` adds these alone.
+            *("X_Forwarded_Proto", "X_Request_Id", "X_Envoy_Expected_Rq_Timeout_Ms", "X_Envoy_Attempt_Count"),
+        ],
+    )
+    def test_fields_of_proxies_are_recognized(self, port: int, field: str) -> None:
+        sid = open_polling(port)
+        assert post(port, sid, b"4one").status == 200
+        assert poll_as(port, sid, "", **{field: "1"}).body == b"4one\x1e2"
+
     def test_publications_have_pings_as_well(self, port: int) -> None:
         sid = open_as(port, "", **PROXY)
         with RawClient(port) as link:

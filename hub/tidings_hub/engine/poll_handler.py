@@ -31,8 +31,13 @@ _OK = b"ok"
 _PONG_WAIT_S: Final = 3.0
 # By how much the refusal of a POST follows the last packets of its session.
 _LAST_PACKETS_S: Final = 0.25
-# Header fields that show that a proxy forwarded a request.
-_PROXY_FIELDS: Final = frozenset({"x-forwarded-for", "forwarded", "via", "x-real-ip"})
+# Header fields that show that a proxy forwarded a request. Envoy and Istio send only the last ones by default.
+_PROXY_FIELDS: Final = frozenset(
+    {
+        *("x-forwarded-for", "forwarded", "via", "x-real-ip", "x-forwarded-host", "x-forwarded-port"),
+        *("x-forwarded-proto", "x-request-id", "x-envoy-expected-rq-timeout-ms", "x-envoy-attempt-count"),
+    }
+)
 
 
 def poll_id_of(head: RequestHead) -> int:
