@@ -43,8 +43,12 @@ _SECRETS = (
         ),
         rf"\1{_MASK}",
     ),
-    # scheme://user:password@host
-    (re.compile(r"(://[^\s/@:]*:)(?!password\]?@)[^\s/@]+(@)"), rf"\1{_MASK}\2"),
+    # scheme://user:password@host. A password may have an @ itself, and in the URL of a broker a / that should be %2F.
+    (re.compile(r"(://[^\s/@:]*:)(?!password\]?@)[^\s/]+(@)"), rf"\1{_MASK}\2"),
+    (
+        re.compile(r"(?i)((?:rediss?|amqps?)(?:\+[a-z]+)?://[^\s/@:]*:)(?!password\]?@)[^\s\"']{1,500}(@)"),
+        rf"\1{_MASK}\2",
+    ),
 )
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 

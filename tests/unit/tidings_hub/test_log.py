@@ -35,6 +35,9 @@ CANARY = "s3cr3t-canary"
         f"secret: <{CANARY}1>",
         f"secret: $({CANARY})",
         f"redis://ann:password{CANARY}@host",
+        # As `openssl rand -base64` makes it, and as it works without %40.
+        *(f"redis://:a/{CANARY}@host:6379/0", f"amqps://u:{CANARY}/b@h/v", f"redis+sentinel://:a/{CANARY}@h,h2/m"),
+        *(f"redis://:a@{CANARY}@host", f"http://u:a@{CANARY}@host/x"),
     ],
 )
 def test_secrets_are_masked(text: str) -> None:
@@ -45,6 +48,7 @@ def test_secrets_are_masked(text: str) -> None:
     "text",
     [
         *("channel orders:42", "redis://host:6379/0", "a cursor ab.12", "http://127.0.0.1:8000/"),
+        *("http://h:8000/api/channels/user:ann@x.org", "redis://host:6379/0 for ann@x.org"),
         # Advice that names the place of a secret.
         *("auth {token: …}", "Authorization: Bearer <API key>", "TIDINGS_SECRET=$(openssl rand -base64 32)"),
         *("amqp://user:password@host:5672/vhost", "redis://[user:password@]host[:port][/db]", 'Bearer realm="tidings"'),
