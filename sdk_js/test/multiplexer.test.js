@@ -162,8 +162,8 @@ describe("channels and presence of several links", () => {
   test("events of the hub reach the links that they concern", async () => {
     const { hub, sent, request } = await openMultiplexer({ two: { channels: ["b:1"] } });
     hub.emit("tidings:expiring", { expires_in_s: 3 });
-    hub.emit("tidings:gap", { cursor: "e.5", channels: {} });
-    hub.emit("tidings:subscribed", { cursor: "e.6", channels: { "c:1": { recovered: false } } });
+    hub.emit("tidings:gap", { cursor: "e.5", channels: {} }, "e.5");
+    hub.emit("tidings:subscribed", { cursor: "e.6", channels: { "c:1": { recovered: false } } }, "e.6");
     hub.emit("x", 1, "c:1", "e.7");
     hub.emit("tidings:unsubscribed", { channels: ["c:1"] });
     hub.emit("x", 2, "c:1", "e.8");

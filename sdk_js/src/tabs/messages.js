@@ -60,7 +60,8 @@ export function dispatch(message, listener) {
  * @returns {boolean} whether it belongs to one channel: a publication, a join or a leave
  */
 export function isChannelEvent({ values }) {
-  return typeof values[1] === "string";
+  // The cursor is the second value of other events, such as `tidings:gap`. It contains no colon.
+  return typeof values[1] === "string" && values[1].includes(":");
 }
 
 /**
