@@ -123,6 +123,7 @@ class QueueAddress:
         the time after which transports other than AMQP redeliver a message that was not acknowledged.
 
         Raises:
+            MissingExtra: a package of kombu's transport is not installed.
             Exception: an error of kombu, its driver or the system: no host could be connected to.
         """
         last_error: Exception = TimeoutError("no time left to connect")
@@ -134,6 +135,9 @@ class QueueAddress:
                 if self.amqp:
                     bound_reads(connection.transport, end_s=time.monotonic() + share_s)
                 raw = connection.transport.establish_connection()
+            except ImportError as error:
+                # Some transports look for their package only now.
+                raise MissingExtra(f"kombu's transport for {self} needs a package: {error}") from error
             except Exception as error:  # noqa: BLE001 - each transport has errors of its own
                 last_error = error
                 self.hosts.report_silent(host)

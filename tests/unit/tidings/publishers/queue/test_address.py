@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -62,6 +63,14 @@ def test_transport_that_reaches_no_hub_is_refused(kind: str) -> None:
 def test_transport_without_its_package_is_a_missing_extra() -> None:
     with pytest.raises(MissingExtra, match="kombu\\+sqs"):
         KombuPublisher("kombu+sqs://u:pw@h")
+
+
+@pytest.mark.parametrize("kind", ["consul", "etcd", "zookeeper"])
+def test_package_that_a_transport_needs_to_connect_is_a_missing_extra(kind: str) -> None:
+    """It was Unavailable, after retries until the timeout: "check that it is running"."""
+    missing = pytest.raises(MissingExtra, match=f"kombu\\+{kind}.*package")
+    with closing(Emitter(f"kombu+{kind}://h")) as emitter, missing:
+        emitter.emit("updated", 1, channel="orders:1")
 
 
 def options(url: str) -> dict[str, Any]:
