@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
-from tidings.contrib.changes import Changes, combine, explicit_channels, one_per_row
+from tidings.contrib.changes import Changes, RowChange, combine, explicit_channels, one_per_row
 from tidings.errors import BadChannel, TooLarge
 from tidings.models import Op
 from tidings.models.rules import Rule
@@ -52,10 +52,10 @@ def test_new_object_under_the_key_of_a_deleted_one_is_an_updated_row() -> None:
     rows: list[tuple[object, Op]] = [("new 1", "created"), ("old 1", "deleted"), ("old 2", "deleted")]
     rows += [("old 3", "deleted"), ("new 3", "updated"), ("new 4", "created")]
     assert one_per_row(rows, lambda obj: str(obj)[-1]) == [
-        ("new 1", "updated"),
-        ("old 2", "deleted"),
-        ("new 3", "updated"),
-        ("new 4", "created"),
+        RowChange("new 1", "updated", replaced="old 1"),
+        RowChange("old 2", "deleted"),
+        RowChange("new 3", "updated", replaced="old 3"),
+        RowChange("new 4", "created"),
     ]
 
 

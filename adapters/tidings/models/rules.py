@@ -75,6 +75,10 @@ class Registry:
         self._combined: WeakKeyDictionary[type, Rule] = WeakKeyDictionary()
         self._combined_at = _registrations[0]
 
+    def __reduce__(self) -> tuple[Callable[..., Registry], tuple[Registry | None, dict[type, Rule]]]:
+        # For spawned processes (multiprocessing): weak references have no pickled form.
+        return _registry_of, (self._parent, self._rules)
+
     def register(
         self,
         cls: type,
@@ -162,3 +166,9 @@ def channel_templates(templates: str | Iterable[str]) -> tuple[str, ...]:
     if isinstance(channels, bytes) or not isinstance(channels, Iterable):
         raise BadRequest("channels must be a template such as 'orders:{id}', a list of them, or a function")
     return (templates,) if isinstance(templates, str) else tuple(templates)
+
+
+def _registry_of(parent: Registry | None, rules: dict[type, Rule]) -> Registry:
+    registry = Registry(parent)
+    registry._rules.update(rules)  # noqa: SLF001 - a copy of its own class
+    return registry

@@ -10,10 +10,10 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tidings.errors import BadRequest
+from tidings.number_checks import TIME_MAX_S
 from tidings_hub.web.schemas import ChannelName, ChannelNames, EventName, PublicationId, TokenId, UserName
 
 # The end of the year 9999, the last year that `datetime` supports.
-_UNTIL_MAX_S = 253_402_300_799
 _FOR_MAX_S = 10 * 366 * 86_400
 _PATH_MAX_CHARS = 60
 
@@ -83,7 +83,7 @@ TARGETS: dict[str, type[PublishBody]] = {
     "user": PublishToUser,
 }
 
-UntilS = Annotated[float, Field(ge=0, le=_UNTIL_MAX_S, description="Seconds since 1970")]
+UntilS = Annotated[float, Field(gt=0, le=TIME_MAX_S, description="Seconds since 1970")]
 ForS = Annotated[float, Field(gt=0, le=_FOR_MAX_S, description="Seconds from now")]
 
 
