@@ -32,7 +32,7 @@ def blocks_seen(observer: RawWebSocket) -> int:
 def test_probe_does_not_wait_for_all_clients_that_flood(is_kept: bool) -> None:
     with EngineProcess(*_NO_PINGS) as engine:
         observer, kept_client = open_websocket(engine.port), RawClient(engine.port)
-        kept_client.send_request("GET", "/probe")
+        kept_client.send_request("GET", "/healthz")
         assert kept_client.response().status == 200
         flooders = [open_websocket(engine.port) for _ in range(_FLOODERS)]
         # All of this arrives before the node looks again.
@@ -40,7 +40,7 @@ def test_probe_does_not_wait_for_all_clients_that_flood(is_kept: bool) -> None:
         for flooder in flooders:
             flooder.send_text(_BLOCK)
         probe = kept_client if is_kept else RawClient(engine.port)
-        probe.send_request("GET", "/probe")
+        probe.send_request("GET", "/healthz")
         os.kill(engine.pid, signal.SIGCONT)
         assert probe.response().status == 200
         assert blocks_seen(observer) <= _FLOODERS // 2

@@ -75,9 +75,9 @@ class Registry:
         self._combined: WeakKeyDictionary[type, Rule] = WeakKeyDictionary()
         self._combined_at = _registrations[0]
 
-    def __reduce__(self) -> tuple[Callable[..., Registry], tuple[Registry | None, dict[type, Rule]]]:
-        # For spawned processes (multiprocessing): weak references have no pickled form.
-        return _registry_of, (self._parent, self._rules)
+    def __reduce__(self) -> str | tuple[Callable[..., Registry], tuple[Registry | None, dict[type, Rule]]]:
+        # For spawned processes (multiprocessing): weak references have no pickled form. A process has its own SHARED.
+        return "SHARED" if self is SHARED else (_registry_of, (self._parent, self._rules))
 
     def register(
         self,

@@ -16,6 +16,7 @@ from support.processes.hub import environment
 from support.processes.redis import RedisProcess
 from tidings import AsyncEmitter, Emitter
 from tidings.errors import BadConfig
+from tidings.models import register
 from tidings.redis_client.keys import RedisKeys
 from tidings.wire.publication import decode
 
@@ -82,6 +83,10 @@ def test_forked_child_reads_no_reply_of_its_parents_event_loop(redis: RedisProce
 
 
 def test_emitter_for_a_spawned_process_may_have_connections(redis: RedisProcess) -> None:
+    class Order:
+        """No other process knows it."""
+
+    register(Order, channels="orders:1")
     with Emitter(redis.url) as emitter:
         emitter.emit("e", channel="a:1", id="1")
         # As multiprocessing sends its arguments with the start methods `spawn` and `forkserver`.

@@ -207,7 +207,7 @@ def main(words: list[str]) -> None:
     echo = Echo(metrics, silent="silent" in flags)
     server.mount("/engine.io/", echo, options)
     server.mount_sse("/sse", Streams(metrics, silent=False), options)
-    server.mount_wsgi(web, workload_of=lambda path: Workload.PROBES if path == "/probe" else Workload.PAGES)
+    server.mount_wsgi(web, workload_of=lambda path: Workload.PROBES if path == "/healthz" else Workload.PAGES)
     if "relay" in flags:
         nodes = NodeDirectory("n1-", {}, silent_s=1)
         server.enable_relay(nodes, [stamp_key("echo")], request_refresh=lambda: None, cluster_time_s=runtime.unix_s)
