@@ -9,7 +9,7 @@ local from = tonumber(ARGV[5]) + 1
 if ARGV[6] ~= '' and ARGV[6] ~= epoch then
   from = 1
 end
-local low, high, is_newest, found = string.format('%.0f', from), '+', ARGV[7] == '1', {}
+local low, high, is_newest, messages = string.format('%.0f', from), '+', ARGV[7] == '1', {}
 -- In steps: 1,000 entries can have 64 MB, of which only the first few are returned.
 while count > 0 and left > 0 do
   local step, page = math.min(count, 100), nil
@@ -28,7 +28,7 @@ while count > 0 and left > 0 do
       if left < 0 then
         break
       end
-      found[#found + 1] = message
+      messages[#messages + 1] = message
     end
   end
   local last = tonumber(string.match(page[#page][1], '^(%d+)-'))
@@ -39,4 +39,4 @@ while count > 0 and left > 0 do
   end
   count = count - #page
 end
-return {epoch, string.format('%.0f', seq), found}
+return {epoch, string.format('%.0f', seq), messages}

@@ -65,19 +65,18 @@ def encode_data(data: object, *, max_bytes: int = MAX_BYTES, searched_max: int =
             `data.items[3].price`.
         TooLarge: the encoded form is longer than `max_bytes`.
     """
-    search = _FaultSearch(searched_max)
     try:
         # Nearly all data is plain, so the C encoder runs first. It accepts subclasses of int and str, so also enums,
         # and raises for NaN and cycles.
         text = _encode(data)
         encoded = text.encode()
     except (TypeError, ValueError, RecursionError, OverflowError) as error:
-        search.explain(data)
+        _FaultSearch(searched_max).explain(data)
         raise BadData(f"JSON cannot represent the data: {error}") from error
     if len(encoded) > max_bytes:
         raise TooLarge(f"data of {len(encoded)} bytes; publication_max_bytes allows {max_bytes}")
     if is_too_deep(encoded):
-        search.explain(data)
+        _FaultSearch(searched_max).explain(data)
         raise BadData(f"the data is nested deeper than {MAX_DEPTH} levels")
     # So many digits in a row contain three neighbours of these samples: most data needs no check.
     has_long_number = (
@@ -88,7 +87,7 @@ def encode_data(data: object, *, max_bytes: int = MAX_BYTES, searched_max: int =
         try:
             _FAULT_FINDER.decode(text)
         except BadData:
-            search.explain(data)
+            _FaultSearch(searched_max).explain(data)
             raise
     return encoded
 
