@@ -40,7 +40,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
 
 def start(hub: HubProcess, kind: str, user: str, clients: list[ClientProcess], **claims: float) -> ClientProcess:
     bearer = token(user, "orders:*", **claims)
-    client = ClientProcess(kind, hub.url, token=bearer, tokens=[bearer], channels=["orders:1"])
+    # A channel of its own: the session of an earlier test's client, which is gone, must not become slow in its place.
+    client = ClientProcess(kind, hub.url, token=bearer, tokens=[bearer], channels=[f"orders:{user}"])
     clients.append(client)
     return client.wait_ready()
 
@@ -65,12 +66,12 @@ def revoke(hub: HubProcess, _client: ClientProcess, user: str) -> None:
     assert hub.request("POST", "/api/revocations", {"user": user, "for_s": 600})[0] == 201
 
 
-def stop_reading(hub: HubProcess, client: ClientProcess, _user: str) -> None:
+def stop_reading(hub: HubProcess, client: ClientProcess, user: str) -> None:
     before = hub.metric("tidings_closed_slow_total")
     client.pause()
     deadline_s = time.monotonic() + 60
     while hub.metric("tidings_closed_slow_total") == before and time.monotonic() < deadline_s:
-        hub.publish("orders:1", "updated", "x" * 9_000)
+        hub.publish(f"orders:{user}", "updated", "x" * 9_000)
     client.resume()
 
 
@@ -164,13 +165,13 @@ class TestStreams:
     def test_code_of_a_close_is_the_last_event(self, hub: HubProcess, code: str) -> None:
         user = f"{code}-sse"
         headers = {"Authorization": f"Bearer {token(user, 'orders:*')}"}
-        with requests.get(f"{hub.url}/sse?channels=orders:1", headers=headers, stream=True, timeout=30) as stream:
+        with requests.get(f"{hub.url}/sse?channels=orders:{user}", headers=headers, stream=True, timeout=30) as stream:
             lines = stream.iter_lines(decode_unicode=True)
             assert any("tidings:ready" in line for line in lines)
             before = hub.metric("tidings_closed_slow_total")
             if code == "slow":
                 while hub.metric("tidings_closed_slow_total") == before:
-                    hub.publish("orders:1", "updated", "x" * 9_000)
+                    hub.publish(f"orders:{user}", "updated", "x" * 9_000)
             else:
                 CAUSES[code](hub, ClientProcess.__new__(ClientProcess), user)
             text = [line for line in lines if line]
