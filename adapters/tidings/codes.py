@@ -77,6 +77,7 @@ _ROWS = (
     Code("not_allowed", 4520, 405, Fault.CALLER, "Use a method that this address supports."),
     Code("bad_packet", 4521, 400, Fault.PEER, "The bytes are not Engine.IO v4 or Socket.IO v5."),
     Code("bad_config", 4522, 500, Fault.CALLER, "Correct the named setting."),
+    Code("unknown_category", 4523, 404, Fault.CALLER, "Add the category of notifications to tidings.toml."),
 )
 
 CODES: dict[str, Code] = {row.name: row for row in _ROWS}

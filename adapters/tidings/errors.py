@@ -3,7 +3,7 @@
     TidingsError
     ├── CallerError          the call cannot succeed; do not repeat it
     │   ├── BadChannel  BadEvent  BadData  BadCursor  BadId  BadRequest
-    │   ├── TooLarge  TooManyChannels  UnknownNamespace
+    │   ├── TooLarge  TooManyChannels  UnknownNamespace  UnknownCategory
     │   ├── Unauthorized  Expired  Forbidden  Revoked
     │   └── BadConfig  MissingExtra
     ├── PeerError            the other side of a connection violated a protocol
@@ -104,6 +104,12 @@ class UnknownNamespace(CallerError):
     """The hub has no rule for the namespace of this channel."""
 
     code_name = "unknown_namespace"
+
+
+class UnknownCategory(CallerError):
+    """The notification service has no category of this name."""
+
+    code_name = "unknown_category"
 
 
 class Unauthorized(CallerError):

@@ -13,12 +13,28 @@ DEFAULT_PREFIX = "tidings:"
 # no namespace can have this name.
 POINTER_TTL_S = 7 * 86_400
 POINTER_TTL_FIELD = b":pointer_ttl_s"
+# The most entries of the stream of notifications, in this field of the categories; no category can have this name.
+STREAM_MAX_FIELD = b":stream_max"
 
 
 class RedisKeys:
     """Key and pub/sub names of one bucket under one prefix, as bytes. `sharded`: the bucket is in a cluster."""
 
-    __slots__ = ("base", "control", "doubts", "live", "meta", "nodes", "nodestats", "revoked", "rules", "sharded")
+    __slots__ = (
+        "base",
+        "categories",
+        "control",
+        "doubts",
+        "live",
+        "meta",
+        "nodes",
+        "nodestats",
+        "notifications",
+        "notifications_dead",
+        "revoked",
+        "rules",
+        "sharded",
+    )
 
     def __init__(self, prefix: str = DEFAULT_PREFIX, *, tag: str = "0", sharded: bool = False) -> None:
         if not prefix.isascii() or any(character in prefix for character in "{} \r\n*?[]"):
@@ -33,6 +49,10 @@ class RedisKeys:
         self.nodestats = self.base + b"nodestats"
         self.doubts = self.base + b"doubts"
         self.live = self.base + b"c:"
+        # A stream that the notification service reads, what it could never store, and its categories by name.
+        self.notifications = self.base + b"notifications"
+        self.notifications_dead = self.base + b"notifications:dead"
+        self.categories = self.base + b"categories"
 
     def stream(self, channel: str) -> bytes:
         """The stream with a channel's history; entry ids are `<seq>-0`."""

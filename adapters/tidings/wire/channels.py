@@ -28,6 +28,8 @@ RESERVED_EVENTS = frozenset(
     {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"}
 )
 OWN_PREFIX = "tidings:"
+# Those of a user's inbox. Only the notification service publishes them.
+INBOX_EVENTS = frozenset({"tidings:notification", "tidings:inbox"})
 
 
 def check_channel(name: object) -> str:

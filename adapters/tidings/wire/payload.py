@@ -46,11 +46,13 @@ _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEP = tuple(1 if byte == ord("[") else -1 for byte in range(256))
 # Classes that become text, by module and name. They are not imported: an application that uses them has done that.
-_TEXTS = {
-    *(("ipaddress", f"IPv{version}{kind}") for version in (4, 6) for kind in ("Address", "Network", "Interface")),
+_LAZY_TEXTS = {
     ("django.utils.functional", "Promise"),
     ("flask_babel.speaklater", "LazyString"),
     ("babel.support", "LazyProxy"),
+}
+_TEXTS = _LAZY_TEXTS | {
+    ("ipaddress", f"IPv{version}{kind}") for version in (4, 6) for kind in ("Address", "Network", "Interface")
 }
 
 
@@ -125,6 +127,13 @@ def _simple(value: object) -> object:
     if any((base.__module__, base.__name__) in _TEXTS for base in type(value).__mro__) and not _is_other_lazy(value):
         return str(value)
     raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def is_lazy_text(value: object) -> bool:
+    """Whether this is a lazy translation, of which `str` makes the text."""
+    return any((base.__module__, base.__name__) in _LAZY_TEXTS for base in type(value).__mro__) and not _is_other_lazy(
+        value
+    )
 
 
 def _is_other_lazy(value: object) -> bool:

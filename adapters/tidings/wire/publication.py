@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from tidings.errors import BadEvent, BadPacket
-from tidings.wire.channels import EVENT_MAX, OWN_PREFIX, RESERVED_EVENTS, check_event, check_id
+from tidings.wire.channels import EVENT_MAX, INBOX_EVENTS, OWN_PREFIX, RESERVED_EVENTS, check_event, check_id
 from tidings.wire.cursor import Cursor
 
 VERSION = b"t1"
@@ -41,6 +41,7 @@ _SPACES = 7
 _NAME_MAX_BYTES = EVENT_MAX * 12 + 2
 _RESERVED = frozenset(name.encode() for name in RESERVED_EVENTS)
 _OWN_PREFIX = OWN_PREFIX.encode()
+_INBOX_EVENTS = frozenset(name.encode() for name in INBOX_EVENTS)
 
 
 @dataclass(slots=True)
@@ -112,6 +113,18 @@ def encode_body(event: str, data_json: bytes, *, id: str, at_ms: int, options: s
     return b"%s %d %s %d %s,%s" % (check_id(id).encode(), at_ms, options.encode(), len(name), name, data_json)
 
 
+def encode_inbox_body(event: str, data_json: bytes, *, id: str, at_ms: int) -> bytes:
+    """As `encode_body`, for an event of `INBOX_EVENTS`.
+
+    Raises:
+        BadEvent: another event. BadId: see `channels`.
+    """
+    if event not in INBOX_EVENTS:
+        raise BadEvent(f"the event {event!a:.40} is none of {', '.join(sorted(INBOX_EVENTS))}")
+    name = json.dumps(event).encode()
+    return b"%s %d %s %d %s,%s" % (check_id(id).encode(), at_ms, NO_OPTIONS.encode(), len(name), name, data_json)
+
+
 def options_for(*, report: bool = False, ack: bool = False) -> str:
     """The field `options` for a delivery report, or for acknowledgements, which include a report."""
     return f"{REPORT if report or ack else ''}{ACK if ack else ''}" or NO_OPTIONS
@@ -180,7 +193,7 @@ def _header_error(message: bytes) -> str:
 def _check_name(name_json: bytes) -> None:
     """Reject an event that no emitter writes. Only names with escapes or quotes are parsed."""
     name = name_json[1:-1]
-    if name in _RESERVED or name.startswith(_OWN_PREFIX):
+    if name in _RESERVED or (name.startswith(_OWN_PREFIX) and name not in _INBOX_EVENTS):
         raise BadPacket("a broker message whose event is reserved")
     if b"\\" in name or b'"' in name:
         try:

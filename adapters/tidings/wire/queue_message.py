@@ -11,13 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tidings.errors import BadPacket, TooLarge
-from tidings.wire.channels import check_channel
+from tidings.wire.channels import OWN_PREFIX, check_channel
 from tidings.wire.publication import VERSION, Publication, decode
 
 CONTENT_TYPE = "application/x-tidings"
 # The most bytes besides the data: version, channel, id, numbers, and the event's name in JSON.
 HEAD_MAX_BYTES = 2_048
 _SHOWN_MAX = 40
+# The start of the name of an inbox's event, which `decode` accepts from a broker.
+_OWN_EVENT = b'"' + OWN_PREFIX.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,9 @@ def _decode_body(channel: str, body: bytes) -> Publication:
     """The body as nodes will read it, with placeholders for the numbers that the broker will assign."""
     message = b"%b 1 0 - %b" % (VERSION, body)
     try:
-        return decode(channel, message, max_bytes=len(message))
+        publication = decode(channel, message, max_bytes=len(message))
     except BadPacket as error:
         raise BadPacket(str(error).replace("a broker message", "a queued message")) from error
+    if publication.fragment.startswith(_OWN_EVENT):
+        raise BadPacket("a queued message whose event is reserved")
+    return publication

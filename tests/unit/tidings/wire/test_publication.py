@@ -12,7 +12,7 @@ from tidings.errors import BadEvent, BadId, BadPacket
 from tidings.wire.channels import EVENT_MAX, check_event
 from tidings.wire.cursor import Cursor
 from tidings.wire.payload import encode_data
-from tidings.wire.publication import decode, encode_body, history_json, split_body
+from tidings.wire.publication import decode, encode_body, encode_inbox_body, history_json, split_body
 
 VECTORS = examples("publication")
 JSON = st.recursive(
@@ -51,6 +51,18 @@ def test_a_message_is_decoded(example: dict[str, Any]) -> None:
 def test_malformed_message_is_rejected(message: str) -> None:
     with pytest.raises(BadPacket):
         decode("orders:42", message.encode(), max_bytes=10_000)
+
+
+@pytest.mark.parametrize("event", ["tidings:notification", "tidings:inbox"])
+def test_event_of_an_inbox_is_delivered_and_cannot_be_published(event: str) -> None:
+    body = encode_inbox_body(event, b'{"n":1}', id="x", at_ms=1)
+    assert decode("user:7", b"t1 7 3 ep " + body, max_bytes=1_000).event == event
+    with pytest.raises(BadEvent):
+        encode_body(event, b"1", id="x", at_ms=1)
+    with pytest.raises(BadEvent, match="none of tidings:inbox, tidings:notification"):
+        encode_inbox_body("tidings:gap", b"1", id="x", at_ms=1)
+    with pytest.raises(BadId):
+        encode_inbox_body(event, b"1", id="", at_ms=1)
 
 
 @pytest.mark.parametrize(
