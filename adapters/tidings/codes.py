@@ -78,6 +78,7 @@ _ROWS = (
     Code("bad_packet", 4521, 400, Fault.PEER, "The bytes are not Engine.IO v4 or Socket.IO v5."),
     Code("bad_config", 4522, 500, Fault.CALLER, "Correct the named setting."),
     Code("unknown_category", 4523, 404, Fault.CALLER, "Add the category of notifications to tidings.toml."),
+    Code("cancelled", 4530, 410, Fault.CALLER, "The user has cancelled this job; begin another one."),
 )
 
 CODES: dict[str, Code] = {row.name: row for row in _ROWS}

@@ -34,7 +34,11 @@ DRIVERS = {
     "celery": {"adapters/tidings/contrib/celery.py"},
     "django": {"adapters/tidings/contrib/django/"},
     "fastapi": set(),
-    "flask": {"hub/tidings_hub/web/", "adapters/tidings/contrib/flask.py"},
+    "flask": {
+        "hub/tidings_hub/web/",
+        "adapters/tidings/contrib/flask.py",
+        "adapters/tidings/contrib/flask_background.py",
+    },
     "sqlalchemy": {
         "adapters/tidings/contrib/database_rows.py",
         "adapters/tidings/contrib/orphans.py",
@@ -43,9 +47,10 @@ DRIVERS = {
         "adapters/tidings/contrib/sqlalchemy.py",
         "adapters/tidings/contrib/sqlalchemy_targets.py",
         "adapters/tidings/contrib/outbox/",
+        "adapters/tidings/contrib/background/sql_",
     },
     "starlette": {"adapters/tidings/contrib/fastapi.py"},
-    "werkzeug": {"hub/tidings_hub/web/"},
+    "werkzeug": {"hub/tidings_hub/web/", "adapters/tidings/contrib/flask_background.py"},
 }
 # Imported distributions that are not declared themselves, and the declared one that installs them.
 INSTALLED_BY = {"cryptography": "pyjwt", "pydantic-core": "pydantic", "starlette": "fastapi"}

@@ -21,6 +21,8 @@ SHORT_TASKS = {
     "hub/tidings_hub/socketio/engineio_adapter.py:lambda": "background tasks of python-socketio: one event of a client",
     "hub/tidings_hub/runtime.py:function": "the implementation of `spawn`",
     "hub/tidings_hub/runtime.py:self._work": "a worker of a pool, which handles the errors of its calls",
+    "adapters/tidings/contrib/background/leases.py:self._run": "ends with the process's jobs, survives errors",
+    "adapters/tidings/contrib/background/thread_pool.py:self._work": "ends without work, survives errors",
     "adapters/tidings/tokens/jwks.py:self._run": "one fetch, which has a deadline and reports every error",
     "adapters/tidings/testing/": "programs of tests",
 }
@@ -29,6 +31,8 @@ _STARTS = {"Thread", "spawn", "spawn_n", "start_new_thread"}
 
 # Locks, by file and name. "short": held for a few steps, never during I/O or a wait. Other locks have their deadline.
 LOCKS = {
+    "adapters/tidings/contrib/background/leases.py:self._lock": "short",
+    "adapters/tidings/contrib/background/thread_pool.py:self._lock": "short",
     "adapters/tidings/drivers.py:_lock": "one import of a package, as long as Python's own lock of that module",
     "adapters/tidings/publishers/memory/commands.py:self._lock": "short",
     "adapters/tidings/publishers/memory/store.py:_stores_lock": "short",

@@ -16,14 +16,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Unpack
+from typing import Unpack, overload
 from weakref import WeakKeyDictionary, finalize
 
 from flask import Flask, Response, current_app, has_app_context, has_request_context
 from flask.globals import request_ctx
 
 from tidings.batch import Batch
+from tidings.contrib.background.configured import NO_USER, Executor, check_executor
 from tidings.contrib.delivery import OnError, check_on_error, deliver, log_error
+from tidings.contrib.flask_background import FlaskJobs, View, background_view
 from tidings.contrib.settings import emitter_of
 from tidings.emitter import Emitter
 from tidings.errors import BadConfig
@@ -47,6 +49,8 @@ class _ContextState:
 class Tidings:
     """The extension. Settings in `app.config`: `TIDINGS_URL`, `TIDINGS_API_KEY` and the other arguments of `Emitter`.
 
+    `user` returns the id of the signed-in user of the request, or None; `background` needs it. `celery` is the Celery
+    application for `background(executor="celery")`.
     `on_error` is called if the batch cannot be sent after the response was made (see `delivery`). Create this object
     before anything else registers `after_request` functions: then its own runs last and has the final response.
 
@@ -54,9 +58,18 @@ class Tidings:
         BadConfig: an invalid setting, or a second `Tidings` for the same application.
     """
 
-    def __init__(self, app: Flask | None = None, *, on_error: OnError = log_error) -> None:
+    def __init__(
+        self,
+        app: Flask | None = None,
+        *,
+        on_error: OnError = log_error,
+        user: Callable[[], object] | None = None,
+        celery: object = None,
+    ) -> None:
         check_on_error(on_error)
         self._app = app
+        self._user = user
+        self._celery = celery
         self._on_error = on_error
         # By the context's identity: a copy of a context has the same request and the same WSGI environment.
         self._states: MutableMapping[object, _ContextState] = WeakKeyDictionary()
@@ -70,6 +83,8 @@ class Tidings:
         app.extensions["tidings"] = emitter_of(app.config.get_namespace("TIDINGS_", lowercase=False))
         app.after_request(self._after_request)
         app.teardown_request(self._teardown_request)
+        if self._user is not None:
+            FlaskJobs(app, self._user, self._celery, self._on_error, self._after_request)
 
     @property
     def now(self) -> Emitter:
@@ -109,6 +124,32 @@ class Tidings:
             CallerError: as `Emitter.push_model`; otherwise as `emit`.
         """
         self._publish(lambda batch: batch.push_model(obj, **options))
+
+    @overload
+    def background(self, view: View, /) -> View: ...
+    @overload
+    def background(
+        self, *, executor: Executor = "threads", only_if_preferred: bool = False
+    ) -> Callable[[View], View]: ...
+    def background(
+        self, view: View | None = None, *, executor: Executor = "threads", only_if_preferred: bool = False
+    ) -> View | Callable[[View], View]:
+        """Let a view answer 202 with a `Location`, and run its function as a job. The decorator below the route.
+
+        `executor`: "threads" of this process, or "celery". `only_if_preferred`: only for requests with
+        `Prefer: respond-async` (RFC 7240). See docs/background-jobs.md.
+
+        Raises:
+            BadConfig: this Tidings has no `user`, or an unknown executor.
+        """
+        if self._user is None:
+            raise BadConfig(NO_USER)
+        check_executor(executor)
+
+        def decorate(function: View) -> View:
+            return background_view(function, executor, only_if_preferred=only_if_preferred)
+
+        return decorate if view is None else decorate(view)
 
     def _publish(self, add: Callable[[Batch], None]) -> None:
         # `with other.app_context():` in a request: that application has its own emitter, and no request.

@@ -30,6 +30,8 @@ RESERVED_EVENTS = frozenset(
 OWN_PREFIX = "tidings:"
 # Those of a user's inbox. Only the notification service publishes them.
 INBOX_EVENTS = frozenset({"tidings:notification", "tidings:inbox"})
+# What backends publish in a user's own channel (PROTOCOL.md section 2). No client may publish them.
+BACKEND_EVENTS = frozenset({"tidings:job"})
 
 
 def check_channel(name: object) -> str:
@@ -78,7 +80,7 @@ def namespace_of(channel: str) -> str:
 
 
 def check_event(name: object) -> str:
-    """`name`, if a backend or client may publish under it.
+    """`name`, if it is an event of an application.
 
     Raises:
         BadEvent: empty, longer than 128 characters, reserved, or with control
@@ -94,6 +96,13 @@ def check_event(name: object) -> str:
     if name in RESERVED_EVENTS or name.startswith(OWN_PREFIX):
         raise BadEvent(f"the event {name!r} is reserved; choose another name")
     return name
+
+
+def check_backend_event(name: object) -> str:
+    """As `check_event`, for what a backend publishes: it may also publish the `BACKEND_EVENTS`."""
+    if type(name) is str and name in BACKEND_EVENTS:
+        return name
+    return check_event(name)
 
 
 def check_id(value: object) -> str:

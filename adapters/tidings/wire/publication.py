@@ -20,7 +20,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from tidings.errors import BadEvent, BadPacket
-from tidings.wire.channels import EVENT_MAX, INBOX_EVENTS, OWN_PREFIX, RESERVED_EVENTS, check_event, check_id
+from tidings.wire.channels import (
+    BACKEND_EVENTS,
+    EVENT_MAX,
+    INBOX_EVENTS,
+    OWN_PREFIX,
+    RESERVED_EVENTS,
+    check_backend_event,
+    check_event,
+    check_id,
+)
 from tidings.wire.cursor import Cursor
 
 VERSION = b"t1"
@@ -41,7 +50,8 @@ _SPACES = 7
 _NAME_MAX_BYTES = EVENT_MAX * 12 + 2
 _RESERVED = frozenset(name.encode() for name in RESERVED_EVENTS)
 _OWN_PREFIX = OWN_PREFIX.encode()
-_INBOX_EVENTS = frozenset(name.encode() for name in INBOX_EVENTS)
+# Of those that begin with it, what the broker may have.
+_PUBLISHED = frozenset(name.encode() for name in BACKEND_EVENTS | INBOX_EVENTS)
 
 
 @dataclass(slots=True)
@@ -144,7 +154,7 @@ def split_body(body: bytes) -> tuple[str, bytes]:
 
 @lru_cache(maxsize=256)
 def _name_json(event: str) -> bytes:
-    return json.dumps(check_event(event), ensure_ascii=False).encode()
+    return json.dumps(check_backend_event(event), ensure_ascii=False).encode()
 
 
 def decode(channel: str, message: bytes, *, max_bytes: int) -> Publication:
@@ -193,7 +203,7 @@ def _header_error(message: bytes) -> str:
 def _check_name(name_json: bytes) -> None:
     """Reject an event that no emitter writes. Only names with escapes or quotes are parsed."""
     name = name_json[1:-1]
-    if name in _RESERVED or (name.startswith(_OWN_PREFIX) and name not in _INBOX_EVENTS):
+    if name in _RESERVED or (name.startswith(_OWN_PREFIX) and name not in _PUBLISHED):
         raise BadPacket("a broker message whose event is reserved")
     if b"\\" in name or b'"' in name:
         try:

@@ -11,14 +11,15 @@ from pydantic import PlainValidator, WithJsonSchema
 
 from tidings.errors import BadRequest
 from tidings.wire.channels import (
+    BACKEND_EVENTS,
     CHANNEL_MAX,
     EVENT_MAX,
     ID_MAX,
     OWN_PREFIX,
     RESERVED_EVENTS,
+    check_backend_event,
     check_channel,
     check_channels,
-    check_event,
     check_id,
     user_channel,
 )
@@ -43,7 +44,10 @@ EVENT: Schema = {
     "minLength": 1,
     "maxLength": EVENT_MAX,
     "pattern": r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$",
-    "not": {"anyOf": [{"enum": sorted(RESERVED_EVENTS)}, {"pattern": f"^{OWN_PREFIX}"}]},
+    "anyOf": [
+        {"enum": sorted(BACKEND_EVENTS)},
+        {"not": {"anyOf": [{"enum": sorted(RESERVED_EVENTS)}, {"pattern": f"^{OWN_PREFIX}"}]}},
+    ],
     "description": "The application's name for the event",
 }
 PUBLICATION_ID: Schema = {
@@ -110,7 +114,7 @@ def check_visible_ascii(value: object) -> str:
 ChannelName = Annotated[str, PlainValidator(check_channel), WithJsonSchema(CHANNEL)]
 ChannelNames = Annotated[list[str], PlainValidator(check_channels), WithJsonSchema(CHANNELS)]
 UserName = Annotated[str, PlainValidator(check_user), WithJsonSchema(USER)]
-EventName = Annotated[str, PlainValidator(check_event), WithJsonSchema(EVENT)]
+EventName = Annotated[str, PlainValidator(check_backend_event), WithJsonSchema(EVENT)]
 PublicationId = Annotated[str, PlainValidator(check_id), WithJsonSchema(PUBLICATION_ID)]
 TokenId = Annotated[str, PlainValidator(check_visible_ascii), WithJsonSchema(VISIBLE_ASCII)]
 CursorText = Annotated[str, WithJsonSchema(CURSOR)]

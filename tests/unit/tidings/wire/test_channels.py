@@ -11,6 +11,7 @@ from tidings.errors import BadChannel, BadEvent, BadId
 from tidings.wire.channels import (
     CHANNEL_MAX,
     EVENT_MAX,
+    check_backend_event,
     check_channel,
     check_channels,
     check_event,
@@ -82,6 +83,19 @@ def test_an_event(name: str) -> None:
 def test_no_event(name: object) -> None:
     with pytest.raises(BadEvent):
         check_event(name)
+
+
+def test_only_backends_may_use_events_of_tidings() -> None:
+    assert check_backend_event("tidings:job") == "tidings:job"
+    assert check_backend_event("said") == "said"
+    with pytest.raises(BadEvent):
+        check_event("tidings:job")
+
+
+@pytest.mark.parametrize("name", ["tidings:ready", "tidings:", "tidings:job2", "connect", ""])
+def test_other_reserved_events_are_refused_for_backends_too(name: str) -> None:
+    with pytest.raises(BadEvent):
+        check_backend_event(name)
 
 
 @pytest.mark.parametrize("value", VECTORS["ids"]["good"])

@@ -52,6 +52,13 @@ def test_user_target_publishes_in_the_user_channel(client: FlaskClient, hub: Sma
     assert list(hub.histories) == ["user:u1"]
 
 
+def test_backend_may_publish_the_events_of_background_jobs(client: FlaskClient, hub: SmallHub) -> None:
+    response = client.post("/api/publish", json={"user": "u1", "event": "tidings:job", "data": {"state": "done"}})
+
+    assert response.status_code == 200
+    assert [publication.event for publication in hub.histories["user:u1"]] == ["tidings:job"]
+
+
 def test_several_channels_have_one_result_each(client: FlaskClient, hub: SmallHub) -> None:
     body = {"channels": ["orders:1", "nowhere:2", "orders:3", "orders:1"], "event": "updated", "data": 1, "id": "x"}
     response = client.post("/api/publish", json=body)
