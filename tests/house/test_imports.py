@@ -49,11 +49,11 @@ DRIVERS = {
         "adapters/tidings/contrib/outbox/",
         "adapters/tidings/contrib/background/sql_",
     },
-    "starlette": {"adapters/tidings/contrib/fastapi.py"},
+    "starlette": {"adapters/tidings/contrib/fastapi.py", "adapters/tidings/contrib/fastapi_background.py"},
     "werkzeug": {"hub/tidings_hub/web/", "adapters/tidings/contrib/flask_background.py"},
 }
 # Imported distributions that are not declared themselves, and the declared one that installs them.
-INSTALLED_BY = {"cryptography": "pyjwt", "pydantic-core": "pydantic", "starlette": "fastapi"}
+INSTALLED_BY = {"asgiref": "django", "cryptography": "pyjwt", "pydantic-core": "pydantic", "starlette": "fastapi"}
 # A backend imports a module of this folder only if it uses that framework.
 INTEGRATIONS = "adapters/tidings/contrib/"
 PURE = {"backoff", "codes", "errors", "receipts", "wire"}

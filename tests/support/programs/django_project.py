@@ -21,5 +21,6 @@ def configure(folder: Path) -> None:
         INSTALLED_APPS=["tidings.contrib.django"],
         DEFAULT_AUTO_FIELD="django.db.models.AutoField",
         USE_TZ=True,
+        SECRET_KEY="secret",
     )
     django.setup()

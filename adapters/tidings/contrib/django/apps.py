@@ -7,7 +7,8 @@ from typing import Any
 from django.apps import AppConfig
 from django.core import checks
 
-from tidings.contrib.django.configured import changes_max, emitter, on_error
+from tidings.contrib.django.background import background_jobs, register_celery
+from tidings.contrib.django.configured import changes_max, emitter, on_error, tidings_settings
 from tidings.errors import BadConfig
 
 
@@ -19,8 +20,9 @@ class TidingsConfig(AppConfig):  # type: ignore[misc]
     verbose_name = "tidings"
 
     def ready(self) -> None:
-        """Register the check of the settings."""
+        """Register the check of the settings, and the task of background jobs if there is a Celery application."""
         checks.register(_check)
+        register_celery()
 
 
 def _check(**_: Any) -> list[checks.CheckMessage]:
@@ -28,6 +30,8 @@ def _check(**_: Any) -> list[checks.CheckMessage]:
         emitter()
         on_error()
         changes_max()
+        if "BACKGROUND" in tidings_settings():
+            background_jobs()
     except (BadConfig, ImportError) as error:
         return [checks.Error(f"settings.TIDINGS: {error}", id="tidings.E001")]
     return []

@@ -1,7 +1,7 @@
 """The setting `TIDINGS`: `{"URL": …, "API_KEY": …, …}`. All keys are optional.
 
 Besides the arguments of `Emitter`, in capitals: `ON_ERROR`, a function or its dotted path (see `delivery`), and
-`CHANGES_MAX`, the maximum of publications per transaction.
+`CHANGES_MAX`, the maximum of publications per transaction; `BACKGROUND`, the options of background jobs.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def emitter() -> Emitter:
     current = _emitters.get(_CURRENT)
     if current is not None:
         return current
-    values = _settings()
-    reject_unknown(values, "ON_ERROR", "CHANGES_MAX")
+    values = tidings_settings()
+    reject_unknown(values, "ON_ERROR", "CHANGES_MAX", "BACKGROUND")
     # Of several threads at the first call, all get the emitter of the first one. The others have not connected.
     return _emitters.setdefault(_CURRENT, emitter_of(values))
 
@@ -49,7 +49,7 @@ def on_error() -> OnError:
     Raises:
         ImportError: the dotted path does not exist. BadConfig: it is not a function.
     """
-    handler = _settings().get("ON_ERROR", log_error)
+    handler = tidings_settings().get("ON_ERROR", log_error)
     function = import_string(handler) if isinstance(handler, str) else handler
     if not callable(function):
         raise BadConfig("TIDINGS['ON_ERROR'] must be a function or its dotted path")
@@ -62,10 +62,15 @@ def changes_max() -> int:
     Raises:
         BadConfig: not a number above 0.
     """
-    return check_count(_settings().get("CHANGES_MAX", CHANGES_MAX), "TIDINGS['CHANGES_MAX']")
+    return check_count(tidings_settings().get("CHANGES_MAX", CHANGES_MAX), "TIDINGS['CHANGES_MAX']")
 
 
-def _settings() -> Mapping[str, Any]:
+def tidings_settings() -> Mapping[str, Any]:
+    """The setting `TIDINGS`.
+
+    Raises:
+        BadConfig: it is not a dict.
+    """
     values = getattr(settings, "TIDINGS", {})
     if not isinstance(values, Mapping):
         raise BadConfig("settings.TIDINGS must be a dict")
