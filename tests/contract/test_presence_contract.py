@@ -52,7 +52,7 @@ class TestRedis(PresenceContract):
         with shared_redis.client() as client:
             client.delete(*client.scan_iter(f"{prefix}*"))
         assert not node.update().known
-        node.name, node.epoch = "a2", ""
+        node.name, node.epochs = "a2", [""]
         assert node.enter("7").joined == 1
         assert users(broker) == {"7"}
         broker.stop()

@@ -113,6 +113,7 @@ class Broker(Protocol):
     """What a node needs of a broker: it numbers, stores and delivers publications, and shares state between nodes."""
 
     name: str
+    presence_parts: int  # Those that store presence. Each can fail alone, and has leases of its own.
 
     def start(self, sink: Sink) -> None:
         """Connect in the background and begin to call `sink`. Never waits; retries until `stop`."""
@@ -255,8 +256,11 @@ class Broker(Protocol):
             Unavailable: the broker did not answer in time.
         """
 
-    def update_presence(self, update: PresenceUpdate) -> PresenceUpdateResult:
-        """Renew a node's presence lease and apply its changes, in one atomic step over all nodes.
+    def presence_part_of(self, channel: str) -> int:
+        """The number of the part that stores the members of a channel."""
+
+    def update_presence(self, update: PresenceUpdate, *, part: int = 0) -> PresenceUpdateResult:
+        """Renew a node's lease in one part and apply its changes there, in one atomic step over all nodes.
 
         Raises:
             Unavailable: the broker did not answer; the same update may be retried.
@@ -271,9 +275,7 @@ class Broker(Protocol):
         """
 
     def canary(self) -> float:
-        """Publish to this node itself, as every publication is published; returns the seconds until it arrived.
-
-        With several parts: through each; the slowest that returned counts.
+        """Publish to this node itself through each part; returns the seconds of the slowest part that returned it.
 
         Raises:
             Unavailable: the broker rejected it, or it did not arrive in time.
@@ -290,7 +292,7 @@ class Broker(Protocol):
     def position(self) -> Cursor | None:
         """Up to where this node has processed the sequence; None before it has reached the broker.
 
-        In all active channels, everything up to there went through the sink, and nothing beyond. So it is a valid
+        In all active channels, everything up to there went through the sink, and nothing beyond. It is a valid
         cursor for a client that has received everything from this node.
         """
 

@@ -21,7 +21,7 @@ from tidings.redis_client.keys import DEFAULT_PREFIX
 from tidings.redis_client.topology import open_buckets
 from tidings.wire.control import Command, NodeRecord, NodeReplies
 from tidings.wire.cursor import Cursor
-from tidings.wire.presence import Presence, PresenceChange, PresenceUpdate, PresenceUpdateResult, presence_channel
+from tidings.wire.presence import Presence, PresenceUpdate, PresenceUpdateResult, presence_channel
 from tidings.wire.publication import Publication
 from tidings_hub.brokers.base import (
     BrokerLimits,
@@ -42,9 +42,6 @@ from tidings_hub.brokers.redis import RedisBroker
 from tidings_hub.core.bucket_positions import BucketPositions
 from tidings_hub.core.session_records import ClaimedSession, SessionRecord, WriteResult
 from tidings_hub.metrics import Metrics
-
-# Separates the epochs of the buckets in the epoch of a presence update. No epoch contains it.
-_EPOCH_SEPARATOR = "~"
 
 
 class ClusterBroker:
@@ -69,6 +66,7 @@ class ClusterBroker:
         self._metrics = metrics or Metrics()
         self._publisher = ClusterPublisher(url, prefix=prefix)
         buckets = open_buckets(url, prefix)
+        self.presence_parts = len(buckets)
         self._sink_lock = threading.Lock()
         self._brokers = [
             RedisBroker(
@@ -231,38 +229,19 @@ class ClusterBroker:
 
     # Presence: the members of a channel are stored in the bucket of its presence channel.
 
-    def update_presence(self, update: PresenceUpdate) -> PresenceUpdateResult:
-        """See `Broker.update_presence`. Each bucket gets an update, also if another bucket does not answer."""
-        shares: dict[int, list[PresenceChange]] = {}
-        for change in update.changes:
-            shares.setdefault(self._bucket_of_presence(change.channel), []).append(change)
-        epochs = update.epoch.split(_EPOCH_SEPARATOR) if update.epoch else [""] * len(self._brokers)
-        results: list[PresenceUpdateResult] = []
-        errors: list[HubError] = []
-        for bucket, (broker, epoch) in enumerate(zip(self._brokers, _filled(epochs, len(self._brokers)), strict=True)):
-            try:
-                results.append(broker.update_presence(replace(update, epoch=epoch, changes=shares.get(bucket, ()))))
-            except HubError as error:
-                errors.append(error)
-        if errors:
-            raise errors[0]
-        return PresenceUpdateResult(
-            _EPOCH_SEPARATOR.join(result.epoch for result in results),
-            known=all(result.known for result in results),
-            more=any(result.more for result in results),
-            joined=sum(result.joined for result in results),
-            left=sum(result.left for result in results),
-            ended=max(result.ended for result in results),
-        )
+    def presence_part_of(self, channel: str) -> int:
+        """See `Broker.presence_part_of`."""
+        return bucket_of(presence_channel(channel), len(self._brokers))
+
+    def update_presence(self, update: PresenceUpdate, *, part: int = 0) -> PresenceUpdateResult:
+        """See `Broker.update_presence`. Only this bucket has to answer."""
+        return self._brokers[part].update_presence(update)
 
     def members(self, channel: str, *, limit: int) -> Presence:
         """See `Broker.members`."""
-        bucket = self._bucket_of_presence(channel)
+        bucket = self.presence_part_of(channel)
         presence = self._brokers[bucket].members(channel, limit=limit)
         return replace(presence, cursor=str(self._positions().combine({bucket: Cursor.parse(presence.cursor)})))
-
-    def _bucket_of_presence(self, channel: str) -> int:
-        return bucket_of(presence_channel(channel), len(self._brokers))
 
     # Health
 
@@ -272,7 +251,16 @@ class ClusterBroker:
 
     def eviction_policy(self) -> str:
         """See `Broker.eviction_policy`. Of a bucket whose master evicts, if there is one."""
-        policies = [broker.eviction_policy() for broker in self._brokers if broker.state().connected]
+        policies: list[str] = []
+        errors: list[HubError] = []
+        for broker in self._brokers:
+            if broker.state().connected:
+                try:
+                    policies.append(broker.eviction_policy())
+                except HubError as error:
+                    errors.append(error)
+        if errors and not policies:
+            raise errors[0]
         return next((policy for policy in policies if policy not in {"", NO_EVICTION}), policies[0] if policies else "")
 
     @property
@@ -291,8 +279,3 @@ class ClusterBroker:
             last_error=next((state.last_error for state in states if state.last_error), ""),
             parts=tuple(health.part() for health in self._health),
         )
-
-
-def _filled(epochs: list[str], count: int) -> list[str]:
-    """`epochs` if there is one per bucket; otherwise epochs that no bucket knows, so that the node starts over."""
-    return epochs if len(epochs) == count else ["?"] * count

@@ -48,6 +48,7 @@ class MemoryBroker:
     """A `Broker` without Redis. It loses nothing on the way to its node, so no cursor is ever doubted."""
 
     name = "memory"
+    presence_parts = 1
 
     def __init__(
         self,
@@ -299,7 +300,11 @@ class MemoryBroker:
 
     # Presence
 
-    def update_presence(self, update: PresenceUpdate) -> PresenceUpdateResult:
+    def presence_part_of(self, channel: str) -> int:
+        """See `Broker.presence_part_of`."""
+        return 0
+
+    def update_presence(self, update: PresenceUpdate, *, part: int = 0) -> PresenceUpdateResult:
         """See `Broker.update_presence`."""
         return self._store.update_presence(update)
 

@@ -89,6 +89,7 @@ class RedisBroker:
     """
 
     name = "redis"
+    presence_parts = 1
 
     def __init__(
         self,
@@ -321,7 +322,11 @@ class RedisBroker:
 
     # Presence
 
-    def update_presence(self, update: PresenceUpdate) -> PresenceUpdateResult:
+    def presence_part_of(self, channel: str) -> int:
+        """See `Broker.presence_part_of`."""
+        return 0
+
+    def update_presence(self, update: PresenceUpdate, *, part: int = 0) -> PresenceUpdateResult:
         """See `Broker.update_presence`."""
         return read_presence_result(
             self._commands.run(pack_presence_update(self._keys, update, self._limits), 1, (presence_script(),))[0]

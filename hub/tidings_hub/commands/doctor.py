@@ -111,7 +111,7 @@ def _check_keys(ready: dict[str, Any], checklist: _Checklist) -> None:
 
 
 def _check_broker(ready: dict[str, Any], checklist: _Checklist) -> None:
-    """Check what is wrong with the broker, or with the node's address, although the node can serve."""
+    """Check what is wrong with the broker, a worker, or the node's address, although the node can serve."""
     checks = ready.get("checks")
     if not isinstance(checks, dict):
         return
@@ -119,6 +119,10 @@ def _check_broker(ready: dict[str, Any], checklist: _Checklist) -> None:
     for name, state in parts.items() if isinstance(parts, dict) else ():
         if state != "served":
             checklist.failed(f"{name} of the cluster is not served: {state}; its channels receive nothing")
+    workers = checks.get("workers")
+    for name, is_ready in workers.items() if isinstance(workers, dict) else ():
+        if not is_ready:
+            checklist.failed(f"worker {name} is not ready: it starts, hangs or keeps crashing; see the hub's log")
     if address_error := checks.get("advertise"):
         checklist.failed(str(address_error))
     if policy := checks.get("eviction"):

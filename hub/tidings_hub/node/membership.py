@@ -20,7 +20,7 @@ logger = logging.getLogger("tidings.membership")
 
 # Renewals per lease: two of them may fail.
 _RENEWALS_PER_LEASE = 3
-# Seconds until this node has accepted a connection to its own address.
+# Seconds until this node has accepted a connection to its own address, and again until it has responded.
 _PROBE_TIMEOUT_S = 2.0
 # Minimum seconds between two renewals, however many requests call `refresh_soon`.
 _RENEWALS_APART_S = 0.1
@@ -108,7 +108,7 @@ class Membership:
                 f" ({error.strerror or error}): {_CONSEQUENCE}"
             )
         with connection:
-            response = _read_health(connection)
+            response = _read_health(connection, end_s=runtime.now_s() + _PROBE_TIMEOUT_S)
         if response and b'"node":"%b"' % self._nodes.own_id.encode() not in response:
             return (
                 f"another server responds at {self._address}, the `advertise` address of this node: {_CONSEQUENCE}."
@@ -159,13 +159,21 @@ class Membership:
         return self._broker.renew_node_lease(self._nodes.own_id, self._address, lease_s=self._lease_s)
 
 
-def _read_health(connection: socket.socket) -> bytes:
+def _read_health(connection: socket.socket, *, end_s: float) -> bytes:
     """The response to a request for `/healthz`. Empty: none in time, or of a node without room."""
     response = b""
     try:
         # Without a Host header, which a node under --dev would check.
         connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
-        while len(response) < _RESPONSE_MAX_BYTES and (received := connection.recv(_RESPONSE_MAX_BYTES)):
+        # The timeout of the socket would be one per read: a server that drips would never end it.
+        while len(response) < _RESPONSE_MAX_BYTES:
+            left_s = end_s - runtime.now_s()
+            if left_s <= 0:
+                return b""
+            connection.settimeout(left_s)
+            received = connection.recv(_RESPONSE_MAX_BYTES)
+            if not received:
+                break
             response += received
     except OSError:
         return b""

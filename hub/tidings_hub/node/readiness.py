@@ -23,8 +23,10 @@ _RECONNECT_POLL_S = 0.05
 # Seconds until the next canary after one that failed, unless canaries are more frequent anyway: short, so that a
 # failure is confirmed or over soon.
 _RETRY_S = 1.0
-# Seconds between two checks of the broker's configuration, which changes by hand or with a failover.
-_CONFIGURATION_CHECK_S = 60.0
+# How late a canary may end, because other greenlets run or because one part of the broker answers at the last moment.
+_LATE_S = 1.0
+# Seconds between two checks of what does not decide readiness: it changes by hand or with a failover.
+_DETAILS_CHECK_S = 60.0
 
 
 class Readiness:
@@ -48,13 +50,11 @@ class Readiness:
         self._keys = keys
         self._find_address_error = address_error
         self._address_error = ""
-        self._address_check_at_s = 0.0
         self._now_s = now_s
         self._sleep = sleep
         self._pump_alive = pump_alive
         self._canaries = CanaryRecord()
         self._eviction = ""
-        self._configuration_check_at_s = 0.0
 
     def watch(self) -> None:
         """Send a canary at every interval. Runs in its own greenlet."""
@@ -78,8 +78,6 @@ class Readiness:
         metrics.greenlets = self._greenlets()
         self._send_canary()
         metrics.broker_parts_unserved = sum(not part.is_served for part in self._hub.broker.state().parts)
-        self._read_stored_state()
-        self._check_address()
         interval_s = self._hub.settings.canary_interval_s
         return min(interval_s, _RETRY_S) if self._canaries.failures else interval_s
 
@@ -99,19 +97,29 @@ class Readiness:
         metrics.canaries += 1
         metrics.canary_s.observe(trip_s)
 
-    def _read_stored_state(self) -> None:
-        """Read what can change in Redis. Reads may work although publishes fail."""
+    def watch_details(self) -> None:
+        """Check at an interval what does not decide readiness. Runs in its own greenlet: no canary waits for it."""
+        while True:
+            try:
+                pause_s = self._check_details()
+            except Exception:
+                logger.exception("unexpected error in the check of the configuration; continuing")
+                pause_s = _DETAILS_CHECK_S
+            self._sleep(pause_s)
+
+    def _check_details(self) -> float:
+        """Check once. Returns the seconds until the next check."""
+        state = self._hub.broker.state()
+        if not state.connected and not state.can_serve:
+            return _RECONNECT_POLL_S
         try:
-            if self._now_s() >= self._configuration_check_at_s:
-                self._configuration_check_at_s = self._now_s() + _CONFIGURATION_CHECK_S
-                self._set_eviction(self._hub.broker.eviction_policy())
+            self._set_eviction(self._hub.broker.eviction_policy())
         except TidingsError as error:
             log_rate_limited(logger, logging.WARNING, "stored state", "the broker could not be read: %s", error)
+        self._check_address()
+        return _DETAILS_CHECK_S
 
     def _check_address(self) -> None:
-        if self._now_s() < self._address_check_at_s:
-            return
-        self._address_check_at_s = self._now_s() + _CONFIGURATION_CHECK_S
         address_error = self._find_address_error()
         if address_error and not self._address_error:
             logger.warning("%s", address_error)
@@ -132,7 +140,7 @@ class Readiness:
         """Whether this node can serve clients and publications, and the checks that decide it."""
         settings, state = self._hub.settings, self._hub.broker.state()
         canaries, now_s = self._canaries, self._now_s()
-        period_s = settings.canary_interval_s + settings.canary_timeout_s
+        period_s = settings.canary_interval_s + settings.canary_timeout_s + _LATE_S
         age_s = canaries.age_s(now_s=now_s)
         checks: dict[str, object] = {
             "broker": state.connected or state.can_serve,

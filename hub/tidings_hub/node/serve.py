@@ -192,6 +192,7 @@ class Node:
         self.heartbeat = NodeHeartbeat(self.hub, address=f"{self.settings.host}:{port}", sleep=runtime.sleep)
         self._spawn_supervised("heartbeat", self.heartbeat.run)
         self._spawn_supervised("readiness", self.readiness.watch)
+        self._spawn_supervised("readiness_details", self.readiness.watch_details)
         self._spawn_supervised("tick", self._run_every_second)
         self._spawn_supervised("keys", self.key_refresh.run)
         self._user_code.start()

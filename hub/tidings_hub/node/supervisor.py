@@ -32,8 +32,10 @@ _STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 _HANDLED = (*sorted(_STOP_SIGNALS), signal.SIGHUP, signal.SIGCHLD)
 # Seconds that a drain may take longer than its settings allow, before the worker is killed.
 _KILL_AFTER_S = 15.0
-# If the supervisor wakes this much later than planned, it was stopped itself, perhaps together with its workers.
+# If the supervisor wakes this much later than planned, it was stopped itself, perhaps together with its workers. It
+# wakes at least once in `_STEP_S`, so that it notices any stop that is long enough to silence a worker.
 _LATE_S = 1.0
+_STEP_S = 1.0
 _NODE_ID_MAX = 32
 _USAGE_ERROR = 2
 
@@ -128,6 +130,7 @@ class Supervisor:
                 self._on_signals(key.data[0].recv(4096))
             elif key.data.read_beats(now_s=woke_s):
                 self._announce()
+                self._reload_late(key.data)
             else:
                 self._selector.unregister(key.fd)
         self._reap()
@@ -144,7 +147,7 @@ class Supervisor:
     def _wait_s(self, now_s: float) -> float | None:
         times = [] if self._is_stopping else [worker.due_s for worker in self._workers]
         pending = [time_s for time_s in (*times, self._kill_at_s) if time_s is not None]
-        return max(0.0, min(pending) - now_s) if pending else None
+        return min(_STEP_S, max(0.0, min(pending) - now_s)) if pending else None
 
     def _start(self, worker: WorkerProcess, now_s: float) -> None:
         command = [sys.executable, "-m", "tidings_hub", "serve", *self._arguments]
@@ -177,9 +180,19 @@ class Supervisor:
 
     def _send_signal(self, number: signal.Signals) -> None:
         for worker in self._workers:
-            # A SIGHUP would end a worker that does not listen yet. It loads the current settings anyway.
-            if worker.running is not None and (worker.liveness.has_listened or number != signal.SIGHUP):
+            if worker.running is None:
+                continue
+            if number == signal.SIGHUP and not worker.liveness.has_listened:
+                # It would end a worker that does not listen yet.
+                worker.missed_reload = True
+            else:
                 worker.running.send_signal(number)
+
+    def _reload_late(self, worker: WorkerProcess) -> None:
+        """Reload a worker that was starting when the others were reloaded."""
+        if worker.missed_reload and worker.liveness.has_listened and worker.running is not None:
+            worker.missed_reload = False
+            worker.running.send_signal(signal.SIGHUP)
 
     def _stop(self) -> None:
         if self._is_stopping:

@@ -17,7 +17,10 @@ _READ_MAX_BYTES: Final = 4096
 
 
 class WorkerProcess:
-    """Starts and ends the process of one worker. `restart_at_s`: when to start it; None: it runs. `beats`: its pipe."""
+    """Starts and ends the process of one worker. `restart_at_s`: when to start it; None: it runs. `beats`: its pipe.
+
+    `missed_reload`: a SIGHUP came while it was starting. It may have loaded the settings before.
+    """
 
     def __init__(self, name: str, worker: Worker, environment: Mapping[str, str], liveness: Liveness) -> None:
         self.name = name
@@ -28,6 +31,7 @@ class WorkerProcess:
         self.running: subprocess.Popen[bytes] | None = None
         self.restart_at_s: float | None = 0.0
         self.beats: int | None = None
+        self.missed_reload = False
         self._starts = 0
         self._hangs = 0
         self._is_hung = False
@@ -46,6 +50,8 @@ class WorkerProcess:
             OSError: the system could not start it. `restart_at_s` is the time of the next attempt.
         """
         self.restart_at_s = None
+        # It loads the current settings.
+        self.missed_reload = False
         self.restarts.on_started(now_s=now_s)
         self.liveness.on_started(now_s=now_s)
         try:

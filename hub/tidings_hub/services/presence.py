@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from tidings.errors import BadData, Forbidden, TooLarge, Unavailable
@@ -51,7 +51,10 @@ class PresenceService:
         self._metrics = metrics
         self._namespaces = presence_namespaces(settings)
         self._started = False
-        self._sync = PresenceSync(settings, broker, metrics, self._namespaces, now_s=now_s)
+        self._syncs = [
+            PresenceSync(settings, broker, metrics, self._namespaces, now_s=now_s, part=part)
+            for part in range(broker.presence_parts)
+        ]
         # The position of the last publication that this node delivered, by presence channel.
         self._delivered: dict[str, Cursor] = {}
 
@@ -59,11 +62,15 @@ class PresenceService:
         """Start to write to the broker, as soon as a namespace has presence."""
         self._started = True
         if self._namespaces:
-            self._sync.start()
+            for sync in self._syncs:
+                sync.start()
 
     def stop(self) -> None:
         """Stop writing. Users leave after `presence_grace_s`, unless they are connected to another node by then."""
-        self._sync.stop()
+        for sync in self._syncs:
+            sync.begin_stop()
+        for sync in self._syncs:
+            sync.wait_stopped()
 
     def apply_settings(self, settings: Settings, access: Access, sessions: Collection[Session[Any]]) -> None:
         """Apply new rules, also to the channels that the sessions are subscribed to already."""
@@ -74,9 +81,10 @@ class PresenceService:
             return
         for session, old_names in old_channels:
             names = self._with_presence(session.channels)
-            self._sync.leave(session.user, [name for name in old_names if name not in names])
-            self._sync.join(session.user, [name for name in names if name not in old_names], self._info(session))
-        self._sync.set_namespaces(self._namespaces)
+            self._leave(session, [name for name in old_names if name not in names])
+            self._join(session, [name for name in names if name not in old_names])
+        for sync in self._syncs:
+            sync.set_namespaces(self._namespaces)
         if self._started:
             self.start()
 
@@ -84,21 +92,18 @@ class PresenceService:
 
     def on_subscribed(self, session: Session[Any], channels: Iterable[str]) -> None:
         """The session has subscribed to these channels."""
-        names = self._with_presence(channels)
-        if names:
-            self._sync.join(session.user, names, self._info(session))
+        self._join(session, self._with_presence(channels))
 
     def on_token_refreshed(self, session: Session[Any]) -> None:
         """The session has a new token, possibly with another `info`."""
-        names = self._with_presence(session.channels)
-        if names:
-            self._sync.update_info(session.user, names, self._info(session))
+        if names := self._with_presence(session.channels):
+            info = self._info(session)
+            for sync, share in self._shares(names):
+                sync.update_info(session.user, share, info)
 
     def on_unsubscribed(self, session: Session[Any], channels: Iterable[str]) -> None:
         """The session has unsubscribed from these channels."""
-        names = self._with_presence(channels)
-        if names:
-            self._sync.leave(session.user, names)
+        self._leave(session, self._with_presence(channels))
 
     def frame(self, publication: Publication) -> Frame:
         """The frame of a publication in a presence channel: a join, a leave or a count."""
@@ -109,6 +114,25 @@ class PresenceService:
         """This node is no longer subscribed to these channels."""
         for channel in channels:
             self._delivered.pop(channel, None)
+
+    def _join(self, session: Session[Any], names: Sequence[str]) -> None:
+        if names:
+            info = self._info(session)
+            for sync, share in self._shares(names):
+                sync.join(session.user, share, info)
+
+    def _leave(self, session: Session[Any], names: Sequence[str]) -> None:
+        for sync, share in self._shares(names):
+            sync.leave(session.user, share)
+
+    def _shares(self, names: Sequence[str]) -> Iterable[tuple[PresenceSync, Sequence[str]]]:
+        """The channels of each part of the broker, with its sync."""
+        if len(self._syncs) == 1:
+            return [(self._syncs[0], names)] if names else []
+        shares: dict[int, list[str]] = {}
+        for name in names:
+            shares.setdefault(self._broker.presence_part_of(name), []).append(name)
+        return [(self._syncs[part], share) for part, share in shares.items()]
 
     def _with_presence(self, channels: Iterable[str]) -> list[str]:
         if not self._namespaces:
@@ -140,7 +164,7 @@ class PresenceService:
             Unavailable: the broker did not answer.
         """
         self._access.check_presence_enabled(channel)
-        self._sync.flush()
+        self._syncs[self._broker.presence_part_of(channel)].flush()
         list_max = self._settings.presence_list_max
         presence = self._broker.members(channel, limit=list_max if limit is None else min(limit, list_max))
         self._metrics.presence_lists_refused += presence.infos is None and presence.count > list_max

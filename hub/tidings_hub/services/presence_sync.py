@@ -1,4 +1,4 @@
-"""Presence sync: a greenlet that writes this node's members to the broker and renews its presence lease.
+"""Presence sync: a greenlet that writes this node's members to one part of the broker, and renews its lease there.
 
 It writes when something changed, at most ten times a second, and otherwise often enough to renew the lease. A failed
 write is retried. An update always contains the state of a member, never the step, so a repeated write does no harm.
@@ -31,6 +31,8 @@ _RETRY_S = 0.5
 _IDLE_INTERVAL_S = 1.0
 _LEASE_SHARE = 4
 _FLUSH_TIMEOUT_S = 5.0
+# A broker that has answered no update for so long is away: no request waits for it.
+_AWAY_S = 2.0
 # Changes in one update, and members of dead nodes that it removes: a few milliseconds of Redis' time.
 _CHUNK = 500
 # Members whose changes are collected before other greenlets run: about 5 ms.
@@ -39,7 +41,10 @@ _RESETS_MAX = 5
 
 
 class PresenceSync:
-    """Keeps the broker's members of this node up to date. `namespaces`: those with presence."""
+    """Keeps this node's members in one part of the broker up to date. `namespaces`: those with presence.
+
+    Each part has a sync of its own, so one that does not answer delays no other.
+    """
 
     def __init__(
         self,
@@ -49,13 +54,17 @@ class PresenceSync:
         namespaces: Sequence[str],
         *,
         now_s: Callable[[], float],
+        part: int = 0,
     ) -> None:
         self._settings = settings
         self._broker = broker
+        self._part = part
         self._metrics = metrics
         self._namespaces = namespaces
         self._now_s = now_s
         self._local = LocalPresence(grace_s=settings.presence_grace_s)
+        # This part's share of the metric.
+        self._users_count = 0
         # Held for a few steps, never while waiting: the pump may take it.
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -64,6 +73,8 @@ class PresenceSync:
         self._is_writing = False
         self._is_stopping = False
         self._next_update_s = 0.0
+        # When the first update began that failed, while updates fail.
+        self._failed_since_s: float | None = None
         self._needs_reset = False
         self._node, self._epoch = self._new_incarnation(), ""
 
@@ -76,13 +87,16 @@ class PresenceSync:
         )
         self._thread.start()
 
-    def stop(self) -> None:
-        """Send the remaining changes, shorten this node's lease to `presence_grace_s`, and stop.
+    def begin_stop(self) -> None:
+        """Send the remaining changes, shorten this node's lease to `presence_grace_s`, and stop. Never waits.
 
         Users who reconnect elsewhere within that time produce no leave event.
         """
         self._is_stopping = True
         self._wake.set()
+
+    def wait_stopped(self) -> None:
+        """Wait until it has stopped, at most as long as `flush`."""
         if self._thread is not None:
             self._thread.join(_FLUSH_TIMEOUT_S)
 
@@ -112,17 +126,24 @@ class PresenceSync:
         self._on_changed()
 
     def _on_changed(self) -> None:
-        self._metrics.presence_users = len(self._local)
+        self._count_users()
         self._wake.set()
 
+    def _count_users(self) -> None:
+        with self._lock:
+            self._metrics.presence_users += len(self._local) - self._users_count
+            self._users_count = len(self._local)
+
     def flush(self) -> None:
-        """Wait until the broker has all changes up to now.
+        """Wait until this part of the broker has all changes up to now.
 
         Raises:
             Unavailable: the broker did not accept them in time.
         """
         if not (self._needs_reset or self._local.has_changes or self._is_writing):
             return
+        if self._failed_since_s is not None and self._now_s() - self._failed_since_s > _AWAY_S:
+            raise Unavailable("the broker does not answer (presence); try again later")
         flushed = threading.Event()
         self._flush_waiters.append(flushed)
         self._wake.set()
@@ -147,10 +168,13 @@ class PresenceSync:
         return max(0.0, (update_s if expiry_s is None else min(update_s, expiry_s)) - self._now_s())
 
     def _sync(self) -> None:
+        began_s = self._now_s()
         try:
             if self._needs_reset or self._local.has_changes or self._flush_waiters or self._wait_s() == 0:
                 self._write_changes()
+                self._failed_since_s = None
         except HubError as error:
+            self._failed_since_s = began_s if self._failed_since_s is None else self._failed_since_s
             self._metrics.presence_errors += 1
             log_rate_limited(logger, logging.WARNING, "turn", "presence could not be written; retrying: %s", error)
             self._next_update_s = self._now_s() + _RETRY_S
@@ -178,7 +202,7 @@ class PresenceSync:
             raise
         finally:
             self._is_writing = False
-            self._metrics.presence_users = len(self._local)
+            self._count_users()
         if self._local.has_changes:
             self._wake.set()
         for flushed in waiters:
@@ -231,7 +255,8 @@ class PresenceSync:
                 settings.presence_list_max,
                 settings.publication_max_bytes,
                 _CHUNK,
-            )
+            ),
+            part=self._part,
         )
         metrics.presence_turns += 1
         metrics.presence_joins += result.joined

@@ -32,9 +32,16 @@ app_timeout_s = 60
 MODULE = """
 import json
 import os
+import pathlib
+import time
 from tidings_hub import App
 
 app = App()
+STARTING = pathlib.Path("starting")
+if "WAITS" in os.environ and json.loads(os.environ["TIDINGS_WORKER"])["restarts"]:
+    STARTING.touch()
+    while STARTING.exists():
+        time.sleep(0.05)
 if json.loads(os.environ["TIDINGS_WORKER"])["index"] == 1 and "CRASHES" in os.environ:
     os._exit(3)
 
@@ -179,6 +186,41 @@ def test_worker_that_always_crashes_backs_off_while_the_others_serve(hub: HubPro
     assert waits_s == sorted(waits_s)
     assert waits_s[3] > 4 * waits_s[0]
     hub.publish("orders:1", "updated", 1)
+
+
+def test_worker_that_starts_misses_no_reload(hub: HubProcess, tmp_path: Path) -> None:
+    hub.environment["WAITS"] = "1"
+    pids = start(hub)
+    os.kill(pids[0], signal.SIGKILL)
+    starting = tmp_path / "starting"
+    wait_until(starting.exists, why="the new worker has loaded the settings, and imports its module")
+    hub.config.write_text(hub.config.read_text().replace(API_KEY, "another-key-0123456789"))
+    hub.reload()
+    removed, added = API_KEY, "another-key-0123456789"
+
+    def statuses(key: str) -> set[int]:
+        """The kernel chooses the worker of each request."""
+        return {hub.request("GET", "/api/nodes", headers={"Authorization": f"Bearer {key}"})[0] for _ in range(20)}
+
+    wait_until(lambda: statuses(added) == {200}, why="the other worker has reloaded")
+    starting.unlink()
+    wait_all_ready(hub)
+    wait_until(lambda: statuses(added) == {200}, why="both workers have the new key")
+    assert statuses(removed) == {401}
+
+
+def test_machine_that_stands_still_loses_no_worker(hub: HubProcess) -> None:
+    """As for a snapshot of a virtual machine, for almost as long as a worker may be silent."""
+    pids = start(hub)
+    for pid in (hub.pid, *pids):
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(3.9)
+    for pid in (hub.pid, *pids):
+        os.kill(pid, signal.SIGCONT)
+    wait_all_ready(hub)
+    time.sleep(1)
+    assert workers_of(hub) == pids
+    assert "hangs" not in hub.log.read_text()
 
 
 def test_stopped_supervisor_kills_no_worker_when_it_continues(hub: HubProcess) -> None:

@@ -14,7 +14,7 @@ import pytest
 from support.ports import free_port
 from support.processes.client import ClientProcess
 from support.processes.cluster import ClusterProcess
-from support.processes.hub import API_KEY, SECRET, HubProcess, environment, token
+from support.processes.hub import API_KEY, CONFIG, SECRET, HubProcess, environment, token
 from support.processes.redis import RedisProcess
 from support.waiting import wait_until
 from tidings.redis_client.buckets import bucket_of
@@ -182,25 +182,40 @@ def test_one_bucket_away_leaves_the_node_ready(tmp_path: Path) -> None:
     for name in ("cluster", "hub"):
         (tmp_path / name).mkdir()
     cluster = ClusterProcess(tmp_path / "cluster", replicas=False).start()
-    hub = HubProcess(tmp_path / "hub", "--broker", cluster.url())
+    # Far less than broker_timeout_s, so that a canary that takes more than its own time is noticed.
+    config = CONFIG.replace("canary_timeout_s = 2.0", "canary_timeout_s = 1.0")
+    hub = HubProcess(tmp_path / "hub", "--broker", cluster.url(), config=config)
     try:
         hub.start()
         buckets = open_buckets(cluster.url(), "tidings:")
         owners = [cluster.owner(bucket.address.slot) for bucket in buckets]
         frozen = owners[3]
+        statuses: list[int] = []
+        canaries = hub.metric("tidings_canaries_total")
         frozen.pause()
         try:
             frozen_parts = {f"bucket {n}" for n, owner in enumerate(owners) if owner is frozen}
 
             def away() -> set[str]:
-                return {name for name, state in readiness(hub)[1]["parts"].items() if state != "served"}
+                status, checks = readiness(hub)
+                statuses.append(status)
+                return {name for name, state in checks["parts"].items() if state != "served"}
 
             # Other parts can be late for a moment while the client of the cluster finds out what is away.
             wait_until(lambda: away() == frozen_parts, within_s=30, why="only the parts of the frozen master are away")
             # The gauge follows with the next canary.
             wait_until(
-                lambda: hub.metric("tidings_broker_parts_unserved") == len(frozen_parts), within_s=30, why="the gauge"
+                lambda: away() == frozen_parts and hub.metric("tidings_broker_parts_unserved") == len(frozen_parts),
+                within_s=30,
+                why="the gauge",
             )
+            wait_until(
+                lambda: away() == frozen_parts and hub.metric("tidings_canaries_total") > canaries + 2,
+                within_s=30,
+                why="canaries of the others",
+            )
+            # The canaries of the frozen master have held up no canary of the others for too long.
+            assert set(statuses) == {200}
             status, checks = readiness(hub)
             assert status == 200
             assert all(checks["parts"].values())

@@ -38,8 +38,8 @@ class NamespaceRules:
         self._rules[CANARY_NAMESPACE] = CANARY_RULE
         self._is_written = False
 
-    def write(self) -> None:
-        """Replace the rules in Redis by these.
+    def write(self, *, timeout_s: float | None = None) -> None:
+        """Replace the rules in Redis by these. `timeout_s`: for this call, if not that of all commands.
 
         Raises:
             Unavailable, TimedOut: Redis did not store them.
@@ -47,12 +47,12 @@ class NamespaceRules:
         rules = self._rules
         if rules:
             packed = pack_rules(self._keys, rules, self._limits)
-            check_rules_reply(self._commands.run(packed, 1, (rules_script(),))[0])
+            check_rules_reply(self._commands.run(packed, 1, (rules_script(),), timeout_s=timeout_s)[0])
             # Redis may execute two writes in any order: the later rules are written again.
             self._is_written = rules is self._rules
 
-    def restore(self) -> None:
-        """Write the rules that Redis lacks: all of them if they were never written.
+    def restore(self, *, timeout_s: float | None = None) -> None:
+        """Write the rules that Redis lacks: all of them if they were never written. `timeout_s`: for each call.
 
         Raises:
             Unavailable, TimedOut: as `write`.
@@ -60,12 +60,12 @@ class NamespaceRules:
         if not self._rules:
             return
         if not self._is_written:
-            self.write()
+            self.write(timeout_s=timeout_s)
             return
-        stored = self._commands.run(pack(b"HKEYS", self._keys.rules))[0]
+        stored = self._commands.run(pack(b"HKEYS", self._keys.rules), timeout_s=timeout_s)[0]
         if isinstance(stored, Exception) or not stored:
             # Without any rule, the key is missing.
-            self.write()
+            self.write(timeout_s=timeout_s)
             return
         # Emitters extend the life of pointers by the field beside the rules.
         fields = {**self._rules, POINTER_TTL_FIELD: b"%d" % self._limits.pointer_ttl_s}
@@ -81,4 +81,4 @@ class NamespaceRules:
             missing[0][0].decode(),
         )
         packed = b"".join(pack(b"HSETNX", self._keys.rules, name, rule) for name, rule in missing)
-        self._commands.run_checked(packed, len(missing))
+        self._commands.run_checked(packed, len(missing), timeout_s=timeout_s)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+import time
+from contextlib import suppress
 from typing import cast
 
 import pytest
@@ -66,6 +70,31 @@ def test_name_that_is_this_machine_for_every_node_is_reported(advertise: str, re
         assert membership.address_error().startswith(report)
     finally:
         membership.leave()
+
+
+def test_server_that_drips_at_the_address_ends_the_check_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            with suppress(OSError):
+                connection, _ = server.accept()
+                with connection:
+                    while True:
+                        connection.sendall(b"x")
+                        time.sleep(0.05)
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        metrics = Metrics()
+        broker = MemoryBroker("memory://drips", limits=broker_limits(), metrics=metrics)
+        membership = Membership(broker, NodeDirectory("n1-", {}, silent_s=9.0), metrics, lease_s=9.0)
+        membership.join(cast("Relay", FailingRelay(0)), address)
+        try:
+            assert membership.address_error() == ""
+        finally:
+            membership.leave()
+            thread.join()
 
 
 @pytest.mark.parametrize("host", ["0", "[::0]", "[0::]"])

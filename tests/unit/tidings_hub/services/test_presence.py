@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -36,16 +37,30 @@ class FaultyBroker(MemoryBroker):
         self.down = False
         self.before_reply: list[Callable[[], object]] = []
 
-    def update_presence(self, update: PresenceUpdate) -> PresenceUpdateResult:
+    def update_presence(self, update: PresenceUpdate, *, part: int = 0) -> PresenceUpdateResult:
         if self.down:
             raise Unavailable("no")
-        return super().update_presence(update)
+        return super().update_presence(update, part=part)
 
     def members(self, channel: str, *, limit: int) -> Presence:
         presence = super().members(channel, limit=limit)
         if self.before_reply:
             self.before_reply.pop()()
         return presence
+
+
+class BrokerOfTwoParts(FaultyBroker):
+    """A broker whose second part, with the channels `room:away…`, rejects updates while `down`."""
+
+    presence_parts = 2
+
+    def presence_part_of(self, channel: str) -> int:
+        return int(channel.startswith("room:away"))
+
+    def update_presence(self, update: PresenceUpdate, *, part: int = 0) -> PresenceUpdateResult:
+        if self.down and part == 1:
+            raise Unavailable("no")
+        return MemoryBroker.update_presence(self, update)
 
 
 def settings(**more: Any) -> Settings:
@@ -66,8 +81,8 @@ def start(store: MemoryStore) -> Iterator[Start]:
     """Starts hubs on one store."""
     hubs: list[Hub] = []
 
-    def start(**more: Any) -> Hub:
-        hub_settings, broker = settings(**more), FaultyBroker(store)
+    def start(kind: type[FaultyBroker] = FaultyBroker, **more: Any) -> Hub:
+        hub_settings, broker = settings(**more), kind(store)
         hub = Hub(hub_settings, broker, hub_settings.access(), None, fan_out=fan_out, metrics=Metrics())
         hubs.append(hub)
         broker.write_rules(hub_settings.broker_rules())
@@ -124,6 +139,35 @@ def test_lost_joins_produce_a_gap_event(hub: Hub) -> None:
     hub.on_loss([presence_channel(ROOM), ROOM], Cursor("e", 7))
     gap = {"cursor": "e.7", "channels": {ROOM: {"recovered": False}}, "presence": {ROOM: {"recovered": False}}}
     assert events(ann, "gap") == [["tidings:gap", gap, "e.7"]]
+
+
+def fails_at_once(hub: Hub, channel: str) -> bool:
+    started_s = time.monotonic()
+    try:
+        hub.presence.members(channel)
+    except Unavailable:
+        return time.monotonic() - started_s < 1
+    return False
+
+
+def test_part_that_is_away_does_not_affect_the_presence_of_others(start: Start) -> None:
+    hub = start(BrokerOfTwoParts)
+    ann = open_session(hub, "ann", ROOM, "room:away", watch=(ROOM,))
+    wait_until(lambda: events(ann, "join"), why="Ann joined")
+    faulty(hub).down = True
+    errors = hub.metrics.presence_errors
+    bob = open_session(hub, "bob", ROOM, "room:away")
+    wait_until(lambda: hub.metrics.presence_errors > errors, why="an update of the other part fails")
+    assert hub.presence.members(ROOM).members == {"ann": None, "bob": None}
+    assert hub.metrics.presence_users == 4
+    hub.unsubscribe(bob, [ROOM, "room:away"])
+    wait_until(lambda: events(ann, "leave"), why="Bob left, in the part that is served")
+    assert hub.presence.members(ROOM).members == {"ann": None}
+    wait_until(lambda: fails_at_once(hub, "room:away"), why="no request waits for a part that is away")
+    faulty(hub).down = False
+    wait_until(lambda: not fails_at_once(hub, "room:away"), why="the part is written again")
+    assert hub.presence.members("room:away").members == {"ann": None}
+    assert hub.metrics.presence_users == 2
 
 
 def test_changes_are_kept_while_the_broker_is_down(hub: Hub) -> None:
