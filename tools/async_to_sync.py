@@ -17,16 +17,22 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-FILES = {"adapters/tidings/async_emitter.py": "adapters/tidings/emitter.py"}
+FILES = {
+    "adapters/tidings/async_emitter.py": "adapters/tidings/emitter.py",
+    "adapters/tidings/async_node_requests.py": "adapters/tidings/node_requests.py",
+}
 NAMES = {
     "AsyncBatch": "Batch",
     "AsyncEmitter": "Emitter",
     "AsyncNodeQueries": "NodeQueries",
+    "AsyncNodeRequests": "NodeRequests",
+    "AsyncNotifier": "Notifier",
     "AsyncReceipt": "Receipt",
     "LoopPublishers": "ProcessPublisher",
     "__aenter__": "__enter__",
     "__aexit__": "__exit__",
     "add_async_waiters": "add_waiters",
+    "async_node_requests": "node_requests",
     "async_receipts_or_raise": "receipts_or_raise",
     "open_async_publisher": "open_publisher",
 }
@@ -52,23 +58,29 @@ SENTENCES = {
 
 
 def to_sync(text: str, source: str) -> str:
-    """The blocking form of the module `text`; `source` is its path from the root.
-
-    Raises:
-        SystemExit: a name or sentence of the tables does not occur.
-    """
+    """The blocking form of the module `text`; `source` is its path from the root."""
     lines = [line for line in text.splitlines(keepends=True) if not line.rstrip().endswith("# async")]
     text = re.sub(r"^( *)# sync: ", r"\1", "".join(lines), flags=re.MULTILINE)
     text = re.sub(r"\b(async|await) ", "", text)
     for name, blocking in NAMES.items():
-        text, count = re.subn(rf"\b{name}\b", blocking, text)
-        if not count:
-            raise SystemExit(f"{source} has no {name!r}; correct NAMES in tools/async_to_sync.py")
+        text = re.sub(rf"\b{name}\b", blocking, text)
     for sentence, blocking in SENTENCES.items():
-        if sentence not in text:
-            raise SystemExit(f"{source} has no {sentence!r}; correct SENTENCES in tools/async_to_sync.py")
         text = text.replace(sentence, blocking)
     return f"# Generated from {Path(source).name}: change that file, then run `make sync`.\n{text}"
+
+
+def check_tables(texts: list[str]) -> None:
+    """Check that each entry of the tables has an effect on one of the sources.
+
+    Raises:
+        SystemExit: it has none.
+    """
+    for name in NAMES:
+        if not any(re.search(rf"\b{name}\b", text) for text in texts):
+            raise SystemExit(f"no source has {name!r}; correct NAMES in tools/async_to_sync.py")
+    for sentence in SENTENCES:
+        if not any(sentence in text for text in texts):
+            raise SystemExit(f"no source has {sentence!r}; correct SENTENCES in tools/async_to_sync.py")
 
 
 def formatted(text: str, path: str) -> str:
@@ -91,10 +103,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="change nothing, and fail if a file is not current")
     check = parser.parse_args().check
+    texts = {source: (ROOT / source).read_text(encoding="utf-8") for source in FILES}
+    check_tables(list(texts.values()))
     for source, target in FILES.items():
-        text = formatted(to_sync((ROOT / source).read_text(encoding="utf-8"), source), target)
+        text = formatted(to_sync(texts[source], source), target)
         path = ROOT / target
-        if text == path.read_text(encoding="utf-8"):
+        if path.is_file() and text == path.read_text(encoding="utf-8"):
             continue
         if check:
             print(f"{target} is not current: change {source} and run `make sync`", file=sys.stderr)

@@ -27,7 +27,7 @@ from tidings.errors import (
     Unauthorized,
     Unavailable,
 )
-from tidings.receipts import BatchFailed, Receipt
+from tidings.receipts import BatchFailed, NotificationReceipt, Receipt
 from tidings.wire.claims import Claims
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence
@@ -51,6 +51,7 @@ __all__ = [
     "Forbidden",
     "HubError",
     "MissingExtra",
+    "NotificationReceipt",
     "PeerError",
     "Presence",
     "Receipt",

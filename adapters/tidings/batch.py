@@ -1,4 +1,4 @@
-"""Many publications in one round trip."""
+"""Many publications and notifications in one or two round trips."""
 
 from __future__ import annotations
 
@@ -6,27 +6,33 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self, Unpack
 
-from tidings.builder import PublicationBuilder, without_own_duplicates
+from tidings.builder import PublicationBuilder
 from tidings.errors import BadRequest, TidingsError, TooLarge
 from tidings.models.versions import VersionOfKind
-from tidings.options import EventOptions, PushOptions
-from tidings.publishers.base import OutgoingPublication, PublishResult
+from tidings.options import EventOptions, NotifyOptions, PushOptions
+from tidings.publishers.base import (
+    Outgoing,
+    OutgoingPublication,
+    OutgoingResult,
+    PublishResult,
+)
 from tidings.receipts import BatchFailed
 
 
 class Collected:
-    """What a batch collects: at most `batch_max` publications, more raise TooLarge.
+    """What a batch collects: at most `batch_max` publications and notifications, more raise TooLarge.
 
     Data is encoded when it is added. So an error is raised where it was made, and a later change of the object does
-    not change the publication. `results` is filled when the batch is sent: one Receipt or error per publication, in
-    order. A call for several channels makes one publication for each.
+    not change the publication. `results` is filled when the batch is sent: one Receipt or error per publication and one
+    NotificationReceipt or error per notification, in order. A call for several channels or users makes one for each.
     """
 
     def __init__(self, builder: PublicationBuilder, batch_max: int) -> None:
-        self.results: list[PublishResult] = []
+        self.results: list[OutgoingResult] = []
         self._builder = builder
         self._batch_max = batch_max
-        self._items: list[OutgoingPublication] = []
+        self._items: list[Outgoing] = []
+        self._has_notifications = False
         self._is_open = False
 
     def emit(self, event: str, data: object = None, *, ack: bool = False, **options: Unpack[EventOptions]) -> None:
@@ -44,6 +50,15 @@ class Collected:
             CallerError: as `Emitter.push_model`; TooLarge also for a full batch.
         """
         self._add(self._builder.build_model(obj, **options))
+
+    def notify(self, category: str, **options: Unpack[NotifyOptions]) -> None:
+        """Add what `Emitter.notify` would send.
+
+        Raises:
+            CallerError: as `Emitter.notify`; TooLarge also for a full batch.
+        """
+        self._add(self._builder.build_notifications(category, **options))
+        self._has_notifications = True
 
     def push_row(
         self, obj: object, fallback: VersionOfKind | None, /, **options: Unpack[PushOptions]
@@ -95,28 +110,28 @@ class Collected:
 
     @property
     def channels(self) -> list[str]:
-        """The channel of each publication, in the order of `results`."""
+        """The channel of each publication, and the user's own channel of each notification, as in `results`."""
         return [item.channel for item in self._items]
 
     def __len__(self) -> int:
-        """The number of publications."""
+        """The number of publications and notifications."""
         return len(self._items)
 
-    def _add(self, items: list[OutgoingPublication]) -> None:
+    def _add(self, items: Sequence[Outgoing]) -> None:
         if not self._is_open:
             raise BadRequest("a batch collects only inside its `with` block; make a new one with batch()")
         if len(self._items) + len(items) > self._batch_max:
             raise TooLarge(f"a batch of more than {self._batch_max} publications; send several, or raise batch_max")
         self._items += items
 
-    def _end(self) -> list[OutgoingPublication]:
-        """End collecting. Returns the publications to send; none the second time."""
+    def _end(self) -> list[Outgoing]:
+        """End collecting. Returns what to send; nothing the second time."""
         items = self._items if self._is_open else []
         self._is_open = False
         return items
 
-    def _finish(self, items: list[OutgoingPublication], results: list[PublishResult]) -> None:
-        self.results = without_own_duplicates(items, results)
+    def _finish(self, results: Sequence[OutgoingResult]) -> None:
+        self.results = [*results]
         failures = [result for result in self.results if isinstance(result, TidingsError)]
         if failures:
             raise BatchFailed(self.results) from failures[0]
@@ -125,7 +140,7 @@ class Collected:
 class Batch(Collected):
     """`with emitter.batch() as batch:`; sent at the end of the block, or discarded if the block raises.
 
-    Leaving the block raises BatchFailed if any publication was not accepted.
+    Leaving the block raises BatchFailed if anything was not accepted.
     """
 
     def __init__(
@@ -133,14 +148,19 @@ class Batch(Collected):
         builder: PublicationBuilder,
         batch_max: int,
         publish: Callable[[list[OutgoingPublication]], list[PublishResult]],
+        send_mixed: Callable[[list[Outgoing]], list[OutgoingResult]],
     ) -> None:
         super().__init__(builder, batch_max)
         self._publish = publish
+        self._send_mixed = send_mixed
 
     def send(self) -> None:
-        """Send what was collected. Raises BatchFailed if any publication was not accepted."""
+        """Send what was collected. Raises BatchFailed if anything was not accepted."""
         if items := self._end():
-            self._finish(items, self._publish(items))
+            if self._has_notifications:
+                self._finish(self._send_mixed(items))
+            else:
+                self._finish(self._publish(items))  # type: ignore[arg-type]  # publications only
 
     def __enter__(self) -> Self:
         return self.begin()
@@ -155,21 +175,26 @@ class Batch(Collected):
 
 
 class AsyncBatch(Collected):
-    """`async with emitter.batch() as batch:`; otherwise as `Batch`. `emit` and `push_model` are not awaited."""
+    """`async with emitter.batch() as batch:`; otherwise as `Batch`. `emit`, `notify` and `push_model` only collect."""
 
     def __init__(
         self,
         builder: PublicationBuilder,
         batch_max: int,
         publish: Callable[[list[OutgoingPublication]], Awaitable[list[PublishResult]]],
+        send_mixed: Callable[[list[Outgoing]], Awaitable[list[OutgoingResult]]],
     ) -> None:
         super().__init__(builder, batch_max)
         self._publish = publish
+        self._send_mixed = send_mixed
 
     async def send(self) -> None:
-        """Send what was collected. Raises BatchFailed if any publication was not accepted."""
+        """Send what was collected. Raises BatchFailed if anything was not accepted."""
         if items := self._end():
-            self._finish(items, await self._publish(items))
+            if self._has_notifications:
+                self._finish(await self._send_mixed(items))
+            else:
+                self._finish(await self._publish(items))  # type: ignore[arg-type]  # publications only
 
     async def __aenter__(self) -> Self:
         return self.begin()

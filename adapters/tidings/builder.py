@@ -1,6 +1,6 @@
-"""From the arguments of a call to the publications that a publisher sends, and from its results to receipts.
+"""From the arguments of a call to what a publisher sends, and from its results to receipts.
 
-Everything that `emit` does, without I/O. The emitters add the publisher.
+Everything that `emit` and `notify` do, without I/O. The emitters add the publisher.
 """
 
 from __future__ import annotations
@@ -8,17 +8,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Self, Unpack, cast
+from typing import NoReturn, Self, Unpack, cast
 
-from tidings.errors import BadChannel, BadConfig, Internal, TidingsError
+from tidings.errors import BadChannel, BadConfig, Internal, TidingsError, Unavailable
 from tidings.models.describe import ModelOptions, describe, describe_departure
 from tidings.models.rules import SHARED, Registry
 from tidings.models.versions import EmitterClock, VersionOfKind
-from tidings.options import Options
-from tidings.publishers.base import CALLER_ID_S, OWN_ID_S, OutgoingPublication, PublishResult
-from tidings.receipts import AsyncReceipt, BatchFailed, Receipt
+from tidings.options import NotifyOptions, Options
+from tidings.publishers.base import (
+    CALLER_ID_S,
+    OWN_ID_S,
+    NotifyResult,
+    Outgoing,
+    OutgoingNotification,
+    OutgoingPublication,
+    OutgoingResult,
+    PublishResult,
+)
+from tidings.receipts import AsyncReceipt, BatchFailed, NotificationReceipt, Receipt
 from tidings.wire.channels import check_channel, check_channels, check_id, user_channel
 from tidings.wire.ids import new_id
+from tidings.wire.notification import read_request
 from tidings.wire.payload import MAX_BYTES, encode_data
 from tidings.wire.publication import NO_OPTIONS, encode_body, options_for
 
@@ -48,7 +58,8 @@ class PublicationBuilder:
     """Turns the arguments of `emit` and `push_model` into `OutgoingPublication` publications, one per channel.
 
     `clock_ns` returns nanoseconds since 1970. Data larger than `publication_max_bytes` raises TooLarge and is never
-    truncated. `no_acks`: why publications cannot be acknowledged; empty if they can.
+    truncated. `no_acks`: why publications cannot be acknowledged; empty if they can. `no_inbox`: why there are no
+    notifications; empty if there are.
     """
 
     def __init__(
@@ -58,18 +69,23 @@ class PublicationBuilder:
         registry: Registry | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
         no_acks: str = "",
+        no_inbox: str = "",
     ) -> None:
         self.registry = Registry() if registry is None else registry
         self.max_bytes = publication_max_bytes
         self._clock_ns = clock_ns
         self._no_acks = no_acks
+        self._no_inbox = no_inbox
         self._clock = EmitterClock(clock_ns)
 
     @classmethod
     def for_emitter(cls, options: Options) -> Self:
         """The builder of an emitter. Its registry also finds the classes of `tidings.models.register`."""
         return cls(
-            publication_max_bytes=options.publication_max_bytes, registry=Registry(SHARED), no_acks=options.no_acks
+            publication_max_bytes=options.publication_max_bytes,
+            registry=Registry(SHARED),
+            no_acks=options.no_acks,
+            no_inbox=options.no_inbox,
         )
 
     def build_event(
@@ -95,6 +111,20 @@ class PublicationBuilder:
         if all_channels is None:
             raise BadChannel("no channel given; nothing is ever sent to everyone: give channel, channels or user")
         return self._outgoing(event, data, all_channels, id, options_for(ack=ack))
+
+    def build_notifications(self, category: str, **options: Unpack[NotifyOptions]) -> list[OutgoingNotification]:
+        """What `notify` sends: one notification for each user.
+
+        Raises:
+            BadRequest, BadChannel, BadData, BadId, TooLarge: nothing is sent.
+            BadConfig: the publisher takes no notifications.
+        """
+        if self._no_inbox:
+            raise BadConfig(self._no_inbox)
+        now_ms = self._clock_ns() // 1_000_000
+        notifications = read_request({"category": category, **options}, now_ms=now_ms, max_bytes=self.max_bytes)
+        has_caller_id = options.get("id") is not None
+        return [OutgoingNotification(notification, has_caller_id) for notification in notifications]
 
     def build_model(
         self,
@@ -165,6 +195,50 @@ def without_own_duplicates(
     ]
 
 
+def without_own_repetitions(
+    items: Sequence[OutgoingNotification], results: Sequence[NotifyResult]
+) -> list[NotifyResult]:
+    """As `without_own_duplicates`, for notifications.
+
+    Raises:
+        Internal: the publisher did not return a result for every item.
+    """
+    if len(results) != len(items):
+        raise Internal(f"{len(results)} results for {len(items)} notifications; please report this")
+    return [
+        replace(result, duplicate=False)
+        if isinstance(result, NotificationReceipt) and result.duplicate and not item.has_caller_id
+        else result
+        for item, result in zip(items, results, strict=True)
+    ]
+
+
+def no_time_left(items: Sequence[OutgoingNotification]) -> list[NotifyResult]:
+    """The results of notifications whose batch has used its time for publications."""
+    return [
+        Unavailable("not sent: the publications took all the time; raise timeout_s, or send a smaller batch")
+        for _ in items
+    ]
+
+
+def split_items(items: Sequence[Outgoing]) -> tuple[list[OutgoingPublication], list[OutgoingNotification]]:
+    """The publications and the notifications among items."""
+    return (
+        [item for item in items if isinstance(item, OutgoingPublication)],
+        [item for item in items if isinstance(item, OutgoingNotification)],
+    )
+
+
+def in_order_of(
+    items: Sequence[Outgoing], published: Sequence[PublishResult], notified: Sequence[NotifyResult]
+) -> list[OutgoingResult]:
+    """The results of items that `split_items` has split."""
+    of_publications, of_notifications = iter(published), iter(notified)
+    return [
+        next(of_publications) if isinstance(item, OutgoingPublication) else next(of_notifications) for item in items
+    ]
+
+
 def receipts_or_raise(results: Sequence[PublishResult]) -> list[Receipt]:
     """The receipts of one call.
 
@@ -173,8 +247,20 @@ def receipts_or_raise(results: Sequence[PublishResult]) -> list[Receipt]:
         BatchFailed: some were published, or the errors differ. It has all results.
     """
     failures = [result for result in results if isinstance(result, TidingsError)]
-    if not failures:
-        return [result for result in results if isinstance(result, Receipt)]
+    if failures:
+        _raise(results, failures)
+    return [result for result in results if isinstance(result, Receipt)]
+
+
+def notification_receipts_or_raise(results: Sequence[NotifyResult]) -> list[NotificationReceipt]:
+    """As `receipts_or_raise`, for notifications."""
+    failures = [result for result in results if isinstance(result, TidingsError)]
+    if failures:
+        _raise(results, failures)
+    return [result for result in results if isinstance(result, NotificationReceipt)]
+
+
+def _raise(results: Sequence[OutgoingResult], failures: Sequence[TidingsError]) -> NoReturn:
     if len(failures) == len(results) and len({type(failure) for failure in failures}) == 1:
         raise failures[0]
     raise BatchFailed(results) from failures[0]

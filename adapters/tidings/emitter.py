@@ -11,22 +11,46 @@ from typing import Self, Unpack, overload
 
 from tidings.ack_wait import add_waiters
 from tidings.batch import Batch
-from tidings.builder import PublicationBuilder, receipts_or_raise, without_own_duplicates
+from tidings.builder import (
+    PublicationBuilder,
+    in_order_of,
+    no_time_left,
+    notification_receipts_or_raise,
+    receipts_or_raise,
+    split_items,
+    without_own_duplicates,
+    without_own_repetitions,
+)
 from tidings.current_publisher import ProcessPublisher
+from tidings.errors import BadConfig
 from tidings.models.describe import ModelOptions
-from tidings.options import BATCH_MAX, DEFAULT_PREFIX, DEFAULT_URL, TIMEOUT_S, Options, read_environment
+from tidings.node_requests import NodeRequests
+from tidings.options import (
+    BATCH_MAX,
+    DEFAULT_PREFIX,
+    DEFAULT_URL,
+    NO_INBOX,
+    TIMEOUT_S,
+    NotificationOptions,
+    Options,
+    read_environment,
+)
 from tidings.publishers import open_publisher
-from tidings.publishers.base import NodeQueries, OutgoingPublication, Publisher, PublishResult
-from tidings.receipts import Receipt
-from tidings.wire import control
-from tidings.wire.channels import check_channel
-from tidings.wire.control import Command, CommandResult, History, NodeRecord
+from tidings.publishers.base import (
+    Notifier,
+    NotifyResult,
+    Outgoing,
+    OutgoingNotification,
+    OutgoingPublication,
+    OutgoingResult,
+    Publisher,
+    PublishResult,
+)
+from tidings.receipts import NotificationReceipt, Receipt
 from tidings.wire.payload import MAX_BYTES
-from tidings.wire.presence import LIST_MAX, Presence
-from tidings.wire.reports import Report, ReportQuery
 
 
-class Emitter:
+class Emitter(NodeRequests):
     """Publishes to the hub. Every call returns a receipt or raises, within `timeout_s` seconds.
 
     Only the look-up of a host's name may take longer, where the system's resolver does.
@@ -160,85 +184,43 @@ class Emitter:
         receipts = receipts_or_raise(self._publish(items))
         return receipts if channel is None and user is None else receipts[0]
 
-    def batch(self) -> Batch:
-        """Collect publications and send them in one round trip: `with emitter.batch() as batch:`."""
-        return Batch(self._builder, self._options.batch_max, self._publish)
-
-    def disconnect(self, *, user: str | None = None, connection: str | None = None) -> CommandResult:
-        """Close all connections of a user, or one by its public id, on every node. Clients may reconnect: see `revoke`.
-
-        The result counts connections and nodes. `missing` names live nodes that did not reply in time.
-
-        Raises:
-            CallerError: not exactly one of the two, or a malformed name.
-            Unavailable: no node received the command. TimedOut: it may or may not have run.
-        """
-        return self._send(control.disconnect(user=user, connection=connection))
-
-    def revoke(
+    @overload
+    def notify(self, category: str, *, user: str, **options: Unpack[NotificationOptions]) -> NotificationReceipt: ...
+    @overload
+    def notify(
+        self, category: str, *, users: Iterable[str], **options: Unpack[NotificationOptions]
+    ) -> list[NotificationReceipt]: ...
+    def notify(
         self,
+        category: str,
         *,
         user: str | None = None,
-        jti: str | None = None,
-        for_s: float | None = None,
-        until_s: float | None = None,
-    ) -> CommandResult:
-        """Lock out a user or one token on every node, at once, for `for_s` seconds or until `until_s` (unix seconds).
+        users: Iterable[str] | None = None,
+        **options: Unpack[NotificationOptions],
+    ) -> NotificationReceipt | list[NotificationReceipt]:
+        """Put a notification into the inbox of a user, or of up to 1,000 `users`.
 
-        The broker stores the revocation: a node that misses the command reads it within its `canary_interval_s`.
-
-        Raises:
-            CallerError, Unavailable, TimedOut: as `disconnect`.
-        """
-        return self._send(control.revoke(user=user, jti=jti, for_s=for_s, until_s=until_s, now_s=time.time()))
-
-    def subscribe(self, *, user: str, channel: str) -> CommandResult:
-        """Subscribe all live connections of a user to a channel, whatever their tokens cover.
-
-        The subscription ends with the connection. After a reconnect the client needs a token that covers the channel.
+        Options: `title`, `body`, `url`, `icon`, `data`, `id`, `group`, `expires_in_s`; see
+        `options.NotificationOptions`. Title and body are text, not HTML.
+        Returns a receipt; for `users` one per user, in order, without repetitions.
 
         Raises:
-            CallerError, Unavailable, TimedOut: as `disconnect`; UnknownNamespace.
+            CallerError: the call cannot succeed (BadRequest, BadChannel, BadData, BadId, TooLarge, UnknownCategory,
+                Unauthorized, Forbidden, BadConfig); do not repeat it.
+            Unavailable: it was not accepted.
+            TimedOut: it may or may not be accepted; repeat it with the same `id`.
+            BatchFailed: it was accepted for some of `users` only.
         """
-        return self._send(control.subscribe(user=user, channel=channel))
+        items = self._builder.build_notifications(category, user=user, users=users, **options)
+        receipts = notification_receipts_or_raise(self._notify(items, self._options.timeout_s))
+        return receipts if users is not None else receipts[0]
 
-    def unsubscribe(self, *, user: str, channel: str) -> CommandResult:
-        """Unsubscribe all live connections of a user from a channel. A client that may subscribe can do so again.
+    def batch(self) -> Batch:
+        """Collect publications and send them in one round trip: `with emitter.batch() as batch:`.
 
-        Raises:
-            CallerError, Unavailable, TimedOut: as `disconnect`.
+        Notifications take another one. Both share the time limit.
         """
-        return self._send(control.unsubscribe(user=user, channel=channel))
-
-    def history(self, channel: str, *, limit: int = control.PAGE, since: str | None = None) -> History:
-        """Stored publications of a channel, oldest first: the first `limit` after the cursor `since`, or the last ones.
-
-        Raises:
-            BadChannel, BadCursor, BadRequest, UnknownNamespace, Unavailable, TimedOut.
-        """
-        after = control.check_page(channel, since, limit)
-        return self._queries("history").history(channel, since=after, limit=limit, timeout_s=self._options.timeout_s)
-
-    def nodes(self) -> list[NodeRecord]:
-        """Every live node, with its connections, sessions and channels as of a few seconds ago.
-
-        Raises:
-            Unavailable, TimedOut: no reply.
-        """
-        return self._queries("nodes").nodes(timeout_s=self._options.timeout_s)
-
-    def presence(self, channel: str, *, limit: int = LIST_MAX) -> Presence:
-        """The users in a channel. `members` of the result is `info` by user, `count` the number of users.
-
-        For more than `limit` users (over HTTP: the hub's `presence_list_max`) `members` is None.
-
-        Raises:
-            BadChannel: not a channel. Forbidden: its namespace has no presence.
-            Unavailable, TimedOut: no reply in time.
-        """
-        return self._queries("presence").presence(
-            check_channel(channel), limit=limit, timeout_s=self._options.timeout_s
-        )
+        return Batch(self._builder, self._options.batch_max, self._publish, self._send_mixed)
 
     def close(self) -> None:
         """Close all connections. Publishing afterwards raises Unavailable."""
@@ -259,19 +241,27 @@ class Emitter:
         results = self._publisher.current.publish(items, timeout_s=self._options.timeout_s)
         return add_waiters(items, without_own_duplicates(items, results), self._report)
 
-    def _send(self, command: Command) -> CommandResult:
-        return self._queries(command.name).send_command(command, timeout_s=self._options.timeout_s)
+    def _notify(self, items: list[OutgoingNotification], timeout_s: float) -> list[NotifyResult]:
+        results = self._notifier().notify(items, timeout_s=timeout_s)
+        return without_own_repetitions(items, results)
 
-    def _report(self, query: ReportQuery, timeout_s: float) -> Report:
-        return self._queries("report").report(query, timeout_s=timeout_s)
+    def _send_mixed(self, items: list[Outgoing]) -> list[OutgoingResult]:
+        """The results of publications and notifications, in the order of the items."""
+        self._notifier()
+        publications, notifications = split_items(items)
+        end_s = time.monotonic() + self._options.timeout_s
+        published = self._publish(publications) if publications else []
+        left_s = end_s - time.monotonic()
+        notified = self._notify(notifications, left_s) if left_s > 0 else no_time_left(notifications)
+        return in_order_of(items, published, notified)
 
-    def _queries(self, operation: str) -> NodeQueries:
-        """The publisher, if nodes reply through it.
+    def _notifier(self) -> Notifier:
+        """The publisher, if it takes notifications.
 
         Raises:
-            BadConfig: the URL only takes publications; the message names `operation`.
+            BadConfig: it does not.
         """
         publisher = self._publisher.current
-        if isinstance(publisher, NodeQueries):
+        if isinstance(publisher, Notifier):
             return publisher
-        raise self._options.no_replies(operation)
+        raise BadConfig(NO_INBOX)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from types import UnionType
-from typing import TypedDict
+from typing import Required, TypedDict
 
 from tidings.errors import BadConfig
 from tidings.models.describe import ModelOptions
@@ -21,6 +21,12 @@ _NO_ACKS: dict[PublisherKind, str] = {
     "queue": "ack=True needs a reply, and a queue only takes publications; use the hub's redis:// or http:// URL",
     "socketio": "ack=True: Socket.IO servers do not reply to an emitter; use an Emitter with a tidings hub's URL",
 }
+
+# The error of a notification through a publisher that takes none.
+NO_INBOX = (
+    "notify needs a hub with a notification service, and this publisher takes no notifications; "
+    "use an Emitter with the hub's redis://, http:// or amqp:// URL"
+)
 
 
 class TargetOptions(TypedDict, total=False):
@@ -38,6 +44,34 @@ class EventOptions(TargetOptions, total=False):
     """The options of `emit`. `id`: the publication's id; repeating it within 5 minutes publishes nothing new."""
 
     id: str | None
+
+
+class NotificationOptions(TypedDict, total=False):
+    """The options of `notify`, besides the user.
+
+    `title`: one line of 1 to 200 characters. `body`: at most 2,000, with line feeds. Both are text, not HTML.
+    `url`: where a click leads: an absolute http(s) URL or a path that begins with one `/`. `icon`: likewise, an image.
+    `data`: anything that JSON can represent, for the page.
+    `id`: repeating it for the same user within 7 days stores nothing new.
+    `group`: the notification replaces an unread one of the same group, or is collected with it.
+    `expires_in_s`: it leaves the inbox after so many seconds, at most 366 days.
+    """
+
+    title: Required[str]
+    body: str | None
+    url: str | None
+    icon: str | None
+    data: object
+    id: str | None
+    group: str | None
+    expires_in_s: float | None
+
+
+class NotifyOptions(NotificationOptions, total=False):
+    """The options of `notify`: one of `user` and `users` (up to 1,000), and what the notification is."""
+
+    user: str | None
+    users: Iterable[str] | None
 
 
 class PushOptions(TargetOptions, ModelOptions, total=False):
@@ -79,6 +113,11 @@ class Options:
             f"{operation} needs a reply from a hub, and {self.redacted_url()} only takes publications; "
             "use an Emitter with the hub's redis:// or http:// URL"
         )
+
+    @property
+    def no_inbox(self) -> str:
+        """Why this URL takes no notifications; empty if it does."""
+        return NO_INBOX if kind_of(self.url) == "socketio" else ""
 
     def redacted_url(self) -> str:
         """The URL without user, password and query, for `repr` and logs."""

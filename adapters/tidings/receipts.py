@@ -90,18 +90,32 @@ class AsyncReceipt(Receipt):
         return report
 
 
-class BatchFailed(HubError):
-    """Some publications of one call were not accepted.
+@dataclass(frozen=True, slots=True)
+class NotificationReceipt:
+    """Proof that a notification will be in its user's inbox.
 
-    `results` has one entry per publication, in order: its Receipt, or the error that explains why it was not accepted.
+    `state` is "stored" (over HTTP and in memory: it is there) or "accepted" (a Redis stream or a queue has it, and the
+    notification service will store it). Over HTTP it may also be "suppressed": the user has switched off this category.
+    `duplicate`: this id was stored for this user before, so nothing new was.
     """
 
-    def __init__(self, results: Sequence[Receipt | TidingsError]) -> None:
+    id: str
+    state: str
+    duplicate: bool = False
+
+
+class BatchFailed(HubError):
+    """Some publications or notifications of one call were not accepted.
+
+    `results` has one entry for each, in order: its receipt, or the error that explains why it was not accepted.
+    """
+
+    def __init__(self, results: Sequence[Receipt | NotificationReceipt | TidingsError]) -> None:
         failures = [result for result in results if isinstance(result, TidingsError)]
         first = f"; the first: {failures[0]}" if failures else ""
         super().__init__(f"{len(failures)} of {len(results)} publications were not taken{first}")
         self.results = list(results)
 
-    def __reduce__(self) -> tuple[type[BatchFailed], tuple[list[Receipt | TidingsError]]]:
+    def __reduce__(self) -> tuple[type[BatchFailed], tuple[list[Receipt | NotificationReceipt | TidingsError]]]:
         # Task queues pickle exceptions; the default would pass the message to __init__.
         return type(self), (self.results,)

@@ -1,4 +1,4 @@
-"""The contract of publishers, as tests. Subclass it and provide the fixtures `publisher` and `stored_ids`."""
+"""The contracts of publishers, as tests. Subclass one and provide its fixtures."""
 
 from __future__ import annotations
 
@@ -6,17 +6,27 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
+from typing import Any, Protocol
 
 import pytest
 
 from contract.broker_contract import outgoing
-from tidings.errors import Unavailable, UnknownNamespace
-from tidings.publishers.base import HubPublisher, Publisher, PublishResult
-from tidings.receipts import Receipt
+from tidings.errors import Unavailable, UnknownCategory, UnknownNamespace
+from tidings.publishers.base import (
+    HubPublisher,
+    Notifier,
+    NotifyResult,
+    OutgoingNotification,
+    Publisher,
+    PublishResult,
+)
+from tidings.receipts import NotificationReceipt, Receipt
 from tidings.wire.cursor import Cursor
+from tidings.wire.notification import Notification, read_request
 from tidings.wire.reports import Report, ReportQuery
 
 StoredIds = Callable[[str], list[str]]
+Received = Callable[[str], list[Notification]]
 TIMEOUT_S = 10.0
 
 
@@ -25,8 +35,27 @@ def receipts(results: list[PublishResult]) -> list[Receipt]:
     return [result for result in results if isinstance(result, Receipt)]
 
 
+def notification(user: str, **fields: Any) -> OutgoingNotification:
+    """One notification of the category `order_shipped`."""
+    values = {"category": "order_shipped", "user": user, "title": "It has shipped", **fields}
+    (made_notification,) = read_request(values, now_ms=time.time_ns() // 1_000_000)
+    return OutgoingNotification(made_notification)
+
+
+def notification_receipts(results: list[NotifyResult]) -> list[NotificationReceipt]:
+    assert [result for result in results if not isinstance(result, NotificationReceipt)] == []
+    return [result for result in results if isinstance(result, NotificationReceipt)]
+
+
+class PublishingNotifier(Publisher, Notifier, Protocol):
+    """A publisher that also takes notifications."""
+
+
 class PublisherContract:
-    """`stored_ids(channel)`: the ids in a channel's history. The namespace `orders` stores 100 publications or more."""
+    """Fixtures: `publisher`, and `stored_ids(channel)`: the ids in a channel's history.
+
+    The namespace `orders` stores 100 publications or more.
+    """
 
     @pytest.fixture
     def publisher(self) -> Publisher:
@@ -124,3 +153,76 @@ class HubPublisherContract(PublisherContract):
         publisher.close()
         with pytest.raises(Unavailable, match="closed"):
             publisher.report(ReportQuery("x", "orders:1", "e.1"), timeout_s=TIMEOUT_S)
+
+
+class NotifierContract:
+    """Fixtures: `publisher`, and `received(user)`: the notifications of a user that the notification service receives.
+
+    Its only category is `order_shipped`. `state`: of the receipts.
+    """
+
+    state = "accepted"
+
+    @pytest.fixture
+    def publisher(self) -> PublishingNotifier:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def received(self) -> Received:
+        raise NotImplementedError
+
+    def test_every_notification_arrives_unchanged_and_in_order(
+        self, publisher: PublishingNotifier, received: Received
+    ) -> None:
+        full = {
+            "body": "Line 1\nLine 2 <b>äöü</b>",
+            "url": "/orders/42",
+            "icon": "https://cdn.example/x.png",
+            "data": {"text": '€ 🙂 \0 \\ "', "long": "x" * 50_000},
+            "group": "order:42",
+            "expires_in_s": 60,
+        }
+        items = [notification(f"u{number % 7}", id=f"n-{number}", **full) for number in range(210)]
+        results = notification_receipts(publisher.notify(items, timeout_s=TIMEOUT_S))
+        assert results == [NotificationReceipt(item.id, self.state) for item in items]
+        for user in range(7):
+            assert received(f"u{user}") == [item.notification for item in items[user::7]]
+
+    def test_no_notifications_have_no_results(self, publisher: PublishingNotifier) -> None:
+        assert publisher.notify([], timeout_s=TIMEOUT_S) == []
+
+    def test_a_thousand_users_take_one_call(self, publisher: PublishingNotifier, received: Received) -> None:
+        items = [notification(f"many-{number}", id="same") for number in range(1_000)]
+        assert len(notification_receipts(publisher.notify(items, timeout_s=TIMEOUT_S))) == 1_000
+        assert received("many-0") == [items[0].notification]
+        assert received("many-999") == [items[999].notification]
+
+    def test_unknown_category_fails_alone(self, publisher: PublishingNotifier, received: Received) -> None:
+        items = [notification("7"), notification("7", category="order_lost"), notification("7")]
+        first, second, third = publisher.notify(items, timeout_s=TIMEOUT_S)
+        assert isinstance(second, UnknownCategory)
+        assert "'order_lost'" in str(second)
+        assert len(notification_receipts([first, third])) == 2
+        assert received("7") == [items[0].notification, items[2].notification]
+
+    def test_threads_share_a_notifier(self, publisher: PublishingNotifier, received: Received) -> None:
+        results: list[NotificationReceipt] = []
+
+        def work(user: str) -> None:
+            for _ in range(10):
+                results.extend(notification_receipts(publisher.notify([notification(user)], timeout_s=TIMEOUT_S)))
+
+        workers = [threading.Thread(target=work, args=(f"t{number}",)) for number in range(8)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert len({receipt.id for receipt in results}) == 80
+        assert sum(len(received(f"t{number}")) for number in range(8)) == 80
+
+    def test_notify_after_close_is_unavailable(self, publisher: PublishingNotifier) -> None:
+        publisher.notify([notification("7")], timeout_s=TIMEOUT_S)
+        publisher.close()
+        (result,) = publisher.notify([notification("7")], timeout_s=TIMEOUT_S)
+        assert isinstance(result, Unavailable)
+        assert "closed" in str(result)

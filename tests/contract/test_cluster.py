@@ -19,7 +19,15 @@ import pytest
 from contract.broker_contract import LIMITS, BrokerContract, Keep, Make, Node, outgoing
 from contract.presence_contract import Node as InPresence
 from contract.presence_contract import PresenceContract
-from contract.publisher_contract import TIMEOUT_S, HubPublisherContract, StoredIds, receipts
+from contract.publisher_contract import (
+    TIMEOUT_S,
+    HubPublisherContract,
+    NotifierContract,
+    PublishingNotifier,
+    Received,
+    StoredIds,
+    receipts,
+)
 from contract.test_publisher_contract import BlockingPublisher
 from support.history import Listener, Recorder, check
 from support.ports import free_port
@@ -35,9 +43,11 @@ from tidings.publishers.redis.cluster import AsyncClusterPublisher, ClusterPubli
 from tidings.publishers.redis.publisher import RedisPublisher
 from tidings.receipts import Receipt
 from tidings.redis_client.buckets import bucket_of, slot_of
+from tidings.redis_client.keys import STREAM_MAX_FIELD
 from tidings.redis_client.topology import Bucket, open_buckets
 from tidings.wire.control import Command, disconnect
 from tidings.wire.cursor import Cursor
+from tidings.wire.notification import Notification, decode
 from tidings.wire.presence import PresenceChange
 from tidings_hub.brokers.base import Broker, BrokerLimits
 from tidings_hub.brokers.cluster import ClusterBroker
@@ -262,6 +272,40 @@ class TestPublisher(InCluster):
 class TestAsyncPublisher(InCluster):
     @pytest.fixture
     def publisher(self, cluster: ClusterProcess, prefix: str, stored_ids: StoredIds) -> Iterator[Publisher]:
+        publisher = BlockingPublisher(lambda: open_async_publisher(cluster.url(), prefix=prefix))
+        yield publisher
+        publisher.end()
+
+
+class NotificationsInCluster(NotifierContract):
+    @pytest.fixture
+    def received(self, cluster: ClusterProcess, prefix: str) -> Received:
+        buckets = open_buckets(cluster.url(), prefix)
+        for bucket in buckets:
+            with cluster.client(bucket.address.slot) as client:
+                client.hset(bucket.keys.categories, mapping={STREAM_MAX_FIELD: b"10000", b"order_shipped": b"1"})
+
+        def received(user: str) -> list[Notification]:
+            """The notifications of a user: all of them in the bucket of the user's own channel."""
+            bucket = buckets[bucket_of(f"user:{user}", len(buckets))]
+            with cluster.client(bucket.address.slot) as client:
+                entries = client.xrange(bucket.keys.notifications)
+            return [item for item in (decode(entry[b"n"]) for _, entry in entries) if item.user == user]
+
+        return received
+
+
+class TestNotifications(NotificationsInCluster):
+    @pytest.fixture
+    def publisher(self, cluster: ClusterProcess, prefix: str, received: Received) -> Iterator[PublishingNotifier]:
+        publisher = ClusterPublisher(cluster.url(), prefix=prefix)
+        yield publisher
+        publisher.close()
+
+
+class TestAsyncNotifications(NotificationsInCluster):
+    @pytest.fixture
+    def publisher(self, cluster: ClusterProcess, prefix: str, received: Received) -> Iterator[PublishingNotifier]:
         publisher = BlockingPublisher(lambda: open_async_publisher(cluster.url(), prefix=prefix))
         yield publisher
         publisher.end()

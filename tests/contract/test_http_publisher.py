@@ -36,11 +36,12 @@ from tidings.errors import (
     TooLarge,
     Unauthorized,
     Unavailable,
+    UnknownCategory,
     UnknownNamespace,
 )
 from tidings.publishers.base import OutgoingPublication
 from tidings.publishers.http.publisher import ITEMS_MAX, HttpPublisher
-from tidings.receipts import BatchFailed, Receipt
+from tidings.receipts import BatchFailed, NotificationReceipt, Receipt
 from tidings.wire.publication import encode_body
 
 SECRET = "hunter2"
@@ -298,6 +299,122 @@ class TestFaults:
         emitter.close()
         with pytest.raises(Unavailable, match="closed"):
             emitter.emit("e", 1, channel="a:1")
+
+
+class TestNotifications:
+    def test_every_field_arrives_unchanged(self, hub: HttpHub, emitter: Emitter) -> None:
+        fields: dict[str, Any] = {
+            "title": "<b>ü</b> &amp;",
+            "body": 'Line 1\nLine "2"',
+            "url": "https://shop.example/ä?x=1",
+            "icon": "/box.png",
+            "data": {"n": [1.5, None]},
+            "group": "order:42",
+            "expires_in_s": 90.5,
+        }
+        receipt = emitter.notify("order_shipped", user="7", id="x", **fields)
+        assert hub.requests == [[{"category": "order_shipped", "user": "7", "id": "x", **fields}]]
+        assert receipt == NotificationReceipt("x", "stored")
+        assert emitter.notify("order_shipped", user="7", id="x", title="again").duplicate
+        [stored] = hub.store.notifications.stored("7")
+        assert (stored.title, stored.url, stored.data_json) == (fields["title"], fields["url"], b'{"n":[1.5,null]}')
+
+    def test_users_are_split_into_requests_in_order(self, hub: HttpHub, emitter: Emitter) -> None:
+        receipts = emitter.notify("order_shipped", users=[f"u{number}" for number in range(250)], title="x")
+        assert [len(request) for request in hub.requests] == [100, 100, 50]
+        assert [item["user"] for request in hub.requests for item in request] == [f"u{n}" for n in range(250)]
+        assert {(receipt.state, receipt.duplicate) for receipt in receipts} == {("stored", False)}
+        assert len({receipt.id for receipt in receipts}) == 1
+
+    def test_a_batch_of_both_is_one_request_each(self, hub: HttpHub, emitter: Emitter) -> None:
+        with emitter.batch() as batch:
+            batch.notify("order_shipped", user="7", title="x")
+            batch.emit("e", 1, channel="a:1")
+            batch.notify("order_shipped", users=["8", "9"], title="y")
+        assert [len(request) for request in hub.requests] == [1, 3]
+        assert [type(result) for result in batch.results] == [NotificationReceipt, Receipt, *[NotificationReceipt] * 2]
+        assert hub.connections == 1
+
+    @pytest.mark.parametrize("fault", [cut, cut_within, say(503, b"<html>"), say(502, b""), say(504, b"")])
+    def test_lost_response_is_requested_again_and_stored_once(self, hub: HttpHub, emitter: Emitter, fault: Any) -> None:
+        hub.faults.append(fault)
+        receipt = emitter.notify("order_shipped", user="7", title="x")
+        assert not receipt.duplicate, "the repetition was the emitter's own"
+        assert [item.id for item in hub.store.notifications.stored("7")] == [receipt.id]
+        assert len(hub.requests) == 2
+        hub.faults.append(fault)
+        assert emitter.notify("order_shipped", user="7", title="x", id="mine").duplicate
+
+    def test_missing_response_times_out(self, hub: HttpHub) -> None:
+        hub.faults.append(stall)
+        with Emitter(hub.url, api_key=API_KEY, timeout_s=0.5) as emitter, pytest.raises(TimedOut):
+            emitter.notify("order_shipped", user="7", title="x")
+
+    def test_publications_that_take_all_the_time_leave_none_for_notifications(self, hub: HttpHub) -> None:
+        hub.faults.append(stall)
+        with (  # noqa: PT012
+            Emitter(hub.url, api_key=API_KEY, timeout_s=0.5) as emitter,
+            pytest.raises(BatchFailed) as caught,
+            emitter.batch() as batch,
+        ):
+            batch.notify("order_shipped", user="7", title="x")
+            batch.emit("e", 1, channel="a:1")
+        assert [type(result) for result in caught.value.results] == [Unavailable, TimedOut]
+        assert "the publications took all the time" in str(caught.value.results[0])
+        assert len(hub.requests) == 1
+
+    @pytest.mark.parametrize("status", [404, 405])
+    def test_hub_without_notifications_is_bad_config(self, hub: HttpHub, emitter: Emitter, status: int) -> None:
+        hub.faults.append(say(status, {"error": {"code": "not_found", "message": "There is nothing here."}}))
+        with pytest.raises(BadConfig, match=f"HTTP {status}: this hub takes no notifications; set \\[notifications"):
+            emitter.notify("order_shipped", user="7", title="x")
+
+    def test_unknown_category_is_final(self, hub: HttpHub, emitter: Emitter) -> None:
+        hub.store.notifications.set_categories(["order_shipped"])
+        with pytest.raises(UnknownCategory, match="order_lost"):
+            emitter.notify("order_lost", user="7", title="x")
+        error = {"error": {"code": "unknown_category", "message": "no such category"}}
+        hub.faults.append(say(404, error))
+        with pytest.raises(UnknownCategory, match="no such category"):
+            emitter.notify("order_shipped", user="7", title="x")
+        assert len(hub.requests) == 2
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            {},
+            {"results": []},
+            {"results": [{"id": "x", "cursor": "e.1", "duplicate": False}]},
+            {"results": [{"id": "x", "state": 1, "duplicate": False}]},
+            {"results": [None]},
+        ],
+    )
+    def test_answer_of_another_form_is_no_receipt(self, hub: HttpHub, emitter: Emitter, answer: object) -> None:
+        hub.faults.append(say(200, answer))
+        with pytest.raises(Internal, match="not a hub's"):
+            emitter.notify("order_shipped", user="7", title="x", id="x")
+
+    def test_answer_to_another_request_is_no_receipt(self, hub: HttpHub, emitter: Emitter) -> None:
+        hub.faults.append(say(200, {"results": [{"id": "other", "state": "stored", "duplicate": False}]}))
+        assert emitter.notify("order_shipped", user="7", title="x", id="x").id == "x"
+        assert hub.connections == 2
+
+    def test_state_of_the_service_is_passed_on(self, hub: HttpHub, emitter: Emitter) -> None:
+        hub.faults.append(say(200, {"results": [{"id": "x", "state": "suppressed", "duplicate": False}]}))
+        assert emitter.notify("order_shipped", user="7", title="x", id="x").state == "suppressed"
+
+    def test_wrong_api_key_is_unauthorized(self, hub: HttpHub) -> None:
+        with Emitter(hub.url, api_key=SECRET) as emitter, pytest.raises(Unauthorized):
+            emitter.notify("order_shipped", user="7", title="x")
+
+    def test_from_asyncio(self, hub: HttpHub) -> None:
+        async def run() -> list[NotificationReceipt]:
+            async with AsyncEmitter(hub.url, api_key=API_KEY) as emitter:
+                calls = (emitter.notify("order_shipped", user="7", title=str(n)) for n in range(50))
+                return list(await asyncio.gather(*calls))
+
+        assert len({receipt.id for receipt in asyncio.run(run())}) == 50
+        assert len(hub.store.notifications.stored("7")) == 50
 
 
 class TestSettings:

@@ -17,7 +17,17 @@ from typing import Any
 import pytest
 
 from contract.broker_contract import outgoing
-from contract.publisher_contract import TIMEOUT_S, PublisherContract, StoredIds, receipts
+from contract.publisher_contract import (
+    TIMEOUT_S,
+    NotifierContract,
+    PublisherContract,
+    PublishingNotifier,
+    Received,
+    StoredIds,
+    notification,
+    notification_receipts,
+    receipts,
+)
 from contract.test_emitter_greenlets import PATCHED, UNPATCHED, WAIT, run
 from contract.test_publisher_contract import RULES, BlockingPublisher
 from support.network.certificates import Authority
@@ -35,6 +45,8 @@ from tidings.publishers.memory.store import MemoryStore
 from tidings.publishers.queue.address import QueueAddress
 from tidings.publishers.queue.publisher import AsyncKombuPublisher, KombuPublisher
 from tidings.receipts import Receipt
+from tidings.wire.notification import Notification
+from tidings.wire.queue_message import decode_queue_notification
 from tidings_hub.config.ingress import QueueSource
 from tidings_hub.core.lease import LeaseReply
 from tidings_hub.ingress import QueueIngress
@@ -230,6 +242,62 @@ class TestKombuOnRedis(QueuePublisherContract):
     @pytest.fixture
     def url(self, shared_redis: RedisProcess, queue: str) -> str:
         return f"kombu+redis://127.0.0.1:{shared_redis.port}/7?queue={queue}"
+
+
+class QueueNotifierContract(NotifierContract):
+    """The contract as far as a queue can keep it: which categories exist is the notification service's business."""
+
+    @pytest.fixture
+    def url(self, shared_rabbit: RabbitProcess, queue: str) -> str:
+        shared_rabbit.make_queue(queue)
+        return f"{shared_rabbit.url}?queue={queue}"
+
+    @pytest.fixture
+    def received(self, shared_rabbit: RabbitProcess, url: str, queue: str) -> Received:
+        taken: list[Notification] = []
+
+        def received(user: str) -> list[Notification]:
+            channel = shared_rabbit.channel()
+            while (message := channel.basic_get(queue, no_ack=True)) is not None:
+                taken.append(decode_queue_notification(bytes(message.body), publication_max_bytes=65_536))
+                assert message.properties["message_id"] == taken[-1].id
+            channel.connection.client.close()
+            return [item for item in taken if item.user == user]
+
+        return received
+
+    @pytest.fixture
+    def publisher(self, url: str) -> Iterator[PublishingNotifier]:
+        with closing(KombuPublisher(url)) as publisher:
+            yield publisher
+
+    def test_unknown_category_fails_alone(self, publisher: PublishingNotifier, received: Received) -> None:
+        items = [notification("7"), notification("7", category="order_lost")]
+        notification_receipts(publisher.notify(items, timeout_s=TIMEOUT_S))
+        assert received("7") == [item.notification for item in items]
+
+
+class TestKombuNotifications(QueueNotifierContract):
+    pass
+
+
+class TestAsyncKombuNotifications(QueueNotifierContract):
+    @pytest.fixture
+    def publisher(self, url: str) -> Iterator[PublishingNotifier]:
+        publisher = BlockingPublisher(lambda: AsyncKombuPublisher(url))
+        yield publisher
+        publisher.end()
+
+
+def test_notify_to_a_full_or_missing_queue_is_unavailable(shared_rabbit: RabbitProcess, queue: str) -> None:
+    with closing(KombuPublisher(f"{shared_rabbit.url}?queue={queue}")) as publisher:
+        (missing,) = publisher.notify([notification("7")], timeout_s=0.5)
+        assert type(missing) is Unavailable
+        shared_rabbit.make_queue(queue, **{"x-max-length": 1, "x-overflow": "reject-publish"})
+        notification_receipts(publisher.notify([notification("7")], timeout_s=TIMEOUT_S))
+        (full,) = publisher.notify([notification("7")], timeout_s=0.5)
+        assert type(full) is Unavailable
+        assert "full" in str(full)
 
 
 def test_publishing_from_asyncio(shared_rabbit: RabbitProcess, queue: str) -> None:

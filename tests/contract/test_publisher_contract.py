@@ -13,18 +13,38 @@ from pathlib import Path
 import pytest
 
 from contract.broker_contract import Keep, outgoing
-from contract.publisher_contract import TIMEOUT_S, HubPublisherContract, StoredIds, receipts
+from contract.publisher_contract import (
+    TIMEOUT_S,
+    HubPublisherContract,
+    NotifierContract,
+    PublishingNotifier,
+    Received,
+    StoredIds,
+    notification,
+    notification_receipts,
+    receipts,
+)
 from support.network.proxy import Proxy
 from support.ports import free_port
 from support.processes.redis import RedisProcess
 from tidings.errors import BadConfig, TimedOut, Unavailable
-from tidings.publishers.base import AsyncNodeQueries, AsyncPublisher, OutgoingPublication, Publisher, PublishResult
+from tidings.publishers.base import (
+    AsyncNodeQueries,
+    AsyncNotifier,
+    AsyncPublisher,
+    NotifyResult,
+    OutgoingNotification,
+    OutgoingPublication,
+    Publisher,
+    PublishResult,
+)
 from tidings.publishers.memory.publisher import AsyncMemoryPublisher, MemoryPublisher
 from tidings.publishers.memory.store import MemoryStore
 from tidings.publishers.redis.publisher import AsyncRedisPublisher, RedisPublisher
-from tidings.receipts import Receipt
-from tidings.redis_client.keys import RedisKeys
+from tidings.receipts import NotificationReceipt, Receipt
+from tidings.redis_client.keys import STREAM_MAX_FIELD, RedisKeys
 from tidings.redis_client.url import RedisAddress
+from tidings.wire.notification import Notification, decode
 from tidings.wire.reports import Report, ReportQuery
 
 RULES = {"orders": Keep(100, 3600)}
@@ -44,6 +64,11 @@ class BlockingPublisher:
             self._publisher.publish(items, timeout_s=timeout_s), self._loop
         ).result()
 
+    def notify(self, items: Sequence[OutgoingNotification], *, timeout_s: float) -> list[NotifyResult]:
+        publisher = self._publisher
+        assert isinstance(publisher, AsyncNotifier)
+        return asyncio.run_coroutine_threadsafe(publisher.notify(items, timeout_s=timeout_s), self._loop).result()
+
     def report(self, query: ReportQuery, *, timeout_s: float) -> Report:
         publisher = self._publisher
         assert isinstance(publisher, AsyncNodeQueries)
@@ -60,7 +85,7 @@ class BlockingPublisher:
 
 
 @contextmanager
-def opened(kind: str, url: str, prefix: str = "tidings:") -> Iterator[Publisher]:
+def opened(kind: str, url: str, prefix: str = "tidings:") -> Iterator[PublishingNotifier]:
     """A publisher to Redis, for threads or for asyncio."""
     if kind == "threads":
         publisher = RedisPublisher(url, prefix=prefix)
@@ -75,6 +100,20 @@ def opened(kind: str, url: str, prefix: str = "tidings:") -> Iterator[Publisher]
 def put_rules(redis: RedisProcess, prefix: str) -> None:
     with redis.client() as client:
         client.hset(RedisKeys(prefix).rules, "orders", "100 3600")
+
+
+def put_categories(redis: RedisProcess, prefix: str, *, stream_max: int = 10_000) -> None:
+    """What the notification service writes when it starts."""
+    with redis.client() as client:
+        client.hset(
+            RedisKeys(prefix).categories, mapping={STREAM_MAX_FIELD: str(stream_max).encode(), b"order_shipped": b"1"}
+        )
+
+
+def stream_of(redis: RedisProcess, prefix: str) -> list[Notification]:
+    """The notifications in the stream, in order."""
+    with redis.client() as client:
+        return [decode(entry[b"n"]) for _, entry in client.xrange(RedisKeys(prefix).notifications)]
 
 
 class InRedis(HubPublisherContract):
@@ -130,6 +169,61 @@ class TestAsyncMemory(InMemory):
         publisher.end()
 
 
+class NotificationsInRedis(NotifierContract):
+    @pytest.fixture
+    def received(self, shared_redis: RedisProcess, prefix: str) -> Received:
+        put_categories(shared_redis, prefix)
+        return lambda user: [item for item in stream_of(shared_redis, prefix) if item.user == user]
+
+
+class TestNotificationsInRedis(NotificationsInRedis):
+    @pytest.fixture
+    def publisher(self, shared_redis: RedisProcess, prefix: str, received: Received) -> Iterator[PublishingNotifier]:
+        with opened("threads", shared_redis.url, prefix) as publisher:
+            yield publisher
+
+
+class TestAsyncNotificationsInRedis(NotificationsInRedis):
+    @pytest.fixture
+    def publisher(self, shared_redis: RedisProcess, prefix: str, received: Received) -> Iterator[PublishingNotifier]:
+        with opened("asyncio", shared_redis.url, prefix) as publisher:
+            yield publisher
+
+
+class NotificationsInMemory(NotifierContract):
+    state = "stored"
+
+    @pytest.fixture
+    def store(self) -> MemoryStore:
+        store = MemoryStore()
+        store.notifications.set_categories(["order_shipped"])
+        return store
+
+    @pytest.fixture
+    def received(self, store: MemoryStore) -> Received:
+        return store.notifications.stored
+
+    def test_an_id_counts_once_per_user(self, publisher: PublishingNotifier, received: Received) -> None:
+        items = [notification("7", id="x"), notification("8", id="x"), notification("7", id="x", title="again")]
+        results = notification_receipts(publisher.notify(items, timeout_s=TIMEOUT_S))
+        assert [(receipt.id, receipt.duplicate) for receipt in results] == [("x", False), ("x", False), ("x", True)]
+        assert [item.title for item in received("7")] == ["It has shipped"]
+
+
+class TestNotificationsInMemory(NotificationsInMemory):
+    @pytest.fixture
+    def publisher(self, store: MemoryStore) -> PublishingNotifier:
+        return MemoryPublisher(store=store)
+
+
+class TestAsyncNotificationsInMemory(NotificationsInMemory):
+    @pytest.fixture
+    def publisher(self, store: MemoryStore) -> Iterator[PublishingNotifier]:
+        publisher = BlockingPublisher(lambda: AsyncMemoryPublisher(store=store))
+        yield publisher
+        publisher.end()
+
+
 def test_publishers_with_one_memory_url_share_a_store() -> None:
     first, same, other = MemoryPublisher("memory://a"), MemoryPublisher("memory://a"), MemoryPublisher("memory://b")
     assert first.store is same.store
@@ -139,7 +233,7 @@ def test_publishers_with_one_memory_url_share_a_store() -> None:
 @pytest.fixture(params=["threads", "asyncio"])
 def through_proxy(
     request: pytest.FixtureRequest, shared_redis: RedisProcess, prefix: str
-) -> Iterator[tuple[Publisher, Proxy]]:
+) -> Iterator[tuple[PublishingNotifier, Proxy]]:
     """A publisher for threads or asyncio, behind a proxy."""
     put_rules(shared_redis, prefix)
     proxy = Proxy(shared_redis.port)
@@ -170,6 +264,83 @@ def test_publish_that_timed_out_can_be_repeated_with_the_same_id(through_proxy: 
     (receipt,) = receipts(publisher.publish([item], timeout_s=TIMEOUT_S))
     (repeated,) = receipts(publisher.publish([item], timeout_s=TIMEOUT_S))
     assert (receipt.cursor, repeated.duplicate) == (repeated.cursor, True)
+
+
+def test_notify_after_a_broken_connection_and_a_flush_of_scripts(
+    through_proxy: tuple[PublishingNotifier, Proxy], shared_redis: RedisProcess, prefix: str
+) -> None:
+    publisher, proxy = through_proxy
+    put_categories(shared_redis, prefix)
+    notification_receipts(publisher.notify([notification("7")], timeout_s=TIMEOUT_S))
+    proxy.cut()
+    notification_receipts(publisher.notify([notification("7")], timeout_s=TIMEOUT_S))
+    with shared_redis.client() as client:
+        client.script_flush()
+    notification_receipts(publisher.notify([notification("7") for _ in range(150)], timeout_s=TIMEOUT_S))
+    # The same connection serves both scripts.
+    receipts(publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S))
+    assert len({item.id for item in stream_of(shared_redis, prefix)}) == 152
+
+
+def test_notify_without_a_reply_is_timed_out(
+    through_proxy: tuple[PublishingNotifier, Proxy], shared_redis: RedisProcess, prefix: str
+) -> None:
+    publisher, proxy = through_proxy
+    put_categories(shared_redis, prefix)
+    notification_receipts(publisher.notify([notification("7")], timeout_s=TIMEOUT_S))
+    proxy.pause()
+    start_s = time.monotonic()
+    (result,) = publisher.notify([notification("7", id="once")], timeout_s=0.3)
+    assert time.monotonic() - start_s < 3
+    assert type(result) is TimedOut
+    proxy.resume()
+    notification_receipts(publisher.notify([notification("7", id="once")], timeout_s=TIMEOUT_S))
+
+
+@pytest.mark.parametrize("kind", ["threads", "asyncio"])
+def test_notify_without_a_service_is_bad_config_at_once(shared_redis: RedisProcess, prefix: str, kind: str) -> None:
+    put_rules(shared_redis, prefix)
+    with opened(kind, shared_redis.url, prefix) as publisher:
+        start_s = time.monotonic()
+        results = publisher.notify([notification("7"), notification("8")], timeout_s=30)
+        assert time.monotonic() - start_s < 15
+        assert [type(result) for result in results] == [BadConfig, BadConfig]
+        assert "no notification service has ever used this Redis" in str(results[0])
+        with shared_redis.client() as client:
+            assert not client.exists(RedisKeys(prefix).notifications)
+        put_categories(shared_redis, prefix)
+        notification_receipts(publisher.notify([notification("7")], timeout_s=TIMEOUT_S))
+
+
+@pytest.mark.parametrize("kind", ["threads", "asyncio"])
+def test_notify_waits_for_a_service_that_is_behind(shared_redis: RedisProcess, prefix: str, kind: str) -> None:
+    put_categories(shared_redis, prefix, stream_max=100)
+    with opened(kind, shared_redis.url, prefix) as publisher:
+        # At most one call of 100 goes beyond the limit.
+        results = publisher.notify([notification("7", id=f"n-{number}") for number in range(300)], timeout_s=0.5)
+        accepted = [result for result in results if isinstance(result, NotificationReceipt)]
+        assert [receipt.id for receipt in accepted] == [f"n-{number}" for number in range(100)]
+        assert {type(result) for result in results[100:]} == {Unavailable}
+        assert "the notification service is behind" in str(results[-1])
+        assert [item.id for item in stream_of(shared_redis, prefix)] == [receipt.id for receipt in accepted]
+        # As soon as the service has read some, there is room again.
+        with shared_redis.client() as client:
+            exactly = {"maxlen": 99, "approximate": False}
+            timer = threading.Timer(0.2, client.xtrim, (RedisKeys(prefix).notifications,), exactly)
+            timer.start()
+            notification_receipts(publisher.notify([notification("7")], timeout_s=TIMEOUT_S))
+            timer.join()
+
+
+def test_a_key_of_another_type_is_unavailable_and_nothing_is_lost(shared_redis: RedisProcess, prefix: str) -> None:
+    put_categories(shared_redis, prefix)
+    with shared_redis.client() as client, opened("threads", shared_redis.url, prefix) as publisher:
+        client.set(RedisKeys(prefix).notifications, b"x")
+        (result,) = publisher.notify([notification("7")], timeout_s=0.3)
+        assert type(result) is Unavailable
+        assert "WRONGTYPE" in str(result) or "wrong kind" in str(result)
+        client.delete(RedisKeys(prefix).notifications)
+        notification_receipts(publisher.notify([notification("7")], timeout_s=TIMEOUT_S))
 
 
 def test_scripts_are_loaded_again_after_a_flush(

@@ -1,4 +1,4 @@
-"""The protocols of publishers, which send publications to a broker (PROTOCOL.md section 7).
+"""The protocols of publishers, which send publications and notifications to a broker (PROTOCOL.md section 7).
 
 A publisher takes encoded bodies (`publication.encode_body`) and returns a receipt or an error for each.
 """
@@ -6,14 +6,15 @@ A publisher takes encoded bodies (`publication.encode_body`) and returns a recei
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from tidings.errors import Forbidden, TidingsError
-from tidings.receipts import Receipt
+from tidings.receipts import NotificationReceipt, Receipt
 from tidings.wire.channels import namespace_of
 from tidings.wire.control import Command, CommandResult, History, NodeRecord
 from tidings.wire.cursor import Cursor
+from tidings.wire.notification import Notification
 from tidings.wire.presence import Presence
 from tidings.wire.reports import Report, ReportQuery
 
@@ -23,6 +24,7 @@ CALLER_ID_S = 300
 OWN_ID_S = 30
 
 PublishResult = Receipt | TidingsError
+NotifyResult = NotificationReceipt | TidingsError
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,35 @@ class OutgoingPublication:
         return f"{self.user}/{self.id}" if self.user else self.id
 
 
+@dataclass(frozen=True, slots=True)
+class OutgoingNotification:
+    """One notification to hand over. `body`: the notification as JSON.
+
+    `has_caller_id`: the caller chose the id. If not, only a retry of the publisher can repeat it.
+    """
+
+    notification: Notification
+    has_caller_id: bool = True
+    body: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "body", self.notification.encode())
+
+    @property
+    def id(self) -> str:
+        """The notification's id."""
+        return self.notification.id
+
+    @property
+    def channel(self) -> str:
+        """The user's own channel, in which the inbox of the user is published."""
+        return f"user:{self.notification.user}"
+
+
+Outgoing = OutgoingPublication | OutgoingNotification
+OutgoingResult = Receipt | NotificationReceipt | TidingsError
+
+
 class Publisher(Protocol):
     """Publishes to a broker, for code that may block. Threads may share it."""
 
@@ -61,6 +92,14 @@ class Publisher(Protocol):
 
     def close(self) -> None:
         """Close all connections. A publish after this fails with `Unavailable`. Idempotent."""
+
+
+@runtime_checkable
+class Notifier(Protocol):
+    """Hands notifications to the notification service. A publisher to Socket.IO servers lacks it."""
+
+    def notify(self, items: Sequence[OutgoingNotification], *, timeout_s: float) -> list[NotifyResult]:
+        """Hand over `items`, in order. Returns one receipt or error per item, in order. Otherwise as `publish`."""
 
 
 @runtime_checkable
@@ -106,8 +145,8 @@ class NodeQueries(Protocol):
         """
 
 
-class HubPublisher(Publisher, NodeQueries, Protocol):
-    """A publisher through which nodes also reply."""
+class HubPublisher(Publisher, Notifier, NodeQueries, Protocol):
+    """A publisher that also takes notifications, and through which nodes reply."""
 
 
 class AsyncPublisher(Protocol):
@@ -118,6 +157,14 @@ class AsyncPublisher(Protocol):
 
     async def close(self) -> None:
         """As `Publisher.close`."""
+
+
+@runtime_checkable
+class AsyncNotifier(Protocol):
+    """As `Notifier`, for asyncio."""
+
+    async def notify(self, items: Sequence[OutgoingNotification], *, timeout_s: float) -> list[NotifyResult]:
+        """As `Notifier.notify`."""
 
 
 @runtime_checkable
@@ -140,7 +187,7 @@ class AsyncNodeQueries(Protocol):
         """As `NodeQueries.presence`."""
 
 
-class AsyncHubPublisher(AsyncPublisher, AsyncNodeQueries, Protocol):
+class AsyncHubPublisher(AsyncPublisher, AsyncNotifier, AsyncNodeQueries, Protocol):
     """As `HubPublisher`, for asyncio."""
 
 

@@ -1,4 +1,4 @@
-"""The retries of one publish: which items are open, when to retry, and the errors at the end. No I/O.
+"""The retries of one publish or notify: which items are open, when to retry, and the errors at the end. No I/O.
 
 Retries are safe because every item has an id that the broker remembers.
 """
@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 from tidings.backoff import delay_s
 from tidings.errors import TidingsError, TimedOut, Unavailable
-from tidings.publishers.base import OutgoingPublication, PublishResult
+from tidings.publishers.base import OutgoingNotification, OutgoingPublication
+from tidings.receipts import NotificationReceipt, Receipt
 
 _BASE_S = 0.02
 _CAP_S = 0.5
+Item = TypeVar("Item", bound=OutgoingPublication | OutgoingNotification)
+Proof = TypeVar("Proof", bound=Receipt | NotificationReceipt)
 
 
-class RetryState:
+class RetryState(Generic[Item, Proof]):
     """Items to publish before `deadline_s`, a time of the caller's clock.
 
     The caller sends the open items, reports the outcome, waits for `pause_s`, and stops when that is None. `target` is
@@ -25,7 +29,7 @@ class RetryState:
 
     def __init__(
         self,
-        items: Sequence[OutgoingPublication],
+        items: Sequence[Item],
         target: str,
         *,
         timeout_s: float,
@@ -36,7 +40,7 @@ class RetryState:
         self._items = items
         self._target = target
         self._timeout_s = timeout_s
-        self._results: list[PublishResult | None] = [None] * len(items)
+        self._results: list[Proof | TidingsError | None] = [None] * len(items)
         self._open = list(range(len(items)))
         self._attempts = 0
         self._sent = False
@@ -63,7 +67,7 @@ class RetryState:
         # An attempt without time for its reply would turn a clear `Unavailable` into a `TimedOut`.
         return pause_s if pause_s < left_s else None
 
-    def results(self) -> list[PublishResult]:
+    def results(self) -> list[Proof | TidingsError]:
         """One receipt or error per item. An open item has an error that contains the advice for the caller."""
         return [self._failure() if result is None else result for result in self._results]
 

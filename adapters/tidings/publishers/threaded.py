@@ -6,10 +6,18 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from tidings.errors import Unavailable
-from tidings.publishers.base import HubPublisher, OutgoingPublication, Publisher, PublishResult
+from tidings.publishers.base import (
+    HubPublisher,
+    Notifier,
+    NotifyResult,
+    OutgoingNotification,
+    OutgoingPublication,
+    Publisher,
+    PublishResult,
+)
 from tidings.wire.control import Command, CommandResult, History, NodeRecord
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence
@@ -18,6 +26,10 @@ from tidings.wire.reports import Report, ReportQuery
 # Calls under way at once; others wait their turn.
 THREADS_MAX = 16
 T = TypeVar("T")
+
+
+class _PublishingNotifier(Publisher, Notifier, Protocol):
+    """A publisher that also takes notifications."""
 
 
 class ThreadedPublisher:
@@ -64,7 +76,22 @@ class ThreadedPublisher:
         self._threads.shutdown(wait=False)
 
 
-class ThreadedHubPublisher(ThreadedPublisher):
+class ThreadedNotifier(ThreadedPublisher):
+    """As `ThreadedPublisher`, for a blocking publisher that also takes notifications."""
+
+    def __init__(self, publisher: _PublishingNotifier, *, name: str) -> None:
+        super().__init__(publisher, name=name)
+        self._notifier = publisher
+
+    async def notify(self, items: Sequence[OutgoingNotification], *, timeout_s: float) -> list[NotifyResult]:
+        """See `Notifier.notify`."""
+        try:
+            return await self._in_thread(self._notifier.notify, items, timeout_s=timeout_s)
+        except Unavailable as error:
+            return [error] * len(items)
+
+
+class ThreadedHubPublisher(ThreadedNotifier):
     """An `AsyncHubPublisher` that runs a blocking one in threads."""
 
     def __init__(self, publisher: HubPublisher, *, name: str) -> None:

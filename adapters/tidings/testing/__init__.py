@@ -11,6 +11,6 @@ from __future__ import annotations
 
 from tidings.testing.fake import FakeHub
 from tidings.testing.process import HubProcess
-from tidings.testing.recorder import Pushed
+from tidings.testing.recorder import Pushed, RecordedNotification
 
-__all__ = ["FakeHub", "HubProcess", "Pushed"]
+__all__ = ["FakeHub", "HubProcess", "Pushed", "RecordedNotification"]

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from tidings.emitter import Emitter
 from tidings.errors import TidingsError
-from tidings.testing.recorder import Pushed, RecordingPublisher
+from tidings.testing.recorder import Pushed, RecordedNotification, RecordingPublisher
 from tidings.wire.channels import check_channel
 from tidings.wire.control import Command
+from tidings.wire.notification_fields import check_category, check_user
 from tidings.wire.payload import encode_data
 
 _NUMBERS = itertools.count(1)
@@ -25,15 +26,23 @@ class FakeHub(Emitter):
     """An emitter without clients that records everything.
 
     It makes all checks of an `Emitter`: channels, events, data, sizes, repeated ids. With `namespaces` every other
-    namespace is unknown, as for a hub without rules for it. An `AsyncEmitter(fake.url)` or another `Emitter(fake.url)`
-    in the same process publishes here as well.
+    namespace is unknown, as for a hub without rules for it; with `categories` every other category of notifications.
+    An `AsyncEmitter(fake.url)` or another `Emitter(fake.url)` in the same process publishes here as well.
     """
 
-    def __init__(self, *, namespaces: Iterable[str] | None = None, publication_max_bytes: int = 65_536) -> None:
+    def __init__(
+        self,
+        *,
+        namespaces: Iterable[str] | None = None,
+        categories: Iterable[str] | None = None,
+        publication_max_bytes: int = 65_536,
+    ) -> None:
         self.url = f"memory://fake-hub-{next(_NUMBERS)}"
         self._recorder = RecordingPublisher(self.url)
         if namespaces is not None:
             self._recorder.store.write_rules(dict.fromkeys(["user", *namespaces], _HISTORY))
+        if categories is not None:
+            self._recorder.store.notifications.set_categories(map(check_category, categories))
         super().__init__(self.url, publication_max_bytes=publication_max_bytes, publisher=self._recorder)
 
     @property
@@ -87,6 +96,53 @@ class FakeHub(Emitter):
         if self.pushed(channel):
             raise AssertionError(f"expected no publication{f' in {channel}' if channel else ''}; {self._all()}")
 
+    def notified(self, user: str | None = None, category: str | None = None) -> list[RecordedNotification]:
+        """The notifications, in order; only those of one user or one category, if given."""
+        return [
+            notification
+            for notification in list(self._recorder.notified)
+            if user in {None, notification.user} and category in {None, notification.category}
+        ]
+
+    def assert_notified(
+        self,
+        user: str,
+        category: str,
+        *,
+        title: str | None = None,
+        including: Mapping[str, object] | None = None,
+        times: int | None = None,
+    ) -> RecordedNotification:
+        """The last matching notification. `title` is its title, `including` some keys of its data.
+
+        Raises:
+            AssertionError: there is none, or not exactly `times`. The message lists the notifications.
+            BadChannel: not a user. BadRequest: not a category.
+        """
+        check_user(user)
+        check_category(category)
+        expected_keys = {} if including is None else _as_json(dict(including))
+        matches = [
+            notification
+            for notification in self.notified(user, category)
+            if title in {None, notification.title} and _has_keys(notification.data, expected_keys)
+        ]
+        if not matches or (times is not None and len(matches) != times):
+            count = "no notification" if not matches else f"{len(matches)} notifications, not {times},"
+            expectation = ("" if title is None else f" with title {title!r}") + _description(_ANYTHING, expected_keys)
+            raise AssertionError(f"{count} {category!r} of user {user}{expectation}; {self._all_notifications()}")
+        return matches[-1]
+
+    def assert_nothing_notified(self, user: str | None = None) -> None:
+        """Check that there was no notification, or none of one user.
+
+        Raises:
+            AssertionError: there was one. The message lists them.
+        """
+        if self.notified(user):
+            of_user = f" of user {user}" if user else ""
+            raise AssertionError(f"expected no notification{of_user}; {self._all_notifications()}")
+
     def fail_next(self, error: TidingsError, *, times: int = 1, published: bool = False) -> None:
         """Make the next `times` calls fail with `error`: `fail_next(Unavailable())`.
 
@@ -95,7 +151,7 @@ class FakeHub(Emitter):
         self._recorder.fail_next(error, times=times, takes_effect=published)
 
     def clear(self) -> None:
-        """Discard recorded publications, commands and pending faults. Used ids stay used."""
+        """Discard recorded publications, notifications, commands and pending faults. Used ids stay used."""
         self._recorder.clear()
 
     def _all(self) -> str:
@@ -104,6 +160,13 @@ class FakeHub(Emitter):
             return "nothing was pushed at all"
         lines = [f"  {pushed.event!r} in {pushed.channel}: {json.dumps(pushed.data)[:200]}" for pushed in publications]
         return "\n".join([f"pushed were ({len(lines)}, the last at the end):", *lines[-_SHOWN_MAX:]])
+
+    def _all_notifications(self) -> str:
+        notifications = self.notified()
+        if not notifications:
+            return "there was no notification at all"
+        lines = [f"  {item.category!r} of user {item.user}: {item.title!r}" for item in notifications]
+        return "\n".join([f"there were ({len(lines)}, the last at the end):", *lines[-_SHOWN_MAX:]])
 
 
 def _as_json(data: object) -> Any:

@@ -1,9 +1,10 @@
-"""The message of one publication in a queue (PROTOCOL.md section 11).
+"""The message of one publication or notification in a queue (PROTOCOL.md section 11).
 
 The emitter writes the message once. The hub that reads it from the queue passes `body` to the broker unchanged:
 
     message = "t1 <channel> " body
     body    = "<id> <at_ms> <options> <event_bytes> <event as JSON>,<data as JSON>"      as in `publication`
+    message = "n1 " <a notification as JSON>                                                    as in `notification`
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from dataclasses import dataclass
 
 from tidings.errors import BadPacket, TooLarge
 from tidings.wire.channels import OWN_PREFIX, check_channel
+from tidings.wire.notification import Notification
+from tidings.wire.notification import decode as decode_notification
 from tidings.wire.publication import VERSION, Publication, decode
 
+NOTIFICATION_VERSION = b"n1"
 CONTENT_TYPE = "application/x-tidings"
 # The most bytes besides the data: version, channel, id, numbers, and the event's name in JSON.
 HEAD_MAX_BYTES = 2_048
@@ -35,6 +39,28 @@ class QueuedPublication:
 def encode_queue_message(channel: str, body: bytes) -> bytes:
     """The message for a (checked) channel and a body of `publication.encode_body`."""
     return b"%b %b %b" % (VERSION, channel.encode(), body)
+
+
+def encode_queue_notification(body: bytes) -> bytes:
+    """The message for a notification, which `Notification.encode` wrote."""
+    return b"%b %b" % (NOTIFICATION_VERSION, body)
+
+
+def is_queue_notification(message: bytes) -> bool:
+    """Whether a message is a notification: the rest of it is for `decode_queue_notification`."""
+    return message.startswith(NOTIFICATION_VERSION + b" ")
+
+
+def decode_queue_notification(message: bytes, *, publication_max_bytes: int) -> Notification:
+    """The notification in a message.
+
+    Raises:
+        BadPacket: not a message of this version.
+        BadRequest, BadChannel, BadId, BadData, TooLarge: the notification is malformed.
+    """
+    if not is_queue_notification(message):
+        raise BadPacket(f"it begins with {message[:_SHOWN_MAX]!a}; a queued notification begins with n1")
+    return decode_notification(message[len(NOTIFICATION_VERSION) + 1 :], max_bytes=publication_max_bytes)
 
 
 def decode_queue_message(message: bytes, *, data_max_bytes: int) -> QueuedPublication:

@@ -1,17 +1,19 @@
-"""The publish half of a hub's HTTP API over a memory store, on a real socket, with faults to order."""
+"""The half of a hub's HTTP API that takes publications and notifications, over a memory store, on a real socket."""
 
 from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-from tidings.errors import TidingsError
+from tidings.errors import BadRequest, TidingsError
 from tidings.publishers.base import CALLER_ID_S, OutgoingPublication
 from tidings.publishers.memory.store import MemoryStore
+from tidings.wire.notification import read_request
 from tidings.wire.payload import encode_data
 from tidings.wire.publication import encode_body
 
@@ -25,7 +27,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class HttpHub:
-    """Answers `POST /api/publish` in the documented form; `url` is its base.
+    """Answers `POST /api/publish` and `POST /api/notifications` in the documented form; `url` is its base.
 
     `faults` are taken one per request: functions that get the handler and its answer (already
     carried out), and send whatever they like, or nothing.
@@ -64,9 +66,27 @@ class HttpHub:
             return {"error": answer.to_wire()}
         return {"id": answer.id, "cursor": answer.cursor, "duplicate": answer.duplicate}
 
+    def notify(self, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """What the hub and its notification service do with one request."""
+        self.requests.append(items)
+        return [self._notify(item) for item in items]
+
+    def _notify(self, item: dict[str, Any]) -> dict[str, Any]:
+        try:
+            (notification,) = read_request(item, now_ms=time.time_ns() // 1_000_000)
+        except BadRequest as error:
+            return {"error": error.to_wire()}
+        answer = self.store.notifications.add(notification)
+        if isinstance(answer, TidingsError):
+            return {"error": answer.to_wire()}
+        return {"id": answer.id, "state": answer.state, "duplicate": answer.duplicate}
+
     def published(self, channel: str) -> list[Any]:
         """The data of what was published in a channel."""
         return [json.loads(item.data_json) for item in self.store.stored(channel)]
+
+
+_PATHS = {"/base/api/publish": HttpHub.publish, "/base/api/notifications": HttpHub.notify}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -91,10 +111,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         if self.headers["Authorization"] != f"Bearer {API_KEY}":
             self.answer(401, {"error": {"code": "unauthorized", "message": "Send a valid token or API key."}})
-        elif self.path != "/base/api/publish" or self.headers["Content-Type"] != "application/json":
+        elif self.path not in _PATHS or self.headers["Content-Type"] != "application/json":
             self.answer(404, {"error": {"code": "not_found", "message": "There is nothing under this name."}})
         else:
-            body = json.dumps({"results": self.hub.publish(json.loads(body))}).encode()
+            body = json.dumps({"results": _PATHS[self.path](self.hub, json.loads(body))}).encode()
             if self.hub.faults:
                 self.hub.faults.popleft()(self, body)
             else:

@@ -9,7 +9,9 @@ from support.models import Thing
 from tidings.emitter import Emitter
 from tidings.errors import (
     BadRequest,
+    TidingsError,
     TooLarge,
+    UnknownCategory,
     UnknownNamespace,
 )
 from tidings.publishers.memory.store import MemoryStore, open_store
@@ -37,11 +39,39 @@ class TestBatch:
             data["n"] = 2
         assert stored("a:1") == [("e", {"n": 1})]
 
+    def test_notifications_stand_among_publications_in_order(
+        self, url: str, store: MemoryStore, stored: Callable[[str], Any]
+    ) -> None:
+        store.notifications.set_categories(["order_shipped"])
+        with pytest.raises(BatchFailed, match="1 of 5") as caught, Emitter(url).batch() as batch:  # noqa: PT012
+            batch.notify("order_shipped", user="7", title="x", id="n1")
+            batch.emit("e", 1, channel="a:1", id="p1")
+            batch.notify("order_lost", user="7", title="x", id="n2")
+            batch.notify("order_shipped", user="8", title="y", id="n3")
+            batch.emit("e", 2, channel="a:1", id="p2")
+            assert (len(batch), store.seq, store.notifications.stored("7")) == (5, 0, [])
+        assert batch.channels == ["user:7", "a:1", "user:7", "user:8", "a:1"]
+        assert caught.value.results == batch.results
+        ids = [None if isinstance(result, TidingsError) else result.id for result in batch.results]
+        assert ids == ["n1", "p1", None, "n3", "p2"]
+        assert isinstance(batch.results[2], UnknownCategory)
+        assert stored("a:1") == [("e", 1), ("e", 2)]
+        assert [item.id for item in store.notifications.stored("8")] == ["n3"]
+
+    def test_notifications_count_towards_the_size_of_a_batch(self, url: str, store: MemoryStore) -> None:
+        with Emitter(url, batch_max=3).batch() as batch:
+            batch.notify("order_shipped", user="7", title="x")
+            with pytest.raises(TooLarge, match="more than 3"):
+                batch.notify("order_shipped", users=["7", "8", "9"], title="x")
+            batch.notify("order_shipped", users=["8", "9"], title="x")
+        assert [len(store.notifications.stored(user)) for user in "789"] == [1, 1, 1]
+
     def test_an_exception_inside_publishes_nothing(self, url: str, store: MemoryStore) -> None:
         with pytest.raises(ZeroDivisionError), Emitter(url).batch() as batch:  # noqa: PT012
             batch.emit("e", channel="a:1")
+            batch.notify("order_shipped", user="7", title="x")
             _ = 1 / 0
-        assert store.seq == 0
+        assert (store.seq, store.notifications.stored("7")) == (0, [])
         assert batch.results == []
 
     def test_empty_batch_sends_nothing(self, url: str) -> None:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import pickle
+import time
+from collections.abc import Callable, Sequence
+from datetime import date
 from typing import Any
 
 import pytest
@@ -11,9 +15,16 @@ from tidings.emitter import Emitter
 from tidings.errors import (
     BadChannel,
     BadConfig,
+    BadData,
+    BadId,
+    BadRequest,
+    TooLarge,
     Unavailable,
 )
-from tidings.receipts import Receipt
+from tidings.publishers.base import NotifyResult, OutgoingNotification
+from tidings.publishers.memory.publisher import MemoryPublisher
+from tidings.publishers.memory.store import MemoryStore
+from tidings.receipts import BatchFailed, NotificationReceipt, Receipt
 
 
 class TestEmitter:
@@ -92,6 +103,88 @@ class TestEmitter:
         assert repr(AsyncEmitter.from_env({"TIDINGS_URL": "redis://r", "TIDINGS_API_KEY": "k"})) == (
             "AsyncEmitter('redis://r')"
         )
+
+
+class TestNotify:
+    def test_returns_one_receipt_per_user(self, url: str, store: MemoryStore) -> None:
+        with Emitter(url) as emitter:
+            one = emitter.notify("order_shipped", user="7", title="x", id="mine", data={"on": date(2026, 1, 2)})
+            again = emitter.notify("order_shipped", user="7", title="y", id="mine")
+            both = emitter.notify("order_shipped", users=["7", "8", "7"], title="z")
+        assert one == NotificationReceipt("mine", "stored")
+        assert again == NotificationReceipt("mine", "stored", duplicate=True)
+        assert [receipt.id for receipt in both] == [both[0].id] * 2
+        stored = store.notifications.stored("7")
+        assert [(item.title, item.data_json) for item in stored] == [
+            ("x", b'{"on":"2026-01-02"}'),
+            ("z", None),
+        ]
+        assert abs(stored[0].at_ms - time.time() * 1000) < 60_000
+
+    def test_malformed_call_sends_nothing(self, url: str, store: MemoryStore) -> None:
+        emitter = Emitter(url, publication_max_bytes=3_000)
+        calls: list[tuple[type[Exception], dict[str, Any]]] = [
+            (BadRequest, {}),
+            (BadRequest, {"title": "x", "titel": "x"}),
+            (BadRequest, {"title": "x", "url": "//evil.example"}),
+            (BadId, {"title": "x", "id": "a b"}),
+            (BadData, {"title": "x", "data": object()}),
+            (TooLarge, {"title": "x", "data": "x" * 2_000}),
+            (BadChannel, {"title": "x", "user": "a b"}),
+        ]
+        for error, options in calls:
+            with pytest.raises(error):
+                emitter.notify("order_shipped", **{"user": "7", **options})
+        assert store.notifications.stored("7") == []
+
+    def test_some_users_fail(self) -> None:
+        class Half(MemoryPublisher):
+            def notify(self, items: Sequence[OutgoingNotification], *, timeout_s: float) -> list[NotifyResult]:
+                return [NotificationReceipt(items[0].id, "stored"), *[Unavailable("away")] * (len(items) - 1)]
+
+        emitter = Emitter("memory://half", publisher=Half("memory://half"))
+        with pytest.raises(BatchFailed, match="2 of 3") as caught:
+            emitter.notify("order_shipped", users=["7", "8", "9"], title="x")
+        assert [type(result) for result in caught.value.results] == [NotificationReceipt, Unavailable, Unavailable]
+        assert pickle.loads(pickle.dumps(caught.value)).results[0] == caught.value.results[0]
+
+    def test_duplicate_of_an_own_id_is_the_emitters_own_retry(self) -> None:
+        class Repeated(MemoryPublisher):
+            def notify(self, items: Sequence[OutgoingNotification], *, timeout_s: float) -> list[NotifyResult]:
+                return [NotificationReceipt(item.id, "stored", duplicate=True) for item in items]
+
+        emitter = Emitter("memory://repeated", publisher=Repeated("memory://repeated"))
+        assert not emitter.notify("order_shipped", user="7", title="x").duplicate
+        assert emitter.notify("order_shipped", user="7", title="x", id="mine").duplicate
+
+    def test_closed_emitter_is_unavailable(self, url: str) -> None:
+        emitter = Emitter(url)
+        emitter.close()
+        with pytest.raises(Unavailable, match="closed"):
+            emitter.notify("order_shipped", user="7", title="x")
+        with pytest.raises(BatchFailed), emitter.batch() as batch:
+            batch.notify("order_shipped", user="7", title="x")
+
+    def test_publisher_without_notifications_is_bad_config_where_they_are_made(self) -> None:
+        with Emitter("socketio+redis://127.0.0.1") as emitter:
+            with pytest.raises(BadConfig, match="takes no notifications"):
+                emitter.notify("order_shipped", user="7", title="x")
+            with pytest.raises(BadConfig, match="takes no notifications"), emitter.batch() as batch:
+                batch.notify("order_shipped", user="7", title="x")
+
+    def test_from_asyncio(self, url: str, store: MemoryStore) -> None:
+        async def run() -> list[object]:
+            async with AsyncEmitter(url) as emitter:
+                receipt = await emitter.notify("order_shipped", user="7", title="x")
+                receipts = await emitter.notify("order_shipped", users=["7", "8"], title="y")
+                async with emitter.batch() as batch:
+                    batch.notify("order_shipped", user="7", title="z")
+                    batch.emit("e", 1, channel="a:1")
+                return [receipt, *receipts, *batch.results]
+
+        kinds = [type(result) for result in asyncio.run(run())]
+        assert kinds == [*[NotificationReceipt] * 4, Receipt]
+        assert [item.title for item in store.notifications.stored("7")] == ["x", "y", "z"]
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,17 @@ import re
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic
 
 from tidings.backoff import delay_s
 from tidings.errors import BadConfig, Draining, Full, Internal, TidingsError, TimedOut, Unavailable
-from tidings.http_client.connection import HttpAddress, HttpConnection
+from tidings.http_client.connection import HttpConnection
 from tidings.http_client.deadline import Deadline
-from tidings.http_client.hosts import check_quoted_host
 from tidings.http_client.response import BadHttpResponse, ResponseTooLarge
-from tidings.publishers.base import OutgoingPublication, PublishResult
+from tidings.publishers.base import NotifyResult, OutgoingNotification, OutgoingPublication, PublishResult
+from tidings.publishers.http.hub_url import parse_hub_url
 from tidings.publishers.http.requests import (
     NODES_PATH,
     PAGE_MAX_BYTES,
@@ -30,7 +30,16 @@ from tidings.publishers.http.requests import (
     read_nodes,
     read_presence,
 )
-from tidings.publishers.http.responses import read_named, read_object, read_results, split_requests
+from tidings.publishers.http.responses import (
+    encode_item,
+    encode_notification,
+    read_named,
+    read_notify_results,
+    read_object,
+    read_results,
+    split_requests,
+)
+from tidings.publishers.retry_state import Proof
 from tidings.publishers.threaded import ThreadedHubPublisher
 from tidings.wire.control import Command, CommandResult, History, NodeRecord, read_command_result
 from tidings.wire.cursor import Cursor
@@ -48,7 +57,14 @@ IDLE_MAX_S = 15.0
 _RETRY_BASE_S = 0.05
 _RETRY_CAP_S = 1.0
 _API_KEY = re.compile(r"[\x21-\x7e]{1,512}\Z")
-_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class _Route(Generic[Proof]):
+    """A path that takes an array of items, and how its responses are read: see `read_results`."""
+
+    path: str
+    read: Callable[[int, bytes, Sequence[str]], list[Proof | TidingsError]]
 
 
 class HttpPublisher:
@@ -72,8 +88,9 @@ class HttpPublisher:
         items_max: int = ITEMS_MAX,
         request_max_bytes: int = REQUEST_MAX_BYTES,
     ) -> None:
-        self._address, self._base = _parse_url(url, tls)
-        self._path = f"{self._base}/api/publish"
+        self._address, self._base = parse_hub_url(url, tls)
+        self._publish_route = _Route(f"{self._base}/api/publish", read_results)
+        self._notify_route = _Route(f"{self._base}/api/notifications", read_notify_results)
         self._headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "tidings"}
         if api_key is not None:
             if not _API_KEY.match(api_key):
@@ -88,14 +105,22 @@ class HttpPublisher:
 
     def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
         """See `Publisher.publish`; more than `items_max` items take more than one round trip."""
-        return self.publish_until(items, Deadline.after(timeout_s))
+        parts = zip([item.id for item in items], map(encode_item, items), strict=True)
+        return self._send(self._publish_route, parts, Deadline.after(timeout_s))
 
-    def publish_until(self, items: Sequence[OutgoingPublication], deadline: Deadline) -> list[PublishResult]:
-        """As `publish`, with a deadline instead of a timeout."""
-        results: list[PublishResult] = []
-        requests = split_requests(items, items_max=self._items_max, request_max_bytes=self._request_max_bytes)
+    def notify(self, items: Sequence[OutgoingNotification], *, timeout_s: float) -> list[NotifyResult]:
+        """See `Notifier.notify`. The hub answers when the notification service has stored them."""
+        parts = zip([item.id for item in items], map(encode_notification, items), strict=True)
+        return self._send(self._notify_route, parts, Deadline.after(timeout_s))
+
+    def _send(
+        self, route: _Route[Proof], parts: Iterable[tuple[str, bytes]], deadline: Deadline
+    ) -> list[Proof | TidingsError]:
+        """The results of items. `parts`: the id of each, and itself as JSON."""
+        results: list[Proof | TidingsError] = []
+        requests = split_requests(parts, items_max=self._items_max, request_max_bytes=self._request_max_bytes)
         for ids, body in requests:
-            results += self._publish_with_retries(body, ids, deadline)
+            results += self._send_with_retries(route, body, ids, deadline)
         return results
 
     def send_command(self, command: Command, *, timeout_s: float) -> CommandResult:
@@ -153,16 +178,18 @@ class HttpPublisher:
         while self._idle:
             self._idle.pop().close()
 
-    def _publish_with_retries(self, body: bytes, ids: Sequence[str], deadline: Deadline) -> list[PublishResult]:
+    def _send_with_retries(
+        self, route: _Route[Proof], body: bytes, ids: Sequence[str], deadline: Deadline
+    ) -> list[Proof | TidingsError]:
         """The results of one request. It is retried while the hub accepts no item of it and time is left.
 
         Once an item was accepted there is no retry: the other items would be published after it, out of order.
         """
         attempt = 0
-        timed_out: PublishResult | None = None
+        timed_out: TimedOut | None = None
         while True:
             started_s = time.monotonic()
-            results = self._attempt(body, ids, deadline)
+            results = self._attempt(route, body, ids, deadline)
             took_s = time.monotonic() - started_s
             if self.closed or not all(_is_transient(result) for result in results):
                 return results
@@ -176,7 +203,9 @@ class HttpPublisher:
             time.sleep(pause_s)
             attempt += 1
 
-    def _attempt(self, body: bytes, ids: Sequence[str], deadline: Deadline) -> list[PublishResult]:
+    def _attempt(
+        self, route: _Route[Proof], body: bytes, ids: Sequence[str], deadline: Deadline
+    ) -> list[Proof | TidingsError]:
         """One attempt. Failures of the hub or the network are returned, not raised."""
         if self.closed:
             return [Unavailable("this publisher was closed; make a new one")] * len(ids)
@@ -187,21 +216,21 @@ class HttpPublisher:
             idle = self._acquire()
             connection = idle or HttpConnection(self._address)
             try:
-                return self._publish_over(connection, body, ids, deadline)
+                return self._send_over(connection, route, body, ids, deadline)
             except (OSError, TidingsError) as error:
                 request_started = request_started or connection.request_started
                 # The hub may have closed an idle connection: send the request again on another one.
                 if idle is None or not _was_closed_while_idle(connection, error):
                     return [self._failure(error, request_started=request_started)] * len(ids)
 
-    def _publish_over(
-        self, connection: HttpConnection, body: bytes, ids: Sequence[str], deadline: Deadline
-    ) -> list[PublishResult]:
+    def _send_over(
+        self, connection: HttpConnection, route: _Route[Proof], body: bytes, ids: Sequence[str], deadline: Deadline
+    ) -> list[Proof | TidingsError]:
         status, content = connection.exchange(
-            self._path, body, self._headers, deadline=deadline, response_max_bytes=RESPONSE_MAX_BYTES
+            route.path, body, self._headers, deadline=deadline, response_max_bytes=RESPONSE_MAX_BYTES
         )
         try:
-            results = read_results(status, content, ids)
+            results = route.read(status, content, ids)
         except BadHttpResponse:
             connection.close()
             raise
@@ -262,23 +291,6 @@ def _was_closed_while_idle(connection: HttpConnection, error: Exception) -> bool
     return not (isinstance(error, TimeoutError | TidingsError) or connection.response_started)
 
 
-def _is_transient(result: PublishResult) -> bool:
+def _is_transient(result: object) -> bool:
     """Whether the same request may succeed a moment later."""
     return isinstance(result, Unavailable | Draining | Full)
-
-
-def _parse_url(url: str, tls: ssl.SSLContext | None) -> tuple[HttpAddress, str]:
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-        check_quoted_host(parts.hostname or "localhost")
-    except ValueError as error:
-        raise BadConfig("the hub's URL is malformed; it is http(s)://host[:port][/path]") from error
-    if parts.scheme not in _PORTS or not parts.hostname or port == 0 or parts.query or parts.fragment:
-        raise BadConfig("the hub's URL is http(s)://host[:port][/path], without ? and #")
-    if parts.username is not None or parts.password is not None:
-        raise BadConfig("the hub's URL must not contain a password; use api_key instead")
-    if not re.fullmatch(r"[\x21-\x7e]*", url):
-        raise BadConfig("the hub's URL contains white space or non-ASCII characters")
-    context = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
-    return HttpAddress(parts.hostname, port or _PORTS[parts.scheme], context), parts.path.rstrip("/")

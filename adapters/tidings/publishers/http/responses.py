@@ -1,15 +1,16 @@
-"""Publish requests for the HTTP API, and its responses as receipts and errors. No I/O.
+"""Requests of publications and notifications for the HTTP API, and its responses as receipts and errors. No I/O.
 
 Request: `POST /api/publish` with a JSON array of `{"channel", "id", "event", "data", "ack"?}`.
 Response: 200 `{"results": [{"id", "cursor", "duplicate"} | {"error": {"code", "message"}}, …]}`, or,
 if the whole request was rejected, another status with `{"error": {"code", "message"}}`.
+`POST /api/notifications` is the same with `notification.read_request` and `{"id", "state", "duplicate"}`.
 Source: PROTOCOL.md section 8.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from tidings.errors import (
@@ -26,8 +27,9 @@ from tidings.errors import (
     from_wire,
 )
 from tidings.http_client.response import BadHttpResponse
-from tidings.publishers.base import OutgoingPublication, PublishResult
-from tidings.receipts import Receipt
+from tidings.publishers.base import NotifyResult, OutgoingNotification, OutgoingPublication, PublishResult
+from tidings.publishers.retry_state import Proof
+from tidings.receipts import NotificationReceipt, Receipt
 from tidings.wire.publication import ACK
 
 _ACK = ACK.encode()
@@ -37,6 +39,8 @@ _SUCCESS = (200, 201, 202)
 _ABSENT = 404
 # A hub's codes for a path that its API does not have.
 _UNKNOWN_PATH = ("not_found", "not_allowed")
+_NO_ROUTE = (404, 405)
+_NO_NOTIFICATIONS = "this hub takes no notifications; set [notifications] in its tidings.toml, or update the hub"
 _REDIRECTS = range(300, 400)
 # The meaning of a status without an error code: a proxy in front of the hub sent it.
 _BY_STATUS: dict[int, tuple[type[TidingsError], str]] = {
@@ -66,26 +70,30 @@ def encode_item(item: OutgoingPublication) -> bytes:
     )
 
 
+def encode_notification(item: OutgoingNotification) -> bytes:
+    """One notification as a JSON object of the request."""
+    return item.notification.encode_request()
+
+
 def split_requests(
-    items: Sequence[OutgoingPublication], *, items_max: int, request_max_bytes: int
+    parts: Iterable[tuple[str, bytes]], *, items_max: int, request_max_bytes: int
 ) -> Iterator[tuple[list[str], bytes]]:
-    """The requests that publish `items` in order: the ids of its items, and its body.
+    """The requests that send items in order: the ids of its items, and its body. `parts`: each id and item as JSON.
 
     A request has at most `items_max` items and, unless it has only one, `request_max_bytes` bytes.
     """
-    parts: list[bytes] = []
+    objects: list[bytes] = []
     ids: list[str] = []
     size = 1
-    for item in items:
-        part = encode_item(item)
-        if parts and (len(parts) == items_max or size + len(part) + 1 > request_max_bytes):
-            yield ids, b"[%b]" % b",".join(parts)
-            parts, ids, size = [], [], 1
-        parts.append(part)
-        ids.append(item.id)
+    for id, part in parts:
+        if objects and (len(objects) == items_max or size + len(part) + 1 > request_max_bytes):
+            yield ids, b"[%b]" % b",".join(objects)
+            objects, ids, size = [], [], 1
+        objects.append(part)
+        ids.append(id)
         size += len(part) + 1
-    if parts:
-        yield ids, b"[%b]" % b",".join(parts)
+    if objects:
+        yield ids, b"[%b]" % b",".join(objects)
 
 
 def read_results(status: int, body: bytes, ids: Sequence[str]) -> list[PublishResult]:
@@ -94,15 +102,30 @@ def read_results(status: int, body: bytes, ids: Sequence[str]) -> list[PublishRe
     Raises:
         BadHttpResponse: a receipt has another id, so this is the response to another request.
     """
+    return _read(status, body, ids, _result)
+
+
+def read_notify_results(status: int, body: bytes, ids: Sequence[str]) -> list[NotifyResult]:
+    """As `read_results`, for a request of notifications."""
+    if status in _NO_ROUTE:
+        match _parse(body):
+            case {"error": {"code": str(code)}} if code in _UNKNOWN_PATH:
+                return [BadConfig(f"HTTP {status}: {_NO_NOTIFICATIONS}")] * len(ids)
+    return _read(status, body, ids, _notify_result)
+
+
+def _read(
+    status: int, body: bytes, ids: Sequence[str], read: Callable[[object], Proof | TidingsError]
+) -> list[Proof | TidingsError]:
     response = _parse(body)
     if status != _OK:
         return [_error(status, response)] * len(ids)
     values = response.get("results")
     if not isinstance(values, list) or len(values) != len(ids):
         return [Internal(_NOT_A_HUB)] * len(ids)
-    results = [_result(value) for value in values]
-    if any(isinstance(result, Receipt) and result.id != id for result, id in zip(results, ids, strict=True)):
-        raise BadHttpResponse("the response to another publish")
+    results = [read(value) for value in values]
+    if any(not isinstance(result, TidingsError) and result.id != id for result, id in zip(results, ids, strict=True)):
+        raise BadHttpResponse("the response to another request")
     return results
 
 
@@ -149,6 +172,15 @@ def _result(value: object) -> PublishResult:
             return from_wire(code, message)
         case {"id": str(id), "cursor": str(cursor), "duplicate": bool(duplicate)}:
             return Receipt(id, cursor, duplicate)
+    return Internal(_NOT_A_HUB)
+
+
+def _notify_result(value: object) -> NotifyResult:
+    match value:
+        case {"error": {"code": str(code), "message": str(message)}}:
+            return from_wire(code, message)
+        case {"id": str(id), "state": str(state), "duplicate": bool(duplicate)}:
+            return NotificationReceipt(id, state, duplicate)
     return Internal(_NOT_A_HUB)
 
 

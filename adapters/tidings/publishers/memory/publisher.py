@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from tidings.errors import Unavailable
-from tidings.publishers.base import OutgoingPublication, PublishResult
+from tidings.publishers.base import NotifyResult, OutgoingNotification, OutgoingPublication, PublishResult
 from tidings.publishers.memory.store import MemoryStore, open_store
 from tidings.wire.control import Command, CommandResult, History, NodeRecord, command_result
 from tidings.wire.cursor import Cursor
@@ -27,6 +27,13 @@ class MemoryPublisher:
         if self._closed:
             return [Unavailable("this publisher is closed") for _ in items]
         return [self.store.publish(item) for item in items]
+
+    def notify(self, items: Sequence[OutgoingNotification], *, timeout_s: float) -> list[NotifyResult]:
+        """See `Notifier.notify`. It never waits, so `timeout_s` is not used."""
+        del timeout_s
+        if self._closed:
+            return [Unavailable("this publisher is closed") for _ in items]
+        return [self.store.notifications.add(item.notification) for item in items]
 
     def send_command(self, command: Command, *, timeout_s: float) -> CommandResult:
         """See `NodeQueries.send_command`."""
@@ -76,6 +83,10 @@ class AsyncMemoryPublisher:
     async def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
         """See `Publisher.publish`."""
         return self._publisher.publish(items, timeout_s=timeout_s)
+
+    async def notify(self, items: Sequence[OutgoingNotification], *, timeout_s: float) -> list[NotifyResult]:
+        """See `Notifier.notify`."""
+        return self._publisher.notify(items, timeout_s=timeout_s)
 
     async def send_command(self, command: Command, *, timeout_s: float) -> CommandResult:
         """See `NodeQueries.send_command`. It waits for nodes of this process, so it runs in a thread."""

@@ -18,6 +18,7 @@ from tidings.errors import BadConfig, BadPacket, TidingsError, Unavailable, Unkn
 from tidings.publishers.base import OutgoingPublication, PublishResult
 from tidings.publishers.memory.commands import MemoryCommands
 from tidings.publishers.memory.horizon import Horizon
+from tidings.publishers.memory.notifications import MemoryNotifications
 from tidings.publishers.memory.presence import MemoryPresence
 from tidings.receipts import Receipt
 from tidings.redis_client.keys import POINTER_TTL_S
@@ -63,6 +64,7 @@ class MemoryStore:
         self.commands = MemoryCommands()
         self._listeners: list[Callable[[Publication], None]] = []
         self._presence = MemoryPresence(self._publish_presence)
+        self.notifications = MemoryNotifications(now_s=now_s)
 
     @property
     def channels_stored(self) -> int:

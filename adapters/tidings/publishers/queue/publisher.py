@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from tidings.publishers.base import OutgoingPublication, PublishResult
+from tidings.errors import TidingsError
+from tidings.publishers.base import NotifyResult, OutgoingNotification, OutgoingPublication, PublishResult
 from tidings.publishers.queue.address import QueueAddress
 from tidings.publishers.queue.connection import QueueMessage, QueueProducerPool
-from tidings.publishers.retry_state import RetryState
-from tidings.publishers.threaded import ThreadedPublisher
-from tidings.receipts import Receipt
+from tidings.publishers.retry_state import Item, Proof, RetryState
+from tidings.publishers.threaded import ThreadedNotifier
+from tidings.receipts import NotificationReceipt, Receipt
 from tidings.redis_client.connection import ConnectionLost
-from tidings.wire.queue_message import encode_queue_message
+from tidings.wire.queue_message import encode_queue_message, encode_queue_notification
 
 
-class QueueBatch(RetryState):
-    """Items to publish to a queue. The caller repeats `messages` and then `on_sent` or `fail`; see `RetryState`."""
+class QueueBatch(RetryState[Item, Proof]):
+    """Items to send to a queue. The caller repeats `messages` and then `on_sent` or `fail`; see `RetryState`.
+
+    `receipt` makes the receipt for an id.
+    """
 
     def __init__(
         self,
-        items: Sequence[OutgoingPublication],
+        items: Sequence[Item],
         address: QueueAddress,
+        receipt: Callable[[str], Proof],
         *,
         timeout_s: float,
         now_s: float,
@@ -33,12 +39,20 @@ class QueueBatch(RetryState):
     ) -> None:
         super().__init__(items, str(address), timeout_s=timeout_s, now_s=now_s, random=random)
         self._queue = address.queue
+        self._receipt = receipt
 
     def messages(self) -> list[QueueMessage]:
         """A message for each open item, in order."""
         open_items = [self._items[index] for index in self._open]
         return [
-            QueueMessage(self._queue, encode_queue_message(item.channel, item.body), item.id) for item in open_items
+            QueueMessage(
+                self._queue,
+                encode_queue_message(item.channel, item.body)
+                if isinstance(item, OutgoingPublication)
+                else encode_queue_notification(item.body),
+                item.id,
+            )
+            for item in open_items
         ]
 
     def on_sent(self, rejected: dict[int, str]) -> None:
@@ -50,8 +64,12 @@ class QueueBatch(RetryState):
                 self._reason = rejected[position]
                 still_open.append(index)
             else:
-                self._results[index] = Receipt(self._items[index].id, "")
+                self._results[index] = self._receipt(self._items[index].id)
         self._open = still_open
+
+
+_queued = partial(Receipt, cursor="")
+_accepted = partial(NotificationReceipt, state="accepted")
 
 
 class KombuPublisher:
@@ -73,7 +91,13 @@ class KombuPublisher:
 
     def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
         """See `Publisher.publish`. The confirms of all items are awaited together."""
-        batch = QueueBatch(items, self._pool.address, timeout_s=timeout_s, now_s=time.monotonic())
+        return self._send(QueueBatch(items, self._pool.address, _queued, timeout_s=timeout_s, now_s=time.monotonic()))
+
+    def notify(self, items: Sequence[OutgoingNotification], *, timeout_s: float) -> list[NotifyResult]:
+        """See `Notifier.notify`. The receipts say "accepted": a hub passes them on to the notification service."""
+        return self._send(QueueBatch(items, self._pool.address, _accepted, timeout_s=timeout_s, now_s=time.monotonic()))
+
+    def _send(self, batch: QueueBatch[Item, Proof]) -> list[Proof | TidingsError]:
         pause_s = self._pause_s(batch)
         while pause_s is not None:
             if pause_s:
@@ -82,14 +106,14 @@ class KombuPublisher:
             pause_s = self._pause_s(batch)
         return batch.results()
 
-    def _attempt(self, batch: QueueBatch) -> None:
+    def _attempt(self, batch: QueueBatch[Item, Proof]) -> None:
         try:
             batch.on_sent(self._pool.send(batch.messages(), deadline_s=batch.deadline_s))
         except ConnectionLost as error:
             self._pool.drop_idle()
             batch.fail(str(error), sent=error.sent, final=error.final)
 
-    def _pause_s(self, batch: QueueBatch) -> float | None:
+    def _pause_s(self, batch: QueueBatch[Item, Proof]) -> float | None:
         if self._closed:
             batch.fail("this publisher is closed", sent=False, final=True)
         return batch.pause_s(time.monotonic())
@@ -100,7 +124,7 @@ class KombuPublisher:
         self._pool.close()
 
 
-class AsyncKombuPublisher(ThreadedPublisher):
+class AsyncKombuPublisher(ThreadedNotifier):
     """An `AsyncPublisher` for the same URLs: kombu's drivers block."""
 
     def __init__(self, url: str) -> None:

@@ -1,19 +1,24 @@
-"""One publish to Redis: the commands for its open items, and the results in the replies. No I/O."""
+"""One publish or notify to Redis: the commands for its open items, and the results in the replies. No I/O."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic
 
-from tidings.errors import Unavailable, UnknownNamespace
-from tidings.publishers.base import OutgoingPublication, PublishResult
+from tidings.errors import BadConfig, TidingsError, Unavailable, UnknownCategory, UnknownNamespace
+from tidings.publishers.base import NotifyResult, OutgoingNotification, OutgoingPublication, PublishResult
+from tidings.publishers.redis.notify_call import notify_script, pack_notify
 from tidings.publishers.redis.publish_call import pack_publish
-from tidings.publishers.retry_state import RetryState
-from tidings.receipts import Receipt
+from tidings.publishers.retry_state import Item, Proof, RetryState
+from tidings.receipts import NotificationReceipt, Receipt
 from tidings.redis_client.keys import RedisKeys
+from tidings.redis_client.scripts import Script, publish_script
 
-# Error replies while Redis starts, while a replica takes over or a slot moves, and before a hub has written its rules.
-_TRANSIENT = ("NOSCRIPT", "LOADING", "READONLY", "MASTERDOWN", "TRYAGAIN", "NORULES")
+# Error replies while Redis starts, while a replica takes over or a slot moves, and before a hub has written its rules;
+# and while the notification service is behind.
+_TRANSIENT = ("NOSCRIPT", "LOADING", "READONLY", "MASTERDOWN", "TRYAGAIN", "NORULES", "BEHIND")
 _TRANSIENT_CLASSES = (
     *("NoScriptError", "BusyLoadingError", "ReadOnlyError", "MasterDownError", "TryAgainError"),
     *("MovedError", "AskError", "ClusterDownError"),
@@ -22,17 +27,31 @@ _TRANSIENT_CLASSES = (
 _NEW, _DUPLICATE, _ERROR = "+", "=", "-"
 _SIGNS = (_NEW, _DUPLICATE, _ERROR)
 _UNEXPECTED = "unexpected reply to publish.lua; is it Redis 6.2 or later?"
+_NO_SERVICE = (
+    "no notification service has ever used this Redis, or with another prefix or number of buckets: "
+    "set [notifications] in the hub's tidings.toml"
+)
 # Redis runs nothing else during a call. With this many items a call takes one to two milliseconds.
 _CALL_MAX = 100
 _CALL_MAX_BYTES = 262_144
 
 
-class RedisBatch(RetryState):
-    """Items to publish to Redis. The caller repeats `request` and then `on_replies` or `fail`; see `RetryState`."""
+@dataclass(frozen=True, slots=True)
+class ScriptCall(Generic[Item, Proof]):
+    """A script that takes many items. `pack` and `read`: the call for some of them, and the results in its reply."""
+
+    script: Callable[[], Script]
+    pack: Callable[[RedisKeys, Sequence[Item], str], bytes]
+    read: Callable[[Sequence[Item], object], Sequence[Proof | TidingsError]]
+
+
+class RedisBatch(RetryState[Item, Proof]):
+    """Items to send to Redis. The caller repeats `request` and then `on_replies` or `fail`; see `RetryState`."""
 
     def __init__(
         self,
-        items: Sequence[OutgoingPublication],
+        call: ScriptCall[Item, Proof],
+        items: Sequence[Item],
         keys: RedisKeys,
         target: str,
         *,
@@ -42,6 +61,7 @@ class RedisBatch(RetryState):
     ) -> None:
         super().__init__(items, target, timeout_s=timeout_s, now_s=now_s, random=random)
         self._keys = keys
+        self.script, self._pack, self._read = call.script, call.pack, call.read
         # The indexes of the items in each call of the last request.
         self._calls: list[list[int]] = []
 
@@ -49,7 +69,7 @@ class RedisBatch(RetryState):
         """The packed calls for all open items, and how many calls they are."""
         candidate = secrets.token_urlsafe(9)
         self._calls = list(self._split_into_calls())
-        packed = [pack_publish(self._keys, [self._items[index] for index in call], candidate) for call in self._calls]
+        packed = [self._pack(self._keys, [self._items[index] for index in call], candidate) for call in self._calls]
         return b"".join(packed), len(packed)
 
     def on_replies(self, replies: Sequence[object]) -> None:
@@ -62,7 +82,7 @@ class RedisBatch(RetryState):
                 still_open += call
                 continue
             items = [self._items[index] for index in call]
-            for index, result in zip(call, read_results(items, reply), strict=True):
+            for index, result in zip(call, self._read(items, reply), strict=True):
                 self._results[index] = result
         self._open = still_open
 
@@ -90,6 +110,33 @@ def read_results(items: Sequence[OutgoingPublication], reply: object) -> Sequenc
     return list(map(_result, items, lines))
 
 
+def read_notify_results(items: Sequence[OutgoingNotification], reply: object) -> Sequence[NotifyResult]:
+    """The result of each item of a call: from the lines that notify.lua returned, or one error for all."""
+    if isinstance(reply, Exception):
+        if str(reply).startswith("NOSERVICE"):
+            return [BadConfig(_NO_SERVICE) for _ in items]
+        return [Unavailable(f"Redis returned an error: {str(reply)[:200]}") for _ in items]
+    lines = reply.decode(errors="replace").split("\n") if isinstance(reply, bytes) else []
+    if len(lines) != len(items) or not {*lines} <= {_NEW, _ERROR}:
+        return [Unavailable("unexpected reply to notify.lua; is it Redis 6.2 or later?") for _ in items]
+    return [
+        NotificationReceipt(item.id, "accepted") if line == _NEW else _unknown_category(item)
+        for item, line in zip(items, lines, strict=True)
+    ]
+
+
+def _unknown_category(item: OutgoingNotification) -> UnknownCategory:
+    name = item.notification.category
+    return UnknownCategory(f"no category {name!r}; add [notifications.categories.{name}] to tidings.toml")
+
+
+# What `RedisBatch` sends.
+PUBLISH: ScriptCall[OutgoingPublication, Receipt] = ScriptCall(publish_script, pack_publish, read_results)
+NOTIFY: ScriptCall[OutgoingNotification, NotificationReceipt] = ScriptCall(
+    notify_script, pack_notify, read_notify_results
+)
+
+
 def _result(item: OutgoingPublication, line: str) -> PublishResult:
     sign, text = line[0], line[1:]
     if sign != _ERROR:
@@ -110,6 +157,8 @@ def _explain(error: Exception) -> str:
     text = str(error)
     if text.startswith("NORULES"):
         return "no hub has started on this broker yet, or it uses another prefix or number of buckets"
+    if text.startswith("BEHIND"):
+        return "the notification service is behind: its stream is full (stream_max); is it running?"
     if type(error).__name__ == "MovedError":
         return "another node of a Redis Cluster serves this key (a cluster's URL begins with redis+cluster://)"
     return text[:200] or type(error).__name__

@@ -1,5 +1,7 @@
 """Publishing to a Redis Cluster: each item goes to the bucket of its channel (PROTOCOL.md section 7).
 
+The channel of a notification is the user's own.
+
 A batch takes one round trip per bucket. Order is kept per channel, not between buckets. If the master of a bucket does
 not reply, only the items of that bucket fail.
 """
@@ -11,9 +13,17 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 
-from tidings.errors import HubError, TimedOut
-from tidings.publishers.base import OutgoingPublication, PublishResult
+from tidings.errors import HubError, TidingsError, TimedOut
+from tidings.publishers.base import (
+    NotifyResult,
+    Outgoing,
+    OutgoingNotification,
+    OutgoingPublication,
+    PublishResult,
+)
+from tidings.publishers.redis.batch import NOTIFY, PUBLISH, ScriptCall
 from tidings.publishers.redis.publisher import AsyncRedisPublisher, RedisPublisher
+from tidings.publishers.retry_state import Item, Proof
 from tidings.redis_client.buckets import bucket_of
 from tidings.redis_client.keys import DEFAULT_PREFIX
 from tidings.redis_client.topology import open_buckets
@@ -40,9 +50,18 @@ class ClusterPublisher:
 
     def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
         """See `Publisher.publish`."""
+        return self._send(PUBLISH, items, timeout_s)
+
+    def notify(self, items: Sequence[OutgoingNotification], *, timeout_s: float) -> list[NotifyResult]:
+        """See `Notifier.notify`. Each bucket has a stream of its own."""
+        return self._send(NOTIFY, items, timeout_s)
+
+    def _send(
+        self, call: ScriptCall[Item, Proof], items: Sequence[Item], timeout_s: float
+    ) -> list[Proof | TidingsError]:
         shares = _share_out(items, len(self._buckets))
         batches = {
-            bucket: self._buckets[bucket].begin([items[index] for index in indexes], timeout_s)
+            bucket: self._buckets[bucket].begin(call, [items[index] for index in indexes], timeout_s)
             for bucket, indexes in shares.items()
         }
         end_s = time.monotonic() + timeout_s
@@ -133,6 +152,18 @@ class AsyncClusterPublisher:
             ]
         return _merge(items, shares.values(), [task.result() for task in tasks])
 
+    async def notify(self, items: Sequence[OutgoingNotification], *, timeout_s: float) -> list[NotifyResult]:
+        """See `Notifier.notify`. A cancelled call may or may not have happened."""
+        shares = _share_out(items, len(self._buckets))
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(
+                    self._buckets[bucket].notify([items[index] for index in indexes], timeout_s=timeout_s)
+                )
+                for bucket, indexes in shares.items()
+            ]
+        return _merge(items, shares.values(), [task.result() for task in tasks])
+
     async def send_command(self, command: Command, *, timeout_s: float) -> CommandResult:
         """See `NodeQueries.send_command`. A revocation takes the first bucket that accepts it.
 
@@ -195,7 +226,7 @@ def _in_bucket(since: Cursor, page: History) -> Cursor:
     return since if seq is None else Cursor(epoch, seq)
 
 
-def _share_out(items: Sequence[OutgoingPublication], buckets: int) -> dict[int, list[int]]:
+def _share_out(items: Sequence[Outgoing], buckets: int) -> dict[int, list[int]]:
     """The indexes of the items for each bucket."""
     shares: dict[int, list[int]] = {}
     for index, item in enumerate(items):
@@ -204,8 +235,8 @@ def _share_out(items: Sequence[OutgoingPublication], buckets: int) -> dict[int, 
 
 
 def _merge(
-    items: Sequence[OutgoingPublication], shares: Iterable[Sequence[int]], results: Iterable[Sequence[PublishResult]]
-) -> list[PublishResult]:
+    items: Sequence[object], shares: Iterable[Sequence[int]], results: Iterable[Sequence[Proof | TidingsError]]
+) -> list[Proof | TidingsError]:
     """The results of all buckets, in the order of the items."""
     by_index = {
         index: result

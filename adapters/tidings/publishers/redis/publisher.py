@@ -1,4 +1,4 @@
-"""Publishing to Redis: one Lua call per up to 100 publications, one round trip per batch.
+"""Publishing to Redis: one Lua call per up to 100 publications or notifications, one round trip per batch.
 
 `RedisPublisher` works in threads, after a fork, and under gevent or eventlet: it has no thread, lock or event loop.
 `AsyncRedisPublisher` does the same for asyncio. Both do the I/O for `RedisBatch`, which decides what to send and what
@@ -12,10 +12,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tidings.errors import TimedOut, Unavailable
-from tidings.publishers.base import OutgoingPublication, PublishResult
-from tidings.publishers.redis.batch import RedisBatch
+from tidings.errors import TidingsError, TimedOut, Unavailable
+from tidings.publishers.base import NotifyResult, OutgoingNotification, OutgoingPublication, PublishResult
+from tidings.publishers.redis.batch import NOTIFY, PUBLISH, RedisBatch, ScriptCall
+from tidings.publishers.redis.notify_call import notify_script
 from tidings.publishers.redis.presence_query import pack_members, read_presence
+from tidings.publishers.retry_state import Item, Proof
 from tidings.redis_client.async_connection import AsyncRedisPool
 from tidings.redis_client.connection import ConnectionLost, RedisPool, has_lost_script
 from tidings.redis_client.keys import DEFAULT_PREFIX, RedisKeys
@@ -51,13 +53,22 @@ class RedisPublisher:
     def __init__(self, url: str | RedisAddress, *, prefix: str = DEFAULT_PREFIX, keys: RedisKeys | None = None) -> None:
         self._keys = keys or RedisKeys(prefix)
         self._pool = RedisPool(url if isinstance(url, RedisAddress) else RedisAddress.open(url))
-        # Its first use imports modules, and a fork during an import hangs the child.
+        # Their first use imports modules, and a fork during an import hangs the child.
         publish_script()
+        notify_script()
         self._closed = False
 
     def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
         """See `Publisher.publish`."""
-        batch = self.begin(items, timeout_s)
+        target = str(self._pool.address)
+        return self._send(RedisBatch(PUBLISH, items, self._keys, target, timeout_s=timeout_s, now_s=time.monotonic()))
+
+    def notify(self, items: Sequence[OutgoingNotification], *, timeout_s: float) -> list[NotifyResult]:
+        """See `Notifier.notify`. The receipts say "accepted": they are in the stream of the notification service."""
+        target = str(self._pool.address)
+        return self._send(RedisBatch(NOTIFY, items, self._keys, target, timeout_s=timeout_s, now_s=time.monotonic()))
+
+    def _send(self, batch: RedisBatch[Item, Proof]) -> list[Proof | TidingsError]:
         pause_s = self.pause_s(batch)
         while pause_s is not None:
             if pause_s:
@@ -68,21 +79,22 @@ class RedisPublisher:
 
     # One step at a time, for a publisher to several buckets
 
-    def begin(self, items: Sequence[OutgoingPublication], timeout_s: float) -> RedisBatch:
+    def begin(self, call: ScriptCall[Item, Proof], items: Sequence[Item], timeout_s: float) -> RedisBatch[Item, Proof]:
         """A batch of which nothing was sent yet."""
-        return RedisBatch(items, self._keys, str(self._pool.address), timeout_s=timeout_s, now_s=time.monotonic())
+        target = str(self._pool.address)
+        return RedisBatch(call, items, self._keys, target, timeout_s=timeout_s, now_s=time.monotonic())
 
-    def attempt(self, batch: RedisBatch, deadline_s: float) -> None:
+    def attempt(self, batch: RedisBatch[Item, Proof], deadline_s: float) -> None:
         """Send all open items of the batch in one round trip that ends by `deadline_s`."""
         packed, count = batch.request()
         try:
-            batch.on_replies(self._pool.call(packed, count, (publish_script(),), deadline_s=deadline_s))
+            batch.on_replies(self._pool.call(packed, count, (batch.script(),), deadline_s=deadline_s))
         except ConnectionLost as error:
             # The other idle connections went to the same Redis, and are most likely broken too.
             self._pool.close()
             batch.fail(str(error), sent=error.sent, final=error.final)
 
-    def pause_s(self, batch: RedisBatch) -> float | None:
+    def pause_s(self, batch: RedisBatch[Item, Proof]) -> float | None:
         """See `RetryState.pause_s`."""
         if self._closed:
             batch.fail(_CLOSED, sent=False, final=True)
@@ -159,13 +171,15 @@ class AsyncRedisPublisher:
     def __init__(self, url: str | RedisAddress, *, prefix: str = DEFAULT_PREFIX, keys: RedisKeys | None = None) -> None:
         self._keys = keys or RedisKeys(prefix)
         self._pool = AsyncRedisPool(url if isinstance(url, RedisAddress) else RedisAddress.open(url))
-        # Its first use imports modules, and a fork during an import hangs the child.
+        # Their first use imports modules, and a fork during an import hangs the child.
         publish_script()
+        notify_script()
         self._closed = False
 
     async def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
         """See `Publisher.publish`. A cancelled publish may or may not have happened."""
-        batch = RedisBatch(items, self._keys, str(self._pool.address), timeout_s=timeout_s, now_s=time.monotonic())
+        target = str(self._pool.address)
+        batch = RedisBatch(PUBLISH, items, self._keys, target, timeout_s=timeout_s, now_s=time.monotonic())
         pause_s = self._pause_s(batch)
         while pause_s is not None:
             if pause_s:
@@ -178,7 +192,26 @@ class AsyncRedisPublisher:
             pause_s = self._pause_s(batch)
         return batch.results()
 
-    def _pause_s(self, batch: RedisBatch) -> float | None:
+    async def notify(self, items: Sequence[OutgoingNotification], *, timeout_s: float) -> list[NotifyResult]:
+        """See `Notifier.notify`. A cancelled call may or may not have happened."""
+        target = str(self._pool.address)
+        batch = RedisBatch(NOTIFY, items, self._keys, target, timeout_s=timeout_s, now_s=time.monotonic())
+        pause_s = self._pause_s(batch)
+        while pause_s is not None:
+            if pause_s:
+                await asyncio.sleep(pause_s)
+            packed, count = batch.request()
+            try:
+                # These connections know only publish.lua. The first reply is that of the load.
+                replies = await self._pool.call(pack_load(notify_script()) + packed, count + 1, batch.deadline_s)
+                batch.on_replies(replies[1:])
+            except ConnectionLost as error:
+                await self._pool.drop_idle()
+                batch.fail(str(error), sent=error.sent, final=error.final)
+            pause_s = self._pause_s(batch)
+        return batch.results()
+
+    def _pause_s(self, batch: RedisBatch[Item, Proof]) -> float | None:
         if self._closed:
             batch.fail(_CLOSED, sent=False, final=True)
         return batch.pause_s(time.monotonic())

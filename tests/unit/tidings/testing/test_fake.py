@@ -8,7 +8,17 @@ from decimal import Decimal
 import pytest
 
 from tidings import AsyncEmitter, Emitter
-from tidings.errors import BadChannel, BadData, BadEvent, TimedOut, TooLarge, Unavailable, UnknownNamespace
+from tidings.errors import (
+    BadChannel,
+    BadData,
+    BadEvent,
+    BadRequest,
+    TimedOut,
+    TooLarge,
+    Unavailable,
+    UnknownCategory,
+    UnknownNamespace,
+)
 from tidings.receipts import BatchFailed
 from tidings.testing import FakeHub
 
@@ -132,3 +142,99 @@ def test_other_emitters_with_the_url_of_the_fake_are_recorded() -> None:
     asyncio.run(main())
     assert [pushed.data for pushed in hub.pushed("orders:1", "x")] == [1, 2]
     assert FakeHub().pushed() == []
+
+
+def test_assert_notified_returns_the_matching_notification() -> None:
+    hub = FakeHub()
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    receipt = hub.notify("order_shipped", user="7", title="Shipped", url="/orders/42", data={"order": 42, "at": at})
+    hub.notify("order_shipped", users=["7", "8"], title="Again", expires_in_s=60)
+    notification = hub.assert_notified("7", "order_shipped", title="Shipped", including={"order": 42, "at": at})
+    assert (notification.id, notification.url, notification.data["at"]) == (
+        receipt.id,
+        "/orders/42",
+        "2026-01-02T00:00:00+00:00",
+    )
+    last = hub.assert_notified("7", "order_shipped", times=2)
+    assert (last.title, last.data, last.expires_at_ms) == ("Again", None, last.at_ms + 60_000)
+    assert [item.title for item in hub.notified("7")] == ["Shipped", "Again"]
+    assert [item.user for item in hub.notified(category="order_shipped")] == ["7", "7", "8"]
+    assert hub.notified("9") == hub.notified(category="order_lost") == []
+    hub.assert_nothing_pushed()
+    hub.assert_nothing_notified("9")
+
+
+@pytest.mark.parametrize(
+    ("user", "category", "assertion"),
+    [
+        ("8", "order_shipped", {}),
+        ("7", "order_lost", {}),
+        ("7", "order_shipped", {"title": "Shippe"}),
+        ("7", "order_shipped", {"including": {"order": 43}}),
+        ("7", "order_shipped", {"including": {"other": None}}),
+        ("7", "order_shipped", {"times": 2}),
+    ],
+)
+def test_failed_assertion_lists_notifications(user: str, category: str, assertion: dict[str, object]) -> None:
+    hub = FakeHub()
+    hub.notify("order_shipped", user="7", title="Shipped", data={"order": 42})
+    with pytest.raises(AssertionError, match="'order_shipped' of user 7: 'Shipped'"):
+        hub.assert_notified(user, category, **assertion)  # type: ignore[arg-type]
+
+
+def test_assert_nothing_notified() -> None:
+    hub = FakeHub()
+    hub.assert_nothing_notified()
+    hub.emit("x", user="7")
+    hub.assert_nothing_notified()
+    with pytest.raises(AssertionError, match="no notification at all"):
+        hub.assert_notified("7", "order_shipped")
+    hub.notify("order_shipped", user="7", title="Shipped")
+    hub.assert_nothing_notified("8")
+    with pytest.raises(AssertionError, match=r"expected no notification; there were .*\n.*'Shipped'"):
+        hub.assert_nothing_notified()
+    hub.clear()
+    hub.assert_nothing_notified()
+
+
+def test_fake_checks_notifications_like_an_emitter() -> None:
+    hub = FakeHub(categories=["order_shipped"])
+    with pytest.raises(UnknownCategory):
+        hub.notify("order_lost", user="7", title="x")
+    with pytest.raises(BadRequest):
+        hub.notify("order_shipped", user="7", title="")
+    with pytest.raises(BadChannel):
+        hub.assert_notified("", "order_shipped")
+    with pytest.raises(BadRequest):
+        hub.assert_notified("7", "Order")
+    with pytest.raises(BadRequest):
+        FakeHub(categories=["Order"])
+    hub.assert_nothing_notified()
+    first = hub.notify("order_shipped", user="7", title="x", id="mine")
+    assert hub.notify("order_shipped", user="7", title="x", id="mine").duplicate
+    assert not first.duplicate
+    hub.assert_notified("7", "order_shipped", times=1)
+
+
+def test_notify_fails_on_request() -> None:
+    hub = FakeHub()
+    hub.fail_next(Unavailable("away"))
+    with pytest.raises(Unavailable, match="away"):
+        hub.notify("order_shipped", user="7", title="x")
+    hub.assert_nothing_notified()
+    hub.fail_next(TimedOut("lost"), published=True)
+    with pytest.raises(TimedOut):
+        hub.notify("order_shipped", user="7", title="x")
+    hub.assert_notified("7", "order_shipped")
+
+
+def test_notifications_of_other_emitters_are_recorded() -> None:
+    hub = FakeHub()
+
+    async def run() -> None:
+        async with AsyncEmitter(hub.url) as emitter:
+            await emitter.notify("order_shipped", user="7", title="x")
+
+    asyncio.run(run())
+    Emitter(hub.url).notify("order_shipped", user="8", title="y")
+    assert [item.title for item in hub.notified()] == ["x", "y"]

@@ -5,9 +5,18 @@ from typing import Any
 import pytest
 
 from support.vectors import examples
-from tidings.errors import BadPacket, TidingsError, TooLarge
+from tidings.errors import BadData, BadPacket, BadRequest, TidingsError, TooLarge
+from tidings.wire.notification import Notification
 from tidings.wire.publication import encode_body
-from tidings.wire.queue_message import HEAD_MAX_BYTES, QueuedPublication, decode_queue_message, encode_queue_message
+from tidings.wire.queue_message import (
+    HEAD_MAX_BYTES,
+    QueuedPublication,
+    decode_queue_message,
+    decode_queue_notification,
+    encode_queue_message,
+    encode_queue_notification,
+    is_queue_notification,
+)
 from tidings_hub.core.queues.queue_intake import read_queued
 
 VECTORS = examples("queued")
@@ -59,3 +68,34 @@ def test_data_and_whole_message_are_limited() -> None:
         decode_queue_message(MESSAGE, data_max_bytes=size - 1)
     with pytest.raises(TooLarge, match="publication_max_bytes"):
         decode_queue_message(b"x" * (size + HEAD_MAX_BYTES + 1), data_max_bytes=size)
+
+
+def test_message_of_a_notification() -> None:
+    notification = Notification("order_shipped", "7", "It has shipped", "order-42", 1_764_090_000_000)
+    message = encode_queue_notification(notification.encode())
+    assert message.startswith(b'n1 {"category":"order_shipped","user":"7","id":"order-42",')
+    assert is_queue_notification(message)
+    assert not is_queue_notification(MESSAGE)
+    assert decode_queue_notification(message, publication_max_bytes=1_000) == notification
+    with pytest.raises(BadPacket):
+        decode_queue_message(message, data_max_bytes=1_000)
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        (b"", BadPacket),
+        (MESSAGE, BadPacket),
+        (b"n1", BadPacket),
+        (b"n2 {}", BadPacket),
+        (b"n1 ", BadData),
+        (b"n1 {", BadData),
+        (b"n1 {}", BadRequest),
+        (b"n1 []", BadRequest),
+        (b'n1 "' + b"x" * 1_000 + b'"', TooLarge),
+    ],
+)
+def test_malformed_message_of_a_notification_is_rejected(message: bytes, error: type[TidingsError]) -> None:
+    with pytest.raises(error) as caught:
+        decode_queue_notification(message, publication_max_bytes=1_000)
+    assert type(caught.value) is error

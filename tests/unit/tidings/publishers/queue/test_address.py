@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from contract.broker_contract import outgoing
 from tidings.emitter import Emitter
 from tidings.errors import BadConfig, MissingExtra, TimedOut, Unavailable
+from tidings.publishers.base import OutgoingPublication
 from tidings.publishers.queue.address import QueueAddress
 from tidings.publishers.queue.publisher import KombuPublisher, QueueBatch
 from tidings.receipts import Receipt
@@ -125,9 +127,10 @@ def test_operations_that_need_a_reply_raise_bad_config() -> None:
                 operation()
 
 
-def batch_of(count: int) -> QueueBatch:
+def batch_of(count: int) -> QueueBatch[OutgoingPublication, Receipt]:
     items = [outgoing("orders:1", id=f"id{number}") for number in range(count)]
-    return QueueBatch(items, QueueAddress.parse("amqp://h"), timeout_s=5.0, now_s=100.0, random=lambda: 0.5)
+    address = QueueAddress.parse("amqp://h")
+    return QueueBatch(items, address, partial(Receipt, cursor=""), timeout_s=5.0, now_s=100.0, random=lambda: 0.5)
 
 
 def test_only_rejected_messages_are_sent_again() -> None:

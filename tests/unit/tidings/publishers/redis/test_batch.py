@@ -7,15 +7,19 @@ from collections.abc import Sequence
 import pytest
 
 from contract.broker_contract import outgoing
-from tidings.errors import TimedOut, Unavailable, UnknownNamespace
+from contract.publisher_contract import notification
+from tidings.errors import TimedOut, Unavailable, UnknownCategory, UnknownNamespace
 from tidings.publishers.base import OutgoingPublication
-from tidings.publishers.redis.batch import RedisBatch
-from tidings.receipts import Receipt
+from tidings.publishers.redis.batch import NOTIFY, PUBLISH, RedisBatch, read_notify_results
+from tidings.receipts import NotificationReceipt, Receipt
 from tidings.redis_client.keys import RedisKeys
 
 
-def batch_of(items: Sequence[OutgoingPublication], *, timeout_s: float = 5.0) -> RedisBatch:
-    return RedisBatch(items, RedisKeys(), "redis://h:1/0", timeout_s=timeout_s, now_s=100.0, random=lambda: 0.999)
+def batch_of(
+    items: Sequence[OutgoingPublication], *, timeout_s: float = 5.0
+) -> RedisBatch[OutgoingPublication, Receipt]:
+    target = "redis://h:1/0"
+    return RedisBatch(PUBLISH, items, RedisKeys(), target, timeout_s=timeout_s, now_s=100.0, random=lambda: 0.999)
 
 
 @pytest.fixture
@@ -52,6 +56,30 @@ def test_transient_error_is_retried_for_its_items_only(error: str) -> None:
     assert [item.body in packed for item in items] == [False] * 100 + [True] * 50
     batch.on_replies(["\n".join(f"+e.{number}" for number in range(100, 150)).encode()])
     assert batch.results() == [Receipt(item.id, f"e.{number}") for number, item in enumerate(items)]
+
+
+def test_notifications_are_split_and_only_those_behind_are_retried() -> None:
+    items = [notification("7", id=f"n{number}") for number in range(150)]
+    batch = RedisBatch(NOTIFY, items, RedisKeys(), "redis://h:1/0", timeout_s=5.0, now_s=100.0, random=lambda: 0.999)
+    packed, count = batch.request()
+    assert (count, packed.count(b"EVALSHA")) == (2, 2)
+    batch.on_replies(["\n".join(["+"] * 99 + ["-"]).encode(), Exception("BEHIND x")])
+    assert batch.pause_s(100.0) is not None
+    packed, count = batch.request()
+    assert count == 1
+    assert [item.body in packed for item in items] == [False] * 100 + [True] * 50
+    batch.fail("gone", sent=False, final=True)
+    results = batch.results()
+    assert results[:99] == [NotificationReceipt(f"n{number}", "accepted") for number in range(99)]
+    assert isinstance(results[99], UnknownCategory)
+    assert {type(result) for result in results[100:]} == {Unavailable}
+
+
+@pytest.mark.parametrize("reply", [b"", b"+", b"+\n+\n+", b"+\n", b"+\nx", None, 7])
+def test_unexpected_reply_to_notify_is_unavailable(reply: object) -> None:
+    results = read_notify_results([notification("7"), notification("8")], reply)
+    assert {type(result) for result in results} == {Unavailable}
+    assert "notify.lua" in str(results[0])
 
 
 def test_large_bodies_are_split_into_several_calls() -> None:
