@@ -30,7 +30,7 @@ from tidings.errors import (
     Unavailable,
 )
 from tidings.options import TIMEOUT_S
-from tidings.publishers.base import OutgoingPublication, PublishResult
+from tidings.publishers.base import OutgoingPublication, Publisher, PublishResult
 from tidings.publishers.memory.publisher import MemoryPublisher
 from tidings.publishers.memory.store import MemoryStore
 from tidings.wire.publication import Publication
@@ -47,7 +47,7 @@ class Bench:
     published: list[Publication]
     stack: ExitStack = field(default_factory=ExitStack)
 
-    def relay(self, publisher: MemoryPublisher | None = None, **options: Any) -> Relay:
+    def relay(self, publisher: Publisher | None = None, **options: Any) -> Relay:
         relay = Relay(
             self.database.url,
             publisher or MemoryPublisher(store=self.broker),
@@ -254,6 +254,86 @@ def test_invalid_rows_are_rejected_and_do_not_stop_others(bench: Bench, caplog: 
     assert bench.relay().once()
     assert bench.data("none:1") == [1]
     assert [row.attempts for row in bench.rows()] == [2, 2, 2, 2]
+
+
+def test_committed_notifications_are_handed_over_and_rolled_back_ones_are_not(bench: Bench) -> None:
+    bench.broker.notifications.set_categories(["order_shipped"])
+    title, body = "It has shipped é 🙂", 'Line 1\nLine "2"'
+    with bench.engine.begin() as connection:
+        outbox = bench.outbox(connection)
+        first = outbox.notify(
+            "order_shipped", user="7", title=title, body=body, data={"é": [1, None, '"']}, expires_in_s=60
+        )
+        outbox.emit("n", 1, user="7")
+        assert outbox.notify("order_shipped", users=["7", "8"], title="both", id="mine") == "mine"
+        with pytest.raises(TooLarge, match="title of 201"):
+            outbox.notify("order_shipped", user="7", title="x" * 201)
+    with bench.engine.connect() as connection, connection.begin() as transaction:
+        bench.outbox(connection).notify("order_shipped", user="7", title="undone")
+        transaction.rollback()
+    assert bench.broker.notifications.stored("7") == []
+    relay = bench.relay()
+    assert relay.once()
+    [shipped, both] = bench.broker.notifications.stored("7")
+    assert (shipped.id, shipped.title, shipped.body, both.id) == (first, title, body, "mine")
+    assert shipped.data_json == '{"é":[1,null,"\\""]}'.encode()
+    assert shipped.expires_at_ms == shipped.at_ms + 60_000
+    assert [item.id for item in bench.broker.notifications.stored("8")] == ["mine"]
+    assert [(item.channel, item.event) for item in bench.published] == [("user:7", "n")]
+    assert (relay.published, bench.rows()) == (4, [])
+
+
+def test_malformed_notifications_are_dead_lettered(bench: Bench) -> None:
+    bench.broker.notifications.set_categories(["order_shipped"])
+    well = {"id": "x", "channel": "user:7", "event": "tidings:notify"}
+    data = [
+        '{"category": "order_shipped", "title": "fine"}',
+        '{"category": "order_lost", "title": "x"}',
+        '{"category": "order_shipped"}',
+        '{"category": "order_shipped", "title": "x", "user": "8"}',
+        '{"category": "order_shipped", "title": "x", "url": "javascript:alert(1)"}',
+        "[]",
+    ]
+    rows: list[dict[str, object]] = [{**well, "data": text} for text in data]
+    rows += [{**well, "channel": "orders:1", "data": data[0]}, {"channel": "user:7", "event": "tidings:inbox"}]
+    bench.insert(*rows)
+    assert bench.relay().once()
+    assert [item.title for item in bench.broker.notifications.stored("7")] == ["fine"]
+    reasons = [row.failed.partition(":")[0] for row in bench.rows()]
+    malformed = ["unknown_category", "bad_request", "bad_data", "bad_request", "bad_data", "bad_channel", "bad_event"]
+    assert reasons == malformed
+    assert bench.published == []
+
+
+def test_only_the_relay_of_a_notification_service_publishes_the_events_of_an_inbox(bench: Bench) -> None:
+    bench.insert({"channel": "user:7", "event": "tidings:notification"}, {"channel": "user:7", "event": "tidings:gap"})
+    assert bench.relay(inbox_events=True).once()
+    assert [(item.channel, item.event) for item in bench.published] == [("user:7", "tidings:notification")]
+    assert [row.failed.partition(":")[0] for row in bench.rows()] == ["bad_event"]
+
+
+class PublishOnly:
+    """A publisher that takes no notifications, as one to Socket.IO servers."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._memory = MemoryPublisher(store=store)
+
+    def publish(self, items: Sequence[OutgoingPublication], *, timeout_s: float) -> list[PublishResult]:
+        return self._memory.publish(items, timeout_s=timeout_s)
+
+    def close(self) -> None:
+        self._memory.close()
+
+
+def test_notification_waits_for_a_publisher_that_takes_it(bench: Bench) -> None:
+    with bench.engine.begin() as connection:
+        bench.outbox(connection).notify("order_shipped", user="7", title="x")
+        bench.outbox(connection).emit("n", 1, channel="orders:1")
+    assert not bench.relay(PublishOnly(bench.broker)).once()
+    assert bench.data() == [1]
+    assert [(row.attempts, row.failed) for row in bench.rows()] == [(0, None)]
+    assert bench.relay().once()
+    assert len(bench.broker.notifications.stored("7")) == 1
 
 
 class Faulty(MemoryPublisher):

@@ -20,7 +20,7 @@ from support.ports import free_port
 from support.processes.hub import environment
 from support.programs.django_project import configure
 from support.programs.example_programs import PublishedHistory, program_of
-from tidings.errors import BadChannel, TooLarge
+from tidings.errors import BadChannel, BadRequest, TooLarge
 from tidings.receipts import BatchFailed
 
 
@@ -145,6 +145,30 @@ class TestEmit:
         with transaction.atomic():
             emit("e", 3, channel="a:1")
         assert published.data("a:1") == [3]
+
+    def test_notify_waits_for_the_commit_and_is_discarded_by_a_rollback(
+        self, project: Any, published: PublishedHistory
+    ) -> None:
+        from django.db import transaction
+        from django.utils.translation import gettext_lazy
+
+        from tidings.contrib.django import emit, notify
+
+        with transaction.atomic():
+            notify("order_shipped", user="7", title="first")
+            emit("e", 1, channel="a:1")
+            with rolled_back():
+                notify("order_shipped", user="7", title="undone")
+            notify("order_shipped", users=["7", "8"], title=gettext_lazy("second"))
+            assert published.titles("7") == []
+        with rolled_back():
+            notify("order_shipped", user="7", title="undone as well")
+        with transaction.atomic(), pytest.raises(BadRequest, match="title is missing"):
+            notify("order_shipped", user="7")  # type: ignore[call-arg]
+        assert (published.titles("7"), published.titles("8")) == (["first", "second"], ["second"])
+        assert published.data("a:1") == [1]
+        notify("order_shipped", user="7", title="immediately")
+        assert published.titles("7")[-1] == "immediately"
 
     def test_emit_in_a_rolled_back_savepoint_is_discarded(self, project: Any, published: PublishedHistory) -> None:
         from django.db import transaction

@@ -66,6 +66,24 @@ class TestLater:
         assert [publication.event for publication in published.publications("a:1")] == ["e", "updated_model"]
         assert len(published.data("a:2")) == 1
 
+    @pytest.mark.parametrize("status", [200, 409])
+    def test_notifications_are_sent_after_a_successful_response(
+        self, status: int, shop: App, published: PublishedHistory
+    ) -> None:
+        @shop.app.post("/")
+        async def work(later: Annotated[Collected, Depends(shop.push.later)]) -> Response:
+            later.notify("order_shipped", user="7", title="later")
+            later.emit("e", 1, channel="a:1")
+            with pytest.raises(BadChannel, match="user is ''"):
+                later.notify("order_shipped", user="", title="x")
+            assert published.titles("7") == []
+            return Response(status_code=status)
+
+        with shop.client as client:
+            assert client.post("/").status_code == status
+        assert published.titles("7") == (["later"] if status == 200 else [])
+        assert published.data("a:1") == ([1] if status == 200 else [])
+
     def test_publications_of_a_request_are_one_batch(self) -> None:
         with HttpHub() as hub:
             app = FastAPI()

@@ -24,7 +24,7 @@ from support.programs.example_programs import PublishedHistory, program_of
 from tidings.contrib.delivery import raise_error
 from tidings.contrib.flask import Tidings
 from tidings.contrib.sqlalchemy import autopush
-from tidings.errors import BadChannel, BadConfig, TooLarge, Unavailable
+from tidings.errors import BadChannel, BadConfig, BadRequest, TooLarge, Unavailable
 from tidings.receipts import BatchFailed
 
 
@@ -57,6 +57,47 @@ class TestInRequest:
         assert published_data == [[], []]
         assert [publication.event for publication in published.publications("a:1")] == ["e", "updated_model"]
         assert len(published.data("a:2")) == 1
+
+    @pytest.mark.parametrize("status", [200, 500])
+    def test_notifications_are_sent_unless_the_request_fails(
+        self, status: int, app: Flask, published: PublishedHistory, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        push = Tidings(app)
+
+        @app.post("/")
+        def work() -> tuple[str, int]:
+            push.notify("order_shipped", user="7", title="first")
+            push.emit("e", 1, channel="a:1")
+            push.notify("order_shipped", user="7", title="second")
+            with pytest.raises(BadRequest, match="url is 'javascript:"):
+                push.notify("order_shipped", user="7", title="x", url="javascript:alert(1)")
+            assert published.titles("7") == []
+            return "", status
+
+        app.test_client().post("/")
+        is_sent = status == 200
+        assert published.titles("7") == (["first", "second"] if is_sent else [])
+        assert published.data("a:1") == ([1] if is_sent else [])
+        with app.app_context():
+            push.notify("order_shipped", user="8", title="now")
+        assert published.titles("8") == ["now"]
+
+    def test_unknown_category_is_logged_and_sends_the_others(
+        self, app: Flask, published: PublishedHistory, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        push = Tidings(app)
+
+        @app.post("/")
+        def work() -> str:
+            push.notify("order_lost", user="7", title="x")
+            push.notify("order_shipped", user="7", title="y")
+            return "done"
+
+        assert app.test_client().post("/").status_code == 200
+        assert published.titles("7") == ["y"]
+        [message] = caplog.messages
+        assert "was not published to user:7" in message
+        assert "no category 'order_lost'" in message
 
     def test_publications_of_a_request_are_one_batch(self) -> None:
         with HttpHub() as hub:

@@ -87,7 +87,7 @@ class Tidings:
         return self._emitter
 
     async def later(self, connection: HTTPConnection) -> Collected:
-        """A dependency: the batch of this request. Its `emit` and `push_model` only collect.
+        """A dependency: the batch of this request. Its `emit`, `notify` and `push_model` only collect.
 
         Raises:
             BadRequest: a WebSocket, which has no response, or a request of another application.

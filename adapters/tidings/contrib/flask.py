@@ -29,7 +29,7 @@ from tidings.contrib.flask_background import FlaskJobs, View, background_view
 from tidings.contrib.settings import emitter_of
 from tidings.emitter import Emitter
 from tidings.errors import BadConfig
-from tidings.options import EventOptions, PushOptions
+from tidings.options import EventOptions, NotifyOptions, PushOptions
 
 # The first status that means that the work was not done (RFC 9110 section 15.5).
 FAILED_FROM_STATUS = 400
@@ -116,6 +116,14 @@ class Tidings:
             Unavailable, TimedOut, BatchFailed: only outside of a request.
         """
         self._publish(lambda batch: batch.emit(event, data, ack=False, **options))
+
+    def notify(self, category: str, **options: Unpack[NotifyOptions]) -> None:
+        """Send a notification when the response is made, or immediately outside of a request.
+
+        Raises:
+            CallerError: as `Emitter.notify`; otherwise as `emit`.
+        """
+        self._publish(lambda batch: batch.notify(category, **options))
 
     def push_model(self, obj: object, **options: Unpack[PushOptions]) -> None:
         """Publish an object's current state when the response is made, or immediately outside of a request.

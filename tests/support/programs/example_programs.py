@@ -1,4 +1,4 @@
-"""The history of channels in a Redis, as a hub would deliver it, and programs of docs as processes."""
+"""What was published in a Redis, as a hub and a notification service would read it, and programs of docs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from typing import Any
 
 from support.processes.hub import ROOT, environment
 from support.processes.redis import RedisProcess
-from tidings.redis_client.keys import RedisKeys
+from tidings.redis_client.keys import STREAM_MAX_FIELD, RedisKeys
+from tidings.wire.notification import decode as decode_notification
 from tidings.wire.publication import Publication, decode
 
 
 class PublishedHistory:
-    """Rules for the namespaces `a`, `orders`, `tasks` and `user` in a Redis, and the publications in them."""
+    """Rules for the namespaces `a`, `orders`, `tasks` and `user` in a Redis, and the publications in them.
+
+    The category `order_shipped` is that of a notification service.
+    """
 
     def __init__(self, server: RedisProcess, prefix: str = "tidings:") -> None:
         self.url = server.url
@@ -26,6 +30,14 @@ class PublishedHistory:
         rules = dict.fromkeys(("a", "orders", "tasks", "user"), "100000 600")
         with server.client() as client:
             client.hset(self._keys.rules, mapping=rules)
+            client.hset(self._keys.categories, mapping={STREAM_MAX_FIELD: b"1000", b"order_shipped": b"1"})
+
+    def titles(self, user: str) -> list[str]:
+        """The titles of the notifications of a user, in order."""
+        with self._server.client() as client:
+            entries = client.xrange(self._keys.notifications)
+        notifications = [decode_notification(fields[b"n"]) for _, fields in entries]
+        return [notification.title for notification in notifications if notification.user == user]
 
     def publications(self, channel: str) -> list[Publication]:
         """All publications of a channel, in order."""

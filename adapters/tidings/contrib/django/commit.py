@@ -1,4 +1,7 @@
-"""Publications that wait for the commit of a Django transaction. A rollback, also of a savepoint, discards them."""
+"""Publications and notifications that wait for the commit of a Django transaction.
+
+A rollback, also of a savepoint, discards them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from tidings.contrib.django.rows import ChangedRow, complete
 from tidings.contrib.django.stored import PendingRow, publish_object, publish_rows
 from tidings.errors import TooLarge
 from tidings.models.describe import Op
-from tidings.options import EventOptions, PushOptions
+from tidings.options import EventOptions, NotifyOptions, PushOptions
 from tidings.publishers.base import OutgoingPublication
 
 
@@ -34,6 +37,19 @@ def emit(event: str, data: object = None, *, using: str | None = None, **options
 
     def add(batch: Batch) -> None:
         batch.emit(event, data, ack=False, **options)
+
+    publish_on_commit(add, using)
+
+
+def notify(category: str, *, using: str | None = None, **options: Unpack[NotifyOptions]) -> None:
+    """Send a notification after the transaction is committed, or immediately outside of one.
+
+    Raises:
+        CallerError: as `Emitter.notify`; otherwise as `emit`.
+    """
+
+    def add(batch: Batch) -> None:
+        batch.notify(category, **options)
 
     publish_on_commit(add, using)
 

@@ -8,14 +8,23 @@ from types import TracebackType
 from typing import Any, Self
 
 from tidings.backoff import delay_s
+from tidings.builder import in_order_of, no_time_left, split_items
 from tidings.contrib.outbox.relay_batch import ATTEMPTS_MAX, ChannelBackoff, RelayBatch
 from tidings.contrib.outbox.store import OutboxStore, open_engine
 from tidings.contrib.outbox.table import NAME, sqlalchemy_module
 from tidings.contrib.outbox.wakeup import WakeUp
-from tidings.errors import Unavailable
+from tidings.errors import BadConfig, Unavailable
 from tidings.number_checks import check_count, check_seconds
-from tidings.options import TIMEOUT_S
-from tidings.publishers.base import CALLER_ID_S, Publisher
+from tidings.options import NO_INBOX, TIMEOUT_S
+from tidings.publishers.base import (
+    CALLER_ID_S,
+    Notifier,
+    NotifyResult,
+    Outgoing,
+    OutgoingNotification,
+    OutgoingResult,
+    Publisher,
+)
 from tidings.wire.payload import MAX_BYTES
 
 BATCH = 200
@@ -40,7 +49,8 @@ class Relay:
     discards repetitions (over HTTP the hub's `idempotency_s` applies). `timeout_s`: for one round trip to the hub.
     `attempts_max`: after so many attempts the relay rejects a row that the hub refuses with an error which may be the
     row's fault or the hub's (`internal`, `forbidden`). `report_s`: the time between two reports in the log. A channel
-    counts as blocked once its first row has been refused for so long.
+    counts as blocked once its first row has been refused for so long. `inbox_events`: publish also the events of a
+    user's inbox; for the notification service.
 
     Raises:
         BadConfig: an invalid setting. MissingExtra: a package is not installed.
@@ -59,6 +69,7 @@ class Relay:
         timeout_s: float = TIMEOUT_S,
         publication_max_bytes: int = MAX_BYTES,
         report_s: float = REPORT_S,
+        inbox_events: bool = False,
     ) -> None:
         check_count(batch, "batch", most=BATCH_MAX)
         check_seconds(interval_s, "interval")
@@ -71,6 +82,7 @@ class Relay:
         self._attempts_max = attempts_max
         self._publication_max_bytes = publication_max_bytes
         self._publisher = publisher
+        self._inbox_events = inbox_events
         self._engine = open_engine(url)
         self._store = OutboxStore(self._engine, table, publication_max_bytes=publication_max_bytes)
         self._wake_up = WakeUp(self._engine, self._store.table.name)
@@ -181,13 +193,27 @@ class Relay:
                 publication_max_bytes=self._publication_max_bytes,
                 attempts_max=self._attempts_max,
                 proven=self._backoff.proven_channels(),
+                inbox_events=self._inbox_events,
             )
             end_s = time.monotonic() + CLAIM_MAX_S
             while (items := batch.next_items()) and not self._stopped and time.monotonic() < end_s:
-                batch.on_results(self._publisher.publish(items, timeout_s=self._timeout_s))
+                batch.on_results(self._send(items))
             claim.record_results(batch.published, batch.rejected, batch.refused)
         self._record(batch)
         return batch
+
+    def _send(self, items: list[Outgoing]) -> list[OutgoingResult]:
+        """The results of publications and notifications, which share the time limit."""
+        publications, notifications = split_items(items)
+        end_s = time.monotonic() + self._timeout_s
+        published = self._publisher.publish(publications, timeout_s=self._timeout_s) if publications else []
+        notified = self._notify(notifications, end_s - time.monotonic()) if notifications else []
+        return in_order_of(items, published, notified)
+
+    def _notify(self, notifications: list[OutgoingNotification], left_s: float) -> list[NotifyResult]:
+        if not isinstance(self._publisher, Notifier):
+            return [BadConfig(NO_INBOX) for _ in notifications]
+        return self._publisher.notify(notifications, timeout_s=left_s) if left_s > 0 else no_time_left(notifications)
 
     def _record(self, batch: RelayBatch) -> None:
         self._backoff.update(batch, time.monotonic())

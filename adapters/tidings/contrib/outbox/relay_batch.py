@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from tidings.backoff import delay_s
-from tidings.contrib.outbox.rows import Row, publication_of
+from tidings.contrib.outbox.rows import Row, item_of
 from tidings.errors import (
     BadChannel,
     BadConfig,
@@ -32,13 +32,14 @@ from tidings.errors import (
     TooLarge,
     Unauthorized,
     Unavailable,
+    UnknownCategory,
     UnknownNamespace,
 )
-from tidings.publishers.base import OutgoingPublication, PublishResult
-from tidings.receipts import Receipt
+from tidings.publishers.base import Outgoing, OutgoingResult
+from tidings.receipts import NotificationReceipt, Receipt
 
 # Errors of the row itself. BadRequest: a hub does not take the row for a reason that this version does not check.
-ROW_ERRORS = (BadRequest, BadChannel, BadEvent, BadData, BadId, TooLarge, UnknownNamespace)
+ROW_ERRORS = (BadRequest, BadChannel, BadEvent, BadData, BadId, TooLarge, UnknownNamespace, UnknownCategory)
 # Errors that are never the row's: a broker that is away, a wrong API key or URL. They must not reject any row.
 TEMPORARY_ERRORS = (Unavailable, Draining, Full, TooFast, Unauthorized, BadConfig)
 # The default number of all other errors after which a row is rejected. With the back-off this takes about 15 minutes.
@@ -63,6 +64,7 @@ class RelayBatch:
     or rejected. `broker_away`: the broker accepted nothing of the last request, which ends the batch.
 
     `attempts_max`: see `ATTEMPTS_MAX`. `proven`: channels since whose last attempt the hub accepted other rows.
+    `inbox_events`: see `item_of`.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class RelayBatch:
         publication_max_bytes: int,
         attempts_max: int = ATTEMPTS_MAX,
         proven: Collection[str] = (),
+        inbox_events: bool = False,
     ) -> None:
         self.published: list[int] = []
         self.duplicates = 0
@@ -86,12 +89,18 @@ class RelayBatch:
         self._attempts_max = attempts_max
         self._proven = frozenset(proven)
         self._attempts: dict[int, int] = {}
-        self._open: dict[str, deque[tuple[int, OutgoingPublication]]] = {}
+        self._open: dict[str, deque[tuple[int, Outgoing]]] = {}
         self._requested: list[str] = []
         self._to_try_alone: deque[str] = deque()
         for row in rows:
             try:
-                item = publication_of(row, keep_s=keep_s, now_ms=now_ms, publication_max_bytes=publication_max_bytes)
+                item = item_of(
+                    row,
+                    keep_s=keep_s,
+                    now_ms=now_ms,
+                    publication_max_bytes=publication_max_bytes,
+                    inbox_events=inbox_events,
+                )
             except ROW_ERRORS as error:
                 self._reject(row.row_no, error)
             else:
@@ -99,7 +108,7 @@ class RelayBatch:
                 # SQLite stores any type in any column.
                 self._attempts[row.row_no] = row.attempts if isinstance(row.attempts, int) else 0
 
-    def next_items(self) -> list[OutgoingPublication]:
+    def next_items(self) -> list[Outgoing]:
         """The first open row of each channel, or one row that failed before. Empty: the batch is done.
 
         A row that the hub refused in an earlier batch would make the hub refuse the others of a request again.
@@ -112,11 +121,11 @@ class RelayBatch:
             self._requested = [self._to_try_alone.popleft()]
         return [self._open[channel][0][1] for channel in self._requested]
 
-    def on_results(self, results: Sequence[PublishResult]) -> None:
+    def on_results(self, results: Sequence[OutgoingResult]) -> None:
         """Record the results of the last request, in order."""
         is_reachable = False
         for channel, result in zip(self._requested, results, strict=True):
-            if isinstance(result, Receipt):
+            if isinstance(result, Receipt | NotificationReceipt):
                 is_reachable = True
                 self.duplicates += result.duplicate
                 self.published.append(self._close_first(channel))

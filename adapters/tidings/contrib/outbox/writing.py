@@ -1,7 +1,8 @@
-"""`Outbox`: writes publications as rows of a transaction."""
+"""`Outbox`: writes publications and notifications as rows of a transaction."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Unpack
@@ -12,8 +13,8 @@ from tidings.contrib.outbox.table import NAME, own_table, sqlalchemy_module
 from tidings.errors import BadData, BadRequest
 from tidings.models.rules import SHARED
 from tidings.models.versions import VersionOfKind
-from tidings.options import EventOptions, PushOptions
-from tidings.publishers.base import OutgoingPublication
+from tidings.options import EventOptions, NotifyOptions, PushOptions
+from tidings.publishers.base import Outgoing
 from tidings.wire.payload import MAX_BYTES
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Outbox:
-    """Writes publications into a transaction. A relay publishes them after the commit, never after a rollback.
+    """Writes what to send into a transaction. A relay sends it after the commit, never after a rollback.
 
     `bind`: the SQLAlchemy session or connection whose transaction it is.
     `table`: its name, or the result of `outbox_table`. `publication_max_bytes`: larger data is rejected (TooLarge).
@@ -67,6 +68,15 @@ class Outbox:
         """
         return self._write(self._builder.build_event(event, data, ack=False, **options))
 
+    def notify(self, category: str, **options: Unpack[NotifyOptions]) -> str:
+        """As `Emitter.notify`, after the commit of this transaction. Returns the id, one for all users of the call.
+
+        Raises:
+            BadRequest, BadChannel, BadData, BadId, TooLarge: nothing was written.
+            sqlalchemy.exc.SQLAlchemyError: the database's own.
+        """
+        return self._write(self._builder.build_notifications(category, **options))
+
     def push_model(self, obj: object, **options: Unpack[PushOptions]) -> str:
         """As `Emitter.push_model`. A session is flushed first, so that a new row has its key.
 
@@ -103,7 +113,7 @@ class Outbox:
         load_columns(session, obj, self._builder.registry.rule)
         return version
 
-    def _write(self, items: list[OutgoingPublication]) -> str:
+    def _write(self, items: Sequence[Outgoing]) -> str:
         sa = sqlalchemy_module()
         connection = self._connection()
         connection.execute(self._table.insert(), columns_of(items))

@@ -24,7 +24,7 @@ from tidings.contrib.outbox.relay_batch import (
     ChannelBackoff,
     RelayBatch,
 )
-from tidings.contrib.outbox.rows import WHITESPACE_FACTOR, Row, columns_of, publication_of
+from tidings.contrib.outbox.rows import WHITESPACE_FACTOR, Row, columns_of, item_of
 from tidings.errors import (
     BadConfig,
     BadData,
@@ -42,9 +42,9 @@ from tidings.errors import (
     Unavailable,
     UnknownNamespace,
 )
-from tidings.publishers.base import OutgoingPublication, PublishResult
+from tidings.publishers.base import Outgoing, OutgoingNotification, OutgoingPublication, PublishResult
 from tidings.publishers.http.responses import encode_item
-from tidings.receipts import Receipt
+from tidings.receipts import NotificationReceipt, Receipt
 
 AWAY = Unavailable("unreachable")
 
@@ -58,11 +58,11 @@ def batch_of(*rows: Row, max_bytes: int = 100, **options: Any) -> RelayBatch:
     return RelayBatch(rows, keep_s=77, now_ms=1234, publication_max_bytes=max_bytes, **options)
 
 
-def receipts(items: Sequence[OutgoingPublication]) -> list[PublishResult]:
+def receipts(items: Sequence[Outgoing]) -> list[PublishResult]:
     return [Receipt(item.id, "e.1") for item in items]
 
 
-def ids(items: Sequence[OutgoingPublication]) -> list[str]:
+def ids(items: Sequence[Outgoing]) -> list[str]:
     return [item.id for item in items]
 
 
@@ -105,15 +105,14 @@ def test_no_result_changes_the_order_of_a_channel(plan: list[tuple[str, str]]) -
 
 
 def test_publication_has_the_columns_of_its_row() -> None:
-    item = publication_of(row(1, data=' {"a" : [1.5, "é"]}\n'), keep_s=77, now_ms=1234, publication_max_bytes=100)
+    item = item_of(row(1, data=' {"a" : [1.5, "é"]}\n'), keep_s=77, now_ms=1234, publication_max_bytes=100)
+    assert isinstance(item, OutgoingPublication)
     assert (item.channel, item.id, item.idempotency_s) == ("orders:1", "id-1", 77)
     assert item.body == 'id-1 5 - 3 "n",{"a":[1.5,"é"]}'.encode()
 
 
 def test_row_without_a_time_gets_the_current_time() -> None:
-    assert publication_of(row(1, at_ms=None), keep_s=1, now_ms=1234, publication_max_bytes=9).body.startswith(
-        b"id-1 1234 "
-    )
+    assert item_of(row(1, at_ms=None), keep_s=1, now_ms=1234, publication_max_bytes=9).body.startswith(b"id-1 1234 ")
 
 
 def test_written_row_becomes_the_publication_of_an_emitter() -> None:
@@ -126,10 +125,11 @@ def test_written_row_becomes_the_publication_of_an_emitter() -> None:
         ("orders:2", "mine", 9),
     ]
     publications = [
-        publication_of(Row(number, **values), keep_s=300, now_ms=0, publication_max_bytes=999)  # type: ignore[arg-type]
+        item_of(Row(number, **values), keep_s=300, now_ms=0, publication_max_bytes=999)  # type: ignore[arg-type]
         for number, values in enumerate(rows)
     ]
     assert publications == items
+    assert isinstance(publications[0], OutgoingPublication)
     assert json.loads(encode_item(publications[0]))["data"] == {"text": '", é'}
 
 
@@ -170,7 +170,7 @@ def test_row_rejected_among_others_is_retried_alone_first() -> None:
     assert ids(batch.next_items()) == ["id-1", "id-2"]
     batch.on_results([too_large, too_large])
     assert ids(batch.next_items()) == ["id-1"]
-    batch.on_results(receipts([publication_of(row(1), keep_s=1, now_ms=0, publication_max_bytes=9)]))
+    batch.on_results(receipts([item_of(row(1), keep_s=1, now_ms=0, publication_max_bytes=9)]))
     assert ids(batch.next_items()) == ["id-2"]
     batch.on_results([too_large])
     assert batch.next_items() == []
@@ -365,3 +365,32 @@ def test_row_that_the_hub_rejects_for_an_unknown_reason_is_put_aside() -> None:
     batch.on_results([BadRequest("an object has the name 'a' twice")])
     assert list(batch.rejected) == [1]
     assert ids(batch.next_items()) == ["id-2"]
+
+
+def test_notification_and_publication_of_one_user_keep_their_order() -> None:
+    shipped = row(1, "user:7", event="tidings:notify", data='{"category": "order_shipped", "title": "x"}')
+    batch = batch_of(shipped, row(2, "user:7"), max_bytes=2_000)
+    [first] = batch.next_items()
+    assert isinstance(first, OutgoingNotification)
+    assert (first.id, first.channel, first.notification.at_ms) == ("id-1", "user:7", 5)
+    batch.on_results([NotificationReceipt("id-1", "accepted")])
+    [second] = batch.next_items()
+    assert isinstance(second, OutgoingPublication)
+    batch.on_results(receipts([second]))
+    assert batch.published == [1, 2]
+
+
+def test_notification_becomes_a_row_and_the_same_notification_again() -> None:
+    items = PublicationBuilder(clock_ns=lambda: 9_000_000).build_notifications(
+        "order_shipped", users=["7", "8"], title="é", data={"n": 1}, expires_in_s=60
+    )
+    rows = columns_of(items)
+    assert [(values["channel"], values["event"], values["at_ms"]) for values in rows] == [
+        ("user:7", "tidings:notify", 9),
+        ("user:8", "tidings:notify", 9),
+    ]
+    read = [
+        item_of(Row(number, **values), keep_s=300, now_ms=0, publication_max_bytes=999)  # type: ignore[arg-type]
+        for number, values in enumerate(rows)
+    ]
+    assert [item.body for item in read] == [item.body for item in items]
