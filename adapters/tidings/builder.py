@@ -28,7 +28,7 @@ from tidings.publishers.base import (
 from tidings.receipts import AsyncReceipt, BatchFailed, NotificationReceipt, Receipt
 from tidings.wire.channels import check_channel, check_channels, check_id, user_channel
 from tidings.wire.ids import new_id
-from tidings.wire.notification import read_request
+from tidings.wire.notification_request import read_request
 from tidings.wire.payload import MAX_BYTES, encode_data
 from tidings.wire.publication import NO_OPTIONS, encode_body, options_for
 

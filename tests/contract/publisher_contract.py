@@ -22,7 +22,8 @@ from tidings.publishers.base import (
 )
 from tidings.receipts import NotificationReceipt, Receipt
 from tidings.wire.cursor import Cursor
-from tidings.wire.notification import Notification, read_request
+from tidings.wire.notification import Notification
+from tidings.wire.notification_request import read_request
 from tidings.wire.reports import Report, ReportQuery
 
 StoredIds = Callable[[str], list[str]]

@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tidings.errors import BadData, BadRequest, TooLarge
 from tidings.number_checks import check_count
 from tidings.wire.channels import check_id
-from tidings.wire.ids import new_id
 from tidings.wire.notification_fields import (
     LIFE_MAX_S,
     check_body,
     check_category,
     check_group,
-    check_life_ms,
     check_link,
     check_title,
     check_users,
@@ -36,9 +34,8 @@ EVENT_BYTES = 1_024
 # The end of the year 9999: later times are none in Python and in databases.
 AT_MAX_MS = 253_402_300_799_999
 _SHOWN_MAX = 40
-_OPTIONAL = ("body", "url", "icon", "data", "id", "group")
-_REQUEST_FIELDS = frozenset({"category", "user", "users", "title", "expires_in_s", *_OPTIONAL})
-_STORED_FIELDS = frozenset({"category", "user", "title", "at_ms", "expires_at_ms", *_OPTIONAL})
+OPTIONAL_FIELDS = ("body", "url", "icon", "data", "id", "group")
+_STORED_FIELDS = frozenset({"category", "user", "title", "at_ms", "expires_at_ms", *OPTIONAL_FIELDS})
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -67,7 +64,7 @@ class Notification:
         return self._json(user=self.user, id=self.id, at_ms=self.at_ms, expires_at_ms=self.expires_at_ms)
 
     def encode_request(self) -> bytes:
-        """The notification as `read_request` takes it: without its time."""
+        """The notification as `notification_request` reads it: without its time."""
         life_s = None if self.expires_at_ms is None else (self.expires_at_ms - self.at_ms) / 1000
         return self._json(user=self.user, id=self.id, expires_in_s=life_s)
 
@@ -87,34 +84,6 @@ class Notification:
         }
         text = _encode({name: value for name, value in fields.items() if value is not None}).encode()
         return text if self.data_json is None else b'%b,"data":%b}' % (text[:-1], self.data_json)
-
-
-def read_request(
-    fields: object, *, now_ms: int, max_bytes: int = MAX_BYTES, searched_max: int | None = None
-) -> list[Notification]:
-    """The notifications of a call of `notify`, or of an object in an HTTP request: one for each user.
-
-    `fields`: the arguments by name: `category`, `user` or `users`, `title`, and optionally `body`, `url`, `icon`,
-    `data`, `id`, `group` and `expires_in_s`. What is None is absent. Without `id` they get a new one, the same for all.
-    `max_bytes`: the largest notification, with `EVENT_BYTES` for its event. `searched_max`: see `encode_data`.
-
-    Raises:
-        BadRequest, BadChannel, BadId, BadData, TooLarge: the message begins with the field.
-    """
-    fields = _known_fields(fields, _REQUEST_FIELDS)
-    users = check_users(fields.get("user"), fields.get("users"))
-    id_, life_s = fields.get("id"), fields.get("expires_in_s")
-    ends_ms = None if life_s is None else now_ms + check_life_ms(life_s)
-    longest = _checked(
-        fields,
-        max(users, key=len),
-        new_id(now_ms) if id_ is None else check_id(id_),
-        now_ms,
-        ends_ms,
-        max_bytes=max_bytes,
-        searched_max=searched_max,
-    )
-    return [replace(longest, user=user) for user in users]
 
 
 def decode(message: bytes | str, *, max_bytes: int = MAX_BYTES) -> Notification:
@@ -138,17 +107,17 @@ def read_notification(fields: object, *, max_bytes: int = MAX_BYTES) -> Notifica
     Raises:
         BadRequest, BadChannel, BadId, BadData, TooLarge: it is not one.
     """
-    fields = _known_fields(fields, _STORED_FIELDS)
+    fields = known_fields(fields, _STORED_FIELDS)
     (user,) = check_users(fields.get("user"), None)
     at_ms = check_count(fields.get("at_ms"), "at_ms", least=0, most=AT_MAX_MS, error=BadRequest)
     ends_ms = fields.get("expires_at_ms")
     if ends_ms is not None:
         most = min(AT_MAX_MS, at_ms + LIFE_MAX_S * 1000)
         ends_ms = check_count(ends_ms, "expires_at_ms", least=at_ms + 1, most=most, error=BadRequest)
-    return _checked(fields, user, check_id(fields.get("id")), at_ms, ends_ms, max_bytes=max_bytes, searched_max=None)
+    return checked(fields, user, check_id(fields.get("id")), at_ms, ends_ms, max_bytes=max_bytes, searched_max=None)
 
 
-def _checked(
+def checked(
     fields: Mapping[str, object],
     user: str,
     id: str,
@@ -158,6 +127,11 @@ def _checked(
     max_bytes: int,
     searched_max: int | None,
 ) -> Notification:
+    """The notification of `fields` for a checked user, id and times. `searched_max`: see `encode_data`.
+
+    Raises:
+        BadRequest, BadId, BadData, TooLarge: another field is malformed, or it is too large.
+    """
     room_bytes = max_bytes - min(EVENT_BYTES, max_bytes // 2)
     data, url, icon, group = (fields.get(name) for name in ("data", "url", "icon", "group"))
     searched = {} if searched_max is None else {"searched_max": searched_max}
@@ -182,7 +156,12 @@ def _checked(
     return notification
 
 
-def _known_fields(fields: object, names: frozenset[str]) -> Mapping[str, object]:
+def known_fields(fields: object, names: frozenset[str]) -> Mapping[str, object]:
+    """`fields`, if it is an object without other names than these.
+
+    Raises:
+        BadRequest: it is not.
+    """
     if not isinstance(fields, Mapping):
         raise BadRequest("a notification is an object with category, user, title and other fields")
     unknown = next((name for name in fields if name not in names), None)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tidings.errors import BadPacket, TooLarge
-from tidings.wire.channels import OWN_PREFIX, check_channel
+from tidings.wire.channels import INBOX_EVENTS, check_channel
 from tidings.wire.notification import Notification
 from tidings.wire.notification import decode as decode_notification
 from tidings.wire.publication import VERSION, Publication, decode
@@ -22,8 +22,8 @@ CONTENT_TYPE = "application/x-tidings"
 # The most bytes besides the data: version, channel, id, numbers, and the event's name in JSON.
 HEAD_MAX_BYTES = 2_048
 _SHOWN_MAX = 40
-# The start of the name of an inbox's event, which `decode` accepts from a broker.
-_OWN_EVENT = b'"' + OWN_PREFIX.encode()
+# Events that `decode` accepts from a broker, as JSON.
+_INBOX_EVENTS = frozenset(b'"%b"' % name.encode() for name in INBOX_EVENTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,6 @@ def _decode_body(channel: str, body: bytes) -> Publication:
         publication = decode(channel, message, max_bytes=len(message))
     except BadPacket as error:
         raise BadPacket(str(error).replace("a broker message", "a queued message")) from error
-    if publication.fragment.startswith(_OWN_EVENT):
+    if publication.fragment[: publication.event_bytes] in _INBOX_EVENTS:
         raise BadPacket("a queued message whose event is reserved")
     return publication

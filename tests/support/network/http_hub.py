@@ -13,7 +13,7 @@ from typing import Any, Self
 from tidings.errors import BadRequest, TidingsError
 from tidings.publishers.base import CALLER_ID_S, OutgoingPublication
 from tidings.publishers.memory.store import MemoryStore
-from tidings.wire.notification import read_request
+from tidings.wire.notification_request import read_request
 from tidings.wire.payload import encode_data
 from tidings.wire.publication import encode_body
 

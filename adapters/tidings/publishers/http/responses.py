@@ -3,7 +3,7 @@
 Request: `POST /api/publish` with a JSON array of `{"channel", "id", "event", "data", "ack"?}`.
 Response: 200 `{"results": [{"id", "cursor", "duplicate"} | {"error": {"code", "message"}}, …]}`, or,
 if the whole request was rejected, another status with `{"error": {"code", "message"}}`.
-`POST /api/notifications` is the same with `notification.read_request` and `{"id", "state", "duplicate"}`.
+`POST /api/notifications` is the same with `notification_request.read_request` and `{"id", "state", "duplicate"}`.
 Source: PROTOCOL.md section 8.
 """
 

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidings.errors import BadChannel, BadData, BadId, BadRequest, CallerError, TooLarge
-from tidings.wire.notification import EVENT_BYTES, Notification, decode, read_notification, read_request
+from tidings.wire.notification import EVENT_BYTES, Notification, decode, read_notification
 from tidings.wire.notification_fields import BODY_MAX, LIFE_MAX_S, LINK_MAX, TITLE_MAX, USERS_MAX, check_link
+from tidings.wire.notification_request import read_request
 
 NOW_MS = 1_764_090_000_000
 FULL: dict[str, Any] = {

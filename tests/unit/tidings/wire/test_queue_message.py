@@ -7,7 +7,7 @@ import pytest
 from support.vectors import examples
 from tidings.errors import BadData, BadPacket, BadRequest, TidingsError, TooLarge
 from tidings.wire.notification import Notification
-from tidings.wire.publication import encode_body
+from tidings.wire.publication import encode_body, encode_inbox_body
 from tidings.wire.queue_message import (
     HEAD_MAX_BYTES,
     QueuedPublication,
@@ -68,6 +68,16 @@ def test_data_and_whole_message_are_limited() -> None:
         decode_queue_message(MESSAGE, data_max_bytes=size - 1)
     with pytest.raises(TooLarge, match="publication_max_bytes"):
         decode_queue_message(b"x" * (size + HEAD_MAX_BYTES + 1), data_max_bytes=size)
+
+
+def test_only_the_events_of_an_inbox_are_rejected_in_a_queue() -> None:
+    for event in ("tidings:job", "updated"):
+        message = encode_queue_message("user:7", encode_body(event, b"1", id="x", at_ms=1))
+        assert decode_queue_message(message, data_max_bytes=100).channel == "user:7"
+    for event in ("tidings:inbox", "tidings:notification"):
+        message = encode_queue_message("user:7", encode_inbox_body(event, b"1", id="x", at_ms=1))
+        with pytest.raises(BadPacket, match="a queued message whose event is reserved"):
+            decode_queue_message(message, data_max_bytes=100)
 
 
 def test_message_of_a_notification() -> None:
