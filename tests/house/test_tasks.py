@@ -35,6 +35,7 @@ LOCKS = {
     "adapters/tidings/contrib/background/thread_pool.py:self._lock": "short",
     "adapters/tidings/drivers.py:_lock": "one import of a package, as long as Python's own lock of that module",
     "adapters/tidings/publishers/memory/commands.py:self._lock": "short",
+    "adapters/tidings/publishers/memory/notifications.py:self._lock": "short",
     "adapters/tidings/publishers/memory/store.py:_stores_lock": "short",
     "adapters/tidings/publishers/memory/store.py:self.lock": "short",
     "adapters/tidings/testing/recorder.py:self._lock": "short",

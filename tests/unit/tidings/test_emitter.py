@@ -108,10 +108,10 @@ class TestEmitter:
 class TestNotify:
     def test_returns_one_receipt_per_user(self, url: str, store: MemoryStore) -> None:
         with Emitter(url) as emitter:
-            one = emitter.notify("order_shipped", user="7", title="x", id="mine", data={"on": date(2026, 1, 2)})
+            first = emitter.notify("order_shipped", user="7", title="x", id="mine", data={"on": date(2026, 1, 2)})
             again = emitter.notify("order_shipped", user="7", title="y", id="mine")
             both = emitter.notify("order_shipped", users=["7", "8", "7"], title="z")
-        assert one == NotificationReceipt("mine", "stored")
+        assert first == NotificationReceipt("mine", "stored")
         assert again == NotificationReceipt("mine", "stored", duplicate=True)
         assert [receipt.id for receipt in both] == [both[0].id] * 2
         stored = store.notifications.stored("7")
