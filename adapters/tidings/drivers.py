@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -40,11 +41,36 @@ def load_driver(package: str, missing: str, load: Callable[[], T]) -> T:
             if error.name == package:
                 raise MissingExtra(missing) from error
             raise BadConfig(f"{package} is installed, but a package that it needs is not: {error}") from error
+        except (KeyError, RuntimeError) as error:
+            if not retries_left or not _is_import_race(error, package):
+                raise
         except (ImportError, AttributeError) as error:
             if not retries_left or not _INCOMPLETE.match(str(error)):
                 raise BadConfig(f"{package} is installed, but cannot be imported: {error}") from error
         time.sleep(_RETRY_S)
+        with _lock:
+            _bind_submodules(package)
     raise AssertionError("the last attempt returns or raises")
+
+
+def _is_import_race(error: Exception, package: str) -> bool:
+    """Whether Python's import system raised it, because other threads import the same package in another order."""
+    if isinstance(error, KeyError):
+        return str(error.args[0] if error.args else "").partition(".")[0] == package
+    return type(error).__name__ == "_DeadlockError"
+
+
+def _bind_submodules(package: str) -> None:
+    """Make the loaded submodules of a package its attributes, as an import does that nothing interrupts.
+
+    If the import of a package fails in one thread, its submodules stay loaded. The next import creates a new
+    package, and Python does not bind them to it, so it would lack them for good.
+    """
+    for name, module in list(sys.modules.items()):
+        parent_name, _, child = name.rpartition(".")
+        parent = sys.modules.get(parent_name)
+        if name.partition(".")[0] == package and parent is not None and child not in vars(parent):
+            setattr(parent, child, module)
 
 
 def _replace_lock() -> None:

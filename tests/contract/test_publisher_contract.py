@@ -363,11 +363,12 @@ def test_unreachable_redis_is_unavailable(kind: str) -> None:
     assert "Check that redis://127.0.0.1" in str(result)
 
 
+@pytest.mark.parametrize("login", [":hunter2secret@", ""])
 @pytest.mark.parametrize("kind", ["threads", "asyncio"])
-def test_wrong_password_fails_without_retries_and_is_not_shown(kind: str, tmp_path: Path) -> None:
+def test_wrong_password_fails_without_retries_and_is_not_shown(kind: str, login: str, tmp_path: Path) -> None:
     redis = RedisProcess(tmp_path, "--requirepass", "right").start()
     try:
-        url = f"redis://:hunter2secret@127.0.0.1:{redis.port}/0"
+        url = f"redis://{login}127.0.0.1:{redis.port}/0"
         start_s = time.monotonic()
         with opened(kind, url) as publisher:
             (result,) = publisher.publish([outgoing("orders:1")], timeout_s=30)

@@ -59,6 +59,10 @@ class RedisConnection:
             self._set_timeout(deadline_s)
             self._connection.send_packed_command([*map(pack_load, new_scripts), packed], check_health=False)
             replies = [self._read(redis.ResponseError, deadline_s) for _ in range(len(new_scripts) + count)]
+        except (redis.exceptions.AuthenticationError, redis.exceptions.AuthorizationError) as error:
+            # Redis asks for a login only now, if the URL has none. It executed nothing.
+            self.close()
+            raise ConnectionLost(f"{self._address} refused the login ({error})", sent=False, final=True) from error
         except (redis.RedisError, OSError) as error:
             self.close()
             raise ConnectionLost(f"{self._address} did not answer ({reason_of(error)})", sent=True) from error

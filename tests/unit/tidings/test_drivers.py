@@ -15,7 +15,7 @@ from tidings.errors import BadConfig, MissingExtra
 # All threads use something for the first time at the same moment. Each import of a module takes longer, so that the
 # threads meet in the middle of it.
 FIRST_USE = """
-import importlib.abc, sys, threading, time
+import importlib, importlib.abc, sys, threading, time
 class Slow(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
         time.sleep(0.002)
@@ -66,6 +66,14 @@ USES = {
         kombu.Connection("amqp://127.0.0.1:1").transport
     else:
         tidings.Emitter("amqp://127.0.0.1:1")
+""",
+    "an application that imports parts of redis-py itself": """
+    if number % 2:
+        # Python may refuse this one, because it waits for what waits for it. That must not concern the emitters.
+        try: importlib.import_module(("redis.commands", "redis.client")[number // 2 % 2])
+        except (ImportError, KeyError, RuntimeError): pass
+    else:
+        tidings.Emitter("redis://127.0.0.1:1")
 """,
     "one AsyncEmitter in several loops": ASYNC_EMIT,
     "issue": '    tidings.issue("7", key="s" * 32)\n',
