@@ -241,6 +241,21 @@ class TestWithoutId:
             assert post(port, sid, b"4next").status == 200
             assert request(port, "GET", f"{POLLING}&sid={sid}").error == UNKNOWN
 
+    @pytest.mark.parametrize("wait_s", [1.0, 3.0], ids=["while it closes", "after it was closed"])
+    def test_last_response_of_a_connection_that_the_network_lost_ends_the_session(
+        self, port: int, wait_s: float
+    ) -> None:
+        """The client opens a connection for each request, and announces its close. The hub waits 2 s for it."""
+        sid = open_polling(port)
+        with RawClient(port) as lost:
+            lost.send_request("GET", f"{POLLING}&sid={sid}", b"", Connection="close")
+            assert lost.is_quiet(0.05)
+            lost.drop_everything()
+            assert post(port, sid, b"4lost").status == 200
+            assert lost.is_quiet(wait_s)
+            assert post(port, sid, b"4next").status == 200
+            assert request(port, "GET", f"{POLLING}&sid={sid}", b"", Connection="close").error == UNKNOWN
+
     def test_client_with_several_connections_continues(self, port: int) -> None:
         sid = open_polling(port)
         with RawClient(port) as first, RawClient(port) as second:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tidings_hub import runtime
-from tidings_hub.engine.outbuffer import OutBuffer
+from tidings_hub.engine.outbuffer import OutBuffer, is_undelivered
 
 if TYPE_CHECKING:
     from tidings_hub.engine.timing_wheel import TimingWheel
@@ -48,7 +48,9 @@ class LingerPump(Protocol):
 class Linger:
     """Owns a descriptor from the server's last bytes to its close."""
 
-    __slots__ = ("_discarded_bytes", "_fd", "_is_shut_down", "_out", "_peer_ended", "_pump", "_wait_s", "slot")
+    __slots__ = (
+        "_discarded_bytes", "_fd", "_is_shut_down", "_out", "_peer_ended", "_pump", "_wait_s", "_was_unread", "slot",
+    )  # fmt: skip
 
     def __init__(self, pump: LingerPump, fd: int, out: OutBuffer | None, last_bytes: bytes, wait_s: float) -> None:
         self.slot = -1
@@ -59,6 +61,8 @@ class Linger:
         self._is_shut_down = False
         self._peer_ended = False
         self._discarded_bytes = 0
+        # Whether the last bytes had not arrived when the time was over.
+        self._was_unread = False
         if last_bytes:
             self._out.add(last_bytes)
 
@@ -70,6 +74,10 @@ class Linger:
     def waiting_rank(self, _now_s: float) -> tuple[int, float] | None:
         """The first to be closed for a new client. None: the last bytes are not written yet. See `SocketRoom`."""
         return (0, 0.0) if self._is_shut_down else None
+
+    def is_unread(self) -> bool:
+        """Whether a part of the last bytes has not reached the client's machine."""
+        return self._was_unread or bool(self._out.parts) or is_undelivered(self._fd)
 
     def on_event(self, mask: int) -> None:
         """Continue to write, or read and discard."""
@@ -89,6 +97,7 @@ class Linger:
         """Reset the connection: the other side did not end in time."""
         if self._fd >= 0:
             self._pump.on_cut_off()
+            self._was_unread = self.is_unread()
             # After a plain close, the kernel would keep unsent data, up to megabytes, for minutes.
             self._with_socket(lambda own: own.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, _RESET))
         self.abort()

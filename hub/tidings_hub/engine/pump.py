@@ -172,14 +172,15 @@ class Pump:
             self._priority.discard(fd)
             _os.close(fd)
 
-    def linger(self, fd: int, out: OutBuffer | None, last_bytes: bytes) -> None:
+    def linger(self, fd: int, out: OutBuffer | None, last_bytes: bytes) -> Linger | None:
         """Send the content of `out` and `last_bytes`. Then close when the other side closes, or after `linger_s`."""
         if fd not in self._table:
-            return
+            return None
         self.end_priority(fd)
         linger = Linger(self, fd, out, last_bytes, self._linger_s)
         self._table[fd] = linger
         linger.start()
+        return linger
 
     def resume(self, endpoint: Resumable) -> None:
         """Call `endpoint.resume()`, with the same protection as for an event."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tidings_hub.engine.connection import Connection
     from tidings_hub.engine.connection_input import ResponseWriter
     from tidings_hub.engine.limits import EngineLimits, EngineMetrics
+    from tidings_hub.engine.linger import Linger
     from tidings_hub.engine.pump import Pump
     from tidings_hub.engine.timing_wheel import TimingWheel
 
@@ -59,7 +60,7 @@ class ResponseSocket:
     """Owns the descriptor of a client while the client uses HTTP."""
 
     __slots__ = (
-        "_close_after", "_deadline_s", "_fd", "_input", "_is_detached", "_is_processing", "_out", "_pending",
+        "_close_after", "_deadline_s", "_fd", "_input", "_is_detached", "_is_processing", "_linger", "_out", "_pending",
         "_reading_s", "post_target", "slot",
     )  # fmt: skip
 
@@ -79,6 +80,8 @@ class ResponseSocket:
         self._close_after = False
         self._is_detached = False
         self._is_processing = False
+        # What closes the connection after its last response.
+        self._linger: Linger | None = None
         # 0: no deadline.
         self._deadline_s = 0.0
         # The time that an incomplete request has, if the deadline applies to one. 0: no request is being read.
@@ -161,6 +164,8 @@ class ResponseSocket:
 
     def is_unread(self) -> bool:
         """Whether a part of the last response has not even reached the client's machine."""
+        if self._linger is not None:
+            return self._linger.is_unread()
         return self._out is not None or is_undelivered(self._fd)
 
     def is_closed_by_client(self) -> bool:
@@ -198,8 +203,7 @@ class ResponseSocket:
 
     def _on_response_sent(self) -> None:
         if self._close_after:
-            fd = self.release_fd()
-            self.server.pump.linger(fd, None, b"")
+            self._linger = self.server.pump.linger(self.release_fd(), None, b"")
             return
         self._start_idle_timeout()
         if self._input and not self._is_processing:
