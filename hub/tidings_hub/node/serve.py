@@ -48,7 +48,7 @@ from tidings_hub.socketio.events import ClientEvents
 from tidings_hub.socketio.server import HubServer
 from tidings_hub.supervised_task import SupervisedTask, WorkerErrors
 from tidings_hub.web.app import create_app
-from tidings_hub.web.path_dispatcher import workload_of
+from tidings_hub.web.path_dispatcher import HubPaths
 from tidings_hub.web.sse import EventStreams
 
 logger = logging.getLogger("tidings")
@@ -160,11 +160,13 @@ class Node:
         streams = EventStreams(self.hub, pools["connect"], self._connects)
         self.engine.mount_sse("/sse", streams, engine_options(settings))
         self._user_code.attach(self.hub, self.api, sockets)
-        app = self._user_code.with_user_wsgi(create_app(self.api))
+        pusher = settings.ingress.pusher
+        hub_paths = HubPaths("" if pusher is None else pusher.app_id)
+        app = self._user_code.with_user_wsgi(create_app(self.api), hub_paths)
         aggregation = (
             None if self._worker is None or self.engine.relay is None else WorkerAggregation(app, self.engine.relay)
         )
-        self.engine.mount_wsgi(aggregation or app, workload_of=workload_of)
+        self.engine.mount_wsgi(aggregation or app, workload_of=hub_paths.workload_of)
 
     def start(self) -> int:
         """Start to serve; returns the port."""

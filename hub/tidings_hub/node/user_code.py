@@ -25,7 +25,7 @@ from tidings_hub.socketio.app_events import AppEvents
 from tidings_hub.socketio.client import Client
 from tidings_hub.socketio.packet import Packet
 from tidings_hub.supervised_task import WorkerErrors
-from tidings_hub.web.path_dispatcher import PathDispatcher
+from tidings_hub.web.path_dispatcher import HubPaths, PathDispatcher
 
 logger = logging.getLogger("tidings")
 
@@ -78,9 +78,9 @@ class UserCode:
     def _ordered_pool(self) -> OrderedPool:
         return OrderedPool(self._settings.app_handlers, self._settings.app_handler_queue)
 
-    def with_user_wsgi(self, app: runtime.WsgiApp) -> runtime.WsgiApp:
-        """`app`, with the user's WSGI application for all paths that are not the hub's."""
-        return app if self._wsgi is None else PathDispatcher(app, self._wsgi)
+    def with_user_wsgi(self, app: runtime.WsgiApp, hub_paths: HubPaths) -> runtime.WsgiApp:
+        """`app`, with the user's WSGI application for all paths that are not among `hub_paths`."""
+        return app if self._wsgi is None else PathDispatcher(app, self._wsgi, hub_paths)
 
     def attach(self, hub: Hub, node: NodeApi, sio: object) -> None:
         """Give the authorizers to the hub, and the node to the app.

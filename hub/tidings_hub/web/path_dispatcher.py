@@ -1,4 +1,4 @@
-"""Serves the user's own WSGI application (`--wsgi`) on the hub's port, at every path that is not the hub's."""
+"""Which paths the hub serves itself. All others are the user's own WSGI application's (`--wsgi`), on the same port."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from tidings_hub.engine.wsgi_handler import Workload
+from tidings_hub.web.pusher import pusher_paths
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -18,11 +19,24 @@ _HUB_PREFIX: Final = "/api/"
 _PROBE_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
-def workload_of(path: str) -> Workload:
-    """The workload of a request that the engine does not serve itself."""
-    if path in _PROBE_PATHS:
-        return Workload.PROBES
-    return Workload.BACKENDS if path.startswith(_HUB_PREFIX) else Workload.PAGES
+class HubPaths:
+    """The paths of the hub. `pusher_app_id`: of `[ingress.pusher]`; empty: there is none."""
+
+    def __init__(self, pusher_app_id: str = "") -> None:
+        self._pusher_paths = pusher_paths(pusher_app_id) if pusher_app_id else frozenset()
+
+    def __contains__(self, path: str) -> bool:
+        """Whether the hub serves `path` itself."""
+        return path in _HUB_PATHS or self._is_for_backends(path)
+
+    def workload_of(self, path: str) -> Workload:
+        """The workload of a request that the engine does not serve itself."""
+        if path in _PROBE_PATHS:
+            return Workload.PROBES
+        return Workload.BACKENDS if self._is_for_backends(path) else Workload.PAGES
+
+    def _is_for_backends(self, path: str) -> bool:
+        return path.startswith(_HUB_PREFIX) or path in self._pusher_paths
 
 
 class PathDispatcher:
@@ -31,14 +45,14 @@ class PathDispatcher:
     The user's application does not see the header that other nodes of this hub add to relayed requests.
     """
 
-    def __init__(self, hub: WsgiApp, user_app: WsgiApp) -> None:
+    def __init__(self, hub: WsgiApp, user_app: WsgiApp, hub_paths: HubPaths) -> None:
         self._hub = hub
         self._user_app = user_app
+        self._hub_paths = hub_paths
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
-        path = environ.get("PATH_INFO", "")
-        if path in _HUB_PATHS or path.startswith(_HUB_PREFIX):
+        if environ.get("PATH_INFO", "") in self._hub_paths:
             return self._hub(environ, start_response)
         environ.pop("HTTP_TIDINGS_RELAYED", None)
         return self._user_app(environ, start_response)

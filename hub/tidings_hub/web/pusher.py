@@ -22,12 +22,18 @@ from tidings_hub.web.body import read_body
 log = logging.getLogger("tidings.web")
 
 NAME = "pusher"
+_EVENTS, _BATCH_EVENTS = "events", "batch_events"
 # The statuses that Pusher's libraries handle. Every other error of the caller gets 400.
 _STATUSES: dict[type[TidingsError], int] = {
     Unauthorized: HTTPStatus.UNAUTHORIZED,
     Forbidden: HTTPStatus.FORBIDDEN,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
 }
+
+
+def pusher_paths(app_id: str) -> frozenset[str]:
+    """The paths of the two addresses of an app."""
+    return frozenset(f"/apps/{app_id}/{endpoint}" for endpoint in (_EVENTS, _BATCH_EVENTS))
 
 
 class PusherApi:
@@ -40,7 +46,7 @@ class PusherApi:
 
     def install(self, flask: Flask) -> None:
         """Add the two addresses to the Flask application."""
-        for endpoint, view in (("events", self.events), ("batch_events", self.batch_events)):
+        for endpoint, view in ((_EVENTS, self.events), (_BATCH_EVENTS, self.batch_events)):
             flask.add_url_rule(
                 f"/apps/<app_id>/{endpoint}",
                 f"pusher_{endpoint}",
@@ -51,11 +57,11 @@ class PusherApi:
 
     def events(self, app_id: str) -> Response:
         """Publish one event in up to 100 channels."""
-        return self._handle(app_id, "events")
+        return self._handle(app_id, _EVENTS)
 
     def batch_events(self, app_id: str) -> Response:
         """Publish several events, each in one channel."""
-        return self._handle(app_id, "batch_events")
+        return self._handle(app_id, _BATCH_EVENTS)
 
     def _handle(self, app_id: str, endpoint: str) -> Response:
         metrics = self._hub.metrics
@@ -97,7 +103,7 @@ class PusherApi:
     def _read_events(self, body: bytes, endpoint: str) -> list[PublishRequest]:
         data_max_bytes = self._hub.settings.publication_max_bytes
         try:
-            if endpoint == "events":
+            if endpoint == _EVENTS:
                 return [read_event(body, self._channel_mapping, data_max_bytes=data_max_bytes)]
             return read_batch(body, self._channel_mapping, data_max_bytes=data_max_bytes)
         except TooLarge:

@@ -109,7 +109,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
 
 
 @pytest.mark.parametrize(
-    "path", ["/shop", "/apiary", "/API/publish", "/healthzz", "/sse/x", "/socket.io.js", "/static/x"]
+    "path", ["/shop", "/apps/42/events", "/apiary", "/API/publish", "/healthzz", "/sse/x", "/socket.io.js", "/static/x"]
 )
 def test_other_paths_are_served_by_the_application(hub: HubProcess, path: str) -> None:
     status, body, _ = hub.request("POST", path, b"body")

@@ -13,12 +13,20 @@ from support.network.raw_client import HANDSHAKE, RawClient, RawWebSocket, reque
 from support.network.raw_polling import POLL, open_session
 from support.ports import free_port
 from support.processes.client import ClientProcess
-from support.processes.hub import HubProcess, token
+from support.processes.hub import CONFIG, HubProcess, token
 from support.processes.redis import RedisProcess
 from support.waiting import wait_until
 
 SOCKET = "/socket.io/?EIO=4&transport=websocket"
 LONG_TIMEOUTS = "connect_timeout_s = 300\nupgrade_timeout_s = 120\nbody_timeout_s = 120\n"
+PUSHER_SECRET = "7ad3773142a6692b25b8"
+PUSHER = f"""
+[ingress.pusher]
+app_id = "42"
+key = "the-key"
+secret = "{PUSHER_SECRET}"
+namespace = "chat"
+"""
 WSGI_APP = """
 import time
 def app(environ, start_response):
@@ -129,8 +137,11 @@ def test_low_limit_of_open_files_lowers_the_number_of_sessions(tmp_path: Path) -
 
 
 def test_slow_application_does_not_delay_probes_and_backends(tmp_path: Path) -> None:
+    from pusher import Pusher
+
     (tmp_path / "slow_app.py").write_text(WSGI_APP)
-    hub = HubProcess(tmp_path, extra='wsgi = "slow_app:app"\nwsgi_requests = 2\nwsgi_queue = 1\n')
+    extra = 'wsgi = "slow_app:app"\nwsgi_requests = 2\nwsgi_queue = 1\n'
+    hub = HubProcess(tmp_path, extra=extra, config=CONFIG + PUSHER)
     try:
         hub.start()
         waiting = [RawClient(hub.port) for _ in range(3)]
@@ -140,6 +151,9 @@ def test_slow_application_does_not_delay_probes_and_backends(tmp_path: Path) -> 
         assert hub.get("/healthz")[0] == 200
         assert hub.get("/readyz")[0] == 200
         assert hub.publish("chat:1", "said", {"n": 1})["id"]
+        backend = Pusher(app_id="42", key="the-key", secret=PUSHER_SECRET, host="127.0.0.1", port=hub.port, ssl=False)
+        assert backend.trigger("lobby", "said", {"n": 2}) == {}
+        assert backend.trigger_batch([{"channel": "lobby", "name": "said", "data": {"n": 3}}]) == {}
         assert len(waiting) == 3
     finally:
         hub.stop()
