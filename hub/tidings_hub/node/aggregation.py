@@ -26,6 +26,9 @@ logger = logging.getLogger("tidings.together")
 _METRICS_WAIT_S = 2.0
 _READINESS_WAIT_S = 0.4
 _OK = 200
+# Any other status is the same for all workers: a wrong key, or a query that nobody knows. Siblings are not asked then,
+# so that nobody without a key can use up the greenlets of probes while a sibling hangs.
+_MERGED_STATUSES = ("200 ", "503 ")
 
 Response = tuple[str, list[tuple[str, str]], bytes]
 # By node id: status and body; status 0: no response in time.
@@ -66,7 +69,9 @@ class WorkerAggregation:
             return self._app(environ, start_response)
         wait_s = _READINESS_WAIT_S if environ["PATH_INFO"] == "/readyz" else _METRICS_WAIT_S
         own = self._own_response({**environ, "REQUEST_METHOD": "GET"})
-        status, headers, body = merge(own, self._sibling_responses(environ, wait_s))
+        if own[0].startswith(_MERGED_STATUSES):
+            own = merge(own, self._sibling_responses(environ, wait_s))
+        status, headers, body = own
         headers = [(name, value) for name, value in headers if name.lower() != "content-length"]
         start_response(status, [*headers, ("Content-Length", str(len(body)))])
         return [] if method == "HEAD" else [body]

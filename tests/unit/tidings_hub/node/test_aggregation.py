@@ -41,9 +41,9 @@ def app(environ, start_response):
     start_response(status, [])
     return [json.dumps(state).encode()] if environ["REQUEST_METHOD"] == "GET" else []
 
-def ask(method):
+def ask(method, path="/readyz"):
     head = []
-    environ = {"PATH_INFO": "/readyz", "REQUEST_METHOD": method}
+    environ = {"PATH_INFO": path, "REQUEST_METHOD": method}
     parts = WorkerAggregation(app, relay)(environ, lambda status, headers: head.append((status, dict(headers))))
     return *head[0], b"".join(parts)
 """
@@ -83,6 +83,15 @@ own = "200 OK", {"ready": True, "checks": {}}
 for _ in range(3):
     ask("GET")
 """
+WITHOUT_A_KEY = """
+asked = []
+
+def serve(connection):
+    asked.append(connection)
+
+own = "401 UNAUTHORIZED", {"error": {"code": "unauthorized"}}
+print(ask("GET", "/metrics")[0], ask("GET", "/readyz")[0], len(asked), relay.context.metrics.workers_silent)
+"""
 
 
 def run(tmp_path: Path, scene: str) -> str:
@@ -110,3 +119,8 @@ def test_machine_is_ready_while_one_worker_is_also_for_a_probe_with_head(tmp_pat
 
 def test_probes_of_anyone_do_not_fill_the_log_while_a_worker_is_away(tmp_path: Path) -> None:
     assert run(tmp_path, SILENT).count("n-1 did not answer") == 1
+
+
+def test_refused_request_does_not_wait_for_siblings(tmp_path: Path) -> None:
+    """Probes share their greenlets: anyone without a key could delay those of a supervisor while a worker hangs."""
+    assert run(tmp_path, WITHOUT_A_KEY) == "401 UNAUTHORIZED 401 UNAUTHORIZED 0 0\n"
