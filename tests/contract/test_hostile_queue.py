@@ -394,6 +394,30 @@ def test_message_behind_many_dead_letters_is_published_during_an_alarm(
     assert [body for body, _, _ in letters(rabbit_own, queue)] == [b"poison %d" % number for number in range(25)]
 
 
+def test_message_that_rabbitmq_accepts_no_more_does_not_stop_the_queue(rabbit_own: RabbitProcess, queue: str) -> None:
+    """Its `max_message_size` was lowered, or is lower after an upgrade. The dead letter has the beginning."""
+    url = f"{rabbit_own.url}?queue={queue}"
+    store, metrics = store_of(), Metrics()
+    with running(ingress_of(url, into(store), metrics)):
+        pass
+    put(rabbit_own, queue, bytes(range(250)) * 1_000)
+    for number in range(40):
+        put(rabbit_own, queue, b"poison %d" % number)
+    emit(url, "good")
+    rabbit_own.set_max_message_size(100_000)
+    try:
+        # Less than the first message takes, so that nothing is received while it waits.
+        with running(ingress_of(url, into(store), metrics, dead_waiting_max_bytes=100_000)):
+            wait_until(lambda: ids(store) == ["good"] and sum(metrics.ingress_dead.values()) == 41)
+            wait_until(lambda: rabbit_own.count(queue) == 0)
+    finally:
+        rabbit_own.set_max_message_size(None)
+    first = rabbit_own.take(f"{queue}.dead")
+    assert bytes(first.body) == (bytes(range(250)) * 1_000)[:62_500]
+    assert (first.headers["tidings-code"], first.headers["tidings-bytes"]) == ("too_large", "250000")
+    assert [body for body, _, _ in letters(rabbit_own, queue)] == [b"poison %d" % number for number in range(40)]
+
+
 def test_dead_letter_whose_acknowledgement_was_lost_is_not_repeated(
     shared_rabbit: RabbitProcess, url: str, queue: str
 ) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tidings.backoff import delay_s
 from tidings.errors import TidingsError
-from tidings.publishers.queue.address import QueueAddress
+from tidings.publishers.queue.address import QueueAddress, is_too_large
 from tidings.publishers.queue.connection import QueueMessage, QueueProducer
 from tidings.redis_client.connection import ConnectionLost
 from tidings_hub.core.queues.dead_letter_book import DeadLetterBook, Letter
@@ -64,6 +64,8 @@ class DeadLetters:
         self._producer: QueueProducer | None = None
         self._failed = 0
         self._counted = 0
+        # 1 after RabbitMQ has refused a letter for its size, until it is known which one.
+        self._batch_max = _BATCH_MAX
         # Set while the dead-letter queue does not exist, so that the ingress declares it again.
         self.is_missing = False
 
@@ -120,7 +122,7 @@ class DeadLetters:
     def _run(self) -> None:
         while not self._stopping.is_set():
             with self._lock:
-                letters = self._book.take(count_max=_BATCH_MAX, bytes_max=_BATCH_BYTES_MAX)
+                letters = self._book.take(count_max=self._batch_max, bytes_max=_BATCH_BYTES_MAX)
             try:
                 if letters:
                     self._send(letters)
@@ -135,13 +137,7 @@ class DeadLetters:
         if self._producer is None:
             self._producer = QueueProducer(self._address, timeout_s=_CONNECT_S, heartbeat_s=self._heartbeat_s)
         messages = [
-            QueueMessage(
-                self._queue,
-                letter.body,
-                letter.id,
-                dead_letter_headers(letter.error, queue=self._address.queue, node=self._node_id),
-            )
-            for letter in letters
+            QueueMessage(self._queue, letter.carried_body, letter.id, self._headers_of(letter)) for letter in letters
         ]
         refusals = self._producer.send_patiently(messages, is_abandoned=self._is_abandoned)
         sent = [letter for index, letter in enumerate(letters) if index not in refusals]
@@ -158,9 +154,16 @@ class DeadLetters:
                 *(self._queue, name, letter.error),
             )
         self._failed = 0 if sent else self._failed
+        self._batch_max = _BATCH_MAX if sent else self._batch_max
         self.is_missing = bool(refusals)
         if refusals:
             self._back_off(f"it accepted nothing: {min(refusals.values())}")
+
+    def _headers_of(self, letter: Letter[Any]) -> dict[str, str]:
+        size_bytes = None if letter.carried_bytes is None else len(letter.body)
+        return dead_letter_headers(
+            letter.error, queue=self._address.queue, node=self._node_id, shortened_from_bytes=size_bytes
+        )
 
     def _is_abandoned(self) -> bool:
         """Whether to stop waiting for a confirm. Called every half second."""
@@ -179,6 +182,8 @@ class DeadLetters:
         if self._producer is not None:
             self._producer.drop()
             self._producer = None
+        if is_too_large(error.__cause__):
+            self._shorten(letters)
         with self._lock:
             self._book.put_back(letters)
         logger.debug("dead letters of %s", self._queue, exc_info=error)
@@ -186,6 +191,18 @@ class DeadLetters:
             self._back_off(
                 str(error) if isinstance(error, ConnectionLost) else f"{type(error).__name__}: {error}"[:300]
             )
+
+    def _shorten(self, letters: list[Letter[Any]]) -> None:
+        """RabbitMQ's `max_message_size` was lowered after it accepted a message. It must not stop the others."""
+        self._batch_max = 1
+        if len(letters) > 1:
+            return
+        letters[0].shorten()
+        log_rate_limited(
+            *(logger, logging.WARNING, f"dead letter shortened {self._queue}"),
+            "RabbitMQ accepts no dead letter of %d bytes (max_message_size): it gets the beginning of the message",
+            len(letters[0].body),
+        )
 
     def _back_off(self, reason: str) -> None:
         self._log_waiting(reason)

@@ -155,6 +155,11 @@ class RabbitProcess:
             f" application:set_env(rabbit, channel_tick_interval, {check_ms}).",
         )
 
+    def set_max_message_size(self, size_bytes: int | None) -> None:
+        """Set the largest message that new channels accept; None: 128 MiB, its default."""
+        size_bytes = 134_217_728 if size_bytes is None else size_bytes
+        self._control("eval", f"application:set_env(rabbit, max_message_size, {size_bytes}).")
+
     def _control(self, *command: str) -> None:
         control = Path(self._script).with_name("rabbitmqctl")
         subprocess.run(

@@ -190,6 +190,11 @@ def is_refusal(error: BaseException) -> bool:
     return type(error).__name__ in names or isinstance(error, ssl.SSLCertVerificationError)
 
 
+def is_too_large(error: BaseException | None) -> bool:
+    """Whether RabbitMQ closed a channel because a message exceeds its `max_message_size`."""
+    return type(error).__name__ == "PreconditionFailed" and "message size" in str(error)
+
+
 def _parse_amqp(url: str) -> QueueAddress:
     parts = HostsUrl.parse(url, port=_PORTS[url.partition("://")[0]])
     query = read_query(parts.query)

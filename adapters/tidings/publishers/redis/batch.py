@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from typing import Generic
 
 from tidings.errors import BadConfig, TidingsError, Unavailable, UnknownCategory, UnknownNamespace
-from tidings.publishers.base import NotifyResult, OutgoingNotification, OutgoingPublication, PublishResult
+from tidings.publishers.base import (
+    STEP_MAX,
+    STEP_MAX_BYTES,
+    NotifyResult,
+    OutgoingNotification,
+    OutgoingPublication,
+    PublishResult,
+)
 from tidings.publishers.redis.notify_call import notify_script, pack_notify
 from tidings.publishers.redis.publish_call import pack_publish
 from tidings.publishers.retry_state import Item, Proof, RetryState
@@ -31,9 +38,6 @@ _NO_SERVICE = (
     "no notification service has ever used this Redis, or with another prefix or number of buckets: "
     "set [notifications] in the hub's tidings.toml"
 )
-# Redis runs nothing else during a call. With this many items a call takes one to two milliseconds.
-_CALL_MAX = 100
-_CALL_MAX_BYTES = 262_144
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ class RedisBatch(RetryState[Item, Proof]):
         size_bytes = 0
         for index in self._open:
             size_bytes += len(self._items[index].body)
-            if call and (len(call) == _CALL_MAX or size_bytes > _CALL_MAX_BYTES):
+            if call and (len(call) == STEP_MAX or size_bytes > STEP_MAX_BYTES):
                 yield call
                 call, size_bytes = [], len(self._items[index].body)
             call.append(index)

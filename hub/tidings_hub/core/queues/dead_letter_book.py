@@ -26,13 +26,26 @@ _NUMBER_MARK = "+"
 
 @dataclass(slots=True)
 class Letter(Generic[M]):
-    """A rejected message. `delivery`: what to acknowledge; None after the connection it arrived on has broken."""
+    """A rejected message. `delivery`: what to acknowledge; None after the connection it arrived on has broken.
+
+    `carried_bytes`: how much of the body the letter has, from its beginning; None: all.
+    """
 
     key: str
     id: str
     body: bytes
     error: TidingsError
     delivery: M | None
+    carried_bytes: int | None = None
+
+    @property
+    def carried_body(self) -> bytes:
+        """What the dead-letter queue gets of the body."""
+        return self.body if self.carried_bytes is None else self.body[: self.carried_bytes]
+
+    def shorten(self) -> None:
+        """Halve what it carries, because the dead-letter queue accepts no message of this size."""
+        self.carried_bytes = len(self.carried_body) // 2
 
 
 class DeadLetterBook(Generic[M]):

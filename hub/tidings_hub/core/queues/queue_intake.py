@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Generic, TypeVar
 
 from tidings.errors import BadData, BadRequest, HubError, TidingsError
+from tidings.publishers.base import STEP_MAX, STEP_MAX_BYTES
 from tidings.receipts import Receipt
 from tidings.wire.payload import MAX_DEPTH, is_too_deep
 from tidings.wire.queue_message import QueuedPublication, decode_queue_message
@@ -55,14 +56,20 @@ def disposition(answer: Receipt | TidingsError) -> Disposition:
     return Disposition.RETRY if isinstance(answer, HubError) else Disposition.DEAD_LETTER
 
 
-def dead_letter_headers(error: TidingsError, *, queue: str, node: str) -> dict[str, str]:
-    """The headers of a dead letter: the reason, the queue it came from, and the node that moved it."""
-    return {
+def dead_letter_headers(
+    error: TidingsError, *, queue: str, node: str, shortened_from_bytes: int | None = None
+) -> dict[str, str]:
+    """The headers of a dead letter: the reason, the queue it came from, and the node that moved it.
+
+    `shortened_from_bytes`: the size of the message; None if the letter has all of it.
+    """
+    headers = {
         "tidings-code": error.code.name,
         "tidings-reason": str(error)[:_REASON_MAX],
         "tidings-queue": queue,
         "tidings-node": node,
     }
+    return headers if shortened_from_bytes is None else headers | {"tidings-bytes": str(shortened_from_bytes)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +110,20 @@ class Backlog(Generic[M]):
         return min(most_s, max(0.0, self._due_s - now_s)) if self._waiting else most_s
 
     def due(self, now_s: float) -> list[QueuedMessage[M]]:
-        """The messages to publish now, in order."""
-        return list(self._waiting) if now_s >= self._due_s else []
+        """The messages to publish now, in order: as many as the broker stores in one step.
+
+        Of several steps it could refuse the first one and accept the second one, for example at its memory limit. Then
+        a channel would have a later message before an earlier one.
+        """
+        if now_s < self._due_s:
+            return []
+        count, size_bytes = 0, 0
+        for waiting in self._waiting:
+            size_bytes += len(waiting.queued.body)
+            if count and (count == STEP_MAX or size_bytes > STEP_MAX_BYTES):
+                break
+            count += 1
+        return self._waiting[:count]
 
     def apply_answers(
         self, answers: Sequence[Receipt | TidingsError], now_s: float

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -149,3 +150,17 @@ def test_messages_after_the_attempt_are_not_decided_by_it() -> None:
         "a"
     ]
     assert waiting(pending, 0.0) == ["b"]
+
+
+@pytest.mark.parametrize(("body_bytes", "step"), [(1_000, 100), (3_000, 87), (200_000, 1), (300_000, 1)])
+def test_no_more_is_due_than_the_broker_stores_in_one_step(body_bytes: int, step: int) -> None:
+    """It could refuse a first step and accept a second one. A later message would then come before an earlier one."""
+    pending: Backlog[str] = Backlog(lambda _: 1.0)
+    texts = [f"m{number}" for number in range(250)]
+    for text in texts:
+        pending.add(text, replace(queued(), body=b"x" * body_bytes))
+    assert waiting(pending, 0.0) == texts[:step]
+    pending.apply_answers([AWAY] * step, 0.0)
+    assert (waiting(pending, 0.5), waiting(pending, 1.0)) == ([], texts[:step])
+    pending.apply_answers([RECEIPT] * step, 1.0)
+    assert waiting(pending, 1.0) == texts[step : 2 * step]
