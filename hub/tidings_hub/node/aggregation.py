@@ -26,8 +26,8 @@ logger = logging.getLogger("tidings.together")
 _METRICS_WAIT_S = 2.0
 _READINESS_WAIT_S = 0.4
 _OK = 200
-# Any other status is the same for all workers: a wrong key, or a query that nobody knows. Siblings are not asked then,
-# so that nobody without a key can use up the greenlets of probes while a sibling hangs.
+# Any other status is the same for all workers: a wrong key, or an unknown query. Then the siblings get no request. So
+# clients without a key cannot use up the greenlets of probes while a sibling hangs.
 _MERGED_STATUSES = ("200 ", "503 ")
 
 Response = tuple[str, list[tuple[str, str]], bytes]
