@@ -11,7 +11,7 @@ from typing import Any
 
 from tidings.backoff import delay_s
 from tidings.errors import BadPacket, Internal, TidingsError, TooLarge
-from tidings.publishers.base import OutgoingPublication
+from tidings.publishers.base import STEP_MAX, STEP_MAX_BYTES, OutgoingPublication
 from tidings.receipts import Receipt
 from tidings.wire.queue_message import QueuedPublication
 from tidings_hub.core.queues.queue_intake import Backlog, Disposition, disposition, read_queued
@@ -67,7 +67,7 @@ class MessageIntake:
         self._arrived: deque[Any] = deque()
         # Bytes that were received since the last `work`.
         self.arrived_bytes = 0
-        self._backlog: Backlog[Any] = Backlog(_pause_s)
+        self._backlog: Backlog[Any] = Backlog(_pause_s, step_max=STEP_MAX, step_max_bytes=STEP_MAX_BYTES)
         # Attempts to handle the first of `_arrived`, which was delivered before.
         self._postponed = 0
         self._due_s = 0.0

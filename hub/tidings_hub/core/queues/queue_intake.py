@@ -12,7 +12,6 @@ from enum import Enum
 from typing import Generic, TypeVar
 
 from tidings.errors import BadData, BadRequest, HubError, TidingsError
-from tidings.publishers.base import STEP_MAX, STEP_MAX_BYTES
 from tidings.receipts import Receipt
 from tidings.wire.payload import MAX_DEPTH, is_too_deep
 from tidings.wire.queue_message import QueuedPublication, decode_queue_message
@@ -85,10 +84,13 @@ class Backlog(Generic[M]):
 
     Messages that the broker does not accept stay at the front. `pause_s` returns the seconds to wait after a failed
     attempt, given the number of failed attempts before it. An attempt fails if the broker accepts no message at all.
+    `step_max`, `step_max_bytes`: how many messages, and how much, the broker stores in one step.
     """
 
-    def __init__(self, pause_s: Callable[[int], float]) -> None:
+    def __init__(self, pause_s: Callable[[int], float], *, step_max: int, step_max_bytes: int) -> None:
         self._pause_s = pause_s
+        self._step_max = step_max
+        self._step_max_bytes = step_max_bytes
         self._waiting: list[QueuedMessage[M]] = []
         self._failed = 0
         self._due_s = 0.0
@@ -120,7 +122,7 @@ class Backlog(Generic[M]):
         count, size_bytes = 0, 0
         for waiting in self._waiting:
             size_bytes += len(waiting.queued.body)
-            if count and (count == STEP_MAX or size_bytes > STEP_MAX_BYTES):
+            if count and (count == self._step_max or size_bytes > self._step_max_bytes):
                 break
             count += 1
         return self._waiting[:count]
