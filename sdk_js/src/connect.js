@@ -43,7 +43,7 @@ export function connectWith(parts, url, options) {
   const hub = new Hub(session);
   if (keepQueueAs !== undefined) {
     const onFailed = (/** @type {unknown} */ cause) =>
-      session.report(new TidingsError("not_loaded", "Publishes do not outlive this page.", { cause }));
+      session.report(new TidingsError("not_loaded", "Publishes end with this page.", { cause }));
     session.keptQueue = parts.queue().then(({ openQueue }) => openQueue(keepQueueAs, session)).catch(onFailed);
   }
   closePrevious(hub, `tidings ${url}`, options.hot);
@@ -78,7 +78,7 @@ function onFirstUse(url) {
     try {
       return socketTo(url)(transports, listener);
     } catch (cause) {
-      const message = `"${url}" is no address of a hub: pass an absolute URL.`;
+      const message = `"${url}" is no absolute URL of a hub.`;
       listener.onLost({ code: "bad_url", refused: true, message, cause });
       return { request: () => Promise.reject(cause), close: () => {} };
     }

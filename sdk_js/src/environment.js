@@ -3,7 +3,8 @@
 /**
  * @typedef {object} Environment
  * @property {import("./socket.js").OpenLink} openLink
- * @property {{rows: () => Promise<typeof import("./core/rows.js")>, presence: () => Promise<any>}} parts what is loaded
+ * @property {{rows: () => Promise<typeof import("./core/rows.js")>, presence: () => Promise<any>, job: () =>
+ *   Promise<typeof import("./job.js")>}} parts what is loaded
  *   on first use
  * @property {() => number} nowMs
  * @property {import("./timers.js").SetTimer} setTimer

@@ -189,10 +189,22 @@ export class Hub {
    */
   collection(name, options) {
     if (typeof Object(options).load !== "function") {
-      throw new TidingsError("bad_option", "load is missing: pass a function that returns the models.");
+      throw new TidingsError("bad_option", "load is missing: it returns the models.");
     }
     const { environment, report } = this.#session;
     return new Collection(name, this.channel(options.channel), options, environment, report);
+  }
+
+  /**
+   * Follows a background job of the application's backend (docs/background-jobs.md). Its code is loaded here.
+   *
+   * @param {string | URL} location what the backend returned as `Location`
+   * @param {import("./job.js").JobOptions} [options]
+   * @returns {Promise<import("./job.js").Job>}
+   */
+  job(location, options) {
+    const session = this.#session;
+    return session.environment.parts.job().then(({ Job }) => new Job(location, this, session, options));
   }
 
   /** Connects again after `close` or a refusal. If the hub is `waiting` to retry, it retries immediately. */

@@ -13,6 +13,8 @@ export { TidingsError } from "./core/error.js";
  * @typedef {import("./channel_types.js").HistoryEntry} Kept
  * @typedef {import("./core/subscriptions.js").ChannelState} ChannelState
  * @typedef {import("./presence.js").Presence} Presence
+ * @typedef {import("./job.js").Job} Job
+ * @typedef {import("./job.js").JobSnapshot} JobSnapshot
  * @typedef {import("./core/presence_snapshot.js").PresenceSnapshot} Present
  * @typedef {import("./core/presence_snapshot.js").Member} Member
  */

@@ -8,6 +8,7 @@ import { TidingsError } from "./core/error.js";
  * @property {() => Promise<typeof import("./presence_client.js")>} presence
  * @property {() => Promise<typeof import("./tabs/share.js")>} tabs
  * @property {() => Promise<typeof import("./kept_queue.js")>} queue
+ * @property {() => Promise<typeof import("./job.js")>} job
  */
 
 /** @type {Parts} loads each part on its first use */
@@ -16,6 +17,7 @@ export const LOADED_PARTS = {
   presence: () => import("./presence_client.js").catch(explain),
   tabs: () => import("./tabs/share.js"),
   queue: () => import("./kept_queue.js").catch(explain),
+  job: () => import("./job.js").catch(explain),
 };
 
 /**
@@ -24,7 +26,7 @@ export const LOADED_PARTS = {
  */
 function explain(cause) {
   if ("ServiceWorkerGlobalScope" in globalThis) {
-    const text = 'Service workers cannot load parts of the SDK: import "tidings/static" instead of "tidings".';
+    const text = 'Service workers cannot load parts: import "tidings/static".';
     throw new TidingsError("not_loaded", text, { cause });
   }
   throw cause;

@@ -98,7 +98,7 @@ export class Session {
   /** Closes the connection and rejects waiting requests. */
   stop() {
     if (this.reconnect.apply("stop")) {
-      this.#close(new TidingsError("closed", "Closed by the application."));
+      this.#close(new TidingsError("closed", "The page closed the connection."));
     }
   }
 
@@ -152,7 +152,7 @@ export class Session {
       this.#setUser(body);
     }
     this.presenceClient?.onEvent(event, values);
-    if (!event.startsWith("tidings:")) {
+    if (!/^tidings:(?!job$)/u.test(event)) {
       this.#onPublication(event, values);
     } else if (event === "tidings:ready" && this.reconnect.state === "connecting") {
       this.#onReady(body);

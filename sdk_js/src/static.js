@@ -1,6 +1,7 @@
 // The SDK without `import()`: for service workers, which forbid it, and for programs that are one file.
 import { connectWith } from "./connect.js";
 import * as rows from "./core/rows.js";
+import * as job from "./job.js";
 import * as queue from "./kept_queue.js";
 import * as presence from "./presence_client.js";
 import * as tabs from "./tabs/share.js";
@@ -13,6 +14,7 @@ const BUNDLED_PARTS = {
   presence: async () => presence,
   tabs: async () => tabs,
   queue: async () => queue,
+  job: async () => job,
 };
 
 /**

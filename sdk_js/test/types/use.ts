@@ -5,6 +5,8 @@ import {
   type Channel,
   type Collection,
   type Hub,
+  type Job,
+  type JobSnapshot,
   type Member,
   type Presence,
   type Present,
@@ -101,3 +103,11 @@ useChannel(hub.channel("chat:1"), "said", (data) => console.log(data.text));
 const rows: readonly Readonly<Order>[] = useCollection(orders).items;
 const count: number = usePresence(hub.channel("room:1")).count;
 console.log(rows, count);
+
+const job: Job = await hub.job("/tidings/jobs/7f", { init: { headers: { "X-CSRFToken": "1" } } });
+const jobState: JobSnapshot = useSyncExternalStore(job.subscribe, job.getSnapshot, job.getSnapshot);
+const percent: number = (jobState.progress ?? 0) * 100;
+const result: Response = await job.done;
+await job.cancel();
+job.close();
+console.log(percent, result.status, jobState.error?.code);
