@@ -9,6 +9,7 @@ from bench.delivery import FLAT, PACED, mixed, personal, to_one
 from bench.emitting import EMIT, Emit
 from bench.growth import GROWTH, Growth
 from bench.herd import HERD, Herd
+from bench.inbox import INBOX, InboxStore
 from bench.resubscribe import RESUBSCRIBE, Resubscribe
 
 _ALL = ("tidings", "node", "python-socketio", "floor")
@@ -271,6 +272,21 @@ CASES = (
         Emit(),
         EMIT,
         (Goal("batch ≥ 0.7 x a bare redis-py pipeline of the same script", "batch_ratio", 0.7),),
+    ),
+    Case(
+        "inbox",
+        "notifications stored in inboxes, in batches of 500",
+        "One process stores notifications for 5,000 users, on the core of the load. It takes turns with a bare INSERT "
+        "of the same rows in the same tables, in one transaction per batch: of the notifications alone, and with the "
+        "rows of their events. Each commit waits for the disk.",
+        ("tidings",),
+        InboxStore(),
+        INBOX,
+        (
+            Goal("SQLite: ≥ 0.5 x a bare INSERT of the same rows", "sqlite_ratio", 0.5),
+            Goal("PostgreSQL: ≥ 0.5 x a bare INSERT of the same rows", "postgresql_ratio", 0.5),
+        ),
+        rounds=3,
     ),
     Case(
         "channel-memory",

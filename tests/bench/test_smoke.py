@@ -12,6 +12,7 @@ from bench.case import Case, Goal, Result, Row, median, spread
 from bench.channel_memory import ChannelMemory
 from bench.compare import compare
 from bench.delivery import FLAT, to_one
+from bench.inbox import InboxStore
 from bench.report import markdown
 from bench.rig import open_rig
 from bench.systems import Floor, Rig, Tidings
@@ -43,6 +44,13 @@ def test_memory_per_channel_is_measured(rig: Rig) -> None:
     with Tidings(rig) as hub:
         row = ChannelMemory(200)(hub, quick=False)
     assert 100 < row["bytes_1_200"] < row["bytes_5_200"] < row["bytes_100_200"]
+
+
+def test_inboxes_store_what_the_case_measures(rig: Rig) -> None:
+    with Tidings(rig) as hub:
+        row = InboxStore(1.0)(hub, quick=True)
+    assert row["sqlite_store_per_s"] > 0
+    assert row["postgresql_ratio"] > 0
 
 
 def test_the_generator_receives_everything_from_the_floor(rig: Rig) -> None:

@@ -43,7 +43,10 @@ def test_the_packages_are_typed_and_of_one_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["version"] == tidings.__version__
     assert f"## {tidings.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert all((ROOT / place / "py.typed").is_file() for place in ("adapters/tidings", "hub/tidings_hub"))
+    assert all(
+        (ROOT / place / "py.typed").is_file()
+        for place in ("adapters/tidings", "hub/tidings_hub", "hub/tidings_notifications")
+    )
 
 
 def test_versions_with_known_vulnerabilities_are_not_installed() -> None:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from support.source_tree import HUB, SOURCES, TESTS, name_of, nodes_of, tree_of
+from support.source_tree import HUB, NOTIFICATIONS, SOURCES, TESTS, name_of, nodes_of, tree_of
 
 # File names that several packages of the hub use: each pair is one concept, seen from two layers.
 SAME_FILE_NAMES = {
@@ -52,12 +52,13 @@ def test_file_names_are_specific() -> None:
     assert [name_of(path) for path in SOURCES if path.stem in vague or path.stem.startswith("base_")] == []
 
 
-def test_no_file_name_is_used_twice_in_the_hub() -> None:
+def test_no_file_name_is_used_twice_in_a_package_of_the_hub() -> None:
     places = defaultdict(list)
     for path in SOURCES:
-        if path.is_relative_to(HUB) and path.name != "__init__.py":
-            places[path.name].append(name_of(path))
-    repeated = {name: paths for name, paths in places.items() if len(paths) > 1}
+        package = next((package for package in (HUB, NOTIFICATIONS) if path.is_relative_to(package)), None)
+        if package is not None and path.name != "__init__.py":
+            places[package, path.name].append(name_of(path))
+    repeated = {name: paths for (_, name), paths in places.items() if len(paths) > 1}
     assert {name: paths for name, paths in repeated.items() if name not in SAME_FILE_NAMES} == {}
     assert SAME_FILE_NAMES.keys() - repeated.keys() == set(), "unique now: take it from SAME_FILE_NAMES"
 

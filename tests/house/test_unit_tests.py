@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from support.source_tree import HUB, ROOT, is_protocol, tree_of
+from support.source_tree import HUB, NOTIFICATIONS, ROOT, is_protocol, tree_of
 
 UNIT = "tests/unit/tidings_hub"
+TESTED_FOLDERS = (*(HUB / name for name in ("core", "services", "engine")), NOTIFICATIONS / "core")
 # Modules without a unit test of their name, by the test that covers them. They work with sockets or with each other.
 TESTED_BY = {
+    "tests/unit/tidings_notifications/core/test_batch.py": {"tidings_notifications/core/notification"},
     f"{UNIT}/core/test_delivery_reports.py": {"core/delivery_report"},
     f"{UNIT}/services/test_subscribe.py": {"services/hub_event", "services/permissions"},
     f"{UNIT}/services/test_presence.py": {"services/presence_sync"},
@@ -51,7 +53,7 @@ TESTED_BY = {
 
 def test_each_module_of_core_services_and_engine_is_tested() -> None:
     covered = set().union(*TESTED_BY.values())
-    modules = [path for folder in ("core", "services", "engine") for path in sorted((HUB / folder).rglob("*.py"))]
+    modules = [path for folder in TESTED_FOLDERS for path in sorted(folder.rglob("*.py"))]
     untested = {module_name(path) for path in modules if has_code(path) and not unit_test(path).is_file()}
     assert untested - covered == set(), "write a unit test of the same name, or name the test in TESTED_BY"
 
@@ -61,13 +63,13 @@ def test_each_named_test_exists() -> None:
 
 
 def module_name(path: Path) -> str:
-    """The path below tidings_hub, without its ending."""
-    return path.relative_to(HUB).with_suffix("").as_posix()
+    """The path below tidings_hub, or below hub for other packages, without its ending."""
+    return path.relative_to(HUB if path.is_relative_to(HUB) else HUB.parent).with_suffix("").as_posix()
 
 
 def unit_test(path: Path) -> Path:
     """Where the unit test of a module is expected."""
-    return ROOT / UNIT / path.relative_to(HUB).parent / f"test_{path.name}"
+    return ROOT / "tests" / "unit" / path.relative_to(HUB.parent).parent / f"test_{path.name}"
 
 
 def has_code(path: Path) -> bool:

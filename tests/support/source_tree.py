@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 HUB = ROOT / "hub" / "tidings_hub"
+NOTIFICATIONS = ROOT / "hub" / "tidings_notifications"
 SOURCES = sorted([*(ROOT / "adapters").rglob("*.py"), *(ROOT / "hub").rglob("*.py")])
 TESTS = sorted(path for path in (ROOT / "tests").rglob("*.py") if "node_modules" not in path.parts)
 

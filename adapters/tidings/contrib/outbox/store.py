@@ -20,7 +20,7 @@ _DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
 _BACKENDS = (*_DRIVERS, "sqlite")
 # psycopg is installed, but neither psycopg[binary] nor the system's libpq.
 _NO_LIBPQ = "no pq wrapper"
-_UNSUPPORTED = "unsupported database; an outbox needs postgresql://, mariadb://, mysql:// or sqlite:///file"
+_UNSUPPORTED = "unsupported database; use postgresql://, mariadb://, mysql:// or sqlite:///file"
 _CONNECT_S = 10
 _RESPONSE_S = 30
 # Timeouts, so that a relay does not wait for hours for a database that has disappeared.
@@ -59,8 +59,8 @@ class Lag:
         return 0.0 if self.oldest_ms is None else max(0.0, now_s - self.oldest_ms / 1000)
 
 
-def open_engine(url: str) -> Engine:
-    """An engine for a relay. Each statement sees all commits before it.
+def open_engine(url: str, **options: Any) -> Engine:
+    """An engine for a relay. Each statement sees all commits before it. `options`: more ones of `create_engine`.
 
     Raises:
         BadConfig: not the URL of a supported database. The message does not repeat it: it may hold a password.
@@ -73,7 +73,7 @@ def open_engine(url: str) -> Engine:
             raise BadConfig(_UNSUPPORTED)
         timeouts = _TIMEOUTS.get(parsed.get_driver_name(), {})
         connect_options = {name: value for name, value in timeouts.items() if name not in parsed.query}
-        engine_options: dict[str, Any] = {"pool_recycle": SILENCE_S // 2}
+        engine_options: dict[str, Any] = {"pool_recycle": SILENCE_S // 2} | options
         if parsed.get_backend_name() != "sqlite":
             engine_options["isolation_level"] = "READ COMMITTED"
         engine: Engine = sa.create_engine(parsed, connect_args=connect_options, hide_parameters=True, **engine_options)

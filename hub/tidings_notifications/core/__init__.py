@@ -1,0 +1,1 @@
+"""Decisions about inboxes: values and times in, values out. No I/O, clock, randomness or threads."""

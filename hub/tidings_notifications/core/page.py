@@ -1,0 +1,66 @@
+"""A page of an inbox: newest first, by key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tidings.errors import BadRequest
+from tidings_notifications.core.counts import InboxCounts
+from tidings_notifications.core.events import full_item_of
+from tidings_notifications.core.ids import is_id
+from tidings_notifications.core.notification import StoredNotification
+
+LIMIT = 30
+LIMIT_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class PageQuery:
+    """Which notifications of a user, at most `limit`. `before`: only those older than the one with this id.
+
+    Raises:
+        BadRequest: `limit` or `before` is invalid.
+    """
+
+    category: str | None = None
+    archived: bool = False
+    unread: bool = False
+    before: str | None = None
+    limit: int = LIMIT
+
+    def __post_init__(self) -> None:
+        check_before(self.before)
+        if isinstance(self.limit, bool) or not isinstance(self.limit, int) or not 1 <= self.limit <= LIMIT_MAX:
+            raise BadRequest(f"limit must be a number from 1 to {LIMIT_MAX}")
+
+
+@dataclass(frozen=True, slots=True)
+class InboxPage:
+    """One page. `next`: the `before` of the next page, None if this is the last one."""
+
+    items: list[dict[str, object]]
+    counts: dict[str, int]
+    version: int
+    next: str | None
+
+    def to_wire(self) -> dict[str, object]:
+        """The page as clients receive it."""
+        return {"items": self.items, "counts": self.counts, "version": self.version, "next": self.next}
+
+
+def page_of(rows: list[StoredNotification], counts: InboxCounts, limit: int) -> InboxPage:
+    """The page from up to `limit` + 1 rows."""
+    shown = rows[:limit]
+    next_id = shown[-1].id if len(rows) > limit else None
+    return InboxPage([full_item_of(row) for row in shown], counts.to_wire(), counts.version, next_id)
+
+
+def check_before(before: object) -> str | None:
+    """`before`, if it is the id of a notification or None.
+
+    Raises:
+        BadRequest: it is neither.
+    """
+    if before is not None and not is_id(before):
+        raise BadRequest(f"before must be the id of a notification, not {before!a:.60}")
+    return before if isinstance(before, str) else None

@@ -1,0 +1,61 @@
+"""What a user may switch off."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from tidings.errors import BadRequest, CallerError, Forbidden
+from tidings_notifications.core.notification import Category
+
+IN_APP = "in_app"
+METHODS = (IN_APP,)
+
+
+def unknown_category(name: object, categories: Mapping[str, Category]) -> CallerError:
+    """The error for a category that has no rules."""
+    known = ", ".join(sorted(categories)) or "none"
+    return BadRequest(f"unknown category {name!a:.70}; add [notifications.categories.…] for it (there are: {known})")
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """A user's choice for one category and one method."""
+
+    category: str
+    method: str
+    enabled: bool
+
+
+def check_preference(
+    categories: Mapping[str, Category], category: object, method: object, enabled: object
+) -> Preference:
+    """A choice that a user may make.
+
+    Raises:
+        BadRequest: unknown category or method, or `enabled` is no boolean. Forbidden: the category is required.
+    """
+    if not isinstance(category, str) or category not in categories:
+        raise unknown_category(category, categories)
+    if not isinstance(method, str) or method not in METHODS:
+        raise BadRequest(f"unknown method {method!a:.60}; use {', '.join(METHODS)}")
+    if not isinstance(enabled, bool):
+        raise BadRequest("enabled must be true or false")
+    if not enabled and categories[category].required:
+        raise Forbidden(f"the category {category} is required: it cannot be switched off")
+    return Preference(category, method, enabled)
+
+
+def preferences_of(
+    categories: Mapping[str, Category], switched_off: Collection[tuple[str, str]]
+) -> list[dict[str, object]]:
+    """All categories with a user's choices, as clients receive them. `switched_off`: pairs of category and method."""
+    return [
+        {
+            "category": name,
+            "label": category.label or name,
+            "required": category.required,
+            "methods": {method: category.required or (name, method) not in switched_off for method in METHODS},
+        }
+        for name, category in sorted(categories.items())
+    ]

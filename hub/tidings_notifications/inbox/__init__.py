@@ -1,0 +1,7 @@
+"""What backends and users do with inboxes, each in one transaction."""
+
+from __future__ import annotations
+
+from tidings_notifications.inbox.inbox import Inbox
+
+__all__ = ["Inbox"]

@@ -1,0 +1,1 @@
+"""The tables of inboxes in SQLite, PostgreSQL, MariaDB and MySQL: their statements, transactions and migrations."""

@@ -1,0 +1,130 @@
+"""One database: its engine, and transactions that read or write."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from tidings.backoff import delay_s
+from tidings.contrib.outbox.store import open_engine
+from tidings.errors import BadConfig, Unavailable
+from tidings_notifications.store.failures import can_be_retried, commit_error, database_errors
+
+__all__ = ["Connection", "Database"]
+
+Result = TypeVar("Result")
+
+ATTEMPTS_MAX = 8
+_WRITES = "tidings_writes"
+
+
+class Database:
+    """A database of notifications. Threads may share it.
+
+    `url`: `sqlite:///file`, `postgresql://…`, `mariadb://…` or `mysql://…`. A new SQLite file is readable only by its
+    user.
+
+    Raises:
+        BadConfig: another URL, or SQLite in memory. MissingExtra: the driver is not installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.engine = open_engine(url, pool_pre_ping=True)
+        self.url = url
+        self.is_sqlite = self.engine.dialect.name == "sqlite"
+        # How often a transaction began again, because another one was in its way.
+        self.retries = 0
+        if self.is_sqlite:
+            self._create_file()
+            sa.event.listen(self.engine, "connect", _on_connect)
+            sa.event.listen(self.engine, "begin", _on_begin)
+
+    def read(self, work: Callable[[Connection], Result]) -> Result:
+        """Run `work` in a transaction that reads.
+
+        Raises:
+            BadConfig: the tables are missing. Unavailable: the database failed.
+        """
+        with database_errors(), self.engine.connect() as connection, connection.begin():
+            return work(connection)
+
+    def write(self, work: Callable[[Connection], Result]) -> Result:
+        """Run `work` in a transaction that writes, and commit. It runs again if another transaction was in its way.
+
+        Raises:
+            BadConfig: the tables are missing. BadData: a value does not fit. Unavailable: the database failed, and
+            nothing was changed. TimedOut: the connection broke at the commit.
+        """
+        for attempt in range(ATTEMPTS_MAX):
+            try:
+                with self.writing() as connection:
+                    return work(connection)
+            except sa.exc.DBAPIError as error:
+                if not can_be_retried(error):
+                    with database_errors():
+                        raise
+                self.retries += 1
+            except sa.exc.SQLAlchemyError:
+                with database_errors():
+                    raise
+            time.sleep(delay_s(attempt, base_s=0.01, cap_s=0.5))
+        raise Unavailable(f"the database is too busy: {ATTEMPTS_MAX} attempts met other transactions; try again")
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One transaction that writes, which the block's end commits. Errors are the database's own, but for a commit.
+
+        Raises:
+            TimedOut: the connection broke at the commit. Unavailable: the commit failed.
+        """
+        with self.engine.connect().execution_options(**{_WRITES: True}) as connection:
+            transaction = connection.begin()
+            try:
+                yield connection
+            except BaseException:
+                _roll_back(transaction)
+                raise
+            try:
+                transaction.commit()
+            except sa.exc.SQLAlchemyError as error:
+                if isinstance(error, sa.exc.DBAPIError) and can_be_retried(error):
+                    raise
+                raise commit_error(error) from error
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    def _create_file(self) -> None:
+        path = self.engine.url.database
+        if not path or path == ":memory:" or path.startswith("file:"):
+            raise BadConfig("notifications in SQLite need a database file: sqlite:////folder/file.db")
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise BadConfig(f"cannot open the database file {path}: {error.strerror}") from error
+
+
+def _roll_back(transaction: sa.RootTransaction) -> None:
+    """Roll back. If that fails too, the connection is lost, and the error before it has the cause."""
+    try:
+        transaction.rollback()
+    except sa.exc.DBAPIError:
+        transaction.connection.invalidate()
+
+
+def _on_connect(connection: Any, _record: object) -> None:
+    """Let SQLAlchemy begin transactions, not the driver; readers do not wait for the writer."""
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _on_begin(connection: Connection) -> None:
+    """Take SQLite's lock for writers at once: a reader that becomes a writer could fail without a wait."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITES) else "BEGIN")

@@ -1,0 +1,1 @@
+"""Alembic's environment: `env.py` is called for each migration, `versions` has them."""
