@@ -7,6 +7,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
+BACK_MAX_MS = 10_000
 _COUNTER_BITS = 74
 _LOW_BITS = 62
 _VERSION_7 = 0x7 << 76
@@ -14,7 +15,9 @@ _VARIANT = 0b10 << _LOW_BITS
 
 
 class IdSequence:
-    """Makes ids, each greater than the one before it, even if the clock goes back. Not thread-safe.
+    """Makes ids, each greater than the one before it. Not thread-safe.
+
+    If the clock goes back by less than `BACK_MAX_MS`, ids keep the latest time. Further back they follow the clock.
 
     An id is a UUIDv7. Its last 74 bits begin at a random number in each millisecond, and count from there.
     `random_bytes(n)` returns n random bytes.
@@ -28,7 +31,7 @@ class IdSequence:
 
     def next(self, now_ms: int) -> tuple[str, int]:
         """A new id, and its time in unix milliseconds: `now_ms`, or later if an earlier id has a later time."""
-        if now_ms > self._last_ms:
+        if now_ms > self._last_ms or now_ms < self._last_ms - BACK_MAX_MS:
             self._last_ms = now_ms
             # One bit less, so that there is room to count.
             self._counter = int.from_bytes(self._random_bytes(10)) >> (81 - _COUNTER_BITS)

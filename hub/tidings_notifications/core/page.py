@@ -30,8 +30,7 @@ class PageQuery:
 
     def __post_init__(self) -> None:
         check_before(self.before)
-        if isinstance(self.limit, bool) or not isinstance(self.limit, int) or not 1 <= self.limit <= LIMIT_MAX:
-            raise BadRequest(f"limit must be a number from 1 to {LIMIT_MAX}")
+        _check_limit(self.limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +52,11 @@ def page_of(rows: list[StoredNotification], counts: InboxCounts, limit: int) -> 
     shown = rows[:limit]
     next_id = shown[-1].id if len(rows) > limit else None
     return InboxPage([full_item_of(row) for row in shown], counts.to_wire(), counts.version, next_id)
+
+
+def _check_limit(limit: object) -> None:
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= LIMIT_MAX:
+        raise BadRequest(f"limit must be a number from 1 to {LIMIT_MAX}")
 
 
 def check_before(before: object) -> str | None:

@@ -64,7 +64,8 @@ class Inbox:
         def work(connection: Connection, inboxes: Inboxes) -> tuple[list[Stored], bool]:
             return store_batch(connection, inboxes, known, rules, now_ms)
 
-        results, has_events = [], False
+        results: list[Stored] = []
+        has_events = False
         if known:
             results, has_events = write_locked(self._database, {new.user for new in known}, work, create=True)
         if has_events:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tidings_notifications.core.counts import InboxCounts, counted
 from tidings_notifications.core.events import InboxEvent, all_event, changed_events, deleted_state
-from tidings_notifications.core.ids import idempotency_key
+from tidings_notifications.core.ids import idempotency_key, is_id
 from tidings_notifications.core.marks import Action, ItemState, marked
 from tidings_notifications.store import inbox_rows, notification_rows
 from tidings_notifications.store.database import Connection
@@ -72,7 +72,8 @@ def delete_matching(
 ) -> MarkResult:
     """Delete a user's notifications by their ids or their callers' ids, or all of a group."""
     keys = {idempotency_key(counts.user_id, id_): id_ for id_ in ids}
-    rows = notification_rows.matching(connection, counts.user_id, ids=ids, keys=keys, group=group)
+    own_ids = [id_ for id_ in ids if is_id(id_)]
+    rows = notification_rows.matching(connection, counts.user_id, ids=own_ids, keys=keys, group=group)
     states = [state for state, _ in rows]
     for state in states:
         _recount(counts, state, deleted_state(state.id))

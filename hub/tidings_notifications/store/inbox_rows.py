@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql, sqlite
@@ -46,7 +47,7 @@ def write_counts(connection: sa.Connection, inboxes: Sequence[InboxCounts]) -> N
     """Write the counts of locked rows."""
     if not inboxes:
         return
-    values = {name: sa.bindparam(f"new_{name}") for name in ("unseen", "unread", "version")}
+    values: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in ("unseen", "unread", "version")}
     statement = inbox_table.update().where(_inbox.user_id == sa.bindparam("of_user")).values(values)
     rows = [
         {"of_user": row.user_id, "new_unseen": row.unseen, "new_unread": row.unread, "new_version": row.version}

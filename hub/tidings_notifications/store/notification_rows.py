@@ -178,8 +178,8 @@ def due(connection: sa.Connection, now_ms: int, limit: int) -> list[tuple[str, s
 
 
 def old(connection: sa.Connection, until_ms: int, limit: int) -> list[tuple[str, str]]:
-    """The id and user of the oldest rows of before a time that are not deleted."""
-    query = sa.select(_n.id, _n.user_id).where(_n.id < first_id(until_ms), _n.place != Place.DELETED)
+    """The id and user of the oldest rows until a time that are not deleted."""
+    query = sa.select(_n.id, _n.user_id).where(_n.id < first_id(until_ms + 1), _n.place != Place.DELETED)
     return [(row.id, row.user_id) for row in connection.execute(query.order_by(_n.id).limit(limit))]
 
 

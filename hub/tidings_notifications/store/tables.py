@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
 
 from tidings.contrib.outbox import outbox_table
 from tidings_notifications.core.notification import Place
@@ -15,7 +16,7 @@ OUTBOX = "tidings_notification_outbox"
 USER_MAX = 195
 
 # MySQL compares text binary only if the table says so.
-_EXACT = {
+_EXACT: dict[str, Any] = {
     f"{dialect}_{option}": value
     for dialect in ("mysql", "mariadb")
     for option, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
@@ -61,7 +62,7 @@ notification_table = sa.Table(
     sa.Column("body", sa.String(2000)),
     sa.Column("url", sa.String(2048)),
     sa.Column("icon", sa.String(2048)),
-    sa.Column("data", sa.Text().with_variant(sa.Text(2**24), "mysql", "mariadb")),
+    sa.Column("data", sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")),
     sa.Column("group_key", name_type(128)),
     sa.Column("collapse_key", id_type()),
     sa.Column("count", sa.Integer(), nullable=False),

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from support.inbox import InboxBench, empty_database, open_bench
+from support.inbox import CATEGORIES, InboxBench, empty_database, open_bench
 from support.processes.database import KINDS, Database
+from tidings_notifications.inbox import Inbox
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -20,4 +21,4 @@ def filled(request: pytest.FixtureRequest, database_of: Callable[[str], Database
 @pytest.fixture
 def bench(filled: InboxBench) -> InboxBench:
     filled.clear()
-    return InboxBench(filled.database, filled.inbox)
+    return InboxBench(filled.database, Inbox(filled.database, CATEGORIES))

@@ -5,7 +5,15 @@ import uuid
 
 import pytest
 
-from tidings_notifications.core.ids import IdSequence, digest_key, first_id, group_key, idempotency_key, is_id
+from tidings_notifications.core.ids import (
+    BACK_MAX_MS,
+    IdSequence,
+    digest_key,
+    first_id,
+    group_key,
+    idempotency_key,
+    is_id,
+)
 
 
 def test_id_is_a_uuid_of_version_7_with_its_time() -> None:
@@ -22,6 +30,13 @@ def test_ids_grow_also_if_the_clock_goes_back() -> None:
     assert len(set(made)) == len(made)
     assert [created_ms for _, created_ms in made] == [5, 5, 5, 5, 5, 6, 6, 6]
     assert all(uuid.UUID(id_).version == 7 for id_, _ in made)
+
+
+def test_ids_follow_a_clock_that_was_far_ahead() -> None:
+    ids = IdSequence(random.Random(3).randbytes)
+    ids.next(BACK_MAX_MS + 5)
+    assert ids.next(5)[1] == BACK_MAX_MS + 5
+    assert ids.next(4)[1] == 4
 
 
 def test_first_id_of_a_time_is_below_its_ids_and_above_earlier_ones() -> None:

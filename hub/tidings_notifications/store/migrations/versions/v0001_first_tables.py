@@ -59,7 +59,7 @@ def _create_notification() -> None:
         sa.Column("body", sa.String(2000)),
         sa.Column("url", sa.String(2048)),
         sa.Column("icon", sa.String(2048)),
-        sa.Column("data", sa.Text().with_variant(sa.Text(2**24), "mysql", "mariadb")),
+        sa.Column("data", sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")),
         sa.Column("group_key", _name(128)),
         sa.Column("collapse_key", _id()),
         sa.Column("count", sa.Integer(), nullable=False),
