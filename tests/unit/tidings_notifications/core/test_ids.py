@@ -25,11 +25,11 @@ def test_id_is_a_uuid_of_version_7_with_its_time() -> None:
 
 def test_ids_grow_also_if_the_clock_goes_back() -> None:
     ids = IdSequence(lambda size: b"\xff" * size)
-    made = [ids.next(now_ms) for now_ms in [5, 5, 5, 4, 3, 6, 6, 2]]
-    assert made == sorted(made)
-    assert len(set(made)) == len(made)
-    assert [created_ms for _, created_ms in made] == [5, 5, 5, 5, 5, 6, 6, 6]
-    assert all(uuid.UUID(id_).version == 7 for id_, _ in made)
+    created = [ids.next(now_ms) for now_ms in [5, 5, 5, 4, 3, 6, 6, 2]]
+    assert created == sorted(created)
+    assert len(set(created)) == len(created)
+    assert [created_ms for _, created_ms in created] == [5, 5, 5, 5, 5, 6, 6, 6]
+    assert all(uuid.UUID(id_).version == 7 for id_, _ in created)
 
 
 def test_ids_follow_a_clock_that_was_far_ahead() -> None:
