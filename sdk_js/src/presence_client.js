@@ -57,6 +57,9 @@ export class PresenceClient {
       }
     } else if (event === "tidings:join" || event === "tidings:leave" || event === "tidings:stats") {
       this.#apply(String(channel), (list) => list.onEvent(event, body, cursor));
+    } else if (event === "tidings:subscribed") {
+      // A backend may have granted a channel that was refused. The session applies it after this call, then updates.
+      this.#session.subscribeSoon();
     }
   }
 

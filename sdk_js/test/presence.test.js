@@ -355,6 +355,21 @@ describe("presence", () => {
     assert.deepEqual(usersOf(presence.getSnapshot()), ["ann"]);
   });
 
+  test("a channel that a backend grants after a refusal has presence", async () => {
+    const { harness, channel, presence } = await watchedRoom();
+    harness.link.emit("tidings:unsubscribed", { channels: [ROOM] });
+    harness.session.subscribeSoon();
+    await harness.clock.pass(0);
+    assert.deepEqual([channel.state, presence.getSnapshot().state], ["denied", "failed"]);
+    harness.link.emit("tidings:subscribed", { cursor: "e.20", channels: { [ROOM]: { recovered: false } } });
+    await harness.clock.pass(0);
+    harness.link.nextRequest("tidings:subscribe").respond({ presence: { [ROOM]: { recovered: false } } });
+    await harness.clock.pass(0);
+    await sendMembers(harness, [EVE], "e.21");
+    assert.deepEqual([channel.state, presence.getSnapshot().state], ["subscribed", "ready"]);
+    assert.deepEqual(usersOf(presence.getSnapshot()), ["eve"]);
+  });
+
   test("without a response the members stay, and the request is repeated", async () => {
     const { harness, presence } = await watchedRoom();
     harness.link.emit("tidings:gap", { presence: { [ROOM]: { recovered: false } } });
