@@ -12,6 +12,7 @@ from typing import NoReturn, Self, Unpack, cast
 
 from tidings.errors import BadChannel, BadConfig, Internal, TidingsError, Unavailable
 from tidings.models.describe import ModelOptions, describe, describe_departure
+from tidings.models.proxies import unwrap
 from tidings.models.rules import SHARED, Registry
 from tidings.models.versions import EmitterClock, VersionOfKind
 from tidings.options import NotifyOptions, Options
@@ -143,9 +144,10 @@ class PublicationBuilder:
             BadChannel, BadData, BadId, BadRequest, TooLarge: nothing is sent.
         """
         named_channels = resolve_channels(channel=channel, channels=channels, user=user)
-        rule = self.registry.rule(type(obj))
+        model = unwrap(obj)
+        rule = self.registry.rule(type(model))
         latest = self._clock.version() if fallback is None else fallback
-        data, all_channels = describe(obj, options, rule, channels=named_channels, fallback=latest)
+        data, all_channels = describe(model, options, rule, channels=named_channels, fallback=latest)
         return self._outgoing(MODEL_EVENT, data, all_channels, options.get("id"), options_for())
 
     def build_departure(
