@@ -104,7 +104,7 @@ class Listener:
         """Accept waiting connections, up to a batch."""
         for count in range(_ACCEPTS_MAX):
             if not self._room.has_room():
-                # Sockets of this turn are read in the next one. Until then none is closed for another.
+                # The pump reads the sockets of this batch next. Until then none is closed for another.
                 if count:
                     return
                 if not self._room.make_room():

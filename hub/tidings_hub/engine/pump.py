@@ -121,14 +121,19 @@ class Pump:
         """Stop watching a listening descriptor. Idempotent; the descriptor stays open."""
         self._priority.stop_listening(fd)
 
-    def add(self, fd: int, endpoint: Endpoint, *, has_priority: bool = False) -> None:
+    def add(self, fd: int, endpoint: Endpoint) -> None:
         """Take ownership of a new descriptor and watch it."""
         self._table[fd] = endpoint
-        self.reattach(fd, has_priority=has_priority)
+        self._epoll.register(fd, _IN)
+
+    def add_accepted(self, fd: int, endpoint: Endpoint) -> None:
+        """As `add`, for a socket that was just accepted, with priority. An acceptor calls this in its `accept`."""
+        self._table[fd] = endpoint
+        self._priority.add_accepted(fd)
 
     def end_priority(self, fd: int) -> None:
         """Handle the descriptor in turn with all others from now on. Idempotent."""
-        if fd in self._priority:
+        if fd in self._priority.fds:
             self.detach(fd)
             self.reattach(fd)
 
@@ -138,38 +143,41 @@ class Pump:
 
     def want_write(self, fd: int, *, want: bool) -> None:
         """Watch writability, in addition to input, while `want` is true."""
-        self._epoll_of(fd).modify(fd, _IN | _OUT if want else _IN)
+        self._watch_for(fd, _IN | _OUT if want else _IN)
 
     def mute(self, fd: int) -> None:
         """Stop reading: watch only whether the other side closes. Its bytes stay in the kernel."""
-        self._epoll_of(fd).modify(fd, _QUIET)
+        self._watch_for(fd, _QUIET)
 
     def unmute(self, fd: int) -> None:
         """Watch input again, after `mute`."""
-        self._epoll_of(fd).modify(fd, _IN)
+        self._watch_for(fd, _IN)
 
     def only_write(self, fd: int) -> None:
         """Watch only writability. The other side has closed; epoll would report that on every turn."""
-        self._epoll_of(fd).modify(fd, _OUT)
+        self._watch_for(fd, _OUT)
 
     def detach(self, fd: int) -> None:
         """Stop watching the descriptor. With `mute`, epoll would report a closed peer on every turn."""
-        self._epoll_of(fd).unregister(fd)
-        self._priority.discard(fd)
+        self._priority.remove(fd) if fd in self._priority.fds else self._epoll.unregister(fd)
 
     def reattach(self, fd: int, *, has_priority: bool = False) -> None:
         """Watch the descriptor again, after `detach`."""
         if has_priority:
-            self._priority.add(fd)
-        self._epoll_of(fd).register(fd, _IN)
+            self._priority.add(fd, _IN)
+        else:
+            self._epoll.register(fd, _IN)
 
-    def _epoll_of(self, fd: int) -> Any:
-        return self._priority.epoll if fd in self._priority else self._epoll
+    def _watch_for(self, fd: int, mask: int) -> None:
+        if fd in self._priority.fds:
+            self._priority.watch(fd, mask)
+        else:
+            self._epoll.modify(fd, mask)
 
     def close(self, fd: int) -> None:
         """Close a descriptor. epoll removes it by itself."""
         if self._table.pop(fd, None) is not None:
-            self._priority.discard(fd)
+            self._priority.forget(fd)
             _os.close(fd)
 
     def linger(self, fd: int, out: OutBuffer | None, last_bytes: bytes) -> Linger | None:
@@ -219,9 +227,13 @@ class Pump:
             self._report(error)
 
     def _work(self) -> None:
-        # Sockets that were just accepted often have their request already.
-        if self._handle_priority():
-            self._handle_priority()
+        events = self._priority.events()
+        self._handle(events)
+        # A new connection may get the number of a descriptor that was closed above, and must not receive its event.
+        self._priority.accept(events)
+        # Most new sockets have their request already. Watched for it, each would need two more system calls.
+        self._handle((fd, _select.EPOLLIN) for fd in self._priority.accepted())
+        self._priority.register_accepted(_IN)
         # To read 64 KB and parse it takes up to 5 ms, so 512 clients could stop the event loop for seconds.
         end_s = runtime.now_s() + _TURN_MAX_S
         batch_max, self._batch_max = self._batch_max, _BATCH_MAX
@@ -233,14 +245,6 @@ class Pump:
                 break
             if len(events) < batch_max:
                 break
-
-    def _handle_priority(self) -> bool:
-        """Handle the events with priority. Return whether sockets may have been accepted."""
-        events = self._priority.events()
-        self._handle(events)
-        # Accept last. A new connection may get the number of a descriptor that was closed above, and must not receive
-        # an event that belongs to the closed one.
-        return self._priority.accept(events)
 
     def _handle(self, events: Iterable[tuple[int, int]]) -> None:
         table = self._table

@@ -211,7 +211,7 @@ class EngineServer:
     def on_accept(self, fd: int, address: tuple[str, int]) -> None:
         """Take ownership of a new client socket."""
         self.metrics.accepted += 1
-        self.pump.add(fd, HttpConnection(self, fd, address), has_priority=True)
+        self.pump.add_accepted(fd, HttpConnection(self, fd, address))
 
     def route(self, http_connection: HttpConnection, head: RequestHead) -> RequestHandler | None:
         """Return the handler of a request, or None if the request already has a response."""

@@ -75,7 +75,7 @@ def check_item_count(text: str) -> None:
     Raises:
         BadPacket: it has many.
     """
-    if _item_count(text) > _STRANGER_ITEMS_MAX:
+    if len(text) > _STRANGER_ITEMS_MAX and _item_count(text) > _STRANGER_ITEMS_MAX:
         raise BadPacket(f"a packet of more than {_STRANGER_ITEMS_MAX} items before CONNECT")
 
 
