@@ -17,6 +17,6 @@ def unwrap(obj: object) -> object:
     get_current_object = getattr(proxy, "_get_current_object", None)
     if callable(get_current_object):
         return unwrap(get_current_object())
-    # Django's has been evaluated: it was asked for its class.
+    # Reading its class has evaluated Django's proxy.
     wrapped = getattr(obj, "__dict__", {}).get("_wrapped", obj)
     return obj if wrapped is obj else unwrap(wrapped)
