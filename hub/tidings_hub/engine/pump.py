@@ -159,20 +159,17 @@ class Pump:
 
     def detach(self, fd: int) -> None:
         """Stop watching the descriptor. With `mute`, epoll would report a closed peer on every turn."""
-        self._priority.remove(fd) if fd in self._priority.fds else self._epoll.unregister(fd)
+        unregister = self._priority.remove if fd in self._priority.fds else self._epoll.unregister
+        unregister(fd)
 
     def reattach(self, fd: int, *, has_priority: bool = False) -> None:
         """Watch the descriptor again, after `detach`."""
-        if has_priority:
-            self._priority.add(fd, _IN)
-        else:
-            self._epoll.register(fd, _IN)
+        register = self._priority.add if has_priority else self._epoll.register
+        register(fd, _IN)
 
     def _watch_for(self, fd: int, mask: int) -> None:
-        if fd in self._priority.fds:
-            self._priority.watch(fd, mask)
-        else:
-            self._epoll.modify(fd, mask)
+        modify = self._priority.watch if fd in self._priority.fds else self._epoll.modify
+        modify(fd, mask)
 
     def close(self, fd: int) -> None:
         """Close a descriptor. epoll removes it by itself."""
