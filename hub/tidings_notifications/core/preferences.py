@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from tidings.errors import BadRequest, CallerError, Forbidden
+from tidings.errors import BadRequest, Forbidden, UnknownCategory
 from tidings_notifications.core.notification import Category
 
 IN_APP = "in_app"
 METHODS = (IN_APP,)
 
 
-def unknown_category(name: object, categories: Mapping[str, Category]) -> CallerError:
+def unknown_category(name: object, categories: Mapping[str, Category]) -> UnknownCategory:
     """The error for a category that has no rules."""
     known = ", ".join(sorted(categories)) or "none"
-    return BadRequest(f"unknown category {name!a:.70}; add [notifications.categories.…] for it (there are: {known})")
+    return UnknownCategory(
+        f"unknown category {name!a:.70}; add [notifications.categories.…] for it (there are: {known})"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,8 @@ def check_preference(
     """A choice that a user may make.
 
     Raises:
-        BadRequest: unknown category or method, or `enabled` is no boolean. Forbidden: the category is required.
+        UnknownCategory: there is no such category. BadRequest: unknown method, or `enabled` is no boolean.
+        Forbidden: the category is required.
     """
     if not isinstance(category, str) or category not in categories:
         raise unknown_category(category, categories)
