@@ -126,6 +126,16 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one table
     outbox.add_argument("--create", action="store_true", help="create the table if it does not exist")
     outbox.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
 
+    notifications = _command(commands, "notifications", _notifications, "run the service that stores notifications")
+    _add_settings_flags(notifications)
+    notifications.add_argument("--database", metavar="URL", help="sqlite:///file.db, postgresql://… or mariadb://…")
+    notifications.add_argument("--listen", metavar="HOST:PORT", help="where it answers nodes (127.0.0.1:8010)")
+    notifications.add_argument(
+        "--to", metavar="URL", help="the hub's broker, redis://…, or the hub; default: TIDINGS_URL"
+    )
+    notifications.add_argument("--migrate", action="store_true", help="create or update the tables, and exit")
+    notifications.add_argument("--log-level", choices=["debug", "info", "warning", "error"])
+
     doctor = _command(commands, "doctor", _doctor, "publish and receive one event, and print what fails")
     _add_connection_flags(doctor)
     doctor.add_argument("--token", help="default: TIDINGS_TOKEN, or one signed with the configured secret")
@@ -272,6 +282,12 @@ def _outbox(arguments: argparse.Namespace) -> int:
     from tidings_hub.commands import outbox
 
     return outbox.run(arguments)
+
+
+def _notifications(arguments: argparse.Namespace) -> int:
+    from tidings_hub.commands import notifications
+
+    return notifications.run(arguments)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from support.processes.database import CONCURRENT, KINDS, Database, new_table
+from support.waiting import wait_until
 from tidings.contrib.outbox import Outbox, Relay, outbox_table, status_lines
 from tidings.contrib.outbox.locks import SILENCE_S
 from tidings.contrib.outbox.relay import CLAIM_MAX_S
@@ -543,3 +545,19 @@ def test_names_that_differ_in_case_are_different(bench: Bench) -> None:
     publisher = Faulty(bench.broker, {"orders:a": Unavailable("this one not")})
     assert not bench.relay(publisher).once()
     assert [(item.channel, item.id) for item in bench.published] == [("orders:A", "X")]
+
+
+def test_wake_ends_the_wait_of_a_relay(bench: Bench) -> None:
+    relay = bench.relay(interval_s=3_600)
+    thread = threading.Thread(target=relay.run)
+    thread.start()
+    try:
+        for number in range(3):
+            with bench.engine.begin() as connection:
+                Outbox(connection, table=bench.table, notify=False).emit("n", number, channel="orders:1")
+            relay.wake()
+            wait_until(lambda: len(bench.published) == number + 1, why="it is published")  # noqa: B023
+    finally:
+        relay.stop()
+        thread.join(20)
+    assert bench.data() == [0, 1, 2]

@@ -25,7 +25,7 @@ DRIVERS = {
     "jwt": {"adapters/tidings/tokens/signing_keys.py"},
     "kombu": {"adapters/tidings/publishers/queue/address.py"},
     "msgpack": {"adapters/tidings/wire/msgpack.py"},
-    "prometheus_client": {"hub/tidings_hub/metrics.py"},
+    "prometheus_client": {"hub/tidings_hub/metrics.py", "hub/tidings_notifications/metrics.py"},
     "pydantic": {"hub/tidings_hub/config/", "hub/tidings_hub/web/"},
     "pydantic_core": {"hub/tidings_hub/config/render.py"},
     "pyinstrument": {"hub/tidings_hub/node/profiler.py"},
@@ -39,6 +39,7 @@ DRIVERS = {
         "hub/tidings_hub/web/",
         "adapters/tidings/contrib/flask.py",
         "adapters/tidings/contrib/flask_background.py",
+        "hub/tidings_notifications/api/",
     },
     "sqlalchemy": {
         "adapters/tidings/contrib/database_rows.py",
@@ -52,7 +53,12 @@ DRIVERS = {
         "hub/tidings_notifications/store/",
     },
     "starlette": {"adapters/tidings/contrib/fastapi.py", "adapters/tidings/contrib/fastapi_background.py"},
-    "werkzeug": {"hub/tidings_hub/web/", "adapters/tidings/contrib/flask_background.py"},
+    "waitress": {"hub/tidings_notifications/service/http_server.py"},
+    "werkzeug": {
+        "hub/tidings_hub/web/",
+        "hub/tidings_notifications/api/",
+        "adapters/tidings/contrib/flask_background.py",
+    },
 }
 # Imported distributions that are not declared themselves, and the declared one that installs them.
 INSTALLED_BY = {"asgiref": "django", "cryptography": "pyjwt", "pydantic-core": "pydantic", "starlette": "fastapi"}

@@ -19,6 +19,7 @@ SAME_FILE_NAMES = {
     "flask_socketio.py": "the decoder in core, and its subscription in ingress",
     "limits.py": "the limits of the engine, and their values from the settings",
     "listener.py": "a TCP listener, and a listener of Redis pub/sub",
+    "notifications.py": "the settings, and the command",
     "presence.py": "the service, and the command",
     "pusher.py": "the format in core, and its routes in web",
     "responses.py": "responses of hooks, and responses of the HTTP API",

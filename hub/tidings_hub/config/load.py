@@ -20,6 +20,7 @@ from tidings_hub.config.error_texts import error_text
 from tidings_hub.config.fields import SettingsModel
 from tidings_hub.config.hooks import Hooks
 from tidings_hub.config.ingress import FlaskSocketio, Ingress, PusherApp, QueueSource, SocketioEmitter
+from tidings_hub.config.notifications import NotificationCategory, Notifications
 from tidings_hub.config.security import JwksSource, KeySource, Namespace
 from tidings_hub.config.service_links import service_links
 from tidings_hub.config.settings import Settings
@@ -28,6 +29,8 @@ ENV_PREFIX = "TIDINGS_"
 FILE_NAME = "tidings.toml"
 # Variables that are not settings: the settings file, arguments of other commands, and one that the supervisor sets.
 OTHER_VARIABLES = frozenset(f"TIDINGS_{name}" for name in ("CONFIG", "URL", "API_KEY", "TOKEN", "WORKER", "OUTBOX_URL"))
+# The length of the path to a name in an entry of a table in a group: notifications, categories, the entry, the name.
+_IN_ENTRY = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,11 @@ def from_environment(env: Mapping[str, str], *, allowed: frozenset[str] = frozen
 def _parse(name: str, text: str) -> object:
     annotation = Settings.model_fields[name].annotation
     container = get_origin(annotation)
-    if annotation in (Ingress, Hooks) or container is dict or (container is tuple and text.lstrip().startswith("[")):
+    if (
+        annotation in (Ingress, Hooks, Notifications)
+        or container is dict
+        or (container is tuple and text.lstrip().startswith("["))
+    ):
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
@@ -164,6 +171,7 @@ def _suggest_for_entry(location: tuple[int | str, ...]) -> str:
         "jwks": JwksSource,
         "namespaces": Namespace,
         "hooks": Hooks,
+        "notifications": NotificationCategory if len(location) > _IN_ENTRY else Notifications,
     }
     formats: dict[str, type[SettingsModel]] = {
         "pusher": PusherApp,

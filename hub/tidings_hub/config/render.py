@@ -15,6 +15,7 @@ from tidings_hub.config.fields import SettingsModel
 from tidings_hub.config.hooks import Hooks
 from tidings_hub.config.ingress import FlaskSocketio, Ingress, PusherApp, QueueSource, SocketioEmitter
 from tidings_hub.config.load import LoadedSettings
+from tidings_hub.config.notifications import NotificationCategory, Notifications
 from tidings_hub.config.security import JwksSource, KeySource, Namespace
 from tidings_hub.config.settings import Settings
 from tidings_hub.log import mask_secrets
@@ -74,7 +75,11 @@ def as_markdown() -> str:
             description = (group.__doc__ or "").strip()
             names = [name for name in group.model_fields if name in group.__annotations__]
             parts.append(f"## {description.partition('.')[0]}\n\n{description}\n\n{_table(group, names)}")
-    entries = ((Namespace, "namespaces.<name>"), (KeySource, "keys"), (JwksSource, "jwks"), (Hooks, "hooks"))
+    entries = (
+        *((Namespace, "namespaces.<name>"), (KeySource, "keys"), (JwksSource, "jwks"), (Hooks, "hooks")),
+        (Notifications, "notifications"),
+        (NotificationCategory, "notifications.categories.<name>"),
+    )
     ingress = (
         (QueueSource, "ingress.<name>"),
         (PusherApp, "ingress.pusher"),

@@ -25,6 +25,7 @@ from tidings_hub.config.fields import check_secret, is_placeholder
 from tidings_hub.config.inbound import IngressSettings, UserCodeSettings
 from tidings_hub.config.ingress import Ingress
 from tidings_hub.config.network import ConnectionSettings, NodeSettings, random_node_id
+from tidings_hub.config.notifications import NotificationSettings
 from tidings_hub.config.security import API_KEY_MIN_BYTES, Namespace, SecuritySettings
 from tidings_hub.config.work import WorkSettings
 from tidings_hub.core.access import RESERVED_NAMESPACES, USER_NAMESPACE, Access, Origins, Publish, Rule, Subscribe
@@ -42,6 +43,7 @@ _BROKER = re.compile(r"(memory|rediss?|unix|rediss?\+(sentinel|cluster))://")
 
 
 class Settings(
+    NotificationSettings,
     UserCodeSettings,
     IngressSettings,
     PresenceSettings,

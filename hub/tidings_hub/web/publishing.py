@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from tidings.errors import BadChannel, BadRequest, TidingsError, TooLarge
+from tidings.errors import BadChannel, BadEvent, BadRequest, TidingsError, TooLarge
 from tidings.publishers.base import OWN_ID_S, OutgoingPublication
 from tidings.receipts import Receipt
-from tidings.wire.channels import user_channel
+from tidings.wire.channels import INBOX_EVENTS, namespace_of, user_channel
 from tidings.wire.ids import new_id
 from tidings.wire.payload import encode_data
-from tidings.wire.publication import NO_OPTIONS, encode_body, options_for
+from tidings.wire.publication import NO_OPTIONS, encode_body, encode_inbox_body, options_for
+from tidings_hub.core.access import USER_NAMESPACE
 from tidings_hub.services.api import NodeApi
 from tidings_hub.web.request_models import TARGETS, PublishBody, PublishToChannel, PublishToChannels, validate
 from tidings_hub.web.response_models import BatchResults, ChannelResults, ErrorDetail, ErrorResponse, ReceiptResponse
@@ -110,14 +111,24 @@ def _parse_item(hub: NodeApi, value: object, *, report: bool) -> PublishItem:
     at_ms = time.time_ns() // 1_000_000
     id_ = body.id or new_id(at_ms)
     options = options_for(report=report, ack=body.ack)
-    encoded = encode_body(body.event, data, id=id_, at_ms=at_ms, options=options)
+    channels = _channels(body)
+    if body.event in INBOX_EVENTS:
+        _check_inbox_event(body.event, channels, options)
+        encoded = encode_inbox_body(body.event, data, id=id_, at_ms=at_ms)
+    else:
+        encoded = encode_body(body.event, data, id=id_, at_ms=at_ms, options=options)
     return PublishItem(
-        [
-            OutgoingPublication(channel, encoded, id_, idempotency_s, options != NO_OPTIONS)
-            for channel in _channels(body)
-        ],
+        [OutgoingPublication(channel, encoded, id_, idempotency_s, options != NO_OPTIONS) for channel in channels],
         is_per_channel=isinstance(body, PublishToChannels),
     )
+
+
+def _check_inbox_event(event: str, channels: list[str], options: str) -> None:
+    """Allow an event of an inbox in the channel of its user: the notification service may only reach the hub."""
+    if options != NO_OPTIONS or len(channels) != 1:
+        raise BadEvent(f"the event {event!r} is reserved; choose another name")
+    if namespace_of(channels[0]) != USER_NAMESPACE:
+        raise BadChannel(f"the event {event!r} belongs into the channel of a user")
 
 
 def _channels(body: PublishBody) -> list[str]:

@@ -15,6 +15,7 @@ from tidings.wire.channels import (
     CHANNEL_MAX,
     EVENT_MAX,
     ID_MAX,
+    INBOX_EVENTS,
     OWN_PREFIX,
     RESERVED_EVENTS,
     check_backend_event,
@@ -45,7 +46,7 @@ EVENT: Schema = {
     "maxLength": EVENT_MAX,
     "pattern": r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$",
     "anyOf": [
-        {"enum": sorted(BACKEND_EVENTS)},
+        {"enum": sorted(BACKEND_EVENTS | INBOX_EVENTS)},
         {"not": {"anyOf": [{"enum": sorted(RESERVED_EVENTS)}, {"pattern": f"^{OWN_PREFIX}"}]}},
     ],
     "description": "The application's name for the event",
@@ -110,11 +111,20 @@ def check_visible_ascii(value: object) -> str:
     raise BadRequest(f"expected 1 to {_VISIBLE_MAX} visible ASCII characters")
 
 
+def check_api_event(value: object) -> str:
+    """Return `value` if it is an event. Whether its channel may have one of an inbox is checked with the channel.
+
+    Raises:
+        BadEvent: it is none.
+    """
+    return value if isinstance(value, str) and value in INBOX_EVENTS else check_backend_event(value)
+
+
 # The checks raise errors of `tidings.errors`. Pydantic does not catch these, so each kind of mistake has its own code.
 ChannelName = Annotated[str, PlainValidator(check_channel), WithJsonSchema(CHANNEL)]
 ChannelNames = Annotated[list[str], PlainValidator(check_channels), WithJsonSchema(CHANNELS)]
 UserName = Annotated[str, PlainValidator(check_user), WithJsonSchema(USER)]
-EventName = Annotated[str, PlainValidator(check_backend_event), WithJsonSchema(EVENT)]
+EventName = Annotated[str, PlainValidator(check_api_event), WithJsonSchema(EVENT)]
 PublicationId = Annotated[str, PlainValidator(check_id), WithJsonSchema(PUBLICATION_ID)]
 TokenId = Annotated[str, PlainValidator(check_visible_ascii), WithJsonSchema(VISIBLE_ASCII)]
 CursorText = Annotated[str, WithJsonSchema(CURSOR)]

@@ -166,6 +166,10 @@ class Relay:
         self._stopped = True
         self._wake_up.wake()
 
+    def wake(self) -> None:
+        """Look at the table now, for a commit of this process. Can be called from any thread."""
+        self._wake_up.wake()
+
     def close(self) -> None:
         """Close all connections."""
         self._publisher.close()

@@ -59,6 +59,16 @@ def test_backend_may_publish_the_events_of_background_jobs(client: FlaskClient, 
     assert [publication.event for publication in hub.histories["user:u1"]] == ["tidings:job"]
 
 
+def test_event_of_the_notification_service_is_published_in_the_channel_of_a_user(
+    client: FlaskClient, hub: SmallHub
+) -> None:
+    response = client.post("/api/publish", json={"channel": "user:u1", "event": "tidings:inbox", "data": {"a": 1}})
+
+    assert response.status_code == 200
+    (publication,) = hub.histories["user:u1"]
+    assert (publication.event, publication.data_json) == ("tidings:inbox", b'{"a":1}')
+
+
 def test_several_channels_have_one_result_each(client: FlaskClient, hub: SmallHub) -> None:
     body = {"channels": ["orders:1", "nowhere:2", "orders:3", "orders:1"], "event": "updated", "data": 1, "id": "x"}
     response = client.post("/api/publish", json=body)
@@ -146,6 +156,8 @@ def test_wrong_target_is_rejected_and_nothing_is_published(client: FlaskClient, 
         ({"event": "a\x00"}, "bad_event"),
         ({"event": "disconnect"}, "bad_event"),
         ({"event": "tidings:ready"}, "bad_event"),
+        ({"event": "tidings:inbox"}, "bad_channel"),
+        ({"event": "tidings:inbox", "channel": "user:7", "ack": True}, "bad_event"),
         ({"id": ""}, "bad_id"),
         ({"id": "a\r\nb"}, "bad_id"),
         ({"id": "x" * 65}, "bad_id"),

@@ -1,0 +1,144 @@
+"""Settings of notifications (docs/notifications.md), the table `[notifications]`: the service, and the categories."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping
+from typing import Protocol
+
+from pydantic import field_validator
+
+from tidings.errors import BadConfig
+from tidings_hub.config.fields import SettingsModel, setting
+
+# What the hub's secret signs: nodes and the service derive the same key from it.
+_KEY_PURPOSE = b"tidings notifications"
+_CATEGORY = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
+_LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/@\s]+):([0-9]{1,5})\Z")
+_PORT_MAX = 65_535
+
+
+class NotificationCategory(SettingsModel):
+    """A kind of notification, `[notifications.categories.<name>]`. Backends can only use categories that are named."""
+
+    label: str = setting("", "What a preferences page shows; empty: the name of the category")
+    required: bool = setting(default=False, about="Whether users cannot switch it off")
+    digest_s: int = setting(
+        0,
+        "Seconds for which notifications of one user and group are collected into one with a count; 0: not at all",
+        ge=0,
+        le=604_800,
+    )
+
+
+class Notifications(SettingsModel):
+    """The notification service, `[notifications]`. Its metrics are at `/metrics` of its own address."""
+
+    database: str = setting(
+        "",
+        "Its database: `sqlite:///tidings.db`, `postgresql://…`, `mariadb://…` or `mysql://…`",
+        shown=False,
+    )
+    listen: str = setting("127.0.0.1:8010", "`host:port` at which the service answers nodes; port 0 selects a free one")
+    categories: dict[str, NotificationCategory] = setting(
+        {}, "The categories, each a table `[notifications.categories.<name>]`"
+    )
+    keep_days: int = setting(
+        90,
+        "Days for which a notification is kept",
+        ge=1,
+        le=3650,
+        policy="delete it",
+        metric="notifications_deleted",
+    )
+    stream_max: int = setting(
+        100_000,
+        "Notifications of emitters on Redis that wait for the service, for each bucket of a cluster",
+        ge=100,
+        le=100_000_000,
+        policy="reject further ones with `unavailable`",
+        metric="notifications_waiting",
+    )
+    dead_max: int = setting(
+        10_000,
+        "Notifications in the dead-letter stream, about",
+        ge=1,
+        le=10_000_000,
+        policy="discard the oldest",
+        metric="notifications_dead",
+    )
+    threads: int = setting(8, "Requests of nodes handled at a time; others wait", ge=1, le=256)
+    connections: int = setting(256, "Connections of nodes; others wait", ge=8, le=10_000)
+    request_max_bytes: int = setting(
+        16_777_216,
+        "Bytes of one request of a node",
+        ge=65_536,
+        le=1_073_741_824,
+        policy="answer 413",
+        metric="notifications_too_large",
+    )
+
+    @field_validator("listen")
+    @classmethod
+    def _listen(cls, value: str) -> str:
+        listen_address(value)
+        return value
+
+    @field_validator("categories")
+    @classmethod
+    def _categories(cls, value: dict[str, NotificationCategory]) -> dict[str, NotificationCategory]:
+        for name in value:
+            if not _CATEGORY.match(name):
+                raise ValueError(f"{name!r} cannot be a category: a to z, 0 to 9 and _, first a letter, at most 64")
+        return value
+
+
+class NotificationSettings(SettingsModel):
+    """Notifications: an inbox for each user, which a process of its own stores (docs/notifications.md)."""
+
+    notifications: Notifications = setting(Notifications(), "The notification service and its categories, see below")
+
+
+class SharedSecrets(Protocol):
+    """The method of `Settings` that the keys come from."""
+
+    def relay_secrets(self, *, env: Mapping[str, str] | None = None) -> list[str]:
+        """See `Settings.relay_secrets`."""
+
+
+def listen_address(text: str) -> tuple[str, int]:
+    """Host and port in `host:port`.
+
+    Raises:
+        ValueError: it has another form.
+    """
+    match = _LISTEN.match(text)
+    if match is None or int(match[2]) > _PORT_MAX:
+        raise ValueError("an address is host:port, such as 127.0.0.1:8010 or [::1]:8010")
+    return match[1].strip("[]"), int(match[2])
+
+
+def service_key(settings: SharedSecrets) -> str:
+    """The key that a node sends to the notification service, from the first secret that they share.
+
+    Raises:
+        BadConfig: there is no such secret, or it cannot be read.
+    """
+    return service_keys(settings)[0]
+
+
+def service_keys(settings: SharedSecrets) -> list[str]:
+    """The keys that the notification service accepts: one for each shared secret, so that secrets can be replaced.
+
+    Raises:
+        BadConfig: there is no such secret, or one cannot be read.
+    """
+    secrets = settings.relay_secrets()
+    if not secrets:
+        raise BadConfig(
+            "nodes and the notification service need a shared secret;"
+            " set `secret` (TIDINGS_SECRET) or relay_secret to the same value for both"
+        )
+    return [hmac.new(secret.encode(), _KEY_PURPOSE, hashlib.sha256).hexdigest() for secret in secrets]

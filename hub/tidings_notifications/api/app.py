@@ -1,0 +1,178 @@
+"""The Flask application of the service: requests of nodes, health and metrics."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+
+from flask import Flask, Response, request
+
+from tidings.errors import BadRequest, TidingsError, TooLarge, Unauthorized
+from tidings.wire.notification import Notification, read_notification
+from tidings_notifications.api.requests import Fields, json_object, query_fields
+from tidings_notifications.api.responses import install, json_response
+from tidings_notifications.core.notification import Stored
+from tidings_notifications.core.page import LIMIT, PageQuery
+from tidings_notifications.inbox import Inbox
+from tidings_notifications.metrics import ServiceMetrics
+from tidings_notifications.writer import NotificationWriter, now_ms
+
+# Notifications in one request. A call of `notify` has at most so many users.
+NOTIFICATIONS_MAX = 1_000
+_OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
+# Whether the service can work, and the state of each part.
+Readiness = Callable[[], tuple[bool, dict[str, object]]]
+
+
+class NotificationApi:
+    """The views. `keys`: any of them admits a node."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        writer: NotificationWriter,
+        *,
+        keys: Sequence[str],
+        publication_max_bytes: int,
+        metrics: ServiceMetrics,
+        readiness: Readiness,
+    ) -> None:
+        self._inbox = inbox
+        self._writer = writer
+        self._keys = [f"Bearer {key}".encode() for key in keys]
+        self._max_bytes = publication_max_bytes
+        self._metrics = metrics
+        self._readiness = readiness
+
+    def create_app(self) -> Flask:
+        """The WSGI application."""
+        app = Flask(__name__, static_folder=None)
+        app.url_map.merge_slashes = False
+        install(app)
+        app.before_request(self._check_key)
+        app.after_request(self._count)
+        routes: tuple[tuple[str, str, Callable[[], Response]], ...] = (
+            ("POST", "/notifications", self.notify),
+            ("POST", "/notifications/delete", self.delete),
+            ("GET", "/inbox", self.page),
+            ("POST", "/inbox/mark", self.mark),
+            ("GET", "/inbox/preferences", self.preferences),
+            ("PUT", "/inbox/preferences", self.set_preference),
+            ("GET", "/healthz", self.healthz),
+            ("GET", "/readyz", self.readyz),
+            ("GET", "/metrics", self.metrics),
+        )
+        for method, rule, view in routes:
+            app.add_url_rule(rule, view.__name__, view, methods=[method], provide_automatic_options=False)
+        return app
+
+    def notify(self) -> Response:
+        """Store notifications, in one transaction. A wrong one does not reject the others."""
+        fields = Fields(json_object(request))
+        items = fields.take("notifications")
+        fields.finish()
+        if not isinstance(items, list) or not items:
+            raise BadRequest("notifications must be a list of at least one notification")
+        if len(items) > NOTIFICATIONS_MAX:
+            raise TooLarge(f"{len(items):,} notifications are more than {NOTIFICATIONS_MAX:,}; send several requests")
+        readings = [self._read(item) for item in items]
+        notifications = [reading for reading in readings if isinstance(reading, Notification)]
+        results = iter(self._writer.store(notifications) if notifications else ())
+        return json_response(
+            {"results": [_result(next(results) if isinstance(item, Notification) else item) for item in readings]}
+        )
+
+    def delete(self) -> Response:
+        """Delete notifications of a user, for a backend."""
+        fields = Fields(json_object(request))
+        user, ids, group = fields.user(), fields.take("ids"), fields.optional_text("group")
+        fields.finish()
+        if (ids is None) == (group is None):
+            raise BadRequest("give one of ids and group")
+        deleted = self._inbox.delete(user, now_ms(), ids=ids, group=group)
+        return json_response(deleted.to_wire())
+
+    def page(self) -> Response:
+        """A page of a user's inbox."""
+        fields = query_fields(request.args)
+        user = fields.user()
+        query = PageQuery(
+            category=fields.optional_text("category"),
+            archived=fields.boolean("archived"),
+            unread=fields.boolean("unread"),
+            before=fields.optional_text("before"),
+            limit=fields.number("limit", LIMIT),
+        )
+        fields.finish()
+        return json_response(self._inbox.page(user, query, now_ms()).to_wire())
+
+    def mark(self) -> Response:
+        """Mark notifications of a user, or all of them."""
+        fields = Fields(json_object(request))
+        user, action, ids = fields.user(), fields.take("action"), fields.take("ids")
+        is_all, before = fields.boolean("all"), fields.optional_text("before")
+        fields.finish()
+        if is_all == (ids is not None):
+            raise BadRequest("give one of ids and all")
+        result = (
+            self._inbox.mark_all(user, action, now_ms(), before=before)
+            if is_all
+            else self._inbox.mark(user, action, now_ms(), ids=ids)
+        )
+        return json_response(result.to_wire())
+
+    def preferences(self) -> Response:
+        """What a user receives, for each category."""
+        fields = query_fields(request.args)
+        user = fields.user()
+        fields.finish()
+        return json_response({"preferences": self._inbox.preferences(user)})
+
+    def set_preference(self) -> Response:
+        """Switch one delivery method of a category on or off."""
+        fields = Fields(json_object(request))
+        user = fields.user()
+        category, method, enabled = (fields.take(name) for name in ("category", "method", "enabled"))
+        fields.finish()
+        return json_response({"preferences": self._inbox.set_preference(user, category, method, enabled)})
+
+    def healthz(self) -> Response:
+        """The process answers."""
+        return json_response({"status": "ok"})
+
+    def readyz(self) -> Response:
+        """Whether the service can work, and the state of each part."""
+        is_ready, checks = self._readiness()
+        status = HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
+        return json_response({"ready": is_ready, "checks": checks}, status)
+
+    def metrics(self) -> Response:
+        """The metrics."""
+        return Response(self._metrics.render(), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+    def _read(self, item: object) -> Notification | TidingsError:
+        try:
+            return read_notification(item, max_bytes=self._max_bytes)
+        except TidingsError as error:
+            return error
+
+    def _check_key(self) -> None:
+        # Before Flask raises 404: a caller without a key does not learn which addresses exist.
+        if request.path in _OPEN:
+            return
+        sent = request.headers.get("Authorization", "").encode("utf-8", "replace")
+        if not any(hmac.compare_digest(sent, key) for key in self._keys):
+            self._metrics.unauthorized.inc()
+            raise Unauthorized("send the key of this service; nodes and service need the same secret")
+
+    def _count(self, response: Response) -> Response:
+        if request.path not in _OPEN:
+            self._metrics.requests.labels(str(response.status_code)).inc()
+        return response
+
+
+def _result(result: Stored | TidingsError) -> dict[str, object]:
+    if isinstance(result, TidingsError):
+        return {"error": result.to_wire()}
+    return {"id": result.caller_id, "state": result.state.value, "duplicate": result.duplicate}

@@ -1,0 +1,1 @@
+"""Intake of notifications from the streams of Redis that emitters append to."""

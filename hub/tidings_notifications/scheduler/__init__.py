@@ -1,0 +1,1 @@
+"""What happens without a request: events are published after a commit, and old rows are swept."""

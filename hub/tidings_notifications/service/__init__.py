@@ -1,0 +1,1 @@
+"""The process: it builds, runs, watches and drains the parts."""

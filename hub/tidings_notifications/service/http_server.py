@@ -1,0 +1,123 @@
+"""Serves the HTTP API: waitress, with a shutdown that finishes what has begun."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from waitress import wasyncore
+from waitress.channel import HTTPChannel
+from waitress.server import create_server
+from waitress.task import ErrorTask
+
+from tidings.errors import BadConfig, BadRequest, TooLarge
+from tidings_notifications.metrics import ServiceMetrics
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+_TOO_LARGE: Final = 413
+_BACKLOG: Final = 1024
+# The loop wakes up at every event; this is only for waitress' own housekeeping.
+_TURN_S: Final = 1.0
+_POLL_S: Final = 0.02
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A bound socket.
+
+    Raises:
+        BadConfig: the address cannot be used.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as error:
+        raise BadConfig(f"cannot listen on {host}:{port}: {error.strerror or error}; set another address") from error
+    return listening
+
+
+class HttpServer:
+    """The server on a bound socket. `run` serves until `stop`."""
+
+    def __init__(
+        self,
+        app: Flask,
+        listening: socket.socket,
+        *,
+        threads: int,
+        connections: int,
+        request_max_bytes: int,
+        metrics: ServiceMetrics,
+    ) -> None:
+        self._map: dict[int, Any] = {}
+        self._server = create_server(
+            app,
+            map=self._map,
+            sockets=[listening],
+            threads=threads,
+            # The map also has the listening socket and the trigger.
+            connection_limit=connections + 2,
+            # Waitress refuses a body of this size.
+            max_request_body_size=request_max_bytes + 1,
+            backlog=_BACKLOG,
+            ident="tidings",
+            asyncore_use_poll=True,
+        )
+        self._server.channel_class = _channel_class(metrics)
+        self._closing = threading.Event()
+
+    def run(self) -> None:
+        """Serve until the server was stopped."""
+        while not self._closing.is_set():
+            wasyncore.loop(timeout=_TURN_S, use_poll=True, map=self._map, count=1)
+
+    def stop(self, deadline_s: float) -> None:
+        """Accept no further connections, finish the requests that have begun, and end `run`.
+
+        `deadline_s`: a time of `time.monotonic` after which the rest is cut off.
+        """
+        self._in_loop(lambda: wasyncore.dispatcher.close(self._server))
+        while time.monotonic() < deadline_s and self._is_busy():
+            time.sleep(_POLL_S)
+        self._closing.set()
+        self._in_loop(lambda: None)
+        self._server.task_dispatcher.shutdown(timeout=max(0.0, deadline_s - time.monotonic()))
+
+    def _is_busy(self) -> bool:
+        channels = list(self._server.active_channels.values())
+        return any(channel.requests or channel.total_outbufs_len for channel in channels)
+
+    def _in_loop(self, call: Callable[[], object]) -> None:
+        """Run `call` in the thread of the loop, which owns the sockets."""
+        self._server.trigger.pull_trigger(call)
+
+
+def _channel_class(metrics: ServiceMetrics) -> type[Any]:
+    """A channel whose own errors have the form of the API's, and are counted."""
+
+    class JsonErrorTask(ErrorTask):  # type: ignore[misc]
+        def execute(self) -> None:
+            status = int(self.request.error.code)
+            if status == _TOO_LARGE:
+                metrics.too_large.inc()
+                error = TooLarge("the body is larger than request_max_bytes of [notifications]").to_wire()
+            else:
+                error = BadRequest("not an HTTP request that the service understands").to_wire()
+            content = json.dumps({"error": error}).encode()
+            self.status = f"{status} {self.request.error.reason}"
+            self.response_headers.append(("Content-Type", "application/json"))
+            self.set_close_on_finish()
+            self.content_length = len(content)
+            self.write(content)
+
+    class Channel(HTTPChannel):  # type: ignore[misc]
+        error_task_class = JsonErrorTask
+
+    return Channel

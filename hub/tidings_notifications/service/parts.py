@@ -1,0 +1,107 @@
+"""The parts of a service process, built from the settings."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tidings.publishers import kind_of, open_publisher
+from tidings.redis_client.keys import RedisKeys
+from tidings.redis_client.topology import open_buckets
+from tidings.redis_client.url import RedisAddress
+from tidings_hub.config.notifications import Notifications
+from tidings_hub.config.settings import Settings
+from tidings_notifications.core.notification import Category
+from tidings_notifications.inbox import Inbox
+from tidings_notifications.intake.consumer import StreamConsumer
+from tidings_notifications.intake.stream import NotificationStream, StreamRules
+from tidings_notifications.metrics import ServiceMetrics
+from tidings_notifications.scheduler.event_relay import EventRelay
+from tidings_notifications.scheduler.sweeper import Sweeper
+from tidings_notifications.store.database import Database
+from tidings_notifications.writer import NotificationWriter
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceTarget:
+    """Where events go: the broker of the hub, or the hub itself over HTTP. `api_key`: only for HTTP."""
+
+    url: str
+    prefix: str
+    api_key: str | None
+
+    @property
+    def is_redis(self) -> bool:
+        """Whether emitters reach the service through this Redis."""
+        return kind_of(self.url) in {"redis", "cluster"}
+
+    def streams(self, *, consumer: str, rules: StreamRules) -> Iterator[NotificationStream]:
+        """The streams of this Redis: one, or one for each bucket of a cluster."""
+        if kind_of(self.url) == "cluster":
+            for bucket in open_buckets(self.url, self.prefix):
+                yield NotificationStream(bucket.address, bucket.keys, consumer=consumer, rules=rules)
+        elif self.is_redis:
+            yield NotificationStream(
+                RedisAddress.open(self.url), RedisKeys(self.prefix), consumer=consumer, rules=rules
+            )
+
+
+class ServiceParts:
+    """The parts that run in threads, and what they share.
+
+    `consumer`: a name that no other running service has.
+
+    Raises:
+        BadConfig: the database or the broker cannot be used.
+    """
+
+    def __init__(self, settings: Settings, target: ServiceTarget, database: Database, *, consumer: str) -> None:
+        options, max_bytes = settings.notifications, settings.publication_max_bytes
+        self.metrics = ServiceMetrics()
+        self.stopping = threading.Event()
+        publisher = open_publisher(target.url, prefix=target.prefix, api_key=target.api_key)
+        self.relay = EventRelay(database, publisher, publication_max_bytes=max_bytes, metrics=self.metrics)
+        self.inbox = Inbox(
+            database,
+            categories_of(options),
+            keep_days=options.keep_days,
+            event_max_bytes=max_bytes,
+            on_events=self.relay.wake,
+        )
+        self.writer = NotificationWriter(self.inbox, self.metrics)
+        self.sweeper = Sweeper(
+            self.inbox,
+            metrics=self.metrics,
+            stopping=self.stopping,
+            observe=self.relay.observe,
+        )
+        rules = StreamRules(tuple(options.categories), options.stream_max, options.dead_max)
+        self.consumers = [
+            StreamConsumer(
+                stream,
+                self.writer.store,
+                publication_max_bytes=max_bytes,
+                metrics=self.metrics,
+                stopping=self.stopping,
+            )
+            for stream in target.streams(consumer=consumer, rules=rules)
+        ]
+
+
+def categories_of(options: Notifications) -> dict[str, Category]:
+    """The rules of the categories."""
+    return {
+        name: Category(category.label, category.required, category.digest_s)
+        for name, category in options.categories.items()
+    }
+
+
+def consumer_name(listening: socket.socket) -> str:
+    """The name of this process in the consumer group: the address that it alone has bound, and its host.
+
+    After a restart it is the same, so the process continues at once with what it had read before.
+    """
+    host, port = listening.getsockname()[:2]
+    return f"{socket.gethostname()}/{host}:{port}"

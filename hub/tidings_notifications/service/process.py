@@ -1,0 +1,142 @@
+"""One service process: starts the parts in threads, and drains at SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Final
+
+from tidings_hub.config.notifications import listen_address, service_keys
+from tidings_hub.config.settings import Settings
+from tidings_notifications.api.app import NotificationApi
+from tidings_notifications.service.http_server import HttpServer, bind
+from tidings_notifications.service.parts import ServiceParts, ServiceTarget, consumer_name
+from tidings_notifications.store.database import Database
+from tidings_notifications.store.schema import migrate, prepare
+from tidings_notifications.supervised_task import SupervisedTask
+
+logger = logging.getLogger("tidings.notifications")
+
+_POLL_S: Final = 1.0
+
+
+def migrate_database(url: str) -> str:
+    """Bring the tables of a database to this version. Returns a line about the result.
+
+    Raises:
+        BadConfig: they are of a newer version, or the URL is wrong. Unavailable: the database failed.
+    """
+    database = Database(url)
+    try:
+        migrate(database)
+    finally:
+        database.close()
+    return "the tables are up to date"
+
+
+def run(settings: Settings, url: str, *, prefix: str, api_key: str | None) -> int:
+    """Run the service until SIGTERM or SIGINT, then drain. Returns the exit code.
+
+    `url`: the hub's Redis, with its key `prefix`, or the hub itself over HTTP, with an `api_key`.
+
+    Raises:
+        BadConfig: a setting is wrong, the address is in use, or the tables are of another version.
+        Unavailable: the database failed.
+    """
+    options = settings.notifications
+    # Alembic reports each of its plugins.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    with ExitStack() as resources:
+        listening = resources.enter_context(bind(*listen_address(options.listen)))
+        database = Database(options.database)
+        resources.callback(database.close)
+        prepare(database)
+        parts = ServiceParts(settings, ServiceTarget(url, prefix, api_key), database, consumer=consumer_name(listening))
+        resources.callback(parts.relay.close)
+        process = ServiceProcess(parts, drain_s=settings.drain_s)
+        api = NotificationApi(
+            parts.inbox,
+            parts.writer,
+            keys=service_keys(settings),
+            publication_max_bytes=settings.publication_max_bytes,
+            metrics=parts.metrics,
+            readiness=process.readiness,
+        )
+        server = HttpServer(
+            api.create_app(),
+            listening,
+            threads=options.threads,
+            connections=options.connections,
+            request_max_bytes=options.request_max_bytes,
+            metrics=parts.metrics,
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: process.request_stop())
+        process.start(server)
+        host, port = listening.getsockname()[:2]
+        # Programs that start the service read the port in this line.
+        print(f"notifications: http://{f'[{host}]' if ':' in host else host}:{port}/", flush=True)  # noqa: T201
+        process.wait()
+        process.drain(server)
+    return 0
+
+
+class ServiceProcess:
+    """The threads of one process. `drain_s`: the longest time for `drain`."""
+
+    def __init__(self, parts: ServiceParts, *, drain_s: float) -> None:
+        self._parts = parts
+        self._drain_s = drain_s
+        self._stop_requested = threading.Event()
+        self._relay_thread = self._thread("relay", parts.relay.run)
+        self._others = [self._thread("sweeper", parts.sweeper.run)]
+        self._others += [self._thread(f"intake {consumer.name}", consumer.run) for consumer in parts.consumers]
+
+    def start(self, server: HttpServer) -> None:
+        """Start all threads."""
+        for thread in (self._relay_thread, *self._others, self._thread("http", server.run)):
+            thread.start()
+
+    def request_stop(self) -> None:
+        """End `wait`. For signal handlers."""
+        self._stop_requested.set()
+
+    def wait(self) -> None:
+        """Wait until `request_stop`."""
+        while not self._stop_requested.wait(_POLL_S):
+            pass
+
+    def readiness(self) -> tuple[bool, dict[str, object]]:
+        """Whether the service can store notifications, and the state of each part."""
+        database_error = self._parts.sweeper.database_error()
+        is_relaying, is_draining = self._relay_thread.is_alive(), self._stop_requested.is_set()
+        checks: dict[str, object] = {
+            "database": database_error or "ok",
+            "relay": "ok" if is_relaying else "ended",
+            "accepting": not is_draining,
+        }
+        # Information only: without Redis the service still answers nodes, and emitters receive errors from Redis.
+        if self._parts.consumers:
+            checks["intake"] = {consumer.name: consumer.last_error or "ok" for consumer in self._parts.consumers}
+        return not database_error and is_relaying and not is_draining, checks
+
+    def drain(self, server: HttpServer) -> None:
+        """Finish what has begun: requests, batches, and their events. Entries that wait in Redis stay there."""
+        deadline_s = time.monotonic() + self._drain_s
+        logger.info("draining", extra={"drain_s": self._drain_s})
+        server.stop(deadline_s)
+        self._parts.stopping.set()
+        for thread in self._others:
+            thread.join(max(0.0, deadline_s - time.monotonic()))
+        self._parts.relay.drain(deadline_s)
+        self._parts.relay.stop()
+        self._relay_thread.join(max(0.0, deadline_s - time.monotonic()))
+        logger.info("stopped")
+
+    def _thread(self, name: str, run: Callable[[], object]) -> threading.Thread:
+        task = SupervisedTask(name, run, metrics=self._parts.metrics, stopping=self._parts.stopping)
+        return threading.Thread(target=task, name=name, daemon=True)
