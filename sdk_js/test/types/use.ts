@@ -104,10 +104,13 @@ const rows: readonly Readonly<Order>[] = useCollection(orders).items;
 const count: number = usePresence(hub.channel("room:1")).count;
 console.log(rows, count);
 
-const job: Job = await hub.job("/tidings/jobs/7f", { init: { headers: { "X-CSRFToken": "1" } } });
-const jobState: JobSnapshot = useSyncExternalStore(job.subscribe, job.getSnapshot, job.getSnapshot);
-const percent: number = (jobState.progress ?? 0) * 100;
-const result: Response = await job.done;
-await job.cancel();
-job.close();
-console.log(percent, result.status, jobState.error?.code);
+async function followJob(): Promise<void> {
+  const job: Job = await hub.job("/tidings/jobs/7f", { init: { headers: { "X-CSRFToken": "1" } } });
+  const jobState: JobSnapshot = useSyncExternalStore(job.subscribe, job.getSnapshot, job.getSnapshot);
+  const percent: number = (jobState.progress ?? 0) * 100;
+  const result: Response = await job.done;
+  await job.cancel();
+  job.close();
+  console.log(percent, result.status, jobState.error?.code);
+}
+void followJob();

@@ -145,6 +145,7 @@ def test_sdk_names_the_address_of_a_wrong_path(hub: HubProcess, clients: list[Cl
     client = ClientProcess("sdk-polling", f"{hub.url}/nowhere", tokens=[bearer], channels=["orders:1"])
     clients.append(client)
     client.wait(lambda client: client.records_of("closed"), why="there is no hub")
+    client.wait(lambda client: client.records_of("error"), why="its error")
     (error,) = client.records_of("error")
     assert error["code"] == "not_found"
     assert f"{hub.url}/nowhere/socket.io/ is no hub" in error["message"]
