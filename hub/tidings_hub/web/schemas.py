@@ -46,7 +46,7 @@ EVENT: Schema = {
     "maxLength": EVENT_MAX,
     "pattern": r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$",
     "anyOf": [
-        {"enum": sorted(BACKEND_EVENTS | INBOX_EVENTS)},
+        {"enum": sorted(BACKEND_EVENTS)},
         {"not": {"anyOf": [{"enum": sorted(RESERVED_EVENTS)}, {"pattern": f"^{OWN_PREFIX}"}]}},
     ],
     "description": "The application's name for the event",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -93,16 +93,24 @@ def _scripts() -> ScriptDirectory:
 
 @contextmanager
 def _migration_lock(database: Database) -> Iterator[Connection]:
-    """A transaction in which no other process migrates. MySQL commits each table; its lock is the connection's."""
-    with database.writing() as connection:
-        match connection.dialect.name:
-            case "postgresql":
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK_NO)))
-            case "mysql" | "mariadb":
-                if not connection.scalar(sa.select(sa.func.get_lock(VERSION_TABLE, _LOCK_WAIT_S))):
-                    raise Unavailable(f"another migration takes longer than {_LOCK_WAIT_S} s; try again")
+    """A transaction in which no other process migrates."""
+    with ExitStack() as stack:
+        if database.engine.dialect.name in ("mysql", "mariadb"):
+            # On a connection of its own, which keeps the lock until the transaction is committed.
+            stack.enter_context(_mysql_lock(database))
+        connection = stack.enter_context(database.writing())
+        if connection.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK_NO)))
+        yield connection
+
+
+@contextmanager
+def _mysql_lock(database: Database) -> Iterator[None]:
+    with database.engine.connect() as connection:
+        if not connection.scalar(sa.select(sa.func.get_lock(VERSION_TABLE, _LOCK_WAIT_S))):
+            raise Unavailable(f"another migration takes longer than {_LOCK_WAIT_S} s; try again")
         try:
-            yield connection
+            yield
         finally:
-            if connection.dialect.name in ("mysql", "mariadb") and not connection.invalidated:
+            if not connection.invalidated:
                 connection.scalar(sa.select(sa.func.release_lock(VERSION_TABLE)))

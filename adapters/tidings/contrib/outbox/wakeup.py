@@ -76,9 +76,13 @@ class WakeUp:
     def stop_listening(self) -> None:
         """Close the listening connection."""
         if self._listening is not None:
+            driver = None if self._listening.invalidated else self._driver()
             self._listening.invalidate()
             self._listening.close()
             self._listening = None
+            if driver is not None:
+                # It was detached from the pool, so SQLAlchemy leaves it open.
+                driver.close()
 
     def close(self) -> None:
         """Close everything."""
