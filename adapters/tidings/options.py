@@ -25,8 +25,13 @@ _NO_ACKS: dict[PublisherKind, str] = {
 # The error of a notification through a publisher that takes none.
 NO_INBOX = (
     "notify needs a hub with a notification service, and this publisher takes no notifications; "
-    "use an Emitter with the hub's redis://, http:// or amqp:// URL"
+    "use an Emitter with the hub's redis:// URL"
 )
+_NO_INBOX: dict[PublisherKind, str] = {
+    # A hub would move them to the dead letters, after the emitter has given its receipt.
+    "queue": "hubs take no notifications from queues yet; use the hub's redis:// URL for notify",
+    "socketio": NO_INBOX,
+}
 
 
 class TargetOptions(TypedDict, total=False):
@@ -117,7 +122,7 @@ class Options:
     @property
     def no_inbox(self) -> str:
         """Why this URL takes no notifications; empty if it does."""
-        return NO_INBOX if kind_of(self.url) == "socketio" else ""
+        return _NO_INBOX.get(kind_of(self.url), "")
 
     def redacted_url(self) -> str:
         """The URL without user, password and query, for `repr` and logs."""

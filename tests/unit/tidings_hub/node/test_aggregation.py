@@ -84,13 +84,13 @@ for _ in range(3):
     ask("GET")
 """
 WITHOUT_A_KEY = """
-asked = []
+connections = []
 
 def serve(connection):
-    asked.append(connection)
+    connections.append(connection)
 
 own = "401 UNAUTHORIZED", {"error": {"code": "unauthorized"}}
-print(ask("GET", "/metrics")[0], ask("GET", "/readyz")[0], len(asked), relay.context.metrics.workers_silent)
+print(ask("GET", "/metrics")[0], ask("GET", "/readyz")[0], len(connections), relay.context.metrics.workers_silent)
 """
 
 
