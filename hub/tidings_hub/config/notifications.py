@@ -7,6 +7,7 @@ import hmac
 import re
 from collections.abc import Mapping
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from pydantic import field_validator
 
@@ -18,6 +19,8 @@ _KEY_PURPOSE = b"tidings notifications"
 _CATEGORY = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/@\s]+):([0-9]{1,5})\Z")
 _PORT_MAX = 65_535
+# Addresses at which a process listens on every interface, and where this machine reaches it.
+_REACHABLE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
 class NotificationCategory(SettingsModel):
@@ -42,6 +45,9 @@ class Notifications(SettingsModel):
         shown=False,
     )
     listen: str = setting("127.0.0.1:8010", "`host:port` at which the service answers nodes; port 0 selects a free one")
+    url: str = setting(
+        "", "Where nodes reach the service, such as `http://10.0.0.7:8010`; empty: at `listen`, if `database` is set"
+    )
     categories: dict[str, NotificationCategory] = setting(
         {}, "The categories, each a table `[notifications.categories.<name>]`"
     )
@@ -86,6 +92,19 @@ class Notifications(SettingsModel):
         listen_address(value)
         return value
 
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        return service_address(value)
+
+    def service_url(self) -> str | None:
+        """The URL at which nodes reach the service. None: there is none, or it listens on a port that only it knows."""
+        host, port = listen_address(self.listen)
+        if self.url or not self.database or not port:
+            return self.url or None
+        host = _REACHABLE.get(host, host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
     @field_validator("categories")
     @classmethod
     def _categories(cls, value: dict[str, NotificationCategory]) -> dict[str, NotificationCategory]:
@@ -118,6 +137,20 @@ def listen_address(text: str) -> tuple[str, int]:
     if match is None or int(match[2]) > _PORT_MAX:
         raise ValueError("an address is host:port, such as 127.0.0.1:8010 or [::1]:8010")
     return match[1].strip("[]"), int(match[2])
+
+
+def service_address(text: str) -> str:
+    """Return `text` without a slash at its end, if it is empty or the URL of a service.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    url = text.rstrip("/")
+    parts = urlsplit(url)
+    is_plain = not (parts.path or parts.query or parts.fragment or parts.username is not None)
+    if url and not (parts.scheme in {"http", "https"} and parts.hostname and is_plain and parts.port != 0):
+        raise ValueError("a URL of the service is http://host:port or https://host:port, without a path or a password")
+    return url
 
 
 def service_key(settings: SharedSecrets) -> str:

@@ -51,6 +51,11 @@ def test_categories_and_limits_are_read(tmp_path: Path) -> None:
         ('[notifications]\nlisten = "127.0.0.1"', "host:port"),
         ('[notifications]\nlisten = "127.0.0.1:65536"', "host:port"),
         ('[notifications]\nlisten = "user@host:1"', "host:port"),
+        ('[notifications]\nurl = "127.0.0.1:8010"', "http://host:port"),
+        ('[notifications]\nurl = "ftp://127.0.0.1:8010"', "http://host:port"),
+        ('[notifications]\nurl = "http://127.0.0.1:8010/inbox"', "without a path"),
+        ('[notifications]\nurl = "http://ann:pa55word@127.0.0.1"', "without a path or a password"),
+        ('[notifications]\nurl = "http://127.0.0.1:65536"', "[Pp]ort"),
     ],
 )
 def test_wrong_setting_is_rejected(tmp_path: Path, text: str, message: str) -> None:
@@ -74,6 +79,23 @@ def test_password_of_the_database_is_masked(tmp_path: Path) -> None:
 def test_listen_address_may_be_of_ipv6() -> None:
     assert listen_address("[::1]:8010") == ("::1", 8010)
     assert listen_address("localhost:0") == ("localhost", 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "url"),
+    [
+        ({}, None),
+        ({"database": "sqlite:///x.db"}, "http://127.0.0.1:8010"),
+        ({"database": "sqlite:///x.db", "listen": "[::1]:1"}, "http://[::1]:1"),
+        ({"database": "sqlite:///x.db", "listen": "0.0.0.0:8010"}, "http://127.0.0.1:8010"),
+        ({"database": "sqlite:///x.db", "listen": "[::]:8010"}, "http://[::1]:8010"),
+        ({"database": "sqlite:///x.db", "listen": "127.0.0.1:0"}, None),
+        ({"database": "sqlite:///x.db", "url": "https://inbox.internal/"}, "https://inbox.internal"),
+        ({"url": "http://10.0.0.7:8010"}, "http://10.0.0.7:8010"),
+    ],
+)
+def test_nodes_reach_the_service_at_its_url_or_where_it_listens(values: dict[str, str], url: str | None) -> None:
+    assert Notifications.model_validate(values).service_url() == url
 
 
 def test_service_accepts_a_key_for_each_shared_secret() -> None:
