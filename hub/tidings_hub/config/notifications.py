@@ -20,7 +20,7 @@ _CATEGORY = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/@\s]+):([0-9]{1,5})\Z")
 _PORT_MAX = 65_535
 # Addresses at which a process listens on every interface, and where this machine reaches it.
-_REACHABLE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+_REACHABLE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 class NotificationCategory(SettingsModel):
