@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tidings_hub.brokers.completion import Completion
+
 
 @dataclass(slots=True)
 class Barrier:
@@ -19,7 +21,7 @@ class Barrier:
 
     link: int
     action: Callable[[], None] | None = None
-    passed: threading.Event = field(default_factory=threading.Event)
+    passed: Completion = field(default_factory=Completion)
     ok: bool = False
 
     def run(self) -> None:

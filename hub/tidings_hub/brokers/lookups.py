@@ -214,7 +214,7 @@ class Lookups:
                 lookup.error = str(error)
             raise
         finally:
-            unfinished = [lookup for lookup in waiting if not lookup.done.is_set()]
+            unfinished = [lookup for lookup in waiting if not lookup.done.is_set]
             self._waiting.extendleft(reversed(unfinished))
             if unfinished:
                 self._wake.set()
@@ -255,7 +255,7 @@ class Lookups:
             self._metrics.recoveries_deferred += len(shared.lookups) - len(results)
             self._finish(results, _WAKE_MAX_WITH_DATA)
             first = shared.lookups[0]
-            if not first.done.is_set():
+            if not first.done.is_set:
                 # A read of its own, so that each round completes at least one lookup.
                 self._read(link, number, [first])
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from tidings_hub.brokers.base import HistorySnapshot
+from tidings_hub.brokers.completion import Completion
 from tidings_hub.brokers.lookup_script import LookupRequest
 from tidings_hub.core.herd.shared_reads import merge_reads
 
@@ -18,7 +18,7 @@ class Lookup:
     request: LookupRequest
     deadline_s: float
     activates: bool = False
-    done: threading.Event = field(default_factory=threading.Event)
+    done: Completion = field(default_factory=Completion)
     snapshot: HistorySnapshot | None = None
     error: str = ""
 

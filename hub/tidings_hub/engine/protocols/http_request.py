@@ -41,12 +41,12 @@ _PROTECTED_HEADERS = _SINGLE_HEADERS | {
     "x-real-ip",
 }
 
-# A GET request line. Its target has the form of RFC 9112 section 3.2.1, without a fragment.
-_GET_LINE = re.compile(rb"GET (/[!-\"$-~]*) HTTP/1\.1\r\n")
-_PLACEHOLDER_LINE = b"GET / HTTP/1.1\r\n"
-# Longer heads, and heads that contain a secret, are not cached.
+# The line of a GET or POST request. Its target has the form of RFC 9112 section 3.2.1, without a fragment.
+_REQUEST_LINE = re.compile(rb"(GET|POST) (/[!-\"$-~]*) HTTP/1\.1\r\n")
+# Not cached: longer heads, heads with a secret, and WebSocket handshakes, of which no two are equal.
 _CACHED_MAX_BYTES = 2048
 _SECRET_HEADER = b"uthorization:"
+_UNIQUE_HEADER = b"WebSocket-Key:"
 
 
 @dataclass(slots=True)
@@ -142,25 +142,34 @@ def _check_lines(data: bytes) -> None:
 def parse_head(data: bytes) -> RequestHead:
     """Parse `data`, a complete head with its final empty line.
 
-    Polls repeat the same header lines, also across clients with the same browser. So parsed headers are cached by
-    their bytes. Do not modify `headers` of the result.
+    Polls and POSTs of sessions repeat the same header lines, also across clients with the same browser. So parsed
+    headers are cached by their bytes. Do not modify `headers` of the result.
 
     Raises:
         BadRequest: the request is not one that every strict server reads in the same way.
     """
-    line = _GET_LINE.match(data)
-    if line is None or len(data) - line.end() > _CACHED_MAX_BYTES or _SECRET_HEADER in data:
+    line = _REQUEST_LINE.match(data)
+    if line is None or len(data) - line.end() > _CACHED_MAX_BYTES or _SECRET_HEADER in data or _UNIQUE_HEADER in data:
         return _parse(data)
-    path, _, query = line[1].decode("ascii").partition("?")
+    path, _, query = line[2].decode("ascii").partition("?")
+    if line[1] == b"POST":
+        cached = _parse_cached_post(data[line.end() :])
+        return RequestHead("POST", path, query, cached.headers, cached.keep_alive, cached.length, "1.1")
     cached = _parse_cached(data[line.end() :])
     return RequestHead("GET", path, query, cached.headers, cached.keep_alive, cached.length, "1.1", cached.lines)
 
 
 @lru_cache(maxsize=512)
 def _parse_cached(lines: bytes) -> RequestHead:
-    head = _parse(_PLACEHOLDER_LINE + lines)
+    head = _parse(b"GET / HTTP/1.1\r\n" + lines)
     head.lines = lines
     return head
+
+
+# A cache of its own: the many values of Content-Length must not displace the heads of polls.
+@lru_cache(maxsize=512)
+def _parse_cached_post(lines: bytes) -> RequestHead:
+    return _parse(b"POST / HTTP/1.1\r\n" + lines)
 
 
 def _parse(data: bytes) -> RequestHead:

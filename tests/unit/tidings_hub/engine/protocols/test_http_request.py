@@ -138,3 +138,18 @@ def test_bytes_that_lengthen_a_head_cost_the_same_however_long_it_is() -> None:
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] <= peaks[0] + 100
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_heads_with_the_same_lines_are_parsed_once(method: str) -> None:
+    lines = "HTTP/1.1\r\nHost: hub\r\nContent-Length: 7\r\nX-Case: parsed-once\r\n\r\n"
+    first, second = (http_request.parse_head(f"{method} /path?t={number} {lines}".encode()) for number in (1, 2))
+    assert (first.method, first.query, first.length) == (method, "t=1", 7)
+    assert (second.method, second.query, second.length) == (method, "t=2", 7)
+    assert first.headers is second.headers
+
+
+@pytest.mark.parametrize("header", ["Authorization: Bearer secret", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="])
+def test_head_that_no_other_request_repeats_is_not_kept(header: str) -> None:
+    data = f"GET / HTTP/1.1\r\nHost: hub\r\n{header}\r\n\r\n".encode()
+    assert http_request.parse_head(data).headers is not http_request.parse_head(data).headers
