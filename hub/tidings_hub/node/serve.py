@@ -58,7 +58,7 @@ _COMMANDS = 16
 # New objects after which the collector looks for cycles among them. CPython's 700 are those of ten connections, which
 # stay: looking at them costs a tenth of a connect. So many objects need about 1 MB.
 _YOUNG_OBJECTS = 10_000
-# Greenlets of each of the hub's own pools that wait for the next call. Each holds about 30 KB.
+# Greenlets of each of the hub's own pools that wait for the next call. Each holds about 15 KB.
 _IDLE_GREENLETS = 64
 # How long a node that starts waits for the revocations before it listens. A broker in reach needs milliseconds. Without
 # one the node serves its probes, and clients get `unavailable`.

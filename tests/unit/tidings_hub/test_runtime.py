@@ -66,6 +66,56 @@ def test_pool_is_bounded_and_survives_failures() -> None:
     )
 
 
+def test_idle_greenlets_of_a_pool_take_the_next_calls() -> None:
+    assert (
+        run("""
+        import greenlet
+        greenlets = []
+        pool = runtime.Pool(8, 8, on_error=print, idle_max=2)
+        def work(seconds):
+            greenlets.append(greenlet.getcurrent())
+            runtime.sleep(seconds)
+        def run_all(count, seconds):
+            greenlets.clear()
+            print([pool.submit(work, seconds) for _ in range(count)].count(True), end=" ")
+            wait_until(lambda: not pool.running)
+            return set(greenlets)
+        first = run_all(5, 0.01)
+        # Only two of them wait for further calls; switches of others and their end must not disturb the pool.
+        waiting = [one for one in first if not one.dead]
+        for one in waiting:
+            runtime.call_soon(one.switch)
+        runtime.sleep(0.01)
+        second = run_all(1, 0)
+        print(len(first), len(waiting), second <= set(waiting), end=" ")
+        for one in waiting:
+            runtime.call_soon(one.throw, runtime.Interruption(1))
+        runtime.sleep(0.01)
+        third = run_all(3, 0.01)
+        print(third & set(waiting), all(one.dead for one in waiting), len(third))
+    """)
+        == "5 1 5 2 True 3 set() True 3"
+    )
+
+
+def test_calls_of_a_pool_start_although_one_of_them_ends_its_greenlet() -> None:
+    assert (
+        run("""
+        import greenlet
+        finished = []
+        pool = runtime.Pool(2, 9, on_error=print, idle_max=2)
+        def work(number):
+            if number % 2:
+                raise greenlet.GreenletExit
+            finished.append(number)
+        print([pool.submit(work, number) for number in range(8)].count(True))
+        wait_until(lambda: not pool.running and not len(pool))
+        print(finished, pool.unfinished)
+    """)
+        == "8\n[0, 2, 4, 6] 0"
+    )
+
+
 def test_timers_and_signals() -> None:
     assert (
         run("""
