@@ -27,7 +27,7 @@ SHORT_TASKS = {
     "adapters/tidings/testing/": "programs of tests",
 }
 SUPERVISED = "SupervisedTask"
-_STARTS = {"Thread", "spawn", "spawn_n", "start_new_thread"}
+_STARTS = {"Thread", "greenlet", "spawn", "spawn_n", "start_new_thread"}
 
 # Locks, by file and name. "short": held for a few steps, never during I/O or a wait. Other locks have their deadline.
 LOCKS = {
@@ -43,6 +43,7 @@ LOCKS = {
     "adapters/tidings/tokens/key_set.py:self._room": "taken without waiting; held for at most jwks_wait_s",
     "hub/tidings_hub/brokers/barriers.py:self._lock": "short",
     "hub/tidings_hub/brokers/cluster.py:self._sink_lock": "held while the sink delivers, which never waits",
+    "hub/tidings_hub/brokers/completion.py:self._lock": "held until the event; each wait has a limit",
     "hub/tidings_hub/brokers/interests.py:self._lock": "short",
     "hub/tidings_hub/brokers/pubsub_link.py:self._lock": "one deadline for the wait, and one for the write",
     "hub/tidings_hub/extensions/hooks/client.py:self._free": "the deadline of the hook covers wait and exchange",
