@@ -220,6 +220,16 @@ class Metrics:
     canaries: int = _counter("Canary publications that returned")
     canaries_lost: int = _counter("Canary publications that Redis rejected, or not back within canary_timeout_s")
     canary_s: Histogram = _histogram("Seconds until a canary returned")
+    # notifications
+    notification_requests: dict[str, int] = _by_code("Requests to the notification service, by result")
+    notification_request_s: Histogram = _histogram("Seconds that requests to the notification service took")
+    notification_requests_active: int = _gauge("Requests to the notification service in progress")
+    notification_requests_refused: int = _counter(
+        "Requests to the notification service that failed at once: it does not answer, or requests_waiting_max"
+    )
+    inbox_requests_refused: int = _counter(
+        "Requests of users refused because of user_requests_per_minute and user_requests_burst"
+    )
     # ingress
     ingress_connected: int = _gauge("Queues of `ingress` that this node is connected to")
     ingress_consumed: int = _counter("Messages received from queues, including redeliveries")

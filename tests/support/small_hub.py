@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from tidings.errors import Forbidden, NotFound, TidingsError, Unavailable, UnknownNamespace
+from tidings.errors import Forbidden, NotFound, TidingsError, Unauthorized, Unavailable, UnknownNamespace
 from tidings.publishers.base import OutgoingPublication
 from tidings.receipts import Receipt
+from tidings.tokens import Claims
 from tidings.wire.channels import namespace_of
 from tidings.wire.control import Command, CommandResult, NodeRecord
 from tidings.wire.cursor import Cursor
@@ -17,6 +18,7 @@ from tidings.wire.reports import Count, Report, ReportQuery
 from tidings_hub.config.settings import Settings
 from tidings_hub.metrics import Metrics
 from tidings_hub.services.api import RowPage
+from tidings_hub.services.user_inbox import InboxService
 
 API_KEY = "k3y-of-a-test-backend-A"
 OLD_API_KEY = "k3y-of-a-test-backend-B"
@@ -28,6 +30,7 @@ class SmallHub:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._metrics = Metrics()
+        self.inbox = InboxService(settings, self._metrics, wall_s=time.time)
         self.histories: dict[str, list[Publication]] = {}
         self.present: dict[str, dict[str, bytes]] = {}
         self.revoked: dict[str, float] = {}
@@ -48,6 +51,11 @@ class SmallHub:
     @property
     def metrics(self) -> Metrics:
         return self._metrics
+
+    def authenticate(self, token: object, remote: str) -> Claims:
+        if not isinstance(token, str):
+            raise Unauthorized
+        return Claims(sub=token, expires_at_s=2_000_000_000.0)
 
     def publish(self, items: Sequence[OutgoingPublication]) -> list[Receipt | TidingsError]:
         return [self._publish_item(item) for item in items]

@@ -87,9 +87,10 @@ class HttpConnection:
         *,
         deadline: Deadline,
         response_max_bytes: int,
+        method: str = "",
         echo_header: str = "",
     ) -> tuple[int, bytes]:
-        """Send one POST, or a GET if `body` is None, and return the response's status and body.
+        """Send one request and return the response's status and body. Without `method` it is a POST if it has a body.
 
         The connection is closed afterwards if it must not be used again, and after every error. `echo_header`: a header
         of the request, with a value of its own. A response that has it too must have the same value. On a connection
@@ -103,7 +104,8 @@ class HttpConnection:
         """
         self.request_started = self.response_started = False
         is_reused = self.is_open
-        request = _request(self.address.host_header, path, body, headers)
+        method = method or ("GET" if body is None else "POST")
+        request = _request(self.address.host_header, method, path, body, headers)
         try:
             response, is_last = self._exchange(request, deadline, response_max_bytes)
             echoes = response.headers.get(echo_header.lower().encode(), ())
@@ -155,10 +157,10 @@ def _check_only_response(*, is_reused: bool, is_last: bool) -> None:
         raise AmbiguousResponse("two responses, and the first may be one to another request")
 
 
-def _request(host: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
+def _request(host: str, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
     if not _TARGET.match(path):
         raise BadConfig("the path of a URL contains white space or non-ASCII characters; escape them with %")
-    lines = [f"{'GET' if body is None else 'POST'} {path} HTTP/1.1", f"Host: {host}", "Accept-Encoding: identity"]
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", "Accept-Encoding: identity"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if body is not None:
         lines.append(f"Content-Length: {len(body)}")

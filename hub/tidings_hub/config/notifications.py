@@ -86,6 +86,40 @@ class Notifications(SettingsModel):
         metric="notifications_too_large",
     )
 
+    request_timeout_s: float = setting(
+        5.0,
+        "Seconds that a node waits for the service",
+        ge=0.1,
+        le=60,
+        policy="answer `unavailable` or `timeout`",
+        metric="notification_requests",
+    )
+    requests_max: int = setting(
+        64,
+        "Requests of a node to the service at a time for clients, and as many for backends; others wait",
+        ge=1,
+        le=4096,
+    )
+    requests_waiting_max: int = setting(
+        1024,
+        "Requests of a node's clients that wait for others",
+        ge=1,
+        le=100_000,
+        policy="answer `unavailable`",
+        metric="notification_requests_refused",
+    )
+    user_requests_per_minute: int = setting(
+        600, "Requests of a user to the inbox, for each node; 0: no limit", ge=0, le=1_000_000
+    )
+    user_requests_burst: int = setting(
+        120,
+        "Requests of a user to the inbox at once",
+        ge=1,
+        le=1_000_000,
+        policy="answer `too_fast`",
+        metric="inbox_requests_refused",
+    )
+
     @field_validator("listen")
     @classmethod
     def _listen(cls, value: str) -> str:

@@ -48,7 +48,7 @@ class EngineioHandler:
 
     __slots__ = ("_match_repeated_poll", "_polls", "is_draining", "mount", "relay")
 
-    def __init__(self, mount: Mount, path: str) -> None:
+    def __init__(self, mount: Mount, path: str, relay: SessionRelay | None = None) -> None:
         self.mount = mount
         self._polls = PollHandler(mount)
         # Matches the request line of a poll as all known clients send it: without escapes or repeated fields.
@@ -59,7 +59,7 @@ class EngineioHandler:
         # While true, existing sessions continue and new ones are refused.
         self.is_draining = False
         # None: there are no other nodes, so an unknown session id is an error.
-        self.relay: SessionRelay | None = None
+        self.relay = relay
 
     # --- the interface of `RequestHandler` ---
 

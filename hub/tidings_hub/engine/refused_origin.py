@@ -58,6 +58,18 @@ def log_refused_origin(log: logging.Logger, origin: str, host: str) -> None:
     )
 
 
+def log_refused_host(log: logging.Logger, host: str) -> None:
+    """Log how to allow the host of a page, if it should be."""
+    log_rate_limited(
+        log,
+        logging.WARNING,
+        "bad host",
+        "a request with the Host header %r was refused: --dev serves this machine only; if a page has this address,"
+        " list it in `origins`",
+        host,
+    )
+
+
 def refuse_origin(
     http_connection: RefusableHandshake, head: RequestHead, options: EngineOptions, pump: Pump, *, is_engineio: bool
 ) -> None:

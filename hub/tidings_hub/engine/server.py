@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tidings_hub import runtime
@@ -17,13 +17,12 @@ from tidings_hub.engine.mount import EngineContext, Mount
 from tidings_hub.engine.protocols import engineio, http_response
 from tidings_hub.engine.protocols.error_body import error_json
 from tidings_hub.engine.pump import Pump
-from tidings_hub.engine.refused_origin import log_refused_origin, refuse_origin
+from tidings_hub.engine.refused_origin import log_refused_host, log_refused_origin, refuse_origin
 from tidings_hub.engine.relay.relay import Relay
 from tidings_hub.engine.sse_handler import SseHandler
 from tidings_hub.engine.timing_wheel import TimedEntry, TimingWheel
 from tidings_hub.engine.trusted_proxies import TrustedProxies
 from tidings_hub.engine.wsgi_handler import Workload, WsgiHandler, only_pages
-from tidings_hub.log import log_rate_limited
 
 if TYPE_CHECKING:
     from tidings_hub.core.node_directory import NodeDirectory
@@ -90,8 +89,7 @@ class EngineServer:
 
     def mount(self, path: str, application: Application, options: EngineOptions) -> None:
         """Serve Engine.IO at `path`, with or without its final slash. Call it before `start`."""
-        handler = EngineioHandler(Mount(self._context, application, options), path)
-        handler.relay = self.relay
+        handler = EngineioHandler(Mount(self._context, application, options), path, self.relay)
         self._mount(path, handler, options)
 
     def mount_sse(self, path: str, application: SseApplication, options: EngineOptions) -> None:
@@ -108,11 +106,21 @@ class EngineServer:
         if granularity_s < self.wheel.granularity_s:
             self.wheel.refine(granularity_s)
 
-    def mount_wsgi(self, app: runtime.WsgiApp, *, workload_of: Callable[[str], Workload] = only_pages) -> None:
-        """Pass all other requests to `app`. Call it before `start`. `workload_of`: the workload of a path."""
+    def mount_wsgi(
+        self,
+        app: runtime.WsgiApp,
+        *,
+        workload_of: Callable[[str], Workload] = only_pages,
+        shared: Mapping[str, EngineOptions] | None = None,
+    ) -> None:
+        """Pass all other requests to `app`. Call it before `start`. `workload_of`: the workload of a path.
+
+        `shared`: paths to which pages of other origins may send requests, by the origins of these options.
+        """
         self._wsgi = WsgiHandler(
             app, workload_of=workload_of, room=self.room, limits=self.limits, metrics=self.metrics, log=self.log
         )
+        self._routes |= {path: (self._wsgi, options) for path, options in (shared or {}).items()}
 
     def enable_relay(
         self,
@@ -125,9 +133,8 @@ class EngineServer:
         """Relay requests to and from other nodes. Call it before `start`. The parameters are those of `Relay`."""
         self.relay = Relay(self._context, nodes, keys, request_refresh=request_refresh, cluster_time_s=cluster_time_s)
         self.room.relay = self.relay
-        for handler in self._handlers:
-            if isinstance(handler, EngineioHandler):
-                handler.relay = self.relay
+        for handler in (handler for handler in self._handlers if isinstance(handler, EngineioHandler)):
+            handler.relay = self.relay
         return self.relay
 
     def listen(self, host: str, port: int, *, shares_port: bool = False) -> int:
@@ -235,14 +242,7 @@ class EngineServer:
         if hosts.allows(host) and hosts.allows(http_connection.host):
             return True
         self.metrics.bad_hosts += 1
-        log_rate_limited(
-            self.log,
-            logging.WARNING,
-            "bad host",
-            "a request with the Host header %r was refused: --dev serves this machine only; if a page has this address,"
-            " list it in `origins`",
-            host,
-        )
+        log_refused_host(self.log, host)
         http_connection.refuse(403, error_json("forbidden"), close=True)
         return False
 

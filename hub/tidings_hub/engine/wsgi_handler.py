@@ -64,6 +64,9 @@ class Workload(Enum):
     PROBES = "probes"
     # The HTTP API.
     BACKENDS = "backends"
+    # Requests of clients and of backends that wait for the notification service.
+    INBOX = "inbox"
+    NOTIFICATIONS = "notifications"
     # Everything else, including the user's own application.
     PAGES = "pages"
 
@@ -73,6 +76,10 @@ class Workload(Enum):
 _PROBES = 16
 _PROBE_QUEUE = 240
 _PROBES_PER_ADDRESS = 16
+
+
+_SERVED = (Workload.BACKENDS, Workload.PAGES, Workload.INBOX, Workload.NOTIFICATIONS)
+_OF_BACKENDS = (Workload.BACKENDS, Workload.NOTIFICATIONS)
 
 
 def only_pages(_path: str) -> Workload:
@@ -104,10 +111,9 @@ class WsgiHandler:
         self._log = log
         self._server = runtime.WsgiServer(app, log=log)
         self._pools = {
-            workload: runtime.Pool(limits.wsgi_pool, limits.wsgi_queue, on_error=self._on_error)
-            for workload in (Workload.BACKENDS, Workload.PAGES)
+            workload: runtime.Pool(limits.wsgi_pool, limits.wsgi_queue, on_error=self._on_error) for workload in _SERVED
         }
-        self._served = (self._pools[Workload.BACKENDS], self._pools[Workload.PAGES])
+        self._served = tuple(self._pools.values())
         self._pools[Workload.PROBES] = runtime.Pool(_PROBES, _PROBE_QUEUE, on_error=self._on_error)
         self._probes = AddressLimit(_PROBES_PER_ADDRESS)
 
@@ -120,8 +126,8 @@ class WsgiHandler:
     def served(self) -> int:
         """Number of requests without a response, except probes."""
         # Every new session reads it.
-        backends, pages = self._served
-        return backends.unfinished + pages.unfinished
+        backends, pages, inbox, notifications = self._served
+        return backends.unfinished + pages.unfinished + inbox.unfinished + notifications.unfinished
 
     def accept_body(self, _http_connection: HttpConnection, _head: RequestHead) -> int | None:
         """Return the limit of a body in bytes."""
@@ -162,7 +168,7 @@ class WsgiHandler:
     def _has_room(self, workload: Workload, remote: str) -> bool:
         if workload is Workload.PROBES:
             return self._probes.has_room(remote)
-        return self._room.has_backend_room() if workload is Workload.BACKENDS else self._room.has_page_room()
+        return self._room.has_backend_room() if workload in _OF_BACKENDS else self._room.has_page_room()
 
     def _serve_probe(self, http_connection: HttpConnection, request: runtime.WsgiRequest, workload: Workload) -> None:
         remote = request.remote[0]

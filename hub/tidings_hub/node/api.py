@@ -22,6 +22,8 @@ class LocalNodeApi:
         self._hub = hub
         self._commands = commands
         self.metrics = hub.metrics
+        self.inbox = hub.inbox
+        self.authenticate = hub.authenticator.authenticate
         self.publish = hub.publish
         self.history = hub.history
         self.presence = hub.presence.members

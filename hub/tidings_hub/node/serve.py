@@ -45,9 +45,11 @@ from tidings_hub.services.client_connection import FanOut, Replay
 from tidings_hub.services.commands import Commands
 from tidings_hub.services.hub import Hub
 from tidings_hub.socketio.events import ClientEvents
+from tidings_hub.socketio.inbox_events import InboxEvents
 from tidings_hub.socketio.server import HubServer
 from tidings_hub.supervised_task import SupervisedTask, WorkerErrors
 from tidings_hub.web.app import create_app
+from tidings_hub.web.inbox_views import INBOX_PATHS
 from tidings_hub.web.path_dispatcher import HubPaths
 from tidings_hub.web.sse import EventStreams
 
@@ -159,19 +161,21 @@ class Node:
             inboxes=inbox_bounds(settings, self.metrics),
             pools=pools,
         )
-        sockets.on_app_event = self._user_code.on_app_event
+        inbox_events = InboxEvents(self.hub.inbox, settings.notifications, self.metrics)
+        sockets.on_app_event = inbox_events.before(self._user_code.on_app_event)
         events.register(sockets)
         self.engine.mount("/socket.io/", sockets, engine_options(settings))
         streams = EventStreams(self.hub, pools["connect"], self._connects)
         self.engine.mount_sse("/sse", streams, engine_options(settings))
         self._user_code.attach(self.hub, self.api, sockets)
         pusher = settings.ingress.pusher
-        hub_paths = HubPaths("" if pusher is None else pusher.app_id)
+        hub_paths = HubPaths("" if pusher is None else pusher.app_id, has_inbox=self.hub.inbox.has_service)
         app = self._user_code.with_user_wsgi(create_app(self.api), hub_paths)
         aggregation = (
             None if self._worker is None or self.engine.relay is None else WorkerAggregation(app, self.engine.relay)
         )
-        self.engine.mount_wsgi(aggregation or app, workload_of=hub_paths.workload_of)
+        shared = dict.fromkeys(INBOX_PATHS, engine_options(settings)) if self.hub.inbox.has_service else {}
+        self.engine.mount_wsgi(aggregation or app, workload_of=hub_paths.workload_of, shared=shared)
 
     def start(self) -> int:
         """Start to serve; returns the port."""

@@ -12,6 +12,7 @@ from typing import Protocol
 from tidings.errors import TidingsError
 from tidings.publishers.base import OutgoingPublication
 from tidings.receipts import Receipt
+from tidings.tokens import Claims
 from tidings.wire.control import Command, CommandResult, NodeRecord
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence
@@ -19,6 +20,7 @@ from tidings.wire.publication import Publication
 from tidings.wire.reports import Report, ReportQuery
 from tidings_hub.config.settings import Settings
 from tidings_hub.metrics import Metrics
+from tidings_hub.services.user_inbox import InboxService
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,13 @@ class NodeApi(Protocol):
     @property
     def metrics(self) -> Metrics:
         """The metrics of this node."""
+
+    @property
+    def inbox(self) -> InboxService:
+        """The requests of clients to their inbox."""
+
+    def authenticate(self, token: object, remote: str) -> Claims:
+        """The claims of a client's token, see `Authenticator.authenticate`."""
 
     def publish(self, items: Sequence[OutgoingPublication]) -> list[Receipt | TidingsError]:
         """Publish the items in one round trip; returns one receipt or error for each, in order."""

@@ -44,6 +44,7 @@ from tidings_hub.services.presence import PresenceService
 from tidings_hub.services.replays import Replays
 from tidings_hub.services.revocations import RevocationService
 from tidings_hub.services.session_store import SessionStore
+from tidings_hub.services.user_inbox import InboxService
 
 logger = logging.getLogger("tidings.hub")
 
@@ -73,6 +74,7 @@ class Hub:
         self.session_store = SessionStore(settings, broker, metrics, self._on_replaced)
         self.revocations = RevocationService(settings, broker, metrics, self.sessions, self.end_revoked, wall_s=wall_s)
         self.authenticator = Authenticator(settings, keys, self.revocations, metrics, wall_s=wall_s)
+        self.inbox = InboxService(settings, metrics, wall_s=wall_s)
         self.authorizers = Authorizers()
         self.deliveries = DeliveryTracker(settings, metrics, wall_s=wall_s)
         self.wall_s = wall_s
@@ -91,6 +93,7 @@ class Hub:
         self.authenticator.apply_settings(settings, keys)
         self._expiries.leeway_s = settings.token_leeway_s
         self.presence.apply_settings(settings, self.access, self.sessions())
+        self.inbox.apply_settings(settings)
 
     # Sessions
 

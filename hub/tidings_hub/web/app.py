@@ -11,6 +11,7 @@ from tidings_hub.web import responses
 from tidings_hub.web.api import Api
 from tidings_hub.web.api_keys import ApiKeys
 from tidings_hub.web.body import accepts
+from tidings_hub.web.inbox_views import InboxViews
 from tidings_hub.web.page import dev_page, status_page
 from tidings_hub.web.pusher import PusherApi
 from tidings_hub.web.query import check_names
@@ -59,6 +60,7 @@ def create_app(hub: NodeApi) -> Flask:
     app.before_request(check_request)
     app.after_request(count_request)
     _add_routes(app, hub, keys)
+    InboxViews(hub).install(app)
     if settings.ingress.pusher is not None:
         PusherApi(hub, settings.ingress.pusher).install(app)
     return app

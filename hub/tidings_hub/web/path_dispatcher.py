@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from tidings_hub.engine.wsgi_handler import Workload
+from tidings_hub.web.inbox_views import INBOX_PATHS
 from tidings_hub.web.pusher import pusher_paths
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -14,25 +15,35 @@ WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 # application, because Flask serves its files there. The hub's own files there are only for the `--dev` page.
 _HUB_PATHS: Final = frozenset({"/api", "/healthz", "/readyz", "/metrics", "/tidings.js", "/tidings.js.map"})
 _HUB_PREFIX: Final = "/api/"
+_NOTIFICATIONS: Final = "/api/notifications"
+_DELETION: Final = "/notifications/delete"
 
 
 _PROBE_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
 class HubPaths:
-    """The paths of the hub. `pusher_app_id`: of `[ingress.pusher]`; empty: there is none."""
+    """The paths of the hub. `pusher_app_id`: of `[ingress.pusher]`; empty: there is none.
 
-    def __init__(self, pusher_app_id: str = "") -> None:
+    `has_inbox`: the inboxes of users. Without them their paths are the user's own application's.
+    """
+
+    def __init__(self, pusher_app_id: str = "", *, has_inbox: bool = False) -> None:
         self._pusher_paths = pusher_paths(pusher_app_id) if pusher_app_id else frozenset()
+        self._inbox_paths = INBOX_PATHS if has_inbox else frozenset()
 
     def __contains__(self, path: str) -> bool:
         """Whether the hub serves `path` itself."""
-        return path in _HUB_PATHS or self._is_for_backends(path)
+        return path in _HUB_PATHS or path in self._inbox_paths or self._is_for_backends(path)
 
     def workload_of(self, path: str) -> Workload:
         """The workload of a request that the engine does not serve itself."""
         if path in _PROBE_PATHS:
             return Workload.PROBES
+        if path in self._inbox_paths:
+            return Workload.INBOX
+        if path == _NOTIFICATIONS or (path.startswith(_HUB_PREFIX) and path.endswith(_DELETION)):
+            return Workload.NOTIFICATIONS
         return Workload.BACKENDS if self._is_for_backends(path) else Workload.PAGES
 
     def _is_for_backends(self, path: str) -> bool:

@@ -13,7 +13,7 @@ from tidings.wire.notification import Notification, read_notification
 from tidings_notifications.api.requests import Fields, json_object, query_fields
 from tidings_notifications.api.responses import install, json_response
 from tidings_notifications.core.notification import Stored
-from tidings_notifications.core.page import LIMIT, PageQuery
+from tidings_notifications.core.page import LIMIT, PAGE_MAX_BYTES, PageQuery
 from tidings_notifications.inbox import Inbox
 from tidings_notifications.metrics import ServiceMetrics
 from tidings_notifications.writer import NotificationWriter, now_ms
@@ -103,6 +103,7 @@ class NotificationApi:
             unread=fields.boolean("unread"),
             before=fields.optional_text("before"),
             limit=fields.number("limit", LIMIT),
+            max_bytes=fields.number("max_bytes", PAGE_MAX_BYTES),
         )
         fields.finish()
         return json_response(self._inbox.page(user, query, now_ms()).to_wire())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from tidings.errors import BadRequest
@@ -12,11 +13,15 @@ from tidings_notifications.core.notification import StoredNotification
 
 LIMIT = 30
 LIMIT_MAX = 100
+PAGE_MAX_BYTES = 1_000_000
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
 class PageQuery:
     """Which notifications of a user, at most `limit`. `before`: only those older than the one with this id.
+
+    `max_bytes`: a page whose notifications are larger ends early, after at least one.
 
     Raises:
         BadRequest: `limit` or `before` is invalid.
@@ -27,6 +32,7 @@ class PageQuery:
     unread: bool = False
     before: str | None = None
     limit: int = LIMIT
+    max_bytes: int = PAGE_MAX_BYTES
 
     def __post_init__(self) -> None:
         check_before(self.before)
@@ -47,11 +53,18 @@ class InboxPage:
         return {"items": self.items, "counts": self.counts, "version": self.version, "next": self.next}
 
 
-def page_of(rows: list[StoredNotification], counts: InboxCounts, limit: int) -> InboxPage:
+def page_of(rows: list[StoredNotification], counts: InboxCounts, query: PageQuery) -> InboxPage:
     """The page from up to `limit` + 1 rows."""
-    shown = rows[:limit]
-    next_id = shown[-1].id if len(rows) > limit else None
-    return InboxPage([full_item_of(row) for row in shown], counts.to_wire(), counts.version, next_id)
+    items: list[dict[str, object]] = []
+    left_bytes = query.max_bytes
+    for row in rows[: query.limit]:
+        item = full_item_of(row)
+        left_bytes -= len(_encode(item).encode()) + 1
+        if items and left_bytes < 0:
+            break
+        items.append(item)
+    next_id = rows[len(items) - 1].id if len(rows) > len(items) else None
+    return InboxPage(items, counts.to_wire(), counts.version, next_id)
 
 
 def _check_limit(limit: object) -> None:

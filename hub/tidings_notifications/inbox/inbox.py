@@ -79,7 +79,7 @@ class Inbox:
     def page(self, user: str, query: PageQuery, now_ms: int) -> InboxPage:
         """One page of a user's inbox, with the counts of the same moment."""
         counts, rows = self._database.read(lambda connection: notification_rows.page(connection, user, query, now_ms))
-        return page_of(rows, counts, query.limit)
+        return page_of(rows, counts, query)
 
     def mark(self, user: str, action: object, now_ms: int, *, ids: object) -> MarkResult:
         """Apply an action (`marks.Action`) to a user's notifications. Foreign and unknown ids change nothing.

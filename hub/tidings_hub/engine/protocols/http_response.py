@@ -82,7 +82,7 @@ def preflight_lines(requested_headers: str | None) -> bytes:
     requested = [name.strip(" \t") for name in (requested_headers or "").split(",")]
     names = ", ".join(filter(_HEADER_NAME.fullmatch, requested)) or "content-type"
     return (
-        b"Access-Control-Allow-Methods: GET, POST, OPTIONS\r\nAccess-Control-Allow-Headers: %b\r\n"
+        b"Access-Control-Allow-Methods: GET, POST, PUT, DELETE, OPTIONS\r\nAccess-Control-Allow-Headers: %b\r\n"
         b"Access-Control-Max-Age: 600\r\n" % names.encode()
     )
 

@@ -18,6 +18,7 @@ from tidings_hub.config.notifications import (
 )
 from tidings_hub.config.render import as_toml
 from tidings_hub.config.settings import Settings
+from tidings_hub.metrics import Metrics, render
 from tidings_notifications.metrics import ServiceMetrics
 
 SECRET = "kT3xw9LpQ2vB7mZr5cYh8nDs4fGj6aUe"
@@ -113,8 +114,8 @@ def test_missing_secret_is_an_error() -> None:
         service_key(Settings(dev=True))
 
 
-def test_each_policy_names_a_metric_of_the_service() -> None:
-    text = ServiceMetrics().render().decode()
+def test_each_policy_names_a_metric_of_the_service_or_of_a_node() -> None:
+    text = ServiceMetrics().render().decode() + render(Metrics(), node="n1").decode()
     models: list[type[SettingsModel]] = [Notifications, NotificationCategory]
     for model in models:
         for name, field in model.model_fields.items():

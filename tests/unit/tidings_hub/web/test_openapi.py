@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from support.small_hub import API_KEY, SmallHub
 from tidings_hub.config.settings import Settings
 from tidings_hub.web.app import create_app
+from tidings_hub.web.inbox_views import INBOX_PATHS
 from tidings_hub.web.openapi import document
 from tidings_hub.web.routes import ROUTES
 
@@ -32,7 +33,8 @@ def test_every_reference_has_a_schema_and_every_schema_is_referenced() -> None:
 
 
 def test_document_and_flask_have_the_same_paths(client: FlaskClient) -> None:
-    rules = {rule.rule for rule in client.application.url_map.iter_rules()} - {"/", "/tidings.js", "/tidings.js.map"}
+    others = {"/", "/tidings.js", "/tidings.js.map", *INBOX_PATHS}
+    rules = {rule.rule for rule in client.application.url_map.iter_rules()} - others
 
     assert rules == {route.rule for route in ROUTES}
     openapi = document(Settings(), key_needed=True)

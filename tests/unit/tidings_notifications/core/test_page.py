@@ -25,9 +25,9 @@ def test_before_is_an_id() -> None:
 def test_next_is_the_last_id_if_there_are_more() -> None:
     rows = [StoredNotification(str(number), "7", Place.INBOX, "order", "x", 5) for number in range(3)]
     counts = InboxCounts("7", 1, 2, 3)
-    page = page_of(rows, counts, 2)
+    page = page_of(rows, counts, PageQuery(limit=2))
     assert ([item["id"] for item in page.items], page.next) == (["0", "1"], "1")
-    assert page_of(rows, counts, 3).next is None
+    assert page_of(rows, counts, PageQuery(limit=3)).next is None
     assert page.to_wire() == {
         "items": page.items,
         "counts": {"unseen": 1, "unread": 2},
