@@ -43,6 +43,11 @@ class ServiceMetrics:
         self.events_oldest_s = self._gauge("events_oldest_s", "Age of the first event that is not published yet")
         self.deleted = self._counter("deleted", "Notifications deleted because they expired or of keep_days")
         self.digests = self._counter("digests", "Digests that became due")
+        # Web Push
+        self.pushes = self._counter("pushes", "Pushes that a push service responded to, or did not, by outcome", "code")
+        self.pushes_postponed = self._counter("pushes_postponed", "Pushes tried again later because others were slow")
+        self.pushes_in_flight = self._gauge("pushes_in_flight", "Pushes that are being sent")
+        self.push_s = self._histogram("push_s", "Seconds until a push service responded, or did not")
         self.task_restarts = self._counter("task_restarts", "Times that a task failed and was restarted", "code")
 
     def render(self) -> bytes:

@@ -17,10 +17,12 @@ from support.source_tree import ROOT, SOURCES, TESTS, imports, name_of
 DRIVERS = {
     "alembic": {"hub/tidings_notifications/store/"},
     "bidict": {"hub/tidings_hub/socketio/manager.py"},
-    "cryptography": {"adapters/tidings/tokens/signing_keys.py"},
+    "aiohttp": {"hub/tidings_notifications/web_push/"},
+    "cryptography": {"adapters/tidings/tokens/signing_keys.py", "hub/tidings_notifications/web_push/"},
     "eventlet": {"hub/tidings_hub/runtime.py"},
     "greenlet": {"hub/tidings_hub/runtime.py"},
     "hiredis": {"hub/tidings_hub/brokers/pubsub_link.py"},
+    "http_ece": {"hub/tidings_notifications/web_push/encryption.py"},
     "httptools": {"hub/tidings_hub/engine/protocols/http_request.py"},
     "jwt": {"adapters/tidings/tokens/signing_keys.py"},
     "kombu": {"adapters/tidings/publishers/queue/address.py"},
@@ -61,7 +63,13 @@ DRIVERS = {
     },
 }
 # Imported distributions that are not declared themselves, and the declared one that installs them.
-INSTALLED_BY = {"asgiref": "django", "cryptography": "pyjwt", "pydantic-core": "pydantic", "starlette": "fastapi"}
+INSTALLED_BY = {
+    "asgiref": "django",
+    "cryptography": "pyjwt",
+    "pydantic-core": "pydantic",
+    "starlette": "fastapi",
+    "yarl": "aiohttp",
+}
 # A backend imports a module of this folder only if it uses that framework.
 INTEGRATIONS = "adapters/tidings/contrib/"
 PURE = {"backoff", "codes", "errors", "receipts", "wire"}

@@ -12,10 +12,10 @@ from tidings.errors import TidingsError
 from tidings.hooks import HEADER, sign
 from tidings.http_client.connection import HttpAddress, HttpConnection
 from tidings.http_client.deadline import Deadline
+from tidings.http_client.public_address import is_public
 from tidings.http_client.response import AmbiguousResponse
 from tidings_hub import runtime
 from tidings_hub.config.hooks import Hooks
-from tidings_hub.core.public_address import is_public
 
 # Shorter than the keep-alive of usual servers, so that a hook seldom uses a connection that is about to close.
 _IDLE_MAX_S: Final = 4.0

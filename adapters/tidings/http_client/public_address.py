@@ -1,4 +1,4 @@
-"""Which IP addresses are public, so that a hook may send requests to them.
+"""Which IP addresses are public, so that requests to addresses that others chose may go to them.
 
 Source: the special-purpose registries of IANA (RFC 6890), and the address formats that embed an IPv4 address.
 """

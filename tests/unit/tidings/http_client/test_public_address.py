@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tidings_hub.core.public_address import is_public
+from tidings.http_client.public_address import is_public
 
 
 @pytest.mark.parametrize(
