@@ -41,7 +41,8 @@ SAME_CLASS_NAMES = {
 }
 # Participles that are nouns or adjectives of the field, or documented names.
 PARTICIPLES = {
-    "Collected", "Draining", "Encoded", "Expired", "Pushed", "Revoked", "Shared", "Stored", "Unauthorized",
+    "Collected", "Draining", "Encoded", "Expired", "Failed", "Gone", "Pushed", "Revoked", "Sent", "Shared", "Stored",
+    "Unauthorized",
 }  # fmt: skip
 _PARTICIPLE = re.compile(r"_?([A-Z][a-z]+(ed|ing)|Taken|Kept|Told|Said|Sent|Found|Made|Held|Given|Gone|Heard|Sought)")
 # These words do not say what a variable or parameter holds.

@@ -28,9 +28,9 @@ class PublicResolver(AbstractResolver):
         Raises:
             NotPublicError: it has none. OSError: the lookup failed.
         """
-        found = await self._system.resolve(host, port, family)
-        public = [address for address in found if is_public(address["host"])]
-        if found and not public:
+        addresses = await self._system.resolve(host, port, family)
+        public = [address for address in addresses if is_public(address["host"])]
+        if addresses and not public:
             raise NotPublicError(f"{host} has no public address")
         return public
 

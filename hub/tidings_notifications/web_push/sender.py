@@ -25,7 +25,7 @@ _TICK_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A message, and whom to tell its outcome. `done` is called once, in the thread of the sender, and is quick."""
+    """A message. `done` receives its outcome, once, in the thread of the sender; it must not block."""
 
     message: PushMessage
     done: Callable[[Outcome], None]
