@@ -227,6 +227,9 @@ class Metrics:
     notification_requests_refused: int = _counter(
         "Requests to the notification service that failed at once: it does not answer, or requests_waiting_max"
     )
+    notifications_handed: dict[str, int] = _by_code(
+        "Notifications of backends handed to the notification service, by state or code"
+    )
     inbox_requests_refused: int = _counter(
         "Requests of users refused because of user_requests_per_minute and user_requests_burst"
     )

@@ -16,8 +16,8 @@ NOW_MS = 1_764_000_000_000
 class NotificationNode:
     """Both processes. `options`: more lines of `[notifications]`, `extra`: of the hub's own settings."""
 
-    def __init__(self, folder: Path, *, options: str = "", extra: str = "") -> None:
-        service_port, hub_port = free_port(), free_port()
+    def __init__(self, folder: Path, *, options: str = "", extra: str = "", service_port: int = 0) -> None:
+        service_port, hub_port = service_port or free_port(), free_port()
         table = f'[notifications]\nurl = "http://127.0.0.1:{service_port}"\n{options}\n'
         settings = f'port = {hub_port}\norigins = ["https://shop.example"]\n{extra}'
         self.hub = HubProcess(folder, extra=settings, config=CONFIG + table + CATEGORIES)

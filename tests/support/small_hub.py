@@ -18,6 +18,7 @@ from tidings.wire.reports import Count, Report, ReportQuery
 from tidings_hub.config.settings import Settings
 from tidings_hub.metrics import Metrics
 from tidings_hub.services.api import RowPage
+from tidings_hub.services.backend_notifications import BackendNotifications
 from tidings_hub.services.user_inbox import InboxService
 
 API_KEY = "k3y-of-a-test-backend-A"
@@ -31,6 +32,7 @@ class SmallHub:
         self._settings = settings
         self._metrics = Metrics()
         self.inbox = InboxService(settings, self._metrics, wall_s=time.time)
+        self.notifications = BackendNotifications(self.inbox, self._metrics, size=8)
         self.histories: dict[str, list[Publication]] = {}
         self.present: dict[str, dict[str, bytes]] = {}
         self.revoked: dict[str, float] = {}

@@ -10,8 +10,8 @@ and `body` are text that no program interprets as HTML. `url` and `icon` can onl
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from tidings.errors import BadData, BadRequest, TooLarge
 from tidings.number_checks import check_count
@@ -63,6 +63,10 @@ class Notification:
         """The notification as JSON."""
         return self._json(user=self.user, id=self.id, at_ms=self.at_ms, expires_at_ms=self.expires_at_ms)
 
+    def encode_for(self, users: Sequence[str]) -> bytes:
+        """The same notification for several users, as a node sends it to the notification service."""
+        return self._json(users=list(users), id=self.id, at_ms=self.at_ms, expires_at_ms=self.expires_at_ms)
+
     def encode_request(self) -> bytes:
         """The notification as `notification_request` reads it: without its time."""
         life_s = None if self.expires_at_ms is None else (self.expires_at_ms - self.at_ms) / 1000
@@ -99,6 +103,20 @@ def decode(message: bytes | str, *, max_bytes: int = MAX_BYTES) -> Notification:
     except (ValueError, RecursionError) as error:
         raise BadData(f"a notification that is not JSON: {error}") from error
     return read_notification(fields, max_bytes=max_bytes)
+
+
+def read_notifications(fields: object, *, max_bytes: int = MAX_BYTES) -> list[Notification]:
+    """As `read_notification`, for what `encode` or `encode_for` wrote: one for each user.
+
+    Raises:
+        BadRequest, BadChannel, BadId, BadData, TooLarge: it is not one.
+    """
+    if not isinstance(fields, Mapping) or "users" not in fields:
+        return [read_notification(fields, max_bytes=max_bytes)]
+    users = check_users(fields.get("user"), fields["users"])
+    shared = {name: value for name, value in fields.items() if name != "users"}
+    longest = read_notification({**shared, "user": max(users, key=len)}, max_bytes=max_bytes)
+    return [replace(longest, user=user) for user in users]
 
 
 def read_notification(fields: object, *, max_bytes: int = MAX_BYTES) -> Notification:

@@ -23,6 +23,7 @@ class LocalNodeApi:
         self._commands = commands
         self.metrics = hub.metrics
         self.inbox = hub.inbox
+        self.notifications = hub.notifications
         self.authenticate = hub.authenticator.authenticate
         self.publish = hub.publish
         self.history = hub.history

@@ -20,6 +20,7 @@ from tidings.wire.publication import Publication
 from tidings.wire.reports import Report, ReportQuery
 from tidings_hub.config.settings import Settings
 from tidings_hub.metrics import Metrics
+from tidings_hub.services.backend_notifications import BackendNotifications
 from tidings_hub.services.user_inbox import InboxService
 
 
@@ -49,6 +50,10 @@ class NodeApi(Protocol):
     @property
     def inbox(self) -> InboxService:
         """The requests of clients to their inbox."""
+
+    @property
+    def notifications(self) -> BackendNotifications:
+        """The notifications of backends."""
 
     def authenticate(self, token: object, remote: str) -> Claims:
         """The claims of a client's token, see `Authenticator.authenticate`."""

@@ -37,6 +37,7 @@ from tidings_hub.core.subscriptions import Subscriptions
 from tidings_hub.metrics import Metrics
 from tidings_hub.services.authenticator import Authenticator
 from tidings_hub.services.authorizers import Authorizers
+from tidings_hub.services.backend_notifications import BackendNotifications
 from tidings_hub.services.client_connection import Connection, FanOut, Replay
 from tidings_hub.services.delivery_tracker import DeliveryTracker
 from tidings_hub.services.hub_event import gap_event, hub_event
@@ -75,6 +76,7 @@ class Hub:
         self.revocations = RevocationService(settings, broker, metrics, self.sessions, self.end_revoked, wall_s=wall_s)
         self.authenticator = Authenticator(settings, keys, self.revocations, metrics, wall_s=wall_s)
         self.inbox = InboxService(settings, metrics, wall_s=wall_s)
+        self.notifications = BackendNotifications(self.inbox, metrics, size=settings.notifications.requests_max)
         self.authorizers = Authorizers()
         self.deliveries = DeliveryTracker(settings, metrics, wall_s=wall_s)
         self.wall_s = wall_s

@@ -19,11 +19,12 @@ from tidings_hub.metrics import render
 from tidings_hub.services.api import NodeApi
 from tidings_hub.web import routes
 from tidings_hub.web.body import json_body
+from tidings_hub.web.notifying import notify
 from tidings_hub.web.openapi import document
 from tidings_hub.web.publishing import publish
 from tidings_hub.web.query import has_preference, paginate
 from tidings_hub.web.reports import report_response
-from tidings_hub.web.request_models import REVOCATIONS, ChannelBody, validate
+from tidings_hub.web.request_models import REVOCATIONS, ChannelBody, NotificationsById, NotificationsOfGroup, validate
 from tidings_hub.web.response_models import (
     ChannelResponse,
     ChannelsResponse,
@@ -63,6 +64,17 @@ class Api:
         if is_async and isinstance(results, ReceiptResponse):
             response.headers["Location"] = ReportQuery(results.id).path()
         return response
+
+    def notify(self) -> Response:
+        """Store one notification or an array of them."""
+        return json_response(notify(self._hub, self._body()))
+
+    def delete_notifications(self, user: str) -> Response:
+        """Delete notifications of a user."""
+        body = self._body()
+        names = body.keys() if isinstance(body, dict) else ()
+        deletion = validate(NotificationsOfGroup if "group" in names else NotificationsById, body)
+        return json_response(self._hub.notifications.delete(check_user(user), deletion.model_dump()).encode())
 
     def publication(self, id: str) -> Response:
         """Return the delivery report of a publication."""

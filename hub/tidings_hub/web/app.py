@@ -77,6 +77,8 @@ def _add_routes(app: Flask, hub: NodeApi, keys: ApiKeys) -> None:
     api = Api(hub, key_needed=keys.required)
     views: dict[str, Callable[..., Response]] = {
         "publish": api.publish,
+        "notify": api.notify,
+        "delete_notifications": api.delete_notifications,
         "publication": api.publication,
         "history": api.history,
         "presence": api.presence,

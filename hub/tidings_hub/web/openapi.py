@@ -39,8 +39,11 @@ _DESCRIPTION = (
 def document(settings: Settings, *, key_needed: bool) -> Schema:
     """The OpenAPI document of a node that runs with `settings`."""
     schemas = _schemas()
-    # This limit depends on the settings of the node.
+    # These depend on the settings of the node.
     schemas["PublishToChannels"]["properties"]["channels"]["maxItems"] = settings.max_batch
+    if settings.notifications.categories:
+        for name in ("NotifyUser", "NotifyUsers"):
+            schemas[name]["properties"]["category"]["enum"] = sorted(settings.notifications.categories)
     openapi: Schema = {
         "openapi": "3.1.0",
         "info": {"title": "tidings", "version": _version(), "description": _DESCRIPTION, "license": {"name": "MIT"}},

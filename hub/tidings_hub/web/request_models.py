@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from tidings.errors import BadRequest
 from tidings.number_checks import TIME_MAX_S
+from tidings_hub.web import schemas
 from tidings_hub.web.schemas import ChannelName, ChannelNames, EventName, PublicationId, TokenId, UserName
 
 # The end of the year 9999, the last year that `datetime` supports.
@@ -128,3 +129,44 @@ class ChannelBody(RequestModel, title="ChannelOfUser"):
     """The channel to subscribe to, or to unsubscribe from."""
 
     channel: ChannelName
+
+
+class _Notification(RequestModel):
+    """The fields of a notification. `tidings.wire.notification_request` checks them."""
+
+    category: Annotated[str, WithJsonSchema(schemas.CATEGORY)]
+    title: Annotated[str, WithJsonSchema(schemas.TITLE)]
+    body: Annotated[str | None, WithJsonSchema(schemas.NOTIFICATION_BODY)] = None
+    url: Annotated[str | None, WithJsonSchema(schemas.LINK)] = None
+    icon: Annotated[str | None, WithJsonSchema(schemas.LINK)] = None
+    data: Any = Field(default=None, description="Any JSON; all of the notification has less than 64 KiB by default")
+    id: Annotated[str | None, WithJsonSchema(schemas.NOTIFICATION_ID)] = None
+    group: Annotated[str | None, WithJsonSchema(schemas.GROUP)] = None
+    expires_in_s: Annotated[float | None, WithJsonSchema(schemas.EXPIRES_IN_S)] = None
+
+
+class NotifyUser(_Notification):
+    """A notification for one user."""
+
+    user: UserName
+
+
+class NotifyUsers(_Notification):
+    """The same notification for several users."""
+
+    users: Annotated[list[str], WithJsonSchema(schemas.USERS)]
+
+
+NOTIFICATIONS: tuple[type[RequestModel], ...] = (NotifyUser, NotifyUsers)
+
+
+class NotificationsById(RequestModel, title="NotificationsById"):
+    """The ids of notifications: their own, or those that the backend gave them."""
+
+    ids: Annotated[list[str], Field(min_length=1, max_length=1_000)]
+
+
+class NotificationsOfGroup(RequestModel, title="NotificationsOfGroup"):
+    """A group: all its notifications."""
+
+    group: str

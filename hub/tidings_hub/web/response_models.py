@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from tidings_hub.web.schemas import CursorText
 
@@ -188,3 +188,47 @@ class ReadinessResponse(ResponseModel, title="ReadyAnswer"):
 
     ready: bool
     checks: dict[str, Any]
+
+
+class NotificationResponse(ResponseModel):
+    """The notification service has stored it: `stored`; or need not: the user's choice (`suppressed`), or `expired`."""
+
+    id: str
+    state: Annotated[str, WithJsonSchema({"enum": ["stored", "suppressed", "expired"]})]
+    duplicate: bool
+
+
+class NotifyUserResults(ResponseModel):
+    """One result per user, in the order of the request without repetitions."""
+
+    results: list[NotificationResponse | ErrorResponse]
+
+
+class NotifyBatchResults(ResponseModel):
+    """One result per user or item, in the order of the request. The result of an item with `users` has one per user."""
+
+    results: list[NotificationResponse | ErrorResponse | NotifyUserResults]
+
+
+class MarkedNotification(ResponseModel):
+    """A notification that is gone."""
+
+    id: str
+    deleted: Literal[True] = True
+
+
+class InboxCountsResponse(ResponseModel):
+    """What is left in the inbox."""
+
+    unseen: int
+    unread: int
+
+
+class DeletionResponse(ResponseModel):
+    """How many notifications were deleted. `unknown`: ids without a notification of this user."""
+
+    count: int
+    changed: list[MarkedNotification]
+    unknown: list[str]
+    counts: InboxCountsResponse
+    version: int

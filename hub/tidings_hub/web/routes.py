@@ -105,6 +105,8 @@ def needs_key(path: str) -> bool:
 
 _BROKER = (503, 504)
 _BODY = (413, 415)
+_SERVICE = (404, 503, 504)
+_NOTIFIED: Schema = {"oneOf": [response_models.NotificationResponse, response_models.NotifyBatchResults]}
 _PUBLISHED: Schema = {"oneOf": [response_models.ReceiptResponse, response_models.BatchResults]}
 
 ROUTES = (
@@ -120,6 +122,26 @@ ROUTES = (
         },
         body=tuple(request_models.TARGETS.values()),
         accepts_array=True,
+    ),
+    Route(
+        "notify",
+        "POST",
+        "/api/notifications",
+        "Store a notification in the inbox of a user, or of each of up to 1,000, or an array of up to `max_batch`",
+        {200: _NOTIFIED},
+        (400, *_BODY, *_SERVICE),
+        body=request_models.NOTIFICATIONS,
+        accepts_array=True,
+    ),
+    Route(
+        "delete_notifications",
+        "POST",
+        "/api/users/<user>/notifications/delete",
+        "Delete notifications of a user: those with these ids, or all of a group",
+        {200: response_models.DeletionResponse},
+        (400, *_BODY, *_SERVICE),
+        path={"user": schemas.USER},
+        body=(request_models.NotificationsById, request_models.NotificationsOfGroup),
     ),
     Route(
         "publication",

@@ -25,6 +25,7 @@ from tidings.wire.channels import (
     user_channel,
 )
 from tidings.wire.cursor import PLACES_MAX, Cursor
+from tidings.wire.notification_fields import BODY_MAX, LIFE_MAX_S, LINK_MAX, TITLE_MAX, USERS_MAX
 
 Schema: TypeAlias = dict[str, Any]
 
@@ -76,6 +77,50 @@ CONNECTION: Schema = {
     "description": "The public id of a connection, from `tidings:ready` or `/api/connections`",
 }
 VISIBLE_ASCII: Schema = {"type": "string", "pattern": f"^[!-~]{{1,{_VISIBLE_MAX}}}$"}
+
+# The forms of `tidings.wire.notification_fields`.
+_CONTROL = r"\u0000-\u001f\u007f-\u009f\u2028\u2029"
+_SPACE = r" \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
+_NEXT = rf"[^{_CONTROL}{_SPACE}\\]"
+_FIRST = rf"[^{_CONTROL}{_SPACE}\\/]"
+_GROUP_PATTERN = r"^[A-Za-z0-9_.:-]{1,128}$"
+CATEGORY: Schema = {
+    "type": "string",
+    "pattern": "^[a-z][a-z0-9_]{0,63}$",
+    "description": "A category of tidings.toml, `[notifications.categories.<name>]`",
+}
+TITLE: Schema = {
+    "type": "string",
+    "maxLength": TITLE_MAX,
+    "pattern": f"^[^{_CONTROL}]*[^{_CONTROL}{_SPACE}][^{_CONTROL}]*$",
+    "description": "One line of text",
+}
+NOTIFICATION_BODY: Schema = {
+    "type": ["string", "null"],
+    "maxLength": BODY_MAX,
+    "pattern": r"^[^\u0000-\u0009\u000b-\u001f\u007f-\u009f\u2028\u2029]*$",
+    "description": "Text, with line feeds",
+}
+LINK: Schema = {
+    "type": ["string", "null"],
+    "maxLength": LINK_MAX,
+    "pattern": rf"^(https?://[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*(:[1-9][0-9]{{0,3}})?)?(/({_FIRST}{_NEXT}*)?)?$",
+    "minLength": 1,
+    "description": "An http(s) URL, or a path of the page's own host",
+}
+NOTIFICATION_ID: Schema = {
+    "type": ["string", "null"],
+    "pattern": f"^[A-Za-z0-9_.:-]{{1,{ID_MAX}}}$",
+    "description": "The same id for the same user within seven days stores nothing new. Without it, the hub makes one",
+}
+GROUP: Schema = {"type": ["string", "null"], "pattern": _GROUP_PATTERN}
+EXPIRES_IN_S: Schema = {
+    "type": ["number", "null"],
+    "exclusiveMinimum": 0,
+    "maximum": LIFE_MAX_S,
+    "description": "Seconds after which the notification is gone",
+}
+USERS: Schema = {"type": "array", "items": USER, "minItems": 1, "maxItems": USERS_MAX}
 
 
 def check_user(value: object) -> str:

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from flask import Flask, Response, request
 
 from tidings.errors import BadRequest, TidingsError, TooLarge, Unauthorized
-from tidings.wire.notification import Notification, read_notification
+from tidings.wire.notification import Notification, read_notifications
 from tidings_notifications.api.requests import Fields, json_object, query_fields
 from tidings_notifications.api.responses import install, json_response
 from tidings_notifications.core.notification import Stored
@@ -76,7 +76,9 @@ class NotificationApi:
             raise BadRequest("notifications must be a list of at least one notification")
         if len(items) > NOTIFICATIONS_MAX:
             raise TooLarge(f"{len(items):,} notifications are more than {NOTIFICATIONS_MAX:,}; send several requests")
-        readings = [self._read(item) for item in items]
+        readings = [reading for item in items for reading in self._read(item)]
+        if len(readings) > NOTIFICATIONS_MAX:
+            raise TooLarge(f"they are for more than {NOTIFICATIONS_MAX:,} users; send several requests")
         notifications = [reading for reading in readings if isinstance(reading, Notification)]
         results = iter(self._writer.store(notifications) if notifications else ())
         return json_response(
@@ -152,11 +154,12 @@ class NotificationApi:
         """The metrics."""
         return Response(self._metrics.render(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
-    def _read(self, item: object) -> Notification | TidingsError:
+    def _read(self, item: object) -> Sequence[Notification | TidingsError]:
         try:
-            return read_notification(item, max_bytes=self._max_bytes)
+            return read_notifications(item, max_bytes=self._max_bytes)
         except TidingsError as error:
-            return error
+            users = item.get("users") if isinstance(item, dict) else None
+            return [error] * (len(users) if isinstance(users, list) else 1)
 
     def _check_key(self) -> None:
         # Before Flask raises 404: a caller without a key does not learn which addresses exist.

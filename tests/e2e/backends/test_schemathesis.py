@@ -5,14 +5,18 @@ Schemathesis generates every example from `/api/openapi.json`, with all checks e
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 import schemathesis
 from flask import Flask
 from hypothesis import HealthCheck, settings
-from pydantic import SecretStr
 from schemathesis.config import SchemathesisConfig
 
+from support.notification_node import NotificationNode
+from support.ports import free_port
+from support.processes.hub import SECRET
 from support.small_hub import API_KEY, SmallHub
 from tidings_hub.config.settings import Settings
 from tidings_hub.web.app import create_app
@@ -20,8 +24,9 @@ from tidings_hub.web.app import create_app
 _BEARER = {"Authorization": f"Bearer {API_KEY}"}
 
 
-def _app(*, dev: bool) -> Flask:
-    return create_app(SmallHub(Settings(dev=dev, api_keys=() if dev else (SecretStr(API_KEY),))))
+def _app(*, dev: bool, **more: Any) -> Flask:
+    settings = Settings.model_validate({"dev": dev, "api_keys": [] if dev else [API_KEY], **more})
+    return create_app(SmallHub(settings))
 
 
 # The API rejects an array over `maxItems` with 413. Schemathesis does not expect this status by default.
@@ -51,3 +56,32 @@ def test_api_matches_its_description_with_keys(case: schemathesis.Case[Any]) -> 
 @_settings
 def test_api_matches_its_description_without_keys_in_dev_mode(case: schemathesis.Case[Any]) -> None:
     case.call_and_validate()
+
+
+_service_port = free_port()
+_inbox_app = _app(
+    dev=False,
+    secret=SECRET,
+    notifications={"url": f"http://127.0.0.1:{_service_port}", "categories": {"order_shipped": {}, "mention": {}}},
+)
+_inbox_api = schemathesis.openapi.from_wsgi("/api/openapi.json", _inbox_app, config=_CONFIG, headers=_BEARER)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotificationNode]:
+    """A notification service on SQLite."""
+    node = NotificationNode(tmp_path_factory.mktemp("node"), service_port=_service_port)
+    try:
+        yield node.start()
+    finally:
+        node.stop()
+
+
+@_inbox_api.include(path_regex="notifications").parametrize()
+@_settings
+def test_api_of_notifications_matches_its_description(service: NotificationNode, case: schemathesis.Case[Any]) -> None:
+    case.call_and_validate(headers=_BEARER)
+
+
+def test_notifications_were_stored(service: NotificationNode) -> None:
+    assert service.service.metric("tidings_notifications_stored_total") > 0
