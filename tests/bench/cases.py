@@ -11,6 +11,7 @@ from bench.growth import GROWTH, Growth
 from bench.herd import HERD, Herd
 from bench.inbox import INBOX, InboxStore
 from bench.resubscribe import RESUBSCRIBE, Resubscribe
+from bench.web_push import WEB_PUSH, WebPushLoad
 
 _ALL = ("tidings", "node", "python-socketio", "floor")
 _PEERS = ("tidings", "node", "python-socketio")
@@ -285,6 +286,21 @@ CASES = (
         (
             Goal("SQLite: ≥ 0.5 x a bare INSERT of the same rows", "sqlite_ratio", 0.5),
             Goal("PostgreSQL: ≥ 0.5 x a bare INSERT of the same rows", "postgresql_ratio", 0.5),
+        ),
+        rounds=3,
+    ),
+    Case(
+        "web-push",
+        "100,000 push subscriptions are due",
+        "One sender encrypts a message for each and sends it over TLS to four push services, which answer after 50 ms. "
+        "Memory is the largest resident memory of the sender minus the one after its first 2,000 pushes.",
+        ("tidings",),
+        WebPushLoad(100_000),
+        WEB_PUSH,
+        (
+            Goal("≥ 1,000 pushes/s", "pushes_per_s", 1000),
+            Goal("every push is accepted", "sent_pct", _ALL_PCT),
+            Goal("memory grows by ≤ 32 MiB", "grown_mib", 32, at_most=True),
         ),
         rounds=3,
     ),

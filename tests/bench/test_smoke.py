@@ -16,6 +16,7 @@ from bench.inbox import InboxStore
 from bench.report import markdown
 from bench.rig import open_rig
 from bench.systems import Floor, Rig, Tidings
+from bench.web_push import WebPushLoad
 
 CLIENTS = 50
 PUBLICATIONS = 100
@@ -51,6 +52,13 @@ def test_inboxes_store_what_the_case_measures(rig: Rig) -> None:
         row = InboxStore(1.0)(hub, quick=True)
     assert row["sqlite_store_per_s"] > 0
     assert row["postgresql_ratio"] > 0
+
+
+def test_every_push_is_accepted(rig: Rig) -> None:
+    with Tidings(rig) as hub:
+        row = WebPushLoad(10_000)(hub, quick=True)
+    assert row["sent_pct"] == 100
+    assert row["pushes_per_s"] > 0
 
 
 def test_the_generator_receives_everything_from_the_floor(rig: Rig) -> None:
