@@ -50,7 +50,7 @@ pip_install = for attempt in 1 2 3; do \
 	done
 
 $(STAMPS)/server: pyproject.toml $(BIN)/python | $(STAMPS)
-	@$(call pip_install,server)
+	@$(call pip_install,server$(COMMA)notifications)
 	@touch $@
 
 $(STAMPS)/examples: pyproject.toml $(BIN)/python | $(STAMPS)
@@ -115,7 +115,8 @@ $(STAMPS)/js: $(STAMPS)/npm $(wildcard sdk_js/scripts/*) $(shell find sdk_js/src
 
 run: ## run a development hub on http://127.0.0.1:8000/
 	@$(MAKE) --no-print-directory --jobs=2 $(STAMPS)/server $(STAMPS)/js
-	@exec $(BIN)/tidings serve --dev $(ARGS)
+	@mkdir -p data
+	@exec $(BIN)/tidings serve --dev $(if $(wildcard tidings.toml),,--config examples/run.toml) $(ARGS)
 
 chat: $(STAMPS)/examples $(STAMPS)/js $(STAMPS)/redis ## run the example chat on http://127.0.0.1:5000/
 	@exec $(BIN)/python examples/chat $(ARGS)

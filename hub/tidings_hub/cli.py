@@ -79,6 +79,7 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one table
     serve.add_argument("--log-level", choices=["debug", "info", "warning", "error"], help="minimum level to log (info)")
     serve.add_argument("--app", metavar="MODULE", help="your event handlers, module or module:name")
     serve.add_argument("--wsgi", metavar="MODULE:NAME", help="your WSGI application, for every other path")
+    serve.add_argument("--supervise", action="store_true", help=argparse.SUPPRESS)
     serve.add_argument("--profile", type=Path, metavar="FILE", help="write a profile: .html, .json or .txt")
 
     token = _command(commands, "token", _token, "issue a token for a user")
@@ -135,6 +136,8 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one table
     )
     notifications.add_argument("--migrate", action="store_true", help="create or update the tables, and exit")
     notifications.add_argument("--log-level", choices=["debug", "info", "warning", "error"])
+    # Of the supervisor: its end is the end of standard input.
+    notifications.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)
 
     doctor = _command(commands, "doctor", _doctor, "publish and receive one event, and print what fails")
     _add_connection_flags(doctor)
@@ -191,7 +194,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     from tidings_hub.node.worker import VARIABLE, Worker
 
     workers = arguments.workers or os.environ.get("TIDINGS_WORKERS")
-    if workers not in {None, "1", 1} and VARIABLE not in os.environ:
+    if (arguments.supervise or workers not in {None, "1", 1}) and VARIABLE not in os.environ:
         return _supervise(arguments)
     from tidings_hub import runtime
 
@@ -200,9 +203,9 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     settings = _load_serve_settings(arguments)
     settings.check_serving()
-    if settings.workers > 1 and VARIABLE not in os.environ:
-        # The number comes from tidings.toml. The supervisor must run unpatched, so start again with the flag.
-        flags = [*_serve_flags(arguments), "--workers", str(settings.workers)]
+    if (settings.workers > 1 or settings.notifications.has_child) and VARIABLE not in os.environ:
+        # These come from tidings.toml. The supervisor must run unpatched, so start again with a flag.
+        flags = [*_serve_flags(arguments), "--workers", str(settings.workers), "--supervise"]
         os.execv(sys.executable, [sys.executable, "-m", "tidings_hub", "serve", *flags])  # noqa: S606 - no shell is needed
     log.setup(settings.log_level, select=runtime.original("select"))
     from tidings_hub.node import serve
@@ -210,7 +213,8 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     worker, profile = Worker.from_environment(os.environ), None
     if arguments.profile is not None:
-        profile = Profiler(arguments.profile if worker is None else for_worker(arguments.profile, worker.index))
+        file = arguments.profile
+        profile = Profiler(for_worker(file, worker.index) if worker is not None and worker.has_siblings else file)
     return serve.run(settings, load=lambda: _load_serve_settings(arguments), worker=worker, profile=profile)
 
 
@@ -223,7 +227,12 @@ def _supervise(arguments: argparse.Namespace) -> int:
     settings = _load_serve_settings(arguments)
     settings.check_serving()
     log.setup(settings.log_level, select=select)
-    return Supervisor(settings, _serve_flags(arguments), os.environ).run()
+    environment = dict(os.environ)
+    if arguments.config is not None:
+        environment["TIDINGS_CONFIG"] = str(arguments.config)
+    return Supervisor(
+        settings, _serve_flags(arguments), environment, load=lambda: _load_serve_settings(arguments)
+    ).run()
 
 
 def _load_serve_settings(arguments: argparse.Namespace) -> Settings:

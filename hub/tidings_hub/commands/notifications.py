@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import select
 
 from tidings.errors import BadConfig, MissingExtra
@@ -28,6 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
             " or set database in [notifications]"
         )
     log.setup(arguments.log_level or settings.log_level, select=select)
+    # Alembic reports each of its plugins when it is imported.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         from tidings_notifications.service import process
     except ModuleNotFoundError as error:
@@ -39,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if kind_of(hub.url) not in _PUBLISHERS:
         raise BadConfig("the service publishes to the hub's Redis, or to the hub over HTTP; set --to to one of them")
-    return process.run(settings, hub.url, prefix=hub.prefix, api_key=hub.api_key)
+    return process.run(settings, hub.url, prefix=hub.prefix, api_key=hub.api_key, ends_with_stdin=arguments.with_parent)
 
 
 def _with_flags(settings: Settings | None, arguments: argparse.Namespace) -> Settings:

@@ -139,6 +139,11 @@ class Notifications(SettingsModel):
         host = _REACHABLE.get(host, host)
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
+    @property
+    def has_child(self) -> bool:
+        """Whether `tidings serve` starts the service: there is a database, and nodes know the address."""
+        return bool(self.database) and not self.url and self.service_url() is not None
+
     @field_validator("categories")
     @classmethod
     def _categories(cls, value: dict[str, NotificationCategory]) -> dict[str, NotificationCategory]:

@@ -190,7 +190,7 @@ class Node:
         if not self.hub.revocations.wait_until_read(_FIRST_READ_S):
             logger.warning("the revocations could not be read yet: clients are refused until this node has read them")
         address = settings.advertise
-        if worker is not None:
+        if worker is not None and worker.has_siblings:
             address = worker.advertise(address)
             self.engine.listen_unix(worker.addresses[settings.node_id].removeprefix(UNIX))
             if address:

@@ -1,4 +1,6 @@
-"""`tidings serve --workers N`: starts N nodes on one port, restarts those that crash or hang, and forwards signals.
+"""Starts one or more nodes on one port, and the notification service; restarts them, and forwards signals.
+
+`tidings serve` runs it with several workers or with a database of notifications.
 
 The supervisor is a plain process without an event loop, and no client can reach it. Each node listens on the port
 itself (SO_REUSEPORT), and on a unix socket for requests that the kernel gave to a sibling. The standard input of each
@@ -17,12 +19,13 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tidings.errors import BadConfig
 from tidings_hub.config.settings import Settings
 from tidings_hub.node.liveness import Liveness
+from tidings_hub.node.service_child import ServiceChild, reload_service, service_environment
 from tidings_hub.node.worker import Worker
 from tidings_hub.node.worker_process import WorkerProcess
 
@@ -43,11 +46,19 @@ _USAGE_ERROR = 2
 class Supervisor:
     """Runs until a stop signal arrived and all workers have ended.
 
-    `arguments` are those of `tidings serve` that all workers share.
+    `arguments` are those of `tidings serve` that all workers share. `load` reads the settings again.
     """
 
-    def __init__(self, settings: Settings, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        load: Callable[[], Settings],
+    ) -> None:
         self._settings = settings
+        self._load = load
         self._arguments = list(arguments)
         self._environment = environment
         self._selector = selectors.DefaultSelector()
@@ -57,6 +68,7 @@ class Supervisor:
         self._has_failures = False
         self._code = 0
         self._workers: list[WorkerProcess] = []
+        self._services: list[ServiceChild] = []  # none or one
         self._port = settings.port
 
     def run(self) -> int:
@@ -68,11 +80,17 @@ class Supervisor:
         self._port = reserved.getsockname()[1]
         folder = Path(tempfile.mkdtemp(prefix="tidings-"))
         try:
-            self._workers = self._build_workers(folder)
+            shared = self._shared_environment()
+            self._workers = self._build_workers(folder, shared)
+            if self._settings.notifications.has_child:
+                environment = service_environment(self._settings, shared, port=self._port)
+                self._services.append(ServiceChild(environment, drain_s=self._settings.drain_s))
             self._listen_to_signals()
-            while not self._is_stopping or any(worker.running for worker in self._workers):
+            while not self._is_stopping or self._has_workers() or any(child.is_running for child in self._services):
                 self._step()
         finally:
+            for service in self._services:
+                service.end()
             for worker in self._workers:
                 if worker.running is not None:
                     worker.kill()
@@ -81,16 +99,24 @@ class Supervisor:
             reserved.close()
         return self._code
 
-    def _build_workers(self, folder: Path) -> list[WorkerProcess]:
+    def _has_workers(self) -> bool:
+        return any(worker.running for worker in self._workers)
+
+    def _shared_environment(self) -> dict[str, str]:
+        shared = dict(self._environment)
+        if not self._settings.relay_secrets():
+            # Under --dev, or with public keys only: only these processes need the secret.
+            shared["TIDINGS_RELAY_SECRET"] = secrets.token_urlsafe(32)
+        return shared
+
+    def _build_workers(self, folder: Path, shared: Mapping[str, str]) -> list[WorkerProcess]:
         settings = self._settings
         names = [f"{settings.node_id}-{index}" for index in range(settings.workers)]
+        if settings.workers == 1:
+            names = [settings.node_id]
         if len(names[-1]) > _NODE_ID_MAX:
             raise BadConfig(f"node_id {settings.node_id} is too long: workers append a number to it")
         addresses = {name: f"unix:{folder / name}" for name in names}
-        shared = dict(self._environment)
-        if not settings.relay_secrets():
-            # Under --dev, or with public keys only: only these workers need the secret.
-            shared["TIDINGS_RELAY_SECRET"] = secrets.token_urlsafe(32)
         timeout_s, start_timeout_s = settings.worker_timeout_s, settings.worker_start_timeout_s
         return [
             WorkerProcess(
@@ -118,6 +144,10 @@ class Supervisor:
             self._check_workers(now_s)
         elif self._kill_at_s is not None and now_s >= self._kill_at_s:
             self._kill()
+        for service in self._services:
+            if self._is_stopping and not self._has_workers():
+                service.stop(now_s)
+            service.check(now_s)
         wait_s = self._wait_s(now_s)
         events = self._selector.select(wait_s)
         woke_s = time.monotonic()
@@ -146,6 +176,7 @@ class Supervisor:
 
     def _wait_s(self, now_s: float) -> float | None:
         times = [] if self._is_stopping else [worker.due_s for worker in self._workers]
+        times += [service.due_s for service in self._services]
         pending = [time_s for time_s in (*times, self._kill_at_s) if time_s is not None]
         return min(_STEP_S, max(0.0, min(pending) - now_s)) if pending else None
 
@@ -167,7 +198,8 @@ class Supervisor:
             return
         self._has_announced = True
         host = self._settings.host
-        logger.info("%d nodes listen on http://%s:%d/", listening, host, self._port)
+        if len(self._workers) > 1:
+            logger.info("%d nodes listen on http://%s:%d/", listening, host, self._port)
         sys.stdout.write(f"tidings: http://{host}:{self._port}/\n")
         sys.stdout.flush()
 
@@ -177,6 +209,8 @@ class Supervisor:
                 self._stop()
             elif number == signal.SIGHUP:
                 self._send_signal(signal.SIGHUP)
+                for service in self._services:
+                    self._settings = reload_service(service, self._settings, self._load)
 
     def _send_signal(self, number: signal.Signals) -> None:
         for worker in self._workers:
@@ -200,7 +234,7 @@ class Supervisor:
         self._is_stopping = True
         settings = self._settings
         self._kill_at_s = time.monotonic() + settings.drain_notice_s + settings.drain_s + _KILL_AFTER_S
-        logger.info("draining %d nodes", len(self._workers))
+        logger.info("stopping; nodes to drain: %d", len(self._workers))
         self._send_signal(signal.SIGTERM)
 
     def _kill(self) -> None:
@@ -211,6 +245,10 @@ class Supervisor:
                 worker.kill()
 
     def _reap(self) -> None:
+        for service in self._services:
+            code = service.reap(time.monotonic())
+            if self._is_stopping and code not in {None, 0}:
+                self._code = self._code or 1
         for worker in self._workers:
             running = worker.running
             if running is None or (code := running.poll()) is None:

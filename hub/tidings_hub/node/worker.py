@@ -29,6 +29,11 @@ class Worker:
     hangs: int = 0
     beat_fd: int = NO_PIPE
 
+    @property
+    def has_siblings(self) -> bool:
+        """Whether the supervisor runs other nodes as well."""
+        return len(self.addresses) > 1
+
     def to_text(self) -> str:
         """The value of the environment variable."""
         return json.dumps(asdict(self))

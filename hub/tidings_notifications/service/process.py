@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -38,18 +39,17 @@ def migrate_database(url: str) -> str:
     return "the tables are up to date"
 
 
-def run(settings: Settings, url: str, *, prefix: str, api_key: str | None) -> int:
+def run(settings: Settings, url: str, *, prefix: str, api_key: str | None, ends_with_stdin: bool) -> int:
     """Run the service until SIGTERM or SIGINT, then drain. Returns the exit code.
 
     `url`: the hub's Redis, with its key `prefix`, or the hub itself over HTTP, with an `api_key`.
+    `ends_with_stdin`: also drain when standard input ends: it is a pipe from the supervisor, which has then ended.
 
     Raises:
         BadConfig: a setting is wrong, the address is in use, or the tables are of another version.
         Unavailable: the database failed.
     """
     options = settings.notifications
-    # Alembic reports each of its plugins.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     with ExitStack() as resources:
         listening = resources.enter_context(bind(*listen_address(options.listen)))
         database = Database(options.database)
@@ -77,9 +77,13 @@ def run(settings: Settings, url: str, *, prefix: str, api_key: str | None) -> in
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: process.request_stop())
         process.start(server)
+        if ends_with_stdin:
+            process.stop_with_stdin()
         host, port = listening.getsockname()[:2]
         # Programs that start the service read the port in this line.
-        print(f"notifications: http://{f'[{host}]' if ':' in host else host}:{port}/", flush=True)  # noqa: T201
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+        print(f"notifications: {address}", flush=True)  # noqa: T201
+        logger.info("the notification service listens on %s", address)
         process.wait()
         process.drain(server)
     return 0
@@ -104,6 +108,15 @@ class ServiceProcess:
     def request_stop(self) -> None:
         """End `wait`. For signal handlers."""
         self._stop_requested.set()
+
+    def stop_with_stdin(self) -> None:
+        """Request the stop when standard input ends."""
+        self._thread("parent", self._read_stdin).start()
+
+    def _read_stdin(self) -> None:
+        while os.read(0, 4096):
+            pass
+        self.request_stop()
 
     def wait(self) -> None:
         """Wait until `request_stop`."""
