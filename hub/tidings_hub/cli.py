@@ -101,6 +101,20 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one table
     publish.add_argument("data", metavar="JSON", nargs="?", default="null")
     publish.add_argument("--id", help="a repeated id publishes nothing new")
 
+    notify = _command(commands, "notify", _notify, "put a notification into the inbox of users")
+    _add_settings_flags(notify)
+    notify.add_argument("--to", metavar="URL", help="the hub, http://host:8000, or its broker; default: TIDINGS_URL")
+    notify.add_argument("users", nargs="+", metavar="USER")
+    notify.add_argument("--category", required=True, metavar="NAME", help="one of [notifications.categories]")
+    notify.add_argument("--title", required=True, metavar="TEXT")
+    notify.add_argument("--body", metavar="TEXT")
+    notify.add_argument("--url", help="where a click leads: https://… or /path")
+    notify.add_argument("--icon", metavar="URL", help="an image: https://… or /path")
+    notify.add_argument("--data", metavar="JSON", help="anything for the page")
+    notify.add_argument("--id", help="a repeated id stores nothing new")
+    notify.add_argument("--group", help="it replaces an unread one of this group")
+    notify.add_argument("--expires-in-s", type=float, metavar="S", help="it leaves the inbox after S seconds")
+
     tail = _command(commands, "tail", _tail, "print the publications of channels as they arrive")
     _add_connection_flags(tail)
     tail.add_argument("channels", nargs="+", metavar="CHANNEL")
@@ -273,6 +287,12 @@ def _publish(arguments: argparse.Namespace) -> int:
     from tidings_hub.commands import publish
 
     return publish.run(arguments)
+
+
+def _notify(arguments: argparse.Namespace) -> int:
+    from tidings_hub.commands import notify
+
+    return notify.run(arguments)
 
 
 def _tail(arguments: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from tidings.emitter import Emitter
 from tidings.errors import Forbidden, HubError, TidingsError, Unauthorized, Unavailable
 from tidings.wire.channels import user_channel
 from tidings_hub.commands import token
+from tidings_hub.commands.doctor_service import check_notification_service
 from tidings_hub.commands.event_stream import EventStream, connect, error_text, not_from_hub, read_json_object
 from tidings_hub.commands.target import Target, find_target
 from tidings_hub.log import escape_control, mask_secrets
@@ -58,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     _check_keys(ready or {}, checklist)
     _check_broker(ready or {}, checklist)
     _check_round_trip(arguments, target, checklist)
+    check_notification_service(target, checklist)
     print("all checks passed" if not checklist.failures else f"failed checks: {checklist.failures}")
     return 1 if checklist.failures else 0
 

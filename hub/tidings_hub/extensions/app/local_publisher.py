@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
-from tidings.errors import Unavailable
-from tidings.publishers.base import OutgoingPublication, PublishResult
+from tidings.errors import TidingsError, Unavailable
+from tidings.publishers.base import NotifyResult, OutgoingNotification, OutgoingPublication, PublishResult
 from tidings.wire.control import Command, CommandResult, History, NodeRecord
 from tidings.wire.cursor import Cursor
+from tidings.wire.notification import Notification
 from tidings.wire.presence import Presence
 from tidings.wire.reports import Report, ReportQuery
 from tidings_hub.services.api import NodeApi
+from tidings_hub.services.backend_notifications import NOTIFICATIONS_MAX
 
 
 class LocalPublisher:
     """A `HubPublisher`. Before `node` is set, which is so in any process but a hub, every call raises Unavailable.
 
-    The time limit of a call is the node's `broker_timeout_s`; `timeout_s` is ignored.
+    The time limit of a call is the node's `broker_timeout_s` unless it names another one; `timeout_s` is ignored.
     """
 
     def __init__(self) -> None:
@@ -29,6 +32,17 @@ class LocalPublisher:
             return self._running().publish(items)
         except Unavailable as error:
             return [error for _ in items]
+
+    def notify(self, items: Sequence[OutgoingNotification], *, timeout_s: float) -> list[NotifyResult]:
+        """See `Notifier.notify`. The time limit of a request to the service is the node's `request_timeout_s`."""
+        results: list[NotifyResult] = []
+        for start in range(0, len(items), NOTIFICATIONS_MAX):
+            part = items[start : start + NOTIFICATIONS_MAX]
+            try:
+                results += self._running().notifications.store(_by_content(part))
+            except TidingsError as error:
+                results += [error for _ in part]
+        return results
 
     def send_command(self, command: Command, *, timeout_s: float) -> CommandResult:
         """See `NodeQueries.send_command`."""
@@ -59,3 +73,9 @@ class LocalPublisher:
         if self.node is None or self._closed:
             raise Unavailable("no hub runs this app; publish with an Emitter in other processes")
         return self.node
+
+
+def _by_content(items: Sequence[OutgoingNotification]) -> list[list[Notification]]:
+    """Notifications that differ only in their user, together: the node sends them to the service once."""
+    notifications = [item.notification for item in items]
+    return [list(group) for _, group in groupby(notifications, key=lambda notification: notification.encode_for(()))]
