@@ -153,6 +153,13 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one table
     # Of the supervisor: its end is the end of standard input.
     notifications.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)
 
+    vapid = _command(commands, "vapid", _vapid, "make the key for Web Push, and print its public key")
+    _add_settings_flags(vapid)
+    vapid.add_argument(
+        "file", type=Path, metavar="FILE", nargs="?", help="vapid_key_file of the settings, or vapid.pem"
+    )
+    vapid.add_argument("--show", action="store_true", help="print the public key of an existing file")
+
     doctor = _command(commands, "doctor", _doctor, "publish and receive one event, and print what fails")
     _add_connection_flags(doctor)
     doctor.add_argument("--token", help="default: TIDINGS_TOKEN, or one signed with the configured secret")
@@ -317,6 +324,12 @@ def _notifications(arguments: argparse.Namespace) -> int:
     from tidings_hub.commands import notifications
 
     return notifications.run(arguments)
+
+
+def _vapid(arguments: argparse.Namespace) -> int:
+    from tidings_hub.commands import vapid
+
+    return vapid.run(arguments)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -44,6 +44,9 @@ class ServiceMetrics:
         self.deleted = self._counter("deleted", "Notifications deleted because they expired or of keep_days")
         self.digests = self._counter("digests", "Digests that became due")
         # Web Push
+        self.subscriptions_dropped = self._counter(
+            "subscriptions_dropped", "Push subscriptions beyond subscriptions_max"
+        )
         self.pushes = self._counter("pushes", "Pushes that a push service responded to, or did not, by outcome", "code")
         self.pushes_postponed = self._counter("pushes_postponed", "Pushes tried again later because others were slow")
         self.pushes_in_flight = self._gauge("pushes_in_flight", "Pushes that are being sent")

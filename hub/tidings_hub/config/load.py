@@ -24,6 +24,7 @@ from tidings_hub.config.notifications import NotificationCategory, Notifications
 from tidings_hub.config.security import JwksSource, KeySource, Namespace
 from tidings_hub.config.service_links import service_links
 from tidings_hub.config.settings import Settings
+from tidings_hub.config.web_push import WebPush
 
 ENV_PREFIX = "TIDINGS_"
 FILE_NAME = "tidings.toml"
@@ -171,7 +172,7 @@ def _suggest_for_entry(location: tuple[int | str, ...]) -> str:
         "jwks": JwksSource,
         "namespaces": Namespace,
         "hooks": Hooks,
-        "notifications": NotificationCategory if len(location) > _IN_ENTRY else Notifications,
+        "notifications": _entry_of_notifications(location),
     }
     formats: dict[str, type[SettingsModel]] = {
         "pusher": PusherApp,
@@ -184,3 +185,9 @@ def _suggest_for_entry(location: tuple[int | str, ...]) -> str:
         if entry is QueueSource and (hint := suggest(str(location[1]), formats)):
             return hint
     return suggest(str(location[-1]), entry.model_fields) if entry else ""
+
+
+def _entry_of_notifications(location: tuple[int | str, ...]) -> type[SettingsModel]:
+    if len(location) > _IN_ENTRY:
+        return NotificationCategory
+    return WebPush if location[1:2] == ("web_push",) and len(location) == _IN_ENTRY else Notifications

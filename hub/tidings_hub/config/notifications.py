@@ -13,6 +13,7 @@ from pydantic import field_validator
 
 from tidings.errors import BadConfig
 from tidings_hub.config.fields import SettingsModel, setting
+from tidings_hub.config.web_push import WebPush
 
 # What the hub's secret signs: nodes and the service derive the same key from it.
 _KEY_PURPOSE = b"tidings notifications"
@@ -51,6 +52,7 @@ class Notifications(SettingsModel):
     categories: dict[str, NotificationCategory] = setting(
         {}, "The categories, each a table `[notifications.categories.<name>]`"
     )
+    web_push: WebPush = setting(WebPush(), "Web Push, the table `[notifications.web_push]`")
     keep_days: int = setting(
         90,
         "Days for which a notification is kept",

@@ -18,6 +18,7 @@ from tidings_hub.config.load import LoadedSettings
 from tidings_hub.config.notifications import NotificationCategory, Notifications
 from tidings_hub.config.security import JwksSource, KeySource, Namespace
 from tidings_hub.config.settings import Settings
+from tidings_hub.config.web_push import WebPush
 from tidings_hub.log import mask_secrets
 
 _MASK = "***"
@@ -78,6 +79,7 @@ def as_markdown() -> str:
     entries = (
         *((Namespace, "namespaces.<name>"), (KeySource, "keys"), (JwksSource, "jwks"), (Hooks, "hooks")),
         (Notifications, "notifications"),
+        (WebPush, "notifications.web_push"),
         (NotificationCategory, "notifications.categories.<name>"),
     )
     ingress = (

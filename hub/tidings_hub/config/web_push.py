@@ -19,7 +19,7 @@ _HOST_PATTERN = re.compile(r"(?:\*\.)?[a-z0-9](?:[a-z0-9.:-]*[a-z0-9])?\Z", re.I
 
 
 class WebPush(SettingsModel):
-    """Web Push, `[notifications.web_push]` in tidings.toml. Without `vapid_key_file` nothing is pushed."""
+    """Web Push, `[notifications.web_push]`. Without `vapid_key_file` browsers cannot use it. Nothing is pushed yet."""
 
     vapid_key_file: str = setting("", "The file of the private key; `tidings vapid` makes one")
     contact: str = setting("", "Whom a push service can reach: `mailto:ops@shop.example` or an https URL")
@@ -29,6 +29,14 @@ class WebPush(SettingsModel):
     )
     allow_private: bool = setting(
         default=False, about="Whether pushes may go to loopback, private and other non-public addresses"
+    )
+    subscriptions_max: int = setting(
+        20,
+        "Subscriptions of one user",
+        ge=1,
+        le=1000,
+        policy="delete the one unused for longest",
+        metric="notifications_subscriptions_dropped",
     )
     timeout_s: float = setting(
         10.0, "Seconds for one push", ge=0.1, le=120, policy="try again later", metric="notifications_pushes"

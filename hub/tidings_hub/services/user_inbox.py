@@ -89,39 +89,55 @@ class InboxService:
             NotFound: this hub has no inboxes. Forbidden: an anonymous client. TooFast: too many requests of the user.
             BadRequest: a field is wrong. Unavailable: the service does not answer.
         """
-        lane = self._admit(claims, fields, _PAGE_FIELDS)
+        lane = self.admit(claims, fields, _PAGE_FIELDS)
         query = {name: _query_text(name, value) for name, value in fields.items() if value is not None}
         query |= {"user": claims.sub, "max_bytes": str(self._page_max_bytes)}
         return lane.request("GET", f"/inbox?{urlencode(query)}")[0]
 
     def mark(self, claims: Claims, fields: Fields) -> str:
         """Mark notifications of the user, or all of them. Returns the result as JSON. Raises as `page`."""
-        lane = self._admit(claims, fields, _MARK_FIELDS)
-        return lane.request("POST", "/inbox/mark", self._body(claims, fields))[0]
+        lane = self.admit(claims, fields, _MARK_FIELDS)
+        return lane.request("POST", "/inbox/mark", self.body(claims, fields))[0]
 
     def preferences(self, claims: Claims, fields: Fields) -> str:
         """The user's preferences as JSON; with fields: after one was changed. Raises as `page`."""
-        lane = self._admit(claims, fields, _PREFERENCE_FIELDS)
+        lane = self.admit(claims, fields, _PREFERENCE_FIELDS)
         if fields:
-            return lane.request("PUT", "/inbox/preferences", self._body(claims, fields))[0]
+            return lane.request("PUT", "/inbox/preferences", self.body(claims, fields))[0]
         return lane.request("GET", f"/inbox/preferences?{urlencode({'user': claims.sub})}")[0]
 
-    def _body(self, claims: Claims, fields: Fields) -> bytes:
+    def body(self, claims: Claims, fields: Fields) -> bytes:
+        """A request to the service with these fields, about this user."""
         sent = {name: value for name, value in fields.items() if value is not None}
         return encode_data({**sent, "user": claims.sub}, max_bytes=self._answer_max_bytes)
 
-    def _admit(self, claims: Claims, fields: Fields, names: frozenset[str]) -> RequestLane:
-        if self._clients is None:
-            self.raise_no_service()
+    def admit(self, claims: Claims, fields: Fields, names: frozenset[str]) -> RequestLane:
+        """Where a request of a user goes. `names`: the fields that it may have. Raises as `page`."""
+        lane = self.lane()
         if self._dev and claims.expires_at_s is None and claims.sub.startswith(ANONYMOUS_PREFIX):
             raise Forbidden("an anonymous client has no inbox; connect with a token")
         for name in fields:
             if name not in names:
                 raise BadRequest(f"unknown field {name!a:.60}; known are: {', '.join(sorted(names))}")
-        self._check_rate(claims.sub)
+        self.check_rate(claims.sub)
+        return lane
+
+    def lane(self) -> RequestLane:
+        """Where requests of clients go.
+
+        Raises:
+            NotFound: this hub has no inboxes.
+        """
+        if self._clients is None:
+            self.raise_no_service()
         return self._clients
 
-    def _check_rate(self, user: str) -> None:
+    def check_rate(self, user: str) -> None:
+        """Count a request of a user.
+
+        Raises:
+            TooFast: the user has sent too many.
+        """
         per_minute, burst = self._options.user_requests_per_minute, self._options.user_requests_burst
         if not per_minute or self._rates.take(user, 1, per_minute=per_minute, burst=burst, now_s=self._wall_s()):
             return

@@ -1,4 +1,4 @@
-"""The events `tidings:inbox…` of clients. Each is answered when the notification service has answered.
+"""The events `tidings:inbox…` and `tidings:push` of clients. Each is answered when the service has answered.
 
 Other events of the same client do not wait for it: a service that hangs delays only requests to the inbox.
 """
@@ -16,6 +16,7 @@ from tidings_hub.config.notifications import Notifications
 from tidings_hub.extensions.app.ordered_pool import OrderedPool
 from tidings_hub.metrics import Metrics
 from tidings_hub.services.user_inbox import Fields, InboxService
+from tidings_hub.services.user_push import UserPush
 from tidings_hub.socketio.client import Client
 from tidings_hub.socketio.packet import Packet
 
@@ -35,6 +36,7 @@ class InboxEvents:
             "tidings:inbox": inbox.page,
             "tidings:inbox_mark": inbox.mark,
             "tidings:inbox_preferences": inbox.preferences,
+            "tidings:push": UserPush(inbox).request,
         }
         self._pool = OrderedPool(options.requests_max, options.requests_waiting_max)
         self._metrics = metrics

@@ -14,11 +14,18 @@ from tidings.errors import BadRequest
 from tidings.tokens import Claims
 from tidings_hub.services.api import NodeApi
 from tidings_hub.services.user_inbox import Fields
+from tidings_hub.services.user_push import UserPush
 from tidings_hub.web.body import json_body
 from tidings_hub.web.responses import json_response
 
 _BLUEPRINT: Final = "inbox"
-INBOX_PATHS: Final = frozenset({"/inbox", "/inbox/mark", "/inbox/preferences"})
+_SUBSCRIPTIONS: Final = "/inbox/push-subscriptions"
+INBOX_PATHS: Final = frozenset(
+    {
+        *("/inbox", "/inbox/mark", "/inbox/preferences", "/inbox/push-key"),
+        *(_SUBSCRIPTIONS, f"{_SUBSCRIPTIONS}/renew", f"{_SUBSCRIPTIONS}/mark"),
+    }
+)
 
 
 class InboxViews:
@@ -29,12 +36,17 @@ class InboxViews:
 
     def install(self, app: Flask) -> None:
         """Add the addresses to `app`."""
-        inbox = self._hub.inbox
+        inbox, push = self._hub.inbox, UserPush(self._hub.inbox)
         for method, rule, view in (
             ("GET", "/inbox", self._view(inbox.page)),
             ("POST", "/inbox/mark", self._view(inbox.mark)),
             ("GET", "/inbox/preferences", self._view(inbox.preferences)),
             ("PUT", "/inbox/preferences", self._view(inbox.preferences)),
+            ("GET", "/inbox/push-key", self._view(push.public_key)),
+            ("POST", _SUBSCRIPTIONS, self._view(push.subscribe)),
+            ("DELETE", _SUBSCRIPTIONS, self._view(push.unsubscribe)),
+            ("POST", f"{_SUBSCRIPTIONS}/renew", self._open_view(push.renew)),
+            ("POST", f"{_SUBSCRIPTIONS}/mark", self._open_view(push.mark)),
         ):
             app.add_url_rule(
                 rule, f"{_BLUEPRINT} {method} {rule}", view, methods=[method], provide_automatic_options=False
@@ -48,6 +60,14 @@ class InboxViews:
                 self._hub.inbox.raise_no_service()
             claims = self._hub.authenticate(_token(), request.remote_addr or "")
             return json_response(answer(claims, self._fields()).encode())
+
+        return view
+
+    def _open_view(self, answer: Callable[[str, Fields], str]) -> Callable[[], Response]:
+        """A view for service workers, which have no token but the key of their subscription."""
+
+        def view() -> Response:
+            return json_response(answer(request.remote_addr or "", self._fields()).encode())
 
         return view
 

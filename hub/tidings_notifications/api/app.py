@@ -10,6 +10,7 @@ from flask import Flask, Response, request
 
 from tidings.errors import BadRequest, TidingsError, TooLarge, Unauthorized
 from tidings.wire.notification import Notification, read_notifications
+from tidings_notifications.api.push_views import PushViews
 from tidings_notifications.api.requests import Fields, json_object, query_fields
 from tidings_notifications.api.responses import install, json_response
 from tidings_notifications.core.notification import Stored
@@ -32,6 +33,7 @@ class NotificationApi:
         self,
         inbox: Inbox,
         writer: NotificationWriter,
+        push: PushViews,
         *,
         keys: Sequence[str],
         publication_max_bytes: int,
@@ -40,6 +42,7 @@ class NotificationApi:
     ) -> None:
         self._inbox = inbox
         self._writer = writer
+        self._push = push
         self._keys = [f"Bearer {key}".encode() for key in keys]
         self._max_bytes = publication_max_bytes
         self._metrics = metrics
@@ -59,6 +62,7 @@ class NotificationApi:
             ("POST", "/inbox/mark", self.mark),
             ("GET", "/inbox/preferences", self.preferences),
             ("PUT", "/inbox/preferences", self.set_preference),
+            *self._push.routes(),
             ("GET", "/healthz", self.healthz),
             ("GET", "/readyz", self.readyz),
             ("GET", "/metrics", self.metrics),

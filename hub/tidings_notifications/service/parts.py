@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from tidings.publishers import kind_of, open_publisher
 from tidings.redis_client.keys import RedisKeys
@@ -13,14 +14,19 @@ from tidings.redis_client.topology import open_buckets
 from tidings.redis_client.url import RedisAddress
 from tidings_hub.config.notifications import Notifications
 from tidings_hub.config.settings import Settings
+from tidings_hub.config.web_push import WebPush
+from tidings_notifications.api.push_views import PushSettings
 from tidings_notifications.core.notification import Category
 from tidings_notifications.inbox import Inbox
+from tidings_notifications.inbox.subscriptions import Subscriptions
 from tidings_notifications.intake.consumer import StreamConsumer
 from tidings_notifications.intake.stream import NotificationStream, StreamRules
 from tidings_notifications.metrics import ServiceMetrics
 from tidings_notifications.scheduler.event_relay import EventRelay
 from tidings_notifications.scheduler.sweeper import Sweeper
 from tidings_notifications.store.database import Database
+from tidings_notifications.web_push.endpoints import EndpointRules
+from tidings_notifications.web_push.vapid import VapidKey
 from tidings_notifications.writer import NotificationWriter
 
 
@@ -70,6 +76,8 @@ class ServiceParts:
             event_max_bytes=max_bytes,
             on_events=self.relay.wake,
         )
+        self.subscriptions = Subscriptions(database, user_max=options.web_push.subscriptions_max)
+        self.push_settings = push_settings_of(options.web_push)
         self.writer = NotificationWriter(self.inbox, self.metrics)
         self.sweeper = Sweeper(
             self.inbox,
@@ -88,6 +96,18 @@ class ServiceParts:
             )
             for stream in target.streams(consumer=consumer, rules=rules)
         ]
+
+
+def push_settings_of(options: WebPush) -> PushSettings | None:
+    """What Web Push needs. None: it is not set up.
+
+    Raises:
+        BadConfig: vapid_key_file has no key.
+    """
+    if not options.is_enabled:
+        return None
+    key = VapidKey.load(Path(options.vapid_key_file))
+    return PushSettings(key.public_key, EndpointRules(options.hosts, allow_private=options.allow_private))
 
 
 def categories_of(options: Notifications) -> dict[str, Category]:

@@ -14,6 +14,7 @@ from typing import Final
 from tidings_hub.config.notifications import listen_address, service_keys
 from tidings_hub.config.settings import Settings
 from tidings_notifications.api.app import NotificationApi
+from tidings_notifications.api.push_views import PushViews
 from tidings_notifications.service.http_server import HttpServer, bind
 from tidings_notifications.service.parts import ServiceParts, ServiceTarget, consumer_name
 from tidings_notifications.store.database import Database
@@ -61,6 +62,7 @@ def run(settings: Settings, url: str, *, prefix: str, api_key: str | None, ends_
         api = NotificationApi(
             parts.inbox,
             parts.writer,
+            PushViews(parts.subscriptions, parts.inbox, parts.push_settings, parts.metrics),
             keys=service_keys(settings),
             publication_max_bytes=settings.publication_max_bytes,
             metrics=parts.metrics,

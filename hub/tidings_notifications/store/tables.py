@@ -108,4 +108,22 @@ preference_table = sa.Table(
     **_EXACT,
 )
 
+push_subscription_table = sa.Table(
+    "tidings_push_subscription",
+    METADATA,
+    sa.Column("id", id_type(), primary_key=True),
+    sa.Column("user_id", name_type(USER_MAX), nullable=False),
+    sa.Column("endpoint", sa.String(2048), nullable=False),
+    sa.Column("endpoint_hash", name_type(43), nullable=False),
+    sa.Column("p256dh", sa.String(87), nullable=False),
+    sa.Column("auth", sa.String(22), nullable=False),
+    sa.Column("key_hash", name_type(43), nullable=False),
+    sa.Column("created_ms", sa.BigInteger(), nullable=False),
+    sa.Column("used_ms", sa.BigInteger(), nullable=False),
+    sa.Column("expires_ms", sa.BigInteger()),
+    **_EXACT,
+)
+sa.Index("tidings_push_subscription_endpoint", push_subscription_table.c.endpoint_hash, unique=True)
+sa.Index("tidings_push_subscription_user", push_subscription_table.c.user_id, push_subscription_table.c.used_ms)
+
 event_table = outbox_table(METADATA, OUTBOX)
