@@ -12,13 +12,15 @@ COPY adapters/ adapters/
 COPY hub/ hub/
 COPY nginx/ nginx/
 COPY --from=browser /src/hub/tidings_hub/web/static/vendor/ hub/tidings_hub/web/static/vendor/
-RUN /opt/tidings/bin/pip install --no-cache-dir '.[server,kombu,socketio,outbox]' 'psycopg[binary]>=3.2.4'
+RUN /opt/tidings/bin/pip install --no-cache-dir '.[server,kombu,socketio,outbox,notifications]' 'psycopg[binary]>=3.2.4'
 
 # `tidings`, whatever the arguments.
 FROM python:3.13-slim AS hub
 ENV PATH=/opt/tidings/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 COPY --from=build /opt/tidings/ /opt/tidings/
 COPY examples/tidings.toml /etc/tidings/tidings.toml
+# A new volume takes the owner of this folder.
+RUN install -d -o 10001 -g 10001 /data
 USER 10001:10001
 EXPOSE 8000
 CMD ["tidings", "serve"]

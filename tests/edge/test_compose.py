@@ -162,6 +162,27 @@ def test_nginx_serves_static_files_and_hides_internal_paths(running: Composition
     assert "nginx/" not in str(send_request(url, "/static/nothing"))
 
 
+def test_notifications_reach_the_inbox_of_a_client_behind_nginx(running: Composition) -> None:
+    command = [sys.executable, "-m", "tidings_hub", "notify", "customer", "--category", "order_shipped"]
+    command += ["--title", "Your order has shipped", "--id", "order-42"]
+    environment = running["hub-1"].environment
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert json.loads(result.stdout)["state"] == "accepted", result.stderr
+    url, headers = running["nginx"].url, {"Authorization": f"Bearer {token(running)}"}
+
+    def unseen() -> int:
+        status, body, _ = send_request(url, "/inbox", headers=headers)
+        assert status == 200, body
+        return int(json.loads(body)["counts"]["unseen"])
+
+    wait_until(lambda: unseen() == 1, why="the notification is in the inbox")
+    mark = json.dumps({"action": "seen", "all": True}).encode()
+    more = headers | {"Content-Type": "application/json"}
+    status, body, _ = send_request(url, "/inbox/mark", method="POST", body=mark, headers=more)
+    assert (status, json.loads(body)["counts"]["unseen"]) == (200, 0)
+    assert send_request(url, "/inbox")[0] == 401
+
+
 def test_requests_are_routed_by_session_id_or_by_client_address(running: Composition) -> None:
     url = running["nginx"].url
     hubs = [f"127.0.0.1:{running[hub].port}" for hub in ("hub-1", "hub-2")]
