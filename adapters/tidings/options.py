@@ -28,8 +28,6 @@ NO_INBOX = (
     "use an Emitter with the hub's redis:// URL"
 )
 _NO_INBOX: dict[PublisherKind, str] = {
-    # A hub would move them to the dead letters, after the emitter has given its receipt.
-    "queue": "hubs take no notifications from queues yet; use the hub's redis:// URL for notify",
     "socketio": NO_INBOX,
 }
 

@@ -39,7 +39,7 @@ from support.processes.redis import RedisProcess
 from support.waiting import wait_until
 from tidings.async_emitter import AsyncEmitter
 from tidings.emitter import Emitter
-from tidings.errors import BadConfig, TidingsError, TimedOut, Unavailable
+from tidings.errors import BadConfig, NotFound, TidingsError, TimedOut, Unavailable
 from tidings.publishers.base import AsyncNodeQueries, NodeQueries, OutgoingPublication, Publisher, PublishResult
 from tidings.publishers.memory.store import MemoryStore
 from tidings.publishers.queue.address import QueueAddress
@@ -50,7 +50,9 @@ from tidings.wire.queue_message import decode_queue_notification
 from tidings_hub.config.ingress import QueueSource
 from tidings_hub.core.lease import LeaseReply
 from tidings_hub.ingress import QueueIngress
+from tidings_hub.ingress.notification_handover import Store
 from tidings_hub.metrics import Metrics
+from tidings_hub.services.backend_notifications import Handover
 
 
 class SharedLeases:
@@ -70,11 +72,17 @@ class SharedLeases:
         return LeaseReply.RENEWED if current else LeaseReply.ACQUIRED
 
 
+def no_inboxes(groups: Sequence[Sequence[Notification]]) -> list[Handover]:
+    """Of a hub without notifications."""
+    raise NotFound("this hub has no inboxes")
+
+
 def ingress_of(
     url: str,
     publish: Callable[[Sequence[OutgoingPublication]], list[PublishResult]],
     metrics: Metrics,
     *,
+    store: Store | None = None,
     leases: SharedLeases | None = None,
     **settings: Any,
 ) -> QueueIngress:
@@ -84,6 +92,7 @@ def ingress_of(
         node_id="n1",
         data_max_bytes=65_536,
         publish=publish,
+        store=store or no_inboxes,
         acquire_lease=leases or SharedLeases(),
         attempt_max_s=1.0,
         metrics=metrics,

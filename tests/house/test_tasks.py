@@ -49,6 +49,7 @@ LOCKS = {
     "hub/tidings_hub/extensions/hooks/client.py:self._free": "the deadline of the hook covers wait and exchange",
     "hub/tidings_hub/ingress/dead_letters.py:self._lock": "short",
     "hub/tidings_hub/ingress/lease_keeper.py:self._request_lock": "one request to the broker, which has a deadline",
+    "hub/tidings_hub/ingress/notification_handover.py:self._lock": "short",
     "hub/tidings_hub/services/notification_link.py:self._free": "the deadline of the request covers wait and exchange",
     "hub/tidings_hub/services/presence_sync.py:self._lock": "short",
     "hub/tidings_notifications/inbox/inbox.py:self._ids_lock": "short",

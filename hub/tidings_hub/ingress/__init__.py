@@ -5,6 +5,7 @@ from __future__ import annotations
 from tidings_hub.config.settings import Settings
 from tidings_hub.ingress.crash_guard import Acquire
 from tidings_hub.ingress.message_intake import Publish
+from tidings_hub.ingress.notification_handover import Store
 from tidings_hub.ingress.queue import QueueIngress
 from tidings_hub.metrics import Metrics
 
@@ -14,6 +15,7 @@ __all__ = ["QueueIngress", "open_ingress"]
 def open_ingress(
     settings: Settings,
     publish: Publish,
+    store: Store,
     acquire_lease: Acquire,
     metrics: Metrics,
 ) -> list[QueueIngress]:
@@ -29,6 +31,7 @@ def open_ingress(
             node_id=settings.node_id,
             data_max_bytes=settings.publication_max_bytes,
             publish=publish,
+            store=store,
             acquire_lease=acquire_lease,
             # A publish, and the release of its lease.
             attempt_max_s=2 * settings.broker_timeout_s + 1,

@@ -1,4 +1,7 @@
-"""Handles the messages of one queue, in order: publishes and acknowledges them, or has them dead-lettered."""
+"""Handles the messages of one queue, in order: publishes and acknowledges them, or has them dead-lettered.
+
+Notifications are handed to the notification service meanwhile (`NotificationHandover`), in their own order.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,17 @@ from tidings.errors import BadPacket, Internal, TidingsError, TooLarge
 from tidings.publishers.base import STEP_MAX, STEP_MAX_BYTES, OutgoingPublication
 from tidings.receipts import Receipt
 from tidings.wire.queue_message import QueuedPublication
-from tidings_hub.core.queues.queue_intake import Backlog, Disposition, disposition, read_queued
+from tidings_hub.core.queues.queue_intake import (
+    Backlog,
+    Disposition,
+    Outcome,
+    QueuedNotification,
+    disposition,
+    read_queued,
+)
 from tidings_hub.ingress.crash_guard import CrashGuard, CrashVerdict
 from tidings_hub.ingress.dead_letters import DeadLetters
+from tidings_hub.ingress.notification_handover import NotificationHandover
 from tidings_hub.ingress.undecoded_message import body_of, is_redelivered, key_of
 from tidings_hub.log import log_rate_limited
 from tidings_hub.metrics import Metrics
@@ -30,7 +41,7 @@ _RETRY_BASE_S = 0.2
 _RETRY_CAP_S = 5.0
 # Between two questions whether another node still handles a message.
 _OWNER_POLL_S = 0.5
-# Longest wait while there are dead letters, whose messages are to be acknowledged.
+# Longest wait while there are dead letters or notifications, whose messages are to be acknowledged.
 _DEAD_POLL_S = 0.05
 _random = secrets.SystemRandom().random
 
@@ -49,6 +60,7 @@ class MessageIntake:
         publish: Publish,
         guard: CrashGuard,
         dead_letters: DeadLetters,
+        handover: NotificationHandover,
         data_max_bytes: int,
         idempotency_s: int,
         metrics: Metrics,
@@ -57,6 +69,7 @@ class MessageIntake:
         self._publish = publish
         self._guard = guard
         self._dead_letters = dead_letters
+        self._handover = handover
         self._data_max_bytes = data_max_bytes
         self._idempotency_s = idempotency_s
         self._metrics = metrics
@@ -67,20 +80,23 @@ class MessageIntake:
         self._arrived: deque[Any] = deque()
         # Bytes that were received since the last `work`.
         self.arrived_bytes = 0
-        self._backlog: Backlog[Any] = Backlog(_pause_s, step_max=STEP_MAX, step_max_bytes=STEP_MAX_BYTES)
+        self._backlog: Backlog[Any, QueuedPublication] = Backlog(
+            _pause_s, step_max=STEP_MAX, step_max_bytes=STEP_MAX_BYTES
+        )
         # Attempts to handle the first of `_arrived`, which was delivered before.
         self._postponed = 0
         self._due_s = 0.0
         self._dead_letters.forget_deliveries()
+        self._handover.forget()
 
     def __len__(self) -> int:
         """How many messages are neither acknowledged nor dead letters."""
-        return len(self._arrived) + len(self._backlog)
+        return len(self._arrived) + len(self._backlog) + len(self._handover)
 
     @property
     def held_count(self) -> int:
-        """How many messages wait because the broker did not accept them or one before them."""
-        return len(self) if self._postponed or self._backlog.held_count else 0
+        """How many messages wait because the broker or the notification service did not accept one."""
+        return len(self) if self._postponed or self._backlog.held_count else self._handover.held_count
 
     def receive(self, message: Any) -> None:
         """Append a message of kombu. It is not read before its turn."""
@@ -90,7 +106,8 @@ class MessageIntake:
 
     def wait_s(self, now_s: float, *, most_s: float) -> float:
         """Seconds until there is something to do, at most `most_s`."""
-        wait_s = self._backlog.wait_s(now_s, most_s=min(most_s, _DEAD_POLL_S) if len(self._dead_letters) else most_s)
+        is_polling = len(self._dead_letters) or len(self._handover)
+        wait_s = self._backlog.wait_s(now_s, most_s=min(most_s, _DEAD_POLL_S) if is_polling else most_s)
         return min(wait_s, max(0.0, self._due_s - now_s)) if self._arrived and not self._backlog else wait_s
 
     def work(self) -> None:
@@ -101,6 +118,8 @@ class MessageIntake:
         """
         self.arrived_bytes = 0
         self._dead_letters.acknowledge()
+        for message, outcome in self._handover.pop_outcomes():
+            self._settle(message, outcome)
         while self._arrived:
             message = self._arrived[0]
             if is_redelivered(message):
@@ -113,11 +132,13 @@ class MessageIntake:
                 queued = self._read(message)
                 if isinstance(queued, TidingsError):
                     self._dead_letters.add(message, queued)
+                elif isinstance(queued, QueuedNotification):
+                    self._handover.add(message, queued)
                 else:
                     self._backlog.add(message, queued)
         self._publish_due()
 
-    def _read(self, message: Any) -> QueuedPublication | TidingsError:
+    def _read(self, message: Any) -> QueuedPublication | QueuedNotification | TidingsError:
         if message.compression:
             return BadPacket(f"it is compressed (header compression: {message.compression!a}); send it as it is")
         queued = read_queued(body_of(message), data_max_bytes=self._data_max_bytes)
@@ -141,12 +162,16 @@ class MessageIntake:
             return True
         try:
             queued = self._read(message)
+            if isinstance(queued, QueuedNotification):
+                # Its dangerous part was to read it. The service is another process, and may be away for long.
+                self._handover.add(message, queued)
+                return True
             answer = queued if isinstance(queued, TidingsError) else self._answers([queued])[0]
         finally:
             self._guard.finish(key)
         return self._settle(message, answer) or self._postpone(answer, _pause_s(self._postponed))
 
-    def _postpone(self, error: Receipt | TidingsError, pause_s: float) -> bool:
+    def _postpone(self, error: Outcome, pause_s: float) -> bool:
         self._postponed += 1
         self._due_s = time.monotonic() + pause_s
         self._log_held(error)
@@ -169,7 +194,7 @@ class MessageIntake:
         except TidingsError as error:
             return [error] * len(items)
 
-    def _settle(self, message: Any, answer: Receipt | TidingsError) -> bool:
+    def _settle(self, message: Any, answer: Outcome) -> bool:
         """Acknowledge or dead-letter a message. Returns false if it is to be retried."""
         decision = disposition(answer)
         if decision is Disposition.ACK:
@@ -179,7 +204,7 @@ class MessageIntake:
             self._dead_letters.add(message, answer)
         return decision is not Disposition.RETRY
 
-    def _log_held(self, error: Receipt | TidingsError) -> None:
+    def _log_held(self, error: Outcome) -> None:
         log_rate_limited(
             *(logger, logging.WARNING, f"ingress {self._name} held"),
             *("ingress %s: publications wait, in their order: %s", self._name, error),

@@ -1,4 +1,4 @@
-"""Consumes publications from one durable queue: at most `prefetch` at once, acknowledged when the broker has them.
+"""Consumes one durable queue: at most `prefetch` messages at once, each acknowledged when its publication is stored.
 
 The ingress runs in a thread, which is a greenlet where threads are patched. When its connection or the node ends, the
 queue delivers unacknowledged messages again, to this node or another. Each message has an id, so the hub discards
@@ -22,6 +22,7 @@ from tidings_hub.core.queues.dead_letter_book import LETTER_BYTES
 from tidings_hub.ingress.crash_guard import Acquire, CrashGuard
 from tidings_hub.ingress.dead_letters import DeadLetters
 from tidings_hub.ingress.message_intake import MessageIntake, Publish
+from tidings_hub.ingress.notification_handover import NotificationHandover, Store
 from tidings_hub.ingress.undecoded_message import leave_undecoded
 from tidings_hub.log import log_rate_limited
 from tidings_hub.metrics import Metrics
@@ -51,13 +52,14 @@ _random = secrets.SystemRandom().random
 class QueueIngress:
     """The consumer of one queue of the settings. `publish` sends items to the broker in one round trip and may wait.
 
+    `store` hands notifications to the notification service, and may wait.
     `acquire_lease`: `Broker.acquire_lease`. `attempt_max_s`: the longest time that `publish` takes.
 
     Raises:
         MissingExtra: kombu is not installed. BadConfig: kombu has no such transport.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is one part of the node, by name
         self,
         name: str,
         source: QueueSource,
@@ -65,6 +67,7 @@ class QueueIngress:
         node_id: str,
         data_max_bytes: int,
         publish: Publish,
+        store: Store,
         acquire_lease: Acquire,
         attempt_max_s: float,
         metrics: Metrics,
@@ -85,11 +88,13 @@ class QueueIngress:
             remembered_max=source.prefetch + source.dead_waiting_max_bytes // LETTER_BYTES,
             metrics=metrics,
         )
+        self._handover = NotificationHandover(name, store, metrics)
         self._intake = MessageIntake(
             name,
             publish=publish,
             guard=CrashGuard(acquire_lease, node_id=node_id, attempt_max_s=attempt_max_s),
             dead_letters=self._dead_letters,
+            handover=self._handover,
             data_max_bytes=data_max_bytes,
             idempotency_s=source.idempotency_s,
             metrics=metrics,
@@ -111,6 +116,7 @@ class QueueIngress:
         )
         self._thread.start()
         self._dead_letters.start()
+        self._handover.start()
 
     def stop_consuming(self) -> None:
         """Receive no more messages. Those received are still published and acknowledged. Never waits."""
@@ -121,6 +127,7 @@ class QueueIngress:
         self.stop_consuming()
         if self._thread is not None:
             self._thread.join(timeout=_STOP_S + _CONNECT_S)
+        self._handover.stop(_CONNECT_S)
         self._dead_letters.stop(_CONNECT_S)
 
     def state(self) -> str:

@@ -41,6 +41,7 @@ from tidings_hub.node.reload import Reloads
 from tidings_hub.node.user_code import UserCode
 from tidings_hub.node.worker import Worker
 from tidings_hub.node.worker_beats import on_supervisor_end, report_listening, start_beats
+from tidings_hub.services.backend_notifications import BackendNotifications
 from tidings_hub.services.client_connection import FanOut, Replay
 from tidings_hub.services.commands import Commands
 from tidings_hub.services.hub import Hub
@@ -92,7 +93,9 @@ class Node:
             replay=cast("Replay", replay),
             metrics=self.metrics,
         )
-        self.ingress = open_ingress(settings, self.hub.publish, self.broker.acquire_lease, self.metrics)
+        # Their requests do not wait for those of backends.
+        queued = BackendNotifications(self.hub.inbox, self.metrics, size=max(1, len(settings.ingress.queues)))
+        self.ingress = open_ingress(settings, self.hub.publish, queued.store, self.broker.acquire_lease, self.metrics)
         self.readiness = Readiness(
             self.hub,
             now_s=runtime.now_s,

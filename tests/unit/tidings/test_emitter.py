@@ -172,11 +172,6 @@ class TestNotify:
             with pytest.raises(BadConfig, match="takes no notifications"), emitter.batch() as batch:
                 batch.notify("order_shipped", user="7", title="x")
 
-    @pytest.mark.parametrize("url", ["amqp://127.0.0.1", "kombu+redis://127.0.0.1"])
-    def test_queue_gives_no_receipt_for_what_no_hub_takes(self, url: str) -> None:
-        with Emitter(url) as emitter, pytest.raises(BadConfig, match="no notifications from queues"):
-            emitter.notify("order_shipped", user="7", title="x")
-
     def test_from_asyncio(self, url: str, store: MemoryStore) -> None:
         async def run() -> list[object]:
             async with AsyncEmitter(url) as emitter:

@@ -12,14 +12,33 @@ from enum import Enum
 from typing import Generic, TypeVar
 
 from tidings.errors import BadData, BadRequest, HubError, TidingsError
-from tidings.receipts import Receipt
+from tidings.receipts import NotificationReceipt, Receipt
+from tidings.wire.notification import Notification
 from tidings.wire.payload import MAX_DEPTH, is_too_deep
-from tidings.wire.queue_message import QueuedPublication, decode_queue_message
+from tidings.wire.queue_message import (
+    QueuedPublication,
+    decode_queue_message,
+    decode_queue_notification,
+    is_queue_notification,
+)
 from tidings_hub.core.strict_json import loads
 
 _REASON_MAX = 500
 
 M = TypeVar("M")
+Outcome = Receipt | NotificationReceipt | TidingsError
+"""What the broker or the notification service answered for one message."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedNotification:
+    """The notification in a message. `body`: the message."""
+
+    notification: Notification
+    body: bytes
+
+
+Q = TypeVar("Q", bound=QueuedPublication | QueuedNotification)
 
 
 class Disposition(Enum):
@@ -30,12 +49,14 @@ class Disposition(Enum):
     RETRY = "keep it and retry: the broker did not accept it"
 
 
-def read_queued(message: bytes, *, data_max_bytes: int) -> QueuedPublication | TidingsError:
-    """The publication in a message, or the error that explains why it can never be published.
+def read_queued(message: bytes, *, data_max_bytes: int) -> QueuedPublication | QueuedNotification | TidingsError:
+    """The publication or notification in a message, or the error that explains why it can never be published.
 
     The data is parsed once, only to make sure that it is JSON, since any program can write to the queue. Every client
     that received invalid JSON would disconnect, reconnect and receive it again.
     """
+    if is_queue_notification(message):
+        return _read_notification(message, max_bytes=data_max_bytes)
     try:
         queued = decode_queue_message(message, data_max_bytes=data_max_bytes)
         loads(queued.data_json)
@@ -48,9 +69,16 @@ def read_queued(message: bytes, *, data_max_bytes: int) -> QueuedPublication | T
     return queued
 
 
-def disposition(answer: Receipt | TidingsError) -> Disposition:
-    """What to do with a message for which the broker returned `answer`."""
-    if isinstance(answer, Receipt):
+def _read_notification(message: bytes, *, max_bytes: int) -> QueuedNotification | TidingsError:
+    try:
+        return QueuedNotification(decode_queue_notification(message, publication_max_bytes=max_bytes), message)
+    except TidingsError as error:
+        return error
+
+
+def disposition(answer: Outcome) -> Disposition:
+    """What to do with a message for which the broker or the notification service returned `answer`."""
+    if not isinstance(answer, TidingsError):
         return Disposition.ACK
     return Disposition.RETRY if isinstance(answer, HubError) else Disposition.DEAD_LETTER
 
@@ -72,14 +100,14 @@ def dead_letter_headers(
 
 
 @dataclass(frozen=True, slots=True)
-class QueuedMessage(Generic[M]):
-    """A message of the queue with the publication in it. `message` is the client library's object."""
+class QueuedMessage(Generic[M, Q]):
+    """A message of the queue with what is in it. `message` is the client library's object."""
 
     message: M
-    queued: QueuedPublication
+    queued: Q
 
 
-class Backlog(Generic[M]):
+class Backlog(Generic[M, Q]):
     """Messages on their way from the queue to the broker, in order.
 
     Messages that the broker does not accept stay at the front. `pause_s` returns the seconds to wait after a failed
@@ -91,7 +119,7 @@ class Backlog(Generic[M]):
         self._pause_s = pause_s
         self._step_max = step_max
         self._step_max_bytes = step_max_bytes
-        self._waiting: list[QueuedMessage[M]] = []
+        self._waiting: list[QueuedMessage[M, Q]] = []
         self._failed = 0
         self._due_s = 0.0
 
@@ -103,7 +131,7 @@ class Backlog(Generic[M]):
         """How many messages wait because the broker did not accept them or one before them."""
         return len(self._waiting) if self._failed else 0
 
-    def add(self, message: M, queued: QueuedPublication) -> None:
+    def add(self, message: M, queued: Q) -> None:
         """Append a message."""
         self._waiting.append(QueuedMessage(message, queued))
 
@@ -111,7 +139,7 @@ class Backlog(Generic[M]):
         """Seconds until the next attempt, at most `most_s`; `most_s` if no message waits."""
         return min(most_s, max(0.0, self._due_s - now_s)) if self._waiting else most_s
 
-    def due(self, now_s: float) -> list[QueuedMessage[M]]:
+    def due(self, now_s: float) -> list[QueuedMessage[M, Q]]:
         """The messages to publish now, in order: as many as the broker stores in one step.
 
         Of several steps it could refuse the first one and accept the second one, for example at its memory limit. Then
@@ -128,8 +156,8 @@ class Backlog(Generic[M]):
         return self._waiting[:count]
 
     def apply_answers(
-        self, answers: Sequence[Receipt | TidingsError], now_s: float
-    ) -> list[tuple[QueuedMessage[M], Disposition, Receipt | TidingsError]]:
+        self, answers: Sequence[Outcome], now_s: float
+    ) -> list[tuple[QueuedMessage[M, Q], Disposition, Outcome]]:
         """Remove the due messages that the broker's `answers` (in order) decide, and return what to do with each."""
         decisions = [
             (queued, disposition(answer), answer) for queued, answer in zip(self._waiting, answers, strict=False)

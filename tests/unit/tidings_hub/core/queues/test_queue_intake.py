@@ -18,10 +18,17 @@ from tidings.errors import (
     Unavailable,
     UnknownNamespace,
 )
-from tidings.receipts import Receipt
+from tidings.receipts import NotificationReceipt, Receipt
 from tidings.wire.publication import encode_body
 from tidings.wire.queue_message import QueuedPublication, decode_queue_message, encode_queue_message
-from tidings_hub.core.queues.queue_intake import Backlog, Disposition, dead_letter_headers, disposition, read_queued
+from tidings_hub.core.queues.queue_intake import (
+    Backlog,
+    Disposition,
+    QueuedNotification,
+    dead_letter_headers,
+    disposition,
+    read_queued,
+)
 
 RECEIPT = Receipt("1", "e.1")
 AWAY = Unavailable("away")
@@ -35,14 +42,14 @@ def queued(channel: str = "orders:1") -> QueuedPublication:
     return decode_queue_message(message("1", channel=channel), data_max_bytes=100)
 
 
-def backlog(*messages: str) -> Backlog[str]:
-    pending: Backlog[str] = Backlog(lambda attempt: 2.0**attempt, step_max=10, step_max_bytes=10_000)
+def backlog(*messages: str) -> Backlog[str, QueuedPublication]:
+    pending: Backlog[str, QueuedPublication] = Backlog(lambda attempt: 2.0**attempt, step_max=10, step_max_bytes=10_000)
     for text in messages:
         pending.add(text, queued())
     return pending
 
 
-def waiting(pending: Backlog[str], now_s: float) -> list[str]:
+def waiting(pending: Backlog[str, QueuedPublication], now_s: float) -> list[str]:
     return [queued_message.message for queued_message in pending.due(now_s)]
 
 
@@ -92,6 +99,17 @@ def test_foreign_message_is_returned_as_an_error() -> None:
 )
 def test_broker_answer_decides_the_disposition(answer: Receipt | TidingsError, decision: Disposition) -> None:
     assert disposition(answer) is decision
+
+
+def test_notification_is_read_or_rejected() -> None:
+    body = b'{"category":"a","user":"7","title":"T","id":"x","at_ms":1,"data":{"n":1}}'
+    result = read_queued(b"n1 " + body, data_max_bytes=65_536)
+    assert isinstance(result, QueuedNotification)
+    assert (result.notification.user, result.notification.data_json, result.body) == ("7", b'{"n":1}', b"n1 " + body)
+    for wrong in (b"n1 ", b"n1 {", b"n1 []", b"n1 " + body.replace(b"{", b'{"x":1,', 1), b'n1 {"data":NaN}', b"n2 {}"):
+        assert isinstance(read_queued(wrong, data_max_bytes=65_536), TidingsError)
+    assert isinstance(read_queued(b"n1 " + body, data_max_bytes=60), TooLarge)
+    assert disposition(NotificationReceipt("x", "suppressed")) is Disposition.ACK
 
 
 def test_dead_letter_headers_contain_the_reason() -> None:
@@ -155,7 +173,7 @@ def test_messages_after_the_attempt_are_not_decided_by_it() -> None:
 @pytest.mark.parametrize(("body_bytes", "step"), [(10, 10), (1_500, 6), (9_000, 1), (11_000, 1)])
 def test_no_more_is_due_than_the_broker_stores_in_one_step(body_bytes: int, step: int) -> None:
     """It could refuse a first step and accept a second one. A later message would then come before an earlier one."""
-    pending: Backlog[str] = Backlog(lambda _: 1.0, step_max=10, step_max_bytes=10_000)
+    pending: Backlog[str, QueuedPublication] = Backlog(lambda _: 1.0, step_max=10, step_max_bytes=10_000)
     texts = [f"m{number}" for number in range(25)]
     for text in texts:
         pending.add(text, replace(queued(), body=b"x" * body_bytes))
