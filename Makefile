@@ -116,6 +116,9 @@ $(STAMPS)/js: $(STAMPS)/npm $(wildcard sdk_js/scripts/*) $(shell find sdk_js/src
 run: ## run a development hub on http://127.0.0.1:8000/
 	@$(MAKE) --no-print-directory --jobs=2 $(STAMPS)/server $(STAMPS)/js
 	@mkdir -p data
+	@if [ -f data/notifications.db ] && ! [ -f tidings.toml ]; then \
+	    $(BIN)/tidings notifications --migrate --config examples/run.toml >/dev/null || true; \
+	fi
 	@exec $(BIN)/tidings serve --dev $(if $(wildcard tidings.toml),,--config examples/run.toml) $(ARGS)
 
 chat: $(STAMPS)/examples $(STAMPS)/js $(STAMPS)/redis ## run the example chat on http://127.0.0.1:5000/

@@ -42,7 +42,8 @@ class Notifications(SettingsModel):
 
     database: str = setting(
         "",
-        "Its database: `sqlite:///tidings.db`, `postgresql://…`, `mariadb://…` or `mysql://…`",
+        "Its database: `sqlite:///tidings.db`, `postgresql://…`, `mariadb://…` or `mysql://…`. Without `url`,"
+        " `tidings serve` starts the service",
         shown=False,
     )
     listen: str = setting("127.0.0.1:8010", "`host:port` at which the service answers nodes; port 0 selects a free one")

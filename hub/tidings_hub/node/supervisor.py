@@ -247,7 +247,7 @@ class Supervisor:
     def _reap(self) -> None:
         for service in self._services:
             code = service.reap(time.monotonic())
-            if self._is_stopping and code not in {None, 0}:
+            if self._is_stopping and code not in {None, 0, -signal.SIGTERM}:
                 self._code = self._code or 1
         for worker in self._workers:
             running = worker.running

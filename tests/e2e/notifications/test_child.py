@@ -113,6 +113,26 @@ def test_a_service_that_cannot_start_does_not_stop_the_hub(hub: HubProcess, port
     wait_stored(hub, "a")
 
 
+def test_hub_whose_service_waits_for_its_next_start_stops_at_once(tmp_path: Path, port: int) -> None:
+    missing = table(port, "mention").replace("sqlite:///", f"sqlite:///{tmp_path}/missing/")
+    hub = HubProcess(tmp_path, extra=QUICK, config=CONFIG + missing).start()
+    try:
+        wait_until(
+            lambda: hub.log.read_text().count("the notification service ended with 2") > 1,
+            within_s=60,
+            why="the second attempt",
+        )
+        assert "cannot open the database file" in hub.log.read_text()
+        assert hub.terminate() == 0
+    finally:
+        hub.stop()
+
+
+def test_signal_before_the_service_has_started_is_no_failure(hub: HubProcess) -> None:
+    hub.start(ready=False)
+    assert hub.terminate() == 0
+
+
 def test_sighup_gives_the_service_its_new_settings_and_wrong_ones_change_nothing(hub: HubProcess, port: int) -> None:
     hub.start()
     wait_stored(hub, "a")
