@@ -8,6 +8,9 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
+from tidings_notifications.core.counts import InboxCounts
+from tidings_notifications.core.notification import StoredNotification
+
 # What a record of 4,096 bytes holds beside its header, tag and delimiter (RFC 8291 section 4).
 PAYLOAD_MAX_BYTES: Final = 3_993
 # The longest time for which push services keep a message: four weeks.
@@ -43,6 +46,22 @@ def encode_payload(fields: Mapping[str, object], *, max_bytes: int = PAYLOAD_MAX
         message.pop("url", None)
         _cut(message, "title", max_bytes, keep=0)
     return _bytes(message)
+
+
+def message_of(row: StoredNotification, counts: InboxCounts) -> dict[str, object]:
+    """The fields of the message about a notification. A browser replaces a shown one that has the same `tag`."""
+    return {
+        "id": row.id,
+        "category": row.category,
+        "title": row.title,
+        "body": row.body,
+        "url": row.url,
+        "icon": row.icon,
+        "tag": row.id if row.group_key is None else row.group_key,
+        "created_at": row.created_ms,
+        "counts": counts.to_wire(),
+        "data": None if row.data is None else json.loads(row.data),
+    }
 
 
 def ttl_s(expires_ms: int | None, now_ms: int) -> int:

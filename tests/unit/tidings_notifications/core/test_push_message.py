@@ -5,7 +5,16 @@ import re
 
 import pytest
 
-from tidings_notifications.core.push_message import PAYLOAD_MAX_BYTES, TTL_MAX_S, encode_payload, topic_of, ttl_s
+from tidings_notifications.core.counts import InboxCounts
+from tidings_notifications.core.notification import Place, StoredNotification
+from tidings_notifications.core.push_message import (
+    PAYLOAD_MAX_BYTES,
+    TTL_MAX_S,
+    encode_payload,
+    message_of,
+    topic_of,
+    ttl_s,
+)
 
 SMALL = {"id": "1", "title": "Shipped", "body": "On Friday", "url": "/orders/42", "icon": None, "data": {"order": 42}}
 
@@ -63,3 +72,27 @@ def test_ttl_ends_with_the_notification(expires_ms: int | None, expected_s: int)
 def test_topic_has_the_form_of_the_standard() -> None:
     assert re.fullmatch(r"[A-Za-z0-9_-]{32}", topic_of("order:42"))
     assert topic_of("order:42") != topic_of("order:43")
+
+
+def test_message_has_what_a_service_worker_shows() -> None:
+    row = StoredNotification("n1", "7", Place.INBOX, "order", "Shipped", 1_000, body="On Friday", data='{"order":42}')
+    counts = InboxCounts("7", 2, 3, 9)
+    assert json.loads(encode_payload(message_of(row, counts))) == {
+        "id": "n1",
+        "category": "order",
+        "title": "Shipped",
+        "body": "On Friday",
+        "tag": "n1",
+        "created_at": 1_000,
+        "counts": {"unseen": 2, "unread": 3},
+        "data": {"order": 42},
+    }
+    row.group_key = "order:42"
+    assert message_of(row, counts)["tag"] == "order:42"
+
+
+def test_largest_data_of_a_notification_leaves_room_for_the_rest() -> None:
+    row = StoredNotification("n1", "7", Place.INBOX, "order", "Shipped", 1_000, data=json.dumps("x" * 60_000))
+    message = json.loads(encode_payload(message_of(row, InboxCounts("7"))))
+    assert (message["title"], message["truncated"], message["counts"]) == ("Shipped", True, {"unseen": 0, "unread": 0})
+    assert "data" not in message
