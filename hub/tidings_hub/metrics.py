@@ -227,6 +227,7 @@ class Metrics:
     notification_requests_refused: int = _counter(
         "Requests to the notification service that failed at once: it does not answer, or requests_waiting_max"
     )
+    notification_service_up: int = _gauge("1 while the notification service answers and is ready")
     notifications_handed: dict[str, int] = _by_code(
         "Notifications of backends handed to the notification service, by state or code"
     )

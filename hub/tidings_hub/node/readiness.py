@@ -32,7 +32,7 @@ _DETAILS_CHECK_S = 60.0
 class Readiness:
     """Sends canaries and answers `/readyz` from their result."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is the state of one part of the node, by name
         self,
         hub: Hub,
         *,
@@ -42,12 +42,14 @@ class Readiness:
         greenlets: Callable[[], int],
         ingress: Callable[[], Mapping[str, str]] = dict,
         keys: Callable[[], Mapping[str, str]] = dict,
+        notifications: Callable[[], str] = str,
         address_error: Callable[[], str] = str,
     ) -> None:
         self._hub = hub
         self._greenlets = greenlets
         self._ingress = ingress
         self._keys = keys
+        self._notifications = notifications
         self._find_address_error = address_error
         self._address_error = ""
         self._now_s = now_s
@@ -166,6 +168,9 @@ class Readiness:
         # Without its queue a node still serves clients, and the queue keeps its messages.
         if ingress := self._ingress():
             checks["ingress"] = dict(ingress)
+        # Likewise without its notification service.
+        if notifications := self._notifications():
+            checks["notifications"] = notifications
         # Likewise: tokens of other issuers are valid, and all nodes have the same issuers.
         if keys := self._keys():
             checks["keys"] = dict(keys)

@@ -22,7 +22,7 @@ from tidings_hub.engine.fanout import deliver, replay
 from tidings_hub.engine.protocols.http_host import LocalHosts
 from tidings_hub.engine.relay.upstream import UNIX
 from tidings_hub.engine.server import EngineServer
-from tidings_hub.ingress import open_ingress
+from tidings_hub.ingress import QueueIngress, open_ingress
 from tidings_hub.ingress.dispatcher import Dispatcher
 from tidings_hub.ingress.pubsub import open_pubsub_ingress
 from tidings_hub.metrics import Metrics, render
@@ -33,6 +33,7 @@ from tidings_hub.node.heartbeat import NodeHeartbeat
 from tidings_hub.node.key_refresh import KeyRefresh
 from tidings_hub.node.limits import broker_limits, engine_limits, engine_options
 from tidings_hub.node.membership import Membership
+from tidings_hub.node.notification_watch import NotificationWatch
 from tidings_hub.node.open_files import fit_open_files
 from tidings_hub.node.profiler import Profiler
 from tidings_hub.node.queues import connect_queue, inbox_bounds
@@ -93,9 +94,8 @@ class Node:
             replay=cast("Replay", replay),
             metrics=self.metrics,
         )
-        # Their requests do not wait for those of backends.
-        queued = BackendNotifications(self.hub.inbox, self.metrics, size=max(1, len(settings.ingress.queues)))
-        self.ingress = open_ingress(settings, self.hub.publish, queued.store, self.broker.acquire_lease, self.metrics)
+        self.ingress = self._open_queues()
+        self._notification_watch = NotificationWatch(self.hub.inbox.link, self.metrics, sleep=runtime.sleep)
         self.readiness = Readiness(
             self.hub,
             now_s=runtime.now_s,
@@ -104,6 +104,7 @@ class Node:
             greenlets=lambda: runtime.live_greenlets() + self._pool.running + self._connect_pool.running,
             ingress=lambda: {queue.name: queue.state() for queue in self.ingress},
             keys=self.key_refresh.states,
+            notifications=self._notification_watch.state,
             address_error=lambda: "" if self.membership is None else self.membership.address_error(),
         )
         # A separate pool: commands must run even when clients keep all handlers busy.
@@ -121,6 +122,12 @@ class Node:
         self._stopped = threading.Event()
         self.membership = self._set_up_relay()
         self._mount()
+
+    def _open_queues(self) -> list[QueueIngress]:
+        settings = self.settings
+        # Their notifications do not wait for those of backends over HTTP.
+        handover = BackendNotifications(self.hub.inbox, self.metrics, size=max(1, len(settings.ingress.queues)))
+        return open_ingress(settings, self.hub.publish, handover.store, self.broker.acquire_lease, self.metrics)
 
     def _open_engine(self) -> EngineServer:
         settings = self.settings
@@ -209,6 +216,8 @@ class Node:
         self._spawn_supervised("readiness_details", self.readiness.watch_details)
         self._spawn_supervised("tick", self._run_every_second)
         self._spawn_supervised("keys", self.key_refresh.run)
+        if self.hub.inbox.has_service:
+            self._spawn_supervised("notifications", self._notification_watch.run)
         self._user_code.start()
         for queue in self.ingress:
             queue.start()

@@ -35,6 +35,8 @@ _IDLE_MAX_S: Final = 30.0
 _IDLE_MAX: Final = 64
 # Of a response. Pages are shorter, because requests name a limit; the results of 1,000 marks or notifications fit.
 RESPONSE_MAX_BYTES: Final = 1_048_576
+READY: Final = "ok"
+_NO_ANSWER: Final = "no answer"
 _OK: Final = 200
 _TRY_LATER: Final = "the notification service cannot answer now; try again later"
 
@@ -100,6 +102,41 @@ class NotificationLink:
             logger.warning("the notification service at %s answers again", self.url)
             self.last_error = ""
         return response
+
+    def probe(self) -> str:
+        """Whether the service is ready: `READY`, or why it is not, in words for everyone. The log has the cause."""
+        if not self._breaker.admits(runtime.now_s()):
+            return _NO_ANSWER
+        try:
+            status, content = self.exchange("GET", "/readyz", None, Deadline.after(self.timeout_s))
+        except TidingsError:
+            return _NO_ANSWER
+        try:
+            value = loads(content)
+        except BadRequest:
+            value = None
+        match value:
+            case {"ready": True} if status == _OK:
+                return READY
+            case {"ready": False}:
+                log_rate_limited(
+                    *(logger, logging.WARNING, "notification service not ready"),
+                    *("the notification service at %s is not ready: %s", self.url, content[:500].decode()),
+                )
+                return "not ready"
+        self.log_foreign(status)
+        return "not a notification service"
+
+    def log_foreign(self, status: int) -> None:
+        """Log that something else answers at this URL."""
+        log_rate_limited(
+            logger,
+            logging.ERROR,
+            "foreign notification service",
+            "what answers at %s is not a notification service (status %d); correct url in [notifications]",
+            self.url,
+            status,
+        )
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -224,14 +261,7 @@ class RequestLane:
                 metrics.count(metrics.notification_requests, "ok")
                 return content.decode(), value
         metrics.count(metrics.notification_requests, "bad_answer")
-        log_rate_limited(
-            logger,
-            logging.ERROR,
-            "foreign notification service",
-            "what answers at %s is not a notification service (status %d); correct url in [notifications]",
-            self._link.url,
-            status,
-        )
+        self._link.log_foreign(status)
         raise Unavailable(_TRY_LATER)
 
     def _error(self, error: TidingsError) -> TidingsError:
