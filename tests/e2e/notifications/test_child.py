@@ -128,11 +128,6 @@ def test_hub_whose_service_waits_for_its_next_start_stops_at_once(tmp_path: Path
         hub.stop()
 
 
-def test_signal_before_the_service_has_started_is_no_failure(hub: HubProcess) -> None:
-    hub.start(ready=False)
-    assert hub.terminate() == 0
-
-
 def test_sighup_gives_the_service_its_new_settings_and_wrong_ones_change_nothing(hub: HubProcess, port: int) -> None:
     hub.start()
     wait_stored(hub, "a")
