@@ -98,7 +98,7 @@ class Notifications(SettingsModel):
         metric="notification_requests",
     )
     requests_max: int = setting(
-        64,
+        16,
         "Requests of a node to the service at a time for clients, and as many for backends; others wait",
         ge=1,
         le=4096,

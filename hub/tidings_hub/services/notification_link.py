@@ -32,7 +32,7 @@ _PAUSE_S: Final = 1.0
 _GRACE_S: Final = 1.0
 # The service keeps idle connections for two minutes.
 _IDLE_MAX_S: Final = 30.0
-_IDLE_MAX: Final = 64
+_IDLE_MAX: Final = 8
 # Of a response. Pages are shorter, because requests name a limit; the results of 1,000 marks or notifications fit.
 RESPONSE_MAX_BYTES: Final = 1_048_576
 READY: Final = "ok"
@@ -233,14 +233,14 @@ class RequestLane:
             Unavailable, TimedOut: the service does not answer. TidingsError: its answer is an error.
         """
         link = self._link
-        deadline = Deadline.after(link.timeout_s)
+        deadline, was_closed = Deadline.after(link.timeout_s), link.is_closed
         link.admit()
         if not self._free.acquire(timeout=link.timeout_s):
             link.metrics.notification_requests_refused += 1
             raise Unavailable("too many requests to the notification service are in progress (requests_max)")
         try:
-            if not link.is_closed and deadline.left_s() < link.timeout_s / 2:
-                # It waited for others that failed.
+            if was_closed and not link.is_closed:
+                # It waited for others, and they failed.
                 link.admit()
             status, content = link.exchange(method, target, fields, deadline)
         finally:

@@ -27,6 +27,8 @@ logger = logging.getLogger("tidings.notifications")
 _NO_SERVICE: Final = "this hub has no inboxes; set database or url in [notifications] of its tidings.toml"
 # A page ends before it is longer, but has at least one notification.
 _PAGE_MAX_BYTES: Final = 262_144
+# Of a mark with as many ids as the service allows, and more.
+_BODY_MAX_BYTES: Final = 262_144
 # A page may fill this share of a connection's out-buffer (1/2), so that publications still fit behind it.
 _OUT_BUFFER_SHARE: Final = 2
 _PAGE_FIELDS: Final = frozenset({"category", "archived", "unread", "before", "limit"})
@@ -47,7 +49,6 @@ class InboxService:
         self._rates = UserBuckets()
         self._dev = settings.dev
         self._page_max_bytes = min(_PAGE_MAX_BYTES, settings.out_buffer_bytes // _OUT_BUFFER_SHARE)
-        self._answer_max_bytes = settings.publication_max_bytes
         self._why_none = _NO_SERVICE
         self.link = self._open_link(settings)
         size = self._options.requests_max
@@ -109,7 +110,7 @@ class InboxService:
     def body(self, claims: Claims, fields: Fields) -> bytes:
         """A request to the service with these fields, about this user."""
         sent = {name: value for name, value in fields.items() if value is not None}
-        return encode_data({**sent, "user": claims.sub}, max_bytes=self._answer_max_bytes)
+        return encode_data({**sent, "user": claims.sub}, max_bytes=_BODY_MAX_BYTES)
 
     def admit(self, claims: Claims, fields: Fields, names: frozenset[str]) -> RequestLane:
         """Where a request of a user goes. `names`: the fields that it may have. Raises as `page`."""

@@ -80,7 +80,7 @@ class InboxViews:
             return arguments.to_dict()
         if arguments:
             raise BadRequest("send the fields as a JSON object in the body, not in the query")
-        body = json_body(request, max_bytes=self._hub.settings.max_payload_bytes)
+        body = json_body(request, max_bytes=self._hub.settings.api_body_max_bytes)
         if not isinstance(body, dict) or not body:
             raise BadRequest("send a JSON object with the fields")
         return body

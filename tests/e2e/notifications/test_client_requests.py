@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.notification_node import NotificationNode
+from support.ports import free_port
 from support.processes.client import ClientProcess
-from support.processes.hub import token
+from support.processes.hub import SECRET, HubProcess, token
+from support.processes.redis import RedisProcess
 
 TRANSPORTS = ["python-websocket", "python-polling", "js-websocket"]
 
@@ -173,3 +177,56 @@ def test_page_ends_before_it_is_too_large_for_a_connection(node: NotificationNod
             break
         before = f"&before={page['next']}"
     assert numbers == 8
+
+
+def test_hub_without_notifications_says_what_to_set(tmp_path: Path, clients: list[ClientProcess]) -> None:
+    hub = HubProcess(tmp_path)
+    try:
+        hub.start()
+        client = ClientProcess("python-websocket", hub.url, token=token("ann"), channels=[])
+        clients.append(client)
+        client.wait_ready()
+        answers = [client.request(event, {}) for event in ("tidings:inbox", "tidings:inbox_preferences")]
+        answers.append(hub.request("GET", "/inbox", headers=headers_of("ann"))[1])
+        for answer in answers:
+            assert code_of(answer) == "not_found"
+            assert "[notifications]" in answer["error"]["message"]
+    finally:
+        hub.stop()
+
+
+def test_anonymous_client_has_no_inbox(tmp_path: Path, clients: list[ClientProcess]) -> None:
+    # `--dev` reads no settings file of a test, but the same settings from the environment.
+    table = json.dumps({"url": f"http://127.0.0.1:{free_port()}"})
+    hub = HubProcess(tmp_path, "--dev")
+    hub.environment = {"TIDINGS_SECRET": SECRET, "TIDINGS_NOTIFICATIONS": table}
+    try:
+        hub.start()
+        anonymous = ClientProcess("python-websocket", hub.url, channels=["a:1"])
+        user = ClientProcess("python-websocket", hub.url, token=token("ann"), channels=["a:1"])
+        clients += [anonymous, user]
+        assert code_of(anonymous.wait_ready().request("tidings:inbox", {})) == "forbidden"
+        status, answer, _ = hub.request("GET", "/inbox", headers={"Authorization": ""})
+        assert (status, code_of(answer)) == (403, "forbidden")
+        assert code_of(user.wait_ready().request("tidings:inbox", {})) == "unavailable"
+    finally:
+        hub.stop()
+
+
+def test_each_worker_serves_inboxes(tmp_path: Path, redis: RedisProcess, clients: list[ClientProcess]) -> None:
+    node = NotificationNode(tmp_path, extra=f'broker = "{redis.url}"\nworkers = 2\n')
+    try:
+        node.start()
+        node.store("ann", "first")
+        for number in range(6):
+            client = ClientProcess("python-websocket", node.hub.url, token=token("ann"), channels=[])
+            clients.append(client)
+            page = client.wait_ready().request("tidings:inbox", {})
+            assert len(page["items"]) == 1, number
+            assert node.hub.request("GET", "/inbox", headers=headers_of("ann"))[0] == 200
+        marked = clients[0].request("tidings:inbox_mark", {"action": "seen", "all": True})
+        for client in clients:
+            client.wait(lambda self: self.records_of("inbox"), why="the mark on every connection")
+        assert marked["counts"] == {"unseen": 0, "unread": 1}
+    finally:
+        node.stop()

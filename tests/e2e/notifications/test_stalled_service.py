@@ -25,9 +25,10 @@ DRIP: Script = dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 500000\r\n\r\n{")
 class StalledHub:
     """A hub whose service runs a script. It waits a minute for each answer."""
 
-    def __init__(self, folder: Path, script: Script) -> None:
+    def __init__(self, folder: Path, script: Script, *, options: str = "") -> None:
         self.service = ScriptedServer(script).start()
-        table = f'[notifications]\nurl = "{self.service.url}"\nrequest_timeout_s = 60\nrequests_max = {REQUESTS_MAX}\n'
+        bounds = f"request_timeout_s = 60\nrequests_max = {REQUESTS_MAX}\n{options}"
+        table = f'[notifications]\nurl = "{self.service.url}"\n{bounds}'
         # Few greenlets, so that requests to the service would take all of them.
         few = "handlers = 4\nwsgi_requests = 4\n"
         self.hub = HubProcess(folder, extra=few, config=CONFIG + table).start()
@@ -125,5 +126,24 @@ def test_waiting_requests_fail_when_the_service_ends_and_work_when_it_is_back(
         # Now requests fail at once.
         assert client.request("tidings:inbox", {})["error"]["code"] == "unavailable"
         assert "does not answer" in scene.hub.log.read_text()
+    finally:
+        scene.stop()
+
+
+def test_requests_beyond_the_waiting_ones_are_refused_at_once(tmp_path: Path, clients: list[ClientProcess]) -> None:
+    scene = StalledHub(tmp_path, silent, options="requests_waiting_max = 4\n")
+    try:
+        client = ClientProcess("python-websocket", scene.hub.url, token=token("ann"), channels=[])
+        clients.append(client)
+        client.wait_ready()
+        client.send_command({"emit": "tidings:inbox", "data": {}})
+        # The node's own question is another one.
+        wait_until(lambda: scene.hub.metric("tidings_notification_requests_active") == 2, why="it is in progress")
+        # A client may have a quarter of those that wait.
+        for _ in range(4):
+            client.send_command({"emit": "tidings:inbox", "data": {}})
+        client.wait(lambda self: len(self.records_of("ack")) == 3, why="the refusals")
+        assert {record["answer"]["error"]["code"] for record in client.records_of("ack")} == {"unavailable"}
+        assert scene.hub.metric("tidings_notification_requests_refused_total") == 3
     finally:
         scene.stop()

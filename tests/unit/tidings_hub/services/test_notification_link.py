@@ -187,3 +187,32 @@ def test_requests_of_one_lane_leave_the_other_free(serve: Serve) -> None:
     for thread in threads:
         thread.join(20)
     assert node.metrics.notification_requests_active == 0
+
+
+def test_request_that_waited_for_others_fails_with_them(serve: Serve) -> None:
+    arrived, ending = threading.Semaphore(0), threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.read_request()
+        arrived.release()
+        ending.wait(30)
+
+    server, node = serve(script, size=1, timeout_s=30.0)
+    errors: list[TidingsError] = []
+
+    def get() -> None:
+        try:
+            node.get()
+        except TidingsError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=get) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    assert arrived.acquire(timeout=20)
+    # The service ends: only the request that it had reaches it.
+    ending.set()
+    for thread in threads:
+        thread.join(20)
+    assert [type(error) for error in errors] == [Unavailable] * 5
+    assert server.connections == 1
