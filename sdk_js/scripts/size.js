@@ -3,7 +3,14 @@ import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 
-const LATER = ["./core/rows.js", "./job.js", "./kept_queue.js", "./presence_client.js", "./tabs/share.js"];
+const LATER = [
+  "./core/rows.js",
+  "./inbox.js",
+  "./job.js",
+  "./kept_queue.js",
+  "./presence_client.js",
+  "./tabs/share.js",
+];
 const OTHERS = ["socket.io-client", "react"];
 
 // What every page has by then.
@@ -24,6 +31,11 @@ const PARTS = [
   { file: "index.js", external: [...OTHERS, ...LATER], maxBytes: 9.25 * 1024 },
   { file: "core/rows.js", external: OTHERS, maxBytes: 1.5 * 1024 },
   { file: "job.js", external: [...OTHERS, "./core/error.js", "./core/listeners.js"], maxBytes: 1.5 * 1024 },
+  {
+    file: "inbox.js",
+    external: [...OTHERS, ...CORE, "./core/backoff.js", "./core/error.js", "./core/listeners.js"],
+    maxBytes: 2.5 * 1024,
+  },
   { file: "kept_queue.js", external: [...OTHERS, ...CORE, "./core/error.js"], maxBytes: 1.25 * 1024 },
   { file: "presence_client.js", external: [...OTHERS, ...CORE], maxBytes: 2 * 1024 },
   { file: "tabs/share.js", external: [...OTHERS, ...TABS], maxBytes: 5 * 1024 },

@@ -189,7 +189,7 @@ export class Hub {
    */
   collection(name, options) {
     if (typeof Object(options).load !== "function") {
-      throw new TidingsError("bad_option", "load is missing: it returns the models.");
+      throw new TidingsError("bad_option", "load is missing.");
     }
     const { environment, report } = this.#session;
     return new Collection(name, this.channel(options.channel), options, environment, report);
@@ -203,8 +203,17 @@ export class Hub {
    * @returns {Promise<import("./job.js").Job>}
    */
   job(location, options) {
-    const session = this.#session;
-    return session.environment.parts.job().then(({ Job }) => new Job(location, this, session, options));
+    return this.#session.environment.parts.job().then(({ Job }) => new Job(location, this, this.#session, options));
+  }
+
+  /**
+   * The user's inbox (docs/notifications.md), or the part of it that the options name. Its code is loaded here.
+   *
+   * @param {import("./inbox.js").InboxOptions} [options]
+   * @returns {Promise<import("./inbox.js").Inbox>}
+   */
+  inbox(options) {
+    return this.#session.environment.parts.inbox().then(({ Inbox }) => new Inbox(this, this.#session, options));
   }
 
   /** Connects again after `close` or a refusal. If the hub is `waiting` to retry, it retries immediately. */

@@ -9,6 +9,7 @@ import { TidingsError } from "./core/error.js";
  * @property {() => Promise<typeof import("./tabs/share.js")>} tabs
  * @property {() => Promise<typeof import("./kept_queue.js")>} queue
  * @property {() => Promise<typeof import("./job.js")>} job
+ * @property {() => Promise<typeof import("./inbox.js")>} inbox
  */
 
 /** @type {Parts} loads each part on its first use */
@@ -18,6 +19,7 @@ export const LOADED_PARTS = {
   tabs: () => import("./tabs/share.js"),
   queue: () => import("./kept_queue.js").catch(explain),
   job: () => import("./job.js").catch(explain),
+  inbox: () => import("./inbox.js").catch(explain),
 };
 
 /**
@@ -26,7 +28,7 @@ export const LOADED_PARTS = {
  */
 function explain(cause) {
   if ("ServiceWorkerGlobalScope" in globalThis) {
-    const text = 'Service workers cannot load parts: import "tidings/static".';
+    const text = 'In service workers import "tidings/static".';
     throw new TidingsError("not_loaded", text, { cause });
   }
   throw cause;

@@ -90,7 +90,7 @@ export class Session {
       this.#tokens.forget();
     }
     if (wasCached && this.reconnect.state !== "waiting") {
-      this.#onLost({ message: "Back from the cache.", isHarmless: true });
+      this.#onLost({ message: "Was cached.", isHarmless: true });
     }
     return this.reconnect.apply("wake") && this.#open();
   }
@@ -152,7 +152,7 @@ export class Session {
       this.#setUser(body);
     }
     this.presenceClient?.onEvent(event, values);
-    if (!/^tidings:(?!job$)/u.test(event)) {
+    if (!/^tidings:(?!(job|notification|inbox)$)/u.test(event)) {
       this.#onPublication(event, values);
     } else if (event === "tidings:ready" && this.reconnect.state === "connecting") {
       this.#onReady(body);
@@ -177,7 +177,7 @@ export class Session {
   #onPublication(event, [data, channel, cursor]) {
     const listeners = this.channels.get(/** @type {string} */ (channel))?.listeners;
     if (typeof channel !== "string" || typeof cursor !== "string") {
-      this.report(new TidingsError("bad_packet", "A malformed publication."));
+      this.report(new TidingsError("bad_packet", "Malformed publication."));
     } else if (!listeners) {
       this.#positions.advance(cursor);
     } else if (this.#positions.accept(channel, cursor)) {
@@ -275,7 +275,7 @@ export class Session {
 
   /** @param {unknown} names channels that the new token does not cover, or that a backend unsubscribed */
   #deny(names) {
-    this.channels.deny(Array.isArray(names) ? names : [], new TidingsError("forbidden", "No longer allowed."));
+    this.channels.deny(Array.isArray(names) ? names : [], new TidingsError("forbidden", "Not allowed."));
   }
 
   #subscribe() {

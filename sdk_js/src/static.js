@@ -1,6 +1,7 @@
 // The SDK without `import()`: for service workers, which forbid it, and for programs that are one file.
 import { connectWith } from "./connect.js";
 import * as rows from "./core/rows.js";
+import * as inbox from "./inbox.js";
 import * as job from "./job.js";
 import * as queue from "./kept_queue.js";
 import * as presence from "./presence_client.js";
@@ -15,6 +16,7 @@ const BUNDLED_PARTS = {
   tabs: async () => tabs,
   queue: async () => queue,
   job: async () => job,
+  inbox: async () => inbox,
 };
 
 /**

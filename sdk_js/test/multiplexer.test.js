@@ -225,3 +225,17 @@ describe("errors", () => {
     await assert.rejects(closing.request("stranger", "tidings:publish", {}));
   });
 });
+
+test("publications of the hub itself reach every link of the channel, presence those that request it", async () => {
+  const { hub, sent } = await openMultiplexer({ two: { channels: ["a:1"], presence: ["a:1"] } });
+  hub.emit("tidings:notification", { version: 1 }, "user:7", "e.1");
+  hub.emit("tidings:inbox", { version: 2 }, "user:7", "e.2");
+  hub.emit("tidings:job", { id: "7f" }, "user:7", "e.3");
+  hub.emit("tidings:stats", { count: 2 }, "a:1", "e.4");
+  assert.deepEqual(sent, [
+    ["own", "two", "tidings:notification", { version: 1 }],
+    ["own", "two", "tidings:inbox", { version: 2 }],
+    ["own", "two", "tidings:job", { id: "7f" }],
+    ["two", "tidings:stats", { count: 2 }],
+  ]);
+});

@@ -30,6 +30,9 @@ export const LEADER_LOST = {
   isHarmless: true,
 };
 
+/** All other events of a channel are publications, also those of the hub, such as `tidings:job`. */
+const PRESENCE_EVENTS = new Set(["tidings:join", "tidings:leave", "tidings:stats"]);
+
 /**
  * @param {CloseReason | undefined} reason why the leader lost its connection, if it was not on purpose
  * @returns {CloseReason} the reason for the other links
@@ -69,5 +72,5 @@ export function isChannelEvent({ values }) {
  * @returns {"channels" | "presence"} the kind of subscription that receives it
  */
 export function kindOf(event) {
-  return event.startsWith("tidings:") ? "presence" : "channels";
+  return PRESENCE_EVENTS.has(event) ? "presence" : "channels";
 }
