@@ -26,9 +26,9 @@ class NotificationNode:
         self.service = NotificationsProcess(self.hub.config, self.database.url, port=service_port)
 
     def start(self) -> NotificationNode:
-        """Start both."""
-        self.hub.start()
+        """Start both. The service first: a hub that has found none asks again only after a second."""
         self.service.start()
+        self.hub.start()
         return self
 
     def store(self, user: str, id_: str, *, title: str = "T", **more: Any) -> None:
