@@ -43,6 +43,9 @@ class ServiceMetrics:
         self.events_oldest_s = self._gauge("events_oldest_s", "Age of the first event that is not published yet")
         self.deleted = self._counter("deleted", "Notifications deleted because they expired or of keep_days")
         self.digests = self._counter("digests", "Digests that became due")
+        # deliveries
+        self.deliveries = self._counter("deliveries", "Deliveries that ended or were postponed, by outcome", "code")
+        self.deliveries_late_s = self._gauge("deliveries_late_s", "For how long the first delivery has been due")
         # Web Push
         self.subscriptions_dropped = self._counter(
             "subscriptions_dropped", "Push subscriptions beyond subscriptions_max"

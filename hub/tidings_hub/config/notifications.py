@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
 from pydantic import field_validator
@@ -34,6 +34,15 @@ class NotificationCategory(SettingsModel):
         "Seconds for which notifications of one user and group are collected into one with a count; 0: not at all",
         ge=0,
         le=604_800,
+    )
+    web_push: Literal["never", "unseen", "always"] = setting(
+        "unseen",
+        "Whether a notification is pushed, if `[notifications.web_push]` has a key: `unseen` after `push_after_s` if"
+        " its user has not seen it by then, `always` at once",
+    )
+    push_after_s: int = setting(30, "Seconds for which a notification waits to be seen", ge=0, le=604_800)
+    urgency: Literal["very-low", "low", "normal", "high"] = setting(
+        "normal", "How soon a phone that saves its battery receives the push (RFC 8030)"
     )
 
 

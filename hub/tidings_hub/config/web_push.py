@@ -19,7 +19,7 @@ _HOST_PATTERN = re.compile(r"(?:\*\.)?[a-z0-9](?:[a-z0-9.:-]*[a-z0-9])?\Z", re.I
 
 
 class WebPush(SettingsModel):
-    """Web Push, `[notifications.web_push]`. Without `vapid_key_file` browsers cannot use it. Nothing is pushed yet."""
+    """Web Push, `[notifications.web_push]`. Without `vapid_key_file` nothing is pushed."""
 
     vapid_key_file: str = setting("", "The file of the private key; `tidings vapid` makes one")
     contact: str = setting("", "Whom a push service can reach: `mailto:ops@shop.example` or an https URL")

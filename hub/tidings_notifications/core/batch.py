@@ -75,6 +75,8 @@ class BatchPlan:
     released: list[str] = field(default_factory=list)
     events: list[InboxEvent] = field(default_factory=list)
     changed_users: set[str] = field(default_factory=set)
+    # Ids of rows in the inbox, each with the ids that it replaces.
+    replaced: dict[str, list[str]] = field(default_factory=dict)
     _earlier: dict[str, list[Collapsible | StoredNotification]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -148,6 +150,7 @@ class BatchPlan:
         counts.change(unseen=1, unread=1)
         if row.collapse_key is not None:
             self._earlier[row.collapse_key] = [row]
+            self.replaced[row.id] = [id_ for earlier in replaces for id_ in (earlier, *self.replaced.pop(earlier, ()))]
         self.changed_users.add(row.user_id)
         self.events.append(notification_event(row, counts, replaces=replaces, max_bytes=self.event_max_bytes))
 

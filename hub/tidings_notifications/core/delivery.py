@@ -1,8 +1,14 @@
-"""What came of one try to deliver a notification: a push to one subscription, or a webhook."""
+"""Deliveries of notifications: a push to one subscription, or a webhook. What is due, and what came of one try."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
+
+from tidings_notifications.core.counts import InboxCounts
+from tidings_notifications.core.notification import Category, StoredNotification
+from tidings_notifications.core.push_subscription import StoredSubscription
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +37,27 @@ class Failed:
 
 
 Outcome = Sent | Gone | Retry | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class DueDelivery:
+    """A delivery to try now. `claim`: the claim of the process that tries it. `attempt`: 1 for the first one.
+
+    `counts`: those of the user's inbox at the claim. `subscription`: only for a push.
+    """
+
+    id: str
+    claim: str
+    method: str
+    notification: StoredNotification
+    category: Category
+    counts: InboxCounts
+    subscription: StoredSubscription | None
+    attempt: int
+
+
+class Sender(Protocol):
+    """Sends deliveries of one method."""
+
+    def submit(self, deliveries: Sequence[DueDelivery], done: Callable[[DueDelivery, Outcome], None]) -> None:
+        """Begin to send. `done` is called once for each of them, from any thread."""

@@ -65,13 +65,52 @@ class StoredNotification:
     deleted_ms: int | None = None
 
 
+class PushRule(StrEnum):
+    """When a category's notifications are pushed."""
+
+    NEVER = "never"
+    # After `push_after_s`, if the user has not seen it by then.
+    UNSEEN = "unseen"
+    # At once.
+    ALWAYS = "always"
+
+
+IN_APP = "in_app"
+WEB_PUSH = "web_push"
+WEBHOOK = "webhook"
+
+
 @dataclass(frozen=True, slots=True)
 class Category:
-    """The rules of one category. `digest_s` > 0: notifications of so many seconds are delivered as one."""
+    """The rules of one category. `digest_s` > 0: notifications of so many seconds are delivered as one.
+
+    `urgency`: RFC 8030 section 5.3. `webhook`: the URL that receives notifications not seen after `push_after_s`;
+    empty: there is none.
+    """
 
     label: str = ""
     required: bool = False
     digest_s: int = 0
+    web_push: PushRule = PushRule.NEVER
+    push_after_s: int = 0
+    urgency: str = "normal"
+    webhook: str = ""
+
+    @property
+    def deliveries(self) -> tuple[str, ...]:
+        """The delivery methods beside the inbox."""
+        pushes = () if self.web_push is PushRule.NEVER else (WEB_PUSH,)
+        return (*pushes, WEBHOOK) if self.webhook else pushes
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """All delivery methods: what preferences are about."""
+        return (IN_APP, *self.deliveries)
+
+    def due_ms(self, method: str, now_ms: int) -> int:
+        """When a notification that is new now is delivered by a method."""
+        is_at_once = method == WEB_PUSH and self.web_push is PushRule.ALWAYS
+        return now_ms if is_at_once else now_ms + self.push_after_s * 1000
 
 
 class State(StrEnum):

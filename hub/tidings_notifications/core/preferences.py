@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from tidings.errors import BadRequest, Forbidden, UnknownCategory
 from tidings_notifications.core.notification import Category
 
-IN_APP = "in_app"
-METHODS = (IN_APP,)
-
 
 def unknown_category(name: object, categories: Mapping[str, Category]) -> UnknownCategory:
     """The error for a category that has no rules."""
@@ -40,8 +37,9 @@ def check_preference(
     """
     if not isinstance(category, str) or category not in categories:
         raise unknown_category(category, categories)
-    if not isinstance(method, str) or method not in METHODS:
-        raise BadRequest(f"unknown method {method!a:.60}; use {', '.join(METHODS)}")
+    methods = categories[category].methods
+    if not isinstance(method, str) or method not in methods:
+        raise BadRequest(f"unknown method {method!a:.60}; the category {category} has {', '.join(methods)}")
     if not isinstance(enabled, bool):
         raise BadRequest("enabled must be true or false")
     if not enabled and categories[category].required:
@@ -52,13 +50,16 @@ def check_preference(
 def preferences_of(
     categories: Mapping[str, Category], switched_off: Collection[tuple[str, str]]
 ) -> list[dict[str, object]]:
-    """All categories with a user's choices, as clients receive them. `switched_off`: pairs of category and method."""
+    """All categories with a user's choices for each of their methods, as clients receive them.
+
+    `switched_off`: pairs of category and method.
+    """
     return [
         {
             "category": name,
             "label": category.label or name,
             "required": category.required,
-            "methods": {method: category.required or (name, method) not in switched_off for method in METHODS},
+            "methods": {method: category.required or (name, method) not in switched_off for method in category.methods},
         }
         for name, category in sorted(categories.items())
     ]

@@ -146,13 +146,7 @@ class Inbox:
         Each transaction looks at no more than 500 rows. `batches`: the largest number of transactions. Several
         processes may sweep at once.
         """
-        categories = dict(self.categories)
-        rules = SweepRules(
-            lambda name: name in categories and categories[name].required,
-            self._next_id,
-            self._event_max_bytes,
-            self._keep_ms,
-        )
+        rules = SweepRules(dict(self.categories), self._next_id, self._event_max_bytes, self._keep_ms)
         total = SweepCounts()
         for _ in range(batches):
             counts = self._sweep_batch(rules, now_ms)

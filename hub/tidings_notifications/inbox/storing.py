@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tidings_notifications.core.batch import BatchPlan, keys_of
-from tidings_notifications.core.notification import Category, NewNotification, Stored
-from tidings_notifications.core.preferences import IN_APP
+from tidings_notifications.core.notification import IN_APP, Category, NewNotification, Place, Stored
+from tidings_notifications.inbox.deliveries import write_new
 from tidings_notifications.inbox.transactions import Inboxes
 from tidings_notifications.store import inbox_rows, notification_rows
 from tidings_notifications.store.database import Connection
@@ -41,6 +41,8 @@ def store_batch(
     notification_rows.release_keys(connection, plan.released)
     notification_rows.delete(connection, plan.deleted, now_ms)
     notification_rows.insert(connection, plan.inserted)
+    in_inbox = [row for row in plan.inserted if row.place == Place.INBOX]
+    write_new(connection, in_inbox, rules.categories, now_ms, replaced=plan.replaced)
     inbox_rows.write_events(connection, plan.events, now_ms)
     inbox_rows.write_counts(connection, [inboxes[user] for user in sorted(plan.changed_users)])
     return results, bool(plan.events)

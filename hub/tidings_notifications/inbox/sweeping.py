@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tidings_notifications.core.counts import counted
 from tidings_notifications.core.events import InboxEvent, changed_events, deleted_state, notification_event
 from tidings_notifications.core.marks import ItemState
-from tidings_notifications.core.notification import Place, StoredNotification
-from tidings_notifications.core.preferences import IN_APP
+from tidings_notifications.core.notification import IN_APP, Category, Place, StoredNotification
 from tidings_notifications.core.sweep import Sweep, sweep_of
+from tidings_notifications.inbox.deliveries import write_new
 from tidings_notifications.inbox.transactions import Inboxes
 from tidings_notifications.store import inbox_rows, notification_rows
 from tidings_notifications.store.database import Connection
@@ -42,10 +42,14 @@ class SweepCounts:
 class SweepRules:
     """What the sweep works by. `next_id`: see `IdSequence.next`."""
 
-    is_required: Callable[[str], bool]
+    categories: Mapping[str, Category]
     next_id: Callable[[int], tuple[str, int]]
     event_max_bytes: int
     keep_ms: int
+
+    def is_required(self, category: str) -> bool:
+        """Whether users cannot switch a category off."""
+        return category in self.categories and self.categories[category].required
 
 
 @dataclass(slots=True)
@@ -75,6 +79,7 @@ class SweepBatch:
             self.events += changed_events(self.inboxes[user], [], states)
         for row in delivered:
             self._deliver(row)
+        write_new(self.connection, delivered, self.rules.categories, self.now_ms)
         inbox_rows.write_events(self.connection, self.events, self.now_ms)
         changed_users = sorted({event.user_id for event in self.events})
         inbox_rows.write_counts(self.connection, [self.inboxes[user] for user in changed_users])

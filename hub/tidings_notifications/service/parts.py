@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from tidings.publishers import kind_of, open_publisher
 from tidings.redis_client.keys import RedisKeys
@@ -16,18 +17,29 @@ from tidings_hub.config.notifications import Notifications
 from tidings_hub.config.settings import Settings
 from tidings_hub.config.web_push import WebPush
 from tidings_notifications.api.push_views import PushSettings
-from tidings_notifications.core.notification import Category
+from tidings_notifications.core.delivery import Sender
+from tidings_notifications.core.notification import WEB_PUSH, Category, PushRule
 from tidings_notifications.inbox import Inbox
+from tidings_notifications.inbox.deliveries import Deliveries
 from tidings_notifications.inbox.subscriptions import Subscriptions
 from tidings_notifications.intake.consumer import StreamConsumer
 from tidings_notifications.intake.stream import NotificationStream, StreamRules
 from tidings_notifications.metrics import ServiceMetrics
+from tidings_notifications.scheduler.delivery_loop import DeliveryLoop
 from tidings_notifications.scheduler.event_relay import EventRelay
 from tidings_notifications.scheduler.sweeper import Sweeper
 from tidings_notifications.store.database import Database
 from tidings_notifications.web_push.endpoints import EndpointRules
+from tidings_notifications.web_push.push_deliveries import PushDeliveries
+from tidings_notifications.web_push.sender import PushSender
 from tidings_notifications.web_push.vapid import VapidKey
 from tidings_notifications.writer import NotificationWriter
+
+# A sender has the result of a delivery within about twice the time of one push.
+_LEASE_MIN_S: Final = 60.0
+_LEASE_TIMEOUTS: Final = 4
+# Claimed deliveries for each connection: enough that none waits for the database.
+_IN_FLIGHT: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +108,25 @@ class ServiceParts:
             )
             for stream in target.streams(consumer=consumer, rules=rules)
         ]
+        self.push_sender, self.deliveries = self._open_deliveries(options, database)
+
+    def _open_deliveries(self, options: Notifications, database: Database) -> tuple[PushSender | None, DeliveryLoop]:
+        """The sender, if Web Push is set up, and what feeds it. Without it, deliveries that wait are withdrawn."""
+        senders: dict[str, Sender] = {}
+        push_sender = None
+        if options.web_push.is_enabled:
+            key = VapidKey.load(Path(options.web_push.vapid_key_file))
+            push_sender = PushSender(options.web_push, key, self.metrics)
+            senders[WEB_PUSH] = PushDeliveries(push_sender)
+        lease_s = max(_LEASE_MIN_S, _LEASE_TIMEOUTS * options.web_push.timeout_s)
+        loop = DeliveryLoop(
+            Deliveries(database, self.inbox.categories, lease_s=lease_s),
+            senders,
+            in_flight_max=_IN_FLIGHT * options.web_push.connections,
+            metrics=self.metrics,
+            stopping=self.stopping,
+        )
+        return push_sender, loop
 
 
 def push_settings_of(options: WebPush) -> PushSettings | None:
@@ -113,7 +144,14 @@ def push_settings_of(options: WebPush) -> PushSettings | None:
 def categories_of(options: Notifications) -> dict[str, Category]:
     """The rules of the categories."""
     return {
-        name: Category(category.label, category.required, category.digest_s)
+        name: Category(
+            category.label,
+            category.required,
+            category.digest_s,
+            PushRule(category.web_push) if options.web_push.is_enabled else PushRule.NEVER,
+            category.push_after_s,
+            category.urgency,
+        )
         for name, category in options.categories.items()
     }
 

@@ -99,13 +99,17 @@ class ServiceProcess:
         self._drain_s = drain_s
         self._stop_requested = threading.Event()
         self._relay_thread = self._thread("relay", parts.relay.run)
-        self._others = [self._thread("sweeper", parts.sweeper.run)]
+        self._others = [self._thread("sweeper", parts.sweeper.run), self._thread("deliveries", parts.deliveries.run)]
         self._others += [self._thread(f"intake {consumer.name}", consumer.run) for consumer in parts.consumers]
+        sender = parts.push_sender
+        self._sender_thread = None if sender is None else self._thread("web push", sender.run)
 
     def start(self, server: HttpServer) -> None:
         """Start all threads."""
         for thread in (self._relay_thread, *self._others, self._thread("http", server.run)):
             thread.start()
+        if self._sender_thread is not None:
+            self._sender_thread.start()
 
     def request_stop(self) -> None:
         """End `wait`. For signal handlers."""
@@ -147,6 +151,10 @@ class ServiceProcess:
         self._parts.stopping.set()
         for thread in self._others:
             thread.join(max(0.0, deadline_s - time.monotonic()))
+        if self._parts.push_sender is not None and self._sender_thread is not None:
+            self._parts.push_sender.stop()
+            self._sender_thread.join(max(0.0, deadline_s - time.monotonic()))
+        self._parts.deliveries.drain(deadline_s)
         self._parts.relay.drain(deadline_s)
         self._parts.relay.stop()
         self._relay_thread.join(max(0.0, deadline_s - time.monotonic()))

@@ -43,6 +43,12 @@ def counts_of(connection: sa.Connection, user: str) -> InboxCounts:
     return InboxCounts(user) if row is None else InboxCounts(*row)
 
 
+def counts_of_users(connection: sa.Connection, users: Collection[str]) -> dict[str, InboxCounts]:
+    """The counts of some users, without a lock. Users without a row are missing."""
+    query = _COUNTS.where(_inbox.user_id.in_(sorted(users)))
+    return {row.user_id: InboxCounts(*row) for row in connection.execute(query)}
+
+
 def write_counts(connection: sa.Connection, inboxes: Sequence[InboxCounts]) -> None:
     """Write the counts of locked rows."""
     if not inboxes:
@@ -62,6 +68,14 @@ def switched_off(connection: sa.Connection, users: Collection[str], method: str)
         _preference.user_id.in_(sorted(users)), _preference.method == method, _preference.enabled.is_(sa.false())
     )
     return {(row.user_id, row.category) for row in connection.execute(query)}
+
+
+def deliveries_off(connection: sa.Connection, users: Collection[str]) -> set[tuple[str, str, str]]:
+    """What these users have switched off: user, category and method."""
+    query = sa.select(_preference.user_id, _preference.category, _preference.method).where(
+        _preference.user_id.in_(sorted(users)), _preference.enabled.is_(sa.false())
+    )
+    return {(row.user_id, row.category, row.method) for row in connection.execute(query)}
 
 
 def preferences(connection: sa.Connection, user: str) -> set[tuple[str, str]]:

@@ -36,7 +36,7 @@ def insert(connection: sa.Connection, rows: Sequence[StoredNotification]) -> Non
 def stored_keys(connection: sa.Connection, keys: Collection[str]) -> dict[str, tuple[str, int]]:
     """The idempotency keys that exist, each with the id and the creation time of its notification."""
     rows: dict[str, tuple[str, int]] = {}
-    for part in _parts(keys):
+    for part in parts(keys):
         query = sa.select(_n.idempotency_key, _n.id, _n.created_ms).where(_n.idempotency_key.in_(part))
         rows |= {row.idempotency_key: (row.id, row.created_ms) for row in connection.execute(query)}
     return rows
@@ -48,7 +48,7 @@ def collapsible(connection: sa.Connection, keys: Collection[str]) -> list[Collap
     A delivered digest is not among them: it has no collapse key.
     """
     rows: list[Collapsible] = []
-    for part in _parts(keys):
+    for part in parts(keys):
         query = sa.select(_n.id, _n.user_id, _n.collapse_key, _n.place, _n.seen_ms, _n.count, _n.due_ms).where(
             _n.collapse_key.in_(part), _n.read_ms.is_(None), _n.place.in_((Place.INBOX, Place.WAITING))
         )
@@ -65,19 +65,19 @@ def delete(connection: sa.Connection, ids: Collection[str], now_ms: int) -> None
         "title": "",
         "sweep_ms": _n.created_ms + CALLER_ID_MS,
     }
-    for part in _parts(ids):
+    for part in parts(ids):
         connection.execute(notification_table.update().where(_n.id.in_(part)).values(changes))
 
 
 def purge(connection: sa.Connection, ids: Collection[str]) -> None:
     """Remove rows."""
-    for part in _parts(ids):
+    for part in parts(ids):
         connection.execute(notification_table.delete().where(_n.id.in_(part)))
 
 
 def release_keys(connection: sa.Connection, ids: Collection[str]) -> None:
     """End the idempotency keys of rows."""
-    for part in _parts(ids):
+    for part in parts(ids):
         connection.execute(notification_table.update().where(_n.id.in_(part)).values(idempotency_key=None))
 
 
@@ -117,7 +117,7 @@ def visible_states(connection: sa.Connection, user: str, ids: Collection[str]) -
 def mark(connection: sa.Connection, ids: Collection[str], action: Action, now_ms: int) -> None:
     """Apply an action to notifications that it changes."""
     changes = _changes(action, now_ms)
-    for part in _parts(ids):
+    for part in parts(ids):
         connection.execute(notification_table.update().where(_n.id.in_(part)).values(changes))
 
 
@@ -186,7 +186,7 @@ def old(connection: sa.Connection, until_ms: int, limit: int) -> list[tuple[str,
 def rows_of(connection: sa.Connection, ids: Collection[str]) -> list[StoredNotification]:
     """Rows by their ids."""
     rows: list[StoredNotification] = []
-    for part in _parts(ids):
+    for part in parts(ids):
         rows += [_notification(row) for row in connection.execute(_ROW.where(_n.id.in_(part)).order_by(_n.id))]
     return rows
 
@@ -213,7 +213,8 @@ def recounted(connection: sa.Connection, user: str) -> tuple[InboxCounts, InboxC
     return stored, InboxCounts(user, row[-2], row[-1], stored.version)
 
 
-def _parts(values: Iterable[str]) -> list[list[str]]:
+def parts(values: Iterable[str]) -> list[list[str]]:
+    """Different keys in parts, each for one statement."""
     unique = list(dict.fromkeys(values))
     return [unique[first : first + KEYS_MAX] for first in range(0, len(unique), KEYS_MAX)]
 

@@ -126,4 +126,21 @@ push_subscription_table = sa.Table(
 sa.Index("tidings_push_subscription_endpoint", push_subscription_table.c.endpoint_hash, unique=True)
 sa.Index("tidings_push_subscription_user", push_subscription_table.c.user_id, push_subscription_table.c.used_ms)
 
+# A row is a delivery that has not ended. `due_ms` of a claimed one is the time at which its claim ends.
+delivery_table = sa.Table(
+    "tidings_delivery",
+    METADATA,
+    sa.Column("id", id_type(), primary_key=True),
+    sa.Column("notification_id", id_type(), nullable=False),
+    sa.Column("method", name_type(16), nullable=False),
+    sa.Column("subscription_id", id_type()),
+    sa.Column("due_ms", sa.BigInteger(), nullable=False),
+    sa.Column("attempts", sa.Integer(), nullable=False),
+    sa.Column("claim", id_type()),
+    sa.Column("last_error", sa.String(200)),
+    **_EXACT,
+)
+sa.Index("tidings_delivery_due", delivery_table.c.due_ms)
+sa.Index("tidings_delivery_of", delivery_table.c.notification_id)
+
 event_table = outbox_table(METADATA, OUTBOX)

@@ -46,7 +46,7 @@ def test_categories_and_limits_are_read(tmp_path: Path) -> None:
         ("[notifications.categories.Order]", "cannot be a category"),
         ("[notifications.categories.order-shipped]", "cannot be a category"),
         (f"[notifications.categories.{'a' * 65}]", "cannot be a category"),
-        ('[notifications.categories.a]\nweb_push = "always"', "unknown setting"),
+        ('[notifications.categories.a]\npush = "always"', "unknown setting"),
         ("[notifications.categories.a]\nrequird = true", "did you mean required"),
         ('[notifications]\nkeepdays = 3\nlisten = "x"', "did you mean keep_days"),
         ('[notifications]\nlisten = "127.0.0.1"', "host:port"),

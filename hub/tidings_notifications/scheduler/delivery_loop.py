@@ -1,0 +1,121 @@
+"""Claims deliveries that are due, hands them to their senders, and notes what came of them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Final
+
+from tidings.errors import TidingsError
+from tidings_hub.log import log_rate_limited
+from tidings_notifications.core.delivery import DueDelivery, Failed, Outcome, Sender
+from tidings_notifications.inbox.deliveries import Deliveries, FinishCounts
+from tidings_notifications.metrics import ServiceMetrics
+from tidings_notifications.writer import now_ms
+
+logger = logging.getLogger("tidings.notifications")
+
+# A delivery is late by at most this, if nothing waits.
+_POLL_S: Final = 0.5
+# Results of so long are noted together.
+_GATHER_S: Final = 0.02
+_AFTER_ERROR_S: Final = 1.0
+_BATCH: Final = 500
+
+
+class DeliveryLoop:
+    """`run` is the target of a thread. `in_flight_max`: about so many deliveries are with the senders at most.
+
+    A delivery whose result the database does not take is tried again when its claim has ended.
+    """
+
+    def __init__(
+        self,
+        deliveries: Deliveries,
+        senders: Mapping[str, Sender],
+        *,
+        in_flight_max: int,
+        metrics: ServiceMetrics,
+        stopping: threading.Event,
+    ) -> None:
+        self._deliveries = deliveries
+        self._senders = senders
+        self._in_flight_max = in_flight_max
+        self._metrics = metrics
+        self._stopping = stopping
+        self._wakeup = threading.Event()
+        self._results: deque[tuple[DueDelivery, Outcome]] = deque()
+        # Deliveries that senders have, or whose results are not noted.
+        self._open = 0
+
+    def run(self) -> None:
+        """Deliver until the service stops."""
+        while not self._stopping.is_set():
+            try:
+                has_more = self._finish_some() + self._claim_some() > 0
+            except TidingsError as error:
+                self._metrics.database_errors.inc()
+                log_rate_limited(logger, logging.WARNING, "deliveries", "deliveries wait; retrying: %s", error)
+                self._stopping.wait(_AFTER_ERROR_S)
+                continue
+            if not has_more:
+                self._wakeup.wait(_POLL_S)
+            self._wakeup.clear()
+            self._stopping.wait(_GATHER_S)
+
+    def drain(self, deadline_s: float) -> None:
+        """Note the results of what the senders still have, until `deadline_s`. After `run` has ended."""
+        try:
+            while self._open and time.monotonic() < deadline_s:
+                if not self._finish_some():
+                    self._wakeup.wait(_GATHER_S)
+                    self._wakeup.clear()
+        except TidingsError as error:
+            logger.warning("some deliveries may be repeated: %s", error)
+
+    def _claim_some(self) -> int:
+        limit = min(_BATCH, self._in_flight_max - self._open)
+        oldest_ms = self._deliveries.oldest_due_ms()
+        late_ms = 0 if oldest_ms is None else max(0, now_ms() - oldest_ms)
+        self._metrics.deliveries_late_s.set(late_ms / 1000)
+        if limit <= 0 or oldest_ms is None or oldest_ms > now_ms():
+            return 0
+        claimed, withdrawn = self._deliveries.claim(now_ms(), limit)
+        self._metrics.deliveries.labels("withdrawn").inc(withdrawn)
+        self._open += len(claimed)
+        by_method: dict[str, list[DueDelivery]] = {}
+        for due in claimed:
+            by_method.setdefault(due.method, []).append(due)
+        for method, deliveries in by_method.items():
+            self._senders[method].submit(deliveries, self._done)
+        return len(claimed) + withdrawn
+
+    def _done(self, due: DueDelivery, outcome: Outcome) -> None:
+        self._results.append((due, outcome))
+        self._wakeup.set()
+
+    def _finish_some(self) -> int:
+        results = [self._results.popleft() for _ in range(min(_BATCH, len(self._results)))]
+        if not results:
+            return 0
+        try:
+            counts = self._deliveries.finish(results, now_ms())
+        except TidingsError:
+            self._results.extendleft(reversed(results))
+            raise
+        self._open -= len(results)
+        self._count(counts)
+        for due, outcome in results:
+            if isinstance(outcome, Failed):
+                log_rate_limited(
+                    *(logger, logging.WARNING, f"failed {due.method}"),
+                    *("a delivery failed (%s, %s): %s", due.method, due.category.label, outcome.reason),
+                )
+        return len(results)
+
+    def _count(self, counts: FinishCounts) -> None:
+        for name in ("sent", "gone", "postponed", "failed", "expired"):
+            self._metrics.deliveries.labels(name).inc(getattr(counts, name))
