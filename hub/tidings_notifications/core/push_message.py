@@ -58,6 +58,7 @@ def message_of(row: StoredNotification, counts: InboxCounts) -> dict[str, object
         "url": row.url,
         "icon": row.icon,
         "tag": row.id if row.group_key is None else row.group_key,
+        "count": row.count,
         "created_at": row.created_ms,
         "counts": counts.to_wire(),
         "data": None if row.data is None else json.loads(row.data),

@@ -54,7 +54,8 @@ timeout_s = 2
 def subscribe(node: NotificationNode, browser: Browser, user: str) -> None:
     headers = {"Authorization": f"Bearer {token(user)}"}
     body = {"subscription": browser.to_json()}
-    assert node.hub.request("POST", "/inbox/push-subscriptions", body, headers=headers)[0] == 200
+    # The node answers 503 until it has noticed that the service has started.
+    wait_until(lambda: node.hub.request("POST", "/inbox/push-subscriptions", body, headers=headers)[0] == 200)
 
 
 def notify(node: NotificationNode, user: str, id_: str, **more: object) -> None:
@@ -77,6 +78,7 @@ def test_push_arrives_in_each_browser_of_the_user(node: NotificationNode, push_s
     wait_titles(push_service, ["Title of a", "Title of a"])
     message = push_service.messages()[0]
     assert message.pop("id")
+    assert message.pop("created_at") > NOW_MS
     assert message == {
         "category": "chat",
         "title": "Title of a",

@@ -83,6 +83,7 @@ def test_message_has_what_a_service_worker_shows() -> None:
         "title": "Shipped",
         "body": "On Friday",
         "tag": "n1",
+        "count": 1,
         "created_at": 1_000,
         "counts": {"unseen": 2, "unread": 3},
         "data": {"order": 42},
