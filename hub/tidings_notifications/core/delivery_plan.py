@@ -91,7 +91,7 @@ class ClaimPlan:
     claim: str
     now_ms: int
     # Deliveries to try: of rows that remain, and of rows to insert.
-    kept: list[DueDelivery] = field(default_factory=list)
+    claimed: list[DueDelivery] = field(default_factory=list)
     expanded: list[DueDelivery] = field(default_factory=list)
     # Ids of rows to delete.
     deleted: list[str] = field(default_factory=list)
@@ -105,16 +105,16 @@ class ClaimPlan:
         if notification is None or category is None or not self._is_wanted(notification, category, row.method):
             self._withdraw(row)
         elif row.method == WEBHOOK:
-            self.kept.append(self._due(row.id, row, notification, category, None))
+            self.claimed.append(self._due(row.id, row, notification, category, None))
         elif row.subscription_id is None:
             self._expand(row, notification, category, ids)
         else:
             own = self.subscriptions.get(notification.user_id, ())
-            subscription = next((one for one in own if one.id == row.subscription_id), None)
+            subscription = next((alive for alive in own if alive.id == row.subscription_id), None)
             if subscription is None:
                 self._withdraw(row)
             else:
-                self.kept.append(self._due(row.id, row, notification, category, subscription))
+                self.claimed.append(self._due(row.id, row, notification, category, subscription))
 
     def _is_wanted(self, notification: StoredNotification, category: Category, method: str) -> bool:
         is_off = (notification.user_id, notification.category, method) in self.switched_off

@@ -108,7 +108,7 @@ class Category:
         return (IN_APP, *self.deliveries)
 
     def due_ms(self, method: str, now_ms: int) -> int:
-        """When a notification that is new now is delivered by a method."""
+        """When a method delivers a notification that is new now."""
         is_at_once = method == WEB_PUSH and self.web_push is PushRule.ALWAYS
         return now_ms if is_at_once else now_ms + self.push_after_s * 1000
 

@@ -81,9 +81,9 @@ class Deliveries:
             plan.add(row, [str(uuid.uuid4()) for _ in own])
         until_ms = now_ms + self._lease_ms
         delivery_rows.delete(connection, plan.deleted)
-        delivery_rows.claim(connection, [due.id for due in plan.kept], plan.claim, until_ms)
+        delivery_rows.claim(connection, [due.id for due in plan.claimed], plan.claim, until_ms)
         delivery_rows.insert_claimed(connection, plan.expanded, until_ms)
-        return plan.kept + plan.expanded, plan.withdrawn
+        return plan.claimed + plan.expanded, plan.withdrawn
 
 
 def write_new(
@@ -102,9 +102,9 @@ def write_new(
     earlier = {row.id: replaced[row.id] for row in delivered if replaced and replaced.get(row.id)}
     waiting_ms = delivery_rows.waiting_ms(connection, [id_ for ids in earlier.values() for id_ in ids])
     inherited_ms = {
-        id_: min(waiting_ms[one] for one in ids if one in waiting_ms)
+        id_: min(waiting_ms[old_id] for old_id in ids if old_id in waiting_ms)
         for id_, ids in earlier.items()
-        if any(one in waiting_ms for one in ids)
+        if any(old_id in waiting_ms for old_id in ids)
     }
     methods = sum(len(categories[row.category].deliveries) for row in delivered)
     rows = new_rows(
@@ -152,6 +152,6 @@ def _finish(connection: Connection, results: Sequence[tuple[DueDelivery, Outcome
 
 
 def _pause_ms(due: DueDelivery, after_ms: int | None) -> int:
-    """The time that the other side asks for, and full jitter, so that not all come back together."""
+    """The time that the other side asks for, and full jitter, so that not all are repeated together."""
     jitter_s = delay_s(due.attempt - 1, base_s=_RETRY_BASE_S, cap_s=_RETRY_CAP_S)
     return (after_ms or 0) + int(jitter_s * 1000)

@@ -1,4 +1,4 @@
-"""A notification that nobody sees arrives in a browser: real hub, real service, and a push service that decrypts."""
+"""What its user does not see is pushed: real hub, real service, and a push service that decrypts as browsers do."""
 
 from __future__ import annotations
 
