@@ -31,6 +31,8 @@ _PAGE_MAX_BYTES: Final = 262_144
 _BODY_MAX_BYTES: Final = 262_144
 # A page may fill this share of a connection's out-buffer (1/2), so that publications still fit behind it.
 _OUT_BUFFER_SHARE: Final = 2
+# Ids and the names of categories are shorter, and have only ASCII characters.
+_TEXT_MAX: Final = 200
 _PAGE_FIELDS: Final = frozenset({"category", "archived", "unread", "before", "limit"})
 _MARK_FIELDS: Final = frozenset({"action", "ids", "all", "before"})
 _PREFERENCE_FIELDS: Final = frozenset({"category", "method", "enabled"})
@@ -80,8 +82,12 @@ class InboxService:
 
     def apply_settings(self, settings: Settings) -> None:
         """Use the key of new secrets from now on."""
-        if self.link is not None:
+        if self.link is None:
+            return
+        try:
             self.link.key = service_key(settings)
+        except BadConfig as error:
+            logger.error("this node keeps its key of the notification service: %s", error)  # noqa: TRY400
 
     def page(self, claims: Claims, fields: Fields) -> str:
         """A page of the user's inbox, as JSON.
@@ -159,6 +165,8 @@ def _query_text(name: str, value: object) -> str:
     """A field of a page as text in a query."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, str | int):
-        return str(value)
-    raise BadRequest(f"{name} must be text, a number, true or false")
+    text = str(value) if isinstance(value, str | int) else ""
+    # Half of a surrogate pair cannot be sent.
+    if not text.isascii() or not isinstance(value, str | int) or len(text) > _TEXT_MAX:
+        raise BadRequest(f"{name} must be at most {_TEXT_MAX} ASCII characters, a number, true or false")
+    return text

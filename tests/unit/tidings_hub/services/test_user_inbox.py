@@ -93,6 +93,10 @@ def test_user_is_the_tokens(service: Service) -> None:
         (InboxService.page, {"max_bytes": 1}, BadRequest),
         (InboxService.page, {"limit": [1]}, BadRequest),
         (InboxService.page, {"limit": b"1"}, BadRequest),
+        (InboxService.page, {"limit": 10**300}, BadRequest),
+        (InboxService.page, {"category": "\ud800"}, BadRequest),
+        (InboxService.page, {"before": "x" * 201}, BadRequest),
+        (InboxService.mark, {"action": "\ud800", "all": True}, BadData),
         (InboxService.mark, {"user": "eve", "action": "read", "all": True}, BadRequest),
         (InboxService.mark, {"action": "read", "ids": [b"x"]}, BadData),
         (InboxService.preferences, {"user": "eve"}, BadRequest),
@@ -147,4 +151,7 @@ def test_new_secret_changes_the_key(service: Service) -> None:
     inbox.page(ANN, {})
     inbox.apply_settings(Settings.model_validate({"secret": OTHER_SECRET}))
     inbox.page(ANN, {})
-    assert service.keys[0] != service.keys[1]
+    # Without a secret there is no new key.
+    inbox.apply_settings(Settings.model_validate({"dev": True}))
+    inbox.page(ANN, {})
+    assert service.keys[0] != service.keys[1] == service.keys[2]
