@@ -12,6 +12,7 @@ from tidings.wire.ids import new_id
 from tidings_notifications.core.counts import InboxCounts
 from tidings_notifications.core.events import InboxEvent
 from tidings_notifications.core.preferences import Preference
+from tidings_notifications.store.bulk import insert_rows, is_one_of, update_rows_from_json
 from tidings_notifications.store.tables import event_table, inbox_table, preference_table
 
 _inbox, _preference = inbox_table.c, preference_table.c
@@ -20,7 +21,8 @@ _COUNTS = sa.select(_inbox.user_id, _inbox.unseen, _inbox.unread, _inbox.version
 
 def lock_inboxes(connection: sa.Connection, users: Collection[str]) -> dict[str, InboxCounts]:
     """Lock the rows of these users, in sorted order, and return them. Users without a row are missing."""
-    query = _COUNTS.where(_inbox.user_id.in_(sorted(users))).order_by(_inbox.user_id).with_for_update()
+    is_theirs = is_one_of(connection, _inbox.user_id, sorted(users))
+    query = _COUNTS.where(is_theirs).order_by(_inbox.user_id).with_for_update()
     return {row.user_id: InboxCounts(*row) for row in connection.execute(query)}
 
 
@@ -50,22 +52,32 @@ def counts_of_users(connection: sa.Connection, users: Collection[str]) -> dict[s
 
 
 def write_counts(connection: sa.Connection, inboxes: Sequence[InboxCounts]) -> None:
-    """Write the counts of locked rows."""
-    if not inboxes:
-        return
-    values: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in ("unseen", "unread", "version")}
-    statement = inbox_table.update().where(_inbox.user_id == sa.bindparam("of_user")).values(values)
+    """Write the counts of locked rows, in one statement where the database allows that."""
     rows = [
-        {"of_user": row.user_id, "new_unseen": row.unseen, "new_unread": row.unread, "new_version": row.version}
-        for row in inboxes
+        {"user_id": row.user_id, "unseen": row.unseen, "unread": row.unread, "version": row.version} for row in inboxes
     ]
-    connection.execute(statement, rows)
+    if not rows:
+        return
+    match connection.dialect.name:
+        case "postgresql":
+            update_rows_from_json(connection, inbox_table, rows)
+        case "sqlite":
+            values: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in ("unseen", "unread", "version")}
+            statement = inbox_table.update().where(_inbox.user_id == sa.bindparam("new_user_id")).values(values)
+            connection.execute(statement, [{f"new_{name}": value for name, value in row.items()} for row in rows])
+        case _:
+            # All rows exist, so none is inserted. The driver sends one statement, instead of one for each row.
+            upsert = mysql.insert(inbox_table)
+            new = {name: upsert.inserted[name] for name in ("unseen", "unread", "version")}
+            connection.execute(upsert.on_duplicate_key_update(new), rows)
 
 
 def switched_off(connection: sa.Connection, users: Collection[str], method: str) -> set[tuple[str, str]]:
     """The pairs of user and category of what these users have switched off for a method."""
     query = sa.select(_preference.user_id, _preference.category).where(
-        _preference.user_id.in_(sorted(users)), _preference.method == method, _preference.enabled.is_(sa.false())
+        is_one_of(connection, _preference.user_id, sorted(users)),
+        _preference.method == method,
+        _preference.enabled.is_(sa.false()),
     )
     return {(row.user_id, row.category) for row in connection.execute(query)}
 
@@ -96,8 +108,6 @@ def write_preference(connection: sa.Connection, user: str, choice: Preference) -
 
 def write_events(connection: sa.Connection, events: Sequence[InboxEvent], now_ms: int) -> None:
     """Write events to the outbox. The ids make each of them once, however often a relay publishes it."""
-    if not events:
-        return
     rows = [
         {
             "id": new_id(now_ms),
@@ -108,4 +118,4 @@ def write_events(connection: sa.Connection, events: Sequence[InboxEvent], now_ms
         }
         for event in events
     ]
-    connection.execute(event_table.insert(), rows)
+    insert_rows(connection, event_table, rows)

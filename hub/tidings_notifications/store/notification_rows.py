@@ -14,6 +14,7 @@ from tidings_notifications.core.ids import first_id
 from tidings_notifications.core.marks import Action, ItemState
 from tidings_notifications.core.notification import Place, StoredNotification
 from tidings_notifications.core.page import PageQuery
+from tidings_notifications.store.bulk import insert_rows, is_one_of
 from tidings_notifications.store.tables import inbox_table, notification_table
 
 _n = notification_table.c
@@ -29,15 +30,16 @@ KEYS_MAX = 1000
 
 def insert(connection: sa.Connection, rows: Sequence[StoredNotification]) -> None:
     """Insert rows."""
-    if rows:
-        connection.execute(notification_table.insert(), [{name: getattr(row, name) for name in _NAMES} for row in rows])
+    insert_rows(connection, notification_table, [{name: getattr(row, name) for name in _NAMES} for row in rows])
 
 
 def stored_keys(connection: sa.Connection, keys: Collection[str]) -> dict[str, tuple[str, int]]:
     """The idempotency keys that exist, each with the id and the creation time of its notification."""
     rows: dict[str, tuple[str, int]] = {}
     for part in parts(keys):
-        query = sa.select(_n.idempotency_key, _n.id, _n.created_ms).where(_n.idempotency_key.in_(part))
+        query = sa.select(_n.idempotency_key, _n.id, _n.created_ms).where(
+            is_one_of(connection, _n.idempotency_key, part)
+        )
         rows |= {row.idempotency_key: (row.id, row.created_ms) for row in connection.execute(query)}
     return rows
 
@@ -50,7 +52,9 @@ def collapsible(connection: sa.Connection, keys: Collection[str]) -> list[Collap
     rows: list[Collapsible] = []
     for part in parts(keys):
         query = sa.select(_n.id, _n.user_id, _n.collapse_key, _n.place, _n.seen_ms, _n.count, _n.due_ms).where(
-            _n.collapse_key.in_(part), _n.read_ms.is_(None), _n.place.in_((Place.INBOX, Place.WAITING))
+            is_one_of(connection, _n.collapse_key, part),
+            _n.read_ms.is_(None),
+            _n.place.in_((Place.INBOX, Place.WAITING)),
         )
         rows += [Collapsible(*row) for row in connection.execute(query.order_by(_n.id))]
     return rows
@@ -66,19 +70,21 @@ def delete(connection: sa.Connection, ids: Collection[str], now_ms: int) -> None
         "sweep_ms": _n.created_ms + CALLER_ID_MS,
     }
     for part in parts(ids):
-        connection.execute(notification_table.update().where(_n.id.in_(part)).values(changes))
+        connection.execute(notification_table.update().where(is_one_of(connection, _n.id, part)).values(changes))
 
 
 def purge(connection: sa.Connection, ids: Collection[str]) -> None:
     """Remove rows."""
     for part in parts(ids):
-        connection.execute(notification_table.delete().where(_n.id.in_(part)))
+        connection.execute(notification_table.delete().where(is_one_of(connection, _n.id, part)))
 
 
 def release_keys(connection: sa.Connection, ids: Collection[str]) -> None:
     """End the idempotency keys of rows."""
     for part in parts(ids):
-        connection.execute(notification_table.update().where(_n.id.in_(part)).values(idempotency_key=None))
+        connection.execute(
+            notification_table.update().where(is_one_of(connection, _n.id, part)).values(idempotency_key=None)
+        )
 
 
 def page(
@@ -118,7 +124,7 @@ def mark(connection: sa.Connection, ids: Collection[str], action: Action, now_ms
     """Apply an action to notifications that it changes."""
     changes = _changes(action, now_ms)
     for part in parts(ids):
-        connection.execute(notification_table.update().where(_n.id.in_(part)).values(changes))
+        connection.execute(notification_table.update().where(is_one_of(connection, _n.id, part)).values(changes))
 
 
 def mark_all(
@@ -187,7 +193,10 @@ def rows_of(connection: sa.Connection, ids: Collection[str]) -> list[StoredNotif
     """Rows by their ids."""
     rows: list[StoredNotification] = []
     for part in parts(ids):
-        rows += [_notification(row) for row in connection.execute(_ROW.where(_n.id.in_(part)).order_by(_n.id))]
+        rows += [
+            _notification(row)
+            for row in connection.execute(_ROW.where(is_one_of(connection, _n.id, part)).order_by(_n.id))
+        ]
     return rows
 
 

@@ -1,0 +1,43 @@
+"""How many statements a batch costs: one of each kind, however many notifications it has."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+
+import sqlalchemy as sa
+
+from support.inbox import InboxBench, notification
+from tidings_notifications.core.notification import NewNotification
+
+
+def test_large_batch_costs_postgresql_as_many_statements_as_a_small_one(bench: InboxBench) -> None:
+    counts = []
+    for size in (2, 300):
+        batch = [notification(user=str(number), group="g") for number in range(size)]
+        # The users have inboxes, and the groups have notifications to replace.
+        bench.store(*batch)
+        batch = [notification(user=str(number), group="g") for number in range(size)]
+        counts.append(_statements(bench, batch))
+    if bench.database.engine.dialect.name == "postgresql":
+        assert counts[0] == counts[1] == dict.fromkeys(counts[0], 1) | {"SELECT": 4}
+    else:
+        assert counts[0].keys() == counts[1].keys()
+    bench.check()
+
+
+def _statements(bench: InboxBench, batch: list[NewNotification]) -> dict[str, int]:
+    """How often each kind of statement runs, by its first words. One with many sets of values counts once for each."""
+    counts: dict[str, int] = {}
+
+    def count(_connection: object, _cursor: object, statement: str, parameters: Sized, *rest: object) -> None:
+        words = statement.split()
+        name = "SELECT" if words[0] == "SELECT" else " ".join(words[:3])
+        counts[name] = counts.get(name, 0) + (len(parameters) if rest[-1] else 1)
+
+    engine = bench.database.engine
+    sa.event.listen(engine, "before_cursor_execute", count)
+    try:
+        bench.store(*batch)
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", count)
+    return counts
