@@ -10,6 +10,7 @@ from bench.emitting import EMIT, Emit
 from bench.growth import GROWTH, Growth
 from bench.herd import HERD, Herd
 from bench.inbox import INBOX, InboxStore
+from bench.inbox_latency import INBOX_LATENCY, InboxLatency
 from bench.resubscribe import RESUBSCRIBE, Resubscribe
 from bench.web_push import WEB_PUSH, WebPushLoad
 
@@ -286,6 +287,21 @@ CASES = (
         (
             Goal("SQLite: ≥ 0.5 x a bare INSERT of the same rows", "sqlite_ratio", 0.5),
             Goal("PostgreSQL: ≥ 0.5 x a bare INSERT of the same rows", "postgresql_ratio", 0.5),
+        ),
+        rounds=3,
+    ),
+    Case(
+        "inbox-latency",
+        "200 notifications/s to 50 users, and the same number of publications",
+        "`notify` and `emit` take turns, each over Redis and to the same clients. A notification is stored in "
+        "PostgreSQL, whose commits wait for the disk, before its event is published. The service, PostgreSQL, Redis, "
+        "the emitters and the clients share the core of the load.",
+        ("tidings",),
+        InboxLatency(),
+        INBOX_LATENCY,
+        (
+            Goal("p50 of notify ≤ 3 x emit's", "p50_ratio", 3, at_most=True),
+            Goal("p99 of notify < 50 ms", "notify_p99_ms", 50, at_most=True),
         ),
         rounds=3,
     ),

@@ -1,6 +1,6 @@
 """The Python emitters of `bench.ways`, each in a separate process.
 
-    python emit_ways.py tidings|socketio|outbox|pusher '{"url": …}'     then as emit.py
+    python emit_ways.py tidings|notify|socketio|outbox|pusher '{"url": …}'     then as emit.py
 
 The JSON object has the options of the emitter: `url`; for tidings also `api_key`; for Pusher's library its options.
 """
@@ -32,6 +32,20 @@ def outbox_emit(url: str) -> Emit:
     return emit
 
 
+def notify_emit(url: str) -> Emit:
+    """Notify the user of each channel `user:<sub>`, with the content as data."""
+    from tidings import Emitter
+
+    emitter = Emitter(url)
+
+    def emit(items: Sequence[tuple[str, dict[str, str]]]) -> None:
+        for channel, content in items:
+            user = channel.removeprefix("user:")
+            emitter.notify("order", user=user, title="Your order has shipped", url="/orders/42", data=content)
+
+    return emit
+
+
 def pusher_emit(**options: Any) -> Emit:
     """Emit with Pusher's library. Its channel names have no colon."""
     from pusher import Pusher
@@ -47,7 +61,13 @@ def pusher_emit(**options: Any) -> Emit:
 
 def main(kind: str, options: str) -> None:
     """Obeys stdin until it ends."""
-    kinds = {"tidings": tidings_emit, "socketio": socketio_emit, "outbox": outbox_emit, "pusher": pusher_emit}
+    kinds = {
+        "tidings": tidings_emit,
+        "notify": notify_emit,
+        "socketio": socketio_emit,
+        "outbox": outbox_emit,
+        "pusher": pusher_emit,
+    }
     execute_jobs(kinds[kind](**json.loads(options)))
 
 
