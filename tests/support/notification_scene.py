@@ -26,19 +26,21 @@ from tidings_notifications.store.schema import migrate
 
 
 class NotificationScene:
-    """A hub and a service on one Redis. `database` is the scene's own: its tables have fixed names."""
+    """A hub and a service on one Redis. `database` is the scene's own: its tables have fixed names.
 
-    def __init__(self, folder: Path, redis: RedisProcess, database: Database) -> None:
+    `broker_url`: instead of the URL of `redis`.
+    """
+
+    def __init__(self, folder: Path, redis: RedisProcess, database: Database, *, broker_url: str = "") -> None:
         self.stack = ExitStack()
         self.redis = redis
         self.database = database
-        prefix = f"test-{secrets.token_hex(4)}:"
+        self.prefix = prefix = f"test-{secrets.token_hex(4)}:"
         self.keys = RedisKeys(prefix)
-        self.hub = HubProcess(
-            folder, extra=f'broker = "{redis.url}"\nprefix = "{prefix}"\n', config=CONFIG + CATEGORIES
-        )
+        url = broker_url or redis.url
+        self.hub = HubProcess(folder, extra=f'broker = "{url}"\nprefix = "{prefix}"\n', config=CONFIG + CATEGORIES)
         self.stack.callback(self.hub.stop)
-        self.emitter = self.stack.enter_context(Emitter(redis.url, prefix=prefix))
+        self.emitter = self.stack.enter_context(Emitter(url, prefix=prefix))
         self.service = self.new_service()
         self._store = Store(database.url)
         self.stack.callback(self._store.close)

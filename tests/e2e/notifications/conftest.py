@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.notification_scene import NotificationScene
-from support.processes.database import start_database
+from support.processes.database import KINDS, start_database
 from support.processes.redis import RedisProcess
 
 MakeScene = Callable[[str], NotificationScene]
@@ -30,7 +30,7 @@ def make_scene(tmp_path: Path, redis: RedisProcess) -> Iterator[MakeScene]:
         yield make
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=KINDS)
 def scene(request: pytest.FixtureRequest, make_scene: MakeScene) -> NotificationScene:
     """A scene on each database."""
     return make_scene(request.param)

@@ -10,8 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import sqlalchemy as sa
-
 from support.notification_scene import NotificationScene
 from support.waiting import wait_until
 from tidings.errors import HubError
@@ -56,14 +54,15 @@ class Sender:
 @contextmanager
 def database_held(scene: NotificationScene) -> Iterator[None]:
     """Hold the lock that each transaction of the service needs."""
-    statement = "LOCK TABLE tidings_inbox IN EXCLUSIVE MODE"
+    lock, release = {
+        "sqlite": ("BEGIN IMMEDIATE", "ROLLBACK"),
+        "postgresql": ("LOCK TABLE tidings_inbox IN EXCLUSIVE MODE", "ROLLBACK"),
+        "mariadb": ("LOCK TABLES tidings_inbox WRITE", "UNLOCK TABLES"),
+    }[scene.database.kind]
     with scene.database.engine().connect() as connection:
-        if scene.database.kind == "sqlite":
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-        else:
-            connection.execute(sa.text(statement))
+        connection.exec_driver_sql(lock)
         yield
-        connection.rollback()
+        connection.exec_driver_sql(release)
 
 
 def test_notification_is_stored_and_reaches_the_connected_user_with_counts(scene: NotificationScene) -> None:
