@@ -502,6 +502,19 @@ def test_frozen_relay_loses_its_shard(concurrent: Bench) -> None:
     assert CLAIM_MAX_S + TIMEOUT_S < SILENCE_S
 
 
+def test_end_of_a_claim_of_postgresql_does_not_wait_for_the_disk(bench: Bench) -> None:
+    if bench.database.kind != "postgresql":
+        pytest.skip("a setting of PostgreSQL")
+    query = sa.text("SELECT setting FROM pg_settings WHERE name = 'synchronous_commit'")
+    store = OutboxStore(bench.relay()._engine, bench.table, publication_max_bytes=100)
+    with store.claim(0) as claim:
+        assert claim is not None
+        assert claim.connection.scalar(query) == "off"
+    # Only in the claim's transaction: the connection returns to the pool.
+    with store.engine.connect() as connection:
+        assert connection.scalar(query) == "on"
+
+
 def test_failed_claim_releases_its_shard_and_keeps_its_rows(bench: Bench) -> None:
     bench.insert({}, {})
     first, second = (OutboxStore(bench.relay()._engine, bench.table, publication_max_bytes=100) for _ in range(2))
