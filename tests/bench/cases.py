@@ -9,8 +9,7 @@ from bench.delivery import FLAT, PACED, mixed, personal, to_one
 from bench.emitting import EMIT, Emit
 from bench.growth import GROWTH, Growth
 from bench.herd import HERD, Herd
-from bench.inbox import INBOX, InboxStore
-from bench.inbox_latency import INBOX_LATENCY, InboxLatency
+from bench.inbox import INBOX, INBOX_LATENCY, InboxLatency, InboxStore
 from bench.resubscribe import RESUBSCRIBE, Resubscribe
 from bench.web_push import WEB_PUSH, WebPushLoad
 
