@@ -502,6 +502,26 @@ def test_frozen_relay_loses_its_shard(concurrent: Bench) -> None:
     assert CLAIM_MAX_S + TIMEOUT_S < SILENCE_S
 
 
+def test_few_rows_are_one_claim_and_many_are_one_for_each_shard(bench: Bench) -> None:
+    bench.insert(*[{"channel": f"orders:{number}"} for number in range(40)])
+    first, second = (OutboxStore(bench.relay()._engine, bench.table, publication_max_bytes=100) for _ in range(2))
+    assert first.claims((), 41) == [list(range(first.shards))]
+    assert first.claims((), 40) == [[shard] for shard in range(first.shards)]
+    with first.claim(0):
+        with second.claim(*range(second.shards)) as claim:
+            if second.shards == 1:
+                assert claim is None
+            else:
+                assert claim is not None
+                assert claim.shards == list(range(1, second.shards))
+                assert 0 < len(claim.rows((), 100)) < 40
+        with second.claim(0) as claim:
+            assert claim is None
+    with second.claim(*range(second.shards)) as claim:
+        assert claim is not None
+        assert [row.channel for row in claim.rows((), 100)] == [f"orders:{number}" for number in range(40)]
+
+
 def test_end_of_a_claim_of_postgresql_does_not_wait_for_the_disk(bench: Bench) -> None:
     if bench.database.kind != "postgresql":
         pytest.skip("a setting of PostgreSQL")
@@ -518,16 +538,16 @@ def test_end_of_a_claim_of_postgresql_does_not_wait_for_the_disk(bench: Bench) -
 def test_failed_claim_releases_its_shard_and_keeps_its_rows(bench: Bench) -> None:
     bench.insert({}, {})
     first, second = (OutboxStore(bench.relay()._engine, bench.table, publication_max_bytes=100) for _ in range(2))
-    shard = first.shards_with_rows((), 10)[0]
-    with pytest.raises(ZeroDivisionError), first.claim(shard) as claim:  # noqa: PT012 - the end of the claim raises
+    [shards] = first.claims((), 10)
+    with pytest.raises(ZeroDivisionError), first.claim(*shards) as claim:  # noqa: PT012 - the end of the claim raises
         assert claim is not None
         claim.record_results([row.row_no for row in claim.rows((), 10)], {}, [])
         raise ZeroDivisionError
-    with second.claim(shard) as claim:
+    with second.claim(*shards) as claim:
         assert claim is not None
         assert len(claim.rows((), 10)) == 2
         assert claim.rows(["orders:1"], 10) == []
-    assert second.shards_with_rows(["orders:1"], 10) == []
+    assert second.claims(["orders:1"], 10) == []
 
 
 def test_the_table_is_checked(bench: Bench) -> None:

@@ -8,7 +8,9 @@ table must have the same `SHARDS`.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tidings.contrib.outbox.table import sqlalchemy_module
@@ -23,8 +25,9 @@ SHARDS = 8
 SILENCE_S = 60
 # By the number of the table, which is the same whether its name has a schema or not. The locks belong to a database.
 _TRY_LOCK = """
-SELECT pg_try_advisory_xact_lock(hashtext('tidings:' || CAST(to_regclass(:name) AS oid)), CAST(:shard AS INTEGER)),
+SELECT shard, pg_try_advisory_xact_lock(hashtext('tidings:' || CAST(to_regclass(:name) AS oid)), shard),
   set_config('idle_in_transaction_session_timeout', :limit, true), set_config('synchronous_commit', 'off', true)
+FROM (SELECT CAST(json_array_elements_text(CAST(:shards AS JSON)) AS INTEGER) AS shard) AS wanted
 """
 
 
@@ -36,11 +39,11 @@ class Locks(Protocol):
     def shard_of(self, table: Table) -> Any:
         """The SQL expression for a row's shard."""
 
-    def acquire(self, connection: Connection, shard: int) -> bool:
-        """Try to acquire the lock of a shard, without waiting. Returns whether it succeeded."""
+    def acquire(self, connection: Connection, shards: Sequence[int]) -> list[int]:
+        """Try to acquire the locks of some shards, without waiting. Returns those that it has acquired."""
 
-    def release(self, connection: Connection, shard: int) -> None:
-        """Release the lock, after the transaction."""
+    def release(self, connection: Connection, shards: Sequence[int]) -> None:
+        """Release the locks, after the transaction."""
 
 
 def locks_for(engine: Engine, table: Table) -> Locks:
@@ -63,8 +66,9 @@ class PostgresqlLocks:
 
     The database ends a transaction that is idle for `SILENCE_S`, so a frozen relay loses its shard.
 
-    The end of a claim does not wait for the disk: it deletes what has been published. If the database's machine crashes,
-    the deletions of its last second are lost. The relay then publishes these rows again, and their ids suppress that.
+    The end of a claim does not wait for the disk: it deletes what has been published. If the database's machine
+    crashes, the deletions of its last second are lost. The relay then publishes these rows again, and their ids
+    suppress that.
     """
 
     shards = SHARDS
@@ -77,17 +81,18 @@ class PostgresqlLocks:
         # Not `bitwise_and`, which SQLAlchemy 2.0.0 does not have.
         return sqlalchemy_module().func.hashtext(table.c.channel).op("&")(SHARDS - 1)
 
-    def acquire(self, connection: Connection, shard: int) -> bool:
+    def acquire(self, connection: Connection, shards: Sequence[int]) -> list[int]:
         """See `Locks`."""
         values = {
             "name": connection.dialect.identifier_preparer.format_table(self._table),
-            "shard": shard,
+            "shards": json.dumps(shards),
             "limit": f"{SILENCE_S}s",
         }
-        return bool(connection.execute(sqlalchemy_module().text(_TRY_LOCK), values).one()[0])
+        rows = connection.execute(sqlalchemy_module().text(_TRY_LOCK), values)
+        return [int(shard) for shard, is_acquired, *_ in rows if is_acquired]
 
-    def release(self, connection: Connection, shard: int) -> None:
-        """See `Locks`. The lock has ended with the transaction."""
+    def release(self, connection: Connection, shards: Sequence[int]) -> None:
+        """See `Locks`. The locks have ended with the transaction."""
 
 
 class MysqlLocks:
@@ -102,15 +107,16 @@ class MysqlLocks:
         """See `Locks`."""
         return sqlalchemy_module().func.crc32(table.c.channel).op("&")(SHARDS - 1)
 
-    def acquire(self, connection: Connection, shard: int) -> bool:
+    def acquire(self, connection: Connection, shards: Sequence[int]) -> list[int]:
         """See `Locks`."""
         sa = sqlalchemy_module()
-        return bool(connection.scalar(sa.select(sa.func.get_lock(self._name(shard), 0))))
+        return [shard for shard in shards if connection.scalar(sa.select(sa.func.get_lock(self._name(shard), 0)))]
 
-    def release(self, connection: Connection, shard: int) -> None:
+    def release(self, connection: Connection, shards: Sequence[int]) -> None:
         """See `Locks`."""
         sa = sqlalchemy_module()
-        connection.scalar(sa.select(sa.func.release_lock(self._name(shard))))
+        for shard in shards:
+            connection.scalar(sa.select(sa.func.release_lock(self._name(shard))))
 
     def _name(self, shard: int) -> Any:
         func = sqlalchemy_module().func
@@ -140,7 +146,7 @@ class SqliteLocks:
         """See `Locks`."""
         return sqlalchemy_module().literal(0)
 
-    def acquire(self, connection: Connection, shard: int) -> bool:
+    def acquire(self, connection: Connection, shards: Sequence[int]) -> list[int]:
         """See `Locks`."""
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
         try:
@@ -148,12 +154,12 @@ class SqliteLocks:
         except OSError as error:
             os.close(fd)
             if isinstance(error, BlockingIOError):
-                return False
+                return []
             raise
         self._fd = fd
-        return True
+        return list(shards)
 
-    def release(self, connection: Connection, shard: int) -> None:
+    def release(self, connection: Connection, shards: Sequence[int]) -> None:
         """See `Locks`. The file stays: if one relay removed it, another might lock a file that no longer exists."""
         if self._fd is not None:
             os.close(self._fd)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -148,16 +149,16 @@ class Relay:
         if self._backoff.is_full(time.monotonic()):
             return False
         has_tried = False
-        shards = self._store.shards_with_rows(self._backoff.paused_channels(time.monotonic()), self._batch)
-        # Start with another shard each time, so that a shard with a failing channel does not delay the others.
+        claims = self._store.claims(self._backoff.paused_channels(time.monotonic()), self._batch)
+        # Start with another one each time, so that a shard with a failing channel does not delay the others.
         self._sweeps += 1
-        first = self._sweeps % max(len(shards), 1)
-        for shard in shards[first:] + shards[:first]:
-            batch = None if self._stopped else self._relay_shard(shard)
+        first = self._sweeps % max(len(claims), 1)
+        for shards in claims[first:] + claims[:first]:
+            batch = None if self._stopped else self._relay_shards(shards)
             if batch is not None:
                 has_tried = has_tried or bool(batch.published or batch.rejected or batch.postponed)
                 if batch.broker_away:
-                    # The next shard would most likely fail as well.
+                    # The next claim would most likely fail as well.
                     break
         return has_tried
 
@@ -184,9 +185,9 @@ class Relay:
     ) -> None:
         self.close()
 
-    def _relay_shard(self, shard: int) -> RelayBatch | None:
-        """Publish the next rows of one shard. None: another relay has claimed it."""
-        with self._store.claim(shard) as claim:
+    def _relay_shards(self, shards: Sequence[int]) -> RelayBatch | None:
+        """Publish the next rows of some shards. None: other relays have claimed them."""
+        with self._store.claim(*shards) as claim:
             if claim is None:
                 return None
             rows = claim.rows(self._backoff.paused_channels(time.monotonic()), self._batch)

@@ -141,32 +141,42 @@ class OutboxStore:
         if missing := {column.name for column in self.table.c} - columns:
             raise BadConfig(f"the table {self.table.fullname} has no column {', '.join(sorted(missing))}")
 
-    def shards_with_rows(self, without: Collection[str], limit: int) -> list[int]:
-        """The shards of the first `limit` waiting rows. If there are more waiting rows, all shards."""
+    def claims(self, without: Collection[str], limit: int) -> list[list[int]]:
+        """The shards with waiting rows, in groups to claim together.
+
+        Fewer than `limit` rows are one claim, since a claim costs more than its rows. With more, each shard is a claim
+        of its own, so that several relays publish at the same time.
+        """
         sa = sqlalchemy_module()
         shard = self._locks.shard_of(self.table)
         query = sa.select(shard).where(*self._waiting(without)).order_by(self.table.c.row_no).limit(limit)
         with self.engine.connect() as connection:
             shards = [int(number) for number in connection.scalars(query)]
-        return list(range(self.shards)) if len(shards) == limit else sorted(set(shards))
+        if len(shards) == limit:
+            return [[number] for number in range(self.shards)]
+        return [sorted(set(shards))] if shards else []
 
     @contextmanager
-    def claim(self, shard: int) -> Iterator[Claim | None]:
-        """Exclusive access to one shard, in a transaction that ends with the block. None: another relay has it."""
+    def claim(self, *shards: int) -> Iterator[Claim | None]:
+        """Exclusive access to those of these shards that no other relay has, in a transaction that ends with the block.
+
+        None: other relays have all of them.
+        """
         with self.engine.connect() as connection:
-            if not self._locks.acquire(connection, shard):
+            acquired = self._locks.acquire(connection, shards)
+            if not acquired:
                 yield None
                 return
             try:
-                yield Claim(self, connection, shard)
+                yield Claim(self, connection, acquired)
                 self.commit(connection)
             finally:
                 try:
                     connection.rollback()
                 finally:
-                    # A lost connection has released the lock already.
+                    # A lost connection has released the locks already.
                     if not connection.invalidated:
-                        self._locks.release(connection, shard)
+                        self._locks.release(connection, acquired)
 
     def commit(self, connection: Connection) -> None:
         """Commit a claim's transaction."""
@@ -211,14 +221,14 @@ class OutboxStore:
         with self.engine.connect() as connection:
             return [tuple(row) for row in connection.execute(query.order_by(columns.row_no).limit(limit))]
 
-    def rows(self, connection: Connection, shard: int, without: Collection[str], limit: int) -> list[Row]:
-        """The first rows of a shard, in order. All rows of one transaction become visible together."""
+    def rows(self, connection: Connection, shards: Sequence[int], without: Collection[str], limit: int) -> list[Row]:
+        """The first rows of some shards, in order. All rows of one transaction become visible together."""
         sa = sqlalchemy_module()
         columns = self.table.c
         data = sa.case((sa.func.length(columns.data) <= self._data_max, columns.data), else_=None)
         query = (
             sa.select(columns.row_no, columns.id, columns.channel, columns.event, data, columns.at_ms, columns.attempts)
-            .where(self._locks.shard_of(self.table) == shard, *self._waiting(without))
+            .where(self._locks.shard_of(self.table).in_(shards), *self._waiting(without))
             .order_by(columns.row_no)
             .limit(limit)
         )
@@ -246,15 +256,15 @@ class OutboxStore:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One claimed shard."""
+    """Some claimed shards."""
 
     store: OutboxStore
     connection: Connection
-    shard: int
+    shards: Sequence[int]
 
     def rows(self, without: Collection[str], limit: int) -> list[Row]:
         """See `OutboxStore.rows`."""
-        return self.store.rows(self.connection, self.shard, without, limit)
+        return self.store.rows(self.connection, self.shards, without, limit)
 
     def record_results(self, published: Sequence[int], rejected: Mapping[int, str], refused: Sequence[int]) -> None:
         """See `OutboxStore.record_results`."""
