@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from tidings_notifications.core.delivery import DueDelivery
 from tidings_notifications.core.delivery_plan import DeliveryRow
+from tidings_notifications.store.bulk import insert_rows, is_one_of
 from tidings_notifications.store.notification_rows import parts
 from tidings_notifications.store.tables import delivery_table
 
@@ -19,9 +20,7 @@ ERROR_MAX = 200
 
 def insert(connection: sa.Connection, rows: Sequence[DeliveryRow]) -> None:
     """Insert rows."""
-    if rows:
-        values = [{name: getattr(row, name) for name in _NAMES} for row in rows]
-        connection.execute(delivery_table.insert(), values)
+    insert_rows(connection, delivery_table, [{name: getattr(row, name) for name in _NAMES} for row in rows])
 
 
 def insert_claimed(connection: sa.Connection, deliveries: Sequence[DueDelivery], until_ms: int) -> None:
@@ -47,7 +46,9 @@ def waiting_ms(connection: sa.Connection, notifications: Collection[str]) -> dic
     earliest: dict[str, int] = {}
     for part in parts(notifications):
         query = sa.select(_columns.notification_id, _columns.due_ms).where(
-            _columns.notification_id.in_(part), _columns.subscription_id.is_(None), _columns.attempts == 0
+            is_one_of(connection, _columns.notification_id, part),
+            _columns.subscription_id.is_(None),
+            _columns.attempts == 0,
         )
         for row in connection.execute(query):
             earliest[row.notification_id] = min(row.due_ms, earliest.get(row.notification_id, row.due_ms))
@@ -70,13 +71,13 @@ def claim(connection: sa.Connection, ids: Iterable[str], claim_id: str, until_ms
     """Note on locked rows that this process tries them, until a time."""
     changes = {"claim": claim_id, "due_ms": until_ms, "attempts": _columns.attempts + 1}
     for part in parts(ids):
-        connection.execute(delivery_table.update().where(_columns.id.in_(part)).values(changes))
+        connection.execute(delivery_table.update().where(is_one_of(connection, _columns.id, part)).values(changes))
 
 
 def delete(connection: sa.Connection, ids: Iterable[str]) -> None:
     """Delete rows."""
     for part in parts(ids):
-        connection.execute(delivery_table.delete().where(_columns.id.in_(part)))
+        connection.execute(delivery_table.delete().where(is_one_of(connection, _columns.id, part)))
 
 
 def delete_claimed(connection: sa.Connection, deliveries: Iterable[DueDelivery]) -> None:
@@ -86,7 +87,9 @@ def delete_claimed(connection: sa.Connection, deliveries: Iterable[DueDelivery])
         by_claim.setdefault(due.claim, []).append(due.id)
     for claim_id, ids in by_claim.items():
         for part in parts(ids):
-            connection.execute(delivery_table.delete().where(_columns.id.in_(part), _columns.claim == claim_id))
+            connection.execute(
+                delivery_table.delete().where(is_one_of(connection, _columns.id, part), _columns.claim == claim_id)
+            )
 
 
 def postpone(connection: sa.Connection, postponed: Sequence[tuple[DueDelivery, int, str]]) -> None:
