@@ -45,7 +45,9 @@ class ServiceMetrics:
         self.digests = self._counter("digests", "Digests that became due")
         # deliveries
         self.deliveries = self._counter("deliveries", "Deliveries that ended or were postponed, by outcome", "code")
-        self.deliveries_late_s = self._gauge("deliveries_late_s", "For how long the first delivery has been due")
+        self.deliveries_late_s = self._gauge(
+            "deliveries_late_s", "For how long the first delivery of a method has been due", "method"
+        )
         # Web Push
         self.subscriptions_dropped = self._counter(
             "subscriptions_dropped", "Push subscriptions beyond subscriptions_max"

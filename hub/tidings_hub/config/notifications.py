@@ -44,6 +44,20 @@ class NotificationCategory(SettingsModel):
     urgency: Literal["very-low", "low", "normal", "high"] = setting(
         "normal", "How soon a phone that saves its battery receives the push (RFC 8030)"
     )
+    webhook: str = setting(
+        "",
+        "https URL that receives what was not seen after `push_after_s`, for mail or SMS, signed with the secret of"
+        " `[hooks]` (http only with its `allow_private`)",
+    )
+
+    @field_validator("webhook")
+    @classmethod
+    def _webhook(cls, value: str) -> str:
+        parts = urlsplit(value)
+        is_plain = parts.scheme in {"http", "https"} and parts.hostname and parts.username is None
+        if value and not (is_plain and not parts.fragment and value.isascii() and value.isprintable()):
+            raise ValueError("webhook must be an address like https://shop.example/mail, without a user or a fragment")
+        return value
 
 
 class Notifications(SettingsModel):

@@ -30,7 +30,7 @@ class FinishCounts:
 
 
 class Deliveries:
-    """The deliveries of all users. Threads may share it, and several processes may have one each.
+    """The deliveries of all users by one method. Threads may share it, and several processes may have one each.
 
     `categories`: the rules by name; it may be replaced. `lease_s`: after so long without a result, any process takes a
     claimed delivery over.
@@ -38,14 +38,15 @@ class Deliveries:
     All methods raise what `Database.write` or `Database.read` raises: BadConfig, Unavailable, TimedOut.
     """
 
-    def __init__(self, database: Database, categories: Mapping[str, Category], *, lease_s: float) -> None:
+    def __init__(self, database: Database, categories: Mapping[str, Category], *, method: str, lease_s: float) -> None:
         self.categories = categories
         self._database = database
+        self.method = method
         self._lease_ms = int(lease_s * 1000)
 
     def oldest_due_ms(self) -> int | None:
         """When the first delivery is due; None: there is none."""
-        return self._database.read(delivery_rows.oldest_due_ms)
+        return self._database.read(lambda connection: delivery_rows.oldest_due_ms(connection, self.method))
 
     def claim(self, now_ms: int, limit: int) -> tuple[list[DueDelivery], int]:
         """Take deliveries that are due, of at most `limit` rows. Also returns how many were withdrawn.
@@ -59,7 +60,7 @@ class Deliveries:
         return self._database.write(lambda connection: _finish(connection, results, now_ms))
 
     def _claim(self, connection: Connection, now_ms: int, limit: int) -> tuple[list[DueDelivery], int]:
-        rows = delivery_rows.lock_due(connection, now_ms, limit)
+        rows = delivery_rows.lock_due(connection, self.method, now_ms, limit)
         if not rows:
             return [], 0
         notifications = {

@@ -1,4 +1,4 @@
-"""Claims deliveries that are due, hands them to their senders, and notes what came of them."""
+"""Claims deliveries that are due, hands them to their sender, and notes what came of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
 from typing import Final
 
 from tidings.errors import TidingsError
@@ -27,7 +26,10 @@ _BATCH: Final = 500
 
 
 class DeliveryLoop:
-    """`run` is the target of a thread. `in_flight_max`: about so many deliveries are with the senders at most.
+    """The deliveries of one method. `run` is the target of a thread.
+
+    `sender`: None if no category uses the method; what waits is then withdrawn. `in_flight_max`: about so many
+    deliveries are with the sender at most.
 
     A delivery whose result the database does not take is tried again when its claim has ended.
     """
@@ -35,20 +37,20 @@ class DeliveryLoop:
     def __init__(
         self,
         deliveries: Deliveries,
-        senders: Mapping[str, Sender],
+        sender: Sender | None,
         *,
         in_flight_max: int,
         metrics: ServiceMetrics,
         stopping: threading.Event,
     ) -> None:
         self._deliveries = deliveries
-        self._senders = senders
+        self._sender = sender
         self._in_flight_max = in_flight_max
         self._metrics = metrics
         self._stopping = stopping
         self._wakeup = threading.Event()
         self._results: deque[tuple[DueDelivery, Outcome]] = deque()
-        # Deliveries that senders have, or whose results are not noted.
+        # Deliveries that the sender has, or whose results are not noted.
         self._open = 0
 
     def run(self) -> None:
@@ -67,7 +69,7 @@ class DeliveryLoop:
             self._stopping.wait(_GATHER_S)
 
     def drain(self, deadline_s: float) -> None:
-        """Note the results of what the senders still have, until `deadline_s`. After `run` has ended."""
+        """Note the results of what the sender still has, until `deadline_s`. After `run` has ended."""
         try:
             while self._open and time.monotonic() < deadline_s:
                 if not self._finish_some():
@@ -80,17 +82,14 @@ class DeliveryLoop:
         limit = min(_BATCH, self._in_flight_max - self._open)
         oldest_ms = self._deliveries.oldest_due_ms()
         late_ms = 0 if oldest_ms is None else max(0, now_ms() - oldest_ms)
-        self._metrics.deliveries_late_s.set(late_ms / 1000)
+        self._metrics.deliveries_late_s.labels(self._deliveries.method).set(late_ms / 1000)
         if limit <= 0 or oldest_ms is None or oldest_ms > now_ms():
             return 0
         claimed, withdrawn = self._deliveries.claim(now_ms(), limit)
         self._metrics.deliveries.labels("withdrawn").inc(withdrawn)
         self._open += len(claimed)
-        by_method: dict[str, list[DueDelivery]] = {}
-        for due in claimed:
-            by_method.setdefault(due.method, []).append(due)
-        for method, deliveries in by_method.items():
-            self._senders[method].submit(deliveries, self._done)
+        if self._sender is not None and claimed:
+            self._sender.submit(claimed, self._done)
         return len(claimed) + withdrawn
 
     def _done(self, due: DueDelivery, outcome: Outcome) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tidings.errors import BadConfig
 from tidings.publishers import kind_of, open_publisher
 from tidings.redis_client.keys import RedisKeys
 from tidings.redis_client.topology import open_buckets
@@ -18,7 +19,7 @@ from tidings_hub.config.settings import Settings
 from tidings_hub.config.web_push import WebPush
 from tidings_notifications.api.push_views import PushSettings
 from tidings_notifications.core.delivery import Sender
-from tidings_notifications.core.notification import WEB_PUSH, Category, PushRule
+from tidings_notifications.core.notification import WEB_PUSH, WEBHOOK, Category, PushRule
 from tidings_notifications.inbox import Inbox
 from tidings_notifications.inbox.deliveries import Deliveries
 from tidings_notifications.inbox.subscriptions import Subscriptions
@@ -28,6 +29,7 @@ from tidings_notifications.metrics import ServiceMetrics
 from tidings_notifications.scheduler.delivery_loop import DeliveryLoop
 from tidings_notifications.scheduler.event_relay import EventRelay
 from tidings_notifications.scheduler.sweeper import Sweeper
+from tidings_notifications.scheduler.webhook_sender import WebhookSender
 from tidings_notifications.store.database import Database
 from tidings_notifications.web_push.endpoints import EndpointRules
 from tidings_notifications.web_push.push_deliveries import PushDeliveries
@@ -108,25 +110,44 @@ class ServiceParts:
             )
             for stream in target.streams(consumer=consumer, rules=rules)
         ]
-        self.push_sender, self.deliveries = self._open_deliveries(options, database)
+        self.push_sender = self._push_sender(options.web_push)
+        self.webhook_sender = webhook_sender_of(settings)
+        pushes = None if self.push_sender is None else PushDeliveries(self.push_sender)
+        lease_s = max(_LEASE_MIN_S, _LEASE_TIMEOUTS * max(options.web_push.timeout_s, settings.hooks.timeout_s))
 
-    def _open_deliveries(self, options: Notifications, database: Database) -> tuple[PushSender | None, DeliveryLoop]:
-        """The sender, if Web Push is set up, and what feeds it. Without it, deliveries that wait are withdrawn."""
-        senders: dict[str, Sender] = {}
-        push_sender = None
-        if options.web_push.is_enabled:
-            key = VapidKey.load(Path(options.web_push.vapid_key_file))
-            push_sender = PushSender(options.web_push, key, self.metrics)
-            senders[WEB_PUSH] = PushDeliveries(push_sender)
-        lease_s = max(_LEASE_MIN_S, _LEASE_TIMEOUTS * options.web_push.timeout_s)
-        loop = DeliveryLoop(
-            Deliveries(database, self.inbox.categories, lease_s=lease_s),
-            senders,
-            in_flight_max=_IN_FLIGHT * options.web_push.connections,
-            metrics=self.metrics,
-            stopping=self.stopping,
-        )
-        return push_sender, loop
+        def loop(method: str, sender: Sender | None, connections: int) -> DeliveryLoop:
+            deliveries = Deliveries(database, self.inbox.categories, method=method, lease_s=lease_s)
+            return DeliveryLoop(
+                *(deliveries, sender),
+                in_flight_max=_IN_FLIGHT * connections,
+                metrics=self.metrics,
+                stopping=self.stopping,
+            )
+
+        self.delivery_loops = {
+            WEB_PUSH: loop(WEB_PUSH, pushes, options.web_push.connections),
+            WEBHOOK: loop(WEBHOOK, self.webhook_sender, settings.hooks.connections),
+        }
+
+    def _push_sender(self, options: WebPush) -> PushSender | None:
+        if not options.is_enabled:
+            return None
+        return PushSender(options, VapidKey.load(Path(options.vapid_key_file)), self.metrics)
+
+
+def webhook_sender_of(settings: Settings) -> WebhookSender | None:
+    """The sender of webhooks, with the secret of `[hooks]`. None: no category has one.
+
+    Raises:
+        BadConfig: there is no secret, or a URL is not https.
+    """
+    hooks = settings.hooks
+    urls = {category.webhook for category in settings.notifications.categories.values() if category.webhook}
+    if not urls:
+        return None
+    if not hooks.allow_private and any(not url.startswith("https://") for url in urls):
+        raise BadConfig("webhook must be https: webhooks contain data of users; or set allow_private in [hooks]")
+    return WebhookSender(hooks, hooks.signing_secret())
 
 
 def push_settings_of(options: WebPush) -> PushSettings | None:
@@ -151,6 +172,7 @@ def categories_of(options: Notifications) -> dict[str, Category]:
             PushRule(category.web_push) if options.web_push.is_enabled else PushRule.NEVER,
             category.push_after_s,
             category.urgency,
+            category.webhook,
         )
         for name, category in options.categories.items()
     }

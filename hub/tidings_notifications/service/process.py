@@ -99,7 +99,8 @@ class ServiceProcess:
         self._drain_s = drain_s
         self._stop_requested = threading.Event()
         self._relay_thread = self._thread("relay", parts.relay.run)
-        self._others = [self._thread("sweeper", parts.sweeper.run), self._thread("deliveries", parts.deliveries.run)]
+        self._others = [self._thread("sweeper", parts.sweeper.run)]
+        self._others += [self._thread(f"deliveries {name}", loop.run) for name, loop in parts.delivery_loops.items()]
         self._others += [self._thread(f"intake {consumer.name}", consumer.run) for consumer in parts.consumers]
         sender = parts.push_sender
         self._sender_thread = None if sender is None else self._thread("web push", sender.run)
@@ -154,7 +155,10 @@ class ServiceProcess:
         if self._parts.push_sender is not None and self._sender_thread is not None:
             self._parts.push_sender.stop()
             self._sender_thread.join(max(0.0, deadline_s - time.monotonic()))
-        self._parts.deliveries.drain(deadline_s)
+        if self._parts.webhook_sender is not None:
+            self._parts.webhook_sender.stop()
+        for loop in self._parts.delivery_loops.values():
+            loop.drain(deadline_s)
         self._parts.relay.drain(deadline_s)
         self._parts.relay.stop()
         self._relay_thread.join(max(0.0, deadline_s - time.monotonic()))

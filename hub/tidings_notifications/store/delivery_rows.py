@@ -55,15 +55,17 @@ def waiting_ms(connection: sa.Connection, notifications: Collection[str]) -> dic
     return earliest
 
 
-def oldest_due_ms(connection: sa.Connection) -> int | None:
-    """When the first delivery is due; None: there is none."""
-    due_ms = connection.scalar(sa.select(_columns.due_ms).order_by(_columns.due_ms).limit(1))
+def oldest_due_ms(connection: sa.Connection, method: str) -> int | None:
+    """When the first delivery of a method is due; None: there is none."""
+    due_ms = connection.scalar(
+        sa.select(_columns.due_ms).where(_columns.method == method).order_by(_columns.due_ms).limit(1)
+    )
     return None if due_ms is None else int(due_ms)
 
 
-def lock_due(connection: sa.Connection, now_ms: int, limit: int) -> list[DeliveryRow]:
-    """Lock rows that are due, the most overdue first. Rows that another process has locked are left out."""
-    query = _ROW.where(_columns.due_ms <= now_ms).order_by(_columns.due_ms).limit(limit)
+def lock_due(connection: sa.Connection, method: str, now_ms: int, limit: int) -> list[DeliveryRow]:
+    """Lock rows of a method that are due, the most overdue first. Rows that another process has locked are left out."""
+    query = _ROW.where(_columns.method == method, _columns.due_ms <= now_ms).order_by(_columns.due_ms).limit(limit)
     return [DeliveryRow(*row) for row in connection.execute(query.with_for_update(skip_locked=True))]
 
 

@@ -140,7 +140,7 @@ delivery_table = sa.Table(
     sa.Column("last_error", sa.String(200)),
     **_EXACT,
 )
-sa.Index("tidings_delivery_due", delivery_table.c.due_ms)
+sa.Index("tidings_delivery_due", delivery_table.c.method, delivery_table.c.due_ms)
 sa.Index("tidings_delivery_of", delivery_table.c.notification_id)
 
 event_table = outbox_table(METADATA, OUTBOX)

@@ -68,7 +68,7 @@ def push_bench(filled: InboxBench) -> DeliveryBench:
     filled.clear()
     database = filled.database
     bench = DeliveryBench(database, Inbox(database, CATEGORIES))
-    bench.deliveries = Deliveries(database, CATEGORIES, lease_s=LEASE_S)
+    bench.deliveries = Deliveries(database, CATEGORIES, method="web_push", lease_s=LEASE_S)
     bench.subscriptions = Subscriptions(database)
     bench.subscribe("7", "a")
     return bench
@@ -209,7 +209,7 @@ def test_category_that_is_gone_withdraws_its_deliveries(push_bench: DeliveryBenc
 def test_processes_share_what_is_due(push_bench: DeliveryBench) -> None:
     push_bench.subscribe("7", "b")
     push_bench.store(*[notification(f"n{number}", category="chat") for number in range(60)])
-    others = [Deliveries(push_bench.database, CATEGORIES, lease_s=LEASE_S) for _ in range(4)]
+    others = [Deliveries(push_bench.database, CATEGORIES, method="web_push", lease_s=LEASE_S) for _ in range(4)]
 
     def claim_all(deliveries: Deliveries) -> list[DueDelivery]:
         claimed: list[DueDelivery] = []

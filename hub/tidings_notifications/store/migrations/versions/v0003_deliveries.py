@@ -37,9 +37,9 @@ def upgrade() -> None:
     )
     # Not `if_not_exists`, which MySQL does not have.
     existing = {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(_NAME)}
-    for name, column in ((f"{_NAME}_due", "due_ms"), (f"{_NAME}_of", "notification_id")):
+    for name, columns in ((f"{_NAME}_due", ["method", "due_ms"]), (f"{_NAME}_of", ["notification_id"])):
         if name not in existing:
-            op.create_index(name, _NAME, [column])
+            op.create_index(name, _NAME, columns)
 
 
 def _id() -> sa.Uuid[str]:
