@@ -53,6 +53,7 @@ LOCKS = {
     "hub/tidings_hub/services/notification_link.py:self._free": "the deadline of the request covers wait and exchange",
     "hub/tidings_hub/services/presence_sync.py:self._lock": "short",
     "hub/tidings_notifications/inbox/inbox.py:self._ids_lock": "short",
+    "hub/tidings_notifications/scheduler/webhook_sender.py:self._lock": "short",
     "hub/tidings_notifications/web_push/sender.py:self._lock": "short",
 }
 _LOCK_CLASSES = {f"threading.{name}" for name in ("Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore")}
