@@ -20,4 +20,15 @@ await build({
   legalComments: "none",
   banner: { js: "/* tidings and socket.io-client, MIT licence */" },
 });
+// The service worker of Web Push is a file of its own.
+await build({
+  entryPoints: [fileURLToPath(new URL("src/service_worker.js", root))],
+  outfile: fileURLToPath(new URL("tidings-sw.js", target)),
+  bundle: true,
+  minify: true,
+  format: "iife",
+  target: "es2022",
+  legalComments: "none",
+  banner: { js: "/* tidings, MIT licence */" },
+});
 console.log(`tidings.js -> ${fileURLToPath(target)}`);

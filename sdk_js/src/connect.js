@@ -23,6 +23,7 @@ export function connectWith(parts, url, options) {
   const isPage = "document" in globalThis || "WorkerGlobalScope" in globalThis;
   const environment = {
     parts,
+    url: `${url}`,
     openLink: onFirstUse(`${url}`),
     nowMs: () => performance.now(),
     setTimer: (/** @type {() => void} */ callback, /** @type {number} */ delayMs) => {

@@ -2,10 +2,11 @@
 
 /**
  * @typedef {object} Environment
+ * @property {string} url of the hub, as the application gave it
  * @property {import("./socket.js").OpenLink} openLink
  * @property {{rows: () => Promise<typeof import("./core/rows.js")>, presence: () => Promise<any>, job: () =>
- *   Promise<typeof import("./job.js")>, inbox: () => Promise<typeof import("./inbox.js")>}} parts what is loaded on
- *   first use
+ *   Promise<typeof import("./job.js")>, inbox: () => Promise<typeof import("./inbox.js")>, push: () =>
+ *   Promise<typeof import("./push.js")>}} parts what is loaded on first use
  * @property {() => number} nowMs
  * @property {import("./timers.js").SetTimer} setTimer
  * @property {() => number} random in [0, 1)

@@ -216,6 +216,18 @@ export class Hub {
     return this.#session.environment.parts.inbox().then(({ Inbox }) => new Inbox(this, this.#session, options));
   }
 
+  /**
+   * Web Push for this browser (docs/notifications.md). Its code is loaded here, so call it before the click that
+   * enables it.
+   *
+   * @param {import("./push.js").PushOptions} [options]
+   * @returns {Promise<import("./push.js").Push>}
+   */
+  push(options = {}) {
+    const session = this.#session;
+    return session.environment.parts.push().then(({ Push }) => new Push(this, session, options).open());
+  }
+
   /** Connects again after `close` or a refusal. If the hub is `waiting` to retry, it retries immediately. */
   connect() {
     this.#session.start();

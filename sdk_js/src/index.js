@@ -15,6 +15,8 @@ export { TidingsError } from "./core/error.js";
  * @typedef {import("./presence.js").Presence} Presence
  * @typedef {import("./job.js").Job} Job
  * @typedef {import("./job.js").JobSnapshot} JobSnapshot
+ * @typedef {import("./push.js").Push} Push
+ * @typedef {import("./push.js").PushSnapshot} PushSnapshot
  * @typedef {import("./core/presence_snapshot.js").PresenceSnapshot} Present
  * @typedef {import("./core/presence_snapshot.js").Member} Member
  */

@@ -10,6 +10,7 @@ import { TidingsError } from "./core/error.js";
  * @property {() => Promise<typeof import("./kept_queue.js")>} queue
  * @property {() => Promise<typeof import("./job.js")>} job
  * @property {() => Promise<typeof import("./inbox.js")>} inbox
+ * @property {() => Promise<typeof import("./push.js")>} push
  */
 
 /** @type {Parts} loads each part on its first use */
@@ -20,6 +21,7 @@ export const LOADED_PARTS = {
   queue: () => import("./kept_queue.js").catch(explain),
   job: () => import("./job.js").catch(explain),
   inbox: () => import("./inbox.js").catch(explain),
+  push: () => import("./push.js").catch(explain),
 };
 
 /**

@@ -5,6 +5,7 @@ import * as inbox from "./inbox.js";
 import * as job from "./job.js";
 import * as queue from "./kept_queue.js";
 import * as presence from "./presence_client.js";
+import * as push from "./push.js";
 import * as tabs from "./tabs/share.js";
 
 export { TidingsError } from "./core/error.js";
@@ -17,6 +18,7 @@ const BUNDLED_PARTS = {
   queue: async () => queue,
   job: async () => job,
   inbox: async () => inbox,
+  push: async () => push,
 };
 
 /**

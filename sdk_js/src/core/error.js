@@ -3,7 +3,7 @@
  * `closed` (the application closed the connection), `unreachable` (no connection to the hub), `blocked` (the page's
  * Content-Security-Policy forbids it), `no_token` (getToken failed), `load_failed` (a list's `load` failed),
  * `queue_full` (too many requests are waiting), `bad_option` (an option of `connect` cannot work), `not_loaded` (a part
- * of the SDK could not be loaded; the SDK retries).
+ * of the SDK could not be loaded; the SDK retries), `unsupported` (this browser or page lacks what was called).
  */
 export class TidingsError extends Error {
   /**
