@@ -252,7 +252,8 @@ export class Push {
    */
   #change(change) {
     const changed = this.#changes.then(change).catch((cause) => {
-      const error = cause instanceof TidingsError ? cause : new TidingsError("load_failed", messageOf(cause), { cause });
+      const isOurs = cause instanceof TidingsError;
+      const error = isOurs ? cause : new TidingsError("load_failed", messageOf(cause), { cause });
       this.#show({ error });
       throw error;
     });

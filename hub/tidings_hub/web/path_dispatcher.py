@@ -13,7 +13,7 @@ WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 # Requests to `/socket.io/` and `/sse` never arrive here: the engine serves them. `/static/` belongs to the user's
 # application, because Flask serves its files there. The hub's own files there are only for the `--dev` page.
-_HUB_PATHS: Final = frozenset({"/api", "/healthz", "/readyz", "/metrics", "/tidings.js", "/tidings.js.map"})
+_HUB_PATHS: Final = frozenset({"/api", "/healthz", "/readyz", "/metrics", "/tidings.js", "/tidings.js.map", "/tidings-sw.js"})
 _HUB_PREFIX: Final = "/api/"
 _NOTIFICATIONS: Final = "/api/notifications"
 _DELETION: Final = "/notifications/delete"

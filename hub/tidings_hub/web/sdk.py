@@ -1,4 +1,7 @@
-"""`GET /tidings.js`: the JavaScript SDK, bundled with socket.io-client. A page needs only one `<script src>`."""
+"""`GET /tidings.js`: the JavaScript SDK, bundled with socket.io-client. A page needs only one `<script src>`.
+
+Beside it is `/tidings-sw.js`, the service worker of Web Push, for sites that have the hub's paths at their own origin.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from tidings.errors import NotFound
 
 # `make setup` builds the SDK with npm. In a checkout without `make setup` the files are missing.
 FOLDER = Path(__file__).parent / "static" / "vendor"
-NAMES = ("tidings.js", "tidings.js.map")
+NAMES = ("tidings.js", "tidings.js.map", "tidings-sw.js")
 ENDPOINT = "sdk"
 _GZIP = ("gzip", "x-gzip")
 # Flask adds the charset to a text type.
