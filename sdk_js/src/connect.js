@@ -79,7 +79,7 @@ function onFirstUse(url) {
     try {
       return socketTo(url)(transports, listener);
     } catch (cause) {
-      const message = `"${url}" is no absolute URL.`;
+      const message = `"${url}" is no absolute URL of a hub.`;
       listener.onLost({ code: "bad_url", refused: true, message, cause });
       return { request: () => Promise.reject(cause), close: () => {} };
     }
@@ -121,7 +121,7 @@ function watchPage(onWake, onLeave) {
     addEventListener("online", onWake, unwatched);
     addEventListener("pageshow", ({ persisted }) => onWake(persisted), unwatched);
     addEventListener("pagehide", onLeave, unwatched);
-    page.addEventListener("visibilitychange", () => page.hidden || onWake(), unwatched);
+    page.addEventListener("visibilitychange", () => page.visibilityState === "visible" && onWake(), unwatched);
   }
   return () => unwatched.abort();
 }

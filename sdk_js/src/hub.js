@@ -189,7 +189,7 @@ export class Hub {
    */
   collection(name, options) {
     if (typeof Object(options).load !== "function") {
-      throw new TidingsError("bad_option", "load is missing.");
+      throw new TidingsError("bad_option", "load is missing: it returns the models.");
     }
     const { environment, report } = this.#session;
     return new Collection(name, this.channel(options.channel), options, environment, report);

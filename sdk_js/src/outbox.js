@@ -64,7 +64,7 @@ export class Outbox {
   request(event, body, onSent = () => {}, user = this.user) {
     return new Promise((resolve, reject) => {
       if (this.#entries.size >= this.#max) {
-        throw new TidingsError("queue_full", "Too many.");
+        throw new TidingsError("queue_full", "Too many wait.");
       }
       /** @type {Entry} */
       const entry = {
@@ -108,7 +108,7 @@ export class Outbox {
     for (const entry of this.#entries) {
       entry.user ??= user;
       if (user && entry.user !== user) {
-        this.#reject(entry, new TidingsError("closed", "Another user."));
+        this.#reject(entry, new TidingsError("closed", "Another user signed in."));
       }
     }
   }

@@ -30,7 +30,7 @@ export const LOADED_PARTS = {
  */
 function explain(cause) {
   if ("ServiceWorkerGlobalScope" in globalThis) {
-    const text = 'In service workers import "tidings/static".';
+    const text = 'Service workers cannot load parts: import "tidings/static".';
     throw new TidingsError("not_loaded", text, { cause });
   }
   throw cause;

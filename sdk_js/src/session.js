@@ -90,7 +90,7 @@ export class Session {
       this.#tokens.forget();
     }
     if (wasCached && this.reconnect.state !== "waiting") {
-      this.#onLost({ message: "Was cached.", isHarmless: true });
+      this.#onLost({ message: "Back from the cache.", isHarmless: true });
     }
     return this.reconnect.apply("wake") && this.#open();
   }
@@ -177,7 +177,7 @@ export class Session {
   #onPublication(event, [data, channel, cursor]) {
     const listeners = this.channels.get(/** @type {string} */ (channel))?.listeners;
     if (typeof channel !== "string" || typeof cursor !== "string") {
-      this.report(new TidingsError("bad_packet", "Malformed publication."));
+      this.report(new TidingsError("bad_packet", "A malformed publication."));
     } else if (!listeners) {
       this.#positions.advance(cursor);
     } else if (this.#positions.accept(channel, cursor)) {
@@ -275,7 +275,7 @@ export class Session {
 
   /** @param {unknown} names channels that the new token does not cover, or that a backend unsubscribed */
   #deny(names) {
-    this.channels.deny(Array.isArray(names) ? names : [], new TidingsError("forbidden", "Not allowed."));
+    this.channels.deny(Array.isArray(names) ? names : [], new TidingsError("forbidden", "No longer allowed."));
   }
 
   #subscribe() {
