@@ -1,4 +1,5 @@
-// Makes what the hub serves at /tidings.js, with its source map: <script src> gives a page `tidings.connect`.
+// Makes what the hub serves at /tidings.js and /tidings-inbox.js, with their source maps. In a page, the first gives
+// `tidings.connect`, the second defines <tidings-inbox>.
 import { mkdir } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -7,28 +8,28 @@ const root = new URL("../", import.meta.url);
 const target = new URL("../hub/tidings_hub/web/static/vendor/", root);
 
 await mkdir(target, { recursive: true });
-await build({
-  entryPoints: [fileURLToPath(new URL("src/index.js", root))],
-  outfile: fileURLToPath(new URL("tidings.js", target)),
+const SHARED = {
   bundle: true,
   minify: true,
   format: "iife",
-  globalName: "tidings",
   target: "es2022",
   sourcemap: true,
   sourcesContent: true,
   legalComments: "none",
-  banner: { js: "/* tidings and socket.io-client, MIT licence */" },
-});
-// The service worker of Web Push is a file of its own.
-await build({
-  entryPoints: [fileURLToPath(new URL("src/service_worker.js", root))],
-  outfile: fileURLToPath(new URL("tidings-sw.js", target)),
-  bundle: true,
-  minify: true,
-  format: "iife",
-  target: "es2022",
-  legalComments: "none",
-  banner: { js: "/* tidings, MIT licence */" },
-});
-console.log(`tidings.js -> ${fileURLToPath(target)}`);
+};
+const BUNDLES = [
+  { source: "index.js", file: "tidings.js", globalName: "tidings", licences: "tidings and socket.io-client" },
+  { source: "inbox_element.js", file: "tidings-inbox.js", globalName: "tidingsInbox", licences: "tidings" },
+  { source: "service_worker.js", file: "tidings-sw.js", licences: "tidings" },
+];
+
+for (const { source, file, globalName, licences } of BUNDLES) {
+  await build({
+    ...SHARED,
+    entryPoints: [fileURLToPath(new URL(`src/${source}`, root))],
+    outfile: fileURLToPath(new URL(file, target)),
+    globalName,
+    banner: { js: `/* ${licences}, MIT licence */` },
+  });
+  console.log(`${file} -> ${fileURLToPath(target)}`);
+}

@@ -28,6 +28,7 @@ from support.processes.nginx import certificate, check, write_config
 from support.source_tree import ROOT
 from support.waiting import wait_until
 from tidings_hub.cli import main
+from tidings_hub.web.sdk import NAMES
 
 VENDOR = ROOT / "hub" / "tidings_hub" / "web" / "static" / "vendor"
 
@@ -227,7 +228,7 @@ def test_sdk_is_served_beside_a_folder_of_own_files(served: NginxServer) -> None
             return response.status, response.read(), response.getheader("Content-Encoding")
 
         assert get("/static/own.css")[:2] == (200, b"p { color: red }")
-        for name in ("tidings.js", "tidings.js.map"):
+        for name in NAMES:
             assert get(f"/{name}")[:2] == (200, (VENDOR / name).read_bytes())
         assert get("/tidings.js", "gzip")[2] == "gzip"
         assert get("/tidings.jsx")[1] != (VENDOR / "tidings.js").read_bytes()

@@ -8,12 +8,13 @@ from typing import Any, Final
 from tidings_hub.engine.wsgi_handler import Workload
 from tidings_hub.web.inbox_views import INBOX_PATHS
 from tidings_hub.web.pusher import pusher_paths
+from tidings_hub.web.sdk import NAMES
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 # Requests to `/socket.io/` and `/sse` never arrive here: the engine serves them. `/static/` belongs to the user's
 # application, because Flask serves its files there. The hub's own files there are only for the `--dev` page.
-_HUB_PATHS: Final = frozenset({"/api", "/healthz", "/readyz", "/metrics", "/tidings.js", "/tidings.js.map", "/tidings-sw.js"})
+_HUB_PATHS: Final = frozenset({"/api", "/healthz", "/readyz", "/metrics", *(f"/{name}" for name in NAMES)})
 _HUB_PREFIX: Final = "/api/"
 _NOTIFICATIONS: Final = "/api/notifications"
 _DELETION: Final = "/notifications/delete"

@@ -1,6 +1,6 @@
-"""`GET /tidings.js`: the JavaScript SDK, bundled with socket.io-client. A page needs only one `<script src>`.
+"""`GET /tidings.js`, the JavaScript SDK with socket.io-client, and what belongs to it.
 
-Beside it is `/tidings-sw.js`, the service worker of Web Push, for sites that have the hub's paths at their own origin.
+`/tidings-inbox.js` is the inbox element, `/tidings-sw.js` the service worker of Web Push.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from tidings.errors import NotFound
 
 # `make setup` builds the SDK with npm. In a checkout without `make setup` the files are missing.
 FOLDER = Path(__file__).parent / "static" / "vendor"
-NAMES = ("tidings.js", "tidings.js.map", "tidings-sw.js")
+_SCRIPTS = ("tidings.js", "tidings-inbox.js", "tidings-sw.js")
+NAMES = (*_SCRIPTS, *(f"{name}.map" for name in _SCRIPTS))
 ENDPOINT = "sdk"
 _GZIP = ("gzip", "x-gzip")
 # Flask adds the charset to a text type.

@@ -67,7 +67,8 @@ def test_demo_page_explains_how_to_build_a_missing_sdk(
 
 
 def test_sdk_is_served_to_pages_of_any_origin(anonymous: FlaskClient) -> None:
-    for name, media_type in (("tidings.js", "text/javascript; charset=utf-8"), ("tidings.js.map", "application/json")):
+    for name in sdk.NAMES:
+        media_type = "application/json" if name.endswith(".map") else "text/javascript; charset=utf-8"
         response = anonymous.get(f"/{name}")
         assert response.status_code == 200, "make setup builds it"
         assert response.content_type == media_type

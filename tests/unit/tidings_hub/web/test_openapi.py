@@ -13,6 +13,7 @@ from tidings_hub.web.app import create_app
 from tidings_hub.web.inbox_views import INBOX_PATHS
 from tidings_hub.web.openapi import document
 from tidings_hub.web.routes import ROUTES
+from tidings_hub.web.sdk import NAMES
 
 
 def _references(value: Any) -> Iterator[str]:
@@ -33,7 +34,7 @@ def test_every_reference_has_a_schema_and_every_schema_is_referenced() -> None:
 
 
 def test_document_and_flask_have_the_same_paths(client: FlaskClient) -> None:
-    others = {"/", "/tidings.js", "/tidings.js.map", *INBOX_PATHS}
+    others = {"/", *(f"/{name}" for name in NAMES), *INBOX_PATHS}
     rules = {rule.rule for rule in client.application.url_map.iter_rules()} - others
 
     assert rules == {route.rule for route in ROUTES}

@@ -1,0 +1,69 @@
+/** The texts of `<tidings-inbox>`. `{n}` is a number, `{category}` and `{method}` are names. */
+export const TEXTS = Object.freeze({
+  title: "Notifications",
+  open: "Notifications, {n} unseen",
+  all: "All",
+  unread: "Unread",
+  markAllRead: "Mark all as read",
+  markRead: "Mark as read",
+  markUnread: "Mark as unread",
+  archive: "Archive",
+  preferences: "Preferences",
+  back: "Back",
+  close: "Close",
+  loading: "Loading notifications",
+  empty: "You're all caught up",
+  emptyHint: "New notifications appear here.",
+  emptyUnread: "No unread notifications",
+  failed: "Notifications could not be loaded",
+  stale: "Not up to date",
+  offline: "You are offline. Showing what was loaded.",
+  retry: "Try again",
+  actionFailed: "That did not work. Try again.",
+  required: "Always on",
+  arrived: "{n} unseen notifications",
+});
+
+/** @typedef {{[key in keyof typeof TEXTS]: string}} Texts */
+
+/**
+ * @param {string} text
+ * @param {number} number
+ * @returns {string}
+ */
+export function withNumber(text, number) {
+  return text.replace("{n}", `${number}`);
+}
+
+/**
+ * @param {string} name such as `order_shipped`
+ * @returns {string} such as `Order shipped`
+ */
+export function readable(name) {
+  const words = name.replace(/[_-]+/gu, " ").trim();
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}
+
+/** @type {[Intl.RelativeTimeFormatUnit, number][]} */
+const UNITS = [
+  ["year", 31_536_000_000],
+  ["month", 2_592_000_000],
+  ["week", 604_800_000],
+  ["day", 86_400_000],
+  ["hour", 3_600_000],
+  ["minute", 60_000],
+];
+
+/**
+ * @param {number} atMs
+ * @param {number} nowMs
+ * @param {string | undefined} language
+ * @returns {string} such as `3 min. ago`
+ */
+export function relativeTime(atMs, nowMs, language) {
+  const format = new Intl.RelativeTimeFormat(language, { numeric: "auto", style: "short" });
+  // The clocks of the server and of the browser may differ: nothing is in the future.
+  const elapsedMs = Math.max(0, nowMs - atMs);
+  const [unit, unitMs] = UNITS.find(([, lengthMs]) => elapsedMs >= lengthMs) ?? ["second", Infinity];
+  return format.format(-Math.floor(elapsedMs / unitMs) || 0, unit);
+}
