@@ -25,8 +25,9 @@ const MAX_BADGE = 99;
 const Base = globalThis.HTMLElement ?? class {};
 
 /**
- * Set `inbox` to a store. Attributes: `theme` (`light`, `dark`, `auto`; by default that of the page), `placement` (`start`) and
- * `text-…` for each text, such as `text-mark-all-read`. Set them, or the property `texts`, before it is connected.
+ * Set `inbox` to a store. Attributes: `theme` (`light`, `dark`, `auto`; by default that of the page), `placement`
+ * (`start`) and `text-…` for each text, such as `text-mark-all-read`. Set them, or the property `texts`, before it is
+ * connected.
  */
 export class TidingsInbox extends Base {
   /** @type {Partial<import("./inbox_element/texts.js").Texts>} */
@@ -79,6 +80,7 @@ export class TidingsInbox extends Base {
   /** Opens the panel and marks everything as seen. */
   open() {
     this.#panel.element.hidden = false;
+    this.#panel.place();
     this.#button.setAttribute("aria-expanded", "true");
     this.#update();
     this.#panel.scroll.focus();

@@ -58,6 +58,14 @@ export class Panel {
     }
   }
 
+  /** Extends to the other side if the page has no room on this one. */
+  place() {
+    const { classList } = this.element;
+    classList.remove("flipped");
+    const { left, right } = this.element.getBoundingClientRect();
+    classList.toggle("flipped", left < 0 || right > innerWidth);
+  }
+
   /** @param {readonly import("./preferences.js").Preference[]} preferences */
   showPreferences(preferences) {
     this.preferences = preferences;

@@ -32,7 +32,8 @@ button { all: unset; box-sizing: border-box; cursor: pointer; }
   display: flex; flex-direction: column; overflow: hidden; color: var(--text); background: var(--surface);
   border: 1px solid var(--line); border-radius: var(--radius);
   box-shadow: 0 2px 6px rgb(0 0 0 / .06), 0 18px 48px rgb(0 0 0 / .18); animation: appear .14s ease-out; }
-:host([placement="start"]) .panel { inset-inline: 0 auto; }
+:host([placement="start"]) .panel, .panel.flipped { inset-inline: 0 auto; }
+:host([placement="start"]) .flipped { inset-inline: auto 0; }
 @keyframes appear { from { opacity: 0; transform: translateY(-6px); } }
 header { display: flex; align-items: center; gap: 2px; padding: 12px 10px 6px 18px; padding-inline: 18px 10px; }
 h2 { flex: 1; margin: 0; font-size: 17px; font-weight: 650; letter-spacing: -.01em; }

@@ -55,6 +55,7 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser) -> Iterator[Page]:
     """A page with the element, whose policy was never violated."""
     page = browser.new_page()
+    page.set_default_timeout(6000)
     page_errors: list[str] = []
     page.on("pageerror", lambda error: page_errors.append(str(error)))
 
