@@ -21,7 +21,7 @@ from support.history import Listener, Recorder, check
 from support.network.proxy import Proxy
 from support.processes.redis import RedisProcess
 from support.waiting import wait_until
-from tidings.errors import Unavailable
+from tidings.errors import Unavailable, UnknownNamespace
 from tidings.publishers.redis.publisher import RedisPublisher
 from tidings.receipts import Receipt
 from tidings.redis_client.keys import RedisKeys
@@ -572,6 +572,16 @@ class TestAnotherRedis:
         scene.subscribe("orders:1")
         scene.settle("orders:1")
         assert scene.sink.losses == []
+
+    def test_node_publishes_although_a_rule_is_missing(self, scene: Scene) -> None:
+        """Publications of a queue would be dead-lettered, although nothing is wrong with them."""
+        with scene.redis.client() as client:
+            for number in range(20):
+                client.hdel(KEYS.rules, "orders")
+                items = [outgoing("orders:1"), outgoing("nowhere:1"), outgoing("orders:2")]
+                answers = scene.broker.publish_many(items)
+                assert [type(answer) for answer in answers] == [Receipt, UnknownNamespace, Receipt], number
+            assert client.hexists(KEYS.rules, "orders")
 
     def test_session_record_does_not_outlive_its_epoch(self, scene: Scene) -> None:
         """A restored Redis may have a session record that was claimed or changed since."""

@@ -88,7 +88,14 @@ def connect_async(url: str) -> None:
         assert await connection.read_response() == b"PONG"
         await connection.disconnect()
 
-    asyncio.run(ping())
+    async def ping_and_close() -> None:
+        try:
+            await ping()
+        finally:
+            # A transport that was cut closes itself in the next turns of the loop.
+            await asyncio.sleep(0.1)
+
+    asyncio.run(ping_and_close())
 
 
 def url_of(place: Place, request: pytest.FixtureRequest, *, login: str, authority: Authority | None = None) -> str:
@@ -131,6 +138,16 @@ def test_sentinel_of_another_authority_is_not_trusted(
     for connect_to in (connect, connect_async):
         with pytest.raises(redis.exceptions.ConnectionError, match=r"(?i)certificate"):
             connect_to(url)
+
+
+def test_sentinel_that_expects_tls_names_the_option(place: Place) -> None:
+    url = f"redis+sentinel://:inner@127.0.0.1:{place.tls_port}/main?sentinel_password=gate"
+    for connect_to in (connect, connect_async):
+        with pytest.raises(redis.exceptions.ConnectionError, match="add sentinel_ssl=true"):
+            connect_to(url)
+    with pytest.raises(redis.exceptions.ConnectionError) as refused:
+        connect(f"redis+sentinel://127.0.0.1:{free_port()}/main")
+    assert "sentinel_ssl" not in str(refused.value)
 
 
 def test_unknown_service_is_named(place: Place, request: pytest.FixtureRequest) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Mapping
+from errno import ENOTDIR
+from os import strerror
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +28,12 @@ def check_tls(options: Mapping[str, Any], prefix: str, shown_prefix: str) -> Non
     for name in ("keyfile", "password"):
         if name in by_name and "certfile" not in by_name:
             raise BadConfig(f"the option {shown}{name} in the URL needs {shown}certfile")
-    if "ca_path" in by_name and not Path(by_name["ca_path"]).is_dir():
-        raise BadConfig(f"the option {shown}ca_path in the URL does not name a folder")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # Without a password, OpenSSL would ask for it on the terminal and wait.
     password = str(by_name.get("password") or "")
     steps: Mapping[str, tuple[Callable[[Any], object], str]] = {
         "ca_certs": (lambda file: context.load_verify_locations(cafile=file), "names no file of certificates"),
+        "ca_path": (_check_folder, "does not name a folder"),
         "ca_data": (lambda data: context.load_verify_locations(cadata=data), "holds no certificates"),
         "certfile": (
             lambda file: context.load_cert_chain(file, by_name.get("keyfile") or None, lambda: password),
@@ -44,7 +45,12 @@ def check_tls(options: Mapping[str, Any], prefix: str, shown_prefix: str) -> Non
         load, problem = steps[name]
         try:
             load(by_name[name])
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             # `str` of an OSError contains the name of the file.
             reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
             raise BadConfig(f"the option {shown}{name} in the URL {problem} ({reason})") from None
+
+
+def _check_folder(path: str) -> None:
+    if not Path(path).is_dir():
+        raise NotADirectoryError(ENOTDIR, strerror(ENOTDIR))

@@ -22,6 +22,7 @@ from tidings.errors import BadConfig
 from tidings.http_client.hosts import check_host, check_unicode
 from tidings.redis_client.host_order import HostOrder
 from tidings.redis_client.hosts_url import HostAndPort, HostsUrl
+from tidings.redis_client.sentinel_errors import no_master
 from tidings.redis_client.tls_files import check_tls
 from tidings.redis_client.url_options import NUMBER, read_options
 
@@ -140,7 +141,7 @@ class RedisAddress:
             self.sentinels.report_answer(host)
             if master := self._master_of(sentinel, masters):
                 return master
-        raise _no_master(self.service, errors)
+        raise no_master(redis_module(), self.service, errors, is_tls=bool(self.sentinel_options.get("ssl")))
 
     def _master(self, timeout_s: float) -> HostAndPort | None:
         if self.sentinels is None:
@@ -160,7 +161,7 @@ class RedisAddress:
             self.sentinels.report_answer(host)
             if master := self._master_of(sentinel, masters):
                 return master
-        raise _no_master(self.service, errors)
+        raise no_master(redis_module(), self.service, errors, is_tls=bool(self.sentinel_options.get("ssl")))
 
     def _open_sentinel(self, module: Any, host: HostAndPort, timeout_s: float) -> Any:
         # redis-py's own discover_master hides why each sentinel failed.
@@ -193,19 +194,6 @@ class RedisAddress:
 def _connection_errors() -> tuple[type[Exception], ...]:
     exceptions: Any = redis_module().exceptions
     return exceptions.ConnectionError, exceptions.TimeoutError, TimeoutError
-
-
-def _no_master(service: str, errors: list[Exception]) -> Exception:
-    """The error if no sentinel knows a master. If all reject the login, a retry cannot succeed."""
-    exceptions: Any = redis_module().exceptions
-    logins = (exceptions.AuthenticationError, exceptions.AuthorizationError)
-    texts = "; ".join(dict.fromkeys(str(error)[:100] for error in errors)) or "they have no master of this name"
-    if errors and all(isinstance(error, logins) for error in errors):
-        kind, text = exceptions.AuthenticationError, f"the sentinels: {texts}; see sentinel_password"
-    else:
-        kind, text = exceptions.ConnectionError, f"no sentinel knows the master of {service!r}: {texts}"
-    error: Exception = kind(text)
-    return error
 
 
 @cache

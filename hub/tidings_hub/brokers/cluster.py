@@ -38,6 +38,7 @@ from tidings_hub.brokers.buckets.call_all import call_all
 from tidings_hub.brokers.health.bucket_health import BucketHealth, check_all
 from tidings_hub.brokers.health.eviction import NO_EVICTION
 from tidings_hub.brokers.health.guarded_publisher import GuardedPublisher
+from tidings_hub.brokers.health.rule_restoring_publisher import RuleRestoringPublisher
 from tidings_hub.brokers.redis import RedisBroker
 from tidings_hub.core.bucket_positions import BucketPositions
 from tidings_hub.core.session_records import ClaimedSession, SessionRecord, WriteResult
@@ -78,7 +79,7 @@ class ClusterBroker:
             for bucket in buckets
         ]
         self._publishing = GuardedPublisher(
-            self._publisher,
+            RuleRestoringPublisher(self._publisher, lambda channel: self._broker_of(channel).rules),
             self._metrics,
             timeout_s=limits.timeout_s,
             buckets=len(buckets),

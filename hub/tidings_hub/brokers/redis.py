@@ -49,6 +49,7 @@ from tidings_hub.brokers.health.canary import Canary
 from tidings_hub.brokers.health.eviction import read_eviction_policy
 from tidings_hub.brokers.health.guarded_publisher import GuardedPublisher
 from tidings_hub.brokers.health.namespace_rules import NamespaceRules
+from tidings_hub.brokers.health.rule_restoring_publisher import RuleRestoringPublisher
 from tidings_hub.brokers.herd.shared_lookups import Lookup
 from tidings_hub.brokers.inbox import Inbox
 from tidings_hub.brokers.interests import Interests
@@ -106,11 +107,12 @@ class RedisBroker:
         self._metrics = metrics or Metrics()
         self._node_id = node_id or secrets.token_hex(4)
         self._publisher = RedisPublisher(self._address, keys=self._keys)
-        self._publishing = GuardedPublisher(self._publisher, self._metrics, timeout_s=limits.timeout_s)
         self._commands = RedisCommands(self._address, timeout_s=self._limits.timeout_s, metrics=self._metrics)
         self._interests = Interests(early_max=self._limits.early_max)
         self._query_guard = CallGuard("queries", self._metrics, timeout_s=limits.timeout_s)
-        self._rules = NamespaceRules(self._keys, self._commands, limits)
+        self.rules = NamespaceRules(self._keys, self._commands, limits)
+        publisher = RuleRestoringPublisher(self._publisher, lambda _channel: self.rules)
+        self._publishing = GuardedPublisher(publisher, self._metrics, timeout_s=limits.timeout_s)
         self._threads: list[threading.Thread] = []
         self._started: tuple[Inbox, Repairs, Reader, Lookups] | None = None
 
@@ -131,7 +133,7 @@ class RedisBroker:
             repairs,
             limits=limits,
             metrics=metrics,
-            rules=self._rules,
+            rules=self.rules,
         )
         lookups = Lookups(
             self._keys,
@@ -141,7 +143,7 @@ class RedisBroker:
             repairs,
             limits=limits,
             metrics=metrics,
-            rules=self._rules,
+            rules=self.rules,
         )
         self._started = inbox, repairs, reader, lookups
         for run, name in ((reader.run, "reader"), (lookups.run, "lookups")):
@@ -245,9 +247,9 @@ class RedisBroker:
 
     def write_rules(self, rules: Mapping[str, HistoryRule]) -> None:
         """See `Broker.write_rules`. Before `start` it only remembers them."""
-        self._rules.remember(rules)
+        self.rules.remember(rules)
         if self._started is not None and self._started[2].live.is_set():
-            self._rules.write()
+            self.rules.write()
 
     def send_control(self, message: dict[str, object]) -> None:
         """See `Broker.send_control`."""
@@ -348,7 +350,7 @@ class RedisBroker:
             self._publisher,
             self._commands,
             self._limits,
-            self._rules,
+            self.rules,
             link_error=lambda: reader.last_error,
         )
         return canary.send()

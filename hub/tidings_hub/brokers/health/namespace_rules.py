@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from tidings.redis_client.keys import POINTER_TTL_FIELD, RedisKeys
 from tidings.redis_client.scripts import pack
+from tidings.wire.channels import namespace_of
 from tidings_hub.brokers.base import BrokerLimits, HistoryRule
 from tidings_hub.brokers.health.canary import CANARY_NAMESPACE, CANARY_RULE
 from tidings_hub.brokers.lookup_script import check_rules_reply, pack_rules, rules_script
@@ -37,6 +38,10 @@ class NamespaceRules:
         self._rules = {name.encode(): b"%d %d" % (rule.history, rule.history_ttl_s) for name, rule in rules.items()}
         self._rules[CANARY_NAMESPACE] = CANARY_RULE
         self._is_written = False
+
+    def has_rule_of(self, channel: str) -> bool:
+        """Whether these rules allow publications in a channel."""
+        return namespace_of(channel).encode() in self._rules or b"*" in self._rules
 
     def write(self, *, timeout_s: float | None = None) -> None:
         """Replace the rules in Redis by these. `timeout_s`: for this call, if not that of all commands.

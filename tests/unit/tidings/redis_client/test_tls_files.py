@@ -41,6 +41,7 @@ WRONG = (
 )
 WRONG_FOR_REDIS = (
     *(("ssl_ca_path=/missing", "ca_path"), ("ssl_ca_data=x", "ca_data"), ("ssl_ciphers=NONE", "ciphers")),
+    *(("ssl_ca_data=%C3%A9", "ca_data"), (f"ssl_ca_path=/missing{'x' * 5000}", "ca_path")),
     *(("ssl_cert_reqs=none&ssl_check_hostname=true", "check_hostname"), ("ssl_password=missing", "password")),
 )
 
