@@ -19,7 +19,7 @@ class NotificationNode:
     def __init__(self, folder: Path, *, options: str = "", extra: str = "", service_port: int = 0) -> None:
         service_port, hub_port = service_port or free_port(), free_port()
         table = f'[notifications]\nurl = "http://127.0.0.1:{service_port}"\n{options}\n'
-        settings = f'port = {hub_port}\norigins = ["https://shop.example"]\n{extra}'
+        settings = f'port = {hub_port}\norigins = ["https://shop.example", "http://127.0.0.1:{hub_port}"]\n{extra}'
         self.hub = HubProcess(folder, extra=settings, config=CONFIG + table + CATEGORIES)
         self.hub.port = hub_port
         self.database = Sqlite()

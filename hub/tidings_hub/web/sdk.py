@@ -16,7 +16,8 @@ from tidings.errors import NotFound
 
 # `make setup` builds the SDK with npm. In a checkout without `make setup` the files are missing.
 FOLDER = Path(__file__).parent / "static" / "vendor"
-_SCRIPTS = ("tidings.js", "tidings-inbox.js", "tidings-sw.js")
+SERVICE_WORKER = "tidings-sw.js"
+_SCRIPTS = ("tidings.js", "tidings-inbox.js", SERVICE_WORKER)
 NAMES = (*_SCRIPTS, *(f"{name}.map" for name in _SCRIPTS))
 ENDPOINT = "sdk"
 _GZIP = ("gzip", "x-gzip")
@@ -62,4 +63,7 @@ def sdk_file(name: str) -> Response:
     response.vary.add("Accept-Encoding")
     response.headers["Cache-Control"] = "no-cache"
     response.headers["Access-Control-Allow-Origin"] = "*"
+    if name == SERVICE_WORKER:
+        # The policy of a worker is that of its own script. This one sends requests to the hub, which may be elsewhere.
+        response.headers["Content-Security-Policy"] = "default-src 'none'; connect-src *"
     return response

@@ -21,7 +21,7 @@ from tidings_notifications.web_push.vapid import VapidKey
 ENDPOINT = "https://fcm.googleapis.com/fcm/send/"
 PAGE = """<!doctype html><title>push</title><script src="/tidings.js"></script><script>
   const user = new URLSearchParams(location.search).get("user");
-  const hub = tidings.connect("/", { getToken: () => %(tokens)s[user] });
+  const hub = tidings.connect("/", { getToken: () => (%(tokens)s)[user] });
   let push, failure;
   const opened = hub.push().then((opened) => (push = opened));
   const attempt = (promise) => promise.catch((error) => (failure = error.code));
@@ -55,7 +55,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotificationNode]
     folder = tmp_path_factory.mktemp("node")
     key_file = folder / "vapid.pem"
     VapidKey.create(key_file)
-    options = f'[notifications.web_push]\nvapid_key_file = "{key_file}"\ncontact = "mailto:ops@shop.example"'
+    options = f'user_requests_per_minute = 60000\n[notifications.web_push]\nvapid_key_file = "{key_file}"\ncontact = "mailto:ops@shop.example"'
     process = NotificationNode(folder, options=options)
     try:
         yield process.start()
@@ -147,7 +147,7 @@ class PushPage:
 
     def notify(self, title: str, **more: object) -> dict[str, Any]:
         """Store a notification for ann; return the message that the service would push."""
-        self.node.store(f"{self.name}-ann", title, title=title, **more)
+        self.node.store(f"{self.name}-ann", title.replace(" ", "-"), title=title, **more)
         item = self.item(title)
         names = ("id", "category", "title", "body", "url")
         message = {name: item[name] for name in names if name in item}
