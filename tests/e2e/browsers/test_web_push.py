@@ -55,8 +55,9 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotificationNode]
     folder = tmp_path_factory.mktemp("node")
     key_file = folder / "vapid.pem"
     VapidKey.create(key_file)
-    options = f'user_requests_per_minute = 60000\n[notifications.web_push]\nvapid_key_file = "{key_file}"\ncontact = "mailto:ops@shop.example"'
-    process = NotificationNode(folder, options=options)
+    rate = "user_requests_per_minute = 60000\n"
+    table = f'[notifications.web_push]\nvapid_key_file = "{key_file}"\ncontact = "mailto:ops@shop.example"'
+    process = NotificationNode(folder, options=rate + table)
     try:
         yield process.start()
     finally:
