@@ -35,7 +35,7 @@ import { closeIds, closeMarked } from "./shown_notifications.js";
 
 const EVENT = "tidings:push";
 const SERVICE_WORKER = "/tidings-sw.js";
-// The hub is told about the subscription again after a day: it may have lost it.
+// The hub gets the subscription again after a day: it may have lost it.
 const RENEW_MS = 86_400_000;
 
 /**
@@ -109,7 +109,7 @@ export class Push {
   /**
    * Unsubscribes this browser.
    *
-   * @returns {Promise<void>} rejects with a TidingsError if the hub was not told; it has no more pushes all the same
+   * @returns {Promise<void>} rejects with a TidingsError if the hub was not notified; no more pushes arrive all the same
    */
   disable() {
     return this.#change(async () => {
@@ -226,7 +226,7 @@ export class Push {
   }
 
   /**
-   * Tells the hub about a subscription, and the service worker how to reach the hub.
+   * Sends a subscription to the hub, and keeps for the service worker how to reach it.
    *
    * @param {PushSubscription} subscription
    * @param {string} publicKey

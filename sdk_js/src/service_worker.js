@@ -111,7 +111,7 @@ async function renew({ newSubscription }) {
  * @param {{url: string}} saved
  * @param {string} action
  * @param {object} body
- * @returns {Promise<boolean>} whether the hub did it. If not, a page of the site tells the hub at its next visit
+ * @returns {Promise<boolean>} whether the hub did it. If not, a page of the site sends it at its next visit
  */
 async function post({ url }, action, body) {
   const headers = { "Content-Type": "application/json" };
