@@ -109,7 +109,7 @@ export class Push {
   /**
    * Unsubscribes this browser.
    *
-   * @returns {Promise<void>} rejects with a TidingsError if the hub was not notified; no more pushes arrive all the same
+   * @returns {Promise<void>} rejects with a TidingsError if the hub was not notified; pushes end all the same
    */
   disable() {
     return this.#change(async () => {
