@@ -156,14 +156,18 @@ class PushPage:
 
 
 def registration_of(session: CDPSession) -> str:
-    found: list[str] = []
+    registration_ids: list[str] = []
     session.on(
         "ServiceWorker.workerRegistrationUpdated",
-        lambda event: found.extend(one["registrationId"] for one in event["registrations"] if not one["isDeleted"]),
+        lambda event: registration_ids.extend(
+            entry["registrationId"] for entry in event["registrations"] if not entry["isDeleted"]
+        ),
     )
     session.send("ServiceWorker.enable")
-    wait_until(lambda: session.send("ServiceWorker.enable") is not None and found, why="DevTools names the worker")
-    return found[-1]
+    wait_until(
+        lambda: session.send("ServiceWorker.enable") is not None and registration_ids, why="DevTools names the worker"
+    )
+    return registration_ids[-1]
 
 
 @pytest.fixture
@@ -261,10 +265,10 @@ def test_what_was_read_elsewhere_is_closed(page: PushPage) -> None:
     headers = {"Authorization": f"Bearer {token(f'{page.name}-ann')}"}
     mark = {"action": "read", "ids": [messages[1]["id"]]}
     assert page.node.hub.request("POST", "/inbox/mark", mark, headers)[0] == 200
-    wait_until(lambda: [one["title"] for one in page.shown()] == ["first", "third"], why="the second one is closed")
+    wait_until(lambda: [shown["title"] for shown in page.shown()] == ["first", "third"], why="the second one is closed")
     before = {"action": "seen", "all": True, "before": messages[0]["id"]}
     assert page.node.hub.request("POST", "/inbox/mark", before, headers)[0] == 200
-    wait_until(lambda: [one["title"] for one in page.shown()] == ["third"], why="the first one is closed")
+    wait_until(lambda: [shown["title"] for shown in page.shown()] == ["third"], why="the first one is closed")
 
 
 @pytest.mark.parametrize("message", ["no JSON", "null", "[]", {"title": "another sender's"}, {"id": 1, "title": "x"}])
@@ -273,7 +277,7 @@ def test_message_of_another_sender_is_left_to_the_site(page: PushPage, message: 
     page.deliver(message)
     page.deliver(page.notify("ours"))
     wait_until(page.shown, why="it is shown")
-    assert [one["title"] for one in page.shown() if one["data"]] == ["ours"]
+    assert [shown["title"] for shown in page.shown() if shown["data"]] == ["ours"]
 
 
 def test_replaced_subscription_is_renewed_without_a_page(page: PushPage, node: NotificationNode) -> None:
