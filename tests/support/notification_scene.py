@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from support.ports import free_port
 from support.processes.client import ClientProcess
 from support.processes.database import Database
 from support.processes.hub import CONFIG, HubProcess, token
@@ -28,26 +29,32 @@ from tidings_notifications.store.schema import migrate
 class NotificationScene:
     """A hub and a service on one Redis. `database` is the scene's own: its tables have fixed names.
 
-    `broker_url`: instead of the URL of `redis`.
+    `broker_url`: instead of the URL of `redis`. `options`: lines of `[notifications]`. With them the hub also sends
+    requests to the service.
     """
 
-    def __init__(self, folder: Path, redis: RedisProcess, database: Database, *, broker_url: str = "") -> None:
+    def __init__(
+        self, folder: Path, redis: RedisProcess, database: Database, *, broker_url: str = "", options: str = ""
+    ) -> None:
         self.stack = ExitStack()
         self.redis = redis
         self.database = database
         self.prefix = prefix = f"test-{secrets.token_hex(4)}:"
         self.keys = RedisKeys(prefix)
         url = broker_url or redis.url
-        self.hub = HubProcess(folder, extra=f'broker = "{url}"\nprefix = "{prefix}"\n', config=CONFIG + CATEGORIES)
+        port = free_port()
+        table = f'[notifications]\nurl = "http://127.0.0.1:{port}"\n{options}\n' if options else ""
+        extra = f'broker = "{url}"\nprefix = "{prefix}"\n'
+        self.hub = HubProcess(folder, extra=extra, config=CONFIG + table + CATEGORIES)
         self.stack.callback(self.hub.stop)
         self.emitter = self.stack.enter_context(Emitter(url, prefix=prefix))
-        self.service = self.new_service()
+        self.service = self.new_service(port=port)
         self._store = Store(database.url)
         self.stack.callback(self._store.close)
 
-    def new_service(self, *flags: str) -> NotificationsProcess:
+    def new_service(self, *flags: str, port: int | None = None) -> NotificationsProcess:
         """A further service on the same database."""
-        service = NotificationsProcess(self.hub.config, self.database.url, *flags)
+        service = NotificationsProcess(self.hub.config, self.database.url, *flags, port=port)
         self.stack.callback(service.stop)
         return service
 
@@ -64,9 +71,9 @@ class NotificationScene:
         self.stack.callback(client.stop)
         return client.wait_ready()
 
-    def notify(self, user: str, id_: str, **more: Any) -> None:
+    def notify(self, user: str, id_: str, *, category: str = "order_shipped", **more: Any) -> None:
         """Notify a user through Redis."""
-        self.emitter.notify("order_shipped", user=user, title=f"Title of {id_}", id=id_, **more)
+        self.emitter.notify(category, user=user, title=f"Title of {id_}", id=id_, **more)
 
     def rows(self) -> dict[str, int]:
         """How many rows each id of a caller has."""
