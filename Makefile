@@ -54,7 +54,7 @@ $(STAMPS)/server: pyproject.toml $(BIN)/python | $(STAMPS)
 	@touch $@
 
 $(STAMPS)/examples: pyproject.toml $(BIN)/python | $(STAMPS)
-	@$(call pip_install,server$(COMMA)examples)
+	@$(call pip_install,server$(COMMA)examples$(COMMA)notifications)
 	@touch $@ $(STAMPS)/server
 
 $(STAMPS)/python: pyproject.toml $(BIN)/python | $(STAMPS)

@@ -1,6 +1,7 @@
 """`python examples/chat` starts a hub, a Flask application, a Celery worker, and Redis unless REDIS_URL is set."""
 
 import argparse
+import json
 import os
 import secrets
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 import urllib.request
 from pathlib import Path
 
@@ -23,6 +25,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=5000, help="port of the chat")
     parser.add_argument("--hub-port", type=int, default=8000, help="port of the hub")
     parser.add_argument("--data", type=Path, default=HERE / "chat.sqlite", help="file for the messages")
+    parser.add_argument("--contact", help="mailto: address or https URL for push services; turns Web Push on")
     arguments = parser.parse_args()
     # Both signals stop everything. A shell starts background jobs with SIGINT ignored, and Python keeps that otherwise.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -37,6 +40,8 @@ def main() -> None:
             "CHAT_SECRET": secrets.token_hex(32),
             "TIDINGS_SECRET": secrets.token_hex(32),
             "TIDINGS_ORIGINS": f'["{page}"]',
+            "TIDINGS_NOTIFICATIONS": json.dumps(notification_settings(arguments.data.resolve(), arguments.contact)),
+            "CHAT_WEB_PUSH": "on" if arguments.contact else "",
             "REDIS_URL": redis_url,
         }
 
@@ -60,14 +65,33 @@ def main() -> None:
             stop(redis_server)
 
 
+def notification_settings(data: Path, contact: str | None) -> dict[str, object]:
+    """The hub stores notifications beside the messages. With a contact for push services it sends pushes, too."""
+    # The variable replaces the whole table of the file.
+    settings: dict[str, object] = tomllib.loads((HERE / "tidings.toml").read_text())["notifications"] | {
+        "database": f"sqlite:///{data.with_name('notifications.sqlite')}",
+        "listen": f"127.0.0.1:{free_port()}",
+    }
+    if contact:
+        key_file = data.with_name("vapid.pem")
+        if not key_file.exists():
+            subprocess.run([sys.executable, "-m", "tidings_hub", "vapid", str(key_file)], check=True)  # noqa: S603
+        settings["web_push"] = {"vapid_key_file": str(key_file), "contact": contact}
+    return settings
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def find_redis(folder: str) -> tuple[str, list[subprocess.Popen[bytes]]]:
     """The Redis for hub, worker and application: the one of REDIS_URL, or a new process."""
     if "REDIS_URL" in os.environ:
         return os.environ["REDIS_URL"], []
     program = shutil.which("redis-server") or sys.exit("Install redis-server, or set REDIS_URL to a running Redis.")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     command = [program, "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", folder, "--loglevel", "warning"]
     server = subprocess.Popen(command)  # noqa: S603 - fixed command
     url = f"redis://127.0.0.1:{port}/0"

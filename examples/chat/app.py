@@ -1,7 +1,6 @@
-"""The web application: it serves the page, issues tokens, stores messages and pushes them to the room."""
+"""The web application: it serves the page, issues tokens, stores messages, pushes them, and notifies users."""
 
 import os
-import secrets
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +13,8 @@ from tidings import TidingsError, issue
 
 SECRET = os.environ["TIDINGS_SECRET"]
 HUB = os.environ["CHAT_HUB"]
+WEB_PUSH = bool(os.environ.get("CHAT_WEB_PUSH"))
+MENTIONS_MAX = 1000
 NAME_MAX, TEXT_MAX = 40, 4000
 app = Flask(__name__)
 app.config.update(SECRET_KEY=os.environ["CHAT_SECRET"], SESSION_COOKIE_SAMESITE="Lax")
@@ -21,15 +22,15 @@ app.config.update(SECRET_KEY=os.environ["CHAT_SECRET"], SESSION_COOKIE_SAMESITE=
 
 @app.get("/")
 def page() -> str:
-    return render_template("chat.html", hub=HUB, room=messages.ROOM, name=session.get("name"))
+    return render_template("chat.html", hub=HUB, room=messages.ROOM, name=session.get("name"), push=WEB_PUSH)
 
 
 @app.post("/sign-in")
 def sign_in() -> Redirect:
     name = request.form.get("name", "").strip()[:NAME_MAX]
     if name:
-        # The name can be any text. The hub identifies the user by an id.
-        session.update(name=name, user=secrets.token_hex(8))
+        messages.remember_user(name)
+        session.update(name=name, user=messages.user_id(name))
     return redirect(url_for("page"))
 
 
@@ -64,7 +65,33 @@ def post_message() -> tuple[dict[str, Any], int]:
     message = messages.add(name, text.strip())
     emitter.push_model(message, op="created")
     render.delay(message.id)
+    try:
+        notify(message, reply_to=body.get("reply_to"))
+    except TidingsError:
+        # The message is in the room: an error would make its author send it again.
+        app.logger.exception("no user was notified of message %s", message.id)
     return asdict(message), 201
+
+
+def notify(message: messages.Message, *, reply_to: object) -> None:
+    """Notify the author of the message that this one replies to, and those whom it mentions. Each gets one."""
+    options = {"body": message.text[:200], "url": url_for("page", _external=True), "id": f"message-{message.id}"}
+    author = messages.name_of_author(reply_to) if type(reply_to) is int else None
+    replied = {messages.user_id(author)} if author else set()
+    mentioned = messages.mentioned_users(message.text) - replied
+    for category, title, users in (
+        ("reply", f"{message.name} replied to you", replied),
+        ("mention", f"{message.name} mentioned you", mentioned),
+    ):
+        others = sorted(users - {session["user"]})[:MENTIONS_MAX]
+        if others:
+            emitter.notify(category, users=others, title=title, **options)
+
+
+@app.get("/tidings-sw.js")
+def service_worker() -> Response:
+    """Shows pushes. A service worker must come from the site itself; this one imports the hub's."""
+    return Response(f'importScripts("{HUB}/tidings-sw.js");', content_type="text/javascript")
 
 
 def require_name() -> str:

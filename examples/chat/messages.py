@@ -1,6 +1,8 @@
-"""The messages of the room, in SQLite."""
+"""The messages of the room and the names of its users, in SQLite."""
 
+import hashlib
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 ROOM = "chat:lobby"
 _TABLE = """CREATE TABLE IF NOT EXISTS messages
     (id INTEGER PRIMARY KEY, name TEXT, text TEXT, html TEXT, at_ms INTEGER, version INTEGER)"""
+_USERS = "CREATE TABLE IF NOT EXISTS users (id TEXT PRIMARY KEY, name TEXT)"
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ def _database() -> Iterator[sqlite3.Connection]:
     try:
         with connection:
             connection.execute(_TABLE)
+            connection.execute(_USERS)
             yield connection
     finally:
         connection.close()
@@ -54,6 +58,29 @@ def add(name: str, text: str) -> Message:
 def get(message_id: int) -> Message:
     with _database() as database:
         return Message(*database.execute("SELECT * FROM messages WHERE id = ?", [message_id]).fetchone())
+
+
+def name_of_author(message_id: int) -> str | None:
+    with _database() as database:
+        row = database.execute("SELECT name FROM messages WHERE id = ?", [message_id]).fetchone()
+    return row and str(row[0])
+
+
+def user_id(name: str) -> str:
+    """The user's id. This chat has no passwords, so the name is the identity. A name can be any text, an id cannot."""
+    return hashlib.sha256(name.casefold().encode()).hexdigest()[:16]
+
+
+def remember_user(name: str) -> None:
+    with _database() as database:
+        database.execute("INSERT OR REPLACE INTO users VALUES (?, ?)", [user_id(name), name])
+
+
+def mentioned_users(text: str) -> set[str]:
+    """The ids of the users whose name follows an @ in the text."""
+    with _database() as database:
+        rows = database.execute("SELECT id, name FROM users").fetchall()
+    return {row_id for row_id, name in rows if re.search(rf"(?<!\w)@{re.escape(name)}(?!\w)", text, re.IGNORECASE)}
 
 
 def set_html(message_id: int, html: str) -> Message:

@@ -29,6 +29,26 @@ hub.on("state", (state) => {
   byId("state").hidden = state === "connected";
 });
 
+// The bell, and pushes when no page is open.
+hub.inbox().then((inbox) => { document.querySelector("tidings-inbox").inbox = inbox; });
+if ("push" in document.body.dataset) {
+  hub.push().then((push) => {
+    push.subscribe(({ state }) => { byId("push").hidden = state !== "off"; });
+    byId("push").addEventListener("click", () => push.enable().catch((error) => showError(error.message)));
+    byId("sign-out").addEventListener("submit", async (event) => {
+      event.preventDefault();
+      // The next user of this browser gets no pushes of this one.
+      await push.disable().catch(() => {});
+      event.target.submit();
+    });
+  });
+}
+
+function showError(message) {
+  byId("state").textContent = message;
+  byId("state").hidden = false;
+}
+
 // The messages: loaded once, then updated by the backend's push_model.
 const messages = hub.collection("Message", {
   channel: room,
@@ -55,6 +75,7 @@ function makeRow(message) {
   head.append(
     make("b", { textContent: message.name }),
     make("time", { dateTime: time.toISOString(), textContent: time.toTimeString().slice(0, 5) }),
+    make("button", { className: "quiet reply", textContent: "Reply", onclick: () => replyTo(message) }),
   );
   // The worker's HTML is sanitized. A message without it is shown as plain text.
   const body = message.html === null
@@ -72,16 +93,26 @@ hub.channel(room).presence().subscribe(({ members, count }) => {
 });
 
 const text = byId("text");
+let repliesTo = null;
+
+function replyTo(message) {
+  repliesTo = message?.id ?? null;
+  byId("reply-to").textContent = message ? `to ${message.name} ×` : "";
+  byId("reply-to").hidden = !message;
+  text.focus();
+}
+
+byId("reply-to").addEventListener("click", () => replyTo(null));
 byId("message-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   const headers = { "Content-Type": "application/json" };
-  const body = JSON.stringify({ text: text.value });
+  const body = JSON.stringify({ text: text.value, reply_to: repliesTo });
   try {
     await request("/messages", { method: "POST", headers, body });
     text.value = "";
+    replyTo(null);
   } catch (error) {
-    byId("state").textContent = `The message was not sent: ${error.message}`;
-    byId("state").hidden = false;
+    showError(`The message was not sent: ${error.message}`);
   }
 });
 text.addEventListener("keydown", (event) => {

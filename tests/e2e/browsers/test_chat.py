@@ -139,6 +139,28 @@ def test_two_users_exchange_messages(chat: str, browser: Browser, tmp_path: Path
             context.close()
 
 
+@pytest.mark.timeout(120)
+def test_mentions_and_replies_are_in_the_bell_of_the_other_user(chat: str, browser: Browser) -> None:
+    contexts = [browser.new_context(), browser.new_context()]
+    try:
+        eve, joe = (sign_in(context, chat, name) for context, name in zip(contexts, ["Eve", "Joe"], strict=True))
+        expect(joe.locator("#online li")).to_have_text(["Eve", "Joe"], timeout=TIMEOUT_MS)
+        send(eve, "@joe, @Eve and @Joey: lunch?")
+        expect(joe.locator("tidings-inbox .badge")).to_have_text("1", timeout=TIMEOUT_MS)
+        joe.get_by_role("button", name="Notifications,").click()
+        expect(joe.get_by_text("Eve mentioned you")).to_be_visible(timeout=TIMEOUT_MS)
+        joe.keyboard.press("Escape")
+        joe.locator("#messages > li", has_text="lunch?").get_by_role("button", name="Reply").click()
+        send(joe, "At noon")
+        eve.get_by_role("button", name="Notifications,").click()
+        # The only one: the author of a mention gets no notification of it.
+        expect(eve.get_by_role("dialog").get_by_role("listitem")).to_have_count(1, timeout=TIMEOUT_MS)
+        expect(eve.get_by_text("Joe replied to you")).to_be_visible()
+    finally:
+        for context in contexts:
+            context.close()
+
+
 def test_token_and_messages_require_sign_in(chat: str) -> None:
     port = int(chat.rpartition(":")[2])
     for path in ("/token", "/messages"):
