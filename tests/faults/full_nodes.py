@@ -13,7 +13,7 @@ from support.processes.hub import HubProcess
 from support.waiting import wait_until
 
 # One node can serve all clients.
-FULL_NODE_OPTIONS = "max_connections = {clients}\nreserved_connections = 64\nconnect_timeout_s = 300.0\n"
+FULL_NODE_OPTIONS = "max_connections = {room}\nreserved_connections = 64\nconnect_timeout_s = 300.0\n"
 _SOCKET = "/socket.io/?EIO=4&transport=websocket"
 _SILENT_SOCKETS = 200
 # Less than half of the nodes' ping timeout.

@@ -110,7 +110,8 @@ class Setting:
         clocks: Wall clocks of Redis and of the first node that a test can set.
         issuer: An issuer whose key set the nodes fetch, with the key `k1`.
         loses_responses: A proxy between nginx and each node.
-        node_options: More settings of the nodes, as TOML. `{clients}` is the number of clients.
+        node_options: More settings of the nodes, as TOML. `{room}` is room for the sessions of all
+            clients, and for those that a client began and gave up: they end with their ping timeout.
     """
 
     proxied: bool = False
@@ -173,7 +174,7 @@ class Scene:
             self.redis = self.cluster.start().nodes[0]
         else:
             self.redis.start()
-        config = _HUB + self.setting.node_options.replace("{clients}", str(self.load.clients)) + CONFIG
+        config = _HUB + self.setting.node_options.replace("{room}", str(self.load.clients * 5 // 4)) + CONFIG
         if self.setting.issuer:
             self.issuer.start()
             config += f'[[jwks]]\nissuer = "{ISSUER}"\nurl = "{self.issuer.url}/jwks"\ncache_s = 30\n'
