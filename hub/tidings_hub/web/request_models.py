@@ -163,7 +163,7 @@ NOTIFICATIONS: tuple[type[RequestModel], ...] = (NotifyUser, NotifyUsers)
 class NotificationsById(RequestModel, title="NotificationsById"):
     """The ids of notifications: their own, or those that the backend gave them."""
 
-    ids: Annotated[list[str], Field(min_length=1, max_length=1_000)]
+    ids: Annotated[list[str], Field(min_length=1), WithJsonSchema(schemas.NOTIFICATION_IDS)]
 
 
 class NotificationsOfGroup(RequestModel, title="NotificationsOfGroup"):

@@ -121,6 +121,8 @@ EXPIRES_IN_S: Schema = {
     "description": "Seconds after which the notification is gone",
 }
 USERS: Schema = {"type": "array", "items": USER, "minItems": 1, "maxItems": USERS_MAX}
+# The notification service counts them: more are `too_large`, as in the marks of clients.
+NOTIFICATION_IDS: Schema = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 1_000}
 
 
 def check_user(value: object) -> str:

@@ -51,6 +51,12 @@ class NotificationsProcess:
         """Its address."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self, *, ready: bool = True) -> NotificationsProcess:
         """Start it, and wait until it is ready."""
         command = [*(sys.executable, "-m", "tidings_hub", "notifications", "--config", str(self._config))]
