@@ -70,7 +70,7 @@ export class Inbox {
     this.#options = options;
     this.#list = new InboxItems(options);
     this.#unfollow.push(hub.on("state", () => this.#onHubState()));
-    void this.#reload();
+    void this.reload();
     this.#onHubState();
   }
 
@@ -109,7 +109,7 @@ export class Inbox {
       const page = await this.#request("tidings:inbox", { ...this.#options, before: this.#list.next });
       if (load === this.#load && page.version < this.#list.version) {
         // An event has overtaken this page.
-        void this.#reload();
+        void this.reload();
       } else if (load === this.#load) {
         this.#list.addPage(page);
         this.#show();
@@ -180,14 +180,14 @@ export class Inbox {
         offState,
         channel.on("tidings:notification", (/** @type {any} */ event) => this.#onEvent(event)),
         channel.on("tidings:inbox", (/** @type {any} */ event) => this.#onEvent(event)),
-        channel.on("tidings:gap", () => void this.#reload()),
+        channel.on("tidings:gap", () => void this.reload()),
       ];
       if (wasOther) {
         this.#forget();
-        void this.#reload();
+        void this.reload();
       }
     } else if (state === "connected" && this.#error) {
-      void this.#reload();
+      void this.reload();
     } else if (state === "closed") {
       // Another user may be the next one.
       this.#forget();
@@ -201,7 +201,7 @@ export class Inbox {
   }
 
   /** Loads the first page. What is shown stays until then. */
-  async #reload() {
+  async reload() {
     const load = {};
     this.#load = load;
     this.#isLoading = true;
@@ -222,7 +222,7 @@ export class Inbox {
         this.#error = /** @type {TidingsError} */ (cause);
         if (this.#error.code === "timeout") {
           const retryMs = delayMs(this.#failures, this.#session.environment.random);
-          this.#cancelRetry = this.#session.environment.setTimer(() => void this.#reload(), retryMs);
+          this.#cancelRetry = this.#session.environment.setTimer(() => void this.reload(), retryMs);
           this.#failures += 1;
         }
         this.#show();
@@ -247,7 +247,7 @@ export class Inbox {
     } else if (this.#list.apply(event)) {
       this.#show();
     } else if (event.version > this.#list.version) {
-      void this.#reload();
+      void this.reload();
     }
   }
 
@@ -264,7 +264,7 @@ export class Inbox {
     try {
       const { version } = await this.#request("tidings:inbox_mark", ids ? { action, ids } : { action, all: true });
       mark.version = version;
-      this.#session.environment.setTimer(() => this.#marks.has(mark) && void this.#reload(), EVENT_WAIT_MS);
+      this.#session.environment.setTimer(() => this.#marks.has(mark) && void this.reload(), EVENT_WAIT_MS);
     } catch (error) {
       this.#marks.delete(mark);
       throw error;

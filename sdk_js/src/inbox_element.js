@@ -11,6 +11,7 @@ import { TEXTS, withNumber } from "./inbox_element/texts.js";
  * @property {(listener: () => void) => () => void} subscribe
  * @property {() => import("./inbox_element/panel.js").Snapshot} getSnapshot
  * @property {() => unknown} loadMore
+ * @property {() => unknown} [reload] for the panel's retry; without it, retry calls `loadMore`
  * @property {() => unknown} markAllSeen
  * @property {(ids: string[]) => unknown} markRead
  * @property {(ids: string[]) => unknown} markUnread
@@ -182,7 +183,7 @@ export class TidingsInbox extends Base {
       unread: () => store?.markUnread([id]),
       archive: () => store?.archive([id]),
       "read-all": () => store?.markAllRead(),
-      retry: () => store?.loadMore(),
+      retry: () => (store?.getSnapshot().state === "failed" && store.reload ? store.reload() : store?.loadMore()),
       preferences: async () => this.#panel.showPreferences(preferencesIn(await store?.preferences())),
       back: () => this.#leavePreferences(),
       close: () => this.close(),

@@ -151,3 +151,13 @@ test("preferences", async () => {
   respond({ preferences: [] });
   assert.deepEqual(await preferences, []);
 });
+
+test("reload loads a failed inbox again", async () => {
+  const { harness, inbox } = await begin();
+  harness.link.nextRequest("tidings:inbox").respond({ error: { code: "not_found", message: "No inboxes." } });
+  await settle();
+  assert.equal(inbox.getSnapshot().state, "failed");
+  void inbox.reload();
+  await answer(harness);
+  assert.deepEqual([inbox.getSnapshot().state, idsOf(inbox)], ["ready", ["n2", "n1"]]);
+});
