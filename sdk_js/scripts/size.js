@@ -31,7 +31,7 @@ const TABS = [
 const PARTS = [
   { file: "index.js", external: [...OTHERS, ...LATER], maxBytes: 9.5 * 1024 },
   { file: "core/rows.js", external: OTHERS, maxBytes: 1.5 * 1024 },
-  { file: "inbox_element.js", external: OTHERS, maxBytes: 8 * 1024 },
+  { file: "inbox_element.js", external: OTHERS, maxBytes: 8.5 * 1024 },
   { file: "job.js", external: [...OTHERS, "./core/error.js", "./core/listeners.js"], maxBytes: 1.5 * 1024 },
   {
     file: "inbox.js",
@@ -43,7 +43,8 @@ const PARTS = [
   { file: "service_worker.js", external: OTHERS, maxBytes: 1.5 * 1024 },
   { file: "presence_client.js", external: [...OTHERS, ...CORE], maxBytes: 2 * 1024 },
   { file: "tabs/share.js", external: [...OTHERS, ...TABS], maxBytes: 5 * 1024 },
-  { file: "react.js", external: OTHERS, maxBytes: 512 },
+  { file: "react.js", external: OTHERS, maxBytes: 640 },
+  { file: "react_inbox.js", external: [...OTHERS, "./inbox_element.js"], maxBytes: 512 },
 ];
 
 for (const { file, external, maxBytes } of PARTS) {

@@ -1,4 +1,4 @@
-import { useEffect, useInsertionEffect, useMemo, useRef, useSyncExternalStore } from "react";
+import { useEffect, useInsertionEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
 
 /**
  * Calls `handler` for an event of a channel while the component is mounted. The channel may be created in the render,
@@ -44,4 +44,51 @@ export function useCollection({ subscribe, getSnapshot, getServerSnapshot }) {
 export function usePresence({ hub, name }) {
   const { subscribe, getSnapshot, getServerSnapshot } = useMemo(() => hub.channel(name).presence(), [hub, name]);
   return useSyncExternalStore(subscribe, getSnapshot, getServerSnapshot);
+}
+
+/** @type {import("./inbox_types.js").InboxSnapshot} */
+const NOTHING = Object.freeze({
+  items: Object.freeze([]),
+  counts: Object.freeze({ unseen: 0, unread: 0 }),
+  state: "loading",
+  error: undefined,
+  hasMore: false,
+});
+const getNothing = () => NOTHING;
+const ignore = () => () => {};
+
+/**
+ * The current snapshot of the user's inbox, or of the part of it that the options name, and the inbox itself for its
+ * actions, such as `inbox?.markRead(ids)`. It is undefined until its code is loaded. The hub may not be created in the
+ * render; the options may.
+ *
+ * @param {import("./hub.js").Hub} hub
+ * @param {import("./inbox_types.js").InboxOptions} [options]
+ * @returns {import("./inbox_types.js").InboxSnapshot & {inbox: import("./inbox.js").Inbox | undefined}}
+ */
+export function useInbox(hub, { category, archived, unread, limit } = {}) {
+  const [inbox, setInbox] = useState(/** @type {import("./inbox.js").Inbox | undefined} */ (undefined));
+  const [error, setError] = useState(/** @type {any} */ (undefined));
+  useEffect(() => {
+    /** @type {import("./inbox.js").Inbox | undefined} */
+    let opened;
+    let isGone = false;
+    const onOpened = (/** @type {import("./inbox.js").Inbox} */ loaded) => {
+      opened = loaded;
+      if (isGone) {
+        opened.close();
+      } else {
+        setInbox(opened);
+      }
+    };
+    setError(undefined);
+    hub.inbox({ category, archived, unread, limit }).then(onOpened, setError);
+    return () => {
+      isGone = true;
+      opened?.close();
+      setInbox(undefined);
+    };
+  }, [hub, category, archived, unread, limit]);
+  const snapshot = useSyncExternalStore(inbox?.subscribe ?? ignore, inbox?.getSnapshot ?? getNothing, getNothing);
+  return { ...snapshot, ...(error && { state: "failed", error }), inbox };
 }

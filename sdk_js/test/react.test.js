@@ -7,6 +7,7 @@ import { SessionHarness, settle } from "./session_harness.js";
 // Imported here, because they are loaded on first use otherwise.
 import "../src/presence_client.js";
 import "../src/core/rows.js";
+import "../src/inbox.js";
 
 const window = /** @type {any} */ (new Window());
 Object.assign(globalThis, { window, document: window.document, IS_REACT_ACT_ENVIRONMENT: true });
@@ -15,7 +16,7 @@ globalThis.navigator ??= window.navigator;
 const { act, createElement, lazy, StrictMode, Suspense, useLayoutEffect, useState } = await import("react");
 const { createRoot, hydrateRoot } = await import("react-dom/client");
 const { renderToString } = await import("react-dom/server");
-const { useChannel, useCollection, usePresence } = await import("../src/react.js");
+const { useChannel, useCollection, useInbox, usePresence } = await import("../src/react.js");
 
 const ROOM = "room:1";
 /** @type {import("react-dom/client").Root[]} */
@@ -309,4 +310,54 @@ test("hydration: a boundary that hydrates after the members have loaded matches 
   assert.equal(page.text(), "ready 1.loading 0.");
   await page.ready();
   assert.deepEqual([page.mismatches, page.text()], [[], "ready 1.ready 1."]);
+});
+
+/** Answers the requests for a page of the inbox, of which StrictMode sends one more. */
+async function answerPages(harness, title) {
+  await pass(harness);
+  const requests = harness.link.requests.splice(0);
+  const times = { created_at: 1, seen_at: null, read_at: null, archived_at: null };
+  await act(async () => {
+    for (const { body: { category }, respond } of requests) {
+      const items = [{ id: "n1", category, title, count: 1, ...times }];
+      respond({ items, counts: { unseen: 1, unread: 1 }, version: 5, next: null });
+    }
+    await settle();
+  });
+  return requests.map(({ event, body }) => `${event} ${body.category}`);
+}
+
+test("useInbox: the snapshot of the inbox for the options of the last render", async () => {
+  const harness = new SessionHarness();
+  await accepted(harness);
+  const inboxes = new Set();
+  const page = await render(({ category }) => {
+    const { items, counts, state, inbox } = useInbox(harness.hub, { category });
+    inboxes.add(inbox);
+    return `${state} ${counts.unseen} ${items.map(({ title }) => title)}`;
+  }, { category: "order" });
+  assert.equal(new Set(await answerPages(harness, "It has shipped")).has("tidings:inbox order"), true);
+  assert.equal(page.text(), "ready 1 It has shipped");
+  await page.render({ category: "news" });
+  assert.equal(new Set(await answerPages(harness, "Today")).has("tidings:inbox news"), true);
+  assert.equal(page.text(), "ready 1 Today");
+  await page.unmount();
+  const event = { changed: [], all: { state: "read", at: 2 }, counts: { unseen: 9, unread: 9 }, version: 9 };
+  await emit(harness, "tidings:inbox", event, "user:7", "e.1");
+  await pass(harness);
+  assert.deepEqual(harness.link.requests.filter((request) => request.event === "tidings:inbox"), []);
+  assert.equal([...inboxes].every((inbox) => inbox === undefined || inbox.getSnapshot().counts.unseen === 1), true);
+});
+
+test("useInbox: a part that cannot be loaded is a failed inbox", async () => {
+  const harness = new SessionHarness();
+  await accepted(harness);
+  const error = new Error("offline");
+  harness.session.environment.parts = { ...harness.session.environment.parts, inbox: () => Promise.reject(error) };
+  const page = await render(() => {
+    const { state, error: shown, inbox } = useInbox(harness.hub);
+    return `${state} ${shown?.message} ${inbox}`;
+  }, {});
+  await pass(harness);
+  assert.equal(page.text(), "failed offline undefined");
 });

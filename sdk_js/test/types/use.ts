@@ -7,12 +7,15 @@ import {
   type Hub,
   type Job,
   type JobSnapshot,
+  type Push,
+  type PushSnapshot,
   type Member,
   type Presence,
   type Present,
   type Snapshot,
 } from "tidings";
-import { useChannel, useCollection, usePresence } from "tidings/react";
+import { useChannel, useCollection, useInbox, usePresence } from "tidings/react";
+import { Inbox } from "tidings/react-inbox";
 
 type Order = { id: number; total: number; version: number };
 type OrderEvents = { updated: Order; removed: { id: number } };
@@ -114,3 +117,19 @@ async function followJob(): Promise<void> {
   console.log(percent, result.status, jobState.error?.code);
 }
 void followJob();
+
+function bell(): [number, string] {
+  const { items, counts, state, hasMore, inbox } = useInbox(hub, { unread: true });
+  const first: string | undefined = items[0]?.title;
+  void inbox?.markRead(items.map(({ id }) => id));
+  return [counts.unseen, `${state} ${first} ${hasMore}`];
+}
+const element = Inbox({ hub, theme: "dark", "text-title": "Nachrichten", onOpen: (event) => event.preventDefault() });
+console.log(bell(), element);
+
+async function askForPush(): Promise<void> {
+  const push: Push = await hub.push({ scope: "/" });
+  const pushState: PushSnapshot = push.getSnapshot();
+  await (pushState.state === "off" ? push.enable() : push.disable());
+}
+void askForPush();

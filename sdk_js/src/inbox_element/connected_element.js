@@ -1,0 +1,120 @@
+import { ElementConnection } from "./connection.js";
+
+// Modules are also imported where pages are rendered, without a DOM.
+const Base = globalThis.HTMLElement ?? class {};
+const NONE = Object.freeze({ items: [], counts: { unseen: 0, unread: 0 }, error: undefined, hasMore: false });
+
+/**
+ * @typedef {import("./store.js").InboxStore} InboxStore
+ * @typedef {import("./panel.js").Snapshot} Snapshot
+ */
+
+/** An element with an inbox: the one in its property `inbox`, or one that it opens itself while it is in a page. */
+export class ConnectedElement extends Base {
+  /** @type {InboxStore | undefined} */
+  #store;
+  /** @type {import("./connection.js").ElementHub | undefined} */
+  #hub;
+  /** @type {ElementConnection | undefined} set if the element has opened the inbox itself */
+  #connection;
+  /** @type {Snapshot} what is shown while there is no store */
+  #unopened = { ...NONE, state: "loading" };
+  #unfollow = () => {};
+
+  /** @returns {InboxStore | undefined} */
+  get inbox() {
+    return this.#store;
+  }
+
+  set inbox(store) {
+    this.#connection?.close();
+    this.#connection = undefined;
+    this.#show(store);
+  }
+
+  /** @returns {import("./connection.js").ElementHub | undefined} */
+  get hub() {
+    return this.#hub;
+  }
+
+  set hub(hub) {
+    this.#hub = hub;
+    this.inbox = undefined;
+    if (this.isConnected) {
+      void this.#connect();
+    }
+  }
+
+  /** @returns {Snapshot} */
+  get snapshot() {
+    return this.#store?.getSnapshot() ?? this.#unopened;
+  }
+
+  connectedCallback() {
+    // A page may have set the properties before this class was defined.
+    const early = /** @type {any} */ (this);
+    for (const name of ["hub", "inbox"].filter((property) => Object.hasOwn(this, property))) {
+      const value = early[name];
+      delete early[name];
+      early[name] = value;
+    }
+    this.#show(this.#store);
+    void this.#connect();
+  }
+
+  disconnectedCallback() {
+    this.#unfollow();
+    if (this.#connection) {
+      this.inbox = undefined;
+    }
+  }
+
+  /** The snapshot is another one. */
+  onChange() {}
+
+  /** @param {unknown} error */
+  report(error) {
+    this.dispatchEvent(new CustomEvent("tidings-error", { detail: error, bubbles: true, composed: true }));
+  }
+
+  /** @returns {unknown} loads again what failed, or the next page */
+  retry() {
+    const store = this.#store;
+    if (!store) {
+      return this.#connect();
+    }
+    return store.getSnapshot().state === "failed" && store.reload ? store.reload() : store.loadMore();
+  }
+
+  /** Opens the inbox of `hub`, or over a connection of its own. */
+  async #connect() {
+    if (this.#connection || this.#store || !(this.#hub || this.hasAttribute("url"))) {
+      return;
+    }
+    const connection = new ElementConnection();
+    this.#connection = connection;
+    this.#unopened = { ...NONE, state: "loading" };
+    try {
+      const inbox = await connection.open(this, this.#hub);
+      if (inbox) {
+        this.#show(inbox);
+      }
+    } catch (error) {
+      this.#connection = undefined;
+      this.#unopened = { ...NONE, state: "failed", error };
+      this.onChange();
+      this.report(error);
+    }
+  }
+
+  /** @param {InboxStore | undefined} store */
+  #show(store) {
+    this.#unfollow();
+    this.#unfollow = () => {};
+    this.#store = store;
+    if (this.isConnected) {
+      this.#unfollow = store?.subscribe(() => this.onChange()) ?? this.#unfollow;
+      this.onChange();
+    }
+  }
+}
