@@ -26,6 +26,7 @@ export class Bell {
       this.#badge.textContent = badge;
       this.live.textContent = unseen > 0 ? withNumber(this.#texts.arrived, unseen) : "";
     }
-    this.button.setAttribute("aria-label", withNumber(this.#texts.open, unseen));
+    // What is read aloud has the number that is shown.
+    this.button.setAttribute("aria-label", withNumber(this.#texts.open, badge));
   }
 }

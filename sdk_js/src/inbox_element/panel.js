@@ -32,7 +32,8 @@ export class Panel {
     this.tabs = create("div", { class: "tabs", role: "tablist", part: "tabs", "aria-label": texts.title });
     this.tabs.append(...["all", "unread"].map((name) => this.#createTab(name)));
     this.notice = create("div", { class: "notice", part: "notice", role: "status" });
-    this.header = create("header", { part: "header" });
+    // No <header>: the page has its own landmarks.
+    this.header = create("div", { class: "header", part: "header" });
     this.element = create("div", { class: "panel", part: "panel", role: "dialog", "aria-label": texts.title });
     this.element.append(this.header, this.tabs, this.notice, this.scroll);
     this.element.hidden = true;

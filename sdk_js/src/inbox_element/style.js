@@ -35,7 +35,7 @@ button { all: unset; box-sizing: border-box; cursor: pointer; }
 :host([placement="start"]) .panel, .panel.flipped { inset-inline: 0 auto; }
 :host([placement="start"]) .flipped { inset-inline: auto 0; }
 @keyframes appear { from { opacity: 0; transform: translateY(-6px); } }
-header { display: flex; align-items: center; gap: 2px; padding: 12px 10px 6px 18px; padding-inline: 18px 10px; }
+.header { display: flex; align-items: center; gap: 2px; padding: 12px 10px 6px 18px; padding-inline: 18px 10px; }
 h2 { flex: 1; margin: 0; font-size: 17px; font-weight: 650; letter-spacing: -.01em; }
 .icon-button { display: grid; place-items: center; inline-size: 34px; block-size: 34px; border-radius: 9px;
   color: var(--muted); }

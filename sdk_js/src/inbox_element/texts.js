@@ -28,7 +28,7 @@ export const TEXTS = Object.freeze({
 
 /**
  * @param {string} text
- * @param {number} number
+ * @param {number | string} number
  * @returns {string}
  */
 export function withNumber(text, number) {
