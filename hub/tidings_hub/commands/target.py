@@ -14,8 +14,6 @@ from tidings.publishers import kind_of
 if TYPE_CHECKING:
     from tidings_hub.config.settings import Settings
 
-_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -76,5 +74,6 @@ def load_settings(arguments: argparse.Namespace, env: Mapping[str, str]) -> Sett
 def _hub_url(settings: Settings | None) -> str:
     if settings is None:
         return "http://127.0.0.1:8000"
-    host = _ANY_ADDRESS.get(settings.host, settings.host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+    from tidings_hub.config.network import local_url
+
+    return local_url(settings.host, settings.port)

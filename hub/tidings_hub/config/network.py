@@ -9,6 +9,15 @@ from pydantic import Field
 
 from tidings_hub.config.fields import SettingsModel, setting
 
+# Addresses at which a process listens on every interface, and where this machine reaches it.
+_REACHABLE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+def local_url(host: str, port: int) -> str:
+    """The URL at which this machine reaches a server that listens on `host`."""
+    host = _REACHABLE.get(host, host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
 
 def random_node_id() -> str:
     """Return a node id for a node whose settings name none."""

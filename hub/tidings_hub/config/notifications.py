@@ -13,6 +13,7 @@ from pydantic import field_validator
 
 from tidings.errors import BadConfig
 from tidings_hub.config.fields import SettingsModel, setting
+from tidings_hub.config.network import local_url
 from tidings_hub.config.web_push import WebPush
 
 # What the hub's secret signs: nodes and the service derive the same key from it.
@@ -20,8 +21,6 @@ _KEY_PURPOSE = b"tidings notifications"
 _CATEGORY = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/@\s]+):([0-9]{1,5})\Z")
 _PORT_MAX = 65_535
-# Addresses at which a process listens on every interface, and where this machine reaches it.
-_REACHABLE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 class NotificationCategory(SettingsModel):
@@ -162,8 +161,7 @@ class Notifications(SettingsModel):
         host, port = listen_address(self.listen)
         if self.url or not self.database or not port:
             return self.url or None
-        host = _REACHABLE.get(host, host)
-        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        return local_url(host, port)
 
     @property
     def has_child(self) -> bool:

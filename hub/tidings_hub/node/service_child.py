@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Final
 
 from tidings.errors import TidingsError
+from tidings_hub.config.network import local_url
 from tidings_hub.config.settings import Settings
 from tidings_hub.node.restart_backoff import RestartBackoff
 
@@ -23,7 +24,6 @@ logger = logging.getLogger("tidings.supervisor")
 
 # Seconds that the service may take longer than `drain_s`, before it is killed.
 _KILL_AFTER_S: Final = 15.0
-_ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 class ServiceChild:
@@ -150,11 +150,9 @@ def service_environment(settings: Settings, shared: Mapping[str, str], *, port: 
 
     Flags are in it, because URLs may have passwords, and every user of the machine can read a command line.
     """
-    host = _ANY_ADDRESS.get(settings.host, settings.host)
-    hub_url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     return {
         **shared,
-        "TIDINGS_URL": hub_url if settings.broker == "memory://" else settings.broker,
+        "TIDINGS_URL": local_url(settings.host, port) if settings.broker == "memory://" else settings.broker,
         "TIDINGS_HOST": settings.host,
         "TIDINGS_DEV": "true" if settings.dev else "false",
         "TIDINGS_LOG_LEVEL": settings.log_level,
