@@ -68,7 +68,10 @@ class Notifications(SettingsModel):
         " `tidings serve` starts the service",
         shown=False,
     )
-    listen: str = setting("127.0.0.1:8010", "`host:port` at which the service answers nodes; port 0 selects a free one")
+    listen: str = setting(
+        "127.0.0.1:8010",
+        "`host:port` at which the service answers nodes; port 0, for `tidings notifications` only, selects a free one",
+    )
     url: str = setting(
         "", "Where nodes reach the service, such as `http://10.0.0.7:8010`; empty: at `listen`, if `database` is set"
     )
@@ -165,8 +168,8 @@ class Notifications(SettingsModel):
 
     @property
     def has_child(self) -> bool:
-        """Whether `tidings serve` starts the service: there is a database, and nodes know the address."""
-        return bool(self.database) and not self.url and self.service_url() is not None
+        """Whether `tidings serve` starts the service: there is a database, and no other address."""
+        return bool(self.database) and not self.url
 
     @field_validator("categories")
     @classmethod

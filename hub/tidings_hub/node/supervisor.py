@@ -11,7 +11,6 @@ sends heartbeats through another pipe. One whose heartbeats end (SIGSTOP, a bloc
 from __future__ import annotations
 
 import logging
-import secrets
 import selectors
 import shutil
 import signal
@@ -26,7 +25,7 @@ from tidings.errors import BadConfig
 from tidings_hub.config.settings import Settings
 from tidings_hub.node.liveness import Liveness
 from tidings_hub.node.service_child import ServiceChild, reload_service, service_environment
-from tidings_hub.node.worker import Worker
+from tidings_hub.node.worker import Worker, shared_environment
 from tidings_hub.node.worker_process import WorkerProcess
 
 logger = logging.getLogger("tidings.supervisor")
@@ -80,7 +79,7 @@ class Supervisor:
         self._port = reserved.getsockname()[1]
         folder = Path(tempfile.mkdtemp(prefix="tidings-"))
         try:
-            shared = self._shared_environment()
+            shared = shared_environment(self._settings, self._environment)
             self._workers = self._build_workers(folder, shared)
             if self._settings.notifications.has_child:
                 environment = service_environment(self._settings, shared, port=self._port)
@@ -101,13 +100,6 @@ class Supervisor:
 
     def _has_workers(self) -> bool:
         return any(worker.running for worker in self._workers)
-
-    def _shared_environment(self) -> dict[str, str]:
-        shared = dict(self._environment)
-        if not self._settings.relay_secrets():
-            # Under --dev, or with public keys only: only these processes need the secret.
-            shared["TIDINGS_RELAY_SECRET"] = secrets.token_urlsafe(32)
-        return shared
 
     def _build_workers(self, folder: Path, shared: Mapping[str, str]) -> list[WorkerProcess]:
         settings = self._settings

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    # `tidings serve` imports this module before it patches the standard library.
+    from tidings_hub.config.settings import Settings
 
 # The supervisor sets this environment variable for its own processes. It is not a setting.
 VARIABLE: Final = "TIDINGS_WORKER"
 NO_PIPE: Final = -1
+_SECRET_BYTES: Final = 32
 # What a worker writes to the pipe of its supervisor: it lives; it listens.
 BEAT: Final = b"."
 LISTENS: Final = b"L"
@@ -52,3 +58,16 @@ class Worker:
             return ""
         host, _, port = address.rpartition(":")
         return f"{host}:{int(port) + self.index}"
+
+
+def shared_environment(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of all processes of a supervisor: its own, with the secrets that they need and no one has set."""
+    shared = dict(environment)
+    if not settings.relay_secrets():
+        # Under --dev, or with public keys only: only these processes need the secret.
+        shared["TIDINGS_RELAY_SECRET"] = secrets.token_urlsafe(_SECRET_BYTES)
+    is_keyless = not (settings.dev or settings.api_keys)
+    if is_keyless and settings.notifications.has_child and settings.broker == "memory://":
+        # Without a broker the service publishes its events over HTTP. No backend knows this key.
+        shared["TIDINGS_API_KEYS"] = secrets.token_urlsafe(_SECRET_BYTES)
+    return shared

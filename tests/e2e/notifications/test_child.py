@@ -171,3 +171,18 @@ def test_several_nodes_on_redis_share_one_service(tmp_path: Path, port: int) -> 
     finally:
         hub.stop()
         redis.stop()
+
+
+def test_events_arrive_although_the_hub_has_no_api_key(hub: HubProcess, clients: list[ClientProcess]) -> None:
+    hub.start()
+    wait_stored(hub, "before")
+    assert hub.terminate() == 0
+    text = hub.config.read_text()
+    hub.config.write_text("".join(line for line in text.splitlines(keepends=True) if not line.startswith("api_keys")))
+    hub.start()
+    clients.append(ClientProcess("python-websocket", hub.url, token=token("7"), channels=[]).wait_ready())
+    headers = {"Authorization": f"Bearer {token('7')}"}
+    mark = {"action": "read", "all": True}
+    wait_until(lambda: hub.request("POST", "/inbox/mark", mark, headers)[0] == 200, within_s=60, why="the mark")
+    clients[-1].wait(lambda self: self.records_of("inbox"), why="the event of the mark")
+    assert notify(hub, "after") == 401

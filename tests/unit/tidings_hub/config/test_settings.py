@@ -443,9 +443,17 @@ def test_relay_secrets_start_with_the_one_that_signs() -> None:
 def test_relay_needs_a_secret_and_workers_need_redis() -> None:
     with pytest.raises(BadConfig, match="relay_secret"):
         Settings(dev=True, advertise="10.0.0.5:8000").check_serving()
+
     with pytest.raises(BadConfig, match="workers need Redis"):
         Settings(secret=SECRET, workers=2).check_serving()
     Settings(secret=SECRET, workers=2, advertise="10.0.0.5:8000", broker="redis://127.0.0.1").check_serving()
+
+
+def test_serving_needs_an_address_of_the_notification_service() -> None:
+    options = {"database": "sqlite:///n.db", "listen": "127.0.0.1:0"}
+    with pytest.raises(BadConfig, match="name a port"):
+        Settings(dev=True, notifications=options).check_serving()
+    Settings(dev=True, notifications=options | {"url": "http://127.0.0.1:8010"}).check_serving()
 
 
 PUSHER = f'[ingress.pusher]\napp_id = "42"\nkey = "k"\nsecret = "{SECRET}"\n'
