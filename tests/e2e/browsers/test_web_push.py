@@ -28,7 +28,7 @@ PAGE = """<!doctype html><title>push</title><script src="/tidings.js"></script><
 </script><button onclick="attempt(push.enable())">Enable</button>"""
 # Keeps its subscription over reloads, as a browser does.
 STAND_IN = """
-  const made = %(subscription)s;
+  const newSubscription = %(subscription)s;
   const load = () => JSON.parse(localStorage.getItem("subscription"));
   const open = (json) => json && {
     endpoint: json.endpoint,
@@ -38,7 +38,7 @@ STAND_IN = """
   PushManager.prototype.getSubscription = async () => open(load());
   PushManager.prototype.subscribe = async (options) => {
     localStorage.setItem("options", JSON.stringify(options));
-    localStorage.setItem("subscription", JSON.stringify(load() ?? made));
+    localStorage.setItem("subscription", JSON.stringify(load() ?? newSubscription));
     return open(load());
   };
 """
