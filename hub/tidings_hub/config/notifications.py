@@ -166,9 +166,20 @@ class Notifications(SettingsModel):
             return self.url or None
         return local_url(host, port)
 
+    def check_address(self) -> None:
+        """Return if nodes know where the service is, or if there is none.
+
+        Raises:
+            BadConfig: it listens on a port that only it knows.
+        """
+        if self.database and self.service_url() is None:
+            raise BadConfig(
+                "nodes must know where the service is: name a port in `listen` of [notifications], or `url`"
+            )
+
     @property
     def has_child(self) -> bool:
-        """Whether `tidings serve` starts the service: there is a database, and no other address."""
+        """Whether `tidings serve` starts the service: there is a database, and `url` is empty."""
         return bool(self.database) and not self.url
 
     @field_validator("categories")

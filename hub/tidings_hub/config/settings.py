@@ -246,11 +246,7 @@ class Settings(
             raise BadConfig("nodes that relay need a shared secret; set relay_secret to the same value on all of them")
         if self.workers > 1 and self.broker.startswith("memory://"):
             raise BadConfig("workers need Redis: set broker to redis://host:6379/0, or workers to 1")
-        if self.notifications.database and self.notifications.service_url() is None:
-            raise BadConfig(
-                "nodes cannot know where the notification service listens: name a port in `listen` of [notifications],"
-                " or set `url`"
-            )
+        self.notifications.check_address()
         for name, source in self.ingress.pubsub_sources().items():
             if not _PLAIN_REDIS.match(source.url or self.broker):
                 raise BadConfig(f"ingress.{name} needs a single Redis: set its url to redis://host:6379/0")
