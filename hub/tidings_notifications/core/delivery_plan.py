@@ -61,6 +61,18 @@ def new_rows(
     return rows
 
 
+def inherited_ms(replaced: Mapping[str, Sequence[str]], waiting_ms: Mapping[str, int]) -> dict[str, int]:
+    """When the deliveries are due that a notification takes over. `replaced`: the ids that each one replaces.
+
+    `waiting_ms`: when the deliveries of these are due, by notification.
+    """
+    return {
+        id_: min(waiting_ms[old_id] for old_id in old_ids if old_id in waiting_ms)
+        for id_, old_ids in replaced.items()
+        if any(old_id in waiting_ms for old_id in old_ids)
+    }
+
+
 def is_withdrawn(notification: StoredNotification, method: str, category: Category, now_ms: int) -> bool:
     """Whether a notification is not delivered any more. What was seen is still pushed if its category always pushes."""
     if notification.place != Place.INBOX or notification.read_ms is not None or now_ms >= end_ms(notification):

@@ -9,7 +9,7 @@ from typing import Final
 
 from tidings.backoff import delay_s
 from tidings_notifications.core.delivery import DueDelivery, Failed, Gone, Outcome, Retry, Sent
-from tidings_notifications.core.delivery_plan import ClaimPlan, end_ms, new_rows
+from tidings_notifications.core.delivery_plan import ClaimPlan, end_ms, inherited_ms, new_rows
 from tidings_notifications.core.notification import WEB_PUSH, Category, StoredNotification
 from tidings_notifications.store import delivery_rows, inbox_rows, notification_rows, subscription_rows
 from tidings_notifications.store.database import Connection, Database
@@ -102,17 +102,12 @@ def write_new(
     pushed_users = {row.user_id for row in delivered if WEB_PUSH in categories[row.category].deliveries}
     earlier = {row.id: replaced[row.id] for row in delivered if replaced and replaced.get(row.id)}
     waiting_ms = delivery_rows.waiting_ms(connection, [id_ for ids in earlier.values() for id_ in ids])
-    inherited_ms = {
-        id_: min(waiting_ms[old_id] for old_id in ids if old_id in waiting_ms)
-        for id_, ids in earlier.items()
-        if any(old_id in waiting_ms for old_id in ids)
-    }
     methods = sum(len(categories[row.category].deliveries) for row in delivered)
     rows = new_rows(
         delivered,
         categories,
         subscribed=subscription_rows.subscribed(connection, pushed_users) if pushed_users else (),
-        inherited_ms=inherited_ms,
+        inherited_ms=inherited_ms(earlier, waiting_ms),
         ids=[str(uuid.uuid4()) for _ in range(methods)],
         now_ms=now_ms,
     )

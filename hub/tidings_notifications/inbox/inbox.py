@@ -17,6 +17,7 @@ from tidings_notifications.core.preferences import check_preference, preferences
 from tidings_notifications.core.sweep import DAY_MS
 from tidings_notifications.inbox.marking import MarkResult, delete_matching, mark_all, mark_ids
 from tidings_notifications.inbox.storing import BatchRules, store_batch
+from tidings_notifications.inbox.storing_unlocked import store_unlocked
 from tidings_notifications.inbox.sweeping import BATCH, SweepBatch, SweepCounts, SweepRules
 from tidings_notifications.inbox.transactions import Inboxes, write_locked
 from tidings_notifications.store import inbox_rows, notification_rows
@@ -67,7 +68,8 @@ class Inbox:
         results: list[Stored] = []
         has_events = False
         if known:
-            results, has_events = write_locked(self._database, {new.user for new in known}, work, create=True)
+            stored = store_unlocked(self._database, known, rules, now_ms) if self._database.is_postgresql else None
+            results, has_events = stored or write_locked(self._database, {new.user for new in known}, work, create=True)
         if has_events:
             self._on_events()
         in_order = iter(results)

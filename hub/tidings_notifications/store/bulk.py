@@ -22,7 +22,7 @@ def insert_rows(connection: sa.Connection, table: sa.Table, rows: Rows) -> None:
     if not rows:
         return
     if connection.dialect.name == "postgresql":
-        connection.execute(_insert_from_json(table, tuple(rows[0])), {"rows": _json(rows)})
+        connection.execute(_insert_from_json(table, tuple(rows[0])), {"rows": to_json(rows)})
     else:
         connection.execute(table.insert(), rows)
 
@@ -30,7 +30,7 @@ def insert_rows(connection: sa.Connection, table: sa.Table, rows: Rows) -> None:
 def update_rows_from_json(connection: sa.Connection, table: sa.Table, rows: Rows) -> None:
     """Update rows of PostgreSQL by their primary key. All have the same keys: it, and the columns to write."""
     if rows:
-        connection.execute(_update_from_json(table, tuple(rows[0])), {"rows": _json(rows)})
+        connection.execute(_update_from_json(table, tuple(rows[0])), {"rows": to_json(rows)})
 
 
 def is_one_of(connection: sa.Connection, column: sa.Column[Any], values: Collection[str]) -> sa.ColumnElement[bool]:
@@ -47,26 +47,28 @@ def is_one_of(connection: sa.Connection, column: sa.Column[Any], values: Collect
 @lru_cache(maxsize=16)
 def _insert_from_json(table: sa.Table, names: tuple[str, ...]) -> sa.Insert:
     # The function returns the rows in the order of the array, and in that order they receive their numbers.
-    return table.insert().from_select(names, sa.select(*_record(table, names).c))
+    return table.insert().from_select(names, sa.select(*rows_from_json(table, names).c))
 
 
 @lru_cache(maxsize=16)
 def _update_from_json(table: sa.Table, names: tuple[str, ...]) -> sa.Update:
-    record = _record(table, names)
+    record = rows_from_json(table, names)
     (key,) = table.primary_key
     changes = {name: record.c[name] for name in names if name != key.name}
     return table.update().where(key == record.c[key.name]).values(changes)
 
 
-def _record(table: sa.Table, names: Sequence[str]) -> Any:
+def rows_from_json(table: sa.Table, names: Sequence[str], *more: sa.ColumnClause[Any], parameter: str = "rows") -> Any:
+    """The rows of a parameter of `to_json`, as a table of PostgreSQL. `more`: columns that the table does not have."""
     columns = [sa.column(name, table.c[name].type) for name in names]
-    rows = sa.bindparam("rows", type_=sa.Text)
+    rows = sa.bindparam(parameter, type_=sa.Text)
     return (
         sa.func.json_to_recordset(sa.cast(rows, postgresql.JSON))
-        .table_valued(*columns)
-        .render_derived(name="new_rows", with_types=True)
+        .table_valued(*columns, *more)
+        .render_derived(name=f"new_{parameter}", with_types=True)
     )
 
 
-def _json(rows: Rows) -> str:
+def to_json(rows: Rows) -> str:
+    """Rows as the value of a parameter."""
     return json.dumps(rows, ensure_ascii=False, separators=(",", ":"))

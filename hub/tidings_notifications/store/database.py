@@ -16,12 +16,16 @@ from tidings.contrib.outbox.store import open_engine
 from tidings.errors import BadConfig, Unavailable
 from tidings_notifications.store.failures import can_be_retried, commit_error, database_errors
 
-__all__ = ["Connection", "Database"]
+__all__ = ["Connection", "Database", "Overtaken"]
 
 Result = TypeVar("Result")
 
 ATTEMPTS_MAX = 8
 _WRITES = "tidings_writes"
+
+
+class Overtaken(Exception):
+    """Nothing was written: the same has to be tried again, in a transaction."""
 
 
 class Database:
@@ -35,9 +39,10 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self.engine = open_engine(url, pool_pre_ping=True)
+        self.engine = open_engine(url)
         self.url = url
         self.is_sqlite = self.engine.dialect.name == "sqlite"
+        self.is_postgresql = self.engine.dialect.name == "postgresql"
         # How often a transaction began again, because another one was in its way.
         self.retries = 0
         if self.is_sqlite:
@@ -51,7 +56,18 @@ class Database:
         Raises:
             BadConfig: the tables are missing. Unavailable: the database failed.
         """
-        with database_errors(), self.engine.connect() as connection, connection.begin():
+        try:
+            return self._read(work)
+        except sa.exc.DBAPIError as error:
+            if not error.connection_invalidated:
+                with database_errors():
+                    raise
+        # The database had closed an idle connection of the pool. With the first error, the pool replaces all of them.
+        with database_errors():
+            return self._read(work)
+
+    def _read(self, work: Callable[[Connection], Result]) -> Result:
+        with self.engine.connect() as connection, connection.begin():
             return work(connection)
 
     def write(self, work: Callable[[Connection], Result]) -> Result:
@@ -66,7 +82,8 @@ class Database:
                 with self.writing() as connection:
                     return work(connection)
             except sa.exc.DBAPIError as error:
-                if not can_be_retried(error):
+                # Before the commit nothing is written. The database may have closed an idle connection of the pool.
+                if not can_be_retried(error) and not (error.connection_invalidated and attempt == 0):
                     with database_errors():
                         raise
                 self.retries += 1
@@ -96,6 +113,22 @@ class Database:
                 if isinstance(error, sa.exc.DBAPIError) and can_be_retried(error):
                     raise
                 raise commit_error(error) from error
+
+    @contextmanager
+    def without_transaction(self) -> Iterator[Connection]:
+        """A connection on which each statement commits by itself.
+
+        Raises:
+            Overtaken: another transaction was in the way, or the connection broke. Otherwise see `write`.
+        """
+        try:
+            with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                yield connection
+        except sa.exc.DBAPIError as error:
+            if isinstance(error, sa.exc.IntegrityError) or error.connection_invalidated or can_be_retried(error):
+                raise Overtaken from error
+            with database_errors():
+                raise
 
     def close(self) -> None:
         """Close all connections."""

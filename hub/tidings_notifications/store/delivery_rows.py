@@ -13,14 +13,19 @@ from tidings_notifications.store.notification_rows import parts
 from tidings_notifications.store.tables import delivery_table
 
 _columns = delivery_table.c
-_NAMES = ("id", "notification_id", "method", "subscription_id", "due_ms", "attempts")
-_ROW = sa.select(*(_columns[name] for name in _NAMES))
+NAMES = ("id", "notification_id", "method", "subscription_id", "due_ms", "attempts")
+_ROW = sa.select(*(_columns[name] for name in NAMES))
 ERROR_MAX = 200
 
 
 def insert(connection: sa.Connection, rows: Sequence[DeliveryRow]) -> None:
     """Insert rows."""
-    insert_rows(connection, delivery_table, [{name: getattr(row, name) for name in _NAMES} for row in rows])
+    insert_rows(connection, delivery_table, values_of(rows))
+
+
+def values_of(rows: Sequence[DeliveryRow]) -> list[dict[str, object]]:
+    """The columns of rows by name."""
+    return [{name: getattr(row, name) for name in NAMES} for row in rows]
 
 
 def insert_claimed(connection: sa.Connection, deliveries: Sequence[DueDelivery], until_ms: int) -> None:

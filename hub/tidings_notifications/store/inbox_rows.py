@@ -53,9 +53,7 @@ def counts_of_users(connection: sa.Connection, users: Collection[str]) -> dict[s
 
 def write_counts(connection: sa.Connection, inboxes: Sequence[InboxCounts]) -> None:
     """Write the counts of locked rows, in one statement where the database allows that."""
-    rows = [
-        {"user_id": row.user_id, "unseen": row.unseen, "unread": row.unread, "version": row.version} for row in inboxes
-    ]
+    rows = count_values(inboxes)
     if not rows:
         return
     match connection.dialect.name:
@@ -70,6 +68,13 @@ def write_counts(connection: sa.Connection, inboxes: Sequence[InboxCounts]) -> N
             upsert = mysql.insert(inbox_table)
             new = {name: upsert.inserted[name] for name in ("unseen", "unread", "version")}
             connection.execute(upsert.on_duplicate_key_update(new), rows)
+
+
+def count_values(inboxes: Sequence[InboxCounts]) -> list[dict[str, object]]:
+    """The columns of counts by name."""
+    return [
+        {"user_id": row.user_id, "unseen": row.unseen, "unread": row.unread, "version": row.version} for row in inboxes
+    ]
 
 
 def switched_off(connection: sa.Connection, users: Collection[str], method: str) -> set[tuple[str, str]]:
@@ -108,7 +113,12 @@ def write_preference(connection: sa.Connection, user: str, choice: Preference) -
 
 def write_events(connection: sa.Connection, events: Sequence[InboxEvent], now_ms: int) -> None:
     """Write events to the outbox. The ids make each of them once, however often a relay publishes it."""
-    rows = [
+    insert_rows(connection, event_table, event_values(events, now_ms))
+
+
+def event_values(events: Sequence[InboxEvent], now_ms: int) -> list[dict[str, object]]:
+    """The columns of events by name. Each gets its id."""
+    return [
         {
             "id": new_id(now_ms),
             "channel": f"user:{event.user_id}",
@@ -118,4 +128,3 @@ def write_events(connection: sa.Connection, events: Sequence[InboxEvent], now_ms
         }
         for event in events
     ]
-    insert_rows(connection, event_table, rows)

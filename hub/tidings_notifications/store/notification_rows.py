@@ -18,9 +18,9 @@ from tidings_notifications.store.bulk import insert_rows, is_one_of
 from tidings_notifications.store.tables import inbox_table, notification_table
 
 _n = notification_table.c
-_NAMES = tuple(field.name for field in fields(StoredNotification))
+NAMES = tuple(field.name for field in fields(StoredNotification))
 _COUNTS_WIDTH = len(inbox_table.c)
-_ROW = sa.select(*(_n[name] for name in _NAMES))
+_ROW = sa.select(*(_n[name] for name in NAMES))
 _STATE = sa.select(_n.id, _n.place, _n.seen_ms, _n.read_ms, _n.archived_ms)
 # A page shows what neither waits nor is deleted.
 VISIBLE = (Place.INBOX, Place.ARCHIVED)
@@ -30,7 +30,12 @@ KEYS_MAX = 1000
 
 def insert(connection: sa.Connection, rows: Sequence[StoredNotification]) -> None:
     """Insert rows."""
-    insert_rows(connection, notification_table, [{name: getattr(row, name) for name in _NAMES} for row in rows])
+    insert_rows(connection, notification_table, values_of(rows))
+
+
+def values_of(rows: Sequence[StoredNotification]) -> list[dict[str, object]]:
+    """The columns of rows by name."""
+    return [{name: getattr(row, name) for name in NAMES} for row in rows]
 
 
 def stored_keys(connection: sa.Connection, keys: Collection[str]) -> dict[str, tuple[str, int]]:
@@ -62,15 +67,20 @@ def collapsible(connection: sa.Connection, keys: Collection[str]) -> list[Collap
 
 def delete(connection: sa.Connection, ids: Collection[str], now_ms: int) -> None:
     """Delete the content of notifications. Their rows remain as long as their callers' ids count."""
+    changes = deletion(now_ms)
+    for part in parts(ids):
+        connection.execute(notification_table.update().where(is_one_of(connection, _n.id, part)).values(changes))
+
+
+def deletion(now_ms: Any) -> dict[str, Any]:
+    """The columns that a deletion changes."""
     content = dict.fromkeys(("body", "url", "icon", "data", "due_ms", "collapse_key"))
-    changes = content | {
+    return content | {
         "place": Place.DELETED,
         "deleted_ms": now_ms,
         "title": "",
         "sweep_ms": _n.created_ms + CALLER_ID_MS,
     }
-    for part in parts(ids):
-        connection.execute(notification_table.update().where(is_one_of(connection, _n.id, part)).values(changes))
 
 
 def purge(connection: sa.Connection, ids: Collection[str]) -> None:
@@ -104,7 +114,7 @@ def page(
         conditions.append(_n.id < query.before)
     rows = _ROW.where(*conditions).order_by(_n.id.desc()).limit(query.limit + 1).subquery()
     statement = (
-        sa.select(*inbox_table.c, *(rows.c[name].label(f"row_{name}") for name in _NAMES))
+        sa.select(*inbox_table.c, *(rows.c[name].label(f"row_{name}") for name in NAMES))
         .select_from(inbox_table.outerjoin(rows, sa.true()))
         .where(inbox_table.c.user_id == user)
         .order_by(rows.c.id.desc())

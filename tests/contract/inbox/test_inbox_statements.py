@@ -8,11 +8,12 @@ import sqlalchemy as sa
 
 from support.inbox import InboxBench, notification
 from tidings_notifications.core.notification import NewNotification
+from tidings_notifications.inbox.storing_unlocked import BATCH_MAX
 
 
 def test_large_batch_costs_postgresql_as_many_statements_as_a_small_one(bench: InboxBench) -> None:
     counts = []
-    for size in (2, 300):
+    for size in (BATCH_MAX + 1, 300):
         batch = [notification(user=str(number), group="g") for number in range(size)]
         # The users have inboxes, and the groups have notifications to replace.
         bench.store(*batch)
@@ -23,6 +24,20 @@ def test_large_batch_costs_postgresql_as_many_statements_as_a_small_one(bench: I
     else:
         assert counts[0].keys() == counts[1].keys()
     bench.check()
+
+
+def test_small_batch_costs_postgresql_two_statements_without_a_transaction(bench: InboxBench) -> None:
+    for batch in (
+        [notification()],
+        [notification(user="8", group="g"), notification(user="8")],
+        [notification(group="g"), notification(user="8", group="g"), notification(category="alert")],
+    ):
+        # The first of them makes the inboxes.
+        bench.store(*(notification(user=new.user) for new in batch))
+        counts = _statements(bench, batch)
+        if bench.database.is_postgresql:
+            assert counts == {"SELECT": 1, "WITH locked AS": 1}
+        bench.check()
 
 
 def _statements(bench: InboxBench, batch: list[NewNotification]) -> dict[str, int]:

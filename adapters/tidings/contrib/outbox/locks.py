@@ -32,9 +32,10 @@ FROM (SELECT CAST(json_array_elements_text(CAST(:shards AS JSON)) AS INTEGER) AS
 
 
 class Locks(Protocol):
-    """Locks for `shards` shards, numbered from 0."""
+    """Locks for `shards` shards, numbered from 0. `in_one_step`: all of them cost one statement, or none."""
 
     shards: int
+    in_one_step: bool
 
     def shard_of(self, table: Table) -> Any:
         """The SQL expression for a row's shard."""
@@ -72,6 +73,7 @@ class PostgresqlLocks:
     """
 
     shards = SHARDS
+    in_one_step = True
 
     def __init__(self, table: Table) -> None:
         self._table = table
@@ -99,6 +101,7 @@ class MysqlLocks:
     """Named locks of the connection (`GET_LOCK`). Names are global on the server, with at most 64 characters."""
 
     shards = SHARDS
+    in_one_step = False
 
     def __init__(self, table: Table) -> None:
         self._table = table
@@ -132,6 +135,7 @@ class SqliteLocks:
     """
 
     shards = 1
+    in_one_step = True
 
     def __init__(self, database: str | None, table: Table) -> None:
         if not database or database == ":memory:" or database.startswith("file:"):

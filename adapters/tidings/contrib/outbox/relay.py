@@ -88,7 +88,7 @@ class Relay:
         self._store = OutboxStore(self._engine, table, publication_max_bytes=publication_max_bytes)
         self._wake_up = WakeUp(self._engine, self._store.table.name)
         self._backoff = ChannelBackoff()
-        self._stopped = False
+        self._stopped = self._is_woken = False
         self._sweeps = 0
         self._report_at_s = time.monotonic() + report_s
         # Counts since the start: published, of these duplicates, and rejected.
@@ -148,6 +148,12 @@ class Relay:
         """Claim each shard with rows once. Returns whether any row was published, rejected or postponed."""
         if self._backoff.is_full(time.monotonic()):
             return False
+        if self._is_woken and self._store.locks_in_one_step:
+            # There are new rows, most likely few: without the look at which shards have them, they leave earlier.
+            self._is_woken = False
+            batch = self._relay_shards(range(self._store.shards))
+            if batch is not None and batch.has_tried and not batch.broker_away:
+                return True
         has_tried = False
         claims = self._store.claims(self._backoff.paused_channels(time.monotonic()), self._batch)
         # Start with another one each time, so that a shard with a failing channel does not delay the others.
@@ -156,7 +162,7 @@ class Relay:
         for shards in claims[first:] + claims[:first]:
             batch = None if self._stopped else self._relay_shards(shards)
             if batch is not None:
-                has_tried = has_tried or bool(batch.published or batch.rejected or batch.postponed)
+                has_tried = has_tried or batch.has_tried
                 if batch.broker_away:
                     # The next claim would most likely fail as well.
                     break
@@ -169,6 +175,7 @@ class Relay:
 
     def wake(self) -> None:
         """Look at the table now, for a commit of this process. Can be called from any thread."""
+        self._is_woken = True
         self._wake_up.wake()
 
     def close(self) -> None:

@@ -108,6 +108,11 @@ class RelayBatch:
                 # SQLite stores any type in any column.
                 self._attempts[row.row_no] = row.attempts if isinstance(row.attempts, int) else 0
 
+    @property
+    def has_tried(self) -> bool:
+        """Whether any row was published, rejected or postponed."""
+        return bool(self.published or self.rejected or self.postponed)
+
     def next_items(self) -> list[Outgoing]:
         """The first open row of each channel, or one row that failed before. Empty: the batch is done.
 

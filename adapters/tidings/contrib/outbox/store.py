@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from tidings.contrib.outbox.locks import SILENCE_S, Locks, locks_for
 from tidings.contrib.outbox.rows import WHITESPACE_FACTOR, Row
+from tidings.contrib.outbox.statements import OutboxStatements
 from tidings.contrib.outbox.table import NAME, own_table, sqlalchemy_module
 from tidings.errors import BadConfig, MissingExtra
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL, ColumnElement, Connection, Engine, Table
+    from sqlalchemy import URL, Connection, Engine, Table
 
 # The drivers for URLs without one. SQLAlchemy's defaults differ between versions.
 _DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
@@ -118,7 +119,10 @@ class OutboxStore:
         self.table: Table = own_table(name)
         self._locks: Locks = locks_for(engine, self.table)
         self.shards = self._locks.shards
-        self._data_max = WHITESPACE_FACTOR * publication_max_bytes
+        self.locks_in_one_step = self._locks.in_one_step
+        self._statements = OutboxStatements(
+            self.table, self._locks.shard_of(self.table), data_max=WHITESPACE_FACTOR * publication_max_bytes
+        )
 
     def create(self) -> None:
         """Create the table unless it exists."""
@@ -147,11 +151,11 @@ class OutboxStore:
         Fewer than `limit` rows are one claim, since a claim costs more than its rows. With more, each shard is a claim
         of its own, so that several relays publish at the same time.
         """
-        sa = sqlalchemy_module()
-        shard = self._locks.shard_of(self.table)
-        query = sa.select(shard).where(*self._waiting(without)).order_by(self.table.c.row_no).limit(limit)
-        with self.engine.connect() as connection:
-            shards = [int(number) for number in connection.scalars(query)]
+        query = self._statements.waiting_shards(has_without=bool(without))
+        values = {"without": list(without), "first_rows": limit}
+        # Without a transaction, which would be two more round trips.
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            shards = [int(number) for number in connection.scalars(query, values)]
         if len(shards) == limit:
             return [[number] for number in range(self.shards)]
         return [sorted(set(shards))] if shards else []
@@ -223,16 +227,9 @@ class OutboxStore:
 
     def rows(self, connection: Connection, shards: Sequence[int], without: Collection[str], limit: int) -> list[Row]:
         """The first rows of some shards, in order. All rows of one transaction become visible together."""
-        sa = sqlalchemy_module()
-        columns = self.table.c
-        data = sa.case((sa.func.length(columns.data) <= self._data_max, columns.data), else_=None)
-        query = (
-            sa.select(columns.row_no, columns.id, columns.channel, columns.event, data, columns.at_ms, columns.attempts)
-            .where(self._locks.shard_of(self.table).in_(shards), *self._waiting(without))
-            .order_by(columns.row_no)
-            .limit(limit)
-        )
-        return [Row(*values) for values in connection.execute(query)]
+        query = self._statements.rows(of_all_shards=len(shards) == self.shards, has_without=bool(without))
+        values = {"shards": list(shards), "without": list(without), "first_rows": limit}
+        return [Row(*row) for row in connection.execute(query, values)]
 
     def record_results(
         self, connection: Connection, published: Sequence[int], rejected: Mapping[int, str], refused: Sequence[int]
@@ -240,18 +237,12 @@ class OutboxStore:
         """Delete published rows. Store the reason in `failed` of rejected rows. Count the attempts of both others."""
         columns = self.table.c
         if published:
-            connection.execute(self.table.delete().where(columns.row_no.in_(published)))
+            connection.execute(self._statements.delete, {"row_nos": list(published)})
         for row_no, reason in rejected.items():
             statement = self.table.update().where(columns.row_no == row_no)
             connection.execute(statement.values(failed=reason, attempts=columns.attempts + 1))
         if refused:
-            statement = self.table.update().where(columns.row_no.in_(refused))
-            connection.execute(statement.values(attempts=columns.attempts + 1))
-
-    def _waiting(self, without: Collection[str]) -> list[ColumnElement[bool]]:
-        columns = self.table.c
-        waiting: list[ColumnElement[bool]] = [columns.failed.is_(None)]
-        return [*waiting, columns.channel.not_in(without)] if without else waiting
+            connection.execute(self._statements.count_attempt, {"row_nos": list(refused)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,200 @@
+"""A batch in two statements of PostgreSQL, without a transaction around them: optimistic concurrency control.
+
+The first statement reads what the batch depends on. The second one writes everything, but only if no inbox has another
+version than the one that was read. Every change of an inbox takes a new version under the lock of its row, so what was
+read still holds. Locks before the first read, and statements one by one, would be four times as many round trips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from tidings_notifications.core.batch import Collapsible
+from tidings_notifications.core.counts import InboxCounts
+from tidings_notifications.core.delivery_plan import DeliveryRow
+from tidings_notifications.core.events import InboxEvent
+from tidings_notifications.core.notification import IN_APP, Place, StoredNotification
+from tidings_notifications.store import delivery_rows, notification_rows
+from tidings_notifications.store.bulk import rows_from_json, to_json
+from tidings_notifications.store.failures import commit_error
+from tidings_notifications.store.inbox_rows import count_values, event_values
+from tidings_notifications.store.tables import (
+    delivery_table,
+    event_table,
+    inbox_table,
+    notification_table,
+    preference_table,
+    push_subscription_table,
+)
+
+_inbox, _n, _preference, _delivery = inbox_table.c, notification_table.c, preference_table.c, delivery_table.c
+_COUNTS = ("user_id", "unseen", "unread", "version")
+_EVENT = ("id", "channel", "event", "data", "at_ms")
+_VERSION_READ = "version_read"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchState:
+    """What a batch depends on, of one moment. See the fields of `BatchPlan`. `subscribed`: users who get pushes.
+
+    `waiting_ms`: when the deliveries of collapsible notifications are due, by notification.
+    """
+
+    inboxes: dict[str, InboxCounts]
+    stored_keys: dict[str, tuple[str, int]]
+    collapsible: list[Collapsible]
+    switched_off: set[tuple[str, str]]
+    subscribed: set[str]
+    waiting_ms: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class NewRows:
+    """What a batch writes. `inboxes`: the counts after it; `versions_read`: the versions before it, by user.
+
+    `deleted`: ids of notifications that others replace.
+    """
+
+    inboxes: Sequence[InboxCounts]
+    versions_read: dict[str, int]
+    deleted: Sequence[str]
+    notifications: Sequence[StoredNotification]
+    deliveries: Sequence[DeliveryRow]
+    events: Sequence[InboxEvent]
+
+
+def read_state(
+    connection: sa.Connection, users: Collection[str], idempotency_keys: Sequence[str], collapse_keys: Sequence[str]
+) -> BatchState:
+    """What a batch for these users depends on."""
+    values = {"users": sorted(users), "idempotency_keys": idempotency_keys, "collapse_keys": collapse_keys}
+    inboxes, keys, collapsible, off, subscribed, waiting = connection.execute(_read(), values).one()
+    return BatchState(
+        inboxes={row[0]: InboxCounts(*row) for row in inboxes or ()},
+        stored_keys={key: (id_, created_ms) for key, id_, created_ms in keys or ()},
+        collapsible=[
+            Collapsible(id_, user, key, Place(place), *rest) for id_, user, key, place, *rest in collapsible or ()
+        ],
+        switched_off={(user, category) for user, category in off or ()},
+        subscribed=set(subscribed or ()),
+        waiting_ms=_earliest_ms(waiting or ()),
+    )
+
+
+def write(connection: sa.Connection, rows: NewRows, now_ms: int) -> bool:
+    """Write a batch. False: an inbox has changed since it was read, and nothing was written.
+
+    Raises:
+        IntegrityError: another transaction has stored one of the idempotency keys, and nothing was written.
+        TimedOut: the connection broke, and the batch may be written.
+    """
+    counts = [
+        row | {_VERSION_READ: rows.versions_read[inbox.user_id]}
+        for row, inbox in zip(count_values(rows.inboxes), rows.inboxes, strict=True)
+    ]
+    values = {
+        "inboxes": to_json(counts),
+        "inbox_count": len(counts),
+        "deleted": rows.deleted,
+        "now_ms": now_ms,
+        "notifications": to_json(notification_rows.values_of(rows.notifications)),
+        "deliveries": to_json(delivery_rows.values_of(rows.deliveries)),
+        "events": to_json(event_values(rows.events, now_ms)),
+    }
+    try:
+        return bool(connection.scalar(_write(), values))
+    except sa.exc.DBAPIError as error:
+        if error.connection_invalidated:
+            raise commit_error(error) from error
+        raise
+
+
+def _earliest_ms(pairs: Sequence[tuple[str, int]]) -> dict[str, int]:
+    earliest: dict[str, int] = {}
+    for id_, due_ms in pairs:
+        earliest[id_] = min(due_ms, earliest.get(id_, due_ms))
+    return earliest
+
+
+@cache
+def _read() -> sa.Select[Any]:
+    users, idempotency_keys, collapse_keys = (
+        sa.bindparam(name, type_=postgresql.ARRAY(sa.Text)) for name in ("users", "idempotency_keys", "collapse_keys")
+    )
+    uuids = postgresql.ARRAY(_n.id.type)
+    is_off = (_preference.method == IN_APP) & _preference.enabled.is_(sa.false())
+    is_open = _n.read_ms.is_(None) & _n.place.in_((Place.INBOX, Place.WAITING))
+    subscriber = push_subscription_table.c.user_id
+    is_collapsible = (_n.collapse_key == sa.any_(sa.cast(collapse_keys, uuids))) & is_open
+    is_waiting = _delivery.subscription_id.is_(None) & (_delivery.attempts == 0)
+    collapsible = (_n.id, _n.user_id, _n.collapse_key, _n.place, _n.seen_ms, _n.count, _n.due_ms)
+    return sa.select(
+        _json_of(*(_inbox[name] for name in _COUNTS), where=_inbox.user_id == sa.any_(users)),
+        _json_of(
+            *(_n.idempotency_key, _n.id, _n.created_ms),
+            where=_n.idempotency_key == sa.any_(sa.cast(idempotency_keys, uuids)),
+        ),
+        _json_of(
+            *collapsible,
+            where=is_collapsible,
+            order=_n.id,
+        ),
+        _json_of(
+            *(_preference.user_id, _preference.category),
+            where=(_preference.user_id == sa.any_(users)) & is_off,
+        ),
+        sa.select(sa.func.json_agg(subscriber, type_=sa.JSON)).where(subscriber == sa.any_(users)).scalar_subquery(),
+        _json_of(
+            *(_delivery.notification_id, _delivery.due_ms),
+            where=_delivery.notification_id.in_(sa.select(_n.id).where(is_collapsible)) & is_waiting,
+        ),
+    )
+
+
+def _json_of(*columns: sa.Column[Any], where: sa.ColumnElement[bool], order: Any = None) -> Any:
+    """Rows as a JSON array of arrays, in one value. NULL: there are none."""
+    row = sa.func.json_build_array(*columns)
+    rows = postgresql.aggregate_order_by(row, order) if order is not None else row
+    return sa.select(sa.func.json_agg(rows, type_=sa.JSON)).where(where).scalar_subquery()
+
+
+@cache
+def _write() -> sa.Select[Any]:
+    version_read = sa.column(_VERSION_READ, sa.BigInteger)
+    new = rows_from_json(inbox_table, _COUNTS, version_read, parameter="inboxes")
+    # In sorted order, as everywhere, so that two transactions do not wait for each other. A row that changes while this
+    # statement waits for its lock is compared again.
+    locked = (
+        sa.select(_inbox.user_id)
+        .join(new, _inbox.user_id == new.c.user_id)
+        .where(_inbox.version == new.c[_VERSION_READ])
+        .order_by(_inbox.user_id)
+        .with_for_update(of=inbox_table)
+        .cte("locked")
+    )
+    count = sa.select(sa.func.count()).select_from(locked).scalar_subquery()
+    check = sa.select((count == sa.bindparam("inbox_count", type_=sa.Integer)).label("is_current")).cte("check_of_all")
+    is_current = sa.select(check.c.is_current).scalar_subquery()
+
+    def insert(table: sa.Table, names: Sequence[str], parameter: str) -> Any:
+        rows = rows_from_json(table, names, parameter=parameter)
+        return table.insert().from_select(names, sa.select(*rows.c).where(is_current)).cte(f"insert_{parameter}")
+
+    counts = {name: new.c[name] for name in _COUNTS if name != "user_id"}
+    update = inbox_table.update().where(_inbox.user_id == new.c.user_id, is_current).values(counts)
+    deleted = sa.cast(sa.bindparam("deleted", type_=postgresql.ARRAY(sa.Text)), postgresql.ARRAY(_n.id.type))
+    deletion = notification_rows.deletion(sa.bindparam("now_ms", type_=sa.BigInteger))
+    delete = notification_table.update().where(_n.id == sa.any_(deleted), is_current).values(deletion)
+    return sa.select(check.c.is_current).add_cte(
+        update.cte("update_inboxes"),
+        delete.cte("delete_replaced"),
+        insert(notification_table, notification_rows.NAMES, "notifications"),
+        insert(delivery_table, delivery_rows.NAMES, "deliveries"),
+        insert(event_table, _EVENT, "events"),
+    )
