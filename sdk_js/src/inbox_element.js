@@ -3,8 +3,9 @@ import { Bell } from "./inbox_element/bell.js";
 import { ConnectedElement } from "./inbox_element/connected_element.js";
 import { create } from "./inbox_element/dom.js";
 import { Panel } from "./inbox_element/panel.js";
+import { updateSwitches } from "./inbox_element/preferences.js";
 import { STYLE } from "./inbox_element/style.js";
-import { TEXTS } from "./inbox_element/texts.js";
+import { labelOf, TEXTS } from "./inbox_element/texts.js";
 
 /** @typedef {import("./inbox_element/store.js").InboxStore} InboxStore */
 
@@ -61,6 +62,7 @@ export class TidingsInbox extends ConnectedElement {
   }
 
   #render() {
+    this.#labelled = undefined;
     const root = this.shadowRoot ?? this.attachShadow({ mode: "open" });
     const sheet = new CSSStyleSheet();
     sheet.replaceSync(STYLE);
@@ -94,6 +96,24 @@ export class TidingsInbox extends ConnectedElement {
     if (!this.#panel.element.hidden) {
       this.#panel.update(snapshot, /** @type {HTMLElement | null} */ (this.closest("[lang]"))?.lang || undefined);
       this.#seeAll();
+      void this.#showLabels();
+    }
+  }
+
+  /** @type {InboxStore | undefined} whose labels of categories were requested */
+  #labelled;
+
+  /** The rows get the labels of categories once the panel has a list. Until then they have the names. */
+  async #showLabels() {
+    const { inbox: store } = this;
+    if (store && store !== this.#labelled && this.snapshot.items.length > 0) {
+      this.#labelled = store;
+      try {
+        const preferences = preferencesIn(await store.preferences());
+        this.#panel.rows.setLabels(new Map(preferences.map((each) => [each.category, labelOf(each)])));
+      } catch (error) {
+        this.report(error);
+      }
     }
   }
 
@@ -170,6 +190,10 @@ export class TidingsInbox extends ConnectedElement {
     const isDone = await this.#attempt(() => this.inbox?.setPreference(category, method, box.checked));
     if (!isDone) {
       box.checked = !box.checked;
+    }
+    const group = box.closest("fieldset");
+    if (group) {
+      updateSwitches(group);
     }
   }
 

@@ -116,9 +116,9 @@ export class Panel {
       const isSelected = tab.id === `tab-${this.tab}`;
       tab.setAttribute("aria-selected", `${isSelected}`);
       tab.setAttribute("tabindex", isSelected ? "0" : "-1");
-      tab.querySelector(".tab-count")?.remove();
-      if (tab.id === "tab-unread" && unread > 0) {
-        tab.append(create("span", { class: "tab-count" }, `${unread}`));
+      if (tab.id === "tab-unread") {
+        const count = unread > 0 ? [" ", create("span", { class: "tab-count" }, `${unread}`)] : [];
+        tab.replaceChildren(this.texts.unread, ...count);
       }
     }
     this.scroll.setAttribute("aria-labelledby", `tab-${this.tab}`);

@@ -1,5 +1,5 @@
 import { create } from "./dom.js";
-import { readable } from "./texts.js";
+import { labelOf, methodLabel } from "./texts.js";
 
 /** @typedef {{category: string, label?: string, required: boolean, methods: Record<string, boolean>}} Preference */
 
@@ -10,8 +10,7 @@ import { readable } from "./texts.js";
  */
 export function preferenceGroups(preferences, texts) {
   return preferences.map((preference) => {
-    const label = preference.label || readable(preference.category);
-    const legend = create("legend", {}, label);
+    const legend = create("legend", {}, labelOf(preference));
     if (preference.required) {
       legend.append(create("span", { class: "hint" }, texts.required));
     }
@@ -20,8 +19,26 @@ export function preferenceGroups(preferences, texts) {
       box.dataset["category"] = preference.category;
       box.checked = isOn;
       box.disabled = preference.required;
-      return create("label", {}, create("span", {}, readable(method)), box);
+      return create("label", {}, create("span", {}, methodLabel(method, texts)), box);
     });
-    return create("fieldset", { class: "preference", part: "preference" }, legend, ...switches);
+    const group = create("fieldset", { class: "preference", part: "preference" }, legend, ...switches);
+    if (!preference.required) {
+      updateSwitches(group);
+    }
+    return group;
   });
+}
+
+/**
+ * With `in_app` off the user gets nothing of a category: the other methods are then disabled.
+ *
+ * @param {Element} group of one category that is not required
+ */
+export function updateSwitches(group) {
+  /** @type {HTMLInputElement[]} */
+  const boxes = [...group.querySelectorAll("input")];
+  const isOff = boxes.some((box) => box.dataset["method"] === "in_app" && !box.checked);
+  for (const box of boxes) {
+    box.disabled = isOff && box.dataset["method"] !== "in_app";
+  }
 }

@@ -22,6 +22,8 @@ import { readable, relativeTime } from "./texts.js";
 export class Rows {
   /** @type {Map<string, {item: Item, row: HTMLLIElement}>} */
   #rows = new Map();
+  /** @type {ReadonlyMap<string, string>} of categories; without one, a row has the category's name */
+  #labels = new Map();
 
   /** @param {HTMLElement} list */
   constructor(list) {
@@ -40,7 +42,7 @@ export class Rows {
     let next = this.list.firstElementChild;
     for (const item of items) {
       const shown = previous.get(item.id);
-      const row = shown?.item === item ? shown.row : createRow(item, texts, language);
+      const row = shown?.item === item ? shown.row : createRow(item, this.#labelOf(item), texts, language);
       if (shown && shown.row !== row) {
         next = next === shown.row ? row : next;
         replaceRow(shown.row, row);
@@ -54,6 +56,19 @@ export class Rows {
       previous.delete(item.id);
     }
     previous.forEach(({ row }) => row.remove());
+  }
+
+  /** @param {ReadonlyMap<string, string>} labels of categories */
+  setLabels(labels) {
+    this.#labels = labels;
+    for (const { item, row } of this.#rows.values()) {
+      /** @type {Element} */ (row.querySelector("[part=category]")).textContent = this.#labelOf(item);
+    }
+  }
+
+  /** @param {Item} item */
+  #labelOf({ category }) {
+    return this.#labels.get(category) ?? readable(category);
   }
 
   clear() {
@@ -90,18 +105,19 @@ function replaceRow(previous, row) {
 
 /**
  * @param {Item} item
+ * @param {string} label of its category
  * @param {import("./texts.js").Texts} texts
  * @param {string | undefined} language
  * @returns {HTMLLIElement}
  */
-function createRow(item, texts, language) {
+function createRow(item, label, texts, language) {
   const isUnread = item.read_at === null;
   const time = create(
     "time",
     { datetime: new Date(item.created_at).toISOString(), title: new Date(item.created_at).toLocaleString(language) },
     relativeTime(item.created_at, Date.now(), language),
   );
-  const meta = create("span", { class: "meta" }, create("span", { part: "category" }, readable(item.category)), time);
+  const meta = create("span", { class: "meta" }, create("span", { part: "category" }, label), time);
   const title = create("span", { class: "title", part: "title", dir: "auto" }, item.title);
   if ((item.count ?? 1) > 1) {
     title.append(" ", create("span", { class: "count" }, `${item.count}`));

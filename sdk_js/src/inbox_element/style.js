@@ -28,7 +28,8 @@ button { all: unset; box-sizing: border-box; cursor: pointer; }
   border-radius: 9px; background: var(--badge); color: #fff; font-size: 11px; font-weight: 650; line-height: 18px;
   text-align: center; box-shadow: 0 0 0 2px var(--surface); font-variant-numeric: tabular-nums; }
 .panel { position: absolute; z-index: 1000; inset-block-start: calc(100% + 8px); inset-inline-end: 0;
-  inline-size: min(420px, calc(100vw - 24px)); block-size: min(580px, calc(100vh - 84px));
+  inline-size: min(420px, calc(100vw - 24px)); max-block-size: min(580px, calc(100vh - 84px));
+  min-block-size: min(340px, calc(100vh - 84px));
   display: flex; flex-direction: column; overflow: hidden; color: var(--text); background: var(--surface);
   border: 1px solid var(--line); border-radius: var(--radius);
   box-shadow: 0 2px 6px rgb(0 0 0 / .06), 0 18px 48px rgb(0 0 0 / .18); animation: appear .14s ease-out; }
@@ -46,14 +47,16 @@ h2 { flex: 1; margin: 0; font-size: 17px; font-weight: 650; letter-spacing: -.01
   margin-block-end: -1px; }
 .tabs button:hover { color: var(--text); }
 .tabs button[aria-selected="true"] { color: var(--text); border-color: var(--accent); }
-.tab-count { margin-inline-start: 6px; padding: 1px 7px; border-radius: 9px; background: var(--hover);
+.tab-count { margin-inline-start: 2px; padding: 1px 7px; border-radius: 9px; background: var(--hover);
   font-size: 12px; font-variant-numeric: tabular-nums; }
 .notice { display: flex; align-items: center; gap: 10px; padding: 9px 18px; background: var(--hover);
   color: var(--muted); font-size: 13px; border-block-end: 1px solid var(--line); }
 .notice span { flex: 1; }
 .link { color: var(--accent); font-weight: 600; border-radius: 4px; }
 .scroll:focus-visible { outline: none !important; }
-.scroll { flex: 1; overflow-y: auto; overscroll-behavior: contain; scrollbar-width: thin; }
+.scroll { flex: 1 1 auto; display: flex; flex-direction: column; overflow-y: auto; overscroll-behavior: contain;
+  scrollbar-width: thin; }
+.scroll > * { flex: none; }
 ul { list-style: none; margin: 0; padding: 0; }
 .row { position: relative; border-block-end: 1px solid var(--line); content-visibility: auto;
   contain-intrinsic-size: auto 96px; }
@@ -80,8 +83,9 @@ ul { list-style: none; margin: 0; padding: 0; }
 .row:hover .actions, .row:focus-within .actions { opacity: 1; }
 .actions .icon-button { inline-size: 30px; block-size: 28px; }
 .actions .dot path { fill: currentColor; }
+.scroll > .message { flex: 1 0 auto; }
 .message { display: flex; flex-direction: column; align-items: center; justify-content: center; gap: 6px;
-  block-size: 100%; padding: 32px; text-align: center; color: var(--muted); }
+  padding: 32px; text-align: center; color: var(--muted); }
 .message .icon { inline-size: 26px; block-size: 26px; }
 .message .avatar { inline-size: 60px; block-size: 60px; margin-block-end: 10px; }
 .message strong { color: var(--text); font-size: 15px; }
@@ -89,9 +93,9 @@ ul { list-style: none; margin: 0; padding: 0; }
   color: var(--on-accent); }
 .skeleton { display: flex; gap: 12px; padding: 16px 26px; }
 .skeleton i { border-radius: 7px; background: var(--line); block-size: 12px; animation: pulse 1.4s infinite; }
-.skeleton i:first-child { flex: none; inline-size: 38px; block-size: 38px; border-radius: 50%; }
+.skeleton > i { flex: none; inline-size: 38px; block-size: 38px; border-radius: 50%; }
 .skeleton div { flex: 1; display: grid; gap: 10px; align-content: center; }
-.skeleton i:last-child { inline-size: 55%; }
+.skeleton div i:last-child { inline-size: 55%; }
 @keyframes pulse { 50% { opacity: .45; } }
 .preference { margin: 0; padding: 14px 18px; border: 0; border-block-end: 1px solid var(--line); }
 legend { float: inline-start; inline-size: 100%; padding: 0; font-weight: 620; display: flex; gap: 8px; }
@@ -109,7 +113,7 @@ input:disabled { opacity: .45; cursor: default; }
   clip-path: inset(50%); white-space: nowrap; }
 [data-action="close"] { display: none; }
 @media (max-width: 520px) {
-  .panel { position: fixed; inset: 0 !important; inline-size: auto; block-size: auto; border: 0; border-radius: 0;
+  .panel { position: fixed; inset: 0 !important; inline-size: auto; max-block-size: none; border: 0; border-radius: 0;
     padding-block-end: env(safe-area-inset-bottom); }
   [data-action="close"] { display: grid; }
 }

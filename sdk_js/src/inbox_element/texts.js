@@ -1,4 +1,4 @@
-/** The texts of `<tidings-inbox>`. `{n}` is a number, `{category}` and `{method}` are names. */
+/** The texts of `<tidings-inbox>`. `{n}` is a number. `method…` are the ways to receive a category, in preferences. */
 export const TEXTS = Object.freeze({
   title: "Notifications",
   open: "Notifications, {n} unseen",
@@ -22,6 +22,9 @@ export const TEXTS = Object.freeze({
   actionFailed: "That did not work. Try again.",
   required: "Always on",
   arrived: "{n} unseen notifications",
+  methodInApp: "In app",
+  methodWebPush: "Push",
+  methodWebhook: "Email or message",
 });
 
 /** @typedef {{[key in keyof typeof TEXTS]: string}} Texts */
@@ -42,6 +45,24 @@ export function withNumber(text, number) {
 export function readable(name) {
   const words = name.replace(/[_-]+/gu, " ").trim();
   return words.charAt(0).toUpperCase() + words.slice(1);
+}
+
+/**
+ * @param {{category: string, label?: string}} preference `label`: the name of the category if the hub has none
+ * @returns {string}
+ */
+export function labelOf({ category, label }) {
+  return label && label !== category ? label : readable(category);
+}
+
+/**
+ * @param {string} method such as `in_app`
+ * @param {Texts} texts
+ * @returns {string}
+ */
+export function methodLabel(method, texts) {
+  const key = `method${method.replace(/(?:^|_)([a-z])/gu, (_, letter) => letter.toUpperCase())}`;
+  return /** @type {Record<string, string>} */ (texts)[key] ?? readable(method);
 }
 
 /** @type {[Intl.RelativeTimeFormatUnit, number][]} */

@@ -35,8 +35,12 @@ const inbox = {
     calls.push(["markAllSeen"]);
     set({ counts: { ...snapshot.counts, unseen: 0 } });
   },
-  preferences: async () => [{ category: "news", label: "News", required: false, methods: { in_app: true } }],
-  setPreference: async () => { throw new Error("refused"); },
+  preferences: async () => [
+    { category: "news", label: "News", required: false, methods: { in_app: true } },
+    { category: "order_shipped", label: "Shipping", required: false, methods: { in_app: true, webhook: true } },
+    { category: "new_price", label: "new_price", required: true, methods: { in_app: true, web_push: true } },
+  ],
+  setPreference: async (category) => { if (category === "news") { throw new Error("refused"); } },
 };
 for (const name of ["loadMore", "markRead", "markUnread", "markAllRead", "archive"]) {
   inbox[name] = note(name);
@@ -152,12 +156,50 @@ def test_empty_and_failed_lists_have_a_message(page: Page) -> None:
 def test_refused_preference_is_switched_back(page: Page) -> None:
     _open(page)
     page.get_by_role("button", name="Preferences").click()
-    switch = page.get_by_role("switch", name="In app")
+    switch = page.get_by_role("group", name="News").get_by_role("switch", name="In app")
     switch.click()
     expect(page.get_by_text("That did not work")).to_be_visible()
     expect(switch).to_be_checked()
     page.get_by_role("button", name="Back").click()
     expect(page.get_by_role("tab", name="All")).to_be_visible()
+
+
+def test_rows_and_preferences_have_the_labels_of_categories(page: Page) -> None:
+    _show(page, {"id": "a"}, {"id": "b", "category": "new_price"}, {"id": "c", "category": "of_an_older_file"})
+    _open(page)
+    categories = page.locator("[part=category]")
+    expect(categories).to_have_text(["Shipping", "New price", "Of an older file"])
+    _show(page, {"id": "a"}, {"id": "d"})
+    expect(categories).to_have_text(["Shipping", "Shipping"])
+    page.get_by_role("button", name="Preferences").click()
+    expect(page.locator("legend")).to_have_text(["News", "Shipping", "New priceAlways on"])
+
+
+def test_other_methods_are_disabled_while_a_category_is_off(page: Page) -> None:
+    _open(page)
+    page.get_by_role("button", name="Preferences").click()
+    group = page.get_by_role("group", name="Shipping")
+    in_app, webhook = group.get_by_role("switch", name="In app"), group.get_by_role("switch", name="Email or message")
+    expect(webhook).to_be_enabled()
+    in_app.click()
+    expect(webhook).to_be_disabled()
+    in_app.click()
+    expect(webhook).to_be_enabled()
+    expect(page.get_by_role("group", name="New price").get_by_role("switch", name="Push")).to_be_disabled()
+
+
+def test_panel_is_as_high_as_its_list_and_the_number_of_a_tab_is_a_word(page: Page) -> None:
+    page.set_viewport_size({"width": 900, "height": 900})
+    _show(page, {"id": "a"})
+    _open(page)
+    panel = page.get_by_role("dialog")
+    short = panel.bounding_box()
+    _show(page, *({"id": str(number)} for number in range(30)))
+    expect(page.get_by_role("tab", name="Unread 30", exact=True)).to_be_visible()
+    long = panel.bounding_box()
+    assert short is not None
+    assert long is not None
+    assert (round(short["height"]), round(long["height"])) == (340, 580)
 
 
 def test_thousand_notifications_reuse_their_rows(page: Page) -> None:
