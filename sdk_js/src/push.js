@@ -1,6 +1,7 @@
 // Loaded on the first use of `hub.push`.
 import { errorFrom, messageOf, TidingsError } from "./core/error.js";
 import { Listeners } from "./core/listeners.js";
+import { subscribeAt } from "./push_manager.js";
 import { forgetSubscription, loadSubscription, saveSubscription } from "./push_subscription.js";
 import { closeIds, closeMarked } from "./shown_notifications.js";
 
@@ -60,7 +61,7 @@ export class Push {
 
   /**
    * @param {PushHub} hub
-   * @param {Pick<import("./session.js").Session, "outbox"> & {environment: {url: string}}} session
+   * @param {Pick<import("./session.js").Session, "outbox" | "environment">} session
    * @param {PushOptions} options
    */
   constructor(hub, session, options) {
@@ -91,7 +92,7 @@ export class Push {
    * browsers ignore the question otherwise.
    *
    * @returns {Promise<void>} rejects with a TidingsError: `forbidden` (the user said no), `not_found` (the hub has no
-   *   Web Push), `unsupported`, or `load_failed` (the service worker)
+   *   Web Push), `unsupported`, `load_failed` (the service worker), or `timeout` (the browser's push service)
    */
   async enable() {
     if (!isSupported()) {
@@ -193,7 +194,7 @@ export class Push {
       // It was made for another key: the hub could not use it.
       await current.unsubscribe();
     }
-    const subscription = await pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: publicKey });
+    const subscription = await subscribeAt(pushManager, publicKey, this.#session.environment.setTimer);
     try {
       await this.#register(subscription, publicKey);
     } catch (error) {

@@ -226,6 +226,30 @@ def test_user_who_says_no_and_a_hub_without_web_push(browser: Chromium, node: No
     context.close()
 
 
+def test_push_service_without_an_answer_is_an_error_and_a_later_click_subscribes(page: PushPage) -> None:
+    page.open()
+    page.page.clock.install()
+    page.evaluate(
+        """() => {
+          const { subscribe } = PushManager.prototype;
+          PushManager.prototype.subscribe = function () {
+            PushManager.prototype.subscribe = subscribe;
+            window.isWaiting = true;
+            return new Promise(() => {});
+          };
+        }"""
+    )
+    page.page.get_by_role("button").click()
+    page.page.wait_for_function("() => window.isWaiting")
+    page.page.clock.fast_forward(29_000)
+    assert page.evaluate("() => failure") is None
+    page.page.clock.fast_forward(1_000)
+    page.page.wait_for_function("() => failure")
+    assert page.evaluate("() => [failure, push.getSnapshot().error.code]") == ["timeout", "timeout"]
+    page.evaluate("() => void (failure = undefined)")
+    assert page.enable().evaluate("() => [failure, push.getSnapshot().error]") == [None, None]
+
+
 def test_push_is_shown_and_a_click_opens_its_page_and_marks_it_read(page: PushPage) -> None:
     page.open().enable()
     message = page.notify("It has shipped", body="On <b>Friday</b>", url="/orders/42", group="order:42")
