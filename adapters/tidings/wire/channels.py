@@ -70,7 +70,7 @@ def user_channel(user: object) -> str:
         BadChannel: the user cannot be part of a channel name.
     """
     if not isinstance(user, str):
-        raise BadChannel(f"not a user: {_quoted(user)}; a user is the token's `sub`, a string")
+        raise BadChannel(f"not a user: {_quoted(user)}; a user is the token's `sub`, a string: str(user.id)")
     return check_channel(f"user:{user}")
 
 

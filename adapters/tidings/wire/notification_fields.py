@@ -135,6 +135,8 @@ def check_user(value: object) -> str:
     Raises:
         BadChannel: it cannot be part of a channel name.
     """
+    if not isinstance(value, str):
+        raise BadChannel(f"user is {_shown(value)}; it is the token's `sub`, a string: str(user.id)")
     try:
         return user_channel(value).removeprefix("user:")
     except BadChannel as error:

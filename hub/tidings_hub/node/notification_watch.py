@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Final
 
 from tidings_hub.metrics import Metrics
 from tidings_hub.services.notification_link import READY, NotificationLink
 
+logger = logging.getLogger("tidings.notifications")
+
+_NOT_ASKED: Final = "not asked yet"
 _INTERVAL_S: Final = 5.0
 # While it is not ready: so that requests are tried again soon after it is back.
 _RETRY_S: Final = 1.0
@@ -20,7 +24,7 @@ class NotificationWatch:
         self._link = link
         self._metrics = metrics
         self._sleep = sleep
-        self._state = "" if link is None else "not asked yet"
+        self._state = "" if link is None else _NOT_ASKED
 
     def state(self) -> str:
         """`ok`, or what it lacks; empty if this node has no service. The log has the cause."""
@@ -29,6 +33,9 @@ class NotificationWatch:
     def run(self) -> None:
         """Ask without end. Returns if there is no service."""
         while self._link is not None:
-            self._state = self._link.probe()
+            state = self._link.probe()
+            if state == READY and self._state not in {READY, _NOT_ASKED}:
+                logger.info("the notification service at %s is ready", self._link.url)
+            self._state = state
             self._metrics.notification_service_up = int(self._state == READY)
             self._sleep(_INTERVAL_S if self._state == READY else _RETRY_S)

@@ -6,14 +6,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from tidings.errors import BadRequest, Forbidden, UnknownCategory
+from tidings.wire.notification_fields import check_category
 from tidings_notifications.core.notification import Category
 
 
-def unknown_category(name: object, categories: Mapping[str, Category]) -> UnknownCategory:
+def unknown_category(name: str, categories: Mapping[str, Category]) -> UnknownCategory:
     """The error for a category that has no rules."""
     known = ", ".join(sorted(categories)) or "none"
     return UnknownCategory(
-        f"unknown category {name!a:.70}; add [notifications.categories.…] for it (there are: {known})"
+        f"unknown category {name!r}; add [notifications.categories.{name}] to tidings.toml (there are: {known})"
     )
 
 
@@ -32,19 +33,21 @@ def check_preference(
     """A choice that a user may make.
 
     Raises:
-        UnknownCategory: there is no such category. BadRequest: unknown method, or `enabled` is no boolean.
+        UnknownCategory: there is no such category. BadRequest: its name or the method is malformed or unknown, or
+            `enabled` is no boolean.
         Forbidden: the category is required.
     """
-    if not isinstance(category, str) or category not in categories:
-        raise unknown_category(category, categories)
-    methods = categories[category].methods
+    name = check_category(category)
+    if name not in categories:
+        raise unknown_category(name, categories)
+    methods = categories[name].methods
     if not isinstance(method, str) or method not in methods:
-        raise BadRequest(f"unknown method {method!a:.60}; the category {category} has {', '.join(methods)}")
+        raise BadRequest(f"unknown method {method!a:.60}; the category {name} has {', '.join(methods)}")
     if not isinstance(enabled, bool):
         raise BadRequest("enabled must be true or false")
-    if not enabled and categories[category].required:
-        raise Forbidden(f"the category {category} is required: it cannot be switched off")
-    return Preference(category, method, enabled)
+    if not enabled and categories[name].required:
+        raise Forbidden(f"the category {name} is required: it cannot be switched off")
+    return Preference(name, method, enabled)
 
 
 def preferences_of(

@@ -37,7 +37,7 @@ class Sweeper:
         self._metrics = metrics
         self._stopping = stopping
         self._observe = observe
-        self._error = "not swept yet"
+        self._error = "the first sweep has not ended"
         self._swept_at_s = time.monotonic()
 
     def run(self) -> None:

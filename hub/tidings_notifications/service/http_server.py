@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import threading
@@ -39,7 +40,13 @@ def bind(host: str, port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
     except OSError as error:
-        raise BadConfig(f"cannot listen on {host}:{port}: {error.strerror or error}; set another address") from error
+        advice = "set another `listen` in [notifications]"
+        if error.errno == errno.EADDRINUSE:
+            advice = (
+                "if it is the service of another hub on this machine, set `url` in [notifications] for all hubs and "
+                f"start `tidings notifications` once; otherwise {advice}"
+            )
+        raise BadConfig(f"cannot listen on {host}:{port}: {error.strerror or error}; {advice}") from error
     return listening
 
 

@@ -639,7 +639,7 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
-            ({"TIDINGS_URL": "http://127.0.0.1:1"}, "need a store"),
+            ({"TIDINGS_URL": "http://127.0.0.1:1"}, "need a store: set .*TIDINGS_BACKGROUND"),
             ({"TIDINGS_BACKGROUND": {"QUEUE": 1}}, "QUEUE"),
             ({"TIDINGS_BACKGROUND": {"THREADS": 0}}, "threads"),
         ],

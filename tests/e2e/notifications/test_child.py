@@ -106,7 +106,9 @@ def test_a_service_that_cannot_start_does_not_stop_the_hub(hub: HubProcess, port
         other.listen()
         hub.start()
         wait_until(lambda: "the notification service ended with 2" in hub.log.read_text(), within_s=60, why="its end")
-        assert f"cannot listen on 127.0.0.1:{port}" in hub.log.read_text()
+        log = hub.log.read_text()
+        assert f"cannot listen on 127.0.0.1:{port}" in log
+        assert "start `tidings notifications` once" in log
         assert hub.publish("chat:room", "said", 1)["cursor"]
         # Something else listens at its address, and never answers.
         assert notify(hub, "early") in {503, 504}

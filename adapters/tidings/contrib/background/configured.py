@@ -32,8 +32,8 @@ def jobs_of(
     url = settings.get("URL") or own_url
     if not isinstance(url, str) or (url == own_url and not url.startswith(_REDIS)):
         raise BadConfig(
-            "background jobs need a store: set URL in the setting BACKGROUND to a redis:// URL, or to a database "
-            "(docs/background-jobs.md)"
+            "background jobs need a store: set URL in the setting BACKGROUND (Flask: TIDINGS_BACKGROUND) to a redis:// "
+            "URL, or to a database (docs/background-jobs.md#where-the-state-is)"
         )
     bounds = JobBounds.of({name: value for name, value in settings.items() if name != "URL"}, "BACKGROUND")
     store = open_store(url, bounds, prefix=emitter_settings.get("PREFIX") or DEFAULT_PREFIX)

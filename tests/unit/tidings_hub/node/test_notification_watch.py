@@ -50,6 +50,25 @@ def test_state_of_the_service(server: ScriptedServer, script: Script, state: str
     link.close()
 
 
+def test_log_says_when_the_service_becomes_ready(server: ScriptedServer, caplog: pytest.LogCaptureFixture) -> None:
+    not_ready = answering(response(b'{"ready":false,"checks":{}}', status=503))
+    server.script = not_ready
+    metrics = Metrics()
+    link = NotificationLink(server.url, "key", Notifications(), metrics)
+
+    def become_ready(seconds: float) -> None:
+        if seconds == 5:
+            raise Slept
+        assert server.script is not_ready
+        server.script = answering(response(b'{"ready":true}'))
+        link.close()
+
+    with caplog.at_level("INFO", "tidings.notifications"), pytest.raises(Slept):
+        NotificationWatch(link, metrics, sleep=become_ready).run()
+    assert f"the notification service at {server.url} is ready" in caplog.messages
+    link.close()
+
+
 def test_node_without_a_service_asks_nothing() -> None:
     watch = NotificationWatch(None, Metrics(), sleep=pause)
     watch.run()

@@ -27,6 +27,13 @@ def test_other_choices_are_refused(category: object, method: object, enabled: ob
         check_preference(CATEGORIES, category, method, enabled)
 
 
+def test_unknown_category_names_its_table() -> None:
+    with pytest.raises(UnknownCategory, match=r"\[notifications\.categories\.news\] .*\(there are: alert, order\)"):
+        check_preference(CATEGORIES, "news", "in_app", enabled=False)
+    with pytest.raises(BadRequest, match="category is 'No News'"):
+        check_preference(CATEGORIES, "No News", "in_app", enabled=False)
+
+
 def test_preferences_name_every_category() -> None:
     assert preferences_of(CATEGORIES, {("order", "in_app"), ("alert", "in_app"), ("gone", "in_app")}) == [
         {"category": "alert", "label": "alert", "required": True, "methods": {"in_app": True}},
