@@ -34,6 +34,7 @@ from tidings.publishers.queue.publisher import KombuPublisher
 from tidings.receipts import Receipt
 from tidings_hub.core.lease import LeaseReply
 from tidings_hub.metrics import Metrics
+from tidings_hub.services.backend_notifications import Handover
 
 BOMB = b"t1 orders:1 x 0 - 3 " + b"0" * 200_000_000
 
@@ -306,6 +307,20 @@ def test_deleted_dead_letter_queue_is_declared_again(shared_rabbit: RabbitProces
     assert [body for body, _, _ in letters(shared_rabbit, queue)] == [b"hello"]
 
 
+def test_dead_letter_list_of_redis_is_bounded(shared_redis: RedisProcess, queue: str) -> None:
+    store, metrics = store_of(), Metrics()
+    url = f"kombu+redis://127.0.0.1:{shared_redis.port}/9?queue={queue}"
+    with shared_redis.client() as client:
+        client.select(9)
+        with running(ingress_of(url, into(store), metrics, dead_max=10)):
+            client.lpush(queue, *(b'{"body":"poison %d"}' % number for number in range(300)))
+            wait_until(lambda: metrics.ingress_dead == {"bad_packet": 300})
+            wait_until(lambda: client.llen(f"{queue}.dead") == 10, why="the oldest are dropped")
+        bodies = [base64.b64decode(json.loads(letter)["body"]) for letter in client.lrange(f"{queue}.dead", 0, -1)]
+    assert bodies == [b"poison %d" % number for number in range(299, 289, -1)]
+    assert metrics.ingress_reconnects == 0
+
+
 @pytest.mark.parametrize("count", [1, 5])
 def test_alarm_delays_dead_letters_and_nothing_else(rabbit_own: RabbitProcess, queue: str, count: int) -> None:
     url = f"{rabbit_own.url}?queue={queue}"
@@ -392,6 +407,33 @@ def test_message_behind_many_dead_letters_is_published_during_an_alarm(
     finally:
         rabbit_own.set_alarm(on=False)
     assert [body for body, _, _ in letters(rabbit_own, queue)] == [b"poison %d" % number for number in range(25)]
+
+
+@pytest.mark.parametrize("held", [1, 6])
+def test_notifications_that_wait_do_not_stop_the_queue_during_an_alarm(
+    rabbit_own: RabbitProcess, queue: str, held: int
+) -> None:
+    """They wait for their service, and take a part of `prefetch`. The dead letters take the rest."""
+    url = f"{rabbit_own.url}?queue={queue}"
+    store, metrics = store_of(), Metrics()
+    with running(ingress_of(url, into(store), metrics)):
+        pass
+    for number in range(held):
+        put(rabbit_own, queue, b'n1 {"category":"a","user":"7","title":"T","id":"n%d","at_ms":1}' % number)
+    for number in range(25):
+        put(rabbit_own, queue, b"poison %d" % number)
+    emit(url, "good")
+
+    def away(_: object) -> list[Handover]:
+        raise Unavailable("the service is away")
+
+    rabbit_own.set_alarm(on=True)
+    try:
+        with running(ingress_of(url, into(store), metrics, store=away, prefetch=10)):
+            wait_until(lambda: ids(store) == ["good"], why=lambda: f"it is published, not {ids(store)}")
+            assert metrics.ingress_held == held
+    finally:
+        rabbit_own.set_alarm(on=False)
 
 
 def test_message_that_rabbitmq_accepts_no_more_does_not_stop_the_queue(rabbit_own: RabbitProcess, queue: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -191,6 +193,24 @@ def test_messages_that_a_stopping_node_returns_to_a_redis_list_keep_their_order(
     with running(ingress_of(url, into(store), Metrics())):
         wait_until(lambda: len(ids(store)) == len(sent))
     assert ids(store) == sent
+
+
+def test_messages_of_a_redis_list_with_the_same_delivery_tag_are_all_kept(
+    shared_redis: RedisProcess, queue: str
+) -> None:
+    """As producers without kombu write them. kombu holds one message for each tag."""
+    url, store = f"kombu+redis://127.0.0.1:{shared_redis.port}/9?queue={queue}", store_of()
+    properties = {"body_encoding": "base64", "delivery_tag": "1"}
+    with shared_redis.client() as client:
+        client.select(9)
+        for number in range(5):
+            body = base64.b64encode(b't1 orders:1 id%d 0 - 3 "e",1' % number).decode()
+            client.lpush(queue, json.dumps({"body": body, "properties": properties}))
+    metrics = Metrics()
+    with running(ingress_of(url, lambda items: [Unavailable("away")] * len(items), metrics)):
+        wait_until(lambda: metrics.ingress_held == 5, why="the node holds what it has received")
+    with running(ingress_of(url, into(store), Metrics())):
+        wait_until(lambda: ids(store) == numbered(5), why=lambda: f"all are published, not {ids(store)}")
 
 
 def test_redis_list_is_consumed_after_redis_was_killed_and_restarted(redis_own: RedisProcess, queue: str) -> None:

@@ -1,4 +1,4 @@
-"""What the outbox rejects: binds that cannot be written to at once, and text in SQLite that is not UTF-8."""
+"""What the outbox rejects: binds that cannot be written to at once, text in SQLite that is not UTF-8, URL options."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
 
+from tidings.contrib.background.bounds import JobBounds
+from tidings.contrib.background.open_store import open_store
 from tidings.contrib.outbox import Outbox, Relay, outbox_table
-from tidings.errors import BadRequest
+from tidings.errors import BadConfig, BadRequest
 from tidings.publishers.memory.publisher import MemoryPublisher
 from tidings.publishers.memory.store import MemoryStore
 from tidings.wire.publication import Publication
+from tidings_notifications.store.database import Database
 
 
 @pytest.fixture
@@ -73,3 +76,28 @@ def test_text_that_is_not_utf8_is_rejected_and_other_rows_are_published(url: str
         reasons = connection.scalars(sa.text("SELECT failed FROM tidings_outbox ORDER BY row_no")).all()
     assert [reason.partition(":")[0] for reason in reasons] == ["bad_data", "bad_channel", "bad_id", "bad_event"]
     engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("query", "cause"),
+    [
+        ("sslmode=require", "has no option sslmode"),
+        ("charset=latin99", "cannot use an option"),
+        ("ssl_ca=/no/such/file.pem", "No such file"),
+        ("ssl=true", "cannot use an option"),
+        ("port=first", "cannot use an option"),
+        # The end of a password.
+        ("secret@db/shop=1", "cannot use an option"),
+    ],
+)
+def test_option_that_the_driver_cannot_use_is_a_wrong_setting(query: str, cause: str) -> None:
+    url = f"mysql://shop:pw@127.0.0.1:1/shop?{query}"
+    with pytest.raises(BadConfig, match=cause) as of_outbox, Relay(url, MemoryPublisher()) as relay:
+        relay.once()
+    with pytest.raises(BadConfig, match=cause):
+        open_store(url, JobBounds(), prefix="tidings:").read("x")
+    database = Database(url)
+    with pytest.raises(BadConfig, match=cause):
+        database.read(lambda connection: connection.scalar(sa.text("SELECT 1")))
+    database.close()
+    assert "secret" not in str(of_outbox.value)

@@ -149,7 +149,7 @@ class QueueSource(SettingsModel):
     )
     dead_max: int = setting(
         100_000,
-        "Messages that a dead-letter queue of RabbitMQ holds",
+        "Messages that a dead-letter queue of RabbitMQ, or a dead-letter list of Redis, holds",
         ge=1,
         le=1_000_000_000,
         policy="drop the oldest",

@@ -38,7 +38,10 @@ _random = secrets.SystemRandom().random
 
 
 class DeadLetters:
-    """The dead-letter queue `queue` of the queue at `address`. `remembered_max`: see `DeadLetterBook`."""
+    """The dead-letter queue `queue` of the queue at `address`. `remembered_max`: see `DeadLetterBook`.
+
+    `count_max`: the most that a Redis list holds. RabbitMQ has it as the queue's `x-max-length`.
+    """
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class DeadLetters:
         *,
         node_id: str,
         heartbeat_s: float,
+        count_max: int,
         remembered_max: int,
         metrics: Metrics,
     ) -> None:
@@ -54,6 +58,7 @@ class DeadLetters:
         self._queue = queue
         self._node_id = node_id
         self._heartbeat_s = heartbeat_s
+        self._count_max = count_max
         self._metrics = metrics
         self._book: DeadLetterBook[Any] = DeadLetterBook(remembered_max=remembered_max)
         # Guards the book. Nothing waits while it is held.
@@ -156,6 +161,8 @@ class DeadLetters:
         self._failed = 0 if sent else self._failed
         self._batch_max = _BATCH_MAX if sent else self._batch_max
         self.is_missing = bool(refusals)
+        if sent:
+            self._producer.keep_newest(self._queue, self._count_max)
         if refusals:
             self._back_off(f"it accepted nothing: {min(refusals.values())}")
 

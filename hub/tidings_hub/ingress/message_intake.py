@@ -91,7 +91,12 @@ class MessageIntake:
 
     def __len__(self) -> int:
         """How many messages are neither acknowledged nor dead letters."""
-        return len(self._arrived) + len(self._backlog) + len(self._handover)
+        return self.unpublished_count + len(self._handover)
+
+    @property
+    def unpublished_count(self) -> int:
+        """How many messages were received and not published: all of `len` but notifications."""
+        return len(self._arrived) + len(self._backlog)
 
     @property
     def held_count(self) -> int:

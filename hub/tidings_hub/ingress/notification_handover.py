@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from tidings.backoff import delay_s
-from tidings.errors import HubError, NotFound, TidingsError
+from tidings.errors import HubError, Internal, NotFound, TidingsError
 from tidings.publishers.base import STEP_MAX, STEP_MAX_BYTES
 from tidings.wire.notification import Notification
 from tidings_hub.core.queues.queue_intake import (
@@ -136,12 +136,12 @@ class NotificationHandover:
     def _answers(self, notifications: Sequence[Notification]) -> list[Handover]:
         try:
             return self._store([[notification] for notification in notifications])
-        except (HubError, NotFound) as error:
-            return [error] * len(notifications)
         except TidingsError as error:
-            # The request was refused, for example because it is larger than the service allows. One of them may fit.
-            if len(notifications) == 1:
-                return [error]
+            is_away = isinstance(error, HubError | NotFound) and not isinstance(error, Internal)
+            if is_away or len(notifications) == 1:
+                return [error] * len(notifications)
+            # The request was refused, for example because it is larger than the service allows, or the service failed
+            # unexpectedly. One of them may be the cause, and must not stop the others.
             return [answer for notification in notifications for answer in self._answers([notification])]
 
 

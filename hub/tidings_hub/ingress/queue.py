@@ -84,6 +84,7 @@ class QueueIngress:
             self._dead_queue,
             node_id=node_id,
             heartbeat_s=source.heartbeat_s,
+            count_max=source.dead_max,
             # Only messages that are not acknowledged are delivered again.
             remembered_max=source.prefetch + source.dead_waiting_max_bytes // LETTER_BYTES,
             metrics=metrics,
@@ -261,9 +262,12 @@ class QueueIngress:
         """Start another consumer while dead letters that wait use up `prefetch`: RabbitMQ counts messages per consumer.
 
         Otherwise they would stop the queue during an alarm. `dead_waiting_max_bytes` bounds how many there can be.
+        Notifications that wait for their service may take the rest of `prefetch`; as many as that stop the queue.
         """
         self._waited_before = min(self._waited_before, len(self._dead_letters))
-        is_crowded = 2 * (len(self._dead_letters) - self._waited_before) >= self._source.prefetch and not self._intake
+        room = self._source.prefetch - len(self._handover)
+        is_crowded = 0 < room <= 2 * (len(self._dead_letters) - self._waited_before)
+        is_crowded = is_crowded and not self._intake.unpublished_count
         now_s = time.monotonic()
         if not is_crowded or not self._address.amqp or self._stopping.is_set():
             self._crowded_s = now_s

@@ -130,8 +130,8 @@ def _well_formed(raw: Any, queue: str) -> dict[str, Any]:
     info = properties.get("delivery_info")
     # Where kombu puts the message back, if this node does not acknowledge it.
     properties["delivery_info"] = (info if isinstance(info, dict) else {}) | {"exchange": "", "routing_key": queue}
-    if not isinstance(properties.get("delivery_tag"), str):
-        properties["delivery_tag"] = secrets.token_hex(16)
+    # kombu holds one message for each tag. Of several with the tag of their producer it would lose all but the last.
+    properties["delivery_tag"] = secrets.token_hex(16)
     body = fields.get("body")
     if not isinstance(body, str):
         fields["body"] = body = json.dumps(body)

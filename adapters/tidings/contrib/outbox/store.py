@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tidings.contrib.outbox.driver_options import report_unusable_options
 from tidings.contrib.outbox.locks import SILENCE_S, Locks, locks_for
 from tidings.contrib.outbox.rows import WHITESPACE_FACTOR, Row
 from tidings.contrib.outbox.statements import OutboxStatements
@@ -63,6 +64,8 @@ class Lag:
 def open_engine(url: str, **options: Any) -> Engine:
     """An engine for a relay. Each statement sees all commits before it. `options`: more ones of `create_engine`.
 
+    It raises BadConfig when it connects, if the driver cannot use an option of the URL.
+
     Raises:
         BadConfig: not the URL of a supported database. The message does not repeat it: it may hold a password.
         MissingExtra: SQLAlchemy or the driver is not installed.
@@ -88,6 +91,7 @@ def open_engine(url: str, **options: Any) -> Engine:
         if _NO_LIBPQ not in str(error):
             raise BadConfig(f"the database's driver is installed, but cannot be imported: {error}") from error
         raise _missing_driver("psycopg[binary]") from error
+    report_unusable_options(engine)
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _read_any_text)
     return engine

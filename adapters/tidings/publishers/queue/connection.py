@@ -123,6 +123,17 @@ class QueueProducer:
                 self.keep_alive(_CONFIRM_STEP_S)
         return self._rejected
 
+    def keep_newest(self, queue: str, count: int) -> None:
+        """Remove all but the newest `count` messages of a Redis list. Other queues have a limit of their own, or none.
+
+        Raises:
+            ConnectionLost: the connection broke.
+        """
+        if "BRPOP" in getattr(self._channel, "handlers", ()):
+            with self._dropped_on_error(), self._channel.conn_or_acquire() as client:
+                # kombu adds at the left end.
+                client.ltrim(queue, 0, count - 1)
+
     def keep_alive(self, wait_s: float) -> None:
         """Handle what arrives within `wait_s`, and send and check heartbeats. Call it every second.
 

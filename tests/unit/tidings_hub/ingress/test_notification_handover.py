@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from support.waiting import wait_until
-from tidings.errors import NotFound, TidingsError, TooLarge, Unavailable, UnknownCategory
+from tidings.errors import Internal, NotFound, TidingsError, TooLarge, Unavailable, UnknownCategory
 from tidings.receipts import NotificationReceipt
 from tidings.wire.notification import Notification
 from tidings.wire.notification_request import read_request
@@ -30,6 +30,7 @@ class Service:
         self.requests: list[list[str]] = []
         self.error: TidingsError | None = None
         self.items_max = 1_000
+        self.poison = ""
         self.may_answer = threading.Event()
         self.may_answer.set()
 
@@ -39,6 +40,8 @@ class Service:
         self.may_answer.wait(30)
         if self.error is not None:
             raise self.error
+        if self.poison in {item.id for item in items}:
+            raise Internal
         if len(items) > self.items_max:
             raise TooLarge("more than request_max_bytes")
         return [NotificationReceipt(item.id, "stored") if item.category == "a" else UnknownCategory() for item in items]
@@ -120,6 +123,20 @@ def test_request_that_is_too_large_is_divided(service: Service, handover: Notifi
         handover.add(f"m{number}", queued(f"n{number}"))
     service.may_answer.set()
     assert outcomes_of(handover, 4) == [(f"m{number}", "stored") for number in range(4)]
+
+
+def test_notification_that_the_service_fails_at_does_not_stop_the_others(
+    service: Service, handover: NotificationHandover
+) -> None:
+    service.poison = "n1"
+    service.may_answer.clear()
+    for number in range(4):
+        handover.add(f"m{number}", queued(f"n{number}"))
+    service.may_answer.set()
+    assert outcomes_of(handover, 3) == [(f"m{number}", "stored") for number in (0, 2, 3)]
+    assert handover.held_count == 1
+    service.poison = ""
+    assert outcomes_of(handover, 1) == [("m1", "stored")]
 
 
 def test_answers_after_the_connection_broke_are_forgotten(service: Service, handover: NotificationHandover) -> None:

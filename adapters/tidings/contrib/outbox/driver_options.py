@@ -1,0 +1,37 @@
+"""Options of a database URL that its driver cannot use. Drivers look at them only when they connect."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from tidings.contrib.outbox.table import sqlalchemy_module
+from tidings.errors import BadConfig
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+_UNKNOWN = re.compile(r".*unexpected keyword argument '([A-Za-z][A-Za-z0-9_]{0,39})'")
+
+
+def report_unusable_options(engine: Engine) -> None:
+    """Let `engine` raise BadConfig for an option that its driver cannot use, instead of the driver's TypeError."""
+    sqlalchemy_module().event.listen(engine, "do_connect", _connect)
+
+
+def _connect(dialect: Any, _record: object, arguments: Any, options: Any) -> Any:
+    try:
+        return dialect.connect(*arguments, **options)
+    except (ConnectionError, TimeoutError):
+        raise
+    except (TypeError, ValueError, AttributeError, LookupError, OSError) as error:
+        # Drivers have exceptions of their own for a database that cannot be reached.
+        raise BadConfig(_message(error)) from error
+
+
+def _message(error: Exception) -> str:
+    """What to correct. Without values: what looks like an option may be a part of a password."""
+    if unknown := _UNKNOWN.match(str(error)):
+        return f"the driver of the database has no option {unknown[1]}; remove it from the URL"
+    cause = getattr(error, "strerror", None) or type(error).__name__
+    return f"the driver of the database cannot use an option in the URL ({cause}); correct it"
