@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -533,6 +534,39 @@ def test_end_of_a_claim_of_postgresql_does_not_wait_for_the_disk(bench: Bench) -
     # Only in the claim's transaction: the connection returns to the pool.
     with store.engine.connect() as connection:
         assert connection.scalar(query) == "on"
+
+
+@pytest.mark.parametrize(("journal", "synchronous"), [("wal", 1), ("delete", 2)])
+def test_relay_of_sqlite_waits_for_the_disk_only_without_a_write_ahead_log(
+    tmp_path: Path, journal: str, synchronous: int
+) -> None:
+    url = f"sqlite:///{tmp_path}/outbox.db"
+    with sa.create_engine(url).connect() as connection:
+        connection.exec_driver_sql(f"PRAGMA journal_mode = {journal}")
+    relay = Relay(url, MemoryPublisher(store=MemoryStore()))
+    try:
+        relay.create()
+        with relay._store.claim(0) as claim:
+            assert claim is not None
+            assert claim.connection.exec_driver_sql("PRAGMA synchronous").scalar() == synchronous
+    finally:
+        relay.close()
+
+
+def test_woken_relay_publishes_the_rows_of_all_shards_that_no_other_relay_has(bench: Bench) -> None:
+    relay = bench.relay()
+    other = OutboxStore(bench.relay()._engine, bench.table, publication_max_bytes=100)
+    bench.insert(*[{"channel": f"orders:{number}"} for number in range(40)])
+    with other.claim(0) as claim:
+        assert claim is not None
+        theirs = len(claim.rows((), 100))
+        relay.wake()
+        assert relay.sweep() is (theirs < 40)
+        assert relay.published == 40 - theirs
+    relay.wake()
+    assert relay.sweep()
+    assert relay.published == 40
+    assert not relay.sweep()
 
 
 def test_failed_claim_releases_its_shard_and_keeps_its_rows(bench: Bench) -> None:
