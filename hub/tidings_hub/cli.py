@@ -150,8 +150,8 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one table
     )
     notifications.add_argument("--migrate", action="store_true", help="create or update the tables, and exit")
     notifications.add_argument("--log-level", choices=["debug", "info", "warning", "error"])
-    # Of the supervisor: its end is the end of standard input.
-    notifications.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)
+    # Of the supervisor: its end is the end of standard input, and this descriptor is a pipe for heartbeats.
+    notifications.add_argument("--with-parent", type=int, metavar="FD", help=argparse.SUPPRESS)
 
     vapid = _command(commands, "vapid", _vapid, "make the key for Web Push, and print its public key")
     _add_settings_flags(vapid)

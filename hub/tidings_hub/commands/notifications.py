@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import logging
 import select
+from functools import partial
 
 from tidings.errors import BadConfig, MissingExtra
 from tidings.publishers import kind_of
 from tidings_hub import log
 from tidings_hub.commands.target import find_target
 from tidings_hub.config.settings import Settings
+from tidings_hub.node.beat_pipe import report_listening
 
 _PUBLISHERS = ("redis", "cluster", "http")
 
@@ -42,7 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if kind_of(hub.url) not in _PUBLISHERS:
         raise BadConfig("the service publishes to the hub's Redis, or to the hub over HTTP; set --to to one of them")
-    return process.run(settings, hub.url, prefix=hub.prefix, api_key=hub.api_key, ends_with_stdin=arguments.with_parent)
+    beat = None if arguments.with_parent is None else partial(report_listening, arguments.with_parent)
+    return process.run(settings, hub.url, prefix=hub.prefix, api_key=hub.api_key, beat=beat)
 
 
 def _with_flags(settings: Settings | None, arguments: argparse.Namespace) -> Settings:

@@ -79,7 +79,8 @@ class NodeSettings(SettingsModel):
     )
     worker_timeout_s: float = setting(
         30.0,
-        "Seconds without a heartbeat of a worker, because it is stopped or its event loop is blocked",
+        "Seconds without a heartbeat of a worker, or of the notification service that `tidings serve` started, because"
+        " it is stopped or its event loop is blocked",
         ge=3,
         le=3600,
         policy="the supervisor kills and restarts it",
@@ -87,7 +88,7 @@ class NodeSettings(SettingsModel):
     )
     worker_start_timeout_s: float = setting(
         120.0,
-        "Seconds from the start of a worker until it listens",
+        "Seconds from the start of such a process until it listens",
         ge=5,
         le=3600,
         policy="the supervisor kills and restarts it",

@@ -1,12 +1,14 @@
 """The notification service as a child of the supervisor: its process, and when it starts again.
 
-It has a process group of its own, so that Ctrl+C in a terminal reaches the supervisor only. The nodes drain first, with
-the service in reach, and the service after them.
+It sends heartbeats, as workers do, and is killed when they end: because it is stopped, or its HTTP server hangs. It has
+a process group of its own, so that Ctrl+C in a terminal reaches the supervisor only. The nodes drain first, with the
+service in reach, and the service after them.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -18,6 +20,8 @@ from typing import Final
 from tidings.errors import TidingsError
 from tidings_hub.config.network import local_url
 from tidings_hub.config.settings import Settings
+from tidings_hub.node.beat_pipe import BeatPipe
+from tidings_hub.node.liveness import Liveness
 from tidings_hub.node.restart_backoff import RestartBackoff
 
 logger = logging.getLogger("tidings.supervisor")
@@ -27,15 +31,21 @@ _KILL_AFTER_S: Final = 15.0
 
 
 class ServiceChild:
-    """One service. `environment`: that of the process. `drain_s`: how long its own drain takes at most."""
+    """One service. `environment`: that of the process. `drain_s`: how long its own drain takes at most.
 
-    def __init__(self, environment: Mapping[str, str], *, drain_s: float) -> None:
+    `liveness`: when it counts as hung.
+    """
+
+    def __init__(self, environment: Mapping[str, str], liveness: Liveness, *, drain_s: float) -> None:
         self._environment = environment
         self._drain_s = drain_s
+        self.liveness = liveness
+        self._pipe = BeatPipe(liveness)
         self._running: subprocess.Popen[bytes] | None = None
         self._restarts = RestartBackoff()
         self._start_at_s: float | None = 0.0
         self._kill_at_s: float | None = None
+        self._is_hung = False
         self._is_stopping = False
 
     @property
@@ -46,22 +56,44 @@ class ServiceChild:
     @property
     def due_s(self) -> float | None:
         """When `check` has something to do."""
-        return self._start_at_s if self._running is None else self._kill_at_s
+        if self._running is None:
+            return self._start_at_s
+        if self._kill_at_s is not None:
+            return self._kill_at_s
+        return None if self._is_hung else self.liveness.hangs_at_s
 
     def check(self, now_s: float) -> None:
-        """Start the process if it is time for it, or kill it if its drain takes too long."""
+        """Start the process if it is time for it, or kill it if it hangs or its drain takes too long.
+
+        Call it at least once a second: it also reads the heartbeats.
+        """
+        self._pipe.read(now_s=now_s)
         if self.due_s is None or self.due_s > now_s:
             return
         if self._running is None:
             self._start(now_s)
-        else:
+        elif self._kill_at_s is not None:
             logger.error("the notification service did not drain in time and is killed")
+            self.kill()
+        elif self._pipe.is_silent(now_s=now_s):
+            logger.error("the notification service hangs: no heartbeat, or it does not listen; killing it")
+            self._is_hung = True
             self.kill()
 
     def _start(self, now_s: float) -> None:
-        self._start_at_s = None
+        self._start_at_s, self._is_hung = None, False
         self._restarts.on_started(now_s=now_s)
-        command = [sys.executable, "-m", "tidings_hub", "notifications", "--with-parent"]
+        self.liveness.on_started(now_s=now_s)
+        try:
+            self._launch()
+        except OSError as error:
+            self._pipe.close()
+            self._start_at_s = self._restarts.on_exited(now_s=now_s)
+            logger.error("the notification service could not be started: %s", error)  # noqa: TRY400 - the system's
+
+    def _launch(self) -> None:
+        writer = self._pipe.open()
+        command = [sys.executable, "-m", "tidings_hub", "notifications", "--with-parent", str(writer)]
         try:
             self._running = subprocess.Popen(  # noqa: S603 - this program itself
                 command,
@@ -69,11 +101,11 @@ class ServiceChild:
                 # Programs that start a hub read its address there.
                 stdout=subprocess.DEVNULL,
                 env=dict(self._environment),
+                pass_fds=(writer,),
                 process_group=0,
             )
-        except OSError as error:
-            self._start_at_s = self._restarts.on_exited(now_s=now_s)
-            logger.error("the notification service could not be started: %s", error)  # noqa: TRY400 - the system's
+        finally:
+            os.close(writer)
 
     def restart(self, now_s: float) -> None:
         """Let it drain, and start it again, for new settings."""
@@ -96,6 +128,7 @@ class ServiceChild:
             return None
         self._running, was_asked = None, self._kill_at_s is not None
         self._kill_at_s = None
+        self._pipe.close()
         if running.stdin is not None:
             running.stdin.close()
         if self._is_stopping:

@@ -83,7 +83,9 @@ class Supervisor:
             self._workers = self._build_workers(folder, shared)
             if self._settings.notifications.has_child:
                 environment = service_environment(self._settings, shared, port=self._port)
-                self._services.append(ServiceChild(environment, drain_s=self._settings.drain_s))
+                self._services.append(
+                    ServiceChild(environment, self._liveness(), drain_s=self._settings.drain_s),
+                )
             self._listen_to_signals()
             while not self._is_stopping or self._has_workers() or any(child.is_running for child in self._services):
                 self._step()
@@ -109,16 +111,19 @@ class Supervisor:
         if len(names[-1]) > _NODE_ID_MAX:
             raise BadConfig(f"node_id {settings.node_id} is too long: workers append a number to it")
         addresses = {name: f"unix:{folder / name}" for name in names}
-        timeout_s, start_timeout_s = settings.worker_timeout_s, settings.worker_start_timeout_s
         return [
             WorkerProcess(
                 name,
                 Worker(index, addresses),
                 shared,
-                Liveness(timeout_s=timeout_s, start_timeout_s=start_timeout_s),
+                self._liveness(),
             )
             for index, name in enumerate(names)
         ]
+
+    def _liveness(self) -> Liveness:
+        settings = self._settings
+        return Liveness(timeout_s=settings.worker_timeout_s, start_timeout_s=settings.worker_start_timeout_s)
 
     def _listen_to_signals(self) -> None:
         reader, writer = socket.socketpair()
@@ -147,6 +152,8 @@ class Supervisor:
         if late_s > _LATE_S:
             for worker in self._workers:
                 worker.liveness.on_resumed(late_s, now_s=woke_s)
+            for service in self._services:
+                service.liveness.on_resumed(late_s, now_s=woke_s)
         for key, _ in events:
             if not isinstance(key.data, WorkerProcess):
                 self._on_signals(key.data[0].recv(4096))

@@ -7,17 +7,15 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final
 
+from tidings_hub.node.beat_pipe import BeatPipe
 from tidings_hub.node.liveness import Liveness
 from tidings_hub.node.restart_backoff import RestartBackoff
-from tidings_hub.node.worker import LISTENS, VARIABLE, Worker
-
-_READ_MAX_BYTES: Final = 4096
+from tidings_hub.node.worker import VARIABLE, Worker
 
 
 class WorkerProcess:
-    """Starts and ends the process of one worker. `restart_at_s`: when to start it; None: it runs. `beats`: its pipe.
+    """Starts and ends the process of one worker. `restart_at_s`: when to start it; None: it runs.
 
     `missed_reload`: a SIGHUP came while it was starting. It may have loaded the settings before.
     """
@@ -30,11 +28,16 @@ class WorkerProcess:
         self.restarts = RestartBackoff()
         self.running: subprocess.Popen[bytes] | None = None
         self.restart_at_s: float | None = 0.0
-        self.beats: int | None = None
+        self._pipe = BeatPipe(liveness)
         self.missed_reload = False
         self._starts = 0
         self._hangs = 0
         self._is_hung = False
+
+    @property
+    def beats(self) -> int | None:
+        """The pipe with its heartbeats; None if it does not run."""
+        return self._pipe.reader
 
     @property
     def due_s(self) -> float | None:
@@ -64,8 +67,7 @@ class WorkerProcess:
         self._is_hung = False
 
     def _launch(self, command: Sequence[str]) -> None:
-        reader, writer = os.pipe()
-        os.set_blocking(reader, False)
+        writer = self._pipe.open()
         worker = replace(self._worker, restarts=self._starts, hangs=self._hangs, beat_fd=writer)
         try:
             self.running = subprocess.Popen(  # noqa: S603 - this program itself
@@ -75,31 +77,18 @@ class WorkerProcess:
                 pass_fds=(writer,),
             )
         except OSError:
-            os.close(reader)
+            self._pipe.close()
             raise
         finally:
             os.close(writer)
-        self.beats = reader
 
     def read_beats(self, *, now_s: float) -> bool:
         """Read the heartbeats that have arrived. Returns whether more can arrive."""
-        try:
-            beats = b"" if self.beats is None else os.read(self.beats, _READ_MAX_BYTES)
-        except BlockingIOError:
-            return True
-        if beats:
-            self.liveness.on_beat(now_s=now_s)
-        if LISTENS in beats:
-            self.liveness.has_listened = True
-        return bool(beats)
+        return self._pipe.read(now_s=now_s)
 
     def is_hung(self, *, now_s: float) -> bool:
         """Whether it runs and should have sent a heartbeat, or listened, before now. True once per process."""
-        if self.running is None or self._is_hung or now_s < self.liveness.hangs_at_s:
-            return False
-        # Heartbeats may wait in the pipe, if the supervisor itself was slow or stopped.
-        self.read_beats(now_s=now_s)
-        if now_s < self.liveness.hangs_at_s:
+        if self.running is None or self._is_hung or not self._pipe.is_silent(now_s=now_s):
             return False
         self._is_hung = True
         self._hangs += 1
@@ -117,6 +106,4 @@ class WorkerProcess:
         if running is not None and running.stdin is not None:
             running.stdin.close()
         self.liveness.has_listened = False
-        if self.beats is not None:
-            os.close(self.beats)
-            self.beats = None
+        self._pipe.close()

@@ -26,6 +26,8 @@ _BACKLOG: Final = 1024
 # The loop wakes up at every event; this is only for waitress' own housekeeping.
 _TURN_S: Final = 1.0
 _POLL_S: Final = 0.02
+# A loop without a turn for so long hangs. Requests are handled in other threads.
+_STUCK_S: Final = 5.0
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -79,11 +81,18 @@ class HttpServer:
         )
         self._server.channel_class = _channel_class(metrics)
         self._closing = threading.Event()
+        self._turned_s = time.monotonic()
+
+    @property
+    def is_turning(self) -> bool:
+        """Whether its loop works, or was asked to end."""
+        return self._closing.is_set() or time.monotonic() - self._turned_s < _STUCK_S
 
     def run(self) -> None:
         """Serve until the server was stopped."""
         while not self._closing.is_set():
             wasyncore.loop(timeout=_TURN_S, use_poll=True, map=self._map, count=1)
+            self._turned_s = time.monotonic()
 
     def stop(self, deadline_s: float) -> None:
         """Accept no further connections, finish the requests that have begun, and end `run`.

@@ -40,11 +40,14 @@ def migrate_database(url: str) -> str:
     return "the tables are up to date"
 
 
-def run(settings: Settings, url: str, *, prefix: str, api_key: str | None, ends_with_stdin: bool) -> int:
+def run(
+    settings: Settings, url: str, *, prefix: str, api_key: str | None, beat: Callable[[], None] | None = None
+) -> int:
     """Run the service until SIGTERM or SIGINT, then drain. Returns the exit code.
 
     `url`: the hub's Redis, with its key `prefix`, or the hub itself over HTTP, with an `api_key`.
-    `ends_with_stdin`: also drain when standard input ends: it is a pipe from the supervisor, which has then ended.
+    `beat`: only of a child of a supervisor, which expects such a sign of life every second. The child also drains when
+    standard input ends: it is a pipe from the supervisor, which has then ended.
 
     Raises:
         BadConfig: a setting is wrong, the address is in use, or the tables are of another version.
@@ -79,8 +82,9 @@ def run(settings: Settings, url: str, *, prefix: str, api_key: str | None, ends_
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: process.request_stop())
         process.start(server)
-        if ends_with_stdin:
+        if beat is not None:
             process.stop_with_stdin()
+            process.beat(server, beat)
         host, port = listening.getsockname()[:2]
         # Programs that start the service read the port in this line.
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
@@ -124,6 +128,17 @@ class ServiceProcess:
         while os.read(0, 4096):
             pass
         self.request_stop()
+
+    def beat(self, server: HttpServer, beat: Callable[[], None]) -> None:
+        """Call `beat` every second from now on, unless the HTTP server hangs. A slow database is no reason to end."""
+
+        def run() -> None:
+            while True:
+                if server.is_turning:
+                    beat()
+                time.sleep(_POLL_S)
+
+        self._thread("beats", run).start()
 
     def wait(self) -> None:
         """Wait until `request_stop`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,6 +85,24 @@ def test_a_killed_service_is_restarted_and_loses_nothing(hub: HubProcess, client
     assert clients[0].records_of("disconnect") == []
     page = clients[0].request("tidings:inbox", {})
     assert [item["title"] for item in page["items"]] == ["Title of c", "Title of b", "Title of a"]
+
+
+def test_stopped_service_is_killed_and_replaced(tmp_path: Path, port: int) -> None:
+    hub = HubProcess(tmp_path, extra=QUICK + "worker_timeout_s = 3\n", config=CONFIG + table(port, "mention")).start()
+    try:
+        wait_stored(hub, "a")
+        before = service_pid(hub)
+        assert before is not None
+        # Longer than its time limit: heartbeats arrive.
+        time.sleep(4)
+        assert service_pid(hub) == before
+        os.kill(before, signal.SIGSTOP)
+        wait_until(lambda: service_pid(hub) not in {None, before}, within_s=60, why=lambda: hub.log.read_text()[-3000:])
+        wait_stored(hub, "b")
+        assert hub.log.read_text().count("the notification service hangs") == 1
+        assert hub.terminate() == 0
+    finally:
+        hub.stop()
 
 
 def test_sigterm_drains_the_node_and_then_the_service(hub: HubProcess) -> None:
