@@ -30,7 +30,8 @@ class NotificationCategory(SettingsModel):
     required: bool = setting(default=False, about="Whether users cannot switch it off")
     digest_s: int = setting(
         0,
-        "Seconds for which notifications of one user and group are collected into one with a count; 0: not at all",
+        "Seconds for which notifications of one user and group are collected into one with a count, which expires with"
+        " the last of them; 0: not at all",
         ge=0,
         le=604_800,
     )

@@ -33,6 +33,7 @@ class Collapsible:
     seen_ms: int | None
     count: int
     due_ms: int | None
+    expires_ms: int | None
 
 
 def keys_of(batch: Sequence[NewNotification], categories: Mapping[str, Category]) -> Keys:
@@ -131,10 +132,14 @@ class BatchPlan:
         )
 
     def _collect(self, row: StoredNotification) -> None:
-        """Add a notification to the digest that collects, or begin one. The latest one represents the digest."""
+        """Add a notification to the digest that collects, or begin one. The latest one represents the digest.
+
+        It expires with the last of them: otherwise a notification would take others with it that did not expire.
+        """
         for earlier in self._take(row.collapse_key):
             row.count += earlier.count
             row.due_ms = earlier.due_ms
+            row.expires_ms = latest_end_ms(row.expires_ms, earlier.expires_ms)
             row.sweep_ms = earliest_ms(row.due_ms, row.expires_ms)
             self._delete(earlier)
         self._earlier[row.collapse_key or ""] = [row]
@@ -167,6 +172,11 @@ class BatchPlan:
 def earliest_ms(*times_ms: int | None) -> int | None:
     """The earliest of some times; None: there is none."""
     return min((time_ms for time_ms in times_ms if time_ms is not None), default=None)
+
+
+def latest_end_ms(*ends_ms: int | None) -> int | None:
+    """The latest of some ends; None, which is without an end, is later than all."""
+    return None if None in ends_ms else max(end_ms for end_ms in ends_ms if end_ms is not None)
 
 
 def erase(row: StoredNotification, now_ms: int) -> None:

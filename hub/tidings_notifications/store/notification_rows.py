@@ -56,7 +56,9 @@ def collapsible(connection: sa.Connection, keys: Collection[str]) -> list[Collap
     """
     rows: list[Collapsible] = []
     for part in parts(keys):
-        query = sa.select(_n.id, _n.user_id, _n.collapse_key, _n.place, _n.seen_ms, _n.count, _n.due_ms).where(
+        query = sa.select(
+            *(_n.id, _n.user_id, _n.collapse_key, _n.place, _n.seen_ms, _n.count, _n.due_ms, _n.expires_ms)
+        ).where(
             is_one_of(connection, _n.collapse_key, part),
             _n.read_ms.is_(None),
             _n.place.in_((Place.INBOX, Place.WAITING)),

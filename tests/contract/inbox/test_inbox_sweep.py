@@ -87,6 +87,24 @@ def test_notification_that_arrives_too_late_is_not_stored(bench: InboxBench) -> 
     assert (bench.rows(), bench.events()) == ([], [])
 
 
+def test_digest_expires_with_the_last_of_its_notifications(bench: InboxBench) -> None:
+    end_ms = bench.now_ms + 1000
+    bench.store(notification("stays", category="comment"))
+    bench.store(notification("short", category="comment", expires_ms=end_ms), notification("a", category="comment"))
+    # Also within one batch, and in the other order.
+    bench.store(
+        notification("b", category="comment", group="g", expires_ms=end_ms + 90_000),
+        notification("c", category="comment", group="g", expires_ms=end_ms),
+    )
+    bench.now_ms = end_ms
+    assert bench.inbox.sweep(bench.now_ms).deleted == 0
+    bench.now_ms += 60_000
+    assert bench.inbox.sweep(bench.now_ms).delivered == 2
+    items = sorted((item["title"], item["count"], item.get("expires_at")) for item in bench.page().items)
+    assert items == [("a", 3, None), ("c", 2, end_ms + 90_000)]
+    bench.check()
+
+
 def test_digest_that_expires_before_it_is_due_is_dropped(bench: InboxBench) -> None:
     bench.store(notification(category="comment", expires_ms=bench.now_ms + 1000))
     assert bench.inbox.sweep(bench.now_ms + 60_000) == SweepCounts(deleted=1)

@@ -56,7 +56,7 @@ def test_stored_id_is_a_duplicate_until_its_time_is_over() -> None:
 
 
 def test_notification_replaces_stored_and_new_ones_of_its_group() -> None:
-    stored = Collapsible("old", "7", group_key("7", "g"), Place.INBOX, 5, 1, None)
+    stored = Collapsible("old", "7", group_key("7", "g"), Place.INBOX, 5, 1, None, None)
     batch = plan(collapsible=[stored], inboxes={"7": InboxCounts("7", unseen=0, unread=1)})
     batch.add(new("a", group="g"))
     batch.add(new("b", group="g"))
@@ -71,13 +71,13 @@ def test_notification_replaces_stored_and_new_ones_of_its_group() -> None:
 def test_digest_counts_and_keeps_the_time_of_its_first_one() -> None:
     key = collapse_key_of(new(category="comment"), CATEGORIES["comment"])
     assert key is not None
-    stored = Collapsible("old", "7", key, Place.WAITING, None, 4, NOW_MS + 5)
+    stored = Collapsible("old", "7", key, Place.WAITING, None, 4, NOW_MS + 5, NOW_MS + 4)
     batch = plan(collapsible=[stored])
-    batch.add(new("a", "comment"))
+    batch.add(new("a", "comment", expires_ms=NOW_MS + 2))
     batch.add(new("b", "comment", expires_ms=NOW_MS + 3))
     batch.add(new("c", "comment", group="g"))
     assert [(row.place, row.count, row.due_ms, row.sweep_ms) for row in batch.inserted[1:]] == [
-        (Place.WAITING, 6, NOW_MS + 5, NOW_MS + 3),
+        (Place.WAITING, 6, NOW_MS + 5, NOW_MS + 4),
         (Place.WAITING, 1, NOW_MS + 60_000, NOW_MS + 60_000),
     ]
     assert (batch.deleted, batch.inserted[0].place, batch.events) == (["old"], Place.DELETED, [])
