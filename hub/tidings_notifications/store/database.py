@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -21,6 +22,8 @@ __all__ = ["Connection", "Database", "Overtaken"]
 Result = TypeVar("Result")
 
 ATTEMPTS_MAX = 8
+# A transaction takes milliseconds. One that is idle for so long is that of a process that was stopped or cut off.
+IDLE_MAX_S = 15
 _WRITES = "tidings_writes"
 
 
@@ -32,13 +35,14 @@ class Database:
     """A database of notifications. Threads may share it.
 
     `url`: `sqlite:///file`, `postgresql://…`, `mariadb://…` or `mysql://…`. A new SQLite file is readable only by its
-    user.
+    user. `idle_max_s`: PostgreSQL ends a transaction that waits so long for its process, so that a frozen one does not
+    keep inboxes locked. MySQL does so after `wait_timeout`, and SQLite has one process.
 
     Raises:
         BadConfig: another URL, or SQLite in memory. MissingExtra: the driver is not installed.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, idle_max_s: float = IDLE_MAX_S) -> None:
         self.engine = open_engine(url)
         self.url = url
         self.is_sqlite = self.engine.dialect.name == "sqlite"
@@ -49,6 +53,8 @@ class Database:
             self._create_file()
             sa.event.listen(self.engine, "connect", _on_connect)
             sa.event.listen(self.engine, "begin", _on_begin)
+        if self.is_postgresql:
+            sa.event.listen(self.engine, "connect", partial(_limit_idle_transactions, int(idle_max_s * 1000)))
 
     def read(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work` in a transaction that reads.
@@ -156,6 +162,13 @@ def _on_connect(connection: Any, _record: object) -> None:
     """Let SQLAlchemy begin transactions, not the driver; readers do not wait for the writer."""
     connection.isolation_level = None
     connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _limit_idle_transactions(idle_max_ms: int, connection: Any, _record: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET SESSION idle_in_transaction_session_timeout = {idle_max_ms}")
+    # Otherwise the pool rolls it back.
+    connection.commit()
 
 
 def _on_begin(connection: Connection) -> None:

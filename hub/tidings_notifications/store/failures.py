@@ -9,9 +9,11 @@ import sqlalchemy as sa
 
 from tidings.errors import BadConfig, BadData, TidingsError, TimedOut, Unavailable
 
-# Two transactions waited for each other, or one of them could not be put in order. The same one succeeds later.
-_RETRIED_STATES = {"40001", "40P01", "55P03"}
-_RETRIED_NUMBERS = {1205, 1213}
+# Two transactions waited for each other, one of them could not be put in order, or inserted what another one has
+# inserted meanwhile; or this process was stopped for so long that the database ended the transaction. The same one
+# succeeds later.
+_RETRIED_STATES = {"40001", "40P01", "55P03", "23505", "25P03"}
+_RETRIED_NUMBERS = {1062, 1205, 1213}
 # Tables or columns are missing, or the password is wrong.
 _CONFIG_STATES = {"42P01", "42703", "28000", "28P01", "3D000"}
 _CONFIG_NUMBERS = {1044, 1045, 1049, 1054, 1146}

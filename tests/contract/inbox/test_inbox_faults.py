@@ -23,6 +23,7 @@ from tidings.errors import BadConfig, Unavailable
 from tidings_notifications.core.notification import Stored
 from tidings_notifications.inbox import Inbox
 from tidings_notifications.store.database import Database as InboxDatabase
+from tidings_notifications.store.inbox_rows import lock_inboxes
 
 ROOT = Path(__file__).parents[3]
 KILLED = ROOT / "tests/support/programs/inbox_killed.py"
@@ -58,6 +59,38 @@ def test_threads_and_connections_of_one_inbox_never_lose_a_change(bench: InboxBe
     new = [result for result in stored if isinstance(result, Stored) and not result.duplicate]
     assert len(new) == sum(len(bench.rows(user)) for user in users)
     bench.check()
+
+
+def test_process_that_is_stopped_within_a_transaction_does_not_keep_its_locks(
+    database_of: Callable[[str], Database],
+) -> None:
+    bench = open_bench(empty_database(database_of("postgresql")))
+    bench.store(notification("first"))
+    stopped = InboxDatabase(bench.database.url, idle_max_s=1)
+    attempts = []
+
+    def work(connection: sa.Connection) -> str:
+        attempts.append(lock_inboxes(connection, {"7"})["7"].unseen)
+        if len(attempts) == 1:
+            # Another process is at work while this one does nothing.
+            with ThreadPoolExecutor(1) as pool:
+                waiting = pool.submit(bench.store, notification("second"))
+                try:
+                    waiting.result(timeout=20)
+                except TimeoutError:
+                    # So that the other one can end.
+                    connection.invalidate()
+                    raise
+        connection.execute(sa.select(1))
+        return "done"
+
+    try:
+        assert stopped.write(work) == "done"
+        assert attempts == [1, 2]
+        bench.check()
+    finally:
+        stopped.close()
+        bench.database.close()
 
 
 def test_one_of_many_threads_stores_an_id(bench: InboxBench) -> None:

@@ -124,3 +124,17 @@ def test_tabs_that_subscribe_at_once_store_one(subscriptions: Subscriptions, end
         except Forbidden:
             continue
     assert valid == ["7"]
+
+
+def test_users_who_subscribe_one_browser_at_once_take_turns(bench: InboxBench) -> None:
+    users, names = ["u0", "u1", "u2", "u3"], [f"shared{number}" for number in range(20)]
+    many = Subscriptions(bench.database, user_max=len(names))
+
+    def subscribe(user: str) -> None:
+        for name in names:
+            many.add(user, new(name), bench.now_ms)
+
+    with ThreadPoolExecutor(len(users)) as pool:
+        list(pool.map(subscribe, users))
+    owned = [row.endpoint for user in users for row in many.of(user, START_MS)]
+    assert sorted(owned) == sorted(f"https://push.example/{name}" for name in names)
