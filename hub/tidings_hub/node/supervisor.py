@@ -68,6 +68,7 @@ class Supervisor:
         self._code = 0
         self._workers: list[WorkerProcess] = []
         self._services: list[ServiceChild] = []  # none or one
+        self._livenesses: list[Liveness] = []
         self._port = settings.port
 
     def run(self) -> int:
@@ -83,9 +84,7 @@ class Supervisor:
             self._workers = self._build_workers(folder, shared)
             if self._settings.notifications.has_child:
                 environment = service_environment(self._settings, shared, port=self._port)
-                self._services.append(
-                    ServiceChild(environment, self._liveness(), drain_s=self._settings.drain_s),
-                )
+                self._services.append(ServiceChild(environment, self._liveness(), drain_s=self._settings.drain_s))
             self._listen_to_signals()
             while not self._is_stopping or self._has_workers() or any(child.is_running for child in self._services):
                 self._step()
@@ -123,7 +122,9 @@ class Supervisor:
 
     def _liveness(self) -> Liveness:
         settings = self._settings
-        return Liveness(timeout_s=settings.worker_timeout_s, start_timeout_s=settings.worker_start_timeout_s)
+        liveness = Liveness(timeout_s=settings.worker_timeout_s, start_timeout_s=settings.worker_start_timeout_s)
+        self._livenesses.append(liveness)
+        return liveness
 
     def _listen_to_signals(self) -> None:
         reader, writer = socket.socketpair()
@@ -150,10 +151,8 @@ class Supervisor:
         woke_s = time.monotonic()
         late_s = 0.0 if wait_s is None else woke_s - now_s - wait_s
         if late_s > _LATE_S:
-            for worker in self._workers:
-                worker.liveness.on_resumed(late_s, now_s=woke_s)
-            for service in self._services:
-                service.liveness.on_resumed(late_s, now_s=woke_s)
+            for liveness in self._livenesses:
+                liveness.on_resumed(late_s, now_s=woke_s)
         for key, _ in events:
             if not isinstance(key.data, WorkerProcess):
                 self._on_signals(key.data[0].recv(4096))

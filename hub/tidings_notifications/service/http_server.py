@@ -85,7 +85,7 @@ class HttpServer:
 
     @property
     def is_turning(self) -> bool:
-        """Whether its loop works, or was asked to end."""
+        """Whether its loop works, or ends because of `stop`."""
         return self._closing.is_set() or time.monotonic() - self._turned_s < _STUCK_S
 
     def run(self) -> None:
