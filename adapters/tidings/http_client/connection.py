@@ -118,14 +118,37 @@ class HttpConnection:
             self.close()
         return response.status, response.body
 
-    def _exchange(self, request: bytes, deadline: Deadline, response_max_bytes: int) -> tuple[HttpResponse, bool]:
+    def deliver(
+        self, path: str, body: bytes, headers: Mapping[str, str], *, deadline: Deadline, response_max_bytes: int
+    ) -> HttpResponse:
+        """POST `body`, and close the connection. The status of the response says whether it was accepted.
+
+        The body of the response is empty if it is larger than `response_max_bytes`, late or malformed.
+
+        Raises:
+            OSError: no connection, or no status before the deadline (TimeoutError).
+        """
+        request = _request(self.address.host_header, "POST", path, body, headers)
+        try:
+            return self._exchange(request, deadline, response_max_bytes, read=ResponseReader.read_status)[0]
+        finally:
+            self.close()
+
+    def _exchange(
+        self,
+        request: bytes,
+        deadline: Deadline,
+        response_max_bytes: int,
+        *,
+        read: Callable[[ResponseReader], HttpResponse] = ResponseReader.read,
+    ) -> tuple[HttpResponse, bool]:
         """The response, and whether nothing followed it."""
         stream = self._stream or self._connect(deadline)
         self.request_started = True
         stream.send(request, deadline)
         reader = ResponseReader(lambda: stream.receive(deadline), body_max_bytes=response_max_bytes)
         try:
-            response = reader.read()
+            response = read(reader)
         finally:
             self.response_started = reader.has_begun
         return response, not reader.unread

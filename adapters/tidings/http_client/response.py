@@ -69,6 +69,11 @@ class HttpResponse:
     keep_alive: bool
     headers: Mapping[bytes, Sequence[bytes]] = field(default_factory=dict, compare=False)
 
+    def header(self, name: str) -> str | None:
+        """The first value of a header, in any case; None if it has none."""
+        values = self.headers.get(name.lower().encode())
+        return values[0].decode("latin-1") if values else None
+
 
 def read_head(raw: bytes) -> ResponseHead:
     """The head of a response, without the empty line at its end.
@@ -139,13 +144,20 @@ class ResponseReader:
             BadHttpResponse: it is malformed or incomplete. ResponseTooLarge: the body is too large.
             OSError: of `receive`.
         """
-        for _ in range(_INTERIM_MAX):
-            head = read_head(self._until(_HEAD_END, HEAD_MAX_BYTES))
-            if head.status == _SWITCHING:
-                raise BadHttpResponse("a response that switches the protocol, which was not requested")
-            if head.status >= 200:
-                return HttpResponse(head.status, self._body(head), head.keep_alive, head.headers)
-        raise BadHttpResponse(f"more than {_INTERIM_MAX} interim responses")
+        head = self._final_head()
+        return HttpResponse(head.status, self._body(head), head.keep_alive, head.headers)
+
+    def read_status(self) -> HttpResponse:
+        """As `read`, for a caller to whom the status is enough: a body that cannot be read is empty.
+
+        The connection cannot be used again.
+        """
+        head = self._final_head()
+        try:
+            body = self._body(head)
+        except OSError:
+            body = b""
+        return HttpResponse(head.status, body, keep_alive=False, headers=head.headers)
 
     def read_tunnel_status(self) -> int:
         """The status of a proxy's response to CONNECT. With 200 it has no body (RFC 9110 section 9.3.6).
@@ -154,6 +166,15 @@ class ResponseReader:
             BadHttpResponse, OSError: as `read`.
         """
         return read_head(self._until(_HEAD_END, HEAD_MAX_BYTES)).status
+
+    def _final_head(self) -> ResponseHead:
+        for _ in range(_INTERIM_MAX):
+            head = read_head(self._until(_HEAD_END, HEAD_MAX_BYTES))
+            if head.status == _SWITCHING:
+                raise BadHttpResponse("a response that switches the protocol, which was not requested")
+            if head.status >= 200:
+                return head
+        raise BadHttpResponse(f"more than {_INTERIM_MAX} interim responses")
 
     def _body(self, head: ResponseHead) -> bytes:
         if head.length is not None:

@@ -54,7 +54,8 @@ class NotificationCategory(SettingsModel):
     @classmethod
     def _webhook(cls, value: str) -> str:
         parts = urlsplit(value)
-        is_plain = parts.scheme in {"http", "https"} and parts.hostname and parts.username is None
+        # The property raises ValueError if it is no port.
+        is_plain = parts.scheme in {"http", "https"} and parts.hostname and parts.username is None and parts.port != 0
         if value and not (is_plain and not parts.fragment and value.isascii() and value.isprintable()):
             raise ValueError("webhook must be an address like https://shop.example/mail, without a user or a fragment")
         return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import ssl
 import threading
 import time
@@ -22,7 +23,10 @@ from tidings_notifications.core.events import full_item_of
 from tidings_notifications.web_push.host_lanes import HostLanes
 from tidings_notifications.web_push.responses import outcome_of
 
+logger = logging.getLogger("tidings.notifications")
+
 WAIT_MAX_S: Final = 20.0
+_UNEXPECTED: Final = "an unexpected error; the log has it"
 _STOPPED: Final = "the service was stopped"
 _SLOW: Final = "its webhook does not respond in time"
 _REASON_MAX: Final = 200
@@ -70,7 +74,13 @@ class WebhookSender:
         _postpone(late, _SLOW)
 
     def _run(self, host: str, due: DueDelivery, done: Done) -> None:
-        outcome, is_healthy = self._exchange(due)
+        outcome: Outcome = Retry(None, _UNEXPECTED)
+        is_healthy = False
+        try:
+            outcome, is_healthy = self._exchange(due)
+        except Exception:
+            # Its place must be free again, and its delivery has an outcome.
+            logger.exception("unexpected error in a webhook")
         with self._lock:
             away = self._lanes.finish(host, is_healthy=is_healthy)
         done(due, outcome)
@@ -93,18 +103,16 @@ class WebhookSender:
             "User-Agent": "tidings",
             HEADER: sign(self._secret, body, at_s=time.time()),
         }
-        link = HttpConnection(address)
         try:
-            status, answer = link.exchange(
+            response = HttpConnection(address).deliver(
                 *((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), body, headers),
                 deadline=Deadline.after(self._hooks.timeout_s),
                 response_max_bytes=self._hooks.answer_max_bytes,
             )
         except (OSError, TidingsError) as error:
             return Retry(None, f"{type(error).__name__}: {error}"[:_REASON_MAX]), False
-        finally:
-            link.close()
-        outcome = outcome_of(status, None, answer, unix_s=time.time())
+        status = response.status
+        outcome = outcome_of(status, response.header("Retry-After"), response.body, unix_s=time.time())
         if isinstance(outcome, Gone):
             outcome = Failed(f"status {status}")
         return outcome, status < _SERVER_ERROR

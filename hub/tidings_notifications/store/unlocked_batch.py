@@ -133,7 +133,7 @@ def _read() -> sa.Select[Any]:
     subscriber = push_subscription_table.c.user_id
     is_collapsible = (_n.collapse_key == sa.any_(sa.cast(collapse_keys, uuids))) & is_open
     is_waiting = _delivery.subscription_id.is_(None) & (_delivery.attempts == 0)
-    collapsible = (_n.id, _n.user_id, _n.collapse_key, _n.place, _n.seen_ms, _n.count, _n.due_ms)
+    collapsible = (_n.id, _n.user_id, _n.collapse_key, _n.place, _n.seen_ms, _n.count, _n.due_ms, _n.expires_ms)
     return sa.select(
         _json_of(*(_inbox[name] for name in _COUNTS), where=_inbox.user_id == sa.any_(users)),
         _json_of(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from support.network.hook_server import SECRET, Handler, HookServer, respond, stall
 from support.notification_node import NOW_MS
@@ -61,6 +63,12 @@ def notify(service: NotificationsProcess, id_: str, *, category: str = "late") -
     assert (status, "error" in answer["results"][0]) == (200, False), answer
 
 
+def rows(service: NotificationsProcess, query: str) -> list[Any]:
+    """The first column of a query of its database."""
+    with sa.create_engine(service.database_url, poolclass=sa.NullPool).connect() as connection:
+        return list(connection.scalars(sa.text(query)))
+
+
 def titles(server: HookServer) -> list[Any]:
     return sorted(request["notification"]["title"] for request in server.requests_of("notification"))
 
@@ -92,6 +100,32 @@ def test_failed_webhook_is_repeated_and_a_refused_one_is_not(
     notify(service, "b")
     wait_until(lambda: service.metric("tidings_notifications_deliveries_total") >= 3)
     assert titles(backend) == ["Title of a", "Title of a", "Title of b"]
+
+
+def test_webhook_says_when_it_is_tried_again(service: NotificationsProcess, backend: HookServer) -> None:
+    answers = [respond({}, 429, **{"Retry-After": "600"}), respond({})]
+
+    def answer(handler: Handler, request: dict[str, Any]) -> None:
+        answers.pop(0)(handler, request)
+
+    backend.answer = answer
+    notify(service, "later")
+    wait_until(lambda: service.metric("tidings_notifications_deliveries_total") >= 1)
+    # The first pause without the header is at most 10 s.
+    (due_ms,) = rows(service, "SELECT due_ms FROM tidings_delivery")
+    assert due_ms - time.time() * 1000 > 500_000
+    notify(service, "now")
+    wait_until(lambda: titles(backend) == ["Title of later", "Title of now"])
+
+
+def test_accepted_webhook_is_not_repeated_whatever_its_response_holds(
+    service: NotificationsProcess, backend: HookServer
+) -> None:
+    backend.answer = respond(b"x" * 100_000)
+    notify(service, "a")
+    wait_until(lambda: service.metric("tidings_notifications_deliveries_total") >= 1)
+    assert rows(service, "SELECT due_ms FROM tidings_delivery") == []
+    assert titles(backend) == ["Title of a"]
 
 
 def test_slow_webhook_delays_no_other(

@@ -42,6 +42,7 @@ class NotificationsProcess:
     def __init__(self, config: Path, database_url: str, *flags: str, port: int | None = None) -> None:
         self.port = port or free_port()
         self._config = config
+        self.database_url = database_url
         self._flags = ("--database", database_url, *flags)
         self._process: subprocess.Popen[bytes] | None = None
         self.log = config.parent / f"notifications-{self.port}.log"

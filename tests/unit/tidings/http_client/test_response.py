@@ -168,3 +168,25 @@ def test_hostile_head_is_rejected_in_little_time(part: bytes) -> None:
         with pytest.raises(BadHttpResponse):
             read(data + b"\x00\r\n\r\n")
     assert time.process_time() - began_s < 2
+
+
+@pytest.mark.parametrize(
+    ("data", "body"),
+    [
+        (OK + b"Retry-After: 7\r\nContent-Length: 2\r\n\r\n{}", b"{}"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"Retry-After: 7\r\nContent-Length: 1001\r\n\r\n", b""),
+        (OK + b"Retry-After: 7\r\nContent-Length: 2\r\n\r\n{", b""),
+        (OK + b"Retry-After: 7\r\n\r\n", b""),
+        (OK + b"Retry-After: 7\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", b""),
+    ],
+)
+def test_status_and_headers_are_read_although_the_body_cannot_be(data: bytes, body: bytes) -> None:
+    response = ResponseReader(receive_from(data, 7), body_max_bytes=1000).read_status()
+    assert (response.status, response.body, response.keep_alive) == (200, body, False)
+    assert (response.header("Retry-After"), response.header("Location")) == ("7", None)
+
+
+@pytest.mark.parametrize("data", [b"", OK, b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", b"HTTP/1.1 101 S\r\n\r\n"])
+def test_status_without_a_valid_head_is_an_error(data: bytes) -> None:
+    with pytest.raises(BadHttpResponse):
+        ResponseReader(receive_from(data, 7), body_max_bytes=1000).read_status()

@@ -57,6 +57,8 @@ def test_categories_and_limits_are_read(tmp_path: Path) -> None:
         ('[notifications]\nurl = "http://127.0.0.1:8010/inbox"', "without a path"),
         ('[notifications]\nurl = "http://ann:pa55word@127.0.0.1"', "without a path or a password"),
         ('[notifications]\nurl = "http://127.0.0.1:65536"', "[Pp]ort"),
+        ('[notifications.categories.a]\nwebhook = "https://shop.example:65536/mail"', "[Pp]ort"),
+        ('[notifications.categories.a]\nwebhook = "https://shop.example:0/mail"', "webhook must be an address"),
     ],
 )
 def test_wrong_setting_is_rejected(tmp_path: Path, text: str, message: str) -> None:
