@@ -22,7 +22,7 @@ PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Order 42</
   hub.channel("orders:42").on("shipped", (order) => {
     document.querySelector("#status").textContent = `shipped by ${order.carrier}`;
   });
-  document.querySelector("tidings-inbox").inbox = await hub.inbox();
+  document.querySelector("tidings-inbox").hub = hub;
 </script></html>
 """
 app = Flask(__name__)

@@ -1,11 +1,12 @@
 import { delayMs } from "./core/backoff.js";
 import { InboxItems } from "./core/inbox_items.js";
 import { Listeners } from "./core/listeners.js";
+import { NO_INBOX } from "./no_inbox.js";
+import { PendingMarks } from "./pending_marks.js";
 
 /**
  * @typedef {import("./core/error.js").TidingsError} TidingsError
  * @typedef {import("./core/inbox_marks.js").InboxAction} InboxAction
- * @typedef {import("./core/inbox_marks.js").InboxMark} InboxMark
  */
 
 /**
@@ -16,18 +17,8 @@ import { Listeners } from "./core/listeners.js";
  * @typedef {import("./inbox_types.js").InboxSnapshot} InboxSnapshot
  */
 
-// How long the event of a mark may take. Without it the inbox is loaded again.
-const EVENT_WAIT_MS = 5000;
 const PAGE_ITEMS = 30;
 const PAGE_MAX = 100;
-/** @type {InboxSnapshot} */
-const NOT_LOADED = Object.freeze({
-  items: Object.freeze([]),
-  counts: Object.freeze({ unseen: 0, unread: 0 }),
-  state: "loading",
-  error: undefined,
-  hasMore: false,
-});
 
 /**
  * The inbox of the hub's user. It follows the events of the user's channel. Like a collection it is a store: React's
@@ -35,12 +26,11 @@ const NOT_LOADED = Object.freeze({
  */
 export class Inbox {
   /** @type {InboxSnapshot} */
-  #snapshot = NOT_LOADED;
+  #snapshot = NO_INBOX;
   #listeners = new Listeners();
   /** What the hub has. */
   #list;
-  /** @type {Set<InboxMark & {version?: number}>} shown until the hub's event; `version`: of that event */
-  #marks = new Set();
+  #marks;
   /** @type {any[]} events that arrived during a load */
   #held = [];
   /** Identifies the current load: the answer to an earlier one is ignored. */
@@ -52,7 +42,8 @@ export class Inbox {
   #error;
   #cancelRetry = () => {};
   /** @type {(() => void)[]} */
-  #unfollow = [];
+  #onClose;
+  #unfollow = () => {};
   #user = "";
   #isClosed = false;
   #hub;
@@ -69,7 +60,9 @@ export class Inbox {
     this.#session = session;
     this.#options = options;
     this.#list = new InboxItems(options);
-    this.#unfollow.push(hub.on("state", () => this.#onHubState()));
+    this.#marks = PendingMarks.of(session);
+    const [version, show, reload] = [() => this.#list.version, () => this.#show(), () => this.reload()];
+    this.#onClose = [this.#marks.open({ version, show, reload }), hub.on("state", () => this.#onHubState())];
     void this.reload();
     this.#onHubState();
   }
@@ -80,7 +73,7 @@ export class Inbox {
   getSnapshot = () => this.#snapshot;
 
   /** @returns {InboxSnapshot} what a server renders */
-  getServerSnapshot = () => NOT_LOADED;
+  getServerSnapshot = () => NO_INBOX;
 
   /**
    * Calls `listener` now and after each change.
@@ -158,13 +151,31 @@ export class Inbox {
     return (await this.#request("tidings:inbox_preferences", { category, method, enabled })).preferences;
   }
 
+  /**
+   * Another part of the inbox, as `hub.inbox` opens it. Marks of one are shown in all.
+   *
+   * @param {InboxOptions} options
+   * @returns {Inbox} close it as well
+   */
+  part = (options) => new Inbox(this.#hub, this.#session, options);
+
+  /** After a failure: connects at once if the hub is waiting or closed, and loads again. */
+  retry() {
+    // What failed is loaded once the hub is connected.
+    return this.#isOffline ? this.#hub.connect() : this.reload();
+  }
+
+  get #isOffline() {
+    return ["waiting", "closed"].includes(this.#hub.state);
+  }
+
   /** Follows the inbox no longer. */
   close() {
     this.#isClosed = true;
     this.#load = {};
     this.#cancelRetry();
-    this.#unfollow.forEach((off) => off());
-    this.#unfollow = [];
+    this.#unfollow();
+    this.#onClose.forEach((off) => off());
   }
 
   /** The hub has connected, perhaps as another user, or has closed. */
@@ -173,26 +184,30 @@ export class Inbox {
     if (state === "connected" && user !== undefined && user !== this.#user) {
       const wasOther = this.#user !== "";
       this.#user = user;
-      const [offState = () => {}, ...offs] = this.#unfollow;
-      offs.forEach((off) => off());
+      this.#unfollow();
       const channel = this.#hub.channel(`user:${user}`);
-      this.#unfollow = [
-        offState,
-        channel.on("tidings:notification", (/** @type {any} */ event) => this.#onEvent(event)),
-        channel.on("tidings:inbox", (/** @type {any} */ event) => this.#onEvent(event)),
-        channel.on("tidings:gap", () => void this.reload()),
-      ];
+      const onEvent = (/** @type {any} */ event) => this.#onEvent(event);
+      const offs = ["tidings:notification", "tidings:inbox"].map((name) => channel.on(name, onEvent));
+      offs.push(channel.on("tidings:gap", () => void this.reload()));
+      this.#unfollow = () => offs.forEach((off) => off());
       if (wasOther) {
         this.#forget();
         void this.reload();
       }
-    } else if (state === "connected" && this.#error) {
+    } else if (state === "connected" && (this.#error || this.#isEmpty)) {
       void this.reload();
     } else if (state === "closed") {
       // Another user may be the next one.
       this.#forget();
       this.#show();
+    } else if (this.#list.version < 0) {
+      this.#show();
     }
+  }
+
+  /** Nothing is loaded, or about to be: the hub was closed. */
+  get #isEmpty() {
+    return this.#list.version < 0 && !this.#isLoading;
   }
 
   #forget() {
@@ -256,21 +271,9 @@ export class Inbox {
    * @param {string[]} [ids] unset: all
    * @returns {Promise<void>} rejects with a TidingsError; then the items are as before
    */
-  async #mark(action, ids) {
-    /** @type {InboxMark & {version?: number}} */
-    const mark = { action, ids, atMs: Date.now() };
-    this.#marks.add(mark);
-    this.#show();
-    try {
-      const { version } = await this.#request("tidings:inbox_mark", ids ? { action, ids } : { action, all: true });
-      mark.version = version;
-      this.#session.environment.setTimer(() => this.#marks.has(mark) && void this.reload(), EVENT_WAIT_MS);
-    } catch (error) {
-      this.#marks.delete(mark);
-      throw error;
-    } finally {
-      this.#show();
-    }
+  #mark(action, ids) {
+    // With what is known of the items, so that another inbox counts and lists those that it has not loaded.
+    return this.#marks.send({ action, ids, items: ids && this.#list.known(ids), atMs: Date.now() });
   }
 
   /**
@@ -286,10 +289,11 @@ export class Inbox {
       return;
     }
     const { version, next } = this.#list;
-    this.#marks.forEach((mark) => Number(mark.version) <= version && this.#marks.delete(mark));
-    const error = this.#error;
+    // Without a connection nothing can be loaded.
+    const error = this.#error ?? (version < 0 && this.#isOffline ? this.#hub.error : undefined);
     const state = error ? "failed" : version < 0 ? "loading" : "ready";
-    this.#snapshot = Object.freeze({ ...this.#list.shown([...this.#marks]), state, error, hasMore: next !== null });
+    const shown = this.#list.shown(this.#marks.after(version));
+    this.#snapshot = Object.freeze({ ...shown, state, error, hasMore: next !== null });
     this.#listeners.emit("change", this.#snapshot);
   }
 }

@@ -1,9 +1,11 @@
 // `<tidings-inbox>`: a bell with a badge, and a panel with the user's notifications. It needs no framework.
 import { Bell } from "./inbox_element/bell.js";
 import { ConnectedElement } from "./inbox_element/connected_element.js";
-import { create } from "./inbox_element/dom.js";
+import { ItemActions } from "./inbox_element/item_actions.js";
 import { Panel } from "./inbox_element/panel.js";
-import { updateSwitches } from "./inbox_element/preferences.js";
+import { Parts } from "./inbox_element/parts.js";
+import { preferencesIn, updateSwitches } from "./inbox_element/preferences.js";
+import { RepeatingTimer } from "./inbox_element/repeating_timer.js";
 import { STYLE } from "./inbox_element/style.js";
 import { labelOf, TEXTS } from "./inbox_element/texts.js";
 
@@ -19,6 +21,10 @@ export class TidingsInbox extends ConnectedElement {
   texts = {};
   #panel = /** @type {Panel} */ (/** @type {unknown} */ (undefined));
   #bell = /** @type {Bell} */ (/** @type {unknown} */ (undefined));
+  #actions = /** @type {ItemActions} */ (/** @type {unknown} */ (undefined));
+  #parts = new Parts(() => this.onChange());
+  #timer = new RepeatingTimer(() => this.#panel.rows.showTimes(Date.now()));
+  #watchEnd = () => {};
   #disconnected = new AbortController();
   #words = /** @type {import("./inbox_element/texts.js").Texts} */ (TEXTS);
 
@@ -37,15 +43,24 @@ export class TidingsInbox extends ConnectedElement {
   /** @override */
   disconnectedCallback() {
     this.#disconnected.abort();
+    this.close();
     super.disconnectedCallback();
+  }
+
+  /** @override */
+  onInbox() {
+    this.#parts.close();
   }
 
   /** Opens the panel and marks everything as seen. */
   open() {
     this.#panel.element.hidden = false;
+    this.#panel.scroll.scrollTop = 0;
+    this.#actions.forgetPreferences();
     this.#panel.place();
     this.#bell.button.setAttribute("aria-expanded", "true");
     this.onChange();
+    this.#timer.start();
     this.#panel.scroll.focus();
     this.#seeAll();
   }
@@ -53,7 +68,11 @@ export class TidingsInbox extends ConnectedElement {
   close() {
     if (!this.#panel.element.hidden) {
       const hadFocus = this.#panel.element.contains(this.shadowRoot?.activeElement ?? null);
+      this.#panel.menu.close();
+      this.#panel.toast.hide();
       this.#panel.element.hidden = true;
+      this.#timer.stop();
+      this.#parts.close();
       this.#bell.button.setAttribute("aria-expanded", "false");
       if (hadFocus) {
         this.#bell.button.focus();
@@ -74,18 +93,36 @@ export class TidingsInbox extends ConnectedElement {
     this.#words = { ...TEXTS, ...Object.fromEntries(attributes), ...this.texts };
     this.#panel = new Panel(this.#words);
     this.#bell = new Bell(this.#words);
+    this.#actions = new ItemActions(this.#panel, () => this.#tabStore);
     root.replaceChildren(this.#bell.button, this.#bell.live, this.#panel.element);
     this.#bell.button.addEventListener("click", () => (this.#panel.element.hidden ? this.open() : this.close()));
     const { element, end, scroll } = this.#panel;
     element.addEventListener("click", (event) => this.#onClick(event));
     element.addEventListener("change", ({ target }) => this.#onSwitch(/** @type {HTMLInputElement} */ (target)));
     element.addEventListener("keydown", (event) => this.#onKey(event));
-    const onEnd = (/** @type {IntersectionObserverEntry[]} */ entries) => {
-      if (entries.some(({ isIntersecting }) => isIntersecting)) {
-        void this.#attempt(() => this.inbox?.loadMore());
-      }
+    const observer = new IntersectionObserver((entries) => this.#onEnd(entries), { root: scroll, rootMargin: "400px" });
+    // Begins again, so that it also calls if the end is still near after a change.
+    this.#watchEnd = () => {
+      observer.unobserve(end);
+      observer.observe(end);
     };
-    new IntersectionObserver(onEnd, { root: scroll, rootMargin: "400px" }).observe(end);
+  }
+
+  /** @param {IntersectionObserverEntry[]} entries */
+  #onEnd(entries) {
+    if (!entries.at(-1)?.isIntersecting) {
+      return;
+    }
+    if (this.#panel.grow()) {
+      this.#update();
+    } else {
+      void this.#attempt(() => this.#tabStore?.loadMore());
+    }
+  }
+
+  /** @returns {InboxStore | undefined} what the selected tab shows */
+  get #tabStore() {
+    return this.#parts.store(this.inbox, this.#panel.tab);
   }
 
   /** @override */
@@ -94,7 +131,7 @@ export class TidingsInbox extends ConnectedElement {
     this.#bell.update(snapshot.counts.unseen);
     this.#panel.isOnline = navigator.onLine;
     if (!this.#panel.element.hidden) {
-      this.#panel.update(snapshot, /** @type {HTMLElement | null} */ (this.closest("[lang]"))?.lang || undefined);
+      this.#update();
       this.#seeAll();
       void this.#showLabels();
     }
@@ -109,12 +146,23 @@ export class TidingsInbox extends ConnectedElement {
     if (store && store !== this.#labelled && this.snapshot.items.length > 0) {
       this.#labelled = store;
       try {
-        const preferences = preferencesIn(await store.preferences());
+        const preferences = await this.#actions.preferences();
         this.#panel.rows.setLabels(new Map(preferences.map((each) => [each.category, labelOf(each)])));
       } catch (error) {
         this.report(error);
       }
     }
+  }
+
+  #update() {
+    const hasArchive = this.inbox?.part !== undefined;
+    if (this.#panel.tab === "archived" && !hasArchive) {
+      this.#panel.tab = "all";
+    }
+    const snapshot = this.#parts.snapshot(this.inbox, this.#panel.tab, this.snapshot);
+    const language = /** @type {HTMLElement | null} */ (this.closest("[lang]"))?.lang || undefined;
+    this.#panel.update(snapshot, hasArchive, language);
+    this.#watchEnd();
   }
 
   #isSeeing = false;
@@ -136,22 +184,23 @@ export class TidingsInbox extends ConnectedElement {
     const path = /** @type {HTMLElement[]} */ (event.composedPath().filter((node) => node instanceof HTMLElement));
     const target = path.find((node) => node.dataset["action"]);
     const id = path.find((node) => node.dataset["id"])?.dataset["id"] ?? "";
-    const store = this.inbox;
+    if (path.includes(this.#panel.menu.element)) {
+      this.#panel.menu.close();
+    }
     /** @type {Record<string, () => unknown>} */
     const actions = {
       open: () => this.#openItem(event, id),
-      read: () => store?.markRead([id]),
-      unread: () => store?.markUnread([id]),
-      archive: () => store?.archive([id]),
-      "read-all": () => store?.markAllRead(),
-      retry: () => this.retry(),
-      preferences: async () => this.#panel.showPreferences(preferencesIn(await store?.preferences())),
+      "read-all": () => this.inbox?.markAllRead(),
+      retry: () => this.retry(this.#tabStore),
+      undo: () => this.#panel.toast.undo(),
+      preferences: () => this.#openPreferences(),
       back: () => this.#leavePreferences(),
       close: () => this.close(),
-      tab: () => this.#select(target?.dataset["tab"] ?? "all"),
+      tab: () => this.#select(/** @type {import("./inbox_element/panel.js").Tab} */ (target?.dataset["tab"])),
     };
-    const action = actions[target?.dataset["action"] ?? ""];
-    if (action) {
+    const name = target?.dataset["action"] ?? "";
+    const action = actions[name] ?? this.#actions.get(name, id, target);
+    if (action && target?.getAttribute("aria-disabled") !== "true") {
       void this.#attempt(action);
     }
   }
@@ -168,14 +217,19 @@ export class TidingsInbox extends ConnectedElement {
     if (!this.dispatchEvent(opening)) {
       event.preventDefault();
     }
-    return item?.read_at === null ? this.inbox?.markRead([id]) : undefined;
+    return item?.read_at === null ? this.#tabStore?.markRead([id]) : undefined;
   }
 
-  /** @param {string} tab */
+  /** @param {import("./inbox_element/panel.js").Tab} tab */
   #select(tab) {
-    this.#panel.tab = tab;
-    this.#panel.scroll.scrollTop = 0;
+    this.#panel.select(tab);
     this.onChange();
+  }
+
+  async #openPreferences() {
+    const preferences = preferencesIn(await this.inbox?.preferences());
+    this.#actions.forgetPreferences();
+    this.#panel.showPreferences(preferences);
   }
 
   #leavePreferences() {
@@ -216,20 +270,11 @@ export class TidingsInbox extends ConnectedElement {
       await action();
       return true;
     } catch (error) {
-      this.#panel.notice.hidden = false;
-      this.#panel.notice.replaceChildren(create("span", {}, this.#words.actionFailed));
+      this.#panel.toast.show(this.#words.actionFailed);
       this.report(error);
       return false;
     }
   }
-}
-
-/**
- * @param {any} response the list, or the hub's response that has it
- * @returns {import("./inbox_element/preferences.js").Preference[]}
- */
-function preferencesIn(response) {
-  return Array.isArray(response) ? response : (response?.preferences ?? []);
 }
 
 if (globalThis.customElements && !customElements.get("tidings-inbox")) {

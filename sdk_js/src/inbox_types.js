@@ -29,6 +29,8 @@
  * @typedef {object} InboxHub
  * @property {string} state
  * @property {string | undefined} user
+ * @property {TidingsError | undefined} error
+ * @property {() => void} connect
  * @property {(event: "state", listener: () => void) => () => void} on
  * @property {(name: string) => {on: (event: any, listener: any) => () => void}} channel
  */

@@ -1,4 +1,5 @@
 import { useEffect, useInsertionEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
+import { NO_INBOX } from "./no_inbox.js";
 
 /**
  * Calls `handler` for an event of a channel while the component is mounted. The channel may be created in the render,
@@ -46,29 +47,23 @@ export function usePresence({ hub, name }) {
   return useSyncExternalStore(subscribe, getSnapshot, getServerSnapshot);
 }
 
-/** @type {import("./inbox_types.js").InboxSnapshot} */
-const NOTHING = Object.freeze({
-  items: Object.freeze([]),
-  counts: Object.freeze({ unseen: 0, unread: 0 }),
-  state: "loading",
-  error: undefined,
-  hasMore: false,
-});
-const getNothing = () => NOTHING;
+const getNothing = () => NO_INBOX;
 const ignore = () => () => {};
 
 /**
  * The current snapshot of the user's inbox, or of the part of it that the options name, and the inbox itself for its
- * actions, such as `inbox?.markRead(ids)`. It is undefined until its code is loaded. The hub may not be created in the
- * render; the options may.
+ * actions, such as `inbox?.markRead(ids)`. It is undefined until its code is loaded. `retry()` loads again what failed,
+ * the code as well. The hub may not be created in the render; the options may.
  *
  * @param {import("./hub.js").Hub} hub
  * @param {import("./inbox_types.js").InboxOptions} [options]
- * @returns {import("./inbox_types.js").InboxSnapshot & {inbox: import("./inbox.js").Inbox | undefined}}
+ * @returns {import("./inbox_types.js").InboxSnapshot & {inbox: import("./inbox.js").Inbox | undefined,
+ *   retry: () => void}}
  */
 export function useInbox(hub, { category, archived, unread, limit } = {}) {
   const [inbox, setInbox] = useState(/** @type {import("./inbox.js").Inbox | undefined} */ (undefined));
   const [error, setError] = useState(/** @type {any} */ (undefined));
+  const [attempt, setAttempt] = useState(0);
   useEffect(() => {
     /** @type {import("./inbox.js").Inbox | undefined} */
     let opened;
@@ -88,7 +83,8 @@ export function useInbox(hub, { category, archived, unread, limit } = {}) {
       opened?.close();
       setInbox(undefined);
     };
-  }, [hub, category, archived, unread, limit]);
+  }, [hub, category, archived, unread, limit, attempt]);
   const snapshot = useSyncExternalStore(inbox?.subscribe ?? ignore, inbox?.getSnapshot ?? getNothing, getNothing);
-  return { ...snapshot, ...(error && { state: "failed", error }), inbox };
+  const retry = () => void (inbox ? inbox.retry() : setAttempt(attempt + 1));
+  return { ...snapshot, ...(error && { state: "failed", error }), inbox, retry };
 }

@@ -161,3 +161,70 @@ test("reload loads a failed inbox again", async () => {
   await answer(harness);
   assert.deepEqual([inbox.getSnapshot().state, idsOf(inbox)], ["ready", ["n2", "n1"]]);
 });
+
+test("a mark is shown in all inboxes of the hub at once, with counts, also where its item is not loaded", async () => {
+  const { harness, inbox } = await begin();
+  await answer(harness);
+  const news = await harness.hub.inbox({ category: "news" });
+  const archived = inbox.part({ archived: true });
+  await settle();
+  await answer(harness, { items: [] });
+  await answer(harness, { items: [] });
+  const moved = inbox.archive(["n2"]);
+  assert.deepEqual([idsOf(inbox), idsOf(news), idsOf(archived)], [["n1"], [], ["n2"]]);
+  const counts = { unseen: 1, unread: 1 };
+  for (const { getSnapshot } of [inbox, news, archived]) {
+    assert.deepEqual(getSnapshot().counts, counts);
+  }
+  // An inbox that is opened meanwhile has it as well.
+  const late = await harness.hub.inbox();
+  const { respond } = harness.link.nextRequest("tidings:inbox_mark");
+  await answer(harness);
+  assert.deepEqual([idsOf(late), late.getSnapshot().counts], [["n1"], counts]);
+  respond({ version: 6 });
+  await moved;
+  const changed = [{ id: "n2", seen_at: null, read_at: null, archived_at: 8 }];
+  await emit(harness, "tidings:inbox", { changed, counts, version: 6 });
+  // The archive does not know the item that has come in, so it loads.
+  await answer(harness, { items: [itemOf(2, { archived_at: 8 })], counts, version: 6 });
+  assert.deepEqual([idsOf(inbox), idsOf(archived), idsOf(late)], [["n1"], ["n2"], ["n1"]]);
+  assert.deepEqual([inbox, news, archived, late].map(({ getSnapshot }) => getSnapshot().counts.unread), [1, 1, 1, 1]);
+  assert.equal(harness.link.requests.length, 0);
+});
+
+test("a mark that is refused is taken back in all inboxes; a closed one shows it no longer", async () => {
+  const { harness, inbox } = await begin();
+  await answer(harness);
+  const other = inbox.part({});
+  const closed = inbox.part({});
+  await settle();
+  await answer(harness);
+  await answer(harness);
+  closed.close();
+  const marked = inbox.markRead(["n1"]);
+  assert.deepEqual([other, closed].map(({ getSnapshot }) => getSnapshot().counts.unread), [1, 2]);
+  harness.link.nextRequest("tidings:inbox_mark").respond({ error: { code: "forbidden", message: "No." } });
+  await assert.rejects(marked, { code: "forbidden" });
+  assert.deepEqual(other.getSnapshot().counts, { unseen: 2, unread: 2 });
+});
+
+test("without a connection an inbox that is not loaded is failed, and retry connects", async () => {
+  const harness = new SessionHarness();
+  const inbox = await harness.hub.inbox();
+  await settle();
+  await harness.link.disconnect({ message: "No route." });
+  assert.deepEqual([inbox.getSnapshot().state, inbox.getSnapshot().error?.message], ["failed", "No route."]);
+  void inbox.retry();
+  await settle();
+  await harness.link.accept();
+  await answer(harness);
+  assert.equal(inbox.getSnapshot().state, "ready");
+  harness.hub.close();
+  assert.deepEqual([inbox.getSnapshot().state, inbox.getSnapshot().error?.code], ["failed", "closed"]);
+  // The same user signs in again.
+  void inbox.retry();
+  await settle();
+  await harness.link.accept();
+  await answer(harness);
+  assert.deepEqual([inbox.getSnapshot().state, idsOf(inbox)], ["ready", ["n2", "n1"]]);
+});

@@ -349,15 +349,23 @@ test("useInbox: the snapshot of the inbox for the options of the last render", a
   assert.equal([...inboxes].every((inbox) => inbox === undefined || inbox.getSnapshot().counts.unseen === 1), true);
 });
 
-test("useInbox: a part that cannot be loaded is a failed inbox", async () => {
+test("useInbox: code that cannot be loaded is a failed inbox, and retry loads it", async () => {
   const harness = new SessionHarness();
   await accepted(harness);
   const error = new Error("offline");
-  harness.session.environment.parts = { ...harness.session.environment.parts, inbox: () => Promise.reject(error) };
+  const { parts } = harness.session.environment;
+  harness.session.environment.parts = { ...parts, inbox: () => Promise.reject(error) };
+  /** @type {() => void} */
+  let retry = () => {};
   const page = await render(() => {
-    const { state, error: shown, inbox } = useInbox(harness.hub);
+    const { state, error: shown, inbox, retry: again } = useInbox(harness.hub);
+    retry = again;
     return `${state} ${shown?.message} ${inbox}`;
   }, {});
   await pass(harness);
   assert.equal(page.text(), "failed offline undefined");
+  harness.session.environment.parts = parts;
+  await act(retry);
+  await answerPages(harness, "It has shipped");
+  assert.equal(page.text(), "ready undefined [object Object]");
 });

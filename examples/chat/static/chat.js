@@ -30,7 +30,7 @@ hub.on("state", (state) => {
 });
 
 // The bell, and pushes when no page is open.
-hub.inbox().then((inbox) => { document.querySelector("tidings-inbox").inbox = inbox; });
+document.querySelector("tidings-inbox").hub = hub;
 if ("push" in document.body.dataset) {
   hub.push().then((push) => {
     push.subscribe(({ state }) => { byId("push").hidden = state !== "off"; });

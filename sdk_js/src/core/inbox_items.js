@@ -70,12 +70,25 @@ export class InboxItems {
    * @returns {{items: readonly InboxItem[], counts: Readonly<InboxCounts>}}
    */
   shown(marks) {
-    const before = [...this.#items.values()];
+    // Marked elsewhere, and not loaded here: they count, and are listed unless they are on a later page.
+    const others = new Map(marks.flatMap(({ items = [] }) => items).map((item) => [item.id, item]));
+    this.#items.forEach((_, id) => others.delete(id));
+    const before = [...this.#items.values(), ...others.values()];
     const after = before.map((item) => marks.reduce(markedItem, item));
+    const isShown = (/** @type {InboxItem} */ item) =>
+      isListed(item, this.#filter) && (!others.has(item.id) || this.#isNear(item.id));
     return {
-      items: Object.freeze(after.filter((item) => isListed(item, this.#filter)).sort(byAge)),
+      items: Object.freeze(after.filter(isShown).sort(byAge)),
       counts: Object.freeze(markedCounts(this.#counts, before, after, marks)),
     };
+  }
+
+  /**
+   * @param {string[]} ids
+   * @returns {InboxItem[]} those that are loaded
+   */
+  known(ids) {
+    return ids.flatMap((id) => this.#items.get(id) ?? []);
   }
 
   /**
@@ -110,8 +123,16 @@ export class InboxItems {
    */
   #isMissing(state) {
     const { archived, unread } = this.#filter;
-    // Ids grow with time, so one below all others is on a later page.
+    return isListed(state, { archived, unread }) && this.#isNear(state.id);
+  }
+
+  /**
+   * @param {string} id of a notification that is not loaded
+   * @returns {boolean} whether its place is among those that are, and not on a later page
+   */
+  #isNear(id) {
+    // Ids grow with time.
     const oldest = this.next === null ? "" : ([...this.#items.keys()].sort()[0] ?? "");
-    return isListed(state, { archived, unread }) && state.id > oldest;
+    return this.version >= 0 && id > oldest;
   }
 }

@@ -10,9 +10,10 @@
 /** @typedef {"seen" | "read" | "unread" | "archive" | "unarchive"} InboxAction */
 
 /**
- * A mark that the page shows, although the hub may not have it yet.
+ * A mark that the page shows, although the hub may not have it yet. `items`: those of the ids that were loaded where it
+ * was made, as the hub has them.
  *
- * @typedef {{action: InboxAction, ids?: string[] | undefined, atMs: number}} InboxMark
+ * @typedef {{action: InboxAction, ids?: string[] | undefined, items?: InboxItem[] | undefined, atMs: number}} InboxMark
  */
 
 /** The time that an action changes, and whether it sets it. */

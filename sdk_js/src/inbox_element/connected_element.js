@@ -72,18 +72,24 @@ export class ConnectedElement extends Base {
   /** The snapshot is another one. */
   onChange() {}
 
+  /** The inbox is another one. */
+  onInbox() {}
+
   /** @param {unknown} error */
   report(error) {
     this.dispatchEvent(new CustomEvent("tidings-error", { detail: error, bubbles: true, composed: true }));
   }
 
-  /** @returns {unknown} loads again what failed, or the next page */
-  retry() {
-    const store = this.#store;
+  /**
+   * @param {InboxStore | undefined} [store] the inbox, or a part of it
+   * @returns {unknown} loads again what failed, or the next page
+   */
+  retry(store = this.#store) {
     if (!store) {
       return this.#connect();
     }
-    return store.getSnapshot().state === "failed" && store.reload ? store.reload() : store.loadMore();
+    const again = store.getSnapshot().state === "failed" ? (store.retry ?? store.reload) : undefined;
+    return again ? again.call(store) : store.loadMore();
   }
 
   /** Opens the inbox of `hub`, or over a connection of its own. */
@@ -94,12 +100,17 @@ export class ConnectedElement extends Base {
     const connection = new ElementConnection();
     this.#connection = connection;
     this.#unopened = { ...NONE, state: "loading" };
+    this.onChange();
     try {
       const inbox = await connection.open(this, this.#hub);
       if (inbox) {
         this.#show(inbox);
       }
     } catch (error) {
+      connection.close();
+      if (this.#connection !== connection) {
+        return;
+      }
       this.#connection = undefined;
       this.#unopened = { ...NONE, state: "failed", error };
       this.onChange();
@@ -111,7 +122,10 @@ export class ConnectedElement extends Base {
   #show(store) {
     this.#unfollow();
     this.#unfollow = () => {};
-    this.#store = store;
+    if (this.#store !== store) {
+      this.#store = store;
+      this.onInbox();
+    }
     if (this.isConnected) {
       this.#unfollow = store?.subscribe(() => this.onChange()) ?? this.#unfollow;
       this.onChange();

@@ -1,12 +1,18 @@
 import { create, icon, iconButton } from "./dom.js";
+import { Menu } from "./menu.js";
 import { preferenceGroups } from "./preferences.js";
 import { main, Rows } from "./rows.js";
+import { Toast } from "./toast.js";
 
-const SKELETONS = 5;
+const SKELETONS = 6;
+const EMPTY_ICONS = /** @type {const} */ ({ all: "bell", unread: "check", archived: "archive" });
+const TABS = /** @type {const} */ (["all", "unread", "archived"]);
+
+/** @typedef {typeof TABS[number]} Tab */
 
 /**
  * @typedef {object} Snapshot
- * @property {readonly import("./rows.js").Item[]} items
+ * @property {readonly import("./row.js").Item[]} items
  * @property {{unseen: number, unread: number}} counts
  * @property {"loading" | "ready" | "failed"} state
  * @property {unknown} error
@@ -15,10 +21,13 @@ const SKELETONS = 5;
 
 /** What opens below the bell: the list with its tabs, or the preferences. */
 export class Panel {
+  /** @type {Tab} */
   tab = "all";
   isOnline = true;
   /** @type {readonly import("./preferences.js").Preference[] | undefined} */
   preferences;
+  #unread = create("span", { class: "tab-count" });
+  #isAtStart = true;
 
   /** @param {import("./texts.js").Texts} texts */
   constructor(texts) {
@@ -26,25 +35,39 @@ export class Panel {
     this.list = create("ul", { part: "list", "aria-label": texts.title });
     this.rows = new Rows(this.list);
     this.message = create("div", { class: "message", part: "message" });
-    this.end = create("div", { class: "end" });
+    this.end = create("div", { class: "end", "aria-hidden": "true" }, createSkeleton());
+    this.menu = new Menu(texts.more);
+    this.toast = new Toast(texts.undo);
     this.scroll = create("div", { class: "scroll", role: "tabpanel", id: "list", tabindex: "-1" });
     this.scroll.append(this.message, this.list, this.end);
     this.tabs = create("div", { class: "tabs", role: "tablist", part: "tabs", "aria-label": texts.title });
-    this.tabs.append(...["all", "unread"].map((name) => this.#createTab(name)));
+    this.tabs.append(...TABS.map((name) => this.#createTab(name)));
     this.notice = create("div", { class: "notice", part: "notice", role: "status" });
     // No <header>: the page has its own landmarks.
     this.header = create("div", { class: "header", part: "header" });
     this.element = create("div", { class: "panel", part: "panel", role: "dialog", "aria-label": texts.title });
-    this.element.append(this.header, this.tabs, this.notice, this.scroll);
+    this.element.append(this.header, this.tabs, this.notice, this.scroll, this.toast.element, this.menu.element);
     this.element.hidden = true;
+    this.scroll.addEventListener("scroll", () => this.#onScroll(), { passive: true });
+    this.element.addEventListener("pointerdown", ({ target }) => {
+      const part = /** @type {Element} */ (target);
+      if (!part.closest(".menu, [data-action=menu]")) {
+        this.menu.close();
+      }
+    });
     this.#showHeader();
   }
 
-  /** @param {string} name */
+  /** @param {Tab} name */
   #createTab(name) {
-    const label = name === "all" ? this.texts.all : this.texts.unread;
+    const label = this.texts[name];
     const attributes = { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": "list" };
-    return create("button", { ...attributes, part: "tab", "data-action": "tab", "data-tab": name }, label);
+    const tab = create("button", { ...attributes, part: "tab", "data-action": "tab", "data-tab": name }, label);
+    if (name === "unread") {
+      // The space is for screen readers.
+      tab.append(" ", this.#unread);
+    }
+    return tab;
   }
 
   #showHeader() {
@@ -88,18 +111,26 @@ export class Panel {
   }
 
   /**
-   * @param {Snapshot} snapshot
+   * @param {Snapshot} snapshot of the selected tab
+   * @param {boolean} hasArchive
    * @param {string | undefined} language
    */
-  update(snapshot, language) {
+  update(snapshot, hasArchive, language) {
     if (this.preferences) {
       return;
     }
-    const items = snapshot.items.filter(({ read_at: readAt }) => this.tab === "all" || readAt === null);
-    this.rows.update(items, this.texts, language);
+    const { items, counts } = snapshot;
+    if (this.#isAtStart) {
+      this.rows.shrink();
+    }
+    this.rows.update(items, { texts: this.texts, language });
+    if (this.menu.id !== undefined && !this.rows.item(this.menu.id)) {
+      this.menu.close();
+    }
     this.list.hidden = items.length === 0;
-    this.end.hidden = !snapshot.hasMore || snapshot.state !== "ready";
-    this.#updateTabs(snapshot.counts.unread);
+    this.#updateEnd(snapshot);
+    this.#updateTabs(counts.unread, hasArchive);
+    this.header.querySelector("[data-action=read-all]")?.setAttribute("aria-disabled", `${counts.unread === 0}`);
     this.#updateNotice(snapshot);
     this.message.hidden = items.length > 0;
     const kind = this.#messageKind(snapshot);
@@ -110,17 +141,42 @@ export class Panel {
     }
   }
 
-  /** @param {number} unread */
-  #updateTabs(unread) {
-    for (const tab of this.tabs.children) {
+  #onScroll() {
+    this.menu.close();
+    // Here and not with a change, which would have to wait for the layout.
+    this.#isAtStart = this.scroll.scrollTop === 0;
+  }
+
+  /** @param {Tab} tab */
+  select(tab) {
+    this.tab = tab;
+    this.rows.clear();
+    this.scroll.scrollTop = 0;
+  }
+
+  /** @param {Snapshot} snapshot */
+  #updateEnd({ hasMore, state }) {
+    this.end.hidden = !this.rows.hasMore && (!hasMore || state !== "ready");
+  }
+
+  /** @returns {boolean} whether rows were added for notifications that are loaded */
+  grow() {
+    return !this.preferences && this.rows.grow();
+  }
+
+  /**
+   * @param {number} unread
+   * @param {boolean} hasArchive
+   */
+  #updateTabs(unread, hasArchive) {
+    for (const tab of /** @type {Iterable<HTMLElement>} */ (this.tabs.children)) {
       const isSelected = tab.id === `tab-${this.tab}`;
       tab.setAttribute("aria-selected", `${isSelected}`);
       tab.setAttribute("tabindex", isSelected ? "0" : "-1");
-      if (tab.id === "tab-unread") {
-        const count = unread > 0 ? [" ", create("span", { class: "tab-count" }, `${unread}`)] : [];
-        tab.replaceChildren(this.texts.unread, ...count);
-      }
+      tab.hidden = tab.id === "tab-archived" && !hasArchive;
     }
+    this.#unread.textContent = `${unread}`;
+    this.#unread.hidden = unread === 0;
     this.scroll.setAttribute("aria-labelledby", `tab-${this.tab}`);
   }
 
@@ -137,31 +193,29 @@ export class Panel {
   }
 
   /** @param {Snapshot} snapshot */
-  #messageKind({ items, state, hasMore }) {
+  #messageKind({ state, hasMore }) {
     if (state !== "ready") {
       return state;
     }
-    return hasMore && items.length > 0 ? "loading" : `empty-${this.tab}`;
+    return hasMore ? "loading" : `empty-${this.tab}`;
   }
 
   /** @param {string} kind */
   #messageOf(kind) {
     const { texts } = this;
     if (kind === "loading") {
-      const bones = Array.from({ length: SKELETONS }, () => {
-        const lines = create("div", {}, create("i"), create("i"));
-        return create("div", { class: "skeleton", "aria-hidden": "true" }, create("i"), lines);
-      });
+      const bones = Array.from({ length: SKELETONS }, createSkeleton);
       return [create("span", { class: "for-screen-readers", role: "status" }, texts.loading), ...bones];
     }
     const isFailed = kind === "failed";
-    const sign = create("span", { class: "avatar" }, icon(isFailed ? "alert" : "bell"));
+    const sign = create("span", { class: "sign" }, icon(isFailed ? "alert" : EMPTY_ICONS[this.tab]));
     if (isFailed) {
       const retry = create("button", { type: "button", class: "link", "data-action": "retry" }, texts.retry);
       return [sign, create("strong", {}, texts.failed), retry];
     }
-    const words = kind === "empty-unread" ? texts.emptyUnread : texts.empty;
-    return [sign, create("strong", {}, words), create("span", {}, texts.emptyHint)];
+    const words = { all: texts.empty, unread: texts.emptyUnread, archived: texts.emptyArchived }[this.tab];
+    const hint = this.tab === "archived" ? texts.emptyArchivedHint : texts.emptyHint;
+    return [sign, create("strong", {}, words), create("span", {}, hint)];
   }
 
   /**
@@ -172,7 +226,10 @@ export class Panel {
    */
   moveFocus(event, focused) {
     if (focused?.getAttribute("role") === "tab" && ["ArrowLeft", "ArrowRight"].includes(event.key)) {
-      const other = /** @type {HTMLElement} */ (focused.nextElementSibling ?? focused.previousElementSibling);
+      const tabs = /** @type {HTMLElement[]} */ ([...this.tabs.children]).filter((tab) => !tab.hidden);
+      const isLeft = getComputedStyle(this.tabs).direction === "rtl";
+      const index = tabs.findIndex((tab) => tab === focused) + ((event.key === "ArrowLeft") === isLeft ? 1 : -1);
+      const other = /** @type {HTMLElement} */ (tabs.at(index % tabs.length));
       other.click();
       other.focus();
       event.preventDefault();
@@ -189,4 +246,10 @@ export class Panel {
       event.preventDefault();
     }
   }
+}
+
+/** @returns {HTMLElement} the shape of a notification that is not loaded */
+function createSkeleton() {
+  const lines = create("div", {}, create("b"), create("b"), create("b"));
+  return create("div", { class: "skeleton", "aria-hidden": "true" }, create("i"), lines);
 }

@@ -42,3 +42,11 @@ export function updateSwitches(group) {
     box.disabled = isOff && box.dataset["method"] !== "in_app";
   }
 }
+
+/**
+ * @param {any} response the list, or the hub's response that has it
+ * @returns {Preference[]}
+ */
+export function preferencesIn(response) {
+  return Array.isArray(response) ? response : (response?.preferences ?? []);
+}

@@ -1,69 +1,92 @@
-import { create, icon, iconButton, safeUrl } from "./dom.js";
-import { readable, relativeTime } from "./texts.js";
+import { Row } from "./row.js";
+import { readable } from "./texts.js";
+
+// How many rows the list has at first, and how many more when its end is near.
+const STEP = 40;
+// More than this are removed once the user is back at the start.
+const KEPT_MAX = 200;
+
+/** @typedef {import("./row.js").Item} Item */
 
 /**
- * A notification as the hub sends it. Times are in milliseconds since 1970.
- *
- * @typedef {object} Item
- * @property {string} id
- * @property {string} category
- * @property {string} title
- * @property {string | null} [body]
- * @property {string | null} [url]
- * @property {string | null} [icon]
- * @property {number} [count] of a digest
- * @property {number} created_at
- * @property {number | null} seen_at
- * @property {number | null} read_at
- * @property {number | null} archived_at
+ * The rows of a list, newest first. It has no more rows than the user has scrolled to, so a long inbox costs no more
+ * than a short one. A row stays as long as its notification has the same content.
  */
-
-/** The rows of a list, one for each notification. A row is made again only if its notification has changed. */
 export class Rows {
-  /** @type {Map<string, {item: Item, row: HTMLLIElement}>} */
+  /** @type {Map<string, Row>} by the notification's id, in the order of the list */
   #rows = new Map();
+  /** @type {readonly Item[]} */
+  #items = [];
+  #max = STEP;
   /** @type {ReadonlyMap<string, string>} of categories; without one, a row has the category's name */
   #labels = new Map();
+  #language = /** @type {import("./row.js").Language} */ ({});
 
   /** @param {HTMLElement} list */
   constructor(list) {
     this.list = list;
   }
 
+  /** @returns {boolean} whether notifications have no row yet */
+  get hasMore() {
+    return this.#items.length > this.#rows.size;
+  }
+
   /**
    * @param {readonly Item[]} items
-   * @param {import("./texts.js").Texts} texts
-   * @param {string | undefined} language
+   * @param {import("./row.js").Language} language
    */
-  update(items, texts, language) {
+  update(items, language) {
+    this.#items = items;
+    this.#language = language;
     const previous = this.#rows;
-    this.#rows = new Map();
-    /** @type {Element | null} */
-    let next = this.list.firstElementChild;
-    for (const item of items) {
-      const shown = previous.get(item.id);
-      const row = shown?.item === item ? shown.row : createRow(item, this.#labelOf(item), texts, language);
-      if (shown && shown.row !== row) {
-        next = next === shown.row ? row : next;
-        replaceRow(shown.row, row);
-      }
-      if (row === next) {
-        next = next.nextElementSibling;
+    // What was shown stays, also if new ones are above it.
+    const length = Math.max(this.#max, items.findLastIndex(({ id }) => previous.has(id)) + 1);
+    this.#rows = new Map(items.slice(0, length).map((item) => [item.id, this.#rowOf(item, previous.get(item.id))]));
+    previous.forEach((row, id) => this.#rows.has(id) || remove(row));
+    let place = this.list.firstElementChild;
+    for (const { element } of this.#rows.values()) {
+      if (element === place) {
+        place = place.nextElementSibling;
       } else {
-        this.list.insertBefore(row, next);
+        this.list.insertBefore(element, place);
       }
-      this.#rows.set(item.id, { item, row });
-      previous.delete(item.id);
     }
-    previous.forEach(({ row }) => row.remove());
+  }
+
+  /** @returns {boolean} whether there were more notifications to show */
+  grow() {
+    const { hasMore } = this;
+    if (hasMore) {
+      this.#max = this.#rows.size + STEP;
+      this.update(this.#items, this.#language);
+    }
+    return hasMore;
+  }
+
+  /** The start of the list is shown: rows far below it only cost time. */
+  shrink() {
+    if (this.#rows.size > KEPT_MAX) {
+      this.#max = STEP;
+      [...this.#rows].slice(STEP).forEach(([id, row]) => {
+        this.#rows.delete(id);
+        row.element.remove();
+      });
+    }
+  }
+
+  /** For another list. */
+  clear() {
+    this.#rows.clear();
+    this.#items = [];
+    this.#max = STEP;
+    this.list.replaceChildren();
   }
 
   /** @param {ReadonlyMap<string, string>} labels of categories */
   setLabels(labels) {
     this.#labels = labels;
-    for (const { item, row } of this.#rows.values()) {
-      /** @type {Element} */ (row.querySelector("[part=category]")).textContent = this.#labelOf(item);
-    }
+    this.#rows.forEach((row) => row.showLabel(this.#labelOf(row.item)));
   }
 
   /** @param {Item} item */
@@ -71,15 +94,50 @@ export class Rows {
     return this.#labels.get(category) ?? readable(category);
   }
 
-  clear() {
-    this.#rows.clear();
-    this.list.replaceChildren();
+  /** @param {number} nowMs */
+  showTimes(nowMs) {
+    this.#rows.forEach((row) => row.showTime(nowMs));
   }
 
   /** @param {string} id */
   item(id) {
     return this.#rows.get(id)?.item;
   }
+
+  /**
+   * @param {Item} item
+   * @param {Row | undefined} previous
+   * @returns {Row}
+   */
+  #rowOf(item, previous) {
+    if (previous?.update(item)) {
+      return previous;
+    }
+    const row = new Row(item, this.#labelOf(item), this.#language);
+    if (previous) {
+      const hadFocus = hasFocus(previous.element);
+      previous.element.replaceWith(row.element);
+      if (hadFocus) {
+        row.open.focus();
+      }
+    }
+    return row;
+  }
+}
+
+/** @param {Row} row */
+function remove({ element }) {
+  // The focus goes on to the next notification.
+  const next = hasFocus(element) && (element.nextElementSibling ?? element.previousElementSibling);
+  if (next) {
+    main(next).focus({ preventScroll: true });
+  }
+  element.remove();
+}
+
+/** @param {Element} element */
+function hasFocus(element) {
+  return element.contains(/** @type {ShadowRoot} */ (element.getRootNode()).activeElement);
 }
 
 /**
@@ -88,74 +146,4 @@ export class Rows {
  */
 export function main(row) {
   return /** @type {HTMLElement} */ (row.querySelector(".open"));
-}
-
-/**
- * @param {HTMLElement} previous
- * @param {HTMLElement} row takes its place, and the focus if it had it
- */
-function replaceRow(previous, row) {
-  const { activeElement } = /** @type {ShadowRoot} */ (previous.getRootNode());
-  const hadFocus = previous.contains(activeElement);
-  previous.replaceWith(row);
-  if (hadFocus) {
-    main(row).focus();
-  }
-}
-
-/**
- * @param {Item} item
- * @param {string} label of its category
- * @param {import("./texts.js").Texts} texts
- * @param {string | undefined} language
- * @returns {HTMLLIElement}
- */
-function createRow(item, label, texts, language) {
-  const isUnread = item.read_at === null;
-  const time = create(
-    "time",
-    { datetime: new Date(item.created_at).toISOString(), title: new Date(item.created_at).toLocaleString(language) },
-    relativeTime(item.created_at, Date.now(), language),
-  );
-  const meta = create("span", { class: "meta" }, create("span", { part: "category" }, label), time);
-  const title = create("span", { class: "title", part: "title", dir: "auto" }, item.title);
-  if ((item.count ?? 1) > 1) {
-    title.append(" ", create("span", { class: "count" }, `${item.count}`));
-  }
-  const content = create("span", { class: "content" }, title);
-  if (item.body) {
-    content.append(create("span", { class: "body", part: "body", dir: "auto" }, item.body));
-  }
-  content.append(meta);
-  const open = openerOf(item, isUnread ? `${texts.unread}: ` : "");
-  open.append(avatar(item), content);
-  const actions = create(
-    "span",
-    { class: "actions" },
-    isUnread ? iconButton("read", "check", texts.markRead) : iconButton("unread", "dot", texts.markUnread),
-    iconButton("archive", "archive", texts.archive),
-  );
-  const row = create("li", { class: isUnread ? "row unread" : "row", part: "item", "data-id": item.id });
-  row.append(open, actions);
-  return row;
-}
-
-/**
- * @param {Item} item
- * @param {string} prefix for screen readers
- */
-function openerOf(item, prefix) {
-  const href = safeUrl(item.url);
-  const attributes = { class: "open", "data-action": "open" };
-  const opener = href ? create("a", { ...attributes, href }) : create("button", { ...attributes, type: "button" });
-  opener.append(create("span", { class: "for-screen-readers" }, prefix));
-  return opener;
-}
-
-/** @param {Item} item */
-function avatar(item) {
-  const src = safeUrl(item.icon);
-  const frame = create("span", { class: "avatar", part: "icon", "aria-hidden": "true" });
-  frame.append(src ? create("img", { src, alt: "", loading: "lazy" }) : icon("bell"));
-  return frame;
 }

@@ -7,14 +7,20 @@
  * @property {(listener: () => void) => () => void} subscribe
  * @property {() => import("./panel.js").Snapshot} getSnapshot
  * @property {() => unknown} loadMore
- * @property {() => unknown} [reload] for the panel's retry; without it, retry calls `loadMore`
+ * @property {() => unknown} [retry] after a failure; without it, the panel calls `reload` or `loadMore`
+ * @property {() => unknown} [reload]
  * @property {() => unknown} markAllSeen
  * @property {(ids: string[]) => unknown} markRead
  * @property {(ids: string[]) => unknown} markUnread
  * @property {() => unknown} markAllRead
  * @property {(ids: string[]) => unknown} archive
+ * @property {(ids: string[]) => unknown} [unarchive] for the menu of an archived notification, and to undo `archive`
+ * @property {(options: {unread?: boolean, archived?: boolean}) => InboxPart} [part] another part of the same inbox;
+ *   without it, the panel has no archive, and its unread ones are those among the loaded ones
  * @property {() => Promise<any>} preferences
  * @property {(category: string, method: string, enabled: boolean) => Promise<any>} setPreference
  */
+
+/** @typedef {InboxStore & {close: () => void}} InboxPart */
 
 export {};

@@ -1,13 +1,21 @@
-/** The texts of `<tidings-inbox>`. `{n}` is a number. `method…` are the ways to receive a category, in preferences. */
+/**
+ * The texts of `<tidings-inbox>`. `{n}` is a number, `{category}` a name. `method…` are the ways to receive a category,
+ * in preferences.
+ */
 export const TEXTS = Object.freeze({
   title: "Notifications",
   open: "Notifications, {n} unseen",
   all: "All",
   unread: "Unread",
+  archived: "Archived",
   markAllRead: "Mark all as read",
   markRead: "Mark as read",
   markUnread: "Mark as unread",
   archive: "Archive",
+  unarchive: "Move to inbox",
+  more: "More actions",
+  turnOff: "Turn off “{category}”",
+  turnOn: "Turn on “{category}”",
   preferences: "Preferences",
   back: "Back",
   close: "Close",
@@ -15,10 +23,17 @@ export const TEXTS = Object.freeze({
   empty: "You're all caught up",
   emptyHint: "New notifications appear here.",
   emptyUnread: "No unread notifications",
+  emptyArchived: "Nothing is archived",
+  emptyArchivedHint: "What you archive is kept here.",
   failed: "Notifications could not be loaded",
   stale: "Not up to date",
   offline: "You are offline. Showing what was loaded.",
   retry: "Try again",
+  undo: "Undo",
+  isArchived: "Archived",
+  isUnarchived: "Moved to inbox",
+  isOff: "“{category}” is off",
+  isOn: "“{category}” is on",
   actionFailed: "That did not work. Try again.",
   required: "Always on",
   arrived: "{n} unseen notifications",
@@ -36,6 +51,15 @@ export const TEXTS = Object.freeze({
  */
 export function withNumber(text, number) {
   return text.replace("{n}", `${number}`);
+}
+
+/**
+ * @param {string} text
+ * @param {string} category
+ * @returns {string}
+ */
+export function withCategory(text, category) {
+  return text.replace("{category}", () => category);
 }
 
 /**
@@ -75,6 +99,9 @@ const UNITS = [
   ["minute", 60_000],
 ];
 
+/** @type {{language?: string | undefined, format: Intl.RelativeTimeFormat} | undefined} making one is slow */
+let latest;
+
 /**
  * @param {number} atMs
  * @param {number} nowMs
@@ -82,9 +109,11 @@ const UNITS = [
  * @returns {string} such as `3 min. ago`
  */
 export function relativeTime(atMs, nowMs, language) {
-  const format = new Intl.RelativeTimeFormat(language, { numeric: "auto", style: "short" });
+  if (latest?.language !== language || !latest) {
+    latest = { language, format: new Intl.RelativeTimeFormat(language, { numeric: "auto", style: "short" }) };
+  }
   // The clocks of the server and of the browser may differ: nothing is in the future.
   const elapsedMs = Math.max(0, nowMs - atMs);
   const [unit, unitMs] = UNITS.find(([, lengthMs]) => elapsedMs >= lengthMs) ?? ["second", Infinity];
-  return format.format(-Math.floor(elapsedMs / unitMs) || 0, unit);
+  return latest.format.format(-Math.floor(elapsedMs / unitMs) || 0, unit);
 }

@@ -176,6 +176,36 @@ def test_the_bell_counts_and_the_panel_marks(devices: list[Device], node: Notifi
     expect_all([first, second], {"titles": ["Ada replied"], "unread": [], "counts": {"unseen": 0, "unread": 0}})
 
 
+def test_archive_tab_and_a_category_that_is_turned_off(
+    devices: list[Device], node: NotificationNode, user: str
+) -> None:
+    first, second = devices[0].open("shared"), devices[1].open("alone")
+    for title in ("one", "two"):
+        node.store(user, title, title=title)
+    expect_all([first, second], {"titles": ["two", "one"], "unread": ["two", "one"],
+                                 "counts": {"unseen": 2, "unread": 2}})  # fmt: skip
+    first.get_by_role("button", name="Notifications,").click()
+    first.get_by_role("tab", name="Archived").click()
+    expect(first.get_by_text("Nothing is archived")).to_be_visible(timeout=WAIT_MS)
+    # Another device archives one: the open tab has it at once, and gives it back.
+    mark(second, f"archive({ids(second, 'one')})")
+    item = first.get_by_role("listitem").filter(has_text="one")
+    expect(item).to_be_visible(timeout=WAIT_MS)
+    item.hover()
+    item.get_by_role("button", name="Move to inbox").click()
+    expect(item).to_be_hidden(timeout=WAIT_MS)
+    expect_all([first, second], {"titles": ["two", "one"], "unread": ["two", "one"],
+                                 "counts": {"unseen": 0, "unread": 2}})  # fmt: skip
+    first.get_by_role("tab", name="All").click()
+    first.get_by_role("listitem").first.hover()
+    first.get_by_role("button", name="More actions").first.click()
+    first.get_by_role("menuitem", name=re.compile("Turn off")).click()
+    expect(first.get_by_role("button", name="Undo")).to_be_visible(timeout=WAIT_MS)
+    preferences = first.evaluate("() => element.inbox.preferences()")
+    assert not next(entry for entry in preferences if entry["category"] == "order_shipped")["methods"]["in_app"]
+    expect_counts_of_database(node, user, first)
+
+
 def test_element_that_leaves_the_page_closes_its_connection(devices: list[Device]) -> None:
     page = devices[0].open("alone")
     page.evaluate("() => (globalThis.removed = document.querySelector('tidings-inbox')).remove()")

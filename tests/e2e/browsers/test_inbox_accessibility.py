@@ -23,11 +23,11 @@ STORE = """() => {
   const nothing = async () => {};
   element.inbox = {
     subscribe: () => () => {}, getSnapshot: () => (%s), preferences: async () => [
-      { category: "news", label: "News", required: false, methods: { in_app: true, web_push: false } },
+      { category: "order_shipped", label: "News", required: false, methods: { in_app: true, web_push: false } },
       { category: "security", label: "Security", required: true, methods: { in_app: true } },
     ],
     loadMore: nothing, markAllSeen: nothing, markRead: nothing, markUnread: nothing, markAllRead: nothing,
-    archive: nothing, setPreference: nothing,
+    archive: nothing, unarchive: nothing, setPreference: nothing,
   };
 }"""
 STATES = {
@@ -83,6 +83,22 @@ def test_axe_finds_nothing_in_the_preferences_and_on_a_phone(browser: Browser) -
     assert violations(page) == []
     page.get_by_role("button", name="Preferences").click()
     page.get_by_role("checkbox").or_(page.get_by_role("switch")).first.wait_for()
+    assert violations(page) == []
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_in_a_menu_and_in_what_an_action_shows(
+    browser: Browser, scheme: Literal["light", "dark"]
+) -> None:
+    page = open_page(browser, scheme, "items")
+    page.get_by_role("button").first.click()
+    page.get_by_role("listitem").first.hover()
+    page.get_by_role("button", name="More actions").first.click()
+    page.get_by_role("menuitem", name="Turn off").wait_for()
+    assert violations(page) == []
+    page.get_by_role("menuitem", name="Archive").click()
+    page.get_by_role("button", name="Undo").wait_for()
     assert violations(page) == []
     page.close()
 

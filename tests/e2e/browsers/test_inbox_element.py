@@ -1,52 +1,14 @@
-"""`<tidings-inbox>` in Chromium, under a strict content security policy, with a store of the page."""
+"""`<tidings-inbox>` in Chromium, with a store of the page."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Page, expect
 
-from support.browsers.chromium import SDK, chromium
-
-_URL = "http://shop.test/"
-_POLICY = "default-src 'none'; script-src 'self'; require-trusted-types-for 'script'; trusted-types 'none'"
-_PAGE = """<!doctype html><html lang="en"><title>page</title><main><tidings-inbox></tidings-inbox></main>
-<script src="/tidings-inbox.js"></script><script src="/store.js"></script></html>"""
-# `calls` has what the element did with the store.
-_STORE = """
-const calls = [], listeners = new Set(), violations = [];
-document.addEventListener("securitypolicyviolation", (event) => violations.push(event.violatedDirective));
-const item = (id, more) => ({
-  id, category: "order_shipped", title: `title ${id}`, body: null, url: null, icon: null, count: 1,
-  created_at: Date.now(), seen_at: null, read_at: null, archived_at: null, ...more,
-});
-let snapshot = { items: [], counts: { unseen: 0, unread: 0 }, state: "ready", error: undefined, hasMore: false };
-function set(change) {
-  snapshot = { ...snapshot, ...change };
-  listeners.forEach((listener) => listener());
-}
-const note = (name) => async (...values) => void calls.push([name, ...values]);
-const inbox = {
-  subscribe: (listener) => (listeners.add(listener), () => listeners.delete(listener)),
-  getSnapshot: () => snapshot,
-  markAllSeen: async () => {
-    calls.push(["markAllSeen"]);
-    set({ counts: { ...snapshot.counts, unseen: 0 } });
-  },
-  preferences: async () => [
-    { category: "news", label: "News", required: false, methods: { in_app: true } },
-    { category: "order_shipped", label: "Shipping", required: false, methods: { in_app: true, webhook: true } },
-    { category: "new_price", label: "new_price", required: true, methods: { in_app: true, web_push: true } },
-  ],
-  setPreference: async (category) => { if (category === "news") { throw new Error("refused"); } },
-};
-for (const name of ["loadMore", "markRead", "markUnread", "markAllRead", "archive"]) {
-  inbox[name] = note(name);
-}
-document.querySelector("tidings-inbox").inbox = inbox;
-"""
+from support.browsers.chromium import chromium
+from support.browsers.inbox_page import URL, inbox_page, open_panel, show
 
 
 @pytest.fixture(scope="module")
@@ -57,71 +19,40 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A page with the element, whose policy was never violated."""
-    page = browser.new_page()
-    page.set_default_timeout(6000)
-    page_errors: list[str] = []
-    page.on("pageerror", lambda error: page_errors.append(str(error)))
-
-    def serve(route: Route) -> None:
-        name = route.request.url.removeprefix(_URL)
-        if name == "tidings-inbox.js":
-            route.fulfill(path=SDK.with_name(name))
-        elif name == "store.js":
-            route.fulfill(body=_STORE, content_type="text/javascript")
-        else:
-            policy = {"Content-Security-Policy": _POLICY}
-            route.fulfill(body=_PAGE, content_type="text/html", headers=policy)
-
-    page.route("**/*", serve)
-    page.goto(_URL)
-    yield page
-    assert page.evaluate("violations") == []
-    assert page_errors == []
-    page.close()
-
-
-def _show(page: Page, *items: dict[str, object], unseen: int = 0) -> None:
-    counts = {"unseen": unseen, "unread": len(items)}
-    page.evaluate(
-        f"set({{ items: {json.dumps(items)}.map((more) => item(more.id, more)), counts: {json.dumps(counts)} }})"
-    )
-
-
-def _open(page: Page) -> None:
-    page.get_by_role("button", name="Notifications,").click()
+    with inbox_page(browser) as page:
+        yield page
 
 
 def test_badge_counts_and_opening_marks_as_seen(page: Page) -> None:
-    _show(page, {"id": "a"}, unseen=120)
+    show(page, {"id": "a"}, unseen=120)
     badge = page.locator(".badge")
     expect(badge).to_have_text("99+")
-    _open(page)
+    open_panel(page)
     expect(badge).to_be_hidden()
     assert page.evaluate("calls") == [["markAllSeen"]]
 
 
 def test_data_is_text_and_only_web_addresses_are_links(page: Page) -> None:
-    _show(
+    show(
         page,
         {"id": "a", "title": "<img src=x onerror=calls.push(1)>", "url": "javascript:calls.push(2)"},
         {"id": "b", "url": "/orders/42"},
     )
-    _open(page)
+    open_panel(page)
     expect(page.locator("li img")).to_have_count(0)
     expect(page.get_by_text("<img src=x")).to_be_visible()
-    assert page.locator("li a").evaluate_all("links => links.map((link) => link.href)") == [f"{_URL}orders/42"]
+    assert page.locator("li a").evaluate_all("links => links.map((link) => link.href)") == [f"{URL}orders/42"]
     page.get_by_text("<img src=x").click()
     assert page.evaluate("calls") == [["markRead", ["a"]]]
 
 
 def test_keyboard_moves_through_the_list_and_focus_returns_to_the_bell(page: Page) -> None:
-    _show(page, {"id": "a"}, {"id": "b"})
-    _open(page)
+    show(page, {"id": "a"}, {"id": "b"})
+    open_panel(page)
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
     # A change elsewhere keeps the focus, also if it replaces the row.
-    _show(page, {"id": "a"}, {"id": "b", "read_at": 1})
+    show(page, {"id": "a"}, {"id": "b", "read_at": 1})
     page.keyboard.press("Enter")
     page.keyboard.press("ArrowUp")
     page.keyboard.press("Enter")
@@ -132,8 +63,8 @@ def test_keyboard_moves_through_the_list_and_focus_returns_to_the_bell(page: Pag
 
 
 def test_actions_of_a_row_and_of_the_list(page: Page) -> None:
-    _show(page, {"id": "a"}, {"id": "b", "read_at": 1})
-    _open(page)
+    show(page, {"id": "a"}, {"id": "b", "read_at": 1})
+    open_panel(page)
     page.get_by_role("listitem").first.hover()
     page.get_by_role("button", name="Mark as read", exact=True).click()
     page.get_by_role("listitem").last.hover()
@@ -146,15 +77,36 @@ def test_actions_of_a_row_and_of_the_list(page: Page) -> None:
 
 
 def test_empty_and_failed_lists_have_a_message(page: Page) -> None:
-    _open(page)
+    open_panel(page)
     expect(page.get_by_text("You're all caught up")).to_be_visible()
     page.evaluate('set({ state: "failed" })')
     page.get_by_role("button", name="Try again").click()
     assert page.evaluate("calls") == [["loadMore"]]
 
 
+def test_code_that_cannot_be_loaded_is_loaded_by_try_again(page: Page) -> None:
+    page.evaluate(
+        """(() => {
+          let attempts = 0;
+          element.hub = { close: () => {}, inbox: async () => {
+            attempts += 1;
+            if (attempts < 3) throw new Error("offline");
+            return inbox;
+          } };
+        })()"""
+    )
+    show(page, {"id": "a"})
+    open_panel(page)
+    again = page.get_by_role("button", name="Try again")
+    again.click()
+    # It fails once more.
+    page.wait_for_function("element.snapshot.state === 'failed'")
+    again.click()
+    expect(page.get_by_role("button", name="title a")).to_be_visible()
+
+
 def test_refused_preference_is_switched_back(page: Page) -> None:
-    _open(page)
+    open_panel(page)
     page.get_by_role("button", name="Preferences").click()
     switch = page.get_by_role("group", name="News").get_by_role("switch", name="In app")
     switch.click()
@@ -165,18 +117,18 @@ def test_refused_preference_is_switched_back(page: Page) -> None:
 
 
 def test_rows_and_preferences_have_the_labels_of_categories(page: Page) -> None:
-    _show(page, {"id": "a"}, {"id": "b", "category": "new_price"}, {"id": "c", "category": "of_an_older_file"})
-    _open(page)
+    show(page, {"id": "a"}, {"id": "b", "category": "new_price"}, {"id": "c", "category": "of_an_older_file"})
+    open_panel(page)
     categories = page.locator("[part=category]")
     expect(categories).to_have_text(["Shipping", "New price", "Of an older file"])
-    _show(page, {"id": "a"}, {"id": "d"})
+    show(page, {"id": "a"}, {"id": "d"})
     expect(categories).to_have_text(["Shipping", "Shipping"])
     page.get_by_role("button", name="Preferences").click()
     expect(page.locator("legend")).to_have_text(["News", "Shipping", "New priceAlways on"])
 
 
 def test_other_methods_are_disabled_while_a_category_is_off(page: Page) -> None:
-    _open(page)
+    open_panel(page)
     page.get_by_role("button", name="Preferences").click()
     group = page.get_by_role("group", name="Shipping")
     in_app, webhook = group.get_by_role("switch", name="In app"), group.get_by_role("switch", name="Email or message")
@@ -190,24 +142,13 @@ def test_other_methods_are_disabled_while_a_category_is_off(page: Page) -> None:
 
 def test_panel_is_as_high_as_its_list_and_the_number_of_a_tab_is_a_word(page: Page) -> None:
     page.set_viewport_size({"width": 900, "height": 900})
-    _show(page, {"id": "a"})
-    _open(page)
+    show(page, {"id": "a"})
+    open_panel(page)
     panel = page.get_by_role("dialog")
     short = panel.bounding_box()
-    _show(page, *({"id": str(number)} for number in range(30)))
+    show(page, *({"id": str(number)} for number in range(30)))
     expect(page.get_by_role("tab", name="Unread 30", exact=True)).to_be_visible()
     long = panel.bounding_box()
     assert short is not None
     assert long is not None
     assert (round(short["height"]), round(long["height"])) == (340, 580)
-
-
-def test_thousand_notifications_reuse_their_rows(page: Page) -> None:
-    page.evaluate("set({ items: Array.from({ length: 1000 }, (_, n) => item(`${n}`, {})) })")
-    _open(page)
-    page.evaluate("window.rows = [...document.querySelector('tidings-inbox').shadowRoot.querySelectorAll('li')]")
-    page.evaluate("set({ items: [item('new', {}), ...snapshot.items] })")
-    reused = """[...document.querySelector('tidings-inbox').shadowRoot.querySelectorAll('li')].slice(1)
-        .every((row, n) => row === rows[n])"""
-    assert page.evaluate("rows.length") == 1000
-    assert page.evaluate(reused)
