@@ -25,12 +25,14 @@ from tidings.wire.notification_fields import (
     check_title,
     check_users,
 )
-from tidings.wire.payload import MAX_BYTES, encode_data
+from tidings.wire.payload import MAX_BYTES, MAX_DEPTH, encode_data, is_too_deep
 
 # The event of a notification in an outbox.
 ROW_EVENT = "tidings:notify"
 # The notification is published as a part of an event. So many bytes are for its times, ids and counts.
 EVENT_BYTES = 1_024
+# In an event, data is in an item in an object.
+EVENT_DEPTH = 2
 # The end of the year 9999: later times are none in Python and in databases.
 AT_MAX_MS = 253_402_300_799_999
 _SHOWN_MAX = 40
@@ -162,7 +164,7 @@ def checked(
         body=check_body(fields.get("body")),
         url=None if url is None else check_link(url, "url"),
         icon=None if icon is None else check_link(icon, "icon"),
-        data_json=None if data is None else encode_data(data, max_bytes=room_bytes, **searched),
+        data_json=None if data is None else _shallow(encode_data(data, max_bytes=room_bytes, **searched)),
         group=None if group is None else check_group(group),
         expires_at_ms=expires_at_ms,
     )
@@ -172,6 +174,17 @@ def checked(
             f"a notification of {size_bytes} bytes; publication_max_bytes = {max_bytes} leaves {room_bytes} for it"
         )
     return notification
+
+
+def _shallow(data_json: bytes) -> bytes:
+    """`data_json`, if its event can be published.
+
+    Raises:
+        BadData: it cannot.
+    """
+    if is_too_deep(b"[" * EVENT_DEPTH + data_json + b"]" * EVENT_DEPTH):
+        raise BadData(f"data of a notification is nested deeper than {MAX_DEPTH - EVENT_DEPTH} levels")
+    return data_json
 
 
 def known_fields(fields: object, names: frozenset[str]) -> Mapping[str, object]:

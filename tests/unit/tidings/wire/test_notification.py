@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidings.errors import BadChannel, BadData, BadId, BadRequest, CallerError, TooLarge
-from tidings.wire.notification import EVENT_BYTES, Notification, decode, read_notification
+from tidings.wire.notification import EVENT_BYTES, EVENT_DEPTH, Notification, decode, read_notification
 from tidings.wire.notification_fields import BODY_MAX, LIFE_MAX_S, LINK_MAX, TITLE_MAX, USERS_MAX, check_link
 from tidings.wire.notification_request import read_request
+from tidings.wire.payload import MAX_DEPTH, encode_data
 
 NOW_MS = 1_764_090_000_000
 FULL: dict[str, Any] = {
@@ -240,6 +241,16 @@ def test_stored_form_is_checked_as_well(fields: dict[str, Any], error: type[Call
 def test_message_that_is_not_json_is_bad_data(message: bytes) -> None:
     with pytest.raises(BadData, match="not JSON"):
         decode(message)
+
+
+def test_data_is_as_deep_as_its_event_can_hold() -> None:
+    deep: object = "x"
+    for _ in range(MAX_DEPTH - EVENT_DEPTH):
+        deep = [deep]
+    event = {"item": {"data": json.loads(made(data=deep).data_json or b"")}}
+    assert encode_data(event)
+    with pytest.raises(BadData, match="deeper than 62 levels"):
+        made(data=[deep])
 
 
 def test_message_over_the_limit_is_not_parsed() -> None:
