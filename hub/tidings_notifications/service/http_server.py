@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import socket
 import threading
 import time
@@ -65,6 +66,8 @@ class HttpServer:
         request_max_bytes: int,
         metrics: ServiceMetrics,
     ) -> None:
+        # It writes a line for each request that waits for a thread, which is usual.
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._map: dict[int, Any] = {}
         self._server = create_server(
             app,

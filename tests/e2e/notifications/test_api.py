@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from support.notification_scene import NotificationScene
 from support.processes.client import ClientProcess
@@ -267,3 +268,27 @@ def test_address_in_use_is_refused(service: NotificationsProcess, hub: HubProces
         assert "cannot listen" in process.log.read_text()[log_bytes:]
     finally:
         process.stop()
+
+
+def test_requests_that_wait_for_a_thread_leave_no_line_in_the_log(service: NotificationsProcess) -> None:
+    # More than `threads`.
+    results: list[int] = []
+
+    def notify(number: int) -> None:
+        results.append(service.request("POST", "/notifications", {"notifications": [item(f"waits{number}")]})[0])
+
+    threads = [threading.Thread(target=notify, args=(number,)) for number in range(12)]
+    with sa.create_engine(service.database_url, poolclass=sa.NullPool).connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        for thread in threads:
+            thread.start()
+        # All have arrived before a later one can be answered.
+        waiting = threading.Thread(target=service.request, args=("GET", "/healthz"))
+        waiting.start()
+        waiting.join(1)
+        assert results == []
+        connection.exec_driver_sql("ROLLBACK")
+    for thread in [*threads, waiting]:
+        thread.join(30)
+    assert results == [200] * 12
+    assert "queue depth" not in service.log.read_text()
