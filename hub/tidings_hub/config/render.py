@@ -99,9 +99,10 @@ Generated from `hub/tidings_hub/config` by `make docs`; a test compares the two.
 
 The hub reads settings from `tidings.toml` (or the file in `--config` or `TIDINGS_CONFIG`), from the environment, and
 from flags of `tidings serve`. The later source wins. In the environment a setting is `TIDINGS_` and its name in
-capitals; lists use commas, tables JSON. An unknown name is an error. `tidings print-config` prints the settings in
-force. A bound has a policy (what happens at the bound) and a metric that counts it (`tidings_<name>_total` at
-`/metrics`).
+capitals; lists use commas, tables JSON. A later source replaces a list or a table as a whole, so
+`TIDINGS_NOTIFICATIONS` also names the database and all categories. An unknown name is an error. `tidings print-config`
+prints the settings in force. A bound has a policy (what happens at the bound) and a metric that counts it
+(`tidings_<name>_total` at `/metrics`).
 
 The times by which a node divides its work are no settings. A handler runs for 5 ms until others have their turn,
 waiting handlers run for 10 ms together, and the node reads sockets for 10 ms. These times refuse nothing. Longer turns
