@@ -37,8 +37,9 @@ if ("push" in document.body.dataset) {
     byId("push").addEventListener("click", () => push.enable().catch((error) => showError(error.message)));
     byId("sign-out").addEventListener("submit", async (event) => {
       event.preventDefault();
-      // The next user of this browser gets no pushes of this one.
-      await push.disable().catch(() => {});
+      // The next user of this browser gets no pushes of this one. Without a hub the browser unsubscribes all the same.
+      const enough = new Promise((resolve) => { setTimeout(resolve, 3000); });
+      await Promise.race([push.disable().catch(() => {}), enough]);
       event.target.submit();
     });
   });

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import os
 import signal
 import subprocess
 import sys
@@ -14,8 +12,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from support.browsers.chromium import BACK_S, chromium
-from support.installed_programs import program
 from support.ports import free_port
+from support.processes.chat import is_ok, running_chat
 from support.processes.hub import ROOT, SECRET, HubProcess, environment
 from support.processes.redis import RedisProcess
 from support.waiting import wait_until
@@ -23,19 +21,6 @@ from support.waiting import wait_until
 TIMEOUT_MS = BACK_S * 1000
 ATTACK = "<img src=x onerror=\"document.title='broken into'\">"
 PHONE = {"width": 360, "height": 740}
-# A shell starts background jobs with SIGINT ignored. The chat must still stop on SIGINT.
-IGNORING_SIGINT = ("bash", "-c", """trap '' INT; exec "$@" """, "bash")
-
-
-def is_ok(port: int, path: str) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
 
 
 @pytest.fixture(scope="module", params=["existing-redis", "own-redis"])
@@ -43,37 +28,10 @@ def chat(
     request: pytest.FixtureRequest, shared_redis: RedisProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """The address of a running chat, which uses an existing Redis or starts one."""
-    program("redis-server")
-    folder = tmp_path_factory.mktemp("chat")
-    port, hub_port = free_port(), free_port()
-    arguments = ["--port", str(port), "--hub-port", str(hub_port), "--data", str(folder / "chat.sqlite")]
-    env = environment() | {"REDIS_URL": shared_redis.url}
-    if request.param == "own-redis":
-        del env["REDIS_URL"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*IGNORING_SIGINT, sys.executable, str(ROOT / "examples" / "chat"), *arguments],
-            env=env,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        wait_until(
-            lambda: is_ok(port, "/") and is_ok(hub_port, "/readyz"),
-            within_s=60,
-            why="the chat is ready",
-        )
-        yield f"http://127.0.0.1:{port}"
-        process.send_signal(signal.SIGTERM if request.param == "own-redis" else signal.SIGINT)
-        assert process.wait(timeout=30) == 0
-        with pytest.raises(ProcessLookupError):
-            # Its child processes have ended as well.
-            os.killpg(process.pid, 0)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(timeout=20)
+    is_own = request.param == "own-redis"
+    url, end = (None, signal.SIGTERM) if is_own else (shared_redis.url, signal.SIGINT)
+    with running_chat(tmp_path_factory.mktemp("chat"), redis_url=url, end=end) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,13 @@ from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import BrowserContext, CDPSession, Page, Worker
 
 from support.browsers.chromium import chromium
+from support.browsers.push_stand_in import ENDPOINT, new_subscription, push_stand_in
 from support.network.push_service import Browser
 from support.notification_node import NotificationNode
 from support.processes.hub import token
 from support.waiting import wait_until
 from tidings_notifications.web_push.vapid import VapidKey
 
-ENDPOINT = "https://fcm.googleapis.com/fcm/send/"
 PAGE = """<!doctype html><title>push</title><script src="/tidings.js"></script><script>
   const user = new URLSearchParams(location.search).get("user");
   const hub = tidings.connect("/", { getToken: () => (%(tokens)s)[user] });
@@ -26,22 +26,6 @@ PAGE = """<!doctype html><title>push</title><script src="/tidings.js"></script><
   const opened = hub.push().then((opened) => (push = opened));
   const attempt = (promise) => promise.catch((error) => (failure = error.code));
 </script><button onclick="attempt(push.enable())">Enable</button>"""
-# Keeps its subscription over reloads, as a browser does.
-STAND_IN = """
-  const newSubscription = %(subscription)s;
-  const load = () => JSON.parse(localStorage.getItem("subscription"));
-  const open = (json) => json && {
-    endpoint: json.endpoint,
-    toJSON: () => json,
-    unsubscribe: async () => (localStorage.removeItem("subscription"), true),
-  };
-  PushManager.prototype.getSubscription = async () => open(load());
-  PushManager.prototype.subscribe = async (options) => {
-    localStorage.setItem("options", JSON.stringify(options));
-    localStorage.setItem("subscription", JSON.stringify(load() ?? newSubscription));
-    return open(load());
-  };
-"""
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +54,14 @@ class PushPage:
     def __init__(self, context: BrowserContext, node: NotificationNode, name: str) -> None:
         self.node = node
         self.name = name
-        self.subscription = Browser(ENDPOINT + name).to_json()
+        self.subscription = new_subscription(name)
         self.context = context
         self.page: Page = context.new_page()
         self.errors: list[str] = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         tokens = {user: token(f"{name}-{user}") for user in ("ann", "ben")}
         body = PAGE % {"tokens": json.dumps(tokens)}
-        context.add_init_script(STAND_IN % {"subscription": json.dumps(self.subscription)})
+        context.add_init_script(push_stand_in(self.subscription))
         context.route("**/page?*", lambda route: route.fulfill(body=body, content_type="text/html"))
 
     def open(self, user: str = "ann") -> PushPage:
