@@ -135,6 +135,13 @@ describe("reconnect state", () => {
     assert.deepEqual(state.transports, ["websocket", "polling"]);
   });
 
+  test("a hub that received nothing is tried over the other transport next", () => {
+    const state = started();
+    state.onLost({ code: "connect_timeout", number: 4012 }, 12_500);
+    assert.equal(state.state, "waiting");
+    assert.deepEqual(state.transports, ["polling", "websocket"]);
+  });
+
   test("a single transport is always used", () => {
     const state = started(["polling"]);
     state.onLost({}, 10);

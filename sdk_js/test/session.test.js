@@ -67,7 +67,8 @@ describe("connecting", () => {
       [{ number: 4008 }, "waiting"],
       [{ number: 1006 }, "waiting"],
       [{ code: "revoked", refused: true, message: "sign in" }, "closed"],
-      [{ number: 4505 }, "closed"],
+      [{ number: 4504 }, "closed"],
+      [{ number: 4012 }, "waiting"],
     ])) {
       const { harness, hub } = await connected([]);
       await harness.link.disconnect(reason);

@@ -285,7 +285,7 @@ class TestTime:
         with EngineProcess(*CALM, "--silent", "--connect_timeout_ms=300") as engine:
             websocket = open_websocket(engine.port)
             sid = open_polling(engine.port)
-            assert websocket.close_code() == 4505
+            assert websocket.close_code() == 4012
             wait_until(lambda: poll(engine.port, sid).status == 400, why="the polling session is closed")
             engine.end()
             assert engine.metrics["closed_connect_timeout"] == 2

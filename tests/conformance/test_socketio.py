@@ -104,7 +104,7 @@ class TestConnect:
                 break
             assert (opcode, payload) == (1, b"2")
             connection.send_text("3")
-        assert int.from_bytes(payload[:2], "big") == 4505
+        assert int.from_bytes(payload[:2], "big") == 4012
 
     def test_connect_over_polling(self, port: int) -> None:
         sid = json.loads(request(port, "GET", POLL).body[1:])["sid"]

@@ -162,7 +162,7 @@ class ConnectionSettings(SettingsModel):
         "Seconds until CONNECT must have arrived after the handshake; a grace of a quarter follows",
         ge=0.1,
         le=300,
-        policy="close with `connect_timeout`",
+        policy="close with `connect_timeout`: the client reconnects",
         metric="closed_connect_timeout",
     )
     connect_queue: int = setting(

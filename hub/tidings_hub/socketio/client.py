@@ -120,10 +120,8 @@ class Client:
         is_answered = self.pending is not None and self.pending.held_packets is None
         if is_answered or not self.connection.is_stranger:
             return () if self.session is None else closing_frames(code, message)
-        # A stock client discards events before CONNECT is answered. If it should reconnect, it gets no answer. The same
-        # holds without a CONNECT: the page may still be waiting for its token.
-        is_final = not CODES[code].should_reconnect and code != "connect_timeout"
-        return (ConnectErrorFrame(code, message),) if is_final else ()
+        # A stock client discards events before CONNECT is answered. If it should reconnect, it gets no answer.
+        return () if CODES[code].should_reconnect else (ConnectErrorFrame(code, message),)
 
     def end(self, code: str) -> None:
         """Close the connection with a code of `tidings.codes`. Idempotent."""

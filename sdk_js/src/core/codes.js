@@ -15,6 +15,7 @@ export const RETRYABLE_CODES = new Set([
   "disconnected",
   "too_many_connections",
   "replaced",
+  "connect_timeout",
 ]);
 
 /** Names and close codes after which a client reconnects with a new token: a hub or a backend ended the old one. */

@@ -97,10 +97,11 @@ export class ReconnectState {
    * @returns {number | undefined} milliseconds until the next attempt; undefined: do not reconnect
    */
   onLost(reason, nowMs) {
+    const { code, number } = reason;
     if (this.state === "connected" && nowMs - this.#readyAtMs >= STABLE_MS) {
       this.#failures = 0;
-    } else if (this.state === "connecting" && reason.code === undefined && reason.number === undefined) {
-      // The hub gave no reason, so the network may block this transport: try the other one first.
+    } else if (this.state === "connecting" && (code === "connect_timeout" || (code ?? number) === undefined)) {
+      // The hub gave no reason, or received nothing. So the network may block this transport: try the other one first.
       this.#isReversed = !this.#isReversed;
     }
     if (!isRetryable(reason)) {

@@ -164,7 +164,7 @@ class TestTokens:
 
     def test_a_client_that_does_not_connect_is_closed(self, hub: HubProcess) -> None:
         client = RawWebSocket(hub.port, PATH)
-        assert client.close_code() == 4505
+        assert client.close_code() == 4012
 
 
 class TestChannels:

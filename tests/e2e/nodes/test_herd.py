@@ -19,7 +19,7 @@ from tidings import Emitter
 
 PATH = "/socket.io/?EIO=4&transport=websocket"
 POLL = "/socket.io/?EIO=4&transport=polling"
-UNAVAILABLE, FULL, CONNECT_TIMEOUT = 4000, 4003, 4505
+UNAVAILABLE, FULL, CONNECT_TIMEOUT = 4000, 4003, 4012
 TEXT = 1
 CLIENTS = 16
 # Two workers, so most clients wait in the hub's queue. The wait ends before the broker's timeout.

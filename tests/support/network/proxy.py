@@ -94,6 +94,9 @@ class Proxy:
         self._cuts = 0
         self._flowing = threading.Event()
         self._flowing.set()
+        # Of `hold_frames`.
+        self._frames_flow = threading.Event()
+        self._frames_flow.set()
         self._lock = threading.Lock()
         self._pairs: set[_Pair] = set()
         self._drops: list[_Drop] = []
@@ -164,9 +167,18 @@ class Proxy:
         """Forward again, and all that has waited."""
         self._flowing.set()
 
+    def hold_frames(self) -> None:
+        """Forward nothing that clients send after their HTTP requests: the frames of WebSockets."""
+        self._frames_flow.clear()
+
+    def forward_frames(self) -> None:
+        """Forward them again, and all that have waited."""
+        self._frames_flow.set()
+
     def close(self) -> None:
         """End it."""
         self._refusing = True
+        self._frames_flow.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -208,6 +220,8 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := source.recv(_READ_BYTES):
                 self._flowing.wait()
+                if not (replies or data.startswith((b"GET ", b"POST "))):
+                    self._frames_flow.wait()
                 if replies and self._loses(data):
                     break
                 if self.delay_s:
