@@ -264,6 +264,22 @@ class TestWithoutId:
                 link.send_request("GET", f"{POLLING}&sid={sid}")
                 assert link.response().body == body
 
+    @pytest.mark.parametrize("headers", [{}, {"Connection": "close"}], ids=["kept", "closed"])
+    def test_connection_that_the_client_closed_before_it_read_the_response_ends_the_session(
+        self, port: int, headers: dict[str, str]
+    ) -> None:
+        """The client opens a connection for each request. Its machine resets one whose bytes were not read."""
+        sid = open_polling(port)
+        for body in (b"41", b"42"):
+            assert post(port, sid, body).status == 200
+            assert request(port, "GET", f"{POLLING}&sid={sid}", b"", **headers).body == body
+        assert post(port, sid, b"4lost").status == 200
+        with RawClient(port) as lost:
+            lost.send_request("GET", f"{POLLING}&sid={sid}", b"", **headers)
+            assert not lost.is_quiet(WAIT_S)
+        assert post(port, sid, b"4next").status == 200
+        assert request(port, "GET", f"{POLLING}&sid={sid}", b"", **headers).error == UNKNOWN
+
     def test_announced_close_is_no_failure(self, port: int) -> None:
         sid = open_polling(port)
         with RawClient(port) as link:
@@ -410,6 +426,22 @@ class TestThroughAProxy:
         websocket.send_text("5")
         websocket.send_text("4two")
         assert websocket.receive_text() == "4two"
+
+    def test_upgrade_does_not_hide_a_lost_response(self, port: int) -> None:
+        """A client that sends `5` before its poll has a response. The repeat of that poll waits for a pong."""
+        sid = open_as(port, "", **PROXY)
+        assert post(port, sid, b"4one").status == 200
+        assert poll_as(port, sid, "", **PROXY).body == b"4one\x1e2"
+        websocket = RawWebSocket(port, f"/engine.io/?EIO=4&transport=websocket&sid={sid}")
+        with RawClient(port) as repeat:
+            repeat.send_request("GET", f"{POLLING}&sid={sid}", b"", **PROXY)
+            websocket.send_text("2probe")
+            assert websocket.receive_text() == "3probe"
+            assert repeat.is_quiet(0.05)
+            websocket.send_text("5")
+            websocket.send_text("4two")
+            assert repeat.response().error == UNKNOWN
+            assert websocket.close_code() == 1000
 
 
 # One tick of the clock that Python before 3.13 reads on Windows.

@@ -202,8 +202,6 @@ class Connection(ConnectionInput):
 
     def leave_polling(self, fd: int) -> OutBuffer | None:
         """Continue on the WebSocket `fd`. Return what was not sent yet."""
-        if self.history.is_held:
-            self._cork_depth -= 1
         self.respond_to_poll(engineio.NOOP)
         self.history = NO_HISTORY
         out, self.out = self.out, None

@@ -136,7 +136,7 @@ class HttpConnection(ResponseSocket):
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            self.abort()
+            self._end_by_client(is_reset=True)
             return
         if not data:
             self._on_peer_shutdown()
@@ -167,7 +167,7 @@ class HttpConnection(ResponseSocket):
 
     def _on_peer_shutdown(self) -> None:
         if self._out is None:
-            self.abort()
+            self._end_by_client(is_reset=False)
         else:
             # The client has shut down its sending side and may still read the response.
             self._close_after = True

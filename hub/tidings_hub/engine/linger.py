@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tidings_hub import runtime
-from tidings_hub.engine.outbuffer import OutBuffer, is_undelivered
+from tidings_hub.engine.outbuffer import OutBuffer, is_unacknowledged, is_undelivered
 
 if TYPE_CHECKING:
     from tidings_hub.engine.timing_wheel import TimingWheel
@@ -61,7 +61,7 @@ class Linger:
         self._is_shut_down = False
         self._peer_ended = False
         self._discarded_bytes = 0
-        # Whether the last bytes had not arrived when the time was over.
+        # Whether the client had not received the last bytes when the connection ended.
         self._was_unread = False
         if last_bytes:
             self._out.add(last_bytes)
@@ -133,13 +133,14 @@ class Linger:
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            data = b""
+            data, self._was_unread = b"", True
         self._discarded_bytes += len(data)
         if data and self._discarded_bytes <= _DISCARDED_MAX_BYTES:
             return
         # The other side has ended, or sends too much. While bytes are still being written, it may have shut down only
         # its sending half (as `nc -N` does) and still read.
         if data or self._is_shut_down:
+            self._was_unread = self._was_unread or is_unacknowledged(self._fd, is_shut_down=self._is_shut_down)
             self.abort()
         else:
             self._peer_ended = True

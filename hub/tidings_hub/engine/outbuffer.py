@@ -14,12 +14,13 @@ from typing import Final
 
 from tidings_hub import runtime
 
-_os, _socket = runtime.original("os"), runtime.original("socket")
+_os, _socket, _select = runtime.original("os"), runtime.original("socket"), runtime.original("select")
 _writev = _os.writev
 # writev accepts at most IOV_MAX (1,024) parts. A socket buffer is full long before that.
 _PARTS_MAX = 64
-# tcp(7) has no name for it: linux/sockios.h.
+# tcp(7) has no name for the first one: linux/sockios.h.
 _SIOCOUTQNSD: Final = 0x894B
+_SIOCOUTQ: Final = 0x5411
 # The offset of `tcpi_retransmits` in `struct tcp_info`: linux/tcp.h.
 _RETRANSMITS_AT: Final = 2
 
@@ -105,10 +106,11 @@ def is_undelivered(fd: int) -> bool:
     """Whether the client's machine does not take what was written to this TCP socket. False if unknown.
 
     Either the kernel holds bytes, because the client does not read. Or it sends bytes again, because no
-    acknowledgement comes: the client's network or address has changed, and nothing has closed the connection.
+    acknowledgement comes: the client's network or address has changed, and nothing has closed the connection. Or it has
+    reset the connection, as a machine does whose program did not read all bytes.
     """
     try:
-        return _unsent_bytes(fd) > 0 or _retransmits(fd) > 0
+        return _unsent_bytes(fd) > 0 or _retransmits(fd) > 0 or _is_reset(fd)
     except (OSError, ValueError):
         # A closed socket, or one that is no TCP socket.
         return False
@@ -127,3 +129,23 @@ def _retransmits(fd: int) -> int:
     finally:
         # The descriptor stays open.
         tcp.detach()
+
+
+def _is_reset(fd: int) -> bool:
+    watch = _select.poll()
+    watch.register(fd, 0)
+    return any(events & _select.POLLERR for _, events in watch.poll(0))
+
+
+def is_unacknowledged(fd: int, *, is_shut_down: bool) -> bool:
+    """Whether a part of what was written has not reached the client's machine, which has just ended the connection.
+
+    A client that read everything has acknowledged everything. `is_shut_down`: whether this side had ended it before.
+    False if unknown.
+    """
+    try:
+        unacknowledged_bytes = int.from_bytes(fcntl.ioctl(fd, _SIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        return False
+    # The end of this side counts as a byte.
+    return unacknowledged_bytes > int(is_shut_down)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tidings_hub import runtime
 from tidings_hub.engine.capacity.waiting_tiers import IDLE_TIER, LAST_TIER, POLL_TIER, waiting_tier
-from tidings_hub.engine.outbuffer import OutBuffer, is_undelivered
+from tidings_hub.engine.outbuffer import OutBuffer, is_unacknowledged, is_undelivered
 from tidings_hub.engine.protocols.engineio import TRANSPORT_CLOSE
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class ResponseSocket:
 
     __slots__ = (
         "_close_after", "_deadline_s", "_fd", "_input", "_is_detached", "_is_processing", "_linger", "_out", "_pending",
-        "_reading_s", "post_target", "slot",
+        "_reading_s", "_was_cut", "post_target", "slot",
     )  # fmt: skip
 
     # A slot of `HttpConnection`.
@@ -82,6 +82,8 @@ class ResponseSocket:
         self._is_processing = False
         # What closes the connection after its last response.
         self._linger: Linger | None = None
+        # Whether the client ended the connection before it had read the last response.
+        self._was_cut = False
         # 0: no deadline.
         self._deadline_s = 0.0
         # The time that an incomplete request has, if the deadline applies to one. 0: no request is being read.
@@ -100,6 +102,11 @@ class ResponseSocket:
         if post_target is not None and not post_target.closed:
             post_target.post = None
             post_target.end(TRANSPORT_CLOSE, 0)
+
+    def _end_by_client(self, *, is_reset: bool) -> None:
+        """Close the descriptor, because the client has ended the connection. `is_reset`: it has not read everything."""
+        self._was_cut = is_reset or is_unacknowledged(self._fd, is_shut_down=False)
+        self.abort()
 
     # --- deadlines ---
 
@@ -166,7 +173,7 @@ class ResponseSocket:
         """Whether a part of the last response has not even reached the client's machine."""
         if self._linger is not None:
             return self._linger.is_unread()
-        return self._out is not None or is_undelivered(self._fd)
+        return self._was_cut or self._out is not None or is_undelivered(self._fd)
 
     def is_closed_by_client(self) -> bool:
         """Whether the client closed the connection. False if its last request announced that."""

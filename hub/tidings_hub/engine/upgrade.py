@@ -16,7 +16,7 @@ from tidings_hub.core.frame import SEPARATOR, text_frame
 from tidings_hub.engine.capacity.waiting_tiers import LAST_TIER, waiting_tier
 from tidings_hub.engine.outbuffer import OutBuffer
 from tidings_hub.engine.protocols import engineio, websocket
-from tidings_hub.engine.protocols.engineio import ProbeAction, TransportKind, UpgradeState
+from tidings_hub.engine.protocols.engineio import TRANSPORT_CLOSE, ProbeAction, TransportKind, UpgradeState
 from tidings_hub.engine.protocols.http_query import parse_query
 from tidings_hub.engine.protocols.websocket import SMALL_READ_BYTES, FrameReader, Opcode, decode_frames
 from tidings_hub.log import log_rate_limited
@@ -145,10 +145,14 @@ class UpgradeProbe:
             return False
         if action is ProbeAction.SEND_PONG:
             self._send_pong()
-        elif connection.closed:
-            self._send_close_payloads()
         else:
-            self._upgrade()
+            if connection.history.is_held:
+                # Nothing proves that the last response to a poll arrived. A client waits for it before it sends `5`.
+                connection.end(TRANSPORT_CLOSE, 0)
+            if connection.closed:
+                self._send_close_payloads()
+            else:
+                self._upgrade()
         return self._fd >= 0
 
     def _count(self, cost: int) -> bool:
