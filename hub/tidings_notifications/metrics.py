@@ -24,6 +24,8 @@ class ServiceMetrics:
         self.requests = self._counter("requests", "Responses to nodes, by status", "code")
         self.unauthorized = self._counter("unauthorized", "Requests without a valid key")
         self.too_large = self._counter("too_large", "Requests refused because of request_max_bytes")
+        self.refused = self._counter("refused", "Requests of nodes refused because of connections")
+        self.connections_shed = self._counter("connections_shed", "Idle connections closed because of connections")
         # inbox
         self.stored = self._counter("stored", "Notifications stored in an inbox")
         self.duplicates = self._counter("duplicates", "Notifications whose id the user's inbox already had")

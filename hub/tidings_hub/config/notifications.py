@@ -106,7 +106,14 @@ class Notifications(SettingsModel):
         metric="notifications_dead",
     )
     threads: int = setting(8, "Requests of nodes handled at a time; others wait", ge=1, le=256)
-    connections: int = setting(256, "Connections of nodes; others wait", ge=8, le=10_000)
+    connections: int = setting(
+        256,
+        "Connections of nodes. Probes have room beside them",
+        ge=8,
+        le=10_000,
+        policy="close the one that has been idle longest; answer `unavailable` if none is",
+        metric="notifications_connections_shed",
+    )
     request_max_bytes: int = setting(
         16_777_216,
         "Bytes of one request of a node",

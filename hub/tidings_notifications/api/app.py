@@ -21,7 +21,8 @@ from tidings_notifications.writer import NotificationWriter, now_ms
 
 # Notifications in one request. A call of `notify` has at most so many users.
 NOTIFICATIONS_MAX = 1_000
-_OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
+# They need no key, and wait for nothing.
+PROBE_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 # Whether the service can work, and the state of each part.
 Readiness = Callable[[], tuple[bool, dict[str, object]]]
 
@@ -167,7 +168,7 @@ class NotificationApi:
 
     def _check_key(self) -> None:
         # Before Flask raises 404: a caller without a key does not learn which addresses exist.
-        if request.path in _OPEN:
+        if request.path in PROBE_PATHS:
             return
         sent = request.headers.get("Authorization", "").encode("utf-8", "replace")
         if not any(hmac.compare_digest(sent, key) for key in self._keys):
@@ -175,7 +176,7 @@ class NotificationApi:
             raise Unauthorized("send the key of this service; nodes and service need the same secret")
 
     def _count(self, response: Response) -> Response:
-        if request.path not in _OPEN:
+        if request.path not in PROBE_PATHS:
             self._metrics.requests.labels(str(response.status_code)).inc()
         return response
 

@@ -1,4 +1,8 @@
-"""Serves the HTTP API: waitress, with a shutdown that finishes what has begun."""
+"""Serves the HTTP API: waitress, with room for probes, and a shutdown that finishes what has begun.
+
+Probes have a thread of their own, so they do not wait for requests that wait for the database. If there are more
+connections than `connections`, the one that has been idle longest is closed, and requests of nodes are refused.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +18,20 @@ from typing import TYPE_CHECKING, Any, Final
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import create_server
-from waitress.task import ErrorTask
+from waitress.task import ErrorTask, ThreadedTaskDispatcher
+from waitress.utilities import Error
 
-from tidings.errors import BadConfig, BadRequest, TooLarge
+from tidings.errors import BadConfig, BadRequest, TooLarge, Unavailable
+from tidings_notifications.api.app import PROBE_PATHS
 from tidings_notifications.metrics import ServiceMetrics
 
 if TYPE_CHECKING:
     from flask import Flask
 
+# Connections beyond the limit: for probes, and for the refusal of other requests.
+_RESERVE: Final = 64
+# How long a connection without a request is spared.
+_GRACE_S: Final = 0.25
 _TOO_LARGE: Final = 413
 _BACKLOG: Final = 1024
 # The loop wakes up at every event; this is only for waitress' own housekeeping.
@@ -75,7 +85,7 @@ class HttpServer:
             sockets=[listening],
             threads=threads,
             # The map also has the listening socket and the trigger.
-            connection_limit=connections + 2,
+            connection_limit=connections + _RESERVE + 2,
             # Waitress refuses a body of this size.
             max_request_body_size=request_max_bytes + 1,
             backlog=_BACKLOG,
@@ -83,6 +93,9 @@ class HttpServer:
             asyncore_use_poll=True,
         )
         self._server.channel_class = _channel_class(metrics)
+        self._server.task_dispatcher = _Lanes(self._server, connections, metrics)
+        self._connections = connections
+        self._metrics = metrics
         self._closing = threading.Event()
         self._turned_s = time.monotonic()
 
@@ -94,8 +107,24 @@ class HttpServer:
     def run(self) -> None:
         """Serve until the server was stopped."""
         while not self._closing.is_set():
-            wasyncore.loop(timeout=_TURN_S, use_poll=True, map=self._map, count=1)
+            is_over = self._make_room()
+            wasyncore.loop(timeout=_GRACE_S if is_over else _TURN_S, use_poll=True, map=self._map, count=1)
             self._turned_s = time.monotonic()
+
+    def _make_room(self) -> bool:
+        """Close the connections beyond the limit that have been idle longest. Return whether there are any beyond."""
+        channels = self._server.active_channels
+        if len(channels) <= self._connections:
+            return False
+        remaining = [channel for channel in channels.values() if not channel.will_close]
+        now_s = time.time()
+        idle = [channel for channel in remaining if _is_idle(channel, now_s)]
+        idle.sort(key=_last_activity)
+        for channel in idle[: max(0, len(remaining) - self._connections)]:
+            self._metrics.connections_shed.inc()
+            # The next turn of the loop closes it.
+            channel.will_close = True
+        return True
 
     def stop(self, deadline_s: float) -> None:
         """Accept no further connections, finish the requests that have begun, and end `run`.
@@ -118,6 +147,51 @@ class HttpServer:
         self._server.trigger.pull_trigger(call)
 
 
+class _Busy(Error):  # type: ignore[misc]
+    """The error of a request for which there is no connection left."""
+
+    code = 503
+    reason = "Service Unavailable"
+
+
+class _Lanes:
+    """waitress' dispatcher of `server` for requests of nodes, and one more with a single thread for probes.
+
+    While more than `connections` connections have a request, further requests of nodes are refused.
+    """
+
+    def __init__(self, server: Any, connections: int, metrics: ServiceMetrics) -> None:
+        self._server = server
+        self._connections = connections
+        self._metrics = metrics
+        self._requests = server.task_dispatcher
+        self._probes = ThreadedTaskDispatcher()
+        self._probes.set_thread_count(1)
+
+    def add_task(self, channel: Any) -> None:
+        """Let a thread handle the first request of a channel."""
+        request = channel.requests[0]
+        if request.error or request.path in PROBE_PATHS:
+            self._probes.add_task(channel)
+        elif self._is_full():
+            self._metrics.refused.inc()
+            request.error = _Busy("")
+            self._probes.add_task(channel)
+        else:
+            self._requests.add_task(channel)
+
+    def _is_full(self) -> bool:
+        channels = self._server.active_channels
+        return len(channels) > self._connections and (
+            sum(1 for channel in list(channels.values()) if channel.requests) > self._connections
+        )
+
+    def shutdown(self, *, timeout: float) -> None:
+        """End the threads."""
+        self._requests.shutdown(timeout=timeout)
+        self._probes.shutdown(timeout=0)
+
+
 def _channel_class(metrics: ServiceMetrics) -> type[Any]:
     """A channel whose own errors have the form of the API's, and are counted."""
 
@@ -127,6 +201,8 @@ def _channel_class(metrics: ServiceMetrics) -> type[Any]:
             if status == _TOO_LARGE:
                 metrics.too_large.inc()
                 error = TooLarge("the body is larger than request_max_bytes of [notifications]").to_wire()
+            elif status == _Busy.code:
+                error = Unavailable("the notification service has too many requests; try again later").to_wire()
             else:
                 error = BadRequest("not an HTTP request that the service understands").to_wire()
             content = json.dumps({"error": error}).encode()
@@ -140,3 +216,14 @@ def _channel_class(metrics: ServiceMetrics) -> type[Any]:
         error_task_class = JsonErrorTask
 
     return Channel
+
+
+def _is_idle(channel: Any, now_s: float) -> bool:
+    """Whether a connection has waited for a request. It may be one that its client still sends."""
+    is_busy = channel.requests or channel.total_outbufs_len
+    return not is_busy and abs(now_s - channel.last_activity) >= _GRACE_S
+
+
+def _last_activity(channel: Any) -> float:
+    last_activity_s: float = channel.last_activity
+    return last_activity_s

@@ -1,0 +1,84 @@
+"""A service whose threads or connections are used up: its probes and metrics are answered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from support.network.raw_client import RawClient
+from support.processes.database import Sqlite
+from support.processes.hub import CONFIG
+from support.processes.notifications import CATEGORIES, KEY, NotificationsProcess
+
+CONNECTIONS = 8
+NOW_MS = 1_764_000_000_000
+
+
+@pytest.fixture
+def database() -> Iterator[Sqlite]:
+    created = Sqlite()
+    yield created
+    created.stop()
+
+
+@pytest.fixture
+def service(tmp_path: Path, database: Sqlite) -> Iterator[NotificationsProcess]:
+    config = tmp_path / "tidings.toml"
+    config.write_text(f"{CONFIG}[notifications]\nconnections = {CONNECTIONS}\nthreads = 2\n{CATEGORIES}")
+    process = NotificationsProcess(config, database.url)
+    try:
+        yield process.start()
+    finally:
+        process.stop()
+
+
+def send_notification(client: RawClient, number: int) -> None:
+    notification = {"category": "mention", "user": "7", "title": "T", "id": f"n{number}", "at_ms": NOW_MS}
+    body = json.dumps({"notifications": [notification]}).encode()
+    headers = {"Authorization": f"Bearer {KEY}", "Content_Type": "application/json"}
+    client.send_request("POST", "/notifications", body, **headers)
+
+
+def assert_probes_are_answered(service: NotificationsProcess) -> None:
+    for path in ("/healthz", "/metrics", "/readyz"):
+        status = service.request("GET", path, key=None)[0]
+        assert status == 200 or (path == "/readyz" and status == 503)
+
+
+def test_probes_do_not_wait_for_requests_that_wait_for_the_database(
+    service: NotificationsProcess, database: Sqlite
+) -> None:
+    with database.engine().connect() as connection, ExitStack() as stack:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        # More than there are threads.
+        clients = [stack.enter_context(RawClient(service.port)) for _ in range(CONNECTIONS)]
+        for number, client in enumerate(clients):
+            send_notification(client, number)
+        assert_probes_are_answered(service)
+        refused = stack.enter_context(RawClient(service.port))
+        send_notification(refused, CONNECTIONS)
+        response = refused.response()
+        assert (response.status, json.loads(response.body)["error"]["code"]) == (503, "unavailable")
+        assert_probes_are_answered(service)
+        connection.rollback()
+        assert [client.response().status for client in clients] == [200] * CONNECTIONS
+    assert service.metric("tidings_notifications_refused_total") == 1
+
+
+@pytest.mark.parametrize(
+    "part", [b"", b"POST /notifications HTTP/1.1\r\nHost: x\r\n"], ids=["silent", "part of a head"]
+)
+def test_connections_without_a_request_leave_room(service: NotificationsProcess, part: bytes) -> None:
+    with ExitStack() as stack:
+        for _ in range(10 * CONNECTIONS):
+            stack.enter_context(RawClient(service.port)).send(part)
+        for _ in range(3):
+            assert_probes_are_answered(service)
+        client = stack.enter_context(RawClient(service.port))
+        send_notification(client, 1)
+        assert client.response().status == 200
+    assert service.metric("tidings_notifications_connections_shed_total") > 0
