@@ -23,7 +23,8 @@ Result = TypeVar("Result")
 
 ATTEMPTS_MAX = 8
 # A transaction takes milliseconds. One that is idle for so long is that of a process that was stopped or cut off.
-IDLE_MAX_S = 15
+# Its other transactions may wait for the same locks, and would keep them one after the other.
+LOCK_MAX_S = 5
 _WRITES = "tidings_writes"
 
 
@@ -35,14 +36,14 @@ class Database:
     """A database of notifications. Threads may share it.
 
     `url`: `sqlite:///file`, `postgresql://…`, `mariadb://…` or `mysql://…`. A new SQLite file is readable only by its
-    user. `idle_max_s`: PostgreSQL ends a transaction that waits so long for its process, so that a frozen one does not
-    keep inboxes locked. MySQL does so after `wait_timeout`, and SQLite has one process.
+    user. `lock_max_s`: PostgreSQL ends a transaction that waits so long for its process or for a lock, so that a frozen
+    process does not keep inboxes locked. MySQL does so after `wait_timeout`, and SQLite has one process.
 
     Raises:
         BadConfig: another URL, or SQLite in memory. MissingExtra: the driver is not installed.
     """
 
-    def __init__(self, url: str, *, idle_max_s: float = IDLE_MAX_S) -> None:
+    def __init__(self, url: str, *, lock_max_s: float = LOCK_MAX_S) -> None:
         self.engine = open_engine(url)
         self.url = url
         self.is_sqlite = self.engine.dialect.name == "sqlite"
@@ -54,7 +55,7 @@ class Database:
             sa.event.listen(self.engine, "connect", _on_connect)
             sa.event.listen(self.engine, "begin", _on_begin)
         if self.is_postgresql:
-            sa.event.listen(self.engine, "connect", partial(_limit_idle_transactions, int(idle_max_s * 1000)))
+            sa.event.listen(self.engine, "connect", partial(_limit_locks, int(lock_max_s * 1000)))
 
     def read(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work` in a transaction that reads.
@@ -164,9 +165,10 @@ def _on_connect(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
 
 
-def _limit_idle_transactions(idle_max_ms: int, connection: Any, _record: object) -> None:
+def _limit_locks(max_ms: int, connection: Any, _record: object) -> None:
     with connection.cursor() as cursor:
-        cursor.execute(f"SET SESSION idle_in_transaction_session_timeout = {idle_max_ms}")
+        for name in ("idle_in_transaction_session_timeout", "lock_timeout"):
+            cursor.execute(f"SET SESSION {name} = {max_ms}")
     # Otherwise the pool rolls it back.
     connection.commit()
 

@@ -100,6 +100,8 @@ def _migration_lock(database: Database) -> Iterator[Connection]:
             stack.enter_context(_mysql_lock(database))
         connection = stack.enter_context(database.writing())
         if connection.dialect.name == "postgresql":
+            # Another migration may take long.
+            connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK_NO)))
         yield connection
 

@@ -22,6 +22,7 @@ from support.processes.database import Database, Sqlite, start_database
 from tidings.errors import BadConfig, Unavailable
 from tidings_notifications.core.notification import Stored
 from tidings_notifications.inbox import Inbox
+from tidings_notifications.store import schema
 from tidings_notifications.store.database import Database as InboxDatabase
 from tidings_notifications.store.inbox_rows import lock_inboxes
 
@@ -66,7 +67,7 @@ def test_process_that_is_stopped_within_a_transaction_does_not_keep_its_locks(
 ) -> None:
     bench = open_bench(empty_database(database_of("postgresql")))
     bench.store(notification("first"))
-    stopped = InboxDatabase(bench.database.url, idle_max_s=1)
+    stopped = InboxDatabase(bench.database.url, lock_max_s=1)
     attempts = []
 
     def work(connection: sa.Connection) -> str:
@@ -90,6 +91,38 @@ def test_process_that_is_stopped_within_a_transaction_does_not_keep_its_locks(
         bench.check()
     finally:
         stopped.close()
+        bench.database.close()
+
+
+def test_transaction_waits_for_a_lock_for_a_limited_time_unless_it_migrates(
+    database_of: Callable[[str], Database],
+) -> None:
+    """The other transactions of a stopped process get the lock one after the other, and it ends none of them."""
+    bench = open_bench(empty_database(database_of("postgresql")))
+    bench.store(notification("first"))
+    limited = InboxDatabase(bench.database.url, lock_max_s=1)
+    holder = sa.create_engine(bench.database.url, poolclass=sa.NullPool)
+
+    def lock() -> str:
+        with limited.engine.connect() as connection, pytest.raises(sa.exc.OperationalError) as raised:
+            lock_inboxes(connection, {"7"})
+        return str(getattr(raised.value.orig, "sqlstate", ""))
+
+    try:
+        with ThreadPoolExecutor(2) as pool, holder.connect() as connection:
+            lock_inboxes(connection, {"7"})
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(schema._LOCK_NO)))
+            waiting, migrating = pool.submit(lock), pool.submit(schema.migrate, limited)
+            try:
+                assert waiting.result(timeout=20) == "55P03"
+                with pytest.raises(TimeoutError):
+                    migrating.result(timeout=1.5)
+            finally:
+                connection.rollback()
+            migrating.result(timeout=20)
+        bench.store(notification("second"))
+    finally:
+        limited.close()
         bench.database.close()
 
 
