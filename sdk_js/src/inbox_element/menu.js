@@ -13,6 +13,11 @@ export class Menu {
   constructor(label) {
     this.element = create("div", { class: "menu", part: "menu", role: "menu", id: "menu", "aria-label": label });
     this.element.hidden = true;
+    // A click beside the menu closes it and does nothing else. It leaves the focus to the menu.
+    this.backdrop = create("div", { class: "backdrop" });
+    this.backdrop.hidden = true;
+    this.backdrop.addEventListener("mousedown", (event) => event.preventDefault());
+    this.backdrop.addEventListener("click", () => this.close());
     this.element.addEventListener("keydown", (event) => this.#onKey(event));
     this.element.addEventListener("pointerover", ({ target }) => {
       /** @type {HTMLElement | null} */ (/** @type {Element} */ (target).closest("button"))?.focus();
@@ -41,7 +46,7 @@ export class Menu {
     button.setAttribute("aria-controls", "menu");
     this.element.dataset["id"] = id;
     this.element.replaceChildren(...actions.map(createItem));
-    this.element.hidden = false;
+    this.element.hidden = this.backdrop.hidden = false;
     this.#place();
     this.#items[0]?.focus({ preventScroll: true });
   }
@@ -69,7 +74,7 @@ export class Menu {
       }
       button.setAttribute("aria-expanded", "false");
       button.removeAttribute("aria-controls");
-      this.element.hidden = true;
+      this.element.hidden = this.backdrop.hidden = true;
     }
   }
 

@@ -46,15 +46,10 @@ export class Panel {
     // No <header>: the page has its own landmarks.
     this.header = create("div", { class: "header", part: "header" });
     this.element = create("div", { class: "panel", part: "panel", role: "dialog", "aria-label": texts.title });
-    this.element.append(this.header, this.tabs, this.notice, this.scroll, this.toast.element, this.menu.element);
+    this.element.append(this.header, this.tabs, this.notice, this.scroll, this.toast.element);
+    this.element.append(this.menu.backdrop, this.menu.element);
     this.element.hidden = true;
     this.scroll.addEventListener("scroll", () => this.#onScroll(), { passive: true });
-    this.element.addEventListener("pointerdown", ({ target }) => {
-      const part = /** @type {Element} */ (target);
-      if (!part.closest(".menu, [data-action=menu]")) {
-        this.menu.close();
-      }
-    });
     this.#showHeader();
   }
 

@@ -47,7 +47,7 @@ button { all: unset; box-sizing: border-box; cursor: pointer; }
 h2 { flex: 1; margin: 0; font-size: 17px; font-weight: 650; letter-spacing: -.01em; }
 .icon-button { display: grid; place-items: center; inline-size: 34px; block-size: 34px; border-radius: 9px;
   color: var(--muted); }
-.icon-button:hover { background: var(--faint); color: var(--text); }
+.icon-button:hover, .icon-button[aria-expanded="true"] { background: var(--faint); color: var(--text); }
 .icon-button[aria-disabled="true"] { opacity: .4; background: none; cursor: default; }
 :dir(rtl) .back { transform: scaleX(-1); }
 .tabs { display: flex; gap: 20px; padding-inline: 20px; border-block-end: 1px solid var(--line); }
@@ -99,6 +99,7 @@ time { flex: none; font-size: 12px; font-variant-numeric: tabular-nums; }
 .actions .icon-button { inline-size: 30px; block-size: 26px; border-radius: 7px; }
 .dot path { fill: currentColor; }
 .more path { stroke-width: 2.75; }
+.backdrop { position: absolute; z-index: 2; inset: 0; }
 .menu { position: absolute; z-index: 2; min-inline-size: 190px; max-inline-size: min(300px, calc(100% - 24px));
   padding: 5px; border: 1px solid var(--line); border-radius: 12px; background: var(--surface);
   box-shadow: 0 2px 6px rgb(0 0 0 / .06), 0 12px 32px light-dark(rgb(15 20 30 / .18), rgb(0 0 0 / .6));
@@ -157,7 +158,8 @@ input:disabled { opacity: .45; cursor: default; }
     padding-block-end: env(safe-area-inset-bottom); font-size: 15px; animation-name: rise; }
   [data-action="close"] { display: grid; }
   .menu { position: fixed; inset: auto 10px calc(10px + env(safe-area-inset-bottom)) !important; padding: 8px;
-    max-inline-size: none; border-radius: 16px; box-shadow: 0 0 0 100vmax rgb(0 0 0 / .35); animation-name: rise; }
+    max-inline-size: none; border-radius: 16px; animation-name: rise; }
+  .backdrop { background: rgb(0 0 0 / .4); }
   .menu button { padding: 12px; }
 }
 @media (hover: none) {

@@ -100,7 +100,7 @@ def test_code_that_cannot_be_loaded_is_loaded_by_try_again(page: Page) -> None:
     again = page.get_by_role("button", name="Try again")
     again.click()
     # It fails once more.
-    page.wait_for_function("element.snapshot.state === 'failed'")
+    page.wait_for_function("() => element.snapshot.state === 'failed'")
     again.click()
     expect(page.get_by_role("button", name="title a")).to_be_visible()
 

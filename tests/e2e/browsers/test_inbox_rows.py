@@ -115,7 +115,7 @@ def test_pages_are_loaded_until_the_panel_is_full(page: Page) -> None:
     )
     open_panel(page)
     page.get_by_role("tab", name="Unread").click()
-    page.wait_for_function("rows().length > 5")
+    page.wait_for_function("() => rows().length > 5")
     assert page.evaluate("rows()[0].dataset.id") == "6"
 
 
