@@ -111,7 +111,7 @@ class DeliveryLoop:
             if isinstance(outcome, Failed):
                 log_rate_limited(
                     *(logger, logging.WARNING, f"failed {due.method}"),
-                    *("a delivery failed (%s, %s): %s", due.method, due.category.label, outcome.reason),
+                    *("a delivery failed (%s, %s): %s", due.method, due.notification.category, outcome.reason),
                 )
         return len(results)
 

@@ -100,6 +100,7 @@ def test_failed_webhook_is_repeated_and_a_refused_one_is_not(
     notify(service, "b")
     wait_until(lambda: service.metric("tidings_notifications_deliveries_total") >= 3)
     assert titles(backend) == ["Title of a", "Title of a", "Title of b"]
+    wait_until(lambda: "a delivery failed (webhook, late): status 404" in service.log.read_text())
 
 
 def test_webhook_says_when_it_is_tried_again(service: NotificationsProcess, backend: HookServer) -> None:
