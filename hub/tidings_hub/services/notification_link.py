@@ -119,9 +119,10 @@ class NotificationLink:
             case {"ready": True} if status == _OK:
                 return READY
             case {"ready": False}:
+                shown = content[:500].decode(errors="replace")
                 log_rate_limited(
                     *(logger, logging.WARNING, "notification service not ready"),
-                    *("the notification service at %s is not ready: %s", self.url, content[:500].decode()),
+                    *("the notification service at %s is not ready: %s", self.url, shown),
                 )
                 return "not ready"
         self.log_foreign(status)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 import aiohttp
+from aiohttp.connector import Connection
 from yarl import URL
 
 from tidings.errors import BadRequest
@@ -33,6 +34,8 @@ _KEEP_ALIVE_S: Final = 30.0
 _REASON_MAX: Final = 200
 # So many refusals without a success in between are no matter of single subscriptions.
 _REFUSALS_MAX: Final = 3
+# How many kept connections are tried for one push.
+_CONNECTIONS_MAX: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,26 @@ class Push:
 
     outcome: Outcome
     is_healthy: bool = True
+
+
+class _StrayAnswerError(aiohttp.ClientConnectionError):
+    """Something has arrived on a kept connection. It is not the answer to the request that would be next."""
+
+
+class _Request(aiohttp.ClientRequest):
+    """A request whose answer cannot have arrived before it: else the outcome of one push would be that of another."""
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        """Send it.
+
+        Raises:
+            _StrayAnswerError: on a connection on which something has arrived.
+        """
+        if conn.protocol is not None and conn.protocol.should_close:
+            if conn.transport is not None:
+                conn.transport.abort()
+            raise _StrayAnswerError("it sent an answer without a request")
+        return await super().send(conn)
 
 
 class PushClient:
@@ -78,6 +101,7 @@ class PushClient:
             headers={"User-Agent": "tidings", "Content-Type": "application/octet-stream"},
             auto_decompress=False,
             trust_env=False,
+            request_class=_Request,
         )
 
     async def __aenter__(self) -> Self:
@@ -114,7 +138,7 @@ class PushClient:
         if message.topic is not None:
             headers["Topic"] = message.topic
         body = encrypt(message.payload, message.keys)
-        async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+        async with await self._post(url, body, headers) as response:
             start = bytearray()
             while len(start) < _BODY_MAX_BYTES and (chunk := await response.content.read(_BODY_MAX_BYTES)):
                 start += chunk
@@ -124,6 +148,14 @@ class PushClient:
         self._watch(response.status, url.host or "")
         outcome = outcome_of(response.status, response.headers.get("Retry-After"), bytes(start), unix_s=time.time())
         return Push(outcome, is_healthy=response.status < 500)
+
+    async def _post(self, url: URL, body: bytes, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        for _ in range(_CONNECTIONS_MAX - 1):
+            try:
+                return await self._session.post(url, data=body, headers=headers, allow_redirects=False)
+            except _StrayAnswerError:
+                logger.info("a push service answered without a request", extra={"host": url.host})
+        return await self._session.post(url, data=body, headers=headers, allow_redirects=False)
 
     def _watch(self, status: int, host: str) -> None:
         """Log once when push services accept no token of this process."""

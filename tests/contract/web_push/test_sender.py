@@ -110,6 +110,16 @@ def test_each_response_has_its_outcome(push_service: PushService, vapid_key: Vap
     assert len(push_service.received) == len(answers)
 
 
+def test_answer_without_a_push_is_not_that_of_the_next_push(push_service: PushService, vapid_key: VapidKey) -> None:
+    with sending(options(push_service), vapid_key) as outcomes:
+        for number in range(3):
+            if number:
+                push_service.send_unasked(b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n")
+            outcomes.submit({f"{number}": push_service.subscribe()})
+            outcomes.wait(number + 1)
+        assert outcomes.by_name == dict.fromkeys(("0", "1", "2"), Sent())
+
+
 def test_tokens_are_signed_once_for_each_push_service(push_service: PushService, vapid_key: VapidKey) -> None:
     browsers = {str(number): push_service.subscribe() for number in range(30)}
     with sending(options(push_service), vapid_key) as outcomes:

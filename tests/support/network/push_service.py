@@ -81,6 +81,7 @@ class PushService:
         self.answer: Callable[[str], Answer] = lambda _path: Answer()
         self.in_flight = self.most_in_flight = self.connections = 0
         self.browsers: dict[str, Browser] = {}
+        self._transport: asyncio.Transport | None = None
         self._started = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),))
@@ -99,6 +100,15 @@ class PushService:
     def release(self, event: asyncio.Event) -> None:
         """Let the responses that wait for `event` go."""
         self._loop.call_soon_threadsafe(event.set)
+
+    def send_unasked(self, data: bytes) -> None:
+        """Send bytes on the connection of the last push, as an answer to no request."""
+
+        async def send() -> None:
+            assert self._transport is not None
+            self._transport.write(data)
+
+        asyncio.run_coroutine_threadsafe(send(), self._loop).result(20)
 
     def messages(self) -> list[dict[str, Any]]:
         """The decrypted messages, in order of arrival."""
@@ -134,6 +144,7 @@ class PushService:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
+        self._transport = request.transport
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:

@@ -10,6 +10,9 @@ from tidings_hub.metrics import Metrics
 from tidings_hub.node.notification_watch import NotificationWatch
 from tidings_hub.services.notification_link import NotificationLink
 
+# What the log shows of it ends within a character.
+LONG = b'{"ready":false,"checks":{"database":"' + "€".encode() * 200 + b'"}}'
+
 
 @pytest.fixture
 def server() -> Iterator[ScriptedServer]:
@@ -30,6 +33,7 @@ def pause(seconds: float) -> None:
     [
         (answering(response(b'{"ready":true,"checks":{"database":"ok"}}')), "ok", "5"),
         (answering(response(b'{"ready":false,"checks":{"database":"db7 is away"}}', status=503)), "not ready", "1"),
+        (answering(response(LONG, status=503)), "not ready", "1"),
         (answering(response(b"<html>")), "not a notification service", "1"),
         (answering(response(b"<html>", status=404)), "not a notification service", "1"),
         (answering(response(b'{"ready":true}', status=404)), "not a notification service", "1"),
