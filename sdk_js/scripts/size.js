@@ -29,7 +29,7 @@ const TABS = [
 
 // What every page loads; what is loaded with the first list, the first presence and `shareTabs`; what React pages add.
 const PARTS = [
-  { file: "index.js", external: [...OTHERS, ...LATER], maxBytes: 9.5 * 1024 },
+  { file: "index.js", external: [...OTHERS, ...LATER], maxBytes: 9.75 * 1024 },
   { file: "core/rows.js", external: OTHERS, maxBytes: 1.5 * 1024 },
   { file: "inbox_element.js", external: OTHERS, maxBytes: 12.5 * 1024 },
   { file: "job.js", external: [...OTHERS, "./core/error.js", "./core/listeners.js"], maxBytes: 1.5 * 1024 },
@@ -39,7 +39,7 @@ const PARTS = [
     maxBytes: 2.5 * 1024,
   },
   { file: "kept_queue.js", external: [...OTHERS, ...CORE, "./core/error.js"], maxBytes: 1.25 * 1024 },
-  { file: "push.js", external: [...OTHERS, "./core/error.js", "./core/listeners.js"], maxBytes: 2 * 1024 },
+  { file: "push.js", external: [...OTHERS, "./core/error.js", "./core/listeners.js"], maxBytes: 2.25 * 1024 },
   { file: "service_worker.js", external: OTHERS, maxBytes: 1.5 * 1024 },
   { file: "presence_client.js", external: [...OTHERS, ...CORE], maxBytes: 2 * 1024 },
   { file: "tabs/share.js", external: [...OTHERS, ...TABS], maxBytes: 5 * 1024 },

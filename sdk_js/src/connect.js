@@ -42,14 +42,29 @@ export function connectWith(parts, url, options) {
     ? sharedSession(url, environment, options)
     : new Session(environment, options);
   const hub = new Hub(session);
+  const reportAs = (/** @type {string} */ text) => (/** @type {unknown} */ cause) =>
+    session.report(new TidingsError("not_loaded", text, { cause }));
   if (keepQueueAs !== undefined) {
-    const onFailed = (/** @type {unknown} */ cause) =>
-      session.report(new TidingsError("not_loaded", "Publishes end with this page.", { cause }));
-    session.keptQueue = parts.queue().then(({ openQueue }) => openQueue(keepQueueAs, session)).catch(onFailed);
+    const opening = parts.queue().then(({ openQueue }) => openQueue(keepQueueAs, session));
+    session.keptQueue = opening.catch(reportAs("Publishes end with this page."));
   }
   closePrevious(hub, `tidings ${url}`, options.hot);
+  hub.on("state", () => void checkPush(hub, environment).catch(reportAs("Push was not checked.")));
   session.start();
   return hub;
+}
+
+/**
+ * Another user must not get the pushes of the one who enabled them, also on a page that does not use push.
+ *
+ * @param {Hub} hub
+ * @param {{parts: import("./parts.js").Parts, url: string}} environment
+ */
+async function checkPush(hub, { parts, url }) {
+  if (hub.user && (await globalThis.caches?.has("tidings-push"))) {
+    const { endForeign } = await parts.push();
+    await endForeign(hub, url);
+  }
 }
 
 /**

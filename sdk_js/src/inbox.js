@@ -63,7 +63,7 @@ export class Inbox {
     this.#marks = PendingMarks.of(session);
     const [version, show, reload] = [() => this.#list.version, () => this.#show(), () => this.reload()];
     this.#onClose = [this.#marks.open({ version, show, reload }), hub.on("state", () => this.#onHubState())];
-    void this.reload();
+    void (hub.state === "closed" || this.reload());
     this.#onHubState();
   }
 
@@ -182,7 +182,9 @@ export class Inbox {
   #onHubState() {
     const { user, state } = this.#hub;
     if (state === "connected" && user !== undefined && user !== this.#user) {
-      const wasOther = this.#user !== "";
+      if (this.#user !== "") {
+        this.#forget();
+      }
       this.#user = user;
       this.#unfollow();
       const channel = this.#hub.channel(`user:${user}`);
@@ -190,16 +192,12 @@ export class Inbox {
       const offs = ["tidings:notification", "tidings:inbox"].map((name) => channel.on(name, onEvent));
       offs.push(channel.on("tidings:gap", () => void this.reload()));
       this.#unfollow = () => offs.forEach((off) => off());
-      if (wasOther) {
-        this.#forget();
-        void this.reload();
-      }
-    } else if (state === "connected" && (this.#error || this.#isEmpty)) {
+    }
+    if (state === "connected" && (this.#error || this.#isEmpty)) {
       void this.reload();
     } else if (state === "closed") {
       // Another user may be the next one.
       this.#forget();
-      this.#show();
     } else if (this.#list.version < 0) {
       this.#show();
     }
@@ -211,8 +209,12 @@ export class Inbox {
   }
 
   #forget() {
+    this.#load = {};
+    this.#isLoading = false;
+    this.#error = undefined;
     this.#marks.clear();
     this.#list = new InboxItems(this.#options);
+    this.#show();
   }
 
   /** Loads the first page. What is shown stays until then. */
@@ -223,8 +225,7 @@ export class Inbox {
     this.#held = [];
     this.#cancelRetry();
     try {
-      const { limit = PAGE_ITEMS } = this.#options;
-      const size = Math.min(PAGE_MAX, Math.max(limit, this.#list.size));
+      const size = Math.min(PAGE_MAX, Math.max(this.#options.limit ?? PAGE_ITEMS, this.#list.size));
       const page = await this.#request("tidings:inbox", { ...this.#options, limit: size });
       if (load === this.#load) {
         this.#list.load(page);

@@ -130,6 +130,10 @@ export class TidingsInbox extends ConnectedElement {
     const { snapshot } = this;
     this.#bell.update(snapshot.counts.unseen);
     this.#panel.isOnline = navigator.onLine;
+    if (this.#panel.preferences && snapshot.state !== "ready" && snapshot.items.length === 0) {
+      // The hub has closed, or the user is another one: these are the preferences of the last one.
+      this.#panel.leavePreferences();
+    }
     if (!this.#panel.element.hidden) {
       this.#update();
       this.#seeAll();

@@ -2,7 +2,7 @@
 import { errorFrom, messageOf, TidingsError } from "./core/error.js";
 import { Listeners } from "./core/listeners.js";
 import { subscribeAt } from "./push_manager.js";
-import { forgetSubscription, loadSubscription, saveSubscription } from "./push_subscription.js";
+import { endForeign, endSubscription, loadSubscription, saveSubscription } from "./push_subscription.js";
 import { closeIds, closeMarked } from "./shown_notifications.js";
 
 /**
@@ -43,6 +43,7 @@ const RENEW_MS = 86_400_000;
  * Web Push for this browser: notifications arrive when no page is open. Like a collection it is a store: React's
  * `useSyncExternalStore` takes `subscribe` and `getSnapshot`.
  */
+export { endForeign } from "./push_subscription.js";
 export class Push {
   /** @type {PushSnapshot} */
   #snapshot = Object.freeze({ state: "unsupported", needsInstall: false, error: undefined });
@@ -98,13 +99,14 @@ export class Push {
     if (!isSupported()) {
       throw new TidingsError("unsupported", "This page has no Web Push: it needs HTTPS, and on iOS an installed site.");
     }
+    const { user } = this.#hub;
     // First of all, while the click counts.
     const permission = await Notification.requestPermission();
     if (permission !== "granted") {
       this.#show({ state: permission === "denied" ? "denied" : "off" });
       throw new TidingsError("forbidden", "The user did not allow notifications.");
     }
-    await this.#change(() => this.#enable());
+    await this.#change(() => this.#enable(user));
   }
 
   /**
@@ -114,8 +116,7 @@ export class Push {
    */
   disable() {
     return this.#change(async () => {
-      const subscription = await this.#registration?.pushManager.getSubscription();
-      await this.#forget(subscription);
+      const subscription = await this.#end();
       if (subscription) {
         await this.#request({ unsubscribe: subscription.endpoint });
       }
@@ -139,10 +140,7 @@ export class Push {
     this.#registration = isRegistration(serviceWorker)
       ? serviceWorker
       : await navigator.serviceWorker.getRegistration(scope).catch(() => undefined);
-    const subscription = await this.#registration?.pushManager.getSubscription();
-    const saved = await loadSubscription();
-    const isOn = Notification.permission === "granted" && subscription && saved?.endpoint === subscription.endpoint;
-    this.#show({ state: Notification.permission === "denied" ? "denied" : isOn ? "on" : "off" });
+    await this.#find();
     this.#unfollow.push(this.#hub.on("state", () => this.#onHubState()));
     this.#onHubState();
     return this;
@@ -162,31 +160,34 @@ export class Push {
           void closeIds(this.#registration, data.replaces ?? []);
         }),
       ];
-      void this.#change(() => this.#checkUser(user)).catch(() => {});
+      void this.#change(() => this.#checkUser()).catch(() => {});
     }
   }
 
-  /**
-   * The subscription belongs to the user who enabled it. Another one who signs in must not get that user's pushes.
-   *
-   * @param {string} user
-   */
-  async #checkUser(user) {
+  /** The subscription belongs to the user who enabled it. */
+  async #checkUser() {
+    await endForeign(this.#hub, this.#session.environment.url).finally(() => this.#find());
+    const saved = await loadSubscription();
+    if (saved && this.#snapshot.state === "on" && Date.now() - saved.savedMs > RENEW_MS) {
+      const subscription = await this.#registration?.pushManager.getSubscription();
+      await (subscription && this.#register(subscription, saved.publicKey, saved.user));
+    }
+  }
+
+  /** Shows the state of this browser. */
+  async #find() {
     const subscription = await this.#registration?.pushManager.getSubscription();
     const saved = await loadSubscription();
-    if (!subscription || !saved) {
-      return;
-    }
-    if (saved.user !== user) {
-      await this.#forget(subscription);
-    } else if (this.#snapshot.state === "on" && Date.now() - saved.savedMs > RENEW_MS) {
-      await this.#register(subscription, saved.publicKey);
-    }
+    const isSaved = saved && !saved.isEnded && saved.endpoint === subscription?.endpoint;
+    const isOn = isSaved && Notification.permission === "granted";
+    this.#show({ state: Notification.permission === "denied" ? "denied" : isOn ? "on" : "off" });
   }
 
-  async #enable() {
+  /** @param {string | undefined} clicked the user who wanted it, if the hub was connected then */
+  async #enable(clicked) {
     const registration = await this.#activate();
     const { public_key: publicKey } = await this.#request({});
+    const user = clicked ?? this.#hub.user;
     const { pushManager } = registration;
     const saved = await loadSubscription();
     const current = await pushManager.getSubscription();
@@ -196,9 +197,9 @@ export class Push {
     }
     const subscription = await subscribeAt(pushManager, publicKey, this.#session.environment.setTimer);
     try {
-      await this.#register(subscription, publicKey);
+      await this.#register(subscription, publicKey, user);
     } catch (error) {
-      await this.#forget(subscription);
+      await this.#end();
       throw error;
     }
     this.#show({ state: "on", error: undefined });
@@ -231,20 +232,23 @@ export class Push {
    *
    * @param {PushSubscription} subscription
    * @param {string} publicKey
+   * @param {string | undefined} user whose it is
    */
-  async #register(subscription, publicKey) {
+  async #register(subscription, publicKey, user) {
+    if (user !== this.#hub.user) {
+      throw new TidingsError("closed", "Another user signed in.");
+    }
     const { id, key } = await this.#request({ subscription: subscription.toJSON() });
     await saveSubscription({
-      ...{ id, key, publicKey, endpoint: subscription.endpoint, user: this.#hub.user },
+      ...{ id, key, publicKey, endpoint: subscription.endpoint, user, scope: this.#registration?.scope },
       ...{ url: new URL(this.#session.environment.url, location.href).href, savedMs: Date.now() },
     });
   }
 
-  /** @param {PushSubscription | null | undefined} subscription */
-  async #forget(subscription) {
-    await subscription?.unsubscribe();
-    await forgetSubscription();
+  async #end() {
+    const subscription = await endSubscription(this.#registration);
     this.#show({ state: "off", error: undefined });
+    return subscription;
   }
 
   /**

@@ -1,11 +1,13 @@
 // The push subscription of this browser, in a place that its pages and its service worker share.
+import { closeAll } from "./shown_notifications.js";
 
 const CACHE = "tidings-push";
 const ADDRESS = "/tidings-push-subscription";
 
 /**
  * `id` and `key`: with them the service worker, which has no token, marks and renews. `url`: of the hub. `user`: who
- * enabled it. `publicKey`: the hub's, for which it was made.
+ * enabled it. `publicKey`: the hub's, for which it was made. `scope`: of the registration. `isEnded`: nothing of it is
+ * shown any more, although the browser may have it still.
  *
  * @typedef {object} SavedSubscription
  * @property {string} id
@@ -15,6 +17,8 @@ const ADDRESS = "/tidings-push-subscription";
  * @property {string} publicKey
  * @property {string | undefined} user
  * @property {number} savedMs
+ * @property {string | undefined} [scope]
+ * @property {boolean} [isEnded]
  */
 
 /** @returns {Promise<SavedSubscription | undefined>} */
@@ -30,6 +34,34 @@ export async function saveSubscription(subscription) {
   await cache.put(ADDRESS, new Response(JSON.stringify(subscription)));
 }
 
-export async function forgetSubscription() {
+/**
+ * Ends the subscription of a registration. If the browser cannot end it, its pushes are shown no more.
+ *
+ * @param {ServiceWorkerRegistration | undefined} registration
+ * @returns {Promise<PushSubscription | null | undefined>} what it was
+ */
+export async function endSubscription(registration) {
+  const saved = await loadSubscription();
+  if (saved) {
+    await saveSubscription({ ...saved, isEnded: true });
+  }
+  const subscription = await registration?.pushManager.getSubscription();
+  await closeAll(registration);
+  await subscription?.unsubscribe();
   await caches.delete(CACHE);
+  return subscription;
+}
+
+/**
+ * Ends the subscription of another user of this hub: the hub's user must not get its pushes, nor see what was shown.
+ *
+ * @param {{user: string | undefined}} hub
+ * @param {string} url of the hub, perhaps relative to the page
+ */
+export async function endForeign(hub, url) {
+  const saved = await loadSubscription();
+  const isOfHub = saved?.url === new URL(url, location.href).href;
+  if (isOfHub && hub.user !== undefined && (saved.isEnded || saved.user !== hub.user)) {
+    await endSubscription(await navigator.serviceWorker.getRegistration(saved.scope));
+  }
 }

@@ -58,6 +58,10 @@ function messageOf({ data }) {
 
 /** @param {any} message */
 async function show({ id, title, body = "", icon, tag, url, created_at: timestamp, counts }) {
+  if ((await loadSubscription())?.isEnded) {
+    // The browser could not end the subscription, and another user may be signed in.
+    return;
+  }
   const options = { body, icon, tag, timestamp, data: { tidings: id, url } };
   await registration.showNotification(title, /** @type {NotificationOptions} */ (options));
   // The badge of an installed site.
@@ -86,7 +90,7 @@ async function open(url = "./") {
  */
 async function mark(action, notificationId) {
   const saved = await loadSubscription();
-  if (saved) {
+  if (saved && !saved.isEnded) {
     const { id, key } = saved;
     await post(saved, "mark", { id, key, action, ids: [notificationId] });
   }
@@ -95,7 +99,7 @@ async function mark(action, notificationId) {
 /** @param {ChangeEvent} event the browser has replaced the subscription, or only ended it */
 async function renew({ newSubscription }) {
   const saved = await loadSubscription();
-  if (!saved) {
+  if (!saved || saved.isEnded) {
     return;
   }
   const { id, key, publicKey } = saved;

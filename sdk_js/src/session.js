@@ -3,7 +3,7 @@ import { TidingsError } from "./core/error.js";
 import { Listeners } from "./core/listeners.js";
 import { Positions } from "./core/positions.js";
 import { ReconnectState } from "./core/reconnect.js";
-import { endRecovery, Subscriptions } from "./core/subscriptions.js";
+import { Subscriptions } from "./core/subscriptions.js";
 import { userOf } from "./core/token_user.js";
 import { ErrorReports } from "./error_reports.js";
 import { Outbox } from "./outbox.js";
@@ -11,6 +11,7 @@ import { SubscribeRequests } from "./subscribe_requests.js";
 import { Timers } from "./timers.js";
 import { TokenRefresh } from "./token_refresh.js";
 import { Tokens } from "./tokens.js";
+import { applyUser } from "./user_change.js";
 
 /** @typedef {import("./core/codes.js").CloseReason} CloseReason */
 /** @typedef {import("./core/reconnect.js").Transport} Transport */
@@ -23,10 +24,8 @@ export class Session {
   listeners = new Listeners();
   #reports = new ErrorReports(this.listeners);
   report = this.#reports.report;
-  /** @type {Transport | undefined} */
-  transport;
-  /** @type {string | undefined} */
-  user;
+  transport = /** @type {Transport | undefined} */ (undefined);
+  user = /** @type {string | undefined} */ (undefined);
   /** @type {TidingsError | undefined} why there is no connection */
   error;
   /** @type {(Pick<LinkListener, "onEvent"> & {namesForConnect: () => string[], update: () => void}) | undefined} */
@@ -134,7 +133,7 @@ export class Session {
           since: this.#positions.cursor,
         };
       },
-      onEvent: (event, values) => this.#attempt === attempt && this.#onEvent(event, values),
+      onEvent: (...args) => this.#attempt === attempt && this.#setUser(...args) && this.#onEvent(...args),
       onTransport: (name) => this.#attempt === attempt && this.#setTransport(name),
       onLost: (reason) => this.#attempt === attempt && this.#onLost(reason),
     });
@@ -148,9 +147,6 @@ export class Session {
   /** @type {LinkListener["onEvent"]} */
   #onEvent(event, values) {
     const body = Object(values[0]);
-    if (event === "tidings:ready") {
-      this.#setUser(body);
-    }
     this.presenceClient?.onEvent(event, values);
     if (!/^tidings:(?!(job|notification|inbox)$)/u.test(event)) {
       this.#onPublication(event, values);
@@ -188,15 +184,19 @@ export class Session {
     this.#saveSoon();
   }
 
-  /** @param {any} ready `tidings:ready`. Requests of another user are rejected, none of its channels is recovered */
-  #setUser(ready) {
+  /** @type {(...args: Parameters<LinkListener["onEvent"]>) => boolean} false: a listener has closed the hub */
+  #setUser(event, [ready]) {
+    if (event !== "tidings:ready") {
+      return true;
+    }
+    const lastUser = this.#lastUser;
+    const { user } = Object(ready);
+    this.#lastUser = this.user = this.outbox.likelyUser = user;
     // Without tokens, which only `--dev` allows, every connection has a new anonymous user.
     if (this.#tokens.areUsed) {
-      this.outbox.setUser(ready.user);
-      const isSame = ready.user === (this.#lastUser ?? ready.user);
-      (isSame ? [] : [ready.channels, ready.presence]).forEach(endRecovery);
+      applyUser(this, Object(ready), lastUser);
     }
-    this.#lastUser = this.user = this.outbox.likelyUser = ready.user;
+    return this.user === user;
   }
 
   /** @param {any} ready the body of `tidings:ready` */

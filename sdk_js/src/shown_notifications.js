@@ -21,6 +21,12 @@ export async function closeIds(registration, ids) {
   await (ids.length > 0 && close(registration, (id) => ids.includes(id)));
 }
 
+/** @param {ServiceWorkerRegistration | undefined} registration */
+export async function closeAll(registration) {
+  await close(registration, () => true);
+  await /** @type {any} */ (navigator).clearAppBadge?.();
+}
+
 /**
  * @param {ServiceWorkerRegistration | undefined} registration
  * @param {(id: string) => boolean} isDone

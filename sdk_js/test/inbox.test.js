@@ -228,3 +228,61 @@ test("without a connection an inbox that is not loaded is failed, and retry conn
   await answer(harness);
   assert.deepEqual([inbox.getSnapshot().state, idsOf(inbox)], ["ready", ["n2", "n1"]]);
 });
+
+for (const [what, user] of [["the same user", "7"], ["another user", "8"]]) {
+  test(`after close() and connect() as ${what} the inbox is loaded again`, async () => {
+    const { harness, inbox } = await begin();
+    await answer(harness);
+    harness.hub.close();
+    await settle();
+    assert.deepEqual([idsOf(inbox), inbox.getSnapshot().state], [[], "failed"]);
+    harness.hub.connect();
+    await settle();
+    await harness.link.accept({ user, channels: { [`user:${user}`]: { recovered: user === "7" } } });
+    await answer(harness, { items: [itemOf(3)], version: 1 });
+    assert.deepEqual([idsOf(inbox), inbox.getSnapshot().state], [["n3"], "ready"]);
+  });
+}
+
+test("an inbox that was opened while nobody was signed in is loaded after the sign-in", async () => {
+  let token = null;
+  const harness = new SessionHarness({ getToken: () => token });
+  const inbox = await harness.hub.inbox();
+  await settle();
+  assert.deepEqual([inbox.getSnapshot().state, inbox.getSnapshot().error?.code], ["failed", "unauthorized"]);
+  token = "t";
+  harness.hub.connect();
+  await settle();
+  await harness.link.accept();
+  await answer(harness);
+  assert.deepEqual([idsOf(inbox), inbox.getSnapshot().state], [["n2", "n1"], "ready"]);
+});
+
+test("another user without a close: nothing of the last one is shown, whatever the hub answers", async () => {
+  const harness = new SessionHarness({ getToken: () => "t" });
+  const inbox = await harness.hub.inbox();
+  await settle();
+  await harness.link.accept();
+  await answer(harness);
+  await harness.link.disconnect({ code: "disconnected" });
+  await harness.clock.pass(20_000);
+  await harness.link.accept({ user: "8", channels: { "user:8": {} } });
+  assert.deepEqual([harness.hub.user, idsOf(inbox), inbox.getSnapshot().state], ["8", [], "loading"]);
+  harness.link.nextRequest("tidings:inbox").respond({ error: { code: "not_found", message: "No inboxes." } });
+  await settle();
+  assert.deepEqual([idsOf(inbox), inbox.getSnapshot().error?.code], [[], "not_found"]);
+});
+
+test("an answer that arrives with the close is not shown", async () => {
+  for (let steps = 0; steps < 10; steps += 1) {
+    const { harness, inbox } = await begin();
+    const { respond } = harness.link.nextRequest("tidings:inbox");
+    respond({ items: [itemOf(1)], counts: { unseen: 1, unread: 1 }, version: 5, next: null });
+    for (let step = 0; step < steps; step += 1) {
+      await undefined;
+    }
+    harness.hub.close();
+    await settle();
+    assert.deepEqual(idsOf(inbox), [], `after ${steps} steps`);
+  }
+});

@@ -152,3 +152,14 @@ def test_panel_is_as_high_as_its_list_and_the_number_of_a_tab_is_a_word(page: Pa
     assert short is not None
     assert long is not None
     assert (round(short["height"]), round(long["height"])) == (340, 580)
+
+
+def test_preferences_of_the_last_user_are_not_shown_to_the_next(page: Page) -> None:
+    open_panel(page)
+    page.get_by_role("button", name="Preferences").click()
+    expect(page.get_by_role("switch", name="In app").first).to_be_visible()
+    # As the inbox of a hub that closes and connects again.
+    page.evaluate('set({ state: "loading", items: [] })')
+    page.evaluate('set({ state: "ready" })')
+    expect(page.get_by_role("switch", name="In app")).to_have_count(0)
+    expect(page.get_by_role("tab", name="All")).to_be_visible()

@@ -1,31 +1,21 @@
-"""Web Push in a real Chromium, with a real hub and service. Chromium itself cannot reach its push service from a test:
-a stand-in for `PushManager` subscribes, and DevTools delivers the messages."""
+"""Web Push in a real Chromium, with a real hub and service."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import BrowserContext, CDPSession, Page, Worker
 
 from support.browsers.chromium import chromium
-from support.browsers.push_stand_in import ENDPOINT, new_subscription, push_stand_in
+from support.browsers.push_page import PushPage, subscriptions
+from support.browsers.push_stand_in import ENDPOINT
 from support.network.push_service import Browser
 from support.notification_node import NotificationNode
 from support.processes.hub import token
 from support.waiting import wait_until
 from tidings_notifications.web_push.vapid import VapidKey
-
-PAGE = """<!doctype html><title>push</title><script src="/tidings.js"></script><script>
-  const user = new URLSearchParams(location.search).get("user");
-  const hub = tidings.connect("/", { getToken: () => (%(tokens)s)[user] });
-  let push, failure;
-  const opened = hub.push().then((opened) => (push = opened));
-  const attempt = (promise) => promise.catch((error) => (failure = error.code));
-</script><button onclick="attempt(push.enable())">Enable</button>"""
 
 
 @pytest.fixture(scope="module")
@@ -48,112 +38,6 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotificationNode]
         process.stop()
 
 
-class PushPage:
-    """A page of the hub's origin, in a browser of its own."""
-
-    def __init__(self, context: BrowserContext, node: NotificationNode, name: str) -> None:
-        self.node = node
-        self.name = name
-        self.subscription = new_subscription(name)
-        self.context = context
-        self.page: Page = context.new_page()
-        self.errors: list[str] = []
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        tokens = {user: token(f"{name}-{user}") for user in ("ann", "ben")}
-        body = PAGE % {"tokens": json.dumps(tokens)}
-        context.add_init_script(push_stand_in(self.subscription))
-        context.route("**/page?*", lambda route: route.fulfill(body=body, content_type="text/html"))
-
-    def open(self, user: str = "ann") -> PushPage:
-        """Load the page as a user, and wait until the state is known and the hub is connected."""
-        self.page.goto(f"{self.node.hub.url}/page?user={user}")
-        self.page.wait_for_function("() => push && hub.state === 'connected'")
-        return self
-
-    def enable(self) -> PushPage:
-        """Click, and wait for the end."""
-        self.page.get_by_role("button").click()
-        self.page.wait_for_function("() => failure || push.getSnapshot().state === 'on'")
-        return self
-
-    def evaluate(self, script: str) -> Any:
-        assert self.errors == []
-        return self.page.evaluate(script)
-
-    @property
-    def state(self) -> str:
-        """The state that the SDK shows."""
-        return str(self.evaluate("() => push.getSnapshot().state"))
-
-    @property
-    def worker(self) -> Worker:
-        """The service worker."""
-        wait_until(lambda: self.context.service_workers, why="the service worker runs")
-        return self.context.service_workers[0]
-
-    def shown(self) -> list[dict[str, Any]]:
-        """The notifications that are shown."""
-        script = """() => navigator.serviceWorker.ready.then((ready) => ready.getNotifications()).then((list) =>
-            list.map(({ title, body, tag, data }) => ({ title, body, tag, data })))"""
-        return list(self.evaluate(script))
-
-    def deliver(self, message: object) -> None:
-        """Let DevTools deliver a push message."""
-        session = self.context.new_cdp_session(self.page)
-        registration = registration_of(session)
-        data = message if isinstance(message, str) else json.dumps(message)
-        session.send(
-            "ServiceWorker.deliverPushMessage",
-            {"origin": self.node.hub.url, "registrationId": registration, "data": data},
-        )
-        session.detach()
-
-    def dispatch(self, kind: str) -> None:
-        """Let the service worker handle an event of its first notification, as for a click. It opens no real window."""
-        self.worker.evaluate(
-            """async (kind) => {
-              globalThis.opened ??= [];
-              clients.openWindow = async (url) => void opened.push(url);
-              WindowClient.prototype.focus = async function () { opened.push(`focus ${this.url}`); };
-              const [notification] = await registration.getNotifications();
-              let handled;
-              const waitUntil = (promise) => (handled = promise);
-              dispatchEvent(Object.assign(new Event(kind), { notification, waitUntil }));
-              await handled;
-            }""",
-            kind,
-        )
-
-    def item(self, id_: str, user: str = "ann") -> dict[str, Any]:
-        """An item of the user's inbox by its title."""
-        headers = {"Authorization": f"Bearer {token(f'{self.name}-{user}')}"}
-        items = self.node.hub.request("GET", "/inbox", headers=headers)[1]["items"]
-        return next(item for item in items if item["title"] == id_)
-
-    def notify(self, title: str, **more: object) -> dict[str, Any]:
-        """Store a notification for ann; return the message that the service would push."""
-        self.node.store(f"{self.name}-ann", title.replace(" ", "-"), title=title, **more)
-        item = self.item(title)
-        names = ("id", "category", "title", "body", "url")
-        message = {name: item[name] for name in names if name in item}
-        return message | {"tag": item.get("group", item["id"]), "counts": {"unseen": 1, "unread": 1}}
-
-
-def registration_of(session: CDPSession) -> str:
-    registration_ids: list[str] = []
-    session.on(
-        "ServiceWorker.workerRegistrationUpdated",
-        lambda event: registration_ids.extend(
-            entry["registrationId"] for entry in event["registrations"] if not entry["isDeleted"]
-        ),
-    )
-    session.send("ServiceWorker.enable")
-    wait_until(
-        lambda: session.send("ServiceWorker.enable") is not None and registration_ids, why="DevTools names the worker"
-    )
-    return registration_ids[-1]
-
-
 @pytest.fixture
 def page(browser: Chromium, node: NotificationNode, request: pytest.FixtureRequest) -> Iterator[PushPage]:
     context = browser.new_context()
@@ -163,16 +47,6 @@ def page(browser: Chromium, node: NotificationNode, request: pytest.FixtureReque
     yield page
     context.close()
     assert page.errors == []
-
-
-def subscriptions(node: NotificationNode, page: PushPage) -> int:
-    """How many subscriptions of the page's endpoint the hub deletes now: 1 if it had it."""
-    total = 0
-    for user in ("ann", "ben"):
-        headers = {"Authorization": f"Bearer {token(f'{page.name}-{user}')}"}
-        body = {"endpoint": page.subscription["endpoint"]}
-        total += node.hub.request("DELETE", "/inbox/push-subscriptions", body, headers)[1]["deleted"]
-    return total
 
 
 def test_click_subscribes_the_browser_and_a_reload_knows_it(page: PushPage, node: NotificationNode) -> None:
@@ -196,10 +70,67 @@ def test_another_user_of_the_browser_does_not_get_the_pushes_of_the_first(
     page.open().enable()
     page.open("ben")
     page.page.wait_for_function("() => push.getSnapshot().state === 'off'")
-    assert page.evaluate("() => localStorage.getItem('subscription')") is None
+    assert not page.is_subscribed
     page.enable()
     assert page.state == "on"
     assert subscriptions(node, page) == 1
+
+
+def test_next_user_sees_nothing_that_was_shown_to_the_first(page: PushPage) -> None:
+    page.open().enable()
+    page.deliver(page.notify("For ann"))
+    wait_until(page.shown, why="it is shown")
+    page.open("ben")
+    page.page.wait_for_function("() => push.getSnapshot().state === 'off'")
+    assert page.worker.evaluate("async () => (await registration.getNotifications()).length") == 0
+
+
+def test_page_without_push_ends_the_subscription_of_another_user(page: PushPage) -> None:
+    page.open().enable()
+    page.page.goto(f"{page.node.hub.url}/page?user=ann&plain")
+    page.page.wait_for_function("() => hub.state === 'connected'")
+    assert page.is_subscribed
+    page.page.goto(f"{page.node.hub.url}/page?user=ben&plain")
+    wait_until(lambda: not page.is_subscribed, why="the subscription has ended")
+
+
+def test_subscription_that_the_browser_cannot_end_shows_nothing_and_ends_later(page: PushPage) -> None:
+    page.open().enable()
+    message = page.notify("For ann")
+    page.evaluate("() => localStorage.setItem('broken', '1')")
+    page.open("ben")
+    page.page.wait_for_function("() => push.getSnapshot().state === 'off' && push.getSnapshot().error")
+    assert page.is_subscribed
+    push = """async (message) => {
+      let handled;
+      const waitUntil = (promise) => (handled = promise);
+      dispatchEvent(Object.assign(new Event("push"), { data: { json: () => message }, waitUntil }));
+      await handled;
+      return (await registration.getNotifications()).length;
+    }"""
+    assert page.worker.evaluate(push, message) == 0
+    page.evaluate("() => localStorage.removeItem('broken')")
+    page.open("ben")
+    wait_until(lambda: not page.is_subscribed, why="the subscription has ended")
+    page.enable()
+    assert page.worker.evaluate(push, message) == 1
+
+
+def test_click_of_the_first_user_does_not_subscribe_the_next(page: PushPage, node: NotificationNode) -> None:
+    page.open()
+    page.evaluate("""() => {
+      const { subscribe } = PushManager.prototype;
+      PushManager.prototype.subscribe = async function (...values) {
+        hub.close();
+        user = "ben";
+        hub.connect();
+        await new Promise((resolve) => hub.on("state", (state) => state === "connected" && resolve()));
+        return subscribe.apply(this, values);
+      };
+    }""")
+    page.enable()
+    assert (page.evaluate("() => failure"), page.state, page.is_subscribed) == ("closed", "off", False)
+    assert subscriptions(node, page) == 0
 
 
 def test_user_who_says_no_and_a_hub_without_web_push(browser: Chromium, node: NotificationNode) -> None:

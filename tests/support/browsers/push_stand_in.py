@@ -14,7 +14,11 @@ _SCRIPT = """
   const open = (json) => json && {
     endpoint: json.endpoint,
     toJSON: () => json,
-    unsubscribe: async () => (localStorage.removeItem("subscription"), true),
+    unsubscribe: async () => {
+      if (localStorage.getItem("broken")) throw new DOMException("no network", "NetworkError");
+      localStorage.removeItem("subscription");
+      return true;
+    },
   };
   PushManager.prototype.getSubscription = async () => open(load());
   PushManager.prototype.subscribe = async (options) => {
