@@ -110,6 +110,8 @@ class Linger:
                 self._is_shut_down = True
                 self._shut_down()
         except OSError:
+            # The client has reset the connection.
+            self._was_unread = True
             self.abort()
             return
         if not self._peer_ended:
