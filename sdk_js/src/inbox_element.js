@@ -54,10 +54,8 @@ export class TidingsInbox extends ConnectedElement {
 
   /** Opens the panel and marks everything as seen. */
   open() {
-    this.#panel.element.hidden = false;
-    this.#panel.scroll.scrollTop = 0;
+    this.#panel.open();
     this.#actions.forgetPreferences();
-    this.#panel.place();
     this.#bell.button.setAttribute("aria-expanded", "true");
     this.onChange();
     this.#timer.start();

@@ -77,8 +77,16 @@ export class Panel {
     }
   }
 
+  /** Shows the start of the list. */
+  open() {
+    this.element.hidden = false;
+    this.scroll.scrollTop = 0;
+    this.#isAtStart = true;
+    this.#place();
+  }
+
   /** Extends to the other side if the page has no room on this one. */
-  place() {
+  #place() {
     const { classList } = this.element;
     classList.remove("flipped");
     const { left, right } = this.element.getBoundingClientRect();
