@@ -18,6 +18,8 @@ logger = logging.getLogger("tidings.notifications")
 
 # A digest is late by at most this.
 SWEEP_S: Final = 1.0
+# A sweep writes only if something is due. At least this often one row is written, so that readiness means "can store".
+WRITE_S: Final = 5.0
 # The database counts as away if no sweep has succeeded for so long.
 STALE_S: Final = 35.0
 
@@ -39,6 +41,7 @@ class Sweeper:
         self._observe = observe
         self._error = "the first sweep has not ended"
         self._swept_at_s = time.monotonic()
+        self._write_at_s = self._swept_at_s
 
     def run(self) -> None:
         """Sweep until the service stops."""
@@ -47,7 +50,7 @@ class Sweeper:
             self._stopping.wait(SWEEP_S)
 
     def database_error(self) -> str:
-        """Why the database does not answer; empty if it does."""
+        """Why the database cannot be read or written; empty if it can."""
         if self._error:
             return self._error
         silent_s = time.monotonic() - self._swept_at_s
@@ -55,6 +58,9 @@ class Sweeper:
 
     def _sweep(self) -> None:
         try:
+            if self._error or time.monotonic() >= self._write_at_s:
+                self._write_at_s = time.monotonic() + WRITE_S
+                self._inbox.check_write()
             swept = self._inbox.sweep(now_ms())
             self._observe()
         except TidingsError as error:

@@ -156,6 +156,22 @@ def test_database_restarts_while_the_service_is_busy(on_postgresql: Notification
     wait_until(scene.service.is_ready, why="the service is ready again")
 
 
+def test_service_whose_database_only_answers_reads_is_not_ready(on_postgresql: NotificationScene) -> None:
+    """As a replica after a fail-over, or a database that its operator has set to read-only."""
+    scene = on_postgresql
+    with scene.database.engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for value, is_ready in (("on", False), ("off", True)):
+            connection.exec_driver_sql(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
+            connection.exec_driver_sql("SELECT pg_reload_conf()")
+            wait_until(
+                lambda is_ready=is_ready: scene.service.is_ready() == is_ready,
+                why=f"the service is ready: {is_ready}, with read-only {value}",
+            )
+    scene.notify("7", "after")
+    scene.wait_idle()
+    scene.check_stored(["after"])
+
+
 def test_redis_restarts_with_its_data(scene: NotificationScene) -> None:
     with database_held(scene):
         scene.notify("7", "a")
