@@ -66,6 +66,8 @@ class User:
         for other in self.collecting:
             if (other.category, other.group) == (item.category, item.group):
                 item.count, item.due_ms = other.count + 1, other.due_ms
+                ends_ms = (item.expires_ms, other.expires_ms)
+                item.expires_ms = None if None in ends_ms else max(end_ms for end_ms in ends_ms if end_ms is not None)
                 self.collecting.remove(other)
                 break
         self.collecting.append(item)

@@ -26,8 +26,6 @@ from tidings_notifications.store.database import Connection, Database
 KEEP_DAYS = 90
 # A sweep ends after so many transactions. The next one continues.
 SWEEP_BATCHES = 100
-# No user has this name. The row is for `check_write`.
-_NOBODY = ""
 
 
 class Inbox:
@@ -160,13 +158,8 @@ class Inbox:
         return total
 
     def check_write(self) -> None:
-        """Write one row, as the store of a notification does: a database that only answers reads fails here."""
-
-        def work(connection: Connection, inboxes: Inboxes) -> None:
-            inboxes[_NOBODY].next_version()
-            inbox_rows.write_counts(connection, [inboxes[_NOBODY]])
-
-        write_locked(self._database, {_NOBODY}, work, create=True)
+        """Write a row and remove it again, in one transaction: a database that only answers reads fails here."""
+        self._database.write(inbox_rows.write_and_remove)
 
     def recount(self, user: str) -> tuple[InboxCounts, InboxCounts]:
         """The stored counts of a user, and the same counted row by row. They are equal at any time."""

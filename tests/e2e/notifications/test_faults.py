@@ -220,7 +220,8 @@ def test_service_takes_over_what_a_killed_one_had_read(on_postgresql: Notificati
     with database_held(scene):
         scene.notify("7", "a")
         wait_until(scene.pending, why="the service has read it")
-        other = scene.new_service().start()
+        # It cannot store while the lock is held, so it is not ready.
+        other = scene.new_service().start(ready=False)
         scene.service.kill()
         # Behind the one that the killed service has read.
         scene.notify("7", "b")
