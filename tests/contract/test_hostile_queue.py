@@ -610,5 +610,5 @@ def test_publish_to_a_queue_that_was_deleted_raises(shared_rabbit: RabbitProcess
     with closing(KombuPublisher(url)) as publisher:
         receipts(publisher.publish([outgoing("orders:1")], timeout_s=TIMEOUT_S))
         shared_rabbit.delete(queue)
-        results = publisher.publish([outgoing("orders:1") for _ in range(50)], timeout_s=1.0)
+        results = publisher.publish([outgoing("orders:1") for _ in range(50)], timeout_s=TIMEOUT_S)
     assert [type(result) for result in results] == [Unavailable] * 50

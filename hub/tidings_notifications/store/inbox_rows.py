@@ -41,7 +41,7 @@ def add_inboxes(connection: sa.Connection, users: Iterable[str]) -> None:
 
 
 def write_and_remove(connection: sa.Connection) -> None:
-    """Insert a row of nobody and delete it. Nobody else sees it: its name is new, and no user's has a space."""
+    """Insert a row without a user and delete it. Its name is new and has a space, which no user's name has."""
     row = {"user_id": f" {uuid.uuid4()}", "unseen": 0, "unread": 0, "version": 0}
     connection.execute(inbox_table.insert(), row)
     connection.execute(inbox_table.delete().where(_inbox.user_id == row["user_id"]))
