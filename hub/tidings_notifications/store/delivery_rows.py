@@ -15,6 +15,8 @@ from tidings_notifications.store.tables import delivery_table
 _columns = delivery_table.c
 NAMES = ("id", "notification_id", "method", "subscription_id", "due_ms", "attempts")
 _ROW = sa.select(*(_columns[name] for name in NAMES))
+# Deliveries that nobody has tried, and whose subscriptions are not chosen.
+IS_WAITING = _columns.subscription_id.is_(None) & (_columns.attempts == 0)
 ERROR_MAX = 200
 
 
@@ -48,15 +50,19 @@ def insert_claimed(connection: sa.Connection, deliveries: Sequence[DueDelivery],
 
 def waiting_ms(connection: sa.Connection, notifications: Collection[str]) -> dict[str, int]:
     """When the deliveries of these notifications are due whose subscriptions are not chosen."""
-    earliest: dict[str, int] = {}
+    pairs: list[tuple[str, int]] = []
     for part in parts(notifications):
-        query = sa.select(_columns.notification_id, _columns.due_ms).where(
-            is_one_of(connection, _columns.notification_id, part),
-            _columns.subscription_id.is_(None),
-            _columns.attempts == 0,
-        )
-        for row in connection.execute(query):
-            earliest[row.notification_id] = min(row.due_ms, earliest.get(row.notification_id, row.due_ms))
+        is_theirs = is_one_of(connection, _columns.notification_id, part)
+        query = sa.select(_columns.notification_id, _columns.due_ms).where(is_theirs, IS_WAITING)
+        pairs += [(row.notification_id, row.due_ms) for row in connection.execute(query)]
+    return earliest_due_ms(pairs)
+
+
+def earliest_due_ms(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Of pairs of notification and due time, the earliest time of each notification."""
+    earliest: dict[str, int] = {}
+    for id_, due_ms in pairs:
+        earliest[id_] = min(due_ms, earliest.get(id_, due_ms))
     return earliest
 
 

@@ -24,6 +24,9 @@ _ROW = sa.select(*(_n[name] for name in NAMES))
 _STATE = sa.select(_n.id, _n.place, _n.seen_ms, _n.read_ms, _n.archived_ms)
 # A page shows what neither waits nor is deleted.
 VISIBLE = (Place.INBOX, Place.ARCHIVED)
+# The fields of `Collapsible`, and what a later notification replaces or digests.
+COLLAPSIBLE = (_n.id, _n.user_id, _n.collapse_key, _n.place, _n.seen_ms, _n.count, _n.due_ms, _n.expires_ms)
+IS_OPEN = _n.read_ms.is_(None) & _n.place.in_((Place.INBOX, Place.WAITING))
 # Keys in one statement. SQLite and PostgreSQL have limits for the number of values.
 KEYS_MAX = 1000
 
@@ -56,13 +59,7 @@ def collapsible(connection: sa.Connection, keys: Collection[str]) -> list[Collap
     """
     rows: list[Collapsible] = []
     for part in parts(keys):
-        query = sa.select(
-            *(_n.id, _n.user_id, _n.collapse_key, _n.place, _n.seen_ms, _n.count, _n.due_ms, _n.expires_ms)
-        ).where(
-            is_one_of(connection, _n.collapse_key, part),
-            _n.read_ms.is_(None),
-            _n.place.in_((Place.INBOX, Place.WAITING)),
-        )
+        query = sa.select(*COLLAPSIBLE).where(is_one_of(connection, _n.collapse_key, part), IS_OPEN)
         rows += [Collapsible(*row) for row in connection.execute(query.order_by(_n.id))]
     return rows
 

@@ -83,7 +83,7 @@ def read_state(
         ],
         switched_off={(user, category) for user, category in off or ()},
         subscribed=set(subscribed or ()),
-        waiting_ms=_earliest_ms(waiting or ()),
+        waiting_ms=delivery_rows.earliest_due_ms(waiting or ()),
     )
 
 
@@ -115,13 +115,6 @@ def write(connection: sa.Connection, rows: NewRows, now_ms: int) -> bool:
         raise
 
 
-def _earliest_ms(pairs: Sequence[tuple[str, int]]) -> dict[str, int]:
-    earliest: dict[str, int] = {}
-    for id_, due_ms in pairs:
-        earliest[id_] = min(due_ms, earliest.get(id_, due_ms))
-    return earliest
-
-
 @cache
 def _read() -> sa.Select[Any]:
     users, idempotency_keys, collapse_keys = (
@@ -129,22 +122,15 @@ def _read() -> sa.Select[Any]:
     )
     uuids = postgresql.ARRAY(_n.id.type)
     is_off = (_preference.method == IN_APP) & _preference.enabled.is_(sa.false())
-    is_open = _n.read_ms.is_(None) & _n.place.in_((Place.INBOX, Place.WAITING))
     subscriber = push_subscription_table.c.user_id
-    is_collapsible = (_n.collapse_key == sa.any_(sa.cast(collapse_keys, uuids))) & is_open
-    is_waiting = _delivery.subscription_id.is_(None) & (_delivery.attempts == 0)
-    collapsible = (_n.id, _n.user_id, _n.collapse_key, _n.place, _n.seen_ms, _n.count, _n.due_ms, _n.expires_ms)
+    is_collapsible = (_n.collapse_key == sa.any_(sa.cast(collapse_keys, uuids))) & notification_rows.IS_OPEN
     return sa.select(
         _json_of(*(_inbox[name] for name in _COUNTS), where=_inbox.user_id == sa.any_(users)),
         _json_of(
             *(_n.idempotency_key, _n.id, _n.created_ms),
             where=_n.idempotency_key == sa.any_(sa.cast(idempotency_keys, uuids)),
         ),
-        _json_of(
-            *collapsible,
-            where=is_collapsible,
-            order=_n.id,
-        ),
+        _json_of(*notification_rows.COLLAPSIBLE, where=is_collapsible, order=_n.id),
         _json_of(
             *(_preference.user_id, _preference.category),
             where=(_preference.user_id == sa.any_(users)) & is_off,
@@ -152,7 +138,7 @@ def _read() -> sa.Select[Any]:
         sa.select(sa.func.json_agg(subscriber, type_=sa.JSON)).where(subscriber == sa.any_(users)).scalar_subquery(),
         _json_of(
             *(_delivery.notification_id, _delivery.due_ms),
-            where=_delivery.notification_id.in_(sa.select(_n.id).where(is_collapsible)) & is_waiting,
+            where=_delivery.notification_id.in_(sa.select(_n.id).where(is_collapsible)) & delivery_rows.IS_WAITING,
         ),
     )
 

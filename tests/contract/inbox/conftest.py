@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from support.inbox import CATEGORIES, InboxBench, empty_database, open_bench
-from support.processes.database import KINDS, Database
+from support.processes.database import KINDS, Database, start_database
 from tidings_notifications.inbox import Inbox
 
 
@@ -22,3 +22,18 @@ def filled(request: pytest.FixtureRequest, database_of: Callable[[str], Database
 def bench(filled: InboxBench) -> InboxBench:
     filled.clear()
     return InboxBench(filled.database, Inbox(filled.database, CATEGORIES))
+
+
+@pytest.fixture
+def own_server() -> Iterator[Database]:
+    """A PostgreSQL that a test may kill and start again."""
+    server = start_database("postgresql")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_bench(own_server: Database) -> Iterator[InboxBench]:
+    bench = open_bench(empty_database(own_server))
+    yield bench
+    bench.database.close()

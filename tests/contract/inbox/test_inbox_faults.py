@@ -18,7 +18,7 @@ import pytest
 import sqlalchemy as sa
 
 from support.inbox import CATEGORIES, InboxBench, empty_database, notification, open_bench
-from support.processes.database import Database, Sqlite, start_database
+from support.processes.database import Database, Sqlite
 from tidings.errors import BadConfig, Unavailable
 from tidings_notifications.core.notification import Stored
 from tidings_notifications.inbox import Inbox
@@ -180,21 +180,15 @@ def test_process_that_dies_between_two_statements_leaves_all_or_nothing(
     pytest.fail("the process was always killed")
 
 
-def test_database_that_restarts_is_used_again() -> None:
-    server = start_database("postgresql")
-    try:
-        bench = open_bench(empty_database(server))
-        bench.store(notification("before"))
-        server.kill()
-        with pytest.raises(Unavailable):
-            bench.store(notification("lost"))
-        server.start()
-        bench.store(notification("after"))
-        assert bench.titles() == ["after", "before"]
-        bench.check()
-        bench.database.close()
-    finally:
-        server.stop()
+def test_database_that_restarts_is_used_again(own_server: Database, own_bench: InboxBench) -> None:
+    own_bench.store(notification("before"))
+    own_server.kill()
+    with pytest.raises(Unavailable):
+        own_bench.store(notification("lost"))
+    own_server.start()
+    own_bench.store(notification("after"))
+    assert own_bench.titles() == ["after", "before"]
+    own_bench.check()
 
 
 def test_full_database_stores_nothing_and_works_again_when_there_is_room() -> None:

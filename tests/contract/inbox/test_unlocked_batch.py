@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import pytest
 import sqlalchemy as sa
 
-from support.inbox import InboxBench, empty_database, notification, open_bench
-from support.processes.database import start_database
+from support.inbox import InboxBench, notification
+from support.processes.database import Database
 from tidings.errors import TimedOut
 from tidings_notifications.core.notification import Stored
 
@@ -80,40 +80,32 @@ def test_one_changed_inbox_holds_the_whole_batch_up_but_loses_nothing(bench: Inb
     bench.check()
 
 
-def test_connection_that_breaks_at_the_write_has_an_unknown_result_and_the_repetition_is_a_duplicate_or_new() -> None:
-    server = start_database("postgresql")
-    try:
-        bench = open_bench(empty_database(server))
-        bench.store(notification("before"))
-        new = notification("new")
-        with _before_the_write(bench, server.kill), pytest.raises(TimedOut, match="same ids"):
-            bench.store(new)
-        server.start()
-        assert isinstance(bench.store(new)[0], Stored)
-        assert bench.titles() == ["new", "before"]
-        bench.check()
-        bench.database.close()
-    finally:
-        server.stop()
+def test_connection_that_breaks_at_the_write_has_an_unknown_result_and_the_repetition_is_a_duplicate_or_new(
+    own_server: Database, own_bench: InboxBench
+) -> None:
+    own_bench.store(notification("before"))
+    new = notification("new")
+    with _before_the_write(own_bench, own_server.kill), pytest.raises(TimedOut, match="same ids"):
+        own_bench.store(new)
+    own_server.start()
+    assert isinstance(own_bench.store(new)[0], Stored)
+    assert own_bench.titles() == ["new", "before"]
+    own_bench.check()
 
 
-def test_idle_connections_that_the_database_has_closed_are_replaced() -> None:
+def test_idle_connections_that_the_database_has_closed_are_replaced(
+    own_server: Database, own_bench: InboxBench
+) -> None:
     """No ping before each use, which would be one more round trip."""
-    server = start_database("postgresql")
-    try:
-        bench = open_bench(empty_database(server))
-        bench.store(notification("before"))
-        server.kill()
-        server.start()
-        assert bench.titles() == ["before"]
-        server.kill()
-        server.start()
-        bench.inbox.mark_all("7", "read", bench.now_ms)
-        server.kill()
-        server.start()
-        bench.store(notification("after"))
-        assert bench.titles() == ["after", "before"]
-        bench.check()
-        bench.database.close()
-    finally:
-        server.stop()
+    own_bench.store(notification("before"))
+    own_server.kill()
+    own_server.start()
+    assert own_bench.titles() == ["before"]
+    own_server.kill()
+    own_server.start()
+    own_bench.inbox.mark_all("7", "read", own_bench.now_ms)
+    own_server.kill()
+    own_server.start()
+    own_bench.store(notification("after"))
+    assert own_bench.titles() == ["after", "before"]
+    own_bench.check()

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from support.browsers.chromium import chromium
 from support.ports import free_port
 from support.processes.hub import ROOT, SECRET, HubProcess, environment
 from support.processes.redis import RedisProcess
@@ -20,12 +19,6 @@ from support.waiting import wait_until
 
 WAIT_MS = 45_000
 RESULT = "12 months, all sold out"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 class Site:

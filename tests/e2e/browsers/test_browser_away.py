@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route
 
-from support.browsers.chromium import ListeningPage, chromium
+from support.browsers.chromium import ListeningPage
 from support.network.proxy import Proxy
 from support.processes.hub import CONFIG, HubProcess, token
 from support.waiting import wait_until
@@ -25,12 +25,6 @@ SHORT_HISTORY = """
 subscribe = "token"
 history = 10
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

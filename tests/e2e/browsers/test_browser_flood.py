@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
-from support.browsers.chromium import ListeningPage, chromium
+from support.browsers.chromium import ListeningPage
 from support.processes.hub import HubProcess, token
 from support.processes.redis import RedisProcess
 from tidings import Emitter
@@ -23,12 +23,6 @@ LONG_MS = 50.0
 PER_S = 1000
 BATCH = 50
 SECONDS = 4
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

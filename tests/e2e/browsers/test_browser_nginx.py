@@ -10,17 +10,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from support.browsers.chromium import ListeningPage, chromium
+from support.browsers.chromium import ListeningPage
 from support.compose import SECRETS, Composition, start_nginx
 from tidings import issue
 
 TRANSPORTS = ("websocket", "polling")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(params=["ip", "sid"])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from support.browsers.chromium import BACK_S, chromium
+from support.browsers.chromium import BACK_S
 from support.ports import free_port
 from support.processes.chat import is_ok, running_chat
 from support.processes.hub import ROOT, SECRET, HubProcess, environment
@@ -32,12 +32,6 @@ def chat(
     url, end = (None, signal.SIGTERM) if is_own else (shared_redis.url, signal.SIGINT)
     with running_chat(tmp_path_factory.mktemp("chat"), redis_url=url, end=end) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 def sign_in(context: BrowserContext, url: str, name: str) -> Page:

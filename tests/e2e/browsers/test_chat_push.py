@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from support.browsers.chromium import BACK_S, chromium
+from support.browsers.chromium import BACK_S
 from support.browsers.push_stand_in import new_subscription, push_stand_in
 from support.processes.chat import running_chat
 from support.processes.redis import RedisProcess
@@ -28,12 +28,6 @@ def chat(folder: Path, shared_redis: RedisProcess) -> Iterator[str]:
     contact = ("--contact", "mailto:ops@shop.example")
     with running_chat(folder, *contact, redis_url=shared_redis.url, end=signal.SIGTERM) as url:
         yield url
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

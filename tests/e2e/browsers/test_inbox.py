@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from support.browsers.chromium import chromium
 from support.notification_node import NotificationNode
 from support.processes.hub import token
 from support.waiting import wait_until
@@ -29,12 +28,6 @@ SHARED = """<!doctype html><title>shared</title>
   const element = document.querySelector("tidings-inbox");
   hub.inbox().then((inbox) => (element.inbox = inbox));
 </script>"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import pytest
 from playwright.sync_api import Browser, Page
 
-from support.browsers.chromium import chromium
 from support.processes.hub import ROOT
 
 AXE = ROOT / "sdk_js" / "node_modules" / "axe-core" / "axe.min.js"
@@ -37,12 +35,6 @@ STATES = {
     "failed": SNAPSHOT % ("[]", 0, 0, "failed"),
     "stale": SNAPSHOT % (f"[{ITEM}]", 120, 120, "failed"),
 }
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 def open_page(browser: Browser, scheme: Literal["light", "dark"], state: str) -> Page:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from support.browsers.chromium import chromium
 from support.browsers.inbox_page import inbox_page, open_panel, show
 
 ROWS_AT_FIRST = 40
@@ -28,12 +27,6 @@ WORK = """() => {
     new Set(records.filter(({ target }) => target !== list()).map(rowOf)).size,
   ];
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

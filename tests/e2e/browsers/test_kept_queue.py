@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
-from support.browsers.chromium import SDK, chromium
+from support.browsers.chromium import SDK
 from support.processes.hub import HubProcess, token
 from support.waiting import wait_until
 
@@ -35,12 +35,6 @@ _DELETE = """new Promise((resolve) => { indexedDB.deleteDatabase("tidings queue"
 _OPEN = """new Promise((resolve) => {
   indexedDB.open("tidings queue", 1).onsuccess = ({ target }) => { window.database = target.result; resolve(); };
 })"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

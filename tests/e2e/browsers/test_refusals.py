@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
-from support.browsers.chromium import SDK, chromium
+from support.browsers.chromium import SDK
 from support.network.raw_client import RawWebSocket
 from support.processes.hub import SECRET, HubProcess, token
 from support.source_tree import ROOT
@@ -43,12 +43,6 @@ _STOCK_PAGE = """<!doctype html><title>page</title>
   socket.on("disconnect", (reason, details) =>
     errors.push([reason, details?.context?.reason, details?.context?.responseText]));
 </script>"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

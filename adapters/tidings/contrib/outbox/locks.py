@@ -32,7 +32,7 @@ FROM (SELECT CAST(json_array_elements_text(CAST(:shards AS JSON)) AS INTEGER) AS
 
 
 class Locks(Protocol):
-    """Locks for `shards` shards, numbered from 0. `in_one_step`: all of them cost one statement, or none."""
+    """Locks for `shards` shards, numbered from 0. `in_one_step`: to acquire all costs at most one statement."""
 
     shards: int
     in_one_step: bool
