@@ -15,7 +15,7 @@ from tidings_notifications.store.tables import delivery_table
 _columns = delivery_table.c
 NAMES = ("id", "notification_id", "method", "subscription_id", "due_ms", "attempts")
 _ROW = sa.select(*(_columns[name] for name in NAMES))
-# Deliveries that nobody has tried, and whose subscriptions are not chosen.
+# Deliveries that were not tried yet, and whose subscriptions are not chosen.
 IS_WAITING = _columns.subscription_id.is_(None) & (_columns.attempts == 0)
 ERROR_MAX = 200
 
