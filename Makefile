@@ -139,6 +139,7 @@ check-python: setup
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python tools/async_to_sync.py --check
+	@$(BIN)/python -m pytest --collect-only -qq >$(STAMPS)/collect.log || { tail -40 $(STAMPS)/collect.log; exit 1; }
 
 check-js: setup
 	@if ! [ -d sdk_js/node_modules ]; then \

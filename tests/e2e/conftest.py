@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Browser
 
+from support.browsers.chromium import chromium
 from support.processes.client import ClientProcess
 from support.processes.hub import HubProcess
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One Chromium for the tests of a file."""
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser as Chromium
 
-from support.browsers.chromium import chromium
 from support.browsers.push_page import PushPage, subscriptions
 from support.browsers.push_stand_in import ENDPOINT
 from support.network.push_service import Browser
@@ -16,12 +15,6 @@ from support.notification_node import NotificationNode
 from support.processes.hub import token
 from support.waiting import wait_until
 from tidings_notifications.web_push.vapid import VapidKey
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Chromium]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

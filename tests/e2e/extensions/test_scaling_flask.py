@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from e2e.browsers.test_page import browser  # noqa: F401 - a fixture
 from support.processes.client import ClientProcess
 from support.processes.hub import API_KEY, ROOT, SECRET, HubProcess, environment
 from support.processes.redis import RedisProcess
@@ -71,7 +70,7 @@ def test_shop_works_in_the_process_of_the_hub(folder: Path, clients: list[Client
         hub.stop()
 
 
-def test_browser_receives_the_shipping_event(folder: Path, browser: Browser) -> None:  # noqa: F811 - the fixture
+def test_browser_receives_the_shipping_event(folder: Path, browser: Browser) -> None:
     extra = f'api_keys = ["{API_KEY}"]\n'
     hub = HubProcess(folder, "--wsgi", "myshop:app", extra=extra, config=documented_file("toml", "tidings.toml"))
     hub.environment = {"TIDINGS_URL": "memory://", "TIDINGS_SECRET": SECRET}

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from support.browsers.chromium import chromium
 from support.installed_programs import program
 from support.ports import free_port
 from support.processes.hub import HubProcess, token
@@ -25,12 +24,6 @@ BUNDLERS = ["vite", "webpack", "rollup", "esbuild", "parcel", "next"]
 
 # A tool may take long while other tests use all processors.
 pytestmark = pytest.mark.timeout(TIMEOUT_S + 60)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 def opened_connections(hub: HubProcess) -> float:
