@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Collection
 
 RECOVERIES_MAX = 10_000
+# A client may name many channels in each recovery. So many take 8 MB.
+CHANNELS_MAX = 1_000_000
 # Far longer than a node needs to find out that it lost something, unless the process was suspended.
 KEEP_S = 600.0
 
@@ -13,22 +16,38 @@ KEEP_S = 600.0
 class RecentRecoveries:
     """The last complete recoveries: when, from which seq, and in which channels.
 
-    Bounded: while all entries are recent, older ones may have been dropped. Then every range may be affected.
+    Bounded by the recoveries and by the channels in all of them. Until the last one that was dropped for that would be
+    old, every range may be affected. A channel is stored by its hash: names that clients chose would take 30 times as
+    much. Two channels with one hash cost an unnecessary gap.
     """
 
-    def __init__(self, *, recoveries_max: int = RECOVERIES_MAX, keep_s: float = KEEP_S) -> None:
+    def __init__(
+        self, *, recoveries_max: int = RECOVERIES_MAX, channels_max: int = CHANNELS_MAX, keep_s: float = KEEP_S
+    ) -> None:
+        self._recoveries_max = recoveries_max
+        self._channels_max = channels_max
         self._keep_s = keep_s
-        self._recoveries: deque[tuple[float, int, tuple[str, ...]]] = deque(maxlen=recoveries_max)
+        self._recoveries: deque[tuple[float, int, array[int]]] = deque()
+        self._channels = 0
+        self._dropped_s = float("-inf")
 
     def add(self, seq: int, channels: Collection[str], now_s: float) -> None:
         """Remember that a client recovered these channels completely with a cursor at `seq`."""
-        self._recoveries.append((now_s, seq, tuple(channels)))
+        self._recoveries.append((now_s, seq, array("q", map(hash, channels))))
+        self._channels += len(channels)
+        while len(self._recoveries) > self._recoveries_max or self._channels > self._channels_max:
+            self._dropped_s = self._recoveries[0][0]
+            self._remove_first()
 
     def may_include(self, channels: Collection[str], first: int, last: int, now_s: float) -> bool:
         """Whether a client may have recovered one of the channels with a cursor from `first` to `last`."""
-        while self._recoveries and self._recoveries[0][0] < now_s - self._keep_s:
-            self._recoveries.popleft()
-        if len(self._recoveries) == self._recoveries.maxlen:
+        old_s = now_s - self._keep_s
+        while self._recoveries and self._recoveries[0][0] < old_s:
+            self._remove_first()
+        if self._dropped_s >= old_s:
             return True
-        affected = set(channels)
-        return any(first <= seq <= last and not affected.isdisjoint(names) for _, seq, names in self._recoveries)
+        affected = set(map(hash, channels))
+        return any(first <= seq <= last and not affected.isdisjoint(hashes) for _, seq, hashes in self._recoveries)
+
+    def _remove_first(self) -> None:
+        self._channels -= len(self._recoveries.popleft()[2])
