@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from tidings.errors import BadConfig
 from tidings_hub.commands.event_stream import connect, error_text
 from tidings_hub.commands.target import Target
+from tidings_hub.config.installation import INSTALLATION_HEADER, installation_of
 from tidings_hub.config.notifications import service_key
 
 _WAIT_S: Final = 5.0
@@ -30,7 +31,9 @@ def check_notification_service(target: Target, checklist: Checklist) -> None:
     if target.settings is None or url is None:
         return
     try:
-        status, body = _get(url, "/readyz", {})
+        settings = target.settings
+        installation = {INSTALLATION_HEADER: installation_of(settings.broker, settings.prefix)}
+        status, body = _get(url, "/readyz", installation if all(installation.values()) else {})
         if status != http.client.OK:
             checklist.failed(
                 f"{url}/readyz returned {status}: {body}; the log of the notification service has the cause"

@@ -18,6 +18,7 @@ from tidings.errors import BadRequest, Internal, TidingsError, TimedOut, Unautho
 from tidings.http_client.connection import HttpAddress, HttpConnection
 from tidings.http_client.deadline import Deadline
 from tidings_hub import runtime
+from tidings_hub.config.installation import INSTALLATION_HEADER
 from tidings_hub.config.notifications import Notifications
 from tidings_hub.core.health.circuit_breaker import CircuitBreaker
 from tidings_hub.core.strict_json import loads
@@ -44,10 +45,11 @@ _TRY_LATER: Final = "the notification service cannot answer now; try again later
 class NotificationLink:
     """The connections of a node to the service at `url`. `key`: what the service accepts.
 
-    `last_error`: why the last request failed, empty if it succeeded.
+    `installation`: that of this node (`installation_of`). `last_error`: why the last request failed, empty if it
+    succeeded.
     """
 
-    def __init__(self, url: str, key: str, options: Notifications, metrics: Metrics) -> None:
+    def __init__(self, url: str, key: str, options: Notifications, metrics: Metrics, *, installation: str = "") -> None:
         parts = urlsplit(url)
         is_secure = parts.scheme == "https"
         self.url = url
@@ -55,6 +57,7 @@ class NotificationLink:
         self.last_error = ""
         self.metrics = metrics
         self.timeout_s = options.request_timeout_s
+        self._headers = {INSTALLATION_HEADER: installation} if installation else {}
         self._address = HttpAddress(
             parts.hostname or "",
             parts.port or (443 if is_secure else 80),
@@ -167,6 +170,7 @@ class NotificationLink:
         self, method: str, target: str, body: bytes | None, deadline: Deadline, attempt: _Attempt
     ) -> tuple[int, bytes]:
         headers = {"Authorization": f"Bearer {self.key}", "Accept": "application/json", "User-Agent": "tidings"}
+        headers |= self._headers
         if body is not None:
             headers["Content-Type"] = "application/json"
         while True:
@@ -272,9 +276,8 @@ class RequestLane:
                 logger,
                 logging.ERROR,
                 "key of the notification service",
-                "the notification service at %s rejects the key of this node: both need the same `secret`"
-                " (TIDINGS_SECRET) or relay_secret",
-                self._link.url,
+                "the notification service at %s rejects this node: %s",
+                *(self._link.url, error),
             )
             return Unavailable(_TRY_LATER)
         if error.code.fault is not Fault.OURS:

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 from tidings.errors import BadConfig, BadRequest, Forbidden, NotFound, TooFast
 from tidings.tokens import Claims
 from tidings.wire.payload import encode_data
+from tidings_hub.config.installation import installation_of
 from tidings_hub.config.notifications import service_key
 from tidings_hub.config.settings import Settings
 from tidings_hub.core.rates.user_buckets import UserBuckets
@@ -61,7 +62,13 @@ class InboxService:
         if url is None:
             return None
         try:
-            return NotificationLink(url, service_key(settings), self._options, self._metrics)
+            return NotificationLink(
+                url,
+                service_key(settings),
+                self._options,
+                self._metrics,
+                installation=installation_of(settings.broker, settings.prefix),
+            )
         except BadConfig as error:
             logger.error("this node cannot use the notification service: %s", error)  # noqa: TRY400
             self._why_none = str(error)

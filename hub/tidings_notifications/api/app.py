@@ -10,6 +10,7 @@ from flask import Flask, Response, request
 
 from tidings.errors import BadRequest, TidingsError, TooLarge, Unauthorized
 from tidings.wire.notification import Notification, read_notifications
+from tidings_hub.config.installation import INSTALLATION_HEADER
 from tidings_notifications.api.push_views import PushViews
 from tidings_notifications.api.requests import Fields, json_object, query_fields
 from tidings_notifications.api.responses import install, json_response
@@ -21,6 +22,8 @@ from tidings_notifications.writer import NotificationWriter, now_ms
 
 # Notifications in one request. A call of `notify` has at most so many users.
 NOTIFICATIONS_MAX = 1_000
+# Of a header field that an error repeats.
+_SENT_MAX = 100
 # They need no key, and wait for nothing.
 PROBE_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 # Whether the service can work, and the state of each part.
@@ -28,7 +31,7 @@ Readiness = Callable[[], tuple[bool, dict[str, object]]]
 
 
 class NotificationApi:
-    """The views. `keys`: any of them admits a node."""
+    """The views. `keys`: any of them admits a node. `installation`: of the service; empty: it may be any."""
 
     def __init__(
         self,
@@ -37,6 +40,7 @@ class NotificationApi:
         push: PushViews,
         *,
         keys: Sequence[str],
+        installation: str,
         publication_max_bytes: int,
         metrics: ServiceMetrics,
         readiness: Readiness,
@@ -45,6 +49,7 @@ class NotificationApi:
         self._writer = writer
         self._push = push
         self._keys = [f"Bearer {key}".encode() for key in keys]
+        self._installation = installation
         self._max_bytes = publication_max_bytes
         self._metrics = metrics
         self._readiness = readiness
@@ -152,6 +157,8 @@ class NotificationApi:
     def readyz(self) -> Response:
         """Whether the service can work, and the state of each part."""
         is_ready, checks = self._readiness()
+        if mismatch := self._mismatch():
+            is_ready, checks = False, checks | {"installation": mismatch}
         status = HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
         return json_response({"ready": is_ready, "checks": checks}, status)
 
@@ -173,7 +180,23 @@ class NotificationApi:
         sent = request.headers.get("Authorization", "").encode("utf-8", "replace")
         if not any(hmac.compare_digest(sent, key) for key in self._keys):
             self._metrics.unauthorized.inc()
-            raise Unauthorized("send the key of this service; nodes and service need the same secret")
+            raise Unauthorized(
+                "send the key of this service; nodes and service need the same `secret` (TIDINGS_SECRET) or"
+                " relay_secret"
+            )
+        if mismatch := self._mismatch():
+            self._metrics.unauthorized.inc()
+            raise Unauthorized(mismatch)
+
+    def _mismatch(self) -> str:
+        """Why the node that sends this request is of another installation; empty if it is not."""
+        sent = request.headers.get(INSTALLATION_HEADER, self._installation)
+        if not self._installation or sent == self._installation:
+            return ""
+        return (
+            f"this service is for the hub in {self._installation}, the node is in {sent[:_SENT_MAX]}; give each"
+            " installation an address of its own (`listen` or `url` in [notifications]) and its own secret"
+        )
 
     def _count(self, response: Response) -> Response:
         if request.path not in PROBE_PATHS:

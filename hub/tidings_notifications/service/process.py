@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Final
 
+from tidings_hub.config.installation import installation_of
 from tidings_hub.config.notifications import listen_address, service_keys
 from tidings_hub.config.settings import Settings
 from tidings_notifications.api.app import NotificationApi
@@ -67,6 +68,7 @@ def run(
             parts.writer,
             PushViews(parts.subscriptions, parts.inbox, parts.push_settings, parts.metrics),
             keys=service_keys(settings),
+            installation=installation_of(url, prefix),
             publication_max_bytes=settings.publication_max_bytes,
             metrics=parts.metrics,
             readiness=process.readiness,
