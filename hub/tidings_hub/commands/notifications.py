@@ -13,6 +13,7 @@ from tidings_hub import log
 from tidings_hub.commands.target import find_target
 from tidings_hub.config.settings import Settings
 from tidings_hub.node.beat_pipe import report_listening
+from tidings_hub.node.open_files import fit_service_files
 
 _PUBLISHERS = ("redis", "cluster", "http")
 
@@ -45,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     if kind_of(hub.url) not in _PUBLISHERS:
         raise BadConfig("the service publishes to the hub's Redis, or to the hub over HTTP; set --to to one of them")
     beat = None if arguments.with_parent is None else partial(report_listening, arguments.with_parent)
+    settings = fit_service_files(settings)
     return process.run(settings, hub.url, prefix=hub.prefix, api_key=hub.api_key, beat=beat)
 
 

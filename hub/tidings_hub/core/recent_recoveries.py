@@ -17,8 +17,8 @@ class RecentRecoveries:
     """The last complete recoveries: when, from which seq, and in which channels.
 
     Bounded by the recoveries and by the channels in all of them. Until the last one that was dropped for that would be
-    old, every range may be affected. A channel is stored by its hash: names that clients chose would take 30 times as
-    much. Two channels with one hash cost an unnecessary gap.
+    old, every range may be affected. A hash stands for a channel: names that clients chose would take 30 times as much.
+    Two channels with one hash cost an unnecessary gap.
     """
 
     def __init__(

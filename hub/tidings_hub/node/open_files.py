@@ -1,4 +1,4 @@
-"""The limit of open files (RLIMIT_NOFILE): a node never accepts more clients than it has descriptors for."""
+"""The limit of open files (RLIMIT_NOFILE): no process accepts more connections than it has descriptors for."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import resource
 from dataclasses import replace
 from typing import Final
 
+from tidings_hub.config.settings import Settings
 from tidings_hub.engine.limits import EngineLimits
 
 logger = logging.getLogger("tidings")
@@ -18,6 +19,10 @@ _OTHER_SHARE: Final = 4
 # A node without a free descriptor for relays or probes would fail them. At a low limit, each gets this share.
 _RESERVE_SHARE: Final = 4
 _UNLIMITED: Final = 1 << 30
+# For everything of the notification service that is not a connection of a node, a push or a webhook: probes, the
+# database, Redis, log and code files.
+_OTHER_SERVICE_FILES: Final = 192
+_SERVICE_CONNECTIONS_MIN: Final = 8
 
 
 def fit_open_files(limits: EngineLimits, *, relays: bool, level: int = logging.WARNING) -> EngineLimits:
@@ -40,6 +45,28 @@ def fit_open_files(limits: EngineLimits, *, relays: bool, level: int = logging.W
             fitting.reserved_connections,
         )
     return fitting
+
+
+def fit_service_files(settings: Settings) -> Settings:
+    """Raise the soft limit of the notification service, and return settings whose `connections` fit.
+
+    Without a free descriptor it could accept no connection, not even that of a probe.
+    """
+    options = settings.notifications
+    pushes = options.web_push.connections if options.web_push.is_enabled else 0
+    others = pushes + settings.hooks.connections + _OTHER_SERVICE_FILES
+    available = raise_soft_limit(options.connections + others)
+    connections = max(_SERVICE_CONNECTIONS_MIN, min(options.connections, available - others))
+    if connections == options.connections:
+        return settings
+    logger.warning(
+        "this process may open %d files, so the notification service keeps %d connections of nodes instead of %d;"
+        " raise LimitNOFILE or `ulimit -n`, or lower connections in [notifications]",
+        available,
+        connections,
+        options.connections,
+    )
+    return settings.model_copy(update={"notifications": options.model_copy(update={"connections": connections})})
 
 
 def raise_soft_limit(needed: int) -> int:

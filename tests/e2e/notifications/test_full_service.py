@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -82,3 +83,22 @@ def test_connections_without_a_request_leave_room(service: NotificationsProcess,
         send_notification(client, 1)
         assert client.response().status == 200
     assert service.metric("tidings_notifications_connections_shed_total") > 0
+
+
+def test_service_has_descriptors_for_all_its_connections(tmp_path: Path, database: Sqlite) -> None:
+    """A soft limit below `connections`, as systemd's 1,024 may be."""
+    config = tmp_path / "tidings.toml"
+    config.write_text(f"{CONFIG}[notifications]\nconnections = 100\n{CATEGORIES}")
+    process, limits = NotificationsProcess(config, database.url), resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (80, limits[1]))
+        process.start()
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        with ExitStack() as stack:
+            for _ in range(150):
+                stack.enter_context(RawClient(process.port))
+            assert_probes_are_answered(process)
+        assert "Too many open files" not in process.log.read_text()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        process.stop()

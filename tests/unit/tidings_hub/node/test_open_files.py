@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from support.limits import engine_limits
-from tidings_hub.node.open_files import fit, fit_open_files, raise_soft_limit
+from tidings_hub.config.notifications import Notifications
+from tidings_hub.config.settings import Settings
+from tidings_hub.node.open_files import fit, fit_open_files, fit_service_files, raise_soft_limit
 
 
 @pytest.fixture
@@ -57,3 +59,26 @@ def test_limit_that_is_too_low_is_logged(caplog: pytest.LogCaptureFixture, kept_
         limits = fit_open_files(engine_limits(max_connections=hard + 1), relays=False)
         assert limits.max_connections < hard
         assert "raise LimitNOFILE" in caplog.text
+
+
+def service_settings(connections: int) -> Settings:
+    """Settings with a notification service that keeps so many connections, whatever their bounds."""
+    return Settings(dev=True, notifications=Notifications().model_copy(update={"connections": connections}))
+
+
+def test_service_raises_its_soft_limit(kept_limit: tuple[int, int]) -> None:
+    _, hard = kept_limit
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    settings = service_settings(300)
+    assert fit_service_files(settings) is settings
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 300
+
+
+def test_service_keeps_as_many_connections_as_it_has_descriptors_for(
+    caplog: pytest.LogCaptureFixture, kept_limit: tuple[int, int]
+) -> None:
+    _, hard = kept_limit
+    if hard == resource.RLIM_INFINITY:
+        pytest.skip("this process may open any number of files")
+    assert 0 < fit_service_files(service_settings(hard)).notifications.connections < hard
+    assert "raise LimitNOFILE" in caplog.text
