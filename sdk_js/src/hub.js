@@ -94,8 +94,12 @@ export class Channel {
   async publish(event, data, { id = newId() } = {}) {
     const body = { channel: this.name, event, data, id };
     checkJson(body);
-    const { keptQueue } = this.#session;
+    const { keptQueue, outbox } = this.#session;
+    const { visit } = outbox;
     const queue = keptQueue && (await keptQueue);
+    if (visit.error) {
+      throw visit.error;
+    }
     return this.#request("tidings:publish", body, queue || undefined);
   }
 

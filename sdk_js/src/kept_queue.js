@@ -63,11 +63,16 @@ export class KeptQueue {
    */
   async publish(body) {
     const { outbox } = this.#session;
+    const { visit } = outbox;
     const user = outbox.user ?? outbox.likelyUser;
     // As JSON, as the hub would receive it: IndexedDB would ignore `toJSON`.
     /** @type {KeptPublish} */
     const entry = { page: this.#page, user, body: JSON.parse(JSON.stringify(body)) };
     entry.number = await this.#try((store) => store.add(entry));
+    if (visit.error) {
+      void this.#delete(entry);
+      throw visit.error;
+    }
     return this.#send(entry, outbox.user);
   }
 

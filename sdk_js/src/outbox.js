@@ -32,6 +32,8 @@ export class Outbox {
   user;
   /** @type {string | undefined} otherwise, until the hub closes: the user of the page before this one */
   likelyUser;
+  /** @type {{error?: TidingsError}} the time until the hub closes or has another user; `error`: why it is over */
+  visit = {};
   /** @type {Set<Entry>} in the order of the calls */
   #entries = new Set();
   /** @type {Link | undefined} */
@@ -104,11 +106,15 @@ export class Outbox {
    * @param {string | undefined} user of the next connection; undefined: only the hub will name it
    */
   setUser(user) {
+    const error = new TidingsError("closed", "Another user signed in.");
+    if (user && this.user && user !== this.user) {
+      this.#endVisit(error);
+    }
     this.user = user ?? this.user;
     for (const entry of this.#entries) {
       entry.user ??= user;
       if (user && entry.user !== user) {
-        this.#reject(entry, new TidingsError("closed", "Another user signed in."));
+        this.#reject(entry, error);
       }
     }
   }
@@ -116,9 +122,16 @@ export class Outbox {
   /** @param {TidingsError} error after which another user may sign in */
   rejectAll(error) {
     this.user = this.likelyUser = undefined;
+    this.#endVisit(error);
     for (const entry of this.#entries) {
       this.#reject(entry, error);
     }
+  }
+
+  /** @param {TidingsError} error */
+  #endVisit(error) {
+    this.visit.error = error;
+    this.visit = {};
   }
 
   #send() {

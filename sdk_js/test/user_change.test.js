@@ -80,4 +80,21 @@ describe("another user without a close", () => {
     assert.deepEqual([harness.hub.state, harness.hub.user, harness.link.isClosed], ["closed", undefined, true]);
     assert.equal(harness.hub.channel("orders:1").state, "idle");
   });
+
+  test("a publish that still waits for the kept queue is not sent by the next user", async () => {
+    const tokens = ["7", "8"].map((sub) => `h.${btoa(JSON.stringify({ sub })).replaceAll("=", "")}.s`);
+    const harness = new SessionHarness({ getToken: () => tokens.shift() });
+    /** @type {(queue?: undefined) => void} */
+    let open = () => {};
+    harness.session.keptQueue = new Promise((resolve) => {
+      open = resolve;
+    });
+    await settle();
+    await harness.link.accept();
+    const rejection = assert.rejects(harness.hub.channel("room:1").publish("said", 1), { code: "closed" });
+    await connectAsOther(harness, GRANTED);
+    open();
+    await rejection;
+    assert.equal(harness.link.requests.some(({ event }) => event === "tidings:publish"), false);
+  });
 });

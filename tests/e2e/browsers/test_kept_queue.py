@@ -196,6 +196,18 @@ def test_closed_hub_drops_what_waits(context: BrowserContext, hub: HubProcess, c
     assert page.evaluate("receipts") == ["closed"]
 
 
+def test_publish_before_a_close_is_not_sent_by_the_next_user(
+    context: BrowserContext, hub: HubProcess, channel: str
+) -> None:
+    page = _open(context, hub, channel)
+    _connected(page)
+    # In one task: the first publish is still on its way to the database when the hub connects again.
+    page.evaluate("(() => { publish(1); hub.close(); hub.connect(); publish(2); })()")
+    _wait_for_history(hub, channel, 2)
+    wait_until(lambda: page.evaluate("waiting()") == [], why="nothing waits any more")
+    assert page.evaluate("receipts") == ["closed", "id-2"]
+
+
 def test_without_its_database_a_publish_is_sent_all_the_same(
     context: BrowserContext, hub: HubProcess, channel: str
 ) -> None:
