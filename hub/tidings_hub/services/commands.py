@@ -11,6 +11,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from tidings.errors import BadRequest, CallerError, TidingsError
@@ -18,12 +19,13 @@ from tidings.wire.channels import user_channel
 from tidings.wire.control import Command, NodeReplies, command_result
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import presence_of
+from tidings_hub.core.pending_grants import Grant, PendingGrants
 from tidings_hub.core.revocations.revoked import is_revocation, token_key, user_key
 from tidings_hub.core.sessions import Session, State
 from tidings_hub.services.client_connection import Connection
 from tidings_hub.services.hub import Hub
 from tidings_hub.services.hub_event import hub_event
-from tidings_hub.services.subscribe import go_live, subscribe
+from tidings_hub.services.subscribe import abandon, go_live, subscribe
 
 logger = logging.getLogger("tidings.control")
 
@@ -50,6 +52,7 @@ class Commands:
         self._hub = hub
         self._submit = submit
         self._node = hub.settings.node_id
+        self._grants = PendingGrants()
         # These never wait; the reader calls them.
         self._immediate: dict[str, CommandHandler] = {
             "disconnect": self._disconnect,
@@ -60,7 +63,6 @@ class Commands:
         }
         # These wait for the broker, or take long; a worker calls them.
         self._deferred: dict[str, CommandHandler] = {
-            "subscribe": self._subscribe,
             "list": self._list,
             "read_revocations": self._read_revocations,
         }
@@ -82,15 +84,23 @@ class Commands:
             if name in self._immediate:
                 self._reply(message, self._immediate[str(name)](message))
             elif name in self._deferred:
-                self._run_in_worker(self._run_deferred, message)
+                self._run_in_worker(self._run_deferred, message, self._deferred[str(name)])
+            elif name == "subscribe":
+                self._run_grant(message)
             else:
                 raise BadRequest("unknown command")
         except (CallerError, *_MALFORMED):
             logger.warning("a malformed control message was ignored")
 
-    def _run_deferred(self, message: Mapping[str, object]) -> None:
+    def _run_grant(self, message: Mapping[str, object]) -> None:
+        # An `unsubscribe` may arrive before a worker is free.
+        grant = self._grants.begin(str(message["user"]), str(message["channel"]))
+        if not self._run_in_worker(self._run_deferred, message, partial(self._subscribe, grant)):
+            self._grants.end(grant)
+
+    def _run_deferred(self, message: Mapping[str, object], handler: CommandHandler) -> None:
         try:
-            reply = self._deferred[str(message["do"])](message)
+            reply = handler(message)
         except TidingsError as error:
             reply = {"error": error.to_wire()}
         except _MALFORMED:
@@ -103,10 +113,11 @@ class Commands:
         if message.get("reply"):
             self._run_in_worker(self._send_reply, message, reply)
 
-    def _run_in_worker(self, function: Callable[..., None], *arguments: object) -> None:
-        if not self._submit(function, *arguments):
-            # The sender of the command gets this node's name in `missing`.
-            self._hub.metrics.control_unanswered += 1
+    def _run_in_worker(self, function: Callable[..., None], *arguments: object) -> bool:
+        is_run = self._submit(function, *arguments)
+        # If not, the sender of the command gets this node's name in `missing`.
+        self._hub.metrics.control_unanswered += not is_run
+        return is_run
 
     def _send_reply(self, message: Mapping[str, object], reply: Mapping[str, object]) -> None:
         if message["do"] == "revoke":
@@ -150,6 +161,7 @@ class Commands:
     def _unsubscribe(self, message: Mapping[str, Any]) -> Mapping[str, object]:
         user, channel = str(message["user"]), str(message["channel"])
         hub, count = self._hub, 0
+        self._grants.withdraw(user, channel)
         for session in list(hub.open_sessions.of_user(user)):
             session.granted -= {channel}
             if channel in session.channels and channel != user_channel(user):
@@ -188,18 +200,19 @@ class Commands:
 
     # Deferred commands, in a worker
 
-    def _subscribe(self, message: Mapping[str, Any]) -> Mapping[str, object]:
-        user, channel = str(message["user"]), str(message["channel"])
-        self._hub.access.rule(channel)
-        end_s = time.monotonic() + self._hub.settings.control_timeout_s
-        outcomes = [
-            self._subscribe_one(session, channel, end_s) for session in list(self._hub.open_sessions.of_user(user))
-        ]
+    def _subscribe(self, grant: Grant, _message: Mapping[str, Any]) -> Mapping[str, object]:
+        try:
+            self._hub.access.rule(grant.channel)
+            end_s = time.monotonic() + self._hub.settings.control_timeout_s
+            sessions = self._hub.open_sessions.of_user(grant.user)
+            outcomes = [self._subscribe_one(session, grant, end_s) for session in list(sessions)]
+        finally:
+            self._grants.end(grant)
         return {"connections": outcomes.count(True), "refused": outcomes.count(False)}
 
-    def _subscribe_one(self, session: Session[Connection], channel: str, end_s: float) -> bool | None:
-        """Whether the session is subscribed to the channel now; None: it has closed."""
-        hub = self._hub
+    def _subscribe_one(self, session: Session[Connection], grant: Grant, end_s: float) -> bool | None:
+        """Whether the session is subscribed to the channel now; None: it has closed, or must not be any more."""
+        hub, channel = self._hub, grant.channel
         # Before `tidings:ready`, the client's cursor is the one that it reconnected with. A publication of this
         # channel would advance the cursor past publications that the client is still to receive.
         while user_channel(session.user) not in session.channels:
@@ -208,6 +221,8 @@ class Commands:
             if time.monotonic() > end_s:
                 return False
             time.sleep(_HANDSHAKE_POLL_S)
+        if grant.is_withdrawn():
+            return None
         session.granted |= {channel}
         if channel in session.channels:
             return True
@@ -215,6 +230,10 @@ class Commands:
         if "error" in pending.answers[channel]:
             session.granted -= {channel}
             return False
+        if grant.is_withdrawn():
+            abandon(hub, pending)
+            hub.session_store.on_unsubscribed(session, [channel])
+            return None
         cursor = str(pending.cursor)
         data = {"cursor": cursor, "channels": pending.final_answers()}
         go_live(hub, session, pending, hub_event("tidings:subscribed", data, cursor=cursor))

@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from tidings.errors import Forbidden
 from tidings.wire.cursor import Cursor
 from tidings.wire.publication import Publication
 from tidings_hub.brokers.base import HistorySnapshot
 from tidings_hub.core.bucket_positions import rebase_cursors, with_floor
 from tidings_hub.core.frame import Frame, OutgoingFrame
-from tidings_hub.core.local_presence import split_answers
+from tidings_hub.core.local_presence import split_answers, with_presence_channels
 from tidings_hub.core.recovery import Gap, missed_from
 from tidings_hub.core.resumable_session import ChannelJoin, JoinMode, Resume
 from tidings_hub.core.sessions import Session, State
@@ -25,6 +26,7 @@ from tidings_hub.core.small_set import add_member
 from tidings_hub.core.subscriptions import Catchup
 from tidings_hub.services.client_connection import Connection
 from tidings_hub.services.hub import Hub
+from tidings_hub.services.hub_event import hub_event
 from tidings_hub.services.permissions import Answers, permitted_channels
 
 # A recovery may fill half of a connection's out-buffer, so that live publications still fit behind it.
@@ -38,12 +40,14 @@ class PendingSubscription:
     """Channels that are ready to go live. Pass it to `go_live` or `abandon` without waiting in between.
 
     `position`: up to where the history was read, or where the node was. `missed`: what the client missed, in order.
+    `granted`: the channels that backends had granted to the session when they were checked.
     """
 
     catchup: Catchup[Connection]
     position: Cursor
     answers: Answers
     missed: list[Frame]
+    granted: frozenset[str]
 
     def final_answers(self) -> Answers:
         """`answers` as of now: a channel in which the node has lost something since then is not recovered."""
@@ -90,6 +94,7 @@ def subscribe(
         Unavailable: the broker does not answer; the session is subscribed to nothing new.
     """
     answers: Answers = {}
+    granted = session.granted
     known: Collection[str] = () if resume is None else resume.session.channels
     channels = permitted_channels(hub, session, channel_names, presence, answers, known)
     catchup = Catchup(session.connection, channels, since, hold_max=hub.settings.hold_max)
@@ -112,16 +117,21 @@ def subscribe(
         raise
     for name in channels:
         answers.setdefault(name, {"recovered": False})
-    return PendingSubscription(catchup, position, answers, missed)
+    return PendingSubscription(catchup, position, answers, missed, granted)
 
 
 def go_live(hub: Hub, session: Session[Connection], pending: PendingSubscription, *first: OutgoingFrame) -> None:
-    """Write `first`, then what was missed, then what was held back. From then on the channels are live."""
+    """Write `first`, then what was missed, then what was held back. From then on the channels are live.
+
+    Except those that a backend has unsubscribed the session from while it waited: `tidings:unsubscribed` ends them.
+    """
     catchup = pending.catchup
     if session.state is State.CLOSED:
         abandon(hub, pending)
         return
-    answers = pending.final_answers()
+    answers, withdrawn = pending.final_answers(), _withdrawn(hub, session, pending)
+    for name in withdrawn:
+        answers[name] = {"error": Forbidden("a backend has unsubscribed this connection").to_wire()}
     # At CONNECT the session is not stored yet, see `connect.activate`.
     joins = _joins_while_live(hub, pending) if session.resumable is not None else ()
     live = _held_frames(hub, pending.position, catchup)
@@ -140,14 +150,34 @@ def go_live(hub: Hub, session: Session[Connection], pending: PendingSubscription
         hub.session_store.on_subscribed(session, joins)
     # "recovered: false" means nothing of the history, also if the loss was only just found.
     missed = [frame for frame in pending.missed if frame.publication.channel not in catchup.lost]
-    frames = [*first, *missed, *live]
-    hub.metrics.deliveries += len(frames) - len(first)
+    written = _without(withdrawn, [*missed, *live])
+    frames = [*first, *written]
+    hub.metrics.deliveries += len(written)
     if frames:
         hub.replays.send(session.connection, frames)
-        hub.deliveries.count_written((session.connection,), (*missed, *live))
+        hub.deliveries.count_written((session.connection,), written)
+    if withdrawn:
+        hub.unsubscribe(session, withdrawn)
+        hub.send(session.connection, hub_event("tidings:unsubscribed", {"channels": withdrawn}))
     if catchup.overflowed:
         hub.metrics.held_overflows += 1
         hub.disconnect(session.connection, "slow", "too much was published during the recovery (hold_max); reconnect")
+
+
+def _withdrawn(hub: Hub, session: Session[Connection], pending: PendingSubscription) -> list[str]:
+    """The channels whose grant has ended since it was checked."""
+    if session.granted is pending.granted:  # a shortcut for each CONNECT
+        return []
+    channels = pending.catchup.channels
+    return [name for name in channels if name in pending.granted and not hub.is_allowed(session, name)]
+
+
+def _without(channels: Sequence[str], frames: list[Frame]) -> list[Frame]:
+    """The frames without those of these channels."""
+    if not channels:
+        return frames
+    names = frozenset(with_presence_channels(channels))
+    return [frame for frame in frames if frame.publication.channel not in names]
 
 
 def abandon(hub: Hub, pending: PendingSubscription) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -23,6 +24,18 @@ def nested(depth: int) -> object:
     for _ in range(depth):
         value = [value]
     return value
+
+
+def during(hub: Hub, monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> None:
+    """Run `action` while the broker subscribes the node to a channel, once."""
+    subscribe_at_broker = hub.broker.subscribe
+
+    def subscribe_then_act(channels: Sequence[str]) -> None:
+        monkeypatch.setattr(hub.broker, "subscribe", subscribe_at_broker)
+        subscribe_at_broker(channels)
+        action()
+
+    monkeypatch.setattr(hub.broker, "subscribe", subscribe_then_act)
 
 
 class TestCommands:
@@ -109,6 +122,65 @@ class TestCommands:
         publish(hub, "orders:2", "late")
         assert recorder(session).names() == ["tidings:ready", "ev", "tidings:subscribed", "ev"]
         assert recorder(session).data() == ["missed", "late"]
+
+    @pytest.mark.parametrize("patterns", [("chat:*",), ("*",)])
+    def test_unsubscription_ends_a_subscription_that_waits(
+        self, hub: Hub, clock: Clock, patterns: tuple[str, ...]
+    ) -> None:
+        session = open_session(hub, clock, "one", *patterns)
+        pending = subscribe(hub, session, ["user:one"], None)
+        results: list[CommandResult] = []
+        with Emitter(hub.settings.broker, timeout_s=30) as emitter:
+            request = threading.Thread(
+                target=lambda: results.append(emitter.subscribe(user="one", channel="orders:1")), daemon=True
+            )
+            request.start()
+            wait_until(lambda: hub.metrics.control_messages == 1, why="the hub received the command")
+            assert emitter.unsubscribe(user="one", channel="orders:1") == CommandResult(0, 1)
+            go_live(hub, session, pending, hub_event("tidings:ready", {}))
+            request.join(30)
+            assert results == [CommandResult(0, 1)]
+            publish(hub, "orders:1", "late")
+            assert recorder(session).names() == ["tidings:ready"]
+            # The next subscription is a new one.
+            assert emitter.subscribe(user="one", channel="orders:1") == CommandResult(1, 1)
+
+    def test_unsubscription_ends_a_subscription_at_the_broker(
+        self, hub: Hub, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        session = open_session(hub, clock, "one", "chat:*")
+        join(hub, session, "user:one")
+        with Emitter(hub.settings.broker, timeout_s=30) as emitter:
+            during(hub, monkeypatch, lambda: emitter.unsubscribe(user="one", channel="orders:1"))
+            assert emitter.subscribe(user="one", channel="orders:1") == CommandResult(0, 1)
+        publish(hub, "orders:1", "late")
+        assert recorder(session).names() == ["tidings:ready"]
+        assert (set(session.channels), session.granted) == ({"user:one"}, frozenset())
+        assert "orders:1" not in hub.subscriptions
+
+    def test_unsubscription_ends_what_a_client_subscribes_to_by_a_grant(
+        self, hub: Hub, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        session = open_session(hub, clock, "one", "chat:*")
+        join(hub, session, "user:one")
+        cursor = publish(hub, "orders:1", "missed").cursor
+        with Emitter(hub.settings.broker, timeout_s=30) as emitter:
+            emitter.subscribe(user="one", channel="orders:1")
+            publish(hub, "orders:1", "early")
+            hub.unsubscribe(session, ["orders:1"])
+
+            def withdraw() -> None:
+                emitter.unsubscribe(user="one", channel="orders:1")
+                publish(hub, "orders:1", "held")
+
+            during(hub, monkeypatch, withdraw)
+            answers = join(hub, session, "orders:1", since=cursor).answers
+        publish(hub, "orders:1", "late")
+        assert answers["orders:1"]["error"]["code"] == "forbidden"  # type: ignore[index]
+        assert recorder(session).data() == ["early"]
+        assert recorder(session).events[-1][:2] == ["tidings:unsubscribed", {"channels": ["orders:1"]}]
+        assert set(session.channels) == {"user:one"}
+        assert "orders:1" not in hub.subscriptions
 
     def test_the_cursor_of_a_subscription_is_not_past_sent_publications(self, hub: Hub, clock: Clock) -> None:
         session = open_session(hub, clock, "one")
