@@ -11,6 +11,8 @@ import { Listeners } from "./core/listeners.js";
  *   error: TidingsError | undefined}>} JobSnapshot
  */
 
+/** @typedef {Partial<JobSnapshot>} JobChanges */
+
 /**
  * What a job needs of the hub.
  *
@@ -63,10 +65,10 @@ export class Job {
   /**
    * @param {string | URL} location
    * @param {JobHub} hub
-   * @param {{environment: {setTimer: import("./timers.js").SetTimer}}} session
+   * @param {{environment: {setTimer: import("./timers.js").SetTimer}, listeners: Listeners}} session
    * @param {JobOptions} [options]
    */
-  constructor(location, hub, { environment }, options = {}) {
+  constructor(location, hub, { environment, listeners }, options = {}) {
     /** @readonly */
     this.location = `${location}`;
     /**
@@ -85,7 +87,9 @@ export class Job {
     this.#hub = hub;
     this.#clock = environment;
     this.#options = options;
-    this.#unfollow.push(hub.on("state", () => this.#onHubState()));
+    const offUser = listeners.on("user", (/** @type {TidingsError} */ error) => this.#onOtherUser(error));
+    const offState = hub.on("state", () => this.#onHubState());
+    this.#unfollow.push(() => [offUser, offState].forEach((off) => off()));
     this.#onHubState();
   }
 
@@ -135,12 +139,23 @@ export class Job {
     void this.#request();
   }
 
+  /**
+   * The job is the last user's: `init` may have that user's token, and this one must not see the response.
+   *
+   * @param {TidingsError} error
+   */
+  #onOtherUser(error) {
+    if (this.#user !== "") {
+      this.#end({ state: "failed", progress: null, message: "", error });
+    }
+  }
+
   /** @param {ReturnType<JobHub["channel"]>} channel */
   #follow(channel) {
-    const [offState = () => {}, ...offs] = this.#unfollow;
+    const [offHub = () => {}, ...offs] = this.#unfollow;
     offs.forEach((off) => off());
     this.#unfollow = [
-      offState,
+      offHub,
       channel.on("tidings:job", (/** @type {any} */ data) => this.#onEvent(data)),
       channel.on("tidings:gap", () => void this.#request()),
     ];
@@ -170,7 +185,7 @@ export class Job {
       await this.#apply(await this.#fetch("GET"));
     } catch (cause) {
       const text = `The job was not requested: ${messageOf(cause)}`;
-      this.#show({ error: new TidingsError("unreachable", text, { cause }) });
+      void (this.#isEnded || this.#show({ error: new TidingsError("unreachable", text, { cause }) }));
     }
     this.#isRequested = false;
     if (this.#isAgain) {
@@ -190,35 +205,27 @@ export class Job {
 
   /** @param {Response} response */
   async #apply(response) {
-    const state = response.headers.get(STATE_HEADER);
+    const changes = await changesIn(response);
     if (this.#isEnded) {
       return;
     }
-    if (state === "done" || (response.redirected && !state)) {
-      // The view may have redirected: then this is what it redirected to.
-      this.#end({ state: "done", response });
-      this.#resolve(response);
-    } else if (state === "failed" || state === "cancelled") {
-      const error = await errorOf(response);
-      this.#end({ state, error });
-      this.#reject(error);
-    } else if (state) {
-      const { progress, message } = await response.json();
-      this.#show({ state, progress, message, error: undefined });
-    } else if (FINAL_STATUSES.has(response.status)) {
-      const error = await errorOf(response);
-      this.#end({ state: "failed", error });
-      this.#reject(error);
+    if (ENDED.has(changes.state ?? "")) {
+      this.#end(changes);
     } else {
-      this.#show({ error: await errorOf(response) });
+      this.#show(changes);
     }
   }
 
-  /** @param {Partial<Record<keyof JobSnapshot, any>>} changes */
+  /** @param {JobChanges} changes its last ones, with `response` or `error` */
   #end(changes) {
     this.#isEnded = true;
     this.#stop();
-    this.#show({ error: undefined, ...changes });
+    this.#show(changes);
+    if (changes.error) {
+      this.#reject(changes.error);
+    } else {
+      this.#resolve(/** @type {Response} */ (changes.response));
+    }
   }
 
   #stop() {
@@ -227,7 +234,7 @@ export class Job {
     this.#unfollow = [];
   }
 
-  /** @param {Partial<Record<keyof JobSnapshot, any>>} changes */
+  /** @param {JobChanges} changes */
   #show(changes) {
     const { state, progress, message, response, error } = { ...this.#snapshot, ...changes };
     this.#snapshot = Object.freeze({ state, progress, message, response, error });
@@ -251,6 +258,25 @@ export class Job {
  */
 function idOf(location) {
   return location.replace(/[?#].*$|\/+$/gu, "").replace(/^.*\//u, "");
+}
+
+/**
+ * @param {Response} response of the backend
+ * @returns {Promise<JobChanges>}
+ */
+async function changesIn(response) {
+  const state = /** @type {JobState | null} */ (response.headers.get(STATE_HEADER));
+  if (state === "done" || (response.redirected && !state)) {
+    // The view may have redirected: then this is what it redirected to.
+    return { state: "done", response, error: undefined };
+  }
+  if (state && !ENDED.has(state)) {
+    const { progress, message } = await response.json();
+    return { state, progress, message, error: undefined };
+  }
+  const error = await errorOf(response);
+  const isFinal = state !== null || FINAL_STATUSES.has(response.status);
+  return isFinal ? { state: state ?? "failed", error } : { error };
 }
 
 /**

@@ -36,8 +36,8 @@ class Backend {
 }
 
 /** @param {string} [location] */
-async function begin(location = LOCATION) {
-  const harness = new SessionHarness();
+async function begin(location = LOCATION, options = {}) {
+  const harness = new SessionHarness(options);
   const backend = new Backend();
   const job = await harness.hub.job(location, { fetch: backend.fetch });
   /** @type {any[]} */
@@ -216,4 +216,44 @@ test("the event of a job is a publication of the user's channel, and no other ev
   harness.link.emit("tidings:join", { members: [] }, "user:7", "e.3");
   await settle();
   assert.deepEqual(events, [["tidings:job", { id: "7f" }, "e.1"]]);
+});
+
+for (const isClosed of [true, false]) {
+  test(`the job of a user ends when another one signs in, ${isClosed ? "after" : "without"} a close`, async () => {
+    const { harness, backend, job } = await begin(LOCATION, { getToken: () => "t" });
+    await harness.link.accept();
+    await emitJob(harness, { state: "running", progress: 0.5, message: "of user 7" });
+    /** @type {(response: Response) => void} */
+    let respond = () => {};
+    backend.answer = () => /** @type {any} */ (new Promise((resolve) => {
+      respond = resolve;
+    }));
+    const reconnect = () => (isClosed ? harness.hub.close() : harness.link.disconnect({ code: "disconnected" }));
+    await reconnect();
+    harness.hub.connect();
+    await settle();
+    const rejection = assert.rejects(job.done, { code: "closed" });
+    await harness.link.accept({ user: "8", channels: { "user:8": {} } });
+    await rejection;
+    const { requests } = backend;
+    requests.length = 0;
+    // The answer to the request that was on its way shows nothing of user 7 either.
+    respond(backend.waiting("running", 0.7, "of user 7"));
+    await harness.clock.pass(60_000);
+    const { state, progress, message, response, error } = job.getSnapshot();
+    assert.deepEqual([state, progress, message, response, error?.code], ["failed", null, "", undefined, "closed"]);
+    assert.deepEqual(requests, []);
+  });
+}
+
+test("a job goes on when its own user connects again", async () => {
+  const { harness, backend, job } = await begin(LOCATION, { getToken: () => "t" });
+  await harness.link.accept();
+  harness.hub.close();
+  harness.hub.connect();
+  await settle();
+  await harness.link.accept();
+  backend.answer = () => backend.ended("done", 200, { ok: true });
+  await harness.clock.pass(20_000);
+  assert.deepEqual(await (await job.done).json(), { ok: true });
 });
