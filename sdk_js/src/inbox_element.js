@@ -50,6 +50,16 @@ export class TidingsInbox extends ConnectedElement {
   /** @override */
   onInbox() {
     this.#parts.close();
+    this.#forgetUser();
+  }
+
+  /** What is left of the last user, besides the list: it would be shown to the next one, or changed for that one. */
+  #forgetUser() {
+    this.#actions?.forgetPreferences();
+    this.#panel?.toast.hide();
+    if (this.#panel?.preferences) {
+      this.#panel.leavePreferences();
+    }
   }
 
   /** Opens the panel and marks everything as seen. */
@@ -128,9 +138,9 @@ export class TidingsInbox extends ConnectedElement {
     const { snapshot } = this;
     this.#bell.update(snapshot.counts.unseen);
     this.#panel.isOnline = navigator.onLine;
-    if (this.#panel.preferences && snapshot.state !== "ready" && snapshot.items.length === 0) {
-      // The hub has closed, or the user is another one: these are the preferences of the last one.
-      this.#panel.leavePreferences();
+    if (snapshot.state !== "ready" && snapshot.items.length === 0) {
+      // The hub has closed, or the user is another one.
+      this.#forgetUser();
     }
     if (!this.#panel.element.hidden) {
       this.#update();

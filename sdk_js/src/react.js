@@ -50,6 +50,11 @@ export function usePresence({ hub, name }) {
 const getNothing = () => NO_INBOX;
 const ignore = () => () => {};
 
+/** @typedef {{of?: import("./hub.js").Hub, inbox?: import("./inbox.js").Inbox, error?: any}} LoadedInbox */
+
+/** @type {LoadedInbox} `of`: the hub */
+const NOT_LOADED = {};
+
 /**
  * The current snapshot of the user's inbox, or of the part of it that the options name, and the inbox itself for its
  * actions, such as `inbox?.markRead(ids)`. It is undefined until its code is loaded. `retry()` loads again what failed,
@@ -61,29 +66,30 @@ const ignore = () => () => {};
  *   retry: () => void}}
  */
 export function useInbox(hub, { category, archived, unread, limit } = {}) {
-  const [inbox, setInbox] = useState(/** @type {import("./inbox.js").Inbox | undefined} */ (undefined));
-  const [error, setError] = useState(/** @type {any} */ (undefined));
+  const [loaded, setLoaded] = useState(NOT_LOADED);
   const [attempt, setAttempt] = useState(0);
   useEffect(() => {
     /** @type {import("./inbox.js").Inbox | undefined} */
     let opened;
     let isGone = false;
-    const onOpened = (/** @type {import("./inbox.js").Inbox} */ loaded) => {
-      opened = loaded;
+    const onOpened = (/** @type {import("./inbox.js").Inbox} */ inbox) => {
+      opened = inbox;
       if (isGone) {
         opened.close();
       } else {
-        setInbox(opened);
+        setLoaded({ of: hub, inbox });
       }
     };
-    setError(undefined);
-    hub.inbox({ category, archived, unread, limit }).then(onOpened, setError);
+    setLoaded(NOT_LOADED);
+    hub.inbox({ category, archived, unread, limit }).then(onOpened, (error) => setLoaded({ of: hub, error }));
     return () => {
       isGone = true;
       opened?.close();
-      setInbox(undefined);
+      setLoaded(NOT_LOADED);
     };
   }, [hub, category, archived, unread, limit, attempt]);
+  // In the first render with another hub this is still the inbox of the last one, perhaps of another user.
+  const { inbox, error } = loaded.of === hub ? loaded : NOT_LOADED;
   const snapshot = useSyncExternalStore(inbox?.subscribe ?? ignore, inbox?.getSnapshot ?? getNothing, getNothing);
   const retry = () => void (inbox ? inbox.retry() : setAttempt(attempt + 1));
   return { ...snapshot, ...(error && { state: "failed", error }), inbox, retry };

@@ -349,6 +349,27 @@ test("useInbox: the snapshot of the inbox for the options of the last render", a
   assert.equal([...inboxes].every((inbox) => inbox === undefined || inbox.getSnapshot().counts.unseen === 1), true);
 });
 
+test("useInbox: no render with another hub shows the inbox of the last one", async () => {
+  const harnesses = [new SessionHarness(), new SessionHarness()];
+  for (const harness of harnesses) {
+    await accepted(harness);
+  }
+  /** @type {string[]} */
+  const renders = [];
+  const page = await render(({ index }) => {
+    const { items, inbox } = useInbox(harnesses[index].hub);
+    renders.push(`${index} ${items.map(({ title }) => title)} ${inbox !== undefined}`);
+    return null;
+  }, { index: 0 });
+  await answerPages(harnesses[0], "Of the first user");
+  assert.equal(renders.at(-1), "0 Of the first user true");
+  renders.length = 0;
+  await page.render({ index: 1 });
+  await answerPages(harnesses[1], "Of the second user");
+  assert.equal(renders.at(-1), "1 Of the second user true");
+  assert.deepEqual(renders.filter((text) => text.includes("Of the first user")), []);
+});
+
 test("useInbox: code that cannot be loaded is a failed inbox, and retry loads it", async () => {
   const harness = new SessionHarness();
   await accepted(harness);

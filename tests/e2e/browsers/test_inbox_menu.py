@@ -86,6 +86,22 @@ def test_turns_a_category_off_and_on_again(page: Page) -> None:
     item(page, "Turn on “Shipping”").wait_for()
 
 
+@pytest.mark.parametrize("change", ["set({ state: 'loading', items: [] })", "element.inbox = createStore('other ')"])
+def test_next_user_gets_neither_the_preferences_nor_the_undo_of_the_last_one(page: Page, change: str) -> None:
+    open_menu(page, 0)
+    item(page, "Turn off “Shipping”").click()
+    page.get_by_role("button", name="Undo").wait_for()
+    open_menu(page, 1)
+    item(page, "Turn off “Shipping”").wait_for()
+    page.keyboard.press("Escape")
+    # The panel is open all the time.
+    page.evaluate(f"Object.assign(preferences[1].methods, {{ in_app: false }}); {change}")
+    expect(page.get_by_role("button", name="Undo")).to_be_hidden()
+    page.evaluate("element.inbox.set({ state: 'ready', items: [item('d', { read_at: 1 })] })")
+    open_menu(page, 0)
+    item(page, "Turn on “Shipping”").wait_for()
+
+
 def test_required_category_cannot_be_turned_off(page: Page) -> None:
     open_menu(page, 0)
     item(page, "Turn off “Shipping”").wait_for()
