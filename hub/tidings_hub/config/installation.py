@@ -1,4 +1,4 @@
-"""What tells installations apart that share one Redis: the database, or in a cluster the buckets, and the prefix.
+"""What separates installations that share one Redis: the database, or in a cluster the buckets, and the prefix.
 
 Nodes and their notification service have the same. The service of another installation, at the same address and with
 the same secret, would store their notifications for the users of the other one.

@@ -22,6 +22,9 @@ BATCH = 500
 BLOCK_MS = 500
 # A consumer that did not read for so long has ended: it reads at least every BLOCK_MS, also while the database is away.
 SILENCE_MS = 5_000
+# Only services of two machines that share host name and address have the same consumer. An entry that one of them has
+# not acknowledged for so long is the other one's to take.
+OWN_SILENCE_MS = 60_000
 _CONNECT_S = 2.0
 _REPLY_S = 5.0
 _KNOWN = b"1"
@@ -110,8 +113,11 @@ class NotificationStream:
         return [Entry(id_, _body_of(fields)) for _, entries in self._checked(reply) or () for id_, fields in entries]
 
     def take_pending(self, own: Own = Own.NOT) -> list[Entry]:
-        """Entries of consumers that have ended, at most `BATCH`. `own`: whether also those of this consumer."""
-        arguments = (GROUP, self._consumer, b"%d" % SILENCE_MS, b"%d" % BATCH, own.value)
+        """Entries of consumers that have ended, at most `BATCH`. `own`: whether also those of this consumer.
+
+        Call it while this process has none: old entries of its own name are those of another one, which has ended.
+        """
+        arguments = (GROUP, self._consumer, b"%d" % SILENCE_MS, b"%d" % BATCH, own.value, b"%d" % OWN_SILENCE_MS)
         packed = pack_call(self._script, [self._key], arguments)
         (reply,) = self._call(packed, script=True)
         return [

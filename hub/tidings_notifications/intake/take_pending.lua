@@ -1,29 +1,30 @@
 -- Take over what was read and not acknowledged: of this consumer's earlier life, and of consumers that have ended.
 -- KEYS: the stream. ARGV: the group, this consumer, milliseconds of silence after which a consumer has ended, the most
---       entries, and whether this consumer's own entries are to be read again: '0' no, '1' after a start of its process,
---       '2' after its connection broke, which says nothing about the entries and is not counted.
+--       entries, whether this consumer's own entries are to be read again: '0' only old ones, '1' after a start of its
+--       process, '2' after its connection broke, which says nothing about the entries and is not counted, and
+--       milliseconds after which an own entry is old.
 -- Returns for each entry: its id, how often it was delivered, its fields, and whether it was another consumer's.
 local stream, group, consumer, limit = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[4])
 local entries = {}
 
-local function take(owner, is_counted)
+local function take(owner, is_counted, idle_ms)
   local pending = redis.call('XPENDING', stream, group, '-', '+', limit - #entries, owner)
   for _, entry in ipairs(pending) do
-    local times = is_counted and entry[4] + 1 or entry[4]
-    local claimed = redis.call('XCLAIM', stream, group, consumer, 0, entry[1], 'RETRYCOUNT', times)
-    if claimed[1] then
-      entries[#entries + 1] = {entry[1], entry[4], claimed[1][2], owner == consumer and 0 or 1}
-    else
-      -- It was deleted. Older versions of Redis leave it pending.
-      redis.call('XACK', stream, group, entry[1])
+    if entry[3] >= idle_ms then
+      local times = is_counted and entry[4] + 1 or entry[4]
+      local claimed = redis.call('XCLAIM', stream, group, consumer, 0, entry[1], 'RETRYCOUNT', times)
+      if claimed[1] then
+        entries[#entries + 1] = {entry[1], entry[4], claimed[1][2], owner == consumer and 0 or 1}
+      else
+        -- It was deleted. Older versions of Redis leave it pending.
+        redis.call('XACK', stream, group, entry[1])
+      end
     end
   end
   return #pending
 end
 
-if ARGV[5] ~= '0' then
-  take(consumer, ARGV[5] == '1')
-end
+take(consumer, ARGV[5] ~= '2', ARGV[5] == '0' and tonumber(ARGV[6]) or 0)
 for _, fields in ipairs(redis.call('XINFO', 'CONSUMERS', stream, group)) do
   local info = {}
   for i = 1, #fields, 2 do
@@ -31,7 +32,7 @@ for _, fields in ipairs(redis.call('XINFO', 'CONSUMERS', stream, group)) do
   end
   if info.name ~= consumer and info.idle >= tonumber(ARGV[3]) and #entries < limit then
     -- In the same step as the look at its entries: what an ended consumer read meanwhile would be lost with it.
-    if take(info.name, true) == 0 then
+    if take(info.name, true, 0) == 0 then
       redis.call('XGROUP', 'DELCONSUMER', stream, group, info.name)
     end
   end

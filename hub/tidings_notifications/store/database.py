@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -51,7 +52,7 @@ class Database:
         # How often a transaction began again, because another one was in its way.
         self.retries = 0
         if self.is_sqlite:
-            self._create_file()
+            self._inode = self._create_file()
             sa.event.listen(self.engine, "connect", _on_connect)
             sa.event.listen(self.engine, "begin", _on_begin)
         if self.is_postgresql:
@@ -107,6 +108,7 @@ class Database:
         Raises:
             TimedOut: the connection broke at the commit. Unavailable: the commit failed.
         """
+        self._check_file()
         with self.engine.connect().execution_options(**{_WRITES: True}) as connection:
             transaction = connection.begin()
             try:
@@ -141,14 +143,35 @@ class Database:
         """Close all connections."""
         self.engine.dispose()
 
-    def _create_file(self) -> None:
+    def _create_file(self) -> int:
+        """Create the file of SQLite unless it exists. Returns its inode."""
         path = self.engine.url.database
         if not path or path == ":memory:" or path.startswith("file:"):
             raise BadConfig("notifications in SQLite need a database file: sqlite:////folder/file.db")
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            return Path(path).stat().st_ino
         except OSError as error:
             raise BadConfig(f"cannot open the database file {path}: {error.strerror}") from error
+
+    def _check_file(self) -> None:
+        """Return if the path still has the file that SQLite writes to. Another one is opened from now on.
+
+        SQLite itself goes on writing to a file that was deleted, and the rows end with the process.
+
+        Raises:
+            Unavailable: the file was deleted.
+        """
+        path = self.engine.url.database
+        if not self.is_sqlite or not path:
+            return
+        try:
+            inode = Path(path).stat().st_ino
+        except OSError as error:
+            raise Unavailable(f"the database file {path} was deleted: restore it") from error
+        if inode != self._inode:
+            self._inode = inode
+            self.engine.dispose()
 
 
 def _roll_back(transaction: sa.RootTransaction) -> None:

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -242,6 +243,26 @@ def test_locked_file_is_unavailable_not_a_wait_for_ever(database_of: Callable[[s
     bench.store(notification("later"))
     assert bench.titles() == ["later"]
     bench.database.close()
+
+
+def test_rows_for_a_deleted_sqlite_file_are_refused_and_a_restored_one_is_used(tmp_path: Path) -> None:
+    """SQLite goes on writing to a deleted file, and what it has accepted ends with the process."""
+    path, backup = tmp_path / "inboxes.db", tmp_path / "backup.db"
+    bench = open_bench(f"sqlite:///{path}")
+    bench.store(notification("first"))
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(backup)) as target:
+        source.backup(target)
+    for file in tmp_path.glob("inboxes.db*"):
+        file.unlink()
+    for write in (bench.inbox.check_write, lambda: bench.store(notification("lost"))):
+        with pytest.raises(Unavailable, match="was deleted"):
+            write()
+    backup.rename(path)
+    bench.store(notification("restored"))
+    bench.database.close()
+    again = open_bench(f"sqlite:///{path}")
+    assert again.titles() == ["restored", "first"]
+    again.database.close()
 
 
 def test_sqlite_file_is_private_and_bad_urls_are_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What tells installations apart that share one Redis."""
+"""What separates installations that share one Redis."""
 
 from __future__ import annotations
 

@@ -1,0 +1,62 @@
+"""The stream of notifications in Redis: which entries a service takes from others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from support.processes.redis import RedisProcess
+from support.waiting import wait_until
+from tidings.redis_client.keys import RedisKeys
+from tidings.redis_client.url import RedisAddress
+from tidings_notifications.intake import stream as module
+from tidings_notifications.intake.stream import Entry, NotificationStream, Own, StreamRules
+
+KEYS = RedisKeys()
+Open = Callable[[], NotificationStream]
+
+
+@pytest.fixture
+def open_stream(redis: RedisProcess) -> Iterator[Open]:
+    """Opens the stream as services do whose host name and address are the same, on two machines."""
+    opened: list[NotificationStream] = []
+
+    def open_again() -> NotificationStream:
+        rules = StreamRules(("mention",), stream_max=100, dead_max=100)
+        opened.append(NotificationStream(RedisAddress.open(redis.url), KEYS, consumer="app/127.0.0.1", rules=rules))
+        opened[-1].open()
+        return opened[-1]
+
+    yield open_again
+    for stream in opened:
+        stream.close()
+
+
+def append(redis: RedisProcess, *bodies: str) -> None:
+    with redis.client() as client:
+        for body in bodies:
+            client.xadd(KEYS.notifications, {"n": body})
+
+
+def test_entries_of_an_ended_service_with_the_same_name_are_taken(
+    redis: RedisProcess, open_stream: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "OWN_SILENCE_MS", 200)
+    first, second = open_stream(), open_stream()
+    append(redis, "a", "b")
+    assert [entry.body for entry in first.read()] == [b"a", b"b"]
+    first.close()
+    taken: list[Entry] = []
+    wait_until(lambda: taken.extend(second.take_pending()) or taken, why="the second service takes the entries")
+    assert [entry.body for entry in taken] == [b"a", b"b"]
+    second.finish(taken)
+    assert second.length() == 0
+
+
+def test_entries_of_a_living_service_with_the_same_name_are_left_to_it(redis: RedisProcess, open_stream: Open) -> None:
+    first, second = open_stream(), open_stream()
+    append(redis, "a")
+    entries = first.read()
+    assert second.take_pending() == []
+    assert [entry.id for entry in second.take_pending(Own.AFTER_START)] == [entry.id for entry in entries]
