@@ -58,6 +58,19 @@ class TestWithId:
         assert first.body == b"4one"
         assert poll_as(port, sid, "a2").body == b"4two"
 
+    def test_whole_number_among_other_ids_is_an_id(self, port: int) -> None:
+        """The `t` of socket.io-client has digits only by chance. The proxy keeps the connection of the original."""
+        sid = open_as(port)
+        assert post(port, sid, b"4one").status == 200
+        assert poll_as(port, sid, "a1").body == b"4one"
+        assert post(port, sid, b"4two").status == 200
+        with RawClient(port) as original:
+            original.send_request("GET", f"{POLLING}&t=17644284&sid={sid}")
+            assert not original.is_quiet(WAIT_S)
+            assert post(port, sid, b"4three").status == 200
+            assert poll_as(port, sid, "17644284").body == b"4two"
+            assert poll_as(port, sid, "a3").body == b"4three"
+
     def test_large_response_is_repeated_byte_for_byte(self, port: int) -> None:
         sid = open_as(port)
         assert post(port, sid, b"4flood 5 20000").status == 200

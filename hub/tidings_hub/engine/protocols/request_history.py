@@ -182,7 +182,7 @@ class RequestHistory:
         if poll_ids is None or not poll_id:
             if self.is_proxied or self.carrier is not carrier:
                 return False
-        elif poll_id in poll_ids:
+        elif poll_id < 0 or poll_id in poll_ids:
             return False
         else:
             self._poll_ids = (*poll_ids[1 - _REQUESTS_MAX :], poll_id)
@@ -196,8 +196,12 @@ class RequestHistory:
         return True
 
     def known_id(self, poll_id: int) -> int:
-        """Return `poll_id`, or 0 if the client's ids identify nothing."""
-        return 0 if self._poll_ids is None or poll_id == self._handshake_id else poll_id
+        """Return what identifies a request with `request_id` `poll_id`, or 0 if nothing does."""
+        if self._poll_ids is None or poll_id == self._handshake_id:
+            return 0
+        if poll_id < 0:
+            return -poll_id if self._poll_ids else 0
+        return poll_id
 
     def _decide_repeat(self, poll_id: int, *, is_waiting: bool) -> PollDecision:
         if not self._poll_ids or poll_id != self._poll_ids[-1]:

@@ -6,7 +6,9 @@ import re
 from typing import Final
 
 # Times in seconds or milliseconds have up to 13 digits. Two polls can have the same time, so it identifies neither.
+# But socket.io-client sends random letters and digits, and one of 28,000 such values has digits only.
 _TIME_DIGITS_MAX: Final = 13
+_ID_MAX: Final = (1 << 60) - 1
 # Some clients send the time as `t`. socket_io_client for Dart sends milliseconds in base 36, with 8 digits until 2059.
 # python-socketio sends seconds with a fraction, others whole microseconds or nanoseconds. Their next request has
 # another `t` if the response to the last one takes longer than a tick of their clock. The longest tick is that of
@@ -18,10 +20,14 @@ TIME_ID_DELAY_S: Final = 0.017
 
 
 def request_id(t: str | None) -> int:
-    """Return a number that identifies a request by its query field `t`; 0 if the field is missing or only a time."""
-    if not t or (len(t) <= _TIME_DIGITS_MAX and t.isdigit()):
+    """Return a number that identifies a request by its query field `t`; 0 if the field is missing.
+
+    It is negative if `t` is a whole number. That identifies a request only if other values of the session do.
+    """
+    if not t:
         return 0
-    return hash(t) or 1
+    id_ = hash(t) & _ID_MAX or 1
+    return -id_ if len(t) <= _TIME_DIGITS_MAX and t.isdigit() else id_
 
 
 def is_time_id(t: str | None, now_s: float) -> bool:

@@ -68,6 +68,26 @@ def test_repeat_of_an_answered_poll_gets_the_same_response() -> None:
     assert decide(history, "b") is ACCEPT
 
 
+def test_whole_number_among_other_ids_is_an_id() -> None:
+    """One of 28,000 values of socket.io-client has digits only."""
+    history = opened()
+    answered(history, "a")
+    history.carry(Carrier())
+    assert not history.accept_certain(request_id("17644284"), Carrier())
+    answered(history, "17644284", b"second")
+    assert decide(history, "17644284") is REPLAY
+    assert history.replay() == b"second"
+    answered(history, "c")
+    assert decide(history, "17644284") is PollDecision.REFUSE_OUTDATED
+
+
+@pytest.mark.parametrize("handshake", ["h", "1764428400", ""])
+def test_whole_numbers_alone_identify_nothing(handshake: str) -> None:
+    history = opened(handshake)
+    for _ in range(2):
+        answered(history, "1764428401")
+
+
 def test_next_poll_discards_the_last_response() -> None:
     history = opened()
     answered(history, "a")
