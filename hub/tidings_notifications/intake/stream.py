@@ -25,6 +25,9 @@ SILENCE_MS = 5_000
 # Only services of two machines that share host name and address have the same consumer. An entry that one of them has
 # not acknowledged for so long is the other one's to take.
 OWN_SILENCE_MS = 60_000
+# One byte more than the largest `publication_max_bytes`: what is longer can never be stored. Also about as much as one
+# call takes over, since entries that a service could not hold in memory must not end the next one as well.
+CARRIED_MAX_BYTES = 16_777_217
 _CONNECT_S = 2.0
 _REPLY_S = 5.0
 _KNOWN = b"1"
@@ -115,9 +118,12 @@ class NotificationStream:
     def take_pending(self, own: Own = Own.NOT) -> list[Entry]:
         """Entries of consumers that have ended, at most `BATCH`. `own`: whether also those of this consumer.
 
+        Of an entry that can never be stored, because of its size, the body has only the first `CARRIED_MAX_BYTES`.
+
         Call it while this process has none: old entries of its own name are those of another one, which has ended.
         """
-        arguments = (GROUP, self._consumer, b"%d" % SILENCE_MS, b"%d" % BATCH, own.value, b"%d" % OWN_SILENCE_MS)
+        limits = (b"%d" % SILENCE_MS, b"%d" % BATCH, own.value, b"%d" % OWN_SILENCE_MS, b"%d" % CARRIED_MAX_BYTES)
+        arguments = (GROUP, self._consumer, *limits)
         packed = pack_call(self._script, [self._key], arguments)
         (reply,) = self._call(packed, script=True)
         return [

@@ -33,7 +33,7 @@ def open_stream(redis: RedisProcess) -> Iterator[Open]:
         stream.close()
 
 
-def append(redis: RedisProcess, *bodies: str) -> None:
+def append(redis: RedisProcess, *bodies: str | bytes) -> None:
     with redis.client() as client:
         for body in bodies:
             client.xadd(KEYS.notifications, {"n": body})
@@ -60,3 +60,20 @@ def test_entries_of_a_living_service_with_the_same_name_are_left_to_it(redis: Re
     entries = first.read()
     assert second.take_pending() == []
     assert [entry.id for entry in second.take_pending(Own.AFTER_START)] == [entry.id for entry in entries]
+
+
+def test_entries_that_ended_a_service_by_their_size_are_taken_one_by_one(
+    redis: RedisProcess, open_stream: Open
+) -> None:
+    """A service that held all of them in memory was killed, and so was the next one at its start."""
+    first = open_stream()
+    append(redis, *[b"x" * 20_000_000] * 3, "good")
+    assert len(first.read()) == 4
+    first.close()
+    second, bodies = open_stream(), []
+    for _ in range(4):
+        entries = second.take_pending(Own.AFTER_START)
+        bodies.append([entry.body or b"" for entry in entries])
+        second.finish(entries)
+    assert [[len(body) for body in part] for part in bodies] == [*[[module.CARRIED_MAX_BYTES]] * 3, [4]]
+    assert second.length() == 0
