@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +15,24 @@ from support.waiting import wait_until
 from tidings.publishers.memory.store import MemoryStore
 from tidings.redis_client.keys import RedisKeys
 from tidings.wire.cursor import Cursor
+from tidings.wire.publication import Publication
 from tidings_hub.brokers.base import Broker, BrokerLimits
 from tidings_hub.brokers.memory import MemoryBroker
 from tidings_hub.brokers.redis import RedisBroker
 from tidings_hub.core.recovery import Gap, missed_since
+
+
+class PausedListener(Listener):
+    """A sink whose first delivery takes until `may_continue` is set."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__(recorder)
+        self.has_begun, self.may_continue = threading.Event(), threading.Event()
+
+    def deliver(self, publications: list[Publication]) -> None:
+        self.has_begun.set()
+        self.may_continue.wait(LIMITS.timeout_s)
+        super().deliver(publications)
 
 
 class TestMemory(BrokerContract):
@@ -27,6 +42,29 @@ class TestMemory(BrokerContract):
             return MemoryBroker(limits=limits, store=MemoryStore())
 
         return new_broker
+
+    def test_subscription_waits_for_a_delivery_that_has_begun(self, make: Make, tmp_path: Path) -> None:
+        recorder = Recorder(tmp_path / "history.jsonl")
+        sink = PausedListener(recorder)
+        broker = make(LIMITS)
+        broker.write_rules(RULES)
+        broker.start(sink)
+        try:
+            broker.subscribe(["orders:1"])
+            broker.publish_many([outgoing("orders:1")])
+            assert sink.has_begun.wait(LIMITS.timeout_s)
+            waiting = threading.Thread(target=broker.subscribe, args=(["orders:2"],))
+            waiting.start()
+            waiting.join(0.2)
+            assert waiting.is_alive()
+            sink.may_continue.set()
+            waiting.join(LIMITS.timeout_s)
+            assert not waiting.is_alive()
+            assert len(sink.publications) == 1
+        finally:
+            sink.may_continue.set()
+            broker.stop()
+            recorder.close()
 
 
 class TestRedis(BrokerContract):

@@ -72,7 +72,8 @@ class MemoryBroker:
         self._named_leases: dict[str, tuple[str, float]] = {}
         self._thread: threading.Thread | None = None
         self._sink: Sink | None = None
-        self._stopping = False
+        # `_is_delivering`: the task takes from the queue, or has taken, what the sink may not have yet; set first.
+        self._stopping = self._is_delivering = False
         self._seq = 0
         self._since_s = time.time()
 
@@ -113,8 +114,10 @@ class MemoryBroker:
         while not self._stopping:
             self._wake.wait(1.0)
             self._wake.clear()
+            self._is_delivering = True
             while self._queue:
                 self._drain(sink)
+            self._is_delivering = False
             self._remove_unused()
         for item in self._queue:
             if isinstance(item, threading.Event):
@@ -160,6 +163,8 @@ class MemoryBroker:
         """Wait until everything in the queue was delivered to the sink."""
         if self._sink is None or self._stopping:
             raise Unavailable("the broker is not running")
+        if not self._queue and not self._is_delivering:
+            return
         marker = threading.Event()
         self._queue.append(marker)
         self._wake.set()
