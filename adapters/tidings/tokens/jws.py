@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import re
+from functools import lru_cache
 from typing import Any, Self
 
 from tidings.errors import Unauthorized
@@ -20,6 +21,8 @@ _SEGMENT = re.compile(r"[A-Za-z0-9_-]+\Z")
 # By the length modulo 4: the padding, and the last characters that are allowed there.
 _PADDING = ("", "", "==", "=")
 _LAST = (None, "", "AQgw", "AEIMQUYcgkosw048")
+# Longer headers are not cached, so that what clients send takes little memory.
+_CACHED_MAX = 256
 
 
 class Reason(str):
@@ -71,7 +74,12 @@ def parse_token(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
     parts = token.split(".")
     if len(parts) != 3:
         raise malformed("it does not consist of three parts, separated by dots")
-    header, claims = _object(decode_segment(parts[0])), _object(decode_segment(parts[1]))
+    header = _cached_header(parts[0]) if len(parts[0]) <= _CACHED_MAX else _parse_header(parts[0])
+    return header, _object(decode_segment(parts[1]))
+
+
+def _parse_header(segment: str) -> dict[str, Any]:
+    header = _object(decode_segment(segment))
     # RFC 7515 section 4.1.11: unknown critical extensions must be rejected, and we know none.
     if header.get("alg") not in ALGORITHMS:
         raise not_signed(f"the algorithm %r is none of {', '.join(ALGORITHMS)}", str(header.get("alg"))[:20])
@@ -79,7 +87,11 @@ def parse_token(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
         raise not_signed("its header has crit or b64, which are not supported")
     if not isinstance(header.get("kid", ""), str):
         raise not_signed("its kid is not a string")
-    return header, claims
+    return header
+
+
+# All tokens of an issuer have the same header, or one for each key.
+_cached_header = lru_cache(maxsize=64)(_parse_header)
 
 
 def decode_segment(segment: str) -> bytes:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Protocol
 
 from tidings.errors import BadConfig, Forbidden, TidingsError, UnknownNamespace
@@ -172,15 +173,25 @@ _HOST = r"(?P<host>[a-z0-9_-](?:[a-z0-9._-]*[a-z0-9_-])?|\[[0-9a-f:.]+\])(?::(?P
 _ORIGIN = re.compile(rf"(?P<scheme>[a-z][a-z0-9+.-]*)://{_HOST}\Z")
 _AUTHORITY = re.compile(rf"{_HOST}\Z")
 _DEFAULT_PORT = {"http": 80, "https": 443}
+# Longer texts are not cached, so that what clients send takes little memory.
+_CACHED_MAX = 128
 
 
 def normal_origin(text: str) -> str:
     """`text` in lower case, with the port of http and https, as `http://host:80`; empty if it is no origin."""
+    return _cached_origin(text) if len(text) <= _CACHED_MAX else _normal_origin(text)
+
+
+def _normal_origin(text: str) -> str:
     match = _ORIGIN.match(text.lower())
     if match is None:
         return ""
     port = match["port"] or _DEFAULT_PORT.get(match["scheme"])
     return f"{match['scheme']}://{match['host']}" + ("" if port is None else f":{int(port)}")
+
+
+# Nearly all requests come from the same few pages.
+_cached_origin = lru_cache(maxsize=256)(_normal_origin)
 
 
 class Origins:

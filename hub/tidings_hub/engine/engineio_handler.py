@@ -231,13 +231,18 @@ class EngineioHandler:
             history=history,
             is_text_only=engineio.wants_text_only(query),
         )
-        connection.send_packet(self._open_packet(connection, ("websocket",)))
+        open_packet = self._open_packet(connection, ("websocket",))
+        connection.send_packet(open_packet)
         # Respond to the handshake like to a poll, after `on_open`, to include packets that the application sends there.
         connection.poll = http_connection
         history.carry(http_connection)
         http_connection.wait_for(connection)
         connection.cork()
         self.mount.admit(connection, _handshake_request(http_connection, head, query, TransportKind.POLLING))
+        if connection.out is not None and len(connection.out.parts) == 1:
+            # The open packet alone. No other session has it, so it needs no place in the cache of responses.
+            connection.out = None
+            connection.respond_to_poll(open_packet)
         connection.uncork()
         history.start_session()
 

@@ -139,7 +139,7 @@ class Client:
             check_item_count(data)
         partial = self.partial
         if partial is None:
-            packet = Packet(encoded_packet=data) if data else None
+            packet = Packet(binary=False, encoded_packet=data) if data else None
             if packet is None:
                 raise BadPacket("an empty packet")
             if is_stranger and self.inbox is None and packet.packet_type not in BEFORE_CONNECT:

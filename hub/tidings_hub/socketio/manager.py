@@ -31,8 +31,11 @@ class HubManager(Manager):  # type: ignore[misc]  # python-socketio has no types
 
     def pre_connect(self, eio_sid: str, namespace: str) -> str | None:
         """Register a client of the namespace, not yet accepted. None: the connection already has one."""
-        clients = self.rooms.setdefault(namespace, {}).setdefault(None, bidict())
-        if eio_sid in clients.inverse:
+        rooms = self.rooms.setdefault(namespace, {})
+        clients = rooms.get(None)
+        if clients is None:
+            clients = rooms[None] = bidict()
+        elif eio_sid in clients.inverse:
             return None
         sid: str = self.server.eio.generate_id()
         clients[sid] = eio_sid

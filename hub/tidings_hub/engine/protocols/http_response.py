@@ -8,11 +8,11 @@ from email.utils import formatdate
 
 from tidings_hub import runtime
 
-_REASONS = {
-    200: "OK", 204: "No Content", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
-    405: "Method Not Allowed", 408: "Request Timeout", 409: "Conflict", 413: "Content Too Large",
-    429: "Too Many Requests", 431: "Request Header Fields Too Large",
-    500: "Internal Server Error", 503: "Service Unavailable",
+_STATUS_LINES = {
+    200: b"200 OK", 204: b"204 No Content", 400: b"400 Bad Request", 401: b"401 Unauthorized", 403: b"403 Forbidden",
+    404: b"404 Not Found", 405: b"405 Method Not Allowed", 408: b"408 Request Timeout", 409: b"409 Conflict",
+    413: b"413 Content Too Large", 429: b"429 Too Many Requests", 431: b"431 Request Header Fields Too Large",
+    500: b"500 Internal Server Error", 503: b"503 Service Unavailable",
 }  # fmt: skip
 CLOSE = b"Connection: close\r\n"
 JSON = b"application/json"
@@ -51,11 +51,10 @@ def render(
     if status == 204:  # RFC 9110 section 8.6: no Content-Length
         return b"HTTP/1.1 204 No Content\r\n%b%b\r\n" % (date_line(), extra_headers)
     return (
-        b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\nCache-Control: no-store\r\n"
+        b"HTTP/1.1 %b\r\nContent-Type: %b\r\nContent-Length: %d\r\nCache-Control: no-store\r\n"
         b"X-Content-Type-Options: nosniff\r\n%b%b\r\n%b"
     ) % (
-        status,
-        _REASONS.get(status, "Error").encode(),
+        _STATUS_LINES.get(status) or b"%d Error" % status,
         content_type,
         len(body),
         date or date_line(),

@@ -108,6 +108,8 @@ HOST = "shop.example"
         ("http://localhost:8000", "localhost:8000", False),
         ("http://[::1]:8000", "[::1]:8000", False),
         ("http://127.0.0.1:8000", "127.0.0.1:8000", False),
+        # Too long for the cache.
+        (f"http://{'a' * 200}.example", f"{'a' * 200}.example", False),
     ],
 )
 def test_same_origin_is_allowed(origin: str | None, host: str, secure: bool) -> None:
