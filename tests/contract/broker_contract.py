@@ -557,6 +557,7 @@ class BrokerContract:
         cursor = Cursor.parse(node.publish("orders:1").cursor)
         assert not node.broker.is_doubted("orders:1", cursor)
         assert not node.broker.is_doubted("orders:1", Cursor("another", 1))
+        assert node.broker.read_since(["orders:1"], cursor, limit=1).channels["orders:1"].doubted == ()
 
     def test_failing_sink_receives_the_gap(self, node: Node) -> None:
         node.subscribe("orders:1")

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from contract.broker_contract import LIMITS, BrokerContract, Keep, Make, Node, outgoing
+from contract.doubts.doubted_ranges import check_doubted_ranges
 from contract.presence_contract import Node as InPresence
 from contract.presence_contract import PresenceContract
 from contract.publisher_contract import (
@@ -161,6 +162,14 @@ class TestBroker(BrokerContract):
             later = node.publish(channel).id
             wait_until(lambda: later in node.sink.ids(channel), why="a later publication")  # noqa: B023 - called at once
             assert node.sink.doubts[-1:] == [(channel, doubted.seq, doubted.seq)]
+
+    def test_only_doubted_cursors_are_not_recovered(self, node: Node, cluster: ClusterProcess, prefix: str) -> None:
+        buckets = open_buckets(cluster.url(), prefix)
+        for channel in SPREAD:
+            bucket = buckets[bucket_of(channel, len(buckets))]
+            node.sink.doubts.clear()
+            node.subscribe(channel)
+            check_doubted_ranges(node, channel, bucket.address, bucket.keys)
 
     def test_revocations_are_stored_in_every_bucket_and_read_from_any(
         self, node: Node, cluster: ClusterProcess, prefix: str

@@ -5,6 +5,7 @@ Entries of a stream are checked like live messages: a foreign entry counts as mi
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +17,11 @@ from tidings.redis_client.scripts import Script, load_script, pack_call
 from tidings.wire.cursor import Cursor
 from tidings.wire.publication import Publication, decode
 from tidings_hub.brokers.base import BrokerLimits, ChannelSnapshot, HistorySnapshot
+from tidings_hub.core.seq_ranges import SeqRange
 
 _PACKAGE = "tidings_hub.brokers"
+# The span of a channel whose ranges are stored in another field.
+_LISTED = re.compile(rb"0\d")
 
 
 @dataclass(slots=True, frozen=True)
@@ -116,15 +120,14 @@ def read_lookup(request: LookupRequest, reply: object, limits: BrokerLimits) -> 
     position = read_position(parts)
     channels = {}
     for channel, part in zip(request.channels, parts[3:], strict=True):
-        pointer, messages, doubt = _parts(part, 3)
+        pointer, messages, doubts = _parts(part, 3)
         stored = read_messages(channel, messages, position.epoch, limits)
         if request.channel_bytes_max is not None:
             stored.reverse()
         last, quiet_since = _read_pointer(pointer)
         is_unread = messages is None
-        channels[channel] = ChannelSnapshot(
-            last, stored, read_range(doubt), quiet_since=quiet_since, is_unread=is_unread
-        )
+        doubted = read_doubted(doubts)
+        channels[channel] = ChannelSnapshot(last, stored, doubted, quiet_since=quiet_since, is_unread=is_unread)
     return HistorySnapshot(position, channels, int(parts[2]) if isinstance(parts[2], bytes) else 0)
 
 
@@ -178,10 +181,26 @@ def read_comparison(request: ComparisonRequest, reply: object) -> tuple[HistoryS
     return HistorySnapshot(position, channels, int(parts[2])), undecided
 
 
-def read_range(value: object) -> tuple[int, int] | None:
-    """The two numbers in `first last`; None for anything else."""
-    first, _, last = value.partition(b" ") if isinstance(value, bytes) else (b"", b"", b"")
-    return (int(first), int(last)) if first.isdigit() and last.isdigit() else None
+def read_doubted(fields: object) -> tuple[SeqRange, ...]:
+    """The doubted ranges in span and ranges of a channel, and of all channels; false: there are none."""
+    if not fields:
+        return ()
+    own_span, own_ranges, all_span, all_ranges = _parts(fields, 4)
+    return (*read_ranges(own_span, own_ranges), *read_ranges(all_span, all_ranges))
+
+
+def read_ranges(span: object, ranges: object) -> list[SeqRange]:
+    """The doubted ranges that doubt.lua stored in two fields. The span alone counts unless it begins with a zero more.
+
+    Anything else than numbers is no range.
+    """
+    if not isinstance(span, bytes):
+        return []
+    is_listed = _LISTED.match(span) is not None and isinstance(ranges, bytes)
+    numbers = (ranges if is_listed and isinstance(ranges, bytes) else span).split(b" ")
+    if len(numbers) % 2 or not all(number.isdigit() for number in numbers):
+        return []
+    return [(int(first), int(last)) for first, last in zip(numbers[::2], numbers[1::2], strict=True)]
 
 
 def read_history(channel: str, reply: object, limits: BrokerLimits) -> tuple[Cursor, list[Publication]]:

@@ -4,7 +4,7 @@
 --       pointer_ttl_s, refresh (1: extend the lifetime of pointers), position of a channel's name in the name of its
 --       pointer, maximum of bytes of all entries of one channel (-: none), then for each channel the seq to read
 --       after (-: read no entries)
--- Returns {epoch, seq, serial number of the doubts, {pointer, {message, ...}, 'first until' or false}, ...}.
+-- Returns {epoch, seq, serial number of the doubts, {pointer, {message, ...}, doubts or false}, ...}.
 -- For a missing pointer it returns '-<seq>': nothing was published in the channel after that (horizon.lua). It writes
 -- no key for it, so that channels without publications take no memory. In three cases the pointer counts as lost, and
 -- the script writes one with the current seq: the channel has a stream, the pointer belongs to a sequence that was
@@ -74,23 +74,20 @@ end
 -- The last doubted seq of all channels.
 local everywhere_last = doubts[3] and tonumber(string.match(doubts[3], '(%d+)$')) or -1
 
--- The doubted range of a channel, as 'first until'. A client that reads after a later seq than `after` may share the
--- read. So if a range of the channel and one of all channels exist, the result spans both.
-local function doubted_range(name, after)
+local everywhere_ranges = doubts[3] and redis.call('HGET', KEYS[2], '/*') or false
+
+-- The fields with the doubts of a channel (doubt.lua): span and ranges of its own, then those of all channels. A client
+-- that reads after a later seq than `after` may share the read, so it returns all ranges from there on.
+local function doubts_of(name, after)
   if not are_doubts_valid or after == '-' then
     return false
   end
-  local own = redis.call('HGET', KEYS[2], name)
-  if tonumber(after) > everywhere_last then
-    return own
+  local own = redis.call('HMGET', KEYS[2], name, '/' .. name)
+  local concerns_all = tonumber(after) <= everywhere_last
+  if not own[1] and not concerns_all then
+    return false
   end
-  if not own then
-    return doubts[3]
-  end
-  local first, last = string.match(own, '^(%d+) (%d+)$')
-  local all_first = tonumber(string.match(doubts[3], '^(%d+)'))
-  local from, to = math.min(tonumber(first) or 0, all_first), math.max(tonumber(last) or 0, everywhere_last)
-  return string.format('%.0f %.0f', from, to)
+  return {own[1], own[2], concerns_all and doubts[3], concerns_all and everywhere_ranges}
 end
 
 -- Read the marks of the horizon. Add one if the last one is older than a sixteenth of the lifetime of pointers.
@@ -141,6 +138,6 @@ for index = 3, #KEYS, 2 do
       entries = (channel_max_bytes and read_newest or read)(KEYS[index + 1], tonumber(after))
     end
   end
-  results[#results + 1] = {pointer, entries, doubted_range(string.sub(KEYS[index], name_at), after)}
+  results[#results + 1] = {pointer, entries, doubts_of(string.sub(KEYS[index], name_at), after)}
 end
 return results

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from tidings.wire.cursor import Cursor
 from tidings.wire.publication import Publication
+from tidings_hub.core.seq_ranges import SeqRange, covers
 
 
 @dataclass(slots=True, frozen=True)
@@ -29,14 +30,14 @@ class ChannelSnapshot:
     `quiet_since`: without a pointer, a seq after which nothing was published in the channel, up to the position
     (docs/architecture.md#why-horizon). Of what was published before, nothing is known. None: nothing is proven.
     `publications`: the stored publications after the requested seq, oldest first.
-    `doubted`: the first and the last seq of cursors that may be too far ahead, because a node lost a publication.
+    `doubted`: the ranges of cursors that may be too far ahead, because a node lost a publication. They may overlap.
     `epoch`: that of the channel's bucket, if there are several buckets; otherwise empty, and the position's applies.
     `is_unread`: there were publications, but the bound of the read for all channels was reached before them.
     """
 
     last: int | None
     publications: list[Publication]
-    doubted: tuple[int, int] | None = None
+    doubted: tuple[SeqRange, ...] = ()
     epoch: str = ""
     quiet_since: int | None = None
     is_unread: bool = False
@@ -87,7 +88,7 @@ def missed_since(since: Cursor, position: Cursor, channel: ChannelSnapshot, *, l
         return Gap("epoch")
     if end is None or after > end:
         return Gap("ahead")
-    if channel.doubted is not None and channel.doubted[0] <= after <= channel.doubted[1]:
+    if channel.doubted and covers(channel.doubted, after):
         # First: without a pointer, only what follows the cursor is proven, not that the client has what precedes it.
         return Gap("doubted")
     if channel.last is None:
@@ -112,11 +113,12 @@ def missed_from(
 ) -> list[Publication] | Gap:
     """As `missed_since`, but from `start`, which is later than the client's cursor `since`.
 
-    `channel` was read after `since` and states whether it is doubted. For `start` this is unknown, so any doubt
-    is a gap.
+    `channel` was read after `since`, so it has the doubts about both. If one of them is doubted, it is a gap.
     """
-    if start != since and channel.doubted is not None:
-        return Gap("doubted")
+    if start != since and channel.doubted:
+        after = since.seq_in(channel.epoch or position.epoch)
+        if after is None or covers(channel.doubted, after):
+            return Gap("doubted")
     return missed_since(start, position, channel, limit=limit)
 
 

@@ -10,12 +10,12 @@ from tidings.errors import BadPacket
 from tidings.redis_client.keys import RedisKeys
 from tidings.redis_client.scripts import Script, load_script, pack_call
 from tidings_hub.brokers.base import BrokerLimits
-from tidings_hub.brokers.lookup_script import read_range
+from tidings_hub.brokers.lookup_script import read_ranges
+from tidings_hub.core.doubts import RANGES_MAX
+from tidings_hub.core.processed_doubts import Range
 
 # More would make reading all of them slow, and would block Redis.
 _DOUBTS_MAX = 10_000
-# A channel (`*`: all channels), and the first and the last seq of the doubted cursors.
-Range = tuple[str, int, int]
 
 
 @dataclass(slots=True, frozen=True)
@@ -50,17 +50,23 @@ def channels_max(limits: BrokerLimits) -> int:
 def pack_doubts(keys: RedisKeys, epoch: str, firsts: Mapping[str, int], limits: BrokerLimits) -> bytes:
     """EVALSHA of doubt.lua: doubt the cursors of these channels, each from its first seq to the present one."""
     doubts = [part for name, first in firsts.items() for part in (name.encode(), b"%d" % first)]
-    head = (secrets.token_urlsafe(9).encode(), epoch.encode(), b"%d" % channels_max(limits), keys.publish)
+    bounds = b"%d" % channels_max(limits), b"%d" % RANGES_MAX
+    head = (secrets.token_urlsafe(9).encode(), epoch.encode(), *bounds, keys.publish)
     return pack_call(doubt_script(), (keys.meta, keys.doubts), (*head, *doubts))
 
 
 def read_doubts(reply: object) -> StoredDoubts:
-    """All stored doubts (HGETALL). The range of `*` is for all channels."""
+    """All stored doubts (HGETALL). The ranges of `*` are for all channels."""
     parts = [part for part in reply if isinstance(part, bytes)] if isinstance(reply, list) else []
     fields = {name.decode("ascii", "replace"): value for name, value in zip(parts[::2], parts[1::2], strict=False)}
     serial = fields.pop("#", b"0")
     epoch = fields.pop("@", b"").decode("ascii", "replace")
-    ranges = [(name, *bounds) for name, value in fields.items() if (bounds := read_range(value)) is not None]
+    ranges = [
+        (name, *bounds)
+        for name, span in fields.items()
+        if not name.startswith("/")
+        for bounds in read_ranges(span, fields.get(f"/{name}"))
+    ]
     return StoredDoubts(epoch, int(serial) if serial.isdigit() else 0, ranges)
 
 

@@ -30,7 +30,6 @@ from tidings.wire.cursor import Cursor
 from tidings_hub.brokers.base import BrokerLimits, Sink
 from tidings_hub.brokers.doubts.doubt_script import (
     DoubtMessage,
-    Range,
     StoredDoubts,
     channels_max,
     doubt_script,
@@ -38,13 +37,13 @@ from tidings_hub.brokers.doubts.doubt_script import (
     read_doubts,
 )
 from tidings_hub.brokers.redis_commands import RedisCommands
-from tidings_hub.core.doubts import Doubts
+from tidings_hub.core.doubts import EVERYWHERE, Doubts
 from tidings_hub.core.positions import Positions
+from tidings_hub.core.processed_doubts import ProcessedDoubts, Range
 from tidings_hub.metrics import Metrics
 
 logger = logging.getLogger("tidings.broker")
 
-EVERYWHERE = "*"
 _CHUNK = 500
 # Reading the ranges of 10,000 channels takes 20 ms. While many messages are lost, they are read this often.
 _READ_EVERY_S = 0.25
@@ -66,20 +65,18 @@ class DoubtSync:
         self._limits = limits
         self._metrics = metrics
         self._own = Doubts(channels_max=limits.doubts_max)
-        # One seq per channel, as in the broker, so it does not grow while the broker is unreachable.
+        # One seq per channel, because each range ends when it is stored. It does not grow without the broker.
         self._unstored: dict[str, int] = {}
         self._epoch = ""
-        self._serial = 0
         self._read_at_s = -_READ_EVERY_S
-        self._seen_ranges: dict[str, tuple[int, int]] = {}
+        self._processed = ProcessedDoubts(channels_max=channels_max(limits))
 
     def begin_epoch(self, epoch: str) -> None:
         """Forget all doubts at the start of a new epoch: cursors of an older epoch are never trusted."""
         self._epoch = epoch
         self._own.clear()
         self._unstored.clear()
-        self._seen_ranges.clear()
-        self._serial = 0
+        self._processed.clear()
 
     def add(self, channel: str, first: int, last: int, *, store: bool = False) -> None:
         """Doubt the cursors from `first` to `last`, both included. `store`: send them to the broker now."""
@@ -113,16 +110,14 @@ class DoubtSync:
         if message.epoch != self._epoch:
             # Of another database of this Redis, or of an epoch that this node has yet to begin.
             return
-        if message.serial == self._serial + 1:
-            self._serial = message.serial
         reached_seq = positions.seq
         # The doubts took this seq, so the cursor of a gap event is not doubted itself.
         positions.advance_to(message.seq)
-        self._process(self._unseen(message.ranges), positions, reached_seq)
+        self._process(self._processed.receive(message.serial, message.ranges), positions, reached_seq)
 
     def sync(self, serial: int, positions: Positions) -> None:
         """Process the doubts whose message this node lost, if a lookup returned another serial number of them."""
-        if serial == self._serial or time.monotonic() - self._read_at_s < _READ_EVERY_S:
+        if serial == self._processed.serial or time.monotonic() - self._read_at_s < _READ_EVERY_S:
             # In the second case a later lookup reads them; there is one in every second.
             return
         try:
@@ -136,7 +131,7 @@ class DoubtSync:
         Raises:
             Unavailable: the broker did not answer.
         """
-        if serial == self._serial:
+        if serial == self._processed.serial:
             return None
         self._read_at_s = time.monotonic()
         reply = self._commands.run(pack(b"HGETALL", self._keys.doubts))[0]
@@ -148,23 +143,7 @@ class DoubtSync:
         """Process doubts that were read."""
         if doubts is None or doubts.epoch != self._epoch:
             return
-        self._serial = doubts.serial
-        unseen = self._unseen(doubts.ranges)
-        # Channels that the broker merged into one range are not listed any more.
-        self._seen_ranges = {name: (first, last) for name, first, last in doubts.ranges}
-        self._process(unseen, positions, positions.seq)
-
-    def _unseen(self, ranges: Sequence[Range]) -> list[Range]:
-        """What these ranges add to those that this node has processed: one per channel, as in the broker."""
-        unseen: list[Range] = []
-        for name, first, last in ranges:
-            seen_first, seen_last = self._seen_ranges.get(name, (last + 1, last))
-            span_first, span_last = min(first, seen_first), max(last, seen_last)
-            unseen += [(name, span_first, seen_first - 1), (name, seen_last + 1, span_last)]
-            self._seen_ranges[name] = span_first, span_last
-        if len(self._seen_ranges) > channels_max(self._limits):
-            self._seen_ranges = {EVERYWHERE: (0, max(last for _, last in self._seen_ranges.values()))}
-        return [part for part in unseen if part[1] <= part[2]]
+        self._process(self._processed.read(doubts.serial, doubts.ranges), positions, positions.seq)
 
     def _process(self, ranges: Sequence[Range], positions: Positions, reached_seq: int) -> None:
         """Notify the sink of these ranges. This node has delivered up to `reached_seq`."""
@@ -181,7 +160,7 @@ class DoubtSync:
 
     def _doubt_until_now(self, name: str, first: int, seq: int) -> None:
         if name == EVERYWHERE:
-            self._unstored[EVERYWHERE] = first
+            self._unstored[EVERYWHERE] = min(first, self._unstored.get(EVERYWHERE, first))
         else:
             self.add(name, first, seq)
 

@@ -31,10 +31,12 @@ def message(seq: int, epoch: str = "e", data: str = "1") -> bytes:
 
 
 def test_pointers_and_messages() -> None:
-    past = read_lookup(LOOK, [b"e", b"9", b"3", [b"8", [message(8)], b"2 6"], [None, [], None]], LIMITS)
+    doubts = [b"02 6", b"2 3 6 6", b"1 1", None]
+    past = read_lookup(LOOK, [b"e", b"9", b"3", [b"8", [message(8)], doubts], [None, [], None]], LIMITS)
     assert past.position == Cursor("e", 9)
     assert past.channels["orders:2"] == ChannelSnapshot(None, [])
     assert past.channels["orders:1"].last == 8
+    assert past.channels["orders:1"].doubted == ((2, 3), (6, 6), (1, 1))
     assert [entry.seq for entry in past.channels["orders:1"].publications] == [8]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidings_hub.core.doubts import Doubts
+from tidings_hub.core.doubts import RANGES_MAX, Doubts
 
 
 def test_a_doubt_covers_both_ends_of_its_range() -> None:
@@ -48,3 +48,18 @@ def test_doubted_cursor_stays_doubted(added: list[tuple[str, int, int]]) -> None
     for channel, first, more in added:
         assert doubts.covers(channel, first)
         assert doubts.covers(channel, first + more)
+
+
+def test_cursors_between_two_ranges_are_trusted() -> None:
+    doubts = Doubts()
+    doubts.add("orders:1", 5, 7)
+    doubts.add("orders:1", 11, 12)
+    assert [seq for seq in range(15) if doubts.covers("orders:1", seq)] == [5, 6, 7, 11, 12]
+
+
+def test_beyond_the_limit_of_ranges_the_two_oldest_become_one() -> None:
+    doubts = Doubts()
+    for number in range(RANGES_MAX + 1):
+        doubts.add("orders:1", 10 * number, 10 * number + 1)
+    trusted = {seq for seq in range(10 * RANGES_MAX) if not doubts.covers("orders:1", seq)}
+    assert trusted == {10 * number + more for number in range(1, RANGES_MAX) for more in range(2, 10)}

@@ -110,19 +110,29 @@ def test_recovery_from_a_later_position_than_since() -> None:
     missed = missed_from(start, since, position, ChannelSnapshot(9, stored), limit=100)
     assert not isinstance(missed, Gap)
     assert [entry.seq for entry in missed] == [9]
-    # Doubts were looked up for `since`, so nothing is known about later positions.
-    doubted = ChannelSnapshot(9, stored, (1, 2))
-    assert missed_from(start, since, position, doubted, limit=100) == Gap("doubted")
-    assert not isinstance(missed_from(since, since, position, doubted, limit=100), Gap)
+    # Neither of them may be doubted.
+    for doubted, is_gap in (((1, 4), False), ((1, 5), True), ((6, 6), False), ((7, 8), True), ((8, 9), False)):
+        channel = ChannelSnapshot(9, stored, (doubted,))
+        assert isinstance(missed_from(start, since, position, channel, limit=100), Gap) is is_gap, doubted
+    doubted_start = ChannelSnapshot(9, stored, ((7, 8),))
+    assert not isinstance(missed_from(since, since, position, doubted_start, limit=100), Gap)
     # The read after `since` exceeds the limit: publications after the start are cut off, so it is a gap.
     assert isinstance(missed_from(start, since, position, ChannelSnapshot(9, stored[:1]), limit=1), Gap)
 
 
 def test_doubted_cursor_is_a_gap_also_if_the_pointer_has_expired() -> None:
     """The pointer of the lost publication is gone, and nothing was published after the cursor."""
-    channel = ChannelSnapshot(None, [], (2, 4), quiet_since=3)
+    channel = ChannelSnapshot(None, [], ((2, 4),), quiet_since=3)
     assert missed_since(Cursor(EPOCH, 4), Cursor(EPOCH, 9), channel, limit=100) == Gap("doubted")
     assert missed_since(Cursor(EPOCH, 5), Cursor(EPOCH, 9), channel, limit=100) == []
+
+
+@pytest.mark.parametrize(("seq", "is_doubted"), [(2, False), (3, True), (4, True), (5, False), (7, True), (8, False)])
+def test_cursor_between_two_doubted_ranges_is_trusted(seq: int, is_doubted: bool) -> None:
+    channel = ChannelSnapshot(9, chain(*range(1, 10)), ((3, 4), (7, 7)))
+    missed = missed_since(Cursor(EPOCH, seq), Cursor(EPOCH, 9), channel, limit=100)
+    assert (missed == Gap("doubted")) is is_doubted
+    assert isinstance(missed, Gap) is is_doubted
 
 
 @given(st.lists(st.integers(1, 30), unique=True, max_size=12), st.data())

@@ -38,3 +38,15 @@ def test_stored_doubts_have_their_epoch_and_number() -> None:
     reply = [b"@", b"e", b"#", b"5", b"*", b"0 9", b"orders:1", b"3 4", b"orders:2", b"not a range"]
     assert read_doubts(reply) == StoredDoubts("e", 5, [("*", 0, 9), ("orders:1", 3, 4)])
     assert read_doubts([]) == StoredDoubts("", 0, [])
+
+
+def test_several_ranges_of_a_channel_count_while_its_span_has_their_mark() -> None:
+    listed = [b"/orders:1", b"3 4 8 9", b"/*", b"0 1 5 6"]
+    marked = [b"@", b"e", b"#", b"5", b"orders:1", b"03 9", b"*", b"00 6", *listed]
+    assert read_doubts(marked).ranges == [("orders:1", 3, 4), ("orders:1", 8, 9), ("*", 0, 1), ("*", 5, 6)]
+    # A node of version 0.1 has changed the spans since, or the fields are gone.
+    assert read_doubts([b"@", b"e", b"orders:1", b"3 9", b"*", b"0 6", *listed]).ranges == [
+        ("orders:1", 3, 9),
+        ("*", 0, 6),
+    ]
+    assert read_doubts([b"@", b"e", b"orders:1", b"03 9"]).ranges == [("orders:1", 3, 9)]
