@@ -35,8 +35,8 @@ def test_new_epoch_begins_with_nothing_processed() -> None:
 def test_beyond_the_limit_of_ranges_the_oldest_is_processed_again() -> None:
     doubts = ProcessedDoubts(channels_max=10)
     stored = [("a", 10 * number, 10 * number + 1) for number in range(RANGES_MAX + 1)]
-    for serial, one in enumerate(stored, start=1):
-        assert doubts.receive(serial, [one]) == [one]
+    for serial, stored_range in enumerate(stored, start=1):
+        assert doubts.receive(serial, [stored_range]) == [stored_range]
     assert doubts.read(99, [("a", 0, 11), *stored[2:]]) == [("a", 0, 9)]
 
 
@@ -73,7 +73,7 @@ class Broker:
             self.ranges = {EVERYWHERE: everywhere}
 
     def all(self) -> list[Range]:
-        return [(name, *one) for name, known in self.ranges.items() for one in known]
+        return [(name, *doubted) for name, known in self.ranges.items() for doubted in known]
 
 
 @given(

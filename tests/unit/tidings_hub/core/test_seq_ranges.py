@@ -26,14 +26,14 @@ def joined(added: list[SeqRange]) -> list[SeqRange]:
 @given(st.lists(ONE, max_size=12))
 def test_ranges_have_exactly_the_numbers_that_were_added(added: list[SeqRange]) -> None:
     ranges = joined(added)
-    expected = set[int]().union(*(numbers(*one) for one in added))
+    expected = set[int]().union(*(numbers(*known) for known in added))
     assert {seq for seq in range(50) if covers(ranges, seq)} == expected
     assert all(first <= last for first, last in ranges)
     assert all(earlier[1] + 1 < later[0] for earlier, later in pairwise(ranges))
 
 
 @given(ONE, st.lists(ONE, max_size=8))
-def test_what_remains_of_a_range_is_in_none_of_the_others(one: SeqRange, others: list[SeqRange]) -> None:
-    parts = without_ranges(*one, joined(others))
-    expected = numbers(*one).difference(*(numbers(*other) for other in others))
+def test_what_remains_of_a_range_is_in_none_of_the_others(whole: SeqRange, others: list[SeqRange]) -> None:
+    parts = without_ranges(*whole, joined(others))
+    expected = numbers(*whole).difference(*(numbers(*other) for other in others))
     assert [seq for part in parts for seq in range(part[0], part[1] + 1)] == sorted(expected)
