@@ -218,7 +218,8 @@ class EngineioHandler:
         is_python = head.headers.get("user-agent", "").startswith(_PYTHON_CLIENTS)
         history = RequestHistory(
             request_id(t),
-            is_proxied=is_proxied(http_connection, head),
+            # A poll may be repeated through another node, while the last response is still on its way.
+            is_proxied=self.relay is not None or is_proxied(http_connection, head),
             packets_max=_PYTHON_PACKETS_MAX if is_python else UNLIMITED,
             has_time_ids=has_time_ids,
         )

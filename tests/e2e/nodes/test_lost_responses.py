@@ -12,7 +12,7 @@ import pytest
 
 from faults.sticky import Nginx
 from support.network.proxy import Proxy
-from support.network.raw_polling import POLL, exchange, request
+from support.network.raw_polling import POLL, connect, exchange, request, status_of
 from support.ports import free_port
 from support.processes.client import ClientProcess
 from support.processes.hub import HubProcess, token
@@ -227,3 +227,18 @@ def test_poll_that_a_resumed_node_reads_late_takes_nothing(redis: RedisProcess, 
         status, body, _ = exchange(relay.port, "GET", f"{POLL}&t=p6&sid={sid}")
         assert (status, b'"n":6' in body) == (200, True)
         assert owner.metric("tidings_relay_taken_total") == taken + 1
+
+
+def test_poll_without_t_that_is_repeated_through_another_node_ends_the_session(
+    redis: RedisProcess, tmp_path: Path
+) -> None:
+    """The first node owns the session. Nothing on the first way shows that a proxy gave the response up."""
+    with running_nodes(redis, tmp_path, "a", "b") as (owner, relay), Emitter(redis.url) as emitter:
+        sid = connect(owner.port, token("7", "orders:*"), "orders:frozen")
+        with socket.create_connection(("127.0.0.1", owner.port)) as given_up:
+            given_up.sendall(request("GET", f"{POLL}&sid={sid}"))
+            emitter.emit("updated", {"n": 1}, channel="orders:frozen")
+            assert status_of(given_up) == 200
+            emitter.emit("updated", {"n": 2}, channel="orders:frozen")
+            status, body, _ = exchange(relay.port, "GET", f"{POLL}&sid={sid}")
+        assert (status, b"Session ID unknown" in body) == (400, True)
