@@ -15,11 +15,12 @@ from tidings_notifications.core.notification import Category, NewNotification, S
 from tidings_notifications.core.page import InboxPage, PageQuery, check_before, page_of
 from tidings_notifications.core.preferences import check_preference, preferences_of, unknown_category
 from tidings_notifications.core.sweep import DAY_MS
+from tidings_notifications.inbox.counts_cache import CountsCache
 from tidings_notifications.inbox.marking import MarkResult, delete_matching, mark_all, mark_ids
 from tidings_notifications.inbox.storing import BatchRules, store_batch
-from tidings_notifications.inbox.storing_unlocked import store_unlocked
+from tidings_notifications.inbox.storing_unlocked import UnlockedBatch
 from tidings_notifications.inbox.sweeping import BATCH, SweepBatch, SweepCounts, SweepRules
-from tidings_notifications.inbox.transactions import Inboxes, write_locked
+from tidings_notifications.inbox.transactions import Inboxes, Result, write_locked
 from tidings_notifications.store import inbox_rows, notification_rows
 from tidings_notifications.store.database import Connection, Database
 
@@ -51,6 +52,7 @@ class Inbox:
         self._keep_ms = keep_days * DAY_MS
         self._event_max_bytes = event_max_bytes
         self._on_events = on_events
+        self._cache = CountsCache()
         self._ids = IdSequence(os.urandom)
         self._ids_lock = threading.Lock()
 
@@ -68,8 +70,8 @@ class Inbox:
         results: list[Stored] = []
         has_events = False
         if known:
-            stored = store_unlocked(self._database, known, rules, now_ms) if self._database.is_postgresql else None
-            results, has_events = stored or write_locked(self._database, {new.user for new in known}, work, create=True)
+            stored = self._store_unlocked(known, rules, now_ms)
+            results, has_events = stored or self._write_locked({new.user for new in known}, work)
         if has_events:
             self._on_events()
         in_order = iter(results)
@@ -140,7 +142,7 @@ class Inbox:
             inbox_rows.write_preference(connection, user, choice)
             return inbox_rows.preferences(connection, user)
 
-        return preferences_of(self.categories, write_locked(self._database, {user}, work, create=True))
+        return preferences_of(self.categories, self._write_locked({user}, work))
 
     def sweep(self, now_ms: int, *, batches: int = SWEEP_BATCHES) -> SweepCounts:
         """Deliver digests that are due, and remove what has expired or is old.
@@ -178,7 +180,7 @@ class Inbox:
             batch = SweepBatch(connection, inboxes, rules, now_ms)
             return batch.run([row_id for row_id, _ in rows]), bool(batch.events)
 
-        counts, has_events = write_locked(self._database, {user for _, user in rows}, work, create=True)
+        counts, has_events = self._write_locked({user for _, user in rows}, work)
         if has_events:
             self._on_events()
         return counts
@@ -189,10 +191,26 @@ class Inbox:
         def work(connection: Connection, inboxes: Inboxes) -> MarkResult:
             return change(connection, inboxes.get(user) or InboxCounts(user))
 
-        result = write_locked(self._database, {user}, work, create=False)
+        result = self._write_locked({user}, work, create=False)
         if result.count:
             self._on_events()
         return result
+
+    def _store_unlocked(
+        self, batch: Sequence[NewNotification], rules: BatchRules, now_ms: int
+    ) -> tuple[list[Stored], bool] | None:
+        if not self._database.is_postgresql:
+            return None
+        return UnlockedBatch(batch, rules, self._cache, now_ms).store(self._database)
+
+    def _write_locked(
+        self, users: set[str], work: Callable[[Connection, Inboxes], Result], *, create: bool = True
+    ) -> Result:
+        """See `write_locked`."""
+        try:
+            return write_locked(self._database, users, work, create=create)
+        finally:
+            self._cache.forget(users)
 
     def _next_id(self, now_ms: int) -> tuple[str, int]:
         with self._ids_lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -131,7 +132,7 @@ class Database:
             Overtaken: another transaction was in the way, or the connection broke. Otherwise see `write`.
         """
         try:
-            with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            with self._open_connection().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 yield connection
         except sa.exc.DBAPIError as error:
             if isinstance(error, sa.exc.IntegrityError) or error.connection_invalidated or can_be_retried(error):
@@ -142,6 +143,18 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+    def _open_connection(self) -> Connection:
+        """A connection of the pool that PostgreSQL has not closed while it was idle.
+
+        The result of a first statement that writes would otherwise be unknown. A ping would be one more round trip.
+        """
+        connection = self.engine.connect()
+        while self.is_postgresql and _was_closed(connection):
+            connection.invalidate()
+            connection.close()
+            connection = self.engine.connect()
+        return connection
 
     def _create_file(self) -> int:
         """Create the file of SQLite unless it exists. Returns its inode."""
@@ -172,6 +185,14 @@ class Database:
         if inode != self._inode:
             self._inode = inode
             self.engine.dispose()
+
+
+def _was_closed(connection: Connection) -> bool:
+    """Whether PostgreSQL has closed an idle connection: only then something waits to be read."""
+    driver: Any = connection.connection.driver_connection
+    poll = select.poll()
+    poll.register(driver.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _roll_back(transaction: sa.RootTransaction) -> None:

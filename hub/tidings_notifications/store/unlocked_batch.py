@@ -3,6 +3,9 @@
 The first statement reads what the batch depends on. The second one writes everything, but only if no inbox has another
 version than the one that was read. Every change of an inbox takes a new version under the lock of its row, so what was
 read still holds. Locks before the first read, and statements one by one, would be four times as many round trips.
+
+The first statement can be left out for users whose counts are known from an earlier batch. Then the second one also
+checks what else was assumed: that the store has none of the idempotency keys, and that no user has switched it off.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from tidings_notifications.core.events import InboxEvent
 from tidings_notifications.core.notification import IN_APP, Place, StoredNotification
 from tidings_notifications.store import delivery_rows, notification_rows
 from tidings_notifications.store.bulk import rows_from_json, to_json
+from tidings_notifications.store.driver_statement import DriverStatement
 from tidings_notifications.store.failures import commit_error
 from tidings_notifications.store.inbox_rows import count_values, event_values
 from tidings_notifications.store.tables import (
@@ -37,6 +41,7 @@ _inbox, _n, _preference, _delivery = inbox_table.c, notification_table.c, prefer
 _COUNTS = ("user_id", "unseen", "unread", "version")
 _EVENT = ("id", "channel", "event", "data", "at_ms")
 _VERSION_READ = "version_read"
+_IS_OFF = (_preference.method == IN_APP) & _preference.enabled.is_(sa.false())
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,14 @@ class BatchState:
     switched_off: set[tuple[str, str]]
     subscribed: set[str]
     waiting_ms: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Assumed:
+    """What a batch assumes that was planned without a read. `categories`: those that users can switch off."""
+
+    idempotency_keys: Sequence[str] = ()
+    categories: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +100,8 @@ def read_state(
     )
 
 
-def write(connection: sa.Connection, rows: NewRows, now_ms: int) -> bool:
-    """Write a batch. False: an inbox has changed since it was read, and nothing was written.
+def write(connection: sa.Connection, rows: NewRows, now_ms: int, assumed: Assumed | None = None) -> bool:
+    """Write a batch. False: an inbox has changed, or what is assumed does not hold, and nothing was written.
 
     Raises:
         IntegrityError: another transaction has stored one of the idempotency keys, and nothing was written.
@@ -106,9 +119,12 @@ def write(connection: sa.Connection, rows: NewRows, now_ms: int) -> bool:
         "notifications": to_json(notification_rows.values_of(rows.notifications)),
         "deliveries": to_json(delivery_rows.values_of(rows.deliveries)),
         "events": to_json(event_values(rows.events, now_ms)),
+        "absent_keys": [] if assumed is None else list(assumed.idempotency_keys),
+        "users": [] if assumed is None else list(rows.versions_read),
+        "categories": [] if assumed is None else list(assumed.categories),
     }
     try:
-        return bool(connection.scalar(_write(), values))
+        return bool(_write().value(connection, values))
     except sa.exc.DBAPIError as error:
         if error.connection_invalidated:
             raise commit_error(error) from error
@@ -117,23 +133,19 @@ def write(connection: sa.Connection, rows: NewRows, now_ms: int) -> bool:
 
 @cache
 def _read() -> sa.Select[Any]:
-    users, idempotency_keys, collapse_keys = (
-        sa.bindparam(name, type_=postgresql.ARRAY(sa.Text)) for name in ("users", "idempotency_keys", "collapse_keys")
-    )
-    uuids = postgresql.ARRAY(_n.id.type)
-    is_off = (_preference.method == IN_APP) & _preference.enabled.is_(sa.false())
+    users = sa.bindparam("users", type_=postgresql.ARRAY(sa.Text))
     subscriber = push_subscription_table.c.user_id
-    is_collapsible = (_n.collapse_key == sa.any_(sa.cast(collapse_keys, uuids))) & notification_rows.IS_OPEN
+    is_collapsible = (_n.collapse_key == sa.any_(_uuids_of("collapse_keys"))) & notification_rows.IS_OPEN
     return sa.select(
         _json_of(*(_inbox[name] for name in _COUNTS), where=_inbox.user_id == sa.any_(users)),
         _json_of(
             *(_n.idempotency_key, _n.id, _n.created_ms),
-            where=_n.idempotency_key == sa.any_(sa.cast(idempotency_keys, uuids)),
+            where=_n.idempotency_key == sa.any_(_uuids_of("idempotency_keys")),
         ),
         _json_of(*notification_rows.COLLAPSIBLE, where=is_collapsible, order=_n.id),
         _json_of(
             *(_preference.user_id, _preference.category),
-            where=(_preference.user_id == sa.any_(users)) & is_off,
+            where=(_preference.user_id == sa.any_(users)) & _IS_OFF,
         ),
         sa.select(sa.func.json_agg(subscriber, type_=sa.JSON)).where(subscriber == sa.any_(users)).scalar_subquery(),
         _json_of(
@@ -151,7 +163,7 @@ def _json_of(*columns: sa.Column[Any], where: sa.ColumnElement[bool], order: Any
 
 
 @cache
-def _write() -> sa.Select[Any]:
+def _write() -> DriverStatement:
     version_read = sa.column(_VERSION_READ, sa.BigInteger)
     new = rows_from_json(inbox_table, _COUNTS, version_read, parameter="inboxes")
     # In sorted order, as everywhere, so that two transactions do not wait for each other. A row that changes while this
@@ -165,7 +177,8 @@ def _write() -> sa.Select[Any]:
         .cte("locked")
     )
     count = sa.select(sa.func.count()).select_from(locked).scalar_subquery()
-    check = sa.select((count == sa.bindparam("inbox_count", type_=sa.Integer)).label("is_current")).cte("check_of_all")
+    is_unchanged = (count == sa.bindparam("inbox_count", type_=sa.Integer)) & _holds()
+    check = sa.select(is_unchanged.label("is_current")).cte("check_of_all")
     is_current = sa.select(check.c.is_current).scalar_subquery()
 
     def insert(table: sa.Table, names: Sequence[str], parameter: str) -> Any:
@@ -174,13 +187,32 @@ def _write() -> sa.Select[Any]:
 
     counts = {name: new.c[name] for name in _COUNTS if name != "user_id"}
     update = inbox_table.update().where(_inbox.user_id == new.c.user_id, is_current).values(counts)
-    deleted = sa.cast(sa.bindparam("deleted", type_=postgresql.ARRAY(sa.Text)), postgresql.ARRAY(_n.id.type))
+    deleted = _uuids_of("deleted")
     deletion = notification_rows.deletion(sa.bindparam("now_ms", type_=sa.BigInteger))
     delete = notification_table.update().where(_n.id == sa.any_(deleted), is_current).values(deletion)
-    return sa.select(check.c.is_current).add_cte(
-        update.cte("update_inboxes"),
-        delete.cte("delete_replaced"),
-        insert(notification_table, notification_rows.NAMES, "notifications"),
-        insert(delivery_table, delivery_rows.NAMES, "deliveries"),
-        insert(event_table, _EVENT, "events"),
+    return DriverStatement(
+        sa.select(check.c.is_current).add_cte(
+            update.cte("update_inboxes"),
+            delete.cte("delete_replaced"),
+            insert(notification_table, notification_rows.NAMES, "notifications"),
+            insert(delivery_table, delivery_rows.NAMES, "deliveries"),
+            insert(event_table, _EVENT, "events"),
+        )
     )
+
+
+def _holds() -> sa.ColumnElement[bool]:
+    """Whether what is `Assumed` holds. Its parameters are empty if nothing is."""
+    is_stored = sa.select(sa.literal(1)).where(_n.idempotency_key == sa.any_(_uuids_of("absent_keys"))).exists()
+    users, categories = (sa.bindparam(name, type_=postgresql.ARRAY(sa.Text)) for name in ("users", "categories"))
+    is_off = (
+        sa.select(sa.literal(1))
+        .where(_preference.user_id == sa.any_(users), _preference.category == sa.any_(categories), _IS_OFF)
+        .exists()
+    )
+    return ~is_stored & ~is_off
+
+
+def _uuids_of(parameter: str) -> sa.ColumnElement[Any]:
+    """A parameter that is a list of ids as text."""
+    return sa.cast(sa.bindparam(parameter, type_=postgresql.ARRAY(sa.Text)), postgresql.ARRAY(_n.id.type))

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-import sqlalchemy as sa
 
 from support.inbox import InboxBench, notification
 from support.processes.database import Database
+from support.statements import observed_statements
 from tidings.errors import TimedOut
 from tidings_notifications.core.notification import Stored
 
@@ -22,17 +22,13 @@ def _before_the_write(bench: InboxBench, change: Callable[[], object]) -> Iterat
     """Run `change` once, on another connection, after the batch has read and before it writes. Yields its calls."""
     calls: list[int] = []
 
-    def on_statement(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+    def on_statement(statement: str, _count: int) -> None:
         if statement.startswith("WITH locked AS") and not calls:
             calls.append(1)
             change()
 
-    engine = bench.database.engine
-    sa.event.listen(engine, "before_cursor_execute", on_statement)
-    try:
+    with observed_statements(bench.database.engine, before=on_statement):
         yield calls
-    finally:
-        sa.event.remove(engine, "before_cursor_execute", on_statement)
 
 
 @only_postgresql

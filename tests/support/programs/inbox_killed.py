@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from support.inbox import CATEGORIES, START_MS, notification
+from support.statements import observed_statements
 from tidings_notifications.inbox import Inbox
 from tidings_notifications.store.database import Database
 
@@ -48,6 +49,6 @@ if __name__ == "__main__":
             os.kill(os.getpid(), signal.SIGKILL)
 
     # After each statement, and before each commit: the statement after which nothing is left to do but to commit.
-    sa.event.listen(database.engine, "after_cursor_execute", count)
     sa.event.listen(database.engine, "commit", count)
-    print(change(Inbox(database, CATEGORIES), sys.argv[2]))  # noqa: T201 - a program
+    with observed_statements(database.engine, after=count):
+        print(change(Inbox(database, CATEGORIES), sys.argv[2]))  # noqa: T201 - a program

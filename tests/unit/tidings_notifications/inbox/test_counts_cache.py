@@ -1,0 +1,48 @@
+"""`CountsCache`: bounded, never older than what it has, and its values are copies."""
+
+from __future__ import annotations
+
+from tidings_notifications.core.counts import InboxCounts
+from tidings_notifications.inbox.counts_cache import CountsCache
+
+
+def test_unknown_user_makes_the_whole_answer_unknown() -> None:
+    cache = CountsCache()
+    cache.put([InboxCounts("7", 1, 2, 3)])
+    assert cache.get({"7"}) == {"7": InboxCounts("7", 1, 2, 3)}
+    assert cache.get({"7", "8"}) is None
+
+
+def test_change_of_a_copy_changes_nothing() -> None:
+    cache = CountsCache()
+    counts = InboxCounts("7", 1, 2, 3)
+    cache.put([counts])
+    counts.version = 4
+    found = cache.get({"7"})
+    assert found is not None
+    found["7"].version = 5
+    assert cache.get({"7"}) == {"7": InboxCounts("7", 1, 2, 3)}
+
+
+def test_older_counts_do_not_replace_newer_ones() -> None:
+    cache = CountsCache()
+    cache.put([InboxCounts("7", 2, 2, 9)])
+    cache.put([InboxCounts("7", 1, 1, 8)])
+    assert cache.get({"7"}) == {"7": InboxCounts("7", 2, 2, 9)}
+
+
+def test_forgotten_user_is_unknown() -> None:
+    cache = CountsCache()
+    cache.put([InboxCounts("7"), InboxCounts("8")])
+    cache.forget({"7", "9"})
+    assert cache.get({"7"}) is None
+    assert cache.get({"8"}) is not None
+
+
+def test_user_that_was_not_used_for_longest_is_dropped() -> None:
+    cache = CountsCache(users_max=2)
+    cache.put([InboxCounts("7"), InboxCounts("8")])
+    cache.get({"7"})
+    cache.put([InboxCounts("9")])
+    assert cache.get({"8"}) is None
+    assert cache.get({"7", "9"}) is not None
