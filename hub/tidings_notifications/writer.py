@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tidings.errors import HubError, TidingsError
 from tidings.wire.notification import Notification
@@ -19,15 +19,18 @@ class NotificationWriter:
         self._inbox = inbox
         self._metrics = metrics
 
-    def store(self, notifications: Sequence[Notification]) -> list[Stored | TidingsError]:
-        """Store a batch in one transaction. Returns a result for each notification, in order.
+    def store(
+        self, notifications: Sequence[Notification], *, on_events: Callable[[], None] | None = None
+    ) -> list[Stored | TidingsError]:
+        """Store a batch in one transaction. Returns a result for each notification, in order. See `Inbox.store`.
 
         Raises:
             HubError: the database failed, and nothing was stored.
         """
         started_s = time.monotonic()
         try:
-            results = self._inbox.store([new_notification(item) for item in notifications], now_ms())
+            new = [new_notification(item) for item in notifications]
+            results = self._inbox.store(new, now_ms(), on_events=on_events)
         except HubError:
             self._metrics.database_errors.inc()
             raise

@@ -56,10 +56,12 @@ class Inbox:
         self._ids = IdSequence(os.urandom)
         self._ids_lock = threading.Lock()
 
-    def store(self, batch: Sequence[NewNotification], now_ms: int) -> list[Stored | TidingsError]:
+    def store(
+        self, batch: Sequence[NewNotification], now_ms: int, *, on_events: Callable[[], None] | None = None
+    ) -> list[Stored | TidingsError]:
         """Store notifications in order, in one transaction. Returns one result for each, in order.
 
-        A notification of an unknown category has an error in its place.
+        A notification of an unknown category has an error in its place. `on_events`: in place of the inbox' own.
         """
         rules = BatchRules(dict(self.categories), self._next_id, self._event_max_bytes)
         known = [new for new in batch if new.category in rules.categories]
@@ -73,7 +75,7 @@ class Inbox:
             stored = self._store_unlocked(known, rules, now_ms)
             results, has_events = stored or self._write_locked({new.user for new in known}, work)
         if has_events:
-            self._on_events()
+            (on_events or self._on_events)()
         in_order = iter(results)
         return [
             next(in_order) if new.category in rules.categories else unknown_category(new.category, rules.categories)
@@ -199,7 +201,7 @@ class Inbox:
     def _store_unlocked(
         self, batch: Sequence[NewNotification], rules: BatchRules, now_ms: int
     ) -> tuple[list[Stored], bool] | None:
-        if not self._database.is_postgresql:
+        if not self._database.has_driver_statements:
             return None
         return UnlockedBatch(batch, rules, self._cache, now_ms).store(self._database)
 

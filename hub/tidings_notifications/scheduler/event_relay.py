@@ -43,6 +43,10 @@ class EventRelay:
         """Publish what was committed. From any thread."""
         self._relay.wake()
 
+    def publish_now(self) -> None:
+        """Publish in this thread what it has committed, if that is few. Otherwise the same as `wake`."""
+        self._relay.publish_now()
+
     def drain(self, deadline_s: float) -> None:
         """Wait until every event is published, but not longer than `deadline_s`, a time of `time.monotonic`."""
         deadline_s = min(deadline_s, time.monotonic() + DRAIN_S)

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -99,11 +100,13 @@ class ServiceParts:
             stopping=self.stopping,
             observe=self.relay.observe,
         )
+        # A consumer has nothing else to do, and its own stream needs the same broker.
+        store = partial(self.writer.store, on_events=self.relay.publish_now)
         rules = StreamRules(tuple(options.categories), options.stream_max, options.dead_max)
         self.consumers = [
             StreamConsumer(
                 stream,
-                self.writer.store,
+                store,
                 publication_max_bytes=max_bytes,
                 metrics=self.metrics,
                 stopping=self.stopping,

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from tidings.backoff import delay_s
+from tidings.contrib.outbox.driver_statement import has_driver_statements
 from tidings.contrib.outbox.store import open_engine
 from tidings.errors import BadConfig, Unavailable
 from tidings_notifications.store.failures import can_be_retried, commit_error, database_errors
@@ -50,6 +51,8 @@ class Database:
         self.url = url
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         self.is_postgresql = self.engine.dialect.name == "postgresql"
+        # Whether `without_transaction` can be used: PostgreSQL with psycopg.
+        self.has_driver_statements = has_driver_statements(self.engine)
         # How often a transaction began again, because another one was in its way.
         self.retries = 0
         if self.is_sqlite:
@@ -150,7 +153,7 @@ class Database:
         The result of a first statement that writes would otherwise be unknown. A ping would be one more round trip.
         """
         connection = self.engine.connect()
-        while self.is_postgresql and _was_closed(connection):
+        while _was_closed(connection):
             connection.invalidate()
             connection.close()
             connection = self.engine.connect()

@@ -18,6 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from tidings.contrib.outbox.driver_statement import DriverStatement
 from tidings_notifications.core.batch import Collapsible
 from tidings_notifications.core.counts import InboxCounts
 from tidings_notifications.core.delivery_plan import DeliveryRow
@@ -25,7 +26,6 @@ from tidings_notifications.core.events import InboxEvent
 from tidings_notifications.core.notification import IN_APP, Place, StoredNotification
 from tidings_notifications.store import delivery_rows, notification_rows
 from tidings_notifications.store.bulk import rows_from_json, to_json
-from tidings_notifications.store.driver_statement import DriverStatement
 from tidings_notifications.store.failures import commit_error
 from tidings_notifications.store.inbox_rows import count_values, event_values
 from tidings_notifications.store.tables import (
@@ -124,7 +124,7 @@ def write(connection: sa.Connection, rows: NewRows, now_ms: int, assumed: Assume
         "categories": [] if assumed is None else list(assumed.categories),
     }
     try:
-        return bool(_write().value(connection, values))
+        return bool(_write().execute(connection, values).fetchone()[0])
     except sa.exc.DBAPIError as error:
         if error.connection_invalidated:
             raise commit_error(error) from error

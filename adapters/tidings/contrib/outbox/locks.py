@@ -10,9 +10,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tidings.contrib.outbox.driver_statement import DriverStatement, has_driver_statements
 from tidings.contrib.outbox.table import sqlalchemy_module
 from tidings.errors import BadConfig
 
@@ -55,7 +56,7 @@ def locks_for(engine: Engine, table: Table) -> Locks:
     """
     match engine.dialect.name:
         case "postgresql":
-            return PostgresqlLocks(table)
+            return PostgresqlLocks(engine, table)
         case "mysql" | "mariadb":
             return MysqlLocks(table)
         case _:
@@ -75,8 +76,10 @@ class PostgresqlLocks:
     shards = SHARDS
     in_one_step = True
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, engine: Engine, table: Table) -> None:
         self._table = table
+        self._statement = sqlalchemy_module().text(_TRY_LOCK)
+        self._driver_statement = DriverStatement(self._statement) if has_driver_statements(engine) else None
 
     def shard_of(self, table: Table) -> Any:
         """See `Locks`."""
@@ -90,7 +93,10 @@ class PostgresqlLocks:
             "shards": json.dumps(shards),
             "limit": f"{SILENCE_S}s",
         }
-        rows = connection.execute(sqlalchemy_module().text(_TRY_LOCK), values)
+        if self._driver_statement is None:
+            rows: Iterable[Any] = connection.execute(self._statement, values)
+        else:
+            rows = self._driver_statement.execute(connection, values)
         return [int(shard) for shard, is_acquired, *_ in rows if is_acquired]
 
     def release(self, connection: Connection, shards: Sequence[int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -10,8 +11,9 @@ from typing import Any, Self
 
 from tidings.backoff import delay_s
 from tidings.builder import in_order_of, no_time_left, split_items
+from tidings.contrib.outbox.periodic_report import PeriodicReport
 from tidings.contrib.outbox.relay_batch import ATTEMPTS_MAX, ChannelBackoff, RelayBatch
-from tidings.contrib.outbox.store import OutboxStore, open_engine
+from tidings.contrib.outbox.store import Claim, OutboxStore, open_engine
 from tidings.contrib.outbox.table import NAME, sqlalchemy_module
 from tidings.contrib.outbox.wakeup import WakeUp
 from tidings.errors import BadConfig, Unavailable
@@ -34,8 +36,6 @@ INTERVAL_S = 1.0
 KEEP_MAX_S = 86_400
 ATTEMPTS_LIMIT = 1_000_000
 REPORT_S = 60.0
-# The report names so many blocked channels, those that are blocked longest.
-BLOCKED_SHOWN = 5
 # A claim is a transaction. It must end before the database's time limit for idle transactions.
 CLAIM_MAX_S = 10.0
 
@@ -78,7 +78,7 @@ class Relay:
         check_count(keep_s, "keep", most=KEEP_MAX_S)
         check_count(attempts_max, "attempts", most=ATTEMPTS_LIMIT)
         check_count(publication_max_bytes, "publication_max_bytes")
-        self._report_s = check_seconds(report_s, "report_s")
+        check_seconds(report_s, "report_s")
         self._batch, self._interval_s, self._keep_s, self._timeout_s = batch, interval_s, keep_s, timeout_s
         self._attempts_max = attempts_max
         self._publication_max_bytes = publication_max_bytes
@@ -88,9 +88,11 @@ class Relay:
         self._store = OutboxStore(self._engine, table, publication_max_bytes=publication_max_bytes)
         self._wake_up = WakeUp(self._engine, self._store.table.name)
         self._backoff = ChannelBackoff()
-        self._stopped = self._is_woken = False
+        self._stopped = self._is_woken = self._is_broker_away = False
+        # Held by the thread that publishes.
+        self._sweeping = threading.Lock()
         self._sweeps = 0
-        self._report_at_s = time.monotonic() + report_s
+        self._report = PeriodicReport(report_s, time.monotonic())
         # Counts since the start: published, of these duplicates, and rejected.
         self.published = self.duplicates = self.put_aside = 0
 
@@ -121,7 +123,7 @@ class Relay:
                 self._wake_up.listen()
                 if not self.sweep():
                     self._wait()
-                self._report()
+                self._log_report()
                 attempt = 0
             except self._errors() as error:
                 self._wake_up.stop_listening()
@@ -139,13 +141,44 @@ class Relay:
         try:
             self._store.check()
             while not self._stopped and self.sweep():
-                self._report()
+                self._log_report()
             return self._store.lag().waiting == 0
         except self._errors() as error:
             raise Unavailable(f"the database failed: {_reason(error)}") from error
 
     def sweep(self) -> bool:
         """Claim each shard with rows once. Returns whether any row was published, rejected or postponed."""
+        with self._sweeping:
+            return self._sweep()
+
+    def publish_now(self) -> None:
+        """Publish in this thread what it has committed: a few rows, which leave without a change of threads.
+
+        What it cannot publish at once is left to `run`: another thread or relay publishes, or the broker is away.
+        """
+        if self._is_broker_away or not self._store.locks_in_one_step or not self._sweeping.acquire(blocking=False):
+            self.wake()
+            return
+        try:
+            is_done = self._publish_few()
+        except self._errors() as error:
+            log.debug("the database failed; left to the relay's thread", extra={"error": _reason(error)})
+            is_done = False
+        finally:
+            self._sweeping.release()
+        if not is_done:
+            self.wake()
+
+    def _publish_few(self) -> bool:
+        """Publish the next rows of all shards. Returns whether no others wait."""
+        with self._store.claim(*range(self._store.shards)) as claim:
+            if claim is None or len(claim.shards) < self._store.shards:
+                return False
+            batch = self._publish_rows(claim)
+        self._record(batch)
+        return len(batch.published) < self._batch and not batch.rejected and not batch.postponed
+
+    def _sweep(self) -> bool:
         if self._backoff.is_full(time.monotonic()):
             return False
         if self._is_woken and self._store.locks_in_one_step:
@@ -197,21 +230,25 @@ class Relay:
         with self._store.claim(*shards) as claim:
             if claim is None:
                 return None
-            rows = claim.rows(self._backoff.paused_channels(time.monotonic()), self._batch)
-            batch = RelayBatch(
-                rows,
-                keep_s=self._keep_s,
-                now_ms=time.time_ns() // 1_000_000,
-                publication_max_bytes=self._publication_max_bytes,
-                attempts_max=self._attempts_max,
-                proven=self._backoff.proven_channels(),
-                inbox_events=self._inbox_events,
-            )
-            end_s = time.monotonic() + CLAIM_MAX_S
-            while (items := batch.next_items()) and not self._stopped and time.monotonic() < end_s:
-                batch.on_results(self._send(items))
-            claim.record_results(batch.published, batch.rejected, batch.refused)
+            batch = self._publish_rows(claim)
         self._record(batch)
+        return batch
+
+    def _publish_rows(self, claim: Claim) -> RelayBatch:
+        rows = claim.rows(self._backoff.paused_channels(time.monotonic()), self._batch)
+        batch = RelayBatch(
+            rows,
+            keep_s=self._keep_s,
+            now_ms=time.time_ns() // 1_000_000,
+            publication_max_bytes=self._publication_max_bytes,
+            attempts_max=self._attempts_max,
+            proven=self._backoff.proven_channels(),
+            inbox_events=self._inbox_events,
+        )
+        end_s = time.monotonic() + CLAIM_MAX_S
+        while (items := batch.next_items()) and not self._stopped and time.monotonic() < end_s:
+            batch.on_results(self._send(items))
+        claim.record_results(batch.published, batch.rejected, batch.refused)
         return batch
 
     def _send(self, items: list[Outgoing]) -> list[OutgoingResult]:
@@ -228,6 +265,7 @@ class Relay:
         return self._publisher.notify(notifications, timeout_s=left_s) if left_s > 0 else no_time_left(notifications)
 
     def _record(self, batch: RelayBatch) -> None:
+        self._is_broker_away = batch.broker_away
         self._backoff.update(batch, time.monotonic())
         self.published += len(batch.published)
         self.duplicates += batch.duplicates
@@ -244,36 +282,10 @@ class Relay:
         pause_s = self._backoff.next_retry_s(time.monotonic())
         self._wake_up.wait(self._interval_s if pause_s is None else min(pause_s, self._interval_s))
 
-    def _report(self) -> None:
-        """Log the counts since the start, the lag, and the blocked channels, once every `report_s`."""
-        if time.monotonic() < self._report_at_s:
-            return
-        self._report_at_s = time.monotonic() + self._report_s
-        lag = self._store.lag()
-        blocked = self._backoff.blocked_channels(time.monotonic(), for_s=self._report_s)
-        for channel in blocked[:BLOCKED_SHOWN]:
-            log.warning(
-                "channel blocked: its first row is refused again and again",
-                extra={
-                    "channel": channel.channel,
-                    "row_no": channel.row_no,
-                    "for_s": f"{time.monotonic() - channel.since_s:.0f}",
-                    "attempts": channel.attempts,
-                    "error": channel.error,
-                },
-            )
-        log.info(
-            "relayed",
-            extra={
-                "published": self.published,
-                "duplicates": self.duplicates,
-                "put_aside": self.put_aside,
-                "waiting": lag.waiting,
-                "oldest_s": f"{lag.oldest_s(time.time()):.1f}",
-                "failed": lag.failed,
-                "blocked": len(blocked),
-            },
-        )
+    def _log_report(self) -> None:
+        if self._report.is_due(now_s := time.monotonic()):
+            counts = {"published": self.published, "duplicates": self.duplicates, "put_aside": self.put_aside}
+            self._report.log(counts, self._store.lag(), self._backoff, now_s)
 
     def _wakes(self) -> str:
         return "at commits" if self._wake_up.can_listen else f"every {self._interval_s:g} s"

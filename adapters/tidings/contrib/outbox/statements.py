@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from tidings.contrib.outbox.driver_statement import DriverStatement
 from tidings.contrib.outbox.table import sqlalchemy_module
 
 if TYPE_CHECKING:
@@ -20,13 +21,15 @@ class OutboxStatements:
     def __init__(self, table: Table, shard: ColumnElement[int], *, data_max: int) -> None:
         sa = sqlalchemy_module()
         columns = table.c
-        self._columns, self._shard = columns, shard
+        self._table, self._columns, self._shard = table, columns, shard
         self._data = sa.case((sa.func.length(columns.data) <= data_max, columns.data), else_=None)
         is_named = columns.row_no.in_(sa.bindparam("row_nos", expanding=True))
         self.delete: Delete = table.delete().where(is_named)
         self.count_attempt: Update = table.update().where(is_named).values(attempts=columns.attempts + 1)
         self.waiting_shards = cache(self._waiting_shards)
         self.rows = cache(self._rows)
+        self.driver_rows = cache(self._driver_rows)
+        self.driver_delete = cache(self._driver_delete)
 
     def _waiting_shards(self, *, has_without: bool) -> Select[Any]:
         """The shards of the first waiting rows, one for each row."""
@@ -41,6 +44,16 @@ class OutboxStatements:
         if not of_all_shards:
             query = query.where(self._shard.in_(sa.bindparam("shards", expanding=True)))
         return self._first(query, has_without=has_without)
+
+    def _driver_rows(self) -> DriverStatement:
+        """The first rows of all shards, for PostgreSQL. Its parameter is `first_rows`."""
+        return DriverStatement(self._rows(of_all_shards=True, has_without=False))
+
+    def _driver_delete(self) -> DriverStatement:
+        """Delete rows of PostgreSQL. Its parameter `row_nos` is a list."""
+        sa = sqlalchemy_module()
+        row_nos = sa.bindparam("row_nos", type_=sa.ARRAY(sa.BigInteger))
+        return DriverStatement(self._table.delete().where(self._columns.row_no == sa.any_(row_nos)))
 
     def _first(self, query: Select[Any], *, has_without: bool) -> Select[Any]:
         sa, columns = sqlalchemy_module(), self._columns

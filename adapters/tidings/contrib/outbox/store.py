@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tidings.contrib.outbox.driver_options import report_unusable_options
+from tidings.contrib.outbox.driver_statement import has_driver_statements
 from tidings.contrib.outbox.locks import SILENCE_S, Locks, locks_for
 from tidings.contrib.outbox.rows import WHITESPACE_FACTOR, Row
 from tidings.contrib.outbox.statements import OutboxStatements
@@ -135,6 +136,7 @@ class OutboxStore:
             sqlalchemy_module().event.listen(engine, "connect", _sync_at_checkpoints)
         self.shards = self._locks.shards
         self.locks_in_one_step = self._locks.in_one_step
+        self._has_driver_statements = has_driver_statements(engine)
         self._statements = OutboxStatements(
             self.table, self._locks.shard_of(self.table), data_max=WHITESPACE_FACTOR * publication_max_bytes
         )
@@ -182,6 +184,8 @@ class OutboxStore:
         None: other relays have all of them.
         """
         with self.engine.connect() as connection:
+            # Not left to the first statement: a `DriverStatement` does not begin it.
+            connection.begin()
             acquired = self._locks.acquire(connection, shards)
             if not acquired:
                 yield None
@@ -242,6 +246,8 @@ class OutboxStore:
 
     def rows(self, connection: Connection, shards: Sequence[int], without: Collection[str], limit: int) -> list[Row]:
         """The first rows of some shards, in order. All rows of one transaction become visible together."""
+        if self._has_driver_statements and len(shards) == self.shards and not without:
+            return [Row(*row) for row in self._statements.driver_rows().execute(connection, {"first_rows": limit})]
         query = self._statements.rows(of_all_shards=len(shards) == self.shards, has_without=bool(without))
         values = {"shards": list(shards), "without": list(without), "first_rows": limit}
         return [Row(*row) for row in connection.execute(query, values)]
@@ -251,7 +257,9 @@ class OutboxStore:
     ) -> None:
         """Delete published rows. Store the reason in `failed` of rejected rows. Count the attempts of both others."""
         columns = self.table.c
-        if published:
+        if published and self._has_driver_statements:
+            self._statements.driver_delete().execute(connection, {"row_nos": list(published)})
+        elif published:
             connection.execute(self._statements.delete, {"row_nos": list(published)})
         for row_no, reason in rejected.items():
             statement = self.table.update().where(columns.row_no == row_no)
