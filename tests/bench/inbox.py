@@ -86,7 +86,7 @@ INBOX_LATENCY = (
 
 
 class NotifyHub(Tidings):
-    """A hub, and a notification service on PostgreSQL that shares the core of the load."""
+    """A hub, and a notification service on PostgreSQL, all on the core of the server."""
 
     settings = '[notifications]\nurl = "http://127.0.0.1:{port}"\n[notifications.categories.order]\n'
 
@@ -105,7 +105,7 @@ class NotifyHub(Tidings):
         migrate(store)
         store.close()
         listen = ["--listen", f"127.0.0.1:{self._service_port}"]
-        service = self._spawn(*self.command, "notifications", *config, *database, *listen, core=machine.LOAD_CORE)
+        service = self._spawn(*self.command, "notifications", *config, *database, *listen, core=machine.SERVER_CORE)
         assert service.stdout is not None
         if not service.stdout.readline():
             raise machine.BenchError("the notification service did not start")
@@ -193,5 +193,7 @@ def _emitter(kind: str, hub: NotifyHub) -> Iterator[subprocess.Popen[str]]:
 
 @contextmanager
 def _hub(rig: Rig) -> Iterator[NotifyHub]:
-    with _running(DurablePostgresql) as database, NotifyHub(rig, database.url) as hub:
-        yield hub
+    with ExitStack() as stack:
+        with machine.on_core(machine.SERVER_CORE):
+            database = stack.enter_context(_running(DurablePostgresql))
+        yield stack.enter_context(NotifyHub(rig, database.url))

@@ -9,7 +9,8 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +35,18 @@ def spawn(command: Sequence[str], *, core: int, log: IO[str] | None = None) -> s
     return subprocess.Popen(
         pinned, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, bufsize=1, env=environ
     )
+
+
+@contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """What this process starts in the block runs on one core."""
+    before = os.sched_getaffinity(0)
+    if core < (os.cpu_count() or 1):
+        os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def send_line(process: subprocess.Popen[str], line: str) -> None:

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -628,3 +628,84 @@ def test_wake_ends_the_wait_of_a_relay(bench: Bench) -> None:
         relay.stop()
         thread.join(20)
     assert bench.data() == [0, 1, 2]
+
+
+@contextmanager
+def running(relay: Relay) -> Iterator[None]:
+    """`relay.run` in a thread."""
+    thread = threading.Thread(target=relay.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        relay.stop()
+        thread.join(20)
+
+
+def insert_unnoticed(bench: Bench, data: object, channel: str = "orders:1") -> None:
+    """Insert a row of which the database notifies no relay."""
+    with bench.engine.begin() as connection:
+        Outbox(connection, table=bench.table, notify=False).emit("n", data, channel=channel)
+
+
+def test_thread_that_committed_publishes_at_once(bench: Bench) -> None:
+    relay = bench.relay(interval_s=3_600)
+    for number in range(3):
+        insert_unnoticed(bench, number)
+        relay.publish_now()
+        if bench.database.kind in ("postgresql", "sqlite"):
+            assert bench.data() == list(range(number + 1)), "no other thread runs"
+    with running(relay):
+        wait_until(lambda: bench.data() == [0, 1, 2], why="the relay's thread publishes what is left to it")
+    assert relay.published == 3
+    assert bench.rows() == []
+
+
+def test_what_cannot_be_published_at_once_is_left_to_the_thread_of_the_relay(bench: Bench) -> None:
+    publisher = Faulty(bench.broker, {"orders:1": Unavailable("the broker is away")})
+    relay = bench.relay(publisher, interval_s=3_600)
+    insert_unnoticed(bench, 1)
+    relay.publish_now()
+    publisher.errors.clear()
+    insert_unnoticed(bench, 2)
+    relay.publish_now()
+    assert bench.data() == [], "after a failure it only wakes the thread"
+    with running(relay):
+        wait_until(lambda: bench.data() == [1, 2], why="the relay's thread publishes both, in order")
+
+
+def test_rows_of_a_shard_that_another_relay_has_are_left_to_the_thread_of_the_relay(bench: Bench) -> None:
+    relay = bench.relay(interval_s=0.05)
+    other = OutboxStore(bench.relay()._engine, bench.table, publication_max_bytes=100)
+    insert_unnoticed(bench, 1)
+    with other.claim(*range(other.shards)) as claim:
+        assert claim is not None
+        relay.publish_now()
+        assert bench.data() == []
+    with running(relay):
+        wait_until(lambda: bench.data() == [1], why="it is published")
+
+
+def test_threads_that_publish_at_once_keep_the_order_of_a_channel(bench: Bench) -> None:
+    relay = bench.relay(interval_s=3_600)
+    numbers = threading.Lock()
+    next_number = iter(range(60))
+
+    def write() -> None:
+        while True:
+            with numbers:
+                number = next(next_number, None)
+                if number is None:
+                    return
+                insert_unnoticed(bench, number)
+            relay.publish_now()
+
+    with running(relay):
+        threads = [threading.Thread(target=write) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        wait_until(lambda: len(bench.published) == 60, why="all are published")
+    assert bench.data() == list(range(60))
+    assert (relay.published, relay.duplicates, bench.rows()) == (60, 0, [])

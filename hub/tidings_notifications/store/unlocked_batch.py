@@ -123,8 +123,9 @@ def write(connection: sa.Connection, rows: NewRows, now_ms: int, assumed: Assume
         "users": [] if assumed is None else list(rows.versions_read),
         "categories": [] if assumed is None else list(assumed.categories),
     }
+    statement = _write(has_deleted=bool(rows.deleted), has_deliveries=bool(rows.deliveries))
     try:
-        return bool(_write().execute(connection, values).fetchone()[0])
+        return bool(statement.execute(connection, values).fetchone()[0])
     except sa.exc.DBAPIError as error:
         if error.connection_invalidated:
             raise commit_error(error) from error
@@ -163,7 +164,8 @@ def _json_of(*columns: sa.Column[Any], where: sa.ColumnElement[bool], order: Any
 
 
 @cache
-def _write() -> DriverStatement:
+def _write(*, has_deleted: bool, has_deliveries: bool) -> DriverStatement:
+    """The statement that writes a batch. PostgreSQL spends time on each part, also if that has no rows."""
     version_read = sa.column(_VERSION_READ, sa.BigInteger)
     new = rows_from_json(inbox_table, _COUNTS, version_read, parameter="inboxes")
     # In sorted order, as everywhere, so that two transactions do not wait for each other. A row that changes while this
@@ -190,15 +192,16 @@ def _write() -> DriverStatement:
     deleted = _uuids_of("deleted")
     deletion = notification_rows.deletion(sa.bindparam("now_ms", type_=sa.BigInteger))
     delete = notification_table.update().where(_n.id == sa.any_(deleted), is_current).values(deletion)
-    return DriverStatement(
-        sa.select(check.c.is_current).add_cte(
-            update.cte("update_inboxes"),
-            delete.cte("delete_replaced"),
-            insert(notification_table, notification_rows.NAMES, "notifications"),
-            insert(delivery_table, delivery_rows.NAMES, "deliveries"),
-            insert(event_table, _EVENT, "events"),
-        )
-    )
+    parts = [
+        update.cte("update_inboxes"),
+        insert(notification_table, notification_rows.NAMES, "notifications"),
+        insert(event_table, _EVENT, "events"),
+    ]
+    if has_deleted:
+        parts.append(delete.cte("delete_replaced"))
+    if has_deliveries:
+        parts.append(insert(delivery_table, delivery_rows.NAMES, "deliveries"))
+    return DriverStatement(sa.select(check.c.is_current).add_cte(*parts))
 
 
 def _holds() -> sa.ColumnElement[bool]:
