@@ -92,7 +92,7 @@ class Relay:
         # Held by the thread that publishes.
         self._sweeping = threading.Lock()
         self._sweeps = 0
-        self._report = PeriodicReport(report_s, time.monotonic())
+        self._periodic_report = PeriodicReport(report_s, time.monotonic())
         # Counts since the start: published, of these duplicates, and rejected.
         self.published = self.duplicates = self.put_aside = 0
 
@@ -123,7 +123,7 @@ class Relay:
                 self._wake_up.listen()
                 if not self.sweep():
                     self._wait()
-                self._log_report()
+                self._report()
                 attempt = 0
             except self._errors() as error:
                 self._wake_up.stop_listening()
@@ -141,7 +141,7 @@ class Relay:
         try:
             self._store.check()
             while not self._stopped and self.sweep():
-                self._log_report()
+                self._report()
             return self._store.lag().waiting == 0
         except self._errors() as error:
             raise Unavailable(f"the database failed: {_reason(error)}") from error
@@ -282,10 +282,10 @@ class Relay:
         pause_s = self._backoff.next_retry_s(time.monotonic())
         self._wake_up.wait(self._interval_s if pause_s is None else min(pause_s, self._interval_s))
 
-    def _log_report(self) -> None:
-        if self._report.is_due(now_s := time.monotonic()):
+    def _report(self) -> None:
+        if self._periodic_report.is_due(now_s := time.monotonic()):
             counts = {"published": self.published, "duplicates": self.duplicates, "put_aside": self.put_aside}
-            self._report.log(counts, self._store.lag(), self._backoff, now_s)
+            self._periodic_report.log(counts, self._store.lag(), self._backoff, now_s)
 
     def _wakes(self) -> str:
         return "at commits" if self._wake_up.can_listen else f"every {self._interval_s:g} s"
