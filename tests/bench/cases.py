@@ -293,8 +293,8 @@ CASES = (
         "inbox-latency",
         "200 notifications/s to 50 users, and the same number of publications",
         "`notify` and `emit` take turns, each over Redis and to the same clients. A notification is stored in "
-        "PostgreSQL, whose commits wait for the disk, before its event is published. The service, PostgreSQL, Redis, "
-        "the emitters and the clients share the core of the load.",
+        "PostgreSQL, whose commits wait for the disk, before its event is published. The hub, the service and "
+        "PostgreSQL share the core of the server; Redis, the emitters and the clients share the other one.",
         ("tidings",),
         InboxLatency(),
         INBOX_LATENCY,
