@@ -78,10 +78,10 @@ def open_engine(url: str, **options: Any) -> Engine:
             raise BadConfig(_UNSUPPORTED)
         timeouts = _TIMEOUTS.get(parsed.get_driver_name(), {})
         connect_options = {name: value for name, value in timeouts.items() if name not in parsed.query}
-        # The connection that was used last is used first: its statements are prepared and its pages are in the cache.
-        engine_options: dict[str, Any] = {"pool_recycle": SILENCE_S // 2, "pool_use_lifo": True} | options
+        engine_options: dict[str, Any] = {"pool_recycle": SILENCE_S // 2} | options
         if parsed.get_backend_name() != "sqlite":
-            engine_options["isolation_level"] = "READ COMMITTED"
+            # The connection that was used last is used first: its statements are prepared.
+            engine_options |= {"isolation_level": "READ COMMITTED", "pool_use_lifo": True}
         engine: Engine = sa.create_engine(parsed, connect_args=connect_options, hide_parameters=True, **engine_options)
     except sa.exc.NoSuchModuleError as error:
         raise BadConfig(_UNSUPPORTED) from error
