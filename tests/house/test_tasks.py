@@ -33,6 +33,7 @@ _STARTS = {"Thread", "greenlet", "spawn", "spawn_n", "start_new_thread"}
 LOCKS = {
     "adapters/tidings/contrib/background/leases.py:self._lock": "short",
     "adapters/tidings/contrib/background/thread_pool.py:self._lock": "short",
+    "adapters/tidings/contrib/outbox/relay.py:self._sweeping": "held for a claim, and others do not wait for it",
     "adapters/tidings/drivers.py:_lock": "one import of a package, as long as Python's own lock of that module",
     "adapters/tidings/publishers/memory/commands.py:self._lock": "short",
     "adapters/tidings/publishers/memory/notifications.py:self._lock": "short",
@@ -52,6 +53,7 @@ LOCKS = {
     "hub/tidings_hub/ingress/notification_handover.py:self._lock": "short",
     "hub/tidings_hub/services/notification_link.py:self._free": "the deadline of the request covers wait and exchange",
     "hub/tidings_hub/services/presence_sync.py:self._lock": "short",
+    "hub/tidings_notifications/inbox/counts_cache.py:self._lock": "short",
     "hub/tidings_notifications/inbox/inbox.py:self._ids_lock": "short",
     "hub/tidings_notifications/scheduler/webhook_sender.py:self._lock": "short",
     "hub/tidings_notifications/web_push/sender.py:self._lock": "short",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 import psycopg
 import sqlalchemy as sa
@@ -43,8 +42,9 @@ def observed_statements(
     for name, listen in listeners.items():
         sa.event.listen(engine, name, listen)
     try:
-        with patch.object(psycopg.RawCursor, "execute", execute_raw):
-            yield
+        psycopg.RawCursor.execute = execute_raw
+        yield
     finally:
+        psycopg.RawCursor.execute = execute
         for name, listen in listeners.items():
             sa.event.remove(engine, name, listen)

@@ -24,15 +24,15 @@ class CountsCache:
 
     def get(self, users: Collection[str]) -> dict[str, InboxCounts] | None:
         """Copies of the counts of these users; None: those of one are not known."""
-        found: dict[str, InboxCounts] = {}
+        copies: dict[str, InboxCounts] = {}
         with self._lock:
             for user in users:
                 counts = self._counts.get(user)
                 if counts is None:
                     return None
                 self._counts.move_to_end(user)
-                found[user] = replace(counts)
-        return found
+                copies[user] = replace(counts)
+        return copies
 
     def put(self, inboxes: Iterable[InboxCounts]) -> None:
         """Remember counts that were committed. Older ones than those in the cache are ignored."""

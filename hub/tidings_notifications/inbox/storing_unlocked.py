@@ -13,7 +13,7 @@ from tidings_notifications.inbox.counts_cache import CountsCache
 from tidings_notifications.inbox.storing import BatchRules
 from tidings_notifications.store.database import Connection, Database, Overtaken
 from tidings_notifications.store.inbox_rows import add_inboxes
-from tidings_notifications.store.unlocked_batch import Assumed, BatchState, NewRows, read_state, write
+from tidings_notifications.store.unlocked_batch import Assumptions, BatchState, NewRows, read_state, write
 
 # Of a larger batch, most likely one inbox changes in between. Then everything is read again.
 BATCH_MAX: Final = 50
@@ -60,7 +60,7 @@ class UnlockedBatch:
             return None
         switchable = [name for name, category in self._categories.items() if not category.required]
         rows = self._rows(plan, versions_read, set(), {})
-        if write(connection, rows, self._now_ms, Assumed(self._keys.idempotency, switchable)):
+        if write(connection, rows, self._now_ms, Assumptions(self._keys.idempotency, switchable)):
             self._cache.put(rows.inboxes)
             return results, True
         self._cache.forget(self._users)
@@ -82,7 +82,7 @@ class UnlockedBatch:
         rows = self._rows(plan, versions_read, state.subscribed, state.waiting_ms)
         if not write(connection, rows, self._now_ms):
             return None
-        # Whoever has switched something off would often be read in vain.
+        # For a user who has switched something off, what is assumed would often be wrong.
         users_off = {user for user, _ in state.switched_off}
         self._cache.put(inbox for inbox in rows.inboxes if inbox.user_id not in users_off)
         return results, True

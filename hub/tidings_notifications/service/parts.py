@@ -100,18 +100,9 @@ class ServiceParts:
             stopping=self.stopping,
             observe=self.relay.observe,
         )
-        # A consumer has nothing else to do, and its own stream needs the same broker.
-        store = partial(self.writer.store, on_events=self.relay.publish_now)
         rules = StreamRules(tuple(options.categories), options.stream_max, options.dead_max)
         self.consumers = [
-            StreamConsumer(
-                stream,
-                store,
-                publication_max_bytes=max_bytes,
-                metrics=self.metrics,
-                stopping=self.stopping,
-            )
-            for stream in target.streams(consumer=consumer, rules=rules)
+            self._consumer_of(stream, max_bytes) for stream in target.streams(consumer=consumer, rules=rules)
         ]
         self.push_sender = self._push_sender(options.web_push)
         self.webhook_sender = webhook_sender_of(settings)
@@ -131,6 +122,16 @@ class ServiceParts:
             WEB_PUSH: loop(WEB_PUSH, pushes, options.web_push.connections),
             WEBHOOK: loop(WEBHOOK, self.webhook_sender, settings.hooks.connections),
         }
+
+    def _consumer_of(self, stream: NotificationStream, publication_max_bytes: int) -> StreamConsumer:
+        return StreamConsumer(
+            stream,
+            # A consumer has nothing else to do, and its own stream needs the same broker.
+            partial(self.writer.store, on_events=self.relay.publish_now),
+            publication_max_bytes=publication_max_bytes,
+            metrics=self.metrics,
+            stopping=self.stopping,
+        )
 
     def _push_sender(self, options: WebPush) -> PushSender | None:
         if not options.is_enabled:

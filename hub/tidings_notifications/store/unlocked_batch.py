@@ -60,7 +60,7 @@ class BatchState:
 
 
 @dataclass(frozen=True, slots=True)
-class Assumed:
+class Assumptions:
     """What a batch assumes that was planned without a read. `categories`: those that users can switch off."""
 
     idempotency_keys: Sequence[str] = ()
@@ -100,7 +100,7 @@ def read_state(
     )
 
 
-def write(connection: sa.Connection, rows: NewRows, now_ms: int, assumed: Assumed | None = None) -> bool:
+def write(connection: sa.Connection, rows: NewRows, now_ms: int, assumed: Assumptions | None = None) -> bool:
     """Write a batch. False: an inbox has changed, or what is assumed does not hold, and nothing was written.
 
     Raises:
@@ -205,7 +205,7 @@ def _write(*, has_deleted: bool, has_deliveries: bool) -> DriverStatement:
 
 
 def _holds() -> sa.ColumnElement[bool]:
-    """Whether what is `Assumed` holds. Its parameters are empty if nothing is."""
+    """Whether what is `Assumptions` holds. Its parameters are empty if nothing is."""
     is_stored = sa.select(sa.literal(1)).where(_n.idempotency_key == sa.any_(_uuids_of("absent_keys"))).exists()
     users, categories = (sa.bindparam(name, type_=postgresql.ARRAY(sa.Text)) for name in ("users", "categories"))
     is_off = (

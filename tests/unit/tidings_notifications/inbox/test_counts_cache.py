@@ -18,9 +18,9 @@ def test_change_of_a_copy_changes_nothing() -> None:
     counts = InboxCounts("7", 1, 2, 3)
     cache.put([counts])
     counts.version = 4
-    found = cache.get({"7"})
-    assert found is not None
-    found["7"].version = 5
+    copies = cache.get({"7"})
+    assert copies is not None
+    copies["7"].version = 5
     assert cache.get({"7"}) == {"7": InboxCounts("7", 1, 2, 3)}
 
 
