@@ -86,6 +86,8 @@ def test_text_that_is_not_utf8_is_rejected_and_other_rows_are_published(url: str
         ("ssl_ca=/no/such/file.pem", "No such file"),
         ("ssl=true", "cannot use an option"),
         ("port=first", "cannot use an option"),
+        ("read_default_file=/etc/passwd", "cannot use an option"),
+        ("connect_timeout=1&connect_timeout=2", "twice"),
         # The end of a password.
         ("secret@db/shop=1", "cannot use an option"),
     ],
@@ -96,8 +98,34 @@ def test_option_that_the_driver_cannot_use_is_a_wrong_setting(query: str, cause:
         relay.once()
     with pytest.raises(BadConfig, match=cause):
         open_store(url, JobBounds(), prefix="tidings:").read("x")
-    database = Database(url)
     with pytest.raises(BadConfig, match=cause):
-        database.read(lambda connection: connection.scalar(sa.text("SELECT 1")))
-    database.close()
+        Database(url).read(lambda connection: connection.scalar(sa.text("SELECT 1")))
     assert "secret" not in str(of_outbox.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite+aiosqlite:///shop.db",
+        "postgresql+psycopg_async://127.0.0.1:1/shop",
+        "postgresql+asyncpg://127.0.0.1:1/shop",
+    ],
+)
+def test_driver_for_asyncio_is_a_wrong_setting(url: str) -> None:
+    for use in (
+        lambda: Relay(url, MemoryPublisher()),
+        lambda: open_store(url, JobBounds(), prefix="tidings:"),
+        lambda: Database(url),
+    ):
+        with pytest.raises(BadConfig, match=r"is for asyncio; write (sqlite|postgresql)://"):
+            use()
+
+
+def test_values_that_sqlite_cannot_use_and_several_hosts_of_postgresql() -> None:
+    with pytest.raises(BadConfig, match="twice"):
+        Database("sqlite:///shop.db?timeout=1&timeout=2")
+    with pytest.raises(BadConfig, match="cannot use an option"):
+        open_store("sqlite:///shop.db?detect_types=99999999999999999999", JobBounds(), prefix="tidings:").read("x")
+    with pytest.raises(BadConfig, match="cannot open"):
+        Database("sqlite:///shop\0.db")
+    Database("postgresql://shop:pw@/shop?host=127.0.0.1:1&host=127.0.0.1:2").close()

@@ -167,8 +167,9 @@ class Database:
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             return Path(path).stat().st_ino
-        except OSError as error:
-            raise BadConfig(f"cannot open the database file {path}: {error.strerror}") from error
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise BadConfig(f"cannot open the database file {path!a:.200}: {reason}") from error
 
     def _check_file(self) -> None:
         """Return if the path still has the file that SQLite writes to. Another one is opened from now on.

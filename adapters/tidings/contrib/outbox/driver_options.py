@@ -1,7 +1,8 @@
-"""Options of a database URL that its driver cannot use. Drivers look at them only when they connect."""
+"""A database URL that its driver cannot use. Drivers look at most options only when they connect."""
 
 from __future__ import annotations
 
+import configparser
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,24 @@ from tidings.contrib.outbox.table import sqlalchemy_module
 from tidings.errors import BadConfig
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from sqlalchemy import URL, Engine
 
 _UNKNOWN = re.compile(r".*unexpected keyword argument '([A-Za-z][A-Za-z0-9_]{0,39})'")
+
+
+def check_url(url: URL) -> None:
+    """Check what SQLAlchemy and its drivers do not.
+
+    Raises:
+        BadConfig: the driver is for asyncio, or an option is there twice. The message shows no value.
+    """
+    if url.get_dialect().is_async:
+        backend, driver = url.get_backend_name(), url.get_driver_name()
+        raise BadConfig(f"the driver {driver} is for asyncio; write {backend}:// without it")
+    for name, value in url.query.items():
+        # Several hosts are those of a cluster of PostgreSQL.
+        if not isinstance(value, str) and name != "host":
+            raise BadConfig("an option is there twice in the database URL; remove one")
 
 
 def report_unusable_options(engine: Engine) -> None:
@@ -24,7 +40,7 @@ def _connect(dialect: Any, _record: object, arguments: Any, options: Any) -> Any
         return dialect.connect(*arguments, **options)
     except (ConnectionError, TimeoutError):
         raise
-    except (TypeError, ValueError, AttributeError, LookupError, OSError) as error:
+    except (TypeError, ValueError, OverflowError, AttributeError, LookupError, OSError, configparser.Error) as error:
         # Drivers have exceptions of their own for a database that cannot be reached.
         raise BadConfig(_message(error)) from error
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tidings.contrib.outbox.driver_options import report_unusable_options
+from tidings.contrib.outbox.driver_options import check_url, report_unusable_options
 from tidings.contrib.outbox.driver_statement import has_driver_statements
 from tidings.contrib.outbox.locks import SILENCE_S, Locks, locks_for
 from tidings.contrib.outbox.rows import WHITESPACE_FACTOR, Row
@@ -76,6 +76,7 @@ def open_engine(url: str, **options: Any) -> Engine:
         parsed = _with_driver(sa.make_url(url))
         if parsed.get_backend_name() not in _BACKENDS:
             raise BadConfig(_UNSUPPORTED)
+        check_url(parsed)
         timeouts = _TIMEOUTS.get(parsed.get_driver_name(), {})
         connect_options = {name: value for name, value in timeouts.items() if name not in parsed.query}
         engine_options: dict[str, Any] = {"pool_recycle": SILENCE_S // 2} | options
