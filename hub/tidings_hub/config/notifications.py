@@ -16,6 +16,8 @@ from tidings_hub.config.fields import SettingsModel, setting
 from tidings_hub.config.network import local_url
 from tidings_hub.config.web_push import WebPush
 
+# Nodes send another value with each request, and the service repeats it: the response belongs to that request.
+REQUEST_HEADER = "Tidings-Request"
 # What the hub's secret signs: nodes and the service derive the same key from it.
 _KEY_PURPOSE = b"tidings notifications"
 _CATEGORY = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")

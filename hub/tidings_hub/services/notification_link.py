@@ -7,6 +7,7 @@ answer, requests fail at once, except for one at a time that tries it. So a serv
 from __future__ import annotations
 
 import logging
+import secrets
 import ssl
 import threading
 from collections import deque
@@ -17,9 +18,10 @@ from tidings.codes import Fault
 from tidings.errors import BadRequest, Internal, TidingsError, TimedOut, Unauthorized, Unavailable, from_wire
 from tidings.http_client.connection import HttpAddress, HttpConnection
 from tidings.http_client.deadline import Deadline
+from tidings.http_client.response import AmbiguousResponse
 from tidings_hub import runtime
 from tidings_hub.config.installation import INSTALLATION_HEADER
-from tidings_hub.config.notifications import Notifications
+from tidings_hub.config.notifications import REQUEST_HEADER, Notifications
 from tidings_hub.core.health.circuit_breaker import CircuitBreaker
 from tidings_hub.core.strict_json import loads
 from tidings_hub.log import log_rate_limited
@@ -170,7 +172,7 @@ class NotificationLink:
         self, method: str, target: str, body: bytes | None, deadline: Deadline, attempt: _Attempt
     ) -> tuple[int, bytes]:
         headers = {"Authorization": f"Bearer {self.key}", "Accept": "application/json", "User-Agent": "tidings"}
-        headers |= self._headers
+        headers |= {**self._headers, REQUEST_HEADER: secrets.token_hex(8)}
         if body is not None:
             headers["Content-Type"] = "application/json"
         while True:
@@ -184,12 +186,14 @@ class NotificationLink:
                     deadline=deadline,
                     response_max_bytes=RESPONSE_MAX_BYTES,
                     method=method,
+                    echo_header=REQUEST_HEADER,
                 )
             except OSError as error:
                 attempt.was_sent = attempt.was_sent or connection.request_started
-                # The service may have closed the idle connection: send it again on a new one. Every request of a node
-                # has the same effect when it is handled twice.
-                if idle is None or isinstance(error, TimeoutError) or connection.response_started:
+                # The service may have closed the idle connection, or sent what belongs to another request: send it
+                # again on a new one. Every request of a node has the same effect when it is handled twice.
+                is_other = isinstance(error, AmbiguousResponse) or not connection.response_started
+                if idle is None or isinstance(error, TimeoutError) or not is_other:
                     raise
             except BaseException:
                 attempt.was_sent = attempt.was_sent or connection.request_started

@@ -11,6 +11,7 @@ from flask import Flask, Response, request
 from tidings.errors import BadRequest, TidingsError, TooLarge, Unauthorized
 from tidings.wire.notification import Notification, read_notifications
 from tidings_hub.config.installation import INSTALLATION_HEADER
+from tidings_hub.config.notifications import REQUEST_HEADER
 from tidings_notifications.api.push_views import PushViews
 from tidings_notifications.api.requests import Fields, json_object, query_fields
 from tidings_notifications.api.responses import install, json_response
@@ -61,6 +62,7 @@ class NotificationApi:
         install(app)
         app.before_request(self._check_key)
         app.after_request(self._count)
+        app.after_request(_repeat_request)
         routes: tuple[tuple[str, str, Callable[[], Response]], ...] = (
             ("POST", "/notifications", self.notify),
             ("POST", "/notifications/delete", self.delete),
@@ -202,6 +204,12 @@ class NotificationApi:
         if request.path not in PROBE_PATHS:
             self._metrics.requests.labels(str(response.status_code)).inc()
         return response
+
+
+def _repeat_request(response: Response) -> Response:
+    if value := request.headers.get(REQUEST_HEADER):
+        response.headers[REQUEST_HEADER] = value
+    return response
 
 
 def _result(result: Stored | TidingsError) -> dict[str, object]:

@@ -22,6 +22,7 @@ from waitress.task import ErrorTask, ThreadedTaskDispatcher
 from waitress.utilities import Error
 
 from tidings.errors import BadConfig, BadRequest, TooLarge, Unavailable
+from tidings_hub.config.notifications import REQUEST_HEADER
 from tidings_notifications.api.app import PROBE_PATHS
 from tidings_notifications.metrics import ServiceMetrics
 
@@ -208,6 +209,8 @@ def _channel_class(metrics: ServiceMetrics) -> type[Any]:
             content = json.dumps({"error": error}).encode()
             self.status = f"{status} {self.request.error.reason}"
             self.response_headers.append(("Content-Type", "application/json"))
+            if value := self.request.headers.get(REQUEST_HEADER.upper().replace("-", "_")):
+                self.response_headers.append((REQUEST_HEADER, value))
             self.set_close_on_finish()
             self.content_length = len(content)
             self.write(content)

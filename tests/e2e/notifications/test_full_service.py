@@ -40,7 +40,7 @@ def service(tmp_path: Path, database: Sqlite) -> Iterator[NotificationsProcess]:
 def send_notification(client: RawClient, number: int) -> None:
     notification = {"category": "mention", "user": "7", "title": "T", "id": f"n{number}", "at_ms": NOW_MS}
     body = json.dumps({"notifications": [notification]}).encode()
-    headers = {"Authorization": f"Bearer {KEY}", "Content_Type": "application/json"}
+    headers = {"Authorization": f"Bearer {KEY}", "Content_Type": "application/json", "Tidings_Request": f"r{number}"}
     client.send_request("POST", "/notifications", body, **headers)
 
 
@@ -64,9 +64,14 @@ def test_probes_do_not_wait_for_requests_that_wait_for_the_database(
         send_notification(refused, CONNECTIONS)
         response = refused.response()
         assert (response.status, json.loads(response.body)["error"]["code"]) == (503, "unavailable")
+        # What nodes know the response to their request by.
+        assert response.headers["tidings-request"] == f"r{CONNECTIONS}"
         assert_probes_are_answered(service)
         connection.rollback()
-        assert [client.response().status for client in clients] == [200] * CONNECTIONS
+        responses = [client.response() for client in clients]
+        assert [response.status for response in responses] == [200] * CONNECTIONS
+        values = [response.headers["tidings-request"] for response in responses]
+        assert values == [f"r{number}" for number in range(CONNECTIONS)]
     assert service.metric("tidings_notifications_refused_total") == 1
 
 

@@ -21,11 +21,17 @@ from support.network.scripted_server import (
 )
 from support.ports import free_port
 from tidings.errors import Forbidden, Internal, TidingsError, TimedOut, Unavailable
-from tidings_hub.config.notifications import Notifications
+from tidings_hub.config.notifications import REQUEST_HEADER, Notifications
 from tidings_hub.metrics import Metrics
 from tidings_hub.services.notification_link import RESPONSE_MAX_BYTES, NotificationLink, RequestLane
 
 OK = response(b'{"items":[]}')
+
+
+def repeating(request: bytes, body: bytes) -> bytes:
+    """The response of the service to a request: it repeats the value in the request's header."""
+    value = request.partition(f"{REQUEST_HEADER}: ".encode())[2].partition(b"\r\n")[0]
+    return response(body, headers=b"%b: %b\r\n" % (REQUEST_HEADER.encode(), value))
 
 
 class Node:
@@ -69,7 +75,7 @@ def test_connections_are_reused_and_requests_have_the_key(serve: Serve) -> None:
     def script(peer: Peer) -> None:
         while True:
             requests.append(peer.read_request())
-            peer.send(OK)
+            peer.send(repeating(requests[-1], b'{"items":[]}'))
 
     server, node = serve(script)
     assert [node.get(), node.lane.request("PUT", "/inbox/preferences", b"{}")[1]] == [{"items": []}] * 2
@@ -78,6 +84,29 @@ def test_connections_are_reused_and_requests_have_the_key(serve: Serve) -> None:
     assert requests[1].startswith(b"PUT /inbox/preferences HTTP/1.1\r\n")
     assert all(b"Authorization: Bearer key\r\n" in request for request in requests)
     assert node.metrics.notification_requests == {"ok": 2}
+
+
+@pytest.mark.parametrize("has_value", [True, False])
+def test_stray_response_behind_a_request_is_not_the_answer_to_it(serve: Serve, has_value: bool) -> None:
+    """A proxy that repeats a response: it would show the inbox of another user."""
+
+    def script(peer: Peer) -> None:
+        first = peer.read_request()
+        peer.send(repeating(first, b'{"items":["first"]}'))
+        second = peer.read_request()
+        peer.send(repeating(first, b'{"items":["stray"]}') if has_value else response(b'{"items":["stray"]}'))
+        peer.wait(0.05)
+        peer.send(repeating(second, b'{"items":["late"]}'))
+
+    server, node = serve(script)
+    assert [node.get(), node.get()] == [{"items": ["first"]}] * 2
+    assert server.connections == 2
+
+
+def test_connection_to_a_service_that_repeats_no_value_is_used_once(serve: Serve) -> None:
+    server, node = serve(answering(OK))
+    assert [node.get(), node.post()] == [{"items": []}] * 2
+    assert server.connections == 2
 
 
 def test_request_on_a_connection_that_was_closed_meanwhile_is_sent_again(serve: Serve) -> None:
