@@ -789,3 +789,22 @@ def test_password_is_not_in_the_state_or_an_error(tmp_path: Path) -> None:
         broker.stop()
         redis.stop()
         recorder.close()
+
+
+def test_stopped_broker_has_no_connection_left(build: Build) -> None:
+    scene = build().connected()
+    scene.subscribe("orders:1")
+    scene.settle("orders:1")
+    client = scene.redis.client()
+    before = {entry["addr"] for entry in client.client_list()}
+    # The reader reads through its own pool what it missed while the link was down.
+    scene.proxy.cut()
+    wait_until(lambda: scene.metrics.broker_reconnects > 0, why="the link is up again")
+    scene.settle("orders:1")
+    opened = {entry["addr"] for entry in client.client_list()} - before
+    assert len(opened) >= 2
+    scene.broker.stop()
+    wait_until(
+        lambda: opened.isdisjoint(entry["addr"] for entry in client.client_list()), why="its connections are closed"
+    )
+    client.close()

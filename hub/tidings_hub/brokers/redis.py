@@ -108,6 +108,8 @@ class RedisBroker:
         self._node_id = node_id or secrets.token_hex(4)
         self._publisher = RedisPublisher(self._address, keys=self._keys)
         self._commands = RedisCommands(self._address, timeout_s=self._limits.timeout_s, metrics=self._metrics)
+        # The reader blocks while it waits for replies, so it has its own pool.
+        self._reader_commands = RedisCommands(self._address, timeout_s=limits.timeout_s, metrics=self._metrics)
         self._interests = Interests(early_max=self._limits.early_max)
         self._query_guard = CallGuard("queries", self._metrics, timeout_s=limits.timeout_s)
         self.rules = NamespaceRules(self._keys, self._commands, limits)
@@ -121,10 +123,8 @@ class RedisBroker:
         if self._started is not None:
             raise RuntimeError("a broker is started once")
         limits, metrics = self._limits, self._metrics
-        # The reader blocks while it waits for replies, so it has its own pool.
-        reader_commands = RedisCommands(self._address, timeout_s=limits.timeout_s, metrics=metrics)
         inbox = Inbox(self._keys, self._node_id, limits, metrics)
-        repairs = Repairs(self._keys, reader_commands, self._interests, sink, limits, metrics)
+        repairs = Repairs(self._keys, self._reader_commands, self._interests, sink, limits, metrics)
         reader = Reader(
             self._address,
             self._keys,
@@ -164,6 +164,7 @@ class RedisBroker:
                 thread.join(_STOP_S)
         self._publisher.close()
         self._commands.close()
+        self._reader_commands.close()
 
     def _running(self) -> tuple[Inbox, Repairs, Reader, Lookups]:
         if self._started is None:
