@@ -52,10 +52,15 @@ class PushScene(NotificationScene):
         return self
 
     def see_all(self) -> None:
-        """The user opens the inbox on another device."""
+        """The user opens the inbox on another device. After a failure of the service, the node tries it again soon."""
         headers = {"Authorization": f"Bearer {token(USER)}"}
-        status, answer, _ = self.hub.request("POST", "/inbox/mark", {"action": "seen", "all": True}, headers)
-        assert status == 200, answer
+
+        def is_seen() -> bool:
+            status, answer, _ = self.hub.request("POST", "/inbox/mark", {"action": "seen", "all": True}, headers)
+            assert status in (200, 503), answer
+            return status == 200
+
+        wait_until(is_seen, why="the node reaches the service")
 
     def pushes(self) -> dict[str, int]:
         """How many pushes of each title have arrived at the push service."""
