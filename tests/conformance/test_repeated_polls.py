@@ -333,6 +333,33 @@ class TestThroughAProxy:
             assert post(port, sid, b"3").status == 200
             assert link.response().body == b"4two\x1e2"
 
+    def test_poll_that_is_held_later_has_its_own_time_limit(self) -> None:
+        """On the same connection, as of a client that keeps it, or of a proxy that shares it among clients."""
+        timeout_s = 1.0
+        options = ("--ping_interval_ms=60000", f"--ping_timeout_ms={timeout_s * 1000:.0f}")
+        with EngineProcess(*options) as engine, RawClient(engine.port) as link:
+            port = engine.port
+            sid = open_as(port, "", **PROXY)
+
+            def poll() -> None:
+                link.send_request("GET", f"{POLLING}&sid={sid}", b"", **PROXY)
+
+            assert post(port, sid, b"4one").status == 200
+            poll()
+            assert link.response().body == b"4one\x1e2"
+            assert post(port, sid, b"4two").status == 200
+            held_at_s = time.monotonic()
+            poll()
+            assert link.is_quiet(0.05)
+            assert post(port, sid, b"3").status == 200
+            assert link.response().body == b"4two\x1e2"
+            time.sleep(max(0.0, held_at_s + 0.8 * timeout_s - time.monotonic()))
+            poll()
+            assert link.is_quiet(0.4 * timeout_s)
+            assert post(port, sid, b"4three").status == 200
+            assert post(port, sid, b"3").status == 200
+            assert link.response().body == b"4three\x1e2"
+
     def test_http_1_0_is_the_sign_of_a_proxy_without_headers(self, port: int) -> None:
         """The default of nginx: HTTP/1.0, a connection per request, and no X-Forwarded-For."""
         sid = open_polling(port)

@@ -187,14 +187,14 @@ class Connection(ConnectionInput):
 
     # --- long polling, called by the engine ---
 
-    def hold_poll(self) -> None:
-        """Hold the waiting poll until a pong proves that the last response arrived."""
-        self.history.is_held = True
+    def hold_poll(self, until_s: float) -> None:
+        """Hold the waiting poll until a pong proves that the last response arrived, at the longest until `until_s`."""
+        self.history.held_until_s = until_s
         self.cork()
 
     def release_poll(self) -> None:
         """Continue with a held poll: it is the next one."""
-        self.history.is_held = False
+        self.history.held_until_s = None
         self.history.decide(0, is_waiting=False)
         self.uncork()
         if self.upgrade_state is UpgradeState.PROBED and self.out is None:

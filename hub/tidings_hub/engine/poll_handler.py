@@ -120,12 +120,14 @@ class PollHandler:
 
     def _hold(self, http_connection: HttpConnection, connection: Connection) -> None:
         _let_wait(http_connection, connection)
-        connection.hold_poll()
         wait_s = min(_PONG_WAIT_S, self.mount.options.ping_timeout_ms / 1000)
-        runtime.call_later(wait_s, self._on_pong_overdue, connection, http_connection)
+        until_s = runtime.now_s() + wait_s
+        connection.hold_poll(until_s)
+        runtime.call_later(wait_s, self._on_pong_overdue, connection, until_s)
 
-    def _on_pong_overdue(self, connection: Connection, http_connection: HttpConnection) -> None:
-        if connection.poll is http_connection and connection.history.is_held:
+    def _on_pong_overdue(self, connection: Connection, until_s: float) -> None:
+        # A later poll of the session may be held by now, even on the same connection. That one has time left.
+        if connection.history.held_until_s == until_s:
             self._end_unproven(connection)
 
     def _end_unproven(self, connection: Connection) -> None:

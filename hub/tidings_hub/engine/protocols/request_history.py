@@ -97,12 +97,13 @@ class RequestHistory:
 
     `packets_max`: packets per response. `response`: the last complete HTTP response; None if the client has it.
     `carrier`: the HTTP connection of the last poll. `is_proxied`: whether a proxy forwards the session's requests.
-    `needs_pings`: whether each response must contain a ping. `is_held`: whether the waiting poll waits for a pong.
+    `needs_pings`: whether each response must contain a ping. `held_until_s`: when the poll that waits for a pong is
+    overdue; None: none does.
     `keeps_connections`: whether the client sent several requests on one connection. `has_time_ids`: see `is_time_id`.
     """
 
     __slots__ = (
-        "_handshake_id", "_pings", "_poll_ids", "_posts", "_repeats", "carrier", "has_time_ids", "is_held",
+        "_handshake_id", "_pings", "_poll_ids", "_posts", "_repeats", "carrier", "has_time_ids", "held_until_s",
         "is_proxied", "keeps_connections", "needs_pings", "packets_max", "response",
     )  # fmt: skip
 
@@ -115,7 +116,7 @@ class RequestHistory:
         self.carrier: Carrier | None = None
         self.is_proxied = is_proxied
         self.needs_pings = False
-        self.is_held = False
+        self.held_until_s: float | None = None
         self.keeps_connections = False
         # The handshake's id until the first poll. If that has the same id, the client's ids identify nothing.
         self._handshake_id: int | None = handshake_id
@@ -126,6 +127,11 @@ class RequestHistory:
         self._repeats = 0
         # Pings in unproven responses whose pongs have not arrived.
         self._pings = 0
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the waiting poll waits for a pong."""
+        return self.held_until_s is not None
 
     def lacks_proof(self, poll_id: int) -> bool:
         """Whether only the state of the last poll's connection can show that its response arrived."""
