@@ -18,7 +18,7 @@ from tidings_notifications.core.sweep import DAY_MS
 from tidings_notifications.inbox.counts_cache import CountsCache
 from tidings_notifications.inbox.marking import MarkResult, delete_matching, mark_all, mark_ids
 from tidings_notifications.inbox.storing import BatchRules, store_batch
-from tidings_notifications.inbox.storing_unlocked import UnlockedBatch
+from tidings_notifications.inbox.storing_unlocked import store_unlocked
 from tidings_notifications.inbox.sweeping import BATCH, SweepBatch, SweepCounts, SweepRules
 from tidings_notifications.inbox.transactions import Inboxes, Result, write_locked
 from tidings_notifications.store import inbox_rows, notification_rows
@@ -203,7 +203,7 @@ class Inbox:
     ) -> tuple[list[Stored], bool] | None:
         if not self._database.has_driver_statements:
             return None
-        return UnlockedBatch(batch, rules, self._cache, now_ms).store(self._database)
+        return store_unlocked(self._database, batch, rules, self._cache, now_ms)
 
     def _write_locked(
         self, users: set[str], work: Callable[[Connection, Inboxes], Result], *, create: bool = True

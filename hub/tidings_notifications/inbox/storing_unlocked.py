@@ -19,8 +19,29 @@ from tidings_notifications.store.unlocked_batch import Assumptions, BatchState, 
 BATCH_MAX: Final = 50
 
 
+def store_unlocked(
+    database: Database, batch: Sequence[NewNotification], rules: BatchRules, cache: CountsCache, now_ms: int
+) -> tuple[list[Stored], bool] | None:
+    """Store notifications of known categories, in order. Returns their results, and whether there are events.
+
+    `cache`: counts of users, which may be outdated. None: nothing was written, since the batch is large, begins a
+    digest or repeats an old id, or since another transaction was faster. Then the inboxes have to be locked.
+
+    Raises:
+        TidingsError: see `Database.write`.
+    """
+    if len(batch) > BATCH_MAX or any(rules.categories[new.category].digest_s > 0 for new in batch):
+        return None
+    try:
+        with database.without_transaction() as connection:
+            return UnlockedBatch(batch, rules, cache, now_ms).store(connection)
+    except Overtaken:
+        cache.forget({new.user for new in batch})
+        return None
+
+
 class UnlockedBatch:
-    """One small batch of notifications of known categories. `cache`: counts of users, which may be outdated."""
+    """One small batch. `cache`: counts of users, which may be outdated."""
 
     def __init__(self, batch: Sequence[NewNotification], rules: BatchRules, cache: CountsCache, now_ms: int) -> None:
         self._batch, self._rules, self._cache, self._now_ms = batch, rules, cache, now_ms
@@ -28,23 +49,9 @@ class UnlockedBatch:
         self._users = {new.user for new in batch}
         self._keys: Keys = keys_of(batch, rules.categories)
 
-    def store(self, database: Database) -> tuple[list[Stored], bool] | None:
-        """Store it, in order. Returns the results, and whether there are events.
-
-        None: nothing was written, since the batch is large, begins a digest or repeats an old id, or since another
-        transaction was faster. Then the inboxes have to be locked.
-
-        Raises:
-            TidingsError: see `Database.write`.
-        """
-        if len(self._batch) > BATCH_MAX or any(category.digest_s > 0 for category in self._categories.values()):
-            return None
-        try:
-            with database.without_transaction() as connection:
-                return self._store_by_cache(connection) or self._store(connection)
-        except Overtaken:
-            self._cache.forget(self._users)
-            return None
+    def store(self, connection: Connection) -> tuple[list[Stored], bool] | None:
+        """Store it. See `store_unlocked`. Each statement commits by itself."""
+        return self._store_by_cache(connection) or self._store(connection)
 
     def _store_by_cache(self, connection: Connection) -> tuple[list[Stored], bool] | None:
         """Write it without a read. None: nothing was written, since something is not known or outdated."""

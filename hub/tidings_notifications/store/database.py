@@ -29,6 +29,8 @@ ATTEMPTS_MAX = 8
 # Its other transactions may wait for the same locks, and would keep them one after the other.
 LOCK_MAX_S = 5
 _WRITES = "tidings_writes"
+# As many connections as the pool has. A server that sends something on each new one must not cause more.
+_REPLACED_MAX = 15
 
 
 class Overtaken(Exception):
@@ -152,12 +154,13 @@ class Database:
 
         The result of a first statement that writes would otherwise be unknown. A ping would be one more round trip.
         """
-        connection = self.engine.connect()
-        while _was_closed(connection):
+        for _ in range(_REPLACED_MAX):
+            connection = self.engine.connect()
+            if not _was_closed(connection):
+                return connection
             connection.invalidate()
             connection.close()
-            connection = self.engine.connect()
-        return connection
+        return self.engine.connect()
 
     def _create_file(self) -> int:
         """Create the file of SQLite unless it exists. Returns its inode."""
@@ -194,6 +197,8 @@ class Database:
 def _was_closed(connection: Connection) -> bool:
     """Whether PostgreSQL has closed an idle connection: only then something waits to be read."""
     driver: Any = connection.connection.driver_connection
+    if driver.closed:
+        return True
     poll = select.poll()
     poll.register(driver.fileno(), select.POLLIN)
     return bool(poll.poll(0))
