@@ -278,6 +278,17 @@ class CountedLeases(SharedLeases):
         return super().__call__(name, holder, lease_s=lease_s)
 
 
+class AwayLeases(SharedLeases):
+    """Leases of a broker that does not answer."""
+
+    is_away = True
+
+    def __call__(self, name: str, holder: str, *, lease_s: float) -> LeaseReply:
+        if self.is_away:
+            raise Unavailable("the broker is away")
+        return super().__call__(name, holder, lease_s=lease_s)
+
+
 def test_rejected_messages_use_bounded_memory(shared_rabbit: RabbitProcess, url: str, queue: str) -> None:
     store, metrics = store_of(), Metrics()
     with running(ingress_of(url, into(store), metrics)):
@@ -295,6 +306,28 @@ def test_rejected_messages_use_bounded_memory(shared_rabbit: RabbitProcess, url:
         wait_until(lambda: metrics.ingress_dead == {"too_large": 20}, within_s=30)
     assert metrics.ingress_reconnects == 0
     assert len(letters(shared_rabbit, queue)) == 20
+
+
+def test_messages_behind_one_that_waits_use_bounded_memory(shared_rabbit: RabbitProcess, url: str, queue: str) -> None:
+    store, metrics, leases = store_of(), Metrics(), AwayLeases()
+    with running(ingress_of(url, into(store), metrics)):
+        pass
+    emit(url, "first")
+    channel = shared_rabbit.channel()
+    channel.basic_get(queue, no_ack=False)
+    # It returns to the queue, marked as redelivered.
+    channel.connection.client.close()
+    for _ in range(20):
+        put(shared_rabbit, queue, b"y" * 500_000)
+    with running(ingress_of(url, into(store), metrics, leases=leases, heartbeat_s=2)):
+        wait_until(lambda: metrics.ingress_consumed >= 3)
+        # Longer than two heartbeats.
+        with pytest.raises(AssertionError, match="within"):
+            wait_until(lambda: metrics.ingress_consumed > 5, within_s=6)
+        leases.is_away = False
+        wait_until(lambda: metrics.ingress_dead == {"too_large": 20}, within_s=30)
+    assert metrics.ingress_reconnects == 0
+    assert ids(store) == ["first"]
 
 
 def test_deleted_dead_letter_queue_is_declared_again(shared_rabbit: RabbitProcess, url: str, queue: str) -> None:

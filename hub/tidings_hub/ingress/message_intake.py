@@ -78,7 +78,7 @@ class MessageIntake:
     def forget(self) -> None:
         """Forget all messages, because the connection has broken: the queue delivers them again."""
         self._arrived: deque[Any] = deque()
-        # Bytes that were received since the last `work`.
+        # Bytes of `_arrived`. They may wait for as long as the broker is away.
         self.arrived_bytes = 0
         self._backlog: Backlog[Any, QueuedPublication] = Backlog(
             _pause_s, step_max=STEP_MAX, step_max_bytes=STEP_MAX_BYTES
@@ -107,7 +107,7 @@ class MessageIntake:
         """Append a message of kombu. It is not read before its turn."""
         self._metrics.ingress_consumed += 1
         self._arrived.append(message)
-        self.arrived_bytes += len(message.body or b"")
+        self.arrived_bytes += _size_bytes(message)
 
     def wait_s(self, now_s: float, *, most_s: float) -> float:
         """Seconds until there is something to do, at most `most_s`."""
@@ -121,7 +121,6 @@ class MessageIntake:
         Raises:
             One of the connection's `errors`: a message could not be acknowledged.
         """
-        self.arrived_bytes = 0
         self._dead_letters.acknowledge()
         for message, outcome in self._handover.pop_outcomes():
             self._settle(message, outcome)
@@ -131,9 +130,9 @@ class MessageIntake:
                 if self._backlog or not self._handle_alone(message):
                     break
                 self._postponed, self._due_s = 0, 0.0
-                self._arrived.popleft()
+                self._pop_arrived()
             else:
-                self._arrived.popleft()
+                self._pop_arrived()
                 queued = self._read(message)
                 if isinstance(queued, TidingsError):
                     self._dead_letters.add(message, queued)
@@ -142,6 +141,9 @@ class MessageIntake:
                 else:
                     self._backlog.add(message, queued)
         self._publish_due()
+
+    def _pop_arrived(self) -> None:
+        self.arrived_bytes -= _size_bytes(self._arrived.popleft())
 
     def _read(self, message: Any) -> QueuedPublication | QueuedNotification | TidingsError:
         if message.compression:
@@ -214,6 +216,10 @@ class MessageIntake:
             *(logger, logging.WARNING, f"ingress {self._name} held"),
             *("ingress %s: publications wait, in their order: %s", self._name, error),
         )
+
+
+def _size_bytes(message: Any) -> int:
+    return len(message.body or b"")
 
 
 def _pause_s(attempt: int) -> float:

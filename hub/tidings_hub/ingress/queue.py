@@ -34,11 +34,11 @@ logger = logging.getLogger("tidings.ingress")
 _READ_TIMEOUT_S = 0.5
 _HEARTBEAT_S = 1.0
 _CONNECT_S = 5.0
-# Messages that are received before those already received are handled. Most of them are far smaller.
+# Messages that are received before those already received are handled. One may be as large as RabbitMQ allows.
 _ARRIVED_MAX_BYTES = 1_048_576
 # How long dead letters may use up `prefetch`. They wait for milliseconds, except during an alarm.
 _CROWDED_S = 1.0
-# Between two looks at the dead letters while they use up dead_waiting_max_bytes.
+# Between two looks whether there is room to receive again.
 _FULL_S = 0.05
 # How long a stopping node keeps trying to publish the messages it has received.
 _STOP_S = 5.0
@@ -234,8 +234,8 @@ class QueueIngress:
                 is_done = not self._intake and not self._dead_letters
                 if is_done or self._intake.held_count or now_s >= end_s:
                     return
-            if self._dead_letters.waiting_bytes >= self._source.dead_waiting_max_bytes:
-                heartbeat_at_s = self._wait_for_dead_letters(link, heartbeat_at_s)
+            if self._is_full():
+                heartbeat_at_s = self._wait_for_room(link, heartbeat_at_s)
             else:
                 if now_s >= heartbeat_at_s:
                     link.check_heartbeat()
@@ -276,7 +276,12 @@ class QueueIngress:
             consumer.consume()
             self._waited_before = len(self._dead_letters)
 
-    def _wait_for_dead_letters(self, link: QueueConnection, heartbeat_at_s: float) -> float:
+    def _is_full(self) -> bool:
+        """Whether dead letters that wait, or messages behind a redelivered one that waits, use up their memory."""
+        are_letters_full = self._dead_letters.waiting_bytes >= self._source.dead_waiting_max_bytes
+        return are_letters_full or self._intake.arrived_bytes >= _ARRIVED_MAX_BYTES
+
+    def _wait_for_room(self, link: QueueConnection, heartbeat_at_s: float) -> float:
         """Receive nothing, so that memory stays bounded. Returns the time of the next heartbeat."""
         now_s = time.monotonic()
         if now_s >= heartbeat_at_s:
