@@ -1,3 +1,4 @@
+import { userOf } from "../core/token_user.js";
 import { ElementConnection } from "./connection.js";
 
 // Modules are also imported where pages are rendered, without a DOM.
@@ -11,6 +12,7 @@ const NONE = Object.freeze({ items: [], counts: { unseen: 0, unread: 0 }, error:
 
 /** An element with an inbox: the one in its property `inbox`, or one that it opens itself while it is in a page. */
 export class ConnectedElement extends Base {
+  static observedAttributes = ["url", "token", "token-url"];
   /** @type {InboxStore | undefined} */
   #store;
   /** @type {import("./connection.js").ElementHub | undefined} */
@@ -20,6 +22,8 @@ export class ConnectedElement extends Base {
   /** @type {Snapshot} what is shown while there is no store */
   #unopened = { ...NONE, state: "loading" };
   #unfollow = () => {};
+  /** Attributes are also set before the element is in a page, and when its class is defined. */
+  #isInPage = false;
 
   /** @returns {InboxStore | undefined} */
   get inbox() {
@@ -58,15 +62,42 @@ export class ConnectedElement extends Base {
       delete early[name];
       early[name] = value;
     }
+    this.#isInPage = true;
     this.#show(this.#store);
     void this.#connect();
   }
 
   disconnectedCallback() {
+    this.#isInPage = false;
     this.#unfollow();
     if (this.#connection) {
       this.inbox = undefined;
     }
+  }
+
+  /**
+   * Another user may be meant. The list of the last one is closed at once.
+   *
+   * @param {string} name
+   * @param {string | null} before
+   * @param {string | null} value
+   */
+  attributeChangedCallback(name, before, value) {
+    const isOwn = this.#connection !== undefined || !(this.#store || this.#hub);
+    if (this.#isInPage && isOwn && before !== value && !(name === "token" && this.#isRenewal(before, value))) {
+      this.inbox = undefined;
+      void this.#connect();
+    }
+  }
+
+  /**
+   * @param {string | null} before
+   * @param {string | null} token
+   * @returns {boolean} whether it is for the same user, whose connection asks for it before the last one expires
+   */
+  #isRenewal(before, token) {
+    const user = userOf(token);
+    return user !== undefined && user === userOf(before) && this.snapshot.state === "ready";
   }
 
   /** The snapshot is another one. */

@@ -55,7 +55,8 @@ async function tokenOf(element) {
   if (url === null) {
     return element.getAttribute("token") ?? "";
   }
-  const response = await fetch(url);
+  // Whatever the backend says: from the cache it might be the last user's.
+  const response = await fetch(url, { cache: "no-store" });
   if (!response.ok) {
     throw new Error(`${response.status} ${url}`);
   }

@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @contextmanager
-def serve_pages(files: dict[str, Callable[[], str]]) -> Iterator[str]:
-    """Run a web server of a backend; yields its address."""
+def serve_pages(files: dict[str, Callable[[], str]], headers: dict[str, str] | None = None) -> Iterator[str]:
+    """Run a web server of a backend; yields its address. `headers`: more of each response."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -19,6 +19,8 @@ def serve_pages(files: dict[str, Callable[[], str]]) -> Iterator[str]:
             self.send_response(404 if content is None else 200)
             self.send_header("Content-Type", "text/html; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
 
