@@ -12,8 +12,14 @@ from tidings_notifications.core.notification import WEB_PUSH, NewNotification, P
 from tidings_notifications.inbox.counts_cache import CountsCache
 from tidings_notifications.inbox.storing import BatchRules
 from tidings_notifications.store.database import Connection, Database, Overtaken
-from tidings_notifications.store.inbox_rows import add_inboxes
-from tidings_notifications.store.unlocked_batch import Assumptions, BatchState, NewRows, read_state, write
+from tidings_notifications.store.unlocked_batch import (
+    Assumptions,
+    BatchState,
+    NewRows,
+    add_inboxes,
+    read_state,
+    write,
+)
 
 # Of a larger batch, most likely one inbox changes in between. Then everything is read again.
 BATCH_MAX: Final = 50

@@ -55,6 +55,8 @@ class Database:
         self.is_postgresql = self.engine.dialect.name == "postgresql"
         # Whether `without_transaction` can be used: PostgreSQL with psycopg.
         self.has_driver_statements = has_driver_statements(self.engine)
+        # For it alone. SQLAlchemy would change the mode of another connection twice for each use.
+        self._autocommit = open_engine(url, isolation_level="AUTOCOMMIT") if self.has_driver_statements else None
         # How often a transaction began again, because another one was in its way.
         self.retries = 0
         if self.is_sqlite:
@@ -63,6 +65,9 @@ class Database:
             sa.event.listen(self.engine, "begin", _on_begin)
         if self.is_postgresql:
             sa.event.listen(self.engine, "connect", partial(_limit_locks, int(lock_max_s * 1000)))
+        if self._autocommit is not None:
+            sa.event.listen(self._autocommit, "connect", partial(_limit_locks, int(lock_max_s * 1000)))
+            sa.event.listen(self._autocommit, "connect", _plan_for_few_rows)
 
     def read(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work` in a transaction that reads.
@@ -137,7 +142,7 @@ class Database:
             Overtaken: another transaction was in the way, or the connection broke. Otherwise see `write`.
         """
         try:
-            with self._open_connection().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            with self._open_connection() as connection:
                 yield connection
         except sa.exc.DBAPIError as error:
             if isinstance(error, sa.exc.IntegrityError) or error.connection_invalidated or can_be_retried(error):
@@ -148,19 +153,22 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+        if self._autocommit is not None:
+            self._autocommit.dispose()
 
     def _open_connection(self) -> Connection:
         """A connection of the pool that PostgreSQL has not closed while it was idle.
 
         The result of a first statement that writes would otherwise be unknown. A ping would be one more round trip.
         """
+        engine = self._autocommit or self.engine
         for _ in range(_REPLACED_MAX):
-            connection = self.engine.connect()
+            connection = engine.connect()
             if not _was_closed(connection):
                 return connection
             connection.invalidate()
             connection.close()
-        return self.engine.connect()
+        return engine.connect()
 
     def _create_file(self) -> int:
         """Create the file of SQLite unless it exists. Returns its inode."""
@@ -224,6 +232,18 @@ def _limit_locks(max_ms: int, connection: Any, _record: object) -> None:
             cursor.execute(f"SET SESSION {name} = {max_ms}")
     # Otherwise the pool rolls it back.
     connection.commit()
+
+
+def _plan_for_few_rows(connection: Any, _record: object) -> None:
+    """Let PostgreSQL find each row by its index, with one plan for all batches.
+
+    By itself it plans for the size that the tables have at the first batches. While they are small, that is to read all
+    of their rows, and the plan remains until the next ANALYZE: each batch then costs more than the one before.
+    """
+    with connection.cursor() as cursor:
+        for name in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin"):
+            cursor.execute(f"SET SESSION {name} = off")
+        cursor.execute("SET SESSION plan_cache_mode = force_generic_plan")
 
 
 def _on_begin(connection: Connection) -> None:

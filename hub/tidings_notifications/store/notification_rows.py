@@ -26,7 +26,8 @@ _STATE = sa.select(_n.id, _n.place, _n.seen_ms, _n.read_ms, _n.archived_ms)
 VISIBLE = (Place.INBOX, Place.ARCHIVED)
 # The fields of `Collapsible`, and what a later notification replaces or digests.
 COLLAPSIBLE = (_n.id, _n.user_id, _n.collapse_key, _n.place, _n.seen_ms, _n.count, _n.due_ms, _n.expires_ms)
-IS_OPEN = _n.read_ms.is_(None) & _n.place.in_((Place.INBOX, Place.WAITING))
+# Not `in_`: SQLAlchemy writes its list only at the execution, and a `DriverStatement` has its text before.
+IS_OPEN = _n.read_ms.is_(None) & ((_n.place == Place.INBOX) | (_n.place == Place.WAITING))
 # Keys in one statement. SQLite and PostgreSQL have limits for the number of values.
 KEYS_MAX = 1000
 

@@ -87,7 +87,7 @@ def read_state(
 ) -> BatchState:
     """What a batch for these users depends on."""
     values = {"users": sorted(users), "idempotency_keys": idempotency_keys, "collapse_keys": collapse_keys}
-    inboxes, keys, collapsible, off, subscribed, waiting = connection.execute(_read(), values).one()
+    inboxes, keys, collapsible, off, subscribed, waiting = _read().execute(connection, values).fetchone()
     return BatchState(
         inboxes={row[0]: InboxCounts(*row) for row in inboxes or ()},
         stored_keys={key: (id_, created_ms) for key, id_, created_ms in keys or ()},
@@ -132,12 +132,26 @@ def write(connection: sa.Connection, rows: NewRows, now_ms: int, assumed: Assump
         raise
 
 
+def add_inboxes(connection: sa.Connection, users: Collection[str]) -> None:
+    """Insert the rows of users that have none, in one statement."""
+    _add_inboxes().execute(
+        connection, {"inboxes": to_json(count_values([InboxCounts(user) for user in sorted(users)]))}
+    )
+
+
 @cache
-def _read() -> sa.Select[Any]:
+def _add_inboxes() -> DriverStatement:
+    rows = rows_from_json(inbox_table, _COUNTS, parameter="inboxes")
+    insert = postgresql.insert(inbox_table).from_select(_COUNTS, sa.select(*rows.c))
+    return DriverStatement(insert.on_conflict_do_nothing())
+
+
+@cache
+def _read() -> DriverStatement:
     users = sa.bindparam("users", type_=postgresql.ARRAY(sa.Text))
     subscriber = push_subscription_table.c.user_id
     is_collapsible = (_n.collapse_key == sa.any_(_uuids_of("collapse_keys"))) & notification_rows.IS_OPEN
-    return sa.select(
+    query = sa.select(
         _json_of(*(_inbox[name] for name in _COUNTS), where=_inbox.user_id == sa.any_(users)),
         _json_of(
             *(_n.idempotency_key, _n.id, _n.created_ms),
@@ -154,6 +168,7 @@ def _read() -> sa.Select[Any]:
             where=_delivery.notification_id.in_(sa.select(_n.id).where(is_collapsible)) & delivery_rows.IS_WAITING,
         ),
     )
+    return DriverStatement(query)
 
 
 def _json_of(*columns: sa.Column[Any], where: sa.ColumnElement[bool], order: Any = None) -> Any:

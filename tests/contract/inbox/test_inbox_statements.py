@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from support.inbox import InboxBench, notification
+from collections.abc import Callable
+
+import sqlalchemy as sa
+
+from support.inbox import InboxBench, empty_database, notification, open_bench
+from support.processes.database import Database
 from support.statements import observed_statements
 from tidings_notifications.core.notification import NewNotification
 from tidings_notifications.inbox.storing_unlocked import BATCH_MAX
@@ -49,3 +54,27 @@ def _statements(bench: InboxBench, batch: list[NewNotification]) -> dict[str, in
     with observed_statements(bench.database.engine, before=count):
         bench.store(*batch)
     return counts
+
+
+def test_plans_of_small_batches_find_rows_by_index_also_if_the_tables_were_empty_at_the_first_one(
+    database_of: Callable[[str], Database],
+) -> None:
+    """PostgreSQL keeps such a plan until it analyzes the tables. To read all rows costs more with each batch."""
+    bench = open_bench(empty_database(database_of("postgresql")))
+    try:
+        for number in range(20):
+            # The second user's counts are not known.
+            bench.store(notification(), notification(user=str(number)))
+        with bench.database.without_transaction() as connection:
+            prepared = connection.execute(
+                sa.text("SELECT name, CAST(cardinality(parameter_types) AS INTEGER) FROM pg_prepared_statements")
+            ).all()
+            plans = [
+                "\n".join(connection.scalars(sa.text(f"EXPLAIN EXECUTE {name}({', '.join(['NULL'] * count)})")))
+                for name, count in prepared
+                if count > 1
+            ]
+        assert len(plans) == 2, "the read and the write"
+        assert [plan for plan in plans if "Seq Scan" in plan or "Hash" in plan] == []
+    finally:
+        bench.database.close()

@@ -82,7 +82,7 @@ def open_engine(url: str, **options: Any) -> Engine:
         engine_options: dict[str, Any] = {"pool_recycle": SILENCE_S // 2} | options
         if parsed.get_backend_name() != "sqlite":
             # The connection that was used last is used first: its statements are prepared.
-            engine_options |= {"isolation_level": "READ COMMITTED", "pool_use_lifo": True}
+            engine_options = {"isolation_level": "READ COMMITTED", "pool_use_lifo": True} | engine_options
         engine: Engine = sa.create_engine(parsed, connect_args=connect_options, hide_parameters=True, **engine_options)
     except sa.exc.NoSuchModuleError as error:
         raise BadConfig(_UNSUPPORTED) from error
