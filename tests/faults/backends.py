@@ -97,7 +97,9 @@ class Backends:
 
     def report(self, **more: object) -> None:
         counts = {"acked": self.acked, "refused": self.refused, "duplicates": self.duplicates}
-        print(json.dumps({**counts, **more}), flush=True)
+        # One write for the whole line: `print` writes the end of the line apart, and two threads report.
+        sys.stdout.write(json.dumps({**counts, **more}) + "\n")
+        sys.stdout.flush()
 
 
 def main() -> None:
