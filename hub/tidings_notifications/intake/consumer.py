@@ -108,6 +108,7 @@ class StreamConsumer:
                 announce_at_s = now_s + ANNOUNCE_S
                 self._stream.announce()
             self._process(self._stream.read())
+        self._stream.flush()
 
     def _process(self, entries: Sequence[Entry]) -> None:
         self._metrics.received.inc(len(entries))

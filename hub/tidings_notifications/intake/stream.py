@@ -90,6 +90,8 @@ class NotificationStream:
         self._rules = rules
         self._script = load_script("tidings_notifications.intake", "take_pending.lua")
         self._connection: RedisConnection | None = None
+        # The commands that the next call sends first, and the number of their replies.
+        self._unsent, self._unsent_replies = b"", 0
 
     def open(self) -> None:
         """Connect, publish the rules for emitters, and create the group if it does not exist."""
@@ -132,12 +134,24 @@ class NotificationStream:
         ]
 
     def finish(self, stored: Sequence[Entry], dead: Sequence[DeadLetter] = ()) -> None:
-        """Remove entries that were stored, and move those that cannot be to the dead-letter stream, in one step."""
+        """Remove entries that were stored, and move those that cannot be to the dead-letter stream, in one step.
+
+        The next call does so, most likely a `read`, which saves a round trip. `close` drops it: then the entries are
+        taken again, and the store knows their ids.
+        """
         ids = [entry.id for entry in stored] + [letter.entry.id for letter in dead]
         if not ids:
             return
         letters = [self._dead_letter_command(letter) for letter in dead]
-        self._transaction(*letters, pack(b"XACK", self._key, GROUP, *ids), pack(b"XDEL", self._key, *ids))
+        removal = (pack(b"XACK", self._key, GROUP, *ids), pack(b"XDEL", self._key, *ids))
+        packed, count = _transaction_of(*letters, *removal)
+        self._unsent += packed
+        self._unsent_replies += count
+
+    def flush(self) -> None:
+        """Send what `finish` has left to the next call."""
+        if self._unsent:
+            self._call(b"", 0)
 
     def touch(self) -> None:
         """Show the other consumers that this one lives, while it cannot read further entries."""
@@ -154,6 +168,7 @@ class NotificationStream:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        self._unsent, self._unsent_replies = b"", 0
 
     def _read_command(self, options: Sequence[bytes], since: bytes) -> bytes:
         return pack(b"XREADGROUP", b"GROUP", GROUP, self._consumer, *options, b"STREAMS", self._key, since)
@@ -169,16 +184,25 @@ class NotificationStream:
         return pack(b"XADD", self._dead_key, *limit, b"*", *(part for pair in fields.items() for part in pair))
 
     def _transaction(self, *commands: bytes) -> None:
-        count = len(commands) + 2
-        replies = self._call(b"".join((pack(b"MULTI"), *commands, pack(b"EXEC"))), count)
-        for reply in (*replies, *(replies[-1] if isinstance(replies[-1], list) else ())):
-            self._checked(reply)
+        for reply in self._call(*_transaction_of(*commands)):
+            self._checked_all(reply)
 
     def _call(self, packed: bytes, count: int = 1, *, wait_s: float = 0.0, script: bool = False) -> list[Any]:
         if self._connection is None:
             raise ConnectionLost(f"{self.name} is not connected", sent=False)
         scripts = [self._script] if script else []
-        return self._connection.call(packed, count, scripts, deadline_s=time.monotonic() + _REPLY_S + wait_s)
+        first, first_count = self._unsent, self._unsent_replies
+        self._unsent, self._unsent_replies = b"", 0
+        deadline_s = time.monotonic() + _REPLY_S + wait_s
+        replies = self._connection.call(first + packed, first_count + count, scripts, deadline_s=deadline_s)
+        for reply in replies[:first_count]:
+            self._checked_all(reply)
+        return replies[first_count:]
+
+    def _checked_all(self, reply: Any) -> None:
+        """Check a reply in a transaction. That of EXEC has the replies of the commands."""
+        for each in (reply, *(reply if isinstance(reply, list) else ())):
+            self._checked(each)
 
     def _checked(self, reply: Any) -> Any:
         if isinstance(reply, Exception):
@@ -189,6 +213,11 @@ class NotificationStream:
         """An error reply: a lost group or script, another master, no memory, a missing right. `open` may mend it."""
         self.close()
         return ConnectionLost(f"{self.name} rejected a command: {error}"[:300], sent=True)
+
+
+def _transaction_of(*commands: bytes) -> tuple[bytes, int]:
+    """The commands in a transaction, and the number of its replies."""
+    return b"".join((pack(b"MULTI"), *commands, pack(b"EXEC"))), len(commands) + 2
 
 
 def _body_of(fields: Any) -> bytes | None:

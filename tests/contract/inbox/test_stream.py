@@ -8,6 +8,7 @@ import pytest
 
 from support.processes.redis import RedisProcess
 from support.waiting import wait_until
+from tidings.redis_client.connection import ConnectionLost
 from tidings.redis_client.keys import RedisKeys
 from tidings.redis_client.url import RedisAddress
 from tidings_notifications.intake import stream as module
@@ -77,3 +78,46 @@ def test_entries_that_ended_a_service_by_their_size_are_taken_one_by_one(
         second.finish(entries)
     assert [[len(body) for body in part] for part in bodies] == [*[[module.CARRIED_MAX_BYTES]] * 3, [4]]
     assert second.length() == 0
+
+
+def test_finished_entries_are_removed_with_the_next_read(redis: RedisProcess, open_stream: Open) -> None:
+    stream = open_stream()
+    append(redis, "a")
+    stream.finish(stream.read())
+    append(redis, "b")
+    with redis.client() as client:
+        assert client.xlen(KEYS.notifications) == 2
+        assert [entry.body for entry in stream.read()] == [b"b"]
+        assert client.xlen(KEYS.notifications) == 1
+        assert client.xpending(KEYS.notifications, module.GROUP)["pending"] == 1
+
+
+def test_finished_entries_are_removed_at_the_end(redis: RedisProcess, open_stream: Open) -> None:
+    stream = open_stream()
+    append(redis, "a")
+    stream.finish(stream.read())
+    stream.flush()
+    with redis.client() as client:
+        assert client.xlen(KEYS.notifications) == 0
+
+
+def test_entries_that_were_finished_on_a_broken_connection_are_taken_again(
+    redis: RedisProcess, open_stream: Open
+) -> None:
+    stream = open_stream()
+    append(redis, "a")
+    stream.finish(stream.read())
+    stream.open()
+    assert [entry.body for entry in stream.take_pending(Own.AFTER_BREAK)] == [b"a"]
+
+
+def test_error_in_the_removal_of_finished_entries_is_that_of_the_next_call(
+    redis: RedisProcess, open_stream: Open
+) -> None:
+    stream = open_stream()
+    append(redis, "a")
+    stream.finish(stream.read())
+    with redis.client() as client:
+        client.set(KEYS.notifications, "no stream")
+    with pytest.raises(ConnectionLost, match="WRONGTYPE"):
+        stream.flush()
