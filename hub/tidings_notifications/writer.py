@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from tidings.errors import HubError, TidingsError
 from tidings.wire.notification import Notification
 from tidings_notifications.core.notification import NewNotification, State, Stored
-from tidings_notifications.inbox import Inbox
+from tidings_notifications.inbox import EventPublisher, Inbox
 from tidings_notifications.metrics import ServiceMetrics
 
 
@@ -20,7 +20,7 @@ class NotificationWriter:
         self._metrics = metrics
 
     def store(
-        self, notifications: Sequence[Notification], *, on_events: Callable[[], None] | None = None
+        self, notifications: Sequence[Notification], *, publisher: EventPublisher | None = None
     ) -> list[Stored | TidingsError]:
         """Store a batch in one transaction. Returns a result for each notification, in order. See `Inbox.store`.
 
@@ -30,7 +30,7 @@ class NotificationWriter:
         started_s = time.monotonic()
         try:
             new = [new_notification(item) for item in notifications]
-            results = self._inbox.store(new, now_ms(), on_events=on_events)
+            results = self._inbox.store(new, now_ms(), publisher=publisher)
         except HubError:
             self._metrics.database_errors.inc()
             raise

@@ -674,6 +674,28 @@ def test_what_cannot_be_published_at_once_is_left_to_the_thread_of_the_relay(ben
         wait_until(lambda: bench.data() == [1, 2], why="the relay's thread publishes both, in order")
 
 
+def test_only_a_relay_that_has_published_everything_says_so(bench: Bench) -> None:
+    publisher = Faulty(bench.broker, {})
+    relay = bench.relay(publisher, interval_s=3_600)
+    is_at_once = bench.database.kind in ("postgresql", "sqlite")
+    insert_unnoticed(bench, 1)
+    assert relay.publish_now() == is_at_once
+    publisher.errors["orders:1"] = BadRequest("not this one")
+    insert_unnoticed(bench, 2)
+    insert_unnoticed(bench, 3, channel="orders:2")
+    assert not relay.publish_now(), "one is a dead letter"
+    publisher.errors["orders:1"] = Internal("a fault of the hub")
+    insert_unnoticed(bench, 4)
+    insert_unnoticed(bench, 5, channel="orders:2")
+    assert not relay.publish_now(), "one is postponed"
+    insert_unnoticed(bench, 6, channel="orders:2")
+    assert not relay.publish_now(), "its channel is paused"
+    relay.stop()
+    insert_unnoticed(bench, 7, channel="orders:3")
+    assert not bench.relay(batch=1).publish_now(), "there may be more"
+    assert not relay.publish_now(), "it has ended"
+
+
 def test_rows_of_a_shard_that_another_relay_has_are_left_to_the_thread_of_the_relay(bench: Bench) -> None:
     relay = bench.relay(interval_s=0.05)
     other = OutboxStore(bench.relay()._engine, bench.table, publication_max_bytes=100)

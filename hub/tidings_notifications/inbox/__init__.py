@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tidings_notifications.inbox.inbox import Inbox
+from tidings_notifications.inbox.inbox import EventPublisher, Inbox
 
-__all__ = ["Inbox"]
+__all__ = ["EventPublisher", "Inbox"]

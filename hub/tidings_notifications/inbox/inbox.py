@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
+from tidings.contrib.outbox.written_rows import WrittenRow, are_of_different_channels
 from tidings.errors import BadRequest, TidingsError
 from tidings.wire.payload import MAX_BYTES
 from tidings_notifications.core.counts import InboxCounts
@@ -18,7 +20,7 @@ from tidings_notifications.core.sweep import DAY_MS
 from tidings_notifications.inbox.counts_cache import CountsCache
 from tidings_notifications.inbox.marking import MarkResult, delete_matching, mark_all, mark_ids
 from tidings_notifications.inbox.storing import BatchRules, store_batch
-from tidings_notifications.inbox.storing_unlocked import store_unlocked
+from tidings_notifications.inbox.storing_unlocked import StoredBatch, store_unlocked
 from tidings_notifications.inbox.sweeping import BATCH, SweepBatch, SweepCounts, SweepRules
 from tidings_notifications.inbox.transactions import Inboxes, Result, write_locked
 from tidings_notifications.store import inbox_rows, notification_rows
@@ -27,6 +29,16 @@ from tidings_notifications.store.database import Connection, Database
 KEEP_DAYS = 90
 # A sweep ends after so many transactions. The next one continues.
 SWEEP_BATCHES = 100
+
+
+class EventPublisher(Protocol):
+    """Publishes events in the thread that has committed them. What it cannot publish it leaves to another thread."""
+
+    def publish_written(self, events: Sequence[WrittenRow], started_s: float) -> bool:
+        """Publish these events, which are the first of their channels. See `Relay.publish_written`."""
+
+    def publish_now(self) -> bool:
+        """Publish what waits. See `Relay.publish_now`."""
 
 
 class Inbox:
@@ -57,11 +69,12 @@ class Inbox:
         self._ids_lock = threading.Lock()
 
     def store(
-        self, batch: Sequence[NewNotification], now_ms: int, *, on_events: Callable[[], None] | None = None
+        self, batch: Sequence[NewNotification], now_ms: int, *, publisher: EventPublisher | None = None
     ) -> list[Stored | TidingsError]:
         """Store notifications in order, in one transaction. Returns one result for each, in order.
 
-        A notification of an unknown category has an error in its place. `on_events`: in place of the inbox' own.
+        A notification of an unknown category has an error in its place. `publisher`: publishes the events in this
+        thread; without one, `on_events` is called.
         """
         rules = BatchRules(dict(self.categories), self._next_id, self._event_max_bytes)
         known = [new for new in batch if new.category in rules.categories]
@@ -69,14 +82,15 @@ class Inbox:
         def work(connection: Connection, inboxes: Inboxes) -> tuple[list[Stored], bool]:
             return store_batch(connection, inboxes, known, rules, now_ms)
 
-        results: list[Stored] = []
-        has_events = False
+        stored = StoredBatch([])
         if known:
-            stored = self._store_unlocked(known, rules, now_ms)
-            results, has_events = stored or self._write_locked({new.user for new in known}, work)
-        if has_events:
-            (on_events or self._on_events)()
-        in_order = iter(results)
+            unlocked = self._store_unlocked(known, rules, now_ms)
+            stored = unlocked or StoredBatch(*self._write_locked({new.user for new in known}, work))
+        if stored.has_events and publisher is not None:
+            self._publish(stored, publisher)
+        elif stored.has_events:
+            self._on_events()
+        in_order = iter(stored.results)
         return [
             next(in_order) if new.category in rules.categories else unknown_category(new.category, rules.categories)
             for new in batch
@@ -198,12 +212,15 @@ class Inbox:
             self._on_events()
         return result
 
-    def _store_unlocked(
-        self, batch: Sequence[NewNotification], rules: BatchRules, now_ms: int
-    ) -> tuple[list[Stored], bool] | None:
+    def _store_unlocked(self, batch: Sequence[NewNotification], rules: BatchRules, now_ms: int) -> StoredBatch | None:
         if not self._database.has_driver_statements:
             return None
         return store_unlocked(self._database, batch, rules, self._cache, now_ms)
+
+    def _publish(self, stored: StoredBatch, publisher: EventPublisher) -> None:
+        are_first = bool(stored.events) and are_of_different_channels(stored.events)
+        if publisher.publish_written(stored.events, stored.started_s) if are_first else publisher.publish_now():
+            self._cache.set_published(stored.versions)
 
     def _write_locked(
         self, users: set[str], work: Callable[[Connection, Inboxes], Result], *, create: bool = True

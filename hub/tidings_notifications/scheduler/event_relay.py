@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from tidings.contrib.outbox import Relay
+from tidings.contrib.outbox.written_rows import WrittenRow
 from tidings.errors import TidingsError
 from tidings.publishers.base import Publisher
 from tidings_notifications.metrics import ServiceMetrics
@@ -43,9 +45,13 @@ class EventRelay:
         """Publish what was committed. From any thread."""
         self._relay.wake()
 
-    def publish_now(self) -> None:
-        """Publish in this thread what it has committed, if that is few. Otherwise the same as `wake`."""
-        self._relay.publish_now()
+    def publish_now(self) -> bool:
+        """Publish in this thread what waits, if that is few. Otherwise the same as `wake`. See `Relay.publish_now`."""
+        return self._relay.publish_now()
+
+    def publish_written(self, events: Sequence[WrittenRow], started_s: float) -> bool:
+        """Publish in this thread events that it has committed. See `Relay.publish_written`."""
+        return self._relay.publish_written(events, started_s=started_s)
 
     def drain(self, deadline_s: float) -> None:
         """Wait until every event is published, but not longer than `deadline_s`, a time of `time.monotonic`."""

@@ -127,7 +127,7 @@ class ServiceParts:
         return StreamConsumer(
             stream,
             # A consumer has nothing else to do, and its own stream needs the same broker.
-            partial(self.writer.store, on_events=self.relay.publish_now),
+            partial(self.writer.store, publisher=self.relay),
             publication_max_bytes=publication_max_bytes,
             metrics=self.metrics,
             stopping=self.stopping,

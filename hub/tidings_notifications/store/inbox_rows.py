@@ -124,7 +124,7 @@ def write_events(connection: sa.Connection, events: Sequence[InboxEvent], now_ms
     insert_rows(connection, event_table, event_values(events, now_ms))
 
 
-def event_values(events: Sequence[InboxEvent], now_ms: int) -> list[dict[str, object]]:
+def event_values(events: Sequence[InboxEvent], now_ms: int) -> list[dict[str, Any]]:
     """The columns of events by name. Each gets its id."""
     return [
         {

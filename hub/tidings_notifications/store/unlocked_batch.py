@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from tidings.contrib.outbox.driver_statement import DriverStatement
+from tidings.contrib.outbox.written_rows import WrittenRow
 from tidings_notifications.core.batch import Collapsible
 from tidings_notifications.core.counts import InboxCounts
 from tidings_notifications.core.delivery_plan import DeliveryRow
@@ -38,6 +39,9 @@ from tidings_notifications.store.tables import (
 )
 
 _inbox, _n, _preference, _delivery = inbox_table.c, notification_table.c, preference_table.c, delivery_table.c
+_event = event_table.c
+# So many waiting events are read. If there are more, the relay has a backlog.
+EVENTS_MAX = 100
 _COUNTS = ("user_id", "unseen", "unread", "version")
 _EVENT = ("id", "channel", "event", "data", "at_ms")
 _VERSION_READ = "version_read"
@@ -49,6 +53,7 @@ class BatchState:
     """What a batch depends on, of one moment. See the fields of `BatchPlan`. `subscribed`: users who get pushes.
 
     `waiting_ms`: when the deliveries of collapsible notifications are due, by notification.
+    `waiting_channels`: those of the events that wait for the relay; None: there are so many that not all were read.
     """
 
     inboxes: dict[str, InboxCounts]
@@ -57,6 +62,7 @@ class BatchState:
     switched_off: set[tuple[str, str]]
     subscribed: set[str]
     waiting_ms: dict[str, int]
+    waiting_channels: set[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +87,23 @@ class NewRows:
     deliveries: Sequence[DeliveryRow]
     events: Sequence[InboxEvent]
 
+    @property
+    def versions(self) -> dict[str, int]:
+        """The versions of the changed inboxes, by user."""
+        return {inbox.user_id: inbox.version for inbox in self.inboxes}
+
 
 def read_state(
     connection: sa.Connection, users: Collection[str], idempotency_keys: Sequence[str], collapse_keys: Sequence[str]
 ) -> BatchState:
     """What a batch for these users depends on."""
-    values = {"users": sorted(users), "idempotency_keys": idempotency_keys, "collapse_keys": collapse_keys}
-    inboxes, keys, collapsible, off, subscribed, waiting = _read().execute(connection, values).fetchone()
+    values: dict[str, object] = {
+        "users": sorted(users),
+        "idempotency_keys": idempotency_keys,
+        "collapse_keys": collapse_keys,
+    }
+    values["events_max"] = EVENTS_MAX
+    inboxes, keys, collapsible, off, subscribed, waiting, channels = _read().execute(connection, values).fetchone()
     return BatchState(
         inboxes={row[0]: InboxCounts(*row) for row in inboxes or ()},
         stored_keys={key: (id_, created_ms) for key, id_, created_ms in keys or ()},
@@ -97,11 +113,16 @@ def read_state(
         switched_off={(user, category) for user, category in off or ()},
         subscribed=set(subscribed or ()),
         waiting_ms=delivery_rows.earliest_due_ms(waiting or ()),
+        waiting_channels=set(channels or ()) if len(channels or ()) < EVENTS_MAX else None,
     )
 
 
-def write(connection: sa.Connection, rows: NewRows, now_ms: int, assumed: Assumptions | None = None) -> bool:
-    """Write a batch. False: an inbox has changed, or what is assumed does not hold, and nothing was written.
+def write(
+    connection: sa.Connection, rows: NewRows, now_ms: int, assumed: Assumptions | None = None
+) -> list[WrittenRow] | None:
+    """Write a batch. Returns its events, in order.
+
+    None: an inbox has changed, or what is assumed does not hold, and nothing was written.
 
     Raises:
         IntegrityError: another transaction has stored one of the idempotency keys, and nothing was written.
@@ -111,6 +132,7 @@ def write(connection: sa.Connection, rows: NewRows, now_ms: int, assumed: Assump
         row | {_VERSION_READ: rows.versions_read[inbox.user_id]}
         for row, inbox in zip(count_values(rows.inboxes), rows.inboxes, strict=True)
     ]
+    events = event_values(rows.events, now_ms)
     values = {
         "inboxes": to_json(counts),
         "inbox_count": len(counts),
@@ -118,18 +140,19 @@ def write(connection: sa.Connection, rows: NewRows, now_ms: int, assumed: Assump
         "now_ms": now_ms,
         "notifications": to_json(notification_rows.values_of(rows.notifications)),
         "deliveries": to_json(delivery_rows.values_of(rows.deliveries)),
-        "events": to_json(event_values(rows.events, now_ms)),
+        "events": to_json(events),
         "absent_keys": [] if assumed is None else list(assumed.idempotency_keys),
         "users": [] if assumed is None else list(rows.versions_read),
         "categories": [] if assumed is None else list(assumed.categories),
     }
     statement = _write(has_deleted=bool(rows.deleted), has_deliveries=bool(rows.deliveries))
     try:
-        return bool(statement.execute(connection, values).fetchone()[0])
+        is_written, row_nos = statement.execute(connection, values).fetchone()
     except sa.exc.DBAPIError as error:
         if error.connection_invalidated:
             raise commit_error(error) from error
         raise
+    return [WrittenRow(row_nos[event["id"]], **event) for event in events] if is_written else None
 
 
 def add_inboxes(connection: sa.Connection, users: Collection[str]) -> None:
@@ -151,6 +174,8 @@ def _read() -> DriverStatement:
     users = sa.bindparam("users", type_=postgresql.ARRAY(sa.Text))
     subscriber = push_subscription_table.c.user_id
     is_collapsible = (_n.collapse_key == sa.any_(_uuids_of("collapse_keys"))) & notification_rows.IS_OPEN
+    waiting = sa.select(_event.channel).where(_event.failed.is_(None)).order_by(_event.row_no)
+    first_events = waiting.limit(sa.bindparam("events_max", type_=sa.Integer)).subquery()
     query = sa.select(
         _json_of(*(_inbox[name] for name in _COUNTS), where=_inbox.user_id == sa.any_(users)),
         _json_of(
@@ -167,6 +192,7 @@ def _read() -> DriverStatement:
             *(_delivery.notification_id, _delivery.due_ms),
             where=_delivery.notification_id.in_(sa.select(_n.id).where(is_collapsible)) & delivery_rows.IS_WAITING,
         ),
+        sa.select(sa.func.json_agg(first_events.c.channel, type_=sa.JSON)).scalar_subquery(),
     )
     return DriverStatement(query)
 
@@ -200,7 +226,7 @@ def _write(*, has_deleted: bool, has_deliveries: bool) -> DriverStatement:
 
     def insert(table: sa.Table, names: Sequence[str], parameter: str) -> Any:
         rows = rows_from_json(table, names, parameter=parameter)
-        return table.insert().from_select(names, sa.select(*rows.c).where(is_current)).cte(f"insert_{parameter}")
+        return table.insert().from_select(names, sa.select(*rows.c).where(is_current))
 
     counts = {name: new.c[name] for name in _COUNTS if name != "user_id"}
     update = inbox_table.update().where(_inbox.user_id == new.c.user_id, is_current).values(counts)
@@ -209,14 +235,15 @@ def _write(*, has_deleted: bool, has_deliveries: bool) -> DriverStatement:
     delete = notification_table.update().where(_n.id == sa.any_(deleted), is_current).values(deletion)
     parts = [
         update.cte("update_inboxes"),
-        insert(notification_table, notification_rows.NAMES, "notifications"),
-        insert(event_table, _EVENT, "events"),
+        insert(notification_table, notification_rows.NAMES, "notifications").cte("insert_notifications"),
     ]
     if has_deleted:
         parts.append(delete.cte("delete_replaced"))
     if has_deliveries:
-        parts.append(insert(delivery_table, delivery_rows.NAMES, "deliveries"))
-    return DriverStatement(sa.select(check.c.is_current).add_cte(*parts))
+        parts.append(insert(delivery_table, delivery_rows.NAMES, "deliveries").cte("insert_deliveries"))
+    events = insert(event_table, _EVENT, "events").returning(_event.id, _event.row_no).cte("insert_events")
+    row_nos = sa.select(sa.func.json_object_agg(events.c.id, events.c.row_no, type_=sa.JSON)).scalar_subquery()
+    return DriverStatement(sa.select(check.c.is_current, row_nos).add_cte(*parts))
 
 
 def _holds() -> sa.ColumnElement[bool]:

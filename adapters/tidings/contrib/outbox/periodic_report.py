@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Mapping
 
-from tidings.contrib.outbox.relay_batch import ChannelBackoff
+from tidings.contrib.outbox.relay_batch import ChannelBackoff, RelayBatch
 from tidings.contrib.outbox.store import Lag
 
 # The report names so many blocked channels, those that are blocked longest.
@@ -48,3 +48,14 @@ class PeriodicReport:
             "blocked": len(blocked),
         }
         log.info("relayed", extra={**counts, **state})
+
+
+def log_failures(batch: RelayBatch) -> None:
+    """Log the first rejected row of a batch, and the first one to retry."""
+    if batch.rejected:
+        row_no, reason = next(iter(batch.rejected.items()))
+        log.error("row rejected", extra={"rows": len(batch.rejected), "row_no": row_no, "reason": reason})
+    if batch.postponed:
+        channel, error = next(iter(batch.postponed.items()))
+        fields = {"channels": len(batch.postponed), "first": channel, "error": error}
+        log.warning("not published; retrying", extra=fields | {"row_no": batch.postponed_rows[channel]})

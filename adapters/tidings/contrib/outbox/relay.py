@@ -6,28 +6,20 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any, Self
 
 from tidings.backoff import delay_s
-from tidings.builder import in_order_of, no_time_left, split_items
-from tidings.contrib.outbox.periodic_report import PeriodicReport
+from tidings.contrib.outbox.periodic_report import PeriodicReport, log_failures
 from tidings.contrib.outbox.relay_batch import ATTEMPTS_MAX, ChannelBackoff, RelayBatch
+from tidings.contrib.outbox.sending import send_items
 from tidings.contrib.outbox.store import Claim, OutboxStore, open_engine
 from tidings.contrib.outbox.table import NAME, sqlalchemy_module
 from tidings.contrib.outbox.wakeup import WakeUp
-from tidings.errors import BadConfig, Unavailable
+from tidings.contrib.outbox.written_rows import WrittenRow, WrittenRows
+from tidings.errors import Unavailable
 from tidings.number_checks import check_count, check_seconds
-from tidings.options import NO_INBOX, TIMEOUT_S
-from tidings.publishers.base import (
-    CALLER_ID_S,
-    Notifier,
-    NotifyResult,
-    Outgoing,
-    OutgoingNotification,
-    OutgoingResult,
-    Publisher,
-)
+from tidings.options import TIMEOUT_S
+from tidings.publishers.base import CALLER_ID_S, Publisher
 from tidings.wire.payload import MAX_BYTES
 
 BATCH = 200
@@ -87,13 +79,17 @@ class Relay:
         self._engine = open_engine(url)
         self._store = OutboxStore(self._engine, table, publication_max_bytes=publication_max_bytes)
         self._wake_up = WakeUp(self._engine, self._store.table.name)
+        dbapi: Any = self._engine.dialect.loaded_dbapi
+        self._errors = (sqlalchemy_module().exc.SQLAlchemyError, dbapi.Error, OSError)
         self._backoff = ChannelBackoff()
+        self._written = WrittenRows(publisher, keep_s=keep_s, timeout_s=timeout_s)
         self._stopped = self._is_woken = self._is_broker_away = False
         # Held by the thread that publishes.
         self._sweeping = threading.Lock()
         self._sweeps = 0
         self._periodic_report = PeriodicReport(report_s, time.monotonic())
         # Counts since the start: published, of these duplicates, and rejected.
+        self._counting = threading.Lock()
         self.published = self.duplicates = self.put_aside = 0
 
     def create(self) -> None:
@@ -104,7 +100,7 @@ class Relay:
         """
         try:
             self._store.create()
-        except self._errors() as error:
+        except self._errors as error:
             raise Unavailable(f"the database failed: {_reason(error)}") from error
 
     def run(self) -> None:
@@ -119,13 +115,14 @@ class Relay:
                 if not is_checked:
                     self._store.check()
                     is_checked = True
-                    log.info("relaying", extra={"table": self._store.table.fullname, "wakes": self._wakes()})
+                    wakes = "at commits" if self._wake_up.can_listen else f"every {self._interval_s:g} s"
+                    log.info("relaying", extra={"table": self._store.table.fullname, "wakes": wakes})
                 self._wake_up.listen()
                 if not self.sweep():
                     self._wait()
                 self._report()
                 attempt = 0
-            except self._errors() as error:
+            except self._errors as error:
                 self._wake_up.stop_listening()
                 self._engine.dispose()
                 log.warning("the database failed; retrying", extra={"error": _reason(error), "attempt": attempt})
@@ -143,7 +140,7 @@ class Relay:
             while not self._stopped and self.sweep():
                 self._report()
             return self._store.lag().waiting == 0
-        except self._errors() as error:
+        except self._errors as error:
             raise Unavailable(f"the database failed: {_reason(error)}") from error
 
     def sweep(self) -> bool:
@@ -151,23 +148,39 @@ class Relay:
         with self._sweeping:
             return self._sweep()
 
-    def publish_now(self) -> None:
+    def publish_written(self, rows: Sequence[WrittenRow], *, started_s: float) -> bool:
+        """Publish in this thread rows that it has committed. See `WrittenRows`. Returns whether all are published.
+
+        Nothing else may wait in their channels, which are different. What is not published is left to `run`.
+        """
+        had_none = self._written.left_s() is None
+        receipts = [] if self._is_broker_away else self._written.publish(rows, started_s)
+        self._count(len(receipts), sum(receipt.duplicate for receipt in receipts))
+        if not (is_done := len(receipts) == len(rows)):
+            self.wake()
+        elif had_none:
+            self._wake_up.wake()
+        return is_done
+
+    def publish_now(self) -> bool:
         """Publish in this thread what it has committed: a few rows, which leave without a change of threads.
 
         What it cannot publish at once is left to `run`: another thread or relay publishes, or the broker is away.
+        Returns whether no row waits any more.
         """
         if self._is_broker_away or not self._store.locks_in_one_step or not self._sweeping.acquire(blocking=False):
             self.wake()
-            return
+            return False
         try:
             is_done = self._publish_few()
-        except self._errors() as error:
+        except self._errors as error:
             log.debug("the database failed; left to the relay's thread", extra={"error": _reason(error)})
             is_done = False
         finally:
             self._sweeping.release()
         if not is_done:
             self.wake()
+        return is_done
 
     def _publish_few(self) -> bool:
         """Publish the next rows of all shards. Returns whether no others wait."""
@@ -176,14 +189,14 @@ class Relay:
                 return False
             batch = self._publish_rows(claim)
         self._record(batch)
-        return len(batch.published) < self._batch and not batch.rejected and not batch.postponed
+        return batch.is_complete and batch.rows < self._batch and not self._backoff.paused_channels(time.monotonic())
 
     def _sweep(self) -> bool:
+        is_woken, self._is_woken = self._is_woken, False
         if self._backoff.is_full(time.monotonic()):
             return False
-        if self._is_woken and self._store.locks_in_one_step:
+        if is_woken and self._store.locks_in_one_step:
             # There are new rows, most likely few: without the look at which shards have them, they leave earlier.
-            self._is_woken = False
             batch = self._relay_shards(range(self._store.shards))
             if batch is not None and batch.has_tried and not batch.broker_away:
                 return True
@@ -220,9 +233,7 @@ class Relay:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _relay_shards(self, shards: Sequence[int]) -> RelayBatch | None:
@@ -244,55 +255,42 @@ class Relay:
             attempts_max=self._attempts_max,
             proven=self._backoff.proven_channels(),
             inbox_events=self._inbox_events,
+            published_before=self._written.published(),
         )
         end_s = time.monotonic() + CLAIM_MAX_S
         while (items := batch.next_items()) and not self._stopped and time.monotonic() < end_s:
-            batch.on_results(self._send(items))
-        claim.record_results(batch.published, batch.rejected, batch.refused)
+            batch.on_results(send_items(self._publisher, items, self._timeout_s))
+        claim.record_results([*batch.published_before, *batch.published], batch.rejected, batch.refused)
         return batch
-
-    def _send(self, items: list[Outgoing]) -> list[OutgoingResult]:
-        """The results of publications and notifications, which share the time limit."""
-        publications, notifications = split_items(items)
-        end_s = time.monotonic() + self._timeout_s
-        published = self._publisher.publish(publications, timeout_s=self._timeout_s) if publications else []
-        notified = self._notify(notifications, end_s - time.monotonic()) if notifications else []
-        return in_order_of(items, published, notified)
-
-    def _notify(self, notifications: list[OutgoingNotification], left_s: float) -> list[NotifyResult]:
-        if not isinstance(self._publisher, Notifier):
-            return [BadConfig(NO_INBOX) for _ in notifications]
-        return self._publisher.notify(notifications, timeout_s=left_s) if left_s > 0 else no_time_left(notifications)
 
     def _record(self, batch: RelayBatch) -> None:
         self._is_broker_away = batch.broker_away
         self._backoff.update(batch, time.monotonic())
-        self.published += len(batch.published)
-        self.duplicates += batch.duplicates
+        self._written.forget(batch.published_before)
+        self._count(len(batch.published), batch.duplicates)
         self.put_aside += len(batch.rejected)
-        if batch.rejected:
-            row_no, reason = next(iter(batch.rejected.items()))
-            log.error("row rejected", extra={"rows": len(batch.rejected), "row_no": row_no, "reason": reason})
-        if batch.postponed:
-            channel, error = next(iter(batch.postponed.items()))
-            fields = {"channels": len(batch.postponed), "first": channel, "error": error}
-            log.warning("not published; retrying", extra=fields | {"row_no": batch.postponed_rows[channel]})
+        log_failures(batch)
+
+    def _count(self, published: int, duplicates: int) -> None:
+        with self._counting:
+            self.published += published
+            self.duplicates += duplicates
 
     def _wait(self) -> None:
-        pause_s = self._backoff.next_retry_s(time.monotonic())
-        self._wake_up.wait(self._interval_s if pause_s is None else min(pause_s, self._interval_s))
+        """Wait until there may be rows. Those that were published without a claim are deleted meanwhile."""
+        now_s = time.monotonic()
+        end_s = now_s + min(self._interval_s, self._backoff.next_retry_s(now_s) or self._interval_s)
+        is_notified = False
+        while not (is_notified or self._is_woken or self._stopped) and now_s < end_s:
+            left_s = self._written.left_s()
+            is_notified = self._wake_up.wait(end_s - now_s if left_s is None else min(left_s, end_s - now_s))
+            self._written.delete_due(self._store)
+            now_s = time.monotonic()
 
     def _report(self) -> None:
         if self._periodic_report.is_due(now_s := time.monotonic()):
             counts = {"published": self.published, "duplicates": self.duplicates, "put_aside": self.put_aside}
             self._periodic_report.log(counts, self._store.lag(), self._backoff, now_s)
-
-    def _wakes(self) -> str:
-        return "at commits" if self._wake_up.can_listen else f"every {self._interval_s:g} s"
-
-    def _errors(self) -> tuple[type[Exception], ...]:
-        dbapi: Any = self._engine.dialect.loaded_dbapi
-        return (sqlalchemy_module().exc.SQLAlchemyError, dbapi.Error, OSError)
 
 
 def _reason(error: Exception) -> str:

@@ -57,6 +57,7 @@ FORGET_S = 60.0
 class RelayBatch:
     """The rows of one claim, lowest `row_no` first. The caller repeats `next_items` and `on_results`.
 
+    `rows`: their number.
     `published`: numbers of the rows that the broker has; `duplicates`: how many of them it had before.
     `rejected`: reasons by row number of rows that cannot be published. `postponed`: errors by channel, to retry later.
     `postponed_rows`: the numbers of their rows by channel.
@@ -64,7 +65,8 @@ class RelayBatch:
     or rejected. `broker_away`: the broker accepted nothing of the last request, which ends the batch.
 
     `attempts_max`: see `ATTEMPTS_MAX`. `proven`: channels since whose last attempt the hub accepted other rows.
-    `inbox_events`: see `item_of`.
+    `inbox_events`: see `item_of`. `published_before`: rows that were published without a claim, and are not sent again.
+    The field has those of this claim.
     """
 
     def __init__(
@@ -77,8 +79,11 @@ class RelayBatch:
         attempts_max: int = ATTEMPTS_MAX,
         proven: Collection[str] = (),
         inbox_events: bool = False,
+        published_before: Collection[int] = (),
     ) -> None:
         self.published: list[int] = []
+        self.published_before: list[int] = []
+        self.rows = len(rows)
         self.duplicates = 0
         self.rejected: dict[int, str] = {}
         self.postponed: dict[str, TidingsError] = {}
@@ -93,6 +98,9 @@ class RelayBatch:
         self._requested: list[str] = []
         self._to_try_alone: deque[str] = deque()
         for row in rows:
+            if row.row_no in published_before:
+                self.published_before.append(row.row_no)
+                continue
             try:
                 item = item_of(
                     row,
@@ -109,9 +117,14 @@ class RelayBatch:
                 self._attempts[row.row_no] = row.attempts if isinstance(row.attempts, int) else 0
 
     @property
+    def is_complete(self) -> bool:
+        """Whether each row was published, now or before."""
+        return len(self.published) + len(self.published_before) == self.rows
+
+    @property
     def has_tried(self) -> bool:
-        """Whether any row was published, rejected or postponed."""
-        return bool(self.published or self.rejected or self.postponed)
+        """Whether any row was published, now or before, rejected or postponed."""
+        return bool(self.published or self.published_before or self.rejected or self.postponed)
 
     def next_items(self) -> list[Outgoing]:
         """The first open row of each channel, or one row that failed before. Empty: the batch is done.

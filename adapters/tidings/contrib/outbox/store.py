@@ -207,6 +207,11 @@ class OutboxStore:
         """Commit a claim's transaction."""
         connection.commit()
 
+    def delete(self, row_nos: Sequence[int]) -> None:
+        """Delete rows that are published, without a claim."""
+        with self.engine.begin() as connection:
+            connection.execute(self._statements.delete, {"row_nos": list(row_nos)})
+
     def lag(self) -> Lag:
         """The current lag. It reads the whole table."""
         sa = sqlalchemy_module()

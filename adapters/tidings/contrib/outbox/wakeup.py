@@ -47,8 +47,10 @@ class WakeUp:
             raise
         self._listening = connection
 
-    def wait(self, timeout_s: float, *, notifications: bool = True) -> None:
+    def wait(self, timeout_s: float, *, notifications: bool = True) -> bool:
         """Wait for `timeout_s` seconds, a notification (only if `notifications`), or `wake`.
+
+        Returns whether there was a notification.
 
         Raises:
             psycopg.Error: the database has closed the connection.
@@ -64,6 +66,8 @@ class WakeUp:
         if driver is not None and driver.fileno() in ready:
             # Their number does not matter: one read of the table finds all rows.
             list(driver.notifies(timeout=0))
+            return True
+        return False
 
     def wake(self) -> None:
         """End the current wait, or the next one. From any thread or signal handler."""
