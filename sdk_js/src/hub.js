@@ -207,7 +207,9 @@ export class Hub {
    * @returns {Promise<import("./job.js").Job>}
    */
   job(location, options) {
-    return this.#session.environment.parts.job().then(({ Job }) => new Job(location, this, this.#session, options));
+    const session = this.#session;
+    const { visit } = session.outbox;
+    return session.environment.parts.job().then(({ Job }) => new Job(location, this, session, visit, options));
   }
 
   /**

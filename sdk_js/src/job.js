@@ -51,6 +51,7 @@ export class Job {
   #unfollow = [];
   /** The user whose channel it follows. */
   #user = "";
+  #visit;
   #isEnded = false;
   #isRequested = false;
   #isAgain = false;
@@ -66,9 +67,10 @@ export class Job {
    * @param {string | URL} location
    * @param {JobHub} hub
    * @param {{environment: {setTimer: import("./timers.js").SetTimer}, listeners: Listeners}} session
+   * @param {import("./outbox.js").Outbox["visit"]} visit in which it was wanted
    * @param {JobOptions} [options]
    */
-  constructor(location, hub, { environment, listeners }, options = {}) {
+  constructor(location, hub, { environment, listeners }, visit, options = {}) {
     /** @readonly */
     this.location = `${location}`;
     /**
@@ -86,8 +88,9 @@ export class Job {
     this.done.catch(() => {});
     this.#hub = hub;
     this.#clock = environment;
+    this.#visit = visit;
     this.#options = options;
-    const offUser = listeners.on("user", (/** @type {TidingsError} */ error) => this.#onOtherUser(error));
+    const offUser = listeners.on("user", () => this.#user !== "" && this.#endForOther());
     const offState = hub.on("state", () => this.#onHubState());
     this.#unfollow.push(() => [offUser, offState].forEach((off) => off()));
     this.#onHubState();
@@ -133,21 +136,21 @@ export class Job {
   #onHubState() {
     const { user, state } = this.#hub;
     if (state === "connected" && user !== undefined && user !== this.#user) {
+      if (this.#user === "" && this.#visit.error && this.#visit.user !== user) {
+        // The user who wanted it was never connected, or not any more when its code was loaded.
+        this.#endForOther();
+        return;
+      }
       this.#user = user;
       this.#follow(this.#hub.channel(`user:${user}`));
     }
     void this.#request();
   }
 
-  /**
-   * The job is the last user's: `init` may have that user's token, and this one must not see the response.
-   *
-   * @param {TidingsError} error
-   */
-  #onOtherUser(error) {
-    if (this.#user !== "") {
-      this.#end({ state: "failed", progress: null, message: "", error });
-    }
+  /** The job is the last user's: `init` may have that user's token, and this one must not see the response. */
+  #endForOther() {
+    const error = new TidingsError("closed", "Another user signed in.");
+    this.#end({ state: "failed", progress: null, message: "", error });
   }
 
   /** @param {ReturnType<JobHub["channel"]>} channel */

@@ -32,7 +32,11 @@ export class Outbox {
   user;
   /** @type {string | undefined} otherwise, until the hub closes: the user of the page before this one */
   likelyUser;
-  /** @type {{error?: TidingsError}} the time until the hub closes or has another user; `error`: why it is over */
+  /**
+   * The time until the hub closes or has another user.
+   *
+   * @type {{user?: string | undefined, error?: TidingsError}} `user`: whose it is, if known; `error`: why it is over
+   */
   visit = {};
   /** @type {Set<Entry>} in the order of the calls */
   #entries = new Set();
@@ -110,7 +114,7 @@ export class Outbox {
     if (user && this.user && user !== this.user) {
       this.#endVisit(error);
     }
-    this.user = user ?? this.user;
+    this.user = this.visit.user = user ?? this.user;
     for (const entry of this.#entries) {
       entry.user ??= user;
       if (user && entry.user !== user) {

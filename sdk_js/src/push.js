@@ -2,7 +2,7 @@
 import { errorFrom, messageOf, TidingsError } from "./core/error.js";
 import { Listeners } from "./core/listeners.js";
 import { subscribeAt } from "./push_manager.js";
-import { endForeign, endSubscription, loadSubscription, saveSubscription } from "./push_subscription.js";
+import { addressOf, endForeign, endSubscription, loadSubscription, saveSubscription } from "./push_subscription.js";
 import { closeIds, closeMarked } from "./shown_notifications.js";
 
 /**
@@ -191,8 +191,8 @@ export class Push {
     const { pushManager } = registration;
     const saved = await loadSubscription();
     const current = await pushManager.getSubscription();
-    if (current && saved?.publicKey !== publicKey) {
-      // It was made for another key: the hub could not use it.
+    if (current && (saved?.publicKey !== publicKey || saved?.user !== user)) {
+      // For another key: the hub could not use it. Of another user: messages may be on their way.
       await current.unsubscribe();
     }
     const subscription = await subscribeAt(pushManager, publicKey, this.#session.environment.setTimer);
@@ -241,7 +241,7 @@ export class Push {
     const { id, key } = await this.#request({ subscription: subscription.toJSON() });
     await saveSubscription({
       ...{ id, key, publicKey, endpoint: subscription.endpoint, user, scope: this.#registration?.scope },
-      ...{ url: new URL(this.#session.environment.url, location.href).href, savedMs: Date.now() },
+      ...{ url: addressOf(this.#session.environment.url), savedMs: Date.now() },
     });
   }
 

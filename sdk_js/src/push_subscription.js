@@ -53,6 +53,15 @@ export async function endSubscription(registration) {
 }
 
 /**
+ * @param {string} url of a hub, as a page writes it
+ * @returns {string} the same for all ways to write it, and for requests with `fetch`
+ */
+export function addressOf(url) {
+  const { origin, pathname } = new URL(url, location.href);
+  return origin.replace(/^ws/u, "http") + pathname.replace(/\/*$/u, "/");
+}
+
+/**
  * Ends the subscription of another user of this hub: the hub's user must not get its pushes, nor see what was shown.
  *
  * @param {{user: string | undefined}} hub
@@ -60,7 +69,7 @@ export async function endSubscription(registration) {
  */
 export async function endForeign(hub, url) {
   const saved = await loadSubscription();
-  const isOfHub = saved?.url === new URL(url, location.href).href;
+  const isOfHub = saved && addressOf(saved.url) === addressOf(url);
   if (isOfHub && hub.user !== undefined && (saved.isEnded || saved.user !== hub.user)) {
     await endSubscription(await navigator.serviceWorker.getRegistration(saved.scope));
   }

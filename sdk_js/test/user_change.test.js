@@ -23,6 +23,12 @@ async function serve(harness) {
   }
 }
 
+/** @param {string[]} users those of the tokens */
+function harnessOf(...users) {
+  const tokens = users.map((sub) => `h.${btoa(JSON.stringify({ sub })).replaceAll("=", "")}.s`);
+  return new SessionHarness({ getToken: () => tokens.shift() });
+}
+
 /** A list and members that user 7 sees. Only the first load of the list succeeds. */
 async function begin() {
   const harness = new SessionHarness({ getToken: () => "t" });
@@ -82,8 +88,7 @@ describe("another user without a close", () => {
   });
 
   test("a publish that still waits for the kept queue is not sent by the next user", async () => {
-    const tokens = ["7", "8"].map((sub) => `h.${btoa(JSON.stringify({ sub })).replaceAll("=", "")}.s`);
-    const harness = new SessionHarness({ getToken: () => tokens.shift() });
+    const harness = harnessOf("7", "8");
     /** @type {(queue?: undefined) => void} */
     let open = () => {};
     harness.session.keptQueue = new Promise((resolve) => {
@@ -97,4 +102,47 @@ describe("another user without a close", () => {
     await rejection;
     assert.equal(harness.link.requests.some(({ event }) => event === "tidings:publish"), false);
   });
+});
+
+/**
+ * The hub has no connection yet when user 7 wants a job and signs out. Then a user signs in.
+ *
+ * @param {string} next
+ * @param {(job: Promise<any>) => Promise<unknown>} meanwhile before the first one signs out
+ */
+async function connectDuringJob(next, meanwhile) {
+  const harness = harnessOf("7", next);
+  await settle();
+  let requests = 0;
+  const fetch = async () => {
+    requests += 1;
+    return Response.json({ state: "running" }, { status: 202, headers: { "Tidings-Job": "running" } });
+  };
+  const beginning = harness.hub.job("https://shop.example/tidings/jobs/7f", { fetch });
+  await meanwhile(beginning);
+  harness.hub.close();
+  harness.hub.connect();
+  const job = await beginning;
+  await settle();
+  await harness.link.accept({ user: next, channels: { [`user:${next}`]: {} } });
+  const before = requests;
+  await harness.clock.pass(60_000);
+  return { ...job.getSnapshot(), isRequested: requests > before };
+}
+
+describe("a job without a connection", () => {
+  for (const [when, meanwhile] of [
+    ["before its code is loaded", async () => {}],
+    ["before the first connection", (/** @type {Promise<any>} */ job) => job],
+  ]) {
+    test(`its user signs out ${when}, and it ends when another one is connected`, async () => {
+      const { state, error, isRequested } = await connectDuringJob("8", meanwhile);
+      assert.deepEqual([state, error?.code, isRequested], ["failed", "closed", false]);
+    });
+
+    test(`its user signs out ${when}, and it goes on when the same one is connected`, async () => {
+      const { state, error, isRequested } = await connectDuringJob("7", meanwhile);
+      assert.deepEqual([state, error, isRequested], ["running", undefined, true]);
+    });
+  }
 });

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser as Chromium
@@ -85,6 +86,31 @@ def test_page_without_push_ends_the_subscription_of_another_user(page: PushPage)
     assert page.is_subscribed
     page.page.goto(f"{page.node.hub.url}/page?user=ben&plain")
     wait_until(lambda: not page.is_subscribed, why="the subscription has ended")
+
+
+def test_address_of_the_hub_may_be_spelled_in_another_way(page: PushPage, node: NotificationNode) -> None:
+    page.open().enable()
+    spelled = quote(node.hub.url.replace("http", "ws") + "//", safe="")
+    page.page.goto(f"{node.hub.url}/page?user=ben&plain&hub={spelled}")
+    wait_until(lambda: not page.is_subscribed, why="the subscription has ended")
+
+
+def test_next_user_does_not_take_over_the_subscription_of_the_first(page: PushPage) -> None:
+    page.open().enable()
+    page.evaluate("() => localStorage.setItem('broken', '1')")
+    page.open("ben")
+    page.page.wait_for_function("() => push.getSnapshot().error")
+    page.enable()
+    # It is still that of ann, for whom messages may be on their way.
+    assert (page.state, page.evaluate("() => failure")) == ("off", "load_failed")
+    page.evaluate("() => localStorage.removeItem('broken')")
+    page.evaluate("() => { failure = undefined; }")
+    page.page.evaluate("""() => {
+      const { removeItem } = Storage.prototype;
+      Storage.prototype.removeItem = function (key) { (window.removed = key), removeItem.call(this, key); };
+    }""")
+    page.enable()
+    assert (page.state, page.evaluate("() => window.removed")) == ("on", "subscription")
 
 
 def test_subscription_that_the_browser_cannot_end_shows_nothing_and_ends_later(page: PushPage) -> None:

@@ -15,7 +15,7 @@ from support.waiting import wait_until
 PAGE = """<!doctype html><title>push</title><script src="/tidings.js"></script><script>
   const parameters = new URLSearchParams(location.search);
   let user = parameters.get("user");
-  const hub = tidings.connect("/", { getToken: () => (%(tokens)s)[user] });
+  const hub = tidings.connect(parameters.get("hub") ?? "/", { getToken: () => (%(tokens)s)[user] });
   let push, failure;
   const opened = parameters.has("plain") || hub.push().then((opened) => (push = opened));
   const attempt = (promise) => promise.catch((error) => (failure = error.code));
