@@ -135,7 +135,10 @@ function openerOf(item) {
 function avatarOf(item) {
   const src = safeUrl(item.icon);
   const frame = create("span", { class: "avatar", part: "icon", "aria-hidden": "true" });
-  frame.append(src ? create("img", { src, alt: "", loading: "lazy" }) : icon("bell"));
+  const image = src ? create("img", { src, alt: "", loading: "lazy" }) : icon("bell");
+  // Blocked or missing: otherwise the browser shows its sign of a broken image.
+  image.addEventListener("error", () => image.replaceWith(icon("bell")));
+  frame.append(image);
   return frame;
 }
 

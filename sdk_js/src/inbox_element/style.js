@@ -51,8 +51,8 @@ h2 { flex: 1; margin: 0; font-size: 17px; font-weight: 650; letter-spacing: -.01
 .icon-button[aria-disabled="true"] { opacity: .4; background: none; cursor: default; }
 :dir(rtl) .back { transform: scaleX(-1); }
 .tabs { display: flex; gap: 20px; padding-inline: 20px; border-block-end: 1px solid var(--line); }
-.tabs button { display: flex; gap: 6px; padding: 7px 1px 9px; color: var(--muted); font-weight: 550;
-  border-block-end: 2px solid transparent; margin-block-end: -1px; }
+.tabs button { display: flex; align-items: center; gap: 6px; padding: 7px 1px 9px; color: var(--muted);
+  font-weight: 550; border-block-end: 2px solid transparent; margin-block-end: -1px; }
 .tabs button:hover { color: var(--text); }
 .tabs button[aria-selected="true"] { color: var(--text); border-color: var(--accent); }
 .tab-count { padding: 1px 7px; border-radius: 9px; background: var(--faint);

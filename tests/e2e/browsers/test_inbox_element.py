@@ -39,6 +39,24 @@ def test_data_is_text_and_only_web_addresses_are_links(page: Page) -> None:
     assert page.evaluate("calls") == [["markRead", ["a"]]]
 
 
+def test_icon_that_cannot_be_loaded_is_the_bell(page: Page) -> None:
+    show(page, {"id": "a", "icon": "/missing.png"})
+    open_panel(page)
+    expect(page.locator("li .avatar svg")).to_be_visible()
+    expect(page.locator("li img")).to_have_count(0)
+
+
+def test_background_of_a_tabs_number_is_no_higher_than_its_line(page: Page) -> None:
+    page.set_viewport_size({"width": 375, "height": 667})
+    show(page, {"id": "a"})
+    open_panel(page)
+    around_px = page.locator(".tab-count").evaluate(
+        "(count) => count.getBoundingClientRect().height - parseFloat(getComputedStyle(count).lineHeight)"
+    )
+    # Its padding: otherwise the number is not in the middle.
+    assert around_px <= 2.5
+
+
 def test_keyboard_moves_through_the_list_and_focus_returns_to_the_bell(page: Page) -> None:
     show(page, {"id": "a"}, {"id": "b"})
     open_panel(page)

@@ -11,7 +11,9 @@ from playwright.sync_api import Browser, Page, Route
 from support.browsers.chromium import SDK
 
 URL = "http://shop.test/"
-_POLICY = "default-src 'none'; script-src 'self'; require-trusted-types-for 'script'; trusted-types 'none'"
+_POLICY = (
+    "default-src 'none'; script-src 'self'; img-src 'self'; require-trusted-types-for 'script'; trusted-types 'none'"
+)
 _PAGE = """<!doctype html><html lang="en"><title>page</title><main><tidings-inbox></tidings-inbox></main>
 <script src="/tidings-inbox.js"></script><script src="/store.js"></script></html>"""
 # `calls` has what the element did with the store, `parts` the stores of the other tabs.
