@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Collection
 
@@ -16,6 +17,8 @@ KEEP_S = 600.0
 class RecentRecoveries:
     """The last complete recoveries: when, from which seq, and in which channels.
 
+    Sorted by seq: after a broken link there are many thousands of ranges, and few recoveries had a cursor in them.
+
     Bounded by the recoveries and by the channels in all of them. Until the last one that was dropped for that would be
     old, every range may be affected. A hash stands for a channel: names that clients chose would take 30 times as much.
     Two channels with one hash cost an unnecessary gap.
@@ -27,13 +30,20 @@ class RecentRecoveries:
         self._recoveries_max = recoveries_max
         self._channels_max = channels_max
         self._keep_s = keep_s
-        self._recoveries: deque[tuple[float, int, array[int]]] = deque()
+        # When, and the entry of `_by_seq`.
+        self._recoveries: deque[tuple[float, tuple[int, int, array[int]]]] = deque()
+        # A number of its own makes each entry unique, so that hashes are never compared.
+        self._by_seq: list[tuple[int, int, array[int]]] = []
+        self._number = 0
         self._channels = 0
         self._dropped_s = float("-inf")
 
     def add(self, seq: int, channels: Collection[str], now_s: float) -> None:
         """Remember that a client recovered these channels completely with a cursor at `seq`."""
-        self._recoveries.append((now_s, seq, array("q", map(hash, channels))))
+        self._number += 1
+        entry = seq, self._number, array("q", map(hash, channels))
+        self._recoveries.append((now_s, entry))
+        insort(self._by_seq, entry)
         self._channels += len(channels)
         while len(self._recoveries) > self._recoveries_max or self._channels > self._channels_max:
             self._dropped_s = self._recoveries[0][0]
@@ -46,8 +56,11 @@ class RecentRecoveries:
             self._remove_first()
         if self._dropped_s >= old_s:
             return True
-        affected = set(map(hash, channels))
-        return any(first <= seq <= last and not affected.isdisjoint(hashes) for _, seq, hashes in self._recoveries)
+        start, end = bisect_left(self._by_seq, (first,)), bisect_left(self._by_seq, (last + 1,))
+        affected = set(map(hash, channels if start < end else ()))
+        return any(not affected.isdisjoint(hashes) for _, _, hashes in self._by_seq[start:end])
 
     def _remove_first(self) -> None:
-        self._channels -= len(self._recoveries.popleft()[2])
+        _, entry = self._recoveries.popleft()
+        del self._by_seq[bisect_left(self._by_seq, entry)]
+        self._channels -= len(entry[2])
