@@ -30,7 +30,8 @@ class LookupRequest:
 
     `count` and `bytes_max` limit the publications per channel and in all. `refresh` extends the TTL of the pointers.
     `channel_bytes_max`: None: the oldest publications are read. Otherwise the newest ones, at most so many bytes per
-    channel; where `bytes_max` ends the read, the channel's snapshot `is_unread`.
+    channel. Where `bytes_max` ends the read, the channel's snapshot `is_unread`: of the oldest publications, only if it
+    has none.
     """
 
     channels: Sequence[str]

@@ -11,7 +11,8 @@
 -- further ahead, or Redis evicts keys.
 -- Without a maximum per channel, the script reads the oldest entries. It leaves out what exceeds the maxima, and `prev`
 -- shows the gap. With a maximum per channel it reads the newest entries, newest first, so that one read serves several
--- clients. `false` in place of the messages means that the maximum for all channels was reached.
+-- clients. `false` in place of the messages means that the maximum for all channels was reached: before any entry of
+-- this one, if the oldest are read.
 local epoch, seq = begin(KEYS[1], ARGV[1])
 local seq_text = string.format('%.0f', seq)
 local count, left_bytes, message_max_bytes = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -32,7 +33,7 @@ local function read(stream, after)
       if entry[2][1] == 'm' and #message <= message_max_bytes then
         left_bytes = left_bytes - #message
         if left_bytes < 0 then
-          return messages
+          return #messages > 0 and messages
         end
         messages[#messages + 1] = message
       end
@@ -40,7 +41,7 @@ local function read(stream, after)
     end
     entries_left = entries_left - #page
   end
-  return messages
+  return (#messages > 0 or left_bytes > 0) and messages
 end
 
 local function read_newest(stream, after)

@@ -32,7 +32,7 @@ class ChannelSnapshot:
     `publications`: the stored publications after the requested seq, oldest first.
     `doubted`: the ranges of cursors that may be too far ahead, because a node lost a publication. They may overlap.
     `epoch`: that of the channel's bucket, if there are several buckets; otherwise empty, and the position's applies.
-    `is_unread`: there were publications, but the bound of the read for all channels was reached before them.
+    `is_unread`: there may be publications, but the bound of the read for all channels was reached before them.
     """
 
     last: int | None

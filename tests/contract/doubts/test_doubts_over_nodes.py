@@ -145,6 +145,20 @@ def test_loss_before_a_broken_link_is_doubted(build: Build) -> None:
     assert two.b.returns(late)["orders:1"] is False
 
 
+def test_loss_before_a_broken_link_is_doubted_although_the_repair_reads_nothing(build: Build) -> None:
+    """The bound of the repair leaves open which publication the node missed first."""
+    two = build(replace(SELDOM, repair_max_bytes=1))
+    first_client, _, session = two.a.connect()
+    _, late = two.lose(first_client)
+    two.proxy.refuse()
+    wait_until(lambda: not two.a.broker.state().connected)
+    two.publish("orders:1")
+    two.proxy.accept_again()
+    wait_until(lambda: "orders:1" in first_client.gap_channels(), why="the next link reports the gap")
+    two.a.hub.close(session)
+    assert two.b.returns(late)["orders:1"] is False
+
+
 def test_beyond_the_limit_doubts_cover_all_channels(build: Build) -> None:
     two = build(replace(SELDOM, doubts_max=1))
     client, _, _ = two.a.connect()

@@ -161,7 +161,8 @@ class Resync:
             publications = self._missed(last, stored, live.get(channel, ()), missed.end.epoch)
             if isinstance(publications, Gap):
                 lost.append(channel)
-                if stored.publications or (stored.last or 0) <= before.seq:
+                # Otherwise every entry is gone, so the pointer shows the gap to each cursor of this node.
+                if stored.publications or stored.is_unread or (stored.last or 0) <= before.seq:
                     doubts.add(channel, last + 1, before.seq)
             elif publications:
                 repaired.extend(publications)
