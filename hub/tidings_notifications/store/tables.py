@@ -76,8 +76,8 @@ notification_table = sa.Table(
     **_EXACT,
 )
 _columns = notification_table.c
-# A page: the rows of one user in one place, by id.
-sa.Index("tidings_notification_page", _columns.user_id, _columns.place, _columns.id)
+# A page: the rows of one user in one place, by id. With `read_ms`, a page of unread ones visits no other rows.
+sa.Index("tidings_notification_page", _columns.user_id, _columns.place, _columns.id, _columns.read_ms)
 # Few rows have these values. MySQL has no partial indexes.
 for _index, _indexed, _unique in (
     ("tidings_notification_once", (_columns.idempotency_key,), True),

@@ -125,6 +125,12 @@ def explained(bench: InboxBench) -> Iterator[list[str]]:
 
 
 def test_each_query_reads_only_its_rows(large: InboxBench) -> None:
+    with explained(large) as unread:
+        large.page("u7", unread=True)
+    # In the index, so what was read costs no visit of its row.
+    assert any(
+        line.strip().startswith("Index Cond") and "read_ms IS NULL" in line for line in unread[0].splitlines()
+    ), unread
     with explained(large) as plans:
         large.page("u7", before=large.page("u7").next)
     assert len(plans) == 2
