@@ -27,6 +27,9 @@ OWN_ID_S = 30
 STEP_MAX = 100
 STEP_MAX_BYTES = 262_144
 
+# The error of every call after `close`.
+CLOSED = "this publisher was closed; make a new one"
+
 PublishResult = Receipt | TidingsError
 NotifyResult = NotificationReceipt | TidingsError
 

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from tidings.backoff import delay_s
 from tidings.errors import TidingsError, TimedOut, Unavailable
-from tidings.publishers.base import OutgoingNotification, OutgoingPublication
+from tidings.publishers.base import CLOSED, OutgoingNotification, OutgoingPublication
 from tidings.receipts import NotificationReceipt, Receipt
 
 _BASE_S = 0.02
@@ -45,6 +45,7 @@ class RetryState(Generic[Item, Proof]):
         self._attempts = 0
         self._sent = False
         self._final = False
+        self._closed = False
         self._reason = ""
         self._random = random or secrets.SystemRandom().random
 
@@ -54,6 +55,11 @@ class RetryState(Generic[Item, Proof]):
         self._sent = self._sent or sent
         self._final = final
         self._reason = reason
+
+    def close(self) -> None:
+        """The publisher was closed: there is no further attempt."""
+        self._final = self._closed = True
+        self._reason = self._reason or CLOSED
 
     def pause_s(self, now_s: float) -> float | None:
         """Seconds to wait before the next attempt; None: there is none."""
@@ -78,4 +84,6 @@ class RetryState(Generic[Item, Proof]):
                 f"no answer {effort}: {self._reason}. It may or may not be published; "
                 "publishing again with the same id is safe"
             )
+        if self._closed:
+            return Unavailable(CLOSED)
         return Unavailable(f"not published {effort}: {self._reason}. Check that {self._target} is correct and running")

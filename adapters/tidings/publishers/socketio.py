@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from tidings.backoff import delay_s
 from tidings.errors import BadConfig, BadData, BadRequest, TidingsError, TimedOut, Unavailable
 from tidings.http_client.hosts import check_unicode
-from tidings.publishers.base import OutgoingPublication, PublishResult
+from tidings.publishers.base import CLOSED, OutgoingPublication, PublishResult
 from tidings.publishers.threaded import ThreadedPublisher
 from tidings.receipts import Receipt
 from tidings.redis_client.connection import ConnectionLost, RedisPool, error_text
@@ -90,7 +90,7 @@ class SocketioPublisher:
         attempt = 0
         while True:
             if self._closed:
-                return [Unavailable("this publisher is closed")] * len(packed)
+                return [Unavailable(CLOSED)] * len(packed)
             try:
                 self._check_idle(deadline_s)
                 replies: list[object] = self._pool.call(b"".join(packed), len(packed), (), deadline_s=deadline_s)

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 
 from tidings.errors import Unavailable
 from tidings.publishers.base import (
+    CLOSED,
     HubPublisher,
     Notifier,
     NotifyResult,
@@ -53,7 +54,7 @@ class ThreadedPublisher:
 
     async def _in_thread(self, call: Callable[..., T], *args: object, timeout_s: float, **options: object) -> T:
         if self._closed:
-            raise Unavailable("this publisher was closed; make a new one")
+            raise Unavailable(CLOSED)
         deadline_s = time.monotonic() + timeout_s
 
         def run() -> T:

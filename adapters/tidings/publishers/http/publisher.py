@@ -19,7 +19,7 @@ from tidings.errors import BadConfig, Draining, Full, Internal, TidingsError, Ti
 from tidings.http_client.connection import HttpConnection
 from tidings.http_client.deadline import Deadline
 from tidings.http_client.response import BadHttpResponse, ResponseTooLarge
-from tidings.publishers.base import NotifyResult, OutgoingNotification, OutgoingPublication, PublishResult
+from tidings.publishers.base import CLOSED, NotifyResult, OutgoingNotification, OutgoingPublication, PublishResult
 from tidings.publishers.http.hub_url import parse_hub_url
 from tidings.publishers.http.requests import (
     NODES_PATH,
@@ -159,7 +159,7 @@ class HttpPublisher:
             TidingsError: an error response, or none before the deadline.
         """
         if self.closed:
-            raise Unavailable("this publisher was closed; make a new one")
+            raise Unavailable(CLOSED)
         # No id in the response proves that it belongs to this request. On a connection that was used before, it could
         # be a late one to an earlier request: "revoked" about another user.
         connection = HttpConnection(self._address)
@@ -208,7 +208,7 @@ class HttpPublisher:
     ) -> list[Proof | TidingsError]:
         """One attempt. Failures of the hub or the network are returned, not raised."""
         if self.closed:
-            return [Unavailable("this publisher was closed; make a new one")] * len(ids)
+            return [Unavailable(CLOSED)] * len(ids)
         if deadline.left_s() <= 0:
             return [Unavailable("not sent: no time left; raise timeout_s or publish fewer items at a time")] * len(ids)
         request_started = False

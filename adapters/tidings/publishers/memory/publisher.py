@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from tidings.errors import Unavailable
-from tidings.publishers.base import NotifyResult, OutgoingNotification, OutgoingPublication, PublishResult
+from tidings.publishers.base import CLOSED, NotifyResult, OutgoingNotification, OutgoingPublication, PublishResult
 from tidings.publishers.memory.store import MemoryStore, open_store
 from tidings.wire.control import Command, CommandResult, History, NodeRecord, command_result
 from tidings.wire.cursor import Cursor
@@ -25,14 +25,14 @@ class MemoryPublisher:
         """See `Publisher.publish`. It never waits, so `timeout_s` is not used."""
         del timeout_s
         if self._closed:
-            return [Unavailable("this publisher is closed") for _ in items]
+            return [Unavailable(CLOSED) for _ in items]
         return [self.store.publish(item) for item in items]
 
     def notify(self, items: Sequence[OutgoingNotification], *, timeout_s: float) -> list[NotifyResult]:
         """See `Notifier.notify`. It never waits, so `timeout_s` is not used."""
         del timeout_s
         if self._closed:
-            return [Unavailable("this publisher is closed") for _ in items]
+            return [Unavailable(CLOSED) for _ in items]
         return [self.store.notifications.add(item.notification) for item in items]
 
     def send_command(self, command: Command, *, timeout_s: float) -> CommandResult:
@@ -66,7 +66,7 @@ class MemoryPublisher:
 
     def _check(self) -> None:
         if self._closed:
-            raise Unavailable("this publisher is closed")
+            raise Unavailable(CLOSED)
 
     def close(self) -> None:
         """See `Publisher.close`."""

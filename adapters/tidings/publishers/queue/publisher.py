@@ -115,7 +115,7 @@ class KombuPublisher:
 
     def _pause_s(self, batch: QueueBatch[Item, Proof]) -> float | None:
         if self._closed:
-            batch.fail("this publisher is closed", sent=False, final=True)
+            batch.close()
         return batch.pause_s(time.monotonic())
 
     def close(self) -> None:

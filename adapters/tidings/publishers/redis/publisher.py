@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tidings.errors import TidingsError, TimedOut, Unavailable
-from tidings.publishers.base import NotifyResult, OutgoingNotification, OutgoingPublication, PublishResult
+from tidings.publishers.base import CLOSED, NotifyResult, OutgoingNotification, OutgoingPublication, PublishResult
 from tidings.publishers.redis.batch import NOTIFY, PUBLISH, RedisBatch, ScriptCall
 from tidings.publishers.redis.notify_call import notify_script
 from tidings.publishers.redis.presence_query import pack_members, read_presence
@@ -37,8 +37,6 @@ from tidings.wire.control import Command, CommandResult, History, NodeRecord, No
 from tidings.wire.cursor import Cursor
 from tidings.wire.presence import Presence
 from tidings.wire.reports import Report, ReportQuery, merge_reports
-
-_CLOSED = "this publisher is closed"
 
 
 class RedisPublisher:
@@ -97,7 +95,7 @@ class RedisPublisher:
     def pause_s(self, batch: RedisBatch[Item, Proof]) -> float | None:
         """See `RetryState.pause_s`."""
         if self._closed:
-            batch.fail(_CLOSED, sent=False, final=True)
+            batch.close()
         return batch.pause_s(time.monotonic())
 
     def send_command(self, command: Command, *, timeout_s: float, accept_s: float | None = None) -> CommandResult:
@@ -147,7 +145,7 @@ class RedisPublisher:
         deadline_s = time.monotonic() + trip.timeout_s
         for is_last in (False, True):
             if self._closed:
-                raise Unavailable(_CLOSED)
+                raise Unavailable(CLOSED)
             try:
                 replies = self._pool.call(trip.packed, trip.count, trip.scripts, deadline_s=deadline_s)
             except ConnectionLost as error:
@@ -213,7 +211,7 @@ class AsyncRedisPublisher:
 
     def _pause_s(self, batch: RedisBatch[Item, Proof]) -> float | None:
         if self._closed:
-            batch.fail(_CLOSED, sent=False, final=True)
+            batch.close()
         return batch.pause_s(time.monotonic())
 
     async def send_command(self, command: Command, *, timeout_s: float, accept_s: float | None = None) -> CommandResult:
@@ -265,7 +263,7 @@ class AsyncRedisPublisher:
         loads = b"".join([pack_load(script) for script in trip.scripts])
         for is_last in (False, True):
             if self._closed:
-                raise Unavailable(_CLOSED)
+                raise Unavailable(CLOSED)
             try:
                 replies = await self._pool.call(loads + trip.packed, len(trip.scripts) + trip.count, deadline_s)
             except ConnectionLost as error:
