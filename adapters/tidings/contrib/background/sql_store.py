@@ -14,6 +14,7 @@ from tidings.contrib.background.bounds import JobBounds
 from tidings.contrib.background.job import Failure, Job, JobState, Outcome, StoredResponse, lost
 from tidings.contrib.background.sql_table import own_jobs_table
 from tidings.contrib.background.store import LAPSED_MAX
+from tidings.contrib.outbox.driver_options import file_of
 from tidings.contrib.outbox.store import open_engine
 from tidings.contrib.outbox.table import sqlalchemy_module
 from tidings.errors import BadConfig, Full, TooFast, Unavailable
@@ -190,9 +191,9 @@ class SqlJobStore:
             yield
         except sa.exc.DBAPIError as error:
             if self._is_missing():
+                table = f"{self._table.name}{file_of(self._engine.url)}"
                 raise BadConfig(
-                    f"there is no table {self._table.name}; add jobs_table(metadata) to your migrations "
-                    "(docs/background-jobs.md)"
+                    f"there is no table {table}; add jobs_table(metadata) to your migrations (docs/background-jobs.md)"
                 ) from error
             raise Unavailable(f"the database of background jobs: {str(error.orig)[:200]}") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidings.contrib.outbox.table import sqlalchemy_module
@@ -28,6 +29,14 @@ def check_url(url: URL) -> None:
         # Several hosts are those of a cluster of PostgreSQL.
         if not isinstance(value, str) and name != "host":
             raise BadConfig("an option is there twice in the database URL; remove one")
+
+
+def file_of(url: URL) -> str:
+    """For an error: the file of an SQLite database, because a relative path is often that of another folder."""
+    name = url.database if url.get_backend_name() == "sqlite" else None
+    # Without one, or with such a name, it is in memory; the others are URIs of SQLite.
+    is_path = bool(name) and not str(name).startswith((":memory:", "file:"))
+    return f" in {Path(str(name)).absolute()}" if is_path else ""
 
 
 def report_unusable_options(engine: Engine) -> None:

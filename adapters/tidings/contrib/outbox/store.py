@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tidings.contrib.outbox.driver_options import check_url, report_unusable_options
+from tidings.contrib.outbox.driver_options import check_url, file_of, report_unusable_options
 from tidings.contrib.outbox.driver_statement import has_driver_statements
 from tidings.contrib.outbox.locks import SILENCE_S, Locks, locks_for
 from tidings.contrib.outbox.rows import WHITESPACE_FACTOR, Row
@@ -160,7 +160,8 @@ class OutboxStore:
         except sa.exc.NoSuchTableError:
             columns = set()
         if not columns:
-            raise BadConfig(f"there is no table {self.table.fullname}; create it with --create, or in your migrations")
+            table = f"{self.table.fullname}{file_of(self.engine.url)}"
+            raise BadConfig(f"there is no table {table}; create it with --create, or in your migrations")
         if missing := {column.name for column in self.table.c} - columns:
             raise BadConfig(f"the table {self.table.fullname} has no column {', '.join(sorted(missing))}")
 

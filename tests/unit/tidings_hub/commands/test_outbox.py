@@ -23,7 +23,7 @@ TO = ("--to", "redis://127.0.0.1:9/0")
         ([f"no-url-{PASSWORD}"], "postgresql://user:password@host/database"),
         ([f"postgresql://shop:{PASSWORD}@db:{PASSWORD}/shop"], "postgresql://user:password@host/database"),
         (["sqlite://"], "sqlite:////folder/file.db"),
-        (["sqlite:///shop.db", "--once"], "--create"),
+        (["sqlite:///shop.db", "--once"], "/shop.db; create it with --create"),
         (["sqlite:///shop.db", "--table", "a; DROP TABLE b"], "invalid table name"),
         (["sqlite:///shop.db", "--batch", "0"], "batch"),
         (["sqlite:///shop.db", "--interval", "nan"], "above 0"),
