@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from tidings_notifications.core.counts import InboxCounts
 from tidings_notifications.core.notification import Category, StoredNotification
@@ -54,6 +55,12 @@ class DueDelivery:
     counts: InboxCounts
     subscription: StoredSubscription | None
     attempt: int
+
+    @property
+    def host(self) -> str:
+        """Where it goes. The rest of such an address can be a secret."""
+        address = self.category.webhook if self.subscription is None else self.subscription.endpoint
+        return urlsplit(address).hostname or ""
 
 
 class Sender(Protocol):

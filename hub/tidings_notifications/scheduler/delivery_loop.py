@@ -10,7 +10,7 @@ from typing import Final
 
 from tidings.errors import TidingsError
 from tidings_hub.log import log_rate_limited
-from tidings_notifications.core.delivery import DueDelivery, Failed, Outcome, Sender
+from tidings_notifications.core.delivery import DueDelivery, Failed, Outcome, Retry, Sender
 from tidings_notifications.inbox.deliveries import Deliveries, FinishCounts
 from tidings_notifications.metrics import ServiceMetrics
 from tidings_notifications.writer import now_ms
@@ -108,12 +108,20 @@ class DeliveryLoop:
         self._open -= len(results)
         self._count(counts)
         for due, outcome in results:
-            if isinstance(outcome, Failed):
-                log_rate_limited(
-                    *(logger, logging.WARNING, f"failed {due.method}"),
-                    *("a delivery failed (%s, %s): %s", due.method, due.notification.category, outcome.reason),
-                )
+            self._log(due, outcome)
         return len(results)
+
+    def _log(self, due: DueDelivery, outcome: Outcome) -> None:
+        about = (due.method, due.notification.category)
+        if isinstance(outcome, Failed):
+            key = f"failed {due.method}"
+            log_rate_limited(logger, logging.WARNING, key, "a delivery failed (%s, %s): %s", *about, outcome.reason)
+        # One that the end of this process has postponed is no trouble of the other side.
+        elif isinstance(outcome, Retry) and not self._stopping.is_set():
+            log_rate_limited(
+                *(logger, logging.WARNING, f"postponed {due.method}"),
+                *("a delivery waits for its next attempt (%s, %s): %s: %s", *about, due.host, outcome.reason),
+            )
 
     def _count(self, counts: FinishCounts) -> None:
         for name in ("sent", "gone", "postponed", "failed", "expired"):

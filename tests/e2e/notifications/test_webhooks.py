@@ -97,6 +97,8 @@ def test_failed_webhook_is_repeated_and_a_refused_one_is_not(
     wait_until(lambda: len(backend.requests) == 2, within_s=40)
     first, second = backend.requests
     assert first == second
+    waits = "a delivery waits for its next attempt (webhook, late): 127.0.0.1: 503"
+    wait_until(lambda: waits in service.log.read_text())
     notify(service, "b")
     wait_until(lambda: service.metric("tidings_notifications_deliveries_total") >= 3)
     assert titles(backend) == ["Title of a", "Title of a", "Title of b"]
