@@ -90,7 +90,9 @@ class Authenticator:
 
 
 def _no_token() -> Unauthorized:
-    error = Unauthorized("connect with a token, as in auth {token: …}; over /sse in the query or in Authorization")
+    error = Unauthorized(
+        "send a token: in auth {token: …}, over HTTP in Authorization: Bearer …, or in the query of /sse"
+    )
     error.add_note("the client sent none as a text in `auth`, or over /sse in its query or in Authorization")
     return error
 

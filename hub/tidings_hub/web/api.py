@@ -73,6 +73,8 @@ class Api:
         """Delete notifications of a user."""
         body = self._body()
         names = body.keys() if isinstance(body, dict) else ()
+        if not {"ids", "group"} & set(names):
+            raise BadRequest("ids and group are missing; give one of them")
         deletion = validate(NotificationsOfGroup if "group" in names else NotificationsById, body)
         return json_response(self._hub.notifications.delete(check_user(user), deletion.model_dump()).encode())
 

@@ -82,7 +82,7 @@ def check_ids(ids: object) -> list[str]:
         BadRequest: not a list of texts. TooLarge: more than `IDS_MAX`.
     """
     if not isinstance(ids, list) or not ids or not all(isinstance(text, str) for text in ids):
-        raise BadRequest("ids must be a list of at least one id")
+        raise BadRequest("ids must be a list of at least one id, each of them a text")
     if len(ids) > IDS_MAX:
         raise TooLarge(f"{len(ids):,} ids are more than {IDS_MAX:,}; send several requests")
     return list(dict.fromkeys(ids))

@@ -135,7 +135,9 @@ def test_backend_deletes_notifications_of_a_user(node: NotificationNode) -> None
     status, answer, _ = node.hub.request("POST", "/api/users/del/notifications/delete", {"group": "order:42"})
     assert (status, answer["count"], answer["counts"]) == (200, 1, {"unseen": 2, "unread": 2})
     assert len(items_of(node, "del")) == 2
-    for body in ({}, {"ids": []}, {"ids": ["a"], "group": "g"}, {"ids": [1]}, {"user": "x", "group": "g"}):
+    status, answer, _ = node.hub.request("POST", "/api/users/del/notifications/delete", {})
+    assert (status, answer["error"]["message"]) == (400, "ids and group are missing; give one of them")
+    for body in ({"ids": []}, {"ids": ["a"], "group": "g"}, {"ids": [1]}, {"user": "x", "group": "g"}):
         assert node.hub.request("POST", "/api/users/del/notifications/delete", body)[0] == 400
 
 

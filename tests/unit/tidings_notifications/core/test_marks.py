@@ -60,3 +60,6 @@ def test_ids_are_split_without_repetitions() -> None:
     assert len(check_ids([str(number) for number in range(IDS_MAX)])) == IDS_MAX
     with pytest.raises(TooLarge):
         check_ids(["x"] * (IDS_MAX + 1))
+    for wrong in ("x", [], ["x", 7]):
+        with pytest.raises(BadRequest, match="each of them a text"):
+            check_ids(wrong)
