@@ -40,7 +40,7 @@ export class Row {
     const { texts } = language;
     this.item = item;
     this.#language = language;
-    this.#time = create("time", { datetime: new Date(item.created_at).toISOString(), part: "time" });
+    this.#time = create("time", { datetime: new Date(item.created_at).toISOString(), part: "time", dir: "auto" });
     this.#time.title = new Date(item.created_at).toLocaleString(language.language);
     this.#read = iconButton("read", "check", texts.markRead);
     this.#archive = iconButton("archive", "archive", texts.archive);

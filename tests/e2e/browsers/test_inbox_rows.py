@@ -171,3 +171,11 @@ def test_tabs_show_parts_of_the_inbox_and_close_them(page: Page) -> None:
     page.keyboard.press("Escape")
     calls = [["archived.loadMore"], ["archived.unarchive", ["z"]], ["unread.close"], ["archived.close"]]
     assert page.evaluate("calls") == calls
+
+
+def test_time_has_the_direction_of_its_own_text(page: Page) -> None:
+    """Otherwise a page from right to left shows the number last."""
+    page.evaluate("document.dir = 'rtl'")
+    show(page, {"id": "a"})
+    open_panel(page)
+    assert page.evaluate("getComputedStyle(rows()[0].querySelector('time')).direction") == "ltr"
