@@ -111,9 +111,10 @@ class DeadLetters:
                 letter.delivery.ack()
 
     def forget_deliveries(self) -> None:
-        """The connection that delivered the messages has broken. Their letters stay."""
+        """The connection that delivered the messages has broken, so the queue delivers them again."""
         with self._lock:
             self._book.forget_deliveries()
+            self._update_metrics()
 
     def __len__(self) -> int:
         """How many letters the dead-letter queue does not have yet."""
@@ -193,6 +194,7 @@ class DeadLetters:
             self._shorten(letters)
         with self._lock:
             self._book.put_back(letters)
+            self._update_metrics()
         logger.debug("dead letters of %s", self._queue, exc_info=error)
         if letters and not self._stopping.is_set():
             self._back_off(

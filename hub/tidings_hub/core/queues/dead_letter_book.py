@@ -6,6 +6,9 @@ connection broke. The book recognizes it by its key, so that each message is dea
     add ──▶ waiting ── take ──▶ sent ── confirm ──▶ confirmed ── pop_confirmed ──▶ (acknowledged)
                ▲                  │
                └──── put_back ────┘
+
+Only a letter that is on its way outlives the connection that delivered its message: the dead-letter queue may get it.
+The others leave the book. The queue delivers their messages again, perhaps to another node.
 """
 
 from __future__ import annotations
@@ -100,14 +103,14 @@ class DeadLetterBook(Generic[M]):
     def put_back(self, letters: Sequence[Letter[M]]) -> None:
         """Let letters wait again that the dead-letter queue does not have."""
         self._sent.difference_update(letter.key for letter in letters)
+        self._drop_undelivered()
 
     def confirm(self, letters: Sequence[Letter[M]]) -> None:
         """Record that the dead-letter queue has these letters."""
         for letter in letters:
             self._sent.discard(letter.key)
-            if self._open.pop(letter.key, None) is None:
+            if not self._close(letter):
                 continue
-            self.waiting_bytes -= len(letter.body) + LETTER_BYTES
             self._confirmed.append(letter)
             self._remembered[_message_key(letter)] = None
             if len(self._remembered) > self._remembered_max:
@@ -126,6 +129,18 @@ class DeadLetterBook(Generic[M]):
             self._undelivered.setdefault(_message_key(letter), deque()).append(letter)
         for letter in self._confirmed:
             letter.delivery = None
+        self._drop_undelivered()
+
+    def _drop_undelivered(self) -> None:
+        for letter in list(self._open.values()):
+            if letter.delivery is None and letter.key not in self._sent:
+                self._close(letter)
+
+    def _close(self, letter: Letter[M]) -> bool:
+        if self._open.pop(letter.key, None) is None:
+            return False
+        self.waiting_bytes -= len(letter.body) + LETTER_BYTES
+        return True
 
     def _pop_undelivered(self, key: str) -> Letter[M] | None:
         """The oldest open letter of this message whose delivery is forgotten."""

@@ -61,6 +61,19 @@ def test_redelivery_replaces_the_delivery_of_a_waiting_letter() -> None:
     assert confirmed(book) == ["again"]
 
 
+def test_letters_that_are_not_on_their_way_leave_with_the_connection_that_delivered_them() -> None:
+    book = book_with("a", "b", "c")
+    sent = taken(book, count_max=2)
+    book.forget_deliveries()
+    assert (len(book), book.waiting_bytes) == (2, 2 * (1 + LETTER_BYTES))
+    book.add(letter("a", "again"), redelivered=True)
+    # The dead-letter queue is full. The message of b may be another node's by now.
+    book.put_back(sent)
+    assert [waiting.delivery for waiting in taken(book)] == ["again"]
+    book.add(letter("c", "again"), redelivered=True)
+    assert len(book) == 2
+
+
 def test_redelivery_of_a_confirmed_letter_is_only_acknowledged() -> None:
     book = book_with("a")
     book.confirm(taken(book))
@@ -98,8 +111,9 @@ def test_keys_of_many_equal_messages_stay_short() -> None:
 
 def test_redelivery_of_an_equal_message_is_not_taken_for_that_of_a_confirmed_one() -> None:
     book = book_with("a")
+    letters = taken(book)
     book.forget_deliveries()
-    book.confirm(taken(book))
+    book.confirm(letters)
     book.add(letter("a", "new"), redelivered=False)
     assert confirmed(book) == [None]
     book.add(letter("a", "again"), redelivered=True)
