@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -28,6 +30,32 @@ def url(tmp_path: Path) -> str:
     metadata.create_all(engine := sa.create_engine(url))
     engine.dispose()
     return url
+
+
+NO_NAMES: list[Any] = [None, b"orders", 7, ["orders"], {}, "", "a b", object()]
+
+
+@pytest.mark.parametrize("name", NO_NAMES, ids=lambda name: type(name).__name__)
+def test_what_is_no_name_of_a_table_is_a_wrong_setting(url: str, name: Any) -> None:
+    with sa.create_engine(url).connect() as connection:
+        calls: list[Callable[[], object]] = [
+            lambda: outbox_table(sa.MetaData(), name),
+            lambda: Outbox(connection, table=name),
+            lambda: Relay(url, MemoryPublisher("memory://x"), table=name),
+        ]
+        for call in calls:
+            with pytest.raises(BadConfig, match="invalid table name"):
+                call()
+
+
+def test_other_arguments_of_an_outbox_are_checked(url: str) -> None:
+    with pytest.raises(BadConfig, match=r"Base\.metadata"):
+        outbox_table(object())  # type: ignore[arg-type]
+    with (
+        sa.create_engine(url).connect() as connection,
+        pytest.raises(BadConfig, match="publication_max_bytes"),
+    ):
+        Outbox(connection, publication_max_bytes=["1"])  # type: ignore[arg-type]
 
 
 def test_binds_of_asyncio_are_rejected_where_they_are_given(url: str) -> None:

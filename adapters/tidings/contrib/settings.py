@@ -33,5 +33,5 @@ def reject_unknown(settings: Mapping[str, Any], *more: str) -> None:
     Raises:
         BadConfig: the message lists the unknown names.
     """
-    if unknown := sorted(settings.keys() - {*NAMES, *more}):
+    if unknown := sorted(map(str, settings.keys() - {*NAMES, *more})):
         raise BadConfig(f"unknown settings: {', '.join(unknown)}; there are {', '.join([*NAMES, *more])}")

@@ -7,6 +7,7 @@ each bucket has its own tag (`buckets.tag_of`) and uses sharded pub/sub.
 from __future__ import annotations
 
 from tidings.errors import BadConfig
+from tidings.number_checks import shown
 
 DEFAULT_PREFIX = "tidings:"
 # How long Redis keeps the seq of a channel's last publication. A hub can set another time in this field of its rules;
@@ -37,8 +38,7 @@ class RedisKeys:
     )
 
     def __init__(self, prefix: str = DEFAULT_PREFIX, *, tag: str = "0", sharded: bool = False) -> None:
-        if not prefix.isascii() or any(character in prefix for character in "{} \r\n*?[]"):
-            raise BadConfig(f"invalid prefix: {prefix!r}; use letters, digits and the characters . _ : -")
+        _check_prefix(prefix)
         self.sharded = sharded
         self.base = f"{prefix}{{{tag}}}:".encode()
         self.meta = self.base + b"meta"
@@ -85,3 +85,10 @@ class RedisKeys:
     def publish(self) -> bytes:
         """The Redis command that publishes: SPUBLISH in a cluster, otherwise PUBLISH."""
         return b"SPUBLISH" if self.sharded else b"PUBLISH"
+
+
+def _check_prefix(prefix: object) -> None:
+    """Check a prefix, which frameworks pass as their configuration has it."""
+    is_plain = isinstance(prefix, str) and prefix.isascii() and not any(sign in prefix for sign in "{} \r\n*?[]")
+    if not is_plain:
+        raise BadConfig(f"invalid prefix: {shown(prefix)}; use letters, digits and the characters . _ : -")

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from tidings.emitter import Emitter
-from tidings.errors import TidingsError
+from tidings.errors import BadConfig, TidingsError
+from tidings.number_checks import shown
 from tidings.testing.recorder import Pushed, RecordedNotification, RecordingPublisher
 from tidings.wire.channels import check_channel
 from tidings.wire.control import Command
@@ -40,9 +41,9 @@ class FakeHub(Emitter):
         self.url = f"memory://fake-hub-{next(_NUMBERS)}"
         self._recorder = RecordingPublisher(self.url)
         if namespaces is not None:
-            self._recorder.store.write_rules(dict.fromkeys(["user", *namespaces], _HISTORY))
+            self._recorder.store.write_rules(dict.fromkeys(["user", *_names(namespaces, "namespaces")], _HISTORY))
         if categories is not None:
-            self._recorder.store.notifications.set_categories(map(check_category, categories))
+            self._recorder.store.notifications.set_categories(map(check_category, _names(categories, "categories")))
         super().__init__(self.url, publication_max_bytes=publication_max_bytes, publisher=self._recorder)
 
     @property
@@ -167,6 +168,13 @@ class FakeHub(Emitter):
             return "there was no notification at all"
         lines = [f"  {item.category!r} of user {item.user}: {item.title!r}" for item in notifications]
         return "\n".join([f"there were ({len(lines)}, the last at the end):", *lines[-_SHOWN_MAX:]])
+
+
+def _names(names: Iterable[str], option: str) -> list[str]:
+    """The names in an option. A text is iterable as well, but would be one name for each character."""
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise BadConfig(f"{option} is a list of names, not {shown(names)}")
+    return list(names)
 
 
 def _as_json(data: object) -> Any:

@@ -59,7 +59,7 @@ class JobBounds:
             BadConfig: an unknown name, or an invalid value.
         """
         names = [field.name for field in fields(cls)]
-        if unknown := sorted(settings.keys() - {name.upper() for name in names}):
+        if unknown := sorted(map(str, settings.keys() - {name.upper() for name in names})):
             raise BadConfig(f"unknown settings in {where}: {', '.join(unknown)}; see docs/background-jobs.md")
         return cls(**{name.lower(): value for name, value in settings.items()})
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tidings.drivers import load_driver
 from tidings.errors import BadConfig
+from tidings.number_checks import shown
 from tidings.wire.channels import CHANNEL_MAX, EVENT_MAX, ID_MAX
 
 if TYPE_CHECKING:
@@ -43,11 +44,13 @@ def outbox_table(metadata: MetaData, name: str = NAME) -> Table:
     `attempts`: how often it failed.
 
     Raises:
-        BadConfig: the name is not made of letters, digits and `_`, with an optional schema and a dot before it.
+        BadConfig: the name is not made of letters, digits and `_`, with an optional schema and a dot before it. Or
+            `metadata` is none, such as the class of the models instead of its `metadata`.
     """
-    if not _NAME.match(name):
-        raise BadConfig(f"invalid table name: {name!a:.60}; use at most 48 letters, digits and _, or schema.table")
+    _check_name(name)
     sa = sqlalchemy_module()
+    if not isinstance(metadata, sa.MetaData):
+        raise BadConfig(f"metadata is SQLAlchemy's MetaData, such as Base.metadata, not {shown(metadata)}")
     from sqlalchemy.dialects import mysql
 
     # MySQL's usual collations treat `a` and `A` as equal. Channels and ids are case-sensitive.
@@ -83,7 +86,21 @@ def outbox_table(metadata: MetaData, name: str = NAME) -> Table:
     return table
 
 
+def own_table(name: object) -> Table:
+    """The table of this name, in separate metadata.
+
+    Raises:
+        BadConfig: as `outbox_table`.
+    """
+    return _own_table(_check_name(name))
+
+
+def _check_name(name: object) -> str:
+    if not isinstance(name, str) or not _NAME.match(name):
+        raise BadConfig(f"invalid table name: {shown(name)}; use at most 48 letters, digits and _, or schema.table")
+    return name
+
+
 @lru_cache(maxsize=64)
-def own_table(name: str) -> Table:
-    """The table of this name, in separate metadata."""
+def _own_table(name: str) -> Table:
     return outbox_table(sqlalchemy_module().MetaData(), name)

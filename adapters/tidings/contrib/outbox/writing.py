@@ -13,6 +13,7 @@ from tidings.contrib.outbox.table import NAME, own_table, sqlalchemy_module
 from tidings.errors import BadData, BadRequest
 from tidings.models.rules import SHARED
 from tidings.models.versions import VersionOfKind
+from tidings.number_checks import check_count
 from tidings.options import EventOptions, NotifyOptions, PushOptions
 from tidings.publishers.base import Outgoing
 from tidings.wire.payload import MAX_BYTES
@@ -31,7 +32,8 @@ class Outbox:
     Make one per transaction; it is cheap. With asyncio: `await session.run_sync(lambda s: Outbox(s).emit(…))`.
 
     Raises:
-        BadRequest: neither a session nor a connection, or one of asyncio. BadConfig: an invalid table name.
+        BadRequest: neither a session nor a connection, or one of asyncio.
+        BadConfig: an invalid table name, or neither a name nor a table; or an invalid size.
     """
 
     def __init__(
@@ -52,8 +54,10 @@ class Outbox:
             )
         if not any(hasattr(bind, name) for name in ("dialect", "flush")):
             raise BadRequest(f"a {type(bind).__name__} is not a connection or a session of SQLAlchemy")
+        check_count(publication_max_bytes, "publication_max_bytes")
         self._bind = bind
-        self._table = own_table(table) if isinstance(table, str) else table
+        # Whatever is no table is no name either, and raises.
+        self._table = table if isinstance(table, sqlalchemy_module().Table) else own_table(table)
         self._builder = _shared_builder(publication_max_bytes)
         self._notify = notify
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -48,3 +49,9 @@ def test_channels_are_spread_evenly() -> None:
 def test_invalid_number_of_buckets_is_rejected(text: str) -> None:
     with pytest.raises(BadConfig, match="1 to 16"):
         check_buckets(text)
+
+
+@pytest.mark.parametrize("prefix", [None, b"tidings:", 7, "a b", "{x}", "é"])
+def test_invalid_prefix_is_rejected(prefix: Any) -> None:
+    with pytest.raises(BadConfig, match="invalid prefix"):
+        RedisKeys(prefix)

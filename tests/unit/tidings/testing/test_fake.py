@@ -10,6 +10,7 @@ import pytest
 from tidings import AsyncEmitter, Emitter
 from tidings.errors import (
     BadChannel,
+    BadConfig,
     BadData,
     BadEvent,
     BadRequest,
@@ -92,6 +93,13 @@ def test_fake_checks_arguments_like_an_emitter() -> None:
     hub.assert_nothing_pushed()
     hub.emit("x", user="7")
     hub.assert_pushed("user:7", "x")
+
+
+@pytest.mark.parametrize("option", ["namespaces", "categories"])
+@pytest.mark.parametrize("names", ["orders", 7])
+def test_names_of_a_fake_are_a_list(option: str, names: object) -> None:
+    with pytest.raises(BadConfig, match=f"{option} is a list of names"):
+        FakeHub(**{option: names})  # type: ignore[arg-type]
 
 
 def test_repeated_id_is_published_once() -> None:

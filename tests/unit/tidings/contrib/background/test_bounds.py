@@ -22,6 +22,8 @@ def test_settings_have_names_in_capitals() -> None:
 def test_unknown_setting_is_named() -> None:
     with pytest.raises(BadConfig, match="in X: QUEUE; see"):
         JobBounds.of({"QUEUE": 2}, "X")
+    with pytest.raises(BadConfig, match="in X: None; see"):
+        JobBounds.of({None: 2}, "X")  # type: ignore[dict-item]
 
 
 def test_lease_is_longer_than_the_pace_of_its_renewals() -> None:
