@@ -13,6 +13,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tidings.drivers import importing
 from tidings.errors import (
     BadData,
     CallerError,
@@ -74,7 +75,8 @@ def __getattr__(name: str) -> Any:
     """The names that are loaded at first use."""
     if name not in _WHERE:
         raise AttributeError(f"module 'tidings' has no attribute {name!r}")
-    return getattr(import_module(_WHERE[name]), name)
+    with importing():
+        return getattr(import_module(_WHERE[name]), name)
 
 
 def __dir__() -> list[str]:

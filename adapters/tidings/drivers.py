@@ -1,13 +1,15 @@
-"""Imports optional packages at their first use, which may happen in several threads at the same time."""
+"""Imports at the first use, which may happen in several threads at the same time, also while one of them forks."""
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401 - drivers need it, and Python refuses it once the main thread has ended
 import os
 import re
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from tidings.errors import BadConfig, MissingExtra
@@ -18,8 +20,18 @@ T = TypeVar("T")
 # of which only a part is loaded. An import takes less than this.
 _RETRIES = 40
 _RETRY_S = 0.05
+# A fork waits no longer for imports.
+_FORK_S = 10.0
 _INCOMPLETE = re.compile(r"module '|cannot import name |.*partially initialized ")
 _lock = threading.RLock()
+_forking = threading.local()
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Import modules of tidings at their first use. One thread at a time does, and a fork waits for it."""
+    with _lock:
+        yield
 
 
 def load_driver(package: str, missing: str, load: Callable[[], T]) -> T:
@@ -73,10 +85,20 @@ def _bind_submodules(package: str) -> None:
             setattr(parent, child, module)
 
 
+def _wait_for_imports() -> None:
+    """A child would wait for ever for a module whose import another thread of the parent had begun."""
+    _forking.has_lock = _lock.acquire(timeout=_FORK_S)
+
+
+def _continue_imports() -> None:
+    if _forking.has_lock:
+        _lock.release()
+
+
 def _replace_lock() -> None:
-    global _lock  # noqa: PLW0603 - the parent's thread that holds it does not exist in the child
+    global _lock  # noqa: PLW0603 - the parent's thread that holds it may not exist in the child
     _lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_replace_lock)
+    os.register_at_fork(before=_wait_for_imports, after_in_parent=_continue_imports, after_in_child=_replace_lock)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from tidings.drivers import importing
 from tidings.errors import BadConfig
 from tidings.publishers.base import AsyncPublisher, OutgoingPublication, Publisher, PublishResult
 
@@ -56,6 +57,7 @@ def kind_of(url: str) -> PublisherKind:
     return kind
 
 
+@importing()
 def open_publisher(url: str, *, prefix: str = "tidings:", api_key: str | None = None) -> Publisher:
     """The publisher for a URL. It connects at the first publish.
 
@@ -91,6 +93,7 @@ def open_publisher(url: str, *, prefix: str = "tidings:", api_key: str | None = 
     return RedisPublisher(url, prefix=prefix)
 
 
+@importing()
 def open_async_publisher(url: str, *, prefix: str = "tidings:", api_key: str | None = None) -> AsyncPublisher:
     """As `open_publisher`, for one event loop."""
     kind = kind_of(url)

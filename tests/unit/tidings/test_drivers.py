@@ -135,6 +135,82 @@ def test_first_publish_imports_nothing(emitter: str, url: str) -> None:
     assert result.stdout.strip() == "[]"
 
 
+# The parent forks while another thread makes the first emitter.
+FORKS = """
+import importlib.abc, os, sys, threading, time
+import tidings
+begun = threading.Event()
+class Slow(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        begun.set()
+        time.sleep(0.002)
+        return None
+sys.meta_path.insert(0, Slow())
+def make():
+    tidings.Emitter("{url}")
+thread = threading.Thread(target=make)
+thread.start()
+begun.wait()
+child = os.fork()
+make()
+if child == 0:
+    os._exit(0)
+thread.join()
+for _ in range(600):
+    ended, status = os.waitpid(child, os.WNOHANG)
+    if ended:
+        sys.exit(status)
+    time.sleep(0.05)
+os.kill(child, 9)
+sys.exit("the child hangs")
+"""
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "amqp://127.0.0.1:1", "http://127.0.0.1:1", "memory://forks"])
+def test_process_that_forks_during_the_first_use_has_a_child_that_works(url: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", FORKS.format(url=url)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment(),
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+# A thread outlives the main one, and is the first to publish.
+LATE = """
+import asyncio, threading
+import tidings
+from tidings.errors import Unavailable
+def publish():
+    main.join()
+    try:
+        tidings.Emitter("{url}", timeout_s=0.1).emit("e", 1, channel="orders:1")
+    except Unavailable:
+        print("unavailable")
+    tidings.AsyncEmitter("{url}")
+main = threading.main_thread()
+threading.Thread(target=publish).start()
+"""
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://127.0.0.1:1", "redis+cluster://127.0.0.1:1", "amqp://127.0.0.1:1", "http://127.0.0.1:1"]
+)
+def test_first_use_after_the_end_of_the_main_thread(url: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", LATE.format(url=url)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment(),
+    )
+    assert (result.stdout.strip(), result.stderr) == ("unavailable", "")
+
+
 def missing(name: str) -> ModuleType:
     raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
